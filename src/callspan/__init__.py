@@ -1,0 +1,1 @@
+"""callspan: OpenTelemetry instrumentation for the openai and anthropic SDKs."""

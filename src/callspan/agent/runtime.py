@@ -1,0 +1,79 @@
+"""Runtime: the slot through which the session API reaches spans and records, filled by the wiring.
+
+Empty until `callspan.instrument()`; then the session API runs and emits nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeAlias
+
+import msgspec
+from opentelemetry.context import Context
+
+from callspan.record.events import Record
+
+AttributeValue: TypeAlias = str | bool | int | float | list[str] | list[int] | list[float]
+Attributes: TypeAlias = Mapping[str, AttributeValue]
+
+
+class SpanHandle(Protocol):
+    """A span as the hierarchy needs it. No method raises; all are safe after the end."""
+
+    trace_id: str | None
+    """32 hex digits; None where no tracing is."""
+    span_id: str | None
+
+    def within(self, context: Context) -> Context:
+        """Return `context` with this span as the current one."""
+
+    def event(self, record: Record) -> None:
+        """Add the record (event, message, reward) as a span event at its own time."""
+
+    def end(self, record: Record, error: BaseException | None = None) -> None:
+        """Put the final record's attributes on the span and end it, once."""
+
+
+class HierarchySpans(Protocol):
+    """Starts the spans of sessions, timesteps and tools out of their first records."""
+
+    def start(
+        self, record: Record, *, parent: Context | None, link: SpanHandle | None = None, root: bool = False
+    ) -> SpanHandle:
+        """Start the span of a session, timestep or tool event.
+
+        `parent` None means the current context; `root` starts a new trace, linked to `link`.
+        """
+
+    def joined(self, trace_id: str, span_id: str) -> SpanHandle:
+        """Return a handle of a span of another process, to be a parent only; ending it does nothing."""
+
+
+class Runtime(msgspec.Struct, frozen=True, kw_only=True):
+    """What `callspan.instrument()` puts behind the session API."""
+
+    write: Callable[[Record], None]
+    """Policy, then the spool; never raises."""
+    spans: HierarchySpans
+    strict: bool = False
+    """Misuse raises instead of being flagged."""
+    trace_per_timestep: bool = False
+    service: str | None = None
+
+
+_installed: list[Runtime] = []
+
+
+def install(runtime: Runtime) -> None:
+    """Make `runtime` the one in use; sessions that are open keep the one they started with."""
+    _installed[:] = [runtime]
+
+
+def remove() -> None:
+    """Empty the slot: sessions that start from now on emit nothing."""
+    _installed.clear()
+
+
+def installed() -> Runtime | None:
+    """Return the runtime in use, or None where nothing is instrumented."""
+    return _installed[0] if _installed else None

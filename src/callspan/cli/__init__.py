@@ -1,0 +1,1 @@
+"""The `callspan` command; one file per sub-command."""

@@ -1,0 +1,1 @@
+"""Policy: pure record -> record; what may be shown and kept."""

@@ -1,0 +1,79 @@
+"""What an endpoint adapter promises: plain JSON in, record parts out, never an exception on odd input.
+
+Adapters are total (any JSON gives a result), pure (no clock, no I/O, no SDK), and never keep or change
+an object of the caller's: strings and numbers may be kept, containers are copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol, TypeAlias
+
+import msgspec
+
+from callspan.record.call import ErrorInfo, Request, Response
+from callspan.record.messages import Conversation
+from callspan.record.usage import Usage
+
+Api: TypeAlias = Literal["chat_completions", "responses", "completions", "embeddings", "messages"]
+Operation: TypeAlias = Literal["chat", "text_completion", "embeddings"]
+
+
+class ResponseFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What an answer states, besides its content."""
+
+    response: Response
+    """Without its body."""
+    usage: Usage | None = None
+    error: ErrorInfo | None = None
+    """An error the body itself states: a failed response, an error event. `"error": null` is none."""
+    truncated: bool = False
+    """The model stopped at a length limit."""
+    refused: bool = False
+    """The answer is a refusal or was filtered."""
+
+
+class Accumulator(Protocol):
+    """Folds the chunks of a stream into the body the endpoint would have returned in one piece."""
+
+    complete: bool
+    """True once the stream has said that it is over (finish reason, terminal event)."""
+
+    def add(self, chunk: object) -> bool:
+        """Fold in one parsed chunk; return True if it carried content (text, reasoning, refusal, tool call).
+
+        O(1) in what came before. Called in the caller's loop: nothing slow, nothing kept but strings.
+        """
+
+    def body(self) -> dict[str, object] | None:
+        """Return the whole body so far, valid after any prefix; None if nothing came.
+
+        It is a new object that shares no container with the chunks. Tool calls that were cut are marked
+        by `"incomplete": true` beside their fields; a choice that was not finished has no finish reason.
+        """
+
+
+class Endpoint(Protocol):
+    """One API operation of one provider family."""
+
+    api: Api
+    operation: Operation
+    path: str
+    """Suffix of the logical path, such as `/chat/completions`."""
+    message_key: str
+    """Key of the request body that holds the growing history (messages, input, prompt)."""
+
+    def request(self, body: object) -> Request:
+        """Return model, stream, parameters, counts of a request, without its body."""
+
+    def accumulator(self) -> Accumulator:
+        """Return a fresh accumulator for one stream."""
+
+    def facts(self, body: object) -> ResponseFacts:
+        """Return what a whole (or folded) answer states."""
+
+    def conversation(self, request: object, response: object) -> Conversation:
+        """Return what was said as typed messages. Either side may be None."""
+
+
+Endpoints: TypeAlias = Sequence[Endpoint]

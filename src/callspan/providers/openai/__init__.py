@@ -1,0 +1,1 @@
+"""OpenAI's endpoints, and those of everyone who speaks them."""

@@ -1,0 +1,69 @@
+"""Total readers of wire JSON: a wrong type is absent, nothing raises.
+
+Every reader takes any value and a path of keys, and returns None (or an empty tuple) where the path leads
+nowhere or to something of another type. `bool` is no integer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+
+def dig(value: object, *path: str) -> object:
+    """Return what lies at `path`, or None."""
+    for key in path:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(key)
+    return value
+
+
+def text(value: object, *path: str) -> str | None:
+    """Return the string at `path`, the empty one too, or None."""
+    found = dig(value, *path)
+    return found if isinstance(found, str) else None
+
+
+def integer(value: object, *path: str) -> int | None:
+    """Return the whole number at `path`, or None. Floats without a fraction and digit strings count."""
+    found = dig(value, *path)
+    if isinstance(found, bool):
+        return None
+    if isinstance(found, int):
+        return found
+    if isinstance(found, float):
+        return int(found) if found.is_integer() else None
+    if isinstance(found, str) and found.isascii() and found.isdigit() and len(found) < 20:
+        return int(found)
+    return None
+
+
+def number(value: object, *path: str) -> float | None:
+    """Return the number at `path`, or None."""
+    found = dig(value, *path)
+    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
+
+
+def flag(value: object, *path: str) -> bool | None:
+    """Return the boolean at `path`, or None."""
+    found = dig(value, *path)
+    return found if isinstance(found, bool) else None
+
+
+def mapping(value: object, *path: str) -> dict[str, object] | None:
+    """Return the JSON object at `path`, itself and not a copy, or None."""
+    found = dig(value, *path)
+    return found if isinstance(found, dict) else None
+
+
+def items(value: object, *path: str) -> list[object] | tuple[()]:
+    """Return the JSON array at `path`, itself and not a copy; empty where there is none."""
+    found = dig(value, *path)
+    return found if isinstance(found, list) else ()
+
+
+def objects(value: object, *path: str) -> Iterator[dict[str, object]]:
+    """Yield the JSON objects among the array at `path`."""
+    for item in items(value, *path):
+        if isinstance(item, dict):
+            yield item

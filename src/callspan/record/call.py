@@ -1,0 +1,223 @@
+"""CallRecord: the one normalised value of a call, whatever the provider, however it ended."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from callspan.record.messages import Conversation
+from callspan.record.usage import Usage
+
+SCHEMA_VERSION: Final = 1
+"""Version of every record in this package; readers refuse others by name."""
+
+
+def schema_field() -> int:
+    """Return the field that states the schema version in every record, also where defaults are left out."""
+    field: int = msgspec.field(default_factory=lambda: SCHEMA_VERSION)
+    return field
+
+
+NO_BODY: Final = msgspec.Raw(b"")
+"""Stands for "no body kept". Compare by identity or truth of `bytes(...)`; never put another empty Raw."""
+
+Outcome: TypeAlias = Literal["started", "success", "error", "timeout", "cancelled"]
+"""How a call ended. `started` is written for streams only; readers show a dead one as `interrupted`."""
+
+StreamEnd: TypeAlias = Literal["complete", "closed", "dropped", "error", "cancelled"]
+"""Who ended a stream: its normal end, close, the garbage collector, an error, or cancellation."""
+
+
+class RateLimit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One rate limit as the provider's headers state it."""
+
+    limit: int | None = None
+    remaining: int | None = None
+    reset_s: float | None = None
+    """Seconds until it is full again, counted from the response."""
+
+
+class RateLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The rate limits of the last response that had them."""
+
+    requests: RateLimit | None = None
+    tokens: RateLimit | None = None
+    input_tokens: RateLimit | None = None
+    output_tokens: RateLimit | None = None
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One HTTP request within a call. Offsets count from the start of the call, monotonic."""
+
+    number: int
+    """1 for the first."""
+    start_ns: int
+    headers_ns: int | None = None
+    """Offset at which the response headers were here; None when none came."""
+    status: int | None = None
+    error_kind: str | None = None
+    error_type: str | None = None
+    request_id: str | None = None
+    retry_after_s: float | None = None
+    planned_wait_s: float | None = None
+    """What the SDK decided to wait before the next attempt."""
+    rate_limits: RateLimits | None = None
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """When things happened. `start_ns` is Unix time; everything else is monotonic offsets from it."""
+
+    start_ns: int
+    duration_ns: int | None = None
+    """Start to end, all attempts, waits and the whole stream; None while it runs."""
+    answer_ns: int | None = None
+    """Offset of the start of the attempt that answered."""
+    headers_ns: int | None = None
+    first_chunk_ns: int | None = None
+    first_token_ns: int | None = None
+    """Offset of the first chunk that carried content (text, reasoning, refusal, tool call)."""
+    last_chunk_ns: int | None = None
+    largest_gap_ns: int | None = None
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was asked."""
+
+    model: str | None = None
+    stream: bool = False
+    params: dict[str, object] = {}
+    """Scalars and small settings as sent (temperature, max_tokens, ...); never messages or tools."""
+    message_count: int | None = None
+    tool_names: list[str] | None = None
+    body_bytes: int | None = None
+    """Size of the body as sent."""
+    body: msgspec.Raw = NO_BODY
+    """The exact JSON as sent, media by reference unless inlined."""
+
+
+class Response(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What came back, whole or the part that came."""
+
+    id: str | None = None
+    model: str | None = None
+    created: int | None = None
+    finish_reasons: list[str | None] = []
+    """The provider's own word, one per choice in order of their index; None: that choice had none."""
+    service_tier: str | None = None
+    system_fingerprint: str | None = None
+    status: str | None = None
+    """Responses API only: completed, incomplete, failed, ..."""
+    body_bytes: int | None = None
+    body: msgspec.Raw = NO_BODY
+    """The answer as the endpoint returns it in one piece; a stream is folded into that shape."""
+
+
+class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What went wrong."""
+
+    kind: str
+    """Our class: rate_limit, quota, timeout, connection, auth, permission, not_found, bad_input,
+    context_length, content_filter, overloaded, server, parsing, cancelled, unknown."""
+    type: str
+    """`error.type` of the conventions: the provider's type or code, else the exception's class."""
+    retryable: bool = False
+    exception: str | None = None
+    """Qualified class of the exception the caller saw; None when it saw none."""
+    message: str | None = None
+    code: str | None = None
+    param: str | None = None
+    status: int | None = None
+    request_id: str | None = None
+    body: object = None
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a stream went."""
+
+    end: StreamEnd
+    chunks: int = 0
+    complete: bool = False
+    """True when the provider's terminal event was seen, whoever ended the stream."""
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where in an agent's work a call was made."""
+
+    session_id: str | None = None
+    session_name: str | None = None
+    timestep_id: str | None = None
+    timestep: int | None = None
+    """Index of the timestep within its session, from 0."""
+    parent_call_id: str | None = None
+
+
+class Redaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that was taken out of a record, and by whom."""
+
+    what: str
+    """A path such as `request.body` or `error.message`."""
+    why: str
+    """`content`, `redactor`, `redactor_failed`, `media`, `size`, `secret`."""
+    original_bytes: int | None = None
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Exact money."""
+
+    usd: Decimal
+    source: str
+    """`provider`, or the name and version of the price table."""
+    estimated: bool = False
+
+
+class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="call"):
+    """One call to a provider with its retries and its whole stream.
+
+    Written by one function for plain, streamed and failed calls alike. Absent fields are unknown.
+    """
+
+    call_id: str
+    """UUID version 7, also `llm.item_id` on the span."""
+    schema_version: int = schema_field()
+    record_version: int = 2
+    """1: the call has started; 2: it has ended; higher: amended later. A lower one never replaces a higher."""
+    provider: str = "unknown"
+    """Provider name of the conventions (openai, anthropic, azure.ai.openai, aws.bedrock, ...)."""
+    api: str = "unknown"
+    """chat_completions, responses, completions, embeddings or messages."""
+    operation: str = "chat"
+    """chat, text_completion or embeddings."""
+    sdk: str | None = None
+    """Name and version, such as `openai/3.51.0`."""
+    server_address: str | None = None
+    server_port: int | None = None
+    trace_id: str | None = None
+    """32 hex digits; None when no trace was there."""
+    span_id: str | None = None
+    parent_span_id: str | None = None
+    sampled: bool | None = None
+    place: Place = Place()
+    service: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    request: Request = Request()
+    response: Response | None = None
+    usage: Usage | None = None
+    cost: Cost | None = None
+    timing: Timing
+    attempts: list[Attempt] = []
+    retries: int | None = None
+    """Attempts minus one as the SDK made them; None when nothing told."""
+    rate_limits: RateLimits | None = None
+    rate_limited: bool = False
+    """True once any attempt was answered 429."""
+    outcome: Outcome = "success"
+    error: ErrorInfo | None = None
+    stream: Stream | None = None
+    metadata: dict[str, object] = {}
+    """Fields of `callspan.metadata(...)`, innermost value of each."""
+    redactions: list[Redaction] = []
+    conversation: Conversation | None = None
+    """Derived from the bodies by readers; absent in the spool."""

@@ -1,0 +1,120 @@
+"""Records to JSON and back: fast for what is well-formed, never failing for what is not."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from callspan.fail_open import value_of
+from callspan.record.call import SCHEMA_VERSION
+from callspan.record.events import Record
+
+_MAX_DEPTH: Final = 64
+_MAX_REPR: Final = 200
+_JSON_METHODS: Final = ("model_dump", "to_dict", "tolist", "isoformat")
+_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
+
+
+class UnknownSchemaError(ValueError):
+    """A record was written by a version of callspan this one cannot read."""
+
+
+class _Head(msgspec.Struct):
+    kind: str = ""
+    schema_version: int = SCHEMA_VERSION
+
+
+def encode(record: Record) -> bytes:
+    """Return the record as one line of JSON. Never raises: what JSON cannot hold is replaced, see `plain`."""
+    try:
+        return _encoder.encode(record)
+    except (UnicodeEncodeError, RecursionError, TypeError, ValueError, OverflowError):
+        return _encoder.encode(_fields(record))
+
+
+def decode(data: bytes) -> Record:
+    """Return the record a line of JSON holds.
+
+    Fields this version does not know are ignored. Raises UnknownSchemaError for another schema version,
+    msgspec.ValidationError or msgspec.DecodeError for what is no record.
+    """
+    head = _head_decoder.decode(data)
+    if head.schema_version != SCHEMA_VERSION:
+        raise UnknownSchemaError(
+            f"a record of schema {head.schema_version}: this callspan reads schema {SCHEMA_VERSION}; upgrade callspan"
+        )
+    record: Record = _decoder.decode(data)
+    return record
+
+
+def encode_json(value: object) -> bytes:
+    """Return any value as compact JSON. Never raises, see `plain`."""
+    try:
+        return _encoder.encode(value)
+    except (UnicodeEncodeError, RecursionError, TypeError, ValueError, OverflowError):
+        return _encoder.encode(plain(value))
+
+
+def plain(value: object, depth: int = 0) -> object:
+    """Return `value` as plain JSON: dict, list, str, int, float, bool, None.
+
+    Lone surrogates and NUL become U+FFFD, NaN and infinities None, bytes text, too deep or cyclic parts
+    and objects of no JSON form a short description. Raises nothing, whatever `__str__` does.
+    """
+    if value is None or isinstance(value, bool | int | msgspec.Raw):
+        return value
+    if isinstance(value, str):
+        return _clean(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if depth >= _MAX_DEPTH:
+        return "<too deep>"
+    if isinstance(value, Mapping):
+        return {_clean(str(key)): plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item, depth + 1) for item in value]
+    if isinstance(value, bytes | bytearray | memoryview):
+        return _clean(bytes(value).decode("utf-8", "replace"))
+    return _object(value, depth)
+
+
+def _object(value: object, depth: int) -> object:
+    """An object of somebody else's: by its own JSON form where it has one, else described."""
+    if isinstance(value, msgspec.Struct):
+        return _fields(value, depth)
+    for name in _JSON_METHODS if not isinstance(value, type) else ():
+        method = value_of(partial(getattr, value, name, None))
+        dumped = value_of(method) if callable(method) else None
+        if isinstance(dumped, dict | list | str | int | float):
+            return plain(dumped, depth + 1)
+    built = value_of(partial(msgspec.to_builtins, value, str_keys=True))
+    return _description(value) if built is None else plain(built, depth + 1)
+
+
+def _fields(struct: msgspec.Struct, depth: int = 0) -> dict[str, object]:
+    config = type(struct).__struct_config__
+    fields: dict[str, object] = {} if config.tag_field is None else {config.tag_field: config.tag}
+    for field in msgspec.structs.fields(struct):
+        value = getattr(struct, field.name)
+        if value is not field.default:
+            fields[field.encode_name] = plain(value, depth + 1)
+    return fields
+
+
+def _description(value: object) -> str:
+    text = value_of(partial(repr, value)) or f"<{type(value).__name__}>"
+    return _clean(text if len(text) <= _MAX_REPR else text[:_MAX_REPR] + "…")
+
+
+def _clean(text: str) -> str:
+    return text if text.isascii() and "\0" not in text else _UNSTORABLE.sub("\ufffd", text)
+
+
+_encoder = msgspec.json.Encoder(enc_hook=plain)
+_decoder = msgspec.json.Decoder(Record)
+_head_decoder = msgspec.json.Decoder(_Head)

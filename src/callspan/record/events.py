@@ -1,0 +1,179 @@
+"""Records of the agent and its environment: sessions, timesteps, events, messages, rewards.
+
+Each is written as it happens and may arrive in any order, also long after its session has ended.
+A later `record_version` updates a row; a field that is absent there never erases a known one.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from callspan.record.call import CallRecord, ErrorInfo, Redaction, schema_field
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Sums over the calls and tools below a timestep or session, as far as this process saw them."""
+
+    calls: int = 0
+    errors: int = 0
+    tools: int = 0
+    input_tokens: int | None = None
+    """None when no call told its tokens; calls that did not are left out, not counted as 0."""
+    output_tokens: int | None = None
+    reward: float | None = None
+    model_ns: int = 0
+    """Time inside calls."""
+    tool_ns: int = 0
+    """Time inside tools."""
+
+
+class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="session"):
+    """One episode or conversation; written at its start, on updates, and at its end."""
+
+    session_id: str
+    schema_version: int = schema_field()
+    record_version: int
+    """Unix nanoseconds of this writing: newer wins, also across processes."""
+    name: str | None = None
+    group_id: str | None = None
+    task_id: str | None = None
+    experiment: str | None = None
+    user_id: str | None = None
+    parent_session_id: str | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+    service: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    start_ns: int | None = None
+    end_ns: int | None = None
+    outcome: str | None = None
+    """success, error, cancelled, or a word of the user's own; None while it runs."""
+    success: bool | None = None
+    error: ErrorInfo | None = None
+    metadata: dict[str, object] = {}
+    totals: Totals | None = None
+    redactions: list[Redaction] = []
+
+
+class TimestepRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="timestep"):
+    """One agent-environment turn; keyed by its own id, since two processes may use the same index."""
+
+    timestep_id: str
+    session_id: str
+    schema_version: int = schema_field()
+    record_version: int
+    index: int
+    """Counts from 0 within the session as this process knows it."""
+    name: str | None = None
+    turn: int | None = None
+    parent_timestep_id: str | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+    start_ns: int | None = None
+    end_ns: int | None = None
+    outcome: str | None = None
+    error: ErrorInfo | None = None
+    metadata: dict[str, object] = {}
+    totals: Totals | None = None
+    terminated: bool | None = None
+    truncated: bool | None = None
+    redactions: list[Redaction] = []
+
+
+class EventRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="event"):
+    """Something that happened inside one system: an action, an environment step, a tool run, anything."""
+
+    event_id: str
+    session_id: str | None = None
+    schema_version: int = schema_field()
+    timestep_id: str | None = None
+    timestep: int | None = None
+    call_id: str | None = None
+    event_type: str
+    """`action`, `environment`, `tool`, or a word of the user's own."""
+    name: str | None = None
+    time_ns: int
+    duration_ns: int | None = None
+    sequence: int | None = None
+    """Order within the session as this process wrote them."""
+    system: str | None = None
+    """Which component produced it."""
+    data: object = None
+    """Action: the action. Environment: before, after. Tool: arguments, result. Else as given."""
+    tool_call_id: str | None = None
+    reward: float | None = None
+    terminated: bool | None = None
+    truncated: bool | None = None
+    error: ErrorInfo | None = None
+    flags: list[str] = []
+    """Marks of misuse, such as `outside_session` or `after_end`."""
+    metadata: dict[str, object] = {}
+    redactions: list[Redaction] = []
+
+
+class MessageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="message"):
+    """A boundary message: information passed from one system to another."""
+
+    message_id: str
+    session_id: str | None = None
+    schema_version: int = schema_field()
+    timestep_id: str | None = None
+    timestep: int | None = None
+    call_id: str | None = None
+    message_type: str
+    """observation, action, feedback, ... free text."""
+    sender: str | None = None
+    receiver: str | None = None
+    time_ns: int
+    sequence: int | None = None
+    content: object = None
+    causal_influence: list[str] = []
+    """Ids of what this message came from."""
+    flags: list[str] = []
+    metadata: dict[str, object] = {}
+    redactions: list[Redaction] = []
+
+
+class RewardRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="reward"):
+    """A value given to an event, a call or a whole trajectory; append-only."""
+
+    reward_id: str
+    session_id: str | None = None
+    schema_version: int = schema_field()
+    timestep_id: str | None = None
+    timestep: int | None = None
+    event_id: str | None = None
+    call_id: str | None = None
+    objective: str = "reward"
+    value: float | None = None
+    label: str | None = None
+    scope: Literal["event", "session", "call"] = "event"
+    source: str | None = None
+    """environment, evaluator, human, ..."""
+    annotation: str | None = None
+    time_ns: int
+    metadata: dict[str, object] = {}
+    redactions: list[Redaction] = []
+
+
+Record: TypeAlias = CallRecord | SessionRecord | TimestepRecord | EventRecord | MessageRecord | RewardRecord
+
+
+def record_key(record: Record) -> tuple[str, str]:
+    """Return (kind, id): what makes a record the same record in every store."""
+    match record:
+        case CallRecord():
+            return "call", record.call_id
+        case SessionRecord():
+            return "session", record.session_id
+        case TimestepRecord():
+            return "timestep", record.timestep_id
+        case EventRecord():
+            return "event", record.event_id
+        case MessageRecord():
+            return "message", record.message_id
+        case RewardRecord():
+            return "reward", record.reward_id

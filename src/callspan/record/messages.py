@@ -1,0 +1,109 @@
+"""Messages: one turn of a conversation as typed parts, the same for every provider.
+
+Readers (`callspan.providers`) derive these from the wire bodies that a record keeps; nothing here
+knows a provider.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+
+class Text(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="text"):
+    """Plain text, with the citations or annotations the provider attached to it."""
+
+    text: str
+    annotations: list[object] | None = None
+    logprobs: object = None
+
+
+class Reasoning(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="reasoning"):
+    """Thinking of the model. `text` is None where the provider returns it sealed."""
+
+    text: str | None = None
+    signature: str | None = None
+    sealed: str | None = None
+    """Opaque payload: Anthropic's redacted thinking, OpenAI's encrypted content."""
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="refusal"):
+    """The model's words of refusal, kept apart from its answers."""
+
+    text: str
+
+
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="tool_call"):
+    """A tool the model asked for.
+
+    `tool_type` is `function`, `custom`, or the provider's own name of a hosted tool
+    (`web_search`, `mcp`, `code_interpreter`, ...).
+    """
+
+    id: str | None = None
+    """What a tool result refers to (Responses: `call_id`, not the item id)."""
+    name: str | None = None
+    arguments: str | None = None
+    """Text as the model wrote it; an Anthropic input object is given as JSON text."""
+    tool_type: str = "function"
+    incomplete: bool = False
+    """True when the stream ended before the call was whole."""
+    extra: dict[str, object] | None = None
+    """What else came with it: signatures, results of hosted tools."""
+
+
+class ToolResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="tool_result"):
+    """The answer to a tool call, as sent back to the model (or returned by a hosted tool)."""
+
+    id: str | None = None
+    content: object = None
+    """Text, or the provider's list of parts as it came."""
+    is_error: bool | None = None
+    tool_type: str = "function"
+
+
+class Media(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="media"):
+    """An image, audio, video or document: where it is, or what it was, rarely its bytes."""
+
+    modality: str
+    """`image`, `audio`, `video` or `document`."""
+    mime: str | None = None
+    url: str | None = None
+    file_id: str | None = None
+    sha256: str | None = None
+    size: int | None = None
+    """Bytes after base64 decoding."""
+    data: str | None = None
+    """Base64, only where media are kept inline."""
+
+
+class UnknownPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="unknown"):
+    """A part of a kind this version does not know, as it came."""
+
+    data: object
+
+
+Part: TypeAlias = Text | Reasoning | Refusal | ToolCall | ToolResult | Media | UnknownPart
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One turn: who speaks, and its parts in order."""
+
+    role: str
+    parts: list[Part] = []
+    name: str | None = None
+    finish_reason: str | None = None
+    """Output messages only: why this choice ended, in the provider's word."""
+
+
+class Conversation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was said in one call, derived from its wire bodies."""
+
+    system: list[Part] = []
+    """Instructions given apart from the messages (Anthropic `system`, Responses `instructions`)."""
+    input: list[Message] = []
+    output: list[Message] = []
+    """One message per choice."""
+    tools: list[object] = []
+    """Tool definitions as sent."""

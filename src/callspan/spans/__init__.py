@@ -1,0 +1,1 @@
+"""Spans and metrics, made of records and their lives."""

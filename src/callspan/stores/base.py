@@ -1,0 +1,106 @@
+"""Reading: the questions every readable store answers, and the shape of the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Literal, Protocol, TypeAlias
+
+import msgspec
+
+from callspan.record.call import CallRecord
+from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
+
+Happening: TypeAlias = EventRecord | MessageRecord | RewardRecord
+Grouping: TypeAlias = Literal["model", "provider", "session", "day"]
+
+
+class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which calls; every field narrows, None asks nothing."""
+
+    session_id: str | None = None
+    timestep_id: str | None = None
+    model: str | None = None
+    """Requested or answering model, whole name."""
+    provider: str | None = None
+    since_ns: int | None = None
+    until_ns: int | None = None
+    errors: bool | None = None
+    """True: only calls whose outcome is neither success nor still running; False: only successes."""
+    text: str | None = None
+    """Case-insensitive part of what was said."""
+    limit: int | None = None
+    offset: int = 0
+    newest_first: bool = True
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """Sums over calls. A value no call told is None, never 0, and calls that lack it do not dilute averages."""
+
+    key: str | None
+    """What was grouped by: model, provider, session id, or day (UTC, ISO)."""
+    calls: int
+    errors: int
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost_usd: Decimal | None = None
+    calls_without_cost: int = 0
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    ttft_p50_ms: float | None = None
+    retries: int | None = None
+    first_ns: int | None = None
+    last_ns: int | None = None
+
+
+class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One session with its counts."""
+
+    session: SessionRecord
+    """Its outcome reads `interrupted` where its process died before its end."""
+    timesteps: int
+    calls: int
+    errors: int
+    events: int
+    models: list[str]
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: Decimal | None = None
+    reward: float | None = None
+    """Sum of the event rewards of the objective `reward`, unless the session itself was given one."""
+    last_ns: int | None = None
+
+
+class Reader(Protocol):
+    """The query side of a store. Read-only; safe while others write. Ids may be given by a unique prefix."""
+
+    name: str
+
+    def calls(self, which: CallFilter = ...) -> Iterator[CallRecord]:
+        """Yield calls with their conversations."""
+
+    def call(self, call_id: str) -> CallRecord | None:
+        """Return one call by its id, a unique prefix of it, or its span id; None if there is none."""
+
+    def count_calls(self, which: CallFilter = ...) -> int:
+        """Return how many calls `calls` would yield without its limit."""
+
+    def sessions(self, *, since_ns: int | None = None, limit: int | None = None) -> Iterator[SessionSummary]:
+        """Yield sessions, newest first."""
+
+    def session(self, session_id: str) -> SessionSummary | None:
+        """Return one session by its id or a unique prefix; None if there is none."""
+
+    def timesteps(self, session_id: str) -> Iterator[TimestepRecord]:
+        """Yield the timesteps of a session by their start."""
+
+    def happenings(self, session_id: str) -> Iterator[Happening]:
+        """Yield events, messages and rewards of a session in the order they happened."""
+
+    def summary(self, by: Grouping, which: CallFilter = ...) -> Iterator[Summary]:
+        """Yield sums over calls, largest number of calls first."""
+
+    def close(self) -> None:
+        """Let go of the store."""

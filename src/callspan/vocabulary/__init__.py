@@ -1,0 +1,1 @@
+"""Vocabularies: pure record -> span attributes; the only place that knows attribute names."""
