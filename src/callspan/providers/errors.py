@@ -1,0 +1,268 @@
+"""What an error is: one of our kinds, whether asking again may help, and the fields its body states.
+
+The rules are tables, and the first that matches wins: the exception (what happened on our side of the wire),
+the provider's words (`code`, then `type`), patterns in its message, the HTTP status, and last the words and
+exception classes that only repeat a status.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from callspan.providers.wire import integer, items, mapping, text
+from callspan.record.call import ErrorInfo
+from callspan.record.codec import plain
+
+MAX_MESSAGE_BYTES: Final = 4096
+"""Longest message an ErrorInfo keeps, in UTF-8."""
+
+_CLIENT_ERRORS: Final = 400
+_SERVER_ERRORS: Final = 500
+_HTTP_ERROR: Final = re.compile("[45][0-9][0-9]")
+_RETRYABLE: Final = frozenset({"rate_limit", "timeout", "connection", "overloaded", "server"})
+
+_EXCEPTIONS: Final = {
+    "cancelled": "CancelledError GeneratorExit KeyboardInterrupt SystemExit",
+    "timeout": (
+        "APITimeoutError TimeoutError TimeoutException ReadTimeout ConnectTimeout WriteTimeout PoolTimeout"
+        " ServerTimeoutError SocketTimeoutError ConnectionTimeoutError"
+    ),
+    "connection": (
+        "APIConnectionError ConnectError ReadError WriteError CloseError NetworkError TransportError ProtocolError"
+        " RemoteProtocolError LocalProtocolError ProxyError ConnectionError ConnectionResetError BrokenPipeError"
+        " ConnectionRefusedError ConnectionAbortedError ClientConnectionError ClientConnectorError ClientOSError"
+        " ClientPayloadError ServerDisconnectedError SSLError gaierror IncompleteRead"
+    ),
+    "parsing": (
+        "APIResponseValidationError JSONDecodeError ValidationError UnicodeDecodeError DecodingError DecodeError"
+        " LengthFinishReasonError"
+    ),
+    "content_filter": "ContentFilterFinishReasonError",
+}
+"""Classes that tell more than any answer could; names without their module."""
+
+_WORDS: Final = {
+    "quota": (
+        "insufficient_quota billing_error billing_not_active billing_hard_limit_reached quota_exceeded"
+        " insufficient_balance insufficient_credits payment_required ServiceQuotaExceededException"
+    ),
+    "context_length": "context_length_exceeded context_window_exceeded model_max_prompt_tokens_exceeded",
+    "content_filter": (
+        "content_filter content_policy_violation image_content_policy_violation moderation_blocked"
+        " ResponsibleAIPolicyViolation data_inspection_failed"
+    ),
+    "overloaded": (
+        "overloaded_error overloaded model_overloaded engine_overloaded server_is_overloaded slow_down"
+        " service_unavailable service_unavailable_error capacity_exceeded UNAVAILABLE ServiceUnavailableException"
+        " ModelNotReadyException"
+    ),
+    "rate_limit": (
+        "rate_limit_error rate_limit_exceeded rate_limit_reached rate_limited too_many_requests RESOURCE_EXHAUSTED"
+        " Throttling ThrottlingException"
+    ),
+    "timeout": (
+        "timeout_error timeout request_timeout gateway_timeout vector_store_timeout DEADLINE_EXCEEDED"
+        " ModelTimeoutException"
+    ),
+    "auth": (
+        "authentication_error invalid_api_key invalid_authentication account_deactivated UNAUTHENTICATED unauthorized"
+        " UnrecognizedClientException ExpiredTokenException"
+    ),
+    "permission": (
+        "permission_error permission_denied insufficient_permissions unsupported_country_region_territory forbidden"
+        " AccessDeniedException"
+    ),
+    "not_found": "not_found_error not_found model_not_found DeploymentNotFound ResourceNotFoundException",
+    "bad_input": "request_too_large invalid_prompt invalid_value invalid_type unsupported_parameter unsupported_value",
+    "server": (
+        "server_error api_error internal_error internal_server_error InternalServerException ModelErrorException"
+    ),
+}
+"""Codes and types of the providers; compared without case, `_` and `-`."""
+
+_MESSAGES: Final = (
+    (
+        "context_length",
+        re.compile(
+            r"prompt is too long|input is too long|exceeds? (the )?context (limit|window)|maximum context length"
+            r"|context length exceeded|context_length_exceeded|exceeds the maximum number of tokens",
+            re.IGNORECASE,
+        ),
+    ),
+    (
+        "quota",
+        re.compile(
+            r"credit balance is too low|exceeded your current quota|insufficient (balance|credits|funds)"
+            r"|billing hard limit",
+            re.IGNORECASE,
+        ),
+    ),
+    (
+        "content_filter",
+        re.compile(
+            r"content management policy|content filtering policy|our safety system|usage policies", re.IGNORECASE
+        ),
+    ),
+)
+"""What some providers say only in prose, under a general type such as `invalid_request_error`."""
+
+_STATUSES: Final = {
+    401: "auth",
+    402: "quota",
+    403: "permission",
+    404: "not_found",
+    408: "timeout",
+    # A conflict or lock time-out is about the state over there, not about the request; both SDKs try again.
+    409: "server",
+    410: "not_found",
+    424: "server",
+    425: "server",
+    429: "rate_limit",
+    498: "overloaded",
+    499: "cancelled",
+    503: "overloaded",
+    504: "timeout",
+    524: "timeout",
+    529: "overloaded",
+}
+"""Statuses that are not simply `bad_input` (4xx) or `server` (5xx). 498: Groq's capacity exceeded."""
+
+_REPEATED: Final = {
+    "rate_limit": "RateLimitError",
+    "auth": "AuthenticationError",
+    "permission": "PermissionDeniedError",
+    "not_found": "NotFoundError",
+    "bad_input": (
+        "invalid_request_error invalid_request_body INVALID_ARGUMENT ValidationException BadRequestError"
+        " UnprocessableEntityError RequestTooLargeError UnsupportedProtocol InvalidURL"
+    ),
+    "server": "ConflictError InternalServerError",
+    "overloaded": "OverloadedError ServiceUnavailableError",
+    "timeout": "DeadlineExceededError",
+}
+"""Words and classes that stand with several statuses, so that a status is the better witness."""
+
+
+def classify(
+    status: int | None, error_type: str | None, code: str | None, message: str | None, exception: str | None = None
+) -> tuple[str, bool]:
+    """Return our kind of an error and whether the same request may succeed later.
+
+    `status` is the HTTP status, `error_type` and `code` the provider's words, `exception` a class name, with or
+    without its module. Anything may be None; with nothing known the kind is `unknown`. The kinds are listed at
+    `ErrorInfo.kind`. Never raises.
+    """
+    kind = _kind(status, error_type, code, message, None if exception is None else _class_name(exception))
+    return kind, kind in _RETRYABLE
+
+
+def error_info(
+    *, status: int | None, body: object, exception: str | None, message: str | None, request_id: str | None
+) -> ErrorInfo:
+    """Return what is known about an error.
+
+    `body` is the error body as parsed (either provider's, whole or only its inner `error`), its text, or None.
+    `exception` is the qualified class the caller saw, `message` what it says; the body's own message is
+    preferred. `type` is the provider's type (Anthropic) or code, else type (OpenAI and its followers), else the
+    class of the exception, else the status, else `_OTHER`. Messages end after `MAX_MESSAGE_BYTES`.
+    """
+    outer = _outer(body)
+    inner = _inner(outer)
+    word, code = _word(inner), _code(inner)
+    said = _said(inner) or _said(outer) or (body if isinstance(body, str) and body else None) or message
+    kind, retryable = classify(status, word, code, said, exception)
+    specific = None if code is None or code.isdigit() else code
+    return ErrorInfo(
+        kind=kind,
+        type=specific or word or _class_or_status(exception, status),
+        retryable=retryable,
+        exception=exception,
+        message=None if said is None else _capped(said),
+        code=code,
+        param=text(inner, "param"),
+        status=status,
+        request_id=request_id or text(outer, "request_id") or text(inner, "request_id"),
+        body=_capped(body) if isinstance(body, str) else plain(body),
+    )
+
+
+def _kind(status: int | None, error_type: str | None, code: str | None, message: str | None, name: str | None) -> str:
+    if name in _BY_EXCEPTION:
+        return _BY_EXCEPTION[name]
+    words = [_folded(word) for word in (code, error_type) if word]
+    for word in words:
+        if word in _BY_WORD:
+            return _BY_WORD[word]
+    status = _effective_status(status, code)
+    if message and (status is None or status < _SERVER_ERRORS):
+        for kind, pattern in _MESSAGES:
+            if pattern.search(message):
+                return kind
+    if status is not None and status >= _CLIENT_ERRORS:
+        return _STATUSES.get(status) or ("bad_input" if status < _SERVER_ERRORS else "server")
+    for word in (*words, _folded(name or "")):
+        if word in _BY_REPEATED or word.startswith("invalid"):
+            return _BY_REPEATED.get(word, "bad_input")
+    return "unknown"
+
+
+def _effective_status(status: int | None, code: str | None) -> int | None:
+    """The status, or the one a gateway states as code of an error that came under another."""
+    stated = code is not None and (status is None or status < _CLIENT_ERRORS) and _HTTP_ERROR.fullmatch(code)
+    return int(stated[0]) if stated else status
+
+
+def _class_or_status(exception: str | None, status: int | None) -> str:
+    if exception:
+        return _class_name(exception)
+    return "_OTHER" if status is None else str(status)
+
+
+def _class_name(exception: str) -> str:
+    return exception.rpartition(".")[2]
+
+
+def _outer(body: object) -> object:
+    """The body; Google's OpenAI-compatible endpoint wraps it in a list."""
+    return next(iter(items(body)), body)
+
+
+def _inner(outer: object) -> object:
+    return mapping(outer, "error") or outer
+
+
+def _word(inner: object) -> str | None:
+    for key in ("type", "status", "error_type"):
+        word = text(inner, key)
+        if word and word != "error":
+            return word
+    return None
+
+
+def _code(inner: object) -> str | None:
+    number = integer(inner, "code")
+    return str(number) if number is not None else text(inner, "code") or None
+
+
+def _said(value: object) -> str | None:
+    """The message; some servers state it as the error itself, or as `detail`."""
+    return text(value, "message") or text(value, "error") or text(value, "detail")
+
+
+def _capped(message: str) -> str:
+    if len(message) * 4 <= MAX_MESSAGE_BYTES:
+        return message
+    encoded = message.encode("utf-8", "replace")
+    if len(encoded) <= MAX_MESSAGE_BYTES:
+        return message
+    return encoded[: MAX_MESSAGE_BYTES - 3].decode("utf-8", "ignore") + "…"
+
+
+def _folded(word: str) -> str:
+    return word.replace("_", "").replace("-", "").casefold()
+
+
+_BY_EXCEPTION: Final = {name: kind for kind, names in _EXCEPTIONS.items() for name in names.split()}
+_BY_WORD: Final = {_folded(word): kind for kind, words in _WORDS.items() for word in words.split()}
+_BY_REPEATED: Final = {_folded(word): kind for kind, words in _REPEATED.items() for word in words.split()}

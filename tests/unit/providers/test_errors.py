@@ -1,0 +1,314 @@
+"""Errors: which kind each status, word, message and exception is, and what error bodies state."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callspan.providers.errors import MAX_MESSAGE_BYTES, classify, error_info
+from callspan.record.call import ErrorInfo
+
+KINDS = {
+    "rate_limit",
+    "quota",
+    "timeout",
+    "connection",
+    "auth",
+    "permission",
+    "not_found",
+    "bad_input",
+    "context_length",
+    "content_filter",
+    "overloaded",
+    "server",
+    "parsing",
+    "cancelled",
+    "unknown",
+}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["error", "type", "code", "message", "param", "request_id", "x"]), inner)
+    ),
+    max_leaves=12,
+)
+
+
+def info(
+    status: int | None = None,
+    body: object = None,
+    exception: str | None = None,
+    message: str | None = None,
+    request_id: str | None = None,
+) -> ErrorInfo:
+    return error_info(status=status, body=body, exception=exception, message=message, request_id=request_id)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "retryable"),
+    [
+        (400, "bad_input", False),
+        (401, "auth", False),
+        (402, "quota", False),
+        (403, "permission", False),
+        (404, "not_found", False),
+        (405, "bad_input", False),
+        (408, "timeout", True),
+        (409, "server", True),
+        (410, "not_found", False),
+        (413, "bad_input", False),
+        (415, "bad_input", False),
+        (422, "bad_input", False),
+        (429, "rate_limit", True),
+        (431, "bad_input", False),
+        (499, "cancelled", False),
+        (500, "server", True),
+        (502, "server", True),
+        (503, "overloaded", True),
+        (504, "timeout", True),
+        (520, "server", True),
+        (529, "overloaded", True),
+        (200, "unknown", False),
+        (None, "unknown", False),
+    ],
+)
+def test_a_status_alone_tells_the_kind(status: int | None, kind: str, retryable: bool) -> None:
+    assert classify(status, None, None, None) == (kind, retryable)
+
+
+@pytest.mark.parametrize(
+    ("status", "error_type", "kind"),
+    [
+        (529, "overloaded_error", "overloaded"),
+        (200, "overloaded_error", "overloaded"),
+        (429, "rate_limit_error", "rate_limit"),
+        (200, "rate_limit_error", "rate_limit"),
+        (400, "invalid_request_error", "bad_input"),
+        (200, "invalid_request_error", "bad_input"),
+        (401, "authentication_error", "auth"),
+        (403, "permission_error", "permission"),
+        (404, "not_found_error", "not_found"),
+        (413, "request_too_large", "bad_input"),
+        (504, "timeout_error", "timeout"),
+        (500, "api_error", "server"),
+        (400, "billing_error", "quota"),
+    ],
+)
+def test_each_anthropic_type_has_its_kind_also_inside_a_stream(status: int, error_type: str, kind: str) -> None:
+    assert classify(status, error_type, None, None)[0] == kind
+
+
+@pytest.mark.parametrize(
+    ("status", "error_type", "code", "kind"),
+    [
+        (400, "invalid_request_error", "context_length_exceeded", "context_length"),
+        (400, None, "content_filter", "content_filter"),
+        (429, "insufficient_quota", "insufficient_quota", "quota"),
+        (429, "tokens", "rate_limit_exceeded", "rate_limit"),
+        (429, "billing_not_active", "billing_not_active", "quota"),
+        (200, None, "server_error", "server"),
+        (200, None, "rate_limit_exceeded", "rate_limit"),
+        (200, None, "invalid_image_format", "bad_input"),
+        (401, "invalid_request_error", "invalid_api_key", "auth"),
+        (401, "invalid_request_error", None, "auth"),
+        (404, "invalid_request_error", "model_not_found", "not_found"),
+        (404, "invalid_request_error", "DeploymentNotFound", "not_found"),
+        (403, "request_forbidden", "unsupported_country_region_territory", "permission"),
+        (None, "ThrottlingException", None, "rate_limit"),
+        (None, "RESOURCE_EXHAUSTED", "429", "rate_limit"),
+        (200, None, "429", "rate_limit"),
+        (200, None, "502", "server"),
+        (200, "BadRequestError", "400", "bad_input"),
+    ],
+)
+def test_words_of_openai_and_its_followers(
+    status: int | None, error_type: str | None, code: str | None, kind: str
+) -> None:
+    assert classify(status, error_type, code, None)[0] == kind
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "kind"),
+    [
+        (400, "prompt is too long: 210000 tokens > 200000 maximum", "context_length"),
+        (400, "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000", "context_length"),
+        (400, "Input is too long for requested model.", "context_length"),
+        (400, "This model's maximum context length is 8192 tokens.", "context_length"),
+        (400, "Your credit balance is too low to access the Anthropic API.", "quota"),
+        (429, "You exceeded your current quota, please check your plan", "quota"),
+        (400, "Output blocked by content filtering policy", "content_filter"),
+        (400, "messages: roles must alternate", "bad_input"),
+        (500, "maximum context length worker crashed", "server"),
+    ],
+)
+def test_prose_under_a_general_type_is_read(status: int, message: str, kind: str) -> None:
+    assert classify(status, "invalid_request_error" if status == 400 else None, None, message)[0] == kind
+
+
+@pytest.mark.parametrize(
+    ("exception", "kind", "retryable"),
+    [
+        ("openai.APITimeoutError", "timeout", True),
+        ("anthropic.APITimeoutError", "timeout", True),
+        ("httpx.ReadTimeout", "timeout", True),
+        ("builtins.TimeoutError", "timeout", True),
+        ("openai.APIConnectionError", "connection", True),
+        ("httpx.ReadError", "connection", True),
+        ("httpx2.ConnectError", "connection", True),
+        ("httpcore.RemoteProtocolError", "connection", True),
+        ("asyncio.exceptions.CancelledError", "cancelled", False),
+        ("KeyboardInterrupt", "cancelled", False),
+        ("openai.LengthFinishReasonError", "parsing", False),
+        ("openai.ContentFilterFinishReasonError", "content_filter", False),
+        ("openai.APIResponseValidationError", "parsing", False),
+        ("json.decoder.JSONDecodeError", "parsing", False),
+        ("openai.RateLimitError", "rate_limit", True),
+        ("openai.InternalServerError", "server", True),
+        ("anthropic.AuthenticationError", "auth", False),
+        ("builtins.RuntimeError", "unknown", False),
+    ],
+)
+def test_an_exception_without_an_answer_tells_the_kind(exception: str, kind: str, retryable: bool) -> None:
+    assert classify(None, None, None, None, exception) == (kind, retryable)
+
+
+def test_a_broken_connection_within_an_answered_stream_is_a_connection_error() -> None:
+    assert classify(200, None, None, "peer closed", "httpx.RemoteProtocolError") == ("connection", True)
+
+
+def test_a_status_beats_the_class_that_repeats_it() -> None:
+    assert classify(429, None, None, None, "openai.InternalServerError")[0] == "rate_limit"
+
+
+@given(
+    st.none() | st.integers(),
+    st.none() | st.text(),
+    st.none() | st.text(),
+    st.none() | st.text(),
+    st.none() | st.text(),
+)
+def test_anything_is_classified(
+    status: int | None, error_type: str | None, code: str | None, message: str | None, exception: str | None
+) -> None:
+    kind, retryable = classify(status, error_type, code, message, exception)
+
+    assert kind in KINDS
+    assert isinstance(retryable, bool)
+
+
+OPENAI = {
+    "message": "Incorrect API key provided.",
+    "type": "invalid_request_error",
+    "param": "model",
+    "code": "invalid_api_key",
+}
+
+
+@pytest.mark.parametrize("body", [OPENAI, {"error": OPENAI}, [{"error": OPENAI}]], ids=["inner", "whole", "listed"])
+def test_an_openai_body_is_read_whole_or_as_its_inner_part(body: object) -> None:
+    error = info(401, body, "openai.AuthenticationError", "Error code: 401 - {...}", "req_1")
+
+    assert error == ErrorInfo(
+        kind="auth",
+        type="invalid_api_key",
+        retryable=False,
+        exception="openai.AuthenticationError",
+        message="Incorrect API key provided.",
+        code="invalid_api_key",
+        param="model",
+        status=401,
+        request_id="req_1",
+        body=body,
+    )
+
+
+def test_an_anthropic_body_gives_its_inner_type_and_its_request_id() -> None:
+    body = {"type": "error", "error": {"type": "not_found_error", "message": "model: claude-x"}, "request_id": "req_2"}
+
+    error = info(404, body, "anthropic.NotFoundError")
+
+    assert (error.kind, error.type, error.message, error.request_id) == (
+        "not_found",
+        "not_found_error",
+        "model: claude-x",
+        "req_2",
+    )
+    assert error.code is None
+
+
+def test_an_error_event_under_status_200_keeps_the_status_and_reads_the_type() -> None:
+    body = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
+
+    error = info(200, body, "anthropic.APIStatusError")
+
+    assert (error.kind, error.type, error.retryable, error.status) == ("overloaded", "overloaded_error", True, 200)
+
+
+def test_the_flat_error_event_of_responses_is_named_by_its_code() -> None:
+    error = info(200, {"type": "error", "code": "server_error", "message": "sorry", "param": None})
+
+    assert (error.kind, error.type, error.message) == ("server", "server_error", "sorry")
+
+
+def test_a_code_that_only_repeats_the_status_does_not_name_the_error() -> None:
+    error = info(200, {"object": "error", "message": "bad", "type": "BadRequestError", "code": 400})
+
+    assert (error.kind, error.type, error.code) == ("bad_input", "BadRequestError", "400")
+
+
+@pytest.mark.parametrize(
+    "body", [{"error": "model 'x' not found"}, {"detail": "model 'x' not found"}, "model 'x' not found"]
+)
+def test_servers_that_state_plain_text_are_quoted(body: object) -> None:
+    error = info(404, body)
+
+    assert (error.kind, error.type, error.message) == ("not_found", "404", "model 'x' not found")
+
+
+def test_a_body_without_message_is_still_an_error() -> None:
+    error = info(500, {"error": {"reason": "x"}}, "openai.InternalServerError", "Error code: 500")
+
+    assert (error.kind, error.type, error.message) == ("server", "InternalServerError", "Error code: 500")
+    assert error.body == {"error": {"reason": "x"}}
+
+
+def test_nothing_known_is_said_so() -> None:
+    assert info() == ErrorInfo(kind="unknown", type="_OTHER")
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "😀"])
+def test_a_long_message_is_cut_at_a_whole_character(letter: str) -> None:
+    error = info(400, letter * 9000)
+
+    assert error.message is not None
+    assert len(error.message.encode()) <= MAX_MESSAGE_BYTES
+    assert error.message.rstrip("…") == letter * len(error.message.rstrip("…"))
+    assert error.message.endswith("…")
+
+
+def test_a_message_of_just_the_limit_is_kept() -> None:
+    assert info(400, message="a" * MAX_MESSAGE_BYTES).message == "a" * MAX_MESSAGE_BYTES
+
+
+@given(st.none() | st.integers(), JSON)
+def test_any_body_gives_an_error_and_stays_as_it_was(status: int | None, body: object) -> None:
+    before = copy.deepcopy(body)
+
+    error = info(status, body)
+
+    assert error.kind in KINDS
+    assert error.type
+    assert repr(body) == repr(before)
+
+
+def test_the_kept_body_is_a_copy() -> None:
+    inner: dict[str, object] = {"message": "m"}
+
+    error = info(400, {"error": inner})
+    inner["message"] = "changed"
+
+    assert error.body == {"error": {"message": "m"}}
