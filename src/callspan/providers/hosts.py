@@ -1,0 +1,100 @@
+"""Whose API a client speaks to, in the names of the conventions' `gen_ai.provider.name`.
+
+That attribute names the flavour of the telemetry, so a host nobody knows (a proxy, a gateway, a server of the
+user's own) has the name of the SDK's family: its answers follow that family's API. New hosts are new rows.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_CLIENTS: Final = {
+    "AzureOpenAI": "azure.ai.openai",
+    "BedrockOpenAI": "aws.bedrock",
+    "AnthropicBedrock": "aws.bedrock",
+    "AnthropicBedrockMantle": "aws.bedrock",
+    "AnthropicVertex": "gcp.vertex_ai",
+    # The conventions know no name for Foundry; of theirs this one means models of others served by Azure.
+    "AnthropicFoundry": "azure.ai.inference",
+}
+"""Classes that state their platform, whatever address they are given; asynchronous ones without `Async`."""
+
+_DOMAINS: Final = {
+    "api.openai.com": "openai",
+    "api.anthropic.com": "anthropic",
+    "openai.azure.com": "azure.ai.openai",
+    "openai.azure.us": "azure.ai.openai",
+    "openai.azure.cn": "azure.ai.openai",
+    "cognitiveservices.azure.com": "azure.ai.openai",
+    "models.ai.azure.com": "azure.ai.inference",
+    "models.inference.ai.azure.com": "azure.ai.inference",
+    "inference.ml.azure.com": "azure.ai.inference",
+    "generativelanguage.googleapis.com": "gcp.gemini",
+    "aiplatform.googleapis.com": "gcp.vertex_ai",
+    "api.deepseek.com": "deepseek",
+    "api.groq.com": "groq",
+    "api.mistral.ai": "mistral_ai",
+    "api.x.ai": "x_ai",
+    "api.perplexity.ai": "perplexity",
+    "api.cohere.ai": "cohere",
+    "api.cohere.com": "cohere",
+    "api.moonshot.ai": "moonshot_ai",
+    "api.moonshot.cn": "moonshot_ai",
+    "ml.cloud.ibm.com": "ibm.watsonx.ai",
+    "openrouter.ai": "openrouter",
+    "api.together.ai": "together",
+    "api.together.xyz": "together",
+    "api.cerebras.ai": "cerebras",
+    "api.fireworks.ai": "fireworks",
+    "api.z.ai": "z_ai",
+    "open.bigmodel.cn": "z_ai",
+    "router.huggingface.co": "huggingface",
+    "api-inference.huggingface.co": "huggingface",
+    "endpoints.huggingface.cloud": "huggingface",
+    "snowflakecomputing.com": "snowflake",
+    "dashscope.aliyuncs.com": "alibaba",
+    "dashscope-intl.aliyuncs.com": "alibaba",
+    "dashscope-us.aliyuncs.com": "alibaba",
+    "ollama.com": "ollama",
+}
+"""A domain stands for itself and everything below it."""
+
+_FAMILY_DOMAINS: Final = {
+    ("openai", "services.ai.azure.com"): "azure.ai.openai",
+    ("anthropic", "services.ai.azure.com"): "azure.ai.inference",
+}
+"""One host, several APIs: what it is depends on which SDK speaks to it."""
+
+_PATTERNS: Final = (
+    (re.compile(r"(^|\.)bedrock(-[a-z0-9-]+)?\..*(amazonaws\.com(\.cn)?|api\.aws)$"), "aws.bedrock"),
+    (re.compile(r"(^|-|\.)aiplatform\.([a-z0-9-]+\.rep\.)?googleapis\.com$"), "gcp.vertex_ai"),
+)
+
+_PORTS: Final = {"11434": "ollama"}
+"""Ports that only one server has by default; they say more than a local or private host name."""
+
+
+def provider_of(client_class: str, host: str | None, api_default: str) -> str:
+    """Return the provider's name for a client of class `client_class` that speaks to `host`.
+
+    `host` may end in `:port`, which tells local servers apart; None is unknown. `api_default` is the family of
+    the SDK, `openai` or `anthropic`, and the answer where neither class nor host is known. Never raises.
+    """
+    named = _CLIENTS.get(client_class.removeprefix("Async"))
+    if named is not None or not host:
+        return named or api_default
+    name, colon, port = host.casefold().rpartition(":")
+    if not colon or not port.isdigit():
+        name, port = host.casefold(), ""
+    return _by_name(name.rstrip("."), api_default) or _PORTS.get(port, api_default)
+
+
+def _by_name(name: str, family: str) -> str | None:
+    domain = name
+    while domain:
+        provider = _DOMAINS.get(domain) or _FAMILY_DOMAINS.get((family, domain))
+        if provider is not None:
+            return provider
+        domain = domain.partition(".")[2]
+    return next((provider for pattern, provider in _PATTERNS if pattern.search(name)), None)

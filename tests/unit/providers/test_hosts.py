@@ -1,0 +1,110 @@
+"""Hosts: which provider a client of some class at some address speaks to."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callspan.providers.hosts import provider_of
+
+
+@pytest.mark.parametrize(
+    ("client_class", "provider"),
+    [
+        ("AzureOpenAI", "azure.ai.openai"),
+        ("AsyncAzureOpenAI", "azure.ai.openai"),
+        ("BedrockOpenAI", "aws.bedrock"),
+        ("AnthropicBedrock", "aws.bedrock"),
+        ("AsyncAnthropicBedrock", "aws.bedrock"),
+        ("AsyncAnthropicBedrockMantle", "aws.bedrock"),
+        ("AnthropicVertex", "gcp.vertex_ai"),
+        ("AsyncAnthropicVertex", "gcp.vertex_ai"),
+        ("AnthropicFoundry", "azure.ai.inference"),
+    ],
+)
+@pytest.mark.parametrize("host", ["gateway.example.com", "127.0.0.1:8080", "api.openai.com", None])
+def test_a_client_of_a_platform_names_it_wherever_it_points(client_class: str, provider: str, host: str | None) -> None:
+    assert provider_of(client_class, host, "openai") == provider
+
+
+@pytest.mark.parametrize(
+    ("host", "provider"),
+    [
+        ("api.openai.com", "openai"),
+        ("eu.api.openai.com", "openai"),
+        ("API.OpenAI.com.", "openai"),
+        ("api.openai.com:443", "openai"),
+        ("my-resource.openai.azure.com", "azure.ai.openai"),
+        ("my-resource.cognitiveservices.azure.com", "azure.ai.openai"),
+        ("my-resource.services.ai.azure.com", "azure.ai.openai"),
+        ("phi.eastus.models.ai.azure.com", "azure.ai.inference"),
+        ("models.inference.ai.azure.com", "azure.ai.inference"),
+        ("bedrock-runtime.us-east-1.amazonaws.com", "aws.bedrock"),
+        ("bedrock-runtime.cn-north-1.amazonaws.com.cn", "aws.bedrock"),
+        ("vpce-1.bedrock-runtime.eu-west-1.vpce.amazonaws.com", "aws.bedrock"),
+        ("bedrock-mantle.us-east-1.api.aws", "aws.bedrock"),
+        ("us-central1-aiplatform.googleapis.com", "gcp.vertex_ai"),
+        ("aiplatform.eu.rep.googleapis.com", "gcp.vertex_ai"),
+        ("aiplatform.googleapis.com", "gcp.vertex_ai"),
+        ("generativelanguage.googleapis.com", "gcp.gemini"),
+        ("api.deepseek.com", "deepseek"),
+        ("api.groq.com", "groq"),
+        ("api.mistral.ai", "mistral_ai"),
+        ("openrouter.ai", "openrouter"),
+        ("api.together.xyz", "together"),
+        ("api.together.ai", "together"),
+        ("api.x.ai", "x_ai"),
+        ("api.perplexity.ai", "perplexity"),
+        ("api.cerebras.ai", "cerebras"),
+        ("api.fireworks.ai", "fireworks"),
+        ("api.moonshot.cn", "moonshot_ai"),
+        ("api.z.ai", "z_ai"),
+        ("router.huggingface.co", "huggingface"),
+        ("org-account.snowflakecomputing.com", "snowflake"),
+        ("dashscope-intl.aliyuncs.com", "alibaba"),
+        ("api.cohere.ai", "cohere"),
+        ("localhost:11434", "ollama"),
+        ("127.0.0.1:11434", "ollama"),
+        ("[::1]:11434", "ollama"),
+    ],
+)
+def test_a_host_names_its_provider(host: str, provider: str) -> None:
+    assert provider_of("OpenAI", host, "openai") == provider
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        None,
+        "",
+        "localhost:8000",
+        "127.0.0.1",
+        "::1",
+        "gateway.example.com",
+        "abc.execute-api.us-east-1.amazonaws.com",
+        "notapi.openai.com.example.com",
+        "evilopenrouter.ai",
+        "aws-external-anthropic.us-east-1.api.aws",
+        "claude.googleapis.com",
+    ],
+)
+@pytest.mark.parametrize("family", ["openai", "anthropic"])
+def test_an_unknown_host_has_the_flavour_of_its_sdk(host: str | None, family: str) -> None:
+    assert provider_of("OpenAI", host, family) == family
+
+
+def test_one_azure_host_serves_both_families() -> None:
+    host = "resource.services.ai.azure.com"
+
+    assert provider_of("OpenAI", host, "openai") == "azure.ai.openai"
+    assert provider_of("Anthropic", host, "anthropic") == "azure.ai.inference"
+
+
+def test_a_known_host_beats_the_family_of_the_sdk() -> None:
+    assert provider_of("Anthropic", "api.deepseek.com", "anthropic") == "deepseek"
+
+
+@given(st.text(), st.none() | st.text(alphabet="a.:-1[]A") | st.text())
+def test_any_class_and_host_have_a_name(client_class: str, host: str | None) -> None:
+    assert provider_of(client_class, host, "openai")
