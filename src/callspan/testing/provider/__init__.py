@@ -1,0 +1,8 @@
+"""A scripted provider: an HTTP server on loopback that speaks the wires of OpenAI and Anthropic, for tests."""
+
+from __future__ import annotations
+
+from callspan.testing.provider.script import Choice, ReceivedRequest, Reply
+from callspan.testing.provider.server import ScriptedProvider
+
+__all__ = ["Choice", "ReceivedRequest", "Reply", "ScriptedProvider"]

@@ -1,0 +1,198 @@
+"""The HTTP side of the scripted provider: connections, requests in, answers out, and the ways to misbehave."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import socketserver
+import sys
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
+
+from callspan.testing.provider.answer import Event
+from callspan.testing.provider.rendering import Rendering, event_bytes
+from callspan.testing.provider.script import ReceivedRequest
+
+_JOIN_S = 5.0
+_POLL_S = 0.02
+_FAILED = (
+    b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain\r\nx-should-retry: false\r\n"
+    b"connection: close\r\ncontent-length: 44\r\n\r\nThe responder of the scripted provider broke"
+)
+
+
+class Server(socketserver.ThreadingTCPServer):
+    """Listens on a free port of 127.0.0.1 from its construction, one thread for each connection."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 256
+
+    def __init__(self, answer: Callable[[ReceivedRequest], Rendering]) -> None:
+        self.answer = answer
+        self.closing = threading.Event()
+        self.failures: list[Exception] = []
+        self._connections: dict[socket.socket, threading.Thread] = {}
+        self._lock = threading.Lock()
+        super().__init__(("127.0.0.1", 0), _Connection)
+        self._thread = threading.Thread(
+            target=self.serve_forever, args=(_POLL_S,), name="callspan-scripted-provider", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Hang up on everyone and end all threads. Again: nothing."""
+        if self.closing.is_set():
+            return
+        self.closing.set()
+        self.shutdown()
+        self._thread.join(_JOIN_S)
+        self.server_close()
+        with self._lock:
+            connections = dict(self._connections)
+        for connection in connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread in connections.values():
+            thread.join(_JOIN_S)
+
+    def process_request_thread(self, request: object, client_address: object) -> None:
+        """Serve one connection, known to `stop` as long as it lives."""
+        if not isinstance(request, socket.socket):
+            return
+        with self._lock:
+            self._connections[request] = threading.current_thread()
+        super().process_request_thread(request, client_address)
+        with self._lock:
+            del self._connections[request]
+
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 (socketserver's signature)
+        """Keep what the user's responder raised for `ScriptedProvider.close`, and tell the client not to retry."""
+        failure = sys.exc_info()[1]
+        if isinstance(failure, Exception):
+            self.failures.append(failure)
+        if isinstance(request, socket.socket):
+            with contextlib.suppress(OSError):
+                request.sendall(_FAILED)
+
+
+class _Connection(BaseHTTPRequestHandler):
+    """One client's connection with the requests on it, one after the other."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: Server
+
+    def handle(self) -> None:
+        """Serve until either side hangs up."""
+        with contextlib.suppress(ConnectionError):
+            super().handle()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: a test's output is its own."""
+
+    def _serve(self) -> None:
+        request = self._read()
+        rendering = self.server.answer(request)
+        if rendering.reply.hang:
+            self._wait_for_hang_up()
+            return
+        self._wait(rendering.reply.delay_s)
+        if rendering.events is None:
+            self._send_body(rendering)
+        else:
+            self._send_events(rendering, rendering.events)
+
+    do_GET = do_POST = do_DELETE = do_PATCH = do_PUT = _serve  # noqa: N815 (http.server's names)
+
+    def _read(self) -> ReceivedRequest:
+        content = self._read_content()
+        address = urlsplit(self.path)
+        try:
+            json = msgspec.json.decode(content) if content else None
+        except msgspec.DecodeError:
+            json = None
+        return ReceivedRequest(
+            method=self.command,
+            path=address.path,
+            query=dict(parse_qsl(address.query)),
+            headers={name.lower(): value for name, value in self.headers.items()},
+            content=content,
+            json=json,
+            time_ns=time.monotonic_ns(),
+        )
+
+    def _read_content(self) -> bytes:
+        if self.headers.get("transfer-encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("content-length") or 0))
+        chunks = []
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(chunks)
+
+    def _send_head(self, rendering: Rendering, **framing: str) -> None:
+        self.send_response(rendering.status)
+        framed = {name.replace("_", "-"): value for name, value in framing.items()}
+        for name, value in {**framed, **rendering.headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def _send_body(self, rendering: Rendering) -> None:
+        body = rendering.body
+        self._send_head(rendering, content_length=str(len(body)))
+        if rendering.reply.body_cut:
+            self._write(body[: len(body) // 2])
+            self._hang_up()
+            return
+        self._write(body)
+
+    def _send_events(self, rendering: Rendering, events: list[Event]) -> None:
+        reply = rendering.reply
+        self._send_head(rendering, transfer_encoding="chunked")
+        delay_s, later_s = 0.0, 0.0
+        for index, event in enumerate(events[: reply.cut_after]):
+            if event.content and not later_s:
+                delay_s, later_s = reply.first_token_delay_s, reply.chunk_delay_s
+            self._wait(delay_s)
+            delay_s = later_s
+            if not self._send_event(index, event, rendering):
+                return
+        if reply.cut_after is not None:
+            self._hang_up()
+            return
+        self._write(b"0\r\n\r\n")
+
+    def _send_event(self, index: int, event: Event, rendering: Rendering) -> bool:
+        """False: hung up in the middle of it."""
+        content = event_bytes(event)
+        if index == 1 and rendering.reply.malformed:
+            content = content[: len(content) // 2] + b"\n\n"
+        if index == 1 and rendering.reply.body_cut:
+            self._write(b"%x\r\n%s" % (len(content), content[: len(content) // 2]))
+            self._hang_up()
+            return False
+        self._write(b"%x\r\n%s\r\n" % (len(content), content))
+        return True
+
+    def _write(self, data: bytes) -> None:
+        self.wfile.write(data)
+
+    def _wait(self, seconds: float) -> None:
+        if seconds > 0 and self.server.closing.wait(seconds):
+            raise ConnectionAbortedError("the scripted provider was closed")
+
+    def _wait_for_hang_up(self) -> None:
+        """Until the client goes away or `Server.stop` shuts the connection."""
+        while self.rfile.read(1):
+            continue
+
+    def _hang_up(self) -> None:
+        self.close_connection = True

@@ -1,0 +1,130 @@
+"""Chat completions and the older completions, whole and in chunks.
+
+Wire reference: https://platform.openai.com/docs/api-reference/chat
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import zip_longest
+
+from callspan.testing.provider.answer import Answer, Event, Wire, base62, fragments, member, objects, tool_calls, words
+from callspan.testing.provider.openai_family import FINISH_REASONS, OPENAI, usage, with_usage
+from callspan.testing.provider.script import Choice, Json
+
+_DONE = Event("[DONE]")
+
+
+def _message(choice: Choice) -> Json:
+    message: dict[str, object] = {"role": "assistant", "content": choice.text, "refusal": choice.refusal}
+    if choice.reasoning is not None:
+        message["reasoning_content"] = choice.reasoning
+    calls = tool_calls(choice, lambda: f"call_{base62(24)}")
+    if calls:
+        message["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in calls
+        ]
+    return {**message, "annotations": []}
+
+
+def _finish_reason(choice: Choice) -> str:
+    return FINISH_REASONS.get(choice.reason, choice.reason)
+
+
+def _chat(answer: Answer) -> Json:
+    body: dict[str, object] = {
+        "id": f"chatcmpl-{base62(29)}",
+        "object": "chat.completion",
+        "created": answer.created_s,
+        "model": answer.model,
+        "choices": [
+            {"index": index, "message": _message(choice), "logprobs": None, "finish_reason": _finish_reason(choice)}
+            for index, choice in enumerate(answer.completions)
+        ],
+        "service_tier": "default",
+        "system_fingerprint": "fp_scripted",
+    }
+    return with_usage(body, answer.reply, usage(answer.reply))
+
+
+def _deltas(message: Json) -> Iterator[tuple[Json, bool]]:
+    """The message as deltas, each with whether it carries content."""
+    yield {"role": "assistant", "content": None if message.get("tool_calls") else "", "refusal": None}, False
+    for name in ("reasoning_content", "content", "refusal"):
+        value = message.get(name)
+        for piece in words(value) if isinstance(value, str) else ():
+            yield {name: piece}, True
+    for index, call in enumerate(objects(message.get("tool_calls"))):
+        function = member(call, "function")
+        head = {"name": function.get("name"), "arguments": ""}
+        yield {"tool_calls": [{"index": index, "id": call.get("id"), "type": "function", "function": head}]}, True
+        for fragment in fragments(str(function.get("arguments", ""))):
+            yield {"tool_calls": [{"index": index, "function": {"arguments": fragment}}]}, True
+
+
+def _chat_choice_chunks(choice: Json) -> Iterator[tuple[Json, bool]]:
+    shared = {"index": choice.get("index", 0), "logprobs": choice.get("logprobs")}
+    for delta, content in _deltas(member(choice, "message")):
+        yield {**shared, "delta": delta, "finish_reason": None}, content
+    yield {**shared, "delta": {}, "finish_reason": choice.get("finish_reason")}, False
+
+
+def _text_choice_chunks(choice: Json) -> Iterator[tuple[Json, bool]]:
+    shared = {"index": choice.get("index", 0), "logprobs": choice.get("logprobs")}
+    for piece in words(str(choice.get("text") or "")):
+        yield {**shared, "text": piece, "finish_reason": None}, True
+    yield {**shared, "text": "", "finish_reason": choice.get("finish_reason")}, False
+
+
+def _chunks(body: Json, answer: Answer, choices: list[list[tuple[Json, bool]]], name: str) -> list[Event]:
+    """Chunks of all choices in turn, then the usage if it was asked for, then the end."""
+    options = answer.request.body.get("stream_options")
+    asked = isinstance(options, Mapping) and options.get("include_usage") is True
+    shared = {key: value for key, value in body.items() if key not in ("choices", "usage", "object")}
+    shared["object"] = name
+    unknown = {"usage": None} if asked and "usage" in body else {}
+    events = [
+        Event({**shared, "choices": [piece[0]], **unknown}, content=piece[1])
+        for turn in zip_longest(*choices)
+        for piece in turn
+        if piece is not None
+    ]
+    if unknown:
+        events.append(Event({**shared, "choices": [], "usage": body["usage"]}))
+    return [*events, _DONE]
+
+
+def _chat_events(body: Json, answer: Answer) -> list[Event]:
+    choices = [list(_chat_choice_chunks(choice)) for choice in objects(body.get("choices"))]
+    return _chunks(body, answer, choices, "chat.completion.chunk")
+
+
+def _completion_events(body: Json, answer: Answer) -> list[Event]:
+    choices = [list(_text_choice_chunks(choice)) for choice in objects(body.get("choices"))]
+    return _chunks(body, answer, choices, "text_completion")
+
+
+def _completion(answer: Answer) -> Json:
+    prompt = answer.request.body.get("prompt")
+    prompts = len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
+    completions = answer.completions if answer.reply.choices else answer.completions * prompts
+    body: dict[str, object] = {
+        "id": f"cmpl-{base62(29)}",
+        "object": "text_completion",
+        "created": answer.created_s,
+        "model": answer.model,
+        "choices": [
+            {"text": choice.text or "", "index": index, "logprobs": None, "finish_reason": _finish_reason(choice)}
+            for index, choice in enumerate(completions)
+        ],
+    }
+    counters = {name: usage(answer.reply)[name] for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
+    return with_usage(body, answer.reply, counters)
+
+
+CHAT = Wire(OPENAI, _chat, _chat_events)
+"""`POST /v1/chat/completions`."""
+
+COMPLETIONS = Wire(OPENAI, _completion, _completion_events)
+"""`POST /v1/completions`."""

@@ -1,0 +1,208 @@
+"""The Responses API, whole and as its sequence of typed events.
+
+Wire reference: https://platform.openai.com/docs/api-reference/responses
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from itertools import count
+
+from callspan.testing.provider.answer import (
+    Answer,
+    ErrorAnswer,
+    Event,
+    Wire,
+    base62,
+    fragments,
+    member,
+    objects,
+    tool_calls,
+    words,
+)
+from callspan.testing.provider.openai_family import FINISH_REASONS, OPENAI, with_usage
+from callspan.testing.provider.script import Choice, Json, Reply
+
+_INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+
+_ECHOED: Json = {
+    "instructions": None,
+    "max_output_tokens": None,
+    "max_tool_calls": None,
+    "parallel_tool_calls": True,
+    "previous_response_id": None,
+    "prompt_cache_key": None,
+    "safety_identifier": None,
+    "store": True,
+    "temperature": 1.0,
+    "tool_choice": "auto",
+    "tools": [],
+    "top_logprobs": 0,
+    "top_p": 1.0,
+    "truncation": "disabled",
+    "user": None,
+    "metadata": {},
+}
+"""What a response repeats of its request, with the value where the request says nothing."""
+
+
+def _item_id(prefix: str) -> str:
+    return f"{prefix}_{secrets.token_hex(25)}"
+
+
+def _content(choice: Choice) -> list[Json]:
+    parts: list[Json] = []
+    if choice.text is not None:
+        parts.append({"type": "output_text", "annotations": [], "logprobs": [], "text": choice.text})
+    if choice.refusal is not None:
+        parts.append({"type": "refusal", "refusal": choice.refusal})
+    return parts
+
+
+def _output(choice: Choice) -> list[Json]:
+    items: list[Json] = []
+    if choice.reasoning is not None:
+        summary = [{"type": "summary_text", "text": choice.reasoning}]
+        items.append({"id": _item_id("rs"), "type": "reasoning", "summary": summary})
+    if content := _content(choice):
+        message = {"type": "message", "status": "completed", "content": content, "role": "assistant"}
+        items.append({"id": _item_id("msg"), **message})
+    for call in tool_calls(choice, lambda: f"call_{base62(24)}"):
+        body = {"type": "function_call", "status": "completed", "arguments": call.arguments}
+        items.append({"id": _item_id("fc"), **body, "call_id": call.id, "name": call.name})
+    return items
+
+
+def _usage(reply: Reply) -> Json:
+    return {
+        "input_tokens": reply.input_tokens,
+        "input_tokens_details": {
+            "cached_tokens": reply.cache_read_tokens,
+            "cache_write_tokens": reply.cache_write_tokens,
+        },
+        "output_tokens": reply.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": reply.reasoning_tokens},
+        "total_tokens": reply.input_tokens + reply.output_tokens,
+    }
+
+
+def _end(choice: Choice, reply: Reply) -> Json:
+    """Status, error and what is incomplete."""
+    reason = FINISH_REASONS.get(choice.reason, choice.reason)
+    if reason == "failed":
+        error = {"code": reply.error_code or "server_error", "message": reply.message}
+        return {"status": "failed", "error": error, "incomplete_details": None}
+    if reason in _INCOMPLETE:
+        return {"status": "incomplete", "error": None, "incomplete_details": {"reason": _INCOMPLETE[reason]}}
+    return {"status": "completed", "error": None, "incomplete_details": None}
+
+
+def _response(answer: Answer) -> Json:
+    choice, request = answer.completions[0], answer.request.body
+    body: dict[str, object] = {
+        "id": answer.id or _item_id("resp"),
+        "object": "response",
+        "created_at": answer.created_s,
+        **_end(choice, answer.reply),
+        "background": False,
+        "model": answer.model,
+        "output": _output(choice),
+        "reasoning": {"effort": None, "summary": None, **member(request, "reasoning")},
+        "service_tier": "default",
+        "text": {"format": {"type": "text"}, "verbosity": "medium", **member(request, "text")},
+        **{name: value if request.get(name) is None else request[name] for name, value in _ECHOED.items()},
+    }
+    return with_usage(body, answer.reply, _usage(answer.reply))
+
+
+def _typed(type_: str, **fields: object) -> Event:
+    return Event({"type": type_, **fields}, type_, content=type_.endswith(".delta"))
+
+
+def _text_part(part: Json, where: dict[str, object]) -> Iterator[Event]:
+    text = str(part.get("text", ""))
+    for piece in words(text):
+        yield _typed("response.output_text.delta", **where, delta=piece, logprobs=[])
+    yield _typed("response.output_text.done", **where, text=text, logprobs=[])
+
+
+def _refusal_part(part: Json, where: dict[str, object]) -> Iterator[Event]:
+    refusal = str(part.get("refusal", ""))
+    for piece in words(refusal):
+        yield _typed("response.refusal.delta", **where, delta=piece)
+    yield _typed("response.refusal.done", **where, refusal=refusal)
+
+
+_PARTS = {"output_text": (_text_part, "text"), "refusal": (_refusal_part, "refusal")}
+
+
+def _message_item(item: Json, where: dict[str, object]) -> Iterator[Event]:
+    for index, part in enumerate(objects(item.get("content"))):
+        position = {**where, "content_index": index}
+        deltas, content = _PARTS[str(part["type"])]
+        yield _typed("response.content_part.added", **position, part={**part, content: ""})
+        yield from deltas(part, position)
+        yield _typed("response.content_part.done", **position, part=part)
+
+
+def _reasoning_item(item: Json, where: dict[str, object]) -> Iterator[Event]:
+    for index, part in enumerate(objects(item.get("summary"))):
+        position, text = {**where, "summary_index": index}, str(part.get("text", ""))
+        yield _typed("response.reasoning_summary_part.added", **position, part={**part, "text": ""})
+        for piece in words(text):
+            yield _typed("response.reasoning_summary_text.delta", **position, delta=piece)
+        yield _typed("response.reasoning_summary_text.done", **position, text=text)
+        yield _typed("response.reasoning_summary_part.done", **position, part=part)
+
+
+def _function_item(item: Json, where: dict[str, object]) -> Iterator[Event]:
+    arguments = str(item.get("arguments", ""))
+    for piece in fragments(arguments):
+        yield _typed("response.function_call_arguments.delta", **where, delta=piece)
+    yield _typed("response.function_call_arguments.done", **where, arguments=arguments, name=item.get("name"))
+
+
+_ITEMS = {"message": _message_item, "reasoning": _reasoning_item, "function_call": _function_item}
+_EMPTY: dict[str, Json] = {
+    "message": {"status": "in_progress", "content": []},
+    "reasoning": {"summary": []},
+    "function_call": {"status": "in_progress", "arguments": ""},
+}
+"""What differs in an item that has just been added."""
+
+
+def _item_events(index: int, item: Json) -> Iterator[Event]:
+    kind = str(item.get("type"))
+    yield _typed("response.output_item.added", output_index=index, item={**item, **_EMPTY.get(kind, {})})
+    if kind in _ITEMS:
+        yield from _ITEMS[kind](item, {"item_id": item.get("id"), "output_index": index})
+    yield _typed("response.output_item.done", output_index=index, item=item)
+
+
+def _sequence(body: Json) -> Iterator[Event]:
+    ended = {"status": "in_progress", "error": None, "incomplete_details": None}
+    begun = {**body, **ended, "output": [], "usage": None}
+    yield _typed("response.created", response=begun)
+    yield _typed("response.in_progress", response=begun)
+    for index, item in enumerate(objects(body.get("output"))):
+        yield from _item_events(index, item)
+    yield _typed(f"response.{body.get('status', 'completed')}", response=body)
+
+
+def _events(body: Json, _: Answer) -> list[Event]:
+    numbers = count()
+    return [
+        event._replace(data={**event.data, "sequence_number": next(numbers)})
+        for event in _sequence(body)
+        if not isinstance(event.data, str)
+    ]
+
+
+def _error_event(error: ErrorAnswer) -> Event:
+    inner = {"type": error.type or "server_error", "code": error.code, "message": error.message, "param": None}
+    return Event({"type": "error", "error": inner}, "error")
+
+
+RESPONSES = Wire(OPENAI, _response, _events)
+"""`POST /v1/responses`, and `GET` of one."""

@@ -1,0 +1,142 @@
+"""From a reply to what goes on the wire: status, headers, and a body or events."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import NamedTuple
+
+from callspan.testing.provider.answer import Answer, Event, Family, Wire, encode
+from callspan.testing.provider.anthropic_messages import ANTHROPIC, COUNT_TOKENS, MESSAGES
+from callspan.testing.provider.openai_chat import CHAT, COMPLETIONS
+from callspan.testing.provider.openai_embeddings import EMBEDDINGS
+from callspan.testing.provider.openai_family import OPENAI, models
+from callspan.testing.provider.openai_responses import RESPONSES
+from callspan.testing.provider.script import Json, ReceivedRequest, Reply
+
+_MODELS = Wire(OPENAI, models)
+
+
+class Route(NamedTuple):
+    """One endpoint: which requests are for it, and whether they are inference, which uses up the script."""
+
+    method: str
+    path: re.Pattern[str]
+    wire: Wire
+    inference: bool = True
+
+
+_ROUTES = (
+    Route("POST", re.compile(r"/chat/completions$"), CHAT),
+    Route("POST", re.compile(r"/completions$"), COMPLETIONS),
+    Route("POST", re.compile(r"/responses$"), RESPONSES),
+    Route("POST", re.compile(r"/embeddings$"), EMBEDDINGS),
+    Route("POST", re.compile(r"/messages/count_tokens$"), COUNT_TOKENS, inference=False),
+    Route("POST", re.compile(r"/messages$"), MESSAGES),
+    Route("GET", re.compile(r"/responses/(?P<id>[^/]+)$"), RESPONSES, inference=False),
+    Route("GET", re.compile(r"/models$"), _MODELS, inference=False),
+)
+
+
+def find_route(request: ReceivedRequest) -> tuple[Route, str | None] | None:
+    """The endpoint a request is for and the id its path names; None if there is no such endpoint."""
+    for candidate in _ROUTES:
+        found = candidate.path.search(request.path)
+        if candidate.method == request.method and found:
+            return candidate, found.groupdict().get("id")
+    return None
+
+
+def family_of(request: ReceivedRequest, route: Route | None) -> Family:
+    """Whose answer it is; where no endpoint takes the request, whose client asks."""
+    if route is not None and route.wire is not _MODELS:
+        return route.wire.family
+    return ANTHROPIC if "anthropic-version" in request.headers else OPENAI
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """What is sent for one request."""
+
+    reply: Reply
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    """The whole body where nothing is streamed."""
+    events: list[Event] | None
+    """The events of a stream; None: a plain body."""
+    json: Json | None
+    """The body as JSON, also of a stream; None for errors and raw bytes."""
+
+
+def render(answer: Answer, route: Route | None, known: Json | None = None) -> Rendering:
+    """The reply as this endpoint answers; `known` is a body made before that is to be told again."""
+    reply, family = answer.reply, family_of(answer.request, route)
+    if reply.status >= HTTPStatus.BAD_REQUEST and reply.raw is None:
+        return _plain(answer, family, family.error(answer.error))
+    if isinstance(reply.raw, bytes):
+        return Rendering(reply, reply.status, _headers(answer, family, _raw_type(reply.raw)), reply.raw, None, None)
+    if isinstance(reply.raw, list) and answer.request.stream:
+        return _stream(answer, family, [_as_event(event) for event in reply.raw], None)
+    if reply.raw is not None:
+        body = reply.raw
+    elif route is None:
+        return _no_endpoint(answer, family)
+    else:
+        body = known or route.wire.body(answer)
+    events = route.wire.events if route else None
+    if events is None or not answer.request.stream or reply.json_where_sse_due or not isinstance(body, Mapping):
+        return _plain(answer, family, body)
+    return _stream(answer, family, events(body, answer), body)
+
+
+def _no_endpoint(answer: Answer, family: Family) -> Rendering:
+    message = f"The scripted provider has no endpoint {answer.request.method} {answer.request.path}"
+    return _plain(replace(answer, reply=Reply(status=404, message=message)), family, None)
+
+
+def _as_event(event: object) -> Event:
+    if not isinstance(event, Mapping):
+        return Event(str(event))
+    name = event.get("type")
+    return Event(event, name if isinstance(name, str) else None, content=True)
+
+
+def _plain(answer: Answer, family: Family, body: object) -> Rendering:
+    reply = answer.reply
+    content = encode(family.error(answer.error) if body is None else body)
+    if reply.malformed:
+        content = content[: len(content) // 2]
+    headers = _headers(answer, family, "application/json")
+    return Rendering(reply, reply.status, headers, content, None, body if isinstance(body, Mapping) else None)
+
+
+def _stream(answer: Answer, family: Family, events: list[Event], body: Json | None) -> Rendering:
+    reply = answer.reply
+    if reply.error_after is not None:
+        events = [*events[: reply.error_after], family.error_event(answer.error)]
+    if reply.end_after is not None:
+        events = events[: reply.end_after]
+    headers = _headers(answer, family, "text/event-stream; charset=utf-8")
+    return Rendering(reply, reply.status, headers, b"", events, body)
+
+
+def _raw_type(raw: bytes) -> str:
+    return "text/event-stream" if raw.startswith((b"data:", b"event:")) else "application/json"
+
+
+def _headers(answer: Answer, family: Family, content_type: str) -> dict[str, str]:
+    headers: dict[str, object] = {"content-type": content_type, **family.headers(answer.request_id)}
+    if answer.reply.retry_after_s is not None:
+        headers["retry-after"] = f"{answer.reply.retry_after_s:g}"
+    headers |= {name.lower(): value for name, value in answer.reply.headers.items()}
+    return {name: str(value) for name, value in headers.items() if value is not None}
+
+
+def event_bytes(event: Event) -> bytes:
+    """The event as it is sent."""
+    data = event.data.encode() if isinstance(event.data, str) else encode(event.data)
+    name = b"" if event.name is None else b"event: " + event.name.encode() + b"\n"
+    return name + b"data: " + data + b"\n\n"
