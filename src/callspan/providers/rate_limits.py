@@ -1,0 +1,154 @@
+"""What response headers say: rate limits, how long to wait, and the provider's id of the request.
+
+Headers are given with lower-case names, as `httpx.Headers` and a plain dict of them have. A plain dict,
+made once per response by `dict(headers.items())`, is the cheapest to ask several things of.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Final, TypeAlias
+
+from callspan.providers.wire import integer
+from callspan.record.call import RateLimit, RateLimits
+
+_Names: TypeAlias = tuple[str, str, str]
+
+
+def _openai(unit: str) -> _Names:
+    return f"x-ratelimit-limit{unit}", f"x-ratelimit-remaining{unit}", f"x-ratelimit-reset{unit}"
+
+
+def _anthropic(unit: str) -> _Names:
+    start = f"anthropic-ratelimit-{unit}-"
+    return start + "limit", start + "remaining", start + "reset"
+
+
+_FAMILIES: Final[tuple[tuple[tuple[str, _Names], ...], ...]] = (
+    (("requests", _openai("-requests")), ("tokens", _openai("-tokens"))),
+    (
+        ("requests", _anthropic("requests")),
+        ("tokens", _anthropic("tokens")),
+        ("input_tokens", _anthropic("input-tokens")),
+        ("output_tokens", _anthropic("output-tokens")),
+    ),
+    (
+        ("requests", _openai("-req-10-second")),
+        ("requests", _openai("-req-minute")),
+        ("tokens", _openai("-tokens-minute")),
+    ),
+    (("requests", _openai("")),),
+)
+"""Header names by family, most common first: OpenAI and its followers, Anthropic, Mistral, general gateways."""
+
+_REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id", "x-amzn-requestid")
+_AZURE: Final = ("x-ratelimit-renewalperiod-requests", "x-ratelimit-renewalperiod-tokens")
+
+_NUMBER: Final = re.compile(r"[0-9]{1,18}(\.[0-9]*)?")
+_GO_DURATION: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]*)?)(ns|us|µs|ms|s|m|h|d)")
+_UNITS_S: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_EPOCH_S: Final = 1e9
+_EPOCH_MS: Final = 1e12
+
+
+def rate_limits(headers: Mapping[str, str], now_s: float) -> RateLimits | None:
+    """Return the rate limits the headers state, or None if they state none.
+
+    `now_s` is Unix time in seconds, for providers that give the moment of the reset. Headers of the first
+    family found are read; a value of another form is absent. Safe from any thread.
+    """
+    fields = headers if type(headers) is dict else dict(headers.items())
+    # Azure counts in milliseconds: after 14 of 120000 tokens a minute it states 7.
+    bare_s = 1e-3 if any(name in fields for name in _AZURE) else 1.0
+    for family in _FAMILIES:
+        found: dict[str, RateLimit] = {}
+        for unit, names in family:
+            limit = _limit(fields, names, now_s, bare_s)
+            if limit is not None:
+                found.setdefault(unit, limit)
+        if found:
+            return RateLimits(**found)
+    return None
+
+
+def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
+    """Return how many seconds the provider asks to wait, or None. Never negative.
+
+    Reads `retry-after-ms`, then `retry-after` as seconds or HTTP date, which counts from `now_s` (Unix time).
+    """
+    millis = headers.get("retry-after-ms")
+    if millis and _NUMBER.fullmatch(millis):
+        return float(millis) / 1000
+    value = headers.get("retry-after")
+    if not value:
+        return None
+    return float(value) if _NUMBER.fullmatch(value) else _until_http_date(value, now_s)
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """Return the provider's id of the request, or None."""
+    for name in _REQUEST_IDS:
+        value = headers.get(name)
+        if value:
+            return value
+    return None
+
+
+def _limit(fields: Mapping[str, str], names: _Names, now_s: float, bare_s: float) -> RateLimit | None:
+    limit, remaining, reset = fields.get(names[0]), fields.get(names[1]), fields.get(names[2])
+    if limit is None and remaining is None and reset is None:
+        return None
+    return RateLimit(
+        limit=_count(limit),
+        remaining=_count(remaining),
+        reset_s=None if reset is None else _seconds(reset.strip(), now_s, bare_s),
+    )
+
+
+def _count(value: str | None) -> int | None:
+    """A count; of a header that came twice, or states its window too, the first part."""
+    return None if value is None else integer(value.partition(",")[0].strip())
+
+
+def _seconds(value: str, now_s: float, bare_s: float) -> float | None:
+    """A duration as Go writes it, a number, or a moment (RFC 3339, Unix time in s or ms)."""
+    if _NUMBER.fullmatch(value):
+        return _from_number(float(value), now_s, bare_s)
+    if "T" in value:
+        return _until_stamp(value, now_s)
+    parts = _GO_DURATION.findall(value)
+    if not parts or sum(len(amount) + len(unit) for amount, unit in parts) != len(value):
+        return None
+    return sum(float(amount) * _UNITS_S[unit] for amount, unit in parts)
+
+
+def _from_number(value: float, now_s: float, bare_s: float) -> float:
+    if value < _EPOCH_S:
+        return value * bare_s
+    moment_s = value / 1000 if value >= _EPOCH_MS else value
+    return max(0.0, moment_s - now_s)
+
+
+def _until_stamp(value: str, now_s: float) -> float | None:
+    try:
+        moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return _until(moment, now_s)
+
+
+def _until_http_date(value: str, now_s: float) -> float | None:
+    from email.utils import parsedate_to_datetime
+
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return _until(moment, now_s)
+
+
+def _until(moment: datetime, now_s: float) -> float:
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    return max(0.0, aware.timestamp() - now_s)

@@ -1,0 +1,194 @@
+"""Headers: rate limits of every family, waits, request ids."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callspan.providers.rate_limits import rate_limits, request_id, retry_after_s
+from callspan.record.call import RateLimit, RateLimits
+
+httpx = import_module("httpx2" if importlib.util.find_spec("httpx2") else "httpx")
+
+NOW_S = 1_754_136_040.0  # 2025-08-02T12:00:40Z
+
+OPENAI = {
+    "x-ratelimit-limit-requests": "5000",
+    "x-ratelimit-limit-tokens": "4000000",
+    "x-ratelimit-remaining-requests": "4999",
+    "x-ratelimit-remaining-tokens": "3999970",
+    "x-ratelimit-reset-requests": "12ms",
+    "x-ratelimit-reset-tokens": "6m0s",
+}
+
+
+def reset_s(value: str, headers: Mapping[str, str] = MappingProxyType({})) -> float | None:
+    limits = rate_limits({**headers, "x-ratelimit-reset-requests": value}, NOW_S)
+    assert limits is not None
+    assert limits.requests is not None
+    return limits.requests.reset_s
+
+
+def test_openai_states_requests_and_tokens() -> None:
+    assert rate_limits(OPENAI, NOW_S) == RateLimits(
+        requests=RateLimit(limit=5000, remaining=4999, reset_s=0.012),
+        tokens=RateLimit(limit=4000000, remaining=3999970, reset_s=360.0),
+    )
+
+
+def test_the_headers_of_the_transport_are_read_in_any_case() -> None:
+    headers = httpx.Headers({name.title(): value for name, value in OPENAI.items()})
+
+    assert rate_limits(headers, NOW_S) == rate_limits(OPENAI, NOW_S)
+
+
+def test_anthropic_states_four_limits_and_moments() -> None:
+    headers = {
+        f"anthropic-ratelimit-{unit}-{what}": value
+        for unit in ("requests", "tokens", "input-tokens", "output-tokens")
+        for what, value in (("limit", "100"), ("remaining", "0"), ("reset", "2025-08-02T12:00:45Z"))
+    }
+    limit = RateLimit(limit=100, remaining=0, reset_s=5.0)
+
+    assert rate_limits(headers, NOW_S) == RateLimits(
+        requests=limit, tokens=limit, input_tokens=limit, output_tokens=limit
+    )
+
+
+def test_a_moment_that_has_passed_is_no_negative_wait() -> None:
+    limits = rate_limits({"anthropic-ratelimit-requests-reset": "2024-01-01T00:00:00Z"}, NOW_S)
+
+    assert limits == RateLimits(requests=RateLimit(reset_s=0.0))
+
+
+def test_mistral_states_requests_by_ten_seconds_and_tokens_by_minute() -> None:
+    headers = {
+        "x-ratelimit-limit-req-10-second": "60",
+        "x-ratelimit-remaining-req-10-second": "59",
+        "x-ratelimit-limit-tokens-minute": "2000000",
+        "x-ratelimit-remaining-tokens-minute": "1999893",
+        "x-ratelimit-limit-tokens-month": "10000000000",
+    }
+
+    assert rate_limits(headers, NOW_S) == RateLimits(
+        requests=RateLimit(limit=60, remaining=59), tokens=RateLimit(limit=2000000, remaining=1999893)
+    )
+
+
+def test_a_general_gateway_states_requests() -> None:
+    headers = {"x-ratelimit-limit": "2", "x-ratelimit-remaining": "1", "x-ratelimit-reset": "2"}
+
+    assert rate_limits(headers, NOW_S) == RateLimits(requests=RateLimit(limit=2, remaining=1, reset_s=2.0))
+
+
+def test_azure_counts_in_milliseconds() -> None:
+    assert reset_s("500", {"x-ratelimit-renewalperiod-requests": "60"}) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("0s", 0.0),
+        ("12ms", 0.012),
+        ("1s", 1.0),
+        ("1m30.5s", 90.5),
+        ("2m59.56s", 179.56),
+        ("20m52.666s", 1252.666),
+        ("1h0m0s", 3600.0),
+        ("1d", 86400.0),
+        ("250µs", 0.00025),
+        ("7", 7.0),
+        ("0.25", 0.25),
+        (" 7 ", 7.0),
+        ("1754136050", 10.0),
+        ("1754136050500", 10.5),
+        ("1754130000000", 0.0),
+        ("2025-08-02T12:00:41.5+00:00", 1.5),
+        ("2025-08-02T14:00:45+02:00", 5.0),
+        ("2025-08-02T12:00:45", 5.0),
+    ],
+)
+def test_each_form_of_a_reset_is_seconds(value: str, seconds: float) -> None:
+    assert reset_s(value) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    "value", ["", "soon", "-5", "1x", "5 s", "nan", "inf", "T", "2025-99-99T00:00:00Z", "s", "1m!"]
+)
+def test_a_reset_of_another_form_is_absent(value: str) -> None:
+    assert reset_s(value) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "count"), [("5000, 5000", 5000), ("10;w=1", None), ("many", None), ("", None), ("0", 0)]
+)
+def test_a_count_is_a_whole_number_or_absent(value: str, count: int | None) -> None:
+    limits = rate_limits({"x-ratelimit-remaining-requests": value}, NOW_S)
+
+    assert limits == RateLimits(requests=RateLimit(remaining=count))
+
+
+@pytest.mark.parametrize("headers", [{}, {"content-type": "application/json"}, httpx.Headers({"server": "x"})])
+def test_no_headers_are_no_limits(headers: Mapping[str, str]) -> None:
+    assert rate_limits(headers, NOW_S) is None
+    assert retry_after_s(headers, NOW_S) is None
+    assert request_id(headers) is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "41"}, 41.0),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after-ms": "1500"}, 1.5),
+        ({"retry-after-ms": "1500", "retry-after": "41"}, 1.5),
+        ({"retry-after-ms": "x", "retry-after": "41"}, 41.0),
+        ({"retry-after": "Sat, 02 Aug 2025 12:00:50 GMT"}, 10.0),
+        ({"retry-after": "Sat, 02 Aug 2025 12:00:50 -0000"}, 10.0),
+        ({"retry-after": "Sat, 02 Aug 2025 11:00:00 GMT"}, 0.0),
+        ({"retry-after": "later"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": ""}, None),
+    ],
+)
+def test_the_wait_asked_for(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after_s(headers, NOW_S) == seconds
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"x-request-id": "req_1", "cf-ray": "r"}, "req_1"),
+        ({"request-id": "req_2"}, "req_2"),
+        ({"x-request-id": "", "apim-request-id": "a"}, "a"),
+        ({"x-amzn-requestid": "z"}, "z"),
+        ({"cf-ray": "r"}, None),
+        (httpx.Headers({"Request-Id": "req_3"}), "req_3"),
+    ],
+)
+def test_the_provider_s_id_of_the_request(headers: Mapping[str, str], expected: str | None) -> None:
+    assert request_id(headers) == expected
+
+
+@given(st.dictionaries(st.sampled_from([*OPENAI, "retry-after", "retry-after-ms", "x-ratelimit-reset"]), st.text()))
+def test_any_header_values_are_read(headers: dict[str, str]) -> None:
+    limits = rate_limits(headers, NOW_S)
+    wait_s = retry_after_s(headers, NOW_S)
+
+    assert wait_s is None or wait_s >= 0
+    for limit in (limits and limits.requests, limits and limits.tokens):
+        assert limit is None or limit.reset_s is None or limit.reset_s >= 0
+
+
+@given(st.text(alphabet="0123456789hms.µdTZ:-+ ,GMTJan", max_size=30))
+def test_almost_durations_and_dates_are_read(value: str) -> None:
+    wait_s = retry_after_s({"retry-after": value}, NOW_S)
+
+    assert wait_s is None or wait_s >= 0
+    assert (reset_s(value) or 0) >= 0
