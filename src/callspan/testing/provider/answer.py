@@ -87,8 +87,8 @@ class Family:
     """The body of an error answer."""
     error_event: Callable[[ErrorAnswer], Event]
     """An error in the middle of a stream."""
-    headers: Callable[[str], dict[str, str]]
-    """The usual response headers for a request id."""
+    headers: Callable[[str, int], dict[str, str]]
+    """The usual response headers for a request id and a status."""
     request_id: Callable[[], str]
 
 

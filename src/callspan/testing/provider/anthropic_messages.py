@@ -6,6 +6,7 @@ Wire reference: https://docs.anthropic.com/en/api/messages
 from __future__ import annotations
 
 from collections.abc import Iterator
+from http import HTTPStatus
 
 import msgspec
 
@@ -148,14 +149,15 @@ def _error_event(error: ErrorAnswer) -> Event:
     return Event({"type": "error", "error": inner}, "error")
 
 
-def _headers(request_id: str) -> dict[str, str]:
+def _headers(request_id: str, status: int) -> dict[str, str]:
+    limited = status == HTTPStatus.TOO_MANY_REQUESTS
     limits = {"requests": 4000, "tokens": 480000, "input-tokens": 400000, "output-tokens": 80000}
     return {
         "request-id": request_id,
         **{
             f"anthropic-ratelimit-{name}-{what}": str(value)
             for name, limit in limits.items()
-            for what, value in (("limit", limit), ("remaining", limit - 1), ("reset", _RESET))
+            for what, value in (("limit", limit), ("remaining", 0 if limited else limit - 1), ("reset", _RESET))
         },
     }
 

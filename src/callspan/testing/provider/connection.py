@@ -21,8 +21,9 @@ from callspan.testing.provider.script import ReceivedRequest
 _JOIN_S = 5.0
 _POLL_S = 0.02
 _FAILED = (
-    b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain\r\nx-should-retry: false\r\n"
-    b"connection: close\r\ncontent-length: 44\r\n\r\nThe responder of the scripted provider broke"
+    b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: application/json\r\nx-should-retry: false\r\n"
+    b"connection: close\r\ncontent-length: 72\r\n\r\n"
+    b'{"error": {"message": "The responder of the scripted provider raised."}}'
 )
 
 
@@ -62,15 +63,18 @@ class Server(socketserver.ThreadingTCPServer):
         for thread in connections.values():
             thread.join(_JOIN_S)
 
-    def process_request_thread(self, request: object, client_address: object) -> None:
-        """Serve one connection, known to `stop` as long as it lives."""
-        if not isinstance(request, socket.socket):
-            return
+    def process_request(self, request: object, client_address: object) -> None:
+        """Serve one connection in a thread of its own, known to `stop` from before its start to its end."""
+        if isinstance(request, socket.socket):
+            thread = threading.Thread(target=self._serve_connection, args=(request, client_address), daemon=True)
+            with self._lock:
+                self._connections[request] = thread
+            thread.start()
+
+    def _serve_connection(self, connection: socket.socket, client_address: object) -> None:
+        self.process_request_thread(connection, client_address)
         with self._lock:
-            self._connections[request] = threading.current_thread()
-        super().process_request_thread(request, client_address)
-        with self._lock:
-            del self._connections[request]
+            del self._connections[connection]
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 (socketserver's signature)
         """Keep what the user's responder raised for `ScriptedProvider.close`, and tell the client not to retry."""
@@ -172,9 +176,7 @@ class _Connection(BaseHTTPRequestHandler):
 
     def _send_event(self, index: int, event: Event, rendering: Rendering) -> bool:
         """False: hung up in the middle of it."""
-        content = event_bytes(event)
-        if index == 1 and rendering.reply.malformed:
-            content = content[: len(content) // 2] + b"\n\n"
+        content = event_bytes(event, malformed=index == 1 and rendering.reply.malformed)
         if index == 1 and rendering.reply.body_cut:
             self._write(b"%x\r\n%s" % (len(content), content[: len(content) // 2]))
             self._hang_up()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from http import HTTPStatus
 
 from callspan.testing.provider.answer import Answer, ErrorAnswer, Event, Family
 from callspan.testing.provider.script import Json, Reply
@@ -72,14 +73,14 @@ def _error(error: ErrorAnswer) -> Json:
     return {"error": _error_object(error)}
 
 
-def _headers(request_id: str) -> dict[str, str]:
+def _headers(request_id: str, status: int) -> dict[str, str]:
     return {
         "x-request-id": request_id,
         "openai-processing-ms": "42",
         "openai-version": "2020-10-01",
         "x-ratelimit-limit-requests": "10000",
         "x-ratelimit-limit-tokens": "2000000",
-        "x-ratelimit-remaining-requests": "9999",
+        "x-ratelimit-remaining-requests": "0" if status == HTTPStatus.TOO_MANY_REQUESTS else "9999",
         "x-ratelimit-remaining-tokens": "1999962",
         "x-ratelimit-reset-requests": "6ms",
         "x-ratelimit-reset-tokens": "1ms",

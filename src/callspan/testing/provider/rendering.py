@@ -128,15 +128,20 @@ def _raw_type(raw: bytes) -> str:
 
 
 def _headers(answer: Answer, family: Family, content_type: str) -> dict[str, str]:
-    headers: dict[str, object] = {"content-type": content_type, **family.headers(answer.request_id)}
+    headers: dict[str, object] = {
+        "content-type": content_type,
+        **family.headers(answer.request_id, answer.reply.status),
+    }
     if answer.reply.retry_after_s is not None:
         headers["retry-after"] = f"{answer.reply.retry_after_s:g}"
     headers |= {name.lower(): value for name, value in answer.reply.headers.items()}
     return {name: str(value) for name, value in headers.items() if value is not None}
 
 
-def event_bytes(event: Event) -> bytes:
-    """The event as it is sent."""
+def event_bytes(event: Event, *, malformed: bool = False) -> bytes:
+    """The event as it is sent; malformed: with half of its data."""
     data = event.data.encode() if isinstance(event.data, str) else encode(event.data)
+    if malformed:
+        data = data[: len(data) // 2]
     name = b"" if event.name is None else b"event: " + event.name.encode() + b"\n"
     return name + b"data: " + data + b"\n\n"

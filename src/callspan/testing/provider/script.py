@@ -183,9 +183,9 @@ DEFAULT_REPLY = Reply(text="Hello from the scripted provider.")
 """What is answered when nothing is scripted."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Line:
-    """One line of a script."""
+    """One line of a script; equal only to itself, for the same reply may be scripted twice."""
 
     reply: Reply
     on: Match | None
@@ -203,7 +203,7 @@ class Script:
 
     def __init__(self) -> None:
         self._lines: list[Line] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def add(self, line: Line) -> None:
         """Put a line at the end."""
@@ -213,13 +213,14 @@ class Script:
     def take(self, request: ReceivedRequest, *, inference: bool) -> Reply | None:
         """The first single reply that fits, used up by this; else the newest repeating one; else None."""
         with self._lock:
-            fitting = [line for line in self._lines if line.fits(request, inference=inference)]
-            single = next((line for line in fitting if not line.repeat), None)
-            if single is not None:
-                # By identity: equal replies may be scripted twice.
-                del self._lines[next(i for i, line in enumerate(self._lines) if line is single)]
-                return single.reply
-            return fitting[-1].reply if fitting else None
+            singles = [line for line in self._lines if not line.repeat]
+            repeating = [line for line in reversed(self._lines) if line.repeat]
+            for line in singles + repeating:
+                if line.fits(request, inference=inference):
+                    if not line.repeat:
+                        self._lines.remove(line)
+                    return line.reply
+            return None
 
     def pending(self) -> int:
         """How many single replies have not been used."""

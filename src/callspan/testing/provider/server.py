@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from types import TracebackType
-
-from typing_extensions import Self, Unpack
+from typing import TYPE_CHECKING
 
 from callspan.testing.provider.answer import Answer
 from callspan.testing.provider.connection import Server
@@ -20,6 +19,9 @@ from callspan.testing.provider.script import (
     ReplyFields,
     Script,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
 
 
 class ScriptedProvider:
