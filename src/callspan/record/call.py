@@ -90,6 +90,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     params: dict[str, object] = {}
     """Scalars and small settings as sent (temperature, max_tokens, ...); never messages or tools."""
     message_count: int | None = None
+    roles: list[str] | None = None
+    """Roles of the messages in order, where the content setting keeps no body; else the body tells them."""
     tool_names: list[str] | None = None
     body_bytes: int | None = None
     """Size of the body as sent."""
@@ -161,6 +163,8 @@ class Redaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     why: str
     """`content`, `redactor`, `redactor_failed`, `media`, `size`, `secret`."""
     original_bytes: int | None = None
+    sha256: str | None = None
+    """Hex digest of what was there, for `content` only: equal content stays recognisable."""
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

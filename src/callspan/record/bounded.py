@@ -1,0 +1,166 @@
+"""Values made to fit: valid JSON and whole characters within a number of bytes, what was cut said.
+
+Work is bounded by the limit, not by the value: strings are sliced before they are encoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from callspan.record.codec import encode_json, plain
+
+_ATTEMPTS: Final = 4
+_SMALLEST: Final = b"0"
+_PER_ITEM: Final = 4
+"""Bytes that punctuation takes per element, roughly."""
+
+
+def text_attribute(text: str, max_bytes: int) -> str:
+    """Return `text` if its UTF-8 form has at most `max_bytes`, else its beginning and its original size.
+
+    Never cuts within a character; lone surrogates become U+FFFD. `max_bytes` may be anything from 0 on.
+    """
+    if len(text) <= max_bytes and text.isascii():
+        return text
+    size = _utf8_size(text)
+    if size is None:
+        return text_attribute(str(plain(text)), max_bytes)
+    return text if size <= max_bytes else _cut(text, max_bytes, size)
+
+
+def json_attribute(value: object, max_bytes: int) -> str:
+    """Return `value` as JSON of at most `max_bytes` in UTF-8 (2 at least), valid however much is cut.
+
+    The longest strings are cut first, each ending in its original size. Where that is not enough, the whole
+    becomes `{"callspan_truncated": {"bytes": original size}}`. Never raises.
+    """
+    return fitted(value, max_bytes)[0].decode()
+
+
+def fitted(value: object, max_bytes: int) -> tuple[bytes, int]:
+    """Return what `json_attribute` returns, encoded, and about how many bytes were cut (0: it is whole)."""
+    size: int | None = None
+    if weight(value, 4 * max_bytes) <= 4 * max_bytes:
+        data = encode_json(value)
+        size = len(data)
+        if size <= max_bytes:
+            return data, 0
+    return _shrunk(value, max_bytes, size)
+
+
+def weight(value: object, limit: int) -> int:
+    """Return about how many bytes `value` takes as JSON; stops counting once over `limit`. Never raises."""
+    if isinstance(value, str):
+        return len(value) + 2
+    if isinstance(value, dict):
+        total = 2
+        for key, item in value.items():
+            total += len(key) + _PER_ITEM if isinstance(key, str) else _PER_ITEM
+            total += weight(item, limit - total)
+            if total > limit:
+                break
+        return total
+    if isinstance(value, list | tuple):
+        total = 2
+        for item in value:
+            total += 1 + weight(item, limit - total)
+            if total > limit:
+                break
+        return total
+    if isinstance(value, msgspec.Raw):
+        return len(memoryview(value))
+    return _PER_ITEM
+
+
+def newest_that_fit(count: int, size: Callable[[int], int], limit: int) -> int:
+    """Return the index from which on the items of a history are to be kept, beside its first one.
+
+    The first item (often the instructions) and the newest are always kept; between them the newest as long
+    as their sizes stay within `limit`. 1 (or 0) means that everything is kept. Asks for the size of kept
+    items and one more, so that a long history costs no more than a short one.
+    """
+    if count <= 1:
+        return 0
+    room = limit - size(0) - size(count - 1)
+    start = count - 1
+    while start > 1:
+        room -= size(start - 1)
+        if room < 0:
+            break
+        start -= 1
+    return start
+
+
+def _utf8_size(text: str) -> int | None:
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        return None
+
+
+def _cut(text: str, max_bytes: int, size: int) -> str:
+    mark = f"…[cut: {size} bytes]"
+    room = max_bytes - len(mark) - 2
+    if room < 0:
+        return text[:max_bytes].encode()[:max_bytes].decode("utf-8", "ignore")
+    return text[:room].encode()[:room].decode("utf-8", "ignore") + mark
+
+
+def _shrunk(value: object, max_bytes: int, size: int | None) -> tuple[bytes, int]:
+    """Cut the longest strings of `value` until it fits, else replace it by a marker."""
+    lengths: list[int] = []
+    _collect(value, lengths)
+    total = weight(value, 1 << 62)
+    size = total if size is None else size
+    room = max_bytes - max(0, total - sum(lengths))
+    for _ in range(_ATTEMPTS):
+        if room <= 0 or not lengths:
+            break
+        data = encode_json(_clipped(value, _level(lengths, room)))
+        if len(data) <= max_bytes:
+            return data, max(1, size - len(data))
+        room = min(room - 1, room * max_bytes // len(data) - len(data) + max_bytes)
+    data = _marker(size, max_bytes)
+    return data, max(1, size - len(data))
+
+
+def _marker(size: int, max_bytes: int) -> bytes:
+    for data in (encode_json({"callspan_truncated": {"bytes": size}}), b"{}", _SMALLEST):
+        if len(data) <= max_bytes:
+            return data
+    return _SMALLEST
+
+
+def _collect(value: object, lengths: list[int]) -> None:
+    if isinstance(value, str):
+        lengths.append(len(value))
+    elif isinstance(value, dict):
+        for item in value.values():
+            _collect(item, lengths)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _collect(item, lengths)
+
+
+def _level(lengths: list[int], room: int) -> int:
+    """Return the length to which all longer strings must be cut so that together they take `room`."""
+    ordered = sorted(lengths)
+    for position, length in enumerate(ordered):
+        share = room // (len(ordered) - position)
+        if length > share:
+            return share
+        room -= length
+    return ordered[-1]
+
+
+def _clipped(value: object, level: int) -> object:
+    if isinstance(value, str):
+        return value if len(value) <= level and value.isascii() else text_attribute(value, level)
+    if isinstance(value, dict):
+        return {key: _clipped(item, level) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clipped(item, level) for item in value]
+    return value

@@ -1,0 +1,229 @@
+"""The `llm.*` attributes of a call: Chronicle's vocabulary, spelled right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from callspan.record.call import CallRecord, RateLimit
+from callspan.record.finish import normalised
+from callspan.record.messages import Conversation
+from callspan.record.usage import Usage
+from callspan.vocabulary.history import chosen, omission, spoken
+from callspan.vocabulary.values import (
+    Attributes,
+    AttributeValue,
+    ByteBudget,
+    number,
+    put_encoded,
+    put_json,
+    put_text,
+    whole,
+    word,
+)
+from callspan.vocabulary.wire_json import choices_json, messages_json
+
+VENDOR: Final = "llm.vendor"
+ITEM_ID: Final = "llm.item_id"
+REQUEST_MODEL: Final = "llm.request.model"
+RESPONSE_MODEL: Final = "llm.response.model"
+PROMPTS: Final = "llm.prompts"
+PROMPTS_RAW: Final = "llm.prompts.raw"
+COMPLETIONS: Final = "llm.completions"
+COMPLETIONS_RAW: Final = "llm.completions.raw"
+FINISH_REASON: Final = "llm.finish_reason"
+PROMPT_TOKENS: Final = "llm.usage.prompt_tokens"
+COMPLETION_TOKENS: Final = "llm.usage.completion_tokens"
+TOTAL_TOKENS: Final = "llm.usage.total_tokens"
+LATENCY: Final = "llm.latency"
+TOTAL_LATENCY: Final = "llm.total_latency"
+RETRIES: Final = "llm.retries"
+RATE_LIMITED: Final = "llm.rate_limited"
+STATUS_CODE: Final = "llm.status_code"
+TEMPERATURE: Final = "llm.temperature"
+TOP_P: Final = "llm.top_p"
+FREQUENCY_PENALTY: Final = "llm.frequency_penalty"
+PRESENCE_PENALTY: Final = "llm.presence_penalty"
+MAX_TOKENS: Final = "llm.request.max_tokens"
+STOP_SEQUENCES: Final = "llm.chat.stop_sequences"
+USER: Final = "llm.user"
+OPTIONS: Final = "llm.options"
+META: Final = "llm.meta."
+META_EXTRA: Final = "llm.meta.extra"
+RATE_LIMITING: Final = "llm.rate_limiting."
+
+META_FIELDS: Final = frozenset(
+    {
+        "application",
+        "environment",
+        "organization_id",
+        "project_id",
+        "user_id",
+        "workflow_id",
+        "workflow_name",
+        "run_id",
+        "step",
+        "step_index",
+        "prompt_id",
+        "prompt_version",
+        "purpose",
+        "internal_organization_id",
+        "internal_project_id",
+        "internal_user_id",
+    }
+)
+"""Fields of `callspan.metadata` with an attribute of their own; all others are in `llm.meta.extra`."""
+
+
+_PARAMS: Final[dict[str, tuple[str, Callable[[object], AttributeValue | None]]]] = {
+    "temperature": (TEMPERATURE, number),
+    "top_p": (TOP_P, number),
+    "frequency_penalty": (FREQUENCY_PENALTY, number),
+    "presence_penalty": (PRESENCE_PENALTY, number),
+    "max_tokens": (MAX_TOKENS, whole),
+    "max_completion_tokens": (MAX_TOKENS, whole),
+    "max_output_tokens": (MAX_TOKENS, whole),
+    "user": (USER, word),
+}
+_STOPS: Final = ("stop", "stop_sequences")
+
+
+def start(record: CallRecord) -> Attributes:
+    """Return what is known before the call is sent: vendor and requested model."""
+    attributes: Attributes = {VENDOR: record.provider, ITEM_ID: record.call_id}
+    if record.request.model:
+        attributes[REQUEST_MODEL] = record.request.model
+    return attributes
+
+
+def end(record: CallRecord, conversation: Conversation | None, budget: ByteBudget) -> Attributes:
+    """Return everything else. Without a conversation no content is shown: neither texts nor stop sequences.
+
+    Unknown values are absent. `llm.latency` and `llm.total_latency` are whole milliseconds.
+    """
+    attributes: Attributes = {}
+    _put_answer(attributes, record)
+    _put_timing(attributes, record)
+    _put_request(attributes, record, conversation is not None, budget)
+    if record.usage is not None:
+        _put_usage(attributes, record.usage)
+    if record.metadata:
+        _put_metadata(attributes, record.metadata, budget)
+    if record.rate_limits is not None:
+        _put_rate_limit(attributes, "requests", record.rate_limits.requests)
+        _put_rate_limit(attributes, "tokens", record.rate_limits.tokens)
+    if conversation is not None:
+        _put_completions(attributes, record, conversation, budget)
+        _put_prompts(attributes, record, conversation, budget)
+    return attributes
+
+
+def _put_answer(attributes: Attributes, record: CallRecord) -> None:
+    response = record.response
+    if response is not None:
+        if response.model:
+            attributes[RESPONSE_MODEL] = response.model
+        if response.finish_reasons and response.finish_reasons[0]:
+            attributes[FINISH_REASON] = normalised(response.finish_reasons[0])
+    status = record.attempts[-1].status if record.attempts else None
+    if status is None and record.error is not None:
+        status = record.error.status
+    if status is not None:
+        attributes[STATUS_CODE] = status
+
+
+def _put_timing(attributes: Attributes, record: CallRecord) -> None:
+    timing = record.timing
+    if timing.duration_ns is not None:
+        attributes[TOTAL_LATENCY] = round(timing.duration_ns / 1_000_000)
+        if timing.answer_ns is not None:
+            attributes[LATENCY] = round((timing.duration_ns - timing.answer_ns) / 1_000_000)
+    if record.retries is not None:
+        attributes[RETRIES] = record.retries
+    attributes[RATE_LIMITED] = record.rate_limited
+
+
+def _put_request(attributes: Attributes, record: CallRecord, content: bool, budget: ByteBudget) -> None:
+    params = record.request.params
+    if not params:
+        return
+    for key, value in params.items():
+        row = _PARAMS.get(key)
+        if row is not None and (read := row[1](value)) is not None:
+            attributes[row[0]] = read
+    if not content:
+        return
+    for key in _STOPS:
+        if params.get(key):
+            put_json(attributes, STOP_SEQUENCES, params[key], budget)
+    put_json(attributes, OPTIONS, params, budget)
+
+
+def _put_usage(attributes: Attributes, usage: Usage) -> None:
+    prompt, completion, total = usage.input_tokens, usage.output_tokens, usage.total_tokens
+    if prompt is not None:
+        attributes[PROMPT_TOKENS] = prompt
+    if completion is not None:
+        attributes[COMPLETION_TOKENS] = completion
+    if total is None and prompt is not None and completion is not None:
+        total = prompt + completion
+    if total is not None:
+        attributes[TOTAL_TOKENS] = total
+
+
+def _put_metadata(attributes: Attributes, metadata: dict[str, object], budget: ByteBudget) -> None:
+    extra: dict[str, object] = {}
+    for key, value in metadata.items():
+        if key in META_FIELDS and isinstance(value, str | bool | int | float):
+            attributes[META + key] = value
+        elif key == "extra" and isinstance(value, dict):
+            extra |= value
+        elif value is not None:
+            extra[key] = value
+    if extra:
+        put_json(attributes, META_EXTRA, extra, budget)
+
+
+def _put_rate_limit(attributes: Attributes, what: str, limit: RateLimit | None) -> None:
+    if limit is None:
+        return
+    prefix = f"{RATE_LIMITING}{what}."
+    if limit.limit is not None:
+        attributes[prefix + "limit"] = limit.limit
+    if limit.remaining is not None:
+        attributes[prefix + "remaining"] = limit.remaining
+    if limit.reset_s is not None:
+        attributes[prefix + "reset"] = limit.reset_s
+
+
+def _put_completions(
+    attributes: Attributes, record: CallRecord, conversation: Conversation, budget: ByteBudget
+) -> None:
+    texts = [text for message in conversation.output if (text := spoken(message.parts))]
+    if texts:
+        put_text(attributes, COMPLETIONS, "\n\n".join(texts), budget)
+    raw = choices_json(record, budget.room) if budget.room > 1 else None
+    if raw is not None:
+        put_encoded(attributes, COMPLETIONS_RAW, raw[0], budget, raw[1])
+
+
+def _put_prompts(attributes: Attributes, record: CallRecord, conversation: Conversation, budget: ByteBudget) -> None:
+    raw = messages_json(record, budget.room) if budget.room > 1 else None
+    if raw is not None:
+        put_encoded(attributes, PROMPTS_RAW, raw[0], budget, raw[1])
+    text = _prompt_text(record, conversation, budget)
+    if text:
+        put_text(attributes, PROMPTS, text, budget)
+
+
+def _prompt_text(record: CallRecord, conversation: Conversation, budget: ByteBudget) -> str:
+    picked = chosen(conversation.input, record, budget)
+    said = [("system", spoken(conversation.system))] if conversation.system else []
+    said += [(message.name or message.role, spoken(message.parts)) for message in picked.first]
+    if picked.omitted:
+        said.append(("callspan", omission(picked.omitted, record)))
+    said += [(message.name or message.role, spoken(message.parts)) for message in picked.rest]
+    said = [(who, text) for who, text in said if text]
+    if len(said) == 1:
+        return said[0][1]
+    return "\n\n".join(f"{who}: {text}" for who, text in said)

@@ -1,0 +1,185 @@
+"""Messages in the JSON shape of the GenAI conventions: roles with typed parts.
+
+State of the conventions: semantic-conventions-genai of August 2026 (schemas of input messages, output
+messages, system instructions and tool definitions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from callspan.record.call import CallRecord
+from callspan.record.finish import TOOL_CALLS, normalised
+from callspan.record.messages import (
+    Conversation,
+    Media,
+    Message,
+    Part,
+    Reasoning,
+    Refusal,
+    Text,
+    ToolCall,
+    ToolResult,
+    UnknownPart,
+)
+from callspan.vocabulary.history import chosen, omission
+from callspan.vocabulary.values import ByteBudget
+
+Json = dict[str, object]
+
+_CLIENT_TOOLS: Final = frozenset({"function", "custom"})
+_UNKNOWN_FINISH: Final = "unknown"
+
+
+def finish_word(reason: str) -> str:
+    """Return a finish reason as the official instrumentations write it: `tool_call`, not `tool_calls`."""
+    found = normalised(reason)
+    return "tool_call" if found == TOOL_CALLS else found
+
+
+def input_messages(record: CallRecord, conversation: Conversation, budget: ByteBudget) -> list[Json]:
+    """Return the messages of the request; of a history that is too long the first and the newest."""
+    picked = chosen(conversation.input, record, budget)
+    shown = [_message(message) for message in picked.first]
+    if picked.omitted:
+        note = {"type": "text", "content": omission(picked.omitted, record)}
+        shown.append({"role": "callspan", "parts": [note]})
+    shown += [_message(message) for message in picked.rest]
+    return shown
+
+
+def output_messages(record: CallRecord, conversation: Conversation) -> list[Json]:
+    """Return one message per choice, each with its finish reason (the schema asks for one)."""
+    unfinished = _UNKNOWN_FINISH if record.outcome == "success" else record.outcome
+    shown = []
+    for message in conversation.output:
+        json = _message(message)
+        json["finish_reason"] = finish_word(message.finish_reason) if message.finish_reason else unfinished
+        shown.append(json)
+    return shown
+
+
+def parts_json(parts: Sequence[Part]) -> list[Json]:
+    """Return parts as the conventions shape them."""
+    return [
+        {"type": "text", "content": part.text} if type(part) is Text else _SHAPES[type(part)](part) for part in parts
+    ]
+
+
+def tool_definitions(tools: Sequence[object]) -> list[Json]:
+    """Return tool definitions of any wire as type, name, description and JSON Schema of the parameters."""
+    return [_tool(tool) for tool in tools if isinstance(tool, dict)]
+
+
+def _message(message: Message) -> Json:
+    json: Json = {"role": message.role, "parts": parts_json(message.parts)}
+    if message.name:
+        json["name"] = message.name
+    return json
+
+
+def _reasoning(part: Reasoning) -> Json:
+    if part.text is None:
+        return {"type": "sealed_reasoning", "size": len(part.sealed or "")}
+    return {"type": "reasoning", "content": part.text}
+
+
+def _refusal(part: Refusal) -> Json:
+    return {"type": "refusal", "content": part.text}
+
+
+def _tool_call(part: ToolCall) -> Json:
+    if part.tool_type in _CLIENT_TOOLS:
+        json = _named("tool_call", part.id, part.name)
+        if part.arguments is not None:
+            json["arguments"] = _arguments(part.arguments)
+        return json
+    json = _named("server_tool_call", part.id, part.name or part.tool_type)
+    details: Json = {"type": part.tool_type}
+    if part.arguments is not None:
+        details["arguments"] = _arguments(part.arguments)
+    json["server_tool_call"] = details
+    return json
+
+
+def _tool_result(part: ToolResult) -> Json:
+    if part.tool_type in _CLIENT_TOOLS:
+        json = _named("tool_call_response", part.id, None)
+        json["response"] = part.content
+    else:
+        json = _named("server_tool_call_response", part.id, None)
+        json["server_tool_call_response"] = {"type": part.tool_type, "content": part.content}
+    if part.is_error:
+        json["is_error"] = True
+    return json
+
+
+def _media(part: Media) -> Json:
+    json: Json = {"modality": part.modality}
+    if part.mime:
+        json["mime_type"] = part.mime
+    if part.data is not None:
+        return {"type": "blob", **json, "content": part.data}
+    if part.file_id is not None:
+        return {"type": "file", **json, "file_id": part.file_id}
+    uri = part.url or (f"urn:sha256:{part.sha256}" if part.sha256 else "")
+    if part.size is not None:
+        json["size"] = part.size
+    return {"type": "uri", **json, "uri": uri}
+
+
+def _unknown(part: UnknownPart) -> Json:
+    kind = part.data.get("type") if isinstance(part.data, dict) else None
+    return {"type": kind if isinstance(kind, str) and kind else "unknown", "data": part.data}
+
+
+def _named(kind: str, identity: str | None, name: str | None) -> Json:
+    json: Json = {"type": kind}
+    if identity is not None:
+        json["id"] = identity
+    if name is not None:
+        json["name"] = name
+    elif kind.endswith("call"):
+        json["name"] = ""
+    return json
+
+
+def _arguments(text: str) -> object:
+    """The arguments as JSON where they are an object; else, cut or invalid, the text as the model wrote it."""
+    if not text.startswith("{"):
+        return text
+    try:
+        return _decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return text
+
+
+def _tool(tool: dict[str, object]) -> Json:
+    nested = tool.get("function")
+    inner = nested if isinstance(nested, dict) else tool
+    kind = tool.get("type")
+    has_schema = "input_schema" in inner
+    json: Json = {"type": kind if isinstance(kind, str) and not (has_schema and kind == "custom") else "function"}
+    name = inner.get("name")
+    json["name"] = name if isinstance(name, str) else json["type"]
+    if inner.get("description"):
+        json["description"] = inner["description"]
+    parameters = inner.get("input_schema") if has_schema else inner.get("parameters")
+    if parameters is not None:
+        json["parameters"] = parameters
+    return json
+
+
+_SHAPES: Final[dict[type, Callable[..., Json]]] = {
+    Text: lambda part: {"type": "text", "content": part.text},
+    Reasoning: _reasoning,
+    Refusal: _refusal,
+    ToolCall: _tool_call,
+    ToolResult: _tool_result,
+    Media: _media,
+    UnknownPart: _unknown,
+}
+_decode = msgspec.json.Decoder().decode

@@ -1,0 +1,91 @@
+"""What attributes may hold, how much of it, and total readers of settings as they were sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from callspan.record.bounded import fitted, text_attribute
+
+AttributeValue: TypeAlias = str | bool | int | float | Sequence[str]
+"""What a span attribute may hold here."""
+Attributes: TypeAlias = dict[str, AttributeValue]
+
+
+class ByteBudget:
+    """How many bytes of content the attributes of one span may still take.
+
+    `attribute` is the cap of each, `left` what all of them together may still take, `cut` what was left out
+    so far (in bytes or, where only that is known cheaply, characters). Not for use by several threads.
+    """
+
+    __slots__ = ("attribute", "cut", "left")
+
+    def __init__(self, attribute: int, left: int) -> None:
+        self.attribute = attribute
+        self.left = left
+        self.cut = 0
+
+    @property
+    def room(self) -> int:
+        """Return how many bytes the next attribute may take; 0 or less: none."""
+        return min(self.attribute, self.left)
+
+    def share(self, parts: int) -> ByteBudget:
+        """Return a budget of its own with one of `parts` equal parts of what is left."""
+        return ByteBudget(self.attribute, self.left // parts)
+
+    def settle(self, share: ByteBudget, given: int) -> None:
+        """Take back what a share that was given `given` bytes has not used, and count what it has cut."""
+        self.left -= given - share.left
+        self.cut += share.cut
+
+
+def put_text(attributes: Attributes, name: str, text: str, budget: ByteBudget) -> None:
+    """Set `name` to as much of `text` as there is room for; to nothing where there is none."""
+    if budget.room <= 0:
+        budget.cut += len(text)
+        return
+    attributes[name] = kept = text_attribute(text, budget.room)
+    budget.left -= len(kept) if kept.isascii() else len(kept.encode())
+    budget.cut += len(text) - len(kept) if len(text) > len(kept) else 0
+
+
+def put_json(attributes: Attributes, name: str, value: object, budget: ByteBudget) -> None:
+    """Set `name` to `value` as JSON within the room there is; to nothing where there is too little."""
+    if budget.room > 1:
+        data, cut = fitted(value, budget.room)
+        put_encoded(attributes, name, data, budget, cut)
+
+
+def put_encoded(attributes: Attributes, name: str, data: bytes, budget: ByteBudget, cut: int = 0) -> None:
+    """Set `name` to JSON that is known to fit and from which `cut` bytes were left out."""
+    attributes[name] = data.decode()
+    budget.left -= len(data)
+    budget.cut += cut
+
+
+def number(value: object) -> float | None:
+    """Return a number as float, None for anything else; bool is no number."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def whole(value: object) -> int | None:
+    """Return a whole number, also one written as float, None for anything else; bool is no number."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    return int(value) if isinstance(value, float) and value.is_integer() else None
+
+
+def word(value: object) -> str | None:
+    """Return a string that is not empty, None for anything else."""
+    return value if isinstance(value, str) and value else None
+
+
+def words(value: object) -> list[str] | None:
+    """Return the strings of a list, or of a single string, None where there are none."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list):
+        return [item for item in value if isinstance(item, str)] or None
+    return None
