@@ -1,0 +1,21 @@
+"""Tests of this folder skip, visibly, where the recorded exchanges are not at hand."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from wire import corpus
+
+
+@pytest.fixture(scope="session")
+def exchanges() -> tuple[corpus.Exchange, ...]:
+    """All recorded exchanges, or a skip that says which variable to set."""
+    reason = corpus.reason_to_skip()
+    if reason is not None:
+        pytest.skip(reason)
+    return corpus.load()

@@ -1,0 +1,202 @@
+"""The facts that are compared: one table row per exchange, filled by the oracle and by what is under test.
+
+`None` and the empty tuple mean that the wire does not state the fact. This module knows no wire format and
+nothing of the code under test.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from decimal import Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One tool the model used."""
+
+    id: str | None
+    name: str | None
+    arguments: str | None
+    """The text the model wrote, exactly; of an input that is an object on the wire, canonical JSON."""
+    kind: str = "function"
+    is_object: bool = False
+    """True where the wire gives the arguments as an object, so that their spelling as text is free."""
+
+
+@dataclass(slots=True)
+class Facts:
+    """What one exchange states."""
+
+    api: str | None = None
+    stream: bool | None = None
+    request_model: str | None = None
+    request_params: tuple[tuple[str, object], ...] = ()
+    """Scalar settings of the request, by the names of the wire."""
+    request_roles: tuple[str, ...] = ()
+    """Roles of the messages sent, in order; instructions given apart from them are not among them."""
+    request_texts: tuple[str, ...] = ()
+    """Plain texts of those messages, in order."""
+    system_texts: tuple[str, ...] = ()
+    response_model: str | None = None
+    response_id: str | None = None
+    created: int | None = None
+    status: str | None = None
+    """Responses only."""
+    finish_reasons: tuple[str | None, ...] = ()
+    choices: int | None = None
+    texts: tuple[tuple[str, ...], ...] = ()
+    """For each choice its texts that are not empty, in order."""
+    refusals: tuple[str, ...] = ()
+    reasoning: tuple[str, ...] = ()
+    signatures: tuple[str, ...] = ()
+    sealed: tuple[str, ...] = ()
+    tool_calls: tuple[Tool, ...] = ()
+    """Tools the caller is to run."""
+    hosted_tools: tuple[Tool, ...] = ()
+    """Tools the provider ran itself."""
+    tool_results: tuple[str, ...] = ()
+    """Ids of the calls whose results the answer holds."""
+    annotations: int | None = None
+    logprobs: int | None = None
+    """Count of tokens that came with a log-probability."""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    total_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_write_5m_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    input_audio_tokens: int | None = None
+    input_text_tokens: int | None = None
+    input_image_tokens: int | None = None
+    output_audio_tokens: int | None = None
+    output_text_tokens: int | None = None
+    output_image_tokens: int | None = None
+    accepted_prediction_tokens: int | None = None
+    rejected_prediction_tokens: int | None = None
+    web_search_requests: int | None = None
+    web_fetch_requests: int | None = None
+    cost_usd: Decimal | None = None
+    service_tier: str | None = None
+    system_fingerprint: str | None = None
+    error_type: str | None = None
+    error_code: str | None = None
+    error_param: str | None = None
+    error_message: str | None = None
+
+
+NAMES = tuple(each.name for each in fields(Facts))
+VERDICTS = ("right", "wrong", "absent", "spurious")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One fact that is not as the wire states it."""
+
+    exchange: str
+    fact: str
+    verdict: str
+    expected: object
+    got: object
+
+    def __str__(self) -> str:
+        expected, got = (shortened(value) for value in (self.expected, self.got))
+        return f"{self.exchange} {self.fact}: {self.verdict}: wire {expected}, got {got}"
+
+
+@dataclass(slots=True)
+class Score:
+    """Verdicts over many exchanges."""
+
+    counts: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in NAMES})
+    differences: list[Difference] = field(default_factory=list)
+
+    def add(self, exchange: str, expected: Facts, got: Facts, names: Iterable[str] = NAMES) -> None:
+        """Compare what one exchange states with what was understood of it."""
+        for name in names:
+            wire, read = getattr(expected, name), spelled_like(getattr(expected, name), getattr(got, name))
+            verdict = judge(wire, read)
+            if verdict is None:
+                continue
+            self.counts[name][verdict] += 1
+            if verdict != "right":
+                self.differences.append(Difference(exchange, name, verdict, wire, read))
+
+    def table(self) -> str:
+        """Return the counts of each fact, and a last line with their sums."""
+        total: Counter[str] = Counter()
+        lines = [f"{'fact':<28}" + "".join(f"{verdict:>10}" for verdict in VERDICTS)]
+        for name, count in self.counts.items():
+            total += count
+            if count:
+                lines.append(f"{name:<28}" + "".join(f"{count[verdict]:>10}" for verdict in VERDICTS))
+        return "\n".join([*lines, f"{'all facts':<28}" + "".join(f"{total[verdict]:>10}" for verdict in VERDICTS)])
+
+    def report(self, most: int = 40) -> str:
+        """Return the table and the first differences, one per line."""
+        shown = [str(difference) for difference in self.differences[:most]]
+        left = len(self.differences) - len(shown)
+        return "\n".join([self.table(), "", *shown, *([f"... and {left} more"] if left > 0 else [])])
+
+
+def judge(expected: object, got: object) -> str | None:
+    """Return the verdict, or None where neither states anything. An empty text counts as a statement."""
+    wire, read = expected not in (None, ()), got not in (None, ())
+    if not wire and not read:
+        return None
+    if wire and not read:
+        return "absent"
+    if read and not wire:
+        return "spurious"
+    return "right" if expected == got and type(expected) is type(got) else "wrong"
+
+
+def spelled_like(expected: object, got: object) -> object:
+    """Return `got` with the arguments of its tools in canonical JSON where the wire gave objects.
+
+    A name or arguments that the wire does not state for a hosted tool are free: readers may name it.
+    """
+    if not _are_tools(expected) or not _are_tools(got):
+        return got
+    wire, read = list(_tools(expected)), list(_tools(got))
+    if len(wire) != len(read):
+        return got
+    return tuple(_spelled(one, other) for one, other in zip(wire, read, strict=True))
+
+
+def _spelled(wire: Tool, read: Tool) -> Tool:
+    arguments = canonical(read.arguments) if wire.is_object else read.arguments
+    hosted = wire.kind not in {"function", "custom"}
+    return Tool(
+        id=read.id,
+        name=wire.name if hosted and wire.name is None else read.name,
+        arguments=wire.arguments if hosted and wire.arguments is None else arguments,
+        kind=wire.kind if wire.kind == "hosted" and read.kind not in {"function", "custom"} else read.kind,
+        is_object=wire.is_object,
+    )
+
+
+def _are_tools(value: object) -> bool:
+    return isinstance(value, tuple) and bool(value) and isinstance(value[0], Tool)
+
+
+def _tools(value: object) -> Iterable[Tool]:
+    return (tool for tool in value if isinstance(tool, Tool)) if isinstance(value, tuple) else ()
+
+
+def canonical(text: str | None) -> str | None:
+    """Return JSON text in one spelling; text that is no JSON stays as it is."""
+    try:
+        return None if text is None else json.dumps(json.loads(text), sort_keys=True)
+    except ValueError:
+        return text
+
+
+def shortened(value: object, most: int = 160) -> str:
+    """Return a value for a report line."""
+    text = repr(value)
+    return text if len(text) <= most else text[: most // 2] + " … " + text[-most // 2 :]

@@ -1,0 +1,314 @@
+"""The oracle: what each recorded exchange states, read from its bytes and from nothing else.
+
+It imports nothing of the code under test (a test checks that). Where a provider is silent the fact is None
+or empty; an empty string says nothing (some gateways send one for every field they do not know).
+
+Decisions, each on what the wire says:
+
+- Input is inclusive. Anthropic counts cached tokens apart, so its input is the sum of three counters.
+- A Responses answer finishes with its incomplete reason, else with its status once that is final; `queued`
+  and `in_progress` are no reason.
+- A compaction repeats the user's messages in its output; they are not the model's words.
+- An executed tool of the provider is a hosted tool; a call that hands work to the caller is a tool call.
+- A text in `reasoning` and again in `reasoning_details` is one text.
+- An exchange without status was never answered: it states its request and nothing else.
+- An empty `function_call` or `custom` beside a real call (Snowflake fills every field) is no call.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Any
+
+from wire.corpus import Exchange
+from wire.facts import Facts, Tool
+from wire.folding import Json, fold
+from wire.sse import chunks
+
+PENDING = {"queued", "in_progress"}
+CALLER_RUNS = {"function_call": "function", "custom_tool_call": "custom"}
+ROLES = {"chat_completions", "messages"}
+"""Where every entry of the history has a role; items of a Responses input need none."""
+NOT_SPOKEN = {"tool", "function"}
+SETTINGS = (
+    "temperature", "top_p", "top_k", "max_tokens", "max_completion_tokens", "max_output_tokens", "n", "seed", "stop",
+    "frequency_penalty", "presence_penalty", "reasoning_effort", "parallel_tool_calls", "stop_sequences", "user",
+)  # fmt: skip
+
+
+def truth(exchange: Exchange) -> Facts:
+    """Return every fact the exchange states."""
+    facts = Facts(api=exchange.endpoint, stream=exchange.stream)
+    _read_request(facts, exchange.endpoint, exchange.request or {})
+    body = answer(exchange)
+    if body is None:
+        return facts
+    _read_error(facts, exchange.endpoint, body.get("error"))
+    if exchange.status == 200:
+        _READERS[exchange.endpoint](facts, body)
+    return facts
+
+
+def answer(exchange: Exchange) -> Json | None:
+    """Return the body of the answer, a stream in one piece; None where there is none."""
+    if exchange.stream and not exchange.body.lstrip().startswith("{"):
+        return fold(exchange.endpoint, chunks(exchange.body))
+    try:
+        body: object = json.loads(exchange.body, parse_float=Decimal)
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _read_request(facts: Facts, endpoint: str, request: Json) -> None:
+    facts.request_model = stated(request.get("model"))
+    facts.request_params = tuple((key, request[key]) for key in SETTINGS if request.get(key) is not None)
+    system = request.get("system") if endpoint == "messages" else request.get("instructions")
+    facts.system_texts = tuple(_plain_texts(system))
+    history = request.get({"responses": "input", "completions": "prompt"}.get(endpoint, "messages"))
+    if endpoint == "embeddings" or history is None:
+        return
+    if isinstance(history, str):
+        history = [{"role": "user", "content": history}]
+    turns = [turn for turn in history if isinstance(turn, dict)]
+    if endpoint == "responses":
+        turns = [turn for turn in turns if turn.get("type", "message") == "message"]
+    if endpoint in ROLES:
+        facts.request_roles = tuple(turn["role"] for turn in turns)
+    spoken = [turn for turn in turns if turn["role"] not in NOT_SPOKEN]
+    facts.request_texts = tuple(text for turn in spoken for text in _plain_texts(turn.get("content")))
+
+
+def _plain_texts(content: object) -> Iterator[str]:
+    """The plain texts of a message's content, whether one string or a list of parts."""
+    if isinstance(content, str) and content:
+        yield content
+    for part in content if isinstance(content, list) else ():
+        if part.get("type") in {"text", "input_text", "output_text"} and part.get("text"):
+            yield part["text"]
+
+
+def _read_chat(facts: Facts, body: Json) -> None:
+    _read_head(facts, body, "created")
+    _read_openai_usage(facts, body.get("usage") or {})
+    choices = body.get("choices") or []
+    if "error" in body and not choices:
+        return
+    facts.choices = len(choices)
+    facts.finish_reasons = tuple(stated(choice.get("finish_reason")) for choice in choices)
+    messages = [choice.get("message") or {} for choice in choices]
+    facts.texts = _per_choice([tuple(_plain_texts(message.get("content"))) for message in messages])
+    facts.refusals = tuple(message["refusal"] for message in messages if message.get("refusal"))
+    facts.reasoning = tuple(text for message in messages if (text := _chat_reasoning(message)))
+    facts.signatures = tuple(mark for message in messages for mark in _chat_signatures(message))
+    facts.sealed = tuple(each["data"] for message in messages for each in _details(message) if each.get("data"))
+    facts.tool_calls = tuple(tool for message in messages for tool in _chat_tools(message))
+    facts.hosted_tools = tuple(
+        Tool(None, stated(each.get("name")), each["arguments"], each["type"])
+        for message in messages
+        for each in message.get("executed_tools") or []
+    )
+    facts.annotations = sum(len(message.get("annotations") or []) for message in messages) or None
+    facts.logprobs = sum(len((choice.get("logprobs") or {}).get("content") or []) for choice in choices) or None
+
+
+def _chat_reasoning(message: Json) -> str:
+    """The thinking of one choice: said in a field of its own, in parts of the content, or only in details."""
+    thought = message.get("reasoning_content") or message.get("reasoning")
+    if thought:
+        return str(thought)
+    content = message.get("content")
+    parts = [part for part in content if part.get("type") == "thinking"] if isinstance(content, list) else []
+    if parts:
+        return "".join(piece["text"] for part in parts for piece in part["thinking"])
+    return "".join(each.get("text") or each.get("summary") or "" for each in _details(message))
+
+
+def _chat_signatures(message: Json) -> Iterator[str]:
+    google = (message.get("extra_content") or {}).get("google") or {}
+    marks = [google.get("thought_signature"), *(each.get("signature") for each in _details(message))]
+    yield from (mark for mark in marks if mark)
+
+
+def _details(message: Json) -> list[Json]:
+    return message.get("reasoning_details") or []
+
+
+def _chat_tools(message: Json) -> Iterator[Tool]:
+    legacy = message.get("function_call") or {}
+    if legacy.get("name"):
+        yield Tool(None, legacy["name"], legacy["arguments"])
+    for call in message.get("tool_calls") or []:
+        if call.get("type") == "custom":
+            yield Tool(stated(call.get("id")), call["custom"]["name"], call["custom"]["input"], "custom")
+        else:
+            yield Tool(stated(call.get("id")), stated(call["function"]["name"]), call["function"]["arguments"])
+
+
+def _read_completions(facts: Facts, body: Json) -> None:
+    _read_head(facts, body, "created")
+    _read_openai_usage(facts, body.get("usage") or {})
+    choices = body.get("choices") or []
+    facts.choices = len(choices)
+    facts.finish_reasons = tuple(stated(choice.get("finish_reason")) for choice in choices)
+    facts.texts = _per_choice([tuple(text for text in [choice.get("text")] if text) for choice in choices])
+    facts.logprobs = sum(len((choice.get("logprobs") or {}).get("tokens") or []) for choice in choices) or None
+
+
+def _read_embeddings(facts: Facts, body: Json) -> None:
+    _read_head(facts, body, "created")
+    _read_openai_usage(facts, body.get("usage") or {})
+
+
+def _read_responses(facts: Facts, body: Json) -> None:
+    _read_head(facts, body, "created_at")
+    facts.status = stated(body.get("status"))
+    reason = stated((body.get("incomplete_details") or {}).get("reason"))
+    finish = reason or (None if facts.status in PENDING else facts.status)
+    facts.choices = 1
+    facts.finish_reasons = (finish,)
+    usage = body.get("usage") or {}
+    _read_openai_usage(facts, {**usage, "prompt_tokens": usage.get("input_tokens"),
+        "completion_tokens": usage.get("output_tokens"), "prompt_tokens_details": usage.get("input_tokens_details"),
+        "completion_tokens_details": usage.get("output_tokens_details")})  # fmt: skip
+    facts.web_search_requests = ((body.get("tool_usage") or {}).get("web_search") or {}).get("num_requests")
+    output = body.get("output") or []
+    parts = [
+        part for item in output if item["type"] == "message" and item["role"] == "assistant" for part in item["content"]
+    ]
+    facts.texts = _per_choice([tuple(part["text"] for part in parts if part["type"] == "output_text" and part["text"])])
+    facts.refusals = tuple(part["refusal"] for part in parts if part["type"] == "refusal")
+    facts.annotations = sum(len(part.get("annotations") or []) for part in parts) or None
+    facts.logprobs = sum(len(part.get("logprobs") or []) for part in parts) or None
+    thoughts = [item for item in output if item["type"] == "reasoning"]
+    facts.reasoning = tuple(
+        part["text"] for item in thoughts for key in ("summary", "content") for part in item.get(key) or []
+    )
+    facts.sealed = tuple(item["encrypted_content"] for item in thoughts if item.get("encrypted_content"))
+    facts.tool_calls = tuple(_caller_tool(item) for item in output if item["type"] in CALLER_RUNS)
+    facts.hosted_tools = tuple(
+        _hosted_tool(item) for item in output if item["type"].endswith("_call") and item["type"] not in CALLER_RUNS
+    )
+
+
+def _caller_tool(item: Json) -> Tool:
+    arguments = item["arguments"] if item["type"] == "function_call" else item["input"]
+    return Tool(item["call_id"], item["name"], arguments, CALLER_RUNS[item["type"]])
+
+
+def _hosted_tool(item: Json) -> Tool:
+    arguments = item.get("arguments")
+    is_object = isinstance(arguments, dict)
+    text = json.dumps(arguments, sort_keys=True) if is_object else arguments
+    kind = item["type"].removesuffix("_call")
+    return Tool(item.get("call_id") or item["id"], item.get("name"), text, kind, is_object)
+
+
+def _read_messages(facts: Facts, body: Json) -> None:
+    _read_head(facts, body, "created")
+    if body.get("type") == "error":
+        return
+    facts.choices = 1
+    facts.finish_reasons = (stated(body.get("stop_reason")),)
+    _read_anthropic_usage(facts, body.get("usage") or {})
+    content = body["content"]
+    facts.texts = _per_choice([tuple(block["text"] for block in content if block["type"] == "text" and block["text"])])
+    facts.reasoning = tuple(block["thinking"] for block in content if block["type"] == "thinking" and block["thinking"])
+    facts.signatures = tuple(block["signature"] for block in content if block.get("signature"))
+    facts.sealed = tuple(block["data"] for block in content if block["type"] == "redacted_thinking")
+    facts.tool_calls = tuple(_block_tool(block) for block in content if block["type"] == "tool_use")
+    facts.hosted_tools = tuple(
+        _block_tool(block, "hosted") for block in content if block["type"] in {"server_tool_use", "mcp_tool_use"}
+    )
+    facts.tool_results = tuple(block["tool_use_id"] for block in content if "tool_use_id" in block)
+    facts.annotations = sum(len(block.get("citations") or []) for block in content) or None
+
+
+def _block_tool(block: Json, kind: str = "function") -> Tool:
+    return Tool(block["id"], block["name"], json.dumps(block["input"], sort_keys=True), kind, is_object=True)
+
+
+def _read_head(facts: Facts, body: Json, created: str) -> None:
+    facts.response_id = stated(body.get("id"))
+    facts.response_model = stated(body.get("model"))
+    facts.created = body.get(created)
+    facts.service_tier = stated(body.get("service_tier"))
+    facts.system_fingerprint = stated(body.get("system_fingerprint"))
+
+
+def _read_openai_usage(facts: Facts, usage: Json) -> None:
+    into, out_of = (usage.get(key) or {} for key in ("prompt_tokens_details", "completion_tokens_details"))
+    facts.input_tokens = usage.get("prompt_tokens")
+    facts.output_tokens = usage.get("completion_tokens")
+    facts.total_tokens = _total(usage.get("total_tokens"), facts.input_tokens, facts.output_tokens)
+    cached = [into.get("cached_tokens")]
+    cached += [usage.get(key) for key in ("prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens")]
+    facts.cache_read_tokens = next((count for count in cached if count is not None), None)
+    facts.cache_write_tokens = into.get("cache_write_tokens")
+    facts.reasoning_tokens = out_of.get("reasoning_tokens")
+    for side, details in (("input", into), ("output", out_of)):
+        for kind in ("audio", "text", "image"):
+            setattr(facts, f"{side}_{kind}_tokens", details.get(f"{kind}_tokens"))
+    facts.accepted_prediction_tokens = out_of.get("accepted_prediction_tokens")
+    facts.rejected_prediction_tokens = out_of.get("rejected_prediction_tokens")
+    facts.web_search_requests = (usage.get("server_tool_use_details") or {}).get("web_search_requests")
+    cost = usage.get("cost")
+    facts.cost_usd = None if cost is None else Decimal(str(cost))
+
+
+def _read_anthropic_usage(facts: Facts, usage: Json) -> None:
+    facts.cache_read_tokens = usage.get("cache_read_input_tokens")
+    facts.cache_write_tokens = usage.get("cache_creation_input_tokens")
+    fresh = usage.get("input_tokens")
+    if fresh is not None:
+        facts.input_tokens = fresh + (facts.cache_read_tokens or 0) + (facts.cache_write_tokens or 0)
+    facts.output_tokens = usage.get("output_tokens")
+    facts.total_tokens = _total(None, facts.input_tokens, facts.output_tokens)
+    kept = usage.get("cache_creation") or {}
+    facts.cache_write_5m_tokens = kept.get("ephemeral_5m_input_tokens")
+    facts.cache_write_1h_tokens = kept.get("ephemeral_1h_input_tokens")
+    facts.reasoning_tokens = (usage.get("output_tokens_details") or {}).get("thinking_tokens")
+    served = usage.get("server_tool_use") or {}
+    facts.web_search_requests = served.get("web_search_requests")
+    facts.web_fetch_requests = served.get("web_fetch_requests")
+    facts.service_tier = stated(usage.get("service_tier"))
+
+
+def _read_error(facts: Facts, endpoint: str, error: object) -> None:
+    """The provider's type of the error, else its code, stands for what went wrong."""
+    if not isinstance(error, dict):
+        return
+    facts.error_code = stated(error.get("code"))
+    facts.error_type = stated(error.get("type")) or facts.error_code
+    facts.error_param = stated(error.get("param"))
+    facts.error_message = stated(error.get("message"))
+
+
+def _total(given: int | None, *parts: int | None) -> int | None:
+    """The provider's own total, else the sum of what is known in full."""
+    if given is not None:
+        return given
+    known = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None
+
+
+def _per_choice(texts: list[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
+    """Texts of each choice; empty where no choice has any."""
+    return tuple(texts) if any(texts) else ()
+
+
+def stated(value: Any) -> Any:
+    """Return the value, or None for the empty string, which states nothing."""
+    return None if value == "" else value
+
+
+_READERS: dict[str, Callable[[Facts, Json], None]] = {
+    "chat_completions": _read_chat,
+    "completions": _read_completions,
+    "embeddings": _read_embeddings,
+    "responses": _read_responses,
+    "messages": _read_messages,
+    "count_tokens": lambda _facts, _body: None,
+}

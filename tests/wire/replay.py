@@ -1,0 +1,232 @@
+"""Replays recorded exchanges through the real SDKs: a mock transport answers, the caller sees what it would.
+
+The same request goes through the SDK method of the endpoint (fields it does not know in `extra_body`), never
+retried; a stream is cut into pieces of any size. What the caller got is an `Outcome`, comparable between an
+instrumented and a bare run. Nothing here knows the code under test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import anthropic
+import httpx2
+import openai
+from typing_extensions import Self
+
+from wire.corpus import Exchange
+
+TIMEOUT_S = 60.0
+"""Any explicit value: the anthropic SDK refuses long plain calls that have none."""
+LOCAL = ("localhost", "127.0.0.1")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the caller got: a value, chunks of a stream, an exception, or chunks and then an exception."""
+
+    kind: str | None = None
+    """Class of the value or stream."""
+    value: Any = None
+    """The value as plain data; for a stream the list of its chunks as plain data."""
+    error: str | None = None
+    """Class of the exception."""
+    message: str | None = None
+
+
+@dataclass
+class Wire:
+    """Stands for the network: answers every request with the exchange that is on."""
+
+    pieces: int | None = None
+    """Bytes per piece of a stream; None sends the body whole."""
+    exchange: Exchange | None = None
+    sent: list[httpx2.Request] = field(default_factory=list)
+
+    def sync(self, request: httpx2.Request) -> httpx2.Response:
+        """Answer a request of a synchronous client."""
+        body = self._body(request)
+        return self._response(iter(body) if self._cut else b"".join(body))
+
+    async def asynchronous(self, request: httpx2.Request) -> httpx2.Response:
+        """Answer a request of an asynchronous client."""
+        body = self._body(request)
+        return self._response(_later(body) if self._cut else b"".join(body))
+
+    @property
+    def _cut(self) -> bool:
+        return self.pieces is not None and self.on.stream
+
+    @property
+    def on(self) -> Exchange:
+        """The exchange that is being replayed."""
+        if self.exchange is None:
+            raise LookupError("no exchange is on")
+        return self.exchange
+
+    def _body(self, request: httpx2.Request) -> list[bytes]:
+        self.sent.append(request)
+        if self.on.status is None:
+            raise httpx2.ConnectError("no answer was recorded", request=request)
+        whole = self.on.body.encode()
+        size = self.pieces if self._cut and self.pieces else len(whole) or 1
+        return [whole[start : start + size] for start in range(0, len(whole), size)]
+
+    def _response(self, content: bytes | Iterator[bytes] | AsyncIterator[bytes]) -> httpx2.Response:
+        headers = {**self.on.headers, "content-type": self.on.mime}
+        return httpx2.Response(self.on.status or 0, headers=headers, content=content)
+
+
+async def _later(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+class Replayer:
+    """Plays exchanges one after the other through one set of clients, all sync or all async."""
+
+    def __init__(self, *, asynchronous: bool, pieces: int | None = None, beta: bool = False) -> None:
+        """Clients are made when first needed; `beta` sends messages through the beta resource."""
+        self.wire = Wire(pieces)
+        self._asynchronous = asynchronous
+        self._beta = beta
+        self._clients: dict[str, Any] = {}
+        self._loop = asyncio.new_event_loop() if asynchronous else None
+        if asynchronous:
+            self._http: Any = httpx2.AsyncClient(transport=httpx2.MockTransport(self.wire.asynchronous))
+        else:
+            self._http = httpx2.Client(transport=httpx2.MockTransport(self.wire.sync))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._loop is None:
+            self._http.close()
+        else:
+            self._loop.run_until_complete(self._http.aclose())
+            self._loop.close()
+
+    def play(self, exchange: Exchange) -> Outcome:
+        """Return what the caller of this exchange gets."""
+        self.wire.exchange = exchange
+        self.wire.sent.clear()
+        method, arguments = self._call(exchange)
+        if self._loop is None:
+            return _play_sync(method, arguments)
+        return self._loop.run_until_complete(_play_async(method, arguments))
+
+    def sent_body(self) -> object:
+        """Return the JSON body of the last request, as it left the SDK; None where it had none."""
+        content = self.wire.sent[-1].content if self.wire.sent else b""
+        return json.loads(content) if content else None
+
+    def _call(self, exchange: Exchange) -> tuple[Callable[..., Any], dict[str, Any]]:
+        client = self._client(exchange)
+        if exchange.method == "GET":
+            return client.responses.retrieve, {"response_id": exchange.last}
+        find = _METHODS[exchange.last if exchange.last in _SPECIAL else exchange.endpoint]
+        method = find(client.beta if self._beta and exchange.endpoint == "messages" else client)
+        return method, _arguments(method, exchange.request or {})
+
+    def _client(self, exchange: Exchange) -> Any:
+        key = exchange.host + exchange.path
+        if key not in self._clients:
+            self._clients[key] = self._new_client(exchange)
+        return self._clients[key]
+
+    def _new_client(self, exchange: Exchange) -> Any:
+        scheme = "http" if exchange.host.startswith(LOCAL) else "https"
+        origin = f"{scheme}://{exchange.host}"
+        common: dict[str, Any] = {"api_key": "test", "max_retries": 0, "http_client": self._http, "timeout": TIMEOUT_S}
+        if exchange.endpoint in {"messages", "count_tokens"}:
+            return _class(anthropic, "Anthropic", self._asynchronous)(base_url=origin, **common)
+        if "/deployments/" in exchange.path:
+            deployment = exchange.path.split("/deployments/")[1].split("/")[0]
+            azure = _class(openai, "AzureOpenAI", self._asynchronous)
+            return azure(azure_endpoint=origin, azure_deployment=deployment, api_version="2024-06-01", **common)
+        return _class(openai, "OpenAI", self._asynchronous)(base_url=origin + base_path(exchange.path), **common)
+
+
+def base_path(path: str) -> str:
+    """Return what a client's base URL has of the recorded path: all before the operation."""
+    for operation in ("/chat/completions", "/completions", "/responses", "/embeddings"):
+        before, found, _ = path.partition(operation)
+        if found:
+            return before
+    return path
+
+
+def _class(module: Any, name: str, asynchronous: bool) -> Any:
+    return getattr(module, f"Async{name}" if asynchronous else name)
+
+
+_METHODS: dict[str, Callable[[Any], Any]] = {
+    "chat_completions": lambda client: client.chat.completions.create,
+    "responses": lambda client: client.responses.create,
+    "compact": lambda client: client.responses.compact,
+    "input_tokens": lambda client: client.responses.input_tokens.count,
+    "messages": lambda client: client.messages.create,
+    "count_tokens": lambda client: client.messages.count_tokens,
+    "embeddings": lambda client: client.embeddings.create,
+    "completions": lambda client: client.completions.create,
+}
+_SPECIAL = ("compact", "input_tokens")
+"""Operations below `/responses`, named by the end of their path."""
+
+
+def _arguments(method: Callable[..., Any], request: dict[str, Any]) -> dict[str, Any]:
+    """Split a recorded body into the arguments the method knows and an `extra_body` of the others."""
+    parameters = inspect.signature(method).parameters
+    known = {name: value for name, value in request.items() if name in parameters}
+    unknown = {name: value for name, value in request.items() if name not in parameters}
+    for name, parameter in parameters.items():
+        if name not in known and parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
+            known[name] = openai.omit
+    return {**known, **({"extra_body": unknown} if unknown else {})}
+
+
+def _play_sync(method: Callable[..., Any], arguments: dict[str, Any]) -> Outcome:
+    chunks: list[Any] = []
+    kind: str | None = None
+    try:
+        result = method(**arguments)
+        kind = type(result).__qualname__
+        if not isinstance(result, openai.Stream | anthropic.Stream):
+            return Outcome(kind, plain(result))
+        chunks.extend(plain(chunk) for chunk in result)
+    except Exception as error:  # noqa: BLE001 -- whatever the caller would have seen
+        return _failed(kind, chunks, error)
+    return Outcome(kind, chunks)
+
+
+async def _play_async(method: Callable[..., Any], arguments: dict[str, Any]) -> Outcome:
+    chunks: list[Any] = []
+    kind: str | None = None
+    try:
+        result = await method(**arguments)
+        kind = type(result).__qualname__
+        if not isinstance(result, openai.AsyncStream | anthropic.AsyncStream):
+            return Outcome(kind, plain(result))
+        async for chunk in result:
+            chunks.append(plain(chunk))  # noqa: PERF401 -- chunks before an error count too
+    except Exception as error:  # noqa: BLE001 -- whatever the caller would have seen
+        return _failed(kind, chunks, error)
+    return Outcome(kind, chunks)
+
+
+def _failed(kind: str | None, chunks: list[Any], error: Exception) -> Outcome:
+    name = f"{type(error).__module__}.{type(error).__qualname__}"
+    return Outcome(kind, chunks or None, name, str(error))
+
+
+def plain(result: Any) -> Any:
+    """Return what the caller got as plain data, unknown fields and the request's id included."""
+    if hasattr(result, "model_dump"):
+        return result.model_dump(warnings=False), getattr(result, "_request_id", None)
+    return result
