@@ -1,1 +1,96 @@
-"""callspan: OpenTelemetry instrumentation for the openai and anthropic SDKs."""
+"""callspan: OpenTelemetry instrumentation for the openai and anthropic SDKs.
+
+One span and one record per call and stream, with sessions and timesteps around them. Importing this
+package does nothing but name what there is: every public name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from callspan.agent import (
+        Session,
+        Timestep,
+        Tool,
+        copy_context,
+        current_session,
+        current_timestep,
+        feedback,
+        metadata,
+        reward,
+        session,
+        timestep,
+        tool,
+    )
+    from callspan.config import SettingError, Settings
+    from callspan.plugin import AnthropicInstrumentor, CallRecordExporter, OpenAIInstrumentor
+    from callspan.record.call import CallRecord
+    from callspan.stores.opening import open_store
+    from callspan.wiring import Handle, hooks_status, instrument, uninstrument
+
+_HOMES = {
+    "AnthropicInstrumentor": "callspan.plugin",
+    "CallRecord": "callspan.record.call",
+    "CallRecordExporter": "callspan.plugin",
+    "Handle": "callspan.wiring",
+    "OpenAIInstrumentor": "callspan.plugin",
+    "Session": "callspan.agent",
+    "SettingError": "callspan.config",
+    "Settings": "callspan.config",
+    "Timestep": "callspan.agent",
+    "Tool": "callspan.agent",
+    "copy_context": "callspan.agent",
+    "current_session": "callspan.agent",
+    "current_timestep": "callspan.agent",
+    "feedback": "callspan.agent",
+    "hooks_status": "callspan.wiring",
+    "instrument": "callspan.wiring",
+    "metadata": "callspan.agent",
+    "open_store": "callspan.stores.opening",
+    "reward": "callspan.agent",
+    "session": "callspan.agent",
+    "timestep": "callspan.agent",
+    "tool": "callspan.agent",
+    "uninstrument": "callspan.wiring",
+}
+
+__all__ = [
+    "AnthropicInstrumentor",
+    "CallRecord",
+    "CallRecordExporter",
+    "Handle",
+    "OpenAIInstrumentor",
+    "Session",
+    "SettingError",
+    "Settings",
+    "Timestep",
+    "Tool",
+    "copy_context",
+    "current_session",
+    "current_timestep",
+    "feedback",
+    "hooks_status",
+    "instrument",
+    "metadata",
+    "open_store",
+    "reward",
+    "session",
+    "timestep",
+    "tool",
+    "uninstrument",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'callspan' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

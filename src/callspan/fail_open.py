@@ -43,7 +43,7 @@ class fail_open:  # noqa: N801 - reads as a statement: with fail_open("do someth
         """Return True, which swallows, for every `Exception`; report it first."""
         if not isinstance(error, Exception):
             return False
-        _report(self.what, error)
+        report(self.what, error)
         return True
 
 
@@ -52,6 +52,14 @@ def value_of(function: Callable[[], _T]) -> _T | None:
     with _FOREIGN:
         return function()
     return None
+
+
+def report(what: str, error: Exception) -> None:
+    """Log and count that `what` could not be done. Never raises."""
+    _failures[what] += 1
+    if _failures[what] == 1:
+        _LOGGER.warning("Could not %s (%s); the call is not affected", what, type(error).__name__)
+    _LOGGER.debug("Could not %s", what, exc_info=error)
 
 
 def failures() -> dict[str, int]:
@@ -74,10 +82,3 @@ class _Quiet(fail_open):
 
 
 _FOREIGN: Final = _Quiet("use an object of the application")
-
-
-def _report(what: str, error: Exception) -> None:
-    _failures[what] += 1
-    if _failures[what] == 1:
-        _LOGGER.warning("Could not %s (%s); the call is not affected", what, type(error).__name__)
-    _LOGGER.debug("Could not %s", what, exc_info=error)

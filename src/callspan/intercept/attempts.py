@@ -1,0 +1,77 @@
+"""Attempts: each HTTP request a call makes, seen at the HTTP client's `send`.
+
+`send` belongs to every user of the HTTP library: anything but an SDK's own request for the call that runs
+in this context goes straight through. Requests that are no attempts (token exchange, middleware) lack
+the SDKs' `x-stainless-lang` header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Final
+
+from opentelemetry import propagate
+
+from callspan.fail_open import fail_open
+from callspan.intercept.request import CURRENT_CALL, OpenCall
+from callspan.observe.live_call import LiveCall
+
+_ATTEMPT: Final = fail_open("observe an attempt")
+_MARK: Final = "x-stainless-lang"
+
+
+def observe_send(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `Client.send` with the attempts of calls observed."""
+
+    @wraps(original)
+    def send(self: Any, request: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - httpx or httpx2
+        call = _begin(request)
+        if call is None:
+            return original(self, request, **kwargs)
+        try:
+            response = original(self, request, **kwargs)
+        except BaseException as error:
+            call.attempts.failed(type(error).__name__)
+            raise
+        _answered(call, response)
+        return response
+
+    return send
+
+
+def observe_async_send(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `AsyncClient.send` with the attempts of calls observed."""
+
+    @wraps(original)
+    async def send(self: Any, request: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - httpx or httpx2
+        call = _begin(request)
+        if call is None:
+            return await original(self, request, **kwargs)
+        try:
+            response = await original(self, request, **kwargs)
+        except BaseException as error:
+            call.attempts.failed(type(error).__name__)
+            raise
+        _answered(call, response)
+        return response
+
+    return send
+
+
+def _begin(request: Any) -> LiveCall | None:  # noqa: ANN401
+    opened: OpenCall | None = CURRENT_CALL.get()
+    if opened is None or _MARK not in request.headers:
+        return None
+    with _ATTEMPT:
+        if opened.inject:
+            propagate.inject(request.headers, context=opened.context)
+        opened.call.attempts.started(opened.call.offset_ns())
+    return opened.call
+
+
+def _answered(call: LiveCall, response: Any) -> None:  # noqa: ANN401
+    with _ATTEMPT:
+        offset_ns = call.offset_ns()
+        headers = {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in response.headers.raw}
+        call.attempts.answered(offset_ns, response.status_code, headers)

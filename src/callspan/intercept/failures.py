@@ -1,0 +1,37 @@
+"""Failures: what an exception of the SDKs, the HTTP library or the event loop says, by its attributes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from callspan.fail_open import value_of
+from callspan.providers.errors import error_info
+from callspan.record.call import ErrorInfo, Outcome
+
+_FIRST_ERROR_STATUS: Final = 400
+
+
+def error_of(error: BaseException) -> ErrorInfo:
+    """Return what the exception says. Never raises, whatever its `__str__` does."""
+    status = getattr(error, "status_code", None)
+    # A mid-stream error of the anthropic SDK carries the status of the stream's start: 200.
+    status = status if isinstance(status, int) and status >= _FIRST_ERROR_STATUS else None
+    request_id = getattr(error, "request_id", None)
+    return error_info(
+        status=status,
+        body=getattr(error, "body", None),
+        exception=_qualified(type(error)),
+        message=value_of(error.__str__),
+        request_id=request_id if isinstance(request_id, str) else None,
+    )
+
+
+def outcome_of(error: BaseException, info: ErrorInfo) -> Outcome:
+    """Return how a call ends that ends with this exception."""
+    if not isinstance(error, Exception):
+        return "cancelled"
+    return "timeout" if info.kind == "timeout" else "error"
+
+
+def _qualified(kind: type[BaseException]) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

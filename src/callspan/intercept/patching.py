@@ -1,0 +1,168 @@
+"""Patching: applies the table of hooks to an SDK, takes it back, and says what is on.
+
+Applied when the SDK is imported, before or after `instrument()`: callspan imports no SDK by itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+import sys
+import threading
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+import wrapt
+
+from callspan.fail_open import fail_open
+from callspan.intercept.engine import Engine
+from callspan.intercept.hooks import HOOKS, Hook
+
+Sdk: TypeAlias = Literal["openai", "anthropic"]
+SDKS: Final[tuple[Sdk, ...]] = ("openai", "anthropic")
+
+_LOGGER: Final = logging.getLogger("callspan")
+_HTTP_LIBRARIES: Final = ("httpx2", "httpx")
+
+
+class HookStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One hook as it stands."""
+
+    sdk: str
+    name: str
+    state: Literal["on", "missing", "changed"]
+    """missing: the SDK has no such name; changed: it has, with other parameters."""
+    without: str
+
+
+class _Patch(msgspec.Struct, frozen=True):
+    owner: type
+    attribute: str
+    original: Any
+    replacement: Any
+
+
+class Patches:
+    """What is patched in this process. Safe from any thread; never holds its lock while importing."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._applied: dict[str, list[_Patch]] = {}
+        self._status: dict[str, list[HookStatus]] = {}
+        self._wanted: set[str] = set()
+        self._waiting: set[str] = set()
+
+    def apply(self, sdk: Sdk) -> None:
+        """Patch the SDK now if it is imported, else as soon as it is."""
+        self._wanted.add(sdk)
+        if sdk not in self._waiting:
+            self._waiting.add(sdk)
+            wrapt.register_post_import_hook(lambda _module: self._imported(sdk), f"{sdk}._base_client")
+        elif f"{sdk}._base_client" in sys.modules:
+            self._imported(sdk)
+
+    def undo(self, sdk: Sdk) -> None:
+        """Restore every original of the SDK; a name somebody else has wrapped since lets calls straight through."""
+        self._wanted.discard(sdk)
+        with self._lock:
+            patches = self._applied.pop(sdk, [])
+            self._status.pop(sdk, None)
+            shared = {(p.owner, p.attribute) for others in self._applied.values() for p in others}
+            for patch in reversed(patches):
+                if (patch.owner, patch.attribute) not in shared and _own(
+                    patch.owner, patch.attribute
+                ) is patch.replacement:
+                    setattr(patch.owner, patch.attribute, patch.original)
+
+    def status(self) -> list[HookStatus]:
+        """Return every hook of every patched SDK."""
+        with self._lock:
+            return [status for statuses in self._status.values() for status in statuses]
+
+    def _imported(self, sdk: Sdk) -> None:
+        if sdk not in self._wanted:
+            return
+        with fail_open(f"patch {sdk}"):
+            modules = _modules(sdk)
+            with self._lock:
+                if sdk in self._applied:
+                    return
+                found = [self._one(sdk, hook, module) for hook in HOOKS for module in modules.get(hook.module, ())]
+                self._applied[sdk] = [patch for patch, _ in found if patch is not None]
+                self._status[sdk] = [status for _, status in found]
+            _warn_of_missing(sdk, self.status())
+
+    def _one(self, sdk: Sdk, hook: Hook, module: ModuleType) -> tuple[_Patch | None, HookStatus]:
+        name = f"{module.__name__}.{hook.owner}.{hook.attribute}"
+        owner = _defining(getattr(module, hook.owner, None), hook.attribute)
+        original = None if owner is None else _own(owner, hook.attribute)
+        shared = self._already(owner, hook.attribute)
+        if shared is not None:
+            return shared, HookStatus(sdk=sdk, name=name, state="on", without=hook.without)
+        if owner is None or original is None:
+            return None, HookStatus(sdk=sdk, name=name, state="missing", without=hook.without)
+        if not _expected(original, hook.expects):
+            return None, HookStatus(sdk=sdk, name=name, state="changed", without=hook.without)
+        replacement = _replacement(hook, original, self._engine)
+        setattr(owner, hook.attribute, replacement)
+        patch = _Patch(owner, hook.attribute, original, replacement)
+        return patch, HookStatus(sdk=sdk, name=name, state="on", without=hook.without)
+
+    def _already(self, owner: type | None, attribute: str) -> _Patch | None:
+        """The HTTP library is shared by both SDKs: patched once, restored with the last."""
+        every = (patch for patches in self._applied.values() for patch in patches)
+        return next((p for p in every if p.owner is owner and p.attribute == attribute), None)
+
+
+def _replacement(hook: Hook, original: Any, engine: Engine) -> Any:  # noqa: ANN401 - any callable
+    if hook.wrapper is not None:
+        return wrapt.FunctionWrapper(original, hook.wrapper(engine))
+    if hook.plain is None:
+        raise TypeError(f"hook {hook.attribute} has no replacement")
+    replacement: Any = hook.plain(original)
+    replacement.__wrapped__ = original
+    return replacement
+
+
+def _modules(sdk: Sdk) -> dict[str, tuple[ModuleType, ...]]:
+    base = importlib.import_module(f"{sdk}._base_client")
+    return {
+        "_base_client": (base,),
+        "_streaming": (importlib.import_module(f"{sdk}._streaming"),),
+        "http": tuple(_http_libraries(base)),
+    }
+
+
+def _http_libraries(base: ModuleType) -> Iterator[ModuleType]:
+    """The HTTP library the SDK uses; openai 3 also takes clients of the older one, where that is installed."""
+    used = next((getattr(base, name) for name in _HTTP_LIBRARIES if hasattr(base, name)), None)
+    if used is not None:
+        yield used
+    older = sys.modules.get("httpx")
+    if older is not None and older is not used:
+        yield older
+
+
+def _defining(owner: Any, attribute: str) -> type | None:  # noqa: ANN401
+    """The class in whose own dictionary the attribute lies."""
+    classes = owner.__mro__ if inspect.isclass(owner) else ()
+    return next((cls for cls in classes if attribute in vars(cls)), None)
+
+
+def _own(owner: type, attribute: str) -> Any:  # noqa: ANN401
+    return vars(owner).get(attribute)
+
+
+def _expected(original: Any, names: tuple[str, ...]) -> bool:  # noqa: ANN401
+    parameters = inspect.signature(original).parameters
+    return all(name in parameters for name in names)
+
+
+def _warn_of_missing(sdk: Sdk, statuses: list[HookStatus]) -> None:
+    missing = [f"{s.name} ({s.without})" for s in statuses if s.sdk == sdk and s.state != "on"]
+    if missing:
+        _LOGGER.warning("This version of %s lacks names callspan hooks; not recorded: %s", sdk, "; ".join(missing))

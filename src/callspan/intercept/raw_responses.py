@@ -1,0 +1,158 @@
+"""Raw responses: calls whose caller reads the bytes himself, or never parses them.
+
+`with_raw_response` hands over a body that is already read; `with_streaming_response` one that is not,
+to be read in any of seven ways, which all go through `iter_bytes`. A copy of what passes there is read
+as the SDK would have, up to a cap.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import wraps
+from typing import Any, Final
+
+from callspan.fail_open import fail_open, value_of
+from callspan.intercept.watch import KEY, Watch
+
+_CAP_BYTES: Final = 8 << 20
+_COPY: Final = fail_open("read a copy of a raw response")
+_RAW_HEADER: Final = "x-stainless-raw-response"
+
+
+def wants_raw(options: Any) -> bool:  # noqa: ANN401 - FinalRequestOptions of either SDK
+    """True where the caller asked for the raw response."""
+    headers = getattr(options, "headers", None)
+    return isinstance(headers, dict) and any(str(name).lower() == _RAW_HEADER for name in headers)
+
+
+def body_of(result: object, response: Any) -> object:  # noqa: ANN401 - httpx, httpx2 or anything else
+    """Return the JSON of a finished call nobody has parsed: of the read response, else of the result itself."""
+    if hasattr(response, "json") and getattr(response, "is_closed", False):
+        return value_of(response.json)
+    for name in ("to_dict", "model_dump"):
+        method = getattr(result, name, None)
+        if callable(method):
+            dumped = value_of(method)
+            return dumped if isinstance(dumped, dict) else None
+    return None
+
+
+def observe_iter_bytes(original: Callable[..., Iterator[bytes]]) -> Callable[..., Iterator[bytes]]:
+    """Return `Response.iter_bytes` with raw responses of calls copied."""
+
+    @wraps(original)
+    def iter_bytes(response: Any, *args: Any, **kwargs: Any) -> Iterator[bytes]:  # noqa: ANN401
+        watch = _reader(response)
+        pieces = original(response, *args, **kwargs)
+        return pieces if watch is None else _copied(pieces, watch)
+
+    return iter_bytes
+
+
+def observe_aiter_bytes(original: Callable[..., AsyncIterator[bytes]]) -> Callable[..., AsyncIterator[bytes]]:
+    """Return `Response.aiter_bytes` with raw responses of calls copied."""
+
+    @wraps(original)
+    def aiter_bytes(response: Any, *args: Any, **kwargs: Any) -> AsyncIterator[bytes]:  # noqa: ANN401
+        watch = _reader(response)
+        pieces = original(response, *args, **kwargs)
+        return pieces if watch is None else _copied_async(pieces, watch)
+
+    return aiter_bytes
+
+
+def _reader(response: Any) -> Watch | None:  # noqa: ANN401
+    watch = response.extensions.get(KEY)
+    if isinstance(watch, Watch) and watch.raw and not watch.iterated and not watch.call.ended:
+        return watch
+    return None
+
+
+def _copied(pieces: Iterator[bytes], watch: Watch) -> Iterator[bytes]:
+    copy = _Copy(watch)
+    try:
+        for piece in copy.pulled(pieces):
+            copy.add(piece)
+            yield piece
+    except GeneratorExit:
+        watch.let_go()
+        raise
+    except BaseException as error:
+        watch.failed(error)
+        raise
+    copy.finished()
+
+
+async def _copied_async(pieces: AsyncIterator[bytes], watch: Watch) -> AsyncIterator[bytes]:
+    copy = _Copy(watch)
+    try:
+        while True:
+            watch.pulling = True
+            try:
+                piece = await pieces.__anext__()
+            except StopAsyncIteration:
+                break
+            finally:
+                watch.pulling = False
+            copy.add(piece)
+            yield piece
+    except GeneratorExit:
+        watch.let_go()
+        raise
+    except BaseException as error:
+        watch.failed(error)
+        raise
+    copy.finished()
+
+
+class _Copy:
+    """What has passed: a whole body, or server-sent events fed on as they come."""
+
+    __slots__ = ("_held", "_size", "_watch")
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._held: list[bytes] = []
+        self._size = 0
+
+    def pulled(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """Yield the pieces, marking the time inside the response's own reading."""
+        while True:
+            self._watch.pulling = True
+            try:
+                piece = next(pieces, None)
+            finally:
+                self._watch.pulling = False
+            if piece is None:
+                return
+            yield piece
+
+    def add(self, piece: bytes) -> None:
+        """Take a piece, unless the SDK's stream reads the response and shows its chunks itself."""
+        if self._watch.iterated or self._size > _CAP_BYTES:
+            return
+        with _COPY:
+            self._held.append(piece)
+            self._size += len(piece)
+            if self._watch.call.streaming and b"\n" in piece:
+                *lines, rest = b"".join(self._held).split(b"\n")
+                self._held = [rest]
+                self._size = len(rest)
+                for line in lines:
+                    self._event(line.strip())
+
+    def finished(self) -> None:
+        """The last piece has passed."""
+        if self._watch.iterated:
+            return
+        with _COPY:
+            if not self._watch.call.streaming and self._held and self._size <= _CAP_BYTES:
+                self._watch.data(json.loads(b"".join(self._held)))
+        self._watch.finished()
+
+    def _event(self, line: bytes) -> None:
+        if line.startswith(b"data:"):
+            payload = line[5:].strip()
+            if payload and payload != b"[DONE]":
+                self._watch.data(json.loads(payload))

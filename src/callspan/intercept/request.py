@@ -1,0 +1,221 @@
+"""Requests: where a call begins and where a plain one ends, in the SDKs' engine.
+
+`APIClient.request` is the one door every method, helper and raw call of both SDKs goes through; inside it
+the body is built, the response processed, retries planned. Two thin drivers, one logic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Any, Final
+
+from opentelemetry import context as otel_context
+
+from callspan.fail_open import fail_open
+from callspan.intercept import native_tracing
+from callspan.intercept.client_facts import facts_of
+from callspan.intercept.engine import Engine
+from callspan.intercept.failures import error_of, outcome_of
+from callspan.intercept.raw_responses import body_of, wants_raw
+from callspan.intercept.streams import watch_for_loss
+from callspan.intercept.watch import KEY, Watch, watch_of
+from callspan.observe.live_call import LiveCall
+from callspan.providers import registry
+
+_OPEN: Final = fail_open("start observing a call")
+_CLOSE: Final = fail_open("finish observing a call")
+_BIND: Final = fail_open("follow a response")
+_BODY: Final = fail_open("read a request body")
+_WAIT: Final = fail_open("note a planned wait")
+
+CURRENT_CALL: ContextVar[OpenCall | None] = ContextVar("callspan_current_call", default=None)
+"""The call whose `request` is running in this context; not set while its stream is read."""
+
+
+class OpenCall:
+    """A call while the SDK's `request` runs: its context is attached, its failure is reported."""
+
+    __slots__ = ("_context_token", "_current_token", "call", "context", "engine", "inject", "raw", "watch")
+
+    def __init__(self, engine: Engine, call: LiveCall, *, raw: bool, inject: bool) -> None:
+        self.engine = engine
+        self.call = call
+        self.raw = raw
+        self.inject = inject
+        """Whether `traceparent` goes out with each attempt."""
+        self.context = engine.context_of(call)
+        self.watch: Watch | None = None
+        self._context_token: object = None
+        self._current_token: Token[OpenCall | None] | None = None
+
+    def __enter__(self) -> None:
+        self._context_token = otel_context.attach(self.context)
+        self._current_token = CURRENT_CALL.set(self)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with _CLOSE:
+            if self._current_token is not None:
+                CURRENT_CALL.reset(self._current_token)
+            otel_context.detach(self._context_token)  # type: ignore[arg-type] # a token of attach above
+            if error is not None:
+                info = error_of(error)
+                self.call.end(how="error", outcome=outcome_of(error, info), error=info)
+
+    def follow(self, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2
+        """Put the watch on the final response, so that its later reading finds the call."""
+        if watch_of(response) is not None:
+            return
+        self.watch = Watch(self.call, self.engine.late_ends, self.raw)
+        response.extensions[KEY] = self.watch
+        if not response.is_closed:
+            self.engine.late_ends.ready()
+            watch_for_loss(response, self.watch)
+
+    def returned(self, result: object) -> None:
+        """Take what `request` returned: a plain call has ended, a stream or an unread response has not."""
+        with _BIND:
+            call = self.call
+            response = getattr(result, "response", None) or getattr(result, "http_response", None)
+            if call.streaming:
+                if hasattr(response, "extensions"):
+                    self.follow(response)
+                return
+            if not call.has_body:
+                response = response if response is not None else result
+                if self.watch is not None and getattr(response, "is_closed", True) is False:
+                    return
+                call.data(body_of(result, response))
+        self.call.end()
+
+
+def request(engine: Engine) -> Callable[..., Any]:
+    """Return the wrapper of `SyncAPIClient.request`."""
+
+    def wrapper(
+        wrapped: Callable[..., object], client: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> object:
+        opened = _open(engine, client, args, kwargs)
+        if opened is None:
+            return wrapped(*args, **kwargs)
+        with opened:
+            result = wrapped(*args, **kwargs)
+        opened.returned(result)
+        return result
+
+    return wrapper
+
+
+def async_request(engine: Engine) -> Callable[..., Any]:
+    """Return the wrapper of `AsyncAPIClient.request`."""
+
+    async def observed(wrapped: Callable[..., Awaitable[object]], opened: OpenCall, args: Any, kwargs: Any) -> object:  # noqa: ANN401
+        with opened:
+            result = await wrapped(*args, **kwargs)
+        opened.returned(result)
+        return result
+
+    def wrapper(
+        wrapped: Callable[..., Awaitable[object]], client: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Awaitable[object]:
+        async def run() -> object:
+            opened = _open(engine, client, args, kwargs)
+            return await (wrapped(*args, **kwargs) if opened is None else observed(wrapped, opened, args, kwargs))
+
+        return run()
+
+    return wrapper
+
+
+def process_response(engine: Engine) -> Callable[..., Any]:
+    """Return the wrapper of `_process_response`, sync and async alike: it gets the final HTTP response."""
+    del engine
+
+    def wrapper(
+        wrapped: Callable[..., object], client: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> object:
+        del client
+        opened = CURRENT_CALL.get()
+        if opened is not None:
+            with _BIND:
+                retries = kwargs.get("retries_taken")
+                if isinstance(retries, int):
+                    opened.call.attempts.told_retries(retries)
+                opened.follow(kwargs["response"])
+        return wrapped(*args, **kwargs)
+
+    return wrapper
+
+
+def process_response_data(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `_process_response_data` that shows each parsed body or chunk to its call first.
+
+    A plain function, no wrapt: this runs for every chunk.
+    """
+
+    def _process_response_data(self: Any, *, data: Any, cast_to: Any, response: Any) -> Any:  # noqa: ANN401
+        watch = response.extensions.get(KEY)
+        if watch is not None:
+            watch.data(data)
+        return original(self, data=data, cast_to=cast_to, response=response)
+
+    return _process_response_data
+
+
+def build_request(engine: Engine) -> Callable[..., Any]:
+    """Return the wrapper of `_build_request`: the body, exactly as it is sent."""
+    del engine
+
+    def wrapper(wrapped: Callable[..., Any], client: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+        del client
+        built = wrapped(*args, **kwargs)
+        opened = CURRENT_CALL.get()
+        if opened is not None:
+            with _BODY:
+                options = args[0] if args else kwargs["options"]
+                extra = getattr(options, "extra_json", None)
+                body = options.json_data
+                if extra and isinstance(body, dict | None):
+                    body = {**(body or {}), **extra}
+                opened.call.sent(built.content, body)
+        return built
+
+    return wrapper
+
+
+def calculate_retry_timeout(engine: Engine) -> Callable[..., Any]:
+    """Return the wrapper of `_calculate_retry_timeout`: the wait the SDK decided on, in seconds."""
+    del engine
+
+    def wrapper(wrapped: Callable[..., float], client: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
+        del client
+        seconds = wrapped(*args, **kwargs)
+        opened = CURRENT_CALL.get()
+        if opened is not None:
+            with _WAIT:
+                opened.call.attempts.will_wait(float(seconds))
+        return seconds
+
+    return wrapper
+
+
+def _open(engine: Engine, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:  # noqa: ANN401
+    """Start observing, or return None where there is nothing to observe."""
+    with _OPEN:
+        factory = engine.factory
+        if factory is None or engine.suppressed():
+            return None
+        options = args[1] if len(args) > 1 else kwargs["options"]
+        endpoint = registry.endpoint_for(options.method, options.url)
+        if endpoint is None:
+            return None
+        stream = bool(kwargs.get("stream", False))
+        inject = engine.propagate or native_tracing.injects(client, options)
+        native_tracing.replace(options)
+        engine.late_ends.drain()
+        call = factory.start(endpoint, facts_of(client, options, stream))
+        return OpenCall(engine, call, raw=wants_raw(options), inject=inject)
+    return None

@@ -1,0 +1,87 @@
+"""Watch: the one thing put on an HTTP response, joining the hooks that see parts of one call.
+
+It lies in `response.extensions`, a plain dictionary that pickling drops; nothing is put on objects the
+caller sees. It holds the response and its iterators weakly, or they could never be collected.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from callspan.intercept.failures import error_of, outcome_of
+from callspan.observe.late_ends import LateEnds
+from callspan.observe.live_call import LiveCall
+
+KEY: Final = "callspan"
+
+
+class HttpResponse(Protocol):
+    """What is used of an httpx or httpx2 response."""
+
+    extensions: dict[str, object]
+
+    @property
+    def is_closed(self) -> bool:
+        """True once the body was read or given up."""
+
+    @property
+    def content(self) -> bytes:
+        """The body, once read."""
+
+
+class Watch:
+    """One call's hold on its response. Methods never raise."""
+
+    __slots__ = ("call", "data", "generator", "iterated", "late_ends", "pulling", "raw")
+
+    def __init__(self, call: LiveCall, late_ends: LateEnds, raw: bool) -> None:
+        self.call = call
+        self.data: Callable[[object], None] = call.data
+        """Takes each parsed body or chunk; bound once, since it runs for every chunk."""
+        self.late_ends = late_ends
+        self.raw = raw
+        """The caller asked for the raw response and may read its bytes himself."""
+        self.generator: weakref.ref[object] | None = None
+        self.iterated = False
+        """An SDK stream reads the response, so its bytes need no reading of ours."""
+        self.pulling = False
+        """A reader of ours is in the middle of reading bytes."""
+
+    def running(self) -> bool:
+        """True while the SDK's own reader is executing: it will report the true end itself."""
+        reader = self.generator() if self.generator is not None else None
+        return bool(getattr(reader, "gi_running", False) or getattr(reader, "running", False))
+
+    def finished(self) -> None:
+        """The stream came to its normal end."""
+        self.call.end()
+
+    def failed(self, error: BaseException) -> None:
+        """Reading ended with an exception, cancellation among them."""
+        info = error_of(error)
+        outcome = outcome_of(error, info)
+        self.call.end(how="cancelled" if outcome == "cancelled" else "error", outcome=outcome, error=info)
+
+    def closed(self) -> None:
+        """The caller closed the response: a normal end if the stream had said all, else a stop."""
+        if self.call.stream_complete:
+            self.call.end()
+        else:
+            self.call.end(how="closed", outcome="cancelled")
+
+    def dropped(self) -> None:
+        """The reader or the response was collected; safe in a finalizer."""
+        self.late_ends.note(self.call, "dropped")
+
+    def let_go(self) -> None:
+        """The reader was closed or collected: nobody can tell which in here; safe in a finalizer."""
+        self.late_ends.note(self.call, "closed")
+
+
+def watch_of(response: object) -> Watch | None:
+    """Return the watch of a response, or None."""
+    extensions = getattr(response, "extensions", None)
+    watch = extensions.get(KEY) if isinstance(extensions, dict) else None
+    return watch if isinstance(watch, Watch) else None

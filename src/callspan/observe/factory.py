@@ -1,0 +1,100 @@
+"""CallFactory: starts live calls, and holds what every call needs around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import msgspec
+
+from callspan.fail_open import fail_open
+from callspan.observe.clock import SYSTEM_CLOCK, Clock
+from callspan.observe.live_call import LiveCall
+from callspan.providers.base import Endpoint
+from callspan.record.call import CallRecord, Place, Request, Timing
+from callspan.record.events import Record
+from callspan.record.ids import new_id
+from callspan.record.messages import Conversation
+
+_READ_SURROUNDINGS: Final = fail_open("read the session and metadata around a call")
+
+
+class SpanHandle(Protocol):
+    """The span of a call, as observation needs it. No method raises."""
+
+    trace_id: str | None
+    span_id: str | None
+    parent_span_id: str | None
+    sampled: bool | None
+    wants_content: bool
+    """False where nobody would see the messages: not recording, or content is off for spans."""
+
+    def end(self, record: CallRecord, conversation: Conversation | None) -> None:
+        """Put the record on the span and end it at the record's end."""
+
+
+class Scope(Protocol):
+    """The session and timestep a call belongs to."""
+
+    @property
+    def place(self) -> Place:
+        """Ids of the session and timestep."""
+
+    def call_ended(self, record: CallRecord) -> None:
+        """Add the call to the totals."""
+
+
+class CallFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What interception knows before anything is sent."""
+
+    provider: str
+    sdk: str | None = None
+    server_address: str | None = None
+    server_port: int | None = None
+    model: str | None = None
+    stream: bool = False
+
+
+class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
+    """Starts calls; one per `instrument()`. Safe from any thread."""
+
+    start_span: Callable[[CallRecord], SpanHandle]
+    treat: Callable[[Record], Record]
+    """Policy: what may be shown and kept. Returns the same object where nothing has to be done."""
+    write: Callable[[Record], None]
+    """To the spool; never raises. What it gets has been treated."""
+    observed: Callable[[CallRecord], None]
+    """Told of every finished record: metrics. Never raises."""
+    scope: Callable[[], Scope | None]
+    metadata: Callable[[], dict[str, object]]
+    clock: Clock = SYSTEM_CLOCK
+    service: str | None = None
+    host: str | None = None
+    process_id: Callable[[], int]
+
+    def start(self, endpoint: Endpoint, facts: CallFacts) -> LiveCall:
+        """Return a new call that has just begun, with its span started in the current context."""
+        start_ns, zero_ns = self.clock.wall_ns(), self.clock.monotonic_ns()
+        scope: Scope | None = None
+        metadata: dict[str, object] = {}
+        with _READ_SURROUNDINGS:
+            scope, metadata = self.scope(), self.metadata()
+        record = CallRecord(
+            call_id=new_id(),
+            record_version=1,
+            outcome="started",
+            provider=facts.provider,
+            api=endpoint.api,
+            operation=endpoint.operation,
+            sdk=facts.sdk,
+            server_address=facts.server_address,
+            server_port=facts.server_port,
+            place=scope.place if scope is not None else Place(),
+            service=self.service,
+            host=self.host,
+            pid=self.process_id(),
+            request=Request(model=facts.model, stream=facts.stream),
+            timing=Timing(start_ns=start_ns),
+            metadata=metadata,
+        )
+        return LiveCall(self, endpoint, record, self.start_span(record), scope, zero_ns)

@@ -1,0 +1,57 @@
+"""Late ends: ends that are reported by the garbage collector, carried out elsewhere.
+
+A finalizer may run anywhere, also while its thread holds a lock of the OpenTelemetry SDK or of ours:
+ending a span there can deadlock. So it only notes the call and wakes a thread; nothing else is safe.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from queue import SimpleQueue
+
+from callspan.fail_open import fail_open
+from callspan.observe.live_call import LiveCall
+from callspan.record.call import StreamEnd
+
+
+class LateEnds:
+    """Carries out ends on a thread of its own, started with the first call that may need it."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[LiveCall, int, StreamEnd]] = deque()
+        self._wake: SimpleQueue[bool] = SimpleQueue()
+        self._carrying_out = threading.Lock()
+        self._started_in: int | None = None
+
+    def note(self, call: LiveCall, how: StreamEnd) -> None:
+        """Note that `call` has ended now. The only method that is safe in a finalizer."""
+        if not call.ended:
+            self._waiting.append((call, call.offset_ns(), how))
+            self._wake.put(True)
+
+    def ready(self) -> None:
+        """See to it that the thread runs, in this process: a fork leaves it behind."""
+        if self._started_in != os.getpid():
+            self._started_in = os.getpid()
+            threading.Thread(target=self._run, name="callspan-late-ends", daemon=True).start()
+
+    def drain(self) -> None:
+        """Carry out every end noted so far, and wait for one being carried out on another thread."""
+        with self._carrying_out:
+            while self._waiting:
+                call, at_ns, how = self._waiting.popleft()
+                with fail_open("end a dropped stream"):
+                    complete = call.stream_complete
+                    call.end(
+                        how="complete" if complete else how,
+                        outcome="success" if complete else "cancelled",
+                        at_ns=at_ns,
+                    )
+
+    def _run(self) -> None:
+        mine = os.getpid()
+        while os.getpid() == mine:
+            self._wake.get()
+            self.drain()

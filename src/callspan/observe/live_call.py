@@ -1,0 +1,251 @@
+"""LiveCall: one call as it happens. Fed with events by interception, it ends in one CallRecord.
+
+The events: `sent` (the body as sent), attempts, `data` (a whole body or one chunk, already parsed),
+and the end, which several parties may report: the first wins. What fails in here costs content, never
+the call, and never the record's identity.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from callspan.fail_open import fail_open
+from callspan.observe.attempts import AttemptLog, last_limits
+from callspan.observe.body import exact_json, folded_json
+from callspan.observe.pulse import Pulse
+from callspan.providers import registry
+from callspan.providers.base import Accumulator, Endpoint, ResponseFacts
+from callspan.record.call import CallRecord, ErrorInfo, Outcome, Request, Response, Stream, StreamEnd, Timing
+from callspan.record.messages import Conversation
+
+if TYPE_CHECKING:
+    from callspan.observe.factory import CallFactory, Scope, SpanHandle
+
+_READ_REQUEST: Final = fail_open("read the request of a call")
+_READ_CHUNK: Final = fail_open("read a chunk of a stream")
+_READ_RESPONSE: Final = fail_open("read the response of a call")
+_BUILD_RECORD: Final = fail_open("build the record of a call")
+_READ_MESSAGES: Final = fail_open("read the messages of a call")
+_TREAT: Final = fail_open("apply the content policy")
+_TOTALS: Final = fail_open("add a call to its session")
+_NO_FACTS: Final = ResponseFacts(response=Response())
+
+
+class LiveCall:
+    """One call from its start to its record. Its methods never raise.
+
+    Events come from one thread or task at a time, as the SDK's own do; `end` may come from any.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_accumulator",
+        "_body",
+        "_ending",
+        "_endpoint",
+        "_factory",
+        "_input",
+        "_pulse",
+        "_request",
+        "_request_json",
+        "_scope",
+        "_whole",
+        "_zero_ns",
+        "attempts",
+        "record",
+        "span",
+        "streaming",
+    )  # fmt: skip
+
+    def __init__(
+        self, factory: CallFactory, endpoint: Endpoint, record: CallRecord, span: SpanHandle, scope: Scope | None,
+        zero_ns: int,
+    ) -> None:  # fmt: skip
+        self._factory = factory
+        self._endpoint = endpoint
+        self._scope = scope
+        self._zero_ns = zero_ns
+        self.record = msgspec.structs.replace(
+            record, trace_id=span.trace_id, span_id=span.span_id, parent_span_id=span.parent_span_id,
+            sampled=span.sampled,
+        )  # fmt: skip
+        """What was known at the start; the final record goes to the span and the stores, not here."""
+        self.span = span
+        self.streaming = record.request.stream
+        self.attempts = AttemptLog()
+        self._request: Request = record.request
+        self._request_json = b""
+        self._input: Conversation | None = None
+        self._body: object = None
+        self._whole = False
+        self._accumulator: Accumulator | None = None
+        self._pulse = Pulse()
+        # list.pop is atomic: whoever gets the one item is the one who ends the call, without a lock.
+        self._ending = [True]
+
+    @property
+    def ended(self) -> bool:
+        """True once somebody has ended the call."""
+        return not self._ending
+
+    @property
+    def has_body(self) -> bool:
+        """True once the whole body of a plain call has come."""
+        return self._whole
+
+    @property
+    def stream_complete(self) -> bool:
+        """True once the stream itself has said that it is over."""
+        return self._accumulator is not None and self._accumulator.complete
+
+    def offset_ns(self) -> int:
+        """Return the monotonic time since the start of the call."""
+        return self._factory.clock.monotonic_ns() - self._zero_ns
+
+    def sent(self, content: bytes, body: object) -> None:
+        """Take the request as it is sent: its exact bytes and the same as plain JSON.
+
+        The first one counts; retries send the same. A stream leaves a small record behind now, so that
+        a process that dies leaves an interrupted call, not none.
+        """
+        if self._request_json or not self._ending:
+            return
+        with _READ_REQUEST:
+            self._request_json = exact_json(content, body)
+            request = self._endpoint.request(body)
+            self._request = msgspec.structs.replace(
+                request, model=request.model or self._request.model, body_bytes=len(content), stream=self.streaming
+            )
+            if self.span.wants_content:
+                self._input = self._endpoint.conversation(body, None)
+        if self.streaming:
+            started = msgspec.structs.replace(self.record, request=self._request)
+            self._factory.write(self._treated(started))
+
+    def data(self, data: object) -> None:
+        """Take one chunk of a stream, or the whole body of a plain call."""
+        if not self._ending:
+            return
+        if not self.streaming:
+            self._body, self._whole = data, True
+            return
+        with _READ_CHUNK:
+            accumulator = self._accumulator
+            if accumulator is None:
+                accumulator = self._accumulator = self._endpoint.accumulator()
+            self._pulse.chunk(self._factory.clock.monotonic_ns(), accumulator.add(data))
+
+    def end(
+        self, *, how: StreamEnd = "complete", outcome: Outcome = "success", error: ErrorInfo | None = None,
+        at_ns: int | None = None,
+    ) -> None:  # fmt: skip
+        """End the call: build its record, show it, keep it. Only the first end counts.
+
+        `at_ns` is the offset of the end when it is reported later than it happened.
+        """
+        try:
+            self._ending.pop()
+        except IndexError:
+            return
+        duration_ns = self.offset_ns() if at_ns is None else at_ns
+        body = self._body if self._whole else self._folded()
+        facts = self._facts(body)
+        record = self._minimal(duration_ns, how, outcome, error or facts.error)
+        with _BUILD_RECORD:
+            record = self._full(record, facts, body)
+        self._finish(record, body)
+
+    def _finish(self, record: CallRecord, body: object) -> None:
+        treated = self._treated(record)
+        conversation = self._conversation(record, treated, body) if self.span.wants_content else None
+        self.span.end(treated, conversation)
+        self._factory.write(treated)
+        self._factory.observed(treated)
+        if self._scope is not None:
+            with _TOTALS:
+                self._scope.call_ended(treated)
+        # The response may outlive the call for long, and this call with it: let go of what was said.
+        self._body = self._input = self._accumulator = None
+
+    def _folded(self) -> object:
+        with _READ_RESPONSE:
+            return None if self._accumulator is None else self._accumulator.body()
+        return None
+
+    def _facts(self, body: object) -> ResponseFacts:
+        with _READ_RESPONSE:
+            return _NO_FACTS if body is None else self._endpoint.facts(body)
+        return _NO_FACTS
+
+    def _minimal(self, duration_ns: int, how: StreamEnd, outcome: Outcome, error: ErrorInfo | None) -> CallRecord:
+        """The record's identity and ending: what cannot fail."""
+        attempts, pulse = self.attempts, self._pulse
+        if outcome == "success" and error is not None:
+            outcome = "timeout" if error.kind == "timeout" else "error"
+        return msgspec.structs.replace(
+            self.record,
+            record_version=2,
+            request=self._request,
+            timing=Timing(
+                start_ns=self.record.timing.start_ns,
+                duration_ns=duration_ns,
+                answer_ns=attempts.last_start_ns,
+                headers_ns=attempts.last_headers_ns,
+                first_chunk_ns=pulse.since(pulse.first_ns, self._zero_ns),
+                first_token_ns=pulse.since(pulse.content_ns, self._zero_ns),
+                last_chunk_ns=pulse.since(pulse.last_ns, self._zero_ns),
+                largest_gap_ns=pulse.largest_gap_ns,
+            ),
+            retries=attempts.retries,
+            rate_limited=attempts.rate_limited,
+            outcome=outcome,
+            error=error,
+            stream=Stream(end=how, chunks=pulse.chunks, complete=self.stream_complete) if self.streaming else None,
+        )
+
+    def _full(self, record: CallRecord, facts: ResponseFacts, body: object) -> CallRecord:
+        attempts = self.attempts.records((record.timing.start_ns + (record.timing.duration_ns or 0)) / 1e9)
+        response = facts.response
+        if body is not None:
+            encoded = folded_json(body)
+            response = msgspec.structs.replace(response, body=msgspec.Raw(encoded), body_bytes=len(encoded))
+        request = record.request
+        if self._request_json:
+            request = msgspec.structs.replace(request, body=msgspec.Raw(self._request_json))
+        return msgspec.structs.replace(
+            record,
+            request=request,
+            response=response if body is not None or attempts else None,
+            usage=facts.usage,
+            attempts=attempts,
+            rate_limits=last_limits(attempts),
+        )
+
+    def _treated(self, record: CallRecord) -> CallRecord:
+        with _TREAT:
+            treated = self._factory.treat(record)
+            if isinstance(treated, CallRecord):
+                return treated
+        # A policy that fails must not let content through.
+        return msgspec.structs.replace(
+            record,
+            request=Request(model=record.request.model, stream=record.request.stream),
+            response=None,
+            error=record.error and ErrorInfo(kind=record.error.kind, type=record.error.type),
+        )
+
+    def _conversation(self, record: CallRecord, treated: CallRecord, body: object) -> Conversation | None:
+        with _READ_MESSAGES:
+            if _bodies(treated) != _bodies(record):
+                return registry.conversation_of(treated)
+            said = self._endpoint.conversation(None, body)
+            asked = self._input
+            return said if asked is None else msgspec.structs.replace(asked, output=said.output)
+        return None
+
+
+def _bodies(record: CallRecord) -> tuple[int, int]:
+    """Identities of the bodies: other ones mean that the policy has changed them."""
+    return id(record.request.body), id(record.response.body if record.response is not None else None)

@@ -1,0 +1,117 @@
+"""Call spans: one CLIENT span per call, started with what a sampler needs, ended with the record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
+
+from callspan.config import Settings
+from callspan.fail_open import fail_open
+from callspan.record.call import Attempt, CallRecord
+from callspan.record.messages import Conversation
+from callspan.vocabulary import call as call_vocabulary
+from callspan.vocabulary import call_events, gen_ai, llm, openinference
+from callspan.vocabulary.values import Attributes, ByteBudget
+
+_START: Final = fail_open("start a span")
+_PROJECT: Final = fail_open("put a record on its span")
+_END: Final = fail_open("end a span")
+
+Start = Callable[[CallRecord], Attributes]
+End = Callable[[CallRecord, "Conversation | None", ByteBudget], Attributes]
+
+
+class CallSpan:
+    """The span of one call. No method raises; all are safe after the end."""
+
+    __slots__ = ("_of", "_span", "parent_span_id", "sampled", "span_id", "trace_id", "wants_content")
+
+    def __init__(self, of: CallSpans, span: Span, parent: Span) -> None:
+        context = span.get_span_context()
+        valid = context.is_valid
+        self._of = of
+        self._span = span
+        self.trace_id = f"{context.trace_id:032x}" if valid else None
+        self.span_id = f"{context.span_id:016x}" if valid else None
+        above = parent.get_span_context()
+        self.parent_span_id = f"{above.span_id:016x}" if above.is_valid else None
+        self.sampled = context.trace_flags.sampled if valid else None
+        self.wants_content = of.content and span.is_recording()
+
+    def within(self, context: Context) -> Context:
+        """Return `context` with this span as the current one."""
+        return trace.set_span_in_context(self._span, context)
+
+    def end(self, record: CallRecord, conversation: Conversation | None) -> None:
+        """Put the record on the span and end it at the record's end."""
+        span, timing = self._span, record.timing
+        end_ns = timing.start_ns + (timing.duration_ns or 0)
+        with _PROJECT:
+            if span.is_recording():
+                for number, attempt in enumerate(record.attempts, start=1):
+                    if number < len(record.attempts) or attempt.error_kind is not None:
+                        span.add_event(*_attempt_event(attempt, timing.start_ns))
+                if timing.first_token_ns is not None:
+                    span.add_event(call_events.FIRST_TOKEN, None, timing.start_ns + timing.first_token_ns)
+                span.set_attributes(self._of.attributes(record, conversation))
+                _set_status(span, record, end_ns)
+        with _END:
+            span.end(end_ns)
+
+
+class CallSpans:
+    """Starts the spans of calls. Safe from any thread."""
+
+    def __init__(self, settings: Settings, tracer_provider: TracerProvider | None, version: str) -> None:
+        # A provider of None is looked up late: an application may set its own after `instrument()`.
+        self._tracer = trace.get_tracer("callspan", version, tracer_provider)
+        self.content = settings.content == "full" and settings.content_on_spans
+        self._starts: Sequence[Start] = [call_vocabulary.start, *(_STARTS[name] for name in settings.vocabularies)]
+        self._ends: Sequence[End] = [call_vocabulary.end, *(_ENDS[name] for name in settings.vocabularies)]
+        self._settings = settings
+
+    def start(self, record: CallRecord) -> CallSpan:
+        """Start the span of a call in the current context."""
+        parent = trace.get_current_span()
+        span: Span = trace.INVALID_SPAN
+        with _START:
+            attributes: dict[str, object] = {}
+            for start in self._starts:
+                attributes.update(start(record))
+            span = self._tracer.start_span(
+                gen_ai.span_name(record),
+                kind=SpanKind.CLIENT,
+                attributes=attributes,  # type: ignore[arg-type] # values are attribute values
+                start_time=record.timing.start_ns,
+            )
+        return CallSpan(self, span, parent)
+
+    def attributes(self, record: CallRecord, conversation: Conversation | None) -> Attributes:
+        """Return what every vocabulary says of the record, within the span's byte budget."""
+        budget = ByteBudget(self._settings.max_attribute_bytes, self._settings.max_span_bytes)
+        attributes: Attributes = {}
+        for end in self._ends:
+            attributes.update(end(record, conversation, budget))
+        return attributes
+
+
+_STARTS: Final[Mapping[str, Start]] = {
+    "llm": llm.start, "gen_ai": gen_ai.start, "openinference": openinference.start,
+}  # fmt: skip
+_ENDS: Final[Mapping[str, End]] = {"llm": llm.end, "gen_ai": gen_ai.end, "openinference": openinference.end}
+
+
+def _attempt_event(attempt: Attempt, start_ns: int) -> tuple[str, Attributes, int]:
+    when = attempt.headers_ns if attempt.headers_ns is not None else attempt.start_ns
+    return call_events.ATTEMPT, call_events.attempt(attempt), start_ns + when
+
+
+def _set_status(span: Span, record: CallRecord, end_ns: int) -> None:
+    error = record.error
+    if record.outcome in ("error", "timeout") and error is not None:
+        span.set_status(Status(StatusCode.ERROR, error.message or error.type))
+        span.add_event(call_events.EXCEPTION, call_events.exception(error), end_ns)

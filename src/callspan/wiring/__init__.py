@@ -1,0 +1,167 @@
+"""Wiring: the composition root; `instrument()` and `uninstrument()`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from opentelemetry import trace
+from opentelemetry.trace import TracerProvider
+
+from callspan.agent import runtime
+from callspan.config import Content, Settings, Vocabulary, load
+from callspan.fail_open import fail_open
+from callspan.intercept.engine import Engine
+from callspan.intercept.patching import SDKS, HookStatus, Patches, Sdk
+from callspan.policy.apply import Redactor
+from callspan.wiring.otlp import otlp_provider
+from callspan.wiring.pipeline import Parts, Pipeline
+
+_CLOSE_TIMEOUT_S: Final = 5.0
+
+
+class Handle:
+    """What `instrument()` returns. Safe from any thread; still usable after it was replaced or undone."""
+
+    def __init__(self, wiring: Wiring, pipeline: Pipeline) -> None:
+        self._wiring = wiring
+        self._pipeline = pipeline
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force for this handle."""
+        return self._pipeline.settings
+
+    def uninstrument(self) -> None:
+        """Restore the SDKs and close the stores. Does nothing if another `instrument()` has taken over."""
+        self._wiring.remove(self._pipeline)
+
+    def force_flush(self, timeout_s: float = 30.0) -> bool:
+        """Wait until spans are exported and every store has every record so far; False if that took too long."""
+        self._wiring.engine.late_ends.drain()
+        delivered = self._pipeline.recorder.flush(timeout_s)
+        provider = self._pipeline.parts.tracer_provider or trace.get_tracer_provider()
+        flush = getattr(provider, "force_flush", None)
+        return delivered and (flush is None or bool(flush(int(timeout_s * 1000))))
+
+    def counters(self) -> Mapping[str, int]:
+        """Return how many records were appended, delivered and dropped."""
+        return self._pipeline.recorder.counters()
+
+
+class Wiring:
+    """The state of this process: one engine, its patches, and the pipeline in use."""
+
+    def __init__(self) -> None:
+        self.engine = Engine()
+        self.patches = Patches(self.engine)
+        self._pipeline: Pipeline | None = None
+        self._lock = threading.RLock()
+
+    @property
+    def pipeline(self) -> Pipeline | None:
+        """The pipeline in use, None where nothing is instrumented."""
+        return self._pipeline
+
+    def install(self, settings: Settings, parts: Parts, sdks: Sequence[Sdk]) -> Handle:
+        """Put a pipeline in use, replacing another one, and patch the SDKs."""
+        with self._lock:
+            old = self._pipeline
+            if old is None or old.settings != settings or old.parts != parts:
+                self._put(Pipeline(settings, parts))
+                if old is not None:
+                    old.recorder.close(_CLOSE_TIMEOUT_S)
+            if settings.enabled:
+                for sdk in sdks:
+                    self.patches.apply(sdk)
+            pipeline = self._pipeline
+            if pipeline is None:
+                raise RuntimeError("another thread has undone callspan.instrument()")
+            return Handle(self, pipeline)
+
+    def remove(self, pipeline: Pipeline | None) -> None:
+        """Take the pipeline out of use, if it still is the one, and restore the SDKs."""
+        with self._lock:
+            if pipeline is None or pipeline is not self._pipeline:
+                return
+            self.engine.late_ends.drain()
+            self._put(None)
+            for sdk in SDKS:
+                self.patches.undo(sdk)
+        pipeline.recorder.close(_CLOSE_TIMEOUT_S)
+
+    def restore(self, pipeline: Pipeline | None) -> None:
+        """Put a pipeline back that was in use before, as `testing.capture()` does; None: leave nothing in use."""
+        with self._lock:
+            current = self._pipeline
+            if pipeline is None:
+                self.remove(current)
+            elif current is not pipeline:
+                self._put(pipeline)
+
+    def _put(self, pipeline: Pipeline | None) -> None:
+        self._pipeline = pipeline
+        enabled = pipeline is not None and pipeline.settings.enabled
+        self.engine.factory = pipeline.factory if enabled and pipeline is not None else None
+        self.engine.propagate = pipeline is not None and pipeline.settings.propagate
+        if enabled and pipeline is not None:
+            runtime.install(pipeline.runtime)
+        else:
+            runtime.remove()
+
+
+WIRING: Final = Wiring()
+
+
+def instrument(
+    *,
+    stores: str | Sequence[str] | None = None,
+    content: Content | None = None,
+    vocabularies: Sequence[Vocabulary] | None = None,
+    tracer_provider: TracerProvider | None = None,
+    otlp: str | bool | None = None,
+    redact: Redactor | None = None,
+    sdks: Sequence[Sdk] = SDKS,
+    **settings: object,
+) -> Handle:
+    """Record every call of the openai and anthropic SDKs from now on, whenever they are imported.
+
+    Args:
+        stores: URLs of stores for records, one or several; default `$CALLSPAN_STORES`, else none.
+        content: `full`, `metadata` or `off`: what of prompts and completions is shown and kept.
+        vocabularies: attribute sets on spans; default `("llm", "gen_ai")`.
+        tracer_provider: where spans go; None: the global provider, looked up late.
+        otlp: base URL of an OTLP/HTTP receiver, or True for `OTEL_EXPORTER_OTLP_*`: sets up the global
+            provider where the application has none.
+        redact: record -> record, applied to every record before anything is shown or kept.
+        sdks: which SDKs to patch.
+        settings: any other setting of `callspan.config.Settings`.
+
+    Returns:
+        A handle; a second call with the same settings returns an equal one, other settings replace.
+
+    Raises:
+        SettingError: A setting has a value that means nothing.
+    """
+    loaded = load({"stores": stores, "content": content, "vocabularies": vocabularies, **settings})
+    if otlp and tracer_provider is None:
+        _set_global_provider(otlp)
+    return WIRING.install(loaded, Parts(tracer_provider=tracer_provider, redact=redact), sdks)
+
+
+def uninstrument() -> None:
+    """Restore the SDKs to what they were and close the stores. Calls that still run end as if observed."""
+    WIRING.remove(WIRING.pipeline)
+
+
+def hooks_status() -> list[HookStatus]:
+    """Return every hook of every patched SDK, with what is lost where a name is missing."""
+    return WIRING.patches.status()
+
+
+def _set_global_provider(otlp: str | bool) -> None:
+    """Set the global provider once per process; an application that has its own keeps it."""
+    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        with fail_open("set up the OTLP exporter"):
+            trace.set_tracer_provider(otlp_provider(otlp))

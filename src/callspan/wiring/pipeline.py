@@ -1,0 +1,83 @@
+"""Pipeline: everything one `instrument()` puts together out of its settings."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from typing import Final
+
+import msgspec
+from opentelemetry import trace
+from opentelemetry.trace import TracerProvider
+
+from callspan.agent import context as agent_context
+from callspan.agent.runtime import Runtime
+from callspan.config import Settings
+from callspan.fail_open import fail_open, value_of
+from callspan.observe.factory import CallFactory
+from callspan.policy.apply import Policy, Redactor
+from callspan.record.call import CallRecord
+from callspan.record.events import Record
+from callspan.spans.call_span import CallSpans
+from callspan.spans.hierarchy import TracerSpans
+from callspan.wiring.recorder import Listener, Recorder
+
+_TREAT: Final = fail_open("apply the content policy")
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """What `instrument()` is given besides settings."""
+
+    tracer_provider: TracerProvider | None = None
+    redact: Redactor | None = None
+    listeners: tuple[Listener, ...] = ()
+
+
+class Pipeline:
+    """Settings made into the objects that do the work. Starts no thread and opens no file."""
+
+    def __init__(self, settings: Settings, parts: Parts) -> None:
+        self.settings = settings
+        self.parts = parts
+        self.recorder = Recorder(settings, parts.listeners)
+        policy = Policy(settings, parts.redact)
+        version = _version()
+        spans = CallSpans(settings, parts.tracer_provider, version)
+        self.factory = CallFactory(
+            start_span=spans.start,
+            treat=policy.apply,
+            write=self.recorder.write,
+            observed=_nothing,
+            scope=agent_context.current_scope,
+            metadata=agent_context.current_metadata,
+            service=settings.service,
+            host=platform.node() or None,
+            process_id=os.getpid,
+        )
+        self._policy = policy
+        self.runtime = Runtime(
+            write=self._write,
+            spans=TracerSpans(
+                trace.get_tracer("callspan", version, parts.tracer_provider),
+                content=settings.content == "full" and settings.content_on_spans,
+                max_bytes=settings.max_attribute_bytes,
+                compatibility=settings.compatibility,
+            ),
+            strict=settings.strict,
+            trace_per_timestep=settings.trace_per == "timestep",
+            service=settings.service,
+        )
+
+    def _write(self, record: Record) -> None:
+        """Treat and keep a record of the agent hierarchy; one the policy cannot treat is not kept."""
+        with _TREAT:
+            self.recorder.write(self._policy.apply(record))
+
+
+def _nothing(record: CallRecord) -> None:
+    """Stand in for metrics."""
+
+
+def _version() -> str:
+    return value_of(lambda: metadata.version("callspan")) or "unknown"

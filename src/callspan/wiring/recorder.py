@@ -1,0 +1,115 @@
+"""Recorder: from a record to the spool, which is opened with the first record and not before."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from callspan.config import Settings, state_directory
+from callspan.fail_open import fail_open
+from callspan.record import codec
+from callspan.record.call import NO_BODY, CallRecord, Redaction
+from callspan.record.events import Record
+from callspan.spool.spool import Spool
+from callspan.stores.opening import sinks_for
+
+_KEEP: Final = fail_open("keep a record")
+_SHOW: Final = fail_open("show a record to a listener")
+
+Listener = Callable[[Record], None]
+
+
+class Recorder:
+    """Writes treated records to the spool of the configured stores. Safe from any thread; never raises."""
+
+    def __init__(self, settings: Settings, listeners: tuple[Listener, ...] = ()) -> None:
+        self._settings = settings
+        self._stores = settings.stores
+        self._listeners = listeners
+        self._spool: Spool | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """URLs of the stores records go to."""
+        return self._stores
+
+    @property
+    def spool(self) -> Spool | None:
+        """The spool, once a record has been written."""
+        return self._spool
+
+    def write(self, record: Record) -> None:
+        """Keep a record: when this returns it has been handed to the operating system."""
+        with _KEEP:
+            if self._stores:
+                spool = self._spool or self._open()
+                spool.append(codec.encode(record), partial(_slim, record))
+        for listener in self._listeners:
+            with _SHOW:
+                listener(record)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until every store has every record so far; False if that took too long."""
+        return self._spool is None or self._spool.flush(timeout_s)
+
+    def close(self, timeout_s: float) -> None:
+        """Deliver what can be delivered in time; the rest waits on disk for the next process."""
+        with self._lock:
+            spool, self._spool = self._spool, None
+        if spool is not None:
+            spool.close(timeout_s)
+
+    def counters(self) -> Mapping[str, int]:
+        """Return the spool's counters; empty before the first record."""
+        return {} if self._spool is None else self._spool.counters()
+
+    def _open(self) -> Spool:
+        with self._lock:
+            if self._spool is None:
+                settings = self._settings
+                self._spool = Spool(
+                    spool_directory(settings, self._stores),
+                    sinks_for(self._stores),
+                    fsync=settings.fsync,
+                    max_bytes=settings.spool_max_bytes,
+                )
+            return self._spool
+
+
+def spool_directory(settings: Settings, stores: tuple[str, ...]) -> Path:
+    """Return where records wait for their stores: as set, beside the first file store, or the state directory."""
+    if settings.spool_dir is not None:
+        return settings.spool_dir
+    for url in stores:
+        path = file_of(url)
+        if path is not None:
+            return path.with_name(path.name + ".spool")
+    return state_directory() / "spool"
+
+
+def file_of(url: str) -> Path | None:
+    """Return the file of a `sqlite:` or `jsonl:` URL, None for other stores. `sqlite:///p.db` is relative."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("sqlite", "jsonl"):
+        return None
+    return Path(parts.path.removeprefix("/") or parts.netloc)
+
+
+def _slim(record: Record) -> bytes:
+    """The record without its bodies, for a spool that is full."""
+    if isinstance(record, CallRecord):
+        response = record.response and msgspec.structs.replace(record.response, body=NO_BODY)
+        record = msgspec.structs.replace(
+            record,
+            request=msgspec.structs.replace(record.request, body=NO_BODY),
+            response=response,
+            redactions=[*record.redactions, Redaction(what="request.body, response.body", why="size")],
+        )
+    return codec.encode(record)
