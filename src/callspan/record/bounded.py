@@ -40,10 +40,14 @@ def json_attribute(value: object, max_bytes: int) -> str:
     return fitted(value, max_bytes)[0].decode()
 
 
-def fitted(value: object, max_bytes: int) -> tuple[bytes, int]:
-    """Return what `json_attribute` returns, encoded, and about how many bytes were cut (0: it is whole)."""
+def fitted(value: object, max_bytes: int, about: int | None = None) -> tuple[bytes, int]:
+    """Return what `json_attribute` returns, encoded, and about how many bytes were cut (0: it is whole).
+
+    `about` is the size of `value` where the caller knows it; measuring costs more than encoding a small value.
+    """
+    limit = 4 * max_bytes
     size: int | None = None
-    if weight(value, 4 * max_bytes) <= 4 * max_bytes:
+    if (weight(value, limit) if about is None else about) <= limit:
         data = encode_json(value)
         size = len(data)
         if size <= max_bytes:
@@ -95,6 +99,8 @@ def newest_that_fit(count: int, size: Callable[[int], int], limit: int) -> int:
 
 
 def _utf8_size(text: str) -> int | None:
+    if text.isascii():
+        return len(text)
     try:
         return len(text.encode())
     except UnicodeEncodeError:

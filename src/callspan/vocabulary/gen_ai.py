@@ -12,6 +12,7 @@ from typing import Final
 from callspan.record.call import CallRecord, Request, Response
 from callspan.record.messages import Conversation
 from callspan.record.usage import Usage
+from callspan.vocabulary.history import chosen
 from callspan.vocabulary.parts import finish_word, input_messages, output_messages, parts_json, tool_definitions
 from callspan.vocabulary.values import (
     Attributes,
@@ -242,11 +243,15 @@ def _put_openai(attributes: Attributes, record: CallRecord) -> None:
 
 
 def _put_content(attributes: Attributes, record: CallRecord, conversation: Conversation, budget: ByteBudget) -> None:
+    about = record.request.body_bytes
+    answer = record.response
     if conversation.output:
-        put_json(attributes, OUTPUT_MESSAGES, output_messages(record, conversation), budget)
+        said = output_messages(record, conversation)
+        put_json(attributes, OUTPUT_MESSAGES, said, budget, None if answer is None else answer.body_bytes)
     if conversation.input:
-        put_json(attributes, INPUT_MESSAGES, input_messages(record, conversation, budget), budget)
+        picked = chosen(conversation.input, record, budget)
+        put_json(attributes, INPUT_MESSAGES, input_messages(picked, record), budget, picked.about)
     if conversation.system:
-        put_json(attributes, SYSTEM_INSTRUCTIONS, parts_json(conversation.system), budget)
+        put_json(attributes, SYSTEM_INSTRUCTIONS, parts_json(conversation.system), budget, about)
     if conversation.tools:
-        put_json(attributes, TOOL_DEFINITIONS, tool_definitions(conversation.tools), budget)
+        put_json(attributes, TOOL_DEFINITIONS, tool_definitions(conversation.tools), budget, about)

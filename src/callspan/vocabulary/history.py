@@ -20,6 +20,8 @@ class Chosen(msgspec.Struct, frozen=True):
     first: Sequence[Message]
     omitted: int
     rest: Sequence[Message]
+    about: int | None = None
+    """Size of what is shown, where it is known."""
 
 
 def chosen(messages: Sequence[Message], record: CallRecord, budget: ByteBudget) -> Chosen:
@@ -28,14 +30,15 @@ def chosen(messages: Sequence[Message], record: CallRecord, budget: ByteBudget) 
     Requests whose whole body fits are taken whole without measuring anything.
     """
     body_bytes = record.request.body_bytes
-    if len(messages) <= 1 or (body_bytes is not None and body_bytes <= budget.room):
-        return Chosen((), 0, messages)
     limit = budget.room
+    if body_bytes is not None and body_bytes <= limit:
+        return Chosen((), 0, messages, body_bytes)
     start = newest_that_fit(len(messages), lambda index: message_weight(messages[index], limit), limit)
     if start <= 1:
         return Chosen((), 0, messages)
     budget.cut += max(0, (body_bytes or 0) - limit)
-    return Chosen(messages[:1], start - 1, messages[start:])
+    unshortened = start < len(messages) - 1
+    return Chosen(messages[:1], start - 1, messages[start:], limit if unshortened else None)
 
 
 def omission(count: int, record: CallRecord) -> str:

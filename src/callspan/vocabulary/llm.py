@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from callspan.record.bounded import text_attribute
 from callspan.record.call import CallRecord, RateLimit
 from callspan.record.finish import normalised
-from callspan.record.messages import Conversation
+from callspan.record.messages import Conversation, Message
 from callspan.record.usage import Usage
 from callspan.vocabulary.history import chosen, omission, spoken
 from callspan.vocabulary.values import (
@@ -156,7 +157,7 @@ def _put_request(attributes: Attributes, record: CallRecord, content: bool, budg
     for key in _STOPS:
         if params.get(key):
             put_json(attributes, STOP_SEQUENCES, params[key], budget)
-    put_json(attributes, OPTIONS, params, budget)
+    put_json(attributes, OPTIONS, params, budget, record.request.body_bytes)
 
 
 def _put_usage(attributes: Attributes, usage: Usage) -> None:
@@ -218,12 +219,21 @@ def _put_prompts(attributes: Attributes, record: CallRecord, conversation: Conve
 
 def _prompt_text(record: CallRecord, conversation: Conversation, budget: ByteBudget) -> str:
     picked = chosen(conversation.input, record, budget)
-    said = [("system", spoken(conversation.system))] if conversation.system else []
-    said += [(message.name or message.role, spoken(message.parts)) for message in picked.first]
+    said: list[tuple[str, str]] = []
+    if conversation.system and (text := spoken(conversation.system)):
+        said.append(("system", text))
+    _add_texts(said, picked.first)
     if picked.omitted:
         said.append(("callspan", omission(picked.omitted, record)))
-    said += [(message.name or message.role, spoken(message.parts)) for message in picked.rest]
-    said = [(who, text) for who, text in said if text]
+    _add_texts(said, picked.rest)
     if len(said) == 1:
         return said[0][1]
-    return "\n\n".join(f"{who}: {text}" for who, text in said)
+    room = budget.room
+    return "\n\n".join([f"{who}: {text if len(text) <= room else text_attribute(text, room)}" for who, text in said])
+
+
+def _add_texts(said: list[tuple[str, str]], messages: Sequence[Message]) -> None:
+    for message in messages:
+        text = spoken(message.parts)
+        if text:
+            said.append((message.name or message.role, text))

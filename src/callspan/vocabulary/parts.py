@@ -25,8 +25,7 @@ from callspan.record.messages import (
     ToolResult,
     UnknownPart,
 )
-from callspan.vocabulary.history import chosen, omission
-from callspan.vocabulary.values import ByteBudget
+from callspan.vocabulary.history import Chosen, omission
 
 Json = dict[str, object]
 
@@ -40,9 +39,8 @@ def finish_word(reason: str) -> str:
     return "tool_call" if found == TOOL_CALLS else found
 
 
-def input_messages(record: CallRecord, conversation: Conversation, budget: ByteBudget) -> list[Json]:
-    """Return the messages of the request; of a history that is too long the first and the newest."""
-    picked = chosen(conversation.input, record, budget)
+def input_messages(picked: Chosen, record: CallRecord) -> list[Json]:
+    """Return the chosen messages of a request, with a note of the role `callspan` where some were left out."""
     shown = [_message(message) for message in picked.first]
     if picked.omitted:
         note = {"type": "text", "content": omission(picked.omitted, record)}

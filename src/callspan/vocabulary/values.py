@@ -29,7 +29,7 @@ class ByteBudget:
     @property
     def room(self) -> int:
         """Return how many bytes the next attribute may take; 0 or less: none."""
-        return min(self.attribute, self.left)
+        return min(self.left, self.attribute)
 
     def share(self, parts: int) -> ByteBudget:
         """Return a budget of its own with one of `parts` equal parts of what is left."""
@@ -51,10 +51,13 @@ def put_text(attributes: Attributes, name: str, text: str, budget: ByteBudget) -
     budget.cut += len(text) - len(kept) if len(text) > len(kept) else 0
 
 
-def put_json(attributes: Attributes, name: str, value: object, budget: ByteBudget) -> None:
-    """Set `name` to `value` as JSON within the room there is; to nothing where there is too little."""
+def put_json(attributes: Attributes, name: str, value: object, budget: ByteBudget, about: int | None = None) -> None:
+    """Set `name` to `value` as JSON within the room there is; to nothing where there is too little.
+
+    `about` is the value's size where it is known.
+    """
     if budget.room > 1:
-        data, cut = fitted(value, budget.room)
+        data, cut = fitted(value, budget.room, about)
         put_encoded(attributes, name, data, budget, cut)
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from callspan.record.bounded import fitted, newest_that_fit
 from callspan.record.call import NO_BODY, CallRecord
+from callspan.record.codec import encode_json
 
+_NOTE_BYTES: Final = 100
 _Raws = list[msgspec.Raw] | str | None
 
 
@@ -26,7 +30,7 @@ def messages_json(record: CallRecord, max_bytes: int) -> tuple[bytes, int] | Non
     """Return the messages, input or prompt of the request as sent, as JSON, and how many bytes were cut.
 
     Where they do not fit into `max_bytes`, the first and the newest are kept and
-    `{"callspan_omitted": {"messages": n, "bytes": size of all}}` stands for the others. None: there are none.
+    `{"callspan_omitted": {"messages": n, "bytes": size of the body}}` stands for the others. None: there are none.
     """
     if record.request.body is NO_BODY:
         return None
@@ -37,7 +41,7 @@ def messages_json(record: CallRecord, max_bytes: int) -> tuple[bytes, int] | Non
     found = asked.messages or asked.input or asked.prompt
     if isinstance(found, str):
         return fitted(found, max_bytes)
-    return None if found is None else _joined(found, max_bytes)
+    return None if found is None else _joined(found, record.request.body_bytes, max_bytes)
 
 
 def choices_json(record: CallRecord, max_bytes: int) -> tuple[bytes, int] | None:
@@ -53,26 +57,29 @@ def choices_json(record: CallRecord, max_bytes: int) -> tuple[bytes, int] | None
     except msgspec.MsgspecError:
         return None
     if answered.content is not None:
-        return _joined([response.body], max_bytes)
+        return _joined([response.body], response.body_bytes, max_bytes)
     found = answered.choices if answered.choices is not None else answered.output
-    return None if found is None else _joined(found, max_bytes)
+    return None if found is None else _joined(found, response.body_bytes, max_bytes)
 
 
-def _joined(items: list[msgspec.Raw], max_bytes: int) -> tuple[bytes, int]:
-    sizes = [len(memoryview(item)) + 1 for item in items]
-    total = sum(sizes)
-    if total < max_bytes:
-        return b"[" + b",".join(items) + b"]", 0
-    start = newest_that_fit(len(items), sizes.__getitem__, max_bytes)
-    kept = _decoded(items if start <= 1 else [items[0], *items[start:]])
-    if start > 1:
-        kept.insert(1, {"callspan_omitted": {"messages": start - 1, "bytes": total}})
-    data, _ = fitted(kept, max_bytes)
-    return data, max(1, total - len(data))
+def _joined(items: list[msgspec.Raw], body_bytes: int | None, max_bytes: int) -> tuple[bytes, int]:
+    if body_bytes is None or body_bytes > max_bytes:
+        return _chosen(items, body_bytes, max_bytes)
+    data = b"[" + b",".join(items) + b"]"
+    return (data, 0) if len(data) <= max_bytes else _chosen(items, body_bytes, max_bytes)
 
 
-def _decoded(items: list[msgspec.Raw]) -> list[object]:
-    return [msgspec.json.decode(item) for item in items]
+def _chosen(items: list[msgspec.Raw], body_bytes: int | None, max_bytes: int) -> tuple[bytes, int]:
+    start = newest_that_fit(len(items), lambda index: len(memoryview(items[index])) + 1, max_bytes - _NOTE_BYTES)
+    kept = items if start <= 1 else [items[0], _note(start - 1, body_bytes), *items[start:]]
+    data = b"[" + b",".join(kept) + b"]"
+    if len(data) > max_bytes:
+        return fitted([msgspec.json.decode(item) for item in kept], max_bytes)
+    return data, max(1, (body_bytes or 0) - len(data)) if start > 1 else 0
+
+
+def _note(count: int, body_bytes: int | None) -> msgspec.Raw:
+    return msgspec.Raw(encode_json({"callspan_omitted": {"messages": count, "bytes": body_bytes}}))
 
 
 _asked = msgspec.json.Decoder(_Asked)
