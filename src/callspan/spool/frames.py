@@ -1,0 +1,90 @@
+"""Frames: how one record lies in a segment, and how a damaged segment is read.
+
+A frame is `magic (4) | length u32 | crc32 u32 | payload`, little-endian; the checksum covers length and payload.
+The magic holds bytes that no UTF-8 text can hold, so that JSON payloads never look like a frame's beginning.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+from zlib import crc32
+
+MAGIC: Final = b"\xf5CS\xfe"
+MAX_PAYLOAD: Final = 64 * 1024 * 1024
+"""Bytes; a longer length in a header is taken for damage."""
+
+_HEAD: Final = struct.Struct("<4sII")
+_LENGTH: Final = struct.Struct("<I")
+HEAD_BYTES: Final = _HEAD.size
+
+_CUT: Final = -1
+_BAD: Final = -2
+
+
+class Frame(NamedTuple):
+    """One whole frame; offsets are those of the segment."""
+
+    start: int
+    end: int
+    payload: bytes
+
+
+class Gap(NamedTuple):
+    """Bytes that are no frame: a torn tail where `end` is the segment's end, else damage."""
+
+    start: int
+    end: int
+
+
+def encode(payload: bytes) -> bytes:
+    """Return the frame of a payload of at most MAX_PAYLOAD bytes."""
+    size = len(payload)
+    return _HEAD.pack(MAGIC, size, crc32(payload, crc32(_LENGTH.pack(size)))) + payload
+
+
+def scan(data: bytes, base: int = 0, *, final: bool = True) -> Iterator[Frame | Gap]:
+    """Yield frames and gaps of `data`, whose first byte is at offset `base` of the segment; never raises.
+
+    Items follow each other without holes. With `final`, bytes that begin a frame but do not end it are a gap;
+    otherwise they are not yielded: read on from the end of the last item.
+    """
+    at = 0
+    damaged: int | None = None
+    while at < len(data):
+        end = _frame_end(data, at)
+        if end == _CUT and not final:
+            break
+        if end < 0:
+            damaged = at if damaged is None else damaged
+            at = _next_magic(data, at + 1, final=final)
+            continue
+        if damaged is not None:
+            yield Gap(base + damaged, base + at)
+            damaged = None
+        yield Frame(base + at, base + end, data[at + HEAD_BYTES : end])
+        at = end
+    if damaged is not None:
+        yield Gap(base + damaged, base + at)
+
+
+def _frame_end(data: bytes, at: int) -> int:
+    if len(data) - at < HEAD_BYTES:
+        return _CUT if data.startswith(MAGIC[: len(data) - at], at) else _BAD
+    magic, size, checksum = _HEAD.unpack_from(data, at)
+    if magic != MAGIC or size > MAX_PAYLOAD:
+        return _BAD
+    end = at + HEAD_BYTES + int(size)
+    if end > len(data):
+        return _CUT
+    found = crc32(memoryview(data)[at + HEAD_BYTES : end], crc32(_LENGTH.pack(size)))
+    return end if found == checksum else _BAD
+
+
+def _next_magic(data: bytes, start: int, *, final: bool) -> int:
+    found = data.find(MAGIC, start)
+    if found >= 0:
+        return found
+    # Unless nothing follows, the last bytes may be the beginning of a magic.
+    return len(data) if final else max(start, len(data) - len(MAGIC) + 1)

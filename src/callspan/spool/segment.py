@@ -1,0 +1,183 @@
+"""Segment: one append-only file of frames, written by one process and held by one process at a time.
+
+Holding means having the file locked. Its writer holds it while it lives; afterwards any process may adopt it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol
+
+from callspan.spool.frames import Gap, scan
+from callspan.spool.locks import try_lock
+from callspan.spool.sink import Entry
+
+SUFFIX: Final = ".segment"
+_FLAGS: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_WINDOW: Final = 1 << 20
+_BEING_MADE_S: Final = 60.0
+_reading: Final = threading.Lock()
+
+
+class Batch(NamedTuple):
+    """What was read from one offset on."""
+
+    entries: Sequence[Entry]
+    gaps: Sequence[Gap]
+    end: int
+    """Where to read on; the offset asked for if there was nothing."""
+
+
+class Source(Protocol):
+    """What shippers read from: a segment or the memory ring."""
+
+    name: str
+    end: int
+    """Bytes that may be read."""
+    sealed: bool
+    """Nothing will be added."""
+    own: bool
+    """Written by this process."""
+    cursors: dict[int, int]
+    """Offset each shipper, by its number, has passed."""
+
+    def batch(self, offset: int, entries: int, size: int) -> Batch:
+        """Read at most `entries` entries of about `size` bytes together, but at least one if there is one."""
+
+    def passed(self, offset: int) -> None:
+        """Learn that every sink has what lies before `offset`."""
+
+    def remove(self) -> None:
+        """Delete it; every sink has it."""
+
+    def release(self) -> None:
+        """Let go of it, so that another process may adopt it."""
+
+
+class Segment:
+    """One segment file held by this process. `append` needs the caller's lock; reading is safe from any thread."""
+
+    def __init__(self, path: Path, fd: int, *, own: bool) -> None:
+        self.path = path
+        self.name = path.name
+        self.own = own
+        self.sealed = not own
+        self.end = os.fstat(fd).st_size
+        self.cursors: dict[int, int] = {}
+        self.unsynced = False
+        self._fd = fd
+
+    @classmethod
+    def create(cls, directory: Path) -> Segment:
+        """Make, lock and return a new segment; its directory too if need be. Raises OSError."""
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = directory / f"{time.time_ns():020d}-{os.getpid()}-{uuid.uuid4().hex[:12]}{SUFFIX}"
+        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
+        if not try_lock(fd):
+            os.close(fd)
+            raise OSError(f"{path} cannot be locked; use a spool directory on a local disk")
+        return cls(path, fd, own=True)
+
+    @classmethod
+    def adopt(cls, path: Path) -> Segment | None:
+        """Return the segment at `path` if its holder is gone, else None. Raises OSError."""
+        try:
+            seen = path.stat()
+            if seen.st_size == 0 and time.time() - seen.st_mtime < _BEING_MADE_S:
+                return None  # made, and perhaps not locked yet
+            fd = os.open(path, os.O_RDWR | os.O_APPEND | _FLAGS)
+        except (FileNotFoundError, PermissionError):
+            return None  # delivered meanwhile, or another user's
+        # Between opening and locking, another process may have delivered and deleted it.
+        if try_lock(fd) and os.fstat(fd).st_nlink > 0:
+            return cls(path, fd, own=False)
+        os.close(fd)
+        return None
+
+    def append(self, frame: bytes) -> None:
+        """Add one frame whole, or raise OSError and leave the file as it was."""
+        whole = False
+        try:
+            written = os.write(self._fd, frame)
+            if written < len(frame):
+                written += os.write(self._fd, frame[written:])
+            if written == len(frame):
+                self.end += written
+                self.unsynced = whole = True
+        finally:
+            if not whole:
+                os.ftruncate(self._fd, self.end)
+        if not whole:
+            raise OSError(f"{self.path} took only {written} of {len(frame)} bytes")
+
+    def sync(self) -> None:
+        """Wait until what was appended is on the medium. Raises OSError."""
+        self.unsynced = False
+        if self._fd < 0:
+            return
+        if sys.platform == "linux":
+            os.fdatasync(self._fd)
+        else:
+            os.fsync(self._fd)
+
+    def batch(self, offset: int, entries: int, size: int) -> Batch:
+        """Read whole frames from `offset` on; skipped bytes are told as gaps. Raises OSError."""
+        taken: list[Entry] = []
+        gaps: list[Gap] = []
+        limit, window, total, missing = self.end, _WINDOW, 0, 0
+        while offset < limit:
+            stop = min(limit, offset + window)
+            data = _read_at(self._fd, stop - offset, offset)
+            if len(data) < stop - offset:
+                missing = stop - offset - len(data)  # somebody else cut the file
+                limit = stop = offset + len(data)
+            before = offset
+            for item in scan(data, offset, final=stop == limit):
+                if isinstance(item, Gap):
+                    gaps.append(item)
+                else:
+                    total += len(item.payload)
+                    if taken and (len(taken) >= entries or total > size):
+                        return Batch(taken, gaps, offset)
+                    taken.append(Entry(self.name, *item))
+                offset = item.end
+            window = window * 4 if offset == before else _WINDOW
+        return Batch(taken, gaps, offset + missing)
+
+    def read(self, gap: Gap) -> bytes:
+        """Return the bytes of a gap. Raises OSError."""
+        return _read_at(self._fd, gap.end - gap.start, gap.start)
+
+    def passed(self, offset: int) -> None:
+        """Do nothing: a file is freed as a whole."""
+
+    def seal(self) -> None:
+        """Say that nothing will be added. The lock stays."""
+        self.sealed = True
+
+    def remove(self) -> None:
+        """Delete the file, then let go of it."""
+        if sys.platform == "win32":
+            self.release()
+        self.path.unlink(missing_ok=True)
+        self.release()
+
+    def release(self) -> None:
+        """Close the file, which ends the lock; harmless when repeated."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def _read_at(fd: int, size: int, offset: int) -> bytes:
+    if sys.platform != "win32":
+        return os.pread(fd, size, offset)
+    with _reading:
+        os.lseek(fd, offset, os.SEEK_SET)
+        return os.read(fd, size)

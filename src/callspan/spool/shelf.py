@@ -1,0 +1,205 @@
+"""Shelf: the sources one process holds, how far each sink is with them, and which orphans it takes over.
+
+A source leaves the shelf, and its file the disk, when it is sealed and every sink has passed its end.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from typing import Final
+
+from callspan.fail_open import fail_open
+from callspan.spool.cursor import SUFFIX as CURSOR_SUFFIX
+from callspan.spool.cursor import remove_cursors
+from callspan.spool.frames import Gap
+from callspan.spool.segment import SUFFIX, Segment, Source
+
+_ADOPTED_AT_ONCE: Final = 64
+_SCAN_S: Final = 5.0
+_CHANCE: Final = random.SystemRandom()
+_ADOPT: Final = fail_open("look for records that other processes left behind")
+_REMOVE: Final = fail_open("delete a delivered spool segment")
+_KEEP: Final = fail_open("keep the damaged part of a spool segment")
+
+
+class Shelf:
+    """Sources of one process and one spool directory. Safe from any thread; its lock is never held over a sink."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.lock = threading.RLock()
+        self.progress = threading.Condition(self.lock)
+        """Told whenever a cursor moves or a source leaves."""
+        self.sinks: int | None = None
+        """How many sinks there are; None until they are known. Without sinks nothing is ever deleted."""
+        self.adopted = 0
+        self.corrupt_bytes = 0
+        self.gone: list[deque[str]] = []
+        """For each sink, names of removed sources that it may forget."""
+        self._sources: list[Source] = []
+        self._seen: set[tuple[str, int]] = set()
+        self._next_scan = 0.0
+
+    def expect(self, sinks: int) -> None:
+        """Learn how many sinks there are."""
+        with self.lock:
+            self.gone = [deque() for _ in range(sinks)]
+            self.sinks = sinks
+            self.progress.notify_all()
+
+    def held(self) -> list[Source]:
+        """Return the sources at hand, oldest first."""
+        with self.lock:
+            return list(self._sources)
+
+    def holds(self, source: Source) -> bool:
+        """Return whether the source is still at hand."""
+        with self.lock:
+            return source in self._sources
+
+    def add(self, source: Source) -> None:
+        """Take a new source."""
+        with self.lock:
+            self._sources.append(source)
+
+    def create(self) -> Segment:
+        """Return a new segment for this process to write. Raises OSError."""
+        with self.lock:
+            segment = Segment.create(self.directory)
+            self._sources.append(segment)
+            return segment
+
+    def adopt(self, *, now: bool = False) -> bool:
+        """Take over segments whose holders are gone; True if there were any. Looks every few seconds unless `now`."""
+        with self.lock, _ADOPT:
+            if not now and time.monotonic() < self._next_scan:
+                return False
+            self._next_scan = time.monotonic() + _SCAN_S * _CHANCE.uniform(0.8, 1.2)
+            return self._adopt()
+        return False
+
+    def _adopt(self) -> bool:
+        if not self.directory.is_dir():
+            return False
+        mine = {source.name for source in self._sources}
+        names = sorted(path.name for path in self.directory.iterdir())
+        segments = {name for name in names if name.endswith(SUFFIX)}
+        for name in names:
+            if name.endswith(CURSOR_SUFFIX) and name.partition(SUFFIX)[0] + SUFFIX not in segments:
+                self.directory.joinpath(name).unlink(missing_ok=True)
+        before = self.adopted
+        for name in sorted(segments - mine):
+            if self.adopted - before >= _ADOPTED_AT_ONCE:
+                break
+            segment = Segment.adopt(self.directory / name)
+            if segment is not None:
+                self._sources.append(segment)
+                self.adopted += 1
+        return self.adopted > before
+
+    def cursor(self, source: Source, sink: int) -> int | None:
+        """Return the offset the sink has passed, None if that must be asked for."""
+        with self.lock:
+            return source.cursors.get(sink)
+
+    def moved(self, source: Source, sink: int, offset: int) -> None:
+        """Note that a sink has passed `offset`; the source leaves if it was the last."""
+        with self.lock:
+            source.cursors[sink] = offset
+            if self.sinks and len(source.cursors) == self.sinks:
+                source.passed(min(source.cursors.values()))
+            self.settle(source)
+            self.progress.notify_all()
+
+    def doubt(self, sink: int) -> None:
+        """Forget how far a sink is, after a failure that may have come before or behind its commit."""
+        with self.lock:
+            for source in self._sources:
+                source.cursors.pop(sink, None)
+
+    def settle(self, source: Source) -> None:
+        """Remove the source if it is sealed and every sink has passed its end."""
+        with self.lock, _REMOVE:
+            if source not in self._sources or not source.sealed or not self._delivered(source, source.end):
+                return
+            self._sources.remove(source)
+            source.remove()
+            remove_cursors(self.directory, source.name)
+            for names in self.gone:
+                names.append(source.name)
+
+    def _delivered(self, source: Source, offset: int) -> bool:
+        if source not in self._sources:
+            return True
+        cursors = source.cursors
+        return bool(self.sinks) and len(cursors) == self.sinks and min(cursors.values()) >= offset
+
+    def wait(self, goals: list[tuple[Source, int]], deadline: float) -> bool:
+        """Return True once every sink has passed each offset, False at the deadline (monotonic seconds)."""
+        with self.lock:
+            while not (self.sinks == 0 or all(self._delivered(source, offset) for source, offset in goals)):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                self.progress.wait(left)
+            return True
+
+    def lag(self, sink: int) -> int:
+        """Return how many bytes at hand the sink has not passed."""
+        with self.lock:
+            return sum(max(0, source.end - source.cursors.get(sink, 0)) for source in self._sources)
+
+    def damaged(self, source: Source, gap: Gap, skipped: bytes) -> None:
+        """Count a gap once, whichever sink meets it first, and keep bytes from the middle of a segment as a file."""
+        with self.lock, _KEEP:
+            if (source.name, gap.start) in self._seen:
+                return
+            self._seen.add((source.name, gap.start))
+            self.corrupt_bytes += gap.end - gap.start
+            if gap.end == source.end:
+                return  # a torn tail: its append never returned
+            path = self.directory / f"{source.name}.{gap.start}.bad"
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o600)
+            with os.fdopen(fd, "wb") as file:
+                file.write(skipped)
+
+    def measure(self) -> int:
+        """Return the bytes of all segments in the directory, whoever writes them."""
+        total = 0
+        with self.lock, fail_open("measure the spool directory"):
+            if self.directory.is_dir():
+                with os.scandir(self.directory) as entries:
+                    for entry in entries:
+                        if entry.name.endswith(SUFFIX):
+                            total += _size(entry)
+        return total
+
+    def give_up(self, source: Source) -> None:
+        """Let go of one source: an empty one is deleted, any other is for other processes to adopt."""
+        with self.lock, _REMOVE:
+            if source in self._sources:
+                self._sources.remove(source)
+                if source.end:
+                    source.release()
+                else:
+                    source.remove()
+
+    def release(self) -> None:
+        """Let go of everything, so that other processes may adopt it."""
+        with self.lock:
+            for source in self._sources:
+                source.release()
+            self._sources.clear()
+            self.progress.notify_all()
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,250 @@
+"""Shipper: one thread that takes one sink's records from the shelf to the sink, at its own pace.
+
+After any failure it closes the sink, waits (50 ms, doubling to 30 s, with jitter), opens it again, asks how far it
+is, and goes on there. What a sink can never store is found by halving the batch and set aside.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import re
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Final, NamedTuple
+
+from callspan.fail_open import fail_open
+from callspan.spool.cursor import read_cursor, write_cursor
+from callspan.spool.segment import Segment, Source
+from callspan.spool.shelf import Shelf
+from callspan.spool.sink import Entry, PoisonError, Sink
+
+BATCH_BYTES: Final = 8 * 1024 * 1024
+_FIRST_WAIT_S: Final = 0.05
+_LONGEST_WAIT_S: Final = 30.0
+_LINGER_S: Final = 0.05
+_IDLE_S: Final = 5.0
+_CHANCE: Final = random.SystemRandom()
+_PASSWORD: Final = re.compile(r"(://[^/\s:@]*):[^@\s]*@")
+
+
+class SinkState(NamedTuple):
+    """How one sink is doing, for people."""
+
+    name: str
+    lag_bytes: int
+    """Bytes of segments at hand that it has not taken."""
+    delivered: int
+    """Entries it has taken from this process."""
+    retried: int
+    """Failures after which it was tried again."""
+    dead_letters: int
+    error: str | None
+    """Text of the last failure; None once it takes records again."""
+
+
+class _Try(fail_open):
+    """Like `fail_open`, and remembers what went wrong."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.error: Exception | None = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self.error = error if isinstance(error, Exception) else None
+        return super().__exit__(kind, error, trace)
+
+
+class Shipper:
+    """Delivers to one sink from a thread of its own, which never keeps the interpreter alive."""
+
+    def __init__(self, number: int, sink: Sink, shelf: Shelf) -> None:
+        self.sink = sink
+        self.number = number
+        self.delivered = 0
+        self.retried = 0
+        self.dead_letters = 0
+        self.error: str | None = None
+        self._shelf = shelf
+        self._keeps_cursor: bool | None = None
+        self._open = False
+        self._failures = 0
+        self._stopping = False
+        self._woken = False
+        self._hurried = False
+        # Its `put` may interrupt itself (signals), which an Event's lock would not survive.
+        self._signals: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=f"callspan-{sink.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to deliver."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Say that there is something to deliver. Cheap; safe from anywhere."""
+        if not self._woken:
+            self._woken = True
+            self._signals.put(None)
+
+    def hurry(self) -> None:
+        """Deliver at once, even while waiting after a failure."""
+        self._woken = self._hurried = True
+        self._signals.put(None)
+
+    def stop(self) -> None:
+        """Ask the thread to end after the delivery it is in."""
+        self._stopping = True
+        self._signals.put(None)
+
+    def join(self, timeout_s: float) -> bool:
+        """Return whether the thread has ended within the time."""
+        if self._thread.ident is not None:
+            self._thread.join(max(0.0, timeout_s))
+        return not self._thread.is_alive()
+
+    def state(self) -> SinkState:
+        """Return how this sink is doing."""
+        lag = self._shelf.lag(self.number)
+        return SinkState(self.sink.name, lag, self.delivered, self.retried, self.dead_letters, self.error)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            moved = self._woken = self._hurried = False
+            attempt = _Try(f"deliver records to {self.sink.name}")
+            with attempt:
+                moved = self._round()
+            if attempt.error is not None:
+                self._recover(attempt.error)
+            elif not moved:
+                self._rest()
+        with fail_open(f"let {self.sink.name} forget delivered segments"):
+            if self._open:
+                self._forget()
+        self._close()
+
+    def _round(self) -> bool:
+        self._shelf.adopt()
+        if not self._open:
+            self.sink.open()
+            self._open = True
+        moved = False
+        for source in self._shelf.held():
+            while not self._stopping and self._ship(source):
+                moved = True
+        self._forget()
+        self._failures, self.error = 0, None
+        return moved
+
+    def _ship(self, source: Source) -> bool:
+        if not self._shelf.holds(source):
+            return False
+        cursor = self._shelf.cursor(source, self.number)
+        if cursor is None:
+            cursor = self._position(source)
+            self._shelf.moved(source, self.number, cursor)
+        batch = source.batch(cursor, max(1, self.sink.batch_entries), BATCH_BYTES)
+        if batch.end <= cursor:
+            self._shelf.settle(source)
+            return False
+        for gap in batch.gaps:
+            kept = source.read(gap) if isinstance(source, Segment) else b""
+            self._shelf.damaged(source, gap, kept)
+        if batch.entries:
+            self._deliver(source, batch.entries)
+        self._move(source, batch.end)
+        return True
+
+    def _position(self, source: Source) -> int:
+        position = self.sink.position(source.name)
+        self._keeps_cursor = position is not None
+        if position is not None:
+            return position
+        return read_cursor(self._shelf.directory, source.name, self.sink.name) if isinstance(source, Segment) else 0
+
+    def _deliver(self, source: Source, entries: Sequence[Entry]) -> None:
+        try:
+            self.sink.deliver(entries)
+        except PoisonError as poison:
+            if len(entries) > 1:
+                middle = len(entries) // 2
+                self._deliver(source, entries[:middle])
+                self._deliver(source, entries[middle:])
+                return
+            self.sink.set_aside(entries[0], str(poison))
+            self.dead_letters += 1
+        else:
+            self.delivered += len(entries)
+        self._move(source, entries[-1].end)
+
+    def _move(self, source: Source, offset: int) -> None:
+        if self._shelf.cursor(source, self.number) == offset:
+            return
+        if not self._keeps_cursor and isinstance(source, Segment):
+            write_cursor(self._shelf.directory, source.name, self.sink.name, offset)
+        self._shelf.moved(source, self.number, offset)
+
+    def _forget(self) -> None:
+        names = self._shelf.gone[self.number]
+        while names:
+            self.sink.forget(names[0])
+            names.popleft()
+
+    def _recover(self, error: Exception) -> None:
+        self.retried += 1
+        self.error = _PASSWORD.sub(r"\1:***@", f"{type(error).__name__}: {error}")
+        self._close()
+        self._shelf.doubt(self.number)
+        longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(self._failures, 16))
+        self._failures += 1
+        self._sleep(longest * _CHANCE.uniform(0.5, 1.0))
+
+    def _close(self) -> None:
+        self._open = False
+        with fail_open(f"close {self.sink.name}"):
+            self.sink.close()
+
+    def _rest(self) -> None:
+        if self._wait(_IDLE_S) and not self._stopping and not self._hurried:
+            self._sleep(_LINGER_S)  # gather a batch
+
+    def _sleep(self, seconds: float) -> None:
+        # Appends do not end this: with `_woken` set only `hurry` and `stop` send a signal.
+        self._woken = True
+        self._wait(seconds)
+
+    def _wait(self, seconds: float) -> bool:
+        try:
+            self._signals.get(timeout=seconds)
+        except queue.Empty:
+            return False
+        return True
+
+
+class Keeper:
+    """Thread that has segments written to the medium every second (`fsync="interval"`)."""
+
+    def __init__(self, shelf: Shelf, interval_s: float = 1.0) -> None:
+        self._shelf = shelf
+        self._interval_s = interval_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="callspan-fsync", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End soon."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._interval_s):
+            for source in self._shelf.held():
+                if isinstance(source, Segment) and source.unsynced:
+                    with fail_open("sync a spool segment"):
+                        source.sync()

@@ -1,0 +1,337 @@
+"""Spool: where every record goes on the caller's thread, and what ships it from there.
+
+One append is one write to a file of this process. Shippers, one per sink, read that file; nothing waits for them.
+No disk: a bounded ring in memory. Fork, threads, `kill -9` and exits without clean-up lose nothing that was appended
+to disk: what a process leaves behind is adopted by the next one.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from callspan.fail_open import fail_open
+from callspan.spool import lifetime
+from callspan.spool.frames import HEAD_BYTES, MAX_PAYLOAD, encode
+from callspan.spool.ring import Ring
+from callspan.spool.segment import Segment
+from callspan.spool.shelf import Shelf
+from callspan.spool.shipper import Keeper, Shipper, SinkState
+from callspan.spool.sink import Sink
+
+Fsync: TypeAlias = Literal["none", "interval", "always"]
+Sinks: TypeAlias = Sequence[Sink] | Callable[[], Sequence[Sink]]
+
+_LOGGER: Final = logging.getLogger("callspan")
+_MIB: Final = 1 << 20
+_SEGMENT_BYTES: Final = 64 * _MIB
+_MEMORY_BYTES: Final = 32 * _MIB
+_RETRY_S: Final = 1.0
+_WARN_S: Final = 60.0
+_MEASURE_S: Final = 0.1
+_APPEND: Final = fail_open("keep a record")
+
+
+class Spool:
+    """Durable hand-over of one process, or of any number that share the directory. Safe from any thread.
+
+    `sinks` is best a function that builds them: it is called on a thread of ours, and again after a fork, so that no
+    connection is shared. Given a sequence, a forked child opens the same objects anew. Construction does nothing;
+    the first append makes the directory (0700), the segment (0600) and the threads.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        sinks: Sinks,
+        *,
+        fsync: Fsync = "none",
+        max_bytes: int = 1 << 30,
+        memory_bytes: int = _MEMORY_BYTES,
+    ) -> None:
+        self.directory = directory
+        self._sinks = sinks
+        self._fsync = fsync
+        self._max_bytes = max_bytes
+        self._memory_bytes = memory_bytes
+        self._segment_bytes = max(1, min(_SEGMENT_BYTES, max_bytes // 8))
+        # The last eighth is for records without their bodies.
+        self._full_bytes = max_bytes - max_bytes // 8
+        self._inherited: list[object] = []
+        self._closed = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lock = threading.RLock()
+        self._shelf = Shelf(self.directory)
+        self._shippers: tuple[Shipper, ...] = ()
+        self._keeper: Keeper | None = None
+        self._active: Segment | None = None
+        self._ring: Ring | None = None
+        self._started = self._stopping = self._busy = False
+        self._used = 0
+        self._measure_at = self._open_at = self._warn_at = 0.0
+        self._counts: Counter[str] = Counter()
+
+    def append(self, payload: bytes, slim: Callable[[], bytes] | None = None) -> bool:
+        """Keep one record; True if it is on disk (or in memory, while no disk takes it). Never raises.
+
+        `slim` gives the same record without bodies, kept instead when the spool is nearly full. Do not call it from
+        a finaliser (`__del__`, `weakref` callbacks).
+        """
+        with _APPEND:
+            return self._append(payload, slim)
+        self._counts["dropped.error"] += 1
+        return False
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until all this process has appended so far is with every sink; False if the time ran out."""
+        deadline = time.monotonic() + timeout_s
+        goals = [(source, source.end) for source in self._shelf.held() if source.own]
+        self._hurry()
+        return self._shelf.wait(goals, deadline)
+
+    def ship(self, timeout_s: float) -> bool:
+        """Adopt all that dead processes left and deliver it; False if the time ran out or there is no sink."""
+        deadline = time.monotonic() + timeout_s
+        with self._lock:
+            self._start()
+        while self._shelf.sinks != 0:
+            self._shelf.adopt(now=True)
+            goals = [(source, source.end) for source in self._shelf.held() if not source.own]
+            if not goals:
+                return True
+            self._hurry()
+            if not self._shelf.wait(goals, deadline):
+                return False
+        return False
+
+    def close(self, timeout_s: float) -> bool:
+        """Flush, end the threads and let go of the files; False if the time ran out. Later appends are refused.
+
+        What is left on disk is delivered by whoever uses the directory next. Harmless when repeated.
+        """
+        deadline = time.monotonic() + timeout_s
+        self._closed = True
+        delivered = self.flush(timeout_s)
+        self.halt(deadline)
+        return delivered
+
+    def halt(self, deadline: float) -> None:
+        """Stop shipping by `deadline` (monotonic seconds). Appends still reach the disk, for the next process."""
+        with self._lock, self._shelf.lock:
+            self._stopping = True
+            self._seal()
+            shippers, keeper = self._shippers, self._keeper
+        if self._ring is not None:
+            self._ring.sealed = True
+            self._shelf.settle(self._ring)
+        for shipper in shippers:
+            shipper.stop()
+        if keeper is not None:
+            keeper.stop()
+        # A sink that hangs may still deliver: its files stay locked until the process ends.
+        if all(shipper.join(deadline - time.monotonic()) for shipper in shippers):
+            with self._lock:
+                self._active = None
+                self._shelf.release()
+            lifetime.forget(self)
+
+    def counters(self) -> Mapping[str, int]:
+        """Return counts since the start of this process.
+
+        `appended` (on disk), `in_memory`, `slimmed`, `dropped.<cap|memory|size|closed|error>`, `shipped.<sink name>`,
+        `retried`, `dead_letters`, `adopted` (segments), `corrupt_bytes`, and `spool_bytes`: what the directory holds
+        now, of all processes.
+        """
+        states = self.states()
+        counts = Counter(self._counts)
+        counts.update({f"shipped.{state.name}": state.delivered for state in states})
+        counts["retried"] = sum(state.retried for state in states)
+        counts["dead_letters"] = sum(state.dead_letters for state in states)
+        counts["dropped.memory"] = 0 if self._ring is None else self._ring.dropped
+        counts["adopted"] = self._shelf.adopted
+        counts["corrupt_bytes"] = self._shelf.corrupt_bytes
+        counts["spool_bytes"] = self._shelf.measure()
+        return counts
+
+    def states(self) -> list[SinkState]:
+        """Return how each sink is doing; empty until the first append."""
+        return [shipper.state() for shipper in self._shippers]
+
+    def _append(self, payload: bytes, slim: Callable[[], bytes] | None) -> bool:
+        with self._lock:
+            if self._closed:
+                self._counts["dropped.closed"] += 1
+                return False
+            if self._busy:  # a signal handler has interrupted an append of its own thread
+                kept = self._remember(payload)
+            else:
+                self._busy = True
+                try:
+                    kept = self._keep(payload, slim)
+                finally:
+                    self._busy = False
+            if not self._started:
+                self._start()
+        for shipper in self._shippers:
+            shipper.wake()
+        return kept
+
+    def _keep(self, payload: bytes, slim: Callable[[], bytes] | None) -> bool:
+        if self._used + len(payload) > self._full_bytes or len(payload) > MAX_PAYLOAD:
+            admitted = self._within_cap(payload, slim)
+            if admitted is None:
+                return False
+            payload = admitted
+        try:
+            self._write(encode(payload))
+        except OSError as error:
+            self._warn(error)
+            return self._remember(payload)
+        self._used += len(payload) + HEAD_BYTES
+        self._counts["appended"] += 1
+        return True
+
+    def _write(self, frame: bytes) -> None:
+        segment = self._active
+        if segment is None or segment.end + len(frame) > self._segment_bytes:
+            segment = self._rotate()
+        try:
+            segment.append(frame)
+        except OSError as error:
+            # A limit on the size of one file leaves room for another; a full disk does not.
+            if error.errno != errno.EFBIG or not segment.end:
+                raise
+            segment = self._rotate()
+            segment.append(frame)
+        if self._fsync == "always":
+            segment.sync()
+
+    def _rotate(self) -> Segment:
+        if self._active is not None and not self._active.end:
+            return self._active
+        now = time.monotonic()
+        if now < self._open_at:
+            raise OSError(f"{self.directory} took no file a moment ago")
+        self._open_at = now + _RETRY_S
+        segment = self._shelf.create()
+        self._open_at = 0.0
+        self._seal()
+        self._active = segment
+        return segment
+
+    def _seal(self) -> None:
+        segment, self._active = self._active, None
+        if segment is None:
+            return
+        segment.seal()
+        if self._shelf.sinks == 0 or not segment.end:
+            self._shelf.give_up(segment)
+        self._shelf.settle(segment)
+
+    def _within_cap(self, payload: bytes, slim: Callable[[], bytes] | None) -> bytes | None:
+        if time.monotonic() >= self._measure_at:
+            self._used = self._shelf.measure()
+            self._measure_at = time.monotonic() + _MEASURE_S
+        limit = self._full_bytes if slim is not None else self._max_bytes
+        if len(payload) <= MAX_PAYLOAD and self._used + len(payload) + HEAD_BYTES <= limit:
+            return payload
+        if slim is not None:
+            payload = slim()
+            if len(payload) <= MAX_PAYLOAD and self._used + len(payload) + HEAD_BYTES <= self._max_bytes:
+                self._counts["slimmed"] += 1
+                return payload
+        self._counts["dropped.cap" if len(payload) <= MAX_PAYLOAD else "dropped.size"] += 1
+        return None
+
+    def _remember(self, payload: bytes) -> bool:
+        if self._ring is None:
+            self._ring = Ring(self._memory_bytes)
+            self._shelf.add(self._ring)
+        kept = self._ring.append(payload)
+        self._counts["in_memory"] += kept
+        return kept
+
+    def _warn(self, error: OSError) -> None:
+        if time.monotonic() < self._warn_at:
+            return
+        self._warn_at = time.monotonic() + _WARN_S
+        _LOGGER.warning(
+            "The spool directory %s takes no records (%s); up to %d MiB wait in memory, the oldest are dropped",
+            self.directory,
+            error,
+            self._memory_bytes // _MIB,
+        )
+
+    def _start(self) -> None:
+        if self._started or self._stopping:
+            return
+        self._started = True
+        lifetime.watch(self)
+        launcher = threading.Thread(target=self._launch, args=(self._shelf,), name="callspan-launch", daemon=True)
+        try:
+            launcher.start()
+        except RuntimeError:
+            _LOGGER.debug("No threads at this point of the interpreter's end; the next process ships")
+
+    def _launch(self, shelf: Shelf) -> None:
+        with fail_open("build the stores"):
+            sinks = list(self._sinks() if callable(self._sinks) else self._sinks)
+            shippers = tuple(Shipper(number, sink, shelf) for number, sink in enumerate(sinks))
+            with shelf.lock:
+                shelf.expect(len(sinks))
+                if self._stopping:
+                    return
+                self._shippers = shippers
+                for shipper in shippers:
+                    shipper.start()
+                if self._fsync == "interval":
+                    self._keeper = Keeper(shelf)
+                    self._keeper.start()
+
+    def _hurry(self) -> None:
+        for shipper in self._shippers:
+            shipper.hurry()
+
+    def at_exit(self, timeout_s: float) -> None:
+        """Ship for a while as the process ends. Appends go on to reach the disk."""
+        if self._started and not self._closed and not self._stopping:
+            deadline = time.monotonic() + timeout_s
+            self.flush(timeout_s)
+            self.halt(deadline + 0.1)
+
+    def before_fork(self) -> None:
+        """Wait until no append and no adoption is under way, and keep them out."""
+        self._lock.acquire()
+        self._shelf.lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._shelf.lock.release()
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Leave the parent's files to the parent, and its sinks untouched; begin anew at the next append."""
+        # Kept for ever: collecting the parent's connections would close them for the parent too.
+        self._inherited.append((self._shippers, self._keeper, self._shelf))
+        self._shelf.release()
+        self._begin()
+
+
+def ship_once(directory: Path, sinks: Sinks, timeout_s: float) -> Mapping[str, int]:
+    """Deliver what dead processes left in `directory`, for at most about `timeout_s`; return the counters.
+
+    `spool_bytes` of them is what is still there: of living processes, or undeliverable for now.
+    """
+    spool = Spool(directory, sinks)
+    deadline = time.monotonic() + timeout_s
+    spool.ship(timeout_s)
+    spool.close(max(0.1, deadline - time.monotonic()))
+    return spool.counters()
