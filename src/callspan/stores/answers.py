@@ -1,0 +1,188 @@
+"""Answers: the arithmetic every reader shares, so that all stores give the same numbers."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timezone
+from decimal import Decimal
+
+import msgspec
+
+from callspan.record.call import CallRecord
+from callspan.record.events import EventRecord, RewardRecord, SessionRecord, TimestepRecord
+from callspan.stores.base import Grouping, Happening, SessionSummary, Summary
+
+_NS_PER_S = 1_000_000_000
+_NS_PER_MS = 1_000_000
+
+
+def percentile_ms(values_ns: Sequence[int], share: float) -> float | None:
+    """Return the true percentile of durations in milliseconds, interpolated; None of nothing.
+
+    `values_ns` is sorted.
+    """
+    if not values_ns:
+        return None
+    position = (len(values_ns) - 1) * share
+    low = int(position)
+    high = min(low + 1, len(values_ns) - 1)
+    return (values_ns[low] + (values_ns[high] - values_ns[low]) * (position - low)) / _NS_PER_MS
+
+
+def known_sum(values: Iterable[int | None]) -> int | None:
+    """Return the sum of what is known; None where nothing is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def exact_sum(values: Iterable[Decimal | None]) -> Decimal | None:
+    """Return the exact sum of the known amounts; None where none is known."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    # Scaled integers: Decimal's own addition rounds to 28 digits.
+    lowest = min(int(value.as_tuple().exponent) for value in known)
+    total = sum(int(value.scaleb(-lowest)) for value in known)
+    return Decimal(total).scaleb(lowest)
+
+
+def is_error(outcome: str | None) -> bool:
+    """Return True for a call that ended other than well."""
+    return outcome not in {"success", "started", None}
+
+
+def model_of(record: CallRecord) -> str | None:
+    """Return the model a call counts for: the one asked for, else the one that answered."""
+    return record.request.model or (record.response.model if record.response else None)
+
+
+def day_of(time_ns: int) -> str:
+    """Return the UTC day, ISO."""
+    return datetime.fromtimestamp(time_ns // _NS_PER_S, tz=timezone.utc).date().isoformat()
+
+
+def group_of(record: CallRecord, by: Grouping) -> str | None:
+    """Return the key a call is grouped under."""
+    if by == "model":
+        return model_of(record)
+    if by == "provider":
+        return record.provider
+    return record.place.session_id if by == "session" else day_of(record.timing.start_ns)
+
+
+def summarise(records: Iterable[CallRecord], by: Grouping) -> Iterator[Summary]:
+    """Yield one summary per group, largest number of calls first, then by key."""
+    groups: dict[str | None, list[CallRecord]] = defaultdict(list)
+    for record in records:
+        groups[group_of(record, by)].append(record)
+    for key, group in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0] or "")):
+        yield _summary(key, group)
+
+
+def last_ns(record: CallRecord) -> int:
+    """Return when a call was last heard of, Unix nanoseconds."""
+    return record.timing.start_ns + (record.timing.duration_ns or 0)
+
+
+def reward_of(happenings: Iterable[Happening]) -> float | None:
+    """Return a session's reward: the last it was given as a whole, else the sum over its events.
+
+    An event's own reward and a reward record for that event are one reward. None where there is none.
+    """
+    events: dict[str, float] = {}
+    loose: list[float] = []
+    given: RewardRecord | None = None
+    for item in happenings:
+        if isinstance(item, EventRecord) and item.reward is not None:
+            events[item.event_id] = item.reward
+        elif isinstance(item, RewardRecord) and item.objective == "reward" and item.value is not None:
+            if item.scope == "session":
+                given = item if given is None or item.time_ns >= given.time_ns else given
+            elif item.scope == "event" and item.event_id is not None:
+                events.setdefault(item.event_id, item.value)
+            elif item.scope == "event":
+                loose.append(item.value)
+    if given is not None:
+        return given.value
+    return sum(events.values()) + sum(loose) if events or loose else None
+
+
+def as_read(session: SessionRecord) -> SessionRecord:
+    """Return the session as readers show it: `interrupted` where its process is gone before its end."""
+    if session.outcome is None and session.end_ns is None and is_gone(session.host, session.pid):
+        return msgspec.structs.replace(session, outcome="interrupted")
+    return session
+
+
+def is_gone(host: str | None, pid: int | None) -> bool:
+    """Return True only where it is certain that the process no longer runs: on this host, and not there."""
+    if pid is None or pid <= 0 or host != socket.gethostname() or sys.platform == "win32":
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return False
+
+
+def happening_order(item: Happening) -> tuple[int, int]:
+    """Return the key that sorts happenings: by time, then by the order their process wrote them."""
+    sequence = None if isinstance(item, RewardRecord) else item.sequence
+    return item.time_ns, sequence or 0
+
+
+def _summary(key: str | None, group: Sequence[CallRecord]) -> Summary:
+    usages = [record.usage for record in group if record.usage is not None]
+    good = [record.timing for record in group if record.outcome == "success"]
+    durations = sorted(timing.duration_ns for timing in good if timing.duration_ns is not None)
+    firsts = sorted(timing.first_token_ns for timing in good if timing.first_token_ns is not None)
+    return Summary(
+        key=key,
+        calls=len(group),
+        errors=sum(is_error(record.outcome) for record in group),
+        input_tokens=known_sum(usage.input_tokens for usage in usages),
+        output_tokens=known_sum(usage.output_tokens for usage in usages),
+        cache_read_tokens=known_sum(usage.cache_read_tokens for usage in usages),
+        reasoning_tokens=known_sum(usage.reasoning_tokens for usage in usages),
+        cost_usd=exact_sum(record.cost.usd for record in group if record.cost),
+        calls_without_cost=sum(record.cost is None for record in group),
+        p50_ms=percentile_ms(durations, 0.5),
+        p95_ms=percentile_ms(durations, 0.95),
+        ttft_p50_ms=percentile_ms(firsts, 0.5),
+        retries=known_sum(record.retries for record in group),
+        first_ns=min(record.timing.start_ns for record in group),
+        last_ns=max(last_ns(record) for record in group),
+    )
+
+
+def session_summary(
+    session: SessionRecord,
+    sums: Summary | None,
+    *,
+    models: list[str],
+    timesteps: Sequence[TimestepRecord],
+    happenings: Sequence[Happening],
+) -> SessionSummary:
+    """Return the summary of a session out of its parts; `sums` is None where it has no calls."""
+    times = [session.start_ns, session.end_ns, sums.last_ns if sums else None]
+    times += [item.time_ns for item in happenings]
+    times += [step.end_ns or step.start_ns for step in timesteps]
+    return SessionSummary(
+        session=session,
+        timesteps=len(timesteps),
+        calls=sums.calls if sums else 0,
+        errors=sums.errors if sums else 0,
+        events=len(happenings),
+        models=models,
+        input_tokens=sums.input_tokens if sums else None,
+        output_tokens=sums.output_tokens if sums else None,
+        cost_usd=sums.cost_usd if sums else None,
+        reward=reward_of(happenings),
+        last_ns=max((time for time in times if time is not None), default=None),
+    )

@@ -1,0 +1,142 @@
+"""Opening: a store's URL becomes the sink that writes it or the reader that answers from it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, NamedTuple, cast
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+from callspan.config import SettingError
+from callspan.spool.sink import Sink
+from callspan.stores.base import Reader
+
+_SETTING: Final = "CALLSPAN_STORES"
+_FORMS: Final = (
+    "sqlite:///calls.db, sqlite:////absolute/calls.db, jsonl:///calls.jsonl, postgresql://user@host/database, "
+    "clickhouse://host/database, unix:///run/receiver.sock"
+)
+
+
+class _Kind(NamedTuple):
+    """One kind of store: where its classes are; the module is imported when a URL asks for it."""
+
+    sink: str
+    reader: str | None = None
+    file: bool = True
+    """The URL names a path; else the class takes the URL."""
+    extra: str | None = None
+    """The optional dependency it needs."""
+
+
+_KINDS: Final = {
+    "sqlite": _Kind("sqlite:SQLiteStore", "sqlite_reader:SQLiteReader"),
+    "jsonl": _Kind("jsonl:JsonLinesStore", "jsonl_reader:JsonLinesReader"),
+    "unix": _Kind("unix_socket:UnixSocketStore"),
+    "postgresql": _Kind("postgres:PostgresStore", "postgres_reader:PostgresReader", file=False, extra="postgres"),
+    "clickhouse": _Kind("clickhouse:ClickHouseStore", "clickhouse_reader:ClickHouseReader", file=False,
+                        extra="clickhouse"),
+}  # fmt: skip
+_ALIASES: Final = {"postgres": "postgresql", "sqlite3": "sqlite", "chdb": "clickhouse"}
+_SUFFIXES: Final = {".db": "sqlite", ".sqlite": "sqlite", ".sqlite3": "sqlite", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+
+
+class StoreUrl(NamedTuple):
+    """A store's URL, understood."""
+
+    kind: str
+    url: str
+    path: Path | None
+    """For stores that are files or sockets."""
+    options: dict[str, str]
+    """The query of a file's or socket's URL, such as `acks=on`."""
+
+
+def parse(url: str) -> StoreUrl:
+    """Return what a URL or bare path names. Raises SettingError for an unknown kind or a missing path."""
+    url = url.strip()
+    if "://" not in url:
+        kind = _SUFFIXES.get(Path(url).suffix.lower())
+        if kind is None:
+            raise _unknown(url)
+        return StoreUrl(kind, f"{kind}:///{url}", Path(url).expanduser(), {})
+    scheme = url.split("://", 1)[0].lower().split("+", 1)[0]
+    kind = _ALIASES.get(scheme, scheme)
+    if kind not in _KINDS:
+        raise _unknown(url)
+    if not _KINDS[kind].file:
+        return StoreUrl(kind, url, None, {})
+    split = urlsplit(url)
+    # `kind:///p` is relative and `kind:////p` absolute; a socket's path is absolute either way.
+    path = (split.netloc + split.path) if split.netloc else split.path[1:]
+    if kind == "unix" and not split.netloc:
+        path = "/" + path.lstrip("/")
+    if not path:
+        raise SettingError(f"{_SETTING}: {safe_name(url)} names no file; write for example {kind}:///calls.{kind}")
+    return StoreUrl(kind, url, Path(path).expanduser(), dict(parse_qsl(split.query)))
+
+
+def split_urls(urls: str | Iterable[str]) -> list[str]:
+    """Return the URLs of a comma list or of a sequence, trimmed, in order, the same one once."""
+    found = urls.split(",") if isinstance(urls, str) else [part for url in urls for part in url.split(",")]
+    return list(dict.fromkeys(part.strip() for part in found if part.strip()))
+
+
+def sinks_for(urls: str | Iterable[str]) -> list[Sink]:
+    """Return one sink per URL, in order, none opened yet.
+
+    Raises SettingError for a URL that means nothing or whose optional dependency is not installed.
+    """
+    return [_sink(parse(url)) for url in split_urls(urls)]
+
+
+def open_store(urls: str | Iterable[str]) -> Reader:
+    """Return a reader of the first of these stores that can be read.
+
+    Raises SettingError where none is readable by its kind, and what the store raises (StoreError for a file
+    that is missing) where it cannot be opened now.
+    """
+    parsed = [parse(url) for url in split_urls(urls)]
+    for store in parsed:
+        reader = _KINDS[store.kind].reader
+        if reader is not None:
+            return cast("Reader", _load(store.kind, reader)(store.path if store.path is not None else store.url))
+    names = ", ".join(safe_name(store.url) for store in parsed) or "nothing"
+    raise SettingError(f"{_SETTING}: {names} cannot be read; name a store that keeps records: {_FORMS}")
+
+
+def safe_name(url: str) -> str:
+    """Return the URL without its password and query, fit for logs."""
+    if "://" not in url:
+        return url
+    split = urlsplit(url)
+    host = split.netloc.rpartition("@")[2]
+    user = split.username
+    return (
+        urlunsplit((split.scheme, f"{user}@{host}" if user else host, split.path, "", ""))
+        if split.netloc
+        else (url.split("?", 1)[0])
+    )
+
+
+def _sink(store: StoreUrl) -> Sink:
+    make = _load(store.kind, _KINDS[store.kind].sink)
+    return cast("Sink", make(store.path, **store.options) if store.path is not None else make(store.url))
+
+
+def _load(kind: str, place: str) -> type:
+    module, _, name = place.partition(":")
+    extra = _KINDS[kind].extra
+    try:
+        return cast("type", getattr(importlib.import_module(f"callspan.stores.{module}"), name))
+    except ModuleNotFoundError as error:
+        if extra is None or (error.name or "").startswith("callspan"):
+            raise
+        raise SettingError(
+            f'{_SETTING}: {kind} needs {error.name}, which is not installed: pip install "callspan[{extra}]"'
+        ) from error
+
+
+def _unknown(url: str) -> SettingError:
+    return SettingError(f"{_SETTING}: unknown kind of store {safe_name(url)!r}; use one of: {_FORMS}")

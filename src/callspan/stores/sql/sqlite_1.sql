@@ -1,0 +1,86 @@
+-- callspan's SQLite layout, version 1. Column names are a public interface: docs/stores.md.
+CREATE TABLE calls (
+  id INTEGER PRIMARY KEY, call_id TEXT NOT NULL UNIQUE, rec_version INTEGER NOT NULL, schema_v INTEGER NOT NULL,
+  session_id TEXT, session_name TEXT, timestep INTEGER, timestep_id TEXT, parent_call_id TEXT,
+  trace_id TEXT, span_id TEXT, parent_span_id TEXT, sampled INTEGER, service TEXT, host TEXT, pid INTEGER,
+  provider TEXT, api TEXT, operation TEXT, sdk TEXT, server_address TEXT, server_port INTEGER,
+  model_req TEXT, model_resp TEXT, response_id TEXT, service_tier TEXT, stream INTEGER, stream_end TEXT,
+  outcome TEXT, finish_reason TEXT, error_type TEXT, error_kind TEXT, error_message TEXT, http_status INTEGER,
+  retries INTEGER, rate_limited INTEGER,
+  start_ns INTEGER NOT NULL, ttft_ns INTEGER, duration_ns INTEGER, end_ns INTEGER,
+  in_tok INTEGER, out_tok INTEGER, total_tok INTEGER,
+  cache_read_tok INTEGER, cache_write_tok INTEGER, reasoning_tok INTEGER,
+  cost_usd TEXT, cost_picousd INTEGER, price_v TEXT,
+  params TEXT, usage_raw TEXT, attempts TEXT, metadata TEXT, extra TEXT,
+  request INTEGER, ctx INTEGER, system INTEGER, tools INTEGER, output INTEGER
+);
+CREATE INDEX calls_session ON calls (session_id, start_ns) WHERE session_id IS NOT NULL;
+CREATE INDEX calls_start ON calls (start_ns);
+CREATE INDEX calls_span ON calls (span_id) WHERE span_id IS NOT NULL;
+
+CREATE TABLE sessions (
+  session_id TEXT PRIMARY KEY, rec_version INTEGER NOT NULL, schema_v INTEGER NOT NULL,
+  name TEXT, group_id TEXT, task_id TEXT, experiment TEXT, user_id TEXT, parent_session_id TEXT,
+  trace_id TEXT, span_id TEXT, service TEXT, host TEXT, pid INTEGER, start_ns INTEGER, end_ns INTEGER,
+  outcome TEXT, success INTEGER, error TEXT, metadata TEXT, totals TEXT, redactions TEXT, extra TEXT
+);
+CREATE TABLE timesteps (
+  timestep_id TEXT PRIMARY KEY, session_id TEXT, rec_version INTEGER NOT NULL, schema_v INTEGER NOT NULL,
+  timestep INTEGER, name TEXT, turn INTEGER, parent_timestep_id TEXT, trace_id TEXT, span_id TEXT,
+  start_ns INTEGER, end_ns INTEGER, outcome TEXT, terminated INTEGER, truncated INTEGER,
+  error TEXT, metadata TEXT, totals TEXT, redactions TEXT, extra TEXT
+);
+CREATE INDEX timesteps_session ON timesteps (session_id, start_ns);
+CREATE TABLE events (
+  event_id TEXT PRIMARY KEY, session_id TEXT, schema_v INTEGER NOT NULL, timestep_id TEXT, timestep INTEGER,
+  call_id TEXT, event_type TEXT, name TEXT, time_ns INTEGER, duration_ns INTEGER, sequence INTEGER,
+  system TEXT, tool_call_id TEXT, reward REAL, terminated INTEGER, truncated INTEGER,
+  data TEXT, error TEXT, flags TEXT, metadata TEXT, extra TEXT
+);
+CREATE INDEX events_session ON events (session_id, time_ns);
+CREATE TABLE messages (
+  message_id TEXT PRIMARY KEY, session_id TEXT, schema_v INTEGER NOT NULL, timestep_id TEXT, timestep INTEGER,
+  call_id TEXT, message_type TEXT, sender TEXT, receiver TEXT, time_ns INTEGER, sequence INTEGER,
+  content TEXT, causal_influence TEXT, flags TEXT, metadata TEXT, extra TEXT
+);
+CREATE INDEX messages_session ON messages (session_id, time_ns);
+CREATE TABLE rewards (
+  reward_id TEXT PRIMARY KEY, session_id TEXT, schema_v INTEGER NOT NULL, timestep_id TEXT, timestep INTEGER,
+  event_id TEXT, call_id TEXT, objective TEXT, value REAL, label TEXT, scope TEXT, source TEXT, annotation TEXT,
+  time_ns INTEGER, metadata TEXT, extra TEXT
+);
+CREATE INDEX rewards_session ON rewards (session_id, time_ns);
+
+-- Every value once. enc: 0 plain JSON, +1 zlib, +2 the text was lifted out (byte 0x1A stands in its place).
+CREATE TABLE content (
+  id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, role TEXT, text TEXT, enc INTEGER NOT NULL,
+  size INTEGER NOT NULL, data NOT NULL
+);
+-- A history is a chain: each node adds one message to its parent (0: none), so equal beginnings are shared.
+CREATE TABLE ctx (
+  id INTEGER PRIMARY KEY, parent INTEGER NOT NULL, content INTEGER NOT NULL, depth INTEGER NOT NULL,
+  UNIQUE (parent, content)
+);
+-- Token ids as little-endian int32, log-probabilities as little-endian float32.
+CREATE TABLE call_tokens (call_id TEXT PRIMARY KEY, prompt_ids BLOB, completion_ids BLOB, logprobs BLOB);
+CREATE TABLE dead_letter (
+  id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, reason TEXT NOT NULL, frame BLOB NOT NULL, time_ns INTEGER NOT NULL
+);
+CREATE TABLE cursors (segment TEXT PRIMARY KEY, off INTEGER NOT NULL) WITHOUT ROWID;
+
+CREATE VIEW call_messages AS
+SELECT c.call_id AS call_id, c.session_id AS session_id, -1 AS position, 'in' AS direction, s.role AS role,
+       s.text AS text
+  FROM calls c JOIN content s ON s.id = c.system
+UNION ALL
+SELECT c.call_id, c.session_id, m.key, 'in', t.role, t.text
+  FROM calls c, json_each((
+         WITH RECURSIVE up (parent, content, depth) AS (
+           SELECT parent, content, depth FROM ctx WHERE id = c.ctx
+           UNION ALL
+           SELECT x.parent, x.content, x.depth FROM up JOIN ctx x ON x.id = up.parent)
+         SELECT json_group_array(content) FROM (SELECT content FROM up ORDER BY depth))) m
+       JOIN content t ON t.id = m.value
+UNION ALL
+SELECT c.call_id, c.session_id, coalesce((SELECT depth + 1 FROM ctx WHERE id = c.ctx), 0), 'out', o.role, o.text
+  FROM calls c JOIN content o ON o.id = c.output;

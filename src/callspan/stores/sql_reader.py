@@ -1,0 +1,276 @@
+"""Reading by SQL: every question of `Reader`, for any store that keeps the tables of `columns`."""
+
+# ruff: noqa: S608 - only our own column names and conditions are put into SQL; values are parameters
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from array import array
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Final, TypeVar
+
+import msgspec
+
+from callspan.record.call import CallRecord
+from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
+from callspan.stores import answers, bodies
+from callspan.stores.base import CallFilter, Grouping, Happening, SessionSummary, Summary
+from callspan.stores.columns import CALLS, EVENTS, MESSAGES, PICO, REWARDS, SESSIONS, TIMESTEPS, Table, to_tree
+from callspan.stores.unpack import with_conversation
+
+Values = Mapping[str, object]
+_R = TypeVar("_R", bound=Record)
+
+_EVERY: Final = CallFilter()
+_GROUPS: Final = {
+    "model": "coalesce(c.model_req, c.model_resp)",
+    "provider": "c.provider",
+    "session": "c.session_id",
+}
+_CONDITIONS: Final = {
+    "session_id": "c.session_id = :session_id",
+    "timestep_id": "c.timestep_id = :timestep_id",
+    "model": "(c.model_req = :model OR c.model_resp = :model)",
+    "provider": "c.provider = :provider",
+    "since_ns": "c.start_ns >= :since_ns",
+    "until_ns": "c.start_ns < :until_ns",
+}
+_SUMS: Final = """
+SELECT {key} AS key, count(*) AS calls,
+  sum(CASE WHEN c.outcome NOT IN ('success', 'started') THEN 1 ELSE 0 END) AS errors,
+  sum(c.in_tok) AS input_tokens, sum(c.out_tok) AS output_tokens,
+  sum(c.cache_read_tok) AS cache_read_tokens, sum(c.reasoning_tok) AS reasoning_tokens,
+  sum(c.cost_picousd) AS pico, count(c.cost_usd) AS priced, count(c.cost_picousd) AS exact,
+  sum(c.retries) AS retries, min(c.start_ns) AS first_ns, max(coalesce(c.end_ns, c.start_ns)) AS last_ns
+FROM calls c WHERE {where} GROUP BY 1 ORDER BY 2 DESC, coalesce({key}, '')
+"""
+
+
+class SqlReader(ABC):
+    """The reader of an SQL store; a store adds how to run a query and where its dialect differs."""
+
+    name: str
+    day: str
+    """SQL for the UTC day of `c.start_ns`, ISO text."""
+    contains: str
+    """SQL condition that the text of content row `t` holds the case-folded `:text`."""
+
+    @abstractmethod
+    def rows(self, sql: str, **values: object) -> Iterator[Values]:
+        """Yield the rows of a query with `:name` parameters."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the store."""
+
+    def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
+        """Yield calls with their conversations."""
+        where, values = self._where(which)
+        order = "DESC" if which.newest_first else "ASC"
+        limit = -1 if which.limit is None else which.limit
+        sql = f"SELECT c.* FROM calls c WHERE {where} ORDER BY c.start_ns {order}, c.call_id {order}"
+        if which.limit is not None or which.offset:
+            sql += f" {self.page(limit, which.offset)}"
+        for row in self.rows(sql, **values):
+            yield self._call(row)
+
+    def page(self, limit: int, offset: int) -> str:
+        """Return the clause that takes `limit` rows (-1: all) after `offset`."""
+        return f"LIMIT {int(limit)} OFFSET {int(offset)}"
+
+    def call(self, call_id: str) -> CallRecord | None:
+        """Return one call by its id, a unique prefix of it, or its span id; None if there is none."""
+        if not call_id:
+            return None
+        row = self._by_prefix("calls", "call_id", call_id)
+        if row is None:
+            row = next(iter(self.rows("SELECT * FROM calls WHERE span_id = :id LIMIT 1", id=call_id)), None)
+        return None if row is None else self._call(row)
+
+    def count_calls(self, which: CallFilter = _EVERY) -> int:
+        """Return how many calls `calls` would yield without its limit."""
+        where, values = self._where(which)
+        return int(str(next(self.rows(f"SELECT count(*) AS n FROM calls c WHERE {where}", **values))["n"]))
+
+    def sessions(self, *, since_ns: int | None = None, limit: int | None = None) -> Iterator[SessionSummary]:
+        """Yield sessions, newest first; also those only their calls tell of."""
+        sql = f"""
+            SELECT session_id FROM (
+              SELECT s.session_id, coalesce(s.start_ns,
+                (SELECT min(c.start_ns) FROM calls c WHERE c.session_id = s.session_id)) AS at FROM sessions s
+              UNION ALL
+              SELECT c.session_id, min(c.start_ns) FROM calls c
+               WHERE c.session_id IS NOT NULL
+                 AND NOT EXISTS (SELECT 1 FROM sessions s WHERE s.session_id = c.session_id)
+               GROUP BY c.session_id) found
+            WHERE {"at >= :since_ns" if since_ns is not None else "1 = 1"}
+            ORDER BY coalesce(at, 0) DESC, session_id DESC {"" if limit is None else self.page(limit, 0)}"""
+        values = {} if since_ns is None else {"since_ns": since_ns}
+        for row in list(self.rows(sql, **values)):
+            yield self._session(str(row["session_id"]))
+
+    def session(self, session_id: str) -> SessionSummary | None:
+        """Return one session by its id or a unique prefix; None if there is none."""
+        if not session_id:
+            return None
+        row = self._by_prefix("sessions", "session_id", session_id)
+        if row is None:
+            row = self._by_prefix("(SELECT DISTINCT session_id FROM calls) found", "session_id", session_id)
+        return None if row is None else self._session(str(row["session_id"]))
+
+    def timesteps(self, session_id: str) -> Iterator[TimestepRecord]:
+        """Yield the timesteps of a session by their start."""
+        sql = "SELECT * FROM timesteps WHERE session_id = :id ORDER BY coalesce(start_ns, 0), timestep, timestep_id"
+        for row in self.rows(sql, id=session_id):
+            yield _record(TIMESTEPS, row, TimestepRecord)
+
+    def happenings(self, session_id: str) -> Iterator[Happening]:
+        """Yield events, messages and rewards of a session in the order they happened."""
+        found: list[Happening] = [
+            *(_record(EVENTS, row, EventRecord) for row in self._children("events", session_id)),
+            *(_record(MESSAGES, row, MessageRecord) for row in self._children("messages", session_id)),
+            *(_record(REWARDS, row, RewardRecord) for row in self._children("rewards", session_id)),
+        ]
+        yield from sorted(found, key=answers.happening_order)
+
+    def summary(self, by: Grouping, which: CallFilter = _EVERY) -> Iterator[Summary]:
+        """Yield sums over calls, largest number of calls first."""
+        where, values = self._where(which)
+        key = _GROUPS.get(by, self.day)
+        durations, firsts = self._durations(key, where, values)
+        inexact = self._inexact_costs(key, where, values)
+        for row in list(self.rows(_SUMS.format(key=key, where=where), **values)):
+            group = row["key"]
+            pico = row["pico"]
+            costs = [*inexact[group], *([] if pico is None else [Decimal(str(pico)) / PICO])]
+            yield msgspec.convert(
+                {name: row[name] for name in row.keys() if name not in {"pico", "priced", "exact"}}  # noqa: SIM118
+                | {
+                    "cost_usd": answers.exact_sum(costs),
+                    "calls_without_cost": int(str(row["calls"])) - int(str(row["priced"])),
+                    "p50_ms": answers.percentile_ms(durations[group], 0.5),
+                    "p95_ms": answers.percentile_ms(durations[group], 0.95),
+                    "ttft_p50_ms": answers.percentile_ms(firsts[group], 0.5),
+                },
+                Summary,
+                strict=False,
+            )
+
+    def content(self, column: str, value: object) -> bytes:
+        """Return the exact JSON of the content row whose `id` or `hash` this is. Raises KeyError if it is gone."""
+        sql = f"SELECT text, enc, data FROM content WHERE {column} = :value"
+        row = next(iter(self.rows(sql, value=value)), None)
+        if row is None:
+            raise KeyError(value)
+        return _json_of(row)
+
+    def history(self, node: object) -> list[bytes]:
+        """Return the exact JSON of each message of a chain, first one first."""
+        sql = """
+            WITH RECURSIVE up (parent, content, depth) AS (
+              SELECT parent, content, depth FROM ctx WHERE id = :node
+              UNION ALL SELECT x.parent, x.content, x.depth FROM up JOIN ctx x ON x.id = up.parent)
+            SELECT t.text, t.enc, t.data FROM up JOIN content t ON t.id = up.content ORDER BY up.depth"""
+        return [_json_of(row) for row in self.rows(sql, node=node)]
+
+    def _where(self, which: CallFilter) -> tuple[str, dict[str, object]]:
+        values = {name: getattr(which, name) for name in _CONDITIONS if getattr(which, name) is not None}
+        conditions = [_CONDITIONS[name] for name in values]
+        if which.errors is not None:
+            conditions.append("c.outcome NOT IN ('success', 'started')" if which.errors else "c.outcome = 'success'")
+        if which.text is not None:
+            values["text"] = which.text.casefold()
+            conditions.append(self._said())
+        return " AND ".join(conditions) or "1 = 1", values
+
+    def _said(self) -> str:
+        matching = f"SELECT t.id FROM content t WHERE t.role IS NOT NULL AND {self.contains}"
+        return f"""(c.output IN ({matching}) OR c.system IN ({matching}) OR c.ctx IN (
+            WITH RECURSIVE hit (id) AS (
+              SELECT x.id FROM ctx x WHERE x.content IN ({matching})
+              UNION SELECT x.id FROM hit JOIN ctx x ON x.parent = hit.id)
+            SELECT id FROM hit))"""
+
+    def _call(self, row: Values) -> CallRecord:
+        tree = to_tree(CALLS, row)
+        record = msgspec.convert(tree, CallRecord, strict=False)
+        if row["request"] is not None:
+            skeleton = self.content("id", row["request"])
+            history = [] if row["ctx"] is None else self.history(row["ctx"])
+            body = bodies.put_together(skeleton, history, lambda found: self.content("hash", found))
+            record = msgspec.structs.replace(
+                record, request=msgspec.structs.replace(record.request, body=msgspec.Raw(body))
+            )
+        if row["output"] is not None and record.response is not None:
+            answer = msgspec.Raw(self.content("id", row["output"]))
+            record = msgspec.structs.replace(record, response=msgspec.structs.replace(record.response, body=answer))
+        return with_conversation(record)
+
+    def _session(self, session_id: str) -> SessionSummary:
+        row = next(iter(self.rows("SELECT * FROM sessions WHERE session_id = :id", id=session_id)), None)
+        which = CallFilter(session_id=session_id)
+        sums = next(iter(self.summary("session", which)), None)
+        models = self.rows(
+            "SELECT DISTINCT coalesce(model_req, model_resp) AS model FROM calls WHERE session_id = :id", id=session_id
+        )
+        if row is not None:
+            session = answers.as_read(_record(SESSIONS, row, SessionRecord))
+        else:
+            first = None if sums is None else sums.first_ns
+            session = SessionRecord(session_id=session_id, record_version=0, start_ns=first)
+        happenings = list(self.happenings(session_id))
+        return answers.session_summary(
+            session,
+            sums,
+            models=sorted(str(found["model"]) for found in models if found["model"] is not None),
+            timesteps=list(self.timesteps(session_id)),
+            happenings=happenings,
+        )
+
+    def _children(self, table: str, session_id: str) -> Iterator[Values]:
+        return self.rows(f"SELECT * FROM {table} WHERE session_id = :id", id=session_id)
+
+    def _by_prefix(self, table: str, key: str, prefix: str) -> Values | None:
+        sql = f"SELECT * FROM {table} WHERE {key} >= :low AND {key} < :high ORDER BY {key} LIMIT 2"
+        found = list(self.rows(sql, low=prefix, high=prefix[:-1] + chr(ord(prefix[-1]) + 1)))
+        exact = [row for row in found if row[key] == prefix]
+        return (exact or found)[0] if exact or len(found) == 1 else None
+
+    def _durations(
+        self, key: str, where: str, values: Values
+    ) -> tuple[dict[object, array[int]], dict[object, array[int]]]:
+        """Sorted durations and times to first token of the calls that succeeded, by group."""
+        found: list[dict[object, array[int]]] = []
+        for column in ("duration_ns", "ttft_ns"):
+            groups: dict[object, array[int]] = defaultdict(lambda: array("q"))
+            sql = (
+                f"SELECT {key} AS key, c.{column} AS ns FROM calls c "
+                f"WHERE {where} AND c.{column} IS NOT NULL AND c.outcome = 'success' ORDER BY 2"
+            )
+            for row in self.rows(sql, **values):
+                groups[row["key"]].append(int(str(row["ns"])))
+            found.append(groups)
+        return found[0], found[1]
+
+    def _inexact_costs(self, key: str, where: str, values: Values) -> dict[object, list[Decimal]]:
+        """Amounts that picodollars cannot hold, by group."""
+        found: dict[object, list[Decimal]] = defaultdict(list)
+        sql = (
+            f"SELECT {key} AS key, c.cost_usd AS usd FROM calls c "
+            f"WHERE {where} AND c.cost_picousd IS NULL AND c.cost_usd IS NOT NULL"
+        )
+        for row in self.rows(sql, **values):
+            found[row["key"]].append(Decimal(str(row["usd"])))
+        return found
+
+
+def _json_of(row: Values) -> bytes:
+    text, enc, data = row["text"], row["enc"], row["data"]
+    raw = data.encode() if isinstance(data, str) else bytes(data) if isinstance(data, bytes | memoryview) else b""
+    return bodies.from_row(text if isinstance(text, str) else None, int(str(enc)), raw)
+
+
+def _record(table: Table, row: Values, kind: type[_R]) -> _R:
+    return msgspec.convert(to_tree(table, row), kind, strict=False)

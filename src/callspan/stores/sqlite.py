@@ -1,0 +1,203 @@
+"""SQLite as a sink: batches in one transaction together with the cursor, every content stored once."""
+
+# ruff: noqa: S608 - only our own table and column names are put into SQL; values are parameters
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from callspan.record.call import CallRecord
+from callspan.record.events import record_key
+from callspan.spool.sink import Entry, PoisonError
+from callspan.stores import bodies
+from callspan.stores.columns import TABLES, Row, Table, to_row
+from callspan.stores.sqlite_file import open_for_writing
+from callspan.stores.unpack import Unpacked, derived, unpack
+
+_REFERENCES: Final = ("request", "ctx", "system", "tools", "output")
+_MEMORY_ENTRIES: Final = 50_000
+
+
+class SQLiteStore:
+    """A sink that keeps its cursors in the file, so that nothing is stored twice or skipped."""
+
+    def __init__(self, path: str | Path) -> None:
+        """`path` is created on `open`, for its owner only."""
+        self.path = Path(path)
+        self.name = f"sqlite:///{path}"
+        self.batch_entries = 100
+        self._connection: sqlite3.Connection | None = None
+        self._contents: dict[bytes, int] = {}
+        self._nodes: dict[tuple[int, int], int] = {}
+        self._data_version = -1
+
+    def open(self) -> None:
+        """Open, create or migrate the file. Raises StoreError, sqlite3.Error or OSError."""
+        self.close()
+        self._connection = open_for_writing(self.path)
+
+    def position(self, segment: str) -> int | None:
+        """Return the offset up to which the segment is stored; 0 for one never seen."""
+        found = self._open.execute("SELECT off FROM cursors WHERE segment = ?", (segment,)).fetchone()
+        return int(found[0]) if found else 0
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        """Store all entries and move their cursors in one transaction.
+
+        Raises PoisonError when one is no record or cannot be stored for ever, sqlite3.Error for anything else.
+        """
+        unpacked = [unpack(entry.payload) for entry in entries]
+        connection = self._open
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            with connection:
+                self._forget_if_changed(connection)
+                for item in unpacked:
+                    self._store(connection, item)
+                self._move_cursors(connection, entries)
+        except (OverflowError, UnicodeEncodeError, sqlite3.InterfaceError, sqlite3.DataError) as error:
+            self._forget_all()
+            raise PoisonError(str(error)) from error
+        except BaseException:
+            self._forget_all()
+            raise
+
+    def set_aside(self, entry: Entry, reason: str) -> None:
+        """Keep a bad entry in `dead_letter`, once, and move the cursor behind it."""
+        connection = self._open
+        connection.execute("BEGIN IMMEDIATE")
+        with connection:
+            connection.execute(
+                "INSERT INTO dead_letter (key, reason, frame, time_ns) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (f"{entry.segment}:{entry.start}", reason, entry.payload, time.time_ns()),
+            )
+            self._move_cursors(connection, [entry])
+
+    def forget(self, segment: str) -> None:
+        """Drop the cursor of a segment."""
+        self._open.execute("DELETE FROM cursors WHERE segment = ?", (segment,))
+
+    def close(self) -> None:
+        """Close the file."""
+        connection, self._connection = self._connection, None
+        self._forget_all()
+        if connection is not None:
+            connection.close()
+
+    @property
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self.open()
+        if self._connection is None:
+            raise sqlite3.OperationalError("not open")
+        return self._connection
+
+    def _store(self, connection: sqlite3.Connection, item: Unpacked) -> None:
+        record = item.record
+        table = TABLES[record_key(record)[0]]
+        if not isinstance(record, CallRecord):
+            row = to_row(table, record, item.tree)
+            connection.execute(_insert(table, table.names), list(row.values()))
+            return
+        known = connection.execute("SELECT rec_version FROM calls WHERE call_id = ?", (record.call_id,)).fetchone()
+        if known is not None and known[0] >= record.record_version:
+            return
+        row = to_row(table, record, item.tree) | derived(record) | self._references(connection, item)
+        connection.execute(_insert(table, (*table.names, *_REFERENCES)), list(row.values()))
+
+    def _references(self, connection: sqlite3.Connection, item: Unpacked) -> Row:
+        row: Row = dict.fromkeys(_REFERENCES)
+        if item.request:
+            parts = bodies.take_apart(item.request, None)
+            ids = {part.hash: self._content(connection, part) for part in parts.others}
+            row["request"] = self._content(connection, parts.skeleton)
+            row["system"] = ids.get(parts.system) if parts.system else None
+            row["tools"] = ids.get(parts.tools) if parts.tools else None
+            row["ctx"] = self._chain(connection, parts.history)
+        if item.response:
+            row["output"] = self._content(connection, bodies.piece(item.response, "assistant"))
+        return row
+
+    def _content(self, connection: sqlite3.Connection, part: bodies.Piece) -> int:
+        found = self._contents.get(part.hash)
+        if found is None:
+            known = connection.execute("SELECT id FROM content WHERE hash = ?", (part.hash,)).fetchone()
+            found = known[0] if known else self._new_content(connection, part)
+            self._contents[part.hash] = found
+        return found
+
+    @staticmethod
+    def _new_content(connection: sqlite3.Connection, part: bodies.Piece) -> int:
+        text, enc, data = bodies.to_row(part)
+        cursor = connection.execute(
+            "INSERT INTO content (hash, role, text, enc, size, data) VALUES (?, ?, ?, ?, ?, ?)",
+            (part.hash, part.role, text, enc, len(part.json), data if enc & 1 else data.decode("utf-8", "strict")),
+        )
+        return int(cursor.lastrowid or 0)
+
+    def _chain(self, connection: sqlite3.Connection, history: Sequence[bodies.Piece]) -> int | None:
+        node = 0
+        for depth, part in enumerate(history):
+            link = (node, self._content(connection, part))
+            found = self._nodes.get(link) or self._node(connection, link, depth)
+            self._nodes[link] = found
+            node = found
+        return node or None
+
+    @staticmethod
+    def _node(connection: sqlite3.Connection, link: tuple[int, int], depth: int) -> int:
+        known = connection.execute("SELECT id FROM ctx WHERE parent = ? AND content = ?", link).fetchone()
+        if known is not None:
+            return int(known[0])
+        cursor = connection.execute("INSERT INTO ctx (parent, content, depth) VALUES (?, ?, ?)", (*link, depth))
+        return int(cursor.lastrowid or 0)
+
+    def _forget_if_changed(self, connection: sqlite3.Connection) -> None:
+        """Forget remembered ids once another connection has written: it may have pruned them."""
+        version = connection.execute("PRAGMA data_version").fetchone()[0]
+        if version != self._data_version or len(self._contents) + len(self._nodes) > _MEMORY_ENTRIES:
+            self._forget_all()
+            self._data_version = version
+
+    def _forget_all(self) -> None:
+        self._contents.clear()
+        self._nodes.clear()
+
+    @staticmethod
+    def _move_cursors(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
+        ends: dict[str, int] = {}
+        for entry in entries:
+            ends[entry.segment] = max(entry.end, ends.get(entry.segment, 0))
+        connection.executemany(
+            "INSERT INTO cursors (segment, off) VALUES (?, ?) "
+            "ON CONFLICT (segment) DO UPDATE SET off = max(off, excluded.off)",
+            ends.items(),
+        )
+
+
+def _insert(table: Table, names: Sequence[str]) -> str:
+    """SQL that inserts a row, or does to the row of the same key what the table says."""
+    values = ", ".join("?" * len(names))
+    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values}) {conflict(table, names)}"
+
+
+def conflict(table: Table, names: Sequence[str]) -> str:
+    """Return the ON CONFLICT clause of a table: replace by a newer version, merge, or keep the first row."""
+    start = f"ON CONFLICT ({table.key}) DO "
+    others = [name for name in names if name != table.key]
+    if table.versioned:
+        sets = ", ".join(f"{name} = excluded.{name}" for name in others)
+        return f"{start}UPDATE SET {sets} WHERE excluded.rec_version > {table.name}.rec_version"
+    if not table.merges:
+        return f"{start}NOTHING"
+    newer = f"excluded.rec_version > {table.name}.rec_version"
+    sets = ", ".join(
+        f"{name} = CASE WHEN {newer} THEN coalesce(excluded.{name}, {table.name}.{name}) "
+        f"ELSE coalesce({table.name}.{name}, excluded.{name}) END"
+        for name in others
+    )
+    return f"{start}UPDATE SET {sets}"

@@ -1,0 +1,105 @@
+"""The SQLite file: opening it safely, its pragmas, and the migrations that bring it up to date."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+APPLICATION_ID: Final = 0x43535031
+"""Marks a file as callspan's: "CSP1"."""
+BUSY_MS: Final = 30_000
+
+
+class StoreError(Exception):
+    """A store cannot be used as it is. The message names it and says what to do."""
+
+
+def _first(connection: sqlite3.Connection) -> None:
+    _run_script(connection, "sqlite_1.sql")
+
+
+MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (_first,)
+"""Each brings the file from its index to the next version; never edited once released."""
+
+
+def open_for_writing(path: Path) -> sqlite3.Connection:
+    """Return a connection to an up-to-date file, created (0600, its directories too) where there is none.
+
+    Raises StoreError for a file of another application or a newer callspan, sqlite3.Error or OSError else.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    connection = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
+    try:
+        _prepare(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """Return a read-only connection. Raises StoreError where the file is missing or not callspan's."""
+    if not path.is_file():
+        raise StoreError(f"{path}: there is no such file; nothing was recorded there yet")
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
+    try:
+        version = _checked_version(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    if version == 0:
+        connection.close()
+        raise StoreError(f"{path}: no store of callspan's yet; nothing was recorded there")
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+    if _checked_version(connection, path) < len(MIGRATIONS):
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("BEGIN IMMEDIATE")
+        with connection:
+            # Another process may have migrated while this one waited for the lock.
+            for version in range(_checked_version(connection, path), len(MIGRATIONS)):
+                MIGRATIONS[version](connection)
+            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _checked_version(connection: sqlite3.Connection, path: Path) -> int:
+    try:
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        tables: int = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise
+        raise StoreError(f"{path}: not an SQLite file") from error
+    if application != APPLICATION_ID and (version or tables):
+        raise StoreError(f"{path}: an SQLite file of another application; name another file")
+    if version > len(MIGRATIONS):
+        raise StoreError(f"{path}: layout {version} of a newer callspan, this one knows {len(MIGRATIONS)}; upgrade")
+    return version
+
+
+def _run_script(connection: sqlite3.Connection, name: str) -> None:
+    # `executescript` would commit first; statement by statement keeps one transaction.
+    statement = ""
+    for line in script(name).splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            connection.execute(statement)
+            statement = ""
+
+
+def script(name: str) -> str:
+    """Return a file of SQL that comes with the package."""
+    return resources.files("callspan.stores").joinpath("sql").joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,41 @@
+"""SQLite as a reader: the questions of `Reader` asked of a file that others may be writing."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from callspan.stores.sql_reader import SqlReader, Values
+from callspan.stores.sqlite_file import open_for_reading
+
+_CHUNK: Final = 500
+
+
+class SQLiteReader(SqlReader):
+    """Opens the file read-only; a file that is missing or of another application is a StoreError."""
+
+    day = "date(c.start_ns / 1000000000, 'unixepoch')"
+    contains = "callspan_fold_contains(t.text, :text)"
+
+    def __init__(self, path: str | Path) -> None:
+        """Open `path` now, so that a mistake shows at once."""
+        self.name = f"sqlite:///{path}"
+        self._connection = open_for_reading(Path(path))
+        self._connection.row_factory = sqlite3.Row
+        self._connection.create_function("callspan_fold_contains", 2, _contains, deterministic=True)
+
+    def rows(self, sql: str, **values: object) -> Iterator[Values]:
+        """Yield the rows of a query with `:name` parameters."""
+        cursor = self._connection.execute(sql, values)
+        while chunk := cursor.fetchmany(_CHUNK):
+            yield from chunk
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+
+def _contains(text: str | None, part: str) -> bool:
+    return text is not None and part in text.casefold()

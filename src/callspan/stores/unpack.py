@@ -1,0 +1,78 @@
+"""Unpacking: the JSON of one record as a validated value, a tree for its row, and its bodies apart."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import NamedTuple
+
+import msgspec
+
+from callspan.record.call import CallRecord
+from callspan.record.codec import UnknownSchemaError, decode
+from callspan.record.events import Record
+from callspan.spool.sink import PoisonError
+from callspan.stores.columns import PICO, Row, Tree
+
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_INT_LIMIT = 2**63
+
+
+class Unpacked(NamedTuple):
+    """One record and its parts."""
+
+    record: Record
+    tree: Tree
+    """The record's JSON without bodies, fields of newer versions included."""
+    request: bytes
+    """JSON as sent; empty where none was kept."""
+    response: bytes
+
+
+def unpack(payload: bytes) -> Unpacked:
+    """Return the parts of a record. Raises PoisonError for what is no record of a known schema."""
+    try:
+        record = decode(payload)
+        fields = _fields.decode(payload)
+    except (msgspec.DecodeError, UnknownSchemaError, UnicodeDecodeError, RecursionError) as error:
+        raise PoisonError(f"no record: {error}") from error
+    bodies = {}
+    if isinstance(record, CallRecord):
+        fields.pop("conversation", None)
+        for side in ("request", "response"):
+            inner = _fields.decode(fields[side]) if side in fields else {}
+            bodies[side] = bytes(inner.pop("body", b""))
+            if side in fields:
+                fields[side] = msgspec.Raw(msgspec.json.encode(inner))
+    tree: Tree = {name: msgspec.json.decode(value) for name, value in fields.items()}
+    return Unpacked(record, tree, bodies.get("request", b""), bodies.get("response", b""))
+
+
+def derived(record: CallRecord) -> Row:
+    """Return the columns of a call that are computed: None where what they need is unknown."""
+    reasons = record.response.finish_reasons if record.response else []
+    last = record.attempts[-1].status if record.attempts else None
+    status = record.error.status if record.error else None
+    duration = record.timing.duration_ns
+    return {
+        "finish_reason": next((reason for reason in reasons if reason is not None), None),
+        "http_status": status if status is not None else last,
+        "end_ns": None if duration is None else record.timing.start_ns + duration,
+        "cost_picousd": None if record.cost is None else picodollars(record.cost.usd),
+    }
+
+
+def picodollars(usd: Decimal) -> int | None:
+    """Return the amount in whole picodollars; None where that would not be exact or not fit 63 bits."""
+    if not usd.is_finite() or abs(usd) >= Decimal(_INT_LIMIT) / PICO:
+        return None
+    pico = usd * PICO
+    return int(pico) if pico == pico.to_integral_value() else None
+
+
+def with_conversation(record: CallRecord) -> CallRecord:
+    """Return the record with its typed messages, derived from its bodies; as it is where no endpoint is known."""
+    try:
+        from callspan.providers.registry import conversation_of
+    except ModuleNotFoundError:
+        return record
+    return msgspec.structs.replace(record, conversation=conversation_of(record))

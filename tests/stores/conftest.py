@@ -1,0 +1,172 @@
+"""What the store tests share: records of every kind, a small agent, and ways to deliver them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
+from itertools import count
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from callspan.record import call, events
+from callspan.record.codec import encode
+from callspan.record.usage import Usage
+from callspan.spool.sink import Entry, Sink
+from callspan.stores.base import Reader
+from callspan.stores.opening import open_store, sinks_for
+
+START_NS = 1_760_000_000_000_000_000
+SECOND = 1_000_000_000
+
+
+def raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+class Records:
+    """Makes records as the rest of callspan does; every id is new unless given."""
+
+    def __init__(self) -> None:
+        self._numbers = count(1)
+
+    def new_id(self) -> str:
+        return f"01990000-0000-7000-8000-{next(self._numbers):012x}"
+
+    def call(
+        self,
+        messages: object = None,
+        answer: str = "Hello there.",
+        *,
+        call_id: str | None = None,
+        version: int = 2,
+        model: str = "gpt-5",
+        session_id: str | None = None,
+        at_s: float = 0,
+        **fields: object,
+    ) -> call.CallRecord:
+        sent = [{"role": "user", "content": "Hi"}] if messages is None else messages
+        request = {"model": model, "messages": sent, "temperature": 0.5}
+        response = {
+            "id": "chatcmpl-1",
+            "object": "chat.completion",
+            "model": f"{model}-2025-08-07",
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": answer}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+        }
+        given: dict[str, object] = {
+            "call_id": call_id or self.new_id(),
+            "record_version": version,
+            "provider": "openai",
+            "api": "chat_completions",
+            "trace_id": "0af7651916cd43dd8448eb211c80319c",
+            "span_id": f"{next(self._numbers):016x}",
+            "place": call.Place(session_id=session_id),
+            "request": call.Request(model=model, params={"temperature": 0.5}, message_count=1, body=raw(request)),
+            "response": call.Response(
+                id="chatcmpl-1", model=f"{model}-2025-08-07", finish_reasons=["stop"], body=raw(response)
+            ),
+            "usage": Usage(input_tokens=10, output_tokens=5, total_tokens=15, raw={"prompt_tokens": 10}),
+            "cost": call.Cost(usd=Decimal("0.0000123"), source="table-1"),
+            "timing": call.Timing(
+                start_ns=START_NS + int(at_s * SECOND), duration_ns=SECOND, first_token_ns=SECOND // 4
+            ),
+            "attempts": [call.Attempt(number=1, start_ns=5, status=200, request_id="req_1")],
+            "retries": 0,
+        }
+        return call.CallRecord(**(given | fields))  # type: ignore[arg-type]
+
+    def session(self, session_id: str = "s1", version: int = 1, **fields: object) -> events.SessionRecord:
+        return events.SessionRecord(session_id=session_id, record_version=version, **fields)  # type: ignore[arg-type]
+
+    def every_kind(self) -> list[events.Record]:
+        """One record of each kind with every field that a store has a column for, and some it has not."""
+        return [
+            self.session(
+                name="gridworld", start_ns=START_NS, user_id="u1", metadata={"seed": 7, "deep": {"a": [1, None]}}
+            ),
+            events.TimestepRecord(
+                timestep_id="t1", session_id="s1", record_version=1, index=0, start_ns=START_NS, terminated=False
+            ),
+            self.call(
+                session_id="s1",
+                stream=call.Stream(end="closed", chunks=3),
+                outcome="cancelled",
+                error=call.ErrorInfo(kind="cancelled", type="CancelledError", body={"a": 1}),
+                metadata={"run": "r1"},
+                redactions=[call.Redaction(what="request.body", why="media")],
+                rate_limits=call.RateLimits(requests=call.RateLimit(limit=5, remaining=4, reset_s=0.25)),
+            ),
+            events.EventRecord(
+                event_id="e1",
+                session_id="s1",
+                timestep_id="t1",
+                timestep=0,
+                event_type="environment",
+                time_ns=START_NS + 1,
+                sequence=1,
+                data={"after": [1, 2, {"x": None}]},
+                reward=0.5,
+                terminated=False,
+                flags=["after_end"],
+            ),
+            events.MessageRecord(
+                message_id="m1",
+                session_id="s1",
+                message_type="observation",
+                sender="env",
+                receiver="agent",
+                time_ns=START_NS + 2,
+                content={"grid": [[0, 1]]},
+                causal_influence=["e1"],
+            ),
+            events.RewardRecord(
+                reward_id="r1", session_id="s1", event_id="e1", value=0.5, source="environment", time_ns=START_NS + 3
+            ),
+        ]
+
+
+class Delivery:
+    """A store under test: its sink, fed as the shipper feeds it, and readers of it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.sink: Sink = sinks_for(url)[0]
+        self.sink.open()
+        self.segment = "1-a.seg"
+        self._offset = 0
+
+    def entries(self, records: Iterable[events.Record | bytes]) -> list[Entry]:
+        made = []
+        for record in records:
+            payload = record if isinstance(record, bytes) else encode(record)
+            made.append(Entry(self.segment, self._offset, self._offset + 12 + len(payload), payload))
+            self._offset = made[-1].end
+        return made
+
+    def write(self, *records: events.Record | bytes) -> None:
+        self.sink.deliver(self.entries(records))
+
+    def read(self) -> Reader:
+        return open_store(self.url)
+
+
+@pytest.fixture
+def records() -> Records:
+    return Records()
+
+
+@pytest.fixture
+def deliver(tmp_path: Path) -> Iterator[Callable[[str], Delivery]]:
+    """Open a store by its URL; closed at the end."""
+    opened: list[Delivery] = []
+
+    def start(url: str) -> Delivery:
+        opened.append(Delivery(url))
+        return opened[-1]
+
+    yield start
+    for delivery in opened:
+        delivery.sink.close()
