@@ -1,0 +1,189 @@
+"""Messages of the Messages API, asked and answered, as typed parts."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from callspan.providers.wire import flag, integer, items, mapping, text
+from callspan.record.codec import encode_json, plain
+from callspan.record.messages import (
+    Conversation,
+    Media,
+    Message,
+    Part,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolResult,
+    UnknownPart,
+)
+
+_Block = dict[str, object]
+
+_CALL_FIELDS: Final = frozenset({"type", "id", "name", "input", "incomplete", "cache_control"})
+_TOOL_USE: Final = "_tool_use"
+_TOOL_RESULT: Final = "_tool_result"
+
+
+def conversation(request: object, response: object) -> Conversation:
+    """Return what was said in one call; either body may be None or anything else."""
+    return Conversation(
+        system=parts(request.get("system")) if isinstance(request, dict) else [],
+        input=[_message(message) for message in items(request, "messages")],
+        output=list(_answer(response)),
+        tools=[plain(tool) for tool in items(request, "tools")],
+    )
+
+
+def parts(content: object) -> list[Part]:
+    """Return content, a string or a list of blocks, as parts in order. What has no known kind is kept."""
+    if isinstance(content, str):
+        return [Text(text=content)]
+    return [_part(block) for block in items(content)]
+
+
+def _message(message: object) -> Message:
+    if not isinstance(message, dict):
+        return Message(role="unknown", parts=[UnknownPart(data=plain(message))])
+    return Message(role=text(message, "role") or "unknown", parts=parts(message.get("content")))
+
+
+def _answer(response: object) -> Iterator[Message]:
+    if isinstance(response, dict) and isinstance(response.get("content"), list | str):
+        yield Message(
+            role=text(response, "role") or "assistant",
+            parts=parts(response["content"]),
+            finish_reason=text(response, "stop_reason") or None,
+        )
+
+
+def _part(block: object) -> Part:
+    if isinstance(block, str):
+        return Text(text=block)
+    kind = text(block, "type")
+    if not isinstance(block, dict) or kind is None:
+        return UnknownPart(data=plain(block))
+    reader = _READERS.get(kind)
+    if reader is None and kind.endswith(_TOOL_USE):
+        reader = _tool_call
+    if reader is None and kind.endswith(_TOOL_RESULT):
+        reader = _hosted_result
+    part = None if reader is None else reader(block)
+    return UnknownPart(data=plain(block)) if part is None else part
+
+
+def _text(block: _Block) -> Part | None:
+    said = text(block, "text")
+    citations = [plain(citation) for citation in items(block, "citations")]
+    return None if said is None else Text(text=said, annotations=citations or None)
+
+
+def _thinking(block: _Block) -> Part:
+    return Reasoning(text=text(block, "thinking") or None, signature=text(block, "signature") or None)
+
+
+def _sealed(block: _Block) -> Part:
+    return Reasoning(sealed=text(block, "data"))
+
+
+def _tool_call(block: _Block) -> Part:
+    name = text(block, "name")
+    extra = {key: plain(value) for key, value in block.items() if key not in _CALL_FIELDS}
+    return ToolCall(
+        id=text(block, "id"),
+        name=name,
+        arguments=_arguments(block.get("input")),
+        tool_type=_tool_type(text(block, "type") or "", name),
+        incomplete=flag(block, "incomplete") is True,
+        extra=extra or None,
+    )
+
+
+def _tool_type(kind: str, name: str | None) -> str:
+    """Ours are functions; tools the provider runs go by their name, toolsets and MCP by their kind."""
+    if kind == "tool_use":
+        return "function"
+    hosted = kind.removesuffix(_TOOL_USE)
+    return name or hosted if hosted == "server" else hosted
+
+
+def _arguments(given: object) -> str | None:
+    if given is None or isinstance(given, str):
+        return given
+    return encode_json(given).decode()
+
+
+def _tool_result(block: _Block) -> Part:
+    return ToolResult(
+        id=text(block, "tool_use_id"), content=plain(block.get("content")), is_error=flag(block, "is_error")
+    )
+
+
+def _hosted_result(block: _Block) -> Part:
+    failed = (text(block, "content", "type") or "").endswith("_error")
+    return ToolResult(
+        id=text(block, "tool_use_id"),
+        content=plain(block.get("content")),
+        is_error=True if failed else flag(block, "is_error"),
+        tool_type=(text(block, "type") or "").removesuffix(_TOOL_RESULT),
+    )
+
+
+def _media(block: _Block) -> Part | None:
+    source = mapping(block, "source")
+    reader = _SOURCES.get(text(source, "type") or "")
+    return None if source is None or reader is None else reader(text(block, "type") or "", source)
+
+
+def _upload(block: _Block) -> Part:
+    return Media(modality="document", file_id=text(block, "file_id"))
+
+
+def _inline(modality: str, source: _Block) -> Part:
+    """Bytes given inline, or what stands for them where the record keeps a reference."""
+    mime, reference = text(source, "media_type"), mapping(source, "data")
+    if reference is not None:
+        size = integer(reference, "bytes")
+        return Media(
+            modality=modality, mime=mime or text(reference, "mime"), sha256=text(reference, "sha256"), size=size
+        )
+    try:
+        data = base64.b64decode(text(source, "data") or "", validate=True)
+    except ValueError:
+        data = b""
+    digest = hashlib.sha256(data).hexdigest() if data else None
+    return Media(modality=modality, mime=mime, sha256=digest, size=len(data) or None)
+
+
+def _linked(modality: str, source: _Block) -> Part:
+    return Media(modality=modality, url=text(source, "url"))
+
+
+def _filed(modality: str, source: _Block) -> Part:
+    return Media(modality=modality, file_id=text(source, "file_id"))
+
+
+def _written(_: str, source: _Block) -> Part | None:
+    said = text(source, "data")
+    return None if said is None else Text(text=said)
+
+
+_READERS: Final[dict[str, Callable[[_Block], Part | None]]] = {
+    "text": _text,
+    "thinking": _thinking,
+    "redacted_thinking": _sealed,
+    "tool_use": _tool_call,
+    "tool_result": _tool_result,
+    "image": _media,
+    "document": _media,
+    "container_upload": _upload,
+}
+_SOURCES: Final[dict[str, Callable[[str, _Block], Part | None]]] = {
+    "base64": _inline,
+    "url": _linked,
+    "file": _filed,
+    "text": _written,
+}

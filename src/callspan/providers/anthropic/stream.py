@@ -1,0 +1,258 @@
+"""The chunks of a Messages stream, folded into the message the endpoint would have returned in one piece.
+
+Wire reference: https://docs.anthropic.com/en/docs/build-with-claude/streaming. Blocks are told apart by their
+index; text, thinking and tool input come in pieces, which are kept as a list and joined when a body is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Final
+
+from callspan.providers.wire import integer, items, mapping, text
+from callspan.record.codec import plain
+
+_PIECES: Final = {
+    "text_delta": ("text", "text", "text"),
+    "thinking_delta": ("thinking", "thinking", "thinking"),
+    "input_json_delta": ("partial_json", "input", "tool_use"),
+}
+"""Deltas that come in pieces: where the piece is, where it goes, the block it belongs to if none was started."""
+
+_VALUES: Final = {"signature_delta": "thinking", "compaction_delta": "compaction"}
+"""Deltas that state whole values, under the names of the block's own fields."""
+
+_BESIDE: Final = frozenset({"signature_delta", "citations_delta"})
+"""Deltas that carry no content of their own."""
+
+_TOOL_USE: Final = "tool_use"
+_EVENT_FIELDS: Final = frozenset({"type", "index", "delta", "usage", "message", "content_block", "error"})
+_NOWHERE: Final = object()
+
+
+class _Block:
+    """One content block as it grows."""
+
+    __slots__ = ("fields", "pieces", "stopped")
+
+    def __init__(self, fields: dict[str, object]) -> None:
+        self.fields = fields
+        self.pieces: dict[str, list[str]] = {}
+        self.stopped = False
+
+    def body(self, ended: bool) -> dict[str, object]:
+        """Return the block so far; a tool call that was cut says so."""
+        body = {key: plain(value) for key, value in self.fields.items()}
+        for key, pieces in self.pieces.items():
+            if key != "input":
+                body[key] = (text(body, key) or "") + "".join(pieces)
+        whole = self.stopped or ended
+        written = "".join(self.pieces.get("input", ()))
+        if written:
+            body["input"], whole = _parsed(written)
+        if not whole and (text(body, "type") or "").endswith(_TOOL_USE):
+            body["incomplete"] = True
+        return body
+
+
+class MessageAccumulator:
+    """Folds the chunks of one Messages stream. Satisfies `callspan.providers.base.Accumulator`."""
+
+    __slots__ = (
+        "_append",
+        "_at",
+        "_blocks",
+        "_error",
+        "_key",
+        "_kind",
+        "_last",
+        "_message",
+        "_next",
+        "_usage",
+        "complete",
+    )
+
+    def __init__(self) -> None:
+        self.complete = False
+        self._message: dict[str, object] | None = None
+        self._usage: dict[str, object] = {}
+        self._blocks: dict[int, _Block] = {}
+        self._error: dict[str, object] | None = None
+        self._last = self._next = 0
+        # Where the last piece went; most chunks are the next piece of the same.
+        self._at: object = _NOWHERE
+        self._kind = self._key = ""
+        self._append: Callable[[str], None] = list[str]().append
+
+    def add(self, chunk: object) -> bool:
+        """Fold in one parsed event; return True if it carried text, thinking or a tool call. Never raises."""
+        if not isinstance(chunk, dict):
+            return False
+        delta = chunk.get("delta")
+        if isinstance(delta, dict) and delta.get("type") == self._kind and chunk.get("index") == self._at:
+            piece = delta.get(self._key)
+            if isinstance(piece, str):
+                self._append(piece)
+                return piece != ""
+        kind = chunk.get("type")
+        fold = _EVENTS.get(kind) if isinstance(kind, str) else None
+        return fold is not None and fold(self, chunk)
+
+    def body(self) -> dict[str, object] | None:
+        """Return the message so far, with `error` beside it if one came; the error alone if nothing else did."""
+        if self._message is None and not self._blocks and not self._usage:
+            return None if self._error is None else {key: plain(value) for key, value in self._error.items()}
+        started = {"type": "message", "role": "assistant"} if self._message is None else self._message
+        body = {key: plain(value) for key, value in started.items()}
+        body["content"] = [self._blocks[index].body(self.complete) for index in sorted(self._blocks)]
+        if self._usage:
+            body["usage"] = plain(self._usage)
+        if self._error is not None:
+            body["error"] = plain(self._error.get("error"))
+        return body
+
+    def _start(self, chunk: dict[str, object]) -> bool:
+        return self._take_message(mapping(chunk, "message") or {})
+
+    def _take_message(self, message: dict[str, object]) -> bool:
+        """A message that begins, or a whole one from a server that does not stream."""
+        content = items(message, "content")
+        for block in content:
+            self._open(None, mapping(block) or {}).stopped = True
+        _overlay(self._usage, mapping(message, "usage") or {})
+        known = self._state()
+        for key, value in message.items():
+            if key not in {"content", "usage"} and known.get(key) is None:
+                known[key] = plain(value)
+        self.complete = self.complete or text(message, "stop_reason") is not None
+        return bool(content)
+
+    def _start_block(self, chunk: dict[str, object]) -> bool:
+        given = mapping(chunk, "content_block") or {}
+        block = self._open(integer(chunk, "index"), given)
+        model = text(given, "to", "model") if given.get("type") == "fallback" else None
+        if model:
+            self._state()["model"] = model
+        kind = text(block.fields, "type")
+        return bool(block.fields.get(kind)) if kind in {"text", "thinking"} else kind is not None
+
+    def _delta(self, chunk: dict[str, object]) -> bool:
+        delta = mapping(chunk, "delta")
+        kind = text(delta, "type")
+        if delta is None or kind is None:
+            return False
+        index = integer(chunk, "index")
+        if kind in _PIECES:
+            return self._add_piece(index, kind, delta)
+        block = self._block(index, _VALUES.get(kind) or kind.removesuffix("_delta"))
+        if kind in _VALUES:
+            block.fields.update(
+                (key, plain(value)) for key, value in delta.items() if key != "type" and value is not None
+            )
+        elif kind == "citations_delta":
+            _grow(block.fields, "citations", delta.get("citation"))
+        else:
+            _grow(block.fields, "deltas", delta)
+        return kind not in _BESIDE
+
+    def _add_piece(self, index: int | None, kind: str, delta: dict[str, object]) -> bool:
+        source, key, block_type = _PIECES[kind]
+        piece = text(delta, source)
+        if piece is None:
+            return False
+        block = self._block(index, block_type)
+        pieces = block.pieces.setdefault(key, [])
+        self._kind, self._key, self._append = kind, source, pieces.append
+        self._at = _NOWHERE if index is None else index
+        self._append(piece)
+        return piece != ""
+
+    def _stop_block(self, chunk: dict[str, object]) -> bool:
+        index = integer(chunk, "index")
+        block = self._blocks.get(self._last if index is None else index)
+        if block is not None:
+            block.stopped = True
+        return False
+
+    def _delta_message(self, chunk: dict[str, object]) -> bool:
+        known = self._state()
+        for key, value in (mapping(chunk, "delta") or {}).items():
+            if value is not None or key not in known:
+                known[key] = plain(value)
+        _overlay(self._usage, mapping(chunk, "usage") or {})
+        self._keep_rest(chunk)
+        self.complete = self.complete or text(chunk, "delta", "stop_reason") is not None
+        return False
+
+    def _stop(self, chunk: dict[str, object]) -> bool:
+        self._keep_rest(chunk)
+        self.complete = True
+        return False
+
+    def _fail(self, chunk: dict[str, object]) -> bool:
+        self._error = {str(key): plain(value) for key, value in chunk.items()}
+        return False
+
+    def _keep_rest(self, chunk: dict[str, object]) -> None:
+        """Keep what stands beside the delta: context management, metrics of Bedrock."""
+        for key, value in chunk.items():
+            if key not in _EVENT_FIELDS and value is not None:
+                self._state()[key] = plain(value)
+
+    def _state(self) -> dict[str, object]:
+        if self._message is None:
+            self._message = {"type": "message", "role": "assistant"}
+        return self._message
+
+    def _open(self, index: int | None, given: dict[str, object]) -> _Block:
+        block = _Block({str(key): plain(value) for key, value in given.items()})
+        self._last = self._next if index is None else index
+        self._next = max(self._next, self._last + 1)
+        self._blocks[self._last] = block
+        self._at = _NOWHERE
+        return block
+
+    def _block(self, index: int | None, block_type: str) -> _Block:
+        """The block at `index`, the last one if there is none given, or a new one."""
+        place = self._last if index is None else index
+        block = self._blocks.get(place)
+        return self._open(place, {"type": block_type}) if block is None else block
+
+
+_EVENTS: Final[dict[str, Callable[[MessageAccumulator, dict[str, object]], bool]]] = {
+    "message_start": MessageAccumulator._start,
+    "content_block_start": MessageAccumulator._start_block,
+    "content_block_delta": MessageAccumulator._delta,
+    "content_block_stop": MessageAccumulator._stop_block,
+    "message_delta": MessageAccumulator._delta_message,
+    "message_stop": MessageAccumulator._stop,
+    "message": MessageAccumulator._take_message,
+    "error": MessageAccumulator._fail,
+}
+
+
+def _overlay(known: dict[str, object], newer: dict[str, object]) -> None:
+    """Counters are totals so far: what is stated replaces what was, what is null leaves it."""
+    for key, value in newer.items():
+        held = known.get(key)
+        if isinstance(held, dict) and isinstance(value, dict):
+            _overlay(held, value)
+        elif value is not None or key not in known:
+            known[key] = plain(value)
+
+
+def _grow(fields: dict[str, object], key: str, item: object) -> None:
+    held = fields.get(key)
+    if isinstance(held, list):
+        held.append(plain(item))
+    else:
+        fields[key] = [plain(item)]
+
+
+def _parsed(written: str) -> tuple[object, bool]:
+    """The tool input as JSON and True, or as the text that came and False."""
+    try:
+        return json.loads(written), True
+    except (ValueError, RecursionError):
+        return written, False
