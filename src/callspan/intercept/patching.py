@@ -56,6 +56,11 @@ class Patches:
         self._wanted: set[str] = set()
         self._waiting: set[str] = set()
 
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The SDKs that are, or will be, patched."""
+        return frozenset(self._wanted)
+
     def apply(self, sdk: Sdk) -> None:
         """Patch the SDK now if it is imported, else as soon as it is."""
         self._wanted.add(sdk)

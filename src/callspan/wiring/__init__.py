@@ -10,13 +10,16 @@ from opentelemetry import trace
 from opentelemetry.trace import TracerProvider
 
 from callspan.agent import runtime
-from callspan.config import Content, Settings, Vocabulary, load
+from callspan.config import Content, Settings, Vocabulary, forgiving, load
 from callspan.fail_open import fail_open
 from callspan.intercept.engine import Engine
 from callspan.intercept.patching import SDKS, HookStatus, Patches, Sdk
 from callspan.policy.apply import Redactor
+from callspan.record.events import Record
+from callspan.stores.opening import parse
 from callspan.wiring.otlp import otlp_provider
 from callspan.wiring.pipeline import Parts, Pipeline
+from callspan.wiring.recorder import Recorder
 
 _CLOSE_TIMEOUT_S: Final = 5.0
 
@@ -57,6 +60,8 @@ class Wiring:
         self.engine = Engine()
         self.patches = Patches(self.engine)
         self._pipeline: Pipeline | None = None
+        self._exporter_stores: tuple[str, ...] = ()
+        self._lone_recorder: Recorder | None = None
         self._lock = threading.RLock()
 
     @property
@@ -66,6 +71,8 @@ class Wiring:
 
     def install(self, settings: Settings, parts: Parts, sdks: Sequence[Sdk]) -> Handle:
         """Put a pipeline in use, replacing another one, and patch the SDKs."""
+        for url in settings.stores:
+            parse(url)
         with self._lock:
             old = self._pipeline
             if old is None or old.settings != settings or old.parts != parts:
@@ -100,8 +107,57 @@ class Wiring:
             elif current is not pipeline:
                 self._put(pipeline)
 
+    def install_sdk(self, settings: Settings, parts: Parts, sdk: Sdk) -> Handle:
+        """Patch one SDK more under the pipeline in use, or under a new one."""
+        with self._lock:
+            current = self._pipeline
+            if current is not None and parts in (Parts(), current.parts):
+                settings, parts = current.settings, current.parts
+            return self.install(settings, parts, (sdk,))
+
+    def remove_sdk(self, sdk: Sdk) -> None:
+        """Restore one SDK; with the last one the pipeline goes out of use."""
+        with self._lock:
+            self.patches.undo(sdk)
+            if not self.patches.wanted:
+                self.remove(self._pipeline)
+
+    def add_stores(self, urls: str | Sequence[str] | None, default: str) -> tuple[str, ...]:
+        """Add the stores of an exporter; none named: the environment's, and where there are none `default`."""
+        given = {} if urls is None else {"stores": urls}
+        named = (load(given) if given else forgiving()[0]).stores or (default,)
+        with self._lock:
+            self._exporter_stores += tuple(url for url in named if url not in self._exporter_stores)
+            if self._pipeline is not None:
+                self._pipeline.recorder.add_stores(named)
+        return named
+
+    def write(self, record: Record) -> None:
+        """Keep a record of another instrumentation's span, treated like our own."""
+        pipeline = self._pipeline
+        if pipeline is not None:
+            pipeline.write(record)
+        else:
+            self._recorder_alone().write(record)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until every store has every record so far; False if that took too long."""
+        self.engine.late_ends.drain()
+        recorder = self._pipeline.recorder if self._pipeline is not None else self._lone_recorder
+        return recorder is None or recorder.flush(timeout_s)
+
+    def _recorder_alone(self) -> Recorder:
+        """The recorder of an exporter in a process where nothing is instrumented."""
+        with self._lock:
+            if self._lone_recorder is None:
+                self._lone_recorder = Recorder(forgiving()[0])
+                self._lone_recorder.add_stores(self._exporter_stores)
+            return self._lone_recorder
+
     def _put(self, pipeline: Pipeline | None) -> None:
         self._pipeline = pipeline
+        if pipeline is not None:
+            pipeline.recorder.add_stores(self._exporter_stores)
         enabled = pipeline is not None and pipeline.settings.enabled
         self.engine.factory = pipeline.factory if enabled and pipeline is not None else None
         self.engine.propagate = pipeline is not None and pipeline.settings.propagate

@@ -20,7 +20,7 @@ from callspan.policy.apply import Policy, Redactor
 from callspan.record.call import CallRecord
 from callspan.record.events import Record
 from callspan.spans.call_span import CallSpans
-from callspan.spans.hierarchy import TracerSpans
+from callspan.spans.hierarchy import HierarchyOptions, TracedHierarchy
 from callspan.wiring.recorder import Listener, Recorder
 
 _TREAT: Final = fail_open("apply the content policy")
@@ -57,20 +57,24 @@ class Pipeline:
         )
         self._policy = policy
         self.runtime = Runtime(
-            write=self._write,
-            spans=TracerSpans(
+            write=self.write,
+            spans=TracedHierarchy(
                 trace.get_tracer("callspan", version, parts.tracer_provider),
-                content=settings.content == "full" and settings.content_on_spans,
-                max_bytes=settings.max_attribute_bytes,
-                compatibility=settings.compatibility,
+                HierarchyOptions(
+                    content=spans.content,
+                    compatibility=settings.compatibility,
+                    attribute_bytes=settings.max_attribute_bytes,
+                    span_bytes=settings.max_span_bytes,
+                    policy=policy.apply,
+                ),
             ),
             strict=settings.strict,
             trace_per_timestep=settings.trace_per == "timestep",
             service=settings.service,
         )
 
-    def _write(self, record: Record) -> None:
-        """Treat and keep a record of the agent hierarchy; one the policy cannot treat is not kept."""
+    def write(self, record: Record) -> None:
+        """Treat and keep a record that is no call of ours; one the policy cannot treat is not kept."""
         with _TREAT:
             self.recorder.write(self._policy.apply(record))
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -17,8 +16,10 @@ from callspan.record import codec
 from callspan.record.call import NO_BODY, CallRecord, Redaction
 from callspan.record.events import Record
 from callspan.spool.spool import Spool
-from callspan.stores.opening import sinks_for
+from callspan.stores.opening import parse, sinks_for
 
+_REOPEN_TIMEOUT_S: Final = 5.0
+_FILES: Final = ("sqlite", "jsonl")
 _KEEP: Final = fail_open("keep a record")
 _SHOW: Final = fail_open("show a record to a listener")
 
@@ -44,6 +45,13 @@ class Recorder:
     def spool(self) -> Spool | None:
         """The spool, once a record has been written."""
         return self._spool
+
+    def add_stores(self, urls: tuple[str, ...]) -> None:
+        """Send records to these stores too, from the next record on."""
+        added = tuple(url for url in urls if url not in self._stores)
+        if added:
+            self.close(_REOPEN_TIMEOUT_S)
+            self._stores += added
 
     def write(self, record: Record) -> None:
         """Keep a record: when this returns it has been handed to the operating system."""
@@ -88,18 +96,10 @@ def spool_directory(settings: Settings, stores: tuple[str, ...]) -> Path:
     if settings.spool_dir is not None:
         return settings.spool_dir
     for url in stores:
-        path = file_of(url)
-        if path is not None:
+        path = parse(url).path
+        if path is not None and parse(url).kind in _FILES:
             return path.with_name(path.name + ".spool")
     return state_directory() / "spool"
-
-
-def file_of(url: str) -> Path | None:
-    """Return the file of a `sqlite:` or `jsonl:` URL, None for other stores. `sqlite:///p.db` is relative."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("sqlite", "jsonl"):
-        return None
-    return Path(parts.path.removeprefix("/") or parts.netloc)
 
 
 def _slim(record: Record) -> bytes:

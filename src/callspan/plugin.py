@@ -1,0 +1,107 @@
+"""Plugin: OpenTelemetry's entry points; instrumentors of the two SDKs and the record exporter."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined] # untyped
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from callspan import wiring
+from callspan.config import forgiving
+from callspan.fail_open import fail_open
+from callspan.intercept.patching import Sdk
+from callspan.record.call import CallRecord
+from callspan.vocabulary.foreign import call_of
+from callspan.wiring.pipeline import Parts
+
+_LOGGER: Final = logging.getLogger("callspan")
+_READ: Final = fail_open("record a span of another instrumentation")
+DEFAULT_STORE: Final = "sqlite:///callspan.db"
+
+
+class _SdkInstrumentor(BaseInstrumentor):  # type: ignore[misc] # untyped base
+    """One SDK; keyword arguments are those of `callspan.instrument()`."""
+
+    _sdk: Sdk
+    _requirement: str
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """Return the SDK versions this instruments."""
+        return (self._requirement,)
+
+    def _instrument(self, **kwargs: Any) -> None:  # noqa: ANN401 - OpenTelemetry's signature
+        kwargs.pop("skip_dep_check", None)
+        parts = {name: kwargs.pop(name, None) for name in ("tracer_provider", "meter_provider", "logger_provider")}
+        if kwargs:
+            wiring.instrument(tracer_provider=parts["tracer_provider"], sdks=(self._sdk,), **kwargs)
+            return
+        settings, trouble = forgiving()
+        if trouble is not None:
+            _LOGGER.warning("callspan uses its default settings, because of %s", trouble)
+        wiring.WIRING.install_sdk(settings, Parts(tracer_provider=parts["tracer_provider"]), self._sdk)
+
+    def _uninstrument(self, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - OpenTelemetry's signature
+        wiring.WIRING.remove_sdk(self._sdk)
+
+
+class OpenAIInstrumentor(_SdkInstrumentor):
+    """Instruments the openai SDK. Keyword arguments are those of `callspan.instrument()`."""
+
+    _sdk = "openai"
+    _requirement = "openai >= 1.40"
+
+
+class AnthropicInstrumentor(_SdkInstrumentor):
+    """Instruments the anthropic SDK. Keyword arguments are those of `callspan.instrument()`."""
+
+    _sdk = "anthropic"
+    _requirement = "anthropic >= 0.34"
+
+
+class CallRecordExporter(SpanExporter):
+    """Puts the full records of our calls into its stores, and best-effort records of other GenAI spans.
+
+    Constructing it is enough: `OTEL_TRACES_EXPORTER=otlp,callspan`. `stores` are URLs as for
+    `instrument()`; None: those of `$CALLSPAN_STORES`, and where there are none `sqlite:///callspan.db`.
+    """
+
+    def __init__(self, stores: str | Sequence[str] | None = None) -> None:
+        self._wiring = wiring.WIRING
+        self._stores = self._wiring.add_stores(stores, default=DEFAULT_STORE)
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Record spans of other instrumentations; ours have their full record already."""
+        for span in spans:
+            with _READ:
+                record = _record_of(span)
+                if record is not None:
+                    self._wiring.write(record)
+        return SpanExportResult.SUCCESS
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Wait until the stores have every record so far; False if that took too long."""
+        return self._wiring.flush(timeout_millis / 1000)
+
+    def shutdown(self) -> None:
+        """Deliver what can be delivered soon; the rest waits on disk for the next process."""
+        self._wiring.flush(2.0)
+
+
+def _record_of(span: ReadableSpan) -> CallRecord | None:
+    scope, context = span.instrumentation_scope, span.get_span_context()
+    if context is None or span.start_time is None or (scope is not None and scope.name == "callspan"):
+        return None
+    return call_of(
+        dict(span.attributes or {}),
+        trace_id=f"{context.trace_id:032x}",
+        span_id=f"{context.span_id:016x}",
+        parent_span_id=f"{span.parent.span_id:016x}" if span.parent is not None else None,
+        start_ns=span.start_time,
+        end_ns=span.end_time,
+        failed=not span.status.is_ok and not span.status.is_unset,
+        scope=scope.name if scope is not None else None,
+    )

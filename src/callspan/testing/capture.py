@@ -1,0 +1,88 @@
+"""Capture: everything callspan makes of a block of code, in memory, whatever is set up elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from callspan.config import load
+from callspan.intercept.patching import SDKS
+from callspan.providers import registry
+from callspan.record.call import CallRecord
+from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
+from callspan.wiring import WIRING
+from callspan.wiring.pipeline import Parts
+
+
+class Captured:
+    """What was captured so far; lists grow while the block runs."""
+
+    def __init__(self, exporter: InMemorySpanExporter) -> None:
+        self._exporter = exporter
+        self._all: list[Record] = []
+
+    @property
+    def spans(self) -> list[ReadableSpan]:
+        """Finished spans in the order they ended."""
+        WIRING.engine.late_ends.drain()
+        return list(self._exporter.get_finished_spans())
+
+    @property
+    def everything(self) -> list[Record]:
+        """Every record in the order it was written, `started` records of streams among them."""
+        WIRING.engine.late_ends.drain()
+        return list(self._all)
+
+    @property
+    def records(self) -> list[CallRecord]:
+        """One record per finished call, with its conversation."""
+        calls = [record for record in self.everything if isinstance(record, CallRecord)]
+        return [registry.with_conversation(call) for call in calls if call.outcome != "started"]
+
+    @property
+    def sessions(self) -> list[SessionRecord]:
+        """Every writing of every session; the last one of each id is its present state."""
+        return [record for record in self.everything if isinstance(record, SessionRecord)]
+
+    @property
+    def timesteps(self) -> list[TimestepRecord]:
+        """Every writing of every timestep."""
+        return [record for record in self.everything if isinstance(record, TimestepRecord)]
+
+    @property
+    def happenings(self) -> list[EventRecord | MessageRecord | RewardRecord]:
+        """Events, messages and rewards in order."""
+        return [r for r in self.everything if isinstance(r, EventRecord | MessageRecord | RewardRecord)]
+
+    def hear(self, record: Record) -> None:
+        """Take one record."""
+        self._all.append(record)
+
+
+@contextmanager
+def capture(**settings: object) -> Iterator[Captured]:
+    """Instrument the SDKs for the block and collect its spans and records; then put back what was before.
+
+    The environment is not asked; `settings` are those of `callspan.instrument()`, by default with
+    `strict=True`, so that misuse of the session API fails the test. Spans go to a provider of their own,
+    not to the global one. Captures may be nested; the innermost sees the calls.
+    """
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    captured = Captured(exporter)
+    redact = settings.pop("redact", None)
+    loaded = load({"strict": True, **settings}, environment={})
+    parts = Parts(tracer_provider=provider, redact=redact, listeners=(captured.hear,))
+    before = WIRING.pipeline
+    WIRING.install(loaded, parts, SDKS)
+    try:
+        yield captured
+    finally:
+        WIRING.engine.late_ends.drain()
+        WIRING.restore(before)
+        provider.shutdown()

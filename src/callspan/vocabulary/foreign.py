@@ -1,0 +1,115 @@
+"""Foreign spans: best-effort call records from the attributes of other GenAI instrumentations.
+
+Read are `gen_ai.*` of the conventions (current and deprecated), OpenInference and OpenLLMetry. What a span
+does not say stays unknown.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Response, Timing
+from callspan.record.usage import Usage
+
+_OPERATIONS: Final = {
+    "chat": ("chat", "chat_completions"),
+    "generate_content": ("chat", "chat_completions"),
+    "text_completion": ("text_completion", "completions"),
+    "embeddings": ("embeddings", "embeddings"),
+}
+_KINDS: Final = {"LLM": "chat", "EMBEDDING": "embeddings"}
+_REQUEST_TYPES: Final = {"chat": "chat", "completion": "text_completion", "embedding": "embeddings"}
+
+_PROVIDER: Final = ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system", "llm.vendor")
+_REQUEST_MODEL: Final = ("gen_ai.request.model", "llm.request.model_name", "llm.model_name", "llm.request.model")
+_RESPONSE_MODEL: Final = ("gen_ai.response.model", "llm.response.model_name", "llm.response.model")
+_SESSION: Final = ("session.id", "gen_ai.conversation.id")
+_COUNTERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "input_tokens": ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt"),
+    "output_tokens": ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.token_count.completion"),
+    "total_tokens": ("gen_ai.usage.total_tokens", "llm.usage.total_tokens", "llm.token_count.total"),
+    "cache_read_tokens": ("gen_ai.usage.cache_read.input_tokens", "llm.token_count.prompt_details.cache_read"),
+    "cache_write_tokens": (
+        "gen_ai.usage.cache_write.input_tokens",
+        "gen_ai.usage.cache_creation.input_tokens",
+        "llm.token_count.prompt_details.cache_write",
+    ),
+    "reasoning_tokens": (
+        "gen_ai.usage.reasoning.output_tokens",
+        "gen_ai.usage.reasoning_tokens",
+        "llm.token_count.completion_details.reasoning",
+    ),
+}
+
+
+def call_of(
+    attributes: Mapping[str, object],
+    *,
+    trace_id: str,
+    span_id: str,
+    parent_span_id: str | None,
+    start_ns: int,
+    end_ns: int | None,
+    failed: bool,
+    scope: str | None,
+) -> CallRecord | None:
+    """Return the record of a span that is an LLM call, else None. Its id is derived from the span's ids."""
+    operation = _operation(attributes)
+    if operation is None:
+        return None
+    kind, api = _OPERATIONS[operation]
+    error_type = _text(attributes, ("error.type",))
+    error = ErrorInfo(kind="unknown", type=error_type or "unknown") if failed or error_type else None
+    return CallRecord(
+        call_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{trace_id}/{span_id}")),
+        provider=_text(attributes, _PROVIDER) or "unknown",
+        api=api,
+        operation=kind,
+        sdk=scope,
+        trace_id=trace_id,
+        span_id=span_id,
+        parent_span_id=parent_span_id,
+        place=Place(session_id=_text(attributes, _SESSION)),
+        request=Request(model=_text(attributes, _REQUEST_MODEL)),
+        response=_response(attributes),
+        usage=_usage(attributes),
+        timing=Timing(start_ns=start_ns, duration_ns=None if end_ns is None else max(0, end_ns - start_ns)),
+        outcome="error" if error is not None else "success",
+        error=error,
+    )
+
+
+def _operation(attributes: Mapping[str, object]) -> str | None:
+    named = _text(attributes, ("gen_ai.operation.name",))
+    if named is not None:
+        return named if named in _OPERATIONS else None
+    kind = _text(attributes, ("openinference.span.kind",))
+    if kind is not None:
+        return _KINDS.get(kind)
+    return _REQUEST_TYPES.get(_text(attributes, ("llm.request.type",)) or "")
+
+
+def _response(attributes: Mapping[str, object]) -> Response:
+    reasons = attributes.get("gen_ai.response.finish_reasons")
+    return Response(
+        id=_text(attributes, ("gen_ai.response.id",)),
+        model=_text(attributes, _RESPONSE_MODEL),
+        finish_reasons=[str(reason) for reason in reasons] if isinstance(reasons, list | tuple) else [],
+    )
+
+
+def _usage(attributes: Mapping[str, object]) -> Usage | None:
+    counters = {
+        name: next((value for key in keys if isinstance(value := attributes.get(key), int)), None)
+        for name, keys in _COUNTERS.items()
+    }
+    known = {name: value for name, value in counters.items() if value is not None}
+    return msgspec.convert(known, Usage) if known else None
+
+
+def _text(attributes: Mapping[str, object], names: tuple[str, ...]) -> str | None:
+    return next((value for name in names if isinstance(value := attributes.get(name), str) and value), None)
