@@ -147,9 +147,9 @@ def _fold_block(block: Json, delta: Json) -> None:
 
 
 def _first(target: Json, source: Json, *keys: str) -> None:
-    """The first value that says something stays."""
+    """The first value that says something stays; Azure's first chunk has an empty id and was created at 0."""
     for key in keys:
-        if target.get(key) in (None, "") and source.get(key) not in (None, ""):
+        if not target.get(key) and source.get(key):
             target[key] = source[key]
 
 

@@ -29,6 +29,14 @@ from wire.sse import chunks
 
 PENDING = {"queued", "in_progress"}
 CALLER_RUNS = {"function_call": "function", "custom_tool_call": "custom"}
+HISTORY = {
+    "chat_completions": "messages",
+    "messages": "messages",
+    "count_tokens": "messages",
+    "responses": "input",
+    "completions": "prompt",
+    "embeddings": "input",
+}
 ROLES = {"chat_completions", "messages"}
 """Where every entry of the history has a role; items of a Responses input need none."""
 NOT_SPOKEN = {"tool", "function"}
@@ -67,12 +75,9 @@ def _read_request(facts: Facts, endpoint: str, request: Json) -> None:
     facts.request_params = tuple((key, request[key]) for key in SETTINGS if request.get(key) is not None)
     system = request.get("system") if endpoint == "messages" else request.get("instructions")
     facts.system_texts = tuple(_plain_texts(system))
-    history = request.get({"responses": "input", "completions": "prompt"}.get(endpoint, "messages"))
-    if endpoint == "embeddings" or history is None:
-        return
-    if isinstance(history, str):
-        history = [{"role": "user", "content": history}]
-    turns = [turn for turn in history if isinstance(turn, dict)]
+    history = request.get(HISTORY[endpoint]) or []
+    entries = [history] if isinstance(history, str) else history
+    turns = [{"role": "user", "content": entry} if isinstance(entry, str) else entry for entry in entries]
     if endpoint == "responses":
         turns = [turn for turn in turns if turn.get("type", "message") == "message"]
     if endpoint in ROLES:
@@ -82,12 +87,15 @@ def _read_request(facts: Facts, endpoint: str, request: Json) -> None:
 
 
 def _plain_texts(content: object) -> Iterator[str]:
-    """The plain texts of a message's content, whether one string or a list of parts."""
+    """The plain texts of a content: one string, or those of its parts, documents of plain text included."""
     if isinstance(content, str) and content:
         yield content
     for part in content if isinstance(content, list) else ():
         if part.get("type") in {"text", "input_text", "output_text"} and part.get("text"):
             yield part["text"]
+        source = part.get("source")
+        if isinstance(source, dict) and source.get("type") == "text":
+            yield source["data"]
 
 
 def _read_chat(facts: Facts, body: Json) -> None:
@@ -233,7 +241,7 @@ def _block_tool(block: Json, kind: str = "function") -> Tool:
 def _read_head(facts: Facts, body: Json, created: str) -> None:
     facts.response_id = stated(body.get("id"))
     facts.response_model = stated(body.get("model"))
-    facts.created = body.get(created)
+    facts.created = body.get(created) or None
     facts.service_tier = stated(body.get("service_tier"))
     facts.system_fingerprint = stated(body.get("system_fingerprint"))
 
@@ -277,11 +285,11 @@ def _read_anthropic_usage(facts: Facts, usage: Json) -> None:
 
 
 def _read_error(facts: Facts, endpoint: str, error: object) -> None:
-    """The provider's type of the error, else its code, stands for what went wrong."""
+    """The error's code, else its type, stands for what went wrong: the conventions ask for the code."""
     if not isinstance(error, dict):
         return
     facts.error_code = stated(error.get("code"))
-    facts.error_type = stated(error.get("type")) or facts.error_code
+    facts.error_type = facts.error_code or stated(error.get("type"))
     facts.error_param = stated(error.get("param"))
     facts.error_message = stated(error.get("message"))
 
