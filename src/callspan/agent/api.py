@@ -1,0 +1,145 @@
+"""The session API as functions: open a session, step or tool, around a block or a function; find the current ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import ParamSpec, TypeVar, overload
+
+from callspan.agent.context import current_scope
+from callspan.agent.misuse import misuse
+from callspan.agent.runtime import installed
+from callspan.agent.session import Identity, Session
+from callspan.agent.timestep import Timestep
+from callspan.agent.tool import Tool
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+@overload
+def session(name: Callable[_P, _R], /) -> Callable[_P, _R]: ...
+
+
+@overload
+def session(
+    name: str | None = None,
+    *,
+    session_id: str | None = None,
+    user_id: str | None = None,
+    group_id: str | None = None,
+    task_id: str | None = None,
+    experiment: str | None = None,
+    metadata: Mapping[str, object] | None = None,
+    carrier: Mapping[str, str] | None = None,
+    parent: Session | Timestep | str | None = None,
+) -> Session: ...
+
+
+def session(  # noqa: PLR0913 - what a session is known by
+    name: str | Callable[_P, _R] | None = None,
+    *,
+    session_id: str | None = None,
+    user_id: str | None = None,
+    group_id: str | None = None,
+    task_id: str | None = None,
+    experiment: str | None = None,
+    metadata: Mapping[str, object] | None = None,
+    carrier: Mapping[str, str] | None = None,
+    parent: Session | Timestep | str | None = None,
+) -> Session | Callable[_P, _R]:
+    """Return a session, to be used with `with` or `async with`, or as a decorator (bare or with arguments).
+
+    Args:
+        name: What kind of episode it is; few different ones, for it is part of the span's name.
+        session_id: An id of yours; None: one of ours. An id used before goes on with that session.
+        user_id: On whose behalf; also `metadata(user_id=...)` for the calls within.
+        group_id: Sessions that belong together.
+        task_id: What was to be done.
+        experiment: What is being tried.
+        metadata: Anything JSON can hold; None values are left out.
+        carrier: From `Session.carrier()` of another process: go on with that session.
+        parent: The session or step above, or its session's id; None: the current one.
+    """
+    identity = Identity(
+        name=name if isinstance(name, str) else None,
+        session_id=None if session_id is None else str(session_id),
+        user_id=user_id,
+        group_id=group_id,
+        task_id=task_id,
+        experiment=experiment,
+        metadata=metadata,
+        carrier=carrier,
+        parent=parent,
+    )
+    if callable(name):
+        return Session(identity)(name)
+    return Session(identity)
+
+
+@overload
+def timestep(name: Callable[_P, _R], /) -> Callable[_P, _R]: ...
+
+
+@overload
+def timestep(
+    name: str | None = None, turn: int | None = None, metadata: Mapping[str, object] | None = None
+) -> Timestep: ...
+
+
+def timestep(
+    name: str | Callable[_P, _R] | None = None,
+    turn: int | None = None,
+    metadata: Mapping[str, object] | None = None,
+) -> Timestep | Callable[_P, _R]:
+    """Return a step of the session that is current when it starts; `with`, `async with`, or a decorator.
+
+    Outside a session it opens one for itself, flagged and warned of once.
+    """
+    if callable(name):
+        return Timestep(_current_or_implicit)(name)
+    return Timestep(_current_or_implicit, name, turn, metadata)
+
+
+@overload
+def tool(name: Callable[_P, _R], /) -> Callable[_P, _R]: ...
+
+
+@overload
+def tool(name: str | None = None, call: object = None, arguments: object = None) -> Tool: ...
+
+
+def tool(
+    name: str | Callable[_P, _R] | None = None, call: object = None, arguments: object = None
+) -> Tool | Callable[_P, _R]:
+    """Return the run of a tool in the current step; `with`, `async with`, or a decorator.
+
+    Args:
+        name: The tool's name; None: as the model called it, or as the decorated function is called.
+        call: The model's request for it, whose id, name and arguments are used: a tool call of chat
+            completions, a function call item of Responses, a tool use block of messages; object, dict or id.
+        arguments: Instead of those of `call`; for a decorated function: those it is called with.
+    """
+    if callable(name):
+        return Tool()(name)
+    return Tool(name, call, arguments)
+
+
+def current_session() -> Session | None:
+    """Return the session the running code is in, or None."""
+    scope = current_scope()
+    return scope.session if scope is not None else None
+
+
+def current_timestep() -> Timestep | None:
+    """Return the timestep the running code is in, or None."""
+    scope = current_scope()
+    return scope.step if scope is not None else None
+
+
+def _current_or_implicit() -> tuple[Session, bool]:
+    current = current_session()
+    if current is not None:
+        return current, False
+    misuse("outside_session", "a timestep belongs into `with callspan.session(...)`", installed())
+    implicit = Session(Identity(name="implicit", metadata={"callspan.flags": ["outside_session"]}))
+    return implicit.start(current=False), True

@@ -1,0 +1,163 @@
+"""Context: which session and timestep the running code belongs to, and the metadata around it.
+
+Everything lives in the OpenTelemetry context, so it follows tasks and whatever carries that context to threads.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
+
+from opentelemetry.context import Context, attach, get_current, get_value, set_value
+
+if TYPE_CHECKING:
+    from callspan.agent.scope import Scope
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+_SCOPE: Final = "callspan.scope"
+_METADATA: Final = "callspan.metadata"
+_FIELDS: Final = frozenset(
+    {
+        "application",
+        "environment",
+        "organization_id",
+        "project_id",
+        "user_id",
+        "workflow_id",
+        "workflow_name",
+        "run_id",
+        "step",
+        "step_index",
+        "prompt_id",
+        "prompt_version",
+        "purpose",
+    }
+)
+
+
+def current_scope() -> Scope | None:
+    """Return the innermost session, timestep or tool of the running code, or None.
+
+    It has `.place` for a call's record and `.call_ended(record)` for the totals above the call.
+    """
+    return cast("Scope | None", get_value(_SCOPE))
+
+
+def scope_of(context: Context) -> Scope | None:
+    """Return the innermost scope `context` carries, or None."""
+    return cast("Scope | None", context.get(_SCOPE))
+
+
+def with_scope(scope: Scope, context: Context) -> Context:
+    """Return `context` with `scope` as its innermost one."""
+    return set_value(_SCOPE, scope, context)
+
+
+def current_metadata() -> dict[str, object]:
+    """Return the fields of every `metadata(...)` around the running code, the innermost value of each.
+
+    Free fields are under `extra`. The dict is the caller's own.
+    """
+    found = get_value(_METADATA)
+    return dict(cast("dict[str, object]", found)) if found else {}
+
+
+def with_metadata(context: Context, fields: dict[str, object]) -> Context:
+    """Return `context` with `fields` over the metadata it has; None values are left out."""
+    outer = cast("dict[str, object]", context.get(_METADATA) or {})
+    merged = dict(outer)
+    extra = dict(cast("dict[str, object]", outer.get("extra") or {}))
+    given = fields.get("extra")
+    if isinstance(given, dict):
+        extra.update(given)
+    for name, value in fields.items():
+        if value is not None and name != "extra":
+            (merged if name in _FIELDS else extra)[name] = value
+    if extra:
+        merged["extra"] = extra
+    return set_value(_METADATA, merged, context)
+
+
+class metadata:  # noqa: N801 - reads as a statement: with callspan.metadata(user_id="u1")
+    """Context manager: fields for every call, span and record made within; the innermost value wins.
+
+    Fields: application, environment, organization_id, project_id, user_id, workflow_id, workflow_name, run_id,
+    step, step_index, prompt_id, prompt_version, purpose, and `extra`, a dict of anything else. Unknown names
+    are collected in `extra`; a field that is None changes nothing. An object is entered once.
+    """
+
+    __slots__ = ("_fields", "_inner", "_outer")
+
+    def __init__(self, **fields: object) -> None:
+        self._fields = fields
+
+    def __enter__(self) -> None:
+        """Put the fields over those around."""
+        self._outer = get_current()
+        self._inner = with_metadata(self._outer, self._fields)
+        attach(self._inner)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Restore the fields around, from whichever task this is."""
+        current = get_current()
+        if current is self._inner:
+            attach(self._outer)
+        elif current.get(_METADATA) is self._inner.get(_METADATA):
+            attach(set_value(_METADATA, self._outer.get(_METADATA), current))
+
+
+def leave(scope: Scope, outer: Context) -> None:
+    """Make `outer` current again where `scope` is the current one; elsewhere there is nothing to restore.
+
+    Attaches instead of detaching: a token is of no use in another task, where OpenTelemetry would log an error.
+    """
+    if current_scope() is scope:
+        attach(_still_open(outer))
+
+
+def _still_open(context: Context) -> Context:
+    # Two sessions that end in the order they started must not leave the first one, ended, as the current one.
+    scope = scope_of(context)
+    while scope is not None and scope.ended and scope.outer is not None and scope.outer is not context:
+        context = scope.outer
+        scope = scope_of(context)
+    return context
+
+
+def copy_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Return `function` bound to the session, timestep, span and metadata of here and now.
+
+    For threads and executors: `executor.submit(callspan.copy_context(work), 1)`. Coroutine functions too. The
+    context of the thread is restored afterwards, whatever happens.
+    """
+    captured = get_current()
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def run_async(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the signature is the wrapped one's
+            before = get_current()
+            attach(captured)
+            try:
+                return await function(*args, **kwargs)
+            finally:
+                attach(before)
+
+        return cast("Callable[_P, _R]", run_async)
+
+    @functools.wraps(function)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        before = get_current()
+        attach(captured)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            attach(before)
+
+    return run

@@ -1,0 +1,216 @@
+"""Decorators: a session, timestep or tool around a function, coroutine, generator or async generator."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from types import TracebackType
+from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
+
+from callspan.agent.runtime import installed
+from callspan.agent.scope import Scope
+from callspan.fail_open import fail_open
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_Yield = TypeVar("_Yield")
+_Send = TypeVar("_Send")
+_Return = TypeVar("_Return")
+
+
+class Decorating:
+    """What makes a scope usable as a decorator: each call of the function gets a scope of its own."""
+
+    __slots__ = ()
+
+    def fresh(self, name: str, arguments: Mapping[str, object]) -> Scope:
+        """Return a new scope for one call of the function `name`; `arguments` are those of the call."""
+        raise NotImplementedError
+
+    def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
+        """Return the function with a scope around each call; that of a generator covers its iteration."""
+        wrap = next(wrap for is_kind, wrap in _KINDS if is_kind(function))
+        return cast("Callable[_P, _R]", functools.wraps(function)(wrap(function, _opener(self, function))))
+
+
+def _opener(prototype: Decorating, function: Callable[..., Any]) -> Callable[..., Scope]:
+    name = getattr(function, "__name__", type(function).__name__)
+    signature = None
+    with fail_open("read the signature of a decorated function"):
+        signature = inspect.signature(function)
+
+    def opener(*args: Any, **kwargs: Any) -> Scope:  # noqa: ANN401 - those of the application
+        arguments: Mapping[str, object] = {}
+        if signature is not None and installed() is not None:
+            with fail_open("read the arguments of a decorated function"):
+                arguments = _named(signature, args, kwargs)
+        return prototype.fresh(name, arguments)
+
+    return opener
+
+
+def _named(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Mapping[str, object]:
+    try:
+        arguments = signature.bind(*args, **kwargs).arguments
+    except TypeError:
+        return {}  # the function itself is about to complain
+    arguments.pop("self", None)
+    return arguments
+
+
+def _plain(function: Callable[..., Any], opener: Callable[..., Scope]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        with opener(*args, **kwargs) as scope:
+            result = function(*args, **kwargs)
+            scope.returned(result)
+            return result
+
+    return call
+
+
+def _coroutine(function: Callable[..., Any], opener: Callable[..., Scope]) -> Callable[..., Any]:
+    async def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        with opener(*args, **kwargs) as scope:
+            result = await function(*args, **kwargs)
+            scope.returned(result)
+            return result
+
+    return call
+
+
+def _generator(function: Callable[..., Any], opener: Callable[..., Scope]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:  # noqa: ANN401
+        scope = opener(*args, **kwargs).start(current=False)
+        with _Step(scope):
+            inner = function(*args, **kwargs)
+        return (yield from _Steps(scope, inner))
+
+    return call
+
+
+def _async_generator(function: Callable[..., Any], opener: Callable[..., Scope]) -> Callable[..., Any]:
+    async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:  # noqa: ANN401
+        scope = opener(*args, **kwargs).start(current=False)
+        with _Step(scope):
+            inner = function(*args, **kwargs)
+            advance = _unattended(inner)
+        relay = _Relay()
+        while True:
+            try:
+                with _Step(scope):
+                    item = await advance
+            except StopAsyncIteration:
+                return
+            with relay:
+                relay.sent = yield item
+            advance = relay.into(inner)
+            if relay.closing:
+                with _Step(scope, last=True):
+                    await advance
+                return
+
+    return call
+
+
+class _Step:
+    """One advance of a generator: its scope is current inside, and only inside; an error or the end ends it.
+
+    Nothing stays attached while the consumer has control: it may be another task, or never come back.
+    """
+
+    __slots__ = ("_last", "_scope", "_using")
+
+    def __init__(self, scope: Scope, *, last: bool = False) -> None:
+        self._scope = scope
+        self._last = last
+
+    def __enter__(self) -> None:
+        self._using = self._scope.using()
+        self._using.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._using.__exit__(kind, error, trace)
+        if isinstance(error, StopIteration | StopAsyncIteration):
+            if isinstance(error, StopIteration) and error.value is not None:
+                self._scope.returned(error.value)
+            self._scope.end()
+        elif error is not None or self._last:
+            self._scope.end(error)
+
+
+class _Steps(Generator[_Yield, _Send, _Return], Generic[_Yield, _Send, _Return]):
+    """A generator whose every advance happens inside a scope; what `yield from` delegates to."""
+
+    __slots__ = ("_inner", "_scope")
+
+    def __init__(self, scope: Scope, inner: Generator[_Yield, _Send, _Return]) -> None:
+        self._scope = scope
+        self._inner = inner
+
+    def __next__(self) -> _Yield:
+        with _Step(self._scope):
+            return next(self._inner)
+
+    def send(self, value: _Send) -> _Yield:
+        with _Step(self._scope):
+            return self._inner.send(value)
+
+    def throw(self, *thrown: Any) -> _Yield:  # noqa: ANN401 - one argument or three, as Python calls it
+        with _Step(self._scope):
+            return self._inner.throw(*thrown)
+
+    def close(self) -> None:
+        with _Step(self._scope, last=True):
+            self._inner.close()
+
+
+class _Relay:
+    """Takes what the consumer sends or throws at a `yield`, to pass it into the generator within."""
+
+    __slots__ = ("closing", "sent", "thrown")
+
+    def __init__(self) -> None:
+        self.closing = False
+        self.sent: Any = None
+        self.thrown: BaseException | None = None
+
+    def __enter__(self) -> None:
+        self.sent = self.thrown = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self.thrown = error
+        self.closing = isinstance(error, GeneratorExit)
+        return error is not None
+
+    def into(self, inner: AsyncGenerator[Any, Any]) -> Any:  # noqa: ANN401 - an awaitable of what is yielded next
+        if self.closing:
+            return inner.aclose()
+        return inner.asend(self.sent) if self.thrown is None else inner.athrow(self.thrown)
+
+
+def _unattended(inner: AsyncGenerator[Any, Any]) -> Any:  # noqa: ANN401 - an awaitable of the first item
+    # The loop must not close the generator within by itself at shutdown: it closes the one around, which does.
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        return inner.__anext__()
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+
+
+def _always(function: Callable[..., Any]) -> bool:
+    return callable(function)
+
+
+_KINDS: Final[tuple[tuple[Callable[[Any], bool], Callable[..., Callable[..., Any]]], ...]] = (
+    (inspect.isasyncgenfunction, _async_generator),
+    (inspect.isgeneratorfunction, _generator),
+    (inspect.iscoroutinefunction, _coroutine),
+    (_always, _plain),
+)

@@ -1,0 +1,79 @@
+"""Episode: what all sessions of one id share in this process: counters, sums, versions. Constant memory."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from itertools import count
+from threading import Lock
+from typing import Final
+
+from callspan.agent.tally import Tally
+from callspan.record.ids import new_id
+
+_REMEMBERED: Final = 1024
+
+
+class Episode:
+    """The counters of one session id. Safe from any thread."""
+
+    __slots__ = ("_lock", "_sequence", "_steps", "_version", "id", "open", "start_ns", "steps", "tally")
+
+    def __init__(self, session_id: str, first_index: int = 0) -> None:
+        self.id = session_id
+        self.tally = Tally()
+        self.start_ns: int | None = None
+        self.steps = first_index
+        self.open = 0
+        self._sequence = count()
+        self._version = 0
+        self._lock = Lock()
+
+    def next_index(self) -> int:
+        """Return the index of the next timestep."""
+        with self._lock:
+            self.steps += 1
+            return self.steps - 1
+
+    def next_sequence(self) -> int:
+        """Return the next number of the order of events and messages, from 0."""
+        return next(self._sequence)
+
+    def next_version(self) -> int:
+        """Return Unix nanoseconds, higher than any returned before."""
+        with self._lock:
+            self._version = max(time.time_ns(), self._version + 1)
+            return self._version
+
+    def enter(self, now_ns: int) -> bool:
+        """Count a session of this id that starts; True for the first ever here."""
+        with self._lock:
+            self.open += 1
+            first = self.start_ns is None
+            self.start_ns = now_ns if self.start_ns is None else self.start_ns
+            return first
+
+    def exit(self) -> bool:
+        """Count a session of this id that ends; True when no other is open."""
+        with self._lock:
+            self.open -= 1
+            return self.open == 0
+
+
+_known: OrderedDict[str, Episode] = OrderedDict()
+_known_lock: Final = Lock()
+
+
+def episode_of(session_id: str | None, first_index: int = 0) -> Episode:
+    """Return the episode of an id of the application's, or a new one with an id of ours for None.
+
+    The last 1024 given ids are remembered, so that a session of the same id goes on counting.
+    """
+    if session_id is None:
+        return Episode(new_id(), first_index)
+    with _known_lock:
+        episode = _known.pop(session_id, None) or Episode(session_id, first_index)
+        _known[session_id] = episode
+        if len(_known) > _REMEMBERED:
+            _known.popitem(last=False)
+    return episode

@@ -1,0 +1,92 @@
+"""Hooks: plain callables of the application around sessions, timesteps, events and records."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable, Collection
+from itertools import count
+from typing import Final, Literal, TypeAlias, get_args
+
+import msgspec
+
+from callspan.fail_open import fail_open
+from callspan.record.events import EventRecord, MessageRecord, Record
+
+Point: TypeAlias = Literal[
+    "session_start",
+    "session_end",
+    "timestep_start",
+    "timestep_end",
+    "event",
+    "message",
+    "before_record",
+    "after_record",
+]
+"""Where a hook is called. `before_record` and `after_record` see every record, the others the record they name."""
+
+Hook: TypeAlias = Callable[[Record], Record | None]
+"""Takes a record. At `before_record` a record it returns takes the place of the one it got; else ignored."""
+
+POINTS: Final[tuple[str, ...]] = get_args(Point)
+
+
+class _Registration(msgspec.Struct, frozen=True, kw_only=True, order=False):
+    point: Point
+    hook: Hook
+    kinds: frozenset[str] | None
+    rank: tuple[int, int]
+
+
+_registered: dict[str, list[_Registration]] = {}
+_numbers: Final = count()
+
+
+def add_hook(
+    point: Point, hook: Hook, *, kinds: Collection[str] | None = None, priority: int = 0
+) -> Callable[[], None]:
+    """Call `hook` at `point`; return a callable that takes it away again.
+
+    Higher priority first, then in the order of registration. `kinds` keeps only records whose event or
+    message type, else whose kind (`session`, `timestep`, `call`, ...), is among them. A hook that raises is
+    logged and harms nothing. Raises ValueError for an unknown point.
+    """
+    if point not in POINTS:
+        raise ValueError(f"no hook point {point!r}; one of {', '.join(POINTS)}")
+    entry = _Registration(
+        point=point,
+        hook=hook,
+        kinds=None if kinds is None else frozenset(kinds),
+        rank=(-priority, next(_numbers)),
+    )
+    entries = list(_registered.get(point, ()))
+    insort(entries, entry, key=_rank)
+    _registered[point] = entries
+    return lambda: _take_away(entry)
+
+
+def fire(point: Point, record: Record) -> Record:
+    """Call the hooks of `point`; return the record, or what a `before_record` hook put in its place."""
+    for entry in _registered.get(point, ()):
+        if entry.kinds is not None and _kind(record) not in entry.kinds:
+            continue
+        with fail_open(f"run a {point} hook"):
+            returned = entry.hook(record)
+            if point == "before_record" and isinstance(returned, type(record)):
+                record = returned
+    return record
+
+
+def _rank(entry: _Registration) -> tuple[int, int]:
+    return entry.rank
+
+
+def _kind(record: Record) -> str:
+    if isinstance(record, EventRecord):
+        return record.event_type
+    if isinstance(record, MessageRecord):
+        return record.message_type
+    return str(type(record).__struct_config__.tag)
+
+
+def _take_away(entry: _Registration) -> None:
+    _registered[entry.point] = [other for other in _registered.get(entry.point, ()) if other is not entry]

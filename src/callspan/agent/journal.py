@@ -1,0 +1,202 @@
+"""Journal: what a session and a timestep have in common to tell: events, messages, rewards, tools."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+
+from callspan.agent.faults import error_info
+from callspan.agent.misuse import misuse
+from callspan.agent.scope import Scope
+from callspan.agent.tool import Tool
+from callspan.agent.values import fields, number, texts, truth
+from callspan.record.events import EventRecord, MessageRecord, RewardRecord
+from callspan.record.ids import new_id
+
+
+class Journal(Scope):
+    """A scope that things happen in. Each is a row and a span event, written as it happens."""
+
+    __slots__ = ()
+
+    def message(
+        self,
+        content: object,
+        kind: str = "observation",
+        sender: str = "env",
+        receiver: str = "agent",
+        call: str | None = None,
+        causal_influence: Iterable[str] = (),
+    ) -> str:
+        """Record information passed from one system to another; return the message's id.
+
+        `content` is text or anything JSON can hold; `call` is the id of the call it belongs to;
+        `causal_influence` are ids of what it came from.
+        """
+        target, flags = self._target()
+        record = MessageRecord(
+            message_id=new_id(),
+            session_id=target.place.session_id,
+            timestep_id=target.place.timestep_id,
+            timestep=target.place.timestep,
+            call_id=call,
+            message_type=kind if isinstance(kind, str) else str(kind),
+            sender=sender,
+            receiver=receiver,
+            time_ns=time.time_ns(),
+            sequence=target.sequence(),
+            content=content,
+            causal_influence=texts(causal_influence),
+            flags=flags,
+        )
+        target.emit(record, "message")
+        return record.message_id
+
+    def observation(self, observation: object) -> str:
+        """Record what the environment shows the agent; return the message's id."""
+        return self.message(observation)
+
+    def action(self, action: object) -> str:
+        """Record what the agent does, of any JSON shape; return the event's id."""
+        return self.event("action", action)
+
+    def event(
+        self,
+        type: str,  # noqa: A002 - the word of the public interface
+        data: object = None,
+        name: str | None = None,
+        *,
+        system: str | None = None,
+        call: str | None = None,
+        error: BaseException | str | None = None,
+        metadata: Mapping[str, object] | None = None,
+    ) -> str:
+        """Record that something happened inside one system (`system`); return the event's id.
+
+        `type` is a word of your own (`action`, `environment` and `tool` are used by callspan itself); `call` is
+        the id of the call it belongs to. An event without a type is kept and flagged.
+        """
+        target, flags = self._target()
+        if not isinstance(type, str) or not type:
+            flags.append(misuse("event_without_type", "an event needs a type, such as 'reset'", self.runtime))
+        record = EventRecord(
+            event_id=new_id(),
+            session_id=target.place.session_id,
+            timestep_id=target.place.timestep_id,
+            timestep=target.place.timestep,
+            call_id=call,
+            event_type=(type if isinstance(type, str) else str(type)) or "unknown",
+            name=name,
+            time_ns=time.time_ns(),
+            sequence=target.sequence(),
+            system=system,
+            data=data,
+            error=error_info(error),
+            flags=flags,
+            metadata=fields(metadata),
+        )
+        target.emit(record, "event")
+        return record.event_id
+
+    def environment(
+        self,
+        observation: object = None,
+        reward: object = None,
+        terminated: object = None,
+        truncated: object = None,
+        before: object = None,
+    ) -> str:
+        """Record one step of the environment; return the event's id.
+
+        `observation` is the state after it, `before` the state before; None means not told. The reward counts
+        in the totals of step and session. NumPy values are welcome.
+        """
+        target, flags = self._target()
+        value = None if reward is None else number(reward)
+        if reward is not None and value is None:
+            flags.append(misuse("reward_without_number", "a reward is a number", self.runtime))
+        states = {"before": before, "after": observation}
+        record = EventRecord(
+            event_id=new_id(),
+            session_id=target.place.session_id,
+            timestep_id=target.place.timestep_id,
+            timestep=target.place.timestep,
+            event_type="environment",
+            time_ns=time.time_ns(),
+            sequence=target.sequence(),
+            data={key: state for key, state in states.items() if state is not None} or None,
+            reward=value,
+            terminated=truth(terminated),
+            truncated=truth(truncated),
+            flags=flags,
+        )
+        target.saw_end(record.terminated, record.truncated)
+        target.add_reward(value)
+        target.emit(record, "event")
+        return record.event_id
+
+    def reward(
+        self,
+        value: object,
+        objective: str = "reward",
+        source: str | None = None,
+        annotation: str | None = None,
+        *,
+        label: str | None = None,
+        event: str | None = None,
+    ) -> str:
+        """Give a reward, for one objective of perhaps several; return its id. Rewards are only ever added.
+
+        `event` is the id of the event it is for. It counts in the totals of step and session.
+        """
+        target, flags = self._target(late=True)
+        amount = number(value)
+        if amount is None and value is not None:
+            flags.append(misuse("reward_without_number", "a reward is a number", self.runtime))
+        record = RewardRecord(
+            reward_id=new_id(),
+            session_id=target.place.session_id,
+            timestep_id=target.place.timestep_id,
+            timestep=target.place.timestep,
+            event_id=event,
+            objective=objective,
+            value=amount,
+            label=label,
+            source=source,
+            annotation=annotation,
+            scope="session" if event is None and target.place.timestep_id is None else "event",
+            time_ns=time.time_ns(),
+            metadata={"callspan.flags": flags} if flags else {},
+        )
+        target.add_reward(amount)
+        target.emit(record)
+        return record.reward_id
+
+    def tool(self, name: str | None = None, call: object = None, arguments: object = None) -> Tool:
+        """Return the run of a tool, to be used with `with`, see `callspan.tool`."""
+        return Tool(name, call, arguments, owner=self)
+
+    def add_reward(self, value: float | None) -> None:
+        """Add to the totals of this scope and of those above it."""
+        scope: Scope | None = self
+        while scope is not None:
+            scope.tally.add_reward(value)
+            scope = scope.above
+
+    def saw_end(self, terminated: bool | None, truncated: bool | None) -> None:
+        """Take notice that the environment told whether the episode is over."""
+
+    def sequence(self) -> int | None:
+        """Return the next number of the order of things in this session; None without a session."""
+        session = self.session
+        return session.next_sequence() if session is not None else None
+
+    def _target(self, *, late: bool = False) -> tuple[Journal, list[str]]:
+        """Return where the record belongs and the marks of misuse; `late` allows it after the end."""
+        if not self.started:
+            flag = misuse("before_start", f"use the {type(self).__name__.lower()} with `with`", self.runtime)
+            return self, [flag]
+        if self.ended and not late:
+            advice = f"the {type(self).__name__.lower()} has ended; nothing happens in it any more"
+            return self, [misuse("after_end", advice, self.runtime)]
+        return self, []

@@ -1,0 +1,35 @@
+"""Misuse: what happens when the session API is used in a way that makes no sense."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from callspan.agent.runtime import Runtime
+
+_LOGGER: Final = logging.getLogger("callspan")
+_warned: set[str] = set()
+
+
+class MisuseError(RuntimeError):
+    """The session API was used wrongly, and `strict` asks to be told. The message says what to do instead."""
+
+
+def misuse(flag: str, advice: str, runtime: Runtime | None) -> str:
+    """Report a misuse and return `flag`, the mark for the record.
+
+    Warns once per flag and process. Raises MisuseError where the runtime is strict; silent without a runtime.
+    """
+    if runtime is None:
+        return flag
+    if runtime.strict:
+        raise MisuseError(advice)
+    if flag not in _warned:
+        _warned.add(flag)
+        _LOGGER.warning("%s (recorded as %r; said once)", advice, flag)
+    return flag
+
+
+def forget_misuse() -> None:
+    """Warn of each kind anew. For tests."""
+    _warned.clear()

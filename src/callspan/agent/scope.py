@@ -1,0 +1,192 @@
+"""Scope: what sessions, timesteps and tools share: a start, an end, a span, a place in the context."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Final
+
+from opentelemetry.context import Context, attach, get_current
+
+from callspan.agent import hooks
+from callspan.agent.context import current_scope, leave, with_scope
+from callspan.agent.misuse import misuse
+from callspan.agent.runtime import Runtime, SpanHandle
+from callspan.agent.tally import Tally
+from callspan.fail_open import fail_open
+from callspan.record.call import CallRecord, Place
+from callspan.record.events import Record
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from callspan.agent.session import Session
+    from callspan.agent.timestep import Timestep
+
+
+class NoSpan:
+    """The span of a scope where nothing is instrumented: it has no ids and takes everything."""
+
+    trace_id: str | None = None
+    span_id: str | None = None
+
+    def within(self, context: Context) -> Context:
+        """Return `context` as it is."""
+        return context
+
+    def event(self, record: Record) -> None:
+        """Take no notice."""
+
+    def end(self, record: Record, error: BaseException | None = None) -> None:
+        """Take no notice."""
+
+
+NO_SPAN: Final[SpanHandle] = NoSpan()
+
+
+class Using:
+    """Context manager that makes a scope the current one for a block, and nothing else."""
+
+    __slots__ = ("_outer", "_scope")
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    def __enter__(self) -> None:
+        """Make the scope current."""
+        self._outer = get_current()
+        attach(self._scope.inner or self._outer)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Restore what was current."""
+        leave(self._scope, self._outer)
+
+
+class Scope:
+    """One stretch of an agent's work, between its start and its end.
+
+    Used with `with`, `async with`, or `start()` and `end()`. The first end counts. An exception of the block
+    marks the scope and passes on unchanged.
+    """
+
+    __slots__ = ("_clock_ns", "ended", "inner", "outer", "place", "runtime", "span", "start_ns", "started", "tally")
+
+    def __init__(self) -> None:
+        self.runtime: Runtime | None = None
+        self.span = NO_SPAN
+        self.place = Place()
+        self.inner: Context | None = None
+        self.outer: Context | None = None
+        self.started = self.ended = False
+        self.start_ns = self._clock_ns = 0
+        self.tally = Tally()
+
+    @property
+    def session(self) -> Session | None:
+        """The session this belongs to; None for a tool outside any."""
+        raise NotImplementedError
+
+    @property
+    def step(self) -> Timestep | None:
+        """The timestep this is or belongs to; None outside of one."""
+        raise NotImplementedError
+
+    @property
+    def above(self) -> Scope | None:
+        """What this is a part of: a tool's timestep, a timestep's parent step or session; None for a session."""
+        raise NotImplementedError
+
+    def start(self, *, current: bool = True) -> Self:
+        """Begin, and become the current one unless `current` is False. Return the scope itself."""
+        if self.started:
+            misuse("started_twice", f"a {type(self).__name__.lower()} starts once; make a new one", self.runtime)
+            return self
+        self.started = True
+        self.start_ns, self._clock_ns = time.time_ns(), time.perf_counter_ns()
+        base = self._open(current_scope())
+        self.inner = with_scope(self, self.span.within(base))
+        if current:
+            self.outer = get_current()
+            attach(self.inner)
+        return self
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Finish, with the exception that ended it if there was one, and restore what was current before."""
+        if self.ended or not self.started:
+            return
+        self.ended = True
+        with fail_open("end a session, timestep or tool"):
+            self._close(error)
+        if self.outer is not None:
+            leave(self, self.outer)
+
+    def using(self) -> Using:
+        """Return a context manager that makes this the current scope for a block; it starts and ends nothing."""
+        return Using(self)
+
+    def returned(self, result: object) -> None:
+        """Take notice of what a decorated function has returned."""
+
+    def call_ended(self, record: CallRecord) -> None:
+        """Add a call that has ended to the totals of this scope and of those above it."""
+        if record.outcome == "started":
+            return
+        scope: Scope | None = self
+        while scope is not None:
+            scope.tally.add_call(record)
+            scope = scope.above
+
+    def elapsed_ns(self) -> int:
+        """Return the nanoseconds since the start, by the monotonic clock."""
+        return time.perf_counter_ns() - self._clock_ns
+
+    def emit(self, record: Record, point: hooks.Point | None = None) -> None:
+        """Put an event, message or reward on the span and write it; hooks (of `point`) go first."""
+        if self.runtime is None:
+            return
+        with fail_open("record an event of a session"):
+            if point is not None:
+                hooks.fire(point, record)
+            shown = hooks.fire("before_record", record)
+            self.span.event(shown)
+            self.write(shown)
+
+    def begin_span(self, record: Record, parent: Context | None, *, link: SpanHandle | None = None) -> None:
+        """Start this scope's span out of its first record; with a link, in a trace of its own."""
+        if self.runtime is not None:
+            with fail_open("start the span of a session, timestep or tool"):
+                self.span = self.runtime.spans.start(record, parent=parent, link=link, root=link is not None)
+
+    def write(self, record: Record) -> None:
+        """Hand a record over as it is."""
+        runtime = self.runtime
+        if runtime is not None:
+            with fail_open("write a record of a session"):
+                runtime.write(record)
+            hooks.fire("after_record", record)
+
+    def _open(self, around: Scope | None) -> Context:
+        """Set runtime, place and span; return the context this scope's own is made from."""
+        raise NotImplementedError
+
+    def _close(self, error: BaseException | None) -> None:
+        """Write the final record and end the span."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end(error)
+
+    async def __aenter__(self) -> Self:
+        return self.start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end(error)

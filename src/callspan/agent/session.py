@@ -1,0 +1,308 @@
+"""Session: one episode or conversation."""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+from collections.abc import Mapping
+from typing import Final, TypeAlias
+from urllib.parse import quote, unquote
+
+import msgspec
+from opentelemetry.context import Context, get_current
+
+from callspan.agent import hooks
+from callspan.agent.context import current_scope, with_metadata
+from callspan.agent.decorators import Decorating
+from callspan.agent.episode import Episode, episode_of
+from callspan.agent.faults import error_info, outcome_of
+from callspan.agent.journal import Journal
+from callspan.agent.misuse import misuse
+from callspan.agent.rewards import write_reward
+from callspan.agent.runtime import SpanHandle, installed
+from callspan.agent.scope import NO_SPAN, Scope
+from callspan.agent.timestep import Timestep
+from callspan.agent.values import fields, truth
+from callspan.fail_open import fail_open
+from callspan.record.call import ErrorInfo, Place
+from callspan.record.events import SessionRecord, Totals
+
+Carrier: TypeAlias = dict[str, str]
+"""Text to send to another process, fit for HTTP headers; nothing secret in it."""
+
+_TRACE: Final = "traceparent"
+_ID: Final = "callspan-session"
+_NAME: Final = "callspan-session-name"
+_NEXT: Final = "callspan-next-step"
+_TRACEPARENT_PARTS: Final = 4
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """What a session is opened with, see `callspan.session`."""
+
+    name: str | None = None
+    session_id: str | None = None
+    user_id: str | None = None
+    group_id: str | None = None
+    task_id: str | None = None
+    experiment: str | None = None
+    metadata: Mapping[str, object] | None = None
+    carrier: Mapping[str, str] | None = None
+    parent: Session | Timestep | str | None = None
+
+
+class Session(Journal, Decorating):
+    """One episode or conversation: a span `invoke_workflow {name}`, a row at its start, updates, and its end.
+
+    Made by `callspan.session(...)`. A session re-attached by a carrier adds to the one it came from: it has no
+    span of its own, and its end does not end the episode.
+    """
+
+    __slots__ = (
+        "_episode",
+        "_info",
+        "_joined",
+        "_last",
+        "_open_steps",
+        "_parent_id",
+        "_resumed",
+        "_status",
+        "_success",
+        "identity",
+    )
+
+    def __init__(self, identity: Identity) -> None:
+        super().__init__()
+        self.identity = identity
+        carrier = _carried(identity.carrier)
+        self._joined = self._resumed = _ID in carrier
+        session_id = carrier.get(_ID) or identity.session_id
+        following = carrier.get(_NEXT, "0")
+        self._episode: Episode = episode_of(session_id, int(following) if following.isdecimal() else 0)
+        self.place = Place(session_id=self._episode.id, session_name=identity.name or _unquoted(carrier.get(_NAME)))
+        self._info = fields(identity.metadata)
+        self._last: SpanHandle = NO_SPAN
+        self._open_steps: dict[str, Timestep] = {}
+        self._parent_id: str | None = None
+        self._status: str | None = None
+        self._success: bool | None = None
+
+    @property
+    def id(self) -> str:
+        """The session's id: as given, as carried, or one of ours. Known before the start."""
+        return self._episode.id
+
+    @property
+    def name(self) -> str | None:
+        """The session's name; None where a carrier brought none."""
+        return self.place.session_name
+
+    @property
+    def session(self) -> Session | None:
+        """The session itself."""
+        return self
+
+    @property
+    def step(self) -> Timestep | None:
+        """None: a session is in no timestep of its own."""
+        return None
+
+    @property
+    def above(self) -> Scope | None:
+        """None: totals are per session, those of a nested one are its own."""
+        return None
+
+    def timestep(
+        self, name: str | None = None, turn: int | None = None, metadata: Mapping[str, object] | None = None
+    ) -> Timestep:
+        """Return the next timestep, to be used with `with`; its index is counted at its start."""
+        return Timestep(self._for_step, name, turn, metadata)
+
+    def outcome(self, reward: object = None, success: object = None, status: str | None = None) -> None:
+        """Say how the episode went, as far as known: reward of the whole, success, a word of your own as outcome.
+
+        May be called again, and after the end; what is None changes nothing.
+        """
+        if reward is not None:
+            value = write_reward(self, reward)
+            self.tally.add_reward(value)
+        self._success = self._success if success is None else truth(success)
+        self.update(status=status)
+
+    def update(self, status: str | None = None, metadata: Mapping[str, object] | None = None) -> None:
+        """Set the outcome's word, and merge metadata key by key (a None value changes nothing); written at once."""
+        self._status = self._status if status is None else status
+        self._info.update(fields(metadata))
+        with fail_open("record an update of a session"):
+            late = self.ended and not self._resumed
+            self._tell(None, self._record(totals=self.tally.totals() if late else None))
+
+    def carrier(self) -> Carrier:
+        """Return what `callspan.session(carrier=...)` needs to go on with this session in another process."""
+        carried = {_ID: self.id, _NEXT: str(self._episode.steps)}
+        if self.name is not None:
+            carried[_NAME] = quote(self.name)
+        if self.span.trace_id is not None and self.span.span_id is not None:
+            carried[_TRACE] = f"00-{self.span.trace_id}-{self.span.span_id}-01"
+        return carried
+
+    def fresh(self, name: str, arguments: Mapping[str, object]) -> Session:  # noqa: ARG002
+        """Return a new session like this one, for one call of a function."""
+        identity = self.identity
+        return Session(identity if identity.name else msgspec.structs.replace(identity, name=name))
+
+    def next_index(self) -> int:
+        """Return the index of the next timestep."""
+        return self._episode.next_index()
+
+    def next_sequence(self) -> int:
+        """Return the next number of the order of things in this session."""
+        return self._episode.next_sequence()
+
+    def next_version(self) -> int:
+        """Return the version of the next record, higher than any before."""
+        return self._episode.next_version()
+
+    def opened(self, step: Timestep) -> None:
+        """Remember a step until it is closed."""
+        self._open_steps[step.id] = step
+
+    def closed(self, step: Timestep) -> None:
+        """Forget a step."""
+        self._open_steps.pop(step.id, None)
+
+    def last_span(self) -> SpanHandle:
+        """Return the span of the last step, or the session's own: what a trace of its own links to."""
+        return self._last
+
+    def leave_behind(self, span: SpanHandle) -> None:
+        """Keep the span of the newest step, in place of the one before."""
+        self._last = span
+
+    def _for_step(self) -> tuple[Session, bool]:
+        if not self.started:
+            misuse("before_start", "use the session with `with` before its first timestep", installed())
+            self.start(current=False)
+        elif self.ended:
+            misuse("after_end", "the session has ended; open another one, of the same id if you like", self.runtime)
+        return self, False
+
+    def _target(self, *, late: bool = False) -> tuple[Journal, list[str]]:
+        scope = current_scope()
+        step = scope.step if scope is not None and scope.session is self else None
+        if step is not None and not step.ended:
+            return step, []
+        return super()._target(late=late)
+
+    def _open(self, around: Scope | None) -> Context:
+        self.runtime = installed()
+        identity = self.identity
+        current = get_current()
+        parent = identity.parent
+        if isinstance(parent, Scope):
+            current, around = parent.inner or current, parent
+        outer = around.session if around is not None else None
+        outer_id = parent if isinstance(parent, str) else outer.id if outer is not None else None
+        self._parent_id = outer_id if outer_id != self.id else None
+        self._resumed = not self._episode.enter(self.start_ns) or self._joined
+        self.tally = self._episode.tally
+        if identity.user_id is not None:
+            current = with_metadata(current, {"user_id": identity.user_id})
+        if self.runtime is not None:
+            self._open_span(current)
+            self._last = self.span
+            if not self._resumed:
+                self._tell("session_start", self._record())
+        return current
+
+    def _open_span(self, current: Context) -> None:
+        carried = _trace_of(_carried(self.identity.carrier))
+        if carried is None or self.runtime is None:
+            self.begin_span(self._record(), current)
+            return
+        with fail_open("join the trace of a session"):
+            self.span = self.runtime.spans.joined(*carried)
+
+    def _close(self, error: BaseException | None) -> None:
+        for step in list(self._open_steps.values()):
+            step.update({"callspan.flags": ["left_open"]})
+            step.end(error)
+        last = self._episode.exit()
+        if self.runtime is None:
+            return
+        if self._joined:
+            record = self._record()
+        else:
+            record = self._record(
+                end_ns=self.start_ns + self.elapsed_ns(),
+                outcome=self._outcome(error),
+                error=error_info(error) if isinstance(error, Exception) else None,
+                totals=self.tally.totals(),
+            )
+        self.span.end(record, error)
+        if self._joined or last:
+            self._tell("session_end", record)
+
+    def _outcome(self, error: BaseException | None) -> str:
+        if self._status is not None:
+            return self._status
+        return "failure" if error is None and self._success is False else outcome_of(error)
+
+    def _tell(self, point: hooks.Point | None, record: SessionRecord) -> None:
+        if self.runtime is None:
+            return
+        if point is not None:
+            hooks.fire(point, record)
+        self.write(hooks.fire("before_record", record))
+
+    def _record(
+        self,
+        *,
+        end_ns: int | None = None,
+        outcome: str | None = None,
+        error: ErrorInfo | None = None,
+        totals: Totals | None = None,
+    ) -> SessionRecord:
+        identity = self.identity
+        runtime = self.runtime
+        return SessionRecord(
+            session_id=self.id,
+            record_version=self.next_version(),
+            name=self.name,
+            group_id=identity.group_id,
+            task_id=identity.task_id,
+            experiment=identity.experiment,
+            user_id=identity.user_id,
+            parent_session_id=self._parent_id,
+            trace_id=None if self._resumed else self.span.trace_id,
+            span_id=None if self._resumed else self.span.span_id,
+            service=runtime.service if runtime is not None else None,
+            host=None if self._resumed else _host(),
+            pid=None if self._resumed else os.getpid(),
+            start_ns=None if self._joined else self._episode.start_ns,
+            end_ns=end_ns,
+            outcome=outcome or self._status,
+            success=self._success,
+            error=error,
+            metadata=dict(self._info),
+            totals=totals,
+        )
+
+
+@functools.cache
+def _host() -> str:
+    return socket.gethostname()
+
+
+def _carried(carrier: Mapping[str, str] | None) -> dict[str, str]:
+    return {key.lower(): value for key, value in (carrier or {}).items()}
+
+
+def _unquoted(text: str | None) -> str | None:
+    return None if text is None else unquote(text)
+
+
+def _trace_of(carrier: Mapping[str, str]) -> tuple[str, str] | None:
+    parts = carrier.get(_TRACE, "").split("-")
+    return (parts[1], parts[2]) if len(parts) == _TRACEPARENT_PARTS else None

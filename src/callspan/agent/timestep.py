@@ -1,0 +1,179 @@
+"""Timestep: one turn between the agent and its environment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from opentelemetry.context import Context, get_current
+
+from callspan.agent import hooks
+from callspan.agent.decorators import Decorating
+from callspan.agent.faults import error_info, outcome_of
+from callspan.agent.journal import Journal
+from callspan.agent.scope import Scope
+from callspan.agent.values import fields
+from callspan.record.call import ErrorInfo, Place
+from callspan.record.events import TimestepRecord, Totals
+from callspan.record.ids import new_id
+
+if TYPE_CHECKING:
+    from callspan.agent.session import Session
+
+
+class Timestep(Journal, Decorating):
+    """One turn of a session: a span `timestep`, a row at its start and at its end.
+
+    Made by `session.timestep()` or `callspan.timestep()`. `id` and `index` are known from the start on.
+    """
+
+    __slots__ = (
+        "_find",
+        "_given",
+        "_index",
+        "_info",
+        "_owns_session",
+        "_parent",
+        "_session",
+        "_terminated",
+        "_truncated",
+        "id",
+    )
+
+    def __init__(
+        self,
+        find: Callable[[], tuple[Session, bool]],
+        name: str | None = None,
+        turn: int | None = None,
+        metadata: Mapping[str, object] | None = None,
+    ) -> None:
+        """Take `find`, which returns the session at the start, and whether it was opened for this step alone."""
+        super().__init__()
+        self._find = find
+        self._given = (name, turn)
+        self._info = fields(metadata)
+        self._session: Session | None = None
+        self._owns_session = False
+        self._parent: Scope | None = None
+        self._index = -1
+        self._terminated: bool | None = None
+        self._truncated: bool | None = None
+        self.id = new_id()
+
+    @property
+    def index(self) -> int:
+        """Position in the session, from 0, as this process counts; -1 before the start."""
+        return self._index
+
+    @property
+    def name(self) -> str | None:
+        """The name it was given; None when it has none. Names may repeat."""
+        return self._given[0]
+
+    @property
+    def session(self) -> Session | None:
+        """The session it belongs to; None before the start."""
+        return self._session
+
+    @property
+    def step(self) -> Timestep | None:
+        """The timestep itself."""
+        return self
+
+    @property
+    def above(self) -> Scope | None:
+        """The step or tool it was started in, else its session."""
+        return self._parent or self._session
+
+    def update(self, metadata: Mapping[str, object]) -> None:
+        """Merge metadata into the step's, key by key; a None value changes nothing. Kept with its end."""
+        self._info.update(fields(metadata))
+
+    def saw_end(self, terminated: bool | None, truncated: bool | None) -> None:
+        """Keep what the environment said last about the end of the episode."""
+        self._terminated = self._terminated if terminated is None else terminated
+        self._truncated = self._truncated if truncated is None else truncated
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Finish the step, and the session that was opened for it alone."""
+        super().end(error)
+        if self._owns_session and self._session is not None:
+            self._session.end(error)
+
+    def fresh(self, name: str, arguments: Mapping[str, object]) -> Timestep:  # noqa: ARG002
+        """Return a new step like this one, for one call of a function."""
+        given, turn = self._given
+        return Timestep(self._find, given or name, turn, self._info)
+
+    def _open(self, around: Scope | None) -> Context:
+        self._session, self._owns_session = self._find()
+        session = self._session
+        self.runtime = session.runtime
+        self._index = session.next_index()
+        self.place = Place(
+            session_id=session.place.session_id,
+            session_name=session.place.session_name,
+            timestep_id=self.id,
+            timestep=self._index,
+        )
+        inside = around is not None and around.session is session
+        self._parent = around if inside and around is not session else None
+        base = get_current() if inside else session.inner or get_current()
+        session.opened(self)
+        if self.runtime is not None:
+            link = session.last_span() if self.runtime.trace_per_timestep and self._parent is None else None
+            first = self._record()
+            self.begin_span(first, base, link=link)
+            session.leave_behind(self.span)
+            self._tell("timestep_start", self._record())
+        return base
+
+    def _close(self, error: BaseException | None) -> None:
+        session = self._session
+        if session is not None:
+            session.closed(self)
+        if self.runtime is None:
+            return
+        record = self._record(
+            end_ns=self.start_ns + self.elapsed_ns(),
+            outcome=outcome_of(error),
+            error=error_info(error) if isinstance(error, Exception) else None,
+            totals=self.tally.totals(),
+        )
+        self.span.end(record, error)
+        self._tell("timestep_end", record)
+
+    def _tell(self, point: hooks.Point, record: TimestepRecord) -> None:
+        hooks.fire(point, record)
+        self.write(hooks.fire("before_record", record))
+
+    def _record(
+        self,
+        *,
+        end_ns: int | None = None,
+        outcome: str | None = None,
+        error: ErrorInfo | None = None,
+        totals: Totals | None = None,
+    ) -> TimestepRecord:
+        name, turn = self._given
+        outer = self._parent.step if self._parent is not None else None
+        session = self._session
+        return TimestepRecord(
+            timestep_id=self.id,
+            session_id=self.place.session_id or "",
+            record_version=session.next_version() if session is not None else self.start_ns,
+            index=self._index,
+            name=name,
+            turn=turn,
+            parent_timestep_id=outer.id if outer is not None else None,
+            trace_id=self.span.trace_id,
+            span_id=self.span.span_id,
+            start_ns=self.start_ns,
+            end_ns=end_ns,
+            outcome=outcome,
+            error=error,
+            metadata=dict(self._info),
+            totals=totals,
+            terminated=self._terminated,
+            truncated=self._truncated,
+        )

@@ -1,0 +1,202 @@
+"""Tool: one run of a tool, joined by its tool call's id to the call that asked for it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from opentelemetry.context import Context, get_current
+
+from callspan.agent import hooks
+from callspan.agent.decorators import Decorating
+from callspan.agent.faults import error_info
+from callspan.agent.runtime import installed
+from callspan.agent.scope import Scope
+from callspan.fail_open import fail_open, value_of
+from callspan.record.codec import plain
+from callspan.record.events import EventRecord
+from callspan.record.ids import new_id
+
+if TYPE_CHECKING:
+    from callspan.agent.journal import Journal
+    from callspan.agent.session import Session
+    from callspan.agent.timestep import Timestep
+
+_ABSENT: Final = msgspec.UNSET
+
+_FACTS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
+    "id": (("call_id",), ("id",)),
+    "name": (("name",), ("function", "name"), ("custom", "name")),
+    "arguments": (("arguments",), ("input",), ("function", "arguments"), ("custom", "input")),
+}
+"""Where a tool call of the model says what: Responses items, Anthropic blocks, chat tool calls, in that order."""
+
+
+def tool_call_fact(call: object, fact: str) -> object:
+    """Return the id, name or arguments of a provider's tool call, object or dict; None where it has none."""
+    for path in _FACTS[fact]:
+        value = functools.reduce(_member, path, call)
+        if value is not None:
+            return value
+    return None
+
+
+class Tool(Scope, Decorating):
+    """One run of a tool: a span `execute_tool {name}` and an event row.
+
+    Set `result` to what it gave, or `error` to an exception or text where it failed without raising.
+    """
+
+    __slots__ = ("_arguments", "_error", "_given", "_id", "_name", "_owner", "_result", "_tool_call_id")
+
+    def __init__(
+        self,
+        name: str | None = None,
+        call: object = None,
+        arguments: object = None,
+        owner: Journal | None = None,
+    ) -> None:
+        super().__init__()
+        self._given = (name, call, arguments, owner)
+        self._owner: Scope | None = owner
+        self._id = new_id()
+        asked = None if isinstance(call, str) else call
+        self._name = name or _text(tool_call_fact(asked, "name")) or "tool"
+        self._tool_call_id = call if isinstance(call, str) else _text(tool_call_fact(asked, "id"))
+        self._arguments = tool_call_fact(asked, "arguments") if arguments is None else arguments
+        self._result: object = _ABSENT
+        self._error: BaseException | str | None = None
+
+    @property
+    def id(self) -> str:
+        """The id of the event row."""
+        return self._id
+
+    @property
+    def name(self) -> str:
+        """The tool's name: as given, else as the model called it."""
+        return self._name
+
+    @property
+    def tool_call_id(self) -> str | None:
+        """The id the model gave its request for this tool; None when unknown."""
+        return self._tool_call_id
+
+    @property
+    def arguments(self) -> object:
+        """The arguments: as given, else the model's own, parsed where they are JSON text."""
+        return self._arguments
+
+    @property
+    def result(self) -> object:
+        """What the tool gave; None before it is set."""
+        return None if self._result is _ABSENT else self._result
+
+    @result.setter
+    def result(self, value: object) -> None:
+        self._result = value
+
+    @property
+    def error(self) -> BaseException | str | None:
+        """Why the tool failed; None when it did not."""
+        return self._error
+
+    @error.setter
+    def error(self, value: BaseException | str | None) -> None:
+        self._error = value
+
+    @property
+    def session(self) -> Session | None:
+        """The session the tool runs in, or None."""
+        return self._owner.session if self._owner is not None else None
+
+    @property
+    def step(self) -> Timestep | None:
+        """The timestep the tool runs in, or None."""
+        return self._owner.step if self._owner is not None else None
+
+    @property
+    def above(self) -> Scope | None:
+        """The timestep, session or outer tool."""
+        return self._owner
+
+    def returned(self, result: object) -> None:
+        """Keep what a decorated function returned as the result."""
+        self._result = result
+
+    def fresh(self, name: str, arguments: Mapping[str, object]) -> Tool:
+        """Return a new run of the same tool with a function's arguments."""
+        given, call, own, owner = self._given
+        return Tool(given or name, call, arguments if own is None else own, owner)
+
+    def _open(self, around: Scope | None) -> Context:
+        current = get_current()
+        if self._owner is None:
+            self._owner = around
+        elif around is None or around.session is not self._owner.session:
+            current = self._owner.inner or current
+        self.runtime = installed() if self._owner is None else self._owner.runtime
+        if self._owner is not None:
+            self.place = self._owner.place
+        if self.runtime is not None:
+            with fail_open("read the arguments of a tool"):
+                self._arguments = plain(_parsed(self._arguments))
+            self.begin_span(self._record(None, None), current)
+        return current
+
+    def _close(self, error: BaseException | None) -> None:
+        duration = self.elapsed_ns()
+        scope: Scope | None = self._owner
+        while scope is not None:
+            scope.tally.add_tool(duration)
+            scope = scope.above
+        if self.runtime is None:
+            return
+        record = self._record(error, duration)
+        hooks.fire("event", record)
+        shown = hooks.fire("before_record", record)
+        self.span.end(shown, error)
+        self.write(shown)
+
+    def _record(self, error: BaseException | None, duration_ns: int | None) -> EventRecord:
+        data = {"arguments": self._arguments} if self._arguments is not None else {}
+        if self._result is not _ABSENT:
+            data["result"] = self._result
+        session = self.session
+        return EventRecord(
+            event_id=self._id,
+            session_id=self.place.session_id,
+            timestep_id=self.place.timestep_id,
+            timestep=self.place.timestep,
+            event_type="tool",
+            name=self._name,
+            time_ns=self.start_ns,
+            duration_ns=duration_ns,
+            sequence=session.next_sequence() if session is not None and duration_ns is not None else None,
+            data=data or None,
+            tool_call_id=self._tool_call_id,
+            error=error_info(error if error is not None else self._error),
+        )
+
+
+def _member(value: object, name: str) -> object:
+    if value is None or isinstance(value, str):
+        return None
+    if isinstance(value, Mapping):
+        return value.get(name)
+    return value_of(functools.partial(getattr, value, name, None))
+
+
+def _parsed(arguments: object) -> object:
+    if not isinstance(arguments, str):
+        return arguments
+    try:
+        return msgspec.json.decode(arguments)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return arguments
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

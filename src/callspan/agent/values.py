@@ -1,0 +1,34 @@
+"""Values: total readers of what an application hands in; odd objects become None or text, nothing raises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+
+from callspan.fail_open import value_of
+
+
+def number(value: object) -> float | None:
+    """Return a reward as a float, also from NumPy and one-element tensors; None for what is no number."""
+    if type(value) is float:
+        return value
+    return None if isinstance(value, str) else value_of(partial(float, value))  # type: ignore[arg-type]
+
+
+def truth(value: object) -> bool | None:
+    """Return a flag as a bool, also from NumPy; None stays None."""
+    return value if value is None or isinstance(value, bool) else value_of(partial(bool, value))
+
+
+def fields(metadata: object) -> dict[str, object]:
+    """Return metadata as a dict of its own, without None values; what is no mapping is under `metadata`."""
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping):
+        return {"metadata": metadata}
+    return {str(key): value for key, value in metadata.items() if value is not None}
+
+
+def texts(values: Iterable[str] | str) -> list[str]:
+    """Return ids as a list; a single one may come as text."""
+    return [values] if isinstance(values, str) else [str(value) for value in values]

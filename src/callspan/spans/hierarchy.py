@@ -1,0 +1,176 @@
+"""Spans of the hierarchy: sessions, timesteps and tools as OpenTelemetry spans, with what happens as span events."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import Final
+
+from opentelemetry.context import Context, get_current
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    Link,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    Tracer,
+    format_span_id,
+    format_trace_id,
+    set_span_in_context,
+)
+
+from callspan.agent.runtime import SpanHandle
+from callspan.fail_open import fail_open
+from callspan.record.call import ErrorInfo
+from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
+from callspan.vocabulary import callspan as names
+from callspan.vocabulary.values import Attributes, ByteBudget
+
+_KIB: Final = 1024
+_MAX_FRAMES: Final = 20
+
+
+class HierarchyOptions:
+    """How the hierarchy is shown: content or not, compatibility names, byte caps, and the policy before it all."""
+
+    __slots__ = ("attribute_bytes", "compatibility", "content", "policy", "span_bytes")
+
+    def __init__(
+        self,
+        *,
+        content: bool = True,
+        compatibility: bool = True,
+        attribute_bytes: int = 32 * _KIB,
+        span_bytes: int = 128 * _KIB,
+        policy: Callable[[Record], Record] | None = None,
+    ) -> None:
+        self.content = content
+        self.compatibility = compatibility
+        self.attribute_bytes = attribute_bytes
+        self.span_bytes = span_bytes
+        self.policy = policy
+
+    def budget(self) -> ByteBudget | None:
+        """Return the bytes of content a new span may hold; None where content is not shown."""
+        return ByteBudget(self.attribute_bytes, self.span_bytes) if self.content else None
+
+    def allowed(self, record: Record) -> Record:
+        """Return what of the record may be shown."""
+        return record if self.policy is None else self.policy(record)
+
+
+class HierarchySpan:
+    """The span of one session, timestep or tool. No method raises; events after the end are let go."""
+
+    __slots__ = ("_budget", "_options", "_span", "span_id", "trace_id")
+
+    def __init__(self, span: Span, options: HierarchyOptions, *, ours: bool = True) -> None:
+        context = span.get_span_context()
+        self._span = span
+        self._options = options
+        self._budget = options.budget() if ours else None
+        self.trace_id: str | None = format_trace_id(context.trace_id) if context.is_valid else None
+        self.span_id: str | None = format_span_id(context.span_id) if context.is_valid else None
+
+    def within(self, context: Context) -> Context:
+        """Return `context` with this span as the current one; as it is where there is no tracing."""
+        return set_span_in_context(self._span, context) if self.trace_id is not None else context
+
+    def link(self) -> Link:
+        """Return a link to this span."""
+        return Link(self._span.get_span_context())
+
+    def event(self, record: Record) -> None:
+        """Add the record as a span event at its own time; an environment's reward also as an evaluation."""
+        if not self._span.is_recording() or not isinstance(record, EventRecord | MessageRecord | RewardRecord):
+            return
+        with fail_open("show an event on a span"):
+            shown = self._options.allowed(record)
+            attributes = names.event_attributes(shown)
+            if self._budget is not None:
+                attributes.update(names.event_content(shown, self._budget))
+            self._span.add_event(names.event_name(shown), attributes, record.time_ns)
+            evaluation = names.evaluation_attributes(shown)
+            if evaluation is not None:
+                self._span.add_event(names.EVALUATION_EVENT, evaluation, record.time_ns)
+
+    def end(self, record: Record, error: BaseException | None = None) -> None:
+        """Put the final attributes on the span and end it; with an error, as a failed one."""
+        end_ns = _end_ns(record)
+        if self._span.is_recording():
+            with fail_open("show the end of a session, timestep or tool"):
+                self._show_end(self._options.allowed(record), error, end_ns)
+        self._span.end(end_ns)
+
+    def _show_end(self, record: Record, error: BaseException | None, end_ns: int | None) -> None:
+        attributes = names.end_attributes(record)
+        if self._budget is not None:
+            attributes.update(names.span_content(record, self._budget))
+        self._span.set_attributes(attributes)
+        info = record.error if isinstance(record, SessionRecord | TimestepRecord | EventRecord) else None
+        if info is not None:
+            self._span.add_event("exception", self._exception(info, error), end_ns)
+            self._span.set_status(Status(StatusCode.ERROR, info.message if self._options.content else info.type))
+
+    def _exception(self, info: ErrorInfo, error: BaseException | None) -> Attributes:
+        attributes = names.exception_attributes(info, content=self._options.content)
+        if error is not None:
+            # Frames only: the last line of a traceback is the message, which the policy may have taken out.
+            frames = traceback.format_list(traceback.extract_tb(error.__traceback__, -_MAX_FRAMES))
+            attributes["exception.stacktrace"] = "".join(frames)
+        return attributes
+
+
+class TracedHierarchy:
+    """Starts the spans of the hierarchy with a tracer; what `callspan.agent.runtime.HierarchySpans` asks for."""
+
+    def __init__(self, tracer: Tracer, options: HierarchyOptions | None = None) -> None:
+        self._tracer = tracer
+        self._options = options or HierarchyOptions()
+
+    def start(
+        self, record: Record, *, parent: Context | None, link: SpanHandle | None = None, root: bool = False
+    ) -> HierarchySpan:
+        """Start the span of a session, timestep or tool event out of its first record.
+
+        `parent` None means the current context. `root` starts a new trace, linked to `link`.
+        """
+        context = get_current() if parent is None else parent
+        if root:
+            context = set_span_in_context(INVALID_SPAN, context)
+        shown = self._options.allowed(record)
+        span = self._tracer.start_span(
+            names.span_name(shown),
+            context,
+            SpanKind.INTERNAL,
+            names.start_attributes(shown, compatibility=self._options.compatibility),
+            links=[link.link()] if isinstance(link, HierarchySpan) and link.trace_id is not None else None,
+            start_time=_start_ns(record),
+        )
+        return HierarchySpan(span, self._options)
+
+    def joined(self, trace_id: str, span_id: str) -> HierarchySpan:
+        """Return a handle of a span of another process, to be a parent only; its ids are hexadecimal."""
+        context = SpanContext(
+            trace_id=int(trace_id, 16),
+            span_id=int(span_id, 16),
+            is_remote=True,
+            trace_flags=TraceFlags(TraceFlags.SAMPLED),
+        )
+        return HierarchySpan(NonRecordingSpan(context), self._options, ours=False)
+
+
+def _start_ns(record: Record) -> int | None:
+    if isinstance(record, EventRecord):
+        return record.time_ns
+    return record.start_ns if isinstance(record, SessionRecord | TimestepRecord) else None
+
+
+def _end_ns(record: Record) -> int | None:
+    if isinstance(record, EventRecord):
+        return record.time_ns + (record.duration_ns or 0)
+    return record.end_ns if isinstance(record, SessionRecord | TimestepRecord) else None

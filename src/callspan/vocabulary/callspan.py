@@ -1,0 +1,279 @@
+"""The names of the agent's hierarchy on spans: sessions, timesteps, tools, events, messages, rewards.
+
+The conventions' names where they have one, `callspan.*` where they have none. Pure: records in, attributes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from callspan.record.call import ErrorInfo, Place
+from callspan.record.events import (
+    EventRecord,
+    MessageRecord,
+    Record,
+    RewardRecord,
+    SessionRecord,
+    TimestepRecord,
+    Totals,
+)
+from callspan.vocabulary.values import Attributes, AttributeValue, ByteBudget, put_json
+
+SESSION_ID: Final = "session.id"
+CONVERSATION_ID: Final = "gen_ai.conversation.id"
+EVALUATION_EVENT: Final = "gen_ai.evaluation.result"
+STEP_INDEX: Final = "callspan.step.index"
+STEP_ID: Final = "callspan.step.id"
+
+_KIND: Final = "openinference.span.kind"
+_EVENT_PREFIX: Final = "callspan."
+_TOTALS_PREFIX: Final = "callspan.totals."
+
+
+def span_name(record: Record) -> str:
+    """Return the name of a session's, timestep's or tool's span; low in cardinality."""
+    match record:
+        case SessionRecord():
+            return f"invoke_workflow {record.name}" if record.name else "invoke_workflow"
+        case EventRecord(event_type="tool"):
+            return f"execute_tool {record.name}" if record.name else "execute_tool"
+    return "timestep"
+
+
+def place_attributes(place: Place) -> Attributes:
+    """Return the attributes that say where a call, tool or event belongs."""
+    return _known(
+        {
+            SESSION_ID: place.session_id,
+            CONVERSATION_ID: place.session_id,
+            STEP_ID: place.timestep_id,
+            STEP_INDEX: place.timestep,
+        }
+    )
+
+
+def start_attributes(record: Record, *, compatibility: bool) -> Attributes:
+    """Return what is known of a session, timestep or tool at its start, for samplers; no content."""
+    match record:
+        case SessionRecord():
+            found = _session(record)
+            kind = "CHAIN"
+        case TimestepRecord():
+            found = _timestep(record)
+            kind = "CHAIN"
+        case EventRecord():
+            found = _tool(record)
+            kind = "TOOL"
+        case _:
+            return {}
+    if compatibility:
+        found[_KIND] = kind
+    return _known(found)
+
+
+def end_attributes(record: Record) -> Attributes:
+    """Return what is known of a session, timestep or tool only at its end; no content."""
+    match record:
+        case SessionRecord():
+            found = {
+                "callspan.outcome": record.outcome,
+                "callspan.success": record.success,
+                **_totals(record.totals),
+            }
+        case TimestepRecord():
+            found = {
+                "callspan.outcome": record.outcome,
+                "callspan.terminated": record.terminated,
+                "callspan.truncated": record.truncated,
+                **_totals(record.totals),
+            }
+        case _:
+            found = {}
+    return _known(found | _error(_error_of(record)))
+
+
+def span_content(record: Record, budget: ByteBudget) -> Attributes:
+    """Return the content of a session, timestep or tool: its metadata, a tool's arguments and result, as JSON."""
+    attributes: Attributes = {}
+    if isinstance(record, EventRecord) and isinstance(record.data, dict):
+        for name in ("arguments", "result"):
+            if name in record.data:
+                put_json(attributes, f"gen_ai.tool.call.{name}", record.data[name], budget)
+    if isinstance(record, SessionRecord | TimestepRecord) and record.metadata:
+        put_json(attributes, "callspan.metadata", record.metadata, budget)
+    return attributes
+
+
+def event_name(record: Record) -> str:
+    """Return the name of the span event of an event, message or reward."""
+    match record:
+        case EventRecord():
+            return _EVENT_PREFIX + record.event_type
+        case MessageRecord():
+            return "callspan.message"
+    return EVALUATION_EVENT
+
+
+def event_attributes(record: Record) -> Attributes:
+    """Return the attributes of the span event of an event, message or reward; no content."""
+    build = _EVENTS.get(type(record))
+    return _known(build(record)) if build is not None else {}
+
+
+def event_content(record: Record, budget: ByteBudget) -> Attributes:
+    """Return the content of an event or message, as JSON within the budget."""
+    attributes: Attributes = {}
+    match record:
+        case MessageRecord():
+            put_json(attributes, "callspan.message.content", record.content, budget)
+        case EventRecord(event_type="environment", data=dict(states)):
+            for name, value in states.items():
+                put_json(attributes, _STATES.get(name, f"callspan.{name}"), value, budget)
+        case EventRecord(event_type="action"):
+            put_json(attributes, "callspan.action", record.data, budget)
+        case EventRecord() if record.data is not None:
+            put_json(attributes, "callspan.event.data", record.data, budget)
+        case RewardRecord() if record.annotation is not None:
+            put_json(attributes, "callspan.reward.annotation", record.annotation, budget)
+            attributes["gen_ai.evaluation.explanation"] = record.annotation[: max(0, budget.room)]
+    return attributes
+
+
+def evaluation_attributes(record: Record) -> Attributes | None:
+    """Return the conventions' evaluation event of an environment's reward; None where the event has none."""
+    if not isinstance(record, EventRecord) or record.reward is None:
+        return None
+    if record.terminated or record.truncated:
+        label = "terminated" if record.terminated else "truncated"
+    else:
+        label = "continue"
+    return {
+        "gen_ai.evaluation.name": "reward",
+        "gen_ai.evaluation.score.value": record.reward,
+        "gen_ai.evaluation.score.label": label,
+    }
+
+
+def exception_attributes(error: ErrorInfo, *, content: bool) -> Attributes:
+    """Return the attributes of the `exception` event; the message only with content."""
+    return _known(
+        {"exception.type": error.exception or error.type, "exception.message": error.message if content else None}
+    )
+
+
+def _session(record: SessionRecord) -> dict[str, AttributeValue | None]:
+    return {
+        "gen_ai.operation.name": "invoke_workflow",
+        "gen_ai.workflow.name": record.name,
+        SESSION_ID: record.session_id,
+        CONVERSATION_ID: record.session_id,
+        "user.id": record.user_id,
+        "callspan.group.id": record.group_id,
+        "callspan.task.id": record.task_id,
+        "callspan.experiment": record.experiment,
+        "callspan.session.parent.id": record.parent_session_id,
+    }
+
+
+def _timestep(record: TimestepRecord) -> dict[str, AttributeValue | None]:
+    return {
+        SESSION_ID: record.session_id,
+        CONVERSATION_ID: record.session_id,
+        STEP_ID: record.timestep_id,
+        STEP_INDEX: record.index,
+        "callspan.step.name": record.name,
+        "callspan.step.turn": record.turn,
+        "callspan.step.parent.id": record.parent_timestep_id,
+    }
+
+
+def _tool(record: EventRecord) -> dict[str, AttributeValue | None]:
+    return {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": record.name,
+        "gen_ai.tool.type": "function",
+        "gen_ai.tool.call.id": record.tool_call_id,
+        SESSION_ID: record.session_id,
+        CONVERSATION_ID: record.session_id,
+        STEP_ID: record.timestep_id,
+        STEP_INDEX: record.timestep,
+    }
+
+
+def _totals(totals: Totals | None) -> dict[str, AttributeValue | None]:
+    if totals is None:
+        return {}
+    found: dict[str, AttributeValue | None] = {
+        "callspan.reward": totals.reward,
+        _TOTALS_PREFIX + "calls": totals.calls,
+        _TOTALS_PREFIX + "errors": totals.errors,
+        _TOTALS_PREFIX + "tools": totals.tools,
+        _TOTALS_PREFIX + "input_tokens": totals.input_tokens,
+        _TOTALS_PREFIX + "output_tokens": totals.output_tokens,
+        _TOTALS_PREFIX + "model_ms": totals.model_ns / 1e6,
+        _TOTALS_PREFIX + "tool_ms": totals.tool_ns / 1e6,
+    }
+    return found
+
+
+def _event(record: EventRecord) -> dict[str, AttributeValue | None]:
+    return {
+        "callspan.event.id": record.event_id,
+        "callspan.event.type": record.event_type,
+        "callspan.event.name": record.name,
+        "callspan.event.sequence": record.sequence,
+        "callspan.system": record.system,
+        "callspan.call.id": record.call_id,
+        "callspan.reward": record.reward,
+        "callspan.terminated": record.terminated,
+        "callspan.truncated": record.truncated,
+        "callspan.flags": record.flags or None,
+        **_error(record.error),
+    }
+
+
+def _message(record: MessageRecord) -> dict[str, AttributeValue | None]:
+    return {
+        "callspan.message.id": record.message_id,
+        "callspan.message.type": record.message_type,
+        "callspan.message.sender": record.sender,
+        "callspan.message.receiver": record.receiver,
+        "callspan.message.sequence": record.sequence,
+        "callspan.message.causal_influence": record.causal_influence or None,
+        "callspan.call.id": record.call_id,
+        "callspan.flags": record.flags or None,
+    }
+
+
+def _reward(record: RewardRecord) -> dict[str, AttributeValue | None]:
+    return {
+        "gen_ai.evaluation.name": record.objective,
+        "gen_ai.evaluation.score.value": record.value,
+        "gen_ai.evaluation.score.label": record.label,
+        "callspan.reward.id": record.reward_id,
+        "callspan.reward.scope": record.scope,
+        "callspan.reward.source": record.source,
+        "callspan.event.id": record.event_id,
+        "callspan.call.id": record.call_id,
+    }
+
+
+def _error(error: ErrorInfo | None) -> dict[str, AttributeValue | None]:
+    return {} if error is None else {"error.type": error.type}
+
+
+def _error_of(record: Record) -> ErrorInfo | None:
+    return record.error if isinstance(record, SessionRecord | TimestepRecord | EventRecord) else None
+
+
+def _known(found: dict[str, AttributeValue | None]) -> Attributes:
+    return {name: value for name, value in found.items() if value is not None}
+
+
+_STATES: Final = {"after": "callspan.observation", "before": "callspan.observation.before"}
+_EVENTS: Final[dict[type, Callable[..., dict[str, AttributeValue | None]]]] = {
+    EventRecord: _event,
+    MessageRecord: _message,
+    RewardRecord: _reward,
+}

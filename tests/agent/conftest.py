@@ -1,0 +1,79 @@
+"""A real tracer with its spans in memory, and a runtime whose records land in a list."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from callspan.agent import misuse
+from callspan.agent.runtime import Runtime, install, remove
+from callspan.fail_open import failures, forget_failures
+from callspan.record.codec import encode
+from callspan.record.events import Record
+from callspan.spans.hierarchy import HierarchyOptions, TracedHierarchy
+
+
+class Seen:
+    """What a program under test left behind: records in the order of writing, spans in the order of their end."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.exporter = InMemorySpanExporter()
+        self.provider = TracerProvider()
+        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+        self.tracer = self.provider.get_tracer("callspan.tests")
+
+    def write(self, record: Record) -> None:
+        encode(record)
+        self.records.append(record)
+
+    def runtime(self, options: HierarchyOptions | None = None, **settings: bool) -> Runtime:
+        return Runtime(write=self.write, spans=TracedHierarchy(self.tracer, options), service="tests", **settings)
+
+    def install(self, options: HierarchyOptions | None = None, **settings: bool) -> None:
+        install(self.runtime(options, **settings))
+
+    @property
+    def spans(self) -> tuple[ReadableSpan, ...]:
+        return self.exporter.get_finished_spans()
+
+    def named(self, name: str) -> list[ReadableSpan]:
+        return [span for span in self.spans if span.name == name]
+
+    def of(self, kind: type) -> list:
+        return [record for record in self.records if isinstance(record, kind)]
+
+    def ended(self, kind: type) -> list:
+        return [record for record in self.of(kind) if record.end_ns is not None]
+
+
+@pytest.fixture
+def seen(caplog: pytest.LogCaptureFixture) -> Iterator[Seen]:
+    """What happens is kept; at the end nothing may have failed inside callspan and nothing logged an error."""
+    misuse.forget_misuse()
+    forget_failures()
+    kept = Seen()
+    kept.install()
+    yield kept
+    remove()
+    kept.provider.shutdown()
+    assert failures() == {}
+    assert [entry for entry in caplog.records if entry.levelno >= logging.ERROR] == []
+    forget_failures()
+
+
+@pytest.fixture
+def no_runtime() -> Iterator[None]:
+    remove()
+    yield
+    remove()
+
+
+@pytest.fixture
+def parent_of() -> Callable[[ReadableSpan], int | None]:
+    return lambda span: span.parent.span_id if span.parent is not None else None

@@ -1,0 +1,448 @@
+"""Sessions, timesteps and tools as spans and rows: names, parents, attributes, events, totals."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from opentelemetry.trace import SpanKind, StatusCode
+
+from callspan.agent.api import current_session, current_timestep, session, timestep, tool
+from callspan.agent.context import current_metadata, current_scope, metadata
+from callspan.record.call import CallRecord, Timing
+from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
+from callspan.record.usage import Usage
+from callspan.spans.hierarchy import HierarchyOptions
+
+
+def call(**fields) -> CallRecord:
+    return CallRecord(call_id="c", timing=Timing(start_ns=1, duration_ns=5_000_000), **fields)
+
+
+def test_an_episode_becomes_a_tree_of_spans(seen, parent_of):
+    with session("gridworld", session_id="s1", user_id="u1", metadata={"seed": 7}) as episode:
+        for _ in range(3):
+            with episode.timestep() as step, step.tool("move", call="t1", arguments={"to": 3}) as moved:
+                moved.result = "ok"
+    (root,) = seen.named("invoke_workflow gridworld")
+    steps = seen.named("timestep")
+    tools = seen.named("execute_tool move")
+    assert [parent_of(step) for step in steps] == [root.context.span_id] * 3
+    assert [parent_of(run) for run in tools] == [step.context.span_id for step in steps]
+    assert [step.attributes["callspan.step.index"] for step in steps] == [0, 1, 2]
+    assert {span.kind for span in seen.spans} == {SpanKind.INTERNAL}
+    assert {span.attributes["session.id"] for span in seen.spans} == {"s1"}
+    assert {span.attributes["gen_ai.conversation.id"] for span in seen.spans} == {"s1"}
+    assert root.attributes["gen_ai.operation.name"] == "invoke_workflow"
+    assert root.attributes["gen_ai.workflow.name"] == "gridworld"
+    assert root.attributes["openinference.span.kind"] == "CHAIN"
+    assert json.loads(root.attributes["callspan.metadata"]) == {"seed": 7}
+    assert root.attributes["callspan.totals.tools"] == 3
+    assert not [name for name in root.attributes if name.startswith("gen_ai.usage")]
+
+
+def test_a_session_is_written_at_its_start_and_at_its_end(seen):
+    with session("gridworld", group_id="g", task_id="t", experiment="e") as episode:
+        (first,) = seen.of(SessionRecord)
+        assert (first.session_id, first.name, first.end_ns, first.outcome) == (episode.id, "gridworld", None, None)
+        assert (first.group_id, first.task_id, first.experiment, first.service) == ("g", "t", "e", "tests")
+        assert first.pid
+        assert first.host
+    last = seen.of(SessionRecord)[-1]
+    assert last.outcome == "success"
+    assert last.record_version > first.record_version
+    assert last.end_ns >= last.start_ns == first.start_ns
+    assert (last.trace_id, last.span_id) == (first.trace_id, first.span_id)
+    assert f"{seen.named('invoke_workflow gridworld')[0].context.trace_id:032x}" == last.trace_id
+
+
+def test_a_timestep_is_written_at_its_start_so_that_a_killed_process_leaves_it(seen):
+    with session("s") as episode, episode.timestep("look", turn=4, metadata={"a": 1}) as step:
+        (first,) = seen.of(TimestepRecord)
+        assert (first.timestep_id, first.session_id, first.index) == (step.id, episode.id, 0)
+        assert (first.name, first.turn, first.metadata, first.end_ns) == ("look", 4, {"a": 1}, None)
+        step.update({"b": 2, "a": None})
+    last = seen.of(TimestepRecord)[-1]
+    assert last.metadata == {"a": 1, "b": 2}
+    assert last.outcome == "success"
+    assert last.record_version > first.record_version
+
+
+def test_an_environment_step_is_a_row_a_span_event_and_an_evaluation(seen):
+    with session("s") as episode, episode.timestep() as step:
+        step.action([3])
+        step.environment({"at": [1, 2]}, reward=0.5, terminated=True, truncated=False, before={"at": [0, 2]})
+    action, environment = seen.of(EventRecord)
+    assert (action.event_type, action.data, action.sequence) == ("action", [3], 0)
+    assert (environment.reward, environment.terminated, environment.truncated) == (0.5, True, False)
+    assert environment.data == {"before": {"at": [0, 2]}, "after": {"at": [1, 2]}}
+    (span,) = seen.named("timestep")
+    events = {event.name: event for event in span.events}
+    assert json.loads(events["callspan.action"].attributes["callspan.action"]) == [3]
+    assert json.loads(events["callspan.environment"].attributes["callspan.observation"]) == {"at": [1, 2]}
+    assert events["callspan.environment"].timestamp == environment.time_ns
+    assert events["gen_ai.evaluation.result"].attributes["gen_ai.evaluation.score.value"] == 0.5
+    assert span.attributes["callspan.reward"] == 0.5
+    assert span.attributes["callspan.terminated"] is True
+    assert seen.of(RewardRecord) == []
+    assert seen.ended(TimestepRecord)[0].terminated is True
+
+
+def test_messages_say_from_whom_to_whom(seen):
+    with session("s") as episode:
+        first = episode.observation("a wall")
+        with episode.timestep():
+            episode.message({"go": "north"}, "action", "agent", "env", call="c1", causal_influence=[first])
+    seen_first, second = seen.of(MessageRecord)
+    assert (seen_first.message_type, seen_first.sender, seen_first.receiver) == ("observation", "env", "agent")
+    assert seen_first.timestep_id is None
+    assert (second.content, second.call_id, second.causal_influence) == ({"go": "north"}, "c1", [first])
+    assert second.timestep == 0
+    (event,) = seen.named("timestep")[0].events
+    assert event.name == "callspan.message"
+    assert json.loads(event.attributes["callspan.message.content"]) == {"go": "north"}
+
+
+def test_rewards_have_objectives_and_add_up(seen):
+    with session("s") as episode:
+        with episode.timestep() as step:
+            step.reward(1, source="environment")
+            step.reward(0.25, "style", "judge", "neat", label="good")
+        episode.outcome(reward=2.0, success=True)
+    first, second, whole = seen.of(RewardRecord)
+    assert (first.value, first.scope, first.timestep_id) == (1.0, "event", step.id)
+    assert (second.objective, second.source, second.annotation, second.label) == ("style", "judge", "neat", "good")
+    assert (whole.scope, whole.value) == ("session", 2.0)
+    event = seen.named("timestep")[0].events[1]
+    assert event.name == "gen_ai.evaluation.result"
+    assert event.attributes["gen_ai.evaluation.name"] == "style"
+    assert event.attributes["gen_ai.evaluation.explanation"] == "neat"
+    last = seen.ended(SessionRecord)[-1]
+    assert (last.totals.reward, last.success, last.outcome) == (3.25, True, "success")
+    assert seen.ended(TimestepRecord)[0].totals.reward == 1.25
+
+
+def test_an_episode_without_rewards_has_no_reward_rather_than_zero(seen):
+    with session("s") as episode, episode.timestep() as step:
+        step.environment({"x": 1})
+    assert seen.ended(SessionRecord)[0].totals.reward is None
+    assert "callspan.reward" not in seen.named("timestep")[0].attributes
+
+
+def test_calls_add_up_in_the_step_and_in_the_session(seen):
+    with session("s") as episode:
+        for tokens in (10, None):
+            with episode.timestep():
+                scope = current_scope()
+                assert scope.place.session_id == episode.id
+                scope.call_ended(call(outcome="started"))
+                scope.call_ended(call(usage=Usage(input_tokens=tokens, output_tokens=1)))
+                scope.call_ended(call(outcome="error"))
+    first, second = seen.ended(TimestepRecord)
+    assert (first.totals.calls, first.totals.errors, first.totals.input_tokens) == (2, 1, 10)
+    assert second.totals.input_tokens is None
+    total = seen.ended(SessionRecord)[0].totals
+    assert (total.calls, total.errors, total.input_tokens, total.output_tokens) == (4, 2, 10, 2)
+    assert total.model_ns == 20_000_000
+    assert seen.named("invoke_workflow s")[0].attributes["callspan.totals.model_ms"] == 20.0
+
+
+def test_a_call_inside_a_nested_step_counts_in_the_outer_one_too(seen):
+    with session("s") as episode, episode.timestep("outer") as outer, episode.timestep("inner") as inner:
+        current_scope().call_ended(call())
+        assert current_timestep() is inner
+    records = {record.name: record for record in seen.ended(TimestepRecord)}
+    assert records["outer"].totals.calls == records["inner"].totals.calls == 1
+    assert records["inner"].parent_timestep_id == outer.id
+    assert seen.ended(SessionRecord)[0].totals.calls == 1
+
+
+CALLS = {
+    "chat dict": {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}},
+    "chat object": SimpleNamespace(id="c1", function=SimpleNamespace(name="add", arguments='{"a": 1}')),
+    "chat custom": {"id": "c1", "type": "custom", "custom": {"name": "add", "input": '{"a": 1}'}},
+    "anthropic dict": {"type": "tool_use", "id": "c1", "name": "add", "input": {"a": 1}},
+    "anthropic object": SimpleNamespace(type="tool_use", id="c1", name="add", input={"a": 1}),
+    "responses dict": {"type": "function_call", "id": "item", "call_id": "c1", "name": "add", "arguments": '{"a": 1}'},
+    "responses object": SimpleNamespace(id="item", call_id="c1", name="add", arguments='{"a": 1}'),
+}
+
+
+@pytest.mark.parametrize("shape", CALLS)
+def test_a_tool_reads_the_models_request_of_any_provider(seen, shape):
+    with session("s") as episode, episode.timestep() as step, step.tool(call=CALLS[shape]) as run:
+        run.result = {"sum": 2}
+    (event,) = seen.of(EventRecord)
+    assert (event.event_type, event.name, event.tool_call_id) == ("tool", "add", "c1")
+    assert event.data == {"arguments": {"a": 1}, "result": {"sum": 2}}
+    assert event.duration_ns > 0
+    (span,) = seen.named("execute_tool add")
+    assert span.attributes["gen_ai.tool.call.id"] == "c1"
+    assert json.loads(span.attributes["gen_ai.tool.call.arguments"]) == {"a": 1}
+    assert json.loads(span.attributes["gen_ai.tool.call.result"]) == {"sum": 2}
+    assert span.attributes["gen_ai.tool.type"] == "function"
+    assert span.attributes["gen_ai.operation.name"] == "execute_tool"
+    assert seen.ended(TimestepRecord)[0].totals.tools == 1
+
+
+def test_arguments_that_are_no_json_are_kept_as_the_model_wrote_them(seen):
+    with session("s") as episode, episode.tool("add", arguments='{"a": '):
+        pass
+    assert seen.of(EventRecord)[0].data == {"arguments": '{"a": '}
+
+
+def test_a_tool_that_fails_is_an_error_of_the_tool_only_where_it_is_caught(seen):
+    with session("s") as episode, episode.timestep() as step:
+        with pytest.raises(KeyError), step.tool("open"):
+            raise KeyError("door")
+        with step.tool("close") as run:
+            run.error = "no door"
+    first, second = seen.of(EventRecord)
+    assert (first.error.type, second.error.message) == ("KeyError", "no door")
+    assert seen.named("execute_tool open")[0].status.status_code is StatusCode.ERROR
+    assert seen.named("execute_tool close")[0].status.status_code is StatusCode.ERROR
+    assert seen.named("timestep")[0].status.status_code is StatusCode.UNSET
+
+
+def test_without_content_spans_say_what_happened_but_not_what_was_said(seen):
+    seen.install(HierarchyOptions(content=False))
+    secret = "open sesame"
+    with pytest.raises(ValueError, match=secret), session("s", metadata={"m": secret}) as episode:
+        episode.observation(secret)
+        with episode.timestep() as step:
+            step.action(secret)
+            step.environment(secret, reward=1)
+            step.event("thought", secret)
+            step.reward(1, annotation=secret)
+            with step.tool("t", arguments=secret) as run:
+                run.result = secret
+            raise ValueError(secret)
+    shown = "".join(span.to_json() for span in seen.spans)
+    assert secret not in shown
+    assert "callspan.action" in shown
+
+
+def test_attributes_stay_within_their_bytes_and_valid_json(seen):
+    seen.install(HierarchyOptions(attribute_bytes=1000, span_bytes=2500))
+    with session("s") as episode, episode.timestep() as step:
+        for _ in range(5):
+            step.environment({"picture": "ä" * 5000})
+    texts = [event.attributes.get("callspan.observation") for event in seen.named("timestep")[0].events]
+    kept = [text for text in texts if text is not None]
+    assert kept
+    assert all(len(text.encode()) <= 1000 for text in kept)
+    assert sum(len(text.encode()) for text in kept) <= 2500
+    assert all(json.loads(text) for text in kept)
+    assert len(texts) == 5
+
+
+def test_the_policy_goes_before_what_a_span_shows(seen):
+    def hush(record):
+        return (
+            record
+            if not isinstance(record, MessageRecord)
+            else MessageRecord(message_id=record.message_id, message_type="gone", time_ns=record.time_ns)
+        )
+
+    seen.install(HierarchyOptions(policy=hush))
+    with session("s") as episode:
+        episode.observation("hidden")
+    assert "hidden" not in seen.named("invoke_workflow s")[0].to_json()
+
+
+def test_one_trace_per_timestep_links_each_to_the_one_before(seen, parent_of):
+    seen.install(trace_per_timestep=True)
+    with session("s") as episode:
+        for _ in range(3):
+            with episode.timestep() as step, step.tool("t"):
+                pass
+    (root,) = seen.named("invoke_workflow s")
+    steps = seen.named("timestep")
+    assert [parent_of(step) for step in steps] == [None] * 3
+    assert len({span.context.trace_id for span in (root, *steps)}) == 4
+    links = [step.links[0].context.span_id for step in steps]
+    assert links == [root.context.span_id, steps[0].context.span_id, steps[1].context.span_id]
+    assert [parent_of(run) for run in seen.named("execute_tool t")] == [step.context.span_id for step in steps]
+
+
+def test_the_users_own_spans_lie_between(seen, parent_of):
+    with session("s") as episode, seen.tracer.start_as_current_span("mine"), episode.timestep():
+        pass
+    (step,), (mine,), (root,) = seen.named("timestep"), seen.named("mine"), seen.named("invoke_workflow s")
+    assert parent_of(step) == mine.context.span_id
+    assert parent_of(mine) == root.context.span_id
+
+
+def test_a_nested_session_knows_its_parent_and_restores_it(seen, parent_of):
+    with session("outer") as outer:
+        with outer.timestep() as step:
+            with session("inner") as inner:
+                assert current_session() is inner
+                assert current_timestep() is None
+            assert current_timestep() is step
+        assert current_session() is outer
+        assert current_timestep() is None
+    assert current_session() is None
+    records = {record.name: record for record in seen.ended(SessionRecord)}
+    assert records["inner"].parent_session_id == outer.id
+    assert records["outer"].parent_session_id is None
+    assert parent_of(seen.named("invoke_workflow inner")[0]) == seen.named("timestep")[0].context.span_id
+
+
+def test_a_parent_may_be_given_as_session_or_id(seen, parent_of):
+    outer = session("outer").start(current=False)
+    with session("inner", parent=outer):
+        pass
+    with session("other", parent="s9"):
+        pass
+    outer.end()
+    records = {record.name: record for record in seen.ended(SessionRecord)}
+    assert records["inner"].parent_session_id == outer.id
+    assert records["other"].parent_session_id == "s9"
+    assert parent_of(seen.named("invoke_workflow inner")[0]) == seen.named("invoke_workflow outer")[0].context.span_id
+
+
+def test_names_of_steps_may_repeat(seen):
+    with session("s") as episode:
+        for _ in range(2):
+            with episode.timestep("again"):
+                pass
+    first, second = seen.ended(TimestepRecord)
+    assert first.name == second.name
+    assert (first.index, second.index) == (0, 1)
+    assert first.timestep_id != second.timestep_id
+
+
+def test_an_exception_marks_step_and_session_and_passes_unchanged(seen):
+    error = RuntimeError("boom")
+    with pytest.raises(RuntimeError) as caught, session("s") as episode, episode.timestep():
+        raise error
+    assert caught.value is error
+    for record in (seen.ended(TimestepRecord)[0], seen.ended(SessionRecord)[0]):
+        assert record.outcome == "error"
+        assert (record.error.type, record.error.message) == ("RuntimeError", "boom")
+    for span in seen.spans:
+        assert span.status.status_code is StatusCode.ERROR
+        assert span.attributes["error.type"] == "RuntimeError"
+        (event,) = [event for event in span.events if event.name == "exception"]
+        assert event.attributes["exception.message"] == "boom"
+        assert "test_hierarchy" in event.attributes["exception.stacktrace"]
+    assert current_scope() is None
+
+
+def test_an_interrupt_is_a_cancellation_not_an_error(seen):
+    with pytest.raises(KeyboardInterrupt), session("s"):
+        raise KeyboardInterrupt
+    assert seen.ended(SessionRecord)[0].outcome == "cancelled"
+    assert seen.spans[0].status.status_code is StatusCode.UNSET
+
+
+def test_an_exception_that_cannot_be_printed_is_still_recorded(seen):
+    class Odd(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    with pytest.raises(Odd), session("s"):
+        raise Odd
+    assert seen.ended(SessionRecord)[0].error.message is None
+
+
+def test_forgotten_steps_are_closed_with_their_session(seen):
+    with session("s") as episode:
+        forgotten = episode.timestep("forgotten").start()
+    assert forgotten.ended
+    (record,) = seen.ended(TimestepRecord)
+    assert record.metadata["callspan.flags"] == ["left_open"]
+    assert len(seen.named("timestep")) == 1
+    assert current_scope() is None
+
+
+def test_the_end_of_a_session_may_have_a_word_of_ones_own(seen):
+    with session("s", metadata={"a": 1, "b": 1}) as episode:
+        episode.update(status="waiting", metadata={"b": 2, "c": None})
+        assert seen.of(SessionRecord)[-1].outcome == "waiting"
+        episode.update(status="skipped")
+    last = seen.ended(SessionRecord)[0]
+    assert last.outcome == "skipped"
+    assert last.metadata == {"a": 1, "b": 2}
+
+
+def test_an_episode_without_success_is_a_failure_without_an_error(seen):
+    with session("s") as episode:
+        episode.outcome(success=False)
+    assert seen.ended(SessionRecord)[0].outcome == "failure"
+    assert seen.spans[0].status.status_code is StatusCode.UNSET
+
+
+def test_a_used_session_id_goes_on_counting_without_a_second_start(seen):
+    for _ in range(2):
+        with session("chat", session_id="kept") as episode, episode.timestep():
+            pass
+    assert [record.index for record in seen.ended(TimestepRecord)] == [0, 1]
+    assert len([record for record in seen.of(SessionRecord) if record.end_ns is None]) == 1
+    first, second = seen.ended(SessionRecord)
+    assert second.start_ns == first.start_ns
+    assert second.record_version > first.record_version
+    assert second.trace_id is None
+
+
+def test_the_inner_of_two_sessions_of_one_id_does_not_end_it(seen):
+    with session("chat", session_id="both"):
+        with session("chat", session_id="both") as again:
+            again.observation("x")
+        assert seen.ended(SessionRecord) == []
+    assert len(seen.ended(SessionRecord)) == 1
+    assert seen.ended(SessionRecord)[0].parent_session_id is None
+
+
+def test_numpy_like_rewards_and_flags_are_read(seen):
+    class Scalar:
+        def __float__(self) -> float:
+            return 0.5
+
+        def __bool__(self) -> bool:
+            return True
+
+    with session("s") as episode, episode.timestep() as step:
+        step.environment(reward=Scalar(), terminated=Scalar())
+    (event,) = seen.of(EventRecord)
+    assert (event.reward, event.terminated, event.data) == (0.5, True, None)
+
+
+def test_metadata_of_the_innermost_block_wins(seen):
+    with metadata(user_id="a", purpose="p", color="red"):
+        with metadata(user_id="b", extra={"size": 1}, purpose=None):
+            assert current_metadata() == {"user_id": "b", "purpose": "p", "extra": {"color": "red", "size": 1}}
+        assert current_metadata() == {"user_id": "a", "purpose": "p", "extra": {"color": "red"}}
+        with session("s", user_id="c"):
+            assert current_metadata()["user_id"] == "c"
+    assert current_metadata() == {}
+
+
+def test_metadata_that_is_changed_by_the_caller_changes_nothing_for_others(seen):
+    with metadata(run_id="r"):
+        current_metadata()["run_id"] = "other"
+        assert current_metadata() == {"run_id": "r"}
+
+
+def test_a_tool_outside_a_session_is_kept_too(seen):
+    with tool("lonely") as run:
+        run.result = 1
+    (event,) = seen.of(EventRecord)
+    assert (event.session_id, event.flags) == (None, [])
+    assert len(seen.named("execute_tool lonely")) == 1
+
+
+def test_a_lone_timestep_opens_a_session_for_itself(seen, caplog):
+    with timestep("lone"):
+        assert current_session() is not None
+    with timestep("lone"):
+        pass
+    assert current_session() is None
+    first, second = seen.ended(SessionRecord)
+    assert first.name == "implicit"
+    assert first.session_id != second.session_id
+    assert first.metadata["callspan.flags"] == ["outside_session"]
+    assert seen.ended(TimestepRecord)[0].session_id == first.session_id
+    assert len([entry for entry in caplog.records if "outside_session" in entry.getMessage()]) == 1
