@@ -1,0 +1,64 @@
+"""What was asked: the scalars of a request body of any of OpenAI's endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from callspan.providers.openai.detach import detached
+from callspan.providers.wire import dig, flag, items, objects, text
+from callspan.record.call import Request
+from callspan.record.codec import encode_json
+
+_CONTENT: Final = frozenset({"model", "stream", "messages", "input", "prompt", "tools", "instructions", "functions"})
+_MAX_PARAM_BYTES: Final = 4096
+
+
+def asked(body: object, message_key: str) -> Request:
+    """Return model, stream, parameters and counts of a request; `message_key` holds what was said. Total."""
+    if not isinstance(body, dict):
+        return Request()
+    return Request(
+        model=text(body, "model") or None,
+        stream=flag(body, "stream") is True,
+        params=dict(_params(body)),
+        message_count=_message_count(body.get(message_key)),
+        tool_names=_tool_names(body),
+    )
+
+
+def _params(body: dict[object, object]) -> Iterator[tuple[str, object]]:
+    for key, value in body.items():
+        if isinstance(key, str) and key not in _CONTENT and value is not None and _is_small(value):
+            yield key, detached(value)
+
+
+def _is_small(value: object) -> bool:
+    if isinstance(value, str):
+        return len(value) <= _MAX_PARAM_BYTES
+    if isinstance(value, int | float):
+        return True
+    return len(encode_json(value)) <= _MAX_PARAM_BYTES
+
+
+def _message_count(said: object) -> int | None:
+    """One text and one array of token ids are one message each."""
+    if isinstance(said, str):
+        return 1
+    if not isinstance(said, list):
+        return None
+    return 1 if said and isinstance(said[0], int) else len(said)
+
+
+def _tool_names(body: object) -> list[str] | None:
+    if not isinstance(dig(body, "tools"), list) and not isinstance(dig(body, "functions"), list):
+        return None
+    names = [_tool_name(tool) for tool in objects(body, "tools")]
+    names += [text(function, "name") for function in items(body, "functions")]
+    return [name for name in names if name]
+
+
+def _tool_name(tool: dict[str, object]) -> str | None:
+    """Hosted tools have no name but their type; MCP servers go by their label."""
+    places = (("function", "name"), ("custom", "name"), ("name",), ("server_label",), ("type",))
+    return next((name for place in places if (name := text(tool, *place))), None)

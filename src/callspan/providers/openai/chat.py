@@ -1,0 +1,46 @@
+"""Chat completions: what requests and answers of `/chat/completions` mean."""
+
+from __future__ import annotations
+
+from callspan.providers.base import Api, Operation, ResponseFacts
+from callspan.providers.openai.asked import asked
+from callspan.providers.openai.chat_messages import answered_message, asked_message
+from callspan.providers.openai.chat_stream import ChatAccumulator
+from callspan.providers.openai.choices import choice_facts, in_order
+from callspan.providers.openai.detach import detached
+from callspan.providers.wire import dig, items, objects, text
+from callspan.record.call import Request
+from callspan.record.messages import Conversation
+
+
+class ChatCompletions:
+    """The chat endpoint of OpenAI and of everyone who speaks like it. Stateless."""
+
+    api: Api = "chat_completions"
+    operation: Operation = "chat"
+    path = "/chat/completions"
+    message_key = "messages"
+
+    def request(self, body: object) -> Request:
+        """Return model, stream, parameters and counts of a request, without its body. Total."""
+        return asked(body, self.message_key)
+
+    def accumulator(self) -> ChatAccumulator:
+        """Return a fresh accumulator for one stream."""
+        return ChatAccumulator()
+
+    def facts(self, body: object) -> ResponseFacts:
+        """Return what a whole or folded answer states. Total."""
+        refused = any(text(choice, "message", "refusal") for choice in items(body, "choices"))
+        return choice_facts(body, refused=refused)
+
+    def conversation(self, request: object, response: object) -> Conversation:
+        """Return what was said; either side may be None or anything else."""
+        messages = dig(request, "messages")
+        if isinstance(messages, str | dict):
+            messages = [messages]
+        return Conversation(
+            input=[asked_message(message) for message in items(messages)],
+            output=[answered_message(choice) for choice in in_order(response)],
+            tools=[detached(tool) for key in ("tools", "functions") for tool in objects(request, key)],
+        )

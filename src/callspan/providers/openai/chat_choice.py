@@ -1,0 +1,189 @@
+"""One choice of a chat stream: deltas to the message a whole answer would have had."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from callspan.providers.finish import normalised_finish_reason
+from callspan.providers.openai.audio import Audio
+from callspan.providers.openai.detach import detached, fill, merge_list, overlay
+from callspan.providers.openai.growing import GrowingList
+from callspan.providers.openai.pieces import Pieces
+from callspan.providers.openai.tool_calls import CallFragments, ToolCalls
+
+_TEXTS: Final = frozenset({"refusal", "reasoning_content", "reasoning", "reasoning_text", "thinking"})
+"""Fields of a delta that grow by fragments, besides `content`."""
+
+_CONTENT: Final = frozenset({"annotations", "executed_tools", "images"})
+"""Fields no rule folds, that carry content all the same."""
+
+_KNOWN_IN_CHOICE: Final = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "token_ids", "text"})
+
+
+class Choice:
+    """Folds the deltas of one choice. The hot path appends to `content` itself."""
+
+    __slots__ = ("_audio", "_calls", "_details", "_extra", "_fields", "_function", "_ids", "_logprobs", "_rich",
+                 "_texts", "content", "finish_reason", "index", "role")  # fmt: skip
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.role: str | None = None
+        self.finish_reason: str | None = None
+        self.content = Pieces()
+        self._rich: GrowingList | None = None
+        self._texts: dict[str, Pieces] = {}
+        self._details = GrowingList()
+        self._calls = ToolCalls()
+        self._function: CallFragments | None = None
+        self._audio: Audio | None = None
+        self._fields: dict[str, Any] = {}
+        self._extra: dict[str, Any] = {}
+        self._logprobs: dict[str, Any] | None = None
+        self._ids: list[Any] | None = None
+
+    def take(self, choice: dict[str, Any]) -> bool:
+        """Fold in one entry of `choices`; return True if it carried content."""
+        reason, logprobs, ids = choice.get("finish_reason"), choice.get("logprobs"), choice.get("token_ids")
+        if isinstance(reason, str) and reason:
+            self.finish_reason = reason
+        if isinstance(logprobs, dict):
+            self._add_logprobs(logprobs)
+        if isinstance(ids, list):
+            self._add_ids(ids)
+        for key, value in choice.items():
+            if key not in _KNOWN_IN_CHOICE and (key not in self._extra or self._extra[key] != value):
+                overlay(self._extra, {key: value})
+        delta = choice.get("delta")
+        if not isinstance(delta, dict):
+            delta = choice.get("message")
+        return self._add_delta(delta) if isinstance(delta, dict) else False
+
+    def body(self) -> dict[str, Any]:
+        """Return the choice as a whole answer has it; its finish reason is None while it had none."""
+        choice: dict[str, Any] = {
+            "index": self.index,
+            "message": self._message(),
+            "finish_reason": self.finish_reason,
+            "logprobs": detached(self._logprobs),
+        }
+        if self._ids is not None:
+            choice["token_ids"] = list(self._ids)
+        return {**choice, **detached(self._extra)}
+
+    def _add_delta(self, delta: dict[str, Any]) -> bool:
+        carried = False
+        for key, value in delta.items():
+            if value is None:
+                continue
+            if key in _TEXTS and isinstance(value, str):
+                if value:
+                    self._texts.setdefault(key, Pieces()).add(value)
+                    carried = True
+            else:
+                rule = _RULES.get(key)
+                carried = (self._add_other(key, value) if rule is None else rule(self, value)) or carried
+        return carried
+
+    def _add_role(self, role: object) -> bool:
+        if self.role is None and isinstance(role, str) and role:
+            self.role = role
+        return False
+
+    def _add_content(self, content: object) -> bool:
+        if isinstance(content, str):
+            self.content.add(content)
+            return content != ""
+        if not isinstance(content, list):
+            return False
+        rich = self._settle()
+        carried = [rich.add(part if isinstance(part, dict) else {"type": "text", "text": part}) for part in content]
+        return True in carried
+
+    def _settle(self) -> GrowingList:
+        """Move plain text that came so far into the list of parts, so that the order stays."""
+        self._rich = rich = GrowingList() if self._rich is None else self._rich
+        if text := self.content.joined():
+            rich.add({"type": "text", "text": text})
+        self.content = Pieces()
+        return rich
+
+    def _add_tool_calls(self, fragments: object) -> bool:
+        return self._calls.add(fragments if isinstance(fragments, list) else [fragments])
+
+    def _add_function(self, part: object) -> bool:
+        if not isinstance(part, dict):
+            return False
+        self._function = self._function or CallFragments()
+        self._function.grow(part)
+        return True
+
+    def _add_audio(self, fragment: object) -> bool:
+        if not isinstance(fragment, dict):
+            return False
+        self._audio = self._audio or Audio()
+        return self._audio.take(fragment)
+
+    def _add_details(self, details: object) -> bool:
+        entries = details if isinstance(details, list) else ()
+        return True in [self._details.add(entry) for entry in entries if isinstance(entry, dict)]
+
+    def _add_token_id(self, token_id: object) -> bool:
+        self._add_ids([token_id])
+        return False
+
+    def _add_ids(self, ids: list[Any]) -> None:
+        self._ids = [] if self._ids is None else self._ids
+        self._ids.extend(detached(ids))
+
+    def _add_logprobs(self, logprobs: dict[str, Any]) -> None:
+        self._logprobs = {} if self._logprobs is None else self._logprobs
+        for key, value in logprobs.items():
+            known = self._logprobs.get(key)
+            if isinstance(value, list) and isinstance(known, list):
+                known.extend(detached(value))
+            elif value is not None or key not in self._logprobs:
+                self._logprobs[key] = detached(value)
+
+    def _add_other(self, key: str, value: object) -> bool:
+        if isinstance(value, list) and isinstance(self._fields.setdefault(key, []), list):
+            merge_list(self._fields[key], value)
+        elif self._fields.get(key) != value:
+            fill(self._fields, {key: value})
+        return key in _CONTENT and bool(value)
+
+    def _message(self) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": self.role or "assistant", "content": None}
+        message.update((key, pieces.joined()) for key, pieces in self._texts.items())
+        message.update(detached(self._fields))
+        if self._details:
+            message["reasoning_details"] = detached(self._details.body())
+        if self._calls:
+            message["tool_calls"] = detached(self._calls.body(cut=self._was_cut()))
+        if self._function is not None:
+            message["function_call"] = detached(self._function.part())
+        if self._audio is not None:
+            message["audio"] = detached(self._audio.body())
+        message["content"] = self._whole_content(has_more=len(message) > 2)  # noqa: PLR2004 - role and content
+        return message
+
+    def _whole_content(self, *, has_more: bool) -> object:
+        if self._rich is not None:
+            return detached(self._settle().body())
+        text = self.content.joined()
+        # Tool turns open with an empty text in streams, where the whole answer has null.
+        return text if text or (self.content and not has_more) else None
+
+    def _was_cut(self) -> bool:
+        return self.finish_reason is None or normalised_finish_reason(self.finish_reason) == "length"
+
+
+_RULES: Final = {
+    "role": Choice._add_role,
+    "content": Choice._add_content,
+    "tool_calls": Choice._add_tool_calls,
+    "function_call": Choice._add_function,
+    "audio": Choice._add_audio,
+    "reasoning_details": Choice._add_details,
+    "token_id": Choice._add_token_id,
+}

@@ -1,0 +1,167 @@
+"""Chat messages, asked and answered, as typed messages: nothing that was said is lost, nothing is said twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from callspan.providers.openai.detach import detached
+from callspan.providers.openai.media import media
+from callspan.providers.openai.parts import list_or_none, parts_of
+from callspan.providers.openai.stated import finish_reason
+from callspan.providers.wire import dig, flag, mapping, objects, text
+from callspan.record.codec import encode_json
+from callspan.record.messages import (
+    Media,
+    Message,
+    Part,
+    Reasoning,
+    Refusal,
+    Text,
+    ToolCall,
+    ToolResult,
+    UnknownPart,
+)
+
+_REASONING: Final = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
+_RESULTS: Final = ("tool", "function")
+_CALL_FIELDS: Final = frozenset({"id", "type", "function", "custom", "index", "incomplete"})
+
+
+def asked_message(message: object) -> Message:
+    """Return one message of a request, whatever it is."""
+    if isinstance(message, str):
+        return Message(role="user", parts=parts_of(message))
+    fields = mapping(message)
+    if fields is None:
+        return Message(role="unknown", parts=[UnknownPart(data=detached(message))])
+    role = text(fields, "role") or "unknown"
+    parts: list[Part] = [_tool_result(fields, role)] if role in _RESULTS else list(said(fields))
+    return Message(role=role, parts=parts, name=text(fields, "name") or None)
+
+
+def answered_message(choice: dict[str, object]) -> Message:
+    """Return the message of one choice."""
+    fields = mapping(choice, "message") or {}
+    parts = list(said(fields))
+    logprobs = choice.get("logprobs")
+    if isinstance(logprobs, dict) and any(logprobs.values()):
+        parts = _with_logprobs(parts, detached(logprobs))
+    return Message(
+        role=text(fields, "role") or "assistant",
+        parts=parts,
+        name=text(fields, "name") or None,
+        finish_reason=finish_reason(choice.get("finish_reason")),
+    )
+
+
+def said(fields: dict[str, object]) -> Iterator[Part]:
+    """Yield the parts of a message: reasoning, content, refusal, tool calls, sound, images."""
+    yield from _reasoning(fields)
+    yield from _content(fields)
+    if refusal := text(fields, "refusal"):
+        yield Refusal(text=refusal)
+    for call in objects(fields, "tool_calls"):
+        yield _tool_call(call)
+    if called := mapping(fields, "function_call"):
+        yield ToolCall(name=text(called, "name") or None, arguments=_arguments(called.get("arguments")))
+    for tool in objects(fields, "executed_tools"):
+        yield _hosted_call(tool)
+    if audio := mapping(fields, "audio"):
+        yield _sound(audio)
+    yield from parts_of(fields.get("images"))
+
+
+def _reasoning(fields: dict[str, object]) -> Iterator[Part]:
+    """Structured details first; plain fields only where they add text that nothing said yet."""
+    told = ""
+    for detail in objects(fields, "reasoning_details"):
+        thought = _detail(detail)
+        told += thought.text or ""
+        yield thought
+    for block in objects(fields, "thinking_blocks"):
+        for part in parts_of([block]):
+            told += part.text or "" if isinstance(part, Reasoning) else ""
+            yield part
+    for key in _REASONING:
+        plain = text(fields, key)
+        if plain and _squeezed(plain) not in _squeezed(told):
+            told += plain
+            yield Reasoning(text=plain, signature=text(fields, "reasoning_signature") or None)
+
+
+def _detail(detail: dict[str, object]) -> Reasoning:
+    return Reasoning(
+        text=text(detail, "text") or text(detail, "summary") or None,
+        signature=text(detail, "signature") or None,
+        sealed=text(detail, "data") or None,
+    )
+
+
+def _squeezed(thought: str) -> str:
+    return "".join(thought.split())
+
+
+def _content(fields: dict[str, object]) -> Iterator[Part]:
+    """Content, with the annotations of the message on its first text."""
+    annotations = list_or_none(fields.get("annotations"))
+    for part in parts_of(fields.get("content")):
+        if annotations and isinstance(part, Text):
+            yield Text(text=part.text, annotations=[*(part.annotations or ()), *annotations], logprobs=part.logprobs)
+            annotations = None
+        else:
+            yield part
+
+
+def _tool_call(call: dict[str, object]) -> ToolCall:
+    kind = "custom" if mapping(call, "custom") and not mapping(call, "function") else "function"
+    inner = mapping(call, kind) or {}
+    extra = {key: detached(value) for key, value in call.items() if key not in _CALL_FIELDS and value is not None}
+    return ToolCall(
+        id=text(call, "id") or None,
+        name=text(inner, "name") or None,
+        arguments=_arguments(inner.get("input" if kind == "custom" else "arguments")),
+        tool_type=text(call, "type") or kind,
+        incomplete=flag(call, "incomplete") is True,
+        extra=extra or None,
+    )
+
+
+def _arguments(value: object) -> str | None:
+    """Text as the model wrote it; servers that send an object instead get its JSON."""
+    if value is None or isinstance(value, str):
+        return value
+    return encode_json(value).decode()
+
+
+def _hosted_call(tool: dict[str, object]) -> ToolCall:
+    kind = text(tool, "type") or "hosted"
+    return ToolCall(
+        name=text(tool, "name") or kind,
+        arguments=_arguments(tool.get("arguments")),
+        tool_type=kind,
+        extra={key: detached(value) for key, value in tool.items() if key not in ("type", "name", "arguments")} or None,
+    )
+
+
+def _tool_result(fields: dict[str, object], role: str) -> ToolResult:
+    return ToolResult(
+        id=text(fields, "tool_call_id") or None,
+        content=detached(fields.get("content")),
+        is_error=flag(fields, "is_error"),
+        tool_type=role if role == "function" else "function",
+    )
+
+
+def _sound(audio: dict[str, object]) -> Media | UnknownPart:
+    found = media("audio", dig(audio, "data"), part=audio, file_id=text(audio, "id") or None)
+    return UnknownPart(data={"audio": detached(audio)}) if found is None else found
+
+
+def _with_logprobs(parts: list[Part], logprobs: object) -> list[Part]:
+    """The parts with the log-probabilities of the choice on the first text."""
+    for position, part in enumerate(parts):
+        if isinstance(part, Text):
+            with_them = Text(text=part.text, annotations=part.annotations, logprobs=logprobs)
+            return [*parts[:position], with_them, *parts[position + 1 :]]
+    return parts

@@ -1,0 +1,129 @@
+"""Legacy completions: what requests and answers of `/completions` mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from callspan.providers.base import Api, Operation, ResponseFacts
+from callspan.providers.openai.asked import asked
+from callspan.providers.openai.choices import choice_facts, in_order
+from callspan.providers.openai.detach import detached, overlay
+from callspan.providers.openai.envelope import Envelope
+from callspan.providers.openai.pieces import Pieces
+from callspan.providers.openai.prompts import prompt_messages
+from callspan.providers.openai.stated import finish_reason
+from callspan.providers.wire import dig, text
+from callspan.record.call import Request
+from callspan.record.messages import Conversation, Message, Part, Text
+
+
+class _Choice:
+    __slots__ = ("extra", "finish_reason", "index", "logprobs", "text")
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.text = Pieces()
+        self.finish_reason: str | None = None
+        self.logprobs: dict[str, Any] | None = None
+        self.extra: dict[str, Any] = {}
+
+    def take(self, choice: dict[str, Any]) -> bool:
+        for key, value in choice.items():
+            if key not in ("index", "text", "finish_reason", "logprobs"):
+                overlay(self.extra, {key: value})
+        self.finish_reason = finish_reason(choice.get("finish_reason")) or self.finish_reason
+        if isinstance(logprobs := choice.get("logprobs"), dict):
+            self._add_logprobs(logprobs)
+        fragment = choice.get("text")
+        if isinstance(fragment, str):
+            self.text.add(fragment)
+        return isinstance(fragment, str) and fragment != ""
+
+    def body(self) -> dict[str, Any]:
+        known = {"index": self.index, "text": self.text.joined(), "finish_reason": self.finish_reason}
+        return {**known, "logprobs": detached(self.logprobs), **detached(self.extra)}
+
+    def _add_logprobs(self, logprobs: dict[str, Any]) -> None:
+        self.logprobs = {} if self.logprobs is None else self.logprobs
+        for key, value in logprobs.items():
+            known = self.logprobs.get(key)
+            if isinstance(value, list) and isinstance(known, list):
+                known.extend(detached(value))
+            elif value is not None or key not in self.logprobs:
+                self.logprobs[key] = detached(value)
+
+
+class CompletionAccumulator:
+    """Folds chunks of legacy completions into the `text_completion` body of one piece."""
+
+    __slots__ = ("_came", "_choices", "_envelope", "complete")
+
+    def __init__(self) -> None:
+        self.complete = False
+        self._came = False
+        self._envelope = Envelope()
+        self._choices: dict[int, _Choice] = {}
+
+    def add(self, chunk: object) -> bool:
+        """Fold in one chunk; True if it carried text."""
+        if not isinstance(chunk, dict):
+            return False
+        self._came = True
+        self._envelope.take(chunk)
+        carried = False
+        choices = chunk.get("choices")
+        for position, choice in enumerate(choices if isinstance(choices, list) else ()):
+            if isinstance(choice, dict):
+                carried = self._choice(choice, position).take(choice) or carried
+                self.complete = all(known.finish_reason for known in self._choices.values())
+        return carried
+
+    def body(self) -> dict[str, object] | None:
+        """Return the `text_completion` so far; None if no chunk came."""
+        if not self._came:
+            return None
+        choices = [self._choices[index].body() for index in sorted(self._choices)]
+        return self._envelope.body("text_completion", choices)
+
+    def _choice(self, choice: dict[str, Any], position: int) -> _Choice:
+        index = choice.get("index")
+        if not isinstance(index, int) or isinstance(index, bool) or index < 0:
+            index = position
+        if index not in self._choices:
+            self._choices[index] = _Choice(index)
+        return self._choices[index]
+
+
+class Completions:
+    """The legacy completions endpoint. Stateless."""
+
+    api: Api = "completions"
+    operation: Operation = "text_completion"
+    path = "/completions"
+    message_key = "prompt"
+
+    def request(self, body: object) -> Request:
+        """Return model, stream, parameters and counts of a request, without its body. Total."""
+        return asked(body, self.message_key)
+
+    def accumulator(self) -> CompletionAccumulator:
+        """Return a fresh accumulator for one stream."""
+        return CompletionAccumulator()
+
+    def facts(self, body: object) -> ResponseFacts:
+        """Return what a whole or folded answer states. Total."""
+        return choice_facts(body)
+
+    def conversation(self, request: object, response: object) -> Conversation:
+        """Return each prompt as a user's message and each choice as an assistant's."""
+        return Conversation(
+            input=prompt_messages(dig(request, "prompt")),
+            output=[_answer(choice) for choice in in_order(response)],
+        )
+
+
+def _answer(choice: dict[str, object]) -> Message:
+    said = text(choice, "text")
+    logprobs = choice.get("logprobs")
+    parts: list[Part] = [Text(text=said, logprobs=detached(logprobs) if logprobs else None)] if said else []
+    return Message(role="assistant", parts=parts, finish_reason=finish_reason(choice.get("finish_reason")))

@@ -1,0 +1,137 @@
+"""Content parts of OpenAI's endpoints (chat and Responses) and of those who extend them, as typed parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from callspan.providers.openai.detach import detached
+from callspan.providers.openai.media import REFERENCE, audio_mime, media, url_of
+from callspan.providers.wire import dig, items, mapping, text
+from callspan.record.messages import Media, Part, Reasoning, Refusal, Text, UnknownPart
+
+_Fields: TypeAlias = dict[str, object]
+_Reader: TypeAlias = Callable[[_Fields], Part | None]
+
+
+def parts_of(content: object) -> list[Part]:
+    """Return the parts of a message's `content`: text, a list of parts, or one part. None and "" have none."""
+    if content is None or content == "":
+        return []
+    if isinstance(content, list):
+        return [part for item in content if (part := _part(item)) is not None]
+    single = _part(content)
+    return [] if single is None else [single]
+
+
+def text_of(content: object) -> str:
+    """Return the text within a thinking block's content, be it text or a list of text parts."""
+    if isinstance(content, str):
+        return content
+    return "".join(text(item, "text") or "" if isinstance(item, dict) else "" for item in items(content))
+
+
+def list_or_none(value: object) -> list[object] | None:
+    """Return a copy of a list that has items, else None."""
+    return detached(value) if isinstance(value, list) and value else None
+
+
+def _part(item: object) -> Part | None:
+    if isinstance(item, str):
+        return Text(text=item) if item else None
+    if not isinstance(item, dict):
+        return None if item is None else UnknownPart(data=detached(item))
+    kind = text(item, "type")
+    reader = _READERS.get(kind or "")
+    if reader is None and kind is None:
+        reader = next((_READERS[key] for key in _UNTYPED if key in item), None)
+    if text(item, "text") == "" and reader is _text:
+        return None
+    found = None if reader is None else reader(item)
+    return UnknownPart(data=detached(item)) if found is None else found
+
+
+def _text(item: _Fields) -> Part | None:
+    found = text(item, "text")
+    if found is None:
+        return None
+    logprobs = item.get("logprobs")
+    return Text(
+        text=found,
+        annotations=list_or_none(item.get("annotations")),
+        logprobs=detached(logprobs) if isinstance(logprobs, list) and logprobs else None,
+    )
+
+
+def _refusal(item: _Fields) -> Part | None:
+    found = text(item, "refusal")
+    return None if found is None else Refusal(text=found)
+
+
+def _reasoning(item: _Fields) -> Part | None:
+    thought = item.get("thinking")
+    found = text_of(item.get("text") if thought is None else thought)
+    signature = text(item, "signature") or None
+    return Reasoning(text=found or None, signature=signature) if found or signature else None
+
+
+def _sealed(item: _Fields) -> Part | None:
+    sealed = text(item, "data")
+    return Reasoning(sealed=sealed) if sealed else None
+
+
+def _by_url(key: str, modality: str) -> _Reader:
+    def read(item: _Fields) -> Media | None:
+        return media(modality, url_of(item.get(key)), part=item, file_id=text(item, "file_id") or None)
+
+    return read
+
+
+def _sound(item: _Fields) -> Media | None:
+    sound = mapping(item, "input_audio") or item
+    return media("audio", sound.get("data"), part=sound if REFERENCE in sound else item, mime=audio_mime(sound))
+
+
+def _file(item: _Fields) -> Media | None:
+    file = mapping(item, "file") or item
+    source = file.get("file_data") or file.get("file_url")
+    mime = text(file, "mime_type")
+    around = file if REFERENCE in file else item
+    return media("document", source, part=around, mime=mime, file_id=text(file, "file_id") or None)
+
+
+def _anthropic_source(modality: str) -> _Reader:
+    """Gateways in front of Anthropic's models pass its own parts through."""
+
+    def read(item: _Fields) -> Media | None:
+        source = dig(item, "source")
+        found = dig(source, "data") or dig(source, "url")
+        return media(modality, found, part=item, mime=text(source, "media_type"), file_id=text(source, "file_id"))
+
+    return read
+
+
+_READERS: Final[dict[str, _Reader]] = {
+    "text": _text,
+    "input_text": _text,
+    "output_text": _text,
+    "summary_text": _text,
+    "refusal": _refusal,
+    "thinking": _reasoning,
+    "reasoning": _reasoning,
+    "reasoning_text": _reasoning,
+    "redacted_thinking": _sealed,
+    "image_url": _by_url("image_url", "image"),
+    "input_image": _by_url("image_url", "image"),
+    "video_url": _by_url("video_url", "video"),
+    "audio_url": _by_url("audio_url", "audio"),
+    "document_url": _by_url("document_url", "document"),
+    "input_audio": _sound,
+    "file": _file,
+    "input_file": _file,
+    "image": _anthropic_source("image"),
+    "document": _anthropic_source("document"),
+}
+
+_UNTYPED: Final = ("text", "image_url", "input_audio", "file", "refusal")
+"""Parts without a type go by the field they have."""

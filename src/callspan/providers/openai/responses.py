@@ -1,0 +1,105 @@
+"""Responses: what requests and answers of `/responses` mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from callspan.providers.base import Api, Operation, ResponseFacts
+from callspan.providers.openai.asked import asked
+from callspan.providers.openai.detach import detached
+from callspan.providers.openai.parts import parts_of
+from callspan.providers.openai.responses_items import item_messages, item_parts
+from callspan.providers.openai.responses_stream import ResponsesAccumulator
+from callspan.providers.openai.stated import means, stated_error
+from callspan.providers.openai.usage import usage_of
+from callspan.providers.wire import dig, integer, items, objects, text
+from callspan.record.call import ErrorInfo, Request, Response
+from callspan.record.messages import Conversation, Message, Part
+
+_UNDER_WAY: Final = ("in_progress", "queued")
+
+
+class Responses:
+    """The Responses endpoint. Stateless."""
+
+    api: Api = "responses"
+    operation: Operation = "chat"
+    path = "/responses"
+    message_key = "input"
+
+    def request(self, body: object) -> Request:
+        """Return model, stream, parameters and counts of a request, without its body. Total."""
+        return asked(body, self.message_key)
+
+    def accumulator(self) -> ResponsesAccumulator:
+        """Return a fresh accumulator for one stream."""
+        return ResponsesAccumulator()
+
+    def facts(self, body: object) -> ResponseFacts:
+        """Return what a whole or folded answer states. Total.
+
+        The finish reason is the reason of an incomplete answer, else its status once it has ended.
+        """
+        reasons = [_reason(body)] if isinstance(dig(body, "output"), list) or text(body, "status") else []
+        created = integer(body, "created_at")
+        return ResponseFacts(
+            response=Response(
+                id=text(body, "id") or None,
+                model=text(body, "model") or None,
+                created=integer(body, "created") if created is None else created,
+                finish_reasons=reasons,
+                service_tier=text(body, "service_tier") or None,
+                system_fingerprint=text(body, "system_fingerprint") or None,
+                status=text(body, "status") or None,
+            ),
+            usage=usage_of(body),
+            error=stated_error(body) or _unexplained(body),
+            truncated=means(reasons, "length"),
+            refused=means(reasons, "content_filter") or any(_refusals(body)),
+        )
+
+    def conversation(self, request: object, response: object) -> Conversation:
+        """Return what was said; either side may be None or anything else."""
+        return Conversation(
+            system=_instructions(dig(request, "instructions")),
+            input=_input(dig(request, "input")),
+            output=_output(response),
+            tools=[detached(tool) for tool in objects(request, "tools")],
+        )
+
+
+def _reason(body: object) -> str | None:
+    stated = text(body, "incomplete_details", "reason")
+    status = text(body, "status")
+    return stated or (None if status in _UNDER_WAY else status) or None
+
+
+def _unexplained(body: object) -> ErrorInfo | None:
+    """A failure that gives no reason is a failure all the same."""
+    return ErrorInfo(kind="unknown", type="failed") if text(body, "status") == "failed" else None
+
+
+def _refusals(body: object) -> Iterator[bool]:
+    for item in objects(body, "output"):
+        for part in objects(item, "content"):
+            yield text(part, "type") == "refusal"
+
+
+def _instructions(given: object) -> list[Part]:
+    """Instructions are a text; referred prompts put items here."""
+    return item_parts(given) if isinstance(given, list) else parts_of(given)
+
+
+def _input(given: object) -> list[Message]:
+    if given is None or given == "":
+        return []
+    return item_messages(items(given) if isinstance(given, list) else [given])
+
+
+def _output(response: object) -> list[Message]:
+    """One message: the Responses API has one choice."""
+    output = items(response, "output")
+    if not output:
+        return []
+    return [Message(role="assistant", parts=item_parts(output), finish_reason=_reason(response))]

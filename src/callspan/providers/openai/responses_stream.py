@@ -1,0 +1,166 @@
+"""Responses streams: events to the response object the endpoint would have returned in one piece.
+
+The terminal event carries the whole response and is believed. Until it comes, the response is put
+together from its items, and each item from its fragments; a `done` twin replaces its fragments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+from callspan.providers.openai.detach import detached
+from callspan.providers.openai.response_item import GROWING, Item, Place
+from callspan.providers.wire import integer, text
+
+_Event: TypeAlias = dict[str, Any]
+
+
+class ResponsesAccumulator:
+    """Folds Responses events. Items go by their output index, without one by their id, else the newest."""
+
+    __slots__ = ("_by_id", "_error", "_final", "_items", "_response", "complete")
+
+    def __init__(self) -> None:
+        self.complete = False
+        self._response: dict[str, Any] | None = None
+        self._final: dict[str, Any] | None = None
+        self._error: object = None
+        self._items: dict[int, Item] = {}
+        self._by_id: dict[str, int] = {}
+
+    def add(self, chunk: object) -> bool:
+        """Fold in one event; True for a delta that carried something. Anything but an object is ignored."""
+        if not isinstance(chunk, dict):
+            return False
+        kind = chunk.get("type")
+        if not isinstance(kind, str):
+            self._untyped(chunk)
+            return False
+        place = GROWING.get(kind)
+        if place is not None:
+            return self._grow(chunk, place)
+        handler = _HANDLERS.get(kind)
+        if handler is not None:
+            handler(self, chunk)
+        return kind.endswith(".delta") and bool(chunk.get("delta"))
+
+    def body(self) -> dict[str, object] | None:
+        """Return the response so far; None if nothing of it came."""
+        if self._final is not None:
+            whole = detached(self._final)
+        elif self._response is None and not self._items and not self._error:
+            return None
+        else:
+            whole = {"object": "response", **detached(self._response or {})}
+        if self._items and not whole.get("output"):
+            whole["output"] = [self._items[index].body() for index in sorted(self._items)]
+        elif not self._error:
+            whole.setdefault("output", [])
+        if self._error and not whole.get("error"):
+            whole["error"] = detached(self._error)
+        return whole
+
+    def _grow(self, event: _Event, place: Place) -> bool:
+        delta = event.get("delta")
+        if not isinstance(delta, str) or not delta:
+            return False
+        self._item(event).grow(place, _count(event, place.number), delta)
+        return True
+
+    def _item(self, event: _Event) -> Item:
+        index = integer(event, "output_index")
+        item_id = text(event, "item_id") or text(event, "item", "id")
+        if index is None and item_id is not None:
+            index = self._by_id.get(item_id, len(self._items))
+        if index is None:
+            index = max(self._items, default=0)
+        if item_id is not None:
+            self._by_id.setdefault(item_id, index)
+        item = self._items.get(index)
+        if item is None:
+            item = self._items[index] = Item()
+        return item
+
+    def _under_way(self, event: _Event) -> None:
+        response = event.get("response")
+        if not isinstance(response, dict):
+            return
+        if self._response is None:
+            self._response = detached(response)
+        elif isinstance(status := response.get("status"), str):
+            # Each of these events repeats instructions and tools; only the status is news.
+            self._response["status"] = status
+
+    def _ended(self, event: _Event) -> None:
+        self.complete = True
+        response = event.get("response")
+        if isinstance(response, dict):
+            self._final = detached(response)
+
+    def _failed(self, event: _Event) -> None:
+        nested = event.get("error")
+        stated = nested or {key: value for key, value in event.items() if key not in _ABOUT_EVENT}
+        self._error = detached(stated)
+
+    def _untyped(self, chunk: _Event) -> None:
+        """A whole body where a stream was due, or an error of a gateway."""
+        if chunk.get("error"):
+            self._error = detached(chunk["error"])
+        if chunk.get("object") == "response" or isinstance(chunk.get("output"), list):
+            self._ended({"response": chunk})
+
+    def _item_added(self, event: _Event) -> None:
+        item = event.get("item")
+        if isinstance(item, dict):
+            self._item(event).begin(item)
+
+    def _item_done(self, event: _Event) -> None:
+        item = event.get("item")
+        if isinstance(item, dict):
+            self._item(event).finish(item)
+
+    def _part(self, event: _Event) -> None:
+        part = event.get("part")
+        if isinstance(part, dict):
+            summary = str(event.get("type")).startswith("response.reasoning_summary")
+            key, count = ("summary", "summary_index") if summary else ("content", "content_index")
+            self._item(event).set_part(key, _count(event, count), part)
+
+    def _annotation(self, event: _Event) -> None:
+        self._item(event).annotate(_count(event, "content_index"), event.get("annotation"))
+
+    def _twin(self, event: _Event) -> None:
+        place = GROWING[str(event.get("type")).removesuffix("done") + "delta"]
+        whole = event.get(place.field)
+        if isinstance(whole, str):
+            self._item(event).settle(place, _count(event, place.number), whole)
+
+
+def _count(event: _Event, key: str | None) -> int:
+    found = None if key is None else integer(event, key)
+    return 0 if found is None else found
+
+
+_Handler: TypeAlias = Callable[[ResponsesAccumulator, _Event], None]
+_ABOUT_EVENT: Final = frozenset({"type", "sequence_number"})
+
+_HANDLERS: Final[dict[str, _Handler]] = {
+    "response.created": ResponsesAccumulator._under_way,
+    "response.queued": ResponsesAccumulator._under_way,
+    "response.in_progress": ResponsesAccumulator._under_way,
+    "response.completed": ResponsesAccumulator._ended,
+    "response.incomplete": ResponsesAccumulator._ended,
+    "response.failed": ResponsesAccumulator._ended,
+    "response.cancelled": ResponsesAccumulator._ended,
+    "error": ResponsesAccumulator._failed,
+    "response.error": ResponsesAccumulator._failed,
+    "response.output_item.added": ResponsesAccumulator._item_added,
+    "response.output_item.done": ResponsesAccumulator._item_done,
+    "response.content_part.added": ResponsesAccumulator._part,
+    "response.content_part.done": ResponsesAccumulator._part,
+    "response.reasoning_summary_part.added": ResponsesAccumulator._part,
+    "response.reasoning_summary_part.done": ResponsesAccumulator._part,
+    "response.output_text.annotation.added": ResponsesAccumulator._annotation,
+    **{name.removesuffix("delta") + "done": ResponsesAccumulator._twin for name in GROWING},
+}

@@ -1,0 +1,47 @@
+"""What an answer states about its own failure or refusal, in any of OpenAI's endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from callspan.providers.errors import error_info
+from callspan.providers.finish import normalised_finish_reason
+from callspan.providers.wire import dig, integer, items, mapping, text
+from callspan.record.call import ErrorInfo
+
+_HTTP_ERRORS: Final = range(400, 600)
+
+
+def finish_reason(value: object) -> str | None:
+    """Return a finish reason in the provider's word; None for an empty or missing one."""
+    return value if isinstance(value, str) and value else None
+
+
+def means(reasons: Sequence[str | None], meaning: str) -> bool:
+    """Tell whether any of these finish reasons has this normalised meaning."""
+    return any(reason is not None and normalised_finish_reason(reason) == meaning for reason in reasons)
+
+
+def stated_error(body: object) -> ErrorInfo | None:
+    """Return the error an answer states: at its top, as itself (`"object": "error"`), or in a choice."""
+    found = dig(body, "error")
+    if not found and text(body, "object") == "error":
+        found = mapping(body)
+    if not found:
+        found = next((error for choice in items(body, "choices") if (error := dig(choice, "error"))), None)
+    return error_of(found) if found else None
+
+
+def error_of(error: object) -> ErrorInfo:
+    """Return the description of one error object or text."""
+    return error_info(status=_status(error), body=error, exception=None, message=None, request_id=None)
+
+
+def _status(error: object) -> int | None:
+    """Gateways put the HTTP status they would have sent into the error they stream."""
+    for key in ("status_code", "status", "code"):
+        found = integer(error, key)
+        if found in _HTTP_ERRORS:
+            return found
+    return None

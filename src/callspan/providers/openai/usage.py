@@ -1,0 +1,90 @@
+"""Usage of OpenAI's endpoints and of everyone who speaks like them: wire counters to `Usage`."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+from callspan.providers.openai.detach import detached
+from callspan.providers.wire import dig, integer, mapping
+from callspan.record.usage import Usage
+
+_LARGEST: Final = 2**63 - 1
+
+_IN: Final = ("prompt_tokens_details", "input_tokens_details", "prompt_token_details")
+_OUT: Final = ("completion_tokens_details", "output_tokens_details")
+
+_Path = tuple[str, ...]
+
+
+def _within(groups: tuple[str, ...], name: str) -> tuple[_Path, ...]:
+    return tuple((group, name) for group in groups)
+
+
+# The first place that states a counter wins; where providers differ, the inclusive one comes first.
+_PLACES: Final[dict[str, tuple[_Path, ...]]] = {
+    "input_tokens": (("prompt_tokens",), ("input_tokens",)),
+    "output_tokens": (("completion_tokens",), ("output_tokens",)),
+    "total_tokens": (("total_tokens",),),
+    "cache_read_tokens": (
+        *_within(_IN, "cached_tokens"),
+        ("prompt_cache_hit_tokens",),
+        ("cached_tokens",),
+        ("cache_read_input_tokens",),
+    ),
+    "cache_write_tokens": (*_within(_IN, "cache_write_tokens"), ("cache_creation_input_tokens",)),
+    "reasoning_tokens": (*_within(_OUT, "reasoning_tokens"), ("reasoning_tokens",)),
+    "input_audio_tokens": _within(_IN, "audio_tokens"),
+    "input_text_tokens": _within(_IN, "text_tokens"),
+    "input_image_tokens": _within(_IN, "image_tokens"),
+    "output_audio_tokens": _within(_OUT, "audio_tokens"),
+    "output_text_tokens": _within(_OUT, "text_tokens"),
+    "output_image_tokens": _within(_OUT, "image_tokens"),
+    "accepted_prediction_tokens": _within(_OUT, "accepted_prediction_tokens"),
+    "rejected_prediction_tokens": _within(_OUT, "rejected_prediction_tokens"),
+    "web_search_requests": (
+        ("server_tool_use_details", "web_search_requests"),
+        ("server_tool_use", "web_search_requests"),
+    ),
+}
+
+_COSTS: Final[tuple[_Path, ...]] = (("cost",), ("cost", "total_cost"))
+
+
+def usage_of(body: object) -> Usage | None:
+    """Return the usage an answer states (`usage`, else `x_groq.usage`), or None where it states none."""
+    raw = mapping(body, "usage") or mapping(body, "x_groq", "usage")
+    if not raw:
+        return None
+    counts: dict[str, Any] = {field: _count(raw, places) for field, places in _PLACES.items()}
+    given, spent = counts["input_tokens"], counts["output_tokens"]
+    if counts["total_tokens"] is None and given is not None and spent is not None:
+        counts["total_tokens"] = given + spent
+    if counts["web_search_requests"] is None:
+        counts["web_search_requests"] = _count(body, (("tool_usage", "web_search", "num_requests"),))
+    return Usage(cost_usd=_cost(raw), raw=detached(raw), **counts)
+
+
+def _count(raw: object, places: tuple[_Path, ...]) -> int | None:
+    for place in places:
+        found = integer(raw, *place)
+        if found is not None and 0 <= found <= _LARGEST:
+            return found
+    return None
+
+
+def _cost(raw: dict[str, object]) -> Decimal | None:
+    for place in _COSTS:
+        stated = dig(raw, *place)
+        if isinstance(stated, int | float | str) and not isinstance(stated, bool):
+            return _exact(stated)
+    return None
+
+
+def _exact(stated: float | str) -> Decimal | None:
+    """Money as written: the shortest text of a float is the number that stood in the JSON."""
+    try:
+        money = Decimal(str(stated))
+    except InvalidOperation:
+        return None
+    return money if money.is_finite() and money >= 0 else None
