@@ -13,7 +13,7 @@ from decimal import Decimal
 import msgspec
 
 from callspan.record.call import CallRecord
-from callspan.record.events import EventRecord, RewardRecord, SessionRecord, TimestepRecord
+from callspan.record.events import EventRecord, RewardRecord, SessionRecord, TimestepRecord, record_key
 from callspan.stores.base import Grouping, Happening, SessionSummary, Summary
 
 _NS_PER_S = 1_000_000_000
@@ -131,10 +131,10 @@ def is_gone(host: str | None, pid: int | None) -> bool:
     return False
 
 
-def happening_order(item: Happening) -> tuple[int, int]:
-    """Return the key that sorts happenings: by time, then by the order their process wrote them."""
+def happening_order(item: Happening) -> tuple[int, int, tuple[str, str]]:
+    """Return the key that sorts happenings: by time, the order their process wrote them, kind and id."""
     sequence = None if isinstance(item, RewardRecord) else item.sequence
-    return item.time_ns, sequence or 0
+    return item.time_ns, sequence or 0, record_key(item)
 
 
 def _summary(key: str | None, group: Sequence[CallRecord]) -> Summary:

@@ -13,12 +13,12 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from callspan.providers.registry import with_conversation
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.stores import answers, bodies
 from callspan.stores.base import CallFilter, Grouping, Happening, SessionSummary, Summary
 from callspan.stores.columns import CALLS, EVENTS, MESSAGES, PICO, REWARDS, SESSIONS, TIMESTEPS, Table, to_tree
-from callspan.stores.unpack import with_conversation
 
 Values = Mapping[str, object]
 _R = TypeVar("_R", bound=Record)

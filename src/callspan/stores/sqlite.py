@@ -16,7 +16,7 @@ from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.columns import TABLES, Row, Table, to_row
 from callspan.stores.sqlite_file import open_for_writing
-from callspan.stores.unpack import Unpacked, derived, unpack
+from callspan.stores.unpack import Unpacked, derived, message_key, unpack
 
 _REFERENCES: Final = ("request", "ctx", "system", "tools", "output")
 _MEMORY_ENTRIES: Final = 50_000
@@ -106,13 +106,13 @@ class SQLiteStore:
         known = connection.execute("SELECT rec_version FROM calls WHERE call_id = ?", (record.call_id,)).fetchone()
         if known is not None and known[0] >= record.record_version:
             return
-        row = to_row(table, record, item.tree) | derived(record) | self._references(connection, item)
+        row = to_row(table, record, item.tree) | derived(record) | self._references(connection, record, item)
         connection.execute(_insert(table, (*table.names, *_REFERENCES)), list(row.values()))
 
-    def _references(self, connection: sqlite3.Connection, item: Unpacked) -> Row:
+    def _references(self, connection: sqlite3.Connection, record: CallRecord, item: Unpacked) -> Row:
         row: Row = dict.fromkeys(_REFERENCES)
         if item.request:
-            parts = bodies.take_apart(item.request, None)
+            parts = bodies.take_apart(item.request, message_key(record))
             ids = {part.hash: self._content(connection, part) for part in parts.others}
             row["request"] = self._content(connection, parts.skeleton)
             row["system"] = ids.get(parts.system) if parts.system else None

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
+from callspan.providers.registry import by_api
 from callspan.record.call import CallRecord
 from callspan.record.codec import UnknownSchemaError, decode
 from callspan.record.events import Record
 from callspan.spool.sink import PoisonError
+from callspan.stores import bodies
 from callspan.stores.columns import PICO, Row, Tree
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_INT_LIMIT = 2**63
+_INT_LIMIT: Final = 2**63
 
 
 class Unpacked(NamedTuple):
@@ -69,10 +71,18 @@ def picodollars(usd: Decimal) -> int | None:
     return int(pico) if pico == pico.to_integral_value() else None
 
 
-def with_conversation(record: CallRecord) -> CallRecord:
-    """Return the record with its typed messages, derived from its bodies; as it is where no endpoint is known."""
-    try:
-        from callspan.providers.registry import conversation_of
-    except ModuleNotFoundError:
-        return record
-    return msgspec.structs.replace(record, conversation=conversation_of(record))
+def message_key(record: CallRecord) -> str | None:
+    """Return the key of the request body that holds the growing history; None for an unknown endpoint."""
+    endpoint = by_api(record.api)
+    return None if endpoint is None else endpoint.message_key
+
+
+def said_in(record: CallRecord) -> str:
+    """Return what was said in a call: system prompt, history and answer, line by line."""
+    found: list[str | None] = []
+    if body := bytes(record.request.body):
+        parts = bodies.take_apart(body, message_key(record))
+        found += [bodies.to_row(part).text for part in (*parts.others, *parts.history)]
+    if record.response is not None and (answer := bytes(record.response.body)):
+        found.append(bodies.to_row(bodies.piece(answer, "assistant")).text)
+    return "\n".join(text for text in found if text is not None)

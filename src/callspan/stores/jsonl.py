@@ -1,0 +1,209 @@
+"""JSON Lines as a sink: one record per line, whole lines in single writes, the cursor in a small side file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from callspan.providers.registry import with_conversation
+from callspan.record.call import CallRecord
+from callspan.record.codec import encode, encode_json
+from callspan.record.events import Record, SessionRecord, TimestepRecord, record_key
+from callspan.spool.sink import Entry
+from callspan.stores.file_lock import locked
+from callspan.stores.unpack import unpack
+
+_MODE: Final = 0o600
+_APPEND: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+_REMEMBERED: Final = 200_000
+_TAIL_BYTES: Final = 64 * 1024 * 1024
+_SKIPPED_LINES: Final = (msgspec.DecodeError, UnicodeDecodeError)
+
+
+class _Seen(msgspec.Struct):
+    """What a line must tell to be recognised again."""
+
+    kind: str = ""
+    call_id: str = ""
+    session_id: str = ""
+    timestep_id: str = ""
+    event_id: str = ""
+    message_id: str = ""
+    reward_id: str = ""
+    record_version: int | None = None
+
+    def key(self) -> tuple[str, str, int]:
+        found: str = getattr(self, f"{self.kind}_id", "")
+        default = 2 if self.kind == "call" else 0
+        return self.kind, found, default if self.record_version is None else self.record_version
+
+
+_lines = msgspec.json.Decoder(_Seen)
+_cursors = msgspec.json.Decoder(dict[str, int])
+
+
+class JsonLinesStore:
+    """A sink that only ever appends; older versions of a record stay in the file and readers skip them.
+
+    `max_bytes` rotates: a file that has grown beyond it is renamed to `<name>.1`, `.2`, ... and a new one
+    begun; 0 never rotates.
+    """
+
+    def __init__(self, path: str | Path, *, max_bytes: int | str = 0) -> None:
+        """`path` and its side files are created on `open`, for their owner only."""
+        self.path = Path(path)
+        self.name = f"jsonl:///{path}"
+        self.batch_entries = 100
+        self._max_bytes = int(max_bytes)
+        self._cursor_path = self.path.with_name(self.path.name + ".cursor")
+        self._lock_path = self.path.with_name(self.path.name + ".lock")
+        self._seen: dict[tuple[str, str], int] = {}
+        self._scanned: tuple[int, int] | None = None
+        """Inode and size up to which lines are known; None before the first look."""
+
+    def open(self) -> None:
+        """Create the file where there is none and learn what it holds. Raises OSError."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(self.path, _APPEND, _MODE))
+        self._seen.clear()
+        self._scanned = None
+        with locked(self._lock_path):
+            self._look()
+
+    def position(self, segment: str) -> int | None:
+        """Return the offset up to which the segment is in the file; 0 for one never seen."""
+        return self._read_cursors().get(segment, 0)
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        """Append all entries that are not there yet, then move the cursor.
+
+        Raises PoisonError for what is no record, OSError for anything else; a short write is undone.
+        """
+        records = [unpack(entry.payload).record for entry in entries]
+        with locked(self._lock_path):
+            self._look()
+            fresh = [record for record in records if self._is_new(record)]
+            if fresh:
+                self._append(b"".join(encode(_complete(record)) + b"\n" for record in fresh))
+            self._move_cursors(entries)
+
+    def set_aside(self, entry: Entry, reason: str) -> None:
+        """Append a bad entry with its reason to `<file>.rejected` and move the cursor behind it."""
+        rejected = self.path.with_name(self.path.name + ".rejected")
+        line = encode_json({"segment": entry.segment, "start": entry.start, "reason": reason, "frame": entry.payload})
+        with locked(self._lock_path):
+            _write(rejected, line + b"\n")
+            self._move_cursors([entry])
+
+    def forget(self, segment: str) -> None:
+        """Drop the cursor of a segment."""
+        with locked(self._lock_path):
+            cursors = self._read_cursors()
+            if cursors.pop(segment, None) is not None:
+                self._write_cursors(cursors)
+
+    def close(self) -> None:
+        """Forget what was learnt; nothing is held open between deliveries."""
+        self._seen.clear()
+        self._scanned = None
+
+    def _is_new(self, record: Record) -> bool:
+        key = record_key(record)
+        version = getattr(record, "record_version", 0)
+        known = self._seen.get(key)
+        merges = isinstance(record, SessionRecord | TimestepRecord)
+        if known is not None and (known == version or (known > version and not merges)):
+            return False
+        self._seen[key] = version if known is None else max(known, version)
+        return True
+
+    def _look(self) -> None:
+        """Learn what others, or this process before a crash, have appended since the last look."""
+        with contextlib.suppress(FileNotFoundError):
+            status = self.path.stat()
+            start = max(0, status.st_size - _TAIL_BYTES)
+            if self._scanned is not None and self._scanned[0] == status.st_ino:
+                start = self._scanned[1]
+            if start < status.st_size:
+                self._learn(start)
+                for key in list(self._seen)[: len(self._seen) - _REMEMBERED]:
+                    del self._seen[key]
+            self._scanned = (status.st_ino, status.st_size)
+
+    def _learn(self, start: int) -> None:
+        for line in whole_lines(self.path, start):
+            with contextlib.suppress(*_SKIPPED_LINES):
+                kind, found, version = _lines.decode(line).key()
+                self._seen[kind, found] = max(version, self._seen.get((kind, found), version))
+
+    def _append(self, data: bytes) -> None:
+        if self._max_bytes and self.path.exists() and self.path.stat().st_size + len(data) > self._max_bytes:
+            self._rotate()
+        try:
+            written = _write(self.path, data)
+        except OSError:
+            self.close()
+            raise
+        status = self.path.stat()
+        self._scanned = (status.st_ino, max(written, status.st_size))
+
+    def _rotate(self) -> None:
+        if self.path.stat().st_size == 0:
+            return
+        number = 1
+        while (target := self.path.with_name(f"{self.path.name}.{number}")).exists():
+            number += 1
+        self.path.rename(target)
+
+    def _move_cursors(self, entries: Sequence[Entry]) -> None:
+        cursors = self._read_cursors()
+        for entry in entries:
+            cursors[entry.segment] = max(entry.end, cursors.get(entry.segment, 0))
+        self._write_cursors(cursors)
+
+    def _read_cursors(self) -> dict[str, int]:
+        try:
+            return _cursors.decode(self._cursor_path.read_bytes())
+        except (FileNotFoundError, msgspec.DecodeError):
+            return {}
+
+    def _write_cursors(self, cursors: dict[str, int]) -> None:
+        fresh = self._cursor_path.with_name(f"{self._cursor_path.name}.{os.getpid()}")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgspec.json.encode(cursors))
+        fresh.replace(self._cursor_path)
+
+
+def whole_lines(path: Path, start: int = 0) -> Iterator[bytes]:
+    """Yield the non-empty lines from `start` on; a torn last line is among them and is no JSON."""
+    with path.open("rb") as file:
+        file.seek(start)
+        for line in file:
+            if line.strip():
+                yield line
+
+
+def _complete(record: Record) -> Record:
+    return with_conversation(record) if isinstance(record, CallRecord) else record
+
+
+def _write(path: Path, data: bytes) -> int:
+    """Append whole lines in one write and return the file's new size; a torn line before them is ended first."""
+    descriptor = os.open(path, _APPEND, _MODE)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size:
+            os.lseek(descriptor, size - 1, os.SEEK_SET)
+            data = data if os.read(descriptor, 1) == b"\n" else b"\n" + data
+        if os.write(descriptor, data) != len(data):
+            os.ftruncate(descriptor, size)
+            raise OSError(f"{path}: the disk took only a part of a batch; it was taken back")
+        return size + len(data)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,192 @@
+"""JSON Lines as a reader: the questions of `Reader` answered by a scan of the file, rotated ones first."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from functools import reduce
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+from callspan.providers.registry import with_conversation
+from callspan.record.call import CallRecord
+from callspan.record.codec import UnknownSchemaError, decode
+from callspan.record.events import Record, SessionRecord, TimestepRecord, record_key
+from callspan.stores import answers
+from callspan.stores.base import CallFilter, Grouping, Happening, SessionSummary, Summary
+from callspan.stores.jsonl import whole_lines
+from callspan.stores.sqlite_file import StoreError
+from callspan.stores.unpack import said_in
+
+_EVERY: Final = CallFilter()
+_R = TypeVar("_R", SessionRecord, TimestepRecord)
+_T = TypeVar("_T")
+_NO_RECORD: Final = (msgspec.DecodeError, UnknownSchemaError, UnicodeDecodeError, RecursionError)
+
+
+class JsonLinesReader:
+    """Reads the whole file anew for each question, so that it follows a file that grows."""
+
+    def __init__(self, path: str | Path) -> None:
+        """A missing file is a StoreError at once."""
+        self.path = Path(path)
+        self.name = f"jsonl:///{path}"
+        if not self.path.is_file():
+            raise StoreError(f"{path}: there is no such file; nothing was recorded there yet")
+
+    def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
+        """Yield calls with their conversations."""
+        found = sorted(self._matching(which), key=_call_order, reverse=which.newest_first)
+        end = None if which.limit is None else which.offset + which.limit
+        yield from map(with_conversation, found[which.offset : end])
+
+    def call(self, call_id: str) -> CallRecord | None:
+        """Return one call by its id, a unique prefix of it, or its span id; None if there is none."""
+        calls = {record.call_id: record for record in self._matching(_EVERY)}
+        found = _by_prefix(calls, call_id)
+        if found is None and call_id:
+            found = next((record for record in calls.values() if record.span_id == call_id), None)
+        return None if found is None else with_conversation(found)
+
+    def count_calls(self, which: CallFilter = _EVERY) -> int:
+        """Return how many calls `calls` would yield without its limit."""
+        return sum(1 for _ in self._matching(which))
+
+    def sessions(self, *, since_ns: int | None = None, limit: int | None = None) -> Iterator[SessionSummary]:
+        """Yield sessions, newest first; also those only their calls tell of."""
+        found = [(at, one) for at, one in self._sessions().values() if since_ns is None or (at or 0) >= since_ns]
+        newest = sorted(found, key=lambda pair: (pair[0] or 0, pair[1].session.session_id), reverse=True)
+        yield from (one for _, one in newest[:limit])
+
+    def session(self, session_id: str) -> SessionSummary | None:
+        """Return one session by its id or a unique prefix; None if there is none."""
+        found = _by_prefix(self._sessions(), session_id)
+        return None if found is None else found[1]
+
+    def timesteps(self, session_id: str) -> Iterator[TimestepRecord]:
+        """Yield the timesteps of a session by their start."""
+        yield from _steps(self._records(), session_id)
+
+    def happenings(self, session_id: str) -> Iterator[Happening]:
+        """Yield events, messages and rewards of a session in the order they happened."""
+        yield from _happenings(self._records(), session_id)
+
+    def summary(self, by: Grouping, which: CallFilter = _EVERY) -> Iterator[Summary]:
+        """Yield sums over calls, largest number of calls first."""
+        yield from answers.summarise(self._matching(which), by)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _matching(self, which: CallFilter) -> Iterator[CallRecord]:
+        for record in self._records():
+            if isinstance(record, CallRecord) and _matches(record, which):
+                yield record
+
+    def _records(self) -> list[Record]:
+        """Every record once, in its newest version; of those that merge, all versions together."""
+        found: dict[tuple[str, str], list[Record]] = {}
+        for path in self._files():
+            for line in whole_lines(path):
+                with contextlib.suppress(*_NO_RECORD):
+                    record = decode(line)
+                    found.setdefault(record_key(record), []).append(record)
+        return [_newest(versions) for versions in found.values()]
+
+    def _files(self) -> list[Path]:
+        prefix = self.path.name + "."
+        rotated = [path for path in self.path.parent.glob(prefix + "*") if path.name[len(prefix) :].isdigit()]
+        return [*sorted(rotated, key=lambda path: int(path.suffix[1:])), self.path]
+
+    def _sessions(self) -> dict[str, tuple[int | None, SessionSummary]]:
+        """Each session with the time it is sorted by."""
+        records = self._records()
+        stated = {record.session_id: record for record in records if isinstance(record, SessionRecord)}
+        calls = [record for record in records if isinstance(record, CallRecord)]
+        sums = {summary.key: summary for summary in answers.summarise(calls, "session") if summary.key is not None}
+        found = {}
+        for name in dict.fromkeys([*stated, *sums]):
+            own = [record for record in calls if record.place.session_id == name]
+            first = sums[name].first_ns if name in sums else None
+            session = stated.get(name) or SessionRecord(session_id=name, record_version=0, start_ns=first)
+            summary = answers.session_summary(
+                answers.as_read(session),
+                sums.get(name),
+                models=sorted({model for model in map(answers.model_of, own) if model is not None}),
+                timesteps=_steps(records, name),
+                happenings=_happenings(records, name),
+            )
+            found[name] = (first if session.start_ns is None else session.start_ns, summary)
+        return found
+
+
+def _matches(record: CallRecord, which: CallFilter) -> bool:
+    answering = record.response.model if record.response else None
+    start = record.timing.start_ns
+    return (
+        which.session_id in {None, record.place.session_id}
+        and which.timestep_id in {None, record.place.timestep_id}
+        and which.model in {None, record.request.model, answering}
+        and which.provider in {None, record.provider}
+        and (which.since_ns is None or start >= which.since_ns)
+        and (which.until_ns is None or start < which.until_ns)
+        and (which.errors is None or _fits(record, errors=which.errors))
+        and (which.text is None or which.text.casefold() in said_in(record).casefold())
+    )
+
+
+def _fits(record: CallRecord, *, errors: bool) -> bool:
+    return answers.is_error(record.outcome) if errors else record.outcome == "success"
+
+
+def _newest(versions: list[Record]) -> Record:
+    last = max(versions, key=lambda record: getattr(record, "record_version", 0))
+    if isinstance(last, SessionRecord):
+        return _merged([record for record in versions if isinstance(record, SessionRecord)])
+    if isinstance(last, TimestepRecord):
+        return _merged([record for record in versions if isinstance(record, TimestepRecord)])
+    return next(
+        record for record in versions if getattr(record, "record_version", 0) == getattr(last, "record_version", 0)
+    )
+
+
+def _merged(versions: list[_R]) -> _R:
+    """All versions together: the newest known value of each field."""
+    ordered = sorted(versions, key=lambda record: record.record_version)
+    return reduce(_over, ordered)
+
+
+def _over(older: _R, newer: _R) -> _R:
+    known = {
+        name: value
+        for name in newer.__struct_fields__
+        if (value := getattr(newer, name)) is not None and value not in ({}, [])
+    }
+    return msgspec.structs.replace(older, **known)
+
+
+def _steps(records: Iterable[Record], session_id: str) -> list[TimestepRecord]:
+    own = [record for record in records if isinstance(record, TimestepRecord) and record.session_id == session_id]
+    return sorted(own, key=lambda step: (step.start_ns or 0, step.index, step.timestep_id))
+
+
+def _happenings(records: Iterable[Record], session_id: str) -> list[Happening]:
+    own = [
+        record
+        for record in records
+        if not isinstance(record, CallRecord | SessionRecord | TimestepRecord) and record.session_id == session_id
+    ]
+    return sorted(own, key=answers.happening_order)
+
+
+def _by_prefix(found: Mapping[str, _T], prefix: str) -> _T | None:
+    if prefix in found or not prefix:
+        return found.get(prefix)
+    matching = [value for key, value in found.items() if key.startswith(prefix)]
+    return matching[0] if len(matching) == 1 else None
+
+
+def _call_order(record: CallRecord) -> tuple[int, str]:
+    return record.timing.start_ns, record.call_id

@@ -1,0 +1,332 @@
+"""What every store promises, asked of each of them."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from callspan.record import call, events
+from callspan.record.usage import Usage
+from callspan.spool.sink import PoisonError
+from callspan.stores.base import CallFilter
+
+from .conftest import SECOND, START_NS, Delivery, Records, raw
+
+HOSTILE = "quote \" ' ; DROP TABLE calls; -- \\ \n \t \u2028 é 漢 \U0001f600 %s :x ? \x1a \x7f"
+
+
+@pytest.fixture(params=["sqlite", "jsonl"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return {"sqlite": f"sqlite:///{tmp_path}/calls.db", "jsonl": f"jsonl:///{tmp_path}/calls.jsonl"}[request.param]
+
+
+@pytest.fixture
+def store(url: str, deliver: Callable[[str], Delivery]) -> Delivery:
+    return deliver(url)
+
+
+def bare(record: call.CallRecord | None) -> call.CallRecord:
+    """The record without what readers derive."""
+    assert record is not None
+    return msgspec.structs.replace(record, conversation=None)
+
+
+def test_every_kind_of_record_is_read_back_as_it_was_written(store: Delivery, records: Records) -> None:
+    session, step, spoken, *happenings = records.every_kind()
+    store.write(session, step, spoken, *happenings)
+    reader = store.read()
+    assert isinstance(spoken, call.CallRecord)
+    assert bare(reader.call(spoken.call_id)) == spoken
+    assert list(reader.timesteps("s1")) == [step]
+    assert list(reader.happenings("s1")) == happenings
+    found = reader.session("s1")
+    assert found is not None
+    assert found.session == session
+    reader.close()
+
+
+def test_order_of_arrival_changes_nothing(store: Delivery, records: Records) -> None:
+    written = records.every_kind()
+    written.append(records.session(version=2, end_ns=START_NS + SECOND, outcome="success"))
+    random.Random(7).shuffle(written)
+    store.write(*written)
+    found = store.read().session("s1")
+    assert found is not None
+    assert (found.session.name, found.session.outcome, found.session.metadata["seed"]) == ("gridworld", "success", 7)
+    assert (found.timesteps, found.calls, found.events) == (1, 1, 3)
+
+
+def test_delivering_again_changes_nothing(store: Delivery, records: Records) -> None:
+    written = records.every_kind()
+    store.write(*written)
+    before = snapshot(store)
+    store.write(*written)
+    store.sink.close()
+    store.sink.open()
+    store.write(*written)
+    assert snapshot(store) == before
+
+
+def snapshot(store: Delivery) -> object:
+    reader = store.read()
+    return (
+        list(reader.calls()),
+        list(reader.sessions()),
+        list(reader.happenings("s1")),
+        list(reader.timesteps("s1")),
+        list(reader.summary("model")),
+    )
+
+
+def test_a_newer_version_replaces_a_call_and_an_older_one_changes_nothing(store: Delivery, records: Records) -> None:
+    started = records.call(version=1, outcome="started", response=None, usage=None, cost=None)
+    ended = records.call(call_id=started.call_id, version=2, answer="All of it.")
+    store.write(started)
+    assert bare(store.read().call(started.call_id)) == started
+    store.write(ended)
+    store.write(started)
+    store.write(records.call(call_id=started.call_id, version=2, answer="Something else."))
+    assert bare(store.read().call(started.call_id)) == ended
+    assert store.read().count_calls() == 1
+
+
+def test_a_later_session_fills_in_and_absence_never_erases(store: Delivery, records: Records) -> None:
+    store.write(records.session(version=5, name="run", user_id="u1", start_ns=START_NS))
+    store.write(records.session(version=9, end_ns=START_NS + 5, success=True))
+    store.write(records.session(version=7, name="older", group_id="g"))
+    found = store.read().session("s1")
+    assert found is not None
+    session = found.session
+    assert (session.user_id, session.start_ns, session.end_ns) == ("u1", START_NS, START_NS + 5)
+    assert (session.success, session.group_id, session.record_version) == (True, "g", 9)
+
+
+def test_unknown_stays_unknown(store: Delivery, records: Records) -> None:
+    """None is never 0 or an empty text, in columns and in sums."""
+    lonely = call.CallRecord(call_id=records.new_id(), timing=call.Timing(start_ns=START_NS))
+    store.write(lonely)
+    reader = store.read()
+    assert bare(reader.call(lonely.call_id)) == lonely
+    (sums,) = reader.summary("model")
+    assert sums.key is None
+    assert (sums.input_tokens, sums.cost_usd, sums.retries, sums.p50_ms, sums.ttft_p50_ms) == (None,) * 5
+    assert sums.calls_without_cost == 1
+
+
+def test_an_unknown_field_of_a_newer_callspan_does_no_harm(store: Delivery, records: Records) -> None:
+    payload = json.loads(msgspec.json.encode(records.call()))
+    payload["brand_new"] = {"a": [1]}
+    store.write(json.dumps(payload).encode())
+    assert store.read().count_calls() == 1
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"{", b"[]", b"null", b'{"kind":"nonsense"}', b'{"kind":"call","schema_version":99}', b'{"kind":"call"}'],
+)
+def test_what_is_no_record_is_poison_and_nothing_of_its_batch_is_kept(
+    store: Delivery, records: Records, payload: bytes
+) -> None:
+    with pytest.raises(PoisonError):
+        store.write(records.call(), payload)
+    assert store.read().count_calls() == 0
+    store.sink.set_aside(store.entries([payload])[0], "not a record")
+    store.write(records.call())
+    assert store.read().count_calls() == 1
+
+
+@pytest.mark.parametrize("text", [HOSTILE, "nul \0 inside", "lone \ud800 surrogate", "", " ", "\x1a", "x" * 100_000])
+def test_hostile_text_is_kept(store: Delivery, records: Records, text: str) -> None:
+    """What JSON can hold comes back exactly; lone surrogates are replaced when a record is encoded."""
+    clean = text.replace("\ud800", "\ufffd")
+    made = records.call([{"role": "user", "content": clean}], answer=clean, session_id=text, service=text)
+    store.write(made, records.session(session_id=text, version=1, name=text))
+    (found,) = store.read().calls()
+    assert bytes(found.request.body) == bytes(made.request.body)
+    assert found.response is not None
+    assert made.response is not None
+    assert bytes(found.response.body) == bytes(made.response.body)
+    assert found.place.session_id == clean
+
+
+def test_numbers_too_large_for_a_column_are_kept(store: Delivery, records: Records) -> None:
+    made = records.call(usage=Usage(input_tokens=2**70, output_tokens=1))
+    store.write(made)
+    assert bare(store.read().call(made.call_id)) == made
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(st.characters(codec="utf-8"), max_size=40),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+BODIES = st.dictionaries(
+    st.sampled_from(["messages", "input", "prompt", "system", "instructions", "tools", "model", "", "x"]), JSON
+)
+
+
+@given(body=BODIES | JSON, answer=JSON)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_body_comes_back_with_its_bytes_and_its_key_order(
+    store: Delivery, records: Records, body: object, answer: object
+) -> None:
+    made = records.call(request=call.Request(body=raw(body)), response=call.Response(body=raw(answer)))
+    store.write(made)
+    found = store.read().call(made.call_id)
+    assert found is not None
+    assert found.response is not None
+    assert bytes(found.request.body) == bytes(raw(body))
+    assert bytes(found.response.body) == bytes(raw(answer))
+
+
+def test_calls_are_filtered(store: Delivery, records: Records) -> None:
+    failed = {"outcome": "error", "error": call.ErrorInfo(kind="server", type="500")}
+    made = [
+        records.call(at_s=0, session_id="a", answer="The QUICK fox"),
+        records.call(at_s=1, session_id="a", model="claude", provider="anthropic"),
+        records.call([{"role": "user", "content": [{"type": "text", "text": "Straße"}]}], at_s=2, **failed),
+        records.call(at_s=3, outcome="started", version=1, place=call.Place(session_id="b", timestep_id="t9")),
+    ]
+    store.write(*made)
+    reader = store.read()
+
+    def chosen(**which: object) -> list[int]:
+        found = reader.calls(CallFilter(**which))  # type: ignore[arg-type]
+        return [[one.call_id for one in made].index(one.call_id) for one in found]
+
+    assert chosen() == [3, 2, 1, 0]
+    assert chosen(newest_first=False, limit=2, offset=1) == [1, 2]
+    assert chosen(offset=3) == [0]
+    assert chosen(session_id="a") == [1, 0]
+    assert chosen(timestep_id="t9") == [3]
+    assert chosen(model="claude") == chosen(model="claude-2025-08-07") == [1]
+    assert chosen(provider="openai", errors=True) == [2]
+    assert chosen(errors=False) == [1, 0]
+    assert chosen(since_ns=START_NS + SECOND, until_ns=START_NS + 3 * SECOND) == [2, 1]
+    assert chosen(text="quick") == [0]
+    assert chosen(text="STRASSE") == [2]
+    assert chosen(text="100% absent_") == []
+    assert reader.count_calls(CallFilter(session_id="a", limit=1)) == 2
+
+
+def test_a_call_is_found_by_id_prefix_and_span_and_not_by_an_ambiguous_prefix(
+    store: Delivery, records: Records
+) -> None:
+    one, two = records.call(call_id="aaaa-1"), records.call(call_id="aaab-1")
+    store.write(one, two)
+    reader = store.read()
+    assert bare(reader.call("aaaa-1")) == bare(reader.call("aaaa")) == one
+    assert bare(reader.call(str(two.span_id))) == two
+    assert reader.call("aaa") is None
+    assert reader.call("") is None
+    assert reader.call("zzz") is None
+    assert reader.call("a%") is None
+
+
+def test_sums_are_exact_and_failures_dilute_nothing(store: Delivery, records: Records) -> None:
+    """Costs as decimals beyond picodollars; latencies of successes only; calls without usage left out."""
+    tiny = Decimal("0.00000000000000000001")
+    timing = {"start_ns": START_NS, "duration_ns": 9 * SECOND}
+    store.write(
+        *[records.call(at_s=i, cost=call.Cost(usd=Decimal("0.1"), source="x")) for i in range(10)],
+        records.call(at_s=20, cost=call.Cost(usd=tiny, source="x")),
+        records.call(outcome="error", usage=None, cost=None, retries=2, timing=call.Timing(**timing)),
+        records.call(model="other", cost=call.Cost(usd=Decimal(10) ** 9, source="x")),
+    )
+    first, other = store.read().summary("model")
+    assert first.key == "gpt-5"
+    assert (first.calls, first.errors, first.calls_without_cost, first.retries) == (12, 1, 1, 2)
+    assert first.cost_usd == Decimal("1.00000000000000000001")
+    assert (first.input_tokens, first.output_tokens, first.cache_read_tokens) == (110, 55, None)
+    assert (first.p50_ms, first.p95_ms, first.ttft_p50_ms) == (1000, 1000, 250)
+    assert (first.first_ns, first.last_ns) == (START_NS, START_NS + 21 * SECOND)
+    assert other.cost_usd == Decimal(10) ** 9
+
+
+def test_percentiles_are_true(store: Delivery, records: Records) -> None:
+    for milliseconds in [100, 5, 1, 2, 50]:
+        store.write(records.call(timing=call.Timing(start_ns=START_NS, duration_ns=milliseconds * 1_000_000)))
+    (sums,) = store.read().summary("provider")
+    assert sums.p50_ms == 5
+    assert sums.p95_ms == pytest.approx(90)
+
+
+def test_sums_are_grouped_by_day_session_and_provider(store: Delivery, records: Records) -> None:
+    store.write(
+        records.call(session_id="a"),
+        records.call(session_id="a", at_s=86_400),
+        records.call(provider="anthropic", at_s=86_400),
+    )
+    reader = store.read()
+    assert [(one.key, one.calls) for one in reader.summary("day")] == [("2025-10-10", 2), ("2025-10-09", 1)]
+    assert [(one.key, one.calls) for one in reader.summary("session")] == [("a", 2), (None, 1)]
+    assert [(one.key, one.calls) for one in reader.summary("provider")] == [("openai", 2), ("anthropic", 1)]
+    (only,) = reader.summary("model", CallFilter(session_id="a"))
+    assert only.calls == 2
+
+
+def test_sessions_are_listed_newest_first_with_their_counts(store: Delivery, records: Records) -> None:
+    store.write(
+        records.session("old", start_ns=START_NS, end_ns=START_NS + 1, outcome="success"),
+        records.session("new", start_ns=START_NS + SECOND, end_ns=START_NS + 2 * SECOND, outcome="error"),
+        records.call(session_id="new", at_s=1),
+        records.call(session_id="new", at_s=5, model="claude", outcome="timeout"),
+        records.call(session_id="unannounced", at_s=0.5),
+        events.EventRecord(event_id="e1", session_id="new", event_type="environment", time_ns=1, reward=1.5),
+        events.RewardRecord(reward_id="r1", session_id="new", event_id="e1", value=1.5, time_ns=2),
+        events.RewardRecord(reward_id="r2", session_id="new", value=1.0, time_ns=3),
+        events.RewardRecord(reward_id="r3", session_id="new", objective="style", value=7.0, time_ns=3),
+        events.RewardRecord(reward_id="r4", session_id="old", event_id="e1", value=1.5, time_ns=2),
+        events.RewardRecord(reward_id="r5", session_id="old", scope="session", value=9.0, time_ns=3),
+    )
+    reader = store.read()
+    new, unannounced, old = reader.sessions()
+    assert [one.session.session_id for one in (new, unannounced, old)] == ["new", "unannounced", "old"]
+    assert (new.calls, new.errors, new.events, new.models) == (2, 1, 4, ["claude", "gpt-5"])
+    assert (new.reward, old.reward, unannounced.reward) == (2.5, 9.0, None)
+    assert new.last_ns == START_NS + 6 * SECOND
+    assert (new.input_tokens, old.input_tokens, old.cost_usd) == (20, None, None)
+    assert [one.session.session_id for one in reader.sessions(limit=1)] == ["new"]
+    assert [one.session.session_id for one in reader.sessions(since_ns=START_NS + 1)] == ["new", "unannounced"]
+    assert reader.session("ne") == new
+    assert reader.session("un") == unannounced
+    assert reader.session("nothing") is None
+
+
+def test_the_cursor_moves_with_the_entries(store: Delivery, records: Records) -> None:
+    assert store.sink.position("1-a.seg") == 0
+    entries = store.entries([records.call(), records.call()])
+    store.sink.deliver(entries)
+    assert store.sink.position("1-a.seg") == entries[-1].end
+    store.sink.deliver(entries[:1])
+    assert store.sink.position("1-a.seg") == entries[-1].end
+    store.sink.close()
+    store.sink.open()
+    assert store.sink.position("1-a.seg") == entries[-1].end
+    store.sink.forget("1-a.seg")
+    assert store.sink.position("1-a.seg") == 0
+
+
+def test_processes_that_write_at_once_lose_nothing_and_double_nothing(url: str) -> None:
+    script = str(Path(__file__).with_name("writer.py"))
+    writers = [subprocess.Popen([sys.executable, script, url, str(number)]) for number in range(3)]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    delivery = Delivery(url)
+    reader = delivery.read()
+    found = [one.call_id for one in reader.calls()]
+    assert len(found) == len(set(found)) == 3 * 20 + 20
+    session = reader.session("shared")
+    assert session is not None
+    assert session.session.record_version == 19
+    reader.close()
+    delivery.sink.close()
