@@ -79,7 +79,7 @@ def load(arguments: Mapping[str, object] | None = None, environment: Mapping[str
         raise TypeError(f"callspan.instrument() has no setting {', '.join(sorted(unknown))}")
     values = _from_environment(os.environ if environment is None else environment)
     values.update({name: _argument(name, value) for name, value in given.items()})
-    return msgspec.convert(values, Settings, strict=True, builtin_types=(Path,))
+    return msgspec.structs.replace(_DEFAULTS, **values)
 
 
 def forgiving(environment: Mapping[str, str] | None = None) -> tuple[Settings, str | None]:
