@@ -165,6 +165,11 @@ class TestResponses:
         events = sdk.responses(stream=True)
         assert "".join(e.delta for e in events if e.type == "response.refusal.delta") == "No, sorry."
 
+    def test_reasoning_is_encrypted_too_when_asked_for(self, provider: ScriptedProvider, sdk: Any) -> None:
+        provider.reply(reasoning="North is free.", repeat=True)
+        assert sdk.responses(include=["reasoning.encrypted_content"]).output[0].encrypted_content
+        assert sdk.responses().output[0].encrypted_content is None
+
     @pytest.mark.parametrize(
         ("reason", "status", "detail"),
         [

@@ -60,11 +60,17 @@ def _content(choice: Choice) -> list[Json]:
     return parts
 
 
-def _output(choice: Choice) -> list[Json]:
+def _reasoning(text: str, request: Json) -> Json:
+    item = {"id": _item_id("rs"), "type": "reasoning", "summary": [{"type": "summary_text", "text": text}]}
+    include = request.get("include")
+    asked = isinstance(include, list) and "reasoning.encrypted_content" in include
+    return {**item, "encrypted_content": base62(64)} if asked else item
+
+
+def _output(choice: Choice, request: Json) -> list[Json]:
     items: list[Json] = []
     if choice.reasoning is not None:
-        summary = [{"type": "summary_text", "text": choice.reasoning}]
-        items.append({"id": _item_id("rs"), "type": "reasoning", "summary": summary})
+        items.append(_reasoning(choice.reasoning, request))
     if content := _content(choice):
         message = {"type": "message", "status": "completed", "content": content, "role": "assistant"}
         items.append({"id": _item_id("msg"), **message})
@@ -107,7 +113,7 @@ def _response(answer: Answer) -> Json:
         **_end(choice, answer.reply),
         "background": False,
         "model": answer.model,
-        "output": _output(choice),
+        "output": _output(choice, request),
         "reasoning": {"effort": None, "summary": None, **member(request, "reasoning")},
         "service_tier": "default",
         "text": {"format": {"type": "text"}, "verbosity": "medium", **member(request, "text")},
