@@ -1,0 +1,46 @@
+"""The policy of one `instrument()`: what every record goes through before anything of it is shown or kept."""
+
+from __future__ import annotations
+
+from callspan.config import Settings
+from callspan.fail_open import fail_open
+from callspan.policy.content import without_content
+from callspan.policy.media import media_by_reference
+from callspan.policy.redaction import Redactor, redacted
+from callspan.policy.secrets import mask_record
+from callspan.policy.truncate import within
+from callspan.record.call import CallRecord
+from callspan.record.events import Record
+
+
+class Policy:
+    """Applies, in this order: secrets, media, the user's redactor, the content setting, the record's cap.
+
+    Safe from any thread. Never raises; where a step of ours fails, the record loses its content.
+    """
+
+    __slots__ = ("_content", "_max_bytes", "_redactor", "_reference_media")
+
+    def __init__(self, settings: Settings, redactor: Redactor | None = None) -> None:
+        self._content = settings.content
+        self._max_bytes = settings.max_record_bytes
+        sees_bodies = settings.content == "full" or redactor is not None
+        self._reference_media = settings.media == "reference" and sees_bodies
+        self._redactor = redactor
+
+    def apply(self, record: Record) -> Record:
+        """Return the record as it may be shown and kept: the same object where nothing has to be done."""
+        kept: Record | None = None
+        with fail_open("apply the content policy to a record"):
+            kept = self._applied(record)
+        return without_content(record, keep_facts=False, why="policy_failed") if kept is None else kept
+
+    def _applied(self, record: Record) -> Record:
+        record = mask_record(record)
+        if self._reference_media and isinstance(record, CallRecord):
+            record = media_by_reference(record)
+        if self._redactor is not None:
+            record = redacted(record, self._redactor)
+        if self._content != "full":
+            record = without_content(record, keep_facts=self._content == "metadata")
+        return within(record, self._max_bytes)

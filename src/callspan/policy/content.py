@@ -1,0 +1,151 @@
+"""The content setting: what is left of a record that may not hold all of what was said.
+
+`full` keeps everything. `metadata` keeps counts, roles, tool names, sizes and hashes. `off` keeps counts and
+sizes only. In both, errors keep their types and lose their texts, which often quote the request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from callspan.policy.bodies import is_kept
+from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction, Request, Response
+from callspan.record.codec import encode_json
+from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord
+
+_PLAIN_WORDS: Final = frozenset(
+    {
+        "background",
+        "encoding_format",
+        "modalities",
+        "model",
+        "parallel_tool_calls",
+        "previous_response_id",
+        "reasoning_effort",
+        "service_tier",
+        "store",
+        "truncation",
+        "verbosity",
+    }
+)
+"""Settings whose words are a provider's own and never anybody's content."""
+_PLAIN_KEYS: Final = frozenset({"type", "effort", "summary", "mode", "budget_tokens", "include_usage", "verbosity"})
+"""What is kept within settings that are objects."""
+
+
+def without_content(record: Record, *, keep_facts: bool, why: str = "content") -> Record:
+    """Return the record without anything that was said, and a list of what was taken out.
+
+    `keep_facts` is the `metadata` setting: roles, tool names and hashes stay. `why` goes into the list.
+    """
+    if isinstance(record, CallRecord):
+        return _call(record, keep_facts, why)
+    notes: list[Redaction] = []
+    match record:
+        case EventRecord():
+            if record.data is not None:
+                notes.append(_note("data", encode_json(record.data), keep_facts, why))
+                record = msgspec.structs.replace(record, data=None)
+        case MessageRecord():
+            if record.content is not None:
+                notes.append(_note("content", encode_json(record.content), keep_facts, why))
+                record = msgspec.structs.replace(record, content=None)
+        case RewardRecord():
+            if record.annotation is not None:
+                notes.append(_note("annotation", encode_json(record.annotation), keep_facts, why))
+                record = msgspec.structs.replace(record, annotation=None)
+    return _with_notes(record, notes, why)
+
+
+def without_words(error: ErrorInfo) -> ErrorInfo:
+    """Return the error with its classes, codes and status, without message, parameter and body."""
+    if error.message is None and error.body is None and error.param is None:
+        return error
+    return msgspec.structs.replace(error, message=None, body=None, param=None)
+
+
+def _with_notes(record: Record, notes: list[Redaction], why: str) -> Record:
+    error = getattr(record, "error", None)
+    if isinstance(error, ErrorInfo) and (bare := without_words(error)) is not error:
+        notes.append(Redaction(what="error", why=why))
+        record = msgspec.structs.replace(record, error=bare)
+    return msgspec.structs.replace(record, redactions=[*record.redactions, *notes]) if notes else record
+
+
+def _call(record: CallRecord, keep_facts: bool, why: str) -> CallRecord:
+    notes: list[Redaction] = []
+    request = _request(record.request, keep_facts, why, notes)
+    response = None if record.response is None else _response(record.response, keep_facts, why, notes)
+    error = record.error
+    if error is not None and (bare := without_words(error)) is not error:
+        notes.append(Redaction(what="error", why=why))
+        error = bare
+    redactions = [*record.redactions, *notes]
+    return msgspec.structs.replace(
+        record, request=request, response=response, error=error, conversation=None, redactions=redactions
+    )
+
+
+def _request(request: Request, keep_facts: bool, why: str, notes: list[Redaction]) -> Request:
+    params = {key: kept for key, value in request.params.items() if (kept := _setting(key, value)) is not None}
+    if params != request.params:
+        notes.append(Redaction(what="request.params", why=why))
+    roles = request.roles
+    if is_kept(request.body):
+        notes.append(_note("request.body", bytes(request.body), keep_facts, why))
+        roles = _roles(request.body) if keep_facts else None
+    names = request.tool_names if keep_facts else None
+    return msgspec.structs.replace(request, body=NO_BODY, params=params, roles=roles, tool_names=names)
+
+
+def _response(response: Response, keep_facts: bool, why: str, notes: list[Redaction]) -> Response:
+    if not is_kept(response.body):
+        return response
+    notes.append(_note("response.body", bytes(response.body), keep_facts, why))
+    return msgspec.structs.replace(response, body=NO_BODY)
+
+
+def _note(what: str, data: bytes, keep_facts: bool, why: str) -> Redaction:
+    digest = hashlib.sha256(data).hexdigest() if keep_facts else None
+    return Redaction(what=what, why=why, original_bytes=len(data), sha256=digest)
+
+
+def _setting(key: str, value: object) -> object:
+    """What is kept of a setting: numbers and switches, words that are a provider's own, nothing else."""
+    if isinstance(value, bool | int | float) or key in _PLAIN_WORDS:
+        return value
+    if isinstance(value, dict):
+        kept = {name: item for name, item in value.items() if name in _PLAIN_KEYS and isinstance(item, _SCALARS)}
+        return kept or None
+    return None
+
+
+def _roles(body: msgspec.Raw) -> list[str] | None:
+    try:
+        spoken = _spoken(body)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    turns = spoken.messages or spoken.input
+    if not isinstance(turns, list):
+        return None
+    return [turn.role if isinstance(turn.role, str) else turn.type or "unknown" for turn in turns]
+
+
+_SCALARS: Final = (str, bool, int, float)
+
+
+class _Turn(msgspec.Struct):
+    role: str | None = None
+    type: str | None = None
+
+
+class _Spoken(msgspec.Struct):
+    messages: list[_Turn] | None = None
+    input: list[_Turn] | str | None = None
+
+
+_spoken: Callable[[msgspec.Raw], _Spoken] = msgspec.json.Decoder(_Spoken).decode

@@ -1,0 +1,194 @@
+"""Media by reference: base64 in wire bodies becomes its hash, type and size.
+
+In place of the base64 text stands `{"callspan_media": {"sha256": ..., "mime": ..., "bytes": ...}}`, in place
+of an embedding `{"callspan_vector": {"dimensions": ...}}`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from typing import Final
+
+import msgspec
+
+from callspan.policy.bodies import UNREADABLE, decoded, encoded, is_kept, with_bodies
+from callspan.record.call import CallRecord, Redaction
+
+MEDIA_KEY: Final = "callspan_media"
+VECTOR_KEY: Final = "callspan_vector"
+
+_SMALL_BODY: Final = 4096
+_STRIDE: Final = 1024
+_WINDOW: Final = 64
+_MARKS: Final = {
+    "chat_completions": (b"base64", b"input_audio", b'"audio"'),
+    "responses": (b"base64", b"image_generation_call"),
+    "messages": (b"base64",),
+    "completions": (),
+    "embeddings": (b'"embedding"',),
+}
+"""What a body of each API holds somewhere if it holds media."""
+_ANY_MARK: Final = (b"base64", b"b64_json", b"input_audio", b'"audio"', b"image_generation_call")
+_DATA_URL: Final = re.compile(r"data:([\w.+/-]*)((?:;[\w.+=-]+)*?);base64,")
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]+={0,2}\s*")
+_SHORTEST: Final = 16
+_EMBEDDINGS: Final = "embeddings"
+_FLOAT_BYTES: Final = 4
+_SEALED: Final = "redacted_thinking"
+_FIELDS: Final = {
+    "data": None,
+    "file_data": None,
+    "b64_json": "image/png",
+    "partial_image_b64": "image/png",
+    "result": "image/png",
+    "image_data": None,
+}
+"""Fields that hold bare base64, and what it is where nothing beside it says so."""
+_FORMATS: Final = {
+    "wav": "audio/wav",
+    "mp3": "audio/mpeg",
+    "flac": "audio/flac",
+    "opus": "audio/opus",
+    "aac": "audio/aac",
+    "pcm16": "audio/pcm",
+    "png": "image/png",
+    "jpeg": "image/jpeg",
+    "webp": "image/webp",
+}
+
+
+def may_hold_media(body: msgspec.Raw, api: str) -> bool:
+    """Return whether a body must be looked into. A quick look: no says that there is nothing to be found.
+
+    Bodies of more than 4 KiB are sampled: media of less than about 1100 bytes may be overlooked there.
+    """
+    size = len(memoryview(body))
+    if size == 0:
+        return False
+    data = bytes(body)
+    if size > _SMALL_BODY and not _has_long_run(data, size) and api != _EMBEDDINGS:
+        return False
+    for mark in _MARKS.get(api, _ANY_MARK):  # a loop: a generator costs more than the searches
+        if mark in data:
+            return True
+    return False
+
+
+def media_by_reference(record: CallRecord) -> CallRecord:
+    """Return the record with media in its bodies replaced by references; the same object if there are none."""
+    request = _referenced(record.request.body, record.api)
+    response = None if record.response is None else _referenced(record.response.body, record.api)
+    notes = []
+    if request is not None:
+        notes.append(_note("request.body", record.request.body))
+    if response is not None and record.response is not None:
+        notes.append(_note("response.body", record.response.body))
+    if not notes:
+        return record
+    record = with_bodies(record, request, response)
+    return msgspec.structs.replace(record, redactions=[*record.redactions, *notes])
+
+
+def _has_long_run(data: bytes, size: int) -> bool:
+    """Base64 has neither spaces nor quotes, prose and JSON have both every few bytes."""
+    for start in range(0, size, _STRIDE):
+        window = data[start : start + _WINDOW]
+        if b" " not in window and b'"' not in window and window.isascii():
+            return True
+    return False
+
+
+def _referenced(body: msgspec.Raw, api: str) -> msgspec.Raw | None:
+    if not is_kept(body) or not may_hold_media(body, api):
+        return None
+    value = decoded(body)
+    if value is UNREADABLE:
+        return None
+    found = _replace_vectors(value) if api == _EMBEDDINGS else _replace(value)
+    return encoded(value) if found else None
+
+
+def _replace_vectors(value: object) -> bool:
+    """Replace the vectors of an embeddings answer, lists of numbers or base64 of 4-byte floats, by their length."""
+    found = False
+    rows = value.get("data") if isinstance(value, dict) else None
+    for row in rows if isinstance(rows, list) else ():
+        vector = row.get("embedding") if isinstance(row, dict) else None
+        if isinstance(vector, list | str):
+            length = len(vector) if isinstance(vector, list) else len(vector) * 3 // 4 // _FLOAT_BYTES
+            row["embedding"] = {VECTOR_KEY: {"dimensions": length}}
+            found = True
+    return found
+
+
+def _note(what: str, body: msgspec.Raw) -> Redaction:
+    return Redaction(what=what, why="media", original_bytes=len(memoryview(body)))
+
+
+def _replace(value: object) -> bool:
+    """Replace media below `value`, which is ours; return whether there were any."""
+    found = False
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if isinstance(item, str):
+                reference = _reference(value, key, item)
+                if reference is not None:
+                    value[key] = reference
+                    found = True
+            elif isinstance(item, dict | list):
+                found |= _replace(item)
+    elif isinstance(value, list):
+        for position, item in enumerate(value):
+            if isinstance(item, str):
+                reference = _data_url(item)
+                if reference is not None:
+                    value[position] = reference
+                    found = True
+            else:
+                found |= _replace(item)
+    return found
+
+
+def _reference(holder: dict[str, object], key: str, text: str) -> dict[str, object] | None:
+    if text.startswith("data:"):
+        return _data_url(text)
+    if key not in _FIELDS or len(text) < _SHORTEST or holder.get("type") in {_SEALED, "text"}:
+        return None
+    if key == "result" and holder.get("type") != "image_generation_call":
+        return None
+    return _media(text, _mime(holder, key)) if _is_base64(text) else None
+
+
+def _data_url(text: str) -> dict[str, object] | None:
+    match = _DATA_URL.match(text)
+    return None if match is None else _media(text[match.end() :], match[1] or None)
+
+
+def _is_base64(text: str) -> bool:
+    return len(text) % 4 == 0 and _BASE64.fullmatch(text) is not None
+
+
+def _mime(holder: dict[str, object], key: str) -> str | None:
+    for name in ("media_type", "mime_type", "mime"):
+        found = holder.get(name)
+        if isinstance(found, str):
+            return found
+    for name in ("format", "output_format"):
+        found = holder.get(name)
+        if isinstance(found, str):
+            return _FORMATS.get(found, found)
+    return _FIELDS[key]
+
+
+def _media(text: str, mime: str | None) -> dict[str, object] | None:
+    try:
+        data = base64.b64decode(text.replace("-", "+").replace("_", "/"))
+    except (binascii.Error, ValueError):
+        return None
+    reference: dict[str, object] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    if mime is not None:
+        reference["mime"] = mime
+    return {MEDIA_KEY: reference}

@@ -1,0 +1,87 @@
+"""The user's redactor: a function from record to record, which sees bodies as plain JSON and fails closed.
+
+What it is given belongs to it alone: it may change it in place and return it, or return another. A redactor
+that raises, returns nothing, returns another record or something that is none loses the content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import msgspec
+
+from callspan.fail_open import fail_open
+from callspan.policy.bodies import UNREADABLE, decoded, encoded
+from callspan.policy.content import without_content
+from callspan.record.call import CallRecord, Redaction
+from callspan.record.codec import decode, encode
+from callspan.record.events import Record, record_key
+
+Redactor: TypeAlias = Callable[[Record], Record]
+"""In the record it is given, `request.body` and `response.body` of a call are plain JSON (dict, list, ...)."""
+
+
+def redacted(record: Record, redactor: Redactor) -> Record:
+    """Return what the redactor made of the record, with a list of what it changed.
+
+    When it fails, return the record without content; `redactions` then says `redactor_failed`.
+    """
+    kept: Record | None = None
+    with fail_open("redact a record with the application's redactor"):
+        before = decode(encode(record))
+        kept = _checked(before, redactor(_opened(decode(encode(record)))))
+    if kept is None:
+        return without_content(record, keep_facts=False, why="redactor_failed")
+    return kept
+
+
+def _opened(record: Record) -> Record:
+    """The record with decoded bodies. A body that is no JSON is given as text."""
+    if isinstance(record, CallRecord):
+        request = msgspec.structs.replace(record.request, body=_plain(record.request.body))
+        record = msgspec.structs.replace(record, request=request)
+        if record.response is not None:
+            response = msgspec.structs.replace(record.response, body=_plain(record.response.body))
+            record = msgspec.structs.replace(record, response=response)
+    return record
+
+
+def _plain(body: msgspec.Raw) -> object:
+    value = decoded(body)
+    return bytes(body).decode("utf-8", "replace") if value is UNREADABLE else value
+
+
+def _closed(record: Record) -> Record:
+    if isinstance(record, CallRecord):
+        request = msgspec.structs.replace(record.request, body=encoded(record.request.body))
+        record = msgspec.structs.replace(record, request=request)
+        if record.response is not None:
+            response = msgspec.structs.replace(record.response, body=encoded(record.response.body))
+            record = msgspec.structs.replace(record, response=response)
+    return record
+
+
+def _checked(before: Record, result: Record) -> Record:
+    """The result as a record whose every field has its type. Raises for anything else."""
+    if type(result) is not type(before):
+        raise TypeError(f"the redactor returned {type(result).__name__}, not {type(before).__name__}")
+    after = decode(encode(_closed(result)))
+    if record_key(after) != record_key(before):
+        raise ValueError("the redactor returned another record")
+    notes = [Redaction(what=what, why="redactor") for what in _changes(before, after)]
+    redactions = [*before.redactions, *notes]
+    return msgspec.structs.replace(after, redactions=redactions)
+
+
+def _changes(before: msgspec.Struct, after: msgspec.Struct, prefix: str = "") -> list[str]:
+    changed: list[str] = []
+    for name in before.__struct_fields__:
+        old, new = getattr(before, name), getattr(after, name)
+        if isinstance(old, msgspec.Raw) and isinstance(new, msgspec.Raw):
+            if decoded(old) != decoded(new):
+                changed.append(prefix + name)
+        elif old != new:
+            nested = isinstance(old, msgspec.Struct) and type(old) is type(new)
+            changed += _changes(old, new, f"{prefix}{name}.") if nested else [prefix + name]
+    return changed
