@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -45,10 +46,10 @@ class Seen:
     def named(self, name: str) -> list[ReadableSpan]:
         return [span for span in self.spans if span.name == name]
 
-    def of(self, kind: type) -> list:
+    def of(self, kind: type) -> list[Any]:
         return [record for record in self.records if isinstance(record, kind)]
 
-    def ended(self, kind: type) -> list:
+    def ended(self, kind: type) -> list[Any]:
         return [record for record in self.of(kind) if record.end_ns is not None]
 
 

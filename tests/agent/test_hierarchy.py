@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
 from callspan.agent.api import current_session, current_timestep, session, timestep, tool
 from callspan.agent.context import current_metadata, current_scope, metadata
+from callspan.agent.session import Session
 from callspan.record.call import CallRecord, Timing
-from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
+from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.record.usage import Usage
 from callspan.spans.hierarchy import HierarchyOptions
 
+if TYPE_CHECKING:
+    from tests.agent.conftest import Seen
 
-def call(**fields) -> CallRecord:
+
+def call(**fields: Any) -> CallRecord:
     return CallRecord(call_id="c", timing=Timing(start_ns=1, duration_ns=5_000_000), **fields)
 
 
-def test_an_episode_becomes_a_tree_of_spans(seen, parent_of):
+def test_an_episode_becomes_a_tree_of_spans(seen: Seen, parent_of: Callable[[ReadableSpan], int | None]) -> None:
     with session("gridworld", session_id="s1", user_id="u1", metadata={"seed": 7}) as episode:
         for _ in range(3):
             with episode.timestep() as step, step.tool("move", call="t1", arguments={"to": 3}) as moved:
@@ -42,7 +49,7 @@ def test_an_episode_becomes_a_tree_of_spans(seen, parent_of):
     assert not [name for name in root.attributes if name.startswith("gen_ai.usage")]
 
 
-def test_a_session_is_written_at_its_start_and_at_its_end(seen):
+def test_a_session_is_written_at_its_start_and_at_its_end(seen: Seen) -> None:
     with session("gridworld", group_id="g", task_id="t", experiment="e") as episode:
         (first,) = seen.of(SessionRecord)
         assert (first.session_id, first.name, first.end_ns, first.outcome) == (episode.id, "gridworld", None, None)
@@ -57,7 +64,7 @@ def test_a_session_is_written_at_its_start_and_at_its_end(seen):
     assert f"{seen.named('invoke_workflow gridworld')[0].context.trace_id:032x}" == last.trace_id
 
 
-def test_a_timestep_is_written_at_its_start_so_that_a_killed_process_leaves_it(seen):
+def test_a_timestep_is_written_at_its_start_so_that_a_killed_process_leaves_it(seen: Seen) -> None:
     with session("s") as episode, episode.timestep("look", turn=4, metadata={"a": 1}) as step:
         (first,) = seen.of(TimestepRecord)
         assert (first.timestep_id, first.session_id, first.index) == (step.id, episode.id, 0)
@@ -69,7 +76,7 @@ def test_a_timestep_is_written_at_its_start_so_that_a_killed_process_leaves_it(s
     assert last.record_version > first.record_version
 
 
-def test_an_environment_step_is_a_row_a_span_event_and_an_evaluation(seen):
+def test_an_environment_step_is_a_row_a_span_event_and_an_evaluation(seen: Seen) -> None:
     with session("s") as episode, episode.timestep() as step:
         step.action([3])
         step.environment({"at": [1, 2]}, reward=0.5, terminated=True, truncated=False, before={"at": [0, 2]})
@@ -89,7 +96,7 @@ def test_an_environment_step_is_a_row_a_span_event_and_an_evaluation(seen):
     assert seen.ended(TimestepRecord)[0].terminated is True
 
 
-def test_messages_say_from_whom_to_whom(seen):
+def test_messages_say_from_whom_to_whom(seen: Seen) -> None:
     with session("s") as episode:
         first = episode.observation("a wall")
         with episode.timestep():
@@ -104,7 +111,7 @@ def test_messages_say_from_whom_to_whom(seen):
     assert json.loads(event.attributes["callspan.message.content"]) == {"go": "north"}
 
 
-def test_rewards_have_objectives_and_add_up(seen):
+def test_rewards_have_objectives_and_add_up(seen: Seen) -> None:
     with session("s") as episode:
         with episode.timestep() as step:
             step.reward(1, source="environment")
@@ -123,14 +130,14 @@ def test_rewards_have_objectives_and_add_up(seen):
     assert seen.ended(TimestepRecord)[0].totals.reward == 1.25
 
 
-def test_an_episode_without_rewards_has_no_reward_rather_than_zero(seen):
+def test_an_episode_without_rewards_has_no_reward_rather_than_zero(seen: Seen) -> None:
     with session("s") as episode, episode.timestep() as step:
         step.environment({"x": 1})
     assert seen.ended(SessionRecord)[0].totals.reward is None
     assert "callspan.reward" not in seen.named("timestep")[0].attributes
 
 
-def test_calls_add_up_in_the_step_and_in_the_session(seen):
+def test_calls_add_up_in_the_step_and_in_the_session(seen: Seen) -> None:
     with session("s") as episode:
         for tokens in (10, None):
             with episode.timestep():
@@ -148,7 +155,7 @@ def test_calls_add_up_in_the_step_and_in_the_session(seen):
     assert seen.named("invoke_workflow s")[0].attributes["callspan.totals.model_ms"] == 20.0
 
 
-def test_a_call_inside_a_nested_step_counts_in_the_outer_one_too(seen):
+def test_a_call_inside_a_nested_step_counts_in_the_outer_one_too(seen: Seen) -> None:
     with session("s") as episode, episode.timestep("outer") as outer, episode.timestep("inner") as inner:
         current_scope().call_ended(call())
         assert current_timestep() is inner
@@ -170,7 +177,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("shape", CALLS)
-def test_a_tool_reads_the_models_request_of_any_provider(seen, shape):
+def test_a_tool_reads_the_models_request_of_any_provider(seen: Seen, shape: str) -> None:
     with session("s") as episode, episode.timestep() as step, step.tool(call=CALLS[shape]) as run:
         run.result = {"sum": 2}
     (event,) = seen.of(EventRecord)
@@ -186,13 +193,13 @@ def test_a_tool_reads_the_models_request_of_any_provider(seen, shape):
     assert seen.ended(TimestepRecord)[0].totals.tools == 1
 
 
-def test_arguments_that_are_no_json_are_kept_as_the_model_wrote_them(seen):
+def test_arguments_that_are_no_json_are_kept_as_the_model_wrote_them(seen: Seen) -> None:
     with session("s") as episode, episode.tool("add", arguments='{"a": '):
         pass
     assert seen.of(EventRecord)[0].data == {"arguments": '{"a": '}
 
 
-def test_a_tool_that_fails_is_an_error_of_the_tool_only_where_it_is_caught(seen):
+def test_a_tool_that_fails_is_an_error_of_the_tool_only_where_it_is_caught(seen: Seen) -> None:
     with session("s") as episode, episode.timestep() as step:
         with pytest.raises(KeyError), step.tool("open"):
             raise KeyError("door")
@@ -205,10 +212,11 @@ def test_a_tool_that_fails_is_an_error_of_the_tool_only_where_it_is_caught(seen)
     assert seen.named("timestep")[0].status.status_code is StatusCode.UNSET
 
 
-def test_without_content_spans_say_what_happened_but_not_what_was_said(seen):
+def test_without_content_spans_say_what_happened_but_not_what_was_said(seen: Seen) -> None:
     seen.install(HierarchyOptions(content=False))
     secret = "open sesame"
-    with pytest.raises(ValueError, match=secret), session("s", metadata={"m": secret}) as episode:
+
+    def reveal(episode: Session) -> None:
         episode.observation(secret)
         with episode.timestep() as step:
             step.action(secret)
@@ -218,12 +226,15 @@ def test_without_content_spans_say_what_happened_but_not_what_was_said(seen):
             with step.tool("t", arguments=secret) as run:
                 run.result = secret
             raise ValueError(secret)
+
+    with pytest.raises(ValueError, match=secret), session("s", metadata={"m": secret}) as own:
+        reveal(own)
     shown = "".join(span.to_json() for span in seen.spans)
     assert secret not in shown
     assert "callspan.action" in shown
 
 
-def test_attributes_stay_within_their_bytes_and_valid_json(seen):
+def test_attributes_stay_within_their_bytes_and_valid_json(seen: Seen) -> None:
     seen.install(HierarchyOptions(attribute_bytes=1000, span_bytes=2500))
     with session("s") as episode, episode.timestep() as step:
         for _ in range(5):
@@ -237,8 +248,8 @@ def test_attributes_stay_within_their_bytes_and_valid_json(seen):
     assert len(texts) == 5
 
 
-def test_the_policy_goes_before_what_a_span_shows(seen):
-    def hush(record):
+def test_the_policy_goes_before_what_a_span_shows(seen: Seen) -> None:
+    def hush(record: Record) -> Record:
         return (
             record
             if not isinstance(record, MessageRecord)
@@ -251,7 +262,9 @@ def test_the_policy_goes_before_what_a_span_shows(seen):
     assert "hidden" not in seen.named("invoke_workflow s")[0].to_json()
 
 
-def test_one_trace_per_timestep_links_each_to_the_one_before(seen, parent_of):
+def test_one_trace_per_timestep_links_each_to_the_one_before(
+    seen: Seen, parent_of: Callable[[ReadableSpan], int | None]
+) -> None:
     seen.install(trace_per_timestep=True)
     with session("s") as episode:
         for _ in range(3):
@@ -266,7 +279,7 @@ def test_one_trace_per_timestep_links_each_to_the_one_before(seen, parent_of):
     assert [parent_of(run) for run in seen.named("execute_tool t")] == [step.context.span_id for step in steps]
 
 
-def test_the_users_own_spans_lie_between(seen, parent_of):
+def test_the_users_own_spans_lie_between(seen: Seen, parent_of: Callable[[ReadableSpan], int | None]) -> None:
     with session("s") as episode, seen.tracer.start_as_current_span("mine"), episode.timestep():
         pass
     (step,), (mine,), (root,) = seen.named("timestep"), seen.named("mine"), seen.named("invoke_workflow s")
@@ -274,7 +287,9 @@ def test_the_users_own_spans_lie_between(seen, parent_of):
     assert parent_of(mine) == root.context.span_id
 
 
-def test_a_nested_session_knows_its_parent_and_restores_it(seen, parent_of):
+def test_a_nested_session_knows_its_parent_and_restores_it(
+    seen: Seen, parent_of: Callable[[ReadableSpan], int | None]
+) -> None:
     with session("outer") as outer:
         with outer.timestep() as step:
             with session("inner") as inner:
@@ -290,7 +305,7 @@ def test_a_nested_session_knows_its_parent_and_restores_it(seen, parent_of):
     assert parent_of(seen.named("invoke_workflow inner")[0]) == seen.named("timestep")[0].context.span_id
 
 
-def test_a_parent_may_be_given_as_session_or_id(seen, parent_of):
+def test_a_parent_may_be_given_as_session_or_id(seen: Seen, parent_of: Callable[[ReadableSpan], int | None]) -> None:
     outer = session("outer").start(current=False)
     with session("inner", parent=outer):
         pass
@@ -303,7 +318,7 @@ def test_a_parent_may_be_given_as_session_or_id(seen, parent_of):
     assert parent_of(seen.named("invoke_workflow inner")[0]) == seen.named("invoke_workflow outer")[0].context.span_id
 
 
-def test_names_of_steps_may_repeat(seen):
+def test_names_of_steps_may_repeat(seen: Seen) -> None:
     with session("s") as episode:
         for _ in range(2):
             with episode.timestep("again"):
@@ -314,7 +329,7 @@ def test_names_of_steps_may_repeat(seen):
     assert first.timestep_id != second.timestep_id
 
 
-def test_an_exception_marks_step_and_session_and_passes_unchanged(seen):
+def test_an_exception_marks_step_and_session_and_passes_unchanged(seen: Seen) -> None:
     error = RuntimeError("boom")
     with pytest.raises(RuntimeError) as caught, session("s") as episode, episode.timestep():
         raise error
@@ -331,24 +346,24 @@ def test_an_exception_marks_step_and_session_and_passes_unchanged(seen):
     assert current_scope() is None
 
 
-def test_an_interrupt_is_a_cancellation_not_an_error(seen):
+def test_an_interrupt_is_a_cancellation_not_an_error(seen: Seen) -> None:
     with pytest.raises(KeyboardInterrupt), session("s"):
         raise KeyboardInterrupt
     assert seen.ended(SessionRecord)[0].outcome == "cancelled"
     assert seen.spans[0].status.status_code is StatusCode.UNSET
 
 
-def test_an_exception_that_cannot_be_printed_is_still_recorded(seen):
-    class Odd(Exception):
+def test_an_exception_that_cannot_be_printed_is_still_recorded(seen: Seen) -> None:
+    class OddError(Exception):
         def __str__(self) -> str:
             raise ValueError
 
-    with pytest.raises(Odd), session("s"):
-        raise Odd
+    with pytest.raises(OddError), session("s"):
+        raise OddError
     assert seen.ended(SessionRecord)[0].error.message is None
 
 
-def test_forgotten_steps_are_closed_with_their_session(seen):
+def test_forgotten_steps_are_closed_with_their_session(seen: Seen) -> None:
     with session("s") as episode:
         forgotten = episode.timestep("forgotten").start()
     assert forgotten.ended
@@ -358,7 +373,7 @@ def test_forgotten_steps_are_closed_with_their_session(seen):
     assert current_scope() is None
 
 
-def test_the_end_of_a_session_may_have_a_word_of_ones_own(seen):
+def test_the_end_of_a_session_may_have_a_word_of_ones_own(seen: Seen) -> None:
     with session("s", metadata={"a": 1, "b": 1}) as episode:
         episode.update(status="waiting", metadata={"b": 2, "c": None})
         assert seen.of(SessionRecord)[-1].outcome == "waiting"
@@ -368,14 +383,14 @@ def test_the_end_of_a_session_may_have_a_word_of_ones_own(seen):
     assert last.metadata == {"a": 1, "b": 2}
 
 
-def test_an_episode_without_success_is_a_failure_without_an_error(seen):
+def test_an_episode_without_success_is_a_failure_without_an_error(seen: Seen) -> None:
     with session("s") as episode:
         episode.outcome(success=False)
     assert seen.ended(SessionRecord)[0].outcome == "failure"
     assert seen.spans[0].status.status_code is StatusCode.UNSET
 
 
-def test_a_used_session_id_goes_on_counting_without_a_second_start(seen):
+def test_a_used_session_id_goes_on_counting_without_a_second_start(seen: Seen) -> None:
     for _ in range(2):
         with session("chat", session_id="kept") as episode, episode.timestep():
             pass
@@ -387,7 +402,7 @@ def test_a_used_session_id_goes_on_counting_without_a_second_start(seen):
     assert second.trace_id is None
 
 
-def test_the_inner_of_two_sessions_of_one_id_does_not_end_it(seen):
+def test_the_inner_of_two_sessions_of_one_id_does_not_end_it(seen: Seen) -> None:
     with session("chat", session_id="both"):
         with session("chat", session_id="both") as again:
             again.observation("x")
@@ -396,7 +411,7 @@ def test_the_inner_of_two_sessions_of_one_id_does_not_end_it(seen):
     assert seen.ended(SessionRecord)[0].parent_session_id is None
 
 
-def test_numpy_like_rewards_and_flags_are_read(seen):
+def test_numpy_like_rewards_and_flags_are_read(seen: Seen) -> None:
     class Scalar:
         def __float__(self) -> float:
             return 0.5
@@ -410,7 +425,7 @@ def test_numpy_like_rewards_and_flags_are_read(seen):
     assert (event.reward, event.terminated, event.data) == (0.5, True, None)
 
 
-def test_metadata_of_the_innermost_block_wins(seen):
+def test_metadata_of_the_innermost_block_wins(seen: Seen) -> None:
     with metadata(user_id="a", purpose="p", color="red"):
         with metadata(user_id="b", extra={"size": 1}, purpose=None):
             assert current_metadata() == {"user_id": "b", "purpose": "p", "extra": {"color": "red", "size": 1}}
@@ -420,13 +435,13 @@ def test_metadata_of_the_innermost_block_wins(seen):
     assert current_metadata() == {}
 
 
-def test_metadata_that_is_changed_by_the_caller_changes_nothing_for_others(seen):
+def test_metadata_that_is_changed_by_the_caller_changes_nothing_for_others(seen: Seen) -> None:
     with metadata(run_id="r"):
         current_metadata()["run_id"] = "other"
         assert current_metadata() == {"run_id": "r"}
 
 
-def test_a_tool_outside_a_session_is_kept_too(seen):
+def test_a_tool_outside_a_session_is_kept_too(seen: Seen) -> None:
     with tool("lonely") as run:
         run.result = 1
     (event,) = seen.of(EventRecord)
@@ -434,7 +449,7 @@ def test_a_tool_outside_a_session_is_kept_too(seen):
     assert len(seen.named("execute_tool lonely")) == 1
 
 
-def test_a_lone_timestep_opens_a_session_for_itself(seen, caplog):
+def test_a_lone_timestep_opens_a_session_for_itself(seen: Seen, caplog: pytest.LogCaptureFixture) -> None:
     with timestep("lone"):
         assert current_session() is not None
     with timestep("lone"):

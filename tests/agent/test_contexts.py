@@ -1,0 +1,425 @@
+"""Where a session is current: tasks, threads, generators, and leaving it from another place than entering."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+
+from callspan.agent.api import current_session, current_timestep, session, timestep, tool
+from callspan.agent.context import copy_context, current_metadata, current_scope, metadata
+from callspan.record.call import CallRecord, Timing
+from callspan.record.events import EventRecord, MessageRecord, SessionRecord, TimestepRecord
+
+if TYPE_CHECKING:
+    from tests.agent.conftest import Seen
+
+CALL = CallRecord(call_id="c", timing=Timing(start_ns=1))
+
+
+def test_a_hundred_concurrent_async_sessions_never_mix(seen: Seen) -> None:
+    async def episode(number: int) -> None:
+        async with session("s", session_id=f"mix-{number}") as own:
+            for index in range(5):
+                async with own.timestep() as step:
+                    await asyncio.sleep(0)
+                    assert current_session() is own
+                    assert current_timestep() is step
+                    step.action([number, index])
+                    current_scope().call_ended(CALL)
+                    await asyncio.gather(lookup(own), lookup(own))
+
+    async def lookup(own: object) -> None:
+        await asyncio.sleep(0)
+        assert current_session() is own
+        current_scope().call_ended(CALL)
+
+    async def everything() -> None:
+        await asyncio.gather(*(episode(number) for number in range(100)))
+
+    asyncio.run(everything())
+    for number in range(100):
+        mine = [record for record in seen.of(EventRecord) if record.session_id == f"mix-{number}"]
+        assert [record.data for record in mine] == [[number, index] for index in range(5)]
+        assert [record.sequence for record in mine] == list(range(5))
+    assert {record.totals.calls for record in seen.ended(SessionRecord)} == {15}
+    roots = {span.context.span_id: span for span in seen.named("invoke_workflow s")}
+    for step in seen.named("timestep"):
+        assert roots[step.parent.span_id].attributes["session.id"] == step.attributes["session.id"]
+
+
+def test_threads_see_a_session_through_copy_context(
+    seen: Seen, parent_of: Callable[[ReadableSpan], int | None]
+) -> None:
+    def work(number: int) -> None:
+        assert current_session() is own
+        with timestep(f"t{number}"):
+            current_scope().call_ended(CALL)
+
+    with session("s") as own, metadata(run_id="r"), ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(copy_context(lambda _: current_metadata()["run_id"]), range(3))) == ["r"] * 3
+        list(pool.map(copy_context(work), range(20)))
+        assert list(pool.map(lambda _: current_session(), range(4))) == [None] * 4
+    assert sorted(record.index for record in seen.ended(TimestepRecord)) == list(range(20))
+    assert {parent_of(step) for step in seen.named("timestep")} == {seen.named("invoke_workflow s")[0].context.span_id}
+    assert seen.ended(SessionRecord)[0].totals.calls == 20
+
+
+def test_threads_without_context_may_use_the_session_object(
+    seen: Seen, parent_of: Callable[[ReadableSpan], int | None]
+) -> None:
+    with session("s") as own, ThreadPoolExecutor(4) as pool:
+
+        def work(_: int) -> None:
+            with own.timestep() as step, step.tool("t"):
+                assert current_timestep() is step
+
+        list(pool.map(work, range(20)))
+    root = seen.named("invoke_workflow s")[0]
+    assert {parent_of(step) for step in seen.named("timestep")} == {root.context.span_id}
+    assert seen.ended(SessionRecord)[0].totals.tools == 20
+
+
+def test_copy_context_restores_the_thread_after_an_error(seen: Seen) -> None:
+    def fail() -> None:
+        assert current_session() is not None
+        raise KeyError
+
+    with session("s"):
+        carried = copy_context(fail)
+    with pytest.raises(KeyError):
+        carried()
+    assert current_session() is None
+
+
+def test_copy_context_takes_coroutine_functions(seen: Seen) -> None:
+    async def look() -> object:
+        await asyncio.sleep(0)
+        return current_session()
+
+    with session("s") as own:
+        carried = copy_context(look)
+    assert asyncio.run(carried()) is own
+
+
+def test_a_decorated_function_is_a_step_of_its_own_each_time(seen: Seen) -> None:
+    @session
+    def play() -> list[int]:
+        return [act(), act()]
+
+    @timestep
+    def act() -> int:
+        return current_timestep().index
+
+    assert play() == [0, 1]
+    assert play() == [0, 1]
+    assert len({record.session_id for record in seen.ended(SessionRecord)}) == 2
+    assert {record.name for record in seen.ended(SessionRecord)} == {"play"}
+    assert {record.name for record in seen.ended(TimestepRecord)} == {"act"}
+    assert play.__name__ == "play"
+
+
+def test_a_decorated_coroutine_is_covered_until_it_returns(seen: Seen) -> None:
+    @session("run", metadata={"a": 1})
+    async def play() -> str:
+        return await act()
+
+    @timestep(name="act", turn=2)
+    async def act() -> str:
+        await asyncio.sleep(0)
+        return await look("north", far=True)
+
+    @tool("eyes")
+    async def look(where: str, *, far: bool = False) -> str:
+        await asyncio.sleep(0)
+        return f"{where} {far}"
+
+    assert asyncio.run(play()) == "north True"
+    (event,) = seen.of(EventRecord)
+    assert event.name == "eyes"
+    assert event.data == {"arguments": {"where": "north", "far": True}, "result": "north True"}
+    assert seen.ended(TimestepRecord)[0].turn == 2
+
+
+def test_a_decorated_method_does_not_keep_its_object(seen: Seen) -> None:
+    class Robot:
+        @tool
+        def lift(self, what: str) -> str:
+            return what.upper()
+
+    assert Robot().lift("box") == "BOX"
+    assert seen.of(EventRecord)[0].data == {"arguments": {"what": "box"}, "result": "BOX"}
+
+
+def test_a_decorated_function_raises_its_own_complaint_about_arguments(seen: Seen) -> None:
+    @tool
+    def lift(what: str) -> str:
+        return what
+
+    with pytest.raises(TypeError, match="missing 1 required"):
+        lift()
+    assert seen.of(EventRecord)[0].error.type == "TypeError"
+
+
+def test_a_decorated_generator_is_covered_by_its_iteration_and_leaves_the_consumer_alone(
+    seen: Seen, parent_of: Callable[[ReadableSpan], int | None]
+) -> None:
+    @timestep("ask")
+    def ask() -> Iterator[object]:
+        with tool("inside"):
+            pass
+        got = yield current_timestep()
+        try:
+            yield got
+        except KeyError:
+            yield "caught"
+        return "done"
+
+    with session("s"):
+        running = ask()
+        step = next(running)
+        assert current_timestep() is None
+        assert seen.named("timestep") == []
+        assert running.send("hello") == "hello"
+        assert running.throw(KeyError()) == "caught"
+        assert not step.ended
+        with pytest.raises(StopIteration) as stop:
+            next(running)
+        assert stop.value.value == "done"
+        assert step.ended
+    assert seen.ended(TimestepRecord)[0].outcome == "success"
+    assert parent_of(seen.named("execute_tool inside")[0]) == seen.named("timestep")[0].context.span_id
+
+
+def test_a_decorated_generator_that_is_dropped_or_closed_ends(seen: Seen) -> None:
+    closed = []
+
+    @timestep("count")
+    def count() -> Iterator[int]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            closed.append(current_timestep() is not None)
+
+    with session("s"):
+        for _ in count():
+            break
+        gc.collect()
+        running = count()
+        next(running)
+        running.close()
+        count()
+    assert closed == [True, True]
+    assert len(seen.ended(TimestepRecord)) == 2
+    assert {record.outcome for record in seen.ended(TimestepRecord)} == {"success"}
+
+
+def test_a_decorated_generator_that_raises_is_an_error(seen: Seen) -> None:
+    @timestep("fail")
+    def fail() -> Iterator[int]:
+        yield 1
+        raise ValueError("no")
+
+    with session("s"), pytest.raises(ValueError, match="no"):
+        list(fail())
+    assert seen.ended(TimestepRecord)[0].outcome == "error"
+    assert seen.ended(SessionRecord)[0].outcome == "success"
+
+
+def test_a_decorated_async_generator_takes_what_is_sent_and_thrown(seen: Seen) -> None:
+    @timestep("ask")
+    async def ask() -> AsyncIterator[object]:
+        await asyncio.sleep(0)
+        got = yield current_timestep()
+        try:
+            yield got
+        except KeyError:
+            yield "caught"
+
+    async def consume() -> None:
+        async with session("s"):
+            running = ask()
+            step = await running.__anext__()
+            assert current_timestep() is None
+            assert await running.asend("hello") == "hello"
+            assert await running.athrow(KeyError()) == "caught"
+            assert not step.ended
+            with pytest.raises(StopAsyncIteration):
+                await running.__anext__()
+            assert step.ended
+
+    asyncio.run(consume())
+    assert seen.ended(TimestepRecord)[0].outcome == "success"
+
+
+def test_a_decorated_async_generator_may_be_closed_by_another_task(seen: Seen) -> None:
+    closed = []
+
+    @timestep("count")
+    async def count() -> AsyncIterator[int]:
+        try:
+            while True:
+                yield current_timestep().index
+                await asyncio.sleep(0)
+        finally:
+            await asyncio.sleep(0)
+            closed.append(current_timestep() is not None)
+
+    async def consume() -> None:
+        async with session("s") as own:
+            running = count()
+            assert await running.__anext__() == 0
+            await asyncio.create_task(running.aclose())
+            assert current_session() is own
+            assert current_timestep() is None
+
+    asyncio.run(consume())
+    assert closed == [True]
+    assert len(seen.ended(TimestepRecord)) == 1
+
+
+def test_a_dropped_async_generator_is_closed_once_by_its_loop(seen: Seen) -> None:
+    closed = []
+
+    @timestep("count")
+    async def count() -> AsyncIterator[int]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            await asyncio.sleep(0)
+            closed.append(1)
+
+    kept = []
+
+    async def consume() -> None:
+        async for _ in count():
+            break
+        gc.collect()
+        await asyncio.sleep(0.01)
+        assert closed == [1]
+        kept.append(count())
+        await kept[0].__anext__()
+
+    asyncio.run(consume())
+    assert closed == [1, 1]
+    assert len(seen.ended(TimestepRecord)) == 2
+
+
+def test_a_decorated_async_generator_serves_as_a_context_manager(seen: Seen) -> None:
+    @contextlib.asynccontextmanager
+    @timestep("scene")
+    async def scene() -> AsyncIterator[str]:
+        yield "set"
+
+    async def play() -> None:
+        async with scene() as what:
+            assert what == "set"
+        with pytest.raises(KeyError):
+            async with scene():
+                raise KeyError
+
+    with session("s"):
+        asyncio.run(play())
+    assert [record.outcome for record in seen.ended(TimestepRecord)] == ["success", "error"]
+
+
+def test_a_session_inside_a_users_generator_may_be_closed_elsewhere(seen: Seen) -> None:
+    async def chat() -> AsyncIterator[str]:
+        with session("chat") as own, own.timestep():
+            yield "a"
+            yield "b"
+
+    async def consume() -> None:
+        running = chat()
+        await running.__anext__()
+        await asyncio.create_task(running.aclose())
+
+    asyncio.run(consume())
+    assert seen.ended(SessionRecord)[0].outcome == "cancelled"
+    assert seen.ended(TimestepRecord)[0].outcome == "cancelled"
+
+
+def test_sessions_that_end_in_the_order_they_started_leave_none_behind(seen: Seen) -> None:
+    first = session("first").start()
+    second = session("second").start()
+    first.end()
+    assert current_session() is second
+    second.end()
+    assert current_session() is None
+
+
+def test_a_scope_that_was_left_open_above_does_not_stay_current(seen: Seen) -> None:
+    with session("s") as own:
+        seen.tracer.start_as_current_span("leaked").__enter__()
+        assert current_session() is own
+    assert current_session() is None
+
+
+def test_a_cancelled_task_cancels_its_session(seen: Seen) -> None:
+    async def wait() -> None:
+        async with session("s"), timestep():
+            await asyncio.sleep(60)
+
+    async def main() -> None:
+        task = asyncio.create_task(wait())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert seen.ended(SessionRecord)[0].outcome == "cancelled"
+    assert seen.ended(TimestepRecord)[0].outcome == "cancelled"
+
+
+def test_using_makes_one_of_many_sessions_current(seen: Seen) -> None:
+    one, other = session("a").start(current=False), session("b").start(current=False)
+    assert current_session() is None
+    with one.using():
+        assert current_session() is one
+        with other.using():
+            assert current_session() is other
+        assert current_session() is one
+    assert current_session() is None
+    one.end()
+    other.end()
+
+
+def test_what_a_session_hears_inside_its_step_belongs_to_the_step(seen: Seen) -> None:
+    with session("s") as own, own.timestep() as step:
+        own.observation("x")
+        with session("inner"):
+            own.event("elsewhere")
+    assert seen.of(MessageRecord)[0].timestep_id == step.id
+    assert seen.of(EventRecord)[0].timestep_id is None
+
+
+def test_without_a_runtime_everything_works_and_nothing_is_kept(no_runtime: None) -> None:
+    @tool
+    def double(number: int) -> int:
+        return number * 2
+
+    with session("s", session_id="quiet", user_id="u") as own, metadata(run_id="r"):
+        with own.timestep() as step, step.tool("t", call={"id": "1"}) as run:
+            run.result = 1
+            step.action(1)
+            step.environment(1, reward=2)
+            step.reward(1)
+            assert current_scope().place.timestep_id == step.id
+            assert current_metadata() == {"user_id": "u", "run_id": "r"}
+            assert double(2) == 4
+        assert own.id == "quiet"
+        assert step.index == 0
+        own.outcome(reward=1, success=True)
+        assert "traceparent" not in own.carrier()
+    with timestep() as lone:
+        assert current_timestep() is lone
+    assert current_scope() is None
