@@ -35,6 +35,10 @@ class Facts:
     request_model: str | None = None
     request_params: tuple[tuple[str, object], ...] = ()
     """Scalar settings of the request, by the names of the wire."""
+    message_count: int | None = None
+    """Entries of the history that was sent; one string is one entry."""
+    tool_names: tuple[str, ...] = ()
+    """Tools offered to the model; one without a name by its type."""
     request_roles: tuple[str, ...] = ()
     """Roles of the messages sent, in order; instructions given apart from them are not among them."""
     request_texts: tuple[str, ...] = ()
@@ -59,6 +63,8 @@ class Facts:
     """Tools the provider ran itself."""
     tool_results: tuple[str, ...] = ()
     """Ids of the calls whose results the answer holds."""
+    order: tuple[str, ...] = ()
+    """Kinds of the parts of an answer (text, reasoning, tool_call, tool_result) where the wire orders them."""
     annotations: int | None = None
     logprobs: int | None = None
     """Count of tokens that came with a log-probability."""

@@ -9,6 +9,8 @@ Decisions, each on what the wire says:
 - A Responses answer finishes with its incomplete reason, else with its status once that is final; `queued`
   and `in_progress` are no reason.
 - A compaction repeats the user's messages in its output; they are not the model's words.
+- The parts of one reasoning item are paragraphs of one thought.
+- While an answer is queued, its `usage` null, nothing is counted, whatever else says 0.
 - An executed tool of the provider is a hosted tool; a call that hands work to the caller is a tool call.
 - A text in `reasoning` and again in `reasoning_details` is one text.
 - An exchange without status was never answered: it states its request and nothing else.
@@ -37,6 +39,7 @@ HISTORY = {
     "completions": "prompt",
     "embeddings": "input",
 }
+BLOCKS = {"use": "tool_call", "result": "tool_result", "thinking": "reasoning", "redacted_thinking": "reasoning"}
 ROLES = {"chat_completions", "messages"}
 """Where every entry of the history has a role; items of a Responses input need none."""
 NOT_SPOKEN = {"tool", "function"}
@@ -80,10 +83,18 @@ def _read_request(facts: Facts, endpoint: str, request: Json) -> None:
     turns = [{"role": "user", "content": entry} if isinstance(entry, str) else entry for entry in entries]
     if endpoint == "responses":
         turns = [turn for turn in turns if turn.get("type", "message") == "message"]
+    facts.message_count = len(entries) if HISTORY[endpoint] in request else None
+    offered = [*(request.get("tools") or []), *(request.get("functions") or [])]
+    facts.tool_names = tuple(_tool_name(tool) for tool in offered)
     if endpoint in ROLES:
         facts.request_roles = tuple(turn["role"] for turn in turns)
     spoken = [turn for turn in turns if turn["role"] not in NOT_SPOKEN]
     facts.request_texts = tuple(text for turn in spoken for text in _plain_texts(turn.get("content")))
+
+
+def _tool_name(tool: Json) -> str:
+    inner = tool.get("function") or tool.get("custom") or tool
+    return str(inner.get("name") or inner.get("server_label") or tool["type"])
 
 
 def _plain_texts(content: object) -> Iterator[str]:
@@ -175,14 +186,10 @@ def _read_responses(facts: Facts, body: Json) -> None:
     facts.status = stated(body.get("status"))
     reason = stated((body.get("incomplete_details") or {}).get("reason"))
     finish = reason or (None if facts.status in PENDING else facts.status)
-    facts.choices = 1
-    facts.finish_reasons = (finish,)
-    usage = body.get("usage") or {}
-    _read_openai_usage(facts, {**usage, "prompt_tokens": usage.get("input_tokens"),
-        "completion_tokens": usage.get("output_tokens"), "prompt_tokens_details": usage.get("input_tokens_details"),
-        "completion_tokens_details": usage.get("output_tokens_details")})  # fmt: skip
-    facts.web_search_requests = ((body.get("tool_usage") or {}).get("web_search") or {}).get("num_requests")
     output = body.get("output") or []
+    facts.choices = 1 if output else None
+    facts.finish_reasons = (finish,)
+    _read_responses_usage(facts, body)
     parts = [
         part for item in output if item["type"] == "message" and item["role"] == "assistant" for part in item["content"]
     ]
@@ -191,14 +198,29 @@ def _read_responses(facts: Facts, body: Json) -> None:
     facts.annotations = sum(len(part.get("annotations") or []) for part in parts) or None
     facts.logprobs = sum(len(part.get("logprobs") or []) for part in parts) or None
     thoughts = [item for item in output if item["type"] == "reasoning"]
-    facts.reasoning = tuple(
-        part["text"] for item in thoughts for key in ("summary", "content") for part in item.get(key) or []
-    )
+    facts.reasoning = tuple(text for item in thoughts if (text := _thought(item)))
     facts.sealed = tuple(item["encrypted_content"] for item in thoughts if item.get("encrypted_content"))
     facts.tool_calls = tuple(_caller_tool(item) for item in output if item["type"] in CALLER_RUNS)
     facts.hosted_tools = tuple(
         _hosted_tool(item) for item in output if item["type"].endswith("_call") and item["type"] not in CALLER_RUNS
     )
+    facts.order = tuple(kind for item in output for kind in _kinds_of_item(item))
+    facts.tool_results = tuple(_result_of(item) for item in output if item["type"] == "tool_search_output")
+
+
+def _read_responses_usage(facts: Facts, body: Json) -> None:
+    usage = body.get("usage")
+    if usage is None:
+        return
+    names = {"prompt": "input", "completion": "output"}
+    kinds = ("tokens", "tokens_details")
+    renamed = {f"{old}_{kind}": usage.get(f"{new}_{kind}") for old, new in names.items() for kind in kinds}
+    _read_openai_usage(facts, {**usage, **renamed})
+    facts.web_search_requests = ((body.get("tool_usage") or {}).get("web_search") or {}).get("num_requests")
+
+
+def _thought(item: Json) -> str:
+    return "\n\n".join(part["text"] for key in ("summary", "content") for part in item.get(key) or [])
 
 
 def _caller_tool(item: Json) -> Tool:
@@ -212,6 +234,22 @@ def _hosted_tool(item: Json) -> Tool:
     text = json.dumps(arguments, sort_keys=True) if is_object else arguments
     kind = item["type"].removesuffix("_call")
     return Tool(item.get("call_id") or item["id"], item.get("name"), text, kind, is_object)
+
+
+def _kinds_of_item(item: Json) -> Iterator[str]:
+    """What one output item amounts to, in parts."""
+    if item["type"] == "message" and item["role"] == "assistant":
+        yield from ("text" for part in item["content"] if part["type"] == "output_text" and part["text"])
+    elif item["type"] == "reasoning":
+        yield "reasoning"
+    elif item["type"].endswith("_call"):
+        yield "tool_call"
+    elif item["type"] == "tool_search_output":
+        yield "tool_result"
+
+
+def _result_of(item: Json) -> str:
+    return str(item.get("call_id") or item["id"])
 
 
 def _read_messages(facts: Facts, body: Json) -> None:
@@ -230,8 +268,16 @@ def _read_messages(facts: Facts, body: Json) -> None:
     facts.hosted_tools = tuple(
         _block_tool(block, "hosted") for block in content if block["type"] in {"server_tool_use", "mcp_tool_use"}
     )
+    facts.order = tuple(kind for block in content for kind in _kinds_of_block(block))
     facts.tool_results = tuple(block["tool_use_id"] for block in content if "tool_use_id" in block)
     facts.annotations = sum(len(block.get("citations") or []) for block in content) or None
+
+
+def _kinds_of_block(block: Json) -> Iterator[str]:
+    """What one content block amounts to."""
+    if block["type"] != "text" or block["text"]:
+        name = block["type"].rpartition("tool_")[2] if "tool_" in block["type"] else block["type"]
+        yield BLOCKS.get(name, "tool_result" if "tool_use_id" in block else name)
 
 
 def _block_tool(block: Json, kind: str = "function") -> Tool:

@@ -16,6 +16,8 @@ from wire.oracle import NOT_SPOKEN, ROLES, SETTINGS
 from wire.sse import chunks
 
 CALLER_RUNS = {"function", "custom"}
+ORDERED = {"responses", "messages"}
+ORDER: dict[type, str] = {Text: "text", Reasoning: "reasoning", ToolCall: "tool_call", ToolResult: "tool_result"}
 P = TypeVar("P", bound=Part)
 COUNTERS = (
     "input_tokens", "output_tokens", "total_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_5m_tokens",
@@ -71,6 +73,8 @@ def read_from_record(record: CallRecord, conversation: Conversation) -> Facts:
 def _take_request(facts: Facts, request: Request) -> None:
     facts.stream = request.stream
     facts.request_model = request.model
+    facts.message_count = request.message_count
+    facts.tool_names = tuple(request.tool_names or ())
     facts.request_params = tuple((key, request.params[key]) for key in SETTINGS if request.params.get(key) is not None)
 
 
@@ -111,6 +115,8 @@ def _take_conversation(facts: Facts, said: Conversation) -> None:
     texts = [tuple(part.text for part in _of(message, Text) if part.text) for message in answers]
     facts.texts = tuple(texts) if any(texts) else ()
     parts = [part for message in answers for part in message.parts]
+    if facts.api in ORDERED:
+        facts.order = tuple(ORDER[type(part)] for part in parts if type(part) in ORDER and part != Text(text=""))
     facts.refusals = tuple(part.text for part in parts if isinstance(part, Refusal) and part.text)
     thoughts = [part for part in parts if isinstance(part, Reasoning)]
     facts.reasoning = tuple(part.text for part in thoughts if part.text is not None)

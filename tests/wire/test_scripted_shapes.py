@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from callspan.testing.provider import ScriptedProvider
+from callspan.testing import ScriptedProvider
 from wire import sse
 from wire.corpus import Exchange, load
 
