@@ -67,7 +67,8 @@ def said(fields: dict[str, object]) -> Iterator[Part]:
         yield ToolCall(name=text(called, "name") or None, arguments=_arguments(called.get("arguments")))
     for tool in objects(fields, "executed_tools"):
         yield _hosted_call(tool)
-    if audio := mapping(fields, "audio"):
+    audio = mapping(fields, "audio")
+    if audio and any(audio.values()):
         yield _sound(audio)
     yield from parts_of(fields.get("images"))
 

@@ -82,6 +82,9 @@ class ChatAccumulator:
             for position, choice in enumerate(choices):
                 if isinstance(choice, dict):
                     carried = self._add_choice(choice, position) or carried
+            # Usage alone is the last chunk, also of servers that never give a finish reason.
+            if not choices and self._choices and chunk.get("usage"):
+                self.complete = True
         return carried
 
     def _add_choice(self, choice: dict[str, Any], position: int) -> bool:

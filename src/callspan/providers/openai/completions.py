@@ -72,6 +72,9 @@ class CompletionAccumulator:
         self._envelope.take(chunk)
         carried = False
         choices = chunk.get("choices")
+        if choices is None and isinstance(value := chunk.get("value"), str):
+            # Writer streams bare texts.
+            choices = [{"index": 0, "text": value}]
         for position, choice in enumerate(choices if isinstance(choices, list) else ()):
             if isinstance(choice, dict):
                 carried = self._choice(choice, position).take(choice) or carried

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from callspan.providers.openai.detach import detached, overlay
 
-_APART: Final = frozenset({"choices", "object", "obfuscation"})
+_APART: Final = frozenset({"choices", "object", "obfuscation", "value"})
 _CUMULATIVE: Final = ("usage", "x_groq")
 _NEVER_OPEN: Final = _APART | {"usage"}
 

@@ -103,7 +103,7 @@ class Item:
         whole = {"type": self._type or "message", **detached(self._fields)}
         if whole["type"] == "message":
             whole.setdefault("role", "assistant")
-        parts = detached(self._parts)
+        parts = {at: detached(part) for at, part in self._parts.items()}
         for (key, number, field), pieces in self._texts.items():
             if key is None:
                 whole[field] = pieces.joined()

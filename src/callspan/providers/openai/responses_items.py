@@ -57,9 +57,8 @@ def _item(item: object) -> tuple[str, list[Part], str | None]:
         return "tool", [_result(fields, kind)], None
     if kind.endswith(_CALL):
         return "assistant", [_call(fields, kind.removesuffix(_CALL))], None
-    if kind in _OF_USER:
-        return "user", [UnknownPart(data=detached(fields))], None
-    return "assistant", [UnknownPart(data=detached(fields))], None
+    role = "user" if kind in _OF_USER else "assistant"
+    return text(fields, "role") or role, [UnknownPart(data=detached(fields))], None
 
 
 def _reasoning(item: _Fields) -> list[Part]:
