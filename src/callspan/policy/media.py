@@ -71,10 +71,7 @@ def may_hold_media(body: msgspec.Raw, api: str) -> bool:
     data = bytes(body)
     if size > _SMALL_BODY and not _has_long_run(data, size) and api != _EMBEDDINGS:
         return False
-    for mark in _MARKS.get(api, _ANY_MARK):  # a loop: a generator costs more than the searches
-        if mark in data:
-            return True
-    return False
+    return any(map(data.__contains__, _MARKS.get(api, _ANY_MARK)))
 
 
 def media_by_reference(record: CallRecord) -> CallRecord:

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 from callspan.config import Settings
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation
-from callspan.vocabulary import call, gen_ai, llm
+from callspan.vocabulary import call, gen_ai, llm, openinference
 from callspan.vocabulary.values import Attributes, ByteBudget
 
 Start: TypeAlias = Callable[[CallRecord], Attributes]
@@ -61,4 +61,5 @@ def _ended(end: End, compatibility: bool) -> End:
 _VOCABULARIES: Final[dict[str, tuple[Start, End]]] = {
     "llm": (llm.start, llm.end),
     "gen_ai": (gen_ai.start, gen_ai.end),
+    "openinference": (openinference.start, openinference.end),
 }
