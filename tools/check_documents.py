@@ -62,7 +62,9 @@ def runs(document: Path) -> bool:
 
 def succeeds(step: list[str], directory: str, environment: dict[str, str]) -> bool:
     """Run one step; True if it exited with 0, else its output is printed."""
-    done = subprocess.run(step, cwd=directory, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        step, cwd=directory, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
     if done.returncode:
         print(f"$ {' '.join(step)[:300]}\n{done.stdout}{done.stderr}")
     return done.returncode == 0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Final
 
 from opentelemetry import trace
@@ -14,7 +15,7 @@ from callspan.fail_open import fail_open
 from callspan.record.call import Attempt, CallRecord
 from callspan.record.messages import Conversation
 from callspan.vocabulary import call as call_vocabulary
-from callspan.vocabulary import call_events, gen_ai, llm, openinference
+from callspan.vocabulary import call_events, gen_ai
 from callspan.vocabulary.values import Attributes, ByteBudget
 
 _START: Final = fail_open("start a span")
@@ -70,8 +71,9 @@ class CallSpans:
         # A provider of None is looked up late: an application may set its own after `instrument()`.
         self._tracer = trace.get_tracer("callspan", version, tracer_provider)
         self.content = settings.content == "full" and settings.content_on_spans
-        self._starts: Sequence[Start] = [call_vocabulary.start, *(_STARTS[name] for name in settings.vocabularies)]
-        self._ends: Sequence[End] = [call_vocabulary.end, *(_ENDS[name] for name in settings.vocabularies)]
+        chosen = [import_module(f"callspan.vocabulary.{name}") for name in settings.vocabularies]
+        self._starts: Sequence[Start] = [module.start for module in (call_vocabulary, *chosen)]
+        self._ends: Sequence[End] = [module.end for module in (call_vocabulary, *chosen)]
         self._settings = settings
 
     def start(self, record: CallRecord) -> CallSpan:
@@ -97,12 +99,6 @@ class CallSpans:
         for end in self._ends:
             attributes.update(end(record, conversation, budget))
         return attributes
-
-
-_STARTS: Final[Mapping[str, Start]] = {
-    "llm": llm.start, "gen_ai": gen_ai.start, "openinference": openinference.start,
-}  # fmt: skip
-_ENDS: Final[Mapping[str, End]] = {"llm": llm.end, "gen_ai": gen_ai.end, "openinference": openinference.end}
 
 
 def _attempt_event(attempt: Attempt, start_ns: int) -> tuple[str, Attributes, int]:

@@ -6,23 +6,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from callspan.testing.capture import Captured, capture
+    from callspan.testing.capturing import Captured, capture
     from callspan.testing.provider import Choice, ReceivedRequest, Reply, ScriptedProvider
 
 _HOMES = {
-    "Captured": "callspan.testing.capture",
+    "Captured": "callspan.testing.capturing",
     "Choice": "callspan.testing.provider",
     "ReceivedRequest": "callspan.testing.provider",
     "Reply": "callspan.testing.provider",
     "ScriptedProvider": "callspan.testing.provider",
-    "capture": "callspan.testing.capture",
+    "capture": "callspan.testing.capturing",
 }
 
 __all__ = ["Captured", "Choice", "ReceivedRequest", "Reply", "ScriptedProvider", "capture"]
 
 
 def __getattr__(name: str) -> object:
-    # `capture` is a module and a function: importing the module would otherwise shadow the function.
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'callspan.testing' has no attribute {name!r}")

@@ -14,7 +14,7 @@ from callspan.config import Content, Settings, Vocabulary, forgiving, load
 from callspan.fail_open import fail_open
 from callspan.intercept.engine import Engine
 from callspan.intercept.patching import SDKS, HookStatus, Patches, Sdk
-from callspan.policy.apply import Redactor
+from callspan.policy.redaction import Redactor
 from callspan.record.events import Record
 from callspan.stores.opening import parse
 from callspan.wiring.otlp import otlp_provider

@@ -16,7 +16,8 @@ from callspan.agent.runtime import Runtime
 from callspan.config import Settings
 from callspan.fail_open import fail_open, value_of
 from callspan.observe.factory import CallFactory
-from callspan.policy.apply import Policy, Redactor
+from callspan.policy.apply import Policy
+from callspan.policy.redaction import Redactor
 from callspan.record.call import CallRecord
 from callspan.record.events import Record
 from callspan.spans.call_span import CallSpans

@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from callspan.config import load
 from callspan.intercept.patching import SDKS
+from callspan.policy.redaction import Redactor
 from callspan.providers import registry
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
@@ -64,7 +65,7 @@ class Captured:
 
 
 @contextmanager
-def capture(**settings: object) -> Iterator[Captured]:
+def capture(*, redact: Redactor | None = None, **settings: object) -> Iterator[Captured]:
     """Instrument the SDKs for the block and collect its spans and records; then put back what was before.
 
     The environment is not asked; `settings` are those of `callspan.instrument()`, by default with
@@ -75,7 +76,6 @@ def capture(**settings: object) -> Iterator[Captured]:
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     captured = Captured(exporter)
-    redact = settings.pop("redact", None)
     loaded = load({"strict": True, **settings}, environment={})
     parts = Parts(tracer_provider=provider, redact=redact, listeners=(captured.hear,))
     before = WIRING.pipeline

@@ -1,0 +1,75 @@
+"""Mode: one test body for both colours of the SDKs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anthropic
+import openai
+
+from callspan.testing import ScriptedProvider
+
+
+class Mode:
+    """Sync or async clients behind the same awaitable face."""
+
+    def __init__(self, name: str, provider: ScriptedProvider) -> None:
+        self.name = name
+        self.provider = provider
+        self._open: list[Any] = []
+
+    @property
+    def is_async(self) -> bool:
+        return self.name == "async"
+
+    def openai(self, **options: Any) -> Any:
+        kind = openai.AsyncOpenAI if self.is_async else openai.OpenAI
+        return self._keep(kind(api_key="sk-test", base_url=self.provider.openai_url, **{"max_retries": 0, **options}))
+
+    def anthropic(self, **options: Any) -> Any:
+        kind = anthropic.AsyncAnthropic if self.is_async else anthropic.Anthropic
+        return self._keep(
+            kind(api_key="sk-ant-test", base_url=self.provider.anthropic_url, **{"max_retries": 0, **options})
+        )
+
+    def _keep(self, client: Any) -> Any:
+        self._open.append(client)
+        return client
+
+    async def wait(self, value: Any) -> Any:
+        """The result of a call of either colour."""
+        return await value if inspect.isawaitable(value) else value
+
+    async def items(self, stream: Any) -> AsyncIterator[Any]:
+        """The items of a stream of either colour, as they come."""
+        if self.is_async:
+            async for item in stream:
+                yield item
+        else:
+            for item in stream:
+                yield item
+
+    async def next(self, stream: Any) -> Any:
+        """The next item of a stream."""
+        return await stream.__anext__() if self.is_async else next(stream)
+
+    async def all(self, stream: Any) -> list[Any]:
+        """Every item of a stream."""
+        return [item async for item in self.items(stream)]
+
+    @asynccontextmanager
+    async def entered(self, manager: Any) -> AsyncIterator[Any]:
+        """A `with` or `async with` block."""
+        if self.is_async:
+            async with manager as value:
+                yield value
+        else:
+            with manager as value:
+                yield value
+
+    async def close(self) -> None:
+        for client in self._open:
+            await self.wait(client.close())

@@ -1,0 +1,340 @@
+"""Every way a call or a stream can end: one span, one record, what came before is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+from opentelemetry.trace import StatusCode
+
+from callspan.record.call import CallRecord
+from callspan.testing import Captured, ScriptedProvider
+from tests.intercept.mode import Mode
+
+Run = Callable[[Callable[[], Awaitable[Any]]], Any]
+QUESTION = [{"role": "user", "content": "How are you?"}]
+
+
+class Wire:
+    """One streaming operation of one SDK."""
+
+    def __init__(self, api: str, mode: Mode) -> None:
+        self.api = api
+        self.mode = mode
+
+    async def stream(self) -> Any:
+        return await self.mode.wait(self.create(stream=True))
+
+    def create(self, **options: Any) -> Any:
+        if self.api == "messages":
+            create = self.mode.anthropic().messages.create
+            return create(model="claude-sonnet-5", max_tokens=64, messages=QUESTION, **options)
+        if self.api == "responses":
+            return self.mode.openai().responses.create(model="gpt-5", input="How are you?", **options)
+        return self.mode.openai().chat.completions.create(model="gpt-5", messages=QUESTION, **options)
+
+
+@pytest.fixture(params=["chat_completions", "responses", "messages"])
+def wire(request: pytest.FixtureRequest, mode: Mode) -> Wire:
+    return Wire(request.param, mode)
+
+
+def the_call(seen: Captured) -> CallRecord:
+    """The one record, which belongs to the one span."""
+    (span,) = seen.spans
+    (record,) = seen.records
+    assert span.context is not None
+    assert record.span_id == f"{span.context.span_id:016x}"
+    assert record.trace_id == f"{span.context.trace_id:032x}"
+    assert span.attributes is not None
+    assert span.attributes["llm.item_id"] == record.call_id
+    return record
+
+
+def text_of(record: CallRecord) -> str:
+    assert record.conversation is not None
+    return "".join(getattr(part, "text", "") or "" for message in record.conversation.output for part in message.parts)
+
+
+def test_a_plain_call_ends_in_success_with_its_text_and_usage(wire: Wire, run: Run, seen: Captured) -> None:
+    wire.mode.provider.reply(text="I am well.", input_tokens=11, output_tokens=4)
+    run(lambda: wire.mode.wait(wire.create()))
+    record = the_call(seen)
+    assert (record.api, record.outcome, record.stream) == (wire.api, "success", None)
+    assert text_of(record) == "I am well."
+    assert record.usage is not None
+    assert (record.usage.input_tokens, record.usage.output_tokens) == (11, 4)
+    assert seen.spans[0].status.status_code is StatusCode.UNSET
+
+
+def test_a_stream_read_to_its_end_is_complete(wire: Wire, run: Run, seen: Captured) -> None:
+    wire.mode.provider.reply(text="I am well.")
+
+    async def body() -> None:
+        await wire.mode.all(await wire.stream())
+
+    run(body)
+    record = the_call(seen)
+    assert record.outcome == "success"
+    assert record.stream is not None
+    assert (record.stream.end, record.stream.complete) == ("complete", True)
+    assert text_of(record) == "I am well."
+    assert record.timing.first_token_ns is not None
+
+
+def test_a_stream_broken_off_and_closed_keeps_what_came(wire: Wire, run: Run, seen: Captured) -> None:
+    wire.mode.provider.reply(text="one two three four five six seven eight")
+
+    async def body() -> str:
+        stream = await wire.stream()
+        for _ in range(6):
+            await wire.mode.next(stream)
+        assert not seen.spans, "a consumer that pauses has not ended the stream"
+        await wire.mode.wait(stream.close())
+        return ""
+
+    run(body)
+    record = the_call(seen)
+    assert record.outcome == "cancelled"
+    assert record.stream is not None
+    assert (record.stream.end, record.stream.complete) == ("closed", False)
+    assert "one two three four five six seven eight".startswith(text_of(record))
+    assert text_of(record)
+    assert seen.spans[0].status.status_code is StatusCode.UNSET
+
+
+def test_a_break_can_be_resumed_and_the_stream_is_complete(wire: Wire, run: Run, seen: Captured) -> None:
+    wire.mode.provider.reply(text="one two three four")
+
+    async def body() -> None:
+        stream = await wire.stream()
+        async for _ in wire.mode.items(stream):
+            break
+        await wire.mode.all(stream)
+
+    run(body)
+    record = the_call(seen)
+    assert record.stream is not None
+    assert record.stream.end == "complete"
+    assert text_of(record) == "one two three four"
+
+
+def test_leaving_the_with_block_early_ends_the_stream(wire: Wire, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        async with wire.mode.entered(await wire.stream()) as stream:
+            await wire.mode.next(stream)
+
+    run(body)
+    record = the_call(seen)
+    assert record.stream is not None
+    assert record.stream.end == "closed"
+
+
+def test_an_exception_in_the_consumer_passes_and_ends_the_stream(wire: Wire, run: Run, seen: Captured) -> None:
+    problem = RuntimeError("the consumer's own")
+
+    async def body() -> None:
+        async with wire.mode.entered(await wire.stream()) as stream:
+            await wire.mode.next(stream)
+            raise problem
+
+    with pytest.raises(RuntimeError) as raised:
+        run(body)
+    assert raised.value is problem
+    assert the_call(seen).outcome == "cancelled"
+
+
+def test_a_stream_never_iterated_and_dropped_still_ends(wire: Wire, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        stream = await wire.stream()
+        del stream
+        gc.collect()
+
+    run(body)
+    gc.collect()
+    record = the_call(seen)
+    assert record.outcome == "cancelled"
+    assert record.stream is not None
+    assert record.stream.end in ("dropped", "closed")
+
+
+def test_a_stream_half_read_and_dropped_keeps_its_text(wire: Wire, run: Run, seen: Captured) -> None:
+    wire.mode.provider.reply(text="one two three four five six seven eight")
+
+    async def body() -> None:
+        stream = await wire.stream()
+        for _ in range(6):
+            await wire.mode.next(stream)
+        del stream
+        gc.collect()
+
+    run(body)
+    gc.collect()
+    record = the_call(seen)
+    assert record.outcome == "cancelled"
+    assert text_of(record)
+
+
+def test_a_cut_connection_is_an_error_and_keeps_the_text(wire: Wire, run: Run, seen: Captured) -> None:
+    wire.mode.provider.reply(text="one two three four five six", cut_after=6)
+
+    async def body() -> None:
+        await wire.mode.all(await wire.stream())
+
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - openai wraps it, anthropic does not
+        run(body)
+    record = the_call(seen)
+    assert record.outcome == "error"
+    assert record.error is not None
+    assert record.error.exception is not None
+    assert record.error.exception.endswith(type(raised.value).__name__)
+    assert record.error.kind == "connection"
+    assert text_of(record)
+    (span,) = seen.spans
+    assert span.status.status_code is StatusCode.ERROR
+    assert [event.name for event in span.events].count("exception") == 1
+
+
+def test_an_error_event_in_the_stream_is_an_error(wire: Wire, run: Run, seen: Captured) -> None:
+    wire.mode.provider.reply(text="one two three four five six", error_after=6, error_type="overloaded_error")
+
+    async def body() -> None:
+        await wire.mode.all(await wire.stream())
+
+    if wire.api == "responses":
+        # The SDK hands this event to the caller like any other: the call has failed, the caller saw no exception.
+        try:
+            run(body)
+        except openai.APIError:
+            pass
+    else:
+        with pytest.raises((openai.APIError, anthropic.APIError)):
+            run(body)
+    record = the_call(seen)
+    assert record.outcome == "error"
+    assert text_of(record)
+    assert seen.spans[0].status.status_code is StatusCode.ERROR
+
+
+def test_a_failed_call_is_recorded_and_the_exception_passes(wire: Wire, run: Run, seen: Captured) -> None:
+    wire.mode.provider.reply(status=400, error_type="invalid_request_error", message="No such thing.")
+    with pytest.raises((openai.BadRequestError, anthropic.BadRequestError)):
+        run(lambda: wire.mode.wait(wire.create()))
+    record = the_call(seen)
+    assert record.outcome == "error"
+    assert record.error is not None
+    assert (record.error.kind, record.error.status) == ("bad_input", 400)
+    assert record.error.message is not None
+    assert "No such thing." in record.error.message
+    assert record.attempts[0].status == 400
+
+
+def test_a_time_out_is_a_timeout(wire: Wire, run: Run, seen: Captured) -> None:
+    wire.mode.provider.reply(hang=True)
+    with pytest.raises((openai.APITimeoutError, anthropic.APITimeoutError)):
+        run(lambda: wire.mode.wait(wire.create(timeout=0.2)))
+    record = the_call(seen)
+    assert record.outcome == "timeout"
+    assert record.error is not None
+    assert record.error.kind == "timeout"
+
+
+def test_nobody_listening_is_a_connection_error(mode: Mode, run: Run, seen: Captured) -> None:
+    with ScriptedProvider() as gone:
+        url = gone.openai_url
+    with pytest.raises(openai.APIConnectionError):
+        run(
+            lambda: mode.wait(
+                mode.openai().with_options(base_url=url).chat.completions.create(model="gpt-5", messages=QUESTION)
+            )
+        )
+    record = the_call(seen)
+    assert record.error is not None
+    assert record.error.kind == "connection"
+    assert record.response is None or not record.response.body_bytes
+
+
+def test_json_where_events_were_due_ends_the_stream(mode: Mode, run: Run, seen: Captured) -> None:
+    mode.provider.reply(text="whole", json_where_sse_due=True)
+    wire = Wire("chat_completions", mode)
+
+    async def body() -> list[Any]:
+        return await mode.all(await wire.stream())
+
+    assert run(body) == []
+    record = the_call(seen)
+    assert record.stream is not None
+    assert (record.stream.end, record.stream.chunks, record.stream.complete) == ("complete", 0, False)
+
+
+def test_a_stream_may_be_read_in_another_thread(seen: Captured, provider: ScriptedProvider) -> None:
+    with openai.OpenAI(api_key="sk-test", base_url=provider.openai_url) as client:
+        stream = client.chat.completions.create(model="gpt-5", messages=QUESTION, stream=True)
+        reader = threading.Thread(target=lambda: list(stream))
+        reader.start()
+        reader.join()
+    assert the_call(seen).outcome == "success"
+
+
+def test_cancelling_a_waiting_call_is_cancelled(seen: Captured, provider: ScriptedProvider) -> None:
+    provider.reply(hang=True)
+
+    async def body() -> None:
+        async with openai.AsyncOpenAI(api_key="sk-test", base_url=provider.openai_url) as client:
+            create = client.chat.completions.create(model="gpt-5", messages=QUESTION)
+            task = asyncio.create_task(create)
+            while not provider.requests:
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(body())
+    record = the_call(seen)
+    assert record.outcome == "cancelled"
+    assert seen.spans[0].status.status_code is StatusCode.UNSET
+
+
+def test_cancelling_a_stream_keeps_its_text_once(seen: Captured, provider: ScriptedProvider) -> None:
+    provider.reply(text="one two three four five six", chunk_delay_s=0.05)
+
+    async def read(client: openai.AsyncOpenAI, heard: list[Any]) -> None:
+        stream = await client.chat.completions.create(model="gpt-5", messages=QUESTION, stream=True)
+        async for chunk in stream:
+            heard.append(chunk)
+
+    async def body() -> list[Any]:
+        heard: list[Any] = []
+        async with openai.AsyncOpenAI(api_key="sk-test", base_url=provider.openai_url) as client:
+            task = asyncio.create_task(read(client, heard))
+            while len(heard) < 3:
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        return heard
+
+    heard = asyncio.run(body())
+    record = the_call(seen)
+    assert record.outcome == "cancelled"
+    assert record.stream is not None
+    assert record.stream.end == "cancelled"
+    assert text_of(record) == "".join(chunk.choices[0].delta.content or "" for chunk in heard)
+
+
+def test_closing_twice_and_iterating_afterwards_adds_no_end(wire: Wire, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        stream = await wire.stream()
+        await wire.mode.all(stream)
+        await wire.mode.wait(stream.close())
+        await wire.mode.wait(stream.close())
+        assert await wire.mode.all(stream) == []
+
+    run(body)
+    assert the_call(seen).outcome == "success"
