@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from callspan.agent.faults import error_info
 from callspan.agent.misuse import misuse
+from callspan.agent.runtime import installed
 from callspan.agent.scope import Scope
 from callspan.agent.tool import Tool
 from callspan.agent.values import fields, number, texts, truth
@@ -194,7 +195,8 @@ class Journal(Scope):
     def _target(self, *, late: bool = False) -> tuple[Journal, list[str]]:
         """Return where the record belongs and the marks of misuse; `late` allows it after the end."""
         if not self.started:
-            flag = misuse("before_start", f"use the {type(self).__name__.lower()} with `with`", self.runtime)
+            flag = misuse("before_start", f"use the {type(self).__name__.lower()} with `with`", installed())
+            self.start(current=False)
             return self, [flag]
         if self.ended and not late:
             advice = f"the {type(self).__name__.lower()} has ended; nothing happens in it any more"

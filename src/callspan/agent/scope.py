@@ -99,15 +99,19 @@ class Scope:
         raise NotImplementedError
 
     def start(self, *, current: bool = True) -> Self:
-        """Begin, and become the current one unless `current` is False. Return the scope itself."""
-        if self.started:
+        """Begin, and become the current one unless `current` is False; what has begun without may become it later.
+
+        Return the scope itself.
+        """
+        if self.ended or self.outer is not None:
             misuse("started_twice", f"a {type(self).__name__.lower()} starts once; make a new one", self.runtime)
             return self
-        self.started = True
-        self.start_ns, self._clock_ns = time.time_ns(), time.perf_counter_ns()
-        base = self._open(current_scope())
-        self.inner = with_scope(self, self.span.within(base))
-        if current:
+        if not self.started:
+            self.start_ns, self._clock_ns = time.time_ns(), time.perf_counter_ns()
+            base = self._open(current_scope())
+            self.inner = with_scope(self, self.span.within(base))
+            self.started = True
+        if current and self.inner is not None:
             self.outer = get_current()
             attach(self.inner)
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import socket
 from collections.abc import Mapping
 from typing import Final, TypeAlias
@@ -35,7 +36,7 @@ _TRACE: Final = "traceparent"
 _ID: Final = "callspan-session"
 _NAME: Final = "callspan-session-name"
 _NEXT: Final = "callspan-next-step"
-_TRACEPARENT_PARTS: Final = 4
+_TRACEPARENT: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -304,5 +305,5 @@ def _unquoted(text: str | None) -> str | None:
 
 
 def _trace_of(carrier: Mapping[str, str]) -> tuple[str, str] | None:
-    parts = carrier.get(_TRACE, "").split("-")
-    return (parts[1], parts[2]) if len(parts) == _TRACEPARENT_PARTS else None
+    found = _TRACEPARENT.fullmatch(carrier.get(_TRACE, ""))
+    return (found[1], found[2]) if found else None

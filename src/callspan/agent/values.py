@@ -26,7 +26,8 @@ def fields(metadata: object) -> dict[str, object]:
         return {}
     if not isinstance(metadata, Mapping):
         return {"metadata": metadata}
-    return {str(key): value for key, value in metadata.items() if value is not None}
+    items = value_of(partial(dict, metadata)) or {}
+    return {str(key): value for key, value in items.items() if value is not None}
 
 
 def texts(values: Iterable[str] | str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 from opentelemetry.context import Context, get_current
 from opentelemetry.trace import (
@@ -32,6 +32,8 @@ from callspan.vocabulary.values import Attributes, ByteBudget
 
 _KIB: Final = 1024
 _MAX_FRAMES: Final = 20
+
+_Content: TypeAlias = Callable[[Record, ByteBudget], Attributes]
 
 
 class HierarchyOptions:
@@ -91,8 +93,7 @@ class HierarchySpan:
         with fail_open("show an event on a span"):
             shown = self._options.allowed(record)
             attributes = names.event_attributes(shown)
-            if self._budget is not None:
-                attributes.update(names.event_content(shown, self._budget))
+            self._add_content(attributes, names.event_content, shown)
             self._span.add_event(names.event_name(shown), attributes, record.time_ns)
             evaluation = names.evaluation_attributes(shown)
             if evaluation is not None:
@@ -106,10 +107,15 @@ class HierarchySpan:
                 self._show_end(self._options.allowed(record), error, end_ns)
         self._span.end(end_ns)
 
+    def _add_content(self, attributes: Attributes, content: _Content, record: Record) -> None:
+        # Guarded by itself: content that cannot be shown must not take the event or the end with it.
+        if self._budget is not None:
+            with fail_open("show content of a session on a span"):
+                attributes.update(content(record, self._budget))
+
     def _show_end(self, record: Record, error: BaseException | None, end_ns: int | None) -> None:
         attributes = names.end_attributes(record)
-        if self._budget is not None:
-            attributes.update(names.span_content(record, self._budget))
+        self._add_content(attributes, names.span_content, record)
         self._span.set_attributes(attributes)
         info = record.error if isinstance(record, SessionRecord | TimestepRecord | EventRecord) else None
         if info is not None:
