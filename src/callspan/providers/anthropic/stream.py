@@ -20,11 +20,11 @@ _PIECES: Final = {
 }
 """Deltas that come in pieces: where the piece is, where it goes, the block it belongs to if none was started."""
 
-_VALUES: Final = {"signature_delta": "thinking", "compaction_delta": "compaction"}
+_VALUES: Final = frozenset({"signature_delta", "compaction_delta"})
 """Deltas that state whole values, under the names of the block's own fields."""
 
-_BESIDE: Final = frozenset({"signature_delta", "citations_delta"})
-"""Deltas that carry no content of their own."""
+_BESIDE: Final = {"signature_delta": "thinking", "citations_delta": "text"}
+"""Deltas that carry no content of their own, and the block they belong to."""
 
 _TOOL_USE: Final = "tool_use"
 _EVENT_FIELDS: Final = frozenset({"type", "index", "delta", "usage", "message", "content_block", "error"})
@@ -145,7 +145,7 @@ class MessageAccumulator:
         index = integer(chunk, "index")
         if kind in _PIECES:
             return self._add_piece(index, kind, delta)
-        block = self._block(index, _VALUES.get(kind) or kind.removesuffix("_delta"))
+        block = self._block(index, _BESIDE.get(kind) or kind.removesuffix("_delta"))
         if kind in _VALUES:
             block.fields.update(
                 (key, plain(value)) for key, value in delta.items() if key != "type" and value is not None

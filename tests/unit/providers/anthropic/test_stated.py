@@ -1,0 +1,168 @@
+"""What a message states: identity, why it ended, usage, errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from callspan.providers.anthropic.stated import facts, usage
+from callspan.record.call import Response
+from callspan.record.usage import Usage
+
+
+def message(**fields: object) -> dict[str, object]:
+    return {"type": "message", "role": "assistant", "content": [], "stop_reason": "end_turn", **fields}
+
+
+def counted(**counters: Any) -> Usage:
+    found = usage(counters)
+    assert found is not None
+    return found
+
+
+def test_a_message_states_who_answered_and_why_it_ended() -> None:
+    stated = facts(message(id="msg_1", model="claude-x", usage={"service_tier": "priority"}))
+
+    assert stated.response == Response(
+        id="msg_1", model="claude-x", finish_reasons=["end_turn"], service_tier="priority"
+    )
+    assert stated.error is None
+    assert not stated.truncated
+    assert not stated.refused
+
+
+def test_a_message_that_did_not_end_has_an_empty_reason() -> None:
+    assert facts(message(stop_reason=None)).response.finish_reasons == [None]
+
+
+@pytest.mark.parametrize("reason", ["max_tokens", "model_context_window_exceeded"])
+def test_a_length_limit_is_a_truncation(reason: str) -> None:
+    stated = facts(message(stop_reason=reason))
+
+    assert stated.truncated
+    assert stated.response.finish_reasons == [reason]
+
+
+def test_a_refusal_is_one() -> None:
+    assert facts(message(stop_reason="refusal")).refused
+
+
+def test_input_includes_what_the_cache_served_and_took() -> None:
+    found = counted(
+        input_tokens=3, cache_read_input_tokens=7, cache_creation_input_tokens=5, output_tokens=2, new_counter={"x": 1}
+    )
+
+    assert found == Usage(
+        input_tokens=15,
+        output_tokens=2,
+        total_tokens=17,
+        cache_read_tokens=7,
+        cache_write_tokens=5,
+        raw={
+            "input_tokens": 3,
+            "cache_read_input_tokens": 7,
+            "cache_creation_input_tokens": 5,
+            "output_tokens": 2,
+            "new_counter": {"x": 1},
+        },
+    )
+
+
+def test_zero_is_not_unknown() -> None:
+    found = counted(input_tokens=3, cache_read_input_tokens=0, output_tokens=0)
+
+    assert (found.cache_read_tokens, found.cache_write_tokens) == (0, None)
+    assert (found.input_tokens, found.output_tokens, found.total_tokens) == (3, 0, 3)
+
+
+def test_an_input_nobody_stated_is_unknown_and_so_is_the_total() -> None:
+    found = counted(cache_read_input_tokens=7, output_tokens=2)
+
+    assert (found.input_tokens, found.total_tokens, found.cache_read_tokens, found.output_tokens) == (None, None, 7, 2)
+
+
+def test_details_are_read() -> None:
+    found = counted(
+        input_tokens=1,
+        cache_creation={"ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": 3},
+        output_tokens=9,
+        output_tokens_details={"thinking_tokens": 4},
+        server_tool_use={"web_search_requests": 5, "web_fetch_requests": 6},
+    )
+
+    assert (found.cache_write_5m_tokens, found.cache_write_1h_tokens, found.cache_write_tokens) == (2, 3, 5)
+    assert (found.input_tokens, found.reasoning_tokens) == (6, 4)
+    assert (found.web_search_requests, found.web_fetch_requests) == (5, 6)
+
+
+def test_the_stated_cache_total_beats_the_sum_of_its_parts() -> None:
+    found = counted(input_tokens=1, cache_creation_input_tokens=10, cache_creation={"ephemeral_5m_input_tokens": 2})
+
+    assert (found.cache_write_tokens, found.input_tokens) == (10, 11)
+
+
+@pytest.mark.parametrize("given", [None, {}])
+def test_no_counters_are_no_usage(given: dict[str, object] | None) -> None:
+    assert usage(given) is None
+    assert facts(message(usage=given)).usage is None
+
+
+@pytest.mark.parametrize("value", ["many", None, True, [1], {"n": 1}, 1.5])
+def test_a_counter_of_another_type_is_absent(value: object) -> None:
+    assert counted(input_tokens=value, output_tokens=value).total_tokens is None
+
+
+def test_the_raw_counters_are_a_copy() -> None:
+    given: dict[str, object] = {"input_tokens": 1, "server_tool_use": {"web_search_requests": 1}}
+    found = usage(given)
+    assert found is not None
+    assert found.raw == given
+
+    found.raw["server_tool_use"]["web_search_requests"] = 2  # type: ignore[index]
+
+    assert given["server_tool_use"] == {"web_search_requests": 1}
+
+
+ERROR = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}, "request_id": "req_1"}
+
+
+def test_an_error_body_is_an_error_without_finish_reasons() -> None:
+    stated = facts(ERROR)
+
+    assert stated.error is not None
+    assert (stated.error.kind, stated.error.type, stated.error.message, stated.error.request_id) == (
+        "overloaded",
+        "overloaded_error",
+        "Overloaded",
+        "req_1",
+    )
+    assert stated.response.finish_reasons == []
+
+
+def test_an_error_beside_part_of_a_message_keeps_both() -> None:
+    stated = facts({**message(id="msg_1", stop_reason=None), "error": ERROR["error"]})
+
+    assert stated.error is not None
+    assert stated.error.type == "overloaded_error"
+    assert stated.response.id == "msg_1"
+
+
+def test_an_error_of_no_known_shape_is_still_one() -> None:
+    stated = facts({"type": "error", "reason": "?"})
+
+    assert stated.error is not None
+    assert stated.error.kind == "unknown"
+
+
+def test_a_null_error_is_none() -> None:
+    assert facts(message(error=None)).error is None
+
+
+@pytest.mark.parametrize("body", [None, [], "text", 3, {}, {"usage": [], "error": None}])
+def test_what_is_no_message_states_nothing(body: object) -> None:
+    stated = facts(body)
+
+    assert stated.response == Response()
+    assert stated.usage is None
+    assert stated.error is None
