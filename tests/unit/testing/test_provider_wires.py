@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import anthropic
 import pytest
 
 from callspan.testing.provider import Choice, ScriptedProvider
@@ -85,6 +86,15 @@ class TestChatCompletions:
         chunks = sdk.chat(stream=True)
         deltas = [choice.delta for chunk in chunks for choice in chunk.choices]
         assert "".join(delta.refusal or "" for delta in deltas) == "I cannot help with that."
+
+    def test_log_probabilities_are_told_when_asked_for(self, provider: ScriptedProvider, sdk: Any) -> None:
+        provider.reply(text="Paris, no doubt", tool_calls=[TOOL], repeat=True)
+        whole = sdk.chat(logprobs=True).choices[0].logprobs.content
+        parts = [choice.logprobs for chunk in sdk.chat(logprobs=True, stream=True) for choice in chunk.choices]
+        assert [token.token for token in whole] == ["Paris,", " no", " doubt"]
+        assert bytes(whole[1].bytes) == b" no"
+        assert [part.content[0] for part in parts if part] == whole
+        assert sdk.chat().choices[0].logprobs is None
 
     def test_several_choices_keep_their_indices_and_interleave(self, provider: ScriptedProvider, sdk: Any) -> None:
         choices = ["one two", Choice(text="eins zwei drei", finish_reason="length")]
@@ -277,6 +287,16 @@ class TestMessages:
     def test_only_the_first_of_several_choices_is_shown(self, provider: ScriptedProvider, sync_sdk: Any) -> None:
         provider.reply(choices=["first", "second"])
         assert [block.text for block in sync_sdk.messages().content] == ["first"]
+
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_vertex_names_the_model_in_the_path(self, provider: ScriptedProvider, sync_sdk: Any, stream: bool) -> None:
+        provider.reply(text="from vertex")
+        settings = {"region": "r", "project_id": "p", "access_token": "t", "base_url": f"{provider.url}/v1"}
+        with anthropic.AnthropicVertex(**settings) as client:
+            answer = client.messages.create(model="claude-x", max_tokens=9, messages=[], stream=stream)
+            message = next(answer).message if stream else answer
+        assert message.model == "claude-x"
+        assert "/models/claude-x:" in provider.requests[0].path
 
     def test_counting_tokens_leaves_the_script_alone(self, provider: ScriptedProvider, sdk: Any) -> None:
         provider.reply(text="kept")

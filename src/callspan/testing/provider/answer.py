@@ -55,14 +55,14 @@ class Answer:
     request: ReceivedRequest
     reply: Reply
     request_id: str
+    named: Mapping[str, str]
+    """What the path names: the `id` of a response, the `model`."""
     created_s: int = field(default_factory=lambda: int(time.time()))
-    id: str | None = None
-    """The response's id where the request names it."""
 
     @property
     def model(self) -> str:
         """The model that answers."""
-        asked = self.request.body.get("model")
+        asked = self.request.body.get("model", self.named.get("model"))
         return self.reply.model or (asked if isinstance(asked, str) else "scripted-model")
 
     @property

@@ -28,8 +28,23 @@ def _message(choice: Choice) -> Json:
     return {**message, "annotations": []}
 
 
-def _finish_reason(choice: Choice) -> str:
-    return FINISH_REASONS.get(choice.reason, choice.reason)
+def _logprobs(text: str | None) -> Json | None:
+    """Each word as a token with a made-up probability; None if there is no text."""
+    if text is None:
+        return None
+    tokens = [
+        {"token": word, "logprob": -0.25, "bytes": list(word.encode()), "top_logprobs": []} for word in words(text)
+    ]
+    return {"content": tokens, "refusal": None}
+
+
+def _choice(index: int, choice: Choice, request: Json) -> Json:
+    return {
+        "index": index,
+        "message": _message(choice),
+        "logprobs": _logprobs(choice.text) if request.get("logprobs") is True else None,
+        "finish_reason": FINISH_REASONS.get(choice.reason, choice.reason),
+    }
 
 
 def _chat(answer: Answer) -> Json:
@@ -38,10 +53,7 @@ def _chat(answer: Answer) -> Json:
         "object": "chat.completion",
         "created": answer.created_s,
         "model": answer.model,
-        "choices": [
-            {"index": index, "message": _message(choice), "logprobs": None, "finish_reason": _finish_reason(choice)}
-            for index, choice in enumerate(answer.completions)
-        ],
+        "choices": [_choice(index, choice, answer.request.body) for index, choice in enumerate(answer.completions)],
         "service_tier": "default",
         "system_fingerprint": "fp_scripted",
     }
@@ -64,9 +76,12 @@ def _deltas(message: Json) -> Iterator[tuple[Json, bool]]:
 
 
 def _chat_choice_chunks(choice: Json) -> Iterator[tuple[Json, bool]]:
-    shared = {"index": choice.get("index", 0), "logprobs": choice.get("logprobs")}
+    tokens = iter(objects(member(choice, "logprobs").get("content")))
+    shared = {"index": choice.get("index", 0), "logprobs": None}
     for delta, content in _deltas(member(choice, "message")):
-        yield {**shared, "delta": delta, "finish_reason": None}, content
+        token = next(tokens, None) if delta.get("content") else None
+        logprobs = None if token is None else {"content": [token], "refusal": None}
+        yield {**shared, "delta": delta, "logprobs": logprobs, "finish_reason": None}, content
     yield {**shared, "delta": {}, "finish_reason": choice.get("finish_reason")}, False
 
 
@@ -115,7 +130,7 @@ def _completion(answer: Answer) -> Json:
         "created": answer.created_s,
         "model": answer.model,
         "choices": [
-            {"text": choice.text or "", "index": index, "logprobs": None, "finish_reason": _finish_reason(choice)}
+            {"text": choice.text or "", "index": index, "logprobs": None, "finish_reason": choice.reason}
             for index, choice in enumerate(completions)
         ],
     }

@@ -107,7 +107,7 @@ def _end(choice: Choice, reply: Reply) -> Json:
 def _response(answer: Answer) -> Json:
     choice, request = answer.completions[0], answer.request.body
     body: dict[str, object] = {
-        "id": answer.id or _item_id("resp"),
+        "id": answer.named.get("id") or _item_id("resp"),
         "object": "response",
         "created_at": answer.created_s,
         **_end(choice, answer.reply),

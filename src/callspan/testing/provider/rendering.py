@@ -35,17 +35,18 @@ _ROUTES = (
     Route("POST", re.compile(r"/embeddings$"), EMBEDDINGS),
     Route("POST", re.compile(r"/messages/count_tokens$"), COUNT_TOKENS, inference=False),
     Route("POST", re.compile(r"/messages$"), MESSAGES),
+    Route("POST", re.compile(r"/models/(?P<model>[^/:]+):(?:streamR|r)awPredict$"), MESSAGES),
     Route("GET", re.compile(r"/responses/(?P<id>[^/]+)$"), RESPONSES, inference=False),
     Route("GET", re.compile(r"/models$"), _MODELS, inference=False),
 )
 
 
-def find_route(request: ReceivedRequest) -> tuple[Route, str | None] | None:
-    """The endpoint a request is for and the id its path names; None if there is no such endpoint."""
+def find_route(request: ReceivedRequest) -> tuple[Route, dict[str, str]] | None:
+    """The endpoint a request is for and what its path names (`id`, `model`); None if there is no such endpoint."""
     for candidate in _ROUTES:
         found = candidate.path.search(request.path)
         if candidate.method == request.method and found:
-            return candidate, found.groupdict().get("id")
+            return candidate, found.groupdict()
     return None
 
 

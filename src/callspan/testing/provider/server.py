@@ -120,12 +120,12 @@ class ScriptedProvider:
         """Keep the request and say what it gets."""
         with self._lock:
             self._requests.append(request)
-        found, named = find_route(request) or (None, None)
+        found, named = find_route(request) or (None, {})
         reply = self._script.take(request, inference=found is not None and found.inference) or DEFAULT_REPLY
         while reply.responder is not None:
             reply = reply.responder(request)
-        answer = Answer(request, reply, family_of(request, found).request_id(), id=named)
-        known = self._responses.get(named) if named is not None and reply is DEFAULT_REPLY else None
+        answer = Answer(request, reply, family_of(request, found).request_id(), named)
+        known = self._responses.get(named.get("id", "")) if reply is DEFAULT_REPLY else None
         rendering = render(answer, found, known)
         if rendering.json and rendering.json.get("object") == "response":
             self._responses[str(rendering.json.get("id"))] = rendering.json
