@@ -8,9 +8,10 @@ from callspan.providers.anthropic.parts import conversation
 from callspan.providers.anthropic.stated import facts
 from callspan.providers.anthropic.stream import MessageAccumulator
 from callspan.providers.base import Accumulator, Api, Operation, ResponseFacts
+from callspan.providers.copies import detached
 from callspan.providers.wire import flag, objects, text
 from callspan.record.call import Request
-from callspan.record.codec import encode_json, plain
+from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation
 
 _NO_PARAMS: Final = frozenset({"model", "stream", "messages", "system", "tools", "mcp_servers"})
@@ -35,7 +36,7 @@ class Messages:
         return Request(
             model=text(body, "model") or None,
             stream=flag(body, "stream") is True,
-            params={key: plain(value) for key, value in body.items() if key not in _NO_PARAMS and _is_small(value)},
+            params={key: detached(value) for key, value in body.items() if key not in _NO_PARAMS and _is_small(value)},
             message_count=len(said) if isinstance(said, list) else None,
             tool_names=_tool_names(body) if isinstance(body.get("tools"), list) else None,
         )

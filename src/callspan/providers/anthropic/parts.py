@@ -7,8 +7,9 @@ import hashlib
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from callspan.providers.copies import detached
 from callspan.providers.wire import flag, integer, items, mapping, text
-from callspan.record.codec import encode_json, plain
+from callspan.record.codec import encode_json
 from callspan.record.messages import (
     Conversation,
     Media,
@@ -34,7 +35,7 @@ def conversation(request: object, response: object) -> Conversation:
         system=parts(request.get("system")) if isinstance(request, dict) else [],
         input=[_message(message) for message in items(request, "messages")],
         output=list(_answer(response)),
-        tools=[plain(tool) for tool in items(request, "tools")],
+        tools=[detached(tool) for tool in items(request, "tools")],
     )
 
 
@@ -47,7 +48,7 @@ def parts(content: object) -> list[Part]:
 
 def _message(message: object) -> Message:
     if not isinstance(message, dict):
-        return Message(role="unknown", parts=[UnknownPart(data=plain(message))])
+        return Message(role="unknown", parts=[UnknownPart(data=detached(message))])
     return Message(role=text(message, "role") or "unknown", parts=parts(message.get("content")))
 
 
@@ -65,19 +66,19 @@ def _part(block: object) -> Part:
         return Text(text=block)
     kind = text(block, "type")
     if not isinstance(block, dict) or kind is None:
-        return UnknownPart(data=plain(block))
+        return UnknownPart(data=detached(block))
     reader = _READERS.get(kind)
     if reader is None and kind.endswith(_TOOL_USE):
         reader = _tool_call
     if reader is None and kind.endswith(_TOOL_RESULT):
         reader = _hosted_result
     part = None if reader is None else reader(block)
-    return UnknownPart(data=plain(block)) if part is None else part
+    return UnknownPart(data=detached(block)) if part is None else part
 
 
 def _text(block: _Block) -> Part | None:
     said = text(block, "text")
-    citations = [plain(citation) for citation in items(block, "citations")]
+    citations = [detached(citation) for citation in items(block, "citations")]
     return None if said is None else Text(text=said, annotations=citations or None)
 
 
@@ -91,7 +92,7 @@ def _sealed(block: _Block) -> Part:
 
 def _tool_call(block: _Block) -> Part:
     name = text(block, "name")
-    extra = {key: plain(value) for key, value in block.items() if key not in _CALL_FIELDS}
+    extra = {key: detached(value) for key, value in block.items() if key not in _CALL_FIELDS}
     return ToolCall(
         id=text(block, "id"),
         name=name,
@@ -118,7 +119,7 @@ def _arguments(given: object) -> str | None:
 
 def _tool_result(block: _Block) -> Part:
     return ToolResult(
-        id=text(block, "tool_use_id"), content=plain(block.get("content")), is_error=flag(block, "is_error")
+        id=text(block, "tool_use_id"), content=detached(block.get("content")), is_error=flag(block, "is_error")
     )
 
 
@@ -126,7 +127,7 @@ def _hosted_result(block: _Block) -> Part:
     failed = (text(block, "content", "type") or "").endswith("_error")
     return ToolResult(
         id=text(block, "tool_use_id"),
-        content=plain(block.get("content")),
+        content=detached(block.get("content")),
         is_error=True if failed else flag(block, "is_error"),
         tool_type=(text(block, "type") or "").removesuffix(_TOOL_RESULT),
     )

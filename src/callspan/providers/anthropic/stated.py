@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from callspan.providers.base import ResponseFacts
+from callspan.providers.copies import detached_object
 from callspan.providers.errors import error_info
 from callspan.providers.wire import integer, mapping, text
 from callspan.record.call import ErrorInfo, Response
-from callspan.record.codec import plain
 from callspan.record.usage import Usage
 
 _TRUNCATED: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
@@ -53,7 +53,7 @@ def usage(counted: dict[str, object] | None) -> Usage | None:
         reasoning_tokens=integer(counted, "output_tokens_details", "thinking_tokens"),
         web_search_requests=integer(counted, "server_tool_use", "web_search_requests"),
         web_fetch_requests=integer(counted, "server_tool_use", "web_fetch_requests"),
-        raw={key: plain(value) for key, value in counted.items()},
+        raw=detached_object(counted),
     )
 
 

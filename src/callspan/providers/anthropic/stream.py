@@ -10,8 +10,8 @@ import json
 from collections.abc import Callable
 from typing import Final
 
+from callspan.providers.copies import detached, detached_object, overlay
 from callspan.providers.wire import integer, items, mapping, text
-from callspan.record.codec import plain
 
 _PIECES: Final = {
     "text_delta": ("text", "text", "text"),
@@ -43,7 +43,7 @@ class _Block:
 
     def body(self, ended: bool) -> dict[str, object]:
         """Return the block so far; a tool call that was cut says so."""
-        body = {key: plain(value) for key, value in self.fields.items()}
+        body = detached_object(self.fields)
         for key, pieces in self.pieces.items():
             if key != "input":
                 body[key] = (text(body, key) or "") + "".join(pieces)
@@ -102,14 +102,13 @@ class MessageAccumulator:
     def body(self) -> dict[str, object] | None:
         """Return the message so far, with `error` beside it if one came; the error alone if nothing else did."""
         if self._message is None and not self._blocks and not self._usage:
-            return None if self._error is None else {key: plain(value) for key, value in self._error.items()}
-        started = {"type": "message", "role": "assistant"} if self._message is None else self._message
-        body = {key: plain(value) for key, value in started.items()}
+            return None if self._error is None else detached_object(self._error)
+        body = detached_object(self._state())
         body["content"] = [self._blocks[index].body(self.complete) for index in sorted(self._blocks)]
         if self._usage:
-            body["usage"] = plain(self._usage)
+            body["usage"] = detached(self._usage)
         if self._error is not None:
-            body["error"] = plain(self._error.get("error"))
+            body["error"] = detached(self._error.get("error"))
         return body
 
     def _start(self, chunk: dict[str, object]) -> bool:
@@ -120,11 +119,11 @@ class MessageAccumulator:
         content = items(message, "content")
         for block in content:
             self._open(None, mapping(block) or {}).stopped = True
-        _overlay(self._usage, mapping(message, "usage") or {})
+        overlay(self._usage, mapping(message, "usage") or {})
         known = self._state()
         for key, value in message.items():
             if key not in {"content", "usage"} and known.get(key) is None:
-                known[key] = plain(value)
+                known[key] = detached(value)
         self.complete = self.complete or text(message, "stop_reason") is not None
         return bool(content)
 
@@ -148,7 +147,7 @@ class MessageAccumulator:
         block = self._block(index, _BESIDE.get(kind) or kind.removesuffix("_delta"))
         if kind in _VALUES:
             block.fields.update(
-                (key, plain(value)) for key, value in delta.items() if key != "type" and value is not None
+                (key, detached(value)) for key, value in delta.items() if key != "type" and value is not None
             )
         elif kind == "citations_delta":
             _grow(block.fields, "citations", delta.get("citation"))
@@ -179,8 +178,8 @@ class MessageAccumulator:
         known = self._state()
         for key, value in (mapping(chunk, "delta") or {}).items():
             if value is not None or key not in known:
-                known[key] = plain(value)
-        _overlay(self._usage, mapping(chunk, "usage") or {})
+                known[key] = detached(value)
+        overlay(self._usage, mapping(chunk, "usage") or {})
         self._keep_rest(chunk)
         self.complete = self.complete or text(chunk, "delta", "stop_reason") is not None
         return False
@@ -191,14 +190,14 @@ class MessageAccumulator:
         return False
 
     def _fail(self, chunk: dict[str, object]) -> bool:
-        self._error = {str(key): plain(value) for key, value in chunk.items()}
+        self._error = detached_object(chunk)
         return False
 
     def _keep_rest(self, chunk: dict[str, object]) -> None:
         """Keep what stands beside the delta: context management, metrics of Bedrock."""
         for key, value in chunk.items():
             if key not in _EVENT_FIELDS and value is not None:
-                self._state()[key] = plain(value)
+                self._state()[key] = detached(value)
 
     def _state(self) -> dict[str, object]:
         if self._message is None:
@@ -206,7 +205,7 @@ class MessageAccumulator:
         return self._message
 
     def _open(self, index: int | None, given: dict[str, object]) -> _Block:
-        block = _Block({str(key): plain(value) for key, value in given.items()})
+        block = _Block(detached_object(given))
         self._last = self._next if index is None else index
         self._next = max(self._next, self._last + 1)
         self._blocks[self._last] = block
@@ -232,22 +231,12 @@ _EVENTS: Final[dict[str, Callable[[MessageAccumulator, dict[str, object]], bool]
 }
 
 
-def _overlay(known: dict[str, object], newer: dict[str, object]) -> None:
-    """Counters are totals so far: what is stated replaces what was, what is null leaves it."""
-    for key, value in newer.items():
-        held = known.get(key)
-        if isinstance(held, dict) and isinstance(value, dict):
-            _overlay(held, value)
-        elif value is not None or key not in known:
-            known[key] = plain(value)
-
-
 def _grow(fields: dict[str, object], key: str, item: object) -> None:
     held = fields.get(key)
     if isinstance(held, list):
-        held.append(plain(item))
+        held.append(detached(item))
     else:
-        fields[key] = [plain(item)]
+        fields[key] = [detached(item)]
 
 
 def _parsed(written: str) -> tuple[object, bool]:
