@@ -63,7 +63,8 @@ def said(fields: dict[str, object]) -> Iterator[Part]:
         yield Refusal(text=refusal)
     for call in objects(fields, "tool_calls"):
         yield _tool_call(call)
-    if called := mapping(fields, "function_call"):
+    called = mapping(fields, "function_call")
+    if called and any(called.values()):
         yield ToolCall(name=text(called, "name") or None, arguments=_arguments(called.get("arguments")))
     for tool in objects(fields, "executed_tools"):
         yield _hosted_call(tool)
@@ -89,6 +90,8 @@ def _reasoning(fields: dict[str, object]) -> Iterator[Part]:
         if plain and _squeezed(plain) not in _squeezed(told):
             told += plain
             yield Reasoning(text=plain, signature=text(fields, "reasoning_signature") or None)
+    if signature := text(fields, "extra_content", "google", "thought_signature"):
+        yield Reasoning(signature=signature)
 
 
 def _detail(detail: dict[str, object]) -> Reasoning:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from callspan.providers.base import ResponseFacts
-from callspan.providers.openai.stated import finish_reason, means, stated_error
+from callspan.providers.openai.stated import finish_reason, means, moment, stated_error
 from callspan.providers.openai.usage import usage_of
 from callspan.providers.wire import integer, objects, text
 from callspan.record.call import Response
@@ -23,7 +23,7 @@ def choice_facts(body: object, *, refused: bool = False) -> ResponseFacts:
         response=Response(
             id=text(body, "id") or None,
             model=text(body, "model") or None,
-            created=integer(body, "created"),
+            created=moment(body, "created"),
             finish_reasons=reasons,
             service_tier=text(body, "service_tier") or None,
             system_fingerprint=text(body, "system_fingerprint") or None,

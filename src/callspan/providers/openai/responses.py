@@ -11,9 +11,9 @@ from callspan.providers.openai.detach import detached
 from callspan.providers.openai.parts import parts_of
 from callspan.providers.openai.responses_items import item_messages, item_parts
 from callspan.providers.openai.responses_stream import ResponsesAccumulator
-from callspan.providers.openai.stated import means, stated_error
+from callspan.providers.openai.stated import means, moment, stated_error
 from callspan.providers.openai.usage import usage_of
-from callspan.providers.wire import dig, integer, items, objects, text
+from callspan.providers.wire import dig, items, objects, text
 from callspan.record.call import ErrorInfo, Request, Response
 from callspan.record.messages import Conversation, Message, Part
 
@@ -42,12 +42,11 @@ class Responses:
         The finish reason is the reason of an incomplete answer, else its status once it has ended.
         """
         reasons = [_reason(body)] if isinstance(dig(body, "output"), list) or text(body, "status") else []
-        created = integer(body, "created_at")
         return ResponseFacts(
             response=Response(
                 id=text(body, "id") or None,
                 model=text(body, "model") or None,
-                created=integer(body, "created") if created is None else created,
+                created=moment(body, "created_at", "created"),
                 finish_reasons=reasons,
                 service_tier=text(body, "service_tier") or None,
                 system_fingerprint=text(body, "system_fingerprint") or None,
@@ -98,8 +97,11 @@ def _input(given: object) -> list[Message]:
 
 
 def _output(response: object) -> list[Message]:
-    """One message: the Responses API has one choice."""
+    """One message: the Responses API has one choice. A compaction repeats the user's own messages before it."""
     output = items(response, "output")
+    echoed = [item for item in output if text(item, "role") == "user"]
+    answered = [item for item in output if text(item, "role") != "user"]
     if not output:
         return []
-    return [Message(role="assistant", parts=item_parts(output), finish_reason=_reason(response))]
+    answer = Message(role="assistant", parts=item_parts(answered), finish_reason=_reason(response))
+    return [*item_messages(echoed), answer]

@@ -11,11 +11,18 @@ from callspan.providers.wire import dig, integer, items, mapping, text
 from callspan.record.call import ErrorInfo
 
 _HTTP_ERRORS: Final = range(400, 600)
+_TIMES: Final = range(1, 2**63)
 
 
 def finish_reason(value: object) -> str | None:
     """Return a finish reason in the provider's word; None for an empty or missing one."""
     return value if isinstance(value, str) and value else None
+
+
+def moment(body: object, *keys: str) -> int | None:
+    """Return the Unix time in whole seconds that stands under the first of `keys`; gateways put 0 for none."""
+    found = next((seconds for key in keys if (seconds := integer(body, key))), None)
+    return found if found is not None and found in _TIMES else None
 
 
 def means(reasons: Sequence[str | None], meaning: str) -> bool:

@@ -30,6 +30,7 @@ _PLACES: Final[dict[str, tuple[_Path, ...]]] = {
         *_within(_IN, "cached_tokens"),
         ("prompt_cache_hit_tokens",),
         ("cached_tokens",),
+        ("num_cached_tokens",),
         ("cache_read_input_tokens",),
     ),
     "cache_write_tokens": (*_within(_IN, "cache_write_tokens"), ("cache_creation_input_tokens",)),
