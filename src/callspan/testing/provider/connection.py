@@ -79,7 +79,7 @@ class Server(socketserver.ThreadingTCPServer):
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 (socketserver's signature)
         """Keep what the user's responder raised for `ScriptedProvider.close`, and tell the client not to retry."""
         failure = sys.exc_info()[1]
-        if isinstance(failure, Exception):
+        if isinstance(failure, Exception) and not isinstance(failure, ConnectionError):
             self.failures.append(failure)
         if isinstance(request, socket.socket):
             with contextlib.suppress(OSError):

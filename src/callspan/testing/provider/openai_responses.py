@@ -6,7 +6,7 @@ Wire reference: https://platform.openai.com/docs/api-reference/responses
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 
 from callspan.testing.provider.answer import (
@@ -140,14 +140,22 @@ def _refusal_part(part: Json, where: dict[str, object]) -> Iterator[Event]:
     yield _typed("response.refusal.done", **where, refusal=refusal)
 
 
-_PARTS = {"output_text": (_text_part, "text"), "refusal": (_refusal_part, "refusal")}
+def _no_deltas(_: Json, __: dict[str, object]) -> Iterator[Event]:
+    return iter(())
+
+
+_PARTS: dict[str, tuple[Callable[[Json, dict[str, object]], Iterator[Event]], Json]] = {
+    "output_text": (_text_part, {"text": ""}),
+    "refusal": (_refusal_part, {"refusal": ""}),
+}
+"""How each type of part is streamed, and what is empty in one that has just been added."""
 
 
 def _message_item(item: Json, where: dict[str, object]) -> Iterator[Event]:
     for index, part in enumerate(objects(item.get("content"))):
         position = {**where, "content_index": index}
-        deltas, content = _PARTS[str(part["type"])]
-        yield _typed("response.content_part.added", **position, part={**part, content: ""})
+        deltas, emptied = _PARTS.get(str(part.get("type")), (_no_deltas, {}))
+        yield _typed("response.content_part.added", **position, part={**part, **emptied})
         yield from deltas(part, position)
         yield _typed("response.content_part.done", **position, part=part)
 
