@@ -108,7 +108,7 @@ class MessageAccumulator:
         if self._usage:
             body["usage"] = detached(self._usage)
         if self._error is not None:
-            body["error"] = detached(self._error.get("error"))
+            body["error"] = detached(self._error.get("error") or self._error)
         return body
 
     def _start(self, chunk: dict[str, object]) -> bool:
@@ -124,7 +124,7 @@ class MessageAccumulator:
         for key, value in message.items():
             if key not in {"content", "usage"} and known.get(key) is None:
                 known[key] = detached(value)
-        self.complete = self.complete or text(message, "stop_reason") is not None
+        self.complete = self.complete or bool(text(message, "stop_reason"))
         return bool(content)
 
     def _start_block(self, chunk: dict[str, object]) -> bool:
@@ -181,7 +181,7 @@ class MessageAccumulator:
                 known[key] = detached(value)
         overlay(self._usage, mapping(chunk, "usage") or {})
         self._keep_rest(chunk)
-        self.complete = self.complete or text(chunk, "delta", "stop_reason") is not None
+        self.complete = self.complete or bool(text(chunk, "delta", "stop_reason"))
         return False
 
     def _stop(self, chunk: dict[str, object]) -> bool:

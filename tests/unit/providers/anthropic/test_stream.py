@@ -347,6 +347,12 @@ def test_an_error_after_text_keeps_the_text() -> None:
     assert body["stop_reason"] is None
 
 
+def test_an_error_without_details_is_still_beside_the_text() -> None:
+    body = folded(delta(0, "text_delta", text="par"), {"type": "error"})
+
+    assert body["error"] == {"type": "error"}
+
+
 def test_a_server_that_does_not_stream_gives_its_message_at_once() -> None:
     message = {
         "type": "message",
@@ -413,6 +419,7 @@ def test_the_second_piece_is_told_from_an_empty_one() -> None:
         ([START], False),
         ([START, delta(0, "text_delta", text="x"), ended(0)], False),
         ([START, over(None)], False),
+        ([START, over("")], False),
         ([START, over()], True),
         ([START, STOP], True),
         ([START, ERROR], False),
