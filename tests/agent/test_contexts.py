@@ -303,7 +303,10 @@ def test_a_dropped_async_generator_is_closed_once_by_its_loop(seen: Seen) -> Non
         async for _ in count():
             break
         gc.collect()
-        await asyncio.sleep(0.01)
+        for _ in range(1000):
+            await asyncio.sleep(0)
+            if closed:
+                break
         assert closed == [1]
         kept.append(count())
         await kept[0].__anext__()

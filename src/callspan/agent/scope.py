@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from callspan.agent.timestep import Timestep
 
 
+_ENDING: Final = fail_open("end a session, timestep or tool")
+_RECORDING: Final = fail_open("record an event of a session")
+_STARTING: Final = fail_open("start the span of a session, timestep or tool")
+_WRITING: Final = fail_open("write a record of a session")
+
+
 class NoSpan:
     """The span of a scope where nothing is instrumented: it has no ids and takes everything."""
 
@@ -121,7 +127,7 @@ class Scope:
         if self.ended or not self.started:
             return
         self.ended = True
-        with fail_open("end a session, timestep or tool"):
+        with _ENDING:
             self._close(error)
         if self.outer is not None:
             leave(self, self.outer)
@@ -150,7 +156,7 @@ class Scope:
         """Put an event, message or reward on the span and write it; hooks (of `point`) go first."""
         if self.runtime is None:
             return
-        with fail_open("record an event of a session"):
+        with _RECORDING:
             if point is not None:
                 hooks.fire(point, record)
             shown = hooks.fire("before_record", record)
@@ -160,14 +166,14 @@ class Scope:
     def begin_span(self, record: Record, parent: Context | None, *, link: SpanHandle | None = None) -> None:
         """Start this scope's span out of its first record; with a link, in a trace of its own."""
         if self.runtime is not None:
-            with fail_open("start the span of a session, timestep or tool"):
+            with _STARTING:
                 self.span = self.runtime.spans.start(record, parent=parent, link=link, root=link is not None)
 
     def write(self, record: Record) -> None:
         """Hand a record over as it is."""
         runtime = self.runtime
         if runtime is not None:
-            with fail_open("write a record of a session"):
+            with _WRITING:
                 runtime.write(record)
             hooks.fire("after_record", record)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+import msgspec
 from opentelemetry.context import Context, get_current
 
 from callspan.agent import hooks
@@ -125,7 +126,8 @@ class Timestep(Journal, Decorating):
             first = self._record()
             self.begin_span(first, base, link=link)
             session.leave_behind(self.span)
-            self._tell("timestep_start", self._record())
+            located = msgspec.structs.replace(first, trace_id=self.span.trace_id, span_id=self.span.span_id)
+            self._tell("timestep_start", located)
         return base
 
     def _close(self, error: BaseException | None) -> None:

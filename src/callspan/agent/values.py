@@ -26,7 +26,7 @@ def fields(metadata: object) -> dict[str, object]:
         return {}
     if not isinstance(metadata, Mapping):
         return {"metadata": metadata}
-    items = value_of(partial(dict, metadata)) or {}
+    items: dict[object, object] = value_of(partial(dict, metadata)) or {}
     return {str(key): value for key, value in items.items() if value is not None}
 
 

@@ -32,6 +32,9 @@ from callspan.vocabulary.values import Attributes, ByteBudget
 
 _KIB: Final = 1024
 _MAX_FRAMES: Final = 20
+_EVENT: Final = fail_open("show an event on a span")
+_END: Final = fail_open("show the end of a session, timestep or tool")
+_CONTENT: Final = fail_open("show content of a session on a span")
 
 _Content: TypeAlias = Callable[[Record, ByteBudget], Attributes]
 
@@ -90,7 +93,7 @@ class HierarchySpan:
         """Add the record as a span event at its own time; an environment's reward also as an evaluation."""
         if not self._span.is_recording() or not isinstance(record, EventRecord | MessageRecord | RewardRecord):
             return
-        with fail_open("show an event on a span"):
+        with _EVENT:
             shown = self._options.allowed(record)
             attributes = names.event_attributes(shown)
             self._add_content(attributes, names.event_content, shown)
@@ -103,14 +106,14 @@ class HierarchySpan:
         """Put the final attributes on the span and end it; with an error, as a failed one."""
         end_ns = _end_ns(record)
         if self._span.is_recording():
-            with fail_open("show the end of a session, timestep or tool"):
+            with _END:
                 self._show_end(self._options.allowed(record), error, end_ns)
         self._span.end(end_ns)
 
     def _add_content(self, attributes: Attributes, content: _Content, record: Record) -> None:
         # Guarded by itself: content that cannot be shown must not take the event or the end with it.
         if self._budget is not None:
-            with fail_open("show content of a session on a span"):
+            with _CONTENT:
                 attributes.update(content(record, self._budget))
 
     def _show_end(self, record: Record, error: BaseException | None, end_ns: int | None) -> None:

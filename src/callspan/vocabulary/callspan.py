@@ -202,25 +202,24 @@ def _tool(record: EventRecord) -> dict[str, AttributeValue | None]:
 
 
 def _totals(totals: Totals | None) -> dict[str, AttributeValue | None]:
+    # Each attribute costs time on every step: what was counted zero times is left out.
     if totals is None:
         return {}
-    found: dict[str, AttributeValue | None] = {
+    return {
         "callspan.reward": totals.reward,
-        _TOTALS_PREFIX + "calls": totals.calls,
-        _TOTALS_PREFIX + "errors": totals.errors,
-        _TOTALS_PREFIX + "tools": totals.tools,
+        _TOTALS_PREFIX + "calls": totals.calls or None,
+        _TOTALS_PREFIX + "errors": totals.errors or None,
+        _TOTALS_PREFIX + "tools": totals.tools or None,
         _TOTALS_PREFIX + "input_tokens": totals.input_tokens,
         _TOTALS_PREFIX + "output_tokens": totals.output_tokens,
-        _TOTALS_PREFIX + "model_ms": totals.model_ns / 1e6,
-        _TOTALS_PREFIX + "tool_ms": totals.tool_ns / 1e6,
+        _TOTALS_PREFIX + "model_ms": totals.model_ns / 1e6 or None,
+        _TOTALS_PREFIX + "tool_ms": totals.tool_ns / 1e6 or None,
     }
-    return found
 
 
 def _event(record: EventRecord) -> dict[str, AttributeValue | None]:
     return {
         "callspan.event.id": record.event_id,
-        "callspan.event.type": record.event_type,
         "callspan.event.name": record.name,
         "callspan.event.sequence": record.sequence,
         "callspan.system": record.system,

@@ -1,0 +1,123 @@
+"""The hierarchy's attributes: names, what is left out, and what counts as content."""
+
+from __future__ import annotations
+
+import json
+
+from callspan.record.call import ErrorInfo, Place
+from callspan.record.events import (
+    EventRecord,
+    MessageRecord,
+    Record,
+    RewardRecord,
+    SessionRecord,
+    TimestepRecord,
+    Totals,
+)
+from callspan.vocabulary import callspan as names
+from callspan.vocabulary.values import ByteBudget
+
+SESSION = SessionRecord(session_id="s", record_version=1, name="gridworld", user_id="u", group_id="g", task_id="t")
+STEP = TimestepRecord(timestep_id="t", session_id="s", record_version=1, index=0, name="look", turn=2)
+TOOL = EventRecord(
+    event_id="e", event_type="tool", name="move", time_ns=1, data={"arguments": {"to": 1}, "result": None}
+)
+
+
+def budget() -> ByteBudget:
+    return ByteBudget(1000, 1000)
+
+
+def test_span_names_have_few_values() -> None:
+    assert names.span_name(SESSION) == "invoke_workflow gridworld"
+    assert names.span_name(SessionRecord(session_id="s", record_version=1)) == "invoke_workflow"
+    assert names.span_name(STEP) == "timestep"
+    assert names.span_name(TOOL) == "execute_tool move"
+
+
+def test_what_is_unknown_is_left_out() -> None:
+    for record in (SESSION, STEP, TOOL):
+        found = names.start_attributes(record, compatibility=False) | names.end_attributes(record)
+        assert None not in found.values()
+    assert names.place_attributes(Place()) == {}
+
+
+def test_the_index_of_the_first_step_is_zero_and_said() -> None:
+    assert names.start_attributes(STEP, compatibility=False)["callspan.step.index"] == 0
+    assert names.place_attributes(Place(session_id="s", timestep_id="t", timestep=0)) == {
+        "session.id": "s",
+        "gen_ai.conversation.id": "s",
+        "callspan.step.id": "t",
+        "callspan.step.index": 0,
+    }
+
+
+def test_the_compatibility_kind_can_be_turned_off() -> None:
+    kinds = [
+        names.start_attributes(record, compatibility=True)["openinference.span.kind"]
+        for record in (SESSION, STEP, TOOL)
+    ]
+    assert kinds == ["CHAIN", "CHAIN", "TOOL"]
+    assert "openinference.span.kind" not in names.start_attributes(SESSION, compatibility=False)
+
+
+def test_totals_never_use_the_usage_names_of_calls() -> None:
+    totals = Totals(calls=2, input_tokens=0, output_tokens=5, reward=0.0, model_ns=1_500_000)
+    ended = SessionRecord(session_id="s", record_version=1, outcome="success", success=False, totals=totals)
+    assert names.end_attributes(ended) == {
+        "callspan.outcome": "success",
+        "callspan.success": False,
+        "callspan.reward": 0.0,
+        "callspan.totals.calls": 2,
+        "callspan.totals.input_tokens": 0,
+        "callspan.totals.output_tokens": 5,
+        "callspan.totals.model_ms": 1.5,
+    }
+
+
+def test_arguments_and_results_are_json_text_and_null_is_a_result() -> None:
+    content = names.span_content(TOOL, budget())
+    assert json.loads(str(content["gen_ai.tool.call.arguments"])) == {"to": 1}
+    assert content["gen_ai.tool.call.result"] == "null"
+
+
+def test_an_error_is_named_by_its_type() -> None:
+    failed = EventRecord(event_id="e", event_type="tool", time_ns=1, error=ErrorInfo(kind="unknown", type="KeyError"))
+    assert names.end_attributes(failed) == {"error.type": "KeyError"}
+    info = ErrorInfo(kind="unknown", type="KeyError", exception="KeyError", message="secret")
+    assert names.exception_attributes(info, content=False) == {"exception.type": "KeyError"}
+    assert names.exception_attributes(info, content=True)["exception.message"] == "secret"
+
+
+def test_the_label_of_an_environments_reward_says_whether_the_episode_goes_on() -> None:
+    def label(**end: bool) -> object:
+        record = EventRecord(event_id="e", event_type="environment", time_ns=1, reward=1.0, **end)  # type: ignore[arg-type]
+        return (names.evaluation_attributes(record) or {}).get("gen_ai.evaluation.score.label")
+
+    assert label() == label(terminated=False, truncated=False) == "continue"
+    assert label(terminated=True) == "terminated"
+    assert label(truncated=True) == "truncated"
+    assert names.evaluation_attributes(TOOL) is None
+
+
+def test_content_is_only_in_the_content_functions() -> None:
+    secret = "xyzzy"
+    events: list[Record] = [
+        EventRecord(event_id="e", event_type="action", time_ns=1, data=secret),
+        EventRecord(event_id="e", event_type="environment", time_ns=1, data={"after": secret, "before": secret}),
+        EventRecord(event_id="e", event_type="mine", time_ns=1, data=[secret]),
+        MessageRecord(message_id="m", message_type="observation", time_ns=1, content=secret),
+        RewardRecord(reward_id="r", time_ns=1, annotation=secret),
+    ]
+    for record in events:
+        assert secret not in str(names.event_attributes(record))
+        assert secret in str(names.event_content(record, budget()))
+    assert [names.event_name(record) for record in events] == [
+        "callspan.action",
+        "callspan.environment",
+        "callspan.mine",
+        "callspan.message",
+        "gen_ai.evaluation.result",
+    ]
+    assert names.event_attributes(SESSION) == {}
+    assert names.start_attributes(events[-1], compatibility=True) == {}
