@@ -98,16 +98,20 @@ def session(records: Records, turns: int = TURNS) -> list[call.CallRecord]:
     return made
 
 
-def test_a_session_of_50_turns_takes_a_twentieth_of_its_plain_json(tmp_path: Path, records: Records) -> None:
+def test_a_session_of_50_turns_takes_a_twentieth_of_its_json_lines(tmp_path: Path, records: Records) -> None:
     made = session(records)
-    plain_bytes = sum(len(encode(record)) + 1 for record in made)
+    lines = Delivery(f"jsonl:///{tmp_path}/calls.jsonl")
+    lines.write(*made)
+    lines_bytes = (tmp_path / "calls.jsonl").stat().st_size
+    frame_bytes = sum(len(encode(record)) for record in made)
     delivery = Delivery(f"sqlite:///{tmp_path}/calls.db")
     empty_bytes = settled(delivery)
     delivery.write(*made[:25])
     delivery.write(*made[25:])
     stored_bytes = settled(delivery)
-    print(f"plain {plain_bytes:,} bytes, stored {stored_bytes:,} of which empty {empty_bytes:,}")
-    assert stored_bytes <= plain_bytes / 20
+    delivery.sink.close()
+    print(f"lines {lines_bytes:,}, frames {frame_bytes:,}, stored {stored_bytes:,}, of which empty {empty_bytes:,}")
+    assert stored_bytes <= lines_bytes / 20
 
 
 def test_a_long_session_reads_back_whole(tmp_path: Path, records: Records) -> None:

@@ -7,20 +7,27 @@ rest stays in a small skeleton that is itself a piece. Everything is exact: each
 from __future__ import annotations
 
 import hashlib
+import re
 import zlib
 from collections.abc import Callable, Sequence
+from functools import cache
+from importlib import resources
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from callspan.record.codec import plain
-from callspan.stores.speech import role_of, said
+from callspan.stores.speech import Fragment, fragments, role_of
 
 _INLINE_BYTES: Final = 256
-_COMPRESS_BYTES: Final = 256
+_COMPRESS_BYTES: Final = 128
 _PLAIN_BYTES: Final = 4096
+_LIFTED_CHARACTERS: Final = 16
 _LIFTED: Final = b"\x1a"
-"""Stands where the text of a piece was: a control byte that no JSON text holds unescaped."""
+"""Begins what stands where a text was, `<0x1A>start,length;`: no JSON text holds this byte unescaped."""
+
+_MARK: Final = re.compile(rb"\x1a(\d+),(\d+);")
+_FROM_JSON: Final = ""
 
 _SYSTEM_KEYS: Final = frozenset({"system", "instructions"})
 _HISTORY_KEYS: Final = ("messages", "input", "prompt")
@@ -40,16 +47,17 @@ class Piece(NamedTuple):
     """SHA-256 of the exact JSON."""
     json: bytes
     role: str | None = None
-    """Who speaks; None where the piece is no message."""
+    """Who speaks; empty: as the JSON says; None where the piece is no message."""
 
 
 class Stored(NamedTuple):
     """A piece as a row holds it: its text in plain, the rest beside it."""
 
+    role: str | None
     text: str | None
     """What a person would read; None where nothing is said."""
     enc: int
-    """Sum of 1 (zlib) and 2 (the text was lifted out of the JSON and is found in `text`)."""
+    """Sum of 1 (zlib with the dictionary of `zlib_words.txt`) and 2 (texts were lifted out and are in `text`)."""
     data: bytes
 
 
@@ -84,7 +92,7 @@ def take_apart(body: bytes, message_key: str | None) -> Parts:
     for name, value in fields.items():
         raw = bytes(value)
         if name == key and raw[:1] == b"[":
-            history = [_message(bytes(item)) for item in _raw_array.decode(raw)]
+            history = [piece(bytes(item), _FROM_JSON) for item in _raw_array.decode(raw)]
             skeleton.append((name, "history", msgspec.Raw(b"null")))
         elif name == key and raw[:1] == b'"':
             history = [piece(raw, "user")]
@@ -126,31 +134,56 @@ def references(skeleton: bytes) -> list[bytes]:
 
 
 def to_row(part: Piece) -> Stored:
-    """Return how a piece is stored: its text in plain once, the rest compressed where that pays."""
-    text = said(_value(part.json)) if part.role else None
-    data, enc = part.json, 0
-    if text is None:
-        squeezed = zlib.compress(data, 6) if len(data) > _PLAIN_BYTES else data
-    else:
-        needle = msgspec.json.encode(text)
-        if len(text) > 1 and data.count(needle) == 1 and _LIFTED not in data:
-            data, enc = data.replace(needle, _LIFTED), 2
-        squeezed = zlib.compress(data, 6) if len(data) > _COMPRESS_BYTES else data
-    return Stored(text, enc | 1, squeezed) if len(squeezed) < len(data) else Stored(text, enc, data)
+    """Return how a piece is stored: its text in plain and once, the rest compressed where that pays."""
+    if part.role is None:
+        return Stored(None, None, *_squeezed(part.json, 0, _PLAIN_BYTES))
+    value = _value(part.json)
+    spoken = fragments(value)
+    text = "".join(fragment.text for fragment in spoken) or None
+    data = _lifted(part.json, spoken)
+    role = role_of(value) if part.role == _FROM_JSON else part.role
+    return Stored(role, text, *_squeezed(data, 0 if data is part.json else 2, _COMPRESS_BYTES))
 
 
 def from_row(text: str | None, enc: int, data: bytes) -> bytes:
     """Return the exact JSON of a stored piece."""
-    json = zlib.decompress(data) if enc & 1 else data
-    return json.replace(_LIFTED, msgspec.json.encode(text)) if enc & 2 else json
+    json = zlib.decompressobj(zdict=_words()).decompress(data) if enc & 1 else data
+    if not enc & 2 or text is None:
+        return json
+    return _MARK.sub(lambda mark: msgspec.json.encode(text[int(mark[1]) : int(mark[1]) + int(mark[2])]), json)
+
+
+def _lifted(json: bytes, spoken: Sequence[Fragment]) -> bytes:
+    """The JSON with each long text that it holds once replaced by where that is in the whole text."""
+    if _LIFTED in json:
+        return json
+    start = 0
+    for fragment in spoken:
+        length = len(fragment.text)
+        if fragment.verbatim and length >= _LIFTED_CHARACTERS:
+            needle = msgspec.json.encode(fragment.text)
+            if json.count(needle) == 1:
+                json = json.replace(needle, b"%b%d,%d;" % (_LIFTED, start, length))
+        start += length
+    return json
+
+
+def _squeezed(data: bytes, enc: int, least: int) -> tuple[int, bytes]:
+    if len(data) < least:
+        return enc, data
+    press = zlib.compressobj(6, zdict=_words())
+    small = press.compress(data) + press.flush()
+    return (enc | 1, small) if len(small) < len(data) else (enc, data)
+
+
+@cache
+def _words() -> bytes:
+    """Words common in wire JSON, the most frequent last; part of the format, never to be edited."""
+    return resources.files("callspan.stores").joinpath("zlib_words.txt").read_bytes()
 
 
 def _skeleton(fields: _Skeleton) -> Piece:
     return piece(msgspec.json.encode(fields))
-
-
-def _message(json: bytes) -> Piece:
-    return piece(json, role_of(_value(json)))
 
 
 def _value(json: bytes) -> object:

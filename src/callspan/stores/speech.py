@@ -6,11 +6,10 @@ Typed messages come from `callspan.providers`; this is only the plain text that 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
-
-import msgspec
+from typing import Final, NamedTuple
 
 from callspan.providers.wire import mapping, text
+from callspan.record.codec import encode_json
 
 _MAX_DEPTH: Final = 32
 _SPOKEN: Final = frozenset(
@@ -29,10 +28,28 @@ _ROLE_OF_TYPE: Final = {
 }
 
 
+class Fragment(NamedTuple):
+    """A piece of what is said."""
+
+    text: str
+    verbatim: bool = True
+    """True where the JSON holds this very string."""
+
+
+_LINE_END: Final = Fragment("\n", verbatim=False)
+
+
 def said(value: object) -> str | None:
     """Return the texts in `value` joined by line ends, tool calls as `name(arguments)`; None if there is none."""
-    found = "\n".join(_texts(value, 0))
-    return found or None
+    return "".join(fragment.text for fragment in fragments(value)) or None
+
+
+def fragments(value: object) -> list[Fragment]:
+    """Return what `said` joins, piece by piece, line ends among them."""
+    found: list[Fragment] = []
+    for line in _lines(value, 0):
+        found += [_LINE_END, *line] if found else line
+    return found
 
 
 def role_of(value: object) -> str:
@@ -43,27 +60,27 @@ def role_of(value: object) -> str:
     return text(value, "role") or _ROLE_OF_TYPE.get(kind, "assistant" if kind else "user")
 
 
-def _texts(value: object, depth: int) -> Iterator[str]:
+def _lines(value: object, depth: int) -> Iterator[list[Fragment]]:
     if isinstance(value, str):
-        yield value
+        yield [Fragment(value)]
     elif depth > _MAX_DEPTH:
         return
     elif isinstance(value, list):
         for item in value:
-            yield from _texts(item, depth + 1)
+            yield from _lines(item, depth + 1)
     elif isinstance(value, dict):
-        call = _tool_call(value)
-        if call is not None:
+        if call := _tool_call(value):
             yield call
         for key, item in value.items():
             if key in _SPOKEN and item:
-                yield from _texts(item, depth + 1)
+                yield from _lines(item, depth + 1)
 
 
-def _tool_call(value: dict[str, object]) -> str | None:
+def _tool_call(value: dict[str, object]) -> list[Fragment]:
     name = value.get("name")
     key = next((key for key in _ARGUMENTS if key in value), None)
     if not isinstance(name, str) or key is None:
-        return None
+        return []
     given = value[key]
-    return f"{name}({given if isinstance(given, str) else msgspec.json.encode(given).decode()})"
+    arguments = Fragment(given) if isinstance(given, str) else Fragment(encode_json(given).decode(), verbatim=False)
+    return [Fragment(f"{name}(", verbatim=False), arguments, Fragment(")", verbatim=False)]

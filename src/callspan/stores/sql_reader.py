@@ -160,7 +160,7 @@ class SqlReader(ABC):
 
     def content(self, column: str, value: object) -> bytes:
         """Return the exact JSON of the content row whose `id` or `hash` this is. Raises KeyError if it is gone."""
-        sql = f"SELECT text, enc, data FROM content WHERE {column} = :value"
+        sql = f"SELECT text, enc, data FROM said WHERE {column} = :value"
         row = next(iter(self.rows(sql, value=value)), None)
         if row is None:
             raise KeyError(value)
@@ -172,7 +172,7 @@ class SqlReader(ABC):
             WITH RECURSIVE up (parent, content, depth) AS (
               SELECT parent, content, depth FROM ctx WHERE id = :node
               UNION ALL SELECT x.parent, x.content, x.depth FROM up JOIN ctx x ON x.id = up.parent)
-            SELECT t.text, t.enc, t.data FROM up JOIN content t ON t.id = up.content ORDER BY up.depth"""
+            SELECT t.text, t.enc, t.data FROM up JOIN said t ON t.id = up.content ORDER BY up.depth"""
         return [_json_of(row) for row in self.rows(sql, node=node)]
 
     def _where(self, which: CallFilter) -> tuple[str, dict[str, object]]:
@@ -186,7 +186,7 @@ class SqlReader(ABC):
         return " AND ".join(conditions) or "1 = 1", values
 
     def _said(self) -> str:
-        matching = f"SELECT t.id FROM content t WHERE t.role IS NOT NULL AND {self.contains}"
+        matching = f"SELECT t.id FROM said t WHERE t.role IS NOT NULL AND {self.contains}"
         return f"""(c.output IN ({matching}) OR c.system IN ({matching}) OR c.ctx IN (
             WITH RECURSIVE hit (id) AS (
               SELECT x.id FROM ctx x WHERE x.content IN ({matching})

@@ -20,6 +20,9 @@ from callspan.stores.unpack import Unpacked, derived, message_key, unpack
 
 _REFERENCES: Final = ("request", "ctx", "system", "tools", "output")
 _MEMORY_ENTRIES: Final = 50_000
+_ANSWERS: Final = "assistant"
+_ANSWERS_ENTRIES: Final = 200
+_LENT_CHARACTERS: Final = 64
 
 
 class SQLiteStore:
@@ -33,6 +36,8 @@ class SQLiteStore:
         self._connection: sqlite3.Connection | None = None
         self._contents: dict[bytes, int] = {}
         self._nodes: dict[tuple[int, int], int] = {}
+        self._answers: dict[str, int] = {}
+        """Texts of the last answers: the next request usually sends them again."""
         self._data_version = -1
 
     def open(self) -> None:
@@ -119,7 +124,7 @@ class SQLiteStore:
             row["tools"] = ids.get(parts.tools) if parts.tools else None
             row["ctx"] = self._chain(connection, parts.history)
         if item.response:
-            row["output"] = self._content(connection, bodies.piece(item.response, "assistant"))
+            row["output"] = self._content(connection, bodies.piece(item.response, _ANSWERS))
         return row
 
     def _content(self, connection: sqlite3.Connection, part: bodies.Piece) -> int:
@@ -130,14 +135,27 @@ class SQLiteStore:
             self._contents[part.hash] = found
         return found
 
-    @staticmethod
-    def _new_content(connection: sqlite3.Connection, part: bodies.Piece) -> int:
-        text, enc, data = bodies.to_row(part)
+    def _new_content(self, connection: sqlite3.Connection, part: bodies.Piece) -> int:
+        role, text, enc, data = bodies.to_row(part)
+        lender = self._answers.get(text) if text is not None else None
         cursor = connection.execute(
-            "INSERT INTO content (hash, role, text, enc, size, data) VALUES (?, ?, ?, ?, ?, ?)",
-            (part.hash, part.role, text, enc, len(part.json), data if enc & 1 else data.decode("utf-8", "strict")),
+            "INSERT INTO content (hash, role, text, text_of, enc, size, data) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                part.hash,
+                role,
+                text if lender is None else None,
+                lender,
+                enc,
+                len(part.json),
+                data if enc & 1 else data.decode(),
+            ),
         )
-        return int(cursor.lastrowid or 0)
+        found = int(cursor.lastrowid or 0)
+        if part.role == _ANSWERS and text is not None and len(text) >= _LENT_CHARACTERS and lender is None:
+            self._answers[text] = found
+            if len(self._answers) > _ANSWERS_ENTRIES:
+                del self._answers[next(iter(self._answers))]
+        return found
 
     def _chain(self, connection: sqlite3.Connection, history: Sequence[bodies.Piece]) -> int | None:
         node = 0
@@ -166,6 +184,7 @@ class SQLiteStore:
     def _forget_all(self) -> None:
         self._contents.clear()
         self._nodes.clear()
+        self._answers.clear()
 
     @staticmethod
     def _move_cursors(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:

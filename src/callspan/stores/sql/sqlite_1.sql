@@ -23,55 +23,59 @@ CREATE TABLE sessions (
   name TEXT, group_id TEXT, task_id TEXT, experiment TEXT, user_id TEXT, parent_session_id TEXT,
   trace_id TEXT, span_id TEXT, service TEXT, host TEXT, pid INTEGER, start_ns INTEGER, end_ns INTEGER,
   outcome TEXT, success INTEGER, error TEXT, metadata TEXT, totals TEXT, redactions TEXT, extra TEXT
-);
+) WITHOUT ROWID;
 CREATE TABLE timesteps (
   timestep_id TEXT PRIMARY KEY, session_id TEXT, rec_version INTEGER NOT NULL, schema_v INTEGER NOT NULL,
   timestep INTEGER, name TEXT, turn INTEGER, parent_timestep_id TEXT, trace_id TEXT, span_id TEXT,
   start_ns INTEGER, end_ns INTEGER, outcome TEXT, terminated INTEGER, truncated INTEGER,
   error TEXT, metadata TEXT, totals TEXT, redactions TEXT, extra TEXT
-);
+) WITHOUT ROWID;
 CREATE INDEX timesteps_session ON timesteps (session_id, start_ns);
 CREATE TABLE events (
   event_id TEXT PRIMARY KEY, session_id TEXT, schema_v INTEGER NOT NULL, timestep_id TEXT, timestep INTEGER,
   call_id TEXT, event_type TEXT, name TEXT, time_ns INTEGER, duration_ns INTEGER, sequence INTEGER,
   system TEXT, tool_call_id TEXT, reward REAL, terminated INTEGER, truncated INTEGER,
   data TEXT, error TEXT, flags TEXT, metadata TEXT, extra TEXT
-);
+) WITHOUT ROWID;
 CREATE INDEX events_session ON events (session_id, time_ns);
 CREATE TABLE messages (
   message_id TEXT PRIMARY KEY, session_id TEXT, schema_v INTEGER NOT NULL, timestep_id TEXT, timestep INTEGER,
   call_id TEXT, message_type TEXT, sender TEXT, receiver TEXT, time_ns INTEGER, sequence INTEGER,
   content TEXT, causal_influence TEXT, flags TEXT, metadata TEXT, extra TEXT
-);
+) WITHOUT ROWID;
 CREATE INDEX messages_session ON messages (session_id, time_ns);
 CREATE TABLE rewards (
   reward_id TEXT PRIMARY KEY, session_id TEXT, schema_v INTEGER NOT NULL, timestep_id TEXT, timestep INTEGER,
   event_id TEXT, call_id TEXT, objective TEXT, value REAL, label TEXT, scope TEXT, source TEXT, annotation TEXT,
   time_ns INTEGER, metadata TEXT, extra TEXT
-);
+) WITHOUT ROWID;
 CREATE INDEX rewards_session ON rewards (session_id, time_ns);
 
--- Every value once. enc: 0 plain JSON, +1 zlib, +2 the text was lifted out (byte 0x1A stands in its place).
+-- Every value once. enc: 0 plain JSON, +1 zlib with our dictionary, +2 its long texts stand in `text` only.
 CREATE TABLE content (
-  id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, role TEXT, text TEXT, enc INTEGER NOT NULL,
+  id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, role TEXT, text TEXT, text_of INTEGER, enc INTEGER NOT NULL,
   size INTEGER NOT NULL, data NOT NULL
 );
+-- `said` shows each content with its text; an answer sent again in the next request borrows it by `text_of`.
+CREATE VIEW said AS
+SELECT c.id AS id, c.hash AS hash, c.role AS role, coalesce(c.text, o.text) AS text, c.enc AS enc, c.data AS data
+  FROM content c LEFT JOIN content o ON o.id = c.text_of;
 -- A history is a chain: each node adds one message to its parent (0: none), so equal beginnings are shared.
 CREATE TABLE ctx (
   id INTEGER PRIMARY KEY, parent INTEGER NOT NULL, content INTEGER NOT NULL, depth INTEGER NOT NULL,
   UNIQUE (parent, content)
 );
 -- Token ids as little-endian int32, log-probabilities as little-endian float32.
-CREATE TABLE call_tokens (call_id TEXT PRIMARY KEY, prompt_ids BLOB, completion_ids BLOB, logprobs BLOB);
+CREATE TABLE call_tokens (call_id TEXT PRIMARY KEY, prompt_ids BLOB, completion_ids BLOB, logprobs BLOB) WITHOUT ROWID;
 CREATE TABLE dead_letter (
-  id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, reason TEXT NOT NULL, frame BLOB NOT NULL, time_ns INTEGER NOT NULL
-);
+  key TEXT PRIMARY KEY, reason TEXT NOT NULL, frame BLOB NOT NULL, time_ns INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE cursors (segment TEXT PRIMARY KEY, off INTEGER NOT NULL) WITHOUT ROWID;
 
 CREATE VIEW call_messages AS
 SELECT c.call_id AS call_id, c.session_id AS session_id, -1 AS position, 'in' AS direction, s.role AS role,
        s.text AS text
-  FROM calls c JOIN content s ON s.id = c.system
+  FROM calls c JOIN said s ON s.id = c.system
 UNION ALL
 SELECT c.call_id, c.session_id, m.key, 'in', t.role, t.text
   FROM calls c, json_each((
@@ -80,7 +84,7 @@ SELECT c.call_id, c.session_id, m.key, 'in', t.role, t.text
            UNION ALL
            SELECT x.parent, x.content, x.depth FROM up JOIN ctx x ON x.id = up.parent)
          SELECT json_group_array(content) FROM (SELECT content FROM up ORDER BY depth))) m
-       JOIN content t ON t.id = m.value
+       JOIN said t ON t.id = m.value
 UNION ALL
 SELECT c.call_id, c.session_id, coalesce((SELECT depth + 1 FROM ctx WHERE id = c.ctx), 0), 'out', o.role, o.text
-  FROM calls c JOIN content o ON o.id = c.output;
+  FROM calls c JOIN said o ON o.id = c.output;
