@@ -25,6 +25,9 @@ from callspan.record.messages import (
 _Block = dict[str, object]
 
 _CALL_FIELDS: Final = frozenset({"type", "id", "name", "input", "incomplete", "cache_control"})
+_REFERENCE: Final = "callspan_media"
+"""Key under which a policy leaves `{sha256, mime, bytes}` in place of base64."""
+
 _TOOL_USE: Final = "_tool_use"
 _TOOL_RESULT: Final = "_tool_result"
 
@@ -145,7 +148,7 @@ def _upload(block: _Block) -> Part:
 
 def _inline(modality: str, source: _Block) -> Part:
     """Bytes given inline, or what stands for them where the record keeps a reference."""
-    mime, reference = text(source, "media_type"), mapping(source, "data")
+    mime, reference = text(source, "media_type"), mapping(source, "data", _REFERENCE)
     if reference is not None:
         size = integer(reference, "bytes")
         return Media(

@@ -5,9 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 
+import msgspec
 import pytest
 
+from callspan.policy.media import media_by_reference
 from callspan.providers.anthropic.parts import conversation, parts
+from callspan.providers.registry import conversation_of
+from callspan.record.call import CallRecord, Request, Timing
+from callspan.record.codec import encode_json
 from callspan.record.messages import (
     Conversation,
     Media,
@@ -143,8 +148,22 @@ def test_a_message_of_another_type_is_kept() -> None:
             Media(modality="image", mime="image/png"),
         ),
         (
-            {"type": "image", "source": {"type": "base64", "data": {"sha256": "ab", "mime": "image/png", "bytes": 3}}},
+            {
+                "type": "image",
+                "source": {
+                    "type": "base64",
+                    "media_type": "image/png",
+                    "data": {"callspan_media": {"sha256": "ab", "mime": "image/webp", "bytes": 3}},
+                },
+            },
             Media(modality="image", mime="image/png", sha256="ab", size=3),
+        ),
+        (
+            {
+                "type": "image",
+                "source": {"type": "base64", "data": {"callspan_media": {"sha256": "ab", "mime": "a/b"}}},
+            },
+            Media(modality="image", mime="a/b", sha256="ab"),
         ),
         (
             {"type": "image", "source": {"type": "url", "url": "https://x/y.png"}},
@@ -176,3 +195,15 @@ def test_each_kind_of_block_is_a_part(block: object, part: Part) -> None:
 )
 def test_what_has_no_known_kind_is_kept_as_it_came(block: object) -> None:
     assert parts([block]) == [UnknownPart(data=block)]
+
+
+def test_an_image_kept_by_reference_is_the_same_part_as_the_image() -> None:
+    data = base64.b64encode(PIXEL * 200).decode()
+    block = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}
+    body = msgspec.Raw(encode_json({"messages": [{"role": "user", "content": [block]}]}))
+    call = CallRecord(call_id="c", api="messages", timing=Timing(start_ns=1), request=Request(body=body))
+
+    kept = media_by_reference(call)
+
+    assert data.encode() not in bytes(kept.request.body)
+    assert conversation_of(kept) == conversation_of(call)
