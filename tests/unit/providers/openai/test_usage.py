@@ -1,0 +1,126 @@
+"""Usage of everyone who speaks like OpenAI: each counter, and what was not said stays unknown."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+
+from callspan.providers.openai.usage import usage_of
+from callspan.record.usage import Usage
+
+
+def read(usage: Any, **body: Any) -> Usage:
+    found = usage_of({"usage": usage, **body})
+    assert found is not None
+    return found
+
+
+def counted(usage: Any, **body: Any) -> dict[str, Any]:
+    fields = msgspec.structs.asdict(read(usage, **body))
+    return {key: value for key, value in fields.items() if value is not None and key not in ("raw", "estimated")}
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        (
+            {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
+            {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5},
+        ),
+        ({"prompt_tokens": 3, "completion_tokens": 2}, {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}),
+        ({"prompt_tokens": 3}, {"input_tokens": 3}),
+        ({"prompt_tokens": 3, "total_tokens": 9}, {"input_tokens": 3, "total_tokens": 9}),
+        ({"input_tokens": 3, "output_tokens": 0}, {"input_tokens": 3, "output_tokens": 0, "total_tokens": 3}),
+        (
+            {"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 7}},
+            {"input_tokens": 9, "cache_read_tokens": 7},
+        ),
+        (
+            {"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 0}},
+            {"input_tokens": 9, "cache_read_tokens": 0},
+        ),
+        ({"prompt_tokens": 9, "prompt_tokens_details": None}, {"input_tokens": 9}),
+        (
+            {"input_tokens": 9, "input_tokens_details": {"cached_tokens": 7}},
+            {"input_tokens": 9, "cache_read_tokens": 7},
+        ),
+        ({"prompt_tokens": 9, "prompt_cache_hit_tokens": 7}, {"input_tokens": 9, "cache_read_tokens": 7}),
+        ({"prompt_tokens": 9, "cached_tokens": 7}, {"input_tokens": 9, "cache_read_tokens": 7}),
+        ({"prompt_tokens": 9, "num_cached_tokens": 7}, {"input_tokens": 9, "cache_read_tokens": 7}),
+        ({"prompt_tokens_details": {"cache_write_tokens": 4}}, {"cache_write_tokens": 4}),
+        ({"completion_tokens_details": {"reasoning_tokens": 4}}, {"reasoning_tokens": 4}),
+        ({"output_tokens_details": {"reasoning_tokens": 0}}, {"reasoning_tokens": 0}),
+        (
+            {"prompt_tokens_details": {"audio_tokens": 1, "text_tokens": 2, "image_tokens": 3}},
+            {"input_audio_tokens": 1, "input_text_tokens": 2, "input_image_tokens": 3},
+        ),
+        (
+            {"completion_tokens_details": {"audio_tokens": 1, "text_tokens": 2, "image_tokens": 3}},
+            {"output_audio_tokens": 1, "output_text_tokens": 2, "output_image_tokens": 3},
+        ),
+        (
+            {"completion_tokens_details": {"accepted_prediction_tokens": 1, "rejected_prediction_tokens": 2}},
+            {"accepted_prediction_tokens": 1, "rejected_prediction_tokens": 2},
+        ),
+        ({"server_tool_use_details": {"web_search_requests": 2}}, {"web_search_requests": 2}),
+        ({"prompt_tokens": "12"}, {"input_tokens": 12}),
+        ({"prompt_tokens": 12.0}, {"input_tokens": 12}),
+        ({"prompt_tokens": True, "completion_tokens": -1, "total_tokens": 10**30}, {}),
+        ({"prompt_tokens": None, "input_tokens": 4}, {"input_tokens": 4}),
+    ],
+)
+def test_each_counter_is_read(usage: dict[str, Any], expected: dict[str, int]) -> None:
+    assert counted(usage) == expected
+
+
+def test_cached_tokens_are_a_part_of_the_input() -> None:
+    usage = read({"prompt_tokens": 9, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 7}})
+    assert (usage.input_tokens, usage.total_tokens) == (9, 10)
+
+
+def test_searches_are_counted_beside_the_usage_of_responses() -> None:
+    assert counted({"input_tokens": 1}, tool_usage={"web_search": {"num_requests": 3}})["web_search_requests"] == 3
+
+
+@pytest.mark.parametrize(
+    ("cost", "expected"),
+    [
+        (0.00014575, "0.00014575"),
+        (0.1, "0.1"),
+        (0.29, "0.29"),
+        (1, "1"),
+        (0, "0"),
+        (1e-07, "1E-7"),
+        ("0.003", "0.003"),
+        ({"total_cost": 0.006}, "0.006"),
+    ],
+)
+def test_the_cost_a_provider_states_is_exact(cost: object, expected: str) -> None:
+    assert read({"prompt_tokens": 1, "cost": cost}).cost_usd == Decimal(expected)
+
+
+@pytest.mark.parametrize("cost", [None, True, "free", "", -1, float("nan"), float("inf"), [], {}, {"total_cost": None}])
+def test_what_is_no_money_is_unknown(cost: object) -> None:
+    assert read({"prompt_tokens": 1, "cost": cost}).cost_usd is None
+
+
+@pytest.mark.parametrize("body", [None, {}, {"usage": None}, {"usage": {}}, {"usage": "many"}, {"usage": [1]}, [], 3])
+def test_no_usage_is_none(body: object) -> None:
+    assert usage_of(body) is None
+
+
+def test_groq_states_it_apart() -> None:
+    usage = usage_of({"usage": None, "x_groq": {"usage": {"prompt_tokens": 3, "completion_tokens": 1}}})
+    assert usage is not None
+    assert usage.total_tokens == 4
+
+
+def test_the_raw_snapshot_is_whole_and_detached() -> None:
+    stated = {"prompt_tokens": 1, "queue_time": 0.5, "details": {"x": [1]}}
+    usage = read(stated)
+    assert usage.raw == stated
+    stated["details"]["x"].append(2)  # type: ignore[index]
+    assert usage.raw == {"prompt_tokens": 1, "queue_time": 0.5, "details": {"x": [1]}}
