@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from callspan.providers import registry
 from callspan.providers.base import Endpoint, ResponseFacts
 from callspan.record.call import CallRecord, ErrorInfo, Request, Response
 from callspan.record.messages import Conversation, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
@@ -27,8 +28,17 @@ COUNTERS = (
 )  # fmt: skip
 
 
-def read_by_adapter(endpoint: Endpoint, exchange: Exchange) -> Facts:
+def adapter_of(exchange: Exchange) -> Endpoint:
+    """Return the adapter of the recorded endpoint."""
+    endpoint = registry.by_api(exchange.endpoint)
+    if endpoint is None:
+        raise LookupError(f"no adapter for {exchange.endpoint}")
+    return endpoint
+
+
+def read_by_adapter(exchange: Exchange) -> Facts:
     """Return the facts that the adapter alone finds in the parsed JSON of an exchange."""
+    endpoint = adapter_of(exchange)
     body = body_through(endpoint, exchange)
     facts = Facts(api=endpoint.api)
     _take_request(facts, endpoint.request(exchange.request))

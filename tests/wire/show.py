@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import sys
 
-from callspan.providers import registry
 from wire import corpus, facts, oracle, reading
 
 
 def side_by_side(exchange: corpus.Exchange) -> str:
     """Return every fact of one exchange that either side states: wire, adapter, verdict."""
-    wire, read = oracle.truth(exchange), reading.read_by_adapter(registry.by_api(exchange.endpoint), exchange)
+    wire, read = oracle.truth(exchange), reading.read_by_adapter(exchange)
     lines = [
         f"{exchange.id} {exchange.method} {exchange.host}{exchange.path} stream={exchange.stream} {exchange.status}"
     ]
@@ -30,7 +29,7 @@ def whole_table() -> str:
     """Return the verdicts of every fact over all exchanges of models, as the adapters alone read them."""
     score = facts.Score()
     for each in corpus.select(lambda exchange: exchange.inference):
-        score.add(each.id, oracle.truth(each), reading.read_by_adapter(registry.by_api(each.endpoint), each))
+        score.add(each.id, oracle.truth(each), reading.read_by_adapter(each))
     return score.report()
 
 

@@ -1,0 +1,181 @@
+"""Every recorded exchange through the real SDKs with callspan on, under default settings.
+
+For each: the caller gets what it gets without callspan, there is one span and one record, and the record
+states what the oracle read from the bytes. Streams arrive in pieces of odd sizes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import re
+from collections.abc import Sequence
+from typing import get_args
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+
+from callspan.providers.base import Api
+from callspan.record.call import CallRecord
+from callspan.record.events import Record
+from callspan.record.messages import Conversation
+from callspan.testing import capture
+from wire import facts, oracle, reading, sse
+from wire.corpus import Exchange, load
+from wire.replay import Outcome, Replayer
+
+pytestmark = pytest.mark.filterwarnings("ignore:The model .* is deprecated:DeprecationWarning")
+MODES = pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+APIS = get_args(Api)
+STREAMED_APIS = [api for api in APIS if api != "embeddings"]
+HIDDEN = "[secret]"
+QUICK, SLOW = 31, (None, 1, 3, 7, 257)
+"""Bytes per piece of a stream; None: in one piece."""
+PIECES = [pytest.param(size, marks=() if size == QUICK else pytest.mark.slow) for size in (QUICK, *SLOW)]
+PROVIDERS = {
+    "api.openai.com": "openai",
+    "api.anthropic.com": "anthropic",
+    "traceloop-stg.openai.azure.com": "azure.ai.openai",
+    "pydantic-ai-realtime-dev.openai.azure.com": "azure.ai.openai",
+    "api.groq.com": "groq",
+    "api.mistral.ai": "mistral_ai",
+    "api.deepseek.com": "deepseek",
+    "openrouter.ai": "openrouter",
+    "api.together.ai": "together",
+    "api.together.xyz": "together",
+    "bedrock-mantle.us-east-1.api.aws": "aws.bedrock",
+    "generativelanguage.googleapis.com": "gcp.gemini",
+}
+"""Hosts whose provider the conventions, or the provider's own name, leave no doubt about."""
+
+
+@functools.cache
+def bare(asynchronous: bool) -> dict[str, Outcome]:
+    """What callers get without callspan, by exchange."""
+    with Replayer(asynchronous=asynchronous) as replayer:
+        return {each.id: replayer.play(each) for each in load()}
+
+
+def expected_facts(exchange: Exchange, outcome: Outcome) -> facts.Facts:
+    """The oracle's facts; where only the SDK's exception tells of an error, its class and words are the error."""
+    found = oracle.truth(exchange)
+    if outcome.error is None or found.error_type is not None:
+        return found
+    return dataclasses.replace(found, error_type=outcome.error.rsplit(".", 1)[-1], error_message=outcome.message)
+
+
+def masked(wanted: str | None, got: str | None) -> str | None:
+    """The message expected of a record, which hides keys: as recorded if all around the hidden parts is as sent."""
+    if wanted is None or got is None or HIDDEN not in got:
+        return wanted
+    return got if re.fullmatch(".+".join(map(re.escape, got.split(HIDDEN))), wanted, re.DOTALL) else wanted
+
+
+def not_started(record: Record) -> bool:
+    """Whether this is the record of a finished call; streams write one at their start too."""
+    return isinstance(record, CallRecord) and record.outcome != "started"
+
+
+def stream_checks(exchange: Exchange, record: CallRecord) -> dict[str, tuple[object, object]]:
+    """How a stream went, against what was sent: its end, its chunks, whether the provider said it was over."""
+    if not exchange.stream or exchange.status != 200:
+        return {"no stream": (record.stream, None)}
+    chunks = list(sse.chunks(exchange.body))
+    broken = any("error" in chunk and "type" not in chunk for chunk in chunks)
+    last, stream = chunks[-1], record.stream
+    # Snowflake gives no finish reason; its chunk of usage, without choices, is the last word all the same.
+    over = any(oracle.truth(exchange).finish_reasons) or (last.get("choices") == [] and "usage" in last)
+    return {
+        "stream end": (stream and stream.end, "error" if broken else "complete"),
+        "stream chunks": (stream and stream.chunks, len(chunks) - broken),
+        "stream complete": (stream and stream.complete, over),
+    }
+
+
+def span_checks(exchange: Exchange, span: ReadableSpan) -> dict[str, tuple[object, object]]:
+    """Both vocabularies on the span, against the oracle."""
+    found, attributes = oracle.truth(exchange), span.attributes or {}
+    wanted = {
+        "gen_ai.request.model": found.request_model,
+        "gen_ai.response.model": found.response_model,
+        "gen_ai.response.id": found.response_id,
+        "gen_ai.usage.input_tokens": found.input_tokens,
+        "gen_ai.usage.output_tokens": found.output_tokens,
+        "llm.usage.prompt_tokens": found.input_tokens,
+        "llm.usage.completion_tokens": found.output_tokens,
+        "llm.usage.total_tokens": found.total_tokens,
+    }
+    return {name: (attributes.get(name), value) for name, value in wanted.items()}
+
+
+def complaints(exchange: Exchange, record: CallRecord, span: ReadableSpan, sent: object) -> list[str]:
+    """What of a record, besides the oracle's facts, is not as the exchange was."""
+    checks = {
+        "server_address": (record.server_address, exchange.host.partition(":")[0]),
+        "provider": (record.provider, PROVIDERS.get(exchange.host, record.provider)),
+        "attempts": (len(record.attempts), 1),
+        "retries": (record.retries, 0),
+        "status": (record.attempts[-1].status if record.attempts else None, exchange.status),
+        "request body": (sent if record.redactions else json.loads(bytes(record.request.body)), sent),
+        "span and record": (record.span_id, f"{span.context.span_id:016x}" if span.context else None),
+        **stream_checks(exchange, record),
+        **span_checks(exchange, span),
+    }
+    return [f"{exchange.id} {name}: {got!r}, not {want!r}" for name, (got, want) in checks.items() if got != want]
+
+
+def replay(chosen: Sequence[Exchange], *, asynchronous: bool, pieces: int | None) -> None:
+    """Play the exchanges with callspan on; fail with a table of facts and the ids of what went wrong."""
+    expected = bare(asynchronous)
+    score, wrong = facts.Score(), list[str]()
+    with Replayer(asynchronous=asynchronous, pieces=pieces) as replayer, capture() as seen:
+        sent = list[object]()
+        for number, each in enumerate(chosen, start=1):
+            outcome = replayer.play(each)
+            sent.append(replayer.sent_body())
+            if outcome != expected[each.id]:
+                wrong.append(f"{each.id} the caller got something else: {facts.shortened(outcome, 400)}")
+            made = sum(not_started(record) for record in seen.everything), len(seen.spans)
+            assert made == (number, number), f"{each.id}: {made} records and spans after {number} calls"
+        for each, record, span, body in zip(chosen, seen.records, seen.spans, sent, strict=True):
+            said = record.conversation or Conversation()
+            wire, read = expected_facts(each, expected[each.id]), reading.read_from_record(record, said)
+            wire.error_message = masked(wire.error_message, read.error_message)
+            score.add(each.id, wire, read)
+            wrong += complaints(each, record, span, body)
+    report = "\n".join([f"{len(chosen)} exchanges", score.report(), *wrong])
+    print(f"\n{report}")
+    assert not wrong, report
+    assert not score.differences, report
+
+
+@MODES
+@pytest.mark.parametrize("api", APIS)
+def test_plain_calls_are_recorded_as_the_wire_states_them(
+    api: str, asynchronous: bool, exchanges: tuple[Exchange, ...]
+) -> None:
+    chosen = [each for each in exchanges if each.endpoint == api and not each.stream and each.inference]
+    replay(chosen, asynchronous=asynchronous, pieces=None)
+
+
+@MODES
+@pytest.mark.parametrize("pieces", PIECES)
+@pytest.mark.parametrize("api", STREAMED_APIS)
+def test_streams_in_pieces_are_recorded_as_the_wire_states_them(
+    api: str, pieces: int | None, asynchronous: bool, exchanges: tuple[Exchange, ...]
+) -> None:
+    chosen = [each for each in exchanges if each.endpoint == api and each.stream and each.inference]
+    replay(chosen, asynchronous=asynchronous, pieces=pieces)
+
+
+@MODES
+def test_counting_tokens_and_retrieving_an_answer_make_neither_span_nor_record(
+    asynchronous: bool, exchanges: tuple[Exchange, ...]
+) -> None:
+    chosen = [each for each in exchanges if not each.inference]
+    assert len(chosen) == 6
+    with Replayer(asynchronous=asynchronous) as replayer, capture() as seen:
+        for each in chosen:
+            assert replayer.play(each) == bare(asynchronous)[each.id], each.id
+        assert (list(seen.records), list(seen.spans)) == ([], [])
