@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from callspan.agent.api import current_session, current_timestep, session, timestep, tool
 from callspan.agent.context import current_metadata, current_scope, metadata
-from callspan.agent.session import Session
+from callspan.agent.sessions import Session
 from callspan.record.call import CallRecord, Timing
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.record.usage import Usage

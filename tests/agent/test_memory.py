@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from callspan.agent.api import session, tool
 from callspan.agent.context import current_scope
 from callspan.agent.runtime import Runtime, install, remove
-from callspan.agent.session import Session
+from callspan.agent.sessions import Session
 from callspan.record.call import CallRecord, Timing
 from callspan.spans.hierarchy import TracedHierarchy
 

@@ -1,1 +1,29 @@
 """The agent and its environment: sessions, timesteps, tools, events, rewards."""
+
+from __future__ import annotations
+
+from callspan.agent.api import current_session, current_timestep, session, timestep, tool
+from callspan.agent.context import copy_context, metadata
+from callspan.agent.hooks import add_hook
+from callspan.agent.misuse import MisuseError
+from callspan.agent.rewards import feedback, reward
+from callspan.agent.sessions import Session
+from callspan.agent.timesteps import Timestep
+from callspan.agent.tools import Tool
+
+__all__ = [
+    "MisuseError",
+    "Session",
+    "Timestep",
+    "Tool",
+    "add_hook",
+    "copy_context",
+    "current_session",
+    "current_timestep",
+    "feedback",
+    "metadata",
+    "reward",
+    "session",
+    "timestep",
+    "tool",
+]

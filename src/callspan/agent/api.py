@@ -8,9 +8,9 @@ from typing import ParamSpec, TypeVar, overload
 from callspan.agent.context import current_scope
 from callspan.agent.misuse import misuse
 from callspan.agent.runtime import installed
-from callspan.agent.session import Identity, Session
-from callspan.agent.timestep import Timestep
-from callspan.agent.tool import Tool
+from callspan.agent.sessions import Identity, Session
+from callspan.agent.timesteps import Timestep
+from callspan.agent.tools import Tool
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")

@@ -9,7 +9,7 @@ from callspan.agent.faults import error_info
 from callspan.agent.misuse import misuse
 from callspan.agent.runtime import installed
 from callspan.agent.scope import Scope
-from callspan.agent.tool import Tool
+from callspan.agent.tools import Tool
 from callspan.agent.values import fields, number, texts, truth
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord
 from callspan.record.ids import new_id

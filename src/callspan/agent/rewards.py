@@ -18,7 +18,7 @@ from callspan.record.ids import new_id
 
 if TYPE_CHECKING:
     from callspan.agent.scope import Scope
-    from callspan.agent.session import Session
+    from callspan.agent.sessions import Session
 
 
 def reward(

@@ -20,8 +20,8 @@ from callspan.record.events import Record
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from callspan.agent.session import Session
-    from callspan.agent.timestep import Timestep
+    from callspan.agent.sessions import Session
+    from callspan.agent.timesteps import Timestep
 
 
 _ENDING: Final = fail_open("end a session, timestep or tool")

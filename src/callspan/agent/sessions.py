@@ -23,7 +23,7 @@ from callspan.agent.misuse import misuse
 from callspan.agent.rewards import write_reward
 from callspan.agent.runtime import SpanHandle, installed
 from callspan.agent.scope import NO_SPAN, Scope
-from callspan.agent.timestep import Timestep
+from callspan.agent.timesteps import Timestep
 from callspan.agent.values import fields, truth
 from callspan.fail_open import fail_open
 from callspan.record.call import ErrorInfo, Place

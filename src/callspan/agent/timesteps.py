@@ -19,7 +19,7 @@ from callspan.record.events import TimestepRecord, Totals
 from callspan.record.ids import new_id
 
 if TYPE_CHECKING:
-    from callspan.agent.session import Session
+    from callspan.agent.sessions import Session
 
 
 class Timestep(Journal, Decorating):

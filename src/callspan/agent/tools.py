@@ -21,8 +21,8 @@ from callspan.record.ids import new_id
 
 if TYPE_CHECKING:
     from callspan.agent.journal import Journal
-    from callspan.agent.session import Session
-    from callspan.agent.timestep import Timestep
+    from callspan.agent.sessions import Session
+    from callspan.agent.timesteps import Timestep
 
 _ABSENT: Final = msgspec.UNSET
 
