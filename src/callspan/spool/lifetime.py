@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
 import time
 from typing import Final, Protocol
 
@@ -28,7 +29,8 @@ class Living(Protocol):
 
 
 _living: Final[list[Living]] = []
-_forking: Final[list[Living]] = []
+_forking: Final[list[list[Living]]] = []
+_one_fork: Final = [threading.RLock()]
 _hooked: Final[list[bool]] = []
 
 
@@ -62,16 +64,20 @@ def _at_exit() -> None:
 
 
 def _before() -> None:
-    _forking[:] = sorted(_living, key=id)
-    for living in _forking:
+    # Two threads may fork at once; a signal handler may fork within a fork.
+    _one_fork[0].acquire()
+    _forking.append(list(_living))
+    for living in _forking[-1]:
         living.before_fork()
 
 
 def _in_parent() -> None:
-    while _forking:
-        _forking.pop().after_fork_in_parent()
+    for living in reversed(_forking.pop()):
+        living.after_fork_in_parent()
+    _one_fork[0].release()
 
 
 def _in_child() -> None:
-    while _forking:
-        _forking.pop().after_fork_in_child()
+    _one_fork[0] = threading.RLock()
+    for living in _forking.pop():
+        living.after_fork_in_child()

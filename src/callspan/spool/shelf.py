@@ -44,6 +44,8 @@ class Shelf:
         self._sources: list[Source] = []
         self._seen: set[tuple[str, int]] = set()
         self._next_scan = 0.0
+        self._shippers = 0
+        self._finishing = False
 
     def expect(self, sinks: int) -> None:
         """Learn how many sinks there are."""
@@ -189,8 +191,33 @@ class Shelf:
                 else:
                     source.remove()
 
+    def enter(self) -> None:
+        """Count one more shipper at work."""
+        with self.lock:
+            self._shippers += 1
+
+    def leave(self) -> None:
+        """Count one less; the last to go after `finish` lets go of what is sealed."""
+        with self.lock:
+            self._shippers -= 1
+        self._let_go()
+
+    def finish(self) -> None:
+        """Let go of what is sealed as soon as no shipper is at work: one that hangs may still deliver it."""
+        with self.lock:
+            self._finishing = True
+        self._let_go()
+
+    def _let_go(self) -> None:
+        with self.lock:
+            if self._finishing and self._shippers == 0:
+                for source in [source for source in self._sources if source.sealed]:
+                    self._sources.remove(source)
+                    source.release()
+                self.progress.notify_all()
+
     def release(self) -> None:
-        """Let go of everything, so that other processes may adopt it."""
+        """Let go of everything, whoever is at work: in a forked child, where nobody is."""
         with self.lock:
             for source in self._sources:
                 source.release()

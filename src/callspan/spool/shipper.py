@@ -26,6 +26,7 @@ _LONGEST_WAIT_S: Final = 30.0
 _LINGER_S: Final = 0.05
 _IDLE_S: Final = 5.0
 _CHANCE: Final = random.SystemRandom()
+_KEEP_CURSOR: Final = fail_open("write a cursor; after a crash some records are delivered again")
 _PASSWORD: Final = re.compile(r"(://[^/\s:@]*):[^@\s]*@")
 
 
@@ -79,10 +80,13 @@ class Shipper:
         self._hurried = False
         # Its `put` may interrupt itself (signals), which an Event's lock would not survive.
         self._signals: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._parked, self._unparked = threading.Event(), threading.Event()
+        self._unparked.set()
         self._thread = threading.Thread(target=self._run, name=f"callspan-{sink.name}", daemon=True)
 
     def start(self) -> None:
         """Begin to deliver."""
+        self._shelf.enter()
         self._thread.start()
 
     def wake(self) -> None:
@@ -101,6 +105,22 @@ class Shipper:
         self._stopping = True
         self._signals.put(None)
 
+    def park(self) -> None:
+        """Ask the thread to close its sink and to wait for `unpark`, as nothing may be open across a fork."""
+        self._parked.clear()
+        self._unparked.clear()
+        self._signals.put(None)
+
+    def parked(self, timeout_s: float) -> bool:
+        """Return whether the thread has done so within the time, or has ended."""
+        if threading.current_thread() is self._thread:
+            return False
+        return not self._thread.is_alive() or self._parked.wait(max(0.0, timeout_s))
+
+    def unpark(self) -> None:
+        """Go on; the sink is opened again."""
+        self._unparked.set()
+
     def join(self, timeout_s: float) -> bool:
         """Return whether the thread has ended within the time."""
         if self._thread.ident is not None:
@@ -114,6 +134,10 @@ class Shipper:
 
     def _run(self) -> None:
         while not self._stopping:
+            if not self._unparked.is_set():
+                self._close()
+                self._parked.set()
+                self._unparked.wait()
             moved = self._woken = self._hurried = False
             attempt = _Try(f"deliver records to {self.sink.name}")
             with attempt:
@@ -126,6 +150,7 @@ class Shipper:
             if self._open:
                 self._forget()
         self._close()
+        self._shelf.leave()
 
     def _round(self) -> bool:
         self._shelf.adopt()
@@ -134,7 +159,7 @@ class Shipper:
             self._open = True
         moved = False
         for source in self._shelf.held():
-            while not self._stopping and self._ship(source):
+            while self._unparked.is_set() and not self._stopping and self._ship(source):
                 moved = True
         self._forget()
         self._failures, self.error = 0, None
@@ -185,7 +210,9 @@ class Shipper:
         if self._shelf.cursor(source, self.number) == offset:
             return
         if not self._keeps_cursor and isinstance(source, Segment):
-            write_cursor(self._shelf.directory, source.name, self.sink.name, offset)
+            # On a full disk delivering must go on: it is what frees the disk.
+            with _KEEP_CURSOR:
+                write_cursor(self._shelf.directory, source.name, self.sink.name, offset)
         self._shelf.moved(source, self.number, offset)
 
     def _forget(self) -> None:
@@ -198,7 +225,8 @@ class Shipper:
         self.retried += 1
         self.error = _PASSWORD.sub(r"\1:***@", f"{type(error).__name__}: {error}")
         self._close()
-        self._shelf.doubt(self.number)
+        if self._keeps_cursor:
+            self._shelf.doubt(self.number)
         longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(self._failures, 16))
         self._failures += 1
         self._sleep(longest * _CHANCE.uniform(0.5, 1.0))
@@ -209,7 +237,7 @@ class Shipper:
             self.sink.close()
 
     def _rest(self) -> None:
-        if self._wait(_IDLE_S) and not self._stopping and not self._hurried:
+        if self._wait(_IDLE_S) and self._unparked.is_set() and not self._stopping and not self._hurried:
             self._sleep(_LINGER_S)  # gather a batch
 
     def _sleep(self, seconds: float) -> None:

@@ -11,7 +11,7 @@ import errno
 import logging
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
@@ -35,6 +35,8 @@ _MEMORY_BYTES: Final = 32 * _MIB
 _RETRY_S: Final = 1.0
 _WARN_S: Final = 60.0
 _MEASURE_S: Final = 0.1
+_GRACE_S: Final = 0.1
+_PARK_S: Final = 1.0
 _APPEND: Final = fail_open("keep a record")
 
 
@@ -75,6 +77,9 @@ class Spool:
         self._active: Segment | None = None
         self._ring: Ring | None = None
         self._started = self._stopping = self._busy = False
+        self._parking: tuple[Shipper, ...] = ()
+        self._parked = True
+        self._nested: deque[tuple[bytes, Callable[[], bytes] | None]] = deque()
         self._used = 0
         self._measure_at = self._open_at = self._warn_at = 0.0
         self._counts: Counter[str] = Counter()
@@ -136,11 +141,10 @@ class Spool:
             shipper.stop()
         if keeper is not None:
             keeper.stop()
-        # A sink that hangs may still deliver: its files stay locked until the process ends.
-        if all(shipper.join(deadline - time.monotonic()) for shipper in shippers):
-            with self._lock:
-                self._active = None
-                self._shelf.release()
+        self._shelf.finish()
+        # Even without time left, threads that merely wait get the moment they need to end.
+        deadline = max(deadline, time.monotonic() + _GRACE_S)
+        if all(shipper.join(deadline - time.monotonic()) for shipper in shippers) and self._closed:
             lifetime.forget(self)
 
     def counters(self) -> Mapping[str, int]:
@@ -170,18 +174,26 @@ class Spool:
             if self._closed:
                 self._counts["dropped.closed"] += 1
                 return False
-            if self._busy:  # a signal handler has interrupted an append of its own thread
-                kept = self._remember(payload)
-            else:
-                self._busy = True
-                try:
-                    kept = self._keep(payload, slim)
-                finally:
-                    self._busy = False
+            if self._busy:
+                # A signal handler has interrupted an append of its own thread, which will keep this one too.
+                self._nested.append((payload, slim))
+                return True
+            kept = self._keep_with_nested(payload, slim)
             if not self._started:
                 self._start()
         for shipper in self._shippers:
             shipper.wake()
+        return kept
+
+    def _keep_with_nested(self, payload: bytes, slim: Callable[[], bytes] | None) -> bool:
+        self._nested.append((payload, slim))
+        kept = True
+        while self._nested:
+            self._busy = True
+            try:
+                kept = self._keep(*self._nested.popleft()) and kept
+            finally:
+                self._busy = False
         return kept
 
     def _keep(self, payload: bytes, slim: Callable[[], bytes] | None) -> bool:
@@ -308,7 +320,15 @@ class Spool:
             self.halt(deadline + 0.1)
 
     def before_fork(self) -> None:
-        """Wait until no append and no adoption is under way, and keep them out."""
+        """Wait until no append, adoption or delivery is under way, and keep them out; for a sink at most a while.
+
+        SQLite remembers its locks per process and would believe them in the child, which has none of them.
+        """
+        deadline = time.monotonic() + _PARK_S
+        self._parking = self._shippers
+        for shipper in self._parking:
+            shipper.park()
+        self._parked = all(shipper.parked(deadline - time.monotonic()) for shipper in self._parking)
         self._lock.acquire()
         self._shelf.lock.acquire()
 
@@ -316,13 +336,18 @@ class Spool:
         """Go on."""
         self._shelf.lock.release()
         self._lock.release()
+        for shipper in self._parking:
+            shipper.unpark()
 
     def after_fork_in_child(self) -> None:
         """Leave the parent's files to the parent, and its sinks untouched; begin anew at the next append."""
         # Kept for ever: collecting the parent's connections would close them for the parent too.
         self._inherited.append((self._shippers, self._keeper, self._shelf))
         self._shelf.release()
+        parked = self._parked
         self._begin()
+        # Beside a connection that was in use, the child had better leave its records for others to ship.
+        self._stopping = not parked
 
 
 def ship_once(directory: Path, sinks: Sinks, timeout_s: float) -> Mapping[str, int]:

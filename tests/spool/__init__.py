@@ -1,0 +1,1 @@
+"""The spool: real files, real processes, real kills."""

@@ -1,0 +1,369 @@
+"""One process: appending, delivering, failing sinks, caps, disks that do not take records."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from callspan.spool.frames import encode
+from callspan.spool.segment import Segment
+from callspan.spool.spool import Spool, ship_once
+
+from .rig import DownSink, FileSink, HangingSink, PickySink, SqliteSink, python, record, rows, until
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "spool"
+
+
+def keys(count: int, prefix: str = "k") -> list[str]:
+    return [f"{prefix}{number}" for number in range(count)]
+
+
+def fill(spool: Spool, names: list[str], size: int = 200) -> None:
+    for name in names:
+        assert spool.append(record(name, size))
+
+
+class TestDelivery:
+    def test_every_record_reaches_every_sink_once_and_in_order(self, place: Path, tmp_path: Path) -> None:
+        file = FileSink(tmp_path / "f")
+        spool = Spool(place, lambda: [SqliteSink(tmp_path / "a.db"), file])
+        fill(spool, keys(500))
+        assert spool.flush(20)
+        assert rows(tmp_path / "a.db") == keys(500)
+        assert file.keys() == keys(500)
+        assert spool.close(5)
+
+    def test_delivered_segments_and_their_cursors_leave_the_disk(self, place: Path, tmp_path: Path) -> None:
+        file = FileSink(tmp_path / "f")
+        spool = Spool(place, [file])
+        fill(spool, ["a"])
+        assert len(list(place.glob("*.segment"))) == 1
+        assert spool.close(10)
+        assert list(place.iterdir()) == []
+        assert file.path.with_suffix(".forgotten").read_text().endswith(".segment\n")
+
+    def test_construction_touches_neither_disk_nor_threads(self, place: Path) -> None:
+        before = threading.active_count()
+        spool = Spool(place, lambda: pytest.fail("built too early"))
+        assert not place.exists()
+        assert threading.active_count() == before
+        assert spool.flush(0.01)
+        assert spool.states() == []
+
+    def test_files_are_for_their_owner_only(self, place: Path) -> None:
+        spool = Spool(place, [])
+        fill(spool, ["a"])
+        (segment,) = place.iterdir()
+        assert stat.S_IMODE(place.stat().st_mode) == 0o700
+        assert stat.S_IMODE(segment.stat().st_mode) == 0o600
+        spool.close(1)
+
+    def test_batches_are_bounded_in_entries(self, place: Path, tmp_path: Path) -> None:
+        sink = DownSink(tmp_path / "f")
+        spool = Spool(place, [sink])
+        fill(spool, keys(30))
+        sink.up.set()
+        assert spool.close(10)
+        assert max(sink.batches) == FileSink.batch_entries
+
+    def test_batches_are_bounded_in_bytes_but_a_large_record_still_goes(self, place: Path, tmp_path: Path) -> None:
+        sink = DownSink(tmp_path / "f")
+        spool = Spool(place, [sink])
+        fill(spool, keys(5), size=3 << 20)
+        fill(spool, ["large"], size=20 << 20)
+        sink.up.set()
+        assert spool.close(30)
+        assert sink.keys() == [*keys(5), "large"]
+        assert sink.batches == [2, 2, 1, 1]
+
+    def test_segments_rotate_and_old_ones_are_freed_while_the_process_lives(self, place: Path, tmp_path: Path) -> None:
+        sink = FileSink(tmp_path / "f")
+        spool = Spool(place, [sink], max_bytes=800_000)
+        for number in range(40):
+            fill(spool, [f"r{number}"], size=10_000)
+            assert spool.flush(10)
+        assert len(list(place.glob("*.segment"))) == 1
+        assert spool.counters()["spool_bytes"] <= 100_000
+        assert sink.keys() == keys(40, "r")
+        spool.close(5)
+
+    def test_many_threads_append_without_loss_or_tearing(self, place: Path, tmp_path: Path) -> None:
+        spool = Spool(place, lambda: [SqliteSink(tmp_path / "a.db")], max_bytes=4 << 20)
+        threads = [threading.Thread(target=fill, args=(spool, keys(200, f"t{n}-"), 900)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert spool.close(20)
+        found = rows(tmp_path / "a.db")
+        assert len(found) == len(set(found)) == 1600
+        assert spool.counters()["corrupt_bytes"] == 0
+
+    @pytest.mark.parametrize("fsync", ["interval", "always"])
+    def test_fsync_policies_deliver_alike(self, place: Path, tmp_path: Path, fsync: str) -> None:
+        sink = FileSink(tmp_path / "f")
+        spool = Spool(place, [sink], fsync=fsync)  # type: ignore[arg-type]
+        fill(spool, keys(20))
+        assert spool.close(10)
+        assert sink.keys() == keys(20)
+
+    def test_the_interval_keeper_syncs_without_help_of_a_hanging_sink(self, place: Path, tmp_path: Path) -> None:
+        sink = HangingSink(tmp_path / "f")
+        spool = Spool(place, [sink], fsync="interval")
+        fill(spool, ["a"])
+        (segment,) = (source for source in spool._shelf.held() if isinstance(source, Segment))
+        assert segment.unsynced
+        until(lambda: not segment.unsynced)
+        sink.freed.set()
+        spool.close(5)
+
+    def test_a_closed_spool_refuses_and_counts(self, place: Path, tmp_path: Path) -> None:
+        spool = Spool(place, [FileSink(tmp_path / "f")])
+        fill(spool, ["a"])
+        assert spool.close(5)
+        assert spool.close(5)
+        assert not spool.append(record("late"))
+        assert spool.counters()["dropped.closed"] == 1
+
+
+class TestFailingSinks:
+    def test_a_sink_that_comes_back_gets_everything(self, place: Path, tmp_path: Path) -> None:
+        down, other = DownSink(tmp_path / "d"), FileSink(tmp_path / "f", "other")
+        spool = Spool(place, [down, other])
+        fill(spool, keys(50))
+        until(lambda: len(other.keys()) == 50)
+        until(lambda: spool.counters()["retried"] >= 2)
+        state = spool.states()[0]
+        assert state.lag_bytes > 0
+        assert state.error is not None
+        assert "ConnectionRefusedError" in state.error
+        assert "secret" not in state.error
+        assert not spool.flush(0.05)
+        down.up.set()
+        assert spool.flush(10)
+        assert down.keys() == keys(50)
+        assert spool.states()[0].error is None
+        spool.close(5)
+
+    def test_a_hanging_sink_delays_neither_append_flush_close_nor_the_others(self, place: Path, tmp_path: Path) -> None:
+        hanging, other = HangingSink(tmp_path / "h"), FileSink(tmp_path / "f", "other")
+        spool = Spool(place, [hanging, other])
+        fill(spool, ["first"])
+        assert hanging.reached.wait(10)
+        begun = time.monotonic()
+        fill(spool, keys(200))
+        assert time.monotonic() - begun < 1
+        for wait in (lambda: spool.flush(0.3), lambda: spool.close(0.3)):
+            begun = time.monotonic()
+            assert not wait()
+            assert 0.25 < time.monotonic() - begun < 1.3
+        assert other.keys() == ["first", *keys(200)]
+        hanging.freed.set()
+
+    def test_what_a_closed_spool_left_is_delivered_by_the_next(self, place: Path, tmp_path: Path) -> None:
+        spool = Spool(place, [DownSink(tmp_path / "d"), FileSink(tmp_path / "f", "other")])
+        fill(spool, keys(20))
+        assert not spool.close(0.3)
+        down, other = DownSink(tmp_path / "d"), FileSink(tmp_path / "f", "other")
+        down.up.set()
+        following = Spool(place, [down, other])
+        fill(following, ["next"])
+        until(lambda: len(down.keys()) == 21)
+        assert sorted(down.keys()) == sorted([*keys(20), "next"])
+        assert following.close(5)
+        assert sorted(other.keys()) == sorted([*keys(20), "next"]), "its cursor file kept it from getting them twice"
+
+    def test_poison_is_found_by_halving_and_set_aside_while_all_else_arrives(self, place: Path, tmp_path: Path) -> None:
+        sink = PickySink(tmp_path / "p")
+        gate = DownSink(tmp_path / "g")
+        spool = Spool(place, [sink, gate])
+        for number in range(50):
+            payload = record(f"k{number}")
+            assert spool.append(payload + b"poison" if number in {7, 8, 31, 49} else payload)
+        gate.up.set()
+        assert spool.close(10)
+        assert sink.keys() == [f"k{n}" for n in range(50) if n not in {7, 8, 31, 49}]
+        dead = sink.path.with_suffix(".dead").read_text().splitlines()
+        assert dead == [f"k{n} holds poison" for n in (7, 8, 31, 49)]
+        assert spool.counters()["dead_letters"] == 4
+
+    def test_sinks_that_cannot_be_built_cost_no_record(self, place: Path, tmp_path: Path) -> None:
+        def broken() -> list[FileSink]:
+            raise ImportError("no psycopg")
+
+        spool = Spool(place, broken)
+        fill(spool, keys(5))
+        assert not spool.close(0.2)
+        sink = FileSink(tmp_path / "f")
+        ship_once(place, [sink], 10)
+        assert sink.keys() == keys(5)
+
+
+class TestCap:
+    def test_bodies_go_first_then_records_and_both_are_counted(self, place: Path, tmp_path: Path) -> None:
+        sink = DownSink(tmp_path / "d")
+        spool = Spool(place, [sink], max_bytes=100_000)
+        kept = [spool.append(record(f"k{n}", 5000), slim=lambda n=n: record(f"slim{n}", 400)) for n in range(80)]
+        counts = spool.counters()
+        assert counts["spool_bytes"] <= 100_000
+        assert counts["slimmed"] > 10
+        assert counts["dropped.cap"] == kept.count(False) > 10
+        assert counts["appended"] == kept.count(True)
+        sink.up.set()
+        assert spool.flush(10)
+        found = sink.keys()
+        assert len(found) == kept.count(True)
+        whole = [key.startswith("k") for key in found]
+        assert whole == sorted(whole, reverse=True)
+        assert whole.count(True) >= 15
+        spool.close(5)
+
+    def test_room_comes_back_once_the_sink_takes_records(self, place: Path, tmp_path: Path) -> None:
+        sink = DownSink(tmp_path / "d")
+        spool = Spool(place, [sink], max_bytes=100_000)
+        while spool.append(record("x", 5000)):
+            pass
+        sink.up.set()
+        assert spool.flush(10)
+        until(lambda: spool.append(record("again", 5000)))
+        spool.close(5)
+
+    def test_a_record_beyond_any_frame_is_slimmed_or_dropped(self, place: Path, tmp_path: Path) -> None:
+        spool = Spool(place, [FileSink(tmp_path / "f")])
+        huge = b"h " + bytes(65 << 20)
+        assert not spool.append(huge)
+        assert spool.append(huge, slim=lambda: record("slim"))
+        assert spool.counters()["dropped.size"] == 1
+        assert spool.close(5)
+
+
+class TestDisks:
+    def test_without_a_writable_directory_records_wait_in_memory(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (tmp_path / "file").write_text("in the way")
+        sink = DownSink(tmp_path / "d")
+        spool = Spool(tmp_path / "file" / "spool", [sink], memory_bytes=10_000)
+        fill(spool, keys(100), size=500)
+        counts = spool.counters()
+        assert (counts["appended"], counts["in_memory"], counts["dropped.memory"]) == (0, 100, 80)
+        assert len([r for r in caplog.records if "takes no records" in r.getMessage()]) == 1
+        sink.up.set()
+        assert spool.flush(10)
+        assert sink.keys() == keys(100)[80:]
+        spool.close(5)
+
+    def test_the_disk_is_used_again_when_it_can_be(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("in the way")
+        sink = FileSink(tmp_path / "f")
+        spool = Spool(tmp_path / "file", [sink])
+        fill(spool, ["memory"])
+        (tmp_path / "file").unlink()
+        until(lambda: spool.append(record("more")) and spool.counters()["appended"] > 0)
+        assert spool.close(10)
+        assert sink.keys()[0] == "memory"
+
+    def test_a_short_write_is_undone(self, tmp_path: Path) -> None:
+        """RLIMIT_FSIZE cuts a write in the middle as a full disk does: what was accepted is what can be read."""
+        script = """
+import resource, signal, sys
+from pathlib import Path
+from callspan.spool.spool import Spool
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+spool = Spool(Path(sys.argv[1]), [], memory_bytes=1)
+kept = [spool.append(b"k%d " % n + bytes(2000)) for n in range(60)]
+print(kept.count(True), spool.append(bytes(60_000)), spool.counters()["dropped.memory"])
+"""
+        done = subprocess.run(python("-c", script, str(tmp_path / "spool")), capture_output=True, text=True, check=True)
+        assert done.stdout.split() == ["60", "False", "1"]
+        sink = FileSink(tmp_path / "f")
+        counts = ship_once(tmp_path / "spool", [sink], 10)
+        assert sink.keys() == keys(60)
+        assert counts["corrupt_bytes"] == 0
+
+    def test_a_full_disk_costs_counted_records_only(self, tmp_path: Path) -> None:
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", str(disk)], check=False)
+        if mounted.returncode:
+            pytest.skip("cannot mount a small tmpfs here")
+        try:
+            sink = FileSink(tmp_path / "f")
+            spool = Spool(disk / "spool", [], memory_bytes=1)
+            kept = [spool.append(record(f"k{n}", 3000)) for n in range(200)]
+            counts = spool.counters()
+            assert 20 < counts["appended"] == kept.count(True) < 110
+            assert counts["dropped.memory"] == kept.count(False)
+            spool.close(1)
+            assert ship_once(disk / "spool", [sink], 10)["corrupt_bytes"] == 0
+            assert sink.keys() == [f"k{n}" for n, whether in enumerate(kept) if whether]
+        finally:
+            subprocess.run(["umount", str(disk)], check=True)
+
+
+class TestOrphans:
+    def test_damage_in_the_middle_is_skipped_kept_and_counted_once(self, place: Path, tmp_path: Path) -> None:
+        place.mkdir()
+        segment = place / "00000000000000000001-1-aa.segment"
+        segment.write_bytes(encode(b"a ") + b"rubbish" + encode(b"b ") + encode(b"torn")[:-1])
+        first, second = FileSink(tmp_path / "f"), FileSink(tmp_path / "g", "second")
+        counts = ship_once(place, [first, second], 10)
+        assert first.keys() == second.keys() == ["a", "b"]
+        assert counts["corrupt_bytes"] == len(b"rubbish") + len(encode(b"torn")) - 1
+        assert counts["adopted"] == 1
+        (bad,) = place.iterdir()
+        assert bad.suffix == ".bad"
+        assert bad.read_bytes() == b"rubbish"
+
+    def test_more_orphans_than_are_adopted_at_once_are_all_delivered(self, place: Path, tmp_path: Path) -> None:
+        place.mkdir()
+        for number in range(150):
+            (place / f"{number:020d}-1-aa.segment").write_bytes(encode(b"k%d " % number))
+        sink = FileSink(tmp_path / "f")
+        assert ship_once(place, [sink], 20)["spool_bytes"] == 0
+        assert sorted(sink.keys()) == sorted(keys(150))
+
+    def test_a_held_segment_is_left_to_its_holder(self, place: Path, tmp_path: Path) -> None:
+        owner = Spool(place, [DownSink(tmp_path / "d")])
+        fill(owner, ["mine"])
+        sink = FileSink(tmp_path / "f")
+        assert ship_once(place, [sink], 1)["adopted"] == 0
+        assert sink.keys() == []
+        owner.close(0.1)
+        until(lambda: ship_once(place, [sink], 10)["adopted"] == 1)
+        assert sink.keys() == ["mine"]
+
+    def test_an_empty_segment_that_may_be_in_the_making_is_left_alone(self, place: Path, tmp_path: Path) -> None:
+        place.mkdir()
+        fresh = place / "00000000000000000001-1-aa.segment"
+        fresh.touch()
+        ship_once(place, [FileSink(tmp_path / "f")], 5)
+        assert fresh.exists()
+
+    def test_without_sinks_nothing_is_deleted(self, place: Path) -> None:
+        spool = Spool(place, [])
+        fill(spool, keys(3))
+        assert spool.flush(5)
+        spool.close(1)
+        assert ship_once(place, [], 1)["spool_bytes"] > 0
+
+    def test_shipping_an_absent_directory_makes_none(self, tmp_path: Path) -> None:
+        assert ship_once(tmp_path / "none", [FileSink(tmp_path / "f")], 1)["adopted"] == 0
+        assert not (tmp_path / "none").exists()
+
+    def test_shipping_gives_up_on_a_dead_sink_in_time(self, place: Path, tmp_path: Path) -> None:
+        place.mkdir()
+        (place / "00000000000000000001-1-aa.segment").write_bytes(encode(b"a "))
+        begun = time.monotonic()
+        counts = ship_once(place, [DownSink(tmp_path / "d")], 0.4)
+        assert time.monotonic() - begun < 2
+        assert counts["spool_bytes"] > 0
