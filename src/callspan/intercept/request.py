@@ -63,7 +63,7 @@ class OpenCall:
             otel_context.detach(self._context_token)  # type: ignore[arg-type] # a token of attach above
             if error is not None:
                 info = error_of(error)
-                self.call.end(how="error", outcome=outcome_of(error, info), error=info)
+                self.call.end(how=None, outcome=outcome_of(error, info), error=info)
 
     def follow(self, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2
         """Put the watch on the final response, so that its later reading finds the call."""

@@ -138,11 +138,12 @@ class LiveCall:
             self._pulse.chunk(self._factory.clock.monotonic_ns(), accumulator.add(data))
 
     def end(
-        self, *, how: StreamEnd = "complete", outcome: Outcome = "success", error: ErrorInfo | None = None,
+        self, *, how: StreamEnd | None = "complete", outcome: Outcome = "success", error: ErrorInfo | None = None,
         at_ns: int | None = None,
     ) -> None:  # fmt: skip
         """End the call: build its record, show it, keep it. Only the first end counts.
 
+        `how` None: there was no stream, the call failed before its response.
         `at_ns` is the offset of the end when it is reported later than it happened.
         """
         try:
@@ -179,7 +180,7 @@ class LiveCall:
             return _NO_FACTS if body is None else self._endpoint.facts(body)
         return _NO_FACTS
 
-    def _minimal(self, duration_ns: int, how: StreamEnd, outcome: Outcome, error: ErrorInfo | None) -> CallRecord:
+    def _minimal(self, duration_ns: int, how: StreamEnd | None, outcome: Outcome, error: ErrorInfo | None) -> CallRecord:
         """The record's identity and ending: what cannot fail."""
         attempts, pulse = self.attempts, self._pulse
         if outcome == "success" and error is not None:
@@ -202,7 +203,7 @@ class LiveCall:
             rate_limited=attempts.rate_limited,
             outcome=outcome,
             error=error,
-            stream=Stream(end=how, chunks=pulse.chunks, complete=self.stream_complete) if self.streaming else None,
+            stream=Stream(end=how, chunks=pulse.chunks, complete=self.stream_complete) if self.streaming and how else None,
         )
 
     def _full(self, record: CallRecord, facts: ResponseFacts, body: object) -> CallRecord:

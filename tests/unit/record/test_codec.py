@@ -1,0 +1,160 @@
+"""The codec: every record there and back, whatever is in it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from decimal import Decimal
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callspan.record import codec
+from callspan.record.call import NO_BODY, Attempt, CallRecord, Cost, ErrorInfo, Request, Response, Stream, Timing
+from callspan.record.events import (
+    EventRecord,
+    MessageRecord,
+    Record,
+    RewardRecord,
+    SessionRecord,
+    TimestepRecord,
+    record_key,
+)
+from callspan.record.ids import new_id
+from callspan.record.usage import Usage
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+RECORDS: list[Record] = [
+    CallRecord(
+        call_id="c",
+        timing=Timing(start_ns=1, duration_ns=5),
+        request=Request(model="m", stream=True, params={"temperature": 0.5}, body=msgspec.Raw(b'{"a":1}')),
+        response=Response(id="r", finish_reasons=["stop", None]),
+        usage=Usage(input_tokens=0, raw={"input_tokens": 0}),
+        cost=Cost(usd=Decimal("0.0000001"), source="provider"),
+        attempts=[Attempt(number=1, start_ns=2, status=429)],
+        error=ErrorInfo(kind="rate_limit", type="x", retryable=True),
+        stream=Stream(end="closed", chunks=3),
+        outcome="cancelled",
+    ),
+    SessionRecord(session_id="s", record_version=1, metadata={"seed": 7}),
+    TimestepRecord(timestep_id="t", session_id="s", record_version=2, index=0),
+    EventRecord(event_id="e", event_type="action", time_ns=1, data=[3]),
+    MessageRecord(message_id="m", message_type="observation", time_ns=1, content={"x": 1}),
+    RewardRecord(reward_id="w", value=0.5, time_ns=1),
+]
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
+def test_a_record_comes_back_as_it_was(record: Record) -> None:
+    line = codec.encode(record)
+    assert b"\n" not in line
+    assert json.loads(line)["schema_version"] == 1
+    assert codec.encode(codec.decode(line)) == line
+    assert record_key(codec.decode(line)) == record_key(record)
+
+
+def test_a_body_is_kept_to_the_byte_and_no_body_is_left_out() -> None:
+    body = b'{"b":1.50,"a":"\xc3\xa9"}'
+    record = CallRecord(call_id="c", timing=Timing(start_ns=1), request=Request(body=msgspec.Raw(body)))
+    line = codec.encode(record)
+    assert body in line
+    decoded = codec.decode(line)
+    assert isinstance(decoded, CallRecord)
+    assert bytes(decoded.request.body) == body
+    assert b'"body"' not in codec.encode(CallRecord(call_id="c", timing=Timing(start_ns=1)))
+    assert not bytes(NO_BODY)
+
+
+def test_unknown_stays_unknown_and_zero_stays_zero() -> None:
+    line = json.loads(codec.encode(CallRecord(call_id="c", timing=Timing(start_ns=1), usage=Usage(input_tokens=0))))
+    assert line["usage"] == {"input_tokens": 0}
+    assert "cost" not in line
+
+
+def test_money_is_text_and_exact() -> None:
+    line = codec.encode(RECORDS[0])
+    assert json.loads(line)["cost"]["usd"] == "1E-7"
+    decoded = codec.decode(line)
+    assert isinstance(decoded, CallRecord)
+    assert decoded.cost is not None
+    assert decoded.cost.usd == Decimal("0.0000001")
+
+
+def test_another_schema_is_refused_by_name() -> None:
+    with pytest.raises(codec.UnknownSchemaError, match="schema 99"):
+        codec.decode(b'{"kind":"call","schema_version":99,"call_id":"c","timing":{"start_ns":1}}')
+
+
+def test_fields_of_a_later_version_are_ignored() -> None:
+    line = b'{"kind":"event","schema_version":1,"event_id":"e","event_type":"x","time_ns":1,"later":{"a":1}}'
+    assert record_key(codec.decode(line)) == ("event", "e")
+
+
+@pytest.mark.parametrize("garbage", [b"", b"{", b"[]", b'{"kind":"nothing"}', b'{"kind":"call"}', b"\xff"])
+def test_what_is_no_record_is_an_error(garbage: bytes) -> None:
+    with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)):
+        codec.decode(garbage)
+
+
+class Broken:
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class WithDump:
+    def model_dump(self) -> dict[str, object]:
+        return {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (float("nan"), None),
+        ("a\ud800b\0", "a�b�"),
+        ({1: {2}}, {"1": [2]}),
+        (dt.datetime(2026, 1, 2, tzinfo=dt.timezone.utc), "2026-01-02T00:00:00+00:00"),
+        (b"bytes\xff", "bytes�"),
+        (Broken(), "<Broken>"),
+        (WithDump(), {"a": 1}),
+        (Decimal("0.10"), "0.10"),
+    ],
+)
+def test_what_json_cannot_hold_is_replaced(value: object, expected: object) -> None:
+    line = codec.encode(EventRecord(event_id="e", event_type="x", time_ns=1, data={"v": value, "bad": "\ud800"}))
+    data = json.loads(line)["data"]
+    assert data["bad"] == "�"
+    assert data["v"] == expected
+
+
+def test_cycles_and_depth_end() -> None:
+    cycle: list[object] = []
+    cycle.append(cycle)
+    deep: object = 1
+    for _ in range(5000):
+        deep = [deep]
+    for value in (cycle, deep):
+        line = codec.encode(EventRecord(event_id="e", event_type="x", time_ns=1, data=value))
+        assert record_key(codec.decode(line)) == ("event", "e")
+
+
+@given(JSON)
+def test_any_json_is_encoded_into_something_readable(value: object) -> None:
+    line = codec.encode(EventRecord(event_id="e", event_type="x", time_ns=1, data=value))
+    json.loads(line)
+    assert record_key(codec.decode(line)) == ("event", "e")
+
+
+def test_ids_are_unique_ordered_uuids_of_version_7() -> None:
+    ids = [new_id() for _ in range(2000)]
+    assert len(set(ids)) == len(ids)
+    assert {i[14] for i in ids} == {"7"}
+    assert {i[19] for i in ids} <= set("89ab")
+    stamps = [i[:13] for i in ids]
+    assert stamps == sorted(stamps)

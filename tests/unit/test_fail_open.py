@@ -1,0 +1,50 @@
+"""Fail open: exceptions of ours are logged and counted, never raised; everything else goes through."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from callspan.fail_open import fail_open, failures, forget_failures, value_of
+
+
+@pytest.fixture(autouse=True)
+def fresh_counters() -> Iterator[None]:
+    forget_failures()
+    yield
+    forget_failures()
+
+
+def test_an_exception_is_swallowed_counted_and_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="callspan"):
+        for _ in range(3):
+            with fail_open("do the impossible"):
+                raise ValueError("secret words")
+    assert failures() == {"do the impossible": 3}
+    assert [record.getMessage() for record in caplog.records] == [
+        "Could not do the impossible (ValueError); the call is not affected"
+    ]
+
+
+def test_the_traceback_is_there_at_debug(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, logger="callspan"), fail_open("do the impossible"):
+        raise ValueError("why")
+    assert any(record.exc_info for record in caplog.records)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError])
+def test_what_is_no_exception_of_ours_goes_through(error: type[BaseException]) -> None:
+    with pytest.raises(error), fail_open("do the impossible"):
+        raise error
+    assert failures() == {}
+
+
+def test_a_foreign_function_gives_its_value_or_none_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, logger="callspan"):
+        assert value_of(lambda: 3) == 3
+        assert value_of(lambda: 1 // 0) is None
+    assert not caplog.records
+    assert failures() == {}
