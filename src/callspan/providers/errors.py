@@ -39,6 +39,7 @@ _EXCEPTIONS: Final = {
         " LengthFinishReasonError"
     ),
     "content_filter": "ContentFilterFinishReasonError",
+    "auth": "OAuthError CredentialsError IdentityTokenFileError WorkloadIdentityError SubjectTokenProviderError",
 }
 """Classes that tell more than any answer could; names without their module."""
 
@@ -46,6 +47,8 @@ _WORDS: Final = {
     "quota": (
         "insufficient_quota billing_error billing_not_active billing_hard_limit_reached quota_exceeded"
         " insufficient_balance insufficient_credits payment_required ServiceQuotaExceededException"
+        " contract_spend_limit_reached enforced_spend_limit_reached linked_organization_spend_limit_reached"
+        " linked_organization_billing_unavailable"
     ),
     "context_length": "context_length_exceeded context_window_exceeded model_max_prompt_tokens_exceeded",
     "content_filter": (
@@ -59,7 +62,7 @@ _WORDS: Final = {
     ),
     "rate_limit": (
         "rate_limit_error rate_limit_exceeded rate_limit_reached rate_limited too_many_requests RESOURCE_EXHAUSTED"
-        " Throttling ThrottlingException"
+        " ramp_limit_exceeded Throttling ThrottlingException"
     ),
     "timeout": (
         "timeout_error timeout request_timeout gateway_timeout vector_store_timeout DEADLINE_EXCEEDED"
@@ -76,7 +79,8 @@ _WORDS: Final = {
     "not_found": "not_found_error not_found model_not_found DeploymentNotFound ResourceNotFoundException",
     "bad_input": "request_too_large invalid_prompt invalid_value invalid_type unsupported_parameter unsupported_value",
     "server": (
-        "server_error api_error internal_error internal_server_error InternalServerException ModelErrorException"
+        "server_error api_error conflict_error internal_error internal_server_error InternalServerException"
+        " ModelErrorException"
     ),
 }
 """Codes and types of the providers; compared without case, `_` and `-`."""
@@ -130,16 +134,19 @@ _STATUSES: Final = {
 
 _REPEATED: Final = {
     "rate_limit": "RateLimitError",
+    "quota": "PaymentRequiredError",
     "auth": "AuthenticationError",
     "permission": "PermissionDeniedError",
     "not_found": "NotFoundError",
     "bad_input": (
         "invalid_request_error invalid_request_body INVALID_ARGUMENT ValidationException BadRequestError"
-        " UnprocessableEntityError RequestTooLargeError UnsupportedProtocol InvalidURL"
+        " UnprocessableEntityError RequestTooLargeError ContentTooLargeError UnsupportedProtocol InvalidURL"
+        " PreconditionFailedError RequestHeaderFieldsTooLargeError"
     ),
     "server": "ConflictError InternalServerError",
+    "cancelled": "ClientClosedRequestError",
     "overloaded": "OverloadedError ServiceUnavailableError",
-    "timeout": "DeadlineExceededError",
+    "timeout": "DeadlineExceededError GatewayTimeoutError RequestTimeoutError",
 }
 """Words and classes that stand with several statuses, so that a status is the better witness."""
 
@@ -169,9 +176,9 @@ def error_info(
     """
     outer = _outer(body)
     inner = _inner(outer)
-    word, code = _word(inner), _code(inner)
+    word, code, detail = _word(inner), _code(inner), text(inner, "details", "error_code")
     said = _said(inner) or _said(outer) or (body if isinstance(body, str) and body else None) or message
-    kind, retryable = classify(status, word, code, said, exception)
+    kind, retryable = classify(status, word, code or detail, said, exception)
     specific = None if code is None or code.isdigit() else code
     return ErrorInfo(
         kind=kind,
@@ -179,7 +186,7 @@ def error_info(
         retryable=retryable,
         exception=exception,
         message=None if said is None else _capped(said),
-        code=code,
+        code=code or detail,
         param=text(inner, "param"),
         status=status,
         request_id=request_id or text(outer, "request_id") or text(inner, "request_id"),

@@ -240,6 +240,41 @@ def test_an_anthropic_body_gives_its_inner_type_and_its_request_id() -> None:
     assert error.code is None
 
 
+@pytest.mark.parametrize(
+    ("error_code", "kind"),
+    [
+        ("enforced_spend_limit_reached", "quota"),
+        ("contract_spend_limit_reached", "quota"),
+        ("ramp_limit_exceeded", "rate_limit"),
+        ("never_seen", "rate_limit"),
+    ],
+)
+def test_the_error_code_of_anthropic_tells_more_than_its_type(error_code: str, kind: str) -> None:
+    inner = {"type": "rate_limit_error", "message": "m", "details": {"error_code": error_code}}
+
+    error = info(429, {"type": "error", "error": inner}, "anthropic.RateLimitError")
+
+    assert (error.kind, error.type, error.code) == (kind, "rate_limit_error", error_code)
+
+
+def test_details_of_another_provider_are_no_code() -> None:
+    error = info(429, [{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "details": [{"error_code": "x"}]}}])
+
+    assert (error.kind, error.type, error.code) == ("rate_limit", "RESOURCE_EXHAUSTED", "429")
+
+
+@pytest.mark.parametrize("name", ["openai", "anthropic"])
+def test_every_status_error_of_the_sdks_is_classified_by_its_class_alone(name: str) -> None:
+    """Also where a mocked client raises it without an answer."""
+    sdk = pytest.importorskip(name)
+    classes = [each for each in list(vars(sdk).values()) if getattr(each, "__base__", None) is sdk.APIStatusError]
+
+    kinds = {each.__name__: classify(None, None, None, None, f"{name}.{each.__name__}")[0] for each in classes}
+
+    assert len(kinds) >= 8
+    assert "unknown" not in kinds.values(), kinds
+
+
 def test_an_error_event_under_status_200_keeps_the_status_and_reads_the_type() -> None:
     body = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
 
