@@ -1,0 +1,233 @@
+"""The `llm.*` names, their value types, and what is absent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from callspan.record.call import CallRecord, Request, Response, Timing
+from callspan.record.messages import Conversation, Message, Reasoning, Refusal, Text, ToolCall, ToolResult
+from callspan.record.usage import Usage
+from callspan.vocabulary import llm
+from callspan.vocabulary.values import Attributes, ByteBudget
+
+Call = tuple[CallRecord, Conversation]
+
+
+def ended(record: CallRecord, conversation: Conversation | None = None) -> Attributes:
+    return llm.end(record, conversation, ByteBudget(32_768, 131_072))
+
+
+def test_every_attribute_of_a_call_has_its_exact_name_and_value(chat_call: Call) -> None:
+    record, conversation = chat_call
+    attributes = llm.start(record) | ended(record, conversation)
+    options = attributes.pop("llm.options")
+    assert json.loads(str(options)) == record.request.params
+    prompts = json.loads(str(attributes.pop("llm.prompts.raw")))
+    assert prompts == json.loads(bytes(record.request.body))["messages"]
+    assert record.response is not None
+    choices = json.loads(str(attributes.pop("llm.completions.raw")))
+    assert choices == json.loads(bytes(record.response.body))["choices"]
+    assert attributes == {
+        "llm.vendor": "openai",
+        "llm.item_id": record.call_id,
+        "llm.request.model": "gpt-5",
+        "llm.response.model": "gpt-5-2026-01-01",
+        "llm.prompts": "system: Be terse.\n\nann: Weather in Paris?",
+        "llm.completions": "Looking.",
+        "llm.finish_reason": "tool_calls",
+        "llm.usage.prompt_tokens": 15,
+        "llm.usage.completion_tokens": 5,
+        "llm.usage.total_tokens": 20,
+        "llm.latency": 1500,
+        "llm.total_latency": 2500,
+        "llm.retries": 1,
+        "llm.rate_limited": True,
+        "llm.status_code": 200,
+        "llm.temperature": 0.0,
+        "llm.top_p": 0.5,
+        "llm.frequency_penalty": 0.1,
+        "llm.presence_penalty": -0.1,
+        "llm.request.max_tokens": 64,
+        "llm.chat.stop_sequences": '["END","x"]',
+        "llm.user": "u-1",
+        "llm.meta.application": "app",
+        "llm.meta.step_index": 2,
+        "llm.meta.extra": '{"a":{"b":1},"team":"blue"}',
+        "llm.rate_limiting.requests.limit": 100,
+        "llm.rate_limiting.requests.remaining": 99,
+        "llm.rate_limiting.requests.reset": 0.6,
+        "llm.rate_limiting.tokens.limit": 5000,
+        "llm.rate_limiting.tokens.remaining": 4000,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("llm.temperature", float),
+        ("llm.top_p", float),
+        ("llm.request.max_tokens", int),
+        ("llm.latency", int),
+        ("llm.total_latency", int),
+        ("llm.retries", int),
+        ("llm.rate_limited", bool),
+        ("llm.status_code", int),
+        ("llm.finish_reason", str),
+        ("llm.chat.stop_sequences", str),
+        ("llm.rate_limiting.requests.reset", float),
+        ("llm.usage.total_tokens", int),
+    ],
+)
+def test_value_has_exactly_its_type(chat_call: Call, name: str, kind: type) -> None:
+    """A temperature sent as the integer 0 is a double all the same: backends index by type."""
+    assert type(ended(*chat_call)[name]) is kind
+
+
+def test_what_is_unknown_is_absent_and_never_zero_or_empty(bare_call: CallRecord) -> None:
+    attributes = llm.start(bare_call) | ended(bare_call, Conversation())
+    assert attributes == {"llm.vendor": "openai", "llm.item_id": "c", "llm.rate_limited": False}
+
+
+def test_zero_that_the_provider_stated_is_kept(bare_call: CallRecord) -> None:
+    record = msgspec.structs.replace(bare_call, usage=Usage(input_tokens=0, output_tokens=0), retries=0)
+    attributes = ended(record)
+    assert attributes["llm.usage.prompt_tokens"] == 0
+    assert attributes["llm.usage.total_tokens"] == 0
+    assert attributes["llm.retries"] == 0
+
+
+def test_total_needs_both_parts(bare_call: CallRecord) -> None:
+    record = msgspec.structs.replace(bare_call, usage=Usage(input_tokens=3))
+    assert "llm.usage.total_tokens" not in ended(record)
+
+
+def test_failed_call_keeps_vendor_retries_and_status(failed_call: CallRecord) -> None:
+    attributes = llm.start(failed_call) | ended(failed_call)
+    assert attributes["llm.vendor"] == "anthropic"
+    assert attributes["llm.retries"] == 2
+    assert attributes["llm.rate_limited"] is True
+    assert attributes["llm.status_code"] == 429
+    assert "llm.latency" not in attributes, "no attempt answered"
+
+
+def test_without_a_conversation_nothing_that_was_said_is_shown(chat_call: Call) -> None:
+    record, _ = chat_call
+    attributes = ended(record)
+    assert not {name for name in attributes if "prompts" in name or "completions" in name}
+    assert "llm.options" not in attributes
+    assert "llm.chat.stop_sequences" not in attributes
+    assert attributes["llm.temperature"] == 0.0
+
+
+def test_single_message_is_shown_as_its_bare_text(bare_call: CallRecord) -> None:
+    conversation = Conversation(input=[Message(role="user", parts=[Text(text="Hi")])])
+    assert ended(bare_call, conversation)["llm.prompts"] == "Hi"
+
+
+def test_messages_without_text_are_left_out_of_the_prompt(bare_call: CallRecord) -> None:
+    conversation = Conversation(
+        system=[Text(text="Rules.")],
+        input=[
+            Message(role="user", parts=[Text(text="Go")]),
+            Message(role="assistant", parts=[ToolCall(id="1", name="f", arguments="{}")]),
+            Message(role="tool", parts=[ToolResult(id="1", content=[{"type": "text", "text": "42"}])]),
+        ],
+    )
+    assert ended(bare_call, conversation)["llm.prompts"] == "system: Rules.\n\nuser: Go\n\ntool: 42"
+
+
+def test_texts_of_all_choices_are_joined_by_a_blank_line(bare_call: CallRecord) -> None:
+    output = [Message(role="assistant", parts=[Text(text=text)]) for text in ("A", "", "B")]
+    assert ended(bare_call, Conversation(output=output))["llm.completions"] == "A\n\nB"
+
+
+def test_refusal_and_reasoning_are_no_completion_text(bare_call: CallRecord) -> None:
+    output = [Message(role="assistant", parts=[Reasoning(text="hm"), Refusal(text="No.")])]
+    assert "llm.completions" not in ended(bare_call, Conversation(output=output))
+
+
+@pytest.mark.parametrize(("stop", "shown"), [("x", '"x"'), (["x", "y"], '["x","y"]')])
+def test_stop_sequences_are_json_of_what_was_sent(bare_call: CallRecord, stop: object, shown: str) -> None:
+    record = msgspec.structs.replace(bare_call, request=Request(params={"stop": stop}))
+    assert ended(record, Conversation())["llm.chat.stop_sequences"] == shown
+
+
+def test_setting_of_another_type_is_absent(bare_call: CallRecord) -> None:
+    params: dict[str, object] = {"temperature": "hot", "max_tokens": True, "user": "", "top_p": None}
+    record = msgspec.structs.replace(bare_call, request=Request(params=params))
+    assert set(ended(record)) == {"llm.rate_limited"}
+
+
+def test_first_choice_tells_the_finish_reason_in_common_words(bare_call: CallRecord) -> None:
+    response = Response(finish_reasons=["max_tokens", "end_turn"])
+    assert ended(msgspec.structs.replace(bare_call, response=response))["llm.finish_reason"] == "length"
+    nothing = Response(finish_reasons=[None, "stop"])
+    assert "llm.finish_reason" not in ended(msgspec.structs.replace(bare_call, response=nothing))
+
+
+@pytest.mark.parametrize(
+    ("api", "request_body", "prompts"),
+    [
+        ("responses", {"input": "Hi"}, "Hi"),
+        ("responses", {"input": [{"role": "user", "content": "Hi"}]}, [{"role": "user", "content": "Hi"}]),
+        ("completions", {"prompt": ["a", "b"]}, ["a", "b"]),
+        ("messages", {"messages": [{"role": "user", "content": [{"type": "text", "cache_control": {}}]}]}, None),
+        ("messages", {"messages": 7}, False),
+        ("chat_completions", [1], False),
+    ],
+)
+def test_raw_prompts_are_what_the_wire_had_under_any_name(
+    bare_call: CallRecord, api: str, request_body: object, prompts: object
+) -> None:
+    body = msgspec.Raw(json.dumps(request_body).encode())
+    request = Request(body=body, body_bytes=len(bytes(body)))
+    attributes = ended(msgspec.structs.replace(bare_call, api=api, request=request), Conversation())
+    if prompts is False:
+        assert "llm.prompts.raw" not in attributes
+        return
+    expected = request_body["messages"] if prompts is None and isinstance(request_body, dict) else prompts
+    assert json.loads(str(attributes["llm.prompts.raw"])) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        ({"output": [{"type": "message"}], "usage": {}}, [{"type": "message"}]),
+        (
+            {"content": [{"type": "text", "text": "x"}], "stop_reason": "end_turn"},
+            [{"content": [{"type": "text", "text": "x"}], "stop_reason": "end_turn"}],
+        ),
+        ({"data": [{"embedding": [1.0]}]}, None),
+    ],
+)
+def test_raw_completions_are_the_choices_of_any_wire(bare_call: CallRecord, body: object, shown: object) -> None:
+    response = Response(body=msgspec.Raw(json.dumps(body).encode()), body_bytes=100)
+    attributes = ended(msgspec.structs.replace(bare_call, response=response), Conversation())
+    found = attributes.get("llm.completions.raw")
+    assert (None if found is None else json.loads(str(found))) == shown
+
+
+def test_latency_counts_the_answering_attempt_only(bare_call: CallRecord) -> None:
+    timing = Timing(start_ns=1, duration_ns=3_000_000_000, answer_ns=2_000_000_000)
+    attributes = ended(msgspec.structs.replace(bare_call, timing=timing))
+    assert (attributes["llm.latency"], attributes["llm.total_latency"]) == (1000, 3000)
+
+
+def test_long_history_keeps_instructions_and_newest_and_says_what_is_gone(
+    agent_call: Callable[[int, int], Call],
+) -> None:
+    record, conversation = agent_call(100, 2000)
+    attributes = llm.end(record, conversation, ByteBudget(32_768, 65_536))
+    raw = json.loads(str(attributes["llm.prompts.raw"]))
+    assert len(str(attributes["llm.prompts.raw"]).encode()) <= 32_768
+    assert raw[0] == {"role": "system", "content": "You move."}
+    assert raw[1] == {"callspan_omitted": {"messages": 101 - len(raw) + 1, "bytes": record.request.body_bytes}}
+    assert raw[-1] == json.loads(bytes(record.request.body))["messages"][-1], "the newest is whole"
+    text = str(attributes["llm.prompts"])
+    assert text.startswith("system: You move.\n\ncallspan: [callspan: ")
+    assert "turn 99 " in text
+    assert "turn 5 " not in text

@@ -1,0 +1,114 @@
+"""The OpenInference names: flat messages that never push the model off the span."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import msgspec
+
+from callspan.record.call import CallRecord
+from callspan.record.messages import Conversation, Media, Message, Reasoning, Refusal, Text, ToolResult
+from callspan.vocabulary import openinference
+from callspan.vocabulary.values import Attributes, ByteBudget
+
+Call = tuple[CallRecord, Conversation]
+
+
+def ended(record: CallRecord, conversation: Conversation | None) -> Attributes:
+    return openinference.end(record, conversation, ByteBudget(32_768, 131_072))
+
+
+def test_kind_system_provider_and_model_are_known_at_the_start(chat_call: Call) -> None:
+    assert openinference.start(chat_call[0]) == {
+        "openinference.span.kind": "LLM",
+        "llm.system": "openai",
+        "llm.provider": "openai",
+        "llm.model_name": "gpt-5",
+        "session.id": "s-1",
+    }
+
+
+def test_providers_have_their_own_names_here(bare_call: CallRecord) -> None:
+    record = msgspec.structs.replace(bare_call, provider="azure.ai.openai", api="messages", operation="embeddings")
+    started = openinference.start(record)
+    assert started["llm.provider"] == "azure"
+    assert started["llm.system"] == "anthropic"
+    assert started["openinference.span.kind"] == "EMBEDDING"
+
+
+def test_every_attribute_of_a_call_has_its_exact_name_and_value(chat_call: Call) -> None:
+    attributes = ended(*chat_call)
+    for name in (
+        "input.value",
+        "output.value",
+        "llm.invocation_parameters",
+        "llm.tools.0.tool.json_schema",
+        "metadata",
+    ):
+        json.loads(str(attributes.pop(name)))
+    message = "llm.output_messages.0.message."
+    assert attributes == {
+        "llm.model_name": "gpt-5-2026-01-01",
+        "llm.finish_reason": "tool_calls",
+        "llm.token_count.prompt": 15,
+        "llm.token_count.completion": 5,
+        "llm.token_count.total": 20,
+        "llm.token_count.prompt_details.cache_read": 7,
+        "llm.token_count.prompt_details.cache_write": 5,
+        "llm.token_count.completion_details.reasoning": 2,
+        "input.mime_type": "application/json",
+        "output.mime_type": "application/json",
+        f"{message}role": "assistant",
+        f"{message}content": "Looking.",
+        f"{message}tool_calls.0.tool_call.id": "call_1",
+        f"{message}tool_calls.0.tool_call.function.name": "weather",
+        f"{message}tool_calls.0.tool_call.function.arguments": '{"city":"Paris"}',
+        "llm.input_messages.0.message.role": "system",
+        "llm.input_messages.0.message.content": "Be terse.",
+        "llm.input_messages.1.message.role": "user",
+        "llm.input_messages.1.message.name": "ann",
+        "llm.input_messages.1.message.content": "Weather in Paris?",
+    }
+
+
+def test_parts_that_are_no_text_are_listed_one_by_one(bare_call: CallRecord) -> None:
+    parts = [Reasoning(text="hm"), Text(text="x"), Refusal(text="No."), Media(modality="image", url="u"), Reasoning()]
+    attributes = ended(bare_call, Conversation(input=[Message(role="user", parts=parts)]))
+    prefix = "llm.input_messages.0.message.contents."
+    assert {name[len(prefix) :]: value for name, value in attributes.items() if name.startswith(prefix)} == {
+        "0.message_content.type": "reasoning",
+        "0.message_content.text": "hm",
+        "1.message_content.type": "text",
+        "1.message_content.text": "x",
+        "2.message_content.type": "refusal",
+        "2.message_content.text": "No.",
+        "3.message_content.type": "image",
+        "3.message_content.image.image.url": "u",
+    }
+
+
+def test_tool_result_names_the_call_it_answers(bare_call: CallRecord) -> None:
+    conversation = Conversation(input=[Message(role="tool", parts=[ToolResult(id="call_1", content="42")])])
+    attributes = ended(bare_call, conversation)
+    assert attributes["llm.input_messages.0.message.tool_call_id"] == "call_1"
+    assert attributes["llm.input_messages.0.message.content"] == "42"
+
+
+def test_flat_messages_are_bounded_in_number_and_keep_first_and_newest(
+    agent_call: Callable[[int, int], Call],
+) -> None:
+    record, conversation = agent_call(100, 50)
+    attributes = ended(record, conversation)
+    flat = [name for name in attributes if name.startswith("llm.input_messages.")]
+    assert len(flat) <= openinference.MAX_FLAT_ATTRIBUTES
+    assert attributes["llm.input_messages.0.message.role"] == "system"
+    assert "llm.input_messages.100.message.role" in attributes, "the newest keeps its place in the request"
+    assert "llm.input_messages.50.message.role" not in attributes
+
+
+def test_without_a_conversation_only_counts_are_shown(chat_call: Call) -> None:
+    attributes = ended(chat_call[0], None)
+    assert not {name for name in attributes if name.startswith(("input.", "output.", "llm.input", "llm.output"))}
+    assert "llm.invocation_parameters" not in attributes
+    assert attributes["llm.token_count.prompt"] == 15
