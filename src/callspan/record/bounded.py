@@ -12,7 +12,7 @@ import msgspec
 
 from callspan.record.codec import encode_json, plain
 
-_ATTEMPTS: Final = 4
+_ATTEMPTS: Final = 6
 _SMALLEST: Final = b"0"
 _PER_ITEM: Final = 4
 """Bytes that punctuation takes per element, roughly."""
@@ -128,7 +128,7 @@ def _shrunk(value: object, max_bytes: int, size: int | None) -> tuple[bytes, int
         data = encode_json(_clipped(value, _level(lengths, room)))
         if len(data) <= max_bytes:
             return data, max(1, size - len(data))
-        room = min(room - 1, room * max_bytes // len(data) - len(data) + max_bytes)
+        room = min(room - 1, room * max_bytes * 49 // (len(data) * 50))
     data = _marker(size, max_bytes)
     return data, max(1, size - len(data))
 

@@ -1,0 +1,140 @@
+"""The content setting: what stays and what goes, in every kind of record."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+import pytest
+
+from callspan.config import Settings
+from callspan.policy.apply import Policy
+from callspan.record.call import NO_BODY, CallRecord, Redaction
+from callspan.record.codec import encode
+from callspan.record.events import (
+    EventRecord,
+    MessageRecord,
+    Record,
+    RewardRecord,
+    SessionRecord,
+    TimestepRecord,
+)
+
+
+def applied(record: Record, content: str) -> Record:
+    return Policy(msgspec.structs.replace(Settings(), content=content)).apply(record)
+
+
+def test_full_returns_the_same_record(call: CallRecord) -> None:
+    assert applied(call, "full") is call
+
+
+@pytest.mark.parametrize("content", ["metadata", "off"])
+def test_nothing_that_was_said_is_left(call: CallRecord, content: str) -> None:
+    assert b"SESAME" not in encode(applied(call, content))
+
+
+def test_metadata_keeps_counts_roles_tools_sizes_and_hashes(call: CallRecord) -> None:
+    kept = applied(call, "metadata")
+    assert isinstance(kept, CallRecord)
+    assert kept.request.message_count == 2
+    assert kept.request.roles == ["system", "user"]
+    assert kept.request.tool_names == ["open"]
+    assert kept.request.body_bytes == 500
+    assert kept.request.body is NO_BODY
+    note = next(note for note in kept.redactions if note.what == "request.body")
+    body = bytes(call.request.body)
+    assert note == Redaction(
+        what="request.body", why="content", original_bytes=len(body), sha256=hashlib.sha256(body).hexdigest()
+    )
+
+
+def test_off_keeps_counts_but_no_roles_tools_or_hashes(call: CallRecord) -> None:
+    kept = applied(call, "off")
+    assert isinstance(kept, CallRecord)
+    assert kept.request.message_count == 2
+    assert kept.request.body_bytes == 500
+    assert kept.request.roles is None
+    assert kept.request.tool_names is None
+    assert all(note.sha256 is None for note in kept.redactions)
+
+
+@pytest.mark.parametrize("content", ["metadata", "off"])
+def test_settings_keep_numbers_and_words_of_the_provider(call: CallRecord, content: str) -> None:
+    kept = applied(call, content)
+    assert isinstance(kept, CallRecord)
+    assert kept.request.params == {
+        "temperature": 0.5,
+        "prediction": {"type": "content"},
+        "reasoning": {"effort": "low"},
+        "service_tier": "flex",
+    }
+
+
+@pytest.mark.parametrize("content", ["metadata", "off"])
+def test_error_keeps_its_types_and_loses_its_words(call: CallRecord, content: str) -> None:
+    kept = applied(call, content)
+    assert isinstance(kept, CallRecord)
+    assert kept.error is not None
+    assert (kept.error.kind, kept.error.type, kept.error.code, kept.error.status) == (
+        "bad_input",
+        "invalid_request_error",
+        "x",
+        400,
+    )
+    assert kept.error.message is kept.error.body is kept.error.param is None
+
+
+def test_everything_taken_out_is_listed(call: CallRecord) -> None:
+    kept = applied(call, "off")
+    assert {note.what for note in kept.redactions} == {"request.body", "response.body", "request.params", "error"}
+    assert {note.why for note in kept.redactions} == {"content"}
+
+
+@pytest.mark.parametrize(
+    ("body", "roles"),
+    [
+        (b'{"input":"hi"}', None),
+        (b'{"input":[{"role":"user"},{"type":"function_call"},{"type":"message","role":"assistant"}]}', 3),
+        (b'{"messages":[1]}', None),
+        (b"[]", None),
+    ],
+)
+def test_roles_of_odd_bodies_are_unknown(call: CallRecord, body: bytes, roles: int | None) -> None:
+    request = msgspec.structs.replace(call.request, body=msgspec.Raw(body))
+    kept = applied(msgspec.structs.replace(call, request=request), "metadata")
+    assert isinstance(kept, CallRecord)
+    expected = None if roles is None else ["user", "function_call", "assistant"]
+    assert kept.request.roles == expected
+
+
+_OTHERS: list[Record] = [
+    EventRecord(event_id="e", event_type="action", time_ns=1, data={"move": "SESAME"}, reward=1.0),
+    MessageRecord(message_id="m", message_type="observation", time_ns=1, content="SESAME"),
+    RewardRecord(reward_id="r", time_ns=1, value=0.5, annotation="SESAME"),
+]
+
+
+@pytest.mark.parametrize("record", _OTHERS, ids=lambda record: type(record).__name__)
+@pytest.mark.parametrize("content", ["metadata", "off"])
+def test_events_messages_and_rewards_lose_content_and_keep_figures(record: Record, content: str) -> None:
+    kept = applied(record, content)
+    assert b"SESAME" not in encode(kept)
+    assert len(kept.redactions) == 1
+    assert kept.redactions[0].original_bytes
+    assert getattr(kept, "reward", 1.0) == 1.0
+    assert getattr(kept, "value", 0.5) == 0.5
+
+
+@pytest.mark.parametrize("kind", [SessionRecord, TimestepRecord])
+def test_sessions_and_steps_without_errors_stay_the_same_object(kind: type) -> None:
+    index = {"timestep_id": "t", "index": 0} if kind is TimestepRecord else {}
+    record = kind(session_id="s", record_version=1, metadata={"seed": 7}, **index)
+    assert applied(record, "off") is record
+
+
+def test_step_error_loses_its_words(call: CallRecord) -> None:
+    record = TimestepRecord(timestep_id="t", session_id="s", record_version=1, index=0, error=call.error)
+    kept = applied(record, "metadata")
+    assert b"SESAME" not in encode(kept)
+    assert [note.what for note in kept.redactions] == ["error"]

@@ -1,0 +1,161 @@
+"""The application's redactor: what it sees, what it may do, and what happens when it goes wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from callspan.config import Settings
+from callspan.fail_open import failures, forget_failures
+from callspan.policy.apply import Policy
+from callspan.record.call import CallRecord, Redaction
+from callspan.record.codec import encode
+from callspan.record.events import EventRecord, MessageRecord, Record, SessionRecord
+
+
+@pytest.fixture(autouse=True)
+def _fresh_failures() -> Iterator[None]:
+    forget_failures()
+    yield
+    forget_failures()
+
+
+def applied(record: Record, redactor: Callable[[Any], Any], **settings: object) -> Record:
+    return Policy(msgspec.structs.replace(Settings(), **settings), redactor).apply(record)
+
+
+def test_redactor_sees_bodies_as_plain_json(call: CallRecord) -> None:
+    seen: list[Any] = []
+
+    def look(record: Any) -> Any:
+        seen.append((record.request.body, record.response.body))
+        return record
+
+    kept = applied(call, look)
+    assert seen[0][0]["messages"][1] == {"role": "user", "content": "SESAME"}
+    assert seen[0][1]["choices"][0]["message"]["content"] == "SESAME"
+    assert isinstance(kept, CallRecord)
+    assert json.loads(bytes(kept.request.body)) == json.loads(bytes(call.request.body))
+    assert kept.redactions == []
+
+
+def test_change_in_place_is_kept_and_listed(call: CallRecord) -> None:
+    def mask(record: Any) -> Any:
+        for message in record.request.body["messages"]:
+            message["content"] = "***"
+        return record
+
+    kept = applied(call, mask)
+    assert isinstance(kept, CallRecord)
+    assert b"SESAME" not in bytes(kept.request.body).split(b'"tools"')[0]
+    assert kept.redactions == [Redaction(what="request.body", why="redactor")]
+    assert b"SESAME" in bytes(call.request.body), "the caller's record is untouched"
+
+
+def test_replaced_record_is_kept_and_every_change_listed(call: CallRecord) -> None:
+    def mask(record: Any) -> Any:
+        error = msgspec.structs.replace(record.error, message=None)
+        request = msgspec.structs.replace(record.request, body=None)
+        return msgspec.structs.replace(record, error=error, request=request, metadata={"tenant": "t"})
+
+    kept = applied(call, mask)
+    assert isinstance(kept, CallRecord)
+    assert bytes(kept.request.body) == b""
+    assert {note.what for note in kept.redactions} == {"request.body", "error.message", "metadata"}
+
+
+def test_redactor_gets_every_kind_of_record() -> None:
+    kinds: list[str] = []
+
+    def note(record: Any) -> Any:
+        kinds.append(type(record).__name__)
+        return record
+
+    applied(EventRecord(event_id="e", event_type="x", time_ns=1), note)
+    applied(SessionRecord(session_id="s", record_version=1), note)
+    assert kinds == ["EventRecord", "SessionRecord"]
+
+
+def test_objects_of_the_application_cannot_be_changed_through_the_record() -> None:
+    state = {"board": ["x"]}
+
+    def wipe(record: Any) -> Any:
+        record.data.clear()
+        return record
+
+    kept = applied(EventRecord(event_id="e", event_type="environment", time_ns=1, data=state), wipe)
+    assert isinstance(kept, EventRecord)
+    assert kept.data == {}
+    assert state == {"board": ["x"]}
+
+
+def _raises(record: Any) -> Any:
+    raise RuntimeError("SESAME")
+
+
+def _wrong_type(record: Any) -> Any:
+    return msgspec.structs.replace(record, timing="SESAME")
+
+
+def _other_call(record: Any) -> Any:
+    return msgspec.structs.replace(record, call_id="another")
+
+
+@pytest.mark.parametrize(
+    "redactor",
+    [_raises, _wrong_type, _other_call, lambda record: None, lambda record: {"kind": "call"}, lambda record: "SESAME"],
+)
+def test_redactor_that_goes_wrong_loses_the_content_and_never_keeps_it(
+    call: CallRecord, redactor: Callable[[Any], Any]
+) -> None:
+    kept = applied(call, redactor)
+    assert b"SESAME" not in encode(kept)
+    assert isinstance(kept, CallRecord)
+    assert kept.call_id == "c"
+    assert {note.why for note in kept.redactions} == {"redactor_failed"}
+    assert failures() == {"redact a record with the application's redactor": 1}
+
+
+def test_failing_redactor_loses_the_content_of_messages_too() -> None:
+    kept = applied(MessageRecord(message_id="m", message_type="x", time_ns=1, content="SESAME"), _raises)
+    assert b"SESAME" not in encode(kept)
+    assert kept.redactions[0].why == "redactor_failed"
+
+
+def test_interrupt_goes_through_the_redactor(call: CallRecord) -> None:
+    def interrupt(record: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        applied(call, interrupt)
+
+
+def test_redactor_runs_before_hashes_are_taken(call: CallRecord) -> None:
+    """The hash of a secret lets it be guessed, so what is masked must not be in the hash."""
+
+    def mask(record: Any) -> Any:
+        record.request.body = {}
+        return record
+
+    def empty(record: Any) -> Any:
+        return msgspec.structs.replace(record, request=msgspec.structs.replace(record.request, body={"messages": []}))
+
+    with_mask = applied(call, empty, content="metadata")
+    plain = applied(call, lambda record: record, content="metadata")
+
+    def digest(record: Record) -> str | None:
+        return next(note.sha256 for note in record.redactions if note.sha256)
+
+    assert digest(with_mask) != digest(plain)
+
+
+def test_redactor_sees_media_as_references(call: CallRecord) -> None:
+    image = {"messages": [{"role": "user", "content": [{"image_url": {"url": "data:image/png;base64,AAAABBBBCCCC"}}]}]}
+    request = msgspec.structs.replace(call.request, body=msgspec.Raw(json.dumps(image).encode()))
+    seen: list[Any] = []
+    applied(msgspec.structs.replace(call, request=request), lambda record: seen.append(record.request.body) or record)
+    assert "callspan_media" in json.dumps(seen[0])

@@ -1,0 +1,145 @@
+"""Caps keep valid JSON and whole characters, cut the longest first, and tell the original size."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from callspan.config import Settings
+from callspan.policy.apply import Policy
+from callspan.policy.truncate import within
+from callspan.record.bounded import fitted, json_attribute, newest_that_fit, text_attribute, weight
+from callspan.record.call import CallRecord, Response
+from callspan.record.events import EventRecord, MessageRecord
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())),
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=8), inner, max_size=6),
+    max_leaves=30,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(value=_JSON, max_bytes=st.integers(min_value=2, max_value=400))
+def test_any_value_becomes_valid_json_within_the_cap(value: Any, max_bytes: int) -> None:
+    text = json_attribute(value, max_bytes)
+    assert len(text.encode()) <= max_bytes
+    json.loads(text)
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(st.characters(exclude_categories=())), max_bytes=st.integers(min_value=0, max_value=100))
+def test_any_text_is_cut_between_characters(text: str, max_bytes: int) -> None:
+    kept = text_attribute(text, max_bytes)
+    assert len(kept.encode()) <= max_bytes
+
+
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=50))
+def test_text_that_fits_is_untouched(text: str) -> None:
+    assert text_attribute(text, 200) == text
+
+
+def test_cut_text_tells_its_original_size() -> None:
+    assert text_attribute("x" * 1000, 40) == "x" * 20 + "…[cut: 1000 bytes]"
+    kept = text_attribute("é" * 1000, 40)
+    assert kept.endswith("…[cut: 2000 bytes]")
+    assert kept.startswith("éé")
+
+
+def test_longest_string_is_cut_first_and_short_ones_stay() -> None:
+    value = {"role": "user", "note": "short", "content": "x" * 5000, "more": ["y" * 100]}
+    kept = json.loads(json_attribute(value, 1000))
+    assert kept["role"] == "user"
+    assert kept["note"] == "short"
+    assert kept["more"] == ["y" * 100]
+    assert kept["content"].endswith("…[cut: 5000 bytes]")
+    assert len(kept["content"]) > 700, "as much as fits is kept"
+
+
+@pytest.mark.parametrize("text", ['"' * 4000, "\n" * 4000, "\x01" * 4000, "漢" * 4000, "😀" * 4000])
+def test_text_that_grows_when_encoded_still_fits(text: str) -> None:
+    encoded = json_attribute([{"content": text}], 2000)
+    assert len(encoded.encode()) <= 2000
+    assert "cut:" in json.loads(encoded)[0]["content"]
+
+
+def test_what_cannot_be_cut_becomes_a_marker() -> None:
+    assert json.loads(json_attribute(list(range(10_000)), 100))["callspan_truncated"]["bytes"] > 10_000
+
+
+def test_fitted_tells_how_much_was_cut() -> None:
+    assert fitted({"a": 1}, 100) == (b'{"a":1}', 0)
+    data, cut = fitted(["x" * 1000], 100)
+    assert cut == pytest.approx(1004 - len(data), abs=2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(value=_JSON)
+def test_weight_stops_counting_soon_after_its_limit(value: Any) -> None:
+    assert weight(value, 0) <= weight(value, 1 << 40)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "limit", "start"),
+    [
+        ([], 10, 0),
+        ([99], 10, 0),
+        ([1, 1, 1, 1], 10, 1),
+        ([1, 5, 5, 1, 1], 10, 2),
+        ([1, 5, 5, 99], 10, 3),
+        ([99, 1, 1], 10, 2),
+    ],
+)
+def test_history_keeps_its_first_and_newest(sizes: list[int], limit: int, start: int) -> None:
+    assert newest_that_fit(len(sizes), sizes.__getitem__, limit) == start
+
+
+def test_long_history_is_not_measured_to_its_beginning() -> None:
+    asked: list[int] = []
+
+    def size(index: int) -> int:
+        asked.append(index)
+        return 10
+
+    newest_that_fit(100_000, size, 100)
+    assert len(asked) < 12
+
+
+def test_record_within_its_cap_is_the_same_object(call: CallRecord) -> None:
+    assert within(call, 10_000) is call
+
+
+def test_larger_body_goes_first_and_is_listed(call: CallRecord) -> None:
+    size = len(bytes(call.request.body))
+    kept = within(call, 200)
+    assert isinstance(kept, CallRecord)
+    assert json.loads(bytes(kept.request.body)) == {"callspan_truncated": {"bytes": size}}
+    assert kept.response == call.response
+    assert [(note.what, note.why, note.original_bytes) for note in kept.redactions] == [("request.body", "size", size)]
+
+
+def test_both_bodies_go_when_they_must(call: CallRecord) -> None:
+    kept = within(call, 10)
+    assert isinstance(kept, CallRecord)
+    assert len(kept.redactions) == 2
+    assert isinstance(kept.response, Response)
+    assert b"callspan_truncated" in bytes(kept.response.body)
+
+
+def test_event_data_and_message_content_are_cut(call: CallRecord) -> None:
+    event = within(EventRecord(event_id="e", event_type="x", time_ns=1, data={"state": "x" * 900}), 200)
+    assert isinstance(event, EventRecord)
+    assert "cut: 900 bytes" in json.dumps(event.data)
+    message = within(MessageRecord(message_id="m", message_type="x", time_ns=1, content="x" * 900), 200)
+    assert isinstance(message, MessageRecord)
+    assert [note.what for note in message.redactions] == ["content"]
+
+
+def test_cap_of_the_settings_is_applied(call: CallRecord) -> None:
+    kept = Policy(msgspec.structs.replace(Settings(), max_record_bytes=200)).apply(call)
+    assert [note.why for note in kept.redactions] == ["size"]
