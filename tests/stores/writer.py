@@ -1,4 +1,4 @@
-"""A process that writes to a store: `writer.py URL NUMBER`. Started by the tests."""
+"""A process that writes to a store: `writer.py URL NUMBER`, or `writer.py URL endless`. Started by the tests."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import sys
 
 from conftest import Delivery, Records  # type: ignore[import-not-found]
 
+from callspan.record.ids import new_id
 
-def main(url: str, number: str) -> None:
+
+def write_some(url: str, number: str) -> None:
     delivery, records = Delivery(url), Records()
     delivery.segment = f"{number}.seg"
     for index in range(20):
@@ -16,5 +18,17 @@ def main(url: str, number: str) -> None:
     delivery.sink.close()
 
 
+def write_until_killed(url: str) -> None:
+    """Print the id of each call once its delivery has returned."""
+    delivery, records = Delivery(url), Records()
+    delivery.segment = f"{new_id()}.seg"
+    while True:
+        made = records.call(call_id=new_id())
+        delivery.write(made)
+        print(made.call_id, flush=True)
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[2] == "endless":
+        write_until_killed(sys.argv[1])
+    write_some(*sys.argv[1:])

@@ -95,7 +95,8 @@ class JsonLinesStore:
     def set_aside(self, entry: Entry, reason: str) -> None:
         """Append a bad entry with its reason to `<file>.rejected` and move the cursor behind it."""
         rejected = self.path.with_name(self.path.name + ".rejected")
-        line = encode_json({"segment": entry.segment, "start": entry.start, "reason": reason, "frame": entry.payload})
+        frame = entry.payload.decode("utf-8", "replace")
+        line = encode_json({"segment": entry.segment, "start": entry.start, "reason": reason, "frame": frame})
         with locked(self._lock_path):
             _write(rejected, line + b"\n")
             self._move_cursors([entry])

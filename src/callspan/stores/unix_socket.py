@@ -1,0 +1,139 @@
+"""Unix socket as a sink: one JSON line per record to whoever listens there; it cannot be read back.
+
+Every line has `protocol_version`. With `acks=on` each line also has `ack`, and the cursor moves only once
+the receiver has answered `{"ack": "<segment>:<offset>"}`; without, what the receiver's socket took is done.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from callspan.config import SettingError
+from callspan.providers.registry import with_conversation
+from callspan.record.call import CallRecord
+from callspan.record.codec import encode, encode_json
+from callspan.spool.sink import Entry
+from callspan.stores.unpack import unpack
+
+PROTOCOL_VERSION: Final = 1
+"""Version of the lines; a receiver refuses one it does not know."""
+
+_SWITCH: Final = {"on": True, "off": False}
+_CONNECT_S: Final = 5.0
+_RECEIVE_BYTES: Final = 65_536
+_LONGEST_ANSWER: Final = 1_048_576
+
+
+class _Ack(msgspec.Struct):
+    ack: str
+
+
+_acks = msgspec.json.Decoder(_Ack)
+
+
+class UnixSocketStore:
+    """A sink that keeps no cursor of its own: delivery is at least once, and receivers go by the record's key."""
+
+    def __init__(self, path: str | Path, *, acks: str = "off", timeout_s: float | str = 10.0) -> None:
+        """`acks` is `on` or `off`; `timeout_s` bounds each send and each wait for answers."""
+        if acks not in _SWITCH:
+            raise SettingError(f"CALLSPAN_STORES: unix socket {path}: acks={acks!r} means nothing; use on or off")
+        self.path = Path(path)
+        self.name = f"unix://{path}"
+        self.batch_entries = 100
+        self._acks = _SWITCH[acks]
+        self._timeout_s = float(timeout_s)
+        self._socket: socket.socket | None = None
+        self._received = b""
+
+    def open(self) -> None:
+        """Connect. Raises OSError where nobody listens."""
+        self.close()
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(min(_CONNECT_S, self._timeout_s))
+            connection.connect(str(self.path))
+            connection.settimeout(self._timeout_s)
+        except BaseException:
+            connection.close()
+            raise
+        self._socket = connection
+
+    def position(self, segment: str) -> int | None:  # noqa: ARG002 - the protocol's name
+        """Return None: the receiver keeps what it keeps."""
+        return None
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        """Send all entries, and with `acks=on` wait until each is acknowledged.
+
+        Raises PoisonError for what is no record, OSError (also a time-out or a receiver that hung up) else;
+        after that the connection is gone and `open` makes a new one.
+        """
+        lines = b"".join(self._line(entry) for entry in entries)
+        if self._socket is None:
+            self.open()
+        try:
+            self._send(lines, {_place(entry) for entry in entries} if self._acks else set())
+        except BaseException:
+            self.close()
+            raise
+
+    def set_aside(self, entry: Entry, reason: str) -> None:
+        """Send a line of kind `rejected` with the reason, so that the receiver knows of the loss."""
+        frame = entry.payload.decode("utf-8", "replace")
+        rejected = {"protocol_version": PROTOCOL_VERSION, "kind": "rejected", "reason": reason, "frame": frame}
+        if self._socket is None:
+            self.open()
+        try:
+            self._send(encode_json(rejected) + b"\n", set())
+        except BaseException:
+            self.close()
+            raise
+
+    def forget(self, segment: str) -> None:
+        """Do nothing: there is no cursor here."""
+
+    def close(self) -> None:
+        """Hang up."""
+        connection, self._socket = self._socket, None
+        self._received = b""
+        if connection is not None:
+            connection.close()
+
+    def _line(self, entry: Entry) -> bytes:
+        record = unpack(entry.payload).record
+        body = encode(with_conversation(record) if isinstance(record, CallRecord) else record)
+        head: dict[str, object] = {"protocol_version": PROTOCOL_VERSION}
+        if self._acks:
+            head["ack"] = _place(entry)
+        return msgspec.json.encode(head)[:-1] + b"," + body[1:] + b"\n"
+
+    def _send(self, lines: bytes, expected: set[str]) -> None:
+        connection = self._socket
+        if connection is None:
+            raise ConnectionError(f"{self.name}: not connected")
+        connection.sendall(lines)
+        while expected:
+            for place in self._answers(connection):
+                expected.discard(place)
+
+    def _answers(self, connection: socket.socket) -> Iterator[str]:
+        data = connection.recv(_RECEIVE_BYTES)
+        if not data:
+            raise ConnectionResetError(f"{self.name}: the receiver hung up before it acknowledged everything")
+        *whole, self._received = (self._received + data).split(b"\n")
+        if len(self._received) > _LONGEST_ANSWER:
+            raise ConnectionError(f"{self.name}: the receiver answers without line ends")
+        try:
+            yield from [_acks.decode(line).ack for line in whole]
+        except msgspec.DecodeError as error:
+            raise ConnectionError(f"{self.name}: the receiver answered no acknowledgement: {error}") from error
+
+
+def _place(entry: Entry) -> str:
+    return f"{entry.segment}:{entry.end}"

@@ -1,0 +1,134 @@
+"""What is JSON Lines' own: the file as people and programs find it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from callspan.spool.sink import PoisonError
+from callspan.stores.jsonl import JsonLinesStore
+from callspan.stores.jsonl_reader import JsonLinesReader
+
+from .conftest import Delivery, Records
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "calls.jsonl"
+
+
+@pytest.fixture
+def store(path: Path, deliver: Callable[[str], Delivery]) -> Delivery:
+    return deliver(f"jsonl:///{path}")
+
+
+def test_one_line_per_record_with_the_conversation_of_calls(store: Delivery, path: Path, records: Records) -> None:
+    store.write(*records.every_kind())
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["kind"] for line in lines] == ["session", "timestep", "call", "event", "message", "reward"]
+    assert lines[2]["conversation"]["input"] == [{"role": "user", "parts": [{"type": "text", "text": "Hi"}]}]
+
+
+def test_the_files_are_for_their_owner_only(store: Delivery, path: Path, records: Records) -> None:
+    store.write(records.call())
+    store.sink.set_aside(store.entries([b"bad"])[0], "why")
+    assert {file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {0o600}
+
+
+def test_a_torn_line_is_ended_and_costs_only_itself(store: Delivery, path: Path, records: Records) -> None:
+    """A process was killed in the middle of a write."""
+    store.write(records.call())
+    with path.open("ab") as file:
+        file.write(b'{"kind":"call","call_id":"torn')
+    store.write(records.call())
+    assert path.read_bytes().count(b"\n") == 3
+    assert store.read().count_calls() == 2
+
+
+def test_a_crash_between_the_lines_and_the_cursor_doubles_nothing(
+    store: Delivery, path: Path, records: Records
+) -> None:
+    written = records.every_kind()
+    store.write(*written)
+    path.with_name("calls.jsonl.cursor").unlink()
+    again = Delivery(store.url)
+    again.write(*written)
+    assert len(path.read_bytes().splitlines()) == 6
+    again.sink.close()
+
+
+def test_lines_of_another_process_are_known_before_writing(store: Delivery, path: Path, records: Records) -> None:
+    other = Delivery(store.url)
+    made = records.call()
+    other.write(made)
+    store.write(made)
+    assert len(path.read_bytes().splitlines()) == 1
+    other.sink.close()
+
+
+def test_a_file_beyond_its_size_is_rotated_and_still_read(
+    path: Path, deliver: Callable[[str], Delivery], records: Records
+) -> None:
+    store = deliver(f"jsonl:///{path}?max_bytes=4000")
+    made = [records.call(at_s=number) for number in range(10)]
+    for record in made:
+        store.write(record)
+    rotated = sorted(file.name for file in path.parent.glob("calls.jsonl.[0-9]*"))
+    assert rotated[:2] == ["calls.jsonl.1", "calls.jsonl.2"]
+    assert all(file.stat().st_size <= 4000 for file in path.parent.glob("calls.jsonl*"))
+    found = JsonLinesReader(path).calls()
+    assert [one.call_id for one in found] == [one.call_id for one in reversed(made)]
+
+
+def test_a_bad_entry_goes_to_the_rejected_file(store: Delivery, path: Path) -> None:
+    (entry,) = store.entries([b"not a record"])
+    with pytest.raises(PoisonError):
+        store.sink.deliver([entry])
+    store.sink.set_aside(entry, "no record")
+    (line,) = path.with_name("calls.jsonl.rejected").read_text().splitlines()
+    assert json.loads(line) == {"segment": "1-a.seg", "start": 0, "reason": "no record", "frame": "not a record"}
+    assert path.read_bytes() == b""
+
+
+def test_a_file_somebody_moved_away_is_begun_anew(store: Delivery, path: Path, records: Records) -> None:
+    store.write(records.call())
+    path.rename(path.with_name("elsewhere"))
+    store.write(records.call())
+    assert len(path.read_bytes().splitlines()) == 1
+
+
+def test_a_full_disk_leaves_whole_lines(store: Delivery, path: Path, records: Records) -> None:
+    """A write that is cut short is taken back, and the batch can be delivered once there is room."""
+    import resource
+    import signal
+
+    store.write(records.call())
+    size = path.stat().st_size
+    entries = store.entries([records.call(answer="x" * 100_000)])
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 50_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"only a part|too large"):
+            store.sink.deliver(entries)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, old)
+    assert path.stat().st_size == size
+    store.sink.deliver(entries)
+    assert store.read().count_calls() == 2
+
+
+def test_the_memory_of_what_is_there_is_bounded(path: Path, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callspan.stores.jsonl._REMEMBERED", 10)
+    delivery = Delivery(f"jsonl:///{path}")
+    delivery.write(*[records.call() for _ in range(50)])
+    again = JsonLinesStore(path)
+    again.open()
+    assert len(again._seen) == 10
+    again.close()
+    delivery.sink.close()
+    assert path.exists()

@@ -1,0 +1,121 @@
+"""Store URLs: what they mean, and what a mistake says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from callspan.config import SettingError
+from callspan.stores.opening import open_store, parse, safe_name, sinks_for, split_urls
+from callspan.stores.sqlite_file import StoreError
+
+from .conftest import Delivery, Records
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "path"),
+    [
+        ("sqlite:///calls.db", "sqlite", "calls.db"),
+        ("sqlite:////var/calls.db", "sqlite", "/var/calls.db"),
+        ("sqlite:///dir/calls.db", "sqlite", "dir/calls.db"),
+        ("sqlite://calls.db", "sqlite", "calls.db"),
+        ("SQLITE:///calls.db", "sqlite", "calls.db"),
+        ("jsonl:///calls.jsonl?max_bytes=10", "jsonl", "calls.jsonl"),
+        ("unix:///run/x.sock", "unix", "/run/x.sock"),
+        ("unix:////run/x.sock?acks=on", "unix", "/run/x.sock"),
+        ("calls.db", "sqlite", "calls.db"),
+        ("/var/calls.sqlite", "sqlite", "/var/calls.sqlite"),
+        (" calls.jsonl ", "jsonl", "calls.jsonl"),
+    ],
+)
+def test_a_file_url_names_its_kind_and_path(url: str, kind: str, path: str) -> None:
+    found = parse(url)
+    assert (found.kind, found.path) == (kind, Path(path))
+
+
+@pytest.mark.parametrize("url", ["redis://host", "calls.txt", "calls", "sqlit:///x.db", "csv:///x"])
+def test_an_unknown_kind_names_the_setting_and_what_may_be_used(url: str) -> None:
+    with pytest.raises(SettingError, match=r"CALLSPAN_STORES: unknown kind .*sqlite:///calls.db.*unix://"):
+        sinks_for(url)
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "jsonl:///?max_bytes=1"])
+def test_a_url_without_a_file_is_an_error(url: str) -> None:
+    with pytest.raises(SettingError, match="names no file"):
+        parse(url)
+
+
+def test_several_stores_keep_their_order(tmp_path: Path) -> None:
+    urls = f"jsonl:///{tmp_path}/a.jsonl , sqlite:///{tmp_path}/b.db,,unix://{tmp_path}/c.sock"
+    assert [type(sink).__name__ for sink in sinks_for(urls)] == ["JsonLinesStore", "SQLiteStore", "UnixSocketStore"]
+    assert split_urls(["a.db,b.db", "a.db"]) == ["a.db", "b.db"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_first_store_that_can_be_read_answers(tmp_path: Path, records: Records) -> None:
+    delivery = Delivery(f"sqlite:///{tmp_path}/b.db")
+    delivery.write(records.call())
+    delivery.sink.close()
+    reader = open_store(f"unix://{tmp_path}/a.sock,sqlite:///{tmp_path}/b.db")
+    assert reader.count_calls() == 1
+    reader.close()
+
+
+def test_stores_that_cannot_be_read_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="cannot be read"):
+        open_store(f"unix://{tmp_path}/a.sock")
+    with pytest.raises(SettingError, match="nothing cannot be read"):
+        open_store("")
+
+
+@pytest.mark.parametrize("name", ["no.db", "no.jsonl"])
+def test_a_missing_file_is_an_error_that_names_it_and_creates_nothing(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StoreError, match=f"{name}: there is no such file"):
+        open_store(str(tmp_path / name))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("url", "safe"),
+    [
+        ("postgresql://ann:secret@host:5/db?password=secret", "postgresql://ann@host:5/db"),
+        ("clickhouse://:secret@host/db", "clickhouse://host/db"),
+        ("redis://ann:secret@host", "redis://ann@host"),
+        ("postgresql://ann:se@cret@host/db", "postgresql://ann@host/db"),
+        ("sqlite:///calls.db", "sqlite:///calls.db"),
+        ("unix:///x.sock?acks=on", "unix:///x.sock"),
+        ("calls.db", "calls.db"),
+    ],
+)
+def test_no_password_is_shown(url: str, safe: str) -> None:
+    assert safe_name(url) == safe
+
+
+def test_an_unknown_url_with_a_password_is_refused_without_showing_it() -> None:
+    with pytest.raises(SettingError) as refused:
+        parse("mongodb://ann:secret@host")
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "module", "extra"),
+    [("postgresql://host/db", "psycopg", "postgres"), ("clickhouse://host/db", "clickhouse_connect", "clickhouse")],
+)
+def test_a_missing_dependency_says_what_to_install(url: str, module: str, extra: str) -> None:
+    """In a process of its own, where the module is made impossible to import."""
+    code = (
+        "import sys; from callspan.stores.opening import sinks_for; from callspan.config import SettingError\n"
+        f"sys.modules[{module!r}] = None\n"
+        "try: sinks_for(sys.argv[1])\nexcept SettingError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, url], capture_output=True, text=True, check=True)
+    assert f'pip install "callspan[{extra}]"' in done.stdout
+
+
+def test_importing_the_package_imports_no_engine() -> None:
+    code = "import sys, callspan.stores.opening; print([m for m in ('sqlite3', 'psycopg') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

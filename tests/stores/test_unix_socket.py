@@ -1,0 +1,183 @@
+"""The Unix socket store against a real receiver."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from callspan.config import SettingError
+from callspan.spool.sink import PoisonError
+from callspan.stores.opening import sinks_for
+from callspan.stores.unix_socket import PROTOCOL_VERSION
+
+from .conftest import Delivery, Records
+
+
+class Receiver:
+    """Listens, keeps the lines it gets, and answers as it is told to."""
+
+    def __init__(self, path: Path, answer: Callable[[dict[str, object]], bytes | None] | None = None) -> None:
+        self.lines: list[dict[str, object]] = []
+        self._answer = answer
+        self._arrived = threading.Condition()
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def wait_for(self, count: int) -> list[dict[str, object]]:
+        with self._arrived:
+            assert self._arrived.wait_for(lambda: len(self.lines) >= count, timeout=10)
+            return list(self.lines)
+
+    def stop(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join(10)
+        self._listener.close()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection, connection.makefile("rb") as lines:
+                while (line := lines.readline()) and self._take(connection, json.loads(line)):
+                    pass
+
+    def _take(self, connection: socket.socket, line: dict[str, object]) -> bool:
+        """Keep and answer a line; False, without either, where the answer is to hang up."""
+        answer = self._answer(line) if self._answer else None
+        if answer == b"":
+            return False
+        with self._arrived:
+            self.lines.append(line)
+            self._arrived.notify_all()
+        if answer is not None:
+            connection.sendall(answer)
+        return True
+
+
+def acknowledge(line: dict[str, object]) -> bytes:
+    return json.dumps({"ack": line["ack"]}).encode() + b"\n"
+
+
+@pytest.fixture
+def receive(tmp_path: Path) -> Iterator[Callable[..., Receiver]]:
+    started: list[Receiver] = []
+
+    def start(answer: Callable[[dict[str, object]], bytes | None] | None = None) -> Receiver:
+        (tmp_path / "r.sock").unlink(missing_ok=True)
+        started.append(Receiver(tmp_path / "r.sock", answer))
+        return started[-1]
+
+    yield start
+    for receiver in started:
+        receiver.stop()
+
+
+def test_each_record_is_one_line_with_the_protocol_version(
+    tmp_path: Path, deliver: Callable[[str], Delivery], receive: Callable[..., Receiver], records: Records
+) -> None:
+    receiver = receive()
+    store = deliver(f"unix://{tmp_path}/r.sock")
+    written = records.every_kind()
+    store.write(*written)
+    lines = receiver.wait_for(6)
+    store.sink.close()
+    assert [line["kind"] for line in lines] == ["session", "timestep", "call", "event", "message", "reward"]
+    assert {line["protocol_version"] for line in lines} == {PROTOCOL_VERSION}
+    spoken = lines[2]
+    assert spoken["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+    assert spoken["conversation"]["output"][0]["role"] == "assistant"  # type: ignore[index]
+    assert "ack" not in spoken
+
+
+def test_with_acks_delivery_ends_when_all_is_acknowledged(
+    tmp_path: Path, deliver: Callable[[str], Delivery], receive: Callable[..., Receiver], records: Records
+) -> None:
+    receiver = receive(acknowledge)
+    store = deliver(f"unix://{tmp_path}/r.sock?acks=on")
+    entries = store.entries([records.call() for _ in range(5)])
+    store.sink.deliver(entries)
+    assert [line["ack"] for line in receiver.lines] == [f"{entry.segment}:{entry.end}" for entry in entries]
+    store.sink.close()
+
+
+def test_with_acks_a_receiver_that_dies_means_later_and_nothing_is_lost(
+    tmp_path: Path, deliver: Callable[[str], Delivery], receive: Callable[..., Receiver], records: Records
+) -> None:
+    """The third line kills the connection; delivered again, every record has arrived."""
+    deaths = iter([None, None, b""])
+    receiver = receive(lambda line: acknowledge(line) if next(deaths, "done") != b"" else b"")
+    store = deliver(f"unix://{tmp_path}/r.sock?acks=on")
+    entries = store.entries([records.call() for _ in range(5)])
+    with pytest.raises(OSError, match=r"hung up|reset|pipe"):
+        store.sink.deliver(entries)
+    store.sink.open()
+    store.sink.deliver(entries)
+    assert {str(line["ack"]) for line in receiver.lines} == {f"{one.segment}:{one.end}" for one in entries}
+    store.sink.close()
+
+
+def test_a_receiver_that_never_acknowledges_is_a_time_out(
+    tmp_path: Path, deliver: Callable[[str], Delivery], receive: Callable[..., Receiver], records: Records
+) -> None:
+    receive()
+    store = deliver(f"unix://{tmp_path}/r.sock?acks=on&timeout_s=0.2")
+    with pytest.raises(TimeoutError):
+        store.write(records.call())
+
+
+def test_an_answer_that_is_no_acknowledgement_is_an_error(
+    tmp_path: Path, deliver: Callable[[str], Delivery], receive: Callable[..., Receiver], records: Records
+) -> None:
+    receive(lambda line: b"hello\n")
+    store = deliver(f"unix://{tmp_path}/r.sock?acks=on")
+    with pytest.raises(ConnectionError, match="no acknowledgement"):
+        store.write(records.call())
+
+
+def test_nobody_listening_is_an_error_and_a_later_receiver_gets_the_record(
+    tmp_path: Path, receive: Callable[..., Receiver], records: Records
+) -> None:
+    (sink,) = sinks_for(f"unix://{tmp_path}/r.sock")
+    with pytest.raises(FileNotFoundError):
+        sink.open()
+    receiver = receive()
+    sink.open()
+    entry = Delivery.entries(_Counter(), [records.call()])  # type: ignore[arg-type]
+    sink.deliver(entry)
+    assert receiver.wait_for(1)
+    sink.close()
+
+
+class _Counter:
+    segment = "x.seg"
+    _offset = 0
+
+
+def test_what_is_no_record_is_poison_and_reported_to_the_receiver(
+    tmp_path: Path, deliver: Callable[[str], Delivery], receive: Callable[..., Receiver]
+) -> None:
+    receiver = receive()
+    store = deliver(f"unix://{tmp_path}/r.sock")
+    with pytest.raises(PoisonError):
+        store.write(b"nonsense")
+    store.sink.set_aside(store.entries([b"nonsense"])[0], "no record")
+    (line,) = receiver.wait_for(1)
+    assert (line["kind"], line["reason"], line["frame"]) == ("rejected", "no record", "nonsense")
+    assert store.sink.position("x") is None
+    store.sink.forget("x")
+    store.sink.close()
+
+
+def test_a_meaningless_acks_setting_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="acks='maybe'"):
+        sinks_for(f"unix://{tmp_path}/r.sock?acks=maybe")
