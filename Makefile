@@ -1,6 +1,8 @@
 # What a person or a machine runs. Every target sets up what it needs in .venv; nothing else is touched.
 
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3.10 || command -v python3)
+# Asked, not looked up: a version manager's stand-in may be on the PATH and not work.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.callspan
