@@ -113,7 +113,8 @@ def _picture_mime(item: _Fields) -> str | None:
 
 def _result(item: _Fields, kind: str) -> ToolResult:
     suffix = next(suffix for suffix in _RESULT if kind.endswith(suffix))
-    tool_type = kind.removesuffix(suffix)
+    named = kind.removesuffix(suffix)
+    tool_type = "custom" if named == "custom_tool" else named
     content = item.get("output", item.get("tools"))
     return ToolResult(
         id=text(item, "call_id") or text(item, "id") or None,

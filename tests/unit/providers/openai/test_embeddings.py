@@ -1,0 +1,51 @@
+"""Embeddings: what was embedded and what it cost, never a vector."""
+
+from __future__ import annotations
+
+import pytest
+
+from callspan.providers.openai.embeddings import Embeddings
+from callspan.record.messages import Conversation, Message, Text
+
+BODY = {
+    "object": "list",
+    "model": "text-embedding-3-small",
+    "data": [{"object": "embedding", "index": 0, "embedding": [0.1, 0.2]}],
+    "usage": {"prompt_tokens": 3, "total_tokens": 3},
+}
+
+
+def test_facts_are_model_and_usage() -> None:
+    facts = Embeddings().facts(BODY)
+    assert facts.response.model == "text-embedding-3-small"
+    assert facts.response.finish_reasons == []
+    assert facts.usage is not None
+    assert (facts.usage.input_tokens, facts.usage.output_tokens, facts.usage.total_tokens) == (3, None, 3)
+
+
+def test_vectors_are_never_said() -> None:
+    said = Embeddings().conversation({"input": ["a", "b"]}, BODY)
+    assert said == Conversation(
+        input=[Message(role="user", parts=[Text(text="a")]), Message(role="user", parts=[Text(text="b")])]
+    )
+
+
+def test_parameters_are_those_sent() -> None:
+    request = Embeddings().request({"model": "m", "input": "a", "dimensions": 8, "encoding_format": "base64"})
+    assert request.params == {"dimensions": 8, "encoding_format": "base64"}
+
+
+def test_the_one_body_is_kept_detached() -> None:
+    accumulator = Embeddings().accumulator()
+    assert accumulator.body() is None
+    assert accumulator.add(BODY) is True
+    assert accumulator.complete
+    assert accumulator.body() == BODY
+    assert accumulator.body() is not BODY
+
+
+@pytest.mark.parametrize("odd", [None, 3, [], "x"])
+def test_what_is_no_object_is_ignored(odd: object) -> None:
+    accumulator = Embeddings().accumulator()
+    assert accumulator.add(odd) is False
+    assert accumulator.body() is None

@@ -1,0 +1,261 @@
+"""Laws of the adapters: any cut of an answer into chunks folds back, any prefix is valid, nothing ever raises."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from callspan.providers.base import Endpoint
+from callspan.providers.openai.chat import ChatCompletions
+from callspan.providers.openai.completions import Completions
+from callspan.providers.openai.embeddings import Embeddings
+from callspan.providers.openai.responses import Responses
+from callspan.record.codec import encode_json
+from callspan.record.messages import Conversation, Text, ToolCall
+
+ENDPOINTS: list[Endpoint] = [ChatCompletions(), Responses(), Completions(), Embeddings()]
+HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 17, "model": "m"}
+
+VOCABULARY = (
+    "id type choices delta message content text refusal reasoning role tool_calls function name arguments index",
+    "finish_reason usage prompt_tokens output item response output_index item_id part status error code logprobs",
+    "annotations audio data input instructions image_url url call_id summary encrypted_content messages tools",
+    "reasoning_details thinking x_groq response.created response.completed response.output_text.delta file prompt",
+    "response.output_item.added response.output_item.done response.content_part.added function_call input_audio",
+    "response.output_text.done response.function_call_arguments.delta assistant tool user stop length completed",
+    "failed callspan_media output_text extra_content google value custom",
+)
+WORDS = st.sampled_from([word for line in VOCABULARY for word in line.split()])
+SCALARS = st.none() | st.booleans() | st.integers(-3, 9) | st.floats() | st.text(max_size=6) | WORDS
+JSON = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS | st.text(max_size=3), inner, max_size=6),
+    max_leaves=25,
+)
+
+TEXTS = st.text(max_size=30)
+CALLS = st.lists(st.tuples(st.text("abc_", min_size=1, max_size=6), TEXTS), max_size=3)
+ANSWERS = st.lists(
+    st.tuples(TEXTS, TEXTS, CALLS, st.sampled_from(["stop", "length", "tool_calls"])), min_size=1, max_size=3
+)
+
+
+def pieces(draw: st.DrawFn, text: str) -> list[str]:
+    """The text in pieces, none of them empty."""
+    cuts = draw(st.lists(st.integers(0, len(text)), max_size=4).map(sorted))
+    edges = [0, *cuts, len(text)]
+    return [text[a:b] for a, b in itertools.pairwise(edges) if a < b]
+
+
+def call_deltas(draw: st.DrawFn, number: int, name: str, arguments: str) -> list[dict[str, Any]]:
+    first = {"index": number, "id": f"call_{number}", "type": "function", "function": {"name": name, "arguments": ""}}
+    rest = [{"index": number, "function": {"arguments": piece}} for piece in pieces(draw, arguments)]
+    return [{"tool_calls": [one]} for one in (first, *rest)]
+
+
+def deltas(draw: st.DrawFn, text: str, reasoning: str, calls: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    threads = [
+        [{"content": piece} for piece in pieces(draw, text)],
+        [{"reasoning_content": piece} for piece in pieces(draw, reasoning)],
+        *(call_deltas(draw, number, *call) for number, call in enumerate(calls)),
+    ]
+    return [{"role": "assistant", "content": ""}, *interleaved(draw, threads)]
+
+
+def interleaved(draw: st.DrawFn, threads: list[list[Any]]) -> list[Any]:
+    """All items of the threads, each thread in its order."""
+    order = draw(st.permutations([number for number, thread in enumerate(threads) for _ in thread]))
+    queues = [iter(thread) for thread in threads]
+    return [next(queues[number]) for number in order]
+
+
+@st.composite
+def chat_streams(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A whole body, and one of the streams it may come as."""
+    threads, choices = [], []
+    logprobs = draw(st.booleans())
+    for index, (text, reasoning, calls, reason) in enumerate(draw(ANSWERS)):
+        message: dict[str, Any] = {"role": "assistant", "content": text or None}
+        if reasoning:
+            message["reasoning_content"] = reasoning
+        if calls:
+            message["tool_calls"] = [
+                {"id": f"call_{n}", "type": "function", "function": {"name": name, "arguments": arguments}}
+                for n, (name, arguments) in enumerate(calls)
+            ]
+        choices.append({"index": index, "message": message, "finish_reason": reason})
+        entries = [
+            {"index": index, "delta": delta, "finish_reason": None} for delta in deltas(draw, text, reasoning, calls)
+        ]
+        threads.append([*entries, {"index": index, "delta": {}, "finish_reason": reason}])
+    if logprobs:
+        threads = [[{**entry, "logprobs": None} for entry in thread] for thread in threads]
+    usage = {"prompt_tokens": draw(st.integers(0, 99)), "completion_tokens": draw(st.integers(0, 99))}
+    chunks = [{**HEAD, "choices": [entry]} for entry in interleaved(draw, threads)]
+    return {**HEAD, "choices": choices, "usage": usage}, [*chunks, {**HEAD, "choices": [], "usage": usage}]
+
+
+def without_marks(said: Conversation) -> list[Any]:
+    """Output without the mark of a cut call: a stream cannot know whether arguments at the limit were whole."""
+    return [(message.role, message.finish_reason, [_shown(part) for part in message.parts]) for message in said.output]
+
+
+def _shown(part: Any) -> Any:
+    return (part.id, part.name, part.arguments) if isinstance(part, ToolCall) else part
+
+
+@given(chat_streams())
+def test_any_cut_and_interleaving_of_a_chat_answer_is_the_answer(case: tuple[dict[str, Any], list[Any]]) -> None:
+    whole, chunks = case
+    before = copy.deepcopy(chunks)
+    endpoint = ChatCompletions()
+    accumulator = endpoint.accumulator()
+    for chunk in chunks:
+        accumulator.add(chunk)
+    body = accumulator.body()
+    assert chunks == before
+    assert accumulator.complete
+    assert without_marks(endpoint.conversation(None, body)) == without_marks(endpoint.conversation(None, whole))
+    assert endpoint.facts(body) == endpoint.facts(whole)
+
+
+@given(chat_streams(), st.data())
+def test_any_prefix_of_a_chat_stream_is_a_valid_answer(
+    case: tuple[dict[str, Any], list[Any]], data: st.DataObject
+) -> None:
+    whole, chunks = case
+    cut = data.draw(st.integers(1, len(chunks)))
+    endpoint = ChatCompletions()
+    accumulator = endpoint.accumulator()
+    for chunk in chunks[:cut]:
+        accumulator.add(chunk)
+    said = endpoint.conversation(None, accumulator.body()).output
+    final = endpoint.conversation(None, whole).output
+    assert len(said) <= len(final)
+    for partial in said:
+        assert any(_text(complete).startswith(_text(partial)) for complete in final)
+
+
+def _text(message: Any) -> str:
+    return "".join(part.text for part in message.parts if isinstance(part, Text))
+
+
+@st.composite
+def responses_streams(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A final response, and the events of a stream without the terminal one, with or without `done` twins."""
+    twins = draw(st.booleans())
+    threads, output = [], []
+    for at, (text, arguments) in enumerate(draw(st.lists(st.tuples(TEXTS, st.none() | TEXTS), max_size=4))):
+        if arguments is None:
+            item = {
+                "type": "message",
+                "id": f"i{at}",
+                "role": "assistant",
+                "content": [{"type": "output_text", "text": text}],
+            }
+            start, kind, key = {**item, "content": []}, "response.output_text", "text"
+            whole = text
+        else:
+            item = {
+                "type": "function_call",
+                "id": f"i{at}",
+                "call_id": f"call_{at}",
+                "name": "f",
+                "arguments": arguments,
+            }
+            start, kind, key = {**item, "arguments": ""}, "response.function_call_arguments", "arguments"
+            whole = arguments
+        about = {"output_index": at, "content_index": 0, "item_id": f"i{at}"}
+        events = [{"type": "response.output_item.added", "output_index": at, "item": start}]
+        events += [{"type": f"{kind}.delta", "delta": piece, **about} for piece in pieces(draw, whole)]
+        if twins:
+            events.append({"type": f"{kind}.done", key: whole, **about})
+            events.append({"type": "response.output_item.done", "output_index": at, "item": item})
+        threads.append(events)
+        output.append(item)
+    response = {"id": "resp_1", "object": "response", "status": "completed", "output": output}
+    created = {"type": "response.created", "response": {**response, "status": "in_progress", "output": []}}
+    return response, [created, *interleaved(draw, threads)]
+
+
+@given(responses_streams())
+def test_any_interleaving_of_response_events_is_the_response(case: tuple[dict[str, Any], list[Any]]) -> None:
+    whole, events = case
+    before = copy.deepcopy(events)
+    endpoint = Responses()
+    accumulator = endpoint.accumulator()
+    for event in events:
+        accumulator.add(event)
+    body = accumulator.body()
+    assert [part for _, _, part in without_marks(endpoint.conversation(None, body))] == [
+        part for _, _, part in without_marks(endpoint.conversation(None, whole))
+    ]
+    accumulator.add({"type": "response.completed", "response": whole})
+    assert accumulator.body() == whole
+    assert events == before
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.api)
+@settings(max_examples=60)
+@given(given_json=JSON, answer=JSON)
+def test_readers_take_any_json_and_change_nothing(endpoint: Endpoint, given_json: Any, answer: Any) -> None:
+    before = repr(given_json), repr(answer)
+    wrapped = {endpoint.message_key: given_json, "tools": given_json, "choices": answer, "output": answer}
+    for asked, body in ((given_json, answer), (wrapped, wrapped)):
+        request = endpoint.request(asked)
+        facts = endpoint.facts(body)
+        said = endpoint.conversation(asked, body)
+        for made in (request.params, facts.response.finish_reasons, said.input, said.output):
+            encode_json(made)
+    assert (repr(given_json), repr(answer)) == before
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.api)
+@settings(max_examples=60)
+@given(
+    chunks=st.lists(
+        JSON
+        | st.fixed_dictionaries(
+            {},
+            optional={
+                "choices": st.lists(JSON),
+                "type": WORDS,
+                "item": JSON,
+                "part": JSON,
+                "delta": JSON,
+                "usage": JSON,
+                "response": JSON,
+                "text": JSON,
+                "output_index": SCALARS,
+            },
+        ),
+        max_size=6,
+    )
+)
+def test_accumulators_take_any_json_at_any_time(endpoint: Endpoint, chunks: list[Any]) -> None:
+    before = repr(chunks)
+    accumulator = endpoint.accumulator()
+    for chunk in chunks:
+        assert isinstance(accumulator.add(chunk), bool)
+        body = accumulator.body()
+        endpoint.facts(body)
+        endpoint.conversation(None, body)
+        assert body is None or isinstance(encode_json(body), bytes)
+    assert isinstance(accumulator.complete, bool)
+    assert repr(chunks) == before
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.api)
+@settings(max_examples=50)
+@given(deltas=st.lists(st.dictionaries(WORDS, JSON, max_size=5), max_size=6), key=st.sampled_from(["delta", "message"]))
+def test_accumulators_take_any_delta(endpoint: Endpoint, deltas: list[Any], key: str) -> None:
+    accumulator = endpoint.accumulator()
+    for delta in deltas:
+        accumulator.add({**HEAD, "choices": [{"index": 0, key: delta, "finish_reason": None}]})
+        endpoint.conversation(None, accumulator.body())
+        endpoint.facts(accumulator.body())

@@ -1,0 +1,342 @@
+"""Responses: facts of whole bodies, and items as messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from callspan.providers.openai.responses import Responses
+from callspan.record.messages import (
+    Conversation,
+    Media,
+    Message,
+    Part,
+    Reasoning,
+    Refusal,
+    Text,
+    ToolCall,
+    ToolResult,
+    UnknownPart,
+)
+
+
+def body(**fields: Any) -> dict[str, Any]:
+    return {"id": "resp_1", "object": "response", "model": "gpt-5", "status": "completed", "output": [], **fields}
+
+
+def said(*items: Any) -> list[Part]:
+    return Responses().conversation(None, body(output=list(items))).output[0].parts
+
+
+def asked(given: Any, **request: Any) -> Conversation:
+    return Responses().conversation({"input": given, **request}, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reasons", "truncated", "refused"),
+    [
+        ({}, ["completed"], False, False),
+        (
+            {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}},
+            ["max_output_tokens"],
+            True,
+            False,
+        ),
+        ({"status": "incomplete", "incomplete_details": {"reason": "content_filter"}}, ["content_filter"], False, True),
+        ({"status": "incomplete", "incomplete_details": None}, ["incomplete"], False, False),
+        ({"status": "incomplete", "incomplete_details": {"reason": "other"}}, ["other"], False, False),
+        ({"status": "failed"}, ["failed"], False, False),
+        ({"status": "cancelled"}, ["cancelled"], False, False),
+        ({"status": "in_progress"}, [None], False, False),
+        ({"status": "queued"}, [None], False, False),
+        ({"status": None}, [None], False, False),
+        (
+            {"output": [{"type": "message", "content": [{"type": "refusal", "refusal": "no"}]}]},
+            ["completed"],
+            False,
+            True,
+        ),
+    ],
+)
+def test_why_an_answer_ended(fields: dict[str, Any], reasons: list[str | None], truncated: bool, refused: bool) -> None:
+    facts = Responses().facts(body(**fields))
+    assert facts.response.finish_reasons == reasons
+    assert (facts.truncated, facts.refused) == (truncated, refused)
+
+
+def test_names_and_times_of_an_answer() -> None:
+    response = Responses().facts(body(created_at=17, service_tier="flex")).response
+    assert (response.id, response.model, response.created) == ("resp_1", "gpt-5", 17)
+    assert (response.service_tier, response.status) == ("flex", "completed")
+
+
+def test_a_failed_answer_states_its_error_and_keeps_its_usage() -> None:
+    facts = Responses().facts(
+        body(
+            status="failed",
+            error={"code": "server_error", "message": "sorry"},
+            usage={"input_tokens": 3, "output_tokens": 1},
+        )
+    )
+    assert facts.error is not None
+    assert (facts.error.kind, facts.error.type, facts.error.message) == ("server", "server_error", "sorry")
+    assert facts.usage is not None
+    assert facts.usage.total_tokens == 4
+
+
+def test_a_failure_without_a_reason_is_a_failure() -> None:
+    error = Responses().facts(body(status="failed", error=None)).error
+    assert error is not None
+    assert (error.kind, error.type) == ("unknown", "failed")
+
+
+def test_error_null_is_no_error() -> None:
+    assert Responses().facts(body(error=None)).error is None
+
+
+@pytest.mark.parametrize("odd", [None, 3, [], "x", {}, {"output": None}, {"error": {"message": "x"}}])
+def test_what_is_no_response_has_no_finish_reason(odd: object) -> None:
+    assert Responses().facts(odd).response.finish_reasons == []
+
+
+class TestOutput:
+    """One message with all the parts of the answer, in their order."""
+
+    def test_reasoning_text_and_calls_are_one_message_with_the_reason(self) -> None:
+        items = [
+            {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "hm"}]},
+            {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "hi"}]},
+            {
+                "type": "function_call",
+                "id": "fc_1",
+                "call_id": "call_1",
+                "name": "f",
+                "arguments": "{}",
+                "status": "completed",
+            },
+        ]
+        assert Responses().conversation(None, body(output=items)).output == [
+            Message(
+                role="assistant",
+                parts=[Reasoning(text="hm"), Text(text="hi"), ToolCall(id="call_1", name="f", arguments="{}")],
+                finish_reason="completed",
+            )
+        ]
+
+    @pytest.mark.parametrize(
+        ("item", "parts"),
+        [
+            ({"type": "reasoning", "summary": []}, [Reasoning()]),
+            ({"type": "reasoning", "summary": [], "encrypted_content": "xyz"}, [Reasoning(sealed="xyz")]),
+            (
+                {"type": "reasoning", "summary": [{"text": "a"}, {"text": "b"}], "encrypted_content": "xyz"},
+                [Reasoning(text="a\n\nb", sealed="xyz")],
+            ),
+            (
+                {"type": "reasoning", "summary": [{"text": "a"}], "content": [{"type": "reasoning_text", "text": "b"}]},
+                [Reasoning(text="a"), Reasoning(text="b")],
+            ),
+            (
+                {
+                    "type": "message",
+                    "content": [
+                        {"type": "output_text", "text": "a", "annotations": [{"u": 1}], "logprobs": [{"t": 1}]}
+                    ],
+                },
+                [Text(text="a", annotations=[{"u": 1}], logprobs=[{"t": 1}])],
+            ),
+            ({"type": "message", "content": [{"type": "refusal", "refusal": "no"}]}, [Refusal(text="no")]),
+            (
+                {"type": "custom_tool_call", "id": "ctc_1", "call_id": "call_1", "name": "sql", "input": "select 1"},
+                [ToolCall(id="call_1", name="sql", arguments="select 1", tool_type="custom")],
+            ),
+            (
+                {
+                    "type": "web_search_call",
+                    "id": "ws_1",
+                    "status": "completed",
+                    "action": {"type": "search", "query": "q"},
+                },
+                [
+                    ToolCall(
+                        id="ws_1", name="web_search", arguments='{"type":"search","query":"q"}', tool_type="web_search"
+                    )
+                ],
+            ),
+            (
+                {"type": "file_search_call", "id": "fs_1", "queries": ["q"], "results": [{"text": "t"}]},
+                [
+                    ToolCall(
+                        id="fs_1",
+                        name="file_search",
+                        arguments='["q"]',
+                        tool_type="file_search",
+                        extra={"results": [{"text": "t"}]},
+                    )
+                ],
+            ),
+            (
+                {
+                    "type": "mcp_call",
+                    "id": "mcp_1",
+                    "name": "ask",
+                    "arguments": "{}",
+                    "server_label": "wiki",
+                    "output": "o",
+                },
+                [
+                    ToolCall(
+                        id="mcp_1",
+                        name="ask",
+                        arguments="{}",
+                        tool_type="mcp",
+                        extra={"server_label": "wiki", "output": "o"},
+                    )
+                ],
+            ),
+            (
+                {
+                    "type": "code_interpreter_call",
+                    "id": "ci_1",
+                    "code": "1+1",
+                    "outputs": [{"type": "logs", "logs": "2"}],
+                },
+                [
+                    ToolCall(
+                        id="ci_1",
+                        name="code_interpreter",
+                        arguments="1+1",
+                        tool_type="code_interpreter",
+                        extra={"outputs": [{"type": "logs", "logs": "2"}]},
+                    )
+                ],
+            ),
+            (
+                {"type": "computer_call", "call_id": "call_1", "action": {"type": "click"}, "status": "incomplete"},
+                [
+                    ToolCall(
+                        id="call_1",
+                        name="computer",
+                        arguments='{"type":"click"}',
+                        tool_type="computer",
+                        incomplete=True,
+                        extra={"status": "incomplete"},
+                    )
+                ],
+            ),
+            (
+                {"type": "image_generation_call", "id": "ig_1", "result": "YWJj", "output_format": "png"},
+                [
+                    ToolCall(
+                        id="ig_1", name="image_generation", tool_type="image_generation", extra={"output_format": "png"}
+                    ),
+                    Media(
+                        modality="image",
+                        mime="image/png",
+                        sha256="ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+                        size=3,
+                    ),
+                ],
+            ),
+            (
+                {"type": "tool_search_output", "call_id": "call_1", "tools": [{"name": "f"}]},
+                [ToolResult(id="call_1", content=[{"name": "f"}], tool_type="tool_search")],
+            ),
+            (
+                {"type": "compaction", "id": "cmp_1", "encrypted_content": "xyz"},
+                [UnknownPart(data={"type": "compaction", "id": "cmp_1", "encrypted_content": "xyz"})],
+            ),
+            (
+                {"type": "mcp_list_tools", "server_label": "wiki", "tools": []},
+                [UnknownPart(data={"type": "mcp_list_tools", "server_label": "wiki", "tools": []})],
+            ),
+            ({"type": "brand_new"}, [UnknownPart(data={"type": "brand_new"})]),
+            (None, [UnknownPart(data=None)]),
+            ([1], [UnknownPart(data=[1])]),
+        ],
+    )
+    def test_an_item_of_every_kind(self, item: Any, parts: list[Part]) -> None:
+        assert said(item) == parts
+
+    def test_a_picture_kept_by_reference(self) -> None:
+        reference = {"callspan_media": {"sha256": "ab", "mime": "image/png", "bytes": 9}}
+        assert said({"type": "image_generation_call", "id": "ig_1", "result": reference})[1] == Media(
+            modality="image", mime="image/png", sha256="ab", size=9
+        )
+
+    def test_messages_of_the_user_that_an_answer_repeats_are_not_its_text(self) -> None:
+        items = [
+            {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hello"}]},
+            {"type": "compaction", "encrypted_content": "xyz"},
+        ]
+        output = Responses().conversation(None, body(output=items)).output
+        assert output[0] == Message(role="user", parts=[Text(text="hello")])
+        assert output[1].role == "assistant"
+        assert not any(isinstance(part, Text) for part in output[1].parts)
+
+    def test_no_output_is_no_message(self) -> None:
+        assert Responses().conversation(None, body()).output == []
+
+
+class TestInput:
+    """Whatever was given: a text, items, and what is no item."""
+
+    def test_instructions_are_the_system(self) -> None:
+        assert asked("hi", instructions="be kind").system == [Text(text="be kind")]
+        items = [{"type": "message", "role": "system", "content": "be kind"}]
+        assert asked("hi", instructions=items).system == [Text(text="be kind")]
+        assert asked("hi").system == []
+
+    def test_a_text_is_a_message_of_the_user(self) -> None:
+        assert asked("hi").input == [Message(role="user", parts=[Text(text="hi")])]
+
+    @pytest.mark.parametrize("nothing", [None, "", []])
+    def test_nothing_is_no_message(self, nothing: object) -> None:
+        assert asked(nothing).input == []
+
+    @pytest.mark.parametrize("role", ["system", "developer", "user", "assistant"])
+    def test_roles_are_kept_with_or_without_a_type(self, role: str) -> None:
+        assert asked([{"role": role, "content": "a"}]).input == [Message(role=role, parts=[Text(text="a")])]
+        typed = {"type": "message", "role": role, "content": [{"type": "input_text", "text": "a"}]}
+        assert asked([typed]).input == [Message(role=role, parts=[Text(text="a")])]
+
+    def test_what_the_assistant_did_in_a_row_is_one_message_and_results_are_their_own(self) -> None:
+        given = [
+            {"role": "user", "content": "go"},
+            {"type": "reasoning", "summary": [], "encrypted_content": "xyz"},
+            {"role": "assistant", "content": "moving"},
+            {"type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "call_1", "output": "done"},
+            {"type": "custom_tool_call_output", "call_id": "call_2", "output": [{"type": "input_text", "text": "x"}]},
+            {"role": "user", "content": "on"},
+        ]
+        assert asked(given).input == [
+            Message(role="user", parts=[Text(text="go")]),
+            Message(
+                role="assistant",
+                parts=[
+                    Reasoning(sealed="xyz"),
+                    Text(text="moving"),
+                    ToolCall(id="call_1", name="f", arguments="{}"),
+                ],
+            ),
+            Message(role="tool", parts=[ToolResult(id="call_1", content="done", tool_type="function")]),
+            Message(
+                role="tool",
+                parts=[ToolResult(id="call_2", content=[{"type": "input_text", "text": "x"}], tool_type="custom")],
+            ),
+            Message(role="user", parts=[Text(text="on")]),
+        ]
+
+    def test_results_and_approvals_belong_to_who_gave_them(self) -> None:
+        given = [{"type": "mcp_approval_response", "approve": True}, {"type": "additional_tools", "role": "developer"}]
+        assert [message.role for message in asked(given).input] == ["user", "developer"]
+
+    @pytest.mark.parametrize("odd", [3, {}, {"type": 3}, [None], [[]], [3], True])
+    def test_odd_input_raises_nothing(self, odd: object) -> None:
+        asked(odd)
+
+    def test_tools_are_kept_as_sent(self) -> None:
+        tools = [{"type": "web_search"}, {"type": "function", "name": "f"}]
+        assert asked("hi", tools=tools).tools == tools
