@@ -123,6 +123,26 @@ def test_an_append_inside_an_interrupted_append_neither_hangs_nor_tears(scene: S
     scene.assert_all_once(3000)
 
 
+def test_sqlite_survives_forks_at_any_moment_of_a_delivery(scene: Scene) -> None:
+    scene.run("forks_and_ships_many_times")
+    scene.ship_the_rest()
+    scene.assert_all_once(25 * 25)
+
+
+def test_a_hanging_sink_holds_up_forks_and_exits_for_a_bounded_time_only(scene: Scene) -> None:
+    begun = time.monotonic()
+    scene.run("hangs")
+    assert time.monotonic() - begun < 10
+    scene.ship_the_rest()
+    scene.assert_all_once(10)
+
+
+def test_records_of_exit_handlers_reach_the_disk(scene: Scene) -> None:
+    scene.run("writes_at_exit")
+    scene.ship_the_rest()
+    scene.assert_all_once(15)
+
+
 def chaos(scene: Scene, writers: int, shipper_kills: int, seed: int) -> None:
     """Writers and the shipper are killed by SIGKILL at random moments while forked children go on writing."""
     chance = random.Random(seed)

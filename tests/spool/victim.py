@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import multiprocessing
 import os
@@ -12,7 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rig import SqliteSink, record
+from rig import HangingSink, SqliteSink, record
 
 from callspan.spool.sink import Sink
 from callspan.spool.spool import Spool, ship_once
@@ -138,6 +139,41 @@ def _write_some(_: str) -> None:
     WRITERS[0].write(20)
 
 
+def hangs(writer: Writer) -> None:
+    """Forks and exits beside a sink that hangs: both take their time at most, the record is kept."""
+    sink = HangingSink(writer.spool.directory.parent / "never")
+    writer.spool = Spool(writer.spool.directory, [sink])
+    writer.write(5)
+    assert sink.reached.wait(20)
+    begun = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        writer.write(5, name="child")
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert time.monotonic() - begun < 5
+
+
+def writes_at_exit(writer: Writer) -> None:
+    """A handler that ends after ours still appends; one that is the first to append finds no threads to start."""
+    atexit.register(writer.write, 5, name="late")
+    writer.write(5)
+    other = Writer(writer.spool.directory, None, writer._acks, writer.prefix + "other")
+    atexit.register(other.write, 5)
+
+
+def forks_and_ships_many_times(writer: Writer) -> None:
+    """Whatever the shipper does at the moment of a fork, SQLite goes on working in parent and child."""
+    for _ in range(25):
+        writer.write(20)
+        child = os.fork()
+        if child == 0:
+            writer.write(5, name="child")
+            os._exit(0 if writer.spool.flush(20) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    assert writer.spool.flush(20)
+
+
 def ships(writer: Writer) -> None:
     """Adopt and deliver without end."""
     print("running", flush=True)
@@ -160,6 +196,9 @@ MODES = {
         handles_signals_in_appends,
         runs_processes,
         runs_a_pool,
+        hangs,
+        writes_at_exit,
+        forks_and_ships_many_times,
         ships,
     )
 }

@@ -43,9 +43,9 @@ _APPEND: Final = fail_open("keep a record")
 class Spool:
     """Durable hand-over of one process, or of any number that share the directory. Safe from any thread.
 
-    `sinks` is best a function that builds them: it is called on a thread of ours, and again after a fork, so that no
-    connection is shared. Given a sequence, a forked child opens the same objects anew. Construction does nothing;
-    the first append makes the directory (0700), the segment (0600) and the threads.
+    `sinks` may be a function that builds them: it is called on a thread of ours, and again in each forked child that
+    appends. Given a sequence, a child opens the same objects anew; across the fork itself they are closed.
+    Construction does nothing; the first append makes the directory (0700), the segment (0600) and the threads.
     """
 
     def __init__(
