@@ -1,0 +1,328 @@
+"""Every way into the SDKs: one span and one record per inference on the wire, none for anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx2
+import openai
+import pydantic
+import pytest
+
+import callspan
+from callspan.record.call import CallRecord
+from callspan.testing import Captured, ScriptedProvider, capture
+from tests.intercept.mode import Mode
+from tests.intercept.test_endings import QUESTION, text_of, the_call
+
+Run = Callable[[Callable[[], Awaitable[Any]]], Any]
+CHAT = {"model": "gpt-5", "messages": QUESTION}
+MESSAGE = {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}
+
+
+class Weather(pydantic.BaseModel):
+    city: str
+
+
+async def chat_parse(mode: Mode) -> None:
+    await mode.wait(mode.openai().chat.completions.parse(**CHAT, response_format=Weather))
+
+
+async def responses_parse(mode: Mode) -> None:
+    await mode.wait(mode.openai().responses.parse(model="gpt-5", input="hi", text_format=Weather))
+
+
+async def chat_stream_helper(mode: Mode) -> None:
+    async with mode.entered(mode.openai().chat.completions.stream(**CHAT)) as stream:
+        await mode.all(stream)
+        await mode.wait(stream.get_final_completion())
+
+
+async def chat_stream_helper_until_done(mode: Mode) -> None:
+    async with mode.entered(mode.openai().chat.completions.stream(**CHAT)) as stream:
+        await mode.wait(stream.until_done())
+
+
+async def responses_stream_helper(mode: Mode) -> None:
+    async with mode.entered(mode.openai().responses.stream(model="gpt-5", input="hi")) as stream:
+        await mode.wait(stream.get_final_response())
+
+
+async def messages_stream_helper(mode: Mode) -> None:
+    async with mode.entered(mode.anthropic().messages.stream(**MESSAGE)) as stream:
+        await mode.wait(stream.get_final_message())
+
+
+async def messages_text_stream(mode: Mode) -> None:
+    async with mode.entered(mode.anthropic().messages.stream(**MESSAGE)) as stream:
+        await mode.all(stream.text_stream)
+
+
+async def messages_until_done(mode: Mode) -> None:
+    async with mode.entered(mode.anthropic().messages.stream(**MESSAGE)) as stream:
+        await mode.wait(stream.until_done())
+
+
+async def beta_messages(mode: Mode) -> None:
+    await mode.wait(mode.anthropic().beta.messages.create(**MESSAGE))
+
+
+async def raw_parsed(mode: Mode) -> None:
+    raw = await mode.wait(mode.openai().chat.completions.with_raw_response.create(**CHAT))
+    await mode.wait(raw.parse())
+
+
+async def raw_never_parsed(mode: Mode) -> None:
+    await mode.wait(mode.openai().chat.completions.with_raw_response.create(**CHAT))
+
+
+async def raw_parsed_twice(mode: Mode) -> None:
+    raw = await mode.wait(mode.openai().chat.completions.with_raw_response.create(**CHAT))
+    await mode.wait(raw.parse())
+    await mode.wait(raw.parse())
+
+
+async def raw_stream_parsed(mode: Mode) -> None:
+    raw = await mode.wait(mode.openai().chat.completions.with_raw_response.create(**CHAT, stream=True))
+    await mode.all(await mode.wait(raw.parse()))
+
+
+async def anthropic_raw_parsed(mode: Mode) -> None:
+    raw = await mode.wait(mode.anthropic().messages.with_raw_response.create(**MESSAGE))
+    await mode.wait(raw.parse())
+
+
+async def anthropic_raw_never_parsed(mode: Mode) -> None:
+    await mode.wait(mode.anthropic().messages.with_raw_response.create(**MESSAGE))
+
+
+async def _streaming(mode: Mode, how: Callable[[Any], Awaitable[Any]], **options: Any) -> None:
+    manager = mode.openai().chat.completions.with_streaming_response.create(**CHAT, **options)
+    async with mode.entered(manager) as response:
+        await how(response)
+
+
+async def streaming_parse(mode: Mode) -> None:
+    await _streaming(mode, lambda response: mode.wait(response.parse()))
+
+
+async def streaming_json(mode: Mode) -> None:
+    await _streaming(mode, lambda response: mode.wait(response.json()))
+
+
+async def streaming_read(mode: Mode) -> None:
+    await _streaming(mode, lambda response: mode.wait(response.read()))
+
+
+async def streaming_text(mode: Mode) -> None:
+    await _streaming(mode, lambda response: mode.wait(response.text()))
+
+
+async def streaming_lines(mode: Mode) -> None:
+    await _streaming(mode, lambda response: mode.all(response.iter_lines()))
+
+
+async def streaming_bytes(mode: Mode) -> None:
+    await _streaming(mode, lambda response: mode.all(response.iter_bytes()))
+
+
+async def streaming_stream_lines(mode: Mode) -> None:
+    await _streaming(mode, lambda response: mode.all(response.iter_lines()), stream=True)
+
+
+async def streaming_stream_parsed(mode: Mode) -> None:
+    async def parsed(response: Any) -> None:
+        await mode.all(await mode.wait(response.parse()))
+
+    await _streaming(mode, parsed, stream=True)
+
+
+async def posted(mode: Mode) -> None:
+    await mode.wait(mode.openai().post("/chat/completions", cast_to=object, body=CHAT))
+
+
+async def posted_for_the_http_response(mode: Mode) -> None:
+    await mode.wait(mode.openai().post("/chat/completions", cast_to=httpx2.Response, body=CHAT))
+
+
+async def with_options(mode: Mode) -> None:
+    await mode.wait(mode.openai().with_options(timeout=5).chat.completions.create(**CHAT))
+
+
+async def generator_of_messages(mode: Mode) -> None:
+    await mode.wait(mode.anthropic().messages.create(**{**MESSAGE, "messages": (dict(m) for m in QUESTION)}))
+
+
+ENTRY_POINTS = [
+    chat_parse, responses_parse, chat_stream_helper, chat_stream_helper_until_done, responses_stream_helper,
+    messages_stream_helper, messages_text_stream, messages_until_done, beta_messages, raw_parsed, raw_never_parsed,
+    raw_parsed_twice, raw_stream_parsed, anthropic_raw_parsed, anthropic_raw_never_parsed, streaming_parse,
+    streaming_json, streaming_read, streaming_text, streaming_lines, streaming_bytes, streaming_stream_lines,
+    streaming_stream_parsed, posted, posted_for_the_http_response, with_options, generator_of_messages,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("enter", ENTRY_POINTS, ids=lambda enter: enter.__name__)
+def test_every_entry_point_gives_one_complete_call(
+    enter: Callable[[Mode], Awaitable[None]], mode: Mode, run: Run, seen: Captured
+) -> None:
+    mode.provider.reply(text='{"city": "Paris"}', input_tokens=9, output_tokens=3)
+    run(lambda: enter(mode))
+    record = the_call(seen)
+    assert record.outcome == "success", record.error
+    assert text_of(record) == '{"city": "Paris"}'
+    assert record.retries == 0
+    assert record.request.body_bytes
+    if record.stream is not None:
+        assert record.stream.complete
+
+
+@pytest.mark.parametrize("create", ["completions", "embeddings"])
+def test_the_other_endpoints_are_calls_too(create: str, mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        client = mode.openai()
+        if create == "completions":
+            await mode.wait(client.completions.create(model="gpt-3.5-turbo-instruct", prompt="Say hi"))
+        else:
+            await mode.wait(client.embeddings.create(model="text-embedding-3-small", input=["a", "b"]))
+
+    run(body)
+    record = the_call(seen)
+    assert record.api == create
+    assert record.operation == {"completions": "text_completion", "embeddings": "embeddings"}[create]
+    assert seen.spans[0].name.startswith(record.operation)
+
+
+def test_what_is_no_inference_makes_no_span(mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        await mode.all(await mode.wait(mode.openai().models.list()))
+        await mode.wait(mode.anthropic().messages.count_tokens(model="claude-sonnet-5", messages=QUESTION))
+
+    run(body)
+    assert seen.spans == []
+    assert seen.records == []
+
+
+def test_retrieving_a_response_counts_no_tokens_twice(mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        client = mode.openai()
+        response = await mode.wait(client.responses.create(model="gpt-5", input="hi"))
+        await mode.wait(client.responses.retrieve(response.id))
+
+    run(body)
+    assert len(seen.records) == 1
+
+
+def test_a_client_made_before_instrumenting_is_seen(provider: ScriptedProvider) -> None:
+    with openai.OpenAI(api_key="sk-test", base_url=provider.openai_url) as client, capture() as seen:
+        client.chat.completions.create(**CHAT)  # type: ignore[call-overload]
+    the_call(seen)
+
+
+def test_the_module_level_client_is_seen(provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai, "api_key", "sk-test")
+    monkeypatch.setattr(openai, "base_url", provider.openai_url)
+    with capture() as seen:
+        openai.chat.completions.create(**CHAT)  # type: ignore[call-overload]
+    the_call(seen)
+    openai._client.close()  # type: ignore[attr-defined]
+    openai._reset_client()  # type: ignore[attr-defined]
+
+
+def test_azure_is_named_and_its_deployment_path_is_a_call(provider: ScriptedProvider) -> None:
+    with (
+        openai.AzureOpenAI(api_key="k", api_version="2024-10-21", azure_endpoint=provider.url, max_retries=0) as client,
+        capture() as seen,
+    ):
+        client.chat.completions.create(**CHAT)  # type: ignore[call-overload]
+    record = the_call(seen)
+    assert record.provider == "azure.ai.openai"
+    assert "/deployments/" in provider.requests[0].path
+
+
+def test_a_tool_runner_makes_one_call_per_request(provider: ScriptedProvider, seen: Captured) -> None:
+    import anthropic
+
+    @anthropic.beta_tool
+    def weather(city: str) -> str:
+        """Say the weather.
+
+        Args:
+            city: Where.
+        """
+        return f"Sunny in {city}"
+
+    provider.reply(tool_calls=[{"name": "weather", "arguments": {"city": "Paris"}}])
+    provider.reply(text="It is sunny.")
+    with anthropic.Anthropic(api_key="sk-ant-test", base_url=provider.anthropic_url) as client:
+        runner = client.beta.messages.tool_runner(
+            model="claude-sonnet-5",
+            max_tokens=64,
+            tools=[weather],
+            messages=QUESTION,  # type: ignore[arg-type]
+        )
+        runner.until_done()
+    assert [record.response and record.response.finish_reasons for record in seen.records] == [
+        ["tool_use"],
+        ["end_turn"],
+    ]
+
+
+def test_a_call_made_with_instrumentation_suppressed_is_not_seen(provider: ScriptedProvider, seen: Captured) -> None:
+    from opentelemetry.instrumentation.utils import suppress_instrumentation
+
+    with openai.OpenAI(api_key="sk-test", base_url=provider.openai_url) as client, suppress_instrumentation():
+        client.chat.completions.create(**CHAT)  # type: ignore[call-overload]
+    assert seen.records == []
+
+
+def originals() -> dict[str, object]:
+    import anthropic._base_client
+    import anthropic._streaming
+    import openai._base_client
+    import openai._streaming
+
+    return {
+        f"{module.__name__}.{owner}.{name}": vars(getattr(module, owner)).get(name)
+        for module, owner, name in [
+            (openai._base_client, "SyncAPIClient", "request"),
+            (openai._base_client, "AsyncAPIClient", "request"),
+            (openai._base_client, "BaseClient", "_process_response_data"),
+            (openai._streaming, "Stream", "__stream__"),
+            (anthropic._base_client, "SyncAPIClient", "request"),
+            (anthropic._streaming, "AsyncStream", "__stream__"),
+            (httpx2, "Response", "close"),
+            (httpx2, "Response", "aiter_bytes"),
+            (httpx2, "Client", "send"),
+        ]
+    }
+
+
+def test_uninstrumenting_restores_every_original() -> None:
+    before = originals()
+    assert None not in before.values()
+    handle = callspan.instrument()
+    assert all(originals()[name] is not value for name, value in before.items())
+    handle.uninstrument()
+    assert originals() == before
+
+
+def test_instrumenting_twice_is_once(provider: ScriptedProvider) -> None:
+    with capture() as seen, openai.OpenAI(api_key="sk-test", base_url=provider.openai_url) as client:
+        callspan.wiring.WIRING.install(  # type: ignore[attr-defined]
+            callspan.wiring.WIRING.pipeline.settings,
+            callspan.wiring.WIRING.pipeline.parts,
+            ("openai",),  # type: ignore[union-attr]
+        )
+        client.chat.completions.create(**CHAT)  # type: ignore[call-overload]
+        record: CallRecord = the_call(seen)
+    assert record.outcome == "success"
+
+
+def test_every_hook_is_on_in_the_installed_sdks(seen: Captured) -> None:
+    import anthropic  # noqa: F401
+
+    statuses = callspan.hooks_status()
+    assert {status.sdk for status in statuses} == {"openai", "anthropic"}
+    assert [status for status in statuses if status.state != "on"] == []
