@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from callspan.agent import misuse
 from callspan.agent.runtime import Runtime, install, remove
 from callspan.fail_open import failures, forget_failures
-from callspan.record.codec import encode
+from callspan.record.codec import decode, encode
 from callspan.record.events import Record
 from callspan.spans.hierarchy import HierarchyOptions, TracedHierarchy
 
@@ -30,7 +30,7 @@ class Seen:
         self.tracer = self.provider.get_tracer("callspan.tests")
 
     def write(self, record: Record) -> None:
-        encode(record)
+        decode(encode(record))
         self.records.append(record)
 
     def runtime(self, options: HierarchyOptions | None = None, **settings: bool) -> Runtime:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -73,7 +73,7 @@ def test_an_event_without_a_type_is_flagged_and_the_rest_lives(seen: Seen) -> No
         own.event("fine")
     first, second, third = seen.of(EventRecord)
     assert first.event_type == "unknown"
-    assert second.event_type == "None"
+    assert second.event_type == "unknown"
     assert first.flags == second.flags == ["event_without_type"]
     assert (third.event_type, third.flags) == ("fine", [])
 
@@ -123,6 +123,34 @@ def test_objects_json_cannot_hold_do_no_harm(seen: Seen) -> None:
             run.result = Hostile()
     assert len(seen.spans) == 3
     assert seen.of(MessageRecord)[0].causal_influence == ["one"]
+
+
+def test_names_and_ids_of_other_types_become_text(seen: Seen) -> None:
+    """Whatever is handed in: the record can be read back, which `seen` tries with each."""
+    odd: Any = 7
+    with session(odd, session_id=odd, user_id=odd, group_id=odd, task_id=odd, experiment=odd) as own:
+        own.update(status=odd, metadata={odd: odd})
+        with own.timestep(odd, turn="3") as step:  # type: ignore[arg-type]
+            step.message(odd, odd, odd, odd, odd, [odd])
+            step.event(odd, odd, odd, system=odd, call=odd)
+            step.reward(odd, odd, odd, odd, label=odd, event=odd)
+            with step.tool(odd, call={"id": odd, "name": odd}):
+                pass
+        reward(odd, session_id=odd, call_id=odd, objective=odd, label=odd, source=odd, annotation=odd)
+    assert own.id == "7"
+    assert seen.ended(SessionRecord)[0].user_id == "7"
+    assert seen.ended(TimestepRecord)[0].turn == 3
+    assert seen.of(MessageRecord)[0].causal_influence == ["7"]
+    assert seen.of(EventRecord)[0].event_type == "7"
+    assert seen.ended(SessionRecord)[0].totals.reward == 14
+
+
+def test_a_reward_that_is_not_finite_does_not_spoil_the_sum(seen: Seen) -> None:
+    with session("s") as own:
+        own.reward(1)
+        own.reward(float("nan"))
+        own.environment(reward=float("inf"))
+    assert seen.ended(SessionRecord)[0].totals.reward == 1
 
 
 def test_a_cyclic_object_is_an_event_all_the_same(seen: Seen) -> None:

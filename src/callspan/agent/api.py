@@ -11,6 +11,7 @@ from callspan.agent.runtime import installed
 from callspan.agent.sessions import Identity, Session
 from callspan.agent.timesteps import Timestep
 from callspan.agent.tools import Tool
+from callspan.agent.values import text
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -61,12 +62,12 @@ def session(  # noqa: PLR0913 - what a session is known by
         parent: The session or step above, or its session's id; None: the current one.
     """
     identity = Identity(
-        name=name if isinstance(name, str) else None,
-        session_id=None if session_id is None else str(session_id),
-        user_id=user_id,
-        group_id=group_id,
-        task_id=task_id,
-        experiment=experiment,
+        name=None if callable(name) else text(name),
+        session_id=text(session_id),
+        user_id=text(user_id),
+        group_id=text(group_id),
+        task_id=text(task_id),
+        experiment=text(experiment),
         metadata=metadata,
         carrier=carrier,
         parent=parent,

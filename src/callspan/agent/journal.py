@@ -10,7 +10,7 @@ from callspan.agent.misuse import misuse
 from callspan.agent.runtime import installed
 from callspan.agent.scope import Scope
 from callspan.agent.tools import Tool
-from callspan.agent.values import fields, number, texts, truth
+from callspan.agent.values import fields, number, text, texts, truth
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord
 from callspan.record.ids import new_id
 
@@ -40,10 +40,10 @@ class Journal(Scope):
             session_id=target.place.session_id,
             timestep_id=target.place.timestep_id,
             timestep=target.place.timestep,
-            call_id=call,
-            message_type=kind if isinstance(kind, str) else str(kind),
-            sender=sender,
-            receiver=receiver,
+            call_id=text(call),
+            message_type=text(kind) or "unknown",
+            sender=text(sender),
+            receiver=text(receiver),
             time_ns=time.time_ns(),
             sequence=target.sequence(),
             content=content,
@@ -85,12 +85,12 @@ class Journal(Scope):
             session_id=target.place.session_id,
             timestep_id=target.place.timestep_id,
             timestep=target.place.timestep,
-            call_id=call,
-            event_type=(type if isinstance(type, str) else str(type)) or "unknown",
-            name=name,
+            call_id=text(call),
+            event_type=text(type) or "unknown",
+            name=text(name),
             time_ns=time.time_ns(),
             sequence=target.sequence(),
-            system=system,
+            system=text(system),
             data=data,
             error=error_info(error),
             flags=flags,
@@ -159,12 +159,12 @@ class Journal(Scope):
             session_id=target.place.session_id,
             timestep_id=target.place.timestep_id,
             timestep=target.place.timestep,
-            event_id=event,
-            objective=objective,
+            event_id=text(event),
+            objective=text(objective) or "reward",
             value=amount,
-            label=label,
-            source=source,
-            annotation=annotation,
+            label=text(label),
+            source=text(source),
+            annotation=text(annotation),
             scope="session" if event is None and target.place.timestep_id is None else "event",
             time_ns=time.time_ns(),
             metadata={"callspan.flags": flags} if flags else {},

@@ -11,7 +11,7 @@ from callspan.agent import hooks
 from callspan.agent.context import current_scope
 from callspan.agent.misuse import misuse
 from callspan.agent.runtime import installed
-from callspan.agent.values import number
+from callspan.agent.values import number, text
 from callspan.fail_open import fail_open
 from callspan.record.events import RewardRecord
 from callspan.record.ids import new_id
@@ -37,6 +37,7 @@ def reward(
     Rewards are only ever added. Without an id and outside a session it is kept and flagged. A value that is
     no number is kept as None.
     """
+    session_id = text(session_id)
     named = session_id is not None or timestep_id is not None or call_id is not None
     scope = current_scope()
     around = scope if scope is not None and session_id in {None, _session_of(scope)} else None
@@ -47,15 +48,15 @@ def reward(
     record = RewardRecord(
         reward_id=new_id(),
         session_id=session_id or (place.session_id if place is not None else None),
-        timestep_id=place.timestep_id if place is not None and step_known else timestep_id,
+        timestep_id=place.timestep_id if place is not None and step_known else text(timestep_id),
         timestep=place.timestep if place is not None and step_known else None,
-        call_id=call_id,
-        objective=objective,
+        call_id=text(call_id),
+        objective=text(objective) or "reward",
         value=None if value is None else number(value),
-        label=label,
+        label=text(label),
         scope=_level(session_id, timestep_id, call_id),
-        source=source,
-        annotation=annotation,
+        source=text(source),
+        annotation=text(annotation),
         time_ns=time.time_ns(),
         metadata={"callspan.flags": flags} if flags else {},
     )
@@ -75,13 +76,13 @@ def feedback(
     """Keep what somebody thought of a call's answer: a number, a label, words; return the reward's id."""
     record = RewardRecord(
         reward_id=new_id(),
-        call_id=call_id,
-        objective=objective,
+        call_id=text(call_id),
+        objective=text(objective) or "reward",
         value=None if value is None else number(value),
-        label=label,
+        label=text(label),
         scope="call",
-        source=source,
-        annotation=annotation,
+        source=text(source),
+        annotation=text(annotation),
         time_ns=time.time_ns(),
     )
     _hand_over(record, None)

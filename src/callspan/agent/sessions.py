@@ -24,7 +24,7 @@ from callspan.agent.rewards import write_reward
 from callspan.agent.runtime import SpanHandle, installed
 from callspan.agent.scope import NO_SPAN, Scope
 from callspan.agent.timesteps import Timestep
-from callspan.agent.values import fields, truth
+from callspan.agent.values import fields, text, truth
 from callspan.fail_open import fail_open
 from callspan.record.call import ErrorInfo, Place
 from callspan.record.events import SessionRecord, Totals
@@ -133,7 +133,7 @@ class Session(Journal, Decorating):
 
     def update(self, status: str | None = None, metadata: Mapping[str, object] | None = None) -> None:
         """Set the outcome's word, and merge metadata key by key (a None value changes nothing); written at once."""
-        self._status = self._status if status is None else status
+        self._status = self._status if status is None else text(status)
         self._info.update(fields(metadata))
         with fail_open("record an update of a session"):
             late = self.ended and not self._resumed
@@ -297,7 +297,7 @@ def _host() -> str:
 
 
 def _carried(carrier: Mapping[str, str] | None) -> dict[str, str]:
-    return {key.lower(): value for key, value in (carrier or {}).items()}
+    return {str(key).lower(): str(value) for key, value in (carrier or {}).items()}
 
 
 def _unquoted(text: str | None) -> str | None:

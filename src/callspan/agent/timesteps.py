@@ -13,7 +13,7 @@ from callspan.agent.decorators import Decorating
 from callspan.agent.faults import error_info, outcome_of
 from callspan.agent.journal import Journal
 from callspan.agent.scope import Scope
-from callspan.agent.values import fields
+from callspan.agent.values import fields, text, whole
 from callspan.record.call import ErrorInfo, Place
 from callspan.record.events import TimestepRecord, Totals
 from callspan.record.ids import new_id
@@ -51,7 +51,7 @@ class Timestep(Journal, Decorating):
         """Take `find`, which returns the session at the start, and whether it was opened for this step alone."""
         super().__init__()
         self._find = find
-        self._given = (name, turn)
+        self._given = (text(name), whole(turn))
         self._info = fields(metadata)
         self._session: Session | None = None
         self._owns_session = False

@@ -14,6 +14,7 @@ from callspan.agent.decorators import Decorating
 from callspan.agent.faults import error_info
 from callspan.agent.runtime import installed
 from callspan.agent.scope import Scope
+from callspan.agent.values import text
 from callspan.fail_open import fail_open, value_of
 from callspan.record.codec import plain
 from callspan.record.events import EventRecord
@@ -63,7 +64,7 @@ class Tool(Scope, Decorating):
         self._owner: Scope | None = owner
         self._id = new_id()
         asked = None if isinstance(call, str) else call
-        self._name = name or _text(tool_call_fact(asked, "name")) or "tool"
+        self._name = text(name) or _text(tool_call_fact(asked, "name")) or "tool"
         self._tool_call_id = call if isinstance(call, str) else _text(tool_call_fact(asked, "id"))
         self._arguments = tool_call_fact(asked, "arguments") if arguments is None else arguments
         self._result: object = _ABSENT
@@ -148,9 +149,10 @@ class Tool(Scope, Decorating):
 
     def _close(self, error: BaseException | None) -> None:
         duration = self.elapsed_ns()
+        own_time = 0 if isinstance(self._owner, Tool) else duration
         scope: Scope | None = self._owner
         while scope is not None:
-            scope.tally.add_tool(duration)
+            scope.tally.add_tool(own_time)
             scope = scope.above
         if self.runtime is None:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from functools import partial
 
@@ -9,10 +10,21 @@ from callspan.fail_open import value_of
 
 
 def number(value: object) -> float | None:
-    """Return a reward as a float, also from NumPy and one-element tensors; None for what is no number."""
-    if type(value) is float:
-        return value
-    return None if isinstance(value, str) else value_of(partial(float, value))  # type: ignore[arg-type]
+    """Return a reward as a float, also from NumPy and one-element tensors; None for what is no finite number."""
+    if isinstance(value, str):
+        return None
+    read = value_of(partial(float, value))  # type: ignore[arg-type]
+    return read if read is not None and math.isfinite(read) else None
+
+
+def whole(value: object) -> int | None:
+    """Return a turn number as an int; None for what is none."""
+    return value_of(partial(int, value)) if value is not None else None
+
+
+def text(value: object) -> str | None:
+    """Return a name or an id as text, whatever it was; None stays None."""
+    return value if value is None or isinstance(value, str) else value_of(partial(str, value))
 
 
 def truth(value: object) -> bool | None:
@@ -32,4 +44,5 @@ def fields(metadata: object) -> dict[str, object]:
 
 def texts(values: Iterable[str] | str) -> list[str]:
     """Return ids as a list; a single one may come as text."""
-    return [values] if isinstance(values, str) else [str(value) for value in values]
+    listed = [values] if isinstance(values, str) else value_of(partial(list, values)) or []
+    return [value if isinstance(value, str) else text(value) or "" for value in listed]

@@ -18,7 +18,7 @@ from callspan.record.events import (
     TimestepRecord,
     Totals,
 )
-from callspan.vocabulary.values import Attributes, AttributeValue, ByteBudget, put_json
+from callspan.vocabulary.values import Attributes, AttributeValue, ByteBudget, put_json, put_text
 
 SESSION_ID: Final = "session.id"
 CONVERSATION_ID: Final = "gen_ai.conversation.id"
@@ -135,8 +135,7 @@ def event_content(record: Record, budget: ByteBudget) -> Attributes:
         case EventRecord() if record.data is not None:
             put_json(attributes, "callspan.event.data", record.data, budget)
         case RewardRecord() if record.annotation is not None:
-            put_json(attributes, "callspan.reward.annotation", record.annotation, budget)
-            attributes["gen_ai.evaluation.explanation"] = record.annotation[: max(0, budget.room)]
+            put_text(attributes, "gen_ai.evaluation.explanation", record.annotation, budget)
     return attributes
 
 
