@@ -14,8 +14,8 @@ from typing import Final
 
 import msgspec
 
-from callspan.policy.bodies import UNREADABLE, decoded, encoded, is_kept, with_bodies
-from callspan.record.call import CallRecord, Redaction
+from callspan.policy.bodies import UNREADABLE, decoded, encoded, with_bodies
+from callspan.record.call import NO_BODY, CallRecord, Redaction
 
 MEDIA_KEY: Final = "callspan_media"
 VECTOR_KEY: Final = "callspan_vector"
@@ -65,11 +65,9 @@ def may_hold_media(body: msgspec.Raw, api: str) -> bool:
 
     Bodies of more than 4 KiB are sampled: media of less than about 1100 bytes may be overlooked there.
     """
-    size = len(memoryview(body))
-    if size == 0:
-        return False
     data = bytes(body)
-    if size > _SMALL_BODY and not _has_long_run(data, size) and api != _EMBEDDINGS:
+    size = len(data)
+    if size == 0 or (size > _SMALL_BODY and not _has_long_run(data, size) and api != _EMBEDDINGS):
         return False
     return any(map(data.__contains__, _MARKS.get(api, _ANY_MARK)))
 
@@ -78,28 +76,30 @@ def media_by_reference(record: CallRecord) -> CallRecord:
     """Return the record with media in its bodies replaced by references; the same object if there are none."""
     request = _referenced(record.request.body, record.api)
     response = None if record.response is None else _referenced(record.response.body, record.api)
+    if request is response is None:
+        return record
     notes = []
     if request is not None:
         notes.append(_note("request.body", record.request.body))
     if response is not None and record.response is not None:
         notes.append(_note("response.body", record.response.body))
-    if not notes:
-        return record
     record = with_bodies(record, request, response)
     return msgspec.structs.replace(record, redactions=[*record.redactions, *notes])
 
 
 def _has_long_run(data: bytes, size: int) -> bool:
     """Base64 has neither spaces nor quotes, prose and JSON have both every few bytes."""
+    find = data.find
     for start in range(0, size, _STRIDE):
-        window = data[start : start + _WINDOW]
-        if b" " not in window and b'"' not in window and window.isascii():
-            return True
+        if find(b" ", start, start + _WINDOW) < 0:
+            window = data[start : start + _WINDOW]
+            if b'"' not in window and window.isascii():
+                return True
     return False
 
 
 def _referenced(body: msgspec.Raw, api: str) -> msgspec.Raw | None:
-    if not is_kept(body) or not may_hold_media(body, api):
+    if body is NO_BODY or not may_hold_media(body, api):
         return None
     value = decoded(body)
     if value is UNREADABLE:

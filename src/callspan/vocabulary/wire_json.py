@@ -72,9 +72,9 @@ def _joined(items: list[msgspec.Raw], body_bytes: int | None, max_bytes: int) ->
 def _chosen(items: list[msgspec.Raw], body_bytes: int | None, max_bytes: int) -> tuple[bytes, int]:
     start = newest_that_fit(len(items), lambda index: len(memoryview(items[index])) + 1, max_bytes - _NOTE_BYTES)
     kept = items if start <= 1 else [items[0], _note(start - 1, body_bytes), *items[start:]]
-    data = b"[" + b",".join(kept) + b"]"
-    if len(data) > max_bytes:
+    if sum(len(memoryview(item)) + 1 for item in kept) >= max_bytes:
         return fitted([msgspec.json.decode(item) for item in kept], max_bytes)
+    data = b"[" + b",".join(kept) + b"]"
     return data, max(1, (body_bytes or 0) - len(data)) if start > 1 else 0
 
 
