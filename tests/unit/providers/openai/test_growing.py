@@ -1,0 +1,81 @@
+"""Growing texts and lists of typed objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from callspan.providers.openai.growing import GrowingList
+from callspan.providers.openai.pieces import FULL, Pieces
+
+
+def grown(*items: dict[str, Any]) -> list[dict[str, Any]]:
+    growing = GrowingList()
+    for item in items:
+        growing.add(item)
+    return growing.body()
+
+
+def test_pieces_are_joined_in_order() -> None:
+    pieces = Pieces()
+    assert not pieces
+    for number in range(3 * FULL + 5):
+        pieces.add(f"{number},")
+    assert pieces
+    assert pieces.joined() == "".join(f"{number}," for number in range(3 * FULL + 5))
+    assert len(pieces.blocks) == 3
+    assert len(pieces.loose) == 5
+
+
+def test_pieces_can_be_replaced() -> None:
+    pieces = Pieces()
+    for _ in range(FULL + 1):
+        pieces.add("x")
+    pieces.set("whole")
+    assert pieces.joined() == "whole"
+    pieces.add("!")
+    assert pieces.joined() == "whole!"
+
+
+def test_fragments_of_the_same_type_in_a_row_are_one() -> None:
+    assert grown(
+        {"type": "text", "text": "a"},
+        {"type": "text", "text": "b", "lang": "en"},
+        {"type": "thinking", "thinking": "c"},
+        {"type": "text", "text": "d"},
+    ) == [
+        {"type": "text", "lang": "en", "text": "ab"},
+        {"type": "thinking", "thinking": "c"},
+        {"type": "text", "text": "d"},
+    ]
+
+
+def test_indices_tell_fragments_apart() -> None:
+    assert grown(
+        {"type": "t", "index": 0, "text": "a"},
+        {"type": "t", "index": 1, "text": "b"},
+        {"type": "t", "index": 0, "text": "c"},
+        {"type": "s", "index": 0, "summary": "d"},
+    ) == [
+        {"type": "t", "index": 0, "text": "ac"},
+        {"type": "t", "index": 1, "text": "b"},
+        {"type": "s", "index": 0, "summary": "d"},
+    ]
+
+
+def test_objects_without_text_stay_apart() -> None:
+    picture = {"type": "image_url", "image_url": "http://x"}
+    assert grown(picture, picture) == [picture, picture]
+
+
+def test_a_list_that_holds_more_than_texts_is_kept_as_it_is() -> None:
+    odd = {"type": "thinking", "thinking": [{"type": "reference", "ids": [1]}]}
+    assert grown(odd) == [odd]
+
+
+def test_new_objects_and_new_text_carry_content() -> None:
+    growing = GrowingList()
+    assert not growing
+    assert growing.add({"type": "text", "text": "a"})
+    assert not growing.add({"type": "text", "text": ""})
+    assert growing.add({"type": "image_url", "image_url": "x"})
+    assert growing
