@@ -11,6 +11,10 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased
+
 from callspan.agent.api import session
 from callspan.record.codec import decode
 from callspan.record.events import EventRecord, Record, SessionRecord, TimestepRecord
@@ -90,6 +94,21 @@ def test_a_carrier_may_have_travelled_as_http_headers(seen: Seen) -> None:
     with session(carrier=headers) as again:
         assert again.id == own.id
         assert again.name == "s"
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_a_carrier_takes_the_sampling_decision_along(seen: Seen, sampled: bool) -> None:
+    provider = TracerProvider(sampler=ParentBased(ALWAYS_ON if sampled else ALWAYS_OFF))
+    seen.tracer = provider.get_tracer("tests")
+    seen.install()
+    with session("s") as own:
+        carrier = own.carrier()
+    seen.tracer = seen.provider.get_tracer("tests")
+    seen.install()
+    with session(carrier=carrier) as again, again.timestep():
+        pass
+    assert len(seen.named("timestep")) == int(sampled)
+    assert seen.ended(TimestepRecord)[0].session_id == own.id
 
 
 def test_a_broken_carrier_opens_a_session_of_its_own(seen: Seen) -> None:

@@ -23,6 +23,8 @@ class SpanHandle(Protocol):
     trace_id: str | None
     """32 hex digits; None where no tracing is."""
     span_id: str | None
+    sampled: bool
+    """Whether the span is kept; travels in carriers, so that other processes decide alike."""
 
     def within(self, context: Context) -> Context:
         """Return `context` with this span as the current one."""
@@ -45,7 +47,7 @@ class HierarchySpans(Protocol):
         `parent` None means the current context; `root` starts a new trace, linked to `link`.
         """
 
-    def joined(self, trace_id: str, span_id: str) -> SpanHandle:
+    def joined(self, trace_id: str, span_id: str, *, sampled: bool = True) -> SpanHandle:
         """Return a handle of a span of another process, to be a parent only; ending it does nothing."""
 
 

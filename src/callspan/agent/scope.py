@@ -35,6 +35,7 @@ class NoSpan:
 
     trace_id: str | None = None
     span_id: str | None = None
+    sampled = False
 
     def within(self, context: Context) -> Context:
         """Return `context` as it is."""

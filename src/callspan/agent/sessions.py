@@ -36,7 +36,7 @@ _TRACE: Final = "traceparent"
 _ID: Final = "callspan-session"
 _NAME: Final = "callspan-session-name"
 _NEXT: Final = "callspan-next-step"
-_TRACEPARENT: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
+_TRACEPARENT: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,7 +145,7 @@ class Session(Journal, Decorating):
         if self.name is not None:
             carried[_NAME] = quote(self.name)
         if self.span.trace_id is not None and self.span.span_id is not None:
-            carried[_TRACE] = f"00-{self.span.trace_id}-{self.span.span_id}-01"
+            carried[_TRACE] = f"00-{self.span.trace_id}-{self.span.span_id}-{self.span.sampled:02x}"
         return carried
 
     def fresh(self, name: str, arguments: Mapping[str, object]) -> Session:  # noqa: ARG002
@@ -223,7 +223,7 @@ class Session(Journal, Decorating):
             self.begin_span(self._record(), current)
             return
         with fail_open("join the trace of a session"):
-            self.span = self.runtime.spans.joined(*carried)
+            self.span = self.runtime.spans.joined(carried[1], carried[2], sampled=bool(int(carried[3], 16) & 1))
 
     def _close(self, error: BaseException | None) -> None:
         for step in list(self._open_steps.values()):
@@ -304,6 +304,5 @@ def _unquoted(text: str | None) -> str | None:
     return None if text is None else unquote(text)
 
 
-def _trace_of(carrier: Mapping[str, str]) -> tuple[str, str] | None:
-    found = _TRACEPARENT.fullmatch(carrier.get(_TRACE, ""))
-    return (found[1], found[2]) if found else None
+def _trace_of(carrier: Mapping[str, str]) -> re.Match[str] | None:
+    return _TRACEPARENT.fullmatch(carrier.get(_TRACE, ""))

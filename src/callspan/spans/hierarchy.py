@@ -71,13 +71,14 @@ class HierarchyOptions:
 class HierarchySpan:
     """The span of one session, timestep or tool. No method raises; events after the end are let go."""
 
-    __slots__ = ("_budget", "_options", "_span", "span_id", "trace_id")
+    __slots__ = ("_budget", "_options", "_span", "sampled", "span_id", "trace_id")
 
     def __init__(self, span: Span, options: HierarchyOptions, *, ours: bool = True) -> None:
         context = span.get_span_context()
         self._span = span
         self._options = options
         self._budget = options.budget() if ours else None
+        self.sampled = context.trace_flags.sampled
         self.trace_id: str | None = format_trace_id(context.trace_id) if context.is_valid else None
         self.span_id: str | None = format_span_id(context.span_id) if context.is_valid else None
 
@@ -162,13 +163,13 @@ class TracedHierarchy:
         )
         return HierarchySpan(span, self._options)
 
-    def joined(self, trace_id: str, span_id: str) -> HierarchySpan:
+    def joined(self, trace_id: str, span_id: str, *, sampled: bool = True) -> HierarchySpan:
         """Return a handle of a span of another process, to be a parent only; its ids are hexadecimal."""
         context = SpanContext(
             trace_id=int(trace_id, 16),
             span_id=int(span_id, 16),
             is_remote=True,
-            trace_flags=TraceFlags(TraceFlags.SAMPLED),
+            trace_flags=TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT),
         )
         return HierarchySpan(NonRecordingSpan(context), self._options, ours=False)
 
