@@ -81,6 +81,7 @@ class Segment:
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
         if not try_lock(fd):
             os.close(fd)
+            path.unlink()
             raise OSError(f"{path} cannot be locked; use a spool directory on a local disk")
         return cls(path, fd, own=True)
 

@@ -1,0 +1,313 @@
+"""The spool's parts alone: segments and their locks, the ring, cursor files, the shelf."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from callspan.spool.cursor import cursor_path, read_cursor, remove_cursors, write_cursor
+from callspan.spool.frames import HEAD_BYTES, Gap, encode
+from callspan.spool.locks import try_lock
+from callspan.spool.ring import Ring
+from callspan.spool.segment import Batch, Segment
+from callspan.spool.shelf import Shelf
+
+from .rig import python, until
+
+
+def said(batch: Batch) -> list[bytes]:
+    return [entry.payload for entry in batch.entries]
+
+
+def adopts_and_releases(path: Path) -> bool:
+    segment = Segment.adopt(path)
+    if segment is not None:
+        segment.release()
+    return segment is not None
+
+
+class TestSegment:
+    def test_a_new_segment_is_locked_named_for_ever_and_private(self, tmp_path: Path) -> None:
+        first, second = Segment.create(tmp_path / "a" / "b"), Segment.create(tmp_path / "a" / "b")
+        assert first.name < second.name
+        assert stat.S_IMODE(first.path.stat().st_mode) == 0o600
+        assert first.own
+        assert not first.sealed
+        first.append(encode(b"x"))
+        assert Segment.adopt(first.path) is None
+        first.release()
+        second.release()
+
+    def test_an_adopted_segment_is_final_and_not_ours(self, tmp_path: Path) -> None:
+        writer = Segment.create(tmp_path)
+        writer.append(encode(b"x"))
+        writer.release()
+        adopted = Segment.adopt(writer.path)
+        assert adopted is not None
+        assert (adopted.own, adopted.sealed, adopted.end) == (False, True, writer.end)
+        adopted.remove()
+        assert not writer.path.exists()
+        assert Segment.adopt(writer.path) is None
+
+    def test_a_child_process_does_not_inherit_the_lock(self, tmp_path: Path) -> None:
+        writer = Segment.create(tmp_path)
+        writer.append(encode(b"x"))
+        child = subprocess.Popen(python("-c", "input()"), stdin=subprocess.PIPE, close_fds=False)
+        try:
+            writer.release()
+            # The kernel lets the parent go on a moment before the child has closed what it may not keep.
+            until(lambda: adopts_and_releases(writer.path))
+        finally:
+            child.communicate(b"\n")
+
+    def test_entries_carry_segment_and_offsets(self, tmp_path: Path) -> None:
+        segment = Segment.create(tmp_path)
+        for payload in (b"one", b"three"):
+            segment.append(encode(payload))
+        first, second = segment.batch(0, 10, 1000).entries
+        assert first == (segment.name, 0, HEAD_BYTES + 3, b"one")
+        assert second == (segment.name, HEAD_BYTES + 3, segment.end, b"three")
+        assert said(segment.batch(first.end, 10, 1000)) == [b"three"]
+        assert segment.batch(segment.end, 10, 1000) == ([], [], segment.end)
+        segment.release()
+
+    @given(sizes=st.lists(st.integers(0, 3000), max_size=30), entries=st.integers(1, 9), size=st.integers(1, 6000))
+    @settings(max_examples=60, deadline=None)
+    def test_any_bounds_read_everything_once(
+        self, tmp_path_factory: pytest.TempPathFactory, sizes: list[int], entries: int, size: int
+    ) -> None:
+        segment = Segment.create(tmp_path_factory.mktemp("segment"))
+        payloads = [bytes([number]) * length for number, length in enumerate(sizes)]
+        for payload in payloads:
+            segment.append(encode(payload))
+        found: list[bytes] = []
+        offset = 0
+        while (batch := segment.batch(offset, entries, size)).end > offset:
+            assert 1 <= len(batch.entries) <= entries
+            assert len(batch.entries) == 1 or sum(map(len, said(batch))) <= size
+            assert not batch.gaps
+            found += said(batch)
+            offset = batch.end
+        assert found == payloads
+        segment.release()
+
+    def test_frames_larger_than_the_reading_window_are_read(self, tmp_path: Path) -> None:
+        segment = Segment.create(tmp_path)
+        payloads = [b"a" * 10, b"b" * (9 << 20), b"c" * (2 << 20), b"d"]
+        for payload in payloads:
+            segment.append(encode(payload))
+        assert said(segment.batch(0, 100, 1 << 30)) == payloads
+        segment.release()
+
+    def test_damage_larger_than_the_reading_window_is_one_way_to_the_next_frame(self, tmp_path: Path) -> None:
+        segment = Segment.create(tmp_path)
+        segment.append(encode(b"before"))
+        start = segment.end
+        segment.append(b"\0" * (3 << 20))
+        segment.append(encode(b"after"))
+        batch = segment.batch(0, 100, 1 << 30)
+        assert said(batch) == [b"before", b"after"]
+        assert batch.gaps[0].start == start
+        assert sum(gap.end - gap.start for gap in batch.gaps) == 3 << 20
+        segment.release()
+
+    def test_a_file_cut_by_somebody_else_ends_the_reading(self, tmp_path: Path) -> None:
+        segment = Segment.create(tmp_path)
+        segment.append(encode(b"kept"))
+        kept = segment.end
+        segment.append(encode(b"lost"))
+        os.truncate(segment.path, kept)
+        batch = segment.batch(0, 100, 1000)
+        assert said(batch) == [b"kept"]
+        assert batch.end == segment.end
+        segment.release()
+
+    def test_what_is_appended_while_reading_is_not_passed_over(self, tmp_path: Path) -> None:
+        segment = Segment.create(tmp_path)
+        count = 3000
+
+        def write() -> None:
+            for number in range(count):
+                segment.append(encode(b"%d" % number * 20))
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        found: list[bytes] = []
+        offset = 0
+        while len(found) < count:
+            batch = segment.batch(offset, 50, 1 << 20)
+            assert not batch.gaps
+            found += said(batch)
+            offset = batch.end
+        writer.join()
+        assert found == [b"%d" % number * 20 for number in range(count)]
+        segment.release()
+
+    def test_releasing_and_removing_twice_is_harmless(self, tmp_path: Path) -> None:
+        segment = Segment.create(tmp_path)
+        segment.remove()
+        segment.remove()
+        segment.release()
+        segment.sync()
+
+    def test_a_lock_is_free_again_when_its_file_is_closed(self, tmp_path: Path) -> None:
+        path = tmp_path / "file"
+        first, second = (os.open(path, os.O_RDWR | os.O_CREAT) for _ in range(2))
+        assert try_lock(first)
+        assert not try_lock(second)
+        os.close(first)
+        assert try_lock(second)
+        os.close(second)
+
+
+class TestRing:
+    def test_the_oldest_go_first_and_are_counted(self) -> None:
+        ring = Ring(100)
+        for number in range(15):
+            assert ring.append(b"%010d" % number)
+        assert ring.dropped == 5
+        assert said(ring.batch(0, 100, 1000)) == [b"%010d" % number for number in range(5, 15)]
+
+    def test_what_all_sinks_have_makes_room_without_being_counted(self) -> None:
+        ring = Ring(100)
+        for number in range(30):
+            ring.append(b"%010d" % number)
+            batch = ring.batch(number * 10, 10, 1000)
+            assert said(batch) == [b"%010d" % number]
+            ring.passed(batch.end)
+        assert ring.dropped == 0
+
+    def test_a_reader_that_was_overtaken_reads_on_from_what_is_left(self) -> None:
+        ring = Ring(30)
+        for number in range(9):
+            ring.append(b"%010d" % number)
+        batch = ring.batch(10, 2, 1000)
+        assert said(batch) == [b"%010d" % 6, b"%010d" % 7]
+        assert said(ring.batch(batch.end, 2, 1000)) == [b"%010d" % 8]
+
+    def test_batches_are_bounded_in_bytes(self) -> None:
+        ring = Ring(1000)
+        for _ in range(9):
+            ring.append(b"x" * 10)
+        assert len(ring.batch(0, 100, 35).entries) == 3
+        assert len(ring.batch(0, 100, 1).entries) == 1
+
+    def test_a_record_larger_than_the_ring_is_refused_and_costs_no_other(self) -> None:
+        ring = Ring(100)
+        ring.append(b"small")
+        assert not ring.append(b"x" * 101)
+        assert said(ring.batch(0, 9, 1000)) == [b"small"]
+        assert ring.dropped == 1
+
+    def test_a_removed_ring_is_empty(self) -> None:
+        ring = Ring(100)
+        ring.append(b"x")
+        ring.remove()
+        assert ring.batch(0, 9, 1000) == ([], (), ring.end)
+
+
+class TestCursorFiles:
+    def test_a_cursor_is_kept_by_segment_and_sink(self, tmp_path: Path) -> None:
+        write_cursor(tmp_path, "a.segment", "sqlite", 7)
+        write_cursor(tmp_path, "a.segment", "sqlite", 123456789012)
+        write_cursor(tmp_path, "a.segment", "postgresql://host/db", 5)
+        assert read_cursor(tmp_path, "a.segment", "sqlite") == 123456789012
+        assert read_cursor(tmp_path, "a.segment", "postgresql://host/db") == 5
+        assert read_cursor(tmp_path, "b.segment", "sqlite") == 0
+
+    def test_a_cursor_names_its_sink_to_nobody(self, tmp_path: Path) -> None:
+        path = cursor_path(tmp_path, "a.segment", "postgresql://host/db")
+        assert "host" not in path.name
+
+    @pytest.mark.parametrize("content", [b"", b"abc", b"\xff\xfe", b"-5"])
+    def test_a_cursor_that_cannot_be_read_means_from_the_beginning(self, tmp_path: Path, content: bytes) -> None:
+        cursor_path(tmp_path, "a.segment", "x").write_bytes(content)
+        assert read_cursor(tmp_path, "a.segment", "x") == 0
+
+    def test_only_the_cursors_of_the_segment_are_removed(self, tmp_path: Path) -> None:
+        write_cursor(tmp_path, "a.segment", "x", 1)
+        write_cursor(tmp_path, "b.segment", "x", 1)
+        (tmp_path / "a.segment.5.bad").touch()
+        remove_cursors(tmp_path, "a.segment")
+        assert sorted(path.suffix for path in tmp_path.iterdir()) == [".bad", ".cursor"]
+        assert read_cursor(tmp_path, "b.segment", "x") == 1
+
+
+class TestShelf:
+    def test_a_sealed_segment_leaves_when_the_last_sink_has_passed_it(self, tmp_path: Path) -> None:
+        shelf = Shelf(tmp_path)
+        shelf.expect(2)
+        segment = shelf.create()
+        segment.append(encode(b"x"))
+        shelf.moved(segment, 0, segment.end)
+        shelf.moved(segment, 1, segment.end)
+        assert shelf.holds(segment), "it may still grow"
+        segment.seal()
+        shelf.doubt(1)
+        shelf.settle(segment)
+        assert segment.path.exists(), "sink 1 does not know how far it is"
+        shelf.moved(segment, 1, segment.end)
+        assert not segment.path.exists()
+        assert [list(names) for names in shelf.gone] == [[segment.name]] * 2
+
+    def test_waiting_ends_with_the_last_sink_or_in_time(self, tmp_path: Path) -> None:
+        shelf = Shelf(tmp_path)
+        shelf.expect(1)
+        segment = shelf.create()
+        segment.append(encode(b"x"))
+        assert not shelf.wait([(segment, segment.end)], time.monotonic() + 0.02)
+        threading.Timer(0.02, shelf.moved, (segment, 0, segment.end)).start()
+        assert shelf.wait([(segment, segment.end)], time.monotonic() + 10)
+        shelf.release()
+
+    def test_cursors_of_vanished_segments_are_swept(self, tmp_path: Path) -> None:
+        write_cursor(tmp_path, "1-1-a.segment", "x", 5)
+        Shelf(tmp_path).adopt(now=True)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_strange_files_in_the_directory_are_left_alone(self, tmp_path: Path) -> None:
+        for name in ("notes.txt", "1.segment.7.bad", ".hidden"):
+            (tmp_path / name).write_text("mine")
+        shelf = Shelf(tmp_path)
+        assert not shelf.adopt(now=True)
+        assert len(list(tmp_path.iterdir())) == 3
+        assert shelf.measure() == 0
+
+    def test_adoption_looks_only_now_and_then(self, tmp_path: Path) -> None:
+        shelf = Shelf(tmp_path)
+        assert not shelf.adopt()
+        (tmp_path / "1-1-a.segment").write_bytes(encode(b"x"))
+        assert not shelf.adopt()
+        assert shelf.adopt(now=True)
+        assert shelf.measure() == len(encode(b"x"))
+        shelf.release()
+
+    def test_a_gap_met_by_two_sinks_is_counted_once(self, tmp_path: Path) -> None:
+        shelf = Shelf(tmp_path)
+        segment = shelf.create()
+        segment.append(b"bad" + encode(b"x"))
+        for _ in range(2):
+            shelf.damaged(segment, Gap(0, 3), b"bad")
+        assert shelf.corrupt_bytes == 3
+        shelf.release()
+
+    def test_sealed_segments_are_let_go_when_the_last_shipper_has_ended(self, tmp_path: Path) -> None:
+        shelf = Shelf(tmp_path)
+        segment = shelf.create()
+        segment.append(encode(b"x"))
+        segment.seal()
+        shelf.enter()
+        shelf.finish()
+        assert Segment.adopt(segment.path) is None
+        shelf.leave()
+        adopted = Segment.adopt(segment.path)
+        assert adopted is not None
+        adopted.release()
