@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+import msgspec
+
 from callspan.config import Settings
 from callspan.fail_open import fail_open
-from callspan.policy.content import without_content
+from callspan.policy.content import without_content, without_words
 from callspan.policy.media import media_by_reference
 from callspan.policy.redaction import Redactor, redacted
 from callspan.policy.secrets import mask_record
 from callspan.policy.truncate import within
-from callspan.record.call import CallRecord
+from callspan.record.call import NO_BODY, CallRecord, Redaction, Request
 from callspan.record.events import Record
+
+_FAILED: Final = "policy_failed"
 
 
 class Policy:
@@ -33,7 +39,7 @@ class Policy:
         kept: Record | None = None
         with fail_open("apply the content policy to a record"):
             kept = self._applied(record)
-        return without_content(record, keep_facts=False, why="policy_failed") if kept is None else kept
+        return _bare(record) if kept is None else kept
 
     def _applied(self, record: Record) -> Record:
         record = mask_record(record)
@@ -44,3 +50,21 @@ class Policy:
         if self._content != "full":
             record = without_content(record, keep_facts=self._content == "metadata")
         return within(record, self._max_bytes)
+
+
+def _bare(record: Record) -> Record:
+    """The record without anything that could have made the policy fail: no settings, bodies, words or metadata."""
+    if not isinstance(record, CallRecord):
+        return without_content(record, keep_facts=False, why=_FAILED)
+    asked, answer, error = record.request, record.response, record.error
+    return msgspec.structs.replace(
+        record,
+        request=Request(
+            model=asked.model, stream=asked.stream, message_count=asked.message_count, body_bytes=asked.body_bytes
+        ),
+        response=None if answer is None else msgspec.structs.replace(answer, body=NO_BODY),
+        error=None if error is None else without_words(error),
+        metadata={},
+        conversation=None,
+        redactions=[*record.redactions, Redaction(what="record", why=_FAILED)],
+    )

@@ -1,0 +1,83 @@
+"""The policy as a whole: order of its steps, the same object when idle, and failing closed."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+
+from callspan.config import Settings
+from callspan.fail_open import failures, forget_failures
+from callspan.policy.apply import Policy
+from callspan.record.call import CallRecord, Request, Timing
+from callspan.record.codec import encode
+from callspan.record.events import (
+    EventRecord,
+    MessageRecord,
+    Record,
+    RewardRecord,
+    SessionRecord,
+    TimestepRecord,
+)
+
+_IDLE: list[Record] = [
+    SessionRecord(session_id="s", record_version=1),
+    TimestepRecord(timestep_id="t", session_id="s", record_version=1, index=0),
+    EventRecord(event_id="e", event_type="action", time_ns=1, data=[3]),
+    MessageRecord(message_id="m", message_type="observation", time_ns=1, content={"x": 1}),
+    RewardRecord(reward_id="r", time_ns=1, value=1.0, annotation="good"),
+]
+
+
+@pytest.mark.parametrize("record", _IDLE, ids=lambda record: type(record).__name__)
+def test_default_policy_returns_the_same_record_of_every_kind(record: Record) -> None:
+    assert Policy(Settings()).apply(record) is record
+
+
+def test_default_policy_returns_the_same_call(call: CallRecord) -> None:
+    assert Policy(Settings()).apply(call) is call
+
+
+def test_call_without_any_body_goes_through_every_setting() -> None:
+    record = CallRecord(call_id="c", timing=Timing(start_ns=1))
+    for content in ("full", "metadata", "off"):
+        kept = Policy(msgspec.structs.replace(Settings(), content=content)).apply(record)
+        assert kept == record
+
+
+def test_media_are_not_looked_for_when_bodies_go_anyway(call: CallRecord) -> None:
+    image = {"messages": [{"image_url": {"url": "data:image/png;base64,AAAABBBBCCCCDDDD"}}]}
+    request = msgspec.structs.replace(call.request, body=msgspec.Raw(json.dumps(image).encode()))
+    kept = Policy(msgspec.structs.replace(Settings(), content="off")).apply(
+        msgspec.structs.replace(call, request=request)
+    )
+    assert "media" not in {note.why for note in kept.redactions}
+
+
+def test_step_of_ours_that_fails_loses_the_content_and_is_counted(call: CallRecord) -> None:
+    """A settings object that cannot be read stands for any bug of ours."""
+
+    class Broken(dict[str, object]):
+        def items(self) -> object:
+            raise RuntimeError("a bug")
+
+    forget_failures()
+    request = Request(params=Broken(api_key="SESAME"), body=call.request.body)
+    policy = Policy(Settings())
+    kept = policy.apply(msgspec.structs.replace(call, request=request))
+    counted = failures()
+    forget_failures()
+    assert counted["apply the content policy to a record"] == 1
+    assert b"SESAME" not in encode(kept)
+    assert isinstance(kept, CallRecord)
+    assert kept.error is not None
+    assert kept.error.status == 400
+    assert [note.why for note in kept.redactions] == ["policy_failed"]
+
+
+def test_redactions_of_earlier_steps_are_kept(call: CallRecord) -> None:
+    masked = msgspec.structs.replace(call, metadata={"password": "x"})
+    kept = Policy(msgspec.structs.replace(Settings(), content="off"), lambda record: record).apply(masked)
+    assert kept.redactions[0].why == "secret"
+    assert {note.why for note in kept.redactions} == {"secret", "content"}
