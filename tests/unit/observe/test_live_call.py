@@ -1,0 +1,349 @@
+"""One call as it happens, fed by hand: exactly one record, true times, content lost before identity."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from callspan.fail_open import forget_failures
+from callspan.observe.clock import Clock
+from callspan.observe.factory import CallFactory, CallFacts
+from callspan.observe.late_ends import LateEnds
+from callspan.observe.live_call import LiveCall
+from callspan.providers import registry
+from callspan.record.call import CallRecord, ErrorInfo
+from callspan.record.messages import Conversation
+
+REQUEST = {"model": "gpt-5", "messages": [{"role": "user", "content": "hi"}], "temperature": 0.5}
+ANSWER = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "model": "gpt-5-2026",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
+}
+
+
+class Time:
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now_ns = 5_000
+
+    def clock(self) -> Clock:
+        return Clock(wall_ns=lambda: 1_700_000_000_000_000_000, monotonic_ns=lambda: self.now_ns)
+
+    def passes(self, nanoseconds: int) -> None:
+        self.now_ns += nanoseconds
+
+
+class Span:
+    """A span that remembers its ends."""
+
+    def __init__(self, *, wants_content: bool = True) -> None:
+        self.trace_id: str | None = "a" * 32
+        self.span_id: str | None = "b" * 16
+        self.parent_span_id: str | None = None
+        self.sampled: bool | None = True
+        self.wants_content = wants_content
+        self.ends: list[tuple[CallRecord, Conversation | None]] = []
+
+    def end(self, record: CallRecord, conversation: Conversation | None) -> None:
+        self.ends.append((record, conversation))
+
+
+class Stage:
+    """A factory around one call, with everything it hands out kept for looking at."""
+
+    def __init__(self, treat: Callable[[Any], Any] = lambda record: record) -> None:
+        self.time = Time()
+        self.span = Span()
+        self.written: list[Any] = []
+        self.seen: list[CallRecord] = []
+        self.factory = CallFactory(
+            start_span=lambda _record: self.span,
+            treat=treat,
+            write=self.written.append,
+            observed=self.seen.append,
+            scope=lambda: None,
+            metadata=lambda: {"purpose": "test"},
+            clock=self.time.clock(),
+            process_id=lambda: 7,
+        )
+
+    def call(self, *, stream: bool = False) -> LiveCall:
+        endpoint = registry.endpoint_for("post", "/chat/completions")
+        assert endpoint is not None
+        return self.factory.start(endpoint, CallFacts(provider="openai", model="gpt-5", stream=stream))
+
+    @property
+    def record(self) -> CallRecord:
+        (record,) = [record for record in self.written if record.outcome != "started"]
+        assert isinstance(record, CallRecord)
+        return record
+
+
+def send(call: LiveCall) -> None:
+    call.sent(json.dumps(REQUEST).encode(), REQUEST)
+
+
+def test_a_plain_call_becomes_one_whole_record() -> None:
+    stage = Stage()
+    call = stage.call()
+    send(call)
+    call.attempts.started(call.offset_ns())
+    stage.time.passes(1_000)
+    call.attempts.answered(call.offset_ns(), 200, {"x-request-id": "req_1"})
+    call.data(ANSWER)
+    stage.time.passes(500)
+    call.end()
+    record = stage.record
+    assert record.record_version == 2
+    assert record.request.params["temperature"] == 0.5
+    assert json.loads(bytes(record.request.body)) == REQUEST
+    assert record.response is not None
+    assert (record.response.id, record.response.model) == ("chatcmpl-1", "gpt-5-2026")
+    assert json.loads(bytes(record.response.body)) == ANSWER
+    assert record.usage is not None
+    assert record.usage.total_tokens == 5
+    assert (record.timing.duration_ns, record.timing.answer_ns, record.timing.headers_ns) == (1_500, 0, 1_000)
+    assert record.attempts[0].request_id == "req_1"
+    assert record.metadata == {"purpose": "test"}
+    assert (record.trace_id, record.span_id, record.pid) == ("a" * 32, "b" * 16, 7)
+    assert stage.seen == [record]
+    ((shown, conversation),) = stage.span.ends
+    assert shown is record
+    assert conversation is not None
+    assert [message.role for message in conversation.input + conversation.output] == ["user", "assistant"]
+
+
+def test_only_the_first_end_counts() -> None:
+    stage = Stage()
+    call = stage.call()
+    call.data(ANSWER)
+    call.end()
+    call.end(outcome="error", error=ErrorInfo(kind="server", type="late"))
+    call.data({"id": "another"})
+    assert call.ended
+    assert stage.record.outcome == "success"
+    assert len(stage.span.ends) == 1
+
+
+def test_of_many_threads_that_end_a_call_one_does() -> None:
+    stage = Stage()
+    call = stage.call()
+    call.data(ANSWER)
+    gate = threading.Barrier(8)
+
+    def end() -> None:
+        gate.wait()
+        call.end()
+
+    threads = [threading.Thread(target=end) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(stage.written) == 1
+
+
+def chunk(text: str | None, finish: str | None = None) -> dict[str, Any]:
+    delta = {} if text is None else {"content": text}
+    return {"id": "c", "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+
+
+def test_a_stream_leaves_a_started_record_and_then_its_whole() -> None:
+    stage = Stage()
+    call = stage.call(stream=True)
+    send(call)
+    (started,) = stage.written
+    assert (started.outcome, started.record_version) == ("started", 1)
+    assert not bytes(started.request.body)
+    for text, pause in (("", 10), ("Hel", 20), ("lo", 70)):
+        stage.time.passes(pause)
+        call.data(chunk(text))
+    stage.time.passes(5)
+    call.data(chunk(None, "stop"))
+    assert call.stream_complete
+    call.end()
+    record = stage.record
+    assert record.call_id == started.call_id
+    assert record.timing.first_chunk_ns == 10
+    assert record.timing.first_token_ns == 30, "an empty delta is no token"
+    assert record.timing.last_chunk_ns == 105
+    assert record.timing.largest_gap_ns == 70
+    assert record.stream is not None
+    assert (record.stream.chunks, record.stream.complete, record.stream.end) == (4, True, "complete")
+    assert record.response is not None
+    assert json.loads(bytes(record.response.body))["choices"][0]["message"]["content"] == "Hello"
+
+
+def test_what_came_before_a_failure_is_kept() -> None:
+    stage = Stage()
+    call = stage.call(stream=True)
+    send(call)
+    call.data(chunk("Hel"))
+    error = ErrorInfo(kind="connection", type="ReadError")
+    call.end(how="error", outcome="error", error=error)
+    record = stage.record
+    assert record.error == error
+    assert b"Hel" in bytes(record.response.body if record.response else b"")
+
+
+def test_a_body_that_states_an_error_is_an_error() -> None:
+    stage = Stage()
+    endpoint = registry.by_api("responses")
+    assert endpoint is not None
+    call = stage.factory.start(endpoint, CallFacts(provider="openai"))
+    call.data({"id": "resp_1", "status": "failed", "error": {"code": "server_error", "message": "no"}, "output": []})
+    call.end()
+    assert stage.record.outcome == "error"
+    assert stage.record.error is not None
+
+
+@pytest.mark.parametrize("garbage", [None, [], "text", 3, {"choices": 4}, {"usage": []}, [[[]]]])
+@pytest.mark.parametrize("stream", [True, False])
+def test_garbage_on_the_wire_still_gives_a_record(garbage: object, stream: bool) -> None:
+    stage = Stage()
+    call = stage.call(stream=stream)
+    call.sent(b"\xff not json", garbage)
+    call.data(garbage)
+    call.end()
+    assert stage.record.call_id == call.record.call_id
+    msgspec.json.encode(stage.record)
+
+
+def test_a_policy_that_fails_costs_the_content_and_never_shows_it(caplog: pytest.LogCaptureFixture) -> None:
+    def failing(record: object) -> object:
+        raise RuntimeError("policy")
+
+    stage = Stage(treat=failing)
+    call = stage.call()
+    send(call)
+    call.data(ANSWER)
+    call.end()
+    forget_failures()
+    record = stage.record
+    assert record.usage is not None, "numbers are no content"
+    assert not bytes(record.request.body)
+    assert record.response is None
+    assert "Could not apply the content policy" in caplog.text
+
+
+def test_nobody_watching_the_messages_means_they_are_not_read() -> None:
+    stage = Stage()
+    stage.span.wants_content = False
+    call = stage.call()
+    send(call)
+    call.data(ANSWER)
+    call.end()
+    assert stage.span.ends[0][1] is None
+    assert bytes(stage.record.request.body)
+
+
+def test_the_caller_may_change_his_messages_while_a_stream_runs() -> None:
+    stage = Stage()
+    call = stage.call(stream=True)
+    mine = {"model": "gpt-5", "messages": [{"role": "user", "content": "as sent"}]}
+    call.sent(json.dumps(mine).encode(), mine)
+    mine["messages"][0]["content"] = "changed"  # type: ignore[index]
+    call.data(chunk("x", "stop"))
+    call.end()
+    conversation = stage.span.ends[0][1]
+    assert conversation is not None
+    assert getattr(conversation.input[0].parts[0], "text", None) == "as sent"
+    assert b"as sent" in bytes(stage.record.request.body)
+
+
+def test_an_ended_call_lets_go_of_what_was_said() -> None:
+    stage = Stage()
+    call = stage.call()
+    send(call)
+    call.data(ANSWER)
+    call.end()
+    held = [getattr(call, name) for name in ("_body", "_input", "_accumulator")]
+    assert held == [None, None, None]
+
+
+def test_a_dropped_stream_is_ended_elsewhere_with_the_time_it_was_dropped() -> None:
+    stage = Stage()
+    call = stage.call(stream=True)
+    call.data(chunk("Hel"))
+    ends = LateEnds()
+    stage.time.passes(100)
+    ends.note(call, "dropped")
+    stage.time.passes(9_000)
+    assert not call.ended
+    ends.drain()
+    record = stage.record
+    assert record.timing.duration_ns == 100
+    assert record.stream is not None
+    assert (record.stream.end, record.outcome) == ("dropped", "cancelled")
+
+
+def test_a_stream_dropped_after_its_last_word_is_complete() -> None:
+    stage = Stage()
+    call = stage.call(stream=True)
+    call.data(chunk("x", "stop"))
+    ends = LateEnds()
+    ends.note(call, "dropped")
+    ends.drain()
+    assert stage.record.outcome == "success"
+
+
+def test_a_thread_ends_dropped_streams_without_anybody_asking() -> None:
+    stage = Stage()
+    done = threading.Event()
+    factory = msgspec.structs.replace(stage.factory, observed=lambda _record: done.set())
+    endpoint = registry.by_api("chat_completions")
+    assert endpoint is not None
+    call = factory.start(endpoint, CallFacts(provider="openai", stream=True))
+    ends = LateEnds()
+    ends.ready()
+    ends.note(call, "dropped")
+    assert done.wait(5)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b'{"a": NaN}', b'{"a":null}'),
+        (b'{\n "a": 1\n}', b'{"a":1}'),
+        (b'{"a":1}', b'{"a":1}'),
+        (b'{"NaN": "is a word here"}', b'{"NaN":"is a word here"}'),
+    ],
+)
+def test_a_body_is_kept_as_sent_or_as_valid_json(content: bytes, expected: bytes) -> None:
+    from callspan.observe.body import exact_json
+
+    assert exact_json(content, {"a": float("nan")}) == expected
+
+
+def test_attempts_retries_and_limits_come_out_in_order() -> None:
+    stage = Stage()
+    call = stage.call()
+    limits = {"x-ratelimit-limit-requests": "10", "x-ratelimit-remaining-requests": "0", "retry-after": "2"}
+    for status, headers in ((429, limits), (500, {}), (200, {"x-request-id": "req_3"})):
+        call.attempts.started(call.offset_ns())
+        stage.time.passes(100)
+        call.attempts.answered(call.offset_ns(), status, headers)
+        if status != 200:
+            call.attempts.will_wait(0.5)
+            stage.time.passes(1_000)
+    call.data(ANSWER)
+    call.end()
+    record = stage.record
+    assert [attempt.status for attempt in record.attempts] == [429, 500, 200]
+    assert [attempt.error_kind for attempt in record.attempts] == ["rate_limit", "server", None]
+    assert [attempt.planned_wait_s for attempt in record.attempts] == [0.5, 0.5, None]
+    assert record.attempts[0].retry_after_s == 2
+    assert (record.retries, record.rate_limited) == (2, True)
+    assert record.timing.answer_ns == record.attempts[2].start_ns == 2_200
+    assert record.rate_limits is not None
+    assert record.rate_limits.requests is not None
+    assert record.rate_limits.requests.limit == 10
