@@ -33,8 +33,8 @@ def test_a_client_of_a_platform_names_it_wherever_it_points(client_class: str, p
     [
         ("api.openai.com", "openai"),
         ("eu.api.openai.com", "openai"),
-        ("API.OpenAI.com.", "openai"),
-        ("api.openai.com:443", "openai"),
+        ("API.Groq.com.", "groq"),
+        ("api.groq.com:443", "groq"),
         ("my-resource.openai.azure.com", "azure.ai.openai"),
         ("my-resource.cognitiveservices.azure.com", "azure.ai.openai"),
         ("my-resource.services.ai.azure.com", "azure.ai.openai"),

@@ -256,6 +256,14 @@ def test_events_without_an_index_belong_to_the_last_block() -> None:
     assert blocks == [{"type": "text", "text": "ab"}, {"type": "tool_use", "id": "t", "name": "n", "input": {"x": 1}}]
 
 
+def test_a_block_without_an_index_comes_after_all_others() -> None:
+    blocks = content(
+        began(2, type="text", text="c"), began(0, type="text", text="a"), began(None, type="text", text="d")
+    )
+
+    assert [block["text"] for block in blocks] == ["a", "c", "d"]
+
+
 def test_a_block_that_begins_anew_does_not_get_pieces_of_the_old_one() -> None:
     blocks = content(
         began(0, type="text", text=""),
