@@ -23,16 +23,15 @@ if TYPE_CHECKING:
 CALL = CallRecord(call_id="c", timing=Timing(start_ns=1))
 
 
-def test_a_hundred_concurrent_async_sessions_never_mix(seen: Seen) -> None:
+def test_two_hundred_concurrent_async_sessions_never_mix(seen: Seen) -> None:
     async def episode(number: int) -> None:
         async with session("s", session_id=f"mix-{number}") as own:
-            for index in range(5):
+            for index in range(20):
                 async with own.timestep() as step:
                     await asyncio.sleep(0)
                     assert current_session() is own
                     assert current_timestep() is step
                     step.action([number, index])
-                    current_scope().call_ended(CALL)
                     await asyncio.gather(lookup(own), lookup(own))
 
     async def lookup(own: object) -> None:
@@ -41,14 +40,17 @@ def test_a_hundred_concurrent_async_sessions_never_mix(seen: Seen) -> None:
         current_scope().call_ended(CALL)
 
     async def everything() -> None:
-        await asyncio.gather(*(episode(number) for number in range(100)))
+        await asyncio.gather(*(episode(number) for number in range(200)))
 
     asyncio.run(everything())
-    for number in range(100):
-        mine = [record for record in seen.of(EventRecord) if record.session_id == f"mix-{number}"]
-        assert [record.data for record in mine] == [[number, index] for index in range(5)]
-        assert [record.sequence for record in mine] == list(range(5))
-    assert {record.totals.calls for record in seen.ended(SessionRecord)} == {15}
+    events: dict[str, list[EventRecord]] = {}
+    for event in seen.of(EventRecord):
+        events.setdefault(event.session_id, []).append(event)
+    for number in range(200):
+        mine = events[f"mix-{number}"]
+        assert [record.data for record in mine] == [[number, index] for index in range(20)]
+        assert [record.sequence for record in mine] == list(range(20))
+    assert {record.totals.calls for record in seen.ended(SessionRecord)} == {40}
     roots = {span.context.span_id: span for span in seen.named("invoke_workflow s")}
     for step in seen.named("timestep"):
         assert roots[step.parent.span_id].attributes["session.id"] == step.attributes["session.id"]
@@ -426,3 +428,26 @@ def test_without_a_runtime_everything_works_and_nothing_is_kept(no_runtime: None
     with timestep() as lone:
         assert current_timestep() is lone
     assert current_scope() is None
+
+
+def test_without_a_runtime_decorated_functions_of_every_kind_just_run(no_runtime: None) -> None:
+    @tool
+    def plain(number: int) -> object:
+        return current_scope() or number
+
+    @tool
+    async def coroutine(number: int) -> object:
+        return current_scope() or number
+
+    @tool
+    def generator(number: int) -> Iterator[object]:
+        yield current_scope() or number
+
+    @tool
+    async def async_generator(number: int) -> AsyncIterator[object]:
+        yield current_scope() or number
+
+    async def collect() -> list[object]:
+        return [item async for item in async_generator(4)]
+
+    assert [plain(1), asyncio.run(coroutine(2)), *generator(3), *asyncio.run(collect())] == [1, 2, 3, 4]

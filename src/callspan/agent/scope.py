@@ -201,3 +201,19 @@ class Scope:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end(error)
+
+
+class Idle(Scope):
+    """Stands in for the run of a decorated tool where nothing is instrumented; holds no state, shared by all."""
+
+    __slots__ = ()
+
+    def start(self, *, current: bool = True) -> Self:  # noqa: ARG002 - as the base has it
+        """Do nothing."""
+        return self
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Do nothing."""
+
+
+IDLE: Final = Idle()

@@ -10,10 +10,11 @@ import msgspec
 from opentelemetry.context import Context, get_current
 
 from callspan.agent import hooks
+from callspan.agent.context import current_scope
 from callspan.agent.decorators import Decorating
 from callspan.agent.faults import error_info
 from callspan.agent.runtime import installed
-from callspan.agent.scope import Scope
+from callspan.agent.scope import IDLE, Scope
 from callspan.agent.values import text
 from callspan.fail_open import fail_open, value_of
 from callspan.record.codec import plain
@@ -127,8 +128,11 @@ class Tool(Scope, Decorating):
         """Keep what a decorated function returned as the result."""
         self._result = result
 
-    def fresh(self, name: str, arguments: Mapping[str, object]) -> Tool:
-        """Return a new run of the same tool with a function's arguments."""
+    def fresh(self, name: str, arguments: Mapping[str, object]) -> Scope:
+        """Return a new run of the same tool with a function's arguments; an idle one where nothing records."""
+        scope = current_scope()
+        if (installed() if scope is None else scope.runtime) is None:
+            return IDLE
         given, call, own, owner = self._given
         return Tool(given or name, call, arguments if own is None else own, owner)
 
