@@ -88,7 +88,7 @@ def word(value: object) -> str | None:
 def words(value: object) -> list[str] | None:
     """Return the strings of a list, or of a single string, None where there are none."""
     if isinstance(value, str):
-        return [value]
+        return [value] if value else None
     if isinstance(value, list):
         return [item for item in value if isinstance(item, str)] or None
     return None

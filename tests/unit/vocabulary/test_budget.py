@@ -1,0 +1,107 @@
+"""The byte budget of a span, and the readers of settings."""
+
+from __future__ import annotations
+
+import pytest
+
+from callspan.record.call import CallRecord, Request, Timing
+from callspan.record.messages import Conversation, Media, Message, Part, Reasoning, Text, ToolCall, ToolResult
+from callspan.vocabulary.history import chosen, message_weight, spoken
+from callspan.vocabulary.values import Attributes, ByteBudget, number, put_json, put_text, whole, word, words
+
+
+def test_content_is_charged_in_bytes_not_characters() -> None:
+    attributes: Attributes = {}
+    budget = ByteBudget(attribute=100, left=1000)
+    put_text(attributes, "a", "é" * 10, budget)
+    put_json(attributes, "b", ["é"], budget)
+    assert attributes == {"a": "é" * 10, "b": '["é"]'}
+    assert (budget.left, budget.cut) == (1000 - 20 - 6, 0)
+
+
+def test_attribute_without_room_is_absent_and_counted() -> None:
+    attributes: Attributes = {}
+    budget = ByteBudget(attribute=100, left=0)
+    put_text(attributes, "a", "text", budget)
+    put_json(attributes, "b", [1], budget)
+    assert attributes == {}
+    assert budget.cut == 4
+
+
+def test_share_gives_back_what_it_does_not_use() -> None:
+    budget = ByteBudget(attribute=100, left=100)
+    share = budget.share(2)
+    assert share.left == 50
+    put_text({}, "a", "x" * 80, share)
+    budget.settle(share, 50)
+    assert budget.left == 50
+    assert budget.cut == pytest.approx(30, abs=3)
+
+
+@pytest.mark.parametrize(
+    ("value", "as_number", "as_whole", "as_word", "as_words"),
+    [
+        (1, 1.0, 1, None, None),
+        (1.5, 1.5, None, None, None),
+        (2.0, 2.0, 2, None, None),
+        (True, None, None, None, None),
+        (None, None, None, None, None),
+        ("x", None, None, "x", ["x"]),
+        ("", None, None, None, None),
+        (["a", 1, "b"], None, None, None, ["a", "b"]),
+        ([], None, None, None, None),
+        ({}, None, None, None, None),
+    ],
+)
+def test_settings_are_read_by_their_type_alone(
+    value: object, as_number: object, as_whole: object, as_word: object, as_words: object
+) -> None:
+    assert (number(value), whole(value), word(value), words(value)) == (as_number, as_whole, as_word, as_words)
+
+
+@pytest.mark.parametrize(
+    ("parts", "text"),
+    [
+        ([], ""),
+        ([Text(text="a")], "a"),
+        ([Text(text="a"), Reasoning(text="b"), ToolCall(name="f"), Text(text="c")], "a\nc"),
+        ([ToolResult(content="r")], "r"),
+        ([ToolResult(content=[{"text": "r"}, {"image": 1}, 7, {"text": 3}])], "r"),
+        ([ToolResult(content={"odd": 1}), Media(modality="image")], ""),
+    ],
+)
+def test_spoken_text_is_text_and_tool_results(parts: list[Part], text: str) -> None:
+    assert spoken(parts) == text
+
+
+def test_weight_of_a_message_grows_with_everything_in_it() -> None:
+    parts: list[Part] = [
+        Text(text="x" * 100),
+        Reasoning(text="x" * 100),
+        ToolCall(name="f", arguments="x" * 100),
+        ToolResult(content=["x" * 100]),
+        Media(modality="image", data="x" * 100),
+    ]
+    assert message_weight(Message(role="user", parts=parts), 10_000) > 500
+    assert message_weight(Message(role="user", parts=parts), 50) < 300, "counting stops at the limit"
+
+
+def _record(body_bytes: int | None) -> CallRecord:
+    return CallRecord(call_id="c", timing=Timing(start_ns=1), request=Request(body_bytes=body_bytes))
+
+
+def test_small_request_is_taken_whole_without_measuring() -> None:
+    messages = Conversation(input=[Message(role="user", parts=[Text(text="x" * 90)])] * 9).input
+    picked = chosen(messages, _record(100), ByteBudget(200, 200))
+    assert (picked.omitted, len(picked.rest), picked.about) == (0, 9, 100)
+
+
+@pytest.mark.parametrize("body_bytes", [None, 5000])
+def test_long_request_keeps_first_and_newest_messages(body_bytes: int | None) -> None:
+    messages = [Message(role="user", parts=[Text(text=f"{index}" * 90)]) for index in range(9)]
+    budget = ByteBudget(700, 700)
+    picked = chosen(messages, _record(body_bytes), budget)
+    assert picked.first == messages[:1]
+    assert picked.rest == messages[-2:]
+    assert picked.omitted == 6
+    assert budget.cut == (0 if body_bytes is None else 4300)

@@ -1,0 +1,140 @@
+"""Real exchanges through policy and vocabularies: every attribute exportable, valid and within its bounds."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from callspan.config import Settings
+from callspan.fail_open import failures, forget_failures
+from callspan.policy.apply import Policy
+from callspan.providers.base import Endpoint
+from callspan.providers.registry import conversation_of, endpoint_for
+from callspan.record.call import NO_BODY, CallRecord, Timing
+from callspan.vocabulary.projection import Projection
+from callspan.vocabulary.values import Attributes
+
+_JSON = (
+    "llm.prompts.raw",
+    "llm.completions.raw",
+    "llm.options",
+    "gen_ai.input.messages",
+    "gen_ai.output.messages",
+    "gen_ai.system_instructions",
+    "gen_ai.tool.definitions",
+    "input.value",
+    "output.value",
+)
+
+
+def _corpus() -> Path:
+    path = Path(os.environ.get("CALLSPAN_WIRE_CORPUS", ""))
+    file = path / "exchanges.jsonl.gz" if path.is_dir() else path
+    if not file.is_file():
+        pytest.skip("CALLSPAN_WIRE_CORPUS does not name the recorded exchanges")
+    return file
+
+
+def _answer(endpoint: Endpoint, exchange: dict[str, Any]) -> object:
+    if not exchange["stream"]:
+        return _parsed(exchange["body"])
+    accumulator = endpoint.accumulator()
+    for line in exchange["body"].splitlines():
+        if line.startswith("data:") and (chunk := _parsed(line[5:])) is not None:
+            accumulator.add(chunk)
+    return accumulator.body()
+
+
+def _parsed(text: str) -> object:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return None
+
+
+def _records() -> Iterator[CallRecord]:
+    with gzip.open(_corpus(), "rt") as lines:
+        for line in lines:
+            exchange = json.loads(line)
+            endpoint = endpoint_for(exchange["method"], exchange["path"])
+            if endpoint is not None:
+                yield _record(endpoint, exchange)
+
+
+def _record(endpoint: Endpoint, exchange: dict[str, Any]) -> CallRecord:
+    sent = json.dumps(exchange["request"]).encode()
+    answer = _answer(endpoint, exchange)
+    came = NO_BODY if answer is None else msgspec.Raw(msgspec.json.encode(answer))
+    facts = endpoint.facts(answer)
+    asked = endpoint.request(exchange["request"])
+    return CallRecord(
+        call_id=str(exchange["id"]),
+        provider="openai",
+        api=endpoint.api,
+        operation=endpoint.operation,
+        timing=Timing(start_ns=1, duration_ns=1),
+        request=msgspec.structs.replace(asked, body=msgspec.Raw(sent), body_bytes=len(sent)),
+        response=msgspec.structs.replace(facts.response, body=came, body_bytes=len(bytes(came))),
+        usage=facts.usage,
+        error=facts.error,
+    )
+
+
+def _check(record: CallRecord, attributes: Attributes) -> None:
+    assert len(attributes) < 128, record.call_id
+    for name, value in attributes.items():
+        assert isinstance(value, str | bool | int | float | list), (record.call_id, name)
+        assert value not in ("", "None"), (record.call_id, name)
+        if isinstance(value, str):
+            assert len(value.encode()) <= 32 * 1024, (record.call_id, name)
+    for name in _JSON:
+        if name in attributes:
+            json.loads(str(attributes[name]))
+
+
+def test_every_recorded_exchange_is_shown_within_bounds_and_without_failures() -> None:
+    forget_failures()
+    policy = Policy(Settings())
+    projection = Projection(Settings(vocabularies=("llm", "gen_ai", "openinference")))
+    seen = 0
+    for record in _records():
+        kept = policy.apply(record)
+        assert isinstance(kept, CallRecord)
+        _check(kept, projection.start(kept) | projection.end(kept, conversation_of(kept)))
+        seen += 1
+    assert seen > 900
+    assert failures() == {}
+
+
+def test_raw_prompts_of_recorded_requests_are_what_was_sent() -> None:
+    projection = Projection(Settings(max_attribute_bytes=1 << 24, max_span_bytes=1 << 28))
+    for record in _records():
+        asked = json.loads(bytes(record.request.body))
+        attributes = projection.end(record, conversation_of(record))
+        said = asked.get("messages") or asked.get("input") or asked.get("prompt")
+        if isinstance(said, str | list) and said:
+            assert json.loads(str(attributes["llm.prompts.raw"])) == said, record.call_id
+
+
+@pytest.mark.parametrize("content", ["metadata", "off"])
+def test_no_recorded_text_survives_without_content(content: str) -> None:
+    """Every text of ten words or more of a conversation is looked for in all that is left of the call."""
+    settings = Settings(content=content)
+    policy, projection = Policy(settings), Projection(settings)
+    for record in _records():
+        conversation = conversation_of(record)
+        kept = policy.apply(record)
+        assert isinstance(kept, CallRecord)
+        left = msgspec.json.encode(kept).decode() + json.dumps(projection.end(kept, None), ensure_ascii=False)
+        for message in [] if conversation is None else [*conversation.input, *conversation.output]:
+            for part in message.parts:
+                text = getattr(part, "text", None) or ""
+                if len(text.split()) >= 10:
+                    assert json.dumps(text, ensure_ascii=False)[1:-1] not in left, record.call_id
