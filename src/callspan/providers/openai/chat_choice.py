@@ -17,6 +17,7 @@ _TEXTS: Final = frozenset({"refusal", "reasoning_content", "reasoning", "reasoni
 _CONTENT: Final = frozenset({"annotations", "executed_tools", "images"})
 """Fields no rule folds, that carry content all the same."""
 
+# `text`: Together repeats the delta there.
 _KNOWN_IN_CHOICE: Final = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "token_ids", "text"})
 
 
@@ -52,6 +53,7 @@ class Choice:
         if isinstance(ids, list):
             self._add_ids(ids)
         for key, value in choice.items():
+            # Azure repeats its filter results on every chunk: comparing is cheaper than copying.
             if key not in _KNOWN_IN_CHOICE and (key not in self._extra or self._extra[key] != value):
                 overlay(self._extra, {key: value})
         delta = choice.get("delta")
@@ -128,6 +130,7 @@ class Choice:
         entries = details if isinstance(details, list) else ()
         return True in [self._details.add(entry) for entry in entries if isinstance(entry, dict)]
 
+    # Together gives one id per delta, vLLM lists beside the delta.
     def _add_token_id(self, token_id: object) -> bool:
         self._add_ids([token_id])
         return False

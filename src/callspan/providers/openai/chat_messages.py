@@ -63,6 +63,7 @@ def said(fields: dict[str, object]) -> Iterator[Part]:
         yield Refusal(text=refusal)
     for call in objects(fields, "tool_calls"):
         yield _tool_call(call)
+    # Snowflake fills in empty objects for what is not there.
     called = mapping(fields, "function_call")
     if called and any(called.values()):
         yield ToolCall(name=text(called, "name") or None, arguments=_arguments(called.get("arguments")))
@@ -90,6 +91,7 @@ def _reasoning(fields: dict[str, object]) -> Iterator[Part]:
         if plain and _squeezed(plain) not in _squeezed(told):
             told += plain
             yield Reasoning(text=plain, signature=text(fields, "reasoning_signature") or None)
+    # Gemini signs the turn as a whole.
     if signature := text(fields, "extra_content", "google", "thought_signature"):
         yield Reasoning(signature=signature)
 

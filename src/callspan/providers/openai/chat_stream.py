@@ -23,6 +23,7 @@ class ChatAccumulator:
         self._came = False
         self._envelope = Envelope()
         self._choices: dict[int, Choice] = {}
+        # No chunk has this index, so that the first one takes the long way.
         self._lane = Choice(-1)
         self._open: tuple[str, ...] = ()
         self._width = -1
@@ -34,6 +35,7 @@ class ChatAccumulator:
         """
         if not isinstance(chunk, dict):
             return False
+        # Something new around the text shows by the number of fields; counting is all the hot path can afford.
         if len(chunk) != self._width or chunk.get("usage") is not None:
             return self._add(chunk)
         for key in self._open:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from callspan.providers.openai.detach import detached, overlay
 
+# `obfuscation` is padding against eavesdroppers; `value` is the text of Writer's chunks.
 _APART: Final = frozenset({"choices", "object", "obfuscation", "value"})
 _CUMULATIVE: Final = ("usage", "x_groq")
 _NEVER_OPEN: Final = _APART | {"usage"}
@@ -35,6 +36,7 @@ class Envelope:
                 if not isinstance(known, dict):
                     known = fields[key] = {}
                 overlay(known, value)
+            # Azure opens with empty names and a time of 0; the chunks after it have the true ones.
             elif not known and (value or key not in fields):
                 fields[key] = detached(value)
         self.still_open = tuple(

@@ -53,6 +53,7 @@ class ResponsesAccumulator:
             return None
         else:
             whole = {"object": "response", **detached(self._response or {})}
+        # Some servers end with a response that leaves its output out.
         if self._items and not whole.get("output"):
             whole["output"] = [self._items[index].body() for index in sorted(self._items)]
         elif not self._error:

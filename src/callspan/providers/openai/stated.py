@@ -32,6 +32,8 @@ def means(reasons: Sequence[str | None], meaning: str) -> bool:
 
 def stated_error(body: object) -> ErrorInfo | None:
     """Return the error an answer states: at its top, as itself (`"object": "error"`), or in a choice."""
+    # Google's compatible endpoint wraps its errors in a list.
+    body = next(iter(items(body)), body)
     found = dig(body, "error")
     if not found and text(body, "object") == "error":
         found = mapping(body)

@@ -128,6 +128,7 @@ class ToolCalls:
     ) -> CallFragments | None:
         if index is not None:
             known = self._by_index.get(index)
+            # Others send a new id with every fragment of one call, but no name.
             return None if known is not None and _is_another(known, fragment, call_id) else known
         if call_id is not None:
             return self._by_id.get(call_id)

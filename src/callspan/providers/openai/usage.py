@@ -28,6 +28,7 @@ _PLACES: Final[dict[str, tuple[_Path, ...]]] = {
     "total_tokens": (("total_tokens",),),
     "cache_read_tokens": (
         *_within(_IN, "cached_tokens"),
+        # DeepSeek, Moonshot, Mistral, LiteLLM
         ("prompt_cache_hit_tokens",),
         ("cached_tokens",),
         ("num_cached_tokens",),

@@ -94,6 +94,12 @@ def test_an_error_in_a_body_is_an_error(body: dict[str, Any], kind: str, error_t
     assert error.exception is None
 
 
+def test_an_error_in_a_list_is_an_error() -> None:
+    error = ChatCompletions().facts([{"error": {"code": 400, "message": "m", "status": "INVALID_ARGUMENT"}}]).error
+    assert error is not None
+    assert (error.kind, error.message, error.status) == ("bad_input", "m", 400)
+
+
 def test_an_error_shares_nothing_with_the_body() -> None:
     stated = {"message": "m", "metadata": {"raw": ["a"]}}
     error = facts(error=stated).error

@@ -145,6 +145,26 @@ def _text(message: Any) -> str:
     return "".join(part.text for part in message.parts if isinstance(part, Text))
 
 
+@given(chat_streams(), st.data())
+def test_the_short_way_of_plain_chunks_leads_to_the_same_place(
+    case: tuple[dict[str, Any], list[Any]], data: st.DataObject
+) -> None:
+    """A field nobody knows sends every chunk of the second stream the long way: it never has the same width twice."""
+    _, chunks = case
+    short, long = ChatCompletions().accumulator(), ChatCompletions().accumulator()
+    for number, chunk in enumerate(chunks):
+        role = {"role": "assistant"} if data.draw(st.booleans()) else {}
+        entries = [{**entry, "delta": {**role, **entry["delta"]}} for entry in chunk["choices"]]
+        varied = {**chunk, "choices": entries, "system_fingerprint": data.draw(st.none() | st.just("fp"))}
+        wider = {**varied, **({"padding": None} if number % 2 else {})}
+        assert short.add(varied) == long.add(wider)
+    whole = long.body()
+    assert whole is not None
+    whole.pop("padding", None)
+    assert short.body() == whole
+    assert short.complete == long.complete
+
+
 @st.composite
 def responses_streams(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """A final response, and the events of a stream without the terminal one, with or without `done` twins."""

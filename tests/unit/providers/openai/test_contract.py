@@ -1,0 +1,58 @@
+"""Every endpoint keeps the promises of `callspan.providers.base`."""
+
+from __future__ import annotations
+
+import pytest
+
+from callspan.providers.base import Accumulator, Endpoint
+from callspan.providers.openai.chat import ChatCompletions
+from callspan.providers.openai.completions import Completions
+from callspan.providers.openai.embeddings import Embeddings
+from callspan.providers.openai.responses import Responses
+from callspan.record.messages import Conversation
+
+ENDPOINTS: list[Endpoint] = [ChatCompletions(), Responses(), Completions(), Embeddings()]
+
+each = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.api)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "api", "operation", "path", "key"),
+    [
+        (ENDPOINTS[0], "chat_completions", "chat", "/chat/completions", "messages"),
+        (ENDPOINTS[1], "responses", "chat", "/responses", "input"),
+        (ENDPOINTS[2], "completions", "text_completion", "/completions", "prompt"),
+        (ENDPOINTS[3], "embeddings", "embeddings", "/embeddings", "input"),
+    ],
+)
+def test_names_of_the_endpoints(endpoint: Endpoint, api: str, operation: str, path: str, key: str) -> None:
+    assert (endpoint.api, endpoint.operation, endpoint.path, endpoint.message_key) == (api, operation, path, key)
+
+
+@each
+def test_a_fresh_accumulator_is_empty_and_its_own(endpoint: Endpoint) -> None:
+    first: Accumulator = endpoint.accumulator()
+    second: Accumulator = endpoint.accumulator()
+    assert first is not second
+    assert first.body() is None
+    assert not first.complete
+    first.add({"id": "a", "object": "response", "choices": [], "output": []})
+    assert second.body() is None
+
+
+@each
+def test_an_accumulator_has_no_dictionary_of_its_own(endpoint: Endpoint) -> None:
+    assert not hasattr(endpoint.accumulator(), "__dict__")
+
+
+@each
+def test_nothing_given_is_nothing_said(endpoint: Endpoint) -> None:
+    assert endpoint.conversation(None, None) == Conversation()
+    assert endpoint.facts(None).response.finish_reasons == []
+
+
+@each
+def test_facts_have_no_body(endpoint: Endpoint) -> None:
+    response = endpoint.facts({"id": "a", "choices": [], "output": []}).response
+    assert response.body_bytes is None
+    assert bytes(response.body) == b""
