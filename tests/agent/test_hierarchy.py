@@ -391,8 +391,8 @@ def test_an_episode_without_success_is_a_failure_without_an_error(seen: Seen) ->
 
 
 def test_a_used_session_id_goes_on_counting_without_a_second_start(seen: Seen) -> None:
-    for _ in range(2):
-        with session("chat", session_id="kept") as episode, episode.timestep():
+    for number in range(2):
+        with session("chat", session_id="kept", metadata={f"m{number}": 1}) as episode, episode.timestep():
             pass
     assert [record.index for record in seen.ended(TimestepRecord)] == [0, 1]
     assert len([record for record in seen.of(SessionRecord) if record.end_ns is None]) == 1
@@ -400,6 +400,7 @@ def test_a_used_session_id_goes_on_counting_without_a_second_start(seen: Seen) -
     assert second.start_ns == first.start_ns
     assert second.record_version > first.record_version
     assert second.trace_id is None
+    assert second.metadata == {"m0": 1, "m1": 1}
 
 
 def test_the_inner_of_two_sessions_of_one_id_does_not_end_it(seen: Seen) -> None:

@@ -17,7 +17,7 @@ _REMEMBERED: Final = 1024
 class Episode:
     """The counters of one session id. Safe from any thread."""
 
-    __slots__ = ("_lock", "_sequence", "_steps", "_version", "id", "open", "start_ns", "steps", "tally")
+    __slots__ = ("_lock", "_sequence", "_steps", "_version", "id", "info", "open", "start_ns", "steps", "tally")
 
     def __init__(self, session_id: str, first_index: int = 0) -> None:
         self.id = session_id
@@ -25,6 +25,7 @@ class Episode:
         self.start_ns: int | None = None
         self.steps = first_index
         self.open = 0
+        self.info: dict[str, object] = {}
         self._sequence = count()
         self._version = 0
         self._lock = Lock()

@@ -208,6 +208,8 @@ class Session(Journal, Decorating):
         self._parent_id = outer_id if outer_id != self.id else None
         self._resumed = not self._episode.enter(self.start_ns) or self._joined
         self.tally = self._episode.tally
+        self._episode.info.update(self._info)
+        self._info = self._episode.info
         if identity.user_id is not None:
             current = with_metadata(current, {"user_id": identity.user_id})
         if self.runtime is not None:
