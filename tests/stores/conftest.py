@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
@@ -18,6 +20,10 @@ from callspan.spool.sink import Entry, Sink
 from callspan.stores.base import Reader
 from callspan.stores.opening import open_store, sinks_for
 
+if TYPE_CHECKING:
+    from .postgres_server import PostgresServer
+
+_SCHEMAS = count(1)
 START_NS = 1_760_000_000_000_000_000
 SECOND = 1_000_000_000
 
@@ -137,6 +143,7 @@ class Delivery:
         self.sink.open()
         self.segment = "1-a.seg"
         self._offset = 0
+        self._readers: list[Reader] = []
 
     def entries(self, records: Iterable[events.Record | bytes]) -> list[Entry]:
         made = []
@@ -150,7 +157,13 @@ class Delivery:
         self.sink.deliver(self.entries(records))
 
     def read(self) -> Reader:
-        return open_store(self.url)
+        self._readers.append(open_store(self.url))
+        return self._readers[-1]
+
+    def close(self) -> None:
+        self.sink.close()
+        for reader in self._readers:
+            reader.close()
 
 
 @pytest.fixture
@@ -169,4 +182,28 @@ def deliver(tmp_path: Path) -> Iterator[Callable[[str], Delivery]]:
 
     yield start
     for delivery in opened:
-        delivery.sink.close()
+        delivery.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    from .postgres_server import PostgresServer
+
+    pytest.importorskip("psycopg", reason="needs psycopg: pip install 'callspan[postgres]'")
+    if shutil.which("initdb") is None or shutil.which("pg_ctl") is None:
+        pytest.skip("needs Postgres: initdb and pg_ctl on the PATH")
+    server = PostgresServer()
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> str:
+    """A schema of its own in the server of this run."""
+    import psycopg
+
+    name = f"t{next(_SCHEMAS)}"
+    with psycopg.connect(postgres_server.url, autocommit=True) as connection:
+        connection.execute(f"CREATE SCHEMA {name}".encode())
+    return f"{postgres_server.url}?options=-csearch_path%3D{name}"

@@ -57,7 +57,7 @@ def test_a_crash_between_the_lines_and_the_cursor_doubles_nothing(
     again = Delivery(store.url)
     again.write(*written)
     assert len(path.read_bytes().splitlines()) == 6
-    again.sink.close()
+    again.close()
 
 
 def test_lines_of_another_process_are_known_before_writing(store: Delivery, path: Path, records: Records) -> None:
@@ -66,7 +66,7 @@ def test_lines_of_another_process_are_known_before_writing(store: Delivery, path
     other.write(made)
     store.write(made)
     assert len(path.read_bytes().splitlines()) == 1
-    other.sink.close()
+    other.close()
 
 
 def test_a_file_beyond_its_size_is_rotated_and_still_read(
@@ -130,5 +130,5 @@ def test_the_memory_of_what_is_there_is_bounded(path: Path, records: Records, mo
     again.open()
     assert len(again._seen) == 10
     again.close()
-    delivery.sink.close()
+    delivery.close()
     assert path.exists()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from callspan.config import SettingError
+from callspan.stores.base import StoreError
 from callspan.stores.opening import open_store, parse, safe_name, sinks_for, split_urls
-from callspan.stores.sqlite_file import StoreError
 
 from .conftest import Delivery, Records
 
@@ -58,7 +58,7 @@ def test_several_stores_keep_their_order(tmp_path: Path) -> None:
 def test_the_first_store_that_can_be_read_answers(tmp_path: Path, records: Records) -> None:
     delivery = Delivery(f"sqlite:///{tmp_path}/b.db")
     delivery.write(records.call())
-    delivery.sink.close()
+    delivery.close()
     reader = open_store(f"unix://{tmp_path}/a.sock,sqlite:///{tmp_path}/b.db")
     assert reader.count_calls() == 1
     reader.close()
@@ -100,10 +100,7 @@ def test_an_unknown_url_with_a_password_is_refused_without_showing_it() -> None:
     assert "secret" not in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    ("url", "module", "extra"),
-    [("postgresql://host/db", "psycopg", "postgres"), ("clickhouse://host/db", "clickhouse_connect", "clickhouse")],
-)
+@pytest.mark.parametrize(("url", "module", "extra"), [("postgresql://host/db", "psycopg", "postgres")])
 def test_a_missing_dependency_says_what_to_install(url: str, module: str, extra: str) -> None:
     """In a process of its own, where the module is made impossible to import."""
     code = (

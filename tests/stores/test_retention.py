@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from callspan.stores.base import StoreError
 from callspan.stores.retention import delete_session, prune
-from callspan.stores.sqlite_file import StoreError
 
 from .conftest import SECOND, START_NS, Delivery, Records
 

@@ -102,6 +102,7 @@ def test_a_session_of_50_turns_takes_a_twentieth_of_its_json_lines(tmp_path: Pat
     made = session(records)
     lines = Delivery(f"jsonl:///{tmp_path}/calls.jsonl")
     lines.write(*made)
+    lines.close()
     lines_bytes = (tmp_path / "calls.jsonl").stat().st_size
     frame_bytes = sum(len(encode(record)) for record in made)
     delivery = Delivery(f"sqlite:///{tmp_path}/calls.db")
@@ -109,7 +110,7 @@ def test_a_session_of_50_turns_takes_a_twentieth_of_its_json_lines(tmp_path: Pat
     delivery.write(*made[:25])
     delivery.write(*made[25:])
     stored_bytes = settled(delivery)
-    delivery.sink.close()
+    delivery.close()
     print(f"lines {lines_bytes:,}, frames {frame_bytes:,}, stored {stored_bytes:,}, of which empty {empty_bytes:,}")
     assert stored_bytes <= lines_bytes / 20
 
@@ -122,12 +123,12 @@ def test_a_long_session_reads_back_whole(tmp_path: Path, records: Records) -> No
     assert [bytes(one.request.body) for one in reversed(found)] == [bytes(one.request.body) for one in made]
     assert found[0].conversation is not None
     assert len(found[0].conversation.input) == 2 + 2 * 19
-    delivery.sink.close()
+    delivery.close()
 
 
 def settled(delivery: Delivery) -> int:
     """Bytes of the file once its log is folded in."""
-    delivery.sink.close()
+    delivery.close()
     path = Path(delivery.url.removeprefix("sqlite:///"))
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

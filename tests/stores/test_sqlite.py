@@ -16,9 +16,10 @@ import pytest
 
 from callspan.record import call
 from callspan.spool.sink import PoisonError
+from callspan.stores.base import StoreError
 from callspan.stores.columns import TABLES
 from callspan.stores.sqlite import SQLiteStore
-from callspan.stores.sqlite_file import APPLICATION_ID, MIGRATIONS, StoreError, open_for_writing
+from callspan.stores.sqlite_file import APPLICATION_ID, MIGRATIONS, open_for_writing
 from callspan.stores.sqlite_reader import SQLiteReader
 
 from .conftest import SECOND, START_NS, Delivery, Records, raw

@@ -15,6 +15,10 @@ Happening: TypeAlias = EventRecord | MessageRecord | RewardRecord
 Grouping: TypeAlias = Literal["model", "provider", "session", "day"]
 
 
+class StoreError(Exception):
+    """A store cannot be used as it is. The message names it and says what to do."""
+
+
 class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which calls; every field narrows, None asks nothing."""
 

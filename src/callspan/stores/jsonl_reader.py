@@ -15,9 +15,8 @@ from callspan.record.call import CallRecord
 from callspan.record.codec import UnknownSchemaError, decode
 from callspan.record.events import Record, SessionRecord, TimestepRecord, record_key
 from callspan.stores import answers
-from callspan.stores.base import CallFilter, Grouping, Happening, SessionSummary, Summary
+from callspan.stores.base import CallFilter, Grouping, Happening, SessionSummary, StoreError, Summary
 from callspan.stores.jsonl import whole_lines
-from callspan.stores.sqlite_file import StoreError
 from callspan.stores.unpack import said_in
 
 _EVERY: Final = CallFilter()

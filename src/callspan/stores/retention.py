@@ -8,8 +8,9 @@ from typing import Final
 
 import msgspec
 
+from callspan.stores.base import StoreError
 from callspan.stores.bodies import from_row, references
-from callspan.stores.sqlite_file import StoreError, open_for_writing
+from callspan.stores.sqlite_file import open_for_writing
 
 _CHILDREN: Final = ("calls", "timesteps", "events", "messages", "rewards")
 _LIVE_CHAINS: Final = """

@@ -40,10 +40,10 @@ _CONDITIONS: Final = {
 _SUMS: Final = """
 SELECT {key} AS key, count(*) AS calls,
   sum(CASE WHEN c.outcome NOT IN ('success', 'started') THEN 1 ELSE 0 END) AS errors,
-  sum(c.in_tok) AS input_tokens, sum(c.out_tok) AS output_tokens,
-  sum(c.cache_read_tok) AS cache_read_tokens, sum(c.reasoning_tok) AS reasoning_tokens,
+  CAST(sum(c.in_tok) AS bigint) AS input_tokens, CAST(sum(c.out_tok) AS bigint) AS output_tokens,
+  CAST(sum(c.cache_read_tok) AS bigint) AS cache_read_tokens, CAST(sum(c.reasoning_tok) AS bigint) AS reasoning_tokens,
   sum(c.cost_picousd) AS pico, count(c.cost_usd) AS priced, count(c.cost_picousd) AS exact,
-  sum(c.retries) AS retries, min(c.start_ns) AS first_ns, max(coalesce(c.end_ns, c.start_ns)) AS last_ns
+  CAST(sum(c.retries) AS bigint) AS retries, min(c.start_ns) AS first_ns, max(coalesce(c.end_ns, c.start_ns)) AS last_ns
 FROM calls c WHERE {where} GROUP BY 1 ORDER BY 2 DESC, coalesce({key}, '')
 """
 

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from callspan.stores.base import StoreError
+
 APPLICATION_ID: Final = 0x43535031
 """Marks a file as callspan's: "CSP1"."""
 BUSY_MS: Final = 30_000
-
-
-class StoreError(Exception):
-    """A store cannot be used as it is. The message names it and says what to do."""
 
 
 def _first(connection: sqlite3.Connection) -> None:

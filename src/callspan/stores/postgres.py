@@ -1,0 +1,177 @@
+"""Postgres as a sink: whole batches in one transaction, every row keyed, so that any number of writers may repeat."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import psycopg
+
+from callspan.record.call import CallRecord
+from callspan.record.events import record_key
+from callspan.spool.sink import Entry, PoisonError
+from callspan.stores import bodies
+from callspan.stores.columns import TABLES, Table, to_row
+from callspan.stores.opening import safe_name
+from callspan.stores.postgres_schema import migrate
+from callspan.stores.sqlite import conflict
+from callspan.stores.unpack import Unpacked, derived, message_key, unpack
+
+_REFERENCES: Final = ("request", "ctx", "system", "tools", "output")
+_CONNECT_S: Final = 10
+
+
+class PostgresStore:
+    """A sink that keeps its cursors in the database. One plain connection, made anew by `open` after a failure."""
+
+    def __init__(self, url: str) -> None:
+        """`url` is a libpq URL; the tables are made where its `search_path` begins."""
+        self._url = url
+        self.name = safe_name(url)
+        self.batch_entries = 100
+        self._connection: psycopg.Connection | None = None
+
+    def open(self) -> None:
+        """Connect and bring the tables up to date. Raises psycopg.Error or StoreError."""
+        self.close()
+        connection = psycopg.connect(
+            self._url, autocommit=True, connect_timeout=_CONNECT_S, application_name="callspan"
+        )
+        try:
+            migrate(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+
+    def position(self, segment: str) -> int | None:
+        """Return the offset up to which the segment is stored; 0 for one never seen."""
+        found = self._open.execute("SELECT off FROM cursors WHERE segment = %s", (segment,)).fetchone()
+        return int(found[0]) if found else 0
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        """Store all entries and move their cursors in one transaction.
+
+        Raises PoisonError for what can never be stored, psycopg.Error for anything else.
+        """
+        batch = _Batch()
+        for entry in entries:
+            batch.add(unpack(entry.payload))
+        try:
+            with self._open.transaction(), self._open.cursor() as cursor:
+                batch.write(cursor)
+                cursor.executemany(_MOVE, sorted(_ends(entries).items()))
+        except psycopg.DataError as error:
+            raise PoisonError(str(error)) from error
+
+    def set_aside(self, entry: Entry, reason: str) -> None:
+        """Keep a bad entry in `dead_letter`, once, and move the cursor behind it."""
+        with self._open.transaction():
+            self._open.execute(
+                "INSERT INTO dead_letter (key, reason, frame, time_ns) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
+                (f"{entry.segment}:{entry.start}", _storable(reason), entry.payload, time.time_ns()),
+            )
+            self._open.execute(_MOVE, (entry.segment, entry.end))
+
+    def forget(self, segment: str) -> None:
+        """Drop the cursor of a segment."""
+        self._open.execute("DELETE FROM cursors WHERE segment = %s", (segment,))
+
+    def close(self) -> None:
+        """Hang up."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    @property
+    def _open(self) -> psycopg.Connection:
+        if self._connection is None or self._connection.broken:
+            self.open()
+        if self._connection is None:
+            raise psycopg.OperationalError("not connected")
+        return self._connection
+
+
+class _Batch:
+    """The rows of a batch by table, to be written in one order by everyone, which rules out deadlocks."""
+
+    def __init__(self) -> None:
+        self._contents: dict[bytes, bodies.Piece] = {}
+        self._nodes: dict[bytes, tuple[bytes, bytes, bytes, int]] = {}
+        self._rows: dict[str, list[Mapping[str, object]]] = defaultdict(list)
+
+    def add(self, item: Unpacked) -> None:
+        record = item.record
+        table = TABLES[record_key(record)[0]]
+        row: dict[str, object] = dict(to_row(table, record, item.tree))
+        for column in table.columns:
+            if column.form == "flag" and row[column.name] is not None:
+                row[column.name] = bool(row[column.name])
+        if isinstance(record, CallRecord):
+            row |= derived(record) | self._references(record, item)
+        self._rows[table.kind].append({name: _storable(value) for name, value in row.items()})
+
+    def write(self, cursor: psycopg.Cursor) -> None:
+        contents = [(part.hash, *_stored(part)) for part in sorted(self._contents.values(), key=lambda part: part.hash)]
+        cursor.executemany(_CONTENT, contents)
+        cursor.executemany(_NODE, sorted(self._nodes.values()))
+        for kind, table in TABLES.items():
+            rows = sorted(self._rows[kind], key=lambda row: str(row[table.key]))
+            if rows:
+                cursor.executemany(_insert(table, list(rows[0])), [list(row.values()) for row in rows])
+
+    def _references(self, record: CallRecord, item: Unpacked) -> dict[str, object]:
+        row: dict[str, object] = dict.fromkeys(_REFERENCES)
+        if item.request:
+            parts = bodies.take_apart(item.request, message_key(record))
+            for part in (parts.skeleton, *parts.others, *parts.history):
+                self._contents.setdefault(part.hash, part)
+            row |= {"request": parts.skeleton.hash, "system": parts.system, "tools": parts.tools}
+            row["ctx"] = self._chain(parts.history)
+        if item.response:
+            answer = bodies.piece(item.response, "assistant")
+            self._contents.setdefault(answer.hash, answer)
+            row["output"] = answer.hash
+        return row
+
+    def _chain(self, history: Sequence[bodies.Piece]) -> bytes | None:
+        node = b""
+        for depth, part in enumerate(history):
+            parent, node = node, hashlib.sha256(node + part.hash).digest()
+            self._nodes[node] = (node, parent, part.hash, depth)
+        return node or None
+
+
+_MOVE: Final = (
+    "INSERT INTO cursors (segment, off) VALUES (%s, %s) "
+    "ON CONFLICT (segment) DO UPDATE SET off = greatest(cursors.off, excluded.off)"
+)
+_CONTENT: Final = (
+    "INSERT INTO content (hash, role, text, enc, data, size) VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
+)
+_NODE: Final = "INSERT INTO ctx (id, parent, content, depth) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING"
+
+
+def _stored(part: bodies.Piece) -> tuple[object, ...]:
+    return (*bodies.to_row(part), len(part.json))
+
+
+def _insert(table: Table, names: Sequence[str]) -> bytes:
+    values = ", ".join(["%s"] * len(names))
+    sql = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values}) {conflict(table, names)}"  # noqa: S608
+    return sql.encode()
+
+
+def _ends(entries: Sequence[Entry]) -> dict[str, int]:
+    ends: dict[str, int] = {}
+    for entry in entries:
+        ends[entry.segment] = max(entry.end, ends.get(entry.segment, 0))
+    return ends
+
+
+def _storable(value: object) -> object:
+    """Postgres has no NUL in texts."""
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else value

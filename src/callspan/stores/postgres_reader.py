@@ -1,0 +1,49 @@
+"""Postgres as a reader: the questions of `Reader` asked of a database others are writing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+import psycopg
+from psycopg.rows import dict_row
+from psycopg.types.string import TextLoader
+
+from callspan.stores.base import StoreError
+from callspan.stores.opening import safe_name
+from callspan.stores.postgres_schema import layout
+from callspan.stores.sql_reader import SqlReader, Values
+
+_PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_]+)")
+
+
+class PostgresReader(SqlReader):
+    """One read-only connection; a database without callspan's tables is a StoreError."""
+
+    day = "to_char(to_timestamp(c.start_ns / 1000000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
+    contains = "position(:text in replace(lower(t.text), 'ß', 'ss')) > 0"
+
+    def __init__(self, url: str) -> None:
+        """Connect now, so that a mistake shows at once."""
+        self.name = safe_name(url)
+        self._connection = psycopg.connect(url, autocommit=True, application_name="callspan")
+        self._connection.read_only = True
+        self._connection.adapters.register_loader("json", TextLoader)
+        if layout(self._connection) == 0:
+            self._connection.close()
+            raise StoreError(f"{self.name}: no tables of callspan's yet; nothing was recorded there")
+
+    def rows(self, sql: str, **values: object) -> Iterator[Values]:
+        """Yield the rows of a query with `:name` parameters."""
+        text = _PARAMETER.sub(r"%(\1)s", sql).encode()
+        with self._connection.cursor(row_factory=dict_row) as cursor:
+            yield from cursor.execute(text, values or None)
+
+    def page(self, limit: int, offset: int) -> str:
+        """Return the clause that takes `limit` rows (-1: all) after `offset`."""
+        return super().page(limit, offset) if limit >= 0 else f"OFFSET {int(offset)}"
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()

@@ -1,0 +1,39 @@
+"""The tables in Postgres and their migrations."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import psycopg
+
+from callspan.stores.base import StoreError
+from callspan.stores.sqlite_file import script
+
+_LOCK: Final = 0x43535031
+_SCRIPTS: Final = ("postgres_1.sql",)
+"""Each brings the tables from its index to the next version; never edited once released."""
+
+
+def migrate(connection: psycopg.Connection) -> None:
+    """Bring the tables up to date, one process at a time, all or nothing.
+
+    Raises StoreError for tables of a newer callspan, psycopg.Error for anything else.
+    """
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        version = layout(connection)
+        if version > len(_SCRIPTS):
+            raise StoreError(f"Postgres: layout {version} of a newer callspan, this one knows {len(_SCRIPTS)}; upgrade")
+        for name in _SCRIPTS[version:]:
+            connection.execute(script(name).encode())
+        if version < len(_SCRIPTS):
+            connection.execute("UPDATE callspan_layout SET version = %s", (len(_SCRIPTS),))
+
+
+def layout(connection: psycopg.Connection) -> int:
+    """Return the version of the tables; 0 where there are none."""
+    there = connection.execute("SELECT to_regclass('callspan_layout') IS NOT NULL").fetchone()
+    if there is None or not there[0]:
+        return 0
+    found = connection.execute("SELECT version FROM callspan_layout").fetchone()
+    return int(found[0]) if found else 0

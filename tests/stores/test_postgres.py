@@ -1,0 +1,146 @@
+"""What is Postgres's own: restarts, writers at once, and what it cannot hold."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from callspan.record import call
+from callspan.spool.sink import PoisonError
+from callspan.stores.base import StoreError
+from callspan.stores.columns import TABLES
+from callspan.stores.opening import open_store, sinks_for
+
+from .conftest import Delivery, Records
+from .postgres_server import PostgresServer
+
+psycopg = pytest.importorskip("psycopg", reason="needs psycopg: pip install 'callspan[postgres]'")
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture
+def store(postgres_url: str, deliver: Callable[[str], Delivery]) -> Delivery:
+    return deliver(postgres_url)
+
+
+def ask(url: str, sql: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(sql.encode()).fetchall()
+
+
+def test_every_column_of_the_code_is_there(store: Delivery) -> None:
+    for table in TABLES.values():
+        found = ask(store.url, f"SELECT column_name FROM information_schema.columns WHERE table_name = '{table.name}'")
+        assert set(table.names) <= {str(row[0]) for row in found}
+
+
+def test_money_is_numeric_and_json_can_be_asked(store: Delivery, records: Records) -> None:
+    store.write(records.call())
+    ((cost, temperature),) = ask(store.url, "SELECT sum(cost_usd)::text, max(params->>'temperature') FROM calls")
+    assert (cost, temperature) == ("0.0000123", "0.5")
+
+
+def test_the_view_shows_who_said_what(store: Delivery, records: Records) -> None:
+    sent = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Weather?"}]
+    store.write(records.call(sent, answer="Sunny."))
+    assert ask(store.url, "SELECT position, direction, role, text FROM call_messages ORDER BY position") == [
+        (0, "in", "system", "Be brief."),
+        (1, "in", "user", "Weather?"),
+        (2, "out", "assistant", "Sunny."),
+    ]
+
+
+def test_large_columns_are_compressed_with_lz4(store: Delivery) -> None:
+    sql = "SELECT attcompression FROM pg_attribute WHERE attrelid = 'content'::regclass AND attname IN ('text', 'data')"
+    assert ask(store.url, sql) == [("l",), ("l",)]
+
+
+def test_writers_at_once_lose_nothing_and_do_not_block_each_other_for_ever(
+    postgres_url: str, deliver: Callable[[str], Delivery]
+) -> None:
+    """Several connections create the tables and write the same contents in different orders."""
+
+    def write(number: int) -> None:
+        delivery, records = deliver(postgres_url), Records()
+        delivery.segment = f"{number}.seg"
+        order = list(range(30)) if number % 2 else list(range(29, -1, -1))
+        for start in range(0, 30, 10):
+            chosen = order[start : start + 10]
+            delivery.write(*[records.call(call_id=f"{number}-{one}", answer=f"same {one}") for one in chosen])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    assert ask(postgres_url, "SELECT count(*) FROM calls") == [(120,)]
+    assert ask(postgres_url, "SELECT count(*) FROM content") == [(32,)]
+
+
+def test_immediate_restarts_lose_and_double_nothing(
+    postgres_server: PostgresServer, store: Delivery, records: Records
+) -> None:
+    """Deliver as the shipper does: after any failure open again and repeat the batch."""
+    stop = threading.Event()
+    acknowledged: list[str] = []
+    restarts = 4
+
+    def write() -> None:
+        while not stop.is_set():
+            batch = [records.call() for _ in range(20)]
+            entries = store.entries(batch)
+            while True:
+                try:
+                    store.sink.deliver(entries)
+                    break
+                except psycopg.OperationalError:
+                    stop.wait(0.02)
+            acknowledged.extend(record.call_id for record in batch)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    for _ in range(restarts):
+        before = len(acknowledged)
+        while len(acknowledged) < before + 60:
+            stop.wait(0.01)
+        postgres_server.restart_at_once()
+    stop.set()
+    writer.join()
+    there = [str(row[0]) for row in ask(store.url, "SELECT call_id FROM calls")]
+    assert sorted(there) == sorted(acknowledged)
+
+
+def test_nul_in_a_text_is_replaced_and_the_body_stays_exact(store: Delivery, records: Records) -> None:
+    made = records.call([{"role": "user", "content": "a\0b"}], session_id="a\0b")
+    store.write(made)
+    (found,) = store.read().calls()
+    assert found.place == call.Place(session_id="a\ufffdb")
+    assert bytes(found.request.body) == bytes(made.request.body)
+
+
+def test_a_bad_entry_is_kept_as_a_dead_letter(store: Delivery) -> None:
+    (entry,) = store.entries([b"\0 not a record"])
+    with pytest.raises(PoisonError):
+        store.sink.deliver([entry])
+    store.sink.set_aside(entry, "no \0 record")
+    assert ask(store.url, "SELECT reason, frame FROM dead_letter") == [("no \ufffd record", b"\0 not a record")]
+    assert store.sink.position(entry.segment) == entry.end
+
+
+def test_a_database_without_tables_and_a_newer_layout_are_clear_errors(postgres_url: str) -> None:
+    with pytest.raises(StoreError, match="no tables of callspan"):
+        open_store(postgres_url)
+    (sink,) = sinks_for(postgres_url)
+    sink.open()
+    sink.close()
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("UPDATE callspan_layout SET version = 99")
+    with pytest.raises(StoreError, match="newer callspan"):
+        sink.open()
+
+
+def test_a_server_that_is_not_there_is_an_error_without_the_password() -> None:
+    (sink,) = sinks_for("postgresql://ann:secret@127.0.0.1:1/db")
+    with pytest.raises(psycopg.OperationalError) as refused:
+        sink.open()
+    assert "secret" not in str(refused.value) + sink.name
