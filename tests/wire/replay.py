@@ -1,14 +1,13 @@
-"""Replays recorded exchanges through the real SDKs: a mock transport answers, the caller sees what it would.
+"""Replays recorded exchanges through the real SDKs: a mock transport answers.
 
-The same request goes through the SDK method of the endpoint (fields it does not know in `extra_body`), never
-retried; a stream is cut into pieces of any size. What the caller got is an `Outcome`, comparable between an
-instrumented and a bare run. Nothing here knows the code under test.
+The same request goes through the SDK (`wire.entries` has the ways in; fields a method does not know go into
+`extra_body`), never retried; a stream is cut into pieces of any size. What the caller got is an `Outcome`,
+comparable between an instrumented and a bare run. Nothing here knows the code under test.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,20 +19,20 @@ import openai
 from typing_extensions import Self
 
 from wire.corpus import Exchange
+from wire.entries import async_pieces_of, call_of, pieces_of
 
 TIMEOUT_S = 60.0
 """Any explicit value: the anthropic SDK refuses long plain calls that have none."""
+HAVE_BETA = ("messages", "count_tokens")
 LOCAL = ("localhost", "127.0.0.1")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the caller got: a value, chunks of a stream, an exception, or chunks and then an exception."""
+    """What the caller got: a value or the pieces of one, an exception, or pieces and then an exception."""
 
-    kind: str | None = None
-    """Class of the value or stream."""
-    value: Any = None
-    """The value as plain data; for a stream the list of its chunks as plain data."""
+    taken: list[Any]
+    """The value, or the chunks or lines one by one, as plain data."""
     error: str | None = None
     """Class of the exception."""
     message: str | None = None
@@ -90,11 +89,11 @@ async def _later(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
 class Replayer:
     """Plays exchanges one after the other through one set of clients, all sync or all async."""
 
-    def __init__(self, *, asynchronous: bool, pieces: int | None = None, beta: bool = False) -> None:
-        """Clients are made when first needed; `beta` sends messages through the beta resource."""
+    def __init__(self, *, asynchronous: bool, pieces: int | None = None, entry: str = "create") -> None:
+        """Clients are made when first needed; `entry` is one of `wire.entries.ENTRIES`."""
         self.wire = Wire(pieces)
         self._asynchronous = asynchronous
-        self._beta = beta
+        self._entry = entry
         self._clients: dict[str, Any] = {}
         self._loop = asyncio.new_event_loop() if asynchronous else None
         if asynchronous:
@@ -116,23 +115,16 @@ class Replayer:
         """Return what the caller of this exchange gets."""
         self.wire.exchange = exchange
         self.wire.sent.clear()
-        method, arguments = self._call(exchange)
+        entry = "create" if self._entry == "beta" and exchange.endpoint not in HAVE_BETA else self._entry
+        call = call_of(entry, self._client(exchange), exchange)
         if self._loop is None:
-            return _play_sync(method, arguments)
-        return self._loop.run_until_complete(_play_async(method, arguments))
+            return _play_sync(entry, call)
+        return self._loop.run_until_complete(_play_async(entry, call))
 
     def sent_body(self) -> object:
         """Return the JSON body of the last request, as it left the SDK; None where it had none."""
         content = self.wire.sent[-1].content if self.wire.sent else b""
         return json.loads(content) if content else None
-
-    def _call(self, exchange: Exchange) -> tuple[Callable[..., Any], dict[str, Any]]:
-        client = self._client(exchange)
-        if exchange.method == "GET":
-            return client.responses.retrieve, {"response_id": exchange.last}
-        find = _METHODS[exchange.last if exchange.last in _SPECIAL else exchange.endpoint]
-        method = find(client.beta if self._beta and exchange.endpoint == "messages" else client)
-        return method, _arguments(method, exchange.request or {})
 
     def _client(self, exchange: Exchange) -> Any:
         key = exchange.host + exchange.path
@@ -166,67 +158,33 @@ def _class(module: Any, name: str, asynchronous: bool) -> Any:
     return getattr(module, f"Async{name}" if asynchronous else name)
 
 
-_METHODS: dict[str, Callable[[Any], Any]] = {
-    "chat_completions": lambda client: client.chat.completions.create,
-    "responses": lambda client: client.responses.create,
-    "compact": lambda client: client.responses.compact,
-    "input_tokens": lambda client: client.responses.input_tokens.count,
-    "messages": lambda client: client.messages.create,
-    "count_tokens": lambda client: client.messages.count_tokens,
-    "embeddings": lambda client: client.embeddings.create,
-    "completions": lambda client: client.completions.create,
-}
-_SPECIAL = ("compact", "input_tokens")
-"""Operations below `/responses`, named by the end of their path."""
-
-
-def _arguments(method: Callable[..., Any], request: dict[str, Any]) -> dict[str, Any]:
-    """Split a recorded body into the arguments the method knows and an `extra_body` of the others."""
-    parameters = inspect.signature(method).parameters
-    known = {name: value for name, value in request.items() if name in parameters}
-    unknown = {name: value for name, value in request.items() if name not in parameters}
-    for name, parameter in parameters.items():
-        if name not in known and parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
-            known[name] = openai.omit
-    return {**known, **({"extra_body": unknown} if unknown else {})}
-
-
-def _play_sync(method: Callable[..., Any], arguments: dict[str, Any]) -> Outcome:
-    chunks: list[Any] = []
-    kind: str | None = None
+def _play_sync(entry: str, call: Callable[[], Any]) -> Outcome:
+    taken: list[Any] = []
     try:
-        result = method(**arguments)
-        kind = type(result).__qualname__
-        if not isinstance(result, openai.Stream | anthropic.Stream):
-            return Outcome(kind, plain(result))
-        chunks.extend(plain(chunk) for chunk in result)
+        for piece in pieces_of(entry, call()):
+            taken.append(plain(piece))
     except Exception as error:  # noqa: BLE001 -- whatever the caller would have seen
-        return _failed(kind, chunks, error)
-    return Outcome(kind, chunks)
+        return _failed(taken, error)
+    return Outcome(taken)
 
 
-async def _play_async(method: Callable[..., Any], arguments: dict[str, Any]) -> Outcome:
-    chunks: list[Any] = []
-    kind: str | None = None
+async def _play_async(entry: str, call: Callable[[], Any]) -> Outcome:
+    taken: list[Any] = []
     try:
-        result = await method(**arguments)
-        kind = type(result).__qualname__
-        if not isinstance(result, openai.AsyncStream | anthropic.AsyncStream):
-            return Outcome(kind, plain(result))
-        async for chunk in result:
-            chunks.append(plain(chunk))  # noqa: PERF401 -- chunks before an error count too
+        async for piece in async_pieces_of(entry, call()):
+            taken.append(plain(piece))
     except Exception as error:  # noqa: BLE001 -- whatever the caller would have seen
-        return _failed(kind, chunks, error)
-    return Outcome(kind, chunks)
+        return _failed(taken, error)
+    return Outcome(taken)
 
 
-def _failed(kind: str | None, chunks: list[Any], error: Exception) -> Outcome:
-    name = f"{type(error).__module__}.{type(error).__qualname__}"
-    return Outcome(kind, chunks or None, name, str(error))
+def _failed(taken: list[Any], error: Exception) -> Outcome:
+    return Outcome(taken, f"{type(error).__module__}.{type(error).__qualname__}", str(error))
 
 
 def plain(result: Any) -> Any:
-    """Return what the caller got as plain data, unknown fields and the request's id included."""
+    """Return what the caller got with its class, as plain data, unknown fields and the request's id included."""
     if hasattr(result, "model_dump"):
-        return result.model_dump(warnings=False), getattr(result, "_request_id", None)
+        dumped = result.model_dump(warnings=False)
+        return type(result).__qualname__, dumped, getattr(result, "_request_id", None)
     return result

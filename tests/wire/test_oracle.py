@@ -11,7 +11,7 @@ from wire import facts, folding, oracle, sse
 from wire.corpus import Exchange
 
 HERE = Path(__file__).parent
-INDEPENDENT = ("corpus", "sse", "facts", "folding", "oracle", "replay")
+INDEPENDENT = ("corpus", "sse", "facts", "folding", "oracle", "entries", "replay")
 
 
 @pytest.mark.parametrize("name", INDEPENDENT)
