@@ -222,7 +222,7 @@ def _event(record: EventRecord) -> dict[str, AttributeValue | None]:
         "callspan.event.name": record.name,
         "callspan.event.sequence": record.sequence,
         "callspan.system": record.system,
-        "callspan.call.id": record.call_id,
+        "callspan.call_id": record.call_id,
         "callspan.reward": record.reward,
         "callspan.terminated": record.terminated,
         "callspan.truncated": record.truncated,
@@ -239,7 +239,7 @@ def _message(record: MessageRecord) -> dict[str, AttributeValue | None]:
         "callspan.message.receiver": record.receiver,
         "callspan.message.sequence": record.sequence,
         "callspan.message.causal_influence": record.causal_influence or None,
-        "callspan.call.id": record.call_id,
+        "callspan.call_id": record.call_id,
         "callspan.flags": record.flags or None,
     }
 
@@ -253,7 +253,7 @@ def _reward(record: RewardRecord) -> dict[str, AttributeValue | None]:
         "callspan.reward.scope": record.scope,
         "callspan.reward.source": record.source,
         "callspan.event.id": record.event_id,
-        "callspan.call.id": record.call_id,
+        "callspan.call_id": record.call_id,
     }
 
 
