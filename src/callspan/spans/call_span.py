@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from importlib import import_module
 from typing import Final
 
 from opentelemetry import trace
@@ -14,16 +12,13 @@ from callspan.config import Settings
 from callspan.fail_open import fail_open
 from callspan.record.call import Attempt, CallRecord
 from callspan.record.messages import Conversation
-from callspan.vocabulary import call as call_vocabulary
 from callspan.vocabulary import call_events, gen_ai
-from callspan.vocabulary.values import Attributes, ByteBudget
+from callspan.vocabulary.projection import Projection
+from callspan.vocabulary.values import Attributes
 
 _START: Final = fail_open("start a span")
 _PROJECT: Final = fail_open("put a record on its span")
 _END: Final = fail_open("end a span")
-
-Start = Callable[[CallRecord], Attributes]
-End = Callable[[CallRecord, "Conversation | None", ByteBudget], Attributes]
 
 
 class CallSpan:
@@ -57,8 +52,8 @@ class CallSpan:
                     if number < len(record.attempts) or attempt.error_kind is not None:
                         span.add_event(*_attempt_event(attempt, timing.start_ns))
                 if timing.first_token_ns is not None:
-                    span.add_event(call_events.FIRST_TOKEN, None, timing.start_ns + timing.first_token_ns)
-                span.set_attributes(self._of.attributes(record, conversation))
+                    span.add_event(call_events.FIRST_CONTENT, None, timing.start_ns + timing.first_token_ns)
+                span.set_attributes(self._of.projection.end(record, conversation))
                 _set_status(span, record, end_ns)
         with _END:
             span.end(end_ns)
@@ -71,34 +66,20 @@ class CallSpans:
         # A provider of None is looked up late: an application may set its own after `instrument()`.
         self._tracer = trace.get_tracer("callspan", version, tracer_provider)
         self.content = settings.content == "full" and settings.content_on_spans
-        chosen = [import_module(f"callspan.vocabulary.{name}") for name in settings.vocabularies]
-        self._starts: Sequence[Start] = [module.start for module in (call_vocabulary, *chosen)]
-        self._ends: Sequence[End] = [module.end for module in (call_vocabulary, *chosen)]
-        self._settings = settings
+        self.projection = Projection(settings)
 
     def start(self, record: CallRecord) -> CallSpan:
         """Start the span of a call in the current context."""
         parent = trace.get_current_span()
         span: Span = trace.INVALID_SPAN
         with _START:
-            attributes: dict[str, object] = {}
-            for start in self._starts:
-                attributes.update(start(record))
             span = self._tracer.start_span(
                 gen_ai.span_name(record),
                 kind=SpanKind.CLIENT,
-                attributes=attributes,  # type: ignore[arg-type] # values are attribute values
+                attributes=self.projection.start(record),
                 start_time=record.timing.start_ns,
             )
         return CallSpan(self, span, parent)
-
-    def attributes(self, record: CallRecord, conversation: Conversation | None) -> Attributes:
-        """Return what every vocabulary says of the record, within the span's byte budget."""
-        budget = ByteBudget(self._settings.max_attribute_bytes, self._settings.max_span_bytes)
-        attributes: Attributes = {}
-        for end in self._ends:
-            attributes.update(end(record, conversation, budget))
-        return attributes
 
 
 def _attempt_event(attempt: Attempt, start_ns: int) -> tuple[str, Attributes, int]:

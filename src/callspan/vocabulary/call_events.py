@@ -7,7 +7,7 @@ from typing import Final
 from callspan.record.call import Attempt, ErrorInfo, RateLimits
 from callspan.vocabulary.values import Attributes
 
-FIRST_TOKEN: Final = "llm.first_token"
+FIRST_CONTENT: Final = "llm.first_token"
 ATTEMPT: Final = "llm.attempt"
 EXCEPTION: Final = "exception"
 
