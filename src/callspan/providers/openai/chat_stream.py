@@ -41,9 +41,10 @@ class ChatAccumulator:
         for key in self._open:
             if chunk.get(key):
                 return self._add(chunk)
-        text = self._plain_text(chunk.get("choices"))
+        choices = chunk.get("choices")
+        text = self._plain_text(choices)
         if text is None:
-            return self._add(chunk)
+            return self._add_choices(choices) if _goes_on(choices) else self._add(chunk)
         loose = self._lane.content.loose
         loose.append(text)
         if len(loose) >= FULL:
@@ -78,15 +79,17 @@ class ChatAccumulator:
         self._envelope.take(chunk)
         self._open = self._envelope.still_open
         self._width = len(chunk)
-        carried = False
         choices = chunk.get("choices")
-        if isinstance(choices, list):
-            for position, choice in enumerate(choices):
-                if isinstance(choice, dict):
-                    carried = self._add_choice(choice, position) or carried
-            # Usage alone is the last chunk, also of servers that never give a finish reason.
-            if not choices and self._choices and chunk.get("usage"):
-                self.complete = True
+        # Usage alone is the last chunk, also of servers that never give a finish reason.
+        if choices == [] and self._choices and chunk.get("usage"):
+            self.complete = True
+        return self._add_choices(choices)
+
+    def _add_choices(self, choices: object) -> bool:
+        carried = False
+        for position, choice in enumerate(choices if isinstance(choices, list) else ()):
+            if isinstance(choice, dict):
+                carried = self._add_choice(choice, position) or carried
         return carried
 
     def _add_choice(self, choice: dict[str, Any], position: int) -> bool:
@@ -100,6 +103,13 @@ class ChatAccumulator:
         carried = lane.take(choice)
         self.complete = all(known.finish_reason for known in self._choices.values())
         return carried
+
+
+def _goes_on(choices: object) -> bool:
+    """Tell whether this is one choice that has not ended: what comes at the end is looked at more closely."""
+    if not isinstance(choices, list) or len(choices) != 1:
+        return False
+    return isinstance(choices[0], dict) and choices[0].get("finish_reason") is None
 
 
 def _repeats_role(delta: dict[str, Any]) -> bool:

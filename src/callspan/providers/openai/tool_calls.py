@@ -35,11 +35,12 @@ class CallFragments:
 
     def take(self, fragment: dict[str, Any]) -> None:
         """Fold in one fragment of the call."""
-        fill(self.fields, {key: value for key, value in fragment.items() if key not in _TEXTS and key != "index"})
-        for kind in _TEXTS:
-            part = fragment.get(kind)
-            if isinstance(part, dict):
-                self.grow(part, kind)
+        for key, value in fragment.items():
+            if key in _TEXTS:
+                if isinstance(value, dict):
+                    self.grow(value, key)
+            elif key != "index" and (isinstance(value, dict) or not self.fields.get(key)):
+                fill(self.fields, {key: value})
 
     def grow(self, part: dict[str, Any], kind: str = "function") -> None:
         """Fold in a `function` or `custom` object: its name is joined, unless it repeats what is there."""
@@ -52,9 +53,9 @@ class CallFragments:
             pieces.add(text)
         elif isinstance(text, dict):
             pieces.add(encode_json(text).decode())
-        rest = {key: value for key, value in part.items() if key not in ("name", _TEXTS[kind])}
-        if rest:
-            fill(self.fields, {kind: rest})
+        for key, value in part.items():
+            if key not in ("name", _TEXTS[kind]):
+                fill(self.fields, {kind: {key: value}})
 
     def part(self, kind: str = "function") -> dict[str, Any]:
         """Return the `function` or `custom` object as a whole answer has it."""
