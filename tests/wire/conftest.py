@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+# At the end: folders of tests have names of the standard library.
+sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from wire import corpus
 

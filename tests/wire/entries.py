@@ -27,6 +27,7 @@ _METHODS = {
     "responses": ("responses", "create", "/responses"),
     "compact": ("responses", "compact", "/responses/compact"),
     "input_tokens": ("responses.input_tokens", "count", "/responses/input_tokens"),
+    "retrieve": ("responses", "retrieve", "/responses/"),
     "messages": ("messages", "create", "/v1/messages"),
     "count_tokens": ("messages", "count_tokens", "/v1/messages/count_tokens"),
 }
@@ -37,19 +38,26 @@ _WRAPPERS = {"raw": "with_raw_response", "read": "with_streaming_response", "lin
 
 def call_of(entry: str, client: Any, exchange: Exchange) -> Callable[[], Any]:
     """Return what makes the call: called, it gives what the SDK gives (for an async client, to be awaited)."""
-    resource_name, name, path = _METHODS[exchange.last if exchange.last in _BELOW_RESPONSES else exchange.endpoint]
-    if exchange.method == "GET":
-        return lambda: client.responses.retrieve(response_id=exchange.last)
+    resource_name, name, path = _METHODS[operation(exchange)]
     if entry == "post":
         return _post(client, path, exchange)
     resource = attrgetter(resource_name)(client.beta if entry == "beta" else client)
-    arguments = _arguments(getattr(resource, name), exchange.request or {})
+    arguments = _arguments(getattr(resource, name), exchange.request or {"response_id": exchange.last})
     wrapped = getattr(resource, _WRAPPERS[entry]) if entry in _WRAPPERS else resource
     return lambda: getattr(wrapped, name)(**arguments)
 
 
+def operation(exchange: Exchange) -> str:
+    """Return which operation of the SDK makes this exchange: its endpoint, or one below `/responses`."""
+    if exchange.method == "GET":
+        return "retrieve"
+    return exchange.last if exchange.last in _BELOW_RESPONSES else exchange.endpoint
+
+
 def _post(client: Any, path: str, exchange: Exchange) -> Callable[[], Any]:
     sdk = anthropic if isinstance(client, anthropic.Anthropic | anthropic.AsyncAnthropic) else openai
+    if exchange.method == "GET":
+        return lambda: client.get(path + exchange.last, cast_to=object)
     asynchronous = isinstance(client, anthropic.AsyncAnthropic | openai.AsyncOpenAI)
     stream: Any = sdk.AsyncStream if asynchronous else sdk.Stream
     more: dict[str, Any] = {"stream": True, "stream_cls": stream[object]} if exchange.stream else {}

@@ -1,11 +1,14 @@
 """Prints facts for a person: of one exchange side by side, or the table over all of them.
 
-Run from the folder `tests`: `python -m wire.show ID...` or `python -m wire.show` for the whole table.
+Run `python tests/wire/show.py ID...`, or without ids for the whole table.
 """
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from wire import corpus, facts, oracle, reading
 

@@ -189,12 +189,14 @@ def test_every_way_into_the_sdks_is_recorded_alike(
 
 
 @MODES
+@pytest.mark.parametrize("entry", ENTRIES)
 def test_counting_tokens_and_retrieving_an_answer_make_neither_span_nor_record(
-    asynchronous: bool, exchanges: tuple[Exchange, ...]
+    entry: str, asynchronous: bool, exchanges: tuple[Exchange, ...]
 ) -> None:
     chosen = [each for each in exchanges if not each.inference]
     assert len(chosen) == 6
-    with Replayer(asynchronous=asynchronous) as replayer, capture() as seen:
-        for each in chosen:
-            assert replayer.play(each) == bare(asynchronous)[each.id], each.id
+    with Replayer(asynchronous=asynchronous, entry=entry) as replayer:
+        without = [replayer.play(each) for each in chosen]
+    with Replayer(asynchronous=asynchronous, entry=entry) as replayer, capture() as seen:
+        assert [replayer.play(each) for each in chosen] == without
         assert (list(seen.records), list(seen.spans)) == ([], [])
