@@ -18,6 +18,7 @@ import msgspec
 import wrapt
 
 from callspan.fail_open import fail_open
+from callspan.forks import renew_locks
 from callspan.intercept.engine import Engine
 from callspan.intercept.hooks import HOOKS, Hook
 
@@ -55,6 +56,7 @@ class Patches:
         self._status: dict[str, list[HookStatus]] = {}
         self._wanted: set[str] = set()
         self._waiting: set[str] = set()
+        renew_locks(self, "_lock")
 
     @property
     def wanted(self) -> frozenset[str]:

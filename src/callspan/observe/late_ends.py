@@ -12,6 +12,7 @@ from collections import deque
 from queue import SimpleQueue
 
 from callspan.fail_open import fail_open
+from callspan.forks import renew_locks
 from callspan.observe.live_call import LiveCall
 from callspan.record.call import StreamEnd
 
@@ -24,6 +25,7 @@ class LateEnds:
         self._wake: SimpleQueue[bool] = SimpleQueue()
         self._carrying_out = threading.Lock()
         self._started_in: int | None = None
+        renew_locks(self, "_carrying_out")
 
     def note(self, call: LiveCall, how: StreamEnd) -> None:
         """Note that `call` has ended now. The only method that is safe in a finalizer."""

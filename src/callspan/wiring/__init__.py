@@ -12,6 +12,7 @@ from opentelemetry.trace import TracerProvider
 from callspan.agent import runtime
 from callspan.config import Content, Settings, Vocabulary, forgiving, load
 from callspan.fail_open import fail_open
+from callspan.forks import renew_locks
 from callspan.intercept.engine import Engine
 from callspan.intercept.patching import SDKS, HookStatus, Patches, Sdk
 from callspan.policy.redaction import Redactor
@@ -63,6 +64,7 @@ class Wiring:
         self._exporter_stores: tuple[str, ...] = ()
         self._lone_recorder: Recorder | None = None
         self._lock = threading.RLock()
+        renew_locks(self, "_lock")
 
     @property
     def pipeline(self) -> Pipeline | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,7 @@ import msgspec
 
 from callspan.config import Settings, state_directory
 from callspan.fail_open import fail_open
+from callspan.forks import renew_locks
 from callspan.record import codec
 from callspan.record.call import NO_BODY, CallRecord, Redaction
 from callspan.record.events import Record
@@ -35,6 +37,7 @@ class Recorder:
         self._listeners = listeners
         self._spool: Spool | None = None
         self._lock = threading.Lock()
+        renew_locks(self, "_lock")
 
     @property
     def stores(self) -> tuple[str, ...]:
@@ -99,7 +102,8 @@ def spool_directory(settings: Settings, stores: tuple[str, ...]) -> Path:
         path = parse(url).path
         if path is not None and parse(url).kind in _FILES:
             return path.with_name(path.name + ".spool")
-    return state_directory() / "spool"
+    # One directory for each set of stores: whoever adopts a dead process's segment delivers it to its own stores.
+    return state_directory() / "spool" / sha256("\n".join(stores).encode()).hexdigest()[:16]
 
 
 def _slim(record: Record) -> bytes:
