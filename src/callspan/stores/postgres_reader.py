@@ -36,9 +36,13 @@ class PostgresReader(SqlReader):
 
     def rows(self, sql: str, **values: object) -> Iterator[Values]:
         """Yield the rows of a query with `:name` parameters."""
-        text = _PARAMETER.sub(r"%(\1)s", sql).encode()
         with self._connection.cursor(row_factory=dict_row) as cursor:
-            yield from cursor.execute(text, values or None)
+            yield from cursor.execute(_query(sql), values or None)
+
+    def tuples(self, sql: str, **values: object) -> Iterator[tuple[object, ...]]:
+        """Yield the same rows as plain tuples."""
+        with self._connection.cursor() as cursor:
+            yield from cursor.execute(_query(sql), values or None)
 
     def page(self, limit: int, offset: int) -> str:
         """Return the clause that takes `limit` rows (-1: all) after `offset`."""
@@ -47,3 +51,7 @@ class PostgresReader(SqlReader):
     def close(self) -> None:
         """Hang up."""
         self._connection.close()
+
+
+def _query(sql: str) -> bytes:
+    return _PARAMETER.sub(r"%(\1)s", sql).encode()

@@ -5,11 +5,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import msgspec
 
@@ -60,6 +59,10 @@ class SqlReader(ABC):
     @abstractmethod
     def rows(self, sql: str, **values: object) -> Iterator[Values]:
         """Yield the rows of a query with `:name` parameters."""
+
+    @abstractmethod
+    def tuples(self, sql: str, **values: object) -> Iterator[tuple[object, ...]]:
+        """Yield the same rows as plain tuples, for queries that return very many."""
 
     @abstractmethod
     def close(self) -> None:
@@ -240,19 +243,20 @@ class SqlReader(ABC):
 
     def _durations(
         self, key: str, where: str, values: Values
-    ) -> tuple[dict[object, array[int]], dict[object, array[int]]]:
+    ) -> tuple[dict[object, list[int]], dict[object, list[int]]]:
         """Sorted durations and times to first token of the calls that succeeded, by group."""
-        found: list[dict[object, array[int]]] = []
-        for column in ("duration_ns", "ttft_ns"):
-            groups: dict[object, array[int]] = defaultdict(lambda: array("q"))
-            sql = (
-                f"SELECT {key} AS key, c.{column} AS ns FROM calls c "
-                f"WHERE {where} AND c.{column} IS NOT NULL AND c.outcome = 'success' ORDER BY 2"
-            )
-            for row in self.rows(sql, **values):
-                groups[row["key"]].append(int(str(row["ns"])))
-            found.append(groups)
-        return found[0], found[1]
+        durations: dict[object, list[int]] = defaultdict(list)
+        firsts: dict[object, list[int]] = defaultdict(list)
+        sql = f"SELECT {key} AS key, c.duration_ns, c.ttft_ns FROM calls c WHERE {where} AND c.outcome = 'success'"
+        for group, duration, first in self.tuples(sql, **values):
+            if duration is not None:
+                durations[group].append(cast("int", duration))
+            if first is not None:
+                firsts[group].append(cast("int", first))
+        for groups in (durations, firsts):
+            for found in groups.values():
+                found.sort()
+        return durations, firsts
 
     def _inexact_costs(self, key: str, where: str, values: Values) -> dict[object, list[Decimal]]:
         """Amounts that picodollars cannot hold, by group."""

@@ -32,6 +32,12 @@ class SQLiteReader(SqlReader):
         while chunk := cursor.fetchmany(_CHUNK):
             yield from chunk
 
+    def tuples(self, sql: str, **values: object) -> Iterator[tuple[object, ...]]:
+        """Yield the same rows as plain tuples."""
+        cursor = self._connection.cursor()
+        cursor.row_factory = None
+        yield from cursor.execute(sql, values)
+
     def close(self) -> None:
         """Close the file."""
         self._connection.close()

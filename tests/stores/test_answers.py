@@ -1,0 +1,127 @@
+"""The arithmetic of readers."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import statistics
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callspan.record import events
+from callspan.stores import answers
+from callspan.stores.file_lock import locked
+
+HERE = socket.gethostname()
+
+
+@given(st.lists(st.integers(0, 10**12), min_size=2, max_size=60))
+def test_percentiles_agree_with_the_standard_library(values: list[int]) -> None:
+    ordered = sorted(values)
+    cuts = statistics.quantiles(ordered, n=20, method="inclusive")
+    assert answers.percentile_ms(ordered, 0.5) == pytest.approx(statistics.median(ordered) / 1e6)
+    assert answers.percentile_ms(ordered, 0.95) == pytest.approx(cuts[18] / 1e6)
+
+
+def test_a_percentile_of_nothing_is_unknown_and_of_one_is_itself() -> None:
+    assert answers.percentile_ms([], 0.5) is None
+    assert answers.percentile_ms([3_000_000], 0.95) == 3
+
+
+@given(st.lists(st.decimals(-(10**15), 10**15, places=15), max_size=40))
+def test_sums_of_money_are_exact(values: list[Decimal]) -> None:
+    found = answers.exact_sum(values)
+    scaled = sum(int(value.scaleb(15)) for value in values)
+    assert found == (Decimal(scaled).scaleb(-15) if values else None)
+
+
+def test_missing_is_not_zero() -> None:
+    assert answers.known_sum([None, None]) is None
+    assert answers.known_sum([None, 0]) == 0
+    assert answers.exact_sum([None]) is None
+    assert answers.exact_sum([Decimal(0), None]) == 0
+
+
+@pytest.mark.parametrize(
+    ("outcome", "error"),
+    [("success", False), ("started", False), ("error", True), ("timeout", True), ("cancelled", True), (None, False)],
+)
+def test_what_counts_as_an_error(outcome: str | None, error: bool) -> None:
+    assert answers.is_error(outcome) is error
+
+
+def test_days_are_utc() -> None:
+    assert answers.day_of(1_760_054_399_999_999_999) == "2025-10-09"
+    assert answers.day_of(1_760_054_400_000_000_000) == "2025-10-10"
+
+
+def reward(value: float | None, number: int, **fields: object) -> events.RewardRecord:
+    return events.RewardRecord(reward_id=f"r{number}", value=value, time_ns=number, **fields)  # type: ignore[arg-type]
+
+
+def event(value: float | None, number: int) -> events.EventRecord:
+    return events.EventRecord(event_id=f"e{number}", event_type="environment", time_ns=number, reward=value)
+
+
+def test_the_reward_of_a_session() -> None:
+    assert answers.reward_of([]) is None
+    assert answers.reward_of([event(None, 1)]) is None
+    assert answers.reward_of([event(1.0, 1), event(-0.5, 2)]) == 0.5
+    assert answers.reward_of([event(1.0, 1), reward(1.0, 2, event_id="e1"), reward(3.0, 3, event_id="e9")]) == 4.0
+    assert answers.reward_of([reward(1.0, 1), reward(2.0, 2, objective="style"), reward(4.0, 3, scope="call")]) == 1.0
+    assert answers.reward_of([event(1.0, 1), reward(0.0, 2, scope="session")]) == 0.0
+    assert answers.reward_of([reward(9.0, 5, scope="session"), reward(1.0, 2, scope="session")]) == 9.0
+    assert answers.reward_of([reward(None, 1, scope="session"), event(2.0, 2)]) == 2.0
+
+
+def test_happenings_have_one_order() -> None:
+    message = events.MessageRecord(message_id="m", message_type="x", time_ns=2, sequence=1)
+    ordered = [event(None, 1), events.EventRecord(event_id="b", event_type="x", time_ns=2), message, reward(1.0, 3)]
+    for seed in range(5):
+        mixed = list(ordered)
+        random.Random(seed).shuffle(mixed)
+        assert sorted(mixed, key=answers.happening_order) == ordered
+
+
+def test_a_process_is_gone_only_where_that_is_certain() -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    assert answers.is_gone(HERE, gone.pid)
+    assert not answers.is_gone(HERE, os.getpid())
+    assert not answers.is_gone(HERE, os.getppid())
+    assert not answers.is_gone("another-host", gone.pid)
+    assert not answers.is_gone(None, gone.pid)
+    assert not answers.is_gone(HERE, None)
+    assert not answers.is_gone(HERE, 0)
+    assert not answers.is_gone(HERE, 2**70)
+
+
+def test_a_lock_is_held_against_other_processes_and_freed_with_its_holder(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom callspan.stores.file_lock import locked\n"
+        "with locked(Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()"
+    )
+    path = tmp_path / "lock"
+    holder = subprocess.Popen([sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdin is not None
+    assert holder.stdout.readline() == b"held\n"
+    waiter = subprocess.Popen([sys.executable, "-c", code, str(path)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiter.wait(0.3)
+    holder.kill()
+    assert waiter.wait(20) == 0
+    holder.wait()
+    for process in (holder, waiter):
+        assert process.stdout is not None
+        process.stdout.close()
+    holder.stdin.close()
+    with locked(path):
+        assert path.stat().st_mode & 0o777 == 0o600

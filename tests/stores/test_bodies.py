@@ -1,0 +1,192 @@
+"""Bodies taken apart and put together, and the text a person reads in them."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callspan.stores import bodies
+from callspan.stores.speech import fragments, role_of, said
+
+
+def compact(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def rebuilt(body: bytes, key: str | None = None) -> bytes:
+    parts = bodies.take_apart(body, key)
+    known = {part.hash: part.json for part in parts.others}
+    return bodies.put_together(parts.skeleton.json, [part.json for part in parts.history], known.__getitem__)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"model": "m", "messages": [], "n": 1},
+        {"messages": [{"role": "user", "content": "x"}], "model": "m"},
+        {"b": 1, "a": 2, "messages": [1, None, "text", {"z": 1, "a": 2}], "c": 3},
+        {"input": "one text", "model": "m"},
+        {"input": [{"role": "user", "content": "x"}], "prompt": {"id": "p"}},
+        {"prompt": ["a", "b"]},
+        {"system": "short", "messages": {"not": "a list"}},
+        {"instructions": "x" * 1_000, "tools": [{"name": "t"}], "text": {"format": {"schema": "y" * 500}}},
+        {"messages": None, "tools": None, "system": None},
+        {"": "an empty key"},
+        {},
+    ],
+)
+def test_a_body_comes_back_byte_for_byte(body: dict[str, object]) -> None:
+    assert rebuilt(compact(body)) == compact(body)
+
+
+@pytest.mark.parametrize("body", [b"null", b"[1]", b'"text"', b"12"])
+def test_what_is_no_object_is_kept_whole(body: bytes) -> None:
+    assert rebuilt(body) == body
+
+
+def test_numbers_and_escapes_keep_their_spelling() -> None:
+    body = rb'{"a":1.0,"b":1e5,"messages":[{"content":"\u00e9\ud83d\ude00\u0000","n":10000000000000000000000}],"c":-0}'
+    assert rebuilt(body) == body
+
+
+def test_the_history_is_shared_by_prefix() -> None:
+    first = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    one = bodies.take_apart(compact({"messages": first}), "messages")
+    two = bodies.take_apart(compact({"messages": [*first, {"role": "user", "content": "c"}]}), "messages")
+    assert [part.hash for part in one.history] == [part.hash for part in two.history[:2]]
+    assert one.skeleton == two.skeleton
+
+
+def test_system_and_tools_are_named() -> None:
+    parts = bodies.take_apart(compact({"system": "s", "tools": [1], "messages": []}), "messages")
+    assert {part.hash: part.json for part in parts.others} == {parts.system: b'"s"', parts.tools: b"[1]"}
+    assert bodies.take_apart(b"{}", None).system is None
+
+
+def test_references_are_what_a_skeleton_needs() -> None:
+    parts = bodies.take_apart(compact({"system": "s", "tools": [1], "schema": "x" * 999, "n": 1}), "messages")
+    assert set(bodies.references(parts.skeleton.json)) == {part.hash for part in parts.others}
+
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=60)
+PARTS = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "assistant", "tool"])},
+    optional={
+        "content": TEXTS | st.lists(st.fixed_dictionaries({"type": st.just("text"), "text": TEXTS}), max_size=3),
+        "tool_calls": st.lists(
+            st.fixed_dictionaries({"function": st.fixed_dictionaries({"name": TEXTS, "arguments": TEXTS})}), max_size=2
+        ),
+        "name": TEXTS,
+    },
+)
+
+
+@given(PARTS, st.booleans())
+def test_any_message_is_stored_without_loss(message: dict[str, object], escaped: bool) -> None:
+    exact = json.dumps(message, ensure_ascii=escaped).encode()
+    role, text, enc, data = bodies.to_row(bodies.piece(exact, ""))
+    assert bodies.from_row(text, enc, data) == exact
+    assert role == message["role"]
+
+
+def test_a_long_text_is_stored_once_and_in_plain() -> None:
+    exact = compact({"role": "user", "content": "word " * 2_000})
+    row = bodies.to_row(bodies.piece(exact, ""))
+    assert row.text == "word " * 2_000
+    assert row.enc & 2
+    assert len(row.data) < 100
+    assert bodies.from_row(*row[1:]) == exact
+
+
+def test_every_long_text_of_a_message_is_lifted_out() -> None:
+    parts = [{"type": "text", "text": f"{number} " * 100} for number in range(3)]
+    exact = compact({"role": "user", "content": parts})
+    row = bodies.to_row(bodies.piece(exact, ""))
+    assert len(row.data) < 200
+    assert bodies.from_row(*row[1:]) == exact
+
+
+def test_a_text_with_the_marking_byte_is_kept() -> None:
+    for content in ("\x1a0,5;", "long enough to be lifted \x1a3,4; and more"):
+        exact = compact({"role": "user", "content": content})
+        row = bodies.to_row(bodies.piece(exact, ""))
+        assert bodies.from_row(*row[1:]) == exact
+
+
+def test_large_tools_are_compressed_and_small_ones_stay_readable() -> None:
+    small, large = compact([{"name": "t"}]), compact([{"name": "t", "description": "d" * 9_000}])
+    assert bodies.to_row(bodies.piece(small)) == (None, None, 0, small)
+    row = bodies.to_row(bodies.piece(large))
+    assert (row.enc, len(row.data) < 500) == (1, True)
+    assert bodies.from_row(*row[1:]) == large
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("plain", "plain"),
+        ({"role": "user", "content": "plain"}, "plain"),
+        ({"content": [{"type": "text", "text": "a"}, {"type": "input_text", "text": "b"}]}, "a\nb"),
+        ({"content": None, "refusal": "No."}, "No."),
+        ({"tool_calls": [{"function": {"name": "f", "arguments": '{"a": 1}'}}]}, 'f({"a": 1})'),
+        ({"content": [{"type": "tool_use", "name": "f", "input": {"a": 1}}]}, 'f({"a":1})'),
+        ({"type": "function_call", "name": "f", "arguments": "{}"}, "f({})"),
+        ({"type": "function_call_output", "output": "42"}, "42"),
+        ({"content": [{"type": "thinking", "thinking": "Hm.", "signature": "xyz"}]}, "Hm."),
+        ({"content": [{"type": "tool_result", "content": [{"type": "text", "text": "42"}]}]}, "42"),
+        ({"choices": [{"message": {"content": "a"}}, {"message": {"content": "b"}}]}, "a\nb"),
+        ({"choices": [{"text": "completed"}]}, "completed"),
+        ({"output": [{"type": "message", "content": [{"type": "output_text", "text": "x"}]}]}, "x"),
+        ({"content": [{"type": "image_url", "image_url": {"url": "data:..."}}]}, None),
+        ({"data": [{"embedding": [0.1]}]}, None),
+        ({"id": "x", "text": {"format": {"type": "text"}}}, None),
+        (None, None),
+        (7, None),
+        ([], None),
+    ],
+)
+def test_what_a_person_would_read(value: object, text: str | None) -> None:
+    assert said(value) == text
+
+
+def test_deep_nesting_ends_somewhere() -> None:
+    value: object = "deep"
+    for _ in range(500):
+        value = {"content": [value]}
+    assert said(value) is None
+
+
+@given(st.recursive(st.none() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_reading_never_fails_and_its_pieces_make_the_whole(value: object) -> None:
+    assert (said(value) or "") == "".join(fragment.text for fragment in fragments(value))
+
+
+@pytest.mark.parametrize(
+    ("value", "role"),
+    [
+        ({"role": "developer", "content": ""}, "developer"),
+        ({"type": "function_call_output"}, "tool"),
+        ({"type": "function_call"}, "assistant"),
+        ({"type": "reasoning"}, "assistant"),
+        ({}, "user"),
+        ("text", "user"),
+        (None, "user"),
+        ({"role": 5}, "user"),
+    ],
+)
+def test_who_speaks(value: object, role: str) -> None:
+    assert role_of(value) == role
+
+
+def test_the_dictionary_is_part_of_the_format() -> None:
+    """Rows written by any version must stay readable: the words are never edited."""
+    import hashlib
+    from importlib import resources
+
+    words = resources.files("callspan.stores").joinpath("zlib_words.txt").read_bytes()
+    assert hashlib.sha256(words).hexdigest()[:16] == "2d861f64da72c0c7"
+    assert msgspec.json.decode(bodies.from_row(None, 0, b"{}")) == {}

@@ -1,0 +1,135 @@
+"""Records as rows: what a column holds, and that nothing is lost beside the columns."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callspan.record import call
+from callspan.record.codec import encode
+from callspan.record.events import Record, record_key
+from callspan.record.usage import Usage
+from callspan.spool.sink import PoisonError
+from callspan.stores.columns import CALLS, TABLES, to_row, to_tree
+from callspan.stores.unpack import derived, picodollars, said_in, unpack
+
+from .conftest import START_NS, Records, raw
+
+
+def through(record: Record) -> Record:
+    """The record after it was a row."""
+    item = unpack(encode(record))
+    table = TABLES[record_key(record)[0]]
+    row = to_row(table, item.record, item.tree)
+    return msgspec.convert(to_tree(table, row), type(record), strict=False)
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_record_of_any_kind_survives_being_a_row(records: Records, number: int) -> None:
+    record = records.every_kind()[number]
+    if isinstance(record, call.CallRecord):
+        record = call_without_bodies(record)
+    assert through(record) == record
+
+
+def call_without_bodies(record: call.CallRecord) -> call.CallRecord:
+    request = msgspec.structs.replace(record.request, body=call.NO_BODY)
+    response = None if record.response is None else msgspec.structs.replace(record.response, body=call.NO_BODY)
+    return msgspec.structs.replace(record, request=request, response=response)
+
+
+COUNTS = st.none() | st.integers(0, 2**70)
+TEXT = st.none() | st.text(st.characters(codec="utf-8"), max_size=20)
+
+
+@given(
+    usage=st.none() | st.builds(Usage, input_tokens=COUNTS, output_tokens=COUNTS, cache_write_5m_tokens=COUNTS),
+    response=st.none() | st.builds(call.Response, id=TEXT, model=TEXT, finish_reasons=st.lists(TEXT, max_size=3)),
+    stream=st.none() | st.builds(call.Stream, end=st.sampled_from(["complete", "closed"]), chunks=st.integers(0, 9)),
+    cost=st.none() | st.builds(call.Cost, usd=st.decimals(0, 10**12, allow_nan=False), source=st.text(max_size=4)),
+    sampled=st.none() | st.booleans(),
+    retries=st.none() | st.integers(0, 5),
+)
+def test_any_call_survives_being_a_row(**fields: object) -> None:
+    record = call.CallRecord(call_id="c", timing=call.Timing(start_ns=START_NS), **fields)  # type: ignore[arg-type]
+    assert through(record) == record
+
+
+def test_unknown_fields_stay_in_extra(records: Records) -> None:
+    tree = msgspec.json.decode(encode(records.call()))
+    tree["future"] = {"deep": [1, 2]}
+    tree["request"]["future"] = "too"
+    item = unpack(msgspec.json.encode(tree))
+    extra = msgspec.json.decode(str(to_row(CALLS, item.record, item.tree)["extra"]))
+    assert extra["future"] == {"deep": [1, 2]}
+    assert extra["request"]["future"] == "too"
+
+
+def test_bodies_and_conversations_are_not_part_of_a_row(records: Records) -> None:
+    spoken = msgspec.structs.replace(
+        records.call(answer="SECRET"), conversation=call.Conversation(tools=[{"name": "SECRET"}])
+    )
+    item = unpack(encode(spoken))
+    row = to_row(CALLS, item.record, item.tree)
+    assert not [name for name, value in row.items() if "SECRET" in str(value)]
+    assert b"SECRET" in item.response
+
+
+def test_every_column_has_one_place_and_every_place_one_column() -> None:
+    for table in TABLES.values():
+        assert len(set(table.names)) == len(table.names)
+        assert len({column.path for column in table.columns}) == len(table.columns)
+        assert table.key in table.names
+
+
+@pytest.mark.parametrize("payload", [b"", b"\xff", b"[" * 5_000, b'{"kind":"call","call_id":7}'])
+def test_what_is_no_record_is_poison(payload: bytes) -> None:
+    with pytest.raises(PoisonError, match="no record"):
+        unpack(payload)
+
+
+def test_derived_columns_are_unknown_where_their_source_is() -> None:
+    nothing = call.CallRecord(call_id="c", timing=call.Timing(start_ns=5))
+    assert set(derived(nothing).values()) == {None}
+    full = call.CallRecord(
+        call_id="c",
+        timing=call.Timing(start_ns=5, duration_ns=0),
+        response=call.Response(finish_reasons=[None, "length"]),
+        attempts=[call.Attempt(number=1, start_ns=0, status=429), call.Attempt(number=2, start_ns=1, status=200)],
+        cost=call.Cost(usd=Decimal("0.5"), source="x"),
+    )
+    assert derived(full) == {
+        "finish_reason": "length",
+        "http_status": 200,
+        "end_ns": 5,
+        "cost_picousd": 500_000_000_000,
+    }
+
+
+@pytest.mark.parametrize(
+    ("usd", "pico"),
+    [
+        ("0", 0),
+        ("0.000000000001", 1),
+        ("1E-12", 1),
+        ("-1.5", -1_500_000_000_000),
+        ("0.0000000000001", None),
+        ("9223372", 9_223_372_000_000_000_000),
+        ("9223373", None),
+        ("NaN", None),
+        ("Infinity", None),
+    ],
+)
+def test_picodollars_are_exact_or_absent(usd: str, pico: int | None) -> None:
+    assert picodollars(Decimal(usd)) == pico
+
+
+def test_what_was_said_in_a_call(records: Records) -> None:
+    request = {"system": "Be kind.", "messages": [{"role": "user", "content": "Hi"}]}
+    spoken = records.call(answer="Hello.", api="messages", request=call.Request(body=raw(request)))
+    assert said_in(spoken) == "Be kind.\nHi\nHello."
+    assert said_in(call.CallRecord(call_id="c", timing=call.Timing(start_ns=1))) == ""
