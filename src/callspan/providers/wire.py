@@ -7,6 +7,9 @@ nowhere or to something of another type. `bool` is no integer.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
+
+_LONGEST_INTEGER: Final = 20
 
 
 def dig(value: object, *path: str) -> object:
@@ -33,7 +36,7 @@ def integer(value: object, *path: str) -> int | None:
         return found
     if isinstance(found, float):
         return int(found) if found.is_integer() else None
-    if isinstance(found, str) and found.isascii() and found.isdigit() and len(found) < 20:
+    if isinstance(found, str) and found.isascii() and found.isdigit() and len(found) < _LONGEST_INTEGER:
         return int(found)
     return None
 

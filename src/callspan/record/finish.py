@@ -12,6 +12,8 @@ CONTENT_FILTER: Final = "content_filter"
 _WORDS: Final[dict[str, str]] = {
     "stop": STOP,
     "completed": STOP,
+    "complete": STOP,
+    "end": STOP,
     "end_turn": STOP,
     "stop_sequence": STOP,
     "eos": STOP,
@@ -21,6 +23,7 @@ _WORDS: Final[dict[str, str]] = {
     "length": LENGTH,
     "max_tokens": LENGTH,
     "max_output_tokens": LENGTH,
+    "max_completion_tokens": LENGTH,
     "max_length": LENGTH,
     "model_length": LENGTH,
     "model_context_window_exceeded": LENGTH,

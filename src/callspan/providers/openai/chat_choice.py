@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from callspan.providers.finish import normalised_finish_reason
+from callspan.record.finish import normalised
 from callspan.providers.openai.audio import Audio
 from callspan.providers.openai.detach import detached, fill, merge_list, overlay
 from callspan.providers.openai.growing import GrowingList
@@ -178,7 +178,7 @@ class Choice:
         return text if text or (self.content and not has_more) else None
 
     def _was_cut(self) -> bool:
-        return self.finish_reason is None or normalised_finish_reason(self.finish_reason) == "length"
+        return self.finish_reason is None or normalised(self.finish_reason) == "length"
 
 
 _RULES: Final = {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from callspan.providers.errors import error_info
-from callspan.providers.finish import normalised_finish_reason
+from callspan.record.finish import normalised
 from callspan.providers.wire import dig, integer, items, mapping, text
 from callspan.record.call import ErrorInfo
 
@@ -27,7 +27,7 @@ def moment(body: object, *keys: str) -> int | None:
 
 def means(reasons: Sequence[str | None], meaning: str) -> bool:
     """Tell whether any of these finish reasons has this normalised meaning."""
-    return any(reason is not None and normalised_finish_reason(reason) == meaning for reason in reasons)
+    return any(reason is not None and normalised(reason) == meaning for reason in reasons)
 
 
 def stated_error(body: object) -> ErrorInfo | None:
