@@ -304,6 +304,13 @@ def test_sessions_are_listed_newest_first_with_their_counts(store: Delivery, rec
     assert reader.session("ne") == new
     assert reader.session("un") == unannounced
     assert reader.session("nothing") is None
+    assert reader.session("") is None
+
+
+def test_a_session_only_its_events_tell_of_is_not_made_up(store: Delivery, records: Records) -> None:
+    store.write(events.EventRecord(event_id="e1", session_id="ghost", event_type="x", time_ns=1))
+    assert list(store.read().sessions()) == []
+    assert len(list(store.read().happenings("ghost"))) == 1
 
 
 def test_the_cursor_moves_with_the_entries(store: Delivery, records: Records) -> None:

@@ -116,3 +116,9 @@ def test_importing_the_package_imports_no_engine() -> None:
     code = "import sys, callspan.stores.opening; print([m for m in ('sqlite3', 'psycopg') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("url", ["sqlite:///a.db?acks=on", "jsonl:///a.jsonl?max_bytes=big", "unix:///a.sock?x=1"])
+def test_an_option_that_means_nothing_is_an_error(url: str) -> None:
+    with pytest.raises(SettingError, match=r"CALLSPAN_STORES: .* has no such option or value: \w+="):
+        sinks_for(url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 from pathlib import Path
@@ -101,24 +102,32 @@ class JsonLinesReader:
 
     def _sessions(self) -> dict[str, tuple[int | None, SessionSummary]]:
         """Each session with the time it is sorted by."""
-        records = self._records()
-        stated = {record.session_id: record for record in records if isinstance(record, SessionRecord)}
-        calls = [record for record in records if isinstance(record, CallRecord)]
-        sums = {summary.key: summary for summary in answers.summarise(calls, "session") if summary.key is not None}
-        found = {}
-        for name in dict.fromkeys([*stated, *sums]):
-            own = [record for record in calls if record.place.session_id == name]
-            first = sums[name].first_ns if name in sums else None
-            session = stated.get(name) or SessionRecord(session_id=name, record_version=0, start_ns=first)
-            summary = answers.session_summary(
-                answers.as_read(session),
-                sums.get(name),
-                models=sorted({model for model in map(answers.model_of, own) if model is not None}),
-                timesteps=_steps(records, name),
-                happenings=_happenings(records, name),
-            )
-            found[name] = (first if session.start_ns is None else session.start_ns, summary)
-        return found
+        groups: dict[str, list[Record]] = defaultdict(list)
+        for record in self._records():
+            name = record.place.session_id if isinstance(record, CallRecord) else record.session_id
+            if name is not None:
+                groups[name].append(record)
+        found = {name: _session(name, records) for name, records in groups.items()}
+        return {name: pair for name, pair in found.items() if pair is not None}
+
+
+def _session(name: str, records: list[Record]) -> tuple[int | None, SessionSummary] | None:
+    """The session all these records belong to; None where neither it nor a call tells of it."""
+    stated = next((record for record in records if isinstance(record, SessionRecord)), None)
+    calls = [record for record in records if isinstance(record, CallRecord)]
+    sums = next(iter(answers.summarise(calls, "session")), None)
+    if stated is None and sums is None:
+        return None
+    first = None if sums is None else sums.first_ns
+    session = stated or SessionRecord(session_id=name, record_version=0, start_ns=first)
+    summary = answers.session_summary(
+        answers.as_read(session),
+        sums,
+        models=sorted({model for model in map(answers.model_of, calls) if model is not None}),
+        timesteps=_steps(records, name),
+        happenings=_happenings(records, name),
+    )
+    return (first if session.start_ns is None else session.start_ns), summary
 
 
 def _matches(record: CallRecord, which: CallFilter) -> bool:

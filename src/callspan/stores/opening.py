@@ -120,7 +120,15 @@ def safe_name(url: str) -> str:
 
 def _sink(store: StoreUrl) -> Sink:
     make = _load(store.kind, _KINDS[store.kind].sink)
-    return cast("Sink", make(store.path, **store.options) if store.path is not None else make(store.url))
+    if store.path is None:
+        return cast("Sink", make(store.url))
+    try:
+        return cast("Sink", make(store.path, **store.options))
+    except SettingError:
+        raise
+    except (TypeError, ValueError) as error:
+        options = ", ".join(f"{name}={value}" for name, value in store.options.items())
+        raise SettingError(f"{_SETTING}: {safe_name(store.url)} has no such option or value: {options}") from error
 
 
 def _load(kind: str, place: str) -> type:
