@@ -18,9 +18,9 @@ VARIABLE = "CALLSPAN_WIRE_CORPUS"
 FILE = "exchanges.jsonl.gz"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Exchange:
-    """One HTTP exchange with a real provider, as recorded."""
+    """One HTTP exchange with a real provider, as recorded; equal only to itself."""
 
     id: str
     source: str

@@ -3,6 +3,7 @@
 - `create`: the method of the resource; `beta`: the same of the beta resource, where there is one
 - `raw`: `with_raw_response`, then `.parse()`
 - `read`, `lines`: `with_streaming_response`, the body read whole or line by line
+- `helper`: the stream helpers, `chat.completions.stream`, `responses.stream`, `messages.stream`, event by event
 - `post`: `client.post(...)` with the path and the body, for values that no class describes
 """
 
@@ -19,6 +20,9 @@ import openai
 from wire.corpus import Exchange
 
 ENTRIES = ("create", "beta", "raw", "read", "lines", "post")
+
+HELPED = ("chat_completions", "responses", "messages")
+"""Endpoints whose streams have a helper (entry `helper`, which is for streams only)."""
 
 _METHODS = {
     "chat_completions": ("chat.completions", "create", "/chat/completions"),
@@ -42,6 +46,9 @@ def call_of(entry: str, client: Any, exchange: Exchange) -> Callable[[], Any]:
     if entry == "post":
         return _post(client, path, exchange)
     resource = attrgetter(resource_name)(client.beta if entry == "beta" else client)
+    if entry == "helper":
+        request = {key: value for key, value in (exchange.request or {}).items() if key != "stream"}
+        return lambda: resource.stream(**_arguments(resource.stream, request))
     arguments = _arguments(getattr(resource, name), exchange.request or {"response_id": exchange.last})
     wrapped = getattr(resource, _WRAPPERS[entry]) if entry in _WRAPPERS else resource
     return lambda: getattr(wrapped, name)(**arguments)
@@ -82,6 +89,9 @@ def pieces_of(entry: str, given: Any) -> Iterator[Any]:
     if entry in {"read", "lines"}:
         with given as response:
             yield from response.iter_lines() if entry == "lines" else [response.read()]
+    elif entry == "helper":
+        with given as stream:
+            yield from stream
     elif isinstance(given, openai.Stream | anthropic.Stream):
         yield from given
     else:
@@ -97,6 +107,11 @@ async def async_pieces_of(entry: str, given: Any) -> AsyncIterator[Any]:
             else:
                 async for line in response.iter_lines():
                     yield line
+        return
+    if entry == "helper":
+        async with given as stream:
+            async for event in stream:
+                yield event
         return
     given = await given
     if entry == "raw":

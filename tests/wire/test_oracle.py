@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,22 @@ def test_the_deltas_of_a_responses_stream_add_up_to_its_terminal_event(exchanges
         assert "".join(str(chunk["delta"]) for chunk in deltas) == "".join(
             text for texts in oracle.truth(each).texts for text in texts
         ), each.id
+
+
+def test_no_fact_is_vacuous_every_one_is_stated_by_some_exchange(exchanges: tuple[Exchange, ...]) -> None:
+    read = [oracle.truth(each) for each in exchanges]
+    stated = {name for found in read for name in facts.NAMES if facts.judge(getattr(found, name), None) is not None}
+    assert set(facts.NAMES) - stated == set()
+
+
+@pytest.mark.parametrize("name", facts.NAMES)
+def test_a_fact_that_is_lost_or_changed_does_not_pass(name: str, exchanges: tuple[Exchange, ...]) -> None:
+    """Takes an exchange that states the fact, and hands in a reading without it and one with another value."""
+    each, wire = next(
+        (each, found) for each in exchanges if getattr(found := oracle.truth(each), name) not in (None, ())
+    )
+    score = facts.Score()
+    for value in (getattr(facts.Facts(), name), "something else"):
+        score.add(each.id, wire, dataclasses.replace(wire, **{name: value}))
+    assert [difference.fact for difference in score.differences] == [name, name]
+    assert [difference.verdict for difference in score.differences] == ["absent", "wrong"]
