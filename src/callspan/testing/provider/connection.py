@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import socket
 import socketserver
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qsl, urlsplit
@@ -20,6 +22,7 @@ from callspan.testing.provider.script import ReceivedRequest
 
 _JOIN_S = 5.0
 _POLL_S = 0.02
+_GZIP = 31
 _FAILED = (
     b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: application/json\r\nx-should-retry: false\r\n"
     b"connection: close\r\ncontent-length: 72\r\n\r\n"
@@ -92,6 +95,7 @@ class _Connection(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: Server
+    _packer: zlib._Compress | None = None
 
     def handle(self) -> None:
         """Serve until either side hangs up."""
@@ -150,8 +154,8 @@ class _Connection(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _send_body(self, rendering: Rendering) -> None:
-        body = rendering.body
-        self._send_head(rendering, content_length=str(len(body)))
+        body = gzip.compress(rendering.body) if rendering.reply.gzip else rendering.body
+        self._send_head(rendering, content_length=str(len(body)), **_coding(rendering))
         if rendering.reply.body_cut:
             self._write(body[: len(body) // 2])
             self._hang_up()
@@ -160,7 +164,8 @@ class _Connection(BaseHTTPRequestHandler):
 
     def _send_events(self, rendering: Rendering, events: list[Event]) -> None:
         reply = rendering.reply
-        self._send_head(rendering, transfer_encoding="chunked")
+        self._send_head(rendering, transfer_encoding="chunked", **_coding(rendering))
+        self._packer = zlib.compressobj(wbits=_GZIP) if reply.gzip else None
         delay_s, later_s = 0.0, 0.0
         for index, event in enumerate(events[: reply.cut_after]):
             if event.content and not later_s:
@@ -172,16 +177,20 @@ class _Connection(BaseHTTPRequestHandler):
         if reply.cut_after is not None:
             self._hang_up()
             return
+        if self._packer is not None:
+            self._write(_chunk(self._packer.flush()))
         self._write(b"0\r\n\r\n")
 
     def _send_event(self, index: int, event: Event, rendering: Rendering) -> bool:
         """False: hung up in the middle of it."""
-        content = event_bytes(event, malformed=index == 1 and rendering.reply.malformed)
+        content = (rendering.frame or event_bytes)(event, malformed=index == 1 and rendering.reply.malformed)
+        if self._packer is not None:
+            content = self._packer.compress(content) + self._packer.flush(zlib.Z_SYNC_FLUSH)
         if index == 1 and rendering.reply.body_cut:
             self._write(b"%x\r\n%s" % (len(content), content[: len(content) // 2]))
             self._hang_up()
             return False
-        self._write(b"%x\r\n%s\r\n" % (len(content), content))
+        self._write(_chunk(content))
         return True
 
     def _write(self, data: bytes) -> None:
@@ -198,3 +207,11 @@ class _Connection(BaseHTTPRequestHandler):
 
     def _hang_up(self) -> None:
         self.close_connection = True
+
+
+def _coding(rendering: Rendering) -> dict[str, str]:
+    return {"content_encoding": "gzip"} if rendering.reply.gzip else {}
+
+
+def _chunk(content: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(content), content)

@@ -6,10 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from callspan.testing.provider.answer import Answer, Event, Family, Wire, encode
 from callspan.testing.provider.anthropic_messages import ANTHROPIC, COUNT_TOKENS, MESSAGES
+from callspan.testing.provider.event_stream import MEDIA_TYPE, event_frame
 from callspan.testing.provider.openai_chat import CHAT, COMPLETIONS
 from callspan.testing.provider.openai_embeddings import EMBEDDINGS
 from callspan.testing.provider.openai_family import OPENAI, models
@@ -17,6 +18,13 @@ from callspan.testing.provider.openai_responses import RESPONSES
 from callspan.testing.provider.script import Json, ReceivedRequest, Reply
 
 _MODELS = Wire(OPENAI, models)
+
+
+class Frame(Protocol):
+    """Makes bytes of an event."""
+
+    def __call__(self, event: Event, *, malformed: bool = False) -> bytes:
+        """The event as it is sent; malformed: with half of its data."""
 
 
 class Route(NamedTuple):
@@ -36,6 +44,7 @@ _ROUTES = (
     Route("POST", re.compile(r"/messages/count_tokens$"), COUNT_TOKENS, inference=False),
     Route("POST", re.compile(r"/messages$"), MESSAGES),
     Route("POST", re.compile(r"/models/(?P<model>[^/:]+):(?:streamR|r)awPredict$"), MESSAGES),
+    Route("POST", re.compile(r"/model/(?P<model>[^/]+)/invoke(?:-with-response-stream)?$"), MESSAGES),
     Route("GET", re.compile(r"/responses/(?P<id>[^/]+)$"), RESPONSES, inference=False),
     Route("GET", re.compile(r"/models$"), _MODELS, inference=False),
 )
@@ -70,6 +79,8 @@ class Rendering:
     """The events of a stream; None: a plain body."""
     json: Json | None
     """The body as JSON, also of a stream; None for errors and raw bytes."""
+    frame: Frame | None = None
+    """How an event is sent where it is no server-sent event."""
 
 
 def render(answer: Answer, route: Route | None, known: Json | None = None) -> Rendering:
@@ -120,8 +131,9 @@ def _stream(answer: Answer, family: Family, events: list[Event], body: Json | No
         events = [*events[: reply.error_after], family.error_event(answer.error)]
     if reply.end_after is not None:
         events = events[: reply.end_after]
-    headers = _headers(answer, family, "text/event-stream; charset=utf-8")
-    return Rendering(reply, reply.status, headers, b"", events, body)
+    aws = answer.request.path.endswith("/invoke-with-response-stream")
+    headers = _headers(answer, family, MEDIA_TYPE if aws else "text/event-stream; charset=utf-8")
+    return Rendering(reply, reply.status, headers, b"", events, body, event_frame if aws else None)
 
 
 def _raw_type(raw: bytes) -> str:

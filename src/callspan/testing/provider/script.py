@@ -37,8 +37,9 @@ class ReceivedRequest:
 
     @property
     def stream(self) -> bool:
-        """Whether the client asked for server-sent events."""
-        return self.body.get("stream") is True or self.query.get("stream") == "true"
+        """Whether the client asked for a stream; Bedrock is asked by the path."""
+        asked = self.body.get("stream") is True or self.query.get("stream") == "true"
+        return asked or self.path.endswith("/invoke-with-response-stream")
 
     @property
     def retry_count(self) -> int | None:
@@ -122,6 +123,8 @@ class Reply(Choice):
     """Broken JSON: the body, or the second event of a stream, stops in the middle."""
     body_cut: bool = False
     """Hang up in the middle of the body: less than `content-length` promised, or half an event."""
+    gzip: bool = False
+    """Send the body, or the events of a stream, compressed."""
     hang: bool = False
     """Never answer; wait until the client goes away or the provider is closed."""
     json_where_sse_due: bool = False
@@ -170,6 +173,7 @@ class ReplyFields(TypedDict, total=False):
     error_after: int | None
     malformed: bool
     body_cut: bool
+    gzip: bool
     hang: bool
     json_where_sse_due: bool
     raw: object
