@@ -7,6 +7,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -198,7 +199,8 @@ class SQLiteStore:
         )
 
 
-def _insert(table: Table, names: Sequence[str]) -> str:
+@cache
+def _insert(table: Table, names: tuple[str, ...]) -> str:
     """SQL that inserts a row, or does to the row of the same key what the table says."""
     values = ", ".join("?" * len(names))
     return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values}) {conflict(table, names)}"
