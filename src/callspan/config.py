@@ -31,6 +31,7 @@ _CONTENT_STANDARD: Final[Mapping[str, tuple[Content, bool]]] = {
     "true": ("full", True),
     "false": ("off", True),
 }
+_OTLP_VARIABLES: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 CONTENT_STANDARD_VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
 
@@ -98,6 +99,22 @@ def state_directory(environment: Mapping[str, str] | None = None) -> Path:
     source = os.environ if environment is None else environment
     base = source.get("XDG_STATE_HOME")
     return (Path(base) if base else Path.home() / ".local" / "state") / "callspan"
+
+
+def otlp_in_environment(environment: Mapping[str, str] | None = None) -> str | None:
+    """Return the OTLP endpoint for traces that OpenTelemetry's own variables name, or None."""
+    source = os.environ if environment is None else environment
+    named = (source.get(name, "").strip() for name in _OTLP_VARIABLES)
+    return next((url for url in named if url), None)
+
+
+def environment_for_run(stores: str, python_path: Path) -> dict[str, str]:
+    """Return the environment of a process under `callspan run`: ours, with its stores and a directory to start from."""
+    environment = dict(os.environ)
+    paths = [str(python_path), *environment.get("PYTHONPATH", "").split(os.pathsep)]
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in dict.fromkeys(paths) if path)
+    environment[_VARIABLES["stores"][0]] = stores
+    return environment
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:

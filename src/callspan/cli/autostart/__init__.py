@@ -1,0 +1,1 @@
+"""Autostart: the directory `callspan run` puts first on the path of Python."""

@@ -1,0 +1,88 @@
+"""`callspan calls`: a table of calls."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+import msgspec
+from rich.table import Table
+from rich.text import Text
+
+from callspan.cli.filters import choosing_calls, of_one_session
+from callspan.cli.frame import Frame, framed
+from callspan.cli.rows import call_row, said, short_ids
+from callspan.cli.screen import OUTCOME_STYLES, UNKNOWN, clock, duration, money, styled, tokens
+from callspan.record.call import CallRecord
+from callspan.stores.answers import model_of
+from callspan.stores.base import CallFilter
+from callspan.stores.opening import safe_name
+
+_EPILOG: Final = """\b
+Examples:
+  callspan calls --error --since 2h
+  callspan calls --session 019aa0 --oldest-first
+  callspan calls --text "refund" --json | jq '.[].call_id'"""
+
+
+@click.command("calls", short_help="List calls: model, tokens, time, outcome, what was said.", epilog=_EPILOG)
+@choosing_calls
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many.")
+@click.option("--offset", type=click.IntRange(0), default=0, help="Leave out so many first.")
+@click.option("--oldest-first", is_flag=True, help="In the order they were made.")
+@framed
+def command(frame: Frame, which: CallFilter, limit: int, offset: int, oldest_first: bool) -> None:
+    """List calls, newest first: model, tokens, time, outcome, and what was said."""
+    with frame.reader() as reader:
+        which = of_one_session(frame, reader, which)
+        which = msgspec.structs.replace(which, limit=limit, offset=offset, newest_first=not oldest_first)
+        if frame.json:
+            if not frame.emit_all(call_row(call) for call in reader.calls(which)):
+                raise click.exceptions.Exit(1)
+            return
+        found = list(reader.calls(which))
+        more = reader.count_calls(which) - offset - len(found)
+    if not found:
+        frame.nothing(f"No such calls in {safe_name(frame.store)}.")
+    frame.screen.print(calls_table(found))
+    if more > 0:
+        frame.screen.line((f"{more:,} more: --limit, --offset", "dim"))
+
+
+def calls_table(found: list[CallRecord]) -> Table:
+    """Return calls as a table of at most 100 columns."""
+    ids = short_ids(call.call_id for call in found)
+    priced = any(call.cost is not None for call in found)
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("started", "call"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("model", no_wrap=True, max_width=20, overflow="ellipsis")
+    for name in ("tokens", *(["cost"] if priced else []), "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("outcome", no_wrap=True)
+    # The only column that may shrink; its cells are cut, not wrapped.
+    table.add_column("said", overflow="ellipsis")
+    for call in found:
+        table.add_row(
+            clock(call.timing.start_ns),
+            styled((ids[call.call_id], "cyan")),
+            styled(model_of(call) or UNKNOWN),
+            _tokens(call),
+            *([money(call.cost.usd if call.cost else None)] if priced else []),
+            duration(call.timing.duration_ns),
+            outcome_text(call),
+            styled((said(call) or (call.error.message if call.error else None) or "", "dim")),
+        )
+    return table
+
+
+def outcome_text(call: CallRecord) -> Text:
+    """Return how a call ended, with its status and its retries."""
+    status = call.error.status if call.error else None
+    word = call.outcome if status is None else f"{call.outcome} {status}"
+    retried = f", {call.retries} retr{'y' if call.retries == 1 else 'ies'}" if call.retries else ""
+    return styled((word, OUTCOME_STYLES.get(call.outcome, "")), (retried, "yellow"))
+
+
+def _tokens(call: CallRecord) -> str:
+    return tokens(call.usage.input_tokens, call.usage.output_tokens) if call.usage else UNKNOWN

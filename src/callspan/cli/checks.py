@@ -1,0 +1,165 @@
+"""Checks: what `doctor` looks at, each told in one line."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import socket
+from collections.abc import Iterator
+from importlib import metadata
+from typing import Final, Literal, NamedTuple, TypeAlias
+from urllib.parse import urlsplit
+
+from callspan.cli.store_check import store_check
+from callspan.config import SettingError, Settings, load, otlp_in_environment, variables
+from callspan.stores.opening import safe_name, split_urls
+
+State: TypeAlias = Literal["ok", "note", "warning", "failed"]
+
+_SDKS: Final = ("openai", "anthropic")
+_OURS: Final = "callspan"
+_OTHERS: Final = (
+    "opentelemetry-instrumentation-openai-v2",
+    "opentelemetry-instrumentation-openai",
+    "opentelemetry-instrumentation-anthropic",
+    "opentelemetry-instrumentation-genai-openai",
+    "opentelemetry-instrumentation-genai-anthropic",
+    "openinference-instrumentation-openai",
+    "openinference-instrumentation-anthropic",
+    "traceloop-sdk",
+    "logfire",
+    "langfuse",
+    "langsmith",
+    "ddtrace",
+    "sentry-sdk",
+    "openlit",
+    "mlflow",
+    "weave",
+)
+"""Distributions that instrument these SDKs, too."""
+_OTLP_PORT: Final = 4318
+_CONNECT_S: Final = 2.0
+
+
+class Check(NamedTuple):
+    """One thing that was looked at."""
+
+    area: str
+    name: str
+    state: State
+    detail: str
+    advice: str | None = None
+    """What to do about it."""
+
+
+def every_check(stores: str) -> Iterator[Check]:
+    """Yield all checks; `stores` is a comma list of URLs. Writes and removes a test record in each store."""
+    yield Check("versions", "callspan", "ok", metadata.version("callspan"))
+    yield Check("versions", "python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    for distribution in (
+        "opentelemetry-sdk",
+        "opentelemetry-instrumentation",
+        "opentelemetry-exporter-otlp-proto-http",
+    ):
+        yield Check("versions", distribution, "note", _version(distribution) or "not installed")
+    yield from _hooks()
+    yield from _others()
+    try:
+        settings = load({"stores": tuple(split_urls(stores))})
+    except SettingError as error:
+        yield Check("settings", "environment", "failed", str(error), "Correct the variable, or unset it.")
+        return
+    for url in settings.stores:
+        yield _store(url, settings)
+    yield _otlp()
+    yield from _settings(settings)
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _hooks() -> Iterator[Check]:
+    """Patch the SDKs of this process and say what is on; then take it back."""
+    import callspan
+    from callspan.config import Settings as Fresh
+    from callspan.wiring import WIRING
+    from callspan.wiring.pipeline import Parts
+
+    handle = WIRING.install(Fresh(), Parts(), _SDKS)
+    try:
+        for sdk in _SDKS:
+            version = _version(sdk)
+            if version is None:
+                yield Check("SDKs", sdk, "note", "not installed", f'pip install "callspan[{sdk}]"')
+                continue
+            importlib.import_module(sdk)
+            statuses = [status for status in callspan.hooks_status() if status.sdk == sdk]
+            missing = [status for status in statuses if status.state != "on"]
+            told = f"{version}, {len(statuses) - len(missing)} of {len(statuses)} hooks can be set"
+            yield Check("SDKs", sdk, "ok" if statuses and not missing else "warning", told)
+            for status in missing:
+                yield Check("SDKs", status.name, "warning", f"{status.state}: not recorded are {status.without}")
+    finally:
+        handle.uninstrument()
+
+
+def _others() -> Iterator[Check]:
+    found = [(name, version) for name in _OTHERS if (version := _version(name)) is not None]
+    for name, version in found:
+        advice = "Has both on: two spans a call. Turn one off, e.g. by OTEL_PYTHON_DISABLED_INSTRUMENTATIONS."
+        yield Check("other instrumentations", name, "warning", f"{version} installed", advice)
+    named = {name for name, _ in found}
+    for point in metadata.entry_points(group="opentelemetry_instrumentor"):
+        owner = point.dist.name if point.dist is not None else "?"
+        if point.name.partition("-")[0] in _SDKS and owner != _OURS and owner not in named:
+            yield Check(
+                "other instrumentations", owner, "warning", f"instruments {point.name} under opentelemetry-instrument"
+            )
+    if _version("anthropic") is not None:
+        told = "traces itself; callspan puts its own span in that one's place, so there is one a call"
+        yield Check("other instrumentations", "anthropic SDK", "note", told)
+
+
+def _store(url: str, settings: Settings) -> Check:
+    from callspan.cli.backlog import spool_of, waiting_bytes
+
+    trouble, told = store_check(url)
+    directory = spool_of(",".join(settings.stores))
+    waiting = waiting_bytes(directory)
+    backlog = f"; {waiting:,} bytes in {directory}" if waiting else ""
+    if trouble is not None:
+        return Check("stores", safe_name(url), "failed", f"{trouble}{backlog}", "Records wait on disk until it works.")
+    advice = "If no application is running, deliver them: callspan ship" if waiting else None
+    return Check("stores", safe_name(url), "ok", f"{told}{backlog}", advice)
+
+
+def _otlp() -> Check:
+    endpoint = otlp_in_environment()
+    if endpoint is None:
+        told = "OTEL_EXPORTER_OTLP_ENDPOINT is not set: spans go where the application sends them"
+        return Check("spans", "OTLP", "note", told)
+    split = urlsplit(endpoint)
+    try:
+        socket.create_connection((split.hostname or "localhost", split.port or _OTLP_PORT), _CONNECT_S).close()
+    except OSError as error:
+        return Check("spans", "OTLP", "failed", f"nobody answers at {safe_name(endpoint)}: {error.strerror or error}")
+    return Check("spans", "OTLP", "ok", f"somebody listens at {safe_name(endpoint)}")
+
+
+def _settings(settings: Settings) -> Iterator[Check]:
+    defaults = Settings()
+    for name, variable in variables().items():
+        value = getattr(settings, name)
+        shown = ", ".join(safe_name(str(item)) for item in value) if isinstance(value, tuple) else str(value)
+        source = (
+            ""
+            if value == getattr(defaults, name)
+            else f"  ({variable} or --store)"
+            if name == "stores"
+            else f"  ({variable})"
+        )
+        yield Check("settings", name, "note", f"{shown or 'none'}{source}")

@@ -1,0 +1,47 @@
+"""Commands: the table of sub-commands; each is imported when it is used."""
+
+from __future__ import annotations
+
+from importlib import import_module, metadata
+from typing import Final, cast
+
+import click
+
+from callspan.cli.frame import Defaults
+
+_COMMANDS: Final = ("demo", "run", "sessions", "calls", "show", "stats", "tail", "doctor", "ship", "prune")
+_EPILOG: Final = """\b
+Examples:
+  callspan demo                        an agent in a grid world, offline
+  callspan run app.py                  record what an application asks its models
+  callspan calls --error --since 2h    what went wrong lately
+  callspan show 019aa0                 a session as a tree, or one call in full
+  callspan stats --by model --json     sums, for scripts
+
+Exit codes: 0 all well, 1 nothing found or a check failed, 2 wrong usage."""
+
+
+class _Commands(click.Group):
+    """Sub-commands in the order people meet them, imported when asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return all names."""
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return one sub-command; None if there is none of that name."""
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        return cast("click.Command", import_module(f"callspan.cli.{cmd_name}").command)
+
+
+@click.group(cls=_Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--store", metavar="URL", help="Store to read. Default: $CALLSPAN_STORES, else sqlite:///callspan.db.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output on stdout.")
+@click.version_option(metadata.version("callspan"), message="callspan %(version)s")
+@click.pass_context
+def callspan(ctx: click.Context, store: str | None, as_json: bool) -> None:
+    """See, sum and check what callspan has recorded of calls to openai and anthropic."""
+    ctx.obj = Defaults(store=store, json=as_json)

@@ -1,0 +1,272 @@
+"""`callspan demo`: an agent in a grid world on the real SDKs, its trace and its records."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import click
+
+from callspan.cli.demo_world import GridWorld, worlds
+from callspan.cli.frame import DEFAULT_STORE, Frame, framed
+from callspan.cli.rows import short_ids
+from callspan.cli.screen import iso, reward, reward_style
+from callspan.config import SettingError
+from callspan.stores.opening import open_store, parse, safe_name
+from callspan.stores.sqlite_file import StoreError
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
+    from openai import OpenAI
+    from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+
+    from callspan.wiring import Handle
+
+_EPILOG: Final = """\b
+Examples:
+  callspan demo
+  OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 callspan demo     spans to Jaeger too
+  OPENAI_API_KEY=... ANTHROPIC_API_KEY=... callspan demo --live       real models, real money (cents)"""
+_JAEGER: Final = "docker run --rm -p 16686:16686 -p 4318:4318 jaegertracing/jaeger:latest"
+_QUERY: Final = '"select role, text from call_messages limit 9"'
+_FLUSH_S: Final = 10.0
+_NEEDED: Final = 'The demo needs {name}: pip install "callspan[openai,anthropic]"'
+
+
+class _Clients(NamedTuple):
+    """Whom the agents ask."""
+
+    openai: OpenAI
+    anthropic: AsyncAnthropic
+
+
+@click.command("demo", short_help="An agent in a grid world, offline: trace and records.", epilog=_EPILOG)
+@click.option("--live", is_flag=True, help="Ask the real providers, with the keys of the environment.")
+@click.option("--otlp", metavar="URL", help="Send spans there too. Default: $OTEL_EXPORTER_OTLP_ENDPOINT.")
+@framed
+def command(frame: Frame, live: bool, otlp: str | None) -> None:
+    """Run an agent in a small grid world and show its trace and its records.
+
+    Offline, unless --live: the real openai and anthropic SDKs talk to a scripted provider on loopback. One agent
+    is synchronous and uses chat completions and the Responses API, two are asynchronous and use streamed
+    messages. A call is retried after a 429, one is refused with a 400, one stream is stopped early.
+    Records are added to the store; nothing is deleted.
+    """
+    started_ns = time.time_ns()
+    existed = _existed(frame)
+    traced = _play(frame, _otlp(otlp), live=live)
+    if frame.json:
+        frame.emit({"store": safe_name(frame.store), "since": iso(started_ns), "spans": len(traced.spans)})
+        return
+    since = iso(started_ns) if existed else None
+    _show_records(frame, since)
+    _say_where(frame, traced)
+
+
+class _Traced(NamedTuple):
+    """What became of the spans."""
+
+    spans: tuple[ReadableSpan, ...]
+    otlp: str | bool | None
+
+
+def _existed(frame: Frame) -> bool:
+    """Whether the store has records already. Ends the command where it cannot be used."""
+    try:
+        path = parse(frame.store.split(",")[0]).path
+        if path is not None and not path.exists():
+            return False
+        open_store(frame.store).close()
+    except SettingError as error:
+        raise click.UsageError(str(error)) from error
+    except StoreError as error:
+        frame.fail(f"{error}\nName another one: callspan demo --store {DEFAULT_STORE.replace('callspan', 'demo')}")
+    return True
+
+
+def _otlp(given: str | None) -> str | bool | None:
+    from callspan.config import otlp_in_environment
+
+    return given or (True if otlp_in_environment() else None)
+
+
+def _play(frame: Frame, otlp: str | bool | None, *, live: bool) -> _Traced:
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    import callspan
+
+    memory = InMemorySpanExporter()
+    provider = _provider(frame, otlp)
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    with _clients(frame, live=live) as clients:
+        handle = callspan.instrument(stores=frame.store, tracer_provider=provider)
+        try:
+            _episodes(frame, clients)
+            _settle(handle)
+        finally:
+            handle.uninstrument()
+            provider.shutdown()
+    return _Traced(memory.get_finished_spans(), otlp)
+
+
+def _provider(frame: Frame, otlp: str | bool | None) -> TracerProvider:
+    from opentelemetry.sdk.trace import TracerProvider
+
+    if not otlp:
+        return TracerProvider()
+    from callspan.wiring.otlp import otlp_provider
+
+    try:
+        return otlp_provider(otlp)
+    except ImportError as error:
+        frame.fail(str(error))
+
+
+def _episodes(frame: Frame, clients: _Clients) -> None:
+    from callspan.cli import demo_agent
+
+    one, two, three = worlds()
+    if not frame.json:
+        frame.screen.line(("An agent in a grid world", "bold"), "  R robot  k key  E exit  # wall  ~ pit")
+    demo_agent.play_with_openai(clients.openai, one)
+    _tell(frame, one, "openai, sync")
+
+    async def both() -> None:
+        await asyncio.gather(
+            demo_agent.play_with_anthropic(clients.anthropic, two, hasty=False),
+            demo_agent.play_with_anthropic(clients.anthropic, three, hasty=True),
+        )
+        await clients.anthropic.close()
+
+    asyncio.run(both())
+    _tell(frame, two, "anthropic, async")
+    _tell(frame, three, "anthropic, async, stops reading early")
+
+
+def _tell(frame: Frame, world: GridWorld, who: str) -> None:
+    if frame.json:
+        return
+    mark = (f"{'out with the key':<17}", "green") if world.success else (f"{'lost':<17}", "red")
+    frame.screen.line(
+        f"  {'/'.join(world.rows):<13}  {' '.join(world.path):<21}  ",
+        mark,
+        (f"{reward(world.total):>7}", reward_style(world.total)),
+        (f"  {who}", "dim"),
+    )
+
+
+def _settle(handle: Handle) -> None:
+    if not handle.force_flush(_FLUSH_S):
+        click.echo(
+            f"Not everything has reached its place within {_FLUSH_S:.0f} s; `callspan doctor` says why.", err=True
+        )
+
+
+@contextmanager
+def _clients(frame: Frame, *, live: bool) -> Iterator[_Clients]:
+    """Clients of the real providers, or of a scripted one that lives as long as the block."""
+    try:
+        import anthropic
+        import openai
+    except ModuleNotFoundError as error:
+        frame.fail(_NEEDED.format(name=error.name))
+    if live:
+        yield _live_clients(frame)
+        return
+    from callspan.cli.demo_script import script_demo
+    from callspan.testing import ScriptedProvider
+
+    with ScriptedProvider() as provider:
+        script_demo(provider)
+        # A proxy of the environment would be asked for loopback addresses, too.
+        yield _Clients(
+            openai.OpenAI(
+                base_url=provider.openai_url,
+                api_key="scripted",
+                http_client=openai.DefaultHttpxClient(trust_env=False),
+            ),
+            anthropic.AsyncAnthropic(
+                base_url=provider.anthropic_url,
+                api_key="scripted",
+                http_client=anthropic.DefaultAsyncHttpxClient(trust_env=False),
+            ),
+        )
+
+
+def _live_clients(frame: Frame) -> _Clients:
+    import anthropic
+    import openai
+
+    try:
+        clients = _Clients(openai.OpenAI(), anthropic.AsyncAnthropic())
+    except (openai.OpenAIError, anthropic.AnthropicError) as error:
+        frame.fail(f"callspan demo --live needs OPENAI_API_KEY and ANTHROPIC_API_KEY: {error}")
+    if clients.anthropic.api_key is None:
+        frame.fail("callspan demo --live needs ANTHROPIC_API_KEY (and OPENAI_API_KEY) in the environment.")
+    return clients
+
+
+def _show_records(frame: Frame, since: str | None) -> None:
+    """Let other processes read the records back and print them."""
+    newer = ["--since", since] if since else []
+    for arguments in (
+        ["sessions", *newer],
+        *(["show", short] for short in _session_ids(frame, newer)),
+        ["calls", "--oldest-first", *newer],
+        ["stats", *newer],
+    ):
+        frame.screen.print()
+        frame.screen.line((f"$ callspan {' '.join(arguments)}", "bold yellow"))
+        sys.stdout.flush()
+        subprocess.run(_callspan(frame, *arguments), check=True)  # noqa: S603 - our own command
+
+
+def _session_ids(frame: Frame, newer: list[str]) -> list[str]:
+    """The sessions of this demo, oldest first, asked of another process."""
+    import msgspec
+
+    found = subprocess.run(  # noqa: S603 - our own command
+        _callspan(frame, "sessions", "--json", *newer), check=True, capture_output=True
+    )
+    rows = msgspec.json.decode(found.stdout, type=list[dict[str, object]])
+    ids = [str(row["session_id"]) for row in reversed(rows)]
+    short = short_ids(ids)
+    return [short[one] for one in ids]
+
+
+def _callspan(frame: Frame, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "callspan.cli", "--store", frame.store, *arguments]
+
+
+def _say_where(frame: Frame, traced: _Traced) -> None:
+    line = frame.screen.line
+    kinds = Counter(span.name.split(" ")[0] for span in traced.spans)
+    traces = {span.context.trace_id for span in traced.spans if span.context is not None}
+    told = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
+    option = "" if frame.store == DEFAULT_STORE else f" --store {safe_name(frame.store)}"
+    line()
+    line(("Records  ", "bold"), safe_name(frame.store), ("  (read above by other processes)", "dim"))
+    line(
+        "         ", (f"callspan{option} calls --error   callspan{option} show last   callspan{option} --help", "cyan")
+    )
+    path = parse(frame.store.split(",")[0]).path
+    if path is not None and parse(frame.store.split(",")[0]).kind == "sqlite":
+        line("         ", (f"sqlite3 {path} {_QUERY}", "cyan"))
+    line(("Spans    ", "bold"), f"{len(traced.spans)} in {len(traces)} traces: {told}")
+    if traced.otlp:
+        where = "$OTEL_EXPORTER_OTLP_ENDPOINT" if traced.otlp is True else traced.otlp
+        line("         ", f"sent by OTLP to {where}")
+    else:
+        line("         in memory only; to see them in Jaeger (http://localhost:16686):")
+        line("         ", (_JAEGER, "cyan"))
+        line("         ", ("OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 callspan demo", "cyan"))
+    line(
+        ("Your app ", "bold"), ("callspan run app.py", "cyan"), "   or   ", ('callspan.instrument(stores="…")', "cyan")
+    )

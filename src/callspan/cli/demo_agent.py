@@ -1,0 +1,187 @@
+"""The demo's agents: ordinary code on the real SDKs, with `callspan.session` around an episode.
+
+Nothing here knows who answers: the scripted provider, or with `--live` the real ones.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+import callspan
+from callspan.cli.demo_world import DIRECTIONS, GridWorld
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
+    from anthropic.types import MessageParam, ToolParam
+    from openai import OpenAI
+    from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolUnionParam
+
+    from callspan.agent import Session, Timestep
+
+PLANNER: Final = "gpt-5-mini"
+ACTOR: Final = "gpt-4.1-mini"
+CLAUDE: Final = "claude-haiku-4-5"
+TASK: Final = "You are a robot on a grid. Fetch the key, then leave by the exit. Pits end the episode. Seed {seed}."
+
+_LOOKS_PER_TURN: Final = 3
+_PARAMETERS: Final[dict[str, object]] = {
+    "type": "object",
+    "properties": {"direction": {"type": "string", "enum": list(DIRECTIONS)}},
+    "required": ["direction"],
+    "additionalProperties": False,
+}
+_DESCRIPTIONS: Final = {"look": "Look at the field next to you.", "move": "Move one field."}
+
+
+def play_with_openai(client: OpenAI, world: GridWorld) -> None:
+    """Play an episode: a plan from a stream of the Responses API, then one chat completion or more per turn."""
+    with callspan.session("gridworld", user_id="demo", metadata={"seed": world.seed, "mode": "sync"}) as session:
+        session.observation(world.observe())
+        messages: list[ChatCompletionMessageParam] = [
+            {"role": "system", "content": TASK.format(seed=world.seed)},
+            {"role": "user", "content": world.observe()},
+        ]
+        while not world.over:
+            with session.timestep() as step:
+                if step.index == 0:
+                    messages.append({"role": "user", "content": f"Your plan: {_plan(client, world)}"})
+                _chat_turn(client, world, step, messages)
+        _finish(session, world)
+
+
+async def play_with_anthropic(client: AsyncAnthropic, world: GridWorld, *, hasty: bool) -> None:
+    """Play an episode with streamed messages; a hasty agent stops reading at the first direction it sees."""
+    metadata = {"seed": world.seed, "mode": "async", "hasty": hasty}
+    async with callspan.session("gridworld", user_id="demo", metadata=metadata) as session:
+        session.observation(world.observe())
+        messages: list[MessageParam] = [{"role": "user", "content": world.observe()}]
+        while not world.over:
+            async with session.timestep() as step:
+                if hasty:
+                    _move(world, step, await _first_direction(client, world, messages))
+                    continue
+                if step.index == 0:
+                    await _ask_for_nothing(client, step)
+                await _message_turn(client, world, step, messages)
+        _finish(session, world)
+
+
+def _plan(client: OpenAI, world: GridWorld) -> str:
+    """A stream that is read to its end."""
+    pieces: list[str] = []
+    question = f"{TASK.format(seed=world.seed)} Around you: {world.observe()} Plan in one sentence."
+    with client.responses.create(model=PLANNER, input=question, stream=True) as stream:
+        pieces.extend(event.delta for event in stream if event.type == "response.output_text.delta")
+    return "".join(pieces)
+
+
+def _chat_turn(client: OpenAI, world: GridWorld, step: Timestep, messages: list[ChatCompletionMessageParam]) -> None:
+    """Ask until the model moves; each tool it calls runs in a span of its own."""
+    tools: list[ChatCompletionToolUnionParam] = [
+        {"type": "function", "function": {"name": name, "description": text, "parameters": _PARAMETERS}}
+        for name, text in _DESCRIPTIONS.items()
+    ]
+    for _ in range(_LOOKS_PER_TURN):
+        reply = client.chat.completions.create(
+            model=ACTOR, messages=messages, tools=tools, tool_choice="required", parallel_tool_calls=False
+        )
+        message = reply.choices[0].message
+        calls = [call for call in message.tool_calls or () if call.type == "function"]
+        messages.append(
+            {
+                "role": "assistant",
+                "content": message.content,
+                "tool_calls": [
+                    {
+                        "id": call.id,
+                        "type": "function",
+                        "function": {"name": call.function.name, "arguments": call.function.arguments},
+                    }
+                    for call in calls
+                ],
+            }
+        )
+        for call in calls:
+            result = _run_tool(world, step, call.function.name, call)
+            messages.append({"role": "tool", "tool_call_id": call.id, "content": f"{result}. {world.observe()}"})
+        if any(call.function.name == "move" for call in calls):
+            return
+
+
+async def _message_turn(client: AsyncAnthropic, world: GridWorld, step: Timestep, messages: list[MessageParam]) -> None:
+    tools: list[ToolParam] = [
+        {"name": name, "description": text, "input_schema": _PARAMETERS} for name, text in _DESCRIPTIONS.items()
+    ]
+    async with client.messages.stream(
+        model=CLAUDE, max_tokens=256, system=TASK.format(seed=world.seed), messages=messages, tools=tools
+    ) as stream:
+        reply = await stream.get_final_message()
+    messages.append({"role": "assistant", "content": reply.content})
+    for block in reply.content:
+        if block.type == "tool_use":
+            result = _run_tool(world, step, block.name, block)
+            answer = f"{result}. {world.observe()}"
+            messages.append(
+                {"role": "user", "content": [{"type": "tool_result", "tool_use_id": block.id, "content": answer}]}
+            )
+
+
+async def _ask_for_nothing(client: AsyncAnthropic, step: Timestep) -> None:
+    """A call the provider refuses: no room for an answer. The agent notes it and goes on."""
+    from anthropic import BadRequestError
+
+    try:
+        await client.messages.create(
+            model=CLAUDE, max_tokens=0, messages=[{"role": "user", "content": "Which way is best? Do not answer."}]
+        )
+    except BadRequestError as error:
+        step.event("note", {"gave_up_on": "advice"}, name="no advice", error=error)
+
+
+async def _first_direction(client: AsyncAnthropic, world: GridWorld, messages: list[MessageParam]) -> str:
+    """A stream that is closed as soon as it names a direction."""
+    said = ""
+    stream = await client.messages.create(
+        model=CLAUDE, max_tokens=256, system=TASK.format(seed=world.seed), messages=messages, stream=True
+    )
+    async with stream:
+        async for event in stream:
+            if event.type == "content_block_delta" and event.delta.type == "text_delta":
+                said += event.delta.text
+            found = _direction_in(said)
+            if found is not None:
+                return found
+    return "north"
+
+
+def _direction_in(text: str) -> str | None:
+    return next((word for word in _words(text) if word in DIRECTIONS), None)
+
+
+def _words(text: str) -> Iterable[str]:
+    return (word.strip(".,:;!*").lower() for word in text.split())
+
+
+def _run_tool(world: GridWorld, step: Timestep, name: str, call: object) -> str:
+    with step.tool(name, call=call) as tool:
+        arguments = tool.arguments
+        decoded = json.loads(arguments) if isinstance(arguments, str) else arguments
+        direction = str(decoded.get("direction")) if isinstance(decoded, dict) else ""
+        result = world.look(direction) if name == "look" else _move(world, step, direction)
+        tool.result = result
+    return result
+
+
+def _move(world: GridWorld, step: Timestep, direction: str) -> str:
+    """One action and what the environment makes of it."""
+    step.action({"move": direction})
+    found = world.look(direction)
+    moved = world.step(direction)
+    step.environment(moved.observation, reward=moved.reward, terminated=moved.terminated, truncated=moved.truncated)
+    return f"bumped into a {found}" if found == "wall" else f"moved onto the {found}"
+
+
+def _finish(session: Session, world: GridWorld) -> None:
+    session.outcome(reward=world.total, success=world.success)

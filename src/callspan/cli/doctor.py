@@ -1,0 +1,55 @@
+"""`callspan doctor`: what is patched, who else patches, where spans and records go, and whether they get there."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Final
+
+import click
+from rich.table import Table
+from rich.text import Text as RichText
+
+from callspan.cli.checks import Check, every_check
+from callspan.cli.frame import Frame, framed
+from callspan.cli.screen import clean
+
+_MARKS: Final = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "failed": ("✗", "bold red")}
+_EPILOG: Final = """\b
+Examples:
+  callspan doctor
+  CALLSPAN_STORES=postgresql://me@db/calls callspan doctor --json
+
+Exit code 1 if a check failed. Passwords are not shown."""
+
+
+@click.command("doctor", short_help="Check hooks, stores, OTLP and settings.", epilog=_EPILOG)
+@framed
+def command(frame: Frame) -> None:
+    """Check SDKs, hooks, other instrumentations, stores (by a test record), OTLP and settings."""
+    checks = list(every_check(frame.store))
+    failed = sum(check.state == "failed" for check in checks)
+    if frame.json:
+        frame.emit({"failed": failed, "checks": [check._asdict() for check in checks]})
+    else:
+        _print(frame, checks)
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+def _print(frame: Frame, checks: list[Check]) -> None:
+    width = max(len(check.name) for check in checks)
+    for area, group in groupby(checks, key=lambda check: check.area):
+        frame.screen.line((area, "bold"))
+        table = Table.grid(padding=(0, 1))
+        table.add_column(min_width=3, justify="right")
+        table.add_column(min_width=width)
+        table.add_column()
+        for check in group:
+            detail = RichText(clean(check.detail))
+            if check.advice:
+                detail.append(f"\n{clean(check.advice)}", style="yellow")
+            table.add_row(RichText(*_MARKS[check.state]), clean(check.name), detail)
+        frame.screen.print(table)
+    bad = [check for check in checks if check.state == "failed"]
+    frame.screen.print()
+    frame.screen.line((f"{len(bad)} failed" if bad else "All well.", "bold red" if bad else "bold green"))

@@ -1,0 +1,73 @@
+"""Filters: the options that say which calls, and how people write times."""
+
+from __future__ import annotations
+
+import functools
+import re
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+import click
+import msgspec
+
+from callspan.cli.frame import Frame
+from callspan.stores.base import CallFilter, Reader
+from callspan.stores.opening import safe_name
+
+_UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_AGO: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
+_CHOICES: Final = ("session_id", "model", "provider", "since_ns", "until_ns", "errors", "text")
+
+
+class Moment(click.ParamType[int]):
+    """A time as people write it, in Unix nanoseconds: `30m`, `2h`, `3d` ago, or ISO 8601."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return Unix nanoseconds; a time without a zone is local."""
+        if isinstance(value, int):
+            return value
+        text = str(value).strip()
+        found = _AGO.fullmatch(text)
+        if found:
+            return time.time_ns() - int(float(found[1]) * _UNITS_S[found[2]] * 1e9)
+        try:
+            moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        except ValueError:
+            self.fail(f"{text!r}: write 30m, 2h, 3d or a time such as 2026-11-20T08:00", param, ctx)
+        seconds = moment.astimezone().replace(microsecond=0).timestamp()
+        return int(seconds) * 1_000_000_000 + moment.microsecond * 1000
+
+
+MOMENT: Final = Moment()
+
+
+def choosing_calls(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that choose calls; it gets them as one `CallFilter`, its argument `which`."""
+
+    @click.option("--session", "session_id", metavar="ID", help="Of this session (its id or a unique prefix).")
+    @click.option("--model", metavar="NAME", help="Asked of, or answered by, this model.")
+    @click.option("--provider", metavar="NAME", help="Such as openai, anthropic.")
+    @click.option("--since", "since_ns", type=MOMENT, metavar="TIME", help="Not older: 30m, 2h, 3d ago, or ISO 8601.")
+    @click.option("--until", "until_ns", type=MOMENT, metavar="TIME", help="Older.")
+    @click.option("--error/--no-error", "errors", default=None, help="Only what failed / only what succeeded.")
+    @click.option("--text", metavar="PART", help="With this in what was said; capitals do not matter.")
+    @functools.wraps(function)
+    def filtered(*args: object, **options: object) -> None:
+        chosen = {name: options.pop(name) for name in _CHOICES}
+        function(*args, which=msgspec.convert(chosen, CallFilter), **options)
+
+    return filtered
+
+
+def of_one_session(frame: Frame, reader: Reader, which: CallFilter) -> CallFilter:
+    """Return the filter with the whole id of its session. Ends the command where there is no such session."""
+    if which.session_id is None:
+        return which
+    session = reader.session(which.session_id)
+    if session is None:
+        frame.nothing(f"No session {which.session_id} in {safe_name(frame.store)}.")
+    return msgspec.structs.replace(which, session_id=session.session.session_id)

@@ -1,0 +1,101 @@
+"""Frame: what every sub-command shares: its store, its screen, its machine-readable output, its errors."""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple, NoReturn
+
+import click
+
+from callspan.cli.screen import Screen, clean, json_text
+from callspan.config import SettingError, load
+from callspan.stores.base import Reader
+from callspan.stores.opening import open_store, safe_name
+from callspan.stores.sqlite_file import StoreError
+
+DEFAULT_STORE: Final = "sqlite:///callspan.db"
+"""Where `run` and `demo` write and everything else reads when nothing else is said."""
+_ADVICE: Final = (
+    "Record something first (`callspan run app.py`, or `callspan.instrument(stores=...)` in your code; "
+    "`callspan demo` makes an example), or name another store with --store."
+)
+
+
+class Defaults(NamedTuple):
+    """What was said before the sub-command."""
+
+    store: str | None = None
+    json: bool = False
+
+
+class Frame:
+    """One run of a sub-command."""
+
+    def __init__(self, store: str, *, json: bool) -> None:
+        self.store = store
+        self.json = json
+        self.screen = Screen()
+
+    @contextmanager
+    def reader(self) -> Iterator[Reader]:
+        """Yield the store, opened for reading. What is wrong with it ends the command, saying what to do."""
+        try:
+            reader = open_store(self.store)
+        except SettingError as error:
+            raise click.UsageError(clean(str(error))) from error
+        except (StoreError, sqlite3.Error, OSError) as error:
+            self.fail(f"{error}\n{_ADVICE}")
+        try:
+            yield reader
+        except (StoreError, sqlite3.Error) as error:
+            self.fail(f"{safe_name(self.store)} cannot be read: {error}")
+        finally:
+            reader.close()
+
+    def emit(self, value: object) -> None:
+        """Print one JSON document."""
+        click.echo(json_text(value))
+
+    def emit_all(self, values: Iterable[object]) -> int:
+        """Print a JSON array, one element a line, as they come; return how many."""
+        count = 0
+        for count, value in enumerate(values, 1):
+            click.echo(("[" if count == 1 else ",\n ") + json_text(value), nl=False)
+        click.echo("]" if count else "[]")
+        return count
+
+    def nothing(self, what: str) -> NoReturn:
+        """End the command with exit code 1: there is nothing of that kind."""
+        if not self.json:
+            click.echo(clean(what), err=True)
+        raise click.exceptions.Exit(1)
+
+    def fail(self, message: str) -> NoReturn:
+        """End the command with exit code 1 and a message of our own."""
+        raise click.ClickException("\n".join(clean(line) for line in message.splitlines()))
+
+
+def framed(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a sub-command `--store` and `--json`, and a `Frame` as its first argument."""
+
+    @click.option("--store", metavar="URL", help="Store. Default: $CALLSPAN_STORES, else sqlite:///callspan.db.")
+    @click.option("--json", "as_json", is_flag=True, help="Machine-readable output on stdout.")
+    @click.pass_context
+    def with_frame(ctx: click.Context, /, store: str | None, as_json: bool, **options: object) -> None:
+        defaults = ctx.obj if isinstance(ctx.obj, Defaults) else Defaults()
+        url = store or defaults.store or _stores_of_environment()
+        function(Frame(url, json=as_json or defaults.json), **options)
+
+    # What a command says of itself, and the options it has been given so far, belong to the function.
+    return functools.update_wrapper(with_frame, function)
+
+
+def _stores_of_environment() -> str:
+    try:
+        stores = load().stores
+    except SettingError as error:
+        raise click.UsageError(clean(str(error))) from error
+    return ",".join(stores) or DEFAULT_STORE

@@ -1,0 +1,49 @@
+"""`callspan prune`: delete what is old."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+import click
+
+from callspan.cli.filters import MOMENT
+from callspan.cli.frame import Frame, framed
+from callspan.cli.screen import count, iso
+from callspan.config import SettingError
+from callspan.stores.opening import parse, safe_name, split_urls
+from callspan.stores.sqlite_file import StoreError
+
+_EPILOG: Final = """\b
+Examples:
+  callspan prune --older-than 30d
+  callspan prune --older-than 2026-01-01"""
+
+
+@click.command("prune", short_help="Delete what is old.", epilog=_EPILOG)
+@click.option("--older-than", "older_ns", type=MOMENT, metavar="TIME", required=True, help="30d, 12h, or ISO 8601.")
+@framed
+def command(frame: Frame, older_ns: int) -> None:
+    """Delete calls and sessions from before a time, and every content that only they referred to.
+
+    Sessions go whole, by their end. For SQLite stores; others have their own retention.
+    """
+    from callspan.stores.retention import prune
+
+    try:
+        store = parse(split_urls(frame.store)[0])
+    except SettingError as error:
+        raise click.UsageError(str(error)) from error
+    if store.kind != "sqlite" or store.path is None:
+        raise click.UsageError(f"{safe_name(store.url)} is no SQLite store; delete old rows with its own tools.")
+    try:
+        removed = prune(store.path, older_ns)
+    except (StoreError, sqlite3.Error) as error:
+        frame.fail(str(error))
+    if frame.json:
+        frame.emit(removed)
+        return
+    frame.screen.line(
+        f"From before {iso(older_ns)}: {count(removed.sessions)} sessions, {count(removed.calls)} calls, "
+        f"{count(removed.others)} steps and events, {count(removed.contents)} contents deleted."
+    )

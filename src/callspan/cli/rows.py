@@ -1,0 +1,135 @@
+"""Rows: records flattened to what lists show; these names are the stable `--json` output."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, TypeAlias
+
+from callspan.cli.screen import iso
+from callspan.record.call import CallRecord
+from callspan.record.messages import Message, Reasoning, Refusal, Text, ToolCall
+from callspan.stores.answers import model_of
+from callspan.stores.base import SessionSummary
+
+Row: TypeAlias = dict[str, object]
+
+_SAID_CHARACTERS: Final = 200
+_NS_PER_MS: Final = 1e6
+_SHORTEST: Final = 13
+"""Time-ordered ids begin with 13 characters of time."""
+
+
+def call_row(call: CallRecord) -> Row:
+    """Return what `callspan calls --json` says of a call; None is unknown."""
+    error, usage, response = call.error, call.usage, call.response
+    return {
+        "call_id": call.call_id,
+        "session_id": call.place.session_id,
+        "session_name": call.place.session_name,
+        "timestep": call.place.timestep,
+        "timestep_id": call.place.timestep_id,
+        "trace_id": call.trace_id,
+        "span_id": call.span_id,
+        "start": iso(call.timing.start_ns),
+        "start_ns": call.timing.start_ns,
+        "provider": call.provider,
+        "api": call.api,
+        "operation": call.operation,
+        "model": model_of(call),
+        "response_model": response.model if response else None,
+        "outcome": call.outcome,
+        "error_type": error.type if error else None,
+        "error_kind": error.kind if error else None,
+        "error_message": error.message if error else None,
+        "http_status": _status(call),
+        "retries": call.retries,
+        "rate_limited": call.rate_limited,
+        "stream": call.request.stream,
+        "stream_end": call.stream.end if call.stream else None,
+        "finish_reasons": response.finish_reasons if response else [],
+        "input_tokens": usage.input_tokens if usage else None,
+        "output_tokens": usage.output_tokens if usage else None,
+        "cache_read_tokens": usage.cache_read_tokens if usage else None,
+        "reasoning_tokens": usage.reasoning_tokens if usage else None,
+        "cost_usd": str(call.cost.usd) if call.cost else None,
+        "duration_ms": _ms(call.timing.duration_ns),
+        "first_token_ms": _ms(call.timing.first_token_ns),
+        "said": said(call),
+    }
+
+
+def session_row(summary: SessionSummary) -> Row:
+    """Return what `callspan sessions --json` says of a session; None is unknown."""
+    session = summary.session
+    return {
+        "session_id": session.session_id,
+        "name": session.name,
+        "user_id": session.user_id,
+        "start": iso(session.start_ns),
+        "start_ns": session.start_ns,
+        "end_ns": session.end_ns,
+        "duration_ms": _ms(lasted_ns(summary)),
+        "outcome": session.outcome,
+        "success": session.success,
+        "reward": summary.reward,
+        "timesteps": summary.timesteps,
+        "calls": summary.calls,
+        "errors": summary.errors,
+        "events": summary.events,
+        "models": summary.models,
+        "input_tokens": summary.input_tokens,
+        "output_tokens": summary.output_tokens,
+        "cost_usd": None if summary.cost_usd is None else str(summary.cost_usd),
+        "metadata": session.metadata,
+        "trace_id": session.trace_id,
+    }
+
+
+def lasted_ns(summary: SessionSummary) -> int | None:
+    """Return how long a session took, or has taken as far as is known; None where its start is unknown."""
+    start, end = summary.session.start_ns, summary.session.end_ns or summary.last_ns
+    return None if start is None or end is None else max(0, end - start)
+
+
+def said(call: CallRecord) -> str | None:
+    """Return the gist of what came back: the text, else the tools it called; None where nothing was kept."""
+    conversation = call.conversation
+    if conversation is None:
+        return None
+    pieces = [piece for message in conversation.output for piece in gist(message)]
+    return " ".join(pieces)[:_SAID_CHARACTERS] or None
+
+
+def gist(message: Message) -> Iterator[str]:
+    """Yield the pieces of a message as short text: words, and tool calls as `name(arguments)`."""
+    for part in message.parts:
+        match part:
+            case Text(text=text) | Refusal(text=text):
+                yield text
+            case ToolCall():
+                yield f"{part.name or 'tool'}({part.arguments or ''})"
+            case Reasoning():
+                continue
+            case _:
+                yield f"<{type(part).__name__.lower()}>"
+
+
+def short_ids(ids: Iterable[str]) -> dict[str, str]:
+    """Return the beginning of each id that tells it from the others; ids of 13 characters or less whole."""
+    every: Sequence[str] = sorted(set(ids))
+    length = _SHORTEST
+    for one, following in itertools.pairwise(every):
+        common = next((at for at, (a, b) in enumerate(zip(one, following, strict=False)) if a != b), len(one))
+        length = max(length, common + 2)
+    return {one: one[:length].rstrip("-") for one in every}
+
+
+def _status(call: CallRecord) -> int | None:
+    if call.error is not None and call.error.status is not None:
+        return call.error.status
+    return call.attempts[-1].status if call.attempts else None
+
+
+def _ms(ns: int | None) -> float | None:
+    return None if ns is None else round(ns / _NS_PER_MS, 3)

@@ -1,0 +1,155 @@
+"""Screen: text for people. Recorded text is somebody else's: no control character of it reaches the terminal."""
+
+from __future__ import annotations
+
+import re
+import sys
+from datetime import datetime, timezone
+from decimal import Decimal
+from typing import Final
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from callspan.record.codec import encode_json
+
+_WIDTH: Final = 100
+"""Columns where output goes to no terminal."""
+_UNSAFE: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb]"
+)
+_UNSAFE_IN_LINES: Final = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
+_RAW_CONTROLS: Final = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_US_PER_NS: Final = 1_000
+_MINUTE_S: Final = 60
+UNKNOWN: Final = "\N{EN DASH}"
+
+OUTCOME_STYLES: Final = {
+    "success": "green",
+    "error": "bold red",
+    "failure": "red",
+    "timeout": "red",
+    "cancelled": "yellow",
+    "interrupted": "yellow",
+    "started": "cyan",
+}
+
+
+class Screen:
+    """Where people read: colours and the real width on a terminal, plain text of 100 columns elsewhere."""
+
+    def __init__(self) -> None:
+        stdout = sys.stdout
+        self.console = Console(
+            width=None if stdout.isatty() else _WIDTH,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            soft_wrap=False,
+        )
+
+    def print(self, what: RenderableType = "") -> None:
+        """Print a line, a table, a tree."""
+        self.console.print(what)
+
+    def text(self, text: Text) -> None:
+        """Print one line, cut off with an ellipsis where the screen ends."""
+        self.console.print(text, no_wrap=True, overflow="ellipsis")
+
+    def line(self, *parts: tuple[str, str] | str) -> None:
+        """Print one line of parts, each a text or (text, style); texts are cleaned."""
+        self.text(styled(*parts))
+
+
+def styled(*parts: tuple[str, str] | str) -> Text:
+    """Return parts as one cleaned text; each is a text or (text, style)."""
+    text = Text(no_wrap=True, overflow="ellipsis")
+    for part in parts:
+        body, style = (part, "") if isinstance(part, str) else part
+        text.append(clean(body), style=style or None)
+    return text
+
+
+def clean(text: str) -> str:
+    """Return text fit for one line of a terminal: line ends become spaces, other control characters go away.
+
+    Also gone: what turns the direction of writing round or has no width, for it hides what is there.
+    """
+    return _UNSAFE.sub(_replacement, text)
+
+
+def clean_lines(text: str) -> str:
+    """Return text fit for a terminal with its line ends kept."""
+    return _UNSAFE_IN_LINES.sub(_replacement, text)
+
+
+def _replacement(found: re.Match[str]) -> str:
+    return " " if found[0] in "\n\t" else "" if found[0] == "\r" else "\N{REPLACEMENT CHARACTER}"
+
+
+def json_text(value: object) -> str:
+    """Return compact JSON in which every control character is escaped, those of C1 too."""
+    return _RAW_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", encode_json(value).decode())
+
+
+def duration(ns: float | None) -> str:
+    """Return nanoseconds as people say them; a dash where they are unknown."""
+    if ns is None:
+        return UNKNOWN
+    seconds = ns / 1e9
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms" if seconds >= 0.01 else f"{seconds * 1000:.1f} ms"  # noqa: PLR2004
+    if seconds < _MINUTE_S:
+        return f"{seconds:.2f} s"
+    minutes, rest = divmod(int(seconds), _MINUTE_S)
+    return f"{minutes} m {rest:02d} s"
+
+
+def milliseconds(ms: float | None) -> str:
+    """Return milliseconds as people say them; a dash where they are unknown."""
+    return duration(None if ms is None else ms * 1e6)
+
+
+def count(number: int | None) -> str:
+    """Return a whole number with thousands set apart; a dash where it is unknown, for that is not 0."""
+    return UNKNOWN if number is None else f"{number:,}"
+
+
+def tokens(asked: int | None, answered: int | None) -> str:
+    """Return `in→out` tokens; a dash where neither is known."""
+    return UNKNOWN if asked is None and answered is None else f"{count(asked)}→{count(answered)}"
+
+
+def money(usd: Decimal | None) -> str:
+    """Return an amount in dollars; a dash where it is unknown."""
+    if usd is None:
+        return UNKNOWN
+    return f"${usd:.2f}" if usd >= 1 else f"${usd.normalize():f}" if usd == 0 else f"${usd:.6f}".rstrip("0")
+
+
+def reward(value: float | None) -> str:
+    """Return a reward with its sign; a dash where there is none."""
+    return UNKNOWN if value is None else f"{value:+.4g}"
+
+
+def reward_style(value: float | None) -> str:
+    """Return the colour of a reward."""
+    return "" if value is None or value == 0 else "green" if value > 0 else "red"
+
+
+def clock(ns: int | None) -> str:
+    """Return the local time of Unix nanoseconds: of today the time alone, else with its day."""
+    if ns is None:
+        return UNKNOWN
+    moment = datetime.fromtimestamp(ns / 1e9, tz=timezone.utc).astimezone()
+    today = datetime.now(tz=timezone.utc).astimezone().date()
+    return moment.strftime("%H:%M:%S" if moment.date() == today else "%Y-%m-%d %H:%M")
+
+
+def iso(ns: int | None) -> str | None:
+    """Return Unix nanoseconds as ISO 8601 in UTC, to the microsecond; None of None."""
+    if ns is None:
+        return None
+    seconds, rest = divmod(ns, 1_000_000_000)
+    moment = datetime.fromtimestamp(seconds, tz=timezone.utc).replace(microsecond=rest // _US_PER_NS)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

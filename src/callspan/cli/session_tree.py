@@ -1,0 +1,184 @@
+"""Session tree: a session with its steps, and in each the calls, tools, events and messages as they happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
+
+from rich.console import Group
+from rich.text import Text
+from rich.tree import Tree
+
+from callspan.cli.calls import outcome_text
+from callspan.cli.rows import gist, lasted_ns
+from callspan.cli.screen import OUTCOME_STYLES, UNKNOWN, count, duration, money, reward, reward_style, styled, tokens
+from callspan.record.call import CallRecord
+from callspan.record.codec import encode_json
+from callspan.record.events import EventRecord, MessageRecord, RewardRecord, TimestepRecord
+from callspan.stores.answers import known_sum, model_of
+from callspan.stores.base import Happening, SessionSummary
+
+Item: TypeAlias = CallRecord | Happening
+_GUIDE: Final = "bright_black"
+_FAINT: Final = "dim"
+_ODD: Final = {"error": "red", "timeout": "red", "cancelled": "yellow"}
+
+
+def session_tree(
+    summary: SessionSummary,
+    steps: Sequence[TimestepRecord],
+    calls: Sequence[CallRecord],
+    happenings: Sequence[Happening],
+) -> Tree:
+    """Return the tree. What belongs to no known step hangs below the session itself."""
+    tree = Tree(_session_line(summary, calls), guide_style=_GUIDE)
+    items = sorted([*calls, *happenings], key=_when)
+    known = {step.timestep_id: step for step in steps}
+    branches: dict[str, Tree] = {}
+    entries: list[tuple[int, Item | TimestepRecord]] = [(_when(item), item) for item in items]
+    entries += [(step.start_ns or 0, step) for step in steps]
+    # A step sorts before what happens in it, which may have the same time.
+    for _, entry in sorted(entries, key=lambda pair: (pair[0], not isinstance(pair[1], TimestepRecord))):
+        if isinstance(entry, TimestepRecord):
+            above = branches.get(entry.parent_timestep_id or "", tree)
+            inside = [call for call in calls if call.place.timestep_id == entry.timestep_id]
+            branches[entry.timestep_id] = above.add(_step_line(entry, inside))
+            continue
+        step_id = entry.place.timestep_id if isinstance(entry, CallRecord) else entry.timestep_id
+        parent = branches.get(step_id, tree) if step_id in known and step_id is not None else tree
+        parent.add(_line(entry))
+    return tree
+
+
+def _when(item: Item) -> int:
+    return item.timing.start_ns if isinstance(item, CallRecord) else item.time_ns
+
+
+def _session_line(summary: SessionSummary, calls: Sequence[CallRecord]) -> Group:
+    session = summary.session
+    outcome = session.outcome or "running"
+    retries = known_sum(call.retries for call in calls)
+    line = styled(
+        (session.name or "session", "bold"),
+        "  ",
+        (outcome, OUTCOME_STYLES.get(outcome, "")),
+        "  ",
+        (reward(summary.reward), reward_style(summary.reward)),
+        f"  {_plural(summary.timesteps, 'step')}, {_plural(summary.calls, 'call')}",
+        *(
+            (f", {_plural(number, 'error') if word == 'error' else f'{number} {word}'}", style)
+            for word, style in _ODD.items()
+            if (number := sum(call.outcome == word for call in calls))
+        ),
+        (f", {_plural(retries, 'retry', 'retries')}" if retries else "", "yellow"),
+        f"  {tokens(summary.input_tokens, summary.output_tokens)} tokens  cost {money(summary.cost_usd)}",
+        f"  {duration(lasted_ns(summary))}",
+    )
+    return Group(line, styled((f"{session.session_id}{_metadata(session.metadata)}", _FAINT)))
+
+
+def _metadata(metadata: dict[str, object]) -> str:
+    return "".join(f"  {name}={value}" for name, value in metadata.items())
+
+
+def _step_line(step: TimestepRecord, calls: Sequence[CallRecord]) -> Text:
+    totals = step.totals
+    lasted = None if step.start_ns is None or step.end_ns is None else step.end_ns - step.start_ns
+    ended = "  terminated" if step.terminated else "  truncated" if step.truncated else ""
+    asked = known_sum(call.usage.input_tokens if call.usage else None for call in calls)
+    answered = known_sum(call.usage.output_tokens if call.usage else None for call in calls)
+    amount = totals.reward if totals else None
+    odd = "" if step.outcome in (None, "success") else f"  {step.outcome}"
+    return styled(
+        (f"step {step.index}", "bold"),
+        f" {step.name}" if step.name else "",
+        *((("  ", ""), (reward(amount), reward_style(amount))) if amount is not None else ()),
+        f"  {tokens(asked, answered)} tokens" if calls else "",
+        f"  {duration(lasted)}",
+        (f"{odd}{ended}", "yellow"),
+    )
+
+
+def _line(item: Item) -> Text:
+    if isinstance(item, CallRecord):
+        return _call_line(item)
+    if isinstance(item, MessageRecord):
+        way = f"{item.sender or '?'} → {item.receiver or '?'}"
+        return styled((f"{item.message_type} ", "blue"), (f"{way}  ", _FAINT), _brief(item.content))
+    if isinstance(item, RewardRecord):
+        return _reward_line(item)
+    return _EVENT_LINES.get(item.event_type, _event_line)(item)
+
+
+def _call_line(call: CallRecord) -> Text:
+    first = call.timing.first_token_ns
+    usage = call.usage
+    line = styled(
+        (f"{call.operation} ", "cyan"),
+        (model_of(call) or UNKNOWN, "bold cyan"),
+        f"  {tokens(usage.input_tokens, usage.output_tokens) if usage else UNKNOWN}",
+        f"  {duration(call.timing.duration_ns)}",
+        (f" (first token {duration(first)})" if first is not None and call.request.stream else "", _FAINT),
+        "  ",
+    )
+    if call.outcome != "success" or call.retries:
+        line.append_text(outcome_text(call))
+        line.append("  ")
+    said = (
+        " ".join(piece for message in call.conversation.output for piece in gist(message)) if call.conversation else ""
+    )
+    line.append_text(styled((said or (call.error.message if call.error else None) or "", _FAINT)))
+    return line
+
+
+def _tool_line(event: EventRecord) -> Text:
+    data = event.data if isinstance(event.data, dict) else {}
+    failed = f"  {event.error.message or event.error.type}" if event.error else ""
+    result = f" → {_brief(data['result'])}" if "result" in data else ""
+    return styled(
+        ("tool ", "magenta"),
+        (event.name or "tool", "bold magenta"),
+        f" {_brief(data.get('arguments'))}" if data.get("arguments") is not None else "",
+        (f"  {duration(event.duration_ns)}" if event.duration_ns is not None else "", _FAINT),
+        (failed, "red"),
+        result,
+    )
+
+
+def _environment_line(event: EventRecord) -> Text:
+    data = event.data if isinstance(event.data, dict) else {}
+    ended = " terminated" if event.terminated else " truncated" if event.truncated else ""
+    return styled(
+        ("environment ", "blue"),
+        (f"{reward(event.reward)} " if event.reward is not None else "", reward_style(event.reward)),
+        (f"{ended} ", "yellow"),
+        (_brief(data.get("after", event.data)), _FAINT),
+    )
+
+
+def _event_line(event: EventRecord) -> Text:
+    failed = f"  {event.error.type}" if event.error else ""
+    name = f"{event.name} " if event.name else ""
+    return styled((f"{event.event_type} ", "blue"), name, _brief(event.data), (failed, "red"))
+
+
+def _reward_line(item: RewardRecord) -> Text:
+    who = "  ".join(part for part in (item.label, item.source, item.annotation) if part)
+    return styled(
+        (f"{item.objective} ", "blue"),
+        (reward(item.value), reward_style(item.value)),
+        f" of the {item.scope}{f'  {who}' if who else ''}",
+    )
+
+
+_EVENT_LINES: Final[dict[str, Callable[[EventRecord], Text]]] = {"tool": _tool_line, "environment": _environment_line}
+
+
+def _brief(value: object) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else encode_json(value).decode()
+
+
+def _plural(number: int, one: str, many: str | None = None) -> str:
+    return f"{count(number)} {one if number == 1 else many or one + 's'}"

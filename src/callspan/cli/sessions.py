@@ -1,0 +1,79 @@
+"""`callspan sessions`: what ran, how it went, what it took."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+from rich.console import RenderableType
+from rich.table import Table
+
+from callspan.cli.filters import MOMENT
+from callspan.cli.frame import Frame, framed
+from callspan.cli.rows import lasted_ns, session_row, short_ids
+from callspan.cli.screen import (
+    OUTCOME_STYLES,
+    UNKNOWN,
+    clock,
+    count,
+    duration,
+    money,
+    reward,
+    reward_style,
+    styled,
+    tokens,
+)
+from callspan.stores.base import SessionSummary
+from callspan.stores.opening import safe_name
+
+_EPILOG: Final = """\b
+Examples:
+  callspan sessions --since 1d
+  callspan sessions --json | jq '.[] | select(.reward > 0.5) | .session_id'"""
+
+
+@click.command("sessions", short_help="List sessions: outcome, reward, tokens, cost, time.", epilog=_EPILOG)
+@click.option("--since", "since_ns", type=MOMENT, metavar="TIME", help="Not older: 30m, 2h, 3d ago, or ISO 8601.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many, newest first.")
+@framed
+def command(frame: Frame, since_ns: int | None, limit: int) -> None:
+    """List sessions, newest first, with outcome, reward, tokens, cost and time."""
+    with frame.reader() as reader:
+        found = list(reader.sessions(since_ns=since_ns, limit=limit))
+    if frame.json:
+        frame.emit_all(session_row(summary) for summary in found)
+    if not found:
+        frame.nothing(f"No sessions in {safe_name(frame.store)}. Calls outside a session: `callspan calls`.")
+    if not frame.json:
+        frame.screen.print(_table(found))
+
+
+def _table(found: list[SessionSummary]) -> Table:
+    ids = short_ids(summary.session.session_id for summary in found)
+    priced = any(summary.cost_usd is not None for summary in found)
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("started", "session", "name", "outcome"):
+        table.add_column(name, no_wrap=True)
+    for name in ("reward", "steps", "calls", "errors", "tokens", *(["cost"] if priced else []), "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for summary in found:
+        table.add_row(*_cells(summary, ids[summary.session.session_id], priced=priced))
+    return table
+
+
+def _cells(summary: SessionSummary, short: str, *, priced: bool) -> list[RenderableType]:
+    session = summary.session
+    outcome = session.outcome or "running"
+    return [
+        clock(session.start_ns),
+        styled((short, "cyan")),
+        styled(session.name or UNKNOWN),
+        styled((outcome, OUTCOME_STYLES.get(outcome, ""))),
+        styled((reward(summary.reward), reward_style(summary.reward))),
+        count(summary.timesteps),
+        count(summary.calls),
+        styled((count(summary.errors), "red" if summary.errors else "")),
+        tokens(summary.input_tokens, summary.output_tokens),
+        *([money(summary.cost_usd)] if priced else []),
+        duration(lasted_ns(summary)),
+    ]

@@ -1,0 +1,51 @@
+"""`callspan ship`: deliver what waits on disk, left behind by processes that ended too soon."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from callspan.cli.backlog import spool_of, waiting_bytes
+from callspan.cli.frame import Frame, framed
+from callspan.cli.screen import count
+from callspan.config import SettingError
+from callspan.stores.opening import safe_name, sinks_for, split_urls
+
+_EPILOG: Final = """\b
+Examples:
+  callspan ship
+  callspan --store postgresql://me@db/calls ship --timeout 60
+
+Names the same stores, in the same order, as the application did."""
+
+
+@click.command("ship", short_help="Deliver records that wait on disk.", epilog=_EPILOG)
+@click.option("--timeout", "timeout_s", type=click.FloatRange(0.1), default=30.0, show_default=True, help="Seconds.")
+@framed
+def command(frame: Frame, timeout_s: float) -> None:
+    """Deliver waiting records to the store; exit code 1 if some still wait."""
+    from callspan.spool.spool import ship_once
+
+    directory = spool_of(frame.store)
+    if not directory.is_dir():
+        _report(frame, {}, 0, f"Nothing waits: {directory} does not exist.")
+        return
+    try:
+        sinks = sinks_for(split_urls(frame.store))
+    except SettingError as error:
+        raise click.UsageError(str(error)) from error
+    counters = ship_once(directory, sinks, timeout_s)
+    left = waiting_bytes(directory)
+    delivered = sum(number for name, number in counters.items() if name.startswith("shipped."))
+    told = f"{count(delivered)} records delivered to {safe_name(frame.store)}"
+    _report(frame, dict(counters), left, f"{told}; {count(left)} bytes wait." if left else f"{told}; nothing waits.")
+    if left:
+        raise click.exceptions.Exit(1)
+
+
+def _report(frame: Frame, counters: dict[str, int], left: int, told: str) -> None:
+    if frame.json:
+        frame.emit({"counters": counters, "waiting_bytes": left})
+    else:
+        frame.screen.line(told)

@@ -1,0 +1,67 @@
+"""`callspan tail`: the last calls, and with `-f` those to come."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import click
+import msgspec
+
+from callspan.cli.calls import outcome_text
+from callspan.cli.filters import choosing_calls, of_one_session
+from callspan.cli.frame import Frame, framed
+from callspan.cli.rows import call_row, said
+from callspan.cli.screen import UNKNOWN, clock, duration, styled, tokens
+from callspan.record.call import CallRecord
+from callspan.stores.answers import model_of
+from callspan.stores.base import CallFilter, Reader
+
+_POLL_S: Final = 0.5
+_OVERLAP_NS: Final = 600_000_000_000
+"""Calls are stored when they end and sorted by their start: look back as far as a long one lasts."""
+
+
+@click.command("tail", short_help="The last calls; with -f those to come.")
+@choosing_calls
+@click.option("-n", "number", type=click.IntRange(0), default=10, show_default=True, help="So many that are there.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with calls as they finish, until Ctrl-C.")
+@framed
+def command(frame: Frame, which: CallFilter, number: int, follow: bool) -> None:
+    """Show the last calls, one line each, oldest first; with --json one JSON object a line."""
+    with frame.reader() as reader:
+        which = of_one_session(frame, reader, which)
+        began_ns = time.time_ns()
+        shown: set[str] = set()
+        if number:
+            last = list(reader.calls(msgspec.structs.replace(which, limit=number)))
+            for call in reversed(last):
+                _show(frame, call, shown)
+        while follow:
+            _show_new(frame, reader, which, shown, began_ns)
+            time.sleep(_POLL_S)
+
+
+def _show_new(frame: Frame, reader: Reader, which: CallFilter, shown: set[str], began_ns: int) -> None:
+    since = max(which.since_ns or 0, time.time_ns() - _OVERLAP_NS)
+    for call in reader.calls(msgspec.structs.replace(which, since_ns=since, newest_first=False)):
+        ended_ns = call.timing.start_ns + (call.timing.duration_ns or 0)
+        if call.call_id not in shown and call.outcome != "started" and ended_ns >= began_ns:
+            _show(frame, call, shown)
+
+
+def _show(frame: Frame, call: CallRecord, shown: set[str]) -> None:
+    shown.add(call.call_id)
+    if frame.json:
+        frame.emit(call_row(call))
+        return
+    usage = call.usage
+    line = styled(
+        (clock(call.timing.start_ns), "dim"),
+        f"  {model_of(call) or UNKNOWN}  ",
+        tokens(usage.input_tokens, usage.output_tokens) if usage else UNKNOWN,
+        f"  {duration(call.timing.duration_ns)}  ",
+    )
+    line.append_text(outcome_text(call))
+    line.append_text(styled((f"  {said(call) or ''}", "dim")))
+    frame.screen.text(line)
