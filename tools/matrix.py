@@ -1,0 +1,212 @@
+"""Run the capture tests over old and new SDKs and Pythons, each in a virtual environment of its own.
+
+    python tools/matrix.py                  every pair on every Python found; writes docs/matrix.md
+    python tools/matrix.py --pair older     one pair, on the Python that runs this
+    python tools/matrix.py --prepare        only make the environments
+
+Environments lie under .venv-matrix/ and are reused; what is installed in them is checked by a stamp.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+HOME = ROOT / ".venv-matrix"
+DOCUMENT = ROOT / "docs" / "matrix.md"
+PYTHONS = ("3.10", "3.13")
+TOOLS = ("pytest>=8.3", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "aiohttp", "boto3", "google-auth[requests]")
+BOOKKEEPING = ("callspan", "pip", "setuptools", "wheel")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One version of each SDK, as pip requirements, with what only these need."""
+
+    openai: str
+    anthropic: str
+    besides: tuple[str, ...] = ()
+
+
+PAIRS = {
+    # Both hand their HTTP client an argument that httpx 0.28 has taken away.
+    "floor": Pair("openai==1.40.0", "anthropic==0.34.0", ("httpx<0.28",)),
+    "older": Pair("openai==1.109.1", "anthropic==0.125.0"),
+    "recent": Pair("openai==2.54.0", "anthropic==1.17.0"),
+    "newest": Pair("openai>=3", "anthropic>=2"),
+}
+
+
+@dataclass
+class Result:
+    """What one environment gave."""
+
+    python: str
+    pair: str
+    versions: dict[str, str] = field(default_factory=dict)
+    passed: int = 0
+    failed: list[str] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    trouble: str | None = None
+
+    @property
+    def good(self) -> bool:
+        return self.trouble is None and not self.failed and self.passed > 0
+
+
+def interpreter(version: str) -> str | None:
+    """The path of a Python that runs and is of this version; None if none is found."""
+    installed = sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/python"), reverse=True)
+    for candidate in (f"python{version}", *map(str, installed), sys.executable):
+        asked = _output([candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2], sys.executable)"])
+        found, _, path = asked.partition(" ")
+        if found == version:
+            return path.strip()
+    return None
+
+
+def prepare(python: str, path: str, name: str) -> Path:
+    """The environment for a pair, made if need be. Raises CalledProcessError where that fails."""
+    pair = PAIRS[name]
+    venv = HOME / f"{name}-{python}"
+    wanted = [pair.openai, pair.anthropic, *pair.besides, *TOOLS]
+    stamp, key = venv / ".made", hashlib.sha256("\n".join(wanted).encode()).hexdigest()
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == key:
+        return venv
+    if not (venv / "bin" / "python").exists():
+        subprocess.run([path, "-m", "venv", str(venv)], check=True)
+    install = [str(venv / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    subprocess.run([*install, "-e", str(ROOT), *wanted], check=True)
+    stamp.write_text(key, encoding="utf-8")
+    return venv
+
+
+def run(python: str, path: str, name: str, extra: list[str]) -> Result:
+    """The capture tests in one environment."""
+    result = Result(python, name)
+    try:
+        venv = prepare(python, path, name)
+    except (subprocess.CalledProcessError, OSError) as error:
+        result.trouble = f"the environment could not be made: {error}"
+        return result
+    runner = venv / "bin" / "python"
+    result.versions = _versions(runner)
+    report = HOME / f"{name}-{python}.xml"
+    report.unlink(missing_ok=True)
+    began = time.monotonic()
+    done = subprocess.run(
+        [str(runner), "-m", "pytest", "tests/intercept", "-n", "2", "-m", "not slow", f"--junitxml={report}", *extra],
+        cwd=ROOT, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    result.seconds = time.monotonic() - began
+    (HOME / f"{name}-{python}.log").write_text(done.stdout, encoding="utf-8")
+    if report.exists():
+        _read(report, result)
+    if not result.passed and not result.failed:
+        result.trouble = f"pytest ended with {done.returncode}: {done.stdout[-400:]}"
+    return result
+
+
+def _read(report: Path, result: Result) -> None:
+    for case in ET.parse(report).getroot().iter("testcase"):  # noqa: S314 - written by our own pytest
+        skip = case.find("skipped")
+        if case.find("failure") is not None or case.find("error") is not None:
+            result.failed.append(f"{case.get('classname')}::{case.get('name')}")
+        elif skip is not None:
+            result.skipped[skip.get("message") or "no reason"] += 1
+        else:
+            result.passed += 1
+
+
+def _versions(python: Path) -> dict[str, str]:
+    lines = _output([str(python), "-m", "pip", "list", "--format=freeze"]).splitlines()
+    return dict(line.split("==", 1) for line in lines if "==" in line and not line.startswith(BOOKKEEPING))
+
+
+def _output(command: list[str]) -> str:
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def document(results: list[Result], missing: list[str]) -> str:
+    """The results as a page."""
+    lines = [
+        "# The SDK matrix",
+        "",
+        "The capture tests (`tests/intercept`, sync and async, real SDKs over a real socket) on old and new SDKs.",
+        "Written by `make matrix`; `make older` runs one older pair, as part of `make test-all`.",
+        "",
+        "| Python | openai | anthropic | HTTP library | passed | failed | skipped | s |",
+        "| --- | --- | --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    lines += [_row(result) for result in results]
+    lines += ["", *(f"Not run: no Python {version} was found." for version in missing)]
+    reasons: dict[str, list[str]] = {}
+    for result in results:
+        for reason in result.skipped:
+            where = f"{result.versions.get('openai')} / {result.versions.get('anthropic')}"
+            reasons.setdefault(re.sub(r"^Skipped: ", "", reason), []).append(where)
+    if reasons:
+        lines += ["", "## What was skipped, and why", "", "| Reason | openai / anthropic |", "| --- | --- |"]
+        lines += [f"| {reason} | {', '.join(sorted(set(where)))} |" for reason, where in sorted(reasons.items())]
+    failures = [f"- Python {r.python}, {r.pair}: `{test}`" for r in results for test in r.failed]
+    if failures:
+        lines += ["", "## What failed", "", *failures]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _row(result: Result) -> str:
+    if result.trouble:
+        return f"| {result.python} | {PAIRS[result.pair].openai} | {PAIRS[result.pair].anthropic} | | {result.trouble} | | | |"
+    versions = result.versions
+    http = ", ".join(f"{name} {versions[name]}" for name in ("httpx", "httpx2") if name in versions)
+    return (
+        f"| {result.python} | {versions.get('openai')} | {versions.get('anthropic')} | {http} "
+        f"| {result.passed} | {len(result.failed)} | {sum(result.skipped.values())} | {result.seconds:.0f} |"
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pair", choices=sorted(PAIRS), help="one pair, on the Python that runs this")
+    parser.add_argument("--python", action="append", help=f"a Python version; default {' and '.join(PYTHONS)}")
+    parser.add_argument("--prepare", action="store_true", help="only make the environments")
+    known, extra = parser.parse_known_args()
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    pythons = known.python or ([here] if known.pair else list(PYTHONS))
+    found = {version: path for version in pythons if (path := interpreter(version)) is not None}
+    missing = [version for version in pythons if version not in found]
+    for version in missing:
+        print(f"no Python {version} found: left out", file=sys.stderr)
+    HOME.mkdir(exist_ok=True)
+    results = []
+    for version, path in found.items():
+        for name in [known.pair] if known.pair else PAIRS:
+            print(f"Python {version}, {name} ...", flush=True)
+            if known.prepare:
+                prepare(version, path, name)
+                continue
+            result = run(version, path, name, extra)
+            results.append(result)
+            print(f"  {result.trouble or _row(result)}", *result.failed, sep="\n  ", flush=True)
+    if results and not known.pair and not known.python and not extra:
+        DOCUMENT.write_text(document(results, missing), encoding="utf-8")
+        print(f"written: {os.path.relpath(DOCUMENT)}")
+    return 0 if all(result.good for result in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
