@@ -27,6 +27,7 @@ check: $(STAMP)-dev  ## Lint, types, layers, documents
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_features.py
 	$(BIN)/python tools/check_documents.py
+	$(BIN)/python tools/tree.py --check
 
 bench: $(STAMP)-dev  ## What callspan costs, paired with the bare SDKs and a raw span
 	$(BIN)/python bench/run.py
