@@ -19,6 +19,7 @@ from callspan.observe.live_call import LiveCall
 
 _ATTEMPT: Final = fail_open("observe an attempt")
 _MARK: Final = "x-stainless-lang"
+_COUNT: Final = "x-stainless-retry-count"
 
 
 def observe_send(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -32,7 +33,7 @@ def observe_send(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             response = original(self, request, **kwargs)
         except BaseException as error:
-            call.attempts.failed(type(error).__name__)
+            _failed(call, error)
             raise
         _answered(call, response)
         return response
@@ -51,7 +52,7 @@ def observe_async_send(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             response = await original(self, request, **kwargs)
         except BaseException as error:
-            call.attempts.failed(type(error).__name__)
+            _failed(call, error)
             raise
         _answered(call, response)
         return response
@@ -66,12 +67,19 @@ def _begin(request: Any) -> LiveCall | None:  # noqa: ANN401
     with _ATTEMPT:
         if opened.inject:
             propagate.inject(request.headers, context=opened.context)
-        opened.call.attempts.started(opened.call.offset_ns())
+        attempts = opened.call.attempts
+        attempts.started(opened.call.offset_ns())
+        attempts.sent_retries(request.headers.get(_COUNT))
     return opened.call
+
+
+def _failed(call: LiveCall, error: BaseException) -> None:
+    with _ATTEMPT:
+        call.attempts.failed(call.offset_ns(), type(error).__name__)
 
 
 def _answered(call: LiveCall, response: Any) -> None:  # noqa: ANN401
     with _ATTEMPT:
         offset_ns = call.offset_ns()
         headers = {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in response.headers.raw}
-        call.attempts.answered(offset_ns, response.status_code, headers)
+        call.attempts.answered(offset_ns, response.status_code, headers, lambda: response.content)

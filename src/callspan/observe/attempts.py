@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import zip_longest
 from typing import Final
 
+import msgspec
+
+from callspan.fail_open import value_of
 from callspan.providers import errors, rate_limits
 from callspan.record.call import Attempt, RateLimits
 
 _TOO_MANY_REQUESTS: Final = 429
 _FIRST_ERROR: Final = 400
+_MAX_BODY_BYTES: Final = 64 << 10
 
 
 class _Open:
     """One attempt while it runs: plain fields, made into an `Attempt` at the end of the call."""
 
-    __slots__ = ("exception", "headers", "headers_ns", "planned_wait_s", "start_ns", "status")
+    __slots__ = ("body", "end_ns", "exception", "headers", "headers_ns", "planned_wait_s", "start_ns", "status")
 
     def __init__(self, start_ns: int) -> None:
         self.start_ns = start_ns
         self.headers_ns: int | None = None
+        self.end_ns: int | None = None
         self.status: int | None = None
         self.headers: Mapping[str, str] = {}
+        self.body: Callable[[], bytes] | None = None
         self.exception: str | None = None
         self.planned_wait_s: float | None = None
 
@@ -42,16 +49,23 @@ class AttemptLog:
         """Note that a request is about to be sent."""
         self._attempts.append(_Open(offset_ns))
 
-    def answered(self, offset_ns: int, status: int, headers: Mapping[str, str]) -> None:
-        """Note the response headers (names in lower case) of the request sent last."""
+    def answered(
+        self, offset_ns: int, status: int, headers: Mapping[str, str], body: Callable[[], bytes] | None = None
+    ) -> None:
+        """Note the response headers (names in lower case) of the request sent last.
+
+        `body` returns the body of an error, once it is read; it is asked at the end of the call and may raise.
+        """
         if self._attempts:
             last = self._attempts[-1]
             last.headers_ns, last.status, last.headers = offset_ns, status, headers
+            if status >= _FIRST_ERROR:
+                last.end_ns, last.body = offset_ns, body
 
-    def failed(self, exception: str) -> None:
+    def failed(self, offset_ns: int, exception: str) -> None:
         """Note that the request sent last raised an exception of this class."""
         if self._attempts:
-            self._attempts[-1].exception = exception
+            self._attempts[-1].end_ns, self._attempts[-1].exception = offset_ns, exception
 
     def will_wait(self, seconds: float) -> None:
         """Note how long the SDK has decided to wait before the next request."""
@@ -62,6 +76,11 @@ class AttemptLog:
         """Note the number of retries the SDK itself states."""
         self._told_retries = count
 
+    def sent_retries(self, text: str | None) -> None:
+        """Note the count of retries in the request sent last, which the application may have put there itself."""
+        if text is not None and text.isdecimal() and int(text) < len(self._attempts):
+            self._told_retries = int(text)
+
     @property
     def retries(self) -> int | None:
         """Attempts minus one, as the SDK states it or as seen; None when nothing was seen."""
@@ -70,14 +89,10 @@ class AttemptLog:
         return len(self._attempts) - 1 if self._attempts else None
 
     @property
-    def last_status(self) -> int | None:
-        """HTTP status of the last response, or None."""
-        return next((attempt.status for attempt in reversed(self._attempts) if attempt.status is not None), None)
-
-    @property
-    def last_start_ns(self) -> int | None:
-        """Offset of the start of the last attempt: the one that answered, if any did."""
-        return self._attempts[-1].start_ns if self._attempts else None
+    def answer_start_ns(self) -> int | None:
+        """Offset of the start of the attempt that answered, be it with an error; None when none did."""
+        last = self._attempts[-1] if self._attempts else None
+        return None if last is None or last.status is None else last.start_ns
 
     @property
     def last_headers_ns(self) -> int | None:
@@ -89,14 +104,15 @@ class AttemptLog:
         """True once any attempt was answered 429."""
         return any(attempt.status == _TOO_MANY_REQUESTS for attempt in self._attempts)
 
-    @property
-    def request_id(self) -> str | None:
-        """The provider's id of the last request it answered."""
-        return next((rate_limits.request_id(a.headers) for a in reversed(self._attempts) if a.headers), None)
+    def records(self, now_s: float, end_ns: int) -> list[Attempt]:
+        """Return the attempts as records of a call that ended at the offset `end_ns`.
 
-    def records(self, now_s: float) -> list[Attempt]:
-        """Return the attempts as records; `now_s` (Unix) turns reset stamps into seconds."""
-        return [_record(number, attempt, now_s) for number, attempt in enumerate(self._attempts, start=1)]
+        `now_s` (Unix) turns reset stamps into seconds. Bodies of errors are read now and let go.
+        """
+        pairs = zip_longest(self._attempts, self._attempts[1:])
+        return [
+            _record(number, attempt, after, now_s, end_ns) for number, (attempt, after) in enumerate(pairs, start=1)
+        ]
 
 
 def last_limits(attempts: list[Attempt]) -> RateLimits | None:
@@ -104,18 +120,46 @@ def last_limits(attempts: list[Attempt]) -> RateLimits | None:
     return next((attempt.rate_limits for attempt in reversed(attempts) if attempt.rate_limits is not None), None)
 
 
-def _record(number: int, attempt: _Open, now_s: float) -> Attempt:
-    failed = attempt.exception is not None or (attempt.status or 0) >= _FIRST_ERROR
+def _record(number: int, attempt: _Open, after: _Open | None, now_s: float, call_end_ns: int) -> Attempt:
     headers = attempt.headers
+    error = _error(attempt)
+    end_ns = attempt.end_ns
+    if end_ns is None:
+        end_ns = call_end_ns if after is None else attempt.headers_ns
     return Attempt(
         number=number,
         start_ns=attempt.start_ns,
         headers_ns=attempt.headers_ns,
+        end_ns=end_ns,
         status=attempt.status,
-        error_kind=errors.classify(attempt.status, None, None, None, attempt.exception)[0] if failed else None,
-        error_type=(attempt.exception or str(attempt.status)) if failed else None,
+        error_kind=error and error[0],
+        error_type=error and error[1],
         request_id=rate_limits.request_id(headers) if headers else None,
-        retry_after_s=rate_limits.retry_after_s(headers, now_s) if failed and headers else None,
+        retry_after_s=rate_limits.retry_after_s(headers, now_s) if error and headers else None,
         planned_wait_s=attempt.planned_wait_s,
+        wait_s=None if after is None or end_ns is None else (after.start_ns - end_ns) / 1e9,
         rate_limits=rate_limits.rate_limits(headers, now_s) if headers else None,
     )
+
+
+def _error(attempt: _Open) -> tuple[str, str] | None:
+    """Our kind and the `error.type` of a failed attempt, None for one that did not fail."""
+    if attempt.exception is not None:
+        return errors.classify(attempt.status, None, None, None, attempt.exception)[0], attempt.exception
+    if attempt.status is None or attempt.status < _FIRST_ERROR:
+        return None
+    content = value_of(attempt.body) if attempt.body is not None else None
+    attempt.body = None
+    info = errors.error_info(
+        status=attempt.status, body=_json(content), exception=None, message=None, request_id=None
+    )  # fmt: skip
+    return info.kind, info.type
+
+
+def _json(content: bytes | None) -> object:
+    if not content or len(content) > _MAX_BODY_BYTES:
+        return None
+    try:
+        return msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

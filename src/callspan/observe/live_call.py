@@ -180,7 +180,9 @@ class LiveCall:
             return _NO_FACTS if body is None else self._endpoint.facts(body)
         return _NO_FACTS
 
-    def _minimal(self, duration_ns: int, how: StreamEnd | None, outcome: Outcome, error: ErrorInfo | None) -> CallRecord:
+    def _minimal(
+        self, duration_ns: int, how: StreamEnd | None, outcome: Outcome, error: ErrorInfo | None
+    ) -> CallRecord:
         """The record's identity and ending: what cannot fail."""
         attempts, pulse = self.attempts, self._pulse
         if outcome == "success" and error is not None:
@@ -192,7 +194,7 @@ class LiveCall:
             timing=Timing(
                 start_ns=self.record.timing.start_ns,
                 duration_ns=duration_ns,
-                answer_ns=attempts.last_start_ns,
+                answer_ns=attempts.answer_start_ns,
                 headers_ns=attempts.last_headers_ns,
                 first_chunk_ns=pulse.since(pulse.first_ns, self._zero_ns),
                 first_token_ns=pulse.since(pulse.content_ns, self._zero_ns),
@@ -203,12 +205,17 @@ class LiveCall:
             rate_limited=attempts.rate_limited,
             outcome=outcome,
             error=error,
-            stream=Stream(end=how, chunks=pulse.chunks, complete=self.stream_complete) if self.streaming and how else None,
+            stream=Stream(end=how, chunks=pulse.chunks, complete=self.stream_complete)
+            if self.streaming and how
+            else None,
         )
 
     def _full(self, record: CallRecord, facts: ResponseFacts, body: object) -> CallRecord:
-        attempts = self.attempts.records((record.timing.start_ns + (record.timing.duration_ns or 0)) / 1e9)
+        duration_ns = record.timing.duration_ns or 0
+        attempts = self.attempts.records((record.timing.start_ns + duration_ns) / 1e9, duration_ns)
         response = facts.response
+        if facts.truncated or facts.refused:
+            response = msgspec.structs.replace(response, truncated=facts.truncated, refused=facts.refused)
         if body is not None:
             encoded = folded_json(body)
             response = msgspec.structs.replace(response, body=msgspec.Raw(encoded), body_bytes=len(encoded))

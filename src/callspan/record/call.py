@@ -64,6 +64,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     planned_wait_s: float | None = None
     """What the SDK decided to wait before the next attempt."""
     rate_limits: RateLimits | None = None
+    end_ns: int | None = None
+    """Offset of its end: the headers of an error, an exception, or the end of the answer's body or stream."""
+    wait_s: float | None = None
+    """What really passed from its end to the start of the next attempt; None for the last."""
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -73,7 +77,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     duration_ns: int | None = None
     """Start to end, all attempts, waits and the whole stream; None while it runs."""
     answer_ns: int | None = None
-    """Offset of the start of the attempt that answered."""
+    """Offset of the start of the attempt that answered, be it with an error; None when none did."""
     headers_ns: int | None = None
     first_chunk_ns: int | None = None
     first_token_ns: int | None = None
@@ -111,6 +115,10 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     system_fingerprint: str | None = None
     status: str | None = None
     """Responses API only: completed, incomplete, failed, ..."""
+    truncated: bool = False
+    """The model stopped at a length limit."""
+    refused: bool = False
+    """The answer is a refusal, or a filter took it away."""
     body_bytes: int | None = None
     body: msgspec.Raw = NO_BODY
     """The answer as the endpoint returns it in one piece; a stream is folded into that shape."""
