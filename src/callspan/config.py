@@ -56,6 +56,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_record_bytes: int = 16 * _KIB * _KIB
     media: Media = "reference"
     propagate: bool = False
+    attempt_spans: bool = False
+    """A child span for each HTTP request of a call, beside the events."""
     fsync: Fsync = "none"
     spool_max_bytes: int = _KIB**3
     spool_dir: Path | None = None
@@ -210,6 +212,7 @@ _VARIABLES: Final[Mapping[str, tuple[str, Callable[[str, str], object]]]] = {
     "max_record_bytes": ("CALLSPAN_MAX_RECORD_BYTES", _size),
     "media": ("CALLSPAN_MEDIA", _one_of(Media)),
     "propagate": ("CALLSPAN_PROPAGATE", _flag),
+    "attempt_spans": ("CALLSPAN_ATTEMPT_SPANS", _flag),
     "fsync": ("CALLSPAN_FSYNC", _one_of(Fsync)),
     "spool_max_bytes": ("CALLSPAN_SPOOL_MAX_BYTES", _size),
     "spool_dir": ("CALLSPAN_SPOOL_DIR", _path),

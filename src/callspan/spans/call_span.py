@@ -10,11 +10,11 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvid
 
 from callspan.config import Settings
 from callspan.fail_open import fail_open
-from callspan.record.call import Attempt, CallRecord
+from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation
+from callspan.spans import attempt_spans
 from callspan.vocabulary import call_events, gen_ai
 from callspan.vocabulary.projection import Projection
-from callspan.vocabulary.values import Attributes
 
 _START: Final = fail_open("start a span")
 _PROJECT: Final = fail_open("put a record on its span")
@@ -48,13 +48,13 @@ class CallSpan:
         end_ns = timing.start_ns + (timing.duration_ns or 0)
         with _PROJECT:
             if span.is_recording():
-                for number, attempt in enumerate(record.attempts, start=1):
-                    if number < len(record.attempts) or attempt.error_kind is not None:
-                        span.add_event(*_attempt_event(attempt, timing.start_ns))
+                attempt_spans.add_events(span, record)
                 if timing.first_token_ns is not None:
                     span.add_event(call_events.FIRST_CONTENT, None, timing.start_ns + timing.first_token_ns)
                 span.set_attributes(self._of.projection.end(record, conversation))
                 _set_status(span, record, end_ns)
+                if self._of.attempt_spans:
+                    attempt_spans.add_spans(self._of.tracer, span, record)
         with _END:
             span.end(end_ns)
 
@@ -64,7 +64,8 @@ class CallSpans:
 
     def __init__(self, settings: Settings, tracer_provider: TracerProvider | None, version: str) -> None:
         # A provider of None is looked up late: an application may set its own after `instrument()`.
-        self._tracer = trace.get_tracer("callspan", version, tracer_provider)
+        self.tracer = trace.get_tracer("callspan", version, tracer_provider)
+        self.attempt_spans = settings.attempt_spans
         self.content = settings.content == "full" and settings.content_on_spans
         self.projection = Projection(settings)
 
@@ -73,18 +74,13 @@ class CallSpans:
         parent = trace.get_current_span()
         span: Span = trace.INVALID_SPAN
         with _START:
-            span = self._tracer.start_span(
+            span = self.tracer.start_span(
                 gen_ai.span_name(record),
                 kind=SpanKind.CLIENT,
                 attributes=self.projection.start(record),
                 start_time=record.timing.start_ns,
             )
         return CallSpan(self, span, parent)
-
-
-def _attempt_event(attempt: Attempt, start_ns: int) -> tuple[str, Attributes, int]:
-    when = attempt.headers_ns if attempt.headers_ns is not None else attempt.start_ns
-    return call_events.ATTEMPT, call_events.attempt(attempt), start_ns + when
 
 
 def _set_status(span: Span, record: CallRecord, end_ns: int) -> None:

@@ -53,6 +53,8 @@ def test_place_outcome_and_cost_are_ours(chat_call: Call, project: Project) -> N
         "callspan.step.index": 3,
         "callspan.outcome": "success",
         "callspan.stream.end": "complete",
+        "callspan.stream.chunks": 9,
+        "callspan.output_tokens_per_second": pytest.approx(10 / 3),
         "callspan.cost.usd": "0.000012",
     }
     assert attributes["gen_ai.conversation.id"] == "s-1"
