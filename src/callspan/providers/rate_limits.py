@@ -61,7 +61,7 @@ def rate_limits(headers: Mapping[str, str], now_s: float) -> RateLimits | None:
     """
     fields = headers if type(headers) is dict else dict(headers.items())
     # Azure counts in milliseconds: after 14 of 120000 tokens a minute it states 7.
-    bare_s = 1e-3 if any(name in fields for name in _AZURE) else 1.0
+    bare_s = 1e-3 if _AZURE[0] in fields or _AZURE[1] in fields else 1.0
     for family in _FAMILIES:
         found: dict[str, RateLimit] = {}
         for unit, names in family:
@@ -109,7 +109,7 @@ def _limit(fields: Mapping[str, str], names: _Names, now_s: float, bare_s: float
 
 def _count(value: str | None) -> int | None:
     """A count; of a header that came twice, or states its window too, the first part."""
-    return None if value is None else integer(value.partition(",")[0].strip())
+    return None if value is None else integer(value if value.isdigit() else value.partition(",")[0].strip())
 
 
 def _seconds(value: str, now_s: float, bare_s: float) -> float | None:

@@ -25,6 +25,7 @@ from callspan.record.messages import (
 
 _REASONING: Final = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
 _RESULTS: Final = ("tool", "function")
+_PLAIN: Final = frozenset({"role", "content", "name"})
 _CALL_FIELDS: Final = frozenset({"id", "type", "function", "custom", "index", "incomplete"})
 
 
@@ -36,14 +37,14 @@ def asked_message(message: object) -> Message:
     if fields is None:
         return Message(role="unknown", parts=[UnknownPart(data=detached(message))])
     role = text(fields, "role") or "unknown"
-    parts: list[Part] = [_tool_result(fields, role)] if role in _RESULTS else list(said(fields))
+    parts: list[Part] = [_tool_result(fields, role)] if role in _RESULTS else _parts(fields)
     return Message(role=role, parts=parts, name=text(fields, "name") or None)
 
 
 def answered_message(choice: dict[str, object]) -> Message:
     """Return the message of one choice."""
     fields = mapping(choice, "message") or {}
-    parts = list(said(fields))
+    parts = _parts(fields)
     logprobs = choice.get("logprobs")
     if isinstance(logprobs, dict) and any(logprobs.values()):
         parts = _with_logprobs(parts, detached(logprobs))
@@ -53,6 +54,17 @@ def answered_message(choice: dict[str, object]) -> Message:
         name=text(fields, "name") or None,
         finish_reason=finish_reason(choice.get("finish_reason")),
     )
+
+
+def _parts(fields: dict[str, object]) -> list[Part]:
+    """What `said` yields, which most messages need not be asked for: they hold a text and nothing else."""
+    content = fields.get("content")
+    if not isinstance(content, str):
+        return list(said(fields))
+    for key, value in fields.items():
+        if value and key not in _PLAIN:
+            return list(said(fields))
+    return [Text(text=content)] if content else []
 
 
 def said(fields: dict[str, object]) -> Iterator[Part]:

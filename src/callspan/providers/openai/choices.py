@@ -11,7 +11,10 @@ from callspan.record.call import Response
 
 def in_order(body: object) -> list[dict[str, object]]:
     """Return the choices of an answer in the order of their indices; one without counts by its place."""
-    placed = list(enumerate(objects(body, "choices")))
+    choices = list(objects(body, "choices"))
+    if len(choices) <= 1:
+        return choices
+    placed = list(enumerate(choices))
     placed.sort(key=lambda entry: entry[0] if (index := integer(entry[1], "index")) is None else index)
     return [choice for _, choice in placed]
 

@@ -50,6 +50,22 @@ _PLACES: Final[dict[str, tuple[_Path, ...]]] = {
     ),
 }
 
+_NO_RANK: Final = 1000
+_NO_ROW: Final = ("", _NO_RANK)
+
+
+def _ranked() -> dict[str | None, dict[str, tuple[str, int]]]:
+    """The same by group (None: outside of any) and name: whose counter it is, and how far behind the first."""
+    ranked: dict[str | None, dict[str, tuple[str, int]]] = {None: {}}
+    for field, places in _PLACES.items():
+        for rank, (*groups, name) in enumerate(places):
+            ranked.setdefault(groups[0] if groups else None, {})[name] = (field, rank)
+    return ranked
+
+
+_RANKED: Final = _ranked()
+_SEARCHES: Final = ("tool_usage", "web_search", "num_requests")
+
 _COSTS: Final[tuple[_Path, ...]] = (("cost",), ("cost", "total_cost"))
 
 
@@ -58,21 +74,32 @@ def usage_of(body: object) -> Usage | None:
     raw = mapping(body, "usage") or mapping(body, "x_groq", "usage")
     if not raw:
         return None
-    counts: dict[str, Any] = {field: _count(raw, places) for field, places in _PLACES.items()}
-    given, spent = counts["input_tokens"], counts["output_tokens"]
-    if counts["total_tokens"] is None and given is not None and spent is not None:
+    counts = _counts(raw)
+    given, spent = counts.get("input_tokens"), counts.get("output_tokens")
+    if "total_tokens" not in counts and given is not None and spent is not None:
         counts["total_tokens"] = given + spent
-    if counts["web_search_requests"] is None:
-        counts["web_search_requests"] = _count(body, (("tool_usage", "web_search", "num_requests"),))
-    return Usage(cost_usd=_cost(raw), raw=detached(raw), **counts)
+    if "web_search_requests" not in counts and (searches := _count(dig(body, *_SEARCHES))) is not None:
+        counts["web_search_requests"] = searches
+    fields: dict[str, Any] = counts
+    return Usage(cost_usd=_cost(raw), raw=detached(raw), **fields)
 
 
-def _count(raw: object, places: tuple[_Path, ...]) -> int | None:
-    for place in places:
-        found = integer(raw, *place)
-        if found is not None and 0 <= found <= _LARGEST:
-            return found
-    return None
+def _counts(raw: dict[str, object]) -> dict[str, int]:
+    """Field -> counter. One pass over what is there: looking every place up costs ten times as much."""
+    counts: dict[str, int] = {}
+    ranks: dict[str, int] = {}
+    for group, rows in _RANKED.items():
+        stated = raw if group is None else raw.get(group)
+        for name, value in stated.items() if isinstance(stated, dict) else ():
+            field, rank = rows.get(name, _NO_ROW)
+            if rank < ranks.get(field, _NO_RANK) and (count := _count(value)) is not None:
+                counts[field], ranks[field] = count, rank
+    return counts
+
+
+def _count(value: object) -> int | None:
+    found = value if type(value) is int else integer(value)
+    return found if found is not None and 0 <= found <= _LARGEST else None
 
 
 def _cost(raw: dict[str, object]) -> Decimal | None:
