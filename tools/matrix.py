@@ -119,7 +119,7 @@ def run(python: str, path: str, name: str, extra: list[str]) -> Result:
 
 
 def _read(report: Path, result: Result) -> None:
-    for case in ET.parse(report).getroot().iter("testcase"):  # noqa: S314 - written by our own pytest
+    for case in ET.parse(report).getroot().iter("testcase"):
         skip = case.find("skipped")
         if case.find("failure") is not None or case.find("error") is not None:
             result.failed.append(f"{case.get('classname')}::{case.get('name')}")
@@ -170,7 +170,8 @@ def document(results: list[Result], missing: list[str]) -> str:
 
 def _row(result: Result) -> str:
     if result.trouble:
-        return f"| {result.python} | {PAIRS[result.pair].openai} | {PAIRS[result.pair].anthropic} | | {result.trouble} | | | |"
+        pair = PAIRS[result.pair]
+        return f"| {result.python} | {pair.openai} | {pair.anthropic} | | {result.trouble} | | | |"
     versions = result.versions
     http = ", ".join(f"{name} {versions[name]}" for name in ("httpx", "httpx2") if name in versions)
     return (
@@ -180,6 +181,7 @@ def _row(result: Result) -> str:
 
 
 def main() -> int:
+    """Run what the command line asks for; 0 if all of it passed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pair", choices=sorted(PAIRS), help="one pair, on the Python that runs this")
     parser.add_argument("--python", action="append", help=f"a Python version; default {' and '.join(PYTHONS)}")

@@ -27,15 +27,16 @@ class Mode:
 
     def openai(self, **options: Any) -> Any:
         kind = openai.AsyncOpenAI if self.is_async else openai.OpenAI
-        return self._keep(kind(api_key="sk-test", base_url=self.provider.openai_url, **{"max_retries": 0, **options}))
+        return self.keep(kind(api_key="sk-test", base_url=self.provider.openai_url, **{"max_retries": 0, **options}))
 
     def anthropic(self, **options: Any) -> Any:
         kind = anthropic.AsyncAnthropic if self.is_async else anthropic.Anthropic
-        return self._keep(
+        return self.keep(
             kind(api_key="sk-ant-test", base_url=self.provider.anthropic_url, **{"max_retries": 0, **options})
         )
 
-    def _keep(self, client: Any) -> Any:
+    def keep(self, client: Any) -> Any:
+        """Close the client with the test."""
         self._open.append(client)
         return client
 

@@ -26,7 +26,8 @@ Sdk: TypeAlias = Literal["openai", "anthropic"]
 SDKS: Final[tuple[Sdk, ...]] = ("openai", "anthropic")
 
 _LOGGER: Final = logging.getLogger("callspan")
-_HTTP_LIBRARIES: Final = ("httpx2", "httpx")
+_OLDER_HTTP: Final = "httpx"
+_HTTP_LIBRARIES: Final = ("httpx2", _OLDER_HTTP)
 
 
 class HookStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,10 +99,24 @@ class Patches:
             with self._lock:
                 if sdk in self._applied:
                     return
-                found = [self._one(sdk, hook, module) for hook in HOOKS for module in modules.get(hook.module, ())]
-                self._applied[sdk] = [patch for patch, _ in found if patch is not None]
-                self._status[sdk] = [status for _, status in found]
+                self._patch(sdk, modules)
             _warn_of_missing(sdk, self.status())
+        if _OLDER_HTTP not in self._waiting:
+            self._waiting.add(_OLDER_HTTP)
+            wrapt.register_post_import_hook(self._older_http_imported, _OLDER_HTTP)
+
+    def _older_http_imported(self, module: ModuleType) -> None:
+        """Openai 3 takes clients of the older library too, which may be imported after everything else."""
+        with fail_open("patch httpx"), self._lock:
+            for sdk in SDKS:
+                patched = {patch.owner for patch in self._applied.get(sdk, ())}
+                if sdk in self._applied and vars(module).get("Client") not in patched:
+                    self._patch(sdk, {"http": (module,)})
+
+    def _patch(self, sdk: Sdk, modules: dict[str, tuple[ModuleType, ...]]) -> None:
+        found = [self._one(sdk, hook, module) for hook in HOOKS for module in modules.get(hook.module, ())]
+        self._applied.setdefault(sdk, []).extend(patch for patch, _ in found if patch is not None)
+        self._status.setdefault(sdk, []).extend(status for _, status in found)
 
     def _one(self, sdk: Sdk, hook: Hook, module: ModuleType) -> tuple[_Patch | None, HookStatus]:
         name = f"{module.__name__}.{hook.owner}.{hook.attribute}"
@@ -149,7 +164,7 @@ def _http_libraries(base: ModuleType) -> Iterator[ModuleType]:
     used = next((getattr(base, name) for name in _HTTP_LIBRARIES if hasattr(base, name)), None)
     if used is not None:
         yield used
-    older = sys.modules.get("httpx")
+    older = sys.modules.get(_OLDER_HTTP)
     if older is not None and older is not used:
         yield older
 

@@ -66,30 +66,46 @@ class OpenCall:
                 self.call.end(how=None, outcome=outcome_of(error, info), error=info)
 
     def follow(self, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2
-        """Put the watch on the final response, so that its later reading finds the call."""
-        if watch_of(response) is not None:
+        """Put the watch on a response, so that its reading finds the call; the last one followed counts.
+
+        A middleware may ask twice, or return another response than the one that came.
+        """
+        watch = watch_of(response)
+        if watch is not None and watch is self.watch:
             return
-        self.watch = Watch(self.call, self.engine.late_ends, self.raw)
-        response.extensions[KEY] = self.watch
-        if not response.is_closed:
-            self.engine.late_ends.ready()
-            watch_for_loss(response, self.watch)
+        if self.watch is not None:
+            self.watch.retire()
+            self.call.forget_answer()
+        if watch is not None and watch.call is self.call:
+            watch.data = self.call.data
+        else:
+            watch = response.extensions[KEY] = Watch(self.call, self.engine.late_ends, self.raw)
+            if not response.is_closed:
+                self.engine.late_ends.ready()
+                watch_for_loss(response, watch)
+        self.watch = watch
 
     def returned(self, result: object) -> None:
         """Take what `request` returned: a plain call has ended, a stream or an unread response has not."""
         with _BIND:
-            call = self.call
             response = getattr(result, "response", None) or getattr(result, "http_response", None)
-            if call.streaming:
-                if hasattr(response, "extensions"):
-                    self.follow(response)
+            if self._goes_on(result, response):
                 return
-            if not call.has_body:
-                response = response if response is not None else result
-                if self.watch is not None and getattr(response, "is_closed", True) is False:
-                    return
+        self.call.end(how=None)
+
+    def _goes_on(self, result: object, response: Any) -> bool:  # noqa: ANN401 - httpx, httpx2 or anything else
+        call = self.call
+        if call.streaming:
+            if hasattr(response, "extensions"):
+                self.follow(response)
+        elif not call.has_body:
+            response = response if response is not None else result
+            if self.watch is None or getattr(response, "is_closed", True):
                 call.data(body_of(result, response))
-        self.call.end()
+        if call.has_body or self.watch is None:
+            return False
+        self.watch.begin()
+        return True
 
 
 def request(engine: Engine) -> Callable[..., Any]:

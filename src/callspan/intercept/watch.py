@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 from callspan.intercept.failures import error_of, outcome_of
 from callspan.observe.late_ends import LateEnds
 from callspan.observe.live_call import LiveCall
+from callspan.record.call import StreamEnd
 
 KEY: Final = "callspan"
 
@@ -34,7 +36,7 @@ class HttpResponse(Protocol):
 class Watch:
     """One call's hold on its response. Methods never raise."""
 
-    __slots__ = ("call", "data", "generator", "iterated", "late_ends", "pulling", "raw")
+    __slots__ = ("_begun", "_early", "call", "data", "generator", "iterated", "late_ends", "pulling", "raw")
 
     def __init__(self, call: LiveCall, late_ends: LateEnds, raw: bool) -> None:
         self.call = call
@@ -48,6 +50,18 @@ class Watch:
         """An SDK stream reads the response, so its bytes need no reading of ours."""
         self.pulling = False
         """A reader of ours is in the middle of reading bytes."""
+        self._begun = False
+        self._early: Callable[[], None] | None = None
+
+    def begin(self) -> None:
+        """The response is the caller's now: from here on its end is the call's, also one that has come before."""
+        self._begun = True
+        if self._early is not None:
+            self._early()
+
+    def retire(self) -> None:
+        """Another response has taken this one's place; what is read of it belongs to no call."""
+        self.data = _nothing
 
     def running(self) -> bool:
         """True while the SDK's own reader is executing: it will report the true end itself."""
@@ -56,28 +70,40 @@ class Watch:
 
     def finished(self) -> None:
         """The stream came to its normal end."""
-        self.call.end()
+        self._end(self.call.end)
 
     def failed(self, error: BaseException) -> None:
         """Reading ended with an exception, cancellation among them."""
         info = error_of(error)
         outcome = outcome_of(error, info)
-        self.call.end(how="cancelled" if outcome == "cancelled" else "error", outcome=outcome, error=info)
+        how: StreamEnd = "cancelled" if outcome == "cancelled" else "error"
+        self._end(partial(self.call.end, how=how, outcome=outcome, error=info))
 
     def closed(self) -> None:
         """The caller closed the response: a normal end if the stream had said all, else a stop."""
         if self.call.stream_complete:
-            self.call.end()
+            self._end(self.call.end)
         else:
-            self.call.end(how="closed", outcome="cancelled")
+            self._end(partial(self.call.end, how="closed", outcome="cancelled"))
 
     def dropped(self) -> None:
         """The reader or the response was collected; safe in a finalizer."""
-        self.late_ends.note(self.call, "dropped")
+        self._end(partial(self.late_ends.note, self.call, "dropped"))
 
     def let_go(self) -> None:
         """The reader was closed or collected: nobody can tell which in here; safe in a finalizer."""
-        self.late_ends.note(self.call, "closed")
+        self._end(partial(self.late_ends.note, self.call, "closed"))
+
+    def _end(self, end: Callable[[], None]) -> None:
+        """Within the SDK's `request` a response may come and go (middleware): only the caller's own ends the call."""
+        if self._begun:
+            end()
+        elif self._early is None:
+            self._early = end
+
+
+def _nothing(data: object) -> None:
+    """Stand in for the call of a response that was replaced."""
 
 
 def watch_of(response: object) -> Watch | None:

@@ -47,6 +47,7 @@ class LiveCall:
         "_endpoint",
         "_factory",
         "_input",
+        "_over",
         "_pulse",
         "_request",
         "_request_json",
@@ -73,6 +74,7 @@ class LiveCall:
         )  # fmt: skip
         """What was known at the start; the final record goes to the span and the stores, not here."""
         self.span = span
+        self._over = factory.begun(self.record)
         self.streaming = record.request.stream
         self.attempts = AttemptLog()
         self._request: Request = record.request
@@ -137,6 +139,11 @@ class LiveCall:
                 accumulator = self._accumulator = self._endpoint.accumulator()
             self._pulse.chunk(self._factory.clock.monotonic_ns(), accumulator.add(data))
 
+    def forget_answer(self) -> None:
+        """Forget what came of a response that another one has replaced."""
+        self._body, self._whole, self._accumulator = None, False, None
+        self._pulse = Pulse()
+
     def end(
         self, *, how: StreamEnd | None = "complete", outcome: Outcome = "success", error: ErrorInfo | None = None,
         at_ns: int | None = None,
@@ -164,6 +171,7 @@ class LiveCall:
         self.span.end(treated, conversation)
         self._factory.write(treated)
         self._factory.observed(treated)
+        self._over()
         if self._scope is not None:
             with _TOTALS:
                 self._scope.call_ended(treated)

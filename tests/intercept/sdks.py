@@ -1,0 +1,38 @@
+"""What the installed SDKs have: old ones lack features, which skips their tests with the reason."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module, metadata
+from types import ModuleType
+from typing import Any, Final
+
+import pytest
+
+
+def version(name: str) -> tuple[int, ...]:
+    """The installed version as numbers."""
+    return tuple(int(number) for number in re.findall(r"\d+", metadata.version(name))[:3])
+
+
+OPENAI: Final = version("openai")
+ANTHROPIC: Final = version("anthropic")
+
+
+def needs(name: str, since: str, what: str) -> None:
+    """Skip the test where the SDK is older than the version that brought `what`."""
+    if version(name) < tuple(map(int, since.split("."))):
+        pytest.skip(f"{name} has {what} since {since}")
+
+
+def until(name: str, before: str, what: str) -> None:
+    """Skip the test where the SDK is newer than what it is about."""
+    if version(name) >= tuple(map(int, before.split("."))):
+        pytest.skip(f"{what} ended with {name} {before}")
+
+
+def http_of(name: str) -> ModuleType:
+    """The HTTP library the SDK is built on: httpx2, or httpx in older versions."""
+    base: Any = import_module(f"{name}._base_client")
+    library: ModuleType = getattr(base, "httpx2", None) or base.httpx
+    return library

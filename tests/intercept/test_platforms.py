@@ -1,0 +1,173 @@
+"""Platforms: the same models behind Azure, Bedrock, Vertex and Foundry, each with a client class of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+
+from callspan.testing import Captured
+from tests.intercept import sdks
+from tests.intercept.mode import Mode
+from tests.intercept.test_endings import QUESTION, text_of, the_call
+
+Run = Callable[[Callable[[], Awaitable[Any]]], Any]
+MESSAGE: dict[str, Any] = {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}
+
+
+def client_class(module: Any, name: str, mode: Mode) -> Any:
+    kind = getattr(module, f"Async{name}" if mode.is_async else name, None)
+    if kind is None:
+        pytest.skip(f"{module.__name__} {module.__version__} has no {name}")
+    return kind
+
+
+def bedrock(mode: Mode) -> Any:
+    pytest.importorskip("botocore", reason="boto3 is not installed")
+    kind = client_class(anthropic, "AnthropicBedrock", mode)
+    keys = {"aws_access_key": "AKIATEST", "aws_secret_key": "secret", "aws_region": "us-east-1"}
+    return mode.keep(kind(**keys, base_url=mode.provider.url, max_retries=0))
+
+
+def vertex(mode: Mode) -> Any:
+    pytest.importorskip("google.auth", reason="google-auth is not installed")
+    kind = client_class(anthropic, "AnthropicVertex", mode)
+    url = f"{mode.provider.url}/v1"
+    return mode.keep(kind(region="us-east5", project_id="p", access_token="t", base_url=url, max_retries=0))
+
+
+def foundry(mode: Mode) -> Any:
+    kind = client_class(anthropic, "AnthropicFoundry", mode)
+    return mode.keep(kind(api_key="k", base_url=f"{mode.provider.url}/anthropic", max_retries=0))
+
+
+def mantle(mode: Mode) -> Any:
+    kind = client_class(anthropic, "AnthropicBedrockMantle", mode)
+    return mode.keep(kind(api_key="k", aws_region="us-east-1", base_url=mode.provider.url, max_retries=0))
+
+
+PLATFORMS = {
+    "aws.bedrock": (bedrock, "/model/claude-sonnet-5/invoke"),
+    "gcp.vertex_ai": (vertex, "rawPredict"),
+    "azure.ai.inference": (foundry, "/anthropic/v1/messages"),
+    "aws.bedrock (mantle)": (mantle, "/v1/messages"),
+}
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_claude_on_a_platform_is_one_call_of_that_platform(platform: str, mode: Mode, run: Run, seen: Captured) -> None:
+    make, path = PLATFORMS[platform]
+    mode.provider.reply(text="I am well.", input_tokens=20, cache_read_tokens=5, output_tokens=4)
+    run(lambda: mode.wait(make(mode).messages.create(**MESSAGE)))
+    record = the_call(seen)
+    assert record.provider == platform.partition(" ")[0]
+    assert (record.api, record.outcome) == ("messages", "success")
+    assert record.request.model == "claude-sonnet-5", "read before the platform takes it out of the body"
+    assert text_of(record) == "I am well."
+    assert record.usage is not None
+    assert (record.usage.input_tokens, record.usage.cache_read_tokens) == (20, 5), "Anthropic's rule on any platform"
+    assert path in mode.provider.requests[0].path
+    assert record.attempts[0].status == 200
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_claude_streams_on_a_platform_in_its_own_framing(platform: str, mode: Mode, run: Run, seen: Captured) -> None:
+    make, _ = PLATFORMS[platform]
+    mode.provider.reply(text="I am quite well.", input_tokens=20, output_tokens=4)
+
+    async def body() -> None:
+        await mode.all(await mode.wait(make(mode).messages.create(**MESSAGE, stream=True)))
+
+    run(body)
+    record = the_call(seen)
+    assert record.stream is not None
+    assert (record.stream.end, record.stream.complete) == ("complete", True)
+    assert text_of(record) == "I am quite well."
+    assert record.usage is not None
+    assert (record.usage.input_tokens, record.usage.output_tokens) == (20, 4)
+    assert record.request.model == "claude-sonnet-5"
+
+
+def test_the_stream_helper_works_on_bedrock(mode: Mode, run: Run, seen: Captured) -> None:
+    sdks.needs("anthropic", "0.125", "a stream helper that reads Bedrock's frames")
+    mode.provider.reply(text="I am well.")
+
+    async def body() -> None:
+        async with mode.entered(bedrock(mode).messages.stream(**MESSAGE)) as stream:
+            await mode.wait(stream.get_final_message())
+
+    run(body)
+    assert text_of(the_call(seen)) == "I am well."
+
+
+def test_an_exception_frame_of_bedrock_is_an_error_and_keeps_the_text(mode: Mode, run: Run, seen: Captured) -> None:
+    sdks.needs("anthropic", "2.0", "errors out of Bedrock's exception frames")
+    mode.provider.reply(text="one two three four", error_after=5, error_type="throttlingException", message="slow")
+
+    async def body() -> None:
+        await mode.all(await mode.wait(bedrock(mode).messages.create(**MESSAGE, stream=True)))
+
+    with pytest.raises(anthropic.APIError):
+        run(body)
+    record = the_call(seen)
+    assert record.outcome == "error"
+    assert text_of(record)
+
+
+def test_a_bedrock_stream_that_is_dropped_ends(mode: Mode, run: Run, seen: Captured) -> None:
+    mode.provider.reply(text="one two three four five six")
+
+    async def body() -> None:
+        stream = await mode.wait(bedrock(mode).messages.create(**MESSAGE, stream=True))
+        for _ in range(4):
+            await mode.next(stream)
+        await mode.wait(stream.close())
+
+    run(body)
+    record = the_call(seen)
+    assert record.outcome == "cancelled"
+    assert text_of(record)
+
+
+def azure(mode: Mode) -> Any:
+    kind = client_class(openai, "AzureOpenAI", mode)
+    return mode.keep(kind(api_key="k", api_version="2024-10-21", azure_endpoint=mode.provider.url, max_retries=0))
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+def test_azure_is_named_and_its_deployment_path_is_a_call(stream: bool, mode: Mode, run: Run, seen: Captured) -> None:
+    mode.provider.reply(text="I am well.")
+
+    async def body() -> None:
+        create = azure(mode).chat.completions.create
+        result = await mode.wait(create(model="my-deployment", messages=QUESTION, stream=stream))
+        if stream:
+            await mode.all(result)
+
+    run(body)
+    record = the_call(seen)
+    assert record.provider == "azure.ai.openai"
+    assert record.request.model == "my-deployment"
+    assert "/deployments/my-deployment/" in mode.provider.requests[0].path
+    assert text_of(record) == "I am well."
+    assert record.outcome == "success"
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+def test_openai_on_bedrock_is_named(stream: bool, mode: Mode, run: Run, seen: Captured) -> None:
+    kind = client_class(openai, "BedrockOpenAI", mode)
+    mode.provider.reply(text="I am well.")
+
+    async def body() -> None:
+        client = mode.keep(kind(api_key="k", aws_region="us-east-1", base_url=mode.provider.openai_url, max_retries=0))
+        result = await mode.wait(client.chat.completions.create(model="gpt-oss", messages=QUESTION, stream=stream))
+        if stream:
+            await mode.all(result)
+
+    run(body)
+    record = the_call(seen)
+    assert record.provider == "aws.bedrock"
+    assert text_of(record) == "I am well."
