@@ -15,7 +15,7 @@ from callspan.agent import misuse
 from callspan.agent.runtime import Runtime, install, remove
 from callspan.fail_open import failures, forget_failures
 from callspan.record.codec import decode, encode
-from callspan.record.events import Record
+from callspan.record.events import EventRecord, Record
 from callspan.spans.hierarchy import HierarchyOptions, TracedHierarchy
 
 
@@ -33,10 +33,10 @@ class Seen:
         decode(encode(record))
         self.records.append(record)
 
-    def runtime(self, options: HierarchyOptions | None = None, **settings: bool) -> Runtime:
+    def runtime(self, options: HierarchyOptions | None = None, **settings: Any) -> Runtime:
         return Runtime(write=self.write, spans=TracedHierarchy(self.tracer, options), service="tests", **settings)
 
-    def install(self, options: HierarchyOptions | None = None, **settings: bool) -> None:
+    def install(self, options: HierarchyOptions | None = None, **settings: Any) -> None:
         install(self.runtime(options, **settings))
 
     @property
@@ -47,7 +47,13 @@ class Seen:
         return [span for span in self.spans if span.name == name]
 
     def of(self, kind: type) -> list[Any]:
-        return [record for record in self.records if isinstance(record, kind)]
+        """All records of a kind, without the announcements of tools."""
+        return [record for record in self.records if isinstance(record, kind) and record not in self.tool_starts]
+
+    @property
+    def tool_starts(self) -> list[EventRecord]:
+        events = [record for record in self.records if isinstance(record, EventRecord)]
+        return [event for event in events if event.event_type == "tool_start"]
 
     def ended(self, kind: type) -> list[Any]:
         return [record for record in self.of(kind) if record.end_ns is not None]

@@ -69,7 +69,7 @@ def test_a_timestep_is_written_at_its_start_so_that_a_killed_process_leaves_it(s
         (first,) = seen.of(TimestepRecord)
         assert (first.timestep_id, first.session_id, first.index) == (step.id, episode.id, 0)
         assert (first.name, first.turn, first.metadata, first.end_ns) == ("look", 4, {"a": 1}, None)
-        step.update({"b": 2, "a": None})
+        step.update(metadata={"b": 2, "a": None})
     last = seen.of(TimestepRecord)[-1]
     assert last.metadata == {"a": 1, "b": 2}
     assert last.outcome == "success"
@@ -256,7 +256,7 @@ def test_the_policy_goes_before_what_a_span_shows(seen: Seen) -> None:
             else MessageRecord(message_id=record.message_id, message_type="gone", time_ns=record.time_ns)
         )
 
-    seen.install(HierarchyOptions(policy=hush))
+    seen.install(treat=hush)
     with session("s") as episode:
         episode.observation("hidden")
     assert "hidden" not in seen.named("invoke_workflow s")[0].to_json()

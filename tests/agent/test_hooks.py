@@ -56,10 +56,10 @@ def test_each_point_is_called_with_its_record(seen: Seen, hook: AddHook) -> None
         "timestep_end": 2,
         "event": 2,
         "message": 1,
-        "before_record": 9,
-        "after_record": 9,
+        "before_record": 10,
+        "after_record": 10,
     }
-    assert len(seen.records) == 9
+    assert len(seen.records) == 10
 
 
 def test_higher_priority_goes_first_then_the_order_of_registration(seen: Seen, hook: AddHook) -> None:

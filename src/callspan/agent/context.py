@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
@@ -20,6 +20,7 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 _SCOPE: Final = "callspan.scope"
+_NOTHING: Final[Mapping[str, object]] = {}
 _METADATA: Final = "callspan.metadata"
 _FIELDS: Final = frozenset(
     {
@@ -63,8 +64,12 @@ def current_metadata() -> dict[str, object]:
 
     Free fields are under `extra`. The dict is the caller's own.
     """
-    found = get_value(_METADATA)
-    return dict(cast("dict[str, object]", found)) if found else {}
+    return dict(metadata_of(get_current()))
+
+
+def metadata_of(context: Context) -> Mapping[str, object]:
+    """Return the fields `context` carries, see `current_metadata`; shared, not to be changed."""
+    return cast("Mapping[str, object]", context.get(_METADATA) or _NOTHING)
 
 
 def with_metadata(context: Context, fields: dict[str, object]) -> Context:

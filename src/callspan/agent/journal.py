@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 
+from opentelemetry.context import get_current
+
+from callspan.agent.context import metadata_of, scope_of
+from callspan.agent.environment_step import EnvironmentStep, Told, environment_event
 from callspan.agent.faults import error_info
 from callspan.agent.misuse import misuse
 from callspan.agent.runtime import installed
 from callspan.agent.scope import Scope
 from callspan.agent.tools import Tool
-from callspan.agent.values import fields, number, text, texts, truth
+from callspan.agent.values import fields, number, text, texts
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord
 from callspan.record.ids import new_id
 
@@ -34,7 +38,7 @@ class Journal(Scope):
         `content` is text or anything JSON can hold; `call` is the id of the call it belongs to;
         `causal_influence` are ids of what it came from.
         """
-        target, flags = self._target()
+        target, flags = self.target()
         record = MessageRecord(
             message_id=new_id(),
             session_id=target.place.session_id,
@@ -49,6 +53,7 @@ class Journal(Scope):
             content=content,
             causal_influence=texts(causal_influence),
             flags=flags,
+            metadata=target.around(),
         )
         target.emit(record, "message")
         return record.message_id
@@ -77,7 +82,7 @@ class Journal(Scope):
         `type` is a word of your own (`action`, `environment` and `tool` are used by callspan itself); `call` is
         the id of the call it belongs to. An event without a type is kept and flagged.
         """
-        target, flags = self._target()
+        target, flags = self.target()
         if not isinstance(type, str) or not type:
             flags.append(misuse("event_without_type", "an event needs a type, such as 'reset'", self.runtime))
         record = EventRecord(
@@ -94,7 +99,7 @@ class Journal(Scope):
             data=data,
             error=error_info(error),
             flags=flags,
-            metadata=fields(metadata),
+            metadata={**target.around(), **fields(metadata)},
         )
         target.emit(record, "event")
         return record.event_id
@@ -112,29 +117,17 @@ class Journal(Scope):
         `observation` is the state after it, `before` the state before; None means not told. The reward counts
         in the totals of step and session. NumPy values are welcome.
         """
-        target, flags = self._target()
-        value = None if reward is None else number(reward)
-        if reward is not None and value is None:
-            flags.append(misuse("reward_without_number", "a reward is a number", self.runtime))
-        states = {"before": before, "after": observation}
-        record = EventRecord(
-            event_id=new_id(),
-            session_id=target.place.session_id,
-            timestep_id=target.place.timestep_id,
-            timestep=target.place.timestep,
-            event_type="environment",
-            time_ns=time.time_ns(),
-            sequence=target.sequence(),
-            data={key: state for key, state in states.items() if state is not None} or None,
-            reward=value,
-            terminated=truth(terminated),
-            truncated=truth(truncated),
-            flags=flags,
-        )
-        target.saw_end(record.terminated, record.truncated)
-        target.add_reward(value)
+        target, flags = self.target()
+        record = environment_event(target, Told(observation, reward, terminated, truncated, before), flags)
         target.emit(record, "event")
         return record.event_id
+
+    def environment_step(self, before: object = None) -> EnvironmentStep:
+        """Return one step of the environment that takes time, to be used with `with`: a span of its own.
+
+        `before` is the state before it. Tell the rest by `told(observation, reward, terminated, truncated)`.
+        """
+        return EnvironmentStep(self, before)
 
     def reward(
         self,
@@ -150,7 +143,7 @@ class Journal(Scope):
 
         `event` is the id of the event it is for. It counts in the totals of step and session.
         """
-        target, flags = self._target(late=True)
+        target, flags = self.target(late=True)
         amount = number(value)
         if amount is None and value is not None:
             flags.append(misuse("reward_without_number", "a reward is a number", self.runtime))
@@ -167,7 +160,7 @@ class Journal(Scope):
             annotation=text(annotation),
             scope="session" if event is None and target.place.timestep_id is None else "event",
             time_ns=time.time_ns(),
-            metadata={"callspan.flags": flags} if flags else {},
+            metadata={**target.around(), "callspan.flags": flags} if flags else target.around(),
         )
         target.add_reward(amount)
         target.emit(record)
@@ -184,6 +177,13 @@ class Journal(Scope):
             scope.tally.add_reward(value)
             scope = scope.above
 
+    def around(self) -> dict[str, object]:
+        """Return what `callspan.metadata` says around the running code, or around this scope's own start."""
+        context = get_current()
+        inner = scope_of(context)
+        own = inner is None or inner.session is not self.session
+        return dict(metadata_of(self.inner if own and self.inner is not None else context))
+
     def saw_end(self, terminated: bool | None, truncated: bool | None) -> None:
         """Take notice that the environment told whether the episode is over."""
 
@@ -192,7 +192,7 @@ class Journal(Scope):
         session = self.session
         return session.next_sequence() if session is not None else None
 
-    def _target(self, *, late: bool = False) -> tuple[Journal, list[str]]:
+    def target(self, *, late: bool = False) -> tuple[Journal, list[str]]:
         """Return where the record belongs and the marks of misuse; `late` allows it after the end."""
         if not self.started:
             flag = misuse("before_start", f"use the {type(self).__name__.lower()} with `with`", installed())

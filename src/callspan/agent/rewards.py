@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Literal
 
-import msgspec
-
 from callspan.agent import hooks
 from callspan.agent.context import current_scope
 from callspan.agent.misuse import misuse
 from callspan.agent.runtime import installed
+from callspan.agent.scope import treated
 from callspan.agent.values import number, text
 from callspan.fail_open import fail_open
 from callspan.record.events import RewardRecord
@@ -127,6 +126,6 @@ def _hand_over(record: RewardRecord, scope: Scope | None) -> None:
     runtime = installed()
     if runtime is not None:
         with fail_open("record a reward"):
-            shown = hooks.fire("before_record", msgspec.structs.replace(record))
+            shown = treated(record, runtime)
             runtime.write(shown)
             hooks.fire("after_record", shown)

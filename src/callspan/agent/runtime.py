@@ -51,12 +51,20 @@ class HierarchySpans(Protocol):
         """Return a handle of a span of another process, to be a parent only; ending it does nothing."""
 
 
+def as_it_is(record: Record) -> Record:
+    """Return the record: the policy of who has none."""
+    return record
+
+
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     """What `callspan.instrument()` puts behind the session API."""
 
     write: Callable[[Record], None]
-    """Policy, then the spool; never raises."""
+    """To the spool; never raises. What it gets has been treated."""
     spans: HierarchySpans
+    """Shows what has been treated."""
+    treat: Callable[[Record], Record] = as_it_is
+    """Policy: what of a record may be shown and kept; each record goes through once."""
     strict: bool = False
     """Misuse raises instead of being flagged."""
     trace_per_timestep: bool = False

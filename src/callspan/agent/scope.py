@@ -158,20 +158,18 @@ class Scope:
         if self.runtime is None:
             return
         with _RECORDING:
-            if point is not None:
-                hooks.fire(point, record)
-            shown = hooks.fire("before_record", record)
+            shown = treated(record, self.runtime, point)
             self.span.event(shown)
             self.write(shown)
 
     def begin_span(self, record: Record, parent: Context | None, *, link: SpanHandle | None = None) -> None:
-        """Start this scope's span out of its first record; with a link, in a trace of its own."""
+        """Start this scope's span out of its first record, treated; with a link, in a trace of its own."""
         if self.runtime is not None:
             with _STARTING:
                 self.span = self.runtime.spans.start(record, parent=parent, link=link, root=link is not None)
 
     def write(self, record: Record) -> None:
-        """Hand a record over as it is."""
+        """Hand a treated record over as it is."""
         runtime = self.runtime
         if runtime is not None:
             with _WRITING:
@@ -201,6 +199,18 @@ class Scope:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end(error)
+
+
+def treated(record: Record, runtime: Runtime, point: hooks.Point | None = None) -> Record:
+    """Return what of the record may be shown and kept, after the hooks of `point` and those before every record.
+
+    Hooks see what the policy has left; what one puts in its place goes through the policy too.
+    """
+    shown = runtime.treat(record)
+    if point is not None:
+        hooks.fire(point, shown)
+    kept = hooks.fire("before_record", shown)
+    return kept if kept is shown else runtime.treat(kept)
 
 
 class Idle(Scope):

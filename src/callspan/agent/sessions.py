@@ -14,20 +14,20 @@ import msgspec
 from opentelemetry.context import Context, get_current
 
 from callspan.agent import hooks
-from callspan.agent.context import current_scope, with_metadata
+from callspan.agent.context import current_scope, metadata_of, with_metadata
 from callspan.agent.decorators import Decorating
 from callspan.agent.episode import Episode, episode_of
 from callspan.agent.faults import error_info, outcome_of
 from callspan.agent.journal import Journal
 from callspan.agent.misuse import misuse
 from callspan.agent.rewards import write_reward
-from callspan.agent.runtime import SpanHandle, installed
-from callspan.agent.scope import NO_SPAN, Scope
+from callspan.agent.runtime import Runtime, SpanHandle, installed
+from callspan.agent.scope import NO_SPAN, Scope, treated
 from callspan.agent.timesteps import Timestep
 from callspan.agent.values import fields, text, truth
 from callspan.fail_open import fail_open
 from callspan.record.call import ErrorInfo, Place
-from callspan.record.events import SessionRecord, Totals
+from callspan.record.events import Record, SessionRecord, Totals
 
 Carrier: TypeAlias = dict[str, str]
 """Text to send to another process, fit for HTTP headers; nothing secret in it."""
@@ -137,7 +137,9 @@ class Session(Journal, Decorating):
         self._info.update(fields(metadata))
         with fail_open("record an update of a session"):
             late = self.ended and not self._resumed
-            self._tell(None, self._record(totals=self.tally.totals() if late else None))
+            if self.runtime is not None:
+                record = self._record(totals=self.tally.totals() if late else None)
+                self.write(treated(record, self.runtime))
 
     def carrier(self) -> Carrier:
         """Return what `callspan.session(carrier=...)` needs to go on with this session in another process."""
@@ -189,12 +191,13 @@ class Session(Journal, Decorating):
             misuse("after_end", "the session has ended; open another one, of the same id if you like", self.runtime)
         return self, False
 
-    def _target(self, *, late: bool = False) -> tuple[Journal, list[str]]:
+    def target(self, *, late: bool = False) -> tuple[Journal, list[str]]:
+        """Return the step of this session the running code is in, else the session, and the marks of misuse."""
         scope = current_scope()
         step = scope.step if scope is not None and scope.session is self else None
         if step is not None and not step.ended:
             return step, []
-        return super()._target(late=late)
+        return super().target(late=late)
 
     def _open(self, around: Scope | None) -> Context:
         self.runtime = installed()
@@ -208,28 +211,30 @@ class Session(Journal, Decorating):
         self._parent_id = outer_id if outer_id != self.id else None
         self._resumed = not self._episode.enter(self.start_ns) or self._joined
         self.tally = self._episode.tally
-        self._episode.info.update(self._info)
+        self._episode.info.update({**metadata_of(current), **self._info})
         self._info = self._episode.info
         if identity.user_id is not None:
             current = with_metadata(current, {"user_id": identity.user_id})
         if self.runtime is not None:
-            self._open_span(current)
+            point: hooks.Point | None = None if self._resumed else "session_start"
+            first = treated(self._record(), self.runtime, point)
+            self._open_span(self.runtime, first, current)
             self._last = self.span
             if not self._resumed:
-                self._tell("session_start", self._record())
+                self.write(msgspec.structs.replace(first, trace_id=self.span.trace_id, span_id=self.span.span_id))
         return current
 
-    def _open_span(self, current: Context) -> None:
+    def _open_span(self, runtime: Runtime, first: Record, current: Context) -> None:
         carried = _trace_of(_carried(self.identity.carrier))
-        if carried is None or self.runtime is None:
-            self.begin_span(self._record(), current)
+        if carried is None:
+            self.begin_span(first, current)
             return
         with fail_open("join the trace of a session"):
-            self.span = self.runtime.spans.joined(carried[1], carried[2], sampled=bool(int(carried[3], 16) & 1))
+            self.span = runtime.spans.joined(carried[1], carried[2], sampled=bool(int(carried[3], 16) & 1))
 
     def _close(self, error: BaseException | None) -> None:
         for step in list(self._open_steps.values()):
-            step.update({"callspan.flags": ["left_open"]})
+            step.flag("left_open")
             step.end(error)
         last = self._episode.exit()
         if self.runtime is None:
@@ -243,21 +248,16 @@ class Session(Journal, Decorating):
                 error=error_info(error) if isinstance(error, Exception) else None,
                 totals=self.tally.totals(),
             )
-        self.span.end(record, error)
-        if self._joined or last:
-            self._tell("session_end", record)
+        told = self._joined or last
+        shown = treated(record, self.runtime, "session_end") if told else self.runtime.treat(record)
+        self.span.end(shown, error)
+        if told:
+            self.write(shown)
 
     def _outcome(self, error: BaseException | None) -> str:
         if self._status is not None:
             return self._status
         return "failure" if error is None and self._success is False else outcome_of(error)
-
-    def _tell(self, point: hooks.Point | None, record: SessionRecord) -> None:
-        if self.runtime is None:
-            return
-        if point is not None:
-            hooks.fire(point, record)
-        self.write(hooks.fire("before_record", record))
 
     def _record(
         self,

@@ -9,13 +9,24 @@ from callspan.record.events import Totals
 
 
 class Tally:
-    """Adds up calls, tools and rewards from any thread; `totals()` is the sum so far."""
+    """Adds up calls, tools, timesteps and rewards from any thread; `totals()` is the sum so far."""
 
-    __slots__ = ("_lock", "calls", "errors", "input_tokens", "model_ns", "output_tokens", "reward", "tool_ns", "tools")
+    __slots__ = (
+        "_lock",
+        "calls",
+        "errors",
+        "input_tokens",
+        "model_ns",
+        "output_tokens",
+        "reward",
+        "timesteps",
+        "tool_ns",
+        "tools",
+    )
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self.calls = self.errors = self.tools = self.model_ns = self.tool_ns = 0
+        self.calls = self.errors = self.tools = self.timesteps = self.model_ns = self.tool_ns = 0
         self.input_tokens: int | None = None
         self.output_tokens: int | None = None
         self.reward: float | None = None
@@ -37,6 +48,11 @@ class Tally:
             self.tools += 1
             self.tool_ns += duration_ns
 
+    def add_timestep(self) -> None:
+        """Count a timestep that has begun."""
+        with self._lock:
+            self.timesteps += 1
+
     def add_reward(self, value: float | None) -> None:
         """Add a reward; None adds nothing, and is not 0."""
         if value is not None:
@@ -50,6 +66,7 @@ class Tally:
                 calls=self.calls,
                 errors=self.errors,
                 tools=self.tools,
+                timesteps=self.timesteps,
                 input_tokens=self.input_tokens,
                 output_tokens=self.output_tokens,
                 reward=self.reward,

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import msgspec
 from opentelemetry.context import Context, get_current
 
-from callspan.agent import hooks
+from callspan.agent.context import metadata_of
 from callspan.agent.decorators import Decorating
 from callspan.agent.faults import error_info, outcome_of
 from callspan.agent.journal import Journal
-from callspan.agent.scope import Scope
+from callspan.agent.scope import Scope, treated
 from callspan.agent.values import fields, text, whole
+from callspan.fail_open import fail_open
 from callspan.record.call import ErrorInfo, Place
 from callspan.record.events import TimestepRecord, Totals
 from callspan.record.ids import new_id
@@ -36,6 +37,7 @@ class Timestep(Journal, Decorating):
         "_owns_session",
         "_parent",
         "_session",
+        "_status",
         "_terminated",
         "_truncated",
         "id",
@@ -56,6 +58,7 @@ class Timestep(Journal, Decorating):
         self._session: Session | None = None
         self._owns_session = False
         self._parent: Scope | None = None
+        self._status: str | None = None
         self._index = -1
         self._terminated: bool | None = None
         self._truncated: bool | None = None
@@ -86,9 +89,20 @@ class Timestep(Journal, Decorating):
         """The step or tool it was started in, else its session."""
         return self._parent or self._session
 
-    def update(self, metadata: Mapping[str, object]) -> None:
-        """Merge metadata into the step's, key by key; a None value changes nothing. Kept with its end."""
+    def update(self, status: str | None = None, metadata: Mapping[str, object] | None = None) -> None:
+        """Set a word of your own as the step's outcome, and merge metadata key by key; written at once.
+
+        What is None, a value in `metadata` too, changes nothing. May be called again, and after the end.
+        """
+        self._status = self._status if status is None else text(status)
         self._info.update(fields(metadata))
+        if self.started and self.runtime is not None:
+            with fail_open("record an update of a timestep"):
+                self.write(treated(self._record(), self.runtime))
+
+    def flag(self, mark: str) -> None:
+        """Put a mark of misuse on the step, kept with its end."""
+        self._info["callspan.flags"] = [mark]
 
     def saw_end(self, terminated: bool | None, truncated: bool | None) -> None:
         """Keep what the environment said last about the end of the episode."""
@@ -121,14 +135,21 @@ class Timestep(Journal, Decorating):
         self._parent = around if inside and around is not session else None
         base = get_current() if inside else session.inner or get_current()
         session.opened(self)
+        self._count()
         if self.runtime is not None:
+            self._info = {**metadata_of(base), **self._info}
             link = session.last_span() if self.runtime.trace_per_timestep and self._parent is None else None
-            first = self._record()
+            first = treated(self._record(), self.runtime, "timestep_start")
             self.begin_span(first, base, link=link)
             session.leave_behind(self.span)
-            located = msgspec.structs.replace(first, trace_id=self.span.trace_id, span_id=self.span.span_id)
-            self._tell("timestep_start", located)
+            self.write(msgspec.structs.replace(first, trace_id=self.span.trace_id, span_id=self.span.span_id))
         return base
+
+    def _count(self) -> None:
+        above = self.above
+        while above is not None:
+            above.tally.add_timestep()
+            above = above.above
 
     def _close(self, error: BaseException | None) -> None:
         session = self._session
@@ -138,16 +159,13 @@ class Timestep(Journal, Decorating):
             return
         record = self._record(
             end_ns=self.start_ns + self.elapsed_ns(),
-            outcome=outcome_of(error),
+            outcome=self._status or outcome_of(error),
             error=error_info(error) if isinstance(error, Exception) else None,
             totals=self.tally.totals(),
         )
-        self.span.end(record, error)
-        self._tell("timestep_end", record)
-
-    def _tell(self, point: hooks.Point, record: TimestepRecord) -> None:
-        hooks.fire(point, record)
-        self.write(hooks.fire("before_record", record))
+        shown = treated(record, self.runtime, "timestep_end")
+        self.span.end(shown, error)
+        self.write(shown)
 
     def _record(
         self,
@@ -172,7 +190,7 @@ class Timestep(Journal, Decorating):
             span_id=self.span.span_id,
             start_ns=self.start_ns,
             end_ns=end_ns,
-            outcome=outcome,
+            outcome=outcome or self._status,
             error=error,
             metadata=dict(self._info),
             totals=totals,

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from opentelemetry.context import Context, get_current
 
-from callspan.agent import hooks
-from callspan.agent.context import current_scope
+from callspan.agent.context import current_scope, metadata_of
 from callspan.agent.decorators import Decorating
 from callspan.agent.faults import error_info
 from callspan.agent.runtime import installed
-from callspan.agent.scope import IDLE, Scope
+from callspan.agent.scope import IDLE, Scope, treated
 from callspan.agent.values import text
 from callspan.fail_open import fail_open, value_of
 from callspan.record.codec import plain
-from callspan.record.events import EventRecord
+from callspan.record.events import TOOL_START, EventRecord, start_id
 from callspan.record.ids import new_id
 
 if TYPE_CHECKING:
@@ -46,12 +45,12 @@ def tool_call_fact(call: object, fact: str) -> object:
 
 
 class Tool(Scope, Decorating):
-    """One run of a tool: a span `execute_tool {name}` and an event row.
+    """One run of a tool: a span `execute_tool {name}` and an event row, announced at its start by a `tool_start` row.
 
     Set `result` to what it gave, or `error` to an exception or text where it failed without raising.
     """
 
-    __slots__ = ("_arguments", "_error", "_given", "_id", "_name", "_owner", "_result", "_tool_call_id")
+    __slots__ = ("_arguments", "_error", "_given", "_id", "_metadata", "_name", "_owner", "_result", "_tool_call_id")
 
     def __init__(
         self,
@@ -69,6 +68,7 @@ class Tool(Scope, Decorating):
         self._tool_call_id = call if isinstance(call, str) else _text(tool_call_fact(asked, "id"))
         self._arguments = tool_call_fact(asked, "arguments") if arguments is None else arguments
         self._result: object = _ABSENT
+        self._metadata: Mapping[str, object] = {}
         self._error: BaseException | str | None = None
 
     @property
@@ -146,9 +146,14 @@ class Tool(Scope, Decorating):
         if self._owner is not None:
             self.place = self._owner.place
         if self.runtime is not None:
+            self._metadata = metadata_of(current)
             with fail_open("read the arguments of a tool"):
                 self._arguments = plain(_parsed(self._arguments))
-            self.begin_span(self._record(None, None), current)
+            first = self._record(None, None)
+            told = msgspec.structs.replace(first, event_id=start_id(self._id), event_type=TOOL_START)
+            shown = treated(told, self.runtime)
+            self.begin_span(shown, current)
+            self.write(shown)
         return current
 
     def _close(self, error: BaseException | None) -> None:
@@ -160,9 +165,7 @@ class Tool(Scope, Decorating):
             scope = scope.above
         if self.runtime is None:
             return
-        record = self._record(error, duration)
-        hooks.fire("event", record)
-        shown = hooks.fire("before_record", record)
+        shown = treated(self._record(error, duration), self.runtime, "event")
         self.span.end(shown, error)
         self.write(shown)
 
@@ -180,10 +183,11 @@ class Tool(Scope, Decorating):
             name=self._name,
             time_ns=self.start_ns,
             duration_ns=duration_ns,
-            sequence=session.next_sequence() if session is not None and duration_ns is not None else None,
+            sequence=session.next_sequence() if session is not None else None,
             data=data or None,
             tool_call_id=self._tool_call_id,
             error=error_info(error if error is not None else self._error),
+            metadata=dict(self._metadata),
         )
 
 

@@ -6,11 +6,14 @@ A later `record_version` updates a row; a field that is absent there never erase
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
 from callspan.record.call import CallRecord, ErrorInfo, Redaction, schema_field
+
+TOOL_START: Final = "tool_start"
+"""Event type of what announces the run of a tool, so that a killed process leaves it behind."""
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -19,6 +22,8 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     calls: int = 0
     errors: int = 0
     tools: int = 0
+    timesteps: int = 0
+    """Those of a session, or the nested ones of a step."""
     input_tokens: int | None = None
     """None when no call told its tokens; calls that did not are left out, not counted as 0."""
     output_tokens: int | None = None
@@ -93,7 +98,7 @@ class EventRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     timestep: int | None = None
     call_id: str | None = None
     event_type: str
-    """`action`, `environment`, `tool`, or a word of the user's own."""
+    """`action`, `environment`, `tool`, `tool_start`, or a word of the user's own."""
     name: str | None = None
     time_ns: int
     duration_ns: int | None = None
@@ -160,6 +165,11 @@ class RewardRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 Record: TypeAlias = CallRecord | SessionRecord | TimestepRecord | EventRecord | MessageRecord | RewardRecord
+
+
+def start_id(tool_id: str) -> str:
+    """Return the id of the event that announced the run of a tool."""
+    return f"{tool_id}-start"
 
 
 def record_key(record: Record) -> tuple[str, str]:

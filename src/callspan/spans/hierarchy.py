@@ -40,32 +40,28 @@ _Content: TypeAlias = Callable[[Record, ByteBudget], Attributes]
 
 
 class HierarchyOptions:
-    """How the hierarchy is shown: content or not, compatibility names, byte caps, and the policy before it all."""
+    """How the hierarchy is shown: content or not, `llm.meta.*`, compatibility names, byte caps."""
 
-    __slots__ = ("attribute_bytes", "compatibility", "content", "policy", "span_bytes")
+    __slots__ = ("attribute_bytes", "compatibility", "content", "llm", "span_bytes")
 
     def __init__(
         self,
         *,
         content: bool = True,
         compatibility: bool = True,
+        llm: bool = True,
         attribute_bytes: int = 32 * _KIB,
         span_bytes: int = 128 * _KIB,
-        policy: Callable[[Record], Record] | None = None,
     ) -> None:
         self.content = content
         self.compatibility = compatibility
+        self.llm = llm
         self.attribute_bytes = attribute_bytes
         self.span_bytes = span_bytes
-        self.policy = policy
 
     def budget(self) -> ByteBudget | None:
         """Return the bytes of content a new span may hold; None where content is not shown."""
         return ByteBudget(self.attribute_bytes, self.span_bytes) if self.content else None
-
-    def allowed(self, record: Record) -> Record:
-        """Return what of the record may be shown."""
-        return record if self.policy is None else self.policy(record)
 
 
 class HierarchySpan:
@@ -95,20 +91,17 @@ class HierarchySpan:
         if not self._span.is_recording() or not isinstance(record, EventRecord | MessageRecord | RewardRecord):
             return
         with _EVENT:
-            shown = self._options.allowed(record)
-            attributes = names.event_attributes(shown)
-            self._add_content(attributes, names.event_content, shown)
-            self._span.add_event(names.event_name(shown), attributes, record.time_ns)
-            evaluation = names.evaluation_attributes(shown)
-            if evaluation is not None:
-                self._span.add_event(names.EVALUATION_EVENT, evaluation, record.time_ns)
+            attributes = names.event_attributes(record)
+            self._add_content(attributes, names.event_content, record)
+            self._span.add_event(names.event_name(record), attributes, record.time_ns)
+            self._add_evaluation(record, record.time_ns)
 
     def end(self, record: Record, error: BaseException | None = None) -> None:
         """Put the final attributes on the span and end it; with an error, as a failed one."""
         end_ns = _end_ns(record)
         if self._span.is_recording():
             with _END:
-                self._show_end(self._options.allowed(record), error, end_ns)
+                self._show_end(record, error, end_ns)
         self._span.end(end_ns)
 
     def _add_content(self, attributes: Attributes, content: _Content, record: Record) -> None:
@@ -117,10 +110,16 @@ class HierarchySpan:
             with _CONTENT:
                 attributes.update(content(record, self._budget))
 
+    def _add_evaluation(self, record: Record, time_ns: int | None) -> None:
+        evaluation = names.evaluation_attributes(record)
+        if evaluation is not None:
+            self._span.add_event(names.EVALUATION_EVENT, evaluation, time_ns)
+
     def _show_end(self, record: Record, error: BaseException | None, end_ns: int | None) -> None:
         attributes = names.end_attributes(record)
         self._add_content(attributes, names.span_content, record)
         self._span.set_attributes(attributes)
+        self._add_evaluation(record, end_ns)
         info = record.error if isinstance(record, SessionRecord | TimestepRecord | EventRecord) else None
         if info is not None:
             self._span.add_event("exception", self._exception(info, error), end_ns)
@@ -152,12 +151,11 @@ class TracedHierarchy:
         context = get_current() if parent is None else parent
         if root:
             context = set_span_in_context(INVALID_SPAN, context)
-        shown = self._options.allowed(record)
         span = self._tracer.start_span(
-            names.span_name(shown),
+            names.span_name(record),
             context,
             SpanKind.INTERNAL,
-            names.start_attributes(shown, compatibility=self._options.compatibility),
+            names.start_attributes(record, compatibility=self._options.compatibility, llm=self._options.llm),
             links=[link.link()] if isinstance(link, HierarchySpan) and link.trace_id is not None else None,
             start_time=_start_ns(record),
         )

@@ -13,7 +13,7 @@ from decimal import Decimal
 import msgspec
 
 from callspan.record.call import CallRecord
-from callspan.record.events import EventRecord, RewardRecord, SessionRecord, TimestepRecord, record_key
+from callspan.record.events import EventRecord, RewardRecord, SessionRecord, TimestepRecord, record_key, start_id
 from callspan.stores.base import Grouping, Happening, SessionSummary, Summary
 
 _NS_PER_S = 1_000_000_000
@@ -129,6 +129,14 @@ def is_gone(host: str | None, pid: int | None) -> bool:
     except (PermissionError, OverflowError):
         return False
     return False
+
+
+def in_order(happenings: Iterable[Happening]) -> list[Happening]:
+    """Return happenings in the order they happened; the start of a tool only where its end is not among them."""
+    found = list(happenings)
+    ended = {start_id(item.event_id) for item in found if isinstance(item, EventRecord) and item.event_type == "tool"}
+    kept = (item for item in found if not isinstance(item, EventRecord) or item.event_id not in ended)
+    return sorted(kept, key=happening_order)
 
 
 def happening_order(item: Happening) -> tuple[int, int, tuple[str, str]]:

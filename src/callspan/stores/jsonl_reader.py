@@ -181,12 +181,11 @@ def _steps(records: Iterable[Record], session_id: str) -> list[TimestepRecord]:
 
 
 def _happenings(records: Iterable[Record], session_id: str) -> list[Happening]:
-    own = [
+    return answers.in_order(
         record
         for record in records
         if not isinstance(record, CallRecord | SessionRecord | TimestepRecord) and record.session_id == session_id
-    ]
-    return sorted(own, key=answers.happening_order)
+    )
 
 
 def _by_prefix(found: Mapping[str, _T], prefix: str) -> _T | None:

@@ -136,7 +136,7 @@ class SqlReader(ABC):
             *(_record(MESSAGES, row, MessageRecord) for row in self._children("messages", session_id)),
             *(_record(REWARDS, row, RewardRecord) for row in self._children("rewards", session_id)),
         ]
-        yield from sorted(found, key=answers.happening_order)
+        yield from answers.in_order(found)
 
     def summary(self, by: Grouping, which: CallFilter = _EVERY) -> Iterator[Summary]:
         """Yield sums over calls, largest number of calls first."""

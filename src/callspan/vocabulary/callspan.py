@@ -18,6 +18,7 @@ from callspan.record.events import (
     TimestepRecord,
     Totals,
 )
+from callspan.vocabulary.llm import META, META_FIELDS
 from callspan.vocabulary.values import Attributes, AttributeValue, ByteBudget, put_json, put_text
 
 SESSION_ID: Final = "session.id"
@@ -36,7 +37,9 @@ def span_name(record: Record) -> str:
     match record:
         case SessionRecord():
             return f"invoke_workflow {record.name}" if record.name else "invoke_workflow"
-        case EventRecord(event_type="tool"):
+        case EventRecord(event_type="environment"):
+            return "environment"
+        case EventRecord():
             return f"execute_tool {record.name}" if record.name else "execute_tool"
     return "timestep"
 
@@ -53,14 +56,20 @@ def place_attributes(place: Place) -> Attributes:
     )
 
 
-def start_attributes(record: Record, *, compatibility: bool) -> Attributes:
-    """Return what is known of a session, timestep or tool at its start, for samplers; no content."""
+def start_attributes(record: Record, *, compatibility: bool, llm: bool = True) -> Attributes:
+    """Return what is known of a session, timestep or tool at its start, for samplers; no content.
+
+    With `llm` also what `callspan.metadata` says around it, as `llm.meta.*`.
+    """
     match record:
         case SessionRecord():
             found = _session(record)
             kind = "CHAIN"
         case TimestepRecord():
             found = _timestep(record)
+            kind = "CHAIN"
+        case EventRecord(event_type="environment"):
+            found = _inside(record)
             kind = "CHAIN"
         case EventRecord():
             found = _tool(record)
@@ -69,6 +78,8 @@ def start_attributes(record: Record, *, compatibility: bool) -> Attributes:
             return {}
     if compatibility:
         found[_KIND] = kind
+    if llm and record.metadata:
+        found |= {META + key: _scalar(value) for key, value in record.metadata.items() if key in META_FIELDS}
     return _known(found)
 
 
@@ -88,13 +99,24 @@ def end_attributes(record: Record) -> Attributes:
                 "callspan.truncated": record.truncated,
                 **_totals(record.totals),
             }
+        case EventRecord(event_type="environment"):
+            found = {
+                "callspan.reward": record.reward,
+                "callspan.terminated": record.terminated,
+                "callspan.truncated": record.truncated,
+            }
         case _:
             found = {}
     return _known(found | _error(_error_of(record)))
 
 
 def span_content(record: Record, budget: ByteBudget) -> Attributes:
-    """Return the content of a session, timestep or tool: its metadata, a tool's arguments and result, as JSON."""
+    """Return the content of a session, timestep, tool or step of the environment, as JSON.
+
+    Metadata of the first two, arguments and result of a tool, observations of an environment.
+    """
+    if isinstance(record, EventRecord) and record.event_type == "environment":
+        return event_content(record, budget)
     attributes: Attributes = {}
     if isinstance(record, EventRecord) and isinstance(record.data, dict):
         for name in ("arguments", "result"):
@@ -193,6 +215,12 @@ def _tool(record: EventRecord) -> dict[str, AttributeValue | None]:
         "gen_ai.tool.name": record.name,
         "gen_ai.tool.type": "function",
         "gen_ai.tool.call.id": record.tool_call_id,
+        **_inside(record),
+    }
+
+
+def _inside(record: EventRecord) -> dict[str, AttributeValue | None]:
+    return {
         SESSION_ID: record.session_id,
         CONVERSATION_ID: record.session_id,
         STEP_ID: record.timestep_id,
@@ -206,6 +234,7 @@ def _totals(totals: Totals | None) -> dict[str, AttributeValue | None]:
         return {}
     return {
         "callspan.reward": totals.reward,
+        _TOTALS_PREFIX + "timesteps": totals.timesteps or None,
         _TOTALS_PREFIX + "calls": totals.calls or None,
         _TOTALS_PREFIX + "errors": totals.errors or None,
         _TOTALS_PREFIX + "tools": totals.tools or None,
@@ -263,6 +292,10 @@ def _error(error: ErrorInfo | None) -> dict[str, AttributeValue | None]:
 
 def _error_of(record: Record) -> ErrorInfo | None:
     return record.error if isinstance(record, SessionRecord | TimestepRecord | EventRecord) else None
+
+
+def _scalar(value: object) -> AttributeValue | None:
+    return value if isinstance(value, str | bool | int | float) else None
 
 
 def _known(found: dict[str, AttributeValue | None]) -> Attributes:

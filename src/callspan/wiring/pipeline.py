@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 from opentelemetry import trace
+from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from callspan.agent import context as agent_context
@@ -18,10 +19,10 @@ from callspan.fail_open import fail_open, value_of
 from callspan.observe.factory import CallFactory
 from callspan.policy.apply import Policy
 from callspan.policy.redaction import Redactor
-from callspan.record.call import CallRecord
 from callspan.record.events import Record
 from callspan.spans.call_span import CallSpans
 from callspan.spans.hierarchy import HierarchyOptions, TracedHierarchy
+from callspan.spans.metrics import CallMetrics
 from callspan.wiring.recorder import Listener, Recorder
 
 _TREAT: Final = fail_open("apply the content policy")
@@ -31,6 +32,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """What `instrument()` is given besides settings."""
 
     tracer_provider: TracerProvider | None = None
+    meter_provider: MeterProvider | None = None
     redact: Redactor | None = None
     listeners: tuple[Listener, ...] = ()
 
@@ -45,11 +47,13 @@ class Pipeline:
         policy = Policy(settings, parts.redact)
         version = _version()
         spans = CallSpans(settings, parts.tracer_provider, version)
+        metrics = CallMetrics(parts.meter_provider, version)
         self.factory = CallFactory(
             start_span=spans.start,
             treat=policy.apply,
             write=self.recorder.write,
-            observed=_nothing,
+            observed=metrics.observed,
+            begun=metrics.begun,
             scope=agent_context.current_scope,
             metadata=agent_context.current_metadata,
             service=settings.service,
@@ -58,7 +62,8 @@ class Pipeline:
         )
         self._policy = policy
         self.runtime = Runtime(
-            write=self.write,
+            write=self.recorder.write,
+            treat=policy.apply,
             spans=TracedHierarchy(
                 trace.get_tracer("callspan", version, parts.tracer_provider),
                 HierarchyOptions(
@@ -66,7 +71,7 @@ class Pipeline:
                     compatibility=settings.compatibility,
                     attribute_bytes=settings.max_attribute_bytes,
                     span_bytes=settings.max_span_bytes,
-                    policy=policy.apply,
+                    llm="llm" in settings.vocabularies,
                 ),
             ),
             strict=settings.strict,
@@ -78,10 +83,6 @@ class Pipeline:
         """Treat and keep a record that is no call of ours; one the policy cannot treat is not kept."""
         with _TREAT:
             self.recorder.write(self._policy.apply(record))
-
-
-def _nothing(record: CallRecord) -> None:
-    """Stand in for metrics."""
 
 
 def _version() -> str:

@@ -1,0 +1,129 @@
+"""Environment step: what the environment does with an action, told at once or timed by a span of its own."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+from opentelemetry.context import Context, get_current
+
+from callspan.agent.faults import error_info
+from callspan.agent.misuse import misuse
+from callspan.agent.scope import Scope, treated
+from callspan.agent.values import number, truth
+from callspan.record.events import EventRecord
+from callspan.record.ids import new_id
+
+if TYPE_CHECKING:
+    from callspan.agent.journal import Journal
+    from callspan.agent.sessions import Session
+    from callspan.agent.timesteps import Timestep
+
+
+class Told(NamedTuple):
+    """What an environment tells of one step; None is not told."""
+
+    observation: object = None
+    reward: object = None
+    terminated: object = None
+    truncated: object = None
+    before: object = None
+
+
+def environment_event(target: Journal, told: Told, flags: list[str]) -> EventRecord:
+    """Return the event of one step of the environment; its reward and end are counted in `target`."""
+    value = None if told.reward is None else number(told.reward)
+    if told.reward is not None and value is None:
+        flags.append(misuse("reward_without_number", "a reward is a number", target.runtime))
+    states = {"before": told.before, "after": told.observation}
+    record = EventRecord(
+        event_id=new_id(),
+        session_id=target.place.session_id,
+        timestep_id=target.place.timestep_id,
+        timestep=target.place.timestep,
+        event_type="environment",
+        time_ns=time.time_ns(),
+        sequence=target.sequence(),
+        data={key: state for key, state in states.items() if state is not None} or None,
+        reward=value,
+        terminated=truth(told.terminated),
+        truncated=truth(told.truncated),
+        flags=flags,
+        metadata=target.around(),
+    )
+    target.saw_end(record.terminated, record.truncated)
+    target.add_reward(value)
+    return record
+
+
+class EnvironmentStep(Scope):
+    """One step of an environment that takes time: a span `environment`, and the same row as without it.
+
+    Calls made inside (a simulated user, a judge) are its children.
+    """
+
+    __slots__ = ("_owner", "_told", "_where")
+
+    def __init__(self, owner: Journal, before: object = None) -> None:
+        super().__init__()
+        self._owner = owner
+        self._told = Told(before=before)
+        self._where: tuple[Journal, list[str]] = (owner, [])
+
+    @property
+    def session(self) -> Session | None:
+        """The session the environment belongs to."""
+        return self._owner.session
+
+    @property
+    def step(self) -> Timestep | None:
+        """The timestep it is a part of; None outside of one."""
+        return self._where[0].step
+
+    @property
+    def above(self) -> Scope | None:
+        """The timestep or session it is a part of."""
+        return self._where[0]
+
+    def told(
+        self,
+        observation: object = None,
+        reward: object = None,
+        terminated: object = None,
+        truncated: object = None,
+    ) -> None:
+        """Keep what the environment told, see `Timestep.environment`; the last time counts."""
+        self._told = Told(observation, reward, terminated, truncated, self._told.before)
+
+    def _open(self, around: Scope | None) -> Context:
+        self._where = self._owner.target()
+        owner = self._where[0]
+        self.runtime = owner.runtime
+        self.place = owner.place
+        inside = around is not None and around.session is owner.session
+        current = get_current() if inside else owner.inner or get_current()
+        if self.runtime is not None:
+            first = EventRecord(
+                event_id=new_id(),
+                session_id=self.place.session_id,
+                timestep_id=self.place.timestep_id,
+                timestep=self.place.timestep,
+                event_type="environment",
+                time_ns=self.start_ns,
+                metadata=owner.around(),
+            )
+            self.begin_span(self.runtime.treat(first), current)
+        return current
+
+    def _close(self, error: BaseException | None) -> None:
+        owner, flags = self._where
+        event = environment_event(owner, self._told, flags)
+        if self.runtime is None:
+            return
+        record = msgspec.structs.replace(
+            event, time_ns=self.start_ns, duration_ns=self.elapsed_ns(), error=error_info(error)
+        )
+        shown = treated(record, self.runtime, "event")
+        self.span.end(shown, error)
+        self.write(shown)
