@@ -62,6 +62,7 @@ class Result:
 
     @property
     def good(self) -> bool:
+        """Everything that ran has passed, and something ran."""
         return self.trouble is None and not self.failed and self.passed > 0
 
 

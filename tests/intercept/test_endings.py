@@ -16,6 +16,7 @@ from opentelemetry.trace import StatusCode
 
 from callspan.record.call import CallRecord
 from callspan.testing import Captured, ScriptedProvider
+from tests.intercept import sdks
 from tests.intercept.mode import Mode
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
@@ -37,6 +38,7 @@ class Wire:
             create = self.mode.anthropic().messages.create
             return create(model="claude-sonnet-5", max_tokens=64, messages=QUESTION, **options)
         if self.api == "responses":
+            sdks.needs("openai", "1.66", "the Responses API")
             return self.mode.openai().responses.create(model="gpt-5", input="How are you?", **options)
         return self.mode.openai().chat.completions.create(model="gpt-5", messages=QUESTION, **options)
 

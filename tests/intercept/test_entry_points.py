@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import httpx2
+import anthropic
 import openai
 import pydantic
 import pytest
@@ -13,6 +13,7 @@ import pytest
 import callspan
 from callspan.record.call import CallRecord
 from callspan.testing import Captured, ScriptedProvider, capture
+from tests.intercept import sdks
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import QUESTION, text_of, the_call
 
@@ -25,26 +26,35 @@ class Weather(pydantic.BaseModel):
     city: str
 
 
+def parsing(mode: Mode) -> Any:
+    """Where `parse` and `stream` of chat are: old versions have them in beta."""
+    client = mode.openai()
+    completions = client.chat.completions
+    return completions if hasattr(completions, "parse") else client.beta.chat.completions
+
+
 async def chat_parse(mode: Mode) -> None:
-    await mode.wait(mode.openai().chat.completions.parse(**CHAT, response_format=Weather))
+    await mode.wait(parsing(mode).parse(**CHAT, response_format=Weather))
 
 
 async def responses_parse(mode: Mode) -> None:
+    sdks.needs("openai", "1.66", "the Responses API")
     await mode.wait(mode.openai().responses.parse(model="gpt-5", input="hi", text_format=Weather))
 
 
 async def chat_stream_helper(mode: Mode) -> None:
-    async with mode.entered(mode.openai().chat.completions.stream(**CHAT)) as stream:
+    async with mode.entered(parsing(mode).stream(**CHAT)) as stream:
         await mode.all(stream)
         await mode.wait(stream.get_final_completion())
 
 
 async def chat_stream_helper_until_done(mode: Mode) -> None:
-    async with mode.entered(mode.openai().chat.completions.stream(**CHAT)) as stream:
+    async with mode.entered(parsing(mode).stream(**CHAT)) as stream:
         await mode.wait(stream.until_done())
 
 
 async def responses_stream_helper(mode: Mode) -> None:
+    sdks.needs("openai", "1.66", "the Responses API")
     async with mode.entered(mode.openai().responses.stream(model="gpt-5", input="hi")) as stream:
         await mode.wait(stream.get_final_response())
 
@@ -143,7 +153,7 @@ async def posted(mode: Mode) -> None:
 
 
 async def posted_for_the_http_response(mode: Mode) -> None:
-    await mode.wait(mode.openai().post("/chat/completions", cast_to=httpx2.Response, body=CHAT))
+    await mode.wait(mode.openai().post("/chat/completions", cast_to=sdks.http_of("openai").Response, body=CHAT))
 
 
 async def with_options(mode: Mode) -> None:
@@ -205,6 +215,8 @@ def test_what_is_no_inference_makes_no_span(mode: Mode, run: Run, seen: Captured
 
 
 def test_retrieving_a_response_counts_no_tokens_twice(mode: Mode, run: Run, seen: Captured) -> None:
+    sdks.needs("openai", "1.66", "the Responses API")
+
     async def body() -> None:
         client = mode.openai()
         response = await mode.wait(client.responses.create(model="gpt-5", input="hi"))
@@ -242,7 +254,7 @@ def test_azure_is_named_and_its_deployment_path_is_a_call(provider: ScriptedProv
 
 
 def test_a_tool_runner_makes_one_call_per_request(provider: ScriptedProvider, seen: Captured) -> None:
-    import anthropic
+    sdks.needs("anthropic", "0.125", "a tool runner")
 
     @anthropic.beta_tool
     def weather(city: str) -> str:
@@ -292,9 +304,9 @@ def originals() -> dict[str, object]:
             (openai._streaming, "Stream", "__stream__"),
             (anthropic._base_client, "SyncAPIClient", "request"),
             (anthropic._streaming, "AsyncStream", "__stream__"),
-            (httpx2, "Response", "close"),
-            (httpx2, "Response", "aiter_bytes"),
-            (httpx2, "Client", "send"),
+            (sdks.http_of("anthropic"), "Response", "close"),
+            (sdks.http_of("anthropic"), "Response", "aiter_bytes"),
+            (sdks.http_of("anthropic"), "Client", "send"),
         ]
     }
 
@@ -321,8 +333,6 @@ def test_instrumenting_twice_is_once(provider: ScriptedProvider) -> None:
 
 
 def test_every_hook_is_on_in_the_installed_sdks(seen: Captured) -> None:
-    import anthropic  # noqa: F401
-
     statuses = callspan.hooks_status()
     assert {status.sdk for status in statuses} == {"openai", "anthropic"}
     assert [status for status in statuses if status.state != "on"] == []
