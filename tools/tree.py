@@ -26,14 +26,21 @@ def main() -> int:
 
 def tree(folder: Path, indent: str = "") -> str:
     """Return the folder's modules, then its sub-packages, a line each."""
-    lines = [f"{indent}{folder.name + '/':<{28 - len(indent)}} {first_line(folder / '__init__.py')}\n"]
     inner = indent + "  "
-    for module in sorted(folder.glob("*.py")):
-        if module.name != "__init__.py":
-            lines.append(f"{inner}{module.name:<{28 - len(inner)}} {first_line(module)}\n")
-    for package in sorted(path for path in folder.iterdir() if (path / "__init__.py").is_file()):
-        lines.append(tree(package, inner))
-    return "".join(lines)
+    modules = [module for module in sorted(folder.glob("*.py")) if module.name != "__init__.py"]
+    packages = sorted(path for path in folder.iterdir() if (path / "__init__.py").is_file())
+    return "".join(
+        [
+            line(indent, folder.name + "/", folder / "__init__.py"),
+            *(line(inner, module.name, module) for module in modules),
+            *(tree(package, inner) for package in packages),
+        ]
+    )
+
+
+def line(indent: str, name: str, module: Path) -> str:
+    """Return one line: a name, and what it answers for."""
+    return f"{indent}{name:<{28 - len(indent)}} {first_line(module)}\n"
 
 
 def first_line(module: Path) -> str:

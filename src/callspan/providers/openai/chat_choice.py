@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from callspan.record.finish import normalised
 from callspan.providers.openai.audio import Audio
 from callspan.providers.openai.detach import detached, fill, merge_list, overlay
 from callspan.providers.openai.growing import GrowingList
 from callspan.providers.openai.pieces import Pieces
 from callspan.providers.openai.tool_calls import CallFragments, ToolCalls
+from callspan.record.finish import normalised
 
 _TEXTS: Final = frozenset({"refusal", "reasoning_content", "reasoning", "reasoning_text", "thinking"})
 """Fields of a delta that grow by fragments, besides `content`."""

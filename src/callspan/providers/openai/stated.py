@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from callspan.providers.errors import error_info
-from callspan.record.finish import normalised
 from callspan.providers.wire import dig, integer, items, mapping, text
 from callspan.record.call import ErrorInfo
+from callspan.record.finish import normalised
 
 _HTTP_ERRORS: Final = range(400, 600)
 _TIMES: Final = range(1, 2**63)
