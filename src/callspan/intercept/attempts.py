@@ -16,10 +16,11 @@ from opentelemetry import propagate
 from callspan.fail_open import fail_open
 from callspan.intercept.request import CURRENT_CALL, OpenCall
 from callspan.observe.live_call import LiveCall
+from callspan.providers.rate_limits import STATED
 
 _ATTEMPT: Final = fail_open("observe an attempt")
-_MARK: Final = "x-stainless-lang"
-_COUNT: Final = "x-stainless-retry-count"
+_MARK: Final = b"x-stainless-lang"
+_COUNT: Final = b"x-stainless-retry-count"
 
 
 def observe_send(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -62,15 +63,21 @@ def observe_async_send(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _begin(request: Any) -> LiveCall | None:  # noqa: ANN401
     opened: OpenCall | None = CURRENT_CALL.get()
-    if opened is None or _MARK not in request.headers:
+    if opened is None:
         return None
     with _ATTEMPT:
+        # Headers are read once, raw: asking httpx for one by its name decodes all of them, several times.
+        sent = {name.lower(): value for name, value in request.headers.raw}
+        if _MARK not in sent:
+            return None
+        count = sent.get(_COUNT)
         if opened.inject:
             propagate.inject(request.headers, context=opened.context)
         attempts = opened.call.attempts
         attempts.started(opened.call.offset_ns())
-        attempts.sent_retries(request.headers.get(_COUNT))
-    return opened.call
+        attempts.sent_retries(None if count is None else count.decode("latin-1"))
+        return opened.call
+    return None
 
 
 def _failed(call: LiveCall, error: BaseException) -> None:
@@ -81,5 +88,9 @@ def _failed(call: LiveCall, error: BaseException) -> None:
 def _answered(call: LiveCall, response: Any) -> None:  # noqa: ANN401
     with _ATTEMPT:
         offset_ns = call.offset_ns()
-        headers = {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in response.headers.raw}
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1")
+            for raw_name, value in response.headers.raw
+            if (name := raw_name.lower()) in STATED
+        }
         call.attempts.answered(offset_ns, response.status_code, headers, lambda: response.content)

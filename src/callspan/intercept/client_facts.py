@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import metadata
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 from callspan.fail_open import value_of
 from callspan.observe.factory import CallFacts
 from callspan.providers.hosts import provider_of
 
+_Server: TypeAlias = tuple[str, str, str | None, int | None]
+"""SDK and its version, provider, host, port."""
+
+_MOST_KNOWN: Final = 256
+_KNOWN: Final[dict[int, tuple[object, type, _Server]]] = {}
+"""By identity of the base URL, which is held so that its identity stays its own."""
+
 
 def facts_of(client: Any, options: Any, stream: bool) -> CallFacts:  # noqa: ANN401 - any client of either SDK
     """Return provider, server, model and SDK of a call. Reads scalars only: `messages` may be a generator."""
-    kind = type(client)
-    url = value_of(lambda: client.base_url)
-    sdk, provider, host, port = _server(kind.__module__, kind.__name__, str(url) if url is not None else "")
+    sdk, provider, host, port = _asked(client)
     return CallFacts(
         provider=provider, sdk=sdk, server_address=host, server_port=port, model=_model(options), stream=stream
     )
+
+
+def _asked(client: Any) -> _Server:  # noqa: ANN401
+    kind, url = type(client), value_of(partial(getattr, client, "base_url", None))
+    known = _KNOWN.get(id(url))
+    # Writing a URL out costs much; the object is the same for every call of a client.
+    if known is not None and known[0] is url and known[1] is kind:
+        return known[2]
+    server = _server(kind.__module__, kind.__name__, str(url) if url is not None else "")
+    if len(_KNOWN) >= _MOST_KNOWN:
+        _KNOWN.clear()
+    _KNOWN[id(url)] = (url, kind, server)
+    return server
 
 
 def _model(options: Any) -> str | None:  # noqa: ANN401
@@ -29,8 +47,8 @@ def _model(options: Any) -> str | None:  # noqa: ANN401
     return None
 
 
-@lru_cache(maxsize=256)
-def _server(module: str, class_name: str, url: str) -> tuple[str, str, str | None, int | None]:
+@lru_cache(maxsize=_MOST_KNOWN)
+def _server(module: str, class_name: str, url: str) -> _Server:
     from urllib.parse import urlsplit
 
     family = "anthropic" if "anthropic" in module.lower() or "Anthropic" in class_name else "openai"

@@ -11,13 +11,18 @@ from typing import Any
 
 def replace(options: Any) -> None:  # noqa: ANN401 - FinalRequestOptions of either SDK
     """Keep the SDK from opening its own span for this call. Does nothing where the SDK has none."""
-    if getattr(options, "span_name", None) is not None:
+    if _is_named(options):
         options.span_name = None
 
 
 def injects(client: Any, options: Any) -> bool:  # noqa: ANN401
     """True where the SDK's own tracing would send `traceparent` for this call, so that we must instead."""
-    if getattr(options, "span_name", None) is None or getattr(client, "_tracer", None) is None:
+    if not _is_named(options) or getattr(client, "_tracer", None) is None:
         return False
     settings = getattr(client, "_open_telemetry", None)
     return bool(settings.get("propagation", False)) if isinstance(settings, dict) else False
+
+
+def _is_named(options: object) -> bool:
+    # A pydantic model that is asked for a field it lacks raises, with a message that costs more than a span.
+    return getattr(options, "__dict__", {}).get("span_name") is not None

@@ -46,6 +46,18 @@ _FAMILIES: Final[tuple[tuple[tuple[str, _Names], ...], ...]] = (
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id", "x-amzn-requestid")
 _AZURE: Final = ("x-ratelimit-renewalperiod-requests", "x-ratelimit-renewalperiod-tokens")
 
+STATED: Final = frozenset(
+    name.encode()
+    for name in (
+        *(name for family in _FAMILIES for _, names in family for name in names),
+        *_REQUEST_IDS,
+        *_AZURE,
+        "retry-after",
+        "retry-after-ms",
+    )
+)
+"""Every header that is read here, in lower case as on the wire: a response has twice as many others."""
+
 _NUMBER: Final = re.compile(r"[0-9]{1,18}(\.[0-9]*)?")
 _GO_DURATION: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]*)?)(ns|us|µs|ms|s|m|h|d)")
 _UNITS_S: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
