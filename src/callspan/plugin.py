@@ -37,12 +37,15 @@ class _SdkInstrumentor(BaseInstrumentor):  # type: ignore[misc] # untyped base
         kwargs.pop("skip_dep_check", None)
         parts = {name: kwargs.pop(name, None) for name in ("tracer_provider", "meter_provider", "logger_provider")}
         if kwargs:
-            wiring.instrument(tracer_provider=parts["tracer_provider"], sdks=(self._sdk,), **kwargs)
+            providers = {name: parts[name] for name in ("tracer_provider", "meter_provider")}
+            wiring.instrument(**providers, sdks=(self._sdk,), **kwargs)
             return
         settings, trouble = forgiving()
         if trouble is not None:
             _LOGGER.warning("callspan uses its default settings, because of %s", trouble)
-        wiring.WIRING.install_sdk(settings, Parts(tracer_provider=parts["tracer_provider"]), self._sdk)
+        wiring.WIRING.install_sdk(
+            settings, Parts(tracer_provider=parts["tracer_provider"], meter_provider=parts["meter_provider"]), self._sdk
+        )
 
     def _uninstrument(self, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - OpenTelemetry's signature
         wiring.WIRING.remove_sdk(self._sdk)

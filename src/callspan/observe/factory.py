@@ -55,6 +55,16 @@ class CallFacts(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
 
 
+def _nothing() -> None:
+    """End of a call that nobody counts."""
+
+
+def _uncounted(record: CallRecord) -> Callable[[], None]:
+    """Stand in where nobody counts the calls that run."""
+    del record
+    return _nothing
+
+
 class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
     """Starts calls; one per `instrument()`. Safe from any thread."""
 
@@ -65,6 +75,8 @@ class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
     """To the spool; never raises. What it gets has been treated."""
     observed: Callable[[CallRecord], None]
     """Told of every finished record: metrics. Never raises."""
+    begun: Callable[[CallRecord], Callable[[], None]] = _uncounted
+    """Told of every call that begins; what it returns is called once, when the call is over. Neither raises."""
     scope: Callable[[], Scope | None]
     metadata: Callable[[], dict[str, object]]
     clock: Clock = SYSTEM_CLOCK

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from opentelemetry import trace
+from opentelemetry import metrics, trace
+from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from callspan.agent import runtime
@@ -42,12 +43,17 @@ class Handle:
         self._wiring.remove(self._pipeline)
 
     def force_flush(self, timeout_s: float = 30.0) -> bool:
-        """Wait until spans are exported and every store has every record so far; False if that took too long."""
+        """Wait until spans and metrics are exported and every store has every record; False: it took too long."""
         self._wiring.engine.late_ends.drain()
         delivered = self._pipeline.recorder.flush(timeout_s)
-        provider = self._pipeline.parts.tracer_provider or trace.get_tracer_provider()
-        flush = getattr(provider, "force_flush", None)
-        return delivered and (flush is None or bool(flush(int(timeout_s * 1000))))
+        parts = self._pipeline.parts
+        for provider in (
+            parts.tracer_provider or trace.get_tracer_provider(),
+            parts.meter_provider or metrics.get_meter_provider(),
+        ):
+            flush = getattr(provider, "force_flush", None)
+            delivered = delivered and (flush is None or bool(flush(int(timeout_s * 1000))))
+        return delivered
 
     def counters(self) -> Mapping[str, int]:
         """Return how many records were appended, delivered and dropped."""
@@ -178,6 +184,7 @@ def instrument(
     content: Content | None = None,
     vocabularies: Sequence[Vocabulary] | None = None,
     tracer_provider: TracerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
     otlp: str | bool | None = None,
     redact: Redactor | None = None,
     sdks: Sequence[Sdk] = SDKS,
@@ -190,6 +197,7 @@ def instrument(
         content: `full`, `metadata` or `off`: what of prompts and completions is shown and kept.
         vocabularies: attribute sets on spans; default `("llm", "gen_ai")`.
         tracer_provider: where spans go; None: the global provider, looked up late.
+        meter_provider: where metrics go; None: the global provider, looked up late.
         otlp: base URL of an OTLP/HTTP receiver, or True for `OTEL_EXPORTER_OTLP_*`: sets up the global
             provider where the application has none.
         redact: record -> record, applied to every record before anything is shown or kept.
@@ -205,7 +213,9 @@ def instrument(
     loaded = load({"stores": stores, "content": content, "vocabularies": vocabularies, **settings})
     if otlp and tracer_provider is None:
         _set_global_provider(otlp)
-    return WIRING.install(loaded, Parts(tracer_provider=tracer_provider, redact=redact), sdks)
+    return WIRING.install(
+        loaded, Parts(tracer_provider=tracer_provider, meter_provider=meter_provider, redact=redact), sdks
+    )
 
 
 def uninstrument() -> None:

@@ -1,0 +1,216 @@
+"""Metrics of calls: OpenTelemetry instruments fed with every finished record, whatever the spans' sampling.
+
+Names of the conventions are those that released instrumentations emit; ours begin with `callspan.`. Their
+attributes are bounded: words of ours, providers, models, servers; never an id.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+from weakref import WeakKeyDictionary
+
+from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider, NoOpMeterProvider, Observation
+
+from callspan.fail_open import fail_open
+from callspan.record.call import CallRecord, RateLimit
+from callspan.vocabulary import gen_ai
+from callspan.vocabulary import metric_names as names
+from callspan.vocabulary.call import ERROR_KIND, ERROR_RETRYABLE
+from callspan.vocabulary.values import Attributes, AttributeValue
+
+_COUNT_IN: Final = fail_open("count a call that begins")
+_MEASURE: Final = fail_open("measure a call")
+_INSTRUMENTS: Final = fail_open("create the instruments for metrics")
+# The placeholder of an application without metrics; where its name is gone, it takes what it is given.
+_PROXY: Final = getattr(getattr(metrics, "_internal", None), "_ProxyMeterProvider", ())
+_NS: Final = 1e9
+_TOO_MANY_REQUESTS: Final = 429
+_MAX_MODELS: Final = 200
+_STALE_S: Final = 300.0
+
+
+def _nothing() -> None:
+    """End of a call that nobody measures."""
+
+
+class CallMetrics:
+    """Feeds the instruments of one meter provider; safe from any thread, never raises.
+
+    A provider of None is the global one, looked up with every call: an application may set its own after
+    `instrument()`. As long as there is none, a call costs a look-up.
+    """
+
+    def __init__(self, provider: MeterProvider | None, version: str) -> None:
+        self._given = provider
+        self._version = version
+        self._provider: MeterProvider | None = None
+        self._instruments: _Instruments | None = None
+
+    def begun(self, record: CallRecord) -> Callable[[], None]:
+        """Count a call in; what is returned counts it out, in the same place, whatever has changed since."""
+        with _COUNT_IN:
+            instruments = self._current()
+            if instruments is not None:
+                return instruments.count_in(record)
+        return _nothing
+
+    def observed(self, record: CallRecord) -> None:
+        """Measure a finished call."""
+        with _MEASURE:
+            instruments = self._current()
+            if instruments is not None:
+                instruments.measure(record)
+
+    def _current(self) -> _Instruments | None:
+        provider = self._given or metrics.get_meter_provider()
+        if provider is not self._provider:
+            with _INSTRUMENTS:
+                self._instruments = None if isinstance(provider, (NoOpMeterProvider, _PROXY)) else self._of(provider)
+            self._provider = provider
+        return self._instruments
+
+    def _of(self, provider: MeterProvider) -> _Instruments:
+        found = _BY_PROVIDER.get(provider)
+        if found is None:
+            found = _BY_PROVIDER[provider] = _Instruments(provider.get_meter("callspan", self._version))
+        return found
+
+
+class _Instruments:
+    """One meter's instruments, and the state of those that are read rather than fed."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._models: set[str] = set()
+        self._running: dict[_Key, list[None]] = {}
+        self._limits: dict[_Key, tuple[float, RateLimit]] = {}
+        self._duration = _histogram(meter, names.DURATION, "s", "Duration of a call with its retries and stream.")
+        self._tokens = _histogram(meter, names.TOKEN_USAGE, "{token}", "Tokens of a call.")
+        self._first_chunk = _histogram(
+            meter, names.TIME_TO_FIRST_CHUNK, "s", "From the start of a call to the first chunk of its stream."
+        )
+        self._per_chunk = _histogram(
+            meter, names.TIME_PER_CHUNK, "s", "Time between the chunks of a stream; the mean of each stream."
+        )
+        self._retries = meter.create_counter(names.RETRIES, "{retry}", "Requests that were sent again.")
+        self._rate_limited = meter.create_counter(names.RATE_LIMITED, "{response}", "Responses with status 429.")
+        self._errors = meter.create_counter(names.ERRORS, "{call}", "Calls that failed or timed out.")
+        meter.create_observable_up_down_counter(
+            names.IN_FLIGHT, [self._in_flight], "{call}", "Calls that have not ended."
+        )
+        meter.create_observable_gauge(
+            names.REMAINING, [self._remaining], "{unit}", "What is left of a rate limit, as last stated."
+        )
+        meter.create_observable_gauge(names.LIMIT, [self._whole_limit], "{unit}", "A rate limit, as last stated.")
+
+    def count_in(self, record: CallRecord) -> Callable[[], None]:
+        # append and pop are atomic: no lock that a fork could leave locked.
+        running = self._running.setdefault(_key(self._about(record)), [])
+        running.append(None)
+        return running.pop
+
+    def measure(self, record: CallRecord) -> None:
+        about = self._about(record)
+        self._count(record, about)
+        for unit, limit in _limits(record):
+            self._limits[_key({**about, names.RATE_LIMIT_UNIT: unit})] = time.monotonic(), limit
+        self._measure_operation(record, {**about, **self._answered(record)})
+
+    def _count(self, record: CallRecord, about: Attributes) -> None:
+        if record.retries:
+            self._retries.add(record.retries, about)
+        if record.rate_limited:
+            hits = sum(attempt.status == _TOO_MANY_REQUESTS for attempt in record.attempts)
+            self._rate_limited.add(max(1, hits), about)
+        error = record.error
+        if error is not None and record.outcome in ("error", "timeout"):
+            self._errors.add(1, {**about, ERROR_KIND: error.kind, ERROR_RETRYABLE: error.retryable})
+
+    def _measure_operation(self, record: CallRecord, about: Attributes) -> None:
+        timing, usage = record.timing, record.usage
+        if usage is not None:
+            for kind, tokens in (("input", usage.input_tokens), ("output", usage.output_tokens)):
+                if tokens is not None:
+                    self._tokens.record(tokens, {**about, names.TOKEN_TYPE: kind})
+        first_ns, last_ns = timing.first_chunk_ns, timing.last_chunk_ns
+        if first_ns is not None:
+            self._first_chunk.record(first_ns / _NS, about)
+            chunks = 0 if record.stream is None else record.stream.chunks
+            if chunks > 1 and last_ns is not None:
+                self._per_chunk.record((last_ns - first_ns) / _NS / (chunks - 1), about)
+        if timing.duration_ns is not None:
+            if record.error is not None and record.outcome != "cancelled":
+                about[gen_ai.ERROR_TYPE] = names.bounded_type(record.error.type)
+            self._duration.record(timing.duration_ns / _NS, about)
+
+    def _about(self, record: CallRecord) -> Attributes:
+        """What every instrument is split by."""
+        about: Attributes = {gen_ai.OPERATION_NAME: record.operation, gen_ai.PROVIDER_NAME: record.provider}
+        if record.request.model:
+            about[gen_ai.REQUEST_MODEL] = self._bounded(record.request.model)
+        return about
+
+    def _answered(self, record: CallRecord) -> Attributes:
+        found: Attributes = {}
+        if record.response is not None and record.response.model:
+            found[gen_ai.RESPONSE_MODEL] = self._bounded(record.response.model)
+        if record.server_address:
+            found[gen_ai.SERVER_ADDRESS] = record.server_address
+            if record.server_port is not None:
+                found[gen_ai.SERVER_PORT] = record.server_port
+        return found
+
+    def _bounded(self, model: str) -> str:
+        """The model, unless there have been so many that they must be made up."""
+        if model not in self._models:
+            if len(self._models) >= _MAX_MODELS:
+                return names.OTHER
+            self._models.add(model)
+        return model
+
+    def _in_flight(self, options: CallbackOptions) -> Iterable[Observation]:
+        del options
+        return [Observation(len(running), dict(key)) for key, running in list(self._running.items())]
+
+    def _remaining(self, options: CallbackOptions) -> Iterable[Observation]:
+        del options
+        return [Observation(limit.remaining, key) for key, limit in self._fresh() if limit.remaining is not None]
+
+    def _whole_limit(self, options: CallbackOptions) -> Iterable[Observation]:
+        del options
+        return [Observation(limit.limit, key) for key, limit in self._fresh() if limit.limit is not None]
+
+    def _fresh(self) -> Iterator[tuple[Attributes, RateLimit]]:
+        """The limits that were stated lately: what an idle application was once told says nothing of now."""
+        oldest_s = time.monotonic() - _STALE_S
+        return ((dict(key), limit) for key, (told_s, limit) in list(self._limits.items()) if told_s >= oldest_s)
+
+
+_Key = tuple[tuple[str, AttributeValue], ...]
+
+_BY_PROVIDER: Final[WeakKeyDictionary[MeterProvider, _Instruments]] = WeakKeyDictionary()
+"""A provider keeps its instruments for good: a second `instrument()` must go on with the first one's."""
+
+
+def _key(attributes: Attributes) -> _Key:
+    return tuple(attributes.items())
+
+
+def _limits(record: CallRecord) -> Iterator[tuple[str, RateLimit]]:
+    limits = record.rate_limits
+    if limits is not None:
+        for unit in names.RATE_LIMIT_UNITS:
+            limit = getattr(limits, unit)
+            if limit is not None:
+                yield unit, limit
+
+
+def _histogram(meter: Meter, name: str, unit: str, description: str) -> Histogram:
+    """A histogram with the conventions' buckets, as far as this OpenTelemetry lets an instrument advise any."""
+    if "explicit_bucket_boundaries_advisory" not in inspect.signature(meter.create_histogram).parameters:
+        return meter.create_histogram(name, unit, description)
+    buckets = names.TOKEN_BUCKETS if unit == "{token}" else names.DURATION_BUCKETS
+    return meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=buckets)
