@@ -81,7 +81,7 @@ class OpenCall:
         else:
             watch = response.extensions[KEY] = Watch(self.call, self.engine.late_ends, self.raw)
             if not response.is_closed:
-                self.engine.late_ends.ready()
+                self.engine.late_ends.follow(self.call)
                 watch_for_loss(response, watch)
         self.watch = watch
 
@@ -229,8 +229,9 @@ def _open(engine: Engine, client: Any, args: tuple[Any, ...], kwargs: dict[str, 
         if endpoint is None:
             return None
         stream = bool(kwargs.get("stream", False))
-        inject = engine.propagate or native_tracing.injects(client, options)
-        native_tracing.replace(options)
+        factory, inject = native_tracing.arrange(
+            factory, client, options, native=engine.native, propagate=engine.propagate, start_with=engine.start_with
+        )
         engine.late_ends.drain()
         call = factory.start(endpoint, facts_of(client, options, stream))
         return OpenCall(engine, call, raw=wants_raw(options), inject=inject)

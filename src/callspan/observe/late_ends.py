@@ -1,4 +1,4 @@
-"""Late ends: ends that are reported by the garbage collector, carried out elsewhere.
+"""Late ends: ends that nobody but the garbage collector or the end of the process reports.
 
 A finalizer may run anywhere, also while its thread holds a lock of the OpenTelemetry SDK or of ours:
 ending a span there can deadlock. So it only notes the call and wakes a thread; nothing else is safe.
@@ -6,8 +6,10 @@ ending a span there can deadlock. So it only notes the call and wakes a thread; 
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
+import weakref
 from collections import deque
 from queue import SimpleQueue
 
@@ -25,6 +27,7 @@ class LateEnds:
         self._wake: SimpleQueue[bool] = SimpleQueue()
         self._carrying_out = threading.Lock()
         self._started_in: int | None = None
+        self._open: weakref.WeakSet[LiveCall] = weakref.WeakSet()
         renew_locks(self, "_carrying_out")
 
     def note(self, call: LiveCall, how: StreamEnd) -> None:
@@ -33,11 +36,24 @@ class LateEnds:
             self._waiting.append((call, call.offset_ns(), how))
             self._wake.put(True)
 
-    def ready(self) -> None:
-        """See to it that the thread runs, in this process: a fork leaves it behind."""
+    def follow(self, call: LiveCall) -> None:
+        """Take care of a call whose response is still open: it may be dropped, or outlive the process."""
         if self._started_in != os.getpid():
+            # A fork leaves the thread behind; and what was open in the parent is the parent's to end.
+            if self._started_in is None:
+                atexit.register(self.at_exit)
+            self._open.clear()
             self._started_in = os.getpid()
             threading.Thread(target=self._run, name="callspan-late-ends", daemon=True).start()
+        self._open.add(call)
+
+    def at_exit(self) -> None:
+        """End what is still open as dropped: the process ends, nobody will read on."""
+        self.drain()
+        if self._started_in == os.getpid():
+            for call in list(self._open):
+                self.note(call, "dropped")
+            self.drain()
 
     def drain(self) -> None:
         """Carry out every end noted so far, and wait for one being carried out on another thread."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import threading
 from collections.abc import Callable
@@ -304,9 +305,10 @@ def test_a_thread_ends_dropped_streams_without_anybody_asking() -> None:
     assert endpoint is not None
     call = factory.start(endpoint, CallFacts(provider="openai", stream=True))
     ends = LateEnds()
-    ends.ready()
+    ends.follow(call)
     ends.note(call, "dropped")
     assert done.wait(5)
+    atexit.unregister(ends.at_exit)
 
 
 @pytest.mark.parametrize(
