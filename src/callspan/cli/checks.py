@@ -128,11 +128,11 @@ def _store(url: str, settings: Settings) -> Check:
     from callspan.cli.backlog import spool_of, waiting_bytes
 
     trouble, told = store_check(url)
+    if trouble is not None:
+        return Check("stores", safe_name(url), "failed", trouble, "Records wait on disk until it works.")
     directory = spool_of(",".join(settings.stores))
     waiting = waiting_bytes(directory)
     backlog = f"; {waiting:,} bytes in {directory}" if waiting else ""
-    if trouble is not None:
-        return Check("stores", safe_name(url), "failed", f"{trouble}{backlog}", "Records wait on disk until it works.")
     advice = "If no application is running, deliver them: callspan ship" if waiting else None
     return Check("stores", safe_name(url), "ok", f"{told}{backlog}", advice)
 
@@ -155,11 +155,6 @@ def _settings(settings: Settings) -> Iterator[Check]:
     for name, variable in variables().items():
         value = getattr(settings, name)
         shown = ", ".join(safe_name(str(item)) for item in value) if isinstance(value, tuple) else str(value)
-        source = (
-            ""
-            if value == getattr(defaults, name)
-            else f"  ({variable} or --store)"
-            if name == "stores"
-            else f"  ({variable})"
-        )
+        said_by = f"{variable} or --store" if name == "stores" else variable
+        source = "" if value == getattr(defaults, name) else f"  ({said_by})"
         yield Check("settings", name, "note", f"{shown or 'none'}{source}")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -35,6 +35,8 @@ Examples:
   OPENAI_API_KEY=... ANTHROPIC_API_KEY=... callspan demo --live       real models, real money (cents)"""
 _JAEGER: Final = "docker run --rm -p 16686:16686 -p 4318:4318 jaegertracing/jaeger:latest"
 _QUERY: Final = '"select role, text from call_messages limit 9"'
+_NO_PROXY: Final[Mapping[str, None]] = {"all://127.0.0.1": None}
+"""Else a proxy of the environment is asked for loopback addresses, too."""
 _FLUSH_S: Final = 10.0
 _NEEDED: Final = 'The demo needs {name}: pip install "callspan[openai,anthropic]"'
 
@@ -135,7 +137,8 @@ def _episodes(frame: Frame, clients: _Clients) -> None:
     one, two, three = worlds()
     if not frame.json:
         frame.screen.line(("An agent in a grid world", "bold"), "  R robot  k key  E exit  # wall  ~ pit")
-    demo_agent.play_with_openai(clients.openai, one)
+    with clients.openai as client:
+        demo_agent.play_with_openai(client, one)
     _tell(frame, one, "openai, sync")
 
     async def both() -> None:
@@ -185,17 +188,16 @@ def _clients(frame: Frame, *, live: bool) -> Iterator[_Clients]:
 
     with ScriptedProvider() as provider:
         script_demo(provider)
-        # A proxy of the environment would be asked for loopback addresses, too.
         yield _Clients(
             openai.OpenAI(
                 base_url=provider.openai_url,
                 api_key="scripted",
-                http_client=openai.DefaultHttpxClient(trust_env=False),
+                http_client=openai.DefaultHttpxClient(mounts=_NO_PROXY),
             ),
             anthropic.AsyncAnthropic(
                 base_url=provider.anthropic_url,
                 api_key="scripted",
-                http_client=anthropic.DefaultAsyncHttpxClient(trust_env=False),
+                http_client=anthropic.DefaultAsyncHttpxClient(mounts=_NO_PROXY),
             ),
         )
 

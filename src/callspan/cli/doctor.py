@@ -14,6 +14,7 @@ from callspan.cli.frame import Frame, framed
 from callspan.cli.screen import clean
 
 _MARKS: Final = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "failed": ("✗", "bold red")}
+_NAME_WIDTH: Final = 38
 _EPILOG: Final = """\b
 Examples:
   callspan doctor
@@ -37,19 +38,31 @@ def command(frame: Frame) -> None:
 
 
 def _print(frame: Frame, checks: list[Check]) -> None:
-    width = max(len(check.name) for check in checks)
+    width = min(_NAME_WIDTH, max(len(check.name) for check in checks))
     for area, group in groupby(checks, key=lambda check: check.area):
         frame.screen.line((area, "bold"))
-        table = Table.grid(padding=(0, 1))
-        table.add_column(min_width=3, justify="right")
-        table.add_column(min_width=width)
-        table.add_column()
+        table = _grid(width)
         for check in group:
             detail = RichText(clean(check.detail))
             if check.advice:
                 detail.append(f"\n{clean(check.advice)}", style="yellow")
-            table.add_row(RichText(*_MARKS[check.state]), clean(check.name), detail)
+            mark, name = RichText(*_MARKS[check.state]), clean(check.name)
+            if len(name) <= width:
+                table.add_row(mark, name, detail)
+                continue
+            frame.screen.print(table)
+            frame.screen.line("  ", _MARKS[check.state], f" {name}")
+            table = _grid(width)
+            table.add_row("", "", detail)
         frame.screen.print(table)
     bad = [check for check in checks if check.state == "failed"]
     frame.screen.print()
     frame.screen.line((f"{len(bad)} failed" if bad else "All well.", "bold red" if bad else "bold green"))
+
+
+def _grid(width: int) -> Table:
+    table = Table.grid(padding=(0, 1))
+    table.add_column(min_width=3, justify="right")
+    table.add_column(min_width=width)
+    table.add_column()
+    return table

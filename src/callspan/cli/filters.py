@@ -17,6 +17,8 @@ from callspan.stores.base import CallFilter, Reader
 from callspan.stores.opening import safe_name
 
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_LAST_NS: Final = 2**63 - 1
+"""What stores can hold: in the year 2262."""
 _AGO: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 _CHOICES: Final = ("session_id", "model", "provider", "since_ns", "until_ns", "errors", "text")
 
@@ -38,8 +40,8 @@ class Moment(click.ParamType[int]):
             moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
         except ValueError:
             self.fail(f"{text!r}: write 30m, 2h, 3d or a time such as 2026-11-20T08:00", param, ctx)
-        seconds = moment.astimezone().replace(microsecond=0).timestamp()
-        return int(seconds) * 1_000_000_000 + moment.microsecond * 1000
+        seconds = int(moment.astimezone().replace(microsecond=0).timestamp())
+        return min(seconds * 1_000_000_000 + moment.microsecond * 1000, _LAST_NS)
 
 
 MOMENT: Final = Moment()

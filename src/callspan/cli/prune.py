@@ -43,7 +43,7 @@ def command(frame: Frame, older_ns: int) -> None:
     if frame.json:
         frame.emit(removed)
         return
-    frame.screen.line(
+    frame.screen.paragraph(
         f"From before {iso(older_ns)}: {count(removed.sessions)} sessions, {count(removed.calls)} calls, "
         f"{count(removed.others)} steps and events, {count(removed.contents)} contents deleted."
     )

@@ -56,6 +56,10 @@ class Screen:
         """Print one line, cut off with an ellipsis where the screen ends."""
         self.console.print(text, no_wrap=True, overflow="ellipsis")
 
+    def paragraph(self, text: str) -> None:
+        """Print cleaned text, wrapped where the screen ends."""
+        self.console.print(Text(clean(text)))
+
     def line(self, *parts: tuple[str, str] | str) -> None:
         """Print one line of parts, each a text or (text, style); texts are cleaned."""
         self.text(styled(*parts))

@@ -48,4 +48,4 @@ def _report(frame: Frame, counters: dict[str, int], left: int, told: str) -> Non
     if frame.json:
         frame.emit({"counters": counters, "waiting_bytes": left})
     else:
-        frame.screen.line(told)
+        frame.screen.paragraph(told)

@@ -16,6 +16,7 @@ from callspan.stores.opening import StoreUrl, open_store, parse, sinks_for
 from callspan.stores.sqlite_file import StoreError
 
 _TIMEOUT_S: Final = 5.0
+_LOOK_S: Final = 0.2
 
 
 def store_check(url: str) -> tuple[str | None, str]:
@@ -44,8 +45,13 @@ def _deliver(url: str, payload: bytes) -> str | None:
     with tempfile.TemporaryDirectory() as directory:
         spool = Spool(Path(directory), lambda: sinks_for([url]))
         spool.append(payload)
-        delivered = spool.flush(_TIMEOUT_S)
-        troubles = [state.error or "" for state in spool.states() if state.error or state.dead_letters]
+        delivered, troubles = False, list[str]()
+        deadline = time.monotonic() + _TIMEOUT_S
+        while not delivered and not troubles and time.monotonic() < deadline:
+            delivered = spool.flush(_LOOK_S)
+            troubles = [
+                state.error or "it was refused" for state in spool.states() if state.error or state.dead_letters
+            ]
         spool.close(1.0)
     if delivered and not troubles:
         return None

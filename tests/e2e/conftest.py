@@ -1,0 +1,100 @@
+"""A store the demo has written, and two ways to ask the command: in this process, and in one of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from click.testing import CliRunner
+
+from callspan.cli.commands import callspan
+from tests.e2e.receiver import Receiver
+
+ROOT = Path(__file__).parents[2]
+
+
+class Answer(NamedTuple):
+    """What a run of the command gave."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Demo(NamedTuple):
+    """One run of `callspan demo` in a directory of its own."""
+
+    directory: Path
+    out: str
+
+    @property
+    def store(self) -> str:
+        return f"sqlite:///{self.directory / 'callspan.db'}"
+
+
+def plain_environment(**more: str) -> dict[str, str]:
+    """The environment without settings of callspan, OpenTelemetry or the SDKs."""
+    ours = ("CALLSPAN_", "OTEL_", "OPENAI_", "ANTHROPIC_", "COLUMNS", "PYTHONPATH")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | more
+
+
+def in_process(*arguments: str) -> Answer:
+    """The command in this process; an exception of its own fails the test."""
+    result = CliRunner().invoke(callspan, list(arguments), catch_exceptions=False)
+    return Answer(result.exit_code, result.stdout, result.stderr)
+
+
+def in_its_own(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Answer:
+    """The command as people start it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "callspan.cli", *arguments],
+        cwd=cwd,
+        env=plain_environment(**(env or {})),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in set(os.environ) - set(plain_environment()):
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    directory = tmp_path_factory.mktemp("demo")
+    answer = in_its_own("demo", cwd=directory)
+    assert answer.code == 0, answer.err
+    assert answer.err == ""
+    return Demo(directory, answer.out)
+
+
+@pytest.fixture
+def ask(demo: Demo) -> Any:
+    """Ask the command about the demo's store."""
+
+    def ask(*arguments: str) -> Answer:
+        return in_process("--store", demo.store, *arguments)
+
+    return ask
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.close()

@@ -1,0 +1,290 @@
+"""Every sub-command that reads, on the store the demo has written: output, filters, exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from callspan import plugin
+from callspan.cli import frame
+from tests.e2e.conftest import Answer, Demo, in_its_own, in_process, plain_environment
+
+Ask = Callable[..., Answer]
+
+
+def first_id(ask: Ask, *options: str) -> str:
+    found: str = ask("calls", "--limit", "1", "--json", *options).json[0]["call_id"]
+    return found
+
+
+def test_the_default_store_is_that_of_the_exporter() -> None:
+    assert frame.DEFAULT_STORE == plugin.DEFAULT_STORE
+
+
+def test_sessions_lists_newest_first_with_sums(ask: Ask) -> None:
+    answer = ask("sessions")
+    assert answer.code == 0
+    rows = [line.split() for line in answer.out.splitlines()[1:]]
+    assert sorted((row[3], row[4], row[5], row[6]) for row in rows) == [
+        ("failure", "-1.05", "1", "1"),
+        ("success", "+1.3", "4", "6"),
+        ("success", "+1.35", "3", "4"),
+    ]
+    starts = [row["start_ns"] for row in ask("sessions", "--json").json]
+    assert starts == sorted(starts, reverse=True)
+
+
+def test_sessions_takes_a_limit_and_a_time(ask: Ask) -> None:
+    assert len(ask("sessions", "--limit", "2", "--json").json) == 2
+    assert len(ask("sessions", "--since", "1d", "--json").json) == 3
+    late = ask("sessions", "--since", "2999-01-01", "--json")
+    assert (late.code, late.json) == (1, [])
+    assert ask("sessions", "--since", "2999-01-01").code == 1
+
+
+def test_calls_shows_one_line_a_call(ask: Ask) -> None:
+    answer = ask("calls")
+    assert answer.code == 0
+    assert len(answer.out.splitlines()) == 12
+    assert "success, 1 retry" in answer.out
+    assert "error 400" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        (["--error"], 2),
+        (["--no-error"], 9),
+        (["--model", "gpt-4.1-mini"], 5),
+        (["--provider", "anthropic"], 5),
+        (["--text", "could GO west"], 1),
+        (["--text", "plan: east twice"], 5),
+        (["--since", "1h", "--until", "2999-01-01"], 11),
+        (["--limit", "3"], 3),
+        (["--offset", "9"], 2),
+        (["--error", "--model", "gpt-5-mini"], 0),
+    ],
+)
+def test_calls_can_be_filtered(ask: Ask, options: list[str], count: int) -> None:
+    answer = ask("calls", "--json", *options)
+    assert len(answer.json) == count
+    assert answer.code == (0 if count else 1)
+
+
+def test_calls_of_one_session_by_the_beginning_of_its_id(ask: Ask) -> None:
+    rows = ask("sessions", "--json").json
+    (longest,) = [row for row in rows if row["calls"] == 6]
+    listed = ask("calls", "--session", longest["session_id"][:20], "--oldest-first", "--json").json
+    assert [call["timestep"] for call in listed] == [0, 0, 0, 1, 2, 3]
+    assert ask("calls", "--session", "nobody").code == 1
+
+
+def test_calls_says_how_many_more_there_are(ask: Ask) -> None:
+    assert "8 more: --limit, --offset" in ask("calls", "--limit", "3").out
+
+
+def test_no_such_calls_is_exit_code_1_and_says_so_on_stderr(ask: Ask) -> None:
+    answer = ask("calls", "--model", "nobody")
+    assert (answer.code, answer.out) == (1, "")
+    assert "No such calls" in answer.err
+
+
+def test_json_keys_are_stable(ask: Ask) -> None:
+    assert set(ask("calls", "--limit", "1", "--json").json[0]) == {
+        "call_id", "session_id", "session_name", "timestep", "timestep_id", "trace_id", "span_id", "start", "start_ns",
+        "provider", "api", "operation", "model", "response_model", "outcome", "error_type", "error_kind",
+        "error_message", "http_status", "retries", "rate_limited", "stream", "stream_end", "finish_reasons",
+        "input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens", "cost_usd", "duration_ms",
+        "first_token_ms", "said",
+    }  # fmt: skip
+
+
+def test_show_draws_a_session_with_its_steps_in_order(ask: Ask) -> None:
+    (longest,) = [row for row in ask("sessions", "--json").json if row["calls"] == 6]
+    answer = ask("show", longest["session_id"])
+    assert answer.code == 0
+    lines = answer.out.splitlines()
+    assert lines[0].startswith("gridworld  success  +1.3  4 steps, 6 calls, 1 retry  1,807→150 tokens")
+    assert longest["session_id"] in lines[1]
+    assert [line.split()[1:3] for line in lines if " step " in line] == [["step", str(n)] for n in range(4)]
+    inside = [re.sub(r"^[│├└─ ]+", "", line).split()[0] for line in lines if line.startswith("│")]
+    assert inside[:7] == ["chat", "chat", "tool", "chat", "tool", "action", "environment"]
+
+
+def test_show_last_is_the_newest_session(ask: Ask) -> None:
+    newest = ask("sessions", "--limit", "1", "--json").json[0]["session_id"]
+    assert newest in ask("show", "last").out
+
+
+def test_show_gives_a_call_in_full(ask: Ask) -> None:
+    call_id = first_id(ask, "--text", "could go west")
+    answer = ask("show", first_id(ask, "--model", "gpt-4.1-mini", "--oldest-first"))
+    assert answer.code == 0
+    for part in ("chat gpt-4.1-mini", "provider", "openai chat_completions at 127.0.0.1", "tools       look, move",
+                 "You are a robot", 'look({"direction":"east"})', "tool_calls", "214 in, 15 out"):  # fmt: skip
+        assert part in answer.out
+    assert "ended by closed" in ask("show", call_id).out
+
+
+def test_show_tells_attempts_and_errors_of_a_call(ask: Ask) -> None:
+    (retried,) = [call for call in ask("calls", "--json").json if call["retries"]]
+    page = ask("show", retried["call_id"]).out
+    assert re.search(r"attempt 1 +429 at .* then waited", page)
+    assert re.search(r"attempt 2 +200", page)
+    (refused,) = [call for call in ask("calls", "--json").json if call["outcome"] == "error"]
+    assert "bad_input: invalid_request_error" in ask("show", refused["call_id"]).out
+
+
+def test_show_finds_a_call_by_its_span_id(ask: Ask) -> None:
+    call = ask("calls", "--limit", "1", "--json").json[0]
+    assert call["call_id"] in ask("show", call["span_id"]).out
+
+
+def test_show_of_nothing_is_exit_code_1(ask: Ask) -> None:
+    answer = ask("show", "nothing-like-it")
+    assert answer.code == 1
+    assert "nothing-like-it" in answer.err
+
+
+def test_an_id_that_many_have_is_not_guessed(ask: Ask) -> None:
+    assert ask("show", first_id(ask)[:4]).code == 1
+
+
+def test_stats_sums_by_model(ask: Ask) -> None:
+    rows = {row["model"]: row for row in ask("stats", "--json").json}
+    assert {model: (row["calls"], row["errors"], row["retries"]) for model, row in rows.items()} == {
+        "claude-haiku-4-5": (5, 2, 0),
+        "gpt-4.1-mini": (5, 0, 1),
+        "gpt-5-mini": (1, 0, 0),
+    }
+    assert rows["gpt-5-mini"]["input_tokens"] == 96
+    assert all(0 < row["p50_ms"] <= row["p95_ms"] for row in rows.values())
+
+
+@pytest.mark.parametrize(("by", "groups"), [("model", 3), ("provider", 2), ("session", 3), ("day", 1)])
+def test_stats_groups_by(ask: Ask, by: str, groups: int) -> None:
+    answer = ask("stats", "--by", by, "--json")
+    if by != "day":
+        assert len(answer.json) == groups
+    assert sum(row["calls"] for row in answer.json) == 11
+    assert ask("stats", "--by", by).code == 0
+
+
+def test_what_is_unknown_is_a_dash_and_null_never_zero(ask: Ask) -> None:
+    (refused,) = [call for call in ask("calls", "--json").json if call["outcome"] == "error"]
+    assert refused["output_tokens"] is None
+    assert refused["cost_usd"] is None
+    line = next(line for line in ask("calls").out.splitlines() if "error 400" in line)
+    assert line.split()[3] == "\N{EN DASH}"
+
+
+def test_tail_shows_the_last_calls_oldest_first(ask: Ask) -> None:
+    answer = ask("tail", "-n", "4")
+    assert answer.code == 0
+    assert len(answer.out.splitlines()) == 4
+    starts = [json.loads(line)["start_ns"] for line in ask("tail", "-n", "4", "--json").out.splitlines()]
+    assert starts == sorted(starts)
+
+
+def test_tail_follows_until_interrupted(demo: Demo, tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path / 'callspan.db'}"
+    assert in_process("--store", store, "demo", "--json").code == 0
+    follower = subprocess.Popen(
+        [sys.executable, "-m", "callspan.cli", "--store", store, "tail", "-f", "-n", "1", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=plain_environment(),
+        text=True,
+    )
+    try:
+        assert follower.stdout is not None
+        assert json.loads(follower.stdout.readline())["outcome"] == "success"
+        assert in_process("--store", store, "demo", "--json").code == 0
+        models = [json.loads(follower.stdout.readline())["model"] for _ in range(11)]
+    finally:
+        follower.terminate()
+        follower.communicate(timeout=10)
+    assert sorted(models) == ["claude-haiku-4-5"] * 5 + ["gpt-4.1-mini"] * 5 + ["gpt-5-mini"]
+
+
+def test_the_store_may_be_named_before_or_after_the_sub_command(demo: Demo, tmp_path: Path) -> None:
+    assert in_process("calls", "--store", demo.store, "--json").code == 0
+    assert in_process("--json", "--store", demo.store, "calls").json
+    assert in_its_own("calls", "--json", cwd=tmp_path, env={"CALLSPAN_STORES": demo.store}).code == 0
+
+
+@pytest.mark.parametrize("command", ["sessions", "calls", "show x", "stats", "tail", "prune --older-than 1d"])
+def test_a_missing_store_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = in_process(*command.split())
+    assert (answer.code, answer.out) == (1, "")
+    assert "callspan.db" in answer.err
+    assert "Traceback" not in answer.err
+    if not command.startswith("prune"):
+        assert "callspan run app.py" in answer.err
+        assert "--store" in answer.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_no_store_is_a_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "notes.db"
+    path.write_text("Not a database at all, but rather long text, so that SQLite reads it." * 20)
+    answer = in_process("--store", f"sqlite:///{path}", "calls")
+    assert answer.code == 1
+    assert "notes.db" in answer.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--store", "teapot://x", "calls"],
+        ["calls", "--since", "yesterday-ish"],
+        ["calls", "--limit", "0"],
+        ["stats", "--by", "weather"],
+        ["show"],
+        ["teapot"],
+        ["prune"],
+    ],
+)
+def test_wrong_usage_is_exit_code_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = in_process(*arguments)
+    assert answer.code == 2
+    assert answer.err.startswith("Usage:")
+
+
+def test_a_setting_of_the_environment_that_means_nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALLSPAN_MEDIA", "carrier pigeon")
+    answer = in_process("calls")
+    assert answer.code == 2
+    assert "CALLSPAN_MEDIA" in answer.err
+
+
+def test_help_of_every_sub_command_has_an_example_or_says_what_it_does() -> None:
+    overview = in_process("--help")
+    assert overview.code == 0
+    names = re.findall(r"^  ([a-z]+) {2,}\w", overview.out.partition("Commands:")[2], flags=re.MULTILINE)
+    assert names[:10] == ["demo", "run", "sessions", "calls", "show", "stats", "tail", "doctor", "ship", "prune"]
+    for name in names[:10]:
+        page = in_process(name, "--help")
+        assert page.code == 0
+        assert "--store" in page.out
+        assert name == "tail" or f"callspan {name}" in page.out or name == "ship"
+
+
+def test_version_is_that_of_the_package() -> None:
+    assert in_process("--version").out == f"callspan {metadata.version('callspan')}\n"
+
+
+def test_without_click_one_line_says_what_to_install(tmp_path: Path) -> None:
+    hide = "import sys; sys.modules['click'] = None; from callspan.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", hide], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert done.stderr == 'The callspan command needs click: pip install "callspan[cli]"\n'

@@ -1,0 +1,193 @@
+"""The demo: the main job end to end, read back by other processes."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Answer, Demo, in_process
+from tests.e2e.receiver import Receiver
+
+Ask = Callable[..., Answer]
+
+
+def sessions(ask: Ask) -> list[dict[str, Any]]:
+    """The sessions with all that is in them, oldest first."""
+    listed = ask("sessions", "--json").json
+    return [ask("show", row["session_id"], "--json").json for row in reversed(listed)]
+
+
+def calls_of(session: dict[str, Any]) -> list[dict[str, Any]]:
+    return [call for step in session["steps"] for call in step["calls"]]
+
+
+def test_three_episodes_end_as_they_were_played(ask: Ask) -> None:
+    told = [(s["name"], s["outcome"], s["success"], s["reward"], len(s["steps"])) for s in sessions(ask)]
+    assert sorted(told) == [
+        ("gridworld", "failure", False, -1.05, 1),
+        ("gridworld", "success", True, 1.3, 4),
+        ("gridworld", "success", True, 1.35, 3),
+    ]
+
+
+def test_both_providers_and_three_apis_are_recorded(ask: Ask) -> None:
+    calls = ask("calls", "--json").json
+    assert Counter((call["provider"], call["api"]) for call in calls) == {
+        ("openai", "responses"): 1,
+        ("openai", "chat_completions"): 5,
+        ("anthropic", "messages"): 5,
+    }
+
+
+def test_exactly_one_call_was_retried_after_a_429(ask: Ask) -> None:
+    (retried,) = [call for call in ask("calls", "--json").json if call["retries"]]
+    assert (retried["retries"], retried["rate_limited"], retried["outcome"]) == (1, True, "success")
+    record = ask("show", retried["call_id"], "--json").json["record"]
+    assert [attempt["status"] for attempt in record["attempts"]] == [429, 200]
+    assert record["attempts"][0]["planned_wait_s"] == pytest.approx(0.25, abs=0.1)
+
+
+def test_the_refused_call_keeps_what_the_provider_said(ask: Ask) -> None:
+    (refused,) = [call for call in ask("calls", "--json").json if call["outcome"] == "error"]
+    assert refused["http_status"] == 400
+    assert refused["error_type"] == "invalid_request_error"
+    assert refused["error_message"] == "max_tokens: must be greater than or equal to 1"
+    assert refused["input_tokens"] is None
+
+
+def test_the_stream_stopped_early_keeps_what_had_come(ask: Ask) -> None:
+    (stopped,) = [call for call in ask("calls", "--json").json if call["outcome"] == "cancelled"]
+    assert stopped["stream_end"] == "closed"
+    assert stopped["said"].startswith("I could go west")
+    assert "pit" not in stopped["said"]
+
+
+def test_the_streams_read_fully_are_whole(ask: Ask) -> None:
+    streamed = [call for call in ask("calls", "--no-error", "--json").json if call["stream"]]
+    assert len(streamed) == 4
+    assert {call["stream_end"] for call in streamed} == {"complete"}
+    assert all(0 < call["first_token_ms"] <= call["duration_ms"] for call in streamed)
+
+
+def test_tokens_are_those_the_provider_told(ask: Ask) -> None:
+    (sync,) = [s for s in sessions(ask) if s["metadata"]["seed"] == 7]
+    assert [(call["input_tokens"], call["output_tokens"]) for call in calls_of(sync)] == [
+        (96, 75), (214, 15), (246, 15), (331, 15), (417, 15), (503, 15),
+    ]  # fmt: skip
+    assert (sync["input_tokens"], sync["output_tokens"]) == (1807, 150)
+    assert calls_of(sync)[0]["reasoning_tokens"] == 64
+    assert [call["cache_read_tokens"] for call in calls_of(sync)][-2:] == [256, 384]
+
+
+def test_calls_tools_events_and_rewards_hang_in_their_steps(ask: Ask) -> None:
+    (sync,) = [s for s in sessions(ask) if s["metadata"]["seed"] == 7]
+    first, *_, last = sync["steps"]
+    assert [tool["name"] for tool in first["tools"]] == ["look", "move"]
+    assert first["tools"][0]["data"] == {"arguments": {"direction": "east"}, "result": "floor"}
+    assert [event["event_type"] for event in first["events"]] == ["action", "environment"]
+    assert [step["totals"]["reward"] for step in sync["steps"]] == pytest.approx([-0.05, 0.45, -0.05, 0.95])
+    assert (last["terminated"], last["truncated"]) == (True, False)
+    assert [message["message_type"] for message in sync["loose_messages"]] == ["observation"]
+    assert [reward["value"] for reward in sync["loose_rewards"]] == [1.3]
+
+
+def test_a_tool_is_linked_to_the_call_that_asked_for_it(ask: Ask) -> None:
+    (sync,) = [s for s in sessions(ask) if s["metadata"]["seed"] == 7]
+    step = sync["steps"][0]
+    for tool, call in zip(step["tools"], step["calls"][1:], strict=True):
+        record = ask("show", call["call_id"], "--json").json["record"]
+        asked = [part["id"] for part in record["conversation"]["output"][0]["parts"] if part["type"] == "tool_call"]
+        assert asked == [tool["tool_call_id"]]
+
+
+def test_episodes_played_at_the_same_time_do_not_mix(ask: Ask) -> None:
+    for session in sessions(ask):
+        assert {call["trace_id"] for call in calls_of(session)} == {session["trace_id"]}
+        assert {call["session_id"] for call in calls_of(session)} == {session["session_id"]}
+
+
+def test_the_page_shows_the_trees_the_table_and_where_everything_is(demo: Demo) -> None:
+    for part in (
+        "$ callspan sessions", "$ callspan show ", "$ callspan calls", "$ callspan stats", "gridworld  success  +1.3",
+        "step 0", "gpt-5-mini", "claude-haiku-4-5", "error 400", "cancelled", "1 retry", "tool look",
+        "sqlite:///callspan.db", "docker run", "4318:4318", "OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318",
+    ):  # fmt: skip
+        assert part in demo.out
+    assert "30 in 3 traces: 11 chat, 8 execute_tool, 8 timestep, 3 invoke_workflow" in demo.out
+
+
+def test_the_page_fits_into_100_columns_and_has_no_colours_in_a_file(demo: Demo) -> None:
+    assert max(map(len, demo.out.splitlines())) <= 100
+    assert "\x1b" not in demo.out
+
+
+def test_plain_sqlite_reads_what_was_said(demo: Demo) -> None:
+    connection = sqlite3.connect(demo.directory / "callspan.db")
+    try:
+        texts = [text for (text,) in connection.execute("SELECT text FROM call_messages WHERE role = 'assistant'")]
+    finally:
+        connection.close()
+    assert any("East twice to the key, then south twice to the exit." in text for text in texts)
+
+
+def test_nothing_waits_in_the_spool_afterwards(demo: Demo) -> None:
+    assert not list((demo.directory / "callspan.db.spool").glob("*.segment"))
+
+
+def test_a_second_demo_adds_to_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for runs in (1, 2):
+        answer = in_process("demo", "--json")
+        assert (answer.code, answer.json["spans"]) == (0, 30)
+        assert len(in_process("sessions", "--json").json) == 3 * runs
+    assert len(in_process("sessions", "--since", answer.json["since"], "--json").json) == 3
+
+
+def test_a_file_of_another_application_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    connection = sqlite3.connect("callspan.db")
+    connection.execute("CREATE TABLE notes (text)")
+    connection.close()
+    before = Path("callspan.db").read_bytes()
+    answer = in_process("demo")
+    assert answer.code == 1
+    assert "another application" in answer.err
+    assert "--store" in answer.err
+    assert Path("callspan.db").read_bytes() == before
+
+
+def test_a_proxy_in_the_environment_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert in_process("demo", "--json").code == 0
+
+
+def test_live_without_keys_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = in_process("demo", "--live")
+    assert answer.code == 1
+    assert "OPENAI_API_KEY" in answer.err
+    assert not Path("callspan.db").exists()
+
+
+@pytest.mark.parametrize("how", ["option", "environment"])
+def test_spans_are_sent_to_an_otlp_receiver(
+    how: str, receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, spans = receiver.url, receiver.spans
+    monkeypatch.chdir(tmp_path)
+    if how == "environment":
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+    answer = in_process("demo", "--json", *(["--otlp", url] if how == "option" else []))
+    assert answer.code == 0
+    names = Counter(span.name.split(" ")[0] for span in spans)
+    assert names == {"chat": 11, "execute_tool": 8, "timestep": 8, "invoke_workflow": 3}
+    by_id = {span.span_id: span for span in spans}
+    parents = {by_id[span.parent_span_id].name for span in spans if span.name.startswith("chat")}
+    assert parents == {"timestep"}

@@ -1,0 +1,79 @@
+"""The examples run offline and do what they say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.conftest import ROOT, in_process, plain_environment
+from tests.e2e.receiver import Receiver
+
+EXAMPLES = ROOT / "examples"
+
+
+def run(example: str, directory: Path, **env: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / example)],
+        cwd=directory,
+        env=plain_environment(**env),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def ask(directory: Path, *arguments: str) -> Any:
+    return in_process("--store", str(directory / "callspan.db"), *arguments, "--json").json
+
+
+def test_quickstart_records_its_call(tmp_path: Path) -> None:
+    assert run("quickstart.py", tmp_path).startswith("Paris.\n")
+    (call,) = ask(tmp_path, "calls")
+    assert (call["said"], call["input_tokens"], call["output_tokens"]) == ("Paris.", 14, 2)
+
+
+def test_the_agent_reaches_its_goal_step_by_step(tmp_path: Path) -> None:
+    assert "Reached the goal, reward +0.90" in run("agent_gridworld.py", tmp_path)
+    session = ask(tmp_path, "show", "last")
+    assert (session["outcome"], session["reward"]) == ("success", 0.9)
+    assert [step["tools"][0]["name"] for step in session["steps"]] == ["move", "move"]
+    assert session["steps"][-1]["terminated"] is True
+
+
+def test_the_jaeger_example_sends_the_trace_its_page_describes(receiver: Receiver, tmp_path: Path) -> None:
+    out = run("jaeger/app.py", tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url)
+    assert f"Sent the trace to {receiver.url}" in out
+    by_id = {span.span_id: span for span in receiver.spans}
+    calls = [span for span in receiver.spans if span.name == "chat gpt-4.1-mini"]
+    paths = {tuple(_ancestors(span, by_id)) for span in calls}
+    assert paths == {("timestep", "invoke_workflow questions", "handle request")}
+    retried, streamed, refused = sorted(calls, key=lambda span: span.start_time_unix_nano)
+    facts = _attributes(retried)
+    assert facts["http.request.resend_count"].int_value == 1
+    assert facts["llm.latency"].double_value or facts["llm.latency"].int_value
+    assert "llm.attempt" in [event.name for event in retried.events]
+    assert len(streamed.events) >= 1
+    assert _attributes(refused)["http.response.status_code"].int_value == 400
+    assert _attributes(refused)["error.type"].string_value
+    for name in ("gen_ai.input.messages", "gen_ai.output.messages", "llm.prompts", "llm.completions", "session.id"):
+        assert name in facts
+
+
+def test_content_can_be_kept_off_the_spans(receiver: Receiver, tmp_path: Path) -> None:
+    run("jaeger/app.py", tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url, CALLSPAN_CONTENT="metadata")
+    assert receiver.spans
+    assert not any(b"Loire" in span.SerializeToString() for span in receiver.spans)
+
+
+def _ancestors(span: Any, by_id: dict[bytes, Any]) -> list[str]:
+    above = by_id.get(span.parent_span_id)
+    return [] if above is None else [above.name, *_ancestors(above, by_id)]
+
+
+def _attributes(span: Any) -> dict[str, Any]:
+    return {attribute.key: attribute.value for attribute in span.attributes}

@@ -1,0 +1,95 @@
+"""Recorded text is somebody else's: nothing of it commands the terminal, and scripts get it unchanged."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import openai
+import pytest
+
+import callspan
+from callspan.cli.screen import clean, clean_lines, json_text
+from callspan.testing import ScriptedProvider
+from tests.e2e.conftest import in_process
+
+EVIL = (
+    "\x1b]0;owned\x07\x1b[2J\x9b31mred\x9d52;c;Zm9v\x9c \u202egnp.exe\u202c \u2066x\u2069 \x7f\b\r[bold]markup[/] end"
+)
+COMMANDING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store in which everything a user or a model can name is hostile."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('hostile') / 'callspan.db'}"
+    handle = callspan.instrument(stores=url)
+    with ScriptedProvider() as provider:
+        provider.reply(text=EVIL, tool_calls=[{"name": "t" + EVIL, "arguments": {EVIL: EVIL}}], model="m" + EVIL)
+        provider.reply(status=400, message=EVIL, error_type="bad" + EVIL)
+        with (
+            openai.OpenAI(base_url=provider.openai_url, api_key="x", max_retries=0) as client,
+            callspan.session("name" + EVIL, session_id="id" + EVIL, metadata={EVIL: EVIL}) as session,
+            session.timestep(name="step" + EVIL) as step,
+        ):
+            session.observation(EVIL)
+            ask = {"model": "gpt" + EVIL, "messages": [{"role": "user", "content": EVIL}], "user": EVIL}
+            client.chat.completions.create(**ask)
+            with step.tool("tool" + EVIL, arguments={EVIL: EVIL}) as tool:
+                tool.result = EVIL
+            step.event("kind" + EVIL, {EVIL: EVIL}, name=EVIL, error=EVIL)
+            step.environment(EVIL, reward=1)
+            session.reward(1, objective=EVIL, source=EVIL, annotation=EVIL, label=EVIL)
+            with pytest.raises(openai.BadRequestError):
+                client.chat.completions.create(**ask)
+            session.outcome(status="odd" + EVIL)
+    assert handle.force_flush(10)
+    handle.uninstrument()
+    return url
+
+
+@pytest.mark.parametrize(
+    "command", ["sessions", "calls", "show last", "stats", "stats --by session", "tail", "show CALL"]
+)
+def test_no_control_character_of_a_record_reaches_the_terminal(store: str, command: str) -> None:
+    for call in in_process("--store", store, "calls", "--json").json:
+        answer = in_process("--store", store, *command.replace("CALL", call["call_id"]).split())
+        assert answer.code == 0
+        assert not COMMANDING.search(answer.out)
+        assert "end" in answer.out or "…" in answer.out
+
+
+def test_markup_in_a_record_is_text(store: str) -> None:
+    call = in_process("--store", store, "calls", "--no-error", "--json").json[0]
+    assert "[bold]markup[/]" in in_process("--store", store, "show", call["call_id"]).out
+
+
+def test_json_is_escaped_and_gives_the_text_back_unchanged(store: str) -> None:
+    for command in (["calls"], ["show", "last"], ["sessions"], ["stats"], ["stats", "--by", "session"]):
+        answer = in_process("--store", store, *command, "--json")
+        assert not COMMANDING.search(answer.out)
+    assert in_process("--store", store, "sessions", "--json").json[0]["name"] == "name" + EVIL
+    call = in_process("--store", store, "calls", "--no-error", "--json").json[0]
+    record = in_process("--store", store, "show", call["call_id"], "--json").json["record"]
+    assert record["conversation"]["input"][0]["parts"][0]["text"] == EVIL
+
+
+def test_errors_about_hostile_arguments_are_clean(store: str, tmp_path: Path) -> None:
+    for arguments in (
+        ["--store", store, "show", EVIL],
+        ["--store", store, "calls", "--session", EVIL],
+        ["--store", str(tmp_path / f"{EVIL[:9]}.db"), "calls"],
+    ):
+        answer = in_process(*arguments)
+        assert answer.code in (1, 2)
+        assert not COMMANDING.search(answer.err + answer.out)
+
+
+def test_lines_are_kept_where_a_text_may_have_them() -> None:
+    assert clean("one\ntwo\tthree\r\n") == "one two three "
+    assert clean_lines("one\ntwo\x1b[0m") == "one\ntwo\N{REPLACEMENT CHARACTER}[0m"
+
+
+def test_lone_surrogates_can_be_printed() -> None:
+    clean("\ud800").encode()
+    json_text({"a": "\ud800\x9b"}).encode()

@@ -1,0 +1,127 @@
+"""`callspan run`: an application runs as it would without us, and is recorded."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Answer, in_its_own, in_process
+
+ASKING = """
+import openai
+from callspan.testing import ScriptedProvider
+
+def ask(text="Hello?"):
+    with ScriptedProvider() as provider, openai.OpenAI(base_url=provider.openai_url, api_key="x") as client:
+        messages = [{"role": "user", "content": text}]
+        return client.chat.completions.create(model="gpt-5", messages=messages).choices[0].message.content
+"""
+APPLICATION = """
+import asking, sys
+print(asking.ask(), sys.argv[1:], __name__)
+sys.exit(7)
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "asking.py").write_text(ASKING)
+    (tmp_path / "app.py").write_text(APPLICATION)
+    return tmp_path
+
+
+def run(place: Path, *arguments: str, **env: str) -> Answer:
+    return in_its_own("run", *arguments, cwd=place, env=env)
+
+
+def calls(place: Path, *, store: str = "callspan.db") -> list[dict[str, Any]]:
+    answer = in_process("--store", str(place / store), "calls", "--oldest-first", "--json")
+    assert answer.code == 0
+    found: list[dict[str, Any]] = answer.json
+    return found
+
+
+@pytest.mark.parametrize("start", [["app.py"], ["-m", "app"]], ids=["script", "module"])
+def test_arguments_output_and_exit_code_are_the_applications_own(place: Path, start: list[str]) -> None:
+    answer = run(place, *start, "one", "--json", "--store", "-x", "--", "two words")
+    assert (
+        answer.out
+        == "Hello from the scripted provider. ['one', '--json', '--store', '-x', '--', 'two words'] __main__\n"
+    )
+    assert (answer.code, answer.err) == (7, "")
+    (call,) = calls(place)
+    assert (call["model"], call["outcome"], call["said"]) == ("gpt-5", "success", "Hello from the scripted provider.")
+
+
+def test_an_exception_ends_it_as_python_does(place: Path) -> None:
+    (place / "app.py").write_text("import asking\nasking.ask()\nraise ValueError('mine')\n")
+    answer = run(place, "app.py")
+    assert answer.code == 1
+    assert answer.err.startswith("Traceback (most recent call last):\n  File")
+    assert answer.err.endswith("ValueError: mine\n")
+    assert "callspan" not in answer.err
+    assert len(calls(place)) == 1
+
+
+def test_the_modules_of_the_command_are_not_loaded_into_the_application(place: Path) -> None:
+    (place / "app.py").write_text("import sys; print([n for n in ('click', 'rich', 'openai') if n in sys.modules])")
+    assert run(place, "app.py").out == "[]\n"
+
+
+def test_processes_the_application_starts_are_recorded_too(place: Path) -> None:
+    program = (
+        "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import asking; asking.ask()'], check=True)"
+    )
+    (place / "app.py").write_text(program)
+    assert run(place, "app.py").code == 0
+    assert len(calls(place)) == 1
+
+
+def test_a_sitecustomize_of_the_users_own_runs_too(place: Path) -> None:
+    own = place / "own"
+    own.mkdir()
+    (own / "sitecustomize.py").write_text("import sys; sys.mine = True")
+    (place / "app.py").write_text("import sys, asking; print(sys.mine, asking.ask())")
+    answer = run(place, "app.py", PYTHONPATH=str(own))
+    assert answer.out == "True Hello from the scripted provider.\n"
+    assert len(calls(place)) == 1
+
+
+def test_a_command_of_the_path_is_run(place: Path) -> None:
+    assert run(place, Path(sys.executable).name, "app.py", PATH=str(Path(sys.executable).parent)).code == 7
+    assert len(calls(place)) == 1
+
+
+def test_the_store_stays_where_it_was_named_when_the_application_moves(place: Path) -> None:
+    (place / "deep").mkdir()
+    (place / "app.py").write_text("import os, asking; os.chdir('deep'); asking.ask()")
+    answer = in_its_own("run", "--store", "jsonl:///calls.jsonl", "app.py", cwd=place)
+    assert answer.code == 0
+    assert len(calls(place, store="calls.jsonl")) == 1
+    assert not list((place / "deep").iterdir())
+
+
+def test_settings_of_the_environment_hold(place: Path) -> None:
+    assert run(place, "app.py", CALLSPAN_CONTENT="off").code == 7
+    (call,) = calls(place)
+    assert call["said"] is None
+    assert call["output_tokens"] is not None
+
+
+def test_a_setting_that_means_nothing_keeps_no_application_from_starting(place: Path) -> None:
+    program = "from callspan.cli import start; start.start(); print('started')"
+    (place / "app.py").write_text(program)
+    answer = in_its_own("run", "--store", "callspan.db", "app.py", cwd=place, env={"CALLSPAN_MEDIA": "pigeon"})
+    assert answer.out == "started\n"
+    assert "CALLSPAN_MEDIA" in answer.err
+
+
+def test_what_is_no_program_is_wrong_usage(place: Path) -> None:
+    answer = run(place, "nothing.py")
+    assert answer.code == 2
+    assert "nothing.py: there is no such file or command" in answer.err
+    assert in_its_own("run", cwd=place).code == 2
+    assert in_its_own("run", "--store", "teapot://x", "app.py", cwd=place).code == 2

@@ -1,0 +1,144 @@
+"""The sub-commands that look after stores: doctor, ship, prune."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+from pathlib import Path
+
+import openai
+import pytest
+
+from callspan.cli import checks
+from callspan.record.codec import encode
+from callspan.record.events import SessionRecord
+from callspan.spool.segment import SUFFIX
+from callspan.spool.spool import Spool
+from tests.e2e.conftest import Demo, in_its_own, in_process
+
+
+def leave_behind(directory: Path, count: int) -> None:
+    """Records of a process that could deliver none of them."""
+    spool = Spool(directory, [])
+    for number in range(count):
+        assert spool.append(encode(SessionRecord(session_id=f"s{number}", record_version=1, start_ns=1)))
+    spool.close(0)
+
+
+def test_doctor_finds_sdks_hooks_and_a_store_that_keeps_records(demo: Demo) -> None:
+    answer = in_process("--store", demo.store, "doctor", "--json")
+    assert answer.code == 0
+    found = {(check["area"], check["name"]): check for check in answer.json["checks"]}
+    for sdk in ("openai", "anthropic"):
+        check = found["SDKs", sdk]
+        assert check["state"] == "ok"
+        assert check["detail"].endswith("15 of 15 hooks can be set")
+    (store,) = [check for (area, _), check in found.items() if area == "stores"]
+    assert (store["state"], store["detail"]) == ("ok", "a test record was written and read back")
+    assert found["settings", "content"]["detail"] == "full"
+
+
+def test_doctor_leaves_nothing_behind(demo: Demo) -> None:
+    before = in_process("--store", demo.store, "sessions", "--json").out
+    original = openai._base_client.SyncAPIClient.request
+    assert in_process("--store", demo.store, "doctor").code == 0
+    assert in_process("--store", demo.store, "sessions", "--json").out == before
+    assert openai._base_client.SyncAPIClient.request is original
+
+
+def test_doctor_reads_as_a_page(tmp_path: Path) -> None:
+    answer = in_its_own(
+        "doctor", cwd=tmp_path, env={"CALLSPAN_STORES": "jsonl:///calls.jsonl", "CALLSPAN_CONTENT": "off"}
+    )
+    assert answer.code == 0
+    assert "All well." in answer.out
+    assert "off  (CALLSPAN_CONTENT)" in answer.out
+    assert max(map(len, answer.out.splitlines())) <= 100
+
+
+def test_doctor_fails_where_a_store_does(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE notes (text)")
+    connection.close()
+    answer = in_process("--store", f"sqlite:///{path}", "doctor")
+    assert answer.code == 1
+    assert "another application" in " ".join(answer.out.split())
+    assert "1 failed" in answer.out
+
+
+def test_doctor_shows_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = "teapot://me:secret-word@example.org/calls"
+    answer = in_process("--store", store, "doctor")
+    assert answer.code != 0
+    assert "secret-word" not in answer.out + answer.err
+
+
+def test_doctor_tells_whether_anybody_takes_spans(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert "somebody listens" in in_process("--store", demo.store, "doctor").out
+    answer = in_process("--store", demo.store, "doctor")
+    assert answer.code == 1
+    assert "nobody answers at http://127.0.0.1" in answer.out
+
+
+def test_doctor_names_a_setting_that_means_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALLSPAN_FSYNC", "sometimes")
+    answer = in_process("--store", "callspan.db", "doctor", "--json")
+    assert answer.code == 1
+    assert "CALLSPAN_FSYNC" in answer.json["checks"][-1]["detail"]
+
+
+def test_doctor_warns_of_another_instrumentation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "_OTHERS", ("pytest",))
+    (warning,) = [check for check in checks.every_check("") if check.name == "pytest"]
+    assert warning.state == "warning"
+    assert "two spans" in str(warning.advice)
+
+
+def test_doctor_tells_of_records_that_wait(tmp_path: Path) -> None:
+    leave_behind(tmp_path / "callspan.db.spool", 3)
+    answer = in_process("--store", f"sqlite:///{tmp_path / 'callspan.db'}", "doctor")
+    assert answer.code == 0
+    assert "callspan ship" in " ".join(answer.out.split())
+
+
+def test_ship_delivers_what_was_left_behind(tmp_path: Path) -> None:
+    leave_behind(tmp_path / "callspan.db.spool", 3)
+    store = f"sqlite:///{tmp_path / 'callspan.db'}"
+    answer = in_process("--store", store, "ship", "--json")
+    assert answer.code == 0
+    assert answer.json["waiting_bytes"] == 0
+    assert len(in_process("--store", store, "sessions", "--json").json) == 3
+    assert not list((tmp_path / "callspan.db.spool").glob(f"*{SUFFIX}"))
+
+
+def test_ship_with_nothing_to_do_is_well(tmp_path: Path) -> None:
+    answer = in_process("--store", f"sqlite:///{tmp_path / 'callspan.db'}", "ship")
+    assert answer.code == 0
+    assert "Nothing waits" in answer.out
+
+
+def test_ship_says_what_could_not_be_delivered(tmp_path: Path) -> None:
+    leave_behind(tmp_path / "callspan.db.spool", 1)
+    (tmp_path / "callspan.db").mkdir()
+    answer = in_process("--store", f"sqlite:///{tmp_path / 'callspan.db'}", "ship", "--timeout", "0.3")
+    assert answer.code == 1
+    assert "bytes wait" in answer.out
+
+
+def test_prune_deletes_what_is_old_and_nothing_else(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path / 'callspan.db'}"
+    assert in_process("--store", store, "demo", "--json").code == 0
+    assert in_process("--store", store, "prune", "--older-than", "1h", "--json").json["calls"] == 0
+    removed = in_process("--store", store, "prune", "--older-than", "2200-01-01", "--json").json
+    assert (removed["sessions"], removed["calls"]) == (3, 11)
+    assert in_process("--store", store, "calls").code == 1
+    assert "0 sessions, 0 calls" in in_process("--store", store, "prune", "--older-than", "1s").out
+
+
+def test_prune_of_another_kind_of_store_is_wrong_usage() -> None:
+    answer = in_process("--store", "jsonl:///calls.jsonl", "prune", "--older-than", "1d")
+    assert answer.code == 2
+    assert "no SQLite store" in answer.err
