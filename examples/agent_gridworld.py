@@ -37,15 +37,18 @@ class Line:
         self.at = 1
 
     def observe(self) -> str:
+        """What the agent sees."""
         return f"You are on field {self.at} of 0 to 4. The goal is on field {GOAL}."
 
     def step(self, direction: str) -> tuple[str, float, bool]:
+        """Observation, reward, and whether it is over."""
         self.at = min(4, max(0, self.at + (1 if direction == "right" else -1)))
         done = self.at == GOAL
         return self.observe(), 1.0 if done else -0.1, done
 
 
 def play(client: openai.OpenAI, max_steps: int = 6) -> None:
+    """Play one episode."""
     line = Line()
     messages: list = [{"role": "user", "content": line.observe()}]
     total, done = 0.0, False
@@ -72,6 +75,7 @@ def play(client: openai.OpenAI, max_steps: int = 6) -> None:
 
 
 def main() -> None:
+    """Play with the real provider where there is a key, else with a scripted one."""
     handle = callspan.instrument(stores="sqlite:///callspan.db")
     with ExitStack() as stack:
         if os.environ.get("OPENAI_API_KEY"):
