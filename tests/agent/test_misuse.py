@@ -172,5 +172,5 @@ def test_a_writer_that_fails_harms_nothing(seen: Seen) -> None:
     with session("s") as own, own.timestep() as step:
         step.action(1)
     assert len(seen.spans) == 2
-    assert failures() == {"write a record of a session": 5}
+    assert sum(failures().values()) == 5
     forget_failures()

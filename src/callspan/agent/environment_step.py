@@ -6,10 +6,12 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-from opentelemetry.context import Context, get_current
+from opentelemetry.context import Context
 
+from callspan.agent.context import metadata_of
 from callspan.agent.faults import error_info
 from callspan.agent.misuse import misuse
+from callspan.agent.runtime import Runtime
 from callspan.agent.scope import Scope, treated
 from callspan.agent.values import number, truth
 from callspan.record.events import EventRecord
@@ -96,25 +98,26 @@ class EnvironmentStep(Scope):
         """Keep what the environment told, see `Timestep.environment`; the last time counts."""
         self._told = Told(observation, reward, terminated, truncated, self._told.before)
 
-    def _open(self, around: Scope | None) -> Context:
+    def _open(self, around: Scope | None, current: Context) -> Context:
         self._where = self._owner.target()
         owner = self._where[0]
         self.runtime = owner.runtime
         self.place = owner.place
         inside = around is not None and around.session is owner.session
-        current = get_current() if inside else owner.inner or get_current()
-        if self.runtime is not None:
-            first = EventRecord(
-                event_id=new_id(),
-                session_id=self.place.session_id,
-                timestep_id=self.place.timestep_id,
-                timestep=self.place.timestep,
-                event_type="environment",
-                time_ns=self.start_ns,
-                metadata=owner.around(),
-            )
-            self.begin_span(self.runtime.treat(first), current)
-        return current
+        return current if inside else owner.inner or current
+
+    def _announce(self, runtime: Runtime, base: Context) -> None:
+        place = self.place
+        first = EventRecord(
+            event_id=new_id(),
+            session_id=place.session_id,
+            timestep_id=place.timestep_id,
+            timestep=place.timestep,
+            event_type="environment",
+            time_ns=self.start_ns,
+            metadata=dict(metadata_of(base)),
+        )
+        self.begin_span(runtime.treat(first), base)
 
     def _close(self, error: BaseException | None) -> None:
         owner, flags = self._where

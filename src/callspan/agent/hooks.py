@@ -38,6 +38,7 @@ class _Registration(msgspec.Struct, frozen=True, kw_only=True, order=False):
 
 
 _registered: dict[str, list[_Registration]] = {}
+"""Only points that have hooks."""
 _numbers: Final = count()
 
 
@@ -66,6 +67,8 @@ def add_hook(
 
 def fire(point: Point, record: Record) -> Record:
     """Call the hooks of `point`; return the record, or what a `before_record` hook put in its place."""
+    if not _registered:
+        return record
     for entry in _registered.get(point, ()):
         if entry.kinds is not None and _kind(record) not in entry.kinds:
             continue
@@ -89,4 +92,8 @@ def _kind(record: Record) -> str:
 
 
 def _take_away(entry: _Registration) -> None:
-    _registered[entry.point] = [other for other in _registered.get(entry.point, ()) if other is not entry]
+    left = [other for other in _registered.get(entry.point, ()) if other is not entry]
+    if left:
+        _registered[entry.point] = left
+    else:
+        _registered.pop(entry.point, None)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 
-from opentelemetry.context import get_current
+from opentelemetry.context import Context, get_current
 
-from callspan.agent.context import metadata_of, scope_of
+from callspan.agent.context import metadata_of
 from callspan.agent.environment_step import EnvironmentStep, Told, environment_event
 from callspan.agent.faults import error_info
 from callspan.agent.misuse import misuse
@@ -179,10 +179,7 @@ class Journal(Scope):
 
     def around(self) -> dict[str, object]:
         """Return what `callspan.metadata` says around the running code, or around this scope's own start."""
-        context = get_current()
-        inner = scope_of(context)
-        own = inner is None or inner.session is not self.session
-        return dict(metadata_of(self.inner if own and self.inner is not None else context))
+        return dict(metadata_of(get_current()) or metadata_of(self.inner or Context()))
 
     def saw_end(self, terminated: bool | None, truncated: bool | None) -> None:
         """Take notice that the environment told whether the episode is over."""

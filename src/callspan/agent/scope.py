@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from opentelemetry.context import Context, attach, get_current
 
 from callspan.agent import hooks
-from callspan.agent.context import current_scope, leave, with_scope
+from callspan.agent.context import leave, scope_of, with_scope
 from callspan.agent.misuse import misuse
 from callspan.agent.runtime import Runtime, SpanHandle
 from callspan.agent.tally import Tally
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from callspan.agent.timesteps import Timestep
 
 
+_NOWHERE: Final = Place()
 _ENDING: Final = fail_open("end a session, timestep or tool")
 _RECORDING: Final = fail_open("record an event of a session")
-_STARTING: Final = fail_open("start the span of a session, timestep or tool")
-_WRITING: Final = fail_open("write a record of a session")
+_SHOWING: Final = fail_open("start the span of a session, timestep or tool")
+_STARTING: Final = fail_open("record the start of a session, timestep or tool")
 
 
 class NoSpan:
@@ -83,7 +84,7 @@ class Scope:
     def __init__(self) -> None:
         self.runtime: Runtime | None = None
         self.span = NO_SPAN
-        self.place = Place()
+        self.place = _NOWHERE
         self.inner: Context | None = None
         self.outer: Context | None = None
         self.started = self.ended = False
@@ -115,7 +116,11 @@ class Scope:
             return self
         if not self.started:
             self.start_ns, self._clock_ns = time.time_ns(), time.perf_counter_ns()
-            base = self._open(current_scope())
+            outside = get_current()
+            base = self._open(scope_of(outside), outside)
+            if self.runtime is not None:
+                with _STARTING:
+                    self._announce(self.runtime, base)
             self.inner = with_scope(self, self.span.within(base))
             self.started = True
         if current and self.inner is not None:
@@ -165,19 +170,24 @@ class Scope:
     def begin_span(self, record: Record, parent: Context | None, *, link: SpanHandle | None = None) -> None:
         """Start this scope's span out of its first record, treated; with a link, in a trace of its own."""
         if self.runtime is not None:
-            with _STARTING:
+            with _SHOWING:
                 self.span = self.runtime.spans.start(record, parent=parent, link=link, root=link is not None)
 
     def write(self, record: Record) -> None:
         """Hand a treated record over as it is."""
-        runtime = self.runtime
-        if runtime is not None:
-            with _WRITING:
-                runtime.write(record)
+        if self.runtime is not None:
+            self.runtime.write(record)
             hooks.fire("after_record", record)
 
-    def _open(self, around: Scope | None) -> Context:
-        """Set runtime, place and span; return the context this scope's own is made from."""
+    def _open(self, around: Scope | None, current: Context) -> Context:
+        """Set runtime and place; return the context this scope's own is made from.
+
+        `around` is the innermost scope of the running code, `current` its context.
+        """
+        raise NotImplementedError
+
+    def _announce(self, runtime: Runtime, base: Context) -> None:
+        """Start the span in the context `base` and write the first record."""
         raise NotImplementedError
 
     def _close(self, error: BaseException | None) -> None:

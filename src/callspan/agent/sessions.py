@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 from urllib.parse import quote, unquote
 
 import msgspec
-from opentelemetry.context import Context, get_current
+from opentelemetry.context import Context
 
 from callspan.agent import hooks
 from callspan.agent.context import current_scope, metadata_of, with_metadata
@@ -27,7 +27,7 @@ from callspan.agent.timesteps import Timestep
 from callspan.agent.values import fields, text, truth
 from callspan.fail_open import fail_open
 from callspan.record.call import ErrorInfo, Place
-from callspan.record.events import Record, SessionRecord, Totals
+from callspan.record.events import SessionRecord, Totals
 
 Carrier: TypeAlias = dict[str, str]
 """Text to send to another process, fit for HTTP headers; nothing secret in it."""
@@ -199,10 +199,9 @@ class Session(Journal, Decorating):
             return step, []
         return super().target(late=late)
 
-    def _open(self, around: Scope | None) -> Context:
+    def _open(self, around: Scope | None, current: Context) -> Context:
         self.runtime = installed()
         identity = self.identity
-        current = get_current()
         parent = identity.parent
         if isinstance(parent, Scope):
             current, around = parent.inner or current, parent
@@ -215,22 +214,19 @@ class Session(Journal, Decorating):
         self._info = self._episode.info
         if identity.user_id is not None:
             current = with_metadata(current, {"user_id": identity.user_id})
-        if self.runtime is not None:
-            point: hooks.Point | None = None if self._resumed else "session_start"
-            first = treated(self._record(), self.runtime, point)
-            self._open_span(self.runtime, first, current)
-            self._last = self.span
-            if not self._resumed:
-                self.write(msgspec.structs.replace(first, trace_id=self.span.trace_id, span_id=self.span.span_id))
         return current
 
-    def _open_span(self, runtime: Runtime, first: Record, current: Context) -> None:
+    def _announce(self, runtime: Runtime, base: Context) -> None:
         carried = _trace_of(_carried(self.identity.carrier))
+        point: hooks.Point | None = None if self._resumed else "session_start"
+        first = treated(self._record(), runtime, point)
         if carried is None:
-            self.begin_span(first, current)
-            return
-        with fail_open("join the trace of a session"):
+            self.begin_span(first, base)
+        else:
             self.span = runtime.spans.joined(carried[1], carried[2], sampled=bool(int(carried[3], 16) & 1))
+        self._last = self.span
+        if not self._resumed:
+            self.write(msgspec.structs.replace(first, trace_id=self.span.trace_id, span_id=self.span.span_id))
 
     def _close(self, error: BaseException | None) -> None:
         for step in list(self._open_steps.values()):

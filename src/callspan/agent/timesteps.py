@@ -6,17 +6,18 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
-from opentelemetry.context import Context, get_current
+from opentelemetry.context import Context
 
 from callspan.agent.context import metadata_of
 from callspan.agent.decorators import Decorating
 from callspan.agent.faults import error_info, outcome_of
 from callspan.agent.journal import Journal
+from callspan.agent.runtime import Runtime
 from callspan.agent.scope import Scope, treated
 from callspan.agent.values import fields, text, whole
 from callspan.fail_open import fail_open
-from callspan.record.call import ErrorInfo, Place
-from callspan.record.events import TimestepRecord, Totals
+from callspan.record.call import Place
+from callspan.record.events import TimestepRecord
 from callspan.record.ids import new_id
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Timestep(Journal, Decorating):
 
     __slots__ = (
         "_find",
+        "_first",
         "_given",
         "_index",
         "_info",
@@ -57,6 +59,7 @@ class Timestep(Journal, Decorating):
         self._info = fields(metadata)
         self._session: Session | None = None
         self._owns_session = False
+        self._first: TimestepRecord | None = None
         self._parent: Scope | None = None
         self._status: str | None = None
         self._index = -1
@@ -96,9 +99,9 @@ class Timestep(Journal, Decorating):
         """
         self._status = self._status if status is None else text(status)
         self._info.update(fields(metadata))
-        if self.started and self.runtime is not None:
+        if self._first is not None and self.runtime is not None:
             with fail_open("record an update of a timestep"):
-                self.write(treated(self._record(), self.runtime))
+                self.write(treated(self._later(self._first, outcome=self._status), self.runtime))
 
     def flag(self, mark: str) -> None:
         """Put a mark of misuse on the step, kept with its end."""
@@ -120,7 +123,7 @@ class Timestep(Journal, Decorating):
         given, turn = self._given
         return Timestep(self._find, given or name, turn, self._info)
 
-    def _open(self, around: Scope | None) -> Context:
+    def _open(self, around: Scope | None, current: Context) -> Context:
         self._session, self._owns_session = self._find()
         session = self._session
         self.runtime = session.runtime
@@ -133,17 +136,22 @@ class Timestep(Journal, Decorating):
         )
         inside = around is not None and around.session is session
         self._parent = around if inside and around is not session else None
-        base = get_current() if inside else session.inner or get_current()
         session.opened(self)
         self._count()
-        if self.runtime is not None:
-            self._info = {**metadata_of(base), **self._info}
-            link = session.last_span() if self.runtime.trace_per_timestep and self._parent is None else None
-            first = treated(self._record(), self.runtime, "timestep_start")
-            self.begin_span(first, base, link=link)
-            session.leave_behind(self.span)
-            self.write(msgspec.structs.replace(first, trace_id=self.span.trace_id, span_id=self.span.span_id))
-        return base
+        return current if inside else session.inner or current
+
+    def _announce(self, runtime: Runtime, base: Context) -> None:
+        session = self._session
+        if session is None:
+            return
+        if around := metadata_of(base):
+            self._info = {**around, **self._info}
+        link = session.last_span() if runtime.trace_per_timestep and self._parent is None else None
+        self._first = self._record(session)
+        shown = treated(self._first, runtime, "timestep_start")
+        self.begin_span(shown, base, link=link)
+        session.leave_behind(self.span)
+        self.write(msgspec.structs.replace(shown, trace_id=self.span.trace_id, span_id=self.span.span_id))
 
     def _count(self) -> None:
         above = self.above
@@ -155,9 +163,10 @@ class Timestep(Journal, Decorating):
         session = self._session
         if session is not None:
             session.closed(self)
-        if self.runtime is None:
+        if self.runtime is None or self._first is None:
             return
-        record = self._record(
+        record = self._later(
+            self._first,
             end_ns=self.start_ns + self.elapsed_ns(),
             outcome=self._status or outcome_of(error),
             error=error_info(error) if isinstance(error, Exception) else None,
@@ -167,33 +176,30 @@ class Timestep(Journal, Decorating):
         self.span.end(shown, error)
         self.write(shown)
 
-    def _record(
-        self,
-        *,
-        end_ns: int | None = None,
-        outcome: str | None = None,
-        error: ErrorInfo | None = None,
-        totals: Totals | None = None,
-    ) -> TimestepRecord:
+    def _record(self, session: Session) -> TimestepRecord:
         name, turn = self._given
         outer = self._parent.step if self._parent is not None else None
-        session = self._session
         return TimestepRecord(
             timestep_id=self.id,
-            session_id=self.place.session_id or "",
-            record_version=session.next_version() if session is not None else self.start_ns,
+            session_id=session.id,
+            record_version=session.next_version(),
             index=self._index,
             name=name,
             turn=turn,
             parent_timestep_id=outer.id if outer is not None else None,
+            start_ns=self.start_ns,
+            metadata=dict(self._info),
+        )
+
+    def _later(self, first: TimestepRecord, **known: object) -> TimestepRecord:
+        """The first record with what has become known since."""
+        return msgspec.structs.replace(
+            first,
+            record_version=first.record_version if self._session is None else self._session.next_version(),
             trace_id=self.span.trace_id,
             span_id=self.span.span_id,
-            start_ns=self.start_ns,
-            end_ns=end_ns,
-            outcome=outcome or self._status,
-            error=error,
             metadata=dict(self._info),
-            totals=totals,
             terminated=self._terminated,
             truncated=self._truncated,
+            **known,
         )

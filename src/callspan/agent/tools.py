@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from opentelemetry.context import Context, get_current
+from opentelemetry.context import Context
 
 from callspan.agent.context import current_scope, metadata_of
 from callspan.agent.decorators import Decorating
 from callspan.agent.faults import error_info
-from callspan.agent.runtime import installed
+from callspan.agent.runtime import Runtime, installed
 from callspan.agent.scope import IDLE, Scope, treated
 from callspan.agent.values import text
 from callspan.fail_open import fail_open, value_of
@@ -136,8 +136,7 @@ class Tool(Scope, Decorating):
         given, call, own, owner = self._given
         return Tool(given or name, call, arguments if own is None else own, owner)
 
-    def _open(self, around: Scope | None) -> Context:
-        current = get_current()
+    def _open(self, around: Scope | None, current: Context) -> Context:
         if self._owner is None:
             self._owner = around
         elif around is None or around.session is not self._owner.session:
@@ -145,16 +144,17 @@ class Tool(Scope, Decorating):
         self.runtime = installed() if self._owner is None else self._owner.runtime
         if self._owner is not None:
             self.place = self._owner.place
-        if self.runtime is not None:
-            self._metadata = metadata_of(current)
-            with fail_open("read the arguments of a tool"):
-                self._arguments = plain(_parsed(self._arguments))
-            first = self._record(None, None)
-            told = msgspec.structs.replace(first, event_id=start_id(self._id), event_type=TOOL_START)
-            shown = treated(told, self.runtime)
-            self.begin_span(shown, current)
-            self.write(shown)
         return current
+
+    def _announce(self, runtime: Runtime, base: Context) -> None:
+        self._metadata = metadata_of(base)
+        with fail_open("read the arguments of a tool"):
+            self._arguments = plain(_parsed(self._arguments))
+        first = self._record(None, None)
+        told = msgspec.structs.replace(first, event_id=start_id(self._id), event_type=TOOL_START)
+        shown = treated(told, runtime)
+        self.begin_span(shown, base)
+        self.write(shown)
 
     def _close(self, error: BaseException | None) -> None:
         duration = self.elapsed_ns()

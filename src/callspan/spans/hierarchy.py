@@ -59,21 +59,22 @@ class HierarchyOptions:
         self.attribute_bytes = attribute_bytes
         self.span_bytes = span_bytes
 
-    def budget(self) -> ByteBudget | None:
-        """Return the bytes of content a new span may hold; None where content is not shown."""
-        return ByteBudget(self.attribute_bytes, self.span_bytes) if self.content else None
+    def budget(self) -> ByteBudget:
+        """Return the bytes of content a new span may hold."""
+        return ByteBudget(self.attribute_bytes, self.span_bytes)
 
 
 class HierarchySpan:
     """The span of one session, timestep or tool. No method raises; events after the end are let go."""
 
-    __slots__ = ("_budget", "_options", "_span", "sampled", "span_id", "trace_id")
+    __slots__ = ("_budget", "_options", "_shows_content", "_span", "sampled", "span_id", "trace_id")
 
     def __init__(self, span: Span, options: HierarchyOptions, *, ours: bool = True) -> None:
         context = span.get_span_context()
         self._span = span
         self._options = options
-        self._budget = options.budget() if ours else None
+        self._budget: ByteBudget | None = None
+        self._shows_content = options.content and ours
         self.sampled = context.trace_flags.sampled
         self.trace_id: str | None = format_trace_id(context.trace_id) if context.is_valid else None
         self.span_id: str | None = format_span_id(context.span_id) if context.is_valid else None
@@ -106,8 +107,9 @@ class HierarchySpan:
 
     def _add_content(self, attributes: Attributes, content: _Content, record: Record) -> None:
         # Guarded by itself: content that cannot be shown must not take the event or the end with it.
-        if self._budget is not None:
+        if self._shows_content:
             with _CONTENT:
+                self._budget = self._budget or self._options.budget()
                 attributes.update(content(record, self._budget))
 
     def _add_evaluation(self, record: Record, time_ns: int | None) -> None:

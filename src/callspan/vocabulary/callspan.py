@@ -30,6 +30,7 @@ STEP_ID: Final = "callspan.step.id"
 _KIND: Final = "openinference.span.kind"
 _EVENT_PREFIX: Final = "callspan."
 _TOTALS_PREFIX: Final = "callspan.totals."
+_NO_TOTALS: Final = Totals()
 
 
 def span_name(record: Record) -> str:
@@ -107,7 +108,8 @@ def end_attributes(record: Record) -> Attributes:
             }
         case _:
             found = {}
-    return _known(found | _error(_error_of(record)))
+    error = _error_of(record)
+    return _known(found if error is None else found | _error(error))
 
 
 def span_content(record: Record, budget: ByteBudget) -> Attributes:
@@ -230,7 +232,7 @@ def _inside(record: EventRecord) -> dict[str, AttributeValue | None]:
 
 def _totals(totals: Totals | None) -> dict[str, AttributeValue | None]:
     # Each attribute costs time on every step: what was counted zero times is left out.
-    if totals is None:
+    if totals is None or totals == _NO_TOTALS:
         return {}
     return {
         "callspan.reward": totals.reward,
