@@ -56,6 +56,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_record_bytes: int = 16 * _KIB * _KIB
     media: Media = "reference"
     propagate: bool = False
+    native: Native = "replace"
+    """The anthropic SDK's own spans: ours instead, our attributes on them, or both."""
+    log_events: bool = False
+    """Content as log events of the conventions."""
     attempt_spans: bool = False
     """A child span for each HTTP request of a call, beside the events."""
     fsync: Fsync = "none"
@@ -63,6 +67,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     spool_dir: Path | None = None
     """None: beside a file store, else the user's state directory."""
     trace_per: TracePer = "session"
+    prices: Path | None = None
+    """The user's own prices of models, see `callspan.cost`; None: published ones only."""
     compatibility: bool = True
     """The compatibility names of other backends beside the conventions' own."""
     strict: bool = False
@@ -147,7 +153,7 @@ def _argument(name: str, value: object) -> object:
         return _VARIABLES[name][1](name, value)
     if name in ("stores", "vocabularies") and isinstance(value, Sequence):
         return _VARIABLES[name][1](name, ",".join(str(item) for item in value)) if value else ()
-    expected: type = Path if name == "spool_dir" else type(getattr(_DEFAULTS, name))
+    expected: type = Path if name in ("spool_dir", "prices") else type(getattr(_DEFAULTS, name))
     if name != "service" and not isinstance(value, expected):
         raise SettingError(f"{name}={value!r}: expected {expected.__name__}")
     return value
@@ -212,11 +218,14 @@ _VARIABLES: Final[Mapping[str, tuple[str, Callable[[str, str], object]]]] = {
     "max_record_bytes": ("CALLSPAN_MAX_RECORD_BYTES", _size),
     "media": ("CALLSPAN_MEDIA", _one_of(Media)),
     "propagate": ("CALLSPAN_PROPAGATE", _flag),
+    "native": ("CALLSPAN_NATIVE", _one_of(Native)),
+    "log_events": ("CALLSPAN_LOG_EVENTS", _flag),
     "attempt_spans": ("CALLSPAN_ATTEMPT_SPANS", _flag),
     "fsync": ("CALLSPAN_FSYNC", _one_of(Fsync)),
     "spool_max_bytes": ("CALLSPAN_SPOOL_MAX_BYTES", _size),
     "spool_dir": ("CALLSPAN_SPOOL_DIR", _path),
     "trace_per": ("CALLSPAN_TRACE_PER", _one_of(TracePer)),
+    "prices": ("CALLSPAN_PRICES", _path),
     "compatibility": ("CALLSPAN_COMPATIBILITY", _flag),
     "strict": ("CALLSPAN_STRICT", _flag),
     "service": ("OTEL_SERVICE_NAME", _text),

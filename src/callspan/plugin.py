@@ -16,10 +16,11 @@ from callspan.fail_open import fail_open
 from callspan.intercept.patching import Sdk
 from callspan.record.call import CallRecord
 from callspan.vocabulary.foreign import call_of
-from callspan.wiring.pipeline import Parts
+from callspan.wiring.parts import Parts
 
 _LOGGER: Final = logging.getLogger("callspan")
 _READ: Final = fail_open("record a span of another instrumentation")
+_PROVIDERS: Final = ("tracer_provider", "meter_provider", "logger_provider")
 DEFAULT_STORE: Final = "sqlite:///callspan.db"
 
 
@@ -35,17 +36,14 @@ class _SdkInstrumentor(BaseInstrumentor):  # type: ignore[misc] # untyped base
 
     def _instrument(self, **kwargs: Any) -> None:  # noqa: ANN401 - OpenTelemetry's signature
         kwargs.pop("skip_dep_check", None)
-        parts = {name: kwargs.pop(name, None) for name in ("tracer_provider", "meter_provider", "logger_provider")}
+        providers = {name: kwargs.pop(name, None) for name in _PROVIDERS}
         if kwargs:
-            providers = {name: parts[name] for name in ("tracer_provider", "meter_provider")}
             wiring.instrument(**providers, sdks=(self._sdk,), **kwargs)
             return
         settings, trouble = forgiving()
         if trouble is not None:
             _LOGGER.warning("callspan uses its default settings, because of %s", trouble)
-        wiring.WIRING.install_sdk(
-            settings, Parts(tracer_provider=parts["tracer_provider"], meter_provider=parts["meter_provider"]), self._sdk
-        )
+        wiring.WIRING.install_sdk(settings, Parts(**providers), self._sdk)
 
     def _uninstrument(self, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - OpenTelemetry's signature
         wiring.WIRING.remove_sdk(self._sdk)

@@ -8,6 +8,8 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
+from callspan.config import Native
+from callspan.intercept.native_tracing import StartWith
 from callspan.observe.factory import CallFactory
 from callspan.observe.late_ends import LateEnds
 from callspan.observe.live_call import LiveCall
@@ -28,6 +30,10 @@ class Engine:
         """None: not instrumented; calls go straight through."""
         self.propagate = False
         """W3C `traceparent` on provider requests."""
+        self.native: Native = "replace"
+        """What becomes of the spans the anthropic SDK makes itself."""
+        self.start_with: StartWith | None = None
+        """Starts the span of a call with another tracer; needed to enrich the SDK's own span."""
         self.late_ends = LateEnds()
 
     @staticmethod

@@ -1,28 +1,161 @@
-"""Native tracing: the anthropic SDK (1.14 and later) opens a span per call itself; ours takes its place.
+"""Native tracing: the anthropic SDK (1.14 and later) opens a span per call itself; with ours there is still one.
 
-Its span is made in `request` when `options.span_name` is set, so clearing that name keeps it from being
-made, per call, for any client at any time. Other spans of the SDK (tool runner, count_tokens) stay.
+Its span is made in `request` when `options.span_name` is set, by the client's own tracer. `replace` clears the
+name, per call, for any client at any time; `enrich` starts our span with its tracer and gives it to the SDK as the
+one it asked for; `keep` lets it be made within ours. Other spans of the SDK (tool runner, count_tokens) stay.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgspec
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.util.types import Attributes, AttributeValue
+
+from callspan.config import Native
+from callspan.observe.factory import CallFactory, SpanHandle
+from callspan.record.call import CallRecord
+
+StartWith: TypeAlias = Callable[[CallRecord, Tracer], SpanHandle]
+"""Starts the span of a call with a tracer that is not ours."""
+
+_EXPECTED: Final[ContextVar[int | None]] = ContextVar("callspan_expected_native_span", default=None)
+"""Id of our span that the SDK is about to ask for."""
 
 
-def replace(options: Any) -> None:  # noqa: ANN401 - FinalRequestOptions of either SDK
-    """Keep the SDK from opening its own span for this call. Does nothing where the SDK has none."""
-    if _is_named(options):
+class Arrangement(NamedTuple):
+    """How one call is to be observed beside the SDK's own tracing."""
+
+    factory: CallFactory
+    inject: bool
+    """Whether `traceparent` is for us to send."""
+
+
+def arrange(
+    factory: CallFactory, client: Any, options: Any,  # noqa: ANN401 - of either SDK
+    *, native: Native, propagate: bool, start_with: StartWith | None,
+) -> Arrangement:  # fmt: skip
+    """Settle who makes the span of this call; changes `options` where the SDK shall make none."""
+    tracer = getattr(client, "_tracer", None) if _is_named(options) else None
+    if tracer is None:
+        return Arrangement(factory, propagate)
+    if native == "replace":
         options.span_name = None
-
-
-def injects(client: Any, options: Any) -> bool:  # noqa: ANN401
-    """True where the SDK's own tracing would send `traceparent` for this call, so that we must instead."""
-    if not _is_named(options) or getattr(client, "_tracer", None) is None:
-        return False
-    settings = getattr(client, "_open_telemetry", None)
-    return bool(settings.get("propagation", False)) if isinstance(settings, dict) else False
+        return Arrangement(factory, propagate or _propagates(client))
+    if native == "enrich" and start_with is not None:
+        real = _shared(client, tracer)
+        return Arrangement(msgspec.structs.replace(factory, start_span=_expecting(start_with, real)), inject=False)
+    return Arrangement(factory, propagate and not _propagates(client))
 
 
 def _is_named(options: object) -> bool:
     # A pydantic model that is asked for a field it lacks raises, with a message that costs more than a span.
     return getattr(options, "__dict__", {}).get("span_name") is not None
+
+
+def _propagates(client: Any) -> bool:  # noqa: ANN401 - an anthropic client
+    settings = getattr(client, "_open_telemetry", None)
+    return bool(settings.get("propagation", False)) if isinstance(settings, dict) else False
+
+
+def _shared(client: Any, tracer: Tracer) -> Tracer:  # noqa: ANN401 - an anthropic client
+    """Put a sharing tracer into the client, once; return the real one."""
+    if isinstance(tracer, SharingTracer):
+        return tracer.real
+    client._lazy_tracer = SharingTracer(tracer)
+    return tracer
+
+
+def _expecting(start_with: StartWith, tracer: Tracer) -> Callable[[CallRecord], SpanHandle]:
+    def start(record: CallRecord) -> SpanHandle:
+        handle = start_with(record, tracer)
+        _EXPECTED.set(int(handle.span_id, 16) if handle.span_id is not None else None)
+        return handle
+
+    return start
+
+
+class SharingTracer(Tracer):
+    """The SDK's tracer, but for the one span that is made already: that is shared."""
+
+    def __init__(self, real: Tracer) -> None:
+        self.real = real
+
+    def start_span(
+        self, name: str, context: Context | None = None, kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Attributes = None, *args: Any, **kwargs: Any,  # noqa: ANN401 - the real one's
+    ) -> Span:  # fmt: skip
+        """Return our span of the call that is being made, under the SDK's name, else a new one."""
+        current = trace.get_current_span()
+        if _EXPECTED.get() != current.get_span_context().span_id:
+            return self.real.start_span(name, context, kind, attributes, *args, **kwargs)
+        _EXPECTED.set(None)
+        shared = SharedSpan(current)
+        shared.update_name(name)
+        shared.set_attributes(attributes or {})
+        return shared
+
+    @contextmanager
+    def _current(self, *args: Any, **kwargs: Any) -> Iterator[Span]:  # noqa: ANN401 - the real one's
+        with self.real.start_as_current_span(*args, **kwargs) as span:
+            yield span
+
+    start_as_current_span = _current  # type: ignore[assignment] # of whatever arguments the real one takes
+
+
+class SharedSpan(Span):
+    """Our span as the SDK sees it: what it says goes there, only the end is ours."""
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+        self._over = False
+
+    def end(self, end_time: int | None = None) -> None:
+        """Take no more from the SDK."""
+        del end_time
+        self._over = True
+
+    def is_recording(self) -> bool:
+        """Return whether the SDK may still say something."""
+        return not self._over and self._span.is_recording()
+
+    def get_span_context(self) -> SpanContext:
+        """Return the context of our span."""
+        return self._span.get_span_context()
+
+    def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
+        """Set them on our span."""
+        self._span.set_attributes(attributes)
+
+    def set_attribute(self, key: str, value: AttributeValue) -> None:
+        """Set it on our span."""
+        self._span.set_attribute(key, value)
+
+    def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
+        """Add it to our span."""
+        self._span.add_event(name, attributes, timestamp)
+
+    def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
+        """Add it to our span."""
+        self._span.add_link(context, attributes)
+
+    def update_name(self, name: str) -> None:
+        """Rename our span."""
+        self._span.update_name(name)
+
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
+        """Set it on our span."""
+        self._span.set_status(status, description)
+
+    def record_exception(
+        self, exception: BaseException, attributes: Attributes = None, timestamp: int | None = None,
+        escaped: bool = False,
+    ) -> None:  # fmt: skip
+        """Record it on our span."""
+        self._span.record_exception(exception, attributes, timestamp, escaped)

@@ -6,7 +6,7 @@ from typing import Final
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
 
 from callspan.config import Settings
 from callspan.fail_open import fail_open
@@ -69,12 +69,12 @@ class CallSpans:
         self.content = settings.content == "full" and settings.content_on_spans
         self.projection = Projection(settings)
 
-    def start(self, record: CallRecord) -> CallSpan:
-        """Start the span of a call in the current context."""
+    def start(self, record: CallRecord, tracer: Tracer | None = None) -> CallSpan:
+        """Start the span of a call in the current context; with our own tracer unless another is given."""
         parent = trace.get_current_span()
         span: Span = trace.INVALID_SPAN
         with _START:
-            span = self.tracer.start_span(
+            span = (tracer or self.tracer).start_span(
                 gen_ai.span_name(record),
                 kind=SpanKind.CLIENT,
                 attributes=self.projection.start(record),

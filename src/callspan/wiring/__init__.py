@@ -6,7 +6,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from opentelemetry import metrics, trace
+from opentelemetry import trace
+from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
@@ -20,7 +21,8 @@ from callspan.policy.redaction import Redactor
 from callspan.record.events import Record
 from callspan.stores.opening import parse
 from callspan.wiring.otlp import otlp_provider
-from callspan.wiring.pipeline import Parts, Pipeline
+from callspan.wiring.parts import Parts
+from callspan.wiring.pipeline import Pipeline
 from callspan.wiring.recorder import Recorder
 
 _CLOSE_TIMEOUT_S: Final = 5.0
@@ -46,14 +48,7 @@ class Handle:
         """Wait until spans and metrics are exported and every store has every record; False: it took too long."""
         self._wiring.engine.late_ends.drain()
         delivered = self._pipeline.recorder.flush(timeout_s)
-        parts = self._pipeline.parts
-        for provider in (
-            parts.tracer_provider or trace.get_tracer_provider(),
-            parts.meter_provider or metrics.get_meter_provider(),
-        ):
-            flush = getattr(provider, "force_flush", None)
-            delivered = delivered and (flush is None or bool(flush(int(timeout_s * 1000))))
-        return delivered
+        return self._pipeline.parts.flush(timeout_s) and delivered
 
     def counters(self) -> Mapping[str, int]:
         """Return how many records were appended, delivered and dropped."""
@@ -169,6 +164,8 @@ class Wiring:
         enabled = pipeline is not None and pipeline.settings.enabled
         self.engine.factory = pipeline.factory if enabled and pipeline is not None else None
         self.engine.propagate = pipeline is not None and pipeline.settings.propagate
+        self.engine.native = pipeline.settings.native if pipeline is not None else "replace"
+        self.engine.start_with = pipeline.start_with if pipeline is not None else None
         if enabled and pipeline is not None:
             runtime.install(pipeline.runtime)
         else:
@@ -178,13 +175,14 @@ class Wiring:
 WIRING: Final = Wiring()
 
 
-def instrument(
+def instrument(  # noqa: PLR0913 - keywords only
     *,
     stores: str | Sequence[str] | None = None,
     content: Content | None = None,
     vocabularies: Sequence[Vocabulary] | None = None,
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
+    logger_provider: LoggerProvider | None = None,
     otlp: str | bool | None = None,
     redact: Redactor | None = None,
     sdks: Sequence[Sdk] = SDKS,
@@ -198,6 +196,7 @@ def instrument(
         vocabularies: attribute sets on spans; default `("llm", "gen_ai")`.
         tracer_provider: where spans go; None: the global provider, looked up late.
         meter_provider: where metrics go; None: the global provider, looked up late.
+        logger_provider: where log events go, if they are on; None: the global provider, looked up late.
         otlp: base URL of an OTLP/HTTP receiver, or True for `OTEL_EXPORTER_OTLP_*`: sets up the global
             provider where the application has none.
         redact: record -> record, applied to every record before anything is shown or kept.
@@ -213,9 +212,10 @@ def instrument(
     loaded = load({"stores": stores, "content": content, "vocabularies": vocabularies, **settings})
     if otlp and tracer_provider is None:
         _set_global_provider(otlp)
-    return WIRING.install(
-        loaded, Parts(tracer_provider=tracer_provider, meter_provider=meter_provider, redact=redact), sdks
+    parts = Parts(
+        tracer_provider=tracer_provider, meter_provider=meter_provider, logger_provider=logger_provider, redact=redact
     )
+    return WIRING.install(loaded, parts, sdks)
 
 
 def uninstrument() -> None:

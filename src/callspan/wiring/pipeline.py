@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib import metadata
 from typing import Final
 
-import msgspec
 from opentelemetry import trace
-from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import TracerProvider
 
 from callspan.agent import context as agent_context
 from callspan.agent.runtime import Runtime
@@ -18,23 +14,17 @@ from callspan.config import Settings
 from callspan.fail_open import fail_open, value_of
 from callspan.observe.factory import CallFactory
 from callspan.policy.apply import Policy
-from callspan.policy.redaction import Redactor
 from callspan.record.events import Record
 from callspan.spans.call_span import CallSpans
 from callspan.spans.hierarchy import HierarchyOptions, TracedHierarchy
 from callspan.spans.metrics import CallMetrics
-from callspan.wiring.recorder import Listener, Recorder
+from callspan.wiring.forked_workers import ForkedWorkers
+from callspan.wiring.parts import Parts
+from callspan.wiring.recorder import Recorder
+
+__all__ = ["Parts", "Pipeline"]
 
 _TREAT: Final = fail_open("apply the content policy")
-
-
-class Parts(msgspec.Struct, frozen=True, kw_only=True):
-    """What `instrument()` is given besides settings."""
-
-    tracer_provider: TracerProvider | None = None
-    meter_provider: MeterProvider | None = None
-    redact: Redactor | None = None
-    listeners: tuple[Listener, ...] = ()
 
 
 class Pipeline:
@@ -58,8 +48,10 @@ class Pipeline:
             metadata=agent_context.current_metadata,
             service=settings.service,
             host=platform.node() or None,
-            process_id=os.getpid,
+            process_id=ForkedWorkers(parts.flush).process_id,
         )
+        self.start_with = spans.start
+        """Starts the span of a call with another tracer."""
         self._policy = policy
         self.runtime = Runtime(
             write=self.recorder.write,

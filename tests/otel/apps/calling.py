@@ -1,0 +1,18 @@
+"""What the test applications do: calls of both SDKs, with keys and addresses from the SDKs' own variables."""
+
+import anthropic
+import openai
+
+
+def ask(text: str) -> str:
+    with openai.OpenAI(max_retries=0) as client:
+        reply = client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": text}])
+    return reply.choices[0].message.content or ""
+
+
+def ask_claude(text: str) -> str:
+    with anthropic.Anthropic(max_retries=0) as client:
+        message = client.messages.create(
+            model="claude-sonnet-4-5", max_tokens=64, messages=[{"role": "user", "content": text}]
+        )
+    return message.content[0].text if message.content[0].type == "text" else ""

@@ -1,0 +1,234 @@
+"""Receiver: an OTLP endpoint inside the test process, over HTTP and, where grpcio is installed, gRPC."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Final
+
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+    ExportMetricsServiceResponse,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from typing_extensions import Self
+
+_SIGNALS: Final[dict[str, tuple[Any, Any]]] = {
+    "/v1/traces": (ExportTraceServiceRequest, ExportTraceServiceResponse),
+    "/v1/logs": (ExportLogsServiceRequest, ExportLogsServiceResponse),
+    "/v1/metrics": (ExportMetricsServiceRequest, ExportMetricsServiceResponse),
+}
+
+
+class ReceivedSpan:
+    """One span as it arrived, with plain Python values. Ids are hex text; no parent is None."""
+
+    def __init__(self, span: Span, scope: str, resource: dict[str, Any]) -> None:
+        self.name = span.name
+        self.kind = Span.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_")
+        self.scope = scope
+        self.resource = resource
+        self.trace_id = span.trace_id.hex()
+        self.span_id = span.span_id.hex()
+        self.parent_id = span.parent_span_id.hex() or None
+        self.attributes = plain(span.attributes)
+        self.events = [(event.name, plain(event.attributes)) for event in span.events]
+        self.status = ("UNSET", "OK", "ERROR")[span.status.code]
+        self.status_text = span.status.message
+
+    def __repr__(self) -> str:
+        return f"<{self.name} {self.kind} by {self.scope}>"
+
+
+class OtlpReceiver:
+    """Listens on loopback from its construction until `close`. `max_bytes` refuses larger requests, as collectors do.
+
+    `status` of other than 200 refuses everything. Safe from any thread.
+    """
+
+    def __init__(self, max_bytes: int | None = None) -> None:
+        self.max_bytes = max_bytes
+        self.status = 200
+        self.refused: list[int] = []
+        """Sizes of the requests that were refused, decompressed."""
+        self.accepted: list[int] = []
+        self.raw: list[bytes] = []
+        """Every request that arrived, decompressed, refused ones too."""
+        self._requests: list[Any] = []
+        self._news = threading.Condition()
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._http.daemon_threads = True
+        self._grpc: Any = None
+        threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        """The base address for `OTEL_EXPORTER_OTLP_ENDPOINT`."""
+        return f"http://127.0.0.1:{self._http.server_address[1]}"
+
+    def serve_grpc(self) -> str:
+        """Listen for gRPC too, with its usual limit of 4 MiB a message; return `host:port`. Needs grpcio."""
+        import grpc  # type: ignore[import-not-found,import-untyped,unused-ignore]
+
+        self._grpc = grpc.server(ThreadPoolExecutor(2))
+        services = {
+            f"/opentelemetry.proto.collector.{kind}.v1.{kind.capitalize()}Service/Export": _SIGNALS[f"/v1/{plural}"]
+            for kind, plural in (("trace", "traces"), ("logs", "logs"), ("metrics", "metrics"))
+        }
+        self._grpc.add_generic_rpc_handlers((_grpc_handler(grpc, services, self.take),))
+        port = self._grpc.add_insecure_port("127.0.0.1:0")
+        self._grpc.start()
+        return f"127.0.0.1:{port}"
+
+    def take(self, path: str, body: bytes) -> tuple[int, bytes]:
+        """Answer one decompressed request; status and body."""
+        request, response = _SIGNALS.get(path, (None, None))
+        if request is None:
+            return 404, b""
+        parsed = request.FromString(body)
+        with self._news:
+            self.raw.append(body)
+            if self.status != 200 or (self.max_bytes is not None and len(body) > self.max_bytes):
+                self.refused.append(len(body))
+                return (self.status if self.status != 200 else 413), b""
+            self.accepted.append(len(body))
+            self._requests.append(parsed)
+            self._news.notify_all()
+        return 200, response().SerializeToString()
+
+    @property
+    def spans(self) -> list[ReceivedSpan]:
+        """Every span accepted so far, in the order of arrival."""
+        return list(self._spans())
+
+    @property
+    def logs(self) -> list[tuple[str, dict[str, Any], LogRecord]]:
+        """Every log record accepted: event name, attributes, and the record itself."""
+        with self._news:
+            requests = [request for request in self._requests if isinstance(request, ExportLogsServiceRequest)]
+        return [
+            (record.event_name, plain(record.attributes), record)
+            for request in requests
+            for resource in request.resource_logs
+            for scope in resource.scope_logs
+            for record in scope.log_records
+        ]
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """Every metric accepted, once for each export."""
+        with self._news:
+            requests = [request for request in self._requests if isinstance(request, ExportMetricsServiceRequest)]
+        return [
+            metric
+            for request in requests
+            for resource in request.resource_metrics
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+        ]
+
+    def wait_for(self, count: int, timeout_s: float = 20.0) -> list[ReceivedSpan]:
+        """Return the spans as soon as there are `count`, or after the time what there is."""
+        deadline = time.monotonic() + timeout_s
+        with self._news:
+            while len(spans := self.spans) < count and (left := deadline - time.monotonic()) > 0:
+                self._news.wait(left)
+        return spans
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._http.shutdown()
+        self._http.server_close()
+        if self._grpc is not None:
+            self._grpc.stop(None).wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _spans(self) -> Iterator[ReceivedSpan]:
+        with self._news:
+            requests = [request for request in self._requests if isinstance(request, ExportTraceServiceRequest)]
+        for request in requests:
+            for resource in request.resource_spans:
+                attributes = plain(resource.resource.attributes)
+                for scope in resource.scope_spans:
+                    yield from (ReceivedSpan(span, scope.scope.name, attributes) for span in scope.spans)
+
+
+def plain(attributes: Any) -> dict[str, Any]:
+    """Protobuf's key-value pairs as a plain dict."""
+    return {pair.key: _value(pair.value) for pair in attributes if isinstance(pair, KeyValue)}
+
+
+def _value(value: AnyValue) -> Any:
+    kind = value.WhichOneof("value")
+    if kind == "array_value":
+        return [_value(item) for item in value.array_value.values]
+    if kind == "kvlist_value":
+        return plain(value.kvlist_value.values)
+    return None if kind is None else getattr(value, kind)
+
+
+def _handler(receiver: OtlpReceiver) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            encoding = self.headers.get("content-encoding")
+            if encoding == "gzip":
+                body = gzip.decompress(body)
+            elif encoding == "deflate":
+                body = zlib.decompress(body)
+            status, answer = receiver.take(self.path, body)
+            self.send_response(status)
+            self.send_header("content-type", "application/x-protobuf")
+            self.send_header("content-length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *args: Any) -> None:
+            """Say nothing."""
+
+    return Handler
+
+
+def _grpc_handler(
+    grpc: Any, services: dict[str, tuple[Any, Any]], take: Callable[[str, bytes], tuple[int, bytes]]
+) -> Any:
+    paths = {service: path for service in services for path, pair in _SIGNALS.items() if pair == services[service]}
+
+    class Handler(grpc.GenericRpcHandler):  # type: ignore[misc]
+        def service(self, details: Any) -> Any:
+            path = paths.get(details.method)
+            if path is None:
+                return None
+
+            def answer(body: bytes, context: Any) -> bytes:
+                status, answered = take(path, body)
+                if status != 200:
+                    context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "refused")
+                return answered
+
+            return grpc.unary_unary_rpc_method_handler(answer)
+
+    return Handler()
