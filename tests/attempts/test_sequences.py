@@ -1,0 +1,321 @@
+"""What happens inside a call that is tried again, as compared with the log of the server it was sent to."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from types import FrameType
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+
+from callspan.record.call import CallRecord
+from callspan.testing import Captured, ScriptedProvider
+from tests.attempts.caller import Caller, Run, assert_log_agrees, the_record
+from tests.intercept.mode import Mode
+
+LIMITED = {"status": 429, "headers": {"retry-after-ms": "6"}}
+BROKEN = {"status": 500, "headers": {"retry-after-ms": "3"}}
+WELL = {"text": "I am well."}
+
+
+def shown(record: CallRecord) -> list[tuple[int | None, str | None, str | None]]:
+    return [(attempt.status, attempt.error_kind, attempt.request_id) for attempt in record.attempts]
+
+
+def events(seen: Captured) -> list[dict[str, Any]]:
+    return [dict(event.attributes or {}) for event in seen.spans[0].events if event.name == "llm.attempt"]
+
+
+def test_a_rate_limit_and_then_an_answer(caller: Caller, run: Run, seen: Captured) -> None:
+    caller.script(LIMITED, WELL)
+    run(lambda: caller.call(max_retries=2))
+    record = the_record(seen)
+    assert record.outcome == "success"
+    assert shown(record) == [(429, "rate_limit", "req_1"), (200, None, "req_2")]
+    assert [attempt.planned_wait_s for attempt in record.attempts] == [0.006, None]
+    assert [attempt.retry_after_s for attempt in record.attempts] == [0.006, None]
+    assert (record.retries, record.rate_limited) == (1, True)
+    assert_log_agrees(record, caller.provider.requests)
+
+
+def test_a_rate_limit_an_error_and_then_an_answer(caller: Caller, run: Run, seen: Captured) -> None:
+    caller.script(LIMITED, BROKEN, WELL)
+    run(lambda: caller.call(max_retries=2))
+    record = the_record(seen)
+    assert shown(record) == [(429, "rate_limit", "req_1"), (500, "server", "req_2"), (200, None, "req_3")]
+    assert [attempt.planned_wait_s for attempt in record.attempts] == [0.006, 0.003, None]
+    assert (record.retries, record.rate_limited) == (2, True)
+    assert_log_agrees(record, caller.provider.requests)
+    attributes = dict(seen.spans[0].attributes or {})
+    assert (attributes["llm.retries"], attributes["http.request.resend_count"]) == (2, 2)
+    assert (attributes["llm.rate_limited"], attributes["llm.status_code"]) == (True, 200)
+    assert attributes["callspan.request_id"] == "req_3"
+
+
+def test_time_outs_are_attempts_too(caller: Caller, run: Run, seen: Captured) -> None:
+    caller.script({"hang": True}, {"hang": True}, WELL)
+    run(lambda: caller.call(max_retries=2, timeout=0.25))
+    record = the_record(seen)
+    assert record.outcome == "success"
+    assert shown(record) == [(None, "timeout", None), (None, "timeout", None), (200, None, "req_3")]
+    assert [attempt.error_type for attempt in record.attempts] == ["ReadTimeout", "ReadTimeout", None]
+    assert (record.retries, record.rate_limited) == (2, False)
+    assert_log_agrees(record, caller.provider.requests)
+    first = record.attempts[0]
+    assert first.end_ns is not None
+    assert (first.headers_ns, first.end_ns - first.start_ns >= 0.25e9) == (None, True)
+
+
+def test_a_refused_connection_and_then_an_answer(caller: Caller, run: Run, seen: Captured) -> None:
+    caller.script(WELL)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        client = caller.client(max_retries=1, **refused_once(caller, closed.getsockname()[1]))
+        run(lambda: caller.call(client))
+    record = the_record(seen)
+    assert shown(record) == [(None, "connection", None), (200, None, "req_1")]
+    assert record.attempts[0].error_type == "ConnectError"
+    assert (record.retries, record.outcome) == (1, "success")
+    (request,) = caller.provider.requests
+    assert request.retry_count == 1
+
+
+def refused_once(caller: Caller, port: int) -> dict[str, Any]:
+    """Options of a client whose first request goes to a port where nobody listens."""
+    sdk = openai if caller.is_openai else anthropic
+    ports = [port]
+
+    def redirect(request: Any) -> None:
+        if ports:
+            request.url = request.url.copy_with(port=ports.pop())
+
+    async def redirect_async(request: Any) -> None:
+        redirect(request)
+
+    if caller.mode.is_async:
+        return {"http_client": sdk.DefaultAsyncHttpxClient(event_hooks={"request": [redirect_async]})}
+    return {"http_client": sdk.DefaultHttpxClient(event_hooks={"request": [redirect]})}
+
+
+def test_rate_limits_for_ever_end_in_the_last_of_them(caller: Caller, run: Run, seen: Captured) -> None:
+    caller.provider.reply(repeat=True, **LIMITED)
+    with pytest.raises((openai.RateLimitError, anthropic.RateLimitError)):
+        run(lambda: caller.call(max_retries=3))
+    record = the_record(seen)
+    assert [attempt.status for attempt in record.attempts] == [429] * 4
+    assert [attempt.planned_wait_s for attempt in record.attempts] == [0.006] * 3 + [None]
+    assert (record.retries, record.rate_limited, record.outcome) == (3, True, "error")
+    assert record.error is not None
+    assert (record.error.kind, record.error.retryable, record.error.status) == ("rate_limit", True, 429)
+    assert_log_agrees(record, caller.provider.requests)
+
+
+def test_every_attempt_of_several_is_an_event(plain: Caller, run: Run, seen: Captured) -> None:
+    plain.script({**LIMITED, "headers": {**LIMITED["headers"], "x-ratelimit-remaining-requests": "0"}}, WELL)  # type: ignore[dict-item]
+    run(lambda: plain.call(max_retries=1))
+    record = the_record(seen)
+    first, second = events(seen)
+    assert first["llm.attempt.number"] == 1
+    assert (first["llm.status_code"], first["callspan.error.kind"], first["callspan.request_id"]) == (
+        429, "rate_limit", "req_1",
+    )  # fmt: skip
+    assert (first["llm.attempt.retry_after_s"], first["llm.attempt.planned_wait_s"]) == (0.006, 0.006)
+    assert first["llm.attempt.wait_s"] == record.attempts[0].wait_s
+    assert first["llm.attempt.time_to_headers_s"] > 0
+    assert first["llm.rate_limiting.requests.remaining"] == 0
+    assert (second["llm.attempt.number"], second["llm.status_code"]) == (2, 200)
+    assert second["llm.attempt.start_s"] >= first["llm.attempt.start_s"] + 0.006
+    assert "error.type" not in second
+
+
+def test_the_only_attempt_is_an_event_if_it_failed(plain: Caller, run: Run, seen: Captured) -> None:
+    plain.script(WELL, {"status": 404})
+    run(plain.call)
+    assert events(seen) == []
+    with pytest.raises((openai.NotFoundError, anthropic.NotFoundError)):
+        run(plain.call)
+    failed = [event for event in seen.spans[1].events if event.name == "llm.attempt"]
+    assert [dict(event.attributes or {})["llm.status_code"] for event in failed] == [404]
+
+
+def test_latency_is_of_the_attempt_that_answered(plain: Caller, run: Run, seen: Captured) -> None:
+    plain.script({**LIMITED, "delay_s": 0.1, "headers": {"retry-after-ms": "40"}}, WELL)
+    run(lambda: plain.call(max_retries=1))
+    timing = the_record(seen).timing
+    attributes = dict(seen.spans[0].attributes or {})
+    assert timing.answer_ns is not None
+    assert timing.duration_ns is not None
+    assert timing.answer_ns >= 0.14e9
+    assert attributes["llm.total_latency"] == round(timing.duration_ns / 1e6)
+    assert attributes["llm.latency"] == round((timing.duration_ns - timing.answer_ns) / 1e6)
+
+
+def test_the_first_token_counts_from_the_call_and_from_its_answer(
+    mode: Mode, api: str, run: Run, seen: Captured
+) -> None:
+    caller = Caller(mode, api, "stream")
+    caller.script(
+        {"status": 429, "headers": {"retry-after-ms": "30"}},
+        {"text": "one two three", "first_token_delay_s": 0.05, "chunk_delay_s": 0.01, "output_tokens": 40},
+    )
+    run(lambda: caller.call(max_retries=1))
+    timing = the_record(seen).timing
+    attributes: dict[str, Any] = dict(seen.spans[0].attributes or {})
+    assert attributes["callspan.answer.time_to_first_token_s"] >= 0.05
+    assert attributes["callspan.time_to_first_token_s"] >= attributes["callspan.answer.time_to_first_token_s"] + 0.03
+    assert attributes["callspan.stream.largest_gap_s"] >= 0.01
+    assert timing.last_chunk_ns is not None
+    assert timing.answer_ns is not None
+    if "gen_ai.usage.output_tokens" in attributes:
+        rate = attributes["callspan.output_tokens_per_second"]
+        assert rate == pytest.approx(40e9 / (timing.last_chunk_ns - timing.answer_ns))
+
+
+def test_no_latency_is_stated_where_nothing_answered(plain: Caller, run: Run, seen: Captured) -> None:
+    plain.script({"hang": True})
+    with pytest.raises((openai.APITimeoutError, anthropic.APITimeoutError)):
+        run(lambda: plain.call(timeout=0.05))
+    record = the_record(seen)
+    attributes = dict(seen.spans[0].attributes or {})
+    assert (record.outcome, record.timing.answer_ns) == ("timeout", None)
+    assert "llm.latency" not in attributes
+    assert "llm.status_code" not in attributes
+    assert "llm.total_latency" in attributes
+
+
+def test_what_is_no_attempt_is_not_counted(plain: Caller, run: Run, seen: Captured) -> None:
+    """A hook of the HTTP client fetches a token with the same client, as workload identity does."""
+    sdk = openai if plain.is_openai else anthropic
+    asked: list[str] = []
+    kind: Any = sdk.DefaultAsyncHttpxClient if plain.mode.is_async else sdk.DefaultHttpxClient
+    http: Any = kind()
+    url = f"{plain.provider.url}/v1/models"
+
+    def fetch(request: Any) -> None:
+        if request.url.path != "/v1/models":
+            asked.append(request.url.path)
+            http.get(url)
+
+    async def fetch_async(request: Any) -> None:
+        if request.url.path != "/v1/models":
+            asked.append(request.url.path)
+            await http.get(url)
+
+    http.event_hooks = {"request": [fetch_async if plain.mode.is_async else fetch]}
+    plain.script(LIMITED, WELL)
+    run(lambda: plain.call(max_retries=1, http_client=http))
+    record = the_record(seen)
+    assert len(asked) == 2
+    assert len(plain.provider.requests) == 4
+    assert [attempt.status for attempt in record.attempts] == [429, 200]
+    assert record.retries == 1
+
+
+def test_an_application_that_counts_retries_itself_is_not_believed(plain: Caller, run: Run, seen: Captured) -> None:
+    plain.script({"status": 400})
+    with pytest.raises((openai.BadRequestError, anthropic.BadRequestError)):
+        run(lambda: plain.call(default_headers={"x-stainless-retry-count": "42"}))
+    assert the_record(seen).retries == 0
+
+
+def test_waits_are_those_the_sdk_has_slept(plain: Caller, run: Run, seen: Captured, slept: list[float]) -> None:
+    """Without a word of the server: exponential, with jitter."""
+    plain.script({"status": 500}, {"status": 503}, WELL)
+    run(lambda: plain.call(max_retries=2))
+    record = the_record(seen)
+    assert len(slept) == 2
+    assert [attempt.planned_wait_s for attempt in record.attempts] == [*slept, None]
+    assert_log_agrees(record, plain.provider.requests)
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the SDKs sleep, noted and slept."""
+    import time
+
+    import anyio
+
+    heard: list[float] = []
+    sleep, async_sleep = time.sleep, anyio.sleep
+
+    def noted(seconds: float) -> None:
+        heard.append(seconds)
+        sleep(seconds)
+
+    async def noted_async(seconds: float) -> None:
+        heard.append(seconds)
+        await async_sleep(seconds)
+
+    for sdk in (openai, anthropic):
+        base: Any = sdk._base_client
+        monkeypatch.setattr(base, "time", ClockOf(time, noted))
+        monkeypatch.setattr(base, "anyio", ClockOf(anyio, noted_async))
+    return heard
+
+
+class ClockOf:
+    """A module with another `sleep`."""
+
+    def __init__(self, module: Any, sleep: Any) -> None:
+        self._module = module
+        self.sleep = sleep
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+@pytest.mark.parametrize("api", ["chat_completions", "messages"])
+@pytest.mark.parametrize("shape", ["plain", "stream", "raw"])
+def test_cancelled_during_the_wait(provider: ScriptedProvider, seen: Captured, api: str, shape: str) -> None:
+    mode = Mode("async", provider)
+    caller = Caller(mode, api, shape)
+    caller.script({"status": 429, "headers": {"retry-after-ms": "20000"}})
+
+    async def body() -> None:
+        task = asyncio.create_task(caller.call(max_retries=1))
+        while not provider.requests:
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await mode.close()
+
+    asyncio.run(body())
+    assert_cancelled_while_waiting(the_record(seen))
+
+
+@pytest.mark.parametrize("api", ["chat_completions", "messages"])
+@pytest.mark.parametrize("shape", ["plain", "stream", "raw"])
+def test_interrupted_during_the_wait(provider: ScriptedProvider, seen: Captured, api: str, shape: str) -> None:
+    """A signal's handler raises while the SDK sleeps."""
+    mode = Mode("sync", provider)
+    caller = Caller(mode, api, shape)
+    caller.script({"status": 429, "headers": {"retry-after-ms": "20000"}})
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            caller.call(max_retries=1).send(None)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        asyncio.run(mode.close())
+    assert_cancelled_while_waiting(the_record(seen))
+
+
+def assert_cancelled_while_waiting(record: CallRecord) -> None:
+    assert record.outcome == "cancelled"
+    (attempt,) = record.attempts
+    assert (attempt.status, attempt.planned_wait_s, attempt.wait_s) == (429, 20.0, None)
+    assert (record.retries, record.rate_limited) == (0, True)
+    assert record.error is not None
+    assert record.error.kind == "cancelled"
