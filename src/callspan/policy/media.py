@@ -24,13 +24,13 @@ _SMALL_BODY: Final = 4096
 _STRIDE: Final = 1024
 _WINDOW: Final = 64
 _MARKS: Final = {
-    "chat_completions": (b"base64", b"input_audio", b'"audio"'),
+    "chat_completions": (b"base64", b'audio"'),
     "responses": (b"base64", b"image_generation_call"),
     "messages": (b"base64",),
     "completions": (),
     "embeddings": (b'"embedding"',),
 }
-"""What a body of each API holds somewhere if it holds media."""
+"""What a body of each API holds somewhere if it holds media: few marks, since each is looked for in every body."""
 _ANY_MARK: Final = (b"base64", b"b64_json", b"input_audio", b'"audio"', b"image_generation_call")
 _DATA_URL: Final = re.compile(r"data:([\w.+/-]*)((?:;[\w.+=-]+)*?);base64,")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]+={0,2}\s*")

@@ -28,7 +28,8 @@ def detached(value: object, depth: int = 0) -> object:
 
 def detached_object(value: dict[str, object], depth: int = 0) -> dict[str, object]:
     """Return a deep copy of a JSON object, as `detached` does."""
-    return {key: detached(item, depth + 1) for key, item in value.items()}
+    # Scalars are most of it and need no call.
+    return {key: item if isinstance(item, _SCALARS) else detached(item, depth + 1) for key, item in value.items()}
 
 
 def overlay(known: dict[str, object], newer: dict[str, object], depth: int = 0) -> None:

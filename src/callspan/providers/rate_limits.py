@@ -60,6 +60,7 @@ STATED: Final = frozenset(
 
 _NUMBER: Final = re.compile(r"[0-9]{1,18}(\.[0-9]*)?")
 _GO_DURATION: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]*)?)(ns|us|µs|ms|s|m|h|d)")
+_ONE_UNIT: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]*)?)(ns|us|µs|ms|s|m|h|d)")
 _UNITS_S: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _EPOCH_S: Final = 1e9
 _EPOCH_MS: Final = 1e12
@@ -77,9 +78,8 @@ def rate_limits(headers: Mapping[str, str], now_s: float) -> RateLimits | None:
     for family in _FAMILIES:
         found: dict[str, RateLimit] = {}
         for unit, names in family:
-            limit = _limit(fields, names, now_s, bare_s)
-            if limit is not None:
-                found.setdefault(unit, limit)
+            if names[0] in fields or names[1] in fields or names[2] in fields:
+                found.setdefault(unit, _limit(fields, names, now_s, bare_s))
         if found:
             return RateLimits(**found)
     return None
@@ -108,10 +108,8 @@ def request_id(headers: Mapping[str, str]) -> str | None:
     return None
 
 
-def _limit(fields: Mapping[str, str], names: _Names, now_s: float, bare_s: float) -> RateLimit | None:
+def _limit(fields: Mapping[str, str], names: _Names, now_s: float, bare_s: float) -> RateLimit:
     limit, remaining, reset = fields.get(names[0]), fields.get(names[1]), fields.get(names[2])
-    if limit is None and remaining is None and reset is None:
-        return None
     return RateLimit(
         limit=_count(limit),
         remaining=_count(remaining),
@@ -126,6 +124,8 @@ def _count(value: str | None) -> int | None:
 
 def _seconds(value: str, now_s: float, bare_s: float) -> float | None:
     """A duration as Go writes it, a number, or a moment (RFC 3339, Unix time in s or ms)."""
+    if (simple := _ONE_UNIT.fullmatch(value)) is not None:
+        return float(simple[1]) * _UNITS_S[simple[2]]
     if _NUMBER.fullmatch(value):
         return _from_number(float(value), now_s, bare_s)
     if "T" in value:

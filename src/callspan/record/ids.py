@@ -11,7 +11,7 @@ _VARIANT = 0x2 << 62
 _RANDOM_LOW = (1 << 62) - 1
 _RANDOM_BITS = 74
 
-_random = Random()
+_random = Random()  # noqa: S311 - unique is enough
 # Seeded by the operating system, here and in each forked child: asking it for every id costs a system call each.
 os.register_at_fork(after_in_child=_random.seed)
 

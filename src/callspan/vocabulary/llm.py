@@ -86,6 +86,16 @@ _PARAMS: Final[dict[str, tuple[str, Callable[[object], AttributeValue | None]]]]
     "max_output_tokens": (MAX_TOKENS, whole),
     "user": (USER, word),
 }
+_REQUEST_LIMITS: Final = (
+    RATE_LIMITING + "requests.limit",
+    RATE_LIMITING + "requests.remaining",
+    RATE_LIMITING + "requests.reset",
+)
+_TOKEN_LIMITS: Final = (
+    RATE_LIMITING + "tokens.limit",
+    RATE_LIMITING + "tokens.remaining",
+    RATE_LIMITING + "tokens.reset",
+)
 _STOPS: Final = ("stop", "stop_sequences")
 
 
@@ -111,8 +121,8 @@ def end(record: CallRecord, conversation: Conversation | None, budget: ByteBudge
     if record.metadata:
         _put_metadata(attributes, record.metadata, budget)
     if record.rate_limits is not None:
-        _put_rate_limit(attributes, "requests", record.rate_limits.requests)
-        _put_rate_limit(attributes, "tokens", record.rate_limits.tokens)
+        _put_rate_limit(attributes, _REQUEST_LIMITS, record.rate_limits.requests)
+        _put_rate_limit(attributes, _TOKEN_LIMITS, record.rate_limits.tokens)
     if conversation is not None:
         _put_completions(attributes, record, conversation, budget)
         _put_prompts(attributes, record, conversation, budget)
@@ -185,16 +195,15 @@ def _put_metadata(attributes: Attributes, metadata: dict[str, object], budget: B
         put_json(attributes, META_EXTRA, extra, budget)
 
 
-def _put_rate_limit(attributes: Attributes, what: str, limit: RateLimit | None) -> None:
+def _put_rate_limit(attributes: Attributes, names: tuple[str, str, str], limit: RateLimit | None) -> None:
     if limit is None:
         return
-    prefix = f"{RATE_LIMITING}{what}."
     if limit.limit is not None:
-        attributes[prefix + "limit"] = limit.limit
+        attributes[names[0]] = limit.limit
     if limit.remaining is not None:
-        attributes[prefix + "remaining"] = limit.remaining
+        attributes[names[1]] = limit.remaining
     if limit.reset_s is not None:
-        attributes[prefix + "reset"] = limit.reset_s
+        attributes[names[2]] = limit.reset_s
 
 
 def _put_completions(

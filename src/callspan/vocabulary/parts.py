@@ -73,7 +73,11 @@ def tool_definitions(tools: Sequence[object]) -> list[Json]:
 
 
 def _message(message: Message) -> Json:
-    json: Json = {"role": message.role, "parts": parts_json(message.parts)}
+    parts = message.parts
+    # Nearly every message is one text.
+    plain = parts[0] if len(parts) == 1 else None
+    shown = [{"type": "text", "content": plain.text}] if type(plain) is Text else parts_json(parts)
+    json: Json = {"role": message.role, "parts": shown}
     if message.name:
         json["name"] = message.name
     return json

@@ -43,10 +43,11 @@ class ByteBudget:
 
 def put_text(attributes: Attributes, name: str, text: str, budget: ByteBudget) -> None:
     """Set `name` to as much of `text` as there is room for; to nothing where there is none."""
-    if budget.room <= 0:
+    room = budget.room
+    if room <= 0:
         budget.cut += len(text)
         return
-    attributes[name] = kept = text_attribute(text, budget.room)
+    attributes[name] = kept = text_attribute(text, room)
     budget.left -= len(kept) if kept.isascii() else len(kept.encode())
     budget.cut += len(text) - len(kept) if len(text) > len(kept) else 0
 
@@ -56,8 +57,9 @@ def put_json(attributes: Attributes, name: str, value: object, budget: ByteBudge
 
     `about` is the value's size where it is known.
     """
-    if budget.room > 1:
-        data, cut = fitted(value, budget.room, about)
+    room = budget.room
+    if room > 1:
+        data, cut = fitted(value, room, about)
         put_encoded(attributes, name, data, budget, cut)
 
 

@@ -22,7 +22,11 @@ def _copied(value: object, depth: int) -> object:
     if depth >= _MAX_DEPTH:
         return "<too deep>"
     if isinstance(value, dict):
-        return {str(key): _copied(item, depth + 1) for key, item in value.items()}
+        # Scalars are most of it and need no call.
+        return {
+            str(key): item if item is None or isinstance(item, _SCALARS) else _copied(item, depth + 1)
+            for key, item in value.items()
+        }
     if isinstance(value, list | tuple):
         return [_copied(item, depth + 1) for item in value]
     return plain(value, depth)

@@ -15,6 +15,7 @@ _IN: Final = ("prompt_tokens_details", "input_tokens_details", "prompt_token_det
 _OUT: Final = ("completion_tokens_details", "output_tokens_details")
 
 _Path = tuple[str, ...]
+_Rows = dict[str, tuple[str, int]]
 
 
 def _within(groups: tuple[str, ...], name: str) -> tuple[_Path, ...]:
@@ -51,19 +52,19 @@ _PLACES: Final[dict[str, tuple[_Path, ...]]] = {
 }
 
 _NO_RANK: Final = 1000
-_NO_ROW: Final = ("", _NO_RANK)
 
 
-def _ranked() -> dict[str | None, dict[str, tuple[str, int]]]:
-    """The same by group (None: outside of any) and name: whose counter it is, and how far behind the first."""
-    ranked: dict[str | None, dict[str, tuple[str, int]]] = {None: {}}
+def _by_group() -> dict[str, _Rows]:
+    """The same by group ("": outside of any) and name: whose counter it is, and how far behind the first."""
+    groups: dict[str, _Rows] = {}
     for field, places in _PLACES.items():
-        for rank, (*groups, name) in enumerate(places):
-            ranked.setdefault(groups[0] if groups else None, {})[name] = (field, rank)
-    return ranked
+        for rank, (*group, name) in enumerate(places):
+            groups.setdefault("".join(group), {})[name] = (field, rank)
+    return groups
 
 
-_RANKED: Final = _ranked()
+_GROUPS: Final = _by_group()
+_OUTSIDE: Final = _GROUPS.pop("")
 _SEARCHES: Final = ("tool_usage", "web_search", "num_requests")
 
 _COSTS: Final[tuple[_Path, ...]] = (("cost",), ("cost", "total_cost"))
@@ -88,17 +89,26 @@ def _counts(raw: dict[str, object]) -> dict[str, int]:
     """Field -> counter. One pass over what is there: looking every place up costs ten times as much."""
     counts: dict[str, int] = {}
     ranks: dict[str, int] = {}
-    for group, rows in _RANKED.items():
-        stated = raw if group is None else raw.get(group)
-        for name, value in stated.items() if isinstance(stated, dict) else ():
-            field, rank = rows.get(name, _NO_ROW)
-            if rank < ranks.get(field, _NO_RANK) and (count := _count(value)) is not None:
-                counts[field], ranks[field] = count, rank
+    _add(counts, ranks, raw, _OUTSIDE)
+    for group, rows in _GROUPS.items():
+        stated = raw.get(group)
+        if isinstance(stated, dict):
+            _add(counts, ranks, stated, rows)
     return counts
 
 
+def _add(counts: dict[str, int], ranks: dict[str, int], stated: dict[str, object], rows: _Rows) -> None:
+    for name, value in stated.items():
+        row = rows.get(name)
+        if row is not None:
+            field, rank = row
+            count = value if type(value) is int and 0 <= value <= _LARGEST else _count(value)
+            if count is not None and rank < ranks.get(field, _NO_RANK):
+                counts[field], ranks[field] = count, rank
+
+
 def _count(value: object) -> int | None:
-    found = value if type(value) is int else integer(value)
+    found = integer(value)
     return found if found is not None and 0 <= found <= _LARGEST else None
 
 
