@@ -9,8 +9,9 @@ import click
 from callspan.cli.backlog import spool_of, waiting_bytes
 from callspan.cli.frame import Frame, framed
 from callspan.cli.screen import count
-from callspan.config import SettingError
-from callspan.stores.opening import safe_name, sinks_for, split_urls
+from callspan.config import SettingError, load
+from callspan.stores.opening import safe_name, split_urls
+from callspan.wiring.priced_stores import priced_sinks
 
 _EPILOG: Final = """\b
 Examples:
@@ -32,7 +33,7 @@ def command(frame: Frame, timeout_s: float) -> None:
         _report(frame, {}, 0, f"Nothing waits: {directory} does not exist.")
         return
     try:
-        sinks = sinks_for(split_urls(frame.store))
+        sinks = priced_sinks(split_urls(frame.store), load().prices)
     except SettingError as error:
         raise click.UsageError(str(error)) from error
     counters = ship_once(directory, sinks, timeout_s)

@@ -18,7 +18,8 @@ from callspan.record import codec
 from callspan.record.call import NO_BODY, CallRecord, Redaction
 from callspan.record.events import Record
 from callspan.spool.spool import Spool
-from callspan.stores.opening import parse, sinks_for
+from callspan.stores.opening import parse
+from callspan.wiring.priced_stores import priced_sinks
 
 _REOPEN_TIMEOUT_S: Final = 5.0
 _FILES: Final = ("sqlite", "jsonl")
@@ -87,7 +88,7 @@ class Recorder:
                 settings = self._settings
                 self._spool = Spool(
                     spool_directory(settings, self._stores),
-                    sinks_for(self._stores),
+                    priced_sinks(self._stores, settings.prices),
                     fsync=settings.fsync,
                     max_bytes=settings.spool_max_bytes,
                 )

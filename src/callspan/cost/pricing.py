@@ -1,0 +1,67 @@
+"""Pricing: where the cost of a call comes from: the provider's own word, the user's prices, the published ones."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+from callspan.cost.published import published_cost
+from callspan.cost.table import PriceTable, read_prices
+from callspan.record.call import CallRecord, Cost
+
+PROVIDER = "provider"
+"""Source of a cost that the provider itself states."""
+
+
+class Pricer:
+    """Prices calls. Safe from any thread; slow at the first call, so never on a caller's thread."""
+
+    def __init__(self, table: PriceTable | None = None) -> None:
+        """`table` is the user's own prices, asked before the published ones."""
+        self.table = table
+
+    def cost(self, record: CallRecord) -> Cost | None:
+        """Return the cost; None where it is unknown. `estimated` marks what rests on an estimate or a cut answer."""
+        usage = record.usage
+        if usage is None or record.outcome == "started":
+            return None
+        if usage.cost_usd is not None:
+            return Cost(usd=usage.cost_usd, source=PROVIDER)
+        found = self._by_table(record) or published_cost(record)
+        if found is None:
+            return None
+        # The counters of a stream that was cut are those of what had come by then.
+        guessed = usage.estimated or record.outcome != "success"
+        return msgspec.structs.replace(found, estimated=True) if guessed else found
+
+    def priced(self, record: CallRecord) -> CallRecord:
+        """Return the record with its cost; itself where it has one already or none is known."""
+        found = self.cost(record) if record.cost is None else None
+        return record if found is None else msgspec.structs.replace(record, cost=found)
+
+    def _by_table(self, record: CallRecord) -> Cost | None:
+        if self.table is None or record.usage is None:
+            return None
+        answered = record.response.model if record.response else None
+        for model in (answered, record.request.model):
+            prices = self.table.find(record.provider, model) if model else None
+            usd = None if prices is None else prices.usd(record.usage)
+            if usd is not None:
+                return Cost(usd=usd, source=self.table.version or "own prices")
+        return None
+
+
+@cache
+def pricer_for(prices: Path | None) -> Pricer:
+    """Return the pricer of a price file, read once per process; None: published prices only.
+
+    Raises PriceFileError for a file that cannot be used.
+    """
+    return Pricer(None if prices is None else read_prices(prices))
+
+
+def priced(record: CallRecord, prices: Path | None = None) -> CallRecord:
+    """Return the record with its cost; itself where it has one already or none is known."""
+    return pricer_for(prices).priced(record)

@@ -1,0 +1,128 @@
+"""Published prices: those of the `genai-prices` package, which is imported when the first call is priced.
+
+Only where the provider is certain to be known are its prices looked up; a name alone may be anybody's model.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from decimal import Decimal
+from functools import cache
+from types import ModuleType
+from typing import Final
+
+from callspan.record.call import CallRecord, Cost
+from callspan.record.usage import Usage
+
+_PROVIDERS: Final[Mapping[str, str]] = {
+    "openai": "openai",
+    "anthropic": "anthropic",
+    "azure.ai.openai": "azure",
+    "azure.ai.inference": "azure",
+    "aws.bedrock": "aws",
+    "gcp.vertex_ai": "google",
+    "gcp.gemini": "google",
+    "deepseek": "deepseek",
+    "groq": "groq",
+    "mistral_ai": "mistral",
+    "x_ai": "x-ai",
+    "perplexity": "perplexity",
+    "cohere": "cohere",
+    "moonshot_ai": "moonshotai",
+    "openrouter": "openrouter",
+    "together": "together",
+    "cerebras": "cerebras",
+    "fireworks": "fireworks",
+    "z_ai": "zai",
+}
+"""Names of the conventions -> names of the price list."""
+
+_HOSTS: Final[Mapping[str, tuple[str, ...]]] = {"openai": ("api.openai.com",), "anthropic": ("api.anthropic.com",)}
+"""These two names are also those of the SDKs' families: behind any other host is a gateway or somebody's own server."""
+
+_COUNTERS: Final[Mapping[str, str]] = {
+    "input_tokens": "input_tokens",
+    "output_tokens": "output_tokens",
+    "cache_read_tokens": "cache_read_tokens",
+    "cache_write_tokens": "cache_write_tokens",
+    "cache_write_5m_tokens": "cache_write_5m_tokens",
+    "cache_write_1h_tokens": "cache_write_1h_tokens",
+    "input_audio_tokens": "input_audio_tokens",
+    "output_audio_tokens": "output_audio_tokens",
+    "web_search_requests": "web_searches",
+}
+"""Our counters -> those of the price list."""
+_USUAL_TIERS: Final = frozenset({None, "default", "standard", "auto", "scale"})
+
+
+def published_cost(record: CallRecord) -> Cost | None:
+    """Return what the call costs by the published prices of its day; None where those do not tell, or are not here."""
+    package, provider, usage = _package(), _PROVIDERS.get(record.provider), record.usage
+    if package is None or provider is None or usage is None or usage.input_tokens is None:
+        return None
+    for model in _models(record):
+        found = _price(package, record, usage, provider, model)
+        if found is not None:
+            return found
+    return None
+
+
+def is_installed() -> bool:
+    """Return whether published prices are to be had."""
+    return _package() is not None
+
+
+def guessed_provider(record: CallRecord) -> bool:
+    """Return True where the provider's name is only that of the SDK: the call went through some other host."""
+    own = _HOSTS.get(record.provider)
+    return own is not None and record.server_address is not None and record.server_address not in own
+
+
+def _price(package: ModuleType, record: CallRecord, usage: Usage, provider: str, model: str) -> Cost | None:
+    tier = record.response.service_tier if record.response else None
+    usual = _total(package, record, usage, (provider, model), None)
+    if usual is None:
+        return None
+    # A tier the list has no prices for is priced as the usual one, which is a guess.
+    total = usual if tier in _USUAL_TIERS else _total(package, record, usage, (provider, model), tier) or usual
+    guessed = guessed_provider(record) or (tier not in _USUAL_TIERS and total == usual)
+    return Cost(usd=total, source=f"genai-prices {package.__version__}", estimated=guessed)
+
+
+def _total(
+    package: ModuleType, record: CallRecord, usage: Usage, names: tuple[str, str], tier: str | None
+) -> Decimal | None:
+    counted = {theirs: count for ours, theirs in _COUNTERS.items() if (count := getattr(usage, ours))}
+    moment = datetime.fromtimestamp(record.timing.start_ns // 1_000_000_000, tz=timezone.utc)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = package.calc_price(
+                package.Usage(**counted),
+                model_ref=names[1],
+                provider_id=names[0],
+                genai_request_timestamp=moment,
+                price_context={"service_tier": tier} if tier else None,
+            )
+    # LookupError: no such model. ValueError: counts that contradict one another.
+    except (LookupError, ValueError, OverflowError):
+        return None
+    total = found.total_price
+    return total if isinstance(total, Decimal) and total.is_finite() else None
+
+
+def _models(record: CallRecord) -> Iterator[str]:
+    """The model that answered, then the one asked for: on Azure the latter is the name of a deployment."""
+    answered = record.response.model if record.response else None
+    yield from dict.fromkeys(name for name in (answered, record.request.model) if name)
+
+
+@cache
+def _package() -> ModuleType | None:
+    try:
+        import genai_prices
+    except ImportError:
+        return None
+    return genai_prices

@@ -1,0 +1,93 @@
+"""Priced stores: a call gets its cost on its way into a store, off the caller's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from callspan.cost.pricing import Pricer, pricer_for
+from callspan.cost.table import PriceFileError
+from callspan.fail_open import fail_open
+from callspan.record.call import CallRecord, Cost
+from callspan.record.codec import UnknownSchemaError, decode
+from callspan.spool.sink import Entry, Sink
+from callspan.stores.opening import sinks_for
+
+_CALL: Final = b'{"kind":"call"'
+_PRICE: Final = fail_open("price a call")
+_READ: Final = fail_open("read the price file")
+_NO_RECORD: Final = (msgspec.DecodeError, UnknownSchemaError, UnicodeDecodeError, RecursionError)
+
+
+class PricedSink:
+    """A sink that adds the cost to each call that has none, and passes everything else on as it is."""
+
+    def __init__(self, sink: Sink, prices: Path | None = None) -> None:
+        """`prices` is the user's own price file; it is read when the first call is priced."""
+        self._sink = sink
+        self._prices = prices
+        self.name = sink.name
+        self.batch_entries = sink.batch_entries
+
+    def open(self) -> None:
+        """Connect, create or migrate."""
+        self._sink.open()
+
+    def position(self, segment: str) -> int | None:
+        """Return the offset up to which the sink itself knows it has the segment."""
+        return self._sink.position(segment)
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        """Store all entries, calls with their costs."""
+        self._sink.deliver([entry._replace(payload=self._priced(entry.payload)) for entry in entries])
+
+    def set_aside(self, entry: Entry, reason: str) -> None:
+        """Keep a bad entry where a person can find it, as it came."""
+        self._sink.set_aside(entry, reason)
+
+    def forget(self, segment: str) -> None:
+        """Drop the cursor of a segment that is gone."""
+        self._sink.forget(segment)
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        self._sink.close()
+
+    def _priced(self, payload: bytes) -> bytes:
+        """The record with its cost appended, so that fields of other versions stay as they are."""
+        if not payload.startswith(_CALL):
+            return payload
+        try:
+            record = decode(payload)
+        except _NO_RECORD:
+            return payload
+        cost: Cost | None = None
+        with _PRICE:
+            cost = self._pricer().cost(record) if isinstance(record, CallRecord) and record.cost is None else None
+        return payload if cost is None else payload.rstrip()[:-1] + b',"cost":' + msgspec.json.encode(cost) + b"}"
+
+    def _pricer(self) -> Pricer:
+        with _READ:
+            return pricer_for(self._prices)
+        # A file that cannot be used was told of; published prices are better than none.
+        return pricer_for(None)
+
+
+def priced_sinks(urls: str | Iterable[str], prices: Path | None = None) -> list[Sink]:
+    """Return one sink per URL, in order, none opened yet, each of which prices calls.
+
+    Raises SettingError for a URL that means nothing or whose optional dependency is not installed.
+    """
+    return [PricedSink(sink, prices) for sink in sinks_for(urls)]
+
+
+def check_prices(prices: Path | None) -> str | None:
+    """Return what is wrong with a price file; None where nothing is."""
+    try:
+        pricer_for(prices)
+    except PriceFileError as error:
+        return str(error)
+    return None

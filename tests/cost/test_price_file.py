@@ -1,0 +1,119 @@
+"""The user's own price file: asked first, exact, and refused by name and place where it is wrong."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callspan.cost import PriceFileError, Pricer, read_prices
+from callspan.cost.table import ModelPrices
+from callspan.record.usage import Usage
+
+from .conftest import MakeCall
+
+
+def written(path: Path, value: object) -> Path:
+    path.write_text(value if isinstance(value, str) else json.dumps(value))
+    return path
+
+
+def test_own_prices_come_before_published_ones(tmp_path: Path, call: MakeCall) -> None:
+    prices = {"version": "contract-7", "models": {"gpt-4o": {"input": "1", "output": "2"}}}
+    pricer = Pricer(read_prices(written(tmp_path / "p.json", prices)))
+    cost = pricer.cost(call("gpt-4o", input_tokens=1_000_000, output_tokens=500_000))
+    assert cost is not None
+    assert (cost.usd, cost.source, cost.estimated) == (Decimal(2), "contract-7", False)
+
+
+def test_numbers_in_the_file_are_read_as_they_are_written(tmp_path: Path, call: MakeCall) -> None:
+    path = written(tmp_path / "p.json", '{"models": {"m": {"input": 0.1, "output": 0.2}}}')
+    cost = Pricer(read_prices(path)).cost(call("m", "elsewhere", input_tokens=1, output_tokens=1))
+    assert cost is not None
+    assert cost.usd == Decimal("0.0000003")
+    assert cost.source == "p"
+
+
+def test_every_kind_of_token_has_its_price(tmp_path: Path, call: MakeCall) -> None:
+    model = {"input": 3, "output": 15, "cache_read": "0.3", "cache_write": "3.75", "cache_write_1h": 6, "request": 1}
+    pricer = Pricer(read_prices(written(tmp_path / "p.json", {"models": {"m": model}})))
+    counts = {"input_tokens": 100, "cache_read_tokens": 20, "cache_write_tokens": 30, "cache_write_1h_tokens": 10}
+    cost = pricer.cost(call("m", "elsewhere", output_tokens=7, **counts))
+    million = Decimal(1_000_000)
+    assert cost is not None
+    assert cost.usd == (50 * 3 + 7 * 15 + 20 * Decimal("0.3") + 20 * Decimal("3.75") + 10 * 6) / million + 1
+
+
+def test_prices_that_are_not_stated_are_those_of_input(tmp_path: Path) -> None:
+    prices = ModelPrices(input=Decimal(2))
+    assert prices.usd(Usage(input_tokens=10, cache_read_tokens=4, cache_write_tokens=6)) == Decimal("0.00002")
+
+
+def test_a_name_beats_a_pattern_and_a_long_pattern_a_short_one(tmp_path: Path) -> None:
+    rows = {"gpt-5*": 1, "gpt-5-mini*": 2, "gpt-5-mini": 3, "azure.ai.openai/gpt-5*": 4, "*": 5}
+    models = {name: {"input": price} for name, price in rows.items()}
+    table = read_prices(written(tmp_path / "p.json", {"models": models}))
+
+    def price(provider: str, model: str) -> int:
+        found = table.find(provider, model)
+        assert found is not None
+        return int(found.input)
+
+    assert price("openai", "gpt-5") == 1
+    assert price("openai", "gpt-5-mini-2025") == 2
+    assert price("openai", "gpt-5-mini") == 3
+    assert price("azure.ai.openai", "gpt-5") == 4
+    assert price("openai", "llama") == 5
+
+
+def test_models_the_file_does_not_name_keep_their_published_price(tmp_path: Path, call: MakeCall) -> None:
+    pytest.importorskip("genai_prices", reason="needs published prices: pip install 'callspan[cost]'")
+    pricer = Pricer(read_prices(written(tmp_path / "p.json", {"models": {"other": {"input": 1}}})))
+    cost = pricer.cost(call("gpt-4o", input_tokens=1000))
+    assert cost is not None
+    assert cost.source.startswith("genai-prices")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("{", "truncated"),
+        ("[]", "object"),
+        ({"models": {"m": {}}}, "input"),
+        ({"models": {"m": {"input": 1, "inputs": 2}}}, "inputs"),
+        ({"models": {"m": {"input": "-1"}}}, "models.m.input is -1"),
+        ({"models": {"m": {"input": "NaN"}}}, "models.m.input is NaN"),
+        ({"models": {"m": {"input": "cheap"}}}, "models"),
+        ({"models": {}, "currency": "EUR"}, "EUR"),
+    ],
+)
+def test_a_file_that_is_wrong_is_refused_with_its_name_and_what_is_wrong(
+    tmp_path: Path, content: object, told: str
+) -> None:
+    path = written(tmp_path / "prices.json", content)
+    with pytest.raises(PriceFileError) as caught:
+        read_prices(path)
+    assert "prices.json" in str(caught.value)
+    assert told in str(caught.value)
+
+
+def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PriceFileError, match=r"nowhere\.json: No such file"):
+        read_prices(tmp_path / "nowhere.json")
+
+
+amounts = st.decimals(min_value=0, max_value=1000, places=9)
+
+
+@given(amounts, amounts, st.integers(0, 10**12), st.integers(0, 10**12))
+def test_no_digit_of_money_is_ever_lost(price: Decimal, other: Decimal, asked: int, answered: int) -> None:
+    prices = ModelPrices(input=price, output=other)
+    usd = prices.usd(Usage(input_tokens=asked, output_tokens=answered))
+    assert usd is not None
+    billionths = int(price.scaleb(9)) * asked + int(other.scaleb(9)) * answered
+    assert int(usd.scaleb(15)) == billionths
+    assert usd == Decimal(usd.scaleb(15).to_integral_value()).scaleb(-15) or usd.scaleb(15) == billionths

@@ -1,0 +1,149 @@
+"""Published prices: exact, of the right model, and unknown where they do not tell."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from decimal import Decimal
+
+import pytest
+
+from callspan.cost import priced
+from callspan.record.usage import Usage
+
+from .conftest import MakeCall
+
+pytest.importorskip("genai_prices", reason="needs published prices: pip install 'callspan[cost]'")
+
+
+def test_cached_input_has_its_own_price_and_is_not_counted_twice(call: MakeCall) -> None:
+    record = priced(call("gpt-4o", input_tokens=1000, cache_read_tokens=600, output_tokens=100))
+    assert record.cost is not None
+    assert record.cost.usd == Decimal("0.00275")
+    assert record.cost.source.startswith("genai-prices ")
+    assert not record.cost.estimated
+
+
+def test_anthropics_cache_writes_have_their_own_price(call: MakeCall) -> None:
+    counts = {"input_tokens": 10_000, "cache_read_tokens": 6_000, "cache_write_tokens": 3_000, "output_tokens": 100}
+    record = priced(call("claude-sonnet-4-20250514", "anthropic", **counts))
+    assert record.cost is not None
+    assert record.cost.usd == Decimal("0.01755")
+
+
+def test_an_hour_in_the_cache_costs_more_than_five_minutes(call: MakeCall) -> None:
+    def usd(**split: int) -> Decimal:
+        record = priced(
+            call("claude-sonnet-4-20250514", "anthropic", input_tokens=9000, cache_write_tokens=9000, **split)
+        )
+        assert record.cost is not None
+        return record.cost.usd
+
+    assert usd(cache_write_5m_tokens=9000) == Decimal("0.03375")
+    assert usd(cache_write_1h_tokens=9000) == Decimal("0.054")
+    assert usd(cache_write_5m_tokens=8000, cache_write_1h_tokens=1000) == Decimal("0.036")
+
+
+@pytest.mark.parametrize(
+    ("asked", "usd"), [("gpt-4", "0.033"), ("gpt-4-turbo", "0.0115"), ("gpt-4o", "0.003"), ("gpt-4o-mini", "0.00018")]
+)
+def test_a_model_is_not_priced_as_one_whose_name_begins_alike(call: MakeCall, asked: str, usd: str) -> None:
+    record = priced(call(asked, input_tokens=1000, output_tokens=50))
+    assert record.cost is not None
+    assert record.cost.usd == Decimal(usd)
+
+
+def test_the_model_that_answered_decides(call: MakeCall) -> None:
+    record = priced(call("my-deployment", "azure.ai.openai", answered="gpt-4o-2024-08-06", input_tokens=1000))
+    assert record.cost is not None
+    assert record.cost.usd == Decimal("0.0025")
+
+
+def test_without_an_answer_the_model_asked_for_decides(call: MakeCall) -> None:
+    record = priced(call("text-embedding-3-small", response=None, input_tokens=1_000_000))
+    assert record.cost is not None
+    assert record.cost.usd == Decimal("0.02")
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"), [("openai", "no-such-model"), ("ollama", "gpt-4o"), ("unknown", "gpt-4o"), ("openai", None)]
+)
+def test_unknown_models_and_providers_have_no_cost(call: MakeCall, provider: str, model: str | None) -> None:
+    assert priced(call(model, provider, input_tokens=10, output_tokens=5)).cost is None
+
+
+def test_no_tokens_no_cost(call: MakeCall) -> None:
+    assert priced(call(usage=None)).cost is None
+    assert priced(call(output_tokens=5)).cost is None
+
+
+def test_counts_that_contradict_one_another_have_no_cost(call: MakeCall) -> None:
+    assert priced(call(input_tokens=10, cache_read_tokens=50)).cost is None
+
+
+def test_what_the_provider_states_comes_first(call: MakeCall) -> None:
+    usage = Usage(input_tokens=1000, output_tokens=100, cost_usd=Decimal("0.000123456789012345"))
+    record = priced(call(usage=usage))
+    assert record.cost is not None
+    assert (record.cost.usd, record.cost.source) == (Decimal("0.000123456789012345"), "provider")
+
+
+def test_a_cost_that_is_there_stays(call: MakeCall) -> None:
+    record = priced(call(input_tokens=10))
+    assert priced(record) is record
+
+
+def test_a_running_call_has_no_cost(call: MakeCall) -> None:
+    assert priced(call(input_tokens=10, outcome="started")).cost is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"outcome": "cancelled"},
+        {"server_address": "gateway.example"},
+        {"usage": Usage(input_tokens=1000, output_tokens=1, estimated=True)},
+    ],
+    ids=["cut", "behind a gateway", "counted by us"],
+)
+def test_what_rests_on_a_guess_is_marked(call: MakeCall, fields: dict[str, object]) -> None:
+    record = priced(call(**({"input_tokens": 1000} if "usage" not in fields else {}), **fields))
+    assert record.cost is not None
+    assert record.cost.estimated
+
+
+def test_the_providers_own_host_is_no_guess(call: MakeCall) -> None:
+    record = priced(call(input_tokens=1000, server_address="api.openai.com"))
+    assert record.cost is not None
+    assert not record.cost.estimated
+
+
+def test_the_service_tier_has_its_price(call: MakeCall) -> None:
+    def usd(tier: str | None) -> tuple[Decimal, bool]:
+        record = priced(call("gpt-5", tier=tier, input_tokens=1_000_000, output_tokens=1000))
+        assert record.cost is not None
+        return record.cost.usd, record.cost.estimated
+
+    assert usd("default") == usd(None)
+    flex, priority = usd("flex"), usd("priority")
+    assert flex[0] <= usd(None)[0] <= priority[0]
+    assert flex[0] < usd(None)[0] or flex[1], "a tier without a price of its own is marked"
+
+
+def test_prices_are_imported_with_the_first_call_that_is_priced() -> None:
+    code = "import sys, callspan, callspan.wiring; callspan.instrument(); print('genai_prices' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_without_the_package_there_is_no_cost_and_no_error(call: MakeCall) -> None:
+    code = (
+        "import sys; sys.modules['genai_prices'] = None\n"
+        "from callspan.cost import priced\n"
+        "from callspan.record.call import CallRecord, Request, Timing\n"
+        "from callspan.record.usage import Usage\n"
+        "print(priced(CallRecord(call_id='c', provider='openai', request=Request(model='gpt-4o'),"
+        " usage=Usage(input_tokens=5), timing=Timing(start_ns=1))).cost)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "None"
