@@ -25,7 +25,15 @@ ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".venv-matrix"
 DOCUMENT = ROOT / "docs" / "matrix.md"
 PYTHONS = ("3.10", "3.13")
-TOOLS = ("pytest>=8.3", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "aiohttp", "boto3", "google-auth[requests]")
+TOOLS = (
+    "pytest>=8.3",
+    "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
+    "aiohttp",
+    "boto3",
+    "google-auth[requests]",
+    "hypothesis>=6.100",
+)
 BOOKKEEPING = ("callspan", "pip", "setuptools", "wheel")
 
 

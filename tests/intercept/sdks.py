@@ -36,3 +36,13 @@ def http_of(name: str) -> ModuleType:
     base: Any = import_module(f"{name}._base_client")
     library: ModuleType = getattr(base, "httpx2", None) or base.httpx
     return library
+
+
+def needs_name(client: Any, path: str) -> None:
+    """Skip the test where the client has no such method."""
+    owner = client
+    for name in path.split("."):
+        owner = getattr(owner, name, None)
+        if owner is None:
+            module = type(client).__module__.partition(".")[0]
+            pytest.skip(f"{module} {metadata.version(module)} has no {path}")
