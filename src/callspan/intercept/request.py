@@ -221,8 +221,8 @@ def calculate_retry_timeout(engine: Engine) -> Callable[..., Any]:
 def _open(engine: Engine, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:  # noqa: ANN401
     """Start observing, or return None where there is nothing to observe."""
     with _OPEN:
-        factory = engine.factory
-        if factory is None or engine.suppressed():
+        line = engine.line()
+        if line is None or engine.suppressed():
             return None
         options = args[1] if len(args) > 1 else kwargs["options"]
         endpoint = registry.endpoint_for(options.method, options.url)
@@ -230,8 +230,10 @@ def _open(engine: Engine, client: Any, args: tuple[Any, ...], kwargs: dict[str, 
             return None
         stream = bool(kwargs.get("stream", False))
         factory, inject = native_tracing.arrange(
-            factory, client, options, native=engine.native, propagate=engine.propagate, start_with=engine.start_with
+            line.factory, client, options, native=engine.native, propagate=engine.propagate, start_with=line.start_with
         )
+        if not engine.looked_around:
+            engine.look_around()
         engine.late_ends.drain()
         call = factory.start(endpoint, facts_of(client, options, stream))
         return OpenCall(engine, call, raw=wants_raw(options), inject=inject)

@@ -1,0 +1,232 @@
+"""What callers may rely on is as without us: types, pickling, copies, introspection, mocks and subclasses."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+from collections.abc import Awaitable, Callable
+from typing import Any
+from unittest import mock
+
+import anthropic
+import openai
+import pytest
+
+import callspan
+from callspan.intercept.watch import KEY
+from callspan.testing import Captured, ScriptedProvider, capture
+from tests.intercept import sdks
+from tests.intercept.mode import Mode
+from tests.intercept.test_endings import QUESTION, text_of, the_call
+
+Run = Callable[[Callable[[], Awaitable[Any]]], Any]
+CHAT: dict[str, Any] = {"model": "gpt-5", "messages": QUESTION}
+MESSAGE: dict[str, Any] = {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}
+
+
+def test_streams_are_exactly_the_sdks_own_types(mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        ours = await mode.wait(mode.openai().chat.completions.create(**CHAT, stream=True))
+        theirs = await mode.wait(mode.anthropic().messages.create(**MESSAGE, stream=True))
+        assert type(ours) is (openai.AsyncStream if mode.is_async else openai.Stream)
+        assert type(theirs) is (anthropic.AsyncStream if mode.is_async else anthropic.Stream)
+        assert type(ours.response) is sdks.http_of("openai").Response
+        await mode.all(ours)
+        await mode.all(theirs)
+
+    run(body)
+    assert len(seen.records) == 2
+
+
+def test_results_are_exactly_the_sdks_own_types(mode: Mode, run: Run, seen: Captured) -> None:
+    from anthropic.types import Message
+    from openai.types.chat import ChatCompletion
+
+    async def body() -> None:
+        assert type(await mode.wait(mode.openai().chat.completions.create(**CHAT))) is ChatCompletion
+        assert type(await mode.wait(mode.anthropic().messages.create(**MESSAGE))) is Message
+
+    run(body)
+
+
+@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+def test_coroutine_functions_and_signatures_stay_what_they_are(sdk: str) -> None:
+    base = __import__(f"{sdk}._base_client", fromlist=["x"])
+
+    def look() -> list[Any]:
+        return [
+            inspect.iscoroutinefunction(base.AsyncAPIClient.request),
+            inspect.iscoroutinefunction(base.SyncAPIClient.request),
+            inspect.iscoroutinefunction(sdks.http_of(sdk).AsyncClient.send),
+            inspect.iscoroutinefunction(sdks.http_of(sdk).Response.aclose),
+            inspect.signature(base.SyncAPIClient.request),
+            inspect.signature(base.BaseClient._process_response_data),
+            inspect.signature(sdks.http_of(sdk).Client.send),
+            base.SyncAPIClient.request.__name__,
+            base.AsyncAPIClient.request.__qualname__,
+        ]
+
+    before = look()
+    with capture():
+        assert look() == before
+
+
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
+def test_results_can_be_copied_and_pickled(how: Callable[[Any], Any], mode: Mode, run: Run, seen: Captured) -> None:
+    result = run(lambda: mode.wait(mode.openai().chat.completions.create(**CHAT)))
+    assert how(result) == result
+    message = run(lambda: mode.wait(mode.anthropic().messages.create(**MESSAGE)))
+    assert how(message) == message
+
+
+def test_http_responses_can_be_pickled_and_carry_nothing_of_ours(mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> Any:
+        raw = await mode.wait(mode.openai().chat.completions.with_raw_response.create(**CHAT))
+        return raw.http_response
+
+    response = run(body)
+    again = pickle.loads(pickle.dumps(response))
+    assert again.content == response.content
+    assert KEY not in again.extensions
+    assert [name for name in vars(response) if "callspan" in name] == []
+
+
+def test_clients_and_streams_carry_nothing_of_ours(mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        client = mode.openai()
+        before = set(vars(client))
+        stream = await mode.wait(client.chat.completions.create(**CHAT, stream=True))
+        await mode.all(stream)
+        assert set(vars(client)) - before <= {"chat"}, "a cached property of the SDK's"
+        assert [name for name in vars(stream) if "callspan" in name] == []
+
+    run(body)
+
+
+def test_a_patched_create_of_a_test_is_left_alone(seen: Captured) -> None:
+    client = openai.OpenAI(api_key="k")
+    with mock.patch.object(client.chat.completions, "create", return_value="mocked"):
+        assert client.chat.completions.create(**CHAT) == "mocked"
+    client.close()
+    assert seen.records == []
+
+
+def test_a_client_whose_request_is_mocked_is_left_alone(seen: Captured) -> None:
+    with openai.OpenAI(api_key="k") as client, mock.patch.object(client, "request", return_value="mocked"):
+        assert client.chat.completions.create(**CHAT) == "mocked"
+    assert seen.records == []
+
+
+def test_a_magic_mock_as_the_http_clients_send_works_as_without_us() -> None:
+    """The SDK makes of such a response what it makes of it; we neither break nor mend it."""
+    library = sdks.http_of("openai")
+
+    def outcome() -> str:
+        with openai.OpenAI(api_key="k", max_retries=0) as client:
+            answer = mock.MagicMock(spec=library.Response, status_code=200, headers={}, is_error=False)
+            with mock.patch.object(client._client, "send", return_value=answer):
+                try:
+                    return type(client.chat.completions.create(**CHAT)).__name__
+                except Exception as error:  # noqa: BLE001 - whatever it is, it must be the same
+                    return type(error).__name__
+
+    bare = outcome()
+    with capture() as seen:
+        assert outcome() == bare
+    assert len(seen.records) == 1
+
+
+def test_a_magic_mock_as_the_response_of_a_stream_works_as_without_us() -> None:
+    library = sdks.http_of("openai")
+
+    def outcome() -> str:
+        with openai.OpenAI(api_key="k", max_retries=0) as client:
+            answer = mock.MagicMock(spec=library.Response, status_code=200, headers={}, extensions={}, is_error=False)
+            answer.iter_bytes.return_value = iter([b"data: [DONE]\n\n"])
+            with mock.patch.object(client._client, "send", return_value=answer):
+                try:
+                    return repr(list(client.chat.completions.create(**CHAT, stream=True)))
+                except Exception as error:  # noqa: BLE001 - whatever it is, it must be the same
+                    return type(error).__name__
+
+    bare = outcome()
+    with capture() as seen:
+        assert outcome() == bare
+    assert len(seen.records) == 1
+
+
+def test_clients_may_be_subclassed_and_override_the_engine(provider: ScriptedProvider, seen: Captured) -> None:
+    class Counting(openai.OpenAI):
+        asked = 0
+
+        def request(self, *args: Any, **kwargs: Any) -> Any:
+            type(self).asked += 1
+            return super().request(*args, **kwargs)
+
+    with Counting(api_key="k", base_url=provider.openai_url) as client:
+        client.chat.completions.create(**CHAT)
+        with client.with_options(timeout=3) as other:
+            assert type(other) is Counting
+            other.chat.completions.create(**CHAT)
+    assert Counting.asked == 2
+    assert len(seen.records) == 2
+
+
+def test_uninstrumenting_in_the_middle_of_a_stream_lets_it_end(mode: Mode, run: Run) -> None:
+    mode.provider.reply(text="one two three")
+
+    async def body() -> str:
+        stream = await mode.wait(mode.openai().chat.completions.create(**CHAT, stream=True))
+        first = await mode.next(stream)
+        callspan.uninstrument()
+        chunks = [first, *await mode.all(stream)]
+        return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+
+    with capture() as seen:
+        assert run(body) == "one two three", "the caller's stream is whole"
+        record = the_call(seen)
+    assert record.stream is not None
+    assert record.stream.end == "complete", "its generator was observed from before"
+    assert len(seen.spans) == 1
+
+
+def test_instrumenting_again_with_the_same_settings_gives_the_same_and_one_record(
+    provider: ScriptedProvider,
+) -> None:
+    first = callspan.instrument(content="full")
+    second = callspan.instrument(content="full")
+    try:
+        assert second.settings == first.settings
+        with capture() as seen, openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+            client.chat.completions.create(**CHAT)
+        the_call(seen)
+    finally:
+        second.uninstrument()
+
+
+def test_with_other_settings_the_new_ones_count(provider: ScriptedProvider) -> None:
+    from callspan.wiring import WIRING
+
+    first = callspan.instrument(content="full")
+    second = callspan.instrument(content="off")
+    try:
+        assert WIRING.pipeline is not None
+        assert WIRING.pipeline.settings.content == "off"
+        first.uninstrument()
+        assert WIRING.pipeline is not None, "an old handle takes nothing away"
+    finally:
+        second.uninstrument()
+
+
+def test_messages_given_as_an_iterator_reach_the_provider_whole(mode: Mode, run: Run, seen: Captured) -> None:
+    run(
+        lambda: mode.wait(
+            mode.anthropic().messages.create(**{**MESSAGE, "messages": (dict(message) for message in QUESTION)})
+        )
+    )
+    assert mode.provider.requests[0].body["messages"] == QUESTION
+    record = the_call(seen)
+    assert record.conversation is not None
+    assert record.conversation.input
+    assert text_of(record)
