@@ -88,15 +88,38 @@ PARTS = st.fixed_dictionaries(
 @given(PARTS, st.booleans())
 def test_any_message_is_stored_without_loss(message: dict[str, object], escaped: bool) -> None:
     exact = json.dumps(message, ensure_ascii=escaped).encode()
-    role, text, enc, data = bodies.to_row(bodies.piece(exact, ""))
-    assert bodies.from_row(text, enc, data) == exact
-    assert role == message["role"]
+    row = bodies.to_row(bodies.piece(exact, ""))
+    assert bodies.from_row(*row[1:]) == exact
+    assert row.role == message["role"]
 
 
-def test_a_long_text_is_stored_once_and_in_plain() -> None:
+@given(
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1_000, max_size=1_200)
+    | st.just("é漢\U0001f600 " * 900)
+)
+def test_a_long_text_keeps_its_beginning_in_plain_and_loses_nothing(content: str) -> None:
+    exact = compact({"role": "user", "content": content})
+    row = bodies.to_row(bodies.piece(exact, ""))
+    assert bodies.whole_text(row.text, row.rest) == content
+    assert bodies.from_row(*row[1:]) == exact
+    if row.rest is not None:
+        assert row.text == content[:350] + "…"
+        assert len(row.rest) < len(content.encode())
+
+
+def test_a_store_that_compresses_by_itself_gets_everything_in_plain() -> None:
+    exact = compact({"role": "user", "content": "word " * 2_000})
+    row = bodies.to_row(bodies.piece(exact, ""), press=False)
+    assert (row.text, row.rest, row.enc) == ("word " * 2_000, None, 2)
+    assert bodies.from_row(*row[1:]) == exact
+    tools = compact([{"description": "d" * 9_000}])
+    assert bodies.to_row(bodies.piece(tools), press=False) == (None, None, None, 0, tools)
+
+
+def test_a_long_text_is_stored_once() -> None:
     exact = compact({"role": "user", "content": "word " * 2_000})
     row = bodies.to_row(bodies.piece(exact, ""))
-    assert row.text == "word " * 2_000
+    assert bodies.whole_text(row.text, row.rest) == "word " * 2_000
     assert row.enc & 2
     assert len(row.data) < 100
     assert bodies.from_row(*row[1:]) == exact
@@ -119,7 +142,7 @@ def test_a_text_with_the_marking_byte_is_kept() -> None:
 
 def test_large_tools_are_compressed_and_small_ones_stay_readable() -> None:
     small, large = compact([{"name": "t"}]), compact([{"name": "t", "description": "d" * 9_000}])
-    assert bodies.to_row(bodies.piece(small)) == (None, None, 0, small)
+    assert bodies.to_row(bodies.piece(small)) == (None, None, None, 0, small)
     row = bodies.to_row(bodies.piece(large))
     assert (row.enc, len(row.data) < 500) == (1, True)
     assert bodies.from_row(*row[1:]) == large
@@ -189,4 +212,4 @@ def test_the_dictionary_is_part_of_the_format() -> None:
 
     words = resources.files("callspan.stores").joinpath("zlib_words.txt").read_bytes()
     assert hashlib.sha256(words).hexdigest()[:16] == "2d861f64da72c0c7"
-    assert msgspec.json.decode(bodies.from_row(None, 0, b"{}")) == {}
+    assert msgspec.json.decode(bodies.from_row(None, None, 0, b"{}")) == {}

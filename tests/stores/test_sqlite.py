@@ -105,7 +105,7 @@ def test_the_sqlite3_command_alone_shows_who_said_what(store: Delivery, path: Pa
         (0, "in", "system", "Be brief."),
         (1, "in", "user", "Weather?"),
         (2, "in", "assistant", 'weather({"city": "Rome"})'),
-        (3, "in", "tool", "sunny " * 2_000),
+        (3, "in", "tool", ("sunny " * 2_000)[:350] + "…"),
         (4, "out", "assistant", "Sunny."),
     ]
 

@@ -22,6 +22,9 @@ from callspan.stores.speech import Fragment, fragments, role_of
 _INLINE_BYTES: Final = 256
 _COMPRESS_BYTES: Final = 128
 _PLAIN_BYTES: Final = 4096
+_LONG_CHARACTERS: Final = 1024
+_PREVIEW_CHARACTERS: Final = 350
+_CUT: Final = "…"
 _LIFTED_CHARACTERS: Final = 16
 _LIFTED: Final = b"\x1a"
 """Begins what stands where a text was, `<0x1A>start,length;`: no JSON text holds this byte unescaped."""
@@ -55,7 +58,9 @@ class Stored(NamedTuple):
 
     role: str | None
     text: str | None
-    """What a person would read; None where nothing is said."""
+    """What a person would read; None where nothing is said. Where `rest` is kept, its beginning and an ellipsis."""
+    rest: bytes | None
+    """What follows the beginning of a long text, compressed; None where `text` is whole."""
     enc: int
     """Sum of 1 (zlib with the dictionary of `zlib_words.txt`) and 2 (texts were lifted out and are in `text`)."""
     data: bytes
@@ -133,21 +138,35 @@ def references(skeleton: bytes) -> list[bytes]:
     return [bytes.fromhex(msgspec.json.decode(value, type=str)) for _, kind, value in found if kind == "piece"]
 
 
-def to_row(part: Piece) -> Stored:
-    """Return how a piece is stored: its text in plain and once, the rest compressed where that pays."""
+def to_row(part: Piece, *, press: bool = True) -> Stored:
+    """Return how a piece is stored: its text in plain and once, the rest compressed where that pays.
+
+    Without `press`, for stores that compress by themselves, nothing is compressed or cut.
+    """
+    squeezed = _squeezed if press else _as_it_is
     if part.role is None:
-        return Stored(None, None, *_squeezed(part.json, 0, _PLAIN_BYTES))
+        return Stored(None, None, None, *squeezed(part.json, 0, _PLAIN_BYTES))
     value = _value(part.json)
     spoken = fragments(value)
     text = "".join(fragment.text for fragment in spoken) or None
     data = _lifted(part.json, spoken)
     role = role_of(value) if part.role == _FROM_JSON else part.role
-    return Stored(role, text, *_squeezed(data, 0 if data is part.json else 2, _COMPRESS_BYTES))
+    enc, data = squeezed(data, 0 if data is part.json else 2, _COMPRESS_BYTES)
+    return Stored(role, *(_cut(text) if press else (text, None)), enc, data)
 
 
-def from_row(text: str | None, enc: int, data: bytes) -> bytes:
+def whole_text(text: str | None, rest: bytes | None) -> str | None:
+    """Return the whole text of a stored piece; None where nothing is said."""
+    if text is None or rest is None:
+        return text
+    text = text[: -len(_CUT)]
+    return text + _expanded(rest, text).decode()
+
+
+def from_row(text: str | None, rest: bytes | None, enc: int, data: bytes) -> bytes:
     """Return the exact JSON of a stored piece."""
-    json = zlib.decompressobj(zdict=_words()).decompress(data) if enc & 1 else data
+    json = _expanded(data) if enc & 1 else data
+    text = whole_text(text, rest)
     if not enc & 2 or text is None:
         return json
     return _MARK.sub(lambda mark: msgspec.json.encode(text[int(mark[1]) : int(mark[1]) + int(mark[2])]), json)
@@ -168,12 +187,33 @@ def _lifted(json: bytes, spoken: Sequence[Fragment]) -> bytes:
     return json
 
 
+def _cut(text: str | None) -> tuple[str | None, bytes | None]:
+    """A long text as its beginning and the compressed remainder."""
+    if text is None or len(text) < _LONG_CHARACTERS:
+        return text, None
+    start, remainder = text[:_PREVIEW_CHARACTERS], text[_PREVIEW_CHARACTERS:].encode()
+    small = _pressed(remainder, start)
+    return (start + _CUT, small) if len(small) < len(remainder) else (text, None)
+
+
+def _as_it_is(data: bytes, enc: int, _: int) -> tuple[int, bytes]:
+    return enc, data
+
+
 def _squeezed(data: bytes, enc: int, least: int) -> tuple[int, bytes]:
     if len(data) < least:
         return enc, data
-    press = zlib.compressobj(6, zdict=_words())
-    small = press.compress(data) + press.flush()
+    small = _pressed(data)
     return (enc | 1, small) if len(small) < len(data) else (enc, data)
+
+
+def _pressed(data: bytes, before: str = "") -> bytes:
+    press = zlib.compressobj(9, zlib.DEFLATED, -15, zdict=_words() + before.encode())
+    return press.compress(data) + press.flush()
+
+
+def _expanded(data: bytes, before: str = "") -> bytes:
+    return zlib.decompressobj(-15, zdict=_words() + before.encode()).decompress(data)
 
 
 @cache

@@ -156,7 +156,8 @@ _NODE: Final = "INSERT INTO ctx (id, parent, content, depth) VALUES (%s, %s, %s,
 
 
 def _stored(part: bodies.Piece) -> tuple[object, ...]:
-    return (*bodies.to_row(part), len(part.json))
+    role, text, _, enc, data = bodies.to_row(part, press=False)
+    return role, text, enc, data, len(part.json)
 
 
 def _insert(table: Table, names: Sequence[str]) -> bytes:

@@ -91,7 +91,6 @@ def _delete(
         count = connection.execute(f"DELETE FROM {table} WHERE {condition}", values).rowcount  # noqa: S608
         calls, others = (calls + count, others) if table == "calls" else (calls, others + count)
     sessions = connection.execute("DELETE FROM sessions WHERE session_id IN (SELECT session_id FROM gone)").rowcount
-    connection.execute("DELETE FROM call_tokens WHERE call_id NOT IN (SELECT call_id FROM calls)")
     return Removed(sessions=sessions, calls=calls, others=others, contents=_sweep(connection))
 
 
@@ -101,10 +100,10 @@ def _sweep(connection: sqlite3.Connection) -> int:
     connection.execute("CREATE TEMP TABLE live (id INTEGER PRIMARY KEY)")
     connection.execute(_LIVE_CHAINS)
     connection.execute(_LIVE_CONTENT)
-    skeletons = "SELECT text, enc, data FROM content WHERE id IN (SELECT request FROM calls)"
-    for text, enc, data in connection.execute(skeletons).fetchall():
+    skeletons = "SELECT text, rest, enc, data FROM content WHERE id IN (SELECT request FROM calls)"
+    for text, rest, enc, data in connection.execute(skeletons).fetchall():
         raw = data.encode() if isinstance(data, str) else data
-        for found in references(from_row(text, enc, raw)):
+        for found in references(from_row(text, rest, enc, raw)):
             connection.execute("INSERT OR IGNORE INTO live SELECT id FROM content WHERE hash = ?", (found,))
     connection.execute(_LENDERS)
     connection.execute("DELETE FROM ctx WHERE id NOT IN (SELECT id FROM live_ctx)")

@@ -163,7 +163,7 @@ class SqlReader(ABC):
 
     def content(self, column: str, value: object) -> bytes:
         """Return the exact JSON of the content row whose `id` or `hash` this is. Raises KeyError if it is gone."""
-        sql = f"SELECT text, enc, data FROM said WHERE {column} = :value"
+        sql = f"SELECT text, rest, enc, data FROM said WHERE {column} = :value"
         row = next(iter(self.rows(sql, value=value)), None)
         if row is None:
             raise KeyError(value)
@@ -175,7 +175,7 @@ class SqlReader(ABC):
             WITH RECURSIVE up (parent, content, depth) AS (
               SELECT parent, content, depth FROM ctx WHERE id = :node
               UNION ALL SELECT x.parent, x.content, x.depth FROM up JOIN ctx x ON x.id = up.parent)
-            SELECT t.text, t.enc, t.data FROM up JOIN said t ON t.id = up.content ORDER BY up.depth"""
+            SELECT t.text, t.rest, t.enc, t.data FROM up JOIN said t ON t.id = up.content ORDER BY up.depth"""
         return [_json_of(row) for row in self.rows(sql, node=node)]
 
     def _where(self, which: CallFilter) -> tuple[str, dict[str, object]]:
@@ -271,9 +271,10 @@ class SqlReader(ABC):
 
 
 def _json_of(row: Values) -> bytes:
-    text, enc, data = row["text"], row["enc"], row["data"]
+    text, rest, enc, data = row["text"], row["rest"], row["enc"], row["data"]
     raw = data.encode() if isinstance(data, str) else bytes(data) if isinstance(data, bytes | memoryview) else b""
-    return bodies.from_row(text if isinstance(text, str) else None, int(str(enc)), raw)
+    more = rest if isinstance(rest, bytes) else None
+    return bodies.from_row(text if isinstance(text, str) else None, more, int(str(enc)), raw)
 
 
 def _record(table: Table, row: Values, kind: type[_R]) -> _R:

@@ -37,7 +37,7 @@ class SQLiteStore:
         self._connection: sqlite3.Connection | None = None
         self._contents: dict[bytes, int] = {}
         self._nodes: dict[tuple[int, int], int] = {}
-        self._answers: dict[str, int] = {}
+        self._answers: dict[tuple[str, bytes | None], int] = {}
         """Texts of the last answers: the next request usually sends them again."""
         self._data_version = -1
 
@@ -137,14 +137,15 @@ class SQLiteStore:
         return found
 
     def _new_content(self, connection: sqlite3.Connection, part: bodies.Piece) -> int:
-        role, text, enc, data = bodies.to_row(part)
-        lender = self._answers.get(text) if text is not None else None
+        role, text, rest, enc, data = bodies.to_row(part)
+        said = None if text is None else (text, rest)
+        lender = None if said is None else self._answers.get(said)
         cursor = connection.execute(
-            "INSERT INTO content (hash, role, text, text_of, enc, size, data) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO content (hash, role, text, rest, text_of, enc, size, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 part.hash,
                 role,
-                text if lender is None else None,
+                *((text, rest) if lender is None else (None, None)),
                 lender,
                 enc,
                 len(part.json),
@@ -152,8 +153,8 @@ class SQLiteStore:
             ),
         )
         found = int(cursor.lastrowid or 0)
-        if part.role == _ANSWERS and text is not None and len(text) >= _LENT_CHARACTERS and lender is None:
-            self._answers[text] = found
+        if part.role == _ANSWERS and said is not None and len(said[0]) >= _LENT_CHARACTERS and lender is None:
+            self._answers[said] = found
             if len(self._answers) > _ANSWERS_ENTRIES:
                 del self._answers[next(iter(self._answers))]
         return found

@@ -17,6 +17,10 @@ __all__ = ["APPLICATION_ID", "BUSY_MS", "MIGRATIONS", "StoreError", "open_for_re
 APPLICATION_ID: Final = 0x43535031
 """Marks a file as callspan's: "CSP1"."""
 BUSY_MS: Final = 30_000
+_PAGE_BYTES: Final = 512
+"""Rows and texts here are a few hundred bytes: larger pages stay half empty, see docs/stores.md for the figures."""
+
+_MAPPED_BYTES: Final = 1 << 30
 
 
 def _first(connection: sqlite3.Connection) -> None:
@@ -50,6 +54,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     uri = f"file:{quote(str(path.absolute()))}?mode=ro"
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
     try:
+        connection.execute(f"PRAGMA mmap_size={_MAPPED_BYTES}")
         version = _checked_version(connection, path)
     except BaseException:
         connection.close()
@@ -63,6 +68,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
     if _checked_version(connection, path) < len(MIGRATIONS):
+        connection.execute(f"PRAGMA page_size={_PAGE_BYTES}")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("BEGIN IMMEDIATE")
         with connection:

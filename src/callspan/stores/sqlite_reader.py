@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from callspan.stores import bodies
 from callspan.stores.sql_reader import SqlReader, Values
 from callspan.stores.sqlite_file import open_for_reading
 
@@ -17,14 +18,14 @@ class SQLiteReader(SqlReader):
     """Opens the file read-only; a file that is missing or of another application is a StoreError."""
 
     day = "date(c.start_ns / 1000000000, 'unixepoch')"
-    contains = "callspan_fold_contains(t.text, :text)"
+    contains = "callspan_says(t.text, t.rest, :text)"
 
     def __init__(self, path: str | Path) -> None:
         """Open `path` now, so that a mistake shows at once."""
         self.name = f"sqlite:///{path}"
         self._connection = open_for_reading(Path(path))
         self._connection.row_factory = sqlite3.Row
-        self._connection.create_function("callspan_fold_contains", 2, _contains, deterministic=True)
+        self._connection.create_function("callspan_says", 3, _says, deterministic=True)
 
     def rows(self, sql: str, **values: object) -> Iterator[Values]:
         """Yield the rows of a query with `:name` parameters."""
@@ -43,5 +44,6 @@ class SQLiteReader(SqlReader):
         self._connection.close()
 
 
-def _contains(text: str | None, part: str) -> bool:
-    return text is not None and part in text.casefold()
+def _says(text: str | None, rest: bytes | None, part: str) -> bool:
+    whole = bodies.whole_text(text, rest)
+    return whole is not None and part in whole.casefold()

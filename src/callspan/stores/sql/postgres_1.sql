@@ -70,16 +70,15 @@ CREATE TABLE rewards (
 );
 CREATE INDEX rewards_session ON rewards (session_id, time_ns);
 
--- Every value once. enc: 0 plain JSON, +1 zlib with our dictionary, +2 its long texts stand in `text` only.
+-- Every value once. enc: 0 plain JSON, +2 its long texts stand in `text` only.
 CREATE TABLE content (
   hash bytea PRIMARY KEY, role text, text text, enc integer NOT NULL, size bigint NOT NULL, data bytea NOT NULL
 );
-CREATE VIEW said AS SELECT hash AS id, hash, role, text, enc, data FROM content;
+CREATE VIEW said AS SELECT hash AS id, hash, role, text, NULL::bytea AS rest, enc, data FROM content;
 -- A history is a chain: id = SHA-256 of the parent's id (empty for none) and the content's hash.
 CREATE TABLE ctx (id bytea PRIMARY KEY, parent bytea NOT NULL, content bytea NOT NULL, depth integer NOT NULL);
 CREATE INDEX ctx_parent ON ctx (parent);
 CREATE INDEX ctx_content ON ctx (content);
-CREATE TABLE call_tokens (call_id text COLLATE "C" PRIMARY KEY, prompt_ids bytea, completion_ids bytea, logprobs bytea);
 CREATE TABLE dead_letter (key text PRIMARY KEY, reason text NOT NULL, frame bytea NOT NULL, time_ns bigint NOT NULL);
 CREATE TABLE cursors (segment text COLLATE "C" PRIMARY KEY, off bigint NOT NULL);
 ALTER TABLE content ALTER text SET COMPRESSION lz4, ALTER data SET COMPRESSION lz4;

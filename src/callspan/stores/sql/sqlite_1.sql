@@ -52,22 +52,22 @@ CREATE TABLE rewards (
 ) WITHOUT ROWID;
 CREATE INDEX rewards_session ON rewards (session_id, time_ns);
 
--- Every value once. enc: 0 plain JSON, +1 zlib with our dictionary, +2 its long texts stand in `text` only.
+-- Every value once. enc: 0 plain JSON, +1 deflated with our dictionary, +2 its long texts stand in `text` only.
+-- A text of 1024 characters or more: its beginning and an ellipsis in `text`, what follows deflated in `rest`.
 CREATE TABLE content (
-  id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, role TEXT, text TEXT, text_of INTEGER, enc INTEGER NOT NULL,
+  id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, role TEXT, text TEXT, rest BLOB, text_of INTEGER, enc INTEGER NOT NULL,
   size INTEGER NOT NULL, data NOT NULL
 );
 -- `said` shows each content with its text; an answer sent again in the next request borrows it by `text_of`.
 CREATE VIEW said AS
-SELECT c.id AS id, c.hash AS hash, c.role AS role, coalesce(c.text, o.text) AS text, c.enc AS enc, c.data AS data
+SELECT c.id AS id, c.hash AS hash, c.role AS role, coalesce(c.text, o.text) AS text,
+       coalesce(c.rest, o.rest) AS rest, c.enc AS enc, c.data AS data
   FROM content c LEFT JOIN content o ON o.id = c.text_of;
 -- A history is a chain: each node adds one message to its parent (0: none), so equal beginnings are shared.
 CREATE TABLE ctx (
   id INTEGER PRIMARY KEY, parent INTEGER NOT NULL, content INTEGER NOT NULL, depth INTEGER NOT NULL,
   UNIQUE (parent, content)
 );
--- Token ids as little-endian int32, log-probabilities as little-endian float32.
-CREATE TABLE call_tokens (call_id TEXT PRIMARY KEY, prompt_ids BLOB, completion_ids BLOB, logprobs BLOB) WITHOUT ROWID;
 CREATE TABLE dead_letter (
   key TEXT PRIMARY KEY, reason TEXT NOT NULL, frame BLOB NOT NULL, time_ns INTEGER NOT NULL
 ) WITHOUT ROWID;
