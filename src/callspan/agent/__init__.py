@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from callspan.agent.api import current_session, current_timestep, session, timestep, tool
+from callspan.agent.content import content
 from callspan.agent.context import copy_context, metadata
 from callspan.agent.hooks import add_hook
 from callspan.agent.misuse import MisuseError
@@ -17,6 +18,7 @@ __all__ = [
     "Timestep",
     "Tool",
     "add_hook",
+    "content",
     "copy_context",
     "current_session",
     "current_timestep",

@@ -31,6 +31,7 @@ class Told(NamedTuple):
     terminated: object = None
     truncated: object = None
     before: object = None
+    info: object = None
 
 
 def environment_event(target: Journal, told: Told, flags: list[str]) -> EventRecord:
@@ -38,7 +39,7 @@ def environment_event(target: Journal, told: Told, flags: list[str]) -> EventRec
     value = None if told.reward is None else number(told.reward)
     if told.reward is not None and value is None:
         flags.append(misuse("reward_without_number", "a reward is a number", target.runtime))
-    states = {"before": told.before, "after": told.observation}
+    states = {"before": told.before, "after": told.observation, "info": told.info}
     record = EventRecord(
         event_id=new_id(),
         session_id=target.place.session_id,
@@ -94,9 +95,10 @@ class EnvironmentStep(Scope):
         reward: object = None,
         terminated: object = None,
         truncated: object = None,
+        info: object = None,
     ) -> None:
         """Keep what the environment told, see `Timestep.environment`; the last time counts."""
-        self._told = Told(observation, reward, terminated, truncated, self._told.before)
+        self._told = Told(observation, reward, terminated, truncated, self._told.before, info)
 
     def _open(self, around: Scope | None, current: Context) -> Context:
         self._where = self._owner.target()

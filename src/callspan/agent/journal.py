@@ -111,14 +111,15 @@ class Journal(Scope):
         terminated: object = None,
         truncated: object = None,
         before: object = None,
+        info: object = None,
     ) -> str:
         """Record one step of the environment; return the event's id.
 
-        `observation` is the state after it, `before` the state before; None means not told. The reward counts
-        in the totals of step and session. NumPy values are welcome.
+        `observation` is the state after it, `before` the state before, `info` what else there is to say; None
+        means not told. The reward counts in the totals of step and session. NumPy values are welcome.
         """
         target, flags = self.target()
-        record = environment_event(target, Told(observation, reward, terminated, truncated, before), flags)
+        record = environment_event(target, Told(observation, reward, terminated, truncated, before, info), flags)
         target.emit(record, "event")
         return record.event_id
 

@@ -1,0 +1,1 @@
+"""Adapters: environments of other libraries that record their episodes by themselves."""

@@ -1,0 +1,117 @@
+"""Episodes: the sessions of one environment, one after the other, each with a timestep for every turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final, NamedTuple
+
+import msgspec
+
+from callspan.agent.environment_step import EnvironmentStep
+from callspan.agent.sessions import Identity, Session
+from callspan.agent.timesteps import Timestep
+from callspan.environments.states import state_json
+from callspan.fail_open import fail_open
+
+_RECORD: Final = fail_open("record a step of an environment")
+ABANDONED: Final = "abandoned"
+"""Outcome of an episode that was reset or closed before its end."""
+
+
+class Turn(NamedTuple):
+    """What an environment answered to an action; None is not told."""
+
+    observation: object
+    reward: object = None
+    terminated: object = None
+    truncated: object = None
+    info: object = None
+
+
+class Episodes:
+    """Opens a session at each reset, and in it a timestep at once and after each turn that does not end it.
+
+    With `current`, session and timestep are the current ones of the code that resets and steps.
+    """
+
+    def __init__(self, identity: Identity, *, current: bool, max_elements: int) -> None:
+        self._identity = identity
+        self._current = current
+        self._max_elements = max_elements
+        self.session: Session | None = None
+        """The present episode's, or the last one's; None before the first reset."""
+        self.timestep: Timestep | None = None
+        """The turn that has begun; None between episodes."""
+
+    def begin(self, observation: object, about: Mapping[str, object]) -> None:
+        """Open the session of an episode whose first state is `observation`; what was open is abandoned."""
+        self.abandon()
+        with _RECORD:
+            metadata = {**(self._identity.metadata or {}), **about}
+            self.session = Session(msgspec.structs.replace(self._identity, metadata=metadata))
+            self.session.start(current=self._current)
+            self.session.observation(self.shown(observation))
+            self._next_turn(self.session)
+
+    def act(self, action: object) -> None:
+        """Record what the agent does."""
+        with _RECORD:
+            if self.timestep is not None:
+                self.timestep.action(self.shown(action))
+
+    def world(self) -> AbstractContextManager[EnvironmentStep | None]:
+        """Return a context manager around the environment's work; None inside where no turn is open."""
+        return nullcontext() if self.timestep is None else self.timestep.environment_step()
+
+    def tell(self, turn: Turn, world: EnvironmentStep | None = None) -> None:
+        """Record what the environment answered, in `world` where its work is timed."""
+        if self.timestep is None:
+            return
+        with _RECORD:
+            record = self.timestep.environment if world is None else world.told
+            record(
+                self.shown(turn.observation),
+                reward=turn.reward,
+                terminated=turn.terminated,
+                truncated=turn.truncated,
+                info=self.shown(turn.info) or None,
+            )
+
+    def turn(self, *, over: bool) -> None:
+        """Close the turn, and open the next one or, where the episode is over, close the session."""
+        step, session = self.timestep, self.session
+        self.timestep = None
+        if step is None or session is None:
+            return
+        with _RECORD:
+            step.end()
+            if over:
+                session.end()
+            else:
+                self._next_turn(session)
+
+    def abandon(self) -> None:
+        """Close what is open, as an episode that did not come to its end."""
+        step, session = self.timestep, self.session
+        self.timestep = None
+        if step is None or session is None:
+            return
+        with _RECORD:
+            step.update(status=ABANDONED)
+            step.end()
+            session.outcome(status=ABANDONED)
+            session.end()
+
+    def using(self) -> AbstractContextManager[None]:
+        """Return a context manager that makes the present turn the current one for a block."""
+        scope = self.timestep or self.session
+        return nullcontext() if scope is None else scope.using()
+
+    def shown(self, state: object) -> object:
+        """Return a state as it is recorded."""
+        return state_json(state, self._max_elements)
+
+    def _next_turn(self, session: Session) -> None:
+        self.timestep = session.timestep()
+        self.timestep.start(current=self._current)

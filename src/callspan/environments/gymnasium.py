@@ -1,0 +1,233 @@
+"""Gymnasium: environments whose episodes become sessions, with nothing to call but `reset` and `step`.
+
+Needs Gymnasium 1.0 or newer: `pip install "callspan[gymnasium]"`. Importing `callspan` does not import it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import gymnasium
+from gymnasium.vector.utils import iterate
+
+from callspan.agent.sessions import Identity, Session
+from callspan.agent.timesteps import Timestep
+from callspan.environments.episodes import Episodes, Turn
+
+if TYPE_CHECKING:
+    Env: TypeAlias = gymnasium.Env[Any, Any]
+    VectorEnv: TypeAlias = gymnasium.vector.VectorEnv[Any, Any, Any]
+    _Wrapper: TypeAlias = gymnasium.Wrapper[Any, Any, Any, Any]
+    _VectorWrapper: TypeAlias = gymnasium.vector.VectorWrapper[Any, Any, Any, Any, Any]
+else:
+    _Wrapper = gymnasium.Wrapper
+    _VectorWrapper = gymnasium.vector.VectorWrapper
+
+_MAX_ELEMENTS: Final = 1024
+
+
+class Traced(_Wrapper):
+    """An environment that records itself: each `reset` opens a session, each turn is a timestep.
+
+    The timestep is open, and current, from `reset` or `step` on until the next `step` has been answered, so that
+    what the agent asks a model for in between belongs to it. The environment's own work is a span within.
+
+    ```python
+    env = Traced(gymnasium.make("FrozenLake-v1"), user_id="u1")
+    ```
+    """
+
+    def __init__(
+        self,
+        env: Env,
+        name: str | None = None,
+        *,
+        user_id: str | None = None,
+        group_id: str | None = None,
+        task_id: str | None = None,
+        experiment: str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        max_elements: int = _MAX_ELEMENTS,
+    ) -> None:
+        """Take the environment and what its sessions are known by, see `callspan.session`.
+
+        Args:
+            env: What is recorded.
+            name: Of the sessions; None: the id of the environment's spec.
+            user_id: As for a session.
+            group_id: As for a session.
+            task_id: As for a session.
+            experiment: As for a session.
+            metadata: As for a session; `seed` and `options` of the reset are added.
+            max_elements: Larger arrays are recorded by shape, type and range.
+        """
+        super().__init__(env)
+        identity = Identity(
+            name=name or _name(env),
+            user_id=user_id,
+            group_id=group_id,
+            task_id=task_id,
+            experiment=experiment,
+            metadata=metadata,
+        )
+        self._episodes = Episodes(identity, current=True, max_elements=max_elements)
+
+    @property
+    def session(self) -> Session | None:
+        """The present episode's session, or the last one's; None before the first reset."""
+        return self._episodes.session
+
+    @property
+    def timestep(self) -> Timestep | None:
+        """The turn that has begun; None between episodes."""
+        return self._episodes.timestep
+
+    def using(self) -> AbstractContextManager[None]:
+        """Return a context manager that makes the turn current: in another thread or task than that of `step`."""
+        return self._episodes.using()
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Reset the environment and open the session of a new episode."""
+        self._episodes.abandon()
+        observation, info = self.env.reset(seed=seed, options=options)
+        self._episodes.begin(observation, _about(seed, options))
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:  # noqa: ANN401 - the environment's own
+        """Step the environment; record the action, what came of it, and open the next turn or end the episode."""
+        episodes = self._episodes
+        episodes.act(action)
+        with episodes.world() as world:
+            observation, reward, terminated, truncated, info = self.env.step(action)
+            episodes.tell(Turn(observation, reward, terminated, truncated, info), world)
+        episodes.turn(over=bool(terminated or truncated))
+        return observation, reward, terminated, truncated, info
+
+    def close(self) -> None:
+        """End what is open, and close the environment."""
+        self._episodes.abandon()
+        super().close()
+
+
+class TracedVector(_VectorWrapper):
+    """A vector environment that records itself: one session per sub-environment and episode, none of them current.
+
+    `using(i)` makes the turn of sub-environment `i` current for a block. Autoreset is followed in all its modes.
+    """
+
+    def __init__(
+        self,
+        env: VectorEnv,
+        name: str | None = None,
+        *,
+        user_id: str | None = None,
+        group_id: str | None = None,
+        task_id: str | None = None,
+        experiment: str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        max_elements: int = _MAX_ELEMENTS,
+    ) -> None:
+        """Take the environment and what its sessions are known by, see `Traced`; metadata gains `sub_environment`."""
+        super().__init__(env)
+        named = name or _name(env)
+        self._episodes = [
+            Episodes(
+                Identity(
+                    name=named,
+                    user_id=user_id,
+                    group_id=group_id,
+                    task_id=task_id,
+                    experiment=experiment,
+                    metadata={**(metadata or {}), "sub_environment": number},
+                ),
+                current=False,
+                max_elements=max_elements,
+            )
+            for number in range(env.num_envs)
+        ]
+
+    @property
+    def sessions(self) -> list[Session | None]:
+        """The session of each sub-environment, present or last; None before the first reset."""
+        return [episodes.session for episodes in self._episodes]
+
+    @property
+    def timesteps(self) -> list[Timestep | None]:
+        """The turn each sub-environment has begun; None between episodes."""
+        return [episodes.timestep for episodes in self._episodes]
+
+    def using(self, number: int) -> AbstractContextManager[None]:
+        """Return a context manager that makes the turn of one sub-environment current for a block."""
+        return self._episodes[number].using()
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reset the sub-environments, all or those of `options["reset_mask"]`, and open their sessions."""
+        chosen = _chosen(options, self.num_envs)
+        about = dict(options or {})
+        about.pop("reset_mask", None)
+        for number in chosen:
+            self._episodes[number].abandon()
+        observations, infos = self.env.reset(seed=seed, options=options)  # type: ignore[arg-type]
+        split = self._split(observations)
+        for number in chosen:
+            self._episodes[number].begin(split[number], _about(_seed(seed, number), about))
+        return observations, infos
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:  # noqa: ANN401 - the environment's own
+        """Step all; record for each its action and what came of it, and open its next turn or end its episode."""
+        for episodes, action in zip(self._episodes, iterate(self.action_space, actions), strict=False):
+            episodes.act(action)
+        observations, rewards, terminated, truncated, infos = self.env.step(actions)
+        split = self._split(observations)
+        final = infos.get("final_obs") if self._resets_in("SAME_STEP") else None
+        for number, episodes in enumerate(self._episodes):
+            over = bool(terminated[number] or truncated[number])
+            if episodes.timestep is None:
+                # The step after an end is the reset of that sub-environment; its action went nowhere.
+                if self._resets_in("NEXT_STEP"):
+                    episodes.begin(split[number], {})
+                continue
+            last = final[number] if over and final is not None else split[number]
+            episodes.tell(Turn(last, rewards[number], terminated[number], truncated[number]))
+            episodes.turn(over=over)
+            if over and final is not None:
+                episodes.begin(split[number], {})
+        return observations, rewards, terminated, truncated, infos
+
+    def close(self, **settings: Any) -> None:  # noqa: ANN401 - the environment's own
+        """End what is open, and close the environment."""
+        for episodes in self._episodes:
+            episodes.abandon()
+        super().close(**settings)
+
+    def _split(self, observations: Any) -> list[Any]:  # noqa: ANN401
+        return list(iterate(self.observation_space, observations))
+
+    def _resets_in(self, mode: str) -> bool:
+        found = self.env.metadata.get("autoreset_mode")
+        return getattr(found, "name", "NEXT_STEP") == mode
+
+
+def _name(env: Env | VectorEnv) -> str:
+    spec = env.spec
+    return spec.id if spec is not None else type(env.unwrapped).__name__
+
+
+def _about(seed: int | None, options: Mapping[str, object] | None) -> dict[str, object]:
+    about: dict[str, object] = {} if seed is None else {"seed": seed}
+    return {**about, "options": dict(options)} if options else about
+
+
+def _seed(seed: int | Sequence[int | None] | None, number: int) -> int | None:
+    if seed is None or isinstance(seed, int):
+        return None if seed is None else seed + number
+    return seed[number]
+
+
+def _chosen(options: Mapping[str, Any] | None, count: int) -> list[int]:
+    mask = (options or {}).get("reset_mask")
+    return [number for number in range(count) if mask is None or mask[number]]

@@ -1,0 +1,324 @@
+"""Gymnasium environments that record themselves, real ones all."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from callspan.agent.api import current_session, current_timestep, session
+from callspan.agent.context import copy_context
+from callspan.agent.runtime import install
+from callspan.record.events import EventRecord, MessageRecord, SessionRecord, TimestepRecord
+from callspan.stores.opening import open_store
+
+gymnasium = pytest.importorskip("gymnasium", reason="needs gymnasium")
+np = pytest.importorskip("numpy", reason="needs numpy")
+
+if TYPE_CHECKING:
+    from tests.agent.conftest import Seen
+
+    from callspan.environments.gymnasium import Traced, TracedVector
+
+ROOT = Path(__file__).resolve().parents[2]
+WAY = [1, 1, 2, 1, 2, 2]
+"""From the start of the frozen lake to its goal."""
+
+
+class Corridor(gymnasium.Env[Any, Any]):
+    """Ends after `length` steps, with a reward of 1 each; observations say where one is, and how often reset."""
+
+    def __init__(self, length: int = 3, *, truncates: bool = False) -> None:
+        self.observation_space = gymnasium.spaces.Box(0, 100, (2,), np.float64)
+        self.action_space = gymnasium.spaces.Discrete(9)
+        self.length, self.truncates = length, truncates
+        self.resets = self.place = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.resets += 1
+        self.place = 0
+        return np.array([self.resets, 0.0]), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        if action == 8:
+            raise ValueError("no way")
+        self.place += 1
+        over = self.place == self.length
+        return np.array([self.resets, self.place]), 1.0, over and not self.truncates, over and self.truncates, {}
+
+
+def traced(env: Any, **settings: Any) -> Traced:
+    from callspan.environments.gymnasium import Traced
+
+    return Traced(env, **settings)
+
+
+def vector(lengths: list[int], mode: str = "NEXT_STEP", **settings: Any) -> TracedVector:
+    from callspan.environments.gymnasium import TracedVector
+
+    made = [lambda length=length: Corridor(length) for length in lengths]
+    return TracedVector(
+        gymnasium.vector.SyncVectorEnv(made, autoreset_mode=gymnasium.vector.AutoresetMode[mode]), **settings
+    )
+
+
+@pytest.fixture
+def lake() -> Iterator[Traced]:
+    env = traced(gymnasium.make("FrozenLake-v1", is_slippery=False), metadata={"agent": "test"}, user_id="u1")
+    yield env
+    env.close()
+
+
+def test_an_episode_of_a_real_environment_is_a_session_with_a_step_for_each_turn(seen: Seen, lake: Traced) -> None:
+    lake.reset(seed=7)
+    for action in WAY:
+        lake.step(action)
+    (ended,) = seen.ended(SessionRecord)
+    assert (ended.name, ended.outcome, ended.user_id) == ("FrozenLake-v1", "success", "u1")
+    assert ended.metadata == {"agent": "test", "seed": 7}
+    assert (ended.totals.timesteps, ended.totals.reward) == (6, 1.0)
+    steps = seen.ended(TimestepRecord)
+    assert [step.index for step in steps] == list(range(6))
+    assert [step.terminated for step in steps] == [False] * 5 + [True]
+    assert [step.totals.reward for step in steps] == [0.0] * 5 + [1.0]
+    (first,) = seen.of(MessageRecord)
+    assert (first.message_type, first.content, first.timestep_id) == ("observation", 0, None)
+    actions = [event for event in seen.of(EventRecord) if event.event_type == "action"]
+    assert [event.data for event in actions] == WAY
+    worlds = [event for event in seen.of(EventRecord) if event.event_type == "environment"]
+    assert [event.data["after"] for event in worlds] == [4, 8, 9, 13, 14, 15]
+    assert [event.timestep_id for event in worlds] == [step.timestep_id for step in steps]
+    assert all(event.duration_ns > 0 for event in worlds)
+    assert worlds[0].data["info"] == {"prob": 1.0}
+
+
+def test_the_turn_is_current_between_steps_and_nothing_is_after_the_end(seen: Seen, lake: Traced) -> None:
+    assert current_session() is None
+    lake.reset()
+    for index, action in enumerate(WAY):
+        assert current_timestep() is lake.timestep
+        assert current_timestep().index == index
+        assert current_session() is lake.session
+        lake.step(action)
+    assert current_session() is current_timestep() is None
+    assert lake.timestep is None
+    lake.session.outcome(success=True)
+    assert seen.of(SessionRecord)[-1].success is True
+
+
+def test_an_episode_within_a_session_of_the_users_own_knows_it(seen: Seen, lake: Traced) -> None:
+    with session("training") as training:
+        for _ in range(2):
+            lake.reset()
+            for action in WAY:
+                lake.step(action)
+        assert current_session() is training
+    episodes = [record for record in seen.ended(SessionRecord) if record.name == "FrozenLake-v1"]
+    assert {record.parent_session_id for record in episodes} == {training.id}
+    assert len({record.session_id for record in episodes}) == 2
+
+
+def test_what_is_reset_or_closed_before_its_end_is_abandoned(seen: Seen) -> None:
+    env = traced(Corridor())
+    env.reset(seed=1)
+    env.step(0)
+    env.reset(seed=2, options={"map": "b"})
+    env.step(0)
+    env.close()
+    assert current_session() is None
+    first, second = seen.ended(SessionRecord)
+    assert (first.outcome, second.outcome) == ("abandoned", "abandoned")
+    assert second.metadata == {"seed": 2, "options": {"map": "b"}}
+    assert first.name == "Corridor"
+    assert [step.outcome for step in seen.ended(TimestepRecord)] == ["success", "abandoned"] * 2
+
+
+def test_truncation_ends_the_episode_too(seen: Seen) -> None:
+    env = traced(gymnasium.wrappers.TimeLimit(Corridor(length=50), 2))
+    env.reset()
+    env.step(0)
+    env.step(0)
+    assert [(step.terminated, step.truncated) for step in seen.ended(TimestepRecord)] == [(False, False), (False, True)]
+    assert len(seen.ended(SessionRecord)) == 1
+
+
+def test_an_environment_that_raises_leaves_the_turn_open_and_the_error_on_record(seen: Seen) -> None:
+    env = traced(Corridor())
+    env.reset()
+    with pytest.raises(ValueError, match="no way"):
+        env.step(8)
+    env.step(0)
+    env.close()
+    (failed,) = [event for event in seen.of(EventRecord) if event.error is not None]
+    assert (failed.event_type, failed.error.type, failed.timestep) == ("environment", "ValueError", 0)
+    assert [step.index for step in seen.ended(TimestepRecord)] == [0, 1]
+
+
+def test_large_observations_are_described_instead_of_kept(seen: Seen) -> None:
+    class Screen(Corridor):
+        def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            return {"image": np.full((100, 100, 3), 7, np.uint8), "text": "x" * 99_999}, 0.0, False, False, {}
+
+    env = traced(Screen(), max_elements=10)
+    env.reset()
+    env.step(np.int64(3))
+    env.close()
+    action, world = (event for event in seen.of(EventRecord))
+    assert action.data == 3
+    described = {"shape": [100, 100, 3], "dtype": "uint8", "min": 7, "max": 7}
+    assert world.data["after"]["image"] == {"callspan_array": described}
+    assert world.data["after"]["text"].endswith("…[cut: 99999 bytes]")
+
+
+def test_the_turn_can_be_made_current_in_another_thread(seen: Seen) -> None:
+    env = traced(Corridor())
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(env.reset).result()
+        assert current_timestep() is None
+        with env.using():
+            assert current_timestep() is env.timestep
+            assert pool.submit(copy_context(current_timestep)).result() is env.timestep
+        pool.submit(env.close).result()
+    assert current_timestep() is None
+
+
+def test_without_instrumentation_the_environment_just_runs(no_runtime: None) -> None:
+    env = traced(Corridor())
+    env.reset()
+    results = [env.step(0)[2] for _ in range(3)]
+    assert results == [False, False, True]
+    assert env.unwrapped.place == 3
+    env.close()
+
+
+def test_a_recorder_that_fails_does_not_reach_the_environment(seen: Seen) -> None:
+    from callspan.fail_open import forget_failures
+
+    def fail(record: object) -> None:
+        raise OSError("disk full")
+
+    install(seen.runtime(treat=fail))
+    env = traced(Corridor())
+    env.reset()
+    assert [env.step(0)[2] for _ in range(3)] == [False, False, True]
+    env.close()
+    forget_failures()
+
+
+def test_each_sub_environment_has_sessions_of_its_own_and_none_is_current(seen: Seen) -> None:
+    env = vector([2, 3], group_id="batch")
+    env.reset(seed=10)
+    assert current_session() is None
+    for number in range(2):
+        with env.using(number):
+            assert current_session() is env.sessions[number]
+            assert current_timestep() is env.timesteps[number]
+    assert current_session() is None
+    one, two = env.sessions
+    for _ in range(3):
+        env.step(np.array([4, 5]))
+    env.close()
+    ended = {record.session_id: record for record in seen.ended(SessionRecord)}
+    assert ended[one.id].metadata == {"sub_environment": 0, "seed": 10}
+    assert ended[two.id].metadata == {"sub_environment": 1, "seed": 11}
+    assert (ended[one.id].totals.timesteps, ended[two.id].totals.timesteps) == (2, 3)
+    actions = {(event.session_id, event.data) for event in seen.of(EventRecord) if event.event_type == "action"}
+    assert actions >= {(one.id, 4), (two.id, 5)}
+
+
+def last_states(seen: Seen, session_id: str) -> list[Any]:
+    events = [event for event in seen.of(EventRecord) if event.session_id == session_id]
+    return [event.data["after"] for event in events if event.event_type == "environment"]
+
+
+def observed(seen: Seen, session_id: str) -> list[Any]:
+    return [message.content for message in seen.of(MessageRecord) if message.session_id == session_id]
+
+
+def test_a_step_that_only_resets_is_no_turn(seen: Seen) -> None:
+    env = vector([2], "NEXT_STEP")
+    env.reset()
+    (first,) = env.sessions
+    for _ in range(4):  # two turns, the reset, one turn
+        env.step(np.array([0]))
+    (second,) = env.sessions
+    env.close()
+    assert last_states(seen, first.id) == [[1, 1], [1, 2]]
+    assert observed(seen, second.id) == [[2, 0]]
+    assert last_states(seen, second.id) == [[2, 1]]
+    assert [record.outcome for record in seen.ended(SessionRecord)] == ["success", "abandoned"]
+
+
+def test_a_reset_in_the_same_step_keeps_both_states_apart(seen: Seen) -> None:
+    env = vector([2], "SAME_STEP")
+    env.reset()
+    (first,) = env.sessions
+    for _ in range(3):
+        env.step(np.array([0]))
+    (second,) = env.sessions
+    env.close()
+    assert last_states(seen, first.id) == [[1, 1], [1, 2]]
+    assert observed(seen, second.id) == [[2, 0]]
+    assert last_states(seen, second.id) == [[2, 1]]
+
+
+def test_a_reset_by_mask_opens_only_what_was_reset(seen: Seen) -> None:
+    env = vector([2, 3], "DISABLED")
+    env.reset()
+    before = env.sessions
+    for _ in range(2):
+        env.step(np.array([0, 0]))
+    assert [step is None for step in env.timesteps] == [True, False]
+    env.reset(options={"reset_mask": np.array([True, False])})
+    assert env.sessions[0] is not before[0]
+    assert env.sessions[1] is before[1]
+    env.step(np.array([0, 0]))
+    env.close()
+    assert last_states(seen, before[1].id) == [[1, 1], [1, 2], [1, 3]]
+
+
+def test_importing_callspan_imports_no_gymnasium() -> None:
+    program = "import sys, callspan, callspan.agent, callspan.environments; assert 'gymnasium' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_the_example_reaches_an_otlp_receiver_with_exact_parentage(tmp_path: Path) -> None:
+    pytest.importorskip("opentelemetry.proto", reason="needs the OTLP exporter")
+    from tests.otel.receiver import OtlpReceiver
+
+    store = f"sqlite:///{tmp_path / 'lake.db'}"
+    with OtlpReceiver() as receiver:
+        command = [sys.executable, str(ROOT / "examples/gymnasium_agent.py"), "--otlp", receiver.url, "--stores", store]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        spans = receiver.wait_for(1 + 6 * 4)
+    by_id = {span.span_id: span for span in spans}
+    assert len({span.trace_id for span in spans}) == 1
+    assert [span.name for span in spans if span.parent_id is None] == ["invoke_workflow FrozenLake-v1"]
+    edges: dict[tuple[str, str], int] = {}
+    for span in spans:
+        if span.parent_id is not None:
+            edge = (by_id[span.parent_id].name, span.name)
+            edges[edge] = edges.get(edge, 0) + 1
+    assert edges == {
+        ("invoke_workflow FrozenLake-v1", "timestep"): 6,
+        ("timestep", "chat gpt-4.1-mini"): 6,
+        ("timestep", "execute_tool move"): 6,
+        ("timestep", "environment"): 6,
+    }
+    for span in spans:
+        step = span if span.name == "timestep" else by_id.get(span.parent_id or "", span)
+        assert span.attributes.get("callspan.step.index") == step.attributes.get("callspan.step.index")
+        assert span.attributes["session.id"] == spans[-1].attributes["session.id"]
+    root = next(span for span in spans if span.parent_id is None)
+    assert (root.attributes["callspan.reward"], root.attributes["callspan.totals.timesteps"]) == (1.0, 6)
+    with closing(open_store(store)) as reader:
+        (summary,) = reader.sessions()
+    assert (summary.timesteps, summary.calls, summary.reward, summary.session.success) == (6, 6, 1.0, True)
