@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         Timestep,
         Tool,
         add_hook,
+        content,
         copy_context,
         current_session,
         current_timestep,
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
     from callspan.record.call import CallRecord
     from callspan.stores.opening import open_store
     from callspan.wiring import Handle, hooks_status, instrument, uninstrument
+    from callspan.wiring.otlp import ByteBoundedExporter
 
 _HOMES = {
     "AnthropicInstrumentor": "callspan.plugin",
+    "ByteBoundedExporter": "callspan.wiring.otlp",
     "CallRecord": "callspan.record.call",
     "CallRecordExporter": "callspan.plugin",
     "Handle": "callspan.wiring",
@@ -45,6 +48,7 @@ _HOMES = {
     "Timestep": "callspan.agent",
     "Tool": "callspan.agent",
     "add_hook": "callspan.agent",
+    "content": "callspan.agent",
     "copy_context": "callspan.agent",
     "current_session": "callspan.agent",
     "current_timestep": "callspan.agent",
@@ -62,6 +66,7 @@ _HOMES = {
 
 __all__ = [
     "AnthropicInstrumentor",
+    "ByteBoundedExporter",
     "CallRecord",
     "CallRecordExporter",
     "Handle",
@@ -73,6 +78,7 @@ __all__ = [
     "Timestep",
     "Tool",
     "add_hook",
+    "content",
     "copy_context",
     "current_session",
     "current_timestep",

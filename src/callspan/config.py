@@ -23,14 +23,15 @@ _KIB: Final = 1024
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
 _UNITS: Final = {"k": _KIB, "m": _KIB**2, "g": _KIB**3}
-_CONTENT_STANDARD: Final[Mapping[str, tuple[Content, bool]]] = {
-    "no_content": ("off", True),
-    "span_only": ("full", True),
-    "event_only": ("full", False),
-    "span_and_event": ("full", True),
-    "true": ("full", True),
-    "false": ("off", True),
+_CONTENT_STANDARD: Final[Mapping[str, tuple[Content, bool, bool]]] = {
+    "no_content": ("off", True, False),
+    "span_only": ("full", True, False),
+    "event_only": ("full", False, True),
+    "span_and_event": ("full", True, True),
+    "true": ("full", True, False),
+    "false": ("off", True, False),
 }
+"""What the conventions' modes mean: content, whether on spans, whether as log events."""
 _OTLP_VARIABLES: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 CONTENT_STANDARD_VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
@@ -60,6 +61,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The anthropic SDK's own spans: ours instead, our attributes on them, or both."""
     log_events: bool = False
     """Content as log events of the conventions."""
+    completion_hook: str | None = None
+    """The hook of OpenTelemetry's GenAI utilities that is called with each finished call; None: none."""
     attempt_spans: bool = False
     """A child span for each HTTP request of a call, beside the events."""
     fsync: Fsync = "none"
@@ -144,7 +147,9 @@ def _take_standard_content(environment: Mapping[str, str], values: dict[str, obj
         return
     if text not in _CONTENT_STANDARD:
         raise SettingError(f"{CONTENT_STANDARD_VARIABLE}={text!r}: use one of {', '.join(_CONTENT_STANDARD)}")
-    values["content"], values["content_on_spans"] = _CONTENT_STANDARD[text]
+    values["content"], values["content_on_spans"], events = _CONTENT_STANDARD[text]
+    if events:
+        values.setdefault("log_events", True)
 
 
 def _argument(name: str, value: object) -> object:
@@ -154,7 +159,7 @@ def _argument(name: str, value: object) -> object:
     if name in ("stores", "vocabularies") and isinstance(value, Sequence):
         return _VARIABLES[name][1](name, ",".join(str(item) for item in value)) if value else ()
     expected: type = Path if name in ("spool_dir", "prices") else type(getattr(_DEFAULTS, name))
-    if name != "service" and not isinstance(value, expected):
+    if name not in ("service", "completion_hook") and not isinstance(value, expected):
         raise SettingError(f"{name}={value!r}: expected {expected.__name__}")
     return value
 
@@ -220,6 +225,7 @@ _VARIABLES: Final[Mapping[str, tuple[str, Callable[[str, str], object]]]] = {
     "propagate": ("CALLSPAN_PROPAGATE", _flag),
     "native": ("CALLSPAN_NATIVE", _one_of(Native)),
     "log_events": ("CALLSPAN_LOG_EVENTS", _flag),
+    "completion_hook": ("OTEL_INSTRUMENTATION_GENAI_COMPLETION_HOOK", _text),
     "attempt_spans": ("CALLSPAN_ATTEMPT_SPANS", _flag),
     "fsync": ("CALLSPAN_FSYNC", _one_of(Fsync)),
     "spool_max_bytes": ("CALLSPAN_SPOOL_MAX_BYTES", _size),

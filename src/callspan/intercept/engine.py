@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
-from callspan.config import Native
+from callspan.agent.content import current_content, stricter
+from callspan.config import Content, Native
+from callspan.intercept import conflicts
 from callspan.intercept.native_tracing import StartWith
 from callspan.observe.factory import CallFactory
 from callspan.observe.late_ends import LateEnds
@@ -22,19 +25,38 @@ class Contextual(Protocol):
         """Return `context` with this span as the current one."""
 
 
+class Line(NamedTuple):
+    """What observes calls under one content setting."""
+
+    factory: CallFactory
+    start_with: StartWith
+    """Starts the span of a call with another tracer."""
+
+
 class Engine:
     """The link from the hooks to the rest; one per process, safe from any thread."""
 
     def __init__(self) -> None:
-        self.factory: CallFactory | None = None
-        """None: not instrumented; calls go straight through."""
+        self.lines: Mapping[Content, Line] = {}
+        """How calls are observed under each content setting; empty: not instrumented, calls go straight through."""
+        self.content: Content = "full"
+        """The setting in force where no block asks for less."""
         self.propagate = False
         """W3C `traceparent` on provider requests."""
         self.native: Native = "replace"
         """What becomes of the spans the anthropic SDK makes itself."""
-        self.start_with: StartWith | None = None
-        """Starts the span of a call with another tracer; needed to enrich the SDK's own span."""
+        self.looked_around = False
+        """Whether other instrumentations have been looked for since the last `instrument()`."""
         self.late_ends = LateEnds()
+
+    def line(self) -> Line | None:
+        """Return how a call made here and now is to be observed; None: not at all."""
+        return self.lines.get(stricter(self.content, current_content()))
+
+    def look_around(self) -> None:
+        """Warn of other instrumentations, with the first call: by then they are in place."""
+        self.looked_around = True
+        conflicts.warn_once(conflicts.found())
 
     @staticmethod
     def suppressed() -> bool:

@@ -39,7 +39,7 @@ class Arrangement(NamedTuple):
 
 def arrange(
     factory: CallFactory, client: Any, options: Any,  # noqa: ANN401 - of either SDK
-    *, native: Native, propagate: bool, start_with: StartWith | None,
+    *, native: Native, propagate: bool, start_with: StartWith,
 ) -> Arrangement:  # fmt: skip
     """Settle who makes the span of this call; changes `options` where the SDK shall make none."""
     tracer = getattr(client, "_tracer", None) if _is_named(options) else None
@@ -48,7 +48,7 @@ def arrange(
     if native == "replace":
         options.span_name = None
         return Arrangement(factory, propagate or _propagates(client))
-    if native == "enrich" and start_with is not None:
+    if native == "enrich":
         real = _shared(client, tracer)
         return Arrangement(msgspec.structs.replace(factory, start_span=_expecting(start_with, real)), inject=False)
     return Arrangement(factory, propagate and not _propagates(client))

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 from opentelemetry import trace
+from opentelemetry._logs import LoggerProvider
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
+from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, Tracer, TracerProvider
 
 from callspan.config import Settings
 from callspan.fail_open import fail_open
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation
-from callspan.spans import attempt_spans
+from callspan.spans import attempt_spans, official
+from callspan.spans.log_events import CallLogEvents
 from callspan.vocabulary import call_events, gen_ai
 from callspan.vocabulary.projection import Projection
 
@@ -24,23 +26,24 @@ _END: Final = fail_open("end a span")
 class CallSpan:
     """The span of one call. No method raises; all are safe after the end."""
 
-    __slots__ = ("_of", "_span", "parent_span_id", "sampled", "span_id", "trace_id", "wants_content")
+    __slots__ = ("_of", "_owned", "_span", "parent_span_id", "sampled", "span_id", "trace_id", "wants_content")
 
-    def __init__(self, of: CallSpans, span: Span, parent: Span) -> None:
+    def __init__(self, of: CallSpans, span: Span, parent: Span, *, owned: bool = True) -> None:
         context = span.get_span_context()
         valid = context.is_valid
         self._of = of
         self._span = span
+        self._owned = owned
         self.trace_id = f"{context.trace_id:032x}" if valid else None
         self.span_id = f"{context.span_id:016x}" if valid else None
         above = parent.get_span_context()
         self.parent_span_id = f"{above.span_id:016x}" if above.is_valid else None
         self.sampled = context.trace_flags.sampled if valid else None
-        self.wants_content = of.content and span.is_recording()
+        self.wants_content = (of.content and span.is_recording()) or of.content_elsewhere
 
     def within(self, context: Context) -> Context:
         """Return `context` with this span as the current one."""
-        return trace.set_span_in_context(self._span, context)
+        return official.marked(trace.set_span_in_context(self._span, context))
 
     def end(self, record: CallRecord, conversation: Conversation | None) -> None:
         """Put the record on the span and end it at the record's end."""
@@ -51,26 +54,45 @@ class CallSpan:
                 attempt_spans.add_events(span, record)
                 if timing.first_token_ns is not None:
                     span.add_event(call_events.FIRST_CONTENT, None, timing.start_ns + timing.first_token_ns)
-                span.set_attributes(self._of.projection.end(record, conversation))
-                _set_status(span, record, end_ns)
+                shown = conversation if self._of.content else None
+                span.set_attributes(self._of.projection.end(record, shown))
+                if self._owned:
+                    _set_status(span, record, end_ns)
                 if self._of.attempt_spans:
                     attempt_spans.add_spans(self._of.tracer, span, record)
-        with _END:
-            span.end(end_ns)
+        self._of.told(record, conversation, span)
+        if self._owned:
+            with _END:
+                span.end(end_ns)
 
 
 class CallSpans:
     """Starts the spans of calls. Safe from any thread."""
 
-    def __init__(self, settings: Settings, tracer_provider: TracerProvider | None, version: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        tracer_provider: TracerProvider | None,
+        version: str,
+        logger_provider: LoggerProvider | None = None,
+    ) -> None:
         # A provider of None is looked up late: an application may set its own after `instrument()`.
         self.tracer = trace.get_tracer("callspan", version, tracer_provider)
         self.attempt_spans = settings.attempt_spans
         self.content = settings.content == "full" and settings.content_on_spans
         self.projection = Projection(settings)
+        full = settings.content == "full"
+        self._events = CallLogEvents(settings, logger_provider, version) if settings.log_events else None
+        self._hook = official.completion_hook() if settings.completion_hook and full else None
+        self.content_elsewhere = full and (self._events is not None or self._hook is not None)
 
     def start(self, record: CallRecord, tracer: Tracer | None = None) -> CallSpan:
         """Start the span of a call in the current context; with our own tracer unless another is given."""
+        outer = official.outer_span()
+        if outer is not None:
+            with _START:
+                outer.set_attributes(self.projection.start(record))
+            return CallSpan(self, outer, _parent_of(outer), owned=False)
         parent = trace.get_current_span()
         span: Span = trace.INVALID_SPAN
         with _START:
@@ -81,6 +103,18 @@ class CallSpans:
                 start_time=record.timing.start_ns,
             )
         return CallSpan(self, span, parent)
+
+    def told(self, record: CallRecord, conversation: Conversation | None, span: Span) -> None:
+        """Tell of a finished call whoever hears of it besides the span."""
+        if self._events is not None:
+            self._events.emit(record, conversation, span)
+        if self._hook is not None and conversation is not None:
+            self._hook(record, conversation, span)
+
+
+def _parent_of(span: Span) -> Span:
+    above = getattr(span, "parent", None)
+    return trace.NonRecordingSpan(above) if isinstance(above, SpanContext) else trace.INVALID_SPAN
 
 
 def _set_status(span: Span, record: CallRecord, end_ns: int) -> None:

@@ -162,10 +162,12 @@ class Wiring:
         if pipeline is not None:
             pipeline.recorder.add_stores(self._exporter_stores)
         enabled = pipeline is not None and pipeline.settings.enabled
-        self.engine.factory = pipeline.factory if enabled and pipeline is not None else None
-        self.engine.propagate = pipeline is not None and pipeline.settings.propagate
-        self.engine.native = pipeline.settings.native if pipeline is not None else "replace"
-        self.engine.start_with = pipeline.start_with if pipeline is not None else None
+        engine = self.engine
+        engine.lines = pipeline.lines if enabled and pipeline is not None else {}
+        engine.looked_around = False
+        if pipeline is not None:
+            engine.content = pipeline.settings.content
+            engine.propagate, engine.native = pipeline.settings.propagate, pipeline.settings.native
         if enabled and pipeline is not None:
             runtime.install(pipeline.runtime)
         else:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import platform
 from importlib import metadata
-from typing import Final
+from typing import Final, get_args
 
+import msgspec
 from opentelemetry import trace
 
 from callspan.agent import context as agent_context
+from callspan.agent.content import current_content, stricter
 from callspan.agent.runtime import Runtime
-from callspan.config import Settings
+from callspan.config import Content, Settings
 from callspan.fail_open import fail_open, value_of
+from callspan.intercept.engine import Line
 from callspan.observe.factory import CallFactory
 from callspan.policy.apply import Policy
 from callspan.record.events import Record
@@ -34,32 +37,23 @@ class Pipeline:
         self.settings = settings
         self.parts = parts
         self.recorder = Recorder(settings, parts.listeners)
-        policy = Policy(settings, parts.redact)
-        version = _version()
-        spans = CallSpans(settings, parts.tracer_provider, version)
-        metrics = CallMetrics(parts.meter_provider, version)
-        self.factory = CallFactory(
-            start_span=spans.start,
-            treat=policy.apply,
-            write=self.recorder.write,
-            observed=metrics.observed,
-            begun=metrics.begun,
-            scope=agent_context.current_scope,
-            metadata=agent_context.current_metadata,
-            service=settings.service,
-            host=platform.node() or None,
-            process_id=ForkedWorkers(parts.flush).process_id,
-        )
-        self.start_with = spans.start
-        """Starts the span of a call with another tracer."""
-        self._policy = policy
+        self._version = _version()
+        self._metrics = CallMetrics(parts.meter_provider, self._version)
+        self._workers = ForkedWorkers(parts.flush)
+        stricter_ones = {level: stricter(settings.content, level) for level in get_args(Content)}
+        self._policies = {
+            level: Policy(msgspec.structs.replace(settings, content=level), parts.redact)
+            for level in set(stricter_ones.values())
+        }
+        self.lines: dict[Content, Line] = {level: self._line(level) for level in self._policies}
+        """How calls are observed under each content setting that is no looser than that of the settings."""
         self.runtime = Runtime(
             write=self.recorder.write,
-            treat=policy.apply,
+            treat=self._treat,
             spans=TracedHierarchy(
-                trace.get_tracer("callspan", version, parts.tracer_provider),
+                trace.get_tracer("callspan", self._version, parts.tracer_provider),
                 HierarchyOptions(
-                    content=spans.content,
+                    content=settings.content == "full" and settings.content_on_spans,
                     compatibility=settings.compatibility,
                     attribute_bytes=settings.max_attribute_bytes,
                     span_bytes=settings.max_span_bytes,
@@ -74,7 +68,30 @@ class Pipeline:
     def write(self, record: Record) -> None:
         """Treat and keep a record that is no call of ours; one the policy cannot treat is not kept."""
         with _TREAT:
-            self.recorder.write(self._policy.apply(record))
+            self.recorder.write(self._treat(record))
+
+    def _treat(self, record: Record) -> Record:
+        return self._policies[stricter(self.settings.content, current_content())].apply(record)
+
+    def _spans(self, level: Content) -> CallSpans:
+        settings, parts = msgspec.structs.replace(self.settings, content=level), self.parts
+        return CallSpans(settings, parts.tracer_provider, self._version, parts.logger_provider)
+
+    def _line(self, level: Content) -> Line:
+        spans, settings = self._spans(level), self.settings
+        factory = CallFactory(
+            start_span=spans.start,
+            treat=self._policies[level].apply,
+            write=self.recorder.write,
+            observed=self._metrics.observed,
+            begun=self._metrics.begun,
+            scope=agent_context.current_scope,
+            metadata=agent_context.current_metadata,
+            service=settings.service,
+            host=platform.node() or None,
+            process_id=self._workers.process_id,
+        )
+        return Line(factory, spans.start)
 
 
 def _version() -> str:

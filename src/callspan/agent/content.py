@@ -1,0 +1,55 @@
+"""Content: less of what is said shown and kept, for a block of code instead of the whole process."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Final, cast, get_args
+
+from opentelemetry.context import attach, get_current, get_value, set_value
+
+from callspan.config import Content, SettingError
+
+_KEY: Final = "callspan.content"
+_STRICTNESS: Final[tuple[Content, ...]] = ("full", "metadata", "off")
+
+
+def current_content() -> Content | None:
+    """Return the content setting of the blocks around the running code; None: there is none."""
+    return cast("Content | None", get_value(_KEY))
+
+
+def stricter(one: Content, other: Content | None) -> Content:
+    """Return the one that shows less; None asks for nothing."""
+    return one if other is None else max(one, other, key=_STRICTNESS.index)
+
+
+class content:  # noqa: N801 - reads as a statement: with callspan.content("off")
+    """Context manager: `full`, `metadata` or `off` for every call, session and event made within.
+
+    It only takes away: neither the setting of `instrument()` nor that of a block around can be loosened. A call
+    keeps what held when it was made, wherever its stream is read. An object is entered once. Raises SettingError
+    for any other word.
+    """
+
+    __slots__ = ("_inner", "_outer", "_setting")
+
+    def __init__(self, setting: Content) -> None:
+        if setting not in get_args(Content):
+            raise SettingError(f"content={setting!r}: use one of {', '.join(_STRICTNESS)}")
+        self._setting = setting
+
+    def __enter__(self) -> None:
+        """Take away what this block does not want shown."""
+        self._outer = get_current()
+        self._inner = set_value(_KEY, stricter(self._setting, current_content()), self._outer)
+        attach(self._inner)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Restore the setting around, from whichever task this is."""
+        current = get_current()
+        if current is self._inner:
+            attach(self._outer)
+        elif current.get(_KEY) is self._inner.get(_KEY):
+            attach(set_value(_KEY, self._outer.get(_KEY), current))

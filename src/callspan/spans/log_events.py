@@ -1,0 +1,68 @@
+"""Log events: a call with its content as the event of the GenAI conventions, structured instead of as JSON text."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from opentelemetry import _logs, trace
+from opentelemetry._logs import Logger, LoggerProvider, LogRecord, SeverityNumber
+from opentelemetry.trace import Span
+from opentelemetry.util.types import AnyValue
+
+from callspan.config import Settings
+from callspan.fail_open import fail_open
+from callspan.record.call import CallRecord
+from callspan.record.messages import Conversation
+from callspan.vocabulary import call, gen_ai
+from callspan.vocabulary.values import Attributes, ByteBudget
+
+EVENT_NAME: Final = "gen_ai.client.inference.operation.details"
+
+_EMIT: Final = fail_open("emit a log event")
+_STRUCTURED: Final = (
+    gen_ai.INPUT_MESSAGES,
+    gen_ai.OUTPUT_MESSAGES,
+    gen_ai.SYSTEM_INSTRUCTIONS,
+    gen_ai.TOOL_DEFINITIONS,
+)
+
+
+class CallLogEvents:
+    """Emits one event for each finished call. Safe from any thread; never raises."""
+
+    def __init__(self, settings: Settings, logger_provider: LoggerProvider | None, version: str) -> None:
+        self._settings = settings
+        self._provider = logger_provider
+        self._version = version
+        self._logger: Logger | None = None
+
+    def emit(self, record: CallRecord, conversation: Conversation | None, span: Span) -> None:
+        """Emit the event of a call, in the context of its span; no conversation: without content."""
+        with _EMIT:
+            # Asked for late: an application may set the global provider after `instrument()`.
+            logger = self._logger or _logs.get_logger("callspan", self._version, self._provider)
+            self._logger = logger
+            timing = record.timing
+            logger.emit(
+                LogRecord(
+                    timestamp=timing.start_ns + (timing.duration_ns or 0),
+                    context=trace.set_span_in_context(span),
+                    severity_number=SeverityNumber.DEBUG,
+                    attributes=self._attributes(record, conversation),
+                    event_name=EVENT_NAME,
+                )
+            )
+
+    def _attributes(self, record: CallRecord, conversation: Conversation | None) -> dict[str, AnyValue]:
+        settings = self._settings
+        budget = ByteBudget(settings.max_attribute_bytes, settings.max_span_bytes)
+        named: Attributes = {**call.start(record), **gen_ai.start(record)}
+        named |= gen_ai.end(record, conversation, budget, compatibility=settings.compatibility)
+        named |= call.end(record, conversation, budget)
+        attributes: dict[str, AnyValue] = dict(named)
+        for name in _STRUCTURED:
+            text = named.get(name)
+            if isinstance(text, str):
+                attributes[name] = msgspec.json.decode(text)
+        return attributes
