@@ -78,10 +78,6 @@ _WORDS: Final = {
     ),
     "not_found": "not_found_error not_found model_not_found DeploymentNotFound ResourceNotFoundException",
     "bad_input": "request_too_large invalid_prompt invalid_value invalid_type unsupported_parameter unsupported_value",
-    "server": (
-        "server_error api_error conflict_error internal_error internal_server_error InternalServerException"
-        " ModelErrorException"
-    ),
 }
 """Codes and types of the providers; compared without case, `_` and `-`."""
 
@@ -143,7 +139,10 @@ _REPEATED: Final = {
         " UnprocessableEntityError RequestTooLargeError ContentTooLargeError UnsupportedProtocol InvalidURL"
         " PreconditionFailedError RequestHeaderFieldsTooLargeError"
     ),
-    "server": "ConflictError InternalServerError",
+    "server": (
+        "server_error api_error conflict_error internal_error internal_server_error InternalServerException"
+        " ModelErrorException ConflictError InternalServerError"
+    ),
     "cancelled": "ClientClosedRequestError",
     "overloaded": "OverloadedError ServiceUnavailableError",
     "timeout": "DeadlineExceededError GatewayTimeoutError RequestTimeoutError",
