@@ -51,7 +51,11 @@ def command(frame: Frame, which: CallFilter, limit: int, offset: int, oldest_fir
 
 def calls_table(found: list[CallRecord]) -> Table:
     """Return calls as a table of at most 100 columns."""
-    ids = short_ids(call.call_id for call in found)
+    ids = short_ids(
+        (call.call_id for call in found),
+        # `show` takes a beginning that both have for the session's.
+        besides=(call.place.session_id for call in found if call.place.session_id is not None),
+    )
     priced = any(call.cost is not None for call in found)
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("started", "call"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Final, cast
 
 import click
@@ -40,7 +40,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--store", metavar="URL", help="Store to read. Default: $CALLSPAN_STORES, else sqlite:///callspan.db.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output on stdout.")
-@click.version_option(metadata.version("callspan"), message="callspan %(version)s")
+@click.version_option(package_name="callspan", message="callspan %(version)s")
 @click.pass_context
 def callspan(ctx: click.Context, store: str | None, as_json: bool) -> None:
     """See, sum and check what callspan has recorded of calls to openai and anthropic."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Final, TypeAlias
 
 from callspan.cli.screen import iso
@@ -115,14 +115,15 @@ def gist(message: Message) -> Iterator[str]:
                 yield f"<{type(part).__name__.lower()}>"
 
 
-def short_ids(ids: Iterable[str]) -> dict[str, str]:
-    """Return the beginning of each id that tells it from the others; ids of 13 characters or less whole."""
-    every: Sequence[str] = sorted(set(ids))
-    length = _SHORTEST
-    for one, following in itertools.pairwise(every):
+def short_ids(ids: Iterable[str], besides: Iterable[str] = ()) -> dict[str, str]:
+    """Return the beginning of each id, of 13 characters or more, that tells it from the others and those `besides`."""
+    wanted = set(ids)
+    lengths = dict.fromkeys(sorted(wanted.union(besides)), _SHORTEST)
+    for one, following in itertools.pairwise(lengths):
         common = next((at for at, (a, b) in enumerate(zip(one, following, strict=False)) if a != b), len(one))
-        length = max(length, common + 2)
-    return {one: one[:length].rstrip("-") for one in every}
+        for near in (one, following):
+            lengths[near] = max(lengths[near], common + 2)
+    return {one: one[: lengths[one]].rstrip("-") for one in wanted}
 
 
 def _status(call: CallRecord) -> int | None:

@@ -125,10 +125,10 @@ def tokens(asked: int | None, answered: int | None) -> str:
 
 
 def money(usd: Decimal | None) -> str:
-    """Return an amount in dollars; a dash where it is unknown."""
+    """Return an amount in dollars, of less than one three digits that count; a dash where it is unknown."""
     if usd is None:
         return UNKNOWN
-    return f"${usd:.2f}" if usd >= 1 else f"${usd.normalize():f}" if usd == 0 else f"${usd:.6f}".rstrip("0")
+    return f"${usd:.2f}" if usd >= 1 or not usd else f"${usd:.{2 - usd.adjusted()}f}"
 
 
 def reward(value: float | None) -> str:

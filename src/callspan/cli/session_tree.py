@@ -15,7 +15,7 @@ from callspan.cli.screen import OUTCOME_STYLES, UNKNOWN, count, duration, money,
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, TimestepRecord
-from callspan.stores.answers import known_sum, model_of
+from callspan.stores.answers import exact_sum, known_sum, model_of
 from callspan.stores.base import Happening, SessionSummary
 
 Item: TypeAlias = CallRecord | Happening
@@ -87,6 +87,7 @@ def _step_line(step: TimestepRecord, calls: Sequence[CallRecord]) -> Text:
     ended = "  terminated" if step.terminated else "  truncated" if step.truncated else ""
     asked = known_sum(call.usage.input_tokens if call.usage else None for call in calls)
     answered = known_sum(call.usage.output_tokens if call.usage else None for call in calls)
+    cost = exact_sum(call.cost.usd if call.cost else None for call in calls)
     amount = totals.reward if totals else None
     odd = "" if step.outcome in (None, "success") else f"  {step.outcome}"
     return styled(
@@ -94,6 +95,7 @@ def _step_line(step: TimestepRecord, calls: Sequence[CallRecord]) -> Text:
         f" {step.name}" if step.name else "",
         *((("  ", ""), (reward(amount), reward_style(amount))) if amount is not None else ()),
         f"  {tokens(asked, answered)} tokens" if calls else "",
+        f"  {money(cost)}" if cost is not None else "",
         f"  {duration(lasted)}",
         (f"{odd}{ended}", "yellow"),
     )
@@ -117,6 +119,7 @@ def _call_line(call: CallRecord) -> Text:
         (f"{call.operation} ", "cyan"),
         (model_of(call) or UNKNOWN, "bold cyan"),
         f"  {tokens(usage.input_tokens, usage.output_tokens) if usage else UNKNOWN}",
+        f"  {money(call.cost.usd)}" if call.cost else "",
         f"  {duration(call.timing.duration_ns)}",
         (f" (first token {duration(first)})" if first is not None and call.request.stream else "", _FAINT),
         "  ",

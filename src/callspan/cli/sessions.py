@@ -51,9 +51,12 @@ def command(frame: Frame, since_ns: int | None, limit: int) -> None:
 def _table(found: list[SessionSummary]) -> Table:
     ids = short_ids(summary.session.session_id for summary in found)
     priced = any(summary.cost_usd is not None for summary in found)
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("started", "session", "name", "outcome"):
-        table.add_column(name, no_wrap=True)
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("started", no_wrap=True)
+    table.add_column("session", no_wrap=True)
+    # The only column that may shrink; its cells are cut, not wrapped.
+    table.add_column("name", overflow="ellipsis")
+    table.add_column("outcome", no_wrap=True)
     for name in ("reward", "steps", "calls", "errors", "tokens", *(["cost"] if priced else []), "time"):
         table.add_column(name, justify="right", no_wrap=True)
     for summary in found:
