@@ -29,7 +29,7 @@ STATUSES: Final[dict[int, tuple[str, bool, str]]] = {
     429: ("rate_limit", True, "RateLimitError"),
     500: ("server", True, "InternalServerError"),
     503: ("overloaded", True, "InternalServerError"),
-    529: ("overloaded", True, "InternalServerError"),
+    529: ("overloaded", True, "APIStatusError"),
 }
 """Status -> our kind, whether asking again may help, and the SDKs' class or a base of it."""
 ERRORS: Final = (openai.OpenAIError, anthropic.AnthropicError)
