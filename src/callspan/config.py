@@ -57,6 +57,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_record_bytes: int = 16 * _KIB * _KIB
     media: Media = "reference"
     propagate: bool = False
+    stream_usage: bool = False
+    """Ask for the usage of OpenAI chat streams, and keep the extra chunk from the caller."""
+    estimate_usage: bool = False
+    """Estimate tokens where the provider states none; marked as estimates."""
     native: Native = "replace"
     """The anthropic SDK's own spans: ours instead, our attributes on them, or both."""
     log_events: bool = False
@@ -69,6 +73,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     spool_max_bytes: int = _KIB**3
     spool_dir: Path | None = None
     """None: beside a file store, else the user's state directory."""
+    flush_on_sigterm: bool = True
+    """Under `opentelemetry-instrument`, `callspan run` and with `otlp`: send spans before an unhandled SIGTERM ends all."""
     trace_per: TracePer = "session"
     prices: Path | None = None
     """The user's own prices of models, see `callspan.cost`; None: published ones only."""
@@ -223,6 +229,8 @@ _VARIABLES: Final[Mapping[str, tuple[str, Callable[[str, str], object]]]] = {
     "max_record_bytes": ("CALLSPAN_MAX_RECORD_BYTES", _size),
     "media": ("CALLSPAN_MEDIA", _one_of(Media)),
     "propagate": ("CALLSPAN_PROPAGATE", _flag),
+    "stream_usage": ("CALLSPAN_STREAM_USAGE", _flag),
+    "estimate_usage": ("CALLSPAN_ESTIMATE_USAGE", _flag),
     "native": ("CALLSPAN_NATIVE", _one_of(Native)),
     "log_events": ("CALLSPAN_LOG_EVENTS", _flag),
     "completion_hook": ("OTEL_INSTRUMENTATION_GENAI_COMPLETION_HOOK", _text),
@@ -230,6 +238,7 @@ _VARIABLES: Final[Mapping[str, tuple[str, Callable[[str, str], object]]]] = {
     "fsync": ("CALLSPAN_FSYNC", _one_of(Fsync)),
     "spool_max_bytes": ("CALLSPAN_SPOOL_MAX_BYTES", _size),
     "spool_dir": ("CALLSPAN_SPOOL_DIR", _path),
+    "flush_on_sigterm": ("CALLSPAN_FLUSH_ON_SIGTERM", _flag),
     "trace_per": ("CALLSPAN_TRACE_PER", _one_of(TracePer)),
     "prices": ("CALLSPAN_PRICES", _path),
     "compatibility": ("CALLSPAN_COMPATIBILITY", _flag),

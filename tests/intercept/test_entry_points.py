@@ -207,6 +207,9 @@ def test_the_other_endpoints_are_calls_too(create: str, mode: Mode, run: Run, se
 
 
 def test_what_is_no_inference_makes_no_span(mode: Mode, run: Run, seen: Captured) -> None:
+    for path in ("/batches", "/files"):
+        mode.provider.reply(raw={"object": "list", "data": [], "has_more": False}, on=path)
+
     async def body() -> None:
         await mode.all(await mode.wait(mode.openai().models.list()))
         client = mode.anthropic()

@@ -43,6 +43,8 @@ class Engine:
         """The setting in force where no block asks for less."""
         self.propagate = False
         """W3C `traceparent` on provider requests."""
+        self.stream_usage = False
+        """Have chat streams state their usage."""
         self.native: Native = "replace"
         """What becomes of the spans the anthropic SDK makes itself."""
         self.looked_around = False

@@ -14,7 +14,7 @@ from typing import Any, Final
 from opentelemetry import context as otel_context
 
 from callspan.fail_open import fail_open
-from callspan.intercept import native_tracing
+from callspan.intercept import native_tracing, stream_usage
 from callspan.intercept.client_facts import facts_of
 from callspan.intercept.engine import Engine
 from callspan.intercept.failures import error_of, outcome_of
@@ -37,9 +37,20 @@ CURRENT_CALL: ContextVar[OpenCall | None] = ContextVar("callspan_current_call", 
 class OpenCall:
     """A call while the SDK's `request` runs: its context is attached, its failure is reported."""
 
-    __slots__ = ("_context_token", "_current_token", "call", "context", "engine", "inject", "raw", "watch")
+    __slots__ = (
+        "_asked_usage",
+        "_context_token",
+        "_current_token",
+        "call",
+        "context",
+        "engine",
+        "inject",
+        "raw",
+        "watch",
+    )
 
-    def __init__(self, engine: Engine, call: LiveCall, *, raw: bool, inject: bool) -> None:
+    def __init__(self, engine: Engine, call: LiveCall, *, raw: bool, inject: bool, asked_usage: bool) -> None:
+        self._asked_usage = asked_usage
         self.engine = engine
         self.call = call
         self.raw = raw
@@ -80,6 +91,7 @@ class OpenCall:
             watch.data = self.call.data
         else:
             watch = response.extensions[KEY] = Watch(self.call, self.engine.late_ends, self.raw)
+            watch.hides_usage = self._asked_usage
             # Tests hand over mocks, which may know nothing of being closed.
             if getattr(response, "is_closed", False) is not True:
                 self.engine.late_ends.follow(self.call)
@@ -241,6 +253,8 @@ def _open(engine: Engine, client: Any, args: tuple[Any, ...], kwargs: dict[str, 
         if not engine.looked_around:
             engine.look_around()
         engine.late_ends.drain()
+        raw = wants_raw(options)
+        asked = engine.stream_usage and stream and not raw and stream_usage.ask(endpoint, options)
         call = factory.start(endpoint, facts_of(client, options, stream))
-        return OpenCall(engine, call, raw=wants_raw(options), inject=inject)
+        return OpenCall(engine, call, raw=raw, inject=inject, asked_usage=asked)
     return None

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from functools import wraps
 from typing import Any
 
+from callspan.intercept import stream_usage
 from callspan.intercept.watch import KEY, HttpResponse, Watch, watch_of
 
 
@@ -96,7 +97,7 @@ def _read(inner: Iterator[object], response: object) -> Iterator[object]:
         return
     watch.iterated = True
     try:
-        yield from inner
+        yield from _without_extra(inner) if watch.hides_usage else inner
     except GeneratorExit:
         watch.let_go()
         raise
@@ -104,6 +105,12 @@ def _read(inner: Iterator[object], response: object) -> Iterator[object]:
         watch.failed(error)
         raise
     watch.finished()
+
+
+def _without_extra(inner: Iterator[object]) -> Iterator[object]:
+    for item in inner:
+        if not stream_usage.is_extra(item):
+            yield item
 
 
 class _AsyncReader:
@@ -126,13 +133,17 @@ class _AsyncReader:
             return await self._inner.__anext__()
         self.running = True
         try:
-            return await self._inner.__anext__()
+            item = await self._inner.__anext__()
+            while watch.hides_usage and stream_usage.is_extra(item):
+                item = await self._inner.__anext__()
         except StopAsyncIteration:
             watch.finished()
             raise
         except BaseException as error:
             watch.failed(error)
             raise
+        else:
+            return item
         finally:
             self.running = False
 

@@ -36,7 +36,18 @@ class HttpResponse(Protocol):
 class Watch:
     """One call's hold on its response. Methods never raise."""
 
-    __slots__ = ("_begun", "_early", "call", "data", "generator", "iterated", "late_ends", "pulling", "raw")
+    __slots__ = (
+        "_begun",
+        "_early",
+        "call",
+        "data",
+        "generator",
+        "hides_usage",
+        "iterated",
+        "late_ends",
+        "pulling",
+        "raw",
+    )
 
     def __init__(self, call: LiveCall, late_ends: LateEnds, raw: bool) -> None:
         self.call = call
@@ -46,6 +57,8 @@ class Watch:
         self.raw = raw
         """The caller asked for the raw response and may read its bytes himself."""
         self.generator: weakref.ref[object] | None = None
+        self.hides_usage = False
+        """The last chunk of the stream was asked for by us, and is not for the caller."""
         self.iterated = False
         """An SDK stream reads the response, so its bytes need no reading of ours."""
         self.pulling = False

@@ -83,6 +83,8 @@ class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
     service: str | None = None
     host: str | None = None
     process_id: Callable[[], int]
+    estimates: bool = False
+    """Estimate tokens where the provider states none."""
 
     def start(self, endpoint: Endpoint, facts: CallFacts) -> LiveCall:
         """Return a new call that has just begun, with its span started in the current context."""

@@ -14,11 +14,13 @@ import msgspec
 from callspan.fail_open import fail_open
 from callspan.observe.attempts import AttemptLog, last_limits
 from callspan.observe.body import exact_json, folded_json
+from callspan.observe.estimate import with_estimates
 from callspan.observe.pulse import Pulse
 from callspan.providers import registry
 from callspan.providers.base import Accumulator, Endpoint, ResponseFacts
 from callspan.record.call import CallRecord, ErrorInfo, Outcome, Request, Response, Stream, StreamEnd, Timing
 from callspan.record.messages import Conversation
+from callspan.record.usage import Usage
 
 if TYPE_CHECKING:
     from callspan.observe.factory import CallFactory, Scope, SpanHandle
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 _READ_REQUEST: Final = fail_open("read the request of a call")
 _READ_CHUNK: Final = fail_open("read a chunk of a stream")
 _READ_RESPONSE: Final = fail_open("read the response of a call")
+_ESTIMATE: Final = fail_open("estimate the tokens of a call")
 _BUILD_RECORD: Final = fail_open("build the record of a call")
 _READ_MESSAGES: Final = fail_open("read the messages of a call")
 _TREAT: Final = fail_open("apply the content policy")
@@ -234,10 +237,18 @@ class LiveCall:
             record,
             request=request,
             response=response if body is not None or attempts else None,
-            usage=facts.usage,
+            usage=self._usage(facts.usage, body),
             attempts=attempts,
             rate_limits=last_limits(attempts),
         )
+
+    def _usage(self, stated: Usage | None, body: object) -> Usage | None:
+        if not self._factory.estimates or body is None or self._endpoint.operation == "embeddings":
+            return stated
+        with _ESTIMATE:
+            asked = msgspec.json.decode(self._request_json) if self._request_json else None
+            return with_estimates(stated, self._endpoint.conversation(asked, body))
+        return stated
 
     def _treated(self, record: CallRecord) -> CallRecord:
         with _TREAT:

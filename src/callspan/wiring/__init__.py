@@ -20,6 +20,7 @@ from callspan.intercept.patching import SDKS, HookStatus, Patches, Sdk
 from callspan.policy.redaction import Redactor
 from callspan.record.events import Record
 from callspan.stores.opening import parse
+from callspan.wiring import last_signal
 from callspan.wiring.otlp import otlp_provider
 from callspan.wiring.parts import Parts
 from callspan.wiring.pipeline import Pipeline
@@ -97,6 +98,7 @@ class Wiring:
                 return
             self.engine.late_ends.drain()
             self._put(None)
+            last_signal.forget()
             for sdk in SDKS:
                 self.patches.undo(sdk)
         pipeline.recorder.close(_CLOSE_TIMEOUT_S)
@@ -135,6 +137,15 @@ class Wiring:
                 self._pipeline.recorder.add_stores(named)
         return named
 
+    def flush_before_sigterm(self, settings: Settings) -> None:
+        """See to it that spans survive a SIGTERM the application does not handle, unless the settings are against it."""
+        if settings.enabled and settings.flush_on_sigterm:
+            last_signal.flush_before(self._flush_providers)
+
+    def _flush_providers(self, timeout_s: float) -> None:
+        parts = self._pipeline.parts if self._pipeline is not None else Parts()
+        parts.flush(timeout_s)
+
     def write(self, record: Record) -> None:
         """Keep a record of another instrumentation's span, treated like our own."""
         pipeline = self._pipeline
@@ -168,6 +179,7 @@ class Wiring:
         if pipeline is not None:
             engine.content = pipeline.settings.content
             engine.propagate, engine.native = pipeline.settings.propagate, pipeline.settings.native
+            engine.stream_usage = pipeline.settings.stream_usage
         if enabled and pipeline is not None:
             runtime.install(pipeline.runtime)
         else:
@@ -214,6 +226,7 @@ def instrument(  # noqa: PLR0913 - keywords only
     loaded = load({"stores": stores, "content": content, "vocabularies": vocabularies, **settings})
     if otlp and tracer_provider is None:
         _set_global_provider(otlp)
+        WIRING.flush_before_sigterm(loaded)
     parts = Parts(
         tracer_provider=tracer_provider, meter_provider=meter_provider, logger_provider=logger_provider, redact=redact
     )

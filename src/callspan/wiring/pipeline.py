@@ -90,6 +90,7 @@ class Pipeline:
             service=settings.service,
             host=platform.node() or None,
             process_id=self._workers.process_id,
+            estimates=settings.estimate_usage,
         )
         return Line(factory, spans.start)
 
