@@ -1,0 +1,97 @@
+"""Tool uses: each tool call of a model with its run and its answer, joined by the tool call's id when read.
+
+Nothing has to be told for that: the answer stands in the request of a later call of the session.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+import msgspec
+
+from callspan.record.call import CallRecord
+from callspan.record.events import TOOL_START, EventRecord
+from callspan.record.messages import Message, ToolCall, ToolResult
+from callspan.stores.base import CallFilter, Reader
+
+
+class ToolUse(msgspec.Struct, kw_only=True):
+    """One tool call, and what became of it as far as the store knows."""
+
+    tool_call_id: str
+    asked: ToolCall | None = None
+    """As the model wrote it; None where the asking call is not recorded."""
+    asked_by: str | None = None
+    """Id of the call in whose answer it stands."""
+    timestep_id: str | None = None
+    """The step of that call, else of the run."""
+    run: EventRecord | None = None
+    """The `tool` event of `with step.tool(...)`; a `tool_start` where it never ended; None where there was none."""
+    result: ToolResult | None = None
+    """As it was sent back to the model; None where no later call holds one."""
+    answered_in: str | None = None
+    """Id of the first call whose request holds the result."""
+
+
+def tool_uses(reader: Reader, session_id: str) -> list[ToolUse]:
+    """Return the tool uses of a session in the order they were asked for.
+
+    An id that a provider gives out twice is two uses: runs and results belong to them in their order, the
+    newest to the newest.
+    """
+    found: list[ToolUse] = []
+    by_id: dict[str, list[ToolUse]] = defaultdict(list)
+    for call in reader.calls(CallFilter(session_id=session_id, newest_first=False)):
+        if call.conversation is None:
+            continue
+        _join_results(call, by_id, found)
+        for asked in _tool_calls(call.conversation.output):
+            use = ToolUse(
+                tool_call_id=asked.id or "", asked=asked, asked_by=call.call_id, timestep_id=call.place.timestep_id
+            )
+            found.append(use)
+            if asked.id is not None:
+                by_id[asked.id].append(use)
+    _join_runs(reader, session_id, by_id, found)
+    return found
+
+
+def _join_results(call: CallRecord, by_id: dict[str, list[ToolUse]], found: list[ToolUse]) -> None:
+    results: dict[str, list[ToolResult]] = defaultdict(list)
+    for result in _tool_results(call.conversation.input if call.conversation else []):
+        if result.id is not None:
+            results[result.id].append(result)
+    for tool_call_id, answers in results.items():
+        uses = by_id[tool_call_id]
+        if not uses:
+            uses.append(ToolUse(tool_call_id=tool_call_id))
+            found.append(uses[0])
+        for use, answer in zip(reversed(uses), reversed(answers), strict=False):
+            if use.answered_in is None:
+                use.result, use.answered_in = answer, call.call_id
+
+
+def _join_runs(reader: Reader, session_id: str, by_id: dict[str, list[ToolUse]], found: list[ToolUse]) -> None:
+    for event in reader.happenings(session_id):
+        if not isinstance(event, EventRecord) or event.event_type not in {"tool", TOOL_START}:
+            continue
+        if event.tool_call_id is None:
+            continue
+        use = next((use for use in by_id[event.tool_call_id] if use.run is None), None)
+        if use is None:
+            use = ToolUse(tool_call_id=event.tool_call_id)
+            by_id[event.tool_call_id].append(use)
+            found.append(use)
+        use.run = event
+        use.timestep_id = use.timestep_id or event.timestep_id
+
+
+def _tool_calls(messages: list[Message]) -> Iterator[ToolCall]:
+    for message in messages:
+        yield from (part for part in message.parts if isinstance(part, ToolCall))
+
+
+def _tool_results(messages: list[Message]) -> Iterator[ToolResult]:
+    for message in messages:
+        yield from (part for part in message.parts if isinstance(part, ToolResult))
