@@ -51,7 +51,7 @@ def test_missing_is_not_zero() -> None:
 
 @pytest.mark.parametrize(
     ("outcome", "error"),
-    [("success", False), ("started", False), ("error", True), ("timeout", True), ("cancelled", True), (None, False)],
+    [("success", False), ("started", False), ("error", True), ("timeout", True), ("cancelled", False), (None, False)],
 )
 def test_what_counts_as_an_error(outcome: str | None, error: bool) -> None:
     assert answers.is_error(outcome) is error

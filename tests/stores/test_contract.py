@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import subprocess
@@ -111,6 +112,76 @@ def test_a_later_session_fills_in_and_absence_never_erases(store: Delivery, reco
     session = found.session
     assert (session.user_id, session.start_ns, session.end_ns) == ("u1", START_NS, START_NS + 5)
     assert (session.success, session.group_id, session.record_version) == (True, "g", 9)
+
+
+VERSIONS = {
+    5: {"name": "run", "start_ns": START_NS + 3, "metadata": {"a": 1, "b": 1}, "user_id": "u1"},
+    7: {"name": "older", "start_ns": START_NS, "metadata": {"a": 2, "c": {"deep": None}}, "group_id": "g"},
+    9: {"end_ns": START_NS + 5, "success": True, "metadata": {"b": 3}},
+}
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(VERSIONS)))
+@pytest.mark.parametrize("at_once", [True, False])
+def test_three_versions_of_a_session_merge_alike_in_any_order(
+    store: Delivery, records: Records, order: tuple[int, ...], at_once: bool
+) -> None:
+    """Of each field and each key of the metadata the newest word counts; it began when the earliest says."""
+    versions = [records.session(version=number, **VERSIONS[number]) for number in order]
+    for batch in [versions] if at_once else [[one] for one in versions]:
+        store.write(*batch)
+    found = store.read().session("s1")
+    assert found is not None
+    assert found.session == records.session(
+        version=9,
+        name="older",
+        start_ns=START_NS,
+        end_ns=START_NS + 5,
+        user_id="u1",
+        group_id="g",
+        success=True,
+        metadata={"a": 2, "b": 3, "c": {"deep": None}},
+    )
+
+
+def test_versions_of_a_timestep_merge_in_any_order(store: Delivery, records: Records) -> None:
+    ended = events.TimestepRecord(
+        timestep_id="t", session_id="s1", record_version=8, index=3, end_ns=START_NS + 9, terminated=False
+    )
+    begun = events.TimestepRecord(timestep_id="t", session_id="s1", record_version=2, index=3, start_ns=START_NS)
+    amended = events.TimestepRecord(timestep_id="t", session_id="s1", record_version=4, index=3, terminated=True)
+    for one in (ended, begun, amended):
+        store.write(one)
+    assert list(store.read().timesteps("s1")) == [msgspec.structs.replace(ended, start_ns=START_NS)]
+
+
+def test_cancelled_calls_are_no_errors(store: Delivery, records: Records) -> None:
+    outcomes = ["success", "error", "timeout", "cancelled", "cancelled", "started"]
+    made = [records.call(session_id="s1", outcome=one, at_s=at) for at, one in enumerate(outcomes)]
+    store.write(*made)
+    reader = store.read()
+    (sums,) = reader.summary("session")
+    assert (sums.calls, sums.errors, sums.cancelled) == (6, 2, 2)
+    session = reader.session("s1")
+    assert session is not None
+    assert (session.calls, session.errors, session.cancelled) == (6, 2, 2)
+    assert [one.outcome for one in reader.calls(CallFilter(errors=True))] == ["timeout", "error"]
+
+
+def test_sums_without_latencies_are_the_same_sums(store: Delivery, records: Records) -> None:
+    store.write(*[records.call(model=f"m{number % 2}", at_s=number) for number in range(5)])
+    reader = store.read()
+    bare_sums = list(reader.summary("model", latencies=False))
+    unknown = {"p50_ms": None, "p95_ms": None, "ttft_p50_ms": None}
+    assert bare_sums == [msgspec.structs.replace(one, **unknown) for one in reader.summary("model")]
+
+
+def test_many_sessions_are_listed_whole_and_in_order(store: Delivery, records: Records) -> None:
+    """More than are asked for in one query."""
+    store.write(*[records.call(session_id=f"s{number:04}", at_s=number) for number in range(450)])
+    listed = list(store.read().sessions())
+    assert [one.session.session_id for one in listed] == [f"s{number:04}" for number in reversed(range(450))]
+    assert {one.calls for one in listed} == {1}
 
 
 def test_unknown_stays_unknown(store: Delivery, records: Records) -> None:

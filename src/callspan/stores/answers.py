@@ -9,12 +9,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from decimal import Decimal
+from typing import Final, NamedTuple
 
 import msgspec
 
 from callspan.record.call import CallRecord
-from callspan.record.events import EventRecord, RewardRecord, SessionRecord, TimestepRecord, record_key, start_id
+from callspan.record.events import EventRecord, RewardRecord, SessionRecord, record_key, start_id
 from callspan.stores.base import Grouping, Happening, SessionSummary, Summary
+
+ERRORS: Final = frozenset({"error", "timeout"})
+"""Outcomes that count as errors."""
 
 _NS_PER_S = 1_000_000_000
 _NS_PER_MS = 1_000_000
@@ -51,8 +55,8 @@ def exact_sum(values: Iterable[Decimal | None]) -> Decimal | None:
 
 
 def is_error(outcome: str | None) -> bool:
-    """Return True for a call that ended other than well."""
-    return outcome not in {"success", "started", None}
+    """Return True for a call that failed; one that was cancelled, or still runs, did not."""
+    return outcome in ERRORS
 
 
 def model_of(record: CallRecord) -> str | None:
@@ -74,13 +78,13 @@ def group_of(record: CallRecord, by: Grouping) -> str | None:
     return record.place.session_id if by == "session" else day_of(record.timing.start_ns)
 
 
-def summarise(records: Iterable[CallRecord], by: Grouping) -> Iterator[Summary]:
+def summarise(records: Iterable[CallRecord], by: Grouping, *, latencies: bool = True) -> Iterator[Summary]:
     """Yield one summary per group, largest number of calls first, then by key."""
     groups: dict[str | None, list[CallRecord]] = defaultdict(list)
     for record in records:
         groups[group_of(record, by)].append(record)
     for key, group in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0] or "")):
-        yield _summary(key, group)
+        yield _summary(key, group, latencies=latencies)
 
 
 def last_ns(record: CallRecord) -> int:
@@ -145,15 +149,16 @@ def happening_order(item: Happening) -> tuple[int, int, tuple[str, str]]:
     return item.time_ns, sequence or 0, record_key(item)
 
 
-def _summary(key: str | None, group: Sequence[CallRecord]) -> Summary:
+def _summary(key: str | None, group: Sequence[CallRecord], *, latencies: bool) -> Summary:
     usages = [record.usage for record in group if record.usage is not None]
-    good = [record.timing for record in group if record.outcome == "success"]
+    good = [record.timing for record in group if latencies and record.outcome == "success"]
     durations = sorted(timing.duration_ns for timing in good if timing.duration_ns is not None)
     firsts = sorted(timing.first_token_ns for timing in good if timing.first_token_ns is not None)
     return Summary(
         key=key,
         calls=len(group),
         errors=sum(is_error(record.outcome) for record in group),
+        cancelled=sum(record.outcome == "cancelled" for record in group),
         input_tokens=known_sum(usage.input_tokens for usage in usages),
         output_tokens=known_sum(usage.output_tokens for usage in usages),
         cache_read_tokens=known_sum(usage.cache_read_tokens for usage in usages),
@@ -169,28 +174,40 @@ def _summary(key: str | None, group: Sequence[CallRecord]) -> Summary:
     )
 
 
+class Extent(NamedTuple):
+    """How many records of a kind a session has, and when it was last heard of by one of them."""
+
+    number: int = 0
+    last_ns: int | None = None
+
+
+def extent(times: Sequence[int | None]) -> Extent:
+    """Return the extent of records by their times."""
+    return Extent(len(times), max((time for time in times if time is not None), default=None))
+
+
 def session_summary(
     session: SessionRecord,
     sums: Summary | None,
     *,
-    models: list[str],
-    timesteps: Sequence[TimestepRecord],
-    happenings: Sequence[Happening],
+    models: Iterable[str | None],
+    timesteps: Extent,
+    happenings: Extent,
+    reward: float | None,
 ) -> SessionSummary:
     """Return the summary of a session out of its parts; `sums` is None where it has no calls."""
-    times = [session.start_ns, session.end_ns, sums.last_ns if sums else None]
-    times += [item.time_ns for item in happenings]
-    times += [step.end_ns or step.start_ns for step in timesteps]
+    times = [session.start_ns, session.end_ns, sums.last_ns if sums else None, timesteps.last_ns, happenings.last_ns]
     return SessionSummary(
-        session=session,
-        timesteps=len(timesteps),
+        session=as_read(session),
+        timesteps=timesteps.number,
         calls=sums.calls if sums else 0,
         errors=sums.errors if sums else 0,
-        events=len(happenings),
-        models=models,
+        cancelled=sums.cancelled if sums else 0,
+        events=happenings.number,
+        models=sorted({model for model in models if model is not None}),
         input_tokens=sums.input_tokens if sums else None,
         output_tokens=sums.output_tokens if sums else None,
         cost_usd=sums.cost_usd if sums else None,
-        reward=reward_of(happenings),
+        reward=reward,
         last_ns=max((time for time in times if time is not None), default=None),
     )

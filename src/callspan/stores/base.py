@@ -30,7 +30,7 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     since_ns: int | None = None
     until_ns: int | None = None
     errors: bool | None = None
-    """True: only calls whose outcome is neither success nor still running; False: only successes."""
+    """True: only calls whose outcome is error or timeout; False: only successes."""
     text: str | None = None
     """Case-insensitive part of what was said."""
     limit: int | None = None
@@ -45,6 +45,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """What was grouped by: model, provider, session id, or day (UTC, ISO)."""
     calls: int
     errors: int
+    """Outcomes error and timeout; a call its user cancelled is none."""
+    cancelled: int = 0
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_read_tokens: int | None = None
@@ -52,6 +54,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: Decimal | None = None
     calls_without_cost: int = 0
     p50_ms: float | None = None
+    """Of the calls that succeeded; None where none told, or where latencies were not asked for."""
     p95_ms: float | None = None
     ttft_p50_ms: float | None = None
     retries: int | None = None
@@ -67,6 +70,8 @@ class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
     timesteps: int
     calls: int
     errors: int
+    """Outcomes error and timeout."""
+    cancelled: int = 0
     events: int
     models: list[str]
     input_tokens: int | None = None
@@ -103,8 +108,8 @@ class Reader(Protocol):
     def happenings(self, session_id: str) -> Iterator[Happening]:
         """Yield events, messages and rewards of a session in the order they happened."""
 
-    def summary(self, by: Grouping, which: CallFilter = ...) -> Iterator[Summary]:
-        """Yield sums over calls, largest number of calls first."""
+    def summary(self, by: Grouping, which: CallFilter = ..., *, latencies: bool = True) -> Iterator[Summary]:
+        """Yield sums over calls, largest number of calls first; percentiles cost most and may be left out."""
 
     def close(self) -> None:
         """Let go of the store."""

@@ -6,7 +6,7 @@ everything no column holds; together they give the record back exactly.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -44,7 +44,7 @@ class Table(NamedTuple):
     derived: tuple[str, ...] = ()
     """Columns that are computed from the record and not read back into it."""
     merges: bool = False
-    """True: a later version fills in and overrides, an absent value never erases; False: see `versioned`."""
+    """True: all versions are heard, see `callspan.stores.merging`; False: see `versioned`."""
     versioned: bool = False
     """True: a higher `rec_version` replaces the row; else the first row stays."""
 
@@ -110,6 +110,7 @@ SESSIONS: Final = Table(
         *_same("flag", "success"),
         *_same("json", "error", "metadata", "totals", "redactions"),
     ),
+    derived=("stamps",),
     merges=True,
 )
 
@@ -128,6 +129,7 @@ TIMESTEPS: Final = Table(
         *_same("flag", "terminated", "truncated"),
         *_same("json", "error", "metadata", "totals", "redactions"),
     ),
+    derived=("stamps",),
     merges=True,
 )
 
@@ -183,6 +185,16 @@ REWARDS: Final = Table(
 
 TABLES: Final = {table.kind: table for table in (CALLS, SESSIONS, TIMESTEPS, EVENTS, MESSAGES, REWARDS)}
 """Tables by the tag of their records."""
+
+
+def on_conflict(table: Table, names: Sequence[str]) -> str:
+    """Return the ON CONFLICT clause: replace by a newer version, by what was merged, or keep the first row."""
+    start = f"ON CONFLICT ({table.key}) DO "
+    if not table.versioned and not table.merges:
+        return f"{start}NOTHING"
+    sets = ", ".join(f"{name} = excluded.{name}" for name in names if name != table.key)
+    newer = f" WHERE excluded.rec_version > {table.name}.rec_version" if table.versioned else ""
+    return f"{start}UPDATE SET {sets}{newer}"
 
 
 def to_row(table: Table, record: Record, tree: Tree) -> Row:

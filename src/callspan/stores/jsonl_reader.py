@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from functools import reduce
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -18,10 +17,10 @@ from callspan.record.events import Record, SessionRecord, TimestepRecord, record
 from callspan.stores import answers
 from callspan.stores.base import CallFilter, Grouping, Happening, SessionSummary, StoreError, Summary
 from callspan.stores.jsonl import whole_lines
+from callspan.stores.merging import merge
 from callspan.stores.unpack import said_in
 
 _EVERY: Final = CallFilter()
-_R = TypeVar("_R", SessionRecord, TimestepRecord)
 _T = TypeVar("_T")
 _NO_RECORD: Final = (msgspec.DecodeError, UnknownSchemaError, UnicodeDecodeError, RecursionError)
 
@@ -73,9 +72,9 @@ class JsonLinesReader:
         """Yield events, messages and rewards of a session in the order they happened."""
         yield from _happenings(self._records(), session_id)
 
-    def summary(self, by: Grouping, which: CallFilter = _EVERY) -> Iterator[Summary]:
+    def summary(self, by: Grouping, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
         """Yield sums over calls, largest number of calls first."""
-        yield from answers.summarise(self._matching(which), by)
+        yield from answers.summarise(self._matching(which), by, latencies=latencies)
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -120,12 +119,14 @@ def _session(name: str, records: list[Record]) -> tuple[int | None, SessionSumma
         return None
     first = None if sums is None else sums.first_ns
     session = stated or SessionRecord(session_id=name, record_version=0, start_ns=first)
+    happenings = _happenings(records, name)
     summary = answers.session_summary(
-        answers.as_read(session),
+        session,
         sums,
-        models=sorted({model for model in map(answers.model_of, calls) if model is not None}),
-        timesteps=_steps(records, name),
-        happenings=_happenings(records, name),
+        models=map(answers.model_of, calls),
+        timesteps=answers.extent([step.end_ns or step.start_ns for step in _steps(records, name)]),
+        happenings=answers.extent([item.time_ns for item in happenings]),
+        reward=answers.reward_of(happenings),
     )
     return (first if session.start_ns is None else session.start_ns), summary
 
@@ -152,27 +153,12 @@ def _fits(record: CallRecord, *, errors: bool) -> bool:
 def _newest(versions: list[Record]) -> Record:
     last = max(versions, key=lambda record: getattr(record, "record_version", 0))
     if isinstance(last, SessionRecord):
-        return _merged([record for record in versions if isinstance(record, SessionRecord)])
+        return merge([record for record in versions if isinstance(record, SessionRecord)])
     if isinstance(last, TimestepRecord):
-        return _merged([record for record in versions if isinstance(record, TimestepRecord)])
+        return merge([record for record in versions if isinstance(record, TimestepRecord)])
     return next(
         record for record in versions if getattr(record, "record_version", 0) == getattr(last, "record_version", 0)
     )
-
-
-def _merged(versions: list[_R]) -> _R:
-    """All versions together: the newest known value of each field."""
-    ordered = sorted(versions, key=lambda record: record.record_version)
-    return reduce(_over, ordered)
-
-
-def _over(older: _R, newer: _R) -> _R:
-    known = {
-        name: value
-        for name in newer.__struct_fields__
-        if (value := getattr(newer, name)) is not None and value not in ({}, [])
-    }
-    return msgspec.structs.replace(older, **known)
 
 
 def _steps(records: Iterable[Record], session_id: str) -> list[TimestepRecord]:

@@ -1,5 +1,7 @@
 """Postgres as a sink: whole batches in one transaction, every row keyed, so that any number of writers may repeat."""
 
+# ruff: noqa: S608 - only our own table and column names are put into SQL; values are parameters
+
 from __future__ import annotations
 
 import hashlib
@@ -9,15 +11,16 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import psycopg
+from psycopg.types.string import TextLoader
 
 from callspan.record.call import CallRecord
 from callspan.record.events import record_key
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
-from callspan.stores.columns import TABLES, Table, to_row
+from callspan.stores.columns import TABLES, Table, Tree, on_conflict, to_row
+from callspan.stores.merging import merged_row
 from callspan.stores.opening import safe_name
 from callspan.stores.postgres_schema import migrate
-from callspan.stores.sqlite import conflict
 from callspan.stores.unpack import Unpacked, derived, message_key, unpack
 
 _REFERENCES: Final = ("request", "ctx", "system", "tools", "output")
@@ -40,6 +43,7 @@ class PostgresStore:
         connection = psycopg.connect(
             self._url, autocommit=True, connect_timeout=_CONNECT_S, application_name="callspan"
         )
+        connection.adapters.register_loader("json", TextLoader)
         try:
             migrate(connection)
         except BaseException:
@@ -102,26 +106,48 @@ class _Batch:
         self._contents: dict[bytes, bodies.Piece] = {}
         self._nodes: dict[bytes, tuple[bytes, bytes, bytes, int]] = {}
         self._rows: dict[str, list[Mapping[str, object]]] = defaultdict(list)
+        self._versions: dict[str, list[tuple[object, Tree]]] = defaultdict(list)
 
     def add(self, item: Unpacked) -> None:
         record = item.record
         table = TABLES[record_key(record)[0]]
+        if table.merges:
+            self._versions[table.kind].append((_storable(record_key(record)[1]), item.tree))
+            return
         row: dict[str, object] = dict(to_row(table, record, item.tree))
-        for column in table.columns:
-            if column.form == "flag" and row[column.name] is not None:
-                row[column.name] = bool(row[column.name])
         if isinstance(record, CallRecord):
             row |= derived(record) | self._references(record, item)
-        self._rows[table.kind].append({name: _storable(value) for name, value in row.items()})
+        self._rows[table.kind].append(_fitting(table, row))
 
     def write(self, cursor: psycopg.Cursor) -> None:
         contents = [(part.hash, *_stored(part)) for part in sorted(self._contents.values(), key=lambda part: part.hash)]
         cursor.executemany(_CONTENT, contents)
         cursor.executemany(_NODE, sorted(self._nodes.values()))
         for kind, table in TABLES.items():
-            rows = sorted(self._rows[kind], key=lambda row: str(row[table.key]))
+            found = self._merge(cursor, table) if table.merges else self._rows[kind]
+            rows = sorted(found, key=lambda row: str(row[table.key]))
             if rows:
                 cursor.executemany(_insert(table, list(rows[0])), [list(row.values()) for row in rows])
+
+    def _merge(self, cursor: psycopg.Cursor, table: Table) -> list[Mapping[str, object]]:
+        """The versions of this batch together with the rows that are there, which stay locked till the end."""
+        keys = sorted({str(key) for key, _ in self._versions[table.kind]})
+        if not keys:
+            return []
+        # Rows to lock must be there: of two processes that bring the same new key, one waits here for the other.
+        cursor.executemany(
+            f"INSERT INTO {table.name} ({table.key}, rec_version, schema_v) VALUES (%s, 0, 1) ON CONFLICT DO NOTHING",
+            [(key,) for key in keys],
+        )
+        sql = f"SELECT * FROM {table.name} WHERE {table.key} = ANY(%s) ORDER BY {table.key} FOR UPDATE"
+        names = [column.name for column in cursor.execute(sql, (keys,)).description or ()]
+        rows: dict[str, Mapping[str, object]] = {}
+        for values in cursor:
+            row = dict(zip(names, values, strict=True))
+            rows[str(row[table.key])] = row
+        for key, tree in self._versions[table.kind]:
+            rows[str(key)] = _fitting(table, merged_row(table, rows[str(key)], tree))
+        return list(rows.values())
 
     def _references(self, record: CallRecord, item: Unpacked) -> dict[str, object]:
         row: dict[str, object] = dict.fromkeys(_REFERENCES)
@@ -162,8 +188,16 @@ def _stored(part: bodies.Piece) -> tuple[object, ...]:
 
 def _insert(table: Table, names: Sequence[str]) -> bytes:
     values = ", ".join(["%s"] * len(names))
-    sql = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values}) {conflict(table, names)}"  # noqa: S608
+    sql = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values}) {on_conflict(table, names)}"
     return sql.encode()
+
+
+def _fitting(table: Table, row: Mapping[str, object]) -> dict[str, object]:
+    """The row as Postgres takes it: flags as booleans, no NUL in texts."""
+    flags = {column.name for column in table.columns if column.form == "flag"}
+    return {
+        name: bool(value) if name in flags and value is not None else _storable(value) for name, value in row.items()
+    }
 
 
 def _ends(entries: Sequence[Entry]) -> dict[str, int]:

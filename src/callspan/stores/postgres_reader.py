@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import psycopg
@@ -13,9 +13,9 @@ from psycopg.types.string import TextLoader
 from callspan.stores.base import StoreError
 from callspan.stores.opening import safe_name
 from callspan.stores.postgres_schema import layout
-from callspan.stores.sql_reader import SqlReader, Values
+from callspan.stores.sql_reader import Latencies, SqlReader, Values
 
-_PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_]+)")
+_PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
 
 
 class PostgresReader(SqlReader):
@@ -43,6 +43,15 @@ class PostgresReader(SqlReader):
         """Yield the same rows as plain tuples."""
         with self._connection.cursor() as cursor:
             yield from cursor.execute(_query(sql), values or None)
+
+    def latencies(self, key: str, where: str, values: Values) -> Mapping[object, Latencies]:
+        """Return the percentiles of the calls that succeeded, by group, computed by the server."""
+        sql = f"""
+            SELECT {key}, percentile_cont(0.5) WITHIN GROUP (ORDER BY c.duration_ns) / 1e6,
+                   percentile_cont(0.95) WITHIN GROUP (ORDER BY c.duration_ns) / 1e6,
+                   percentile_cont(0.5) WITHIN GROUP (ORDER BY c.ttft_ns) / 1e6
+              FROM calls c WHERE {where} AND c.outcome = 'success' GROUP BY 1"""  # noqa: S608
+        return {row[0]: Latencies(*row[1:]) for row in self.tuples(sql, **values)}  # type: ignore[arg-type]
 
     def page(self, limit: int, offset: int) -> str:
         """Return the clause that takes `limit` rows (-1: all) after `offset`."""

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Final, TypeVar, cast
+from typing import Final, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -23,6 +23,8 @@ Values = Mapping[str, object]
 _R = TypeVar("_R", bound=Record)
 
 _EVERY: Final = CallFilter()
+_AT_ONCE: Final = 200
+_HAPPENINGS: Final = ("events", "messages", "rewards")
 _GROUPS: Final = {
     "model": "coalesce(c.model_req, c.model_resp)",
     "provider": "c.provider",
@@ -38,13 +40,22 @@ _CONDITIONS: Final = {
 }
 _SUMS: Final = """
 SELECT {key} AS key, count(*) AS calls,
-  sum(CASE WHEN c.outcome NOT IN ('success', 'started') THEN 1 ELSE 0 END) AS errors,
+  sum(CASE WHEN c.outcome IN ('error', 'timeout') THEN 1 ELSE 0 END) AS errors,
+  sum(CASE WHEN c.outcome = 'cancelled' THEN 1 ELSE 0 END) AS cancelled,
   CAST(sum(c.in_tok) AS bigint) AS input_tokens, CAST(sum(c.out_tok) AS bigint) AS output_tokens,
   CAST(sum(c.cache_read_tok) AS bigint) AS cache_read_tokens, CAST(sum(c.reasoning_tok) AS bigint) AS reasoning_tokens,
-  sum(c.cost_picousd) AS pico, count(c.cost_usd) AS priced, count(c.cost_picousd) AS exact,
+  {pico} AS pico, count(c.cost_usd) AS priced,
   CAST(sum(c.retries) AS bigint) AS retries, min(c.start_ns) AS first_ns, max(coalesce(c.end_ns, c.start_ns)) AS last_ns
 FROM calls c WHERE {where} GROUP BY 1 ORDER BY 2 DESC, coalesce({key}, '')
 """
+
+
+class Latencies(NamedTuple):
+    """Percentiles of one group of calls, milliseconds; None where no call told."""
+
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    ttft_p50_ms: float | None = None
 
 
 class SqlReader(ABC):
@@ -53,6 +64,8 @@ class SqlReader(ABC):
     name: str
     day: str
     """SQL for the UTC day of `c.start_ns`, ISO text."""
+    pico = "sum(c.cost_picousd)"
+    """SQL for the sum of picodollars."""
     contains: str
     """SQL condition that the text of content row `t` holds the case-folded `:text`."""
 
@@ -101,18 +114,18 @@ class SqlReader(ABC):
         """Yield sessions, newest first; also those only their calls tell of."""
         sql = f"""
             SELECT session_id FROM (
-              SELECT s.session_id, coalesce(s.start_ns,
-                (SELECT min(c.start_ns) FROM calls c WHERE c.session_id = s.session_id)) AS at FROM sessions s
-              UNION ALL
-              SELECT c.session_id, min(c.start_ns) FROM calls c
-               WHERE c.session_id IS NOT NULL
-                 AND NOT EXISTS (SELECT 1 FROM sessions s WHERE s.session_id = c.session_id)
-               GROUP BY c.session_id) found
+              SELECT session_id, coalesce(max(stated), min(called)) AS at FROM (
+                SELECT session_id, start_ns AS stated, CAST(NULL AS bigint) AS called FROM sessions
+                UNION ALL
+                SELECT session_id, CAST(NULL AS bigint) AS stated, start_ns AS called FROM calls
+                 WHERE session_id IS NOT NULL) told
+              GROUP BY session_id) found
             WHERE {"at >= :since_ns" if since_ns is not None else "1 = 1"}
             ORDER BY coalesce(at, 0) DESC, session_id DESC {"" if limit is None else self.page(limit, 0)}"""
         values = {} if since_ns is None else {"since_ns": since_ns}
-        for row in list(self.rows(sql, **values)):
-            yield self._session(str(row["session_id"]))
+        found = [str(row["session_id"]) for row in self.rows(sql, **values)]
+        for start in range(0, len(found), _AT_ONCE):
+            yield from self._sessions(found[start : start + _AT_ONCE])
 
     def session(self, session_id: str) -> SessionSummary | None:
         """Return one session by its id or a unique prefix; None if there is none."""
@@ -121,7 +134,7 @@ class SqlReader(ABC):
         row = self._by_prefix("sessions", "session_id", session_id)
         if row is None:
             row = self._by_prefix("(SELECT DISTINCT session_id FROM calls) found", "session_id", session_id)
-        return None if row is None else self._session(str(row["session_id"]))
+        return None if row is None else self._sessions([str(row["session_id"])])[0]
 
     def timesteps(self, session_id: str) -> Iterator[TimestepRecord]:
         """Yield the timesteps of a session by their start."""
@@ -138,28 +151,32 @@ class SqlReader(ABC):
         ]
         yield from answers.in_order(found)
 
-    def summary(self, by: Grouping, which: CallFilter = _EVERY) -> Iterator[Summary]:
+    def summary(self, by: Grouping, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
         """Yield sums over calls, largest number of calls first."""
         where, values = self._where(which)
-        key = _GROUPS.get(by, self.day)
-        durations, firsts = self._durations(key, where, values)
-        inexact = self._inexact_costs(key, where, values)
-        for row in list(self.rows(_SUMS.format(key=key, where=where), **values)):
-            group = row["key"]
-            pico = row["pico"]
-            costs = [*inexact[group], *([] if pico is None else [Decimal(str(pico)) / PICO])]
-            yield msgspec.convert(
-                {name: row[name] for name in row.keys() if name not in {"pico", "priced", "exact"}}  # noqa: SIM118
-                | {
-                    "cost_usd": answers.exact_sum(costs),
-                    "calls_without_cost": int(str(row["calls"])) - int(str(row["priced"])),
-                    "p50_ms": answers.percentile_ms(durations[group], 0.5),
-                    "p95_ms": answers.percentile_ms(durations[group], 0.95),
-                    "ttft_p50_ms": answers.percentile_ms(firsts[group], 0.5),
-                },
-                Summary,
-                strict=False,
+        yield from self._summaries(_GROUPS.get(by, self.day), where, values, latencies=latencies)
+
+    def latencies(self, key: str, where: str, values: Values) -> Mapping[object, Latencies]:
+        """Return the percentiles of the calls that succeeded, by group."""
+        durations: dict[object, list[int]] = defaultdict(list)
+        firsts: dict[object, list[int]] = defaultdict(list)
+        sql = f"SELECT {key} AS key, c.duration_ns, c.ttft_ns FROM calls c WHERE {where} AND c.outcome = 'success'"
+        for group, duration, first in self.tuples(sql, **values):
+            if duration is not None:
+                durations[group].append(cast("int", duration))
+            if first is not None:
+                firsts[group].append(cast("int", first))
+        for groups in (durations, firsts):
+            for found in groups.values():
+                found.sort()
+        return {
+            group: Latencies(
+                answers.percentile_ms(durations[group], 0.5),
+                answers.percentile_ms(durations[group], 0.95),
+                answers.percentile_ms(firsts[group], 0.5),
             )
+            for group in {*durations, *firsts}
+        }
 
     def content(self, column: str, value: object) -> bytes:
         """Return the exact JSON of the content row whose `id` or `hash` this is. Raises KeyError if it is gone."""
@@ -182,7 +199,7 @@ class SqlReader(ABC):
         values = {name: getattr(which, name) for name in _CONDITIONS if getattr(which, name) is not None}
         conditions = [_CONDITIONS[name] for name in values]
         if which.errors is not None:
-            conditions.append("c.outcome NOT IN ('success', 'started')" if which.errors else "c.outcome = 'success'")
+            conditions.append("c.outcome IN ('error', 'timeout')" if which.errors else "c.outcome = 'success'")
         if which.text is not None:
             values["text"] = which.text.casefold()
             conditions.append(self._said())
@@ -211,26 +228,77 @@ class SqlReader(ABC):
             record = msgspec.structs.replace(record, response=msgspec.structs.replace(record.response, body=answer))
         return with_conversation(record)
 
-    def _session(self, session_id: str) -> SessionSummary:
-        row = next(iter(self.rows("SELECT * FROM sessions WHERE session_id = :id", id=session_id)), None)
-        which = CallFilter(session_id=session_id)
-        sums = next(iter(self.summary("session", which)), None)
-        models = self.rows(
-            "SELECT DISTINCT coalesce(model_req, model_resp) AS model FROM calls WHERE session_id = :id", id=session_id
-        )
+    def _sessions(self, ids: Sequence[str]) -> list[SessionSummary]:
+        """The summaries of these sessions, in a fixed number of queries."""
+        names = {f"id{number}": session_id for number, session_id in enumerate(ids)}
+        chosen = f"session_id IN ({', '.join(f':{name}' for name in names)})"
+        rows = {str(row["session_id"]): row for row in self.rows(f"SELECT * FROM sessions WHERE {chosen}", **names)}
+        sums = {one.key: one for one in self._summaries("c.session_id", f"c.{chosen}", names, latencies=False)}
+        models: dict[object, list[str | None]] = defaultdict(list)
+        sql = f"SELECT DISTINCT session_id, {_GROUPS['model']} AS model FROM calls c WHERE {chosen}"
+        for row in self.rows(sql, **names):
+            models[row["session_id"]].append(cast("str | None", row["model"]))
+        steps = self._extents("timesteps", "coalesce(end_ns, start_ns)", chosen, names)
+        happened = {name: self._extents(name, "time_ns", chosen, names) for name in _HAPPENINGS}
+        rewards = self._rewards(chosen, names)
+        found = []
+        for session_id in ids:
+            parts = [extents.get(session_id, answers.Extent()) for extents in happened.values()]
+            last = answers.extent([part.last_ns for part in parts]).last_ns
+            found.append(
+                answers.session_summary(
+                    self._stated(session_id, rows.get(session_id), sums.get(session_id)),
+                    sums.get(session_id),
+                    models=models[session_id],
+                    timesteps=steps.get(session_id, answers.Extent()),
+                    happenings=answers.Extent(sum(part.number for part in parts), last),
+                    reward=answers.reward_of(rewards[session_id]),
+                )
+            )
+        return found
+
+    @staticmethod
+    def _stated(session_id: str, row: Values | None, sums: Summary | None) -> SessionRecord:
         if row is not None:
-            session = answers.as_read(_record(SESSIONS, row, SessionRecord))
-        else:
-            first = None if sums is None else sums.first_ns
-            session = SessionRecord(session_id=session_id, record_version=0, start_ns=first)
-        happenings = list(self.happenings(session_id))
-        return answers.session_summary(
-            session,
-            sums,
-            models=sorted(str(found["model"]) for found in models if found["model"] is not None),
-            timesteps=list(self.timesteps(session_id)),
-            happenings=happenings,
-        )
+            return _record(SESSIONS, row, SessionRecord)
+        first = None if sums is None else sums.first_ns
+        return SessionRecord(session_id=session_id, record_version=0, start_ns=first)
+
+    def _extents(self, table: str, time: str, chosen: str, names: Values) -> dict[str, answers.Extent]:
+        sql = f"SELECT session_id, count(*) AS n, max({time}) AS last FROM {table} WHERE {chosen} GROUP BY session_id"
+        return {
+            str(row["session_id"]): answers.Extent(int(str(row["n"])), cast("int | None", row["last"]))
+            for row in self.rows(sql, **names)
+        }
+
+    def _rewards(self, chosen: str, names: Values) -> dict[object, list[Happening]]:
+        """All that counts towards the reward of a session, by session."""
+        found: dict[object, list[Happening]] = defaultdict(list)
+        for row in self.rows(f"SELECT * FROM events WHERE {chosen} AND reward IS NOT NULL", **names):
+            found[row["session_id"]].append(_record(EVENTS, row, EventRecord))
+        for row in self.rows(f"SELECT * FROM rewards WHERE {chosen}", **names):
+            found[row["session_id"]].append(_record(REWARDS, row, RewardRecord))
+        return found
+
+    def _summaries(self, key: str, where: str, values: Values, *, latencies: bool) -> Iterator[Summary]:
+        percentiles = self.latencies(key, where, values) if latencies else {}
+        inexact = self._inexact_costs(key, where, values)
+        for row in list(self.rows(_SUMS.format(key=key, where=where, pico=self.pico), **values)):
+            group, pico = row["key"], row["pico"]
+            costs = [*inexact[group], *([] if pico is None else [Decimal(str(pico)) / PICO])]
+            known = percentiles.get(group, Latencies())
+            yield msgspec.convert(
+                {name: row[name] for name in row.keys() if name not in {"pico", "priced"}}  # noqa: SIM118
+                | {
+                    "cost_usd": answers.exact_sum(costs),
+                    "calls_without_cost": int(str(row["calls"])) - int(str(row["priced"])),
+                    "p50_ms": known.p50_ms,
+                    "p95_ms": known.p95_ms,
+                    "ttft_p50_ms": known.ttft_p50_ms,
+                },
+                Summary,
+                strict=False,
+            )
 
     def _children(self, table: str, session_id: str) -> Iterator[Values]:
         return self.rows(f"SELECT * FROM {table} WHERE session_id = :id", id=session_id)
@@ -240,23 +308,6 @@ class SqlReader(ABC):
         found = list(self.rows(sql, low=prefix, high=prefix[:-1] + chr(ord(prefix[-1]) + 1)))
         exact = [row for row in found if row[key] == prefix]
         return (exact or found)[0] if exact or len(found) == 1 else None
-
-    def _durations(
-        self, key: str, where: str, values: Values
-    ) -> tuple[dict[object, list[int]], dict[object, list[int]]]:
-        """Sorted durations and times to first token of the calls that succeeded, by group."""
-        durations: dict[object, list[int]] = defaultdict(list)
-        firsts: dict[object, list[int]] = defaultdict(list)
-        sql = f"SELECT {key} AS key, c.duration_ns, c.ttft_ns FROM calls c WHERE {where} AND c.outcome = 'success'"
-        for group, duration, first in self.tuples(sql, **values):
-            if duration is not None:
-                durations[group].append(cast("int", duration))
-            if first is not None:
-                firsts[group].append(cast("int", first))
-        for groups in (durations, firsts):
-            for found in groups.values():
-                found.sort()
-        return durations, firsts
 
     def _inexact_costs(self, key: str, where: str, values: Values) -> dict[object, list[Decimal]]:
         """Amounts that picodollars cannot hold, by group."""

@@ -15,7 +15,8 @@ from callspan.record.call import CallRecord
 from callspan.record.events import record_key
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
-from callspan.stores.columns import TABLES, Row, Table, to_row
+from callspan.stores.columns import TABLES, Row, Table, on_conflict, to_row
+from callspan.stores.merging import merged_row
 from callspan.stores.sqlite_file import open_for_writing
 from callspan.stores.unpack import Unpacked, derived, message_key, unpack
 
@@ -106,7 +107,7 @@ class SQLiteStore:
         record = item.record
         table = TABLES[record_key(record)[0]]
         if not isinstance(record, CallRecord):
-            row = to_row(table, record, item.tree)
+            row = self._merged(connection, table, item) if table.merges else to_row(table, record, item.tree)
             connection.execute(_insert(table, table.names), list(row.values()))
             return
         known = connection.execute("SELECT rec_version FROM calls WHERE call_id = ?", (record.call_id,)).fetchone()
@@ -114,6 +115,14 @@ class SQLiteStore:
             return
         row = to_row(table, record, item.tree) | derived(record) | self._references(connection, record, item)
         connection.execute(_insert(table, (*table.names, *_REFERENCES)), list(row.values()))
+
+    @staticmethod
+    def _merged(connection: sqlite3.Connection, table: Table, item: Unpacked) -> Row:
+        cursor = connection.cursor()
+        cursor.row_factory = sqlite3.Row
+        key = record_key(item.record)[1]
+        there = cursor.execute(f"SELECT * FROM {table.name} WHERE {table.key} = ?", (key,)).fetchone()
+        return merged_row(table, there, item.tree)
 
     def _references(self, connection: sqlite3.Connection, record: CallRecord, item: Unpacked) -> Row:
         row: Row = dict.fromkeys(_REFERENCES)
@@ -204,22 +213,4 @@ class SQLiteStore:
 def _insert(table: Table, names: tuple[str, ...]) -> str:
     """SQL that inserts a row, or does to the row of the same key what the table says."""
     values = ", ".join("?" * len(names))
-    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values}) {conflict(table, names)}"
-
-
-def conflict(table: Table, names: Sequence[str]) -> str:
-    """Return the ON CONFLICT clause of a table: replace by a newer version, merge, or keep the first row."""
-    start = f"ON CONFLICT ({table.key}) DO "
-    others = [name for name in names if name != table.key]
-    if table.versioned:
-        sets = ", ".join(f"{name} = excluded.{name}" for name in others)
-        return f"{start}UPDATE SET {sets} WHERE excluded.rec_version > {table.name}.rec_version"
-    if not table.merges:
-        return f"{start}NOTHING"
-    newer = f"excluded.rec_version > {table.name}.rec_version"
-    sets = ", ".join(
-        f"{name} = CASE WHEN {newer} THEN coalesce(excluded.{name}, {table.name}.{name}) "
-        f"ELSE coalesce({table.name}.{name}, excluded.{name}) END"
-        for name in others
-    )
-    return f"{start}UPDATE SET {sets}"
+    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values}) {on_conflict(table, names)}"

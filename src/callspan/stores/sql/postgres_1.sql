@@ -26,13 +26,14 @@ CREATE INDEX calls_session ON calls (session_id, model_req, model_resp, start_ns
 CREATE INDEX calls_start ON calls (start_ns);
 CREATE INDEX calls_span ON calls (span_id) WHERE span_id IS NOT NULL;
 
+-- Several versions of a session or timestep are one row; `stamps`: which version a value is of, where not the last.
 CREATE TABLE sessions (
   session_id text COLLATE "C" PRIMARY KEY, rec_version bigint NOT NULL, schema_v bigint NOT NULL,
   name text COLLATE "C", group_id text COLLATE "C", task_id text COLLATE "C", experiment text COLLATE "C", user_id
   text COLLATE "C", parent_session_id text COLLATE "C",
   trace_id text COLLATE "C", span_id text COLLATE "C", service text COLLATE "C", host text COLLATE "C", pid bigint,
   start_ns bigint, end_ns bigint,
-  outcome text COLLATE "C", success boolean, error json, metadata json, totals json, redactions json, extra json
+  outcome text COLLATE "C", success boolean, error json, metadata json, totals json, redactions json, stamps json, extra json
 );
 CREATE TABLE timesteps (
   timestep_id text COLLATE "C" PRIMARY KEY, session_id text COLLATE "C", rec_version bigint NOT NULL, schema_v bigint
@@ -40,7 +41,7 @@ CREATE TABLE timesteps (
   timestep bigint, name text COLLATE "C", turn bigint, parent_timestep_id text COLLATE "C", trace_id text COLLATE "C",
   span_id text COLLATE "C",
   start_ns bigint, end_ns bigint, outcome text COLLATE "C", terminated boolean, truncated boolean,
-  error json, metadata json, totals json, redactions json, extra json
+  error json, metadata json, totals json, redactions json, stamps json, extra json
 );
 CREATE INDEX timesteps_session ON timesteps (session_id, start_ns);
 CREATE TABLE events (

@@ -19,17 +19,18 @@ CREATE INDEX calls_session ON calls (session_id, model_req, model_resp, start_ns
 CREATE INDEX calls_start ON calls (start_ns);
 CREATE INDEX calls_span ON calls (span_id) WHERE span_id IS NOT NULL;
 
+-- Several versions of a session or timestep are one row; `stamps`: which version a value is of, where not the last.
 CREATE TABLE sessions (
   session_id TEXT PRIMARY KEY, rec_version INTEGER NOT NULL, schema_v INTEGER NOT NULL,
   name TEXT, group_id TEXT, task_id TEXT, experiment TEXT, user_id TEXT, parent_session_id TEXT,
   trace_id TEXT, span_id TEXT, service TEXT, host TEXT, pid INTEGER, start_ns INTEGER, end_ns INTEGER,
-  outcome TEXT, success INTEGER, error TEXT, metadata TEXT, totals TEXT, redactions TEXT, extra TEXT
+  outcome TEXT, success INTEGER, error TEXT, metadata TEXT, totals TEXT, redactions TEXT, stamps TEXT, extra TEXT
 ) WITHOUT ROWID;
 CREATE TABLE timesteps (
   timestep_id TEXT PRIMARY KEY, session_id TEXT, rec_version INTEGER NOT NULL, schema_v INTEGER NOT NULL,
   timestep INTEGER, name TEXT, turn INTEGER, parent_timestep_id TEXT, trace_id TEXT, span_id TEXT,
   start_ns INTEGER, end_ns INTEGER, outcome TEXT, terminated INTEGER, truncated INTEGER,
-  error TEXT, metadata TEXT, totals TEXT, redactions TEXT, extra TEXT
+  error TEXT, metadata TEXT, totals TEXT, redactions TEXT, stamps TEXT, extra TEXT
 ) WITHOUT ROWID;
 CREATE INDEX timesteps_session ON timesteps (session_id, start_ns);
 CREATE TABLE events (
