@@ -1,0 +1,117 @@
+"""The span each attempt gets where `attempt_spans` is on: true times, the call's child, never the current one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanKind, StatusCode
+
+from callspan.config import SettingError, load
+from callspan.testing import Captured, capture
+from tests.attempts.caller import Caller, Run
+
+SEQUENCE = (
+    {"status": 429, "headers": {"retry-after-ms": "5"}},
+    {"status": 500, "headers": {"retry-after-ms": "5"}},
+    {"text": "I am well.", "chunk_delay_s": 0.01},
+)
+
+
+@pytest.fixture
+def traced() -> Iterator[Captured]:
+    with capture(attempt_spans=True) as seen:
+        yield seen
+
+
+def by_kind(seen: Captured) -> tuple[ReadableSpan, list[ReadableSpan]]:
+    """The call's span and those of its attempts by their start."""
+    (call,) = [span for span in seen.spans if "llm.item_id" in (span.attributes or {})]
+    attempts = [span for span in seen.spans if span is not call]
+    return call, sorted(attempts, key=lambda span: span.start_time or 0)
+
+
+def attributes_of(span: ReadableSpan) -> dict[str, Any]:
+    return dict(span.attributes or {})
+
+
+def test_each_attempt_is_a_child_of_the_call(caller: Caller, run: Run, traced: Captured) -> None:
+    caller.script(*SEQUENCE)
+    run(lambda: caller.call(max_retries=2))
+    call, attempts = by_kind(traced)
+    assert [span.name for span in attempts] == ["POST"] * 3
+    assert {span.kind for span in attempts} == {SpanKind.CLIENT}
+    assert call.context is not None
+    for span in attempts:
+        assert span.parent is not None
+        assert span.parent.span_id == call.context.span_id
+        assert span.context is not None
+        assert span.context.trace_id == call.context.trace_id
+    told = [attributes_of(span) for span in attempts]
+    assert [each["http.response.status_code"] for each in told] == [429, 500, 200]
+    assert [each.get("http.request.resend_count") for each in told] == [None, 1, 2]
+    assert {each["http.request.method"] for each in told} == {"POST"}
+    assert {each["server.address"] for each in told} == {"127.0.0.1"}
+    assert [span.status.status_code for span in attempts] == [StatusCode.ERROR, StatusCode.ERROR, StatusCode.UNSET]
+    assert [each.get("callspan.error.kind") for each in told] == ["rate_limit", "server", None]
+    assert not any(name.startswith(("gen_ai.", "llm.request")) for each in told for name in each)
+
+
+def test_their_times_are_true(caller: Caller, run: Run, traced: Captured) -> None:
+    caller.script(*SEQUENCE)
+    run(lambda: caller.call(max_retries=2))
+    call, attempts = by_kind(traced)
+    (record,) = traced.records
+    for span, attempt in zip(attempts, record.attempts, strict=True):
+        assert span.start_time == record.timing.start_ns + attempt.start_ns
+        assert span.end_time == record.timing.start_ns + (attempt.end_ns or 0)
+    assert attempts[-1].end_time == call.end_time, "the answer goes on to the end of its stream"
+    first, second, _ = attempts
+    assert (second.start_time or 0) - (first.end_time or 0) >= 5_000_000
+
+
+def test_they_are_never_current(plain: Caller, run: Run, traced: Captured) -> None:
+    """What an instrumentation of the HTTP client would make is a child of the call."""
+    current: list[int] = []
+
+    def look(request: Any) -> None:
+        current.append(trace.get_current_span().get_span_context().span_id)
+
+    async def look_async(request: Any) -> None:
+        look(request)
+
+    client = plain.client(max_retries=2)
+    client._client.event_hooks = {"request": [look_async if plain.mode.is_async else look]}
+    plain.script(*SEQUENCE)
+    run(lambda: plain.call(client))
+    call, _ = by_kind(traced)
+    assert call.context is not None
+    assert current == [call.context.span_id] * 3
+    assert trace.get_current_span() is trace.INVALID_SPAN
+
+
+def test_a_time_out_has_a_span_too(plain: Caller, run: Run, traced: Captured) -> None:
+    plain.script({"hang": True})
+    with pytest.raises((openai.APITimeoutError, anthropic.APITimeoutError)):
+        run(lambda: plain.call(timeout=0.1))
+    _, (span,) = by_kind(traced)
+    assert (span.end_time or 0) - (span.start_time or 0) >= 100_000_000
+    assert attributes_of(span)["error.type"] == "ReadTimeout"
+    assert "http.response.status_code" not in attributes_of(span)
+
+
+def test_they_are_off_by_default(plain: Caller, run: Run, seen: Captured) -> None:
+    plain.script(*SEQUENCE)
+    run(lambda: plain.call(max_retries=2))
+    assert len(seen.spans) == 1
+
+
+def test_the_setting_has_an_environment_variable() -> None:
+    assert load(environment={"CALLSPAN_ATTEMPT_SPANS": "on"}).attempt_spans
+    with pytest.raises(SettingError, match="CALLSPAN_ATTEMPT_SPANS"):
+        load(environment={"CALLSPAN_ATTEMPT_SPANS": "perhaps"})

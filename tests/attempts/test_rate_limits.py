@@ -1,0 +1,101 @@
+"""The rate limits a call was told last, whoever told them, whether it went well or not."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+
+from callspan.record.call import RateLimit
+from callspan.testing import Captured, ScriptedProvider
+from tests.attempts.caller import Caller, Run, the_record
+from tests.intercept.mode import Mode
+
+_UNITS = ("requests", "tokens")
+_WHAT = ("limit", "remaining", "reset")
+NONE_OF_OURS = dict.fromkeys(
+    [f"x-ratelimit-{what}-{unit}" for what in _WHAT for unit in _UNITS]
+    + [f"anthropic-ratelimit-{unit}-{what}" for what in _WHAT for unit in (*_UNITS, "input-tokens", "output-tokens")]
+)
+"""Takes away what the scripted provider states by itself."""
+OPENAI = {
+    "x-ratelimit-limit-requests": "500", "x-ratelimit-remaining-requests": "499", "x-ratelimit-reset-requests": "120ms",
+    "x-ratelimit-limit-tokens": "30000", "x-ratelimit-remaining-tokens": "29000", "x-ratelimit-reset-tokens": "1m2s",
+}  # fmt: skip
+
+
+def test_openai_states_durations(mode: Mode, run: Run, seen: Captured) -> None:
+    mode.provider.reply(headers=OPENAI)
+    run(Caller(mode, "chat_completions", "plain").call)
+    limits = the_record(seen).rate_limits
+    assert limits is not None
+    assert limits.requests == RateLimit(limit=500, remaining=499, reset_s=0.12)
+    assert limits.tokens == RateLimit(limit=30000, remaining=29000, reset_s=62.0)
+    attributes = dict(seen.spans[0].attributes or {})
+    assert attributes["llm.rate_limiting.tokens.remaining"] == 29000
+    assert attributes["llm.rate_limiting.requests.reset"] == 0.12
+
+
+def test_anthropic_states_moments(mode: Mode, run: Run, seen: Captured) -> None:
+    moment = (datetime.now(timezone.utc) + timedelta(seconds=60)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    units = ("requests", "tokens", "input-tokens", "output-tokens")
+    mode.provider.reply(headers={f"anthropic-ratelimit-{unit}-reset": moment for unit in units})
+    run(Caller(mode, "messages", "stream").call)
+    limits = the_record(seen).rate_limits
+    assert limits is not None
+    for limit in (limits.requests, limits.tokens, limits.input_tokens, limits.output_tokens):
+        assert limit is not None
+        assert limit.limit is not None
+        assert limit.remaining is not None
+        assert limit.reset_s is not None
+        assert 50 <= limit.reset_s <= 60
+
+
+def test_azure_states_milliseconds(provider: ScriptedProvider, seen: Captured) -> None:
+    provider.reply(
+        headers={
+            **NONE_OF_OURS,
+            "x-ratelimit-limit-tokens": "120000", "x-ratelimit-remaining-tokens": "119986",
+            "x-ratelimit-reset-tokens": "7", "x-ratelimit-renewalperiod-tokens": "60",
+        }
+    )  # fmt: skip
+    with openai.AzureOpenAI(azure_endpoint=provider.url, api_version="2024-10-21", api_key="key") as client:
+        client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": "hi"}])
+    limits = the_record(seen).rate_limits
+    assert limits is not None
+    assert limits.tokens == RateLimit(limit=120000, remaining=119986, reset_s=0.007)
+    assert limits.requests is None
+
+
+def test_a_failure_states_them_too(plain: Caller, run: Run, seen: Captured) -> None:
+    headers = {**NONE_OF_OURS, **OPENAI, "x-ratelimit-remaining-requests": "0"}
+    plain.script({"status": 429, "headers": headers})
+    with pytest.raises((openai.RateLimitError, anthropic.RateLimitError)):
+        run(plain.call)
+    limits = the_record(seen).rate_limits
+    assert limits is not None
+    assert limits.requests == RateLimit(limit=500, remaining=0, reset_s=0.12)
+
+
+@pytest.mark.parametrize(("last", "remaining"), [({}, 3), ({"x-ratelimit-remaining-requests": "9"}, 9)])
+def test_the_last_response_that_had_them_counts(
+    plain: Caller, run: Run, seen: Captured, last: dict[str, Any], remaining: int
+) -> None:
+    plain.script(
+        {"status": 500, "headers": {**NONE_OF_OURS, "x-ratelimit-remaining-requests": "3", "retry-after-ms": "1"}},
+        {"text": "well", "headers": {**NONE_OF_OURS, **last}},
+    )
+    run(lambda: plain.call(max_retries=1))
+    limits = the_record(seen).rate_limits
+    assert limits is not None
+    assert limits.requests == RateLimit(remaining=remaining)
+
+
+def test_none_are_stated_where_no_header_does(plain: Caller, run: Run, seen: Captured) -> None:
+    plain.script({"text": "well", "headers": NONE_OF_OURS})
+    run(plain.call)
+    assert the_record(seen).rate_limits is None
+    assert not any("rate_limiting" in name for name in seen.spans[0].attributes or {})
