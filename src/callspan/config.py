@@ -74,7 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     spool_dir: Path | None = None
     """None: beside a file store, else the user's state directory."""
     flush_on_sigterm: bool = True
-    """Under `opentelemetry-instrument`, `callspan run` and with `otlp`: send spans before an unhandled SIGTERM ends all."""
+    """Under `opentelemetry-instrument`, `callspan run` and with `otlp`: send spans before an unhandled SIGTERM."""
     trace_per: TracePer = "session"
     prices: Path | None = None
     """The user's own prices of models, see `callspan.cost`; None: published ones only."""

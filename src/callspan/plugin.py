@@ -44,6 +44,7 @@ class _SdkInstrumentor(BaseInstrumentor):  # type: ignore[misc] # untyped base
         if trouble is not None:
             _LOGGER.warning("callspan uses its default settings, because of %s", trouble)
         wiring.WIRING.install_sdk(settings, Parts(**providers), self._sdk)
+        wiring.WIRING.flush_before_sigterm(settings)
 
     def _uninstrument(self, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - OpenTelemetry's signature
         wiring.WIRING.remove_sdk(self._sdk)

@@ -90,6 +90,13 @@ class Stage:
         with closing(open_store(self.store)) as store:
             return [call for call in store.calls() if call.outcome != "started"]
 
+    def calls_of_the_killed(self, wanted: int, timeout_s: float = 10.0) -> list[CallRecord]:
+        """The records as soon as there are so many: a killed process holds its files until the system has ended it."""
+        deadline = time.monotonic() + timeout_s
+        while len(calls := self.calls()) < wanted and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return calls
+
 
 class Served:
     """A running server."""

@@ -107,11 +107,25 @@ def test_sigterm_that_the_application_handles_loses_nothing(stage: Stage) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("ending", "number"), [("sigterm", signal.SIGTERM), ("sigkill", signal.SIGKILL)])
-def test_records_survive_an_end_without_clean_up(stage: Stage, ending: str, number: int) -> None:
-    """Spans of the last seconds are lost then: they are in memory, and an instrumentation handles no signals."""
-    done = stage.run("opentelemetry-instrument", "python", SCRIPT, "2", ending)
-    assert done.returncode == -number
+def test_sigterm_that_nobody_handles_loses_nothing_and_still_ends_the_process(stage: Stage) -> None:
+    done = stage.run("opentelemetry-instrument", "python", SCRIPT, "2", "sigterm")
+    assert done.returncode == -signal.SIGTERM
+    assert len(stage.spans) == len(stage.calls()) == 4
+
+
+@pytest.mark.slow
+def test_sigterm_is_left_alone_where_the_settings_say_so(stage: Stage) -> None:
+    done = stage.run("opentelemetry-instrument", "python", SCRIPT, "1", "sigterm", CALLSPAN_FLUSH_ON_SIGTERM="off")
+    assert done.returncode == -signal.SIGTERM
+    assert not stage.spans
+    assert len(stage.calls()) == 2
+
+
+@pytest.mark.slow
+def test_records_survive_kill_9(stage: Stage) -> None:
+    """Spans of the last seconds do not: they are in the memory of OpenTelemetry's batches."""
+    done = stage.run("opentelemetry-instrument", "python", SCRIPT, "2", "sigkill")
+    assert done.returncode == -signal.SIGKILL
     assert len(stage.calls()) == 4
 
 

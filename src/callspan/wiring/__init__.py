@@ -138,7 +138,7 @@ class Wiring:
         return named
 
     def flush_before_sigterm(self, settings: Settings) -> None:
-        """See to it that spans survive a SIGTERM the application does not handle, unless the settings are against it."""
+        """See to it that spans survive a SIGTERM nobody handles, unless the settings are against it."""
         if settings.enabled and settings.flush_on_sigterm:
             last_signal.flush_before(self._flush_providers)
 

@@ -1,0 +1,56 @@
+"""Last signal: spans still in memory are sent when a SIGTERM that nobody handles is about to end the process.
+
+Servers such as uvicorn end by raising SIGTERM once more after their own clean-up, on which Python ends without
+`atexit`, and OpenTelemetry's batches are lost. Where the signal has its default effect it keeps it, exit status and
+all, only a moment later.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from callspan.fail_open import fail_open
+
+_FLUSH: Final = fail_open("send spans before SIGTERM ends the process")
+_FLUSH_S: Final = 3.0
+_flushes: Final[list[Callable[[float], object]]] = []
+
+
+def flush_before(flush: Callable[[float], object]) -> bool:
+    """Have `flush` called, with the seconds it may take, before SIGTERM ends this process; the latest one counts.
+
+    Return False, and change nothing, where the application handles the signal itself or this is not the main thread.
+    """
+    _flushes[:] = [flush]
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _end)
+    return signal.getsignal(signal.SIGTERM) is _end
+
+
+def forget() -> None:
+    """Give the signal its default effect back, if it is ours."""
+    _flushes.clear()
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is _end:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _end(number: int, frame: object) -> None:
+    del frame
+    # The interrupted code may hold any lock, so another thread flushes and is waited for no longer than it may take.
+    flushing = threading.Thread(target=_flush, name="callspan-last-flush", daemon=True)
+    flushing.start()
+    flushing.join(_FLUSH_S)
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _flush() -> None:
+    for flush in tuple(_flushes):
+        with _FLUSH:
+            flush(_FLUSH_S)

@@ -1,0 +1,75 @@
+"""Servers with several workers under `opentelemetry-instrument`: every span arrives, every record is kept.
+
+They are run for real as processes of their own, ended normally, by SIGTERM and by `kill -9`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from tests.otel.launching import Served, Stage
+
+pytestmark = pytest.mark.slow
+
+UVICORN = ("opentelemetry-instrument", "uvicorn", "web:app", "--port", "{port}", "--workers", "2")
+GUNICORN = (
+    "opentelemetry-instrument", "gunicorn", "wsgi:application", "--bind", "127.0.0.1:{port}", "--workers", "2",
+    "--preload",
+)  # fmt: skip
+
+
+def processes(server: Served, path: str, wanted: int) -> set[str]:
+    """Ask until so many workers have answered, or for a while."""
+    seen: set[str] = set()
+    deadline = time.monotonic() + 15
+    while len(seen) < wanted and time.monotonic() < deadline:
+        seen.update(server.get_all([path] * 8))
+    return seen
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_uvicorn_workers_send_what_they_recorded_when_they_end(stage: Stage, signal_number: int) -> None:
+    with stage.serving(*UVICORN) as server:
+        assert len(processes(server, "/process", 2)) == 2
+        asked = [f"/plain?question={number}" for number in range(12)]
+        answers = server.get_all([*asked, *[path.replace("plain", "stream") for path in asked]])
+        assert all("Hello" in answer for answer in answers)
+        said = server.stop(signal_number)
+    assert len(stage.spans) == len(stage.calls()) == 24, said
+
+
+def test_spans_of_streamed_web_answers_lie_under_the_request_that_asked(stage: Stage) -> None:
+    """The stream is read after the request's own span has ended, in a task of the server."""
+    with stage.serving(*UVICORN[:-2]) as server:
+        assert server.get_all(["/stream?question=a", "/plain?question=b"])
+        said = server.stop()
+    spans = {span.span_id: span for span in stage.receiver.spans}
+    parents = {spans[span.parent_id or ""].name: span for span in stage.spans}
+    assert set(parents) == {"GET /stream", "GET /plain"}, said
+    streamed = parents["GET /stream"]
+    assert streamed.attributes["callspan.stream.end"] == "complete"
+    assert "Failed to detach" not in said
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_preloaded_gunicorn_workers_send_what_they_recorded_when_they_end(stage: Stage, signal_number: int) -> None:
+    with stage.serving(*GUNICORN) as server:
+        assert len(processes(server, "/process", 2)) == 2
+        workers = server.get_all([f"/ask?{number}" for number in range(16)])
+        said = server.stop(signal_number)
+    assert workers
+    assert len(stage.spans) == len(stage.calls()) == 16, said
+
+
+@pytest.mark.parametrize("command", [UVICORN, GUNICORN], ids=["uvicorn", "gunicorn"])
+def test_records_of_workers_survive_kill_9(stage: Stage, command: tuple[str, ...]) -> None:
+    path = "/plain?question=" if command is UVICORN else "/ask?"
+    with stage.serving(*command) as server:
+        server.get_all([f"{path}{number}" for number in range(10)])
+        os.killpg(server.process.pid, signal.SIGKILL)
+        server.process.wait(timeout=10)
+        assert len(stage.calls_of_the_killed(10)) == 10
