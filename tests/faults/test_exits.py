@@ -37,7 +37,7 @@ if sys.argv[1] == "raise":
 @pytest.mark.parametrize("ending", ["return", "raise", "fork"])
 def test_a_stream_half_read_at_exit_is_one_cancelled_call(ending: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, ending], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
+        [sys.executable, "-c", PROGRAM, ending], capture_output=True, text=True, timeout=30, check=False, cwd=tmp_path
     )
     assert ("RuntimeError" in done.stderr) == (ending == "raise"), done.stderr
     store = callspan.open_store(f"sqlite:///{tmp_path / 'calls.db'}")

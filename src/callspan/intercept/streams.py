@@ -85,7 +85,11 @@ def _on_close(response: HttpResponse) -> None:
         return
     reader = response.extensions.get(_READER)
     watch.generator = reader if isinstance(reader, weakref.ref) else None
-    if not watch.running():
+    if watch.generator is not None and watch.generator() is None:
+        # The collector clears weak references before it closes the generators it found, whose `finally` closes the
+        # response: this may be a finalizer.
+        watch.let_go()
+    elif not watch.running():
         watch.closed()
 
 

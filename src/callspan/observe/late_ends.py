@@ -31,8 +31,11 @@ class LateEnds:
         renew_locks(self, "_carrying_out")
 
     def note(self, call: LiveCall, how: StreamEnd) -> None:
-        """Note that `call` has ended now. The only method that is safe in a finalizer."""
-        if not call.ended:
+        """Note that `call` has ended now. The only method that is safe in a finalizer.
+
+        A forked child that drops its copy of a stream has ended nothing: the call goes on in the parent.
+        """
+        if not call.ended and call.record.pid in (None, os.getpid()):
             self._waiting.append((call, call.offset_ns(), how))
             self._wake.put(True)
 

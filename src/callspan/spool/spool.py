@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -283,7 +284,8 @@ class Spool:
         )
 
     def _start(self) -> None:
-        if self._started or self._stopping:
+        # Once the interpreter is being taken down a new thread never begins, and waiting for it never ends.
+        if self._started or self._stopping or sys.is_finalizing():
             return
         self._started = True
         lifetime.watch(self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -74,7 +75,7 @@ class Stage:
             scope=lambda: None,
             metadata=lambda: {"purpose": "test"},
             clock=self.time.clock(),
-            process_id=lambda: 7,
+            process_id=os.getpid,
         )
 
     def call(self, *, stream: bool = False) -> LiveCall:
@@ -115,7 +116,7 @@ def test_a_plain_call_becomes_one_whole_record() -> None:
     assert (record.timing.duration_ns, record.timing.answer_ns, record.timing.headers_ns) == (1_500, 0, 1_000)
     assert record.attempts[0].request_id == "req_1"
     assert record.metadata == {"purpose": "test"}
-    assert (record.trace_id, record.span_id, record.pid) == ("a" * 32, "b" * 16, 7)
+    assert (record.trace_id, record.span_id, record.pid) == ("a" * 32, "b" * 16, os.getpid())
     assert stage.seen == [record]
     ((shown, conversation),) = stage.span.ends
     assert shown is record

@@ -1,0 +1,182 @@
+"""The log of attempts, fed by hand: what each of them becomes in the record."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callspan.observe.attempts import AttemptLog, last_limits
+from callspan.record.call import Attempt, RateLimit, RateLimits
+
+NOW_S: Final = 1_700_000_000.0
+END_NS: Final = 9_000_000_000
+
+
+def test_nothing_seen_is_nothing_known() -> None:
+    log = AttemptLog()
+    assert (log.retries, log.answer_start_ns, log.last_headers_ns, log.rate_limited) == (None, None, None, False)
+    assert log.records(NOW_S, END_NS) == []
+
+
+def test_events_without_an_attempt_are_ignored() -> None:
+    """As where an application's own HTTP client hides the sending."""
+    log = AttemptLog()
+    log.answered(1, 200, {})
+    log.failed(2, "ReadTimeout")
+    log.will_wait(0.5)
+    log.sent_retries("0")
+    assert log.records(NOW_S, END_NS) == []
+    assert log.retries is None
+
+
+def test_the_sdk_knows_the_retries_where_attempts_were_hidden() -> None:
+    log = AttemptLog()
+    log.told_retries(2)
+    assert log.retries == 2
+
+
+def test_an_answer_ends_with_the_call_and_an_error_with_its_headers() -> None:
+    log = AttemptLog()
+    log.started(10)
+    log.answered(20, 500, {})
+    log.started(1_000_000_020)
+    log.answered(1_000_000_050, 200, {})
+    first, second = log.records(NOW_S, END_NS)
+    assert (first.start_ns, first.headers_ns, first.end_ns, first.wait_s) == (10, 20, 20, 1.0)
+    assert (second.headers_ns, second.end_ns, second.wait_s) == (1_000_000_050, END_NS, None)
+    assert log.answer_start_ns == second.start_ns
+    assert log.last_headers_ns == second.headers_ns
+
+
+def test_an_exception_ends_an_attempt_when_it_was_raised() -> None:
+    log = AttemptLog()
+    log.started(0)
+    log.failed(500, "ConnectTimeout")
+    (attempt,) = log.records(NOW_S, END_NS)
+    assert (attempt.end_ns, attempt.headers_ns, attempt.status) == (500, None, None)
+    assert (attempt.error_kind, attempt.error_type) == ("timeout", "ConnectTimeout")
+    assert log.answer_start_ns is None
+
+
+def test_a_cancelled_attempt_says_so() -> None:
+    log = AttemptLog()
+    log.started(0)
+    log.failed(500, "CancelledError")
+    assert log.records(NOW_S, END_NS)[0].error_kind == "cancelled"
+
+
+def test_an_answer_that_failed_later_is_no_answer() -> None:
+    """A 429, and then nobody was there."""
+    log = AttemptLog()
+    log.started(0)
+    log.answered(1, 429, {})
+    log.started(2)
+    log.failed(3, "ConnectError")
+    assert log.answer_start_ns is None
+    assert log.rate_limited
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "expected"),
+    [
+        (429, {"error": {"code": "insufficient_quota", "message": "m"}}, ("quota", "insufficient_quota")),
+        (429, {"type": "error", "error": {"type": "rate_limit_error"}}, ("rate_limit", "rate_limit_error")),
+        (400, {"error": {"message": "maximum context length is 8192"}}, ("context_length", "400")),
+        (503, {"error": {"type": "server_error"}}, ("overloaded", "server_error")),
+        (500, b"<html>not JSON", ("server", "500")),
+        (500, b"\xff\xfe", ("server", "500")),
+        (500, b"[" * 50_000, ("server", "500")),
+        (500, b'"' + b"x" * 100_000 + b'"', ("server", "500")),
+        (502, b"", ("server", "502")),
+        (404, None, ("not_found", "404")),
+    ],
+)
+def test_the_body_of_an_error_says_which_it_is(status: int, content: object, expected: tuple[str, str]) -> None:
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    log = AttemptLog()
+    log.started(0)
+    log.answered(1, status, {}, (lambda: body) if content is not None else None)
+    (attempt,) = log.records(NOW_S, END_NS)
+    assert (attempt.error_kind, attempt.error_type) == expected
+
+
+def test_a_body_nobody_has_read_costs_its_word_only() -> None:
+    def unread() -> bytes:
+        raise RuntimeError("not read")
+
+    log = AttemptLog()
+    log.started(0)
+    log.answered(1, 429, {"x-request-id": "req_1"}, unread)
+    (attempt,) = log.records(NOW_S, END_NS)
+    assert (attempt.error_kind, attempt.error_type, attempt.request_id) == ("rate_limit", "429", "req_1")
+
+
+def test_the_body_of_an_answer_is_not_asked_for() -> None:
+    def asked() -> bytes:
+        pytest.fail("the answer's body is the caller's")
+
+    log = AttemptLog()
+    log.started(0)
+    log.answered(1, 200, {}, asked)
+    assert log.records(NOW_S, END_NS)[0].error_kind is None
+
+
+@pytest.mark.parametrize(
+    ("told", "retries"), [("0", 0), ("1", 1), ("2", 1), ("42", 1), ("", 1), (None, 1), ("-1", 1), ("one", 1)]
+)
+def test_the_sent_count_is_believed_where_it_can_be_true(told: str | None, retries: int) -> None:
+    """0 with two requests: the second renewed a token and was no retry."""
+    log = AttemptLog()
+    log.started(0)
+    log.started(1)
+    log.sent_retries(told)
+    assert log.retries == retries
+
+
+def test_retry_after_is_read_from_errors_only() -> None:
+    log = AttemptLog()
+    for offset, status in ((0, 503), (10, 200)):
+        log.started(offset)
+        log.answered(offset + 1, status, {"retry-after": "7"})
+    first, second = log.records(NOW_S, END_NS)
+    assert (first.retry_after_s, second.retry_after_s) == (7.0, None)
+
+
+def test_the_last_limits_stated_count() -> None:
+    limits = RateLimits(requests=RateLimit(remaining=1))
+    attempts = [
+        Attempt(number=1, start_ns=0, rate_limits=RateLimits(requests=RateLimit(remaining=9))),
+        Attempt(number=2, start_ns=1, rate_limits=limits),
+        Attempt(number=3, start_ns=2),
+    ]
+    assert last_limits(attempts) is limits
+    assert last_limits([]) is None
+
+
+_STATUS: Final = st.sampled_from([200, 400, 429, 500, None])
+
+
+@given(st.lists(st.tuples(_STATUS, st.integers(0, 10**9), st.integers(0, 10**9)), min_size=1, max_size=6))
+def test_waits_and_attempts_fill_the_call(story: list[tuple[int | None, int, int]]) -> None:
+    """Whatever happens: attempts in order, and each wait exactly what lies between two of them."""
+    log, now_ns = AttemptLog(), 0
+    for status, lasts_ns, wait_ns in story:
+        log.started(now_ns)
+        now_ns += lasts_ns
+        if status is None:
+            log.failed(now_ns, "ReadError")
+        else:
+            log.answered(now_ns, status, {})
+        log.will_wait(wait_ns / 1e9)
+        now_ns += wait_ns
+    records = log.records(NOW_S, now_ns)
+    assert [record.number for record in records] == list(range(1, len(story) + 1))
+    assert [record.wait_s for record in records[:-1]] == [wait_ns / 1e9 for _, _, wait_ns in story[:-1]]
+    assert records[-1].wait_s is None
+    assert all(record.start_ns <= (record.end_ns or 0) <= now_ns for record in records)
+    assert log.rate_limited == any(status == 429 for status, _, _ in story)
+    assert log.retries == len(story) - 1
