@@ -89,8 +89,8 @@ def _answered(call: LiveCall, response: Any) -> None:  # noqa: ANN401
     with _ATTEMPT:
         offset_ns = call.offset_ns()
         headers = {
-            name.decode("latin-1"): value.decode("latin-1")
+            name: value.decode("latin-1")
             for raw_name, value in response.headers.raw
-            if (name := raw_name.lower()) in STATED
+            if (name := STATED.get(raw_name.lower())) is not None
         }
         call.attempts.answered(offset_ns, response.status_code, headers, lambda: response.content)

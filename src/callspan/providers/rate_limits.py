@@ -46,8 +46,8 @@ _FAMILIES: Final[tuple[tuple[tuple[str, _Names], ...], ...]] = (
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id", "x-amzn-requestid")
 _AZURE: Final = ("x-ratelimit-renewalperiod-requests", "x-ratelimit-renewalperiod-tokens")
 
-STATED: Final = frozenset(
-    name.encode()
+STATED: Final = {
+    name.encode(): name
     for name in (
         *(name for family in _FAMILIES for _, names in family for name in names),
         *_REQUEST_IDS,
@@ -55,9 +55,10 @@ STATED: Final = frozenset(
         "retry-after",
         "retry-after-ms",
     )
-)
-"""Every header that is read here, in lower case as on the wire: a response has twice as many others."""
+}
+"""Every header that is read here, in lower case, as bytes and as text: a response has twice as many others."""
 
+_WHOLE: Final = re.compile("[0-9]{1,19}")
 _NUMBER: Final = re.compile(r"[0-9]{1,18}(\.[0-9]*)?")
 _GO_DURATION: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]*)?)(ns|us|µs|ms|s|m|h|d)")
 _ONE_UNIT: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]*)?)(ns|us|µs|ms|s|m|h|d)")
@@ -119,7 +120,9 @@ def _limit(fields: Mapping[str, str], names: _Names, now_s: float, bare_s: float
 
 def _count(value: str | None) -> int | None:
     """A count; of a header that came twice, or states its window too, the first part."""
-    return None if value is None else integer(value if value.isdigit() else value.partition(",")[0].strip())
+    if value is None:
+        return None
+    return int(value) if _WHOLE.fullmatch(value) else integer(value.partition(",")[0].strip())
 
 
 def _seconds(value: str, now_s: float, bare_s: float) -> float | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
+import msgspec
+
 from callspan.providers.openai.detach import detached
 from callspan.providers.wire import dig, integer, mapping
 from callspan.record.usage import Usage
@@ -82,7 +84,15 @@ def usage_of(body: object) -> Usage | None:
     if "web_search_requests" not in counts and (searches := _count(dig(body, *_SEARCHES))) is not None:
         counts["web_search_requests"] = searches
     fields: dict[str, Any] = counts
-    return Usage(cost_usd=_cost(raw), raw=detached(raw), **fields)
+    return Usage(cost_usd=_cost(raw), raw=_copied(raw), **fields)
+
+
+def _copied(raw: dict[str, object]) -> dict[str, object]:
+    try:
+        copy: dict[str, object] = msgspec.to_builtins(raw)
+    except (TypeError, ValueError, RecursionError):
+        return detached(raw)
+    return copy
 
 
 def _counts(raw: dict[str, object]) -> dict[str, int]:
