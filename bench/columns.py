@@ -1,0 +1,147 @@
+"""The work that is measured: calls of both SDKs over a mocked transport, and an agent's steps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import anthropic
+import httpx2
+import openai
+
+import callspan
+import wire
+
+STEPS = 20
+TURNS = 50
+_MODELS = {"openai": "gpt-5", "anthropic": "claude-opus-4-1"}
+_LOOP = asyncio.new_event_loop()
+
+
+@dataclass(frozen=True)
+class Column:
+    """One kind of work. `one` does it once: a function, or a coroutine function run on the loop."""
+
+    name: str
+    unit: str
+    per: int
+    """How many units one run is made of."""
+    runs: int
+    """How many runs a block has."""
+    one: Callable[[], Any]
+    is_async: bool = False
+    agent: bool = False
+    """The session API itself: there is nothing to compare with but the floor."""
+
+    def run(
+        self, count: int, wrap: Callable[[Callable[[], Any]], Callable[[], Any]], clock: Callable[[], int]
+    ) -> list[int]:
+        """Return the CPU nanoseconds of each of `count` runs of the wrapped work."""
+        work = wrap(self.one)
+        if self.is_async:
+            return _LOOP.run_until_complete(_timed_async(work, count, clock))
+        spent = []
+        for _ in range(count):
+            before = clock()
+            work()
+            spent.append(clock() - before)
+        return spent
+
+
+async def _timed_async(work: Callable[[], Awaitable[object]], count: int, clock: Callable[[], int]) -> list[int]:
+    spent = []
+    for _ in range(count):
+        before = clock()
+        await work()
+        spent.append(clock() - before)
+    return spent
+
+
+def columns() -> list[Column]:
+    """Return every column, in the order of the table."""
+    plain, streams = [], []
+    for family in ("openai", "anthropic"):
+        for mode in ("sync", "async"):
+            is_async = mode == "async"
+            call = _call(family, is_async, wire.messages(1000))
+            plain.append(Column(f"{family} plain {mode}", "call", 1, 30, call, is_async))
+            stream = _stream(family, is_async)
+            unit = "chunk" if family == "openai" else "event"
+            name = f"{family} {wire.CHUNKS}-{unit} stream {mode}"
+            streams.append(Column(name, unit, wire.CHUNKS, 3, stream, is_async))
+    return [
+        *plain,
+        Column("openai plain 10 KB", "call", 1, 30, _call("openai", False, wire.messages(10_000))),
+        Column("openai 200 KB request", "call", 1, 10, _call("openai", False, wire.messages(200_000, TURNS))),
+        Column(f"openai {TURNS}-turn conversation, 10 to 200 KB", "call", TURNS, 1, _growing()),
+        *streams,
+        Column("session, timesteps with an event", "timestep", STEPS, 10, _agent, agent=True),
+    ]
+
+
+def _call(family: str, is_async: bool, messages: list[Any]) -> Callable[[], Any]:
+    answer = wire.openai_answer() if family == "openai" else wire.anthropic_answer()
+    client = _client(family, is_async, answer, "application/json")
+    return partial(_create(family, client), messages=messages, **_settings(family))
+
+
+def _stream(family: str, is_async: bool) -> Callable[[], Any]:
+    events = wire.openai_stream() if family == "openai" else wire.anthropic_stream()
+    client = _client(family, is_async, events, "text/event-stream")
+    create = partial(_create(family, client), messages=wire.messages(1000), stream=True, **_settings(family))
+
+    def drain() -> None:
+        for _ in create():
+            pass
+
+    async def drain_async() -> None:
+        async for _ in await create():
+            pass
+
+    return drain_async if is_async else drain
+
+
+def _growing() -> Callable[[], Any]:
+    client = _client("openai", False, wire.openai_answer(), "application/json")
+    create = partial(_create("openai", client), **_settings("openai"))
+    step = (200_000 - 10_000) // (TURNS - 1)
+    histories = [wire.messages(10_000 + turn * step, turn + 1) for turn in range(TURNS)]
+
+    def converse() -> None:
+        for history in histories:
+            create(messages=history)
+
+    return converse
+
+
+def _agent() -> None:
+    with callspan.session("gridworld") as session:
+        for _ in range(STEPS):
+            with session.timestep() as step:
+                step.environment([1, 2], reward=0.5, terminated=False, truncated=False)
+
+
+def _create(family: str, client: Any) -> Callable[..., Any]:
+    return client.chat.completions.create if family == "openai" else client.messages.create
+
+
+def _settings(family: str) -> dict[str, Any]:
+    limit = "max_completion_tokens" if family == "openai" else "max_tokens"
+    return {"model": _MODELS[family], limit: 500}
+
+
+def _client(family: str, is_async: bool, body: bytes, content_type: str) -> Any:
+    headers = {**wire.HEADERS[family], "content-type": content_type}
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        del request
+        return httpx2.Response(200, headers=headers, content=body)
+
+    transport = httpx2.MockTransport(answer)
+    http = httpx2.AsyncClient(transport=transport) if is_async else httpx2.Client(transport=transport)
+    sdk = openai if family == "openai" else anthropic
+    kind = getattr(sdk, f"{'Async' if is_async else ''}{'OpenAI' if family == 'openai' else 'Anthropic'}")
+    return kind(api_key="sk-test", http_client=http, max_retries=0)

@@ -1,0 +1,93 @@
+"""The figures as markdown."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import platform
+from collections.abc import Sequence
+from importlib import metadata
+
+from rows import BARE, FLOOR
+from startup import Startup
+from timing import Measured, Spread
+
+_PACKAGES = ("callspan", "openai", "anthropic", "httpx2", "opentelemetry-sdk", "msgspec", "wrapt")
+_INTRODUCTION = """# What callspan costs
+
+Written by `make bench`. CPU time of the calling thread, so that waiting for others on the machine does not count;
+no network (mocked transport); content capture on; a real `TracerProvider` with a batch processor and an exporter
+that does nothing. All rows of a table are run in turn in one process, round after round; a figure is the median over
+the rounds of what a row costs more than the bare SDK in the same round, with the quartiles in brackets. The floor is
+a raw OpenTelemetry span made by hand with the very attributes and events callspan gives that call.
+
+Trust the ratios: they come from one run. The microseconds are this machine's, at that moment.
+"""
+
+
+def page(done: Sequence[Measured], starts: Startup) -> str:
+    """Return the whole page."""
+    parts = [_INTRODUCTION, _conditions()]
+    parts += [_table(each) for each in done]
+    parts.append(_startup(starts))
+    return "\n".join(parts)
+
+
+def summary(measured: Measured) -> str:
+    """Return one line for whoever watches."""
+    floor = measured.added(FLOOR, BARE).middle
+    rows = [name for name in measured.rounds if name not in (BARE, FLOOR)]
+    figures = ", ".join(f"{name}: {measured.added(name, BARE).middle / 1000:.2f}" for name in rows)
+    return (
+        f"{measured.column.name}: bare {measured.cost(BARE).middle / 1000:.1f} µs, floor {floor / 1000:.2f}, {figures}"
+    )
+
+
+def _conditions() -> str:
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in _PACKAGES)
+    today = dt.datetime.now(tz=dt.timezone.utc).date()
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
+    return f"{today}, Python {platform.python_version()}, {machine}; {versions}.\n"
+
+
+def _table(measured: Measured) -> str:
+    column = measured.column
+    floor = measured.added(FLOOR, BARE).middle
+    rounds = len(measured.rounds[FLOOR])
+    lines = [
+        f"## {column.name}",
+        "",
+        f"Per {column.unit}, µs; {rounds} rounds.",
+        "",
+        "| | costs | adds | of bare | of the floor |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name in measured.rounds:
+        cost, added = measured.cost(name), measured.added(name, BARE)
+        of_bare = "" if column.agent or name == BARE else f"{added.middle / measured.cost(BARE).middle:.1%}"
+        of_floor = "" if name == BARE else f"{added.middle / floor:.2f}"
+        shown = "" if name == BARE else _micro(added)
+        lines.append(f"| {name} | {cost.middle / 1000:.1f} | {shown} | {of_bare} | {of_floor} |")
+    return "\n".join([*lines, ""])
+
+
+def _micro(spread: Spread) -> str:
+    return f"{spread.middle / 1000:.2f} ({spread.low / 1000:.2f} to {spread.high / 1000:.2f})"
+
+
+def _startup(starts: Startup) -> str:
+    ratio = starts.import_ms / starts.trace_ms
+    return "\n".join(
+        [
+            "## Starting up",
+            "",
+            "| | ms of CPU | of `import opentelemetry.trace` |",
+            "| --- | --- | --- |",
+            f"| `import opentelemetry.trace` | {starts.trace_ms:.1f} | 1 |",
+            f"| `import callspan` | {starts.import_ms:.1f} | {ratio:.2f} |",
+            f"| and `instrument()` | {starts.instrument_ms:.1f} | {starts.instrument_ms / starts.trace_ms:.2f} |",
+            "",
+            f"`instrument()` starts {starts.threads} threads.",
+            "",
+        ]
+    )

@@ -1,0 +1,117 @@
+"""What is compared: the SDK alone, a raw span around it, and callspan in its settings."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+import callspan
+import floor
+from columns import Column
+
+BARE, FLOOR, DEFAULT = "bare SDK", "raw span, same attributes (floor)", "callspan, default"
+SQLITE, SUPPRESSED, DISABLED = "callspan, records to SQLite", "callspan, suppressed", "callspan, disabled"
+Wrap = Callable[[Callable[[], Any]], Callable[[], Any]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to run the work: a context manager around a block of runs, which gives a wrapper of each run."""
+
+    name: str
+    around: Callable[[], AbstractContextManager[Wrap]]
+
+
+class _Nowhere(SpanExporter):
+    def export(self, spans: Any) -> SpanExportResult:
+        del spans
+        return SpanExportResult.SUCCESS
+
+
+def provider() -> TracerProvider:
+    """Return a provider as an application has it, with an exporter that does nothing."""
+    made = TracerProvider()
+    made.add_span_processor(BatchSpanProcessor(_Nowhere()))
+    return made
+
+
+def rows(column: Column, tracing: TracerProvider) -> list[Row]:
+    """Return the rows for a column, the first two being what the others are compared with."""
+    spans = recorded(column)
+    raw = floor.agent_floor(spans, tracing) if column.agent else _raw(column, spans, tracing)
+
+    @contextmanager
+    def floored() -> Iterator[Wrap]:
+        yield raw
+
+    @contextmanager
+    def suppressed() -> Iterator[Wrap]:
+        with _instrumented(tracing)() as wrap, suppress_instrumentation():
+            yield wrap
+
+    settings: dict[str, dict[str, Any]] = {
+        DEFAULT: {},
+        "callspan, one vocabulary (gen_ai)": {"vocabularies": ("gen_ai",)},
+        "callspan, content off": {"content": "off"},
+    }
+    return [
+        Row(BARE, _bare),
+        Row(FLOOR, floored),
+        *(Row(name, _instrumented(tracing, **given)) for name, given in settings.items()),
+        Row(SQLITE, lambda: _with_sqlite(tracing)),
+        Row(SUPPRESSED, suppressed),
+        Row(DISABLED, _instrumented(tracing, enabled=False)),
+    ]
+
+
+def recorded(column: Column) -> list[floor.Recorded]:
+    """Return the spans callspan makes for one run of a column."""
+    notes = floor.Notes()
+    watched = TracerProvider()
+    watched.add_span_processor(notes)
+    with _instrumented(watched)():
+        column.run(1, _same, lambda: 0)
+    return notes.spans
+
+
+def _raw(column: Column, spans: list[floor.Recorded], tracing: TracerProvider) -> Wrap:
+    # Of a conversation all spans are made; they end with it, which is of no consequence for their cost.
+    return floor.call_floor(spans, tracing, column.is_async)
+
+
+def _same(work: Callable[[], Any]) -> Callable[[], Any]:
+    return work
+
+
+@contextmanager
+def _bare() -> Iterator[Wrap]:
+    yield _same
+
+
+def _instrumented(tracing: TracerProvider, **settings: Any) -> Callable[[], AbstractContextManager[Wrap]]:
+    @contextmanager
+    def around() -> Iterator[Wrap]:
+        handle = callspan.instrument(tracer_provider=tracing, **settings)
+        try:
+            yield _same
+        finally:
+            handle.uninstrument()
+
+    return around
+
+
+@contextmanager
+def _with_sqlite(tracing: TracerProvider) -> Iterator[Wrap]:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        _instrumented(tracing, stores=f"sqlite:///{Path(directory) / 'bench.db'}")() as wrap,
+    ):
+        yield wrap

@@ -1,0 +1,66 @@
+"""Interleaved rounds: every row in every round, in turning order; a slow moment of the machine hits all alike."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from columns import Column
+from rows import Row
+
+
+@dataclass
+class Spread:
+    """A median with its quartiles."""
+
+    low: float
+    middle: float
+    high: float
+
+
+@dataclass
+class Measured:
+    """The rounds of one column: row -> one value per round, in CPU nanoseconds of the calling thread per unit."""
+
+    column: Column
+    rounds: dict[str, list[float]] = field(default_factory=dict)
+
+    def cost(self, row: str) -> Spread:
+        """Return what a unit costs under a row."""
+        return spread(self.rounds[row])
+
+    def added(self, row: str, over: str) -> Spread:
+        """Return what a row costs over another, paired by round."""
+        return spread([mine - base for mine, base in zip(self.rounds[row], self.rounds[over], strict=True)])
+
+
+def measure(column: Column, rows: Sequence[Row], seconds: float, least: int = 5) -> Measured:
+    """Run rounds for about `seconds`, at least `least` of them."""
+    measured = Measured(column, {row.name: [] for row in rows})
+    deadline = time.monotonic() + seconds
+    number = 0
+    while number < least or time.monotonic() < deadline:
+        turn = number % len(rows)
+        for row in (*rows[turn:], *rows[:turn]):
+            measured.rounds[row.name].append(_block(column, row))
+        number += 1
+    return measured
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return median and quartiles."""
+    low, middle, high = statistics.quantiles(values, n=4)
+    return Spread(low, middle, high)
+
+
+def _block(column: Column, row: Row) -> float:
+    """The lower quartile of a block's runs: what disturbs a run only ever makes it slower."""
+    with row.around() as wrap:
+        # Patching a class makes the interpreter forget what it knew of it: as many runs again to warm up.
+        column.run(column.runs, wrap, time.thread_time_ns)
+        gc.collect()
+        spent = column.run(column.runs, wrap, time.thread_time_ns)
+    return statistics.quantiles(spent, n=4)[0] / column.per if len(spent) > 1 else spent[0] / column.per
