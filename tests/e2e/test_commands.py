@@ -241,6 +241,14 @@ def test_a_file_that_is_no_store_is_a_clear_error(tmp_path: Path) -> None:
     assert "notes.db" in answer.err
 
 
+def test_a_database_that_does_not_answer_is_a_clear_error() -> None:
+    pytest.importorskip("psycopg")
+    answer = in_process("--store", "postgresql://me:secret-word@127.0.0.1:9/calls", "calls")
+    assert answer.code == 1
+    assert answer.err.startswith("Error: ")
+    assert "secret-word" not in answer.err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import click
 
 from callspan.cli.demo_world import GridWorld, worlds
-from callspan.cli.frame import DEFAULT_STORE, Frame, framed
+from callspan.cli.frame import DEFAULT_STORE, Frame, framed, store_errors
 from callspan.cli.rows import short_ids
 from callspan.cli.screen import iso, reward, reward_style
 from callspan.config import SettingError
 from callspan.stores.opening import open_store, parse, safe_name
-from callspan.stores.sqlite_file import StoreError
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -87,7 +86,7 @@ def _existed(frame: Frame) -> bool:
         open_store(frame.store).close()
     except SettingError as error:
         raise click.UsageError(str(error)) from error
-    except StoreError as error:
+    except store_errors() as error:
         frame.fail(f"{error}\nName another one: callspan demo --store {DEFAULT_STORE.replace('callspan', 'demo')}")
     return True
 

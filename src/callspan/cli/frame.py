@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sqlite3
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple, NoReturn
@@ -12,16 +13,22 @@ import click
 
 from callspan.cli.screen import Screen, clean, json_text
 from callspan.config import SettingError, load
-from callspan.stores.base import Reader
+from callspan.stores.base import Reader, StoreError
 from callspan.stores.opening import open_store, safe_name
-from callspan.stores.sqlite_file import StoreError
 
 DEFAULT_STORE: Final = "sqlite:///callspan.db"
 """Where `run` and `demo` write and everything else reads when nothing else is said."""
+_DRIVER_ERRORS: Final = {"psycopg": "Error", "clickhouse_connect.driver.exceptions": "ClickHouseError"}
 _ADVICE: Final = (
     "Record something first (`callspan run app.py`, or `callspan.instrument(stores=...)` in your code; "
     "`callspan demo` makes an example), or name another store with --store."
 )
+
+
+def store_errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
+    """Return what a store raises where it cannot be used now: ours, those of drivers that are loaded, and `more`."""
+    drivers = [getattr(sys.modules.get(module), name, None) for module, name in _DRIVER_ERRORS.items()]
+    return (*more, StoreError, sqlite3.Error, OSError, *(error for error in drivers if error is not None))
 
 
 class Defaults(NamedTuple):
@@ -46,11 +53,11 @@ class Frame:
             reader = open_store(self.store)
         except SettingError as error:
             raise click.UsageError(clean(str(error))) from error
-        except (StoreError, sqlite3.Error, OSError) as error:
+        except store_errors() as error:
             self.fail(f"{error}\n{_ADVICE}")
         try:
             yield reader
-        except (StoreError, sqlite3.Error) as error:
+        except store_errors() as error:
             self.fail(f"{safe_name(self.store)} cannot be read: {error}")
         finally:
             reader.close()

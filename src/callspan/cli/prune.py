@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Final
 
 import click
 
 from callspan.cli.filters import MOMENT
-from callspan.cli.frame import Frame, framed
+from callspan.cli.frame import Frame, framed, store_errors
 from callspan.cli.screen import count, iso
 from callspan.config import SettingError
 from callspan.stores.opening import parse, safe_name, split_urls
-from callspan.stores.sqlite_file import StoreError
 
 _EPILOG: Final = """\b
 Examples:
@@ -38,7 +36,7 @@ def command(frame: Frame, older_ns: int) -> None:
         raise click.UsageError(f"{safe_name(store.url)} is no SQLite store; delete old rows with its own tools.")
     try:
         removed = prune(store.path, older_ns)
-    except (StoreError, sqlite3.Error) as error:
+    except store_errors() as error:
         frame.fail(str(error))
     if frame.json:
         frame.emit(removed)

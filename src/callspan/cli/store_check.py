@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sqlite3
 import tempfile
 import time
 from pathlib import Path
 from typing import Final
 
+from callspan.cli.frame import store_errors
 from callspan.config import SettingError
 from callspan.record.codec import encode
 from callspan.record.events import SessionRecord
 from callspan.record.ids import new_id
 from callspan.stores.opening import StoreUrl, open_store, parse, sinks_for
-from callspan.stores.sqlite_file import StoreError
 
 _TIMEOUT_S: Final = 5.0
 _LOOK_S: Final = 0.2
@@ -71,7 +70,7 @@ def _read_back(url: str, store: StoreUrl, session_id: str) -> tuple[str | None, 
             from callspan.stores.retention import delete_session
 
             delete_session(store.path, session_id)
-    except (SettingError, StoreError, sqlite3.Error, OSError) as error:
+    except store_errors(SettingError) as error:
         return f"a test record was written but cannot be read back: {error}", ""
     if found is None:
         return "a test record was delivered but is not there", ""

@@ -1,0 +1,140 @@
+"""`callspan export`: recorded calls and sessions as datasets."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from callspan.cli.filters import MOMENT
+from callspan.cli.frame import Frame, framed
+from callspan.cli.screen import count, reward
+from callspan.config import SettingError
+from callspan.datasets import FORMATS, Choice, Statistics, export
+from callspan.datasets.options import Options
+from callspan.stores.opening import safe_name
+
+_FORMATS: Final = "\n".join(f"  {name:15} {made.about}" for name, made in FORMATS.items())
+_EPILOG: Final = f"""\b
+Formats:
+{_FORMATS}
+
+\b
+Examples:
+  callspan export openai-session -o train.jsonl --min-reward 0.5 --success
+  callspan export openai -o calls.jsonl --model gpt-5-mini --since 7d
+  callspan export preferences -o pairs.jsonl --margin 0.2 --pair-by seed
+  callspan export atif --dry-run"""
+
+
+class Money(click.ParamType[Decimal]):
+    """An exact amount."""
+
+    name = "usd"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
+        """Return the amount as written."""
+        try:
+            amount = Decimal(str(value))
+        except InvalidOperation:
+            self.fail(f"{value!r}: write an amount in dollars, such as 0.25", param, ctx)
+        return amount if amount.is_finite() else self.fail(f"{value!r} is no amount", param, ctx)
+
+
+class Tag(click.ParamType[tuple[str, str]]):
+    """`name=value`."""
+
+    name = "name=value"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Return name and value."""
+        if isinstance(value, tuple):
+            return value[0], value[1]
+        name, equals, wanted = str(value).partition("=")
+        return (name, wanted) if equals and name else self.fail(f"{value!r}: write name=value", param, ctx)
+
+
+@click.command("export", short_help="Datasets: fine-tuning rows, pairs, trajectories, Parquet.", epilog=_EPILOG)
+@click.argument("format_name", metavar="FORMAT", type=click.Choice(list(FORMATS)))
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="The file to write.")
+@click.option("--dry-run", is_flag=True, help="Write nothing, show what would be written.")
+@click.option("--session", "session_ids", multiple=True, metavar="ID", help="This session; may be repeated.")
+@click.option("--model", "models", multiple=True, metavar="NAME", help="Calls of this model; may be repeated.")
+@click.option("--provider", "providers", multiple=True, metavar="NAME", help="Such as openai; may be repeated.")
+@click.option("--since", "since_ns", type=MOMENT, metavar="TIME", help="Not older: 30m, 2h, 3d ago, or ISO 8601.")
+@click.option("--until", "until_ns", type=MOMENT, metavar="TIME", help="Older.")
+@click.option("--min-reward", type=float, help="Sessions with at least this reward.")
+@click.option("--max-reward", type=float, help="Sessions with at most this reward.")
+@click.option("--max-cost", type=Money(), help="Sessions that cost at most so many dollars.")
+@click.option("--max-tokens", type=click.IntRange(0), help="Sessions of at most so many tokens, in and out.")
+@click.option("--success/--failure", default=None, help="Sessions that succeeded / that did not.")
+@click.option("--tag", "tags", type=Tag(), multiple=True, help="Sessions with this metadata; may be repeated.")
+@click.option("--achievement", "achievements", multiple=True, metavar="NAME", help="Sessions that achieved this.")
+@click.option("--without-achievement", "without_achievements", multiple=True, metavar="NAME", help="And not this.")
+@click.option("--min-achievements", type=click.IntRange(0), help="Sessions with at least so many achievements.")
+@click.option("--limit", type=click.IntRange(1), help="At most so many rows.")
+@click.option("--reasoning", is_flag=True, help="Keep thinking as reasoning_content (not for OpenAI's trainer).")
+@click.option("--metadata", is_flag=True, help="Add ids and rewards to rows (not for OpenAI's trainer).")
+@click.option(
+    "--pair-by", default="task_id", show_default=True, help="What makes sessions one task, or a metadata name."
+)
+@click.option("--margin", type=float, default=0.0, help="Pairs: least difference of rewards.")
+@click.option("--agent-name", help="Trajectories: the agent's name; else the session's.")
+@click.option("--agent-version", default="unknown", help="Trajectories: the agent's version.")
+@framed
+def command(frame: Frame, format_name: str, output: Path | None, dry_run: bool, **given: object) -> None:
+    """Write recorded calls and sessions as a dataset; say what was left out and what the format cannot hold."""
+    if output is None and not dry_run:
+        raise click.UsageError("Name the file to write with -o FILE, or look first with --dry-run.")
+    target = None if dry_run else output
+    choice = msgspec.convert({name: given[name] for name in Choice.__struct_fields__}, Choice)
+    options = msgspec.convert({name: given[name] for name in Options.__struct_fields__}, Options)
+    with frame.reader() as reader, _progress(frame) as progress:
+        task = progress.add_task("export", total=None)
+
+        def show(statistics: Statistics) -> None:
+            progress.update(task, completed=statistics.rows, sessions=statistics.sessions)
+
+        try:
+            statistics = export(reader, format_name, target, choice, options, progress=show)
+        except SettingError as error:
+            raise click.UsageError(str(error)) from error
+        except OSError as error:
+            frame.fail(f"{error.filename or output}: {error.strerror or error}")
+    _report(frame, statistics, target)
+
+
+def _progress(frame: Frame) -> Progress:
+    shown = frame.screen.console.is_terminal and not frame.json
+    columns = (SpinnerColumn(), TextColumn("{task.completed} rows"), TimeElapsedColumn())
+    return Progress(*columns, console=frame.screen.console, transient=True, disable=not shown)
+
+
+def _report(frame: Frame, statistics: Statistics, target: Path | None) -> None:
+    if frame.json:
+        frame.emit({"file": None if target is None else str(target), **statistics.as_json()})
+    else:
+        _tell(frame, statistics, target)
+    if not statistics.rows:
+        frame.nothing(f"Nothing in {safe_name(frame.store)} fits.")
+
+
+def _tell(frame: Frame, statistics: Statistics, target: Path | None) -> None:
+    screen, told = frame.screen, statistics.as_json()
+    where = "would be written" if target is None else f"written to {target}"
+    rows = "1 row" if statistics.rows == 1 else f"{count(statistics.rows)} rows"
+    screen.line((f"{rows} {where}" if statistics.rows else "no rows, nothing written", "bold"))
+    screen.line(
+        f"  {count(statistics.sessions_kept)} of {count(statistics.sessions)} sessions, "
+        f"{count(statistics.messages)} messages, {count(statistics.trained)} of them to train on"
+    )
+    spread = told["reward"]
+    if isinstance(spread, dict):
+        screen.line("  reward  " + ", ".join(f"{name} {reward(value)}" for name, value in spread.items()))
+    for title, counts in (("left out", statistics.left_out), ("not in this format", statistics.dropped)):
+        for reason, number in counts.most_common():
+            screen.line((f"  {title}: ", "yellow"), f"{reason} ({count(number)})")
