@@ -149,7 +149,7 @@ def _episodes(frame: Frame, clients: _Clients) -> None:
 
     asyncio.run(both())
     _tell(frame, two, "anthropic, async")
-    _tell(frame, three, "anthropic, async, stops reading early")
+    _tell(frame, three, "anthropic, async, hasty")
 
 
 def _tell(frame: Frame, world: GridWorld, who: str) -> None:
