@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import anthropic
@@ -22,6 +24,7 @@ import callspan
 from callspan.record.call import CallRecord, ErrorInfo, Request, Timing
 from callspan.spans.metrics import CallMetrics
 from callspan.testing import ScriptedProvider
+from callspan.vocabulary import metric_names
 from callspan.vocabulary.metric_names import bounded_type
 from tests.attempts.caller import Caller, Run
 from tests.intercept.mode import Mode
@@ -294,6 +297,36 @@ def test_without_a_meter_provider_a_call_costs_next_to_nothing() -> None:
     assert min(costs) < 10e-6, "about 2 microseconds where nothing else runs"
 
 
+ALERTS: Final = Path(__file__).resolve().parents[2] / "docs/alerts.md"
+
+
+def test_the_page_for_operators_names_what_there_is() -> None:
+    page = ALERTS.read_text()
+    told = {value for name, value in vars(metric_names).items() if name.isupper() and ".client." in str(value)}
+    table = {name for line in page.splitlines() if line.startswith("| `") for name in NAMED.findall(line)}
+    limit = "callspan.client.rate_limit.limit"
+    assert limit in told
+    assert table == told - {limit}, "the row of what remains names its limit as `.limit`"
+
+
+def test_every_query_of_the_page_asks_for_a_metric_there_is(plain: Caller, run: Run, measured: Meters) -> None:
+    """Names as an OTLP receiver of Prometheus makes them."""
+    caller = Caller(plain.mode, plain.api, "stream")
+    caller.script(
+        {"status": 429, "headers": {"retry-after-ms": "1"}}, {"text": "well"}, {"text": "well"}, {"status": 500}
+    )
+    run(lambda: caller.call(max_retries=1))
+    run(plain.call)
+    with pytest.raises((openai.APIStatusError, anthropic.APIStatusError)):
+        run(plain.call)
+    there = {name.replace(".", "_") for name in measured.read()}
+    queries = "".join(re.findall(r"```promql(.*?)```", ALERTS.read_text(), re.DOTALL))
+    asked = set(re.findall(r"\b((?:callspan|gen_ai)_client_[a-z_]+)", queries))
+    assert asked
+    assert {re.sub("_(total|seconds_count|seconds_bucket|sum|count)$", "", name) for name in asked} <= there
+
+
+NAMED: Final = re.compile(r"`((?:callspan|gen_ai)\.client\.[a-z_.]+)`")
 LATE: Final = """
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
