@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from callspan.config import SettingError, Settings
     from callspan.plugin import AnthropicInstrumentor, CallRecordExporter, OpenAIInstrumentor
     from callspan.record.call import CallRecord
+    from callspan.recording import RecordedCall, record_call
     from callspan.stores.opening import open_store
     from callspan.wiring import Handle, hooks_status, instrument, uninstrument
     from callspan.wiring.otlp import ByteBoundedExporter
@@ -42,6 +43,7 @@ _HOMES = {
     "Handle": "callspan.wiring",
     "MisuseError": "callspan.agent",
     "OpenAIInstrumentor": "callspan.plugin",
+    "RecordedCall": "callspan.recording",
     "Session": "callspan.agent",
     "SettingError": "callspan.config",
     "Settings": "callspan.config",
@@ -57,6 +59,7 @@ _HOMES = {
     "instrument": "callspan.wiring",
     "metadata": "callspan.agent",
     "open_store": "callspan.stores.opening",
+    "record_call": "callspan.recording",
     "reward": "callspan.agent",
     "session": "callspan.agent",
     "timestep": "callspan.agent",
@@ -72,6 +75,7 @@ __all__ = [
     "Handle",
     "MisuseError",
     "OpenAIInstrumentor",
+    "RecordedCall",
     "Session",
     "SettingError",
     "Settings",
@@ -87,6 +91,7 @@ __all__ = [
     "instrument",
     "metadata",
     "open_store",
+    "record_call",
     "reward",
     "session",
     "timestep",

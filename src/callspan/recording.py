@@ -1,0 +1,164 @@
+"""Recording by hand: the same span and record for calls that go through no SDK callspan knows.
+
+A home-made client says what it sends and what comes back; everything else is as for the SDKs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import msgspec
+from opentelemetry import context as otel_context
+
+from callspan.fail_open import fail_open
+from callspan.intercept.failures import error_of, outcome_of
+from callspan.observe.factory import CallFacts
+from callspan.observe.live_call import LiveCall
+from callspan.providers import registry
+from callspan.providers.base import Api, Endpoint
+from callspan.record.codec import encode_json
+from callspan.wiring import WIRING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_START: Final = fail_open("start recording a call")
+_FEED: Final = fail_open("record what a client says")
+_END: Final = fail_open("finish recording a call")
+
+
+class RecordedCall:
+    """One call told by hand; what `record_call` gives. No method raises, and all do nothing after the end."""
+
+    def __init__(self, endpoint: Endpoint, facts: CallFacts) -> None:
+        self._endpoint = endpoint
+        self._facts = facts
+        self._call: LiveCall | None = None
+        self._token: object = None
+
+    @property
+    def call_id(self) -> str | None:
+        """Id of the record; None where nothing is instrumented."""
+        return None if self._call is None else self._call.record.call_id
+
+    def request(self, body: Mapping[str, object] | bytes) -> None:
+        """Say what is sent: the JSON body, as an object or as its exact bytes. A body with `stream` makes a stream."""
+        call = self._call
+        if call is None:
+            return
+        with _FEED:
+            content = body if isinstance(body, bytes) else encode_json(body)
+            parsed = msgspec.json.decode(content) if isinstance(body, bytes) else body
+            if isinstance(parsed, Mapping):
+                call.streaming = call.streaming or parsed.get("stream") is True
+            call.sent(content, parsed)
+
+    def sending(self) -> None:
+        """Say that a request is about to be sent: an attempt. Needed only to tell attempts and their times."""
+        call = self._call
+        if call is not None:
+            with _FEED:
+                call.attempts.started(call.offset_ns())
+
+    def answered(self, status: int, headers: Mapping[str, str] | None = None) -> None:
+        """Say that response headers are here: the HTTP status and, if known, the headers (any case)."""
+        call = self._call
+        if call is not None:
+            with _FEED:
+                lowered = {str(name).lower(): str(value) for name, value in (headers or {}).items()}
+                call.attempts.answered(call.offset_ns(), status, lowered)
+
+    def chunk(self, data: object) -> None:
+        """Say what came: one event of a stream, parsed."""
+        call = self._call
+        if call is not None:
+            call.streaming = True
+            call.data(data)
+
+    def response(self, body: object) -> None:
+        """Say what came: the whole body, parsed. It is kept as it is now; changing it later changes nothing."""
+        call = self._call
+        if call is not None:
+            with _FEED:
+                call.streaming = False
+                call.data(msgspec.json.decode(encode_json(body)))
+
+    def __enter__(self) -> Self:
+        """Start the call; its span is the current one within the block."""
+        with _START:
+            engine = WIRING.engine
+            line = engine.line()
+            if line is not None and not engine.suppressed():
+                engine.late_ends.drain()
+                self._call = line.factory.start(self._endpoint, self._facts)
+                self._token = otel_context.attach(engine.context_of(self._call))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the call; an exception passes on and makes it a failed, timed out or cancelled one."""
+        call = self._call
+        if call is None:
+            return
+        with _END:
+            otel_context.detach(self._token)  # type: ignore[arg-type] # a token of attach above
+        with _END:
+            if error is None:
+                call.end()
+            else:
+                info = error_of(error)
+                outcome = outcome_of(error, info)
+                call.end(how="cancelled" if outcome == "cancelled" else "error", outcome=outcome, error=info)
+
+    async def __aenter__(self) -> Self:
+        """As `with`."""
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """As `with`."""
+        self.__exit__(kind, error, trace)
+
+
+def record_call(
+    *, provider: str, api: Api = "chat_completions", model: str | None = None, server: str | None = None,
+    client: str | None = None,
+) -> RecordedCall:  # fmt: skip
+    """Record a call of a home-made client: a context manager, with `with` or `async with`.
+
+    ```python
+    with callspan.record_call(provider="my_gateway", api="chat_completions", model="m") as call:
+        call.request(body)
+        for event in client.stream(body):
+            call.chunk(event)
+    ```
+
+    Args:
+        provider: name for `gen_ai.provider.name`, such as `vllm`.
+        api: whose wire the bodies follow: `chat_completions`, `responses`, `completions`, `embeddings`
+            or `messages`.
+        model: the model asked for, where it is known before the body; None: the body says.
+        server: URL of the server; None: unknown.
+        client: name and version of the client, such as `mine/1.0`; None: unknown.
+
+    Returns:
+        The call; without `instrument()` it records nothing.
+
+    Raises:
+        ValueError: `api` is none of the above, or `server` is no URL.
+    """
+    endpoint = registry.by_api(api)
+    if endpoint is None:
+        known = ", ".join(sorted(endpoint.api for endpoint in registry.ENDPOINTS))
+        raise ValueError(f"record_call: api={api!r} is unknown; use one of {known}")
+    address = urlsplit(server or "")
+    facts = CallFacts(
+        provider=provider, sdk=client, model=model, server_address=address.hostname,
+        server_port=address.port or {"https": 443, "http": 80}.get(address.scheme),
+    )  # fmt: skip
+    return RecordedCall(endpoint, facts)

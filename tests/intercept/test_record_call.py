@@ -1,0 +1,193 @@
+"""Calls told by hand: the same span and record as for the SDKs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import pytest
+from opentelemetry import trace
+from opentelemetry.trace import StatusCode
+
+import callspan
+from callspan.record.call import CallRecord
+from callspan.testing import Captured
+from tests.intercept.mode import Mode
+from tests.intercept.test_endings import QUESTION, text_of, the_call
+
+Run = Callable[[Callable[[], Awaitable[Any]]], Any]
+CHAT: dict[str, Any] = {"model": "gpt-5", "messages": QUESTION}
+
+
+def record(mode: Mode, **options: Any) -> Any:
+    return mode.entered(callspan.record_call(provider="vllm", **options))
+
+
+def same(one: CallRecord, other: CallRecord) -> bool:
+    """Equal but for identities, times, attempts and who was asked."""
+    return msgspec.json.decode(msgspec.json.encode(_core(one))) == msgspec.json.decode(
+        msgspec.json.encode(_core(other))
+    )
+
+
+def _core(call: CallRecord) -> object:
+    response = call.response
+    return [call.api, call.operation, call.outcome, call.request, response and response.body, call.usage, call.stream,
+            call.error, response and response.finish_reasons]  # fmt: skip
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+def test_a_call_told_by_hand_is_recorded_as_through_the_sdk(stream: bool, mode: Mode, run: Run, seen: Captured) -> None:
+    """The bodies and chunks are those that the SDK gets for the same request."""
+    mode.provider.reply(text="I am well.", input_tokens=11, output_tokens=4)
+
+    async def body() -> None:
+        chat = mode.openai().chat.completions
+        request = {**CHAT, **({"stream": True} if stream else {})}
+        result = await mode.wait(chat.create(**request))
+        chunks = await mode.all(result) if stream else []
+        async with record(mode) as call:
+            call.request(mode.provider.requests[0].content)
+            if stream:
+                for chunk in chunks:
+                    call.chunk(chunk.to_dict(mode="json", exclude_unset=True))
+            else:
+                call.response(result.to_dict(mode="json", exclude_unset=True))
+
+    run(body)
+    sdk, hand = seen.records
+    assert same(hand, sdk)
+    assert hand.provider == "vllm"
+    ours, theirs = seen.spans
+    assert ours.attributes is not None
+    assert theirs.attributes is not None
+    own = {"llm.item_id", "server.address", "server.port"}
+    names = set(ours.attributes) - set(theirs.attributes) - own
+    assert not {name for name in names if not name.startswith(("http.", "llm.", "callspan."))}
+
+
+def test_what_is_told_is_in_the_record(mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        async with record(mode, api="messages", server="https://gpu-1/v1", client="mine/1.0", model="m") as call:
+            call.request({"model": "m", "max_tokens": 3, "messages": QUESTION})
+            call.sending()
+            call.answered(200, {"Request-ID": "req_1"})
+            call.response({
+                "id": "msg_1", "model": "m", "role": "assistant", "stop_reason": "end_turn",
+                "content": [{"type": "text", "text": "Well."}],
+                "usage": {"input_tokens": 3, "cache_read_input_tokens": 2, "output_tokens": 1},
+            })  # fmt: skip
+            assert call.call_id
+
+    run(body)
+    call = the_call(seen)
+    assert (call.api, call.sdk, call.server_address, call.server_port) == ("messages", "mine/1.0", "gpu-1", 443)
+    assert text_of(call) == "Well."
+    assert call.usage is not None
+    assert call.usage.input_tokens == 5
+    assert [(attempt.status, attempt.request_id) for attempt in call.attempts] == [(200, "req_1")]
+
+
+def test_the_span_is_current_within_the_block_and_no_longer(mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        before = trace.get_current_span()
+        async with record(mode):
+            inside = trace.get_current_span().get_span_context().span_id
+        assert trace.get_current_span() is before
+        assert f"{inside:016x}" == the_call(seen).span_id
+
+    run(body)
+
+
+def test_an_exception_passes_and_keeps_what_came(mode: Mode, run: Run, seen: Captured) -> None:
+    problem = ValueError("broken pipe")
+
+    async def body() -> None:
+        async with record(mode) as call:
+            call.request({**CHAT, "stream": True})
+            call.chunk({"choices": [{"index": 0, "delta": {"content": "Hal"}}]})
+            raise problem
+
+    with pytest.raises(ValueError, match="broken pipe") as raised:
+        run(body)
+    assert raised.value is problem
+    call = the_call(seen)
+    assert call.outcome == "error"
+    assert call.error is not None
+    assert call.error.exception == "ValueError"
+    assert call.stream is not None
+    assert call.stream.end == "error"
+    assert text_of(call) == "Hal"
+    assert seen.spans[0].status.status_code is StatusCode.ERROR
+
+
+def test_a_cancelled_block_is_a_cancelled_call(seen: Captured) -> None:
+    async def body() -> None:
+        started = asyncio.Event()
+
+        async def wait() -> None:
+            async with callspan.record_call(provider="vllm") as call:
+                call.request(CHAT)
+                started.set()
+                await asyncio.Event().wait()
+
+        task = asyncio.create_task(wait())
+        await started.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(body())
+    assert the_call(seen).outcome == "cancelled"
+
+
+def test_a_body_changed_afterwards_changes_nothing(mode: Mode, run: Run, seen: Captured) -> None:
+    answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "Well."}}]}
+
+    async def body() -> None:
+        async with record(mode) as call:
+            call.response(answer)
+            answer.clear()
+
+    run(body)
+    assert text_of(the_call(seen)) == "Well."
+
+
+@pytest.mark.parametrize("odd", [b"no json", b"[1]", {"messages": 3}, {"stream": object()}])
+def test_odd_requests_cost_content_never_the_call(odd: Any, mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        async with record(mode) as call:
+            call.request(odd)
+            call.chunk(7)
+
+    run(body)
+    assert the_call(seen).provider == "vllm"
+
+
+def test_it_belongs_to_the_session_and_timestep_around_it(mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        with callspan.session("s") as session, session.timestep():
+            async with record(mode) as call:
+                call.request(CHAT)
+
+    run(body)
+    (call,) = seen.records
+    assert call.place.session_name == "s"
+    assert call.place.timestep == 0
+
+
+def test_without_instrumenting_nothing_is_recorded_and_nothing_fails() -> None:
+    with callspan.record_call(provider="vllm") as call:
+        call.request(CHAT)
+        call.sending()
+        call.answered(200)
+        call.chunk({})
+        call.response({})
+        assert call.call_id is None
+
+
+def test_an_unknown_api_is_an_error_that_names_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="use one of chat_completions, completions, embeddings, messages, responses"):
+        callspan.record_call(provider="vllm", api="chats")  # type: ignore[arg-type]
