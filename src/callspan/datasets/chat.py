@@ -1,0 +1,242 @@
+"""Chat messages: what was said in a call, on any API, in the form of chat completions.
+
+What that form cannot hold is counted by name in `dropped`, never lost silently.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter, deque
+from collections.abc import Iterable
+from typing import Final, TypeAlias
+
+import msgspec
+
+from callspan.datasets.media import content_part, inline_media
+from callspan.datasets.tool_definitions import chat_tools
+from callspan.record.call import CallRecord
+from callspan.record.codec import encode_json
+from callspan.record.messages import (
+    Conversation,
+    Media,
+    Message,
+    Part,
+    Reasoning,
+    Refusal,
+    Text,
+    ToolCall,
+    ToolResult,
+    UnknownPart,
+)
+
+ChatMessage: TypeAlias = dict[str, object]
+Dropped: TypeAlias = Counter[str]
+
+_ROLES: Final = frozenset({"system", "developer", "user", "assistant"})
+_OTHER_ROLES: Final = {"model": "assistant", "human": "user", "ai": "assistant"}
+_TEXTS: Final = frozenset({"text", "input_text", "output_text"})
+
+
+class Spoken(msgspec.Struct, frozen=True, kw_only=True):
+    """One call in the form of chat completions."""
+
+    asked: list[ChatMessage]
+    answer: ChatMessage
+    tools: list[dict[str, object]]
+    parallel_tool_calls: bool | None = None
+    """None: the request did not say."""
+
+
+def spoken(call: CallRecord, dropped: Dropped, *, reasoning: bool = False) -> Spoken | None:
+    """Return what was said in a call; None where nothing was answered or no content was kept.
+
+    `reasoning` keeps the model's thinking as `reasoning_content` of assistant messages.
+    """
+    conversation = call.conversation
+    if conversation is None or not conversation.output:
+        return None
+    if len(conversation.output) > 1:
+        dropped["other choices of one answer"] += len(conversation.output) - 1
+    writer = _Writer(inline_media(call), dropped, reasoning=reasoning)
+    asked = [*writer.instructions(conversation), *writer.messages(conversation.input)]
+    answers = writer.messages(conversation.output[:1])
+    return Spoken(
+        asked=asked,
+        answer=answers[0] if answers else {"role": "assistant", "content": ""},
+        tools=chat_tools(conversation.tools, dropped),
+        parallel_tool_calls=_parallel(call),
+    )
+
+
+def same_said(message: ChatMessage) -> bytes:
+    """Return what two tellings of one message have in common.
+
+    Whoever sends an answer back may leave out thinking, write null for "no text" or arguments with other spaces.
+    """
+    calls = message.get("tool_calls")
+    common = {
+        "role": message["role"],
+        "content": _bare(message.get("content")),
+        "calls": [_bare_call(call) for call in calls] if isinstance(calls, list) else [],
+        "of": message.get("tool_call_id"),
+    }
+    return msgspec.json.encode(common, order="deterministic")
+
+
+class _Writer:
+    """Writes messages; tool calls without an id get one, and the results that follow find it."""
+
+    def __init__(self, inline: dict[str, str], dropped: Dropped, *, reasoning: bool) -> None:
+        self._inline = inline
+        self._dropped = dropped
+        self._reasoning = reasoning
+        self._made = 0
+        self._open: deque[str] = deque()
+
+    def instructions(self, conversation: Conversation) -> list[ChatMessage]:
+        parts = self._content(conversation.system)
+        return [{"role": "system", "content": parts}] if parts else []
+
+    def messages(self, messages: Iterable[Message]) -> list[ChatMessage]:
+        return [written for message in messages for written in self._message(message)]
+
+    def _message(self, message: Message) -> list[ChatMessage]:
+        results = [self._result(part) for part in message.parts if isinstance(part, ToolResult)]
+        written = [result for result in results if result is not None]
+        rest: list[Part] = [part for part in message.parts if not isinstance(part, ToolResult)]
+        if not rest and any(isinstance(part, ToolResult) for part in message.parts):
+            return written
+        role = self._role(message.role)
+        return [*written, self._assistant(message, rest) if role == "assistant" else self._plain(role, message, rest)]
+
+    def _role(self, role: str) -> str:
+        known = role if role in _ROLES else _OTHER_ROLES.get(role)
+        if known is None:
+            self._dropped[f"role {role}"] += 1
+        return known or "user"
+
+    def _plain(self, role: str, message: Message, parts: list[Part]) -> ChatMessage:
+        content = self._content(parts)
+        return {"role": role, "content": content, **({"name": message.name} if message.name else {})}
+
+    def _assistant(self, message: Message, parts: list[Part]) -> ChatMessage:
+        calls = [call for part in parts if isinstance(part, ToolCall) and (call := self._call(part)) is not None]
+        content = self._content([part for part in parts if not isinstance(part, ToolCall | Reasoning | Refusal)], "")
+        refusals = [part.text for part in parts if isinstance(part, Refusal)]
+        thoughts = [part for part in parts if isinstance(part, Reasoning)]
+        written: ChatMessage = {"role": "assistant", "content": content or (None if calls or refusals else "")}
+        if message.name:
+            written["name"] = message.name
+        if refusals:
+            written["refusal"] = "\n".join(refusals)
+        if calls:
+            written["tool_calls"] = calls
+        if thoughts:
+            self._think(written, thoughts)
+        return written
+
+    def _think(self, written: ChatMessage, thoughts: list[Reasoning]) -> None:
+        told = "\n\n".join(thought.text for thought in thoughts if thought.text)
+        if self._reasoning and told:
+            written["reasoning_content"] = told
+        elif told:
+            self._dropped["reasoning"] += 1
+        if any(thought.signature or thought.sealed for thought in thoughts):
+            self._dropped["signatures of reasoning"] += 1
+
+    def _call(self, part: ToolCall) -> dict[str, object] | None:
+        if part.tool_type not in {"function", "custom"}:
+            self._dropped[f"hosted tool call: {part.tool_type}"] += 1
+            return None
+        call_id = part.id or self._new_id()
+        if part.extra:
+            self._dropped["extra fields of tool calls"] += 1
+        name, arguments = part.name or "", part.arguments or ""
+        if part.tool_type == "custom":
+            return {"id": call_id, "type": "custom", "custom": {"name": name, "input": arguments}}
+        return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments or "{}"}}
+
+    def _new_id(self) -> str:
+        self._made += 1
+        self._open.append(f"call_{self._made}")
+        return self._open[-1]
+
+    def _result(self, part: ToolResult) -> ChatMessage | None:
+        if part.tool_type not in {"function", "custom"}:
+            self._dropped[f"hosted tool result: {part.tool_type}"] += 1
+            return None
+        if part.is_error:
+            self._dropped["error mark of a tool result"] += 1
+        found = part.id or (self._open.popleft() if self._open else None)
+        return {"role": "tool", "tool_call_id": found or "unknown", "content": self._told(part.content)}
+
+    def _told(self, content: object) -> object:
+        """The content of a tool result: text, or several texts; pictures have no place there."""
+        if content is None or isinstance(content, str):
+            return content or ""
+        if not isinstance(content, list):
+            return encode_json(content).decode()
+        texts: list[object] = []
+        for item in content:
+            if isinstance(item, dict) and item.get("type") in _TEXTS:
+                texts.append({"type": "text", "text": str(item.get("text", ""))})
+            else:
+                self._dropped["part of a tool result that is no text"] += 1
+        return _shortest(texts)
+
+    def _content(self, parts: Iterable[Part], glue: str | None = None) -> object:
+        """Content: one text as such, else a list of parts; with `glue`, texts alone are joined by it."""
+        found = [written for part in parts if (written := self._part(part)) is not None]
+        if glue is not None and all(part["type"] == "text" for part in found):
+            return glue.join(str(part["text"]) for part in found)
+        return _shortest(found)
+
+    def _part(self, part: Part) -> dict[str, object] | None:
+        match part:
+            case Text(text=text):
+                if part.annotations:
+                    self._dropped["citations"] += 1
+                return {"type": "text", "text": text}
+            case Media():
+                return content_part(part, self._inline, self._dropped)
+            case Refusal(text=text):
+                return {"type": "refusal", "refusal": text}
+            case UnknownPart():
+                self._dropped["parts of unknown kind"] += 1
+            case _:
+                self._dropped[f"{type(part).__name__} of a user"] += 1
+        return None
+
+
+def _shortest(parts: list[object] | list[dict[str, object]]) -> object:
+    """One text as a string, nothing as the empty string."""
+    if not parts:
+        return ""
+    first = parts[0]
+    if len(parts) == 1 and isinstance(first, dict) and first.get("type") == "text":
+        return first["text"]
+    return parts
+
+
+def _parallel(call: CallRecord) -> bool | None:
+    stated = call.request.params.get("parallel_tool_calls")
+    if isinstance(stated, bool):
+        return stated
+    choice = call.request.params.get("tool_choice")
+    disabled = choice.get("disable_parallel_tool_use") if isinstance(choice, dict) else None
+    return not disabled if isinstance(disabled, bool) else None
+
+
+def _bare(content: object) -> object:
+    if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
+        return "".join(part["text"] for part in content)
+    return content or ""
+
+
+def _bare_call(call: dict[str, object]) -> list[object]:
+    inner = call.get("function") or call.get("custom")
+    fields = inner if isinstance(inner, dict) else {}
+    said = fields.get("arguments", fields.get("input"))
+    with contextlib.suppress(msgspec.DecodeError):
+        said = msgspec.json.decode(said) if isinstance(said, str) else said
+    return [call.get("id"), fields.get("name"), said]

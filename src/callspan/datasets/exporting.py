@@ -1,0 +1,121 @@
+"""Exporting: from a store to a file in one of the formats, whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from callspan.config import SettingError
+from callspan.datasets.choosing import Choice, Episode, episodes, loose_calls
+from callspan.datasets.fine_tuning import Row, rows_per_call, rows_per_session
+from callspan.datasets.options import Options
+from callspan.datasets.preferences import preference_rows
+from callspan.datasets.rollouts import rollout_rows
+from callspan.datasets.statistics import Statistics
+from callspan.datasets.tables import table_rows, write_parquet
+from callspan.datasets.trajectories import trajectory_rows
+from callspan.record.codec import encode_json
+from callspan.record.events import SessionRecord
+from callspan.stores.base import Reader, SessionSummary
+
+Rows: TypeAlias = Callable[[Iterable[Episode], Options, Statistics], Iterator[Row]]
+Progress: TypeAlias = Callable[[Statistics], None]
+_PART: Final = ".part"
+_LINE_ENDS: Final = tuple((chr(code).encode(), f"\\u{code:04x}".encode()) for code in (0x85, 0x2028, 0x2029))
+
+
+class Format(NamedTuple):
+    """One format."""
+
+    about: str
+    rows: Rows
+    loose: Literal["one", "all", "none"]
+    """Calls outside sessions: each on its own, all as if of one session, or left out."""
+    parquet: bool = False
+
+
+FORMATS: Final[dict[str, Format]] = {
+    "openai": Format("fine-tuning rows (JSON Lines), one per call", rows_per_call, "one"),
+    "openai-session": Format("fine-tuning rows, one per conversation of a session", rows_per_session, "all"),
+    "preferences": Format("pairs of answers of two sessions of a task, by reward", preference_rows, "none"),
+    "atif": Format("agent trajectories (ATIF 1.7), one per session", trajectory_rows, "none"),
+    "rollouts": Format("token ids and log-probabilities for RL, one row per session", rollout_rows, "one"),
+    "parquet": Format("a table of calls (needs pyarrow)", table_rows, "one", parquet=True),
+}
+"""Formats by their names on the command line."""
+
+
+def export(
+    reader: Reader,
+    format_name: str,
+    target: Path | None,
+    choice: Choice = Choice(),  # noqa: B008 - immutable
+    options: Options = Options(),  # noqa: B008 - immutable
+    *,
+    progress: Progress | None = None,
+) -> Statistics:
+    """Write the chosen calls to `target` and return what was taken, left out and dropped; None writes nothing.
+
+    The file appears when it is complete; until then, after a failure and where no row was made, what was there
+    stays. Raises SettingError
+    for an unknown format or a missing optional dependency, OSError for a target that cannot be written.
+    """
+    if format_name not in FORMATS:
+        raise SettingError(f"no format {format_name!r}: use one of {', '.join(FORMATS)}")
+    made = FORMATS[format_name]
+    statistics = Statistics()
+    rows = _counted(made.rows(_sources(reader, made, choice, statistics), options, statistics), statistics, progress)
+    limited = islice(rows, choice.limit)
+    if target is None:
+        for _ in limited:
+            continue
+        return statistics
+    partial = target.with_name(target.name + _PART)
+    try:
+        (write_parquet if made.parquet else _write_lines)(limited, partial)
+        if statistics.rows:
+            partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return statistics
+
+
+def _sources(reader: Reader, made: Format, choice: Choice, statistics: Statistics) -> Iterator[Episode]:
+    yield from episodes(reader, choice, statistics)
+    if made.loose == "none":
+        return
+    found = loose_calls(reader, choice, statistics)
+    if made.loose == "all":
+        calls = list(found)
+        yield Episode(_NO_SESSION, calls, [])
+        return
+    for call in found:
+        yield Episode(_NO_SESSION, [call], [])
+
+
+def _counted(rows: Iterable[Row], statistics: Statistics, progress: Progress | None) -> Iterator[Row]:
+    for row in rows:
+        statistics.rows += 1
+        if progress is not None:
+            progress(statistics)
+        yield row
+
+
+def _write_lines(rows: Iterable[Row], path: Path) -> None:
+    with path.open("wb") as file:
+        for row in rows:
+            file.write(_in_one_line(encode_json(row)) + b"\n")
+
+
+def _in_one_line(json: bytes) -> bytes:
+    """JSON without the line ends of Unicode: JSON allows them, readers that split text into lines break on them."""
+    for character, escaped in _LINE_ENDS:
+        json = json.replace(character, escaped)
+    return json
+
+
+_NO_SESSION: Final = SessionSummary(
+    session=SessionRecord(session_id="", record_version=0), timesteps=0, calls=0, errors=0, events=0, models=[]
+)

@@ -1,0 +1,55 @@
+"""Statistics: what an export took, what it left out and why, and what a conversion could not carry over."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Statistics:
+    """Counts of one export, filled in while it runs."""
+
+    sessions: int = 0
+    """Sessions looked at."""
+    sessions_kept: int = 0
+    calls: int = 0
+    """Calls looked at in what was kept."""
+    rows: int = 0
+    messages: int = 0
+    trained: int = 0
+    """Assistant messages with weight 1."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    rewards: list[float] = field(default_factory=list)
+    """Of the sessions kept, as far as they have one."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Reason -> how many sessions, calls or rows."""
+    dropped: Counter[str] = field(default_factory=Counter)
+    """What the format cannot hold -> how often it was there."""
+    models: Counter[str] = field(default_factory=Counter)
+
+    def as_json(self) -> dict[str, object]:
+        """Return the counts as plain JSON. `reward` is None where no session kept has one."""
+        return {
+            "sessions": self.sessions,
+            "sessions_kept": self.sessions_kept,
+            "calls": self.calls,
+            "rows": self.rows,
+            "messages": self.messages,
+            "trained_messages": self.trained,
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "reward": _spread(self.rewards),
+            "models": dict(self.models.most_common()),
+            "left_out": dict(self.left_out.most_common()),
+            "dropped": dict(self.dropped.most_common()),
+        }
+
+
+def _spread(values: list[float]) -> dict[str, float] | None:
+    if not values:
+        return None
+    ordered = sorted(values)
+    middle = ordered[len(ordered) // 2]
+    return {"min": ordered[0], "median": middle, "mean": sum(values) / len(values), "max": ordered[-1]}

@@ -1,0 +1,208 @@
+"""Trajectories: sessions in the Agent Trajectory Interchange Format, version 1.7 (ATIF; Harbor reads it).
+
+A tool result stands in the step of its call, although it is sent with the next request.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timezone
+from typing import Final
+
+import msgspec
+
+from callspan.datasets.atif_content import arguments_of, content_of
+from callspan.datasets.chat import ChatMessage, same_said
+from callspan.datasets.choosing import Episode
+from callspan.datasets.fine_tuning import Row
+from callspan.datasets.lineage import Turn, turns
+from callspan.datasets.options import Options
+from callspan.datasets.rollouts import tokens_of
+from callspan.datasets.statistics import Statistics
+from callspan.datasets.tool_definitions import tool_name
+from callspan.record.codec import encode_json
+from callspan.record.events import EventRecord
+from callspan.stores.answers import exact_sum, known_sum
+
+_SOURCES: Final = {"system": "system", "developer": "system", "user": "user", "assistant": "agent"}
+_US_PER_NS: Final = 1000
+
+
+def trajectory_rows(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
+    """Yield one trajectory per session."""
+    for episode in found:
+        # Thinking has a place here, so that nothing of it need be dropped.
+        every = turns(episode.calls, statistics.dropped, reasoning=True)
+        if not every:
+            statistics.left_out["session: content was not kept"] += 1
+            continue
+        steps = _Steps(statistics.dropped)
+        for turn in every:
+            steps.add(turn)
+        steps.add_tool_events([item for item in episode.happenings if isinstance(item, EventRecord)])
+        statistics.messages += len(steps.steps)
+        statistics.trained += len(every)
+        yield _trajectory(episode, every, steps.steps, options)
+
+
+class _Steps:
+    """The steps of one trajectory as they grow."""
+
+    def __init__(self, dropped: Counter[str]) -> None:
+        self.steps: list[Row] = []
+        self._dropped = dropped
+        self._nodes: set[bytes] = set()
+        self._told: set[bytes] = set()
+        self._unanswered: dict[str, Row] = {}
+
+    def add(self, turn: Turn) -> None:
+        """Add what is new in a call's request, then its answer."""
+        for message, node in zip(turn.messages, turn.nodes, strict=True):
+            if node not in self._nodes:
+                self._nodes.add(node)
+                self._add_message(message, turn)
+        self._nodes.add(turn.answer_node)
+        self._told.add(same_said(turn.answer))
+        step = self._agent_step(turn.answer)
+        step |= {"timestamp": _iso(turn.call.timing.start_ns), "llm_call_count": 1, "metrics": _metrics(turn)}
+        step["extra"] = {"call_id": turn.call.call_id, "timestep": turn.call.place.timestep}
+        if turn.call.request.model:
+            step["model_name"] = turn.call.request.model
+        effort = turn.call.request.params.get("reasoning_effort")
+        if isinstance(effort, str):
+            step["reasoning_effort"] = effort
+
+    def add_tool_events(self, events: Sequence[EventRecord]) -> None:
+        """Answer tool calls whose result was never sent to a model from what the tools themselves recorded."""
+        for event in events:
+            data = event.data if isinstance(event.data, dict) else {}
+            if event.event_type == "tool" and event.tool_call_id in self._unanswered and "result" in data:
+                result = data["result"]
+                told = result if isinstance(result, str) else encode_json(result).decode()
+                self._observe(event.tool_call_id, told)
+
+    def _add_message(self, message: ChatMessage, turn: Turn) -> None:
+        if message["role"] == "tool":
+            self._add_result(message)
+            return
+        said = same_said(message)
+        copied = said in self._told
+        self._told.add(said)
+        source = _SOURCES.get(str(message["role"]), "user")
+        step = self._agent_step(message) if source == "agent" else self._step(source, message)
+        if copied and turn.call.timing.start_ns:
+            step["is_copied_context"] = True
+
+    def _add_result(self, message: ChatMessage) -> None:
+        content = content_of(message.get("content"), self._dropped)
+        call_id = str(message.get("tool_call_id"))
+        if call_id in self._unanswered:
+            self._observe(call_id, content)
+        elif self.steps and self.steps[-1]["source"] == "agent" and not self._is_answered(call_id):
+            self._results(self.steps[-1]).append({"content": content})
+
+    def _observe(self, call_id: str | None, content: object) -> None:
+        step = self._unanswered.pop(call_id or "")
+        self._results(step).append({"source_call_id": call_id, "content": content})
+
+    def _is_answered(self, call_id: str) -> bool:
+        """Whether this result was told before: histories that were cut or rewritten tell it again."""
+        observed = (step["observation"] for step in self.steps if "observation" in step)
+        return any(r.get("source_call_id") == call_id for o in observed if isinstance(o, dict) for r in o["results"])
+
+    @staticmethod
+    def _results(step: Row) -> list[Row]:
+        observation = step.setdefault("observation", {"results": []})
+        found: list[Row] = observation["results"] if isinstance(observation, dict) else []
+        return found
+
+    def _step(self, source: str, message: ChatMessage) -> Row:
+        step: Row = {"step_id": len(self.steps) + 1, "source": source}
+        step["message"] = content_of(message.get("content") or message.get("refusal"), self._dropped)
+        self.steps.append(step)
+        return step
+
+    def _agent_step(self, message: ChatMessage) -> Row:
+        step = self._step("agent", message)
+        calls = message.get("tool_calls")
+        if isinstance(calls, list) and calls:
+            step["tool_calls"] = [_tool_call(call) for call in calls]
+            self._unanswered.update((str(call["id"]), step) for call in calls)
+        if message.get("reasoning_content"):
+            step["reasoning_content"] = message["reasoning_content"]
+        return step
+
+
+def _tool_call(call: dict[str, object]) -> Row:
+    inner = call.get("function") or call.get("custom")
+    fields = inner if isinstance(inner, dict) else {}
+    text = str(fields.get("arguments", fields.get("input", "")))
+    arguments, exact = arguments_of(text)
+    written: Row = {"tool_call_id": call["id"], "function_name": str(fields.get("name")), "arguments": arguments}
+    return written if exact else written | {"extra": {"arguments_text": text}}
+
+
+def _metrics(turn: Turn) -> Row:
+    usage, cost, tokens = turn.call.usage, turn.call.cost, tokens_of(turn.call)
+    metrics: Row = {
+        "prompt_tokens": usage.input_tokens if usage else None,
+        "completion_tokens": usage.output_tokens if usage else None,
+        "cached_tokens": usage.cache_read_tokens if usage else None,
+        # Written digit by digit: a float would round it.
+        "cost_usd": msgspec.Raw(format(cost.usd, "f").encode()) if cost else None,
+    }
+    if tokens is not None:
+        metrics["prompt_token_ids"] = tokens.prompt_ids
+        metrics["completion_token_ids"] = tokens.completion_ids
+        metrics["logprobs"] = tokens.completion_logprobs
+    return {name: value for name, value in metrics.items() if value is not None}
+
+
+def _trajectory(episode: Episode, every: Sequence[Turn], steps: list[Row], options: Options) -> Row:
+    session, summary = episode.summary.session, episode.summary
+    usages = [turn.call.usage for turn in every if turn.call.usage]
+    cost = exact_sum(turn.call.cost.usd if turn.call.cost else None for turn in every)
+    tools = {tool_name(tool): tool for turn in every for tool in turn.tools}
+    totals: Row = {
+        "total_prompt_tokens": known_sum(usage.input_tokens for usage in usages),
+        "total_completion_tokens": known_sum(usage.output_tokens for usage in usages),
+        "total_cached_tokens": known_sum(usage.cache_read_tokens for usage in usages),
+        "total_cost_usd": None if cost is None else msgspec.Raw(format(cost, "f").encode()),
+        "total_steps": len(steps),
+        "extra": {"reward": summary.reward, "success": session.success, "outcome": session.outcome},
+    }
+    agent: Row = {
+        "name": options.agent_name or session.name or "agent",
+        "version": options.agent_version,
+        "model_name": Counter(turn.call.request.model for turn in every).most_common(1)[0][0],
+        "tool_definitions": list(tools.values()) or None,
+    }
+    failed = summary.calls - len(every)
+    row: Row = {
+        "schema_version": "ATIF-v1.7",
+        "session_id": session.session_id,
+        "trajectory_id": session.session_id,
+        "agent": _known(agent),
+        "steps": steps,
+        "notes": f"{failed} calls of this session failed or were not chosen." if failed > 0 else None,
+        "final_metrics": _known(totals),
+        "extra": _known(
+            {
+                "task_id": session.task_id,
+                "group_id": session.group_id,
+                "parent_session_id": session.parent_session_id,
+                "metadata": session.metadata or None,
+            }
+        ),
+    }
+    return _known(row)
+
+
+def _known(fields: Row) -> Row:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _iso(ns: int) -> str:
+    seconds, rest = divmod(ns, 1_000_000_000)
+    return datetime.fromtimestamp(seconds, tz=timezone.utc).replace(microsecond=rest // _US_PER_NS).isoformat()

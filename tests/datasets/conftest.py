@@ -1,0 +1,156 @@
+"""A small store of sessions on every API, written as the shipper writes it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from callspan.datasets import Choice, Statistics, export
+from callspan.datasets.options import Options
+from callspan.providers.registry import by_api, with_conversation
+from callspan.record.call import CallRecord, Cost, Place, Response, Timing
+from callspan.record.codec import encode
+from callspan.record.events import EventRecord, Record, RewardRecord, SessionRecord
+from callspan.record.usage import Usage
+from callspan.spool.sink import Entry
+from callspan.stores.opening import open_store, sinks_for
+
+Json = dict[str, Any]
+START_NS = 1_795_000_000_000_000_000
+SECOND = 1_000_000_000
+
+
+def raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(json.dumps(value, ensure_ascii=False).encode())
+
+
+class World:
+    """Makes records of sessions; each call begins a second after the one before."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self._clock = count(1)
+
+    def session(self, session_id: str, reward: float | None = None, **fields: Any) -> str:
+        fields = {"name": "game", "start_ns": START_NS + next(self._clock) * SECOND, "outcome": "success"} | fields
+        self.records.append(SessionRecord(session_id=session_id, record_version=1, **fields))
+        if reward is not None:
+            self.reward(session_id, reward)
+        return session_id
+
+    def reward(self, session_id: str, value: float, **fields: Any) -> None:
+        given = {
+            "reward_id": f"r{next(self._clock)}",
+            "session_id": session_id,
+            "scope": "session",
+            "time_ns": START_NS,
+        }
+        self.records.append(RewardRecord(**(given | {"value": value} | fields)))
+
+    def event(self, session_id: str, **fields: Any) -> None:
+        given = {"event_id": f"e{next(self._clock)}", "session_id": session_id, "event_type": "environment"}
+        self.records.append(EventRecord(time_ns=START_NS + next(self._clock), **(given | fields)))
+
+    def call(
+        self,
+        api: str,
+        request: dict[str, Any],
+        response: dict[str, Any] | None,
+        session_id: str | None = None,
+        **fields: Any,
+    ) -> CallRecord:
+        endpoint = by_api(api)
+        assert endpoint is not None
+        number = next(self._clock)
+        facts = endpoint.facts(response)
+        answered = msgspec.structs.replace(facts.response, truncated=facts.truncated) if response else Response()
+        made = {
+            "call_id": f"01990000-0000-7000-8000-{number:012x}",
+            "provider": "anthropic" if api == "messages" else "openai",
+            "api": api,
+            "operation": endpoint.operation,
+            "place": Place(session_id=session_id),
+            "request": msgspec.structs.replace(endpoint.request(request), body=raw(request)),
+            "response": None if response is None else msgspec.structs.replace(answered, body=raw(response)),
+            "usage": Usage(input_tokens=10, output_tokens=5),
+            "cost": Cost(usd=Decimal("0.001"), source="test"),
+            "timing": Timing(start_ns=START_NS + number * SECOND, duration_ns=SECOND // 2),
+        }
+        self.records.append(CallRecord(**(made | fields)))
+        return with_conversation(self.records[-1])  # type: ignore[arg-type]
+
+    def chat(
+        self, messages: list[dict[str, Any]], answer: str | dict[str, Any], session_id: str | None = None, **fields: Any
+    ) -> dict[str, Any]:
+        """A chat completion; returns its message, to be sent again."""
+        message = {"role": "assistant", "content": answer} if isinstance(answer, str) else answer
+        extra = {name: fields.pop(name) for name in ("tools", "parallel_tool_calls", "model") if name in fields}
+        request = {"model": "gpt-5", "messages": [dict(m) for m in messages], **extra}
+        choice = {"index": 0, "message": message, "finish_reason": "stop", **fields.pop("choice", {})}
+        response = {"id": "c", "object": "chat.completion", "model": "gpt-5-1", "choices": [choice]}
+        self.call("chat_completions", request, response | fields.pop("body", {}), session_id, **fields)
+        return message
+
+    def write(self, path: Path) -> str:
+        url = f"sqlite:///{path}"
+        (sink,) = sinks_for(url)
+        sink.open()
+        payloads = [encode(record) for record in self.records]
+        sink.deliver([Entry("s", at, at + 1, payload) for at, payload in enumerate(payloads)])
+        sink.close()
+        return url
+
+
+def tool_call(name: str, arguments: dict[str, Any], call_id: str) -> dict[str, Any]:
+    function = {"name": name, "arguments": json.dumps(arguments)}
+    return {"id": call_id, "type": "function", "function": function}
+
+
+def asking(*calls: dict[str, Any], content: str | None = None) -> dict[str, Any]:
+    return {"role": "assistant", "content": content, "tool_calls": list(calls)}
+
+
+TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}]
+
+
+class Exported:
+    """What an export gave."""
+
+    def __init__(self, rows: list[Any], statistics: Statistics) -> None:
+        self.rows = rows
+        self.statistics = statistics
+        self.left_out: Counter[str] = statistics.left_out
+        self.dropped: Counter[str] = statistics.dropped
+
+
+Export = Callable[..., Exported]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def exported(world: World, tmp_path: Path) -> Iterator[Export]:
+    """Export what the world holds, and read the file back."""
+    numbers = count(1)
+
+    def run(format_name: str, *, options: Options | None = None, **choice: Any) -> Exported:
+        number = next(numbers)
+        reader = open_store(world.write(tmp_path / f"{number}.db"))
+        target = tmp_path / f"{number}.jsonl"
+        statistics = export(reader, format_name, target, Choice(**choice), options or Options())
+        reader.close()
+        rows = [json.loads(line) for line in target.read_text().splitlines()] if target.exists() else []
+        return Exported(rows, statistics)
+
+    return run

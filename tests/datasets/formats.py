@@ -1,0 +1,241 @@
+"""Independent readers of each format: strict, written from the formats' own descriptions, using none of our code."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+import jsonschema
+
+_TEXT_PART = {
+    "type": "object",
+    "required": ["type", "text"],
+    "additionalProperties": False,
+    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+}
+_IMAGE_PART = {
+    "type": "object",
+    "required": ["type", "image_url"],
+    "additionalProperties": False,
+    "properties": {
+        "type": {"const": "image_url"},
+        "image_url": {
+            "type": "object",
+            "required": ["url"],
+            "additionalProperties": False,
+            "properties": {
+                "url": {"type": "string", "pattern": "^(https?://|data:image/)"},
+                "detail": {"enum": ["low", "high", "auto"]},
+            },
+        },
+    },
+}
+_OTHER_PART = {"type": "object", "required": ["type"], "properties": {"type": {"enum": ["input_audio", "file"]}}}
+
+
+def _message(roles: list[str], **properties: Any) -> dict[str, Any]:
+    required = properties.pop("required", ["role", "content"])
+    named = {"role": {"enum": roles}, "name": {"type": "string"}, **properties}
+    return {"type": "object", "required": required, "additionalProperties": False, "properties": named}
+
+
+_TOOL_CALL = {
+    "type": "object",
+    "required": ["id", "type", "function"],
+    "additionalProperties": False,
+    "properties": {
+        "id": {"type": "string", "minLength": 1},
+        "type": {"const": "function"},
+        "function": {
+            "type": "object",
+            "required": ["name", "arguments"],
+            "additionalProperties": False,
+            "properties": {"name": {"type": "string", "minLength": 1}, "arguments": {"type": "string"}},
+        },
+    },
+}
+_TEXTS = {"oneOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": _TEXT_PART}]}
+_ASSISTANT = _message(
+    ["assistant"],
+    content={"oneOf": [{"type": "null"}, *_TEXTS["oneOf"]]},
+    refusal={"type": "string"},
+    tool_calls={"type": "array", "minItems": 1, "items": _TOOL_CALL},
+    weight={"enum": [0, 1]},
+    required=["role"],
+)
+_RESULT = ["role", "content", "tool_call_id"]
+_ANY_MESSAGE = {
+    "oneOf": [
+        _message(["system", "developer"], content=_TEXTS),
+        _message(
+            ["user"],
+            content={
+                "oneOf": [
+                    {"type": "string"},
+                    {"type": "array", "minItems": 1, "items": {"oneOf": [_TEXT_PART, _IMAGE_PART, _OTHER_PART]}},
+                ]
+            },
+        ),
+        _ASSISTANT,
+        _message(
+            ["tool"], content=_TEXTS, tool_call_id={"type": "string"}, required=["role", "content", "tool_call_id"]
+        ),
+    ]
+}
+_TOOL = {
+    "type": "object",
+    "required": ["type", "function"],
+    "additionalProperties": False,
+    "properties": {
+        "type": {"const": "function"},
+        "function": {
+            "type": "object",
+            "required": ["name"],
+            "additionalProperties": False,
+            "properties": {
+                "name": {"type": "string", "pattern": "^[a-zA-Z0-9_-]{1,64}$"},
+                "description": {"type": "string"},
+                "parameters": {"type": "object"},
+                "strict": {"type": ["boolean", "null"]},
+            },
+        },
+    },
+}
+_ASKED = {
+    "messages": {"type": "array", "minItems": 1, "items": _ANY_MESSAGE},
+    "tools": {"type": "array", "minItems": 1, "items": _TOOL},
+    "parallel_tool_calls": {"type": "boolean"},
+}
+_ROW = {"type": "object", "required": ["messages"], "additionalProperties": False, "properties": _ASKED}
+_OUTPUT = {"type": "array", "minItems": 1, "maxItems": 1, "items": _ASSISTANT}
+_PAIR = {
+    "type": "object",
+    "required": ["input", "preferred_output", "non_preferred_output"],
+    "additionalProperties": False,
+    "properties": {"input": _ROW, "preferred_output": _OUTPUT, "non_preferred_output": _OUTPUT},
+}
+
+
+def check_fine_tuning(row: Any) -> None:
+    """Raise unless OpenAI's trainer would take the row."""
+    jsonschema.validate(row, _ROW)
+    _check_order(row["messages"])
+    assert row["messages"][-1]["role"] == "assistant"
+    assert any(m.get("weight", 1) for m in row["messages"] if m["role"] == "assistant"), "nothing to train on"
+    _check_tools_known(row)
+
+
+def check_preference(row: Any) -> None:
+    """Raise unless it is a preference pair."""
+    jsonschema.validate(row, _PAIR)
+    _check_order(row["input"]["messages"])
+    assert row["input"]["messages"][-1]["role"] != "assistant"
+    assert row["preferred_output"] != row["non_preferred_output"]
+
+
+def _check_order(messages: list[dict[str, Any]]) -> None:
+    """Each tool call is answered before anything else is said, and only tool calls are answered."""
+    waiting: set[str] = set()
+    for message in messages:
+        if message["role"] == "tool":
+            assert message["tool_call_id"] in waiting
+            waiting.remove(message["tool_call_id"])
+            continue
+        assert not waiting, f"not answered: {waiting}"
+        calls = message.get("tool_calls") or ()
+        for call in calls:
+            assert isinstance(json.loads(call["function"]["arguments"]), dict)
+        waiting = {call["id"] for call in calls}
+        assert len(waiting) == len(calls)
+
+
+def _check_tools_known(row: dict[str, Any]) -> None:
+    known = {tool["function"]["name"] for tool in row.get("tools", ())}
+    called = {c["function"]["name"] for m in row["messages"] for c in m.get("tool_calls") or ()}
+    assert called <= known
+
+
+_ATIF_ROOT = {
+    *("schema_version", "session_id", "trajectory_id", "agent", "steps", "notes", "final_metrics"),
+    *("continued_trajectory_ref", "extra", "subagent_trajectories"),
+}
+_ATIF_AGENT = {"name", "version", "model_name", "tool_definitions", "extra"}
+_ATIF_STEP = {
+    "step_id",
+    "timestamp",
+    "source",
+    "message",
+    "observation",
+    "is_copied_context",
+    "llm_call_count",
+    "extra",
+}
+_ATIF_AGENT_ONLY = {"model_name", "reasoning_effort", "reasoning_content", "tool_calls", "metrics"}
+_ATIF_METRICS = {
+    *("prompt_tokens", "completion_tokens", "cached_tokens", "cost_usd", "prompt_token_ids", "completion_token_ids"),
+    *("logprobs", "extra"),
+}
+_ATIF_TOTALS = {
+    *(
+        "total_prompt_tokens",
+        "total_completion_tokens",
+        "total_cached_tokens",
+        "total_cost_usd",
+        "total_steps",
+        "extra",
+    ),
+}
+
+
+def check_trajectory(row: Any) -> None:
+    """Raise unless it is a trajectory of ATIF 1.7: unknown keys forbidden, results in the step of their calls."""
+    assert set(row) <= _ATIF_ROOT
+    assert row["schema_version"] == "ATIF-v1.7"
+    assert set(row["agent"]) <= _ATIF_AGENT
+    assert isinstance(row["agent"]["name"], str)
+    assert isinstance(row["agent"]["version"], str)
+    assert row["steps"]
+    for number, step in enumerate(row["steps"], 1):
+        assert step["step_id"] == number
+        _check_step(step)
+    totals = row.get("final_metrics", {})
+    assert set(totals) <= _ATIF_TOTALS
+    assert totals.get("total_steps", len(row["steps"])) == len(row["steps"])
+
+
+def _check_step(step: dict[str, Any]) -> None:
+    agent = step["source"] == "agent"
+    assert step["source"] in {"system", "user", "agent"}
+    assert set(step) <= _ATIF_STEP | (_ATIF_AGENT_ONLY if agent else set())
+    _check_content(step["message"])
+    if "timestamp" in step:
+        datetime.fromisoformat(step["timestamp"])
+    ids = set()
+    for call in step.get("tool_calls", ()):
+        assert set(call) <= {"tool_call_id", "function_name", "arguments", "extra"}
+        assert isinstance(call["arguments"], dict)
+        assert isinstance(call["function_name"], str)
+        ids.add(call["tool_call_id"])
+    for result in step.get("observation", {"results": ()})["results"]:
+        assert set(result) <= {"source_call_id", "content", "subagent_trajectory_ref", "extra"}
+        assert result.get("source_call_id") is None or result["source_call_id"] in ids
+        _check_content(result.get("content") or "")
+    metrics = step.get("metrics", {})
+    assert set(metrics) <= _ATIF_METRICS
+    if step.get("llm_call_count") == 0:
+        assert "metrics" not in step
+        assert "reasoning_content" not in step
+
+
+def _check_content(content: Any) -> None:
+    if isinstance(content, str):
+        return
+    for part in content:
+        if part["type"] == "text":
+            assert set(part) == {"type", "text"}
+        else:
+            assert part["type"] == "image"
+            assert set(part) == {"type", "source"}
+            assert set(part["source"]) == {"media_type", "path"}
+            assert part["source"]["media_type"] in {"image/jpeg", "image/png", "image/gif", "image/webp"}

@@ -1,0 +1,116 @@
+"""Filters: each alone, together, and what a session does not know."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from callspan.config import SettingError
+from callspan.datasets import Choice, export
+from callspan.record.call import Cost
+from callspan.record.usage import Usage
+from callspan.stores.opening import open_store
+
+from .conftest import START_NS, Export, World
+
+
+@pytest.fixture
+def sessions(world: World) -> None:
+    """Four sessions: good, bad, one that achieved things, and one of which nothing is known."""
+    world.session("good", reward=1.0, success=True, metadata={"seed": 7, "env": "maze"})
+    world.chat([{"role": "user", "content": "good"}], "g", "good", model="gpt-5-mini")
+    world.session("bad", reward=-1.0, success=False, outcome="failure", metadata={"seed": 8})
+    big = Usage(input_tokens=5000, output_tokens=100)
+    dear = Cost(usd=Decimal("2.5"), source="test")
+    world.chat([{"role": "user", "content": "bad"}], "b", "bad", usage=big, cost=dear, provider="groq")
+    world.session("crafter", reward=0.5, outcome=None)
+    world.chat([{"role": "user", "content": "crafter"}], "c", "crafter")
+    world.event("crafter", data={"after": {"achievements": {"wood": 2, "stone": 0}}})
+    world.event("crafter", data={"after": {"achievements": ["wood", "table"]}})
+    world.reward("crafter", 1.0, scope="event", objective="achievement", label="sword")
+    world.session("dark", outcome=None)
+    world.chat([{"role": "user", "content": "dark"}], "d", "dark", usage=None, cost=None)
+    world.chat([{"role": "user", "content": "loose"}], "l")
+
+
+@pytest.mark.usefixtures("sessions")
+@pytest.mark.parametrize(
+    ("choice", "kept"),
+    [
+        ({}, ["good", "bad", "crafter", "dark", "loose"]),
+        ({"min_reward": 0.5}, ["good", "crafter"]),
+        ({"max_reward": 0.5}, ["bad", "crafter"]),
+        ({"max_cost": Decimal(1)}, ["good", "crafter"]),
+        ({"max_tokens": 15}, ["good", "crafter"]),
+        ({"success": True}, ["good"]),
+        ({"success": False}, ["bad"]),
+        ({"tags": (("seed", "7"),)}, ["good"]),
+        ({"tags": (("seed", "7"), ("env", "desert"))}, []),
+        ({"models": ("gpt-5-mini",)}, ["good"]),
+        ({"models": ("gpt-5-1",)}, ["good", "bad", "crafter", "dark", "loose"]),
+        ({"providers": ("groq",)}, ["bad"]),
+        ({"achievements": ("wood",)}, ["crafter"]),
+        ({"achievements": ("wood", "sword", "table")}, ["crafter"]),
+        ({"achievements": ("stone",)}, []),
+        ({"without_achievements": ("wood",)}, ["good", "bad", "dark"]),
+        ({"min_achievements": 3}, ["crafter"]),
+        ({"min_achievements": 4}, []),
+        ({"session_ids": ("go", "crafter")}, ["good", "crafter"]),
+        ({"min_reward": 0.0, "models": ("gpt-5",)}, ["crafter"]),
+        ({"limit": 2}, ["good", "bad"]),
+        ({"since_ns": START_NS + 10**15}, []),
+        ({"until_ns": START_NS}, []),
+    ],
+)
+def test_each_filter_keeps_what_it_says(exported: Export, choice: dict[str, Any], kept: list[str]) -> None:
+    assert [row["messages"][0]["content"] for row in exported("openai", **choice).rows] == kept
+
+
+@pytest.mark.usefixtures("sessions")
+def test_what_is_left_out_is_counted_by_its_reason(exported: Export) -> None:
+    found = exported("openai", min_reward=0.0, achievements=("wood",))
+    assert found.left_out == {"session: reward too low or unknown": 2, "session: achievements": 1}
+    assert found.statistics.rewards == [0.5]
+    assert found.statistics.as_json()["reward"] == {"min": 0.5, "median": 0.5, "mean": 0.5, "max": 0.5}
+
+
+@pytest.mark.usefixtures("sessions")
+def test_a_session_that_is_not_there_is_named(exported: Export) -> None:
+    assert exported("openai", session_ids=("nope",)).left_out == {
+        "session: nope is not in the store, or several begin so": 1
+    }
+
+
+@pytest.mark.usefixtures("sessions")
+def test_a_dry_run_counts_the_same_and_writes_nothing(world: World, tmp_path: Path) -> None:
+    reader = open_store(world.write(tmp_path / "w.db"))
+    before = sorted(tmp_path.iterdir())
+    dry = export(reader, "openai", None)
+    assert sorted(tmp_path.iterdir()) == before
+    assert dry.as_json() == export(reader, "openai", tmp_path / "out.jsonl").as_json()
+
+
+@pytest.mark.usefixtures("sessions")
+def test_nothing_half_written_is_left_behind(world: World, tmp_path: Path) -> None:
+    reader = open_store(world.write(tmp_path / "w.db"))
+    target = tmp_path / "out.jsonl"
+    target.write_text("old")
+
+    def fail(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export(reader, "openai", target, progress=fail)
+    assert target.read_text() == "old"
+    assert not list(tmp_path.glob("*.part"))
+    export(reader, "openai", target, Choice(min_reward=99))
+    assert target.read_text() == "old", "no rows: nothing is written"
+
+
+def test_an_unknown_format_is_named(world: World, tmp_path: Path) -> None:
+    reader = open_store(world.write(tmp_path / "w.db"))
+    with pytest.raises(SettingError, match="no format 'csv': use one of openai,"):
+        export(reader, "csv", None)

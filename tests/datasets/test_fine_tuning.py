@@ -1,0 +1,167 @@
+"""Fine-tuning rows: what trainers take, each message once, each answer trained on once."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from callspan.datasets.options import Options
+
+from .conftest import TOOLS, Export, World, asking, tool_call
+from .formats import check_fine_tuning
+
+SYSTEM = {"role": "system", "content": "Play."}
+
+
+def play(world: World, session_id: str = "s1", turns: int = 3) -> None:
+    """A session whose every call repeats all that was said before."""
+    messages: list[dict[str, Any]] = [SYSTEM, {"role": "user", "content": "Begin."}]
+    for number in range(turns):
+        called = asking(tool_call("look", {"at": number}, f"c{number}"), tool_call("look", {}, f"d{number}"))
+        messages.append(world.chat(messages, called, session_id, tools=TOOLS, parallel_tool_calls=True))
+        messages += [{"role": "tool", "tool_call_id": f"{x}{number}", "content": f"saw {number}"} for x in "cd"]
+    world.chat(messages, "Done.", session_id, tools=TOOLS)
+
+
+def test_one_row_per_session_says_each_message_once(world: World, exported: Export) -> None:
+    world.session("s1", reward=1.0)
+    play(world)
+    found = exported("openai-session")
+    (row,) = found.rows
+    check_fine_tuning(row)
+    assert [m["role"] for m in row["messages"]] == ["system", "user", *["assistant", "tool", "tool"] * 3, "assistant"]
+    assert [m["weight"] for m in row["messages"] if m["role"] == "assistant"] == [1, 1, 1, 1]
+    assert row["tools"] == TOOLS
+    assert (found.statistics.rows, found.statistics.messages, found.statistics.trained) == (1, 12, 4)
+    assert not found.dropped
+    assert not found.left_out
+
+
+def test_one_row_per_call_trains_on_its_own_answer_only(world: World, exported: Export) -> None:
+    world.session("s1")
+    play(world, turns=2)
+    rows = exported("openai").rows
+    assert [len(row["messages"]) for row in rows] == [3, 6, 9]
+    for row in rows:
+        check_fine_tuning(row)
+        assert [m["weight"] for m in row["messages"] if m["role"] == "assistant"][-1] == 1
+        assert sum(m.get("weight", 0) for m in row["messages"]) == 1
+    assert rows[0]["parallel_tool_calls"] is True
+    assert "parallel_tool_calls" not in rows[-1]
+
+
+def test_a_session_that_forked_has_a_row_for_each_end_and_trains_on_nothing_twice(
+    world: World, exported: Export
+) -> None:
+    world.session("s1")
+    first = {"role": "user", "content": "A number?"}
+    answer = world.chat([first], "7", "s1")
+    for question in ("Why?", "Another!"):
+        world.chat([first, answer, {"role": "user", "content": question}], f"Because {question}", "s1")
+    rows = exported("openai-session").rows
+    assert len(rows) == 2
+    weights = [[m["weight"] for m in row["messages"] if m["role"] == "assistant"] for row in rows]
+    assert weights == [[1, 1], [0, 1]]
+
+
+def test_answers_nobody_recorded_have_no_weight(world: World, exported: Export) -> None:
+    world.session("s1")
+    made_up = [
+        {"role": "user", "content": "2+2"},
+        {"role": "assistant", "content": "4"},
+        {"role": "user", "content": "3+3"},
+    ]
+    world.chat(made_up, "6", "s1")
+    (row,) = exported("openai-session").rows
+    check_fine_tuning(row)
+    assert [m.get("weight") for m in row["messages"]] == [None, 0, None, 1]
+
+
+def test_a_history_that_only_the_provider_remembers_is_put_together(world: World, exported: Export) -> None:
+    world.session("s1")
+
+    def answer(number: int, text: str) -> dict[str, Any]:
+        content = [{"type": "output_text", "text": text}]
+        return {"id": f"resp_{number}", "output": [{"type": "message", "role": "assistant", "content": content}]}
+
+    world.call("responses", {"model": "m", "input": "One?", "instructions": "Old."}, answer(1, "1"), "s1")
+    more = {"model": "m", "input": "Two?", "previous_response_id": "resp_1", "instructions": "Old."}
+    world.call("responses", more, answer(2, "2"), "s1")
+    found = exported("openai-session")
+    (row,) = found.rows
+    said = [(m["role"], m["content"]) for m in row["messages"]]
+    assert said == [("system", "Old."), ("user", "One?"), ("assistant", "1"), ("user", "Two?"), ("assistant", "2")]
+    assert sum(m.get("weight", 0) for m in row["messages"]) == 2
+    assert not found.dropped
+
+
+def test_a_history_that_is_not_in_the_store_is_named(world: World, exported: Export) -> None:
+    content = [{"type": "output_text", "text": "2"}]
+    answer = {"id": "r2", "output": [{"type": "message", "role": "assistant", "content": content}]}
+    world.call("responses", {"model": "m", "input": "Two?", "previous_response_id": "resp_1"}, answer)
+    assert exported("openai").dropped == {"history only the provider remembers": 1}
+
+
+@pytest.mark.parametrize(
+    ("messages", "reason"),
+    [
+        ([{"role": "tool", "tool_call_id": "c1", "content": "x"}], "a tool result without its call"),
+        ([asking(tool_call("look", {}, "c1")), {"role": "user", "content": "?"}], "a tool call without its result"),
+        ([{"role": "assistant", "content": ""}, {"role": "user", "content": "?"}], "an answer that says nothing"),
+    ],
+)
+def test_what_trainers_refuse_is_left_out_and_counted(
+    world: World, exported: Export, messages: list[dict[str, Any]], reason: str
+) -> None:
+    world.chat(messages, "So.")
+    found = exported("openai")
+    assert found.rows == []
+    assert found.left_out == {f"row: {reason}": 1}
+
+
+def test_calls_outside_sessions_are_rows_too(world: World, exported: Export) -> None:
+    question = {"role": "user", "content": "One?"}
+    answer = world.chat([question], "1")
+    world.chat([question, answer, {"role": "user", "content": "Two?"}], "2")
+    assert len(exported("openai").rows) == 2
+    (row,) = exported("openai-session").rows
+    assert [m["content"] for m in row["messages"]] == ["One?", "1", "Two?", "2"]
+
+
+def test_calls_that_failed_were_cut_or_hold_no_content_are_no_rows(world: World, exported: Export) -> None:
+    question = [{"role": "user", "content": "?"}]
+    world.chat(question, "half", outcome="cancelled")
+    world.chat(question, "?", outcome="error")
+    world.call("embeddings", {"model": "e", "input": "x"}, {"data": []})
+    world.call("chat_completions", {"model": "m", "messages": question}, None)
+    found = exported("openai")
+    assert found.rows == []
+    reasons = {"outcome cancelled", "outcome error", "embeddings", "content was not kept"}
+    assert found.left_out == dict.fromkeys((f"call: {reason}" for reason in reasons), 1)
+
+
+def test_pictures_stay(world: World, exported: Export) -> None:
+    picture = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
+    world.chat([{"role": "user", "content": [{"type": "text", "text": "What?"}, picture]}], "A cat.")
+    (row,) = exported("openai").rows
+    check_fine_tuning(row)
+    assert row["messages"][0]["content"][1] == picture
+
+
+def test_ids_and_rewards_come_along_on_request(world: World, exported: Export) -> None:
+    world.session("s1", reward=0.5, task_id="t")
+    world.chat([{"role": "user", "content": "?"}], "!", "s1")
+    (row,) = exported("openai", options=Options(metadata=True)).rows
+    assert row["metadata"]["session_id"] == "s1"
+    assert row["metadata"]["reward"] == 0.5
+    assert row["metadata"]["task_id"] == "t"
+
+
+def test_no_text_of_a_record_can_break_a_row(world: World, exported: Export) -> None:
+    nasty = 'line\nbreak \u2028 \u2029 \x85 "quote" \\ \x1b[31m </script> \x00'
+    world.chat([{"role": "user", "content": nasty}], nasty)
+    (row,) = exported("openai").rows
+    check_fine_tuning(row)
+    assert json.loads(json.dumps(row["messages"][0]["content"])).startswith("line\nbreak")

@@ -1,0 +1,127 @@
+"""ATIF trajectories: checked by a reader of our own, and by Harbor's models where they are installed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from callspan.datasets.options import Options
+
+from .conftest import TOOLS, Export, World, asking, tool_call
+from .formats import check_trajectory
+
+
+def agent(world: World) -> None:
+    """Looks twice at once, thinks, moves, and ends with a tool call whose result no model ever sees."""
+    world.session("s1", reward=1.5, task_id="maze", metadata={"seed": 7}, success=True)
+    messages: list[dict[str, Any]] = [{"role": "system", "content": "Play."}, {"role": "user", "content": "Begin."}]
+    looked = asking(tool_call("look", {"at": "east"}, "c1"), tool_call("look", {"at": "west"}, "c2"))
+    messages.append(world.chat(messages, looked, "s1", tools=TOOLS))
+    messages += [{"role": "tool", "tool_call_id": name, "content": f"saw {name}"} for name in ("c2", "c1")]
+    thought = {"role": "assistant", "content": "Going.", "reasoning_content": "West is open."}
+    messages.append(world.chat(messages, thought, "s1", tools=TOOLS))
+    messages.append({"role": "user", "content": "Hurry!"})
+    world.chat(messages, asking(tool_call("move", {}, "c3")), "s1", tools=TOOLS, outcome="error")
+    world.chat(messages, asking(tool_call("move", {}, "c3")), "s1", tools=TOOLS)
+    world.event("s1", event_type="tool", name="move", tool_call_id="c3", data={"result": {"at": [1, 2]}})
+
+
+def test_a_session_is_a_trajectory(world: World, exported: Export) -> None:
+    agent(world)
+    (row,) = exported("atif").rows
+    check_trajectory(row)
+    assert [step["source"] for step in row["steps"]] == ["system", "user", "agent", "agent", "user", "agent"]
+    assert [step.get("llm_call_count") for step in row["steps"]] == [None, None, 1, 1, None, 1]
+    assert row["steps"][3]["reasoning_content"] == "West is open."
+    assert row["notes"] == "1 calls of this session failed or were not chosen."
+    assert row["final_metrics"]["extra"]["reward"] == 1.5
+    assert row["extra"] == {"task_id": "maze", "metadata": {"seed": 7}}
+    assert row["agent"]["tool_definitions"] == TOOLS
+
+
+def test_results_stand_in_the_step_of_their_calls(world: World, exported: Export) -> None:
+    agent(world)
+    (row,) = exported("atif").rows
+    looked, moved = row["steps"][2], row["steps"][5]
+    assert {r["source_call_id"]: r["content"] for r in looked["observation"]["results"]} == {
+        "c1": "saw c1",
+        "c2": "saw c2",
+    }
+    assert moved["observation"]["results"] == [{"source_call_id": "c3", "content": '{"at":[1,2]}'}]
+
+
+def test_money_is_written_digit_by_digit(world: World, exported: Export) -> None:
+    agent(world)
+    (row,) = exported("atif").rows
+    assert row["final_metrics"]["total_cost_usd"] == 0.003
+    assert row["final_metrics"]["total_prompt_tokens"] == 30
+
+
+def test_arguments_that_are_no_object_are_kept_beside_an_empty_one(world: World, exported: Export) -> None:
+    world.session("s1")
+    broken = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at": "ea'}}
+    world.chat([{"role": "user", "content": "Go"}], asking(broken), "s1")
+    (row,) = exported("atif").rows
+    check_trajectory(row)
+    (call,) = row["steps"][-1]["tool_calls"]
+    assert (call["arguments"], call["extra"]) == ({}, {"arguments_text": '{"at": "ea'})
+
+
+def test_a_history_that_was_rewritten_is_copied_context(world: World, exported: Export) -> None:
+    world.session("s1")
+    question = {"role": "user", "content": "Long story?"}
+    answer = world.chat([question], "Once upon a time.", "s1")
+    summary = {"role": "user", "content": "So far: a story began."}
+    world.chat([summary, question, answer, {"role": "user", "content": "And?"}], "The end.", "s1")
+    (row,) = exported("atif").rows
+    check_trajectory(row)
+    copied = [(step["message"], step.get("is_copied_context", False)) for step in row["steps"]]
+    assert copied == [
+        ("Long story?", False),
+        ("Once upon a time.", False),
+        ("So far: a story began.", False),
+        ("Long story?", True),
+        ("Once upon a time.", True),
+        ("And?", False),
+        ("The end.", False),
+    ]
+
+
+def test_token_ids_come_along(world: World, exported: Export) -> None:
+    world.session("s1")
+    logprobs = {"content": [{"token": "a", "logprob": -0.5}, {"token": "b", "logprob": -1.5}]}
+    choice = {"token_ids": [7, 8], "logprobs": logprobs}
+    world.chat([{"role": "user", "content": "?"}], "ab", "s1", choice=choice, body={"prompt_token_ids": [1, 2, 3]})
+    (row,) = exported("atif").rows
+    check_trajectory(row)
+    metrics = row["steps"][-1]["metrics"]
+    assert metrics["prompt_token_ids"] == [1, 2, 3]
+    assert metrics["completion_token_ids"] == [7, 8]
+    assert metrics["logprobs"] == [-0.5, -1.5]
+
+
+def test_pictures_are_parts(world: World, exported: Export) -> None:
+    world.session("s1")
+    urls = ("https://example.org/a.png?x=1", "https://example.org/no-type")
+    parts = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+    world.chat([{"role": "user", "content": [{"type": "text", "text": "What?"}, *parts]}], "A cat.", "s1")
+    found = exported("atif")
+    check_trajectory(found.rows[0])
+    assert found.rows[0]["steps"][0]["message"][1]["source"]["media_type"] == "image/png"
+    assert found.dropped == {"image_url of a trajectory": 1}
+
+
+def test_the_agent_may_be_named(world: World, exported: Export) -> None:
+    agent(world)
+    (row,) = exported("atif", options=Options(agent_name="robot", agent_version="2.1")).rows
+    assert row["agent"]["name"] == "robot"
+    assert row["agent"]["version"] == "2.1"
+
+
+def test_harbor_reads_it(world: World, exported: Export) -> None:
+    models = pytest.importorskip("harbor.models.trajectories", reason="needs harbor (Python 3.12): pip install harbor")
+    agent(world)
+    for row in exported("atif").rows:
+        models.Trajectory.model_validate_json(json.dumps(row))
