@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from conftest import Delivery, Records  # type: ignore[import-not-found]
-
 from callspan.record.ids import new_id
+from conftest import Delivery, Records  # type: ignore[import-not-found]
 
 
 def write_some(url: str, number: str) -> None:
