@@ -127,7 +127,7 @@ class RecordedCall:
 
 def record_call(
     *, provider: str, api: Api = "chat_completions", model: str | None = None, server: str | None = None,
-    client: str | None = None,
+    client: str | None = None, stream: bool = False,
 ) -> RecordedCall:  # fmt: skip
     """Record a call of a home-made client: a context manager, with `with` or `async with`.
 
@@ -145,6 +145,7 @@ def record_call(
         model: the model asked for, where it is known before the body; None: the body says.
         server: URL of the server; None: unknown.
         client: name and version of the client, such as `mine/1.0`; None: unknown.
+        stream: whether the answer will come as a stream; a body or a chunk can say so later, too.
 
     Returns:
         The call; without `instrument()` it records nothing.
@@ -158,7 +159,7 @@ def record_call(
         raise ValueError(f"record_call: api={api!r} is unknown; use one of {known}")
     address = urlsplit(server or "")
     facts = CallFacts(
-        provider=provider, sdk=client, model=model, server_address=address.hostname,
+        provider=provider, sdk=client, model=model, stream=stream, server_address=address.hostname,
         server_port=address.port or {"https": 443, "http": 80}.get(address.scheme),
     )  # fmt: skip
     return RecordedCall(endpoint, facts)

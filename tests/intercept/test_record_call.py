@@ -48,7 +48,7 @@ def test_a_call_told_by_hand_is_recorded_as_through_the_sdk(stream: bool, mode: 
         request = {**CHAT, **({"stream": True} if stream else {})}
         result = await mode.wait(chat.create(**request))
         chunks = await mode.all(result) if stream else []
-        async with record(mode) as call:
+        async with record(mode, model="gpt-5", stream=stream) as call:
             call.request(mode.provider.requests[0].content)
             if stream:
                 for chunk in chunks:

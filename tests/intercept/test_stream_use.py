@@ -134,7 +134,8 @@ def test_an_answer_too_long_to_parse_raises_and_is_recorded_with_its_usage(
     with pytest.raises(openai.LengthFinishReasonError):
         run(lambda: mode.wait(parsing(mode).parse(**CHAT, response_format=Weather)))
     record = the_call(seen)
-    assert record.outcome == "error"
+    # Before, the answer was parsed after the call, where nobody can see it fail.
+    assert record.outcome == ("error" if sdks.OPENAI >= (1, 66) else "success")
     assert record.usage is not None
     assert record.usage.output_tokens == 3
     assert record.response is not None
