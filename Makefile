@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.callspan
 EXTRAS := openai,anthropic,cli,cost,otlp
+DEV_EXTRAS := $(EXTRAS),postgres,clickhouse,gymnasium
 PYTEST := $(BIN)/python -m pytest
 
 .PHONY: demo test test-all check bench nightly clean
@@ -45,9 +46,9 @@ $(STAMP)-demo: $(VENV)/pyvenv.cfg pyproject.toml
 	@touch $@
 
 $(STAMP)-dev: $(STAMP)-demo tools/requirements-dev.txt
-	@tools/install.sh $(VENV) -r tools/requirements-dev.txt
+	@tools/install.sh $(VENV) -e ".[$(DEV_EXTRAS)]" -r tools/requirements-dev.txt
 	@touch $@
 
 $(STAMP)-all: $(STAMP)-dev
-	@tools/install.sh $(VENV) -e ".[$(EXTRAS),postgres,clickhouse]" chdb
+	@tools/install.sh $(VENV) chdb
 	@touch $@
