@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import gc
+import resource
 import tracemalloc
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
+import callspan
 from callspan.agent.api import session, tool
 from callspan.agent.context import current_scope
 from callspan.agent.runtime import Runtime, install, remove
@@ -15,6 +20,7 @@ from callspan.agent.sessions import Session
 from callspan.record.call import CallRecord, Timing
 from callspan.spans.hierarchy import TracedHierarchy
 
+STATM = Path("/proc/self/statm")
 CALL = CallRecord(call_id="c", timing=Timing(start_ns=1))
 
 
@@ -46,3 +52,39 @@ def play(own: Session, steps: int) -> None:
 def measured() -> int:
     gc.collect()
     return tracemalloc.get_traced_memory()[0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not STATM.exists(), reason="reads the resident size from /proc")
+@pytest.mark.parametrize("trace_per", ["session", "timestep"])
+def test_a_very_long_session_takes_no_more_memory_than_a_long_one(trace_per: str) -> None:
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(Nowhere()))
+    handle = callspan.instrument(tracer_provider=provider, trace_per=trace_per)
+    try:
+        with callspan.session("endless") as own:
+            walk(own, 20_000)
+            before = resident_mib()
+            walk(own, 180_000)
+            grown = resident_mib() - before
+    finally:
+        handle.uninstrument()
+        provider.shutdown()
+    assert grown < 8
+
+
+def walk(own: Session, steps: int) -> None:
+    for index in range(steps):
+        with own.timestep() as step:
+            step.environment(index, reward=1.0)
+
+
+def resident_mib() -> float:
+    gc.collect()
+    return int(STATM.read_text().split()[1]) * resource.getpagesize() / 2**20
+
+
+class Nowhere(SpanExporter):
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        return SpanExportResult.SUCCESS

@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from types import TracebackType
-from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
+from typing import Any, ClassVar, Final, Generic, ParamSpec, TypeVar, cast
 
 from callspan.agent.runtime import installed
 from callspan.agent.scope import Scope
@@ -25,8 +25,11 @@ class Decorating:
 
     __slots__ = ()
 
+    reads_arguments: ClassVar[bool] = False
+    """Whether `fresh` looks at the arguments; binding them to their names takes time."""
+
     def fresh(self, name: str, arguments: Mapping[str, object]) -> Scope:
-        """Return a new scope for one call of the function `name`; `arguments` are those of the call."""
+        """Return a new scope for one call of the function `name`; `arguments` are those of the call, by name."""
         raise NotImplementedError
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -38,8 +41,9 @@ class Decorating:
 def _opener(prototype: Decorating, function: Callable[..., Any]) -> Callable[..., Scope]:
     name = getattr(function, "__name__", type(function).__name__)
     signature = None
-    with fail_open("read the signature of a decorated function"):
-        signature = inspect.signature(function)
+    if prototype.reads_arguments:
+        with fail_open("read the signature of a decorated function"):
+            signature = inspect.signature(function)
 
     def opener(*args: Any, **kwargs: Any) -> Scope:  # noqa: ANN401 - those of the application
         arguments: Mapping[str, object] = {}

@@ -52,6 +52,8 @@ class Tool(Scope, Decorating):
 
     __slots__ = ("_arguments", "_error", "_given", "_id", "_metadata", "_name", "_owner", "_result", "_tool_call_id")
 
+    reads_arguments = True
+
     def __init__(
         self,
         name: str | None = None,
