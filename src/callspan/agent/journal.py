@@ -32,11 +32,12 @@ class Journal(Scope):
         receiver: str = "agent",
         call: str | None = None,
         causal_influence: Iterable[str] = (),
+        metadata: Mapping[str, object] | None = None,
     ) -> str:
         """Record information passed from one system to another; return the message's id.
 
         `content` is text or anything JSON can hold; `call` is the id of the call it belongs to;
-        `causal_influence` are ids of what it came from.
+        `causal_influence` are ids of what it came from; None values of `metadata` are left out.
         """
         target, flags = self.target()
         record = MessageRecord(
@@ -53,7 +54,7 @@ class Journal(Scope):
             content=content,
             causal_influence=texts(causal_influence),
             flags=flags,
-            metadata=target.around(),
+            metadata={**target.around(), **fields(metadata)},
         )
         target.emit(record, "message")
         return record.message_id

@@ -1,0 +1,206 @@
+"""What stands around: `callspan.metadata` on every row and span, tools announced, hooks behind the policy."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+import callspan
+from callspan.agent.api import session, tool
+from callspan.agent.context import copy_context, metadata
+from callspan.agent.hooks import add_hook
+from callspan.record.events import (
+    EventRecord,
+    MessageRecord,
+    Record,
+    RewardRecord,
+    SessionRecord,
+    TimestepRecord,
+    start_id,
+)
+from callspan.spans.hierarchy import HierarchyOptions
+from callspan.testing import capture
+
+if TYPE_CHECKING:
+    from tests.agent.conftest import Seen
+
+
+def test_metadata_around_is_on_every_row_and_the_innermost_wins(seen: Seen) -> None:
+    with (
+        metadata(application="shop", purpose="outer", colour="red"),
+        session("s", metadata={"seed": 7}) as own,
+        own.timestep(metadata={"purpose": "mine"}) as step,
+    ):
+        with metadata(purpose="inner"):
+            step.observation("x")
+            step.event("e", metadata={"own": 1})
+            step.environment("y", reward=1)
+            step.reward(1)
+        with tool("t"):
+            pass
+    around = {"application": "shop", "purpose": "outer", "extra": {"colour": "red"}}
+    inner = {**around, "purpose": "inner"}
+    assert seen.ended(SessionRecord)[0].metadata == {**around, "seed": 7}
+    assert seen.ended(TimestepRecord)[0].metadata == {**around, "purpose": "mine"}
+    assert seen.of(MessageRecord)[0].metadata == inner
+    event, world, run = seen.of(EventRecord)
+    assert event.metadata == {**inner, "own": 1}
+    assert (world.metadata, run.metadata) == (inner, around)
+    assert seen.of(RewardRecord)[0].metadata == inner
+
+
+def test_metadata_around_is_on_the_spans_as_llm_meta(seen: Seen) -> None:
+    def walk() -> None:
+        with (
+            metadata(application="shop", step_index=3, colour="red"),
+            session("s", user_id="u1") as own,
+            own.timestep() as step,
+            step.tool("t"),
+            step.environment_step(),
+        ):
+            pass
+
+    walk()
+    assert len(seen.spans) == 4
+    for span in seen.spans:
+        assert span.attributes["llm.meta.application"] == "shop"
+        assert span.attributes["llm.meta.step_index"] == 3
+        assert "llm.meta.colour" not in span.attributes
+        assert (span.attributes.get("llm.meta.user_id") == "u1") == (span.name != "invoke_workflow s")
+    seen.exporter.clear()
+    seen.install(HierarchyOptions(llm=False))
+    walk()
+    assert not any(name.startswith("llm.") for span in seen.spans for name in span.attributes)
+
+
+def test_a_thread_without_context_still_tells_what_stood_around_its_session(seen: Seen) -> None:
+    with metadata(run_id="r7"), session("s") as own:
+        pass
+
+    async def elsewhere() -> None:
+        own.reward(1)
+
+    asyncio.run(elsewhere())
+    assert seen.of(RewardRecord)[0].metadata == {"run_id": "r7"}
+    with metadata(run_id="r8"):
+        copy_context(own.reward)(2)
+    assert seen.of(RewardRecord)[1].metadata == {"run_id": "r8"}
+
+
+def test_metadata_of_a_message_is_its_own_over_what_stands_around(seen: Seen) -> None:
+    with metadata(purpose="play"), session("s") as own:
+        own.message("x", metadata={"purpose": "test", "boundary": "tool", "nothing": None})
+    assert seen.of(MessageRecord)[0].metadata == {"purpose": "test", "boundary": "tool"}
+
+
+def test_a_tool_is_announced_before_it_runs(seen: Seen) -> None:
+    with session("s") as own, own.timestep() as step, step.tool("dig", arguments={"depth": 9}) as run:
+        (told,) = seen.tool_starts
+        assert (told.event_id, told.name, told.timestep_id) == (start_id(run.id), "dig", step.id)
+        assert told.data == {"arguments": {"depth": 9}}
+        assert (told.duration_ns, told.error) == (None, None)
+        run.result = "gold"
+    (ended,) = seen.of(EventRecord)
+    assert ended.data == {"arguments": {"depth": 9}, "result": "gold"}
+    assert told.sequence < ended.sequence
+
+
+def test_totals_count_timesteps_once_for_each_level(seen: Seen) -> None:
+    with session("s") as own:
+        for _ in range(2):
+            with own.timestep(), own.timestep():
+                pass
+    (ended,) = seen.ended(SessionRecord)
+    assert ended.totals.timesteps == 4
+    assert [step.totals.timesteps for step in seen.ended(TimestepRecord)] == [0, 1, 0, 1]
+    assert seen.named("invoke_workflow s")[0].attributes["callspan.totals.timesteps"] == 4
+
+
+def test_a_step_may_end_with_a_word_of_its_own_and_be_updated_later(seen: Seen) -> None:
+    with session("s") as own, own.timestep() as step:
+        step.update(status="paging", metadata={"page": 1})
+        assert seen.of(TimestepRecord)[-1].outcome == "paging"
+        step.update(status="skipped", metadata={"page": None})
+    step.update(metadata={"judged": True})
+    ended, *_ = seen.ended(TimestepRecord)
+    assert (ended.outcome, ended.metadata) == ("skipped", {"page": 1})
+    late = seen.of(TimestepRecord)[-1]
+    assert (late.outcome, late.metadata) == ("skipped", {"page": 1, "judged": True})
+    assert late.record_version > ended.record_version
+    assert seen.named("timestep")[0].attributes["callspan.outcome"] == "skipped"
+
+
+def test_each_record_goes_through_the_policy_once_and_hooks_see_what_is_left(seen: Seen) -> None:
+    treated: list[Record] = []
+
+    def treat(record: Record) -> Record:
+        treated.append(record)
+        return msgspec.structs.replace(record, data=None) if isinstance(record, EventRecord) else record
+
+    seen.install(treat=treat)
+    heard: list[Any] = []
+    take_away = add_hook("event", lambda record: heard.append(record.data))
+    try:
+        with session("s") as own, own.timestep() as step:
+            step.action("secret")
+    finally:
+        take_away()
+    assert len(treated) == len(seen.records) == 5
+    assert heard == [None]
+
+
+def test_what_a_hook_puts_in_place_goes_through_the_policy_too(seen: Seen) -> None:
+    def treat(record: Record) -> Record:
+        return msgspec.structs.replace(record, metadata={}) if "password" in record.metadata else record
+
+    def enrich(record: Record) -> Record:
+        return msgspec.structs.replace(record, metadata={"password": "hunter2"})
+
+    seen.install(treat=treat)
+    take_away = add_hook("before_record", enrich, kinds=["action"])
+    try:
+        with session("s") as own:
+            own.action(1)
+            own.event("other")
+    finally:
+        take_away()
+    assert [event.metadata for event in seen.of(EventRecord)] == [{}, {}]
+
+
+def test_a_policy_that_fails_costs_records_and_nothing_else(seen: Seen) -> None:
+    from callspan.fail_open import failures, forget_failures
+
+    def treat(record: Record) -> Record:
+        raise ValueError("odd record")
+
+    seen.install(treat=treat)
+    with session("s") as own, own.timestep() as step, step.tool("t") as run:
+        step.action(1)
+        run.result = 2
+    assert (own.ended, step.ended, step.index) == (True, True, 0)
+    assert seen.records == []
+    assert failures() != {}
+    forget_failures()
+
+
+@pytest.mark.parametrize("trace_per", ["session", "timestep"])
+def test_one_trace_for_a_session_or_for_each_step_as_set(trace_per: str) -> None:
+    with capture(trace_per=trace_per) as captured, callspan.session("s") as own:
+        for _ in range(3):
+            with own.timestep() as step:
+                step.action(1)
+    steps = [span for span in captured.spans if span.name == "timestep"]
+    (root,) = [span for span in captured.spans if span.name == "invoke_workflow s"]
+    assert {span.attributes["session.id"] for span in captured.spans} == {own.id}
+    if trace_per == "session":
+        assert {span.context.trace_id for span in captured.spans} == {root.context.trace_id}
+        return
+    assert len({span.context.trace_id for span in captured.spans}) == 4
+    assert [span.parent for span in steps] == [None] * 3
+    before = [root, *steps[:-1]]
+    assert [span.links[0].context.span_id for span in steps] == [other.context.span_id for other in before]
+    written = {record.timestep_id: record.trace_id for record in captured.timesteps}
+    assert set(written.values()) == {f"{span.context.trace_id:032x}" for span in steps}
