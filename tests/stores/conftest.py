@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import shutil
+import os
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 import pytest
@@ -185,14 +186,36 @@ def deliver(tmp_path: Path) -> Iterator[Callable[[str], Delivery]]:
         delivery.close()
 
 
+def missing(what: str) -> NoReturn:
+    """Skip where an engine is missing, visibly; fail where CALLSPAN_REQUIRE_ENGINES=1 says that it must be there."""
+    if os.environ.get("CALLSPAN_REQUIRE_ENGINES") == "1":
+        pytest.fail(f"{what} (CALLSPAN_REQUIRE_ENGINES=1)")
+    pytest.skip(what)
+
+
+def needs_module(name: str, install: str) -> None:
+    """Skip or fail where a module cannot be imported."""
+    if importlib.util.find_spec(name) is None:
+        missing(f"needs {name}: {install}")
+
+
+@pytest.fixture
+def clickhouse_url(tmp_path: Path) -> str:
+    """A directory of the embedded engine."""
+    needs_module("clickhouse_connect", "pip install 'callspan[clickhouse]'")
+    needs_module("chdb", "pip install chdb (about 900 MB)")
+    return f"clickhouse+chdb://{tmp_path}/clickhouse"
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     from .postgres_server import PostgresServer
 
-    pytest.importorskip("psycopg", reason="needs psycopg: pip install 'callspan[postgres]'")
-    if shutil.which("initdb") is None or shutil.which("pg_ctl") is None:
-        pytest.skip("needs Postgres: initdb and pg_ctl on the PATH")
-    server = PostgresServer()
+    needs_module("psycopg", "pip install 'callspan[postgres]'")
+    programs = PostgresServer.programs()
+    if programs is None:
+        missing("needs Postgres: initdb and pg_ctl on the PATH or in /usr/lib/postgresql")
+    server = PostgresServer(programs)
     server.start()
     yield server
     server.remove()

@@ -13,7 +13,17 @@ from pathlib import Path
 class PostgresServer:
     """A cluster in a directory of its own; started by `start`, all gone after `remove`."""
 
-    def __init__(self) -> None:
+    @staticmethod
+    def programs() -> Path | None:
+        """Return the directory of initdb and pg_ctl: of the PATH, else the newest of a distribution; None if absent."""
+        found = shutil.which("initdb")
+        if found is not None and shutil.which("pg_ctl") is not None:
+            return Path(found).parent
+        places = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
+        return max(places, key=lambda place: float(place.parent.name), default=None)
+
+    def __init__(self, programs: Path) -> None:
+        self._programs = programs
         self.directory = Path(tempfile.mkdtemp(prefix="callspan-pg-"))
         # Postgres refuses to run as root.
         self._user = "nobody" if os.geteuid() == 0 else None
@@ -48,9 +58,14 @@ class PostgresServer:
     def _control(self, *arguments: str) -> None:
         self._run("pg_ctl", "-D", self._data, *arguments)
 
-    def _run(self, *command: str) -> None:
+    def _run(self, program: str, *arguments: str) -> None:
         # Output goes nowhere: the server would keep a pipe open.
         subprocess.run(
-            command, check=True, user=self._user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60,
+            (str(self._programs / program), *arguments),
+            check=True,
+            user=self._user,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=60,
             cwd=self.directory,
-        )  # fmt: skip
+        )

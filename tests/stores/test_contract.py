@@ -26,10 +26,17 @@ from .conftest import SECOND, START_NS, Delivery, Records, raw
 HOSTILE = "quote \" ' ; DROP TABLE calls; -- \\ \n \t \u2028 é 漢 \U0001f600 %s :x ? \x1a \x7f"
 
 
-@pytest.fixture(params=["sqlite", "jsonl", pytest.param("postgres", marks=pytest.mark.postgres)])
+@pytest.fixture(
+    params=[
+        "sqlite",
+        "jsonl",
+        pytest.param("postgres", marks=pytest.mark.postgres),
+        pytest.param("clickhouse", marks=pytest.mark.clickhouse),
+    ]
+)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "postgres":
-        return str(request.getfixturevalue("postgres_url"))
+    if request.param in {"postgres", "clickhouse"}:
+        return str(request.getfixturevalue(f"{request.param}_url"))
     return {"sqlite": f"sqlite:///{tmp_path}/calls.db", "jsonl": f"jsonl:///{tmp_path}/calls.jsonl"}[request.param]
 
 
@@ -385,6 +392,8 @@ def test_a_session_only_its_events_tell_of_is_not_made_up(store: Delivery, recor
 
 
 def test_the_cursor_moves_with_the_entries(store: Delivery, records: Records) -> None:
+    if store.sink.position("1-a.seg") is None:
+        pytest.skip("this store leaves its cursors to the spool")
     assert store.sink.position("1-a.seg") == 0
     entries = store.entries([records.call(), records.call()])
     store.sink.deliver(entries)
@@ -399,6 +408,8 @@ def test_the_cursor_moves_with_the_entries(store: Delivery, records: Records) ->
 
 
 def test_processes_that_write_at_once_lose_nothing_and_double_nothing(url: str) -> None:
+    if "chdb" in url:
+        pytest.skip("the embedded engine is for one process at a time")
     script = str(Path(__file__).with_name("writer.py"))
     writers = [subprocess.Popen([sys.executable, script, url, str(number)]) for number in range(3)]
     assert [writer.wait(60) for writer in writers] == [0, 0, 0]

@@ -15,7 +15,7 @@ from callspan.stores.base import Reader
 _SETTING: Final = "CALLSPAN_STORES"
 _FORMS: Final = (
     "sqlite:///calls.db, sqlite:////absolute/calls.db, jsonl:///calls.jsonl, postgresql://user@host/database, "
-    "unix:///run/receiver.sock"
+    "clickhouse://user@host/database, unix:///run/receiver.sock"
 )
 
 
@@ -35,6 +35,9 @@ _KINDS: Final = {
     "jsonl": _Kind("jsonl:JsonLinesStore", "jsonl_reader:JsonLinesReader"),
     "unix": _Kind("unix_socket:UnixSocketStore"),
     "postgresql": _Kind("postgres:PostgresStore", "postgres_reader:PostgresReader", file=False, extra="postgres"),
+    "clickhouse": _Kind(
+        "clickhouse:ClickHouseStore", "clickhouse_reader:ClickHouseReader", file=False, extra="clickhouse"
+    ),
 }  # fmt: skip
 _ALIASES: Final = {"postgres": "postgresql", "sqlite3": "sqlite"}
 _SUFFIXES: Final = {".db": "sqlite", ".sqlite": "sqlite", ".sqlite3": "sqlite", ".jsonl": "jsonl", ".ndjson": "jsonl"}

@@ -83,14 +83,14 @@ class SqlReader(ABC):
 
     def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
         """Yield calls with their conversations."""
-        where, values = self._where(which)
+        where, values = self.where(which)
         order = "DESC" if which.newest_first else "ASC"
         limit = -1 if which.limit is None else which.limit
         sql = f"SELECT c.* FROM calls c WHERE {where} ORDER BY c.start_ns {order}, c.call_id {order}"
         if which.limit is not None or which.offset:
             sql += f" {self.page(limit, which.offset)}"
         for row in self.rows(sql, **values):
-            yield self._call(row)
+            yield self.whole(row)
 
     def page(self, limit: int, offset: int) -> str:
         """Return the clause that takes `limit` rows (-1: all) after `offset`."""
@@ -103,11 +103,11 @@ class SqlReader(ABC):
         row = self._by_prefix("calls", "call_id", call_id)
         if row is None:
             row = next(iter(self.rows("SELECT * FROM calls WHERE span_id = :id LIMIT 1", id=call_id)), None)
-        return None if row is None else self._call(row)
+        return None if row is None else self.whole(row)
 
     def count_calls(self, which: CallFilter = _EVERY) -> int:
         """Return how many calls `calls` would yield without its limit."""
-        where, values = self._where(which)
+        where, values = self.where(which)
         return int(str(next(self.rows(f"SELECT count(*) AS n FROM calls c WHERE {where}", **values))["n"]))
 
     def sessions(self, *, since_ns: int | None = None, limit: int | None = None) -> Iterator[SessionSummary]:
@@ -153,7 +153,7 @@ class SqlReader(ABC):
 
     def summary(self, by: Grouping, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
         """Yield sums over calls, largest number of calls first."""
-        where, values = self._where(which)
+        where, values = self.where(which)
         yield from self._summaries(_GROUPS.get(by, self.day), where, values, latencies=latencies)
 
     def latencies(self, key: str, where: str, values: Values) -> Mapping[object, Latencies]:
@@ -184,42 +184,50 @@ class SqlReader(ABC):
         row = next(iter(self.rows(sql, value=value)), None)
         if row is None:
             raise KeyError(value)
-        return _json_of(row)
+        return json_of(row)
 
-    def history(self, node: object) -> list[bytes]:
-        """Return the exact JSON of each message of a chain, first one first."""
+    def history(self, row: Values) -> list[bytes]:
+        """Return the exact JSON of each message of a call's request, first one first."""
+        if row["ctx"] is None:
+            return []
         sql = """
             WITH RECURSIVE up (parent, content, depth) AS (
               SELECT parent, content, depth FROM ctx WHERE id = :node
               UNION ALL SELECT x.parent, x.content, x.depth FROM up JOIN ctx x ON x.id = up.parent)
             SELECT t.text, t.rest, t.enc, t.data FROM up JOIN said t ON t.id = up.content ORDER BY up.depth"""
-        return [_json_of(row) for row in self.rows(sql, node=node)]
+        return [json_of(found) for found in self.rows(sql, node=row["ctx"])]
 
-    def _where(self, which: CallFilter) -> tuple[str, dict[str, object]]:
+    def where(self, which: CallFilter) -> tuple[str, dict[str, object]]:
+        """Return the condition on calls `c`, and its parameters."""
         values = {name: getattr(which, name) for name in _CONDITIONS if getattr(which, name) is not None}
         conditions = [_CONDITIONS[name] for name in values]
         if which.errors is not None:
             conditions.append("c.outcome IN ('error', 'timeout')" if which.errors else "c.outcome = 'success'")
         if which.text is not None:
             values["text"] = which.text.casefold()
-            conditions.append(self._said())
+            conditions.append(self.said())
         return " AND ".join(conditions) or "1 = 1", values
 
-    def _said(self) -> str:
-        matching = f"SELECT t.id FROM said t WHERE t.role IS NOT NULL AND {self.contains}"
+    def said(self) -> str:
+        """Return the condition that `:text` was said in call `c`."""
+        matching = self.matching()
         return f"""(c.output IN ({matching}) OR c.system IN ({matching}) OR c.ctx IN (
             WITH RECURSIVE hit (id) AS (
               SELECT x.id FROM ctx x WHERE x.content IN ({matching})
               UNION SELECT x.id FROM hit JOIN ctx x ON x.parent = hit.id)
             SELECT id FROM hit))"""
 
-    def _call(self, row: Values) -> CallRecord:
+    def matching(self) -> str:
+        """Return the query for the ids of what says `:text`."""
+        return f"SELECT t.id FROM said t WHERE t.role IS NOT NULL AND {self.contains}"
+
+    def whole(self, row: Values) -> CallRecord:
+        """Return the call of a row, with its bodies and its conversation."""
         tree = to_tree(CALLS, row)
         record = msgspec.convert(tree, CallRecord, strict=False)
         if row["request"] is not None:
             skeleton = self.content("id", row["request"])
-            history = [] if row["ctx"] is None else self.history(row["ctx"])
-            body = bodies.put_together(skeleton, history, lambda found: self.content("hash", found))
+            body = bodies.put_together(skeleton, self.history(row), lambda found: self.content("hash", found))
             record = msgspec.structs.replace(
                 record, request=msgspec.structs.replace(record.request, body=msgspec.Raw(body))
             )
@@ -321,7 +329,8 @@ class SqlReader(ABC):
         return found
 
 
-def _json_of(row: Values) -> bytes:
+def json_of(row: Values) -> bytes:
+    """Return the exact JSON of a row of `said`."""
     text, rest, enc, data = row["text"], row["rest"], row["enc"], row["data"]
     raw = data.encode() if isinstance(data, str) else bytes(data) if isinstance(data, bytes | memoryview) else b""
     more = rest if isinstance(rest, bytes) else None

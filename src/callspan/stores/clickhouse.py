@@ -1,0 +1,261 @@
+"""ClickHouse as a sink: rows that may be written any number of times, each batch known by where it lies in the spool.
+
+There are no transactions: contents go first, then what refers to them, and a batch that failed in the middle is
+written again. Cursors stay with the spool.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+from clickhouse_connect.driver import create_client
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import DatabaseError
+
+from callspan.record.call import CallRecord
+from callspan.record.codec import encode_json
+from callspan.record.events import record_key
+from callspan.spool.sink import Entry, PoisonError
+from callspan.stores import bodies
+from callspan.stores.base import StoreError
+from callspan.stores.columns import TABLES, Row, Table, to_row
+from callspan.stores.opening import safe_name
+from callspan.stores.sqlite_file import script
+from callspan.stores.unpack import Unpacked, derived, message_key, unpack
+
+_LAYOUT: Final = 1
+_CONNECT_S: Final = 10
+_ANSWER_S: Final = 60
+_WRITTEN_AGAIN_S: Final = 3600.0
+_SCALE: Final = 38
+_FORMAT: Final = "JSONEachRow"
+_INSERT: Final = {
+    "async_insert": 0,
+    "input_format_skip_unknown_fields": 0,
+    "max_partitions_per_insert_block": 0,
+}
+_POISON: Final = frozenset({6, 26, 27, 33, 38, 41, 53, 69, 72, 117, 130, 131, 407})
+"""Codes of errors that lie in the data: what cannot be parsed, converted, or held by its column."""
+
+_CODE: Final = re.compile(r"[Cc]ode: (\d+)")
+
+
+def connect(url: str) -> Client:
+    """Return a client of the server a store's URL names; `clickhouse+chdb:///directory` is the embedded engine.
+
+    Raises clickhouse_connect's exceptions where it cannot be reached.
+    """
+    dsn = url.partition("+")[2] if url.lower().startswith("clickhouse+") else url
+    if dsn.startswith("chdb:"):
+        return create_client(dsn=dsn)
+    return create_client(
+        dsn=dsn, autogenerate_session_id=False, connect_timeout=_CONNECT_S, send_receive_timeout=_ANSWER_S
+    )
+
+
+def layout(client: Client) -> int:
+    """Return the version of the tables; 0 where there are none."""
+    if not client.command("EXISTS TABLE callspan_layout"):
+        return 0
+    return int(str(client.query("SELECT max(version) FROM callspan_layout").result_rows[0][0]))
+
+
+def _make_tables(client: Client, name: str) -> None:
+    found = layout(client)
+    if found > _LAYOUT:
+        raise StoreError(f"{name}: layout {found} of a newer callspan, this one knows {_LAYOUT}; upgrade")
+    if found < _LAYOUT:
+        for statement in script("clickhouse_1.sql").split(";\n"):
+            if statement.strip():
+                client.command(statement)
+
+
+class ClickHouseStore:
+    """A sink without cursors of its own: delivery is at least once, and repeating changes nothing."""
+
+    def __init__(self, url: str) -> None:
+        """`url` is `clickhouse://user:password@host:8123/database`, or `clickhouse+https://` for TLS."""
+        self._url = url
+        self.name = safe_name(url)
+        self.batch_entries = 1000
+        self._client: Client | None = None
+        self._written: dict[str, float] = {}
+        """Hashes of contents, and when this process last wrote them."""
+        self._failed: Entry | None = None
+        self._failed_end = 0
+
+    def open(self) -> None:
+        """Connect and make the tables. Raises StoreError for a newer layout, clickhouse_connect's exceptions else."""
+        self.close()
+        client = connect(self._url)
+        try:
+            _make_tables(client, self.name)
+        except BaseException:
+            client.close()
+            raise
+        self._client = client
+
+    def position(self, segment: str) -> int | None:  # noqa: ARG002 - the protocol's name
+        """Return None: the spool keeps the cursor."""
+        return None
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        """Write all entries. Raises PoisonError for what can never be stored, clickhouse_connect's exceptions else.
+
+        A batch that begins where the last one failed is cut where that one ended, so that the server knows it
+        again by its token even if it had stored it before the answer was lost.
+        """
+        first = entries[0]
+        if self._failed is not None and self._failed[:2] == first[:2]:
+            repeated = [entry for entry in entries if entry.end <= self._failed_end]
+            self._failed = None
+            if 0 < len(repeated) < len(entries):
+                self._deliver(repeated)
+                entries = entries[len(repeated) :]
+        self._deliver(entries)
+
+    def set_aside(self, entry: Entry, reason: str) -> None:
+        """Keep a bad entry in `dead_letter`, once."""
+        key = f"{entry.segment}:{entry.start}"
+        frame = entry.payload.decode("utf-8", "replace")
+        self._insert("dead_letter", [{"key": key, "reason": reason, "frame": frame, "time_ns": time.time_ns()}], key)
+
+    def forget(self, segment: str) -> None:
+        """Do nothing: there is no cursor here."""
+
+    def close(self) -> None:
+        """Hang up."""
+        client, self._client = self._client, None
+        self._written.clear()
+        if client is not None:
+            client.close()
+
+    @property
+    def _open(self) -> Client:
+        if self._client is None:
+            self.open()
+        if self._client is None:
+            raise DatabaseError("not connected")
+        return self._client
+
+    def _deliver(self, entries: Sequence[Entry]) -> None:
+        batch = _Batch()
+        for entry in entries:
+            batch.add(unpack(entry.payload))
+        token = f"{entries[0].segment}:{entries[0].start}-{entries[-1].end}"
+        try:
+            self._write(batch, token)
+        except DatabaseError as error:
+            self._written.clear()
+            code = _CODE.search(str(error))
+            if code is not None and int(code[1]) in _POISON:
+                raise PoisonError(str(error)) from error
+            self._failed, self._failed_end = entries[0], entries[-1].end
+            raise
+        except BaseException:
+            self._written.clear()
+            self._failed, self._failed_end = entries[0], entries[-1].end
+            raise
+
+    def _write(self, batch: _Batch, token: str) -> None:
+        calls = self._newer(batch.calls)
+        now = time.monotonic()
+        contents = {
+            part.hash.hex(): part
+            for call_id in calls
+            for part in batch.parts[call_id]
+            if now - self._written.get(part.hash.hex(), -_WRITTEN_AGAIN_S) >= _WRITTEN_AGAIN_S
+        }
+        self._insert("content", [_content(part) for part in contents.values()], token)
+        for table, rows in batch.rows.items():
+            self._insert(table, rows, token)
+        self._insert("calls", calls.values(), token)
+        self._written |= dict.fromkeys(contents, now)
+
+    def _newer(self, calls: Mapping[str, Mapping[str, object]]) -> dict[str, Mapping[str, object]]:
+        """The calls that are not there yet in this version or a later one."""
+        if not calls:
+            return {}
+        sql = "SELECT call_id, max(rec_version) FROM calls WHERE call_id IN {ids:Array(String)} GROUP BY call_id"
+        known = {str(row[0]): int(row[1]) for row in self._open.query(sql, parameters={"ids": list(calls)}).result_rows}
+        return {key: row for key, row in calls.items() if _version(row) > known.get(key, -1)}
+
+    def _insert(self, table: str, rows: Iterable[Mapping[str, object]], token: str) -> None:
+        lines = b"\n".join(map(msgspec.json.encode, rows))
+        if lines:
+            settings = _INSERT | {"insert_deduplication_token": f"{table}:{token}"}
+            self._open.raw_insert(table, insert_block=lines, settings=settings, fmt=_FORMAT)
+
+
+class _Batch:
+    """The rows of a batch by table; of a call only its newest version."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, dict[str, object]] = {}
+        self.parts: dict[str, list[bodies.Piece]] = {}
+        """Contents by the call that needs them."""
+        self.rows: dict[str, list[Mapping[str, object]]] = defaultdict(list)
+
+    def add(self, item: Unpacked) -> None:
+        record = item.record
+        table = TABLES[record_key(record)[0]]
+        row = _fitting(table, to_row(table, record, item.tree))
+        if not isinstance(record, CallRecord):
+            row.pop("stamps", None)
+            self.rows[f"{table.kind}_versions" if table.merges else table.name].append(row)
+            return
+        known = self.calls.get(record.call_id)
+        if known is None or record.record_version > _version(known):
+            references, self.parts[record.call_id] = _references(record, item)
+            self.calls[record.call_id] = row | derived(record) | references
+
+
+def _references(record: CallRecord, item: Unpacked) -> tuple[dict[str, object], list[bodies.Piece]]:
+    row: dict[str, object] = {}
+    found: list[bodies.Piece] = []
+    if item.request:
+        parts = bodies.take_apart(item.request, message_key(record))
+        found += [parts.skeleton, *parts.others, *parts.history]
+        row["request"] = parts.skeleton.hash.hex()
+        row["system"] = parts.system.hex() if parts.system else None
+        row["tools"] = parts.tools.hex() if parts.tools else None
+        row["history"] = [part.hash.hex() for part in parts.history]
+    if item.response:
+        found.append(bodies.piece(item.response, "assistant"))
+        row["output"] = found[-1].hash.hex()
+    return row, found
+
+
+def _content(part: bodies.Piece) -> dict[str, object]:
+    role, text, _, enc, data = bodies.to_row(part, press=False)
+    values = {"role": role, "text": text, "enc": enc, "data": data.decode(), "size": len(part.json)}
+    return {"hash": part.hash.hex(), "seen_ns": time.time_ns()} | values
+
+
+def _fitting(table: Table, row: Row) -> dict[str, object]:
+    """The row as ClickHouse takes it: flags as booleans, and an amount of more digits than its column in `extra`."""
+    flags = {column.name for column in table.columns if column.form == "flag"}
+    found: dict[str, object] = {
+        name: bool(value) if name in flags and value is not None else value for name, value in row.items()
+    }
+    usd = row.get("cost_usd")
+    if isinstance(usd, str) and not _holds(Decimal(usd)):
+        extra = row["extra"]
+        tree = msgspec.json.decode(extra, type=dict) if isinstance(extra, str) else {}
+        tree["cost"] = tree.get("cost", {}) | {"usd": usd}
+        found |= {"cost_usd": None, "extra": encode_json(tree).decode()}
+    return found
+
+
+def _holds(usd: Decimal) -> bool:
+    return usd.is_finite() and int(usd.as_tuple().exponent) >= -_SCALE and usd.adjusted() < _SCALE
+
+
+def _version(row: Mapping[str, object]) -> int:
+    return int(str(row["rec_version"]))

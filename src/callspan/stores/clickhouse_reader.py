@@ -1,0 +1,137 @@
+"""ClickHouse as a reader: the questions of `Reader` asked of tables others write, each row in its last state."""
+
+# ruff: noqa: S608 - only our own conditions are put into SQL; values are parameters
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
+from typing import Final, cast
+
+from callspan.record.call import CallRecord
+from callspan.stores.base import CallFilter, StoreError
+from callspan.stores.clickhouse import connect, layout
+from callspan.stores.opening import safe_name
+from callspan.stores.sql_reader import Latencies, SqlReader, Values, json_of
+
+_PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
+_SETTINGS: Final = {"final": 1, "cast_keep_nullable": 1}
+_AT_ONCE: Final = 500
+_ALL: Final = 2**63 - 1
+_EVERY: Final = CallFilter()
+_POINTERS: Final = ("request", "system", "tools", "output")
+
+
+class ClickHouseReader(SqlReader):
+    """One client; a database without callspan's tables is a StoreError."""
+
+    day = "formatDateTime(fromUnixTimestamp64Nano(c.start_ns, 'UTC'), '%Y-%m-%d')"
+    pico = "sum(toInt128(c.cost_picousd))"
+    contains = "position(replaceAll(lowerUTF8(t.text), 'ß', 'ss'), :text) > 0"
+
+    def __init__(self, url: str) -> None:
+        """Connect now, so that a mistake shows at once."""
+        self.name = safe_name(url)
+        self._client = connect(url)
+        self._pieces: dict[str, bytes] = {}
+        """Contents of the calls being read."""
+        if layout(self._client) == 0:
+            self._client.close()
+            raise StoreError(f"{self.name}: no tables of callspan's yet; nothing was recorded there")
+
+    def rows(self, sql: str, **values: object) -> Iterator[Values]:
+        """Yield the rows of a query with `:name` parameters."""
+        result = self._client.query(_query(sql, values), parameters=values, settings=_SETTINGS)
+        for row in result.result_rows:
+            yield dict(zip(result.column_names, map(_plain, row), strict=True))
+
+    def tuples(self, sql: str, **values: object) -> Iterator[tuple[object, ...]]:
+        """Yield the same rows as plain tuples."""
+        rows = self._client.query(_query(sql, values), parameters=values, settings=_SETTINGS).result_rows
+        yield from cast("Iterable[tuple[object, ...]]", rows)
+
+    def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
+        """Yield calls with their conversations; their contents are fetched many at once."""
+        where, values = self.where(which)
+        order = "DESC" if which.newest_first else "ASC"
+        page = self.page(-1 if which.limit is None else which.limit, which.offset)
+        sql = f"SELECT c.call_id FROM calls c WHERE {where} ORDER BY c.start_ns {order}, c.call_id {order} {page}"
+        ids = [str(row[0]) for row in self.tuples(sql, **values)]
+        for start in range(0, len(ids), _AT_ONCE):
+            chosen = ids[start : start + _AT_ONCE]
+            rows = {
+                str(row["call_id"]): row for row in self.rows("SELECT * FROM calls WHERE call_id IN :ids", ids=chosen)
+            }
+            self._fetch(rows.values())
+            for call_id in chosen:
+                if call_id in rows:  # else deleted meanwhile
+                    yield self.whole(rows[call_id])
+            self._pieces.clear()
+
+    def history(self, row: Values) -> list[bytes]:
+        """Return the exact JSON of each message of a call's request, first one first."""
+        hashes = cast("list[str]", row["history"])
+        if any(hash_ not in self._pieces for hash_ in hashes):
+            self._fetch([row])
+        return [self.content("hash", hash_) for hash_ in hashes]
+
+    def content(self, column: str, value: object) -> bytes:
+        """Return the exact JSON of the content of this hash. Raises KeyError if it is gone."""
+        key = value.hex() if isinstance(value, bytes) else str(value)
+        known = self._pieces.get(key)
+        return super().content(column, key) if known is None else known
+
+    def said(self) -> str:
+        """Return the condition that `:text` was said in call `c`."""
+        return f"hasAny(arrayConcat(c.history, [ifNull(c.output, ''), ifNull(c.system, '')]), ({self._hits()}))"
+
+    def _hits(self) -> str:
+        return f"SELECT groupUniqArray(id) FROM ({self.matching()})"
+
+    def latencies(self, key: str, where: str, values: Values) -> Mapping[object, Latencies]:
+        """Return the percentiles of the calls that succeeded, by group, computed by the server."""
+        sql = f"""
+            SELECT {key} AS key, quantileExactInclusive(0.5)(c.duration_ns) / 1e6,
+                   quantileExactInclusive(0.95)(c.duration_ns) / 1e6, quantileExactInclusive(0.5)(c.ttft_ns) / 1e6
+              FROM calls c WHERE {where} AND c.outcome = 'success' GROUP BY 1"""
+        return {row[0]: Latencies(*row[1:]) for row in self.tuples(sql, **values)}  # type: ignore[arg-type]
+
+    def page(self, limit: int, offset: int) -> str:
+        """Return the clause that takes `limit` rows (-1: all) after `offset`."""
+        return super().page(_ALL if limit < 0 else limit, offset)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._client.close()
+
+    def _fetch(self, calls: Iterable[Values]) -> None:
+        """Have all contents these calls name at hand."""
+        wanted: set[str] = set()
+        for row in calls:
+            wanted.update(cast("list[str]", row["history"]))
+            wanted.update(str(row[name]) for name in _POINTERS if row[name] is not None)
+        hashes = sorted(wanted - self._pieces.keys())
+        for start in range(0, len(hashes), _AT_ONCE):
+            chosen = hashes[start : start + _AT_ONCE]
+            for row in self.rows("SELECT hash, text, rest, enc, data FROM said WHERE hash IN :hashes", hashes=chosen):
+                self._pieces[str(row["hash"])] = json_of(row)
+
+
+def _query(sql: str, values: Mapping[str, object]) -> str:
+    """The query with its parameters as ClickHouse writes them, with their types."""
+
+    def typed(found: re.Match[str]) -> str:
+        value = values[found[1]]
+        kind = "Array(String)" if isinstance(value, list) else "Int64" if isinstance(value, int) else "String"
+        return f"{{{found[1]}:{kind}}}"
+
+    return _PARAMETER.sub(typed, sql)
+
+
+def _plain(value: object) -> object:
+    """Amounts without the zeros their column's scale adds."""
+    if not isinstance(value, Decimal):
+        return value
+    text = format(value, "f")
+    return Decimal(text.rstrip("0").rstrip(".") or "0") if "." in text else value
