@@ -26,16 +26,16 @@ FAILURES: Final[dict[str, dict[str, Any]]] = {
 }
 OURS: Final = (str(Path(callspan.__file__).parent), "wrapt")
 VARYING: Final = re.compile(r"req_\w+|\b[0-9a-f]{8,}\b|127\.0\.0\.1:\d+")
-Failing = Callable[[Caller], BaseException]
+Failing = Callable[..., BaseException]
 
 
 @pytest.fixture
 def failing(run: Run) -> Failing:
     """Make a call that fails and return what was raised."""
 
-    def fail(caller: Caller) -> BaseException:
+    def fail(caller: Caller, **options: Any) -> BaseException:
         with pytest.raises(Exception) as raised:  # noqa: PT011 - compared as a whole
-            run(lambda: caller.call(timeout=0.1))
+            run(lambda: caller.call(**options))
         return raised.value
 
     return fail
@@ -74,11 +74,12 @@ def test_it_is_the_same_as_without_callspan(
     mode: Mode, api: str, shape: str, failing: Failing, failure: str, provider: ScriptedProvider
 ) -> None:
     caller = Caller(mode, api, shape)
+    options = {"timeout": 0.1} if failure == "hang" else {}
     provider.reply(**FAILURES[failure])
-    bare = picture(failing(caller))
+    bare = picture(failing(caller, **options))
     provider.reply(**FAILURES[failure])
     with capture() as seen:
-        observed = picture(failing(caller))
+        observed = picture(failing(caller, **options))
     assert observed == bare
     assert seen.records[0].outcome in ("error", "timeout")
 

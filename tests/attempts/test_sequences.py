@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 import anthropic
+import anyio
 import openai
 import pytest
 
@@ -58,7 +61,9 @@ def test_a_rate_limit_an_error_and_then_an_answer(caller: Caller, run: Run, seen
 
 def test_time_outs_are_attempts_too(caller: Caller, run: Run, seen: Captured) -> None:
     caller.script({"hang": True}, {"hang": True}, WELL)
-    run(lambda: caller.call(max_retries=2, timeout=0.25))
+    client = caller.client(max_retries=2)
+    impatient(caller, client, requests=2)
+    run(lambda: caller.call(client))
     record = the_record(seen)
     assert record.outcome == "success"
     assert shown(record) == [(None, "timeout", None), (None, "timeout", None), (200, None, "req_3")]
@@ -67,7 +72,21 @@ def test_time_outs_are_attempts_too(caller: Caller, run: Run, seen: Captured) ->
     assert_log_agrees(record, caller.provider.requests)
     first = record.attempts[0]
     assert first.end_ns is not None
-    assert (first.headers_ns, first.end_ns - first.start_ns >= 0.25e9) == (None, True)
+    assert (first.headers_ns, first.end_ns - first.start_ns >= 0.1e9) == (None, True)
+
+
+def impatient(caller: Caller, client: Any, requests: int) -> None:
+    """Let the first requests of a client wait a tenth of a second and no longer; a loaded machine answers the next."""
+    left = [0.1] * requests
+
+    def shorten(request: Any) -> None:
+        if left:
+            request.extensions["timeout"] = {**request.extensions["timeout"], "read": left.pop()}
+
+    async def shorten_async(request: Any) -> None:
+        shorten(request)
+
+    client._client.event_hooks = {"request": [shorten_async if caller.mode.is_async else shorten]}
 
 
 def test_a_refused_connection_and_then_an_answer(caller: Caller, run: Run, seen: Captured) -> None:
@@ -235,26 +254,26 @@ def test_waits_are_those_the_sdk_has_slept(plain: Caller, run: Run, seen: Captur
 @pytest.fixture
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What the SDKs sleep, noted and slept."""
-    import time
-
-    import anyio
-
     heard: list[float] = []
-    sleep, async_sleep = time.sleep, anyio.sleep
+    on_sleep(monkeypatch, heard.append)
+    return heard
 
-    def noted(seconds: float) -> None:
-        heard.append(seconds)
-        sleep(seconds)
 
-    async def noted_async(seconds: float) -> None:
-        heard.append(seconds)
-        await async_sleep(seconds)
+def on_sleep(monkeypatch: pytest.MonkeyPatch, hear: Callable[[float], None]) -> None:
+    """Be told of every sleep of the SDKs, just before they really sleep."""
+
+    def sleep(seconds: float) -> None:
+        hear(seconds)
+        time.sleep(seconds)
+
+    async def async_sleep(seconds: float) -> None:
+        hear(seconds)
+        await anyio.sleep(seconds)
 
     for sdk in (openai, anthropic):
         base: Any = sdk._base_client
-        monkeypatch.setattr(base, "time", ClockOf(time, noted))
-        monkeypatch.setattr(base, "anyio", ClockOf(anyio, noted_async))
-    return heard
+        monkeypatch.setattr(base, "time", ClockOf(time, sleep))
+        monkeypatch.setattr(base, "anyio", ClockOf(anyio, async_sleep))
 
 
 class ClockOf:
@@ -270,16 +289,18 @@ class ClockOf:
 
 @pytest.mark.parametrize("api", ["chat_completions", "messages"])
 @pytest.mark.parametrize("shape", ["plain", "stream", "raw"])
-def test_cancelled_during_the_wait(provider: ScriptedProvider, seen: Captured, api: str, shape: str) -> None:
+def test_cancelled_during_the_wait(
+    provider: ScriptedProvider, seen: Captured, monkeypatch: pytest.MonkeyPatch, api: str, shape: str
+) -> None:
     mode = Mode("async", provider)
     caller = Caller(mode, api, shape)
     caller.script({"status": 429, "headers": {"retry-after-ms": "20000"}})
 
     async def body() -> None:
+        waits = asyncio.Event()
+        on_sleep(monkeypatch, lambda _seconds: waits.set())
         task = asyncio.create_task(caller.call(max_retries=1))
-        while not provider.requests:
-            await asyncio.sleep(0.005)
-        await asyncio.sleep(0.1)
+        await waits.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -291,7 +312,9 @@ def test_cancelled_during_the_wait(provider: ScriptedProvider, seen: Captured, a
 
 @pytest.mark.parametrize("api", ["chat_completions", "messages"])
 @pytest.mark.parametrize("shape", ["plain", "stream", "raw"])
-def test_interrupted_during_the_wait(provider: ScriptedProvider, seen: Captured, api: str, shape: str) -> None:
+def test_interrupted_during_the_wait(
+    provider: ScriptedProvider, seen: Captured, monkeypatch: pytest.MonkeyPatch, api: str, shape: str
+) -> None:
     """A signal's handler raises while the SDK sleeps."""
     mode = Mode("sync", provider)
     caller = Caller(mode, api, shape)
@@ -300,13 +323,15 @@ def test_interrupted_during_the_wait(provider: ScriptedProvider, seen: Captured,
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
+    def ring() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+
     before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    on_sleep(monkeypatch, lambda _seconds: ring())
     try:
         with pytest.raises(KeyboardInterrupt):
             caller.call(max_retries=1).send(None)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         asyncio.run(mode.close())
     assert_cancelled_while_waiting(the_record(seen))
