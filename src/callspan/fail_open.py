@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Final, TypeVar
 
 _LOGGER: Final = logging.getLogger("callspan")
+_A = TypeVar("_A")
 _T = TypeVar("_T")
 
 _failures: Counter[str] = Counter()
@@ -45,6 +46,18 @@ class fail_open:  # noqa: N801 - reads as a statement: with fail_open("do someth
             return False
         report(self.what, error)
         return True
+
+
+def attempt(step: fail_open, function: Callable[[_A], _T], argument: _A) -> _T | None:
+    """Return `function(argument)`, or None if it raises, which is reported as `step`.
+
+    For what runs with every chunk of a stream: a block under `fail_open` costs two calls, this one.
+    """
+    try:
+        return function(argument)
+    except Exception as error:  # noqa: BLE001 - what this module is for
+        report(step.what, error)
+        return None
 
 
 def value_of(function: Callable[[], _T]) -> _T | None:

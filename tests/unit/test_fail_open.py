@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from callspan.fail_open import fail_open, failures, forget_failures, value_of
+from callspan.fail_open import attempt, fail_open, failures, forget_failures, value_of
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +40,14 @@ def test_what_is_no_exception_of_ours_goes_through(error: type[BaseException]) -
     with pytest.raises(error), fail_open("do the impossible"):
         raise error
     assert failures() == {}
+
+
+def test_a_step_of_one_function_gives_its_value_or_none(caplog: pytest.LogCaptureFixture) -> None:
+    step = fail_open("halve a number")
+    assert attempt(step, lambda number: 1 / number, 2) == 0.5
+    assert attempt(step, lambda number: 1 / number, 0) is None
+    assert failures() == {"halve a number": 1}
+    assert len(caplog.records) == 1
 
 
 def test_a_foreign_function_gives_its_value_or_none_without_a_word(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from callspan.fail_open import fail_open
+from callspan.fail_open import attempt, fail_open
 from callspan.observe.attempts import AttemptLog, last_limits
 from callspan.observe.body import exact_json, folded_json
 from callspan.observe.estimate import with_estimates
@@ -50,6 +50,7 @@ class LiveCall:
         "_endpoint",
         "_factory",
         "_input",
+        "_now_ns",
         "_over",
         "_pulse",
         "_request",
@@ -71,6 +72,7 @@ class LiveCall:
         self._endpoint = endpoint
         self._scope = scope
         self._zero_ns = zero_ns
+        self._now_ns = factory.clock.monotonic_ns
         self.record = msgspec.structs.replace(
             record, trace_id=span.trace_id, span_id=span.span_id, parent_span_id=span.parent_span_id,
             sampled=span.sampled,
@@ -136,11 +138,11 @@ class LiveCall:
         if not self.streaming:
             self._body, self._whole = data, True
             return
-        with _READ_CHUNK:
-            accumulator = self._accumulator
-            if accumulator is None:
-                accumulator = self._accumulator = self._endpoint.accumulator()
-            self._pulse.chunk(self._factory.clock.monotonic_ns(), accumulator.add(data))
+        accumulator = self._accumulator
+        if accumulator is None:
+            accumulator = self._accumulator = self._endpoint.accumulator()
+        has_content = attempt(_READ_CHUNK, accumulator.add, data)
+        self._pulse.chunk(self._now_ns(), has_content is True)
 
     def forget_answer(self) -> None:
         """Forget what came of a response that another one has replaced."""

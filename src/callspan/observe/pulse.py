@@ -18,12 +18,11 @@ class Pulse:
     def chunk(self, now_ns: int, has_content: bool) -> None:
         """Note a chunk that came at `now_ns`, and whether it carried content."""
         self.chunks += 1
-        last = self.last_ns
+        last, self.last_ns = self.last_ns, now_ns
         if last is None:
             self.first_ns = now_ns
         elif self.largest_gap_ns is None or now_ns - last > self.largest_gap_ns:
             self.largest_gap_ns = now_ns - last
-        self.last_ns = now_ns
         if has_content and self.content_ns is None:
             self.content_ns = now_ns
 
