@@ -33,7 +33,9 @@ class Measured:
         return spread(self.rounds[row])
 
     def added(self, row: str, over: str) -> Spread:
-        """Return what a row costs over another, paired by round."""
+        """Return what a row costs over another, paired by round; the session API is compared with nothing."""
+        if self.column.agent:
+            return self.cost(row)
         return spread([mine - base for mine, base in zip(self.rounds[row], self.rounds[over], strict=True)])
 
 
