@@ -1,4 +1,4 @@
-"""For tests of applications: capture spans and records, and a scripted provider on loopback."""
+"""For tests of applications: capture spans and records, a scripted provider on loopback, recorded calls replayed."""
 
 from __future__ import annotations
 
@@ -8,17 +8,31 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from callspan.testing.capturing import Captured, capture
     from callspan.testing.provider import Choice, ReceivedRequest, Reply, ScriptedProvider
+    from callspan.testing.replaying import Replayed, ReplayError, replay
 
 _HOMES = {
     "Captured": "callspan.testing.capturing",
     "Choice": "callspan.testing.provider",
     "ReceivedRequest": "callspan.testing.provider",
+    "ReplayError": "callspan.testing.replaying",
+    "Replayed": "callspan.testing.replaying",
     "Reply": "callspan.testing.provider",
     "ScriptedProvider": "callspan.testing.provider",
     "capture": "callspan.testing.capturing",
+    "replay": "callspan.testing.replaying",
 }
 
-__all__ = ["Captured", "Choice", "ReceivedRequest", "Reply", "ScriptedProvider", "capture"]
+__all__ = [
+    "Captured",
+    "Choice",
+    "ReceivedRequest",
+    "ReplayError",
+    "Replayed",
+    "Reply",
+    "ScriptedProvider",
+    "capture",
+    "replay",
+]
 
 
 def __getattr__(name: str) -> object:

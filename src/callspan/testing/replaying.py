@@ -1,0 +1,164 @@
+"""Replay: recorded calls as a provider, so that a test of an application runs offline and the same every time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from callspan.providers.registry import endpoint_for
+from callspan.record.call import CallRecord
+from callspan.stores.base import CallFilter, Reader
+from callspan.stores.opening import open_store
+from callspan.testing.provider import ReceivedRequest, Reply, ScriptedProvider
+
+Match: TypeAlias = Literal["body", "order"]
+_REFERENCES: Final = (b'"callspan_media"', b'"callspan_vector"')
+_SHOWN: Final = 12
+
+
+class ReplayError(LookupError):
+    """A request was made that no recorded call answers."""
+
+
+class Recording:
+    """The recorded calls of a store, each to be answered once, and which have been. Safe from any thread."""
+
+    def __init__(self, calls: list[CallRecord], *, match: Match = "order") -> None:
+        """`match` is `body`: only the very same request is answered; `order`: another one gets the next of its API."""
+        self._match = match
+        self._lock = threading.Lock()
+        self._unused: dict[str, CallRecord] = {call.call_id: call for call in calls}
+        self._by_body: dict[str, deque[CallRecord]] = defaultdict(deque)
+        self._last: dict[str, CallRecord] = {}
+        for call in calls:
+            self._by_body[body_hash(bytes(call.request.body))].append(call)
+
+    @property
+    def unused(self) -> list[CallRecord]:
+        """The calls that no request has asked for yet, in the order they were made."""
+        with self._lock:
+            return list(self._unused.values())
+
+    def answer(self, request: ReceivedRequest) -> Reply:
+        """Return what was answered to this request. Raises ReplayError where nothing was."""
+        key = body_hash(request.content)
+        with self._lock:
+            # The SDK's own retry of what failed is the same call.
+            again = self._last.get(key) if request.retry_count else None
+            call = again or self._next(key, request)
+            if call is None:
+                raise ReplayError(self._missing(request, key))
+            self._unused.pop(call.call_id, None)
+            self._last[key] = call
+        return reply_of(call)
+
+    def _next(self, key: str, request: ReceivedRequest) -> CallRecord | None:
+        same = self._by_body[key]
+        while same:
+            call = same.popleft()
+            if call.call_id in self._unused:
+                return call
+        if self._match == "body":
+            return None
+        endpoint = endpoint_for(request.method, request.path)
+        fitting = (call for call in self._unused.values() if endpoint is None or call.api == endpoint.api)
+        return next(fitting, None)
+
+    def _missing(self, request: ReceivedRequest, key: str) -> str:
+        why = "with this body" if self._match == "body" else "of this API that has not been used"
+        return (
+            f"no recorded call {why} for {request.method} {request.path} (body {key[:_SHOWN]}); "
+            f"{len(self._unused)} recorded calls are left"
+        )
+
+
+class Replayed(ScriptedProvider):
+    """A provider that answers out of a recording; `openai_url` and `anthropic_url` are for the clients."""
+
+    def __init__(self, recording: Recording) -> None:
+        super().__init__()
+        self.recording = recording
+        self.reply(Reply(responder=recording.answer), repeat=True)
+
+    @property
+    def unused(self) -> list[CallRecord]:
+        """The recorded calls that no request has asked for yet."""
+        return self.recording.unused
+
+
+@contextmanager
+def replay(store: str | Reader, *, session: str | None = None, match: Match = "order") -> Iterator[Replayed]:
+    """Serve recorded calls on loopback, as whichever provider they went to; nothing leaves the machine.
+
+    ```python
+    with callspan.testing.replay("sqlite:///recorded.db") as provider:
+        client = openai.OpenAI(base_url=provider.openai_url, api_key="any")
+    ```
+
+    A request with the same JSON body as a recorded one gets its answer, streamed if it asks for a stream; several of
+    one body are answered in the order they were recorded. Any other request gets the next unused call of its API,
+    or with `match="body"` none. A request without an answer is an error for the client at once, and ReplayError at
+    the end of the block. Recorded errors are answered as errors, without retries.
+
+    Args:
+        store: URL of a store, or one that is open.
+        session: only the calls of this session, by its id or the beginning of it.
+        match: `order` or `body`.
+
+    Raises:
+        ReplayError: There is nothing to replay, or a request had no answer.
+    """
+    provider = Replayed(Recording(_recorded(store, session), match=match))
+    with provider:
+        yield provider
+
+
+def reply_of(call: CallRecord) -> Reply:
+    """Return the recorded answer as a reply. Raises ReplayError for one whose content was not kept."""
+    status = call.error.status if call.error else None
+    stay = {"x-should-retry": "false"}
+    if call.error is not None and status is not None:
+        error = call.error
+        return Reply(
+            status=status, error_type=error.type, error_code=error.code, message=error.message or "", headers=stay
+        )
+    body = bytes(call.response.body) if call.response is not None else b""
+    if not body and call.outcome != "success":
+        return Reply(body_cut=True)
+    if not body or any(mark in body for mark in _REFERENCES):
+        raise ReplayError(f"call {call.call_id} has no whole answer: record with content='full' and media='inline'")
+    return Reply(raw=msgspec.json.decode(body))
+
+
+def body_hash(content: bytes) -> str:
+    """Return a hash of a JSON body, whatever the order of its keys and its spaces; of other bytes, of themselves."""
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        return hashlib.sha256(content).hexdigest()
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _recorded(store: str | Reader, session: str | None) -> list[CallRecord]:
+    reader = open_store(store) if isinstance(store, str) else store
+    try:
+        which = CallFilter(newest_first=False)
+        if session is not None:
+            found = reader.session(session)
+            if found is None:
+                raise ReplayError(f"no session {session} in {reader.name}, or several begin so")
+            which = CallFilter(session_id=found.session.session_id, newest_first=False)
+        calls = [call for call in reader.calls(which) if call.outcome != "started"]
+    finally:
+        if isinstance(store, str):
+            reader.close()
+    if not calls:
+        raise ReplayError(f"nothing to replay in {reader.name}")
+    return calls

@@ -1,0 +1,1 @@
+"""Recorded calls answered again."""

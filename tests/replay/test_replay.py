@@ -1,0 +1,168 @@
+"""A recorded run of an application is played again: offline, the same answers, in any order."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+
+import callspan
+from callspan.record.call import CallRecord
+from callspan.stores.base import CallFilter
+from callspan.testing import ReplayError, ScriptedProvider, capture, replay
+from callspan.testing.replaying import Match
+
+LOOK = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+
+
+def ask(client: openai.OpenAI, question: str, **options: Any) -> Any:
+    return client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": question}], **options)
+
+
+def application(openai_url: str, anthropic_url: str) -> list[str]:
+    """What the tests replay: chat, a stream, tools, Responses, Messages, an error."""
+    said: list[str] = []
+    with openai.OpenAI(base_url=openai_url, api_key="any", max_retries=0) as client:
+        said.append(str(ask(client, "One?").choices[0].message.content))
+        with ask(client, "Stream?", stream=True, stream_options={"include_usage": True}) as stream:
+            chunks = list(stream)
+            said.append("".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices))
+        called = ask(client, "Tool?", tools=[LOOK]).choices[0].message.tool_calls[0]
+        said.append(f"{called.id} {called.function.name} {called.function.arguments}")
+        said.append(client.responses.create(model="gpt-5", input="Respond?").output_text)
+        with client.responses.create(model="gpt-5", input="Respond in pieces?", stream=True) as events:
+            said.append("".join(event.delta for event in events if event.type == "response.output_text.delta"))
+        with pytest.raises(openai.RateLimitError) as caught:
+            ask(client, "Too much?")
+        said.append(str(caught.value.status_code))
+    with anthropic.Anthropic(base_url=anthropic_url, api_key="any", max_retries=0) as claude:
+        asked: Any = {"model": "claude", "max_tokens": 50, "messages": [{"role": "user", "content": "Claude?"}]}
+        said.append(getattr(claude.messages.create(**asked).content[0], "text", ""))
+        with claude.messages.stream(**asked) as stream:
+            said.append(stream.get_final_text())
+    return said
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> tuple[str, list[str]]:
+    """The store of one run of the application, and what it was answered."""
+    url = f"sqlite:///{tmp_path}/recorded.db"
+    handle = callspan.instrument(stores=url, spool_dir=tmp_path / "spool")
+    with ScriptedProvider() as provider:
+        provider.reply("The first answer.")
+        provider.reply("An answer in many small pieces.")
+        provider.reply(tool_calls=[{"name": "look", "arguments": {"at": "east"}, "id": "call_7"}])
+        provider.reply("From Responses.")
+        provider.reply("From Responses, in pieces.")
+        provider.reply(status=429, message="Slow down.")
+        provider.reply("From Claude.")
+        provider.reply("From Claude, in pieces.")
+        said = application(provider.openai_url, provider.anthropic_url)
+    assert handle.force_flush(20)
+    handle.uninstrument()
+    return url, said
+
+
+def test_the_application_gets_the_same_answers_again(recorded: tuple[str, list[str]]) -> None:
+    url, said = recorded
+    for _ in range(2):
+        with replay(url) as provider:
+            assert application(provider.openai_url, provider.anthropic_url) == said
+            assert provider.unused == []
+
+
+def test_the_replayed_calls_record_as_the_first_ones_did(recorded: tuple[str, list[str]]) -> None:
+    url, _ = recorded
+    store = callspan.open_store(url)
+    first = list(store.calls(CallFilter(newest_first=False)))
+    store.close()
+    with replay(url) as provider, capture() as captured:
+        application(provider.openai_url, provider.anthropic_url)
+
+    def facts(call: CallRecord) -> tuple[object, ...]:
+        answer = call.conversation.output if call.conversation else None
+        return call.api, call.outcome, call.usage, answer, call.response and call.response.finish_reasons
+
+    assert [facts(call) for call in captured.records] == [facts(call) for call in first]
+
+
+def test_requests_in_another_order_get_their_own_answers(recorded: tuple[str, list[str]]) -> None:
+    with replay(recorded[0]) as provider:
+        client = openai.AsyncOpenAI(base_url=provider.openai_url, api_key="any")
+
+        async def ask_one(question: str, **options: Any) -> Any:
+            messages: Any = [{"role": "user", "content": question}]
+            return await client.chat.completions.create(model="gpt-5", messages=messages, **options)
+
+        async def ask_all() -> list[Any]:
+            async with client:
+                return await asyncio.gather(ask_one("Tool?", tools=[LOOK]), ask_one("One?"))
+
+        tool, one = asyncio.run(ask_all())
+        assert tool.choices[0].message.tool_calls[0].id == "call_7"
+        assert one.choices[0].message.content == "The first answer."
+
+
+def test_a_request_that_changed_gets_the_next_answer_of_its_api(recorded: tuple[str, list[str]]) -> None:
+    with replay(recorded[0]) as provider, openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
+        assert ask(client, "One, please?").choices[0].message.content == "The first answer."
+        assert client.responses.create(model="gpt-6", input="New").output_text == "From Responses."
+        assert len(provider.unused) == 6
+
+
+def refused(store: str, *questions: str, match: Match = "order") -> None:
+    """Ask until an error comes, which must be the last question's, then leave the replay."""
+    with replay(store, match=match) as provider, openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
+        for question in questions[:-1]:
+            client.responses.create(model="gpt-5", input=question)
+        with pytest.raises(openai.InternalServerError):
+            client.responses.create(model="gpt-5", input=questions[-1])
+
+
+def test_with_match_body_a_request_that_changed_is_an_error_for_both_sides(recorded: tuple[str, list[str]]) -> None:
+    with pytest.raises(ReplayError, match=r"no recorded call with this body for POST /v1/responses"):
+        refused(recorded[0], "Respond?", "Respond, please?", match="body")
+
+
+def test_more_requests_than_were_recorded_are_an_error(recorded: tuple[str, list[str]]) -> None:
+    with pytest.raises(ReplayError, match="6 recorded calls are left"):
+        refused(recorded[0], "Respond?", "Respond?", "Respond?")
+
+
+def test_the_sdks_own_retries_get_the_same_error(recorded: tuple[str, list[str]]) -> None:
+    with replay(recorded[0]) as provider, openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
+        with pytest.raises(openai.RateLimitError, match=r"Slow down\."):
+            ask(client, "Too much?")
+        assert len(provider.requests) == 1
+
+
+@pytest.mark.parametrize(("session", "told"), [(None, "nothing to replay"), ("nope", "no session nope")])
+def test_nothing_to_replay_is_said_at_once(tmp_path: Path, session: str | None, told: str) -> None:
+    path = tmp_path / "empty.jsonl"
+    path.touch()
+    with pytest.raises(ReplayError, match=told), replay(f"jsonl:///{path}", session=session):
+        pass
+
+
+def test_an_answer_kept_without_content_cannot_be_replayed(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/thin.db"
+    handle = callspan.instrument(stores=url, spool_dir=tmp_path / "spool", content="metadata")
+    with ScriptedProvider() as provider, openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
+        ask(client, "One?")
+    assert handle.force_flush(20)
+    handle.uninstrument()
+    with pytest.raises(ReplayError, match="content='full'"):
+        refused_chat(url)
+
+
+def refused_chat(url: str) -> None:
+    with (
+        replay(url) as provider,
+        openai.OpenAI(base_url=provider.openai_url, api_key="any") as client,
+        pytest.raises(openai.InternalServerError),
+    ):
+        ask(client, "One?")
