@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, Final
 
+import msgspec
 from opentelemetry import propagate
 
 from callspan.fail_open import fail_open
@@ -76,6 +77,9 @@ def _begin(request: Any) -> LiveCall | None:  # noqa: ANN401
         attempts = opened.call.attempts
         attempts.started(opened.call.offset_ns())
         attempts.sent_retries(None if count is None else count.decode("latin-1"))
+        if not opened.body_seen:
+            opened.body_seen = True
+            opened.call.sent(request.content, msgspec.json.decode(request.content))
         return opened.call
     return None
 

@@ -49,6 +49,8 @@ class Engine:
         """What becomes of the spans the anthropic SDK makes itself."""
         self.looked_around = False
         """Whether other instrumentations have been looked for since the last `instrument()`."""
+        self.missing: set[tuple[str, str]] = set()
+        """SDK and name of what could not be hooked; where there is another way, it is taken instead."""
         self.late_ends = LateEnds()
 
     def line(self) -> Line | None:

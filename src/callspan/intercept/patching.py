@@ -79,6 +79,7 @@ class Patches:
         with self._lock:
             patches = self._applied.pop(sdk, [])
             self._status.pop(sdk, None)
+            self._engine.missing -= {(of, name) for of, name in self._engine.missing if of == sdk}
             shared = {(p.owner, p.attribute) for others in self._applied.values() for p in others}
             for patch in reversed(patches):
                 if (patch.owner, patch.attribute) not in shared and _own(
@@ -117,6 +118,9 @@ class Patches:
         found = [self._one(sdk, hook, module) for hook in HOOKS for module in modules.get(hook.module, ())]
         self._applied.setdefault(sdk, []).extend(patch for patch, _ in found if patch is not None)
         self._status.setdefault(sdk, []).extend(status for _, status in found)
+        for _, status in found:
+            if status.state != "on":
+                self._engine.missing.add((sdk, status.name.rpartition(".")[2]))
 
     def _one(self, sdk: Sdk, hook: Hook, module: ModuleType) -> tuple[_Patch | None, HookStatus]:
         name = f"{module.__name__}.{hook.owner}.{hook.attribute}"

@@ -14,7 +14,7 @@ from typing import Any, Final
 from opentelemetry import context as otel_context
 
 from callspan.fail_open import fail_open
-from callspan.intercept import native_tracing, stream_usage
+from callspan.intercept import native_tracing, stream_usage, streams
 from callspan.intercept.client_facts import facts_of
 from callspan.intercept.engine import Engine
 from callspan.intercept.failures import error_of, outcome_of
@@ -41,6 +41,7 @@ class OpenCall:
         "_asked_usage",
         "_context_token",
         "_current_token",
+        "body_seen",
         "call",
         "context",
         "engine",
@@ -51,6 +52,8 @@ class OpenCall:
 
     def __init__(self, engine: Engine, call: LiveCall, *, raw: bool, inject: bool, asked_usage: bool) -> None:
         self._asked_usage = asked_usage
+        self.body_seen = False
+        """Whether `_build_request` has shown the body; else the HTTP request does."""
         self.engine = engine
         self.call = call
         self.raw = raw
@@ -92,6 +95,7 @@ class OpenCall:
         else:
             watch = response.extensions[KEY] = Watch(self.call, self.engine.late_ends, self.raw)
             watch.hides_usage = self._asked_usage
+            watch.reads_items = self._lacks("_process_response_data")
             # Tests hand over mocks, which may know nothing of being closed.
             if getattr(response, "is_closed", False) is not True:
                 self.engine.late_ends.follow(self.call)
@@ -107,12 +111,17 @@ class OpenCall:
                 return
         self.call.end(how=None)
 
+    def _lacks(self, name: str) -> bool:
+        missing = self.engine.missing
+        return bool(missing) and ((self.call.record.sdk or "").partition("/")[0], name) in missing
+
     def _goes_on(self, result: object, response: Any) -> bool:  # noqa: ANN401 - httpx, httpx2 or anything else
         call = self.call
-        if call.streaming:
-            if hasattr(response, "extensions"):
-                self.follow(response)
-        elif not call.has_body:
+        if hasattr(response, "extensions") and (call.streaming or not getattr(response, "is_closed", True)):
+            self.follow(response)
+            if self._lacks("__stream__"):
+                streams.observe_iterator(result)
+        if not call.streaming and not call.has_body:
             response = response if response is not None else result
             if self.watch is None or getattr(response, "is_closed", True):
                 call.data(body_of(result, response))
@@ -215,6 +224,7 @@ def build_request(engine: Engine) -> Callable[..., Any]:
                 if extra and isinstance(body, dict | None):
                     body = {**(body or {}), **extra}
                 opened.call.sent(built.content, body)
+                opened.body_seen = True
         return built
 
     return wrapper

@@ -13,6 +13,7 @@ from functools import wraps
 from typing import Any
 
 from callspan.intercept import stream_usage
+from callspan.intercept.raw_responses import body_of
 from callspan.intercept.watch import KEY, HttpResponse, Watch, watch_of
 
 
@@ -36,6 +37,14 @@ def observe_async_reader(
     if response is not None:
         _remember_reader(response, reader)
     return reader
+
+
+def observe_iterator(stream: Any) -> None:  # noqa: ANN401 - a stream of either SDK
+    """Observe the reader a stream already has: where `__stream__` could not be wrapped."""
+    inner = getattr(stream, "_iterator", None)
+    if inner is not None:
+        observe = observe_async_reader if hasattr(inner, "__anext__") else observe_reader
+        stream._iterator = observe(lambda: inner, stream, (), {})
 
 
 def observe_close(original: Callable[..., None]) -> Callable[..., None]:
@@ -101,7 +110,7 @@ def _read(inner: Iterator[object], response: object) -> Iterator[object]:
         return
     watch.iterated = True
     try:
-        yield from _without_extra(inner) if watch.hides_usage else inner
+        yield from _one_by_one(inner, watch) if watch.hides_usage or watch.reads_items else inner
     except GeneratorExit:
         watch.let_go()
         raise
@@ -111,9 +120,11 @@ def _read(inner: Iterator[object], response: object) -> Iterator[object]:
     watch.finished()
 
 
-def _without_extra(inner: Iterator[object]) -> Iterator[object]:
+def _one_by_one(inner: Iterator[object], watch: Watch) -> Iterator[object]:
     for item in inner:
-        if not stream_usage.is_extra(item):
+        if watch.reads_items:
+            watch.data(body_of(item, None))
+        if not (watch.hides_usage and stream_usage.is_extra(item)):
             yield item
 
 
@@ -147,6 +158,8 @@ class _AsyncReader:
             watch.failed(error)
             raise
         else:
+            if watch.reads_items:
+                watch.data(body_of(item, None))
             return item
         finally:
             self.running = False

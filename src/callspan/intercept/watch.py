@@ -47,6 +47,7 @@ class Watch:
         "late_ends",
         "pulling",
         "raw",
+        "reads_items",
     )
 
     def __init__(self, call: LiveCall, late_ends: LateEnds, raw: bool) -> None:
@@ -59,6 +60,8 @@ class Watch:
         self.generator: weakref.ref[object] | None = None
         self.hides_usage = False
         """The last chunk of the stream was asked for by us, and is not for the caller."""
+        self.reads_items = False
+        """The SDK's parsed JSON cannot be seen; what its stream yields is read instead."""
         self.iterated = False
         """An SDK stream reads the response, so its bytes need no reading of ours."""
         self.pulling = False
