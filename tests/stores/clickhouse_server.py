@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
+import re
 import threading
 import zlib
 from collections.abc import Callable
@@ -20,6 +22,9 @@ _UNPACK: dict[str | None, Callable[[bytes], bytes]] = {
     "gzip": gzip.decompress,
     "deflate": zlib.decompress,
 }
+
+
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "b": "\b", "f": "\f"}
 
 
 class ClickHouseServer:
@@ -61,7 +66,7 @@ class ClickHouseServer:
                 return 500, str(error).encode(), ""
 
     def _ask(self, query: str, parameters: dict[str, str]) -> bytes:
-        bound = {name[6:]: value for name, value in parameters.items() if name.startswith("param_")}
+        bound = {name[6:]: _value(text) for name, text in parameters.items() if name.startswith("param_")}
         settings = {name: parameters[name] for name in ("final", "cast_keep_nullable") if name in parameters}
         query, _, wanted = query.partition("\n FORMAT ")
         if not wanted and not query.startswith(("SELECT", "EXISTS")):
@@ -87,6 +92,12 @@ class ClickHouseServer:
             self.lost_answers -= 1
             return None
         return 200, b"", ""
+
+
+def _value(text: str) -> object:
+    """A query parameter as it was before the driver wrote it down."""
+    plain = re.sub(r"\\(.)", lambda found: _ESCAPES.get(found[1], found[1]), text)
+    return ast.literal_eval(plain) if plain.startswith("[") else plain
 
 
 def _handler(server: ClickHouseServer) -> type[BaseHTTPRequestHandler]:

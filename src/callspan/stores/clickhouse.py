@@ -151,12 +151,8 @@ class ClickHouseStore:
         token = f"{entries[0].segment}:{entries[0].start}-{entries[-1].end}"
         try:
             self._write(batch, token)
-        except DatabaseError as error:
+        except PoisonError:
             self._written.clear()
-            code = _CODE.search(str(error))
-            if code is not None and int(code[1]) in _POISON:
-                raise PoisonError(str(error)) from error
-            self._failed, self._failed_end = entries[0], entries[-1].end
             raise
         except BaseException:
             self._written.clear()
@@ -188,9 +184,16 @@ class ClickHouseStore:
 
     def _insert(self, table: str, rows: Iterable[Mapping[str, object]], token: str) -> None:
         lines = b"\n".join(map(msgspec.json.encode, rows))
-        if lines:
-            settings = _INSERT | {"insert_deduplication_token": f"{table}:{token}"}
+        if not lines:
+            return
+        settings = _INSERT | {"insert_deduplication_token": f"{table}:{token}"}
+        try:
             self._open.raw_insert(table, insert_block=lines, settings=settings, fmt=_FORMAT)
+        except DatabaseError as error:
+            code = _CODE.search(str(error))
+            if code is not None and int(code[1]) in _POISON:
+                raise PoisonError(str(error)) from error
+            raise
 
 
 class _Batch:
