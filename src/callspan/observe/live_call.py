@@ -140,8 +140,9 @@ class LiveCall:
             return
         accumulator = self._accumulator
         if accumulator is None:
-            accumulator = self._accumulator = self._endpoint.accumulator()
-        has_content = attempt(_READ_CHUNK, accumulator.add, data)
+            with _READ_CHUNK:
+                accumulator = self._accumulator = self._endpoint.accumulator()
+        has_content = None if accumulator is None else attempt(_READ_CHUNK, accumulator.add, data)
         self._pulse.chunk(self._now_ns(), has_content is True)
 
     def forget_answer(self) -> None:
