@@ -33,6 +33,8 @@ class Column:
     """How many runs a block has."""
     one: Callable[[], Any]
     is_async: bool = False
+    long: bool = False
+    """Takes too long for a quick look."""
     agent: bool = False
     """The session API itself: there is nothing to compare with but the floor."""
 
@@ -76,7 +78,7 @@ def columns() -> list[Column]:
         *plain,
         Column("openai plain 10 KB", "call", 1, 30, _call("openai", False, wire.messages(10_000))),
         Column("openai 200 KB request", "call", 1, 10, _call("openai", False, wire.messages(200_000, TURNS))),
-        Column(f"openai {TURNS}-turn conversation, 10 to 200 KB", "call", TURNS, 1, _growing()),
+        Column(f"openai {TURNS}-turn conversation, 10 to 200 KB", "call", TURNS, 1, _growing(), long=True),
         *streams,
         Column("session, timesteps with an event", "timestep", STEPS, 10, _agent, agent=True),
     ]

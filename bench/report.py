@@ -17,9 +17,10 @@ _INTRODUCTION = """# What callspan costs
 
 Written by `make bench`. CPU time of the calling thread, so that waiting for others on the machine does not count;
 no network (mocked transport); content capture on; a real `TracerProvider` with a batch processor and an exporter
-that does nothing. All rows of a table are run in turn in one process, round after round; a figure is the median over
-the rounds of what a row costs more than the bare SDK in the same round, with the quartiles in brackets. The floor is
-a raw OpenTelemetry span made by hand with the very attributes and events callspan gives that call.
+that does nothing. All rows of a table are run in turn in one process, round after round. Each round gives the lower
+quartile of a block of runs; a figure is that of a row's quietest round, less that of the bare SDK's. In brackets are
+the quartiles of what the row cost more than the bare SDK in the same round: the spread, as noise of the machine made
+it. The floor is a raw OpenTelemetry span made by hand with the very attributes and events callspan gives that call.
 
 Trust the ratios: they come from one run. The microseconds are this machine's, at that moment.
 """

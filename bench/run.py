@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="less than a minute; prints and writes no page")
     parser.add_argument("--only", default="", help="columns whose name contains this; prints and writes no page")
     parser.add_argument("--seconds", type=float, help="time per column")
+    parser.add_argument("--page", type=Path, help="write the page there")
     parser.add_argument("--json", type=Path, help="also write the figures there")
     options = parser.parse_args()
     seconds = options.seconds or (QUICK_S if options.quick else FULL_S)
@@ -31,17 +32,17 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     for column in columns():
-        if options.only in column.name:
+        if options.only in column.name and not (options.quick and column.long):
             done.append(measure(column, rows(column, tracing), seconds, least=3 if options.quick else 7))
             print(report.summary(done[-1]), flush=True)
     starts = startup.measure(3 if options.quick else 15)
     page = report.page(done, starts)
     if options.json:
         options.json.write_text(json.dumps({each.column.name: each.rounds for each in done}))
-    if options.quick or options.only:
-        print(page)
+    if options.page is not None or not (options.quick or options.only):
+        (options.page or _PAGE).write_text(page)
     else:
-        _PAGE.write_text(page)
+        print(page)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from rows import Row
 
 @dataclass
 class Spread:
-    """A median with its quartiles."""
+    """A figure taken from the quietest rounds, and the quartiles of all rounds around it."""
 
     low: float
     middle: float
@@ -30,13 +30,19 @@ class Measured:
 
     def cost(self, row: str) -> Spread:
         """Return what a unit costs under a row."""
-        return spread(self.rounds[row])
+        low, _, high = statistics.quantiles(self.rounds[row], n=4)
+        return Spread(low, min(self.rounds[row]), high)
 
     def added(self, row: str, over: str) -> Spread:
-        """Return what a row costs over another, paired by round; the session API is compared with nothing."""
+        """Return what a row costs over another: quietest round over quietest round; quartiles of the paired rounds.
+
+        The session API is compared with nothing.
+        """
         if self.column.agent:
             return self.cost(row)
-        return spread([mine - base for mine, base in zip(self.rounds[row], self.rounds[over], strict=True)])
+        paired = [mine - base for mine, base in zip(self.rounds[row], self.rounds[over], strict=True)]
+        low, _, high = statistics.quantiles(paired, n=4)
+        return Spread(low, min(self.rounds[row]) - min(self.rounds[over]), high)
 
 
 def measure(column: Column, rows: Sequence[Row], seconds: float, least: int = 5) -> Measured:
@@ -50,12 +56,6 @@ def measure(column: Column, rows: Sequence[Row], seconds: float, least: int = 5)
             measured.rounds[row.name].append(_block(column, row))
         number += 1
     return measured
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Return median and quartiles."""
-    low, middle, high = statistics.quantiles(values, n=4)
-    return Spread(low, middle, high)
 
 
 def _block(column: Column, row: Row) -> float:
