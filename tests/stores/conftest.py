@@ -167,6 +167,21 @@ class Delivery:
             reader.close()
 
 
+@pytest.fixture(
+    params=[
+        "sqlite",
+        "jsonl",
+        pytest.param("postgres", marks=pytest.mark.postgres),
+        pytest.param("clickhouse", marks=pytest.mark.clickhouse),
+    ]
+)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A new store of each kind that can be read."""
+    if request.param in {"postgres", "clickhouse"}:
+        return str(request.getfixturevalue(f"{request.param}_url"))
+    return {"sqlite": f"sqlite:///{tmp_path}/calls.db", "jsonl": f"jsonl:///{tmp_path}/calls.jsonl"}[request.param]
+
+
 @pytest.fixture
 def records() -> Records:
     return Records()

@@ -26,20 +26,6 @@ from .conftest import SECOND, START_NS, Delivery, Records, raw
 HOSTILE = "quote \" ' ; DROP TABLE calls; -- \\ \n \t \u2028 é 漢 \U0001f600 %s :x ? \x1a \x7f"
 
 
-@pytest.fixture(
-    params=[
-        "sqlite",
-        "jsonl",
-        pytest.param("postgres", marks=pytest.mark.postgres),
-        pytest.param("clickhouse", marks=pytest.mark.clickhouse),
-    ]
-)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param in {"postgres", "clickhouse"}:
-        return str(request.getfixturevalue(f"{request.param}_url"))
-    return {"sqlite": f"sqlite:///{tmp_path}/calls.db", "jsonl": f"jsonl:///{tmp_path}/calls.jsonl"}[request.param]
-
-
 @pytest.fixture
 def store(url: str, deliver: Callable[[str], Delivery]) -> Delivery:
     return deliver(url)

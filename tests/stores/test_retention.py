@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from callspan.config import SettingError
+from callspan.record import events
 from callspan.stores.base import StoreError
+from callspan.stores.opening import open_store
 from callspan.stores.retention import delete_session, prune
 
 from .conftest import SECOND, START_NS, Delivery, Records
@@ -24,6 +29,135 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def store(path: Path, deliver: Callable[[str], Delivery]) -> Delivery:
     return deliver(f"sqlite:///{path}")
+
+
+@pytest.fixture
+def any_store(url: str, deliver: Callable[[str], Delivery]) -> Delivery:
+    return deliver(url)
+
+
+class TestEveryStore:
+    def test_a_session_goes_with_everything_below_it_and_nothing_else_does(
+        self, any_store: Delivery, records: Records
+    ) -> None:
+        other = records.call(session_id="s2")
+        any_store.write(*records.every_kind(), other, records.session("s2", start_ns=START_NS))
+        removed = delete_session(any_store.url, "s1")
+        assert (removed.sessions, removed.calls, removed.others) == (1, 1, 4)
+        reader = any_store.read()
+        assert [one.session.session_id for one in reader.sessions()] == ["s2"]
+        (left,) = reader.calls()
+        assert bytes(left.request.body) == bytes(other.request.body)
+        assert list(reader.happenings("s1")) == list(reader.timesteps("s1")) == []
+        again = delete_session(any_store.url, "s1")
+        assert (again.sessions, again.calls, again.others) == (0, 0, 0)
+
+    def test_pruning_takes_what_is_old_and_nothing_else(self, any_store: Delivery, records: Records) -> None:
+        old, new, of_ended = records.call(at_s=0), records.call(at_s=100), records.call(at_s=100, session_id="ended")
+        any_store.write(
+            old,
+            new,
+            of_ended,
+            records.session("ended", version=1, start_ns=START_NS),
+            records.session("ended", version=2, end_ns=START_NS + SECOND),
+            records.session("running-long", start_ns=START_NS, end_ns=START_NS + 200 * SECOND),
+            step("old", start_ns=START_NS),
+            step("new", start_ns=START_NS + 100 * SECOND),
+            step("timeless"),
+            events.RewardRecord(reward_id="old", session_id="running-long", time_ns=START_NS),
+            events.RewardRecord(reward_id="new", session_id="running-long", time_ns=START_NS + 100 * SECOND),
+        )
+        removed = prune(any_store.url, START_NS + 50 * SECOND)
+        assert (removed.sessions, removed.calls, removed.others) == (1, 2, 2)
+        reader = any_store.read()
+        assert [one.call_id for one in reader.calls()] == [new.call_id]
+        assert [one.session.session_id for one in reader.sessions()] == ["running-long"]
+        assert [one.timestep_id for one in reader.timesteps("running-long")] == ["timeless", "new"]
+        assert [events.record_key(one)[1] for one in reader.happenings("running-long")] == ["new"]
+        assert prune(any_store.url, START_NS + 50 * SECOND).calls == 0
+
+    def test_a_later_version_does_not_keep_an_old_timestep(self, any_store: Delivery, records: Records) -> None:
+        any_store.write(step("t", start_ns=START_NS), step("t", version=2, terminated=True))
+        assert prune(any_store.url, START_NS + 1).others == 1
+        assert list(any_store.read().timesteps("running-long")) == []
+
+    def test_the_writer_goes_on_after_a_deletion(self, any_store: Delivery, records: Records) -> None:
+        """What it remembers of the store must not outlive what was deleted."""
+        any_store.write(records.call(session_id="a", answer=LONG))
+        delete_session(any_store.url, "a")
+        said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": LONG}]
+        again = records.call(said, session_id="b")
+        any_store.write(again)
+        (found,) = any_store.read().calls()
+        assert bytes(found.request.body) == bytes(again.request.body)
+
+    def test_a_store_that_is_not_there_is_a_clear_error(self, url: str) -> None:
+        with pytest.raises(StoreError, match="nothing was recorded there"):
+            prune(url, 1)
+
+
+def step(timestep_id: str, version: int = 1, **fields: object) -> events.TimestepRecord:
+    given = {"timestep_id": timestep_id, "session_id": "running-long", "record_version": version, "index": 0}
+    return events.TimestepRecord(**(given | fields))  # type: ignore[arg-type]
+
+
+def test_a_socket_has_nothing_to_delete() -> None:
+    with pytest.raises(SettingError, match="keeps nothing"):
+        prune("unix:///nowhere.sock", 1)
+
+
+def test_lines_that_are_no_records_survive_a_deletion(
+    tmp_path: Path, deliver: Callable[[str], Delivery], records: Records
+) -> None:
+    """Also in rotated files; one that has become empty is gone, and the file in use stays."""
+    path = tmp_path / "calls.jsonl"
+    store = deliver(f"jsonl:///{path}?max_bytes=1")
+    store.write(records.call(session_id="a"))
+    store.write(records.call(session_id="a"))
+    store.write(records.call(session_id="a"))
+    (tmp_path / "calls.jsonl.1").write_bytes(b"no record\n" + (tmp_path / "calls.jsonl.1").read_bytes() + b"torn")
+    assert delete_session(f"jsonl:///{path}", "a").calls == 3
+    assert (tmp_path / "calls.jsonl.1").read_bytes() == b"no record\ntorn\n"
+    assert not (tmp_path / "calls.jsonl.2").exists()
+    assert path.read_bytes() == b""
+    assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o600}
+
+
+@pytest.mark.postgres
+def test_deleting_from_postgres_while_others_write_leaves_no_loose_ends(postgres_url: str, records: Records) -> None:
+    """Every call that is there afterwards has its whole request, although its content was about to be swept."""
+    stop = threading.Event()
+
+    def write() -> None:
+        writer = Delivery(postgres_url)
+        while not stop.is_set():
+            writer.write(*[records.call(session_id="b", at_s=100) for _ in range(3)])
+            writer.write(records.call(session_id="a", at_s=0, answer=LONG))
+        writer.close()
+
+    Delivery(postgres_url).close()
+    thread = threading.Thread(target=write)
+    thread.start()
+    for _ in range(15):
+        prune(postgres_url, START_NS + SECOND)
+    stop.set()
+    thread.join()
+    reader = open_store(postgres_url)
+    found = list(reader.calls())
+    reader.close()
+    assert len(found) > 3
+    assert all(bytes(one.request.body) for one in found)
+
+
+@pytest.mark.clickhouse
+def test_clickhouse_contents_go_a_day_after_the_last_call_that_needed_them(
+    clickhouse_url: str, deliver: Callable[[str], Delivery], records: Records
+) -> None:
+    store = deliver(clickhouse_url)
+    store.write(records.call(session_id="a"))
+    now, day = time.time_ns(), 86_400 * SECOND
+    assert prune(clickhouse_url, now + day // 2).contents == 0
+    assert prune(clickhouse_url, now + 2 * day).contents == 3
 
 
 def counts(path: Path) -> dict[str, int]:
@@ -63,22 +197,6 @@ def test_a_writer_goes_on_after_content_it_remembered_is_gone(store: Delivery, p
     store.write(again)
     (found,) = store.read().calls()
     assert bytes(found.request.body) == bytes(again.request.body)
-
-
-def test_pruning_takes_what_is_old_and_nothing_else(store: Delivery, path: Path, records: Records) -> None:
-    old, new = records.call(at_s=0), records.call(at_s=100)
-    store.write(
-        old,
-        new,
-        records.session("ended", start_ns=START_NS, end_ns=START_NS + SECOND),
-        records.session("running-long", start_ns=START_NS, end_ns=START_NS + 200 * SECOND),
-    )
-    removed = prune(path, START_NS + 50 * SECOND)
-    assert (removed.sessions, removed.calls) == (1, 1)
-    reader = store.read()
-    assert [one.call_id for one in reader.calls()] == [new.call_id]
-    assert [one.session.session_id for one in reader.sessions()] == ["running-long"]
-    assert prune(path, START_NS + 50 * SECOND).calls == 0
 
 
 def test_an_unknown_session_removes_nothing(store: Delivery, path: Path, records: Records) -> None:

@@ -61,7 +61,8 @@ class JsonLinesStore:
         self.batch_entries = 100
         self._max_bytes = int(max_bytes)
         self._cursor_path = self.path.with_name(self.path.name + ".cursor")
-        self._lock_path = self.path.with_name(self.path.name + ".lock")
+        self.lock_path = self.path.with_name(self.path.name + ".lock")
+        """Whoever changes the file holds this one."""
         self._seen: dict[tuple[str, str], int] = {}
         self._scanned: tuple[int, int] | None = None
         """Inode and size up to which lines are known; None before the first look."""
@@ -72,7 +73,7 @@ class JsonLinesStore:
         os.close(os.open(self.path, _APPEND, _MODE))
         self._seen.clear()
         self._scanned = None
-        with locked(self._lock_path):
+        with locked(self.lock_path):
             self._look()
 
     def position(self, segment: str) -> int | None:
@@ -85,7 +86,7 @@ class JsonLinesStore:
         Raises PoisonError for what is no record, OSError for anything else; a short write is undone.
         """
         records = [unpack(entry.payload).record for entry in entries]
-        with locked(self._lock_path):
+        with locked(self.lock_path):
             self._look()
             fresh = [record for record in records if self._is_new(record)]
             if fresh:
@@ -97,13 +98,13 @@ class JsonLinesStore:
         rejected = self.path.with_name(self.path.name + ".rejected")
         frame = entry.payload.decode("utf-8", "replace")
         line = encode_json({"segment": entry.segment, "start": entry.start, "reason": reason, "frame": frame})
-        with locked(self._lock_path):
+        with locked(self.lock_path):
             _write(rejected, line + b"\n")
             self._move_cursors([entry])
 
     def forget(self, segment: str) -> None:
         """Drop the cursor of a segment."""
-        with locked(self._lock_path):
+        with locked(self.lock_path):
             cursors = self._read_cursors()
             if cursors.pop(segment, None) is not None:
                 self._write_cursors(cursors)

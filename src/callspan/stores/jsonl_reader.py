@@ -87,17 +87,12 @@ class JsonLinesReader:
     def _records(self) -> list[Record]:
         """Every record once, in its newest version; of those that merge, all versions together."""
         found: dict[tuple[str, str], list[Record]] = {}
-        for path in self._files():
+        for path in files_of(self.path):
             for line in whole_lines(path):
                 with contextlib.suppress(*_NO_RECORD):
                     record = decode(line)
                     found.setdefault(record_key(record), []).append(record)
         return [_newest(versions) for versions in found.values()]
-
-    def _files(self) -> list[Path]:
-        prefix = self.path.name + "."
-        rotated = [path for path in self.path.parent.glob(prefix + "*") if path.name[len(prefix) :].isdigit()]
-        return [*sorted(rotated, key=lambda path: int(path.suffix[1:])), self.path]
 
     def _sessions(self) -> dict[str, tuple[int | None, SessionSummary]]:
         """Each session with the time it is sorted by."""
@@ -108,6 +103,13 @@ class JsonLinesReader:
                 groups[name].append(record)
         found = {name: _session(name, records) for name, records in groups.items()}
         return {name: pair for name, pair in found.items() if pair is not None}
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the rotated files of a JSON Lines store, oldest first, then the one that is being written."""
+    prefix = path.name + "."
+    rotated = [file for file in path.parent.glob(prefix + "*") if file.name[len(prefix) :].isdigit()]
+    return [*sorted(rotated, key=lambda file: int(file.suffix[1:])), path]
 
 
 def _session(name: str, records: list[Record]) -> tuple[int | None, SessionSummary] | None:

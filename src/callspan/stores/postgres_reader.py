@@ -37,12 +37,12 @@ class PostgresReader(SqlReader):
     def rows(self, sql: str, **values: object) -> Iterator[Values]:
         """Yield the rows of a query with `:name` parameters."""
         with self._connection.cursor(row_factory=dict_row) as cursor:
-            yield from cursor.execute(_query(sql), values or None)
+            yield from cursor.execute(to_query(sql), values or None)
 
     def tuples(self, sql: str, **values: object) -> Iterator[tuple[object, ...]]:
         """Yield the same rows as plain tuples."""
         with self._connection.cursor() as cursor:
-            yield from cursor.execute(_query(sql), values or None)
+            yield from cursor.execute(to_query(sql), values or None)
 
     def latencies(self, key: str, where: str, values: Values) -> Mapping[object, Latencies]:
         """Return the percentiles of the calls that succeeded, by group, computed by the server."""
@@ -62,5 +62,6 @@ class PostgresReader(SqlReader):
         self._connection.close()
 
 
-def _query(sql: str) -> bytes:
+def to_query(sql: str) -> bytes:
+    """Return the query with its `:name` parameters as psycopg writes them."""
     return _PARAMETER.sub(r"%(\1)s", sql).encode()
