@@ -15,6 +15,7 @@ from callspan.record.call import CallRecord
 from callspan.testing import Captured, capture
 from tests.attempts.caller import Caller, Run, the_record
 from tests.intercept.mode import Mode
+from tests.intercept.sdks import needs
 
 STATUSES: Final[dict[int, tuple[str, bool, str]]] = {
     400: ("bad_input", False, "BadRequestError"),
@@ -165,13 +166,16 @@ def test_broken_json_is_a_parsing_error(mode: Mode, api: str, run: Run, seen: Ca
 
 
 def test_a_body_cut_off_is_a_connection_error(mode: Mode, api: str, run: Run, seen: Captured) -> None:
-    for shape in ("plain", "stream"):
+    """And so for the attempt, although a stream's headers were well."""
+    for shape, status in (("plain", None), ("stream", 200)):
         caller = Caller(mode, api, shape)
         caller.script({"text": "one two three four", "body_cut": True})
         failing(caller, run)
         record = seen.records[-1]
         assert record.error is not None
         assert (record.outcome, record.error.kind, record.error.retryable) == ("error", "connection", True)
+        assert [(attempt.status, attempt.error_kind) for attempt in record.attempts] == [(status, "connection")]
+        assert [event.name for event in seen.spans[-1].events].count("llm.attempt") == 1
 
 
 def test_a_body_cut_off_is_tried_again(plain: Caller, run: Run, seen: Captured) -> None:
@@ -188,18 +192,19 @@ def test_a_body_cut_off_is_tried_again(plain: Caller, run: Run, seen: Captured) 
 def test_an_error_amid_a_stream_is_classified_by_its_word(
     mode: Mode, api: str, run: Run, seen: Captured, word: str, kind: str
 ) -> None:
-    """The SDKs give it no status, or that of the stream's start: 200."""
+    """The SDKs give it no status, or that of the stream's start: 200. The request itself went well."""
     caller = Caller(mode, api, "stream")
     caller.script({"text": "one two three four", "error_after": 4, "error_type": word})
     failing(caller, run)
     record = the_record(seen)
     assert record.error is not None
     assert (record.error.kind, record.error.status, record.outcome) == (kind, None, "error")
-    assert [attempt.status for attempt in record.attempts] == [200]
+    assert [(attempt.status, attempt.error_kind) for attempt in record.attempts] == [(200, None)]
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_failed_response_is_an_error_nobody_raised(mode: Mode, run: Run, seen: Captured, stream: bool) -> None:
+    needs("openai", "1.66", "responses")
     failed = {
         "id": "resp_1", "object": "response", "created_at": 1, "model": "gpt-5", "status": "failed", "output": [],
         "error": {"code": "server_error", "message": "It broke."}, "parallel_tool_calls": True, "tool_choice": "auto",

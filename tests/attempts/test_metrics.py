@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import re
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -245,6 +247,25 @@ def test_a_second_instrument_goes_on_with_the_first_ones_counts(meters: Meters) 
     assert meters.running() == 2
     over()
     assert meters.running() == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_child_does_not_count_what_runs_in_its_parent(meters: Meters) -> None:
+    metrics = CallMetrics(meters.provider, "1")
+    over = metrics.begun(record())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        own = metrics.begun(record())
+        counted = meters.running()
+        own()
+        over()
+        os._exit(0 if (counted, meters.running()) == (1, 0) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert meters.running() == 1
+    over()
+    assert meters.running() == 0
 
 
 def test_endless_models_become_one(meters: Meters) -> None:

@@ -10,11 +10,12 @@ import msgspec
 
 from callspan.fail_open import value_of
 from callspan.providers import errors, rate_limits
-from callspan.record.call import Attempt, RateLimits
+from callspan.record.call import Attempt, ErrorInfo, RateLimits
 
 _TOO_MANY_REQUESTS: Final = 429
 _FIRST_ERROR: Final = 400
 _MAX_BODY_BYTES: Final = 64 << 10
+_BROKEN: Final = ("connection", "timeout")
 
 
 class _Open:
@@ -104,15 +105,19 @@ class AttemptLog:
         """True once any attempt was answered 429."""
         return any(attempt.status == _TOO_MANY_REQUESTS for attempt in self._attempts)
 
-    def records(self, now_s: float, end_ns: int) -> list[Attempt]:
-        """Return the attempts as records of a call that ended at the offset `end_ns`.
+    def records(self, now_s: float, end_ns: int, error: ErrorInfo | None = None) -> list[Attempt]:
+        """Return the attempts as records of a call that ended at the offset `end_ns`, perhaps with an error.
 
-        `now_s` (Unix) turns reset stamps into seconds. Bodies of errors are read now and let go.
+        `now_s` (Unix) turns reset stamps into seconds. Bodies of errors are read now and let go. A connection
+        that broke while the answer was read is a failure of the attempt that answered.
         """
         pairs = zip_longest(self._attempts, self._attempts[1:])
-        return [
+        records = [
             _record(number, attempt, after, now_s, end_ns) for number, (attempt, after) in enumerate(pairs, start=1)
         ]
+        if records and error is not None and error.kind in _BROKEN and records[-1].error_kind is None:
+            records[-1] = msgspec.structs.replace(records[-1], error_kind=error.kind, error_type=error.type)
+        return records
 
 
 def last_limits(attempts: list[Attempt]) -> RateLimits | None:

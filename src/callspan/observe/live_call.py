@@ -226,7 +226,7 @@ class LiveCall:
 
     def _full(self, record: CallRecord, facts: ResponseFacts, body: object) -> CallRecord:
         duration_ns = record.timing.duration_ns or 0
-        attempts = self.attempts.records((record.timing.start_ns + duration_ns) / 1e9, duration_ns)
+        attempts = self.attempts.records((record.timing.start_ns + duration_ns) / 1e9, duration_ns, record.error)
         response = facts.response
         if facts.truncated or facts.refused:
             response = msgspec.structs.replace(response, truncated=facts.truncated, refused=facts.refused)

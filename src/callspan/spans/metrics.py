@@ -7,6 +7,7 @@ attributes are bounded: words of ours, providers, models, servers; never an id.
 from __future__ import annotations
 
 import inspect
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
@@ -85,7 +86,7 @@ class _Instruments:
 
     def __init__(self, meter: Meter) -> None:
         self._models: set[str] = set()
-        self._running: dict[_Key, list[None]] = {}
+        self._running: dict[tuple[int, _Key], list[None]] = {}
         self._limits: dict[_Key, tuple[float, RateLimit]] = {}
         self._duration = _histogram(meter, names.DURATION, "s", "Duration of a call with its retries and stream.")
         self._tokens = _histogram(meter, names.TOKEN_USAGE, "{token}", "Tokens of a call.")
@@ -107,8 +108,8 @@ class _Instruments:
         meter.create_observable_gauge(names.LIMIT, [self._whole_limit], "{unit}", "A rate limit, as last stated.")
 
     def count_in(self, record: CallRecord) -> Callable[[], None]:
-        # append and pop are atomic: no lock that a fork could leave locked.
-        running = self._running.setdefault(_key(self._about(record)), [])
+        # append and pop are atomic: no lock that a fork could leave locked. What runs here ends here: by process.
+        running = self._running.setdefault((os.getpid(), _key(self._about(record))), [])
         running.append(None)
         return running.pop
 
@@ -173,7 +174,12 @@ class _Instruments:
 
     def _in_flight(self, options: CallbackOptions) -> Iterable[Observation]:
         del options
-        return [Observation(len(running), dict(key)) for key, running in list(self._running.items())]
+        mine = os.getpid()
+        return [
+            Observation(len(running), dict(key))
+            for (process, key), running in list(self._running.items())
+            if process == mine
+        ]
 
     def _remaining(self, options: CallbackOptions) -> Iterable[Observation]:
         del options
