@@ -9,7 +9,21 @@ import click
 
 from callspan.cli.frame import Defaults
 
-_COMMANDS: Final = ("demo", "run", "sessions", "calls", "show", "stats", "tail", "export", "doctor", "ship", "prune")
+_COMMANDS: Final = (
+    "demo",
+    "run",
+    "sessions",
+    "calls",
+    "show",
+    "stats",
+    "tail",
+    "export",
+    "replay",
+    "reprice",
+    "doctor",
+    "ship",
+    "prune",
+)
 _EPILOG: Final = """\b
 Examples:
   callspan demo                        an agent in a grid world, offline

@@ -1,0 +1,167 @@
+"""`callspan reprice`: the cost of stored calls, computed anew."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+import msgspec
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+from callspan.cli.filters import choosing_calls, of_one_session
+from callspan.cli.frame import Frame, framed
+from callspan.cli.screen import count, money
+from callspan.config import SettingError, load
+from callspan.cost import PriceFileError, Pricer, pricer_for
+from callspan.cost.pricing import PROVIDER
+from callspan.cost.published import is_installed
+from callspan.record.call import CallRecord, Cost
+from callspan.record.codec import encode
+from callspan.spool.sink import Entry, Sink
+from callspan.stores.answers import exact_sum, model_of
+from callspan.stores.base import CallFilter
+from callspan.stores.opening import safe_name, sinks_for, split_urls
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_BATCH: Final = 100
+_SEGMENT: Final = "reprice"
+_EPILOG: Final = """\b
+Examples:
+  callspan reprice                            calls that have no cost yet
+  callspan reprice --all --prices mine.json   every call, by your own prices
+  callspan reprice --all --since 30d --dry-run
+
+What a provider itself stated it charged is never changed."""
+
+
+@click.command("reprice", short_help="Compute costs anew, exactly.", epilog=_EPILOG)
+@choosing_calls
+@click.option("--prices", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Your own price file.")
+@click.option("--all", "every", is_flag=True, help="Also calls that have a cost.")
+@click.option("--dry-run", is_flag=True, help="Change nothing, say what would change.")
+@framed
+def command(frame: Frame, which: CallFilter, prices: Path | None, every: bool, dry_run: bool) -> None:
+    """Compute the cost of stored calls from their tokens and the prices of their day."""
+    pricer = _pricer(frame, prices)
+    tally = Tally()
+    with frame.reader() as reader, _progress(frame) as progress:
+        which = msgspec.structs.replace(of_one_session(frame, reader, which), newest_first=False)
+        task = progress.add_task("reprice", total=reader.count_calls(which))
+        with Rewriter(None if dry_run else _sink(frame, reader.name)) as rewriter:
+            for call in reader.calls(which):
+                progress.advance(task)
+                cost = _new_cost(pricer, call, every=every)
+                tally.count(call, cost)
+                if cost is not None and cost != call.cost:
+                    rewriter.write(call, cost)
+    _report(frame, tally, dry_run=dry_run)
+
+
+@dataclass
+class Tally:
+    """What was found."""
+
+    calls: int = 0
+    changed: list[Decimal] = field(default_factory=list)
+    """The new costs."""
+    unknown: Counter[str] = field(default_factory=Counter)
+    """Models of calls that have no cost and get none."""
+
+    def count(self, call: CallRecord, cost: Cost | None) -> None:
+        """Count a call and the cost it would get; None: none, or it keeps its own."""
+        self.calls += 1
+        if cost is not None and cost != call.cost:
+            self.changed.append(cost.usd)
+        elif cost is None and call.cost is None and call.outcome != "started":
+            self.unknown[model_of(call) or "unknown"] += 1
+
+
+class Rewriter:
+    """Writes new versions of calls to a store, as a shipper would; None: writes nothing."""
+
+    def __init__(self, sink: Sink | None) -> None:
+        self._sink = sink
+        self._waiting: list[Entry] = []
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        """Open the store."""
+        if self._sink is not None:
+            self._sink.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Write what waits, and close."""
+        self._flush()
+        if self._sink is not None:
+            self._sink.forget(_SEGMENT)
+            self._sink.close()
+
+    def write(self, call: CallRecord, cost: Cost) -> None:
+        """Write a call with another cost. A higher version replaces; one that still waits in a spool will not."""
+        again = msgspec.structs.replace(call, cost=cost, record_version=call.record_version + 1, conversation=None)
+        self._count += 1
+        self._waiting.append(Entry(_SEGMENT, self._count - 1, self._count, encode(again)))
+        if len(self._waiting) == _BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if self._sink is not None and waiting:
+            self._sink.deliver(waiting)
+
+
+def _sink(frame: Frame, name: str) -> Sink:
+    """The sink of the store that is read: the first that can be."""
+    sinks = sinks_for(split_urls(frame.store))
+    return next((sink for sink in sinks if sink.name == name), sinks[0])
+
+
+def _pricer(frame: Frame, prices: Path | None) -> Pricer:
+    try:
+        pricer = pricer_for(prices or load().prices)
+    except (PriceFileError, SettingError) as error:
+        raise click.UsageError(str(error)) from error
+    if pricer.table is None and not is_installed():
+        frame.fail('There are no prices: pip install "callspan[cost]", or name your own with --prices.')
+    return pricer
+
+
+def _new_cost(pricer: Pricer, call: CallRecord, *, every: bool) -> Cost | None:
+    if call.cost is not None and (not every or call.cost.source == PROVIDER):
+        return None
+    return pricer.cost(call)
+
+
+def _progress(frame: Frame) -> Progress:
+    shown = frame.screen.console.is_terminal and not frame.json
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=frame.screen.console, transient=True, disable=not shown)
+
+
+def _report(frame: Frame, tally: Tally, *, dry_run: bool) -> None:
+    total = exact_sum(tally.changed)
+    if frame.json:
+        frame.emit(
+            {
+                "calls": tally.calls,
+                "changed": len(tally.changed),
+                "cost_usd": None if total is None else format(total, "f"),
+                "unknown": dict(tally.unknown.most_common()),
+                "written": not dry_run,
+            }
+        )
+        return
+    if not tally.calls:
+        frame.nothing(f"No such calls in {safe_name(frame.store)}.")
+    done = "would get" if dry_run else "got"
+    worth = f", {money(total)} together" if total is not None else ""
+    frame.screen.line((f"{count(len(tally.changed))} of {count(tally.calls)} calls {done} a new cost{worth}", "bold"))
+    for model, number in tally.unknown.most_common():
+        frame.screen.line(("no price or no tokens: ", "yellow"), f"{model} ({count(number)})")

@@ -1,0 +1,140 @@
+"""`callspan replay`: the recorded request again, and both answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+from click.testing import CliRunner, Result
+
+import callspan
+from callspan.cli.commands import callspan as command
+from callspan.stores.base import CallFilter
+from callspan.testing import ScriptedProvider
+
+MESSAGES: list[Any] = [{"role": "user", "content": "One?"}]
+
+
+@pytest.fixture(autouse=True)
+def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL", "CALLSPAN_STORES", "CALLSPAN_CONTENT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", "key")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
+
+
+class Played:
+    """A provider, and a store of one call to it for each API."""
+
+    def __init__(self, provider: ScriptedProvider, url: str) -> None:
+        self.provider = provider
+        self.url = url
+        self.ids = {f"{c.api}{' stream' if c.request.stream else ''}": c.call_id for c in self._calls()}
+
+    def _calls(self) -> list[Any]:
+        reader = callspan.open_store(self.url)
+        found = list(reader.calls(CallFilter(newest_first=False)))
+        reader.close()
+        return found
+
+    def again(self, api: str, *arguments: str) -> Result:
+        base = self.provider.anthropic_url if api.startswith("messages") else self.provider.openai_url
+        asked = ["--store", self.url, "replay", self.ids[api], "--base-url", base, *arguments]
+        return CliRunner().invoke(command, asked, catch_exceptions=False)
+
+
+@pytest.fixture
+def played(tmp_path: Path) -> Any:
+    url = f"sqlite:///{tmp_path}/calls.db"
+    handle = callspan.instrument(stores=url, spool_dir=tmp_path / "spool")
+    with ScriptedProvider() as provider:
+        provider.reply("The old answer.", repeat=True)
+        with openai.OpenAI(base_url=provider.openai_url) as client:
+            client.chat.completions.create(model="gpt-5", messages=MESSAGES, temperature=0.5)
+            for _ in client.chat.completions.create(model="gpt-5", messages=MESSAGES, stream=True):
+                continue
+            client.responses.create(model="gpt-5", input="One?")
+        with (
+            anthropic.Anthropic(base_url=provider.anthropic_url) as claude,
+            claude.messages.stream(model="claude", max_tokens=9, messages=MESSAGES) as stream,
+        ):
+            stream.until_done()
+        assert handle.force_flush(20)
+        handle.uninstrument()
+        yield Played(provider, url)
+
+
+@pytest.mark.parametrize("api", ["chat_completions", "chat_completions stream", "responses", "messages stream"])
+def test_the_same_request_is_sent_and_both_answers_are_shown(played: Played, api: str) -> None:
+    first = {request.content for request in played.provider.requests}
+    played.provider.reply("The new answer.")
+    result = played.again(api)
+    assert result.exit_code == 0
+    assert "The old answer." in result.output
+    assert "The new answer." in result.output
+    assert "other words" in result.output
+    sent = played.provider.requests[-1]
+    assert json.loads(sent.content) in [json.loads(content) for content in first]
+
+
+def test_the_same_answer_is_said_to_be_the_same(played: Played) -> None:
+    told = json.loads(played.again("responses", "--json").stdout)
+    assert told["same"] is True
+    assert told["recorded"]["said"] == told["replayed"]["said"] == "The old answer."
+
+
+def test_another_model_can_be_asked(played: Played) -> None:
+    told = json.loads(played.again("chat_completions", "--model", "gpt-6", "--json").stdout)
+    assert told["replayed"]["model"] == "gpt-6"
+    body = played.provider.requests[-1].body
+    assert (body["model"], body["temperature"]) == ("gpt-6", 0.5)
+
+
+def test_an_error_is_shown_and_is_an_exit_code(played: Played) -> None:
+    played.provider.reply(status=400, message="No \x1b[31msuch\x07 model.")
+    result = played.again("chat_completions")
+    assert result.exit_code == 1
+    assert "such" in result.output
+    assert "\x1b" not in result.output
+    assert "\x07" not in result.output
+
+
+def test_a_call_is_not_sent_to_another_host_than_it_went_to(played: Played) -> None:
+    before = len(played.provider.requests)
+    asked = ["--store", played.url, "replay", played.ids["responses"]]
+    result = CliRunner().invoke(command, asked, catch_exceptions=False)
+    assert result.exit_code == 1
+    assert "the call went to 127.0.0.1" in result.output
+    assert "--base-url" in result.output
+    assert len(played.provider.requests) == before
+
+
+def test_a_missing_key_is_said(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    result = played.again("responses")
+    assert result.exit_code == 1
+    assert "OPENAI_API_KEY" in result.output
+
+
+def test_an_unknown_call_is_an_exit_code(played: Played) -> None:
+    result = CliRunner().invoke(command, ["--store", played.url, "replay", "nope"])
+    assert result.exit_code == 1
+    assert "nope" in result.output
+
+
+def test_what_was_not_kept_whole_is_not_sent(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/thin.db"
+    handle = callspan.instrument(stores=url, spool_dir=tmp_path / "spool", content="metadata")
+    with ScriptedProvider() as provider:
+        with openai.OpenAI(base_url=provider.openai_url) as client:
+            client.responses.create(model="gpt-5", input="One?")
+        assert handle.force_flush(20)
+        handle.uninstrument()
+        result = Played(provider, url).again("responses")
+        assert result.exit_code == 1
+        assert "content='full'" in result.output
+        assert len(provider.requests) == 1
