@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
@@ -15,12 +16,15 @@ from callspan.config import forgiving
 from callspan.fail_open import fail_open
 from callspan.intercept.patching import Sdk
 from callspan.record.call import CallRecord
+from callspan.vocabulary.call import CALL_ID
 from callspan.vocabulary.foreign import call_of
 from callspan.wiring.parts import Parts
 
 _LOGGER: Final = logging.getLogger("callspan")
 _READ: Final = fail_open("record a span of another instrumentation")
 _PROVIDERS: Final = ("tracer_provider", "meter_provider", "logger_provider")
+_SDKS_SCOPE: Final = "com.anthropic.sdk.python"
+_MOST_AROUND: Final = 4096
 DEFAULT_STORE: Final = "sqlite:///callspan.db"
 
 
@@ -73,13 +77,14 @@ class CallRecordExporter(SpanExporter):
 
     def __init__(self, stores: str | Sequence[str] | None = None) -> None:
         self._wiring = wiring.WIRING
+        self._covered = Covered()
         self._stores = self._wiring.add_stores(stores, default=DEFAULT_STORE)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Record spans of other instrumentations; ours have their full record already."""
         for span in spans:
             with _READ:
-                record = _record_of(span)
+                record = None if self._covered.by_ours(span) else _record_of(span)
                 if record is not None:
                     self._wiring.write(record)
         return SpanExportResult.SUCCESS
@@ -93,9 +98,38 @@ class CallRecordExporter(SpanExporter):
         self._wiring.flush(2.0)
 
 
+class Covered:
+    """Knows which spans of others tell of a call that has a record of ours: its own, and those around it.
+
+    A span ends, and so comes here, after those within it. For use by one thread at a time, as exporters are.
+    """
+
+    def __init__(self) -> None:
+        self._around: OrderedDict[tuple[int, int], None] = OrderedDict()
+
+    def by_ours(self, span: ReadableSpan) -> bool:
+        """Return whether the span's call, if it is one, has its record already."""
+        context = span.get_span_context()
+        if context is None:
+            return False
+        covered = CALL_ID in (span.attributes or {}) or _is_sdks_own(span)
+        covered = covered or self._around.pop((context.trace_id, context.span_id), self) is None
+        if covered and span.parent is not None:
+            self._around[context.trace_id, span.parent.span_id] = None
+            if len(self._around) > _MOST_AROUND:
+                self._around.popitem(last=False)
+        return covered
+
+
+def _is_sdks_own(span: ReadableSpan) -> bool:
+    """The anthropic SDK's own span under the setting `keep`, where it lies within ours."""
+    scope = span.instrumentation_scope
+    return scope is not None and scope.name.startswith(_SDKS_SCOPE) and "anthropic" in wiring.WIRING.patches.wanted
+
+
 def _record_of(span: ReadableSpan) -> CallRecord | None:
     scope, context = span.instrumentation_scope, span.get_span_context()
-    if context is None or span.start_time is None or (scope is not None and scope.name == "callspan"):
+    if context is None or span.start_time is None:
         return None
     return call_of(
         dict(span.attributes or {}),

@@ -59,6 +59,11 @@ class Stage:
             check=False,
         )  # fmt: skip
 
+    @staticmethod
+    def app(name: str) -> Path:
+        """The path of a test application."""
+        return APPS / name
+
     @contextmanager
     def serving(self, *command: str, **environment: str) -> Iterator[Served]:
         """Run a server in a process group of its own for the block; `{port}` in the command is a free one."""

@@ -62,8 +62,9 @@ def warn_once(names: Iterable[str]) -> None:
     if fresh:
         _warned.update(fresh)
         _LOGGER.warning(
-            "Two spans for each call: %s instruments the same SDKs as callspan. Turn one of them off, for example by "
-            "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS; `callspan doctor` tells more",
+            "%s instruments the same SDKs as callspan: what is done twice costs twice, and a call whose other span is "
+            "not current while it runs has two spans. Turn one of them off, for example by "
+            "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS",
             " and ".join(fresh),
         )
 

@@ -1,15 +1,15 @@
-"""Official: how we get on with OpenTelemetry's own GenAI utilities where they are in use; no dependency on them.
+"""Official: how we get on with OpenTelemetry's GenAI utilities and with frameworks that trace their calls themselves.
 
-They mark the context while a span of an LLM call is open, so that whoever is called within makes no second one.
-We do the same, and where somebody else's mark is found our call says what it knows on that span. Their hook for
-finished calls is called with what ours said.
+There is to be one LLM span per call. Where somebody else's is open around ours, our call says what it knows on that
+one and makes none. OpenTelemetry's utilities mark the context for that, and so do we where they are in use; other
+spans are known by their attributes. No package is needed for any of it.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from opentelemetry import trace
@@ -19,10 +19,17 @@ from opentelemetry.trace import Span
 from callspan.fail_open import fail_open
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation
+from callspan.vocabulary.call import CALL_ID
 from callspan.vocabulary.parts import output_messages, parts_json, tool_definitions
 
 _INFERENCE: Final = "opentelemetry.genai.client.inference.context"
 _MARKS: Final = (_INFERENCE, "opentelemetry.genai.client.embedding.context")
+_CALLS: Final = (
+    ("gen_ai.operation.name", ("chat", "text_completion", "generate_content", "embeddings")),
+    ("openinference.span.kind", ("LLM", "EMBEDDING")),
+    ("llm.request.type", ("chat", "completion", "embedding")),
+)
+"""What spans of one call say of themselves, by the conventions, OpenInference and OpenLLMetry."""
 _OURS: Final = "callspan.inference"
 _UTIL: Final = "opentelemetry.util.genai.invocation"
 _HOOK: Final = fail_open("call the completion hook")
@@ -32,14 +39,26 @@ Hook = Callable[[CallRecord, Conversation, Span], None]
 
 
 def outer_span() -> Span | None:
-    """Return the open LLM span of an official instrumentation around the running code, or None."""
+    """Return the LLM span of somebody else that is open around the running code and stands for this call, or None.
+
+    It stands for one call: a span that one of our calls has told its facts already is left to that one.
+    """
+    span = trace.get_current_span()
+    if not span.is_recording():
+        return None
+    attributes: Mapping[str, object] = getattr(span, "attributes", None) or {}
+    if CALL_ID in attributes or not (_is_marked() or _is_call(attributes)):
+        return None
+    return span
+
+
+def _is_marked() -> bool:
     ours = get_value(_OURS)
-    for name in _MARKS:
-        mark = get_value(name)
-        if mark is not None and mark is not ours:
-            span = trace.get_current_span()
-            return span if span.is_recording() else None
-    return None
+    return any((mark := get_value(name)) is not None and mark is not ours for name in _MARKS)
+
+
+def _is_call(attributes: Mapping[str, object]) -> bool:
+    return any(attributes.get(name) in values for name, values in _CALLS)
 
 
 def marked(context: Context) -> Context:

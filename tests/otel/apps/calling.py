@@ -16,3 +16,11 @@ def ask_claude(text: str) -> str:
             model="claude-sonnet-4-5", max_tokens=64, messages=[{"role": "user", "content": text}]
         )
     return message.content[0].text if message.content[0].type == "text" else ""
+
+
+def ask_streamed(text: str) -> str:
+    with openai.OpenAI(max_retries=0) as client:
+        chunks = client.chat.completions.create(
+            model="gpt-5", stream=True, messages=[{"role": "user", "content": text}]
+        )
+        return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)

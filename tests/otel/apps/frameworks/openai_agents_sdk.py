@@ -1,0 +1,57 @@
+"""openai-agents: its Runner on the Responses API and on chat completions."""
+
+import asyncio
+from typing import Any
+
+import openai
+from agents import Agent, OpenAIChatCompletionsModel, OpenAIResponsesModel, Runner, function_tool, set_tracing_disabled
+from pydantic import BaseModel
+from stage import run
+
+from callspan.testing import ScriptedProvider
+
+set_tracing_disabled(disabled=True)
+
+
+class City(BaseModel):
+    name: str
+    people: int
+
+
+@function_tool
+def weather(city: str) -> str:
+    """The weather in a city."""
+    return f"rain in {city}"
+
+
+def agent(provider: ScriptedProvider, kind: Any, **options: Any) -> Agent[Any]:
+    client = openai.AsyncOpenAI(api_key="sk-test", base_url=provider.openai_url, max_retries=0)
+    return Agent(name="guide", model=kind(model="gpt-5", openai_client=client), **options)
+
+
+def said(provider: ScriptedProvider, kind: Any, **options: Any) -> Any:
+    output = asyncio.run(Runner.run(agent(provider, kind, **options), "Hi")).final_output
+    return output.model_dump() if isinstance(output, BaseModel) else output
+
+
+def streamed(provider: ScriptedProvider, kind: Any) -> Any:
+    async def whole() -> list[Any]:
+        result = Runner.run_streamed(agent(provider, kind), "Hi")
+        kinds = [event.type async for event in result.stream_events()]
+        return [len(kinds), result.final_output]
+
+    return asyncio.run(whole())
+
+
+def scenes(kind: Any) -> dict[str, Any]:
+    return {
+        "plain": lambda provider: said(provider, kind),
+        "streamed": lambda provider: streamed(provider, kind),
+        "tools": lambda provider: said(provider, kind, tools=[weather]),
+        "structured": lambda provider: said(provider, kind, output_type=City),
+    }
+
+
+if __name__ == "__main__":
+    kinds = {"responses": OpenAIResponsesModel, "chat": OpenAIChatCompletionsModel}
+    run({f"{api}:{name}": scene for api, kind in kinds.items() for name, scene in scenes(kind).items()})

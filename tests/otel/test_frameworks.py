@@ -1,0 +1,56 @@
+"""Frameworks on top of the SDKs, run for real in environments of their own (`make frameworks`)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from functools import cache
+from typing import Any
+
+import pytest
+
+from tests.otel.environments import python_of
+from tests.otel.launching import APPS
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+FRAMEWORKS = {
+    "openai-agents": "openai_agents_sdk.py",
+    "langchain": "langchain_sdk.py",
+    "litellm": "litellm_sdk.py",
+    "instructor": "instructor_sdk.py",
+    "pydantic-ai": "pydantic_ai_sdk.py",
+}
+
+
+@cache
+def played(framework: str, switch: str) -> Any:
+    """What came of every scene of a framework with callspan on or off."""
+    python = python_of(f".venv-frameworks/{framework}", "make frameworks")
+    script = APPS / "frameworks" / FRAMEWORKS[framework]
+    done = subprocess.run([python, str(script), switch], capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))[7:])
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_results_and_requests_are_the_same_with_callspan_on_and_off(framework: str) -> None:
+    on, off = played(framework, "on")["scenes"], played(framework, "off")["scenes"]
+    assert {name: (scene["result"], scene["wire"]) for name, scene in on.items()} == {
+        name: (scene["result"], scene["wire"]) for name, scene in off.items()
+    }
+    assert not any(scene["spans"] for scene in off.values())
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_every_wire_call_has_one_span_under_the_callers(framework: str) -> None:
+    scenes = played(framework, "on")["scenes"]
+    assert {"plain", "streamed", "tools", "structured"} & {name.rpartition(":")[2] for name in scenes}
+    for name, scene in scenes.items():
+        calls = len(scene["wire"])
+        assert (scene["spans"], scene["under_caller"], scene["llm_spans"]) == (calls, calls, calls), name
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_nothing_is_warned_of(framework: str) -> None:
+    assert played(framework, "on")["heard"] == []

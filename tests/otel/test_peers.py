@@ -1,0 +1,75 @@
+"""Beside the real packages of others that instrument the same SDKs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.otel.environments import python_of
+from tests.otel.launching import Stage
+
+pytestmark = pytest.mark.slow
+
+ONE_SPAN = [
+    ("opentelemetry.instrumentation.genai.openai:OpenAIInstrumentor", "opentelemetry-instrumentation-genai-openai"),
+    (
+        "opentelemetry.instrumentation.genai.anthropic:AnthropicInstrumentor",
+        "opentelemetry-instrumentation-genai-anthropic",
+    ),
+    ("opentelemetry.instrumentation.openai:OpenAIInstrumentor", "opentelemetry-instrumentation-openai"),
+    ("openinference.instrumentation.openai:OpenAIInstrumentor", "openinference-instrumentation-openai"),
+    ("openinference.instrumentation.anthropic:AnthropicInstrumentor", "openinference-instrumentation-anthropic"),
+]
+"""Those whose span is current while the SDK works."""
+TWO_SPANS = [
+    ("opentelemetry.instrumentation.anthropic:AnthropicInstrumentor", "opentelemetry-instrumentation-anthropic")
+]
+"""Those whose span nobody can see from within the SDK."""
+ORDERS = ["theirs-first", "ours-first"]
+
+
+def beside(stage: Stage, named: str, order: str) -> Any:
+    python = python_of(".venv-peers", "make peers")
+    done = stage.run(python, str(stage.app("peer.py")), named, order, CALLSPAN_STORES="")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(("named", "distribution"), ONE_SPAN)
+def test_there_is_one_span_per_call_theirs_and_we_say_on_it_what_we_know(
+    stage: Stage, named: str, distribution: str, order: str
+) -> None:
+    result = beside(stage, named, order)
+    spans = [span for span in result["spans"] if span["name"] != "app"]
+    calls = result["calls"]
+    assert [span["span_id"] for span in spans] == [call["span_id"] for call in calls]
+    assert len(spans) == (1 if "anthropic" in named else 2)
+    root = next(span for span in result["spans"] if span["name"] == "app")
+    for span in spans:
+        assert span["scope"] != "callspan"
+        assert span["attributes"]["callspan.outcome"] == "success"
+        assert span["attributes"]["llm.vendor"]
+        assert span["parent_id"] == root["span_id"]
+    assert {call["parent_id"] for call in calls} == {root["span_id"]}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(("named", "distribution"), TWO_SPANS)
+def test_a_span_that_is_not_current_cannot_be_joined(stage: Stage, named: str, distribution: str, order: str) -> None:
+    result = beside(stage, named, order)
+    assert len([span for span in result["spans"] if span["name"] != "app"]) == 2 * len(result["calls"])
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(("named", "distribution"), [*ONE_SPAN, *TWO_SPANS])
+def test_the_other_instrumentation_is_named_in_one_warning(
+    stage: Stage, named: str, distribution: str, order: str
+) -> None:
+    result = beside(stage, named, order)
+    warnings = [said for said in result["heard"] if distribution in said]
+    assert len(warnings) == 1
+    assert "instruments the same SDKs as callspan" in warnings[0]
+    assert result["found"] == [distribution]

@@ -1,0 +1,63 @@
+"""Make the virtual environments of tests that need packages which must not lie beside ours.
+
+    python tools/environments.py peers backend frameworks
+
+Each is made once; one that is there is left as it is.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENTS: dict[str, dict[str, list[str]]] = {
+    "peers": {
+        ".venv-peers": [
+            "-e", ".[openai,anthropic,otlp]",
+            "opentelemetry-util-genai",
+            "opentelemetry-instrumentation-genai-openai",
+            "opentelemetry-instrumentation-genai-anthropic",
+            "opentelemetry-instrumentation-openai",
+            "opentelemetry-instrumentation-anthropic",
+            "openinference-instrumentation-openai",
+            "openinference-instrumentation-anthropic",
+        ],
+    },
+    "backend": {".venv-backend": ["arize-phoenix>=20,<21"]},
+    "frameworks": {
+        ".venv-frameworks/openai-agents": ["-e", ".", "openai-agents"],
+        ".venv-frameworks/langchain": ["-e", ".", "langchain-openai", "langchain-anthropic"],
+        ".venv-frameworks/litellm": ["-e", ".", "litellm", "mcp"],  # which it imports and does not ask for
+        ".venv-frameworks/instructor": ["-e", ".", "instructor", "anthropic"],
+        ".venv-frameworks/pydantic-ai": ["-e", ".", "pydantic-ai-slim[openai,anthropic]"],
+    },
+}  # fmt: skip
+
+
+def make(place: Path, packages: list[str]) -> None:
+    """Make one environment, unless it is complete already."""
+    done = place / ".complete"
+    if done.exists():
+        return
+    print(f"{place.relative_to(ROOT)}: {' '.join(packages)}", flush=True)
+    place.parent.mkdir(exist_ok=True)
+    if not (place / "bin" / "python").exists():
+        subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
+    subprocess.run(
+        [str(place / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages],
+        check=True, cwd=ROOT,
+    )  # fmt: skip
+    done.touch()
+
+
+def main(names: list[str]) -> None:
+    """Make the environments of every name given."""
+    for name in names:
+        for place, packages in ENVIRONMENTS[name].items():
+            make(ROOT / place, packages)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or sorted(ENVIRONMENTS))
