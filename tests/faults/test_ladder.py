@@ -1,0 +1,99 @@
+"""Names of the SDKs that are missing: calls work, as much as can be seen is recorded, and it is said once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from callspan.intercept.hooks import HOOKS
+from callspan.providers import registry
+
+VICTIM = Path(__file__).with_name("ladder_victim.py")
+EVERY = sorted({hook.attribute for hook in HOOKS})
+CALLS = {"plain", "stream", "early", "raw", "streaming", "claude", "async plain", "async stream"}
+
+
+@cache
+def without(*names: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(VICTIM), *names], capture_output=True, text=True, check=False, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def test_with_every_name_there_everything_is_recorded() -> None:
+    """The ground the other tests stand on."""
+    told = without()
+    assert told["missing"] == []
+    assert set(told["calls"]) == CALLS
+    assert told["calls"]["plain"] == {
+        "text": "Well.", "outcome": "success", "end": None, "attempts": [429, 200], "retries": 1, "request": True,
+    }  # fmt: skip
+    assert told["calls"]["early"]["end"] == "closed"
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_missing_name_is_said_once_and_no_call_fails(name: str) -> None:
+    told = without(name)
+    assert told["missing"]
+    assert {missing.rpartition(".")[2] for missing in told["missing"]} == {name}
+    complaints = [warning for warning in told["warnings"] if "lacks names" in warning]
+    assert len(complaints) <= 2, "once for each SDK"
+    assert complaints
+    assert all(f"_gone.{name} " in complaint for complaint in complaints)
+    assert told["warnings"] == complaints, "nothing else went wrong"
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if name != "request"])
+def test_every_call_is_still_recorded_and_its_text_where_it_can_be_had(name: str) -> None:
+    told = without(name)
+    assert set(told["calls"]) == CALLS
+    assert told["spans"] == len(CALLS)
+    texts = {model: call["text"] for model, call in told["calls"].items() if call["text"] != "Well."}
+    lost = {"early"}
+    if name == "iter_bytes":
+        lost.add("streaming")
+    assert set(texts) <= lost, f"without {name}"
+
+
+@pytest.mark.parametrize("name", ["_process_response_data", "_process_response", "__stream__"])
+def test_streams_are_read_from_what_they_yield(name: str) -> None:
+    calls = without(name)["calls"]
+    for model in ("stream", "claude", "async stream"):
+        assert (calls[model]["text"], calls[model]["outcome"]) == ("Well.", "success")
+    assert calls["early"]["end"] == "closed"
+
+
+def test_without_seeing_attempts_the_sdks_count_of_retries_is_kept() -> None:
+    call = without("send")["calls"]["plain"]
+    assert call["attempts"] == []
+    assert call["retries"] == 1
+
+
+def test_without_the_built_request_the_sent_one_shows_the_body() -> None:
+    assert all(call["request"] for call in without("_build_request")["calls"].values())
+
+
+def test_without_the_door_nothing_is_recorded_and_it_is_said() -> None:
+    told = without("request")
+    assert told["calls"] == {}
+    assert any("all sync calls" in warning for warning in told["warnings"])
+
+
+def test_without_any_name_calls_still_work() -> None:
+    assert without(*EVERY)["calls"] == {}
+
+
+def test_only_the_hook_table_and_the_ladder_know_private_names() -> None:
+    """Endpoints are known by their paths, so a new release of an SDK changes rows of one table."""
+    assert {hook.module for hook in HOOKS} == {"_base_client", "_streaming", "http"}
+    assert len({(hook.module, hook.owner, hook.attribute) for hook in HOOKS}) == len(HOOKS)
+    assert len(registry.ENDPOINTS) == 5
