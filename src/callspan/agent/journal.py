@@ -181,7 +181,7 @@ class Journal(Scope):
 
     def around(self) -> dict[str, object]:
         """Return what `callspan.metadata` says around the running code, or around this scope's own start."""
-        return dict(metadata_of(get_current()) or metadata_of(self.inner or Context()))
+        return dict(metadata_of(get_current()) or metadata_of(self.base or Context()))
 
     def saw_end(self, terminated: bool | None, truncated: bool | None) -> None:
         """Take notice that the environment told whether the episode is over."""

@@ -79,17 +79,25 @@ class Scope:
     marks the scope and passes on unchanged.
     """
 
-    __slots__ = ("_clock_ns", "ended", "inner", "outer", "place", "runtime", "span", "start_ns", "started", "tally")
+    __slots__ = ("_clock_ns", "base", "ended", "outer", "place", "runtime", "span", "start_ns", "started", "tally")
 
     def __init__(self) -> None:
         self.runtime: Runtime | None = None
         self.span = NO_SPAN
         self.place = _NOWHERE
-        self.inner: Context | None = None
+        self.base: Context | None = None
         self.outer: Context | None = None
         self.started = self.ended = False
         self.start_ns = self._clock_ns = 0
         self.tally = Tally()
+
+    @property
+    def inner(self) -> Context | None:
+        """The context in which this is the current one; None before the start.
+
+        Made anew each time: kept, it would refer back to this and leave every step to the garbage collector.
+        """
+        return None if self.base is None else with_scope(self, self.span.within(self.base))
 
     @property
     def session(self) -> Session | None:
@@ -121,11 +129,11 @@ class Scope:
             if self.runtime is not None:
                 with _STARTING:
                     self._announce(self.runtime, base)
-            self.inner = with_scope(self, self.span.within(base))
+            self.base = base
             self.started = True
-        if current and self.inner is not None:
+        if current and (inner := self.inner) is not None:
             self.outer = get_current()
-            attach(self.inner)
+            attach(inner)
         return self
 
     def end(self, error: BaseException | None = None) -> None:
