@@ -25,6 +25,7 @@ from callspan.record.call import CallRecord
 StartWith: TypeAlias = Callable[[CallRecord, Tracer], SpanHandle]
 """Starts the span of a call with a tracer that is not ours."""
 
+_NOTHING: Final[Mapping[str, str]] = {}
 _EXPECTED: Final[ContextVar[int | None]] = ContextVar("callspan_expected_native_span", default=None)
 """Id of our span that the SDK is about to ask for."""
 
@@ -35,6 +36,8 @@ class Arrangement(NamedTuple):
     factory: CallFactory
     inject: bool
     """Whether `traceparent` is for us to send."""
+    stated: Mapping[str, str] = _NOTHING
+    """Attributes the application told the SDK to put on its spans, which are ours to show in their place."""
 
 
 def arrange(
@@ -47,7 +50,7 @@ def arrange(
         return Arrangement(factory, propagate)
     if native == "replace":
         options.span_name = None
-        return Arrangement(factory, propagate or _propagates(client))
+        return Arrangement(factory, propagate or _propagates(client), _stated(client))
     if native == "enrich":
         real = _shared(client, tracer)
         return Arrangement(msgspec.structs.replace(factory, start_span=_expecting(start_with, real)), inject=False)
@@ -62,6 +65,12 @@ def _is_named(options: object) -> bool:
 def _propagates(client: Any) -> bool:  # noqa: ANN401 - an anthropic client
     settings = getattr(client, "_open_telemetry", None)
     return bool(settings.get("propagation", False)) if isinstance(settings, dict) else False
+
+
+def _stated(client: Any) -> Mapping[str, str]:  # noqa: ANN401 - an anthropic client
+    settings = getattr(client, "_open_telemetry", None)
+    conversation = settings.get("conversation_id") if isinstance(settings, dict) else None
+    return {"gen_ai.conversation.id": conversation} if isinstance(conversation, str) else _NOTHING
 
 
 def _shared(client: Any, tracer: Tracer) -> Tracer:  # noqa: ANN401 - an anthropic client

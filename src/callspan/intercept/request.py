@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from opentelemetry import context as otel_context
+from opentelemetry import trace
 
 from callspan.fail_open import fail_open
 from callspan.intercept import native_tracing, stream_usage, streams
@@ -257,7 +258,7 @@ def _open(engine: Engine, client: Any, args: tuple[Any, ...], kwargs: dict[str, 
         if endpoint is None:
             return None
         stream = bool(kwargs.get("stream", False))
-        factory, inject = native_tracing.arrange(
+        factory, inject, stated = native_tracing.arrange(
             line.factory, client, options, native=engine.native, propagate=engine.propagate, start_with=line.start_with
         )
         if not engine.looked_around:
@@ -266,5 +267,8 @@ def _open(engine: Engine, client: Any, args: tuple[Any, ...], kwargs: dict[str, 
         raw = wants_raw(options)
         asked = engine.stream_usage and stream and not raw and stream_usage.ask(endpoint, options)
         call = factory.start(endpoint, facts_of(client, options, stream))
-        return OpenCall(engine, call, raw=raw, inject=inject, asked_usage=asked)
+        opened = OpenCall(engine, call, raw=raw, inject=inject, asked_usage=asked)
+        if stated and call.record.place.session_id is None:
+            trace.get_current_span(opened.context).set_attributes(stated)
+        return opened
     return None

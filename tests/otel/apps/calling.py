@@ -13,7 +13,7 @@ def ask(text: str) -> str:
 def ask_claude(text: str) -> str:
     with anthropic.Anthropic(max_retries=0) as client:
         message = client.messages.create(
-            model="claude-sonnet-4-5", max_tokens=64, messages=[{"role": "user", "content": text}]
+            model="claude-haiku-4-5", max_tokens=64, messages=[{"role": "user", "content": text}]
         )
     return message.content[0].text if message.content[0].type == "text" else ""
 
