@@ -1,0 +1,255 @@
+"""Streaming: the caller's stream is as without us, and its record is as that of a plain call."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anthropic
+import msgspec
+import openai
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+
+from callspan.record.call import CallRecord
+from callspan.record.messages import Reasoning, Text
+from callspan.testing import Captured, Choice, ScriptedProvider, capture
+from tests.features.ask import APIS, ASK, QUESTION, answered, shown
+from tests.intercept.mode import Mode
+from tests.intercept.test_endings import text_of, the_call
+
+Run = Callable[[Callable[[], Awaitable[Any]]], Any]
+TOOLS = [{"id": "t1", "name": "look", "arguments": {"at": "sky"}}, {"id": "t2", "name": "move", "arguments": {"to": 3}}]
+SAYS: dict[str, dict[str, Any]] = {
+    "text": {"text": "I am wéll, 漢字 \U0001f600."},
+    "tools": {"tool_calls": TOOLS},
+    "text and tools": {"text": "Let me see.", "tool_calls": TOOLS},
+    "reasoning": {"reasoning": "Hm, hm.", "text": "4", "reasoning_tokens": 5, "output_tokens": 9},
+    "refusal": {"refusal": "I will not."},
+    "cut": {"text": "one two", "finish_reason": "length"},
+    "cached": {"text": "4", "input_tokens": 15, "cache_read_tokens": 7},
+}
+
+
+@pytest.mark.parametrize("says", SAYS)
+@pytest.mark.parametrize("api", APIS)
+def test_a_streamed_answer_makes_the_record_of_a_plain_one(
+    says: str, api: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    """The same answer, plain and streamed: the same conversation, usage, reasons and span but for the stream's own."""
+    usage: dict[str, Any] = {"stream_options": {"include_usage": True}} if api == "chat_completions" else {}
+    for _ in range(2):
+        mode.provider.reply(**SAYS[says])
+    run(lambda: answered(mode, api))
+    run(lambda: answered(mode, api, stream=True, **usage))
+    plain, streamed = seen.records
+    assert said(streamed) == said(plain)
+    first, second = (dict(span.attributes or {}) for span in seen.spans)
+    for name in ("llm.prompts", "llm.completions", "llm.finish_reason", "gen_ai.output.messages",
+                 "gen_ai.response.finish_reasons", "llm.usage.total_tokens"):  # fmt: skip
+        assert second.get(name) == first.get(name), name
+    assert (plain.stream, plain.request.stream) == (None, False)
+    assert streamed.stream is not None
+    assert streamed.stream.complete
+    assert streamed.stream.chunks == second["callspan.stream.chunks"] > 1
+
+
+def said(record: CallRecord) -> tuple[object, ...]:
+    """All that does not depend on the way of delivery or on ids the provider made up."""
+    response, usage, conversation = record.response, record.usage, record.conversation
+    assert response is not None
+    assert usage is not None
+    assert conversation is not None
+    output = [
+        msgspec.structs.replace(message, parts=[without_ids(part) for part in message.parts])
+        for message in conversation.output
+    ]
+    counts = msgspec.structs.replace(usage, raw=None, cache_write_5m_tokens=None, cache_write_1h_tokens=None)
+    return (conversation.input, output, counts, response.finish_reasons, response.model, response.truncated,
+            response.refused, record.outcome, record.api)  # fmt: skip
+
+
+def without_ids(part: object) -> object:
+    return part.text if isinstance(part, Reasoning) else part
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_the_caller_gets_the_same_items_in_the_same_order(api: str, mode: Mode, run: Run) -> None:
+    """Items of an observed stream equal those of an unobserved one, type by type, one by one."""
+    fixed = mode.provider
+    fixed.reply(text="one two three four")
+    bare = run(lambda: answered(mode, api, stream=True))
+    fixed.reply(text="one two three four")
+    with capture() as seen:
+        ours = run(lambda: answered(mode, api, stream=True))
+        the_call(seen)
+    assert [type(item) for item in ours] == [type(item) for item in bare]
+    assert [shape(item) for item in ours] == [shape(item) for item in bare]
+
+
+def shape(item: Any) -> object:
+    """What an item says, without ids and times."""
+    told = item.model_dump()
+    return {name: told.get(name) for name in ("type", "delta", "text", "index", "sequence_number")} | {
+        "choices": [choice["delta"] for choice in told.get("choices") or []]
+    }
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_items_are_handed_on_at_once_and_one_span_lasts_as_long_as_they_come(
+    api: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    """The first item is with the caller long before the last was sent; the one span ends once, after the last."""
+    mode.provider.reply(text="one two three four five six", chunk_delay_s=0.03)
+
+    async def body() -> tuple[float, float]:
+        stream = await mode.wait(ASK[api](mode, stream=True))
+        begun = time.monotonic()
+        await mode.next(stream)
+        first = time.monotonic() - begun
+        assert seen.spans == []
+        await mode.all(stream)
+        return first, time.monotonic() - begun
+
+    first, whole = run(body)
+    assert first < whole / 2
+    the_call(seen)
+    (span,) = seen.spans
+    assert span.start_time is not None
+    assert span.end_time is not None
+    assert (span.end_time - span.start_time) / 1e9 >= whole - first
+
+
+def test_a_delta_of_the_role_alone_is_no_first_token(mode: Mode, run: Run, seen: Captured) -> None:
+    """The server waits before it says something: the first token is after the wait, as event and as attribute."""
+    mode.provider.reply(text="one two", first_token_delay_s=0.06)
+    run(lambda: answered(mode, "chat_completions", stream=True))
+    record, attributes = the_call(seen), shown(seen)
+    assert record.timing.first_chunk_ns is not None
+    assert record.timing.first_token_ns is not None
+    assert record.timing.first_token_ns > max(record.timing.first_chunk_ns, 0.06e9)
+    assert attributes["callspan.time_to_first_token_s"] == record.timing.first_token_ns / 1e9
+    (event,) = [event for event in seen.spans[0].events if event.name == "llm.first_token"]
+    assert event.timestamp == record.timing.start_ns + record.timing.first_token_ns
+
+
+TERMINAL = {"responses": "response.completed", "messages": "message_stop"}
+
+
+@pytest.mark.parametrize("api", TERMINAL)
+def test_a_consumer_that_stops_at_the_terminal_event_has_everything(
+    api: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    """The loop is left exactly at the last event: usage and reason are there, and the stream is complete."""
+    mode.provider.reply(text="well", input_tokens=11, output_tokens=4)
+
+    async def body() -> None:
+        stream = await mode.wait(ASK[api](mode, stream=True))
+        async for item in mode.items(stream):
+            if item.type == TERMINAL[api]:
+                break
+        await mode.wait(stream.close())
+
+    run(body)
+    record = the_call(seen)
+    assert record.usage is not None
+    assert (record.usage.input_tokens, record.usage.output_tokens) == (11, 4)
+    assert record.stream is not None
+    assert (record.stream.complete, record.outcome) == (True, "success")
+    assert record.response is not None
+    assert all(record.response.finish_reasons)
+
+
+def test_an_empty_stream_ends_its_span(mode: Mode, run: Run, seen: Captured) -> None:
+    """Not one chunk comes: the span ends all the same, with a count of none."""
+    mode.provider.reply(raw=b"data: [DONE]\n\n")
+    assert run(lambda: answered(mode, "chat_completions", stream=True)) == []
+    record = the_call(seen)
+    assert record.stream is not None
+    assert (record.stream.chunks, record.stream.complete) == (0, False)
+    assert shown(seen)["callspan.stream.chunks"] == 0
+
+
+def test_late_reasoning_moves_nothing(mode: Mode, run: Run, seen: Captured) -> None:
+    """Reasoning that comes after the text: both whole, in the order the plain answer has."""
+    frame = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    deltas = [{"role": "assistant", "content": ""}, {"content": "It is"}, {"reasoning_content": "Hm,"},
+              {"content": " 4."}, {"reasoning_content": " hm."}]  # fmt: skip
+    mode.provider.reply(raw=[{**frame, "choices": [{"index": 0, "delta": delta}]} for delta in deltas])
+    mode.provider.reply(choices=[Choice(text="It is 4.", reasoning="Hm, hm.")])
+    run(lambda: answered(mode, "chat_completions", stream=True))
+    run(lambda: answered(mode, "chat_completions"))
+    late, plain = (record.conversation and record.conversation.output[0].parts for record in seen.records)
+    assert late == plain == [Reasoning(text="Hm, hm."), Text(text="It is 4.")]
+
+
+def test_a_tool_turn_has_no_empty_text(mode: Mode, run: Run, seen: Captured) -> None:
+    """Deltas whose content is "" beside a tool call make no part of text."""
+    frame = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    deltas = [{"role": "assistant", "content": ""}, {"content": "", "tool_calls": [call]}, {"content": ""}]
+    mode.provider.reply(raw=[{**frame, "choices": [{"index": 0, "delta": delta}]} for delta in deltas])
+    run(lambda: answered(mode, "chat_completions", stream=True))
+    record = the_call(seen)
+    assert record.conversation is not None
+    (part,) = record.conversation.output[0].parts
+    assert getattr(part, "name", None) == "look"
+    assert "llm.completions" not in shown(seen)
+
+
+def test_a_stream_never_holds_the_callers_context(
+    provider: ScriptedProvider, seen: Captured, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Between chunks the caller's own span is current; a stream closed in another task's context raises nothing."""
+    provider.reply(text="one two three four")
+    tracer = TracerProvider().get_tracer("application")
+
+    async def body() -> None:
+        async with openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url) as client:
+            with tracer.start_as_current_span("mine") as mine:
+                stream = await client.chat.completions.create(model="gpt-5", messages=QUESTION, stream=True)
+                async for _ in stream:
+                    assert trace.get_current_span() is mine
+                    break
+            assert trace.get_current_span() is trace.INVALID_SPAN
+            await asyncio.create_task(stream.close())
+
+    asyncio.run(body())
+    assert the_call(seen).outcome == "cancelled"
+    assert caplog.records == []
+
+
+def test_a_failing_stream_is_one_record_with_what_had_come(mode: Mode, run: Run, seen: Captured) -> None:
+    """The way of the error adds no second record; text and number of chunks so far are in the one."""
+    mode.provider.reply(text="one two three four five", cut_after=5)
+    with pytest.raises(Exception, match=r"\w"):
+        run(lambda: answered(mode, "messages", stream=True))
+    record = the_call(seen)
+    assert record.stream is not None
+    assert (record.stream.end, record.stream.chunks) == ("error", 4), "a ping is no chunk"
+    assert "one two three four five".startswith(text_of(record))
+    assert len([one for one in seen.everything if isinstance(one, CallRecord) and one.outcome != "started"]) == 1
+
+
+def test_the_helpers_own_final_message_is_the_one_recorded(mode: Mode, run: Run, seen: Captured) -> None:
+    """What the SDK's helper has put together equals the body of our record."""
+    mode.provider.reply(text="Let me see.", tool_calls=TOOLS[:1])
+
+    async def body() -> anthropic.types.Message:
+        manager = mode.anthropic().messages.stream(model="claude-sonnet-5", max_tokens=9, messages=QUESTION)
+        async with mode.entered(manager) as stream:
+            message: anthropic.types.Message = await mode.wait(stream.get_final_message())
+            return message
+
+    final = run(body)
+    record = the_call(seen)
+    assert record.response is not None
+    body_of_ours = msgspec.json.decode(record.response.body)
+    assert body_of_ours["content"] == [
+        block.model_dump(exclude_none=True, include=set(kept))
+        for block, kept in zip(final.content, body_of_ours["content"], strict=True)
+    ]
+    assert (body_of_ours["id"], body_of_ours["stop_reason"]) == (final.id, final.stop_reason)
