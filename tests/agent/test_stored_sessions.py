@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
+import msgspec
 import openai
 import pytest
 
 import callspan
-from callspan.record.events import EventRecord, RewardRecord
+from callspan.record.events import EventRecord, Record, RewardRecord
 from callspan.spool.spool import ship_once
 from callspan.stores.base import Reader
 from callspan.stores.opening import sinks_for
@@ -321,3 +322,36 @@ def test_feedback_finds_its_call_and_session_long_after_the_end(tmp_path: Path, 
             "SELECT call_id, value, label, annotation FROM rewards WHERE scope = 'call'"
         ).fetchall()
     assert kept == [(call.call_id, 1.0, "good", "to the point")]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_hooks_see_calls_before_and_after_they_are_recorded(provider: ScriptedProvider, stream: bool) -> None:
+    kept: list[str] = []
+
+    def enrich(record: Record) -> Record:
+        return msgspec.structs.replace(record, metadata={"reviewed": True})
+
+    removals = [
+        callspan.add_hook("before_record", enrich, kinds=["call"]),
+        callspan.add_hook("after_record", lambda record: kept.append(type(record).__name__), kinds=["call", "session"]),
+    ]
+    try:
+        with (
+            callspan.testing.capture() as captured,
+            openai.OpenAI(base_url=provider.openai_url, api_key="k") as client,
+            callspan.session("s"),
+        ):
+            reply: Any = client.chat.completions.create(
+                model="m", messages=[{"role": "user", "content": "hi"}], stream=stream
+            )
+            assert list(reply)
+    finally:
+        for remove in removals:
+            remove()
+    (call,) = captured.records
+    assert call.metadata == {"reviewed": True}
+    assert call.conversation is not None
+    assert kept == ["SessionRecord", *["CallRecord"] * (1 + stream), "SessionRecord"]
+    (span,) = [span for span in captured.spans if span.name == "chat m"]
+    assert span.attributes is not None
+    assert "reviewed" in str(span.attributes["llm.meta.extra"])

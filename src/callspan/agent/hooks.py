@@ -22,7 +22,7 @@ Point: TypeAlias = Literal[
     "before_record",
     "after_record",
 ]
-"""Where a hook is called. `before_record` and `after_record` see every record, the others the record they name."""
+"""Where a hook is called. `before_record` and `after_record` see every record, calls too, the others what they name."""
 
 Hook: TypeAlias = Callable[[Record], Record | None]
 """Takes a record. At `before_record` a record it returns takes the place of the one it got; else ignored."""
@@ -77,6 +77,24 @@ def fire(point: Point, record: Record) -> Record:
             if point == "before_record" and isinstance(returned, type(record)):
                 record = returned
     return record
+
+
+def treated(record: Record, treat: Callable[[Record], Record], point: Point | None = None) -> Record:
+    """Return what of the record may be shown and kept, after the hooks of `point` and those before every record.
+
+    Hooks see what the policy `treat` has left; what one puts in its place goes through the policy too.
+    """
+    shown = treat(record)
+    if point is not None:
+        fire(point, shown)
+    kept = fire("before_record", shown)
+    return kept if kept is shown else treat(kept)
+
+
+def write_and_tell(record: Record, write: Callable[[Record], None]) -> None:
+    """Write a treated record, then call the hooks after every record."""
+    write(record)
+    fire("after_record", record)
 
 
 def _rank(entry: _Registration) -> tuple[int, int]:

@@ -184,8 +184,7 @@ class Scope:
     def write(self, record: Record) -> None:
         """Hand a treated record over as it is."""
         if self.runtime is not None:
-            self.runtime.write(record)
-            hooks.fire("after_record", record)
+            hooks.write_and_tell(record, self.runtime.write)
 
     def _open(self, around: Scope | None, current: Context) -> Context:
         """Set runtime and place; return the context this scope's own is made from.
@@ -220,15 +219,8 @@ class Scope:
 
 
 def treated(record: Record, runtime: Runtime, point: hooks.Point | None = None) -> Record:
-    """Return what of the record may be shown and kept, after the hooks of `point` and those before every record.
-
-    Hooks see what the policy has left; what one puts in its place goes through the policy too.
-    """
-    shown = runtime.treat(record)
-    if point is not None:
-        hooks.fire(point, shown)
-    kept = hooks.fire("before_record", shown)
-    return kept if kept is shown else runtime.treat(kept)
+    """Return what of the record may be shown and kept, after the hooks, see `hooks.treated`."""
+    return hooks.treated(record, runtime.treat, point)
 
 
 class Idle(Scope):

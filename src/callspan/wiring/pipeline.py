@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import partial
 from importlib import metadata
 from typing import Final, get_args
 
@@ -10,6 +11,7 @@ import msgspec
 from opentelemetry import trace
 
 from callspan.agent import context as agent_context
+from callspan.agent import hooks
 from callspan.agent.content import current_content, stricter
 from callspan.agent.runtime import Runtime
 from callspan.config import Content, Settings
@@ -81,8 +83,8 @@ class Pipeline:
         spans, settings = self._spans(level), self.settings
         factory = CallFactory(
             start_span=spans.start,
-            treat=self._policies[level].apply,
-            write=self.recorder.write,
+            treat=partial(hooks.treated, treat=self._policies[level].apply),
+            write=partial(hooks.write_and_tell, write=self.recorder.write),
             observed=self._metrics.observed,
             begun=self._metrics.begun,
             scope=agent_context.current_scope,
