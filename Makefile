@@ -10,7 +10,7 @@ EXTRAS := openai,anthropic,cli,cost,otlp
 DEV_EXTRAS := $(EXTRAS),postgres,clickhouse,gymnasium
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test test-all check bench nightly clean
+.PHONY: demo test test-all check older matrix mutants bench nightly clean
 
 demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace and its records
 	@$(BIN)/callspan demo
@@ -20,23 +20,35 @@ test: $(STAMP)-dev  ## The tests that need nothing but Python
 
 test-all: $(STAMP)-all  ## Every test: with Postgres, the embedded ClickHouse engine, the wire corpus, coverage
 	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(MAKE) older
 
 check: $(STAMP)-dev  ## Lint, types, layers, documents
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --explicit-package-bases --no-incremental tests/typing
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_features.py
 	$(BIN)/python tools/check_documents.py
+	$(BIN)/python tools/schema.py --check
 	$(BIN)/python tools/tree.py --check
+
+older: $(STAMP)-dev  ## The capture tests on one older version of both SDKs
+	$(BIN)/python tools/matrix.py --pair older
+
+matrix: $(STAMP)-dev  ## The capture tests on four versions of both SDKs and every Python found; writes docs/matrix.md
+	$(BIN)/python tools/matrix.py
+
+mutants: $(STAMP)-dev  ## Whether the tests notice small changes: a random sample of an hour, newly drawn each day
+	$(BIN)/python tools/mutate.py --sample 400 --minutes 60 --seed $$(date +%Y%m%d)
 
 bench: $(STAMP)-dev  ## What callspan costs, paired with the bare SDKs and a raw span
 	$(BIN)/python bench/run.py
 
-nightly: test-all bench  ## Everything there is
+nightly: test-all bench matrix mutants  ## Everything there is
 
 clean:  ## Remove what the targets above have made
-	rm -rf $(VENV) .coverage* .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-matrix .coverage* .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/pyvenv.cfg:
 	@PYTHON="$(PYTHON)" tools/make_venv.sh $(VENV)
