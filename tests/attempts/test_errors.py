@@ -167,7 +167,7 @@ def test_broken_json_is_a_parsing_error(mode: Mode, api: str, run: Run, seen: Ca
 
 def test_a_body_cut_off_is_a_connection_error(mode: Mode, api: str, run: Run, seen: Captured) -> None:
     """And so for the attempt, although a stream's headers were well."""
-    for shape, status in (("plain", None), ("stream", 200)):
+    for shape, status in (("plain", None), ("raw", None), ("stream", 200)):
         caller = Caller(mode, api, shape)
         caller.script({"text": "one two three four", "body_cut": True})
         failing(caller, run)

@@ -268,6 +268,20 @@ def test_a_forked_child_does_not_count_what_runs_in_its_parent(meters: Meters) -
     assert meters.running() == 0
 
 
+def test_a_reader_that_fails_does_not_make_a_flush_raise() -> None:
+    class Failing(InMemoryMetricReader):
+        def force_flush(self, timeout_millis: float = 10_000) -> bool:
+            raise OSError("nobody there")
+
+    provider = MeterProvider(metric_readers=[Failing()])
+    handle = callspan.instrument(meter_provider=provider, tracer_provider=TracerProvider())
+    try:
+        assert handle.force_flush(1) is False
+    finally:
+        handle.uninstrument()
+        provider.shutdown()
+
+
 def test_endless_models_become_one(meters: Meters) -> None:
     metrics = CallMetrics(meters.provider, "1")
     for number in range(1000):

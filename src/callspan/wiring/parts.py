@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -11,6 +12,7 @@ from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
+from callspan.fail_open import value_of
 from callspan.policy.redaction import Redactor
 from callspan.wiring.recorder import Listener
 
@@ -36,5 +38,5 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
         for name, global_one in _GLOBAL:
             flush = getattr(getattr(self, name) or global_one(), "force_flush", None)
             if flush is not None:
-                flushed = bool(flush(int(timeout_s * 1000))) and flushed
+                flushed = bool(value_of(partial(flush, int(timeout_s * 1000)))) and flushed
         return flushed
