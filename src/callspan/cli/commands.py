@@ -18,6 +18,7 @@ _COMMANDS: Final = (
     "stats",
     "tail",
     "export",
+    "report",
     "replay",
     "reprice",
     "doctor",

@@ -1,0 +1,65 @@
+"""`callspan report`: one HTML page about what was recorded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+from callspan.cli.filters import choosing_calls, of_one_session
+from callspan.cli.frame import Frame, framed
+from callspan.cli.screen import count
+from callspan.reports import write_report
+from callspan.stores.base import CallFilter
+from callspan.stores.opening import safe_name
+
+_EPILOG: Final = """\b
+Examples:
+  callspan report
+  callspan report -o today.html --since 1d
+  callspan report --session 019aa0 -o episode.html
+
+The page is one file that loads nothing and sends nothing. It holds what models were told and said: share it as you
+would share the store."""
+
+
+@click.command("report", short_help="One HTML page: sessions, rewards, tokens, cost, times.", epilog=_EPILOG)
+@choosing_calls
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("report.html"),
+    show_default=True,
+    help="The file to write.",
+)
+@framed
+def command(frame: Frame, which: CallFilter, output: Path) -> None:
+    """Write one self-contained HTML page: timeline of sessions, reward curve, tokens and cost, times, errors."""
+    with frame.reader() as reader, _progress(frame) as progress:
+        which = of_one_session(frame, reader, which)
+        task = progress.add_task("report", total=None)
+        try:
+            found = write_report(
+                reader, output, which, progress=lambda read, of: progress.update(task, completed=read, total=of)
+            )
+        except OSError as error:
+            frame.fail(f"{output}: {error.strerror or error}")
+    if not found.every.calls and not found.sessions:
+        frame.nothing(f"No such calls in {safe_name(frame.store)}; nothing written.")
+    size = output.stat().st_size
+    if frame.json:
+        frame.emit({"file": str(output), "bytes": size, "calls": found.every.calls, "sessions": len(found.sessions)})
+    else:
+        frame.screen.line(
+            (f"{output}", "bold"),
+            f"  {count(found.every.calls)} calls, {count(len(found.sessions))} sessions, {size / 1e6:.2f} MB",
+        )
+
+
+def _progress(frame: Frame) -> Progress:
+    shown = frame.screen.console.is_terminal and not frame.json
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=frame.screen.console, transient=True, disable=not shown)

@@ -1,0 +1,137 @@
+"""Charts: small inline SVG drawings. No script, no style attribute, so that the strictest policy lets them be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from callspan.reports.text import duration, escaped, plural
+
+_WIDTH: Final = 360
+_HEIGHT: Final = 170
+_LEFT: Final = 40
+_BOTTOM: Final = 22
+_TOP: Final = 38
+_BINS_PER_DECADE: Final = 6
+_WINDOW: Final = 10
+_FEW: Final = 2
+_ROOM: Final = 0.76
+_MANY: Final = 80
+
+
+def histogram(values_ms: Sequence[float], title: str) -> str:
+    """Return how durations are spread, on a logarithmic axis, with the median and the 95th percentile marked."""
+    values = sorted(value for value in values_ms if value > 0)
+    if not values:
+        return f'<p class="none">{escaped(title)}: nothing to show</p>'
+    low, high = _decades(values)
+    bins = [0] * max(1, round((high - low) * _BINS_PER_DECADE))
+    for value in values:
+        bins[min(len(bins) - 1, int((math.log10(value) - low) * _BINS_PER_DECADE))] += 1
+    tallest = max(bins)
+    width = (_WIDTH - _LEFT) / len(bins)
+    drawn = [
+        _rect("bar", _LEFT + at * width + 0.5, _down(number / tallest), max(1.0, width - 1), _up(number / tallest))
+        + f"<title>{escaped(_between(low, at))}: {number}</title></rect>"
+        for at, number in enumerate(bins)
+        if number
+    ]
+    powers = range(math.ceil(low), math.floor(high) + 1)
+    drawn += [_label(_across(power, low, high), duration(10.0**power)) for power in powers]
+    for line, (name, share) in enumerate((("p50", 0.5), ("p95", 0.95))):
+        value = values[min(len(values) - 1, int(share * len(values)))]
+        drawn.append(_mark(f"{name} {duration(value)}", _across(math.log10(value), low, high), line))
+    drawn.append(f'<text class="axis" x="{_LEFT - 6}" y="{_TOP + 8}" text-anchor="end">{tallest:,}</text>')
+    return _svg(drawn, f"{title}: {plural(len(values), 'call')}")
+
+
+def _mark(text: str, x: float, line: int) -> str:
+    """A vertical line with a note beside it, on the side where there is room."""
+    anchor, shift = ("end", -4) if x > _WIDTH * _ROOM else ("start", 4)
+    top = 12 + 15 * line
+    return (
+        f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{top - 9}" y2="{_HEIGHT - _BOTTOM}"/><text class="note" '
+        f'x="{x + shift:.1f}" y="{top}" text-anchor="{anchor}">{escaped(text)}</text>'
+    )
+
+
+def reward_curve(rewards: Sequence[tuple[str, float, bool | None]]) -> str:
+    """Return the reward of each session in the order they began, with a moving mean as a line."""
+    values = [reward for _, reward, _ in rewards if math.isfinite(reward)]
+    window = max(_WINDOW, len(values) // 20)
+    radius = 4 if len(values) <= _MANY else 2
+    low, high = min([0.0, *values]), max([0.0, *values])
+    span = (high - low) or 1.0
+
+    def place(at: int, value: float) -> tuple[float, float]:
+        share = at / max(1, len(rewards) - 1)
+        return _LEFT + 6 + share * (_WIDTH - _LEFT - 12), _down((value - low) / span)
+
+    zero = place(0, 0.0)[1]
+    drawn = [f'<line class="zero" x1="{_LEFT}" x2="{_WIDTH}" y1="{zero:.1f}" y2="{zero:.1f}"/>']
+    for at, (name, reward, success) in enumerate(rewards):
+        if math.isfinite(reward):
+            x, y = place(at, reward)
+            look = {True: "good", False: "bad", None: "plain"}[success]
+            title = f"<title>{escaped(name)}: {reward:+.4g}</title>"
+            drawn.append(f'<circle class="{look}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">{title}</circle>')
+    if len(values) > _FEW:
+        means = [sum(values[max(0, at - window + 1) : at + 1]) / min(at + 1, window) for at in range(len(values))]
+        points = " ".join("{:.1f},{:.1f}".format(*place(at, mean)) for at, mean in enumerate(means))
+        drawn.append(f'<polyline class="mean" points="{points}"/>')
+    for value in sorted({low, high}):
+        y = place(0, value)[1] + (8 if value == high else 0)
+        drawn.append(f'<text class="axis" x="{_LEFT - 6}" y="{y:.1f}" text-anchor="end">{value:+.3g}</text>')
+    return _svg(drawn, f"reward of {plural(len(rewards), 'session')}, and the mean of the last {window}")
+
+
+def share_bar(parts: Sequence[tuple[str, float]]) -> str:
+    """Return a thin bar of parts, each (class, share of the whole width)."""
+    drawn, x = [], 0.0
+    for look, share in parts:
+        drawn.append(_rect(look, x, 0, max(0.0, share * 100), 8) + "</rect>")
+        x += share * 100
+    return (
+        f'<svg class="share" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">{"".join(drawn)}</svg>'
+    )
+
+
+def _svg(drawn: Sequence[str], title: str) -> str:
+    return (
+        f'<figure><figcaption>{escaped(title)}</figcaption><svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
+        f'role="img" aria-label="{escaped(title)}">{"".join(drawn)}</svg></figure>'
+    )
+
+
+def _decades(values: Sequence[float]) -> tuple[float, float]:
+    """The axis: from just below the least value to just above the greatest, in steps of bins."""
+    low = math.floor(math.log10(values[0]) * _BINS_PER_DECADE) / _BINS_PER_DECADE
+    high = math.floor(math.log10(values[-1]) * _BINS_PER_DECADE + 1) / _BINS_PER_DECADE
+    return (low, high) if high - low >= 1 else (low - 0.5, low + 1)
+
+
+def _between(low: float, at: int) -> str:
+    start, end = (10 ** (low + (at + more) / _BINS_PER_DECADE) for more in (0, 1))
+    return f"{duration(start)} to {duration(end)}"
+
+
+def _across(value: float, low: float, high: float) -> float:
+    return _LEFT + (value - low) / (high - low) * (_WIDTH - _LEFT)
+
+
+def _up(share: float) -> float:
+    return share * (_HEIGHT - _BOTTOM - _TOP)
+
+
+def _down(share: float) -> float:
+    return _HEIGHT - _BOTTOM - _up(share)
+
+
+def _rect(look: str, x: float, y: float, width: float, height: float) -> str:
+    return f'<rect class="{look}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}">'
+
+
+def _label(x: float, text: str) -> str:
+    anchor = "end" if x > _WIDTH - _LEFT / 2 else "middle"
+    return f'<text class="axis" x="{x:.1f}" y="{_HEIGHT - 6}" text-anchor="{anchor}">{escaped(text)}</text>'

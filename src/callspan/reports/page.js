@@ -1,0 +1,164 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const perPage = 100, perSession = 400;
+  const table = document.getElementById("sessions"), find = document.getElementById("find");
+  const columns = [
+    ["started", s => s.start], ["session", s => s.name || s.id], ["outcome", s => s.outcome],
+    ["reward", s => s.reward], ["steps", s => s.steps.length, 1], ["calls", s => s.calls.length], ["errors", s => s.errors, 1],
+    ["tokens", s => (s.in ?? 0) + (s.out ?? 0), 1], ["cost", s => s.cost === null ? null : Number(s.cost)], ["time", s => s.ms, 1]];
+  let order = 0, down = true, first = 0;
+
+  // Recorded text only ever becomes text: no markup is made of it anywhere.
+  const make = (name, look, text) => {
+    const node = document.createElement(name);
+    if (look) node.className = look;
+    if (text !== undefined && text !== null) node.textContent = text;
+    return node;
+  };
+  const unknown = "\u2013";
+  const number = n => n === null || n === undefined ? unknown : n.toLocaleString("en-US");
+  const money = text => {
+    if (text === null) return unknown;
+    const usd = Number(text);
+    return "$" + (usd >= 1 || usd === 0 ? usd.toFixed(2) : usd.toFixed(6).replace(/0+$/, ""));
+  };
+  const time = ms => ms === null || ms === undefined ? unknown : ms < 1000 ? Math.round(ms) + " ms"
+    : ms < 60000 ? (ms / 1000).toFixed(2) + " s" : Math.floor(ms / 60000) + " m " + String(Math.floor(ms / 1000) % 60).padStart(2, "0") + " s";
+  const reward = r => r === null || r === undefined ? unknown : (r > 0 ? "+" : "") + Number(r.toPrecision(4));
+  const tone = r => r === null || r === undefined ? "" : r > 0 ? "good" : r < 0 ? "bad" : "";
+  const when = ms => new Date(ms).toLocaleString(undefined, { dateStyle: "short", timeStyle: "short" });
+  const outcomes = { success: "good", error: "bad", failure: "bad", timeout: "bad", cancelled: "warn", interrupted: "warn" };
+
+  const bar = (track, look, start, length, whole) => {
+    const node = make("i", look);
+    node.style.left = Math.min(99.5, 100 * start / whole) + "%";
+    if (length !== null) node.style.width = Math.min(100 - 100 * start / whole, 100 * length / whole) + "%";
+    track.append(node);
+  };
+  const line = (look, label, bars, end, whole) => {
+    const node = make("div", "line " + look), track = make("span", "track");
+    for (const [kind, start, length] of bars) bar(track, kind, start, length, whole);
+    const name = make("span", "", label);
+    name.title = label;
+    node.append(name, track, make("span", "", end));
+    return node;
+  };
+  const callLine = (c, inside, whole) => {
+    const [, at, model, outcome, ms, first, asked, answered, cost, retries, said, error, id] = c;
+    const bars = [["call " + outcome, at, ms ?? 0]];
+    if (first !== null) bars.push(["wait", at, first]);
+    const label = data.models[model] + (outcome === "success" ? "" : " · " + outcome) + (retries ? " · retried " + retries : "");
+    const node = line(inside + " call", label, bars, time(ms), whole);
+    node.tabIndex = 0;
+    const open = () => {
+      if (node.nextSibling && node.nextSibling.className === "said") return node.nextSibling.remove();
+      const more = make("div", "said", said || (error ? "" : "nothing was said, or it was not kept"));
+      if (error) more.append(make("div", "bad", error));
+      more.append(make("small", "", `${number(asked)} in, ${number(answered)} out · ${money(cost)}`
+        + (first === null ? "" : ` · first token ${time(first)}`) + ` · ${id}`));
+      node.after(more);
+    };
+    node.onclick = open;
+    node.onkeydown = e => { if (e.key === "Enter") open(); };
+    return node;
+  };
+  const eventLine = (e, inside, whole) => {
+    const [, at, kind, text, worth, ms] = e;
+    const label = kind + (text ? " " + text : "");
+    const end = worth !== null ? reward(worth) : ms !== null ? time(ms) : "";
+    const node = line(inside, label, [[kind === "tool" ? "tool" : "mark", at, kind === "tool" ? ms ?? 0 : null]], end, whole);
+    if (worth !== null) node.lastChild.className = tone(worth);
+    return node;
+  };
+
+  const detail = s => {
+    const box = make("div");
+    box.append(make("p", "", [s.id, s.meta].filter(Boolean).join("  ")));
+    const ends = [s.ms ?? 0, ...s.calls.map(c => c[1] + (c[4] ?? 0)), ...s.steps.map(t => t[1] + (t[2] ?? 0)), ...s.events.map(e => e[1])];
+    const whole = Math.max(1, ends.reduce((a, b) => Math.max(a, b), 0));
+    const entries = [
+      ...s.steps.map((t, at) => ({ at: t[1], rank: 0, step: at, draw: () => {
+        const node = line("step", "step " + t[0] + (t[2] === null ? "" : " · " + time(t[2])) + (t[4] ? " · " + t[4] : ""), [["step", t[1], t[2] ?? 0]], t[3] === null ? "" : reward(t[3]), whole);
+        if (t[3] !== null) node.lastChild.className = tone(t[3]);
+        return node;
+      } })),
+      ...s.calls.map(c => ({ at: c[1], rank: 1, step: c[0], draw: inside => callLine(c, inside, whole) })),
+      ...s.events.map(e => ({ at: e[1], rank: 1, step: e[0], draw: inside => eventLine(e, inside, whole) }))];
+    const begin = step => step >= 0 ? s.steps[step][1] : null;
+    const place = e => e.step >= 0 ? begin(e.step) : e.at;
+    entries.sort((a, b) => place(a) - place(b) || a.step - b.step || a.rank - b.rank || a.at - b.at);
+    for (const e of entries.slice(0, perSession)) box.append(e.draw(e.step >= 0 ? "inside" : ""));
+    if (entries.length > perSession) {
+      const more = make("button", "", "show all " + number(entries.length));
+      more.onclick = () => { for (const e of entries.slice(perSession)) more.before(e.draw(e.step >= 0 ? "inside" : "")); more.remove(); };
+      box.append(more);
+    }
+    return box;
+  };
+
+  const row = s => {
+    const node = make("tr", "session");
+    const cells = [when(s.start), s.name || s.id, s.outcome || unknown, reward(s.reward), number(s.steps.length), number(s.calls.length),
+      number(s.errors), number(s.in) + "\u2192" + number(s.out), money(s.cost), time(s.ms)];
+    cells.forEach((text, at) => {
+      const look = at === 2 ? outcomes[s.outcome] : at === 3 ? tone(s.reward) : at === 6 && s.errors ? "bad" : "";
+      node.append(make("td", [look, columns[at][2] ? "wide" : ""].filter(Boolean).join(" "), text));
+    });
+    node.tabIndex = 0;
+    node.setAttribute("aria-expanded", "false");
+    const open = () => {
+      const shown = node.nextSibling && node.nextSibling.className === "opened";
+      node.setAttribute("aria-expanded", String(!shown));
+      if (shown) return node.nextSibling.remove();
+      const under = make("tr", "opened"), cell = make("td", "detail");
+      cell.colSpan = columns.length;
+      cell.append(detail(s));
+      under.append(cell);
+      node.after(under);
+    };
+    node.onclick = open;
+    node.onkeydown = e => { if (e.key === "Enter") open(); };
+    return node;
+  };
+
+  const draw = () => {
+    const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const fits = s => words.every(w => [s.name, s.id, s.outcome, s.meta].join(" ").toLowerCase().includes(w));
+    const found = data.sessions.filter(fits), key = columns[order][1];
+    found.sort((a, b) => {
+      const x = key(a), y = key(b);
+      if (x === y) return 0;
+      if (x === null) return 1;
+      if (y === null) return -1;
+      return (x < y ? -1 : 1) * (down ? -1 : 1);
+    });
+    first = Math.min(first, Math.max(0, Math.floor((found.length - 1) / perPage) * perPage));
+    const head = make("tr");
+    columns.forEach(([name, , wide], at) => {
+      const cell = make("th", wide ? "wide" : "", name + (at === order ? (down ? " \u2193" : " \u2191") : ""));
+      cell.onclick = () => { down = at === order ? !down : true; order = at; first = 0; draw(); };
+      head.append(cell);
+    });
+    const top = document.createElement("thead"), body = document.createElement("tbody");
+    top.append(head);
+    body.append(...found.slice(first, first + perPage).map(row));
+    table.replaceChildren(top, body);
+    document.getElementById("count").textContent = found.length === data.sessions.length ? number(found.length)
+      : number(found.length) + " of " + number(data.sessions.length);
+    const pages = document.getElementById("pages");
+    pages.replaceChildren();
+    if (found.length > perPage) {
+      for (const [name, step] of [["\u2190 earlier page", -perPage], ["next page \u2192", perPage]]) {
+        const button = make("button", "", name);
+        button.disabled = first + step < 0 || first + step >= found.length;
+        button.onclick = () => { first += step; draw(); };
+        pages.append(button);
+      }
+      pages.append(make("span", "", `${first + 1} to ${Math.min(first + perPage, found.length)}`));
+    }
+    if (data.sessions.length === 1) body.firstChild.click();
+  };
+  find.oninput = () => { first = 0; draw(); };
+  draw();
+})();

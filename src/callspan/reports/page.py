@@ -1,0 +1,155 @@
+"""Page: the HTML around charts, tables and rows. Every text that was recorded passes `escaped` or `json_block`."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable
+from importlib import resources
+from typing import Final
+
+from callspan.reports.charts import histogram, reward_curve, share_bar
+from callspan.reports.gathering import Gathered, ModelTotals
+from callspan.reports.text import UNKNOWN, count, duration, escaped, json_block, moment, money, plural, short_count
+from callspan.stores.answers import percentile_ms
+
+_MODEL_HEADS: Final = ("model", "calls", "errors", "retries", "tokens in", "out", "cost", "p50", "p95", "first token")
+_ERROR_HEADS: Final = ("kind", "error", "calls", "models", "last", "last message")
+_NS_PER_MS: Final = 1e6
+
+
+def page(found: Gathered) -> str:
+    """Return the whole page."""
+    style, script = _asset("page.css"), _asset("page.js")
+    policy = (
+        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    data = {"models": found.model_names, "sessions": found.sessions}
+    return "".join(
+        (
+            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">',
+            f"<title>callspan report</title><style>{style}</style></head><body>",
+            _header(found),
+            f"<main>{_models(found)}{_charts(found)}{_errors(found)}{_sessions()}</main>",
+            f'<script type="application/json" id="data">{json_block(data)}</script><script>{script}</script>',
+            "</body></html>\n",
+        )
+    )
+
+
+def _header(found: Gathered) -> str:
+    every = found.every
+    unknown = every.calls - len(every.costs)
+    tiles = (
+        ("calls", count(every.calls), ""),
+        ("sessions", count(sum(1 for session in found.sessions if session["id"])), ""),
+        ("errors", count(every.errors), _share(every.errors, every.calls)),
+        ("retries", count(every.retries), ""),
+        ("tokens in", short_count(every.input_tokens), _cached(every)),
+        ("tokens out", short_count(every.output_tokens), ""),
+        ("cost", money(every.cost), f"unknown for {plural(unknown, 'call')}" if unknown else ""),
+    )
+    boxes = "".join(
+        f"<div><dt>{name}</dt><dd>{escaped(value)}<small>{escaped(more)}</small></dd></div>"
+        for name, value, more in tiles
+    )
+    span = f"{moment(found.first_ns)} to {moment(found.last_ns)}"
+    return f"<header><h1>callspan report</h1><p>{escaped(found.store)} · {span}</p><dl>{boxes}</dl></header>"
+
+
+def _cached(totals: ModelTotals) -> str:
+    return "" if totals.cache_read_tokens is None else f"{short_count(totals.cache_read_tokens)} from cache"
+
+
+def _models(found: Gathered) -> str:
+    sums = [(totals.input_tokens or 0) + (totals.output_tokens or 0) for totals in found.models.values()]
+    ranked = sorted(found.models.items(), key=lambda item: -item[1].calls)
+    rows = [_model_row(name, totals, max(sums, default=0) or 1) for name, totals in ranked]
+    partly = any(totals.costs and len(totals.costs) < totals.calls for totals in found.models.values())
+    note = '<p class="none">* some of these calls have no known cost</p>' if partly else ""
+    return f"<section><h2>Models</h2>{_table(_MODEL_HEADS, rows, 'numbers')}{note}</section>"
+
+
+def _model_row(name: str, totals: ModelTotals, most: int) -> list[str]:
+    asked, answered = totals.input_tokens or 0, totals.output_tokens or 0
+    bar = share_bar((("in", asked / most), ("out", answered / most)))
+    cells = [
+        escaped(name) + bar,
+        count(totals.calls),
+        f'<b class="bad">{totals.errors:,}</b>' if totals.errors else "0",
+        count(totals.retries),
+        short_count(totals.input_tokens),
+        short_count(totals.output_tokens),
+        money(totals.cost) + ("*" if totals.cost is not None and len(totals.costs) < totals.calls else ""),
+    ]
+    times = (
+        _percentile(totals.durations_ms, 0.5),
+        _percentile(totals.durations_ms, 0.95),
+        _percentile(totals.firsts_ms, 0.5),
+    )
+    return [*cells, *(duration(value) for value in times)]
+
+
+def _charts(found: Gathered) -> str:
+    charts = [
+        histogram(found.every.durations_ms, "time of a call"),
+        histogram(found.every.firsts_ms, "time to first token"),
+    ]
+    if len(found.rewards) > 1:
+        charts.insert(0, reward_curve(found.rewards))
+    return f'<section><h2>How it went</h2><div class="charts">{"".join(charts)}</div></section>'
+
+
+def _errors(found: Gathered) -> str:
+    if not found.failures:
+        return '<section><h2>Errors</h2><p class="none">No call failed.</p></section>'
+    rows = [
+        [
+            escaped(kind),
+            escaped(error),
+            count(failure.calls),
+            escaped(", ".join(f"{name} ({number})" for name, number in failure.models.most_common(3))),
+            moment(failure.last_ns),
+            escaped(failure.message) or UNKNOWN,
+        ]
+        for (kind, error), failure in sorted(found.failures.items(), key=lambda item: -item[1].calls)
+    ]
+    return f"<section><h2>Errors</h2>{_table(_ERROR_HEADS, rows, 'errors')}</section>"
+
+
+def _sessions() -> str:
+    return (
+        '<section><h2>Sessions</h2><p><label>Find <input id="find" type="search" '
+        'placeholder="name, id, outcome, metadata"></label> <span id="count"></span></p>'
+        '<noscript><p class="none">The list of sessions needs JavaScript, which this browser does not run.</p>'
+        '</noscript><div class="scroll"><table id="sessions" class="numbers"></table></div>'
+        '<p id="pages"></p></section>'
+    )
+
+
+def _table(heads: Iterable[str], rows: Iterable[Iterable[str]], look: str) -> str:
+    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    return (
+        f'<div class="scroll"><table class="{look}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
+
+
+def _percentile(values_ms: list[float], share: float) -> float | None:
+    return percentile_ms(sorted(int(value * _NS_PER_MS) for value in values_ms), share)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if part and whole else ""
+
+
+def _asset(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _digest(content: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()

@@ -1,0 +1,86 @@
+"""Text of the page: numbers as people say them, and recorded text made harmless."""
+
+from __future__ import annotations
+
+import html
+import re
+from datetime import datetime, timezone
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+UNKNOWN: Final = "\N{EN DASH}"
+_INVISIBLE: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb]"
+)
+_SPACES: Final = re.compile(r"\s+")
+_SCRIPT_ENDS: Final = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
+_MINUTE_S: Final = 60
+_KILO: Final = 1000
+
+
+def shown(text: str, limit: int | None = None) -> str:
+    """Return recorded text on one line without control characters or what turns the direction of writing round."""
+    if limit is not None:
+        text = text[: limit * 2]
+    text = _SPACES.sub(" ", _INVISIBLE.sub("\N{REPLACEMENT CHARACTER}", text)).strip()
+    return text if limit is None or len(text) <= limit else text[: limit - 1] + "…"
+
+
+def escaped(text: object) -> str:
+    """Return text for HTML content and quoted attributes."""
+    return html.escape(shown(str(text)), quote=True)
+
+
+def json_block(value: object) -> str:
+    """Return JSON that may stand inside a script element: nothing in it ends the element or starts another."""
+    text = msgspec.json.encode(value).decode()
+    for character, instead in _SCRIPT_ENDS.items():
+        text = text.replace(character, instead)
+    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def count(number: int | None) -> str:
+    """Return a whole number with thousands set apart; a dash where it is unknown."""
+    return UNKNOWN if number is None else f"{number:,}"
+
+
+def plural(number: int, one: str) -> str:
+    """Return how many of what, such as `1 call` or `2 calls`."""
+    return f"{number:,} {one}" if number == 1 else f"{number:,} {one}s"
+
+
+def short_count(number: float | None) -> str:
+    """Return a number as 12, 3.4k, 5.6M; a dash where it is unknown."""
+    if number is None:
+        return UNKNOWN
+    for unit in ("", "k", "M", "G"):
+        if abs(number) < _KILO or unit == "G":
+            return f"{number:.3g}{unit}" if unit or number != int(number) else f"{int(number)}"
+        number /= _KILO
+    return UNKNOWN
+
+
+def money(usd: Decimal | None) -> str:
+    """Return an amount in dollars; a dash where it is unknown."""
+    if usd is None:
+        return UNKNOWN
+    return f"${usd:,.2f}" if usd >= 1 or usd == 0 else f"${usd:.6f}".rstrip("0")
+
+
+def duration(ms: float | None) -> str:
+    """Return milliseconds as people say them; a dash where they are unknown."""
+    if ms is None:
+        return UNKNOWN
+    if ms < _KILO:
+        return f"{ms:.0f} ms"
+    seconds = ms / _KILO
+    return f"{seconds:.2f} s" if seconds < _MINUTE_S else f"{int(seconds // 60)} m {int(seconds % 60):02d} s"
+
+
+def moment(ns: int | None) -> str:
+    """Return Unix nanoseconds as day and time in UTC; a dash where they are unknown."""
+    if ns is None:
+        return UNKNOWN
+    return datetime.fromtimestamp(ns // 1_000_000_000, tz=timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
