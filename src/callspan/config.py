@@ -6,6 +6,7 @@ Argument beats environment beats default. An unknown value is an error that name
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, cast, get_args
@@ -22,6 +23,8 @@ TracePer: TypeAlias = Literal["session", "timestep"]
 _KIB: Final = 1024
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
+_PASSWORD: Final = re.compile(r"(?<=://)([^:@/]*):.*@")
+_QUERY: Final = re.compile(r"\?.*", re.DOTALL)
 _UNITS: Final = {"k": _KIB, "m": _KIB**2, "g": _KIB**3}
 _CONTENT_STANDARD: Final[Mapping[str, tuple[Content, bool, bool]]] = {
     "no_content": ("off", True, False),
@@ -84,6 +87,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Misuse of the session API raises."""
     service: str | None = None
     """Written into records; the resource's `service.name` on spans is OpenTelemetry's own affair."""
+
+    def __repr__(self) -> str:
+        """Return the settings as they would be written, without what opens a store."""
+        told = {**msgspec.structs.asdict(self), "stores": tuple(_without_password(url) for url in self.stores)}
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in told.items())})"
 
 
 def load(arguments: Mapping[str, object] | None = None, environment: Mapping[str, str] | None = None) -> Settings:
@@ -168,6 +176,10 @@ def _argument(name: str, value: object) -> object:
     if name not in ("service", "completion_hook") and not isinstance(value, expected):
         raise SettingError(f"{name}={value!r}: expected {expected.__name__}")
     return value
+
+
+def _without_password(url: str) -> str:
+    return _QUERY.sub("?***", _PASSWORD.sub(r"\1:***@", url))
 
 
 def _flag(name: str, text: str) -> bool:

@@ -66,12 +66,15 @@ def plain(value: object, depth: int = 0) -> object:
     Lone surrogates and NUL become U+FFFD, NaN and infinities None, bytes text, too deep or cyclic parts
     and objects of no JSON form a short description. Raises nothing, whatever `__str__` does.
     """
-    if value is None or isinstance(value, bool | int | msgspec.Raw):
+    if value is None or isinstance(value, bool | msgspec.Raw):
         return value
+    # The encoder takes the plain types only: of a subclass (a NumPy float) the plain value is wanted.
+    if isinstance(value, int):
+        return int.__index__(value)
     if isinstance(value, str):
-        return _clean(value)
+        return _clean(str.__str__(value))
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return float.__float__(value) if math.isfinite(value) else None
     if depth >= _MAX_DEPTH:
         return "<too deep>"
     if isinstance(value, Mapping):

@@ -1,0 +1,114 @@
+"""Latency, retries and rate limits: what the SDK did between the caller's question and its answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import openai
+import pytest
+
+import callspan
+from callspan.testing import Captured, ScriptedProvider
+from tests.features.ask import APIS, QUESTION, answered, chat, shown
+from tests.intercept.mode import Mode
+from tests.intercept.test_endings import the_call
+
+Run = Callable[[Callable[[], Awaitable[Any]]], Any]
+LIMITS = {"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "59",
+          "x-ratelimit-reset-requests": "1s", "x-ratelimit-limit-tokens": "1000",
+          "x-ratelimit-remaining-tokens": "900", "x-ratelimit-reset-tokens": "6m0s"}  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "limited"), [(429, True), (500, False)])
+def test_only_a_429_among_the_attempts_means_rate_limited(
+    status: int, limited: bool, mode: Mode, run: Run, seen: Captured
+) -> None:
+    """429 and then 200 was rate limited, 500 and then 200 was not."""
+    mode.provider.reply(status=status, retry_after_s=0.001)
+    run(lambda: mode.wait(chat(mode, client={"max_retries": 1})))
+    attributes = shown(seen)
+    assert (attributes["llm.rate_limited"], attributes["llm.retries"]) == (limited, 1)
+    assert the_call(seen).rate_limited is limited
+
+
+@pytest.mark.parametrize("status", [200, 429])
+def test_six_attributes_say_what_is_left_of_the_limits(status: int, mode: Mode, run: Run, seen: Captured) -> None:
+    """Limit, remaining and reset of requests and of tokens, with an answer and with a refusal."""
+    mode.provider.reply(status=status, headers=LIMITS)
+    if status == 200:
+        run(lambda: mode.wait(chat(mode)))
+    else:
+        with pytest.raises(openai.RateLimitError):
+            run(lambda: mode.wait(chat(mode)))
+    found = {name: value for name, value in shown(seen).items() if name.startswith("llm.rate_limiting.")}
+    assert found == {
+        "llm.rate_limiting.requests.limit": 60, "llm.rate_limiting.requests.remaining": 59,
+        "llm.rate_limiting.requests.reset": 1.0, "llm.rate_limiting.tokens.limit": 1000,
+        "llm.rate_limiting.tokens.remaining": 900, "llm.rate_limiting.tokens.reset": 360.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_a_clock_set_back_during_a_call_makes_no_duration_negative(
+    api: str, mode: Mode, run: Run, seen: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wall clock goes back an hour while a stream is read: every duration is still one."""
+    mode.provider.reply(text="one two three")
+    real = time.time_ns
+
+    async def body() -> None:
+        with callspan.session("s") as session, session.timestep():
+            stream = await mode.wait(answered_lazily(mode, api))
+            monkeypatch.setattr(time, "time_ns", lambda: real() - 3_600_000_000_000)
+            await mode.all(stream)
+
+    run(body)
+    (record,) = seen.records
+    timing = record.timing
+    offsets = [0, timing.answer_ns, timing.headers_ns, timing.first_chunk_ns, timing.last_chunk_ns, timing.duration_ns]
+    known = [offset for offset in offsets if offset is not None]
+    assert len(known) == 6
+    assert known == sorted(known)
+    for span in seen.spans:
+        assert (span.end_time or 0) >= (span.start_time or 0) > 0, span.name
+    for scope in [*seen.sessions, *seen.timesteps]:
+        assert scope.end_ns is None or scope.end_ns >= (scope.start_ns or 0)
+
+
+def answered_lazily(mode: Mode, api: str) -> Any:
+    from tests.features.ask import ASK
+
+    return ASK[api](mode, stream=True)
+
+
+def test_a_caller_that_falls_back_to_another_model_leaves_siblings(provider: ScriptedProvider, seen: Captured) -> None:
+    """A loop over models: one span for each try, side by side, joined by the run's id."""
+    provider.reply(status=404)
+    with (
+        openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client,
+        callspan.metadata(run_id="r1"),
+        callspan.session("s") as session,
+        session.timestep(),
+    ):
+        for model in ("gone", "gpt-5"):
+            try:
+                client.chat.completions.create(model=model, messages=QUESTION)
+            except openai.NotFoundError:
+                continue
+    calls = [span for span in seen.spans if span.name.startswith("chat ")]
+    assert [span.name for span in calls] == ["chat gone", "chat gpt-5"]
+    assert len({span.parent and span.parent.span_id for span in calls}) == 1
+    assert {(span.attributes or {})["llm.meta.run_id"] for span in calls} == {"r1"}
+    assert [record.outcome for record in seen.records] == ["error", "success"]
+
+
+def test_the_status_of_the_last_answer_is_told(mode: Mode, run: Run, seen: Captured) -> None:
+    """200 and 400, each under both vocabularies."""
+    run(lambda: answered(mode, "chat_completions"))
+    mode.provider.reply(status=400)
+    with pytest.raises(openai.BadRequestError):
+        run(lambda: answered(mode, "chat_completions"))
+    told = [dict(span.attributes or {}) for span in seen.spans]
+    assert [(one["llm.status_code"], one["http.response.status_code"]) for one in told] == [(200, 200), (400, 400)]

@@ -1,0 +1,238 @@
+"""Privacy and size: what is not to be shown is nowhere, and what is large stays within its bounds."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import datetime as dt
+import enum
+import hashlib
+import json
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import callspan
+from callspan.config import load
+from callspan.observe.body import exact_json
+from callspan.record.call import CallRecord
+from callspan.record.codec import encode, encode_json
+from callspan.record.events import Record
+from callspan.stores.base import CallFilter, Reader
+from callspan.testing import Captured, capture
+from callspan.wiring import Handle
+from tests.features.ask import APIS, answered, chat, shown
+from tests.intercept.mode import Mode
+from tests.intercept.test_endings import the_call
+
+Run = Callable[[Callable[[], Awaitable[Any]]], Any]
+SECRET = "open sesame"
+ASKED: list[Any] = [{"role": "user", "content": SECRET}]
+
+
+def everywhere(seen: Captured) -> str:
+    """Every byte of every span and record."""
+    return "".join([*(span.to_json() for span in seen.spans), *(encode(record).decode() for record in seen.everything)])
+
+
+@pytest.mark.parametrize("where", ["global", "block"])
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@pytest.mark.parametrize("api", APIS)
+def test_with_content_off_nothing_that_was_said_is_anywhere(
+    api: str, stream: bool, where: str, mode: Mode, run: Run
+) -> None:
+    """Off for everything or for one block: no prompt, no completion, and the counts still there."""
+    mode.provider.reply(text=f"The word is {SECRET}.", input_tokens=11)
+    asked = {"input": SECRET} if api == "responses" else {"messages": ASKED}
+
+    async def body() -> None:
+        with callspan.content("off") if where == "block" else callspan.metadata():
+            await answered(mode, api, stream=stream, **asked)
+
+    with capture(content="off" if where == "global" else "full") as seen:
+        run(body)
+        record = the_call(seen)
+        assert SECRET not in everywhere(seen)
+        assert "sesame" not in everywhere(seen)
+        assert (record.request.message_count, record.outcome) == (1, "success")
+        assert shown(seen)["callspan.request.messages"] == 1
+
+
+def test_a_redactor_masks_on_spans_and_in_records_and_leaves_a_trail(mode: Mode, run: Run) -> None:
+    """A redactor masks e-mail addresses: gone from span and record, and the record says what was changed."""
+
+    def mask(record: Record) -> Record:
+        if isinstance(record, CallRecord) and record.request.body:
+            said = bytes(record.request.body).replace(b"ann@example.org", b"[e-mail]")
+            body = msgspec.Raw(said)
+            return msgspec.structs.replace(record, request=msgspec.structs.replace(record.request, body=body))
+        return record
+
+    asked: list[Any] = [{"role": "user", "content": "Write to ann@example.org."}]
+    with capture(redact=mask_json(mask)) as seen:
+        run(lambda: mode.wait(chat(mode, messages=asked)))
+        record = the_call(seen)
+        assert "ann@example.org" not in everywhere(seen)
+        assert shown(seen)["llm.prompts"] == "Write to [e-mail]."
+    assert [(one.what, one.why) for one in record.redactions] == [("request.body", "redactor")]
+    assert b"ann@example.org" in mode.provider.requests[0].content, "what is sent is the caller's affair"
+
+
+def mask_json(mask: Callable[[Record], Record]) -> Callable[[Record], Record]:
+    """A redactor gets bodies as plain JSON; this one works on text."""
+
+    def redact(record: Record) -> Record:
+        if not isinstance(record, CallRecord):
+            return record
+        body: Any = record.request.body
+        text = json.dumps(body).replace("ann@example.org", "[e-mail]")
+        return msgspec.structs.replace(record, request=msgspec.structs.replace(record.request, body=json.loads(text)))
+
+    return redact if mask else mask
+
+
+def test_two_megabytes_of_prompt_stay_within_the_cap_as_valid_json(mode: Mode, run: Run) -> None:
+    """The attribute keeps its bound, is JSON, and says how much is missing; the record holds all of it."""
+    long = "é" * 1_000_000
+    with capture(max_attribute_bytes=100_000, max_span_bytes=250_000) as seen:
+        run(lambda: mode.wait(chat(mode, messages=[{"role": "user", "content": long}])))
+        record, attributes = the_call(seen), shown(seen)
+    texts = {name: value for name, value in attributes.items() if isinstance(value, str)}
+    assert max(len(text.encode()) for text in texts.values()) <= 100_000
+    assert sum(len(text.encode()) for text in texts.values()) <= 260_000
+    raw = json.loads(texts["llm.prompts.raw"])
+    assert raw[0]["role"] == "user"
+    assert raw[0]["content"].startswith("éé")
+    assert "bytes" in raw[0]["content"][-40:]
+    assert attributes["callspan.truncated_bytes"] >= 1_900_000
+    assert bytes(record.request.body) == mode.provider.requests[0].content
+
+
+def test_a_thousand_messages_are_a_short_record_in_metadata_mode(mode: Mode, run: Run) -> None:
+    """Their number and roles, their size and hash; not one of their words."""
+    many: list[Any] = [{"role": "user", "content": f"{SECRET} {number} " * 20} for number in range(1000)]
+    with capture(content="metadata") as seen:
+        run(lambda: mode.wait(chat(mode, messages=many)))
+        record, told = the_call(seen), everywhere(seen)
+    assert "sesame" not in told
+    assert (record.request.message_count, record.request.roles) == (1000, ["user"] * 1000)
+    assert len(encode(record)) < (record.request.body_bytes or 0) / 20
+    (note, *_) = record.redactions
+    assert (note.what, note.original_bytes) == ("request.body", record.request.body_bytes)
+    assert note.sha256 == hashlib.sha256(mode.provider.requests[0].content).hexdigest()
+
+
+def test_records_without_bodies_can_be_asked_for(
+    mode: Mode, run: Run, instrumented: Callable[..., Handle], reading: Callable[[object], Reader], tmp_path: Path
+) -> None:
+    """In metadata mode no body is kept, and calls are found by model, time and outcome, and added up, as ever."""
+    handle = instrumented(content="metadata", stores=f"sqlite:///{tmp_path}/calls.db")
+    mode.provider.reply(input_tokens=11)
+    run(lambda: mode.wait(chat(mode, messages=ASKED)))
+    assert handle.force_flush(10)
+    reader = reading(tmp_path / "calls.db")
+    (record,) = reader.calls(CallFilter(model="gpt-5", errors=False, since_ns=1))
+    assert not bytes(record.request.body)
+    assert record.response is not None
+    assert not bytes(record.response.body)
+    assert [one.input_tokens for one in reader.summary("model")] == [11]
+    assert b"sesame" not in (tmp_path / "calls.db").read_bytes()
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+@dataclasses.dataclass
+class Point:
+    x: object
+
+
+class Model(pydantic.BaseModel):
+    x: Any = None
+
+
+class Broken:
+    """An object nothing can be asked of."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("broken")
+
+    def __getattr__(self, name: str) -> object:
+        raise RuntimeError("broken")
+
+
+def cycle() -> list[object]:
+    turning: list[object] = []
+    turning.append(turning)
+    return turning
+
+
+LEAVES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), st.decimals(), st.datetimes(),
+    st.dates(), st.uuids(), st.just(Colour.RED), st.builds(Broken), st.builds(cycle), st.just("half \ud800 a pair"),
+    st.sampled_from([np.float64(1.5), np.array([1, 2]), np.float32("nan"), np.int64(3)]),
+    st.just(dt.timedelta(seconds=1)), st.just(Decimal("NaN")), st.just(object), st.just(len),
+)  # fmt: skip
+MIXED = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(st.text() | st.integers(), inner, max_size=4),
+        st.tuples(inner, inner), st.builds(Point, inner), st.builds(Model, x=inner),
+        st.frozensets(st.integers() | st.text(), max_size=3),
+    ),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@given(MIXED)
+def test_any_mixture_of_objects_becomes_json(value: object) -> None:
+    """Dataclasses, models, times, numbers, arrays, cycles, half characters, broken objects: JSON, and no exception."""
+    json.loads(encode_json(value))
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        (b'{"model":"m","n":1}', {"model": "m", "n": 1}),
+        (b"plain text \xc3\xa9", "plain text é"),
+        (b'{"half": ', '{"half": '),
+        (b"\xff\xfe\x00binary", "//4AYmluYXJ5"),
+    ],
+)
+def test_a_body_is_kept_as_json_as_text_or_in_base64(sent: bytes, kept: object) -> None:
+    """JSON stays as sent, text becomes a JSON string, anything else base64: a record is always valid JSON."""
+    assert json.loads(exact_json(sent, None)) == kept
+
+
+def test_a_picture_is_kept_by_its_hash_and_not_by_its_bytes(mode: Mode, run: Run, seen: Captured) -> None:
+    """A data URI becomes type, size and hash; its base64 is on no span and in no record."""
+    picture = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8
+    coded = base64.b64encode(picture).decode()
+    part = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{coded}"}}
+    run(lambda: mode.wait(chat(mode, messages=[{"role": "user", "content": [part]}])))
+    record = the_call(seen)
+    assert coded[:64] not in everywhere(seen)
+    assert record.conversation is not None
+    media: Any = record.conversation.input[0].parts[0]
+    assert (media.modality, media.mime, media.size) == ("image", "image/png", len(picture))
+    assert media.sha256 == hashlib.sha256(picture).hexdigest()
+    assert coded in mode.provider.requests[0].content.decode()
+
+
+def test_settings_show_no_password() -> None:
+    """What is printed for debugging names the store and hides what opens it."""
+    settings = load({"stores": "postgresql://ann:pass-word-7@host/db?password=pass-word-8"}, environment={})
+    assert settings.stores == ("postgresql://ann:pass-word-7@host/db?password=pass-word-8",)
+    for told in (repr(settings), str(settings), f"{settings}"):
+        assert "pass-word" not in told
+        assert "ann" in told
+        assert "content='full'" in told
