@@ -110,7 +110,8 @@ class OpenCall:
             # raises, with messages that cost as much as a span.
             if not self.call.has_body and self._goes_on(result, _response_of(result)):
                 return
-        self.call.end(how=None)
+        with _CLOSE:
+            self.call.end(how=None)
 
     def _lacks(self, name: str) -> bool:
         missing = self.engine.missing

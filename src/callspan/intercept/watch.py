@@ -11,11 +11,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
+from callspan.fail_open import fail_open
 from callspan.intercept.failures import error_of, outcome_of
 from callspan.observe.late_ends import LateEnds
 from callspan.observe.live_call import LiveCall
 from callspan.record.call import StreamEnd
 
+_END: Final = fail_open("end a call")
 KEY: Final = "callspan"
 
 
@@ -73,7 +75,7 @@ class Watch:
         """The response is the caller's now: from here on its end is the call's, also one that has come before."""
         self._begun = True
         if self._early is not None:
-            self._early()
+            self._end(self._early)
 
     def retire(self) -> None:
         """Another response has taken this one's place; what is read of it belongs to no call."""
@@ -113,7 +115,8 @@ class Watch:
     def _end(self, end: Callable[[], None]) -> None:
         """Within the SDK's `request` a response may come and go (middleware): only the caller's own ends the call."""
         if self._begun:
-            end()
+            with _END:
+                end()
         elif self._early is None:
             self._early = end
 
