@@ -12,6 +12,7 @@ Only `Exception` is swallowed: cancellation, exits and interrupts go through.
 from __future__ import annotations
 
 import logging
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
@@ -72,7 +73,10 @@ def report(what: str, error: Exception) -> None:
     _failures[what] += 1
     if _failures[what] == 1:
         _LOGGER.warning("Could not %s (%s); the call is not affected", what, type(error).__name__)
-    _LOGGER.debug("Could not %s", what, exc_info=error)
+    if _LOGGER.isEnabledFor(logging.DEBUG):
+        # Without the chain: the application's own exception may be in it, with what a provider echoed.
+        told = traceback.format_exception(type(error), error, error.__traceback__, chain=False)
+        _LOGGER.debug("Could not %s\n%s", what, "".join(told))
 
 
 def failures() -> dict[str, int]:

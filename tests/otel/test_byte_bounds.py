@@ -1,0 +1,81 @@
+"""Batches bounded by bytes: a receiver that refuses more than 4 MiB loses nothing of big prompts."""
+
+from __future__ import annotations
+
+import pytest
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+
+from callspan import ByteBoundedExporter
+from callspan.wiring.otlp import otlp_provider
+from tests.otel.receiver import OtlpReceiver
+
+LIMIT = 4 << 20
+
+
+@pytest.fixture
+def picky() -> OtlpReceiver:
+    return OtlpReceiver(max_bytes=LIMIT)
+
+
+def send(provider: TracerProvider, count: int, size: int) -> None:
+    tracer = provider.get_tracer("test")
+    for number in range(count):
+        with tracer.start_as_current_span("chat") as span:
+            span.set_attribute("gen_ai.input.messages", f"{number:06d}" + "ä" * (size // 2))
+    provider.force_flush(20_000)
+    provider.shutdown()
+
+
+def test_our_own_provider_sends_big_prompts_in_batches_that_are_taken(picky: OtlpReceiver) -> None:
+    with picky:
+        send(otlp_provider(picky.url), 300, 30_000)
+        assert len(picky.spans) == 300
+        assert not picky.refused
+        assert max(picky.accepted) <= LIMIT
+
+
+def test_an_applications_own_provider_can_be_bounded_by_the_wrapper(picky: OtlpReceiver) -> None:
+    def through(exporter: SpanExporter) -> TracerProvider:
+        provider = TracerProvider()
+        provider.add_span_processor(BatchSpanProcessor(exporter))
+        return provider
+
+    with picky:
+        exporter = OTLPSpanExporter(endpoint=f"{picky.url}/v1/traces")
+        send(through(ByteBoundedExporter(exporter)), 200, 40_000)
+        assert len(picky.spans) == 200
+        assert not picky.refused
+
+
+def test_without_it_the_same_batch_is_refused_whole(picky: OtlpReceiver, caplog: pytest.LogCaptureFixture) -> None:
+    with picky:
+        provider = TracerProvider()
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=f"{picky.url}/v1/traces")))
+        send(provider, 200, 40_000)
+        assert picky.refused
+        assert not picky.spans
+
+
+def test_a_span_larger_than_the_limit_costs_only_itself(picky: OtlpReceiver, caplog: pytest.LogCaptureFixture) -> None:
+    with picky:
+        provider = otlp_provider(picky.url)
+        tracer = provider.get_tracer("test")
+        for size in (10, LIMIT + 1, 10):
+            tracer.start_span("chat", attributes={"gen_ai.input.messages": "x" * size}).end()
+        provider.shutdown()
+        assert len(picky.spans) == 2
+        assert len(picky.refused) == 1
+
+
+@pytest.mark.slow
+def test_grpc_has_the_same_limit_and_is_kept_within(receiver: OtlpReceiver) -> None:
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
+
+    endpoint = receiver.serve_grpc()
+    provider = TracerProvider()
+    exporter = GrpcExporter(endpoint=endpoint, insecure=True)
+    provider.add_span_processor(BatchSpanProcessor(ByteBoundedExporter(exporter)))
+    send(provider, 300, 30_000)
+    assert len(receiver.spans) == 300

@@ -1,0 +1,215 @@
+"""Secrets: whatever leaves the process, in any form, has none of them, be they ever so echoed."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+
+import callspan
+from callspan.record.codec import encode_json
+from callspan.record.events import Record
+from callspan.testing import ScriptedProvider
+from callspan.wiring.otlp import otlp_provider
+from tests.otel.receiver import OtlpReceiver
+
+KEY = "sk-proj-SECRETKEYSECRETKEY0123456789"
+ANTHROPIC_KEY = "sk-ant-api03-SECRETKEYSECRETKEY9876543210"
+HEADER = "header-SECRETVALUE-5150"
+USER, PASSWORD = "urluser-SECRET", "urlpass-SECRET-42"
+ARGUMENT = "argument-SECRETWORD-77"
+ALWAYS = (KEY, ANTHROPIC_KEY, HEADER, PASSWORD, USER)
+"""What is nowhere, whatever the settings."""
+_ANY = re.compile("|".join(map(re.escape, (*ALWAYS, ARGUMENT))))
+
+
+def masked(value: Any) -> Any:
+    """Plain data with every secret replaced."""
+    if isinstance(value, str):
+        return _ANY.sub("[mine]", value)
+    if isinstance(value, dict):
+        return {key: masked(item) for key, item in value.items()}
+    return [masked(item) for item in value] if isinstance(value, list) else value
+
+
+def redact(record: Record) -> Record:
+    """An application's redactor: masks its own words in every kind of record, wherever they are."""
+    import msgspec
+
+    plain = msgspec.to_builtins(record)
+    return msgspec.convert(masked(plain), type(record), strict=False)
+
+
+class Outside:
+    """Everything that leaves the process, as bytes."""
+
+    def __init__(self, place: Path, receiver: OtlpReceiver, log: pytest.LogCaptureFixture) -> None:
+        self.place = place
+        self.receiver = receiver
+        self.log = log
+
+    def found(self, *secrets: str) -> list[tuple[str, str]]:
+        """Where which of the secrets is, plain or in base64."""
+        places = {f"otlp {number}": body for number, body in enumerate(self.receiver.raw)}
+        places |= {str(path): path.read_bytes() for path in self.place.rglob("*") if path.is_file()}
+        places["log"] = self.log.text.encode()
+        return [
+            (secret, name)
+            for secret in secrets
+            for form in (secret.encode(), base64.b64encode(secret.encode()))
+            for name, body in places.items()
+            if form in body
+        ]
+
+
+@pytest.fixture
+def outside(tmp_path: Path, receiver: OtlpReceiver, caplog: pytest.LogCaptureFixture) -> Outside:
+    caplog.set_level(logging.DEBUG, logger="callspan")
+    return Outside(tmp_path, receiver, caplog)
+
+
+def everything(outside: Outside, provider: ScriptedProvider, **settings: Any) -> TracerProvider:
+    """Make calls that carry secrets everywhere, and have all of them delivered."""
+    tracer_provider = otlp_provider(outside.receiver.url)
+    stores = [f"sqlite:///{outside.place / 'a.db'}", f"jsonl:///{outside.place / 'b.jsonl'}"]
+    handle = callspan.instrument(stores=stores, tracer_provider=tracer_provider, **settings)
+    try:
+        _calls(provider)
+        assert handle.force_flush(20.0)
+    finally:
+        handle.uninstrument()
+        tracer_provider.shutdown()
+    return tracer_provider
+
+
+def _calls(provider: ScriptedProvider) -> None:
+    host = provider.url.removeprefix("http://")
+    asked: Any = [{"role": "user", "content": "Hi"}]
+    echo = f"Incorrect API key provided: {KEY}. Authorization: Bearer {KEY}; http://{USER}:{PASSWORD}@{host}/v1"
+    with callspan.session("secret"), callspan.timestep() as step:
+        with openai.OpenAI(
+            api_key=KEY,
+            base_url=f"http://{USER}:{PASSWORD}@{host}/v1",
+            default_headers={"x-internal": HEADER},
+            max_retries=1,
+        ) as client:
+            provider.reply(tool_calls=[{"name": "login", "arguments": {"password": ARGUMENT}, "id": "call_1"}])
+            client.chat.completions.create(model="gpt-5", messages=asked, extra_headers={"x-api-key": HEADER})
+            provider.reply(text="as it is", chunk_delay_s=0.0)
+            list(client.chat.completions.create(model="gpt-5", messages=asked, stream=True))
+            provider.reply(status=401, message=echo)
+            with pytest.raises(openai.AuthenticationError):
+                client.chat.completions.create(model="gpt-5", messages=asked)
+            provider.reply(status=500, message=echo, retry_after_s=0.001)
+            provider.reply(text="after a retry")
+            client.responses.create(
+                model="gpt-5",
+                input="Hi",
+                tools=[
+                    {
+                        "type": "mcp",
+                        "server_label": "s",
+                        "server_url": f"https://{USER}:{PASSWORD}@mcp.test/x",
+                        "authorization": KEY,
+                        "headers": {"x": HEADER},
+                    }
+                ],
+            )
+        with anthropic.Anthropic(
+            api_key=ANTHROPIC_KEY,
+            base_url=provider.anthropic_url,
+            default_headers={"x-internal": HEADER},
+            max_retries=0,
+        ) as claude:
+            provider.reply(status=400, message=f"x-api-key: {ANTHROPIC_KEY}")
+            with pytest.raises(anthropic.BadRequestError):
+                claude.messages.create(model="claude-test", max_tokens=9, messages=asked)
+        with step.tool("login", arguments={"password": ARGUMENT}) as tool:
+            tool.result = {"said": ARGUMENT}
+        step.action({"typed": ARGUMENT})
+        step.environment({"screen": ARGUMENT}, reward=1.0)
+
+
+@pytest.mark.parametrize("content", ["full", "metadata", "off"])
+def test_keys_headers_and_url_credentials_are_nowhere_whatever_the_settings(
+    outside: Outside, provider: ScriptedProvider, content: str
+) -> None:
+    everything(outside, provider, content=content, attempt_spans=True, log_events=True)
+    assert outside.receiver.spans
+    assert (outside.place / "b.jsonl").stat().st_size > 1000
+    assert outside.found(*ALWAYS) == []
+
+
+def test_with_a_redactor_what_tools_and_the_environment_echo_is_nowhere_either(
+    outside: Outside, provider: ScriptedProvider
+) -> None:
+    everything(outside, provider, redact=redact, log_events=True)
+    assert outside.receiver.spans
+    assert outside.found(*ALWAYS, ARGUMENT) == []
+    assert b"[mine]" in (outside.place / "b.jsonl").read_bytes()
+
+
+def test_without_a_redactor_the_applications_own_words_are_kept(outside: Outside, provider: ScriptedProvider) -> None:
+    """So that the tests above are known to look in the right places."""
+    everything(outside, provider)
+    kinds = {Path(name).suffix or name.split()[0] for _, name in outside.found(ARGUMENT)}
+    assert {"otlp", ".jsonl"} <= kinds
+
+
+@pytest.mark.parametrize("content", ["metadata", "off"])
+def test_content_that_is_not_wanted_is_nowhere(outside: Outside, provider: ScriptedProvider, content: str) -> None:
+    everything(outside, provider, content=content, log_events=True)
+    assert outside.found(ARGUMENT, "as it is", "after a retry") == []
+
+
+def test_a_block_takes_its_content_out_and_leaves_the_rest(outside: Outside, provider: ScriptedProvider) -> None:
+    tracer_provider = otlp_provider(outside.receiver.url)
+    handle = callspan.instrument(stores=f"jsonl:///{outside.place / 'b.jsonl'}", tracer_provider=tracer_provider)
+    try:
+        with openai.OpenAI(api_key=KEY, base_url=provider.openai_url) as client:
+            for said in ("shown-word", "hidden-word"):
+                provider.reply(text=said)
+                with (
+                    callspan.content("off" if said == "hidden-word" else "full"),
+                    callspan.session(said[:6]) as session,
+                ):
+                    asked: Any = [{"role": "user", "content": f"{said}-asked"}]
+                    stream = client.chat.completions.create(model="gpt-5", messages=asked, stream=True)
+                    session.message(f"{said}-event", kind="note")
+                list(stream)
+        assert handle.force_flush(20.0)
+    finally:
+        handle.uninstrument()
+        tracer_provider.shutdown()
+    assert outside.found("hidden-word") == []
+    assert {secret for secret, _ in outside.found("shown-word", "shown-word-asked", "shown-word-event")} == {
+        "shown-word", "shown-word-asked", "shown-word-event",
+    }  # fmt: skip
+
+
+def test_a_block_cannot_show_more_than_the_settings_do(outside: Outside, provider: ScriptedProvider) -> None:
+    with callspan.content("full"):
+        everything(outside, provider, content="off")
+    assert outside.found(ARGUMENT, "as it is") == []
+
+
+def test_only_the_three_words_are_settings() -> None:
+    wrong: Any = "some"
+    with pytest.raises(callspan.SettingError, match="full, metadata, off"):
+        callspan.content(wrong)
+
+
+def test_encoded_records_hold_no_key_in_any_field(provider: ScriptedProvider) -> None:
+    from callspan.testing import capture
+
+    with capture(strict=False) as captured:
+        _calls(provider)
+    text = b"".join(encode_json(record) for record in captured.everything)
+    assert not [secret for secret in ALWAYS if secret.encode() in text]
