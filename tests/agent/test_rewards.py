@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from callspan.agent.api import session
+from callspan.agent.context import metadata
 from callspan.agent.rewards import feedback, reward
 from callspan.record.events import RewardRecord, SessionRecord, TimestepRecord
 
@@ -75,3 +76,48 @@ def test_rewards_are_only_ever_added(seen: Seen) -> None:
 
 def test_without_a_runtime_a_reward_is_an_id_and_nothing_more(no_runtime: None) -> None:
     assert reward(1, session_id="s") != feedback("c", 1)
+
+
+def test_rewards_and_feedback_by_id_tell_what_stands_around_them(seen: Seen) -> None:
+    with metadata(application="judge", prompt_version=2):
+        reward(1, session_id="s1")
+        feedback("c1", 1)
+    feedback("c2", 0)
+    assert [record.metadata for record in seen.of(RewardRecord)] == [
+        {"application": "judge", "prompt_version": 2},
+        {"application": "judge", "prompt_version": 2},
+        {},
+    ]
+
+
+def test_a_step_named_by_id_says_nothing_of_the_place_it_is_judged_at(seen: Seen) -> None:
+    with session("judge") as own, own.timestep():
+        reward(0.5, timestep_id="t9", objective="style")
+    (kept,) = seen.of(RewardRecord)
+    assert (kept.session_id, kept.timestep_id, kept.timestep, kept.scope) == (None, "t9", None, "event")
+    assert seen.ended(SessionRecord)[0].totals.reward is None
+
+
+def test_a_label_without_a_number_is_feedback(seen: Seen) -> None:
+    feedback("c1", label="thumbs up", source="u1", annotation="helpful")
+    (kept,) = seen.of(RewardRecord)
+    assert (kept.call_id, kept.value, kept.label, kept.scope) == ("c1", None, "thumbs up", "call")
+    assert (kept.source, kept.annotation, kept.objective) == ("u1", "helpful", "feedback")
+
+
+def test_two_objectives_of_one_event_are_two_rewards_for_it(seen: Seen) -> None:
+    with session("s") as own, own.timestep() as step:
+        event = step.environment("x", reward=1)
+        for objective, value in (("style", 0.25), ("speed", 0.75)):
+            step.reward(value, objective=objective, event=event, source="judge")
+    found = [(record.event_id, record.objective, record.value) for record in seen.of(RewardRecord)]
+    assert found == [(event, "style", 0.25), (event, "speed", 0.75)]
+    evaluations = [item for item in seen.named("timestep")[0].events if item.name == "gen_ai.evaluation.result"]
+    assert [item.attributes["gen_ai.evaluation.name"] for item in evaluations] == ["reward", "style", "speed"]
+
+
+def test_an_event_without_a_reward_gives_none(seen: Seen) -> None:
+    with session("s") as own, own.timestep() as step:
+        step.environment("x")
+    assert seen.of(RewardRecord) == []
+    assert seen.ended(TimestepRecord)[0].totals.reward is None

@@ -86,6 +86,7 @@ def _coroutine(function: Callable[..., Any], opener: Callable[..., Scope]) -> Ca
 
 def _generator(function: Callable[..., Any], opener: Callable[..., Scope]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:  # noqa: ANN401
+        # A generator runs when it is asked, perhaps in another task each time: current only while it does.
         scope = opener(*args, **kwargs).start(current=False)
         with _Step(scope):
             inner = function(*args, **kwargs)

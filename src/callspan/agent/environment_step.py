@@ -123,6 +123,7 @@ class EnvironmentStep(Scope):
 
     def _close(self, error: BaseException | None) -> None:
         owner, flags = self._where
+        # Counted also where nothing records: totals are kept whatever is installed.
         event = environment_event(owner, self._told, flags)
         if self.runtime is None:
             return

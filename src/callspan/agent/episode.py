@@ -43,6 +43,7 @@ class Episode:
     def next_version(self) -> int:
         """Return Unix nanoseconds, higher than any returned before."""
         with self._lock:
+            # Clocks are set back and have coarse ticks; a version that is not higher would be ignored by stores.
             self._version = max(time.time_ns(), self._version + 1)
             return self._version
 

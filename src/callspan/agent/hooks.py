@@ -59,6 +59,7 @@ def add_hook(
         kinds=None if kinds is None else frozenset(kinds),
         rank=(-priority, next(_numbers)),
     )
+    # A new list: another thread may be going through the one there is.
     entries = list(_registered.get(point, ()))
     insort(entries, entry, key=_rank)
     _registered[point] = entries

@@ -20,6 +20,7 @@ def misuse(flag: str, advice: str, runtime: Runtime | None) -> str:
 
     Warns once per flag and process. Raises MisuseError where the runtime is strict; silent without a runtime.
     """
+    # Off means off: nobody records what the flag would mark.
     if runtime is None:
         return flag
     if runtime.strict:

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Literal
 
 from callspan.agent import hooks
-from callspan.agent.context import current_scope
+from callspan.agent.context import current_metadata, current_scope
 from callspan.agent.misuse import misuse
 from callspan.agent.runtime import installed
 from callspan.agent.scope import treated
@@ -40,6 +40,7 @@ def reward(
     named = session_id is not None or timestep_id is not None or call_id is not None
     scope = current_scope()
     around = scope if scope is not None and session_id in {None, _session_of(scope)} else None
+    # A step named by id may be anybody's: nothing of the current place may be told of it.
     inherit = around if not named or session_id is not None or call_id is not None else None
     flags = [] if named or around is not None else [misuse("outside_session", _ADVICE, installed())]
     place = inherit.place if inherit is not None else None
@@ -57,7 +58,7 @@ def reward(
         source=text(source),
         annotation=text(annotation),
         time_ns=time.time_ns(),
-        metadata={"callspan.flags": flags} if flags else {},
+        metadata={**current_metadata(), "callspan.flags": flags} if flags else current_metadata(),
     )
     _hand_over(record, inherit)
     return record.reward_id
@@ -83,6 +84,7 @@ def feedback(
         source=text(source),
         annotation=text(annotation),
         time_ns=time.time_ns(),
+        metadata=current_metadata(),
     )
     _hand_over(record, None)
     return record.reward_id

@@ -212,6 +212,7 @@ class Session(Journal, Decorating):
         self.tally = self._episode.tally
         self._episode.info.update({**metadata_of(current), **self._info})
         self._info = self._episode.info
+        # The calls within are on that user's behalf too; their records have no session's fields but its id and name.
         if identity.user_id is not None:
             current = with_metadata(current, {"user_id": identity.user_id})
         return current
@@ -244,6 +245,7 @@ class Session(Journal, Decorating):
                 error=error_info(error) if isinstance(error, Exception) else None,
                 totals=self.tally.totals(),
             )
+        # Of several sessions of one id that are open at once, the last to end speaks for all.
         told = self._joined or last
         shown = treated(record, self.runtime, "session_end") if told else self.runtime.treat(record)
         self.span.end(shown, error)
@@ -274,6 +276,7 @@ class Session(Journal, Decorating):
             experiment=identity.experiment,
             user_id=identity.user_id,
             parent_session_id=self._parent_id,
+            # Absent never erases: the row keeps trace, host and process of its first start, which tell if it lives.
             trace_id=None if self._resumed else self.span.trace_id,
             span_id=None if self._resumed else self.span.span_id,
             service=runtime.service if runtime is not None else None,

@@ -134,6 +134,7 @@ class Timestep(Journal, Decorating):
             timestep_id=self.id,
             timestep=self._index,
         )
+        # Started from elsewhere (another thread or session) it hangs below its session, not below what runs there.
         inside = around is not None and around.session is session
         self._parent = around if inside and around is not session else None
         session.opened(self)
@@ -150,6 +151,7 @@ class Timestep(Journal, Decorating):
         self._first = self._record(session)
         shown = treated(self._first, runtime, "timestep_start")
         self.begin_span(shown, base, link=link)
+        # Only the span: a session must not hold its steps, of which there may be a million.
         session.leave_behind(self.span)
         self.write(msgspec.structs.replace(shown, trace_id=self.span.trace_id, span_id=self.span.span_id))
 

@@ -160,6 +160,7 @@ class Tool(Scope, Decorating):
 
     def _close(self, error: BaseException | None) -> None:
         duration = self.elapsed_ns()
+        # A tool inside a tool is part of the outer one's time.
         own_time = 0 if isinstance(self._owner, Tool) else duration
         scope: Scope | None = self._owner
         while scope is not None:

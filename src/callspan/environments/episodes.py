@@ -98,6 +98,7 @@ class Episodes:
         if step is None or session is None:
             return
         with _RECORD:
+            # The session's word alone would leave its last step looking like a turn that was played.
             step.update(status=ABANDONED)
             step.end()
             session.outcome(status=ABANDONED)

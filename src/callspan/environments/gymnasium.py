@@ -166,6 +166,7 @@ class TracedVector(_VectorWrapper):
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Reset the sub-environments, all or those of `options["reset_mask"]`, and open their sessions."""
+        # Read before the reset, which takes the mask out of the options.
         chosen = _chosen(options, self.num_envs)
         about = dict(options or {})
         about.pop("reset_mask", None)

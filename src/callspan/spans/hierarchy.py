@@ -151,6 +151,7 @@ class TracedHierarchy:
         `parent` None means the current context. `root` starts a new trace, linked to `link`.
         """
         context = get_current() if parent is None else parent
+        # An explicit invalid parent: without one the tracer would take the current span, and its trace.
         if root:
             context = set_span_in_context(INVALID_SPAN, context)
         span = self._tracer.start_span(

@@ -67,6 +67,7 @@ def _join_results(call: CallRecord, by_id: dict[str, list[ToolUse]], found: list
         if not uses:
             uses.append(ToolUse(tool_call_id=tool_call_id))
             found.append(uses[0])
+        # From the end: a history that was cut short lacks its oldest results.
         for use, answer in zip(reversed(uses), reversed(answers), strict=False):
             if use.answered_in is None:
                 use.result, use.answered_in = answer, call.call_id

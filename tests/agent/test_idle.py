@@ -1,0 +1,76 @@
+"""Where nothing records, the session API costs next to nothing and does nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+from tests.agent.conftest import Seen
+
+from callspan.agent.api import current_session, current_timestep, session, timestep, tool
+from callspan.agent.runtime import Runtime, install, remove
+from callspan.agent.scope import IDLE
+
+
+def plain(number: int = 1, *, twice: bool = False) -> int:
+    return number * 2 if twice else number
+
+
+def fastest_us(function: Callable[[], object], runs: int = 500) -> float:
+    """CPU microseconds of one call, of the best block: what disturbs only ever makes it slower."""
+    best = float("inf")
+    for _ in range(7):
+        started = time.thread_time_ns()
+        for _ in range(runs):
+            function()
+        best = min(best, (time.thread_time_ns() - started) / runs / 1000)
+    return best
+
+
+@pytest.mark.parametrize(("decorator", "limit_us"), [(tool, 5), (timestep, 60), (session, 60)])
+def test_decorated_functions_stay_fast_where_nothing_records(
+    no_runtime: None, decorator: Callable[[Callable[..., int]], Callable[..., int]], limit_us: float
+) -> None:
+    decorated = decorator(plain)
+    with session("s"):
+        assert decorated(3, twice=True) == 6
+        assert fastest_us(decorated) < limit_us
+
+
+def test_a_decorated_tool_takes_no_object_where_nothing_records(no_runtime: None) -> None:
+    assert tool("t").fresh("t", {}) is IDLE
+    with tool("t").fresh("t", {}) as scope:
+        assert scope is IDLE
+    assert (IDLE.started, IDLE.ended) == (False, False)
+
+
+def test_a_session_that_began_before_instrumentation_stays_silent(no_runtime: None, seen: Seen) -> None:
+    remove()
+    with session("early") as own:
+        seen.install()
+        with own.timestep() as step:
+            step.action(1)
+            with session("inner"):
+                pass
+    assert {record.name for record in seen.records} == {"inner"}
+
+
+def test_a_session_keeps_the_runtime_it_began_with(seen: Seen) -> None:
+    later: list[object] = []
+    with session("s") as own:
+        install(Runtime(write=later.append, spans=seen.runtime().spans))
+        with own.timestep() as step:
+            step.action(1)
+    assert later == []
+    assert len(seen.records) == 5
+
+
+def test_lookups_outside_any_session_find_nothing(no_runtime: None) -> None:
+    assert current_session() is None
+    assert current_timestep() is None
+    with session("s") as own:
+        assert current_session() is own
+        assert current_timestep() is None
+        with own.timestep() as step:
+            assert current_timestep() is step
