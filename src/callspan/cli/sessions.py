@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Final
 
 import click
+import msgspec
 from rich.console import RenderableType
 from rich.table import Table
 
@@ -29,23 +31,50 @@ from callspan.stores.opening import safe_name
 _EPILOG: Final = """\b
 Examples:
   callspan sessions --since 1d
+  callspan sessions --min-reward 0.5 --outcome success
   callspan sessions --json | jq '.[] | select(.reward > 0.5) | .session_id'"""
 
 
 @click.command("sessions", short_help="List sessions: outcome, reward, tokens, cost, time.", epilog=_EPILOG)
 @click.option("--since", "since_ns", type=MOMENT, metavar="TIME", help="Not older: 30m, 2h, 3d ago, or ISO 8601.")
+@click.option("--min-reward", type=float, help="With at least this reward.")
+@click.option("--max-reward", type=float, help="With at most this reward.")
+@click.option("--outcome", metavar="WORD", help="Such as success, error, interrupted.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many, newest first.")
+@click.option("--offset", type=click.IntRange(0), default=0, help="Leave out so many first.")
 @framed
-def command(frame: Frame, since_ns: int | None, limit: int) -> None:
+def command(frame: Frame, since_ns: int | None, limit: int, offset: int, **options: object) -> None:
     """List sessions, newest first, with outcome, reward, tokens, cost and time."""
+    wanted = msgspec.convert(options, Wanted)
     with frame.reader() as reader:
-        found = list(reader.sessions(since_ns=since_ns, limit=limit))
+        fitting = filter(wanted.fits, reader.sessions(since_ns=since_ns))
+        found = list(islice(fitting, offset, offset + limit))
+        more = next(fitting, None) is not None
     if frame.json:
         frame.emit_all(session_row(summary) for summary in found)
+    if not found and (offset or wanted != Wanted()):
+        frame.nothing(f"No such sessions in {safe_name(frame.store)}.")
     if not found:
         frame.nothing(f"No sessions in {safe_name(frame.store)}. Calls outside a session: `callspan calls`.")
     if not frame.json:
         frame.screen.print(_table(found))
+        if more:
+            frame.screen.line(("more: --limit, --offset", "dim"))
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """Which sessions; None asks nothing. A session whose reward is unknown fits no bound."""
+
+    min_reward: float | None = None
+    max_reward: float | None = None
+    outcome: str | None = None
+
+    def fits(self, summary: SessionSummary) -> bool:
+        """Return whether a session is asked for."""
+        earned, ended = summary.reward, summary.session.outcome or "running"
+        high = self.min_reward is None or (earned is not None and earned >= self.min_reward)
+        low = self.max_reward is None or (earned is not None and earned <= self.max_reward)
+        return high and low and self.outcome in (None, ended)
 
 
 def _table(found: list[SessionSummary]) -> Table:

@@ -24,6 +24,7 @@ from callspan.wiring import last_signal
 from callspan.wiring.otlp import otlp_provider
 from callspan.wiring.parts import Parts
 from callspan.wiring.pipeline import Pipeline
+from callspan.wiring.priced_stores import check_prices
 from callspan.wiring.recorder import Recorder
 
 _CLOSE_TIMEOUT_S: Final = 5.0
@@ -224,6 +225,7 @@ def instrument(  # noqa: PLR0913 - keywords only
         SettingError: A setting has a value that means nothing.
     """
     loaded = load({"stores": stores, "content": content, "vocabularies": vocabularies, **settings})
+    check_prices(loaded.prices)
     if otlp and tracer_provider is None:
         _set_global_provider(otlp)
         WIRING.flush_before_sigterm(loaded)

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from callspan.config import SettingError
 from callspan.cost.pricing import Pricer, pricer_for
 from callspan.cost.table import PriceFileError
 from callspan.fail_open import fail_open
@@ -84,10 +85,9 @@ def priced_sinks(urls: str | Iterable[str], prices: Path | None = None) -> list[
     return [PricedSink(sink, prices) for sink in sinks_for(urls)]
 
 
-def check_prices(prices: Path | None) -> str | None:
-    """Return what is wrong with a price file; None where nothing is."""
+def check_prices(prices: Path | None) -> None:
+    """Raise SettingError for a price file that cannot be used."""
     try:
         pricer_for(prices)
     except PriceFileError as error:
-        return str(error)
-    return None
+        raise SettingError(str(error)) from error
