@@ -1,0 +1,219 @@
+"""Agent and environment: what happens around the calls, each in its session and step."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+import callspan
+from callspan.record.events import EventRecord, MessageRecord, RewardRecord
+from callspan.stores.base import Reader
+from callspan.testing import Captured, ScriptedProvider, capture
+from callspan.wiring import Handle
+from tests.features.ask import APIS, QUESTION, answered
+from tests.intercept.mode import Mode
+
+Run = Callable[[Callable[[], Awaitable[Any]]], Any]
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_a_call_knows_its_session_and_step_without_being_told(api: str, mode: Mode, run: Run, seen: Captured) -> None:
+    """Ids on span and record, and the span below the step's, which is below the session's."""
+
+    async def body() -> tuple[str, list[str]]:
+        steps = []
+        async with callspan.session("s") as session:
+            for _ in range(2):
+                async with session.timestep() as step:
+                    await answered(mode, api)
+                    steps.append(step.id)
+        return session.id, steps
+
+    session_id, steps = run(body)
+    assert [record.place.session_id for record in seen.records] == [session_id] * 2
+    assert [(record.place.timestep_id, record.place.timestep) for record in seen.records] == [
+        (steps[0], 0),
+        (steps[1], 1),
+    ]
+    spans = {span.context.span_id: span for span in seen.spans if span.context is not None}
+    for call in (span for span in seen.spans if span.name.startswith("chat ")):
+        told = dict(call.attributes or {})
+        assert told["session.id"] == session_id
+        assert told["callspan.step.index"] in (0, 1)
+        assert call.parent is not None
+        step = spans[call.parent.span_id]
+        assert step.name == "timestep"
+        assert step.parent is not None
+        assert spans[step.parent.span_id].name == "invoke_workflow s"
+
+
+def test_an_event_of_any_kind_is_on_the_steps_span_and_in_the_log(seen: Captured) -> None:
+    """Type, data, error, system and time of a custom event: span event and record."""
+    before = time.time_ns()
+    with callspan.session("s") as session, session.timestep() as step:
+        session.event("retrieval", {"hits": 3}, "docs", system="search", error="slow index", metadata={"k": 5})
+        step.action([1, "left"])
+    event, action = (one for one in seen.happenings if isinstance(one, EventRecord))
+    assert (event.event_type, event.data, event.name, event.system) == ("retrieval", {"hits": 3}, "docs", "search")
+    assert event.error is not None
+    assert event.error.message == "slow index"
+    assert before <= event.time_ns <= action.time_ns
+    assert event.sequence is not None
+    assert action.sequence == event.sequence + 1
+    assert action.data == [1, "left"]
+    (span,) = [span for span in seen.spans if span.name == "timestep"]
+    told = {one.name: dict(one.attributes or {}) for one in span.events}
+    assert told["callspan.retrieval"]["callspan.system"] == "search"
+    assert "callspan.action" in told
+
+
+def test_a_pair_of_messages_is_joined_by_the_call(provider: ScriptedProvider, seen: Captured) -> None:
+    """What the environment showed and what the agent answered name the call between them, and what caused what."""
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client, callspan.session("s") as session:
+        client.chat.completions.create(model="gpt-5", messages=QUESTION)
+        (call,) = seen.records
+        shown = session.message({"wall": "north"}, "observation", "env", "agent", call=call.call_id)
+        session.message("go south", "action", "agent", "env", call=call.call_id, causal_influence=[shown])
+    first, second = (one for one in seen.happenings if isinstance(one, MessageRecord))
+    assert first.call_id == second.call_id == call.call_id
+    assert (first.message_type, second.message_type) == ("observation", "action")
+    assert second.causal_influence == [first.message_id]
+
+
+def test_session_and_step_are_found_at_any_depth(seen: Captured) -> None:
+    """In coroutines within coroutines and in tasks: the current ones; outside there are none."""
+
+    async def deep(levels: int) -> tuple[object, object]:
+        await asyncio.sleep(0)
+        if levels:
+            return await asyncio.create_task(deep(levels - 1))
+        return callspan.current_session(), callspan.current_timestep()
+
+    async def one(name: str) -> bool:
+        async with callspan.session(name) as session, session.timestep() as step:
+            return await deep(5) == (session, step)
+
+    async def body() -> list[bool]:
+        return await asyncio.gather(*(one(f"s{number}") for number in range(10)))
+
+    assert asyncio.run(body()) == [True] * 10
+    assert (callspan.current_session(), callspan.current_timestep()) == (None, None)
+
+
+def test_the_breakdown_of_a_step_adds_up_in_milliseconds(provider: ScriptedProvider, seen: Captured) -> None:
+    """A call of 60 ms and a tool of 30 ms: each under its own name, both within the step, one unit everywhere."""
+    provider.reply(text="well", delay_s=0.06)
+    with (
+        openai.OpenAI(api_key="k", base_url=provider.openai_url) as client,
+        callspan.session("s") as session,
+        session.timestep() as step,
+    ):
+        client.chat.completions.create(model="gpt-5", messages=QUESTION)
+        with step.tool("dig"):
+            time.sleep(0.03)
+    (span,) = [span for span in seen.spans if span.name == "timestep"]
+    told: dict[str, Any] = dict(span.attributes or {})
+    model_ms, tool_ms = told["callspan.totals.model_ms"], told["callspan.totals.tool_ms"]
+    step_ms = ((span.end_time or 0) - (span.start_time or 0)) / 1e6
+    assert model_ms >= 60
+    assert tool_ms >= 30
+    assert model_ms + tool_ms <= step_ms < 10_000
+    (tool,) = [one for one in seen.happenings if isinstance(one, EventRecord) and one.event_type == "tool"]
+    assert tool.duration_ns is not None
+    assert tool.duration_ns / 1e6 == pytest.approx(tool_ms)
+    (record,) = seen.records
+    assert record.timing.duration_ns is not None
+    assert record.timing.duration_ns / 1e6 == pytest.approx(model_ms)
+    assert 0 <= record.attempts[0].start_ns <= record.timing.duration_ns, "from the question to the provider"
+
+
+def test_a_tool_says_how_it_went(seen: Captured) -> None:
+    """Name, input, output, success and duration on a span of its own; announced at its start, ended by a record."""
+    with callspan.session("s") as session, session.timestep():
+        with callspan.tool("dig", arguments={"depth": 3}) as tool:
+            tool.result = "gold"
+        with pytest.raises(KeyError), callspan.tool("open"):
+            raise KeyError("door")
+    kinds = [(one.event_type, one.name) for one in seen.happenings if isinstance(one, EventRecord)]
+    assert kinds == [("tool_start", "dig"), ("tool", "dig"), ("tool_start", "open"), ("tool", "open")]
+    dug, opened = [one for one in seen.happenings if isinstance(one, EventRecord) and one.event_type == "tool"]
+    assert (dug.data, dug.error) == ({"arguments": {"depth": 3}, "result": "gold"}, None)
+    assert opened.error is not None
+    assert opened.error.type == "KeyError"
+    assert all(one.duration_ns is not None for one in (dug, opened))
+    names = {span.name: span.status.is_ok for span in seen.spans}
+    assert (names["execute_tool dig"], names["execute_tool open"]) == (True, False)
+
+
+def test_two_objectives_of_one_event_are_two_rewards_and_silence_is_none(
+    instrumented: Callable[..., Handle], reading: Callable[[object], Reader], tmp_path: Path
+) -> None:
+    """Value, objective, source, label and annotation, linked to the event; no row of nought nobody gave."""
+    handle = instrumented(stores=f"sqlite:///{tmp_path}/calls.db")
+    with callspan.session("s") as session:
+        with session.timestep() as step:
+            event = step.environment({"at": 3})
+            step.reward(1.0, "progress", "environment", event=event)
+            step.reward(0.0, "style", "judge", "clumsy", label="poor", event=event)
+        with session.timestep() as silent:
+            silent.environment({"at": 4})
+        session.outcome(reward=2.5, success=True)
+    assert handle.force_flush(10)
+    rewards = [one for one in reading(tmp_path / "calls.db").happenings(session.id) if isinstance(one, RewardRecord)]
+    assert [(one.objective, one.value, one.event_id, one.scope) for one in rewards] == [
+        ("progress", 1.0, event, "event"), ("style", 0.0, event, "event"), ("reward", 2.5, None, "session"),
+    ]  # fmt: skip
+    assert (rewards[1].source, rewards[1].annotation, rewards[1].label) == ("judge", "clumsy", "poor")
+
+
+def test_a_group_is_on_the_span_and_can_be_asked_for(seen: Captured) -> None:
+    """Sessions that belong together say so on their spans and in their records."""
+    for name in ("a", "b"):
+        with callspan.session(name, group_id="g1"):
+            pass
+    assert {record.group_id for record in seen.sessions} == {"g1"}
+    assert all("g1" in (span.attributes or {}).values() for span in seen.spans)
+
+
+def test_ids_that_were_set_for_a_test_are_gone_after_it_even_if_it_fails(provider: ScriptedProvider) -> None:
+    """A context manager for tests: what was set by hand is restored after an exception."""
+
+    def failing(client: openai.OpenAI) -> None:
+        with callspan.session("s", session_id="fixed"):
+            client.chat.completions.create(model="gpt-5", messages=QUESTION)
+            raise LookupError
+
+    with capture() as seen, openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+        with pytest.raises(LookupError):
+            failing(client)
+        assert seen.records[0].place.session_id == "fixed"
+    assert callspan.current_session() is None
+    assert seen.spans[-1].name == "invoke_workflow s"
+
+
+def test_a_decorated_async_generator_is_covered_for_as_long_as_it_is_read(
+    provider: ScriptedProvider, seen: Captured
+) -> None:
+    """A call after the first item still lies in the step, which ends with the iteration and not with the call."""
+
+    @callspan.timestep("think")
+    async def thoughts(client: openai.AsyncOpenAI) -> AsyncIterator[int]:
+        for number in range(3):
+            await client.chat.completions.create(model="gpt-5", messages=QUESTION)
+            yield number
+
+    async def body() -> list[int]:
+        async with openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url) as client, callspan.session("s"):
+            return [number async for number in thoughts(client)]
+
+    assert asyncio.run(body()) == [0, 1, 2]
+    (step,) = [record for record in seen.timesteps if record.end_ns is not None]
+    assert {record.place.timestep_id for record in seen.records} == {step.timestep_id}
+    assert step.totals is not None
+    assert step.totals.calls == 3
