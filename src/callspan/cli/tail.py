@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
+from itertools import count
 from typing import Final
 
 import click
@@ -20,6 +22,9 @@ from callspan.stores.base import CallFilter, Reader
 _POLL_S: Final = 0.5
 _OVERLAP_NS: Final = 600_000_000_000
 """Calls are stored when they end and sorted by their start: look back as far as a long one lasts."""
+_WHOLE_EVERY: Final = 20
+"""So seldom that far; else at the calls that began last."""
+_RECENT: Final = 200
 
 
 @click.command("tail", short_help="The last calls; with -f those to come.")
@@ -37,17 +42,24 @@ def command(frame: Frame, which: CallFilter, number: int, follow: bool) -> None:
             last = list(reader.calls(msgspec.structs.replace(which, limit=number)))
             for call in reversed(last):
                 _show(frame, call, shown)
-        while follow:
-            _show_new(frame, reader, which, shown, began_ns)
-            time.sleep(_POLL_S)
+        with suppress(KeyboardInterrupt):
+            for poll in count() if follow else ():
+                window = which if poll % _WHOLE_EVERY == 0 else msgspec.structs.replace(which, limit=_RECENT)
+                for call in _finished(reader, window, shown, began_ns):
+                    _show(frame, call, shown)
+                time.sleep(_POLL_S)
 
 
-def _show_new(frame: Frame, reader: Reader, which: CallFilter, shown: set[str], began_ns: int) -> None:
+def _finished(reader: Reader, which: CallFilter, shown: set[str], began_ns: int) -> list[CallRecord]:
+    """What has finished since the beginning and was not shown, in the order it finished."""
     since = max(which.since_ns or 0, time.time_ns() - _OVERLAP_NS)
-    for call in reader.calls(msgspec.structs.replace(which, since_ns=since, newest_first=False)):
-        ended_ns = call.timing.start_ns + (call.timing.duration_ns or 0)
-        if call.call_id not in shown and call.outcome != "started" and ended_ns >= began_ns:
-            _show(frame, call, shown)
+    found = reader.calls(msgspec.structs.replace(which, since_ns=since))
+    new = (call for call in found if call.call_id not in shown and call.outcome != "started")
+    return sorted((call for call in new if _end_ns(call) >= began_ns), key=_end_ns)
+
+
+def _end_ns(call: CallRecord) -> int:
+    return call.timing.start_ns + (call.timing.duration_ns or 0)
 
 
 def _show(frame: Frame, call: CallRecord, shown: set[str]) -> None:

@@ -5,7 +5,6 @@ Only where the provider is certain to be known are its prices looked up; a name 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from decimal import Decimal
@@ -97,15 +96,13 @@ def _total(
     counted = {theirs: count for ours, theirs in _COUNTERS.items() if (count := getattr(usage, ours))}
     moment = datetime.fromtimestamp(record.timing.start_ns // 1_000_000_000, tz=timezone.utc)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = package.calc_price(
-                package.Usage(**counted),
-                model_ref=names[1],
-                provider_id=names[0],
-                genai_request_timestamp=moment,
-                price_context={"service_tier": tier} if tier else None,
-            )
+        found = package.calc_price(
+            package.Usage(**counted),
+            model_ref=names[1],
+            provider_id=names[0],
+            genai_request_timestamp=moment,
+            price_context={"service_tier": tier} if tier else None,
+        )
     # LookupError: no such model. ValueError: counts that contradict one another.
     except (LookupError, ValueError, OverflowError):
         return None

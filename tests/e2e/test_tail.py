@@ -1,0 +1,55 @@
+"""`callspan tail -f` shows calls as they finish."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import openai
+import pytest
+
+import callspan
+from callspan.testing import ScriptedProvider
+
+from .conftest import plain_environment
+
+
+@pytest.fixture
+def following(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """`tail -f` of a store that holds one call."""
+    ask(tmp_path, "Before?")
+    command = [sys.executable, "-m", "callspan.cli", "tail", "-f", "--json"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=plain_environment(PYTHONUNBUFFERED="1"), stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        if process.poll() is None:
+            process.kill()
+
+
+def ask(directory: Path, question: str) -> None:
+    """One call, recorded and delivered."""
+    handle = callspan.instrument(stores=f"sqlite:///{directory}/callspan.db", spool_dir=directory / "spool")
+    with ScriptedProvider() as provider:
+        provider.reply(f"Answer to {question} \x1b[31m")
+        with openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
+            client.responses.create(model="gpt-5", input=question)
+    assert handle.force_flush(20)
+    handle.uninstrument()
+
+
+def test_calls_show_as_they_finish_until_it_is_interrupted(following: subprocess.Popen[str], tmp_path: Path) -> None:
+    assert following.stdout is not None
+    assert json.loads(following.stdout.readline())["said"].startswith("Answer to Before?")
+    for question in ("One?", "Two?"):
+        ask(tmp_path, question)
+        line = following.stdout.readline()
+        assert "\x1b" not in line
+        assert json.loads(line)["said"].startswith(f"Answer to {question}")
+    os.kill(following.pid, signal.SIGINT)
+    assert following.wait(20) == 0
