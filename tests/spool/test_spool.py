@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from callspan.spool.frames import encode
+from callspan.spool.frames import Frame, encode, scan
 from callspan.spool.segment import Segment
 from callspan.spool.spool import Spool, ship_once
 
@@ -153,6 +153,24 @@ class TestFailingSinks:
         assert spool.states()[0].error is None
         spool.close(5)
 
+    def test_the_age_of_what_waits_is_told(self, place: Path, tmp_path: Path) -> None:
+        down, other = DownSink(tmp_path / "d"), FileSink(tmp_path / "f", "other")
+        spool = Spool(place, [down, other])
+        fill(spool, ["a"])
+        until(lambda: other.keys() == ["a"])
+        until(lambda: spool.counters()["oldest_unshipped_ms"] >= 200)
+        ages = [state.oldest_s for state in spool.states()]
+        assert ages[0] is not None
+        assert 0.2 <= ages[0] < 20
+        assert ages[1] is None
+        down.up.set()
+        assert spool.flush(10)
+        until(lambda: [state.oldest_s for state in spool.states()] == [None, None])
+        fill(spool, ["b"])
+        assert spool.flush(10)
+        assert spool.counters()["oldest_unshipped_ms"] == 0
+        spool.close(5)
+
     def test_a_hanging_sink_delays_neither_append_flush_close_nor_the_others(self, place: Path, tmp_path: Path) -> None:
         hanging, other = HangingSink(tmp_path / "h"), FileSink(tmp_path / "f", "other")
         spool = Spool(place, [hanging, other])
@@ -271,6 +289,31 @@ class TestDisks:
         assert spool.close(10)
         assert sink.keys()[0] == "memory"
 
+    def test_what_waits_in_memory_is_saved_once_the_disk_takes_records_again(self, tmp_path: Path) -> None:
+        """So that it outlives the process although its store is still down."""
+        (tmp_path / "file").write_text("in the way")
+        sinks = [DownSink(tmp_path / "d")]
+        spool = Spool(tmp_path / "file", sinks)
+        fill(spool, keys(150))
+        assert spool.counters()["in_memory"] == 150
+        (tmp_path / "file").unlink()
+        number = 0
+        while spool.counters()["moved_to_disk"] < 150:
+            number += 1
+            fill(spool, [f"more{number}"])
+            time.sleep(0.01)
+        on_disk = [
+            item.payload.split()[0].decode()
+            for path in spool.directory.glob("*.segment")
+            for item in scan(path.read_bytes())
+            if isinstance(item, Frame)
+        ]
+        assert set(keys(150)) <= set(on_disk)
+        sinks[0].up.set()
+        assert spool.flush(10)
+        assert set(sinks[0].keys()) >= {*keys(150), "more1"}
+        spool.close(5)
+
     def test_a_short_write_is_undone(self, tmp_path: Path) -> None:
         """RLIMIT_FSIZE cuts a write in the middle as a full disk does: what was accepted is what can be read."""
         script = """
@@ -333,7 +376,7 @@ class TestOrphans:
         assert sorted(sink.keys()) == sorted(keys(150))
 
     def test_a_held_segment_is_left_to_its_holder(self, place: Path, tmp_path: Path) -> None:
-        owner = Spool(place, [DownSink(tmp_path / "d")])
+        owner = Spool(place, lambda: [DownSink(tmp_path / "d")])
         fill(owner, ["mine"])
         sink = FileSink(tmp_path / "f")
         assert ship_once(place, [sink], 1)["adopted"] == 0
@@ -341,6 +384,24 @@ class TestOrphans:
         owner.close(0.1)
         until(lambda: ship_once(place, [sink], 10)["adopted"] == 1)
         assert sink.keys() == ["mine"]
+
+    def test_records_for_other_stores_are_left_to_those_who_deliver_there(self, place: Path, tmp_path: Path) -> None:
+        """Neither one store more nor one less; in another order, and seen from another mount, it is the same set."""
+        down, second = DownSink(tmp_path / "d"), DownSink(tmp_path / "e", "second")
+        owner = Spool(place, [down, second])
+        fill(owner, ["theirs"])
+        owner.close(0.1)
+        for others in ([FileSink(tmp_path / "f")], [down], [down, second, FileSink(tmp_path / "f")]):
+            counts = ship_once(place, others, 0.3)
+            assert (counts["adopted"], counts["for_other_stores"]) == (0, 1)
+        moved = tmp_path / "moved"
+        moved.mkdir()
+        place.rename(moved / "spool")
+        first, last = DownSink(moved / "d"), DownSink(moved / "e", "second")
+        first.up.set()
+        last.up.set()
+        assert ship_once(moved / "spool", [last, first], 10)["adopted"] == 1
+        assert first.keys() == last.keys() == ["theirs"]
 
     def test_an_empty_segment_that_may_be_in_the_making_is_left_alone(self, place: Path, tmp_path: Path) -> None:
         place.mkdir()

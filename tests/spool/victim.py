@@ -142,7 +142,7 @@ def _write_some(_: str) -> None:
 def hangs(writer: Writer) -> None:
     """Forks and exits beside a sink that hangs: both take their time at most, the record is kept."""
     sink = HangingSink(writer.spool.directory.parent / "never")
-    writer.spool = Spool(writer.spool.directory, [sink])
+    writer.spool = Spool(writer.spool.directory, lambda: [sink])
     writer.write(5)
     assert sink.reached.wait(20)
     begun = time.monotonic()

@@ -1,8 +1,9 @@
-"""Ring: records that wait in memory while no disk takes them. Bounded in bytes; the oldest go first, counted."""
+"""Ring: records that wait in memory while no disk takes them. Bounded in bytes; the oldest are dropped, counted."""
 
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections import deque
 
@@ -19,6 +20,8 @@ class Ring:
         self.sealed = False
         self.own = True
         self.cursors: dict[int, int] = {}
+        self.born_ns = time.time_ns()
+        self.caught_ns: dict[int, int] = {}
         self.dropped = 0
         """Records given up for newer ones before every sink had them."""
         self._max_bytes = max_bytes
@@ -40,6 +43,11 @@ class Ring:
             self._bytes += len(payload)
             self.end = end
             return True
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a record is here."""
+        return bool(self._entries)
 
     def batch(self, offset: int, entries: int, size: int) -> Batch:
         """Return entries from `offset` on; what was dropped meanwhile is passed over."""

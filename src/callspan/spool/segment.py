@@ -22,6 +22,9 @@ SUFFIX: Final = ".segment"
 _FLAGS: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _WINDOW: Final = 1 << 20
 _BEING_MADE_S: Final = 60.0
+_ADDRESS: Final = 3
+"""Which of the parts of a file name, between dashes, is the address."""
+
 _reading: Final = threading.Lock()
 
 
@@ -46,6 +49,10 @@ class Source(Protocol):
     """Written by this process."""
     cursors: dict[int, int]
     """Offset each shipper, by its number, has passed."""
+    born_ns: int
+    """Unix time of its making."""
+    caught_ns: dict[int, int]
+    """When each shipper was last found to have passed all there was, Unix time."""
 
     def batch(self, offset: int, entries: int, size: int) -> Batch:
         """Read at most `entries` entries of about `size` bytes together, but at least one if there is one."""
@@ -70,14 +77,20 @@ class Segment:
         self.sealed = not own
         self.end = os.fstat(fd).st_size
         self.cursors: dict[int, int] = {}
+        self.born_ns = _born_ns(path.name)
+        self.caught_ns: dict[int, int] = {}
         self.unsynced = False
         self._fd = fd
 
     @classmethod
-    def create(cls, directory: Path) -> Segment:
-        """Make, lock and return a new segment; its directory too if need be. Raises OSError."""
+    def create(cls, directory: Path, address: str | None = None) -> Segment:
+        """Make, lock and return a new segment; its directory too if need be. Raises OSError.
+
+        `address` says in its name which stores it is for.
+        """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = directory / f"{time.time_ns():020d}-{os.getpid()}-{uuid.uuid4().hex[:12]}{SUFFIX}"
+        name = f"{time.time_ns():020d}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
+        path = directory / (name + (f"-{address}" if address else "") + SUFFIX)
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
         if not try_lock(fd):
             os.close(fd)
@@ -174,6 +187,17 @@ class Segment:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def address_of(name: str) -> str | None:
+    """Return which stores a segment is for, by its file name; None where that does not say."""
+    parts = name.removesuffix(SUFFIX).split("-")
+    return parts[_ADDRESS] if len(parts) > _ADDRESS else None
+
+
+def _born_ns(name: str) -> int:
+    stamp = name.partition("-")[0]
+    return int(stamp) if stamp.isdecimal() else time.time_ns()
 
 
 def _read_at(fd: int, size: int, offset: int) -> bytes:

@@ -17,7 +17,7 @@ from callspan.fail_open import fail_open
 from callspan.spool.cursor import SUFFIX as CURSOR_SUFFIX
 from callspan.spool.cursor import remove_cursors
 from callspan.spool.frames import Gap
-from callspan.spool.segment import SUFFIX, Segment, Source
+from callspan.spool.segment import SUFFIX, Segment, Source, address_of
 
 _ADOPTED_AT_ONCE: Final = 64
 _SCAN_S: Final = 5.0
@@ -32,6 +32,10 @@ class Shelf:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.address: str | None = None
+        """Which stores this process delivers to; None while that is unknown. Segments for others are left alone."""
+        self.others = 0
+        """Segments met at the last look that are for other stores."""
         self.lock = threading.RLock()
         self.progress = threading.Condition(self.lock)
         """Told whenever a cursor moves or a source leaves."""
@@ -54,6 +58,12 @@ class Shelf:
             self.sinks = sinks
             self.progress.notify_all()
 
+    def wait_for_sinks(self, deadline: float) -> None:
+        """Wait until it is known how many sinks there are, or until the deadline (monotonic seconds)."""
+        with self.lock:
+            while self.sinks is None and (left := deadline - time.monotonic()) > 0:
+                self.progress.wait(left)
+
     def held(self) -> list[Source]:
         """Return the sources at hand, oldest first."""
         with self.lock:
@@ -72,7 +82,7 @@ class Shelf:
     def create(self) -> Segment:
         """Return a new segment for this process to write. Raises OSError."""
         with self.lock:
-            segment = Segment.create(self.directory)
+            segment = Segment.create(self.directory, self.address)
             self._sources.append(segment)
             return segment
 
@@ -95,7 +105,9 @@ class Shelf:
             if name.endswith(CURSOR_SUFFIX) and name.partition(SUFFIX)[0] + SUFFIX not in segments:
                 self.directory.joinpath(name).unlink(missing_ok=True)
         before = self.adopted
-        for name in sorted(segments - mine):
+        ours = {name for name in segments if address_of(name) in {None, self.address}}
+        self.others = len(segments - ours)
+        for name in sorted(ours - mine):
             if self.adopted - before >= _ADOPTED_AT_ONCE:
                 break
             segment = Segment.adopt(self.directory / name)
@@ -113,6 +125,8 @@ class Shelf:
         """Note that a sink has passed `offset`; the source leaves if it was the last."""
         with self.lock:
             source.cursors[sink] = offset
+            if offset >= source.end:
+                source.caught_ns[sink] = time.time_ns()
             if self.sinks and len(source.cursors) == self.sinks:
                 source.passed(min(source.cursors.values()))
             self.settle(source)
@@ -155,6 +169,17 @@ class Shelf:
         """Return how many bytes at hand the sink has not passed."""
         with self.lock:
             return sum(max(0, source.end - source.cursors.get(sink, 0)) for source in self._sources)
+
+    def caught_up(self, source: Source, sink: int) -> None:
+        """Note that the sink has all there is now."""
+        with self.lock:
+            source.caught_ns[sink] = time.time_ns()
+
+    def oldest_ns(self, sink: int) -> int | None:
+        """Return since when, at the earliest, a record at hand waits for the sink (Unix time); None where none does."""
+        with self.lock:
+            waiting = [source for source in self._sources if source.end > source.cursors.get(sink, 0)]
+            return min((source.caught_ns.get(sink, source.born_ns) for source in waiting), default=None)
 
     def damaged(self, source: Source, gap: Gap, skipped: bytes) -> None:
         """Count a gap once, whichever sink meets it first, and keep bytes from the middle of a segment as a file."""

@@ -10,6 +10,7 @@ import queue
 import random
 import re
 import threading
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, NamedTuple
@@ -43,6 +44,8 @@ class SinkState(NamedTuple):
     dead_letters: int
     error: str | None
     """Text of the last failure; None once it takes records again."""
+    oldest_s: float | None = None
+    """For how long the oldest record at hand has waited for it, at most; None where none waits."""
 
 
 class _Try(fail_open):
@@ -130,7 +133,9 @@ class Shipper:
     def state(self) -> SinkState:
         """Return how this sink is doing."""
         lag = self._shelf.lag(self.number)
-        return SinkState(self.sink.name, lag, self.delivered, self.retried, self.dead_letters, self.error)
+        since = self._shelf.oldest_ns(self.number)
+        age_s = None if since is None else max(0.0, (time.time_ns() - since) / 1e9)
+        return SinkState(self.sink.name, lag, self.delivered, self.retried, self.dead_letters, self.error, age_s)
 
     def _run(self) -> None:
         while not self._stopping:
@@ -174,6 +179,7 @@ class Shipper:
             self._shelf.moved(source, self.number, cursor)
         batch = source.batch(cursor, max(1, self.sink.batch_entries), BATCH_BYTES)
         if batch.end <= cursor:
+            self._shelf.caught_up(source, self.number)
             self._shelf.settle(source)
             return False
         for gap in batch.gaps:

@@ -19,6 +19,7 @@ from typing import Final, Literal, TypeAlias
 
 from callspan.fail_open import fail_open
 from callspan.spool import lifetime
+from callspan.spool.address import address_for
 from callspan.spool.frames import HEAD_BYTES, MAX_PAYLOAD, encode
 from callspan.spool.ring import Ring
 from callspan.spool.segment import Segment
@@ -37,6 +38,7 @@ _RETRY_S: Final = 1.0
 _WARN_S: Final = 60.0
 _MEASURE_S: Final = 0.1
 _GRACE_S: Final = 0.1
+_SAVED_AT_ONCE: Final = 64
 _PARK_S: Final = 1.0
 _APPEND: Final = fail_open("keep a record")
 
@@ -73,6 +75,8 @@ class Spool:
     def _begin(self) -> None:
         self._lock = threading.RLock()
         self._shelf = Shelf(self.directory)
+        if not callable(self._sinks):
+            self._shelf.address = address_for(self.directory, self._sinks)
         self._shippers: tuple[Shipper, ...] = ()
         self._keeper: Keeper | None = None
         self._active: Segment | None = None
@@ -108,6 +112,7 @@ class Spool:
         deadline = time.monotonic() + timeout_s
         with self._lock:
             self._start()
+        self._shelf.wait_for_sinks(deadline)
         while self._shelf.sinks != 0:
             self._shelf.adopt(now=True)
             goals = [(source, source.end) for source in self._shelf.held() if not source.own]
@@ -152,8 +157,9 @@ class Spool:
         """Return counts since the start of this process.
 
         `appended` (on disk), `in_memory`, `slimmed`, `dropped.<cap|memory|size|closed|error>`, `shipped.<sink name>`,
-        `retried`, `dead_letters`, `adopted` (segments), `corrupt_bytes`, and `spool_bytes`: what the directory holds
-        now, of all processes.
+        `retried`, `dead_letters`, `adopted` (segments), `corrupt_bytes`, `moved_to_disk` (from memory), and of now:
+        `spool_bytes` (what the directory holds, of all processes), `for_other_stores` (segments left alone),
+        `oldest_unshipped_ms` (how long a record has waited for a sink, at most; 0 where none waits).
         """
         states = self.states()
         counts = Counter(self._counts)
@@ -164,6 +170,8 @@ class Spool:
         counts["adopted"] = self._shelf.adopted
         counts["corrupt_bytes"] = self._shelf.corrupt_bytes
         counts["spool_bytes"] = self._shelf.measure()
+        counts["for_other_stores"] = self._shelf.others
+        counts["oldest_unshipped_ms"] = max((int(1000 * (state.oldest_s or 0)) for state in states), default=0)
         return counts
 
     def states(self) -> list[SinkState]:
@@ -210,7 +218,20 @@ class Spool:
             return self._remember(payload)
         self._used += len(payload) + HEAD_BYTES
         self._counts["appended"] += 1
+        if self._ring is not None and self._ring.waiting:
+            self._save(self._ring)
         return True
+
+    def _save(self, ring: Ring) -> None:
+        """Move what waits in memory to the disk that takes records again, a part with each append."""
+        for entry in ring.batch(0, _SAVED_AT_ONCE, _MIB).entries:
+            try:
+                self._write(encode(entry.payload))
+            except OSError:
+                return
+            ring.passed(entry.end)
+            self._used += len(entry.payload) + HEAD_BYTES
+            self._counts["moved_to_disk"] += 1
 
     def _write(self, frame: bytes) -> None:
         segment = self._active
@@ -300,6 +321,7 @@ class Spool:
             sinks = list(self._sinks() if callable(self._sinks) else self._sinks)
             shippers = tuple(Shipper(number, sink, shelf) for number, sink in enumerate(sinks))
             with shelf.lock:
+                shelf.address = address_for(self.directory, sinks)
                 shelf.expect(len(sinks))
                 if self._stopping:
                     return

@@ -1,0 +1,102 @@
+"""The published JSON Schema of records, made from the types themselves and what is written about their fields."""
+
+from __future__ import annotations
+
+import ast
+import inspect as source
+from typing import Final, TypeAlias, get_args
+
+from msgspec import inspect
+
+from callspan.record import call, events, messages, usage
+from callspan.record.call import SCHEMA_VERSION
+from callspan.record.events import Record
+
+_Schema: TypeAlias = dict[str, object]
+_Structs: TypeAlias = dict[str, inspect.StructType]
+
+_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+_VERSION_FIELD: Final = "schema_version"
+_MODULES: Final = (call, events, messages, usage)
+_PLAIN: Final[dict[type[inspect.Type], _Schema]] = {
+    inspect.StrType: {"type": "string"},
+    inspect.IntType: {"type": "integer"},
+    inspect.FloatType: {"type": "number"},
+    inspect.BoolType: {"type": "boolean"},
+    inspect.NoneType: {"type": "null"},
+    inspect.DecimalType: {"type": "string", "format": "decimal"},
+}
+
+
+def json_schema() -> _Schema:
+    """Return the JSON Schema of every kind of record as the spool, JSON Lines and sockets hold it.
+
+    Unknown fields are allowed: later versions of callspan may add some without a new schema version.
+    """
+    structs: _Structs = {}
+    kinds = [_schema(inspect.type_info(kind), structs) for kind in get_args(Record)]
+    notes = _field_notes()
+    definitions: _Schema = {}
+    while missing := structs.keys() - definitions.keys():
+        for name in missing:
+            definitions[name] = _struct(structs[name], structs, notes[name])
+    return {
+        "$schema": _DIALECT,
+        "title": f"callspan records, schema {SCHEMA_VERSION}",
+        "description": "One record per line. A field that is absent is unknown; times are integer nanoseconds.",
+        "anyOf": kinds,
+        "$defs": dict(sorted(definitions.items())),
+    }
+
+
+def _struct(kind: inspect.StructType, structs: _Structs, notes: dict[str, str]) -> _Schema:
+    """The schema of one record type; it refers to the types of its fields, which are noted in `structs`."""
+    properties: _Schema = {}
+    required = [field.encode_name for field in kind.fields if field.required]
+    if kind.tag_field is not None:
+        properties[kind.tag_field] = {"const": kind.tag}
+        required.insert(0, kind.tag_field)
+    for field in kind.fields:
+        described = {"description": notes[field.name]} if field.name in notes else {}
+        properties[field.encode_name] = described | _schema(field.type, structs)
+    if _VERSION_FIELD in properties:
+        properties[_VERSION_FIELD] = {"const": SCHEMA_VERSION}
+        required.append(_VERSION_FIELD)
+    about = source.cleandoc(kind.cls.__doc__ or "")
+    return {"description": about, "type": "object", "properties": properties, "required": required}
+
+
+def _schema(kind: inspect.Type, structs: _Structs) -> _Schema:
+    if isinstance(kind, inspect.StructType):
+        structs[kind.cls.__name__] = kind
+        return {"$ref": f"#/$defs/{kind.cls.__name__}"}
+    if isinstance(kind, inspect.UnionType):
+        return {"anyOf": [_schema(one, structs) for one in kind.types]}
+    if isinstance(kind, inspect.ListType):
+        return {"type": "array", "items": _schema(kind.item_type, structs)}
+    if isinstance(kind, inspect.DictType):
+        return {"type": "object", "additionalProperties": _schema(kind.value_type, structs)}
+    if isinstance(kind, inspect.LiteralType):
+        return {"enum": list(kind.values)}
+    # What is left is plain JSON of any shape: what a provider sent, or what an application gave.
+    return dict(_PLAIN.get(type(kind), {}))
+
+
+def _field_notes() -> dict[str, dict[str, str]]:
+    """The text below each field of each record type, by type and field."""
+    found: dict[str, dict[str, str]] = {}
+    for module in _MODULES:
+        for node in ast.parse(source.getsource(module)).body:
+            if isinstance(node, ast.ClassDef):
+                found[node.name] = _notes_of(node)
+    return found
+
+
+def _notes_of(node: ast.ClassDef) -> dict[str, str]:
+    notes: dict[str, str] = {}
+    for field, text in zip(node.body, node.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
+            value = text.value
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                notes[field.target.id] = source.cleandoc(value.value).replace("\n", " ")
+    return notes
