@@ -10,7 +10,7 @@ EXTRAS := openai,anthropic,cli,cost,otlp
 DEV_EXTRAS := $(EXTRAS),postgres,clickhouse,gymnasium
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test test-all check older matrix mutants bench nightly clean
+.PHONY: demo test test-all check older matrix mutants peers frameworks backend bench nightly clean
 
 demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace and its records
 	@$(BIN)/callspan demo
@@ -32,6 +32,7 @@ check: $(STAMP)-dev  ## Lint, types, layers, documents
 	$(BIN)/python tools/check_documents.py
 	$(BIN)/python tools/schema.py --check
 	$(BIN)/python tools/tree.py --check
+	$(BIN)/python tools/attributes.py --check
 
 older: $(STAMP)-dev  ## The capture tests on one older version of both SDKs
 	$(BIN)/python tools/matrix.py --pair older
@@ -45,10 +46,22 @@ mutants: $(STAMP)-dev  ## Whether the tests notice small changes: a random sampl
 bench: $(STAMP)-dev  ## What callspan costs, paired with the bare SDKs and a raw span
 	$(BIN)/python bench/run.py
 
-nightly: test-all bench matrix mutants  ## Everything there is
+peers: $(STAMP)-dev  ## Beside the real packages of others that instrument the same SDKs
+	$(BIN)/python tools/environments.py peers
+	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) tests/otel/test_peers.py
+
+frameworks: $(STAMP)-dev  ## Frameworks on top of the SDKs, each in an environment of its own
+	$(BIN)/python tools/environments.py frameworks
+	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) tests/otel/test_frameworks.py
+
+backend: $(STAMP)-dev  ## The demo's traces through a real OTLP backend, Phoenix, and back
+	$(BIN)/python tools/environments.py backend
+	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) tests/otel/test_backend.py
+
+nightly: test-all bench matrix mutants peers frameworks backend  ## Everything there is
 
 clean:  ## Remove what the targets above have made
-	rm -rf $(VENV) .venv-matrix .coverage* .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-matrix .venv-peers .venv-frameworks .venv-backend .coverage* .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/pyvenv.cfg:
 	@PYTHON="$(PYTHON)" tools/make_venv.sh $(VENV)

@@ -67,7 +67,7 @@ class Stage:
     @contextmanager
     def serving(self, *command: str, **environment: str) -> Iterator[Served]:
         """Run a server in a process group of its own for the block; `{port}` in the command is a free one."""
-        port = _free_port()
+        port = free_port()
         process = subprocess.Popen(
             [str(BIN / command[0]), *(word.format(port=port) for word in command[1:])],
             env={**self.environment, **environment}, cwd=self.place, start_new_session=True,
@@ -148,7 +148,8 @@ class Served:
         self.process.communicate(timeout=30)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

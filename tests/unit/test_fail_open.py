@@ -32,7 +32,22 @@ def test_an_exception_is_swallowed_counted_and_warned_of_once(caplog: pytest.Log
 def test_the_traceback_is_there_at_debug(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, logger="callspan"), fail_open("do the impossible"):
         raise ValueError("why")
-    assert any(record.exc_info for record in caplog.records)
+    assert "Traceback" in caplog.text
+    assert "ValueError: why" in caplog.text
+
+
+def test_the_applications_exception_around_ours_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """It may quote a key."""
+    with caplog.at_level(logging.DEBUG, logger="callspan"):
+        try:
+            int("sk-the-applications-key")
+        except ValueError:
+            with fail_open("do the impossible"):
+                raise ValueError("why") from None
+            with fail_open("do the impossible"):
+                {}["ours"]
+    assert "KeyError" in caplog.text
+    assert "the-applications-key" not in caplog.text
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError])

@@ -1,0 +1,149 @@
+"""A real backend: the demo's traces sent to Phoenix by OTLP and read back through its own API (`make backend`)."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.otel.environments import python_of
+from tests.otel.launching import BIN, free_port
+
+pytestmark = [pytest.mark.backend, pytest.mark.timeout(300)]
+
+
+class Phoenix:
+    """Phoenix as a process of its own."""
+
+    def __init__(self, place: Path) -> None:
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        python = Path(python_of(".venv-backend", "make backend"))
+        environment = {
+            **os.environ,
+            "PHOENIX_WORKING_DIR": str(place),
+            "PHOENIX_HOST": "127.0.0.1",
+            "PHOENIX_PORT": str(port),
+            "PHOENIX_GRPC_PORT": str(free_port()),
+            "PHOENIX_TELEMETRY_ENABLED": "false",
+        }
+        self._process = subprocess.Popen(
+            [str(python.with_name("phoenix")), "serve"], env=environment, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def wait(self) -> None:
+        """Return when it is ready."""
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(f"{self.url}/healthz", timeout=2).close()
+            except OSError:
+                time.sleep(0.2)
+            else:
+                return
+        raise AssertionError("Phoenix did not come up")
+
+    def spans(self, wanted: int) -> list[dict[str, Any]]:
+        """All spans, as soon as there are so many."""
+        deadline = time.monotonic() + 20
+        while True:
+            with urllib.request.urlopen(f"{self.url}/v1/projects/default/spans?limit=500", timeout=10) as response:
+                found: list[dict[str, Any]] = json.load(response)["data"]
+            if len(found) >= wanted or time.monotonic() > deadline:
+                return found
+            time.sleep(0.2)
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """All sessions."""
+        with urllib.request.urlopen(f"{self.url}/v1/projects/default/sessions", timeout=10) as response:
+            found: list[dict[str, Any]] = json.load(response)["data"]
+        return found
+
+    def close(self) -> None:
+        """End it."""
+        self._process.terminate()
+        self._process.wait(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def phoenix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phoenix]:
+    running = Phoenix(tmp_path_factory.mktemp("phoenix"))
+    try:
+        running.wait()
+        yield running
+    finally:
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def spans(phoenix: Phoenix, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The spans of one run of the demo."""
+    place = tmp_path_factory.mktemp("demo")
+    done = subprocess.run(
+        [str(BIN / "callspan"), "--store", f"sqlite:///{place / 'calls.db'}", "demo", "--otlp", phoenix.url],
+        cwd=place, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return phoenix.spans(30)
+
+
+def llm(spans: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [span for span in spans if span["span_kind"] == "LLM"]
+
+
+def test_every_span_is_there_with_its_kind(spans: list[dict[str, Any]]) -> None:
+    kinds = Counter(span["span_kind"] for span in spans)
+    print(f"Phoenix: {dict(kinds)}", file=sys.stderr)
+    assert kinds == {"LLM": 11, "TOOL": 8, "CHAIN": 11}
+
+
+def test_calls_and_tools_lie_under_timesteps_and_these_under_sessions(spans: list[dict[str, Any]]) -> None:
+    by_id = {span["context"]["span_id"]: span for span in spans}
+    above = {
+        (span["name"].split()[0], by_id[span["parent_id"]]["name"].split()[0]) for span in spans if span["parent_id"]
+    }
+    assert above == {("chat", "timestep"), ("execute_tool", "timestep"), ("timestep", "invoke_workflow")}
+    assert {span["name"] for span in spans if not span["parent_id"]} == {"invoke_workflow gridworld"}
+
+
+def test_models_tokens_and_messages_are_understood(spans: list[dict[str, Any]]) -> None:
+    calls = llm(spans)
+    assert {span["attributes"]["llm.model_name"] for span in calls} == {
+        "gpt-5-mini",
+        "gpt-4.1-mini",
+        "claude-haiku-4-5",
+    }
+    finished = [span for span in calls if span["status_code"] != "ERROR"]
+    for span in finished:
+        attributes = span["attributes"]
+        assert attributes["llm.token_count.prompt"] > 0
+        assert attributes["llm.token_count.completion"] > 0
+        assert attributes["llm.input_messages.0.message.role"] in ("system", "user")
+    called = [name for span in finished for name in span["attributes"] if name.endswith("tool_call.function.name")]
+    assert called
+    cached = [span["attributes"].get("llm.token_count.prompt_details.cache_read", 0) for span in finished]
+    assert sum(cached) > 0
+
+
+def test_sessions_are_grouped(spans: list[dict[str, Any]], phoenix: Phoenix) -> None:
+    named = {span["attributes"].get("session.id") for span in spans}
+    assert None not in named
+    assert {session["session_id"] for session in phoenix.sessions()} == named
+
+
+def test_the_refused_call_is_an_error_and_the_stopped_stream_is_none(spans: list[dict[str, Any]]) -> None:
+    (refused,) = [span for span in llm(spans) if span["status_code"] == "ERROR"]
+    assert "max_tokens" in refused["status_message"]
+    assert "exception" in {event["name"] for event in refused["events"]}
+    stopped = [span for span in llm(spans) if span["attributes"].get("callspan.outcome") == "cancelled"]
+    assert [span["status_code"] for span in stopped] == ["UNSET"]

@@ -1,0 +1,105 @@
+"""Log events: content as the conventions' event, beside spans or instead of on them; and the official hook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+import callspan
+from callspan.testing import ScriptedProvider
+
+HI: Any = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+
+
+class Told:
+    """Log events and spans of the calls of a test."""
+
+    def __init__(self) -> None:
+        self.logs, self.spans = InMemoryLogRecordExporter(), InMemorySpanExporter()
+        self.logger_provider, self.tracer_provider = LoggerProvider(), TracerProvider()
+        self.logger_provider.add_log_record_processor(SimpleLogRecordProcessor(self.logs))
+        self.tracer_provider.add_span_processor(SimpleSpanProcessor(self.spans))
+
+    def call(self, provider: ScriptedProvider, **settings: Any) -> None:
+        handle = callspan.instrument(
+            tracer_provider=self.tracer_provider, logger_provider=self.logger_provider, **settings
+        )
+        try:
+            with openai.OpenAI(api_key="sk-test", base_url=provider.openai_url, max_retries=0) as client:
+                client.chat.completions.create(model="gpt-5", messages=HI)
+        finally:
+            handle.uninstrument()
+
+    @property
+    def event(self) -> Any:
+        (log,) = self.logs.get_finished_logs()
+        return log.log_record
+
+    @property
+    def span(self) -> Any:
+        (span,) = self.spans.get_finished_spans()
+        return span
+
+
+@pytest.fixture
+def told() -> Iterator[Told]:
+    made = Told()
+    yield made
+    made.logger_provider.shutdown()
+
+
+def test_there_are_none_by_default(provider: ScriptedProvider, told: Told) -> None:
+    told.call(provider)
+    assert not told.logs.get_finished_logs()
+
+
+def test_the_event_has_the_content_structured_and_lies_in_the_span(provider: ScriptedProvider, told: Told) -> None:
+    provider.reply(text="Hello.")
+    told.call(provider, log_events=True)
+    event = told.event
+    assert event.event_name == "gen_ai.client.inference.operation.details"
+    assert event.span_id == told.span.context.span_id
+    assert event.attributes["gen_ai.request.model"] == "gpt-5"
+    said = event.attributes["gen_ai.output.messages"]
+    assert said[0]["parts"][0]["content"] == "Hello."
+    assert [message["role"] for message in event.attributes["gen_ai.input.messages"]] == ["system", "user"]
+
+
+def test_event_only_keeps_content_off_spans(
+    provider: ScriptedProvider, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "EVENT_ONLY")
+    told.call(provider)
+    assert "gen_ai.input.messages" in told.event.attributes
+    assert not {"gen_ai.input.messages", "llm.prompts", "llm.completions"} & set(told.span.attributes)
+
+
+@pytest.mark.parametrize(("mode", "events", "on_spans"), [("SPAN_AND_EVENT", 1, True), ("SPAN_ONLY", 0, True)])
+def test_the_conventions_modes(
+    provider: ScriptedProvider, told: Told, monkeypatch: pytest.MonkeyPatch, mode: str, events: int, on_spans: bool
+) -> None:
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", mode)
+    told.call(provider)
+    assert len(told.logs.get_finished_logs()) == events
+    assert ("gen_ai.input.messages" in told.span.attributes) is on_spans
+
+
+@pytest.mark.parametrize("content", ["metadata", "off"])
+def test_events_obey_the_content_setting(provider: ScriptedProvider, told: Told, content: str) -> None:
+    told.call(provider, log_events=True, content=content)
+    assert not {"gen_ai.input.messages", "gen_ai.output.messages"} & set(told.event.attributes)
+    assert told.event.attributes["gen_ai.usage.input_tokens"] > 0
+
+
+def test_events_stay_within_the_byte_caps(provider: ScriptedProvider, told: Told) -> None:
+    provider.reply(text="long " * 20_000)
+    told.call(provider, log_events=True, max_attribute_bytes=2048)
+    assert len(str(told.event.attributes["gen_ai.output.messages"])) < 4096
