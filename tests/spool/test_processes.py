@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import time
 from pathlib import Path
@@ -12,8 +14,13 @@ from pathlib import Path
 import pytest
 
 from callspan.spool.spool import ship_once
+from callspan.stores.sqlite import SQLiteStore
+from callspan.stores.sqlite_reader import SQLiteReader
 
 from .rig import SqliteSink, python, rows, until
+
+REAL = "real.db"
+"""Name of a database that is the real store's, as victims know it."""
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -21,9 +28,9 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 class Scene:
     """A spool directory, a database and the acknowledgements of any number of victims."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, database: str = "rows.db") -> None:
         self.place = root / "spool"
-        self.database = root / "rows.db"
+        self.database = root / database
         self.acks = root / "acks"
         self.acks.mkdir()
         self._number = 0
@@ -32,7 +39,8 @@ class Scene:
         self._number += 1
         database = str(self.database) if own_sink else "none"
         victim = str(Path(__file__).with_name("victim.py"))
-        command = python(victim, mode, str(self.place), database, str(self.acks), f"v{self._number}")
+        prefix = f"{'r' if self.database.name == REAL else 'v'}{self._number}"
+        command = python(victim, mode, str(self.place), database, str(self.acks), prefix)
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def run(self, mode: str, *, own_sink: bool = True, code: int = 0) -> None:
@@ -44,11 +52,17 @@ class Scene:
         return [line for path in self.acks.iterdir() for line in path.read_text().split("\n")[:-1]]
 
     def delivered(self) -> list[str]:
-        return rows(self.database) if self.database.exists() else []
+        if not self.database.exists():
+            return []
+        if self.database.name != REAL:
+            return rows(self.database)
+        with contextlib.closing(sqlite3.connect(self.database)) as connection:
+            return [row[0] for row in connection.execute("SELECT call_id FROM calls")]
 
     def ship_the_rest(self) -> None:
         def empty() -> bool:
-            ship_once(self.place, [SqliteSink(self.database)], 10)
+            real = self.database.name == REAL
+            ship_once(self.place, [SQLiteStore(self.database) if real else SqliteSink(self.database)], 10)
             return not list(self.place.glob("*.segment"))
 
         until(empty, 60)
@@ -143,14 +157,14 @@ def test_records_of_exit_handlers_reach_the_disk(scene: Scene) -> None:
     scene.assert_all_once(15)
 
 
-def chaos(scene: Scene, writers: int, shipper_kills: int, seed: int) -> None:
+def chaos(scene: Scene, writers: int, shipper_kills: int, seed: int, at_once: int = 4) -> None:
     """Writers and the shipper are killed by SIGKILL at random moments while forked children go on writing."""
     chance = random.Random(seed)
     pending = writers
     alive: list[tuple[subprocess.Popen[str], float]] = []
     kills = 0
     while pending or alive or kills < shipper_kills:
-        while pending and len(alive) < 4:
+        while pending and len(alive) < at_once:
             victim = scene.start("writes_until_killed", own_sink=pending % 2 == 0)
             assert victim.stdout is not None
             assert victim.stdout.readline() == "running\n"
@@ -181,3 +195,23 @@ def test_many_kills_of_writers_and_shippers_lose_and_double_nothing(scene: Scene
     chaos(scene, writers=12, shipper_kills=60, seed=2)
     print(f"{len(scene.acknowledged())} acknowledged, {len(scene.delivered())} delivered")
     scene.assert_all_once(5000)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_real_store_survives_many_kills_of_writers_and_shippers(tmp_path: Path) -> None:
+    """Eight writers at once, each with a forked child, and at least 50 kills of the shipper."""
+    scene = Scene(tmp_path, REAL)
+    chaos(scene, writers=12, shipper_kills=55, seed=3, at_once=8)
+    scene.assert_all_once(3000)
+    acknowledged = scene.acknowledged()
+    print(f"{len(acknowledged)} acknowledged, {len(scene.delivered())} delivered")
+    with contextlib.closing(sqlite3.connect(scene.database)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("SELECT count(*) FROM dead_letter").fetchall() == [(0,)]
+    reader = SQLiteReader(scene.database)
+    for call_id in random.Random(4).sample(acknowledged, 200):
+        found = reader.call(call_id)
+        assert found is not None
+        assert call_id.encode() in bytes(found.request.body)
+    reader.close()

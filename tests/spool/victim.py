@@ -13,10 +13,24 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 from rig import HangingSink, SqliteSink, record
 
+from callspan.record import call
+from callspan.record.codec import encode
 from callspan.spool.sink import Sink
 from callspan.spool.spool import Spool, ship_once
+from callspan.stores.sqlite import SQLiteStore
+
+REAL = "real.db"
+"""Name of a database that is the real store's."""
+
+REAL_PREFIX = "r"
+"""Begins the prefix of a victim that writes real records."""
+
+
+def sink_for(database: Path) -> Sink:
+    return SQLiteStore(database) if database.name == REAL else SqliteSink(database, pause_s=0.002)
 
 
 class Writer:
@@ -30,17 +44,25 @@ class Writer:
         self.spool = Spool(place, self._sinks, max_bytes=1 << 28)
 
     def _sinks(self) -> Sequence[Sink]:
-        return [] if self._database is None else [SqliteSink(self._database, pause_s=0.002)]
+        return [] if self._database is None else [sink_for(self._database)]
 
     def write(self, count: int, *, name: str = "", pause_s: float = 0.0) -> None:
         prefix = f"{self.prefix}{name}-{os.getpid()}-{next(self._batches)}"
         fd = os.open(self._acks / prefix, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         for number in range(count):
             key = f"{prefix}-{number}"
-            if self.spool.append(record(key, 600)):
+            if self.spool.append(self._payload(key)):
                 os.write(fd, f"{key}\n".encode())
             time.sleep(pause_s)
         os.close(fd)
+
+    def _payload(self, key: str) -> bytes:
+        """A line of text, or for the real store a real record."""
+        if not self.prefix.startswith(REAL_PREFIX):
+            return record(key, 600)
+        said = {"model": "gpt-5", "messages": [{"role": "user", "content": f"{key} and what all have in common"}]}
+        request = call.Request(model="gpt-5", body=msgspec.Raw(msgspec.json.encode(said)))
+        return encode(call.CallRecord(call_id=key, timing=call.Timing(start_ns=time.time_ns()), request=request))
 
     def forked(self, count: int, pause_s: float = 0.0) -> int:
         child = os.fork()

@@ -12,8 +12,6 @@ from urllib.parse import quote
 
 from callspan.stores.base import StoreError
 
-__all__ = ["APPLICATION_ID", "BUSY_MS", "MIGRATIONS", "StoreError", "open_for_reading", "open_for_writing", "script"]
-
 APPLICATION_ID: Final = 0x43535031
 """Marks a file as callspan's: "CSP1"."""
 BUSY_MS: Final = 30_000

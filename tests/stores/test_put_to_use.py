@@ -1,0 +1,76 @@
+"""Every store that can be read answers the whole command: lists, exports, the report, new costs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from callspan.cli.commands import callspan
+from callspan.record import events
+
+from .conftest import Delivery, Records
+
+PRICES = {"version": "mine", "models": {"gpt-5": {"input": "0.003", "output": "0.29"}}}
+
+
+@pytest.fixture
+def filled(url: str, records: Records, deliver: Callable[[str], Delivery]) -> str:
+    """A session of two calls, the second continuing the first."""
+    question = [{"role": "user", "content": "Hi"}]
+    more = [*question, {"role": "assistant", "content": "Hello there."}, {"role": "user", "content": "Bye"}]
+    store = deliver(url)
+    store.write(
+        records.session("s1", name="talk", start_ns=1, outcome="success", success=True),
+        records.call(question, session_id="s1", at_s=1, cost=None),
+        records.call(more, "Bye bye.", session_id="s1", at_s=2, cost=None),
+        events.RewardRecord(reward_id="r", session_id="s1", value=0.5, scope="session", time_ns=2),
+    )
+    # The embedded ClickHouse lets one process at a time have its directory open for each connection it makes.
+    store.sink.close()
+    return url
+
+
+def run(url: str, *arguments: str) -> str:
+    result = CliRunner().invoke(callspan, ["--store", url, *arguments], catch_exceptions=False)
+    assert result.exit_code == 0, (arguments, result.output)
+    return result.stdout
+
+
+def test_lists_and_sums(filled: str) -> None:
+    (session,) = json.loads(run(filled, "sessions", "--json", "--min-reward", "0.5"))
+    assert (session["name"], session["reward"], session["calls"]) == ("talk", 0.5, 2)
+    assert len(json.loads(run(filled, "calls", "--json", "--text", "bye"))) == 1
+    (sums,) = json.loads(run(filled, "stats", "--json"))
+    assert (sums["calls"], sums["cost_usd"], sums["calls_without_cost"]) == (2, None, 2)
+    for command in (["show", "last"], ["tail"], ["calls"], ["stats"], ["sessions"]):
+        assert run(filled, *command)
+
+
+def test_exports_and_report(filled: str, tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    run(filled, "export", "openai-session", "-o", str(target))
+    (row,) = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [message["content"] for message in row["messages"]] == ["Hi", "Hello there.", "Bye", "Bye bye."]
+    run(filled, "export", "atif", "-o", str(target))
+    assert json.loads(target.read_text())["final_metrics"]["total_prompt_tokens"] == 20
+    told = json.loads(run(filled, "report", "-o", str(target), "--json"))
+    assert (told["calls"], told["sessions"]) == (2, 1)
+    assert "Bye bye." in target.read_text()
+
+
+def test_new_costs_are_exact_and_replace_nothing_else(filled: str, tmp_path: Path) -> None:
+    prices = tmp_path / "prices.json"
+    prices.write_text(json.dumps(PRICES))
+    before = json.loads(run(filled, "calls", "--json"))
+    told = json.loads(run(filled, "reprice", "--prices", str(prices), "--json"))
+    one = (10 * Decimal("0.003") + 5 * Decimal("0.29")) / 1_000_000
+    assert (told["changed"], Decimal(told["cost_usd"])) == (2, 2 * one)
+    (sums,) = json.loads(run(filled, "stats", "--json"))
+    assert Decimal(sums["cost_usd"]) == 2 * one
+    assert "E" not in sums["cost_usd"]
+    assert [row | {"cost_usd": None} for row in json.loads(run(filled, "calls", "--json"))] == before
