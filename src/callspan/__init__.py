@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from callspan.plugin import AnthropicInstrumentor, CallRecordExporter, OpenAIInstrumentor
     from callspan.record.call import CallRecord
     from callspan.recording import RecordedCall, record_call
+    from callspan.spans.call_span import trace_id
     from callspan.stores.opening import open_store
     from callspan.wiring import Handle, hooks_status, instrument, uninstrument
     from callspan.wiring.otlp import ByteBoundedExporter
@@ -64,6 +65,7 @@ _HOMES = {
     "session": "callspan.agent",
     "timestep": "callspan.agent",
     "tool": "callspan.agent",
+    "trace_id": "callspan.spans.call_span",
     "uninstrument": "callspan.wiring",
 }
 
@@ -96,6 +98,7 @@ __all__ = [
     "session",
     "timestep",
     "tool",
+    "trace_id",
     "uninstrument",
 ]
 

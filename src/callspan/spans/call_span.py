@@ -23,6 +23,12 @@ _PROJECT: Final = fail_open("put a record on its span")
 _END: Final = fail_open("end a span")
 
 
+def trace_id() -> str | None:
+    """Return the id of the current trace, 32 hexadecimal digits, for logs and answers; None outside of any."""
+    context = trace.get_current_span().get_span_context()
+    return f"{context.trace_id:032x}" if context.is_valid else None
+
+
 class CallSpan:
     """The span of one call. No method raises; all are safe after the end."""
 

@@ -1,0 +1,218 @@
+"""Delivery: every record to every store, in time, whatever happens to one of them."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+import callspan
+from callspan.record.call import SCHEMA_VERSION
+from callspan.stores.base import Reader
+from callspan.stores.unix_socket import PROTOCOL_VERSION
+from callspan.testing import ScriptedProvider
+from callspan.wiring import Handle
+from callspan.wiring.otlp import otlp_provider
+from tests.features.ask import APIS, QUESTION, answered
+from tests.intercept.mode import Mode
+
+Run = Callable[[Callable[[], Awaitable[Any]]], Any]
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+
+def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return condition()
+
+
+def test_records_arrive_in_time_under_a_steady_trickle(
+    provider: ScriptedProvider, instrumented: Callable[..., Handle], tmp_path: Path
+) -> None:
+    """Calls that never pause do not put delivery off for ever: the first is there while they go on, unflushed."""
+    instrumented(stores=f"jsonl:///{tmp_path}/calls.jsonl")
+    arrived = 0
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+        begun = time.monotonic()
+        while arrived == 0 and time.monotonic() - begun < 10:
+            client.chat.completions.create(model="gpt-5", messages=QUESTION)
+            arrived = len(lines(tmp_path / "calls.jsonl"))
+    assert arrived > 0
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@pytest.mark.parametrize("api", APIS)
+def test_sync_and_async_calls_reach_every_store(
+    api: str, stream: bool, mode: Mode, run: Run, instrumented: Callable[..., Handle], tmp_path: Path,
+    reading: Callable[[object], Reader],
+) -> None:  # fmt: skip
+    """A call of either colour is in the database and in the file, and is the same in both."""
+    urls = [f"sqlite:///{tmp_path}/calls.db", f"jsonl:///{tmp_path}/calls.jsonl"]
+    handle = instrumented(stores=urls)
+    run(lambda: answered(mode, api, stream=stream))
+    assert handle.force_flush(10)
+    first, second = ([one for one in reading(url).calls() if one.outcome != "started"] for url in urls)
+    assert first == second
+    assert len(first) == 1
+
+
+def test_one_broken_store_of_three_costs_the_others_nothing(
+    provider: ScriptedProvider, instrumented: Callable[..., Handle], reading: Callable[[object], Reader],
+    tmp_path: Path, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """Two are complete, the failing one is warned of once, and the first that can be read answers."""
+    nowhere = f"unix://{tmp_path}/nobody.sock"
+    good = [f"sqlite:///{tmp_path}/calls.db", f"jsonl:///{tmp_path}/calls.jsonl"]
+    handle = instrumented(stores=[nowhere, *good])
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+        for _ in range(20):
+            client.chat.completions.create(model="gpt-5", messages=QUESTION)
+    assert not handle.force_flush(0.5), "the third store has nothing yet"
+    assert until(lambda: len(lines(tmp_path / "calls.jsonl")) == 20)
+    assert until(lambda: (tmp_path / "calls.db").exists() and reading(good[0]).count_calls() == 20)
+    assert reading(",".join([nowhere, *good])).count_calls() == 20
+    warned = [entry for entry in caplog.records if entry.levelno >= logging.WARNING and "nobody.sock" in entry.message]
+    assert len(warned) == 1
+
+
+def test_ten_megabytes_of_prompt_are_on_the_record_and_not_on_the_span(
+    provider: ScriptedProvider, instrumented: Callable[..., Handle], reading: Callable[[object], Reader], tmp_path: Path
+) -> None:
+    """The span is exported within its limits; the record holds all of the body."""
+    exporter = InMemorySpanExporter()
+    own = TracerProvider()
+    own.add_span_processor(SimpleSpanProcessor(exporter))
+    handle = instrumented(tracer_provider=own, stores=f"jsonl:///{tmp_path}/calls.jsonl")
+    long = "x" * 10_000_000
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+        client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": long}])
+    assert handle.force_flush(30)
+    (span,) = exporter.get_finished_spans()
+    assert len(span.to_json()) < 400_000
+    (record,) = reading(f"jsonl:///{tmp_path}/calls.jsonl").calls()
+    assert bytes(record.request.body) == provider.requests[0].content
+
+
+def test_no_write_is_left_to_a_task_that_could_be_lost(
+    provider: ScriptedProvider, instrumented: Callable[..., Handle], tmp_path: Path
+) -> None:
+    """The loop is closed and garbage collected right after the call: its record is written all the same."""
+    handle = instrumented(stores=f"jsonl:///{tmp_path}/calls.jsonl")
+
+    async def body() -> int:
+        async with openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url) as client:
+            before = len(asyncio.all_tasks())
+            await client.chat.completions.create(model="gpt-5", messages=QUESTION)
+            return len(asyncio.all_tasks()) - before
+
+    assert asyncio.run(body()) == 0, "no task of ours"
+    gc.collect()
+    assert handle.force_flush(10)
+    assert len(lines(tmp_path / "calls.jsonl")) == 1
+
+
+def test_a_store_may_be_added_to_the_others_and_all_may_be_replaced(
+    provider: ScriptedProvider, instrumented: Callable[..., Handle], tmp_path: Path
+) -> None:
+    """An exporter adds its store and keeps those there are; another instrument() puts others in their place."""
+    paths = {name: tmp_path / f"{name}.jsonl" for name in "abc"}
+    first = instrumented(stores=f"jsonl:///{paths['a']}")
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+
+        def call() -> None:
+            client.chat.completions.create(model="gpt-5", messages=QUESTION)
+
+        call()
+        callspan.wiring.WIRING.pipeline.recorder.add_stores((f"jsonl:///{paths['b']}",))  # type: ignore[attr-defined]
+        call()
+        assert first.force_flush(10)
+        second = instrumented(stores=f"jsonl:///{paths['c']}")
+        call()
+        assert second.force_flush(10)
+    assert {name: len(lines(path)) for name, path in paths.items()} == {"a": 2, "b": 1, "c": 1}
+
+
+def test_a_flush_of_a_store_that_hangs_returns_in_time_and_a_second_end_is_harmless(
+    provider: ScriptedProvider, tmp_path: Path
+) -> None:
+    """Nobody answers: the flush says so after its second, and ending twice does nothing more."""
+    handle = callspan.instrument(stores=f"unix://{tmp_path}/nobody.sock", spool_dir=tmp_path / "spool")
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+        client.chat.completions.create(model="gpt-5", messages=QUESTION)
+    begun = time.monotonic()
+    assert not handle.force_flush(1.0)
+    assert 0.9 <= time.monotonic() - begun < 4
+    handle.uninstrument()
+    begun = time.monotonic()
+    handle.uninstrument()
+    callspan.uninstrument()
+    assert time.monotonic() - begun < 0.5
+    assert list((tmp_path / "spool").iterdir()), "the record waits for the next process"
+
+
+class Answers(BaseHTTPRequestHandler):
+    """An OTLP receiver that answers with the statuses it is given, one after the other."""
+
+    statuses: list[int]
+    heard: list[tuple[float, int]]
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        status = self.statuses.pop(0) if self.statuses else 200
+        self.heard.append((time.monotonic(), status))
+        self.send_response(status)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize(("statuses", "tries"), [([503, 200], [503, 200]), ([400, 200], [400])])
+def test_spans_are_sent_again_where_that_may_help_and_not_where_it_cannot(
+    statuses: list[int], tries: list[int], provider: ScriptedProvider
+) -> None:
+    """A receiver that is overloaded is asked again after a while; one that refuses is not."""
+    Answers.statuses, Answers.heard = list(statuses), []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    own = otlp_provider(f"http://127.0.0.1:{server.server_port}")
+    handle = callspan.instrument(tracer_provider=own)
+    try:
+        with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+            client.chat.completions.create(model="gpt-5", messages=QUESTION)
+        own.force_flush(10_000)
+    finally:
+        handle.uninstrument()
+        own.shutdown()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert [status for _, status in Answers.heard] == tries
+
+
+def test_the_version_of_the_lines_is_written_down() -> None:
+    """What a socket's receiver is told to expect is what is sent, and the schema has the records' own version."""
+    assert f'{{"protocol_version": {PROTOCOL_VERSION},' in (DOCS / "socket.md").read_text()
+    assert json.loads((DOCS / "call_record.schema.json").read_text())["title"].endswith(f"schema {SCHEMA_VERSION}")

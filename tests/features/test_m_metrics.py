@@ -1,0 +1,104 @@
+"""Metrics and resources: what is counted of calls, and whose resource it is counted under."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import openai
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+import callspan
+from callspan.testing import Captured, ScriptedProvider
+from callspan.wiring import Handle
+from tests.features.ask import QUESTION
+
+OURS = Resource({"service.name": "shop", "service.version": "1.2", "deployment.environment.name": "test"})
+
+
+@pytest.fixture
+def reader() -> Iterator[InMemoryMetricReader]:
+    found = InMemoryMetricReader()
+    yield found
+    found.shutdown()
+
+
+def points(reader: InMemoryMetricReader) -> dict[str, list[Any]]:
+    """Data points by the metric's name."""
+    data = reader.get_metrics_data()
+    assert data is not None
+    scopes = [scope for resource in data.resource_metrics for scope in resource.scope_metrics]
+    return {metric.name: list(metric.data.data_points) for scope in scopes for metric in scope.metrics}
+
+
+def test_each_call_counts_its_own_tokens(
+    provider: ScriptedProvider, reader: InMemoryMetricReader, instrumented: Callable[..., Handle]
+) -> None:
+    """Two calls are two values, each its own and none a running sum."""
+    instrumented(meter_provider=MeterProvider(metric_readers=[reader], shutdown_on_exit=False))
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+        for tokens in (10, 300):
+            provider.reply(input_tokens=tokens, output_tokens=7)
+            client.chat.completions.create(model="gpt-5", messages=QUESTION)
+    usage = {one.attributes["gen_ai.token.type"]: one for one in points(reader)["gen_ai.client.token.usage"]}
+    assert (usage["input"].count, usage["input"].min, usage["input"].max, usage["input"].sum) == (2, 10, 300, 310)
+    (duration,) = points(reader)["gen_ai.client.operation.duration"]
+    assert duration.count == 2
+    assert 0 < duration.min <= duration.max < 30, "seconds"
+
+
+def test_rate_limits_and_time_outs_are_counted_by_provider_and_kind(
+    provider: ScriptedProvider, reader: InMemoryMetricReader, instrumented: Callable[..., Handle]
+) -> None:
+    """A 429 and a time-out: one error each, told apart by kind; the durations know that these failed."""
+    instrumented(meter_provider=MeterProvider(metric_readers=[reader], shutdown_on_exit=False))
+    provider.reply(status=429)
+    provider.reply(hang=True)
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0, timeout=0.2) as client:
+        for error in (openai.RateLimitError, openai.APITimeoutError):
+            with pytest.raises(error):
+                client.chat.completions.create(model="gpt-5", messages=QUESTION)
+    counted = {
+        (one.attributes["gen_ai.provider.name"], one.attributes["callspan.error.kind"]): one.value
+        for one in points(reader)["callspan.client.errors"]
+    }
+    assert counted == {("openai", "rate_limit"): 1, ("openai", "timeout"): 1}
+    assert all(one.attributes["error.type"] for one in points(reader)["gen_ai.client.operation.duration"])
+
+
+def test_the_applications_resource_is_left_as_it_is(
+    provider: ScriptedProvider, reader: InMemoryMetricReader, instrumented: Callable[..., Handle]
+) -> None:
+    """Spans and metrics are under the SDK's own resource; nothing of the machine is added to it."""
+    exporter = InMemorySpanExporter()
+    own = TracerProvider(resource=OURS)
+    own.add_span_processor(SimpleSpanProcessor(exporter))
+    meters = MeterProvider(metric_readers=[reader], resource=OURS, shutdown_on_exit=False)
+    instrumented(tracer_provider=own, meter_provider=meters)
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client, callspan.session("s"):
+        client.chat.completions.create(model="gpt-5", messages=QUESTION)
+    assert [span.resource for span in exporter.get_finished_spans()] == [OURS, OURS]
+    data = reader.get_metrics_data()
+    assert data is not None
+    assert [one.resource for one in data.resource_metrics] == [OURS]
+    names = {name for span in exporter.get_finished_spans() for name in span.attributes or {}}
+    assert not [name for name in names if "mac" in name.split(".") or name.startswith("host.")]
+
+
+def test_the_current_trace_has_an_id_for_logs_and_errors(seen: Captured) -> None:
+    """32 hexadecimal digits of the trace the code is in; None outside of any."""
+    assert callspan.trace_id() is None
+    with callspan.session("s") as session:
+        found = callspan.trace_id()
+        assert found is not None
+        assert found == f"{trace.get_current_span().get_span_context().trace_id:032x}"
+        assert found in session.carrier()["traceparent"]
+    assert callspan.trace_id() is None
+    assert {record.trace_id for record in seen.sessions} == {found}
