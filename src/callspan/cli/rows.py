@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from typing import Final, TypeAlias
 
 from callspan.cli.screen import iso
@@ -52,7 +53,7 @@ def call_row(call: CallRecord) -> Row:
         "output_tokens": usage.output_tokens if usage else None,
         "cache_read_tokens": usage.cache_read_tokens if usage else None,
         "reasoning_tokens": usage.reasoning_tokens if usage else None,
-        "cost_usd": str(call.cost.usd) if call.cost else None,
+        "cost_usd": amount(call.cost.usd if call.cost else None),
         "duration_ms": _ms(call.timing.duration_ns),
         "first_token_ms": _ms(call.timing.first_token_ns),
         "said": said(call),
@@ -80,10 +81,15 @@ def session_row(summary: SessionSummary) -> Row:
         "models": summary.models,
         "input_tokens": summary.input_tokens,
         "output_tokens": summary.output_tokens,
-        "cost_usd": None if summary.cost_usd is None else str(summary.cost_usd),
+        "cost_usd": amount(summary.cost_usd),
         "metadata": session.metadata,
         "trace_id": session.trace_id,
     }
+
+
+def amount(usd: Decimal | None) -> str | None:
+    """Return exact decimal text, never with an exponent; None of None."""
+    return None if usd is None else format(usd, "f")
 
 
 def lasted_ns(summary: SessionSummary) -> int | None:

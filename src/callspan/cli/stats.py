@@ -10,6 +10,7 @@ from rich.table import Table
 
 from callspan.cli.filters import choosing_calls, of_one_session
 from callspan.cli.frame import Frame, framed
+from callspan.cli.rows import amount
 from callspan.cli.screen import UNKNOWN, count, milliseconds, money, styled, tokens
 from callspan.stores.base import CallFilter, Grouping, Summary
 from callspan.stores.opening import safe_name
@@ -43,7 +44,7 @@ def command(frame: Frame, which: CallFilter, by: Grouping) -> None:
 def _row(summary: Summary) -> dict[str, object]:
     row = msgspec.structs.asdict(summary)
     del row["key"]
-    return row | {"cost_usd": None if summary.cost_usd is None else str(summary.cost_usd)}
+    return row | {"cost_usd": amount(summary.cost_usd)}
 
 
 def _table(by: str, found: list[Summary]) -> Table:
@@ -67,8 +68,11 @@ def _table(by: str, found: list[Summary]) -> Table:
 
 
 def _unpriced(frame: Frame, found: list[Summary]) -> None:
-    """Say which sums of money leave calls out."""
-    partly = [s for s in found if s.cost_usd is not None and s.calls_without_cost]
-    for summary in partly:
-        left_out = f"{summary.key}: {summary.calls_without_cost:,} of {summary.calls:,} calls have no known cost"
-        frame.screen.line((left_out, "yellow"))
+    """Say which sums of money leave calls out. Calls that failed without tokens are not worth a word."""
+    for summary in found:
+        unknown = summary.calls_without_cost
+        if unknown > summary.errors or (summary.cost_usd is None and summary.input_tokens is not None):
+            left_out = f"{summary.key or UNKNOWN}: {unknown:,} of {summary.calls:,} calls have no known cost"
+            frame.screen.line((left_out, "yellow"))
+    if all(summary.cost_usd is None for summary in found):
+        frame.screen.line(("prices: pip install 'callspan[cost]' or name your own, then `callspan reprice`", "dim"))
