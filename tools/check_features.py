@@ -47,8 +47,7 @@ def wrong(test: str) -> str | None:
     file = ROOT / path
     if not file.is_file():
         return f"{path} does not exist"
-    functions = tests_of(file)
-    found = functions.get(name.partition("[")[0])
+    found = tests_of(file).get(name.partition("[")[0])
     if found is None:
         return f"{path} has no test {name}"
     return f"{test} is skipped" if found else None
@@ -56,14 +55,30 @@ def wrong(test: str) -> str | None:
 
 @cache
 def tests_of(file: Path) -> dict[str, bool]:
-    """Return the tests of a file, with True for one that is always skipped or expected to fail."""
+    """Return the tests of a file as `name` or `Class::name`, with True for one that is always skipped.
+
+    What pytest does not collect is none: a function within a function, or one in a class not named `Test...`.
+    """
+    module = ast.parse(file.read_text())
+    whole = any(ast.unparse(node).startswith("pytestmark") and _skips(node) for node in module.body)
     found: dict[str, bool] = {}
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
-            found[node.name] = any(
-                re.search(r"mark\.(skip|xfail)\b", ast.unparse(decorator)) for decorator in node.decorator_list
-            )
-    return found
+    for node in module.body:
+        if isinstance(node, ast.ClassDef) and node.name.startswith("Test"):
+            inner = {f"{node.name}::{name}": skipped for name, skipped in _among(node.body).items()}
+            found |= {name: skipped or any(map(_skips, node.decorator_list)) for name, skipped in inner.items()}
+    return {name: whole or skipped for name, skipped in (found | _among(module.body)).items()}
+
+
+def _among(body: list[ast.stmt]) -> dict[str, bool]:
+    return {
+        node.name: any(map(_skips, node.decorator_list))
+        for node in body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+    }
+
+
+def _skips(node: ast.AST) -> bool:
+    return re.search(r"mark\.(skip|xfail)\b(?!if)", ast.unparse(node)) is not None
 
 
 if __name__ == "__main__":
