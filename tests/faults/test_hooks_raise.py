@@ -204,7 +204,7 @@ def test_a_part_of_opentelemetry_that_raises(
     make: Callable[[], TracerProvider], colour: str, provider: ScriptedProvider, tmp_path: Any
 ) -> None:
     """The record never depends on the span."""
-    handle = callspan.instrument(tracer_provider=make(), stores=f"jsonl://{tmp_path}/calls.jsonl")
+    handle = callspan.instrument(tracer_provider=make(), stores=f"jsonl:///{tmp_path}/calls.jsonl")
     try:
         assert use(provider, colour) == WELL
         handle.force_flush(10)
@@ -215,7 +215,7 @@ def test_a_part_of_opentelemetry_that_raises(
 
 def test_a_store_that_cannot_be_written(colour: str, provider: ScriptedProvider, tmp_path: Any) -> None:
     (tmp_path / "file").write_text("in the way")
-    handle = callspan.instrument(stores=f"sqlite:///{tmp_path}/file/calls.db")
+    handle = callspan.instrument(stores=f"sqlite:////{tmp_path}/file/calls.db")
     try:
         assert use(provider, colour) == WELL
     finally:

@@ -249,7 +249,7 @@ def test_a_very_long_stream_costs_its_text_and_linear_time(tmp_path: Any) -> Non
     """100,000 chunks of 20 letters: at most three times the text (the list's own pointers among it)."""
     chunks = 100_000
     handle = callspan.instrument(
-        tracer_provider=TracerProvider(), meter_provider=MeterProvider(), stores=f"jsonl://{tmp_path}/c.jsonl"
+        tracer_provider=TracerProvider(), meter_provider=MeterProvider(), stores=f"jsonl:///{tmp_path}/c.jsonl"
     )
     tracemalloc.start()
     try:
