@@ -253,3 +253,27 @@ def test_the_helpers_own_final_message_is_the_one_recorded(mode: Mode, run: Run,
         for block, kept in zip(final.content, body_of_ours["content"], strict=True)
     ]
     assert (body_of_ours["id"], body_of_ours["stop_reason"]) == (final.id, final.stop_reason)
+
+
+LAST = {"chat_completions": None, "responses": "response.completed", "messages": "message_stop"}
+
+
+@pytest.mark.parametrize("api", LAST)
+def test_a_stream_has_its_numbers(api: str, mode: Mode, run: Run, seen: Captured) -> None:
+    """Whether it was one, how many chunks came, and the type of the last where events have types."""
+    items = run(lambda: answered(mode, api, stream=True))
+    run(lambda: answered(mode, api))
+    streamed, plain = seen.records
+    assert streamed.stream is not None
+    assert (streamed.request.stream, plain.request.stream, plain.stream) == (True, False, None)
+    assert (streamed.stream.chunks, streamed.stream.last_event) == (len(items), LAST[api])
+
+
+def test_a_cut_stream_says_what_came_last(mode: Mode, run: Run, seen: Captured) -> None:
+    """The connection breaks within a block: the last event was a delta."""
+    mode.provider.reply(text="one two three four", cut_after=5)
+    with pytest.raises(Exception, match=r"\w"):
+        run(lambda: answered(mode, "messages", stream=True))
+    record = the_call(seen)
+    assert record.stream is not None
+    assert (record.stream.last_event, record.stream.complete) == ("content_block_delta", False)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -172,13 +174,57 @@ def test_two_objectives_of_one_event_are_two_rewards_and_silence_is_none(
     assert (rewards[1].source, rewards[1].annotation, rewards[1].label) == ("judge", "clumsy", "poor")
 
 
-def test_a_group_is_on_the_span_and_can_be_asked_for(seen: Captured) -> None:
-    """Sessions that belong together say so on their spans and in their records."""
-    for name in ("a", "b"):
-        with callspan.session(name, group_id="g1"):
+def test_a_group_is_on_the_span_and_can_be_asked_for(instrumented: Callable[..., Handle], tmp_path: Path) -> None:
+    """Sessions that belong together say so on their spans, in their records, and in a column of the store."""
+    handle = instrumented(stores=f"sqlite:///{tmp_path}/calls.db")
+    for name, group in (("a", "g1"), ("b", "g1"), ("c", "g2")):
+        with callspan.session(name, group_id=group):
             pass
+    assert handle.force_flush(10)
+    with closing(sqlite3.connect(tmp_path / "calls.db")) as connection:
+        found = connection.execute("SELECT name FROM sessions WHERE group_id = ? ORDER BY name", ("g1",)).fetchall()
+    assert found == [("a",), ("b",)]
+    with capture() as seen, callspan.session("d", group_id="g1"):
+        pass
     assert {record.group_id for record in seen.sessions} == {"g1"}
-    assert all("g1" in (span.attributes or {}).values() for span in seen.spans)
+    assert "g1" in (seen.spans[0].attributes or {}).values()
+
+
+def test_a_hook_that_would_have_to_be_awaited_is_refused() -> None:
+    """Hooks are plain functions, in sync and in async code: a coroutine function is an error, not silently lost."""
+
+    async def later(record: object) -> None: ...
+
+    with pytest.raises(TypeError, match="cannot be awaited"):
+        callspan.add_hook("event", later)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_hooks_go_by_priority_and_filter_in_code_of_either_colour(colour: str, seen: Captured) -> None:
+    """Higher first; a filter by the type of events lets only those through; taken away, a hook is called no more."""
+    heard: list[str] = []
+    removals = [
+        callspan.add_hook("event", lambda record: heard.append("low")),
+        callspan.add_hook("event", lambda record: heard.append("high"), priority=9),
+        callspan.add_hook("event", lambda record: heard.append("filtered"), kinds={"action"}, priority=5),
+    ]
+
+    async def body() -> None:
+        async with callspan.session("s") as session:
+            session.event("thought")
+            session.action(1)
+
+    if colour == "async":
+        asyncio.run(body())
+    else:
+        with callspan.session("s") as session:
+            session.event("thought")
+            session.action(1)
+    for remove in removals:
+        remove()
+    with callspan.session("s") as session:
+        session.action(2)
+    assert heard == ["high", "low", "high", "filtered", "low"]
 
 
 def test_ids_that_were_set_for_a_test_are_gone_after_it_even_if_it_fails(provider: ScriptedProvider) -> None:

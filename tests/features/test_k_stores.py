@@ -21,7 +21,7 @@ from callspan.record.events import Record
 from callspan.spool.sink import Entry
 from callspan.stores.base import CallFilter, Reader
 from callspan.stores.opening import sinks_for
-from callspan.stores.sqlite_file import open_for_writing
+from callspan.stores.sqlite_file import MIGRATIONS, open_for_writing
 from callspan.testing import Captured, ScriptedProvider, capture
 from callspan.wiring import Handle
 from tests.features.ask import QUESTION
@@ -51,21 +51,28 @@ def an_episode(provider: ScriptedProvider, steps: int = 2) -> Captured:
         return seen
 
 
-def test_an_old_file_is_brought_up_to_date_once(tmp_path: Path) -> None:
+def test_an_old_file_is_brought_up_to_date_once_and_keeps_its_rows(
+    provider: ScriptedProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file of an earlier layout is upgraded when it is opened for writing; a second opening changes nothing."""
     path = tmp_path / "old.db"
-    open_for_writing(path).close()
-    with closing(sqlite3.connect(path)) as connection:
-        layout = connection.execute("PRAGMA user_version").fetchone()
-        tables = connection.execute("SELECT sql FROM sqlite_master ORDER BY name").fetchall()
-    empty = tmp_path / "empty.db"
-    with closing(sqlite3.connect(empty)) as connection:
-        connection.execute("PRAGMA user_version=0")
+    sink = sinks_for(f"sqlite:///{path}")[0]
+    sink.open()
+    sink.deliver(entries([encode(record) for record in an_episode(provider).everything]))
+    sink.close()
+    ran: list[int] = []
+
+    def newer(connection: sqlite3.Connection) -> None:
+        ran.append(1)
+        connection.execute("ALTER TABLE calls ADD COLUMN brand_new TEXT")
+
+    monkeypatch.setattr("callspan.stores.sqlite_file.MIGRATIONS", (*MIGRATIONS, newer))
     for _ in range(2):
-        open_for_writing(empty).close()
-        with closing(sqlite3.connect(empty)) as connection:
-            assert connection.execute("PRAGMA user_version").fetchone() == layout
-            assert connection.execute("SELECT sql FROM sqlite_master ORDER BY name").fetchall() == tables
+        open_for_writing(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS) + 1,)
+        assert connection.execute("SELECT count(*), count(brand_new) FROM calls").fetchone() == (2, 0)
+    assert ran == [1]
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "jsonl"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from bisect import insort
 from collections.abc import Callable, Collection
 from itertools import count
@@ -49,10 +50,13 @@ def add_hook(
 
     Higher priority first, then in the order of registration. `kinds` keeps only records whose event or
     message type, else whose kind (`session`, `timestep`, `call`, ...), is among them. A hook that raises is
-    logged and harms nothing. Raises ValueError for an unknown point.
+    logged and harms nothing. Raises ValueError for an unknown point, and TypeError for a coroutine function:
+    hooks are called where nothing can be awaited, in synchronous code too.
     """
     if point not in POINTS:
         raise ValueError(f"no hook point {point!r}; one of {', '.join(POINTS)}")
+    if inspect.iscoroutinefunction(hook):
+        raise TypeError(f"{hook!r}: a hook cannot be awaited; let it start a task of its own, or hand to a queue")
     entry = _Registration(
         point=point,
         hook=hook,

@@ -18,6 +18,7 @@ from callspan.observe.estimate import with_estimates
 from callspan.observe.pulse import Pulse
 from callspan.providers import registry
 from callspan.providers.base import Accumulator, Endpoint, ResponseFacts
+from callspan.providers.wire import text
 from callspan.record.call import CallRecord, ErrorInfo, Outcome, Request, Response, Stream, StreamEnd, Timing
 from callspan.record.messages import Conversation
 from callspan.record.usage import Usage
@@ -135,8 +136,9 @@ class LiveCall:
         """Take one chunk of a stream, or the whole body of a plain call."""
         if not self._ending:
             return
+        self._body = data
         if not self.streaming:
-            self._body, self._whole = data, True
+            self._whole = True
             return
         accumulator = self._accumulator
         if accumulator is None:
@@ -219,10 +221,12 @@ class LiveCall:
             rate_limited=attempts.rate_limited,
             outcome=outcome,
             error=error,
-            stream=Stream(end=how, chunks=pulse.chunks, complete=self.stream_complete)
-            if self.streaming and how
-            else None,
+            stream=self._stream(how) if self.streaming and how else None,
         )
+
+    def _stream(self, how: StreamEnd) -> Stream:
+        last = None if self._whole else text(self._body, "type")
+        return Stream(end=how, chunks=self._pulse.chunks, complete=self.stream_complete, last_event=last)
 
     def _full(self, record: CallRecord, facts: ResponseFacts, body: object) -> CallRecord:
         duration_ns = record.timing.duration_ns or 0
