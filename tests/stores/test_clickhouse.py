@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -242,3 +243,16 @@ def test_a_batch_that_failed_is_cut_where_it_ended(clickhouse_url: str) -> None:
     sink.deliver(entries)
     sink.deliver(entries[2:4])
     assert sink.batches == [[0, 10], [20, 30, 40, 50], [20, 30]]
+
+
+def test_the_questions_of_the_documents_are_understood(store: Delivery, records: Records) -> None:
+    """Those about our own tables; the Collector's table is its own."""
+    store.write(*records.every_kind(), *[records.call(session_id="s2") for _ in range(3)])
+    text = (Path(__file__).parents[2] / "docs" / "fleet.md").read_text()
+    blocks = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
+    asked = [one for block in blocks for one in block.split(";\n") if one.strip() and "otel_traces" not in one]
+    assert len(asked) == 3
+    sums = ask(store.url, asked[0])
+    assert ("s2", "gpt-5", 30, 15, Decimal("0.0000369")) in sums
+    for question in asked[1:]:
+        ask(store.url, question)

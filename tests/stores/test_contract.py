@@ -256,6 +256,17 @@ def test_any_body_comes_back_with_its_bytes_and_its_key_order(
     assert bytes(found.response.body) == bytes(raw(answer))
 
 
+def test_a_body_of_several_lines_is_kept(store: Delivery, records: Records) -> None:
+    """Whatever the wire looked like; stores of lines write spaces between the values."""
+    body = b'{\r\n  "messages": [\n    {"role": "user", "content": "a\\nb"}\n  ]\n}'
+    made = records.call(request=call.Request(body=msgspec.Raw(body)), response=call.Response(body=msgspec.Raw(b"{\n}")))
+    store.write(made, records.call())
+    assert store.read().count_calls() == 2
+    found = store.read().call(made.call_id)
+    assert found is not None
+    assert msgspec.json.decode(found.request.body) == msgspec.json.decode(body)
+
+
 def test_calls_are_filtered(store: Delivery, records: Records) -> None:
     failed = {"outcome": "error", "error": call.ErrorInfo(kind="server", type="500")}
     made = [

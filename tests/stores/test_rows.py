@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -133,3 +134,9 @@ def test_what_was_said_in_a_call(records: Records) -> None:
     spoken = records.call(answer="Hello.", api="messages", request=call.Request(body=raw(request)))
     assert said_in(spoken) == "Be kind.\nHi\nHello."
     assert said_in(call.CallRecord(call_id="c", timing=call.Timing(start_ns=1))) == ""
+
+
+def test_every_column_of_calls_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "stores.md").read_text()
+    assert [name for name in CALLS.names if f"`{name}`" not in text] == []
+    assert [table.name for table in TABLES.values() if f"| `{table.name}` |" not in text] == []

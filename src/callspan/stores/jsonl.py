@@ -10,12 +10,11 @@ from typing import Final
 
 import msgspec
 
-from callspan.providers.registry import with_conversation
-from callspan.record.call import CallRecord
-from callspan.record.codec import encode, encode_json
+from callspan.record.codec import encode_json
 from callspan.record.events import Record, SessionRecord, TimestepRecord, record_key
 from callspan.spool.sink import Entry
 from callspan.stores.file_lock import locked
+from callspan.stores.lines import line_of
 from callspan.stores.unpack import unpack
 
 _MODE: Final = 0o600
@@ -90,7 +89,7 @@ class JsonLinesStore:
             self._look()
             fresh = [record for record in records if self._is_new(record)]
             if fresh:
-                self._append(b"".join(encode(_complete(record)) + b"\n" for record in fresh))
+                self._append(b"".join(line_of(record) + b"\n" for record in fresh))
             self._move_cursors(entries)
 
     def set_aside(self, entry: Entry, reason: str) -> None:
@@ -189,10 +188,6 @@ def whole_lines(path: Path, start: int = 0) -> Iterator[bytes]:
         for line in file:
             if line.strip():
                 yield line
-
-
-def _complete(record: Record) -> Record:
-    return with_conversation(record) if isinstance(record, CallRecord) else record
 
 
 def _write(path: Path, data: bytes) -> int:

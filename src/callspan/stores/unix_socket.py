@@ -14,10 +14,9 @@ from typing import Final
 import msgspec
 
 from callspan.config import SettingError
-from callspan.providers.registry import with_conversation
-from callspan.record.call import CallRecord
-from callspan.record.codec import encode, encode_json
+from callspan.record.codec import encode_json
 from callspan.spool.sink import Entry
+from callspan.stores.lines import line_of
 from callspan.stores.unpack import unpack
 
 PROTOCOL_VERSION: Final = 1
@@ -106,8 +105,7 @@ class UnixSocketStore:
             connection.close()
 
     def _line(self, entry: Entry) -> bytes:
-        record = unpack(entry.payload).record
-        body = encode(with_conversation(record) if isinstance(record, CallRecord) else record)
+        body = line_of(unpack(entry.payload).record)
         head: dict[str, object] = {"protocol_version": PROTOCOL_VERSION}
         if self._acks:
             head["ack"] = _place(entry)

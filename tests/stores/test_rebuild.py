@@ -1,0 +1,100 @@
+"""What was on the wire comes back from every SQL store, byte for byte."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from callspan.config import Settings
+from callspan.record import call
+from callspan.stores.base import CallFilter
+from callspan.stores.opening import open_store
+from callspan.wiring.recorder import Recorder
+
+from .conftest import Delivery, Records, raw
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+
+from wire import corpus
+
+
+@pytest.mark.skipif(corpus.reason_to_skip() is not None, reason=str(corpus.reason_to_skip()))
+def test_recorded_requests_and_answers_come_back_byte_for_byte(
+    url: str, deliver: Callable[[str], Delivery], records: Records
+) -> None:
+    """Every recorded exchange: whatever providers and frameworks have sent."""
+    store = deliver(url)
+    made: dict[str, tuple[bytes, bytes]] = {}
+    for exchange in corpus.load():
+        request = msgspec.Raw(b"" if exchange.request is None else bytes(raw(exchange.request)))
+        answer = exchange.body.strip().encode() if is_json(exchange.body) else b""
+        record = records.call(
+            api=exchange.endpoint,
+            request=call.Request(body=request) if bytes(request) else call.Request(),
+            response=call.Response(body=msgspec.Raw(answer)) if answer else None,
+        )
+        store.write(record)
+        # One line each: there line ends between the values of a body are spaces.
+        made[record.call_id] = (bytes(request), one_line(answer) if url.startswith("jsonl") else answer)
+    reader = store.read()
+    found = {
+        one.call_id: (bytes(one.request.body), bytes(one.response.body) if one.response else b"")
+        for one in reader.calls(CallFilter())
+    }
+    assert len(found) > 900
+    assert found == made
+
+
+def one_line(body: bytes) -> bytes:
+    return body.replace(b"\r", b" ").replace(b"\n", b" ")
+
+
+def is_json(text: str) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", ["vllm", "openai"])
+def test_token_ids_and_log_probabilities_stay_with_the_answer(
+    url: str, deliver: Callable[[str], Delivery], records: Records, name: str
+) -> None:
+    """There is no table of them: the body holds them exactly."""
+    spoken = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
+    more: dict[str, object] = {
+        "vllm": {"token_ids": [1, 2, 3], "logprobs": None},
+        "openai": {"logprobs": {"content": [{"token": "Hi", "logprob": -0.12345678901234567, "bytes": [72, 105]}]}},
+    }[name]
+    body = raw({"choices": [spoken | more], "prompt_token_ids": [5, 6]})
+    store = deliver(url)
+    made = records.call(response=call.Response(body=body))
+    store.write(made)
+    found = store.read().call(made.call_id)
+    assert found is not None
+    assert found.response is not None
+    assert bytes(found.response.body) == bytes(body)
+
+
+def test_a_store_that_is_added_gets_what_is_written_from_then_on(tmp_path: Path, records: Records) -> None:
+    """As the exporter adds its own; what the first store has it does not get again."""
+    first, second = f"sqlite:///{tmp_path}/a.db", f"jsonl:///{tmp_path}/b.jsonl"
+    recorder = Recorder(Settings(stores=(first,)))
+    before, after = records.call(at_s=0), records.call(at_s=1)
+    recorder.write(before)
+    recorder.add_stores((second, first))
+    recorder.write(after)
+    assert recorder.flush(20)
+    recorder.close(20)
+    for url, expected in {first: [before, after], second: [after]}.items():
+        reader = open_store(url)
+        assert [one.call_id for one in reader.calls(CallFilter(newest_first=False))] == [
+            one.call_id for one in expected
+        ]
+        reader.close()
+    assert not list((tmp_path / "a.db.spool").glob("*.segment"))
