@@ -165,3 +165,24 @@ def test_no_text_of_a_record_can_break_a_row(world: World, exported: Export) -> 
     (row,) = exported("openai").rows
     check_fine_tuning(row)
     assert json.loads(json.dumps(row["messages"][0]["content"])).startswith("line\nbreak")
+
+
+def test_a_tool_that_was_called_is_defined_though_the_last_request_left_it_out(world: World, exported: Export) -> None:
+    world.session("s1")
+    question: list[dict[str, Any]] = [{"role": "user", "content": "Go"}]
+    looked = world.chat(question, asking(tool_call("look", {}, "c1")), "s1", tools=TOOLS)
+    world.chat([*question, looked, {"role": "tool", "tool_call_id": "c1", "content": "a wall"}], "A wall.", "s1")
+    for format_name in ("openai", "openai-session"):
+        found = exported(format_name)
+        for row in found.rows:
+            check_fine_tuning(row)
+        assert found.rows[-1]["tools"] == TOOLS
+        assert not found.dropped
+
+
+def test_a_tool_that_nobody_defined_is_said_to_be_missing(world: World, exported: Export) -> None:
+    called = asking(tool_call("look", {}, "c1"))
+    world.chat(
+        [{"role": "user", "content": "Go"}, called, {"role": "tool", "tool_call_id": "c1", "content": "x"}], "So."
+    )
+    assert exported("openai").dropped == {"definition of a tool that was called": 1}

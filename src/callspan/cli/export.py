@@ -135,6 +135,6 @@ def _tell(frame: Frame, statistics: Statistics, target: Path | None) -> None:
     spread = told["reward"]
     if isinstance(spread, dict):
         screen.line("  reward  " + ", ".join(f"{name} {reward(value)}" for name, value in spread.items()))
-    for title, counts in (("left out", statistics.left_out), ("not in this format", statistics.dropped)):
+    for title, counts in (("left out", statistics.left_out), ("not in this format", +statistics.dropped)):
         for reason, number in counts.most_common():
             screen.line((f"  {title}: ", "yellow"), f"{reason} ({count(number)})")

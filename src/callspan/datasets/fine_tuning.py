@@ -7,10 +7,11 @@ from typing import TypeAlias
 
 from callspan.datasets.chat import ChatMessage
 from callspan.datasets.choosing import Episode
-from callspan.datasets.flaws import flaw
+from callspan.datasets.flaws import called_tools, flaw
 from callspan.datasets.lineage import Turn, all_tools, leaves, turns
 from callspan.datasets.options import Options
 from callspan.datasets.statistics import Statistics
+from callspan.datasets.tool_definitions import tool_name
 
 Row: TypeAlias = dict[str, object]
 
@@ -18,8 +19,10 @@ Row: TypeAlias = dict[str, object]
 def rows_per_call(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
     """Yield one row per call; only its own answer is trained on, earlier ones have weight 0."""
     for episode in found:
-        for turn in turns(episode.calls, statistics.dropped, reasoning=options.reasoning):
-            yield from _row(turn, turn.tools, {turn.answer_node}, (episode, options, statistics))
+        every = turns(episode.calls, statistics.dropped, reasoning=options.reasoning)
+        for turn in every:
+            tools = _with_called(turn, all_tools(turn, every))
+            yield from _row(turn, tools, {turn.answer_node}, (episode, options, statistics))
 
 
 def rows_per_session(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
@@ -46,6 +49,8 @@ def _row(
     if reason:
         statistics.left_out[f"row: {reason}"] += 1
         return
+    called = {name for message in turn.whole for name in called_tools(message)}
+    statistics.dropped["definition of a tool that was called"] += len(called - {tool_name(tool) for tool in tools})
     messages = [_weighed(message, node in trained) for message, node in zip(turn.whole, turn.path, strict=True)]
     row: Row = {"messages": messages}
     if tools:
@@ -56,6 +61,13 @@ def _row(
         row["metadata"] = _metadata(episode, turn)
     _count(messages, turn, statistics)
     yield row
+
+
+def _with_called(turn: Turn, along: Sequence[Row]) -> list[Row]:
+    """The tools of a call, and of those before it the ones its history calls: trainers want every called one."""
+    called = {name for message in turn.whole for name in called_tools(message)}
+    known = {tool_name(tool) for tool in turn.tools}
+    return [*turn.tools, *(tool for tool in along if tool_name(tool) in called - known)]
 
 
 def _weighed(message: ChatMessage, trained: bool) -> ChatMessage:

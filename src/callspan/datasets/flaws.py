@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from callspan.datasets.chat import ChatMessage
+from callspan.datasets.tool_definitions import tool_name
 
 
 def flaw(messages: Sequence[ChatMessage]) -> str | None:
@@ -34,3 +35,10 @@ def call_ids(message: ChatMessage) -> list[str]:
     """Return the ids of a message's tool calls."""
     calls = message.get("tool_calls")
     return [str(call.get("id")) for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+
+
+def called_tools(message: ChatMessage) -> list[str]:
+    """Return the names of the tools a message calls."""
+    calls = message.get("tool_calls")
+    named = (tool_name(call) for call in calls if isinstance(call, dict)) if isinstance(calls, list) else ()
+    return list(named)

@@ -43,7 +43,7 @@ class Statistics:
             "reward": _spread(self.rewards),
             "models": dict(self.models.most_common()),
             "left_out": dict(self.left_out.most_common()),
-            "dropped": dict(self.dropped.most_common()),
+            "dropped": dict((+self.dropped).most_common()),
         }
 
 

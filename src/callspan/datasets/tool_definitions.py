@@ -14,7 +14,7 @@ def chat_tools(tools: list[object], dropped: Counter[str]) -> list[dict[str, obj
 
 
 def tool_name(tool: dict[str, object]) -> str:
-    """Return the name of a definition in the form of chat completions."""
+    """Return the name of a definition, or of a call, in the form of chat completions."""
     inner = tool.get("function") or tool.get("custom")
     return str(inner.get("name")) if isinstance(inner, dict) else ""
 
