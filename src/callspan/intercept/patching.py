@@ -19,6 +19,7 @@ import wrapt
 
 from callspan.fail_open import fail_open
 from callspan.forks import renew_locks
+from callspan.intercept.captured import hand_over
 from callspan.intercept.engine import Engine
 from callspan.intercept.hooks import HOOKS, Hook
 
@@ -86,6 +87,7 @@ class Patches:
                     patch.owner, patch.attribute
                 ) is patch.replacement:
                     setattr(patch.owner, patch.attribute, patch.original)
+                    hand_over(patch.owner, patch.attribute, patch.replacement, patch.original)
 
     def status(self) -> list[HookStatus]:
         """Return every hook of every patched SDK."""
@@ -135,6 +137,7 @@ class Patches:
             return None, HookStatus(sdk=sdk, name=name, state="changed", without=hook.without)
         replacement = _replacement(hook, original, self._engine)
         setattr(owner, hook.attribute, replacement)
+        hand_over(owner, hook.attribute, original, replacement)
         patch = _Patch(owner, hook.attribute, original, replacement)
         return patch, HookStatus(sdk=sdk, name=name, state="on", without=hook.without)
 
