@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import random
 import sqlite3
+import time
+from decimal import Decimal
 from pathlib import Path
+
+import pytest
 
 from callspan.record import call
 from callspan.record.codec import encode
 from callspan.stores.base import CallFilter
+from callspan.stores.sqlite_file import open_for_writing
+from callspan.stores.sqlite_reader import SQLiteReader
 
 from .conftest import Delivery, Records, raw
 
@@ -138,3 +144,45 @@ def settled(delivery: Delivery) -> int:
     connection.close()
     delivery.sink.open()
     return path.stat().st_size
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_million_calls_are_summed_per_session_and_model_in_a_second(tmp_path: Path) -> None:
+    """Time of the processor, the best of three: other tests run beside this one."""
+    path = tmp_path / "calls.db"
+    connection = open_for_writing(path)
+    connection.execute("BEGIN")
+    connection.execute(MILLION)
+    connection.execute("COMMIT")
+    connection.close()
+    reader = SQLiteReader(path)
+    taken = []
+    for _ in range(3):
+        begun = time.process_time()
+        rows = list(reader.tuples(SUMS))
+        taken.append(time.process_time() - begun)
+    begun = time.process_time()
+    summaries = list(reader.summary("session", latencies=False))
+    print(f"per session and model {min(taken):.2f} s; summary {time.process_time() - begun:.2f} s")
+    assert len(rows) == 60_000
+    assert sum(int(str(row[2])) for row in rows) == 1_000_000_000
+    assert len(summaries) == 20_000
+    assert {one.cost_usd for one in summaries} == {Decimal("0.000615")}
+    assert min(taken) < 1.0
+    reader.close()
+
+
+SUMS = """
+SELECT session_id, model_req, sum(in_tok), sum(out_tok), sum(cost_picousd) FROM calls GROUP BY session_id, model_req
+"""
+MILLION = """
+INSERT INTO calls (call_id, rec_version, schema_v, session_id, timestep, timestep_id, trace_id, span_id, provider, api,
+  model_req, model_resp, outcome, retries, start_ns, duration_ns, end_ns, in_tok, out_tok, cost_usd, cost_picousd)
+WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 999999)
+SELECT printf('01990000-0000-7000-8000-%012x', i), 2, 1, printf('01990000-0000-7000-8000-5%011x', i / 50), i % 50,
+  NULL, printf('%032x', i / 50), printf('%016x', i), 'openai', 'chat_completions',
+  CASE i % 5 WHEN 0 THEN 'gpt-5' WHEN 1 THEN 'gpt-5-mini' ELSE 'gpt-4o' END, 'gpt-5-2025-08-07', 'success', 0,
+  1760000000000000000 + i * 1000000, 1000000000 + i, 1760000000000000000 + i * 1000000 + 1000000000, 1000, 100,
+  '0.0000123', 12300000 FROM n
+"""
