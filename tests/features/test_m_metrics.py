@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -71,6 +72,32 @@ def test_rate_limits_and_time_outs_are_counted_by_provider_and_kind(
     }
     assert counted == {("openai", "rate_limit"): 1, ("openai", "timeout"): 1}
     assert all(one.attributes["error.type"] for one in points(reader)["gen_ai.client.operation.duration"])
+
+
+def test_tools_and_steps_are_measured_by_how_they_went(
+    reader: InMemoryMetricReader, instrumented: Callable[..., Handle]
+) -> None:
+    """Duration and number of tools and steps, told apart by success; no id among their attributes."""
+    instrumented(meter_provider=MeterProvider(metric_readers=[reader], shutdown_on_exit=False))
+    with callspan.session("s") as session:
+        for depth in range(3):
+            with session.timestep() as step, step.tool("dig", arguments={"depth": depth}):
+                time.sleep(0.01)
+        with pytest.raises(KeyError), session.timestep() as step, step.tool("open"):
+            raise KeyError("door")
+        step.update(metadata={"judged": "later"})
+    found = points(reader)
+    tools = {(one.attributes["gen_ai.tool.name"], one.attributes["callspan.success"]): one
+             for one in found["callspan.agent.tool.duration"]}  # fmt: skip
+    assert {key: one.count for key, one in tools.items()} == {("dig", True): 3, ("open", False): 1}
+    assert tools["dig", True].min >= 0.01
+    steps = {one.attributes["callspan.success"]: one for one in found["callspan.agent.timestep.duration"]}
+    assert {key: one.count for key, one in steps.items()} == {True: 3, False: 1}
+    assert steps[True].sum >= tools["dig", True].sum
+    assert {name for one in [*tools.values(), *steps.values()] for name in one.attributes} == {
+        "gen_ai.tool.name",
+        "callspan.success",
+    }
 
 
 def test_the_applications_resource_is_left_as_it_is(

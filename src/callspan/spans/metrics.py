@@ -1,4 +1,4 @@
-"""Metrics of calls: OpenTelemetry instruments fed with every finished record, whatever the spans' sampling.
+"""Metrics of calls, tools and timesteps: instruments fed with finished records, whatever the spans' sampling.
 
 Names of the conventions are those that released instrumentations emit; ours begin with `callspan.`. Their
 attributes are bounded: words of ours, providers, models, servers; never an id.
@@ -18,6 +18,7 @@ from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvid
 
 from callspan.fail_open import fail_open
 from callspan.record.call import CallRecord, RateLimit
+from callspan.record.events import EventRecord, Record, TimestepRecord
 from callspan.vocabulary import gen_ai
 from callspan.vocabulary import metric_names as names
 from callspan.vocabulary.call import ERROR_KIND, ERROR_RETRYABLE
@@ -30,7 +31,7 @@ _INSTRUMENTS: Final = fail_open("create the instruments for metrics")
 _PROXY: Final = getattr(getattr(metrics, "_internal", None), "_ProxyMeterProvider", ())
 _NS: Final = 1e9
 _TOO_MANY_REQUESTS: Final = 429
-_MAX_MODELS: Final = 200
+_MAX_NAMES: Final = 200
 _STALE_S: Final = 300.0
 
 
@@ -66,6 +67,17 @@ class CallMetrics:
             if instruments is not None:
                 instruments.measure(record)
 
+    def happened(self, record: Record) -> None:
+        """Measure the run of a tool or a timestep that has ended; take no notice of other records."""
+        with _MEASURE:
+            instruments = self._current()
+            if instruments is None:
+                return
+            if isinstance(record, EventRecord) and record.event_type == "tool":
+                instruments.measure_tool(record)
+            elif isinstance(record, TimestepRecord) and record.end_ns is not None:
+                instruments.measure_timestep(record)
+
     def _current(self) -> _Instruments | None:
         provider = self._given or metrics.get_meter_provider()
         if provider is not self._provider:
@@ -85,7 +97,7 @@ class _Instruments:
     """One meter's instruments, and the state of those that are read rather than fed."""
 
     def __init__(self, meter: Meter) -> None:
-        self._models: set[str] = set()
+        self._names: set[str] = set()
         self._running: dict[tuple[int, _Key], list[None]] = {}
         self._limits: dict[_Key, tuple[float, RateLimit]] = {}
         self._duration = _histogram(meter, names.DURATION, "s", "Duration of a call with its retries and stream.")
@@ -96,6 +108,8 @@ class _Instruments:
         self._per_chunk = _histogram(
             meter, names.TIME_PER_CHUNK, "s", "Time between the chunks of a stream; the mean of each stream."
         )
+        self._tool = _histogram(meter, names.TOOL_DURATION, "s", "Duration of the run of a tool.")
+        self._timestep = _histogram(meter, names.TIMESTEP_DURATION, "s", "Duration of a timestep of an agent.")
         self._retries = meter.create_counter(names.RETRIES, "{retry}", "Requests that were sent again.")
         self._rate_limited = meter.create_counter(names.RATE_LIMITED, "{response}", "Responses with status 429.")
         self._errors = meter.create_counter(names.ERRORS, "{call}", "Calls that failed or timed out.")
@@ -119,6 +133,17 @@ class _Instruments:
         for unit, limit in _limits(record):
             self._limits[_key({**about, names.RATE_LIMIT_UNIT: unit})] = time.monotonic(), limit
         self._measure_operation(record, {**about, **self._answered(record)})
+
+    def measure_tool(self, record: EventRecord) -> None:
+        if record.duration_ns is not None:
+            tool = self._bounded(record.name or names.OTHER)
+            about: Attributes = {names.TOOL_NAME: tool, names.SUCCESS: record.error is None}
+            self._tool.record(record.duration_ns / _NS, about)
+
+    def measure_timestep(self, record: TimestepRecord) -> None:
+        if record.start_ns is not None and record.end_ns is not None:
+            about = {names.SUCCESS: record.error is None}
+            self._timestep.record((record.end_ns - record.start_ns) / _NS, about)
 
     def _count(self, record: CallRecord, about: Attributes) -> None:
         if record.retries:
@@ -164,13 +189,13 @@ class _Instruments:
                 found[gen_ai.SERVER_PORT] = record.server_port
         return found
 
-    def _bounded(self, model: str) -> str:
-        """The model, unless there have been so many that they must be made up."""
-        if model not in self._models:
-            if len(self._models) >= _MAX_MODELS:
+    def _bounded(self, name: str) -> str:
+        """The name of a model or tool, unless there have been so many that they must be made up."""
+        if name not in self._names:
+            if len(self._names) >= _MAX_NAMES:
                 return names.OTHER
-            self._models.add(model)
-        return model
+            self._names.add(name)
+        return name
 
     def _in_flight(self, options: CallbackOptions) -> Iterable[Observation]:
         del options

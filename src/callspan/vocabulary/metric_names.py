@@ -15,9 +15,13 @@ RATE_LIMITED: Final = "callspan.client.rate_limit.hits"
 ERRORS: Final = "callspan.client.errors"
 REMAINING: Final = "callspan.client.rate_limit.remaining"
 LIMIT: Final = "callspan.client.rate_limit.limit"
+TOOL_DURATION: Final = "callspan.agent.tool.duration"
+TIMESTEP_DURATION: Final = "callspan.agent.timestep.duration"
 
 TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - no secret
 RATE_LIMIT_UNIT: Final = "callspan.rate_limit.unit"
+TOOL_NAME: Final = "gen_ai.tool.name"
+SUCCESS: Final = "callspan.success"
 RATE_LIMIT_UNITS: Final = ("requests", "tokens", "input_tokens", "output_tokens")
 OTHER: Final = "_OTHER"
 """The conventions' word for a value that is not told apart."""

@@ -25,6 +25,7 @@ from callspan.spans.hierarchy import HierarchyOptions, TracedHierarchy
 from callspan.spans.metrics import CallMetrics
 from callspan.wiring.forked_workers import ForkedWorkers
 from callspan.wiring.parts import Parts
+from callspan.wiring.priced_stores import treated_with_cost
 from callspan.wiring.recorder import Recorder
 
 __all__ = ["Parts", "Pipeline"]
@@ -50,7 +51,7 @@ class Pipeline:
         self.lines: dict[Content, Line] = {level: self._line(level) for level in self._policies}
         """How calls are observed under each content setting that is no looser than that of the settings."""
         self.runtime = Runtime(
-            write=self.recorder.write,
+            write=self._happened,
             treat=self._treat,
             spans=TracedHierarchy(
                 trace.get_tracer("callspan", self._version, parts.tracer_provider),
@@ -72,6 +73,10 @@ class Pipeline:
         with _TREAT:
             self.recorder.write(self._treat(record))
 
+    def _happened(self, record: Record) -> None:
+        self.recorder.write(record)
+        self._metrics.happened(record)
+
     def _treat(self, record: Record) -> Record:
         return self._policies[stricter(self.settings.content, current_content())].apply(record)
 
@@ -81,9 +86,15 @@ class Pipeline:
 
     def _line(self, level: Content) -> Line:
         spans, settings = self._spans(level), self.settings
+        treat = partial(
+            treated_with_cost,
+            treat=self._policies[level].apply,
+            prices=settings.prices,
+            computed=settings.span_cost,
+        )
         factory = CallFactory(
             start_span=spans.start,
-            treat=partial(hooks.treated, treat=self._policies[level].apply),
+            treat=partial(hooks.treated, treat=treat),
             write=partial(hooks.write_and_tell, write=self.recorder.write),
             observed=self._metrics.observed,
             begun=self._metrics.begun,
