@@ -25,7 +25,8 @@ def hand_over(owner: type, attribute: str, original: Any, replacement: Any) -> N
 
 
 def _wrappers(owner: type, attribute: str) -> Iterator[Any]:
-    for subclass in type.__subclasses__(owner):
+    subclasses: list[type] = type.__subclasses__(owner)
+    for subclass in subclasses:
         found = vars(subclass).get(attribute)
         # A plain function is a subclass's own method, or a decorated one whose inner function nobody can exchange.
         if hasattr(found, "_self_wrapper"):
