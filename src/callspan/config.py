@@ -81,6 +81,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     trace_per: TracePer = "session"
     prices: Path | None = None
     """The user's own prices of models, see `callspan.cost`; None: published ones only."""
+    span_cost: bool = False
+    """Computed cost on spans too, on the caller's thread; what a provider states is there anyway."""
     compatibility: bool = True
     """The compatibility names of other backends beside the conventions' own."""
     strict: bool = False
@@ -253,6 +255,7 @@ _VARIABLES: Final[Mapping[str, tuple[str, Callable[[str, str], object]]]] = {
     "flush_on_sigterm": ("CALLSPAN_FLUSH_ON_SIGTERM", _flag),
     "trace_per": ("CALLSPAN_TRACE_PER", _one_of(TracePer)),
     "prices": ("CALLSPAN_PRICES", _path),
+    "span_cost": ("CALLSPAN_SPAN_COST", _flag),
     "compatibility": ("CALLSPAN_COMPATIBILITY", _flag),
     "strict": ("CALLSPAN_STRICT", _flag),
     "service": ("OTEL_SERVICE_NAME", _text),

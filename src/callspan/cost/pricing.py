@@ -27,8 +27,9 @@ class Pricer:
         usage = record.usage
         if usage is None or record.outcome == "started":
             return None
-        if usage.cost_usd is not None:
-            return Cost(usd=usage.cost_usd, source=PROVIDER)
+        stated = stated_cost(record)
+        if stated is not None:
+            return stated
         found = self._by_table(record) or published_cost(record)
         if found is None:
             return None
@@ -51,6 +52,12 @@ class Pricer:
             if usd is not None:
                 return Cost(usd=usd, source=self.table.version or "own prices")
         return None
+
+
+def stated_cost(record: CallRecord) -> Cost | None:
+    """Return what the provider itself says it charged; None where it says nothing."""
+    usd = record.usage.cost_usd if record.usage is not None else None
+    return None if usd is None else Cost(usd=usd, source=PROVIDER)
 
 
 @cache

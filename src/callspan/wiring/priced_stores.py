@@ -1,19 +1,20 @@
-"""Priced stores: a call gets its cost on its way into a store, off the caller's thread."""
+"""Priced stores: a call gets its cost on its way into a store, off the caller's thread; on spans where asked to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from callspan.config import SettingError
-from callspan.cost.pricing import Pricer, pricer_for
+from callspan.cost.pricing import Pricer, pricer_for, stated_cost
 from callspan.cost.table import PriceFileError
 from callspan.fail_open import fail_open
 from callspan.record.call import CallRecord, Cost
 from callspan.record.codec import UnknownSchemaError, decode
+from callspan.record.events import Record
 from callspan.spool.sink import Entry, Sink
 from callspan.stores.opening import sinks_for
 
@@ -67,14 +68,30 @@ class PricedSink:
             return payload
         cost: Cost | None = None
         with _PRICE:
-            cost = self._pricer().cost(record) if isinstance(record, CallRecord) and record.cost is None else None
+            cost = (
+                _pricer(self._prices).cost(record) if isinstance(record, CallRecord) and record.cost is None else None
+            )
         return payload if cost is None else payload.rstrip()[:-1] + b',"cost":' + msgspec.json.encode(cost) + b"}"
 
-    def _pricer(self) -> Pricer:
-        with _READ:
-            return pricer_for(self._prices)
-        # A file that cannot be used was told of; published prices are better than none.
-        return pricer_for(None)
+
+def treated_with_cost(
+    record: Record, *, treat: Callable[[Record], Record], prices: Path | None, computed: bool
+) -> Record:
+    """Return a treated record with the cost its span shows: what the provider states, and with `computed` any."""
+    treated = treat(record)
+    if not isinstance(treated, CallRecord) or treated.cost is not None or treated.usage is None:
+        return treated
+    with _PRICE:
+        cost = _pricer(prices).cost(treated) if computed else stated_cost(treated)
+        return treated if cost is None else msgspec.structs.replace(treated, cost=cost)
+    return treated
+
+
+def _pricer(prices: Path | None) -> Pricer:
+    with _READ:
+        return pricer_for(prices)
+    # A file that cannot be used was told of; published prices are better than none.
+    return pricer_for(None)
 
 
 def priced_sinks(urls: str | Iterable[str], prices: Path | None = None) -> list[Sink]:
