@@ -1,0 +1,100 @@
+"""Merging versions: order, grouping and repetition change nothing; newer words win, key by key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callspan.record import events
+from callspan.record.codec import encode
+from callspan.stores.columns import SESSIONS, TIMESTEPS, Row
+from callspan.stores.merging import merge, merged_row
+from callspan.stores.sql_reader import _record
+
+WORDS = st.sampled_from(["a", "b", "c.d", "", "é"])
+FIELDS = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": WORDS,
+        "user_id": WORDS,
+        "start_ns": st.integers(0, 5),
+        "end_ns": st.integers(0, 5),
+        "success": st.booleans(),
+        "metadata": st.dictionaries(WORDS, st.none() | st.integers(0, 3) | st.lists(st.integers(0, 1)), max_size=3),
+        "totals": st.builds(events.Totals, calls=st.integers(0, 3)),
+    },
+)
+VERSIONS = st.lists(FIELDS, min_size=1, max_size=5)
+
+
+def versions_of(fields: Sequence[dict[str, object]]) -> list[events.SessionRecord]:
+    """Versions 1, 2, 3, ... of one session."""
+    return [
+        events.SessionRecord(session_id="s", record_version=number, **given)  # type: ignore[arg-type]
+        for number, given in enumerate(fields, 1)
+    ]
+
+
+def expected(versions: Sequence[events.SessionRecord]) -> events.SessionRecord:
+    """By the definition: each field of the newest version that has it; metadata key by key; the earliest start."""
+    whole: dict[str, object] = {"session_id": "s", "record_version": len(versions)}
+    metadata: dict[str, object] = {}
+    for version in versions:
+        metadata |= version.metadata
+        for field in version.__struct_fields__:
+            value = getattr(version, field)
+            if value is not None and value != [] and field not in {"metadata", "record_version"}:
+                whole[field] = value
+    starts = [version.start_ns for version in versions if version.start_ns is not None]
+    if starts:
+        whole["start_ns"] = min(starts)
+    return events.SessionRecord(**(whole | {"metadata": metadata}))  # type: ignore[arg-type]
+
+
+@given(VERSIONS, st.randoms())
+def test_records_merge_to_the_same_in_any_order(fields: list[dict[str, object]], chance: object) -> None:
+    versions = versions_of(fields)
+    mixed = list(versions)
+    chance.shuffle(mixed)  # type: ignore[attr-defined]
+    assert merge(mixed) == expected(versions)
+
+
+@given(VERSIONS, st.randoms())
+def test_rows_merge_one_by_one_to_the_same_with_repetitions(fields: list[dict[str, object]], chance: object) -> None:
+    """As a store does it: what is there, and one version more, again and again."""
+    versions = versions_of(fields)
+    mixed = [*versions, *versions]
+    chance.shuffle(mixed)  # type: ignore[attr-defined]
+    row: Row | None = None
+    for version in mixed:
+        row = merged_row(SESSIONS, row, msgspec.json.decode(encode(version)))
+    assert row is not None
+    assert _record(SESSIONS, row, events.SessionRecord) == expected(versions)
+
+
+def test_a_row_of_one_version_needs_no_stamps() -> None:
+    told = events.SessionRecord(session_id="s", record_version=4, name="n", metadata={"k": 1})
+    assert merged_row(SESSIONS, None, msgspec.json.decode(encode(told)))["stamps"] is None
+
+
+def test_a_last_version_that_tells_everything_again_needs_no_stamps() -> None:
+    begun = events.TimestepRecord(timestep_id="t", session_id="s", record_version=1, index=0, start_ns=5)
+    ended = msgspec.structs.replace(begun, record_version=2, end_ns=9)
+    first = merged_row(TIMESTEPS, None, msgspec.json.decode(encode(begun)))
+    assert merged_row(TIMESTEPS, first, msgspec.json.decode(encode(ended)))["stamps"] is None
+
+
+def test_fields_of_a_newer_callspan_are_merged_too() -> None:
+    tree: dict[str, object] = {"kind": "session", "session_id": "s", "schema_version": 1}
+    late = merged_row(SESSIONS, None, tree | {"record_version": 5, "brand_new": 5})
+    row = merged_row(SESSIONS, late, tree | {"record_version": 3, "brand_new": 3, "other": 1})
+    assert msgspec.json.decode(str(row["extra"])) == {"brand_new": 5, "other": 1}
+
+
+def test_nothing_cannot_be_merged() -> None:
+    with pytest.raises(TypeError):
+        merge([])
