@@ -193,6 +193,29 @@ def test_a_flush_of_a_store_that_hangs_returns_in_time_and_a_second_end_is_harml
     assert list((tmp_path / "spool").iterdir()), "the record waits for the next process"
 
 
+@pytest.mark.parametrize("content", ["full", "off"])
+def test_the_console_gets_one_line_per_call_and_no_content_that_is_off(
+    content: str, provider: ScriptedProvider, instrumented: Callable[..., Handle], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """For debugging: who, what, how it went, how long; the words only where content is on; no control characters."""
+    handle = instrumented(stores="console://", content=content, spool_dir=tmp_path / "spool")
+    provider.reply(text="I am\x1b[31m well.\nIndeed.", input_tokens=11, output_tokens=4)
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
+        client.chat.completions.create(model="gpt-5", messages=QUESTION)
+        list(client.chat.completions.create(model="gpt-5", messages=QUESTION, stream=True))
+        provider.reply(status=400)
+        with pytest.raises(openai.BadRequestError):
+            client.chat.completions.create(model="gpt-5", messages=QUESTION)
+    assert handle.force_flush(10)
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 3
+    assert "openai chat gpt-5  success  11+4 tokens" in told[0]
+    assert told[0].isprintable()
+    assert ("'How are you?' -> 'I am" in told[0]) is (content == "full")
+    assert "error bad_input" in told[-1]
+
+
 class Answers(BaseHTTPRequestHandler):
     """An OTLP receiver that answers with the statuses it is given, one after the other."""
 

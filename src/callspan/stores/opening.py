@@ -15,7 +15,7 @@ from callspan.stores.base import Reader
 _SETTING: Final = "CALLSPAN_STORES"
 _FORMS: Final = (
     "sqlite:///calls.db, sqlite:////absolute/calls.db, jsonl:///calls.jsonl, postgresql://user@host/database, "
-    "clickhouse://user@host/database, unix:///run/receiver.sock"
+    "clickhouse://user@host/database, unix:///run/receiver.sock, console://"
 )
 
 
@@ -34,6 +34,7 @@ _KINDS: Final = {
     "sqlite": _Kind("sqlite:SQLiteStore", "sqlite_reader:SQLiteReader"),
     "jsonl": _Kind("jsonl:JsonLinesStore", "jsonl_reader:JsonLinesReader"),
     "unix": _Kind("unix_socket:UnixSocketStore"),
+    "console": _Kind("console:ConsoleStore", file=False),
     "postgresql": _Kind("postgres:PostgresStore", "postgres_reader:PostgresReader", file=False, extra="postgres"),
     "clickhouse": _Kind(
         "clickhouse:ClickHouseStore", "clickhouse_reader:ClickHouseReader", file=False, extra="clickhouse"

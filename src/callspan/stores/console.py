@@ -1,0 +1,80 @@
+"""Console as a sink: one line per finished call on standard error, for people who are debugging; not readable."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from typing import Final
+
+from callspan.providers.registry import with_conversation
+from callspan.record.bounded import text_attribute
+from callspan.record.call import CallRecord
+from callspan.record.messages import Message
+from callspan.spool.sink import Entry
+from callspan.stores.unpack import unpack
+
+_SAID_BYTES: Final = 80
+
+
+class ConsoleStore:
+    """Prints each call once it has ended; what was said only where the content setting keeps it."""
+
+    def __init__(self, url: str) -> None:
+        """Take the URL, `console://`, which has no parts."""
+        self.name = url
+        self.batch_entries = 100
+
+    def open(self) -> None:
+        """Do nothing: standard error is looked up with each delivery."""
+
+    def position(self, segment: str) -> int | None:  # noqa: ARG002 - the protocol's name
+        """Return None: what was printed is not remembered here."""
+        return None
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        """Print the calls among the entries. Raises PoisonError for what is no record, OSError as writing does."""
+        records = [unpack(entry.payload).record for entry in entries]
+        calls = [record for record in records if isinstance(record, CallRecord) and record.outcome != "started"]
+        self._print("".join(line(call) + "\n" for call in calls))
+
+    def set_aside(self, entry: Entry, reason: str) -> None:
+        """Say that something could not be read."""
+        self._print(f"callspan: {len(entry.payload)} bytes are no record: {reason}\n")
+
+    def forget(self, segment: str) -> None:
+        """Do nothing: there is no cursor here."""
+
+    def close(self) -> None:
+        """Do nothing: standard error is not ours to close."""
+
+    def _print(self, text: str) -> None:
+        stream = sys.stderr
+        if text and stream is not None and not stream.closed:
+            stream.write(text)
+            stream.flush()
+
+
+def line(call: CallRecord) -> str:
+    """Return one line about a call, without control characters: time, model, outcome, tokens, duration, words."""
+    return "".join(char if char.isprintable() else " " for char in "  ".join(_parts(call)))
+
+
+def _parts(call: CallRecord) -> Iterator[str]:
+    yield datetime.fromtimestamp(call.timing.start_ns / 1e9, timezone.utc).strftime("%H:%M:%S")
+    yield f"{call.provider} {call.operation} {call.request.model or '-'}"
+    yield call.outcome if call.error is None else f"{call.outcome} {call.error.kind}"
+    if call.usage is not None:
+        counts = (call.usage.input_tokens, call.usage.output_tokens)
+        yield "+".join("-" if count is None else str(count) for count in counts) + " tokens"
+    if call.timing.duration_ns is not None:
+        yield f"{call.timing.duration_ns / 1e6:.0f} ms"
+    said = with_conversation(call).conversation
+    if said is not None:
+        yield f"{_words(said.input)} -> {_words(said.output)}"
+
+
+def _words(messages: Sequence[Message]) -> str:
+    """The beginning of what the last of the messages says."""
+    texts = [getattr(part, "text", None) for part in messages[-1].parts] if messages else []
+    return repr(text_attribute(" ".join(text for text in texts if text), _SAID_BYTES))
