@@ -114,8 +114,11 @@ def test_show_draws_a_session_with_its_steps_in_order(ask: Ask) -> None:
     assert lines[0].startswith("gridworld  success  +1.3  4 steps, 6 calls, 1 retry  1,807→150 tokens")
     assert longest["session_id"] in lines[1]
     assert [line.split()[1:3] for line in lines if " step " in line] == [["step", str(n)] for n in range(4)]
-    inside = [re.sub(r"^[│├└─ ]+", "", line).split()[0] for line in lines if line.startswith("│")]
+    inside = [re.sub(r"^[│├└─━· ]+", "", line).split()[0] for line in lines if line.startswith("│")]
     assert inside[:7] == ["chat", "chat", "tool", "chat", "tool", "action", "environment"]
+    marks = [re.sub(r"[^━·]", "", line) for line in lines if line.startswith("│")]
+    assert all(marks), "each has its place in the waterfall"
+    assert marks[inside.index("action")] == "·"
 
 
 def test_show_last_is_the_newest_session(ask: Ask) -> None:

@@ -32,6 +32,8 @@ Examples:
   callspan calls --error --since 2h    what went wrong lately
   callspan show 019aa0                 a session as a tree, or one call in full
   callspan stats --by model --json     sums, for scripts
+  callspan report                      one HTML page: timeline, rewards, cost
+  callspan export openai-session -o train.jsonl --min-reward 0.5
 
 Exit codes: 0 all well, 1 nothing found or a check failed, 2 wrong usage."""
 

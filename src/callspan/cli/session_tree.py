@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
@@ -21,6 +22,10 @@ from callspan.stores.base import Happening, SessionSummary
 Item: TypeAlias = CallRecord | Happening
 _GUIDE: Final = "bright_black"
 _FAINT: Final = "dim"
+_CELLS: Final = 12
+"""Width of the waterfall."""
+_RUNNING: Final = "\N{BOX DRAWINGS HEAVY HORIZONTAL}"
+_MOMENT: Final = "\N{MIDDLE DOT}"
 _ODD: Final = {"error": "red", "timeout": "red", "cancelled": "yellow"}
 
 
@@ -33,6 +38,7 @@ def session_tree(
     """Return the tree. What belongs to no known step hangs below the session itself."""
     tree = Tree(_session_line(summary, calls), guide_style=_GUIDE)
     items = sorted([*calls, *happenings], key=_when)
+    span = _span(summary, items)
     known = {step.timestep_id: step for step in steps}
     branches: dict[str, Tree] = {}
     entries: list[tuple[int, Item | TimestepRecord]] = [(_when(item), item) for item in items]
@@ -46,8 +52,33 @@ def session_tree(
             continue
         step_id = entry.place.timestep_id if isinstance(entry, CallRecord) else entry.timestep_id
         parent = branches.get(step_id, tree) if step_id in known and step_id is not None else tree
-        parent.add(_line(entry))
+        line = _bar(entry, span)
+        line.append_text(_line(entry))
+        parent.add(line)
     return tree
+
+
+def _span(summary: SessionSummary, items: Sequence[Item]) -> tuple[int, int]:
+    """When the session, or the first thing known of it, began, and how long all of it took; at least 1 ns."""
+    start = min([summary.session.start_ns or sys.maxsize, *(_when(item) for item in items)])
+    return start, max([1, *(_when(item) + (_lasted(item) or 0) - start for item in items)])
+
+
+def _bar(item: Item, span: tuple[int, int]) -> Text:
+    """When something ran within its session, as a line of the waterfall; a moment is one thin mark."""
+    start, whole = span
+    first = min(_CELLS - 1, _CELLS * (_when(item) - start) // whole)
+    lasted = _lasted(item)
+    last = min(_CELLS - 1, _CELLS * (_when(item) + (lasted or 0) - start) // whole)
+    mark = _MOMENT if lasted is None else _RUNNING * (last - first + 1)
+    return styled((f"{' ' * first}{mark}".ljust(_CELLS + 1), _FAINT))
+
+
+def _lasted(item: Item) -> int | None:
+    """How long it took in nanoseconds; None for what is a moment or still runs."""
+    if isinstance(item, CallRecord):
+        return item.timing.duration_ns
+    return item.duration_ns if isinstance(item, EventRecord) else None
 
 
 def _when(item: Item) -> int:
