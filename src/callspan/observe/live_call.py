@@ -7,6 +7,7 @@ the call, and never the record's identity.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -46,6 +47,7 @@ class LiveCall:
     __slots__ = (
         "__weakref__",
         "_accumulator",
+        "_add",
         "_body",
         "_ending",
         "_endpoint",
@@ -89,6 +91,7 @@ class LiveCall:
         self._body: object = None
         self._whole = False
         self._accumulator: Accumulator | None = None
+        self._add: Callable[[object], bool] | None = None
         self._pulse = Pulse()
         # list.pop is atomic: whoever gets the one item is the one who ends the call, without a lock.
         self._ending = [True]
@@ -140,16 +143,25 @@ class LiveCall:
         if not self.streaming:
             self._whole = True
             return
-        accumulator = self._accumulator
-        if accumulator is None:
-            with _READ_CHUNK:
-                accumulator = self._accumulator = self._endpoint.accumulator()
-        has_content = None if accumulator is None else attempt(_READ_CHUNK, accumulator.add, data)
-        self._pulse.chunk(self._now_ns(), has_content is True)
+        # The pulse is written here and not by a method of its own: a call is a good part of what a chunk costs.
+        pulse, now_ns = self._pulse, self._now_ns()
+        last_ns, pulse.last_ns = pulse.last_ns, now_ns
+        pulse.chunks += 1
+        if last_ns is None:
+            pulse.first_ns = now_ns
+        elif now_ns - last_ns > pulse.gap_ns:
+            pulse.gap_ns = now_ns - last_ns
+        if attempt(_READ_CHUNK, self._add or self._add_first, data) and pulse.content_ns is None:
+            pulse.content_ns = now_ns
+
+    def _add_first(self, data: object) -> bool:
+        self._accumulator = self._endpoint.accumulator()
+        self._add = self._accumulator.add
+        return self._add(data)
 
     def forget_answer(self) -> None:
         """Forget what came of a response that another one has replaced."""
-        self._body, self._whole, self._accumulator = None, False, None
+        self._body, self._whole, self._accumulator, self._add = None, False, None, None
         self._pulse = Pulse()
 
     def end(
@@ -184,7 +196,7 @@ class LiveCall:
             with _TOTALS:
                 self._scope.call_ended(treated)
         # The response may outlive the call for long, and this call with it: let go of what was said.
-        self._body = self._input = self._accumulator = None
+        self._body = self._input = self._accumulator = self._add = None
 
     def _folded(self) -> object:
         with _READ_RESPONSE:

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 
 class Pulse:
-    """Times of chunks as monotonic nanoseconds; a few integers, however long the stream."""
+    """Times of chunks as monotonic nanoseconds; a few integers, however long the stream. The call writes them."""
 
-    __slots__ = ("chunks", "content_ns", "first_ns", "largest_gap_ns", "last_ns")
+    __slots__ = ("chunks", "content_ns", "first_ns", "gap_ns", "last_ns")
 
     def __init__(self) -> None:
         self.chunks = 0
         self.first_ns: int | None = None
         self.content_ns: int | None = None
+        """When the first chunk with content came."""
         self.last_ns: int | None = None
-        self.largest_gap_ns: int | None = None
+        self.gap_ns = -1
+        """The longest time between two chunks; -1 before there are two."""
 
-    def chunk(self, now_ns: int, has_content: bool) -> None:
-        """Note a chunk that came at `now_ns`, and whether it carried content."""
-        self.chunks += 1
-        last, self.last_ns = self.last_ns, now_ns
-        if last is None:
-            self.first_ns = now_ns
-        elif self.largest_gap_ns is None or now_ns - last > self.largest_gap_ns:
-            self.largest_gap_ns = now_ns - last
-        if has_content and self.content_ns is None:
-            self.content_ns = now_ns
+    @property
+    def largest_gap_ns(self) -> int | None:
+        """Return the longest time between two chunks; None before there are two."""
+        return None if self.gap_ns < 0 else self.gap_ns
 
     @staticmethod
     def since(moment_ns: int | None, zero_ns: int) -> int | None:

@@ -318,7 +318,9 @@ def test_a_thread_ends_dropped_streams_without_anybody_asking() -> None:
         (b'{"a": NaN}', b'{"a":null}'),
         (b'{\n "a": 1\n}', b'{"a":1}'),
         (b'{"a":1}', b'{"a":1}'),
-        (b'{"NaN": "is a word here"}', b'{"NaN":"is a word here"}'),
+        (b'{"NaN": "is a word here"}', b'{"NaN": "is a word here"}'),
+        (b'{"a": "\\ud800", "b": NaN}', b'{"a":null}'),
+        (b'{"a": "\\ud800"}', b'{"a": "\\ud800"}'),
     ],
 )
 def test_a_body_is_kept_as_sent_or_as_valid_json(content: bytes, expected: bytes) -> None:

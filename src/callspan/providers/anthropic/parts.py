@@ -52,7 +52,9 @@ def parts(content: object) -> list[Part]:
 def _message(message: object) -> Message:
     if not isinstance(message, dict):
         return Message(role="unknown", parts=[UnknownPart(data=detached(message))])
-    return Message(role=text(message, "role") or "unknown", parts=parts(message.get("content")))
+    role, content = message.get("role"), message.get("content")
+    said: list[Part] = [Text(text=content)] if type(content) is str else parts(content)
+    return Message(role=role if isinstance(role, str) and role else "unknown", parts=said)
 
 
 def _answer(response: object) -> Iterator[Message]:

@@ -87,17 +87,17 @@ class MessageAccumulator:
 
     def add(self, chunk: object) -> bool:
         """Fold in one parsed event; return True if it carried text, thinking or a tool call. Never raises."""
-        if not isinstance(chunk, dict):
-            return False
-        delta = chunk.get("delta")
-        if isinstance(delta, dict) and delta.get("type") == self._kind and chunk.get("index") == self._at:
-            piece = delta.get(self._key)
-            if isinstance(piece, str):
-                self._append(piece)
-                return piece != ""
-        kind = chunk.get("type")
-        fold = _EVENTS.get(kind) if isinstance(kind, str) else None
-        return fold is not None and fold(self, chunk)
+        # Subscripts that fail now and then cost less than asking, chunk by chunk, whether they would.
+        try:
+            delta = chunk["delta"]  # type: ignore[index] # whatever it is
+            if delta["type"] == self._kind and chunk["index"] == self._at:  # type: ignore[index]
+                piece = delta[self._key]
+                if type(piece) is str:
+                    self._append(piece)
+                    return piece != ""
+        except (KeyError, TypeError, IndexError):
+            return self._fold(chunk)
+        return self._fold(chunk)
 
     def body(self) -> dict[str, object] | None:
         """Return the message so far, with `error` beside it if one came; the error alone if nothing else did."""
@@ -110,6 +110,11 @@ class MessageAccumulator:
         if self._error is not None:
             body["error"] = detached(self._error.get("error") or self._error)
         return body
+
+    def _fold(self, chunk: object) -> bool:
+        kind = chunk.get("type") if isinstance(chunk, dict) else None
+        fold = _EVENTS.get(kind) if isinstance(kind, str) else None
+        return fold is not None and isinstance(chunk, dict) and fold(self, chunk)
 
     def _start(self, chunk: dict[str, object]) -> bool:
         return self._take_message(mapping(chunk, "message") or {})

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from callspan.providers.base import Api, Operation, ResponseFacts
 from callspan.providers.openai.asked import asked
 from callspan.providers.openai.chat_messages import answered_message, asked_message
 from callspan.providers.openai.chat_stream import ChatAccumulator
 from callspan.providers.openai.choices import choice_facts, in_order
 from callspan.providers.openai.detach import detached
-from callspan.providers.wire import dig, items, objects, text
+from callspan.providers.wire import items, objects, text
 from callspan.record.call import Request
 from callspan.record.messages import Conversation
+
+_TOOLS: Final = ("tools", "functions")
 
 
 class ChatCompletions:
@@ -36,11 +40,12 @@ class ChatCompletions:
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return what was said; either side may be None or anything else."""
-        messages = dig(request, "messages")
-        if isinstance(messages, str | dict):
-            messages = [messages]
+        asked = request if isinstance(request, dict) else {}
+        messages = asked.get("messages")
+        if not isinstance(messages, list):
+            messages = [messages] if isinstance(messages, str | dict) else []
         return Conversation(
-            input=[asked_message(message) for message in items(messages)],
+            input=[asked_message(message) for message in messages],
             output=[answered_message(choice) for choice in in_order(response)],
-            tools=[detached(tool) for key in ("tools", "functions") for tool in objects(request, key)],
+            tools=[detached(tool) for key in _TOOLS if key in asked for tool in objects(asked, key)],
         )

@@ -26,6 +26,7 @@ from callspan.record.messages import (
 _REASONING: Final = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
 _RESULTS: Final = ("tool", "function")
 _PLAIN: Final = frozenset({"role", "content", "name"})
+_BARE: Final = 2
 _CALL_FIELDS: Final = frozenset({"id", "type", "function", "custom", "index", "incomplete"})
 
 
@@ -33,12 +34,17 @@ def asked_message(message: object) -> Message:
     """Return one message of a request, whatever it is."""
     if isinstance(message, str):
         return Message(role="user", parts=parts_of(message))
+    # Nearly every message of a long history is a role and a text.
+    if type(message) is dict and len(message) == _BARE:
+        role, said = message.get("role"), message.get("content")
+        if type(role) is str and type(said) is str and role and said and role not in _RESULTS:
+            return Message(role=role, parts=[Text(text=said)])
     fields = mapping(message)
     if fields is None:
         return Message(role="unknown", parts=[UnknownPart(data=detached(message))])
-    role = text(fields, "role") or "unknown"
-    parts: list[Part] = [_tool_result(fields, role)] if role in _RESULTS else _parts(fields)
-    return Message(role=role, parts=parts, name=text(fields, "name") or None)
+    whose = text(fields, "role") or "unknown"
+    parts: list[Part] = [_tool_result(fields, whose)] if whose in _RESULTS else _parts(fields)
+    return Message(role=whose, parts=parts, name=text(fields, "name") or None)
 
 
 def answered_message(choice: dict[str, object]) -> Message:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from callspan.providers.base import ResponseFacts
 from callspan.providers.openai.stated import finish_reason, means, moment, stated_error
 from callspan.providers.openai.usage import usage_of
-from callspan.providers.wire import integer, objects, text
+from callspan.providers.wire import integer, items, text
 from callspan.record.call import Response
 
 
 def in_order(body: object) -> list[dict[str, object]]:
     """Return the choices of an answer in the order of their indices; one without counts by its place."""
-    choices = list(objects(body, "choices"))
+    choices = [choice for choice in items(body, "choices") if isinstance(choice, dict)]
     if len(choices) <= 1:
         return choices
     placed = list(enumerate(choices))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from callspan.providers.errors import error_info
-from callspan.providers.wire import dig, integer, items, mapping, text
+from callspan.providers.wire import dig, integer, mapping, objects, text
 from callspan.record.call import ErrorInfo
 from callspan.record.finish import normalised
 
@@ -33,12 +33,13 @@ def means(reasons: Sequence[str | None], meaning: str) -> bool:
 def stated_error(body: object) -> ErrorInfo | None:
     """Return the error an answer states: at its top, as itself (`"object": "error"`), or in a choice."""
     # Google's compatible endpoint wraps its errors in a list.
-    body = next(iter(items(body)), body)
+    if isinstance(body, list):
+        body = next(iter(body), body)
     found = dig(body, "error")
     if not found and text(body, "object") == "error":
         found = mapping(body)
     if not found:
-        found = next((error for choice in items(body, "choices") if (error := dig(choice, "error"))), None)
+        found = next((choice["error"] for choice in objects(body, "choices") if choice.get("error")), None)
     return error_of(found) if found else None
 
 

@@ -69,8 +69,6 @@ _GROUPS: Final = _by_group()
 _OUTSIDE: Final = _GROUPS.pop("")
 _SEARCHES: Final = ("tool_usage", "web_search", "num_requests")
 
-_COSTS: Final[tuple[_Path, ...]] = (("cost",), ("cost", "total_cost"))
-
 
 def usage_of(body: object) -> Usage | None:
     """Return the usage an answer states (`usage`, else `x_groq.usage`), or None where it states none."""
@@ -100,9 +98,8 @@ def _counts(raw: dict[str, object]) -> dict[str, int]:
     counts: dict[str, int] = {}
     ranks: dict[str, int] = {}
     _add(counts, ranks, raw, _OUTSIDE)
-    for group, rows in _GROUPS.items():
-        stated = raw.get(group)
-        if isinstance(stated, dict):
+    for group, stated in raw.items():
+        if isinstance(stated, dict) and (rows := _GROUPS.get(group)) is not None:
             _add(counts, ranks, stated, rows)
     return counts
 
@@ -123,11 +120,10 @@ def _count(value: object) -> int | None:
 
 
 def _cost(raw: dict[str, object]) -> Decimal | None:
-    for place in _COSTS:
-        stated = dig(raw, *place)
-        if isinstance(stated, int | float | str) and not isinstance(stated, bool):
-            return _exact(stated)
-    return None
+    stated = raw.get("cost")
+    if isinstance(stated, dict):
+        stated = stated.get("total_cost")
+    return _exact(stated) if isinstance(stated, int | float | str) and not isinstance(stated, bool) else None
 
 
 def _exact(stated: float | str) -> Decimal | None:
