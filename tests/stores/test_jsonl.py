@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from callspan.spool.sink import PoisonError
+from callspan.stores.base import CallFilter
 from callspan.stores.jsonl import JsonLinesStore
 from callspan.stores.jsonl_reader import JsonLinesReader
 
@@ -132,3 +133,17 @@ def test_the_memory_of_what_is_there_is_bounded(path: Path, records: Records, mo
     again.close()
     delivery.close()
     assert path.exists()
+
+
+def test_a_rotated_file_never_takes_an_older_place(tmp_path: Path, records: Records) -> None:
+    """Also where a deletion has emptied one in between: the numbers tell the order."""
+    delivery = Delivery(f"jsonl:///{tmp_path}/calls.jsonl?max_bytes=1")
+    for number in range(4):
+        delivery.write(records.call(session_id=f"s{number}"))
+    (tmp_path / "calls.jsonl.2").unlink()
+    delivery.write(records.call(session_id="s4"))
+    names = sorted(path.name for path in tmp_path.glob("calls.jsonl.[0-9]*"))
+    assert names == ["calls.jsonl.1", "calls.jsonl.3", "calls.jsonl.4"]
+    found = delivery.read().calls(CallFilter(newest_first=False))
+    assert {one.place.session_id for one in found} == {"s0", "s2", "s3", "s4"}
+    delivery.close()

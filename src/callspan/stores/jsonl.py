@@ -156,10 +156,10 @@ class JsonLinesStore:
     def _rotate(self) -> None:
         if self.path.stat().st_size == 0:
             return
-        number = 1
-        while (target := self.path.with_name(f"{self.path.name}.{number}")).exists():
-            number += 1
-        self.path.rename(target)
+        prefix = self.path.name + "."
+        suffixes = [file.name[len(prefix) :] for file in self.path.parent.glob(prefix + "*")]
+        last = max((int(suffix) for suffix in suffixes if suffix.isdigit()), default=0)
+        self.path.rename(self.path.with_name(f"{prefix}{last + 1}"))
 
     def _move_cursors(self, entries: Sequence[Entry]) -> None:
         cursors = self._read_cursors()
