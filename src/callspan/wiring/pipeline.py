@@ -26,7 +26,6 @@ from callspan.spans.metrics import CallMetrics
 from callspan.wiring.forked_workers import ForkedWorkers
 from callspan.wiring.parts import Parts
 from callspan.wiring.priced_stores import treated_with_cost
-from callspan.wiring.priced_stores import treated_with_cost
 from callspan.wiring.recorder import Recorder
 
 __all__ = ["Parts", "Pipeline"]
@@ -87,12 +86,6 @@ class Pipeline:
 
     def _line(self, level: Content) -> Line:
         spans, settings = self._spans(level), self.settings
-        treat = partial(
-            treated_with_cost,
-            treat=self._policies[level].apply,
-            prices=settings.prices,
-            computed=settings.span_cost,
-        )
         treat = partial(
             treated_with_cost,
             treat=self._policies[level].apply,
