@@ -23,9 +23,9 @@ import callspan
 from callspan.record.events import EventRecord, Record, RewardRecord
 from callspan.spool.spool import ship_once
 from callspan.stores.base import Reader
-from callspan.stores.opening import sinks_for
 from callspan.stores.tool_uses import tool_uses
 from callspan.testing import ScriptedProvider
+from callspan.wiring.priced_stores import priced_sinks
 
 TOOL_CALL = {"name": "move", "arguments": {"direction": "up"}, "id": "call_1"}
 
@@ -52,7 +52,7 @@ def run(program: str, *arguments: str) -> subprocess.Popen[bytes]:
 def delivered(url: str) -> None:
     """Deliver what a dead process left behind, as any next process does."""
     path = Path(url.split("///", 1)[1])
-    ship_once(path.with_name(path.name + ".spool"), sinks_for(url), 30.0)
+    ship_once(path.with_name(path.name + ".spool"), priced_sinks((url,), None), 30.0)
 
 
 VICTIM = """
