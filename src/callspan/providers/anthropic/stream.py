@@ -1,7 +1,7 @@
 """The chunks of a Messages stream, folded into the message the endpoint would have returned in one piece.
 
 Wire reference: https://docs.anthropic.com/en/docs/build-with-claude/streaming. Blocks are told apart by their
-index; text, thinking and tool input come in pieces, which are kept as a list and joined when a body is asked for.
+index; text, thinking and tool input come in pieces, which are joined when a body is asked for.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from callspan.providers.copies import detached, detached_object, overlay
+from callspan.providers.pieces import FULL, Pieces
 from callspan.providers.wire import integer, items, mapping, text
 
 _PIECES: Final = {
@@ -38,7 +39,7 @@ class _Block:
 
     def __init__(self, fields: dict[str, object]) -> None:
         self.fields = fields
-        self.pieces: dict[str, list[str]] = {}
+        self.pieces: dict[str, Pieces] = {}
         self.stopped = False
 
     def body(self, ended: bool) -> dict[str, object]:
@@ -46,9 +47,9 @@ class _Block:
         body = detached_object(self.fields)
         for key, pieces in self.pieces.items():
             if key != "input":
-                body[key] = (text(body, key) or "") + "".join(pieces)
+                body[key] = (text(body, key) or "") + pieces.joined()
         whole = self.stopped or ended
-        written = "".join(self.pieces.get("input", ()))
+        written = self.pieces["input"].joined() if "input" in self.pieces else ""
         if written:
             body["input"], whole = _parsed(written)
         if not whole and (text(body, "type") or "").endswith(_TOOL_USE):
@@ -60,7 +61,6 @@ class MessageAccumulator:
     """Folds the chunks of one Messages stream. Satisfies `callspan.providers.base.Accumulator`."""
 
     __slots__ = (
-        "_append",
         "_at",
         "_blocks",
         "_error",
@@ -69,6 +69,7 @@ class MessageAccumulator:
         "_last",
         "_message",
         "_next",
+        "_pieces",
         "_usage",
         "complete",
     )
@@ -83,7 +84,7 @@ class MessageAccumulator:
         # Where the last piece went; most chunks are the next piece of the same.
         self._at: object = _NOWHERE
         self._kind = self._key = ""
-        self._append: Callable[[str], None] = list[str]().append
+        self._pieces = Pieces()
 
     def add(self, chunk: object) -> bool:
         """Fold in one parsed event; return True if it carried text, thinking or a tool call. Never raises."""
@@ -93,7 +94,10 @@ class MessageAccumulator:
             if delta["type"] == self._kind and chunk["index"] == self._at:  # type: ignore[index]
                 piece = delta[self._key]
                 if type(piece) is str:
-                    self._append(piece)
+                    loose = self._pieces.loose
+                    loose.append(piece)
+                    if len(loose) >= FULL:
+                        self._pieces.pack()
                     return piece != ""
         except (KeyError, TypeError, IndexError):
             return self._fold(chunk)
@@ -166,10 +170,12 @@ class MessageAccumulator:
         if piece is None:
             return False
         block = self._block(index, block_type)
-        pieces = block.pieces.setdefault(key, [])
-        self._kind, self._key, self._append = kind, source, pieces.append
+        pieces = block.pieces.get(key)
+        if pieces is None:
+            pieces = block.pieces[key] = Pieces()
+        self._kind, self._key, self._pieces = kind, source, pieces
         self._at = _NOWHERE if index is None else index
-        self._append(piece)
+        pieces.add(piece)
         return piece != ""
 
     def _stop_block(self, chunk: dict[str, object]) -> bool:

@@ -7,7 +7,7 @@ import binascii
 from typing import Any
 
 from callspan.providers.openai.detach import fill
-from callspan.providers.openai.pieces import Pieces
+from callspan.providers.pieces import Pieces
 
 
 class Audio:

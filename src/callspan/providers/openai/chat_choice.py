@@ -7,8 +7,8 @@ from typing import Any, Final
 from callspan.providers.openai.audio import Audio
 from callspan.providers.openai.detach import detached, fill, merge_list, overlay
 from callspan.providers.openai.growing import GrowingList
-from callspan.providers.openai.pieces import Pieces
 from callspan.providers.openai.tool_calls import CallFragments, ToolCalls
+from callspan.providers.pieces import Pieces
 from callspan.record.finish import normalised
 
 _TEXTS: Final = frozenset({"refusal", "reasoning_content", "reasoning", "reasoning_text", "thinking"})

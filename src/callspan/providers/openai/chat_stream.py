@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from callspan.providers.openai.chat_choice import Choice
 from callspan.providers.openai.envelope import Envelope
-from callspan.providers.openai.pieces import FULL
+from callspan.providers.pieces import FULL
 
 _ABSENT: Final = object()
 _BARE: Final = 3

@@ -9,9 +9,9 @@ from callspan.providers.openai.asked import asked
 from callspan.providers.openai.choices import choice_facts, in_order
 from callspan.providers.openai.detach import detached, overlay
 from callspan.providers.openai.envelope import Envelope
-from callspan.providers.openai.pieces import Pieces
 from callspan.providers.openai.prompts import prompt_messages
 from callspan.providers.openai.stated import finish_reason
+from callspan.providers.pieces import Pieces
 from callspan.providers.wire import dig, text
 from callspan.record.call import Request
 from callspan.record.messages import Conversation, Message, Part, Text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from callspan.providers.openai.detach import fill
-from callspan.providers.openai.pieces import Pieces
+from callspan.providers.pieces import Pieces
 
 _GROWS: Final = ("text", "summary", "thinking")
 

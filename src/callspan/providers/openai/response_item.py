@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from callspan.providers.openai.detach import detached
-from callspan.providers.openai.pieces import Pieces
+from callspan.providers.pieces import Pieces
 
 
 class Place(NamedTuple):

@@ -6,7 +6,7 @@ import json
 from typing import Any, Final
 
 from callspan.providers.openai.detach import fill
-from callspan.providers.openai.pieces import Pieces
+from callspan.providers.pieces import Pieces
 from callspan.record.codec import encode_json
 
 _TEXTS: Final = {"function": "arguments", "custom": "input"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from callspan.providers.openai.growing import GrowingList
-from callspan.providers.openai.pieces import FULL, Pieces
+from callspan.providers.pieces import FULL, Pieces
 
 
 def grown(*items: dict[str, Any]) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-FULL: Final = 256
+FULL: Final = 64
 """So many strings are joined into one block: a short `str` costs some 50 bytes besides its text."""
 
 
