@@ -243,6 +243,21 @@ def test_ids_that_were_set_for_a_test_are_gone_after_it_even_if_it_fails(provide
     assert seen.spans[-1].name == "invoke_workflow s"
 
 
+def test_captures_know_nothing_of_each_others_sessions() -> None:
+    """Two tests with a fixed session id: the second starts anew, as it would in a process of its own."""
+    with capture() as outer, callspan.session("s", session_id="fixed in tests") as around:
+        with around.timestep():
+            pass
+        for _ in range(2):
+            with capture() as seen, callspan.session("s", session_id="fixed in tests") as session, session.timestep():
+                pass
+            assert [record.index for record in seen.timesteps] == [0, 0]
+            assert [record.end_ns is None for record in seen.sessions] == [True, False]
+        with around.timestep():
+            pass
+    assert [record.index for record in outer.timesteps] == [0, 0, 1, 1]
+
+
 def test_a_decorated_async_generator_is_covered_for_as_long_as_it_is_read(
     provider: ScriptedProvider, seen: Captured
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from threading import Lock
 from typing import Final
@@ -79,3 +81,17 @@ def episode_of(session_id: str | None, first_index: int = 0) -> Episode:
         if len(_known) > _REMEMBERED:
             _known.popitem(last=False)
     return episode
+
+
+@contextmanager
+def forgotten() -> Iterator[None]:
+    """Know no id of before within the block, and none of the block afterwards. For tests, one at a time."""
+    with _known_lock:
+        before = _known.copy()
+        _known.clear()
+    try:
+        yield
+    finally:
+        with _known_lock:
+            _known.clear()
+            _known.update(before)

@@ -9,6 +9,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from callspan.agent.episode import forgotten
 from callspan.config import load
 from callspan.intercept.patching import SDKS
 from callspan.policy.redaction import Redactor
@@ -70,7 +71,7 @@ def capture(*, redact: Redactor | None = None, **settings: object) -> Iterator[C
 
     The environment is not asked; `settings` are those of `callspan.instrument()`, by default with
     `strict=True`, so that misuse of the session API fails the test. Spans go to a provider of their own,
-    not to the global one. Captures may be nested; the innermost sees the calls.
+    not to the global one. Captures may be nested; the innermost sees the calls, and knows no session of another.
     """
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
@@ -81,7 +82,8 @@ def capture(*, redact: Redactor | None = None, **settings: object) -> Iterator[C
     before = WIRING.pipeline
     WIRING.install(loaded, parts, SDKS)
     try:
-        yield captured
+        with forgotten():
+            yield captured
     finally:
         WIRING.engine.late_ends.drain()
         WIRING.restore(before)
