@@ -90,10 +90,15 @@ def _call(family: str, is_async: bool, messages: list[Any]) -> Callable[[], Any]
     return partial(_create(family, client), messages=messages, **_settings(family))
 
 
-def _stream(family: str, is_async: bool) -> Callable[[], Any]:
+def stream_of(family: str, is_async: bool = False) -> Callable[[], Any]:
+    """Return a function that begins a stream and gives it back unread."""
     events = wire.openai_stream() if family == "openai" else wire.anthropic_stream()
     client = _client(family, is_async, events, "text/event-stream")
-    create = partial(_create(family, client), messages=wire.messages(1000), stream=True, **_settings(family))
+    return partial(_create(family, client), messages=wire.messages(1000), stream=True, **_settings(family))
+
+
+def _stream(family: str, is_async: bool) -> Callable[[], Any]:
+    create = stream_of(family, is_async)
 
     def drain() -> None:
         for _ in create():

@@ -5,14 +5,21 @@ from __future__ import annotations
 import datetime as dt
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 
+import peers
 from rows import BARE, FLOOR
 from startup import Startup
 from timing import Measured, Spread
 
 _PACKAGES = ("callspan", "openai", "anthropic", "httpx2", "opentelemetry-sdk", "msgspec", "wrapt")
+_QUIET = 0.75
+"""Load per CPU up to which a machine counts as quiet: the run itself keeps one of them busy."""
+_LOADED = """
+**The machine was loaded** (load average {load:.1f} over 15 minutes): others on it evict caches and blur every figure
+below, small ones most. To be read as an order of magnitude until it is written anew on a quiet machine.
+"""
 _INTRODUCTION = """# What callspan costs
 
 Written by `make bench`. CPU time of the calling thread, so that waiting for others on the machine does not count;
@@ -26,11 +33,11 @@ Trust the ratios: they come from one run. The microseconds are this machine's, a
 """
 
 
-def page(done: Sequence[Measured], starts: Startup) -> str:
+def page(done: Sequence[Measured], starts: Startup, held_kb: Mapping[str, float]) -> str:
     """Return the whole page."""
     parts = [_INTRODUCTION, _conditions()]
     parts += [_table(each) for each in done]
-    parts.append(_startup(starts))
+    parts += [_startup(starts), _memory(held_kb), peers.section()]
     return "\n".join(parts)
 
 
@@ -48,7 +55,9 @@ def _conditions() -> str:
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in _PACKAGES)
     today = dt.datetime.now(tz=dt.timezone.utc).date()
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
-    return f"{today}, Python {platform.python_version()}, {machine}; {versions}.\n"
+    load = os.getloadavg()[2]
+    noise = "" if load < _QUIET * (os.cpu_count() or 1) else _LOADED.format(load=load)
+    return f"{today}, Python {platform.python_version()}, {machine}; {versions}.\n{noise}"
 
 
 def _table(measured: Measured) -> str:
@@ -92,3 +101,8 @@ def _startup(starts: Startup) -> str:
             "",
         ]
     )
+
+
+def _memory(held_kb: Mapping[str, float]) -> str:
+    rows = [f"| {family} | {kb:.1f} |" for family, kb in held_kb.items()]
+    return "\n".join(["## Half-read streams", "", "KB added to each.", "", "| | KB |", "| --- | --- |", *rows, ""])

@@ -7,13 +7,14 @@ import gc
 import json
 from pathlib import Path
 
+import open_streams
 import report
 import startup
 from columns import columns
 from rows import provider, rows
 from timing import Measured, measure
 
-QUICK_S, FULL_S = 2.0, 25.0
+QUICK_S, FULL_S = 2.0, 20.0
 _PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 
 
@@ -36,7 +37,7 @@ def main() -> None:
             done.append(measure(column, rows(column, tracing), seconds, least=3 if options.quick else 7))
             print(report.summary(done[-1]), flush=True)
     starts = startup.measure(3 if options.quick else 15)
-    page = report.page(done, starts)
+    page = report.page(done, starts, open_streams.measure())
     if options.json:
         options.json.write_text(json.dumps({each.column.name: each.rounds for each in done}))
     if options.page is not None or not (options.quick or options.only):

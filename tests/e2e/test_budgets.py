@@ -1,7 +1,8 @@
 """What callspan may cost, as ratios to a raw span or to the bare SDK measured in the same moments.
 
-Bounds are well above what `make bench` shows: these tests are here to catch a step that got several times
-slower, on any machine and under any load.
+Two kinds of bounds. Counted calls of functions, Python's and C's, are the same on every machine under any load: their
+bounds are a little above what is counted today, so that work that is added shows. Times are blurred by whatever else
+runs: their bounds are wide, and catch a step that got several times slower without calling more.
 """
 
 from __future__ import annotations
@@ -32,13 +33,77 @@ print(json.dumps({"bare": low[BARE], "floor": low[FLOOR], "default": low[DEFAULT
                   "suppressed": low[SUPPRESSED]}))
 """
 
+_COUNTING = """
+import gc, json, sys
+sys.path.insert(0, sys.argv[1])
+from columns import columns
+from rows import BARE, DEFAULT, FLOOR, SQLITE, SUPPRESSED, provider, rows
+column = next(column for column in columns() if column.name == sys.argv[2])
+counted = {}
+for row in rows(column, provider()):
+    if row.name in (BARE, FLOOR, DEFAULT, SQLITE, SUPPRESSED):
+        with row.around() as wrap:
+            column.run(3, wrap, lambda: 0)
+            calls = 0
+            def note(frame, event, argument):
+                global calls
+                calls += event in ("call", "c_call")
+            gc.disable()
+            sys.setprofile(note)
+            column.run(1, wrap, lambda: 0)
+            sys.setprofile(None)
+            gc.enable()
+            counted[row.name] = calls / column.per
+print(json.dumps({"bare": counted[BARE], "floor": counted[FLOOR], "default": counted[DEFAULT],
+                  "sqlite": counted[SQLITE], "suppressed": counted[SUPPRESSED]}))
+"""
+
 
 def costs(column: str) -> dict[str, Any]:
     """CPU nanoseconds per unit of each row: the least of its rounds, since load only ever adds."""
-    command = [sys.executable, "-c", _PROGRAM, str(_BENCH), column]
+    return _run(_PROGRAM, column)
+
+
+def calls(column: str) -> dict[str, Any]:
+    """How many functions are called per unit of each row."""
+    return _run(_COUNTING, column)
+
+
+def _run(program: str, column: str) -> dict[str, Any]:
+    command = [sys.executable, "-c", program, str(_BENCH), column]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+@pytest.mark.parametrize(("column", "spans"), [("openai plain sync", 3.3), ("anthropic plain async", 2.2)])
+def test_a_plain_call_calls_no_more_functions_than_it_has_to(column: str, spans: float) -> None:
+    """Against a raw span with the same attributes; a record to SQLite's spool, and a suppressed call, beside that."""
+    counted = calls(column)
+    bare, floor = counted["bare"], counted["floor"] - counted["bare"]
+    assert counted["default"] - bare <= spans * floor
+    assert counted["sqlite"] - counted["default"] <= 0.2 * floor
+    assert counted["suppressed"] - bare <= 0.015 * bare
+
+
+@pytest.mark.parametrize(
+    ("column", "most"), [("openai 500-chunk stream sync", 32), ("anthropic 500-event stream sync", 13)]
+)
+def test_a_chunk_calls_few_functions(column: str, most: int) -> None:
+    """The call's own calls included, spread over its chunks."""
+    counted = calls(column)
+    assert counted["default"] - counted["bare"] <= most
+
+
+def test_a_timestep_with_an_event_calls_no_more_functions_than_it_has_to() -> None:
+    counted = calls("session, timesteps with an event")
+    assert counted["default"] <= 2.6 * counted["floor"]
+
+
+def test_a_long_history_is_read_with_few_calls_for_each_message() -> None:
+    """99 messages of 2 KB: most of them are not shown, and none is worth more than reading it once."""
+    short, long = calls("openai plain sync"), calls("openai 200 KB request")
+    assert long["default"] - long["bare"] <= short["default"] - short["bare"] + 99 * 12
 
 
 @pytest.mark.parametrize("column", ["openai plain sync", "anthropic plain async"])
