@@ -10,7 +10,7 @@ from callspan.cli.filters import MOMENT
 from callspan.cli.frame import Frame, framed, store_errors
 from callspan.cli.screen import count, iso
 from callspan.config import SettingError
-from callspan.stores.opening import parse, safe_name, split_urls
+from callspan.stores.opening import split_urls
 
 _EPILOG: Final = """\b
 Examples:
@@ -24,18 +24,14 @@ Examples:
 def command(frame: Frame, older_ns: int) -> None:
     """Delete calls and sessions from before a time, and every content that only they referred to.
 
-    Sessions go whole, by their end. For SQLite stores; others have their own retention.
+    Sessions go whole, by their end. For stores that can be read: SQLite, JSON Lines, Postgres, ClickHouse.
     """
     from callspan.stores.retention import prune
 
     try:
-        store = parse(split_urls(frame.store)[0])
+        removed = prune(split_urls(frame.store)[0], older_ns)
     except SettingError as error:
         raise click.UsageError(str(error)) from error
-    if store.kind != "sqlite" or store.path is None:
-        raise click.UsageError(f"{safe_name(store.url)} is no SQLite store; delete old rows with its own tools.")
-    try:
-        removed = prune(store.path, older_ns)
     except store_errors() as error:
         frame.fail(str(error))
     if frame.json:
