@@ -50,7 +50,7 @@ async def crowd(sessions: int, steps: int) -> None:
     second = anthropic.AsyncAnthropic(api_key="k", http_client=http)
 
     async def episode(number: int) -> None:
-        async with callspan.session("crowd", session_id=f"crowd-{number}") as own:
+        async with callspan.session("crowd", session_id=f"crowd-{steps}-{number}") as own:
             for index in range(steps):
                 async with own.timestep() as step:
                     asked: Any = [{"role": "user", "content": f"{number}/{index}"}]
@@ -94,7 +94,7 @@ def test_concurrent_sessions_with_calls_of_both_sdks_keep_their_own(tmp_path: Pa
         (traces,) = store.execute("SELECT count(DISTINCT trace_id) FROM sessions").fetchone()
         totals = [json.loads(row[0]) for row in store.execute("SELECT totals FROM sessions")]
     expected = {
-        (f"crowd-{number}", step, provider): [1, f"{number}/{step}", f"{number}/{step}", 1]
+        (f"crowd-{steps}-{number}", step, provider): [1, f"{number}/{step}", f"{number}/{step}", 1]
         for number in range(sessions)
         for step in range(steps)
         for provider in ("openai", "anthropic")
