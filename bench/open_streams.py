@@ -28,7 +28,7 @@ def measure() -> dict[str, float]:
 
 
 def _added_kb(family: str) -> float:
-    # One of the SDK's own buffers is there or not as the moment has it: the least of several is the same every time.
+    # One of the SDK's own buffers is there or not as the moment has it: the least of several has it less often.
     bare = min(_held_kb(stream_of(family)) for _ in range(_TIMES))
     handle = callspan.instrument(tracer_provider=provider())
     watched = min(_held_kb(stream_of(family)) for _ in range(_TIMES))

@@ -20,6 +20,8 @@ _LOADED = """
 **The machine was loaded** (load average {load:.1f} over 15 minutes): others on it evict caches and blur every figure
 below, small ones most. To be read as an order of magnitude until it is written anew on a quiet machine.
 """
+_HELD = """KB added to each. A buffer of the SDKs' own, some 14 KB, is there or not as the moment has it, with callspan and
+without: a figure that is off by that much is not callspan's doing. Compare several runs."""
 _INTRODUCTION = """# What callspan costs
 
 Written by `make bench`. CPU time of the calling thread, so that waiting for others on the machine does not count;
@@ -105,4 +107,4 @@ def _startup(starts: Startup) -> str:
 
 def _memory(held_kb: Mapping[str, float]) -> str:
     rows = [f"| {family} | {kb:.1f} |" for family, kb in held_kb.items()]
-    return "\n".join(["## Half-read streams", "", "KB added to each.", "", "| | KB |", "| --- | --- |", *rows, ""])
+    return "\n".join(["## Half-read streams", "", _HELD, "", "| | KB |", "| --- | --- |", *rows, ""])
