@@ -20,7 +20,8 @@ _LOADED = """
 **The machine was loaded** (load average {load:.1f} over 15 minutes): others on it evict caches and blur every figure
 below, small ones most. To be read as an order of magnitude until it is written anew on a quiet machine.
 """
-_HELD = """KB added to each. A buffer of the SDKs' own, some 14 KB, is there or not as the moment has it, with callspan and
+_HELD = """\
+KB added to each. A buffer of the SDKs' own, some 14 KB, is there or not as the moment has it, with callspan and
 without: a figure that is off by that much is not callspan's doing. Compare several runs."""
 _INTRODUCTION = """# What callspan costs
 
