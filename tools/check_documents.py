@@ -1,7 +1,7 @@
 """Runs the examples of README.md and docs/: every Python block, and every `$ callspan ...` line.
 
-Blocks of one document run in order as one program, in an empty directory, against a scripted provider on
-loopback. A block under `<!-- not run: why -->` is left out; the reason is printed.
+Blocks of one document run in order as one program, beside a `callspan.db` that the demo has written, against a
+scripted provider on loopback. A block under `<!-- not run: why -->` is left out; the reason is printed.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,9 @@ BLOCK = re.compile(r"(?:<!-- not run: (?P<why>[^>]*?) -->\s*)?```(?P<kind>python
 
 def main() -> int:
     """Run every document; return 1 if any example failed."""
-    failed = [document for document in documents() if not runs(document)]
+    with tempfile.TemporaryDirectory() as directory:
+        succeeds([sys.executable, "-m", "callspan.cli", "demo"], directory, dict(os.environ))
+        failed = [document for document in documents() if not runs(document, Path(directory, "callspan.db"))]
     for document in failed:
         print(f"{document.relative_to(ROOT)}: an example failed")
     return 1 if failed else 0
@@ -33,8 +36,8 @@ def documents() -> list[Path]:
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def runs(document: Path) -> bool:
-    """Run a document's examples; True if all of them succeeded."""
+def runs(document: Path, store: Path) -> bool:
+    """Run a document's examples beside a copy of `store`; True if all of them succeeded."""
     program: list[str] = []
     commands: list[str] = []
     for block in BLOCK.finditer(document.read_text()):
@@ -47,6 +50,7 @@ def runs(document: Path) -> bool:
     if not program and not commands:
         return True
     with tempfile.TemporaryDirectory() as directory, ScriptedProvider() as provider:
+        shutil.copy(store, directory)
         environment = {
             **os.environ,
             "OPENAI_API_KEY": "sk-example",
