@@ -19,7 +19,7 @@ test: $(STAMP)-dev  ## The tests that need nothing but Python
 	$(PYTEST) -n 2 -m "not slow and not postgres and not clickhouse and not backend"
 
 test-all: $(STAMP)-all  ## Every test: with Postgres, the embedded ClickHouse engine, the wire corpus, coverage
-	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=90
+	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -n 2 -m "not backend" --cov --cov-report=term:skip-covered --cov-fail-under=90
 	$(MAKE) older
 
 check: $(STAMP)-dev  ## Lint, types, layers, documents

@@ -214,6 +214,7 @@ def test_a_part_of_opentelemetry_that_raises(
         handle.uninstrument()
 
 
+@pytest.mark.slow
 def test_a_store_that_cannot_be_written(colour: str, provider: ScriptedProvider, tmp_path: Any) -> None:
     (tmp_path / "file").write_text("in the way")
     handle = callspan.instrument(stores=f"sqlite:////{tmp_path}/file/calls.db")

@@ -14,6 +14,8 @@ import pytest
 from callspan.intercept.hooks import HOOKS
 from callspan.providers import registry
 
+pytestmark = pytest.mark.slow
+
 VICTIM = Path(__file__).with_name("ladder_victim.py")
 EVERY = sorted({hook.attribute for hook in HOOKS})
 CALLS = {"plain", "stream", "early", "raw", "streaming", "claude", "async plain", "async stream"}

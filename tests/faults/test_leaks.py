@@ -25,6 +25,8 @@ from callspan.observe.live_call import LiveCall
 from callspan.testing import capture
 from tests.intercept import sdks
 
+pytestmark = pytest.mark.slow
+
 CHAT: dict[str, Any] = {"model": "gpt-5", "messages": [{"role": "user", "content": "hi"}]}
 MESSAGE: dict[str, Any] = {**CHAT, "max_tokens": 9}
 CHUNK = (

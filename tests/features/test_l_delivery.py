@@ -78,6 +78,7 @@ def test_sync_and_async_calls_reach_every_store(
     assert len(first) == 1
 
 
+@pytest.mark.slow
 def test_one_broken_store_of_three_costs_the_others_nothing(
     provider: ScriptedProvider, instrumented: Callable[..., Handle], reading: Callable[[object], Reader],
     tmp_path: Path, caplog: pytest.LogCaptureFixture,
@@ -175,6 +176,7 @@ def test_a_store_may_be_added_to_the_others_and_those_set_may_be_replaced(
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_flush_of_a_store_that_hangs_returns_in_time_and_a_second_end_is_harmless(
     provider: ScriptedProvider, tmp_path: Path
 ) -> None:

@@ -200,7 +200,9 @@ def test_a_page_is_written_whole_or_not_at_all(world: World, tmp_path: Path) -> 
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_the_command_writes_the_page_and_says_how_large(world: World, tmp_path: Path) -> None:
+def test_the_command_writes_the_page_and_says_how_large(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     play(world)
     url, target = world.write(tmp_path / "calls.db"), tmp_path / "r.html"
     result = CliRunner().invoke(callspan, ["--store", url, "report", "-o", str(target), "--json"])
@@ -210,7 +212,8 @@ def test_the_command_writes_the_page_and_says_how_large(world: World, tmp_path: 
         "calls": 3,
         "sessions": 3,
     }
-    told = CliRunner().invoke(callspan, ["--store", url, "report", "-o", str(target)])
+    monkeypatch.chdir(tmp_path)
+    told = CliRunner().invoke(callspan, ["--store", url, "report", "-o", "r.html"])
     assert "3 calls, 3 sessions" in told.output
     none = CliRunner().invoke(
         callspan, ["--store", url, "report", "-o", str(tmp_path / "n.html"), "--model", "nope", "--since", "1s"]

@@ -143,6 +143,7 @@ def test_sqlite_survives_forks_at_any_moment_of_a_delivery(scene: Scene) -> None
     scene.assert_all_once(25 * 25)
 
 
+@pytest.mark.slow
 def test_a_hanging_sink_holds_up_forks_and_exits_for_a_bounded_time_only(scene: Scene) -> None:
     begun = time.monotonic()
     scene.run("hangs")
