@@ -115,7 +115,7 @@ def run(python: str, path: str, name: str, extra: list[str]) -> Result:
     report.unlink(missing_ok=True)
     began = time.monotonic()
     done = subprocess.run(
-        [str(runner), "-m", "pytest", "tests/intercept", "-n", "2", "-m", "not slow", f"--junitxml={report}", *extra],
+        [str(runner), "-m", "pytest", "tests/intercept", "tests/attempts", "-n", "2", "-m", "not slow", f"--junitxml={report}", *extra],
         cwd=ROOT, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     result.seconds = time.monotonic() - began
@@ -155,7 +155,7 @@ def document(results: list[Result], missing: list[str]) -> str:
     lines = [
         "# The SDK matrix",
         "",
-        "The capture tests (`tests/intercept`, sync and async, real SDKs over a real socket) on old and new SDKs.",
+        "The capture tests (`tests/intercept` and `tests/attempts`, sync and async, real SDKs over a real socket) on old and new SDKs.",
         "Written by `make matrix`; `make older` runs one older pair, as part of `make test-all`.",
         "",
         "| Python | openai | anthropic | HTTP library | passed | failed | skipped | s |",

@@ -165,6 +165,18 @@ def test_broken_json_is_a_parsing_error(mode: Mode, api: str, run: Run, seen: Ca
         assert [attempt.status for attempt in record.attempts] == [200]
 
 
+def test_broken_json_in_a_raw_response_is_a_parsing_error_though_the_caller_parses_it_later(
+    mode: Mode, api: str, run: Run, seen: Captured
+) -> None:
+    caller = Caller(mode, api, "raw")
+    caller.script({"text": "one two three", "malformed": True})
+    failing(caller, run)
+    record = seen.records[-1]
+    assert record.error is not None
+    assert (record.outcome, record.error.kind) == ("error", "parsing")
+    assert record.response is None or not bytes(record.response.body)
+
+
 def test_a_body_cut_off_is_a_connection_error(mode: Mode, api: str, run: Run, seen: Captured) -> None:
     """And so for the attempt, although a stream's headers were well."""
     for shape, status in (("plain", None), ("raw", None), ("stream", 200)):

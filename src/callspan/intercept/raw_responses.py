@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from callspan.fail_open import fail_open, value_of
 from callspan.intercept.watch import KEY, Watch
+from callspan.record.call import ErrorInfo
 
 _CAP_BYTES: Final = 8 << 20
 _COPY: Final = fail_open("read a copy of a raw response")
@@ -36,6 +37,14 @@ def body_of(result: object, response: Any) -> object:  # noqa: ANN401 - httpx, h
             dumped = value_of(method)
             return dumped if isinstance(dumped, dict) else None
     return None
+
+
+def flaw_of(response: Any) -> ErrorInfo | None:  # noqa: ANN401 - httpx, httpx2 or anything else
+    """Return what is wrong with a body that was read and is no JSON; the caller of a raw response learns it later."""
+    content = value_of(lambda: response.content) if getattr(response, "is_closed", False) else None
+    if not isinstance(content, bytes) or not content or value_of(response.json) is not None:
+        return None
+    return ErrorInfo(kind="parsing", type="JSONDecodeError")
 
 
 def observe_iter_bytes(original: Callable[..., Iterator[bytes]]) -> Callable[..., Iterator[bytes]]:

@@ -19,11 +19,12 @@ from callspan.intercept import native_tracing, stream_usage, streams
 from callspan.intercept.client_facts import facts_of
 from callspan.intercept.engine import Engine
 from callspan.intercept.failures import error_of, outcome_of
-from callspan.intercept.raw_responses import body_of, wants_raw
+from callspan.intercept.raw_responses import body_of, flaw_of, wants_raw
 from callspan.intercept.streams import watch_for_loss
 from callspan.intercept.watch import KEY, Watch, watch_of
 from callspan.observe.live_call import LiveCall
 from callspan.providers import registry
+from callspan.record.call import ErrorInfo
 
 _OPEN: Final = fail_open("start observing a call")
 _CLOSE: Final = fail_open("finish observing a call")
@@ -105,13 +106,17 @@ class OpenCall:
 
     def returned(self, result: object) -> None:
         """Take what `request` returned: a plain call has ended, a stream or an unread response has not."""
+        flaw: ErrorInfo | None = None
         with _BIND:
             # Where the body has come, nobody needs the response: a pydantic model that is asked for fields it lacks
             # raises, with messages that cost as much as a span.
-            if not self.call.has_body and self._goes_on(result, _response_of(result)):
-                return
+            if not self.call.has_body:
+                response = _response_of(result)
+                if self._goes_on(result, response):
+                    return
+                flaw = flaw_of(result if response is None else response)
         with _CLOSE:
-            self.call.end(how=None)
+            self.call.end(how=None, error=flaw)
 
     def _lacks(self, name: str) -> bool:
         missing = self.engine.missing
