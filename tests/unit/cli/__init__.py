@@ -1,0 +1,1 @@
+"""The sub-commands of `callspan`, on small stores made for each test."""

@@ -1,0 +1,185 @@
+"""Screen: what people read is safe, never rounds to nothing, and says a dash where nothing is known."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from callspan.cli import screen
+from callspan.cli.screen import Screen
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("", ""),
+        ("plain", "plain"),
+        ("two\nlines", "two lines"),
+        ("tab\there", "tab here"),
+        ("dos\r\nline", "dos line"),
+        ("\x1b[31mred", "\ufffd[31mred"),
+        ("\x1b]0;title\x07", "\ufffd]0;title\ufffd"),
+        ("null\x00", "null\ufffd"),
+        ("del\x7f", "del\ufffd"),
+        ("c1\x9b2J", "c1\ufffd2J"),
+        ("left\u202eright", "left\ufffdright"),
+        ("zero\u200bwidth", "zero\ufffdwidth"),
+        ("line\u2028separator", "line\ufffdseparator"),
+        ("isolate\u2066d", "isolate\ufffdd"),
+        ("bom\ufeff", "bom\ufffd"),
+        ("half\ud83d", "half\ufffd"),
+        ("annotation\ufff9", "annotation\ufffd"),
+        ("émigré 漢字 🙂", "émigré 漢字 🙂"),
+        ("[bold]no markup[/bold]", "[bold]no markup[/bold]"),
+    ],
+)
+def test_control_characters_of_others_do_not_reach_the_terminal(text: str, shown: str) -> None:
+    assert screen.clean(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("two\nlines", "two\nlines"),
+        ("a\n\nb\n", "a\n\nb\n"),
+        ("tab\there", "tab here"),
+        ("dos\r\nline", "dos\nline"),
+        ("over\rwrite", "overwrite"),
+        ("bell\x07\nnext", "bell\ufffd\nnext"),
+        ("\u202eevil\n", "\ufffdevil\n"),
+        ("half\udc00\n", "half\ufffd\n"),
+    ],
+)
+def test_in_paragraphs_only_line_ends_stay(text: str, shown: str) -> None:
+    assert screen.clean_lines(text) == shown
+
+
+@pytest.mark.parametrize("code", [*range(0x20), 0x7F, *range(0x80, 0xA0), 0x2028, 0x202E, 0x2066])
+def test_no_control_character_is_raw_in_json_and_each_comes_back(code: int) -> None:
+    text = screen.json_text({"said": f"a{chr(code)}b"})
+    assert chr(code) not in text
+    assert json.loads(text) == {"said": f"a{chr(code)}b"}
+
+
+def test_json_is_one_line_and_keeps_other_scripts() -> None:
+    assert screen.json_text({"a": ["é", None, 1.5, True]}) == '{"a":["é",null,1.5,true]}'
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [(None, "\N{EN DASH}"), (0, "0"), (7, "7"), (999, "999"), (1000, "1,000"), (-1234567, "-1,234,567")],
+)
+def test_counts_have_their_thousands_set_apart(number: int | None, shown: str) -> None:
+    assert screen.count(number) == shown
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "shown"),
+    [
+        (None, None, "\N{EN DASH}"),
+        (0, None, "0→\N{EN DASH}"),
+        (None, 0, "\N{EN DASH}→0"),
+        (0, 0, "0→0"),
+        (12345, 6, "12,345→6"),
+    ],
+)
+def test_tokens_tell_zero_from_unknown(asked: int | None, answered: int | None, shown: str) -> None:
+    assert screen.tokens(asked, answered) == shown
+
+
+@pytest.mark.parametrize(
+    ("usd", "shown"),
+    [
+        (None, "\N{EN DASH}"),
+        ("0", "$0.00"),
+        ("0.000", "$0.00"),
+        ("1", "$1.00"),
+        ("1234.567", "$1234.57"),
+        ("0.5", "$0.500"),
+        ("0.000000123456", "$0.000000123"),
+        ("0.00001", "$0.0000100"),
+        ("1E+2", "$100.00"),
+    ],
+)
+def test_money_has_three_digits_that_count(usd: str | None, shown: str) -> None:
+    assert screen.money(None if usd is None else Decimal(usd)) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown", "style"),
+    [
+        (None, "\N{EN DASH}", ""),
+        (0, "+0", ""),
+        (1, "+1", "green"),
+        (0.25, "+0.25", "green"),
+        (-0.5, "-0.5", "red"),
+        (1 / 3, "+0.3333", "green"),
+        (-123456.0, "-1.235e+05", "red"),
+    ],
+)
+def test_rewards_have_a_sign_and_a_colour(value: float | None, shown: str, style: str) -> None:
+    assert screen.reward(value) == shown
+    assert screen.reward_style(value) == style
+
+
+@pytest.mark.parametrize(
+    ("ms", "shown"),
+    [(None, "\N{EN DASH}"), (0, "0.0 ms"), (9.94, "9.9 ms"), (10, "10 ms"), (1500, "1.50 s"), (61_000, "1 m 01 s")],
+)
+def test_milliseconds_are_said_like_durations(ms: float | None, shown: str) -> None:
+    assert screen.milliseconds(ms) == shown
+
+
+@pytest.mark.parametrize(
+    ("ns", "shown"),
+    [
+        (None, None),
+        (0, "1970-01-01T00:00:00.000000Z"),
+        (999, "1970-01-01T00:00:00.000000Z"),
+        (1_000, "1970-01-01T00:00:00.000001Z"),
+        (1_795_161_700_498_858_123, "2026-11-20T08:01:40.498858Z"),
+        (2**63 - 1, "2262-04-11T23:47:16.854775Z"),
+    ],
+)
+def test_iso_times_never_round_up(ns: int | None, shown: str | None) -> None:
+    assert screen.iso(ns) == shown
+
+
+def test_a_time_of_today_is_a_time_and_any_other_has_its_day() -> None:
+    noon = datetime.now(tz=timezone.utc).astimezone().replace(hour=12, minute=0, second=0, microsecond=0)
+    assert screen.clock(int(noon.timestamp()) * 10**9) == "12:00:00"
+    before = noon - timedelta(days=2)
+    assert screen.clock(int(before.timestamp()) * 10**9).startswith(before.strftime("%Y-%m-%d "))
+    assert screen.clock(None) == "\N{EN DASH}"
+
+
+def test_parts_of_a_line_are_cleaned_and_keep_their_styles() -> None:
+    text = screen.styled("plain\n", ("red\x1b", "red"), ("", "bold"))
+    assert text.plain == "plain red\ufffd"
+    assert [(span.start, span.end, span.style) for span in text.spans] == [(6, 10, "red")]
+
+
+def test_where_no_terminal_is_lines_end_at_a_hundred_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen().line("x" * 150)
+    out = capsys.readouterr().out
+    assert out == "x" * 99 + "…\n"
+
+
+def test_a_paragraph_is_wrapped_and_loses_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen().paragraph("word " * 40 + "\x1b[2J")
+    out = capsys.readouterr().out
+    assert out.count("word") == 40
+    assert "\x1b" not in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("said", ["[red]not red[/red]", ":smile:", "http://example.test 12345", "[link=x]y[/link]"])
+def test_nothing_recorded_is_read_as_markup(said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shown: Any = Screen()
+    shown.print(said)
+    shown.line(said)
+    assert capsys.readouterr().out == f"{said}\n{said}\n"
