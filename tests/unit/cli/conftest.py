@@ -58,7 +58,8 @@ def summed(record: SessionRecord | None = None, **fields: Any) -> SessionSummary
 
 
 def body(value: object) -> bytes:
-    return json.dumps(value).encode()
+    """JSON as the SDKs send it."""
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def keep(url: str, *records: Record) -> str:

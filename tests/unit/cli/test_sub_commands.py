@@ -1,0 +1,398 @@
+"""Sub-commands on small stores: what they say of little, of nothing, and of what nobody knows."""
+
+from __future__ import annotations
+
+import json
+import re
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import pytest
+
+from callspan.cli.export import Money, Tag
+from callspan.cli.reprice import Rewriter, Tally
+from callspan.record.call import CallRecord, Cost, Place, Redaction, Request, Response
+from callspan.record.events import RewardRecord, TimestepRecord
+from callspan.record.messages import Conversation
+from callspan.record.usage import Usage
+from callspan.stores.opening import open_store, sinks_for
+
+from .conftest import MINUTE, SECOND, START_NS, ask, body, keep, made, session
+
+DASH = "\N{EN DASH}"
+_QUESTION = {"model": "gpt-5", "messages": [{"role": "user", "content": "Which way?"}]}
+
+
+def answered(call_id: str, said: str = "Left.", **fields: Any) -> CallRecord:
+    """A chat call with its bodies."""
+    answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}]}
+    given: dict[str, Any] = {
+        "provider": "openai",
+        "api": "chat_completions",
+        "request": Request(model="gpt-5", body=msgspec.Raw(body(_QUESTION))),
+        "response": Response(model="gpt-5", finish_reasons=["stop"], body=msgspec.Raw(body(answer))),
+    }
+    return made(call_id, **(given | fields))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "out", "err"),
+    [
+        (["sessions"], "", "No sessions in {}. Calls outside a session: `callspan calls`.\n"),
+        (["sessions", "--offset", "1"], "", "No such sessions in {}.\n"),
+        (["sessions", "--outcome", "success"], "", "No such sessions in {}.\n"),
+        (["sessions", "--json"], "[]\n", ""),
+        (["calls"], "", "No such calls in {}.\n"),
+        (["calls", "--json"], "[]\n", ""),
+        (["stats"], "", "No such calls in {}.\n"),
+        (["stats", "--json"], "[]\n", ""),
+        (["report", "--json"], "", ""),
+        (["report"], "", "No such calls in {}; nothing written.\n"),
+    ],
+)
+def test_of_an_empty_store_nothing_is_exit_code_1(
+    store: str, arguments: list[str], out: str, err: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = ask("--store", keep(store), *arguments)
+    assert answer == (1, out, err.format(store))
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize("arguments", [["tail"], ["tail", "--json"]])
+def test_a_tail_of_nothing_is_no_failure(store: str, arguments: list[str]) -> None:
+    assert ask("--store", keep(store), *arguments) == (0, "", "")
+
+
+@pytest.mark.parametrize("ident", ["last", "x", "", "%", "_", "\x1b[2J"])
+def test_show_of_nothing_is_exit_code_1_whatever_is_asked_for(store: str, ident: str) -> None:
+    answer = ask("--store", keep(store), "show", ident)
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.err.startswith(f"Nothing in {store} has an id that begins with ")
+    assert "\x1b" not in answer.err
+
+
+def test_an_id_is_no_pattern(store: str) -> None:
+    keep(store, made("call-1"), made("call_2"))
+    assert ask("--store", store, "show", "call_", "--json").json["call_id"] == "call_2"
+    assert ask("--store", store, "show", "call%").code == 1
+    assert ask("--store", store, "show", "call").code == 1
+
+
+def test_a_tail_is_the_newest_oldest_first(anywhere: str) -> None:
+    keep(anywhere, *(made(f"c{at}", at_ns=START_NS + at * MINUTE) for at in range(12)))
+
+    def shown(*arguments: str) -> list[str]:
+        lines = ask("--store", anywhere, "tail", "--json", *arguments).out.splitlines()
+        return [json.loads(line)["call_id"] for line in lines]
+
+    assert shown() == [f"c{at}" for at in range(2, 12)]
+    assert shown("-n", "2") == ["c10", "c11"]
+    assert shown("-n", "0") == []
+    assert shown("-n", "99") == [f"c{at}" for at in range(12)]
+    assert shown("--until", "2000-01-01") == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({}, f"gpt-5  {DASH}  1.00 s  success"),
+        ({"request": Request(), "took_ns": None, "outcome": "started"}, f"{DASH}  {DASH}  {DASH}  started"),
+        ({"usage": Usage(input_tokens=0)}, f"gpt-5  0→{DASH}  1.00 s  success"),
+        ({"usage": Usage()}, f"gpt-5  {DASH}  1.00 s  success"),
+        ({"outcome": "timeout", "retries": 1}, f"gpt-5  {DASH}  1.00 s  timeout, 1 retry"),
+        ({"request": Request(model="a\x1b\nb")}, f"a\ufffd b  {DASH}  1.00 s  success"),
+    ],
+)
+def test_a_line_of_a_tail(store: str, fields: dict[str, Any], told: str) -> None:
+    answer = ask("--store", keep(store, made(**fields)), "tail")
+    assert re.sub(r"^\S+ \S+  ", "", answer.out.rstrip()) == told
+
+
+def test_a_table_of_calls_has_no_cost_where_none_is_known(store: str) -> None:
+    keep(store, made("a"))
+    assert "cost" not in ask("--store", store, "calls").out.splitlines()[0]
+    keep(store, made("b", cost=Cost(usd=Decimal("0.25"), source="x")))
+    head, *rows = ask("--store", store, "calls", "--oldest-first").out.splitlines()
+    assert "cost" in head
+    cells = {row.split()[2]: row.split()[5] for row in rows}
+    assert cells == {"a": DASH, "b": "$0.250"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "more"),
+    [([], ""), (["--limit", "2"], "1 more: --limit, --offset"), (["--limit", "1", "--offset", "2"], "")],
+)
+def test_a_table_says_what_it_leaves_out(store: str, arguments: list[str], more: str) -> None:
+    out = ask("--store", keep(store, *map(made, "abc")), "calls", *arguments).out
+    assert more in out
+    assert ("more" in out) == bool(more)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], ["s3", "s2", "s1", "s0"]),
+        (["--min-reward", "0"], ["s2", "s1"]),
+        (["--max-reward", "0"], ["s1", "s0"]),
+        (["--min-reward", "-1", "--max-reward", "0"], ["s1", "s0"]),
+        (["--outcome", "success"], ["s1"]),
+        (["--outcome", "running"], ["s3", "s2"]),
+        (["--limit", "1"], ["s3"]),
+        (["--offset", "3"], ["s0"]),
+        (["--min-reward", "0", "--limit", "1", "--offset", "1"], ["s1"]),
+        (["--offset", "4"], []),
+        (["--min-reward", "inf"], []),
+        (["--since", "2100-01-01"], []),
+    ],
+)
+def test_sessions_by_reward_never_take_an_unknown_one_for_zero(
+    anywhere: str, arguments: list[str], expected: list[str]
+) -> None:
+    ends: list[dict[str, Any]] = [{"outcome": "error"}, {"outcome": "success"}, {}, {}]
+    sessions = [session(f"s{at}", start_ns=START_NS + at, **fields) for at, fields in enumerate(ends)]
+    rewards = [
+        RewardRecord(reward_id=f"r{at}", session_id=f"s{at}", value=value, scope="session", time_ns=START_NS)
+        for at, value in enumerate([-1.0, 0.0, 0.5])
+    ]
+    answer = ask("--store", keep(anywhere, *sessions, *rewards), "sessions", "--json", *arguments)
+    assert [row["session_id"] for row in answer.json] == expected
+    assert answer.code == (0 if expected else 1)
+
+
+def test_sums_leave_the_unknown_out_and_say_so(anywhere: str) -> None:
+    keep(
+        anywhere,
+        made("a", usage=Usage(input_tokens=5), cost=Cost(usd=Decimal("0.1"), source="x")),
+        made("b", cost=Cost(usd=Decimal("0.2"), source="x")),
+        made("c", usage=Usage(input_tokens=7, output_tokens=0)),
+        made("d", request=Request(model="free"), outcome="error", took_ns=None),
+    )
+    by_model = {row["model"]: row for row in ask("--store", anywhere, "stats", "--json").json}
+    gpt, free = by_model["gpt-5"], by_model["free"]
+    assert (gpt["input_tokens"], gpt["output_tokens"], gpt["cost_usd"]) == (12, 0, "0.3")
+    assert (gpt["calls"], gpt["calls_without_cost"], gpt["errors"], gpt["p50_ms"]) == (3, 1, 0, 1000.0)
+    assert (free["calls"], free["errors"]) == (1, 1)
+    assert {free[name] for name in ("input_tokens", "cost_usd", "p50_ms", "p95_ms", "retries")} == {None}
+    page = ask("--store", anywhere, "stats").out
+    assert "gpt-5: 1 of 3 calls have no known cost" in page
+    assert "free:" not in page
+    assert "callspan[cost]" not in page
+
+
+def test_where_no_cost_is_known_the_way_to_one_is_told(store: str) -> None:
+    page = ask("--store", keep(store, made(usage=Usage(input_tokens=1))), "stats").out
+    assert "gpt-5: 1 of 1 calls have no known cost" in page
+    assert "`callspan reprice`" in page
+
+
+def test_a_session_as_json_holds_its_steps_and_what_is_loose(anywhere: str) -> None:
+    keep(
+        anywhere,
+        session("s", start_ns=START_NS),
+        TimestepRecord(timestep_id="t", session_id="s", record_version=1, index=0, start_ns=START_NS),
+        made("in", place=Place(session_id="s", timestep_id="t")),
+        made("out", place=Place(session_id="s")),
+        RewardRecord(reward_id="r", session_id="s", timestep_id="t", value=1.0, time_ns=START_NS),
+    )
+    shown = ask("--store", anywhere, "show", "s", "--json").json
+    (step,) = shown["steps"]
+    assert [call["call_id"] for call in step["calls"]] == ["in"]
+    assert [reward["value"] for reward in step["rewards"]] == [1.0]
+    assert [call["call_id"] for call in shown["loose_calls"]] == ["out"]
+    assert shown["loose_rewards"] == shown["loose_tools"] == step["tools"] == []
+    assert (step["outcome"], step["end_ns"], step["totals"]) == (None, None, None)
+
+
+# Export
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"), [("0.25", "0.25"), ("0", "0"), ("1e-9", "1E-9"), ("-1", "-1"), (" 2 ", "2")]
+)
+def test_an_amount_is_exact(text: str, amount: str) -> None:
+    assert Money().convert(text, None, None) == Decimal(amount)
+
+
+@pytest.mark.parametrize("text", ["", "a dollar", "$1", "1,5", "NaN", "Infinity", "-inf"])
+def test_what_is_no_amount_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        Money().convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "pair"),
+    [
+        ("a=b", ("a", "b")),
+        ("a=", ("a", "")),
+        ("a=b=c", ("a", "b=c")),
+        (("a", "b"), ("a", "b")),
+        (" a= b", (" a", " b")),
+    ],
+)
+def test_a_tag_is_a_name_and_a_value(given: object, pair: tuple[str, str]) -> None:
+    assert Tag().convert(given, None, None) == pair
+
+
+@pytest.mark.parametrize("text", ["", "a", "=b", "="])
+def test_what_is_no_tag_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="write name=value"):
+        Tag().convert(text, None, None)
+
+
+def test_calls_become_rows_of_a_file(anywhere: str, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    keep(anywhere, answered("a", "Left."), answered("b", "Right.", at_ns=START_NS + MINUTE))
+    answer = ask("--store", anywhere, "export", "openai", "-o", str(rows), "--json")
+    assert (answer.code, answer.json["file"], answer.json["rows"]) == (0, str(rows), 2)
+    assert answer.json["reward"] is None
+    said = {json.loads(line)["messages"][-1]["content"] for line in rows.read_text().splitlines()}
+    assert said == {"Left.", "Right."}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first", "code"),
+    [
+        ([], "2 rows would be written", 0),
+        (["--limit", "1"], "1 row would be written", 0),
+        (["--model", "other"], "no rows, nothing written", 1),
+        (["--provider", "anthropic"], "no rows, nothing written", 1),
+        (["--until", "2000-01-01"], "no rows, nothing written", 1),
+    ],
+)
+def test_a_dry_run_says_how_many_and_writes_nothing(
+    store: str, tmp_path: Path, arguments: list[str], first: str, code: int
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    keep(store, answered("a"), answered("b", "Right."))
+    answer = ask("--store", store, "export", "openai", "--dry-run", "-o", str(rows), *arguments)
+    assert (answer.code, answer.out.splitlines()[0]) == (code, first)
+    assert answer.err == ("" if code == 0 else f"Nothing in {store} fits.\n")
+    assert not rows.exists()
+
+
+def test_a_place_that_cannot_be_written_is_named(store: str, tmp_path: Path) -> None:
+    keep(store, answered("a"))
+    for command in (["export", "openai"], ["report"]):
+        answer = ask("--store", store, *command, "-o", str(tmp_path / "no" / "such" / "file"))
+        assert answer.code == 1
+        assert answer.err.startswith(f"Error: {tmp_path}")
+        assert "No such file" in answer.err
+
+
+def test_a_report_says_how_large_it_is_and_what_is_in_it(anywhere: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    inside = Place(session_id="s")
+    keep(anywhere, answered("a", "<script>alert(1)</script>", place=inside), session("s", start_ns=START_NS))
+    answer = ask("--store", anywhere, "report", "-o", str(page), "--json")
+    assert answer.json == {"file": str(page), "bytes": page.stat().st_size, "calls": 1, "sessions": 1}
+    assert "<script>alert(1)" not in page.read_text()
+    told = ask("--store", anywhere, "report", "-o", str(page)).out.replace("\n", " ")
+    assert "1 calls, 1 sessions" in told
+
+
+# Replay
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"request": Request(model="m")}, "record with content='full'"),
+        ({"request": Request(body=msgspec.Raw(b"[1]"))}, "the request is no JSON object"),
+        ({"redactions": [Redaction(what="request.body", why="size")]}, "was not kept whole (size)"),
+        (
+            {"redactions": [Redaction(what="request.a", why="secret"), Redaction(what="request.b", why="redactor")]},
+            "was not kept whole (redactor, secret)",
+        ),
+        ({"api": "unknown"}, "unknown is no API that can be asked again"),
+        ({"api": "teapots\x1b"}, "teapots\ufffd is no API that can be asked again"),
+    ],
+)
+def test_what_cannot_be_sent_again_is_said_before_anything_is_sent(
+    store: str, fields: dict[str, Any], told: str
+) -> None:
+    answer = ask("--store", keep(store, answered("a", **fields)), "replay", "a", "--base-url", "http://127.0.0.1:9")
+    assert (answer.code, answer.out) == (1, "")
+    assert told in answer.err
+
+
+@pytest.mark.parametrize("ident", ["b", "call"])
+def test_an_id_of_none_or_of_several_is_not_sent(store: str, ident: str) -> None:
+    answer = ask("--store", keep(store, answered("call-1"), answered("call-2")), "replay", ident)
+    assert (answer.code, answer.out) == (1, "")
+    assert repr(ident) in answer.err
+
+
+# Reprice
+
+
+def test_a_tally_counts_changes_and_what_stays_unknown() -> None:
+    tally = Tally()
+    old = Cost(usd=Decimal("0.1"), source="v1")
+    tally.count(made(cost=old), old)
+    tally.count(made(cost=old), None)
+    tally.count(made(outcome="started"), None)
+    tally.count(made(), None)
+    tally.count(made(request=Request()), None)
+    tally.count(made(cost=old), Cost(usd=Decimal("0.1"), source="v2"))
+    tally.count(made(), Cost(usd=Decimal(0), source="v2"))
+    assert tally.calls == 7
+    assert tally.changed == [Decimal("0.1"), Decimal(0)]
+    assert tally.unknown == {"gpt-5": 1, "unknown": 1}
+
+
+def test_a_rewriter_raises_the_version_and_keeps_the_rest(anywhere: str) -> None:
+    calls = [answered(f"c{at:03}", record_version=5) for at in range(205)]
+    keep(anywhere, *calls)
+    (sink,) = sinks_for(anywhere)
+    with Rewriter(sink) as rewriter:
+        for call in calls:
+            rewriter.write(call, Cost(usd=Decimal("0.1"), source="v2"))
+    reader = open_store(anywhere)
+    found = list(reader.calls())
+    reader.close()
+    assert len(found) == 205
+    assert {call.record_version for call in found} == {6}
+    assert {call.cost for call in found} == {Cost(usd=Decimal("0.1"), source="v2")}
+    assert {bytes(call.request.body) for call in found} == {bytes(calls[0].request.body)}
+
+
+def test_a_rewriter_without_a_store_writes_nothing() -> None:
+    with Rewriter(None) as rewriter:
+        for _ in range(101):
+            rewriter.write(made(conversation=Conversation()), Cost(usd=Decimal(1), source="x"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "1 of 3 calls got a new cost, $0.000300 together"),
+        (["--dry-run"], "1 of 3 calls would get a new cost, $0.000300 together"),
+        (["--all"], "2 of 3 calls got a new cost, $0.000600 together"),
+        (["--no-error"], "1 of 2 calls got a new cost, $0.000300 together"),
+        (["--error"], "0 of 1 calls got a new cost"),
+    ],
+)
+def test_repricing_in_words(store: str, tmp_path: Path, arguments: list[str], told: str) -> None:
+    prices = tmp_path / "prices.json"
+    prices.write_text(json.dumps({"version": "v9", "models": {"m": {"input": "3"}}}))
+    keep(
+        store,
+        made("a", request=Request(model="m"), usage=Usage(input_tokens=100)),
+        made("b", request=Request(model="m"), usage=Usage(input_tokens=100), cost=Cost(usd=Decimal(9), source="v1")),
+        made("c", request=Request(model="nobody\x1b"), outcome="error"),
+    )
+    out = ask("--store", store, "reprice", "--prices", str(prices), *arguments).out
+    assert out.splitlines()[0] == told
+    unpriced = "no price or no tokens: nobody\ufffd (1)"
+    assert (unpriced in out) == ("--no-error" not in arguments)
+
+
+def test_sessions_without_calls_say_dashes(store: str) -> None:
+    keep(store, session("s", start_ns=START_NS, end_ns=START_NS + SECOND))
+    head, row = ask("--store", store, "sessions").out.splitlines()
+    assert "cost" not in head
+    assert row.split()[3:] == [DASH, "running", DASH, "0", "0", "0", DASH, "1.00", "s"]

@@ -1,0 +1,158 @@
+"""Backlog, checks and store check: what waits, what can be used, and what to do about the rest."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from callspan.cli import checks
+from callspan.cli.backlog import spool_of, waiting_bytes
+from callspan.cli.store_check import store_check
+from callspan.config import Settings
+from callspan.record.codec import encode
+from callspan.spool.segment import SUFFIX
+from callspan.spool.spool import Spool
+from callspan.stores.opening import open_store
+
+from .conftest import ask, keep, made
+
+
+def test_nothing_waits_where_no_directory_is(tmp_path: Path) -> None:
+    assert waiting_bytes(tmp_path / "none") == 0
+    assert waiting_bytes(tmp_path) == 0
+    (tmp_path / "file").write_text("x")
+    assert waiting_bytes(tmp_path / "file") == 0
+
+
+def test_only_segments_wait(tmp_path: Path) -> None:
+    (tmp_path / f"one{SUFFIX}").write_bytes(b"12345")
+    (tmp_path / f"two{SUFFIX}").write_bytes(b"")
+    (tmp_path / "cursor.json").write_bytes(b"1234567890")
+    (tmp_path / f"folder{SUFFIX}").mkdir()
+    assert waiting_bytes(tmp_path) == 5
+
+
+@pytest.mark.parametrize(
+    ("stores", "directory"),
+    [
+        ("sqlite:////a/b.db", "/a/b.db.spool"),
+        ("jsonl:////a/b.jsonl", "/a/b.jsonl.spool"),
+        ("sqlite:///b.db", "b.db.spool"),
+        ("b.db", "b.db.spool"),
+        ("postgresql://h/d, sqlite:////a/b.db", "/a/b.db.spool"),
+        ("sqlite:////a/b.db,jsonl:////c/d.jsonl", "/a/b.db.spool"),
+    ],
+)
+def test_records_wait_beside_the_first_file(stores: str, directory: str) -> None:
+    assert spool_of(stores) == Path(directory)
+
+
+def test_without_a_file_each_set_of_stores_has_a_directory_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    sets = ["postgresql://h/d", "postgresql://h/e", "unix:///run/x.sock", "postgresql://h/d,postgresql://h/e"]
+    found = {spool_of(stores) for stores in sets}
+    assert len(found) == 4
+    assert {path.parent for path in found} == {tmp_path / "callspan" / "spool"}
+    assert spool_of("postgresql://h/d") == spool_of(" postgresql://h/d ,")
+
+
+def test_a_spool_directory_that_was_set_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALLSPAN_SPOOL_DIR", str(tmp_path / "mine"))
+    assert spool_of("sqlite:////a/b.db") == tmp_path / "mine"
+
+
+def test_a_store_in_a_file_is_checked_and_left_as_it_was(anywhere: str) -> None:
+    keep(anywhere, made())
+    assert store_check(anywhere) == (None, "a test record was written and read back")
+    reader = open_store(anywhere)
+    left = [summary.session.name for summary in reader.sessions()]
+    assert [call.call_id for call in reader.calls()] == ["call-1"]
+    reader.close()
+    assert left == ([] if anywhere.startswith("sqlite") else ["callspan doctor"])
+
+
+@pytest.mark.parametrize(
+    ("url", "trouble"),
+    [
+        ("teapot://x", "unknown kind of store"),
+        ("", "unknown kind of store"),
+        ("sqlite:///", "names no file"),
+        ("jsonl:///x.jsonl?colour=red", "has no such option or value: colour=red"),
+    ],
+)
+def test_a_url_that_means_nothing_is_the_trouble(url: str, trouble: str) -> None:
+    told, seen = store_check(url)
+    assert trouble in (told or "")
+    assert seen == ""
+
+
+def test_a_file_that_is_no_database_is_the_trouble(tmp_path: Path) -> None:
+    path = tmp_path / "notes.db"
+    path.write_text("These are notes and no database, however long they may get. " * 20)
+    trouble, seen = store_check(f"sqlite:///{path}")
+    assert trouble
+    assert seen == ""
+    assert path.read_text().startswith("These are notes")
+
+
+def test_every_setting_is_told_with_where_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALLSPAN_CONTENT", "metadata")
+    found = {check.name: check for check in checks.every_check("postgresql://me:secret@h/d?password=secret")}
+    assert found["content"].detail == "metadata  (CALLSPAN_CONTENT)"
+    assert found["stores"].detail == "postgresql://me@h/d  (CALLSPAN_STORES or --store)"
+    assert found["media"].detail == "reference"
+    assert {*Settings.__struct_fields__} - set(found) == {"content_on_spans"}
+    assert not any("secret" in f"{check}" for check in found.values())
+
+
+def test_a_setting_that_means_nothing_ends_the_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALLSPAN_FSYNC", "perhaps")
+    last = list(checks.every_check(""))[-1]
+    assert (last.area, last.state) == ("settings", "failed")
+    assert "CALLSPAN_FSYNC='perhaps'" in last.detail
+
+
+def test_versions_of_what_is_installed_come_first() -> None:
+    found = checks.every_check("")
+    assert [next(found).name for _ in range(2)] == ["callspan", "python"]
+
+
+@pytest.mark.parametrize("listening", [True, False])
+def test_an_endpoint_is_asked_whether_anybody_listens(listening: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        if listening:
+            server.listen()
+        endpoint = f"http://user:secret@127.0.0.1:{server.getsockname()[1]}/v1/traces?token=secret"
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint)
+        found = next(check for check in checks.every_check("") if check.area == "spans")
+    assert found.state == ("ok" if listening else "failed")
+    assert "secret" not in found.detail
+
+
+def test_without_an_endpoint_spans_are_the_applications_affair() -> None:
+    found = next(check for check in checks.every_check("") if check.area == "spans")
+    assert (found.state, "is not set" in found.detail) == ("note", True)
+
+
+def test_what_waits_is_told_and_shipped(store: str) -> None:
+    keep(store)
+    spool = Spool(spool_of(store), [])
+    spool.append(encode(made("late")))
+    spool.close(1.0)
+    waiting = waiting_bytes(spool_of(store))
+    answer = ask("--store", store, "ship", "--json")
+    assert answer.code == 0
+    assert answer.json["waiting_bytes"] == 0
+    if waiting:
+        assert ask("--store", store, "show", "late", "--json").json["call_id"] == "late"
+
+
+def test_nothing_to_ship_is_well(store: str) -> None:
+    answer = ask("--store", store, "ship", "--json")
+    assert (answer.code, answer.json) == (0, {"counters": {}, "waiting_bytes": 0})
+    assert "Nothing waits:" in ask("--store", store, "ship").out
