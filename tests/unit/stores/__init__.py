@@ -1,0 +1,1 @@
+"""Stores fed by hand: small records, real files."""

@@ -1,0 +1,90 @@
+"""Stores that are files, both kinds, and calls with few fields."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+
+from callspan.record.call import NO_BODY, CallRecord, Cost, Place, Request, Response, Timing
+from callspan.record.codec import encode
+from callspan.record.events import Record
+from callspan.record.usage import Usage
+from callspan.spool.sink import Entry
+from callspan.stores.base import Reader
+from callspan.stores.opening import open_store, sinks_for
+
+MIDNIGHT_NS = 1_760_054_400_000_000_000
+"""The first moment of 2025-10-10, UTC."""
+SECOND = 1_000_000_000
+
+
+def raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def made(call_id: str, at_s: float = 0, **fields: Any) -> CallRecord:
+    """A call of which nothing is known but what is given."""
+    place = Place(**{name: fields.pop(name) for name in ("session_id", "timestep_id", "timestep") if name in fields})
+    tokens = {name: fields.pop(name) for name in list(fields) if name.endswith("_tokens")}
+    times = {name: fields.pop(name) for name in ("duration_ns", "first_token_ns") if name in fields}
+    asked = {"model": fields.pop("model", None), "body": fields.pop("body", NO_BODY)}
+    answered = fields.pop("answered", None)
+    cost = fields.pop("usd", None)
+    return CallRecord(
+        call_id=call_id,
+        place=place,
+        request=Request(**asked),
+        response=Response(model=answered) if answered is not None else fields.pop("response", None),
+        usage=Usage(**tokens) if tokens else None,
+        cost=None if cost is None else Cost(usd=Decimal(cost), source="t"),
+        timing=Timing(start_ns=MIDNIGHT_NS + round(at_s * SECOND), **times),
+        **fields,
+    )
+
+
+def chat(call_id: str, messages: list[Any], answer: Any = "ok", **fields: Any) -> CallRecord:
+    """A chat completion with its bodies; `answer` is its message or only the text of it."""
+    message = answer if isinstance(answer, dict) else {"role": "assistant", "content": answer}
+    body = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    return made(
+        call_id,
+        provider="openai",
+        api="chat_completions",
+        body=raw({"model": "m", "messages": messages, **fields.pop("also", {})}),
+        response=Response(body=raw(body)),
+        **fields,
+    )
+
+
+def deliver(url: str, records: Iterable[Record]) -> Reader:
+    """Write records as the shipper does, one batch, and open what they became."""
+    (sink,) = sinks_for(url)
+    sink.open()
+    payloads = [encode(record) for record in records]
+    sink.deliver([Entry("1-a.seg", at, at + 1, payload) for at, payload in enumerate(payloads)])
+    sink.close()
+    return open_store(url)
+
+
+Holding = Callable[..., Reader]
+
+
+@pytest.fixture(scope="module", params=["sqlite", "jsonl"])
+def holding(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Holding]:
+    """Make a new store that holds these records, in this order of arrival; returns its reader."""
+    tmp_path = tmp_path_factory.mktemp("stores")
+    opened: list[Reader] = []
+
+    def make(*records: Record) -> Reader:
+        suffix = {"sqlite": "db", "jsonl": "jsonl"}[request.param]
+        opened.append(deliver(f"{request.param}:///{tmp_path}/{len(opened)}.{suffix}", records))
+        return opened[-1]
+
+    yield make
+    for reader in opened:
+        reader.close()

@@ -1,0 +1,160 @@
+"""Rows: what a column takes, what stays in `extra`, and that nothing is lost between them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callspan.record.call import CallRecord, Cost, ErrorInfo, Place, Request, Response, Stream
+from callspan.record.codec import encode
+from callspan.record.events import EventRecord, Record, RewardRecord, SessionRecord, TimestepRecord
+from callspan.record.usage import Usage
+from callspan.stores.columns import (
+    CALLS,
+    EVENTS,
+    REWARDS,
+    SESSIONS,
+    TABLES,
+    TIMESTEPS,
+    Table,
+    on_conflict,
+    to_row,
+    to_tree,
+)
+
+from .conftest import made
+
+
+def tree_of(record: Record) -> dict[str, Any]:
+    tree: dict[str, Any] = msgspec.json.decode(encode(record))
+    for side in ("request", "response"):
+        if isinstance(tree.get(side), dict):
+            tree[side].pop("body", None)
+    return tree
+
+
+def row_of(table: Table, record: Record) -> dict[str, Any]:
+    return to_row(table, record, tree_of(record))
+
+
+@pytest.mark.parametrize(
+    ("fields", "cells", "extra"),
+    [
+        ({}, {"retries": None, "in_tok": None, "cost_usd": None, "params": None, "sampled": None}, None),
+        ({"retries": 0}, {"retries": 0}, None),
+        ({"retries": 2**63 - 1}, {"retries": 2**63 - 1}, None),
+        ({"retries": 2**63}, {"retries": None}, {"retries": 2**63}),
+        ({"retries": -(2**63) - 1}, {"retries": None}, {"retries": -(2**63) - 1}),
+        ({"sampled": False}, {"sampled": 0}, None),
+        ({"sampled": True}, {"sampled": 1}, None),
+        ({"usage": Usage(input_tokens=0)}, {"in_tok": 0, "out_tok": None}, None),
+        ({"usage": Usage(output_tokens=1, input_audio_tokens=4)}, {"out_tok": 1}, {"usage": {"input_audio_tokens": 4}}),
+        ({"cost": Cost(usd=Decimal("1E-7"), source="t")},
+         {"cost_usd": "0.0000001", "price_v": "t"}, None),
+        ({"request": Request(params={"a": [1]})}, {"params": '{"a":[1]}'}, None),
+        ({"request": Request(params={})}, {"params": None}, None),
+        ({"request": Request(model="", stream=True)}, {"model_req": "", "stream": 1}, None),
+        ({"response": Response(finish_reasons=["stop", None])}, {"model_resp": None},
+         {"response": {"finish_reasons": ["stop", None]}}),
+        ({"stream": Stream(end="closed", chunks=2)}, {"stream_end": "closed"}, {"stream": {"chunks": 2}}),
+        ({"error": ErrorInfo(kind="k", type="t", message="m", body=[1])},
+         {"error_kind": "k", "error_type": "t", "error_message": "m"}, {"error": {"body": [1]}}),
+        ({"place": Place(session_id="s", timestep=0)}, {"session_id": "s", "timestep": 0, "timestep_id": None}, None),
+        ({"metadata": {"k": None}}, {"metadata": '{"k":null}'}, None),
+    ],
+)  # fmt: skip
+def test_a_field_is_in_its_column_or_in_extra_and_never_in_both(
+    fields: dict[str, Any], cells: dict[str, Any], extra: dict[str, Any] | None
+) -> None:
+    row = row_of(CALLS, msgspec.structs.replace(made("c"), **fields))
+    assert {name: row[name] for name in cells} == cells
+    left = {} if row["extra"] is None else msgspec.json.decode(row["extra"])
+    assert left == {"place": {}, **(extra or {})} if "place" not in fields else left == (extra or {})
+
+
+@pytest.mark.parametrize(
+    ("table", "record"),
+    [
+        (SESSIONS, SessionRecord(session_id="s", record_version=1)),
+        (
+            SESSIONS,
+            SessionRecord(session_id="s", record_version=1, success=False, metadata={"a": {"b": None}}, end_ns=0),
+        ),
+        (TIMESTEPS, TimestepRecord(timestep_id="t", session_id="s", record_version=2, index=0, truncated=False)),
+        (EVENTS, EventRecord(event_id="e", event_type="x", time_ns=0, data=0, reward=-0.0, flags=["f"])),
+        (EVENTS, EventRecord(event_id="e", event_type="x", time_ns=0, data="", reward=1e300)),
+        (
+            EVENTS,
+            EventRecord(event_id="e", event_type="x", time_ns=2**70, data=[None], error=ErrorInfo(kind="a", type="b")),
+        ),
+        (REWARDS, RewardRecord(reward_id="r", time_ns=1, value=0.1, scope="call", label="")),
+    ],
+)
+def test_a_row_gives_its_record_back(table: Table, record: Record) -> None:
+    tree = to_tree(table, row_of(table, record))
+    assert msgspec.convert(tree, type(record), strict=False) == record
+
+
+TEXTS = st.none() | st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=5)
+WHOLE = st.none() | st.integers(-(2**70), 2**70)
+
+
+@given(
+    st.builds(
+        CallRecord,
+        call_id=st.text("abc", min_size=1, max_size=3),
+        timing=st.just(made("x").timing),
+        sdk=TEXTS,
+        host=TEXTS,
+        retries=WHOLE,
+        sampled=st.none() | st.booleans(),
+        usage=st.none() | st.builds(Usage, input_tokens=WHOLE, cache_write_1h_tokens=WHOLE, estimated=st.booleans()),
+        error=st.none()
+        | st.builds(ErrorInfo, kind=st.just("k"), type=st.text("t", max_size=2), code=TEXTS, status=WHOLE),
+        place=st.builds(Place, session_id=TEXTS, timestep=WHOLE, parent_call_id=TEXTS),
+        metadata=st.dictionaries(
+            st.text("ab.", max_size=2), st.none() | st.integers(0, 3) | st.lists(st.booleans(), max_size=2)
+        ),
+    )
+)
+def test_any_call_is_the_same_after_being_a_row(record: CallRecord) -> None:
+    row = row_of(CALLS, record)
+    assert set(row) == set(CALLS.names)
+    assert all(cell is None or isinstance(cell, str | int | float) for cell in row.values())
+    assert msgspec.convert(to_tree(CALLS, row), CallRecord, strict=False) == record
+
+
+def test_what_an_unreadable_extra_holds_is_an_error() -> None:
+    row = row_of(CALLS, made("c")) | {"extra": "{"}
+    with pytest.raises(msgspec.DecodeError):
+        to_tree(CALLS, row)
+
+
+@pytest.mark.parametrize(
+    ("table", "clause"),
+    [
+        (CALLS, "ON CONFLICT (call_id) DO UPDATE SET a = excluded.a WHERE excluded.rec_version > calls.rec_version"),
+        (SESSIONS, "ON CONFLICT (session_id) DO UPDATE SET a = excluded.a"),
+        (TIMESTEPS, "ON CONFLICT (timestep_id) DO UPDATE SET a = excluded.a"),
+        (EVENTS, "ON CONFLICT (event_id) DO NOTHING"),
+        (REWARDS, "ON CONFLICT (reward_id) DO NOTHING"),
+    ],
+)
+def test_a_row_that_is_there_gives_way_to_what_is_newer(table: Table, clause: str) -> None:
+    assert on_conflict(table, [table.key, "a"]) == clause
+
+
+def test_tables_are_known_by_the_kind_of_their_records() -> None:
+    assert {kind: table.key for kind, table in TABLES.items()} == {
+        "call": "call_id", "session": "session_id", "timestep": "timestep_id",
+        "event": "event_id", "message": "message_id", "reward": "reward_id",
+    }  # fmt: skip
+    for table in TABLES.values():
+        assert len(set(table.names)) == len(table.names)
+        assert table.names[-1] == "extra"
+        assert table.key in table.names

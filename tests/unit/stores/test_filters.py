@@ -1,0 +1,268 @@
+"""Which calls a filter takes, in which order and by which pages; both kinds of file agree."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from callspan.record.call import CallRecord
+from callspan.record.events import SessionRecord
+from callspan.stores.base import CallFilter, Reader
+from callspan.stores.opening import open_store
+
+from .conftest import MIDNIGHT_NS, SECOND, Holding, chat, deliver, made
+
+
+def ids(reader: Reader, **which: Any) -> list[str]:
+    found = [call.call_id for call in reader.calls(CallFilter(**which))]
+    unpaged = {name: value for name, value in which.items() if name not in {"limit", "offset"}}
+    if found or not {"limit", "offset"} & which.keys():
+        assert len(found) <= reader.count_calls(CallFilter(**unpaged))
+    return found
+
+
+@pytest.fixture(scope="module")
+def mixed(holding: Holding) -> Reader:
+    """Six calls, a second apart, delivered out of order."""
+    return holding(
+        made("d", 3, model="gpt-5", answered="gpt-5-1", provider="openai", outcome="timeout", session_id="s2"),
+        made("a", 0, model="gpt-5", provider="openai", outcome="success", session_id="s1", timestep_id="t1"),
+        made("f", 5, outcome="started"),
+        made("b", 1, answered="claude-1", provider="anthropic", outcome="error", session_id="s1", timestep_id="t2"),
+        made("e", 4, model="x", provider="anthropic", outcome="cancelled", session_id="s2"),
+        made("c", 2, model="gpt-5-1", provider="openai", outcome="success", session_id="s1", timestep_id="t1"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("which", "expected"),
+    [
+        ({}, "fedcba"),
+        ({"newest_first": False}, "abcdef"),
+        ({"session_id": "s1"}, "cba"),
+        ({"session_id": "s"}, ""),
+        ({"session_id": ""}, ""),
+        ({"timestep_id": "t1"}, "ca"),
+        ({"timestep_id": "t1", "session_id": "s2"}, ""),
+        ({"model": "gpt-5"}, "da"),
+        ({"model": "gpt-5-1"}, "dc"),
+        ({"model": "claude-1"}, "b"),
+        ({"model": "gpt"}, ""),
+        ({"model": "GPT-5"}, ""),
+        ({"provider": "anthropic"}, "eb"),
+        ({"provider": "unknown"}, "f"),
+        ({"errors": True}, "db"),
+        ({"errors": False}, "ca"),
+        ({"errors": True, "provider": "openai"}, "d"),
+        ({"since_ns": MIDNIGHT_NS + 3 * SECOND}, "fed"),
+        ({"since_ns": MIDNIGHT_NS + 3 * SECOND + 1}, "fe"),
+        ({"until_ns": MIDNIGHT_NS + 3 * SECOND}, "cba"),
+        ({"until_ns": MIDNIGHT_NS + 3 * SECOND + 1}, "dcba"),
+        ({"since_ns": MIDNIGHT_NS + SECOND, "until_ns": MIDNIGHT_NS + 4 * SECOND}, "dcb"),
+        ({"since_ns": MIDNIGHT_NS + SECOND, "until_ns": MIDNIGHT_NS + SECOND}, ""),
+        ({"since_ns": 0, "until_ns": 0}, ""),
+        ({"limit": 0}, ""),
+        ({"limit": 2}, "fe"),
+        ({"limit": 2, "offset": 1}, "ed"),
+        ({"limit": 2, "offset": 5}, "a"),
+        ({"limit": 9, "offset": 6}, ""),
+        ({"offset": 4}, "ba"),
+        ({"offset": 4, "newest_first": False}, "ef"),
+        ({"limit": 1, "session_id": "s1", "newest_first": False}, "a"),
+        ({"text": "anything"}, ""),
+    ],
+)
+def test_every_field_narrows_and_pages_cut_what_is_left(mixed: Reader, which: Any, expected: str) -> None:
+    assert ids(mixed, **which) == list(expected)
+
+
+@pytest.mark.parametrize(
+    "which", [{}, {"errors": True}, {"model": "gpt-5"}, {"limit": 1}, {"limit": 0, "offset": 3}, {"offset": 2}]
+)
+def test_a_count_knows_no_pages(mixed: Reader, which: Any) -> None:
+    unpaged = {name: value for name, value in which.items() if name not in {"limit", "offset"}}
+    assert mixed.count_calls(CallFilter(**which)) == len(ids(mixed, **unpaged))
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_calls_of_one_moment_are_ordered_by_their_ids(holding: Holding, newest_first: bool) -> None:
+    reader = holding(*(made(name) for name in "bdac"))
+    assert ids(reader, newest_first=newest_first) == sorted("abcd", reverse=newest_first)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_pages_together_are_the_whole(mixed: Reader, size: int) -> None:
+    pages = [ids(mixed, limit=size, offset=start) for start in range(0, 6, size)]
+    assert [name for page in pages for name in page] == ids(mixed)
+
+
+@pytest.fixture(scope="module")
+def talking(holding: Holding) -> Reader:
+    ask = {"role": "user", "content": "Where is the RED key?"}
+    call = {"id": "k", "type": "function", "function": {"name": "open_door", "arguments": '{"door":"north"}'}}
+    long = "x " * 3_000 + "needle at the end"
+    return holding(
+        chat("system", [{"role": "system", "content": "Speak like a pirate"}, ask], "Arr"),
+        chat("first", [ask], "Under the mat"),
+        chat("second", [ask, {"role": "assistant", "content": "Under the mat"}, {"role": "user", "content": "100%"}]),
+        chat("tool", [{"role": "user", "content": "go"}], {"role": "assistant", "content": None, "tool_calls": [call]}),
+        chat("wide", [{"role": "user", "content": "STRASSE\u00a0\u0130 Ünder_score"}]),
+        chat("long", [{"role": "user", "content": long}]),
+        chat(
+            "settings", [{"role": "user", "content": "q"}], also={"user": "hidden-field", "tools": [{"name": "shovel"}]}
+        ),
+        made("empty"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("red key", {"system", "first", "second"}),
+        ("RED KEY?", {"system", "first", "second"}),
+        ("pirate", {"system"}),
+        ("under the mat", {"first", "second"}),
+        ("arr", {"system"}),
+        ("100%", {"second"}),
+        ("1%0", set()),
+        ("_", {"tool", "wide"}),
+        ("under_s", set()),
+        ("ünder_s", {"wide"}),
+        ("ÜNDER_S", {"wide"}),
+        ("straße", {"wide"}),
+        ("open_door(", {"tool"}),
+        ("north", {"tool"}),
+        ("needle at the END", {"long"}),
+        ("hidden-field", set()),
+        ("shovel", set()),
+        ("assistant", set()),
+        ("no such words", set()),
+        ("'; DROP TABLE calls; --", set()),
+    ],
+)
+def test_text_is_looked_for_in_what_was_said_and_nowhere_else(talking: Reader, text: str, expected: set[str]) -> None:
+    assert set(ids(talking, text=text)) == expected
+
+
+def test_text_and_other_conditions_hold_together(talking: Reader) -> None:
+    assert ids(talking, text="red", limit=1, newest_first=False) == ["first"]
+    assert ids(talking, text="red", provider="anthropic") == []
+    assert talking.count_calls(CallFilter(text="red", errors=False)) == 3
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("abc-1", "abc-1"),
+        ("abc-12", "abc-12"),
+        ("abc-2", "abc-2"),
+        ("abc-", None),
+        ("abd", "abd"),
+        ("ab", None),
+        ("z", None),
+        ("", None),
+        ("ABD", None),
+        ("%", None),
+        ("abc-3", None),
+        ("feedfacefeedface", "abd"),
+        ("feedface", None),
+    ],
+)
+def test_a_call_is_known_by_its_whole_id_a_beginning_of_its_own_or_its_span(
+    holding: Holding, asked: str, found: str | None
+) -> None:
+    reader = holding(
+        made("abc-1"),
+        made("abc-12"),
+        made("abc-2"),
+        made("abd", span_id="feedfacefeedface"),
+        made("b", span_id="b" * 16),
+    )
+    record = reader.call(asked)
+    assert (record.call_id if record else None) == found
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"), [("run-1", "run-1"), ("run-12", "run-12"), ("run", None), ("only", "only-calls"), ("", None)]
+)
+def test_a_session_is_known_by_its_whole_id_or_a_beginning_of_its_own(
+    holding: Holding, asked: str, found: str | None
+) -> None:
+    reader = holding(
+        SessionRecord(session_id="run-1", record_version=1),
+        SessionRecord(session_id="run-12", record_version=1),
+        made("a", session_id="only-calls"),
+    )
+    summary = reader.session(asked)
+    assert (summary.session.session_id if summary else None) == found
+
+
+CALLS = st.lists(
+    st.builds(
+        made,
+        st.uuids().map(str),
+        st.integers(0, 4),
+        session_id=st.sampled_from([None, "s1", "s2"]),
+        model=st.sampled_from([None, "m1", "m2"]),
+        answered=st.sampled_from([None, "m2", "m3"]),
+        provider=st.sampled_from(["openai", "anthropic"]),
+        outcome=st.sampled_from(["started", "success", "error", "timeout", "cancelled"]),
+    ),
+    max_size=12,
+    unique_by=lambda call: call.call_id,
+)
+FILTERS = st.builds(
+    CallFilter,
+    session_id=st.sampled_from([None, None, "s1"]),
+    model=st.sampled_from([None, None, "m2"]),
+    provider=st.sampled_from([None, None, "openai"]),
+    since_ns=st.sampled_from([None, MIDNIGHT_NS + SECOND]),
+    until_ns=st.sampled_from([None, MIDNIGHT_NS + 3 * SECOND]),
+    errors=st.sampled_from([None, None, True, False]),
+    limit=st.sampled_from([None, 0, 2, 5]),
+    offset=st.integers(0, 3),
+    newest_first=st.booleans(),
+)
+
+
+def fits(call: CallRecord, which: CallFilter) -> bool:
+    models = {call.request.model, call.response.model if call.response else None}
+    wanted = {None: set(), True: {"error", "timeout"}, False: {"success"}}[which.errors]
+    return all(
+        (
+            which.session_id is None or call.place.session_id == which.session_id,
+            which.model is None or which.model in models,
+            which.provider is None or call.provider == which.provider,
+            which.since_ns is None or call.timing.start_ns >= which.since_ns,
+            which.until_ns is None or call.timing.start_ns < which.until_ns,
+            which.errors is None or call.outcome in wanted,
+        )
+    )
+
+
+@settings(max_examples=12, deadline=None)
+@given(CALLS, st.lists(FILTERS, min_size=8, max_size=8))
+def test_both_kinds_of_file_take_what_the_words_of_a_filter_say(
+    calls: list[CallRecord], many: list[CallFilter]
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for url in (f"sqlite:///{folder}/a.db", f"jsonl:///{folder}/a.jsonl"):
+            reader = deliver(url, calls)
+            for which in many:
+                expected = [call for call in calls if fits(call, which)]
+                expected.sort(key=lambda call: (call.timing.start_ns, call.call_id), reverse=which.newest_first)
+                end = None if which.limit is None else which.offset + which.limit
+                assert reader.count_calls(which) == len(expected)
+                assert [c.call_id for c in reader.calls(which)] == [c.call_id for c in expected[which.offset : end]]
+            reader.close()
+
+
+def test_a_store_opened_twice_gives_the_same(holding: Holding) -> None:
+    reader = holding(made("a"), made("b", 1))
+    again = open_store(reader.name)
+    assert ids(again) == ids(reader) == ["b", "a"]
+    again.close()

@@ -1,0 +1,219 @@
+"""Lines, unpacked records, derived columns and what was said: the small readers under every store."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callspan.record.call import Attempt, CallRecord, Cost, ErrorInfo, Request, Response
+from callspan.record.codec import decode, encode
+from callspan.record.events import EventRecord, SessionRecord
+from callspan.spool.sink import PoisonError
+from callspan.stores import speech, unpack
+from callspan.stores.lines import line_of
+
+from .conftest import MIDNIGHT_NS, chat, made, raw
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\n\n\n"])
+def test_a_pretty_printed_body_is_one_line_and_means_the_same(end: str) -> None:
+    pretty = json.dumps({"model": "m", "messages": [{"role": "user", "content": "a\nb\r"}]}, indent=2).replace(
+        "\n", end
+    )
+    line = line_of(made("c", api="chat_completions", body=msgspec.Raw(pretty.encode())))
+    assert not {b"\n"[0], b"\r"[0]} & set(line)
+    read = decode(line)
+    assert isinstance(read, CallRecord)
+    assert json.loads(bytes(read.request.body)) == json.loads(pretty)
+    assert len(bytes(read.request.body)) == len(pretty)
+
+
+def test_a_line_holds_the_conversation_of_a_call() -> None:
+    line = json.loads(line_of(chat("c", [{"role": "user", "content": "hi"}], "there")))
+    assert line["conversation"]["input"] == [{"role": "user", "parts": [{"type": "text", "text": "hi"}]}]
+    assert line["conversation"]["output"][0]["parts"] == [{"type": "text", "text": "there"}]
+
+
+@given(st.text())
+def test_no_text_breaks_a_line(text: str) -> None:
+    line = line_of(EventRecord(event_id="e", event_type="x", time_ns=1, data=text))
+    assert b"\n" not in line
+    assert b"\r" not in line
+    read = decode(line)
+    assert isinstance(read, EventRecord)
+    assert (
+        read.data == "".join("\ufffd" if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in text)
+        or read.data == text
+    )
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        (made("c"), (None, None, None, None)),
+        (made("c", duration_ns=0), (None, None, MIDNIGHT_NS, None)),
+        (made("c", duration_ns=7), (None, None, MIDNIGHT_NS + 7, None)),
+        (made("c", response=Response(finish_reasons=[None, "length", "stop"])), ("length", None, None, None)),
+        (made("c", response=Response(finish_reasons=[None])), (None, None, None, None)),
+        (made("c", attempts=[Attempt(number=1, start_ns=0, status=429), Attempt(number=2, start_ns=1, status=200)]),
+         (None, 200, None, None)),
+        (made("c", attempts=[Attempt(number=1, start_ns=0, status=429), Attempt(number=2, start_ns=1)]),
+         (None, None, None, None)),
+        (made("c", error=ErrorInfo(kind="k", type="t", status=503), attempts=[Attempt(number=1, start_ns=0)]),
+         (None, 503, None, None)),
+        (made("c", error=ErrorInfo(kind="k", type="t"), attempts=[Attempt(number=1, start_ns=0, status=500)]),
+         (None, 500, None, None)),
+        (made("c", usd="0.5"), (None, None, None, 500_000_000_000)),
+        (made("c", usd="0"), (None, None, None, 0)),
+        (made("c", usd="0.0000000000001"), (None, None, None, None)),
+        (made("c", usd="9223372.036854775807"), (None, None, None, 2**63 - 1)),
+        (made("c", usd="9223372.036854775808"), (None, None, None, None)),
+    ],
+)  # fmt: skip
+def test_derived_columns(record: CallRecord, expected: tuple[object, ...]) -> None:
+    row = unpack.derived(record)
+    assert (row["finish_reason"], row["http_status"], row["end_ns"], row["cost_picousd"]) == expected
+
+
+@given(st.decimals(-(10**9), 10**9, allow_nan=False, places=15))
+def test_picodollars_are_the_same_money_or_none(usd: Decimal) -> None:
+    pico = unpack.picodollars(usd)
+    scaled = int(usd.scaleb(15))
+    fits = scaled % 1000 == 0 and abs(scaled // 1000) < 2**63
+    assert pico == (scaled // 1000 if fits else None)
+
+
+@pytest.mark.parametrize("usd", ["NaN", "Infinity", "-Infinity", "sNaN"])
+def test_money_that_is_no_amount_has_no_picodollars(usd: str) -> None:
+    assert unpack.picodollars(Decimal(usd)) is None
+
+
+def test_unpacking_takes_bodies_and_conversation_out_and_leaves_the_rest() -> None:
+    sent = b'{ "model" : "m", "b": 1.0 }'
+    record = msgspec.structs.replace(
+        chat("c", [], "x"), request=Request(model="m", body=msgspec.Raw(sent)), response=Response(id="r", body=raw([1]))
+    )
+    payload = json.loads(encode(record).replace(sent, b'{"kept":"apart"}'))
+    whole = encode(record)[:-1] + b',"conversation":{"input":[]},"brand_new":{"z":1,"a":2}}'
+    found = unpack.unpack(whole)
+    assert (found.request, found.response) == (sent, b"[1]")
+    assert found.tree["request"] == {"model": "m"}
+    assert found.tree["response"] == {"id": "r"}
+    assert found.tree["brand_new"] == {"z": 1, "a": 2}
+    assert "conversation" not in found.tree
+    assert set(payload) | {"brand_new"} == set(found.tree)
+
+
+def test_a_call_without_bodies_and_other_records_have_none() -> None:
+    assert unpack.unpack(encode(made("c")))[2:] == (b"", b"")
+    found = unpack.unpack(encode(SessionRecord(session_id="s", record_version=1, name="n")))
+    assert (found.request, found.response) == (b"", b"")
+    assert found.tree["name"] == "n"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"", b"{", b"null", b"[]", b"{}", b'"text"', b"\xff", b'{"kind":"call"}', b'{"kind":"unheard","call_id":"c"}',
+        b'{"kind":"call","call_id":1,"timing":{"start_ns":1}}',
+        b'{"kind":"call","call_id":"c","timing":{"start_ns":"x"}}',
+        b'{"kind":"call","schema_version":2,"call_id":"c","timing":{"start_ns":1}}',
+        b'{"kind":"event","event_id":"e","time_ns":1}', b"[" * 100_000,
+        b'{"kind":"reward","reward_id":"r","time_ns":1,"scope":"planet"}',
+    ],
+)  # fmt: skip
+def test_what_is_no_record_is_refused(payload: bytes) -> None:
+    with pytest.raises(PoisonError):
+        unpack.unpack(payload)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, None),
+        ("", None),
+        (7, None),
+        (True, None),
+        ("text", "text"),
+        (["a", "", "b"], "a\n\nb"),
+        ({"role": "user", "content": "hi"}, "hi"),
+        ({"role": "user", "name": "ann", "content": ""}, None),
+        ({"content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "u"}}]}, "a"),
+        ({"content": None, "refusal": "no"}, "no"),
+        ({"name": "f", "arguments": "{}"}, "f({})"),
+        ({"name": "f", "arguments": ""}, "f()"),
+        ({"name": "f", "arguments": {"a": [1, "x"]}}, 'f({"a":[1,"x"]})'),
+        ({"type": "tool_use", "name": "f", "input": {"a": 1}}, 'f({"a":1})'),
+        ({"name": 3, "input": "x"}, None),
+        ({"name": "f"}, None),
+        (
+            {"tool_calls": [{"function": {"name": "f", "arguments": "1"}}, {"custom": {"name": "g", "input": "2"}}]},
+            "f(1)\ng(2)",
+        ),
+        ({"type": "function_call_output", "call_id": "c", "output": "done"}, "done"),
+        (
+            {"type": "reasoning", "summary": [{"type": "summary_text", "text": "why"}], "encrypted_content": "zzz"},
+            "why",
+        ),
+        ({"type": "thinking", "thinking": "hm", "signature": "s"}, "hm"),
+        ({"model": "m", "user": "u", "metadata": {"k": "v"}}, None),
+    ],
+)
+def test_what_is_said(value: object, expected: str | None) -> None:
+    assert speech.said(value) == expected
+
+
+NESTED = st.recursive(
+    st.none() | st.booleans() | st.integers(0, 9) | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["content", "text", "name", "arguments", "input", "x"]), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+@given(NESTED)
+def test_verbatim_fragments_stand_in_the_json(value: Any) -> None:
+    json_text = msgspec.json.encode(value).decode()
+    for fragment in speech.fragments(value):
+        assert not fragment.verbatim or msgspec.json.encode(fragment.text).decode() in json_text
+
+
+@pytest.mark.parametrize(
+    ("record", "text"),
+    [
+        (made("c"), ""),
+        (chat("c", [{"role": "user", "content": "q"}], "a"), "q\na"),
+        (chat("c", [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}], ""), "s\nq"),
+        (
+            made("c", api="messages", body=raw({"system": "be", "messages": [{"role": "user", "content": "q"}]})),
+            "be\nq",
+        ),
+        (made("c", api="responses", body=raw({"input": "q", "instructions": "be"})), "be\nq"),
+        (made("c", api="unknown", body=raw("only text")), ""),
+    ],
+)
+def test_what_was_said_in_a_call(record: CallRecord, text: str) -> None:
+    assert unpack.said_in(record) == text
+
+
+@pytest.mark.parametrize(
+    ("api", "key"),
+    [("chat_completions", "messages"), ("messages", "messages"), ("responses", "input"), ("unknown", None), ("", None)],
+)
+def test_the_history_of_an_endpoint_has_a_key(api: str, key: str | None) -> None:
+    assert unpack.message_key(made("c", api=api)) == key
+
+
+def test_a_cost_too_small_for_picodollars_is_still_in_its_text() -> None:
+    record = made("c")
+    tiny = Cost(usd=Decimal("1E-13"), source="t")
+    assert unpack.derived(msgspec.structs.replace(record, cost=tiny))["cost_picousd"] is None
+    assert json.loads(encode(msgspec.structs.replace(record, cost=tiny)))["cost"]["usd"] in {"1E-13", "0.0000000000001"}
