@@ -9,6 +9,8 @@ STAMP := $(VENV)/.callspan
 EXTRAS := openai,anthropic,cli,cost,otlp
 DEV_EXTRAS := $(EXTRAS),postgres,clickhouse,gymnasium
 PYTEST := $(BIN)/python -m pytest
+# Some tests are about time; a machine that stalls gets a second try, which is shown.
+STEADY := -n 2 --reruns 2 -rR
 
 .PHONY: demo test test-all check older matrix mutants peers frameworks backend bench nightly clean
 
@@ -16,10 +18,12 @@ demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace
 	@$(BIN)/callspan demo
 
 test: $(STAMP)-dev  ## The tests that need nothing but Python
-	$(PYTEST) -n 2 -m "not slow and not postgres and not clickhouse and not backend"
+	$(PYTEST) $(STEADY) -m "not slow and not postgres and not clickhouse and not backend"
 
 test-all: $(STAMP)-all  ## Every test: with Postgres, the embedded ClickHouse engine, the wire corpus, coverage
-	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -n 2 -m "not backend" --cov --cov-report=term:skip-covered --cov-fail-under=90
+	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) $(STEADY) -m "not slow and not backend" \
+	  --cov --cov-report=term:skip-covered --cov-fail-under=90
+	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) $(STEADY) -m "slow and not backend"
 	$(MAKE) older
 
 check: $(STAMP)-dev  ## Lint, types, layers, documents
