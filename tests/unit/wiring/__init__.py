@@ -1,0 +1,1 @@
+"""What `instrument()` puts together: stores, parts, pipelines, endings."""

@@ -1,0 +1,51 @@
+"""A process in which nothing is instrumented, and whatever a test leaves in use is undone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import callspan
+from callspan.fail_open import forget_failures
+from callspan.record.call import CallRecord, Timing
+from callspan.stores.opening import open_store
+
+
+def made(call_id: str = "call-1", **fields: Any) -> CallRecord:
+    """A call of which nothing is known unless it is given."""
+    return CallRecord(**({"call_id": call_id, "timing": Timing(start_ns=1_795_000_000_000_000_000)} | fields))
+
+
+def stored(url: str) -> set[str]:
+    """The ids of the calls in a store."""
+    reader = open_store(url)
+    found = {call.call_id for call in reader.calls()}
+    reader.close()
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    for name in list(os.environ):
+        if name.startswith(("CALLSPAN_", "OTEL_", "OPENAI_", "ANTHROPIC_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    callspan.uninstrument()
+    forget_failures()
+    yield
+    callspan.uninstrument()
+    forget_failures()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'calls.db'}"
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> str:
+    return f"jsonl:///{tmp_path / 'other.jsonl'}"
