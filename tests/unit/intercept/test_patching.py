@@ -1,0 +1,257 @@
+"""Patching, captured originals and conflicts, on classes of our own."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+import wrapt
+
+from callspan.intercept import conflicts, patching
+from callspan.intercept.captured import hand_over
+from callspan.intercept.engine import Engine
+from callspan.intercept.hooks import Hook
+from callspan.intercept.patching import Patches
+
+
+class Library:
+    """Modules that stand for an HTTP library's, with classes made anew."""
+
+    def __init__(self) -> None:
+        class Base:
+            def send(self, request: str, *, stream: bool = False) -> str:
+                return f"sent {request}"
+
+        class Client(Base):
+            pass
+
+        self.module: Any = ModuleType("somebody")
+        self.module.Base, self.module.Client = Base, Client
+
+
+@pytest.fixture
+def library() -> Any:
+    return Library().module
+
+
+@pytest.fixture
+def patches() -> Patches:
+    return Patches(Engine())
+
+
+def loud(engine: Engine) -> Callable[..., Any]:
+    return lambda wrapped, instance, args, kwargs: f"loud {wrapped(*args, **kwargs)}"
+
+
+def plain(original: Callable[..., Any]) -> Callable[..., Any]:
+    def send(self: Any, *args: Any, **kwargs: Any) -> str:
+        return f"plain {original(self, *args, **kwargs)}"
+
+    return send
+
+
+def hook(owner: str = "Client", attribute: str = "send", **fields: Any) -> Hook:
+    return Hook(**({"module": "http", "owner": owner, "attribute": attribute, "without": "sends"} | fields))
+
+
+@pytest.fixture
+def table(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Put other hooks in place of ours."""
+    return lambda *hooks: monkeypatch.setattr(patching, "HOOKS", hooks)
+
+
+@pytest.mark.parametrize(
+    ("how", "state", "answer"),
+    [
+        (hook(wrapper=loud), "on", "loud sent x"),
+        (hook(plain=plain), "on", "plain sent x"),
+        (hook(plain=plain, expects=("request", "stream")), "on", "plain sent x"),
+        (hook(plain=plain, expects=("request", "timeout")), "changed", "sent x"),
+        (hook(attribute="fetch", plain=plain), "missing", "sent x"),
+        (hook(owner="Server", plain=plain), "missing", "sent x"),
+        (hook(owner="__name__", plain=plain), "missing", "sent x"),
+    ],
+)
+def test_a_hook_is_on_missing_or_changed_and_then_taken_back(
+    how: Hook, state: str, answer: str, library: Any, patches: Patches, table: Any
+) -> None:
+    table(how)
+    original = vars(library.Base)["send"]
+    patches._patch("openai", {"http": (library,)})
+    (status,) = patches.status()
+    assert (status.state, status.name, status.sdk) == (state, f"somebody.{how.owner}.{how.attribute}", "openai")
+    assert library.Client().send("x") == answer
+    assert patches._engine.missing == (set() if state == "on" else {("openai", how.attribute)})
+    patches.undo("openai")
+    assert vars(library.Base)["send"] is original
+    assert patches.status() == []
+    assert patches._engine.missing == set()
+
+
+def test_an_inherited_name_is_patched_where_it_lies(library: Any, patches: Patches, table: Any) -> None:
+    table(hook(plain=plain))
+    patches._patch("openai", {"http": (library,)})
+    assert "send" not in vars(library.Client)
+    assert library.Base().send("x") == "plain sent x"
+    assert library.Base.send.__wrapped__(library.Base(), "x") == "sent x"
+
+
+def test_what_two_sdks_share_is_patched_once_and_restored_with_the_last(
+    library: Any, patches: Patches, table: Any
+) -> None:
+    table(hook(plain=plain))
+    for sdk in ("openai", "anthropic"):
+        patches._patch(sdk, {"http": (library,)})
+    assert library.Client().send("x") == "plain sent x"
+    assert [status.state for status in patches.status()] == ["on", "on"]
+    patches.undo("openai")
+    assert library.Client().send("x") == "plain sent x"
+    patches.undo("anthropic")
+    assert library.Client().send("x") == "sent x"
+
+
+def test_what_somebody_else_wrapped_since_is_left_to_him(library: Any, patches: Patches, table: Any) -> None:
+    table(hook(plain=plain))
+    patches._patch("openai", {"http": (library,)})
+    ours = library.Base.send
+    library.Base.send = lambda self, request: f"theirs {ours(self, request)}"
+    theirs = vars(library.Base)["send"]
+    patches.undo("openai")
+    assert vars(library.Base)["send"] is theirs
+
+
+def test_a_hook_without_a_replacement_is_a_mistake_of_ours(library: Any, patches: Patches, table: Any) -> None:
+    table(hook())
+    with pytest.raises(TypeError, match="hook send has no replacement"):
+        patches._patch("openai", {"http": (library,)})
+
+
+def test_undoing_what_was_never_done_does_nothing(patches: Patches) -> None:
+    patches.undo("openai")
+    assert patches.wanted == frozenset()
+    assert patches.status() == []
+
+
+def test_what_is_missing_is_warned_of_by_name(
+    library: Any, patches: Patches, table: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    table(hook(attribute="fetch", plain=plain), hook(plain=plain))
+    patches._patch("openai", {"http": (library,)})
+    with caplog.at_level(logging.WARNING, "callspan"):
+        patching._warn_of_missing("anthropic", patches.status())
+        assert caplog.messages == []
+        patching._warn_of_missing("openai", patches.status())
+    assert caplog.messages == [
+        "This version of openai lacks names callspan hooks; not recorded: somebody.Client.fetch (sends)"
+    ]
+
+
+# Captured originals
+
+
+def quiet(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+    return f"quiet {wrapped(*args, **kwargs)}"
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_a_wrapper_on_a_subclass_gets_the_replacement_and_gives_it_back(depth: int) -> None:
+    library = Library().module
+    original = vars(library.Base)["send"]
+    wrapper: Any = original
+    for _ in range(depth):
+        wrapper = wrapt.FunctionWrapper(wrapper, quiet)
+    library.Client.send = wrapper
+    replacement = plain(original)
+    hand_over(library.Base, "send", original, replacement)
+    assert library.Client().send("x") == "quiet " * depth + "plain sent x"
+    hand_over(library.Base, "send", replacement, original)
+    assert library.Client().send("x") == "quiet " * depth + "sent x"
+
+
+def test_a_subclass_of_a_subclass_is_found_and_other_functions_are_left_alone() -> None:
+    library = Library().module
+    original = vars(library.Base)["send"]
+
+    class Own(library.Base):  # type: ignore[name-defined, misc]
+        def send(self, request: str, *, stream: bool = False) -> str:
+            return "own"
+
+    class Far(library.Client):  # type: ignore[name-defined, misc]
+        send = wrapt.FunctionWrapper(original, quiet)
+
+    class Strange(library.Base):  # type: ignore[name-defined, misc]
+        send = wrapt.FunctionWrapper(lambda self, request: "strange", quiet)
+
+    hand_over(library.Base, "send", original, plain(original))
+    assert (Own().send("x"), Far().send("x"), Strange().send("x")) == ("own", "quiet plain sent x", "quiet strange")
+
+
+# Conflicts
+
+
+@pytest.fixture(autouse=True)
+def _warned_of_nobody() -> Iterator[None]:
+    before = set(conflicts._warned)
+    conflicts._warned.clear()
+    yield
+    conflicts._warned.clear()
+    conflicts._warned.update(before)
+
+
+@pytest.mark.parametrize(
+    ("module", "named"),
+    [
+        ("opentelemetry.instrumentation.openai_v2.patch", "opentelemetry-instrumentation-openai-v2"),
+        ("opentelemetry.instrumentation.openai.shared", "opentelemetry-instrumentation-openai"),
+        ("opentelemetry.instrumentation.genai.openai", "opentelemetry-instrumentation-genai-openai"),
+        ("openinference.instrumentation.anthropic._wrappers", "openinference-instrumentation-anthropic"),
+        ("ddtrace.contrib.openai", "ddtrace"),
+        ("langfuse", "langfuse"),
+        ("callspan.intercept.request", None),
+        ("openai._utils", None),
+        ("functools", None),
+        ("wrapt.wrappers", None),
+        ("builtins", None),
+        ("", None),
+    ],
+)
+@pytest.mark.parametrize("wrapped_by", ["wrapt", "function"])
+def test_who_wraps_a_method_is_named_by_his_module(
+    module: str, named: str | None, wrapped_by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = Library().module
+    original = vars(library.Base)["send"]
+    space: dict[str, Any] = {"__name__": module}
+    exec("def theirs(*args, **kwargs): return None", space)  # the one way to a function of another module
+    theirs = space["theirs"]
+    if wrapped_by == "wrapt":
+        library.Base.send = wrapt.FunctionWrapper(original, theirs)
+    else:
+        theirs.__wrapped__ = original
+        library.Base.send = theirs
+    monkeypatch.setitem(sys.modules, "somebody", library)
+    monkeypatch.setattr(
+        conflicts, "_METHODS", (("somebody", "Base", "send"), ("somebody", "Base", "no"), ("no", "A", "b"))
+    )
+    monkeypatch.setattr(conflicts, "_OWN", (*conflicts._OWN, __name__.partition(".")[0]))
+    assert conflicts.found() == ([] if named is None else [named])
+
+
+def test_endless_wrappers_end() -> None:
+    def ring() -> None: ...
+
+    ring.__wrapped__ = ring  # type: ignore[attr-defined]
+    assert len(list(conflicts._layers(ring))) <= 16 * 4
+
+
+def test_each_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "callspan"):
+        conflicts.warn_once([])
+        conflicts.warn_once(["b", "a", "b"])
+        conflicts.warn_once(["a"])
+        conflicts.warn_once(["a", "c"])
+    assert [message.partition(" instruments")[0] for message in caplog.messages] == ["a and b", "c"]

@@ -1,0 +1,463 @@
+"""What is read from the SDKs' own objects, however odd they are: facts, failures, raw responses, usage, watches."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import weakref
+from collections.abc import AsyncIterator, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from callspan.intercept import stream_usage
+from callspan.intercept.client_facts import facts_of
+from callspan.intercept.failures import error_of, outcome_of
+from callspan.intercept.raw_responses import body_of, observe_aiter_bytes, observe_iter_bytes, wants_raw
+from callspan.intercept.watch import KEY, Watch, watch_of
+from callspan.observe.factory import CallFactory, CallFacts
+from callspan.observe.late_ends import LateEnds
+from callspan.providers import registry
+from callspan.record.call import CallRecord
+from callspan.record.events import Record
+
+
+def options(**fields: Any) -> Any:
+    return SimpleNamespace(**fields)
+
+
+class OpenAI:
+    def __init__(self, base_url: object) -> None:
+        self.base_url = base_url
+
+
+class AsyncAzureOpenAI(OpenAI): ...
+
+
+class Anthropic(OpenAI): ...
+
+
+class AnthropicBedrock(OpenAI): ...
+
+
+@pytest.mark.parametrize(
+    ("client", "expected"),
+    [
+        (OpenAI("https://api.openai.com/v1/"), ("openai", "openai", "api.openai.com", 443)),
+        (OpenAI("http://localhost:8000/v1"), ("openai", None, "localhost", 8000)),
+        (OpenAI("http://[::1]/v1"), ("openai", None, "::1", 80)),
+        (OpenAI("ftp://host/"), ("openai", None, "host", None)),
+        (OpenAI(None), ("openai", None, None, None)),
+        (OpenAI(""), ("openai", None, None, None)),
+        (AsyncAzureOpenAI("https://me.openai.azure.com/openai"), ("openai", None, "me.openai.azure.com", 443)),
+        (Anthropic("https://api.anthropic.com"), ("anthropic", "anthropic", "api.anthropic.com", 443)),
+        (AnthropicBedrock("https://bedrock-runtime.us-east-1.amazonaws.com"), ("anthropic", "aws.bedrock", None, 443)),
+        (object(), ("openai", None, None, None)),
+    ],
+)
+def test_a_client_says_whom_it_asks(client: object, expected: tuple[str, str | None, str | None, int | None]) -> None:
+    family, provider, host, port = expected
+    for _ in range(2):
+        facts = facts_of(client, options(), False)
+        assert (facts.sdk or "").split("/")[0] == family
+        assert provider in (None, facts.provider)
+        assert host in (None, facts.server_address)
+        assert facts.server_port == port
+
+
+def test_a_client_whose_address_changes_is_asked_again() -> None:
+    client = OpenAI("http://one:1/")
+    assert facts_of(client, options(), False).server_address == "one"
+    client.base_url = "http://two:2/"
+    assert facts_of(client, options(), False).server_address == "two"
+
+
+def test_a_client_that_raises_is_no_harm() -> None:
+    class Broken:
+        @property
+        def base_url(self) -> str:
+            raise ValueError("no")
+
+    assert facts_of(Broken(), options(), True) == facts_of(object(), options(), True)
+
+
+@pytest.mark.parametrize(
+    ("given", "model"),
+    [
+        ({}, None),
+        ({"json_data": {"model": "m"}}, "m"),
+        ({"json_data": {"model": "m"}, "extra_json": {"model": "other"}}, "other"),
+        ({"json_data": {"model": "m"}, "extra_json": {}}, "m"),
+        ({"json_data": {"model": "m"}, "extra_json": None}, "m"),
+        ({"json_data": {"model": 7}}, None),
+        ({"json_data": {"model": 7}, "extra_json": {"model": None}}, None),
+        ({"json_data": [{"model": "m"}]}, None),
+        ({"json_data": b'{"model":"m"}'}, None),
+    ],
+)
+def test_the_model_is_the_one_that_will_be_sent(given: dict[str, Any], model: str | None) -> None:
+    assert facts_of(object(), options(**given), True).model == model
+
+
+# Failures
+
+
+class OddError(Exception):
+    """An exception with the attributes of the SDKs'."""
+
+    def __init__(self, message: str = "odd", **fields: Any) -> None:
+        super().__init__(message)
+        vars(self).update(fields)
+
+
+class MuteError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OddError(status_code=429), (429, None)),
+        (OddError(status_code=400, request_id="r"), (400, "r")),
+        (OddError(status_code=200), (None, None)),
+        (OddError(status_code="500"), (None, None)),
+        (OddError(status_code=None, request_id=7), (None, None)),
+        (OddError(), (None, None)),
+    ],
+)
+def test_an_errors_status_and_request_are_read_where_they_mean_something(
+    error: Exception, expected: tuple[int | None, str | None]
+) -> None:
+    info = error_of(error)
+    assert (info.status, info.request_id) == expected
+    assert info.message == "odd"
+    assert info.exception == f"{__name__}.OddError"
+
+
+@pytest.mark.parametrize(
+    ("error", "exception", "outcome"),
+    [
+        (ValueError("x"), "ValueError", "error"),
+        (KeyboardInterrupt(), "KeyboardInterrupt", "cancelled"),
+        (asyncio.CancelledError(), "asyncio.exceptions.CancelledError", "cancelled"),
+        (GeneratorExit(), "GeneratorExit", "cancelled"),
+        (MuteError(), f"{__name__}.MuteError", "error"),
+        (OddError(status_code=500), f"{__name__}.OddError", "error"),
+    ],
+)
+def test_how_a_call_ends_that_ends_with_this(error: BaseException, exception: str, outcome: str) -> None:
+    info = error_of(error)
+    assert info.exception == exception
+    assert outcome_of(error, info) == outcome
+
+
+def test_an_exception_without_words_has_no_message() -> None:
+    assert error_of(MuteError()).message is None
+
+
+# Stream usage
+
+
+def endpoint(path: str) -> Any:
+    return registry.endpoint_for("post", path)
+
+
+@pytest.mark.parametrize(
+    ("body", "extra", "asked"),
+    [
+        ({"stream": True}, None, {"include_usage": True}),
+        ({"stream_options": None}, {}, {"include_usage": True}),
+        ({"stream_options": {}}, None, {"include_usage": True}),
+        ({"stream_options": {"other": 1}}, None, {"other": 1, "include_usage": True}),
+        ({"stream_options": {"include_usage": False}}, None, None),
+        ({"stream_options": {"include_usage": None}}, None, None),
+        ({"stream_options": "odd"}, None, None),
+        ({}, {"stream_options": None}, None),
+        ([], None, None),
+        (None, None, None),
+    ],
+)
+def test_usage_is_asked_for_where_nothing_was_said_of_it(body: object, extra: object, asked: object) -> None:
+    before = json.dumps(body)
+    given = options(json_data=body, extra_json=extra)
+    assert stream_usage.ask(endpoint("/chat/completions"), given) is (asked is not None)
+    assert json.dumps(body) == before
+    if asked is None:
+        assert given.json_data is body
+    else:
+        assert given.json_data["stream_options"] == asked
+
+
+@pytest.mark.parametrize("path", ["/responses", "/completions", "/embeddings", "/v1/messages"])
+def test_only_chat_streams_are_asked(path: str) -> None:
+    given = options(json_data={})
+    assert not stream_usage.ask(endpoint(path), given)
+    assert given.json_data == {}
+
+
+def test_options_of_another_shape_are_left_alone() -> None:
+    assert stream_usage.ask(endpoint("/chat/completions"), object()) is False
+
+
+@pytest.mark.parametrize(
+    ("chunk", "extra"),
+    [
+        (options(choices=[], usage={"prompt_tokens": 1}), True),
+        (options(choices=[], usage=None), False),
+        (options(choices=[1], usage={}), False),
+        (options(choices=None, usage={}), False),
+        (options(usage={}), False),
+        (None, False),
+    ],
+)
+def test_the_chunk_that_is_only_usage_is_told_from_all_others(chunk: object, extra: bool) -> None:
+    assert stream_usage.is_extra(chunk) is extra
+
+
+# Raw responses
+
+
+@pytest.mark.parametrize(
+    ("headers", "raw"),
+    [
+        ({"X-Stainless-Raw-Response": "true"}, True),
+        ({"x-stainless-raw-response": "stream"}, True),
+        ({b"x": 1, 7: 2}, False),
+        ({}, False),
+        (None, False),
+        ([("x-stainless-raw-response", "true")], False),
+    ],
+)
+def test_who_asked_for_the_raw_response_is_seen_in_the_headers(headers: object, raw: bool) -> None:
+    assert wants_raw(options(headers=headers)) is raw
+    assert wants_raw(object()) is False
+
+
+def broken() -> dict[str, object]:
+    raise ValueError("no")
+
+
+@pytest.mark.parametrize(
+    ("result", "response", "body"),
+    [
+        (None, options(json=lambda: {"a": 1}, is_closed=True), {"a": 1}),
+        (options(to_dict=lambda: {"b": 1}), options(json=broken, is_closed=True), None),
+        (options(to_dict=lambda: {"b": 1}), options(json=broken, is_closed=False), {"b": 1}),
+        (options(model_dump=lambda: {"c": 1}), None, {"c": 1}),
+        (options(to_dict=lambda: {"b": 1}, model_dump=broken), None, {"b": 1}),
+        (options(to_dict="no method", model_dump=lambda: {"c": 1}), None, {"c": 1}),
+        (options(to_dict=lambda: [1]), None, None),
+        (options(to_dict=broken), None, None),
+        ("text", None, None),
+        (None, None, None),
+    ],
+)
+def test_a_body_nobody_parsed_is_read_where_it_can_be(result: object, response: Any, body: object) -> None:
+    assert body_of(result, response) == body
+
+
+class Response:
+    """As much of an HTTP response as is used: its extensions, and pieces of its body."""
+
+    def __init__(self, *pieces: bytes, error: BaseException | None = None) -> None:
+        self.extensions: dict[str, object] = {}
+        self._pieces = pieces
+        self._error = error
+
+    @observe_iter_bytes
+    def iter_bytes(self) -> Iterator[bytes]:
+        yield from self._pieces
+        if self._error is not None:
+            raise self._error
+
+    @observe_aiter_bytes
+    async def aiter_bytes(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            yield piece
+        if self._error is not None:
+            raise self._error
+
+
+class Span:
+    trace_id = span_id = parent_span_id = None
+    sampled = True
+    wants_content = False
+
+    def end(self, record: CallRecord, conversation: object) -> None: ...
+
+
+class Call:
+    """One call whose caller reads the response himself."""
+
+    def __init__(self, *, stream: bool = False) -> None:
+        self.written: list[Record] = []
+        factory = CallFactory(
+            start_span=lambda _record: Span(),
+            treat=lambda record: record,
+            write=self.written.append,
+            observed=lambda _record: None,
+            scope=lambda: None,
+            metadata=dict,
+            process_id=os.getpid,
+        )
+        chat = endpoint("/chat/completions")
+        self.live = factory.start(chat, CallFacts(provider="openai", model="gpt-5", stream=stream))
+        self.late = LateEnds()
+        self.watch = Watch(self.live, self.late, raw=True)
+        self.watch.begin()
+
+    @property
+    def record(self) -> CallRecord:
+        self.late.drain()
+        (record,) = [one for one in self.written if isinstance(one, CallRecord) and one.outcome != "started"]
+        return record
+
+    def read(self, response: Response, how: str) -> list[bytes]:
+        response.extensions[KEY] = self.watch
+        if how == "sync":
+            return list(response.iter_bytes())
+
+        async def pieces() -> list[bytes]:
+            return [piece async for piece in response.aiter_bytes()]
+
+        return asyncio.run(pieces())
+
+
+ANSWER = {
+    "id": "chatcmpl-1",
+    "model": "gpt-5-x",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "Héllo"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 3, "completion_tokens": 0},
+}
+CHUNKS = [
+    {"id": "1", "model": "gpt-5-x", "choices": [{"index": 0, "delta": {"content": "Hé"}, "finish_reason": None}]},
+    {"id": "1", "model": "gpt-5-x", "choices": [{"index": 0, "delta": {"content": "llo"}, "finish_reason": "stop"}]},
+]
+
+
+def cut(data: bytes, size: int) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_a_body_read_in_pieces_is_recorded_and_passes_unchanged(how: str, size: int) -> None:
+    call = Call()
+    pieces = cut(json.dumps(ANSWER).encode(), size)
+    assert call.read(Response(*pieces), how) == pieces
+    record = call.record
+    assert record.outcome == "success"
+    assert record.response is not None
+    assert record.response.model == "gpt-5-x"
+    assert record.usage is not None
+    assert (record.usage.input_tokens, record.usage.output_tokens) == (3, 0)
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+@pytest.mark.parametrize("size", [1, 13, 10_000])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_events_are_read_however_they_are_cut(how: str, size: int, line_end: str) -> None:
+    call = Call(stream=True)
+    events = [f"data: {json.dumps(chunk, ensure_ascii=False)}" for chunk in CHUNKS]
+    text = (line_end * 2).join([": a comment", "event: odd", *events, "data:", "data: [DONE]", ""])
+    pieces = cut(text.encode(), size)
+    assert call.read(Response(*pieces), how) == pieces
+    record = call.record
+    assert (record.outcome, record.stream and record.stream.chunks) == ("success", 2)
+    assert record.response is not None
+    assert record.response.finish_reasons == ["stop"]
+    assert "Héllo" in bytes(record.response.body).decode()
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+@pytest.mark.parametrize("pieces", [[], [b""], [b"no json"], [b'{"half":'], [b"\xff\xfe"]])
+def test_what_is_no_json_passes_and_the_call_succeeds(how: str, pieces: list[bytes]) -> None:
+    call = Call()
+    assert call.read(Response(*pieces), how) == pieces
+    assert (call.record.outcome, call.record.usage) == ("success", None)
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+@pytest.mark.parametrize(("error", "outcome"), [(OSError("cut off"), "error"), (KeyboardInterrupt(), "cancelled")])
+def test_an_error_while_reading_is_the_callers_and_the_calls(how: str, error: BaseException, outcome: str) -> None:
+    call = Call(stream=True)
+    with pytest.raises(type(error)):
+        call.read(Response(b"data: {}\n\n", error=error), how)
+    assert call.record.outcome == outcome
+    assert call.watch.pulling is False
+
+
+def test_a_reader_that_is_given_up_closes_the_call() -> None:
+    call = Call(stream=True)
+    response = Response(b"data: {}\n\n", b"data: {}\n\n")
+    response.extensions[KEY] = call.watch
+    reading: Any = response.iter_bytes()
+    next(reading)
+    reading.close()
+    assert (call.record.outcome, call.record.stream and call.record.stream.end) == ("cancelled", "closed")
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+def test_of_a_response_that_is_nobodys_the_bytes_pass_alone(how: str) -> None:
+    call = Call()
+    call.watch.raw = False
+    assert call.read(Response(b"x"), how) == [b"x"]
+    assert call.written == []
+    response = Response(b"y")
+    assert list(response.iter_bytes()) == [b"y"]
+
+
+# Watches
+
+
+@pytest.mark.parametrize("response", [None, object(), options(extensions=None), options(extensions={KEY: "no watch"})])
+def test_what_has_no_watch_has_none(response: object) -> None:
+    assert watch_of(response) is None
+
+
+def test_a_watch_is_found_on_its_response() -> None:
+    call = Call()
+    assert watch_of(options(extensions={KEY: call.watch})) is call.watch
+
+
+@pytest.mark.parametrize(
+    ("end", "outcome"),
+    [("finished", "success"), ("closed", "cancelled"), ("dropped", "cancelled"), ("let_go", "cancelled")],
+)
+def test_an_end_before_the_response_was_the_callers_counts_when_it_is(end: str, outcome: str) -> None:
+    call = Call(stream=True)
+    watch = Watch(call.live, call.late, raw=False)
+    getattr(watch, end)()
+    watch.failed(ValueError("later, so it does not count"))
+    call.late.drain()
+    assert not call.live.ended
+    watch.begin()
+    assert call.record.outcome == outcome
+
+
+def test_the_first_end_counts() -> None:
+    call = Call()
+    call.watch.failed(TimeoutError("slow"))
+    call.watch.finished()
+    call.watch.closed()
+    assert call.record.outcome == "timeout"
+
+
+def test_what_is_read_of_a_replaced_response_belongs_to_no_call() -> None:
+    call = Call()
+    call.watch.retire()
+    call.watch.data(ANSWER)
+    call.watch.finished()
+    assert (call.record.outcome, call.record.usage) == ("success", None)
+
+
+@pytest.mark.parametrize(("reader", "running"), [(None, False), (OpenAI(""), False), (AsyncAzureOpenAI(""), True)])
+def test_a_reader_that_is_executing_is_known(reader: Any, running: bool) -> None:
+    watch = Call().watch
+    if reader is not None:
+        reader.gi_running = running
+        watch.generator = weakref.ref(reader)
+    assert watch.running() is running
