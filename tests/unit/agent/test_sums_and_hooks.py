@@ -1,0 +1,311 @@
+"""Running sums, episodes, hooks and misuse, each on its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callspan.agent import episode, hooks
+from callspan.agent.misuse import MisuseError, forget_misuse, misuse
+from callspan.agent.runtime import Runtime
+from callspan.agent.tally import Tally
+from callspan.fail_open import failures, forget_failures
+from callspan.record.call import CallRecord, Timing
+from callspan.record.events import EventRecord, MessageRecord, Record, SessionRecord, TimestepRecord, Totals
+from callspan.record.usage import Usage
+
+
+def call(outcome: Any = "success", duration_ns: int | None = None, usage: Usage | None = None) -> CallRecord:
+    return CallRecord(call_id="c", outcome=outcome, usage=usage, timing=Timing(start_ns=1, duration_ns=duration_ns))
+
+
+@pytest.mark.parametrize(
+    ("calls", "totals"),
+    [
+        ([], Totals()),
+        ([call()], Totals(calls=1)),
+        ([call("error"), call("timeout"), call("cancelled"), call("started")], Totals(calls=4, errors=2)),
+        ([call(duration_ns=5), call(), call(duration_ns=7)], Totals(calls=3, model_ns=12)),
+        ([call(usage=Usage())], Totals(calls=1)),
+        ([call(usage=Usage(input_tokens=0))], Totals(calls=1, input_tokens=0)),
+        ([call(usage=Usage(input_tokens=3)), call(), call(usage=Usage(output_tokens=4))],
+         Totals(calls=3, input_tokens=3, output_tokens=4)),
+        ([call(usage=Usage(input_tokens=3, output_tokens=1)), call(usage=Usage(input_tokens=4))],
+         Totals(calls=2, input_tokens=7, output_tokens=1)),
+    ],
+)  # fmt: skip
+def test_calls_add_up_and_what_none_told_is_unknown(calls: list[CallRecord], totals: Totals) -> None:
+    tally = Tally()
+    for record in calls:
+        tally.add_call(record)
+    assert tally.totals() == totals
+
+
+@pytest.mark.parametrize(
+    ("rewards", "total"), [([], None), ([None], None), ([0.0], 0.0), ([None, 2.0], 2.0), ([1.5, None, -2.0], -0.5)]
+)
+def test_rewards_add_up_and_unknown_is_not_zero(rewards: list[float | None], total: float | None) -> None:
+    tally = Tally()
+    for reward in rewards:
+        tally.add_reward(reward)
+    assert tally.totals().reward == total
+
+
+def test_totals_do_not_change_with_what_comes_later() -> None:
+    tally = Tally()
+    tally.add_tool(5)
+    before = tally.totals()
+    tally.add_tool(6)
+    tally.add_timestep()
+    assert before == Totals(tools=1, tool_ns=5)
+    assert tally.totals() == Totals(tools=2, tool_ns=11, timesteps=1)
+
+
+def in_threads(work: Callable[[], None], number: int = 4) -> None:
+    threads = [threading.Thread(target=work) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_no_thread_loses_a_count() -> None:
+    tally = Tally()
+    record = call("error", 2, Usage(input_tokens=1, output_tokens=1))
+
+    def work() -> None:
+        for _ in range(300):
+            tally.add_call(record)
+            tally.add_reward(0.5)
+            tally.add_tool(1)
+            tally.add_timestep()
+
+    in_threads(work)
+    assert tally.totals() == Totals(
+        calls=1200, errors=1200, tools=1200, timesteps=1200, input_tokens=1200, output_tokens=1200, reward=600.0,
+        model_ns=2400, tool_ns=1200,
+    )  # fmt: skip
+
+
+def test_indexes_sequences_and_versions_are_given_once_each() -> None:
+    mine = episode.Episode("s", 5)
+    found: list[tuple[int, int, int]] = []
+
+    def work() -> None:
+        found.extend((mine.next_index(), mine.next_sequence(), mine.next_version()) for _ in range(200))
+
+    in_threads(work)
+    indexes, sequences, versions = zip(*found, strict=True)
+    assert sorted(indexes) == list(range(5, 805))
+    assert sorted(sequences) == list(range(800))
+    assert len(set(versions)) == 800
+
+
+def test_versions_rise_though_the_clock_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([100, 100, 50, 200])
+    monkeypatch.setattr(time, "time_ns", lambda: next(times))
+    mine = episode.Episode("s")
+    assert [mine.next_version() for _ in range(4)] == [100, 101, 102, 200]
+
+
+def test_an_episode_begins_once_and_ends_with_the_last_that_is_open() -> None:
+    mine = episode.Episode("s")
+    assert [mine.enter(7), mine.enter(9)] == [True, False]
+    assert mine.start_ns == 7
+    assert [mine.exit(), mine.exit()] == [False, True]
+    assert mine.enter(11) is False
+    assert mine.start_ns == 7
+
+
+def test_an_id_that_was_given_is_remembered_and_ours_are_all_new() -> None:
+    with episode.forgotten():
+        first = episode.episode_of("a", 3)
+        assert episode.episode_of("a", 9) is first
+        assert first.next_index() == 3
+        assert episode.episode_of(None) is not episode.episode_of(None)
+        with episode.forgotten():
+            assert episode.episode_of("a") is not first
+        assert episode.episode_of("a") is first
+
+
+def test_only_so_many_ids_are_remembered_and_the_oldest_unused_goes_first() -> None:
+    with episode.forgotten():
+        kept = episode.episode_of("kept")
+        lost = episode.episode_of("lost")
+        for number in range(1_023):
+            episode.episode_of(f"n{number}")
+            assert episode.episode_of("kept") is kept
+        assert episode.episode_of("lost") is not lost
+
+
+@pytest.fixture
+def hooked() -> Iterator[Callable[..., Callable[[], None]]]:
+    """Add hooks that are gone afterwards."""
+    added: list[Callable[[], None]] = []
+    forget_failures()
+
+    def add(*args: Any, **kwargs: Any) -> Callable[[], None]:
+        added.append(hooks.add_hook(*args, **kwargs))
+        return added[-1]
+
+    yield add
+    for take_away in added:
+        take_away()
+    forget_failures()
+
+
+SESSION = SessionRecord(session_id="s", record_version=1)
+STEP = TimestepRecord(timestep_id="t", session_id="s", record_version=1, index=0)
+EVENT = EventRecord(event_id="e", event_type="action", time_ns=1)
+MESSAGE = MessageRecord(message_id="m", message_type="observation", time_ns=1)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "heard"),
+    [
+        (None, [SESSION, STEP, EVENT, MESSAGE, call()]),
+        (["session"], [SESSION]),
+        (["timestep", "call"], [STEP, call()]),
+        (["action"], [EVENT]),
+        (["observation"], [MESSAGE]),
+        (["event", "message"], []),
+        ([], []),
+    ],
+)
+def test_kinds_are_types_of_events_and_messages_else_kinds_of_records(
+    hooked: Any, kinds: list[str] | None, heard: list[Record]
+) -> None:
+    found: list[Record] = []
+    hooked("after_record", found.append, kinds=kinds)
+    for record in (SESSION, STEP, EVENT, MESSAGE, call()):
+        hooks.fire("after_record", record)
+    assert found == heard
+
+
+@given(st.lists(st.integers(-2, 2), max_size=8))
+def test_hooks_run_by_priority_then_by_age(priorities: list[int]) -> None:
+    found: list[int] = []
+    away = [
+        hooks.add_hook("event", lambda _, number=number: found.append(number), priority=priority)  # type: ignore[misc]
+        for number, priority in enumerate(priorities)
+    ]
+    hooks.fire("event", EVENT)
+    for take_away in away:
+        take_away()
+    hooks.fire("event", EVENT)
+    assert found == sorted(range(len(priorities)), key=lambda number: -priorities[number])
+
+
+@pytest.mark.parametrize(
+    ("point", "returned", "kept"),
+    [
+        ("before_record", msgspec.structs.replace(EVENT, name="new"), "new"),
+        ("before_record", None, None),
+        ("before_record", SESSION, None),
+        ("before_record", {"name": "dict"}, None),
+        ("event", msgspec.structs.replace(EVENT, name="new"), None),
+        ("after_record", msgspec.structs.replace(EVENT, name="new"), None),
+    ],
+)
+def test_only_a_record_of_its_kind_and_only_before_takes_the_place(
+    hooked: Any, point: Any, returned: object, kept: str | None
+) -> None:
+    hooked(point, lambda _: returned)
+    found = hooks.fire(point, EVENT)
+    assert isinstance(found, EventRecord)
+    assert found.name == kept
+
+
+def test_each_hook_gets_what_the_one_before_put_in_place(hooked: Any) -> None:
+    hooked("before_record", lambda record: msgspec.structs.replace(record, name="a"))
+    hooked("before_record", lambda record: msgspec.structs.replace(record, name=f"{record.name}b"))
+    assert hooks.fire("before_record", EVENT) == msgspec.structs.replace(EVENT, name="ab")
+
+
+def test_a_hook_that_raises_leaves_the_record_and_is_counted(hooked: Any, caplog: pytest.LogCaptureFixture) -> None:
+    def bad(_: Record) -> None:
+        raise ValueError("bad hook")
+
+    hooked("before_record", bad, priority=1)
+    hooked("before_record", lambda record: msgspec.structs.replace(record, name="still"))
+    assert hooks.fire("before_record", EVENT) == msgspec.structs.replace(EVENT, name="still")
+    assert sum(failures().values()) == 1
+
+
+def test_a_hook_taken_away_twice_is_no_error_and_takes_no_other(hooked: Any) -> None:
+    found: list[Record] = []
+    away = hooked("event", found.append)
+    hooked("event", found.append)
+    away()
+    away()
+    hooks.fire("event", EVENT)
+    assert found == [EVENT]
+
+
+def test_a_hook_may_take_itself_away_while_it_runs(hooked: Any) -> None:
+    found: list[str] = []
+    away: list[Callable[[], None]] = []
+    away.append(hooked("event", lambda _: (found.append("once"), away[0]())))
+    hooked("event", lambda _: found.append("always"))
+    hooks.fire("event", EVENT)
+    hooks.fire("event", EVENT)
+    assert found == ["once", "always", "always"]
+
+
+def test_a_coroutine_function_is_no_hook() -> None:
+    async def hook(_: Record) -> None: ...
+
+    with pytest.raises(TypeError, match="cannot be awaited"):
+        hooks.add_hook("event", hook)  # type: ignore[arg-type]
+
+
+def test_what_a_hook_puts_in_place_goes_through_the_policy_again(hooked: Any) -> None:
+    shown: list[Record] = []
+    hooked("event", shown.append)
+    hooked("before_record", lambda record: msgspec.structs.replace(record, name="secret again"))
+
+    def treat(record: Record) -> Record:
+        return msgspec.structs.replace(record, name="treated", metadata={"times": record.metadata.get("times", 0) + 1})  # type: ignore[union-attr, operator]
+
+    kept = hooks.treated(msgspec.structs.replace(EVENT, name="secret"), treat, "event")
+    assert (kept.name, kept.metadata) == ("treated", {"times": 2})  # type: ignore[union-attr]
+    assert [record.name for record in shown] == ["treated"]  # type: ignore[union-attr]
+
+
+def test_hooks_after_a_record_run_once_it_is_written(hooked: Any) -> None:
+    order: list[str] = []
+    hooked("after_record", lambda _: order.append("told"))
+    hooks.write_and_tell(EVENT, lambda _: order.append("written"))
+    assert order == ["written", "told"]
+
+
+def runtime(*, strict: bool) -> Runtime:
+    return Runtime(write=lambda _: None, spans=None, strict=strict)  # type: ignore[arg-type]
+
+
+def test_misuse_is_said_once_for_each_flag(caplog: pytest.LogCaptureFixture) -> None:
+    forget_misuse()
+    with caplog.at_level(logging.WARNING, "callspan"):
+        marks = [misuse(flag, f"do not {flag}", runtime(strict=False)) for flag in ("a", "a", "b")]
+    assert marks == ["a", "a", "b"]
+    assert [entry.getMessage() for entry in caplog.records] == [
+        f"do not {flag} (recorded as '{flag}'; said once)" for flag in "ab"
+    ]
+    forget_misuse()
+
+
+def test_strict_raises_every_time_and_off_is_silent(caplog: pytest.LogCaptureFixture) -> None:
+    forget_misuse()
+    for _ in range(2):
+        with pytest.raises(MisuseError, match="do this instead"):
+            misuse("a", "do this instead", runtime(strict=True))
+    assert misuse("a", "x", None) == "a"
+    assert caplog.records == []

@@ -1,0 +1,189 @@
+"""What an application hands in: read where it can be, never an exception."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from decimal import Decimal
+from fractions import Fraction
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callspan.agent import values
+from callspan.agent.faults import error_info, outcome_of
+from callspan.fail_open import forget_failures
+
+
+class Broken:
+    """Raises whatever it is asked."""
+
+    def _raise(self, *_: object) -> Any:
+        raise RuntimeError("broken")
+
+    __float__ = __int__ = __str__ = __bool__ = __iter__ = __len__ = _raise  # type: ignore[assignment]
+
+
+class Scalar:
+    """A number of somebody else's library."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __int__(self) -> int:
+        return int(self.value)
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
+
+    def __str__(self) -> str:
+        return f"Scalar({self.value})"
+
+
+@pytest.fixture(autouse=True)
+def _no_failures_left() -> Any:
+    yield
+    forget_failures()
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        (1, 1.0), (0, 0.0), (-2.5, -2.5), (True, 1.0), (Decimal("0.1"), 0.1), (Fraction(1, 4), 0.25), (Scalar(3), 3.0),
+        (None, None), ("1", None), ("", None), ([1], None), ({}, None), (1j, None), (Broken(), None), (10**400, None),
+        (math.nan, None), (math.inf, None), (-math.inf, None), (Scalar(math.nan), None), (Decimal("NaN"), None),
+    ],
+)  # fmt: skip
+def test_a_reward_is_a_finite_number_or_unknown(value: object, read: float | None) -> None:
+    found = values.number(value)
+    assert found == read
+    assert found is None or type(found) is float
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        (3, 3),
+        (0, 0),
+        (2.9, 2),
+        ("7", 7),
+        (Scalar(4), 4),
+        (None, None),
+        ("x", None),
+        ([], None),
+        (Broken(), None),
+        (math.nan, None),
+    ],
+)
+def test_a_turn_is_a_whole_number_or_unknown(value: object, read: int | None) -> None:
+    assert values.whole(value) == read
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [("a", "a"), ("", ""), (None, None), (7, "7"), (Scalar(1), "Scalar(1)"), (Broken(), None), (b"x", "b'x'")],
+)
+def test_a_name_is_text_whatever_it_was(value: object, read: str | None) -> None:
+    assert values.text(value) == read
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [(True, True), (False, False), (None, None), (1, True), (0, False), (Scalar(0), False), (Broken(), None)],
+)
+def test_a_flag_is_a_bool_or_unknown(value: object, read: bool | None) -> None:
+    assert values.truth(value) is read
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        (None, {}),
+        ({}, {}),
+        ({"a": 1, "b": None, "c": 0, "d": ""}, {"a": 1, "c": 0, "d": ""}),
+        ({1: "x", None: "y"}, {"1": "x", "None": "y"}),
+        (MappingProxyType({"a": [1]}), {"a": [1]}),
+        ("text", {"metadata": "text"}),
+        ([1, 2], {"metadata": [1, 2]}),
+        (0, {"metadata": 0}),
+    ],
+)
+def test_metadata_is_a_dict_without_what_is_unknown(value: object, read: dict[str, object]) -> None:
+    assert values.fields(value) == read
+
+
+def test_metadata_is_a_dict_of_its_own() -> None:
+    given = {"a": 1}
+    values.fields(given)["b"] = 2
+    assert given == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        ("abc", ["abc"]),
+        ("", [""]),
+        ([], []),
+        (["a", 1, None], ["a", "1", ""]),
+        (("a",), ["a"]),
+        (Broken(), []),
+        (3, []),
+    ],
+)
+def test_ids_are_a_list_of_texts(value: Any, read: list[str]) -> None:
+    assert values.texts(value) == read
+
+
+@given(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), st.lists(st.integers())))
+def test_nothing_an_application_hands_in_raises(value: Any) -> None:
+    number = values.number(value)
+    assert number is None or math.isfinite(number)
+    assert isinstance(values.whole(value), int | None)
+    assert isinstance(values.text(value), str | None)
+    assert isinstance(values.truth(value), bool | None)
+    assert None not in values.fields(value).values()
+    assert all(isinstance(one, str) for one in values.texts(value))
+
+
+class MuteError(ValueError):
+    """An error that cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("mute")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "name", "message", "outcome"),
+    [
+        (ValueError("no"), "unknown", "ValueError", "no", "error"),
+        (ValueError(), "unknown", "ValueError", "", "error"),
+        (KeyError("k"), "unknown", "KeyError", "'k'", "error"),
+        (MuteError(), "unknown", f"{__name__}.MuteError", None, "error"),
+        (KeyboardInterrupt(), "cancelled", "KeyboardInterrupt", "", "cancelled"),
+        (SystemExit(3), "cancelled", "SystemExit", "3", "cancelled"),
+        (GeneratorExit(), "cancelled", "GeneratorExit", "", "cancelled"),
+        (asyncio.CancelledError(), "cancelled", "asyncio.exceptions.CancelledError", "", "cancelled"),
+        (asyncio.InvalidStateError("x"), "unknown", "asyncio.exceptions.InvalidStateError", "x", "error"),
+    ],
+)
+def test_an_exception_of_the_application(
+    error: BaseException, kind: str, name: str, message: str | None, outcome: str
+) -> None:
+    info = error_info(error)
+    assert info is not None
+    assert (info.kind, info.type, info.exception, info.message) == (kind, name, name, message)
+    assert outcome_of(error) == outcome
+
+
+def test_text_is_a_message_without_an_exception_and_nothing_is_no_error() -> None:
+    info = error_info("went wrong")
+    assert info is not None
+    assert (info.kind, info.type, info.exception, info.message) == ("unknown", "error", None, "went wrong")
+    assert error_info(None) is None
+    assert outcome_of(None) == "success"
