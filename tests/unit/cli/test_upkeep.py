@@ -101,9 +101,9 @@ def test_a_file_that_is_no_database_is_the_trouble(tmp_path: Path) -> None:
 
 def test_every_setting_is_told_with_where_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALLSPAN_CONTENT", "metadata")
-    found = {check.name: check for check in checks.every_check("postgresql://me:secret@h/d?password=secret")}
+    found = {check.name: check for check in checks.every_check("postgresql://me:secret@127.0.0.1:9/d?password=secret")}
     assert found["content"].detail == "metadata  (CALLSPAN_CONTENT)"
-    assert found["stores"].detail == "postgresql://me@h/d  (CALLSPAN_STORES or --store)"
+    assert found["stores"].detail == "postgresql://me@127.0.0.1:9/d  (CALLSPAN_STORES or --store)"
     assert found["media"].detail == "reference"
     assert {*Settings.__struct_fields__} - set(found) == {"content_on_spans"}
     assert not any("secret" in f"{check}" for check in found.values())
