@@ -1,0 +1,1 @@
+"""Datasets out of records made by hand."""

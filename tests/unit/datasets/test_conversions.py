@@ -1,0 +1,362 @@
+"""Flaws, tool definitions, media, statistics and the sameness of messages: the small parts of an export."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections import Counter
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callspan.datasets.atif_content import arguments_of, content_of
+from callspan.datasets.chat import same_said, spoken
+from callspan.datasets.choosing import Choice, achievements
+from callspan.datasets.flaws import call_ids, called_tools, flaw
+from callspan.datasets.media import content_part, inline_media
+from callspan.datasets.statistics import Statistics
+from callspan.datasets.tool_definitions import chat_tools, tool_name
+from callspan.record.call import CallRecord, Request, Timing
+from callspan.record.events import EventRecord, RewardRecord
+from callspan.record.messages import (
+    Conversation,
+    Media,
+    Message,
+    Part,
+    Reasoning,
+    Refusal,
+    Text,
+    ToolCall,
+    ToolResult,
+    UnknownPart,
+)
+
+USER = {"role": "user", "content": "q"}
+ANSWER = {"role": "assistant", "content": "a"}
+
+
+def asks(*ids: str, content: str | None = None) -> dict[str, Any]:
+    calls = [{"id": one, "type": "function", "function": {"name": f"f_{one}", "arguments": "{}"}} for one in ids]
+    return {"role": "assistant", "content": content, "tool_calls": calls}
+
+
+def tells(call_id: str) -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": call_id, "content": "r"}
+
+
+@pytest.mark.parametrize(
+    ("messages", "reason"),
+    [
+        ([USER, ANSWER], None),
+        ([ANSWER], None),
+        ([USER, asks("a")], None),
+        ([USER, asks("a", "b"), tells("b"), tells("a"), ANSWER], None),
+        ([USER, asks("a", content="text too"), tells("a"), ANSWER], None),
+        ([USER, {"role": "assistant", "content": None, "refusal": "no"}], None),
+        ([], "nothing was answered"),
+        ([USER], "nothing was answered"),
+        ([USER, asks("a"), tells("a")], "nothing was answered"),
+        ([USER, asks("a"), ANSWER], "a tool call without its result"),
+        ([USER, asks("a", "b"), tells("a"), USER, ANSWER], "a tool call without its result"),
+        ([USER, tells("a"), ANSWER], "a tool result without its call"),
+        ([USER, asks("a"), tells("b"), ANSWER], "a tool result without its call"),
+        ([USER, asks("a"), tells("a"), tells("a"), ANSWER], "a tool result without its call"),
+        ([USER, {"role": "assistant", "content": ""}], "an answer that says nothing"),
+        ([USER, {"role": "assistant", "content": None, "tool_calls": []}], "an answer that says nothing"),
+        ([USER, {"role": "assistant", "content": "", "reasoning_content": "hm"}], "an answer that says nothing"),
+    ],
+)
+def test_what_trainers_refuse(messages: list[dict[str, Any]], reason: str | None) -> None:
+    assert flaw(messages) == reason
+
+
+@pytest.mark.parametrize(
+    ("message", "ids", "names"),
+    [
+        (ANSWER, [], []),
+        (asks("a", "b"), ["a", "b"], ["f_a", "f_b"]),
+        ({"role": "assistant", "tool_calls": [{"id": "c", "type": "custom", "custom": {"name": "g"}}]}, ["c"], ["g"]),
+        ({"role": "assistant", "tool_calls": None}, [], []),
+        ({"role": "assistant", "tool_calls": ["odd", {"id": "x"}]}, ["x"], [""]),
+    ],
+)
+def test_the_tools_a_message_calls(message: dict[str, Any], ids: list[str], names: list[str]) -> None:
+    assert (call_ids(message), called_tools(message)) == (ids, names)
+
+
+FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    ("tool", "written", "dropped"),
+    [
+        (FUNCTION, FUNCTION, {}),
+        ({"type": "function", "name": "f", "parameters": {}, "strict": None, "description": "d"},
+         {"type": "function", "function": {"name": "f", "parameters": {}, "description": "d"}}, {}),
+        ({"type": "function", "name": "f", "strict": False},
+         {"type": "function", "function": {"name": "f", "strict": False}}, {}),
+        ({"name": "f", "input_schema": {"a": 1}, "description": "d", "cache_control": {}},
+         {"type": "function", "function": {"name": "f", "parameters": {"a": 1}, "description": "d"}}, {}),
+        ({"type": "custom", "name": "f", "input_schema": {}},
+         {"type": "function", "function": {"name": "f", "parameters": {}}}, {}),
+        ({"type": "custom", "name": "f", "format": {"type": "text"}},
+         {"type": "custom", "custom": {"name": "f", "format": {"type": "text"}}}, {}),
+        ({"type": "custom", "custom": {"name": "g"}}, {"type": "custom", "custom": {"name": "g"}}, {}),
+        ({"type": "web_search"}, None, {"hosted tool: web_search": 1}),
+        ({"name": "x"}, None, {"hosted tool: unknown": 1}),
+        ("text", None, {"tool definition of unknown form": 1}),
+        (None, None, {"tool definition of unknown form": 1}),
+    ],
+)  # fmt: skip
+def test_definitions_of_every_api(tool: object, written: Any, dropped: dict[str, int]) -> None:
+    counted: Counter[str] = Counter()
+    assert chat_tools([tool], counted) == ([] if written is None else [written])
+    assert counted == dropped
+    if written is not None:
+        assert tool_name(written) in {"f", "g"}
+
+
+BYTES = base64.b64encode(b"picture").decode()
+DIGEST = hashlib.sha256(b"picture").hexdigest()
+URL = f"data:image/png;base64,{BYTES}"
+SOUND = "data:audio/wav;base64,AAAA"
+
+
+@pytest.mark.parametrize(
+    ("media", "part", "dropped"),
+    [
+        (Media(modality="image", url="https://h/x.png"),
+         {"type": "image_url", "image_url": {"url": "https://h/x.png"}}, None),
+        (Media(modality="image", mime="image/png", data=BYTES), {"type": "image_url", "image_url": {"url": URL}}, None),
+        (Media(modality="image", sha256=DIGEST), {"type": "image_url", "image_url": {"url": URL}}, None),
+        (Media(modality="image", sha256="0" * 64), None, "image kept by reference only"),
+        (Media(modality="image"), None, "image of a kind chat messages cannot hold"),
+        (Media(modality="audio", mime="audio/wav", url=SOUND),
+         {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}, None),
+        (Media(modality="audio", mime="audio/mpeg", data="BBBB"),
+         {"type": "input_audio", "input_audio": {"data": "BBBB", "format": "mp3"}}, None),
+        (Media(modality="audio", mime="audio/flac", data="BBBB"), None, "audio of a kind chat messages cannot hold"),
+        (Media(modality="audio", mime="audio/wav", url="https://h/x.wav"), None,
+         "audio of a kind chat messages cannot hold"),
+        (Media(modality="document", file_id="f"), {"type": "file", "file": {"file_id": "f"}}, None),
+        (Media(modality="document", mime="application/pdf", data="CC"),
+         {"type": "file", "file": {"file_data": "data:application/pdf;base64,CC"}}, None),
+        (Media(modality="document", url="https://h/x.pdf"), None, "document of a kind chat messages cannot hold"),
+        (Media(modality="video", url="https://h/x.mp4"), None, "video of a kind chat messages cannot hold"),
+    ],
+)  # fmt: skip
+def test_media_are_parts_or_said_to_be_missing(media: Media, part: Any, dropped: str | None) -> None:
+    counted: Counter[str] = Counter()
+    assert content_part(media, {DIGEST: URL}, counted) == part
+    assert counted == ({} if dropped is None else {dropped: 1})
+
+
+def test_bytes_of_a_messages_request_are_found_wherever_they_are() -> None:
+    source = {"type": "base64", "media_type": "image/png", "data": BYTES}
+    odd = {"type": "base64", "media_type": "image/png", "data": "no base64!"}
+    body = {"messages": [{"content": [{"type": "tool_result", "content": [{"source": source}, {"source": odd}]}]}]}
+    raw = msgspec.Raw(json.dumps(body).encode())
+    call = CallRecord(call_id="c", api="messages", request=Request(body=raw), timing=Timing(start_ns=1))
+    assert inline_media(call) == {DIGEST: URL}
+    assert inline_media(msgspec.structs.replace(call, api="responses")) == {}
+
+
+def said(output: list[Part], role: str = "assistant", asked: list[Message] | None = None, **options: bool) -> Any:
+    conversation = Conversation(input=asked or [], output=[Message(role=role, parts=output)])
+    dropped: Counter[str] = Counter()
+    call = CallRecord(call_id="c", conversation=conversation, timing=Timing(start_ns=1))
+    found = spoken(call, dropped, **options)
+    assert found is not None
+    return found, dict(dropped)
+
+
+@pytest.mark.parametrize(
+    ("parts", "fields", "dropped"),
+    [
+        ([Text(text="a"), Text(text="b")], {"content": "ab"}, {}),
+        ([], {"content": ""}, {}),
+        ([Refusal(text="no"), Refusal(text="never")], {"content": None, "refusal": "no\nnever"}, {}),
+        ([Reasoning(text="hm"), Text(text="a")], {"content": "a"}, {"reasoning": 1}),
+        ([Reasoning(text="hm", signature="s"), Reasoning(sealed="x")], {"content": ""},
+         {"reasoning": 1, "signatures of reasoning": 1}),
+        ([Text(text="a", annotations=[1])], {"content": "a"}, {"citations": 1}),
+        ([UnknownPart(data=1), Text(text="a")], {"content": "a"}, {"parts of unknown kind": 1}),
+        ([ToolCall(id="k", name="f")], {"content": None, "tool_calls": [
+            {"id": "k", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}, {}),
+        ([ToolCall(name="f", arguments="x", tool_type="custom")], {"content": None, "tool_calls": [
+            {"id": "call_1", "type": "custom", "custom": {"name": "f", "input": "x"}}]}, {}),
+        ([ToolCall(id="k", tool_type="web_search"), Text(text="a")], {"content": "a"},
+         {"hosted tool call: web_search": 1}),
+    ],
+)  # fmt: skip
+def test_an_answer_as_a_chat_message(parts: list[Part], fields: dict[str, Any], dropped: dict[str, int]) -> None:
+    found, counted = said(parts)
+    assert found.answer == {"role": "assistant"} | fields
+    assert counted == dropped
+
+
+def test_thinking_that_is_kept_is_not_dropped() -> None:
+    found, counted = said([Reasoning(text="a"), Reasoning(text="b"), Text(text="c")], reasoning=True)
+    assert (found.answer["reasoning_content"], counted) == ("a\n\nb", {})
+
+
+@pytest.mark.parametrize(
+    ("content", "told", "dropped"),
+    [
+        (None, "", 0),
+        ("text", "text", 0),
+        ({"a": 1}, '{"a":1}', 0),
+        (7, "7", 0),
+        ([], "", 0),
+        ([{"type": "text", "text": "a"}], "a", 0),
+        ([{"type": "input_text", "text": "a"}, {"type": "output_text"}],
+         [{"type": "text", "text": "a"}, {"type": "text", "text": ""}], 0),
+        ([{"type": "image"}, "odd", {"type": "text", "text": "a"}], "a", 2),
+    ],
+)  # fmt: skip
+def test_a_tool_result_is_text(content: object, told: object, dropped: int) -> None:
+    asked = [Message(role="tool", parts=[ToolResult(id="k", content=content)])]
+    found, counted = said([Text(text="x")], asked=asked)
+    assert found.asked == [{"role": "tool", "tool_call_id": "k", "content": told}]
+    assert sum(counted.values()) == dropped
+
+
+@pytest.mark.parametrize(
+    ("role", "written", "dropped"),
+    [
+        ("user", "user", {}),
+        ("developer", "developer", {}),
+        ("human", "user", {}),
+        ("critic", "user", {"role critic": 1}),
+    ],
+)
+def test_roles_nobody_knows_are_users_and_counted(role: str, written: str, dropped: dict[str, int]) -> None:
+    found, counted = said([Text(text="x")], asked=[Message(role=role, parts=[Text(text="q")], name="n")])
+    assert found.asked == [{"role": written, "content": "q", "name": "n"}]
+    assert counted == dropped
+
+
+SAME = [
+    (ANSWER, ANSWER | {"reasoning_content": "hm", "weight": 1}, True),
+    (ANSWER, ANSWER | {"content": [{"type": "text", "text": "a"}]}, True),
+    (asks("a"), asks("a", content=""), True),
+    (asks("a"), asks("b"), False),
+    (ANSWER, USER | {"content": "a"}, False),
+    (ANSWER, ANSWER | {"content": "a "}, False),
+    (tells("a"), tells("b"), False),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "same"), SAME)
+def test_two_tellings_of_one_message(one: dict[str, Any], other: dict[str, Any], same: bool) -> None:
+    assert (same_said(one) == same_said(other)) is same
+
+
+@given(st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=3), max_size=4))
+def test_spaces_and_order_of_arguments_do_not_matter(arguments: dict[str, Any]) -> None:
+    calls = [
+        {"role": "assistant", "tool_calls": [{"id": "k", "function": {"name": "f", "arguments": written}}]}
+        for written in (
+            json.dumps(arguments),
+            json.dumps(dict(reversed(arguments.items())), indent=1, ensure_ascii=False),
+        )
+    ]
+    assert same_said(calls[0]) == same_said(calls[1])
+
+
+@pytest.mark.parametrize(
+    ("content", "written", "dropped"),
+    [
+        (None, "", {}),
+        ("", "", {}),
+        ("a", "a", {}),
+        ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "a\nb", {}),
+        ([{"type": "image_url", "image_url": {"url": "https://h/a.JPG?x=1"}}],
+         [{"type": "image", "source": {"media_type": "image/jpeg", "path": "https://h/a.JPG?x=1"}}], {}),
+        ([{"type": "image_url", "image_url": {"url": URL}}],
+         [{"type": "image", "source": {"media_type": "image/png", "path": URL}}], {}),
+        ([{"type": "image_url", "image_url": {"url": "https://h/a"}}], "", {"image_url of a trajectory": 1}),
+        ([{"type": "image_url", "image_url": {"url": "data:image/bmp;base64,A"}}], "",
+         {"image_url of a trajectory": 1}),
+        ([{"type": "file"}, {"type": "text", "text": "a"}], "a", {"file of a trajectory": 1}),
+    ],
+)  # fmt: skip
+def test_content_of_a_trajectory(content: object, written: object, dropped: dict[str, int]) -> None:
+    counted: Counter[str] = Counter()
+    assert content_of(content, counted) == written
+    assert counted == dropped
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("", ({}, True)),
+        ("{}", ({}, True)),
+        ('{"a":1}', ({"a": 1}, True)),
+        ("[1]", ({}, False)),
+        ("{", ({}, False)),
+        ("null", ({}, False)),
+    ],
+)
+def test_arguments_of_a_trajectory_are_an_object(written: str, read: tuple[dict[str, Any], bool]) -> None:
+    assert arguments_of(written) == read
+
+
+@pytest.mark.parametrize(
+    ("rewards", "spread"),
+    [
+        ([], None),
+        ([0.0], {"min": 0.0, "median": 0.0, "mean": 0.0, "max": 0.0}),
+        ([3.0, -1.0, 1.0], {"min": -1.0, "median": 1.0, "mean": 1.0, "max": 3.0}),
+    ],
+)
+def test_rewards_of_an_export(rewards: list[float], spread: dict[str, float] | None) -> None:
+    assert Statistics(rewards=rewards).as_json()["reward"] == spread
+
+
+def test_statistics_are_json_with_the_most_frequent_first_and_no_zeros() -> None:
+    counted = Statistics(calls=2, trained=1, dropped=Counter(a=0, b=1, c=2), left_out=Counter(x=1, y=5))
+    told = json.loads(json.dumps(counted.as_json()))
+    assert list(told["dropped"].items()) == [("c", 2), ("b", 1)]
+    assert list(told["left_out"]) == ["y", "x"]
+    assert (told["calls"], told["trained_messages"], told["rows"]) == (2, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "of_sessions"),
+    [
+        ({}, False), ({"models": ("m",)}, False), ({"providers": ("p",)}, False),
+        ({"since_ns": 0, "until_ns": 1}, False),
+        ({"limit": 3, "session_ids": ("s",)}, False), ({"min_reward": 0.0}, True), ({"max_cost": 1}, True),
+        ({"success": False}, True), ({"tags": (("a", "b"),)}, True), ({"min_achievements": 0}, True),
+    ],
+)  # fmt: skip
+def test_what_only_a_session_can_answer(asked: dict[str, Any], of_sessions: bool) -> None:
+    assert Choice(**asked).of_sessions is of_sessions
+
+
+@pytest.mark.parametrize(
+    ("data", "names"),
+    [
+        ({"after": {"achievements": {"wood": True, "stone": 0, "iron": 2}}}, {"wood", "iron"}),
+        ({"after": {"achievements": ["wood", "wood", 3]}}, {"wood", "3"}),
+        ({"after": {"achievements": "wood"}}, set()),
+        ({"after": ["achievements"]}, set()),
+        ({"before": {"achievements": ["wood"]}}, set()),
+        ("text", set()),
+        (None, set()),
+    ],
+)
+def test_what_was_achieved(data: object, names: set[str]) -> None:
+    step = EventRecord(event_id="e", event_type="environment", time_ns=1, data=data)
+    other = msgspec.structs.replace(step, event_type="action")
+    named = RewardRecord(reward_id="r", time_ns=1, objective="achievement", label="gold")
+    assert achievements([step, other]) == names
+    assert achievements([step, named, msgspec.structs.replace(named, objective="reward", label="x")]) == {
+        *names,
+        "gold",
+    }
