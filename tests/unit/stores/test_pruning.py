@@ -1,0 +1,64 @@
+"""Where the line is drawn when old things are deleted, alike in both kinds of file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from callspan.record.events import EventRecord, Record, SessionRecord, TimestepRecord
+from callspan.stores.opening import open_store
+from callspan.stores.retention import Removed, delete_session, prune
+
+from .conftest import MIDNIGHT_NS, SECOND, Holding, made
+
+THEN = MIDNIGHT_NS + 10 * SECOND
+
+
+def session(**fields: Any) -> SessionRecord:
+    return SessionRecord(session_id="s", record_version=1, **fields)
+
+
+def event(at: int, session_id: str | None = None) -> EventRecord:
+    return EventRecord(event_id="e", event_type="x", time_ns=at, session_id=session_id)
+
+
+@pytest.mark.parametrize(
+    ("records", "removed"),
+    [
+        ([made("c", 9)], Removed(calls=1)),
+        ([made("c", 10)], Removed()),
+        ([made("c", 9, duration_ns=5 * SECOND)], Removed(calls=1)),
+        ([session(start_ns=THEN - 1)], Removed(sessions=1)),
+        ([session(start_ns=THEN)], Removed()),
+        ([session(start_ns=1, end_ns=THEN)], Removed()),
+        ([session(start_ns=1, end_ns=THEN - 1)], Removed(sessions=1)),
+        ([session()], Removed()),
+        ([session(start_ns=1, end_ns=2), made("c", 99, session_id="s"), event(THEN * 2, "s")],
+         Removed(sessions=1, calls=1, others=1)),
+        ([session(start_ns=THEN), made("c", 1, session_id="s")], Removed(calls=1)),
+        ([event(THEN - 1)], Removed(others=1)),
+        ([event(THEN)], Removed()),
+        ([TimestepRecord(timestep_id="t", session_id="x", record_version=1, index=0, start_ns=1)],
+         Removed(others=1)),
+        ([TimestepRecord(timestep_id="t", session_id="x", record_version=1, index=0)], Removed()),
+    ],
+)  # fmt: skip
+def test_what_is_from_before_a_moment(holding: Holding, records: list[Record], removed: Removed) -> None:
+    reader = holding(*records)
+    reader.close()
+    assert prune(reader.name, THEN) == removed
+    assert prune(reader.name, THEN) == Removed()
+    left = open_store(reader.name)
+    assert left.count_calls() == sum(getattr(one, "call_id", None) == "c" for one in records) - removed.calls
+    left.close()
+
+
+def test_a_session_is_deleted_by_its_whole_id_only(holding: Holding) -> None:
+    reader = holding(made("a", session_id="run-1"), made("b", session_id="run-12"), made("c"))
+    reader.close()
+    assert delete_session(reader.name, "run") == Removed()
+    assert delete_session(reader.name, "run-1") == Removed(calls=1)
+    left = open_store(reader.name)
+    assert {call.call_id for call in left.calls()} == {"b", "c"}
+    left.close()
