@@ -25,15 +25,22 @@ Redactor: TypeAlias = Callable[[Record], Record]
 def redacted(record: Record, redactor: Redactor) -> Record:
     """Return what the redactor made of the record, with a list of what it changed.
 
-    When it fails, return the record without content; `redactions` then says `redactor_failed`.
+    When it fails, return the record without content and metadata; `redactions` then says `redactor_failed`.
     """
     kept: Record | None = None
     with fail_open("redact a record with the application's redactor"):
         before = decode(encode(record))
         kept = _checked(before, redactor(_opened(decode(encode(record)))))
     if kept is None:
-        return without_content(record, keep_facts=False, why="redactor_failed")
+        return _lost(record)
     return kept
+
+
+def _lost(record: Record) -> Record:
+    """The record without anything the application's redactor might have been there to clean."""
+    bare = without_content(record, keep_facts=False, why="redactor_failed")
+    note = Redaction(what="metadata", why="redactor_failed")
+    return msgspec.structs.replace(bare, metadata={}, redactions=[*bare.redactions, note])
 
 
 def _opened(record: Record) -> Record:

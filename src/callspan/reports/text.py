@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 from datetime import datetime, timezone
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Final
 
 import msgspec
@@ -18,6 +18,7 @@ _SPACES: Final = re.compile(r"\s+")
 _SCRIPT_ENDS: Final = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 _MINUTE_S: Final = 60
 _KILO: Final = 1000
+_SIX_DIGITS: Final = Context(prec=6)
 
 
 def shown(text: str, limit: int | None = None) -> str:
@@ -66,7 +67,9 @@ def money(usd: Decimal | None) -> str:
     """Return an amount in dollars; a dash where it is unknown."""
     if usd is None:
         return UNKNOWN
-    return f"${usd:,.2f}" if usd >= 1 or usd == 0 else f"${usd:.6f}".rstrip("0")
+    amount, sign = abs(usd), "-" if usd < 0 else ""
+    amount = _SIX_DIGITS.plus(amount) if amount < 1 else amount
+    return f"{sign}${amount:,.2f}" if amount >= 1 or amount == 0 else f"{sign}${amount.normalize():f}"
 
 
 def duration(ms: float | None) -> str:

@@ -104,7 +104,7 @@ def _response(attributes: Mapping[str, object]) -> Response:
 
 def _usage(attributes: Mapping[str, object]) -> Usage | None:
     counters = {
-        name: next((value for key in keys if isinstance(value := attributes.get(key), int)), None)
+        name: next((value for key in keys if type(value := attributes.get(key)) is int), None)
         for name, keys in _COUNTERS.items()
     }
     known = {name: value for name, value in counters.items() if value is not None}

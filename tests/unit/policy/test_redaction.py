@@ -12,7 +12,7 @@ import pytest
 from callspan.config import Settings
 from callspan.fail_open import failures, forget_failures
 from callspan.policy.apply import Policy
-from callspan.record.call import CallRecord, Redaction
+from callspan.record.call import CallRecord, Redaction, Timing
 from callspan.record.codec import encode
 from callspan.record.events import EventRecord, MessageRecord, Record, SessionRecord
 
@@ -124,6 +124,13 @@ def test_failing_redactor_loses_the_content_of_messages_too() -> None:
     kept = applied(MessageRecord(message_id="m", message_type="x", time_ns=1, content="SESAME"), _raises)
     assert b"SESAME" not in encode(kept)
     assert kept.redactions[0].why == "redactor_failed"
+
+
+def test_failing_redactor_loses_the_metadata_too_and_says_so() -> None:
+    record = CallRecord(call_id="c", timing=Timing(start_ns=1), metadata={"note": "alice@example.com"})
+    lost = applied(record, _raises)
+    assert lost.metadata == {}
+    assert Redaction(what="metadata", why="redactor_failed") in lost.redactions
 
 
 def test_interrupt_goes_through_the_redactor(call: CallRecord) -> None:
