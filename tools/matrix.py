@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".venv-matrix"
 DOCUMENT = ROOT / "docs" / "matrix.md"
 PYTHONS = ("3.10", "3.13")
+TESTS = ("tests/intercept", "tests/attempts")
 TOOLS = (
     "pytest>=8.3",
     "pytest-timeout>=2.3",
@@ -115,7 +116,7 @@ def run(python: str, path: str, name: str, extra: list[str]) -> Result:
     report.unlink(missing_ok=True)
     began = time.monotonic()
     done = subprocess.run(
-        [str(runner), "-m", "pytest", "tests/intercept", "tests/attempts", "-n", "2", "-m", "not slow", f"--junitxml={report}", *extra],
+        [str(runner), "-m", "pytest", *TESTS, "-n", "2", "-m", "not slow", f"--junitxml={report}", *extra],
         cwd=ROOT, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     result.seconds = time.monotonic() - began
@@ -155,7 +156,8 @@ def document(results: list[Result], missing: list[str]) -> str:
     lines = [
         "# The SDK matrix",
         "",
-        "The capture tests (`tests/intercept` and `tests/attempts`, sync and async, real SDKs over a real socket) on old and new SDKs.",
+        "The capture tests (`tests/intercept`, `tests/attempts`; sync and async, real SDKs over a real socket) on old and",
+        "new SDKs.",
         "Written by `make matrix`; `make older` runs one older pair, as part of `make test-all`.",
         "",
         "| Python | openai | anthropic | HTTP library | passed | failed | skipped | s |",
