@@ -156,8 +156,8 @@ def document(results: list[Result], missing: list[str]) -> str:
     lines = [
         "# The SDK matrix",
         "",
-        "The capture tests (`tests/intercept`, `tests/attempts`; sync and async, real SDKs over a real socket) on old and",
-        "new SDKs.",
+        "The capture tests (`tests/intercept`, `tests/attempts`; sync and async, real SDKs over a real socket)",
+        "on old and new SDKs.",
         "Written by `make matrix`; `make older` runs one older pair, as part of `make test-all`.",
         "",
         "| Python | openai | anthropic | HTTP library | passed | failed | skipped | s |",
