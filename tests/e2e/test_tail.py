@@ -23,7 +23,11 @@ from .conftest import plain_environment
 def following(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """`tail -f` of a store that holds one call."""
     ask(tmp_path, "Before?")
-    command = [sys.executable, "-m", "callspan.cli", "tail", "-f", "--json"]
+    # Whoever runs the tests in the background may have had SIGINT ignored, which children inherit.
+    start = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from callspan.cli import main; main()"
+    )
+    command = [sys.executable, "-c", start, "tail", "-f", "--json"]
     with subprocess.Popen(
         command, cwd=tmp_path, env=plain_environment(PYTHONUNBUFFERED="1"), stdout=subprocess.PIPE, text=True
     ) as process:
