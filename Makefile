@@ -23,7 +23,7 @@ test: $(STAMP)-dev  ## The tests that need nothing but Python
 test-all: $(STAMP)-all  ## Every test: with Postgres, the embedded ClickHouse engine, the wire corpus, coverage
 	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) $(STEADY) -m "not slow and not backend" \
 	  --cov --cov-report=term:skip-covered --cov-fail-under=90
-	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) $(STEADY) -m "slow and not backend"
+	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) $(STEADY) -m "slow and not backend and not timing"
 	$(MAKE) older
 
 check: $(STAMP)-dev  ## Lint, types, layers, documents
@@ -63,6 +63,7 @@ backend: $(STAMP)-dev  ## The demo's traces through a real OTLP backend, Phoenix
 	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) tests/otel/test_backend.py
 
 nightly: test-all bench matrix mutants peers frameworks backend  ## Everything there is
+	$(PYTEST) -m timing
 
 clean:  ## Remove what the targets above have made
 	rm -rf $(VENV) .venv-matrix .venv-peers .venv-frameworks .venv-backend .coverage* .mypy_cache .ruff_cache .hypothesis

@@ -106,6 +106,7 @@ def test_a_long_history_is_read_with_few_calls_for_each_message() -> None:
     assert long["default"] - long["bare"] <= short["default"] - short["bare"] + 99 * 12
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("column", ["openai plain sync", "anthropic plain async"])
 def test_a_plain_call_costs_a_few_raw_spans(column: str) -> None:
     """Spans only, both vocabularies, content on; then with every record handed to SQLite's spool."""
@@ -116,6 +117,7 @@ def test_a_plain_call_costs_a_few_raw_spans(column: str) -> None:
     assert cost["suppressed"] - cost["bare"] <= 0.1 * cost["bare"]
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     ("column", "part"), [("openai 500-chunk stream sync", 0.15), ("anthropic 500-event stream sync", 0.4)]
 )
@@ -125,6 +127,7 @@ def test_a_chunk_costs_a_small_part_of_what_the_sdk_spends_on_it(column: str, pa
     assert cost["default"] - cost["bare"] <= part * cost["bare"]
 
 
+@pytest.mark.timing
 def test_a_timestep_with_an_event_costs_a_few_raw_spans() -> None:
     cost = costs("session, timesteps with an event")
     assert cost["default"] <= 8 * cost["floor"]
