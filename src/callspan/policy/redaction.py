@@ -7,7 +7,7 @@ that raises, returns nothing, returns another record or something that is none l
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -30,7 +30,7 @@ def redacted(record: Record, redactor: Redactor) -> Record:
     kept: Record | None = None
     with fail_open("redact a record with the application's redactor"):
         before = decode(encode(record))
-        kept = _checked(before, redactor(_opened(decode(encode(record)))))
+        kept = _checked(before, redactor(_with_bodies(decode(encode(record)), _plain)))
     if kept is None:
         return _lost(record)
     return kept
@@ -43,37 +43,28 @@ def _lost(record: Record) -> Record:
     return msgspec.structs.replace(bare, metadata={}, redactions=[*bare.redactions, note])
 
 
-def _opened(record: Record) -> Record:
-    """The record with decoded bodies. A body that is no JSON is given as text."""
+def _with_bodies(record: Record, convert: Callable[[Any], object]) -> Record:
+    """The record with what `convert` makes of each body of a call."""
     if isinstance(record, CallRecord):
-        request = msgspec.structs.replace(record.request, body=_plain(record.request.body))
+        request = msgspec.structs.replace(record.request, body=convert(record.request.body))
         record = msgspec.structs.replace(record, request=request)
         if record.response is not None:
-            response = msgspec.structs.replace(record.response, body=_plain(record.response.body))
+            response = msgspec.structs.replace(record.response, body=convert(record.response.body))
             record = msgspec.structs.replace(record, response=response)
     return record
 
 
 def _plain(body: msgspec.Raw) -> object:
+    """A body decoded; one that is no JSON is given as text."""
     value = decoded(body)
     return bytes(body).decode("utf-8", "replace") if value is UNREADABLE else value
-
-
-def _closed(record: Record) -> Record:
-    if isinstance(record, CallRecord):
-        request = msgspec.structs.replace(record.request, body=encoded(record.request.body))
-        record = msgspec.structs.replace(record, request=request)
-        if record.response is not None:
-            response = msgspec.structs.replace(record.response, body=encoded(record.response.body))
-            record = msgspec.structs.replace(record, response=response)
-    return record
 
 
 def _checked(before: Record, result: Record) -> Record:
     """The result as a record whose every field has its type. Raises for anything else."""
     if type(result) is not type(before):
         raise TypeError(f"the redactor returned {type(result).__name__}, not {type(before).__name__}")
-    after = decode(encode(_closed(result)))
+    after = decode(encode(_with_bodies(result, encoded)))
     if record_key(after) != record_key(before):
         raise ValueError("the redactor returned another record")
     notes = [Redaction(what=what, why="redactor") for what in _changes(before, after)]
