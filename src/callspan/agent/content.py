@@ -7,6 +7,7 @@ from typing import Final, cast, get_args
 
 from opentelemetry.context import attach, get_current, get_value, set_value
 
+from callspan.agent.context import restore
 from callspan.config import Content, SettingError
 
 _KEY: Final = "callspan.content"
@@ -48,8 +49,4 @@ class content:  # noqa: N801 - reads as a statement: with callspan.content("off"
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Restore the setting around, from whichever task this is."""
-        current = get_current()
-        if current is self._inner:
-            attach(self._outer)
-        elif current.get(_KEY) is self._inner.get(_KEY):
-            attach(set_value(_KEY, self._outer.get(_KEY), current))
+        restore(_KEY, self._inner, self._outer)

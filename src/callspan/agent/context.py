@@ -111,11 +111,19 @@ class metadata:  # noqa: N801 - reads as a statement: with callspan.metadata(use
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Restore the fields around, from whichever task this is."""
-        current = get_current()
-        if current is self._inner:
-            attach(self._outer)
-        elif current.get(_METADATA) is self._inner.get(_METADATA):
-            attach(set_value(_METADATA, self._outer.get(_METADATA), current))
+        restore(_METADATA, self._inner, self._outer)
+
+
+def restore(key: str, inner: Context, outer: Context) -> None:
+    """Give `key` the value it has in `outer` again, where what is current still has the one of `inner`.
+
+    Whatever else has been put over `inner` since stays.
+    """
+    current = get_current()
+    if current is inner:
+        attach(outer)
+    elif current.get(key) is inner.get(key):
+        attach(set_value(key, outer.get(key), current))
 
 
 def leave(scope: Scope, outer: Context) -> None:
