@@ -12,8 +12,8 @@ import pytest
 from callspan.config import Settings
 from callspan.fail_open import failures, forget_failures
 from callspan.policy.apply import Policy
-from callspan.record.call import CallRecord, Redaction, Timing
-from callspan.record.codec import encode
+from callspan.record.call import CallRecord, ErrorInfo, Redaction, Request, Response, Timing
+from callspan.record.codec import encode, encode_json
 from callspan.record.events import EventRecord, MessageRecord, Record, SessionRecord
 
 
@@ -131,6 +131,20 @@ def test_failing_redactor_loses_the_metadata_too_and_says_so() -> None:
     lost = applied(record, _raises)
     assert lost.metadata == {}
     assert Redaction(what="metadata", why="redactor_failed") in lost.redactions
+
+
+def test_nothing_a_failing_redactor_might_have_cleaned_is_left_anywhere_in_a_call() -> None:
+    secret = "alice@example.com"
+    body = msgspec.Raw(encode_json({"messages": [{"role": "user", "content": secret}], "user": secret}))
+    record = CallRecord(
+        call_id="c",
+        timing=Timing(start_ns=1),
+        request=Request(model="m", params={"user": secret, "metadata": {"mail": secret}}, body=body),
+        response=Response(id="r", body=body),
+        error=ErrorInfo(kind="bad_input", type="bad", message=secret, param=secret, body={"mail": secret}),
+        metadata={"note": secret, "extra": {"mail": secret}},
+    )
+    assert secret.encode() not in encode(applied(record, _raises))
 
 
 def test_interrupt_goes_through_the_redactor(call: CallRecord) -> None:
