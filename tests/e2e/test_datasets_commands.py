@@ -13,6 +13,8 @@ from tests.datasets.formats import check_fine_tuning, check_trajectory
 
 from .conftest import Demo, in_its_own
 
+pytestmark = pytest.mark.slow
+
 CHECKS = {"openai": check_fine_tuning, "openai-session": check_fine_tuning, "atif": check_trajectory}
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from tests.e2e.conftest import Answer, in_its_own, in_process
 
+pytestmark = pytest.mark.slow
+
 ASKING = """
 import openai
 from callspan.testing import ScriptedProvider
