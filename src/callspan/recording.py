@@ -140,8 +140,8 @@ def record_call(
 
     Args:
         provider: name for `gen_ai.provider.name`, such as `vllm`.
-        api: whose wire the bodies follow: `chat_completions`, `responses`, `completions`, `embeddings`
-            or `messages`.
+        api: whose wire the bodies follow: `chat_completions`, `responses`, `completions`, `embeddings`,
+            `decisions` or `messages`.
         model: the model asked for, where it is known before the body; None: the body says.
         server: URL of the server; None: unknown.
         client: name and version of the client, such as `mine/1.0`; None: unknown.

@@ -32,6 +32,7 @@ _SDKS: Final = {
     "responses": _Sdk("openai", "OpenAI", "", "api.openai.com"),
     "completions": _Sdk("openai", "OpenAI", "", "api.openai.com"),
     "embeddings": _Sdk("openai", "OpenAI", "", "api.openai.com"),
+    "decisions": _Sdk("openai", "OpenAI", "", "api.openai.com"),
 }
 
 

@@ -187,8 +187,8 @@ def _unfit_call(call: CallRecord, choice: Choice) -> str | None:
     answered = call.response.model if call.response else None
     if call.outcome != "success":
         return f"outcome {call.outcome}"
-    if call.operation == "embeddings":
-        return "embeddings"
+    if call.operation in ("embeddings", "decisions"):
+        return call.operation
     if call.conversation is None or not call.conversation.output:
         return "content was not kept"
     if choice.models and not {call.request.model, answered} & set(choice.models):

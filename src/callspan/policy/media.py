@@ -29,6 +29,7 @@ _MARKS: Final = {
     "messages": (b"base64",),
     "completions": (),
     "embeddings": (b'"embedding"',),
+    "decisions": (b"base64",),
 }
 """What a body of each API holds somewhere if it holds media: few marks, since each is looked for in every body."""
 _ANY_MARK: Final = (b"base64", b"b64_json", b"input_audio", b'"audio"', b"image_generation_call")

@@ -15,8 +15,8 @@ from callspan.record.call import ErrorInfo, Request, Response
 from callspan.record.messages import Conversation
 from callspan.record.usage import Usage
 
-Api: TypeAlias = Literal["chat_completions", "responses", "completions", "embeddings", "messages"]
-Operation: TypeAlias = Literal["chat", "text_completion", "embeddings"]
+Api: TypeAlias = Literal["chat_completions", "responses", "completions", "embeddings", "decisions", "messages"]
+Operation: TypeAlias = Literal["chat", "text_completion", "embeddings", "decisions"]
 
 
 class ResponseFacts(msgspec.Struct, frozen=True, kw_only=True):

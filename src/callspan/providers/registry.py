@@ -105,12 +105,19 @@ def _completions() -> Endpoint:
     return Completions()
 
 
+def _decisions() -> Endpoint:
+    from callspan.providers.openai.decisions import Decisions
+
+    return Decisions()
+
+
 _LOADERS: Final[dict[str, Callable[[], Endpoint]]] = {
     "chat_completions": _chat_completions,
     "responses": _responses,
     "messages": _messages,
     "embeddings": _embeddings,
     "completions": _completions,
+    "decisions": _decisions,
 }
 
 _METHODS: Final = frozenset({"post", "POST"})
@@ -123,6 +130,7 @@ _BY_LAST: Final[dict[str, Api]] = {
     "responses": "responses",
     "embeddings": "embeddings",
     "completions": "completions",
+    "decisions": "decisions",
 }
 
 

@@ -200,9 +200,9 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     provider: str = "unknown"
     """Provider name of the conventions (openai, anthropic, azure.ai.openai, aws.bedrock, ...)."""
     api: str = "unknown"
-    """chat_completions, responses, completions, embeddings or messages."""
+    """chat_completions, responses, completions, embeddings, decisions or messages."""
     operation: str = "chat"
-    """chat, text_completion or embeddings."""
+    """chat, text_completion, embeddings or decisions."""
     sdk: str | None = None
     """Name and version, such as `openai/3.51.0`."""
     server_address: str | None = None

@@ -53,6 +53,7 @@ def record(api: str = "messages", request: bytes = b"", response: bytes | None =
         ("/deployments/davinci/completions", "completions"),
         ("/embeddings", "embeddings"),
         ("/openai/v1/embeddings", "embeddings"),
+        ("/decisions", "decisions"),
     ],
 )
 @pytest.mark.parametrize("method", ["post", "POST"])
@@ -84,7 +85,7 @@ def test_a_call_to_a_model_is_known_by_its_last_segments(method: str, path: str,
         "/models",
         "/files",
         "/moderations",
-        "/decisions",
+        "/organization/usage/decisions/export",
         "/images/generations",
         "/audio/speech",
         "/my-responses",
@@ -114,6 +115,7 @@ def test_every_endpoint_is_found_by_its_api_and_its_path() -> None:
         "messages",
         "embeddings",
         "completions",
+        "decisions",
     ]
     for endpoint in registry.ENDPOINTS:
         assert registry.by_api(endpoint.api) is endpoint

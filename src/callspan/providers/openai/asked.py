@@ -10,7 +10,9 @@ from callspan.providers.wire import dig, flag, items, objects, text
 from callspan.record.call import Request
 from callspan.record.codec import encode_json
 
-_CONTENT: Final = frozenset({"model", "stream", "messages", "input", "prompt", "tools", "instructions", "functions"})
+_CONTENT: Final = frozenset(
+    {"model", "stream", "messages", "input", "prompt", "tools", "instructions", "functions", "questions"}
+)
 _MAX_PARAM_BYTES: Final = 4096
 
 

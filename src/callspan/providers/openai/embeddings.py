@@ -5,33 +5,11 @@ from __future__ import annotations
 from callspan.providers.base import Api, Operation, ResponseFacts
 from callspan.providers.openai.asked import asked
 from callspan.providers.openai.choices import choice_facts
-from callspan.providers.openai.detach import detached
 from callspan.providers.openai.prompts import prompt_messages
+from callspan.providers.openai.whole import WholeBody
 from callspan.providers.wire import dig
 from callspan.record.call import Request
 from callspan.record.messages import Conversation
-
-
-class EmbeddingAccumulator:
-    """Keeps the one body there is: the endpoint has no streams."""
-
-    __slots__ = ("_body", "complete")
-
-    def __init__(self) -> None:
-        self.complete = False
-        self._body: dict[str, object] | None = None
-
-    def add(self, chunk: object) -> bool:
-        """Take a whole body; the last one wins. True if it carried vectors."""
-        if not isinstance(chunk, dict):
-            return False
-        self._body = detached(chunk)
-        self.complete = "data" in chunk
-        return self.complete
-
-    def body(self) -> dict[str, object] | None:
-        """Return the body; None if none came."""
-        return self._body
 
 
 class Embeddings:
@@ -46,9 +24,9 @@ class Embeddings:
         """Return model, parameters and counts of a request, without its body. Total."""
         return asked(body, self.message_key)
 
-    def accumulator(self) -> EmbeddingAccumulator:
+    def accumulator(self) -> WholeBody:
         """Return a fresh accumulator."""
-        return EmbeddingAccumulator()
+        return WholeBody("data")
 
     def facts(self, body: object) -> ResponseFacts:
         """Return model, usage and error of an answer. Total."""

@@ -7,11 +7,12 @@ import pytest
 from callspan.providers.base import Accumulator, Endpoint
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.providers.openai.completions import Completions
+from callspan.providers.openai.decisions import Decisions
 from callspan.providers.openai.embeddings import Embeddings
 from callspan.providers.openai.responses import Responses
 from callspan.record.messages import Conversation
 
-ENDPOINTS: list[Endpoint] = [ChatCompletions(), Responses(), Completions(), Embeddings()]
+ENDPOINTS: list[Endpoint] = [ChatCompletions(), Responses(), Completions(), Embeddings(), Decisions()]
 
 each = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.api)
 
@@ -23,6 +24,7 @@ each = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpo
         (ENDPOINTS[1], "responses", "chat", "/responses", "input"),
         (ENDPOINTS[2], "completions", "text_completion", "/completions", "prompt"),
         (ENDPOINTS[3], "embeddings", "embeddings", "/embeddings", "input"),
+        (ENDPOINTS[4], "decisions", "decisions", "/decisions", "input"),
     ],
 )
 def test_names_of_the_endpoints(endpoint: Endpoint, api: str, operation: str, path: str, key: str) -> None:

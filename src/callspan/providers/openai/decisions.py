@@ -1,0 +1,58 @@
+"""Decisions: what requests and answers of `/decisions` mean: questions about an input, and typed answers.
+
+The questions stand after the input as one more message of the user, each as its JSON; so does each answer.
+"""
+
+from __future__ import annotations
+
+from callspan.providers.base import Api, Operation, ResponseFacts
+from callspan.providers.openai.asked import asked
+from callspan.providers.openai.choices import choice_facts
+from callspan.providers.openai.prompts import prompt_messages
+from callspan.providers.openai.responses_items import item_messages
+from callspan.providers.openai.whole import WholeBody
+from callspan.providers.wire import dig, items, text
+from callspan.record.call import Request
+from callspan.record.codec import encode_json
+from callspan.record.messages import Conversation, Message, Part, Refusal, Text
+
+
+class Decisions:
+    """The decisions endpoint. Stateless."""
+
+    api: Api = "decisions"
+    operation: Operation = "decisions"
+    path = "/decisions"
+    message_key = "input"
+
+    def request(self, body: object) -> Request:
+        """Return model, parameters and counts of a request, without its body. Total."""
+        return asked(body, self.message_key)
+
+    def accumulator(self) -> WholeBody:
+        """Return a fresh accumulator."""
+        return WholeBody("answers")
+
+    def facts(self, body: object) -> ResponseFacts:
+        """Return model, usage and error of an answer; one question that was declined makes it a refusal. Total."""
+        return choice_facts(body, refused=any(text(answer, "type") == "refusal" for answer in items(body, "answers")))
+
+    def conversation(self, request: object, response: object) -> Conversation:
+        """Return the input with the questions about it, and the answers; either side may be None."""
+        given = dig(request, "input")
+        about = item_messages(given) if isinstance(given, list) else prompt_messages(given)
+        questions: list[Part] = [Text(text=_json(question)) for question in items(request, "questions")]
+        answers = [_answer(answer) for answer in items(response, "answers")]
+        return Conversation(
+            input=[*about, Message(role="user", parts=questions)] if questions else about,
+            output=[Message(role="assistant", parts=answers)] if answers else [],
+        )
+
+
+def _answer(answer: object) -> Part:
+    """A declined question has no words but its name."""
+    return Refusal(text=_json(answer)) if text(answer, "type") == "refusal" else Text(text=_json(answer))
+
+
+def _json(value: object) -> str:
+    return encode_json(value).decode()
