@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import anthropic
 import openai
 import pydantic
 import pytest
@@ -261,34 +260,6 @@ def test_azure_is_named_and_its_deployment_path_is_a_call(provider: ScriptedProv
     record = the_call(seen)
     assert record.provider == "azure.ai.openai"
     assert "/deployments/" in provider.requests[0].path
-
-
-def test_a_tool_runner_makes_one_call_per_request(provider: ScriptedProvider, seen: Captured) -> None:
-    sdks.needs("anthropic", "0.125", "a tool runner")
-
-    @anthropic.beta_tool
-    def weather(city: str) -> str:
-        """Say the weather.
-
-        Args:
-            city: Where.
-        """
-        return f"Sunny in {city}"
-
-    provider.reply(tool_calls=[{"name": "weather", "arguments": {"city": "Paris"}}])
-    provider.reply(text="It is sunny.")
-    with anthropic.Anthropic(api_key="sk-ant-test", base_url=provider.anthropic_url) as client:
-        runner = client.beta.messages.tool_runner(
-            model="claude-sonnet-5",
-            max_tokens=64,
-            tools=[weather],
-            messages=QUESTION,  # type: ignore[arg-type]
-        )
-        runner.until_done()
-    assert [record.response and record.response.finish_reasons for record in seen.records] == [
-        ["tool_use"],
-        ["end_turn"],
-    ]
 
 
 def test_a_call_made_with_instrumentation_suppressed_is_not_seen(provider: ScriptedProvider, seen: Captured) -> None:
