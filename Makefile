@@ -56,7 +56,7 @@ peers: $(STAMP)-dev  ## Beside the real packages of others that instrument the s
 
 frameworks: $(STAMP)-dev  ## Frameworks on top of the SDKs, each in an environment of its own
 	$(BIN)/python tools/environments.py frameworks
-	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) tests/otel/test_frameworks.py
+	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) tests/otel/test_frameworks.py tests/otel/test_celery.py
 
 backend: $(STAMP)-dev  ## The demo's traces through a real OTLP backend, Phoenix, and back
 	$(BIN)/python tools/environments.py backend

@@ -1,7 +1,8 @@
 """Forked workers: how spans still in memory are sent when a forked worker of multiprocessing ends.
 
 Such a worker ends without `atexit`, on which OpenTelemetry's providers rely, and forgets the finalisers of its
-parent. So it is noticed by its first call, which is where its process id is asked for.
+parent. So it is noticed by its first call, which is where its process id is asked for. Celery's prefork workers run
+no finalisers either; a signal of Celery's own tells of their end.
 """
 
 from __future__ import annotations
@@ -15,20 +16,24 @@ from callspan.fail_open import fail_open
 
 _ARM: Final = fail_open("see to the end of a forked worker")
 _FLUSH: Final = fail_open("send the spans of a forked worker")
+_DELIVER: Final = fail_open("deliver the records of a forked worker")
 _LIBRARIES: Final = ("multiprocessing", "billiard")
 """billiard is Celery's own copy of multiprocessing."""
 _FLUSH_S: Final = 3.0
+_DELIVER_S: Final = 2.0
 _AFTER_SPOOL: Final = 50
 
 
 class ForkedWorkers:
     """Tells the process id, and has `flush` called at the end of a worker that was forked. Safe from any thread."""
 
-    __slots__ = ("_flush", "_pid")
+    __slots__ = ("_deliver", "_flush", "_pid")
 
-    def __init__(self, flush: Callable[[float], object]) -> None:
+    def __init__(self, flush: Callable[[float], object], deliver: Callable[[float], object]) -> None:
         self._flush = flush
-        """Called with the seconds it may take."""
+        """Sends spans; called with the seconds it may take."""
+        self._deliver = deliver
+        """Delivers records; likewise, and only where the spool does not see to it itself."""
         self._pid = os.getpid()
 
     def process_id(self) -> int:
@@ -46,6 +51,15 @@ class ForkedWorkers:
             # The name of a forked worker's process object is the one thing both libraries tell it by.
             if util is not None and process is not None and process.current_process().name != "MainProcess":
                 util.Finalize(None, self._end, exitpriority=_AFTER_SPOOL)
+        celery = sys.modules.get("celery.signals")
+        if celery is not None:
+            celery.worker_process_shutdown.connect(self._end_in_celery, weak=False, dispatch_uid="callspan")
+
+    def _end_in_celery(self, **told: object) -> None:
+        del told
+        with _DELIVER:
+            self._deliver(_DELIVER_S)
+        self._end()
 
     def _end(self) -> None:
         with _FLUSH:

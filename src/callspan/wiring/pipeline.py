@@ -42,7 +42,7 @@ class Pipeline:
         self.recorder = Recorder(settings, parts.listeners)
         self._version = _version()
         self._metrics = CallMetrics(parts.meter_provider, self._version)
-        self._workers = ForkedWorkers(parts.flush)
+        self._workers = ForkedWorkers(parts.flush, self.recorder.flush)
         stricter_ones = {level: stricter(settings.content, level) for level in get_args(Content)}
         self._policies = {
             level: Policy(msgspec.structs.replace(settings, content=level), parts.redact)

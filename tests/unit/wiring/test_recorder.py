@@ -317,7 +317,8 @@ def test_the_latest_flush_counts_and_one_that_raises_is_no_harm() -> None:
 
 def test_in_the_process_it_was_made_in_a_worker_is_only_an_id() -> None:
     seen: list[float] = []
-    workers = ForkedWorkers(seen.append)
+    delivered: list[float] = []
+    workers = ForkedWorkers(seen.append, delivered.append)
     assert workers.process_id() == workers.process_id() == os.getpid()
     assert seen == []
 
@@ -344,13 +345,31 @@ def test_a_new_process_arms_its_end_once_if_it_is_a_worker(
     for module in ("billiard.util", "billiard.process"):
         monkeypatch.setitem(sys.modules, module, library)  # type: ignore[arg-type]
     seen: list[float] = []
-    workers = ForkedWorkers(seen.append)
+    delivered: list[float] = []
+    workers = ForkedWorkers(seen.append, delivered.append)
     workers._pid = -1
     assert workers.process_id() == workers.process_id() == os.getpid()
     assert len(library.finalisers) == armed
     for end in library.finalisers:
         end()
     assert seen == [3.0] * armed
+    assert not delivered, "the spool sees to that itself"
+
+
+def test_a_worker_of_celery_sends_and_delivers_when_celery_tells_of_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Celery's own workers are run in `tests/otel/test_celery.py`; here is what they tell, and how."""
+    told: list[Any] = []
+    ending = SimpleNamespace(connect=lambda receiver, weak, dispatch_uid: told.append((receiver, weak, dispatch_uid)))
+    celery = SimpleNamespace(worker_process_shutdown=ending)
+    monkeypatch.setitem(sys.modules, "celery.signals", celery)  # type: ignore[arg-type]
+    seen: list[tuple[str, float]] = []
+    workers = ForkedWorkers(lambda s: seen.append(("spans", s)), lambda s: seen.append(("records", s)))
+    workers._pid = -1
+    workers.process_id()
+    ((receiver, weak, uid),) = told
+    assert (weak, uid) == (False, "callspan")
+    receiver(signal=ending, sender="worker@here", pid=1, exitcode=0)
+    assert seen == [("records", 2.0), ("spans", 3.0)]
 
 
 def test_an_end_that_raises_and_a_library_that_changed_are_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,7 +378,7 @@ def test_an_end_that_raises_and_a_library_that_changed_are_no_harm(monkeypatch: 
 
     for module in ("billiard.util", "billiard.process"):
         monkeypatch.setitem(sys.modules, module, SimpleNamespace())  # type: ignore[arg-type]
-    workers = ForkedWorkers(broken)
+    workers = ForkedWorkers(broken, broken)
     workers._end()
     workers._pid = -1
     assert workers.process_id() == os.getpid()

@@ -1,0 +1,89 @@
+"""Celery's prefork workers, run for real in an environment of their own (`make frameworks`)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from callspan import open_store
+from tests.otel.environments import python_of
+from tests.otel.launching import Stage
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
+
+WORKER = ("-A", "celery_app", "worker", "--pool", "prefork", "--concurrency", "2", "--loglevel", "WARNING")
+SEND = "import sys, celery_app; print(len(celery_app.send(int(sys.argv[1]))))"
+
+
+@pytest.fixture
+def stage(stage: Stage) -> Stage:
+    """The stage, with Celery's environment first on the path."""
+    binaries = str(Path(python_of(".venv-frameworks/celery", "make frameworks")).parent)
+    stage.environment["PATH"] = os.pathsep.join((binaries, stage.environment["PATH"]))
+    stage.environment["CELERY_PLACE"] = str(stage.place)
+    stage.environment["OTEL_BSP_SCHEDULE_DELAY"] = "60000"  # so that spans are there at the end, or lost
+    for name in ("queue", "results"):
+        (stage.place / name).mkdir()
+    return stage
+
+
+@contextmanager
+def working(stage: Stage, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """A worker under `opentelemetry-instrument` with a process group of its own."""
+    binaries = Path(stage.environment["PATH"].partition(os.pathsep)[0])
+    with (stage.place / "said").open("w") as said:
+        worker = subprocess.Popen(
+            [str(binaries / "opentelemetry-instrument"), "celery", *WORKER, *options],
+            env=stage.environment, cwd=stage.place, start_new_session=True, text=True, stdout=said, stderr=said,
+        )  # fmt: skip
+    try:
+        yield worker
+    finally:
+        if worker.poll() is None:
+            os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait(30)
+
+
+def send(stage: Stage, count: int) -> int:
+    """Have so many tasks done, by a process that has no callspan; the number of processes that did them."""
+    python = str(Path(stage.environment["PATH"].partition(os.pathsep)[0]) / "python")
+    done = stage.run(python, "-c", SEND, str(count))
+    assert done.returncode == 0, f"{done.stderr}\nthe worker said:\n{(stage.place / 'said').read_text()}"
+    return int(done.stdout)
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGQUIT], ids=["warm", "cold"])
+def test_workers_send_what_they_recorded_when_they_end(stage: Stage, signal_number: int) -> None:
+    with working(stage) as worker:
+        assert send(stage, 8) == 2
+        worker.send_signal(signal_number)
+        worker.wait(60)
+    said = (stage.place / "said").read_text()
+    with closing(open_store(stage.store)) as store:
+        assert len(list(store.calls())) == 16, "delivered by the workers themselves"
+    assert len(stage.receiver.wait_for(16)) == 16, said
+    assert len({span.span_id for span in stage.spans}) == 16
+
+
+def test_workers_replaced_after_a_few_tasks_lose_nothing(stage: Stage) -> None:
+    with working(stage, "--max-tasks-per-child", "2") as worker:
+        assert send(stage, 8) >= 4
+        worker.send_signal(signal.SIGTERM)
+        worker.wait(60)
+    said = (stage.place / "said").read_text()
+    assert len(stage.calls()) == 16, said
+    assert len(stage.receiver.wait_for(16)) == 16, said
+
+
+def test_records_of_workers_survive_kill_9(stage: Stage) -> None:
+    with working(stage) as worker:
+        send(stage, 6)
+        os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait(30)
+    assert len(stage.calls_of_the_killed(12)) == 12
