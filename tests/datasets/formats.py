@@ -134,6 +134,43 @@ def check_preference(row: Any) -> None:
     assert row["preferred_output"] != row["non_preferred_output"]
 
 
+_ROLLOUT_STEP = {"prompt", "completion", "tokens", "reward", "trajectory_id", "call_id"}
+_IDS = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}
+_MASK = {"type": "array", "items": {"enum": [0, 1]}}
+_TOKENS = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "is_truncated"],
+    "properties": {
+        "prompt_ids": _IDS,
+        "prompt_mask": _MASK,
+        "completion_ids": _IDS,
+        "completion_mask": _MASK,
+        "completion_logprobs": {"type": ["array", "null"], "items": {"type": "number", "maximum": 0}},
+        "is_truncated": {"type": "boolean"},
+    },
+}
+
+
+def check_rollout(row: Any) -> None:
+    """Raise unless it is a rollout: per step as many masks as ids, and a log-probability for each or for none."""
+    assert row["steps"]
+    for step in row["steps"]:
+        assert set(step) == _ROLLOUT_STEP
+        tokens = step["tokens"]
+        jsonschema.validate(tokens, _TOKENS)
+        assert len(tokens["prompt_mask"]) == len(tokens["prompt_ids"])
+        assert len(tokens["completion_mask"]) == len(tokens["completion_ids"])
+        assert set(tokens["prompt_mask"]) == {0}, "nothing of a prompt is trained on"
+        assert set(tokens["completion_mask"]) == {1}
+        assert len(tokens["completion_logprobs"] or tokens["completion_ids"]) == len(tokens["completion_ids"])
+        assert step["trajectory_id"] == row["trajectory_id"]
+        _check_order(step["prompt"])
+        for message in step["completion"]:
+            jsonschema.validate(message, _ASSISTANT)
+    jsonschema.validate(row["reward"], {"type": ["number", "null"]})
+
+
 def _check_order(messages: list[dict[str, Any]]) -> None:
     """Each tool call is answered before anything else is said, and only tool calls are answered."""
     waiting: set[str] = set()

@@ -9,40 +9,95 @@ from typing import Any
 import pytest
 
 from callspan.datasets import FORMATS
-from tests.datasets.formats import check_fine_tuning, check_trajectory
+from tests.datasets.formats import check_fine_tuning, check_preference, check_rollout, check_trajectory
 
 from .conftest import Demo, in_its_own
 
 pytestmark = pytest.mark.slow
 
-CHECKS = {"openai": check_fine_tuning, "openai-session": check_fine_tuning, "atif": check_trajectory}
+CHECKS = {
+    "openai": check_fine_tuning,
+    "openai-session": check_fine_tuning,
+    "preferences": check_preference,
+    "atif": check_trajectory,
+    "rollouts": check_rollout,
+}
 
 
-@pytest.mark.parametrize("format_name", CHECKS)
-def test_a_session_of_the_demo_exports_and_reads_back(ask: Any, tmp_path: Path, format_name: str) -> None:
-    target = tmp_path / "out.jsonl"
-    answer = ask("export", format_name, "-o", str(target), "--success")
+def exported(ask: Any, format_name: str, target: Path, *options: str) -> list[Any]:
+    """The rows of an export of the demo, read back by the independent reader of the format."""
+    answer = ask("export", format_name, "-o", str(target), *options)
     assert answer.code == 0
     rows = [json.loads(line) for line in target.read_text().splitlines()]
-    assert rows
     for row in rows:
         CHECKS[format_name](row)
-    assert f"{len(rows)} rows written to" in answer.out
+    noun = "row" if len(rows) == 1 else "rows"
+    assert f"{len(rows)} {noun} written to" in answer.out
+    return rows
+
+
+def test_every_format_is_read_back_by_a_reader_of_its_own() -> None:
+    assert {*CHECKS, "parquet"} == set(FORMATS)
+
+
+def test_the_calls_of_the_demo_are_fine_tuning_rows(ask: Any, tmp_path: Path) -> None:
+    rows = exported(ask, "openai", tmp_path / "out.jsonl", "--success")
+    assert len(rows) == 11
+    assert {tuple(tool["function"]["name"] for tool in row.get("tools", ())) for row in rows} == {("look", "move"), ()}
+
+
+def test_the_sessions_of_the_demo_are_fine_tuning_rows(ask: Any, tmp_path: Path) -> None:
+    rows = exported(ask, "openai-session", tmp_path / "out.jsonl", "--success")
+    systems = [next(m["content"] for m in row["messages"] if m["role"] in ("system", "user")) for row in rows]
+    assert [text[text.index("Seed") :].partition(".")[0] for text in systems].count("Seed 13") == 1
+
+
+def test_two_rollouts_of_the_demo_are_a_preference_pair(ask: Any, tmp_path: Path) -> None:
+    (pair,) = exported(ask, "preferences", tmp_path / "out.jsonl")
+    assert pair["preferred_output"] == [{"role": "assistant", "content": "east"}]
+    assert pair["non_preferred_output"] == [{"role": "assistant", "content": "west"}]
+
+
+def test_the_sessions_of_the_demo_are_trajectories(ask: Any, tmp_path: Path) -> None:
+    rows = exported(ask, "atif", tmp_path / "out.jsonl")
+    assert sorted(row["extra"]["task_id"] for row in rows) == ["grid-11", "grid-13", "grid-13", "grid-7"]
+    called = [step for row in rows for step in row["steps"] if step.get("tool_calls")]
+    assert len(called) == 8
+    assert all(step["observation"]["results"] for step in called), "each tool call stands with its result"
+    ids = [step["metrics"].get("completion_token_ids") for row in rows for step in row["steps"] if "metrics" in step]
+    assert sum(bool(one) for one in ids) == 3
+
+
+def test_the_rollouts_of_the_demo_hold_token_ids(ask: Any, tmp_path: Path) -> None:
+    rows = exported(ask, "rollouts", tmp_path / "out.jsonl")
+    assert sorted((row["info"]["rollout"], row["reward"], len(row["steps"])) for row in rows) == [
+        (0, -1.05, 1),
+        (1, 1.4, 2),
+    ]
+    first, second = (row["steps"][0]["tokens"] for row in rows)
+    assert first["prompt_ids"] == second["prompt_ids"]
+    assert first["completion_ids"] != second["completion_ids"]
 
 
 def test_the_demo_exports_as_a_table(ask: Any, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: pip install 'callspan[datasets]'")
     told = ask("export", "parquet", "-o", str(tmp_path / "calls.parquet"), "--json").json
-    assert parquet.read_table(tmp_path / "calls.parquet").num_rows == told["rows"] > 0
+    table = parquet.read_table(tmp_path / "calls.parquet")
+    assert table.num_rows == told["rows"] == 12
+    listed = {call["call_id"]: call for call in ask("calls", "--json").json}
+    for row in table.to_pylist():
+        call = listed[row["call_id"]]
+        assert (row["input_tokens"], row["cost_usd"]) == (call["input_tokens"], call["cost_usd"])
+        assert json.loads(row["answer"])["role"] == "assistant"
 
 
 def test_a_dry_run_tells_everything_and_writes_nothing(ask: Any, demo: Demo) -> None:
     before = sorted(demo.directory.iterdir())
     told = ask("export", "openai-session", "--dry-run", "--min-reward", "0", "--json").json
     assert told["file"] is None
-    assert told["rows"] == 3
+    assert told["rows"] == 4
     assert told["reward"]["min"] > 0
-    assert told["left_out"]["session: reward too low or unknown"] == 1
+    assert told["left_out"]["session: reward too low or unknown"] == 2
     assert sorted(demo.directory.iterdir()) == before
 
 
@@ -54,7 +109,7 @@ def test_a_dry_run_tells_everything_and_writes_nothing(ask: Any, demo: Demo) -> 
         (["export", "openai", "--dry-run", "--tag", "seed"], 2),
         (["export", "openai", "--dry-run", "--max-cost", "much"], 2),
         (["export", "openai", "--dry-run", "--min-reward", "99"], 1),
-        (["export", "rollouts", "--dry-run"], 1),
+        (["export", "rollouts", "--dry-run", "--model", "gpt-5-mini"], 1),
         (["sessions", "--min-reward", "99"], 1),
         (["report", "-o", "/nowhere/at/all.html"], 1),
     ],

@@ -26,12 +26,14 @@ def calls_of(session: dict[str, Any]) -> list[dict[str, Any]]:
     return [call for step in session["steps"] for call in step["calls"]]
 
 
-def test_three_episodes_end_as_they_were_played(ask: Ask) -> None:
-    told = [(s["name"], s["outcome"], s["success"], s["reward"], len(s["steps"])) for s in sessions(ask)]
+def test_the_episodes_end_as_they_were_played(ask: Ask) -> None:
+    told = [(s["metadata"]["seed"], s["outcome"], s["success"], s["reward"], len(s["steps"])) for s in sessions(ask)]
     assert sorted(told) == [
-        ("gridworld", "failure", False, -1.05, 1),
-        ("gridworld", "success", True, 1.3, 4),
-        ("gridworld", "success", True, 1.35, 3),
+        (7, "success", True, 1.3, 4),
+        (11, "success", True, 1.35, 3),
+        (12, "failure", False, -1.05, 1),
+        (13, "failure", False, -1.05, 1),
+        (13, "success", True, 1.4, 2),
     ]
 
 
@@ -39,7 +41,7 @@ def test_both_providers_and_three_apis_are_recorded(ask: Ask) -> None:
     calls = ask("calls", "--json").json
     assert Counter((call["provider"], call["api"]) for call in calls) == {
         ("openai", "responses"): 1,
-        ("openai", "chat_completions"): 5,
+        ("openai", "chat_completions"): 8,
         ("anthropic", "messages"): 5,
     }
 
@@ -96,6 +98,17 @@ def test_calls_tools_events_and_rewards_hang_in_their_steps(ask: Ask) -> None:
     assert [reward["value"] for reward in sync["loose_rewards"]] == [1.3]
 
 
+def test_a_server_of_open_models_tells_as_many_token_ids_as_it_counts(ask: Ask) -> None:
+    calls = ask("calls", "--model", "my-policy-4b", "--json").json
+    assert len(calls) == 3
+    for call in calls:
+        record = ask("show", call["call_id"], "--json").json["record"]
+        body = record["response"]["body"]
+        assert len(body["prompt_token_ids"]) == call["input_tokens"]
+        assert len(body["choices"][0]["token_ids"]) == call["output_tokens"]
+        assert call["cost_usd"] is None, "nobody knows its price"
+
+
 def test_a_tool_is_linked_to_the_call_that_asked_for_it(ask: Ask) -> None:
     (sync,) = [s for s in sessions(ask) if s["metadata"]["seed"] == 7]
     step = sync["steps"][0]
@@ -118,7 +131,7 @@ def test_the_page_shows_the_trees_the_table_and_where_everything_is(demo: Demo) 
         "sqlite:///callspan.db", "docker run", "4318:4318", "OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318",
     ):  # fmt: skip
         assert part in demo.out
-    assert "30 in 3 traces: 11 chat, 8 execute_tool, 8 timestep, 3 invoke_workflow" in demo.out
+    assert "38 in 5 traces: 14 chat, 11 timestep, 8 execute_tool, 5 invoke_workflow" in demo.out
 
 
 def test_the_page_fits_into_100_columns_and_has_no_colours_in_a_file(demo: Demo) -> None:
@@ -143,9 +156,9 @@ def test_a_second_demo_adds_to_the_store(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     for runs in (1, 2):
         answer = in_process("demo", "--json")
-        assert (answer.code, answer.json["spans"]) == (0, 30)
-        assert len(in_process("sessions", "--json").json) == 3 * runs
-    assert len(in_process("sessions", "--since", answer.json["since"], "--json").json) == 3
+        assert (answer.code, answer.json["spans"]) == (0, 38)
+        assert len(in_process("sessions", "--json").json) == 5 * runs
+    assert len(in_process("sessions", "--since", answer.json["since"], "--json").json) == 5
 
 
 def test_a_file_of_another_application_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +200,7 @@ def test_spans_are_sent_to_an_otlp_receiver(
     answer = in_process("demo", "--json", *(["--otlp", url] if how == "option" else []))
     assert answer.code == 0
     names = Counter(span.name.split(" ")[0] for span in spans)
-    assert names == {"chat": 11, "execute_tool": 8, "timestep": 8, "invoke_workflow": 3}
+    assert names == {"chat": 14, "execute_tool": 8, "timestep": 11, "invoke_workflow": 5}
     by_id = {span.span_id: span for span in spans}
     parents = {by_id[span.parent_span_id].name for span in spans if span.name.startswith("chat")}
     assert parents == {"timestep"}

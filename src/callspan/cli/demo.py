@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
@@ -22,9 +23,10 @@ from callspan.stores.opening import open_store, parse, safe_name
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
-    from openai import OpenAI
+    from openai import AsyncOpenAI, OpenAI
     from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
+    from callspan.testing import ScriptedProvider
     from callspan.wiring import Handle
 
 _EPILOG: Final = """\b
@@ -45,6 +47,9 @@ class _Clients(NamedTuple):
 
     openai: OpenAI
     anthropic: AsyncAnthropic
+    policy: AsyncOpenAI
+    """A server of a model of one's own; with `--live` OpenAI again."""
+    policy_model: str
 
 
 @click.command("demo", short_help="An agent in a grid world, offline: trace and records.", epilog=_EPILOG)
@@ -56,8 +61,8 @@ def command(frame: Frame, live: bool, otlp: str | None) -> None:
 
     Offline, unless --live: the real openai and anthropic SDKs talk to a scripted provider on loopback. One agent
     is synchronous and uses chat completions and the Responses API, two are asynchronous and use streamed
-    messages. A call is retried after a 429, one is refused with a 400, one stream is stopped early.
-    Records are added to the store; nothing is deleted.
+    messages, and two are rollouts of one task by a model of one's own. A call is retried after a 429, one is
+    refused with a 400, one stream is stopped early. Records are added to the store; nothing is deleted.
     """
     started_ns = time.time_ns()
     existed = _existed(frame)
@@ -133,23 +138,29 @@ def _provider(frame: Frame, otlp: str | bool | None) -> TracerProvider:
 def _episodes(frame: Frame, clients: _Clients) -> None:
     from callspan.cli import demo_agent
 
-    one, two, three = worlds()
+    one, two, three, *rollouts = worlds()
     if not frame.json:
         frame.screen.line(("An agent in a grid world", "bold"), "  R robot  k key  E exit  # wall  ~ pit")
     with clients.openai as client:
         demo_agent.play_with_openai(client, one)
     _tell(frame, one, "openai, sync")
 
-    async def both() -> None:
-        await asyncio.gather(
-            demo_agent.play_with_anthropic(clients.anthropic, two, hasty=False),
-            demo_agent.play_with_anthropic(clients.anthropic, three, hasty=True),
-        )
-        await clients.anthropic.close()
+    async def all_at_once() -> None:
+        async with clients.anthropic as claude, clients.policy as policy:
+            await asyncio.gather(
+                demo_agent.play_with_anthropic(claude, two, hasty=False),
+                demo_agent.play_with_anthropic(claude, three, hasty=True),
+                *(
+                    demo_agent.play_rollout(policy, world, model=clients.policy_model, number=number)
+                    for number, world in enumerate(rollouts)
+                ),
+            )
 
-    asyncio.run(both())
+    asyncio.run(all_at_once())
     _tell(frame, two, "anthropic, async")
     _tell(frame, three, "anthropic, async, hasty")
+    for number, world in enumerate(rollouts):
+        _tell(frame, world, f"{clients.policy_model}, rollout {number}")
 
 
 def _tell(frame: Frame, world: GridWorld, who: str) -> None:
@@ -175,8 +186,8 @@ def _settle(handle: Handle) -> None:
 def _clients(frame: Frame, *, live: bool) -> Iterator[_Clients]:
     """Clients of the real providers, or of a scripted one that lives as long as the block."""
     try:
-        import anthropic
-        import openai
+        for sdk in ("openai", "anthropic"):
+            import_module(sdk)
     except ModuleNotFoundError as error:
         frame.fail(_NEEDED.format(name=error.name))
     if live:
@@ -187,26 +198,36 @@ def _clients(frame: Frame, *, live: bool) -> Iterator[_Clients]:
 
     with ScriptedProvider() as provider:
         script_demo(provider)
-        yield _Clients(
-            openai.OpenAI(
-                base_url=provider.openai_url,
-                api_key="scripted",
-                http_client=openai.DefaultHttpxClient(mounts=_NO_PROXY),
-            ),
-            anthropic.AsyncAnthropic(
-                base_url=provider.anthropic_url,
-                api_key="scripted",
-                http_client=anthropic.DefaultAsyncHttpxClient(mounts=_NO_PROXY),
-            ),
-        )
+        yield _scripted_clients(provider)
+
+
+def _scripted_clients(provider: ScriptedProvider) -> _Clients:
+    import anthropic
+    import openai
+
+    from callspan.cli.demo_agent import POLICY
+
+    url, key = provider.openai_url, "scripted"
+    return _Clients(
+        openai.OpenAI(base_url=url, api_key=key, http_client=openai.DefaultHttpxClient(mounts=_NO_PROXY)),
+        anthropic.AsyncAnthropic(
+            base_url=provider.anthropic_url,
+            api_key=key,
+            http_client=anthropic.DefaultAsyncHttpxClient(mounts=_NO_PROXY),
+        ),
+        openai.AsyncOpenAI(base_url=url, api_key=key, http_client=openai.DefaultAsyncHttpxClient(mounts=_NO_PROXY)),
+        POLICY,
+    )
 
 
 def _live_clients(frame: Frame) -> _Clients:
     import anthropic
     import openai
 
+    from callspan.cli.demo_agent import ACTOR
+
     try:
-        clients = _Clients(openai.OpenAI(), anthropic.AsyncAnthropic())
+        clients = _Clients(openai.OpenAI(), anthropic.AsyncAnthropic(), openai.AsyncOpenAI(), ACTOR)
     except (openai.OpenAIError, anthropic.AnthropicError) as error:
         frame.fail(f"callspan demo --live needs OPENAI_API_KEY and ANTHROPIC_API_KEY: {error}")
     if clients.anthropic.api_key is None:
@@ -260,6 +281,12 @@ def _say_where(frame: Frame, traced: _Traced) -> None:
     path = parse(frame.store.split(",")[0]).path
     if path is not None and parse(frame.store.split(",")[0]).kind == "sqlite":
         line("         ", (f"sqlite3 {path} {_QUERY}", "cyan"))
+    line(
+        ("Datasets ", "bold"),
+        (f"callspan{option} export preferences -o pairs.jsonl", "cyan"),
+        "   or   ",
+        ("export rollouts, atif, openai", "cyan"),
+    )
     line(("Spans    ", "bold"), f"{len(traced.spans)} in {len(traces)} traces: {told}")
     if traced.otlp:
         where = "$OTEL_EXPORTER_OTLP_ENDPOINT" if traced.otlp is True else traced.otlp

@@ -15,7 +15,7 @@ from callspan.cli.demo_world import DIRECTIONS, GridWorld
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
     from anthropic.types import MessageParam, ToolParam
-    from openai import OpenAI
+    from openai import AsyncOpenAI, OpenAI
     from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolUnionParam
 
     from callspan.agent import Session, Timestep
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 PLANNER: Final = "gpt-5-mini"
 ACTOR: Final = "gpt-4.1-mini"
 CLAUDE: Final = "claude-haiku-4-5"
+POLICY: Final = "my-policy-4b"
+"""A model of one's own, being trained: nobody knows its price, and its server tells token ids."""
 TASK: Final = "You are a robot on a grid. Fetch the key, then leave by the exit. Pits end the episode. Seed {seed}."
 
 _LOOKS_PER_TURN: Final = 3
@@ -37,7 +39,8 @@ _DESCRIPTIONS: Final = {"look": "Look at the field next to you.", "move": "Move 
 
 def play_with_openai(client: OpenAI, world: GridWorld) -> None:
     """Play an episode: a plan from a stream of the Responses API, then one chat completion or more per turn."""
-    with callspan.session("gridworld", user_id="demo", metadata={"seed": world.seed, "mode": "sync"}) as session:
+    metadata = {"seed": world.seed, "mode": "sync"}
+    with callspan.session("gridworld", task_id=world.task, user_id="demo", metadata=metadata) as session:
         session.observation(world.observe())
         messages: list[ChatCompletionMessageParam] = [
             {"role": "system", "content": TASK.format(seed=world.seed)},
@@ -54,7 +57,7 @@ def play_with_openai(client: OpenAI, world: GridWorld) -> None:
 async def play_with_anthropic(client: AsyncAnthropic, world: GridWorld, *, hasty: bool) -> None:
     """Play an episode with streamed messages; a hasty agent stops reading at the first direction it sees."""
     metadata = {"seed": world.seed, "mode": "async", "hasty": hasty}
-    async with callspan.session("gridworld", user_id="demo", metadata=metadata) as session:
+    async with callspan.session("gridworld", task_id=world.task, user_id="demo", metadata=metadata) as session:
         session.observation(world.observe())
         messages: list[MessageParam] = [{"role": "user", "content": world.observe()}]
         while not world.over:
@@ -65,6 +68,29 @@ async def play_with_anthropic(client: AsyncAnthropic, world: GridWorld, *, hasty
                 if step.index == 0:
                     await _ask_for_nothing(client, step)
                 await _message_turn(client, world, step, messages)
+        _finish(session, world)
+
+
+async def play_rollout(client: AsyncOpenAI, world: GridWorld, *, model: str, number: int) -> None:
+    """Play one of several episodes of one task, as for reinforcement learning: one word a turn, sampled.
+
+    Servers of open models are asked for token ids, too; others would not take that.
+    """
+    more = {"return_token_ids": True} if model == POLICY else None
+    metadata = {"seed": world.seed, "rollout": number}
+    async with callspan.session("gridworld", task_id=world.task, group_id="rollouts", metadata=metadata) as session:
+        messages: list[ChatCompletionMessageParam] = [
+            {"role": "system", "content": f"{TASK.format(seed=world.seed)} Answer with one direction."}
+        ]
+        while not world.over:
+            async with session.timestep() as step:
+                messages.append({"role": "user", "content": world.observe()})
+                reply = await client.chat.completions.create(
+                    model=model, messages=messages, seed=number, temperature=1.0, logprobs=True, extra_body=more
+                )
+                said = reply.choices[0].message.content or ""
+                messages.append({"role": "assistant", "content": said})
+                _move(world, step, _direction_in(said) or "north")
         _finish(session, world)
 
 

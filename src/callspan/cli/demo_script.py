@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def script_demo(provider: ScriptedProvider) -> None:
-    """Script three episodes: a retried 429, a refused request, a stream read fully and one stopped early."""
+    """Script the episodes: a retried 429, a refused request, a stream read fully and one stopped early, rollouts."""
     _sync_episode(provider)
     provider.reply(status=400, message="max_tokens: must be greater than or equal to 1", on=_without_system)
     for reply in (
@@ -23,6 +23,7 @@ def script_demo(provider: ScriptedProvider) -> None:
         "I could go west, or maybe east: east leads towards the key, and the exit is below it, while west is a pit."
     )
     provider.reply(text=musing, first_token_delay_s=0.04, chunk_delay_s=0.01, input_tokens=139, on=_episode(12))
+    _rollouts(provider)
 
 
 def _sync_episode(provider: ScriptedProvider) -> None:
@@ -42,7 +43,13 @@ def _sync_episode(provider: ScriptedProvider) -> None:
         _tool("move", "south", tokens=(417, 15), cached=256),
         _tool("move", "south", tokens=(503, 15), cached=384),
     ):
-        provider.reply(reply, on="/chat/completions")
+        provider.reply(reply, on=_with_tools)
+
+
+def _rollouts(provider: ScriptedProvider) -> None:
+    """Two samples of one task: the first finds the pit, the second the key and then the exit."""
+    for rollout, said, asked in ((0, "west", 39), (1, "east", 39), (1, "south", 57)):
+        provider.reply(text=said, input_tokens=asked, output_tokens=1, delay_s=0.02, on=_rollout(rollout))
 
 
 def _tool(
@@ -64,6 +71,14 @@ def _tool(
 def _episode(seed: int) -> Callable[[ReceivedRequest], bool]:
     """Requests of one of the episodes that are played at the same time."""
     return lambda request: request.path.endswith("/messages") and f"Seed {seed}." in str(request.body.get("system"))
+
+
+def _with_tools(request: ReceivedRequest) -> bool:
+    return request.path.endswith("/chat/completions") and "tools" in request.body
+
+
+def _rollout(number: int) -> Callable[[ReceivedRequest], bool]:
+    return lambda request: request.body.get("seed") == number
 
 
 def _without_system(request: ReceivedRequest) -> bool:

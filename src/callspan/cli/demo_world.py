@@ -41,6 +41,11 @@ class GridWorld:
         self.path: list[str] = []
         self._at = next((row.index("R"), y) for y, row in enumerate(rows) if "R" in row)
 
+    @property
+    def task(self) -> str:
+        """What all episodes in this world have in common."""
+        return f"grid-{self.seed}"
+
     def observe(self) -> str:
         """Return in words where the robot is and what lies around it."""
         around = ", ".join(f"{name} {self.look(name)}" for name in DIRECTIONS)
@@ -87,10 +92,12 @@ class GridWorld:
         return "." if cell == "k" and self.has_key else cell
 
 
-def worlds() -> tuple[GridWorld, GridWorld, GridWorld]:
-    """Return the three worlds of the demo: one for the sync agent, two that async agents play at the same time."""
+def worlds() -> tuple[GridWorld, ...]:
+    """Return the worlds of the demo: for the sync agent, for two async ones, and twice the same for two rollouts."""
     return (
         GridWorld(("R.k", ".#.", "..E"), seed=7),
         GridWorld(("k.E", "R#."), seed=11),
         GridWorld(("~R.", ".#k", "..E"), seed=12),
+        GridWorld(("~Rk", "..E"), seed=13),
+        GridWorld(("~Rk", "..E"), seed=13),
     )

@@ -64,6 +64,7 @@ def _pair(key: str, best: Episode, worse: Episode, options: Options, statistics:
         reason = flaw(good.whole) or flaw(turn.whole)
         if reason is None:
             statistics.messages += len(good.messages) + 2
+            statistics.trained += 2
             yield _row(key, good, turn, (best, worse), options)
             return
         statistics.left_out[f"pair: {reason}"] += 1

@@ -11,8 +11,10 @@ from itertools import zip_longest
 from callspan.testing.provider.answer import Answer, Event, Wire, base62, fragments, member, objects, tool_calls, words
 from callspan.testing.provider.openai_family import FINISH_REASONS, OPENAI, usage, with_usage
 from callspan.testing.provider.script import Choice, Json
+from callspan.testing.provider.token_ids import completion_ids, prompt_ids, wanted
 
 _DONE = Event("[DONE]")
+_NOT_IN_EVERY_CHUNK = frozenset({"choices", "usage", "object", "prompt_token_ids"})
 
 
 def _message(choice: Choice) -> Json:
@@ -48,15 +50,22 @@ def _choice(index: int, choice: Choice, request: Json) -> Json:
 
 
 def _chat(answer: Answer) -> Json:
+    choices = [_choice(index, choice, answer.request.body) for index, choice in enumerate(answer.completions)]
     body: dict[str, object] = {
         "id": f"chatcmpl-{base62(29)}",
         "object": "chat.completion",
         "created": answer.created_s,
         "model": answer.model,
-        "choices": [_choice(index, choice, answer.request.body) for index, choice in enumerate(answer.completions)],
+        "choices": choices,
         "service_tier": "default",
         "system_fingerprint": "fp_scripted",
     }
+    if wanted(answer):
+        body["prompt_token_ids"] = prompt_ids(answer)
+        body["choices"] = [
+            {**made, "token_ids": completion_ids(choice.text)}
+            for made, choice in zip(choices, answer.completions, strict=True)
+        ]
     return with_usage(body, answer.reply, usage(answer.reply))
 
 
@@ -79,9 +88,11 @@ def _chat_choice_chunks(choice: Json) -> Iterator[tuple[Json, bool]]:
     tokens = iter(objects(member(choice, "logprobs").get("content")))
     shared = {"index": choice.get("index", 0), "logprobs": None}
     for delta, content in _deltas(member(choice, "message")):
-        token = next(tokens, None) if delta.get("content") else None
+        said = delta.get("content")
+        token = next(tokens, None) if said else None
         logprobs = None if token is None else {"content": [token], "refusal": None}
-        yield {**shared, "delta": delta, "logprobs": logprobs, "finish_reason": None}, content
+        ids = {"token_ids": completion_ids(str(said))} if said and "token_ids" in choice else {}
+        yield {**shared, "delta": delta, "logprobs": logprobs, "finish_reason": None, **ids}, content
     yield {**shared, "delta": {}, "finish_reason": choice.get("finish_reason")}, False
 
 
@@ -96,7 +107,7 @@ def _chunks(body: Json, answer: Answer, choices: list[list[tuple[Json, bool]]], 
     """Chunks of all choices in turn, then the usage if it was asked for, then the end."""
     options = answer.request.body.get("stream_options")
     asked = isinstance(options, Mapping) and options.get("include_usage") is True
-    shared = {key: value for key, value in body.items() if key not in ("choices", "usage", "object")}
+    shared = {key: value for key, value in body.items() if key not in _NOT_IN_EVERY_CHUNK}
     shared["object"] = name
     unknown = {"usage": None} if asked and "usage" in body else {}
     events = [
@@ -105,6 +116,8 @@ def _chunks(body: Json, answer: Answer, choices: list[list[tuple[Json, bool]]], 
         for piece in turn
         if piece is not None
     ]
+    if "prompt_token_ids" in body and isinstance(events[0].data, Mapping):
+        events[0] = events[0]._replace(data={**events[0].data, "prompt_token_ids": body["prompt_token_ids"]})
     if unknown:
         events.append(Event({**shared, "choices": [], "usage": body["usage"]}))
     return [*events, _DONE]
