@@ -8,7 +8,9 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -19,7 +21,7 @@ from callspan.spool.sink import PoisonError
 from callspan.stores.base import StoreError
 from callspan.stores.columns import TABLES
 from callspan.stores.sqlite import SQLiteStore
-from callspan.stores.sqlite_file import APPLICATION_ID, MIGRATIONS, open_for_writing
+from callspan.stores.sqlite_file import APPLICATION_ID, MIGRATIONS, open_for_reading, open_for_writing
 from callspan.stores.sqlite_reader import SQLiteReader
 
 from .conftest import SECOND, START_NS, Delivery, Records, raw
@@ -264,3 +266,19 @@ def test_killed_writers_lose_nothing_that_was_delivered(path: Path) -> None:
     reader = SQLiteReader(path)
     assert len(list(reader.calls())) >= 90
     reader.close()
+
+
+@pytest.mark.slow
+def test_many_may_make_one_file_at_once(path: Path) -> None:
+    """Whoever comes while another makes the file waits for it: nobody sees it half made, nobody is told it is busy."""
+    for number in range(150):
+        file, gate = path.with_name(f"{number}.db"), threading.Barrier(10)
+
+        def write(_number: int, file: Path = file, gate: threading.Barrier = gate) -> None:
+            gate.wait()
+            open_for_writing(file).close()
+
+        with ThreadPoolExecutor(10) as pool:
+            list(pool.map(write, range(10)))
+        with contextlib.closing(open_for_reading(file)) as connection:
+            assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)

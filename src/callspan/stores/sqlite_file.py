@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -15,6 +16,7 @@ from callspan.stores.base import StoreError
 APPLICATION_ID: Final = 0x43535031
 """Marks a file as callspan's: "CSP1"."""
 BUSY_MS: Final = 30_000
+_RETRY_S: Final = 0.005
 _PAGE_BYTES: Final = 512
 """Rows and texts here are a few hundred bytes: larger pages stay half empty, see docs/stores.md for the figures."""
 
@@ -67,7 +69,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
     if _checked_version(connection, path) < len(MIGRATIONS):
         connection.execute(f"PRAGMA page_size={_PAGE_BYTES}")
-        connection.execute("PRAGMA journal_mode=WAL")
+        _write_ahead(connection)
         connection.execute("BEGIN IMMEDIATE")
         with connection:
             # Another process may have migrated while this one waited for the lock.
@@ -78,11 +80,26 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    # The switch to WAL asks for the file alone and, unlike a statement, fails at once where another holds it.
+    deadline = time.monotonic() + BUSY_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_S)
+
+
 def _checked_version(connection: sqlite3.Connection, path: Path) -> int:
+    # One statement is one snapshot: read one by one, a file that another process is making looks half made.
     try:
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
-        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-        tables: int = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        application, version, tables = connection.execute(
+            "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master)"
+            " FROM pragma_application_id, pragma_user_version"
+        ).fetchone()
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):
             raise
@@ -91,7 +108,7 @@ def _checked_version(connection: sqlite3.Connection, path: Path) -> int:
         raise StoreError(f"{path}: an SQLite file of another application; name another file")
     if version > len(MIGRATIONS):
         raise StoreError(f"{path}: layout {version} of a newer callspan, this one knows {len(MIGRATIONS)}; upgrade")
-    return version
+    return int(version)
 
 
 def _run_script(connection: sqlite3.Connection, name: str) -> None:
