@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import pytest
 from tests.agent.conftest import Seen
+from tests.counting import calls_made_by
 
 from callspan.agent.api import current_session, current_timestep, session, timestep, tool
 from callspan.agent.runtime import Runtime, install, remove
@@ -17,25 +17,14 @@ def plain(number: int = 1, *, twice: bool = False) -> int:
     return number * 2 if twice else number
 
 
-def fastest_us(function: Callable[[], object], runs: int = 500) -> float:
-    """CPU microseconds of one call, of the best block: what disturbs only ever makes it slower."""
-    best = float("inf")
-    for _ in range(7):
-        started = time.thread_time_ns()
-        for _ in range(runs):
-            function()
-        best = min(best, (time.thread_time_ns() - started) / runs / 1000)
-    return best
-
-
-@pytest.mark.parametrize(("decorator", "limit_us"), [(tool, 5), (timestep, 60), (session, 60)])
+@pytest.mark.parametrize(("decorator", "limit"), [(tool, 20), (timestep, 110), (session, 110)])
 def test_decorated_functions_stay_fast_where_nothing_records(
-    no_runtime: None, decorator: Callable[[Callable[..., int]], Callable[..., int]], limit_us: float
+    no_runtime: None, decorator: Callable[[Callable[..., int]], Callable[..., int]], limit: int
 ) -> None:
     decorated = decorator(plain)
     with session("s"):
         assert decorated(3, twice=True) == 6
-        assert fastest_us(decorated) < limit_us
+        assert calls_made_by(decorated) - calls_made_by(plain) <= limit
 
 
 def test_a_decorated_tool_takes_no_object_where_nothing_records(no_runtime: None) -> None:

@@ -147,7 +147,7 @@ def test_sqlite_survives_forks_at_any_moment_of_a_delivery(scene: Scene) -> None
 def test_a_hanging_sink_holds_up_forks_and_exits_for_a_bounded_time_only(scene: Scene) -> None:
     begun = time.monotonic()
     scene.run("hangs")
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 30
     scene.ship_the_rest()
     scene.assert_all_once(10)
 
