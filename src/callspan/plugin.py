@@ -18,6 +18,7 @@ from callspan.intercept.patching import Sdk
 from callspan.record.call import CallRecord
 from callspan.vocabulary.call import CALL_ID
 from callspan.vocabulary.foreign import call_of
+from callspan.wiring.otlp import bound_exporters
 from callspan.wiring.parts import Parts
 
 _LOGGER: Final = logging.getLogger("callspan")
@@ -49,6 +50,8 @@ class _SdkInstrumentor(BaseInstrumentor):  # type: ignore[misc] # untyped base
             _LOGGER.warning("callspan uses its default settings, because of %s", trouble)
         wiring.WIRING.install_sdk(settings, Parts(**providers), self._sdk)
         wiring.WIRING.flush_before_sigterm(settings)
+        if settings.enabled:
+            bound_exporters()
 
     def _uninstrument(self, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - OpenTelemetry's signature
         wiring.WIRING.remove_sdk(self._sdk)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
 from callspan import ByteBoundedExporter
-from callspan.wiring.otlp import otlp_provider
+from callspan.plugin import OpenAIInstrumentor
+from callspan.wiring.otlp import bound_exporters, otlp_provider, unbound_exporters
+from tests.otel.launching import Stage
 from tests.otel.receiver import OtlpReceiver
 
 LIMIT = 4 << 20
@@ -79,3 +83,61 @@ def test_grpc_has_the_same_limit_and_is_kept_within(receiver: OtlpReceiver) -> N
     provider.add_span_processor(BatchSpanProcessor(ByteBoundedExporter(exporter)))
     send(provider, 300, 30_000)
     assert len(receiver.spans) == 300
+
+
+BIG = {"CALLSPAN_MAX_ATTRIBUTE_BYTES": str(1 << 20), "CALLSPAN_MAX_SPAN_BYTES": str(2 << 20), "CALLSPAN_STORES": ""}
+"""Content on spans as large as it comes: 500 KB prompts, shown in two vocabularies."""
+
+
+def big_prompts(stage: Stage, **environment: str) -> None:
+    stage.environment.update(BIG, **environment)
+    done = stage.run("opentelemetry-instrument", "python", str(stage.app("big_prompts.py")), "40", "500000")
+    assert done.returncode == 0, done.stderr
+    assert len(stage.spans) == 40
+    for span in stage.spans:
+        assert len(span.attributes["gen_ai.input.messages"]) >= 500_000
+    assert max(stage.receiver.accepted) <= LIMIT
+
+
+@pytest.mark.slow
+def test_under_auto_instrumentation_big_prompts_arrive_by_http(stage: Stage) -> None:
+    stage.receiver.max_bytes = LIMIT
+    big_prompts(stage)
+    assert not stage.receiver.refused
+
+
+@pytest.mark.slow
+def test_under_auto_instrumentation_big_prompts_arrive_by_grpc(stage: Stage) -> None:
+    endpoint = f"http://{stage.receiver.serve_grpc()}"
+    big_prompts(stage, OTEL_EXPORTER_OTLP_PROTOCOL="grpc", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
+
+
+def test_the_exporters_class_is_bounded_by_the_instrumentor_and_restored(picky: OtlpReceiver) -> None:
+    original = vars(OTLPSpanExporter)["export"]
+    instrumentor = OpenAIInstrumentor()
+    with picky:
+        instrumentor.instrument()
+        try:
+            provider = TracerProvider()
+            provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=f"{picky.url}/v1/traces")))
+            send(provider, 200, 40_000)
+        finally:
+            instrumentor.uninstrument()
+        assert len(picky.spans) == 200
+        assert not picky.refused
+    assert vars(OTLPSpanExporter)["export"] is original
+
+
+def test_a_class_that_somebody_else_has_wrapped_since_is_left_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OTLPSpanExporter, "export", vars(OTLPSpanExporter)["export"])
+    bound_exporters()
+    ours = vars(OTLPSpanExporter)["export"]
+    bound_exporters()
+    assert vars(OTLPSpanExporter)["export"] is ours, "bounded once"
+
+    def theirs(self: OTLPSpanExporter, spans: Any) -> Any:
+        return ours(self, spans)
+
+    monkeypatch.setattr(OTLPSpanExporter, "export", theirs)
+    unbound_exporters()
+    assert vars(OTLPSpanExporter)["export"] is theirs

@@ -21,7 +21,7 @@ from callspan.policy.redaction import Redactor
 from callspan.record.events import Record
 from callspan.stores.opening import parse
 from callspan.wiring import last_signal
-from callspan.wiring.otlp import otlp_provider
+from callspan.wiring.otlp import otlp_provider, unbound_exporters
 from callspan.wiring.parts import Parts
 from callspan.wiring.pipeline import Pipeline
 from callspan.wiring.priced_stores import check_prices
@@ -100,6 +100,7 @@ class Wiring:
             self.engine.late_ends.drain()
             self._put(None)
             last_signal.forget()
+            unbound_exporters()
             for sdk in SDKS:
                 self.patches.undo(sdk)
         pipeline.recorder.close(_CLOSE_TIMEOUT_S)
