@@ -1,8 +1,8 @@
 """Raw responses: calls whose caller reads the bytes himself, or never parses them.
 
 `with_raw_response` hands over a body that is already read; `with_streaming_response` one that is not,
-to be read in any of seven ways, which all go through `iter_bytes`. A copy of what passes there is read
-as the SDK would have, up to a cap.
+to be read in any of seven ways, which all go through `iter_bytes`; so does a caller who reads the response of a
+stream himself. A copy of what passes there is read as the SDK would have, up to a cap.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from functools import wraps
 from typing import Any, Final
 
 from callspan.fail_open import fail_open, value_of
+from callspan.intercept.event_lines import EventLines
 from callspan.intercept.watch import KEY, Watch
 from callspan.record.call import ErrorInfo
 
 _CAP_BYTES: Final = 8 << 20
 _COPY: Final = fail_open("read a copy of a raw response")
+_DONE: Final = b"[DONE]"
 _RAW_HEADER: Final = "x-stainless-raw-response"
 
 
@@ -73,7 +75,8 @@ def observe_aiter_bytes(original: Callable[..., AsyncIterator[bytes]]) -> Callab
 
 def _reader(response: Any) -> Watch | None:  # noqa: ANN401
     watch = response.extensions.get(KEY)
-    if isinstance(watch, Watch) and watch.raw and not watch.iterated and not watch.call.ended:
+    # `streaming`: somebody reads the response of an SDK's stream himself; the stream's own reader has set `iterated`.
+    if isinstance(watch, Watch) and (watch.raw or watch.call.streaming) and not watch.iterated and not watch.call.ended:
         return watch
     return None
 
@@ -118,10 +121,11 @@ async def _copied_async(pieces: AsyncIterator[bytes], watch: Watch) -> AsyncIter
 class _Copy:
     """What has passed: a whole body, or server-sent events fed on as they come."""
 
-    __slots__ = ("_held", "_size", "_watch")
+    __slots__ = ("_events", "_held", "_size", "_watch")
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
+        self._events = EventLines()
         self._held: list[bytes] = []
         self._size = 0
 
@@ -142,26 +146,26 @@ class _Copy:
         if self._watch.iterated or self._size > _CAP_BYTES:
             return
         with _COPY:
-            self._held.append(piece)
             self._size += len(piece)
-            if self._watch.call.streaming and b"\n" in piece:
-                *lines, rest = b"".join(self._held).split(b"\n")
-                self._held = [rest]
-                self._size = len(rest)
-                for line in lines:
-                    self._event(line.strip())
+            if not self._watch.call.streaming:
+                self._held.append(piece)
+            elif payloads := self._events.feed(piece):
+                self._size = 0
+                self._take(payloads)
 
     def finished(self) -> None:
         """The last piece has passed."""
         if self._watch.iterated:
             return
         with _COPY:
-            if not self._watch.call.streaming and self._held and self._size <= _CAP_BYTES:
+            if self._watch.call.streaming:
+                self._take(self._events.end())
+            elif self._held and self._size <= _CAP_BYTES:
                 self._watch.data(json.loads(b"".join(self._held)))
         self._watch.finished()
 
-    def _event(self, line: bytes) -> None:
-        if line.startswith(b"data:"):
-            payload = line[5:].strip()
-            if payload and payload != b"[DONE]":
-                self._watch.data(json.loads(payload))
+    def _take(self, payloads: list[bytes]) -> None:
+        for payload in payloads:
+            if payload.strip() and not payload.startswith(_DONE):
+                with _COPY:
+                    self._watch.data(json.loads(payload))

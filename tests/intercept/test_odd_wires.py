@@ -1,0 +1,238 @@
+"""Odd bytes on the wire: the caller gets what he gets without us, and the record has what he got.
+
+Every answer is read twice, without callspan and with it; the two must be the same to the letter.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Awaitable, Callable, Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+
+from callspan.testing import capture
+from tests.intercept import transports
+from tests.intercept.mode import Mode
+from tests.intercept.test_endings import QUESTION, text_of, the_call
+
+pytestmark = pytest.mark.slow
+
+Run = Callable[[Callable[[], Awaitable[Any]]], Any]
+TEXT = "Grüße: I am 😀 well, thank you."
+ASK: dict[str, Any] = {"model": "m", "messages": QUESTION}
+
+
+@cache
+def whole(sdk: str) -> bytes:
+    return transports.wire_of(sdk, TEXT)
+
+
+def in_lines(wire: bytes, end: bytes) -> bytes:
+    return wire.replace(b"\n", end)
+
+
+def in_several_data_lines(wire: bytes) -> bytes:
+    """Each payload on several `data:` lines, broken where JSON may have white space."""
+    return wire.replace(b'","', b'",\ndata: "')
+
+
+def with_more_fields(wire: bytes) -> bytes:
+    return wire.replace(b"data: ", b": a comment\nid: 7\nretry: 3000\nunknown: x\ndata: ")
+
+
+WIRES: dict[str, Callable[[bytes], bytes]] = {
+    "as sent": bytes,
+    "crlf": lambda wire: in_lines(wire, b"\r\n"),
+    "cr": lambda wire: in_lines(wire, b"\r"),
+    "no space after the colon": lambda wire: wire.replace(b"data: ", b"data:"),
+    "comments and other fields": with_more_fields,
+    "several data lines": in_several_data_lines,
+    "comments before and after": lambda wire: b": hi\n\n: hi\n\n" + wire + b": bye\n\n",
+    "no last line end": lambda wire: wire.rstrip(b"\n"),
+    "blank lines": lambda wire: wire.replace(b"\n\n", b"\n\n\n\n\n"),
+    "a byte order mark": lambda wire: b"\xef\xbb\xbf" + wire,
+    "nothing at all": lambda wire: b"",
+    "only blank lines": lambda wire: b"\n\n\n",
+    "only a comment": lambda wire: b": ping\n\n",
+    "cut within an event": lambda wire: wire[: wire.index(b"well")],
+    "broken json": lambda wire: wire.replace(b'"index"', b'"index', 3),
+    "no json": lambda wire: b"data: <html>\n\n",
+    "nothing but null": lambda wire: b"data: null\n\n" + wire,
+    "a number": lambda wire: b"data: 7\n\n" + wire,
+    "a list": lambda wire: b"data: []\n\n" + wire,
+    "no number": lambda wire: wire.replace(b'"created":1', b'"odd":NaN,"created":1', 1),
+    "a lone surrogate": lambda wire: wire.replace(b"thank", b"\\ud83d thank"),
+    "a null character": lambda wire: wire.replace(b"thank", b"\\u0000 thank"),
+    "a huge number": lambda wire: wire.replace(b'"index":0', b'"odd":' + b"9" * 400 + b',"index":0'),
+    "very deep": lambda wire: wire.replace(b'"index":0', b'"odd":' + b"[" * 300 + b"]" * 300 + b',"index":0', 1),
+}
+SIZES = (1, 7, 100_000)
+WELL_FORMED = (
+    "as sent", "crlf", "cr", "no space after the colon", "comments and other fields", "several data lines",
+    "comments before and after", "no last line end", "blank lines", "a byte order mark", "nothing but null", "a number",
+    "a list", "no number", "a huge number", "very deep",
+)  # fmt: skip
+"""What a reader of server-sent events makes the same answer of."""
+
+
+class Heard:
+    """What the caller saw of one answer: its items, the text in them, the exception."""
+
+    def __init__(self) -> None:
+        self.items: list[str] = []
+        self.text = ""
+
+    def item(self, item: Any) -> None:
+        self.items.append(repr(item))
+        for choice in getattr(item, "choices", None) or ():
+            self.text += choice.delta.content or ""
+        self.text += getattr(getattr(item, "delta", None), "text", "")
+
+
+def cut(wire: bytes, size: int) -> Iterator[bytes]:
+    return (wire[at : at + size] for at in range(0, len(wire), size))
+
+
+async def read(mode: Mode, sdk: str, wire: bytes, size: int, how: str, encoding: str = "identity") -> Heard:
+    headers = {**transports.EVENT_STREAM, "content-encoding": encoding}
+    made = transports.client(mode, sdk, transports.answer(sdk, *cut(wire, size), headers=headers))
+    resource, more = (made.chat.completions, {}) if sdk == "openai" else (made.messages, {"max_tokens": 9})
+    heard = Heard()
+    try:
+        if how == "raw":
+            manager = resource.with_streaming_response.create(**ASK, **more, stream=True)
+            async with mode.entered(manager) as response:
+                async for line in mode.items(response.iter_lines()):
+                    heard.item(line)
+            return heard
+        stream = await mode.wait(resource.create(**ASK, **more, stream=True))
+        if how == "response":
+            stream = stream.response.aiter_lines() if mode.is_async else stream.response.iter_lines()
+        async for item in mode.items(stream):
+            heard.item(item)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must be the same
+        heard.items.append(f"{type(error).__name__}: {error}")
+    return heard
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+def test_an_odd_stream_is_recorded_as_the_caller_saw_it(sdk: str, wire: str, mode: Mode, run: Run) -> None:
+    sent = WIRES[wire](whole(sdk))
+    for size in SIZES:
+        bare = run(lambda size=size: read(mode, sdk, sent, size, "stream"))
+        with capture() as seen:
+            ours = run(lambda size=size: read(mode, sdk, sent, size, "stream"))
+            record = the_call(seen)
+        assert ours.items == bare.items
+        assert text_of(record) == bare.text.replace("\ud83d", "\ufffd")
+
+
+@pytest.mark.parametrize("how", ["raw", "response"])
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+def test_an_odd_stream_whose_bytes_the_caller_reads_himself_is_recorded(
+    sdk: str, wire: str, how: str, mode: Mode, run: Run
+) -> None:
+    sent = WIRES[wire](whole(sdk))
+    for size in SIZES:
+        bare = run(lambda size=size: read(mode, sdk, sent, size, how))
+        with capture() as seen:
+            ours = run(lambda size=size: read(mode, sdk, sent, size, how))
+            record = the_call(seen)
+        assert ours.items == bare.items
+        if wire in WELL_FORMED:
+            assert text_of(record) == TEXT
+            assert record.stream is not None
+            assert (record.stream.end, record.stream.complete) == ("complete", True)
+
+
+ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "br": lambda content: pytest.importorskip("brotli").compress(content),
+    "identity": bytes,
+}
+
+
+@pytest.mark.parametrize("how", ["stream", "raw", "response"])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+def test_an_encoded_stream_is_recorded(sdk: str, encoding: str, how: str, mode: Mode, run: Run) -> None:
+    sent = ENCODINGS[encoding](whole(sdk))
+    with capture() as seen:
+        run(lambda: read(mode, sdk, sent, 7, how, encoding))
+        record = the_call(seen)
+    assert (record.outcome, text_of(record)) == ("success", TEXT)
+
+
+@pytest.mark.parametrize("how", ["stream", "raw", "response"])
+@pytest.mark.parametrize("damage", ["no such encoding", "cut short"])
+@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+def test_a_damaged_encoding_is_told_as_the_caller_saw_it(sdk: str, damage: str, how: str, mode: Mode, run: Run) -> None:
+    sent = whole(sdk) if damage == "no such encoding" else gzip.compress(whole(sdk))[:-40]
+    bare = run(lambda: read(mode, sdk, sent, 7, how, "gzip"))
+    with capture() as seen:
+        ours = run(lambda: read(mode, sdk, sent, 7, how, "gzip"))
+        record = the_call(seen)
+    assert ours.items == bare.items
+    raised = "Error" in bare.items[-1] if bare.items else False
+    assert record.outcome == ("error" if raised else "success")
+
+
+BODIES: dict[str, bytes] = {
+    "nothing": b"",
+    "white space": b" \n ",
+    "null": b"null",
+    "a number": b"7",
+    "a list": b"[]",
+    "a text": b'"hello"',
+    "an empty object": b"{}",
+    "html": b"<html>busy</html>",
+    "cut": b'{"id": "x", "choices": [',
+    "a byte order mark": b'\xef\xbb\xbf{"id": "x"}',
+    "no utf-8": b'{"id": "\xff"}',
+    "no number": b'{"id": "x", "created": NaN}',
+    "a lone surrogate": b'{"id": "\\ud83d", "model": "m"}',
+    "a huge number": b'{"id": "x", "created": ' + b"9" * 400 + b"}",
+    "very deep": b'{"id": "x", "odd": ' + b"[" * 300 + b"]" * 300 + b"}",
+    "one key twice": b'{"id": "x", "id": "y"}',
+    "an error with status 200": b'{"error": {"message": "no", "type": "server_error"}}',
+}
+
+
+async def ask(mode: Mode, sdk: str, body: bytes, how: str, content_type: str) -> str:
+    handler = transports.answer(sdk, body, headers={"content-type": content_type})
+    made = transports.client(mode, sdk, handler)
+    resource, more = (made.chat.completions, {}) if sdk == "openai" else (made.messages, {"max_tokens": 9})
+    try:
+        if how == "plain":
+            return repr(await mode.wait(resource.create(**ASK, **more)))
+        if how == "raw":
+            raw = await mode.wait(resource.with_raw_response.create(**ASK, **more))
+            return repr(await mode.wait(raw.parse()))
+        async with mode.entered(resource.with_streaming_response.create(**ASK, **more)) as response:
+            return repr(await mode.wait(response.text()))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must be the same
+        return f"{type(error).__name__}: {error}"
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain"])
+@pytest.mark.parametrize("how", ["plain", "raw", "streaming"])
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+def test_an_odd_body_is_handed_on_and_is_one_call(
+    sdk: str, body: str, how: str, content_type: str, mode: Mode, run: Run
+) -> None:
+    bare = run(lambda: ask(mode, sdk, BODIES[body], how, content_type))
+    with capture() as seen:
+        assert run(lambda: ask(mode, sdk, BODIES[body], how, content_type)) == bare
+        record = the_call(seen)
+    if body == "an error with status 200":
+        assert record.outcome == "error"
+    if body == "a lone surrogate":
+        assert record.response is not None
+        assert record.response.model == "m"
