@@ -11,6 +11,7 @@ DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "attributes.md"
 TABLES = {
     "llm": "callspan.vocabulary.llm",
     "gen_ai and what belongs beside it": "callspan.vocabulary.gen_ai",
+    "Of Anthropic's Messages (with gen_ai)": "callspan.vocabulary.anthropic",
     "Where a call was made, how it ended": "callspan.vocabulary.call",
     "Sessions, timesteps, tools, rewards": "callspan.vocabulary.callspan",
     "Events and spans of a call's attempts": "callspan.vocabulary.call_events",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import anthropic
 import pytest
@@ -11,8 +11,14 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+import callspan
 from callspan.config import Native
+from callspan.fail_open import failures
+from callspan.intercept import native_tracing
 from callspan.testing import Captured, ScriptedProvider, capture
+from callspan.vocabulary import anthropic as vocabulary_anthropic
+from callspan.vocabulary import call as vocabulary_call
+from callspan.vocabulary import gen_ai
 
 NATIVE_SCOPE = "com.anthropic.sdk.python"
 
@@ -165,3 +171,155 @@ def test_uninstrumented_clients_trace_as_before(provider: ScriptedProvider) -> N
 def test_the_conversation_told_to_the_sdk_is_on_the_span_in_its_place(provider: ScriptedProvider, seen: Seen) -> None:
     call(provider, seen, conversation_id="conversation-7")
     assert (seen.ours[0].attributes or {})["gen_ai.conversation.id"] == "conversation-7"
+
+
+RENAMED = {
+    "anthropic.request.id": "callspan.request_id",
+    "anthropic.content.truncated": "callspan.truncated_bytes",
+}
+"""What the SDK's span says and ours says by another name."""
+DIFFERING = {
+    "gen_ai.output.messages": "ours has the finish reason within, as the conventions did",
+    "gen_ai.response.time_to_first_chunk": "ours is to the first chunk, the SDK's to the first with content",
+    "gen_ai.response.id": "that of another call",
+}
+"""What both say and need not be equal."""
+ELSEWHERE = {
+    "gen_ai.agent.id",
+    "gen_ai.tool.call.arguments",
+    "gen_ai.tool.call.id",
+    "gen_ai.tool.description",
+    "gen_ai.tool.name",
+    "gen_ai.tool.type",
+    "anthropic.environment.id",
+    "anthropic.environment.work.id",
+    "anthropic.message.batch.request_count",
+    "anthropic.session.id",
+    "anthropic.session.thread.id",
+    "anthropic.tool_result.content",
+    "anthropic.toolset.name",
+}
+"""On spans of the SDK that ours does not stand in for: tool runs, sessions, batches."""
+EVERYTHING: Any = {
+    "model": "claude-test",
+    "max_tokens": 2000,
+    "system": "Be brief.",
+    "messages": [{"role": "user", "content": "Hi"}],
+    "stop_sequences": ["END"],
+    "service_tier": "auto",
+    "thinking": {"type": "enabled", "budget_tokens": 1024},
+    "output_config": {"effort": "low", "format": {"type": "json_schema", "schema": {"type": "object"}}},
+    "tools": [{"name": "look", "description": "Looks.", "input_schema": {"type": "object", "properties": {}}}],
+    "extra_headers": {"anthropic-beta": "one-2026-01-01, two-2026-01-01"},
+}
+USAGE = {
+    "input_tokens": 5,
+    "cache_creation_input_tokens": 7,
+    "cache_read_input_tokens": 11,
+    "cache_creation": {"ephemeral_5m_input_tokens": 3, "ephemeral_1h_input_tokens": 4},
+    "output_tokens": 13,
+    "output_tokens_details": {"thinking_tokens": 2},
+    "service_tier": "standard",
+    "iterations": [
+        {"type": "compaction", "input_tokens": 100, "cache_read_input_tokens": 20, "output_tokens": 30},
+        {"type": "message", "input_tokens": 5, "output_tokens": 13},
+        {"type": "compaction", "input_tokens": 1, "cache_creation_input_tokens": 2, "output_tokens": 3},
+    ],
+}
+WHOSE = {"anthropic-organization-id": "org-1", "anthropic-workspace-id": "wrkspc-1"}
+
+
+def everything(provider: ScriptedProvider, how: str, settings: Any) -> None:
+    """One call that gives the SDK's span all it can have."""
+    if how == "retried":
+        provider.reply(status=529, retry_after_s=0.001)
+    provider.reply(status=400 if how == "failed" else 200, usage=USAGE, headers=WHOSE)
+    with anthropic.Anthropic(
+        api_key="sk-ant-test", base_url=f"{provider.anthropic_url}/gateway", open_telemetry=settings
+    ) as client:
+        if how == "streamed":
+            with client.messages.stream(**EVERYTHING) as stream:
+                stream.until_done()
+        elif how == "beta":
+            client.beta.messages.create(**EVERYTHING)
+        elif how == "failed":
+            with pytest.raises(anthropic.BadRequestError):
+                client.messages.create(**EVERYTHING)
+        else:
+            client.messages.create(**EVERYTHING)
+
+
+@pytest.mark.parametrize("how", ["plain", "streamed", "failed", "retried", "beta"])
+def test_ours_says_whatever_the_sdks_own_span_would_have_said(provider: ScriptedProvider, how: str) -> None:
+    """Fails when an SDK says something new: carry it over, or list here why not."""
+    exporter, tracer_provider = InMemorySpanExporter(), TracerProvider()
+    tracer_provider.add_span_processor(SimpleSpanProcessor(exporter))
+    traces = {"content_mode": "content", "max_content_bytes": 10_000}
+    settings = {"tracer_provider": tracer_provider, "conversation_id": "conversation-7", "traces": traces}
+    everything(provider, how, settings)
+    (theirs,) = exporter.get_finished_spans()
+    with capture() as captured:
+        everything(provider, how, settings)
+    (ours,) = captured.spans
+    said, would_have = dict(ours.attributes or {}), dict(theirs.attributes or {})
+    comparable = [name for name in would_have if name not in DIFFERING | RENAMED]
+    assert {name: said.get(name) for name in comparable} == {name: would_have[name] for name in comparable}
+    assert not [name for name in would_have if RENAMED.get(name, name) not in said]
+    assert would_have["gen_ai.conversation.id"] == "conversation-7"
+    assert would_have["anthropic.organization.id"] == "org-1"
+
+
+def test_every_name_of_the_installed_sdks_table_is_known_here() -> None:
+    tracing = pytest.importorskip("anthropic._tracing")
+    names = pytest.importorskip("anthropic.lib._tracing._attributes")
+    table = tracing.SPAN_ATTRIBUTES["anthropic.messages.create"]
+    listed = {*tracing.RESPONSE_HEADER_ATTRIBUTES, *get_args(names.AttributeName), table.get("stream", "")} - {""}
+    for part in ("constants", "request", "request_headers", "response"):
+        listed |= set(table.get(part, ()))
+    ours = {
+        value
+        for module in (vocabulary_anthropic, gen_ai, vocabulary_call)
+        for value in vars(module).values()
+        if isinstance(value, str)
+    }
+    assert not listed - ours - set(RENAMED) - ELSEWHERE
+
+
+def test_the_sdks_words_carry_no_credentials_of_a_url(provider: ScriptedProvider) -> None:
+    address = provider.anthropic_url.replace("://", "://someone:hunter2@")
+    with capture() as captured, anthropic.Anthropic(api_key="sk-ant-test", base_url=address) as client:
+        client.messages.create(model="m", max_tokens=9, messages=[{"role": "user", "content": "Hi"}])
+    attributes = captured.spans[0].attributes or {}
+    assert str(attributes["url.full"]).endswith("/v1/messages")
+    assert "hunter2" not in str(dict(attributes))
+
+
+@pytest.mark.parametrize("seen", ["replace"], indirect=True)
+def test_a_session_of_ours_is_the_conversation_whatever_the_client_was_told(
+    provider: ScriptedProvider, seen: Seen
+) -> None:
+    with callspan.session("one", session_id="session-1"):
+        call(provider, seen, conversation_id="conversation-7")
+    span = next(span for span in seen.ours if span.name.startswith("chat"))
+    assert (span.attributes or {})["gen_ai.conversation.id"] == "session-1"
+    assert (span.attributes or {})["http.route"] == "/v1/messages"
+
+
+@pytest.mark.parametrize("broken", [lambda body: 1 / 0, "no mapping"])
+def test_what_the_sdk_means_to_say_may_be_broken_and_the_call_is_observed(
+    provider: ScriptedProvider, broken: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`span_attributes` is no public part of the SDK and may become anything."""
+
+    def spoiled(client: Any, options: Any) -> Any:
+        options.span_attributes = broken
+        return real(client, options)
+
+    step = "show what the anthropic SDK's own span would have said"
+    before = failures().get(step, 0)
+    real = native_tracing._begun_with
+    monkeypatch.setattr(native_tracing, "_begun_with", spoiled)
+    with capture() as captured, anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url) as client:
+        client.messages.create(model="m", max_tokens=9, messages=[{"role": "user", "content": "Hi"}])
+    assert [span.name for span in captured.spans] == ["chat m"]
+    assert failures()[step] == before + 1

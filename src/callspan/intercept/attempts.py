@@ -29,15 +29,15 @@ def observe_send(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(original)
     def send(self: Any, request: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - httpx or httpx2
-        call = _begin(request)
-        if call is None:
+        opened = _begin(request)
+        if opened is None:
             return original(self, request, **kwargs)
         try:
             response = original(self, request, **kwargs)
         except BaseException as error:
-            _failed(call, error)
+            _failed(opened.call, error)
             raise
-        _answered(call, response)
+        _answered(opened, response)
         return response
 
     return send
@@ -48,21 +48,21 @@ def observe_async_send(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(original)
     async def send(self: Any, request: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - httpx or httpx2
-        call = _begin(request)
-        if call is None:
+        opened = _begin(request)
+        if opened is None:
             return await original(self, request, **kwargs)
         try:
             response = await original(self, request, **kwargs)
         except BaseException as error:
-            _failed(call, error)
+            _failed(opened.call, error)
             raise
-        _answered(call, response)
+        _answered(opened, response)
         return response
 
     return send
 
 
-def _begin(request: Any) -> LiveCall | None:  # noqa: ANN401
+def _begin(request: Any) -> OpenCall | None:  # noqa: ANN401
     opened: OpenCall | None = CURRENT_CALL.get()
     if opened is None:
         return None
@@ -80,7 +80,9 @@ def _begin(request: Any) -> LiveCall | None:  # noqa: ANN401
         if not opened.body_seen:
             opened.body_seen = True
             opened.call.sent(request.content, msgspec.json.decode(request.content))
-        return opened.call
+        if opened.replaced is not None:
+            opened.replaced.sending(request)
+        return opened
     return None
 
 
@@ -89,8 +91,9 @@ def _failed(call: LiveCall, error: BaseException) -> None:
         call.attempts.failed(call.offset_ns(), type(error).__name__)
 
 
-def _answered(call: LiveCall, response: Any) -> None:  # noqa: ANN401
+def _answered(opened: OpenCall, response: Any) -> None:  # noqa: ANN401
     with _ATTEMPT:
+        call = opened.call
         offset_ns = call.offset_ns()
         headers = {
             name: value.decode("latin-1")
@@ -98,3 +101,5 @@ def _answered(call: LiveCall, response: Any) -> None:  # noqa: ANN401
             if (name := STATED.get(raw_name.lower())) is not None
         }
         call.attempts.answered(offset_ns, response.status_code, headers, lambda: response.content)
+        if opened.replaced is not None:
+            opened.replaced.answered(response)

@@ -1,8 +1,9 @@
 """Native tracing: the anthropic SDK (1.14 and later) opens a span per call itself; with ours there is still one.
 
 Its span is made in `request` when `options.span_name` is set, by the client's own tracer. `replace` clears the
-name, per call, for any client at any time; `enrich` starts our span with its tracer and gives it to the SDK as the
-one it asked for; `keep` lets it be made within ours. Other spans of the SDK (tool runner, count_tokens) stay.
+name, per call, for any client at any time, and shows on ours what only the SDK's would have said; `enrich` starts our
+span with its tracer and gives it to the SDK as the one it asked for; `keep` lets it be made within ours. Other spans of
+the SDK (tool runner, count_tokens) stay.
 """
 
 from __future__ import annotations
@@ -19,13 +20,21 @@ from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode,
 from opentelemetry.util.types import Attributes, AttributeValue
 
 from callspan.config import Native
+from callspan.fail_open import fail_open
 from callspan.observe.factory import CallFactory, SpanHandle
 from callspan.record.call import CallRecord
+from callspan.vocabulary import anthropic
+from callspan.vocabulary.call import CONVERSATION_ID
 
 StartWith: TypeAlias = Callable[[CallRecord, Tracer], SpanHandle]
 """Starts the span of a call with a tracer that is not ours."""
 
-_NOTHING: Final[Mapping[str, str]] = {}
+_SHOW: Final = fail_open("show what the anthropic SDK's own span would have said")
+_ABOUT_ANSWER: Final = {
+    b"anthropic-organization-id": anthropic.ORGANIZATION_ID,
+    b"anthropic-workspace-id": anthropic.WORKSPACE_ID,
+}
+"""Response headers and the attributes they become."""
 _EXPECTED: Final[ContextVar[int | None]] = ContextVar("callspan_expected_native_span", default=None)
 """Id of our span that the SDK is about to ask for."""
 
@@ -36,8 +45,59 @@ class Arrangement(NamedTuple):
     factory: CallFactory
     inject: bool
     """Whether `traceparent` is for us to send."""
-    stated: Mapping[str, str] = _NOTHING
-    """Attributes the application told the SDK to put on its spans, which are ours to show in their place."""
+    replaced: Mapping[str, AttributeValue] | None = None
+    """What the SDK's span would have begun with, where ours stands in its place."""
+
+
+class Replaced:
+    """The SDK's own span that ours stands in for: what no record knows of the exchange is shown on ours."""
+
+    __slots__ = ("_asked", "_span")
+
+    def __init__(self, span: Span, begun_with: Mapping[str, AttributeValue]) -> None:
+        self._span = span
+        self._asked = False
+        with _SHOW:
+            span.set_attributes(begun_with)
+
+    def sending(self, request: Any) -> None:  # noqa: ANN401 - httpx or httpx2
+        """Show where the first request goes: no credentials, no query."""
+        if self._asked:
+            return
+        self._asked = True
+        with _SHOW:
+            url = request.url
+            path = url.raw_path.partition(b"?")[0].decode("ascii")
+            beta = request.headers.get("anthropic-beta", "")
+            shown: dict[str, AttributeValue] = {
+                anthropic.URL_SCHEME: url.scheme,
+                anthropic.URL_PATH: path,
+                anthropic.URL_FULL: f"{url.scheme}://{url.netloc.decode('ascii')}{path}",
+            }
+            if beta:
+                shown[anthropic.BETA] = [name for part in beta.split(",") if (name := part.strip())]
+            self._span.set_attributes(shown)
+
+    def answered(self, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2
+        """Show whose key it was."""
+        with _SHOW:
+            for name, value in response.headers.raw:
+                attribute = _ABOUT_ANSWER.get(name.lower())
+                if attribute is not None:
+                    self._span.set_attribute(attribute, value.decode("latin-1"))
+
+
+def replaced_by(span: Span, arrangement: Arrangement, *, in_session: bool) -> Replaced | None:
+    """Have `span` show what the SDK's own would; None where it stands in for none, or takes nothing.
+
+    A session of ours is the conversation, whatever the client was told.
+    """
+    begun_with = arrangement.replaced
+    if begun_with is None or not span.is_recording():
+        return None
+    if in_session:
+        begun_with = {name: value for name, value in begun_with.items() if name != CONVERSATION_ID}
+    return Replaced(span, begun_with)
 
 
 def arrange(
@@ -50,7 +110,7 @@ def arrange(
         return Arrangement(factory, propagate)
     if native == "replace":
         options.span_name = None
-        return Arrangement(factory, propagate or _propagates(client), _stated(client))
+        return Arrangement(factory, propagate or _propagates(client), _begun_with(client, options))
     if native == "enrich":
         real = _shared(client, tracer)
         return Arrangement(msgspec.structs.replace(factory, start_span=_expecting(start_with, real)), inject=False)
@@ -67,10 +127,19 @@ def _propagates(client: Any) -> bool:  # noqa: ANN401 - an anthropic client
     return bool(settings.get("propagation", False)) if isinstance(settings, dict) else False
 
 
-def _stated(client: Any) -> Mapping[str, str]:  # noqa: ANN401 - an anthropic client
-    settings = getattr(client, "_open_telemetry", None)
-    conversation = settings.get("conversation_id") if isinstance(settings, dict) else None
-    return {"gen_ai.conversation.id": conversation} if isinstance(conversation, str) else _NOTHING
+def _begun_with(client: Any, options: Any) -> dict[str, AttributeValue]:  # noqa: ANN401 - of the anthropic SDK
+    found: dict[str, AttributeValue] = {anthropic.HTTP_METHOD: str(getattr(options, "method", "post")).upper()}
+    with _SHOW:
+        route = getattr(options, "span_route", None)
+        if isinstance(route, str):
+            found[anthropic.HTTP_ROUTE] = route
+        of_method = getattr(options, "span_attributes", None)
+        found |= (of_method(options.json_data) if callable(of_method) else of_method) or {}
+        settings = getattr(client, "_open_telemetry", None)
+        conversation = settings.get("conversation_id") if isinstance(settings, dict) else None
+        if isinstance(conversation, str):
+            found[CONVERSATION_ID] = conversation
+    return found
 
 
 def _shared(client: Any, tracer: Tracer) -> Tracer:  # noqa: ANN401 - an anthropic client

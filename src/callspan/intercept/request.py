@@ -49,6 +49,7 @@ class OpenCall:
         "engine",
         "inject",
         "raw",
+        "replaced",
         "watch",
     )
 
@@ -61,6 +62,8 @@ class OpenCall:
         self.raw = raw
         self.inject = inject
         """Whether `traceparent` goes out with each attempt."""
+        self.replaced: native_tracing.Replaced | None = None
+        """The SDK's own span that this call's stands in for, where there would be one."""
         self.context = engine.context_of(call)
         self.watch: Watch | None = None
         self._context_token: object = None
@@ -264,7 +267,7 @@ def _open(engine: Engine, client: Any, args: tuple[Any, ...], kwargs: dict[str, 
         if endpoint is None:
             return None
         stream = bool(kwargs.get("stream", False))
-        factory, inject, stated = native_tracing.arrange(
+        arrangement = native_tracing.arrange(
             line.factory, client, options, native=engine.native, propagate=engine.propagate, start_with=line.start_with
         )
         if not engine.looked_around:
@@ -272,9 +275,11 @@ def _open(engine: Engine, client: Any, args: tuple[Any, ...], kwargs: dict[str, 
         engine.late_ends.drain()
         raw = wants_raw(options)
         asked = engine.stream_usage and stream and not raw and stream_usage.ask(endpoint, options)
-        call = factory.start(endpoint, facts_of(client, options, stream))
-        opened = OpenCall(engine, call, raw=raw, inject=inject, asked_usage=asked)
-        if stated and call.record.place.session_id is None:
-            trace.get_current_span(opened.context).set_attributes(stated)
+        call = arrangement.factory.start(endpoint, facts_of(client, options, stream))
+        opened = OpenCall(engine, call, raw=raw, inject=arrangement.inject, asked_usage=asked)
+        if arrangement.replaced is not None:
+            opened.replaced = native_tracing.replaced_by(
+                trace.get_current_span(opened.context), arrangement, in_session=call.record.place.session_id is not None
+            )
         return opened
     return None

@@ -12,6 +12,7 @@ from typing import Final
 from callspan.record.call import CallRecord, Request, Response
 from callspan.record.messages import Conversation
 from callspan.record.usage import Usage
+from callspan.vocabulary import anthropic
 from callspan.vocabulary.history import chosen
 from callspan.vocabulary.parts import finish_word, input_messages, output_messages, parts_json, tool_definitions
 from callspan.vocabulary.values import (
@@ -72,7 +73,6 @@ AZURE_NAMESPACE: Final = "azure.resource_provider.namespace"
 _AZURE: Final = "azure.ai.openai"
 _AZURE_NAMESPACE: Final = "Microsoft.CognitiveServices"
 _OPENAI_APIS: Final = frozenset({"chat_completions", "responses"})
-_OTHER_WIRE: Final = "messages"
 _OUTPUT_TYPES: Final = {"text": "text", "json_object": "json", "json_schema": "json"}
 
 _Reader = Callable[[object], AttributeValue | None]
@@ -168,7 +168,9 @@ def end(
     if record.usage is not None:
         _put_usage(attributes, record.usage, compatibility)
     _put_http(attributes, record)
-    if record.api != _OTHER_WIRE:
+    if record.api == anthropic.API:
+        _put_anthropic(attributes, record)
+    else:
         _put_openai(attributes, record)
     if conversation is not None:
         _put_content(attributes, record, conversation, budget)
@@ -224,6 +226,14 @@ def _put_http(attributes: Attributes, record: CallRecord) -> None:
     first = record.timing.first_chunk_ns
     if first is not None and record.request.stream:
         attributes[RESPONSE_TIME_TO_FIRST_CHUNK] = first / 1_000_000_000
+
+
+def _put_anthropic(attributes: Attributes, record: CallRecord) -> None:
+    attributes.update(anthropic.end(record))
+    params = record.request.params
+    for asked in (_text_format(params.get("output_config")), _format(params.get("output_format"))):
+        if asked:
+            attributes[OUTPUT_TYPE] = asked
 
 
 def _put_openai(attributes: Attributes, record: CallRecord) -> None:
