@@ -47,6 +47,7 @@ class ReceivedSpan:
         self.parent_id = span.parent_span_id.hex() or None
         self.attributes = plain(span.attributes)
         self.events = [(event.name, plain(event.attributes)) for event in span.events]
+        self.links = [link.span_id.hex() for link in span.links]
         self.status = ("UNSET", "OK", "ERROR")[span.status.code]
         self.status_text = span.status.message
 

@@ -9,6 +9,7 @@ from callspan.agent.context import current_scope
 from callspan.agent.misuse import misuse
 from callspan.agent.runtime import installed
 from callspan.agent.sessions import Identity, Session
+from callspan.agent.times import Time
 from callspan.agent.timesteps import Timestep
 from callspan.agent.tools import Tool
 from callspan.agent.values import text
@@ -33,6 +34,7 @@ def session(
     metadata: Mapping[str, object] | None = None,
     carrier: Mapping[str, str] | None = None,
     parent: Session | Timestep | str | None = None,
+    at: Time | None = None,
 ) -> Session: ...
 
 
@@ -47,6 +49,7 @@ def session(  # noqa: PLR0913 - what a session is known by
     metadata: Mapping[str, object] | None = None,
     carrier: Mapping[str, str] | None = None,
     parent: Session | Timestep | str | None = None,
+    at: Time | None = None,
 ) -> Session | Callable[_P, _R]:
     """Return a session, to be used with `with` or `async with`, or as a decorator (bare or with arguments).
 
@@ -60,6 +63,7 @@ def session(  # noqa: PLR0913 - what a session is known by
         metadata: Anything JSON can hold; None values are left out.
         carrier: From `Session.carrier()` of another process: go on with that session.
         parent: The session or step above, or its session's id; None: the current one.
+        at: When it begins; None: when the block is entered.
     """
     identity = Identity(
         name=None if callable(name) else text(name),
@@ -71,6 +75,7 @@ def session(  # noqa: PLR0913 - what a session is known by
         metadata=metadata,
         carrier=carrier,
         parent=parent,
+        at=at,
     )
     if callable(name):
         return Session(identity)(name)
@@ -83,7 +88,11 @@ def timestep(name: Callable[_P, _R], /) -> Callable[_P, _R]: ...
 
 @overload
 def timestep(
-    name: str | None = None, turn: int | None = None, metadata: Mapping[str, object] | None = None
+    name: str | None = None,
+    turn: int | None = None,
+    metadata: Mapping[str, object] | None = None,
+    *,
+    at: Time | None = None,
 ) -> Timestep: ...
 
 
@@ -91,14 +100,18 @@ def timestep(
     name: str | Callable[_P, _R] | None = None,
     turn: int | None = None,
     metadata: Mapping[str, object] | None = None,
+    *,
+    at: Time | None = None,
 ) -> Timestep | Callable[_P, _R]:
     """Return a step of the session that is current when it starts; `with`, `async with`, or a decorator.
+
+    `at` is when it begins; None: when the block is entered.
 
     Outside a session it opens one for itself, flagged and warned of once.
     """
     if callable(name):
         return Timestep(_current_or_implicit)(name)
-    return Timestep(_current_or_implicit, name, turn, metadata)
+    return Timestep(_current_or_implicit, name, turn, metadata, at)
 
 
 @overload

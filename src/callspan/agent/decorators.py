@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from types import TracebackType
 from typing import Any, ClassVar, Final, Generic, ParamSpec, TypeVar, cast
@@ -20,7 +21,7 @@ _Send = TypeVar("_Send")
 _Return = TypeVar("_Return")
 
 
-class Decorating:
+class Decorating(ABC):
     """What makes a scope usable as a decorator: each call of the function gets a scope of its own."""
 
     __slots__ = ()
@@ -28,9 +29,9 @@ class Decorating:
     reads_arguments: ClassVar[bool] = False
     """Whether `fresh` looks at the arguments; binding them to their names takes time."""
 
+    @abstractmethod
     def fresh(self, name: str, arguments: Mapping[str, object]) -> Scope:
         """Return a new scope for one call of the function `name`; `arguments` are those of the call, by name."""
-        raise NotImplementedError
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         """Return the function with a scope around each call; that of a generator covers its iteration."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -10,10 +9,11 @@ from opentelemetry.context import Context
 
 from callspan.agent.context import metadata_of
 from callspan.agent.faults import error_info
-from callspan.agent.misuse import misuse
+from callspan.agent.misuse import reward_value
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import Scope, treated
-from callspan.agent.values import number, truth
+from callspan.agent.times import Time, moment
+from callspan.agent.values import truth
 from callspan.record.events import EventRecord
 from callspan.record.ids import new_id
 
@@ -32,13 +32,13 @@ class Told(NamedTuple):
     truncated: object = None
     before: object = None
     info: object = None
+    at: Time | None = None
+    """When it happened; None: now."""
 
 
 def environment_event(target: Journal, told: Told, flags: list[str]) -> EventRecord:
     """Return the event of one step of the environment; its reward and end are counted in `target`."""
-    value = None if told.reward is None else number(told.reward)
-    if told.reward is not None and value is None:
-        flags.append(misuse("reward_without_number", "a reward is a number", target.runtime))
+    value = reward_value(told.reward, flags, target.runtime)
     states = {"before": told.before, "after": told.observation, "info": told.info}
     record = EventRecord(
         event_id=new_id(),
@@ -46,7 +46,7 @@ def environment_event(target: Journal, told: Told, flags: list[str]) -> EventRec
         timestep_id=target.place.timestep_id,
         timestep=target.place.timestep,
         event_type="environment",
-        time_ns=time.time_ns(),
+        time_ns=moment(told.at, flags, target.runtime),
         sequence=target.sequence(),
         data={key: state for key, state in states.items() if state is not None} or None,
         reward=value,

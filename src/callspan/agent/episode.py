@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from threading import Lock
 from typing import Final
 
 from callspan.agent.tally import Tally
+from callspan.agent.whereabouts import REMEMBERED
 from callspan.record.ids import new_id
 
 _REMEMBERED: Final = 1024
@@ -90,7 +91,10 @@ def forgotten() -> Iterator[None]:
         before = _known.copy()
         _known.clear()
     try:
-        yield
+        with ExitStack() as spans:
+            for remembered in REMEMBERED.values():
+                spans.enter_context(remembered.forgotten())
+            yield
     finally:
         with _known_lock:
             _known.clear()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 
 from opentelemetry.context import Context, get_current
@@ -10,11 +9,12 @@ from opentelemetry.context import Context, get_current
 from callspan.agent.context import metadata_of
 from callspan.agent.environment_step import EnvironmentStep, Told, environment_event
 from callspan.agent.faults import error_info
-from callspan.agent.misuse import misuse
+from callspan.agent.misuse import misuse, reward_value
 from callspan.agent.runtime import installed
 from callspan.agent.scope import Scope
+from callspan.agent.times import Time, moment
 from callspan.agent.tools import Tool
-from callspan.agent.values import fields, number, text, texts
+from callspan.agent.values import fields, text, texts
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord
 from callspan.record.ids import new_id
 
@@ -33,11 +33,14 @@ class Journal(Scope):
         call: str | None = None,
         causal_influence: Iterable[str] = (),
         metadata: Mapping[str, object] | None = None,
+        *,
+        at: Time | None = None,
     ) -> str:
         """Record information passed from one system to another; return the message's id.
 
         `content` is text or anything JSON can hold; `call` is the id of the call it belongs to;
-        `causal_influence` are ids of what it came from; None values of `metadata` are left out.
+        `causal_influence` are ids of what it came from; None values of `metadata` are left out; `at` is when it
+        was passed on, None: now.
         """
         target, flags = self.target()
         record = MessageRecord(
@@ -49,7 +52,7 @@ class Journal(Scope):
             message_type=text(kind) or "unknown",
             sender=text(sender),
             receiver=text(receiver),
-            time_ns=time.time_ns(),
+            time_ns=moment(at, flags, target.runtime),
             sequence=target.sequence(),
             content=content,
             causal_influence=texts(causal_influence),
@@ -59,13 +62,13 @@ class Journal(Scope):
         target.emit(record, "message")
         return record.message_id
 
-    def observation(self, observation: object) -> str:
+    def observation(self, observation: object, *, at: Time | None = None) -> str:
         """Record what the environment shows the agent; return the message's id."""
-        return self.message(observation)
+        return self.message(observation, at=at)
 
-    def action(self, action: object) -> str:
+    def action(self, action: object, *, at: Time | None = None) -> str:
         """Record what the agent does, of any JSON shape; return the event's id."""
-        return self.event("action", action)
+        return self.event("action", action, at=at)
 
     def event(
         self,
@@ -77,11 +80,13 @@ class Journal(Scope):
         call: str | None = None,
         error: BaseException | str | None = None,
         metadata: Mapping[str, object] | None = None,
+        at: Time | None = None,
     ) -> str:
         """Record that something happened inside one system (`system`); return the event's id.
 
         `type` is a word of your own (`action`, `environment` and `tool` are used by callspan itself); `call` is
-        the id of the call it belongs to. An event without a type is kept and flagged.
+        the id of the call it belongs to; `at` is when it happened, None: now. An event without a type is kept
+        and flagged.
         """
         target, flags = self.target()
         if not isinstance(type, str) or not type:
@@ -94,7 +99,7 @@ class Journal(Scope):
             call_id=text(call),
             event_type=text(type) or "unknown",
             name=text(name),
-            time_ns=time.time_ns(),
+            time_ns=moment(at, flags, target.runtime),
             sequence=target.sequence(),
             system=text(system),
             data=data,
@@ -113,14 +118,17 @@ class Journal(Scope):
         truncated: object = None,
         before: object = None,
         info: object = None,
+        *,
+        at: Time | None = None,
     ) -> str:
         """Record one step of the environment; return the event's id.
 
         `observation` is the state after it, `before` the state before, `info` what else there is to say; None
-        means not told. The reward counts in the totals of step and session. NumPy values are welcome.
+        means not told. The reward counts in the totals of step and session. NumPy values are welcome. `at` is when
+        it happened; None: now.
         """
         target, flags = self.target()
-        record = environment_event(target, Told(observation, reward, terminated, truncated, before, info), flags)
+        record = environment_event(target, Told(observation, reward, terminated, truncated, before, info, at), flags)
         target.emit(record, "event")
         return record.event_id
 
@@ -140,15 +148,15 @@ class Journal(Scope):
         *,
         label: str | None = None,
         event: str | None = None,
+        at: Time | None = None,
     ) -> str:
         """Give a reward, for one objective of perhaps several; return its id. Rewards are only ever added.
 
-        `event` is the id of the event it is for. It counts in the totals of step and session.
+        `event` is the id of the event it is for, `at` when it was given (None: now). It counts in the totals of step
+        and session.
         """
         target, flags = self.target(late=True)
-        amount = number(value)
-        if amount is None and value is not None:
-            flags.append(misuse("reward_without_number", "a reward is a number", self.runtime))
+        amount = reward_value(value, flags, target.runtime)
         record = RewardRecord(
             reward_id=new_id(),
             session_id=target.place.session_id,
@@ -161,7 +169,7 @@ class Journal(Scope):
             source=text(source),
             annotation=text(annotation),
             scope="session" if event is None and target.place.timestep_id is None else "event",
-            time_ns=time.time_ns(),
+            time_ns=moment(at, flags, target.runtime),
             metadata={**target.around(), "callspan.flags": flags} if flags else target.around(),
         )
         target.add_reward(amount)

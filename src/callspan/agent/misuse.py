@@ -6,6 +6,7 @@ import logging
 from typing import Final
 
 from callspan.agent.runtime import Runtime
+from callspan.agent.values import number
 
 _LOGGER: Final = logging.getLogger("callspan")
 _warned: set[str] = set()
@@ -29,6 +30,20 @@ def misuse(flag: str, advice: str, runtime: Runtime | None) -> str:
         _warned.add(flag)
         _LOGGER.warning("%s (recorded as %r; said once)", advice, flag)
     return flag
+
+
+def reward_value(value: object, flags: list[str], runtime: Runtime | None) -> float | None:
+    """Return a reward as a number, None for None; what is no finite number is a misuse, marked in `flags`."""
+    amount = None if value is None else number(value)
+    if amount is None and value is not None:
+        flags.append(misuse("reward_without_number", "a reward is a number", runtime))
+    return amount
+
+
+def mark(metadata: dict[str, object], flag: str) -> None:
+    """Put a mark of misuse into the metadata of what has no flags of its own."""
+    marks = metadata.get("callspan.flags")
+    metadata["callspan.flags"] = [*marks, flag] if isinstance(marks, list) else [flag]
 
 
 def forget_misuse() -> None:

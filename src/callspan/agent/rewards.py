@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import msgspec
 
 from callspan.agent import hooks
+from callspan.agent.carriers import carried
 from callspan.agent.context import current_metadata, current_scope
-from callspan.agent.misuse import misuse
-from callspan.agent.runtime import installed
+from callspan.agent.misuse import misuse, reward_value
+from callspan.agent.runtime import Runtime, Whereabouts, installed
 from callspan.agent.scope import treated
-from callspan.agent.values import number, text
+from callspan.agent.times import Time, moment
+from callspan.agent.values import text
+from callspan.agent.whereabouts import found
 from callspan.fail_open import fail_open
+from callspan.record.call import Place
 from callspan.record.events import RewardRecord
 from callspan.record.ids import new_id
 
@@ -20,7 +26,7 @@ if TYPE_CHECKING:
     from callspan.agent.sessions import Session
 
 
-def reward(
+def reward(  # noqa: PLR0913 - whom it is for, and what is said
     value: object,
     *,
     session_id: str | None = None,
@@ -30,37 +36,36 @@ def reward(
     label: str | None = None,
     source: str | None = None,
     annotation: str | None = None,
+    carrier: Mapping[str, str] | None = None,
+    at: Time | None = None,
 ) -> str:
     """Give a reward for a session, timestep or call by its id, else for the current step; return the reward's id.
 
     Rewards are only ever added. Without an id and outside a session it is kept and flagged. A value that is
-    no number is kept as None.
+    no number is kept as None. `carrier`, from `Session.carrier()`, names the session and, in a process that
+    never saw it, its trace. `at` is when it was given; None: now.
     """
-    session_id = text(session_id)
-    named = session_id is not None or timestep_id is not None or call_id is not None
-    scope = current_scope()
-    around = scope if scope is not None and session_id in {None, _session_of(scope)} else None
-    # A step named by id may be anybody's: nothing of the current place may be told of it.
-    inherit = around if not named or session_id is not None or call_id is not None else None
-    flags = [] if named or around is not None else [misuse("outside_session", _ADVICE, installed())]
-    place = inherit.place if inherit is not None else None
-    step_known = place is not None and session_id is None and timestep_id is None
+    sent = carried(carrier)
+    runtime = installed()
+    target = _target(runtime, text(session_id) or sent.session_id, text(timestep_id), text(call_id))
+    flags = [] if target.named or target.here is not None else [misuse("outside_session", _ADVICE, runtime)]
+    amount = reward_value(value, flags, runtime)
     record = RewardRecord(
         reward_id=new_id(),
-        session_id=session_id or (place.session_id if place is not None else None),
-        timestep_id=place.timestep_id if place is not None and step_known else text(timestep_id),
-        timestep=place.timestep if place is not None and step_known else None,
+        session_id=target.place.session_id,
+        timestep_id=target.place.timestep_id,
+        timestep=target.place.timestep,
         call_id=text(call_id),
         objective=text(objective) or "reward",
-        value=None if value is None else number(value),
+        value=amount,
         label=text(label),
-        scope=_level(session_id, timestep_id, call_id),
+        scope=target.level,
         source=text(source),
         annotation=text(annotation),
-        time_ns=time.time_ns(),
+        time_ns=moment(at, flags, runtime),
         metadata={**current_metadata(), "callspan.flags": flags} if flags else current_metadata(),
     )
-    _hand_over(record, inherit)
+    _hand_over(record, target, sent.span)
     return record.reward_id
 
 
@@ -72,33 +77,49 @@ def feedback(
     objective: str = "feedback",
     source: str = "human",
     annotation: str | None = None,
+    carrier: Mapping[str, str] | None = None,
+    at: Time | None = None,
 ) -> str:
-    """Keep what somebody thought of a call's answer: a number, a label, words; return the reward's id."""
+    """Keep what somebody thought of a call's answer: a number, a label, words; return the reward's id.
+
+    `carrier` and `at` as for `callspan.reward`.
+    """
+    sent = carried(carrier)
+    runtime = installed()
+    where = found(runtime, call=text(call_id))
+    place = where.place if where is not None else Place(session_id=sent.session_id)
+    flags: list[str] = []
+    amount = reward_value(value, flags, runtime)
     record = RewardRecord(
         reward_id=new_id(),
+        session_id=place.session_id,
+        timestep_id=place.timestep_id,
+        timestep=place.timestep,
         call_id=text(call_id),
         objective=text(objective) or "reward",
-        value=None if value is None else number(value),
+        value=amount,
         label=text(label),
         scope="call",
         source=text(source),
         annotation=text(annotation),
-        time_ns=time.time_ns(),
-        metadata=current_metadata(),
+        time_ns=moment(at, flags, runtime),
+        metadata={**current_metadata(), "callspan.flags": flags} if flags else current_metadata(),
     )
-    _hand_over(record, None)
+    _show_late(record, where or sent.span)
     return record.reward_id
 
 
-def write_reward(session: Session, value: object) -> float | None:
+def write_reward(session: Session, value: object, at: Time | None = None) -> float | None:
     """Write the reward of a whole session; return its value, None where it is no number."""
+    flags: list[str] = []
     record = RewardRecord(
         reward_id=new_id(),
         session_id=session.id,
         objective="reward",
-        value=number(value),
+        value=reward_value(value, flags, session.runtime),
         scope="session",
-        time_ns=time.time_ns(),
+        time_ns=moment(at, flags, session.runtime),
+        metadata={"callspan.flags": flags} if flags else {},
     )
     session.emit(record)
     return record.value
@@ -107,27 +128,64 @@ def write_reward(session: Session, value: object) -> float | None:
 _ADVICE = "a reward outside a session needs the session_id, timestep_id or call_id it is for"
 
 
+class _Target(NamedTuple):
+    """Whom a reward is for."""
+
+    named: bool
+    place: Place
+    level: Literal["event", "session", "call"]
+    here: Scope | None
+    """The running code's scope, where the reward is for something of its session."""
+    where: Whereabouts | None
+    """The span of the timestep or call that was named, where it is known."""
+
+
+def _target(runtime: Runtime | None, session_id: str | None, timestep_id: str | None, call_id: str | None) -> _Target:
+    named = not (session_id is None and timestep_id is None and call_id is None)
+    where = found(runtime, call=call_id, timestep=timestep_id)
+    scope = current_scope()
+    if where is not None:
+        session_id = session_id or where.place.session_id
+    # A step named by an unknown id may be anybody's: nothing of the current place may be told of it.
+    anybodys = timestep_id is not None and call_id is None and session_id is None
+    here = scope if scope is not None and not anybodys and session_id in {None, _session_of(scope)} else None
+    if where is not None:
+        place = msgspec.structs.replace(where.place, session_id=session_id)
+    elif here is not None and session_id is None and timestep_id is None:
+        place = here.place
+    else:
+        place = Place(session_id=session_id or (here.place.session_id if here else None), timestep_id=timestep_id)
+    level: Literal["event", "session", "call"] = "event"
+    if call_id is not None:
+        level = "call"
+    elif session_id is not None and timestep_id is None:
+        level = "session"
+    return _Target(named, place, level, here, where)
+
+
 def _session_of(scope: Scope) -> str | None:
     return scope.session.id if scope.session is not None else None
 
 
-def _level(session_id: str | None, timestep_id: str | None, call_id: str | None) -> Literal["event", "session", "call"]:
-    if call_id is not None:
-        return "call"
-    return "session" if session_id is not None and timestep_id is None else "event"
-
-
-def _hand_over(record: RewardRecord, scope: Scope | None) -> None:
-    above = scope
-    while above is not None:
-        above.tally.add_reward(record.value)
-        above = above.above
-    if scope is not None:
-        scope.emit(record)
+def _hand_over(record: RewardRecord, target: _Target, sent: Whereabouts | None) -> None:
+    here, where = target.here, target.where
+    if here is not None and (where is None or where.place.timestep_id == here.place.timestep_id):
+        above: Scope | None = here
+        while above is not None:
+            above.tally.add_reward(record.value)
+            above = above.above
+        here.emit(record)
         return
+    if here is not None and here.session is not None:
+        here.session.tally.add_reward(record.value)
+    _show_late(record, where or sent)
+
+
+def _show_late(record: RewardRecord, where: Whereabouts | None) -> None:
+    """Show a reward that no open span takes below the span it is for, and keep it."""
     runtime = installed()
     if runtime is not None:
         with fail_open("record a reward"):
             shown = treated(record, runtime)
-            runtime.write(shown)
-            hooks.fire("after_record", shown)
+            runtime.spans.evaluated(shown, where or found(runtime, session=record.session_id))
+            hooks.write_and_tell(shown, runtime.write)

@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias
 import msgspec
 from opentelemetry.context import Context
 
+from callspan.record.call import Place
 from callspan.record.events import Record
 
 AttributeValue: TypeAlias = str | bool | int | float | list[str] | list[int] | list[float]
@@ -30,10 +31,23 @@ class SpanHandle(Protocol):
         """Return `context` with this span as the current one."""
 
     def event(self, record: Record) -> None:
-        """Add the record (event, message, reward) as a span event at its own time."""
+        """Add the record (event, message, reward) as a span event at its own time; a reward also after the end."""
 
     def end(self, record: Record, error: BaseException | None = None) -> None:
         """Put the final record's attributes on the span and end it, once."""
+
+
+class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the span of a session, timestep or call is, for what is said of it after its end."""
+
+    trace_id: str
+    """32 hex digits."""
+    span_id: str
+    sampled: bool = True
+    place: Place = Place()
+    """The session and timestep it belongs to, as far as known."""
+    response_id: str | None = None
+    """The provider's id of a call's answer; None where unknown, and for what is no call."""
 
 
 class HierarchySpans(Protocol):
@@ -50,10 +64,19 @@ class HierarchySpans(Protocol):
     def joined(self, trace_id: str, span_id: str, *, sampled: bool = True) -> SpanHandle:
         """Return a handle of a span of another process, to be a parent only; ending it does nothing."""
 
+    def evaluated(self, record: Record, of: Whereabouts | None) -> None:
+        """Show a reward given by id, below the span it is for; None: nobody knows where that is."""
+
 
 def as_it_is(record: Record) -> Record:
     """Return the record: the policy of who has none."""
     return record
+
+
+def nowhere(kind: str, identity: str) -> Whereabouts | None:
+    """Know no span: the memory of who has none."""
+    del kind, identity
+    return None
 
 
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +91,8 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     strict: bool = False
     """Misuse raises instead of being flagged."""
     trace_per_timestep: bool = False
+    find: Callable[[str, str], Whereabouts | None] = nowhere
+    """Looks a span up, of a kind (`session`, `timestep`, `call`) and an id this process does not know. Never raises."""
     service: str | None = None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
@@ -11,8 +12,9 @@ from opentelemetry.context import Context, attach, get_current
 from callspan.agent import hooks
 from callspan.agent.context import leave, scope_of, with_scope
 from callspan.agent.misuse import misuse
-from callspan.agent.runtime import Runtime, SpanHandle
+from callspan.agent.runtime import Runtime, SpanHandle, installed
 from callspan.agent.tally import Tally
+from callspan.agent.times import Time, moment
 from callspan.fail_open import fail_open
 from callspan.record.call import CallRecord, Place
 from callspan.record.events import Record
@@ -72,14 +74,26 @@ class Using:
         leave(self._scope, self._outer)
 
 
-class Scope:
+class Scope(ABC):
     """One stretch of an agent's work, between its start and its end.
 
     Used with `with`, `async with`, or `start()` and `end()`. The first end counts. An exception of the block
     marks the scope and passes on unchanged.
     """
 
-    __slots__ = ("_clock_ns", "base", "ended", "outer", "place", "runtime", "span", "start_ns", "started", "tally")
+    __slots__ = (
+        "_clock_ns",
+        "_lasted_ns",
+        "base",
+        "ended",
+        "outer",
+        "place",
+        "runtime",
+        "span",
+        "start_ns",
+        "started",
+        "tally",
+    )
 
     def __init__(self) -> None:
         self.runtime: Runtime | None = None
@@ -89,6 +103,7 @@ class Scope:
         self.outer: Context | None = None
         self.started = self.ended = False
         self.start_ns = self._clock_ns = 0
+        self._lasted_ns: int | None = None
         self.tally = Tally()
 
     @property
@@ -100,30 +115,30 @@ class Scope:
         return None if self.base is None else with_scope(self, self.span.within(self.base))
 
     @property
+    @abstractmethod
     def session(self) -> Session | None:
         """The session this belongs to; None for a tool outside any."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def step(self) -> Timestep | None:
         """The timestep this is or belongs to; None outside of one."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def above(self) -> Scope | None:
         """What this is a part of: a tool's timestep, a timestep's parent step or session; None for a session."""
-        raise NotImplementedError
 
-    def start(self, *, current: bool = True) -> Self:
+    def start(self, *, current: bool = True, at: Time | None = None) -> Self:
         """Begin, and become the current one unless `current` is False; what has begun without may become it later.
 
-        Return the scope itself.
+        `at` is when it began; None: now. Return the scope itself.
         """
         if self.ended or self.outer is not None:
             misuse("started_twice", f"a {type(self).__name__.lower()} starts once; make a new one", self.runtime)
             return self
         if not self.started:
-            self.start_ns, self._clock_ns = time.time_ns(), time.perf_counter_ns()
+            self.start_ns, self._clock_ns = self._began(at), time.perf_counter_ns()
             outside = get_current()
             base = self._open(scope_of(outside), outside)
             if self.runtime is not None:
@@ -136,10 +151,15 @@ class Scope:
             attach(inner)
         return self
 
-    def end(self, error: BaseException | None = None) -> None:
-        """Finish, with the exception that ended it if there was one, and restore what was current before."""
+    def end(self, error: BaseException | None = None, *, at: Time | None = None) -> None:
+        """Finish, with the exception that ended it if there was one, and restore what was current before.
+
+        `at` is when it ended; None: now, by the monotonic clock. Only the first end counts.
+        """
         if self.ended or not self.started:
             return
+        if at is not None:
+            self._lasted_ns = max(0, self._moment(at) - self.start_ns)
         self.ended = True
         with _ENDING:
             self._close(error)
@@ -150,7 +170,7 @@ class Scope:
         """Return a context manager that makes this the current scope for a block; it starts and ends nothing."""
         return Using(self)
 
-    def returned(self, result: object) -> None:
+    def returned(self, result: object) -> None:  # noqa: B027 - most have no use for it
         """Take notice of what a decorated function has returned."""
 
     def call_ended(self, record: CallRecord) -> None:
@@ -163,8 +183,8 @@ class Scope:
             scope = scope.above
 
     def elapsed_ns(self) -> int:
-        """Return the nanoseconds since the start, by the monotonic clock."""
-        return time.perf_counter_ns() - self._clock_ns
+        """Return the nanoseconds since the start, by the monotonic clock; to the end where the end was told."""
+        return time.perf_counter_ns() - self._clock_ns if self._lasted_ns is None else self._lasted_ns
 
     def emit(self, record: Record, point: hooks.Point | None = None) -> None:
         """Put an event, message or reward on the span and write it; hooks (of `point`) go first."""
@@ -186,20 +206,33 @@ class Scope:
         if self.runtime is not None:
             hooks.write_and_tell(record, self.runtime.write)
 
+    def _began(self, at: Time | None) -> int:
+        return time.time_ns() if at is None else self._moment(at)
+
+    def _moment(self, at: Time) -> int:
+        flags: list[str] = []
+        told = moment(at, flags, self.runtime or installed())
+        for flag in flags:
+            self.flag(flag)
+        return told
+
+    def flag(self, flag: str) -> None:  # noqa: B027 - most have nowhere to keep it
+        """Put a mark of misuse on what is kept of this, where it is kept."""
+
+    @abstractmethod
     def _open(self, around: Scope | None, current: Context) -> Context:
         """Set runtime and place; return the context this scope's own is made from.
 
         `around` is the innermost scope of the running code, `current` its context.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _announce(self, runtime: Runtime, base: Context) -> None:
         """Start the span in the context `base` and write the first record."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _close(self, error: BaseException | None) -> None:
         """Write the final record and end the span."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self.start()
@@ -228,11 +261,22 @@ class Idle(Scope):
 
     __slots__ = ()
 
-    def start(self, *, current: bool = True) -> Self:  # noqa: ARG002 - as the base has it
+    session = step = above = None
+
+    def start(self, *, current: bool = True, at: Time | None = None) -> Self:  # noqa: ARG002 - as the base has it
         """Do nothing."""
         return self
 
-    def end(self, error: BaseException | None = None) -> None:
+    def end(self, error: BaseException | None = None, *, at: Time | None = None) -> None:
+        """Do nothing."""
+
+    def _open(self, around: Scope | None, current: Context) -> Context:  # noqa: ARG002 - as the base has it
+        return current
+
+    def _announce(self, runtime: Runtime, base: Context) -> None:
+        """Do nothing."""
+
+    def _close(self, error: BaseException | None) -> None:
         """Do nothing."""
 
 

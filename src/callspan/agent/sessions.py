@@ -4,39 +4,30 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import socket
 from collections.abc import Mapping
-from typing import Final, TypeAlias
-from urllib.parse import quote, unquote
 
 import msgspec
 from opentelemetry.context import Context
 
 from callspan.agent import hooks
+from callspan.agent.carriers import Carrier, carried, carrier_of
 from callspan.agent.context import current_scope, metadata_of, with_metadata
 from callspan.agent.decorators import Decorating
 from callspan.agent.episode import Episode, episode_of
 from callspan.agent.faults import error_info, outcome_of
 from callspan.agent.journal import Journal
-from callspan.agent.misuse import misuse
+from callspan.agent.misuse import mark, misuse
 from callspan.agent.rewards import write_reward
 from callspan.agent.runtime import Runtime, SpanHandle, installed
 from callspan.agent.scope import NO_SPAN, Scope, treated
+from callspan.agent.times import Time
 from callspan.agent.timesteps import Timestep
 from callspan.agent.values import fields, text, truth
+from callspan.agent.whereabouts import remember
 from callspan.fail_open import fail_open
 from callspan.record.call import ErrorInfo, Place
 from callspan.record.events import SessionRecord, Totals
-
-Carrier: TypeAlias = dict[str, str]
-"""Text to send to another process, fit for HTTP headers; nothing secret in it."""
-
-_TRACE: Final = "traceparent"
-_ID: Final = "callspan-session"
-_NAME: Final = "callspan-session-name"
-_NEXT: Final = "callspan-next-step"
-_TRACEPARENT: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +42,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     metadata: Mapping[str, object] | None = None
     carrier: Mapping[str, str] | None = None
     parent: Session | Timestep | str | None = None
+    at: Time | None = None
 
 
 class Session(Journal, Decorating):
@@ -68,6 +60,7 @@ class Session(Journal, Decorating):
         "_open_steps",
         "_parent_id",
         "_resumed",
+        "_sent",
         "_status",
         "_success",
         "identity",
@@ -76,12 +69,10 @@ class Session(Journal, Decorating):
     def __init__(self, identity: Identity) -> None:
         super().__init__()
         self.identity = identity
-        carrier = _carried(identity.carrier)
-        self._joined = self._resumed = _ID in carrier
-        session_id = carrier.get(_ID) or identity.session_id
-        following = carrier.get(_NEXT, "0")
-        self._episode: Episode = episode_of(session_id, int(following) if following.isdecimal() else 0)
-        self.place = Place(session_id=self._episode.id, session_name=identity.name or _unquoted(carrier.get(_NAME)))
+        self._sent = carried(identity.carrier)
+        self._joined = self._resumed = self._sent.session_id is not None
+        self._episode: Episode = episode_of(self._sent.session_id or identity.session_id, self._sent.next_index)
+        self.place = Place(session_id=self._episode.id, session_name=identity.name or self._sent.name)
         self._info = fields(identity.metadata)
         self._last: SpanHandle = NO_SPAN
         self._open_steps: dict[str, Timestep] = {}
@@ -115,18 +106,28 @@ class Session(Journal, Decorating):
         return None
 
     def timestep(
-        self, name: str | None = None, turn: int | None = None, metadata: Mapping[str, object] | None = None
+        self,
+        name: str | None = None,
+        turn: int | None = None,
+        metadata: Mapping[str, object] | None = None,
+        *,
+        at: Time | None = None,
     ) -> Timestep:
-        """Return the next timestep, to be used with `with`; its index is counted at its start."""
-        return Timestep(self._for_step, name, turn, metadata)
+        """Return the next timestep, to be used with `with`; its index is counted at its start.
 
-    def outcome(self, reward: object = None, success: object = None, status: str | None = None) -> None:
+        `at` is when it begins; None: when the block is entered.
+        """
+        return Timestep(self._for_step, name, turn, metadata, at)
+
+    def outcome(
+        self, reward: object = None, success: object = None, status: str | None = None, *, at: Time | None = None
+    ) -> None:
         """Say how the episode went, as far as known: reward of the whole, success, a word of your own as outcome.
 
-        May be called again, and after the end; what is None changes nothing.
+        May be called again, and after the end; what is None changes nothing. `at` is when the reward was given.
         """
         if reward is not None:
-            value = write_reward(self, reward)
+            value = write_reward(self, reward, at)
             self.tally.add_reward(value)
         self._success = self._success if success is None else truth(success)
         self.update(status=status)
@@ -143,17 +144,12 @@ class Session(Journal, Decorating):
 
     def carrier(self) -> Carrier:
         """Return what `callspan.session(carrier=...)` needs to go on with this session in another process."""
-        carried = {_ID: self.id, _NEXT: str(self._episode.steps)}
-        if self.name is not None:
-            carried[_NAME] = quote(self.name)
-        if self.span.trace_id is not None and self.span.span_id is not None:
-            carried[_TRACE] = f"00-{self.span.trace_id}-{self.span.span_id}-{self.span.sampled:02x}"
-        return carried
+        return carrier_of(self.id, self.name, self._episode.steps, self.span)
 
     def fresh(self, name: str, arguments: Mapping[str, object]) -> Session:  # noqa: ARG002
         """Return a new session like this one, for one call of a function."""
         identity = self.identity
-        return Session(identity if identity.name else msgspec.structs.replace(identity, name=name))
+        return Session(msgspec.structs.replace(identity, name=identity.name or name, at=None))
 
     def next_index(self) -> int:
         """Return the index of the next timestep."""
@@ -166,6 +162,10 @@ class Session(Journal, Decorating):
     def next_version(self) -> int:
         """Return the version of the next record, higher than any before."""
         return self._episode.next_version()
+
+    def flag(self, flag: str) -> None:
+        """Put a mark of misuse on the session, kept with its next record."""
+        mark(self._info, flag)
 
     def opened(self, step: Timestep) -> None:
         """Remember a step until it is closed."""
@@ -199,6 +199,9 @@ class Session(Journal, Decorating):
             return step, []
         return super().target(late=late)
 
+    def _began(self, at: Time | None) -> int:
+        return super()._began(self.identity.at if at is None else at)
+
     def _open(self, around: Scope | None, current: Context) -> Context:
         self.runtime = installed()
         identity = self.identity
@@ -218,14 +221,15 @@ class Session(Journal, Decorating):
         return current
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
-        carried = _trace_of(_carried(self.identity.carrier))
+        sent = self._sent.span
         point: hooks.Point | None = None if self._resumed else "session_start"
         first = treated(self._record(), runtime, point)
-        if carried is None:
+        if sent is None:
             self.begin_span(first, base)
         else:
-            self.span = runtime.spans.joined(carried[1], carried[2], sampled=bool(int(carried[3], 16) & 1))
+            self.span = runtime.spans.joined(sent.trace_id, sent.span_id, sampled=sent.sampled)
         self._last = self.span
+        remember("session", self.id, self.span, self.place)
         if not self._resumed:
             self.write(msgspec.structs.replace(first, trace_id=self.span.trace_id, span_id=self.span.span_id))
 
@@ -295,15 +299,3 @@ class Session(Journal, Decorating):
 @functools.cache
 def _host() -> str:
     return socket.gethostname()
-
-
-def _carried(carrier: Mapping[str, str] | None) -> dict[str, str]:
-    return {str(key).lower(): str(value) for key, value in (carrier or {}).items()}
-
-
-def _unquoted(text: str | None) -> str | None:
-    return None if text is None else unquote(text)
-
-
-def _trace_of(carrier: Mapping[str, str]) -> re.Match[str] | None:
-    return _TRACEPARENT.fullmatch(carrier.get(_TRACE, ""))

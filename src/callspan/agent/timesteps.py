@@ -12,9 +12,12 @@ from callspan.agent.context import metadata_of
 from callspan.agent.decorators import Decorating
 from callspan.agent.faults import error_info, outcome_of
 from callspan.agent.journal import Journal
+from callspan.agent.misuse import mark
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import Scope, treated
+from callspan.agent.times import Time
 from callspan.agent.values import fields, text, whole
+from callspan.agent.whereabouts import remember
 from callspan.fail_open import fail_open
 from callspan.record.call import Place
 from callspan.record.events import TimestepRecord
@@ -31,6 +34,7 @@ class Timestep(Journal, Decorating):
     """
 
     __slots__ = (
+        "_at",
         "_find",
         "_first",
         "_given",
@@ -51,11 +55,13 @@ class Timestep(Journal, Decorating):
         name: str | None = None,
         turn: int | None = None,
         metadata: Mapping[str, object] | None = None,
+        at: Time | None = None,
     ) -> None:
         """Take `find`, which returns the session at the start, and whether it was opened for this step alone."""
         super().__init__()
         self._find = find
         self._given = (text(name), whole(turn))
+        self._at = at
         self._info = fields(metadata)
         self._session: Session | None = None
         self._owns_session = False
@@ -103,25 +109,28 @@ class Timestep(Journal, Decorating):
             with fail_open("record an update of a timestep"):
                 self.write(treated(self._later(self._first, outcome=self._status), self.runtime))
 
-    def flag(self, mark: str) -> None:
+    def flag(self, flag: str) -> None:
         """Put a mark of misuse on the step, kept with its end."""
-        self._info["callspan.flags"] = [mark]
+        mark(self._info, flag)
 
     def saw_end(self, terminated: bool | None, truncated: bool | None) -> None:
         """Keep what the environment said last about the end of the episode."""
         self._terminated = self._terminated if terminated is None else terminated
         self._truncated = self._truncated if truncated is None else truncated
 
-    def end(self, error: BaseException | None = None) -> None:
+    def end(self, error: BaseException | None = None, *, at: Time | None = None) -> None:
         """Finish the step, and the session that was opened for it alone."""
-        super().end(error)
+        super().end(error, at=at)
         if self._owns_session and self._session is not None:
-            self._session.end(error)
+            self._session.end(error, at=at)
 
     def fresh(self, name: str, arguments: Mapping[str, object]) -> Timestep:  # noqa: ARG002
         """Return a new step like this one, for one call of a function."""
         given, turn = self._given
         return Timestep(self._find, given or name, turn, self._info)
+
+    def _began(self, at: Time | None) -> int:
+        return super()._began(self._at if at is None else at)
 
     def _open(self, around: Scope | None, current: Context) -> Context:
         self._session, self._owns_session = self._find()
@@ -153,6 +162,7 @@ class Timestep(Journal, Decorating):
         self.begin_span(shown, base, link=link)
         # Only the span: a session must not hold its steps, of which there may be a million.
         session.leave_behind(self.span)
+        remember("timestep", self.id, self.span, self.place)
         self.write(msgspec.structs.replace(shown, trace_id=self.span.trace_id, span_id=self.span.span_id))
 
     def _count(self) -> None:

@@ -23,10 +23,11 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from callspan.agent.runtime import SpanHandle
+from callspan.agent.runtime import SpanHandle, Whereabouts
 from callspan.fail_open import fail_open
 from callspan.record.call import ErrorInfo
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
+from callspan.spans.hierarchy_evaluations import Evaluations, HierarchyLog
 from callspan.vocabulary import callspan as names
 from callspan.vocabulary.values import Attributes, ByteBudget
 
@@ -67,11 +68,12 @@ class HierarchyOptions:
 class HierarchySpan:
     """The span of one session, timestep or tool. No method raises; events after the end are let go."""
 
-    __slots__ = ("_budget", "_options", "_shows_content", "_span", "sampled", "span_id", "trace_id")
+    __slots__ = ("_budget", "_evaluations", "_options", "_shows_content", "_span", "sampled", "span_id", "trace_id")
 
-    def __init__(self, span: Span, options: HierarchyOptions, *, ours: bool = True) -> None:
+    def __init__(self, span: Span, options: HierarchyOptions, evaluations: Evaluations, *, ours: bool = True) -> None:
         context = span.get_span_context()
         self._span = span
+        self._evaluations = evaluations
         self._options = options
         self._budget: ByteBudget | None = None
         self._shows_content = options.content and ours
@@ -88,14 +90,24 @@ class HierarchySpan:
         return Link(self._span.get_span_context())
 
     def event(self, record: Record) -> None:
-        """Add the record as a span event at its own time; an environment's reward also as an evaluation."""
-        if not self._span.is_recording() or not isinstance(record, EventRecord | MessageRecord | RewardRecord):
+        """Add the record as a span event at its own time; an environment's reward also as an evaluation.
+
+        A reward that the span cannot take, because it has ended or is another process's, is shown below it.
+        """
+        if not isinstance(record, EventRecord | MessageRecord | RewardRecord):
             return
         with _EVENT:
+            if not self._span.is_recording():
+                if not isinstance(record, MessageRecord):
+                    self._evaluations.late(record, self._span.get_span_context())
+                return
             attributes = names.event_attributes(record)
             self._add_content(attributes, names.event_content, record)
             self._span.add_event(names.event_name(record), attributes, record.time_ns)
-            self._add_evaluation(record, record.time_ns)
+            if isinstance(record, RewardRecord):
+                self._evaluations.also_log(record, self._span.get_span_context())
+            else:
+                self._add_evaluation(record, record.time_ns)
 
     def end(self, record: Record, error: BaseException | None = None) -> None:
         """Put the final attributes on the span and end it; with an error, as a failed one."""
@@ -114,8 +126,9 @@ class HierarchySpan:
 
     def _add_evaluation(self, record: Record, time_ns: int | None) -> None:
         evaluation = names.evaluation_attributes(record)
-        if evaluation is not None:
+        if evaluation is not None and isinstance(record, EventRecord):
             self._span.add_event(names.EVALUATION_EVENT, evaluation, time_ns)
+            self._evaluations.also_log(record, self._span.get_span_context())
 
     def _show_end(self, record: Record, error: BaseException | None, end_ns: int | None) -> None:
         attributes = names.end_attributes(record)
@@ -139,9 +152,13 @@ class HierarchySpan:
 class TracedHierarchy:
     """Starts the spans of the hierarchy with a tracer; what `callspan.agent.runtime.HierarchySpans` asks for."""
 
-    def __init__(self, tracer: Tracer, options: HierarchyOptions | None = None) -> None:
+    def __init__(
+        self, tracer: Tracer, options: HierarchyOptions | None = None, log: HierarchyLog | None = None
+    ) -> None:
+        """Take the tracer, how to show, and the log that rewards go to as events (None: nowhere)."""
         self._tracer = tracer
         self._options = options or HierarchyOptions()
+        self._evaluations = Evaluations(tracer, self._options, log)
 
     def start(
         self, record: Record, *, parent: Context | None, link: SpanHandle | None = None, root: bool = False
@@ -162,17 +179,32 @@ class TracedHierarchy:
             links=[link.link()] if isinstance(link, HierarchySpan) and link.trace_id is not None else None,
             start_time=_start_ns(record),
         )
-        return HierarchySpan(span, self._options)
+        return HierarchySpan(span, self._options, self._evaluations)
 
     def joined(self, trace_id: str, span_id: str, *, sampled: bool = True) -> HierarchySpan:
         """Return a handle of a span of another process, to be a parent only; its ids are hexadecimal."""
-        context = SpanContext(
-            trace_id=int(trace_id, 16),
-            span_id=int(span_id, 16),
-            is_remote=True,
-            trace_flags=TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT),
-        )
-        return HierarchySpan(NonRecordingSpan(context), self._options, ours=False)
+        span = NonRecordingSpan(_context_of(trace_id, span_id, sampled=sampled))
+        return HierarchySpan(span, self._options, self._evaluations, ours=False)
+
+    def evaluated(self, record: Record, of: Whereabouts | None) -> None:
+        """Show a reward given by id, below the span it is for; None: nobody knows where that is."""
+        if not isinstance(record, RewardRecord):
+            return
+        with _EVENT:
+            if of is None:
+                self._evaluations.late(record, None)
+            else:
+                judged = _context_of(of.trace_id, of.span_id, sampled=of.sampled)
+                self._evaluations.late(record, judged, of.response_id)
+
+
+def _context_of(trace_id: str, span_id: str, *, sampled: bool) -> SpanContext:
+    return SpanContext(
+        trace_id=int(trace_id, 16),
+        span_id=int(span_id, 16),
+        is_remote=True,
+        trace_flags=TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT),
+    )
 
 
 def _start_ns(record: Record) -> int | None:

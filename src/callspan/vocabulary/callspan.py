@@ -28,6 +28,8 @@ STEP_INDEX: Final = "callspan.step.index"
 STEP_ID: Final = "callspan.step.id"
 
 _KIND: Final = "openinference.span.kind"
+EVALUATOR: Final[Attributes] = {_KIND: "EVALUATOR"}
+"""What OpenInference calls the span of a reward that stands for itself."""
 _EVENT_PREFIX: Final = "callspan."
 _TOTALS_PREFIX: Final = "callspan.totals."
 _NO_TOTALS: Final = Totals()
@@ -178,6 +180,24 @@ def evaluation_attributes(record: Record) -> Attributes | None:
     }
 
 
+def evaluation_span_name(record: Record) -> str:
+    """Return the name of the span of a reward that stands for itself."""
+    return f"evaluation {record.objective}" if isinstance(record, RewardRecord) else "evaluation reward"
+
+
+def late_evaluation(record: Record, response_id: str | None) -> Attributes | None:
+    """Return what stands for itself of a reward: what it is for, and the evaluation; None for other records.
+
+    `response_id` is the provider's id of the answer that was judged. No content.
+    """
+    if not isinstance(record, EventRecord | RewardRecord):
+        return None
+    said = event_attributes(record) if isinstance(record, RewardRecord) else evaluation_attributes(record)
+    if said is None:
+        return None
+    return {**_known({**_inside(record), "gen_ai.response.id": response_id}), **said}
+
+
 def exception_attributes(error: ErrorInfo, *, content: bool) -> Attributes:
     """Return the attributes of the `exception` event; the message only with content."""
     return _known(
@@ -221,7 +241,7 @@ def _tool(record: EventRecord) -> dict[str, AttributeValue | None]:
     }
 
 
-def _inside(record: EventRecord) -> dict[str, AttributeValue | None]:
+def _inside(record: EventRecord | RewardRecord) -> dict[str, AttributeValue | None]:
     return {
         SESSION_ID: record.session_id,
         CONVERSATION_ID: record.session_id,

@@ -14,19 +14,23 @@ from callspan.agent import context as agent_context
 from callspan.agent import hooks
 from callspan.agent.content import current_content, stricter
 from callspan.agent.runtime import Runtime
+from callspan.agent.whereabouts import remember_call
 from callspan.config import Content, Settings
 from callspan.fail_open import fail_open, value_of
 from callspan.intercept.engine import Line
 from callspan.observe.factory import CallFactory
 from callspan.policy.apply import Policy
+from callspan.record.call import CallRecord
 from callspan.record.events import Record
 from callspan.spans.call_span import CallSpans
 from callspan.spans.hierarchy import HierarchyOptions, TracedHierarchy
+from callspan.spans.hierarchy_evaluations import HierarchyLog
 from callspan.spans.metrics import CallMetrics
 from callspan.wiring.forked_workers import ForkedWorkers
 from callspan.wiring.parts import Parts
 from callspan.wiring.priced_stores import treated_with_cost
 from callspan.wiring.recorder import Recorder
+from callspan.wiring.span_finder import SpanFinder
 
 __all__ = ["Parts", "Pipeline"]
 
@@ -62,7 +66,9 @@ class Pipeline:
                     span_bytes=settings.max_span_bytes,
                     llm="llm" in settings.vocabularies,
                 ),
+                HierarchyLog(parts.logger_provider, self._version) if settings.log_events else None,
             ),
+            find=SpanFinder(settings.stores),
             strict=settings.strict,
             trace_per_timestep=settings.trace_per == "timestep",
             service=settings.service,
@@ -76,6 +82,11 @@ class Pipeline:
     def _happened(self, record: Record) -> None:
         self.recorder.write(record)
         self._metrics.happened(record)
+
+    def _called(self, record: Record) -> None:
+        self.recorder.write(record)
+        if isinstance(record, CallRecord):
+            remember_call(record)
 
     def _treat(self, record: Record) -> Record:
         return self._policies[stricter(self.settings.content, current_content())].apply(record)
@@ -95,7 +106,7 @@ class Pipeline:
         factory = CallFactory(
             start_span=spans.start,
             treat=partial(hooks.treated, treat=treat),
-            write=partial(hooks.write_and_tell, write=self.recorder.write),
+            write=partial(hooks.write_and_tell, write=self._called),
             observed=self._metrics.observed,
             begun=self._metrics.begun,
             scope=agent_context.current_scope,

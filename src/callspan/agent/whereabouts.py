@@ -1,0 +1,80 @@
+"""Whereabouts: where the spans of the last sessions, timesteps and calls are, so that late rewards find them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import Final
+
+from callspan.agent.runtime import Runtime, SpanHandle, Whereabouts
+from callspan.forks import renew_locks
+from callspan.record.call import CallRecord, Place
+
+
+class Remembered:
+    """The newest spans by the id of what they are of: as many as are allowed, the oldest go first."""
+
+    __slots__ = ("__weakref__", "_known", "_limit", "_lock")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._known: OrderedDict[str, Whereabouts] = OrderedDict()
+        self._lock = Lock()
+        renew_locks(self, "_lock")
+
+    def keep(self, identity: str, where: Whereabouts) -> None:
+        """Keep it as the newest."""
+        with self._lock:
+            known = self._known
+            known[identity] = where
+            known.move_to_end(identity)
+            if len(known) > self._limit:
+                known.popitem(last=False)
+
+    def get(self, identity: str) -> Whereabouts | None:
+        """Return what is kept under the id, or None."""
+        return self._known.get(identity)
+
+    @contextmanager
+    def forgotten(self) -> Iterator[None]:
+        """Know nothing of before within the block, and nothing of the block afterwards. For tests, one at a time."""
+        before, self._known = self._known, OrderedDict()
+        try:
+            yield
+        finally:
+            self._known = before
+
+
+REMEMBERED: Final = {"session": Remembered(4096), "timestep": Remembered(1024), "call": Remembered(4096)}
+
+
+def remember(kind: str, identity: str, span: SpanHandle, place: Place) -> None:
+    """Keep where a session's or timestep's span is, if it has one."""
+    if span.trace_id is not None and span.span_id is not None:
+        where = Whereabouts(trace_id=span.trace_id, span_id=span.span_id, sampled=span.sampled, place=place)
+        REMEMBERED[kind].keep(identity, where)
+
+
+def remember_call(record: CallRecord) -> None:
+    """Keep where a call's span is, if it has one."""
+    if record.trace_id is not None and record.span_id is not None:
+        where = Whereabouts(
+            trace_id=record.trace_id,
+            span_id=record.span_id,
+            sampled=record.sampled is not False,
+            place=record.place,
+            response_id=record.response.id if record.response is not None else None,
+        )
+        REMEMBERED["call"].keep(record.call_id, where)
+
+
+def found(runtime: Runtime | None, **ids: str | None) -> Whereabouts | None:
+    """Return where the first of these is whose id is given and known, here or to the runtime; else None."""
+    for kind, identity in ids.items():
+        if identity is not None:
+            where = REMEMBERED[kind].get(identity) or (runtime.find(kind, identity) if runtime is not None else None)
+            if where is not None:
+                return where
+    return None

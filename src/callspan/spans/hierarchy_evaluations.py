@@ -1,0 +1,112 @@
+"""Evaluations: rewards as `gen_ai.evaluation.result`, for spans that cannot take them any more, and as log events."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from opentelemetry import _logs
+from opentelemetry._logs import Logger, LoggerProvider, LogRecord
+from opentelemetry.context import Context, get_current
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    Tracer,
+    get_current_span,
+    set_span_in_context,
+)
+
+from callspan.fail_open import fail_open
+from callspan.record.events import EventRecord, RewardRecord
+from callspan.vocabulary import callspan as names
+from callspan.vocabulary.values import Attributes
+
+if TYPE_CHECKING:
+    from callspan.spans.hierarchy import HierarchyOptions
+
+_EMIT: Final = fail_open("emit a reward as a log event")
+
+
+class HierarchyLog:
+    """The log pipeline that rewards go to as events. Safe from any thread; never raises."""
+
+    def __init__(self, provider: LoggerProvider | None, version: str) -> None:
+        """Take the provider; None: the global one, asked for with each event, as it may be set late."""
+        self._provider = provider
+        self._version = version
+
+    def emit(self, attributes: Attributes, time_ns: int, context: Context) -> bool:
+        """Emit one evaluation in the context of the span it is for; False where nobody would keep it."""
+        with _EMIT:
+            logger = self._logger()
+            if logger is not None:
+                logger.emit(
+                    LogRecord(
+                        timestamp=time_ns,
+                        context=context,
+                        attributes=dict(attributes),
+                        event_name=names.EVALUATION_EVENT,
+                    )
+                )
+                return True
+        return False
+
+    def _logger(self) -> Logger | None:
+        # The API's own providers keep nothing: what keeps something can be flushed.
+        provider = self._provider or _logs.get_logger_provider()
+        return provider.get_logger("callspan", self._version) if hasattr(provider, "force_flush") else None
+
+
+class Evaluations:
+    """Shows the rewards that no open span takes: as log events where there is a log, else as spans of their own."""
+
+    def __init__(self, tracer: Tracer, options: HierarchyOptions, log: HierarchyLog | None) -> None:
+        self._tracer = tracer
+        self._options = options
+        self._log = log
+
+    def also_log(self, record: EventRecord | RewardRecord, of: SpanContext) -> None:
+        """Emit a reward that a span has taken as a log event too, where there is a log."""
+        if self._log is not None:
+            self._emit(self._log, record, set_span_in_context(NonRecordingSpan(of)), None)
+
+    def late(self, record: EventRecord | RewardRecord, of: SpanContext | None, response_id: str | None = None) -> None:
+        """Show a reward below the span it is for, or, where nobody knows that, below the current one.
+
+        As one log event or one span, whichever there is; a span that was not sampled has no others below it.
+        """
+        context = get_current() if of is None else set_span_in_context(NonRecordingSpan(of))
+        if self._log is not None and self._emit(self._log, record, context, response_id):
+            return
+        if of is None or of.trace_flags.sampled:
+            attributes = names.late_evaluation(record, response_id)
+            if attributes is not None:
+                self._span(record, attributes, context)
+
+    def _span(self, record: EventRecord | RewardRecord, attributes: Attributes, context: Context) -> None:
+        options = self._options
+        if options.content and isinstance(record, RewardRecord):
+            attributes |= names.event_content(record, options.budget())
+        # Who judges is elsewhere, perhaps days later: the judge's own trace is linked, not joined.
+        judge, judged = get_current_span().get_span_context(), get_current_span(context).get_span_context()
+        span = self._tracer.start_span(
+            names.evaluation_span_name(record),
+            context,
+            SpanKind.INTERNAL,
+            {**attributes, **names.EVALUATOR} if options.compatibility else attributes,
+            links=[Link(judge)] if judge.is_valid and judge != judged else None,
+            start_time=record.time_ns,
+        )
+        span.add_event(names.EVALUATION_EVENT, attributes, record.time_ns)
+        span.end(record.time_ns)
+
+    def _emit(
+        self, log: HierarchyLog, record: EventRecord | RewardRecord, context: Context, response_id: str | None
+    ) -> bool:
+        attributes = names.late_evaluation(record, response_id)
+        if attributes is None:
+            return False
+        # The policy has been at it: what may not be kept is not there any more.
+        attributes |= names.event_content(record, self._options.budget()) if isinstance(record, RewardRecord) else {}
+        return log.emit(attributes, record.time_ns, context)

@@ -1,0 +1,374 @@
+"""Rewards and feedback after the end, as they arrive at a real OTLP receiver: below the span they are for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from tests.otel.receiver import OtlpReceiver, ReceivedSpan
+
+import callspan
+from callspan.agent.episode import forgotten
+from callspan.agent.runtime import Whereabouts
+from callspan.agent.whereabouts import Remembered
+from callspan.record.events import RewardRecord
+from callspan.testing import ScriptedProvider
+from callspan.wiring import Handle
+from callspan.wiring.span_finder import SpanFinder
+
+QUESTION: Any = [{"role": "user", "content": "Write a haiku."}]
+RESULT = "gen_ai.evaluation.result"
+
+
+@pytest.fixture
+def receiver() -> Iterator[OtlpReceiver]:
+    with OtlpReceiver() as running:
+        yield running
+
+
+@pytest.fixture
+def provider() -> Iterator[ScriptedProvider]:
+    with ScriptedProvider() as scripted:
+        yield scripted
+
+
+@pytest.fixture
+def exporting(receiver: OtlpReceiver) -> Iterator[Callable[..., Handle]]:
+    """Instrument with providers that send to the receiver, span by span."""
+    shutdowns: list[Callable[[], object]] = []
+
+    def instrument(*, logs: bool = False, sampler: Any = None, **settings: Any) -> Handle:
+        provider = TracerProvider(sampler=sampler)
+        provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(endpoint=f"{receiver.url}/v1/traces")))
+        if logs:
+            settings["logger_provider"] = pipeline = LoggerProvider()
+            exporter = OTLPLogExporter(endpoint=f"{receiver.url}/v1/logs")
+            pipeline.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+            shutdowns.append(pipeline.shutdown)
+        handle = callspan.instrument(tracer_provider=provider, **settings)
+        shutdowns.extend((provider.shutdown, handle.uninstrument))
+        return handle
+
+    with forgotten():
+        yield instrument
+    for shut in reversed(shutdowns):
+        shut()
+
+
+def asked(provider: ScriptedProvider) -> None:
+    provider.reply(text="Old pond.")
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
+        client.chat.completions.create(model="gpt-5", messages=QUESTION)
+
+
+def evaluations(receiver: OtlpReceiver) -> list[ReceivedSpan]:
+    return [span for span in receiver.spans if span.name.startswith("evaluation ")]
+
+
+def the(receiver: OtlpReceiver, name: str) -> ReceivedSpan:
+    (span,) = [span for span in receiver.spans if span.name == name]
+    return span
+
+
+def test_a_reward_after_the_end_is_a_span_below_the_sessions(
+    exporting: Callable[..., Handle], receiver: OtlpReceiver
+) -> None:
+    exporting()
+    with callspan.session("game") as session:
+        pass
+    name = callspan.reward(0.5, session_id=session.id, objective="novelty", source="judge", annotation="seen before")
+    (shown,) = evaluations(receiver)
+    ended = the(receiver, "invoke_workflow game")
+    assert (shown.name, shown.kind) == ("evaluation novelty", "INTERNAL")
+    assert (shown.trace_id, shown.parent_id) == (ended.trace_id, ended.span_id)
+    ((event, told),) = shown.events
+    assert event == RESULT
+    assert told == {
+        "gen_ai.evaluation.name": "novelty",
+        "gen_ai.evaluation.score.value": 0.5,
+        "gen_ai.evaluation.explanation": "seen before",
+        "callspan.reward.id": name,
+        "callspan.reward.scope": "session",
+        "callspan.reward.source": "judge",
+        "session.id": session.id,
+        "gen_ai.conversation.id": session.id,
+    }
+    assert shown.attributes == {**told, "openinference.span.kind": "EVALUATOR"}
+
+
+def test_each_late_reward_hangs_below_what_it_is_for(
+    exporting: Callable[..., Handle], receiver: OtlpReceiver, provider: ScriptedProvider
+) -> None:
+    """By object and by id: the step's below the step, the call's below the call, with the answer's id."""
+    exporting()
+    with callspan.session("game") as session, session.timestep() as step:
+        asked(provider)
+    call = the(receiver, "chat gpt-5")
+    step.reward(1, objective="by object")
+    callspan.reward(2, timestep_id=step.id, objective="by id")
+    callspan.feedback(call.attributes["llm.item_id"], label="thumbs up", objective="of the call")
+    session.outcome(reward=3)
+    parents = {span.name.removeprefix("evaluation "): span.parent_id for span in evaluations(receiver)}
+    assert parents == {
+        "by object": the(receiver, "timestep").span_id,
+        "by id": the(receiver, "timestep").span_id,
+        "of the call": call.span_id,
+        "reward": the(receiver, "invoke_workflow game").span_id,
+    }
+    (judged,) = [span for span in evaluations(receiver) if span.parent_id == call.span_id]
+    assert judged.attributes["gen_ai.response.id"] == call.attributes["gen_ai.response.id"]
+    assert judged.attributes["session.id"] == session.id
+    assert judged.attributes["callspan.step.id"] == step.id
+    assert judged.attributes["gen_ai.evaluation.score.label"] == "thumbs up"
+
+
+def test_a_reward_while_the_step_runs_is_an_event_and_no_span(
+    exporting: Callable[..., Handle], receiver: OtlpReceiver, provider: ScriptedProvider
+) -> None:
+    """Also for a call of this step, by its id."""
+    exporting()
+    with callspan.session("game") as session, session.timestep() as step:
+        asked(provider)
+        step.reward(1)
+        callspan.reward(2, call_id=the(receiver, "chat gpt-5").attributes["llm.item_id"])
+    assert evaluations(receiver) == []
+    assert [name for name, _ in the(receiver, "timestep").events] == [RESULT, RESULT]
+
+
+def test_a_call_of_an_earlier_step_is_judged_where_it_was_made(
+    exporting: Callable[..., Handle], receiver: OtlpReceiver, provider: ScriptedProvider
+) -> None:
+    """Its row and span are the call's; the session that goes on counts it, the step that runs does not."""
+    heard: list[Any] = []
+    exporting()
+    remove = callspan.add_hook("after_record", heard.append, kinds=["reward", "session", "timestep"])
+    with callspan.session("game") as session:
+        with session.timestep() as first:
+            asked(provider)
+        call = the(receiver, "chat gpt-5")
+        with session.timestep():
+            callspan.reward(0.25, call_id=call.attributes["llm.item_id"])
+    remove()
+    (shown,) = evaluations(receiver)
+    assert shown.parent_id == call.span_id
+    (record,) = [one for one in heard if isinstance(one, RewardRecord)]
+    assert (record.session_id, record.timestep_id, record.timestep) == (session.id, first.id, 0)
+    *_, second, whole = heard
+    assert (second.totals.reward, whole.totals.reward) == (None, 0.25)
+
+
+def test_a_call_of_another_session_is_not_of_the_one_that_runs(
+    exporting: Callable[..., Handle], receiver: OtlpReceiver, provider: ScriptedProvider
+) -> None:
+    """The judge has a session of its own: what it judges keeps its ids, the judge's totals stay its own."""
+    exporting()
+    with callspan.session("player") as player, player.timestep():
+        asked(provider)
+    call = the(receiver, "chat gpt-5")
+    with callspan.session("judge"):
+        callspan.reward(1, call_id=call.attributes["llm.item_id"])
+    (shown,) = evaluations(receiver)
+    assert (shown.parent_id, shown.attributes["session.id"]) == (call.span_id, player.id)
+    assert "callspan.reward" not in the(receiver, "invoke_workflow judge").attributes
+
+
+def test_what_nobody_knows_stands_for_itself_with_its_ids(
+    exporting: Callable[..., Handle], receiver: OtlpReceiver
+) -> None:
+    exporting()
+    callspan.reward(1, session_id="of long ago")
+    callspan.feedback("a call of long ago", label="thumbs down")
+    first, second = evaluations(receiver)
+    assert (first.parent_id, first.attributes["session.id"]) == (None, "of long ago")
+    assert (second.parent_id, second.attributes["callspan.call_id"]) == (None, "a call of long ago")
+
+
+def test_the_request_that_brings_the_feedback_is_linked_not_joined(
+    exporting: Callable[..., Handle], receiver: OtlpReceiver
+) -> None:
+    handle = exporting()
+    with callspan.session("chat") as session:
+        pass
+    other = TracerProvider()
+    with other.get_tracer("web").start_as_current_span("POST /feedback") as request:
+        callspan.reward(1, session_id=session.id)
+    (shown,) = evaluations(receiver)
+    assert shown.parent_id == the(receiver, "invoke_workflow chat").span_id
+    assert shown.links == [f"{request.get_span_context().span_id:016x}"]
+    assert handle.counters() == {}
+
+
+def test_with_log_events_it_is_a_log_event_in_the_context_of_what_was_judged(
+    exporting: Callable[..., Handle], receiver: OtlpReceiver
+) -> None:
+    """One event for each reward, in time or late; the late one is no span beside it."""
+    exporting(logs=True, log_events=True)
+    with callspan.session("game") as session, session.timestep() as step:
+        step.environment("a wall", reward=0.0)
+        step.reward(1, objective="style")
+    callspan.reward(2, session_id=session.id, objective="late", annotation="why")
+    assert evaluations(receiver) == []
+    logged = [(told, record) for name, told, record in receiver.logs if name == RESULT]
+    assert [told["gen_ai.evaluation.name"] for told, _ in logged] == ["reward", "style", "late"]
+    assert [told["gen_ai.evaluation.score.value"] for told, _ in logged] == [0.0, 1.0, 2.0]
+    assert {told["session.id"] for told, _ in logged} == {session.id}
+    assert logged[2][0]["gen_ai.evaluation.explanation"] == "why"
+    step_id, session_span = the(receiver, "timestep").span_id, the(receiver, "invoke_workflow game")
+    assert [record.span_id.hex() for _, record in logged] == [step_id, step_id, session_span.span_id]
+    assert {record.trace_id.hex() for _, record in logged} == {session_span.trace_id}
+    assert [name for name, _ in the(receiver, "timestep").events].count(RESULT) == 2
+
+
+def test_log_events_without_a_log_pipeline_leave_the_span(
+    exporting: Callable[..., Handle], receiver: OtlpReceiver
+) -> None:
+    """The global provider of the API keeps nothing: an event there would be lost."""
+    exporting(log_events=True)
+    callspan.reward(1, session_id="s")
+    assert [span.name for span in evaluations(receiver)] == ["evaluation reward"]
+
+
+def test_a_session_that_was_not_sampled_gets_no_lone_evaluation(
+    exporting: Callable[..., Handle], receiver: OtlpReceiver
+) -> None:
+    """Neither in time nor late; log events do not depend on sampling."""
+    exporting(sampler=ALWAYS_OFF, logs=True, log_events=True)
+    with callspan.session("quiet") as session:
+        session.reward(1)
+    callspan.reward(2, session_id=session.id)
+    assert receiver.spans == []
+    assert [told["gen_ai.evaluation.score.value"] for _, told, _ in receiver.logs] == [1.0, 2.0]
+
+
+def test_unsampled_without_logs_nothing_is_shown(exporting: Callable[..., Handle], receiver: OtlpReceiver) -> None:
+    exporting(sampler=ALWAYS_OFF)
+    with callspan.session("quiet") as session:
+        session.reward(1)
+    session.reward(2)
+    callspan.reward(3, session_id=session.id)
+    assert receiver.spans == []
+
+
+def test_what_the_policy_took_is_on_no_late_evaluation(
+    exporting: Callable[..., Handle], receiver: OtlpReceiver
+) -> None:
+    exporting(content="metadata")
+    callspan.reward(1, session_id="s", annotation="secret words")
+    (shown,) = evaluations(receiver)
+    assert b"secret words" not in b"".join(receiver.raw)
+    assert shown.attributes["gen_ai.evaluation.score.value"] == 1.0
+
+
+def test_a_carrier_leads_a_reward_to_its_trace(exporting: Callable[..., Handle], receiver: OtlpReceiver) -> None:
+    """For processes that never saw the session, whatever stores there are."""
+    exporting()
+    with callspan.session("chat", session_id="chat-42") as session:
+        carrier = session.carrier()
+    with forgotten():
+        callspan.reward(1, carrier=carrier)
+        callspan.feedback("some call", label="good", carrier=carrier)
+    of_session, of_call = evaluations(receiver)
+    span = the(receiver, "invoke_workflow chat")
+    assert {of_session.parent_id, of_call.parent_id} == {span.span_id}
+    assert of_session.attributes["session.id"] == of_call.attributes["session.id"] == "chat-42"
+
+
+def test_rewards_in_a_session_of_another_process_are_below_its_span(
+    exporting: Callable[..., Handle], receiver: OtlpReceiver
+) -> None:
+    """A re-attached session has no span for events: its rewards, also the environment's, are spans of their own."""
+    exporting()
+    with callspan.session("chat") as session:
+        carrier = session.carrier()
+    with forgotten(), callspan.session(carrier=carrier) as joined:
+        joined.reward(1, objective="style")
+        joined.environment("a wall", reward=2, terminated=True)
+    span = the(receiver, "invoke_workflow chat")
+    assert [(one.name, one.parent_id) for one in evaluations(receiver)] == [
+        ("evaluation style", span.span_id), ("evaluation reward", span.span_id),
+    ]  # fmt: skip
+    assert evaluations(receiver)[1].attributes["gen_ai.evaluation.score.label"] == "terminated"
+
+
+def test_a_store_file_tells_where_the_span_of_another_process_is(
+    exporting: Callable[..., Handle], receiver: OtlpReceiver, provider: ScriptedProvider, tmp_path: Path
+) -> None:
+    """Session, step and call by id; the row of the feedback is in the call's session."""
+    url = f"sqlite:///{tmp_path}/calls.db"
+    handle = exporting(stores=url)
+    with callspan.session("chat") as session, session.timestep() as step:
+        asked(provider)
+    assert handle.force_flush(30)
+    with forgotten():
+        callspan.reward(1, session_id=session.id, objective="session")
+        callspan.reward(2, timestep_id=step.id, objective="timestep")
+        callspan.feedback(the(receiver, "chat gpt-5").attributes["llm.item_id"], 3, objective="call")
+    names = {"session": "invoke_workflow chat", "timestep": "timestep", "call": "chat gpt-5"}
+    assert {one.name.removeprefix("evaluation "): one.parent_id for one in evaluations(receiver)} == {
+        kind: the(receiver, name).span_id for kind, name in names.items()
+    }
+    assert handle.force_flush(30)
+    with closing(callspan.open_store(url)) as reader:
+        rewards = [one for one in reader.happenings(session.id) if isinstance(one, RewardRecord)]
+    assert [(one.objective, one.timestep_id) for one in rewards] == [
+        ("session", None), ("timestep", step.id), ("call", step.id),
+    ]  # fmt: skip
+
+
+def test_files_that_cannot_be_read_know_nothing(tmp_path: Path) -> None:
+    (tmp_path / "calls.db").write_text("no database")
+    find = SpanFinder(
+        [f"sqlite:///{tmp_path}/calls.db", f"sqlite:///{tmp_path}/none.db", f"jsonl:///{tmp_path}/a.jsonl"]
+    )
+    assert [find(kind, "x") for kind in ("session", "timestep", "call")] == [None] * 3
+
+
+JUDGE = """
+    import sys
+    import callspan
+    handle = callspan.instrument(stores=sys.argv[1], otlp=sys.argv[2])
+    callspan.reward(0.5, session_id=sys.argv[3], source="judge")
+    assert handle.force_flush(30)
+"""
+
+
+@pytest.mark.slow
+def test_a_judge_in_a_process_of_its_own_adds_to_the_trace(
+    exporting: Callable[..., Handle], receiver: OtlpReceiver, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/calls.db"
+    handle = exporting(stores=url)
+    with callspan.session("chat") as session:
+        pass
+    assert handle.force_flush(30)
+    program = [sys.executable, "-c", textwrap.dedent(JUDGE), url, receiver.url, session.id]
+    assert subprocess.run(program, check=False, timeout=60).returncode == 0
+    (shown,) = evaluations(receiver)
+    span = the(receiver, "invoke_workflow chat")
+    assert (shown.trace_id, shown.parent_id) == (span.trace_id, span.span_id)
+
+
+def test_only_so_many_are_remembered_and_the_newest_of_them() -> None:
+    remembered = Remembered(2)
+    where = [Whereabouts(trace_id="0" * 32, span_id=f"{number:016x}") for number in range(4)]
+    for name, one in zip("abac", where, strict=True):
+        remembered.keep(name, one)
+    assert (remembered.get("a"), remembered.get("b"), remembered.get("c")) == (where[2], None, where[3])
+    with remembered.forgotten():
+        remembered.keep("d", where[0])
+        assert remembered.get("a") is None
+    assert (remembered.get("a"), remembered.get("d")) == (where[2], None)

@@ -1,0 +1,210 @@
+"""Times the application gives: kept, ordered by, and on the spans; what is no time is flagged and harms nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import callspan
+from callspan.agent.api import session, timestep
+from callspan.agent.misuse import MisuseError
+from callspan.agent.rewards import feedback, reward
+from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
+from callspan.wiring import Handle
+
+if TYPE_CHECKING:
+    from tests.agent.conftest import Seen
+
+T0 = 1_700_000_000_000_000_000
+SECOND = 1_000_000_000
+
+
+def test_all_that_happens_may_say_when(seen: Seen) -> None:
+    with session("s", at=T0) as own:
+        with own.timestep(at=T0 + SECOND) as step:
+            step.observation("x", at=T0 + 2)
+            step.action(1, at=T0 + 3)
+            step.environment("y", reward=1, at=T0 + 4)
+            step.event("other", at=T0 + 5)
+            step.reward(1, at=T0 + 6)
+            step.end(at=T0 + 3 * SECOND)
+        own.outcome(reward=1, at=T0 + 7)
+        own.end(at=T0 + 4 * SECOND)
+    reward(1, session_id=own.id, at=T0 + 8)
+    feedback("c", 1, at=T0 + 9)
+    assert [one.time_ns - T0 for one in seen.of(MessageRecord) + seen.of(EventRecord)] == [2, 3, 4, 5]
+    assert [one.time_ns - T0 for one in seen.of(RewardRecord)] == [6, 7, 8, 9]
+    (whole,), (turn,) = seen.ended(SessionRecord), seen.ended(TimestepRecord)
+    assert (whole.start_ns, whole.end_ns) == (T0, T0 + 4 * SECOND)
+    assert (turn.start_ns, turn.end_ns) == (T0 + SECOND, T0 + 3 * SECOND)
+    (span,), (above,) = seen.named("timestep"), seen.named("invoke_workflow s")
+    assert (span.start_time, span.end_time) == (turn.start_ns, turn.end_ns)
+    assert (above.start_time, above.end_time) == (whole.start_ns, whole.end_ns)
+    assert [event.timestamp - T0 for event in span.events] == [2, 3, 4, 4, 5, 6]
+    assert [one.start_time - T0 for one in seen.spans if one.name.startswith("evaluation")] == [8, 9]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        T0,
+        T0 / SECOND,
+        datetime.fromtimestamp(T0 // SECOND, tz=timezone.utc),
+        datetime.fromtimestamp(T0 // SECOND, tz=timezone(timedelta(hours=-8))),
+    ],
+)
+def test_nanoseconds_seconds_and_datetimes_mean_the_same(seen: Seen, given: Any) -> None:
+    with session("s") as own:
+        own.event("x", at=given)
+    (event,) = seen.of(EventRecord)
+    assert (event.time_ns, event.flags) == (T0, [])
+
+
+def test_a_datetime_keeps_its_microseconds(seen: Seen) -> None:
+    with session("s") as own:
+        own.event("x", at=datetime(2026, 11, 20, 1, 2, 3, 123_457, tzinfo=timezone.utc))
+    assert seen.of(EventRecord)[0].time_ns == 1_795_136_523_123_457_000
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (datetime(2023, 11, 14, 22, 13, 20), T0),  # noqa: DTZ001 - without a zone: as UTC
+        (1_700_000_000, 1_700_000_000),
+        (10**17 - 1, 10**17 - 1),
+        (-1, None),
+        (2**63, None),
+        (float("nan"), None),
+        (float("inf"), None),
+        (-0.5, None),
+        ("2026-11-20", None),
+    ],
+)
+def test_what_is_no_such_time_is_flagged_and_kept_as_well_as_it_can_be(
+    seen: Seen, given: Any, kept: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """None: the present."""
+    before = time.time_ns()
+    with session("s") as own:
+        own.event("x", at=given)
+    (event,) = seen.of(EventRecord)
+    assert event.flags == ["odd_time"]
+    assert event.time_ns == kept if kept is not None else before <= event.time_ns <= time.time_ns()
+    assert sum("odd_time" in entry.getMessage() for entry in caplog.records) == 1
+
+
+def test_the_first_sound_nanosecond_is_sound(seen: Seen) -> None:
+    with session("s") as own:
+        own.event("x", at=10**17)
+        own.event("x", at=2**63 - 1)
+    assert [event.flags for event in seen.of(EventRecord)] == [[], []]
+
+
+def test_odd_times_mark_whatever_they_are_given_to(seen: Seen) -> None:
+    odd: Any = "now"
+    with session("s", at=odd) as own, own.timestep(at=odd) as step:
+        step.observation(1, at=odd)
+        step.reward(1, at=odd)
+        own.outcome(reward=1, at=odd)
+        with step.tool("t") as tool:
+            tool.end(at=odd)
+        step.end(at=odd)
+    reward(1, session_id="x", at=odd)
+    feedback("x", at=odd)
+    assert seen.of(MessageRecord)[0].flags == ["odd_time"]
+    assert [one.metadata for one in seen.of(RewardRecord)] == [{"callspan.flags": ["odd_time"]}] * 4
+    assert seen.ended(TimestepRecord)[0].metadata == {"callspan.flags": ["odd_time", "odd_time"]}
+    assert seen.ended(SessionRecord)[0].metadata == {"callspan.flags": ["odd_time"]}
+    assert len(seen.named("execute_tool t")) == 1
+
+
+def test_strict_refuses_an_odd_time_before_anything_is_changed(seen: Seen) -> None:
+    seen.install(strict=True)
+    odd: Any = "now"
+    with pytest.raises(MisuseError, match="Unix nanoseconds"), session("s", at=odd):
+        pass
+    assert callspan.current_session() is None
+    with session("s") as own:
+        with own.timestep() as step, pytest.raises(MisuseError):
+            step.end(at=odd)
+        with pytest.raises(MisuseError):
+            own.event("x", at=odd)
+    assert [record.end_ns is not None for record in seen.of(TimestepRecord)] == [False, True]
+    assert seen.of(EventRecord) == []
+
+
+def test_an_end_before_the_start_is_the_start(seen: Seen) -> None:
+    with session("s", at=T0) as own:
+        own.end(at=T0 - SECOND)
+    assert seen.ended(SessionRecord)[0].end_ns == T0
+
+
+def test_without_an_end_of_its_own_a_step_lasts_as_long_as_its_block(seen: Seen) -> None:
+    with session("s"), timestep(at=T0):
+        pass
+    (turn,) = seen.ended(TimestepRecord)
+    assert T0 <= turn.end_ns < T0 + 60 * SECOND
+
+
+def test_tools_and_steps_of_the_environment_may_be_told_afterwards(seen: Seen) -> None:
+    with session("s") as own, own.timestep() as step:
+        tool = step.tool("dig").start(at=T0)
+        tool.result = "gold"
+        tool.end(at=T0 + SECOND)
+        world = step.environment_step().start(at=T0 + SECOND)
+        world.told("wall", reward=1)
+        world.end(at=T0 + 3 * SECOND)
+    dug, moved = seen.of(EventRecord)
+    assert (dug.time_ns, dug.duration_ns) == (T0, SECOND)
+    assert (moved.time_ns, moved.duration_ns) == (T0 + SECOND, 2 * SECOND)
+    assert seen.named("environment")[0].end_time == T0 + 3 * SECOND
+    assert seen.ended(TimestepRecord)[0].totals.tool_ns == SECOND
+
+
+def test_each_call_of_a_decorated_function_begins_when_it_is_called(seen: Seen) -> None:
+    @session("s", at=T0)
+    def play() -> None:
+        @timestep("turn", at=T0)
+        def turn() -> None: ...
+
+        turn()
+
+    play()
+    assert all(record.start_ns > T0 + SECOND for record in seen.ended(SessionRecord) + seen.ended(TimestepRecord))
+
+
+@pytest.fixture(params=["sqlite", "jsonl"])
+def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Handle, str]]:
+    url = f"{request.param}:///{tmp_path / 'records'}.{request.param}"
+    handle = callspan.instrument(stores=url)
+    yield handle, url
+    handle.uninstrument()
+
+
+def test_a_store_orders_by_the_times_given_not_by_their_writing(stored: tuple[Handle, str]) -> None:
+    """Told backwards, read forwards; of one moment, in the order of writing."""
+    with callspan.session("log", at=T0) as own:
+        with own.timestep("second", at=T0 + 2 * SECOND) as step:
+            step.event("d", at=T0 + 3 * SECOND)
+            step.event("c", at=T0 + 2 * SECOND)
+            step.end(at=T0 + 4 * SECOND)
+        with own.timestep("first", at=T0) as step:
+            step.event("a", at=T0)
+            step.event("b", at=T0)
+            step.end(at=T0 + SECOND)
+        own.end(at=T0 + 5 * SECOND)
+    handle, url = stored
+    assert handle.force_flush(30)
+    with closing(callspan.open_store(url)) as reader:
+        happenings: list[Any] = list(reader.happenings(own.id))
+        assert [one.event_type for one in happenings] == ["a", "b", "c", "d"]
+        assert [step.name for step in reader.timesteps(own.id)] == ["first", "second"]
+        summary = reader.session(own.id)
+    assert summary is not None
+    assert (summary.session.start_ns, summary.session.end_ns) == (T0, T0 + 5 * SECOND)
