@@ -21,7 +21,7 @@ test: $(STAMP)-dev  ## The tests that need nothing but Python
 	$(PYTEST) $(STEADY) -m "not slow and not postgres and not clickhouse and not backend"
 
 test-all: $(STAMP)-all  ## Every test: with Postgres, the embedded ClickHouse engine, the wire corpus, coverage
-	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) $(STEADY) -m "not slow and not backend" \
+	CALLSPAN_REQUIRE_ENGINES=1 CALLSPAN_PROPERTIES=thorough $(PYTEST) $(STEADY) -m "not slow and not backend" \
 	  --cov --cov-report=term:skip-covered --cov-fail-under=90
 	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) $(STEADY) -m "slow and not backend and not timing"
 	$(MAKE) older

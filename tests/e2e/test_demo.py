@@ -69,6 +69,7 @@ def test_the_stream_stopped_early_keeps_what_had_come(ask: Ask) -> None:
     assert "pit" not in stopped["said"]
 
 
+@pytest.mark.slow
 def test_the_streams_read_fully_are_whole(ask: Ask) -> None:
     streamed = [call for call in ask("calls", "--no-error", "--json").json if call["stream"]]
     assert len(streamed) == 4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.spool.frames import HEAD_BYTES, MAGIC, MAX_PAYLOAD, Frame, Gap, encode, scan
@@ -70,7 +70,6 @@ def test_a_flipped_bit_costs_only_its_frame(hit: int) -> None:
 @given(
     st.lists(st.binary(max_size=80), max_size=6), st.binary(max_size=60), st.lists(st.binary(max_size=80), max_size=6)
 )
-@settings(max_examples=150, deadline=None)
 def test_garbage_between_frames_is_one_gap(before: list[bytes], garbage: bytes, after: list[bytes]) -> None:
     garbage = garbage.replace(MAGIC[:1], b"")
     data = b"".join(map(encode, before)) + garbage + b"".join(map(encode, after))
@@ -81,7 +80,6 @@ def test_garbage_between_frames_is_one_gap(before: list[bytes], garbage: bytes, 
 
 
 @given(st.binary(max_size=400), st.booleans())
-@settings(max_examples=200, deadline=None)
 def test_any_bytes_can_be_scanned(data: bytes, final: bool) -> None:
     items = list(scan(MAGIC + data + MAGIC, final=final))
     assert all(item.end > item.start for item in items)

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.spool.cursor import cursor_path, read_cursor, remove_cursors, write_cursor
@@ -80,7 +80,6 @@ class TestSegment:
         segment.release()
 
     @given(sizes=st.lists(st.integers(0, 3000), max_size=30), entries=st.integers(1, 9), size=st.integers(1, 6000))
-    @settings(max_examples=60, deadline=None)
     def test_any_bounds_read_everything_once(
         self, tmp_path_factory: pytest.TempPathFactory, sizes: list[int], entries: int, size: int
     ) -> None:

@@ -243,7 +243,7 @@ BODIES = st.dictionaries(
 
 
 @given(body=BODIES | JSON, answer=JSON)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_body_comes_back_with_its_bytes_and_its_key_order(
     store: Delivery, records: Records, body: object, answer: object
 ) -> None:

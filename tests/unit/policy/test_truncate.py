@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.config import Settings
@@ -24,7 +24,6 @@ _JSON = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
 @given(value=_JSON, max_bytes=st.integers(min_value=2, max_value=400))
 def test_any_value_becomes_valid_json_within_the_cap(value: Any, max_bytes: int) -> None:
     text = json_attribute(value, max_bytes)
@@ -32,7 +31,6 @@ def test_any_value_becomes_valid_json_within_the_cap(value: Any, max_bytes: int)
     json.loads(text)
 
 
-@settings(max_examples=200, deadline=None)
 @given(text=st.text(st.characters(exclude_categories=())), max_bytes=st.integers(min_value=0, max_value=100))
 def test_any_text_is_cut_between_characters(text: str, max_bytes: int) -> None:
     kept = text_attribute(text, max_bytes)
@@ -78,7 +76,6 @@ def test_fitted_tells_how_much_was_cut() -> None:
     assert cut == pytest.approx(1004 - len(data), abs=2)
 
 
-@settings(max_examples=60, deadline=None)
 @given(value=_JSON)
 def test_weight_stops_counting_soon_after_its_limit(value: Any) -> None:
     assert weight(value, 0) <= weight(value, 1 << 40)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.config import Settings
@@ -124,7 +124,6 @@ def test_huge_newest_message_is_cut_and_tells_its_size(project: Project) -> None
     assert shown[0]["parts"][0]["content"].endswith("…[cut: 1000000 bytes]")
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     texts=st.lists(st.text(max_size=80), max_size=8),
     cap=st.integers(min_value=2, max_value=600),

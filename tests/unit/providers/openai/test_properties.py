@@ -7,7 +7,7 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.providers.base import Endpoint
@@ -222,7 +222,6 @@ def test_any_interleaving_of_response_events_is_the_response(case: tuple[dict[st
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.api)
-@settings(max_examples=60)
 @given(given_json=JSON, answer=JSON)
 def test_readers_take_any_json_and_change_nothing(endpoint: Endpoint, given_json: Any, answer: Any) -> None:
     before = repr(given_json), repr(answer)
@@ -237,7 +236,6 @@ def test_readers_take_any_json_and_change_nothing(endpoint: Endpoint, given_json
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.api)
-@settings(max_examples=60)
 @given(
     chunks=st.lists(
         JSON
@@ -272,7 +270,6 @@ def test_accumulators_take_any_json_at_any_time(endpoint: Endpoint, chunks: list
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.api)
-@settings(max_examples=50)
 @given(deltas=st.lists(st.dictionaries(WORDS, JSON, max_size=5), max_size=6), key=st.sampled_from(["delta", "message"]))
 def test_accumulators_take_any_delta(endpoint: Endpoint, deltas: list[Any], key: str) -> None:
     accumulator = endpoint.accumulator()
