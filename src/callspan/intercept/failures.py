@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from callspan.fail_open import value_of
@@ -9,17 +10,17 @@ from callspan.providers.errors import error_info
 from callspan.record.call import ErrorInfo, Outcome
 
 _FIRST_ERROR_STATUS: Final = 400
+_SAID: Final = ("status_code", "request_id", "body")
 
 
 def error_of(error: BaseException) -> ErrorInfo:
-    """Return what the exception says. Never raises, whatever its `__str__` does."""
-    status = getattr(error, "status_code", None)
+    """Return what the exception says. Never raises, whatever its `__str__` and its properties do."""
+    status, request_id, body = (value_of(partial(getattr, error, name, None)) for name in _SAID)
     # A mid-stream error of the anthropic SDK carries the status of the stream's start: 200.
     status = status if isinstance(status, int) and status >= _FIRST_ERROR_STATUS else None
-    request_id = getattr(error, "request_id", None)
     return error_info(
         status=status,
-        body=getattr(error, "body", None),
+        body=body,
         exception=_qualified(type(error)),
         message=value_of(error.__str__),
         request_id=request_id if isinstance(request_id, str) else None,

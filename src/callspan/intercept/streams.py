@@ -144,7 +144,8 @@ class _AsyncReader:
 
     async def __anext__(self) -> object:
         watch = self._watch or self._begin()
-        if watch is None:
+        # While one task is inside, another is refused by the SDK's reader: that is its error, and no end of the stream.
+        if watch is None or self.running:
             return await self._inner.__anext__()
         self.running = True
         try:
