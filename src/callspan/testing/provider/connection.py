@@ -166,12 +166,10 @@ class _Connection(BaseHTTPRequestHandler):
         reply = rendering.reply
         self._send_head(rendering, transfer_encoding="chunked", **_coding(rendering))
         self._packer = zlib.compressobj(wbits=_GZIP) if reply.gzip else None
-        delay_s, later_s = 0.0, 0.0
+        first = next((index for index, event in enumerate(events) if event.content), len(events))
         for index, event in enumerate(events[: reply.cut_after]):
-            if event.content and not later_s:
-                delay_s, later_s = reply.first_token_delay_s, reply.chunk_delay_s
-            self._wait(delay_s)
-            delay_s = later_s
+            if index >= first:
+                self._wait(reply.first_token_delay_s if index == first else reply.chunk_delay_s)
             if not self._send_event(index, event, rendering):
                 return
         if reply.cut_after is not None:
