@@ -175,8 +175,8 @@ def test_a_decorated_generator_is_covered_by_its_iteration_and_leaves_the_consum
 ) -> None:
     @timestep("ask")
     def ask() -> Iterator[object]:
-        with tool("inside"):
-            pass
+        with tool("inside") as inside:
+            assert inside.step is current_timestep()
         got = yield current_timestep()
         try:
             yield got

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
 from opentelemetry.context import Context, attach, get_current, get_value, set_value
 
+from callspan.record.metadata import METADATA_FIELDS
+
 if TYPE_CHECKING:
     from callspan.agent.scope import Scope
 
@@ -22,23 +24,6 @@ _R = TypeVar("_R")
 _SCOPE: Final = "callspan.scope"
 _NOTHING: Final[Mapping[str, object]] = {}
 _METADATA: Final = "callspan.metadata"
-_FIELDS: Final = frozenset(
-    {
-        "application",
-        "environment",
-        "organization_id",
-        "project_id",
-        "user_id",
-        "workflow_id",
-        "workflow_name",
-        "run_id",
-        "step",
-        "step_index",
-        "prompt_id",
-        "prompt_version",
-        "purpose",
-    }
-)
 
 
 def current_scope() -> Scope | None:
@@ -82,7 +67,7 @@ def with_metadata(context: Context, fields: dict[str, object]) -> Context:
         extra.update(given)
     for name, value in fields.items():
         if value is not None and name != "extra":
-            (merged if name in _FIELDS else extra)[name] = value
+            (merged if name in METADATA_FIELDS else extra)[name] = value
     if extra:
         merged["extra"] = extra
     return set_value(_METADATA, merged, context)
@@ -91,9 +76,10 @@ def with_metadata(context: Context, fields: dict[str, object]) -> Context:
 class metadata:  # noqa: N801 - reads as a statement: with callspan.metadata(user_id="u1")
     """Context manager: fields for every call, span and record made within; the innermost value wins.
 
-    Fields: application, environment, organization_id, project_id, user_id, workflow_id, workflow_name, run_id,
-    step, step_index, prompt_id, prompt_version, purpose, and `extra`, a dict of anything else. Unknown names
-    are collected in `extra`; a field that is None changes nothing. An object is entered once.
+    Fields: application, environment, organization_id, project_id, user_id (these three also with `internal_`
+    before them), workflow_id, workflow_name, run_id, step, step_index, prompt_id, prompt_version, purpose, and
+    `extra`, a dict of anything else. Unknown names are collected in `extra`; a field that is None changes nothing.
+    An object is entered once.
     """
 
     __slots__ = ("_fields", "_inner", "_outer")

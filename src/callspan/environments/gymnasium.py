@@ -5,11 +5,13 @@ Needs Gymnasium 1.0 or newer: `pip install "callspan[gymnasium]"`. Importing `ca
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import gymnasium
+import msgspec
 from gymnasium.vector.utils import iterate
 
 from callspan.agent.sessions import Identity, Session
@@ -28,20 +30,12 @@ else:
 _MAX_ELEMENTS: Final = 1024
 
 
-class Traced(_Wrapper):
-    """An environment that records itself: each `reset` opens a session, each turn is a timestep.
-
-    The timestep is open, and current, from `reset` or `step` on until the next `step` has been answered, so that
-    what the agent asks a model for in between belongs to it. The environment's own work is a span within.
-
-    ```python
-    env = Traced(gymnasium.make("FrozenLake-v1"), user_id="u1")
-    ```
-    """
+class _Recording(ABC):
+    """A wrapper that knows what its sessions are known by. Comes before Gymnasium's own wrapper among the bases."""
 
     def __init__(
         self,
-        env: Env,
+        env: Env | VectorEnv,
         name: str | None = None,
         *,
         user_id: str | None = None,
@@ -60,10 +54,11 @@ class Traced(_Wrapper):
             group_id: As for a session.
             task_id: As for a session.
             experiment: As for a session.
-            metadata: As for a session; `seed` and `options` of the reset are added.
+            metadata: As for a session; `seed` and `options` of the reset are added, and `sub_environment`, a number,
+                where there are several.
             max_elements: Larger arrays are recorded by shape, type and range.
         """
-        super().__init__(env)
+        super().__init__(env)  # type: ignore[call-arg]
         identity = Identity(
             name=name or _name(env),
             user_id=user_id,
@@ -72,6 +67,27 @@ class Traced(_Wrapper):
             experiment=experiment,
             metadata=metadata,
         )
+        self._prepare(identity, max_elements)
+
+    @abstractmethod
+    def _prepare(self, identity: Identity, max_elements: int) -> None:
+        """Make the recorders of the episodes."""
+
+
+class Traced(_Recording, _Wrapper):
+    """An environment that records itself: each `reset` opens a session, each turn is a timestep.
+
+    The timestep is open, and current, from `reset` or `step` on until the next `step` has been answered, so that
+    what the agent asks a model for in between belongs to it. The environment's own work is a span within.
+
+    ```python
+    env = Traced(gymnasium.make("FrozenLake-v1"), user_id="u1")
+    ```
+    """
+
+    _episodes: Episodes
+
+    def _prepare(self, identity: Identity, max_elements: int) -> None:
         self._episodes = Episodes(identity, current=True, max_elements=max_elements)
 
     @property
@@ -111,41 +127,23 @@ class Traced(_Wrapper):
         super().close()
 
 
-class TracedVector(_VectorWrapper):
+class TracedVector(_Recording, _VectorWrapper):
     """A vector environment that records itself: one session per sub-environment and episode, none of them current.
 
     `using(i)` makes the turn of sub-environment `i` current for a block. Autoreset is followed in all its modes.
     """
 
-    def __init__(
-        self,
-        env: VectorEnv,
-        name: str | None = None,
-        *,
-        user_id: str | None = None,
-        group_id: str | None = None,
-        task_id: str | None = None,
-        experiment: str | None = None,
-        metadata: Mapping[str, object] | None = None,
-        max_elements: int = _MAX_ELEMENTS,
-    ) -> None:
-        """Take the environment and what its sessions are known by, see `Traced`; metadata gains `sub_environment`."""
-        super().__init__(env)
-        named = name or _name(env)
+    _episodes: list[Episodes]
+
+    def _prepare(self, identity: Identity, max_elements: int) -> None:
+        about = identity.metadata or {}
         self._episodes = [
             Episodes(
-                Identity(
-                    name=named,
-                    user_id=user_id,
-                    group_id=group_id,
-                    task_id=task_id,
-                    experiment=experiment,
-                    metadata={**(metadata or {}), "sub_environment": number},
-                ),
+                msgspec.structs.replace(identity, metadata={**about, "sub_environment": number}),
                 current=False,
                 max_elements=max_elements,
             )
-            for number in range(env.num_envs)
+            for number in range(self.num_envs)
         ]
 
     @property

@@ -18,7 +18,8 @@ from callspan.record.events import (
     TimestepRecord,
     Totals,
 )
-from callspan.vocabulary.llm import META, META_FIELDS
+from callspan.record.metadata import METADATA_FIELDS
+from callspan.vocabulary.llm import META
 from callspan.vocabulary.values import Attributes, AttributeValue, ByteBudget, put_json, put_text
 
 SESSION_ID: Final = "session.id"
@@ -82,7 +83,7 @@ def start_attributes(record: Record, *, compatibility: bool, llm: bool = True) -
     if compatibility:
         found[_KIND] = kind
     if llm and record.metadata:
-        found |= {META + key: _scalar(value) for key, value in record.metadata.items() if key in META_FIELDS}
+        found |= {META + key: _scalar(value) for key, value in record.metadata.items() if key in METADATA_FIELDS}
     return _known(found)
 
 

@@ -9,6 +9,7 @@ from callspan.record.bounded import text_attribute
 from callspan.record.call import CallRecord, RateLimit
 from callspan.record.finish import normalised
 from callspan.record.messages import Conversation, Message
+from callspan.record.metadata import METADATA_FIELDS
 from callspan.record.usage import Usage
 from callspan.vocabulary.history import chosen, omission, spoken
 from callspan.vocabulary.values import (
@@ -52,29 +53,6 @@ OPTIONS: Final = "llm.options"
 META: Final = "llm.meta."
 META_EXTRA: Final = "llm.meta.extra"
 RATE_LIMITING: Final = "llm.rate_limiting."
-
-META_FIELDS: Final = frozenset(
-    {
-        "application",
-        "environment",
-        "organization_id",
-        "project_id",
-        "user_id",
-        "workflow_id",
-        "workflow_name",
-        "run_id",
-        "step",
-        "step_index",
-        "prompt_id",
-        "prompt_version",
-        "purpose",
-        "internal_organization_id",
-        "internal_project_id",
-        "internal_user_id",
-    }
-)
-"""Fields of `callspan.metadata` with an attribute of their own; all others are in `llm.meta.extra`."""
-
 
 _PARAMS: Final[dict[str, tuple[str, Callable[[object], AttributeValue | None]]]] = {
     "temperature": (TEMPERATURE, number),
@@ -185,7 +163,7 @@ def _put_usage(attributes: Attributes, usage: Usage) -> None:
 def _put_metadata(attributes: Attributes, metadata: dict[str, object], budget: ByteBudget) -> None:
     extra: dict[str, object] = {}
     for key, value in metadata.items():
-        if key in META_FIELDS and isinstance(value, str | bool | int | float):
+        if key in METADATA_FIELDS and isinstance(value, str | bool | int | float):
             attributes[META + key] = value
         elif key == "extra" and isinstance(value, dict):
             extra |= value
