@@ -10,11 +10,13 @@ from typing import Any
 
 import anthropic
 import httpx2
+import msgspec
 import openai
 
 import callspan
 import wire
 
+ENCODING = "msgspec encoding of the 200 KB request"
 STEPS = 20
 TURNS = 50
 _MODELS = {"openai": "gpt-5", "anthropic": "claude-opus-4-1"}
@@ -37,6 +39,8 @@ class Column:
     """Takes too long for a quick look."""
     agent: bool = False
     """The session API itself: there is nothing to compare with but the floor."""
+    alone: bool = False
+    """Not the SDKs' work but a measure for it: there is nothing to compare with."""
 
     def run(
         self, count: int, wrap: Callable[[Callable[[], Any]], Callable[[], Any]], clock: Callable[[], int]
@@ -62,15 +66,16 @@ async def _timed_async(work: Callable[[], Awaitable[object]], count: int, clock:
     return spent
 
 
-def columns() -> list[Column]:
-    """Return every column, in the order of the table."""
+def columns(**anthropic_options: Any) -> list[Column]:
+    """Return every column, in the order of the table; the options are for the constructor of anthropic's clients."""
     plain, streams = [], []
     for family in ("openai", "anthropic"):
         for mode in ("sync", "async"):
             is_async = mode == "async"
-            call = _call(family, is_async, wire.messages(1000))
+            options = anthropic_options if family == "anthropic" else {}
+            call = _call(family, is_async, wire.messages(1000), **options)
             plain.append(Column(f"{family} plain {mode}", "call", 1, 30, call, is_async))
-            stream = _stream(family, is_async)
+            stream = _stream(family, is_async, **options)
             unit = "chunk" if family == "openai" else "event"
             name = f"{family} {wire.CHUNKS}-{unit} stream {mode}"
             streams.append(Column(name, unit, wire.CHUNKS, 3, stream, is_async))
@@ -78,27 +83,28 @@ def columns() -> list[Column]:
         *plain,
         Column("openai plain 10 KB", "call", 1, 30, _call("openai", False, wire.messages(10_000))),
         Column("openai 200 KB request", "call", 1, 10, _call("openai", False, wire.messages(200_000, TURNS))),
+        Column(ENCODING, "request", 1, 10, partial(msgspec.json.encode, _request(200_000)), alone=True),
         Column(f"openai {TURNS}-turn conversation, 10 to 200 KB", "call", TURNS, 1, _growing(), long=True),
         *streams,
         Column("session, timesteps with an event", "timestep", STEPS, 10, _agent, agent=True),
     ]
 
 
-def _call(family: str, is_async: bool, messages: list[Any]) -> Callable[[], Any]:
+def _call(family: str, is_async: bool, messages: list[Any], **options: Any) -> Callable[[], Any]:
     answer = wire.openai_answer() if family == "openai" else wire.anthropic_answer()
-    client = _client(family, is_async, answer, "application/json")
+    client = _client(family, is_async, answer, "application/json", **options)
     return partial(_create(family, client), messages=messages, **_settings(family))
 
 
-def stream_of(family: str, is_async: bool = False) -> Callable[[], Any]:
+def stream_of(family: str, is_async: bool = False, **options: Any) -> Callable[[], Any]:
     """Return a function that begins a stream and gives it back unread."""
     events = wire.openai_stream() if family == "openai" else wire.anthropic_stream()
-    client = _client(family, is_async, events, "text/event-stream")
+    client = _client(family, is_async, events, "text/event-stream", **options)
     return partial(_create(family, client), messages=wire.messages(1000), stream=True, **_settings(family))
 
 
-def _stream(family: str, is_async: bool) -> Callable[[], Any]:
-    create = stream_of(family, is_async)
+def _stream(family: str, is_async: bool, **options: Any) -> Callable[[], Any]:
+    create = stream_of(family, is_async, **options)
 
     def drain() -> None:
         for _ in create():
@@ -109,6 +115,10 @@ def _stream(family: str, is_async: bool) -> Callable[[], Any]:
             pass
 
     return drain_async if is_async else drain
+
+
+def _request(size: int) -> dict[str, Any]:
+    return {"messages": wire.messages(size, TURNS), **_settings("openai")}
 
 
 def _growing() -> Callable[[], Any]:
@@ -132,7 +142,13 @@ def _agent() -> None:
 
 
 def _create(family: str, client: Any) -> Callable[..., Any]:
-    return client.chat.completions.create if family == "openai" else client.messages.create
+    resource = client.chat.completions if family == "openai" else client.messages
+
+    # Looked up at each call: others replace the method itself, after the client was made.
+    def create(**given: Any) -> Any:
+        return resource.create(**given)
+
+    return create
 
 
 def _settings(family: str) -> dict[str, Any]:
@@ -140,7 +156,7 @@ def _settings(family: str) -> dict[str, Any]:
     return {"model": _MODELS[family], limit: 500}
 
 
-def _client(family: str, is_async: bool, body: bytes, content_type: str) -> Any:
+def _client(family: str, is_async: bool, body: bytes, content_type: str, **options: Any) -> Any:
     headers = {**wire.HEADERS[family], "content-type": content_type}
 
     def answer(request: httpx2.Request) -> httpx2.Response:
@@ -151,4 +167,4 @@ def _client(family: str, is_async: bool, body: bytes, content_type: str) -> Any:
     http = httpx2.AsyncClient(transport=transport) if is_async else httpx2.Client(transport=transport)
     sdk = openai if family == "openai" else anthropic
     kind = getattr(sdk, f"{'Async' if is_async else ''}{'OpenAI' if family == 'openai' else 'Anthropic'}")
-    return kind(api_key="sk-test", http_client=http, max_retries=0)
+    return kind(api_key="sk-test", http_client=http, max_retries=0, **options)

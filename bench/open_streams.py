@@ -1,4 +1,4 @@
-"""What a half-read stream holds on to: resident Python memory, counted in a fresh interpreter."""
+"""What a half-read stream holds on to: Python's memory, counted in a fresh interpreter."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
-import callspan
+from opentelemetry.sdk.trace import TracerProvider
+
 import wire
 from columns import stream_of
-from rows import provider
+from rows import instrumented, provider
 
-_STREAMS, _WARM, _READ = 30, 5, wire.CHUNKS // 2
-_TIMES = 4
-_FAMILIES = ("openai", "anthropic")
+FAMILIES = ("openai", "anthropic")
+_STREAMS, _WARM, _READ = 20, 3, wire.CHUNKS // 2
+_TIMES = 3
 
 
 def measure() -> dict[str, float]:
@@ -27,17 +29,27 @@ def measure() -> dict[str, float]:
     return found
 
 
-def _added_kb(family: str) -> float:
-    # One of the SDK's own buffers is there or not as the moment has it: the least of several has it less often.
-    bare = min(_held_kb(stream_of(family)) for _ in range(_TIMES))
-    handle = callspan.instrument(tracer_provider=provider())
-    watched = min(_held_kb(stream_of(family)) for _ in range(_TIMES))
-    handle.uninstrument()
-    return watched - bare
+def held_kb(create: Callable[[], Any], tracing: TracerProvider) -> float:
+    """Return the KB that one open stream holds; tracemalloc is on.
+
+    A buffer of the SDKs' own is there or not as the moment has it: the least of several has it less often.
+    """
+    return min(_held_kb(create, tracing) for _ in range(_TIMES))
 
 
-def _held_kb(create: Callable[[], Any]) -> float:
+def added_kb(
+    family: str, around: Callable[[], AbstractContextManager[object]], tracing: TracerProvider
+) -> float:
+    """Return the KB that what is in force within `around` adds to an open stream."""
+    bare = held_kb(stream_of(family), tracing)
+    with around():
+        return held_kb(stream_of(family), tracing) - bare
+
+
+def _held_kb(create: Callable[[], Any], tracing: TracerProvider) -> float:
     kept = [_half_read(create) for _ in range(_WARM)]
+    # Spans of earlier streams wait in the processor's queue, and would leave it meanwhile.
+    tracing.force_flush()
     gc.collect()
     before = tracemalloc.get_traced_memory()[0]
     kept += [_half_read(create) for _ in range(_STREAMS)]
@@ -56,6 +68,15 @@ def _half_read(create: Callable[[], Any]) -> tuple[Any, Iterator[Any]]:
     return stream, events
 
 
-if __name__ == "__main__":
+def _main() -> None:
     tracemalloc.start()
-    print(json.dumps({family: _added_kb(family) for family in _FAMILIES}))
+    tracing = provider()
+
+    def watched() -> AbstractContextManager[object]:
+        return instrumented(tracing)()
+
+    print(json.dumps({family: added_kb(family, watched, tracing) for family in FAMILIES}))
+
+
+if __name__ == "__main__":
+    _main()

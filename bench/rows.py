@@ -45,6 +45,8 @@ def provider() -> TracerProvider:
 
 def rows(column: Column, tracing: TracerProvider) -> list[Row]:
     """Return the rows for a column, the first two being what the others are compared with."""
+    if column.alone:
+        return [Row(BARE, _bare)]
     spans = recorded(column)
     raw = floor.agent_floor(spans, tracing) if column.agent else _raw(column, spans, tracing)
 
@@ -54,7 +56,7 @@ def rows(column: Column, tracing: TracerProvider) -> list[Row]:
 
     @contextmanager
     def suppressed() -> Iterator[Wrap]:
-        with _instrumented(tracing)() as wrap, suppress_instrumentation():
+        with instrumented(tracing)() as wrap, suppress_instrumentation():
             yield wrap
 
     settings: dict[str, dict[str, Any]] = {
@@ -65,10 +67,10 @@ def rows(column: Column, tracing: TracerProvider) -> list[Row]:
     return [
         Row(BARE, _bare),
         Row(FLOOR, floored),
-        *(Row(name, _instrumented(tracing, **given)) for name, given in settings.items()),
+        *(Row(name, instrumented(tracing, **given)) for name, given in settings.items()),
         Row(SQLITE, lambda: _with_sqlite(tracing)),
         Row(SUPPRESSED, suppressed),
-        Row(DISABLED, _instrumented(tracing, enabled=False)),
+        Row(DISABLED, instrumented(tracing, enabled=False)),
     ]
 
 
@@ -77,8 +79,8 @@ def recorded(column: Column) -> list[floor.Recorded]:
     notes = floor.Notes()
     watched = TracerProvider()
     watched.add_span_processor(notes)
-    with _instrumented(watched)():
-        column.run(1, _same, lambda: 0)
+    with instrumented(watched)():
+        column.run(1, same, lambda: 0)
     return notes.spans
 
 
@@ -87,21 +89,24 @@ def _raw(column: Column, spans: list[floor.Recorded], tracing: TracerProvider) -
     return floor.call_floor(spans, tracing, column.is_async)
 
 
-def _same(work: Callable[[], Any]) -> Callable[[], Any]:
+def same(work: Callable[[], Any]) -> Callable[[], Any]:
+    """Wrap nothing."""
     return work
 
 
 @contextmanager
 def _bare() -> Iterator[Wrap]:
-    yield _same
+    yield same
 
 
-def _instrumented(tracing: TracerProvider, **settings: Any) -> Callable[[], AbstractContextManager[Wrap]]:
+def instrumented(tracing: TracerProvider, **settings: Any) -> Callable[[], AbstractContextManager[Wrap]]:
+    """Return a context manager with callspan in force; the settings are its."""
+
     @contextmanager
     def around() -> Iterator[Wrap]:
         handle = callspan.instrument(tracer_provider=tracing, **settings)
         try:
-            yield _same
+            yield same
         finally:
             handle.uninstrument()
 
@@ -112,6 +117,6 @@ def _instrumented(tracing: TracerProvider, **settings: Any) -> Callable[[], Abst
 def _with_sqlite(tracing: TracerProvider) -> Iterator[Wrap]:
     with (
         tempfile.TemporaryDirectory() as directory,
-        _instrumented(tracing, stores=f"sqlite:///{Path(directory) / 'bench.db'}")() as wrap,
+        instrumented(tracing, stores=f"sqlite:///{Path(directory) / 'bench.db'}")() as wrap,
     ):
         yield wrap

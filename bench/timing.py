@@ -25,12 +25,14 @@ class Spread:
 class Measured:
     """The rounds of one column: row -> one value per round, in CPU nanoseconds of the calling thread per unit."""
 
-    column: Column
+    name: str
+    unit: str
+    agent: bool
     rounds: dict[str, list[float]] = field(default_factory=dict)
 
     def cost(self, row: str) -> Spread:
         """Return what a unit costs under a row."""
-        low, _, high = statistics.quantiles(self.rounds[row], n=4)
+        low, _, high = _quartiles(self.rounds[row])
         return Spread(low, min(self.rounds[row]), high)
 
     def added(self, row: str, over: str) -> Spread:
@@ -38,16 +40,16 @@ class Measured:
 
         The session API is compared with nothing.
         """
-        if self.column.agent:
+        if self.agent:
             return self.cost(row)
         paired = [mine - base for mine, base in zip(self.rounds[row], self.rounds[over], strict=True)]
-        low, _, high = statistics.quantiles(paired, n=4)
+        low, _, high = _quartiles(paired)
         return Spread(low, min(self.rounds[row]) - min(self.rounds[over]), high)
 
 
 def measure(column: Column, rows: Sequence[Row], seconds: float, least: int = 5) -> Measured:
     """Run rounds for about `seconds`, at least `least` of them."""
-    measured = Measured(column, {row.name: [] for row in rows})
+    measured = Measured(column.name, column.unit, column.agent, {row.name: [] for row in rows})
     deadline = time.monotonic() + seconds
     number = 0
     while number < least or time.monotonic() < deadline:
@@ -65,4 +67,11 @@ def _block(column: Column, row: Row) -> float:
         column.run(column.runs, wrap, time.thread_time_ns)
         gc.collect()
         spent = column.run(column.runs, wrap, time.thread_time_ns)
-    return statistics.quantiles(spent, n=4)[0] / column.per if len(spent) > 1 else spent[0] / column.per
+    return _quartiles(spent)[0] / column.per
+
+
+def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    if len(values) == 1:
+        return (values[0],) * 3
+    low, middle, high = statistics.quantiles(values, n=4)
+    return low, middle, high
