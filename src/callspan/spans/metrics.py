@@ -17,8 +17,9 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider, NoOpMeterProvider, Observation
 
 from callspan.fail_open import fail_open
-from callspan.record.call import CallRecord, RateLimit
+from callspan.record.call import CallRecord, Cost, RateLimit
 from callspan.record.events import EventRecord, Record, TimestepRecord
+from callspan.spans.delivery_metrics import Deliveries, DeliveryMetrics
 from callspan.vocabulary import gen_ai
 from callspan.vocabulary import metric_names as names
 from callspan.vocabulary.call import ERROR_KIND, ERROR_RETRYABLE
@@ -46,9 +47,11 @@ class CallMetrics:
     `instrument()`. As long as there is none, a call costs a look-up.
     """
 
-    def __init__(self, provider: MeterProvider | None, version: str) -> None:
+    def __init__(self, provider: MeterProvider | None, version: str, deliveries: Deliveries | None = None) -> None:
+        """`deliveries` tells of the stores, where records go to any."""
         self._given = provider
         self._version = version
+        self._deliveries = deliveries
         self._provider: MeterProvider | None = None
         self._instruments: _Instruments | None = None
 
@@ -67,6 +70,13 @@ class CallMetrics:
             if instruments is not None:
                 instruments.measure(record)
 
+    def priced(self, record: CallRecord, cost: Cost) -> None:
+        """Measure the cost of a call that got it later, on its way into a store."""
+        with _MEASURE:
+            instruments = self._current()
+            if instruments is not None:
+                instruments.measure_cost(record, cost)
+
     def happened(self, record: Record) -> None:
         """Measure the run of a tool or a timestep that has ended; take no notice of other records."""
         with _MEASURE:
@@ -83,6 +93,8 @@ class CallMetrics:
         if provider is not self._provider:
             with _INSTRUMENTS:
                 self._instruments = None if isinstance(provider, (NoOpMeterProvider, _PROXY)) else self._of(provider)
+                if self._instruments is not None:
+                    self._instruments.delivery.of = self._deliveries
             self._provider = provider
         return self._instruments
 
@@ -108,6 +120,7 @@ class _Instruments:
         self._per_chunk = _histogram(
             meter, names.TIME_PER_CHUNK, "s", "Time between the chunks of a stream; the mean of each stream."
         )
+        self._cost = _histogram(meter, names.COST, "{USD}", "Cost of a call, where it is known.")
         self._tool = _histogram(meter, names.TOOL_DURATION, "s", "Duration of the run of a tool.")
         self._timestep = _histogram(meter, names.TIMESTEP_DURATION, "s", "Duration of a timestep of an agent.")
         self._retries = meter.create_counter(names.RETRIES, "{retry}", "Requests that were sent again.")
@@ -120,6 +133,7 @@ class _Instruments:
             names.REMAINING, [self._remaining], "{unit}", "What is left of a rate limit, as last stated."
         )
         meter.create_observable_gauge(names.LIMIT, [self._whole_limit], "{unit}", "A rate limit, as last stated.")
+        self.delivery = DeliveryMetrics(meter)
 
     def count_in(self, record: CallRecord) -> Callable[[], None]:
         # append and pop are atomic: no lock that a fork could leave locked. What runs here ends here: by process.
@@ -133,6 +147,13 @@ class _Instruments:
         for unit, limit in _limits(record):
             self._limits[_key({**about, names.RATE_LIMIT_UNIT: unit})] = time.monotonic(), limit
         self._measure_operation(record, {**about, **self._answered(record)})
+        if record.cost is not None:
+            self.measure_cost(record, record.cost)
+
+    def measure_cost(self, record: CallRecord, cost: Cost) -> None:
+        source = cost.source if cost.source == names.STATED else names.COMPUTED
+        about = {**self._about(record), names.COST_SOURCE: source, names.COST_ESTIMATED: cost.estimated}
+        self._cost.record(float(cost.usd), about)
 
     def measure_tool(self, record: EventRecord) -> None:
         if record.duration_ns is not None:
@@ -220,6 +241,7 @@ class _Instruments:
         return ((dict(key), limit) for key, (told_s, limit) in list(self._limits.items()) if told_s >= oldest_s)
 
 
+_BUCKETS: Final = {"{token}": names.TOKEN_BUCKETS, "{USD}": names.COST_BUCKETS}
 _Key = tuple[tuple[str, AttributeValue], ...]
 
 _BY_PROVIDER: Final[WeakKeyDictionary[MeterProvider, _Instruments]] = WeakKeyDictionary()
@@ -243,5 +265,5 @@ def _histogram(meter: Meter, name: str, unit: str, description: str) -> Histogra
     """A histogram with the conventions' buckets, as far as this OpenTelemetry lets an instrument advise any."""
     if "explicit_bucket_boundaries_advisory" not in inspect.signature(meter.create_histogram).parameters:
         return meter.create_histogram(name, unit, description)
-    buckets = names.TOKEN_BUCKETS if unit == "{token}" else names.DURATION_BUCKETS
+    buckets = _BUCKETS.get(unit, names.DURATION_BUCKETS)
     return meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=buckets)

@@ -38,6 +38,7 @@ _RETRY_S: Final = 1.0
 _WARN_S: Final = 60.0
 _MEASURE_S: Final = 0.1
 _GRACE_S: Final = 0.1
+_DROPPED: Final = "dropped."
 _SAVED_AT_ONCE: Final = 64
 _PARK_S: Final = 1.0
 _APPEND: Final = fail_open("keep a record")
@@ -173,6 +174,11 @@ class Spool:
         counts["for_other_stores"] = self._shelf.others
         counts["oldest_unshipped_ms"] = max((int(1000 * (state.oldest_s or 0)) for state in states), default=0)
         return counts
+
+    def drops(self) -> dict[str, int]:
+        """Return how many records were dropped before any sink could have them, by reason as in `counters`."""
+        reasons = {name.removeprefix(_DROPPED): count for name, count in dict(self._counts).items() if _DROPPED in name}
+        return reasons | {"memory": 0 if self._ring is None else self._ring.dropped}
 
     def states(self) -> list[SinkState]:
         """Return how each sink is doing; empty until the first append."""

@@ -15,11 +15,23 @@ RATE_LIMITED: Final = "callspan.client.rate_limit.hits"
 ERRORS: Final = "callspan.client.errors"
 REMAINING: Final = "callspan.client.rate_limit.remaining"
 LIMIT: Final = "callspan.client.rate_limit.limit"
+COST: Final = "callspan.client.cost"
+RECORDS_WRITTEN: Final = "callspan.records.written"
+RECORDS_DROPPED: Final = "callspan.records.dropped"
+RECORDS_WAITING: Final = "callspan.records.oldest_waiting"
 TOOL_DURATION: Final = "callspan.agent.tool.duration"
 TIMESTEP_DURATION: Final = "callspan.agent.timestep.duration"
 
 TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - no secret
 RATE_LIMIT_UNIT: Final = "callspan.rate_limit.unit"
+COST_SOURCE: Final = "callspan.cost.source"
+"""`provider`: the provider's own word; `computed`: from prices."""
+STATED: Final = "provider"
+COMPUTED: Final = "computed"
+COST_ESTIMATED: Final = "callspan.cost.estimated"
+STORE: Final = "callspan.store"
+"""The store's name, without any password."""
+DROP_REASON: Final = "callspan.drop.reason"
 TOOL_NAME: Final = "gen_ai.tool.name"
 SUCCESS: Final = "callspan.success"
 RATE_LIMIT_UNITS: Final = ("requests", "tokens", "input_tokens", "output_tokens")
@@ -30,6 +42,9 @@ DURATION_BUCKETS: Final = tuple(0.01 * 2**power for power in range(14))
 """Seconds: 0.01, doubled until 81.92."""
 TOKEN_BUCKETS: Final = tuple(4**power for power in range(14))
 """Tokens: 1, times four until 67108864."""
+
+COST_BUCKETS: Final = tuple(0.00001 * 4**power for power in range(13))
+"""US dollars: 0.00001, times four until 167.77216."""
 
 _WORD: Final = re.compile(r"[A-Za-z_.\-]{1,64}[0-9]{0,3}|[0-9]{3}")
 

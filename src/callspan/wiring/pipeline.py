@@ -20,7 +20,7 @@ from callspan.fail_open import fail_open, value_of
 from callspan.intercept.engine import Line
 from callspan.observe.factory import CallFactory
 from callspan.policy.apply import Policy
-from callspan.record.call import CallRecord
+from callspan.record.call import CallRecord, Cost
 from callspan.record.events import Record
 from callspan.spans.call_span import CallSpans
 from callspan.spans.hierarchy import HierarchyOptions, TracedHierarchy
@@ -43,9 +43,9 @@ class Pipeline:
     def __init__(self, settings: Settings, parts: Parts) -> None:
         self.settings = settings
         self.parts = parts
-        self.recorder = Recorder(settings, parts.listeners)
+        self.recorder = Recorder(settings, parts.listeners, self._priced)
         self._version = _version()
-        self._metrics = CallMetrics(parts.meter_provider, self._version)
+        self._metrics = CallMetrics(parts.meter_provider, self._version, self.recorder)
         self._workers = ForkedWorkers(parts.flush, self.recorder.flush)
         stricter_ones = {level: stricter(settings.content, level) for level in get_args(Content)}
         self._policies = {
@@ -87,6 +87,9 @@ class Pipeline:
         self.recorder.write(record)
         if isinstance(record, CallRecord):
             remember_call(record)
+
+    def _priced(self, record: CallRecord, cost: Cost) -> None:
+        self._metrics.priced(record, cost)
 
     def _treat(self, record: Record) -> Record:
         return self._policies[stricter(self.settings.content, current_content())].apply(record)

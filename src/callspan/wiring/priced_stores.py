@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -18,6 +18,9 @@ from callspan.record.events import Record
 from callspan.spool.sink import Entry, Sink
 from callspan.stores.opening import sinks_for
 
+Priced: TypeAlias = Callable[[CallRecord, Cost], None]
+"""Is told of a call that got its cost on its way into a store, once it is there. Never raises."""
+
 _CALL: Final = b'{"kind":"call"'
 _PRICE: Final = fail_open("price a call")
 _READ: Final = fail_open("read the price file")
@@ -27,10 +30,11 @@ _NO_RECORD: Final = (msgspec.DecodeError, UnknownSchemaError, UnicodeDecodeError
 class PricedSink:
     """A sink that adds the cost to each call that has none, and passes everything else on as it is."""
 
-    def __init__(self, sink: Sink, prices: Path | None = None) -> None:
+    def __init__(self, sink: Sink, prices: Path | None = None, told: Priced | None = None) -> None:
         """`prices` is the user's own price file; it is read when the first call is priced."""
         self._sink = sink
         self._prices = prices
+        self._told = told
         self.name = sink.name
         self.batch_entries = sink.batch_entries
 
@@ -44,7 +48,11 @@ class PricedSink:
 
     def deliver(self, entries: Sequence[Entry]) -> None:
         """Store all entries, calls with their costs."""
-        self._sink.deliver([entry._replace(payload=self._priced(entry.payload)) for entry in entries])
+        found: list[tuple[CallRecord, Cost]] = []
+        self._sink.deliver([entry._replace(payload=self._priced(entry.payload, found)) for entry in entries])
+        if self._told is not None:
+            for record, cost in found:
+                self._told(record, cost)
 
     def set_aside(self, entry: Entry, reason: str) -> None:
         """Keep a bad entry where a person can find it, as it came."""
@@ -58,7 +66,7 @@ class PricedSink:
         """Let go of files and connections."""
         self._sink.close()
 
-    def _priced(self, payload: bytes) -> bytes:
+    def _priced(self, payload: bytes, found: list[tuple[CallRecord, Cost]]) -> bytes:
         """The record with its cost appended, so that fields of other versions stay as they are."""
         if not payload.startswith(_CALL):
             return payload
@@ -66,12 +74,15 @@ class PricedSink:
             record = decode(payload)
         except _NO_RECORD:
             return payload
+        if not isinstance(record, CallRecord) or record.cost is not None:
+            return payload
         cost: Cost | None = None
         with _PRICE:
-            cost = (
-                _pricer(self._prices).cost(record) if isinstance(record, CallRecord) and record.cost is None else None
-            )
-        return payload if cost is None else payload.rstrip()[:-1] + b',"cost":' + msgspec.json.encode(cost) + b"}"
+            cost = _pricer(self._prices).cost(record)
+        if cost is None:
+            return payload
+        found.append((record, cost))
+        return payload.rstrip()[:-1] + b',"cost":' + msgspec.json.encode(cost) + b"}"
 
 
 def treated_with_cost(
@@ -94,12 +105,12 @@ def _pricer(prices: Path | None) -> Pricer:
     return pricer_for(None)
 
 
-def priced_sinks(urls: str | Iterable[str], prices: Path | None = None) -> list[Sink]:
-    """Return one sink per URL, in order, none opened yet, each of which prices calls.
+def priced_sinks(urls: str | Iterable[str], prices: Path | None = None, told: Priced | None = None) -> list[Sink]:
+    """Return one sink per URL, in order, none opened yet, each of which prices calls; the first tells `told`.
 
     Raises SettingError for a URL that means nothing or whose optional dependency is not installed.
     """
-    return [PricedSink(sink, prices) for sink in sinks_for(urls)]
+    return [PricedSink(sink, prices, told if number == 0 else None) for number, sink in enumerate(sinks_for(urls))]
 
 
 def check_prices(prices: Path | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -17,9 +17,10 @@ from callspan.forks import renew_locks
 from callspan.record import codec
 from callspan.record.call import NO_BODY, CallRecord, Redaction
 from callspan.record.events import Record
+from callspan.spool.shipper import SinkState
 from callspan.spool.spool import Spool
 from callspan.stores.opening import parse
-from callspan.wiring.priced_stores import priced_sinks
+from callspan.wiring.priced_stores import Priced, priced_sinks
 
 _REOPEN_TIMEOUT_S: Final = 5.0
 _FILES: Final = ("sqlite", "jsonl")
@@ -32,8 +33,10 @@ Listener = Callable[[Record], None]
 class Recorder:
     """Writes treated records to the spool of the configured stores. Safe from any thread; never raises."""
 
-    def __init__(self, settings: Settings, listeners: tuple[Listener, ...] = ()) -> None:
+    def __init__(self, settings: Settings, listeners: tuple[Listener, ...] = (), priced: Priced | None = None) -> None:
+        """`priced` is told of each call that gets its cost on its way into the first store."""
         self._settings = settings
+        self._priced = priced
         self._stores = settings.stores
         self._listeners = listeners
         self._spool: Spool | None = None
@@ -82,13 +85,21 @@ class Recorder:
         """Return the spool's counters; empty before the first record."""
         return {} if self._spool is None else self._spool.counters()
 
+    def states(self) -> Sequence[SinkState]:
+        """Return how each store is doing; empty before the first record."""
+        return () if self._spool is None else self._spool.states()
+
+    def drops(self) -> Mapping[str, int]:
+        """Return how many records were dropped before any store could have them, by reason."""
+        return {} if self._spool is None else self._spool.drops()
+
     def _open(self) -> Spool:
         with self._lock:
             if self._spool is None:
                 settings = self._settings
                 self._spool = Spool(
                     spool_directory(settings, self._stores),
-                    priced_sinks(self._stores, settings.prices),
+                    priced_sinks(self._stores, settings.prices, self._priced),
                     fsync=settings.fsync,
                     max_bytes=settings.spool_max_bytes,
                 )

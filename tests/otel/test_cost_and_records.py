@@ -1,0 +1,252 @@
+"""What calls cost and what became of their records, as metrics: counted once each, whatever the stores do."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+import callspan
+from callspan import open_store
+from callspan.fail_open import failures
+from callspan.record import codec
+from callspan.record.call import CallRecord, Cost, Request, Timing
+from callspan.record.usage import Usage
+from callspan.spans.metrics import CallMetrics
+from callspan.spool.sink import Entry
+from callspan.testing import ScriptedProvider
+from callspan.wiring import Handle
+from callspan.wiring.priced_stores import PricedSink, priced_sinks
+
+PRICES = '{"version": "ours-1", "models": {"my-model": {"input": "2", "output": "8"}}}'
+MESSAGES: Any = [{"role": "user", "content": "Hi"}]
+BOUNDED = {
+    "gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "callspan.cost.source",
+    "callspan.cost.estimated", "callspan.store", "callspan.drop.reason",
+}  # fmt: skip
+
+
+@pytest.fixture
+def reader() -> Iterator[InMemoryMetricReader]:
+    found = InMemoryMetricReader()
+    yield found
+    found.shutdown()
+
+
+@pytest.fixture
+def start(reader: InMemoryMetricReader) -> Iterator[Callable[..., Handle]]:
+    """Instrument with a meter provider of the real SDK; undone after the test."""
+    handles: list[Handle] = []
+    provider = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
+
+    def instrument(**settings: Any) -> Handle:
+        handles.append(callspan.instrument(meter_provider=provider, **settings))
+        return handles[-1]
+
+    yield instrument
+    for handle in handles:
+        handle.uninstrument()
+
+
+@pytest.fixture
+def prices(tmp_path: Path) -> Path:
+    """A price file for `my-model`: 2 and 8 dollars for a million tokens."""
+    path = tmp_path / "prices.json"
+    path.write_text(PRICES)
+    return path
+
+
+def points(reader: InMemoryMetricReader, name: str) -> list[Any]:
+    data = reader.get_metrics_data()
+    scopes = [scope for resource in data.resource_metrics for scope in resource.scope_metrics] if data else []
+    found = [point for scope in scopes for one in scope.metrics if one.name == name for point in one.data.data_points]
+    assert all(set(point.attributes) <= BOUNDED for point in found)
+    return found
+
+
+def ask(provider: ScriptedProvider, count: int = 1, model: str = "my-model", **reply: Any) -> None:
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
+        for _ in range(count):
+            provider.reply(**{"input_tokens": 1000, "output_tokens": 500, **reply})
+            client.chat.completions.create(model=model, messages=MESSAGES)
+
+
+def costs_in(store: str) -> list[Decimal | None]:
+    with closing(open_store(store)) as opened:
+        return [None if call.cost is None else call.cost.usd for call in opened.calls()]
+
+
+def test_a_computed_cost_is_measured_when_the_call_is_stored_once_for_all_stores(
+    provider: ScriptedProvider, reader: InMemoryMetricReader, start: Callable[..., Handle], prices: Path, tmp_path: Path
+) -> None:
+    stores = [f"sqlite:///{tmp_path / 'a.db'}", f"jsonl:///{tmp_path / 'b.jsonl'}"]
+    handle = start(stores=stores, prices=prices)
+    ask(provider, count=3)
+    assert handle.force_flush()
+    (point,) = points(reader, "callspan.client.cost")
+    assert (point.count, point.sum) == (3, pytest.approx(0.018))
+    assert point.attributes["callspan.cost.source"] == "computed"
+    assert point.attributes["gen_ai.request.model"] == "my-model"
+    assert [float(cost or 0) for cost in costs_in(stores[0])] == [0.006] * 3, "as the records have it"
+
+
+def test_a_cost_nobody_knows_is_no_zero(
+    provider: ScriptedProvider, reader: InMemoryMetricReader, start: Callable[..., Handle], tmp_path: Path
+) -> None:
+    handle = start(stores=f"sqlite:///{tmp_path / 'a.db'}")
+    ask(provider, model="nobody-knows-this-one")
+    assert handle.force_flush()
+    assert points(reader, "callspan.client.cost") == []
+
+
+def test_what_the_provider_states_is_measured_at_once_and_not_again_in_the_store(
+    provider: ScriptedProvider, reader: InMemoryMetricReader, start: Callable[..., Handle], tmp_path: Path
+) -> None:
+    usage = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8, "cost": 0.25}
+    for stores in ([], [f"sqlite:///{tmp_path / 'a.db'}"]):
+        handle = start(stores=stores)
+        ask(provider, usage=usage)
+        assert handle.force_flush()
+    (point,) = points(reader, "callspan.client.cost")
+    assert (point.count, point.sum, point.attributes["callspan.cost.source"]) == (2, 0.5, "provider")
+
+
+def test_with_the_cost_on_spans_it_is_measured_without_any_store(
+    provider: ScriptedProvider, reader: InMemoryMetricReader, start: Callable[..., Handle], prices: Path
+) -> None:
+    start(prices=prices, span_cost=True)
+    ask(provider)
+    (point,) = points(reader, "callspan.client.cost")
+    assert (point.count, point.sum) == (1, pytest.approx(0.006))
+
+
+class Failing:
+    """A store that fails as often as it is told to, and then takes everything."""
+
+    name = "failing"
+    batch_entries = 10
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.taken: list[Entry] = []
+
+    def deliver(self, entries: Any) -> None:
+        if self.times:
+            self.times -= 1
+            raise OSError("not now")
+        self.taken += entries
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *given: None
+
+
+def test_a_delivery_that_is_tried_again_counts_once(prices: Path) -> None:
+    told: list[tuple[str, Decimal]] = []
+    failing: Any = Failing(times=2)
+    sink = PricedSink(failing, prices, lambda record, cost: told.append((record.call_id, cost.usd)))
+    call = CallRecord(
+        call_id="one",
+        provider="openai",
+        timing=Timing(start_ns=1),
+        request=Request(model="my-model"),
+        usage=Usage(input_tokens=1000, output_tokens=500),
+    )
+    entry = Entry("segment", 0, 10, codec.encode(call))
+    for _ in range(2):
+        with pytest.raises(OSError, match="not now"):
+            sink.deliver([entry])
+    assert told == []
+    sink.deliver([entry])
+    assert told == [("one", Decimal("0.006"))]
+
+
+def test_only_the_first_store_tells(tmp_path: Path) -> None:
+    urls = [f"jsonl:///{tmp_path / name}" for name in ("a.jsonl", "b.jsonl")]
+    first, second = priced_sinks(urls, None, lambda record, cost: None)
+    assert isinstance(first, PricedSink)
+    assert isinstance(second, PricedSink)
+    assert first._told is not None
+    assert second._told is None
+
+
+def test_records_are_counted_for_each_store_that_took_them(
+    provider: ScriptedProvider, reader: InMemoryMetricReader, start: Callable[..., Handle], tmp_path: Path
+) -> None:
+    handle = start(stores=[f"sqlite:///{tmp_path / 'a.db'}", f"jsonl:///{tmp_path / 'b.jsonl'}"])
+    assert points(reader, "callspan.records.written") == [], "nothing is said of stores before there is a record"
+    ask(provider, count=4)
+    assert handle.force_flush()
+    written = {point.attributes["callspan.store"]: point.value for point in points(reader, "callspan.records.written")}
+    assert sorted(written.values()) == [4, 4]
+    assert any("a.db" in name for name in written)
+    assert {point.value for point in points(reader, "callspan.records.dropped")} == {0}
+    assert {point.value for point in points(reader, "callspan.records.oldest_waiting")} == {0.0}
+
+
+def test_records_that_wait_for_a_store_are_seen_to_wait(
+    provider: ScriptedProvider, reader: InMemoryMetricReader, start: Callable[..., Handle], tmp_path: Path
+) -> None:
+    database = tmp_path / "a.db"
+    handle = start(stores=f"sqlite:///{database}")
+    ask(provider)
+    assert handle.force_flush()
+    with closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        ask(provider)
+        assert not handle.force_flush(0.2)
+        (waiting,) = points(reader, "callspan.records.oldest_waiting")
+        assert waiting.value > 0
+        other.execute("ROLLBACK")
+    assert handle.force_flush()
+    (written,) = points(reader, "callspan.records.written")
+    assert written.value == 2
+
+
+def test_what_a_full_spool_drops_is_counted_by_the_reason(
+    provider: ScriptedProvider, reader: InMemoryMetricReader, start: Callable[..., Handle], tmp_path: Path
+) -> None:
+    """The store is away and the spool small: at some point nothing fits any more."""
+    start(stores=f"unix:///{tmp_path / 'nobody.sock'}", spool_dir=tmp_path / "spool", spool_max_bytes=4096)
+    ask(provider, count=12)
+    dropped = {
+        point.attributes.get("callspan.drop.reason"): point.value
+        for point in points(reader, "callspan.records.dropped")
+        if "callspan.store" not in point.attributes
+    }
+    assert dropped["cap"] > 0
+    assert set(dropped) <= {"cap", "memory", "size", "closed", "error"}
+
+
+def test_after_another_instrument_its_stores_are_the_ones_told_of(
+    provider: ScriptedProvider, reader: InMemoryMetricReader, start: Callable[..., Handle], tmp_path: Path
+) -> None:
+    for name in ("a.db", "b.db"):
+        handle = start(stores=f"sqlite:///{tmp_path / name}")
+        ask(provider)
+        assert handle.force_flush()
+    (written,) = points(reader, "callspan.records.written")
+    assert "b.db" in written.attributes["callspan.store"]
+
+
+def test_a_spool_that_cannot_be_read_costs_nothing_but_the_count(reader: InMemoryMetricReader) -> None:
+    class Broken:
+        def states(self) -> Any:
+            raise OSError("gone")
+
+        drops = states
+
+    step = "read the counters of the spool"
+    before = failures().get(step, 0)
+    metrics = CallMetrics(MeterProvider(metric_readers=[reader], shutdown_on_exit=False), "1", Broken())
+    metrics.priced(CallRecord(call_id="1", timing=Timing(start_ns=1)), Cost(usd=Decimal(1), source="ours"))
+    assert points(reader, "callspan.records.written") == []
+    assert points(reader, "callspan.client.cost")[0].sum == 1.0
+    assert failures()[step] > before
