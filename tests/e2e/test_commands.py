@@ -263,7 +263,7 @@ def test_a_database_that_does_not_answer_is_a_clear_error() -> None:
         ["calls", "--since", "yesterday-ish"],
         ["calls", "--limit", "0"],
         ["stats", "--by", "weather"],
-        ["show"],
+        ["show", "a", "b"],
         ["teapot"],
         ["prune"],
     ],

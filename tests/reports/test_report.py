@@ -128,13 +128,13 @@ def test_rewards_and_times_are_drawn(world: World, report: Report) -> None:
 def test_sessions_come_with_their_steps_calls_and_events(world: World, report: Report) -> None:
     play(world)
     data = rows(report())
-    assert data["models"] == ["gpt-6", "gpt-5"], "in the order they were first asked"
+    assert data["models"] == ["gpt-5", "gpt-6"], "in the order they were last asked"
     by_id = {session["id"]: session for session in data["sessions"]}
     maze = by_id["s1"]
     assert (maze["name"], maze["outcome"], maze["reward"], maze["cost"]) == ("maze", "success", 1.0, "0.001")
     assert maze["steps"] == [[0, 99000.0, 1000.0, 0.5, "terminated"]]
     (call,) = maze["calls"]
-    assert call[:11] == [0, 99000.0, 1, "success", 1000.0, None, 10, 5, "0.001", 1, "Left."]
+    assert call[:11] == [0, 99000.0, 0, "success", 1000.0, None, 10, 5, "0.001", 1, "Left."]
     assert [event[2:5] for event in maze["events"]] == [
         ["reward of the session", "reward", 1.0],
         ["environment", "a wall", 0.5],
@@ -210,11 +210,11 @@ def test_the_command_writes_the_page_and_says_how_large(
         "file": str(target),
         "bytes": target.stat().st_size,
         "calls": 3,
-        "sessions": 3,
+        "sessions": 2,
     }
     monkeypatch.chdir(tmp_path)
     told = CliRunner().invoke(callspan, ["--store", url, "report", "-o", "r.html"])
-    assert "3 calls, 3 sessions" in told.output
+    assert "3 calls, 2 sessions," in told.output
     none = CliRunner().invoke(
         callspan, ["--store", url, "report", "-o", str(tmp_path / "n.html"), "--model", "nope", "--since", "1s"]
     )

@@ -8,7 +8,11 @@ _NEEDED = ("click", "rich")
 
 
 def main() -> None:
-    """Run the command. Exits 0 when all is well, 1 where nothing was found or a check failed, 2 on wrong usage."""
+    """Run the command.
+
+    Exits 0 when all is well, 1 where nothing was found or a check failed, 2 on wrong usage, 130 when interrupted, 141
+    when whoever reads its output has gone.
+    """
     try:
         from callspan.cli.commands import callspan
     except ModuleNotFoundError as error:

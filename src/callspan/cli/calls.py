@@ -6,18 +6,29 @@ from typing import Final
 
 import click
 import msgspec
-from rich.table import Table
+from rich.console import Group
 from rich.text import Text
 
 from callspan.cli.filters import choosing_calls, of_one_session
 from callspan.cli.frame import Frame, framed
 from callspan.cli.rows import call_row, said, short_ids
 from callspan.cli.screen import OUTCOME_STYLES, UNKNOWN, clock, duration, money, styled, tokens
+from callspan.cli.table import Column, fitted
 from callspan.record.call import CallRecord
 from callspan.stores.answers import model_of
 from callspan.stores.base import CallFilter
 from callspan.stores.opening import safe_name
 
+_COLUMNS: Final = (
+    Column("started", rank=3),
+    Column("call"),
+    Column("model", shrinks=True, rank=1, least=14),
+    Column("tokens", right=True, rank=4),
+    Column("cost", right=True, rank=5, known=True),
+    Column("time", right=True, rank=2),
+    Column("outcome", shrinks=True, least=16),
+    Column("said", shrinks=True, rank=6),
+)
 _EPILOG: Final = """\b
 Examples:
   callspan calls --error --since 2h
@@ -44,40 +55,33 @@ def command(frame: Frame, which: CallFilter, limit: int, offset: int, oldest_fir
         more = reader.count_calls(which) - offset - len(found)
     if not found:
         frame.nothing(f"No such calls in {safe_name(frame.store)}.")
-    frame.screen.print(calls_table(found))
-    if more > 0:
-        frame.screen.line((f"{more:,} more: --limit, --offset", "dim"))
+    with frame.screen.paged():
+        frame.screen.print(calls_table(found, frame.screen.console.width))
+        if more > 0:
+            frame.screen.line((f"{more:,} more: --limit, --offset", "dim"))
 
 
-def calls_table(found: list[CallRecord]) -> Table:
-    """Return calls as a table of at most 100 columns."""
+def calls_table(found: list[CallRecord], width: int) -> Group:
+    """Return calls as a table of so many columns; where they are few, the least telling ones go."""
     ids = short_ids(
         (call.call_id for call in found),
         # `show` takes a beginning that both have for the session's.
         besides=(call.place.session_id for call in found if call.place.session_id is not None),
     )
-    priced = any(call.cost is not None for call in found)
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("started", "call"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("model", no_wrap=True, max_width=20, overflow="ellipsis")
-    for name in ("tokens", *(["cost"] if priced else []), "time"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("outcome", no_wrap=True)
-    # The only column that may shrink; its cells are cut, not wrapped.
-    table.add_column("said", overflow="ellipsis")
-    for call in found:
-        table.add_row(
-            clock(call.timing.start_ns),
-            styled((ids[call.call_id], "cyan")),
-            styled(model_of(call) or UNKNOWN),
-            _tokens(call),
-            *([money(call.cost.usd if call.cost else None)] if priced else []),
-            duration(call.timing.duration_ns),
-            outcome_text(call),
-            styled((said(call) or (call.error.message if call.error else None) or "", "dim")),
-        )
-    return table
+    return fitted(_COLUMNS, (_cells(call, ids[call.call_id]) for call in found), width)
+
+
+def _cells(call: CallRecord, short: str) -> list[Text | str]:
+    return [
+        clock(call.timing.start_ns),
+        styled((short, "cyan")),
+        styled(model_of(call) or UNKNOWN),
+        _tokens(call),
+        money(call.cost.usd if call.cost else None),
+        duration(call.timing.duration_ns),
+        outcome_text(call),
+        styled((said(call) or (call.error.message if call.error else None) or "", "dim")),
+    ]
 
 
 def outcome_text(call: CallRecord) -> Text:

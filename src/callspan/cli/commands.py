@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import signal
+import sys
 from importlib import import_module
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import click
 
@@ -35,7 +39,11 @@ Examples:
   callspan report                      one HTML page: timeline, rewards, cost
   callspan export openai-session -o train.jsonl --min-reward 0.5
 
-Exit codes: 0 all well, 1 nothing found or a check failed, 2 wrong usage."""
+Exit codes: 0 all well, 1 nothing found or a check failed, 2 wrong usage,
+130 interrupted, 141 nobody reads the output any more."""
+_INTERRUPTED: Final = 128 + signal.SIGINT
+_PIPE_BROKEN: Final = 141
+"""128 + SIGPIPE, which not every platform has."""
 
 
 class _Commands(click.Group):
@@ -53,12 +61,28 @@ class _Commands(click.Group):
             return None
         return cast("click.Command", import_module(f"callspan.cli.{cmd_name}").command)
 
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
+        """Run a sub-command. Ctrl-C, and a reader of our output that goes away, end it without a word."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(_INTERRUPTED) from None
+        except BrokenPipeError:
+            # What is still buffered would fail again when the interpreter ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.exceptions.Exit(_PIPE_BROKEN) from None
+        return result
+
 
 @click.group(cls=_Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--store", metavar="URL", help="Store to read. Default: $CALLSPAN_STORES, else sqlite:///callspan.db.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output on stdout.")
+@click.option("--no-pager", is_flag=True, help="Never show long output through $PAGER.")
 @click.version_option(package_name="callspan", message="callspan %(version)s")
 @click.pass_context
-def callspan(ctx: click.Context, store: str | None, as_json: bool) -> None:
+def callspan(ctx: click.Context, store: str | None, as_json: bool, no_pager: bool) -> None:
     """See, sum and check what callspan has recorded of calls to openai and anthropic."""
-    ctx.obj = Defaults(store=store, json=as_json)
+    # What the driver warns of it raises as well, and that is what is told.
+    logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
+    ctx.obj = Defaults(store=store, json=as_json, pager=not no_pager)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import click
 
 from callspan.cli.demo_world import GridWorld, worlds
-from callspan.cli.frame import DEFAULT_STORE, Frame, framed, store_errors
+from callspan.cli.frame import DEFAULT_STORE, Frame, framed, store_errors, wrong
 from callspan.cli.rows import short_ids
 from callspan.cli.screen import iso, reward, reward_style
 from callspan.config import SettingError
@@ -90,7 +90,7 @@ def _existed(frame: Frame) -> bool:
             return False
         open_store(frame.store).close()
     except SettingError as error:
-        raise click.UsageError(str(error)) from error
+        raise wrong(error) from error
     except store_errors() as error:
         frame.fail(f"{error}\nName another one: callspan demo --store {DEFAULT_STORE.replace('callspan', 'demo')}")
     return True
@@ -264,7 +264,7 @@ def _session_ids(frame: Frame, newer: list[str]) -> list[str]:
 
 
 def _callspan(frame: Frame, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "callspan.cli", "--store", frame.store, *arguments]
+    return [sys.executable, "-m", "callspan.cli", "--no-pager", "--store", frame.store, *arguments]
 
 
 def _say_where(frame: Frame, traced: _Traced) -> None:

@@ -8,10 +8,10 @@ from typing import Final
 
 import click
 import msgspec
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from callspan.cli.filters import MOMENT
 from callspan.cli.frame import Frame, framed
+from callspan.cli.progress import progress
 from callspan.cli.screen import count, reward
 from callspan.config import SettingError
 from callspan.datasets import FORMATS, Choice, Statistics, export
@@ -93,11 +93,10 @@ def command(frame: Frame, format_name: str, output: Path | None, dry_run: bool, 
     target = None if dry_run else output
     choice = msgspec.convert({name: given[name] for name in Choice.__struct_fields__}, Choice)
     options = msgspec.convert({name: given[name] for name in Options.__struct_fields__}, Options)
-    with frame.reader() as reader, _progress(frame) as progress:
-        task = progress.add_task("export", total=None)
+    with frame.reader() as reader, progress(frame, "sessions") as tell:
 
         def show(statistics: Statistics) -> None:
-            progress.update(task, completed=statistics.rows, sessions=statistics.sessions)
+            tell(statistics.sessions, statistics.sessions_found, f"{statistics.rows:,} rows of sessions")
 
         try:
             statistics = export(reader, format_name, target, choice, options, progress=show)
@@ -106,12 +105,6 @@ def command(frame: Frame, format_name: str, output: Path | None, dry_run: bool, 
         except OSError as error:
             frame.fail(f"{error.filename or output}: {error.strerror or error}")
     _report(frame, statistics, target)
-
-
-def _progress(frame: Frame) -> Progress:
-    shown = frame.screen.console.is_terminal and not frame.json
-    columns = (SpinnerColumn(), TextColumn("{task.completed} rows"), TimeElapsedColumn())
-    return Progress(*columns, console=frame.screen.console, transient=True, disable=not shown)
 
 
 def _report(frame: Frame, statistics: Statistics, target: Path | None) -> None:

@@ -48,7 +48,10 @@ MOMENT: Final = Moment()
 
 
 def choosing_calls(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that choose calls; it gets them as one `CallFilter`, its argument `which`."""
+    """Give a command the options that choose calls; it gets them as one `CallFilter`, its argument `which`.
+
+    `--min-reward` narrows what the frame's reader yields.
+    """
 
     @click.option("--session", "session_id", metavar="ID", help="Of this session (its id or a unique prefix).")
     @click.option("--model", metavar="NAME", help="Asked of, or answered by, this model.")
@@ -56,10 +59,15 @@ def choosing_calls(function: Callable[..., None]) -> Callable[..., None]:
     @click.option("--since", "since_ns", type=MOMENT, metavar="TIME", help="Not older: 30m, 2h, 3d ago, or ISO 8601.")
     @click.option("--until", "until_ns", type=MOMENT, metavar="TIME", help="Older.")
     @click.option("--error/--no-error", "errors", default=None, help="Only what failed / only what succeeded.")
+    @click.option(
+        "--min-reward", "least_reward", type=float, metavar="R", help="Of sessions with at least this reward."
+    )
     @click.option("--text", metavar="PART", help="With this in what was said; capitals do not matter.")
     @functools.wraps(function)
     def filtered(*args: object, **options: object) -> None:
         chosen = {name: options.pop(name) for name in _CHOICES}
+        if options["least_reward"] is None:
+            del options["least_reward"]
         function(*args, which=msgspec.convert(chosen, CallFilter), **options)
 
     return filtered

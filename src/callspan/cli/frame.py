@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, NoReturn
 
 import click
 
+from callspan.cli.rewarded import Rewarded
 from callspan.cli.screen import Screen, clean, json_text
 from callspan.config import SettingError, load
 from callspan.stores.base import Reader, StoreError
@@ -19,6 +20,7 @@ from callspan.stores.opening import open_store, safe_name
 DEFAULT_STORE: Final = "sqlite:///callspan.db"
 """Where `run` and `demo` write and everything else reads when nothing else is said."""
 _DRIVER_ERRORS: Final = {"psycopg": "Error", "clickhouse_connect.driver.exceptions": "ClickHouseError"}
+_GIST: Final = 300
 _ADVICE: Final = (
     "Record something first (`callspan run app.py`, or `callspan.instrument(stores=...)` in your code; "
     "`callspan demo` makes an example), or name another store with --store."
@@ -36,15 +38,17 @@ class Defaults(NamedTuple):
 
     store: str | None = None
     json: bool = False
+    pager: bool = True
 
 
 class Frame:
     """One run of a sub-command."""
 
-    def __init__(self, store: str, *, json: bool) -> None:
+    def __init__(self, store: str, *, json: bool, pager: bool = False, min_reward: float | None = None) -> None:
         self.store = store
+        self.min_reward = min_reward
         self.json = json
-        self.screen = Screen()
+        self.screen = Screen(pager=pager)
 
     @contextmanager
     def reader(self) -> Iterator[Reader]:
@@ -52,13 +56,18 @@ class Frame:
         try:
             reader = open_store(self.store)
         except SettingError as error:
-            raise click.UsageError(clean(str(error))) from error
-        except store_errors() as error:
+            raise wrong(error) from error
+        except StoreError as error:
             self.fail(f"{error}\n{_ADVICE}")
-        try:
-            yield reader
         except store_errors() as error:
-            self.fail(f"{safe_name(self.store)} cannot be read: {error}")
+            self.fail(f"{safe_name(self.store)} cannot be opened: {_gist(error)}")
+        try:
+            yield reader if self.min_reward is None else Rewarded(reader, self.min_reward)
+        except BrokenPipeError:
+            # Whoever read our output has gone; that says nothing of the store.
+            raise
+        except store_errors() as error:
+            self.fail(f"{safe_name(self.store)} cannot be read: {_gist(error)}")
         finally:
             reader.close()
 
@@ -85,16 +94,30 @@ class Frame:
         raise click.ClickException("\n".join(clean(line) for line in message.splitlines()))
 
 
+def wrong(error: SettingError) -> click.UsageError:
+    """Return what is wrong with a setting as wrong usage (exit code 2); stores are named by an option, too."""
+    return click.UsageError(clean(str(error).replace("CALLSPAN_STORES: ", "--store, CALLSPAN_STORES: ", 1)))
+
+
+def _gist(error: Exception) -> str:
+    """The first line of what a driver says; some say a page."""
+    said = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return said if len(said) <= _GIST else said[:_GIST] + "…"
+
+
 def framed(function: Callable[..., None]) -> Callable[..., None]:
     """Give a sub-command `--store` and `--json`, and a `Frame` as its first argument."""
 
     @click.option("--store", metavar="URL", help="Store. Default: $CALLSPAN_STORES, else sqlite:///callspan.db.")
     @click.option("--json", "as_json", is_flag=True, help="Machine-readable output on stdout.")
     @click.pass_context
-    def with_frame(ctx: click.Context, /, store: str | None, as_json: bool, **options: object) -> None:
+    def with_frame(
+        ctx: click.Context, /, store: str | None, as_json: bool, least_reward: float | None = None, **options: object
+    ) -> None:
         defaults = ctx.obj if isinstance(ctx.obj, Defaults) else Defaults()
         url = store or defaults.store or _stores_of_environment()
-        function(Frame(url, json=as_json or defaults.json), **options)
+        frame = Frame(url, json=as_json or defaults.json, pager=defaults.pager, min_reward=least_reward)
+        function(frame, **options)
 
     # What a command says of itself, and the options it has been given so far, belong to the function.
     return functools.update_wrapper(with_frame, function)

@@ -7,7 +7,8 @@ from typing import Final
 import click
 
 from callspan.cli.filters import MOMENT
-from callspan.cli.frame import Frame, framed, store_errors
+from callspan.cli.frame import Frame, framed, store_errors, wrong
+from callspan.cli.progress import progress
 from callspan.cli.screen import count, iso
 from callspan.config import SettingError
 from callspan.stores.opening import split_urls
@@ -29,9 +30,10 @@ def command(frame: Frame, older_ns: int) -> None:
     from callspan.stores.retention import prune
 
     try:
-        removed = prune(split_urls(frame.store)[0], older_ns)
+        with progress(frame, "pruning"):
+            removed = prune(split_urls(frame.store)[0], older_ns)
     except SettingError as error:
-        raise click.UsageError(str(error)) from error
+        raise wrong(error) from error
     except store_errors() as error:
         frame.fail(str(error))
     if frame.json:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Final
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from callspan.cli.filters import choosing_calls, of_one_session
 from callspan.cli.frame import Frame, framed
-from callspan.cli.screen import count
+from callspan.cli.progress import progress
 from callspan.reports import write_report
+from callspan.reports.text import plural
 from callspan.stores.base import CallFilter
 from callspan.stores.opening import safe_name
 
@@ -38,28 +38,19 @@ would share the store."""
 @framed
 def command(frame: Frame, which: CallFilter, output: Path) -> None:
     """Write one self-contained HTML page: timeline of sessions, reward curve, tokens and cost, times, errors."""
-    with frame.reader() as reader, _progress(frame) as progress:
+    with frame.reader() as reader, progress(frame, "calls") as tell:
         which = of_one_session(frame, reader, which)
-        task = progress.add_task("report", total=None)
         try:
-            found = write_report(
-                reader, output, which, progress=lambda read, of: progress.update(task, completed=read, total=of)
-            )
+            found = write_report(reader, output, which, progress=tell)
         except OSError as error:
             frame.fail(f"{output}: {error.strerror or error}")
     if not found.every.calls and not found.sessions:
         frame.nothing(f"No such calls in {safe_name(frame.store)}; nothing written.")
     size = output.stat().st_size
     if frame.json:
-        frame.emit({"file": str(output), "bytes": size, "calls": found.every.calls, "sessions": len(found.sessions)})
+        frame.emit({"file": str(output), "bytes": size, "calls": found.every.calls, "sessions": found.session_count})
     else:
         frame.screen.line(
             (f"{output}", "bold"),
-            f"  {count(found.every.calls)} calls, {count(len(found.sessions))} sessions, {size / 1e6:.2f} MB",
+            f"  {plural(found.every.calls, 'call')}, {plural(found.session_count, 'session')}, {size / 1e6:.2f} MB",
         )
-
-
-def _progress(frame: Frame) -> Progress:
-    shown = frame.screen.console.is_terminal and not frame.json
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=frame.screen.console, transient=True, disable=not shown)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 import click
 import msgspec
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from callspan.cli.filters import choosing_calls, of_one_session
 from callspan.cli.frame import Frame, framed
+from callspan.cli.progress import progress
 from callspan.cli.screen import count, money
 from callspan.config import SettingError, load
 from callspan.cost import PriceFileError, Pricer, pricer_for
@@ -50,12 +50,12 @@ def command(frame: Frame, which: CallFilter, prices: Path | None, every: bool, d
     """Compute the cost of stored calls from their tokens and the prices of their day."""
     pricer = _pricer(frame, prices)
     tally = Tally()
-    with frame.reader() as reader, _progress(frame) as progress:
+    with frame.reader() as reader, progress(frame, "calls") as tell:
         which = msgspec.structs.replace(of_one_session(frame, reader, which), newest_first=False)
-        task = progress.add_task("reprice", total=reader.count_calls(which))
+        total = reader.count_calls(which)
         with Rewriter(None if dry_run else _sink(frame, reader.name)) as rewriter:
-            for call in reader.calls(which):
-                progress.advance(task)
+            for number, call in enumerate(reader.calls(which), 1):
+                tell(number, total)
                 cost = _new_cost(pricer, call, every=every)
                 tally.count(call, cost)
                 if cost is not None and cost != call.cost:
@@ -137,12 +137,6 @@ def _new_cost(pricer: Pricer, call: CallRecord, *, every: bool) -> Cost | None:
     if call.cost is not None and (not every or call.cost.source == PROVIDER):
         return None
     return pricer.cost(call)
-
-
-def _progress(frame: Frame) -> Progress:
-    shown = frame.screen.console.is_terminal and not frame.json
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=frame.screen.console, transient=True, disable=not shown)
 
 
 def _report(frame: Frame, tally: Tally, *, dry_run: bool) -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Final
 
+import click
 from rich.console import Console, RenderableType
 from rich.text import Text
 
 from callspan.record.codec import encode_json
+from callspan.reports import text as wording
 
 _WIDTH: Final = 100
 """Columns where output goes to no terminal."""
@@ -21,8 +25,8 @@ _UNSAFE: Final = re.compile(
 _UNSAFE_IN_LINES: Final = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
 _RAW_CONTROLS: Final = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _US_PER_NS: Final = 1_000
-_MINUTE_S: Final = 60
-UNKNOWN: Final = "\N{EN DASH}"
+_MANY: Final = 100_000
+UNKNOWN: Final = wording.UNKNOWN
 
 OUTCOME_STYLES: Final = {
     "success": "green",
@@ -35,18 +39,40 @@ OUTCOME_STYLES: Final = {
 }
 
 
+class _Console(Console):
+    """A console that leaves it to the command what a broken pipe means."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 class Screen:
     """Where people read: colours and the real width on a terminal, plain text of 100 columns elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, pager: bool = False) -> None:
         stdout = sys.stdout
-        self.console = Console(
+        self._pager = pager and stdout.isatty()
+        self.console = _Console(
             width=None if stdout.isatty() else _WIDTH,
             highlight=False,
             markup=False,
             emoji=False,
             soft_wrap=False,
         )
+
+    @contextmanager
+    def paged(self) -> Iterator[None]:
+        """Show what the block prints through the reader's pager ($PAGER), if a terminal cannot show it at once."""
+        if not self._pager:
+            yield
+            return
+        with self.console.capture() as captured:
+            yield
+        shown = captured.get()
+        if shown.count("\n") < self.console.height:
+            click.echo(shown, nl=False)
+        else:
+            click.echo_via_pager(shown)
 
     def print(self, what: RenderableType = "") -> None:
         """Print a line, a table, a tree."""
@@ -98,20 +124,12 @@ def json_text(value: object) -> str:
 
 def duration(ns: float | None) -> str:
     """Return nanoseconds as people say them; a dash where they are unknown."""
-    if ns is None:
-        return UNKNOWN
-    seconds = ns / 1e9
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms" if seconds >= 0.01 else f"{seconds * 1000:.1f} ms"  # noqa: PLR2004
-    if seconds < _MINUTE_S:
-        return f"{seconds:.2f} s"
-    minutes, rest = divmod(int(seconds), _MINUTE_S)
-    return f"{minutes} m {rest:02d} s"
+    return milliseconds(None if ns is None else ns / 1e6)
 
 
 def milliseconds(ms: float | None) -> str:
     """Return milliseconds as people say them; a dash where they are unknown."""
-    return duration(None if ms is None else ms * 1e6)
+    return wording.duration(ms)
 
 
 def count(number: int | None) -> str:
@@ -120,8 +138,12 @@ def count(number: int | None) -> str:
 
 
 def tokens(asked: int | None, answered: int | None) -> str:
-    """Return `in→out` tokens; a dash where neither is known."""
-    return UNKNOWN if asked is None and answered is None else f"{count(asked)}→{count(answered)}"
+    """Return `in→out` tokens, those of many digits shortened; a dash where neither is known."""
+    return UNKNOWN if asked is None and answered is None else f"{_short(asked)}→{_short(answered)}"
+
+
+def _short(number: int | None) -> str:
+    return count(number) if number is None or number < _MANY else wording.short_count(number)
 
 
 def money(usd: Decimal | None) -> str:

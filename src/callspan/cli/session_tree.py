@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple
 
 from rich.console import Group
 from rich.text import Text
@@ -13,65 +14,80 @@ from rich.tree import Tree
 from callspan.cli.calls import outcome_text
 from callspan.cli.rows import gist, lasted_ns
 from callspan.cli.screen import OUTCOME_STYLES, UNKNOWN, count, duration, money, reward, reward_style, styled, tokens
+from callspan.cli.session_page import Item, Page, step_of, when
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, TimestepRecord
 from callspan.stores.answers import exact_sum, known_sum, model_of
-from callspan.stores.base import Happening, SessionSummary
 
-Item: TypeAlias = CallRecord | Happening
 _GUIDE: Final = "bright_black"
 _FAINT: Final = "dim"
-_CELLS: Final = 12
-"""Width of the waterfall."""
+_NARROW: Final = 60
+"""Columns below which there is no waterfall."""
+_LEAST_CELLS: Final = 12
+_MOST_CELLS: Final = 40
 _RUNNING: Final = "\N{BOX DRAWINGS HEAVY HORIZONTAL}"
 _MOMENT: Final = "\N{MIDDLE DOT}"
 _ODD: Final = {"error": "red", "timeout": "red", "cancelled": "yellow"}
 
 
-def session_tree(
-    summary: SessionSummary,
-    steps: Sequence[TimestepRecord],
-    calls: Sequence[CallRecord],
-    happenings: Sequence[Happening],
-) -> Tree:
-    """Return the tree. What belongs to no known step hangs below the session itself."""
-    tree = Tree(_session_line(summary, calls), guide_style=_GUIDE)
-    items = sorted([*calls, *happenings], key=_when)
-    span = _span(summary, items)
-    known = {step.timestep_id: step for step in steps}
+def session_tree(page: Page, width: int = 100) -> Tree:
+    """Return the tree, for a screen of so many columns. What belongs to no known step hangs below the session."""
+    tree = Tree(_session_line(page), guide_style=_GUIDE)
+    steps = page.shown_steps
+    ruler = _Ruler.of(page, width)
     branches: dict[str, Tree] = {}
-    entries: list[tuple[int, Item | TimestepRecord]] = [(_when(item), item) for item in items]
+    inside: dict[str | None, list[CallRecord]] = defaultdict(list)
+    for call in page.calls:
+        inside[call.place.timestep_id].append(call)
+    entries: list[tuple[int, Item | TimestepRecord]] = [(when(item), item) for item in page.items]
     entries += [(step.start_ns or 0, step) for step in steps]
     # A step sorts before what happens in it, which may have the same time.
     for _, entry in sorted(entries, key=lambda pair: (pair[0], not isinstance(pair[1], TimestepRecord))):
         if isinstance(entry, TimestepRecord):
             above = branches.get(entry.parent_timestep_id or "", tree)
-            inside = [call for call in calls if call.place.timestep_id == entry.timestep_id]
-            branches[entry.timestep_id] = above.add(_step_line(entry, inside))
+            calls = None if page.is_part else inside[entry.timestep_id]
+            branches[entry.timestep_id] = above.add(_step_line(entry, calls))
             continue
-        step_id = entry.place.timestep_id if isinstance(entry, CallRecord) else entry.timestep_id
-        parent = branches.get(step_id, tree) if step_id in known and step_id is not None else tree
-        line = _bar(entry, span)
+        line = ruler.bar(entry)
         line.append_text(_line(entry))
-        parent.add(line)
+        branches.get(step_of(entry) or "", tree).add(line)
     return tree
 
 
-def _span(summary: SessionSummary, items: Sequence[Item]) -> tuple[int, int]:
-    """When the session, or the first thing known of it, began, and how long all of it took; at least 1 ns."""
-    start = min([summary.session.start_ns or sys.maxsize, *(_when(item) for item in items)])
-    return start, max([1, *(_when(item) + (_lasted(item) or 0) - start for item in items)])
+class _Ruler(NamedTuple):
+    """The waterfall: when each thing ran within its session, on so many cells; none where the screen is narrow."""
+
+    start_ns: int
+    whole_ns: int
+    cells: int
+
+    @classmethod
+    def of(cls, page: Page, width: int) -> _Ruler:
+        """The ruler from when the session, or the first thing known of it, began to the end of the last."""
+        start = min([page.summary.session.start_ns or sys.maxsize, *map(when, page.items)])
+        ends = [when(item) + (_lasted(item) or 0) for item in page.items]
+        if page.is_part and page.summary.last_ns is not None:
+            ends.append(page.summary.last_ns)
+        cells = 0 if width < _NARROW else min(_MOST_CELLS, max(_LEAST_CELLS, width // 8))
+        return cls(start, max([1, *(end - start for end in ends)]), cells)
+
+    def bar(self, item: Item) -> Text:
+        """When it ran, as a line of the waterfall; a moment is one thin mark."""
+        if not self.cells:
+            return styled()
+        begun = when(item) - self.start_ns
+        lasted = _lasted(item)
+        first = min(self.cells - 1, self.cells * begun // self.whole_ns)
+        last = min(self.cells - 1, self.cells * (begun + (lasted or 0)) // self.whole_ns)
+        mark = _MOMENT if lasted is None else _RUNNING * (last - first + 1)
+        return styled((" " * first, ""), (mark, _mark_style(item)), " " * (self.cells + 1 - first - len(mark)))
 
 
-def _bar(item: Item, span: tuple[int, int]) -> Text:
-    """When something ran within its session, as a line of the waterfall; a moment is one thin mark."""
-    start, whole = span
-    first = min(_CELLS - 1, _CELLS * (_when(item) - start) // whole)
-    lasted = _lasted(item)
-    last = min(_CELLS - 1, _CELLS * (_when(item) + (lasted or 0) - start) // whole)
-    mark = _MOMENT if lasted is None else _RUNNING * (last - first + 1)
-    return styled((f"{' ' * first}{mark}".ljust(_CELLS + 1), _FAINT))
+def _mark_style(item: Item) -> str:
+    if isinstance(item, CallRecord):
+        return _ODD.get(item.outcome, "cyan")
+    return "magenta" if isinstance(item, EventRecord) and item.event_type == "tool" else _FAINT
 
 
 def _lasted(item: Item) -> int | None:
@@ -81,14 +97,11 @@ def _lasted(item: Item) -> int | None:
     return item.duration_ns if isinstance(item, EventRecord) else None
 
 
-def _when(item: Item) -> int:
-    return item.timing.start_ns if isinstance(item, CallRecord) else item.time_ns
-
-
-def _session_line(summary: SessionSummary, calls: Sequence[CallRecord]) -> Group:
+def _session_line(page: Page) -> Group:
+    summary, sums = page.summary, page.sums
     session = summary.session
     outcome = session.outcome or "running"
-    retries = known_sum(call.retries for call in calls)
+    odd = {"error": (sums.errors, "red"), "cancelled": (sums.cancelled, "yellow")} if sums else {}
     line = styled(
         (session.name or "session", "bold"),
         "  ",
@@ -98,10 +111,10 @@ def _session_line(summary: SessionSummary, calls: Sequence[CallRecord]) -> Group
         f"  {_plural(summary.timesteps, 'step')}, {_plural(summary.calls, 'call')}",
         *(
             (f", {_plural(number, 'error') if word == 'error' else f'{number} {word}'}", style)
-            for word, style in _ODD.items()
-            if (number := sum(call.outcome == word for call in calls))
+            for word, (number, style) in odd.items()
+            if number
         ),
-        (f", {_plural(retries, 'retry', 'retries')}" if retries else "", "yellow"),
+        (f", {_plural(sums.retries, 'retry', 'retries')}" if sums and sums.retries else "", "yellow"),
         f"  {tokens(summary.input_tokens, summary.output_tokens)} tokens  cost {money(summary.cost_usd)}",
         f"  {duration(lasted_ns(summary))}",
     )
@@ -112,20 +125,23 @@ def _metadata(metadata: dict[str, object]) -> str:
     return "".join(f"  {name}={value}" for name, value in metadata.items())
 
 
-def _step_line(step: TimestepRecord, calls: Sequence[CallRecord]) -> Text:
+def _step_line(step: TimestepRecord, calls: Sequence[CallRecord] | None) -> Text:
+    """A step, with the sums of its calls; None: they are not all known, and what the step itself summed is said."""
     totals = step.totals
     lasted = None if step.start_ns is None or step.end_ns is None else step.end_ns - step.start_ns
     ended = "  terminated" if step.terminated else "  truncated" if step.truncated else ""
-    asked = known_sum(call.usage.input_tokens if call.usage else None for call in calls)
-    answered = known_sum(call.usage.output_tokens if call.usage else None for call in calls)
-    cost = exact_sum(call.cost.usd if call.cost else None for call in calls)
+    asked, answered, cost = (totals.input_tokens, totals.output_tokens, None) if totals else (None, None, None)
+    if calls is not None:
+        asked = known_sum(call.usage.input_tokens if call.usage else None for call in calls)
+        answered = known_sum(call.usage.output_tokens if call.usage else None for call in calls)
+        cost = exact_sum(call.cost.usd if call.cost else None for call in calls)
     amount = totals.reward if totals else None
     odd = "" if step.outcome in (None, "success") else f"  {step.outcome}"
     return styled(
         (f"step {step.index}", "bold"),
         f" {step.name}" if step.name else "",
         *((("  ", ""), (reward(amount), reward_style(amount))) if amount is not None else ()),
-        f"  {tokens(asked, answered)} tokens" if calls else "",
+        f"  {tokens(asked, answered)} tokens" if calls or asked is not None else "",
         f"  {money(cost)}" if cost is not None else "",
         f"  {duration(lasted)}",
         (f"{odd}{ended}", "yellow"),

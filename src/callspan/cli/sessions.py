@@ -7,10 +7,10 @@ from typing import Final
 
 import click
 import msgspec
-from rich.console import RenderableType
-from rich.table import Table
+from rich.console import Group
+from rich.text import Text
 
-from callspan.cli.filters import MOMENT
+from callspan.cli.filters import choosing_calls, of_one_session
 from callspan.cli.frame import Frame, framed
 from callspan.cli.rows import lasted_ns, session_row, short_ids
 from callspan.cli.screen import (
@@ -25,75 +25,98 @@ from callspan.cli.screen import (
     styled,
     tokens,
 )
-from callspan.stores.base import SessionSummary
+from callspan.cli.table import Column, fitted
+from callspan.stores.base import CallFilter, Reader, SessionSummary
 from callspan.stores.opening import safe_name
 
+_COLUMNS: Final = (
+    Column("started", rank=3),
+    Column("session"),
+    Column("name", shrinks=True, rank=2),
+    Column("outcome"),
+    Column("reward", right=True),
+    Column("steps", right=True, rank=7),
+    Column("calls", right=True, rank=4),
+    Column("errors", right=True, rank=5),
+    Column("tokens", right=True, rank=8),
+    Column("cost", right=True, rank=6, known=True),
+    Column("time", right=True, rank=1),
+)
 _EPILOG: Final = """\b
 Examples:
   callspan sessions --since 1d
   callspan sessions --min-reward 0.5 --outcome success
+  callspan sessions --model gpt-5-mini --error
   callspan sessions --json | jq '.[] | select(.reward > 0.5) | .session_id'"""
 
 
 @click.command("sessions", short_help="List sessions: outcome, reward, tokens, cost, time.", epilog=_EPILOG)
-@click.option("--since", "since_ns", type=MOMENT, metavar="TIME", help="Not older: 30m, 2h, 3d ago, or ISO 8601.")
-@click.option("--min-reward", type=float, help="With at least this reward.")
-@click.option("--max-reward", type=float, help="With at most this reward.")
+@choosing_calls
+@click.option("--max-reward", type=float, metavar="R", help="With at most this reward.")
 @click.option("--outcome", metavar="WORD", help="Such as success, error, interrupted.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many, newest first.")
 @click.option("--offset", type=click.IntRange(0), default=0, help="Leave out so many first.")
 @framed
-def command(frame: Frame, since_ns: int | None, limit: int, offset: int, **options: object) -> None:
-    """List sessions, newest first, with outcome, reward, tokens, cost and time."""
-    wanted = msgspec.convert(options, Wanted)
+def command(frame: Frame, which: CallFilter, limit: int, offset: int, **options: object) -> None:
+    """List sessions, newest first, with outcome, reward, tokens, cost and time.
+
+    --since and --until are about their start; --model, --provider, --error and --text about any of their calls.
+    """
     with frame.reader() as reader:
-        fitting = filter(wanted.fits, reader.sessions(since_ns=since_ns))
+        which = of_one_session(frame, reader, which)
+        chosen = options | {"which": which, "with_such_calls": _with_such_calls(reader, which)}
+        wanted = msgspec.convert(chosen, Wanted, from_attributes=True)
+        fitting = filter(wanted.fits, reader.sessions(since_ns=which.since_ns))
         found = list(islice(fitting, offset, offset + limit))
         more = next(fitting, None) is not None
     if frame.json:
         frame.emit_all(session_row(summary) for summary in found)
-    if not found and (offset or wanted != Wanted()):
+    if not found and (offset or frame.min_reward is not None or wanted != Wanted()):
         frame.nothing(f"No such sessions in {safe_name(frame.store)}.")
     if not found:
         frame.nothing(f"No sessions in {safe_name(frame.store)}. Calls outside a session: `callspan calls`.")
     if not frame.json:
-        frame.screen.print(_table(found))
-        if more:
-            frame.screen.line(("more: --limit, --offset", "dim"))
+        with frame.screen.paged():
+            frame.screen.print(_table(found, frame.screen.console.width))
+            if more:
+                frame.screen.line(("more: --limit, --offset", "dim"))
 
 
 class Wanted(msgspec.Struct, frozen=True):
     """Which sessions; None asks nothing. A session whose reward is unknown fits no bound."""
 
-    min_reward: float | None = None
     max_reward: float | None = None
     outcome: str | None = None
+    which: CallFilter = CallFilter()
+    with_such_calls: frozenset[str | None] | None = None
+    """Ids of sessions with a call as asked for."""
 
     def fits(self, summary: SessionSummary) -> bool:
         """Return whether a session is asked for."""
-        earned, ended = summary.reward, summary.session.outcome or "running"
-        high = self.min_reward is None or (earned is not None and earned >= self.min_reward)
-        low = self.max_reward is None or (earned is not None and earned <= self.max_reward)
-        return high and low and self.outcome in (None, ended)
+        session, which = summary.session, self.which
+        return (
+            (self.max_reward is None or (summary.reward is not None and summary.reward <= self.max_reward))
+            and self.outcome in (None, session.outcome or "running")
+            and which.session_id in (None, session.session_id)
+            and (which.until_ns is None or (session.start_ns is not None and session.start_ns < which.until_ns))
+            and (which.errors is None or which.errors == (summary.errors > 0))
+            and (self.with_such_calls is None or session.session_id in self.with_such_calls)
+        )
 
 
-def _table(found: list[SessionSummary]) -> Table:
+def _with_such_calls(reader: Reader, which: CallFilter) -> frozenset[str | None] | None:
+    if which.model is None and which.provider is None and which.text is None:
+        return None
+    asked = CallFilter(model=which.model, provider=which.provider, text=which.text)
+    return frozenset(summary.key for summary in reader.summary("session", asked, latencies=False))
+
+
+def _table(found: list[SessionSummary], width: int) -> Group:
     ids = short_ids(summary.session.session_id for summary in found)
-    priced = any(summary.cost_usd is not None for summary in found)
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("started", no_wrap=True)
-    table.add_column("session", no_wrap=True)
-    # The only column that may shrink; its cells are cut, not wrapped.
-    table.add_column("name", overflow="ellipsis")
-    table.add_column("outcome", no_wrap=True)
-    for name in ("reward", "steps", "calls", "errors", "tokens", *(["cost"] if priced else []), "time"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for summary in found:
-        table.add_row(*_cells(summary, ids[summary.session.session_id], priced=priced))
-    return table
+    return fitted(_COLUMNS, (_cells(summary, ids[summary.session.session_id]) for summary in found), width)
 
 
-def _cells(summary: SessionSummary, short: str, *, priced: bool) -> list[RenderableType]:
+def _cells(summary: SessionSummary, short: str) -> list[Text | str]:
     session = summary.session
     outcome = session.outcome or "running"
     return [
@@ -106,6 +129,6 @@ def _cells(summary: SessionSummary, short: str, *, priced: bool) -> list[Rendera
         count(summary.calls),
         styled((count(summary.errors), "red" if summary.errors else "")),
         tokens(summary.input_tokens, summary.output_tokens),
-        *([money(summary.cost_usd)] if priced else []),
+        money(summary.cost_usd),
         duration(lasted_ns(summary)),
     ]

@@ -7,7 +7,8 @@ from typing import Final
 import click
 
 from callspan.cli.backlog import spool_of, waiting_bytes
-from callspan.cli.frame import Frame, framed
+from callspan.cli.frame import Frame, framed, wrong
+from callspan.cli.progress import progress
 from callspan.cli.screen import count
 from callspan.config import SettingError, load
 from callspan.stores.opening import safe_name, split_urls
@@ -35,8 +36,9 @@ def command(frame: Frame, timeout_s: float) -> None:
     try:
         sinks = priced_sinks(split_urls(frame.store), load().prices)
     except SettingError as error:
-        raise click.UsageError(str(error)) from error
-    counters = ship_once(directory, sinks, timeout_s)
+        raise wrong(error) from error
+    with progress(frame, f"{count(waiting_bytes(directory))} bytes to {safe_name(frame.store)}"):
+        counters = ship_once(directory, sinks, timeout_s)
     left = waiting_bytes(directory)
     delivered = sum(number for name, number in counters.items() if name.startswith("shipped."))
     told = f"{count(delivered)} records delivered to {safe_name(frame.store)}"

@@ -10,59 +10,69 @@ import msgspec
 from callspan.cli.call_page import print_call
 from callspan.cli.frame import Frame, framed
 from callspan.cli.rows import call_row, session_row
+from callspan.cli.session_page import Page
 from callspan.cli.session_tree import session_tree
 from callspan.record.call import CallRecord
-from callspan.record.events import EventRecord, MessageRecord, RewardRecord, TimestepRecord
-from callspan.stores.base import CallFilter, Happening, Reader, SessionSummary
+from callspan.record.events import EventRecord, MessageRecord, RewardRecord
+from callspan.stores.base import CallFilter, Happening
 from callspan.stores.opening import safe_name
 
+_LIMIT: Final = 1000
 _EPILOG: Final = """\b
 Examples:
+  callspan show                     the newest session
   callspan show 019aa0c1-77         a session, by the beginning of its id
   callspan show 7bd1f2f5a81c9c1e    a call, by its span id from a tracing backend
-  callspan show last                the newest session"""
+  callspan show last --offset 1000  more of a long session"""
 
 
 @click.command("show", short_help="A session as a tree, or one call in full.", epilog=_EPILOG)
-@click.argument("ident", metavar="ID")
+@click.argument("ident", metavar="[ID]", default="last")
+@click.option("--limit", type=click.IntRange(1), help=f"Of a session at most so many entries; as a tree {_LIMIT:,}.")
+@click.option("--offset", type=click.IntRange(0), default=0, help="Of a session leave out so many entries first.")
 @framed
-def command(frame: Frame, ident: str) -> None:
+def command(frame: Frame, ident: str, limit: int | None, offset: int) -> None:
     """Show a session as a tree of steps, calls, tools and events, or a call with all that was said.
 
-    ID is a session's or a call's id, the beginning of one, a call's span id, or `last`.
+    ID is a session's or a call's id, the beginning of one, a call's span id, or `last`: the newest session, or where
+    there is none the newest call.
     """
     with frame.reader() as reader:
         summary = next(reader.sessions(limit=1), None) if ident == "last" else reader.session(ident)
         if summary is not None:
-            _show_session(frame, reader, summary)
+            whole = limit is None and frame.json
+            _show_session(frame, Page.of(reader, summary, None if whole else limit or _LIMIT, offset))
             return
-        call = reader.call(ident)
+        call = next(reader.calls(CallFilter(limit=1)), None) if ident == "last" else reader.call(ident)
     if call is None:
         frame.nothing(
-            f"Nothing in {safe_name(frame.store)} has an id that begins with {ident!r}, or several have. "
+            f"There is nothing in {safe_name(frame.store)} yet."
+            if ident == "last"
+            else f"Nothing in {safe_name(frame.store)} has an id that begins with {ident!r}, or several have. "
             "See `callspan sessions` and `callspan calls`."
         )
     elif frame.json:
         frame.emit(_call_json(call))
     else:
-        print_call(frame.screen, call)
+        with frame.screen.paged():
+            print_call(frame.screen, call)
 
 
-def _show_session(frame: Frame, reader: Reader, summary: SessionSummary) -> None:
-    session_id = summary.session.session_id
-    steps = list(reader.timesteps(session_id))
-    calls = list(reader.calls(CallFilter(session_id=session_id, newest_first=False)))
-    happenings = list(reader.happenings(session_id))
+def _show_session(frame: Frame, page: Page) -> None:
     if frame.json:
-        frame.emit(_session_json(summary, steps, calls, happenings))
-    else:
-        frame.screen.print(session_tree(summary, steps, calls, happenings))
+        frame.emit(_session_json(page))
+        return
+    screen = frame.screen
+    with screen.paged():
+        screen.print(session_tree(page, screen.console.width))
+        if page.is_part:
+            last = page.offset + len(page.items)
+            screen.line((f"entries {page.offset + 1:,} to {last:,} of {page.total:,}: --limit, --offset", "dim"))
 
 
-def _session_json(
-    summary: SessionSummary, steps: list[TimestepRecord], calls: list[CallRecord], happenings: list[Happening]
-) -> dict[str, object]:
-    return session_row(summary) | {
+def _session_json(page: Page) -> dict[str, object]:
+    calls, happenings = page.calls, page.happenings
+    return session_row(page.summary) | {
         "steps": [
             {
                 "timestep_id": step.timestep_id,
@@ -76,7 +86,7 @@ def _session_json(
                 "totals": step.totals,
                 **_inside(step.timestep_id, calls, happenings),
             }
-            for step in steps
+            for step in page.steps
         ],
         **{f"loose_{name}": found for name, found in _inside(None, calls, happenings).items()},
     }

@@ -6,15 +6,27 @@ from typing import Final, get_args
 
 import click
 import msgspec
-from rich.table import Table
+from rich.console import Group
+from rich.text import Text
 
 from callspan.cli.filters import choosing_calls, of_one_session
 from callspan.cli.frame import Frame, framed
 from callspan.cli.rows import amount
 from callspan.cli.screen import UNKNOWN, count, milliseconds, money, styled, tokens
+from callspan.cli.table import Column, fitted
 from callspan.stores.base import CallFilter, Grouping, Summary
 from callspan.stores.opening import safe_name
 
+_COLUMNS: Final = (
+    Column("calls", right=True),
+    Column("errors", right=True, rank=2),
+    Column("retries", right=True, rank=6),
+    Column("tokens", right=True, rank=5),
+    Column("cost", right=True, rank=1),
+    Column("p50", right=True, rank=3),
+    Column("p95", right=True, rank=4),
+    Column("first token", right=True, rank=7),
+)
 _EPILOG: Final = """\b
 Examples:
   callspan stats
@@ -37,8 +49,9 @@ def command(frame: Frame, which: CallFilter, by: Grouping) -> None:
     if not found:
         frame.nothing(f"No such calls in {safe_name(frame.store)}.")
     if not frame.json:
-        frame.screen.print(_table(by, found))
-        _unpriced(frame, found)
+        with frame.screen.paged():
+            frame.screen.print(_table(by, found, frame.screen.console.width))
+            _unpriced(frame, found)
 
 
 def _row(summary: Summary) -> dict[str, object]:
@@ -47,24 +60,23 @@ def _row(summary: Summary) -> dict[str, object]:
     return row | {"cost_usd": amount(summary.cost_usd)}
 
 
-def _table(by: str, found: list[Summary]) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(by, no_wrap=True, overflow="ellipsis", max_width=28)
-    for name in ("calls", "errors", "retries", "tokens", "cost", "p50", "p95", "first token"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for summary in found:
-        table.add_row(
-            styled((summary.key or UNKNOWN, "cyan")),
-            count(summary.calls),
-            styled((count(summary.errors), "red" if summary.errors else "")),
-            count(summary.retries),
-            tokens(summary.input_tokens, summary.output_tokens),
-            money(summary.cost_usd),
-            milliseconds(summary.p50_ms),
-            milliseconds(summary.p95_ms),
-            milliseconds(summary.ttft_p50_ms),
-        )
-    return table
+def _table(by: str, found: list[Summary], width: int) -> Group:
+    columns = (Column(by, shrinks=True, least=14), *_COLUMNS)
+    return fitted(columns, (_cells(summary) for summary in found), width)
+
+
+def _cells(summary: Summary) -> list[Text | str]:
+    return [
+        styled((summary.key or UNKNOWN, "cyan")),
+        count(summary.calls),
+        styled((count(summary.errors), "red" if summary.errors else "")),
+        count(summary.retries),
+        tokens(summary.input_tokens, summary.output_tokens),
+        money(summary.cost_usd),
+        milliseconds(summary.p50_ms),
+        milliseconds(summary.p95_ms),
+        milliseconds(summary.ttft_p50_ms),
+    ]
 
 
 def _unpriced(frame: Frame, found: list[Summary]) -> None:

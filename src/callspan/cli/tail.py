@@ -25,9 +25,16 @@ _OVERLAP_NS: Final = 600_000_000_000
 _WHOLE_EVERY: Final = 20
 """So seldom that far; else at the calls that began last."""
 _RECENT: Final = 200
+_MODEL, _TOKENS, _TIME = 17, 12, 7
+"""Widths of columns that line up with lines nobody has seen yet."""
+_EPILOG: Final = """\b
+Examples:
+  callspan tail -n 20 --error
+  callspan tail -f --session 019aa0
+  callspan tail -f --json | jq -r .said"""
 
 
-@click.command("tail", short_help="The last calls; with -f those to come.")
+@click.command("tail", short_help="The last calls; with -f those to come.", epilog=_EPILOG)
 @choosing_calls
 @click.option("-n", "number", type=click.IntRange(0), default=10, show_default=True, help="So many that are there.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with calls as they finish, until Ctrl-C.")
@@ -70,9 +77,10 @@ def _show(frame: Frame, call: CallRecord, shown: set[str]) -> None:
     usage = call.usage
     line = styled(
         (clock(call.timing.start_ns), "dim"),
-        f"  {model_of(call) or UNKNOWN}  ",
-        tokens(usage.input_tokens, usage.output_tokens) if usage else UNKNOWN,
-        f"  {duration(call.timing.duration_ns)}  ",
+        ("  ", ""),
+        (f"{model_of(call) or UNKNOWN:<{_MODEL}}", ""),
+        f"  {tokens(usage.input_tokens, usage.output_tokens) if usage else UNKNOWN:>{_TOKENS}}",
+        f"  {duration(call.timing.duration_ns):>{_TIME}}  ",
     )
     line.append_text(outcome_text(call))
     line.append_text(styled((f"  {said(call) or ''}", "dim")))

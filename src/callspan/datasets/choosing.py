@@ -66,7 +66,9 @@ class Episode(NamedTuple):
 
 def episodes(reader: Reader, choice: Choice, statistics: Statistics) -> Iterator[Episode]:
     """Yield the chosen sessions, oldest first; why others are left out is counted."""
-    for summary in reversed(list(_sessions(reader, choice, statistics))):
+    found = list(_sessions(reader, choice, statistics))
+    statistics.sessions_found = len(found)
+    for summary in reversed(found):
         statistics.sessions += 1
         reason = _unfit(summary, choice)
         happenings = [] if reason else list(reader.happenings(summary.session.session_id))
@@ -74,8 +76,8 @@ def episodes(reader: Reader, choice: Choice, statistics: Statistics) -> Iterator
         if reason:
             statistics.left_out[f"session: {reason}"] += 1
             continue
-        found = reader.calls(CallFilter(session_id=summary.session.session_id, newest_first=False))
-        calls = list(chosen_calls(found, choice, statistics))
+        every = reader.calls(CallFilter(session_id=summary.session.session_id, newest_first=False))
+        calls = list(chosen_calls(every, choice, statistics))
         if not calls:
             statistics.left_out["session: no call that fits"] += 1
             continue

@@ -66,8 +66,9 @@ def export(
         raise SettingError(f"no format {format_name!r}: use one of {', '.join(FORMATS)}")
     made = FORMATS[format_name]
     statistics = Statistics()
-    rows = _counted(made.rows(_sources(reader, made, choice, statistics), options, statistics), statistics, progress)
-    limited = islice(rows, choice.limit)
+    tell = progress or _nobody_watches
+    sources = _watched(_sources(reader, made, choice, statistics), statistics, tell)
+    limited = islice(_counted(made.rows(sources, options, statistics), statistics, tell), choice.limit)
     if target is None:
         for _ in limited:
             continue
@@ -95,11 +96,21 @@ def _sources(reader: Reader, made: Format, choice: Choice, statistics: Statistic
         yield Episode(_NO_SESSION, [call], [])
 
 
-def _counted(rows: Iterable[Row], statistics: Statistics, progress: Progress | None) -> Iterator[Row]:
+def _nobody_watches(_: Statistics) -> None:
+    return
+
+
+def _watched(found: Iterable[Episode], statistics: Statistics, progress: Progress) -> Iterator[Episode]:
+    """Sessions as they are read: formats that compare them make no row before the last."""
+    for episode in found:
+        progress(statistics)
+        yield episode
+
+
+def _counted(rows: Iterable[Row], statistics: Statistics, progress: Progress) -> Iterator[Row]:
     for row in rows:
         statistics.rows += 1
-        if progress is not None:
-            progress(statistics)
+        progress(statistics)
         yield row
 
 

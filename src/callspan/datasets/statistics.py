@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from statistics import fmean, median
 
 
 @dataclass
 class Statistics:
     """Counts of one export, filled in while it runs."""
 
+    sessions_found: int = 0
+    """Sessions there are to look at."""
     sessions: int = 0
     """Sessions looked at."""
     sessions_kept: int = 0
@@ -50,6 +53,4 @@ class Statistics:
 def _spread(values: list[float]) -> dict[str, float] | None:
     if not values:
         return None
-    ordered = sorted(values)
-    middle = ordered[len(ordered) // 2]
-    return {"min": ordered[0], "median": middle, "mean": sum(values) / len(values), "max": ordered[-1]}
+    return {"min": min(values), "median": median(values), "mean": fmean(values), "max": max(values)}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -15,20 +16,36 @@ from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, TimestepRecord
 from callspan.record.messages import Message, Refusal, Text, ToolCall
 from callspan.reports.text import shown
-from callspan.stores.answers import exact_sum, is_error, model_of
+from callspan.stores.answers import exact_sum, is_error, known_sum, model_of
 from callspan.stores.base import CallFilter, Happening, Reader, SessionSummary
 
 Json: TypeAlias = dict[str, object]
-Progress: TypeAlias = Callable[[int, int], None]
-"""Told how many calls are read, and of how many."""
+Progress: TypeAlias = Callable[[int, int, str], None]
+"""Told how many are read, of how many, and of what: `calls`, then `sessions`."""
 
 _SAID: Final = ((10_000, 160), (50_000, 60))
 """Up to so many calls, so many characters of each answer; of more calls none."""
+_CALLS: Final = 50_000
+"""So many calls, the newest, have rows of their own; older ones count in the sums alone."""
+_SESSIONS: Final = 20_000
+"""So many sessions, the newest, are listed."""
 _ERROR: Final = 200
 _NAME: Final = 80
 _NS_PER_MS: Final = 1e6
 LOOSE: Final = ""
 """Stands for the session of calls that have none."""
+
+
+class Placed(NamedTuple):
+    """The row of a call, and where it belongs."""
+
+    start_ns: int
+    timestep_id: str | None
+    row: list[object]
+
+
+Rows: TypeAlias = dict[str, list[Placed]]
+"""Session id -> its calls."""
 
 
 @dataclass
@@ -41,19 +58,17 @@ class ModelTotals:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_read_tokens: int | None = None
-    costs: list[Decimal] = field(default_factory=list)
-    durations_ms: list[float] = field(default_factory=list)
-    firsts_ms: list[float] = field(default_factory=list)
+    priced: int = 0
+    """Calls whose cost is known."""
+    cost: Decimal | None = None
+    """The exact sum of what is known; None where nothing is."""
+    durations_ms: array[float] = field(default_factory=lambda: array("d"))
+    firsts_ms: array[float] = field(default_factory=lambda: array("d"))
 
     @property
     def errors(self) -> int:
         """Calls that ended other than well."""
         return sum(number for outcome, number in self.outcomes.items() if is_error(outcome))
-
-    @property
-    def cost(self) -> Decimal | None:
-        """The exact sum of what is known; None where nothing is."""
-        return exact_sum(self.costs)
 
     def add(self, call: CallRecord) -> None:
         """Add one call; times count where it succeeded."""
@@ -65,7 +80,8 @@ class ModelTotals:
             if value is not None:
                 setattr(self, name, (getattr(self, name) or 0) + value)
         if call.cost is not None:
-            self.costs.append(call.cost.usd)
+            self.priced += 1
+            self.cost = exact_sum((self.cost, call.cost.usd))
         if call.outcome == "success":
             if call.timing.duration_ns is not None:
                 self.durations_ms.append(call.timing.duration_ns / _NS_PER_MS)
@@ -94,6 +110,8 @@ class Gathered:
     failures: dict[tuple[str, str], Failure] = field(default_factory=lambda: defaultdict(Failure))
     sessions: list[Json] = field(default_factory=list)
     """Newest first; rows in the form `page.js` reads."""
+    session_count: int = 0
+    """All sessions; calls outside of any are none."""
     rewards: list[tuple[str, float, bool | None]] = field(default_factory=list)
     """Name, reward and success of sessions, oldest first."""
     first_ns: int | None = None
@@ -106,27 +124,55 @@ class Gathered:
 
 
 def gather(reader: Reader, which: CallFilter, progress: Progress) -> Gathered:
-    """Read the calls once, oldest first, then what their sessions did."""
+    """Read the calls once, newest first, then what their sessions did. Memory is bounded by what the page lists."""
     found = Gathered(reader.name)
     total = reader.count_calls(which)
     limit = next((characters for calls, characters in _SAID if total <= calls), 0)
-    rows: dict[str, list[tuple[CallRecord, list[object]]]] = defaultdict(list)
-    for number, call in enumerate(reader.calls(msgspec.structs.replace(which, newest_first=False)), 1):
+    rows: Rows = defaultdict(list)
+    for number, call in enumerate(reader.calls(msgspec.structs.replace(which, newest_first=True)), 1):
         _count(found, call)
-        slim = msgspec.structs.replace(call, conversation=None, request=_EMPTY.request, response=None, attempts=[])
-        rows[call.place.session_id or LOOSE].append((slim, _row(found, call, limit)))
-        progress(number, total)
-    for summary in reader.sessions(since_ns=which.since_ns):
-        calls = rows.pop(summary.session.session_id, [])
-        if which.session_id in (None, summary.session.session_id) and (calls or not _narrow(which)):
-            found.sessions.append(_session(reader, summary, calls, limit))
-            if summary.reward is not None:
-                name = shown(summary.session.name or summary.session.session_id, _NAME)
-                found.rewards.append((name, summary.reward, summary.session.success))
-    found.rewards.reverse()
-    for session_id, calls in rows.items():
-        found.sessions.append(_bare_session(session_id, calls))
+        if number <= _CALLS:
+            placed = Placed(call.timing.start_ns, call.place.timestep_id, _row(found, call, limit))
+            rows[call.place.session_id or LOOSE].append(placed)
+        progress(number, total, "calls")
+    for calls in rows.values():
+        calls.reverse()
+    _add_sessions(found, reader, which, rows, limit, progress)
     return found
+
+
+def _add_sessions(
+    found: Gathered, reader: Reader, which: CallFilter, rows: Rows, limit: int, progress: Progress
+) -> None:
+    loose = rows.pop(LOOSE, None)
+    for number, summary in enumerate(summaries := _summaries(reader, which, rows), 1):
+        found.session_count += 1
+        calls = rows.pop(summary.session.session_id, [])
+        if number <= _SESSIONS:
+            found.sessions.append(_session(reader, summary, calls, limit))
+        if summary.reward is not None:
+            name = shown(summary.session.name or summary.session.session_id, _NAME)
+            found.rewards.append((name, summary.reward, summary.session.success))
+        progress(number, len(summaries), "sessions")
+    found.rewards.reverse()
+    if loose:
+        found.sessions.append(_loose(loose))
+
+
+def _summaries(reader: Reader, which: CallFilter, rows: Rows) -> list[SessionSummary]:
+    """The sessions the page is about: what has chosen calls, and where nothing narrows, what has none, too."""
+    if which.session_id is not None:
+        only = reader.session(which.session_id)
+        return [] if only is None else [only]
+    found = [
+        summary
+        for summary in reader.sessions(since_ns=which.since_ns)
+        if summary.session.session_id in rows or not _narrow(which)
+    ]
+    # Those that began before the time asked about, but have calls since.
+    known = {summary.session.session_id for summary in found}
+    older = (reader.session(session_id) for session_id in rows if session_id not in known)
+    return [*found, *(summary for summary in older if summary is not None)]
 
 
 def _narrow(which: CallFilter) -> bool:
@@ -153,6 +199,10 @@ def _count(found: Gathered, call: CallRecord) -> None:
 def _type(call: CallRecord) -> str:
     status = f" ({call.error.status})" if call.error and call.error.status else ""
     return shown(call.error.type if call.error else call.outcome, _NAME) + status
+
+
+_OUTCOME, _MS, _IN, _OUT, _COST = 1, 2, 4, 5, 6
+"""Places in the row of a call."""
 
 
 def _row(found: Gathered, call: CallRecord, limit: int) -> list[object]:
@@ -183,10 +233,10 @@ def _gist(messages: Iterable[Message]) -> Iterable[str]:
                 yield f"{part.name or 'tool'}({part.arguments or ''})"
 
 
-def _session(reader: Reader, summary: SessionSummary, calls: list[tuple[CallRecord, list[object]]], limit: int) -> Json:
+def _session(reader: Reader, summary: SessionSummary, calls: list[Placed], limit: int) -> Json:
     session = summary.session
     steps = list(reader.timesteps(session.session_id))
-    start = session.start_ns or (calls[0][0].timing.start_ns if calls else 0)
+    start = session.start_ns or (calls[0].start_ns if calls else 0)
     end = session.end_ns or summary.last_ns
     return {
         "id": session.session_id,
@@ -201,7 +251,7 @@ def _session(reader: Reader, summary: SessionSummary, calls: list[tuple[CallReco
         "cost": None if summary.cost_usd is None else format(summary.cost_usd, "f"),
         "meta": shown(encode_json(session.metadata).decode(), limit or _NAME) if session.metadata else "",
         "steps": [_step(step, start) for step in steps],
-        "calls": [_placed(call, row, start, steps) for call, row in calls],
+        "calls": [_placed(call, start, steps) for call in calls],
         "events": [
             row
             for item in reader.happenings(session.session_id)
@@ -210,28 +260,36 @@ def _session(reader: Reader, summary: SessionSummary, calls: list[tuple[CallReco
     }
 
 
-def _bare_session(session_id: str, calls: list[tuple[CallRecord, list[object]]]) -> Json:
-    """What is known of calls without a session, or of one that the store says nothing else about."""
-    start = calls[0][0].timing.start_ns
-    ends = [call.timing.start_ns + (call.timing.duration_ns or 0) for call, _ in calls]
-    usages = [call.usage for call, _ in calls if call.usage]
-    cost = exact_sum(call.cost.usd if call.cost else None for call, _ in calls)
+def _loose(calls: list[Placed]) -> Json:
+    """The calls without a session, as one row of the list."""
+    start = calls[0].start_ns
+    ends = [call.start_ns + int(_NS_PER_MS * _number(call.row[_MS])) for call in calls]
+    costs = [Decimal(str(call.row[_COST])) for call in calls if call.row[_COST] is not None]
+    total = exact_sum(costs)
     return {
-        "id": session_id,
-        "name": shown(session_id, _NAME) or "calls outside sessions",
+        "id": LOOSE,
+        "name": "calls outside sessions",
         "start": round(start / _NS_PER_MS),
         "ms": _ms(max(ends) - start),
         "outcome": "",
         "reward": None,
-        "errors": sum(is_error(call.outcome) for call, _ in calls),
-        "in": sum(usage.input_tokens or 0 for usage in usages) if usages else None,
-        "out": sum(usage.output_tokens or 0 for usage in usages) if usages else None,
-        "cost": None if cost is None else format(cost, "f"),
+        "errors": sum(is_error(str(call.row[_OUTCOME])) for call in calls),
+        "in": known_sum(_whole(call.row[_IN]) for call in calls),
+        "out": known_sum(_whole(call.row[_OUT]) for call in calls),
+        "cost": None if total is None else format(total, "f"),
         "meta": "",
         "steps": [],
-        "calls": [_placed(call, row, start, []) for call, row in calls],
+        "calls": [_placed(call, start, []) for call in calls],
         "events": [],
     }
+
+
+def _number(value: object) -> float:
+    return value if isinstance(value, float | int) else 0.0
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) else None
 
 
 def _step(step: TimestepRecord, start: int) -> list[object]:
@@ -247,9 +305,9 @@ def _step(step: TimestepRecord, start: int) -> list[object]:
     ]
 
 
-def _placed(call: CallRecord, row: list[object], start: int, steps: list[TimestepRecord]) -> list[object]:
+def _placed(call: Placed, start: int, steps: list[TimestepRecord]) -> list[object]:
     """The row with its step (-1: none) and its offset in front."""
-    return [_position(steps, call.place.timestep_id), _ms(call.timing.start_ns - start), *row]
+    return [_position(steps, call.timestep_id), _ms(call.start_ns - start), *call.row]
 
 
 def _event(item: Happening, start: int, steps: list[TimestepRecord], limit: int) -> list[object] | None:
@@ -298,6 +356,3 @@ def _brief(value: object, limit: int) -> str:
 
 def _ms(ns: int | None) -> float | None:
     return None if ns is None else round(ns / _NS_PER_MS, 1)
-
-
-_EMPTY: Final = msgspec.convert({"kind": "call", "call_id": "", "timing": {"start_ns": 0}}, CallRecord)

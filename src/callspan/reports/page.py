@@ -43,10 +43,10 @@ def page(found: Gathered) -> str:
 
 def _header(found: Gathered) -> str:
     every = found.every
-    unknown = every.calls - len(every.costs)
+    unknown = every.calls - every.priced
     tiles = (
         ("calls", count(every.calls), ""),
-        ("sessions", count(sum(1 for session in found.sessions if session["id"])), ""),
+        ("sessions", count(found.session_count), ""),
         ("errors", count(every.errors), _share(every.errors, every.calls)),
         ("retries", count(every.retries), ""),
         ("tokens in", short_count(every.input_tokens), _cached(every)),
@@ -69,7 +69,7 @@ def _models(found: Gathered) -> str:
     sums = [(totals.input_tokens or 0) + (totals.output_tokens or 0) for totals in found.models.values()]
     ranked = sorted(found.models.items(), key=lambda item: -item[1].calls)
     rows = [_model_row(name, totals, max(sums, default=0) or 1) for name, totals in ranked]
-    partly = any(totals.costs and len(totals.costs) < totals.calls for totals in found.models.values())
+    partly = any(0 < totals.priced < totals.calls for totals in found.models.values())
     note = '<p class="none">* some of these calls have no known cost</p>' if partly else ""
     return f"<section><h2>Models</h2>{_table(_MODEL_HEADS, rows, 'numbers')}{note}</section>"
 
@@ -84,7 +84,7 @@ def _model_row(name: str, totals: ModelTotals, most: int) -> list[str]:
         count(totals.retries),
         short_count(totals.input_tokens),
         short_count(totals.output_tokens),
-        money(totals.cost) + ("*" if totals.cost is not None and len(totals.costs) < totals.calls else ""),
+        money(totals.cost) + ("*" if 0 < totals.priced < totals.calls else ""),
     ]
     times = (
         _percentile(totals.durations_ms, 0.5),
@@ -139,7 +139,7 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[str]], look: str) -> st
     )
 
 
-def _percentile(values_ms: list[float], share: float) -> float | None:
+def _percentile(values_ms: Iterable[float], share: float) -> float | None:
     return percentile_ms(sorted(int(value * _NS_PER_MS) for value in values_ms), share)
 
 

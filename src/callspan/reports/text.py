@@ -16,8 +16,8 @@ _INVISIBLE: Final = re.compile(
 )
 _SPACES: Final = re.compile(r"\s+")
 _SCRIPT_ENDS: Final = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
-_MINUTE_S: Final = 60
-_KILO: Final = 1000
+_UNITS: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_ALMOST: Final = 0.9995
 _SIX_DIGITS: Final = Context(prec=6)
 
 
@@ -56,11 +56,11 @@ def short_count(number: float | None) -> str:
     """Return a number as 12, 3.4k, 5.6M; a dash where it is unknown."""
     if number is None:
         return UNKNOWN
-    for unit in ("", "k", "M", "G"):
-        if abs(number) < _KILO or unit == "G":
-            return f"{number:.3g}{unit}" if unit or number != int(number) else f"{int(number)}"
-        number /= _KILO
-    return UNKNOWN
+    for size, unit in _UNITS:
+        # What three digits would round up to the next unit is of that unit.
+        if abs(number) >= size * _ALMOST:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.3g}" if number != int(number) else f"{int(number)}"
 
 
 def money(usd: Decimal | None) -> str:
@@ -76,10 +76,18 @@ def duration(ms: float | None) -> str:
     """Return milliseconds as people say them; a dash where they are unknown."""
     if ms is None:
         return UNKNOWN
-    if ms < _KILO:
+    # Each bound is where rounding would reach the next unit.
+    if ms < 9.95 and ms:  # noqa: PLR2004
+        return f"{ms:.1f} ms"
+    if ms < 999.5:  # noqa: PLR2004
         return f"{ms:.0f} ms"
-    seconds = ms / _KILO
-    return f"{seconds:.2f} s" if seconds < _MINUTE_S else f"{int(seconds // 60)} m {int(seconds % 60):02d} s"
+    if ms < 59_995:  # noqa: PLR2004
+        return f"{ms / 1000:.2f} s"
+    minutes, seconds = divmod(round(ms / 1000), 60)
+    hours, minutes = divmod(minutes, 60)
+    return (
+        f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if seconds else f"{minutes} min"
+    )
 
 
 def moment(ns: int | None) -> str:

@@ -14,7 +14,7 @@ def write_report(
     target: Path,
     which: CallFilter = CallFilter(),  # noqa: B008 - immutable
     *,
-    progress: Progress = lambda _read, _of: None,
+    progress: Progress = lambda _read, _of, _what: None,
 ) -> Gathered:
     """Write one HTML page about the chosen calls and their sessions; return what it shows.
 

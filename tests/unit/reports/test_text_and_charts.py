@@ -18,7 +18,7 @@ from callspan.reports import charts, text
 @pytest.mark.parametrize(
     ("number", "shown"),
     [(None, text.UNKNOWN), (0, "0"), (7, "7"), (999, "999"), (1_000, "1k"), (1_234, "1.23k"), (3_400_000, "3.4M"),
-     (5 * 10**9, "5G"), (0.5, "0.5"), (-12, "-12")],
+     (5 * 10**9, "5G"), (0.5, "0.5"), (-12, "-12"), (999_499, "999k"), (999_950, "1M"), (-999_950, "-1M")],
 )  # fmt: skip
 def test_short_counts(number: float | None, shown: str) -> None:
     assert text.short_count(number) == shown
@@ -49,11 +49,17 @@ def test_money(usd: str | None, shown: str) -> None:
     [
         (None, text.UNKNOWN),
         (0, "0 ms"),
+        (0.04, "0.0 ms"),
+        (9.96, "10 ms"),
         (999, "999 ms"),
+        (999.6, "1.00 s"),
         (1_000, "1.00 s"),
-        (59_990, "59.99 s"),
-        (60_000, "1 m 00 s"),
-        (125_000, "2 m 05 s"),
+        (59_960, "59.96 s"),
+        (59_996, "1 min"),
+        (60_000, "1 min"),
+        (125_000, "2 min 05 s"),
+        (3_599_700, "1 h 00 min"),
+        (93_784_000, "26 h 03 min"),
     ],
 )
 def test_durations(ms: float | None, shown: str) -> None:

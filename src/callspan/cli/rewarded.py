@@ -1,0 +1,71 @@
+"""Rewarded: a store narrowed to the sessions that earned enough, for every question alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import islice
+from typing import Final
+
+import msgspec
+
+from callspan.record.call import CallRecord
+from callspan.record.events import TimestepRecord
+from callspan.stores import answers
+from callspan.stores.base import CallFilter, Grouping, Happening, Reader, SessionSummary, Summary
+
+_EVERY: Final = CallFilter()
+
+
+class Rewarded:
+    """A `Reader` of the sessions with at least some reward, and of their calls; of any store."""
+
+    def __init__(self, reader: Reader, least: float) -> None:
+        self.name = reader.name
+        self._reader = reader
+        self._least = least
+
+    @cached_property
+    def _chosen(self) -> frozenset[str]:
+        return frozenset(summary.session.session_id for summary in self.sessions())
+
+    def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
+        """Yield the calls of sessions that earned enough."""
+        end = None if which.limit is None else which.offset + which.limit
+        found = self._reader.calls(msgspec.structs.replace(which, limit=None, offset=0))
+        yield from islice((call for call in found if call.place.session_id in self._chosen), which.offset, end)
+
+    def call(self, call_id: str) -> CallRecord | None:
+        """Return one call, whatever its session earned."""
+        return self._reader.call(call_id)
+
+    def count_calls(self, which: CallFilter = _EVERY) -> int:
+        """Return how many calls `calls` would yield without its limit."""
+        found = self._reader.summary("session", which, latencies=False)
+        return sum(summary.calls for summary in found if summary.key in self._chosen)
+
+    def sessions(self, *, since_ns: int | None = None, limit: int | None = None) -> Iterator[SessionSummary]:
+        """Yield sessions that earned enough, newest first."""
+        found = self._reader.sessions(since_ns=since_ns)
+        yield from islice((one for one in found if one.reward is not None and one.reward >= self._least), limit)
+
+    def session(self, session_id: str) -> SessionSummary | None:
+        """Return one session, whatever it earned."""
+        return self._reader.session(session_id)
+
+    def timesteps(self, session_id: str) -> Iterator[TimestepRecord]:
+        """Yield the timesteps of a session by their start."""
+        return self._reader.timesteps(session_id)
+
+    def happenings(self, session_id: str) -> Iterator[Happening]:
+        """Yield events, messages and rewards of a session in the order they happened."""
+        return self._reader.happenings(session_id)
+
+    def summary(self, by: Grouping, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
+        """Yield sums over the calls of sessions that earned enough, largest number of calls first."""
+        slim = (msgspec.structs.replace(call, conversation=None) for call in self.calls(which))
+        return answers.summarise(slim, by, latencies=latencies)
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._reader.close()

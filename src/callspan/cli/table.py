@@ -1,0 +1,85 @@
+"""Table: columns that fit the screen. Where it is narrow the least telling ones go, none is squeezed to nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+from rich.console import Group
+from rich.text import Text
+
+from callspan.cli.screen import UNKNOWN
+
+_GAPS: Final = (2, 1)
+"""Between columns; the narrow one before any column goes."""
+_LEAST: Final = 8
+"""What a column that may shrink keeps at the least."""
+
+
+class Column(NamedTuple):
+    """One column."""
+
+    name: str
+    right: bool = False
+    """Numbers stand to the right."""
+    rank: int = 0
+    """Where the screen is narrow the highest goes first; 0 stays."""
+    shrinks: bool = False
+    """Its cells may be cut; others are whole."""
+    least: int = _LEAST
+    """So much of its cells stays."""
+    known: bool = False
+    """It goes where nothing is known in it."""
+
+
+class _Layout(NamedTuple):
+    gap: int
+    widths: dict[int, int]
+    """Position of a column that is shown -> its width."""
+
+
+def fitted(columns: Sequence[Column], rows: Iterable[Sequence[Text | str]], width: int) -> Group:
+    """Return the rows below their heads, one line each, no wider than `width`."""
+    lines = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
+    natural = [max([len(column.name), *(row[at].cell_len for row in lines)]) for at, column in enumerate(columns)]
+    told = [
+        at for at, column in enumerate(columns) if not column.known or any(row[at].plain != UNKNOWN for row in lines)
+    ]
+    layout = _layout(columns, natural, told, width)
+    heads = [Text(column.name, style="bold") for column in columns]
+    return Group(*(_line(columns, row, layout) for row in (heads, *lines)))
+
+
+def _layout(columns: Sequence[Column], natural: Sequence[int], kept: list[int], width: int) -> _Layout:
+    while True:
+        least = sum(min(natural[at], columns[at].least) if columns[at].shrinks else natural[at] for at in kept)
+        gap = next((gap for gap in _GAPS if least + gap * (len(kept) - 1) <= width), None)
+        last = max(kept, key=lambda at: columns[at].rank)
+        if gap is not None or columns[last].rank == 0:
+            return _Layout(gap or _GAPS[-1], _widths(columns, natural, kept, width - (gap or 1) * (len(kept) - 1)))
+        kept.remove(last)
+
+
+def _widths(columns: Sequence[Column], natural: Sequence[int], kept: Sequence[int], room: int) -> dict[int, int]:
+    """The width of each column that is kept; what is too much is taken from the widest that may shrink."""
+    widths = {at: natural[at] for at in kept}
+    while (too_much := sum(widths.values()) - room) > 0:
+        shrinking = [at for at in kept if columns[at].shrinks and widths[at] > columns[at].least]
+        if not shrinking:
+            break
+        widest = max(shrinking, key=lambda at: widths[at])
+        others = [widths[at] for at in shrinking if at != widest]
+        widths[widest] -= min(too_much, max(1, widths[widest] - max([columns[widest].least, *others])))
+    return widths
+
+
+def _line(columns: Sequence[Column], row: Sequence[Text], layout: _Layout) -> Text:
+    line = Text(no_wrap=True, overflow="ellipsis")
+    for number, (at, width) in enumerate(layout.widths.items()):
+        cell = row[at].copy()
+        cell.truncate(width, overflow="ellipsis")
+        room = Text(" " * (width - cell.cell_len))
+        line.append(" " * layout.gap if number else "")
+        line.append_text(room + cell if columns[at].right else cell + room)
+    line.rstrip()
+    return line

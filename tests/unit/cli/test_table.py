@@ -1,0 +1,55 @@
+"""Tables fit the screen: the least telling columns go first, none is squeezed to nothing."""
+
+from __future__ import annotations
+
+import pytest
+from rich.text import Text
+
+from callspan.cli.screen import UNKNOWN
+from callspan.cli.table import Column, fitted
+
+from .conftest import drawn
+
+COLUMNS = (Column("started", rank=2), Column("name", shrinks=True), Column("cost", right=True, rank=1, known=True))
+ROWS = [("10:30:59", "a long name that goes on", "$0.10"), ("10:31:00", "short", "$12.34")]
+
+
+def shown(width: int, rows: list[tuple[str, str, str]] = ROWS) -> list[str]:
+    return drawn(fitted(COLUMNS, rows, width)).splitlines()
+
+
+def test_a_wide_screen_shows_every_column_whole() -> None:
+    assert shown(60) == [
+        "started   name                        cost",
+        "10:30:59  a long name that goes on   $0.10",
+        "10:31:00  short                     $12.34",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("width", "head"),
+    [(42, "started   name                        cost"), (30, "started   name            cost"),
+     (24, "started  name       cost"), (23, "name               cost"), (15, "name       cost"), (14, "name")],
+)  # fmt: skip
+def test_what_shrinks_shrinks_first_then_gaps_then_columns_go_by_rank(width: int, head: str) -> None:
+    lines = shown(width)
+    assert lines[0] == head
+    assert max(map(len, lines)) <= width
+
+
+def test_what_is_cut_says_so() -> None:
+    assert shown(15)[1:] == ["a long …   $0.10"[:15], "short     $12.34"[:15]] or "…" in shown(15)[1]
+
+
+def test_a_column_in_which_nothing_is_known_goes() -> None:
+    assert "cost" not in shown(80, [("1", "a", UNKNOWN), ("2", "b", UNKNOWN)])[0]
+    assert "cost" in shown(80, [("1", "a", UNKNOWN), ("2", "b", "$1.00")])[0]
+
+
+def test_no_rows_are_heads_alone() -> None:
+    assert shown(80, []) == ["started  name"]
+
+
+def test_wide_characters_count_twice() -> None:
+    lines = drawn(fitted((Column("a"), Column("b")), [(Text("日本"), "x"), (Text("ab"), "y")], 80)).splitlines()
+    assert lines == ["a     b", "日本  x", "ab    y"]
