@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from callspan.agent.api import current_session, current_timestep, session, timestep, tool
+from callspan.agent.api import (
+    current_session,
+    current_timestep,
+    guardrail,
+    handoff,
+    invoke_agent,
+    session,
+    timestep,
+    tool,
+)
 from callspan.agent.content import content
 from callspan.agent.context import copy_context, metadata
 from callspan.agent.hooks import add_hook
@@ -23,6 +32,9 @@ __all__ = [
     "current_session",
     "current_timestep",
     "feedback",
+    "guardrail",
+    "handoff",
+    "invoke_agent",
     "metadata",
     "reward",
     "session",

@@ -7,6 +7,7 @@ from typing import ParamSpec, TypeVar, overload
 
 from callspan.agent.context import current_scope
 from callspan.agent.misuse import misuse
+from callspan.agent.parts import Agent, Guardrail, Handoff
 from callspan.agent.runtime import installed
 from callspan.agent.sessions import Identity, Session
 from callspan.agent.times import Time
@@ -136,6 +137,71 @@ def tool(
     if callable(name):
         return Tool()(name)
     return Tool(name, call, arguments)
+
+
+@overload
+def invoke_agent(name: Callable[_P, _R], /) -> Callable[_P, _R]: ...
+
+
+@overload
+def invoke_agent(name: str | None = None, *, input: object = None, description: str | None = None) -> Agent: ...
+
+
+def invoke_agent(
+    name: str | Callable[_P, _R] | None = None,
+    *,
+    input: object = None,  # noqa: A002 - the public word
+    description: str | None = None,
+) -> Agent | Callable[_P, _R]:
+    """Return the run of one agent, in a program of several: `with`, `async with`, or a decorator.
+
+    Args:
+        name: The agent's name; None: as the decorated function is called.
+        input: What it is given; for a decorated function: its arguments.
+        description: What kind of agent it is.
+    """
+    if callable(name):
+        return Agent()(name)
+    return Agent(name, input, None, description)
+
+
+@overload
+def guardrail(name: Callable[_P, _R], /) -> Callable[_P, _R]: ...
+
+
+@overload
+def guardrail(name: str | None = None, *, input: object = None) -> Guardrail: ...
+
+
+def guardrail(
+    name: str | Callable[_P, _R] | None = None,
+    *,
+    input: object = None,  # noqa: A002 - the public word
+) -> Guardrail | Callable[_P, _R]:
+    """Return a check of what goes into a model or comes out of it: `with`, `async with`, or a decorator.
+
+    Args:
+        name: The check's name; None: as the decorated function is called.
+        input: What is checked; for a decorated function: its arguments.
+    """
+    if callable(name):
+        return Guardrail()(name)
+    return Guardrail(name, input)
+
+
+def handoff(
+    to: str, sender: str | None = None, *, call: object = None, reason: object = None, at: Time | None = None
+) -> str:
+    """Record that one agent passes the work on to another; return the event's id.
+
+    Args:
+        to: The agent that goes on.
+        sender: The agent that stops; None: the current one, see `invoke_agent`.
+        call: The model's request for it, or its id, where it came as a tool call.
+        reason: Why, or what is passed on; anything JSON can hold.
+        at: When; None: now.
+    """
+    return Handoff.made(to, sender, call, reason, None, at)
 
 
 def current_session() -> Session | None:

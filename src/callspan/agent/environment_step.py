@@ -11,7 +11,7 @@ from callspan.agent.context import metadata_of
 from callspan.agent.faults import error_info
 from callspan.agent.misuse import reward_value
 from callspan.agent.runtime import Runtime
-from callspan.agent.scope import Scope, treated
+from callspan.agent.scope import Scope, is_within, treated
 from callspan.agent.times import Time, moment
 from callspan.agent.values import truth
 from callspan.record.events import EventRecord
@@ -105,8 +105,7 @@ class EnvironmentStep(Scope):
         owner = self._where[0]
         self.runtime = owner.runtime
         self.place = owner.place
-        inside = around is not None and around.session is owner.session
-        return current if inside else owner.inner or current
+        return current if is_within(around, owner) else owner.inner or current
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
         place = self.place

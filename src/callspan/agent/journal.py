@@ -10,6 +10,7 @@ from callspan.agent.context import metadata_of
 from callspan.agent.environment_step import EnvironmentStep, Told, environment_event
 from callspan.agent.faults import error_info
 from callspan.agent.misuse import misuse, reward_value
+from callspan.agent.parts import Agent, Guardrail, Handoff
 from callspan.agent.runtime import installed
 from callspan.agent.scope import Scope
 from callspan.agent.times import Time, moment
@@ -179,6 +180,32 @@ class Journal(Scope):
     def tool(self, name: str | None = None, call: object = None, arguments: object = None) -> Tool:
         """Return the run of a tool, to be used with `with`, see `callspan.tool`."""
         return Tool(name, call, arguments, owner=self)
+
+    def invoke_agent(
+        self,
+        name: str | None = None,
+        *,
+        input: object = None,  # noqa: A002 - the public word
+        description: str | None = None,
+    ) -> Agent:
+        """Return the run of an agent among several, to be used with `with`, see `callspan.invoke_agent`."""
+        return Agent(name, input, self, description)
+
+    def guardrail(self, name: str | None = None, *, input: object = None) -> Guardrail:  # noqa: A002
+        """Return a check, to be used with `with`, see `callspan.guardrail`."""
+        return Guardrail(name, input, self)
+
+    def handoff(
+        self,
+        to: str,
+        sender: str | None = None,
+        *,
+        call: object = None,
+        reason: object = None,
+        at: Time | None = None,
+    ) -> str:
+        """Record that one agent passes the work on to another, see `callspan.handoff`; return the event's id."""
+        return Handoff.made(to, sender, call, reason, self, at)
 
     def add_reward(self, value: float | None) -> None:
         """Add to the totals of this scope and of those above it."""

@@ -219,6 +219,11 @@ class Scope(ABC):
     def flag(self, flag: str) -> None:  # noqa: B027 - most have nowhere to keep it
         """Put a mark of misuse on what is kept of this, where it is kept."""
 
+    def acting(self) -> str | None:
+        """Return the name of the innermost agent, of several, whose doing this is; None outside of any."""
+        above = self.above
+        return None if above is None else above.acting()
+
     @abstractmethod
     def _open(self, around: Scope | None, current: Context) -> Context:
         """Set runtime and place; return the context this scope's own is made from.
@@ -249,6 +254,13 @@ class Scope(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end(error)
+
+
+def is_within(scope: Scope | None, outer: Scope) -> bool:
+    """Return whether `scope` is `outer` or inside it."""
+    while scope is not None and scope is not outer:
+        scope = scope.above
+    return scope is not None
 
 
 def treated(record: Record, runtime: Runtime, point: hooks.Point | None = None) -> Record:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from opentelemetry.context import Context
 
-from callspan.agent.context import current_scope, metadata_of
-from callspan.agent.decorators import Decorating
+from callspan.agent.context import metadata_of
 from callspan.agent.faults import error_info
-from callspan.agent.runtime import Runtime, installed
+from callspan.agent.owned import Owned
+from callspan.agent.runtime import Runtime
 from callspan.agent.scope import IDLE, Scope, treated
 from callspan.agent.values import text
 from callspan.fail_open import fail_open, value_of
@@ -22,8 +22,6 @@ from callspan.record.ids import new_id
 
 if TYPE_CHECKING:
     from callspan.agent.journal import Journal
-    from callspan.agent.sessions import Session
-    from callspan.agent.timesteps import Timestep
 
 _ABSENT: Final = msgspec.UNSET
 
@@ -44,15 +42,13 @@ def tool_call_fact(call: object, fact: str) -> object:
     return None
 
 
-class Tool(Scope, Decorating):
+class Tool(Owned):
     """One run of a tool: a span `execute_tool {name}` and an event row, announced at its start by a `tool_start` row.
 
     Set `result` to what it gave, or `error` to an exception or text where it failed without raising.
     """
 
-    __slots__ = ("_arguments", "_error", "_given", "_id", "_metadata", "_name", "_owner", "_result", "_tool_call_id")
-
-    reads_arguments = True
+    __slots__ = ("_arguments", "_error", "_given", "_id", "_metadata", "_name", "_result", "_tool_call_id")
 
     def __init__(
         self,
@@ -61,9 +57,8 @@ class Tool(Scope, Decorating):
         arguments: object = None,
         owner: Journal | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(owner)
         self._given = (name, call, arguments, owner)
-        self._owner: Scope | None = owner
         self._id = new_id()
         asked = None if isinstance(call, str) else call
         self._name = text(name) or _text(tool_call_fact(asked, "name")) or "tool"
@@ -111,42 +106,16 @@ class Tool(Scope, Decorating):
     def error(self, value: BaseException | str | None) -> None:
         self._error = value
 
-    @property
-    def session(self) -> Session | None:
-        """The session the tool runs in, or None."""
-        return self._owner.session if self._owner is not None else None
-
-    @property
-    def step(self) -> Timestep | None:
-        """The timestep the tool runs in, or None."""
-        return self._owner.step if self._owner is not None else None
-
-    @property
-    def above(self) -> Scope | None:
-        """The timestep, session or outer tool."""
-        return self._owner
-
     def returned(self, result: object) -> None:
         """Keep what a decorated function returned as the result."""
         self._result = result
 
     def fresh(self, name: str, arguments: Mapping[str, object]) -> Scope:
         """Return a new run of the same tool with a function's arguments; an idle one where nothing records."""
-        scope = current_scope()
-        if (installed() if scope is None else scope.runtime) is None:
+        if self.nobody_records():
             return IDLE
         given, call, own, owner = self._given
         return Tool(given or name, call, arguments if own is None else own, owner)
-
-    def _open(self, around: Scope | None, current: Context) -> Context:
-        if self._owner is None:
-            self._owner = around
-        elif around is None or around.session is not self._owner.session:
-            current = self._owner.inner or current
-        self.runtime = installed() if self._owner is None else self._owner.runtime
-        if self._owner is not None:
-            self.place = self._owner.place
-        return current
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
         self._metadata = metadata_of(base)
@@ -188,6 +157,7 @@ class Tool(Scope, Decorating):
             duration_ns=duration_ns,
             sequence=session.next_sequence() if session is not None else None,
             data=data or None,
+            system=None if self.above is None else self.above.acting(),
             tool_call_id=self._tool_call_id,
             error=error_info(error if error is not None else self._error),
             metadata=dict(self._metadata),

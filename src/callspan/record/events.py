@@ -16,6 +16,10 @@ TOOL_START: Final = "tool_start"
 """Event type of what announces the run of a tool, so that a killed process leaves it behind."""
 
 
+AGENT_START: Final = "agent_start"
+"""Event type of what announces the run of an agent."""
+
+
 class Totals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Sums over the calls and tools below a timestep or session, as far as this process saw them."""
 
@@ -98,16 +102,18 @@ class EventRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     timestep: int | None = None
     call_id: str | None = None
     event_type: str
-    """`action`, `environment`, `tool`, `tool_start`, or a word of the user's own."""
+    """`action`, `environment`, `tool`, `tool_start`, `agent`, `agent_start`, `guardrail`, `handoff`, or a word of
+    the user's own."""
     name: str | None = None
     time_ns: int
     duration_ns: int | None = None
     sequence: int | None = None
     """Order within the session as this process wrote them."""
     system: str | None = None
-    """Which component produced it."""
+    """Which component produced it; of a tool: the agent that runs it, of a handoff: who passes the work on."""
     data: object = None
-    """Action: the action. Environment: before, after. Tool: arguments, result. Else as given."""
+    """Action: the action. Environment: before, after. Tool: arguments, result. Agent, guardrail, handoff: input,
+    output. Else as given."""
     tool_call_id: str | None = None
     reward: float | None = None
     terminated: bool | None = None
@@ -167,9 +173,9 @@ class RewardRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 Record: TypeAlias = CallRecord | SessionRecord | TimestepRecord | EventRecord | MessageRecord | RewardRecord
 
 
-def start_id(tool_id: str) -> str:
-    """Return the id of the event that announced the run of a tool."""
-    return f"{tool_id}-start"
+def start_id(event_id: str) -> str:
+    """Return the id of the event that announced the run of a tool or agent."""
+    return f"{event_id}-start"
 
 
 def record_key(record: Record) -> tuple[str, str]:

@@ -20,6 +20,7 @@ from callspan.stores.base import Grouping, Happening, SessionSummary, Summary
 ERRORS: Final = frozenset({"error", "timeout"})
 """Outcomes that count as errors."""
 
+_ANNOUNCED: Final = frozenset({"tool", "agent"})
 _NS_PER_S = 1_000_000_000
 _NS_PER_MS = 1_000_000
 
@@ -136,9 +137,9 @@ def is_gone(host: str | None, pid: int | None) -> bool:
 
 
 def in_order(happenings: Iterable[Happening]) -> list[Happening]:
-    """Return happenings in the order they happened; the start of a tool only where its end is not among them."""
+    """Return happenings in the order they happened; starts of tools and agents only where no end is among them."""
     found = list(happenings)
-    ended = {start_id(item.event_id) for item in found if isinstance(item, EventRecord) and item.event_type == "tool"}
+    ended = {start_id(one.event_id) for one in found if isinstance(one, EventRecord) and one.event_type in _ANNOUNCED}
     kept = (item for item in found if not isinstance(item, EventRecord) or item.event_id not in ended)
     return sorted(kept, key=happening_order)
 

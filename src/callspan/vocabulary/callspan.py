@@ -6,10 +6,11 @@ The conventions' names where they have one, `callspan.*` where they have none. P
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 from callspan.record.call import ErrorInfo, Place
 from callspan.record.events import (
+    AGENT_START,
     EventRecord,
     MessageRecord,
     Record,
@@ -44,7 +45,8 @@ def span_name(record: Record) -> str:
         case EventRecord(event_type="environment"):
             return "environment"
         case EventRecord():
-            return f"execute_tool {record.name}" if record.name else "execute_tool"
+            verb = _PARTS.get(record.event_type, _TOOL_PART)[0]
+            return f"{verb} {record.name}" if record.name else verb
     return "timestep"
 
 
@@ -76,8 +78,8 @@ def start_attributes(record: Record, *, compatibility: bool, llm: bool = True) -
             found = _inside(record)
             kind = "CHAIN"
         case EventRecord():
-            found = _tool(record)
-            kind = "TOOL"
+            _, kind, build = _PARTS.get(record.event_type, _TOOL_PART)
+            found = build(record)
         case _:
             return {}
     if compatibility:
@@ -109,6 +111,8 @@ def end_attributes(record: Record) -> Attributes:
                 "callspan.terminated": record.terminated,
                 "callspan.truncated": record.truncated,
             }
+        case EventRecord(event_type="guardrail"):
+            found = {"callspan.guardrail.triggered": _scalar(record.metadata.get("triggered"))}
         case _:
             found = {}
     error = _error_of(record)
@@ -118,15 +122,16 @@ def end_attributes(record: Record) -> Attributes:
 def span_content(record: Record, budget: ByteBudget) -> Attributes:
     """Return the content of a session, timestep, tool or step of the environment, as JSON.
 
-    Metadata of the first two, arguments and result of a tool, observations of an environment.
+    Metadata of the first two, arguments and result of a tool, observations of an environment, input and output of
+    an agent, a guardrail or a handoff.
     """
     if isinstance(record, EventRecord) and record.event_type == "environment":
         return event_content(record, budget)
     attributes: Attributes = {}
     if isinstance(record, EventRecord) and isinstance(record.data, dict):
-        for name in ("arguments", "result"):
-            if name in record.data:
-                put_json(attributes, f"gen_ai.tool.call.{name}", record.data[name], budget)
+        prefix = "callspan." if record.event_type in _PARTS else "gen_ai.tool.call."
+        for name, value in record.data.items():
+            put_json(attributes, prefix + name, value, budget)
     if isinstance(record, SessionRecord | TimestepRecord) and record.metadata:
         put_json(attributes, "callspan.metadata", record.metadata, budget)
     return attributes
@@ -238,6 +243,29 @@ def _tool(record: EventRecord) -> dict[str, AttributeValue | None]:
         "gen_ai.tool.name": record.name,
         "gen_ai.tool.type": "function",
         "gen_ai.tool.call.id": record.tool_call_id,
+        "gen_ai.agent.name": record.system,
+        **_inside(record),
+    }
+
+
+def _agent(record: EventRecord) -> dict[str, AttributeValue | None]:
+    return {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.agent.name": record.name,
+        "gen_ai.agent.description": _scalar(record.metadata.get("description")),
+        **_inside(record),
+    }
+
+
+def _guardrail(record: EventRecord) -> dict[str, AttributeValue | None]:
+    return {"callspan.guardrail.name": record.name, "gen_ai.agent.name": record.system, **_inside(record)}
+
+
+def _handoff(record: EventRecord) -> dict[str, AttributeValue | None]:
+    return {
+        "callspan.handoff.from": record.system,
+        "callspan.handoff.to": record.name,
+        "gen_ai.tool.call.id": record.tool_call_id,
         **_inside(record),
     }
 
@@ -325,6 +353,15 @@ def _known(found: dict[str, AttributeValue | None]) -> Attributes:
     return {name: value for name, value in found.items() if value is not None}
 
 
+_Build: TypeAlias = Callable[[EventRecord], dict[str, AttributeValue | None]]
+_TOOL_PART: Final[tuple[str, str, _Build]] = ("execute_tool", "TOOL", _tool)
+_PARTS: Final[dict[str, tuple[str, str, _Build]]] = {
+    "agent": ("invoke_agent", "AGENT", _agent),
+    AGENT_START: ("invoke_agent", "AGENT", _agent),
+    "guardrail": ("guardrail", "GUARDRAIL", _guardrail),
+    "handoff": ("handoff", "CHAIN", _handoff),
+}
+"""Spans of events that are no tools, by type: first word of the name, OpenInference's kind, attributes at the start."""
 _STATES: Final = {"after": "callspan.observation", "before": "callspan.observation.before"}
 _EVENTS: Final[dict[type, Callable[..., dict[str, AttributeValue | None]]]] = {
     EventRecord: _event,

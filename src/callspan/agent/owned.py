@@ -1,0 +1,59 @@
+"""Owned: what tools and the parts of multi-agent programs have in common: they run in a step, a session, or alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from opentelemetry.context import Context
+
+from callspan.agent.context import current_scope
+from callspan.agent.decorators import Decorating
+from callspan.agent.runtime import installed
+from callspan.agent.scope import Scope, is_within
+
+if TYPE_CHECKING:
+    from callspan.agent.sessions import Session
+    from callspan.agent.timesteps import Timestep
+
+
+class Owned(Scope, Decorating):
+    """A scope inside another one: that it was made from, or the innermost within that where it starts."""
+
+    __slots__ = ("_owner",)
+
+    reads_arguments = True
+
+    def __init__(self, owner: Scope | None) -> None:
+        super().__init__()
+        self._owner = owner
+
+    @property
+    def session(self) -> Session | None:
+        """The session it runs in, or None."""
+        return self._owner.session if self._owner is not None else None
+
+    @property
+    def step(self) -> Timestep | None:
+        """The timestep it runs in, or None."""
+        return self._owner.step if self._owner is not None else None
+
+    @property
+    def above(self) -> Scope | None:
+        """The timestep, session, tool or agent it runs in, or None."""
+        return self._owner
+
+    def nobody_records(self) -> bool:
+        """Return whether a run of it here and now would leave nothing behind."""
+        scope = current_scope()
+        return (installed() if scope is None else scope.runtime) is None
+
+    def _open(self, around: Scope | None, current: Context) -> Context:
+        owner = self._owner
+        if owner is None or is_within(around, owner):
+            self._owner = around
+        else:
+            current = owner.inner or current
+        self.runtime = installed() if self._owner is None else self._owner.runtime
+        if self._owner is not None:
+            self.place = self._owner.place
+        return current

@@ -1,0 +1,261 @@
+"""Several agents in one program: runs, guardrails and handoffs as spans of the conventions and as rows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+
+import callspan
+from callspan.agent.api import current_session, current_timestep, guardrail, handoff, invoke_agent, session, tool
+from callspan.agent.context import current_scope, metadata
+from callspan.agent.scope import IDLE
+from callspan.record.call import CallRecord, Timing
+from callspan.record.events import EventRecord, SessionRecord
+from callspan.spans.hierarchy import HierarchyOptions
+from callspan.stores.answers import in_order
+
+if TYPE_CHECKING:
+    from tests.agent.conftest import Seen
+
+Parent = Callable[[ReadableSpan], int | None]
+INSIDE = {"session.id", "gen_ai.conversation.id", "callspan.step.id", "callspan.step.index"}
+
+
+def own(span: ReadableSpan) -> dict[str, Any]:
+    return {name: value for name, value in (span.attributes or {}).items() if name not in INSIDE}
+
+
+def test_an_agents_run_is_a_span_of_the_conventions_around_what_it_does(seen: Seen, parent_of: Parent) -> None:
+    with (
+        session("shop") as shop,
+        shop.timestep() as step,
+        step.invoke_agent("triage", input={"ask": "refund"}, description="sorts") as agent,
+    ):
+        assert (current_session(), current_timestep()) == (shop, step)
+        with tool("lookup"):
+            pass
+        agent.output = "billing"
+    (run,), (found,), (turn,) = (
+        seen.named("invoke_agent triage"), seen.named("execute_tool lookup"), seen.named("timestep"),
+    )  # fmt: skip
+    assert own(run) == {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.agent.name": "triage",
+        "gen_ai.agent.description": "sorts",
+        "openinference.span.kind": "AGENT",
+        "callspan.input": '{"ask":"refund"}',
+        "callspan.output": '"billing"',
+    }
+    assert (run.attributes or {})["session.id"] == shop.id
+    assert (run.attributes or {})["callspan.step.index"] == 0
+    assert (parent_of(run), parent_of(found)) == (turn.context.span_id, run.context.span_id)
+    assert (found.attributes or {})["gen_ai.agent.name"] == "triage"
+
+
+def test_an_agents_row_is_announced_at_its_start_and_told_at_its_end(seen: Seen) -> None:
+    with session("s") as own_session, own_session.invoke_agent("a", input=1) as agent:
+        (announced,) = seen.of(EventRecord)
+        agent.output = 2
+    started, ended = seen.of(EventRecord)
+    assert started == announced
+    assert (started.event_type, started.event_id, started.data) == ("agent_start", f"{agent.id}-start", {"input": 1})
+    assert (ended.event_type, ended.event_id, ended.data) == ("agent", agent.id, {"input": 1, "output": 2})
+    assert ended.duration_ns is not None
+    assert (ended.session_id, ended.timestep_id) == (own_session.id, None)
+    assert in_order([started, ended]) == [ended]
+    assert in_order([started]) == [started]
+
+
+def test_what_an_agent_leaves_unsaid_is_absent(seen: Seen) -> None:
+    """No input, no output, no description; an output of None is an output."""
+    with session("s") as own_session:
+        with own_session.invoke_agent("a"):
+            pass
+        with own_session.invoke_agent("b") as agent:
+            agent.output = None
+    silent, spoken = [one for one in seen.of(EventRecord) if one.event_type == "agent"]
+    assert (silent.data, silent.metadata, spoken.data) == (None, {}, {"output": None})
+
+
+def test_calls_within_an_agent_count_in_step_and_session(seen: Seen) -> None:
+    with session("s") as own_session, own_session.timestep(), invoke_agent("a"), invoke_agent("b"):
+        scope = current_scope()
+        assert scope is not None
+        scope.call_ended(CallRecord(call_id="c", timing=Timing(start_ns=1)))
+    assert seen.ended(SessionRecord)[0].totals.calls == 1
+
+
+def test_a_failed_agent_is_a_failed_span_and_the_exception_passes(seen: Seen) -> None:
+    with pytest.raises(KeyError), session("s"), invoke_agent("a"):
+        raise KeyError("door")
+    with session("s"), invoke_agent("b") as agent:
+        agent.error = "gave up"
+    raised, told = [one for one in seen.of(EventRecord) if one.event_type == "agent"]
+    assert (raised.error.type, told.error.message) == ("KeyError", "gave up")
+    assert [seen.named(f"invoke_agent {name}")[0].status.is_ok for name in "ab"] == [False, False]
+
+
+def test_agents_within_agents_say_who_called_them(seen: Seen) -> None:
+    with session("s"), invoke_agent("boss"), invoke_agent("worker"), tool("dig"):
+        pass
+    told = {one.name: one.system for one in seen.of(EventRecord) if one.event_type in {"agent", "tool"}}
+    assert told == {"dig": "worker", "worker": "boss", "boss": None}
+
+
+def test_a_guardrail_says_whether_it_found_something(seen: Seen, parent_of: Parent) -> None:
+    with session("s") as own_session, own_session.timestep() as step, invoke_agent("triage"):
+        with step.guardrail("profanity", input="darn") as check:
+            check.triggered = True
+            check.output = {"word": "darn"}
+        with guardrail("length"):
+            pass
+    (found,), (silent,) = seen.named("guardrail profanity"), seen.named("guardrail length")
+    assert own(found) == {
+        "callspan.guardrail.name": "profanity",
+        "callspan.guardrail.triggered": True,
+        "gen_ai.agent.name": "triage",
+        "openinference.span.kind": "GUARDRAIL",
+        "callspan.input": '"darn"',
+        "callspan.output": '{"word":"darn"}',
+    }
+    assert "callspan.guardrail.triggered" not in (silent.attributes or {})
+    assert parent_of(silent) == seen.named("invoke_agent triage")[0].context.span_id
+    first, second = [one for one in seen.of(EventRecord) if one.event_type == "guardrail"]
+    assert (first.metadata, second.metadata) == ({"triggered": True}, {})
+
+
+def test_a_handoff_says_from_whom_to_whom(seen: Seen, parent_of: Parent) -> None:
+    asked = {"id": "call_9", "type": "function", "function": {"name": "transfer_to_billing", "arguments": "{}"}}
+    with session("s") as own_session, own_session.timestep() as step:
+        with invoke_agent("triage"):
+            name = handoff("billing", call=asked, reason={"why": "refund"})
+        step.handoff("support", "billing", call="call_10")
+    first, second = [one for one in seen.of(EventRecord) if one.event_type == "handoff"]
+    assert (first.event_id, first.name, first.system, first.tool_call_id) == (name, "billing", "triage", "call_9")
+    assert (second.name, second.system, second.tool_call_id) == ("support", "billing", "call_10")
+    assert first.data == {"input": {"why": "refund"}}
+    (span,) = seen.named("handoff billing")
+    assert own(span) == {
+        "callspan.handoff.from": "triage",
+        "callspan.handoff.to": "billing",
+        "gen_ai.tool.call.id": "call_9",
+        "openinference.span.kind": "CHAIN",
+        "callspan.input": '{"why":"refund"}',
+    }
+    assert parent_of(span) == seen.named("invoke_agent triage")[0].context.span_id
+    assert parent_of(seen.named("handoff support")[0]) == seen.named("timestep")[0].context.span_id
+
+
+def test_a_handoff_may_say_when(seen: Seen) -> None:
+    with session("s"):
+        handoff("b", "a", at=1_700_000_000_000_000_000)
+    assert seen.of(EventRecord)[0].time_ns == seen.named("handoff b")[0].start_time == 1_700_000_000_000_000_000
+
+
+def test_without_a_session_they_stand_alone(seen: Seen) -> None:
+    """A web service without sessions has agents too."""
+    with invoke_agent("a") as agent, guardrail("g"):
+        handoff("b")
+    assert {span.name for span in seen.spans} == {"invoke_agent a", "guardrail g", "handoff b"}
+    assert {one.session_id for one in seen.of(EventRecord)} == {None}
+    assert agent.session is agent.step is agent.above is None
+
+
+def test_decorated_functions_tell_what_they_got_and_gave(seen: Seen) -> None:
+    @invoke_agent
+    def planner(goal: str, depth: int = 2) -> list[str]:
+        return [goal] * depth
+
+    @invoke_agent("actor", description="acts")
+    async def act(plan: list[str]) -> int:
+        return len(plan)
+
+    @guardrail
+    def is_long(text: str) -> bool:
+        return len(text) > 3
+
+    @guardrail("words")
+    def words(text: str) -> list[str]:
+        return text.split()
+
+    with session("s"):
+        assert asyncio.run(act(planner("win"))) == 2
+        assert is_long("words") is True
+        assert words("a b") == ["a", "b"]
+    told = [one for one in seen.of(EventRecord) if not one.event_type.endswith("_start")]
+    assert [(one.event_type, one.name, one.data, one.metadata) for one in told] == [
+        ("agent", "planner", {"input": {"goal": "win"}, "output": ["win", "win"]}, {}),
+        ("agent", "actor", {"input": {"plan": ["win", "win"]}, "output": 2}, {"description": "acts"}),
+        ("guardrail", "is_long", {"input": {"text": "words"}, "output": True}, {"triggered": True}),
+        ("guardrail", "words", {"input": {"text": "a b"}, "output": ["a", "b"]}, {}),
+    ]
+
+
+def test_a_decorated_generator_is_covered_for_as_long_as_it_is_read(seen: Seen) -> None:
+    @invoke_agent("speaker")
+    def speak() -> Iterator[int]:
+        yield 1
+        with tool("breathe"):
+            pass
+        yield 2
+
+    with session("s"):
+        assert list(speak()) == [1, 2]
+    (run,), (breath,) = seen.named("invoke_agent speaker"), seen.named("execute_tool breathe")
+    assert breath.parent is not None
+    assert breath.parent.span_id == run.context.span_id
+
+
+def test_where_nothing_records_a_decorated_function_is_idle(no_runtime: None) -> None:
+    assert callspan.invoke_agent("a").fresh("f", {}) is IDLE
+    assert callspan.guardrail("a").fresh("f", {}) is IDLE
+    assert handoff("b")
+
+
+def test_metadata_around_is_on_their_rows_and_spans(seen: Seen) -> None:
+    with metadata(application="shop"), session("s"), invoke_agent("a", description="d"):
+        pass
+    (row,) = [one for one in seen.of(EventRecord) if one.event_type == "agent"]
+    assert row.metadata == {"application": "shop", "description": "d"}
+    assert (seen.named("invoke_agent a")[0].attributes or {})["llm.meta.application"] == "shop"
+
+
+def test_content_stays_off_spans_where_it_may_not_be(seen: Seen) -> None:
+    seen.install(HierarchyOptions(content=False))
+    with session("s"), invoke_agent("a", input="secret") as agent:
+        agent.output = "secret"
+    assert "secret" not in str([span.attributes for span in seen.spans])
+
+
+def test_a_tool_of_the_step_belongs_to_the_innermost_it_runs_in(seen: Seen, parent_of: Parent) -> None:
+    """Asked of the step or the session, run in an agent or in another tool: the inner one's, once in its time."""
+    with session("s") as own_session, own_session.timestep() as step:
+        with step.invoke_agent("a"), own_session.tool("of the session"):
+            pass
+        with step.tool("outer"), step.tool("inner"):
+            pass
+    told = {one.name: one for one in seen.of(EventRecord) if one.event_type == "tool"}
+    assert (told["of the session"].system, told["of the session"].timestep_id) == ("a", step.id)
+    totals = seen.ended(SessionRecord)[0].totals
+    assert totals.tool_ns == told["outer"].duration_ns + told["of the session"].duration_ns
+    assert parent_of(seen.named("execute_tool inner")[0]) == seen.named("execute_tool outer")[0].context.span_id
+
+
+def test_a_tool_of_a_step_that_is_not_current_is_below_that_step(seen: Seen, parent_of: Parent) -> None:
+    """Also within its session, and within another step of it; so is a step of its environment."""
+    with session("s") as own_session:
+        aside = own_session.timestep("aside").start(current=False)
+        with aside.tool("one"):
+            pass
+        with own_session.timestep("current"), aside.tool("two"):
+            pass
+        with aside.environment_step() as world:
+            world.told("x")
+        aside.end()
+    (step,) = [span for span in seen.named("timestep") if (span.attributes or {})["callspan.step.name"] == "aside"]
+    inside = [seen.named(name)[0] for name in ("execute_tool one", "execute_tool two", "environment")]
+    assert [parent_of(span) for span in inside] == [step.context.span_id] * 3
