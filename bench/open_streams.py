@@ -37,9 +37,7 @@ def held_kb(create: Callable[[], Any], tracing: TracerProvider) -> float:
     return min(_held_kb(create, tracing) for _ in range(_TIMES))
 
 
-def added_kb(
-    family: str, around: Callable[[], AbstractContextManager[object]], tracing: TracerProvider
-) -> float:
+def added_kb(family: str, around: Callable[[], AbstractContextManager[object]], tracing: TracerProvider) -> float:
     """Return the KB that what is in force within `around` adds to an open stream."""
     bare = held_kb(stream_of(family), tracing)
     with around():

@@ -1,29 +1,95 @@
-"""What the others were measured to cost, in a run of their own: beside our figures for a sense of scale only."""
+"""The others: what they are installed from, and how each is switched on with content captured."""
 
 from __future__ import annotations
 
-_INTRODUCTION = """## The others
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-Measured on 2026-11-20 **in another run, not side by side** with the tables above: added CPU of the calling thread, µs,
-content capture on, openai 3.51.0 and anthropic 2.10.0. Newest releases of that day: official
-opentelemetry-instrumentation-genai-openai and -anthropic 1.3b0, OpenInference openai 0.1.66 and anthropic 3.1.0,
-OpenLLMetry 0.62.4, Logfire 5.4.0, Langfuse 5.0.4, the anthropic SDK's own tracing (native). Compare them with each
-other and with the bare SDK of their run; for microseconds of ours against theirs the machine was not the same moment.
-"""
-_NAMES = ("bare", "official", "OpenInference", "OpenLLMetry", "Logfire", "Langfuse", "native", "raw span")
-_ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("openai plain sync, per call", ("840", "242", "287", "416", "386", "194", "", "21")),
-    ("openai plain async, per call", ("", "258", "252", "236", "399", "201", "", "21")),
-    ("openai stream, per chunk", ("65", "27", "20", "20", "67", "3.6", "", "0.3")),
-    ("anthropic plain sync, per call", ("320", "214", "250", "298", "338", "", "165", "21")),
-    ("anthropic stream, per event", ("13", "16.8", "3.8", "3.1", "3.7", "", "1.7", "0.0")),
-    ("KB per half-read stream", ("", "25", "22", "59", "17", "669", "", "")),
-    ("import and instrument, ms", ("", "113", "109", "123", "9 (+400 elsewhere)", "333", "0", "")),
-)
+from opentelemetry.sdk.trace import TracerProvider
+
+THEIRS, THEIRS_SUPPRESSED = "theirs", "theirs, suppressed"
 
 
-def section() -> str:
-    """Return the section as markdown."""
-    lines = [_INTRODUCTION, f"| | {' | '.join(_NAMES)} |", f"| --- |{' --- |' * len(_NAMES)}"]
-    lines += [f"| {name} | {' | '.join(figures)} |" for name, figures in _ROWS]
-    return "\n".join([*lines, ""])
+@dataclass(frozen=True)
+class Peer:
+    """One way to trace the same SDKs."""
+
+    name: str
+    packages: tuple[str, ...]
+    """What to install; the newest that goes with our versions of the SDKs."""
+    switch_on: Callable[[TracerProvider], object]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    families: tuple[str, ...] = ("openai", "anthropic")
+    built_in: bool = False
+    """It is part of the anthropic SDK: a client is made with it."""
+
+
+def _official(tracing: TracerProvider) -> None:
+    from opentelemetry.instrumentation.genai.anthropic import AnthropicInstrumentor
+    from opentelemetry.instrumentation.genai.openai import OpenAIInstrumentor
+
+    _instrument((OpenAIInstrumentor, AnthropicInstrumentor), tracing)
+
+
+def _openllmetry(tracing: TracerProvider) -> None:
+    from opentelemetry.instrumentation.anthropic import AnthropicInstrumentor
+    from opentelemetry.instrumentation.openai import OpenAIInstrumentor
+
+    _instrument((OpenAIInstrumentor, AnthropicInstrumentor), tracing)
+
+
+def _openinference(tracing: TracerProvider) -> None:
+    from openinference.instrumentation.anthropic import AnthropicInstrumentor
+    from openinference.instrumentation.openai import OpenAIInstrumentor
+
+    _instrument((OpenAIInstrumentor, AnthropicInstrumentor), tracing)
+
+
+def _logfire(tracing: TracerProvider) -> None:
+    import logfire
+
+    # Not its global configuration, whose provider the anthropic SDK's own tracing would use as well.
+    own = logfire.configure(
+        local=True, send_to_logfire=False, console=False, metrics=False, inspect_arguments=False,
+        additional_span_processors=[*tracing._active_span_processor._span_processors],
+    )  # fmt: skip
+    own.instrument_openai()
+    own.instrument_anthropic()
+
+
+def _instrument(instrumentors: tuple[Any, ...], tracing: TracerProvider) -> None:
+    for instrumentor in instrumentors:
+        instrumentor().instrument(tracer_provider=tracing)
+
+
+def _nothing(tracing: TracerProvider) -> None:
+    del tracing
+
+
+def native_options(tracing: TracerProvider) -> dict[str, Any]:
+    """Return the options of a client of the anthropic SDK that traces itself into `tracing`, content and all."""
+    return {"open_telemetry": {"tracer_provider": tracing, "traces": {"content_mode": "content"}}}
+
+
+PEERS: dict[str, Peer] = {
+    "official": Peer(
+        "official (genai)",
+        ("opentelemetry-instrumentation-genai-openai", "opentelemetry-instrumentation-genai-anthropic"),
+        _official,
+        {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "SPAN_ONLY"},
+    ),
+    "openinference": Peer(
+        "OpenInference",
+        ("openinference-instrumentation-openai", "openinference-instrumentation-anthropic"),
+        _openinference,
+    ),
+    "openllmetry": Peer(
+        "OpenLLMetry",
+        ("opentelemetry-instrumentation-openai", "opentelemetry-instrumentation-anthropic"),
+        _openllmetry,
+        {"TRACELOOP_TRACE_CONTENT": "true"},
+    ),
+    "logfire": Peer("Logfire", ("logfire",), _logfire, {"LOGFIRE_SEND_TO_LOGFIRE": "false"}),
+    "native": Peer("anthropic SDK", (), _nothing, families=("anthropic",), built_in=True),
+}

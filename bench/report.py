@@ -1,87 +1,101 @@
-"""The figures as markdown."""
+"""The figures of `make bench` as markdown."""
 
 from __future__ import annotations
 
-import datetime as dt
-import os
-import platform
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 
-import peers
-from rows import BARE, FLOOR
+import budgets
+import page
+from columns import ENCODING
+from rows import BARE, DEFAULT, FLOOR
 from startup import Startup
 from timing import Measured, Spread
 
-_PACKAGES = ("callspan", "openai", "anthropic", "httpx2", "opentelemetry-sdk", "msgspec", "wrapt")
-_QUIET = 0.75
-"""Load per CPU up to which a machine counts as quiet: the run itself keeps one of them busy."""
-_LOADED = """
-**The machine was loaded** (load average {load:.1f} over 15 minutes): others on it evict caches and blur every figure
-below, small ones most. To be read as an order of magnitude until it is written anew on a quiet machine.
-"""
 _HELD = """\
-KB added to each. A buffer of the SDKs' own, some 14 KB, is there or not as the moment has it, with callspan and
-without: a figure that is off by that much is not callspan's doing. Compare several runs."""
-_INTRODUCTION = """# What callspan costs
-
-Written by `make bench`. CPU time of the calling thread, so that waiting for others on the machine does not count;
-no network (mocked transport); content capture on; a real `TracerProvider` with a batch processor and an exporter
-that does nothing. All rows of a table are run in turn in one process, round after round. Each round gives the lower
-quartile of a block of runs; a figure is that of a row's quietest round, less that of the bare SDK's. In brackets are
-the quartiles of what the row cost more than the bare SDK in the same round: the spread, as noise of the machine made
-it. The floor is a raw OpenTelemetry span made by hand with the very attributes and events callspan gives that call.
-
-Trust the ratios: they come from one run. The microseconds are this machine's, at that moment.
+KB of Python's memory that callspan adds to each. A buffer of the SDKs' own, some 14 KB, is there or not as the moment
+has it, with callspan and without: a figure that is off by that much is not callspan's doing.
 """
+_ROUNDS = """\
+Per {unit}, µs; {rounds} rounds; in brackets the quartiles of what the row cost more than the bare SDK in the same
+round.
+"""
+_UNCOUNTED = "Not counted: it takes valgrind on x86-64.\n"
 
 
-def page(done: Sequence[Measured], starts: Startup, held_kb: Mapping[str, float]) -> str:
-    """Return the whole page."""
-    parts = [_INTRODUCTION, _conditions()]
-    parts += [_table(each) for each in done]
-    parts += [_startup(starts), _memory(held_kb), peers.section()]
-    return "\n".join(parts)
+def times(done: Sequence[Measured], starts: Startup, held_kb: Mapping[str, float]) -> str:
+    """Return the part on times, memory and starting up."""
+    compared = [each for each in done if each.name != ENCODING]
+    parts = ["## Times", page.conditions(), "### Budgets, by time", budgets.section(done)]
+    parts += ["### All of it in brief, µs added", _brief(compared, 1000, 2)]
+    parts += [_details(each) for each in compared]
+    parts += [_startup(starts), _memory(held_kb)]
+    return "\n\n".join(part.strip() for part in parts)
+
+
+def instructions(counted: Sequence[tuple[Measured, Measured]]) -> str:
+    """Return the part on instructions and allocations; empty: nothing could be counted."""
+    parts = ["## Instructions and allocations", page.conditions(timed=False)]
+    if not counted:
+        return "\n\n".join([*parts, _UNCOUNTED])
+    done = [each for each, _ in counted]
+    compared = [each for each in done if each.name != ENCODING]
+    allocated = [each for _, each in counted if each.rounds and each.name != ENCODING]
+    parts += ["### Budgets, by instructions", budgets.section(done)]
+    parts += ["### Thousands of instructions added", _brief(compared, 1000, 1)]
+    if allocated:
+        parts += ["### Allocations added", _ALLOCATED, _brief(allocated, 1, 1)]
+    return "\n\n".join(part.strip() for part in parts)
+
+
+_ALLOCATED = "Calls of Python's allocator; what its free lists serve is not among them."
 
 
 def summary(measured: Measured) -> str:
     """Return one line for whoever watches."""
-    floor = measured.added(FLOOR, BARE).middle
     rows = [name for name in measured.rounds if name not in (BARE, FLOOR)]
-    figures = ", ".join(f"{name}: {measured.added(name, BARE).middle / 1000:.2f}" for name in rows)
-    return (
-        f"{measured.column.name}: bare {measured.cost(BARE).middle / 1000:.1f} µs, floor {floor / 1000:.2f}, {figures}"
+    figures = [f"{name}: {measured.added(name, BARE).middle / 1000:.2f}" for name in rows]
+    if FLOOR in measured.rounds:
+        figures.insert(0, f"floor {measured.added(FLOOR, BARE).middle / 1000:.2f}")
+    return ", ".join([f"{measured.name}: bare {measured.cost(BARE).middle / 1000:.1f}", *figures])
+
+
+def _brief(done: Sequence[Measured], scale: float, digits: int) -> str:
+    others = [name for name in done[0].rounds if name not in (BARE, FLOOR)] if done else []
+    head = (
+        "work",
+        "per",
+        "bare",
+        "floor",
+        *(name.removeprefix("callspan, ") for name in others),
+        "default of bare",
+        "of floor",
     )
+    rows = []
+    for each in done:
+        bare, floor = each.cost(BARE).middle, each.added(FLOOR, BARE).middle
+        default = each.added(DEFAULT, BARE).middle
+        added = [each.added(name, BARE).middle for name in others]
+        shown = [f"{value / scale:.{digits}f}" for value in (bare, floor, *added)]
+        part = "" if each.agent else f"{default / bare:.1%}"
+        rows.append((each.name, each.unit, *shown, part, _ratio(default, floor, bare)))
+    return page.table(head, rows)
 
 
-def _conditions() -> str:
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in _PACKAGES)
-    today = dt.datetime.now(tz=dt.timezone.utc).date()
-    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
-    load = os.getloadavg()[2]
-    noise = "" if load < _QUIET * (os.cpu_count() or 1) else _LOADED.format(load=load)
-    return f"{today}, Python {platform.python_version()}, {machine}; {versions}.\n{noise}"
+def _details(measured: Measured) -> str:
+    floor, bare = measured.added(FLOOR, BARE).middle, measured.cost(BARE).middle
+    rows = [(BARE, f"{bare / 1000:.1f}", "", "", "")]
+    for name in [name for name in measured.rounds if name != BARE]:
+        cost, added = measured.cost(name).middle, measured.added(name, BARE)
+        of_bare = "" if measured.agent else f"{added.middle / bare:.1%}"
+        rows.append((name, f"{cost / 1000:.1f}", _micro(added), of_bare, _ratio(added.middle, floor, bare)))
+    said = _ROUNDS.format(unit=measured.unit, rounds=len(measured.rounds[FLOOR]))
+    shown = page.table(("", "costs", "adds", "of bare", "of the floor"), rows)
+    return f"### {measured.name}\n\n{said}\n{shown}"
 
 
-def _table(measured: Measured) -> str:
-    column = measured.column
-    floor = measured.added(FLOOR, BARE).middle
-    rounds = len(measured.rounds[FLOOR])
-    lines = [
-        f"## {column.name}",
-        "",
-        f"Per {column.unit}, µs; {rounds} rounds.",
-        "",
-        "| | costs | adds | of bare | of the floor |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for name in measured.rounds:
-        cost, added = measured.cost(name), measured.added(name, BARE)
-        of_bare = "" if column.agent or name == BARE else f"{added.middle / measured.cost(BARE).middle:.1%}"
-        of_floor = "" if name == BARE else f"{added.middle / floor:.2f}"
-        shown = "" if name == BARE else _micro(added)
-        lines.append(f"| {name} | {cost.middle / 1000:.1f} | {shown} | {of_bare} | {of_floor} |")
-    return "\n".join([*lines, ""])
+def _ratio(added: float, floor: float, bare: float) -> str:
+    """How many floors, where the floor can be told from nothing."""
+    return f"{added / floor:.2f}" if floor > 0.005 * bare else ""
 
 
 def _micro(spread: Spread) -> str:
@@ -89,23 +103,16 @@ def _micro(spread: Spread) -> str:
 
 
 def _startup(starts: Startup) -> str:
-    ratio = starts.import_ms / starts.trace_ms
-    return "\n".join(
-        [
-            "## Starting up",
-            "",
-            "| | ms of CPU | of `import opentelemetry.trace` |",
-            "| --- | --- | --- |",
-            f"| `import opentelemetry.trace` | {starts.trace_ms:.1f} | 1 |",
-            f"| `import callspan` | {starts.import_ms:.1f} | {ratio:.2f} |",
-            f"| and `instrument()` | {starts.instrument_ms:.1f} | {starts.instrument_ms / starts.trace_ms:.2f} |",
-            "",
-            f"`instrument()` starts {starts.threads} threads.",
-            "",
-        ]
+    work = (
+        ("`import opentelemetry.trace`", starts.trace_ms),
+        ("`import callspan`", starts.import_ms),
+        ("and `instrument()`", starts.instrument_ms),
     )
+    rows = [(name, f"{ms:.1f}", f"{ms / starts.trace_ms:.2f}") for name, ms in work]
+    head = ("", "ms of CPU", "of `import opentelemetry.trace`")
+    return f"### Starting up\n\n{page.table(head, rows)}\n`instrument()` starts {starts.threads} threads."
 
 
 def _memory(held_kb: Mapping[str, float]) -> str:
-    rows = [f"| {family} | {kb:.1f} |" for family, kb in held_kb.items()]
-    return "\n".join(["## Half-read streams", "", _HELD, "", "| | KB |", "| --- | --- |", *rows, ""])
+    rows = [(family, f"{kb:.1f}") for family, kb in held_kb.items()]
+    return f"### Half-read streams\n\n{_HELD}\n{page.table(('', 'KB'), rows)}"

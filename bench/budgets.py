@@ -1,0 +1,75 @@
+"""What callspan may cost, as ratios within one run, beside what it does cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import page
+from columns import ENCODING
+from rows import BARE, DEFAULT, FLOOR, SQLITE, SUPPRESSED
+from timing import Measured
+
+_PLAIN = tuple(f"{family} plain {mode}" for family in ("openai", "anthropic") for mode in ("sync", "async"))
+_TEN, _LONG = "openai plain 10 KB", "openai 200 KB request"
+_CHUNK_PERCENT = {"openai": 2.5, "anthropic": 5.0}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """One bar, and where the figure stands."""
+
+    what: str
+    most: float
+    found: float
+    of: str
+
+    def row(self) -> tuple[str, str, str, str]:
+        """Return it as a row of the table."""
+        verdict = "" if self.found <= self.most else "**missed**"
+        return (self.what, f"{self.most:g} {self.of}", f"{self.found:.2f}", verdict)
+
+
+def section(done: Sequence[Measured]) -> str:
+    """Return the table of the budgets that these columns speak of."""
+    found = {measured.name: measured for measured in done}
+    budgets = [*_plain(found), *_streams(found), *_long(found), *_agent(found)]
+    return page.table(("budget", "at most", "is", ""), [budget.row() for budget in budgets])
+
+
+def _plain(found: Mapping[str, Measured]) -> Iterator[Budget]:
+    there = {name: found[name] for name in _PLAIN if name in found}
+    for name, each in there.items():
+        yield Budget(f"{name}, spans only", 2.0, _added(each, DEFAULT) / _added(each, FLOOR), "floors")
+    for each in (found[name] for name in (_TEN,) if name in found):
+        more = (_added(each, SQLITE) - _added(each, DEFAULT)) / _added(each, FLOOR)
+        yield Budget(f"{_TEN}, what records to SQLite add to that", 1.2, more, "floors")
+    for name, each in there.items():
+        part = _added(each, SUPPRESSED) / each.cost(BARE).middle
+        yield Budget(f"{name}, suppressed", 1.0, 100 * part, "% of bare")
+
+
+def _streams(found: Mapping[str, Measured]) -> Iterator[Budget]:
+    for name, each in found.items():
+        if " stream " in name:
+            part = _added(each, DEFAULT) / each.cost(BARE).middle
+            what = f"{name}, the call's own cost spread over it"
+            yield Budget(what, _CHUNK_PERCENT[name.split()[0]], 100 * part, "% of bare")
+
+
+def _long(found: Mapping[str, Measured]) -> Iterator[Budget]:
+    if _LONG in found and ENCODING in found:
+        encoding = found[ENCODING].cost(BARE).middle
+        for row in (DEFAULT, SQLITE):
+            part = _added(found[_LONG], row) / encoding
+            yield Budget(f"{_LONG}, {row.removeprefix('callspan, ')}", 4.0, part, "msgspec encodings of it")
+
+
+def _agent(found: Mapping[str, Measured]) -> Iterator[Budget]:
+    for each in found.values():
+        if each.agent:
+            yield Budget(each.name, 3.0, _added(each, DEFAULT) / _added(each, FLOOR), "raw spans")
+
+
+def _added(measured: Measured, row: str) -> float:
+    return measured.added(row, BARE).middle

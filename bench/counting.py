@@ -1,0 +1,33 @@
+"""Instructions and allocations of every row of every column: figures that no other work on the machine disturbs."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+
+from columns import Column
+from rows import Row
+from timing import Measured
+from valgrind import Counter
+
+_RUNS = {"call": 20, "chunk": 2, "event": 2, "timestep": 3, "request": 3}
+
+
+def count(column: Column, rows: Sequence[Row], counter: Counter) -> tuple[Measured, Measured]:
+    """Return instructions per unit and allocations per unit, each row being its own only round."""
+    instructions = Measured(column.name, column.unit, column.agent)
+    allocations = Measured(column.name, column.unit, column.agent)
+    runs = 1 if column.long else min(_RUNS[column.unit], column.runs)
+    for row in rows:
+        with row.around() as wrap:
+            column.run(max(runs, 3), wrap, _no_clock)
+            gc.collect()
+            counted = counter.count(lambda wrap=wrap: column.run(runs, wrap, _no_clock))  # type: ignore[misc]
+        instructions.rounds[row.name] = [counted.instructions / runs / column.per]
+        if counted.allocations is not None:
+            allocations.rounds[row.name] = [counted.allocations / runs / column.per]
+    return instructions, allocations
+
+
+def _no_clock() -> int:
+    return 0

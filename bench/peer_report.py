@@ -1,0 +1,178 @@
+"""The figures of the others as markdown: each beside the bare SDK, the floor and callspan of its own process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+import page
+from peers import THEIRS, THEIRS_SUPPRESSED, Peer
+from rows import BARE, DEFAULT, FLOOR, SUPPRESSED
+from timing import Measured
+
+_INTRODUCTION = """\
+Each peer has an environment of its own (`.venv-bench`), with the same versions of the SDKs, content capture switched
+on by its own setting, and its spans in the same batch processor. In its process the bare SDK, the floor, callspan with
+default settings and the peer run in turn; so **each peer has a callspan figure of its own beside it**, and the ratio
+of the two is what counts. Before each block what the peer has replaced in the SDKs is put there, and afterwards taken
+away again, rather than trusting each `uninstrument()`.
+"""
+_BETTER = "**Bold**: the peer costs less than callspan."
+_TIMES = """\
+Added CPU time of the calling thread, µs per call, chunk or event; in brackets how many times callspan's in the same
+process. """
+_SUPPRESSED = """\
+Under OpenTelemetry's `suppress_instrumentation()`: thousands of instructions added to a plain call. A peer that adds
+about what it adds without ignores it."""
+
+
+class Place(Protocol):
+    """What is known of a peer; `found` is what `peer_process.py` has written."""
+
+    peer: Peer
+    trouble: str
+    newest: dict[str, str]
+    found: dict[str, Any]
+
+
+def text(places: Sequence[Place]) -> str:
+    """Return the part of the page on the others."""
+    parts = ["## The others", _INTRODUCTION, page.conditions(), _who(places), *_troubles(places)]
+    there = [place for place in places if not place.trouble]
+    times = [_figures(place, "measured", lambda each: each) for place in there]
+    if any(times):
+        parts += ["### The others by time", _TIMES + _BETTER, _compared(there, times, 1000, 2)]
+        parts += ["### In parts of the bare SDK's cost", _parts(there, times)]
+    instructions = [_figures(place, "counted", lambda each: each[0]) for place in there]
+    if any(instructions):
+        said = "Thousands of instructions added; in brackets how many times callspan's. "
+        parts += ["### The others by instructions", said + _BETTER, _compared(there, instructions, 1000, 1)]
+        parts += [_SUPPRESSED, _suppressed(there, instructions)]
+        allocations = [_figures(place, "counted", lambda each: each[1]) for place in there]
+        if all(each.rounds for figures in allocations for each in figures.values()):
+            parts += ["### The others by allocations", "Added; " + _BETTER, _compared(there, allocations, 1, 0)]
+    parts += [*_memory(there), *_starts(there), "### What they capture", _CAPTURED, _captured(there)]
+    return "\n\n".join(part.strip() for part in parts)
+
+
+_CAPTURED = """\
+What one call leaves on its span or spans, as JSON, and whether all of the prompt and all of the answer is there. What
+is not captured costs nothing."""
+
+
+def _who(places: Iterable[Place]) -> str:
+    rows = []
+    for place in places:
+        versions = place.found.get("versions", {})
+        shown = [
+            f"{name} {versions.get(name, 'not installed')}"
+            + (f" (newest: {newest})" if (newest := place.newest.get(name, "")) not in ("", versions.get(name)) else "")
+            for name in place.peer.packages
+        ]
+        sdks = f"openai {versions.get('openai', '')}, anthropic {versions.get('anthropic', '')}"
+        others = f"opentelemetry-sdk {versions.get('opentelemetry-sdk', '')}"
+        rows.append((place.peer.name, ", ".join(shown) or "part of the SDK", f"{sdks}, {others}"))
+    return page.table(("", "packages", "beside"), rows)
+
+
+def _troubles(places: Iterable[Place]) -> list[str]:
+    return [
+        f"{place.peer.name} could not be installed beside these SDKs: `{place.trouble}`"
+        for place in places
+        if place.trouble
+    ]
+
+
+def _figures(place: Place, kind: str, of: Callable[[Any], dict[str, Any]]) -> dict[str, Measured]:
+    return {measured.name: measured for each in place.found.get(kind, []) for measured in [Measured(**of(each))]}
+
+
+def _work(figures: Sequence[dict[str, Measured]]) -> list[str]:
+    return list(dict.fromkeys(name for measured in figures for name in measured))
+
+
+def _compared(places: Sequence[Place], figures: Sequence[dict[str, Measured]], scale: float, digits: int) -> str:
+    head = ("work", "bare", "floor", "callspan", *(place.peer.name for place in places))
+    rows = []
+    for name in _work(figures):
+        there = [measured[name] for measured in figures if name in measured]
+        ours = [
+            f"{min([value(each) for each in there]) / scale:.{digits}f}" for value in (_bare, _of(FLOOR), _of(DEFAULT))
+        ]
+        cells = [_against(measured[name], scale, digits) if name in measured else "" for measured in figures]
+        rows.append((f"{name}, per {there[0].unit}", *ours, *cells))
+    said = "Bare, floor and callspan: the least of the processes.\n\n"
+    return said + page.table(head, rows)
+
+
+def _against(measured: Measured, scale: float, digits: int) -> str:
+    theirs, ours = _of(THEIRS)(measured), _of(DEFAULT)(measured)
+    shown = f"{theirs / scale:.{digits}f}"
+    if theirs < ours:
+        shown = f"**{shown}**"
+    return f"{shown} ({theirs / ours:.1f})" if ours > 0 else shown
+
+
+def _parts(places: Sequence[Place], figures: Sequence[dict[str, Measured]]) -> str:
+    head = ("work", *(f"{place.peer.name} / callspan" for place in places))
+    rows = []
+    for name in _work(figures):
+        cells = [
+            f"{_of(THEIRS)(each) / _bare(each):.1%} / {_of(DEFAULT)(each) / _bare(each):.1%}" if each else ""
+            for each in (measured.get(name) for measured in figures)
+        ]
+        rows.append((name, *cells))
+    return page.table(head, rows)
+
+
+def _suppressed(places: Sequence[Place], figures: Sequence[dict[str, Measured]]) -> str:
+    rows = []
+    for place, measured in zip(places, figures, strict=True):
+        for name in (name for name in measured if "plain sync" in name):
+            each = measured[name]
+            values = (_of(THEIRS), _of(THEIRS_SUPPRESSED), _of(SUPPRESSED))
+            rows.append((place.peer.name, name, *(f"{value(each) / 1000:.1f}" for value in values)))
+    return page.table(("", "work", "adds", "suppressed", "callspan, suppressed"), rows)
+
+
+def _memory(places: Sequence[Place]) -> list[str]:
+    rows = [
+        (place.peer.name, family, f"{kb[THEIRS]:.1f}", f"{kb[DEFAULT]:.1f}")
+        for place in places
+        for family, kb in place.found.get("held_kb", {}).items()
+    ]
+    if not rows:
+        return []
+    return [
+        "### Half-read streams of the others",
+        "KB of Python's memory added to each.",
+        page.table(("", "", "theirs", "callspan"), rows),
+    ]
+
+
+def _starts(places: Sequence[Place]) -> list[str]:
+    rows = [
+        (place.peer.name, f"{found['started']:.0f}", f"{found['started-ours']:.0f}")
+        for place in places
+        if (found := place.found.get("started")) and not place.peer.built_in
+    ]
+    said = "CPU milliseconds to import and switch on, where both SDKs are imported already and used."
+    return ["### Starting up with the others", said, page.table(("", "theirs", "callspan"), rows)] if rows else []
+
+
+def _captured(places: Sequence[Place]) -> str:
+    rows = [
+        (place.peer.name, name, *(str(seen[what]) for what in ("spans", "attributes", "bytes")),
+         *("yes" if seen[what] else "**no**" for what in ("prompt", "answer")))
+        for place in places
+        for name, seen in place.found.get("seen", {}).items()
+    ]  # fmt: skip
+    return page.table(("", "work", "spans", "attributes", "bytes", "prompt", "answer"), rows)
+
+
+def _bare(measured: Measured) -> float:
+    return measured.cost(BARE).middle
+
+
+def _of(row: str) -> Callable[[Measured], float]:
+    return lambda measured: measured.added(row, BARE).middle

@@ -1,0 +1,152 @@
+"""Measures the others, each in its own environment, and writes their part of the page; `make bench-peers` runs it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import page
+import peer_report
+import valgrind
+from peers import PEERS, Peer
+
+_ROOT = Path(__file__).resolve().parent.parent
+_PROGRAM = str(Path(__file__).with_name("peer_process.py"))
+_SAME = ("openai", "anthropic", "httpx2")
+_SECONDS = {True: 0.2, False: 7.0}
+"""Per column of a peer, by whether the run is a quick one."""
+_STARTS = 3
+
+
+@dataclass
+class Place:
+    """A peer's environment, and what was found in it."""
+
+    key: str
+    peer: Peer
+    trouble: str = ""
+    """Why there is nothing to measure; empty: there is."""
+    newest: dict[str, str] = field(default_factory=dict)
+    found: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def directory(self) -> Path:
+        """Where it lies."""
+        return _ROOT / ".venv-bench" / self.key
+
+    @property
+    def python(self) -> str:
+        """Its interpreter."""
+        return str(self.directory / "bin" / "python")
+
+    def make(self) -> None:
+        """Install the newest release that goes with our versions of the SDKs, and callspan, unless that is done."""
+        wanted = [*self.peer.packages, *(f"{name}=={metadata.version(name)}" for name in _SAME)]
+        stamp = self.directory / ".complete"
+        if not stamp.exists() or json.loads(stamp.read_text())["wanted"] != wanted:
+            print(f"making {self.directory.relative_to(_ROOT)}: {' '.join(wanted)}", flush=True)
+            if not Path(self.python).exists():
+                subprocess.run([sys.executable, "-m", "venv", str(self.directory)], check=True)
+            # Theirs first: what callspan needs is not to decide which of their releases is taken.
+            done = self._pip("install", "-q", "--upgrade", *wanted)
+            if done.returncode == 0:
+                done = self._pip("install", "-q", "-e", str(_ROOT))
+            if done.returncode:
+                self.trouble = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), "ERROR")
+                return
+            stamp.write_text(
+                json.dumps({"wanted": wanted, "newest": {name: self._newest(name) for name in self.peer.packages}})
+            )
+        self.newest = json.loads(stamp.read_text())["newest"]
+
+    def run(self, kind: str, directory: Path, *arguments: str) -> dict[str, Any]:
+        """Return one kind of figures; callgrind counts if they are instructions."""
+        file = directory / f"{kind}.json"
+        command = [_PROGRAM, kind, self.key, str(file), *arguments]
+        environment = {**os.environ, **self.peer.environment, "PYTHONHASHSEED": "0"}
+        if kind == "instructions":
+            valgrind.run(self.python, command, directory, environment)
+        else:
+            subprocess.run([self.python, *command], check=True, env=environment)
+        found: dict[str, Any] = json.loads(file.read_text())
+        return found
+
+    def _newest(self, package: str) -> str:
+        done = self._pip("index", "versions", package)
+        return done.stdout.partition("(")[2].partition(")")[0]
+
+    def _pip(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [self.python, "-m", "pip", "--disable-pip-version-check", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def main() -> None:
+    """Measure the peers asked for and print, or write, the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="less than two minutes; prints and writes no page")
+    parser.add_argument("--only", choices=PEERS, action="append", help="this peer; prints and writes no page")
+    parser.add_argument("--seconds", type=float, help="time per column of a peer")
+    parser.add_argument("--instructions", action="store_true", help="instructions and allocations, no times")
+    parser.add_argument("--times", action="store_true", help="times, no instructions")
+    parser.add_argument("--make", action="store_true", help="make the environments, measure nothing")
+    parser.add_argument("--page", type=Path, help="write the page there")
+    options = parser.parse_args()
+    places = [Place(key, PEERS[key]) for key in options.only or PEERS]
+    for place in places:
+        place.make()
+    if options.make:
+        return
+    text = peer_report.text(_measured(places, options))
+    if options.page is not None or not (options.quick or options.only or options.times or options.instructions):
+        page.put("peers", text, options.page or page.PAGE)
+    else:
+        print(text)
+
+
+def _measured(places: list[Place], options: argparse.Namespace) -> list[Place]:
+    quick = ["--quick"] if options.quick else []
+    seconds = ["--seconds", str(options.seconds or _SECONDS[options.quick])]
+    usable = [place for place in places if not place.trouble]
+    _each(usable, "seen", [], workers=2)
+    if not options.instructions:
+        for place in usable:
+            place.found["started"] = _starts(place, 1 if options.quick else _STARTS)
+        _each(usable, "times", [*seconds, *quick], workers=1)
+    if not options.times and valgrind.usable():
+        # What is counted is not disturbed by a neighbour.
+        _each(usable, "instructions", quick, workers=2)
+    return places
+
+
+def _each(places: list[Place], kind: str, arguments: list[str], *, workers: int) -> None:
+    def one(place: Place) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            place.found.update(place.run(kind, Path(directory), *arguments))
+        print(f"{place.peer.name}: {kind}", flush=True)
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(one, places))
+
+
+def _starts(place: Place, times: int) -> dict[str, float]:
+    """Milliseconds of CPU to import and switch on, theirs and ours in turn, each in a fresh interpreter."""
+    taken: dict[str, list[float]] = {"started": [], "started-ours": []}
+    with tempfile.TemporaryDirectory() as directory:
+        for _ in range(times):
+            for kind, values in taken.items():
+                values.append(place.run(kind, Path(directory))["started_ms"])
+    return {kind: statistics.median(values) for kind, values in taken.items()}
+
+
+if __name__ == "__main__":
+    main()
