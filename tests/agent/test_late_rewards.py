@@ -372,3 +372,17 @@ def test_only_so_many_are_remembered_and_the_newest_of_them() -> None:
         remembered.keep("d", where[0])
         assert remembered.get("a") is None
     assert (remembered.get("a"), remembered.get("d")) == (where[2], None)
+
+
+def test_a_session_that_goes_on_in_another_trace_is_linked_to_where_it_was(
+    exporting: Callable[..., Handle], receiver: OtlpReceiver
+) -> None:
+    """One conversation, two requests: the second span links to the first; within one trace there is no link."""
+    exporting()
+    with callspan.session("chat", session_id="c1"):
+        pass
+    with callspan.session("chat", session_id="c1"), callspan.session("chat", session_id="c1"):
+        pass
+    first, inner, second = [span for span in receiver.spans if span.name == "invoke_workflow chat"]
+    assert inner.parent_id == second.span_id
+    assert [span.links for span in (first, second, inner)] == [[], [first.span_id], []]

@@ -56,9 +56,9 @@ class HierarchySpans(Protocol):
     def start(
         self, record: Record, *, parent: Context | None, link: SpanHandle | None = None, root: bool = False
     ) -> SpanHandle:
-        """Start the span of a session, timestep or tool event.
+        """Start the span of a session, timestep or tool event, linked to `link` where that is in another trace.
 
-        `parent` None means the current context; `root` starts a new trace, linked to `link`.
+        `parent` None means the current context; `root` starts a new trace.
         """
 
     def joined(self, trace_id: str, span_id: str, *, sampled: bool = True) -> SpanHandle:

@@ -195,11 +195,13 @@ class Scope(ABC):
             self.span.event(shown)
             self.write(shown)
 
-    def begin_span(self, record: Record, parent: Context | None, *, link: SpanHandle | None = None) -> None:
-        """Start this scope's span out of its first record, treated; with a link, in a trace of its own."""
+    def begin_span(
+        self, record: Record, parent: Context | None, *, link: SpanHandle | None = None, root: bool = False
+    ) -> None:
+        """Start this scope's span out of its first record, treated; `root`: in a trace of its own."""
         if self.runtime is not None:
             with _SHOWING:
-                self.span = self.runtime.spans.start(record, parent=parent, link=link, root=link is not None)
+                self.span = self.runtime.spans.start(record, parent=parent, link=link, root=root)
 
     def write(self, record: Record) -> None:
         """Hand a treated record over as it is."""

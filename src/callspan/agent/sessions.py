@@ -19,12 +19,12 @@ from callspan.agent.faults import error_info, outcome_of
 from callspan.agent.journal import Journal
 from callspan.agent.misuse import mark, misuse
 from callspan.agent.rewards import write_reward
-from callspan.agent.runtime import Runtime, SpanHandle, installed
+from callspan.agent.runtime import Runtime, SpanHandle, Whereabouts, installed
 from callspan.agent.scope import NO_SPAN, Scope, treated
 from callspan.agent.times import Time
 from callspan.agent.timesteps import Timestep
 from callspan.agent.values import fields, text, truth
-from callspan.agent.whereabouts import remember
+from callspan.agent.whereabouts import REMEMBERED, remember
 from callspan.fail_open import fail_open
 from callspan.record.call import ErrorInfo, Place
 from callspan.record.events import SessionRecord, Totals
@@ -225,9 +225,10 @@ class Session(Journal, Decorating):
         point: hooks.Point | None = None if self._resumed else "session_start"
         first = treated(self._record(), runtime, point)
         if sent is None:
-            self.begin_span(first, base)
+            before = REMEMBERED["session"].get(self.id)
+            self.begin_span(first, base, link=None if before is None else _joined(runtime, before))
         else:
-            self.span = runtime.spans.joined(sent.trace_id, sent.span_id, sampled=sent.sampled)
+            self.span = _joined(runtime, sent)
         self._last = self.span
         remember("session", self.id, self.span, self.place)
         if not self._resumed:
@@ -294,6 +295,10 @@ class Session(Journal, Decorating):
             metadata=dict(self._info),
             totals=totals,
         )
+
+
+def _joined(runtime: Runtime, where: Whereabouts) -> SpanHandle:
+    return runtime.spans.joined(where.trace_id, where.span_id, sampled=where.sampled)
 
 
 @functools.cache

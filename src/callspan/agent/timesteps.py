@@ -159,7 +159,7 @@ class Timestep(Journal, Decorating):
         link = session.last_span() if runtime.trace_per_timestep and self._parent is None else None
         self._first = self._record(session)
         shown = treated(self._first, runtime, "timestep_start")
-        self.begin_span(shown, base, link=link)
+        self.begin_span(shown, base, link=link, root=link is not None)
         # Only the span: a session must not hold its steps, of which there may be a million.
         session.leave_behind(self.span)
         remember("timestep", self.id, self.span, self.place)

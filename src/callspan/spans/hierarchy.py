@@ -20,6 +20,7 @@ from opentelemetry.trace import (
     Tracer,
     format_span_id,
     format_trace_id,
+    get_current_span,
     set_span_in_context,
 )
 
@@ -88,6 +89,11 @@ class HierarchySpan:
     def link(self) -> Link:
         """Return a link to this span."""
         return Link(self._span.get_span_context())
+
+    def is_elsewhere(self, context: Context) -> bool:
+        """Return whether this is a real span of another trace than that of `context`."""
+        here, there = get_current_span(context).get_span_context(), self._span.get_span_context()
+        return there.is_valid and there.trace_id != here.trace_id
 
     def event(self, record: Record) -> None:
         """Add the record as a span event at its own time; an environment's reward also as an evaluation.
@@ -165,7 +171,7 @@ class TracedHierarchy:
     ) -> HierarchySpan:
         """Start the span of a session, timestep or tool event out of its first record.
 
-        `parent` None means the current context. `root` starts a new trace, linked to `link`.
+        `parent` None means the current context. `root` starts a new trace. Linked to `link`, in another trace.
         """
         context = get_current() if parent is None else parent
         # An explicit invalid parent: without one the tracer would take the current span, and its trace.
@@ -176,7 +182,7 @@ class TracedHierarchy:
             context,
             SpanKind.INTERNAL,
             names.start_attributes(record, compatibility=self._options.compatibility, llm=self._options.llm),
-            links=[link.link()] if isinstance(link, HierarchySpan) and link.trace_id is not None else None,
+            links=[link.link()] if isinstance(link, HierarchySpan) and link.is_elsewhere(context) else None,
             start_time=_start_ns(record),
         )
         return HierarchySpan(span, self._options, self._evaluations)
