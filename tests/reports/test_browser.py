@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.datasets.conftest import World
 
 from . import browser
 from .conftest import Report
 from .test_report import play
+
+pytestmark = pytest.mark.slow
 
 
 def test_one_session_opens_by_itself_with_its_timeline(world: World, report: Report, tmp_path: Path) -> None:

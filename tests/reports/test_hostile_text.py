@@ -71,6 +71,7 @@ def test_what_a_text_says_stays_readable() -> None:
     assert json_block({"a": "</script><!--&"}) == '{"a":"\\u003c/script\\u003e\\u003c!--\\u0026"}'
 
 
+@pytest.mark.slow
 def test_a_browser_runs_none_of_it(world: World, report: Report, tmp_path: Path) -> None:
     browser.executable()
     for number, text in enumerate(HOSTILE):

@@ -13,10 +13,10 @@ import pytest
 from click.testing import CliRunner
 
 from callspan.cli.commands import callspan
-from callspan.record.call import Cost, ErrorInfo, Place, Timing
+from callspan.record.call import CallRecord, Cost, ErrorInfo, Place, Timing
 from callspan.record.events import TimestepRecord, Totals
 from callspan.record.usage import Usage
-from callspan.reports import write_report
+from callspan.reports import gathering, write_report
 from callspan.reports.text import UNKNOWN
 from callspan.stores.opening import open_store
 from tests.datasets.conftest import SECOND, START_NS, World
@@ -122,7 +122,7 @@ def test_rewards_and_times_are_drawn(world: World, report: Report) -> None:
     assert "time of a call: 2 calls" in labels
     assert "time to first token: 1 call" in labels
     dots = [attributes["class"] for tag, attributes in reading.elements if tag == "circle"]
-    assert dots == ["good", "bad"]
+    assert dots == ["few good", "few bad"]
 
 
 def test_sessions_come_with_their_steps_calls_and_events(world: World, report: Report) -> None:
@@ -198,6 +198,49 @@ def test_a_page_is_written_whole_or_not_at_all(world: World, tmp_path: Path) -> 
         write_report(reader, target, progress=fail)
     assert target.read_text() == "old"
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_of_errors_alike_the_last_one_speaks(world: World, report: Report) -> None:
+    for said in ("first", "last"):
+        error = ErrorInfo(kind="rate_limit", type="rate_limit_error", status=429, message=f"{said} of them")
+        world.chat(QUESTION, "?", outcome="error", error=error)
+    text = Reading(report()).text
+    assert "last of them" in text
+    assert "first of them" not in text
+
+
+def test_progress_is_told_of_calls_and_then_of_sessions(world: World, tmp_path: Path) -> None:
+    play(world)
+    reader = open_store(world.write(tmp_path / "calls.db"))
+    told: list[tuple[int, int, str]] = []
+    write_report(reader, tmp_path / "r.html", progress=lambda *at: told.append(at))
+    assert told == [(1, 3, "calls"), (2, 3, "calls"), (3, 3, "calls"), (1, 2, "sessions"), (2, 2, "sessions")]
+
+
+def test_of_a_huge_store_the_page_lists_the_newest_and_sums_up_all(
+    world: World, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathering, "_CALLS", 4)
+    monkeypatch.setattr(gathering, "_SESSIONS", 2)
+    for number in range(3):
+        world.session(f"s{number}", reward=1.0)
+        for _ in range(2):
+            world.chat(QUESTION, "x", f"s{number}")
+    page = report()
+    assert [(s["id"], len(s["calls"])) for s in rows(page)["sessions"]] == [("s2", 2), ("s1", 2)]
+    text = Reading(page).text
+    assert "calls 6" in text
+    assert "sessions 3" in text
+    assert "Timelines hold the newest 4 of 6 calls. The list holds the newest 2 of 3 sessions." in text
+
+
+def test_a_session_that_began_before_the_time_asked_about_keeps_its_name(world: World, report: Report) -> None:
+    world.session("s1", name="long")
+    world.chat(QUESTION, "early", "s1")
+    world.chat(QUESTION, "late", "s1")
+    late = max(record.timing.start_ns for record in world.records if isinstance(record, CallRecord))
+    (session,) = rows(report(since_ns=late))["sessions"]
+    assert (session["name"], len(session["calls"])) == ("long", 1)
 
 
 def test_the_command_writes_the_page_and_says_how_large(

@@ -10,14 +10,18 @@ from callspan.reports.text import duration, escaped, plural
 
 _WIDTH: Final = 360
 _HEIGHT: Final = 170
-_LEFT: Final = 40
-_BOTTOM: Final = 22
-_TOP: Final = 38
+_LEFT: Final = 36
+_BOTTOM: Final = 20
+_TOP: Final = 34
+_REWARD_TOP: Final = 10
 _BINS_PER_DECADE: Final = 6
 _WINDOW: Final = 10
 _FEW: Final = 2
-_ROOM: Final = 0.76
+_CHARACTER: Final = 5.6
+"""Width of a character of a note, about."""
 _MANY: Final = 80
+_SECOND: Final = 3
+"""A second is this power of ten of milliseconds."""
 
 
 def histogram(values_ms: Sequence[float], title: str) -> str:
@@ -38,7 +42,7 @@ def histogram(values_ms: Sequence[float], title: str) -> str:
         if number
     ]
     powers = range(math.ceil(low), math.floor(high) + 1)
-    drawn += [_label(_across(power, low, high), duration(10.0**power)) for power in powers]
+    drawn += [_label(_across(power, low, high), _power(power)) for power in powers]
     for line, (name, share) in enumerate((("p50", 0.5), ("p95", 0.95))):
         value = values[min(len(values) - 1, int(share * len(values)))]
         drawn.append(_mark(f"{name} {duration(value)}", _across(math.log10(value), low, high), line))
@@ -46,9 +50,14 @@ def histogram(values_ms: Sequence[float], title: str) -> str:
     return _svg(drawn, f"{title}: {plural(len(values), 'call')}")
 
 
+def _power(power: int) -> str:
+    """A power of ten of milliseconds, as an axis says it."""
+    return f"{10.0**power:g} ms" if power < _SECOND else f"{10 ** (power - _SECOND):,} s"
+
+
 def _mark(text: str, x: float, line: int) -> str:
     """A vertical line with a note beside it, on the side where there is room."""
-    anchor, shift = ("end", -4) if x > _WIDTH * _ROOM else ("start", 4)
+    anchor, shift = ("end", -4) if x + _CHARACTER * len(text) > _WIDTH else ("start", 4)
     top = 12 + 15 * line
     return (
         f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{top - 9}" y2="{_HEIGHT - _BOTTOM}"/><text class="note" '
@@ -60,20 +69,21 @@ def reward_curve(rewards: Sequence[tuple[str, float, bool | None]]) -> str:
     """Return the reward of each session in the order they began, with a moving mean as a line."""
     values = [reward for _, reward, _ in rewards if math.isfinite(reward)]
     window = max(_WINDOW, len(values) // 20)
-    radius = 4 if len(values) <= _MANY else 2
+    radius, few = (4, "few ") if len(values) <= _MANY else (2, "")
     low, high = min([0.0, *values]), max([0.0, *values])
     span = (high - low) or 1.0
 
     def place(at: int, value: float) -> tuple[float, float]:
         share = at / max(1, len(rewards) - 1)
-        return _LEFT + 6 + share * (_WIDTH - _LEFT - 12), _down((value - low) / span)
+        height = (value - low) / span * (_HEIGHT - _BOTTOM - _REWARD_TOP)
+        return _LEFT + 6 + share * (_WIDTH - _LEFT - 12), _HEIGHT - _BOTTOM - height
 
     zero = place(0, 0.0)[1]
     drawn = [f'<line class="zero" x1="{_LEFT}" x2="{_WIDTH}" y1="{zero:.1f}" y2="{zero:.1f}"/>']
     for at, (name, reward, success) in enumerate(rewards):
         if math.isfinite(reward):
             x, y = place(at, reward)
-            look = {True: "good", False: "bad", None: "plain"}[success]
+            look = few + {True: "good", False: "bad", None: "plain"}[success]
             title = f"<title>{escaped(name)}: {reward:+.4g}</title>"
             drawn.append(f'<circle class="{look}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">{title}</circle>')
     if len(values) > _FEW:
@@ -81,8 +91,10 @@ def reward_curve(rewards: Sequence[tuple[str, float, bool | None]]) -> str:
         points = " ".join("{:.1f},{:.1f}".format(*place(at, mean)) for at, mean in enumerate(means))
         drawn.append(f'<polyline class="mean" points="{points}"/>')
     for value in sorted({low, high}):
-        y = place(0, value)[1] + (8 if value == high else 0)
+        y = place(0, value)[1] + 4
         drawn.append(f'<text class="axis" x="{_LEFT - 6}" y="{y:.1f}" text-anchor="end">{value:+.3g}</text>')
+    drawn.append(f'<text class="axis" x="{_LEFT}" y="{_HEIGHT - 4}">oldest</text>')
+    drawn.append(f'<text class="axis" x="{_WIDTH}" y="{_HEIGHT - 4}" text-anchor="end">newest</text>')
     return _svg(drawn, f"reward of {plural(len(rewards), 'session')}, and the mean of the last {window}")
 
 
@@ -129,7 +141,7 @@ def _down(share: float) -> float:
 
 
 def _rect(look: str, x: float, y: float, width: float, height: float) -> str:
-    return f'<rect class="{look}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}">'
+    return f'<rect class="{look}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="1">'
 
 
 def _label(x: float, text: str) -> str:

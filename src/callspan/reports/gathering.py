@@ -110,6 +110,8 @@ class Gathered:
     failures: dict[tuple[str, str], Failure] = field(default_factory=lambda: defaultdict(Failure))
     sessions: list[Json] = field(default_factory=list)
     """Newest first; rows in the form `page.js` reads."""
+    left_out: str = ""
+    """What is in the sums and not in the list; empty where nothing is."""
     session_count: int = 0
     """All sessions; calls outside of any are none."""
     rewards: list[tuple[str, float, bool | None]] = field(default_factory=list)
@@ -155,6 +157,7 @@ def _add_sessions(
             found.rewards.append((name, summary.reward, summary.session.success))
         progress(number, len(summaries), "sessions")
     found.rewards.reverse()
+    found.left_out = _left_out(found)
     if loose:
         found.sessions.append(_loose(loose))
 
@@ -175,6 +178,15 @@ def _summaries(reader: Reader, which: CallFilter, rows: Rows) -> list[SessionSum
     return [*found, *(summary for summary in older if summary is not None)]
 
 
+def _left_out(found: Gathered) -> str:
+    parts = []
+    if found.every.calls > _CALLS:
+        parts.append(f"Timelines hold the newest {_CALLS:,} of {found.every.calls:,} calls.")
+    if found.session_count > _SESSIONS:
+        parts.append(f"The list holds the newest {_SESSIONS:,} of {found.session_count:,} sessions.")
+    return " ".join(parts)
+
+
 def _narrow(which: CallFilter) -> bool:
     """Whether only some calls of a session are asked for, so that one without any is of no interest."""
     return any((which.model, which.provider, which.until_ns, which.text, which.errors is not None))
@@ -192,8 +204,9 @@ def _count(found: Gathered, call: CallRecord) -> None:
         failure = found.failures[shown(error.kind if error else call.outcome, _NAME), _type(call)]
         failure.calls += 1
         failure.models[model] += 1
-        failure.last_ns = max(failure.last_ns, start)
-        failure.message = shown((error.message if error else None) or "", _ERROR)
+        if start >= failure.last_ns:
+            failure.last_ns = start
+            failure.message = shown((error.message if error else None) or "", _ERROR)
 
 
 def _type(call: CallRecord) -> str:

@@ -5,7 +5,7 @@
   const table = document.getElementById("sessions"), find = document.getElementById("find");
   const columns = [
     ["started", s => s.start], ["session", s => s.name || s.id], ["outcome", s => s.outcome],
-    ["reward", s => s.reward], ["steps", s => s.steps.length, 1], ["calls", s => s.calls.length], ["errors", s => s.errors, 1],
+    ["reward", s => s.reward], ["steps", s => s.steps.length, 1], ["calls", s => s.calls.length, 1], ["errors", s => s.errors, 1],
     ["tokens", s => (s.in ?? 0) + (s.out ?? 0), 1], ["cost", s => s.cost === null ? null : Number(s.cost)], ["time", s => s.ms, 1]];
   let order = 0, down = true, first = 0;
 
@@ -17,17 +17,30 @@
     return node;
   };
   const unknown = "\u2013";
+  const two = n => String(n).padStart(2, "0");
   const number = n => n === null || n === undefined ? unknown : n.toLocaleString("en-US");
+  const brief = n => n === null || n === undefined || n < 100000 ? number(n)
+    : n < 999500 ? Number((n / 1e3).toPrecision(3)) + "k" : Number((n / 1e6).toPrecision(3)) + "M";
   const money = text => {
     if (text === null) return unknown;
     const usd = Number(text);
-    return "$" + (usd >= 1 || usd === 0 ? usd.toFixed(2) : usd.toFixed(6).replace(/0+$/, ""));
+    return "$" + (usd >= 1 || usd === 0 ? usd.toFixed(2) : usd.toFixed(2 - Math.floor(Math.log10(usd))));
   };
-  const time = ms => ms === null || ms === undefined ? unknown : ms < 1000 ? Math.round(ms) + " ms"
-    : ms < 60000 ? (ms / 1000).toFixed(2) + " s" : Math.floor(ms / 60000) + " m " + String(Math.floor(ms / 1000) % 60).padStart(2, "0") + " s";
+  const time = ms => {
+    if (ms === null || ms === undefined) return unknown;
+    if (ms < 9.95 && ms > 0) return ms.toFixed(1) + " ms";
+    if (ms < 999.5) return Math.round(ms) + " ms";
+    if (ms < 59995) return (ms / 1000).toFixed(2) + " s";
+    const whole = Math.round(ms / 1000), hours = Math.floor(whole / 3600), minutes = Math.floor(whole / 60) % 60;
+    if (hours) return hours + " h " + two(minutes) + " min";
+    return minutes + " min" + (whole % 60 ? " " + two(whole % 60) + " s" : "");
+  };
   const reward = r => r === null || r === undefined ? unknown : (r > 0 ? "+" : "") + Number(r.toPrecision(4));
   const tone = r => r === null || r === undefined ? "" : r > 0 ? "good" : r < 0 ? "bad" : "";
-  const when = ms => new Date(ms).toLocaleString(undefined, { dateStyle: "short", timeStyle: "short" });
+  const when = ms => {
+    const at = new Date(ms);
+    return [at.getFullYear(), two(at.getMonth() + 1), two(at.getDate())].join("-") + " " + two(at.getHours()) + ":" + two(at.getMinutes());
+  };
   const outcomes = { success: "good", error: "bad", failure: "bad", timeout: "bad", cancelled: "warn", interrupted: "warn" };
 
   const bar = (track, look, start, length, whole) => {
@@ -39,8 +52,9 @@
   const line = (look, label, bars, end, whole) => {
     const node = make("div", "line " + look), track = make("span", "track");
     for (const [kind, start, length] of bars) bar(track, kind, start, length, whole);
-    const name = make("span", "", label);
-    name.title = label;
+    const name = make("span");
+    name.title = label.join(" ");
+    name.append(make("b", "", label[0]), document.createTextNode(label[1] ? " " + label[1] : ""));
     node.append(name, track, make("span", "", end));
     return node;
   };
@@ -48,8 +62,9 @@
     const [, at, model, outcome, ms, first, asked, answered, cost, retries, said, error, id] = c;
     const bars = [["call " + outcome, at, ms ?? 0]];
     if (first !== null) bars.push(["wait", at, first]);
-    const label = data.models[model] + (outcome === "success" ? "" : " · " + outcome) + (retries ? " · retried " + retries : "");
-    const node = line(inside + " call", label, bars, time(ms), whole);
+    const odd = [outcome === "success" ? "" : outcome, !retries ? "" : retries === 1 ? "1 retry" : retries + " retries"].filter(Boolean);
+    const node = line(inside + " call", [data.models[model], odd.length ? "· " + odd.join(" · ") : said], bars, time(ms), whole);
+    if (odd.length) node.firstChild.className = outcomes[outcome] === "bad" ? "bad" : "warn";
     node.tabIndex = 0;
     const open = () => {
       if (node.nextSibling && node.nextSibling.className === "said") return node.nextSibling.remove();
@@ -65,9 +80,8 @@
   };
   const eventLine = (e, inside, whole) => {
     const [, at, kind, text, worth, ms] = e;
-    const label = kind + (text ? " " + text : "");
     const end = worth !== null ? reward(worth) : ms !== null ? time(ms) : "";
-    const node = line(inside, label, [[kind === "tool" ? "tool" : "mark", at, kind === "tool" ? ms ?? 0 : null]], end, whole);
+    const node = line(inside + " event", [kind, text], [[kind === "tool" ? "tool" : "mark", at, kind === "tool" ? ms ?? 0 : null]], end, whole);
     if (worth !== null) node.lastChild.className = tone(worth);
     return node;
   };
@@ -75,11 +89,15 @@
   const detail = s => {
     const box = make("div");
     box.append(make("p", "", [s.id, s.meta].filter(Boolean).join("  ")));
+    const legend = make("p", "legend");
+    for (const [look, text] of [["wait", "until the first token"], ["", "call"], ["tool", "tool"], ["error", "failed"]])
+      legend.append(make("i", "key " + look), document.createTextNode(text));
+    box.append(legend);
     const ends = [s.ms ?? 0, ...s.calls.map(c => c[1] + (c[4] ?? 0)), ...s.steps.map(t => t[1] + (t[2] ?? 0)), ...s.events.map(e => e[1])];
     const whole = Math.max(1, ends.reduce((a, b) => Math.max(a, b), 0));
     const entries = [
       ...s.steps.map((t, at) => ({ at: t[1], rank: 0, step: at, draw: () => {
-        const node = line("step", "step " + t[0] + (t[2] === null ? "" : " · " + time(t[2])) + (t[4] ? " · " + t[4] : ""), [["step", t[1], t[2] ?? 0]], t[3] === null ? "" : reward(t[3]), whole);
+        const node = line("step", ["step " + t[0], [t[2] === null ? "" : "· " + time(t[2]), t[4] ? "· " + t[4] : ""].filter(Boolean).join(" ")], [["step", t[1], t[2] ?? 0]], t[3] === null ? "" : reward(t[3]), whole);
         if (t[3] !== null) node.lastChild.className = tone(t[3]);
         return node;
       } })),
@@ -100,7 +118,7 @@
   const row = s => {
     const node = make("tr", "session");
     const cells = [when(s.start), s.name || s.id, s.outcome || unknown, reward(s.reward), number(s.steps.length), number(s.calls.length),
-      number(s.errors), number(s.in) + "\u2192" + number(s.out), money(s.cost), time(s.ms)];
+      number(s.errors), brief(s.in) + "\u2192" + brief(s.out), money(s.cost), time(s.ms)];
     cells.forEach((text, at) => {
       const look = at === 2 ? outcomes[s.outcome] : at === 3 ? tone(s.reward) : at === 6 && s.errors ? "bad" : "";
       node.append(make("td", [look, columns[at][2] ? "wide" : ""].filter(Boolean).join(" "), text));
@@ -137,7 +155,11 @@
     const head = make("tr");
     columns.forEach(([name, , wide], at) => {
       const cell = make("th", wide ? "wide" : "", name + (at === order ? (down ? " \u2193" : " \u2191") : ""));
-      cell.onclick = () => { down = at === order ? !down : true; order = at; first = 0; draw(); };
+      const sort = () => { down = at === order ? !down : true; order = at; first = 0; draw(); };
+      if (at === order) cell.setAttribute("aria-sort", down ? "descending" : "ascending");
+      cell.tabIndex = 0;
+      cell.onclick = sort;
+      cell.onkeydown = e => { if (e.key === "Enter") sort(); };
       head.append(cell);
     });
     const top = document.createElement("thead"), body = document.createElement("tbody");

@@ -10,11 +10,24 @@ from typing import Final
 
 from callspan.reports.charts import histogram, reward_curve, share_bar
 from callspan.reports.gathering import Gathered, ModelTotals
-from callspan.reports.text import UNKNOWN, count, duration, escaped, json_block, moment, money, plural, short_count
+from callspan.reports.text import (
+    UNKNOWN,
+    count,
+    duration,
+    escaped,
+    json_block,
+    moment,
+    money,
+    plural,
+    short_count,
+    span,
+)
 from callspan.stores.answers import percentile_ms
 
 _MODEL_HEADS: Final = ("model", "calls", "errors", "retries", "tokens in", "out", "cost", "p50", "p95", "first token")
 _ERROR_HEADS: Final = ("kind", "error", "calls", "models", "last", "last message")
+_WIDE: Final = frozenset({"retries", "p50", "p95", "first token", "kind", "models"})
+"""Columns a phone does without."""
 _NS_PER_MS: Final = 1e6
 
 
@@ -34,7 +47,7 @@ def page(found: Gathered) -> str:
             '<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">',
             f"<title>callspan report</title><style>{style}</style></head><body>",
             _header(found),
-            f"<main>{_models(found)}{_charts(found)}{_errors(found)}{_sessions()}</main>",
+            f"<main>{_models(found)}{_charts(found)}{_errors(found)}{_sessions(found)}</main>",
             f'<script type="application/json" id="data">{json_block(data)}</script><script>{script}</script>',
             "</body></html>\n",
         )
@@ -57,8 +70,8 @@ def _header(found: Gathered) -> str:
         f"<div><dt>{name}</dt><dd>{escaped(value)}<small>{escaped(more)}</small></dd></div>"
         for name, value, more in tiles
     )
-    span = f"{moment(found.first_ns)} to {moment(found.last_ns)}"
-    return f"<header><h1>callspan report</h1><p>{escaped(found.store)} · {span}</p><dl>{boxes}</dl></header>"
+    when = span(found.first_ns, found.last_ns)
+    return f"<header><h1>callspan report</h1><p>{escaped(found.store)} · {when}</p><dl>{boxes}</dl></header>"
 
 
 def _cached(totals: ModelTotals) -> str:
@@ -71,14 +84,15 @@ def _models(found: Gathered) -> str:
     rows = [_model_row(name, totals, max(sums, default=0) or 1) for name, totals in ranked]
     partly = any(0 < totals.priced < totals.calls for totals in found.models.values())
     note = '<p class="none">* some of these calls have no known cost</p>' if partly else ""
-    return f"<section><h2>Models</h2>{_table(_MODEL_HEADS, rows, 'numbers')}{note}</section>"
+    key = '<small><i class="key"></i>tokens in<i class="key out"></i>out</small>'
+    return f"<section><h2>Models {key}</h2>{_table(_MODEL_HEADS, rows, 'numbers')}{note}</section>"
 
 
 def _model_row(name: str, totals: ModelTotals, most: int) -> list[str]:
     asked, answered = totals.input_tokens or 0, totals.output_tokens or 0
     bar = share_bar((("in", asked / most), ("out", answered / most)))
     cells = [
-        escaped(name) + bar,
+        f'<span class="name">{escaped(name)}</span>{bar}',
         count(totals.calls),
         f'<b class="bad">{totals.errors:,}</b>' if totals.errors else "0",
         count(totals.retries),
@@ -121,9 +135,10 @@ def _errors(found: Gathered) -> str:
     return f"<section><h2>Errors</h2>{_table(_ERROR_HEADS, rows, 'errors')}</section>"
 
 
-def _sessions() -> str:
+def _sessions(found: Gathered) -> str:
+    left_out = f'<p class="none">{escaped(found.left_out)}</p>' if found.left_out else ""
     return (
-        '<section><h2>Sessions</h2><p><label>Find <input id="find" type="search" '
+        f'<section><h2>Sessions</h2>{left_out}<p class="find"><label>Find <input id="find" type="search" '
         'placeholder="name, id, outcome, metadata"></label> <span id="count"></span></p>'
         '<noscript><p class="none">The list of sessions needs JavaScript, which this browser does not run.</p>'
         '</noscript><div class="scroll"><table id="sessions" class="numbers"></table></div>'
@@ -132,8 +147,12 @@ def _sessions() -> str:
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[str]], look: str) -> str:
-    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    names = tuple(heads)
+    looks = [' class="wide"' if name in _WIDE else "" for name in names]
+    head = "".join(f'<th scope="col"{wide}>{name}</th>' for wide, name in zip(looks, names, strict=True))
+    body = "".join(
+        f"<tr>{''.join(f'<td{wide}>{cell}</td>' for wide, cell in zip(looks, row, strict=True))}</tr>" for row in rows
+    )
     return (
         f'<div class="scroll"><table class="{look}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     )

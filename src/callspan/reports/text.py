@@ -18,7 +18,7 @@ _SPACES: Final = re.compile(r"\s+")
 _SCRIPT_ENDS: Final = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 _UNITS: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _ALMOST: Final = 0.9995
-_SIX_DIGITS: Final = Context(prec=6)
+_THREE_DIGITS: Final = Context(prec=3)
 
 
 def shown(text: str, limit: int | None = None) -> str:
@@ -68,7 +68,7 @@ def money(usd: Decimal | None) -> str:
     if usd is None:
         return UNKNOWN
     amount, sign = abs(usd), "-" if usd < 0 else ""
-    amount = _SIX_DIGITS.plus(amount) if amount < 1 else amount
+    amount = _THREE_DIGITS.plus(amount) if amount < 1 else amount
     return f"{sign}${amount:,.2f}" if amount >= 1 or amount == 0 else f"{sign}${amount.normalize():f}"
 
 
@@ -88,6 +88,15 @@ def duration(ms: float | None) -> str:
     return (
         f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if seconds else f"{minutes} min"
     )
+
+
+def span(first_ns: int | None, last_ns: int | None) -> str:
+    """Return from when to when, as short as it can be said: one moment, the times of one day, or both whole."""
+    first, last = moment(first_ns), moment(last_ns)
+    if first == last:
+        return first
+    same_day = first.partition(" ")[0] == last.partition(" ")[0]
+    return f"{first.removesuffix(' UTC')} to {last.partition(' ')[2]}" if same_day else f"{first} to {last}"
 
 
 def moment(ns: int | None) -> str:

@@ -74,6 +74,19 @@ def test_moments(ns: int | None, shown: str) -> None:
     assert text.moment(ns) == shown
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "shown"),
+    [
+        (None, None, text.UNKNOWN),
+        (0, 59_000_000_000, "1970-01-01 00:00 UTC"),
+        (0, 3_600_000_000_000, "1970-01-01 00:00 to 01:00 UTC"),
+        (0, 86_400_000_000_000, "1970-01-01 00:00 UTC to 1970-01-02 00:00 UTC"),
+    ],
+)
+def test_spans_of_time_are_said_once(first: int | None, last: int | None, shown: str) -> None:
+    assert text.span(first, last) == shown
+
+
 @pytest.mark.parametrize(("number", "shown"), [(0, "0 calls"), (1, "1 call"), (1_200, "1,200 calls")])
 def test_how_many(number: int, shown: str) -> None:
     assert text.plural(number, "call") == shown
@@ -126,7 +139,7 @@ def test_a_curve_has_a_dot_for_each_reward_that_is_a_number(rewards: list[tuple[
     finite = [reward for _, reward, _ in rewards if abs(reward) < float("inf")]
     dots = list(found.iter("circle"))
     assert len(dots) == len(finite)
-    assert all(charts._TOP <= float(dot.attrib["cy"]) <= charts._HEIGHT - charts._BOTTOM for dot in dots)
+    assert all(charts._REWARD_TOP <= float(dot.attrib["cy"]) <= charts._HEIGHT - charts._BOTTOM for dot in dots)
     assert len(list(found.iter("polyline"))) == (len(finite) > 2)
 
 
