@@ -44,7 +44,7 @@ SELECT {key} AS key, count(*) AS calls,
   sum(CASE WHEN c.outcome = 'cancelled' THEN 1 ELSE 0 END) AS cancelled,
   CAST(sum(c.in_tok) AS bigint) AS input_tokens, CAST(sum(c.out_tok) AS bigint) AS output_tokens,
   CAST(sum(c.cache_read_tok) AS bigint) AS cache_read_tokens, CAST(sum(c.reasoning_tok) AS bigint) AS reasoning_tokens,
-  {pico} AS pico, count(c.cost_usd) AS priced,
+  {pico} AS pico, count(c.cost_usd) AS priced, count(c.cost_picousd) AS exact,
   CAST(sum(c.retries) AS bigint) AS retries, min(c.start_ns) AS first_ns, max(coalesce(c.end_ns, c.start_ns)) AS last_ns
 FROM calls c WHERE {where} GROUP BY 1 ORDER BY 2 DESC, coalesce({key}, '')
 """
@@ -56,6 +56,9 @@ class Latencies(NamedTuple):
     p50_ms: float | None = None
     p95_ms: float | None = None
     ttft_p50_ms: float | None = None
+
+
+_UNASKED: Final = Latencies()
 
 
 class SqlReader(ABC):
@@ -154,7 +157,19 @@ class SqlReader(ABC):
     def summary(self, by: Grouping, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
         """Yield sums over calls, largest number of calls first."""
         where, values = self.where(which)
-        yield from self._summaries(_GROUPS.get(by, self.day), where, values, latencies=latencies)
+        yield from self._summaries(by, where, values, latencies=latencies)
+
+    def sums(self, by: Grouping, where: str, values: Values) -> Iterator[Values]:
+        """Yield one row per group of the calls `c` where this holds, largest number of calls first.
+
+        Columns are the fields of `Summary`, and `pico`, `priced` and `exact`: the sum of picodollars, how many calls
+        have a cost, and how many of those have it in picodollars.
+        """
+        yield from self.rows(_SUMS.format(key=self.group(by), where=where, pico=self.pico), **values)
+
+    def group(self, by: Grouping) -> str:
+        """Return the SQL for what calls `c` are grouped by."""
+        return _GROUPS.get(by, self.day)
 
     def latencies(self, key: str, where: str, values: Values) -> Mapping[object, Latencies]:
         """Return the percentiles of the calls that succeeded, by group."""
@@ -241,7 +256,7 @@ class SqlReader(ABC):
         names = {f"id{number}": session_id for number, session_id in enumerate(ids)}
         chosen = f"session_id IN ({', '.join(f':{name}' for name in names)})"
         rows = {str(row["session_id"]): row for row in self.rows(f"SELECT * FROM sessions WHERE {chosen}", **names)}
-        sums = {one.key: one for one in self._summaries("c.session_id", f"c.{chosen}", names, latencies=False)}
+        sums = {one.key: one for one in self._summaries("session", f"c.{chosen}", names, latencies=False)}
         models: dict[object, list[str | None]] = defaultdict(list)
         sql = f"SELECT DISTINCT session_id, {_GROUPS['model']} AS model FROM calls c WHERE {chosen}"
         for row in self.rows(sql, **names):
@@ -288,25 +303,18 @@ class SqlReader(ABC):
             found[row["session_id"]].append(_record(REWARDS, row, RewardRecord))
         return found
 
-    def _summaries(self, key: str, where: str, values: Values, *, latencies: bool) -> Iterator[Summary]:
+    def _summaries(self, by: Grouping, where: str, values: Values, *, latencies: bool) -> Iterator[Summary]:
+        key = self.group(by)
         percentiles = self.latencies(key, where, values) if latencies else {}
-        inexact = self._inexact_costs(key, where, values)
-        for row in list(self.rows(_SUMS.format(key=key, where=where, pico=self.pico), **values)):
-            group, pico = row["key"], row["pico"]
-            costs = [*inexact[group], *([] if pico is None else [Decimal(str(pico)) / PICO])]
-            known = percentiles.get(group, Latencies())
-            yield msgspec.convert(
-                {name: row[name] for name in row.keys() if name not in {"pico", "priced"}}  # noqa: SIM118
-                | {
-                    "cost_usd": answers.exact_sum(costs),
-                    "calls_without_cost": int(str(row["calls"])) - int(str(row["priced"])),
-                    "p50_ms": known.p50_ms,
-                    "p95_ms": known.p95_ms,
-                    "ttft_p50_ms": known.ttft_p50_ms,
-                },
-                Summary,
-                strict=False,
-            )
+        rows = list(self.sums(by, where, values))
+        # Hardly any: looking for them costs another scan.
+        inexact = any(row["priced"] != row["exact"] for row in rows)
+        beside = self._inexact_costs(key, where, values) if inexact else {}
+        for row in rows:
+            cost = None if row["pico"] is None else Decimal(str(row["pico"])) / PICO
+            if row["key"] in beside:
+                cost = answers.exact_sum([*beside[row["key"]], cost])
+            yield _summary(row, cost, percentiles.get(row["key"], _UNASKED))
 
     def _children(self, table: str, session_id: str) -> Iterator[Values]:
         return self.rows(f"SELECT * FROM {table} WHERE session_id = :id", id=session_id)
@@ -335,6 +343,28 @@ def json_of(row: Values) -> bytes:
     raw = data.encode() if isinstance(data, str) else bytes(data) if isinstance(data, bytes | memoryview) else b""
     more = rest if isinstance(rest, bytes) else None
     return bodies.from_row(text if isinstance(text, str) else None, more, int(str(enc)), raw)
+
+
+def _summary(row: Values, cost: Decimal | None, latencies: Latencies) -> Summary:
+    known = cast("dict[str, int]", row)
+    return Summary(
+        key=cast("str | None", row["key"]),
+        calls=known["calls"],
+        errors=known["errors"],
+        cancelled=known["cancelled"],
+        input_tokens=known["input_tokens"],
+        output_tokens=known["output_tokens"],
+        cache_read_tokens=known["cache_read_tokens"],
+        reasoning_tokens=known["reasoning_tokens"],
+        cost_usd=cost,
+        calls_without_cost=known["calls"] - known["priced"],
+        p50_ms=latencies.p50_ms,
+        p95_ms=latencies.p95_ms,
+        ttft_p50_ms=latencies.ttft_p50_ms,
+        retries=known["retries"],
+        first_ns=known["first_ns"],
+        last_ns=known["last_ns"],
+    )
 
 
 def _record(table: Table, row: Values, kind: type[_R]) -> _R:

@@ -18,6 +18,7 @@ from callspan.stores import bodies
 from callspan.stores.columns import TABLES, Row, Table, on_conflict, to_row
 from callspan.stores.merging import merged_row
 from callspan.stores.sqlite_file import open_for_writing
+from callspan.stores.sqlite_sums import Upkeep
 from callspan.stores.unpack import Unpacked, derived, message_key, unpack
 
 _REFERENCES: Final = ("request", "ctx", "system", "tools", "output")
@@ -41,6 +42,7 @@ class SQLiteStore:
         self._answers: dict[tuple[str, bytes | None], int] = {}
         """Texts of the last answers: the next request usually sends them again."""
         self._data_version = -1
+        self._sums = Upkeep()
 
     def open(self) -> None:
         """Open, create or migrate the file. Raises StoreError, sqlite3.Error or OSError."""
@@ -66,6 +68,7 @@ class SQLiteStore:
                 for item in unpacked:
                     self._store(connection, item)
                 self._move_cursors(connection, entries)
+                self._sums.look(connection)
         except (OverflowError, UnicodeEncodeError, sqlite3.InterfaceError, sqlite3.DataError) as error:
             self._forget_all()
             raise PoisonError(str(error)) from error

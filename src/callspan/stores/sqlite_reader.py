@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from callspan.stores import bodies
+from callspan.stores import bodies, sqlite_sums
+from callspan.stores.base import Grouping
 from callspan.stores.sql_reader import SqlReader, Values
 from callspan.stores.sqlite_file import open_for_reading
 
@@ -38,6 +39,11 @@ class SQLiteReader(SqlReader):
         cursor = self._connection.cursor()
         cursor.row_factory = None
         yield from cursor.execute(sql, values)
+
+    def sums(self, by: Grouping, where: str, values: Values) -> Iterator[Values]:
+        """Yield one row per group, out of the sums the file keeps where these can tell the calls that are asked for."""
+        kept = sqlite_sums.question(by, where)
+        return super().sums(by, where, values) if kept is None else self.rows(kept, **values)
 
     def close(self) -> None:
         """Close the file."""

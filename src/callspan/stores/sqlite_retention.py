@@ -8,6 +8,7 @@ from callspan.stores import sql_retention
 from callspan.stores.base import StoreError
 from callspan.stores.retention import Choice, Removed
 from callspan.stores.sqlite_file import open_for_writing
+from callspan.stores.sqlite_sums import sum_up
 
 
 def remove(path: Path, choice: Choice) -> Removed:
@@ -22,6 +23,7 @@ def remove(path: Path, choice: Choice) -> Removed:
         connection.execute("BEGIN IMMEDIATE")
         with connection:
             removed = sql_retention.remove(dialect, choice)
+            sum_up(connection)
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
     finally:
         connection.close()

@@ -21,8 +21,10 @@ CREATE TABLE calls (
   params json, usage_raw json, attempts json, metadata json, extra json,
   request bytea, ctx bytea, system bytea, tools bytea, output bytea
 );
--- Holds all that sums per session and model need.
-CREATE INDEX calls_session ON calls (session_id, model_req, model_resp, start_ns, in_tok, out_tok, cost_picousd);
+-- Holds all that sums need, so that none of them reads the table.
+CREATE INDEX calls_session ON calls (session_id, model_req, model_resp, start_ns) INCLUDE (
+  end_ns, provider, outcome, retries, in_tok, out_tok, cache_read_tok, reasoning_tok, cost_usd, cost_picousd
+);
 CREATE INDEX calls_start ON calls (start_ns);
 CREATE INDEX calls_span ON calls (span_id) WHERE span_id IS NOT NULL;
 

@@ -14,10 +14,41 @@ CREATE TABLE calls (
   params TEXT, usage_raw TEXT, attempts TEXT, metadata TEXT, extra TEXT,
   request INTEGER, ctx INTEGER, system INTEGER, tools INTEGER, output INTEGER
 );
--- Holds all that sums per session and model need.
-CREATE INDEX calls_session ON calls (session_id, model_req, model_resp, start_ns, in_tok, out_tok, cost_picousd);
+CREATE INDEX calls_session ON calls (session_id, start_ns);
 CREATE INDEX calls_start ON calls (start_ns);
 CREATE INDEX calls_span ON calls (span_id) WHERE span_id IS NOT NULL;
+
+-- Sums over calls, by session and hour: ask `call_sums`. In `summed` a row without `calls` says that the hour is not
+-- summed yet: triggers put it there when a call comes, changes or goes, writers sum it now and then.
+CREATE TABLE summed (
+  session_id TEXT, hour, model, provider, calls, errors, cancelled, in_tok, out_tok, cache_read_tok, reasoning_tok,
+  retries, cost_picousd, exact_costs, costs, first_ns, last_ns
+);
+CREATE INDEX summed_key ON summed (session_id, hour);
+CREATE VIEW fresh_sums AS
+SELECT c.session_id, u.hour, coalesce(c.model_req, c.model_resp), c.provider, count(*),
+  sum(ifnull(c.outcome IN ('error', 'timeout'), 0)), sum(c.outcome IS 'cancelled'), sum(c.in_tok), sum(c.out_tok),
+  sum(c.cache_read_tok), sum(c.reasoning_tok), sum(c.retries), sum(c.cost_picousd), count(c.cost_picousd),
+  count(c.cost_usd), min(c.start_ns), max(ifnull(c.end_ns, c.start_ns))
+  FROM summed u CROSS JOIN calls c
+    ON c.session_id IS u.session_id AND c.start_ns >= u.hour * 3600000000000 AND c.start_ns < (u.hour + 1) * 3600000000000
+ WHERE u.calls IS NULL GROUP BY u.rowid, 3, 4;
+CREATE VIEW call_sums AS SELECT * FROM summed WHERE calls UNION ALL SELECT * FROM fresh_sums;
+CREATE VIEW touched AS SELECT session_id, hour FROM summed;
+CREATE TRIGGER touch INSTEAD OF INSERT ON touched
+WHEN NOT EXISTS (SELECT 1 FROM summed WHERE session_id IS NEW.session_id AND hour = NEW.hour AND calls IS NULL) BEGIN
+  DELETE FROM summed WHERE session_id IS NEW.session_id AND hour = NEW.hour;
+  INSERT INTO summed (session_id, hour) VALUES (NEW.session_id, NEW.hour);
+END;
+CREATE TRIGGER calls_in AFTER INSERT ON calls BEGIN
+  INSERT INTO touched VALUES (NEW.session_id, NEW.start_ns / 3600000000000);
+END;
+CREATE TRIGGER calls_out AFTER DELETE ON calls BEGIN
+  INSERT INTO touched VALUES (OLD.session_id, OLD.start_ns / 3600000000000);
+END;
+CREATE TRIGGER calls_new AFTER UPDATE ON calls BEGIN
+  INSERT INTO touched VALUES (OLD.session_id, OLD.start_ns / 3600000000000), (NEW.session_id, NEW.start_ns / 3600000000000);
+END;
 
 -- Several versions of a session or timestep are one row; `stamps`: which version a value is of, where not the last.
 CREATE TABLE sessions (
