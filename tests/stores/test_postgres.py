@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from callspan.record import call
-from callspan.spool.sink import PoisonError
+from callspan.spool.sink import PoisonError, Sink
 from callspan.stores.base import StoreError
 from callspan.stores.columns import TABLES
 from callspan.stores.opening import open_store, sinks_for
@@ -144,3 +145,37 @@ def test_a_server_that_is_not_there_is_an_error_without_the_password() -> None:
     with pytest.raises(psycopg.OperationalError) as refused:
         sink.open()
     assert "secret" not in str(refused.value) + sink.name
+
+
+def test_a_session_id_too_long_for_an_index_is_set_aside_and_holds_nothing_up(
+    store: Delivery, records: Records
+) -> None:
+    """Postgres calls it a limit, not bad data; a batch that was tried for ever would stop all others."""
+    long = "".join(random.Random(1).choices("0123456789abcdef", k=20_000))
+    with pytest.raises(PoisonError):
+        store.write(records.call(session_id=long))
+    store.sink.set_aside(store.entries([b"x"])[0], "too long")
+    store.write(records.call(session_id="a"))
+    assert ask(store.url, "SELECT session_id FROM calls") == [("a",)]
+
+
+def test_many_processes_may_make_the_tables_at_once(postgres_url: str) -> None:
+    """Also where the server's default gives every transaction a snapshot of its own beginning."""
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute("ALTER ROLE callspan SET default_transaction_isolation = 'serializable'")
+    stores = [sinks_for(postgres_url)[0] for _ in range(8)]
+    try:
+        start = threading.Barrier(len(stores))
+
+        def open_together(store: Sink) -> None:
+            start.wait(30)
+            store.open()
+
+        with ThreadPoolExecutor(len(stores)) as pool:
+            list(pool.map(open_together, stores))
+    finally:
+        with psycopg.connect(postgres_url, autocommit=True) as admin:
+            admin.execute("ALTER ROLE callspan RESET default_transaction_isolation")
+    assert ask(postgres_url, "SELECT version FROM callspan_layout") == [(1,)]
+    for one in stores:
+        one.close()

@@ -44,6 +44,8 @@ class PostgresStore:
             self._url, autocommit=True, connect_timeout=_CONNECT_S, application_name="callspan"
         )
         connection.adapters.register_loader("json", TextLoader)
+        # Whoever waited for another writer must see what that one wrote, whatever the server's default.
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         try:
             migrate(connection)
         except BaseException:
@@ -68,7 +70,7 @@ class PostgresStore:
             with self._open.transaction(), self._open.cursor() as cursor:
                 batch.write(cursor)
                 cursor.executemany(_MOVE, sorted(_ends(entries).items()))
-        except psycopg.DataError as error:
+        except (psycopg.DataError, psycopg.errors.ProgramLimitExceeded) as error:
             raise PoisonError(str(error)) from error
 
     def set_aside(self, entry: Entry, reason: str) -> None:
