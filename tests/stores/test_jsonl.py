@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from callspan.spool.sink import PoisonError
 from callspan.stores.base import CallFilter
-from callspan.stores.jsonl import JsonLinesStore
+from callspan.stores.jsonl import JsonLinesStore, files_of
 from callspan.stores.jsonl_reader import JsonLinesReader
 
 from .conftest import Delivery, Records
@@ -59,6 +62,33 @@ def test_a_crash_between_the_lines_and_the_cursor_doubles_nothing(
     again.write(*written)
     assert len(path.read_bytes().splitlines()) == 6
     again.close()
+
+
+def test_a_crash_before_the_cursor_and_a_rotation_behind_it_double_nothing(
+    path: Path, deliver: Callable[[str], Delivery], records: Records
+) -> None:
+    """What the process wrote before it died now lies in a file that another one has rotated away."""
+    url = f"jsonl:///{path}?max_bytes=4000"
+    dying, other, heir = deliver(url), deliver(url), deliver(url)
+    written = [records.call()]
+    dying.write(*written)
+    path.with_name("calls.jsonl.cursor").unlink()
+    while len(files_of(path)) == 1:
+        other.write(records.call())
+    lines = sum(file.read_bytes().count(b"\n") for file in files_of(path))
+    heir.write(*written)
+    assert sum(file.read_bytes().count(b"\n") for file in files_of(path)) == lines
+
+
+def test_a_name_that_means_something_to_a_pattern_is_rotated_and_read(
+    tmp_path: Path, deliver: Callable[[str], Delivery], records: Records
+) -> None:
+    path = tmp_path / "calls[1].jsonl"
+    store = deliver(f"jsonl:///{path}?max_bytes=4000")
+    for _ in range(4):
+        store.write(records.call())
+    assert len(files_of(path)) > 1
+    assert JsonLinesReader(path).count_calls() == 4
 
 
 def test_lines_of_another_process_are_known_before_writing(store: Delivery, path: Path, records: Records) -> None:
@@ -147,3 +177,43 @@ def test_a_rotated_file_never_takes_an_older_place(tmp_path: Path, records: Reco
     found = delivery.read().calls(CallFilter(newest_first=False))
     assert {one.place.session_id for one in found} == {"s0", "s2", "s3", "s4"}
     delivery.close()
+
+
+_ROTATING: Final = """
+import sys
+from conftest import Delivery, Records
+url, number = sys.argv[1:]
+delivery, records = Delivery(url), Records()
+delivery.segment = f"{number}.seg"
+for index in range(150):
+    delivery.write(records.call(call_id=f"call-{number}-{index}"))
+    print(f"call-{number}-{index}", flush=True)
+delivery.close()
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_rotate_one_file_lose_nothing_and_a_reader_misses_nothing(tmp_path: Path) -> None:
+    """What was once there is there in every later answer, also of a reader that meets the moment of a rotation."""
+    path = tmp_path / "calls.jsonl"
+    store = JsonLinesStore(path)
+    store.open()
+    command = (sys.executable, "-c", _ROTATING, f"jsonl:///{path}?max_bytes=20000")
+    writers = [
+        subprocess.Popen((*command, str(number)), stdout=subprocess.PIPE, cwd=Path(__file__).parent)
+        for number in range(4)
+    ]
+    reader, before, answers = JsonLinesReader(path), set[str](), 0
+    while any(writer.poll() is None for writer in writers):
+        found = [one.call_id for one in reader.calls()]
+        assert len(found) == len(set(found))
+        assert before <= set(found)
+        before, answers = set(found), answers + 1
+    said = {line for writer in writers for line in writer.communicate()[0].decode().split()}
+    assert [writer.returncode for writer in writers] == [0] * 4
+    assert {one.call_id for one in reader.calls()} == said
+    assert len(said) == 600
+    lines = [line for file in files_of(path) for line in file.read_bytes().splitlines()]
+    assert len(lines) == 600
+    assert len(files_of(path)) > 20
+    print(f"{answers} answers over {len(files_of(path))} files")

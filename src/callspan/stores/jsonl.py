@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import msgspec
 
@@ -125,22 +125,27 @@ class JsonLinesStore:
 
     def _look(self) -> None:
         """Learn what others, or this process before a crash, have appended since the last look."""
-        with contextlib.suppress(FileNotFoundError):
-            status = self.path.stat()
-            start = max(0, status.st_size - _TAIL_BYTES)
-            if self._scanned is not None and self._scanned[0] == status.st_ino:
-                start = self._scanned[1]
-            if start < status.st_size:
-                self._learn(start)
-                for key in list(self._seen)[: len(self._seen) - _REMEMBERED]:
-                    del self._seen[key]
-            self._scanned = (status.st_ino, status.st_size)
+        *rotated, current = files_of(self.path)
+        inode = current.stat().st_ino if current.exists() else None
+        if self._scanned is None or self._scanned[0] != inode:
+            for file in rotated[-1:]:
+                self._learn(file)
+        if inode is not None:
+            self._learn(current)
+        for key in list(self._seen)[: len(self._seen) - _REMEMBERED]:
+            del self._seen[key]
 
-    def _learn(self, start: int) -> None:
-        for line in whole_lines(self.path, start):
-            with contextlib.suppress(*_SKIPPED_LINES):
-                kind, found, version = _lines.decode(line).key()
-                self._seen[kind, found] = max(version, self._seen.get((kind, found), version))
+    def _learn(self, file: Path) -> None:
+        status = file.stat()
+        start = max(0, status.st_size - _TAIL_BYTES)
+        if self._scanned is not None and self._scanned[0] == status.st_ino:
+            start = self._scanned[1]
+        if start < status.st_size:
+            for line in whole_lines(file, start):
+                with contextlib.suppress(*_SKIPPED_LINES):
+                    kind, found, version = _lines.decode(line).key()
+                    self._seen[kind, found] = max(version, self._seen.get((kind, found), version))
+        self._scanned = (status.st_ino, status.st_size)
 
     def _append(self, data: bytes) -> None:
         if self._max_bytes and self.path.exists() and self.path.stat().st_size + len(data) > self._max_bytes:
@@ -156,10 +161,9 @@ class JsonLinesStore:
     def _rotate(self) -> None:
         if self.path.stat().st_size == 0:
             return
-        prefix = self.path.name + "."
-        suffixes = [file.name[len(prefix) :] for file in self.path.parent.glob(prefix + "*")]
-        last = max((int(suffix) for suffix in suffixes if suffix.isdigit()), default=0)
-        self.path.rename(self.path.with_name(f"{prefix}{last + 1}"))
+        *rotated, _ = files_of(self.path)
+        last = int(rotated[-1].suffix[1:]) if rotated else 0
+        self.path.rename(self.path.with_name(f"{self.path.name}.{last + 1}"))
 
     def _move_cursors(self, entries: Sequence[Entry]) -> None:
         cursors = self._read_cursors()
@@ -181,13 +185,26 @@ class JsonLinesStore:
         fresh.replace(self._cursor_path)
 
 
+def files_of(path: Path) -> list[Path]:
+    """Return the rotated files of a JSON Lines store, oldest first, then the one that is being written."""
+    prefix = path.name + "."
+    numbers = [file.name[len(prefix) :] for file in path.parent.iterdir() if file.name.startswith(prefix)]
+    rotated = sorted(int(number) for number in numbers if number.isdecimal() and number[0] != "0")
+    return [*(path.with_name(f"{prefix}{number}") for number in rotated), path]
+
+
 def whole_lines(path: Path, start: int = 0) -> Iterator[bytes]:
     """Yield the non-empty lines from `start` on; a torn last line is among them and is no JSON."""
     with path.open("rb") as file:
         file.seek(start)
-        for line in file:
-            if line.strip():
-                yield line
+        yield from lines_in(file)
+
+
+def lines_in(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the non-empty lines of an open file from where it stands."""
+    for line in file:
+        if line.strip():
+            yield line
 
 
 def _write(path: Path, data: bytes) -> int:

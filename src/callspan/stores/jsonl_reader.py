@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from callspan.record.codec import UnknownSchemaError, decode
 from callspan.record.events import Record, SessionRecord, TimestepRecord, record_key
 from callspan.stores import answers
 from callspan.stores.base import CallFilter, Grouping, Happening, SessionSummary, StoreError, Summary
-from callspan.stores.jsonl import whole_lines
+from callspan.stores.jsonl import files_of, lines_in
 from callspan.stores.merging import merge
 from callspan.stores.unpack import said_in
 
@@ -87,12 +88,24 @@ class JsonLinesReader:
     def _records(self) -> list[Record]:
         """Every record once, in its newest version; of those that merge, all versions together."""
         found: dict[tuple[str, str], list[Record]] = {}
-        for path in files_of(self.path):
-            for line in whole_lines(path):
-                with contextlib.suppress(*_NO_RECORD):
-                    record = decode(line)
-                    found.setdefault(record_key(record), []).append(record)
+        for line in self._lines():
+            with contextlib.suppress(*_NO_RECORD):
+                record = decode(line)
+                found.setdefault(record_key(record), []).append(record)
         return [_newest(versions) for versions in found.values()]
+
+    def _lines(self) -> Iterator[bytes]:
+        """Every line once, whatever is rotated meanwhile: files are looked for until all that are there are read."""
+        read: set[int] = set()
+        before = -1
+        while len(read) > before:
+            before = len(read)
+            for path in files_of(self.path):
+                with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+                    inode = os.fstat(file.fileno()).st_ino
+                    if inode not in read:
+                        read.add(inode)
+                        yield from lines_in(file)
 
     def _sessions(self) -> dict[str, tuple[int | None, SessionSummary]]:
         """Each session with the time it is sorted by."""
@@ -103,13 +116,6 @@ class JsonLinesReader:
                 groups[name].append(record)
         found = {name: _session(name, records) for name, records in groups.items()}
         return {name: pair for name, pair in found.items() if pair is not None}
-
-
-def files_of(path: Path) -> list[Path]:
-    """Return the rotated files of a JSON Lines store, oldest first, then the one that is being written."""
-    prefix = path.name + "."
-    rotated = [file for file in path.parent.glob(prefix + "*") if file.name[len(prefix) :].isdigit()]
-    return [*sorted(rotated, key=lambda file: int(file.suffix[1:])), path]
 
 
 def _session(name: str, records: list[Record]) -> tuple[int | None, SessionSummary] | None:

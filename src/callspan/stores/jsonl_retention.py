@@ -15,8 +15,7 @@ from callspan.record.codec import UnknownSchemaError, decode
 from callspan.record.events import Record, SessionRecord, TimestepRecord, record_key
 from callspan.stores.base import StoreError
 from callspan.stores.file_lock import locked
-from callspan.stores.jsonl import JsonLinesStore, whole_lines
-from callspan.stores.jsonl_reader import files_of
+from callspan.stores.jsonl import JsonLinesStore, files_of, whole_lines
 from callspan.stores.merging import merge
 from callspan.stores.retention import Choice, Removed
 
