@@ -83,14 +83,18 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 def _write_ahead(connection: sqlite3.Connection) -> None:
     # The switch to WAL asks for the file alone and, unlike a statement, fails at once where another holds it.
     deadline = time.monotonic() + BUSY_MS / 1000
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(_RETRY_S)
+    while not _switched(connection, last=time.monotonic() > deadline):
+        time.sleep(_RETRY_S)
+
+
+def _switched(connection: sqlite3.Connection, *, last: bool) -> bool:
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+    except sqlite3.OperationalError as error:
+        if last or "locked" not in str(error):
+            raise
+        return False
+    return True
 
 
 def _checked_version(connection: sqlite3.Connection, path: Path) -> int:
