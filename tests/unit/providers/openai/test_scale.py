@@ -59,6 +59,7 @@ def test_memory_stays_within_three_times_the_text(endpoint: Any, chunks: Any) ->
     assert accumulator.body() is not None
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(("endpoint", "chunks"), STREAMS, ids=["text", "arguments", "events"])
 def test_time_grows_with_the_length_only(endpoint: Any, chunks: Any) -> None:
     """Sixteen times the chunks may not take a hundred times as long; quadratic work would take 256 times."""
