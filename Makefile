@@ -11,8 +11,10 @@ DEV_EXTRAS := $(EXTRAS),postgres,clickhouse,gymnasium
 PYTEST := $(BIN)/python -m pytest
 # Some tests are about time; a machine that stalls gets a second try, which is shown.
 STEADY := -n 2 --reruns 2 -rR
+# `make bench QUICK=--quick`, and bench-peers and scale likewise: less than two minutes, written nowhere.
+QUICK :=
 
-.PHONY: demo test test-all check older matrix mutants peers frameworks backend bench nightly clean
+.PHONY: demo test test-all check older matrix mutants peers frameworks backend bench bench-peers scale nightly clean
 
 demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace and its records
 	@$(BIN)/callspan demo
@@ -48,7 +50,14 @@ mutants: $(STAMP)-dev  ## Whether the tests notice small changes: a random sampl
 	$(BIN)/python tools/mutate.py --sample 400 --minutes 60 --seed $$(date +%Y%m%d)
 
 bench: $(STAMP)-dev  ## What callspan costs, paired with the bare SDKs and a raw span
-	$(BIN)/python bench/run.py
+	$(BIN)/python bench/run.py $(QUICK)
+	$(BIN)/python bench/run.py --instructions $(QUICK)
+
+bench-peers: $(STAMP)-dev  ## The same beside others that trace these SDKs, each in an environment of its own
+	$(BIN)/python bench/run_peers.py $(QUICK)
+
+scale: $(STAMP)-dev  ## Many streams, threads and processes at once, and a million calls with a dead store
+	$(BIN)/python bench/scale.py $(QUICK)
 
 peers: $(STAMP)-dev  ## Beside the real packages of others that instrument the same SDKs
 	$(BIN)/python tools/environments.py peers
@@ -62,11 +71,11 @@ backend: $(STAMP)-dev  ## The demo's traces through a real OTLP backend, Phoenix
 	$(BIN)/python tools/environments.py backend
 	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) tests/otel/test_backend.py
 
-nightly: test-all bench matrix mutants peers frameworks backend  ## Everything there is
+nightly: test-all bench bench-peers scale matrix mutants peers frameworks backend  ## Everything there is
 	$(PYTEST) -m timing
 
 clean:  ## Remove what the targets above have made
-	rm -rf $(VENV) .venv-matrix .venv-peers .venv-frameworks .venv-backend .coverage* .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-matrix .venv-peers .venv-bench .venv-frameworks .venv-backend .coverage* .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/pyvenv.cfg:
 	@PYTHON="$(PYTHON)" tools/make_venv.sh $(VENV)

@@ -15,15 +15,14 @@ from valgrind import Counter
 
 
 def main() -> None:
-    """Count into the directory given, leaving out the long columns where a third argument says so."""
-    directory, quick = Path(sys.argv[1]), "quick" in sys.argv[2:]
-    only = next((word[5:] for word in sys.argv[2:] if word.startswith("only=")), "")
+    """Count into the directory given the columns whose names contain the second argument, but not the long ones."""
+    directory, only = Path(sys.argv[1]), sys.argv[2]
     tracing, counter = provider(), Counter(directory)
     gc.collect()
     gc.freeze()
     counted = []
     for column in columns():
-        if only in column.name and not (quick and column.long):
+        if only in column.name and not column.long:
             instructions, allocations = count(column, rows(column, tracing), counter)
             print(column.name, flush=True)
             counted.append((dataclasses.asdict(instructions), dataclasses.asdict(allocations)))

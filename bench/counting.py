@@ -1,4 +1,4 @@
-"""Instructions and allocations of every row of every column: figures that no other work on the machine disturbs."""
+"""Instructions and allocations of every row of a column: figures that no other work on the machine disturbs."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from rows import Row
 from timing import Measured
 from valgrind import Counter
 
-_RUNS = {"call": 20, "chunk": 2, "event": 2, "timestep": 3, "request": 3}
+_WARM = 3
 
 
 def count(column: Column, rows: Sequence[Row], counter: Counter) -> tuple[Measured, Measured]:
     """Return instructions per unit and allocations per unit, each row being its own only round."""
     instructions = Measured(column.name, column.unit, column.agent)
     allocations = Measured(column.name, column.unit, column.agent)
-    runs = 1 if column.long else min(_RUNS[column.unit], column.runs)
+    runs = max(1, column.runs // 3)
     for row in rows:
         with row.around() as wrap:
-            column.run(max(runs, 3), wrap, _no_clock)
+            column.run(_WARM, wrap, _no_clock)
             gc.collect()
             counted = counter.count(lambda wrap=wrap: column.run(runs, wrap, _no_clock))  # type: ignore[misc]
         instructions.rounds[row.name] = [counted.instructions / runs / column.per]

@@ -46,7 +46,7 @@ def provider() -> TracerProvider:
 def rows(column: Column, tracing: TracerProvider) -> list[Row]:
     """Return the rows for a column, the first two being what the others are compared with."""
     if column.alone:
-        return [Row(BARE, _bare)]
+        return [Row(BARE, bare)]
     spans = recorded(column)
     raw = floor.agent_floor(spans, tracing) if column.agent else _raw(column, spans, tracing)
 
@@ -65,7 +65,7 @@ def rows(column: Column, tracing: TracerProvider) -> list[Row]:
         "callspan, content off": {"content": "off"},
     }
     return [
-        Row(BARE, _bare),
+        Row(BARE, bare),
         Row(FLOOR, floored),
         *(Row(name, instrumented(tracing, **given)) for name, given in settings.items()),
         Row(SQLITE, lambda: _with_sqlite(tracing)),
@@ -95,7 +95,8 @@ def same(work: Callable[[], Any]) -> Callable[[], Any]:
 
 
 @contextmanager
-def _bare() -> Iterator[Wrap]:
+def bare() -> Iterator[Wrap]:
+    """Change nothing."""
     yield same
 
 

@@ -59,8 +59,8 @@ def _instructions(options: argparse.Namespace) -> str:
     if not valgrind.usable():
         return report.instructions([])
     with tempfile.TemporaryDirectory() as directory:
-        quick = ["quick"] if options.quick else []
-        arguments = [str(_HERE / "count_process.py"), directory, f"only={options.only}", *quick]
+        only = options.only or ("plain sync" if options.quick else "")
+        arguments = [str(_HERE / "count_process.py"), directory, only]
         # A fixed seed for hashes: sets and dictionaries fill the same way in each run.
         valgrind.run(sys.executable, arguments, Path(directory), {**os.environ, "PYTHONHASHSEED": "0"})
         counted = json.loads(Path(directory, "counted.json").read_text())

@@ -67,8 +67,8 @@ def openai_answer() -> bytes:
     ).encode()
 
 
-def openai_stream() -> bytes:
-    """Return a stream of CHUNKS text deltas."""
+def openai_stream(chunks: int = CHUNKS) -> bytes:
+    """Return a stream of so many text deltas."""
     head = {
         "id": "chatcmpl-1",
         "object": "chat.completion.chunk",
@@ -78,7 +78,7 @@ def openai_stream() -> bytes:
         "system_fingerprint": "fp_1",
     }
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": "", "refusal": None}]
-    deltas += [{"content": " tram"}] * CHUNKS
+    deltas += [{"content": " tram"}] * chunks
     choices = [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": None} for delta in deltas]
     choices.append({"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"})
     events = [json.dumps({**head, "choices": [choice]}) for choice in choices]

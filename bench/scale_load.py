@@ -1,0 +1,139 @@
+"""Load as an application has it: many calls at once, each waiting for its network; runs in processes of its own.
+
+    python bench/scale_load.py KIND AT_ONCE EACH WAITS STORE
+
+Does one round for each row named on its standard input, and answers with a line of JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import statistics
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import httpx2
+import openai
+
+import wire
+from rows import BARE, DEFAULT, SQLITE, Row, Wrap, bare, instrumented, provider
+
+CHUNKS = 60
+FIRST_S, CHUNK_S, ANSWER_S = (0.2, 0.6), 0.04, (0.1, 0.5)
+"""Waits: until a stream's first byte and for a whole answer (uniform), between chunks (mean of an exponential)."""
+_TICK_S = 0.005
+
+
+class Load:
+    """`at_once` callers, each making `each` calls one after the other."""
+
+    def __init__(self, at_once: int, each: int, *, waits: bool) -> None:
+        self._at_once, self._each, self._waits = at_once, each, waits
+        lines = wire.openai_stream(CHUNKS).split(b"\n\n")
+        self._events = [line + b"\n\n" for line in lines if line]
+        self._chance = random.Random(1)
+        self._request = {"model": "gpt-5", "messages": wire.messages(1000)}
+
+    async def _pause(self, seconds: float) -> None:
+        if self._waits:
+            await asyncio.sleep(seconds)
+
+    async def _body(self) -> AsyncIterator[bytes]:
+        for event in self._events:
+            yield event
+            await self._pause(self._chance.expovariate(1 / CHUNK_S))
+
+    async def _begin(self, request: httpx2.Request) -> httpx2.Response:
+        del request
+        await self._pause(self._chance.uniform(*FIRST_S))
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=self._body())
+
+    async def _stream(self, client: openai.AsyncOpenAI) -> None:
+        for _ in range(self._each):
+            async for _ in await client.chat.completions.create(**self._request, stream=True):
+                pass
+
+    async def _all(self) -> list[float]:
+        transport = httpx2.MockTransport(self._begin)
+        client = openai.AsyncOpenAI(
+            api_key="sk-test", http_client=httpx2.AsyncClient(transport=transport), max_retries=0
+        )
+        late: list[float] = []
+        watching = asyncio.create_task(_watch(late))
+        await asyncio.gather(*(self._stream(client) for _ in range(self._at_once)))
+        watching.cancel()
+        return late
+
+    def streams(self) -> list[float]:
+        """Read streams on one event loop; return how late its ticks were, in seconds."""
+        return asyncio.run(self._all())
+
+    def threads(self) -> list[float]:
+        """Make plain calls of one client in threads; there is no loop to be late."""
+        client = openai.OpenAI(
+            api_key="sk-test", http_client=httpx2.Client(transport=httpx2.MockTransport(self._answer)), max_retries=0
+        )
+
+        def calls() -> None:
+            for _ in range(self._each):
+                client.chat.completions.create(**self._request)
+
+        workers = [threading.Thread(target=calls) for _ in range(self._at_once)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        return []
+
+    def _answer(self, request: httpx2.Request) -> httpx2.Response:
+        del request
+        if self._waits:
+            time.sleep(self._chance.uniform(*ANSWER_S))
+        return httpx2.Response(200, headers=wire.HEADERS["openai"], content=wire.openai_answer())
+
+
+async def _watch(late: list[float]) -> None:
+    while True:
+        due = time.perf_counter() + _TICK_S
+        await asyncio.sleep(_TICK_S)
+        late.append(time.perf_counter() - due)
+
+
+def _round(work: Callable[[], list[float]], around: Callable[[], AbstractContextManager[Wrap]]) -> dict[str, Any]:
+    with around():
+        began, spent = time.monotonic(), time.process_time()
+        late = work()
+        ended = time.monotonic()
+        cpu = time.process_time() - spent
+    p99 = statistics.quantiles(late, n=100)[98] if len(late) > 1 else None
+    return {"began": began, "ended": ended, "cpu_s": cpu, "late_p99_s": p99}
+
+
+def main() -> None:
+    """Do one round for each line."""
+    kind, at_once, each, waits, store = sys.argv[1:]
+    tracing = provider()
+    around = {
+        row.name: row.around
+        for row in (
+            Row(BARE, bare),
+            Row(DEFAULT, instrumented(tracing)),
+            Row(SQLITE, instrumented(tracing, stores=store)),
+        )
+    }
+    warm = Load(2, 1, waits=False)
+    getattr(warm, kind)()
+    load = Load(int(at_once), int(each), waits=waits == "waits")
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(json.dumps(_round(getattr(load, kind), around[line.strip()])), flush=True)
+
+
+if __name__ == "__main__":
+    main()
