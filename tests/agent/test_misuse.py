@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from callspan.agent.api import session, timestep
-from callspan.agent.context import current_scope
+from callspan.agent.api import session, timestep, tool
+from callspan.agent.context import copy_context, current_scope
 from callspan.agent.misuse import MisuseError
-from callspan.agent.rewards import reward
+from callspan.agent.rewards import feedback, reward
+from callspan.agent.sessions import Session
+from callspan.agent.timesteps import Timestep
 from callspan.fail_open import failures, forget_failures
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
 
@@ -174,3 +180,206 @@ def test_a_writer_that_fails_harms_nothing(seen: Seen) -> None:
     assert len(seen.spans) == 2
     assert sum(failures().values()) == 5
     forget_failures()
+
+
+def outside(own: Session) -> None:
+    """A step outside a session, in a place where none is current."""
+    Context().run(with_step)
+
+
+def with_step() -> None:
+    with timestep():
+        pass
+
+
+def ended_step(own: Session) -> Timestep:
+    with own.timestep() as step:
+        pass
+    return step
+
+
+def twice(scope: Any) -> None:
+    with scope:
+        pass
+    with scope:
+        pass
+
+
+def never_started(name: str) -> Session:
+    return session(name)
+
+
+MISUSES: dict[str, tuple[str, Callable[[Session], object]]] = {
+    "a step outside a session": ("outside_session", outside),
+    "a reward outside a session": ("outside_session", lambda own: Context().run(reward, 1)),
+    "a step in a session that never started": ("before_start", lambda own: twice_over(never_started("n").timestep())),
+    "an event in a session that never started": ("before_start", lambda own: never_started("n").event("x")),
+    "an event in a step that never started": ("before_start", lambda own: own.timestep().event("x")),
+    "a tool in a step that never started": ("before_start", lambda own: twice_over(own.timestep().tool("t"))),
+    "an event in an ended step": ("after_end", lambda own: ended_step(own).event("x")),
+    "a message in an ended step": ("after_end", lambda own: ended_step(own).observation("x")),
+    "what an environment says in an ended step": ("after_end", lambda own: ended_step(own).environment("x")),
+    "a tool in an ended step": ("after_end", lambda own: twice_over(ended_step(own).tool("t"))),
+    "an agent in an ended step": ("after_end", lambda own: twice_over(ended_step(own).invoke_agent("a"))),
+    "a handoff in an ended step": ("after_end", lambda own: ended_step(own).handoff("b")),
+    "a timed environment in an ended step": (
+        "after_end",
+        lambda own: twice_over(ended_step(own).environment_step()),
+    ),
+    "a step in an ended session": ("after_end", lambda own: twice_over(ended_session().timestep())),
+    "an event in an ended session": ("after_end", lambda own: ended_session().event("x")),
+    "a session that starts again": ("started_twice", lambda own: twice(session("again"))),
+    "a step that starts again": ("started_twice", lambda own: twice(own.timestep())),
+    "a tool that starts again": ("started_twice", lambda own: twice(own.tool("t"))),
+    "an agent that starts again": ("started_twice", lambda own: twice(own.invoke_agent("a"))),
+    "a guardrail that starts again": ("started_twice", lambda own: twice(own.guardrail("g"))),
+    "a timed environment that starts again": ("started_twice", lambda own: twice(own.environment_step())),
+    "a session that starts while it runs": ("started_twice", lambda own: own.start()),
+    "an event without a type": ("event_without_type", lambda own: own.event("")),
+    "a message without a kind": ("message_without_kind", lambda own: own.message("x", "")),
+    "a reward that is no number": ("reward_without_number", lambda own: own.reward("high")),
+    "a reward by id that is no number": ("reward_without_number", lambda own: reward("high", session_id="x")),
+    "an outcome that is no number": ("reward_without_number", lambda own: own.outcome(reward="high")),
+    "an environment's reward that is no number": ("reward_without_number", lambda own: own.environment(reward="x")),
+    "feedback that is no number": ("reward_without_number", lambda own: feedback("c", "high")),
+    "feedback for no call": ("feedback_without_call", lambda own: feedback("", 1)),
+    "a time that is none": ("odd_time", lambda own: own.event("x", at="now")),  # type: ignore[arg-type]
+}
+
+
+def twice_over(scope: Any) -> None:
+    """Start and end it once."""
+    with scope:
+        pass
+
+
+def ended_session() -> Session:
+    with session("ended") as own:
+        pass
+    return own
+
+
+def plainly(do: Callable[[], object]) -> None:
+    do()
+
+
+def in_a_task(do: Callable[[], object]) -> None:
+    async def body() -> None:
+        await asyncio.sleep(0)
+        do()
+
+    async def main() -> None:
+        await asyncio.create_task(body())
+
+    asyncio.run(main())
+
+
+def in_a_thread(do: Callable[[], object]) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(copy_context(do)).result()
+
+
+def in_a_generator(do: Callable[[], object]) -> None:
+    @tool("around")
+    def items() -> Iterator[int]:
+        yield 1
+        do()
+        yield 2
+
+    assert list(items()) == [1, 2]
+
+
+SHAPES = [plainly, in_a_task, in_a_thread, in_a_generator]
+
+
+def marks(record: Any) -> list[str]:
+    return [*getattr(record, "flags", []), *record.metadata.get("callspan.flags", [])]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("what", MISUSES)
+def test_misuse_is_flagged_and_warned_of_once_wherever_it_happens(
+    seen: Seen, caplog: pytest.LogCaptureFixture, what: str, shape: Callable[[Callable[[], object]], None]
+) -> None:
+    flag, do = MISUSES[what]
+    with session("s") as own:
+        shape(lambda: do(own))
+        shape(lambda: do(own))
+    flagged = [record for record in seen.records if flag in marks(record)]
+    assert flagged
+    assert {mark for record in seen.records for mark in marks(record)} - {"left_open"} == {flag}
+    assert warnings_of(caplog, flag) == 1
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("what", MISUSES)
+def test_strict_raises_wherever_it_happens(
+    seen: Seen, what: str, shape: Callable[[Callable[[], object]], None]
+) -> None:
+    seen.install(strict=True)
+    _, do = MISUSES[what]
+    with session("s") as own, pytest.raises(MisuseError):
+        shape(lambda: do(own))
+    assert current_scope() is None
+    assert {mark for record in seen.records for mark in marks(record)} == set()
+    assert [record.outcome for record in seen.ended(SessionRecord) if record.name == "s"] == ["success"]
+
+
+@pytest.mark.parametrize("what", MISUSES)
+def test_off_means_off_for_misuse_too(no_runtime: None, caplog: pytest.LogCaptureFixture, what: str) -> None:
+    with session("s") as own:
+        MISUSES[what][1](own)
+    assert caplog.records == []
+
+
+def test_what_happens_in_a_session_that_starts_again_is_in_that_session(seen: Seen) -> None:
+    """A session made once, used for several blocks: nothing of the later ones is lost."""
+    own = session("s")
+    for number in range(3):
+        with own, own.timestep():
+            own.action(number)
+    assert {record.session_id for record in seen.of(EventRecord)} == {own.id}
+    assert [record.index for record in seen.ended(TimestepRecord)] == [0, 1, 2]
+    assert len(seen.named("invoke_workflow s")) == 3
+    assert seen.of(SessionRecord)[-1].totals.timesteps == 3
+
+
+def test_a_step_that_starts_again_is_another_step(seen: Seen) -> None:
+    with session("s") as own:
+        step = own.timestep("turn", metadata={"a": 1})
+        with step:
+            step.environment(1, reward=1, terminated=True)
+            step.update(status="won")
+        first = step.id
+        with step:
+            step.action(2)
+    one, two = seen.ended(TimestepRecord)
+    assert (one.timestep_id, one.outcome, one.terminated, one.totals.reward) == (first, "won", True, 1)
+    assert (two.timestep_id, two.outcome, two.terminated, two.totals.reward) == (step.id, "success", None, None)
+    assert (two.name, two.index, two.metadata) == ("turn", 1, {"a": 1, "callspan.flags": ["started_twice"]})
+    assert seen.of(EventRecord)[-1].timestep_id == two.timestep_id != first
+
+
+def test_what_starts_again_keeps_nothing_of_what_came_of_it_before(seen: Seen) -> None:
+    with session("s") as own:
+        tool, agent, check, world = own.tool("t"), own.invoke_agent("a"), own.guardrail("g"), own.environment_step()
+        with tool, agent, check, world:
+            tool.result, agent.output, check.triggered = 1, 1, True
+            tool.error = agent.error = "no"
+            world.told(1, reward=1)
+        with tool, agent, check, world:
+            pass
+    later = {one.event_type: one for one in seen.of(EventRecord)[-4:]}
+    assert {kind: (one.data, one.reward, one.error, one.metadata) for kind, one in later.items()} == {
+        kind: (None, None, None, {}) for kind in ("tool", "agent", "guardrail", "environment")
+    }
+    assert len({one.event_id for one in seen.of(EventRecord)}) == len(seen.of(EventRecord))
+    assert len({span.context.span_id for span in seen.spans if span.context is not None}) == 9
+
+
+@pytest.mark.parametrize("odd", ["text", 7, [1, 2], {"callspan-next-step": "x", "traceparent": "00-zz"}])
+def test_a_carrier_that_is_none_makes_a_session_of_its_own(seen: Seen, odd: Any) -> None:
+    with session("s", carrier=odd) as own:
+        reward(1, carrier=odd)
+    assert seen.ended(SessionRecord)[0].session_id == own.id
+    assert seen.of(RewardRecord)[0].session_id == own.id

@@ -11,7 +11,7 @@ from callspan.agent.parts import Agent, Guardrail, Handoff
 from callspan.agent.runtime import installed
 from callspan.agent.sessions import Identity, Session
 from callspan.agent.times import Time
-from callspan.agent.timesteps import Timestep
+from callspan.agent.timesteps import Found, Timestep
 from callspan.agent.tools import Tool
 from callspan.agent.values import text
 
@@ -216,10 +216,10 @@ def current_timestep() -> Timestep | None:
     return scope.step if scope is not None else None
 
 
-def _current_or_implicit() -> tuple[Session, bool]:
+def _current_or_implicit() -> Found:
     current = current_session()
     if current is not None:
-        return current, False
-    misuse("outside_session", "a timestep belongs into `with callspan.session(...)`", installed())
-    implicit = Session(Identity(name="implicit", metadata={"callspan.flags": ["outside_session"]}))
-    return implicit.start(current=False), True
+        return Found(current)
+    flag = misuse("outside_session", "a timestep belongs into `with callspan.session(...)`", installed())
+    implicit = Session(Identity(name="implicit", metadata={"callspan.flags": [flag]}))
+    return Found(implicit.start(current=False), owned=True, flag=flag)

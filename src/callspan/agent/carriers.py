@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import quote, unquote
 
 from callspan.agent.runtime import SpanHandle, Whereabouts
+from callspan.fail_open import value_of
 from callspan.record.call import Place
 
 Carrier: TypeAlias = dict[str, str]
@@ -40,10 +42,12 @@ def carrier_of(session_id: str, name: str | None, next_index: int, span: SpanHan
 
 
 def carried(carrier: Mapping[str, str] | None) -> Carried:
-    """Return what a carrier says, whatever the case of its keys; a broken part of it is absent."""
-    if not carrier:
-        return Carried()
-    told = {str(key).lower(): str(value) for key, value in carrier.items()}
+    """Return what a carrier says, whatever the case of its keys; a broken part of it is absent.
+
+    Any mapping will do, such as the headers of a request; what is none says nothing.
+    """
+    items: dict[object, object] = value_of(partial(dict, carrier)) or {} if carrier is not None else {}
+    told = {str(key).lower(): str(value) for key, value in items.items()}
     following, name = told.get(_NEXT, ""), told.get(_NAME)
     place = Place(session_id=told.get(_ID), session_name=None if name is None else unquote(name))
     trace = _TRACEPARENT.fullmatch(told.get(_TRACE, ""))

@@ -66,13 +66,14 @@ class EnvironmentStep(Scope):
     Calls made inside (a simulated user, a judge) are its children.
     """
 
-    __slots__ = ("_owner", "_told", "_where")
+    __slots__ = ("_flags", "_owner", "_told", "_where")
 
     def __init__(self, owner: Journal, before: object = None) -> None:
         super().__init__()
         self._owner = owner
         self._told = Told(before=before)
-        self._where: tuple[Journal, list[str]] = (owner, [])
+        self._where = owner
+        self._flags: list[str] = []
 
     @property
     def session(self) -> Session | None:
@@ -82,12 +83,12 @@ class EnvironmentStep(Scope):
     @property
     def step(self) -> Timestep | None:
         """The timestep it is a part of; None outside of one."""
-        return self._where[0].step
+        return self._where.step
 
     @property
     def above(self) -> Scope | None:
         """The timestep or session it is a part of."""
-        return self._where[0]
+        return self._where
 
     def told(
         self,
@@ -100,9 +101,18 @@ class EnvironmentStep(Scope):
         """Keep what the environment told, see `Timestep.environment`; the last time counts."""
         self._told = Told(observation, reward, terminated, truncated, self._told.before, info)
 
+    def flag(self, flag: str) -> None:
+        """Put a mark of misuse on its row."""
+        self._flags.append(flag)
+
+    def _renew(self) -> None:
+        super()._renew()
+        self._told, self._flags = Told(before=self._told.before), []
+
     def _open(self, around: Scope | None, current: Context) -> Context:
-        self._where = self._owner.target()
-        owner = self._where[0]
+        owner, flags = self._owner.target()
+        self._where = owner
+        self._flags += flags
         self.runtime = owner.runtime
         self.place = owner.place
         return current if is_within(around, owner) else owner.inner or current
@@ -121,9 +131,9 @@ class EnvironmentStep(Scope):
         self.begin_span(runtime.treat(first), base)
 
     def _close(self, error: BaseException | None) -> None:
-        owner, flags = self._where
+        owner = self._where
         # Counted also where nothing records: totals are kept whatever is installed.
-        event = environment_event(owner, self._told, flags)
+        event = environment_event(owner, self._told, self._flags)
         if self.runtime is None:
             return
         record = msgspec.structs.replace(

@@ -44,6 +44,8 @@ class Journal(Scope):
         was passed on, None: now.
         """
         target, flags = self.target()
+        if not kind:
+            flags.append(misuse("message_without_kind", "a message needs a kind, such as 'observation'", self.runtime))
         record = MessageRecord(
             message_id=new_id(),
             session_id=target.place.session_id,

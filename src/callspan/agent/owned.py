@@ -12,6 +12,7 @@ from callspan.agent.runtime import installed
 from callspan.agent.scope import Scope, is_within
 
 if TYPE_CHECKING:
+    from callspan.agent.journal import Journal
     from callspan.agent.sessions import Session
     from callspan.agent.timesteps import Timestep
 
@@ -19,13 +20,15 @@ if TYPE_CHECKING:
 class Owned(Scope, Decorating):
     """A scope inside another one: that it was made from, or the innermost within that where it starts."""
 
-    __slots__ = ("_owner",)
+    __slots__ = ("_asked_by", "_flags", "_owner")
 
     reads_arguments = True
 
-    def __init__(self, owner: Scope | None) -> None:
+    def __init__(self, owner: Journal | None) -> None:
         super().__init__()
-        self._owner = owner
+        self._asked_by = owner
+        self._owner: Scope | None = owner
+        self._flags: list[str] = []
 
     @property
     def session(self) -> Session | None:
@@ -42,17 +45,28 @@ class Owned(Scope, Decorating):
         """The timestep, session, tool or agent it runs in, or None."""
         return self._owner
 
+    def flag(self, flag: str) -> None:
+        """Put a mark of misuse on its row."""
+        self._flags.append(flag)
+
     def nobody_records(self) -> bool:
         """Return whether a run of it here and now would leave nothing behind."""
         scope = current_scope()
         return (installed() if scope is None else scope.runtime) is None
 
+    def _renew(self) -> None:
+        super()._renew()
+        self._flags = []
+
     def _open(self, around: Scope | None, current: Context) -> Context:
-        owner = self._owner
+        owner = self._asked_by
+        if owner is not None:
+            owner, flags = owner.target()
+            self._flags += flags
         if owner is None or is_within(around, owner):
             self._owner = around
         else:
-            current = owner.inner or current
+            self._owner, current = owner, owner.inner or current
         self.runtime = installed() if self._owner is None else self._owner.runtime
         if self._owner is not None:
             self.place = self._owner.place

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import msgspec
 from opentelemetry.context import Context
@@ -18,6 +18,9 @@ from callspan.agent.tools import tool_call_fact
 from callspan.agent.values import text
 from callspan.record.events import AGENT_START, EventRecord, start_id
 from callspan.record.ids import new_id
+
+if TYPE_CHECKING:
+    from callspan.agent.journal import Journal
 
 _ABSENT: Final = msgspec.UNSET
 
@@ -37,7 +40,7 @@ class Part(Owned):
         self,
         name: str | None = None,
         given: object = None,
-        owner: Scope | None = None,
+        owner: Journal | None = None,
     ) -> None:
         super().__init__(owner)
         self._id = new_id()
@@ -60,11 +63,16 @@ class Part(Owned):
         """Return a new one for one call of a function, with its arguments; an idle one where nothing records."""
         if self.nobody_records():
             return IDLE
-        return type(self)(self.name or name, arguments if self._given is None else self._given, self._owner)
+        return type(self)(self.name or name, arguments if self._given is None else self._given, self._asked_by)
 
     def system(self) -> str | None:
         """Return the name of the agent it runs in, or None."""
         return None if self.above is None else self.above.acting()
+
+    def _renew(self) -> None:
+        super()._renew()
+        self._id = new_id()
+        self.output, self.error = _ABSENT, None
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
         self._metadata = metadata_of(base)
@@ -95,6 +103,7 @@ class Part(Owned):
             system=self.system(),
             data=data or None,
             error=error_info(error if error is not None else self.error),
+            flags=list(self._flags),
             metadata=self._told(),
         )
 
@@ -116,7 +125,7 @@ class Agent(Part):
         self,
         name: str | None = None,
         given: object = None,
-        owner: Scope | None = None,
+        owner: Journal | None = None,
         description: str | None = None,
     ) -> None:
         super().__init__(name, given, owner)
@@ -159,10 +168,14 @@ class Guardrail(Part):
         self,
         name: str | None = None,
         given: object = None,
-        owner: Scope | None = None,
+        owner: Journal | None = None,
     ) -> None:
         super().__init__(name, given, owner)
         self.triggered: bool | None = None
+
+    def _renew(self) -> None:
+        super()._renew()
+        self.triggered = None
 
     def returned(self, result: object) -> None:
         """Keep what a decorated function returned: whether it found something, or what it says about it."""
@@ -186,7 +199,7 @@ class Handoff(Part):
         self,
         name: str | None = None,
         given: object = None,
-        owner: Scope | None = None,
+        owner: Journal | None = None,
         sender: str | None = None,
         call: object = None,
     ) -> None:
@@ -196,7 +209,7 @@ class Handoff(Part):
 
     @classmethod
     def made(
-        cls, to: str, sender: str | None, call: object, reason: object, owner: Scope | None, at: Time | None
+        cls, to: str, sender: str | None, call: object, reason: object, owner: Journal | None, at: Time | None
     ) -> str:
         """Record one that has been made, at once; return its event's id."""
         handoff = cls(to, reason, owner, sender, call)

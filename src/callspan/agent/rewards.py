@@ -86,9 +86,9 @@ def feedback(
     """
     sent = carried(carrier)
     runtime = installed()
+    flags = [] if call_id else [misuse("feedback_without_call", "feedback is for a call; give its id", runtime)]
     where = found(runtime, call=text(call_id))
     place = where.place if where is not None else Place(session_id=sent.session_id)
-    flags: list[str] = []
     amount = reward_value(value, flags, runtime)
     record = RewardRecord(
         reward_id=new_id(),

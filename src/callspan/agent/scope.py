@@ -135,8 +135,14 @@ class Scope(ABC):
         `at` is when it began; None: now. Return the scope itself.
         """
         if self.ended or self.outer is not None:
-            misuse("started_twice", f"a {type(self).__name__.lower()} starts once; make a new one", self.runtime)
-            return self
+            advice = f"a {type(self).__name__.lower()} starts once; make a new one"
+            flag = misuse("started_twice", advice, self.runtime)
+            if not self.ended:
+                self.flag(flag)
+                return self
+            # What happens from now on must be somewhere: in another one, made the same way.
+            self._renew()
+            self.flag(flag)
         if not self.started:
             self.start_ns, self._clock_ns = self._began(at), time.perf_counter_ns()
             outside = get_current()
@@ -207,6 +213,14 @@ class Scope(ABC):
         """Hand a treated record over as it is."""
         if self.runtime is not None:
             hooks.write_and_tell(record, self.runtime.write)
+
+    def _renew(self) -> None:
+        """Be as before the start, to start again as another one."""
+        self.started = self.ended = False
+        self.base = self.outer = None
+        self._lasted_ns = None
+        self.span = NO_SPAN
+        self.tally = Tally()
 
     def _began(self, at: Time | None) -> int:
         return time.time_ns() if at is None else self._moment(at)

@@ -22,7 +22,7 @@ from callspan.agent.rewards import write_reward
 from callspan.agent.runtime import Runtime, SpanHandle, Whereabouts, installed
 from callspan.agent.scope import NO_SPAN, Scope, treated
 from callspan.agent.times import Time
-from callspan.agent.timesteps import Timestep
+from callspan.agent.timesteps import Found, Timestep
 from callspan.agent.values import fields, text, truth
 from callspan.agent.whereabouts import REMEMBERED, remember
 from callspan.fail_open import fail_open
@@ -183,13 +183,15 @@ class Session(Journal, Decorating):
         """Keep the span of the newest step, in place of the one before."""
         self._last = span
 
-    def _for_step(self) -> tuple[Session, bool]:
+    def _for_step(self) -> Found:
+        flag = None
         if not self.started:
-            misuse("before_start", "use the session with `with` before its first timestep", installed())
+            flag = misuse("before_start", "use the session with `with` before its first timestep", installed())
             self.start(current=False)
         elif self.ended:
-            misuse("after_end", "the session has ended; open another one, of the same id if you like", self.runtime)
-        return self, False
+            advice = "the session has ended; open another one, of the same id if you like"
+            flag = misuse("after_end", advice, self.runtime)
+        return Found(self, flag=flag)
 
     def target(self, *, late: bool = False) -> tuple[Journal, list[str]]:
         """Return the step of this session the running code is in, else the session, and the marks of misuse."""
@@ -198,6 +200,10 @@ class Session(Journal, Decorating):
         if step is not None and not step.ended:
             return step, []
         return super().target(late=late)
+
+    def _renew(self) -> None:
+        super()._renew()
+        self._status = self._success = None
 
     def _began(self, at: Time | None) -> int:
         return super()._began(self.identity.at if at is None else at)

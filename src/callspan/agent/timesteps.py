@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from opentelemetry.context import Context
@@ -25,6 +25,16 @@ from callspan.record.ids import new_id
 
 if TYPE_CHECKING:
     from callspan.agent.sessions import Session
+
+
+class Found(NamedTuple):
+    """The session of a step that starts."""
+
+    session: Session
+    owned: bool = False
+    """Opened for this step alone."""
+    flag: str | None = None
+    """A mark of misuse for the step."""
 
 
 class Timestep(Journal, Decorating):
@@ -51,13 +61,13 @@ class Timestep(Journal, Decorating):
 
     def __init__(
         self,
-        find: Callable[[], tuple[Session, bool]],
+        find: Callable[[], Found],
         name: str | None = None,
         turn: int | None = None,
         metadata: Mapping[str, object] | None = None,
         at: Time | None = None,
     ) -> None:
-        """Take `find`, which returns the session at the start, and whether it was opened for this step alone."""
+        """Take `find`, which returns the session at the start."""
         super().__init__()
         self._find = find
         self._given = (text(name), whole(turn))
@@ -129,12 +139,21 @@ class Timestep(Journal, Decorating):
         given, turn = self._given
         return Timestep(self._find, given or name, turn, self._info)
 
+    def _renew(self) -> None:
+        super()._renew()
+        self.id = new_id()
+        self._first = None
+        self._status = self._terminated = self._truncated = None
+        self._info.pop("callspan.flags", None)
+
     def _began(self, at: Time | None) -> int:
         return super()._began(self._at if at is None else at)
 
     def _open(self, around: Scope | None, current: Context) -> Context:
-        self._session, self._owns_session = self._find()
-        session = self._session
+        session, self._owns_session, flag = self._find()
+        self._session = session
+        if flag is not None:
+            self.flag(flag)
         self.runtime = session.runtime
         self._index = session.next_index()
         self.place = Place(

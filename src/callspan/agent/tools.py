@@ -117,6 +117,11 @@ class Tool(Owned):
         given, call, own, owner = self._given
         return Tool(given or name, call, arguments if own is None else own, owner)
 
+    def _renew(self) -> None:
+        super()._renew()
+        self._id = new_id()
+        self._result, self._error = _ABSENT, None
+
     def _announce(self, runtime: Runtime, base: Context) -> None:
         self._metadata = metadata_of(base)
         with fail_open("read the arguments of a tool"):
@@ -160,6 +165,7 @@ class Tool(Owned):
             system=None if self.above is None else self.above.acting(),
             tool_call_id=self._tool_call_id,
             error=error_info(error if error is not None else self._error),
+            flags=list(self._flags),
             metadata=dict(self._metadata),
         )
 
