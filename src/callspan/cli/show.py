@@ -96,11 +96,16 @@ def _inside(step_id: str | None, calls: list[CallRecord], happenings: list[Happe
     here = [item for item in happenings if item.timestep_id == step_id]
     return {
         "calls": [call_row(call) for call in calls if call.place.timestep_id == step_id],
-        "tools": [item for item in here if isinstance(item, EventRecord) and item.event_type == "tool"],
-        "events": [item for item in here if isinstance(item, EventRecord) and item.event_type != "tool"],
-        "messages": [item for item in here if isinstance(item, MessageRecord)],
-        "rewards": [item for item in here if isinstance(item, RewardRecord)],
+        "tools": [_fields(item) for item in here if isinstance(item, EventRecord) and item.event_type == "tool"],
+        "events": [_fields(item) for item in here if isinstance(item, EventRecord) and item.event_type != "tool"],
+        "messages": [_fields(item) for item in here if isinstance(item, MessageRecord)],
+        "rewards": [_fields(item) for item in here if isinstance(item, RewardRecord)],
     }
+
+
+def _fields(item: Happening) -> dict[str, object]:
+    """Every field, those too that a record leaves out where they say nothing."""
+    return {"kind": item.__struct_config__.tag, **msgspec.structs.asdict(item)}
 
 
 def _call_json(call: CallRecord) -> dict[str, object]:
