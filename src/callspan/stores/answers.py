@@ -45,8 +45,8 @@ def known_sum(values: Iterable[int | None]) -> int | None:
 
 
 def exact_sum(values: Iterable[Decimal | None]) -> Decimal | None:
-    """Return the exact sum of the known amounts; None where none is known."""
-    known = [value for value in values if value is not None]
+    """Return the exact sum of the known amounts; None where none is known. What is no number counts as unknown."""
+    known = [value for value in values if value is not None and value.is_finite()]
     if not known:
         return None
     # Scaled integers: Decimal's own addition rounds to 28 digits.

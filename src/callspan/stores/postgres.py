@@ -25,6 +25,7 @@ from callspan.stores.unpack import Unpacked, derived, message_key, unpack
 
 _REFERENCES: Final = ("request", "ctx", "system", "tools", "output")
 _CONNECT_S: Final = 10
+_POISON: Final = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
 
 
 class PostgresStore:
@@ -70,7 +71,7 @@ class PostgresStore:
             with self._open.transaction(), self._open.cursor() as cursor:
                 batch.write(cursor)
                 cursor.executemany(_MOVE, sorted(_ends(entries).items()))
-        except (psycopg.DataError, psycopg.errors.ProgramLimitExceeded) as error:
+        except _POISON as error:
             raise PoisonError(str(error)) from error
 
     def set_aside(self, entry: Entry, reason: str) -> None:

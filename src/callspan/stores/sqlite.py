@@ -22,6 +22,9 @@ from callspan.stores.sqlite_sums import Upkeep
 from callspan.stores.unpack import Unpacked, derived, message_key, unpack
 
 _REFERENCES: Final = ("request", "ctx", "system", "tools", "output")
+_POISON: Final = (
+    OverflowError, UnicodeEncodeError, sqlite3.InterfaceError, sqlite3.DataError, sqlite3.IntegrityError,
+)  # fmt: skip
 _MEMORY_ENTRIES: Final = 50_000
 _ANSWERS: Final = "assistant"
 _ANSWERS_ENTRIES: Final = 200
@@ -69,7 +72,7 @@ class SQLiteStore:
                     self._store(connection, item)
                 self._move_cursors(connection, entries)
                 self._sums.look(connection)
-        except (OverflowError, UnicodeEncodeError, sqlite3.InterfaceError, sqlite3.DataError) as error:
+        except _POISON as error:
             self._forget_all()
             raise PoisonError(str(error)) from error
         except BaseException:

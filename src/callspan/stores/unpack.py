@@ -16,6 +16,7 @@ from callspan.stores import bodies
 from callspan.stores.columns import PICO, Row, Tree
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_SIDES: Final = ("request", "response")
 _INT_LIMIT: Final = 2**63
 
 
@@ -33,20 +34,26 @@ class Unpacked(NamedTuple):
 def unpack(payload: bytes) -> Unpacked:
     """Return the parts of a record. Raises PoisonError for what is no record of a known schema."""
     try:
+        # Bodies are passed over by the decoder, bytes that are no text among them.
+        payload.decode("utf-8")
         record = decode(payload)
         fields = _fields.decode(payload)
+        parts = {side: _apart(fields, side) for side in _SIDES} if isinstance(record, CallRecord) else {}
+        tree: Tree = {name: msgspec.json.decode(value) for name, value in fields.items()}
     except (msgspec.DecodeError, UnknownSchemaError, UnicodeDecodeError, RecursionError) as error:
         raise PoisonError(f"no record: {error}") from error
-    bodies = {}
-    if isinstance(record, CallRecord):
-        fields.pop("conversation", None)
-        for side in ("request", "response"):
-            inner = _fields.decode(fields[side]) if side in fields else {}
-            bodies[side] = bytes(inner.pop("body", b""))
-            if side in fields:
-                fields[side] = msgspec.Raw(msgspec.json.encode(inner))
-    tree: Tree = {name: msgspec.json.decode(value) for name, value in fields.items()}
-    return Unpacked(record, tree, bodies.get("request", b""), bodies.get("response", b""))
+    return Unpacked(record, tree, parts.get("request", b""), parts.get("response", b""))
+
+
+def _apart(fields: dict[str, msgspec.Raw], side: str) -> bytes:
+    """Take the body out of one side of a call and return it; the conversation goes, it is made of the bodies."""
+    fields.pop("conversation", None)
+    if side not in fields:
+        return b""
+    inner = _fields.decode(fields[side]) if bytes(fields[side]) != b"null" else {}
+    body = bytes(inner.pop("body", b""))
+    fields[side] = msgspec.Raw(msgspec.json.encode(inner))
+    return body
 
 
 def derived(record: CallRecord) -> Row:

@@ -31,7 +31,8 @@ SELECT c.session_id, u.hour, coalesce(c.model_req, c.model_resp), c.provider, co
   sum(c.cache_read_tok), sum(c.reasoning_tok), sum(c.retries), sum(c.cost_picousd), count(c.cost_picousd),
   count(c.cost_usd), min(c.start_ns), max(ifnull(c.end_ns, c.start_ns))
   FROM summed u CROSS JOIN calls c
-    ON c.session_id IS u.session_id AND c.start_ns >= u.hour * 3600000000000 AND c.start_ns < (u.hour + 1) * 3600000000000
+    ON c.session_id IS u.session_id AND c.start_ns BETWEEN u.hour * 3600000000000 - (u.hour <= 0) * 3599999999999
+       AND u.hour * 3600000000000 + (u.hour >= 0) * 3599999999999
  WHERE u.calls IS NULL GROUP BY u.rowid, 3, 4;
 CREATE VIEW call_sums AS SELECT * FROM summed WHERE calls UNION ALL SELECT * FROM fresh_sums;
 CREATE VIEW touched AS SELECT session_id, hour FROM summed;
