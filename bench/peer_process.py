@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import gc
 import json
+import logging
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -179,6 +180,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
+    # What the peers warn of is heard by nobody, as printing it would cost them more than it has to.
+    logging.getLogger().addHandler(logging.NullHandler())
     peer = PEERS[options.name]
     if options.kind in _KINDS:
         tracing, options.notes = provider(), Seen()

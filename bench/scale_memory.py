@@ -2,8 +2,8 @@
 
     python bench/scale_memory.py CALLS MINUTES DIRECTORY
 
-Nine calls of ten are made with `record_call`, at full speed, one with the real SDK over a mocked transport; all have
-spans. Prints what was made and the resident memory on the way as JSON.
+One call of twenty is made with the real SDK over a mocked transport, the others with `record_call`, at full speed; all
+have spans. Prints what was made and the resident memory on the way as JSON.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rows import provider
 
 _SPOOL_BYTES = 64 * 1024**2
 _SAMPLES = 50
-_SDK_EVERY = 10
+_SDK_EVERY = 20
 
 
 def main() -> None:

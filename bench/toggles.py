@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+import wrapt
+
 _PACKAGES = ("openai", "anthropic", "httpx", "httpx2")
 _ABSENT: Any = object()
 _GENERATED = ("__pydantic", "__signature__", "__abstractmethods__", "_abc_impl")
@@ -77,11 +79,16 @@ def _is_theirs(module: object) -> bool:
 
 def _changes(before: _Names, after: _Names) -> Iterator[Change]:
     for key, (owner, names) in after.items():
-        # A module that was loaded meanwhile has nothing to go back to; its classes are as they were patched.
         if key not in before:
+            # Loaded meanwhile: what it was like is known from within the wrappers only.
+            yield from (Change(owner, name, now.__wrapped__, now) for name, now in names.items() if _is_wrapper(now))
             continue
         known = before[key][1]
         for name in {*known, *names}:
             was, now = known.get(name, _ABSENT), names.get(name, _ABSENT)
             if was is not now and not (name.startswith(_GENERATED) or isinstance(now, _LOADED)):
                 yield Change(owner, name, was, now)
+
+
+def _is_wrapper(value: object) -> bool:
+    return isinstance(value, wrapt.FunctionWrapper)
