@@ -48,6 +48,20 @@ def test_every_kind_of_token_has_its_price(tmp_path: Path, call: MakeCall) -> No
     assert cost.usd == (50 * 3 + 7 * 15 + 20 * Decimal("0.3") + 20 * Decimal("3.75") + 10 * 6) / million + 1
 
 
+def test_a_service_tier_has_prices_of_its_own_and_without_them_is_a_guess(tmp_path: Path, call: MakeCall) -> None:
+    model = {"input": 10, "tiers": {"flex": {"input": 5, "cache_read": 1}}}
+    pricer = Pricer(read_prices(written(tmp_path / "p.json", {"models": {"m": model}})))
+
+    def cost(tier: str | None) -> tuple[Decimal, bool]:
+        found = pricer.cost(call("m", "elsewhere", tier=tier, input_tokens=1_000_000, cache_read_tokens=500_000))
+        assert found is not None
+        return found.usd, found.estimated
+
+    assert cost(None) == cost("default") == (Decimal(10), False)
+    assert cost("flex") == (Decimal(3), False)
+    assert cost("priority") == (Decimal(10), True)
+
+
 def test_prices_that_are_not_stated_are_those_of_input(tmp_path: Path) -> None:
     prices = ModelPrices(input=Decimal(2))
     assert prices.usd(Usage(input_tokens=10, cache_read_tokens=4, cache_write_tokens=6)) == Decimal("0.00002")
@@ -86,6 +100,7 @@ def test_models_the_file_does_not_name_keep_their_published_price(tmp_path: Path
         ({"models": {"m": {}}}, "input"),
         ({"models": {"m": {"input": 1, "inputs": 2}}}, "inputs"),
         ({"models": {"m": {"input": "-1"}}}, "models.m.input is -1"),
+        ({"models": {"m": {"input": 1, "tiers": {"flex": {"input": -1}}}}}, "models.m.tiers.flex.input is -1"),
         ({"models": {"m": {"input": "NaN"}}}, "models.m.input is NaN"),
         ({"models": {"m": {"input": "cheap"}}}, "models"),
         ({"models": {}, "currency": "EUR"}, "EUR"),

@@ -39,6 +39,11 @@ def application(openai_url: str, anthropic_url: str) -> list[str]:
         with pytest.raises(openai.RateLimitError) as caught:
             ask(client, "Too much?")
         said.append(str(caught.value.status_code))
+        said.append(client.completions.create(model="gpt-5", prompt="Complete?").choices[0].text)
+        with client.completions.create(model="gpt-5", prompt="Complete in pieces?", stream=True) as pieces:
+            said.append("".join(piece.choices[0].text for piece in pieces if piece.choices))
+        vectors = client.embeddings.create(model="text-embedding-3-small", input=["One", "Two"]).data
+        said.append(str([vector.embedding for vector in vectors]))
     with anthropic.Anthropic(base_url=anthropic_url, api_key="any", max_retries=0) as claude:
         asked: Any = {"model": "claude", "max_tokens": 50, "messages": [{"role": "user", "content": "Claude?"}]}
         said.append(getattr(claude.messages.create(**asked).content[0], "text", ""))
@@ -51,7 +56,7 @@ def application(openai_url: str, anthropic_url: str) -> list[str]:
 def recorded(tmp_path: Path) -> tuple[str, list[str]]:
     """The store of one run of the application, and what it was answered."""
     url = f"sqlite:///{tmp_path}/recorded.db"
-    handle = callspan.instrument(stores=url, spool_dir=tmp_path / "spool")
+    handle = callspan.instrument(stores=url, spool_dir=tmp_path / "spool", media="inline")
     with ScriptedProvider() as provider:
         provider.reply("The first answer.")
         provider.reply("An answer in many small pieces.")
@@ -59,6 +64,9 @@ def recorded(tmp_path: Path) -> tuple[str, list[str]]:
         provider.reply("From Responses.")
         provider.reply("From Responses, in pieces.")
         provider.reply(status=429, message="Slow down.")
+        provider.reply("From completions.")
+        provider.reply("From completions, in pieces.")
+        provider.reply(embedding=(0.25, -0.5))
         provider.reply("From Claude.")
         provider.reply("From Claude, in pieces.")
         said = application(provider.openai_url, provider.anthropic_url)
@@ -111,7 +119,7 @@ def test_a_request_that_changed_gets_the_next_answer_of_its_api(recorded: tuple[
     with replay(recorded[0]) as provider, openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
         assert ask(client, "One, please?").choices[0].message.content == "The first answer."
         assert client.responses.create(model="gpt-6", input="New").output_text == "From Responses."
-        assert len(provider.unused) == 6
+        assert len(provider.unused) == 9
 
 
 def refused(store: str, *questions: str, match: Match = "order") -> None:
@@ -129,7 +137,7 @@ def test_with_match_body_a_request_that_changed_is_an_error_for_both_sides(recor
 
 
 def test_more_requests_than_were_recorded_are_an_error(recorded: tuple[str, list[str]]) -> None:
-    with pytest.raises(ReplayError, match="6 recorded calls are left"):
+    with pytest.raises(ReplayError, match="9 recorded calls are left"):
         refused(recorded[0], "Respond?", "Respond?", "Respond?")
 
 

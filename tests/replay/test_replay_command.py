@@ -16,6 +16,8 @@ from callspan.cli.commands import callspan as command
 from callspan.stores.base import CallFilter
 from callspan.testing import ScriptedProvider
 
+pytestmark = pytest.mark.slow
+
 MESSAGES: list[Any] = [{"role": "user", "content": "One?"}]
 
 
@@ -47,28 +49,41 @@ class Played:
         return CliRunner().invoke(command, asked, catch_exceptions=False)
 
 
+def ask_everything(provider: ScriptedProvider) -> None:
+    """One call of every endpoint, and where it can be streamed one more."""
+    with openai.OpenAI(base_url=provider.openai_url) as client:
+        client.chat.completions.create(model="gpt-5", messages=MESSAGES, temperature=0.5)
+        for _ in client.chat.completions.create(model="gpt-5", messages=MESSAGES, stream=True):
+            continue
+        client.responses.create(model="gpt-5", input="One?")
+        for _ in client.responses.create(model="gpt-5", input="One?", stream=True):
+            continue
+        client.completions.create(model="gpt-5", prompt="One?")
+        for _ in client.completions.create(model="gpt-5", prompt="One?", stream=True):
+            continue
+        client.embeddings.create(model="text-embedding-3-small", input=["One?", "Two?"])
+    with anthropic.Anthropic(base_url=provider.anthropic_url) as claude:
+        claude.messages.create(model="claude", max_tokens=9, messages=MESSAGES)
+        with claude.messages.stream(model="claude", max_tokens=9, messages=MESSAGES) as stream:
+            stream.until_done()
+
+
 @pytest.fixture
 def played(tmp_path: Path) -> Any:
     url = f"sqlite:///{tmp_path}/calls.db"
-    handle = callspan.instrument(stores=url, spool_dir=tmp_path / "spool")
+    handle = callspan.instrument(stores=url, spool_dir=tmp_path / "spool", media="inline")
     with ScriptedProvider() as provider:
         provider.reply("The old answer.", repeat=True)
-        with openai.OpenAI(base_url=provider.openai_url) as client:
-            client.chat.completions.create(model="gpt-5", messages=MESSAGES, temperature=0.5)
-            for _ in client.chat.completions.create(model="gpt-5", messages=MESSAGES, stream=True):
-                continue
-            client.responses.create(model="gpt-5", input="One?")
-        with (
-            anthropic.Anthropic(base_url=provider.anthropic_url) as claude,
-            claude.messages.stream(model="claude", max_tokens=9, messages=MESSAGES) as stream,
-        ):
-            stream.until_done()
+        ask_everything(provider)
         assert handle.force_flush(20)
         handle.uninstrument()
         yield Played(provider, url)
 
 
-@pytest.mark.parametrize("api", ["chat_completions", "chat_completions stream", "responses", "messages stream"])
+SPOKEN = ("chat_completions", "responses", "completions", "messages")
+
+
+@pytest.mark.parametrize("api", [*SPOKEN, *(f"{api} stream" for api in SPOKEN)])
 def test_the_same_request_is_sent_and_both_answers_are_shown(played: Played, api: str) -> None:
     first = {request.content for request in played.provider.requests}
     played.provider.reply("The new answer.")
@@ -79,6 +94,33 @@ def test_the_same_request_is_sent_and_both_answers_are_shown(played: Played, api
     assert "other words" in result.output
     sent = played.provider.requests[-1]
     assert json.loads(sent.content) in [json.loads(content) for content in first]
+
+
+def test_embeddings_are_asked_for_again_and_compared_by_their_vectors(played: Played) -> None:
+    same = played.again("embeddings")
+    assert same.exit_code == 0
+    assert "2 vectors of" in same.output
+    assert "the same vectors" in same.output
+    played.provider.reply(embedding=(0.5, 0.25))
+    other = played.again("embeddings", "--model", "text-embedding-3-large")
+    assert "2 vectors of 2 numbers" in other.output
+    assert "other vectors" in other.output
+    body = played.provider.requests[-1].body
+    assert (body["model"], body["input"]) == ("text-embedding-3-large", ["One?", "Two?"])
+
+
+def test_vectors_kept_by_their_length_are_not_said_to_be_the_same(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/thin.db"
+    handle = callspan.instrument(stores=url, spool_dir=tmp_path / "spool")
+    with ScriptedProvider() as provider:
+        with openai.OpenAI(base_url=provider.openai_url) as client:
+            client.embeddings.create(model="text-embedding-3-small", input="One?")
+        assert handle.force_flush(20)
+        handle.uninstrument()
+        played = Played(provider, url)
+        assert "1 vector of 8 numbers" in (again := played.again("embeddings")).output
+        assert "record with media='inline'" in again.output
+        assert json.loads(played.again("embeddings", "--json").stdout)["same"] is None
 
 
 def test_the_same_answer_is_said_to_be_the_same(played: Played) -> None:

@@ -12,31 +12,15 @@ from urllib.parse import urlsplit
 
 from callspan.cli.store_check import store_check
 from callspan.config import SettingError, Settings, load, otlp_in_environment, variables
+from callspan.intercept import conflicts
 from callspan.stores.opening import safe_name, split_urls
 
 State: TypeAlias = Literal["ok", "note", "warning", "failed"]
 
 _SDKS: Final = ("openai", "anthropic")
 _OURS: Final = "callspan"
-_OTHERS: Final = (
-    "opentelemetry-instrumentation-openai-v2",
-    "opentelemetry-instrumentation-openai",
-    "opentelemetry-instrumentation-anthropic",
-    "opentelemetry-instrumentation-genai-openai",
-    "opentelemetry-instrumentation-genai-anthropic",
-    "openinference-instrumentation-openai",
-    "openinference-instrumentation-anthropic",
-    "traceloop-sdk",
-    "logfire",
-    "langfuse",
-    "langsmith",
-    "ddtrace",
-    "sentry-sdk",
-    "openlit",
-    "mlflow",
-    "weave",
-)
-"""Distributions that instrument these SDKs, too."""
+_PLATFORMS: Final = ("traceloop-sdk", "logfire", "langfuse", "langsmith", "ddtrace", "sentry-sdk", "openlit", "mlflow")
+"""Distributions that instrument these SDKs, too, if their application tells them to."""
 _OTLP_PORT: Final = 4318
 _CONNECT_S: Final = 2.0
 
@@ -108,20 +92,27 @@ def _hooks() -> Iterator[Check]:
 
 
 def _others() -> Iterator[Check]:
-    found = [(name, version) for name in _OTHERS if (version := _version(name)) is not None]
-    for name, version in found:
-        advice = "Has both on: two spans a call. Turn one off, e.g. by OTEL_PYTHON_DISABLED_INSTRUMENTATIONS."
-        yield Check("other instrumentations", name, "warning", f"{version} installed", advice)
-    named = {name for name, _ in found}
+    """Who wraps the SDKs in this process, who would under `opentelemetry-instrument`, who is only installed."""
+    area = "other instrumentations"
+    active = conflicts.found()
+    for name in active:
+        yield Check(area, name, "warning", conflicts.MEANS, f"{conflicts.REMEDY}.")
+    turned_on: dict[str, list[str]] = {}
     for point in metadata.entry_points(group="opentelemetry_instrumentor"):
-        owner = point.dist.name if point.dist is not None else "?"
-        if point.name.partition("-")[0] in _SDKS and owner != _OURS and owner not in named:
-            yield Check(
-                "other instrumentations", owner, "warning", f"instruments {point.name} under opentelemetry-instrument"
-            )
+        owner = point.dist.name if point.dist is not None else point.value.partition(".")[0]
+        if point.name.partition("-")[0] in _SDKS and owner not in (_OURS, *active):
+            turned_on.setdefault(owner, []).append(point.name)
+    for name, points in turned_on.items():
+        advice = f"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS={','.join(points)}"
+        yield Check(area, name, "warning", f"opentelemetry-instrument turns it on: it {conflicts.MEANS}", advice)
+    for name in (*conflicts.DISTRIBUTIONS, *_PLATFORMS):
+        version = _version(name)
+        if version is not None and name not in (*active, *turned_on):
+            told = f"{version} installed, not on here: if the application turns it on, it {conflicts.MEANS}"
+            yield Check(area, name, "note", told)
     if _version("anthropic") is not None:
         told = "traces itself; callspan puts its own span in that one's place, so there is one a call"
-        yield Check("other instrumentations", "anthropic SDK", "note", told)
+        yield Check(area, "anthropic SDK", "note", told)
 
 
 def _store(url: str, settings: Settings) -> Check:

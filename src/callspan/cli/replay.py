@@ -7,9 +7,10 @@ from typing import Final
 import click
 from rich.rule import Rule
 
+from callspan.cli.answered import kind_of_answer, said_in_full, same_answer
 from callspan.cli.frame import Frame, framed
 from callspan.cli.resending import ResendError, resend
-from callspan.cli.rows import call_row, gist
+from callspan.cli.rows import call_row
 from callspan.cli.screen import UNKNOWN, Screen, clean_lines, duration, money, tokens
 from callspan.cost import priced
 from callspan.record.call import CallRecord
@@ -23,7 +24,9 @@ Examples:
   callspan replay 01a1f810-d13f --base-url http://localhost:8000/v1
 
 The key comes from the SDK's own place (OPENAI_API_KEY, ANTHROPIC_API_KEY). The request goes to the host it went to
-when it was recorded; any other one must be named with --base-url."""
+when it was recorded; any other one must be named with --base-url.
+
+Exit code 0 where the new call succeeds, whatever it says; 1 where it fails or cannot be sent."""
 
 
 @click.command("replay", short_help="Send a recorded request again; show both answers.", epilog=_EPILOG)
@@ -46,7 +49,7 @@ def command(frame: Frame, ident: str, model: str | None, base_url: str | None, t
     except ResendError as error:
         frame.fail(str(error))
     if frame.json:
-        frame.emit({"recorded": _full_row(before), "replayed": _full_row(after), "same": _said(before) == _said(after)})
+        frame.emit({"recorded": _full_row(before), "replayed": _full_row(after), "same": same_answer(before, after)})
     else:
         _show(frame.screen, before, after)
     if after.outcome != "success":
@@ -54,7 +57,7 @@ def command(frame: Frame, ident: str, model: str | None, base_url: str | None, t
 
 
 def _full_row(call: CallRecord) -> dict[str, object]:
-    return {**call_row(call), "said": _said(call)}
+    return {**call_row(call), "said": said_in_full(call)}
 
 
 def _show(screen: Screen, before: CallRecord, after: CallRecord) -> None:
@@ -68,14 +71,12 @@ def _show(screen: Screen, before: CallRecord, after: CallRecord) -> None:
             f"  {money(call.cost.usd if call.cost else None)}  {duration(call.timing.duration_ns)}",
             ("" if call.outcome == "success" else f"  {call.outcome}", "red"),
         )
-        screen.print(clean_lines(_said(call) or (call.error.message if call.error else None) or "nothing was said"))
+        screen.print(
+            clean_lines(said_in_full(call) or (call.error.message if call.error else None) or "nothing was said")
+        )
     screen.print(Rule(style="bright_black"))
-    same = _said(before) == _said(after)
-    screen.line(("the same words" if same else "other words", "green" if same else "yellow"))
-
-
-def _said(call: CallRecord) -> str | None:
-    """All that was answered; None where nothing was kept."""
-    if call.conversation is None:
-        return None
-    return "\n".join(piece for message in call.conversation.output for piece in gist(message)) or None
+    same, what = same_answer(before, after), kind_of_answer(after)
+    if same is None:
+        screen.line(("the recorded vectors were kept by their length alone: record with media='inline'", "yellow"))
+    else:
+        screen.line((f"the same {what}" if same else f"other {what}", "green" if same else "yellow"))

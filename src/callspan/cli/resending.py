@@ -53,7 +53,8 @@ def resend(call: CallRecord, *, model: str | None, base_url: str | None, timeout
         raise ResendError(f"{call.api} is no API that can be asked again")
     client, errors = _client(sdk, call, base_url, timeout_s)
     path = sdk.prefix + endpoint.path.removeprefix("/v1")
-    with capture(strict=False) as captured:
+    # Inline, so that the new answer can be looked at whole.
+    with capture(strict=False, media="inline") as captured:
         try:
             _send(client, path, body, errors)
         finally:

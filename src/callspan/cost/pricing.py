@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from callspan.cost.published import published_cost
+from callspan.cost.published import USUAL_TIERS, published_cost
 from callspan.cost.table import PriceTable, read_prices
 from callspan.record.call import CallRecord, Cost
 
@@ -45,12 +45,17 @@ class Pricer:
     def _by_table(self, record: CallRecord) -> Cost | None:
         if self.table is None or record.usage is None:
             return None
-        answered = record.response.model if record.response else None
+        answered, tier = (record.response.model, record.response.service_tier) if record.response else (None, None)
         for model in (answered, record.request.model):
             prices = self.table.find(record.provider, model) if model else None
-            usd = None if prices is None else prices.usd(record.usage)
+            if prices is None:
+                continue
+            of_tier = prices.tiers.get(tier or "", prices)
+            usd = of_tier.usd(record.usage)
             if usd is not None:
-                return Cost(usd=usd, source=self.table.version or "own prices")
+                # A tier without prices of its own is priced as the usual one, which is a guess.
+                guessed = tier not in USUAL_TIERS and of_tier is prices
+                return Cost(usd=usd, source=self.table.version or "own prices", estimated=guessed)
         return None
 
 

@@ -53,7 +53,8 @@ _COUNTERS: Final[Mapping[str, str]] = {
     "web_search_requests": "web_searches",
 }
 """Our counters -> those of the price list."""
-_USUAL_TIERS: Final = frozenset({None, "default", "standard", "auto", "scale"})
+USUAL_TIERS: Final = frozenset({None, "default", "standard", "auto", "scale"})
+"""Names of the service tier that plain prices are for."""
 
 
 def published_cost(record: CallRecord) -> Cost | None:
@@ -85,8 +86,8 @@ def _price(package: ModuleType, record: CallRecord, usage: Usage, provider: str,
     if usual is None:
         return None
     # A tier the list has no prices for is priced as the usual one, which is a guess.
-    total = usual if tier in _USUAL_TIERS else _total(package, record, usage, (provider, model), tier) or usual
-    guessed = guessed_provider(record) or (tier not in _USUAL_TIERS and total == usual)
+    total = usual if tier in USUAL_TIERS else _total(package, record, usage, (provider, model), tier) or usual
+    guessed = guessed_provider(record) or (tier not in USUAL_TIERS and total == usual)
     return Cost(usd=total, source=f"genai-prices {package.__version__}", estimated=guessed)
 
 

@@ -3,7 +3,8 @@
 ```json
 {"version": "contract-7", "models": {"gpt-5*": {"input": "1.25", "output": "10", "cache_read": "0.125"}}}
 ```
-Prices are US dollars per million tokens, `request` per call; a key may be `provider/model` and may end in `*`.
+Prices are US dollars per million tokens, `request` per call; a key may be `provider/model` and may end in `*`; `tiers`
+holds the prices of other service tiers.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ class ModelPrices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """None: the price of `cache_write`."""
     request: Decimal = Decimal(0)
     """US dollars for each call."""
+    tiers: dict[str, ModelPrices] = {}
+    """Prices of service tiers other than the usual one, such as `flex`."""
 
     def usd(self, usage: Usage) -> Decimal | None:
         """Return the exact price; None where the counts it needs are unknown or contradict one another."""
@@ -96,6 +99,12 @@ def _check(path: Path, table: PriceTable) -> None:
     if table.currency != "USD":
         raise PriceFileError(f"prices {path}: currency {table.currency!r}: callspan counts in USD only")
     for name, prices in table.models.items():
-        for field, price in msgspec.structs.asdict(prices).items():
-            if price is not None and not (price.is_finite() and price >= 0):
-                raise PriceFileError(f"prices {path}: models.{name}.{field} is {price}: use an amount from 0 up")
+        _check_model(path, name, prices)
+
+
+def _check_model(path: Path, name: str, prices: ModelPrices) -> None:
+    for field, price in msgspec.structs.asdict(prices).items():
+        if isinstance(price, Decimal) and not (price.is_finite() and price >= 0):
+            raise PriceFileError(f"prices {path}: models.{name}.{field} is {price}: use an amount from 0 up")
+    for tier, other in prices.tiers.items():
+        _check_model(path, f"{name}.tiers.{tier}", other)
