@@ -79,14 +79,16 @@ class CallMetrics:
 
     def happened(self, record: Record) -> None:
         """Measure the run of a tool or a timestep that has ended; take no notice of other records."""
+        # Told of every event of every step: to ask for the provider takes longer than all of this.
         with _MEASURE:
-            instruments = self._current()
-            if instruments is None:
-                return
-            if isinstance(record, EventRecord) and record.event_type == "tool":
-                instruments.measure_tool(record)
-            elif isinstance(record, TimestepRecord) and record.end_ns is not None:
-                instruments.measure_timestep(record)
+            if isinstance(record, EventRecord):
+                instruments = self._current() if record.event_type == "tool" else None
+                if instruments is not None:
+                    instruments.measure_tool(record)
+            elif isinstance(record, TimestepRecord):
+                instruments = self._current() if record.end_ns is not None else None
+                if instruments is not None:
+                    instruments.measure_timestep(record)
 
     def _current(self) -> _Instruments | None:
         provider = self._given or metrics.get_meter_provider()
