@@ -22,6 +22,8 @@ from callspan.stores.answers import exact_sum, known_sum, model_of
 
 _GUIDE: Final = "bright_black"
 _FAINT: Final = "dim"
+_INDENT: Final = "    "
+"""What each level of the tree takes."""
 _NARROW: Final = 60
 """Columns below which there is no waterfall."""
 _LEAST_CELLS: Final = 12
@@ -36,23 +38,51 @@ def session_tree(page: Page, width: int = 100) -> Tree:
     tree = Tree(_session_line(page), guide_style=_GUIDE)
     steps = page.shown_steps
     ruler = _Ruler.of(page, width)
-    branches: dict[str, Tree] = {}
-    inside: dict[str | None, list[CallRecord]] = defaultdict(list)
+    calls: dict[str | None, list[CallRecord]] = defaultdict(list)
     for call in page.calls:
-        inside[call.place.timestep_id].append(call)
-    entries: list[tuple[int, Item | TimestepRecord]] = [(when(item), item) for item in page.items]
-    entries += [(step.start_ns or 0, step) for step in steps]
-    # A step sorts before what happens in it, which may have the same time.
-    for _, entry in sorted(entries, key=lambda pair: (pair[0], not isinstance(pair[1], TimestepRecord))):
-        if isinstance(entry, TimestepRecord):
-            above = branches.get(entry.parent_timestep_id or "", tree)
-            calls = None if page.is_part else inside[entry.timestep_id]
-            branches[entry.timestep_id] = above.add(_step_line(entry, calls))
-            continue
-        line = ruler.bar(entry)
-        line.append_text(_line(entry))
-        branches.get(step_of(entry) or "", tree).add(line)
+        calls[call.place.timestep_id].append(call)
+    below = _below(steps, page.items)
+    leaves: list[tuple[int, Tree, Item]] = []
+
+    def grow(branch: Tree, step_id: str | None, depth: int) -> None:
+        for entry in sorted(below.pop(step_id, ()), key=_begun):
+            if isinstance(entry, TimestepRecord):
+                inside = None if page.is_part else calls[entry.timestep_id]
+                grow(branch.add(_step_line(entry, inside)), entry.timestep_id, depth + 1)
+            else:
+                leaves.append((depth, branch.add(""), entry))
+
+    while below:
+        # More than once only where steps are said to be each other's parents.
+        grow(tree, None if None in below else next(iter(below)), 0)
+    deepest = max((depth for depth, _, _ in leaves), default=0)
+    for depth, leaf, item in leaves:
+        # One ruler for all of them: the bars of what hangs higher begin further to the right.
+        indent = _INDENT * (deepest - depth) if ruler.cells else ""
+        leaf.label = styled(indent).append_text(ruler.bar(item)).append_text(_line(item))
     return tree
+
+
+def _below(
+    steps: Sequence[TimestepRecord], items: Sequence[Item]
+) -> defaultdict[str | None, list[Item | TimestepRecord]]:
+    """What belongs to each step, by its id, whatever the clocks say; to None: to no known step."""
+    known = {step.timestep_id for step in steps}
+    below: defaultdict[str | None, list[Item | TimestepRecord]] = defaultdict(list)
+    for step in steps:
+        parent = step.parent_timestep_id
+        below[parent if parent in known and parent != step.timestep_id else None].append(step)
+    for item in items:
+        step_id = step_of(item)
+        below[step_id if step_id in known else None].append(item)
+    return below
+
+
+def _begun(entry: Item | TimestepRecord) -> tuple[int, bool]:
+    """The order of what is at one place: by time, steps before what has the same."""
+    if isinstance(entry, TimestepRecord):
+        return entry.start_ns or 0, False
+    return when(entry), True
 
 
 class _Ruler(NamedTuple):
@@ -206,6 +236,15 @@ def _environment_line(event: EventRecord) -> Text:
     )
 
 
+def _handoff_line(event: EventRecord) -> Text:
+    return styled(("handoff ", "blue"), f"{event.system or '?'} → {event.name or '?'}  ", (_brief(event.data), _FAINT))
+
+
+def _guardrail_line(event: EventRecord) -> Text:
+    triggered = (" triggered ", "yellow") if event.metadata.get("triggered") else " "
+    return styled(("guardrail ", "blue"), event.name or "", triggered, (_brief(event.data), _FAINT))
+
+
 def _event_line(event: EventRecord) -> Text:
     failed = f"  {event.error.type}" if event.error else ""
     name = f"{event.name} " if event.name else ""
@@ -221,7 +260,12 @@ def _reward_line(item: RewardRecord) -> Text:
     )
 
 
-_EVENT_LINES: Final[dict[str, Callable[[EventRecord], Text]]] = {"tool": _tool_line, "environment": _environment_line}
+_EVENT_LINES: Final[dict[str, Callable[[EventRecord], Text]]] = {
+    "tool": _tool_line,
+    "environment": _environment_line,
+    "handoff": _handoff_line,
+    "guardrail": _guardrail_line,
+}
 
 
 def _brief(value: object) -> str:

@@ -278,3 +278,42 @@ def test_no_recorded_text_reaches_the_terminal_raw() -> None:
         lines(call, steps=(step(0, name=bad, outcome=bad),), happenings=happenings, summary=summed(record))
     )
     assert not set(shown) & set(bad[0] + bad[4] + "\u202e")
+
+
+def test_everything_hangs_where_it_belongs_whatever_the_clocks_say() -> None:
+    """A call older than its step, a step older than its parent, an event older than all: each below its own."""
+    inner = step(1, name="inner", start_ns=START_NS - MINUTE, parent_timestep_id="t0")
+    found = lines(
+        made("c", at_ns=START_NS - 2 * MINUTE, place=Place(timestep_id="t1"), request=Request(model="inside")),
+        steps=(step(0, name="outer"), inner),
+        happenings=(event("look", event_id="a", timestep_id="t0", time_ns=START_NS - 9 * MINUTE),),
+    )
+    shown = [(line[: len(line) - len(line.lstrip("│ ├└─"))], line) for line in found[2:]]
+    assert ["outer" in shown[0][1], "look" in shown[1][1], "inner" in shown[2][1], "inside" in shown[3][1]] == [
+        True
+    ] * 4
+    assert [len(guide) // 4 for guide, _ in (shown[0], shown[2])] == [1, 2]
+
+
+def test_steps_that_are_each_others_parents_are_shown_once() -> None:
+    steps = (
+        step(0, name="one", parent_timestep_id="t1"),
+        step(1, name="two", parent_timestep_id="t0"),
+        step(2, name="own", parent_timestep_id="t2"),
+    )
+    found = lines(steps=steps)
+    assert [sum(f" {name}" in line for line in found) for name in ("one", "two", "own")] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("record", "line"),
+    [
+        (event("handoff", name="billing", system="triage"), "handoff triage → billing"),
+        (event("handoff", name=None, data={"input": "x"}), 'handoff ? → ?  {"input":"x"}'),
+        (event("guardrail", name="pii", metadata={"triggered": True}), "guardrail pii triggered"),
+        (event("guardrail", name="pii", metadata={"triggered": False}, data=1), "guardrail pii 1"),
+        (event("agent", name="triage"), "agent triage"),
+    ],
+)
+def test_parts_of_several_agents_are_told_in_a_line(record: EventRecord, line: str) -> None:
+    assert only(record) == line
