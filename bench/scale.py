@@ -16,7 +16,7 @@ from typing import Any
 
 import page
 from rows import BARE, DEFAULT, SQLITE
-from scale_load import ANSWER_S, CHUNK_S, CHUNKS, FIRST_S
+from scale_load import ANSWER_S, CHUNK_S, CHUNKS, FIRST_S, STAGGER_S
 
 _HERE = Path(__file__).resolve().parent
 _ROWS = (BARE, DEFAULT, SQLITE)
@@ -26,10 +26,12 @@ _INTRODUCTION = f"""\
 Many calls at once, with waits as networks and providers have them, made by timers in a mocked transport so that no
 server takes part of the machine: {FIRST_S[0]} to {FIRST_S[1]} s until a stream's first byte, then {CHUNKS} chunks
 {1000 * CHUNK_S:.0f} ms apart on average (exponentially distributed); {ANSWER_S[0]} to {ANSWER_S[1]} s for a whole
-answer. The rows take turns, round after round, in the same processes. Throughput is calls per second from the first
-begun to the last ended, over all processes; the ratio is the median of the rounds'. An event loop's lateness is how
-much later than asked a timer of 5 ms comes. Without the waits the processors are the limit, and the ratio only says
-what part of their time callspan takes: no bar there.
+answer; the callers of streams begin within {STAGGER_S:.0f} s. Every round has the same waits.
+
+The rows take turns, round after round, in the same processes. Throughput is calls per second from the first begun to
+the last ended, over all processes; the ratio is the median of the rounds'. An event loop's lateness is how much later
+than asked a timer of 5 ms comes. Without the waits the processors are the limit, and the ratio only says what part of
+their time callspan takes: no bar there.
 """
 
 

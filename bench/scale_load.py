@@ -25,38 +25,42 @@ import wire
 from rows import BARE, DEFAULT, SQLITE, Row, Wrap, bare, instrumented, provider
 
 CHUNKS = 60
-FIRST_S, CHUNK_S, ANSWER_S = (0.2, 0.6), 0.04, (0.1, 0.5)
-"""Waits: until a stream's first byte and for a whole answer (uniform), between chunks (mean of an exponential)."""
+FIRST_S, CHUNK_S, ANSWER_S, STAGGER_S = (0.2, 0.6), 0.04, (0.1, 0.5), 1.0
+"""Waits: until a stream's first byte and for a whole answer (uniform), between chunks (mean of an exponential), and of
+each caller before its first stream (uniform, from nothing), as users do not all come at once."""
 _TICK_S = 0.005
+_CALL = "x-call"
+"""A header that says which call it is, so that the mocked network waits the same in every round."""
 
 
 class Load:
-    """`at_once` callers, each making `each` calls one after the other."""
+    """`at_once` callers, each making `each` calls one after the other; every round has the same waits."""
 
     def __init__(self, at_once: int, each: int, *, waits: bool) -> None:
         self._at_once, self._each, self._waits = at_once, each, waits
         lines = wire.openai_stream(CHUNKS).split(b"\n\n")
         self._events = [line + b"\n\n" for line in lines if line]
-        self._chance = random.Random(1)
         self._request = {"model": "gpt-5", "messages": wire.messages(1000)}
 
     async def _pause(self, seconds: float) -> None:
         if self._waits:
             await asyncio.sleep(seconds)
 
-    async def _body(self) -> AsyncIterator[bytes]:
+    async def _body(self, chance: random.Random) -> AsyncIterator[bytes]:
         for event in self._events:
             yield event
-            await self._pause(self._chance.expovariate(1 / CHUNK_S))
+            await self._pause(chance.expovariate(1 / CHUNK_S))
 
     async def _begin(self, request: httpx2.Request) -> httpx2.Response:
-        del request
-        await self._pause(self._chance.uniform(*FIRST_S))
-        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=self._body())
+        chance = random.Random(request.headers[_CALL])
+        await self._pause(chance.uniform(*FIRST_S))
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=self._body(chance))
 
-    async def _stream(self, client: openai.AsyncOpenAI) -> None:
-        for _ in range(self._each):
-            async for _ in await client.chat.completions.create(**self._request, stream=True):
+    async def _stream(self, client: openai.AsyncOpenAI, caller: int) -> None:
+        await self._pause(random.Random(caller).uniform(0, STAGGER_S))
+        for number in range(self._each):
+            headers = {_CALL: f"{caller}-{number}"}
+            async for _ in await client.chat.completions.create(**self._request, stream=True, extra_headers=headers):
                 pass
 
     async def _all(self) -> list[float]:
@@ -66,7 +70,7 @@ class Load:
         )
         late: list[float] = []
         watching = asyncio.create_task(_watch(late))
-        await asyncio.gather(*(self._stream(client) for _ in range(self._at_once)))
+        await asyncio.gather(*(self._stream(client, caller) for caller in range(self._at_once)))
         watching.cancel()
         return late
 
@@ -80,11 +84,11 @@ class Load:
             api_key="sk-test", http_client=httpx2.Client(transport=httpx2.MockTransport(self._answer)), max_retries=0
         )
 
-        def calls() -> None:
-            for _ in range(self._each):
-                client.chat.completions.create(**self._request)
+        def calls(caller: int) -> None:
+            for number in range(self._each):
+                client.chat.completions.create(**self._request, extra_headers={_CALL: f"{caller}-{number}"})
 
-        workers = [threading.Thread(target=calls) for _ in range(self._at_once)]
+        workers = [threading.Thread(target=calls, args=(caller,)) for caller in range(self._at_once)]
         for worker in workers:
             worker.start()
         for worker in workers:
@@ -92,9 +96,8 @@ class Load:
         return []
 
     def _answer(self, request: httpx2.Request) -> httpx2.Response:
-        del request
         if self._waits:
-            time.sleep(self._chance.uniform(*ANSWER_S))
+            time.sleep(random.Random(request.headers[_CALL]).uniform(*ANSWER_S))
         return httpx2.Response(200, headers=wire.HEADERS["openai"], content=wire.openai_answer())
 
 
@@ -127,8 +130,9 @@ def main() -> None:
             Row(SQLITE, instrumented(tracing, stores=store)),
         )
     }
-    warm = Load(2, 1, waits=False)
-    getattr(warm, kind)()
+    # The first calls of a process import and make what later ones find there.
+    for row in around.values():
+        _round(getattr(Load(2, 2, waits=False), kind), row)
     load = Load(int(at_once), int(each), waits=waits == "waits")
     print("ready", flush=True)
     for line in sys.stdin:
