@@ -6,6 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 from typing import Final
+from zlib import crc32
 
 SUFFIX: Final = ".cursor"
 
@@ -16,11 +17,13 @@ def cursor_path(directory: Path, segment: str, sink: str) -> Path:
 
 
 def read_cursor(directory: Path, segment: str, sink: str) -> int:
-    """Return the offset kept, 0 if there is none or it cannot be read: delivering twice is harmless."""
+    """Return the offset kept, 0 if there is none or it was damaged: delivering twice is harmless, skipping is not."""
     try:
-        return max(0, int(cursor_path(directory, segment, sink).read_text("ascii")))
-    except (OSError, ValueError):
+        kept = cursor_path(directory, segment, sink).read_bytes()
+    except OSError:
         return 0
+    digits, _, _ = kept.partition(b" ")
+    return int(digits) if digits.isdigit() and kept == _with_checksum(digits) else 0
 
 
 def write_cursor(directory: Path, segment: str, sink: str, offset: int) -> None:
@@ -29,7 +32,7 @@ def write_cursor(directory: Path, segment: str, sink: str, offset: int) -> None:
     fresh = path.with_suffix(".new")
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o600)
     try:
-        os.write(fd, str(offset).encode("ascii"))
+        os.write(fd, _with_checksum(b"%d" % offset))
     finally:
         os.close(fd)
     fresh.replace(path)
@@ -40,3 +43,7 @@ def remove_cursors(directory: Path, segment: str) -> None:
     for path in directory.glob(f"{segment}.*"):
         if path.suffix in {SUFFIX, ".new"}:
             path.unlink(missing_ok=True)
+
+
+def _with_checksum(digits: bytes) -> bytes:
+    return b"%b %08x" % (digits, crc32(digits))

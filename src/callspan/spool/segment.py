@@ -80,6 +80,8 @@ class Segment:
         self.born_ns = _born_ns(path.name)
         self.caught_ns: dict[int, int] = {}
         self.unsynced = False
+        self.astray = False
+        """Whoever reads on from the file cannot find it again: deleted by hand, or its end could not be mended."""
         self._fd = fd
 
     @classmethod
@@ -126,7 +128,9 @@ class Segment:
                 self.unsynced = whole = True
         finally:
             if not whole:
+                self.astray = True
                 os.ftruncate(self._fd, self.end)
+                self.astray = False
         if not whole:
             raise OSError(f"{self.path} took only {written} of {len(frame)} bytes")
 

@@ -96,11 +96,12 @@ class Shelf:
         return False
 
     def _adopt(self) -> bool:
-        if not self.directory.is_dir():
-            return False
         mine = {source.name for source in self._sources}
-        names = sorted(path.name for path in self.directory.iterdir())
+        names = sorted(path.name for path in self.directory.iterdir()) if self.directory.is_dir() else []
         segments = {name for name in names if name.endswith(SUFFIX)}
+        for source in self._sources:
+            if isinstance(source, Segment) and source.name not in segments:
+                source.astray = True
         for name in names:
             if name.endswith(CURSOR_SUFFIX) and name.partition(SUFFIX)[0] + SUFFIX not in segments:
                 self.directory.joinpath(name).unlink(missing_ok=True)

@@ -26,6 +26,12 @@ _FIRST_WAIT_S: Final = 0.05
 _LONGEST_WAIT_S: Final = 30.0
 _LINGER_S: Final = 0.05
 _IDLE_S: Final = 5.0
+_PATIENCE: Final = 5
+_ODD: Final = (
+    PoisonError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError,
+)  # fmt: skip
+"""What lies in the records: one that makes a store fail so, time and again, is poison that nobody foresaw."""
+
 _CHANCE: Final = random.SystemRandom()
 _KEEP_CURSOR: Final = fail_open("write a cursor; after a crash some records are delivered again")
 _PASSWORD: Final = re.compile(r"(://[^/\s:@]*):[^@\s]*@")
@@ -193,20 +199,23 @@ class Shipper:
     def _position(self, source: Source) -> int:
         position = self.sink.position(source.name)
         self._keeps_cursor = position is not None
-        if position is not None:
-            return position
-        return read_cursor(self._shelf.directory, source.name, self.sink.name) if isinstance(source, Segment) else 0
+        if position is None and isinstance(source, Segment):
+            position = read_cursor(self._shelf.directory, source.name, self.sink.name)
+        # Behind the end lies nothing that was delivered: the end of the file was lost, with the machine or by hand.
+        return position if position is not None and position <= source.end else 0
 
     def _deliver(self, source: Source, entries: Sequence[Entry]) -> None:
         try:
             self.sink.deliver(entries)
-        except PoisonError as poison:
+        except _ODD as poison:
+            if not isinstance(poison, PoisonError) and self._failures < _PATIENCE:
+                raise
             if len(entries) > 1:
                 middle = len(entries) // 2
                 self._deliver(source, entries[:middle])
                 self._deliver(source, entries[middle:])
                 return
-            self.sink.set_aside(entries[0], str(poison))
+            self.sink.set_aside(entries[0], str(poison) or type(poison).__name__)
             self.dead_letters += 1
         else:
             self.delivered += len(entries)

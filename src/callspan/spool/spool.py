@@ -241,7 +241,7 @@ class Spool:
 
     def _write(self, frame: bytes) -> None:
         segment = self._active
-        if segment is None or segment.end + len(frame) > self._segment_bytes:
+        if segment is None or segment.astray or segment.end + len(frame) > self._segment_bytes:
             segment = self._rotate()
         try:
             segment.append(frame)
@@ -255,7 +255,7 @@ class Spool:
             segment.sync()
 
     def _rotate(self) -> Segment:
-        if self._active is not None and not self._active.end:
+        if self._active is not None and not self._active.end and not self._active.astray:
             return self._active
         now = time.monotonic()
         if now < self._open_at:
@@ -265,6 +265,8 @@ class Spool:
         self._open_at = 0.0
         self._seal()
         self._active = segment
+        # Others write here too: their bytes count towards the cap.
+        self._used = self._shelf.measure()
         return segment
 
     def _seal(self) -> None:

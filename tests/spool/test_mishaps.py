@@ -1,0 +1,218 @@
+"""What happens to a spool from outside: deleted directories, foreign cursors, strange clocks, damage at any byte."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from callspan.spool.cursor import cursor_path, read_cursor, write_cursor
+from callspan.spool.frames import encode
+from callspan.spool.segment import Segment
+from callspan.spool.sink import Entry
+from callspan.spool.spool import Spool, ship_once
+
+from .rig import DownSink, FileSink, SqliteSink, key_of, python, record, rows, until
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "spool"
+
+
+def orphan(place: Path, *keys: str, name: str = "00000000000000000001-1-aa.segment") -> Path:
+    place.mkdir(exist_ok=True)
+    path = place / name
+    path.write_bytes(b"".join(encode(record(key)) for key in keys))
+    return path
+
+
+class TestDirectory:
+    def test_a_directory_deleted_beneath_a_process_is_made_anew_and_nothing_is_lost(
+        self, place: Path, tmp_path: Path
+    ) -> None:
+        """What was appended lives on in the open file; what comes after the next look is safe from a kill again."""
+        sink = DownSink(tmp_path / "d")
+        spool = Spool(place, [sink])
+        spool.append(record("before"))
+        subprocess.run(("rm", "-r", str(place)), check=True)
+        spool.append(record("between"))
+        spool.ship(0.1)
+        spool.append(record("after"))
+        (again,) = place.glob("*.segment")
+        assert b"after" in again.read_bytes()
+        sink.up.set()
+        assert spool.flush(30)
+        assert sorted(sink.keys()) == ["after", "before", "between"]
+        assert spool.close(30)
+        assert not list(place.iterdir())
+
+    def test_a_segment_deleted_by_hand_is_not_written_for_ever(self, place: Path, tmp_path: Path) -> None:
+        spool = Spool(place, [FileSink(tmp_path / "f")])
+        spool.append(record("a"))
+        assert spool.flush(30)
+        (segment,) = place.glob("*.segment")
+        segment.unlink()
+        spool.ship(30)
+        spool.append(record("b"))
+        assert [path for path in place.glob("*.segment") if path != segment]
+        assert spool.close(30)
+
+    def test_processes_that_share_a_directory_share_its_cap(self, place: Path, tmp_path: Path) -> None:
+        """Each may be wrong by the segment it writes."""
+        spools = [Spool(place, [DownSink(tmp_path / f"d{number}")], max_bytes=80_000) for number in range(4)]
+        for number in range(100):
+            for spool in spools:
+                spool.append(record(f"k{number}", 1_000))
+        assert spools[0].counters()["spool_bytes"] <= 80_000 + 4 * 10_000
+        assert all(spool.counters()["dropped.cap"] > 50 for spool in spools)
+        for spool in spools:
+            spool.close(0.1)
+
+
+class TestCursors:
+    @pytest.mark.parametrize("kept", ["999999", "-5", "12", "", "0x", "1" * 40, "٣"])
+    def test_a_cursor_that_cannot_be_right_skips_nothing(self, place: Path, tmp_path: Path, kept: str) -> None:
+        """Bits rot, disks lose the end of a file: to deliver twice is harmless, to skip is not."""
+        segment = orphan(place, "a", "b", "c")
+        sink = FileSink(tmp_path / "f")
+        cursor_path(place, segment.name, sink.name).write_text(kept, encoding="utf-8")
+        counts = ship_once(place, [sink], 30)
+        assert sink.keys() == ["a", "b", "c"]
+        assert counts["corrupt_bytes"] == 0
+
+    def test_a_cursor_is_believed_where_it_was_written(self, place: Path, tmp_path: Path) -> None:
+        segment = orphan(place, "a", "b", "c")
+        sink = FileSink(tmp_path / "f")
+        write_cursor(place, segment.name, sink.name, len(encode(record("a"))))
+        ship_once(place, [sink], 30)
+        assert sink.keys() == ["b", "c"]
+
+    def test_a_cursor_in_the_store_that_is_ahead_of_the_segment_skips_nothing(
+        self, place: Path, tmp_path: Path
+    ) -> None:
+        """The machine went down: the store's file was on the medium, the end of the segment was not."""
+        segment = orphan(place, "a", "b")
+        sink = SqliteSink(tmp_path / "s.db")
+        sink.open()
+        sink.deliver([Entry(segment.name, 0, 10**9, record("older"))])
+        sink.close()
+        ship_once(place, [sink], 30)
+        assert sorted(rows(tmp_path / "s.db")) == ["a", "b", "older"]
+
+    def test_every_cursor_that_was_written_is_read(self, tmp_path: Path) -> None:
+        for offset in (0, 1, 12, 2**40):
+            write_cursor(tmp_path, "1.segment", "sink", offset)
+            assert read_cursor(tmp_path, "1.segment", "sink") == offset
+
+
+class TestClock:
+    def test_a_segment_of_a_clock_that_went_ahead_is_delivered(self, place: Path, tmp_path: Path) -> None:
+        path = orphan(place, "a", name=f"{10**19:020d}-1-aa.segment")
+        os.utime(path, (2**33, 2**33))
+        sink = DownSink(tmp_path / "d")
+        spool = Spool(place, [sink])
+        spool.append(record("b"))
+        until(lambda: len(spool.states()) == 1 and spool.counters()["adopted"] == 1, 30)
+        assert all((state.oldest_s or 0) >= 0 for state in spool.states())
+        sink.up.set()
+        assert spool.flush(30)
+        assert spool.ship(30)
+        assert sorted(sink.keys()) == ["a", "b"]
+        assert spool.close(30)
+
+    def test_a_process_number_that_comes_again_takes_no_file_of_its_first_holder(self, place: Path) -> None:
+        names = {Segment.create(place).path.name for _ in range(50)}
+        assert len(names) == 50
+
+
+class TestDamage:
+    def test_a_byte_changed_anywhere_costs_one_record_at_most(self, place: Path) -> None:
+        keys = ["first", "second", "third"]
+        path = orphan(place, *keys)
+        whole = path.read_bytes()
+        for offset in range(len(whole)):
+            for change in (0x01, 0x80, 0xFF):
+                damaged = bytearray(whole)
+                damaged[offset] ^= change
+                path.write_bytes(damaged)
+                segment = Segment.adopt(path)
+                assert segment is not None
+                batch = segment.batch(0, 100, 1 << 20)
+                segment.release()
+                found = [key_of(entry.payload) for entry in batch.entries]
+                lost = offset * len(keys) // len(whole)
+                assert found == keys[:lost] + keys[lost + 1 :], offset
+                assert sum(gap.end - gap.start for gap in batch.gaps) == len(whole) // len(keys)
+                assert batch.end == len(whole)
+
+    def test_a_file_of_zeros_is_passed_over_and_kept(self, place: Path, tmp_path: Path) -> None:
+        """As some file systems leave a file whose end was not on the medium yet."""
+        path = orphan(place, "a")
+        path.write_bytes(path.read_bytes() + bytes(100_000))
+        sink = FileSink(tmp_path / "f")
+        assert ship_once(place, [sink], 30)["corrupt_bytes"] == 100_000
+        assert sink.keys() == ["a"]
+        assert not list(place.glob("*.segment"))
+
+
+class _Odd(FileSink):
+    """Fails on one record in a way nobody foresaw."""
+
+    def __init__(self, path: Path, error: Exception) -> None:
+        super().__init__(path)
+        self._error = error
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        if any(b"odd" in entry.payload for entry in entries):
+            raise self._error
+        super().deliver(entries)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("error", [KeyError("x"), RecursionError("deep"), ValueError("v"), ZeroDivisionError("z")])
+def test_a_record_a_store_fails_on_in_an_unforeseen_way_holds_the_others_up_for_a_while_only(
+    place: Path, tmp_path: Path, error: Exception
+) -> None:
+    sink = _Odd(tmp_path / "f", error)
+    spool = Spool(place, [sink])
+    for key in ("a", "b", "odd", "c"):
+        spool.append(record(key))
+    until(lambda: spool.counters()["dead_letters"] == 1, 60)
+    assert spool.flush(30)
+    assert sink.keys() == ["a", "b", "c"]
+    assert (tmp_path / "f.dead").read_text().startswith("odd ") or (tmp_path / "f").with_suffix(".dead").exists()
+    assert spool.close(30)
+
+
+@pytest.mark.slow
+def test_a_store_that_is_down_for_long_loses_nothing_to_impatience(place: Path, tmp_path: Path) -> None:
+    """Errors of the world (files, networks, databases) never make a dead letter."""
+    sink = _Odd(tmp_path / "f", ConnectionResetError("odd weather"))
+    spool = Spool(place, [sink])
+    spool.append(record("odd"))
+    until(lambda: spool.counters()["retried"] >= 8, 60)
+    assert spool.counters()["dead_letters"] == 0
+    spool.close(0.1)
+
+
+_HUGE = """
+import resource, sys
+from pathlib import Path
+from callspan.spool.spool import Spool
+spool = Spool(Path(sys.argv[1]), [])
+payload = b"h " + bytes(100 << 20)
+kept = spool.append(payload, slim=lambda: b"slim "), spool.append(payload)
+print(*kept, spool.counters()["dropped.size"])
+"""
+
+
+def test_a_record_of_100_megabytes_is_slimmed_or_dropped_and_counted(place: Path, tmp_path: Path) -> None:
+    done = subprocess.run(python("-c", _HUGE, str(place)), capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False", "1"]
+    sink = FileSink(tmp_path / "f")
+    ship_once(place, [sink], 30)
+    assert sink.keys() == ["slim"]
