@@ -282,3 +282,18 @@ def test_many_may_make_one_file_at_once(path: Path) -> None:
             list(pool.map(write, range(10)))
         with contextlib.closing(open_for_reading(file)) as connection:
             assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_file_deleted_or_replaced_beneath_the_writer_is_made_anew(
+    store: Delivery, path: Path, records: Records
+) -> None:
+    """Else rows would go to a file that nobody can find; the failure makes the spool ask how far the new file is."""
+    store.write(records.call())
+    for file in path.parent.glob("calls.db*"):
+        file.unlink()
+    with pytest.raises(OSError, match="deleted or replaced"):
+        store.write(records.call())
+    store.sink.open()
+    assert store.sink.position(store.segment) == 0
+    store.write(records.call())
+    assert store.read().count_calls() == 1

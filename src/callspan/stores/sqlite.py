@@ -45,12 +45,14 @@ class SQLiteStore:
         self._answers: dict[tuple[str, bytes | None], int] = {}
         """Texts of the last answers: the next request usually sends them again."""
         self._data_version = -1
+        self._inode: int | None = None
         self._sums = Upkeep()
 
     def open(self) -> None:
         """Open, create or migrate the file. Raises StoreError, sqlite3.Error or OSError."""
         self.close()
         self._connection = open_for_writing(self.path)
+        self._inode = self._inode_there()
 
     def position(self, segment: str) -> int | None:
         """Return the offset up to which the segment is stored; 0 for one never seen."""
@@ -60,10 +62,13 @@ class SQLiteStore:
     def deliver(self, entries: Sequence[Entry]) -> None:
         """Store all entries and move their cursors in one transaction.
 
-        Raises PoisonError when one is no record or cannot be stored for ever, sqlite3.Error for anything else.
+        Raises PoisonError when one is no record or cannot be stored for ever, OSError where the file is not there any
+        more, sqlite3.Error for anything else.
         """
         unpacked = [unpack(entry.payload) for entry in entries]
         connection = self._open
+        if self._inode_there() != self._inode:
+            raise FileNotFoundError(f"{self.path}: deleted or replaced while it was in use; it is opened anew")
         connection.execute("BEGIN IMMEDIATE")
         try:
             with connection:
@@ -100,6 +105,12 @@ class SQLiteStore:
         self._forget_all()
         if connection is not None:
             connection.close()
+
+    def _inode_there(self) -> int | None:
+        try:
+            return self.path.stat().st_ino
+        except FileNotFoundError:
+            return None
 
     @property
     def _open(self) -> sqlite3.Connection:
