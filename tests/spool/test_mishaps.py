@@ -72,6 +72,19 @@ class TestDirectory:
         for spool in spools:
             spool.close(0.1)
 
+    def test_a_synced_segment_is_in_its_directory_after_a_power_failure(
+        self, place: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A file on the medium is lost all the same if its directory there does not name it."""
+        synced: list[int] = []
+        real = os.fsync
+        monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.fstat(fd).st_ino), real(fd)))
+        spool = Spool(place, [], fsync="always")
+        spool.append(record("a"))
+        spool.append(record("b"))
+        assert synced.count(place.stat().st_ino) == 1
+        spool.close(5)
+
 
 class TestCursors:
     @pytest.mark.parametrize("kept", ["999999", "-5", "12", "", "0x", "1" * 40, "٣"])

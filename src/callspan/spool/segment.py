@@ -82,6 +82,8 @@ class Segment:
         self.unsynced = False
         self.astray = False
         """Whoever reads on from the file cannot find it again: deleted by hand, or its end could not be mended."""
+        self._listed = False
+        """Whether the directory's own entry of the file is on the medium."""
         self._fd = fd
 
     @classmethod
@@ -143,6 +145,9 @@ class Segment:
             os.fdatasync(self._fd)
         else:
             os.fsync(self._fd)
+        if not self._listed:
+            _sync_directory(self.path.parent)
+            self._listed = True
 
     def batch(self, offset: int, entries: int, size: int) -> Batch:
         """Read whole frames from `offset` on; skipped bytes are told as gaps. Raises OSError."""
@@ -210,3 +215,13 @@ def _read_at(fd: int, size: int, offset: int) -> bytes:
     with _reading:
         os.lseek(fd, offset, os.SEEK_SET)
         return os.read(fd, size)
+
+
+def _sync_directory(directory: Path) -> None:
+    if sys.platform == "win32":
+        return  # directories cannot be opened there
+    fd = os.open(directory, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
