@@ -94,7 +94,7 @@ def spans(phoenix: Phoenix, tmp_path_factory: pytest.TempPathFactory) -> list[di
         cwd=place, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return phoenix.spans(30)
+    return phoenix.spans(38)
 
 
 def llm(spans: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -122,6 +122,7 @@ def test_models_tokens_and_messages_are_understood(spans: list[dict[str, Any]]) 
         "gpt-5-mini",
         "gpt-4.1-mini",
         "claude-haiku-4-5",
+        "my-policy-4b",
     }
     finished = [span for span in calls if span["status_code"] != "ERROR"]
     for span in finished:

@@ -5,7 +5,7 @@ Work is bounded by the limit, not by the value: strings are sliced before they a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -43,16 +43,26 @@ def json_attribute(value: object, max_bytes: int) -> str:
 def fitted(value: object, max_bytes: int, about: int | None = None) -> tuple[bytes, int]:
     """Return what `json_attribute` returns, encoded, and about how many bytes were cut (0: it is whole).
 
-    `about` is the size of `value` where the caller knows it; measuring costs more than encoding a small value.
+    `about` is a size that `value` has at most, where the caller knows one; measuring costs more than encoding a
+    small value.
     """
     limit = 4 * max_bytes
     size: int | None = None
-    if (weight(value, limit) if about is None else about) <= limit:
+    if (about is not None and about <= limit) or weight(value, limit) <= limit:
         data = encode_json(value)
         size = len(data)
         if size <= max_bytes:
             return data, 0
     return _shrunk(value, max_bytes, size)
+
+
+def fitted_texts(texts: Sequence[str], max_bytes: int) -> list[str]:
+    """Return `texts` cut so that together they have about `max_bytes` at most in UTF-8, the longest first."""
+    sizes = [_utf8_size(text) or len(text) for text in texts]
+    if sum(sizes) <= max_bytes:
+        return list(texts)
+    level = _level(sizes, max(0, max_bytes))
+    return [text if size <= level else text_attribute(text, level) for text, size in zip(texts, sizes, strict=True)]
 
 
 def weight(value: object, limit: int) -> int:

@@ -6,9 +6,11 @@ are our own constants, since those of the Python package are frozen at an older 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
+from callspan.record.bounded import weight
 from callspan.record.call import CallRecord, Request, Response
 from callspan.record.messages import Conversation
 from callspan.record.usage import Usage
@@ -21,10 +23,12 @@ from callspan.vocabulary.values import (
     ByteBudget,
     number,
     put_json,
+    spread,
     whole,
     word,
     words,
 )
+from callspan.vocabulary.wire_json import body_sizes
 
 OPERATION_NAME: Final = "gen_ai.operation.name"
 PROVIDER_NAME: Final = "gen_ai.provider.name"
@@ -253,15 +257,42 @@ def _put_openai(attributes: Attributes, record: CallRecord) -> None:
 
 
 def _put_content(attributes: Attributes, record: CallRecord, conversation: Conversation, budget: ByteBudget) -> None:
-    about = record.request.body_bytes
-    answer = record.response
+    said, asked = body_sizes(record)
+    system = parts_json(conversation.system) if conversation.system else []
+    tools = tool_definitions(conversation.tools) if conversation.tools else []
+    if 2 * (said + asked) <= budget.left:
+        _put_output(attributes, record, conversation, budget)
+        _put_input(attributes, record, conversation, budget)
+        _put_list(attributes, SYSTEM_INSTRUCTIONS, system, asked, budget)
+        _put_list(attributes, TOOL_DEFINITIONS, tools, asked, budget)
+        return
+    of_system, of_tools = weight(system, asked), weight(tools, asked)
+    spread(
+        budget,
+        (
+            (said, partial(_put_output, attributes, record, conversation)),
+            (max(0, asked - of_system - of_tools), partial(_put_input, attributes, record, conversation)),
+            (of_system, partial(_put_list, attributes, SYSTEM_INSTRUCTIONS, system, None)),
+            (of_tools, partial(_put_list, attributes, TOOL_DEFINITIONS, tools, None)),
+        ),
+    )
+
+
+def _put_output(attributes: Attributes, record: CallRecord, conversation: Conversation, budget: ByteBudget) -> None:
     if conversation.output:
-        said = output_messages(record, conversation)
-        put_json(attributes, OUTPUT_MESSAGES, said, budget, None if answer is None else answer.body_bytes)
+        answer = record.response
+        about = None if answer is None else answer.body_bytes
+        put_json(attributes, OUTPUT_MESSAGES, output_messages(record, conversation), budget, about)
+
+
+def _put_input(attributes: Attributes, record: CallRecord, conversation: Conversation, budget: ByteBudget) -> None:
     if conversation.input:
         picked = chosen(conversation.input, record, budget)
         put_json(attributes, INPUT_MESSAGES, input_messages(picked, record), budget, picked.about)
-    if conversation.system:
-        put_json(attributes, SYSTEM_INSTRUCTIONS, parts_json(conversation.system), budget, about)
-    if conversation.tools:
-        put_json(attributes, TOOL_DEFINITIONS, tool_definitions(conversation.tools), budget, about)
+
+
+def _put_list(
+    attributes: Attributes, name: str, items: Sequence[object], about: int | None, budget: ByteBudget
+) -> None:
+    if items:
+        put_json(attributes, name, items, budget, about)

@@ -12,6 +12,8 @@ from callspan.record.messages import Message, Part, Reasoning, Refusal, Text, To
 from callspan.vocabulary.values import ByteBudget
 
 _PER_PART = 60
+_GIANT = 2
+"""A message of more than half the room is counted as half of it: it is cut, not left out."""
 
 
 class Chosen(msgspec.Struct, frozen=True):
@@ -25,7 +27,7 @@ class Chosen(msgspec.Struct, frozen=True):
 
 
 def chosen(messages: Sequence[Message], record: CallRecord, budget: ByteBudget) -> Chosen:
-    """Return the first (system) message and the newest that fit into the budget's room.
+    """Return the first (system) message and the newest that fit into the budget's room, giants after a cut.
 
     Requests whose whole body fits are taken whole without measuring anything.
     """
@@ -33,12 +35,12 @@ def chosen(messages: Sequence[Message], record: CallRecord, budget: ByteBudget) 
     limit = budget.room
     if body_bytes is not None and body_bytes <= limit:
         return Chosen((), 0, messages, body_bytes)
-    start = newest_that_fit(len(messages), lambda index: message_weight(messages[index], limit), limit)
+    most = limit // _GIANT
+    start = newest_that_fit(len(messages), lambda index: min(most, message_weight(messages[index], limit)), limit)
     if start <= 1:
         return Chosen((), 0, messages)
     budget.cut += max(0, (body_bytes or 0) - limit)
-    unshortened = start < len(messages) - 1
-    return Chosen(messages[:1], start - 1, messages[start:], limit if unshortened else None)
+    return Chosen(messages[:1], start - 1, messages[start:])
 
 
 def omission(count: int, record: CallRecord) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
-from callspan.record.bounded import text_attribute
+from callspan.record.bounded import fitted_texts
 from callspan.record.call import CallRecord, RateLimit
 from callspan.record.finish import normalised
 from callspan.record.messages import Conversation, Message
@@ -20,10 +21,11 @@ from callspan.vocabulary.values import (
     put_encoded,
     put_json,
     put_text,
+    spread,
     whole,
     word,
 )
-from callspan.vocabulary.wire_json import choices_json, messages_json
+from callspan.vocabulary.wire_json import body_sizes, choices_json, messages_json
 
 VENDOR: Final = "llm.vendor"
 ITEM_ID: Final = "llm.item_id"
@@ -74,6 +76,8 @@ _TOKEN_LIMITS: Final = (
     RATE_LIMITING + "tokens.remaining",
     RATE_LIMITING + "tokens.reset",
 )
+_BETWEEN: Final = 4
+"""Bytes between a role and its text, and after that."""
 _STOPS: Final = ("stop", "stop_sequences")
 
 
@@ -102,8 +106,7 @@ def end(record: CallRecord, conversation: Conversation | None, budget: ByteBudge
         _put_rate_limit(attributes, _REQUEST_LIMITS, record.rate_limits.requests)
         _put_rate_limit(attributes, _TOKEN_LIMITS, record.rate_limits.tokens)
     if conversation is not None:
-        _put_completions(attributes, record, conversation, budget)
-        _put_prompts(attributes, record, conversation, budget)
+        _put_content(attributes, record, conversation, budget)
     return attributes
 
 
@@ -184,21 +187,44 @@ def _put_rate_limit(attributes: Attributes, names: tuple[str, str, str], limit: 
         attributes[names[2]] = limit.reset_s
 
 
-def _put_completions(
-    attributes: Attributes, record: CallRecord, conversation: Conversation, budget: ByteBudget
-) -> None:
+def _put_content(attributes: Attributes, record: CallRecord, conversation: Conversation, budget: ByteBudget) -> None:
+    said, asked = body_sizes(record)
+    if 2 * (said + asked) <= budget.left:
+        _put_completions(attributes, conversation, budget)
+        _put_raw_completions(attributes, record, budget)
+        _put_raw_prompts(attributes, record, budget)
+        _put_prompts(attributes, record, conversation, budget)
+        return
+    spread(
+        budget,
+        (
+            (said, partial(_put_completions, attributes, conversation)),
+            (said, partial(_put_raw_completions, attributes, record)),
+            (asked, partial(_put_raw_prompts, attributes, record)),
+            (asked, partial(_put_prompts, attributes, record, conversation)),
+        ),
+    )
+
+
+def _put_completions(attributes: Attributes, conversation: Conversation, budget: ByteBudget) -> None:
     texts = [text for message in conversation.output if (text := spoken(message.parts))]
     if texts:
         put_text(attributes, COMPLETIONS, "\n\n".join(texts), budget)
+
+
+def _put_raw_completions(attributes: Attributes, record: CallRecord, budget: ByteBudget) -> None:
     raw = choices_json(record, budget.room) if budget.room > 1 else None
     if raw is not None:
         put_encoded(attributes, COMPLETIONS_RAW, raw[0], budget, raw[1])
 
 
-def _put_prompts(attributes: Attributes, record: CallRecord, conversation: Conversation, budget: ByteBudget) -> None:
+def _put_raw_prompts(attributes: Attributes, record: CallRecord, budget: ByteBudget) -> None:
     raw = messages_json(record, budget.room) if budget.room > 1 else None
     if raw is not None:
         put_encoded(attributes, PROMPTS_RAW, raw[0], budget, raw[1])
+
+
+def _put_prompts(attributes: Attributes, record: CallRecord, conversation: Conversation, budget: ByteBudget) -> None:
     text = _prompt_text(record, conversation, budget)
     if text:
         put_text(attributes, PROMPTS, text, budget)
@@ -215,8 +241,9 @@ def _prompt_text(record: CallRecord, conversation: Conversation, budget: ByteBud
     _add_texts(said, picked.rest)
     if len(said) == 1:
         return said[0][1]
-    room = budget.room
-    return "\n\n".join([f"{who}: {text if len(text) <= room else text_attribute(text, room)}" for who, text in said])
+    room = budget.room - sum(len(who) + _BETWEEN for who, _ in said)
+    texts = fitted_texts([text for _, text in said], room)
+    return "\n\n".join([f"{who}: {text}" for (who, _), text in zip(said, texts, strict=True)])
 
 
 def _add_texts(said: list[tuple[str, str]], messages: Sequence[Message]) -> None:

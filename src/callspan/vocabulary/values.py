@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Final, TypeAlias
 
 from callspan.record.bounded import fitted, text_attribute
 
 AttributeValue: TypeAlias = str | bool | int | float | Sequence[str]
 """What a span attribute may hold here."""
 Attributes: TypeAlias = dict[str, AttributeValue]
+_LEAST_CUT: Final = 32
+"""Bytes below which a beginning of a text cannot tell that and how much of it was cut."""
+_EMPTY: Final = (b"{}", b"0")
+"""What JSON becomes where there is no room even to tell its size."""
 
 
 class ByteBudget:
@@ -41,10 +46,25 @@ class ByteBudget:
         self.cut += share.cut
 
 
+def spread(budget: ByteBudget, parts: Sequence[tuple[int, Callable[[ByteBudget], None]]]) -> None:
+    """Have each part put itself within the budget; where not all fit, whatever is largest is what gets cut.
+
+    A part is about how many bytes it has, and what puts it. The smaller ones go first, each with an equal part of
+    what is left, and leave to the larger ones what they do not need.
+    """
+    waiting = len(parts)
+    for _, put in sorted(parts, key=itemgetter(0)):
+        share = budget.share(waiting)
+        given = share.left
+        put(share)
+        budget.settle(share, given)
+        waiting -= 1
+
+
 def put_text(attributes: Attributes, name: str, text: str, budget: ByteBudget) -> None:
-    """Set `name` to as much of `text` as there is room for; to nothing where there is none."""
+    """Set `name` to as much of `text` as there is room for; to nothing where that could not tell its size."""
     room = budget.room
-    if room <= 0:
+    if room < _LEAST_CUT and len(text) > room:
         budget.cut += len(text)
         return
     attributes[name] = kept = text_attribute(text, room)
@@ -64,7 +84,10 @@ def put_json(attributes: Attributes, name: str, value: object, budget: ByteBudge
 
 
 def put_encoded(attributes: Attributes, name: str, data: bytes, budget: ByteBudget, cut: int = 0) -> None:
-    """Set `name` to JSON that is known to fit and from which `cut` bytes were left out."""
+    """Set `name` to JSON that is known to fit and from which `cut` bytes were left out; not to what says nothing."""
+    if cut and data in _EMPTY:
+        budget.cut += cut
+        return
     attributes[name] = data.decode()
     budget.left -= len(data)
     budget.cut += cut

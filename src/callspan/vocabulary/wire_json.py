@@ -11,6 +11,8 @@ from callspan.record.call import NO_BODY, CallRecord
 from callspan.record.codec import encode_json
 
 _NOTE_BYTES: Final = 100
+_GIANT: Final = 2
+"""A message of more than half the room is counted as half of it: it is cut, not left out."""
 _Raws = list[msgspec.Raw] | str | None
 
 
@@ -26,10 +28,16 @@ class _Answered(msgspec.Struct):
     content: list[msgspec.Raw] | None = None
 
 
+def body_sizes(record: CallRecord) -> tuple[int, int]:
+    """Return how many bytes of answer and request there are to show; media that went by reference count no more."""
+    response = record.response
+    return 0 if response is None else len(memoryview(response.body)), len(memoryview(record.request.body))
+
+
 def messages_json(record: CallRecord, max_bytes: int) -> tuple[bytes, int] | None:
     """Return the messages, input or prompt of the request as sent, as JSON, and how many bytes were cut.
 
-    Where they do not fit into `max_bytes`, the first and the newest are kept and
+    Where they do not fit into `max_bytes`, the longest texts are cut, the first and the newest are kept and
     `{"callspan_omitted": {"messages": n, "bytes": size of the body}}` stands for the others. None: there are none.
     """
     if record.request.body is NO_BODY:
@@ -70,7 +78,10 @@ def _joined(items: list[msgspec.Raw], body_bytes: int | None, max_bytes: int) ->
 
 
 def _chosen(items: list[msgspec.Raw], body_bytes: int | None, max_bytes: int) -> tuple[bytes, int]:
-    start = newest_that_fit(len(items), lambda index: len(memoryview(items[index])) + 1, max_bytes - _NOTE_BYTES)
+    most = max_bytes // _GIANT
+    start = newest_that_fit(
+        len(items), lambda index: min(most, len(memoryview(items[index])) + 1), max_bytes - _NOTE_BYTES
+    )
     kept = items if start <= 1 else [items[0], _note(start - 1, body_bytes), *items[start:]]
     if sum(len(memoryview(item)) + 1 for item in kept) >= max_bytes:
         return fitted([msgspec.json.decode(item) for item in kept], max_bytes)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.record.bounded import fitted, json_attribute, newest_that_fit, text_attribute, weight
+from callspan.record.bounded import fitted, fitted_texts, json_attribute, newest_that_fit, text_attribute, weight
 from callspan.record.finish import normalised
 
 
@@ -166,3 +166,27 @@ def test_capitals_do_not_matter_and_unknown_words_keep_theirs(word: str, meaning
 @given(st.text())
 def test_a_meaning_is_its_own_meaning(word: str) -> None:
     assert normalised(normalised(word)) == normalised(word)
+
+
+def test_a_size_that_is_only_a_bound_does_not_cut_what_fits() -> None:
+    """A request's body is as large as all of it; its options are a few bytes of that."""
+    assert fitted({"max_tokens": 10}, 1000, 10_000_000) == (b'{"max_tokens":10}', 0)
+    data, cut = fitted({"a": "x" * 5000}, 1000, 10_000_000)
+    assert len(data) <= 1000
+    assert cut > 4000
+
+
+@given(st.lists(st.text(), max_size=6), st.integers(0, 200))
+def test_texts_together_are_cut_longest_first(texts: list[str], room: int) -> None:
+    kept = fitted_texts(texts, room)
+    assert sum(len(text.encode("utf-8", "replace")) for text in kept) <= room or kept == texts
+    changed = [len(text) for text, now in zip(texts, kept, strict=True) if text != now]
+    whole = [len(text.encode("utf-8", "replace")) for text, now in zip(texts, kept, strict=True) if text == now]
+    assert not changed or not whole or max(whole) <= 4 * max(changed) + 4
+
+
+def test_a_small_text_beside_a_giant_is_whole_and_the_giant_tells_its_size() -> None:
+    small, giant = fitted_texts(["question", "ä" * 10_000], 1000)
+    assert small == "question"
+    assert giant.endswith("…[cut: 20000 bytes]")
+    assert 900 < len(giant.encode()) <= 992

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from callspan.record.call import CallRecord, Request, Timing
 from callspan.record.messages import Conversation, Media, Message, Part, Reasoning, Text, ToolCall, ToolResult
 from callspan.vocabulary.history import chosen, message_weight, spoken
-from callspan.vocabulary.values import Attributes, ByteBudget, number, put_json, put_text, whole, word, words
+from callspan.vocabulary.values import Attributes, ByteBudget, number, put_json, put_text, spread, whole, word, words
 
 
 def test_content_is_charged_in_bytes_not_characters() -> None:
@@ -105,3 +107,43 @@ def test_long_request_keeps_first_and_newest_messages(body_bytes: int | None) ->
     assert picked.rest == messages[-2:]
     assert picked.omitted == 6
     assert budget.cut == (0 if body_bytes is None else 4300)
+
+
+def test_parts_that_do_not_all_fit_are_cut_from_the_largest_down() -> None:
+    attributes: Attributes = {}
+    budget = ByteBudget(attribute=1000, left=300)
+    parts = {"large": "l" * 5000, "small": "s" * 50, "medium": "m" * 400}
+    spread(budget, [(len(text), partial(_put, attributes, name, text)) for name, text in parts.items()])
+    assert attributes["small"] == parts["small"]
+    assert {name: len(str(text)) for name, text in attributes.items()} == {"small": 50, "medium": 123, "large": 123}
+    assert budget.left >= 0
+    assert budget.cut == 400 - 123 + 5000 - 123
+
+
+def _put(attributes: Attributes, name: str, text: str, budget: ByteBudget) -> None:
+    put_text(attributes, name, text, budget)
+
+
+@pytest.mark.parametrize(("room", "text", "shown"), [(31, "x" * 32, None), (32, "x" * 33, True), (3, "abc", True)])
+def test_a_text_that_could_not_tell_that_it_was_cut_is_absent(room: int, text: str, shown: bool | None) -> None:
+    attributes: Attributes = {}
+    budget = ByteBudget(attribute=1000, left=room)
+    put_text(attributes, "a", text, budget)
+    assert ("a" in attributes) == bool(shown)
+    if shown and len(text) > room:
+        assert str(attributes["a"]).endswith(f"[cut: {len(text)} bytes]")
+
+
+def test_json_of_which_nothing_is_left_is_absent_and_a_value_that_is_empty_is_shown() -> None:
+    attributes: Attributes = {}
+    budget = ByteBudget(attribute=1000, left=5)
+    put_json(attributes, "a", ["long" * 100], budget)
+    put_json(attributes, "b", {}, budget)
+    assert attributes == {"b": "{}"}
+    assert budget.cut > 300
+
+
+def test_a_giant_among_messages_is_kept_to_be_cut_and_does_not_push_out_the_others() -> None:
+    messages = [Message(role="user", parts=[Text(text=text)]) for text in ("rules", "x" * 100_000, "question")]
+    picked = chosen(messages, _record(100_100), ByteBudget(2000, 2000))
+    assert (picked.omitted, picked.rest) == (0, messages)

@@ -1,0 +1,248 @@
+"""Size and media at the far end: what an OTLP receiver gets of calls that are much too large for a span.
+
+Caps hold in bytes, the largest part is cut and tells its size, JSON stays JSON, media goes by reference.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+
+import callspan
+from callspan import open_store
+from callspan.testing import ScriptedProvider
+from callspan.wiring.otlp import otlp_provider
+from tests.otel.receiver import OtlpReceiver, ReceivedSpan
+
+ATTRIBUTE, SPAN = 32 << 10, 128 << 10
+CUT = re.compile(r"…\[cut: (\d+) bytes\]")
+PIXELS = bytes(range(256)) * 200
+ENCODED = base64.b64encode(PIXELS).decode()
+REFERENCE = {"sha256": hashlib.sha256(PIXELS).hexdigest(), "bytes": len(PIXELS)}
+JSON_TEXT = ("gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.tool.definitions", "gen_ai.system_instructions",
+             "llm.prompts.raw", "llm.completions.raw", "llm.options")  # fmt: skip
+Sent = Callable[..., ReceivedSpan]
+
+
+@pytest.fixture
+def sent(provider: ScriptedProvider, receiver: OtlpReceiver, tmp_path: Path) -> Iterator[Sent]:
+    """Make one call of either SDK and return its span as it arrived, spans' content checked against the caps."""
+
+    def call(asked: dict[str, Any], reply: str = "Well.", sdk: str = "openai", **settings: Any) -> ReceivedSpan:
+        tracer_provider = otlp_provider(receiver.url)
+        provider.reply(text=reply)
+        handle = callspan.instrument(
+            stores=f"sqlite:///{tmp_path / 'a.db'}", tracer_provider=tracer_provider, **settings
+        )
+        try:
+            _ask(provider, sdk, asked)
+            assert handle.force_flush(20.0)
+        finally:
+            handle.uninstrument()
+            tracer_provider.shutdown()
+        span = receiver.spans[-1]
+        within(span, settings.get("max_attribute_bytes", ATTRIBUTE), settings.get("max_span_bytes", SPAN))
+        return span
+
+    yield call
+    assert not receiver.refused
+
+
+def _ask(provider: ScriptedProvider, sdk: str, asked: dict[str, Any]) -> None:
+    if sdk == "anthropic":
+        with anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url) as claude:
+            claude.messages.create(**{"model": "claude-test", "max_tokens": 9, **asked})
+        return
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+        if sdk == "responses":
+            client.responses.create(**{"model": "gpt-5", **asked})
+        else:
+            client.chat.completions.create(**{"model": "gpt-5", **asked})
+
+
+def within(span: ReceivedSpan, attribute: int, whole: int) -> None:
+    """No attribute and no span above its cap; whatever is JSON can be read."""
+    content = {name: value for name, value in span.attributes.items() if name.startswith(("gen_ai.", "llm."))}
+    sizes = {name: len(value.encode()) for name, value in content.items() if isinstance(value, str)}
+    assert max(sizes.values()) <= attribute, sizes
+    shown = sum(size for name, size in sizes.items() if name in (*JSON_TEXT, "llm.prompts", "llm.completions"))
+    assert shown <= whole, sizes
+    for name in JSON_TEXT:
+        if name in content:
+            json.loads(content[name])
+
+
+def texts(span: ReceivedSpan, name: str) -> list[str]:
+    """The texts of the messages in an attribute of the conventions' shape."""
+    return [part["content"] for message in json.loads(span.attributes[name]) for part in message["parts"]]
+
+
+def said(text: str, role: str = "user") -> dict[str, str]:
+    return {"role": role, "content": text}
+
+
+@pytest.mark.parametrize("letter", ["x", "ä", "😀"])
+def test_a_huge_document_is_cut_and_the_words_around_it_are_whole(sent: Sent, letter: str) -> None:
+    document = letter * 1_000_000
+    size = len(document.encode())
+    span = sent({"messages": [said("Be brief.", "system"), said(document), said("What does it say?")]})
+    first, middle, last = texts(span, "gen_ai.input.messages")
+    assert (first, last) == ("Be brief.", "What does it say?")
+    assert CUT.search(middle)
+    assert int(CUT.findall(middle)[0]) == size
+    assert middle.startswith(letter * 1000)
+    prompts = span.attributes["llm.prompts"]
+    assert prompts.startswith("system: Be brief.\n\nuser: " + letter)
+    assert prompts.endswith("\n\nuser: What does it say?")
+    assert int(CUT.findall(prompts)[0]) == size
+    raw = json.loads(span.attributes["llm.prompts.raw"])
+    assert [raw[0]["content"], raw[2]["content"]] == ["Be brief.", "What does it say?"]
+    assert span.attributes["callspan.truncated_bytes"] > 1_000_000
+    assert texts(span, "gen_ai.output.messages") == ["Well."]
+
+
+def test_a_huge_answer_costs_a_small_question_nothing(sent: Sent) -> None:
+    span = sent({"messages": [said("Tell me all.")], "temperature": 0.5}, reply="word " * 100_000)
+    assert texts(span, "gen_ai.input.messages") == ["Tell me all."]
+    assert span.attributes["llm.prompts"] == "Tell me all."
+    assert json.loads(span.attributes["llm.prompts.raw"]) == [said("Tell me all.")]
+    assert json.loads(span.attributes["llm.options"]) == {"temperature": 0.5}
+    (answer,) = texts(span, "gen_ai.output.messages")
+    assert int(CUT.findall(answer)[0]) == 500_000
+    assert len(answer) > 20_000, "it has the room that the question left"
+    assert int(CUT.findall(span.attributes["llm.completions"])[0]) == 500_000
+
+
+def test_where_all_is_huge_each_gets_its_part(sent: Sent) -> None:
+    tools = [{"type": "function", "function": {"name": "look", "description": "d" * 90_000, "parameters": {}}}]
+    span = sent({"messages": [said("s" * 90_000, "system"), said("q" * 90_000)], "tools": tools}, reply="a" * 90_000)
+    for name in ("gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.tool.definitions"):
+        assert CUT.findall(span.attributes[name]), name
+        assert len(span.attributes[name]) > 10_000, name
+    for name in ("llm.prompts", "llm.prompts.raw", "llm.completions", "llm.completions.raw"):
+        assert CUT.findall(span.attributes[name]), name
+        assert len(span.attributes[name]) > 10_000, name
+    assert json.loads(span.attributes["gen_ai.tool.definitions"])[0]["name"] == "look"
+
+
+def test_options_of_a_large_request_are_whole(sent: Sent) -> None:
+    span = sent(
+        {"system": "s" * 200_000, "messages": [said("Hi")], "max_tokens": 77, "service_tier": "auto"}, sdk="anthropic"
+    )
+    assert json.loads(span.attributes["llm.options"]) == {"max_tokens": 77, "service_tier": "auto"}
+    assert texts(span, "gen_ai.input.messages") == ["Hi"]
+    assert CUT.findall(span.attributes["gen_ai.system_instructions"]) == ["200000"]
+
+
+def test_a_long_history_keeps_its_first_and_newest_messages_and_counts_the_others(sent: Sent) -> None:
+    history = [said(f"turn {number} " + "w" * 3000, "user" if number % 2 else "assistant") for number in range(200)]
+    span = sent({"messages": [said("Be brief.", "system"), *history]})
+    shown = texts(span, "gen_ai.input.messages")
+    assert shown[0] == "Be brief."
+    assert re.fullmatch(r"\[callspan: \d+ messages of a request of \d+ bytes left out\]", shown[1])
+    assert shown[-1] == history[-1]["content"]
+    assert shown[2:] == [message["content"] for message in history[-len(shown[2:]) :]]
+
+
+@pytest.mark.parametrize(("attribute", "whole"), [(1000, 4000), (200, 128 << 10), (64, 300), (5000, 1000)])
+def test_smaller_caps_are_kept_too(sent: Sent, attribute: int, whole: int) -> None:
+    span = sent(
+        {"messages": [said("s" * 3000, "system"), said("ü" * 3000)]},
+        reply="a" * 3000, max_attribute_bytes=attribute, max_span_bytes=whole,
+    )  # fmt: skip
+    assert span.attributes["callspan.truncated_bytes"] > 0
+    shown = [value for name, value in span.attributes.items() if name in (*JSON_TEXT, "llm.prompts", "llm.completions")]
+    assert not [value for value in shown if value in ("{}", "0", "")], "what says nothing is left out"
+
+
+def test_what_fits_is_whole_and_not_said_to_be_cut(sent: Sent) -> None:
+    span = sent({"messages": [said("x" * 5000)], "tools": []}, reply="y" * 5000)
+    assert texts(span, "gen_ai.input.messages") == ["x" * 5000]
+    assert "callspan.truncated_bytes" not in span.attributes
+
+
+MEDIA: list[tuple[str, str, dict[str, Any]]] = [
+    ("openai", "image/png", {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{ENCODED}"}}),
+    ("openai", "audio/wav", {"type": "input_audio", "input_audio": {"data": ENCODED, "format": "wav"}}),
+    ("openai", "application/pdf",
+     {"type": "file", "file": {"filename": "a.pdf", "file_data": f"data:application/pdf;base64,{ENCODED}"}}),
+    ("responses", "image/png", {"type": "input_image", "image_url": f"data:image/png;base64,{ENCODED}"}),
+    ("responses", "application/pdf",
+     {"type": "input_file", "filename": "a.pdf", "file_data": f"data:application/pdf;base64,{ENCODED}"}),
+    ("anthropic", "image/png",
+     {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": ENCODED}}),
+    ("anthropic", "application/pdf",
+     {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": ENCODED}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("sdk", "mime", "part"), MEDIA)
+def test_media_goes_by_reference_to_receiver_and_store(
+    sent: Sent, receiver: OtlpReceiver, provider: ScriptedProvider, tmp_path: Path, sdk: str, mime: str, part: Any
+) -> None:
+    kind = {"openai": "text", "responses": "input_text", "anthropic": "text"}[sdk]
+    content = [{"type": kind, "text": "What is this?"}, part]
+    name = "input" if sdk == "responses" else "messages"
+    span = sent({name: [{"role": "user", "content": content}]}, sdk=sdk)
+    assert ENCODED.encode() in provider.requests[0].content, "the provider got it whole"
+    parts = json.loads(span.attributes["gen_ai.input.messages"])[0]["parts"]
+    assert parts[0] == {"type": "text", "content": "What is this?"}
+    assert parts[1]["uri"] == f"urn:sha256:{REFERENCE['sha256']}"
+    assert (parts[1]["mime_type"], parts[1]["size"]) == (mime, len(PIXELS))
+    assert json.dumps(REFERENCE)[1:-1].replace(" ", "") in span.attributes["llm.prompts.raw"]
+    assert "callspan.truncated_bytes" not in span.attributes, "nothing was cut: what it stands for is elsewhere"
+    piece = ENCODED[1000:1200].encode()
+    assert not any(piece in body for body in receiver.raw)
+    with closing(open_store(f"sqlite:///{tmp_path / 'a.db'}")) as store:
+        (call,) = store.calls()
+        body = bytes(call.request.body)
+    assert piece not in body
+    assert REFERENCE["sha256"].encode() in body
+
+
+def test_media_inline_is_whole_in_the_store_and_within_the_caps_on_the_span(sent: Sent, tmp_path: Path) -> None:
+    content = [{"type": "text", "text": "What is this?"}, MEDIA[0][2]]
+    sent({"messages": [{"role": "user", "content": content}]}, media="inline")
+    with closing(open_store(f"sqlite:///{tmp_path / 'a.db'}")) as store:
+        (call,) = store.calls()
+        assert ENCODED.encode() in bytes(call.request.body)
+
+
+def test_an_image_that_a_tool_returns_goes_by_reference(sent: Sent, receiver: OtlpReceiver) -> None:
+    messages = [
+        said("Look."),
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": [MEDIA[5][2]]}]},
+    ]
+    span = sent({"messages": messages}, sdk="anthropic")
+    assert REFERENCE["sha256"] in span.attributes["gen_ai.input.messages"]
+    assert not any(ENCODED[1000:1200].encode() in body for body in receiver.raw)
+
+
+JAEGER = {
+    "gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "gen_ai.response.model",
+    "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens", "gen_ai.usage.cache_read.input_tokens",
+    "gen_ai.usage.cache_creation.input_tokens", "gen_ai.input.messages", "gen_ai.output.messages",
+    "gen_ai.system_instructions", "gen_ai.tool.definitions",
+}  # fmt: skip
+
+
+def test_what_jaegers_genai_view_reads_has_arrived(sent: Sent) -> None:
+    """Jaeger itself is not run here: this is what its pages read, as strings and numbers, of a call on the wire."""
+    tool = {"name": "look", "description": "Looks.", "input_schema": {"type": "object", "properties": {}}}
+    span = sent({"system": "Be brief.", "messages": [said("Hi")], "tools": [tool]}, sdk="anthropic")
+    assert set(span.attributes) >= JAEGER
+    assert (span.kind, span.name) == ("CLIENT", "chat claude-test")
+    assert all(isinstance(span.attributes[name], int) for name in JAEGER if "tokens" in name)
+    for name in ("gen_ai.input.messages", "gen_ai.output.messages"):
+        assert all({"role", "parts"} <= set(message) for message in json.loads(span.attributes[name]))
