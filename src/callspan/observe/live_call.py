@@ -49,6 +49,7 @@ class LiveCall:
         "_accumulator",
         "_add",
         "_body",
+        "_complete",
         "_ending",
         "_endpoint",
         "_factory",
@@ -91,6 +92,7 @@ class LiveCall:
         self._body: object = None
         self._whole = False
         self._accumulator: Accumulator | None = None
+        self._complete = False
         self._add: Callable[[object], bool] | None = None
         self._pulse = Pulse()
         # list.pop is atomic: whoever gets the one item is the one who ends the call, without a lock.
@@ -109,7 +111,7 @@ class LiveCall:
     @property
     def stream_complete(self) -> bool:
         """True once the stream itself has said that it is over."""
-        return self._accumulator is not None and self._accumulator.complete
+        return self._complete if self._accumulator is None else self._accumulator.complete
 
     def offset_ns(self) -> int:
         """Return the monotonic time since the start of the call."""
@@ -179,24 +181,30 @@ class LiveCall:
             return
         duration_ns = self.offset_ns() if at_ns is None else at_ns
         body = self._body if self._whole else self._folded()
+        # A long text is whole in the body now: its pieces would be as much again until the record is written.
+        self._complete, self._accumulator, self._add = self.stream_complete, None, None
         facts = self._facts(body)
         record = self._minimal(duration_ns, how, outcome, error or facts.error)
         with _BUILD_RECORD:
             record = self._full(record, facts, body)
-        self._finish(record, body)
+        treated = self._shown(record, body)
+        # The response may outlive the call for long, and this call with it: let go of what was said.
+        del body, facts, record
+        self._body = self._input = None
+        self._keep(treated)
 
-    def _finish(self, record: CallRecord, body: object) -> None:
+    def _shown(self, record: CallRecord, body: object) -> CallRecord:
         treated = self._treated(record)
-        conversation = self._conversation(record, treated, body) if self.span.wants_content else None
-        self.span.end(treated, conversation)
+        self.span.end(treated, self._conversation(record, treated, body) if self.span.wants_content else None)
+        return treated
+
+    def _keep(self, treated: CallRecord) -> None:
         self._factory.write(treated)
         self._factory.observed(treated)
         self._over()
         if self._scope is not None:
             with _TOTALS:
                 self._scope.call_ended(treated)
-        # The response may outlive the call for long, and this call with it: let go of what was said.
-        self._body = self._input = self._accumulator = self._add = None
 
     def _folded(self) -> object:
         with _READ_RESPONSE:

@@ -1,0 +1,192 @@
+"""What a very long stream costs: its text and a little more while it runs, and as much work per chunk as a short one.
+
+The chunks are as long as a provider's: five letters, which is a token with the space before it. They are told by hand
+(`record_call`), so that what is counted is ours and not an SDK's.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.trace import TracerProvider
+
+import callspan
+
+pytestmark = pytest.mark.slow
+
+CHUNKS = 100_000
+LETTERS = 5
+
+
+class Shape(NamedTuple):
+    """A stream: its API, what comes before the pieces, a piece, and what comes after them."""
+
+    api: Any
+    before: list[dict[str, Any]]
+    piece: Callable[[str], dict[str, Any]]
+    after: list[dict[str, Any]]
+
+
+def chat(**delta: Any) -> dict[str, Any]:
+    head = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    return {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+
+
+def block(**fields: Any) -> dict[str, Any]:
+    return {"type": "content_block_start", "index": 0, "content_block": fields}
+
+
+def block_delta(**fields: Any) -> dict[str, Any]:
+    return {"type": "content_block_delta", "index": 0, "delta": fields}
+
+
+MESSAGE = {"type": "message_start", "message": {"id": "m", "role": "assistant", "content": [], "model": "c"}}
+ITEM = {"type": "message", "id": "msg", "role": "assistant", "content": []}
+CALL = {"type": "function_call", "id": "fc", "call_id": "c", "name": "f", "arguments": ""}
+PLACE = {"output_index": 0, "content_index": 0}
+
+SHAPES = {
+    "chat text": Shape("chat_completions", [chat(role="assistant")], lambda word: chat(content=word), []),
+    "chat reasoning": Shape("chat_completions", [], lambda word: chat(reasoning_content=word), []),
+    "chat arguments": Shape(
+        "chat_completions",
+        [chat(tool_calls=[{"index": 0, "id": "c", "function": {"name": "f", "arguments": ""}}])],
+        lambda word: chat(tool_calls=[{"index": 0, "function": {"arguments": word}}]),
+        [],
+    ),
+    "completions text": Shape(
+        "completions", [], lambda word: {"id": "x", "model": "m", "choices": [{"index": 0, "text": word}]}, []
+    ),
+    "messages text": Shape(
+        "messages",
+        [MESSAGE, block(type="text", text="")],
+        lambda word: block_delta(type="text_delta", text=word),
+        [{"type": "message_stop"}],
+    ),
+    "messages thinking": Shape(
+        "messages",
+        [MESSAGE, block(type="thinking", thinking="")],
+        lambda word: block_delta(type="thinking_delta", thinking=word),
+        [],
+    ),
+    "messages arguments": Shape(
+        "messages",
+        [MESSAGE, block(type="tool_use", id="t", name="f", input={})],
+        lambda word: block_delta(type="input_json_delta", partial_json=word),
+        [],
+    ),
+    "responses text": Shape(
+        "responses",
+        [{"type": "response.output_item.added", "output_index": 0, "item": ITEM}],
+        lambda word: {"type": "response.output_text.delta", "item_id": "msg", **PLACE, "delta": word},
+        [],
+    ),
+    "responses arguments": Shape(
+        "responses",
+        [{"type": "response.output_item.added", "output_index": 0, "item": CALL}],
+        lambda word: {"type": "response.function_call_arguments.delta", "item_id": "fc", **PLACE, "delta": word},
+        [],
+    ),
+}
+
+
+def words(count: int) -> Iterator[str]:
+    """Strings of five letters, each an object of its own, as they are when parsed from the wire."""
+    return (f" {number % 10_000:04}" for number in range(count))
+
+
+@pytest.fixture
+def instrumented() -> Iterator[Callable[..., None]]:
+    handles: list[callspan.Handle] = []
+
+    def instrument(**settings: Any) -> None:
+        handles.append(
+            callspan.instrument(tracer_provider=TracerProvider(), meter_provider=MeterProvider(), **settings)
+        )
+        tell(SHAPES["chat text"], 100)
+        handles[-1].force_flush(30)
+
+    yield instrument
+    for handle in handles:
+        handle.uninstrument()
+
+
+def tell(shape: Shape, count: int, running: Callable[[], None] = lambda: None) -> None:
+    """One stream of so many pieces; `running` is called before it ends."""
+    with callspan.record_call(provider="p", api=shape.api, model="m", stream=True) as call:
+        for event in shape.before:
+            call.chunk(event)
+        for word in words(count):
+            call.chunk(shape.piece(word))
+        running()
+        for event in shape.after:
+            call.chunk(event)
+
+
+class Costs(NamedTuple):
+    """Bytes per byte of text."""
+
+    running: float
+    ending: float
+
+
+def costs(shape: Shape, count: int) -> Costs:
+    peaks: list[int] = []
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        tell(shape, count, lambda: peaks.append(tracemalloc.get_traced_memory()[1] - before))
+        whole = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    return Costs(peaks[0] / (count * LETTERS), whole / (count * LETTERS))
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_very_long_stream_costs_little_more_than_its_text_while_it_runs(
+    name: str, instrumented: Callable[..., None]
+) -> None:
+    instrumented()
+    assert costs(SHAPES[name], CHUNKS).running < 1.5
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_work_and_memory_grow_with_the_length_of_a_stream_and_no_faster(
+    name: str, instrumented: Callable[..., None]
+) -> None:
+    instrumented()
+    assert calls_of(SHAPES[name], 20_000) < 10.5 * calls_of(SHAPES[name], 2_000)
+    assert costs(SHAPES[name], 50_000).running < 1.1 * costs(SHAPES[name], 10_000).running
+
+
+def calls_of(shape: Shape, count: int) -> int:
+    """How many functions one stream calls, of Python's and of C's."""
+    number = 0
+
+    def called(frame: object, event: str, argument: object) -> None:
+        nonlocal number
+        number += event in ("call", "c_call")
+
+    sys.setprofile(called)
+    try:
+        tell(shape, count)
+    finally:
+        sys.setprofile(None)
+    return number
+
+
+@pytest.mark.parametrize("stores", [False, True], ids=["spans", "a store"])
+def test_the_end_of_a_very_long_stream_costs_a_few_times_its_text(
+    stores: bool, tmp_path: Path, instrumented: Callable[..., None]
+) -> None:
+    """For a moment: put together, encoded, looked into for what goes on the span, and written."""
+    instrumented(**({"stores": f"jsonl:///{tmp_path}/c.jsonl"} if stores else {}))
+    assert costs(SHAPES["chat text"], CHUNKS).ending < 5
