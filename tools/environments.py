@@ -2,7 +2,7 @@
 
     python tools/environments.py peers backend frameworks
 
-Each is made once; one that is there is left as it is.
+Each is made once; one that is there and has what is asked for is left as it is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENTS: dict[str, dict[str, list[str]]] = {
     "peers": {
         ".venv-peers": [
-            "-e", ".[openai,anthropic,otlp]",
+            "-e", ".[openai,anthropic,otlp,cli]",
             "opentelemetry-util-genai",
             "opentelemetry-instrumentation-genai-openai",
             "opentelemetry-instrumentation-genai-anthropic",
@@ -38,9 +38,10 @@ ENVIRONMENTS: dict[str, dict[str, list[str]]] = {
 
 
 def make(place: Path, packages: list[str]) -> None:
-    """Make one environment, unless it is complete already."""
+    """Make one environment, or add what it lacks of what is asked for today."""
     done = place / ".complete"
-    if done.exists():
+    asked = "\n".join(packages)
+    if done.exists() and done.read_text() == asked:
         return
     print(f"{place.relative_to(ROOT)}: {' '.join(packages)}", flush=True)
     place.parent.mkdir(exist_ok=True)
@@ -50,7 +51,7 @@ def make(place: Path, packages: list[str]) -> None:
         [str(place / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages],
         check=True, cwd=ROOT,
     )  # fmt: skip
-    done.touch()
+    done.write_text(asked)
 
 
 def main(names: list[str]) -> None:

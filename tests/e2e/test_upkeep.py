@@ -11,6 +11,7 @@ import openai
 import pytest
 
 from callspan.cli import checks
+from callspan.intercept import conflicts
 from callspan.record.codec import encode
 from callspan.record.events import SessionRecord
 from callspan.spool.segment import SUFFIX
@@ -93,11 +94,22 @@ def test_doctor_names_a_setting_that_means_nothing(monkeypatch: pytest.MonkeyPat
     assert "CALLSPAN_FSYNC" in answer.json["checks"][-1]["detail"]
 
 
-def test_doctor_warns_of_another_instrumentation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "_OTHERS", ("pytest",))
-    (warning,) = [check for check in checks.every_check("") if check.name == "pytest"]
+def test_doctor_tells_of_a_platform_that_is_only_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "_PLATFORMS", ("pytest",))
+    (note,) = [check for check in checks.every_check("") if check.name == "pytest"]
+    assert note.state == "note"
+    assert "two spans" in note.detail
+
+
+def test_doctor_names_who_wraps_the_sdks_as_the_warning_does(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(conflicts, "found", lambda: ["openinference-instrumentation-openai"])
+    (warning,) = [check for check in checks.every_check("") if check.name == "openinference-instrumentation-openai"]
     assert warning.state == "warning"
-    assert "two spans" in str(warning.advice)
+    monkeypatch.setattr(conflicts, "_warned", set())
+    conflicts.warn_once(conflicts.found())
+    assert caplog.messages == [f"{warning.name} {warning.detail}. {warning.advice}".rstrip(".")]
 
 
 def test_doctor_tells_of_records_that_wait(tmp_path: Path) -> None:

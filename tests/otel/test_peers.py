@@ -73,3 +73,18 @@ def test_the_other_instrumentation_is_named_in_one_warning(
     assert len(warnings) == 1
     assert "instruments the same SDKs as callspan" in warnings[0]
     assert result["found"] == [distribution]
+    told = {check["name"]: check for check in result["doctor"] if check["state"] == "warning"}
+    assert f"{distribution} {told[distribution]['detail']}. {told[distribution]['advice']}" == f"{warnings[0]}."
+
+
+def test_doctor_names_those_that_are_only_installed_by_what_would_turn_them_on(stage: Stage) -> None:
+    """In a process in which only the first is on."""
+    named, distribution = ONE_SPAN[0]
+    told = {check["name"]: check for check in beside(stage, named, "ours-first")["doctor"]}
+    every = {name for _, name in (*ONE_SPAN, *TWO_SPANS)}
+    assert every <= set(told)
+    for name in every - {distribution}:
+        assert told[name]["state"] == "warning"
+        assert told[name]["detail"].startswith("opentelemetry-instrument turns it on")
+        assert told[name]["advice"].startswith("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=")
+    assert "callspan" not in told

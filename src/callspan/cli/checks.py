@@ -55,6 +55,7 @@ def every_check(stores: str) -> Iterator[Check]:
         return
     for url in settings.stores:
         yield _store(url, settings)
+    yield from _left_for_others(settings)
     yield _otlp()
     yield from _settings(settings)
 
@@ -126,6 +127,22 @@ def _store(url: str, settings: Settings) -> Check:
     backlog = f"; {waiting:,} bytes in {directory}" if waiting else ""
     advice = "If no application is running, deliver them: callspan ship" if waiting else None
     return Check("stores", safe_name(url), "ok", f"{told}{backlog}", advice)
+
+
+def _left_for_others(settings: Settings) -> Iterator[Check]:
+    """Records that no process with these settings will ever deliver."""
+    from callspan.cli.backlog import held_for_others, spool_of
+
+    stores = ",".join(settings.stores)
+    try:
+        held = held_for_others(stores)
+    except SettingError:
+        return  # told of as a store that fails
+    if held:
+        size = sum(path.stat().st_size for path in held)
+        told = f"{size:,} bytes in {len(held)} segments of {spool_of(stores)} are for another set of stores"
+        advice = "Deliver them where they were meant for: callspan --store <the stores of then> ship"
+        yield Check("stores", "for_other_stores", "warning", told, advice)
 
 
 def _otlp() -> Check:

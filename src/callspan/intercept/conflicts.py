@@ -39,6 +39,15 @@ _NAMES: Final = (
     ("openinference.instrumentation.anthropic", "openinference-instrumentation-anthropic"),
 )
 """Beginnings of module names, the longer first where one begins another."""
+DISTRIBUTIONS: Final = tuple(name for _, name in _NAMES)
+"""What the packages of these are called, as in the warning."""
+MEANS: Final = (
+    "instruments the same SDKs as callspan: what is done twice costs twice, and a call whose other span is "
+    "not current while it runs has two spans"
+)
+"""What is wrong with whoever is named, in the words of the warning."""
+REMEDY: Final = "Turn one of them off, for example by OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
+
 _OWN: Final = ("callspan", "openai", "anthropic", "functools", "typing", "wrapt")
 _warned: Final[set[str]] = set()
 
@@ -61,12 +70,7 @@ def warn_once(names: Iterable[str]) -> None:
     fresh = sorted(set(names) - _warned)
     if fresh:
         _warned.update(fresh)
-        _LOGGER.warning(
-            "%s instruments the same SDKs as callspan: what is done twice costs twice, and a call whose other span is "
-            "not current while it runs has two spans. Turn one of them off, for example by "
-            "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS",
-            " and ".join(fresh),
-        )
+        _LOGGER.warning("%s %s. %s", " and ".join(fresh), MEANS, REMEDY)
 
 
 def _layers(function: Any) -> Iterator[str]:  # noqa: ANN401 - whatever wraps a method

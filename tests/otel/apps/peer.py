@@ -65,7 +65,20 @@ def main(named: str, order: str) -> None:
     calls = [
         {"span_id": call.span_id, "parent_id": call.parent_span_id} for call in records if call.outcome == "success"
     ]
-    print(json.dumps({"said": said, "spans": spans, "calls": calls, "heard": heard.said, "found": conflicts.found()}))
+    from callspan.cli.checks import _others
+
+    print(
+        json.dumps(
+            {
+                "said": said,
+                "spans": spans,
+                "calls": calls,
+                "heard": heard.said,
+                "found": conflicts.found(),
+                "doctor": [check._asdict() for check in _others()],
+            }
+        )
+    )
 
 
 if __name__ == "__main__":
