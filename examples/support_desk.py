@@ -1,0 +1,90 @@
+"""A web service in small: one session per conversation, two agents that hand over, feedback after the answer.
+
+Each request is a trace of its own; the session's id joins them. Without OPENAI_API_KEY a scripted provider on loopback
+answers, so it runs offline:
+
+    python examples/support_desk.py && callspan show last
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import callspan
+
+if TYPE_CHECKING:
+    import openai
+
+handle = callspan.instrument(stores="sqlite:///callspan.db")
+CONVERSATION = ["Hello!", "My parcel 4711 never came, I want my money back.", "Thank you."]
+
+
+@callspan.guardrail("personal data")
+def has_personal_data(text: str) -> bool:
+    """Whether there is an address in it."""
+    return "@" in text
+
+
+@callspan.tool
+def refund(parcel: int) -> str:
+    """Pay it back."""
+    return f"parcel {parcel} is refunded"
+
+
+async def answer(client: openai.AsyncOpenAI, question: str, agent: str) -> str:
+    """Let one of the agents answer."""
+    async with callspan.invoke_agent(agent, input=question) as run:
+        reply = await client.chat.completions.create(
+            model="gpt-4.1-mini",
+            messages=[{"role": "system", "content": f"You are {agent}."}, {"role": "user", "content": question}],
+        )
+        run.output = reply.choices[0].message.content
+        return run.output
+
+
+async def request(
+    client: openai.AsyncOpenAI, conversation: str, turn: int, question: str
+) -> tuple[str, dict[str, str]]:
+    """What a handler of POST /chat does; returns the answer and what the page sends back with its feedback."""
+    async with callspan.session("support", session_id=conversation, user_id="u1") as session:
+        async with session.timestep(turn=turn) as step:
+            step.message(question, "question", "user", "desk")
+            if has_personal_data(question):
+                said = "Please leave out personal data."
+            elif "money" in question:
+                step.handoff("billing", "reception", reason="refund")
+                said = f"{await answer(client, question, 'billing')} ({refund(4711)})"
+            else:
+                said = await answer(client, question, "reception")
+            step.message(said, "answer", "desk", "user")
+        return said, session.carrier()
+
+
+async def main() -> None:
+    """Three requests of one conversation, then the feedback."""
+    with ExitStack() as stack:
+        if not os.environ.get("OPENAI_API_KEY"):
+            from callspan.testing import ScriptedProvider
+
+            provider = stack.enter_context(ScriptedProvider())
+            for text in ("How can I help?", "I am sorry.", "You are welcome."):
+                provider.reply(text=text)
+            os.environ |= {"OPENAI_API_KEY": "scripted", "OPENAI_BASE_URL": provider.openai_url}
+
+        import openai
+
+        async with openai.AsyncOpenAI() as client:
+            for turn, question in enumerate(CONVERSATION):
+                said, carrier = await request(client, "conversation-1", turn, question)
+                print(f"{question}\n    {said}")
+
+    # Later, in a handler of POST /feedback, which may run in another process.
+    callspan.reward(1, carrier=carrier, objective="helpful", source="human", label="thumbs up")
+
+
+asyncio.run(main())
+handle.force_flush()
+print("Now: callspan show last")
