@@ -7,6 +7,7 @@ Every line must be accepted under `--strict`, and every expected error is one th
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime, timezone
 
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from typing_extensions import assert_type
@@ -71,9 +72,33 @@ async def think(about: str) -> str:
     return about
 
 
+@callspan.invoke_agent("planner", description="plans")
+async def plan(goal: str) -> list[str]:
+    return [goal]
+
+
+@callspan.guardrail
+def is_rude(text: str) -> bool:
+    return not text
+
+
+def several_agents() -> None:
+    with callspan.session("support", at=datetime.now(timezone.utc)) as session, session.timestep(at=1.5) as step:
+        with step.invoke_agent("triage", input="hi") as agent, callspan.guardrail("rude") as check:
+            check.triggered = False
+            agent.output = {"to": "billing"}
+        assert_type(step.handoff("billing", reason="refund"), str)
+    carrier = session.carrier()
+    assert_type(callspan.reward(1.0, carrier=carrier, at=1_700_000_000_000_000_000), str)
+    assert_type(callspan.feedback("call", label="good", carrier=carrier), str)
+    step.event("x", at="now")  # type: ignore[arg-type]
+
+
 async def decorated_functions_keep_their_types() -> None:
     assert_type(move("north"), int)
     assert_type(await think("it"), str)
+    assert_type(await plan("win"), list[str])
+    assert_type(is_rude("hm"), bool)
     move(3)  # type: ignore[arg-type]
 
 
