@@ -208,3 +208,16 @@ def test_a_store_orders_by_the_times_given_not_by_their_writing(stored: tuple[Ha
         summary = reader.session(own.id)
     assert summary is not None
     assert (summary.session.start_ns, summary.session.end_ns) == (T0, T0 + 5 * SECOND)
+
+
+def test_what_starts_again_lasts_as_long_as_it_does_then(seen: Seen) -> None:
+    """The end that was told of the first run is not the second's."""
+    with session("s") as own:
+        tool = own.tool("t")
+        tool.start(at=T0)
+        tool.end(at=T0 + 3600 * SECOND)
+        with tool:
+            pass
+    first, second = seen.of(EventRecord)
+    assert first.duration_ns == 3600 * SECOND
+    assert second.duration_ns < 600 * SECOND
