@@ -119,8 +119,8 @@ def _measured(places: list[Place], options: argparse.Namespace) -> list[Place]:
     usable = [place for place in places if not place.trouble]
     _each(usable, "seen", [], workers=2)
     if not options.instructions:
-        for place in usable:
-            place.found["started"] = _starts(place, 1 if options.quick else _STARTS)
+        for place in [] if options.quick else usable:
+            place.found["started"] = _starts(place, _STARTS)
         _each(usable, "times", [*seconds, *quick], workers=1)
     if not options.times and valgrind.usable():
         # What is counted is not disturbed by a neighbour.

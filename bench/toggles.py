@@ -6,7 +6,7 @@ Their own `uninstrument()` is not enough: some leave patches behind, and then th
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
@@ -36,10 +36,10 @@ class Change:
 class Toggle:
     """What `switch_on` changes in the SDKs; off when made."""
 
-    def __init__(self, switch_on: Callable[[], object]) -> None:
-        before = _names()
+    def __init__(self, switch_on: Callable[[], object], packages: Container[str] = _PACKAGES) -> None:
+        before = _names(packages)
         switch_on()
-        self.changes = list(_changes(before, _names()))
+        self.changes = list(_changes(before, _names(packages)))
         self._put(on=False)
 
     @contextmanager
@@ -60,21 +60,21 @@ class Toggle:
                 delattr(change.owner, change.name)
 
 
-def _names() -> _Names:
+def _names(packages: Container[str]) -> _Names:
     """Every module and class of the SDKs that is loaded: its id -> itself and its names as they are now."""
-    modules = [module for name, module in list(sys.modules.items()) if _is_theirs(name)]
+    modules = [module for name, module in list(sys.modules.items()) if _is_of(name, packages)]
     found: _Names = {}
     for module in modules:
         if isinstance(module, ModuleType):
             found[id(module)] = (module, dict(vars(module)))
             for value in list(vars(module).values()):
-                if isinstance(value, type) and _is_theirs(value.__module__):
+                if isinstance(value, type) and _is_of(value.__module__, packages):
                     found[id(value)] = (value, dict(vars(value)))
     return found
 
 
-def _is_theirs(module: object) -> bool:
-    return isinstance(module, str) and module.partition(".")[0] in _PACKAGES
+def _is_of(module: object, packages: Container[str]) -> bool:
+    return isinstance(module, str) and module.partition(".")[0] in packages
 
 
 def _changes(before: _Names, after: _Names) -> Iterator[Change]:
