@@ -22,8 +22,7 @@ this part, small ones most. To be read as an order of magnitude until it is writ
 """
 _HEAD = """# What callspan costs
 
-Written by `make bench`, `make bench-peers` and `make scale`, each its own part. What profiling has found, and what
-that gave: [profiling.md](profiling.md).
+Written by `make bench`, `make bench-peers` and `make scale`, each its own part.
 
 - **Times** are CPU time of the calling thread, so that waiting for others on the machine does not count. All rows of
   a table are run in turn in one process, round after round; each round gives the lower quartile of a block of runs; a

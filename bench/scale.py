@@ -61,8 +61,8 @@ class Ran:
         return statistics.median(mine / base for mine, base in zip(self.per_s[row], self.per_s[BARE], strict=True))
 
     def lateness(self, row: str) -> float | None:
-        """How many times the bare SDK's lateness; None: there is no event loop."""
-        if not self.late_ms[row]:
+        """How many times the bare SDK's lateness; None: there is no event loop, or it never had a moment to tick."""
+        if not (self.late_ms[row] and self.late_ms[BARE]):
             return None
         return statistics.median(self.late_ms[row]) / statistics.median(self.late_ms[BARE])
 
