@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from callspan.config import load
-from callspan.spool.segment import SUFFIX
+from callspan.spool.segment import SUFFIX, address_of
 from callspan.stores.opening import split_urls
 
 
@@ -15,6 +15,21 @@ def spool_of(stores: str) -> Path:
 
     urls = tuple(split_urls(stores))
     return spool_directory(load({"stores": urls}), urls)
+
+
+def held_for_others(stores: str) -> list[Path]:
+    """Return the segments that wait where those for these stores do, and are for another set of stores.
+
+    Raises SettingError for a store that cannot be used here.
+    """
+    from callspan.spool.address import address_for
+    from callspan.wiring.priced_stores import priced_sinks
+
+    directory = spool_of(stores)
+    if not directory.is_dir():
+        return []
+    ours = {None, address_for(directory, priced_sinks(split_urls(stores)))}
+    return [path for path in directory.iterdir() if path.suffix == SUFFIX and address_of(path.name) not in ours]
 
 
 def waiting_bytes(directory: Path) -> int:

@@ -42,7 +42,10 @@ def command(frame: Frame, timeout_s: float) -> None:
     left = waiting_bytes(directory)
     delivered = sum(number for name, number in counters.items() if name.startswith("shipped."))
     told = f"{count(delivered)} records delivered to {safe_name(frame.store)}"
-    _report(frame, dict(counters), left, f"{told}; {count(left)} bytes wait." if left else f"{told}; nothing waits.")
+    told += f"; {count(left)} bytes wait." if left else "; nothing waits."
+    if others := counters["for_other_stores"]:
+        told += f" {count(others)} segments are for another set of stores: name those with --store."
+    _report(frame, dict(counters), left, told)
     if left:
         raise click.exceptions.Exit(1)
 

@@ -36,6 +36,8 @@ class PricedSink:
         self._prices = prices
         self._told = told
         self.name = sink.name
+        self.path = getattr(sink, "path", None)
+        """Of a store that is a file: for whom records wait goes by the file, however a URL names it."""
         self.batch_entries = sink.batch_entries
 
     def open(self) -> None:

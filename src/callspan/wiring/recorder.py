@@ -19,7 +19,7 @@ from callspan.record.call import NO_BODY, CallRecord, Redaction
 from callspan.record.events import Record
 from callspan.spool.shipper import SinkState
 from callspan.spool.spool import Spool
-from callspan.stores.opening import parse
+from callspan.stores.opening import parse, safe_name
 from callspan.wiring.priced_stores import Priced, priced_sinks
 
 _REOPEN_TIMEOUT_S: Final = 5.0
@@ -114,8 +114,9 @@ def spool_directory(settings: Settings, stores: tuple[str, ...]) -> Path:
         path = parse(url).path
         if path is not None and parse(url).kind in _FILES:
             return path.with_name(path.name + ".spool")
-    # One directory for each set of stores: whoever adopts a dead process's segment delivers it to its own stores.
-    return state_directory() / "spool" / sha256("\n".join(stores).encode()).hexdigest()[:16]
+    # One directory for each set of stores: whoever adopts a dead process's segment delivers it to its own stores. A new
+    # password is the same store.
+    return state_directory() / "spool" / sha256("\n".join(map(safe_name, stores)).encode()).hexdigest()[:16]
 
 
 def _slim(record: Record) -> bytes:

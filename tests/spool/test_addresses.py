@@ -1,0 +1,74 @@
+"""For whom records wait: the same store under another name is the same store, another set of stores is told of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from callspan.cli.commands import callspan
+from callspan.config import Settings
+from callspan.record.call import CallRecord, Timing
+from callspan.record.codec import encode
+from callspan.spool.address import address_for
+from callspan.spool.segment import Segment
+from callspan.stores.opening import open_store
+from callspan.wiring.priced_stores import priced_sinks
+from callspan.wiring.recorder import spool_directory
+
+RECORD = encode(CallRecord(call_id="one", timing=Timing(start_ns=1)))
+
+
+def left_behind(directory: Path, stores: str) -> None:
+    """What a process with these stores left when it was killed."""
+    segment = Segment.create(directory, address_for(directory, priced_sinks(stores)))
+    from callspan.spool.frames import encode as frame
+
+    segment.append(frame(RECORD))
+    segment.release()
+
+
+def test_a_file_is_the_same_store_under_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    left_behind(tmp_path / "calls.db.spool", "sqlite:///calls.db")
+    names = [
+        "calls.db",
+        "sqlite:///./calls.db",
+        f"sqlite:///{tmp_path}/calls.db",
+        f"{tmp_path}/../{tmp_path.name}/calls.db",
+    ]
+    directory = tmp_path / "calls.db.spool"
+    assert len({address_for(directory, priced_sinks(name)) for name in names}) == 1
+    done = CliRunner().invoke(callspan, ["--store", f"sqlite:///{tmp_path}/calls.db", "ship"])
+    assert done.exit_code == 0, done.output
+    assert open_store("calls.db").count_calls() == 1
+
+
+def test_a_new_password_is_the_same_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    one, two, other = (f"clickhouse://{user}@host:8123/db" for user in ("me:old", "me:new", "you:new"))
+    directory = spool_directory(Settings(), (one,))
+    assert directory == spool_directory(Settings(), (two,))
+    assert directory != spool_directory(Settings(), (other,))
+    assert len({address_for(directory, priced_sinks(url)) for url in (one, two)}) == 1
+
+
+def test_records_for_another_set_of_stores_are_told_of_by_doctor_and_ship(tmp_path: Path) -> None:
+    """Nobody would ever deliver them: the setting was changed while they waited."""
+    now, then = f"sqlite:///{tmp_path}/calls.db", f"sqlite:///{tmp_path}/calls.db,jsonl:///{tmp_path}/calls.jsonl"
+    left_behind(tmp_path / "calls.db.spool", then)
+    done = CliRunner().invoke(callspan, ["--store", now, "doctor", "--json"])
+    (told,) = (check for check in json.loads(done.stdout)["checks"] if check["name"] == "for_other_stores")
+    assert told["state"] == "warning"
+    assert "in 1 segments of" in told["detail"]
+    assert "callspan --store" in told["advice"]
+    done = CliRunner().invoke(callspan, ["--store", now, "ship"])
+    assert "1 segments are for another set of stores" in " ".join(done.output.split())
+    assert done.exit_code == 1
+    done = CliRunner().invoke(callspan, ["--store", then, "ship"])
+    assert done.exit_code == 0, done.output
+    assert open_store(then.partition(",")[2]).count_calls() == 1
+    done = CliRunner().invoke(callspan, ["--store", now, "doctor", "--json"])
+    assert "for_other_stores" not in done.stdout
