@@ -35,7 +35,6 @@ class Demo(NamedTuple):
     """One run of `callspan demo` in a directory of its own."""
 
     directory: Path
-    out: str
 
     @property
     def store(self) -> str:
@@ -76,11 +75,13 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    directory = tmp_path_factory.mktemp("demo")
-    answer = in_its_own("demo", cwd=directory)
-    assert answer.code == 0, answer.err
-    assert answer.err == ""
-    return Demo(directory, answer.out)
+    made = Demo(tmp_path_factory.mktemp("demo"))
+    settings = dict.fromkeys(set(os.environ) - set(plain_environment()))
+    result = CliRunner().invoke(
+        callspan, ["--store", made.store, "demo", "--json"], catch_exceptions=False, env=settings
+    )
+    assert (result.exit_code, result.stderr) == (0, "")
+    return made
 
 
 @pytest.fixture

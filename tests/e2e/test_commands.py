@@ -200,6 +200,7 @@ def test_tail_shows_the_last_calls_oldest_first(ask: Ask) -> None:
     assert starts == sorted(starts)
 
 
+@pytest.mark.slow
 def test_tail_follows_until_interrupted(demo: Demo, tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path / 'callspan.db'}"
     assert in_process("--store", store, "demo", "--json").code == 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Answer, Demo, in_process
+from tests.e2e.conftest import Answer, Demo, in_its_own, in_process
 from tests.e2e.receiver import Receiver
 
 Ask = Callable[..., Answer]
@@ -125,19 +125,29 @@ def test_episodes_played_at_the_same_time_do_not_mix(ask: Ask) -> None:
         assert {call["session_id"] for call in calls_of(session)} == {session["session_id"]}
 
 
-def test_the_page_shows_the_trees_the_table_and_where_everything_is(demo: Demo) -> None:
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the demo prints, in a directory where nothing is yet."""
+    answer = in_its_own("demo", cwd=tmp_path_factory.mktemp("page"))
+    assert (answer.code, answer.err) == (0, "")
+    return answer.out
+
+
+@pytest.mark.slow
+def test_the_page_shows_the_trees_the_table_and_where_everything_is(page: str) -> None:
     for part in (
         "$ callspan sessions", "$ callspan show ", "$ callspan calls", "$ callspan stats", "gridworld  success  +1.3",
         "step 0", "gpt-5-mini", "claude-haiku-4-5", "error 400", "cancelled", "1 retry", "tool look",
         "sqlite:///callspan.db", "docker run", "4318:4318", "OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318",
     ):  # fmt: skip
-        assert part in demo.out
-    assert "38 in 5 traces: 14 chat, 11 timestep, 8 execute_tool, 5 invoke_workflow" in demo.out
+        assert part in page
+    assert "38 in 5 traces: 14 chat, 11 timestep, 8 execute_tool, 5 invoke_workflow" in page
 
 
-def test_the_page_fits_into_100_columns_and_has_no_colours_in_a_file(demo: Demo) -> None:
-    assert max(map(len, demo.out.splitlines())) <= 100
-    assert "\x1b" not in demo.out
+@pytest.mark.slow
+def test_the_page_fits_into_100_columns_and_has_no_colours_in_a_file(page: str) -> None:
+    assert max(map(len, page.splitlines())) <= 100
+    assert "\x1b" not in page
 
 
 def test_plain_sqlite_reads_what_was_said(demo: Demo) -> None:
@@ -153,6 +163,7 @@ def test_nothing_waits_in_the_spool_afterwards(demo: Demo) -> None:
     assert not list((demo.directory / "callspan.db.spool").glob("*.segment"))
 
 
+@pytest.mark.slow
 def test_a_second_demo_adds_to_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for runs in (1, 2):
@@ -175,6 +186,7 @@ def test_a_file_of_another_application_is_left_alone(tmp_path: Path, monkeypatch
     assert Path("callspan.db").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_proxy_in_the_environment_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
@@ -190,6 +202,7 @@ def test_live_without_keys_says_what_is_missing(tmp_path: Path, monkeypatch: pyt
     assert not Path("callspan.db").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["option", "environment"])
 def test_spans_are_sent_to_an_otlp_receiver(
     how: str, receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

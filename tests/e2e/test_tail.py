@@ -47,6 +47,7 @@ def ask(directory: Path, question: str) -> None:
     handle.uninstrument()
 
 
+@pytest.mark.slow
 def test_calls_show_as_they_finish_until_it_is_interrupted(following: subprocess.Popen[str], tmp_path: Path) -> None:
     assert following.stdout is not None
     assert json.loads(following.stdout.readline())["said"].startswith("Answer to Before?")

@@ -143,6 +143,7 @@ def test_ship_says_what_could_not_be_delivered(tmp_path: Path) -> None:
     assert "bytes wait" in answer.out
 
 
+@pytest.mark.slow
 def test_prune_deletes_what_is_old_and_nothing_else(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path / 'callspan.db'}"
     assert in_process("--store", store, "demo", "--json").code == 0

@@ -49,7 +49,8 @@ def _facts(call: CallRecord) -> Iterator[tuple[str, str]]:
     first = "" if timing.first_token_ns is None else f", first token after {duration(timing.first_token_ns)}"
     yield "time", f"{clock(timing.start_ns)}, took {duration(timing.duration_ns)}{first}"
     yield "tokens", _usage(call.usage)
-    yield "cost", money(call.cost.usd if call.cost else None) + (f" by {call.cost.source}" if call.cost else "")
+    guess = ", estimated" if call.cost and call.cost.estimated else ""
+    yield "cost", money(call.cost.usd if call.cost else None) + (f" by {call.cost.source}{guess}" if call.cost else "")
     if call.stream is not None:
         whole = "whole" if call.stream.complete else "not whole"
         yield "stream", f"ended by {call.stream.end}, {count(call.stream.chunks)} chunks, {whole}"

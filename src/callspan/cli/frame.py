@@ -15,7 +15,7 @@ from callspan.cli.rewarded import Rewarded
 from callspan.cli.screen import Screen, clean, json_text
 from callspan.config import SettingError, load
 from callspan.stores.base import Reader, StoreError
-from callspan.stores.opening import open_store, safe_name
+from callspan.stores.opening import open_store, parse, safe_name, split_urls
 
 DEFAULT_STORE: Final = "sqlite:///callspan.db"
 """Where `run` and `demo` write and everything else reads when nothing else is said."""
@@ -54,6 +54,7 @@ class Frame:
     def reader(self) -> Iterator[Reader]:
         """Yield the store, opened for reading. What is wrong with it ends the command, saying what to do."""
         try:
+            self._no_directory()
             reader = open_store(self.store)
         except SettingError as error:
             raise wrong(error) from error
@@ -70,6 +71,12 @@ class Frame:
             self.fail(f"{safe_name(self.store)} cannot be read: {_gist(error)}")
         finally:
             reader.close()
+
+    def _no_directory(self) -> None:
+        for url in split_urls(self.store)[:1]:
+            path = parse(url).path
+            if path is not None and path.is_dir():
+                self.fail(f"{path} is a directory: name a file in it")
 
     def emit(self, value: object) -> None:
         """Print one JSON document."""

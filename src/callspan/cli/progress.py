@@ -5,16 +5,31 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.text import Text
 
 from callspan.cli.frame import Frame
-from callspan.cli.screen import clean
+from callspan.cli.screen import clean, milliseconds
 
+_MINUTE_S: Final = 60
 Tell: TypeAlias = Callable[..., None]
 """`tell(done, of, what="calls")`: how far it is; `of=None` where the end is not known."""
+
+
+class _Clock(ProgressColumn):
+    """How long it will still take; where nobody knows, how long it has taken."""
+
+    def render(self, task: Task) -> Text:
+        """Return what the column says now."""
+        left = task.time_remaining
+        if left is not None and not task.finished:
+            return Text(
+                f"about {milliseconds(left * 1000) if left >= _MINUTE_S else f'{left:.0f} s'} left", style="dim"
+            )
+        return Text(milliseconds((task.elapsed or 0) * 1000), style="dim")
 
 
 @contextmanager
@@ -26,8 +41,7 @@ def progress(frame: Frame, what: str) -> Iterator[Tell]:
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),
         TextColumn("{task.fields[told]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
+        _Clock(),
         console=console,
         transient=True,
         disable=frame.json or not sys.stderr.isatty(),

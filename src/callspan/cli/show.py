@@ -14,10 +14,11 @@ from callspan.cli.session_page import Page
 from callspan.cli.session_tree import session_tree
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord
-from callspan.stores.base import CallFilter, Happening
+from callspan.stores.base import CallFilter, Happening, Reader
 from callspan.stores.opening import safe_name
 
 _LIMIT: Final = 1000
+_NAMED: Final = 3
 _EPILOG: Final = """\b
 Examples:
   callspan show                     the newest session
@@ -44,18 +45,29 @@ def command(frame: Frame, ident: str, limit: int | None, offset: int) -> None:
             _show_session(frame, Page.of(reader, summary, None if whole else limit or _LIMIT, offset))
             return
         call = next(reader.calls(CallFilter(limit=1)), None) if ident == "last" else reader.call(ident)
-    if call is None:
-        frame.nothing(
-            f"There is nothing in {safe_name(frame.store)} yet."
-            if ident == "last"
-            else f"Nothing in {safe_name(frame.store)} has an id that begins with {ident!r}, or several have. "
-            "See `callspan sessions` and `callspan calls`."
-        )
-    elif frame.json:
+        if call is None:
+            frame.nothing(_missing(frame, reader, ident))
+    if frame.json:
         frame.emit(_call_json(call))
     else:
         with frame.screen.paged():
             print_call(frame.screen, call)
+
+
+def _missing(frame: Frame, reader: Reader, ident: str) -> str:
+    """Why nothing is shown: there is nothing yet, nothing of that id, or several sessions begin so."""
+    store = safe_name(frame.store)
+    if ident == "last":
+        return f"There is nothing in {store} yet."
+    listed = (summary.session.session_id for summary in reader.sessions(limit=_LIMIT))
+    several = [session_id for session_id in listed if ident and session_id.startswith(ident)]
+    if len(several) > 1:
+        more = f" and {len(several) - _NAMED:,} more" if len(several) > _NAMED else ""
+        return f"{len(several):,} sessions begin with {ident!r}: {', '.join(several[:_NAMED])}{more}."
+    return (
+        f"Nothing in {store} has an id that begins with {ident!r}, or several calls have. "
+        "See `callspan sessions` and `callspan calls`."
+    )
 
 
 def _show_session(frame: Frame, page: Page) -> None:

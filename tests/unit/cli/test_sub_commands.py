@@ -80,6 +80,18 @@ def test_show_of_an_empty_store_says_so(store: str, arguments: list[str]) -> Non
     assert ask("--store", keep(store), *arguments) == (1, "", f"There is nothing in {store} yet.\n")
 
 
+def test_show_names_the_sessions_that_begin_alike(store: str) -> None:
+    keep(store, *(session(f"run-{at}", start_ns=START_NS + at) for at in range(5)))
+    answer = ask("--store", store, "show", "run-")
+    assert (answer.code, answer.err) == (1, "5 sessions begin with 'run-': run-4, run-3, run-2 and 2 more.\n")
+
+
+def test_a_directory_is_no_store(tmp_path: Path) -> None:
+    answer = ask("--store", f"sqlite:///{tmp_path}", "calls")
+    assert answer.code == 1
+    assert "is a directory: name a file in it" in answer.err
+
+
 def test_show_without_sessions_shows_the_newest_call(store: str) -> None:
     keep(store, made("old", at_ns=START_NS), made("new", at_ns=START_NS + SECOND))
     assert "call        new" in ask("--store", store, "show").out
