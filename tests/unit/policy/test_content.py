@@ -10,7 +10,7 @@ import pytest
 from callspan.config import Settings
 from callspan.policy.apply import Policy
 from callspan.record.call import NO_BODY, CallRecord, Redaction
-from callspan.record.codec import encode
+from callspan.record.codec import encode, encode_json
 from callspan.record.events import (
     EventRecord,
     MessageRecord,
@@ -71,6 +71,38 @@ def test_settings_keep_numbers_and_words_of_the_provider(call: CallRecord, conte
     }
 
 
+_WORDS = {
+    "encoding_format": "float",
+    "modalities": ["text", "audio"],
+    "previous_response_id": "resp_1",
+    "reasoning_effort": "low",
+    "service_tier": "flex",
+    "truncation": "auto",
+    "verbosity": "high",
+    "model": "m",
+    "parallel_tool_calls": "yes",
+    "store": "yes",
+    "background": "yes",
+}
+
+
+@pytest.mark.parametrize("key", _WORDS)
+def test_words_of_the_provider_are_nobodys_content(call: CallRecord, key: str) -> None:
+    request = msgspec.structs.replace(call.request, params={key: _WORDS[key], "stop": "SESAME"})
+    kept = applied(msgspec.structs.replace(call, request=request), "off")
+    assert isinstance(kept, CallRecord)
+    assert kept.request.params == {key: _WORDS[key]}
+
+
+@pytest.mark.parametrize("key", ["type", "effort", "summary", "mode", "budget_tokens", "include_usage", "verbosity"])
+def test_within_settings_the_providers_own_scalars_stay(call: CallRecord, key: str) -> None:
+    setting = {key: "auto", "note": "SESAME"}
+    request = msgspec.structs.replace(call.request, params={"x": setting, "y": {key: ["SESAME"]}, "z": {"note": 1}})
+    kept = applied(msgspec.structs.replace(call, request=request), "off")
+    assert isinstance(kept, CallRecord)
+    assert kept.request.params == {"x": {key: "auto"}}
+
+
 @pytest.mark.parametrize("content", ["metadata", "off"])
 def test_error_keeps_its_types_and_loses_its_words(call: CallRecord, content: str) -> None:
     kept = applied(call, content)
@@ -113,6 +145,24 @@ _OTHERS: list[Record] = [
     MessageRecord(message_id="m", message_type="observation", time_ns=1, content="SESAME"),
     RewardRecord(reward_id="r", time_ns=1, value=0.5, annotation="SESAME"),
 ]
+
+
+@pytest.mark.parametrize("what", ["data", "content", "annotation"])
+def test_what_was_taken_out_of_other_records_is_named_with_its_size_and_hash(what: str) -> None:
+    record = next(record for record in _OTHERS if hasattr(record, what))
+    said = encode_json(getattr(record, what))
+    for content, digest in (("metadata", hashlib.sha256(said).hexdigest()), ("off", None)):
+        kept = applied(record, content)
+        assert kept.redactions == [Redaction(what=what, why="content", original_bytes=len(said), sha256=digest)]
+        assert getattr(kept, what) is None
+
+
+@pytest.mark.parametrize("record", _OTHERS, ids=lambda record: type(record).__name__)
+def test_records_that_say_nothing_are_the_same_object(record: Record) -> None:
+    silent = msgspec.structs.replace(
+        record, **{key: None for key in ("data", "content", "annotation") if hasattr(record, key)}
+    )
+    assert applied(silent, "off") is silent
 
 
 @pytest.mark.parametrize("record", _OTHERS, ids=lambda record: type(record).__name__)

@@ -144,3 +144,116 @@ def test_long_vector_answers_are_found_whatever_they_look_like() -> None:
     kept = applied(record("embeddings", None, answer))
     assert kept.response is not None
     assert len(bytes(kept.response.body)) < 200
+
+
+@pytest.mark.parametrize(
+    ("stated", "mime"),
+    [
+        ("mp3", "audio/mpeg"),
+        ("flac", "audio/flac"),
+        ("opus", "audio/opus"),
+        ("aac", "audio/aac"),
+        ("pcm16", "audio/pcm"),
+        ("wav", "audio/wav"),
+        ("audio/ogg", "audio/ogg"),
+    ],
+)
+def test_the_format_of_a_sound_is_told_as_a_type(stated: str, mime: str) -> None:
+    sound = {"input_audio": {"data": _TEXT, "format": stated}}
+    kept = applied(record("chat_completions", {"messages": [sound]}))
+    assert json.loads(bytes(kept.request.body))["messages"][0]["input_audio"]["data"] == reference(mime)
+
+
+@pytest.mark.parametrize(
+    ("stated", "mime"), [("png", "image/png"), ("jpeg", "image/jpeg"), ("webp", "image/webp"), (None, "image/png")]
+)
+def test_the_format_of_a_picture_is_told_as_a_type(stated: str | None, mime: str) -> None:
+    item = {"type": "image_generation_call", "result": _TEXT} | ({"output_format": stated} if stated else {})
+    kept = applied(record("responses", None, {"output": [item]}))
+    assert kept.response is not None
+    assert json.loads(bytes(kept.response.body))["output"][0]["result"] == reference(mime)
+
+
+@pytest.mark.parametrize(
+    ("holder", "field", "mime"),
+    [
+        ({"type": "base64", "mime_type": "image/tiff"}, "data", "image/tiff"),
+        ({"type": "base64", "mime": "image/bmp"}, "data", "image/bmp"),
+        ({"type": "base64", "media_type": 3, "format": "wav"}, "data", "audio/wav"),
+        ({"type": "base64"}, "data", None),
+        ({"type": "base64"}, "file_data", None),
+        ({"type": "base64"}, "image_data", None),
+        ({"type": "base64"}, "b64_json", "image/png"),
+        ({"type": "base64"}, "partial_image_b64", "image/png"),
+    ],
+)
+def test_bare_base64_is_typed_by_what_stands_beside_it(holder: dict[str, object], field: str, mime: str | None) -> None:
+    kept = applied(record("messages", {"messages": [{**holder, field: _TEXT}]}))
+    assert json.loads(bytes(kept.request.body))["messages"][0][field] == reference(mime)
+
+
+@pytest.mark.parametrize("mark", ["base64", "b64_json", "input_audio", "audio", "image_generation_call"])
+def test_bodies_of_an_unknown_api_are_looked_into_for_every_mark(mark: str) -> None:
+    call = record("tomorrow", {"messages": [{mark: "here", "data": _TEXT}]})
+    assert _HASH.encode() in bytes(applied(call).request.body)
+
+
+@pytest.mark.parametrize(
+    ("api", "part"),
+    [
+        ("completions", {"data": _TEXT, "note": "base64"}),
+        ("messages", {"type": "image_generation_call", "result": _TEXT}),
+        ("responses", {"type": "function_call_output", "data": _TEXT}),
+    ],
+)
+def test_bodies_without_a_mark_of_their_api_are_not_looked_into(api: str, part: object) -> None:
+    call = record(api, {"messages": [part]})
+    assert applied(call) is call
+
+
+def test_a_picture_by_its_data_url_is_found_in_responses() -> None:
+    part = {"type": "input_image", "image_url": f"data:image/png;base64,{_TEXT}"}
+    kept = applied(record("responses", {"input": [{"role": "user", "content": [part]}]}))
+    assert _HASH.encode() in bytes(kept.request.body)
+
+
+@pytest.mark.parametrize("url", [f"data:;base64,{_TEXT}", f"data:;charset=utf-8;base64,{_TEXT}"])
+def test_a_data_url_without_a_type_is_a_medium_of_no_type(url: str) -> None:
+    kept = applied(record("messages", {"messages": [{"url": url}]}))
+    assert json.loads(bytes(kept.request.body))["messages"][0]["url"] == reference(None)
+
+
+def test_base64_of_the_url_alphabet_is_the_same_medium() -> None:
+    data = bytes([251, 239, 190, 255]) * 12
+    plain, url_safe = base64.b64encode(data).decode(), base64.urlsafe_b64encode(data).decode()
+    assert plain != url_safe
+    hashes = [
+        json.loads(bytes(applied(record("messages", {"messages": [{"type": "base64", "data": text}]})).request.body))
+        for text in (plain, url_safe)
+    ]
+    assert hashes[0] == hashes[1]
+
+
+@pytest.mark.parametrize(("length", "found"), [(12, False), (16, True), (18, False), (20, True)])
+def test_short_or_uneven_texts_are_no_base64(length: int, found: bool) -> None:
+    call = record("messages", {"messages": [{"type": "base64", "data": ("QUJD" * 8)[:length]}]})
+    assert (applied(call) is not call) == found
+
+
+def test_media_are_found_however_deep_and_what_is_beside_them_stays() -> None:
+    deep = [[{"a": [{"type": "base64", "data": _TEXT}, "words", 3, None]}], f"data:image/png;base64,{_TEXT}"]
+    kept = applied(record("messages", {"messages": deep, "model": "m"}))
+    expected = [[{"a": [{"type": "base64", "data": reference(None)}, "words", 3, None]}], reference("image/png")]
+    assert json.loads(bytes(kept.request.body)) == {"messages": expected, "model": "m"}
+
+
+@pytest.mark.parametrize("answer", [[], {"data": 3}, {"data": [3, {"embedding": 3}, {"embedding": {}}]}, "embedding"])
+def test_embeddings_without_vectors_stay_as_they_are(answer: object) -> None:
+    call = record("embeddings", None, {"note": "embedding", "x": answer} if isinstance(answer, str) else answer)
+    assert applied(call) is call
+
+
+def test_request_and_answer_with_media_are_both_listed() -> None:
+    part = {"image_url": {"url": f"data:image/png;base64,{_TEXT}"}}
+    call = record("chat_completions", {"messages": [part]}, {"choices": [part]})
+    assert [note.what for note in applied(call).redactions] == ["request.body", "response.body"]

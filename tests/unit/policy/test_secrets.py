@@ -9,10 +9,10 @@ import pytest
 
 from callspan.config import Settings
 from callspan.policy.apply import Policy
-from callspan.policy.secrets import MASK, bare_url, mask_settings, mask_text
-from callspan.record.call import CallRecord, ErrorInfo, Request, Timing
+from callspan.policy.secrets import MASK, bare_url, mask_settings, mask_text, masked_error
+from callspan.record.call import CallRecord, ErrorInfo, Request, Response, Timing
 from callspan.record.codec import encode
-from callspan.record.events import SessionRecord, TimestepRecord
+from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 
 _SECRETS = [
     "sk-proj-abcdefghijklmnop1234567890",
@@ -25,6 +25,28 @@ _SECRETS = [
     "github_pat_11ABCDEFG0123456789abc",
     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcdefgh",
 ]
+
+
+_PREFIXES = ["gsk", "hf", "ghp", "gho", "ghs", "r8", "pplx", "xai", "csk", "tvly", "nvapi", "fw", "whsec"]
+
+
+@pytest.mark.parametrize("prefix", _PREFIXES)
+@pytest.mark.parametrize("joint", ["_", "-"])
+def test_keys_are_known_by_the_prefix_of_who_gives_them_out(prefix: str, joint: str) -> None:
+    key = f"{prefix}{joint}abcdefgh12345678"
+    assert mask_text(f"key {key}.") == f"key {MASK}."
+
+
+@pytest.mark.parametrize(
+    "text", ["sk-short", "hf_short", "AKIA1234", "eyJhbGci.short", "github_pat_short", "task-force-nine"]
+)
+def test_words_that_only_begin_like_a_key_stay(text: str) -> None:
+    assert mask_text(text) == text
+
+
+def test_a_token_of_google_is_masked() -> None:
+    assert mask_text("ya29.a0AfH6SMBx-1234567890_abc") == MASK
+    assert mask_text("ASIAIOSFODNN7EXAMPLE") == MASK
 
 
 @pytest.mark.parametrize("secret", _SECRETS)
@@ -45,6 +67,19 @@ def test_keys_of_providers_are_masked_in_any_text(secret: str, text: str) -> Non
         ("https://user:hunter2@host/v1 failed", "https://host/v1 failed"),
         ("GET https://host/v1?key=abc&x=1", f"GET https://host/v1?key={MASK}&x=1"),
         ("https://host/?access_token=abc", f"https://host/?access_token={MASK}"),
+        ("Basic dXNlcjpwdw== refused", f"Basic {MASK} refused"),
+        ("Authorization=Basic dXNlcjpwdw==", f"Authorization=Basic {MASK}"),
+        ("client_secret: abcdef123456", f"client_secret: {MASK}"),
+        ("access-token = abcdef123456", f"access-token = {MASK}"),
+        ("password: hunter2x", f"password: {MASK}"),
+        ("API key provided: abcdef123456.", f"API key provided: {MASK}"),
+        ("password: short", "password: short"),
+        ("https://host/?a=1&sig=abc&b=2", f"https://host/?a=1&sig={MASK}&b=2"),
+        ("https://host/?signature=abc#f", f"https://host/?signature={MASK}#f"),
+        ("https://host/?code=abc", f"https://host/?code={MASK}"),
+        ("https://host/?password=abc", f"https://host/?password={MASK}"),
+        ("https://host/?secret=abc", f"https://host/?secret={MASK}"),
+        ("https://host/?subscription-key=abc", f"https://host/?subscription-key={MASK}"),
         ("no secret in here: rate limit of 5 reached", "no secret in here: rate limit of 5 reached"),
     ],
 )
@@ -59,6 +94,8 @@ def test_labelled_values_and_url_credentials_are_masked(text: str, masked: str) 
         ("http://host", "http://host"),
         ("http://[::1]:80/x", "http://[::1]:80/x"),
         ("http://host:no/x", MASK),
+        ("/v1/models", "/v1/models"),
+        ("HTTPS://Host/v1", "https://host/v1"),
     ],
 )
 def test_bare_url_has_no_credentials_and_no_query(url: str, bare: str) -> None:
@@ -83,6 +120,38 @@ def test_secret_settings_are_masked_by_name_and_others_untouched() -> None:
         "max_tokens": 5,
     }
     assert settings["api_key"] == "k", "what was given is not changed"
+
+
+_NAMES = [
+    *("api_key", "apiKey", "x-api-key", "Authorization", "Proxy-Authorization", "authorization_token", "auth_token"),
+    *("access_token", "refresh_token", "bearer_token", "azure_ad_token", "aws_session_token", "aws_secret_key"),
+    *("aws_secret_access_key", "secret", "secret_key", "client_secret", "webhook_secret", "password", "credentials"),
+    *("cookie", "Set-Cookie"),
+]
+
+
+@pytest.mark.parametrize("name", _NAMES)
+def test_a_setting_of_a_secret_name_is_masked_however_it_is_spelt(name: str) -> None:
+    assert mask_settings({name: "plain", "deep": [{name: "plain"}]}) == {name: MASK, "deep": [{name: MASK}]}
+
+
+@pytest.mark.parametrize("name", ["key", "token", "max_tokens", "secretary", "api", "cookies_eaten"])
+def test_a_setting_of_a_harmless_name_stays(name: str) -> None:
+    settings = {name: "plain"}
+    assert mask_settings(settings) is settings
+
+
+@pytest.mark.parametrize("name", ["headers", "extra_headers", "default_headers", "Extra-Headers"])
+def test_no_header_is_shown(name: str) -> None:
+    masked = {name: {"X-Anything": MASK, "X-Number": MASK}}
+    assert mask_settings({name: {"X-Anything": "v", "X-Number": 3}}) == masked
+    assert mask_settings(masked) is masked
+    assert mask_settings({name: ["X-Anything"]}) == {name: ["X-Anything"]}
+
+
+def test_secrets_that_are_masked_already_are_left_alone() -> None:
+    settings = {"api_key": MASK, "api_key_count": 3, "password": 5, "url": "https://host/v1?a=1", "many": [1, "x"]}
+    assert mask_settings(settings) is settings
 
 
 @pytest.mark.parametrize("content", ["full", "metadata", "off"])
@@ -132,6 +201,83 @@ def test_credentials_of_mcp_servers_are_masked_in_the_body(api: str, setting: di
     assert isinstance(kept, CallRecord)
     assert b"plainsecret" not in encode(kept)
     assert json.loads(bytes(kept.request.body))["messages"] == said["messages"], "messages stay exact"
+
+
+@pytest.mark.parametrize("said", ["messages", "input", "prompt", "system", "instructions"])
+def test_what_was_said_is_exact_also_where_settings_are_masked(said: str) -> None:
+    body = {"model": "m", "api_key": "plainsecret", said: [{"password": "spoken"}]}
+    request = Request(params={"api_key": "plainsecret"}, body=msgspec.Raw(json.dumps(body).encode()))
+    kept = Policy(Settings()).apply(CallRecord(call_id="c", timing=Timing(start_ns=1), request=request))
+    assert isinstance(kept, CallRecord)
+    assert json.loads(bytes(kept.request.body)) == {**body, "api_key": MASK}
+    assert [(note.what, note.why) for note in kept.redactions] == [("request.body", "secret")]
+
+
+@pytest.mark.parametrize(
+    ("api", "request_"),
+    [
+        ("chat_completions", Request(tool_names=["s"], body=msgspec.Raw(b'{"authorization":"x"}'))),
+        ("responses", Request(body=msgspec.Raw(b'{"authorization":"x"}'))),
+        ("responses", Request(tool_names=["s"], body=msgspec.Raw(b'{"authority":"x"}'))),
+        ("responses", Request(tool_names=["s"])),
+    ],
+    ids=["an API without servers", "no tools", "no credentials", "no body"],
+)
+def test_bodies_that_cannot_carry_credentials_are_not_read(api: str, request_: Request) -> None:
+    record = CallRecord(call_id="c", api=api, timing=Timing(start_ns=1), request=request_)
+    assert Policy(Settings()).apply(record) is record
+
+
+def test_credentials_that_an_answer_repeats_are_masked_and_listed() -> None:
+    tools = {"tools": [{"type": "mcp", "server_label": "s", "headers": {"Authorization": "plainsecret"}}]}
+    body = msgspec.Raw(json.dumps(tools).encode())
+    record = CallRecord(
+        call_id="c",
+        api="responses",
+        timing=Timing(start_ns=1),
+        request=Request(tool_names=["s"], body=body),
+        response=Response(body=body),
+    )
+    kept = Policy(Settings()).apply(record)
+    assert b"plainsecret" not in encode(kept)
+    assert [note.what for note in kept.redactions] == ["request.body", "response.body"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "masked"),
+    [
+        ("message", "key sk-abcdefghijklm", f"key {MASK}"),
+        ("param", "sk-abcdefghijklm", MASK),
+        ("body", {"a": ["sk-abcdefghijklm", ("x", 3)]}, {"a": [MASK, ["x", 3]]}),
+        ("body", "Bearer abcdefghijkl", f"Bearer {MASK}"),
+    ],
+)
+def test_every_text_of_an_error_is_masked(field: str, value: object, masked: object) -> None:
+    error = ErrorInfo(kind="auth", type="x", **{field: value})
+    kept = masked_error(error)
+    assert getattr(kept, field) == masked
+    assert (kept.kind, kept.type) == ("auth", "x")
+
+
+def test_an_error_without_secrets_is_the_same_object() -> None:
+    error = ErrorInfo(kind="auth", type="x", message="no", param="p", body={"a": 1})
+    assert masked_error(error) is error
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        EventRecord(event_id="e", event_type="action", time_ns=1, metadata={"password": "plainsecret"}),
+        MessageRecord(message_id="m", message_type="observation", time_ns=1, metadata={"password": "plainsecret"}),
+        RewardRecord(reward_id="r", time_ns=1, value=1.0, metadata={"password": "plainsecret"}),
+        SessionRecord(session_id="s", record_version=1, metadata={"password": "plainsecret"}),
+    ],
+    ids=lambda record: type(record).__name__,
+)
+def test_metadata_of_every_kind_of_record_are_masked_and_listed(record: Record) -> None:
+    kept = Policy(Settings()).apply(record)
+    assert kept.metadata == {"password": MASK}
+    assert [(note.what, note.why) for note in kept.redactions] == [("metadata", "secret")]
 
 
 def test_errors_of_steps_are_masked_too() -> None:
