@@ -114,3 +114,16 @@ def test_an_unknown_format_is_named(world: World, tmp_path: Path) -> None:
     reader = open_store(world.write(tmp_path / "w.db"))
     with pytest.raises(SettingError, match="no format 'csv': use one of openai,"):
         export(reader, "csv", None)
+
+
+def test_a_text_chooses_the_sessions_in_which_it_was_said_and_such_calls_outside(
+    world: World, exported: Export
+) -> None:
+    for session_id, answer in (("s1", "Go EAST."), ("s2", "Go west.")):
+        world.session(session_id)
+        world.chat([{"role": "user", "content": "?"}], answer, session_id)
+    world.chat([{"role": "user", "content": "?"}], "To the east.")
+    world.chat([{"role": "user", "content": "?"}], "To the north.")
+    found = exported("openai", text="east")
+    assert [row["messages"][-1]["content"] for row in found.rows] == ["Go EAST.", "To the east."]
+    assert found.left_out == {"session: the text was not said": 1}

@@ -67,6 +67,7 @@ class Tag(click.ParamType[tuple[str, str]]):
 @click.option("--provider", "providers", multiple=True, metavar="NAME", help="Such as openai; may be repeated.")
 @click.option("--since", "since_ns", type=MOMENT, metavar="TIME", help="Not older: 30m, 2h, 3d ago, or ISO 8601.")
 @click.option("--until", "until_ns", type=MOMENT, metavar="TIME", help="Older.")
+@click.option("--text", metavar="PART", help="Sessions in which this was said; capitals do not matter.")
 @click.option("--min-reward", type=float, help="Sessions with at least this reward.")
 @click.option("--max-reward", type=float, help="Sessions with at most this reward.")
 @click.option("--max-cost", type=Money(), help="Sessions that cost at most so many dollars.")

@@ -15,7 +15,7 @@ from callspan.stores.base import CallFilter, Happening, Reader, SessionSummary
 
 ACHIEVEMENT: Final = "achievement"
 """Objective of rewards whose label names an achievement; environment steps state theirs in `after.achievements`."""
-_CALL_WORDS: Final = ("models", "providers", "since_ns", "until_ns", "session_ids", "limit")
+_CALL_WORDS: Final = ("models", "providers", "since_ns", "until_ns", "session_ids", "limit", "text")
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +27,8 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] = ()
     """Calls that asked for, or were answered by, one of these."""
     providers: tuple[str, ...] = ()
+    text: str | None = None
+    """Sessions in which this was said somewhere, and calls outside sessions in which it was; capitals do not matter."""
     min_reward: float | None = None
     max_reward: float | None = None
     max_cost: Decimal | None = None
@@ -68,9 +70,11 @@ def episodes(reader: Reader, choice: Choice, statistics: Statistics) -> Iterator
     """Yield the chosen sessions, oldest first; why others are left out is counted."""
     found = list(_sessions(reader, choice, statistics))
     statistics.sessions_found = len(found)
+    said_in = _said_in(reader, choice)
     for summary in reversed(found):
         statistics.sessions += 1
-        reason = _unfit(summary, choice)
+        unsaid = said_in is not None and summary.session.session_id not in said_in
+        reason = "the text was not said" if unsaid else _unfit(summary, choice)
         happenings = [] if reason else list(reader.happenings(summary.session.session_id))
         reason = reason or _lacking(happenings, choice)
         if reason:
@@ -91,7 +95,7 @@ def loose_calls(reader: Reader, choice: Choice, statistics: Statistics) -> Itera
     """Yield the chosen calls that belong to no session, oldest first; none where a session is asked for."""
     if choice.of_sessions or choice.session_ids:
         return
-    which = CallFilter(since_ns=choice.since_ns, until_ns=choice.until_ns, newest_first=False)
+    which = CallFilter(since_ns=choice.since_ns, until_ns=choice.until_ns, text=choice.text, newest_first=False)
     found = (call for call in reader.calls(which) if call.place.session_id is None)
     yield from chosen_calls(found, choice, statistics)
 
@@ -137,6 +141,14 @@ def _sessions(reader: Reader, choice: Choice, statistics: Statistics) -> Iterato
             statistics.left_out[f"session: {session_id} is not in the store, or several begin so"] += 1
         else:
             yield found
+
+
+def _said_in(reader: Reader, choice: Choice) -> frozenset[str | None] | None:
+    """Ids of the sessions in which the text was said; None where no text is asked for."""
+    if choice.text is None:
+        return None
+    found = reader.summary("session", CallFilter(text=choice.text), latencies=False)
+    return frozenset(summary.key for summary in found)
 
 
 def _unfit(summary: SessionSummary, choice: Choice) -> str | None:
