@@ -1,0 +1,149 @@
+"""Retries that are used up: time-outs, refused and broken connections, answers that never get better."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from importlib import import_module
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+from opentelemetry.trace import StatusCode
+
+from callspan.testing import Captured
+from tests.intercept import sdks, transports
+from tests.intercept.mode import Mode
+from tests.intercept.test_endings import QUESTION, the_call
+
+Run = Callable[[Callable[[], Awaitable[Any]]], Any]
+CHAT: dict[str, Any] = {"model": "gpt-5", "messages": QUESTION}
+MESSAGE: dict[str, Any] = {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}
+
+FAILURES = {
+    "ReadTimeout": ("timeout", "timeout"),
+    "ConnectTimeout": ("timeout", "timeout"),
+    "PoolTimeout": ("timeout", "timeout"),
+    "ConnectError": ("connection", "error"),
+    "ReadError": ("connection", "error"),
+    "RemoteProtocolError": ("connection", "error"),
+}
+both = pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+plain_and_streamed = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDKs wait half a second and more between two attempts."""
+    for name in ("openai", "anthropic"):
+        monkeypatch.setattr(import_module(f"{name}._base_client"), "INITIAL_RETRY_DELAY", 0.001)
+
+
+async def ask(mode: Mode, sdk: str, handler: Callable[[Any], Any], stream: bool) -> None:
+    made = transports.client(mode, sdk, handler, max_retries=2)
+    create = made.chat.completions.create if sdk == "openai" else made.messages.create
+    result = await mode.wait(create(**(CHAT if sdk == "openai" else MESSAGE), stream=stream))
+    if stream:
+        await mode.all(result)
+
+
+@both
+@plain_and_streamed
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_failure_that_stays_is_one_call_with_every_attempt(
+    failure: str, stream: bool, sdk: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    kind, outcome = FAILURES[failure]
+    raised = getattr(sdks.http_of(sdk), failure)
+
+    def handler(request: Any) -> Any:
+        raise raised("nobody there", request=request)
+
+    errors: Any = openai if sdk == "openai" else anthropic
+    expected = errors.APITimeoutError if kind == "timeout" else errors.APIConnectionError
+    with pytest.raises(expected) as caught:
+        run(lambda: ask(mode, sdk, handler, stream))
+    assert type(caught.value.__cause__) is raised
+    record = the_call(seen)
+    assert (record.outcome, record.retries) == (outcome, 2)
+    assert record.error is not None
+    assert (record.error.kind, record.error.status) == (kind, None)
+    assert [(attempt.status, attempt.error_kind, attempt.error_type) for attempt in record.attempts] == [
+        (None, kind, failure)
+    ] * 3
+    assert [attempt.planned_wait_s is not None for attempt in record.attempts] == [True, True, False]
+    assert record.stream is None
+    assert record.usage is None
+    (span,) = seen.spans
+    assert span.status.status_code is StatusCode.ERROR
+    assert [event.name for event in span.events].count("exception") == 1
+
+
+@both
+@plain_and_streamed
+def test_failures_of_several_kinds_are_told_apart(stream: bool, sdk: str, mode: Mode, run: Run, seen: Captured) -> None:
+    library = sdks.http_of(sdk)
+    left = [library.ConnectError, library.ReadTimeout, library.ReadError]
+
+    def handler(request: Any) -> Any:
+        raise left.pop(0)("no", request=request)
+
+    with pytest.raises((openai.APIConnectionError, anthropic.APIConnectionError)):
+        run(lambda: ask(mode, sdk, handler, stream))
+    record = the_call(seen)
+    assert [attempt.error_kind for attempt in record.attempts] == ["connection", "timeout", "connection"]
+    assert record.outcome == "error", "the last one is the call's"
+
+
+@both
+@plain_and_streamed
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 503])
+def test_a_status_that_stays_is_one_call_with_every_attempt(
+    status: int, stream: bool, sdk: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    library = sdks.http_of(sdk)
+    body = {"error": {"message": "not now", "type": "server_error"}}
+
+    with pytest.raises((openai.APIStatusError, anthropic.APIStatusError)):
+        run(lambda: ask(mode, sdk, lambda request: library.Response(status, json=body), stream))
+    record = the_call(seen)
+    assert [attempt.status for attempt in record.attempts] == [status] * 3
+    assert record.outcome == ("timeout" if status == 408 else "error")
+    assert record.error is not None
+    assert record.error.status == status
+
+
+@both
+@plain_and_streamed
+def test_a_time_out_on_a_real_socket_is_used_up_too(
+    stream: bool, sdk: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    mode.provider.reply(hang=True, repeat=True)
+
+    async def body() -> None:
+        options: dict[str, Any] = {"max_retries": 1, "timeout": 0.1}
+        made = mode.openai(**options) if sdk == "openai" else mode.anthropic(**options)
+        create = made.chat.completions.create if sdk == "openai" else made.messages.create
+        await mode.wait(create(**(CHAT if sdk == "openai" else MESSAGE), stream=stream))
+
+    with pytest.raises((openai.APITimeoutError, anthropic.APITimeoutError)):
+        run(body)
+    record = the_call(seen)
+    assert (record.outcome, record.retries) == ("timeout", 1)
+    assert [attempt.error_kind for attempt in record.attempts] == ["timeout", "timeout"]
+
+
+@both
+def test_a_time_out_amid_a_stream_is_not_tried_again(sdk: str, mode: Mode, run: Run, seen: Captured) -> None:
+    library = sdks.http_of(sdk)
+    begun = transports.wire_of(sdk, "one two three four").partition(b"three")[0] + b'"}}\n\n'
+    handler = transports.answer(sdk, begun, library.ReadTimeout("too late"))
+    with pytest.raises(Exception, match=r"\w") as caught:
+        run(lambda: ask(mode, sdk, handler, True))
+    record = the_call(seen)
+    assert record.stream is not None
+    assert record.error is not None
+    assert record.error.exception is not None
+    assert record.error.exception.endswith(type(caught.value).__name__)
+    assert record.stream.end == "error"
+    assert len(record.attempts) == 1
