@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from callspan.config import SettingError, Settings
     from callspan.plugin import AnthropicInstrumentor, CallRecordExporter, OpenAIInstrumentor
+    from callspan.policy.redaction import redact_texts
     from callspan.record.call import CallRecord
     from callspan.recording import RecordedCall, record_call
     from callspan.spans.call_span import trace_id
@@ -67,6 +68,7 @@ _HOMES = {
     "metadata": "callspan.agent",
     "open_store": "callspan.stores.opening",
     "record_call": "callspan.recording",
+    "redact_texts": "callspan.policy.redaction",
     "reward": "callspan.agent",
     "session": "callspan.agent",
     "timestep": "callspan.agent",
@@ -103,6 +105,7 @@ __all__ = [
     "metadata",
     "open_store",
     "record_call",
+    "redact_texts",
     "reward",
     "session",
     "timestep",

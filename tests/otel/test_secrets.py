@@ -27,24 +27,14 @@ USER, PASSWORD = "urluser-SECRET", "urlpass-SECRET-42"
 ARGUMENT = "argument-SECRETWORD-77"
 ALWAYS = (KEY, ANTHROPIC_KEY, HEADER, PASSWORD, USER)
 """What is nowhere, whatever the settings."""
-_ANY = re.compile("|".join(map(re.escape, (*ALWAYS, ARGUMENT))))
+NAMED = "name-SECRETWORD-88"
+"""What the application itself says by names and metadata, which no content setting takes away."""
+_ANY = re.compile("|".join(map(re.escape, (*ALWAYS, ARGUMENT, NAMED))))
 
 
-def masked(value: Any) -> Any:
-    """Plain data with every secret replaced."""
-    if isinstance(value, str):
-        return _ANY.sub("[mine]", value)
-    if isinstance(value, dict):
-        return {key: masked(item) for key, item in value.items()}
-    return [masked(item) for item in value] if isinstance(value, list) else value
-
-
-def redact(record: Record) -> Record:
-    """An application's redactor: masks its own words in every kind of record, wherever they are."""
-    import msgspec
-
-    plain = msgspec.to_builtins(record)
-    return msgspec.convert(masked(plain), type(record), strict=False)
+def mask(text: str) -> str:
+    """An application's redactor: masks its own words wherever they are."""
+    return _ANY.sub("[mine]", text)
 
 
 class Outside:
@@ -93,7 +83,11 @@ def _calls(provider: ScriptedProvider) -> None:
     host = provider.url.removeprefix("http://")
     asked: Any = [{"role": "user", "content": "Hi"}]
     echo = f"Incorrect API key provided: {KEY}. Authorization: Bearer {KEY}; http://{USER}:{PASSWORD}@{host}/v1"
-    with callspan.session("secret"), callspan.timestep() as step:
+    with (
+        callspan.metadata(user_id=NAMED, extra={"who": NAMED}),
+        callspan.session(NAMED, user_id=NAMED, metadata={"of": NAMED}) as session,
+        callspan.timestep() as step,
+    ):
         with openai.OpenAI(
             api_key=KEY,
             base_url=f"http://{USER}:{PASSWORD}@{host}/v1",
@@ -133,8 +127,13 @@ def _calls(provider: ScriptedProvider) -> None:
                 claude.messages.create(model="claude-test", max_tokens=9, messages=asked)
         with step.tool("login", arguments={"password": ARGUMENT}) as tool:
             tool.result = {"said": ARGUMENT}
+        with pytest.raises(ValueError, match="SECRETWORD"), step.tool("login") as tool:
+            raise ValueError(f"{ARGUMENT} is wrong")
+        session.message(ARGUMENT, kind="note")
         step.action({"typed": ARGUMENT})
         step.environment({"screen": ARGUMENT}, reward=1.0)
+    with pytest.raises(KeyError), callspan.session("fails"), callspan.timestep():
+        raise KeyError(ARGUMENT)
 
 
 @pytest.mark.parametrize("content", ["full", "metadata", "off"])
@@ -150,17 +149,37 @@ def test_keys_headers_and_url_credentials_are_nowhere_whatever_the_settings(
 def test_with_a_redactor_what_tools_and_the_environment_echo_is_nowhere_either(
     outside: Outside, provider: ScriptedProvider
 ) -> None:
-    everything(outside, provider, redact=redact, log_events=True)
+    every = ("llm", "gen_ai", "openinference")
+    everything(
+        outside, provider, redact=callspan.redact_texts(mask), log_events=True, attempt_spans=True, vocabularies=every
+    )
     assert outside.receiver.spans
-    assert outside.found(*ALWAYS, ARGUMENT) == []
-    assert b"[mine]" in (outside.place / "b.jsonl").read_bytes()
+    assert outside.found(*ALWAYS, ARGUMENT, NAMED) == []
+    kept = (outside.place / "b.jsonl").read_bytes()
+    assert b"redactor_failed" not in kept, "it was redacted, not lost"
+    assert kept.count(b"[mine]") > 10
+    assert b'"kind":"call"' in kept
+    assert b"as it is" in kept, "what is no secret is there"
+
+
+def test_with_a_redactor_that_fails_nothing_the_application_said_is_anywhere(
+    outside: Outside, provider: ScriptedProvider
+) -> None:
+    def fails(record: Record) -> Record:
+        raise RuntimeError("as redactors do")
+
+    everything(outside, provider, redact=fails, log_events=True, attempt_spans=True)
+    assert outside.receiver.spans
+    assert outside.found(*ALWAYS, ARGUMENT, NAMED, "as it is", "after a retry") == []
+    assert b"redactor_failed" in (outside.place / "b.jsonl").read_bytes()
 
 
 def test_without_a_redactor_the_applications_own_words_are_kept(outside: Outside, provider: ScriptedProvider) -> None:
     """So that the tests above are known to look in the right places."""
     everything(outside, provider)
-    kinds = {Path(name).suffix or name.split()[0] for _, name in outside.found(ARGUMENT)}
-    assert {"otlp", ".jsonl"} <= kinds
+    for word in (ARGUMENT, NAMED):
+        kinds = {Path(name).suffix or name.split()[0] for _, name in outside.found(word)}
+        assert {"otlp", ".jsonl"} <= kinds
 
 
 @pytest.mark.parametrize("content", ["metadata", "off"])

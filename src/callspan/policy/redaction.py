@@ -7,7 +7,7 @@ that raises, returns nothing, returns another record or something that is none l
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -20,6 +20,44 @@ from callspan.record.events import Record, record_key
 
 Redactor: TypeAlias = Callable[[Record], Record]
 """In the record it is given, `request.body` and `response.body` of a call are plain JSON (dict, list, ...)."""
+
+
+_TOLD: Final = ("name", "user_id", "group_id", "task_id", "experiment", "label", "source", "sender", "receiver")
+"""Words of the application in records of all kinds, beside content and metadata."""
+_IDENTITY: Final = frozenset(
+    {"kind", "call_id", "timestep_id", "session_id", "event_id", "message_id", "reward_id", "trace_id", "span_id"}
+    | {"parent_span_id", "parent_session_id", "parent_timestep_id", "parent_call_id"}
+)
+"""What makes a record the one it is; a redactor that changes it has returned another record."""
+
+
+def redact_texts(mask: Callable[[str], str]) -> Redactor:
+    """Return a redactor that puts every text of a record through `mask`, for `instrument(redact=...)`.
+
+    Every kind of record, however deep: bodies, errors, names, metadata, arguments and results of tools. Ids that
+    join records, and the names of fields, stay as they are. `mask` may be called from any thread.
+    """
+
+    def redactor(record: Record) -> Record:
+        plain = msgspec.json.decode(encode(_with_bodies(record, encoded)))
+        changed = _but_for_identity(plain, mask)
+        if isinstance(record, CallRecord) and "place" in plain:
+            changed["place"] = _but_for_identity(plain["place"], mask)
+        return _with_bodies(decode(msgspec.json.encode(changed)), _plain)
+
+    return redactor
+
+
+def _but_for_identity(fields: dict[str, Any], mask: Callable[[str], str]) -> dict[str, Any]:
+    return {name: value if name in _IDENTITY else _masked(value, mask) for name, value in fields.items()}
+
+
+def _masked(value: Any, mask: Callable[[str], str]) -> Any:  # noqa: ANN401 - any JSON
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, dict):
+        return {name: _masked(item, mask) for name, item in value.items()}
+    return [_masked(item, mask) for item in value] if isinstance(value, list) else value
 
 
 def redacted(record: Record, redactor: Redactor) -> Record:
@@ -40,7 +78,10 @@ def _lost(record: Record) -> Record:
     """The record without anything the application's redactor might have been there to clean."""
     bare = without_content(record, keep_facts=False, why="redactor_failed")
     note = Redaction(what="metadata", why="redactor_failed")
-    return msgspec.structs.replace(bare, metadata={}, redactions=[*bare.redactions, note])
+    told: dict[str, object] = {name: None for name in _TOLD if getattr(bare, name, None) is not None}
+    if isinstance(bare, CallRecord):
+        told["place"] = msgspec.structs.replace(bare.place, session_name=None)
+    return msgspec.structs.replace(bare, metadata={}, redactions=[*bare.redactions, note], **told)
 
 
 def _with_bodies(record: Record, convert: Callable[[Any], object]) -> Record:

@@ -12,9 +12,10 @@ import pytest
 from callspan.config import Settings
 from callspan.fail_open import failures, forget_failures
 from callspan.policy.apply import Policy
-from callspan.record.call import CallRecord, ErrorInfo, Redaction, Request, Response, Timing
+from callspan.policy.redaction import redact_texts
+from callspan.record.call import CallRecord, ErrorInfo, Place, Redaction, Request, Response, Timing
 from callspan.record.codec import encode, encode_json
-from callspan.record.events import EventRecord, MessageRecord, Record, SessionRecord
+from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 
 
 @pytest.fixture(autouse=True)
@@ -180,3 +181,74 @@ def test_redactor_sees_media_as_references(call: CallRecord) -> None:
     seen: list[Any] = []
     applied(msgspec.structs.replace(call, request=request), lambda record: seen.append(record.request.body) or record)
     assert "callspan_media" in json.dumps(seen[0])
+
+
+# A function of texts as a redactor
+
+
+def sesame(text: str) -> str:
+    return text.replace("SESAME", "***")
+
+
+EVERY_KIND: list[Record] = [
+    SessionRecord(session_id="SESAME", record_version=1, name="SESAME", user_id="SESAME", metadata={"a": ["SESAME"]}),
+    TimestepRecord(timestep_id="t", session_id="SESAME", record_version=1, index=0, name="SESAME"),
+    EventRecord(event_id="e", event_type="tool", time_ns=1, name="SESAME", data={"arguments": {"id": "SESAME"}}),
+    MessageRecord(message_id="m", message_type="note", time_ns=1, sender="SESAME", content={"x": [{"y": "SESAME"}]}),
+    RewardRecord(reward_id="r", time_ns=1, value=0.5, annotation="SESAME", label="SESAME"),
+]
+
+
+@pytest.mark.parametrize("record", EVERY_KIND, ids=lambda record: type(record).__name__)
+def test_every_text_of_every_kind_is_masked_but_for_ids(record: Record) -> None:
+    kept = applied(record, redact_texts(sesame))
+    plain = msgspec.json.decode(encode(kept))
+    texts = [json.dumps(value) for name, value in plain.items() if name != "session_id"]
+    assert not [text for text in texts if "SESAME" in text]
+    assert plain.get("session_id") in (None, "SESAME"), "what joins records stays"
+    assert {note.why for note in kept.redactions} == {"redactor"}
+    assert failures() == {}
+
+
+def test_bodies_errors_and_names_of_a_call_are_masked(call: CallRecord) -> None:
+    error = ErrorInfo(kind="server", type="boom", message="no SESAME", body={"error": "SESAME"})
+    place = Place(session_id="SESAME", session_name="SESAME")
+    told = msgspec.structs.replace(call, error=error, place=place, metadata={"who": "SESAME"})
+    kept = applied(told, redact_texts(sesame))
+    assert isinstance(kept, CallRecord)
+    assert (kept.place.session_id, kept.place.session_name) == ("SESAME", "***")
+    assert (kept.call_id, kept.trace_id) == (call.call_id, call.trace_id)
+    bare = msgspec.structs.replace(kept, place=Place())
+    assert b"SESAME" not in encode(bare)
+    assert b"***" in bytes(kept.request.body)
+
+
+def test_a_mask_that_takes_every_text_leaves_a_record_that_can_be_found_again(call: CallRecord) -> None:
+    """Even the words whose choice is callspan's: such a record fails closed."""
+    kept = applied(call, redact_texts(lambda text: "gone"))
+    assert isinstance(kept, CallRecord)
+    assert (kept.call_id, kept.usage) == (call.call_id, call.usage)
+    assert b"SESAME" not in encode(kept)
+
+
+def test_fields_of_content_that_are_named_as_ids_are_no_ids() -> None:
+    record = EventRecord(event_id="e", event_type="tool", time_ns=1, data={"arguments": {"session_id": "SESAME"}})
+    kept = applied(record, redact_texts(sesame))
+    assert isinstance(kept, EventRecord)
+    assert kept.data == {"arguments": {"session_id": "***"}}
+
+
+def test_a_mask_that_raises_loses_the_content(call: CallRecord) -> None:
+    def broken(text: str) -> str:
+        raise ValueError(text)
+
+    kept = applied(call, redact_texts(broken))
+    assert b"SESAME" not in encode(kept)
+    assert "redactor_failed" in {note.why for note in kept.redactions}
+
+
+@pytest.mark.parametrize("record", EVERY_KIND, ids=lambda record: type(record).__name__)
+def test_names_and_metadata_go_with_a_redactor_that_fails(record: Record) -> None:
+    kept = applied(record, lambda record: None)
+    plain = {name: value for name, value in msgspec.json.decode(encode(kept)).items() if name != "session_id"}
+    assert "SESAME" not in json.dumps(plain)
