@@ -259,3 +259,20 @@ def test_a_tool_of_a_step_that_is_not_current_is_below_that_step(seen: Seen, par
     (step,) = [span for span in seen.named("timestep") if (span.attributes or {})["callspan.step.name"] == "aside"]
     inside = [seen.named(name)[0] for name in ("execute_tool one", "execute_tool two", "environment")]
     assert [parent_of(span) for span in inside] == [step.context.span_id] * 3
+
+
+def test_objects_nothing_can_be_made_of_do_no_harm(seen: Seen) -> None:
+    class Hostile:
+        def __bool__(self) -> bool:
+            raise RuntimeError
+
+        __str__ = __repr__ = __bool__  # type: ignore[assignment]
+
+    odd: Any = Hostile()
+    with session("s") as own_session:
+        with own_session.invoke_agent(odd, input=odd, description=odd) as agent, guardrail(odd, input=odd) as check:
+            agent.output = check.output = check.triggered = odd
+            agent.error = odd
+        handoff(odd, odd, call=odd, reason=odd)
+    assert len(seen.spans) == 4
+    assert len(seen.of(EventRecord)) == 4

@@ -15,7 +15,7 @@ from callspan.agent.runtime import Runtime
 from callspan.agent.scope import IDLE, Scope, treated
 from callspan.agent.times import Time
 from callspan.agent.tools import tool_call_fact
-from callspan.agent.values import text
+from callspan.agent.values import text, truth
 from callspan.record.events import AGENT_START, EventRecord, start_id
 from callspan.record.ids import new_id
 
@@ -184,8 +184,8 @@ class Guardrail(Part):
             self.triggered = result
 
     def _told(self) -> dict[str, object]:
-        about = {} if self.triggered is None else {"triggered": bool(self.triggered)}
-        return {**self._metadata, **about}
+        triggered = truth(self.triggered)
+        return {**self._metadata} if triggered is None else {**self._metadata, "triggered": triggered}
 
 
 class Handoff(Part):
