@@ -6,6 +6,7 @@ import ast
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "attributes.md"
 TABLES = {
@@ -18,6 +19,9 @@ TABLES = {
     "OpenInference (opt-in)": "callspan.vocabulary.openinference",
     "Metrics": "callspan.vocabulary.metric_names",
 }
+CALLS = {"chat", "attempt"}
+"""First words of the spans of calls, whose names are those of the vocabularies."""
+WHERE = "Spans by the first word of their names, span events by theirs; `{type}` is a word of the application's own."
 BEGIN, END = "<!-- tables -->", "<!-- /tables -->"
 
 
@@ -46,8 +50,11 @@ def _shown(name: str) -> str:
     return f"{name}*" if name.endswith(".") else name
 
 
-def types() -> dict[str, str]:
-    """The types of the attributes of some calls, made here on a scripted provider; of rarer ones nothing is known."""
+def sample() -> list[tuple[str, Any]]:
+    """Attributes as they are on the spans and events of a small agent, run here on a scripted provider.
+
+    Each bag with what it is on: the first word of a span's name, or an event's name.
+    """
     import openai
 
     import callspan
@@ -61,19 +68,46 @@ def types() -> dict[str, str]:
         provider.reply(text="Done.", reasoning_tokens=1)
         provider.reply(status=400)
         asked = {"model": "gpt-5", "messages": [{"role": "user", "content": "Go"}], "temperature": 0.5, "top_p": 1.0}
-        with callspan.session("tables", user_id="u"), callspan.timestep() as step, client:
+        known = {"user_id": "u", "group_id": "g", "task_id": "t", "experiment": "e", "metadata": {"seed": 7}}
+        with callspan.session("tables", **known) as session, callspan.timestep("turn", 1) as step, client:
             client.chat.completions.create(**asked, max_tokens=9, seed=1, stop=["."], user="u")
             list(client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
             try:
                 client.chat.completions.create(**asked)
             except openai.BadRequestError:
                 step.action("north")
-            with step.tool("move", arguments={"to": "north"}) as tool:
+            shown = step.message("a wall", call="c")
+            step.message("hm", causal_influence=[shown])
+            step.event("thought", "why", "doubt", system="planner", call="c", error="lost")
+            with step.tool("move", call="call_1", arguments={"to": "north"}) as tool:
                 tool.result = "moved"
-            step.environment("a wall", reward=1.0, terminated=False)
-    spans = captured.spans
-    bags = [span.attributes for span in spans] + [event.attributes for span in spans for event in span.events]
-    return {name: _type(value) for bag in bags for name, value in (bag or {}).items()}
+            with step.invoke_agent("planner", input="go", description="plans") as agent:
+                agent.output = "north"
+                with step.guardrail("walls", input="north") as check:
+                    check.triggered = True
+                step.handoff("actor", call="call_2")
+            step.environment("a wall", reward=1.0, terminated=False, truncated=False, before="a hall", info={"n": 1})
+            step.reward(0.5, label="good", source="judge", annotation="why", event=shown)
+            with step.environment_step("a hall") as world, session.timestep("inner"):
+                world.told("a wall", reward=1.0, terminated=False, truncated=True, info={"n": 2})
+            session.outcome(success=True)
+            with callspan.session("inner"):
+                pass
+        callspan.reward(0.5, session_id=session.id, call_id=captured.records[0].call_id, label="good")
+    bags = [(span.name.split(" ")[0], span.attributes) for span in captured.spans]
+    return bags + [(event.name, event.attributes) for span in captured.spans for event in span.events]
+
+
+def agent_rows(bags: list[tuple[str, Any]], named: set[str]) -> list[str]:
+    """The rows of the names that no other table has, with what they are on; not those of the vocabularies of calls."""
+    places: dict[str, set[str]] = {}
+    types: dict[str, str] = {}
+    for place, bag in bags:
+        for name, value in (bag or {}).items():
+            places.setdefault(name, set()).add(place.replace("thought", "{type}"))
+            types[name] = _type(value)
+    rows = sorted(name for name, found in places.items() if name not in named and not found & CALLS)
+    return [f"| `{name}` | {types[name]} | {', '.join(f'`{one}`' for one in sorted(places[name]))} |" for name in rows]
 
 
 def _type(value: object) -> str:
@@ -85,11 +119,16 @@ def _type(value: object) -> str:
 def rendered() -> str:
     """All tables as Markdown."""
     lines: list[str] = []
-    seen = types()
+    bags = sample()
+    seen = {name: _type(value) for _, bag in bags for name, value in (bag or {}).items()}
+    named: set[str] = set()
     for title, module in TABLES.items():
         rows = constants(module)
+        named |= {name for name, _ in rows}
         lines += ["", f"### {title}", "", f"From `{module}`.", "", "| Name | Type | Note |", "| --- | --- | --- |"]
         lines += [f"| `{_shown(name)}` | {seen.get(name, '')} | {note} |" for name, note in rows]
+    lines += ["", "### Other names, and the spans and events they are on", "", WHERE, ""]
+    lines += ["| Name | Type | On |", "| --- | --- | --- |", *agent_rows(bags, named)]
     return "\n".join(lines) + "\n"
 
 
