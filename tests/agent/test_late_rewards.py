@@ -18,7 +18,7 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from tests.otel.receiver import OtlpReceiver, ReceivedSpan
 
 import callspan
@@ -254,12 +254,25 @@ def test_a_session_that_was_not_sampled_gets_no_lone_evaluation(
     assert [told["gen_ai.evaluation.score.value"] for _, told, _ in receiver.logs] == [1.0, 2.0]
 
 
-def test_unsampled_without_logs_nothing_is_shown(exporting: Callable[..., Handle], receiver: OtlpReceiver) -> None:
-    exporting(sampler=ALWAYS_OFF)
-    with callspan.session("quiet") as session:
+def test_what_was_not_sampled_stays_so_for_what_is_said_of_it_later(
+    exporting: Callable[..., Handle], receiver: OtlpReceiver, provider: ScriptedProvider, tmp_path: Path
+) -> None:
+    """By object and by id, of a session, a step or a call, which a store file knows of too."""
+    calls: list[Any] = []
+    handle = exporting(sampler=ParentBased(ALWAYS_OFF), stores=f"sqlite:///{tmp_path}/calls.db")
+    remove = callspan.add_hook("after_record", calls.append, kinds=["call"])
+    with callspan.session("quiet") as session, session.timestep() as step:
+        asked(provider)
         session.reward(1)
+    remove()
     session.reward(2)
     callspan.reward(3, session_id=session.id)
+    callspan.reward(3, carrier=session.carrier())
+    callspan.reward(4, timestep_id=step.id)
+    callspan.feedback(calls[-1].call_id, 5)
+    assert handle.force_flush(30)
+    with forgotten():
+        callspan.feedback(calls[-1].call_id, 6)
     assert receiver.spans == []
 
 
