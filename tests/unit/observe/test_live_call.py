@@ -352,3 +352,148 @@ def test_attempts_retries_and_limits_come_out_in_order() -> None:
     assert record.rate_limits is not None
     assert record.rate_limits.requests is not None
     assert record.rate_limits.requests.limit == 10
+
+
+@pytest.mark.parametrize(
+    ("content", "body", "expected"),
+    [
+        (b"not json", None, b'"not json"'),
+        (b"not json", {"as": "sent"}, b'{"as":"sent"}'),
+        (b"\xff\xfe", None, b'"//4="'),
+        (b'{"cut": ', None, b'"{\\"cut\\": "'),
+        (b'{"a": 1}', None, b'{"a":1}'),
+        (b"[1,\r2]", [1, 2], b"[1,2]"),
+        (b'{"a": Infinity}', {"a": 1}, b'{"a":1}'),
+    ],
+)
+def test_content_that_the_sdk_did_not_encode_is_kept_as_it_can_be(
+    content: bytes, body: object, expected: bytes
+) -> None:
+    from callspan.observe.body import exact_json
+
+    assert exact_json(content, body) == expected
+
+
+def test_an_error_of_a_body_that_names_a_time_out_is_one() -> None:
+    stage = Stage()
+    endpoint = registry.by_api("responses")
+    assert endpoint is not None
+    call = stage.factory.start(endpoint, CallFacts(provider="openai"))
+    call.data({"id": "resp_1", "status": "failed", "error": {"code": "timeout", "message": "no"}, "output": []})
+    call.end()
+    assert stage.record.outcome == "timeout"
+
+
+@pytest.mark.parametrize(
+    ("reason", "truncated", "refused"),
+    [("length", True, False), ("content_filter", False, True), ("stop", None, None)],
+)
+def test_an_answer_that_was_cut_or_refused_says_so(reason: str, truncated: bool | None, refused: bool | None) -> None:
+    stage = Stage()
+    call = stage.call()
+    call.data({**ANSWER, "choices": [{"index": 0, "message": {"content": "x"}, "finish_reason": reason}]})
+    call.end()
+    assert stage.record.response is not None
+    assert bool(stage.record.response.truncated) is bool(truncated)
+    assert bool(stage.record.response.refused) is bool(refused)
+
+
+def test_the_messages_shown_are_those_the_policy_left() -> None:
+    """The span shows what the record keeps, never what was said before the policy."""
+
+    def secretive(record: Any) -> Any:
+        if record.response is None:
+            return record
+        kept = msgspec.Raw(bytes(record.response.body).replace(b"hello", b"[gone]"))
+        return msgspec.structs.replace(record, response=msgspec.structs.replace(record.response, body=kept))
+
+    stage = Stage(treat=secretive)
+    call = stage.call()
+    send(call)
+    call.data(ANSWER)
+    call.end()
+    conversation = stage.span.ends[0][1]
+    assert conversation is not None
+    assert getattr(conversation.output[0].parts[0], "text", None) == "[gone]"
+
+
+def test_a_request_that_the_policy_changed_is_shown_changed() -> None:
+    def secretive(record: Any) -> Any:
+        kept = msgspec.Raw(bytes(record.request.body).replace(b'"hi"', b'"[gone]"'))
+        return msgspec.structs.replace(record, request=msgspec.structs.replace(record.request, body=kept))
+
+    stage = Stage(treat=secretive)
+    call = stage.call()
+    send(call)
+    call.end(how=None, outcome="error")
+    conversation = stage.span.ends[0][1]
+    assert conversation is not None
+    assert getattr(conversation.input[0].parts[0], "text", None) == "[gone]"
+
+
+def test_estimates_are_made_only_when_asked_for_and_never_of_vectors() -> None:
+    def estimated(api: str, answer: object, *, estimates: bool) -> Any:
+        stage = Stage()
+        endpoint = registry.by_api(api)
+        assert endpoint is not None
+        factory = msgspec.structs.replace(stage.factory, estimates=estimates)
+        call = factory.start(endpoint, CallFacts(provider="openai"))
+        call.sent(b'{"input":"twelve words"}', {"input": "twelve words"})
+        call.data(answer)
+        call.end()
+        return stage.record.usage
+
+    silent = {key: value for key, value in ANSWER.items() if key != "usage"}
+    assert estimated("chat_completions", silent, estimates=False) is None
+    assert estimated("chat_completions", silent, estimates=True).estimated
+    assert estimated("embeddings", {"data": []}, estimates=True) is None
+    assert not estimated("chat_completions", ANSWER, estimates=True).estimated
+
+
+def test_an_estimate_that_fails_leaves_what_was_stated() -> None:
+    stage = Stage()
+    endpoint = registry.by_api("chat_completions")
+    assert endpoint is not None
+    call = msgspec.structs.replace(stage.factory, estimates=True).start(endpoint, CallFacts(provider="openai"))
+    call.sent(b'{"tools":[{"type":"function","function":{"name":"\\ud800"}}]}', None)
+    call.data({**ANSWER, "usage": {"prompt_tokens": 3}})
+    call.end()
+    forget_failures()
+    assert stage.record.usage is not None
+    assert stage.record.usage.input_tokens == 3
+
+
+def test_a_call_that_has_ended_or_is_of_another_process_is_not_noted() -> None:
+    stage = Stage()
+    ended, foreign = stage.call(stream=True), stage.call(stream=True)
+    ended.end()
+    foreign.record = msgspec.structs.replace(foreign.record, pid=-1)
+    ends = LateEnds()
+    ends.note(ended, "dropped")
+    ends.note(foreign, "dropped")
+    ends.drain()
+    assert not foreign.ended
+    assert len([record for record in stage.written if record.outcome == "cancelled"]) == 0
+
+
+def test_the_thread_of_late_ends_does_not_keep_the_process_alive() -> None:
+    stage = Stage()
+    ends = LateEnds()
+    ends.follow(stage.call(stream=True))
+    atexit.unregister(ends.at_exit)
+    (thread,) = [thread for thread in threading.enumerate() if getattr(thread, "_target", None) == ends._run]
+    assert thread.daemon
+
+
+def test_at_the_end_of_the_process_open_streams_are_dropped_and_whole_ones_complete() -> None:
+    stage = Stage()
+    cut, whole = stage.call(stream=True), stage.call(stream=True)
+    ends = LateEnds()
+    for call in (cut, whole):
+        ends.follow(call)
+        call.data(chunk("x", "stop" if call is whole else None))
+    ends.at_exit()
+    atexit.unregister(ends.at_exit)
+    outcomes = {record.call_id: (record.outcome, record.stream.end) for record in stage.written}
+    assert outcomes[cut.record.call_id] == ("cancelled", "dropped")
+    assert outcomes[whole.record.call_id] == ("success", "complete")

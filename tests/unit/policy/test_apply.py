@@ -81,3 +81,19 @@ def test_redactions_of_earlier_steps_are_kept(call: CallRecord) -> None:
     kept = Policy(msgspec.structs.replace(Settings(), content="off"), lambda record: record).apply(masked)
     assert kept.redactions[0].why == "secret"
     assert {note.why for note in kept.redactions} == {"secret", "content"}
+
+
+def test_a_failed_policy_keeps_the_figures_of_the_answer(call: CallRecord) -> None:
+    class Broken(dict[str, object]):
+        def items(self) -> object:
+            raise RuntimeError("a bug")
+
+    request = msgspec.structs.replace(call.request, params=Broken(api_key="SESAME"))
+    kept = Policy(Settings()).apply(msgspec.structs.replace(call, request=request))
+    forget_failures()
+    assert isinstance(kept, CallRecord)
+    assert kept.response is not None
+    assert (kept.response.id, kept.response.finish_reasons, kept.response.body_bytes) == ("r", ["stop"], 90)
+    assert bytes(kept.response.body) == b""
+    assert (kept.request.model, kept.request.message_count, kept.request.body_bytes) == ("m", 2, 500)
+    assert kept.request.params == {}

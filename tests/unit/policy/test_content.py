@@ -9,7 +9,8 @@ import pytest
 
 from callspan.config import Settings
 from callspan.policy.apply import Policy
-from callspan.record.call import NO_BODY, CallRecord, Redaction
+from callspan.policy.content import without_words
+from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction
 from callspan.record.codec import encode, encode_json
 from callspan.record.events import (
     EventRecord,
@@ -188,3 +189,14 @@ def test_step_error_loses_its_words(call: CallRecord) -> None:
     kept = applied(record, "metadata")
     assert b"SESAME" not in encode(kept)
     assert [note.what for note in kept.redactions] == ["error"]
+
+
+@pytest.mark.parametrize("field", ["message", "param", "body"])
+def test_an_error_with_any_words_loses_them(field: str) -> None:
+    error = ErrorInfo(kind="server", type="x", code="c", **{field: "SESAME"})
+    assert without_words(error) == ErrorInfo(kind="server", type="x", code="c")
+
+
+def test_an_error_without_words_is_the_same_object() -> None:
+    error = ErrorInfo(kind="server", type="x", code="c")
+    assert without_words(error) is error

@@ -66,3 +66,16 @@ def test_what_is_merged_is_not_shared(known: dict[str, object], newer: dict[str,
     assert repr(newer) == before
     assert not containers(ours) & containers(newer)
     assert all(ours[key] is not None for key, value in newer.items() if value is not None)
+
+
+def test_a_note_stands_for_what_lies_too_deep() -> None:
+    deep: object = "bottom"
+    for _ in range(70):
+        deep = [deep]
+
+    copied = detached(deep)
+
+    for _ in range(64):
+        assert isinstance(copied, list)
+        (copied,) = copied
+    assert copied == "<too deep>"

@@ -461,3 +461,15 @@ def test_the_kept_body_is_a_copy() -> None:
     inner["message"] = "changed"
 
     assert error.body == {"error": {"message": "m"}}
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ({"type": "error", "error_type": "overloaded_error"}, "overloaded_error"),
+        ({"type": "error", "status": "UNAVAILABLE"}, "UNAVAILABLE"),
+        ({"type": "", "status": "UNAVAILABLE"}, "UNAVAILABLE"),
+    ],
+)
+def test_a_type_that_only_says_error_does_not_name_it(body: dict[str, object], named: str) -> None:
+    assert (info(None, body).type, info(None, body).kind) == (named, "overloaded")

@@ -192,3 +192,15 @@ def test_almost_durations_and_dates_are_read(value: str) -> None:
 
     assert wait_s is None or wait_s >= 0
     assert (reset_s(value) or 0) >= 0
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [("1000000000000", 10.0), ("1000000000", 0.0), ("1754136050", 10.0), ("999999999", 999_999_999.0)],
+)
+def test_a_large_number_is_a_moment_in_seconds_or_milliseconds(stated: str, expected: float) -> None:
+    now_s = 1_000_000_000.0 - 10 if stated == "1000000000000" else NOW_S
+    limits = rate_limits({"x-ratelimit-reset-requests": stated}, now_s)
+    assert limits is not None
+    assert limits.requests is not None
+    assert limits.requests.reset_s == expected

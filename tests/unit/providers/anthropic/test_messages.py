@@ -263,3 +263,13 @@ def spoil(value: object) -> None:
         for item in value.values() if isinstance(value, dict) else value:
             spoil(item)
         value.clear()
+
+
+@pytest.mark.parametrize(("length", "kept"), [(4094, True), (4095, False)])
+def test_a_parameter_is_kept_up_to_four_kilobytes_of_json(length: int, kept: bool) -> None:
+    assert ("note" in MESSAGES.request({"note": "x" * length}).params) is kept
+
+
+@pytest.mark.parametrize("key", ["model", "stream", "messages", "system", "tools", "mcp_servers"])
+def test_content_and_secrets_are_no_parameters(key: str) -> None:
+    assert MESSAGES.request({key: [{"authorization_token": "x"}]}).params == {}

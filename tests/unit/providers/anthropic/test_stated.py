@@ -166,3 +166,8 @@ def test_what_is_no_message_states_nothing(body: object) -> None:
     assert stated.response == Response()
     assert stated.usage is None
     assert stated.error is None
+
+
+@pytest.mark.parametrize(("body", "reasons"), [({"content": []}, [None]), ({"stop_reason": None}, [None]), ({}, [])])
+def test_what_has_content_or_a_reason_is_a_message(body: dict[str, object], reasons: list[None]) -> None:
+    assert facts(body).response.finish_reasons == reasons

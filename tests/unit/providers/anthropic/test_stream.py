@@ -439,3 +439,18 @@ def test_a_stream_is_complete_once_it_says_so(chunks: list[object], complete: bo
         accumulator.add(chunk)
 
     assert accumulator.complete is complete
+
+
+def test_blocks_that_begin_without_an_index_are_counted() -> None:
+    accumulator = MessageAccumulator()
+    for event in (
+        START,
+        began(None, type="text", text=""),
+        began(None, type="text", text=""),
+        delta(1, "text_delta", text="second"),
+        delta(0, "text_delta", text="first"),
+    ):
+        accumulator.add(event)
+    body = accumulator.body()
+    assert body is not None
+    assert body["content"] == [{"type": "text", "text": "first"}, {"type": "text", "text": "second"}]

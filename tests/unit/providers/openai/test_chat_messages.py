@@ -255,3 +255,21 @@ def test_tools_are_kept_as_sent_and_not_shared() -> None:
     said = ChatCompletions().conversation(request, None)
     assert said.tools == [tool, {"name": "g"}]
     assert said.tools[0] is not tool
+
+
+def test_the_role_of_an_answer_is_kept() -> None:
+    assert answered({"role": "critic", "content": "x"}).role == "critic"
+    assert answered({"content": "x"}).role == "assistant"
+
+
+def test_a_signature_beside_plain_reasoning_is_its_own() -> None:
+    assert parts(reasoning_content="hm", reasoning_signature="sig", content="x") == [
+        Reasoning(text="hm", signature="sig"),
+        Text(text="x"),
+    ]
+
+
+def test_log_probabilities_without_a_text_are_on_no_part() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    found = answered({"tool_calls": [call]}, logprobs={"content": [{"token": "x"}]}).parts
+    assert found == [ToolCall(id="c", name="f", arguments="{}", tool_type="function")]

@@ -477,3 +477,79 @@ def test_many_small_texts_are_packed_and_keep_their_order() -> None:
     body = accumulator.body()
     assert body is not None
     assert body["choices"][0]["message"]["content"] == "".join(texts)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("reason", ["", None, 5, {}])
+def test_only_a_word_ends_a_choice(reason: object) -> None:
+    body = fold(chunk({"content": "x"}), chunk({}, finish=reason))
+    assert body["choices"][0]["finish_reason"] is None
+    ended = fold(chunk({"content": "x"}, finish="stop"), chunk({}, finish=reason))
+    assert ended["choices"][0]["finish_reason"] == "stop"
+
+
+def test_a_choice_has_the_fields_of_a_whole_answer_and_no_others() -> None:
+    extra = {"text": "x", "token_ids": [1], "content_filter_results": {"hate": False}, "message": None}
+    (choice,) = fold(chunk({"content": "x"}, choice={"logprobs": {"content": [1]}, **extra}, finish="stop"))["choices"]
+    assert choice == {
+        "index": 0,
+        "message": {"role": "assistant", "content": "x"},
+        "finish_reason": "stop",
+        "logprobs": {"content": [1]},
+        "token_ids": [1],
+        "content_filter_results": {"hate": False},
+    }
+
+
+@pytest.mark.parametrize("details", [5, True, "text", {"type": "reasoning.text"}, [3, None]])
+def test_reasoning_details_of_another_shape_are_nothing(details: object) -> None:
+    assert message(chunk({"content": "x"}), chunk({"reasoning_details": details})) == {
+        "role": "assistant",
+        "content": "x",
+    }
+
+
+@pytest.mark.parametrize(("role", "expected"), [(5, "assistant"), ("", "assistant"), ("critic", "critic")])
+def test_a_role_is_a_word(role: object, expected: str) -> None:
+    assert message(chunk({"role": role}), chunk({"content": "x"}))["role"] == expected
+
+
+@pytest.mark.parametrize("odd", [{}, [], "x", 3, None, [3], [None], [[]]])
+def test_odd_choices_amid_a_stream_change_nothing(odd: object) -> None:
+    first = chunk({"content": "a"})
+    assert message(first, chunk({"content": "b"}), {**first, "choices": odd}, chunk({"content": "c"})) == {
+        "role": "assistant",
+        "content": "abc",
+    }
+
+
+def test_two_choices_of_one_chunk_are_both_read_also_amid_a_stream() -> None:
+    first = chunk({"content": "a"})
+    pair = [{"index": 0, "delta": {"content": "b"}}, {"index": 1, "delta": {"content": "B"}}]
+    body = fold(first, chunk({"content": "-"}), {**first, "choices": pair})
+    assert [choice["message"]["content"] for choice in body["choices"]] == ["a-b", "B"]
+
+
+def test_the_index_counts_and_not_the_place_in_the_list() -> None:
+    pair = [{"index": 1, "delta": {"content": "B"}}, {"index": 0, "delta": {"content": "A"}}]
+    body = fold({**HEAD, "choices": pair})
+    assert [choice["message"]["content"] for choice in body["choices"]] == ["A", "B"]
+    odd = [{"index": True, "delta": {"content": "A"}}, {"index": -1, "delta": {"content": "B"}}]
+    assert [choice["index"] for choice in fold({**HEAD, "choices": odd})["choices"]] == [0, 1]
+
+
+def test_padding_against_eavesdroppers_is_no_part_of_the_answer() -> None:
+    assert "obfuscation" not in fold(chunk({"content": "x"}, obfuscation="a8Kd"))
+
+
+@pytest.mark.parametrize("fragments", [["QQ==", "no base64!"], ["QQ==", "QUI", "QQ=="]])
+def test_sound_that_cannot_be_decoded_is_joined_as_it_came(fragments: list[str]) -> None:
+    audio = message(*(chunk({"audio": {"id": "a", "data": fragment}}) for fragment in fragments))["audio"]
+    assert audio["data"] == "".join(fragments)
+
+
+def test_calls_without_index_and_id_go_by_their_place_where_several_come_at_once() -> None:
+    def calls(*arguments: str, **named: str) -> dict[str, Any]:
+        return chunk({"tool_calls": [{"function": {**named, "arguments": text}} for text in arguments]})
+
+    found = message(calls('{"a":', '{"b":', name="f"), calls("1}", "2}"))["tool_calls"]
+    assert [call["function"]["arguments"] for call in found] == ['{"a":1}', '{"b":2}']

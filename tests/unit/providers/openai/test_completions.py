@@ -122,3 +122,17 @@ def test_every_choice_is_an_answer_with_its_reason() -> None:
         Message(role="assistant"),
     ]
     assert Completions().facts(body).response.finish_reasons == ["stop", "length", None]
+
+
+def test_the_index_counts_and_not_the_place_in_the_list() -> None:
+    pair = [{"index": 1, "text": "B"}, {"index": 0, "text": "A"}]
+    assert [choice["text"] for choice in fold({**HEAD, "choices": pair})["choices"]] == ["A", "B"]
+    odd = [{"index": True, "text": "A"}, {"index": -1, "text": "B"}]
+    assert [choice["index"] for choice in fold({**HEAD, "choices": odd})["choices"]] == [0, 1]
+
+
+def test_the_bare_texts_of_writer_are_the_answer_and_nothing_beside_it() -> None:
+    assert fold({"value": "Hel"}, {"value": "lo"}) == {
+        "object": "text_completion",
+        "choices": [{"index": 0, "text": "Hello", "finish_reason": None, "logprobs": None}],
+    }

@@ -79,3 +79,10 @@ def test_new_objects_and_new_text_carry_content() -> None:
     assert not growing.add({"type": "text", "text": ""})
     assert growing.add({"type": "image_url", "image_url": "x"})
     assert growing
+
+
+def test_an_object_without_text_does_not_continue_another() -> None:
+    assert grown({"type": "text", "text": "a"}, {"type": "text", "signature": "s"}) == [
+        {"type": "text", "text": "a"},
+        {"type": "text", "signature": "s"},
+    ]

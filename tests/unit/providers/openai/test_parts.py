@@ -33,6 +33,22 @@ def only(part: Any) -> Any:
         ({"type": "output_text", "text": "a", "annotations": [1]}, Text(text="a", annotations=[1])),
         ({"type": "output_text", "text": "a", "logprobs": [{"t": 1}]}, Text(text="a", logprobs=[{"t": 1}])),
         ({"text": "untyped"}, Text(text="untyped")),
+        ({"refusal": "untyped"}, Refusal(text="untyped")),
+        ({"image_url": {"url": "http://x/y"}}, Media(modality="image", url="http://x/y")),
+        ({"file": {"file_id": "file_1"}}, Media(modality="document", file_id="file_1")),
+        ({"type": "reasoning", "text": "hm"}, Reasoning(text="hm")),
+        ({"type": "reasoning_text", "text": "hm"}, Reasoning(text="hm")),
+        ({"type": "thinking", "thinking": ["a", {"text": "hm"}, 3]}, Reasoning(text="hm")),
+        ({"type": "summary_text", "text": "in short"}, Text(text="in short")),
+        ({"type": "audio_url", "audio_url": {"url": "http://x/y"}}, Media(modality="audio", url="http://x/y")),
+        (
+            {"type": "input_audio", "input_audio": {"data": DATA, "format": "pcm16"}},
+            Media(modality="audio", mime="audio/pcm", sha256=SHA, size=15),
+        ),
+        (
+            {"type": "input_audio", "input_audio": {"data": DATA, "format": "mp3"}},
+            Media(modality="audio", mime="audio/mpeg", sha256=SHA, size=15),
+        ),
         ({"type": "refusal", "refusal": "no"}, Refusal(text="no")),
         ({"type": "thinking", "thinking": "hm", "signature": "s"}, Reasoning(text="hm", signature="s")),
         ({"type": "redacted_thinking", "data": "xyz"}, Reasoning(sealed="xyz")),
@@ -47,10 +63,6 @@ def only(part: Any) -> Any:
         (
             {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{DATA}"}},
             Media(modality="image", mime="image/png", sha256=SHA, size=15),
-        ),
-        (
-            {"type": "input_audio", "input_audio": {"data": DATA, "format": "mp3"}},
-            Media(modality="audio", mime="audio/mpeg", sha256=SHA, size=15),
         ),
         (
             {"type": "input_audio", "input_audio": {"data": DATA, "format": "wav"}},

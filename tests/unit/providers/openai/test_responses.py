@@ -340,3 +340,27 @@ class TestInput:
     def test_tools_are_kept_as_sent(self) -> None:
         tools = [{"type": "web_search"}, {"type": "function", "name": "f"}]
         assert asked("hi", tools=tools).tools == tools
+
+
+def test_the_fingerprint_of_a_gateway_is_kept() -> None:
+    assert Responses().facts(body(system_fingerprint="fp_1")).response.system_fingerprint == "fp_1"
+    assert Responses().facts(body(system_fingerprint="")).response.system_fingerprint is None
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ({"role": "developer"}, Message(role="developer")),
+        ({"content": "hi"}, Message(role="user", parts=[Text(text="hi")])),
+        ({"role": "user", "content": "hi", "name": "ann"}, Message(role="user", parts=[Text(text="hi")], name="ann")),
+        ({"note": "x"}, Message(role="assistant", parts=[UnknownPart(data={"note": "x"})])),
+    ],
+)
+def test_an_item_without_a_type_is_a_message_if_it_looks_like_one(item: dict[str, Any], message: Message) -> None:
+    assert asked([item]).input == [message]
+
+
+@pytest.mark.parametrize(("created", "kept"), [(2**63 - 1, 2**63 - 1), (2**63, None), (1, 1), (0, None)])
+def test_a_time_that_no_record_can_hold_is_unknown(created: int, kept: int | None) -> None:
+    assert Responses().facts(body(created_at=created)).response.created == kept
+    assert Responses().facts(body(created=created)).response.created == kept

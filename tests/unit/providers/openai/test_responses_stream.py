@@ -291,3 +291,59 @@ def test_a_body_shares_no_container_with_the_events() -> None:
     assert first is not None
     first["output"][0]["content"].clear()  # type: ignore[index]
     assert accumulator.body() == final
+
+
+@pytest.mark.parametrize("odd", [None, [], "x", 3])
+def test_what_is_no_event_carries_nothing(odd: object) -> None:
+    accumulator = ResponsesAccumulator()
+    assert accumulator.add(odd) is False
+    assert accumulator.body() is None
+
+
+def test_the_error_of_the_whole_response_is_believed_before_that_of_an_event() -> None:
+    failed = {**RESPONSE, "status": "failed", "error": {"code": "server_error"}}
+    body = fold(event("error", code="first"), event("response.failed", response=failed))
+    assert body["error"] == {"code": "server_error"}
+
+
+def test_parts_stand_where_their_number_says() -> None:
+    def part(kind: str, number: str, at: int, said: str) -> dict[str, Any]:
+        types = {"content_index": "output_text", "summary_index": "summary_text"}
+        new = {"type": types[number], "text": said}
+        return event(f"response.{kind}.added", output_index=0, **{number: at}, part=new)
+
+    message = fold(created(), added(MESSAGE), part("content_part", "content_index", 1, "b"), text("a"))["output"][0]
+    assert [one["text"] for one in message["content"]] == ["a", "b"]
+    thought = {"type": "reasoning", "id": "rs_1", "summary": []}
+    summaries = [part("reasoning_summary_part", "summary_index", at, said) for at, said in ((1, "b"), (0, "a"))]
+    reasoning = fold(created(), added(thought), *summaries)["output"][0]
+    assert [one["text"] for one in reasoning["summary"]] == ["a", "b"]
+    assert "content" not in reasoning
+
+
+def test_a_finished_refusal_replaces_its_fragments() -> None:
+    begun = event("response.refusal.delta", output_index=0, content_index=0, delta="I ca")
+    done = event(
+        "response.content_part.done", output_index=0, content_index=0, part={"type": "refusal", "refusal": "I cannot"}
+    )
+    assert fold(created(), added(MESSAGE), begun, done)["output"][0]["content"] == [
+        {"type": "refusal", "refusal": "I cannot"}
+    ]
+
+
+@pytest.mark.parametrize("kind", ["completed", "incomplete", "failed", "cancelled"])
+def test_each_terminal_event_has_the_whole_response(kind: str) -> None:
+    accumulator = ResponsesAccumulator()
+    accumulator.add(created())
+    accumulator.add(event(f"response.{kind}", response={**RESPONSE, "status": kind}))
+    assert accumulator.complete
+    assert accumulator.body() == {**RESPONSE, "status": kind}
+
+
+@pytest.mark.parametrize("kind", ["created", "queued", "in_progress"])
+def test_a_response_under_way_is_known_by_its_last_status(kind: str) -> None:
+    accumulator = ResponsesAccumulator()
+    accumulator.add(event("response.created", response={**RESPONSE, "status": "first"}))
+    accumulator.add(event(f"response.{kind}", response={"status": kind, "id": "other"}))
+    assert not accumulator.complete
+    assert accumulator.body() == {**RESPONSE, "status": kind}

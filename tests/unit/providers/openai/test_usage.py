@@ -66,6 +66,19 @@ def counted(usage: Any, **body: Any) -> dict[str, Any]:
             {"accepted_prediction_tokens": 1, "rejected_prediction_tokens": 2},
         ),
         ({"server_tool_use_details": {"web_search_requests": 2}}, {"web_search_requests": 2}),
+        ({"server_tool_use": {"web_search_requests": 2}}, {"web_search_requests": 2}),
+        ({"cache_read_input_tokens": 2}, {"cache_read_tokens": 2}),
+        ({"cache_creation_input_tokens": 2}, {"cache_write_tokens": 2}),
+        ({"reasoning_tokens": 2}, {"reasoning_tokens": 2}),
+        ({"prompt_token_details": {"cached_tokens": 2}}, {"cache_read_tokens": 2}),
+        ({"input_tokens_details": {"cache_write_tokens": 2}}, {"cache_write_tokens": 2}),
+        ({"input_tokens_details": {"audio_tokens": 1}}, {"input_audio_tokens": 1}),
+        (
+            {"output_tokens_details": {"audio_tokens": 1, "text_tokens": 2}},
+            {"output_audio_tokens": 1, "output_text_tokens": 2},
+        ),
+        ({"prompt_tokens": 2**63 - 1}, {"input_tokens": 2**63 - 1}),
+        ({"prompt_tokens": 2**63, "input_tokens": 3}, {"input_tokens": 3}),
         ({"prompt_tokens": "12"}, {"input_tokens": 12}),
         ({"prompt_tokens": 12.0}, {"input_tokens": 12}),
         ({"prompt_tokens": True, "completion_tokens": -1, "total_tokens": 10**30}, {}),
@@ -124,3 +137,19 @@ def test_the_raw_snapshot_is_whole_and_detached() -> None:
     assert usage.raw == stated
     stated["details"]["x"].append(2)  # type: ignore[index]
     assert usage.raw == {"prompt_tokens": 1, "queue_time": 0.5, "details": {"x": [1]}}
+
+
+@pytest.mark.parametrize(
+    ("usage", "counter", "expected"),
+    [
+        ({"prompt_tokens": 9, "input_tokens": 2}, "input_tokens", 9),
+        ({"input_tokens": 2, "prompt_tokens": 9}, "input_tokens", 9),
+        ({"cached_tokens": 1, "prompt_tokens_details": {"cached_tokens": 7}}, "cache_read_tokens", 7),
+        ({"num_cached_tokens": 1, "prompt_cache_hit_tokens": 7}, "cache_read_tokens", 7),
+        ({"reasoning_tokens": 1, "completion_tokens_details": {"reasoning_tokens": 7}}, "reasoning_tokens", 7),
+    ],
+)
+def test_of_two_that_state_a_counter_the_inclusive_one_wins_wherever_it_stands(
+    usage: dict[str, Any], counter: str, expected: int
+) -> None:
+    assert counted(usage)[counter] == expected
