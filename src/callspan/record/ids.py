@@ -13,7 +13,8 @@ _RANDOM_BITS = 74
 
 _random = Random()  # noqa: S311 - unique is enough
 # Seeded by the operating system, here and in each forked child: asking it for every id costs a system call each.
-os.register_at_fork(after_in_child=_random.seed)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_random.seed)
 
 
 def new_id() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -24,7 +25,18 @@ if sys.platform == "win32":
     import msvcrt
 
     def _lock(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
+        # Windows gives up after ten seconds.
+        while not _locked_in_time(descriptor):
+            pass
+
+    def _locked_in_time(descriptor: int) -> bool:
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
+        except OSError as error:
+            if error.errno != errno.EDEADLOCK:
+                raise
+            return False
+        return True
 
 else:
     import fcntl

@@ -42,6 +42,8 @@ class UnixSocketStore:
         """`acks` is `on` or `off`; `timeout_s` bounds each send and each wait for answers."""
         if acks not in _SWITCH:
             raise SettingError(f"CALLSPAN_STORES: unix socket {path}: acks={acks!r} means nothing; use on or off")
+        if not hasattr(socket, "AF_UNIX"):
+            raise SettingError(f"CALLSPAN_STORES: unix://{path}: this system has no Unix sockets; name another store")
         self.path = Path(path)
         self.name = f"unix://{path}"
         self.batch_entries = 100
