@@ -19,12 +19,14 @@ from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
+from opentelemetry.trace import NoOpTracerProvider
 from tests.otel.receiver import OtlpReceiver, ReceivedSpan
 
 import callspan
 from callspan.agent.episode import forgotten
 from callspan.agent.runtime import Whereabouts
 from callspan.agent.whereabouts import Remembered
+from callspan.fail_open import failures, forget_failures
 from callspan.record.events import RewardRecord
 from callspan.testing import ScriptedProvider
 from callspan.wiring import Handle
@@ -399,3 +401,38 @@ def test_a_session_that_goes_on_in_another_trace_is_linked_to_where_it_was(
     first, inner, second = [span for span in receiver.spans if span.name == "invoke_workflow chat"]
     assert inner.parent_id == second.span_id
     assert [span.links for span in (first, second, inner)] == [[], [first.span_id], []]
+
+
+def test_without_tracing_a_reward_is_a_row_and_a_log_event_of_no_trace(
+    receiver: OtlpReceiver, provider: ScriptedProvider, tmp_path: Path
+) -> None:
+    """Of a call and of a session: nothing fails where no span was."""
+    forget_failures()
+    calls: list[Any] = []
+    pipeline = LoggerProvider()
+    pipeline.add_log_record_processor(SimpleLogRecordProcessor(OTLPLogExporter(endpoint=f"{receiver.url}/v1/logs")))
+    url = f"sqlite:///{tmp_path}/calls.db"
+    with forgotten():
+        handle = callspan.instrument(
+            tracer_provider=NoOpTracerProvider(), logger_provider=pipeline, log_events=True, stores=url
+        )
+        remove = callspan.add_hook("after_record", calls.append, kinds=["call"])
+        with callspan.session("blind") as session:
+            asked(provider)
+        remove()
+        callspan.feedback(calls[-1].call_id, 1)
+        callspan.reward(2, session_id=session.id)
+        assert handle.force_flush(30)
+        with forgotten():
+            callspan.feedback(calls[-1].call_id, 3)
+        handle.uninstrument()
+    pipeline.shutdown()
+    assert failures() == {}
+    logged = [
+        (told["gen_ai.evaluation.score.value"], record.span_id)
+        for name, told, record in receiver.logs
+        if name == RESULT
+    ]
+    assert logged == [(1.0, b""), (2.0, b""), (3.0, b"")]
+    with closing(callspan.open_store(url)) as reader:
+        assert [one.value for one in reader.happenings(session.id) if isinstance(one, RewardRecord)] == [1.0, 2.0, 3.0]

@@ -38,11 +38,11 @@ class SpanHandle(Protocol):
 
 
 class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the span of a session, timestep or call is, for what is said of it after its end."""
+    """Where a session, timestep or call is, and its span, for what is said of it after its end."""
 
-    trace_id: str
-    """32 hex digits."""
-    span_id: str
+    trace_id: str | None = None
+    """32 hex digits; None where it had no span."""
+    span_id: str | None = None
     sampled: bool = True
     place: Place = Place()
     """The session and timestep it belongs to, as far as known."""

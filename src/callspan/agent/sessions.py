@@ -227,14 +227,13 @@ class Session(Journal, Decorating):
         return current
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
-        sent = self._sent.span
+        sent = _joined(runtime, self._sent.span)
         point: hooks.Point | None = None if self._resumed else "session_start"
         first = treated(self._record(), runtime, point)
         if sent is None:
-            before = REMEMBERED["session"].get(self.id)
-            self.begin_span(first, base, link=None if before is None else _joined(runtime, before))
+            self.begin_span(first, base, link=_joined(runtime, REMEMBERED["session"].get(self.id)))
         else:
-            self.span = _joined(runtime, sent)
+            self.span = sent
         self._last = self.span
         remember("session", self.id, self.span, self.place)
         if not self._resumed:
@@ -303,7 +302,9 @@ class Session(Journal, Decorating):
         )
 
 
-def _joined(runtime: Runtime, where: Whereabouts) -> SpanHandle:
+def _joined(runtime: Runtime, where: Whereabouts | None) -> SpanHandle | None:
+    if where is None or where.trace_id is None or where.span_id is None:
+        return None
     return runtime.spans.joined(where.trace_id, where.span_id, sampled=where.sampled)
 
 

@@ -51,23 +51,21 @@ REMEMBERED: Final = {"session": Remembered(4096), "timestep": Remembered(1024), 
 
 
 def remember(kind: str, identity: str, span: SpanHandle, place: Place) -> None:
-    """Keep where a session's or timestep's span is, if it has one."""
-    if span.trace_id is not None and span.span_id is not None:
-        where = Whereabouts(trace_id=span.trace_id, span_id=span.span_id, sampled=span.sampled, place=place)
-        REMEMBERED[kind].keep(identity, where)
+    """Keep where a session or timestep and its span are."""
+    where = Whereabouts(trace_id=span.trace_id, span_id=span.span_id, sampled=span.sampled, place=place)
+    REMEMBERED[kind].keep(identity, where)
 
 
 def remember_call(record: CallRecord) -> None:
-    """Keep where a call's span is, if it has one."""
-    if record.trace_id is not None and record.span_id is not None:
-        where = Whereabouts(
-            trace_id=record.trace_id,
-            span_id=record.span_id,
-            sampled=record.sampled is not False,
-            place=record.place,
-            response_id=record.response.id if record.response is not None else None,
-        )
-        REMEMBERED["call"].keep(record.call_id, where)
+    """Keep where a call and its span are."""
+    where = Whereabouts(
+        trace_id=record.trace_id,
+        span_id=record.span_id,
+        sampled=record.sampled is not False,
+        place=record.place,
+        response_id=record.response.id if record.response is not None else None,
+    )
+    REMEMBERED["call"].keep(record.call_id, where)
 
 
 def found(runtime: Runtime | None, **ids: str | None) -> Whereabouts | None:

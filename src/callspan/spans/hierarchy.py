@@ -197,11 +197,10 @@ class TracedHierarchy:
         if not isinstance(record, RewardRecord):
             return
         with _EVENT:
-            if of is None:
-                self._evaluations.late(record, None)
-            else:
+            judged = None
+            if of is not None and of.trace_id is not None and of.span_id is not None:
                 judged = _context_of(of.trace_id, of.span_id, sampled=of.sampled)
-                self._evaluations.late(record, judged, of.response_id)
+            self._evaluations.late(record, judged, None if of is None else of.response_id)
 
 
 def _context_of(trace_id: str, span_id: str, *, sampled: bool) -> SpanContext:

@@ -58,9 +58,9 @@ def _asked(path: Path, sql: str, identity: str) -> Whereabouts | None:
         row = next((dict(row) for row in reader.rows(sql, id=identity)), None)
     finally:
         reader.close()
-    known = None if row is None else msgspec.convert(row, _Row)
-    if known is None or known.trace_id is None or known.span_id is None:
+    if row is None:
         return None
+    known = msgspec.convert(row, _Row)
     return Whereabouts(
         trace_id=known.trace_id,
         span_id=known.span_id,
