@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, Final, cast
 
@@ -69,10 +71,15 @@ class _Commands(click.Group):
         except KeyboardInterrupt:
             raise click.exceptions.Exit(_INTERRUPTED) from None
         except BrokenPipeError:
-            # What is still buffered would fail again when the interpreter ends.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _forget_output()
             raise click.exceptions.Exit(_PIPE_BROKEN) from None
         return result
+
+
+def _forget_output() -> None:
+    """Let what is still buffered go nowhere; it would fail again when the interpreter ends."""
+    with suppress(io.UnsupportedOperation):  # a stream that is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(cls=_Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,0 +1,67 @@
+"""Two answers beside each other: words by their words, vectors by their numbers, whatever their form on the wire."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from typing import Any
+
+import msgspec
+import pytest
+
+from callspan.cli.answered import kind_of_answer, said_in_full, same_answer
+from callspan.record.call import CallRecord, Response
+from callspan.record.messages import Conversation, Message, Text, ToolCall
+
+from .conftest import made
+
+
+def embedded(*vectors: Any) -> CallRecord:
+    body = json.dumps({"data": [{"embedding": vector} for vector in vectors]}).encode()
+    return made(operation="embeddings", response=Response(body=msgspec.Raw(body)))
+
+
+def packed(*numbers: float) -> str:
+    return base64.b64encode(struct.pack(f"<{len(numbers)}f", *numbers)).decode()
+
+
+def spoken(*parts: Any) -> CallRecord:
+    return made(conversation=Conversation(output=[Message(role="assistant", parts=list(parts))]))
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (made(), None),
+        (spoken(), None),
+        (spoken(Text(text="a"), ToolCall(name="look", arguments="{}")), "a\nlook({})"),
+        (embedded([0.5, 1]), "1 vector of 2 numbers"),
+        (embedded([0.5], [1, 2], packed(1.0)), "3 vectors of 1 and 2 numbers"),
+        (embedded({"callspan_vector": {"dimensions": 1536}}), "1 vector of 1,536 numbers"),
+        (embedded("not base64"), "1 vector of 0 numbers"),
+        (made(operation="embeddings"), None),
+    ],
+)
+def test_what_was_answered_is_told_in_full(call: CallRecord, told: str | None) -> None:
+    assert said_in_full(call) == told
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "same"),
+    [
+        (spoken(Text(text="a")), spoken(Text(text="a")), True),
+        (spoken(Text(text="a")), spoken(Text(text="b")), False),
+        (embedded([0.5, 0.25]), embedded(packed(0.5, 0.25)), True),
+        (embedded([0.5, 0.25]), embedded(packed(0.5, 0.5)), False),
+        (embedded([0.5, 0.25]), embedded([0.5]), False),
+        (embedded({"callspan_vector": {"dimensions": 2}}), embedded([0.5, 0.25]), None),
+        (embedded({"callspan_vector": {"dimensions": 3}}), embedded([0.5, 0.25]), False),
+    ],
+)
+def test_answers_are_the_same_or_not_or_nobody_knows(before: CallRecord, after: CallRecord, same: bool | None) -> None:
+    assert same_answer(before, after) is same
+
+
+def test_an_answer_is_made_of_words_or_of_vectors() -> None:
+    assert (kind_of_answer(spoken()), kind_of_answer(embedded())) == ("words", "vectors")
