@@ -180,3 +180,15 @@ def test_waits_and_attempts_fill_the_call(story: list[tuple[int | None, int, int
     assert all(record.start_ns <= (record.end_ns or 0) <= now_ns for record in records)
     assert log.rate_limited == any(status == 429 for status, _, _ in story)
     assert log.retries == len(story) - 1
+
+
+@pytest.mark.parametrize(("size", "read"), [(64 << 10, True), ((64 << 10) + 1, False)])
+def test_the_body_of_an_error_is_read_up_to_64_kilobytes(size: int, read: bool) -> None:
+    stated = b'{"error": {"type": "overloaded_error", "message": "'
+    body = stated + b"x" * (size - len(stated) - 3) + b'"}}'
+    assert len(body) == size
+    log = AttemptLog()
+    log.started(0)
+    log.answered(1, 500, {}, lambda: body)
+    (attempt,) = log.records(0.0, 2)
+    assert attempt.error_kind == ("overloaded" if read else "server")

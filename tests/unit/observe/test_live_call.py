@@ -18,7 +18,8 @@ from callspan.observe.factory import CallFactory, CallFacts
 from callspan.observe.late_ends import LateEnds
 from callspan.observe.live_call import LiveCall
 from callspan.providers import registry
-from callspan.record.call import CallRecord, ErrorInfo
+from callspan.providers.base import ResponseFacts
+from callspan.record.call import CallRecord, ErrorInfo, Place, Response
 from callspan.record.messages import Conversation
 
 REQUEST = {"model": "gpt-5", "messages": [{"role": "user", "content": "hi"}], "temperature": 0.5}
@@ -497,3 +498,70 @@ def test_at_the_end_of_the_process_open_streams_are_dropped_and_whole_ones_compl
     outcomes = {record.call_id: (record.outcome, record.stream.end) for record in stage.written}
     assert outcomes[cut.record.call_id] == ("cancelled", "dropped")
     assert outcomes[whole.record.call_id] == ("success", "complete")
+
+
+def test_the_session_around_a_call_is_told_of_its_end() -> None:
+    class Session:
+        def __init__(self) -> None:
+            self.place = Place(session_id="s")
+            self.ended: list[CallRecord] = []
+
+        def call_ended(self, record: CallRecord) -> None:
+            self.ended.append(record)
+
+    stage, session = Stage(), Session()
+    endpoint = registry.by_api("chat_completions")
+    assert endpoint is not None
+    factory = msgspec.structs.replace(stage.factory, scope=lambda: session)
+    call = factory.start(endpoint, CallFacts(provider="openai"))
+    call.data(ANSWER)
+    call.end()
+    assert session.ended == [stage.record]
+    assert stage.record.place == Place(session_id="s")
+
+
+def test_a_reset_stated_as_a_moment_counts_from_the_end_of_the_call() -> None:
+    stage = Stage()
+    call = stage.call()
+    call.attempts.started(call.offset_ns())
+    stage.time.passes(2_000_000_000)
+    reset = {"x-ratelimit-reset-requests": "1700000012"}
+    call.attempts.answered(call.offset_ns(), 200, reset)
+    call.data(ANSWER)
+    call.end()
+    assert stage.record.rate_limits is not None
+    assert stage.record.rate_limits.requests is not None
+    assert stage.record.rate_limits.requests.reset_s == 10
+
+
+def test_an_answer_to_a_request_nobody_saw_is_shown() -> None:
+    stage = Stage()
+    call = stage.call()
+    call.data(ANSWER)
+    call.end()
+    conversation = stage.span.ends[0][1]
+    assert conversation is not None
+    assert [message.role for message in conversation.output] == ["assistant"]
+    assert conversation.input == []
+
+
+@pytest.mark.parametrize(("chunks", "gap"), [(0, None), (1, None), (2, 10)])
+def test_a_gap_lies_between_two_chunks(chunks: int, gap: int | None) -> None:
+    stage = Stage()
+    call = stage.call(stream=True)
+    for _ in range(chunks):
+        stage.time.passes(10)
+        call.data(chunk("x"))
+    call.end()
+    assert stage.record.timing.largest_gap_ns == gap
+
+
+def test_what_is_known_of_a_call_cannot_be_changed() -> None:
+    facts = CallFacts(provider="openai")
+    stated = ResponseFacts(response=Response())
+    with pytest.raises(AttributeError):
+        facts.provider = "other"  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        stated.truncated = True  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        Stage().factory.estimates = True  # type: ignore[misc]

@@ -204,3 +204,15 @@ def test_a_large_number_is_a_moment_in_seconds_or_milliseconds(stated: str, expe
     assert limits is not None
     assert limits.requests is not None
     assert limits.requests.reset_s == expected
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "limit"),
+    [
+        ("x-ratelimit-limit-requests", "5", RateLimit(limit=5)),
+        ("x-ratelimit-remaining-requests", "4", RateLimit(remaining=4)),
+        ("x-ratelimit-reset-requests", "3s", RateLimit(reset_s=3.0)),
+    ],
+)
+def test_each_header_alone_states_a_limit(header: str, value: str, limit: RateLimit) -> None:
+    assert rate_limits({header: value}, NOW_S) == RateLimits(requests=limit)

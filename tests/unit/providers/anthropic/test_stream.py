@@ -454,3 +454,13 @@ def test_blocks_that_begin_without_an_index_are_counted() -> None:
     body = accumulator.body()
     assert body is not None
     assert body["content"] == [{"type": "text", "text": "first"}, {"type": "text", "text": "second"}]
+
+
+@pytest.mark.parametrize(("kind", "model"), [("fallback", "claude-y"), ("text", "claude-x")])
+def test_only_a_fallback_changes_the_model(kind: str, model: str) -> None:
+    accumulator = MessageAccumulator()
+    accumulator.add(START)
+    accumulator.add(began(0, type=kind, to={"model": "claude-y"}))
+    body = accumulator.body()
+    assert body is not None
+    assert body["model"] == model

@@ -553,3 +553,41 @@ def test_calls_without_index_and_id_go_by_their_place_where_several_come_at_once
 
     found = message(calls('{"a":', '{"b":', name="f"), calls("1}", "2}"))["tool_calls"]
     assert [call["function"]["arguments"] for call in found] == ['{"a":1}', '{"b":2}']
+
+
+@pytest.mark.parametrize(
+    ("field", "carries"), [("annotations", True), ("executed_tools", True), ("images", True), ("citations", False)]
+)
+def test_only_fields_that_say_something_are_content(field: str, carries: bool) -> None:
+    accumulator = ChatAccumulator()
+    assert accumulator.add(chunk({field: [{"x": 1}]})) is carries
+    assert accumulator.add(chunk({field: []})) is False
+    body = accumulator.body()
+    assert body is not None
+    assert body["choices"][0]["message"][field] == [{"x": 1}]  # type: ignore[index]
+
+
+def test_a_token_id_of_null_is_none() -> None:
+    assert "token_ids" not in fold(chunk({"content": "x", "token_id": None}))["choices"][0]
+    assert fold(chunk({"content": "x", "token_id": 7}))["choices"][0]["token_ids"] == [7]
+
+
+def test_a_single_call_may_stand_without_a_list() -> None:
+    call = {"id": "c", "function": {"name": "f", "arguments": "{}"}}
+    assert message(chunk({"tool_calls": call}, finish="tool_calls"))["tool_calls"] == [{**call, "type": "function"}]
+
+
+def test_a_field_that_only_the_last_chunk_has_is_kept() -> None:
+    first, last = chunk({"content": "a"}, padding=1), chunk({"content": "b"}, finish="stop", seed=7)
+    assert fold(first, chunk({"content": "-"}, padding=1), last)["seed"] == 7
+
+
+def test_what_groq_adds_beside_a_text_is_kept() -> None:
+    first = chunk({"content": "a"}, x_groq={"id": "req_1"})
+    later = chunk({"content": "b"}, x_groq={"usage": {"total_tokens": 3}})
+    assert fold(first, later)["x_groq"] == {"id": "req_1", "usage": {"total_tokens": 3}}
+
+
+def test_the_fields_of_the_body_stand_in_the_order_of_a_whole_answer() -> None:
+    body = fold({"model": "m", **chunk({"content": "x"}), "usage": {"prompt_tokens": 1}})
+    assert list(body) == ["id", "object", "model", "created", "choices", "usage"]

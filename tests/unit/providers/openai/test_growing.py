@@ -86,3 +86,10 @@ def test_an_object_without_text_does_not_continue_another() -> None:
         {"type": "text", "text": "a"},
         {"type": "text", "signature": "s"},
     ]
+
+
+def test_an_object_without_text_is_not_continued() -> None:
+    assert grown({"type": "text", "id": 1}, {"type": "text", "text": "a"}) == [
+        {"type": "text", "id": 1},
+        {"type": "text", "text": "a"},
+    ]

@@ -347,3 +347,13 @@ def test_a_response_under_way_is_known_by_its_last_status(kind: str) -> None:
     accumulator.add(event(f"response.{kind}", response={"status": kind, "id": "other"}))
     assert not accumulator.complete
     assert accumulator.body() == {**RESPONSE, "status": kind}
+
+
+def test_a_fragment_without_a_place_belongs_to_the_first_item() -> None:
+    whole = {**MESSAGE, "status": "completed", "content": [{"type": "output_text", "text": "hi"}]}
+    fragment = event("response.output_text.delta", delta="h")
+    assert fold(fragment, event("response.output_item.done", output_index=0, item=whole))["output"] == [whole]
+
+
+def test_an_error_event_is_an_error_without_what_is_about_the_event() -> None:
+    assert fold(event("error", code="server_error", message="no"))["error"] == {"code": "server_error", "message": "no"}

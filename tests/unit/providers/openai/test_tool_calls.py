@@ -159,3 +159,26 @@ def test_what_is_no_fragment_is_no_call(junk: list[Any]) -> None:
 @pytest.mark.parametrize("odd", [{}, {"index": "0"}, {"index": True, "id": 3}, {"function": None}, {"function": []}])
 def test_odd_fragments_are_calls_without_a_name(odd: dict[str, Any]) -> None:
     assert fold([odd])[0]["incomplete"] is True
+
+
+@pytest.mark.parametrize(
+    "fragments",
+    [
+        [{"name": "f", "arguments": '{"a"'}, {"name": "f"}, {"arguments": ":1}"}],
+        [{"name": "f", "arguments": '{"a"'}, {"name": "f", "arguments": ":1"}, {"name": "f", "arguments": "}"}],
+    ],
+    ids=["repeated without arguments", "repeated with every fragment"],
+)
+def test_a_name_that_is_repeated_begins_no_call(fragments: list[dict[str, str]]) -> None:
+    calls = ToolCalls()
+    for fragment in fragments:
+        calls.add([{"function": fragment}])
+    (call,) = calls.body(cut=False)
+    assert call["function"] == {"name": "f", "arguments": '{"a":1}'}
+
+
+def test_arguments_that_open_again_are_the_next_call() -> None:
+    calls = ToolCalls()
+    for _ in range(2):
+        calls.add([{"function": {"name": "f", "arguments": "{}"}}])
+    assert [call["function"]["arguments"] for call in calls.body(cut=False)] == ["{}", "{}"]

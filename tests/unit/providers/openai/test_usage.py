@@ -77,6 +77,7 @@ def counted(usage: Any, **body: Any) -> dict[str, Any]:
             {"output_tokens_details": {"audio_tokens": 1, "text_tokens": 2}},
             {"output_audio_tokens": 1, "output_text_tokens": 2},
         ),
+        ({"prompt_tokens": "0", "completion_tokens": 0.0}, {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}),
         ({"prompt_tokens": 2**63 - 1}, {"input_tokens": 2**63 - 1}),
         ({"prompt_tokens": 2**63, "input_tokens": 3}, {"input_tokens": 3}),
         ({"prompt_tokens": "12"}, {"input_tokens": 12}),
@@ -153,3 +154,10 @@ def test_of_two_that_state_a_counter_the_inclusive_one_wins_wherever_it_stands(
     usage: dict[str, Any], counter: str, expected: int
 ) -> None:
     assert counted(usage)[counter] == expected
+
+
+def test_what_is_no_json_in_the_snapshot_becomes_it() -> None:
+    raw = read({"prompt_tokens": 1, "odd": object()}).raw
+    assert raw is not None
+    assert raw["prompt_tokens"] == 1
+    assert isinstance(raw["odd"], str)
