@@ -6,7 +6,7 @@
     python tools/mutate.py --again --results R    only those that survived in an earlier run, whose results are in R
 
 Everything happens in a copy of the tree. The tests are run once under coverage, which tells what each reaches;
-a mutant is then asked only of the tests that reach its line, the cheapest first, until one fails. A mutant that no
+a mutant is then asked only of the tests that reach its line, the likeliest and cheapest first, until one fails. A mutant that no
 test reaches has survived. Each result is a line of JSON in the file of --results, the last about a mutant counts.
 docs/mutation.md says which may survive, and why.
 """
@@ -71,7 +71,7 @@ class Reach:
         return cls(found["cost"], lines, _importers(tree), seconds)
 
     def tests(self, mutant: Mutant) -> list[str]:
-        """Those that can notice it, cheapest first; none if none gets there.
+        """Those that can notice it, first those of a file named like it, and of them the cheapest.
 
         What runs at import shows wherever the module is used, so all tests of the module, and of those that
         import it, are meant.
@@ -81,7 +81,8 @@ class Reach:
             for file in (mutant.path, *sorted(self.imports.get(mutant.path, ()))):
                 reached |= {test for tests in self.lines.get(file, {}).values() for test in tests}
         chosen, spent = [], 0.0
-        for test in sorted(reached & self.cost.keys(), key=lambda test: (self.cost[test], test)):
+        about = set(Path(mutant.path).stem.split("_"))
+        for test in sorted(reached & self.cost.keys(), key=lambda test: (-_shared(about, test), self.cost[test], test)):
             spent += self.cost[test]
             if spent > self.seconds and chosen:
                 break
@@ -104,6 +105,11 @@ class Reach:
         files = Counter(test.partition("::")[0] for test in tests)
         stem = Path(mutant.path).stem
         return max(files, key=lambda file: (self.kills[mutant.path, file], stem in file, files[file], file))
+
+
+def _shared(about: set[str], test: str) -> int:
+    """How many words the name of a module and that of a test's file have in common."""
+    return len(about & set(Path(test.partition("::")[0]).stem.split("_")))
 
 
 def _importers(tree: Path) -> dict[str, set[str]]:
@@ -296,7 +302,8 @@ def main() -> int:
             chosen = [mutant for mutant in chosen if mutant.key not in told_before]
         print(f"{len(chosen)} of {len(every)} mutants in {len(files)} files", flush=True)
         asked = told(run(chosen, tree, known.survey or tree / "survey.json", known), known.results)
-    results = outcomes(known.results)
+    keys = {mutant.key for mutant in every}
+    results = {key: outcome for key, outcome in outcomes(known.results).items() if key in keys}
     print("\n".join(summary(results)))
     controls = [result["control"] for result in asked if "control" in result]
     print(f"{len(controls)} times asked without a change, {sum(map(bool, controls))} failed")
