@@ -6,9 +6,9 @@
     python tools/mutate.py --again --results R    only those that survived in an earlier run, whose results are in R
 
 Everything happens in a copy of the tree. The tests are run once under coverage, which tells what each reaches;
-a mutant is then asked only of the tests that reach its line, the likeliest and cheapest first, until one fails. A mutant that no
-test reaches has survived. Each result is a line of JSON in the file of --results, the last about a mutant counts.
-docs/mutation.md says which may survive, and why.
+a mutant is then asked only of the tests that reach its line, the likeliest and cheapest first, until one fails. A
+mutant that no test reaches has survived. Each result is a line of JSON in the file of --results, the last about a
+mutant counts. docs/mutation.md says which may survive, and why.
 """
 
 from __future__ import annotations
