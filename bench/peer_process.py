@@ -47,11 +47,9 @@ class Seen(SpanProcessor):
 class Stage:
     """The columns that a peer knows, and the peer as a row of each."""
 
-    def __init__(self, peer: Peer, tracing: TracerProvider, *, quick: bool) -> None:
+    def __init__(self, peer: Peer, tracing: TracerProvider, *, brief: bool) -> None:
         self.peer, self.tracing = peer, tracing
-        self.work = [
-            column for column in columns() if self._knows(column) and (column.name.endswith(" sync") or not quick)
-        ]
+        self.work = [column for column in columns() if self._knows(column) and not (brief and _is_costly(column))]
         # What the SDKs fill in at first use is no patch: it has to be there before anything is compared.
         for column in self.work:
             column.run(1, same, lambda: 0)
@@ -88,6 +86,10 @@ class Stage:
         return [*(row for row in rows(column, self.tracing) if row.name in ours), self.theirs(column)]
 
 
+def _is_costly(column: Column) -> bool:
+    return column.long or column.is_async
+
+
 def times(stage: Stage, options: argparse.Namespace) -> dict[str, Any]:
     """Return CPU times and the KB of open streams."""
     gc.collect()
@@ -108,7 +110,7 @@ def instructions(stage: Stage, options: argparse.Namespace) -> dict[str, Any]:
     gc.collect()
     gc.freeze()
     counted = []
-    for column in [column for column in stage.work if not (column.long or column.name.endswith("async"))]:
+    for column in stage.work:
         compared = [*stage.rows(column, BARE, FLOOR, DEFAULT, SUPPRESSED), stage.theirs_suppressed(column)]
         counted.append([dataclasses.asdict(each) for each in counting.count(column, compared, counter)])
     return {"counted": counted}
@@ -187,7 +189,7 @@ def main() -> None:
         tracing, options.notes = provider(), Seen()
         if options.kind == "seen":
             tracing.add_span_processor(options.notes)
-        found = _KINDS[options.kind](Stage(peer, tracing, quick=options.quick), options)
+        found = _KINDS[options.kind](Stage(peer, tracing, brief=options.quick or options.kind != "times"), options)
     else:
         found = started(peer, ours=options.kind.endswith("ours"))
     options.file.write_text(json.dumps(found))
