@@ -1,0 +1,263 @@
+"""Mocks, subclasses, copies and pickles of clients, streams and responses: what works without us works with us.
+
+Each act is done twice, without callspan and with it, and must come to the same, be it an exception.
+"""
+
+from __future__ import annotations
+
+import copy
+import gc
+import pickle
+from collections.abc import Awaitable, Callable
+from typing import Any
+from unittest import mock
+
+import anthropic
+import openai
+import pytest
+
+from callspan.intercept.watch import KEY
+from callspan.testing import Captured, capture
+from tests.intercept import sdks
+from tests.intercept.mode import Mode
+from tests.intercept.test_endings import QUESTION, text_of, the_call
+
+Run = Callable[[Callable[[], Awaitable[Any]]], Any]
+CHAT: dict[str, Any] = {"model": "gpt-5", "messages": QUESTION}
+MESSAGE: dict[str, Any] = {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}
+both = pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+plain_and_streamed = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+
+
+def made(mode: Mode, sdk: str, **options: Any) -> Any:
+    return mode.openai(**options) if sdk == "openai" else mode.anthropic(**options)
+
+
+def ask(client: Any, **options: Any) -> Any:
+    """The result of the client's one method, awaitable or not."""
+    if hasattr(client, "chat"):
+        return client.chat.completions.create(**CHAT, **options)
+    return client.messages.create(**MESSAGE, **options)
+
+
+def told(run: Run, body: Callable[[], Awaitable[Any]]) -> str:
+    """What the caller sees: the value, or the exception."""
+
+    async def seen() -> str:
+        try:
+            return repr(await body())
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must be the same
+            return f"{type(error).__name__}: {error}"
+
+    said: str = run(seen)
+    return said
+
+
+def same(run: Run, body: Callable[[], Awaitable[Any]]) -> tuple[str, Captured]:
+    """What the caller sees, the same with callspan as without, and what was captured."""
+    bare = told(run, body)
+    with capture() as seen:
+        assert told(run, body) == bare
+        gc.collect()
+        assert isinstance(seen.records, list)
+    return bare, seen
+
+
+# Mocks
+
+
+@both
+@plain_and_streamed
+def test_a_mock_in_place_of_a_client_is_none_of_ours(sdk: str, stream: bool, mode: Mode, run: Run) -> None:
+    client = mock.AsyncMock() if mode.is_async else mock.MagicMock()
+    create = client.chat.completions.create if sdk == "openai" else client.messages.create
+    create.return_value = "mocked"
+    said, seen = same(run, lambda: mode.wait(create(**CHAT, stream=stream)))
+    assert (said, seen.records) == ("'mocked'", [])
+
+
+@both
+def test_a_mock_in_place_of_a_clients_method_is_none_of_ours(sdk: str, mode: Mode, run: Run) -> None:
+    async def body() -> Any:
+        client = made(mode, sdk)
+        owner = client.chat.completions if sdk == "openai" else client.messages
+        kind = mock.AsyncMock if mode.is_async else mock.MagicMock
+        with mock.patch.object(owner, "create", kind(return_value="mocked")):
+            return await mode.wait(ask(client))
+
+    said, seen = same(run, body)
+    assert (said, seen.records) == ("'mocked'", [])
+
+
+@both
+@plain_and_streamed
+@pytest.mark.parametrize("spec", [False, True], ids=["bare", "spec"])
+def test_a_mock_in_place_of_an_http_response_comes_to_the_same(
+    spec: bool, sdk: str, stream: bool, mode: Mode, run: Run
+) -> None:
+    library = sdks.http_of(sdk)
+
+    async def body() -> Any:
+        client = made(mode, sdk)
+        answer = mock.MagicMock(
+            **({"spec": library.Response} if spec else {}), status_code=200, headers={}, is_error=False
+        )
+        answer.iter_bytes.return_value = iter([b"data: [DONE]\n\n"])
+        answer.__repr__ = lambda _self: "answer"  # type: ignore[method-assign,assignment]
+        kind = mock.AsyncMock if mode.is_async else mock.MagicMock
+        with mock.patch.object(client._client, "send", kind(return_value=answer)):
+            result = await mode.wait(ask(client, stream=stream))
+            return type(await mode.all(result) if stream else result).__name__
+
+    _, seen = same(run, body)
+    assert len(seen.records) <= 1
+
+
+@both
+def test_a_patched_class_is_put_back_as_it_was(sdk: str, mode: Mode, run: Run, seen: Captured) -> None:
+    """A test that patches the engine itself while we have patched it."""
+    base = __import__(f"{sdk}._base_client", fromlist=["x"])
+    owner = base.AsyncAPIClient if mode.is_async else base.SyncAPIClient
+    ours = vars(owner)["request"]
+    kind = mock.AsyncMock if mode.is_async else mock.MagicMock
+    with mock.patch.object(owner, "request", kind(return_value="mocked")):
+        assert run(lambda: mode.wait(ask(made(mode, sdk)))) == "mocked"
+    assert vars(owner)["request"] is ours
+    run(lambda: mode.wait(ask(made(mode, sdk))))
+    assert the_call(seen).outcome == "success"
+
+
+# Subclasses
+
+
+@both
+@plain_and_streamed
+def test_a_subclass_that_overrides_the_engine_is_asked_once_per_call(
+    sdk: str, stream: bool, mode: Mode, run: Run, seen: Captured
+) -> None:
+    mode.provider.reply(text="I am well.")
+    asked: list[str] = []
+    kinds: dict[tuple[str, bool], Any] = {
+        ("openai", False): openai.OpenAI, ("openai", True): openai.AsyncOpenAI,
+        ("anthropic", False): anthropic.Anthropic, ("anthropic", True): anthropic.AsyncAnthropic,
+    }  # fmt: skip
+    kind = kinds[sdk, mode.is_async]
+
+    class Counting(kind):  # type: ignore[misc,valid-type]
+        def request(self, *args: Any, **kwargs: Any) -> Any:
+            asked.append("request")
+            return super().request(*args, **kwargs)
+
+        def _process_response(self, **kwargs: Any) -> Any:
+            asked.append("response")
+            return super()._process_response(**kwargs)
+
+    url = mode.provider.openai_url if sdk == "openai" else mode.provider.anthropic_url
+
+    async def body() -> None:
+        client = mode.keep(Counting(api_key="k", base_url=url))
+        result = await mode.wait(ask(client, stream=stream))
+        if stream:
+            await mode.all(result)
+        assert type(client.with_options(timeout=3)) is Counting
+
+    run(body)
+    assert asked == ["request", "response"]
+    record = the_call(seen)
+    assert (record.outcome, text_of(record)) == ("success", "I am well.")
+
+
+# Copies and pickles
+
+WAYS: dict[str, Callable[[Any], Any]] = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda value: pickle.loads(pickle.dumps(value)),
+}
+ways = pytest.mark.parametrize("way", WAYS)
+
+
+# A copy that fails leaves a half of a client behind, of which its finalizer complains.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@both
+@ways
+def test_a_client_can_be_copied_where_it_can_be_without_us(sdk: str, way: str, mode: Mode, run: Run) -> None:
+    async def body() -> Any:
+        client = made(mode, sdk)
+        await mode.wait(ask(client))
+        twin = WAYS[way](client)
+        await mode.wait(ask(twin))
+        return type(twin).__name__
+
+    bare = told(run, body).partition(":")[0]
+    with capture() as seen:
+        assert told(run, body).partition(":")[0] == bare
+        assert len(seen.records) == (2 if "Error" not in bare else 1)
+
+
+# A copy that fails leaves a half of a client behind, of which its finalizer complains.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@both
+@ways
+@pytest.mark.parametrize("after", [0, 2, 99], ids=["new", "begun", "ended"])
+def test_a_stream_can_be_copied_where_it_can_be_without_us(
+    sdk: str, way: str, after: int, mode: Mode, run: Run
+) -> None:
+    for _ in range(2):
+        mode.provider.reply(text="one two three")
+
+    async def body() -> Any:
+        stream = await mode.wait(ask(made(mode, sdk), stream=True))
+        heard = 0
+        async for _ in mode.items(stream):
+            heard += 1
+            if heard == after:
+                break
+        twin = WAYS[way](stream)
+        heard += len(await mode.all(twin)) + len(await mode.all(stream))
+        return type(twin).__name__, heard
+
+    bare = told(run, body).partition(":")[0]
+    with capture() as seen:
+        assert told(run, body).partition(":")[0] == bare
+        gc.collect()
+        assert len(seen.records) == 1
+
+
+@both
+@ways
+def test_answers_are_copied_whole_and_carry_nothing_of_ours(
+    sdk: str, way: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    async def body() -> tuple[Any, Any]:
+        client = made(mode, sdk)
+        resource = client.chat.completions if sdk == "openai" else client.messages
+        raw = await mode.wait(resource.with_raw_response.create(**(CHAT if sdk == "openai" else MESSAGE)))
+        return await mode.wait(raw.parse()), raw.http_response
+
+    answer, response = run(body)
+    assert WAYS[way](answer) == answer
+    assert WAYS[way](answer)._request_id == answer._request_id
+    twin = WAYS[way](response)
+    assert twin.content == response.content
+    if way == "pickle":
+        assert KEY not in twin.extensions
+    assert b"callspan" not in pickle.dumps(answer) + pickle.dumps(response)
+
+
+@both
+@ways
+def test_an_exception_can_be_copied_where_it_can_be_without_us(sdk: str, way: str, mode: Mode, run: Run) -> None:
+    for _ in range(2):
+        mode.provider.reply(status=400)
+
+    async def body() -> Any:
+        try:
+            await mode.wait(ask(made(mode, sdk)))
+        except (openai.APIStatusError, anthropic.APIStatusError) as error:
+            return str(WAYS[way](error)), WAYS[way](error.response).status_code
+
+    bare = told(run, body).partition("req_")[0]
+    with capture() as seen:
+        assert told(run, body).partition("req_")[0] == bare
+        assert the_call(seen).outcome == "error"
