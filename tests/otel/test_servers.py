@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 
 import pytest
@@ -63,6 +64,45 @@ def test_preloaded_gunicorn_workers_send_what_they_recorded_when_they_end(stage:
         said = server.stop(signal_number)
     assert workers
     assert len(stage.spans) == len(stage.calls()) == 16, said
+
+
+def test_three_workers_of_a_master_that_has_made_a_call_itself_lose_nothing(stage: Stage) -> None:
+    """The spool and the batches of spans are in use when the server forks."""
+    command = (*GUNICORN[:2], "wsgi_preloaded:application", *GUNICORN[3:])
+    with stage.serving(*(word.replace("2", "3") if word == "2" else word for word in command)) as server:
+        assert len(processes(server, "/process", 3)) == 3
+        server.get_all([f"/ask?{number}" for number in range(30)])
+        said = server.stop()
+    spans = stage.receiver.wait_for(31)
+    assert len({span.span_id for span in spans}) == len(spans) == 31, said
+    calls = stage.calls()
+    assert {call.span_id for call in calls} == {span.span_id for span in spans}
+    assert len({call.pid for call in calls}) > 1
+
+
+def test_workers_that_are_replaced_after_some_requests_lose_nothing(stage: Stage) -> None:
+    with stage.serving(*GUNICORN, "--max-requests", "4") as server:
+        for _ in range(5):
+            server.get_all([f"/ask?{number}" for number in range(4)])
+        said = server.stop()
+    assert len(stage.receiver.wait_for(20)) == len(stage.calls()) == 20, said
+
+
+def test_a_browser_that_hangs_up_leaves_a_cancelled_call_and_no_complaint(stage: Stage) -> None:
+    stage.provider.reply(text="word " * 400, chunk_delay_s=0.01)
+    with stage.serving(*UVICORN[:-2]) as server:
+        address = server.url.removeprefix("http://").partition(":")
+        with socket.create_connection((address[0], int(address[2])), 20) as browser:
+            browser.sendall(b"GET /stream?question=a HTTP/1.1\r\nHost: here\r\n\r\n")
+            while b"word" not in browser.recv(4096):
+                pass
+        assert server.get("/plain?question=b")
+        said = server.stop()
+    outcomes = {span.attributes["callspan.outcome"] for span in stage.receiver.wait_for(4) if span.scope == "callspan"}
+    assert outcomes == {"cancelled", "success"}, said
+    assert sorted(call.outcome for call in stage.calls()) == ["cancelled", "success"]
+    assert "Failed to detach" not in said
+    assert "was created in a different Context" not in said
 
 
 @pytest.mark.parametrize("command", [UVICORN, GUNICORN], ids=["uvicorn", "gunicorn"])
