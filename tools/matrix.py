@@ -117,8 +117,8 @@ def prepare(python: str, path: str, name: str) -> Path:
     return venv
 
 
-def run(python: str, path: str, name: str, which: str, extra: list[str]) -> Result:
-    """The capture tests that are `which` (an expression of pytest's marks) in one environment."""
+def run(python: str, path: str, name: str, extra: list[str]) -> Result:
+    """The capture tests in one environment."""
     result = Result(python, name)
     try:
         venv = prepare(python, path, name)
@@ -131,7 +131,7 @@ def run(python: str, path: str, name: str, which: str, extra: list[str]) -> Resu
     report.unlink(missing_ok=True)
     began = time.monotonic()
     done = subprocess.run(
-        [str(runner), "-m", "pytest", *TESTS, "-n", "2", "-m", which, f"--junitxml={report}", *extra],
+        [str(runner), "-m", "pytest", *TESTS, "-n", "2", "-m", "not slow and not timing", f"--junitxml={report}", *extra],
         cwd=ROOT, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     result.seconds = time.monotonic() - began
@@ -227,8 +227,7 @@ def main() -> int:
             if known.prepare:
                 prepare(version, path, name)
                 continue
-            # One pair alone is part of the daily run, which has little time.
-            result = run(version, path, name, "not slow and not timing" if known.pair else "not timing", extra)
+            result = run(version, path, name, extra)
             results.append(result)
             print(f"  {result.trouble or _row(result)}", *result.failed, sep="\n  ", flush=True)
     if results and not known.pair and not known.python and not extra:
