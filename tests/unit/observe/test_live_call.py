@@ -19,6 +19,7 @@ from callspan.observe.late_ends import LateEnds
 from callspan.observe.live_call import LiveCall
 from callspan.providers import registry
 from callspan.providers.base import ResponseFacts
+from callspan.providers.openai.chat import ChatCompletions
 from callspan.record.call import CallRecord, ErrorInfo, Place, Response
 from callspan.record.messages import Conversation
 
@@ -565,3 +566,49 @@ def test_what_is_known_of_a_call_cannot_be_changed() -> None:
         stated.truncated = True  # type: ignore[misc]
     with pytest.raises(AttributeError):
         Stage().factory.estimates = True  # type: ignore[misc]
+
+
+def test_the_first_request_counts_and_none_after_the_end() -> None:
+    stage = Stage()
+    call = stage.call(stream=True)
+    send(call)
+    call.sent(b'{"model":"other"}', {"model": "other"})
+    assert len(stage.written) == 1
+    call.data(chunk("x", "stop"))
+    call.end()
+    assert json.loads(bytes(stage.record.request.body)) == REQUEST
+    late = stage.call(stream=True)
+    late.end()
+    before = len(stage.written)
+    send(late)
+    assert len(stage.written) == before
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_call_without_any_answer_has_no_response(answered: bool) -> None:
+    stage = Stage()
+    call = stage.call()
+    if answered:
+        call.attempts.started(0)
+        call.attempts.answered(1, 500, {})
+    call.end(how=None, outcome="error", error=ErrorInfo(kind="connection", type="x"))
+    assert (stage.record.response is not None) is answered
+
+
+class Unreadable(ChatCompletions):
+    """An adapter with a fault: it reads no answer."""
+
+    def facts(self, body: object) -> ResponseFacts:
+        raise RuntimeError("a fault")
+
+
+def test_an_adapter_that_fails_costs_what_it_would_have_read() -> None:
+    stage = Stage()
+    call = stage.factory.start(Unreadable(), CallFacts(provider="openai", model="gpt-5"))
+    call.data(ANSWER)
+    call.end()
+    forget_failures()
+    assert stage.record.outcome == "success"
+    assert stage.record.usage is None
+    assert stage.record.response is not None
+    assert json.loads(bytes(stage.record.response.body)) == ANSWER

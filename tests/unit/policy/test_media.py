@@ -203,7 +203,9 @@ def test_bodies_of_an_unknown_api_are_looked_into_for_every_mark(mark: str) -> N
     [
         ("completions", {"data": _TEXT, "note": "base64"}),
         ("messages", {"type": "image_generation_call", "result": _TEXT}),
-        ("responses", {"type": "function_call_output", "data": _TEXT}),
+        ("responses", {"input_audio": "here", "data": _TEXT}),
+        ("chat_completions", {"type": "image_generation_call", "result": _TEXT}),
+        ("embeddings", {"data": _TEXT, "note": "base64"}),
     ],
 )
 def test_bodies_without_a_mark_of_their_api_are_not_looked_into(api: str, part: object) -> None:

@@ -252,3 +252,24 @@ def test_names_and_metadata_go_with_a_redactor_that_fails(record: Record) -> Non
     kept = applied(record, lambda record: None)
     plain = {name: value for name, value in msgspec.json.decode(encode(kept)).items() if name != "session_id"}
     assert "SESAME" not in json.dumps(plain)
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"a":"\\ud800"}', b'{"a":"\xff"}', b"SESAME"], ids=["half a character", "no UTF-8", "text"]
+)
+def test_a_body_that_cannot_be_read_is_lost_and_not_passed_by(call: CallRecord, body: bytes) -> None:
+    kept = applied(msgspec.structs.replace(call, request=Request(body=msgspec.Raw(body))), lambda record: record)
+    assert isinstance(kept, CallRecord)
+    assert bytes(kept.request.body) == b""
+    assert "redactor_failed" in {note.why for note in kept.redactions}
+
+
+def test_no_body_is_shown_as_none(call: CallRecord) -> None:
+    shown: list[object] = []
+
+    def look(record: Any) -> Any:
+        shown.append(record.request.body)
+        return record
+
+    applied(msgspec.structs.replace(call, request=Request()), look)
+    assert shown == [None]

@@ -14,7 +14,8 @@ from callspan.config import Settings
 from callspan.policy.apply import Policy
 from callspan.policy.truncate import within
 from callspan.record.bounded import fitted, json_attribute, newest_that_fit, text_attribute, weight
-from callspan.record.call import CallRecord, Response
+from callspan.record.call import CallRecord, Request, Response, Timing
+from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord
 
 _JSON = st.recursive(
@@ -140,3 +141,27 @@ def test_event_data_and_message_content_are_cut(call: CallRecord) -> None:
 def test_cap_of_the_settings_is_applied(call: CallRecord) -> None:
     kept = Policy(msgspec.structs.replace(Settings(), max_record_bytes=200)).apply(call)
     assert [note.why for note in kept.redactions] == ["size"]
+
+
+def test_text_whose_escapes_do_not_fit_is_cut() -> None:
+    """A control character is one character and six bytes of JSON."""
+    record = EventRecord(event_id="e", event_type="action", time_ns=1, data="\x00" * 300)
+    kept = within(record, 400)
+    assert kept is not record
+    assert len(encode_json(kept.data)) <= 400
+    assert [(note.what, note.why, note.original_bytes) for note in kept.redactions] == [("data", "size", 1802)]
+
+
+def test_a_long_message_is_cut_and_listed() -> None:
+    record = MessageRecord(message_id="m", message_type="observation", time_ns=1, content="x" * 500)
+    kept = within(record, 400)
+    assert [(note.what, note.why, note.original_bytes) for note in kept.redactions] == [("content", "size", 502)]
+
+
+@pytest.mark.parametrize(("room", "same"), [(0, True), (-1, False)])
+def test_bodies_that_just_fit_are_kept(room: int, same: bool) -> None:
+    body = msgspec.Raw(b'"' + b"x" * 98 + b'"')
+    record = CallRecord(
+        call_id="c", timing=Timing(start_ns=1), request=Request(body=body), response=Response(body=body)
+    )
+    assert (within(record, 200 + room) is record) is same

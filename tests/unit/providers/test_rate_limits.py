@@ -216,3 +216,25 @@ def test_a_large_number_is_a_moment_in_seconds_or_milliseconds(stated: str, expe
 )
 def test_each_header_alone_states_a_limit(header: str, value: str, limit: RateLimit) -> None:
     assert rate_limits({header: value}, NOW_S) == RateLimits(requests=limit)
+
+
+@pytest.mark.parametrize(
+    ("stated", "seconds"),
+    [
+        ("500ns", 5e-7),
+        ("5us", 5e-6),
+        ("5µs", 5e-6),
+        ("5ms", 0.005),
+        ("5s", 5.0),
+        ("5m", 300.0),
+        ("5h", 18000.0),
+        ("5d", 432000.0),
+        ("1h5ns", 3600.000000005),
+        ("1d2h3m4.5s", 93784.5),
+        ("5y", None),
+        ("s", None),
+        ("1h 5m", None),
+    ],
+)
+def test_a_wait_is_read_in_each_unit(stated: str, seconds: float | None) -> None:
+    assert reset_s(stated) == (None if seconds is None else pytest.approx(seconds, rel=1e-12))

@@ -464,3 +464,27 @@ def test_only_a_fallback_changes_the_model(kind: str, model: str) -> None:
     body = accumulator.body()
     assert body is not None
     assert body["model"] == model
+
+
+def test_a_delta_of_a_new_kind_without_a_block_makes_one_of_its_name() -> None:
+    accumulator = MessageAccumulator()
+    accumulator.add(START)
+    accumulator.add(delta(0, "compaction_delta", content="short"))
+    accumulator.add(delta(1, "novel_delta", note="n"))
+    body = accumulator.body()
+    assert body is not None
+    assert body["content"] == [
+        {"type": "compaction", "content": "short"},
+        {"type": "novel", "deltas": [{"type": "novel_delta", "note": "n"}]},
+    ]
+
+
+def test_a_block_that_stops_without_an_index_is_the_last() -> None:
+    accumulator = MessageAccumulator()
+    accumulator.add(START)
+    accumulator.add(began(0, type="tool_use", id="a", name="f", input={}))
+    accumulator.add(began(1, type="tool_use", id="b", name="f", input={}))
+    accumulator.add(ended(None))
+    body = accumulator.body()
+    assert body is not None
+    assert [block.get("incomplete") for block in body["content"]] == [True, None]  # type: ignore[attr-defined]

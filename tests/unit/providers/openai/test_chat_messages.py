@@ -273,3 +273,8 @@ def test_log_probabilities_without_a_text_are_on_no_part() -> None:
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     found = answered({"tool_calls": [call]}, logprobs={"content": [{"token": "x"}]}).parts
     assert found == [ToolCall(id="c", name="f", arguments="{}", tool_type="function")]
+
+
+def test_a_thinking_block_of_a_new_kind_is_kept() -> None:
+    block = {"type": "daydream", "note": "x"}
+    assert parts(thinking_blocks=[block], reasoning_content="hm") == [UnknownPart(data=block), Reasoning(text="hm")]

@@ -591,3 +591,21 @@ def test_what_groq_adds_beside_a_text_is_kept() -> None:
 def test_the_fields_of_the_body_stand_in_the_order_of_a_whole_answer() -> None:
     body = fold({"model": "m", **chunk({"content": "x"}), "usage": {"prompt_tokens": 1}})
     assert list(body) == ["id", "object", "model", "created", "choices", "usage"]
+
+
+@pytest.mark.parametrize("data", [5, "", None, ["x"]])
+def test_sound_of_another_shape_is_no_sound(data: object) -> None:
+    assert message(chunk({"audio": {"id": "a", "data": data}}), chunk({"audio": {"data": "QUJD"}}))["audio"] == {
+        "id": "a",
+        "data": "QUJD",
+    }
+
+
+def test_content_in_a_list_of_texts_is_a_list_of_parts() -> None:
+    assert message(chunk({"content": ["a"]}), chunk({"content": ["b"]}))["content"] == [{"type": "text", "text": "ab"}]
+
+
+def test_a_field_of_null_is_there_and_waits_for_its_value() -> None:
+    assert fold(chunk({"content": "x"}, service_tier=None))["service_tier"] is None
+    later = fold(chunk({"content": "x"}, service_tier=None), chunk({"content": "y"}, service_tier="flex"))
+    assert later["service_tier"] == "flex"

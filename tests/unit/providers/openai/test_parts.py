@@ -34,6 +34,8 @@ def only(part: Any) -> Any:
         ({"type": "output_text", "text": "a", "logprobs": [{"t": 1}]}, Text(text="a", logprobs=[{"t": 1}])),
         ({"text": "untyped"}, Text(text="untyped")),
         ({"refusal": "untyped"}, Refusal(text="untyped")),
+        ({"type": "new_kind", "text": "x"}, UnknownPart(data={"type": "new_kind", "text": "x"})),
+        ({"type": "file", "file": {**REFERENCE}}, Media(modality="image", mime="image/webp", sha256=SHA, size=15)),
         ({"image_url": {"url": "http://x/y"}}, Media(modality="image", url="http://x/y")),
         ({"file": {"file_id": "file_1"}}, Media(modality="document", file_id="file_1")),
         ({"type": "reasoning", "text": "hm"}, Reasoning(text="hm")),

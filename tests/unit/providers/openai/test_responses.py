@@ -364,3 +364,12 @@ def test_an_item_without_a_type_is_a_message_if_it_looks_like_one(item: dict[str
 def test_a_time_that_no_record_can_hold_is_unknown(created: int, kept: int | None) -> None:
     assert Responses().facts(body(created_at=created)).response.created == kept
     assert Responses().facts(body(created=created)).response.created == kept
+
+
+@pytest.mark.parametrize(
+    ("status", "cut"), [("in_progress", True), ("incomplete", True), ("completed", False), ("failed", False)]
+)
+def test_a_call_that_was_not_finished_is_incomplete(status: str, cut: bool) -> None:
+    (call,) = said({"type": "function_call", "call_id": "c", "name": "f", "arguments": "{", "status": status})
+    assert isinstance(call, ToolCall)
+    assert call.incomplete is cut

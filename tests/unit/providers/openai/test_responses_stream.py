@@ -357,3 +357,20 @@ def test_a_fragment_without_a_place_belongs_to_the_first_item() -> None:
 
 def test_an_error_event_is_an_error_without_what_is_about_the_event() -> None:
     assert fold(event("error", code="server_error", message="no"))["error"] == {"code": "server_error", "message": "no"}
+
+
+def test_a_whole_body_instead_of_a_stream_is_the_response() -> None:
+    accumulator = ResponsesAccumulator()
+    assert accumulator.add({"object": "response", "id": "resp_1"}) is False
+    assert accumulator.complete
+    assert accumulator.body() == {"object": "response", "id": "resp_1", "output": []}
+
+
+def test_items_without_a_place_go_by_their_id() -> None:
+    def of(item_id: str, delta: str) -> dict[str, Any]:
+        return event("response.output_text.delta", item_id=item_id, delta=delta)
+
+    first, second = {**MESSAGE, "id": "a"}, {**MESSAGE, "id": "b"}
+    adds = [event("response.output_item.added", item=item) for item in (first, second)]
+    output = fold(*adds, of("a", "x"), of("b", "y"), of("a", "z"))["output"]
+    assert [(item["id"], item["content"][0]["text"]) for item in output] == [("a", "xz"), ("b", "y")]

@@ -182,3 +182,18 @@ def test_arguments_that_open_again_are_the_next_call() -> None:
     for _ in range(2):
         calls.add([{"function": {"name": "f", "arguments": "{}"}}])
     assert [call["function"]["arguments"] for call in calls.body(cut=False)] == ["{}", "{}"]
+
+
+@pytest.mark.parametrize("index", ["0", True, [], None, 1.5])
+def test_an_index_is_a_whole_number(index: object) -> None:
+    calls = ToolCalls()
+    calls.add([{"index": index, "id": "a", "function": {"name": "f", "arguments": "{}"}}])
+    calls.add([{"index": index, "id": "b", "function": {"name": "g", "arguments": "{}"}}])
+    assert [call["id"] for call in calls.body(cut=False)] == ["a", "b"]
+
+
+def test_what_a_gateway_adds_to_a_function_is_kept() -> None:
+    calls = ToolCalls()
+    calls.add([{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}", "strict": True}}])
+    (call,) = calls.body(cut=False)
+    assert call["function"] == {"strict": True, "name": "f", "arguments": "{}"}
