@@ -23,6 +23,9 @@ PROTOCOL_VERSION: Final = 1
 """Version of the lines; a receiver refuses one it does not know."""
 
 _SWITCH: Final = {"on": True, "off": False}
+_UNIX: Final = getattr(socket, "AF_UNIX", None)
+"""None on Windows."""
+
 _CONNECT_S: Final = 5.0
 _RECEIVE_BYTES: Final = 65_536
 _LONGEST_ANSWER: Final = 1_048_576
@@ -42,7 +45,7 @@ class UnixSocketStore:
         """`acks` is `on` or `off`; `timeout_s` bounds each send and each wait for answers."""
         if acks not in _SWITCH:
             raise SettingError(f"CALLSPAN_STORES: unix socket {path}: acks={acks!r} means nothing; use on or off")
-        if not hasattr(socket, "AF_UNIX"):
+        if _UNIX is None:
             raise SettingError(f"CALLSPAN_STORES: unix://{path}: this system has no Unix sockets; name another store")
         self.path = Path(path)
         self.name = f"unix://{path}"
@@ -55,7 +58,7 @@ class UnixSocketStore:
     def open(self) -> None:
         """Connect. Raises OSError where nobody listens."""
         self.close()
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection = socket.socket(_UNIX, socket.SOCK_STREAM)
         try:
             connection.settimeout(min(_CONNECT_S, self._timeout_s))
             connection.connect(str(self.path))
