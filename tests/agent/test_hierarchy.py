@@ -462,3 +462,14 @@ def test_a_lone_timestep_opens_a_session_for_itself(seen: Seen, caplog: pytest.L
     assert first.metadata["callspan.flags"] == ["outside_session"]
     assert seen.ended(TimestepRecord)[0].session_id == first.session_id
     assert len([entry for entry in caplog.records if "outside_session" in entry.getMessage()]) == 1
+
+
+def test_a_session_that_goes_on_has_a_span_of_its_own_time(seen: Seen) -> None:
+    """The row keeps the first start; no span begins before what it is in."""
+    for _ in range(2):
+        with seen.tracer.start_as_current_span("request"), session("chat", session_id="goes on in time"):
+            pass
+    first, second = seen.named("invoke_workflow chat")
+    request = seen.named("request")[1]
+    assert request.start_time <= second.start_time <= second.end_time <= request.end_time
+    assert {record.start_ns for record in seen.ended(SessionRecord)} == {first.start_time}

@@ -221,3 +221,16 @@ def test_what_starts_again_lasts_as_long_as_it_does_then(seen: Seen) -> None:
     first, second = seen.of(EventRecord)
     assert first.duration_ns == 3600 * SECOND
     assert second.duration_ns < 600 * SECOND
+
+
+def test_what_starts_again_begins_when_it_does(seen: Seen) -> None:
+    own = session("s", at=T0)
+    for _ in range(2):
+        with own:
+            step = own.timestep(at=T0)
+            for _ in range(2):
+                with step:
+                    pass
+    begun = [record.start_ns == T0 for record in seen.ended(TimestepRecord)]
+    assert begun == [True, False, True, False]
+    assert [span.start_time == T0 for span in seen.named("invoke_workflow s")] == [True, False]

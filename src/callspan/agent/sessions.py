@@ -204,6 +204,7 @@ class Session(Journal, Decorating):
     def _renew(self) -> None:
         super()._renew()
         self._status = self._success = None
+        self.identity = msgspec.structs.replace(self.identity, at=None)
 
     def _began(self, at: Time | None) -> int:
         return super()._began(self.identity.at if at is None else at)
@@ -231,7 +232,9 @@ class Session(Journal, Decorating):
         point: hooks.Point | None = None if self._resumed else "session_start"
         first = treated(self._record(), runtime, point)
         if sent is None:
-            self.begin_span(first, base, link=_joined(runtime, REMEMBERED["session"].get(self.id)))
+            # The row keeps the episode's first start; the span of one that goes on begins now.
+            shown = msgspec.structs.replace(first, start_ns=self.start_ns) if self._resumed else first
+            self.begin_span(shown, base, link=_joined(runtime, REMEMBERED["session"].get(self.id)))
         else:
             self.span = sent
         self._last = self.span

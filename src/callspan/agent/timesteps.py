@@ -142,7 +142,7 @@ class Timestep(Journal, Decorating):
     def _renew(self) -> None:
         super()._renew()
         self.id = new_id()
-        self._first = None
+        self._at = self._first = None
         self._status = self._terminated = self._truncated = None
         self._info.pop("callspan.flags", None)
 
