@@ -17,6 +17,9 @@ default settings and the peer run in turn; so **each peer has a callspan figure 
 of the two is what counts. Before each block what the peer has replaced in the SDKs is put there, and afterwards taken
 away again, rather than trusting each `uninstrument()`.
 """
+_NEWEST = """
+Installed is the newest release that pip can put beside these SDKs from where this was measured; where the newest of
+all is another one, it is named."""
 _BETTER = "**Bold**: the peer costs less than callspan."
 _TIMES = """\
 Added CPU time of the calling thread, µs per call, chunk or event; in brackets how many times callspan's in the same
@@ -72,15 +75,11 @@ def _who(places: Iterable[Place]) -> str:
         sdks = f"openai {versions.get('openai', '')}, anthropic {versions.get('anthropic', '')}"
         others = f"opentelemetry-sdk {versions.get('opentelemetry-sdk', '')}"
         rows.append((place.peer.name, ", ".join(shown) or "part of the SDK", f"{sdks}, {others}"))
-    return page.table(("", "packages", "beside"), rows)
+    return page.table(("", "packages", "beside"), rows) + _NEWEST
 
 
 def _troubles(places: Iterable[Place]) -> list[str]:
-    return [
-        f"{place.peer.name} could not be installed beside these SDKs: `{place.trouble}`"
-        for place in places
-        if place.trouble
-    ]
+    return [f"{place.peer.name} {place.trouble}." for place in places if place.trouble]
 
 
 def _figures(place: Place, kind: str, of: Callable[[Any], dict[str, Any]]) -> dict[str, Measured]:

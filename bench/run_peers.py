@@ -62,7 +62,8 @@ class Place:
             if done.returncode == 0:
                 done = self._pip("install", "-q", "-e", str(_ROOT))
             if done.returncode:
-                self.trouble = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), "ERROR")
+                said = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), "ERROR")
+                self.trouble = f"could not be installed beside these SDKs: `{said}`"
                 return
             stamp.write_text(
                 json.dumps({"wanted": wanted, "newest": {name: self._newest(name) for name in self.peer.packages}})
@@ -131,11 +132,14 @@ def _measured(places: list[Place], options: argparse.Namespace) -> list[Place]:
 def _each(places: list[Place], kind: str, arguments: list[str], *, workers: int) -> None:
     def one(place: Place) -> None:
         with tempfile.TemporaryDirectory() as directory:
-            place.found.update(place.run(kind, Path(directory), *arguments))
-        print(f"{place.peer.name}: {kind}", flush=True)
+            try:
+                place.found.update(place.run(kind, Path(directory), *arguments))
+            except subprocess.CalledProcessError:
+                place.trouble = f"could not be measured: {kind} failed in the run that wrote this"
+        print(f"{place.peer.name}: {place.trouble or kind}", flush=True)
 
     with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(one, places))
+        list(pool.map(one, [place for place in places if not place.trouble]))
 
 
 def _starts(place: Place, times: int) -> dict[str, float]:
