@@ -253,10 +253,11 @@ def _event_line(event: EventRecord) -> Text:
 
 def _reward_line(item: RewardRecord) -> Text:
     who = "  ".join(part for part in (item.label, item.source, item.annotation) if part)
+    of = "step" if item.scope == "event" and item.event_id is None and item.timestep_id is not None else item.scope
     return styled(
         (f"{item.objective} ", "blue"),
         (reward(item.value), reward_style(item.value)),
-        f" of the {item.scope}{f'  {who}' if who else ''}",
+        f" of the {of}{f'  {who}' if who else ''}",
     )
 
 
