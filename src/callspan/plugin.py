@@ -18,7 +18,7 @@ from callspan.intercept.patching import Sdk
 from callspan.record.call import CallRecord
 from callspan.vocabulary.call import CALL_ID
 from callspan.vocabulary.foreign import call_of
-from callspan.wiring.otlp import bound_exporters
+from callspan.wiring.byte_bounds import bound_exporters
 from callspan.wiring.parts import Parts
 
 _LOGGER: Final = logging.getLogger("callspan")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import Enum
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +13,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
 from callspan import ByteBoundedExporter
 from callspan.plugin import OpenAIInstrumentor
-from callspan.wiring.otlp import bound_exporters, otlp_provider, unbound_exporters
+from callspan.wiring.byte_bounds import bound_exporters, export_parts, unbound_exporters
+from callspan.wiring.otlp import otlp_provider
 from tests.otel.launching import Stage
 from tests.otel.receiver import OtlpReceiver
 
@@ -112,6 +115,19 @@ def test_under_auto_instrumentation_big_prompts_arrive_by_grpc(stage: Stage) -> 
     big_prompts(stage, OTEL_EXPORTER_OTLP_PROTOCOL="grpc", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_log_events_with_big_prompts_arrive_too(stage: Stage, protocol: str) -> None:
+    """They carry what spans carry, in batches of their own."""
+    if protocol == "grpc":
+        stage.environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://{stage.receiver.serve_grpc()}"
+    else:
+        stage.receiver.max_bytes = LIMIT
+    big_prompts(stage, OTEL_EXPORTER_OTLP_PROTOCOL=protocol, OTEL_LOGS_EXPORTER="otlp", CALLSPAN_LOG_EVENTS="on")
+    assert len([name for name, _, _ in stage.receiver.logs if name.startswith("gen_ai.")]) == 40
+    assert not stage.receiver.refused
+
+
 def test_the_exporters_class_is_bounded_by_the_instrumentor_and_restored(picky: OtlpReceiver) -> None:
     original = vars(OTLPSpanExporter)["export"]
     instrumentor = OpenAIInstrumentor()
@@ -141,3 +157,41 @@ def test_a_class_that_somebody_else_has_wrapped_since_is_left_to_them(monkeypatc
     monkeypatch.setattr(OTLPSpanExporter, "export", theirs)
     unbound_exporters()
     assert vars(OTLPSpanExporter)["export"] is theirs
+
+
+class Result(Enum):
+    SUCCESS = 0
+    FAILURE = 1
+
+
+def item(size: int, **other: Any) -> Any:
+    return SimpleNamespace(attributes={"text": "x" * size}, **other)
+
+
+@pytest.mark.parametrize(
+    ("batch", "sizes"),
+    [
+        ([], [0]),
+        ([item(10)] * 3, [3]),
+        ([item(900)] * 3, [2, 1]),
+        ([item(10), item(9000), item(10)], [1, 1, 1]),
+        ([item(1, events=[item(900)])] * 3, [1, 1, 1]),
+        ([SimpleNamespace(log_record=item(1, body={"said": ["x" * 900, b"y" * 900]}))] * 2, [1, 1]),
+        ([SimpleNamespace(log_record=SimpleNamespace(attributes=None, body=None))] * 2, [2]),
+    ],
+)
+def test_batches_are_cut_by_the_bytes_of_what_they_hold(batch: list[Any], sizes: list[int]) -> None:
+    seen: list[int] = []
+
+    def export(part: Any) -> Result:
+        seen.append(len(part))
+        return Result.SUCCESS
+
+    assert export_parts(export, batch, 3200) is Result.SUCCESS
+    assert seen == sizes
+
+
+def test_one_part_that_fails_is_told_and_the_others_are_sent() -> None:
+    results = iter([Result.SUCCESS, Result.FAILURE, Result.SUCCESS])
+    assert export_parts(lambda part: next(results), [item(900)] * 3, 1000) is Result.FAILURE
+    assert next(results, None) is None

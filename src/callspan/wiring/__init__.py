@@ -21,7 +21,8 @@ from callspan.policy.redaction import Redactor
 from callspan.record.events import Record
 from callspan.stores.opening import parse
 from callspan.wiring import last_signal
-from callspan.wiring.otlp import otlp_provider, unbound_exporters
+from callspan.wiring.byte_bounds import unbound_exporters
+from callspan.wiring.otlp import otlp_provider
 from callspan.wiring.parts import Parts
 from callspan.wiring.pipeline import Pipeline
 from callspan.wiring.priced_stores import check_prices

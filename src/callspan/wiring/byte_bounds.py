@@ -1,0 +1,106 @@
+"""Byte bounds: batches of spans and log records cut by their bytes, as OTLP receivers limit them.
+
+OpenTelemetry bounds batches by their number; with prompts in them one can pass what a receiver takes, which then
+refuses all of it. Where auto-instrumentation has made the exporters, nobody can put a bound around one; there their
+classes get it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import wraps
+from typing import Any, Final, TypeAlias, TypeVar
+
+from callspan.fail_open import fail_open
+
+MAX_BATCH_BYTES: Final = 3 << 20
+"""Less than the 4 MiB a gRPC receiver takes, since sizes are estimated."""
+
+_OVERHEAD_BYTES: Final = 512
+_SCALAR_BYTES: Final = 32
+_EXPORTERS: Final = tuple(
+    (f"opentelemetry.exporter.otlp.proto.{protocol}.{module}", name)
+    for protocol in ("http", "grpc")
+    for module, name in (("trace_exporter", "OTLPSpanExporter"), ("_log_exporter", "OTLPLogExporter"))
+)
+_BOUND: Final = fail_open("bound the batches of the OTLP exporters")
+_Export: TypeAlias = Callable[..., Any]
+_T = TypeVar("_T")
+_bounded: Final[dict[type, tuple[_Export, _Export]]] = {}
+"""What each class exported by before, and exports by now."""
+
+
+def bound_exporters() -> None:
+    """Bound the batches of every OTLP exporter whose class is imported, until `unbound_exporters`. Never raises."""
+    with _BOUND:
+        for module, name in _EXPORTERS:
+            exporter = getattr(sys.modules.get(module), name, None)
+            original = None if exporter is None else vars(exporter).get("export")
+            if exporter is not None and original is not None and exporter not in _bounded:
+                replacement = _in_parts(original)
+                exporter.export = replacement
+                _bounded[exporter] = original, replacement
+
+
+def unbound_exporters() -> None:
+    """Restore what `bound_exporters` has replaced; what somebody else has wrapped since stays as it is."""
+    while _bounded:
+        exporter, (original, replacement) = _bounded.popitem()
+        if vars(exporter).get("export") is replacement:
+            exporter.export = original  # type: ignore[attr-defined] # a class of theirs
+
+
+def export_parts(export: Callable[[Sequence[_T]], Any], batch: Sequence[_T], max_bytes: int) -> Any:  # noqa: ANN401
+    """Export spans or log records in parts of at most `max_bytes` (estimated), a larger single one alone.
+
+    Return the first result that is no success, where there is one, else the last; what a result is, is the exporter's.
+    """
+    results = [export(part) for part in _parts(batch, max_bytes)]
+    failed = (result for result in results if getattr(result, "name", None) != "SUCCESS")
+    return next(failed, results[-1]) if results else export(batch)
+
+
+def _in_parts(original: _Export) -> _Export:
+    @wraps(original)
+    def export(self: Any, batch: Sequence[Any], *rest: Any, **named: Any) -> Any:  # noqa: ANN401 - of two kinds
+        def one(part: Sequence[Any]) -> Any:  # noqa: ANN401
+            return original(self, part, *rest, **named)
+
+        return export_parts(one, batch, MAX_BATCH_BYTES)
+
+    return export
+
+
+def _parts(batch: Sequence[_T], max_bytes: int) -> Iterator[list[_T]]:
+    part: list[_T] = []
+    size = 0
+    for item in batch:
+        item_bytes = _bytes_of_item(item)
+        if part and size + item_bytes > max_bytes:
+            yield part
+            part, size = [], 0
+        part.append(item)
+        size += item_bytes
+    if part:
+        yield part
+
+
+def _bytes_of_item(item: Any) -> int:  # noqa: ANN401 - a span or a log record
+    record = getattr(item, "log_record", item)
+    total = _OVERHEAD_BYTES + _bytes_of(record.attributes) + _bytes_of(getattr(record, "body", None))
+    for event in getattr(record, "events", ()):
+        total += _OVERHEAD_BYTES + _bytes_of(event.attributes)
+    return total
+
+
+def _bytes_of(value: object) -> int:
+    if isinstance(value, str):
+        return _SCALAR_BYTES + (len(value) if value.isascii() else len(value.encode("utf-8", "replace")))
+    if isinstance(value, Mapping):
+        return sum(_SCALAR_BYTES + len(str(name)) + _bytes_of(item) for name, item in value.items())
+    if isinstance(value, bytes | bytearray):
+        return _SCALAR_BYTES + len(value)
+    if isinstance(value, Sequence):
+        return _SCALAR_BYTES + sum(map(_bytes_of, value))
+    return _SCALAR_BYTES
