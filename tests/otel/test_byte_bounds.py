@@ -187,7 +187,7 @@ def test_batches_are_cut_by_the_bytes_of_what_they_hold(batch: list[Any], sizes:
         seen.append(len(part))
         return Result.SUCCESS
 
-    assert export_parts(export, batch, 3200) is Result.SUCCESS
+    assert export_parts(export, batch, 3000) is Result.SUCCESS
     assert seen == sizes
 
 

@@ -95,6 +95,8 @@ def _bytes_of_item(item: Any) -> int:  # noqa: ANN401 - a span or a log record
 
 
 def _bytes_of(value: object) -> int:
+    if value is None:
+        return 0
     if isinstance(value, str):
         return _SCALAR_BYTES + (len(value) if value.isascii() else len(value.encode("utf-8", "replace")))
     if isinstance(value, Mapping):

@@ -19,6 +19,8 @@ class ByteBoundedExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Export all parts; FAILURE if any of them failed."""
+        if not spans:
+            return SpanExportResult.SUCCESS
         result: SpanExportResult = export_parts(self._exporter.export, spans, self._max_bytes)
         return result
 
