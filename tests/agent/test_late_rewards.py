@@ -436,3 +436,15 @@ def test_without_tracing_a_reward_is_a_row_and_a_log_event_of_no_trace(
     assert logged == [(1.0, b""), (2.0, b""), (3.0, b"")]
     with closing(callspan.open_store(url)) as reader:
         assert [one.value for one in reader.happenings(session.id) if isinstance(one, RewardRecord)] == [1.0, 2.0, 3.0]
+
+
+def test_a_session_that_is_named_beside_a_call_is_the_rewards(
+    exporting: Callable[..., Handle], receiver: OtlpReceiver, provider: ScriptedProvider
+) -> None:
+    """A call made outside of any session, counted for one all the same."""
+    exporting()
+    asked(provider)
+    call = the(receiver, "chat gpt-5")
+    callspan.reward(1, session_id="s1", call_id=call.attributes["llm.item_id"])
+    (shown,) = evaluations(receiver)
+    assert (shown.parent_id, shown.attributes["session.id"]) == (call.span_id, "s1")
