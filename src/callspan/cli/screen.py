@@ -43,6 +43,7 @@ class _Console(Console):
     """A console that leaves it to the command what a broken pipe means."""
 
     def on_broken_pipe(self) -> None:
+        """Raise it, once more."""
         raise BrokenPipeError
 
 

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
 from callspan.record.call import CallRecord
-from callspan.record.codec import encode_json
-from callspan.record.events import EventRecord, MessageRecord, RewardRecord, TimestepRecord
-from callspan.record.messages import Message, Refusal, Text, ToolCall
+from callspan.reports.rows import ERROR, LOOSE, NAME, Json, Placed, call_row, loose_row, session_row
 from callspan.reports.text import shown
-from callspan.stores.answers import exact_sum, is_error, known_sum, model_of
-from callspan.stores.base import CallFilter, Happening, Reader, SessionSummary
+from callspan.stores.answers import exact_sum, is_error, model_of
+from callspan.stores.base import CallFilter, Reader, SessionSummary
 
-Json: TypeAlias = dict[str, object]
 Progress: TypeAlias = Callable[[int, int, str], None]
 """Told how many are read, of how many, and of what: `calls`, then `sessions`."""
 
@@ -29,21 +26,7 @@ _CALLS: Final = 50_000
 """So many calls, the newest, have rows of their own; older ones count in the sums alone."""
 _SESSIONS: Final = 20_000
 """So many sessions, the newest, are listed."""
-_ERROR: Final = 200
-_NAME: Final = 80
 _NS_PER_MS: Final = 1e6
-LOOSE: Final = ""
-"""Stands for the session of calls that have none."""
-
-
-class Placed(NamedTuple):
-    """The row of a call, and where it belongs."""
-
-    start_ns: int
-    timestep_id: str | None
-    row: list[object]
-
-
 Rows: TypeAlias = dict[str, list[Placed]]
 """Session id -> its calls."""
 
@@ -134,7 +117,11 @@ def gather(reader: Reader, which: CallFilter, progress: Progress) -> Gathered:
     for number, call in enumerate(reader.calls(msgspec.structs.replace(which, newest_first=True)), 1):
         _count(found, call)
         if number <= _CALLS:
-            placed = Placed(call.timing.start_ns, call.place.timestep_id, _row(found, call, limit))
+            placed = Placed(
+                call.timing.start_ns,
+                call.place.timestep_id,
+                call_row(call, found.model_names.index(_model(call)), limit),
+            )
             rows[call.place.session_id or LOOSE].append(placed)
         progress(number, total, "calls")
     for calls in rows.values():
@@ -151,15 +138,15 @@ def _add_sessions(
         found.session_count += 1
         calls = rows.pop(summary.session.session_id, [])
         if number <= _SESSIONS:
-            found.sessions.append(_session(reader, summary, calls, limit))
+            found.sessions.append(session_row(reader, summary, calls, limit))
         if summary.reward is not None:
-            name = shown(summary.session.name or summary.session.session_id, _NAME)
+            name = shown(summary.session.name or summary.session.session_id, NAME)
             found.rewards.append((name, summary.reward, summary.session.success))
         progress(number, len(summaries), "sessions")
     found.rewards.reverse()
     found.left_out = _left_out(found)
     if loose:
-        found.sessions.append(_loose(loose))
+        found.sessions.append(loose_row(loose))
 
 
 def _summaries(reader: Reader, which: CallFilter, rows: Rows) -> list[SessionSummary]:
@@ -196,176 +183,23 @@ def _count(found: Gathered, call: CallRecord) -> None:
     start = call.timing.start_ns
     found.first_ns = start if found.first_ns is None else min(found.first_ns, start)
     found.last_ns = max(found.last_ns or 0, start + (call.timing.duration_ns or 0))
-    model = shown(model_of(call) or "unknown", _NAME)
+    model = _model(call)
     found.models[model].add(call)
     found.every.add(call)
     if is_error(call.outcome):
         error = call.error
-        failure = found.failures[shown(error.kind if error else call.outcome, _NAME), _type(call)]
+        failure = found.failures[shown(error.kind if error else call.outcome, NAME), _type(call)]
         failure.calls += 1
         failure.models[model] += 1
         if start >= failure.last_ns:
             failure.last_ns = start
-            failure.message = shown((error.message if error else None) or "", _ERROR)
+            failure.message = shown((error.message if error else None) or "", ERROR)
+
+
+def _model(call: CallRecord) -> str:
+    return shown(model_of(call) or "unknown", NAME)
 
 
 def _type(call: CallRecord) -> str:
     status = f" ({call.error.status})" if call.error and call.error.status else ""
-    return shown(call.error.type if call.error else call.outcome, _NAME) + status
-
-
-_OUTCOME, _MS, _IN, _OUT, _COST = 1, 2, 4, 5, 6
-"""Places in the row of a call."""
-
-
-def _row(found: Gathered, call: CallRecord, limit: int) -> list[object]:
-    """One call: model, outcome, duration, first token, tokens, cost, retries, what was said, the error, its id."""
-    usage, timing = call.usage, call.timing
-    said = " ".join(_gist(call.conversation.output if call.conversation else ())) if limit else ""
-    return [
-        found.model_names.index(shown(model_of(call) or "unknown", _NAME)),
-        call.outcome,
-        _ms(timing.duration_ns),
-        _ms(timing.first_token_ns) if call.request.stream else None,
-        usage.input_tokens if usage else None,
-        usage.output_tokens if usage else None,
-        format(call.cost.usd, "f") if call.cost else None,
-        call.retries or 0,
-        shown(said, limit) if said else "",
-        shown(call.error.message or call.error.type, _ERROR) if call.error else "",
-        call.call_id,
-    ]
-
-
-def _gist(messages: Iterable[Message]) -> Iterable[str]:
-    for message in messages:
-        for part in message.parts:
-            if isinstance(part, Text | Refusal):
-                yield part.text
-            elif isinstance(part, ToolCall):
-                yield f"{part.name or 'tool'}({part.arguments or ''})"
-
-
-def _session(reader: Reader, summary: SessionSummary, calls: list[Placed], limit: int) -> Json:
-    session = summary.session
-    steps = list(reader.timesteps(session.session_id))
-    start = session.start_ns or (calls[0].start_ns if calls else 0)
-    end = session.end_ns or summary.last_ns
-    return {
-        "id": session.session_id,
-        "name": shown(session.name or "", _NAME),
-        "start": round(start / _NS_PER_MS),
-        "ms": None if end is None else _ms(max(0, end - start)),
-        "outcome": shown(session.outcome or "running", _NAME),
-        "reward": summary.reward,
-        "errors": summary.errors,
-        "in": summary.input_tokens,
-        "out": summary.output_tokens,
-        "cost": None if summary.cost_usd is None else format(summary.cost_usd, "f"),
-        "meta": shown(encode_json(session.metadata).decode(), limit or _NAME) if session.metadata else "",
-        "steps": [_step(step, start) for step in steps],
-        "calls": [_placed(call, start, steps) for call in calls],
-        "events": [
-            row
-            for item in reader.happenings(session.session_id)
-            if (row := _event(item, start, steps, limit)) is not None
-        ],
-    }
-
-
-def _loose(calls: list[Placed]) -> Json:
-    """The calls without a session, as one row of the list."""
-    start = calls[0].start_ns
-    ends = [call.start_ns + int(_NS_PER_MS * _number(call.row[_MS])) for call in calls]
-    costs = [Decimal(str(call.row[_COST])) for call in calls if call.row[_COST] is not None]
-    total = exact_sum(costs)
-    return {
-        "id": LOOSE,
-        "name": "calls outside sessions",
-        "start": round(start / _NS_PER_MS),
-        "ms": _ms(max(ends) - start),
-        "outcome": "",
-        "reward": None,
-        "errors": sum(is_error(str(call.row[_OUTCOME])) for call in calls),
-        "in": known_sum(_whole(call.row[_IN]) for call in calls),
-        "out": known_sum(_whole(call.row[_OUT]) for call in calls),
-        "cost": None if total is None else format(total, "f"),
-        "meta": "",
-        "steps": [],
-        "calls": [_placed(call, start, []) for call in calls],
-        "events": [],
-    }
-
-
-def _number(value: object) -> float:
-    return value if isinstance(value, float | int) else 0.0
-
-
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) else None
-
-
-def _step(step: TimestepRecord, start: int) -> list[object]:
-    """One step: index, offset, duration, reward, how it ended."""
-    begun = step.start_ns or start
-    ended = "terminated" if step.terminated else "truncated" if step.truncated else ""
-    return [
-        step.index,
-        _ms(begun - start),
-        None if step.end_ns is None else _ms(step.end_ns - begun),
-        step.totals.reward if step.totals else None,
-        ended if step.outcome in (None, "success") else shown(f"{step.outcome} {ended}", _NAME),
-    ]
-
-
-def _placed(call: Placed, start: int, steps: list[TimestepRecord]) -> list[object]:
-    """The row with its step (-1: none) and its offset in front."""
-    return [_position(steps, call.timestep_id), _ms(call.start_ns - start), *call.row]
-
-
-def _event(item: Happening, start: int, steps: list[TimestepRecord], limit: int) -> list[object] | None:
-    """One event: step, offset, kind, text, reward, duration."""
-    place = _position(steps, item.timestep_id)
-    at = _ms(item.time_ns - start)
-    match item:
-        case EventRecord():
-            told = f"{item.name or ''} {_event_text(item, limit)}".strip()
-            return [
-                place,
-                at,
-                shown(item.event_type, _NAME),
-                shown(told, limit) if limit else "",
-                item.reward,
-                _ms(item.duration_ns),
-            ]
-        case MessageRecord():
-            way = f"{item.sender or '?'} → {item.receiver or '?'} {_brief(item.content, limit)}"
-            return [place, at, shown(item.message_type, _NAME), shown(way, limit) if limit else "", None, None]
-        case RewardRecord(scope="event"):
-            return None
-    return [place, at, f"reward of the {item.scope}", shown(item.label or item.objective, _NAME), item.value, None]
-
-
-def _event_text(event: EventRecord, limit: int) -> str:
-    """What matters of an event's data: of a tool what went in and came out, of the environment what it became."""
-    data = event.data if isinstance(event.data, dict) else {}
-    failed = f" {event.error.message or event.error.type}" if event.error else ""
-    if event.event_type == "tool":
-        result = f" → {_brief(data['result'], limit)}" if "result" in data else ""
-        return f"{_brief(data.get('arguments'), limit)}{result}{failed}"
-    ended = "terminated " if event.terminated else "truncated " if event.truncated else ""
-    return f"{ended}{_brief(data.get('after', event.data), limit)}{failed}"
-
-
-def _position(steps: list[TimestepRecord], timestep_id: str | None) -> int:
-    return next((at for at, step in enumerate(steps) if step.timestep_id == timestep_id), -1)
-
-
-def _brief(value: object, limit: int) -> str:
-    if value is None or not limit:
-        return ""
-    return value[: 2 * limit] if isinstance(value, str) else encode_json(value)[: 4 * limit].decode(errors="replace")
-
-
-def _ms(ns: int | None) -> float | None:
-    return None if ns is None else round(ns / _NS_PER_MS, 1)
+    return shown(call.error.type if call.error else call.outcome, NAME) + status

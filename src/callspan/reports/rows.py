@@ -1,0 +1,193 @@
+"""Rows: calls, sessions, steps and events in the form the page's script reads, as short as it can be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Final, NamedTuple, TypeAlias
+
+from callspan.record.call import CallRecord
+from callspan.record.codec import encode_json
+from callspan.record.events import EventRecord, MessageRecord, RewardRecord, TimestepRecord
+from callspan.record.messages import Message, Refusal, Text, ToolCall
+from callspan.reports.text import shown
+from callspan.stores.answers import exact_sum, is_error, known_sum
+from callspan.stores.base import Happening, Reader, SessionSummary
+
+Json: TypeAlias = dict[str, object]
+Places: TypeAlias = Mapping[str, int]
+"""Id of a step -> its place in the session's list of steps."""
+
+ERROR: Final = 200
+"""So many characters of an error's message."""
+NAME: Final = 80
+"""So many characters of a name."""
+LOOSE: Final = ""
+"""Stands for the session of calls that have none."""
+_NS_PER_MS: Final = 1e6
+
+
+class Placed(NamedTuple):
+    """The row of a call, and where it belongs."""
+
+    start_ns: int
+    timestep_id: str | None
+    row: list[object]
+
+
+_OUTCOME, _MS, _IN, _OUT, _COST = 1, 2, 4, 5, 6
+"""Places in the row of a call."""
+
+
+def call_row(call: CallRecord, model: int, limit: int) -> list[object]:
+    """Return one call as the page's script takes it apart.
+
+    `model` is its place in the page's list of models; of what was said there are at most `limit` characters.
+    """
+    usage, timing = call.usage, call.timing
+    said = " ".join(_gist(call.conversation.output if call.conversation else ())) if limit else ""
+    return [
+        model,
+        call.outcome,
+        _ms(timing.duration_ns),
+        _ms(timing.first_token_ns) if call.request.stream else None,
+        usage.input_tokens if usage else None,
+        usage.output_tokens if usage else None,
+        format(call.cost.usd, "f") if call.cost else None,
+        call.retries or 0,
+        shown(said, limit) if said else "",
+        shown(call.error.message or call.error.type, ERROR) if call.error else "",
+        call.call_id,
+    ]
+
+
+def _gist(messages: Iterable[Message]) -> Iterable[str]:
+    for message in messages:
+        for part in message.parts:
+            if isinstance(part, Text | Refusal):
+                yield part.text
+            elif isinstance(part, ToolCall):
+                yield f"{part.name or 'tool'}({part.arguments or ''})"
+
+
+def session_row(reader: Reader, summary: SessionSummary, calls: list[Placed], limit: int) -> Json:
+    """Return one session with its steps, calls and events, each text cut to `limit` characters (0: none)."""
+    session = summary.session
+    steps = list(reader.timesteps(session.session_id))
+    places = {step.timestep_id: at for at, step in enumerate(steps)}
+    start = session.start_ns or (calls[0].start_ns if calls else 0)
+    end = session.end_ns or summary.last_ns
+    return {
+        "id": session.session_id,
+        "name": shown(session.name or "", NAME),
+        "start": round(start / _NS_PER_MS),
+        "ms": None if end is None else _ms(max(0, end - start)),
+        "outcome": shown(session.outcome or "running", NAME),
+        "reward": summary.reward,
+        "errors": summary.errors,
+        "in": summary.input_tokens,
+        "out": summary.output_tokens,
+        "cost": None if summary.cost_usd is None else format(summary.cost_usd, "f"),
+        "meta": shown(encode_json(session.metadata).decode(), limit or NAME) if session.metadata else "",
+        "steps": [_step(step, start) for step in steps],
+        "calls": [_placed(call, start, places) for call in calls],
+        "events": [
+            row
+            for item in reader.happenings(session.session_id)
+            if (row := _event(item, start, places, limit)) is not None
+        ],
+    }
+
+
+def loose_row(calls: list[Placed]) -> Json:
+    """Return the calls without a session, as one row of the list."""
+    start = calls[0].start_ns
+    ends = [call.start_ns + int(_NS_PER_MS * _number(call.row[_MS])) for call in calls]
+    costs = [Decimal(str(call.row[_COST])) for call in calls if call.row[_COST] is not None]
+    total = exact_sum(costs)
+    return {
+        "id": LOOSE,
+        "name": "calls outside sessions",
+        "start": round(start / _NS_PER_MS),
+        "ms": _ms(max(ends) - start),
+        "outcome": "",
+        "reward": None,
+        "errors": sum(is_error(str(call.row[_OUTCOME])) for call in calls),
+        "in": known_sum(_whole(call.row[_IN]) for call in calls),
+        "out": known_sum(_whole(call.row[_OUT]) for call in calls),
+        "cost": None if total is None else format(total, "f"),
+        "meta": "",
+        "steps": [],
+        "calls": [_placed(call, start, {}) for call in calls],
+        "events": [],
+    }
+
+
+def _number(value: object) -> float:
+    return value if isinstance(value, float | int) else 0.0
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _step(step: TimestepRecord, start: int) -> list[object]:
+    """One step: index, offset, duration, reward, how it ended."""
+    begun = step.start_ns or start
+    ended = "terminated" if step.terminated else "truncated" if step.truncated else ""
+    return [
+        step.index,
+        _ms(begun - start),
+        None if step.end_ns is None else _ms(step.end_ns - begun),
+        step.totals.reward if step.totals else None,
+        ended if step.outcome in (None, "success") else shown(f"{step.outcome} {ended}", NAME),
+    ]
+
+
+def _placed(call: Placed, start: int, places: Places) -> list[object]:
+    """The row with its step (-1: none) and its offset in front."""
+    return [places.get(call.timestep_id or "", -1), _ms(call.start_ns - start), *call.row]
+
+
+def _event(item: Happening, start: int, places: Places, limit: int) -> list[object] | None:
+    """One event: step, offset, kind, text, reward, duration."""
+    place = places.get(item.timestep_id or "", -1)
+    at = _ms(item.time_ns - start)
+    match item:
+        case EventRecord():
+            told = f"{item.name or ''} {_event_text(item, limit)}".strip()
+            return [
+                place,
+                at,
+                shown(item.event_type, NAME),
+                shown(told, limit) if limit else "",
+                item.reward,
+                _ms(item.duration_ns),
+            ]
+        case MessageRecord():
+            way = f"{item.sender or '?'} → {item.receiver or '?'} {_brief(item.content, limit)}"
+            return [place, at, shown(item.message_type, NAME), shown(way, limit) if limit else "", None, None]
+        case RewardRecord(scope="event"):
+            return None
+    return [place, at, f"reward of the {item.scope}", shown(item.label or item.objective, NAME), item.value, None]
+
+
+def _event_text(event: EventRecord, limit: int) -> str:
+    """What matters of an event's data: of a tool what went in and came out, of the environment what it became."""
+    data = event.data if isinstance(event.data, dict) else {}
+    failed = f" {event.error.message or event.error.type}" if event.error else ""
+    if event.event_type == "tool":
+        result = f" → {_brief(data['result'], limit)}" if "result" in data else ""
+        return f"{_brief(data.get('arguments'), limit)}{result}{failed}"
+    ended = "terminated " if event.terminated else "truncated " if event.truncated else ""
+    return f"{ended}{_brief(data.get('after', event.data), limit)}{failed}"
+
+
+def _brief(value: object, limit: int) -> str:
+    if value is None or not limit:
+        return ""
+    return value[: 2 * limit] if isinstance(value, str) else encode_json(value)[: 4 * limit].decode(errors="replace")
+
+
+def _ms(ns: int | None) -> float | None:
+    return None if ns is None else round(ns / _NS_PER_MS, 1)
