@@ -23,8 +23,8 @@ PROTOCOL_VERSION: Final = 1
 """Version of the lines; a receiver refuses one it does not know."""
 
 _SWITCH: Final = {"on": True, "off": False}
-_UNIX: Final = getattr(socket, "AF_UNIX", None)
-"""None on Windows."""
+_UNIX: Final[int] = getattr(socket, "AF_UNIX", -1)
+"""Windows has none."""
 
 _CONNECT_S: Final = 5.0
 _RECEIVE_BYTES: Final = 65_536
@@ -45,7 +45,7 @@ class UnixSocketStore:
         """`acks` is `on` or `off`; `timeout_s` bounds each send and each wait for answers."""
         if acks not in _SWITCH:
             raise SettingError(f"CALLSPAN_STORES: unix socket {path}: acks={acks!r} means nothing; use on or off")
-        if _UNIX is None:
+        if _UNIX < 0:
             raise SettingError(f"CALLSPAN_STORES: unix://{path}: this system has no Unix sockets; name another store")
         self.path = Path(path)
         self.name = f"unix://{path}"
