@@ -47,9 +47,10 @@ class Seen(SpanProcessor):
 class Stage:
     """The columns that a peer knows, and the peer as a row of each."""
 
-    def __init__(self, peer: Peer, tracing: TracerProvider, *, brief: bool) -> None:
+    def __init__(self, peer: Peer, tracing: TracerProvider, wanted: str, *, brief: bool) -> None:
         self.peer, self.tracing = peer, tracing
-        self.work = [column for column in columns() if self._knows(column) and not (brief and _is_costly(column))]
+        known = [column for column in columns() if wanted in column.name and self._knows(column)]
+        self.work = [column for column in known if not (brief and _is_costly(column))]
         # What the SDKs fill in at first use is no patch: it has to be there before anything is compared.
         for column in self.work:
             column.run(1, same, lambda: 0)
@@ -180,6 +181,7 @@ def main() -> None:
     parser.add_argument("name", choices=PEERS)
     parser.add_argument("file", type=Path)
     parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--columns", default="")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     # What the peers warn of is heard by nobody, as printing it would cost them more than it has to.
@@ -189,7 +191,8 @@ def main() -> None:
         tracing, options.notes = provider(), Seen()
         if options.kind == "seen":
             tracing.add_span_processor(options.notes)
-        found = _KINDS[options.kind](Stage(peer, tracing, brief=options.quick or options.kind != "times"), options)
+        brief = options.quick or options.kind != "times"
+        found = _KINDS[options.kind](Stage(peer, tracing, options.columns, brief=brief), options)
     else:
         found = started(peer, ours=options.kind.endswith("ours"))
     options.file.write_text(json.dumps(found))

@@ -96,6 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="less than two minutes; prints and writes no page")
     parser.add_argument("--only", choices=PEERS, action="append", help="this peer; prints and writes no page")
+    parser.add_argument("--columns", default="", help="columns whose name contains this; prints and writes no page")
     parser.add_argument("--seconds", type=float, help="time per column of a peer")
     parser.add_argument("--instructions", action="store_true", help="instructions and allocations, no times")
     parser.add_argument("--times", action="store_true", help="times, no instructions")
@@ -108,17 +109,18 @@ def main() -> None:
     if options.make:
         return
     text = peer_report.text(_measured(places, options))
-    if options.page is not None or not (options.quick or options.only or options.times or options.instructions):
+    partly = options.quick or options.only or options.columns or options.times or options.instructions
+    if options.page is not None or not partly:
         page.put("peers", text, options.page or page.PAGE)
     else:
         print(text)
 
 
 def _measured(places: list[Place], options: argparse.Namespace) -> list[Place]:
-    quick = ["--quick"] if options.quick else []
+    quick = ["--columns", options.columns, *(["--quick"] if options.quick else [])]
     seconds = ["--seconds", str(options.seconds or _SECONDS[options.quick])]
     usable = [place for place in places if not place.trouble]
-    _each(usable, "seen", [], workers=2)
+    _each(usable, "seen", quick, workers=2)
     if not options.instructions:
         for place in [] if options.quick else usable:
             place.found["started"] = _starts(place, _STARTS)
