@@ -148,6 +148,8 @@ def _session_line(page: Page) -> Group:
         f"  {tokens(summary.input_tokens, summary.output_tokens)} tokens  cost {money(summary.cost_usd)}",
         f"  {duration(lasted_ns(summary))}",
     )
+    # The one line that goes on below rather than being cut: it sums up all the others.
+    line.no_wrap, line.overflow = False, "fold"
     return Group(line, styled((f"{session.session_id}{_metadata(session.metadata)}", _FAINT)))
 
 

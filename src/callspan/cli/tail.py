@@ -83,5 +83,5 @@ def _show(frame: Frame, call: CallRecord, shown: set[str]) -> None:
         f"  {duration(call.timing.duration_ns):>{_TIME}}  ",
     )
     line.append_text(outcome_text(call))
-    line.append_text(styled((f"  {said(call) or ''}", "dim")))
+    line.append_text(styled((f"  {said(call) or (call.error.message if call.error else None) or ''}", "dim")))
     frame.screen.text(line)
