@@ -23,7 +23,7 @@ from peers import PEERS, Peer
 _ROOT = Path(__file__).resolve().parent.parent
 _PROGRAM = str(Path(__file__).with_name("peer_process.py"))
 _SAME = ("openai", "anthropic", "httpx2")
-_SECONDS = {True: 0.2, False: 7.0}
+_SECONDS = {True: 0.2, False: 5.5}
 """Per column of a peer, by whether the run is a quick one."""
 _STARTS = 3
 

@@ -211,7 +211,7 @@ def main() -> int:
     for scenario in scenarios(quick=options.quick):
         done.append(run(scenario, options.rounds or (1 if options.quick else 5)))
         print(_table(done[-1:]), flush=True)
-    kept = memory(options.calls or (20_000 if options.quick else 1_000_000), 0.5 if options.quick else 8)
+    kept = memory(options.calls or (20_000 if options.quick else 1_000_000), 0.5 if options.quick else 7.5)
     part = text(done, kept)
     misses = [miss for ran in done for miss in ran.misses()]
     misses += ["memory"] if growth(kept["samples"]) > _GROWTH else []
