@@ -217,10 +217,9 @@ def _result(mutant: Mutant, outcome: str, noticed: str | None, started: float) -
 def run(chosen: list[Mutant], tree: Path, survey: Path, known: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Survey the tests of the tree unless that is done, then ask about each mutant; results as they come."""
     if not survey.exists():
-        subprocess.run(
-            _worker(tree, "survey", str(survey), *TESTS), cwd=tree, env=_environment(tree), check=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        command = _worker(tree, "survey", str(survey), ",".join(PACKAGES), *TESTS)
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        subprocess.run(command, cwd=tree, env=_environment(tree), check=True, **quiet)
     reach = Reach.read(survey, tree, known.seconds)
     deadline = time.monotonic() + known.minutes * 60
     print(f"{len(reach.cost)} tests, {sum(reach.cost.values()):.0f} s of CPU", flush=True)

@@ -1,13 +1,15 @@
 """Runs chosen tests against changed source, each time in a fork: what tools/mutate.py starts and talks to.
 
-    python tools/mutation_worker.py survey OUT TEST...    runs the tests once; OUT tells their cost and what they reach
-    python tools/mutation_worker.py in-place SURVEY       answers questions: one line of JSON each, as is the answer
-    python tools/mutation_worker.py anew SURVEY           the same
+    python tools/mutation_worker.py survey OUT SOURCES TEST...    runs the tests once and tells their cost and reach
+    python tools/mutation_worker.py in-place SURVEY    answers questions: one line of JSON each, as is the answer
+    python tools/mutation_worker.py anew SURVEY        the same
 
-The tree is the working directory. A worker `in-place` has imported and collected everything; its fork gives the
-functions their changed code, or a table of a module its changed value, which costs next to nothing. What else holds
-the old value it cannot know: then a test that fails has noticed, but if none does the answer is not final. A worker
-`anew` has imported only what is not of the tree; its fork imports the tree with the one file changed.
+The tree is the working directory; SOURCES are the folders whose lines count, with a comma between.
+
+A worker `in-place` has imported and collected everything; its fork gives the functions their changed code, or a
+table of a module its changed value, which costs next to nothing. What else holds the old value it cannot know: then
+a test that fails has noticed, but if none does the answer is not final. A worker `anew` has imported only what is not
+of the tree; its fork imports the tree with the one file changed.
 """
 
 from __future__ import annotations
@@ -88,9 +90,9 @@ def _foreign() -> list[str]:
     return sorted(found)
 
 
-def survey(out: Path, tests: list[str]) -> None:
-    """Run the tests once and write what they cost and reach."""
-    coverage = Coverage(data_file=None, config_file=False, source=[str(TREE / "src")], concurrency="thread")
+def survey(out: Path, sources: list[str], tests: list[str]) -> None:
+    """Run the tests once and write what they cost and which lines of the sources they reach."""
+    coverage = Coverage(data_file=None, config_file=False, source=sources, concurrency="thread")
     plugin = Survey(coverage)
     coverage.start()
     pytest.main([*ARGUMENTS, *tests], plugins=[plugin])
@@ -245,7 +247,7 @@ def main() -> None:
     """Survey or answer, as the first argument says."""
     what, known = sys.argv[1], Path(sys.argv[2])
     if what == "survey":
-        survey(known, sys.argv[3:])
+        survey(known, sys.argv[3].split(","), sys.argv[4:])
         return
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callspan.fail_open import failures, forget_failures
 from callspan.observe.attempts import AttemptLog, last_limits
-from callspan.record.call import Attempt, RateLimit, RateLimits
+from callspan.record.call import Attempt, ErrorInfo, RateLimit, RateLimits
 
 NOW_S: Final = 1_700_000_000.0
 END_NS: Final = 9_000_000_000
@@ -192,3 +193,32 @@ def test_the_body_of_an_error_is_read_up_to_64_kilobytes(size: int, read: bool) 
     log.answered(1, 500, {}, lambda: body)
     (attempt,) = log.records(0.0, 2)
     assert attempt.error_kind == ("overloaded" if read else "server")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "expected"),
+    [
+        (200, "connection", "connection"),
+        (200, "timeout", "timeout"),
+        (200, "server", None),
+        (500, "connection", "server"),
+    ],
+)
+def test_a_connection_that_broke_is_the_failure_of_the_attempt_that_answered(
+    status: int, kind: str, expected: str | None
+) -> None:
+    log = AttemptLog()
+    log.started(0)
+    log.answered(1, status, {})
+    (attempt,) = log.records(0.0, 2, ErrorInfo(kind=kind, type="x"))
+    assert attempt.error_kind == expected
+
+
+def test_an_error_without_a_body_is_no_failure_of_ours() -> None:
+    forget_failures()
+    log = AttemptLog()
+    log.started(0)
+    log.answered(1, 500, {})
+    (attempt,) = log.records(0.0, 2)
+    assert attempt.error_kind == "server"
+    assert not any(failures().values())

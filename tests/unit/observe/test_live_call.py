@@ -612,3 +612,37 @@ def test_an_adapter_that_fails_costs_what_it_would_have_read() -> None:
     assert stage.record.usage is None
     assert stage.record.response is not None
     assert json.loads(bytes(stage.record.response.body)) == ANSWER
+
+
+def test_only_a_stream_has_an_ending_of_its_own() -> None:
+    stage = Stage()
+    call = stage.call()
+    call.data(ANSWER)
+    call.end()
+    assert stage.record.stream is None
+    refused = Stage()
+    refused.call(stream=True).end(how=None, outcome="error")
+    assert refused.record.stream is None
+
+
+def test_a_stream_says_what_its_last_event_was() -> None:
+    stage = Stage()
+    endpoint = registry.by_api("responses")
+    assert endpoint is not None
+    call = stage.factory.start(endpoint, CallFacts(provider="openai", stream=True))
+    call.data({"type": "response.created", "response": {"id": "resp_1", "output": []}})
+    call.data({"type": "response.completed", "response": {"id": "resp_1", "output": []}})
+    call.end()
+    assert stage.record.stream is not None
+    assert stage.record.stream.last_event == "response.completed"
+
+
+def test_an_answer_to_a_request_nobody_saw_can_be_estimated() -> None:
+    stage = Stage()
+    endpoint = registry.by_api("chat_completions")
+    assert endpoint is not None
+    call = msgspec.structs.replace(stage.factory, estimates=True).start(endpoint, CallFacts(provider="openai"))
+    call.data({key: value for key, value in ANSWER.items() if key != "usage"})
+    call.end()
+    assert stage.record.usage is not None
+    assert stage.record.usage.output_tokens

@@ -9,8 +9,9 @@ import pytest
 
 from callspan.config import Settings
 from callspan.policy.apply import Policy
+from callspan.policy.bodies import UNREADABLE, decoded, is_kept
 from callspan.policy.content import without_words
-from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction
+from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction, Response
 from callspan.record.codec import encode, encode_json
 from callspan.record.events import (
     EventRecord,
@@ -200,3 +201,18 @@ def test_an_error_with_any_words_loses_them(field: str) -> None:
 def test_an_error_without_words_is_the_same_object() -> None:
     error = ErrorInfo(kind="server", type="x", code="c")
     assert without_words(error) is error
+
+
+@pytest.mark.parametrize("body", [b"", b'{"a":1}'])
+def test_what_an_answer_states_besides_its_content_stays(call: CallRecord, body: bytes) -> None:
+    answer = Response(id="r", finish_reasons=["stop"], body=msgspec.Raw(body))
+    kept = applied(msgspec.structs.replace(call, response=answer), "off")
+    assert isinstance(kept, CallRecord)
+    assert kept.response is not None
+    assert (kept.response.id, kept.response.finish_reasons, bytes(kept.response.body)) == ("r", ["stop"], b"")
+
+
+@pytest.mark.parametrize(("body", "value"), [(b"", None), (b"3", 3), (b"{", UNREADABLE), (b'{"a":[]}', {"a": []})])
+def test_a_body_is_decoded_or_none_or_unreadable(body: bytes, value: object) -> None:
+    assert decoded(msgspec.Raw(body)) == value
+    assert is_kept(msgspec.Raw(body)) is bool(body)

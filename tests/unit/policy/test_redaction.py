@@ -273,3 +273,13 @@ def test_no_body_is_shown_as_none(call: CallRecord) -> None:
 
     applied(msgspec.structs.replace(call, request=Request()), look)
     assert shown == [None]
+
+
+def test_a_redactor_that_fails_leaves_neither_names_of_tools_nor_hashes(call: CallRecord) -> None:
+    def failing(record: Any) -> Any:
+        raise RuntimeError("a fault")
+
+    kept = applied(call, failing, content="metadata")
+    assert isinstance(kept, CallRecord)
+    assert kept.request.tool_names is kept.request.roles is None
+    assert all(note.sha256 is None for note in kept.redactions)

@@ -165,3 +165,23 @@ def test_bodies_that_just_fit_are_kept(room: int, same: bool) -> None:
         call_id="c", timing=Timing(start_ns=1), request=Request(body=body), response=Response(body=body)
     )
     assert (within(record, 200 + room) is record) is same
+
+
+def test_of_a_call_the_longer_body_goes_first_and_is_named() -> None:
+    short, long = msgspec.Raw(b'"' + b"x" * 98 + b'"'), msgspec.Raw(b'"' + b"x" * 398 + b'"')
+    for request, response, what in ((short, long, "response.body"), (long, short, "request.body")):
+        record = CallRecord(
+            call_id="c", timing=Timing(start_ns=1), request=Request(body=request), response=Response(body=response)
+        )
+        kept = within(record, 200)
+        assert [(note.what, note.original_bytes) for note in kept.redactions] == [(what, 400)]
+        assert isinstance(kept, CallRecord)
+        assert kept.response is not None
+        marker = b'{"callspan_truncated":{"bytes":400}}'
+        assert bytes(kept.response.body if what == "response.body" else kept.request.body) == marker
+
+
+@pytest.mark.parametrize(("length", "same"), [(398, True), (399, False)])
+def test_data_that_just_fit_are_kept(length: int, same: bool) -> None:
+    record = EventRecord(event_id="e", event_type="action", time_ns=1, data="x" * length)
+    assert (within(record, 400) is record) is same

@@ -473,3 +473,21 @@ def test_the_kept_body_is_a_copy() -> None:
 )
 def test_a_type_that_only_says_error_does_not_name_it(body: dict[str, object], named: str) -> None:
     assert (info(None, body).type, info(None, body).kind) == (named, "overloaded")
+
+
+def test_a_long_text_for_a_body_is_cut_too() -> None:
+    body = info(400, "x" * 9000).body
+
+    assert isinstance(body, str)
+    assert len(body.encode()) == MAX_MESSAGE_BYTES
+    assert info(400, "\ud800" * 9000).kind == "bad_input"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [(399, "429", "rate_limit"), (400, "429", "bad_input"), (None, "600", "unknown"), (None, "39", "unknown")],
+)
+def test_a_code_that_is_a_status_counts_only_where_there_is_no_error_status(
+    status: int | None, code: str, kind: str
+) -> None:
+    assert classify(status, None, code, None)[0] == kind

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.providers.rate_limits import rate_limits, request_id, retry_after_s
+from callspan.providers.rate_limits import STATED, rate_limits, request_id, retry_after_s
 from callspan.record.call import RateLimit, RateLimits
 
 httpx = import_module("httpx2" if importlib.util.find_spec("httpx2") else "httpx")
@@ -238,3 +238,17 @@ def test_each_header_alone_states_a_limit(header: str, value: str, limit: RateLi
 )
 def test_a_wait_is_read_in_each_unit(stated: str, seconds: float | None) -> None:
     assert reset_s(stated) == (None if seconds is None else pytest.approx(seconds, rel=1e-12))
+
+
+def test_every_header_that_is_read_is_named_for_those_who_copy_them() -> None:
+    read = {
+        "retry-after",
+        "retry-after-ms",
+        "x-request-id",
+        "request-id",
+        "apim-request-id",
+        "x-amzn-requestid",
+        *OPENAI,
+    }
+    assert read <= set(STATED.values())
+    assert {name.encode() for name in STATED.values()} == set(STATED)

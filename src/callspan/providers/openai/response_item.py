@@ -108,7 +108,8 @@ class Item:
             if key is None:
                 whole[field] = pieces.joined()
             else:
-                parts.setdefault((key, number), {"type": self._part_type(key, field)})[field] = pieces.joined()
+                kind = _part_type(str(whole["type"]), key, field)
+                parts.setdefault((key, number), {"type": kind})[field] = pieces.joined()
         for key in {key for key, _ in parts}:
             whole[key] = [parts[at] for at in sorted(parts) if at[0] == key]
         if str(whole["type"]).endswith("_call") and not any(key is None for key, _, _ in self._settled):
@@ -124,6 +125,7 @@ class Item:
             pieces = self._texts[key] = Pieces()
         return pieces
 
-    @staticmethod
-    def _part_type(key: str, field: str) -> str:
-        return next(place.part_type for place in GROWING.values() if (place.key, place.field) == (key, field))
+
+def _part_type(item_type: str, key: str, field: str) -> str:
+    fitting = [place for place in GROWING.values() if (place.key, place.field) == (key, field)]
+    return next((place for place in fitting if place.item_type == item_type), fitting[0]).part_type

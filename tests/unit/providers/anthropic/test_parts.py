@@ -213,3 +213,17 @@ def test_inline_data_that_is_no_base64_has_neither_hash_nor_size() -> None:
     source = {"type": "base64", "media_type": "image/png", "data": "QQ= not base64 ="}
 
     assert parts([{"type": "image", "source": source}]) == [Media(modality="image", mime="image/png")]
+
+
+@pytest.mark.parametrize(("role", "expected"), [("user", "user"), ("", "unknown"), (5, "unknown"), (None, "unknown")])
+def test_a_role_is_a_word(role: object, expected: str) -> None:
+    (message,) = conversation({"messages": [{"role": role, "content": "x"}]}, None).input
+
+    assert message.role == expected
+
+
+@pytest.mark.parametrize(("role", "expected"), [("critic", "critic"), ("", "assistant"), (None, "assistant")])
+def test_an_answer_without_a_role_is_the_assistants(role: object, expected: str) -> None:
+    (message,) = conversation(None, {"role": role, "content": "x"}).output
+
+    assert message.role == expected

@@ -171,3 +171,15 @@ def test_what_is_no_message_states_nothing(body: object) -> None:
 @pytest.mark.parametrize(("body", "reasons"), [({"content": []}, [None]), ({"stop_reason": None}, [None]), ({}, [])])
 def test_what_has_content_or_a_reason_is_a_message(body: dict[str, object], reasons: list[None]) -> None:
     assert facts(body).response.finish_reasons == reasons
+
+
+def test_an_error_beside_a_message_is_described_as_the_api_does() -> None:
+    error = facts(message(error={"type": "overloaded_error", "message": "no"}, request_id="req_1")).error
+
+    assert error is not None
+    assert (error.kind, error.request_id) == ("overloaded", "req_1")
+    assert error.body == {
+        "type": "error",
+        "error": {"type": "overloaded_error", "message": "no"},
+        "request_id": "req_1",
+    }

@@ -488,3 +488,13 @@ def test_a_block_that_stops_without_an_index_is_the_last() -> None:
     body = accumulator.body()
     assert body is not None
     assert [block.get("incomplete") for block in body["content"]] == [True, None]  # type: ignore[attr-defined]
+
+
+def test_what_an_event_has_of_its_own_is_no_part_of_the_message() -> None:
+    accumulator = MessageAccumulator()
+    accumulator.add(START)
+    fields = ("type", "index", "delta", "usage", "message", "content_block", "error")
+    accumulator.add({**{key: {"x": 1} for key in fields}, "type": "message_stop", "metrics": {"latency": 5}})
+    body = accumulator.body()
+    assert body is not None
+    assert set(body) == {*START["message"], "metrics"}

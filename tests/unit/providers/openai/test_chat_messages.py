@@ -278,3 +278,27 @@ def test_log_probabilities_without_a_text_are_on_no_part() -> None:
 def test_a_thinking_block_of_a_new_kind_is_kept() -> None:
     block = {"type": "daydream", "note": "x"}
     assert parts(thinking_blocks=[block], reasoning_content="hm") == [UnknownPart(data=block), Reasoning(text="hm")]
+
+
+@pytest.mark.parametrize("role", ["tool", "function"])
+def test_the_output_of_a_tool_is_one_also_without_an_id(role: str) -> None:
+    assert asked({"role": role, "content": "42"}) == [
+        Message(role=role, parts=[ToolResult(content="42", tool_type="function")])
+    ]
+
+
+def test_a_tool_that_the_provider_ran_has_its_name() -> None:
+    (call,) = parts(executed_tools=[{"type": "python", "name": "run", "arguments": "1+1", "output": "2"}])
+    assert call == ToolCall(name="run", arguments="1+1", tool_type="python", extra={"output": "2"})
+
+
+def test_log_probabilities_are_on_the_first_text_and_the_rest_stays() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    message = {"reasoning_content": "hm", "content": "x", "refusal": "no", "tool_calls": [call]}
+    found = answered(message, logprobs={"content": [1]}).parts
+    assert found == [
+        Reasoning(text="hm"),
+        Text(text="x", logprobs={"content": [1]}),
+        Refusal(text="no"),
+        ToolCall(id="c", name="f", arguments="{}", tool_type="function"),
+    ]

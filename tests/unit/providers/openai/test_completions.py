@@ -136,3 +136,8 @@ def test_the_bare_texts_of_writer_are_the_answer_and_nothing_beside_it() -> None
         "object": "text_completion",
         "choices": [{"index": 0, "text": "Hello", "finish_reason": None, "logprobs": None}],
     }
+
+
+def test_an_empty_reason_does_not_replace_one() -> None:
+    body = fold(chunk("x", finish="stop"), chunk("", finish=""))
+    assert body["choices"][0]["finish_reason"] == "stop"

@@ -96,3 +96,14 @@ def test_lists_grow_and_update_what_has_the_same_index() -> None:
     merge_list(target, [{"index": 0, "a": 1}, "x"])
     merge_list(target, [{"index": 0, "b": 2}, {"index": 1}, {"index": "0"}, None])
     assert target == [{"index": 0, "a": 1, "b": 2}, "x", {"index": 1}, {"index": "0"}, None]
+
+
+@pytest.mark.parametrize("shape", ["list", "object"])
+def test_a_note_stands_for_what_lies_too_deep(shape: str) -> None:
+    deep: Any = "bottom"
+    for _ in range(70):
+        deep = [deep] if shape == "list" else {"a": deep}
+    copied = detached(deep)
+    for _ in range(64):
+        (copied,) = copied if shape == "list" else copied.values()
+    assert copied == "<too deep>"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from callspan.providers.openai.growing import GrowingList
 from callspan.providers.pieces import FULL, Pieces
 
@@ -93,3 +95,8 @@ def test_an_object_without_text_is_not_continued() -> None:
         {"type": "text", "id": 1},
         {"type": "text", "text": "a"},
     ]
+
+
+@pytest.mark.parametrize("odd", [{"type": ["x"], "index": 0}, {"type": {}, "index": 0}, {"type": "t", "index": [0]}])
+def test_types_and_numbers_of_another_shape_are_none(odd: dict[str, Any]) -> None:
+    assert grown({**odd, "text": "a"}) == [{**odd, "text": "a"}]

@@ -34,6 +34,19 @@ def only(part: Any) -> Any:
         ({"type": "output_text", "text": "a", "logprobs": [{"t": 1}]}, Text(text="a", logprobs=[{"t": 1}])),
         ({"text": "untyped"}, Text(text="untyped")),
         ({"refusal": "untyped"}, Refusal(text="untyped")),
+        (
+            {"type": "input_audio", "input_audio": {**REFERENCE}},
+            Media(modality="audio", mime="image/webp", sha256=SHA, size=15),
+        ),
+        (
+            {"type": "input_audio", "input_audio": {"format": "wav"}, **REFERENCE},
+            Media(modality="audio", mime="image/webp", sha256=SHA, size=15),
+        ),
+        (
+            {"type": "file", "file": {"file_data": DATA, "mime_type": "application/pdf"}},
+            Media(modality="document", mime="application/pdf", sha256=SHA, size=15),
+        ),
+        ({"type": "document", "source": {"type": "file", "file_id": "f"}}, Media(modality="document", file_id="f")),
         ({"type": "new_kind", "text": "x"}, UnknownPart(data={"type": "new_kind", "text": "x"})),
         ({"type": "file", "file": {**REFERENCE}}, Media(modality="image", mime="image/webp", sha256=SHA, size=15)),
         ({"image_url": {"url": "http://x/y"}}, Media(modality="image", url="http://x/y")),

@@ -373,3 +373,15 @@ def test_a_call_that_was_not_finished_is_incomplete(status: str, cut: bool) -> N
     (call,) = said({"type": "function_call", "call_id": "c", "name": "f", "arguments": "{", "status": status})
     assert isinstance(call, ToolCall)
     assert call.incomplete is cut
+
+
+def test_a_picture_that_is_not_there_is_none() -> None:
+    (call,) = said({"type": "image_generation_call", "id": "ig_1", "status": "in_progress"})
+    assert isinstance(call, ToolCall)
+    assert (call.tool_type, call.incomplete) == ("image_generation", True)
+
+
+def test_a_picture_without_a_format_has_no_type() -> None:
+    found = said({"type": "image_generation_call", "id": "ig_1", "result": "QUJD"})[1]
+    assert isinstance(found, Media)
+    assert (found.mime, found.size) == (None, 3)

@@ -374,3 +374,44 @@ def test_items_without_a_place_go_by_their_id() -> None:
     adds = [event("response.output_item.added", item=item) for item in (first, second)]
     output = fold(*adds, of("a", "x"), of("b", "y"), of("a", "z"))["output"]
     assert [(item["id"], item["content"][0]["text"]) for item in output] == [("a", "xz"), ("b", "y")]
+
+
+def test_fragments_alone_make_the_items_they_belong_to() -> None:
+    thought = event("response.reasoning_text.delta", output_index=1, content_index=0, delta="hm")
+    noted = [
+        event("response.output_text.annotation.added", output_index=0, content_index=0, annotation={"n": n})
+        for n in (1, 2)
+    ]
+    assert fold(text("hi"), thought, *noted)["output"] == [
+        {
+            "type": "message",
+            "role": "assistant",
+            "content": [{"type": "output_text", "text": "hi", "annotations": [{"n": 1}, {"n": 2}]}],
+        },
+        {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "hm"}]},
+    ]
+
+
+@pytest.mark.parametrize("when", ["added", "done"])
+def test_a_part_may_be_known_from_either_of_its_events(when: str) -> None:
+    content = event(
+        f"response.content_part.{when}", output_index=0, content_index=0, part={"type": "output_text", "text": "a"}
+    )
+    summary = event(
+        f"response.reasoning_summary_part.{when}",
+        output_index=1,
+        summary_index=0,
+        part={"type": "summary_text", "text": "b"},
+    )
+    output = fold(content, summary)["output"]
+    assert output[0]["content"] == [{"type": "output_text", "text": "a"}]
+    assert output[1]["summary"] == [{"type": "summary_text", "text": "b"}]
+
+
+@pytest.mark.parametrize("kind", ["error", "response.error"])
+def test_either_kind_of_error_event_is_an_error(kind: str) -> None:
+    assert fold(event(kind, error={"code": "server_error"}))["error"] == {"code": "server_error"}
+
+
+def test_a_whole_body_of_a_gateway_needs_no_name_of_its_type() -> None:
+    assert fold({"output": [MESSAGE]}) == {"output": [MESSAGE]}
