@@ -64,6 +64,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Ask for the usage of OpenAI chat streams, and keep the extra chunk from the caller."""
     estimate_usage: bool = False
     """Estimate tokens where the provider states none; marked as estimates."""
+    chunk_log: int = 0
+    """Of how many chunks of a stream the record says when they came and of what kind they were."""
     native: Native = "replace"
     """The anthropic SDK's own spans: ours instead, our attributes on them, or both."""
     log_events: bool = False
@@ -198,6 +200,12 @@ def _size(name: str, text: str) -> int:
     return int(number) * _UNITS.get(unit, 1)
 
 
+def _count(name: str, text: str) -> int:
+    if not text.isdecimal():
+        raise SettingError(f"{name}={text!r}: use a number, 0 for none")
+    return int(text)
+
+
 def _one_of(choices: object) -> Callable[[str, str], str]:
     words = cast("tuple[str, ...]", get_args(choices))
 
@@ -245,6 +253,7 @@ _VARIABLES: Final[Mapping[str, tuple[str, Callable[[str, str], object]]]] = {
     "propagate": ("CALLSPAN_PROPAGATE", _flag),
     "stream_usage": ("CALLSPAN_STREAM_USAGE", _flag),
     "estimate_usage": ("CALLSPAN_ESTIMATE_USAGE", _flag),
+    "chunk_log": ("CALLSPAN_CHUNK_LOG", _count),
     "native": ("CALLSPAN_NATIVE", _one_of(Native)),
     "log_events": ("CALLSPAN_LOG_EVENTS", _flag),
     "completion_hook": ("OTEL_INSTRUMENTATION_GENAI_COMPLETION_HOOK", _text),

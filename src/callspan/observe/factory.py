@@ -85,6 +85,8 @@ class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
     process_id: Callable[[], int]
     estimates: bool = False
     """Estimate tokens where the provider states none."""
+    chunk_log: int = 0
+    """How many chunks of a stream are noted one by one."""
 
     def start(self, endpoint: Endpoint, facts: CallFacts) -> LiveCall:
         """Return a new call that has just begun, with its span started in the current context."""

@@ -15,12 +15,13 @@ import msgspec
 from callspan.fail_open import attempt, fail_open
 from callspan.observe.attempts import AttemptLog, last_limits
 from callspan.observe.body import exact_json, folded_json
+from callspan.observe.chunk_log import ChunkLog
 from callspan.observe.estimate import with_estimates
 from callspan.observe.pulse import Pulse
 from callspan.providers import registry
 from callspan.providers.base import Accumulator, Endpoint, ResponseFacts
 from callspan.providers.wire import text
-from callspan.record.call import CallRecord, ErrorInfo, Outcome, Request, Response, Stream, StreamEnd, Timing
+from callspan.record.call import CallRecord, ChunkNote, ErrorInfo, Outcome, Request, Response, Stream, StreamEnd, Timing
 from callspan.record.messages import Conversation
 from callspan.record.usage import Usage
 
@@ -54,6 +55,7 @@ class LiveCall:
         "_endpoint",
         "_factory",
         "_input",
+        "_notes",
         "_now_ns",
         "_over",
         "_pulse",
@@ -94,6 +96,7 @@ class LiveCall:
         self._accumulator: Accumulator | None = None
         self._complete = False
         self._add: Callable[[object], bool] | None = None
+        self._notes: list[ChunkNote] = []
         self._pulse = Pulse()
         # list.pop is atomic: whoever gets the one item is the one who ends the call, without a lock.
         self._ending = [True]
@@ -159,12 +162,15 @@ class LiveCall:
     def _add_first(self, data: object) -> bool:
         self._accumulator = self._endpoint.accumulator()
         self._add = self._accumulator.add
+        if self._factory.chunk_log:
+            log = ChunkLog(self._factory.chunk_log, self._add, self._pulse, self._zero_ns)
+            self._add, self._notes = log.add, log.notes
         return self._add(data)
 
     def forget_answer(self) -> None:
         """Forget what came of a response that another one has replaced."""
         self._body, self._whole, self._accumulator, self._add = None, False, None, None
-        self._pulse = Pulse()
+        self._pulse, self._notes = Pulse(), []
 
     def end(
         self, *, how: StreamEnd | None = "complete", outcome: Outcome = "success", error: ErrorInfo | None = None,
@@ -246,7 +252,9 @@ class LiveCall:
 
     def _stream(self, how: StreamEnd) -> Stream:
         last = None if self._whole else text(self._body, "type")
-        return Stream(end=how, chunks=self._pulse.chunks, complete=self.stream_complete, last_event=last)
+        return Stream(
+            end=how, chunks=self._pulse.chunks, complete=self.stream_complete, last_event=last, log=self._notes
+        )
 
     def _full(self, record: CallRecord, facts: ResponseFacts, body: object) -> CallRecord:
         duration_ns = record.timing.duration_ns or 0

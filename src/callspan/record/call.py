@@ -143,6 +143,19 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     body: object = None
 
 
+class ChunkNote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """When one chunk came and of what kind it was. What it said is in the response."""
+
+    offset_ns: int
+    """Since the start of the call, monotonic."""
+    event: str | None = None
+    """Type of the event, as the provider names it; None where its events have no types (chat)."""
+    choice: int | None = None
+    """Index of the choice, output item or content block it belongs to; None where it names none."""
+    content: bool = False
+    """Whether it carried text, reasoning, a refusal or a part of a tool call."""
+
+
 class Stream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a stream went."""
 
@@ -152,6 +165,8 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """True when the provider's terminal event was seen, whoever ended the stream."""
     last_event: str | None = None
     """Type of the last event that came, as the provider names it; None where its events have no types (chat)."""
+    log: list[ChunkNote] = []
+    """The first chunks, one by one, in the order they came; empty unless the setting `chunk_log` asks for it."""
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

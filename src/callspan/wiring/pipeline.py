@@ -118,6 +118,7 @@ class Pipeline:
             host=platform.node() or None,
             process_id=self._workers.process_id,
             estimates=settings.estimate_usage,
+            chunk_log=settings.chunk_log,
         )
         return Line(factory, spans.start)
 
