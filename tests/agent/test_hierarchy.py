@@ -473,3 +473,14 @@ def test_a_session_that_goes_on_has_a_span_of_its_own_time(seen: Seen) -> None:
     request = seen.named("request")[1]
     assert request.start_time <= second.start_time <= second.end_time <= request.end_time
     assert {record.start_ns for record in seen.ended(SessionRecord)} == {first.start_time}
+
+
+def test_a_step_of_another_session_hangs_below_that_one(seen: Seen, parent_of: Callable[[Any], int | None]) -> None:
+    """Whatever runs where it is started: a step of the outer session inside an inner one."""
+    with session("outer") as outer, outer.timestep() as first, session("inner"), outer.timestep("aside") as aside:
+        pass
+    (span,) = [one for one in seen.named("timestep") if one.attributes.get("callspan.step.name") == "aside"]
+    assert parent_of(span) == seen.named("invoke_workflow outer")[0].context.span_id
+    (record,) = [one for one in seen.ended(TimestepRecord) if one.timestep_id == aside.id]
+    assert (record.session_id, record.parent_timestep_id) == (outer.id, None)
+    assert first.index == 0

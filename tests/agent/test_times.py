@@ -234,3 +234,15 @@ def test_what_starts_again_begins_when_it_does(seen: Seen) -> None:
     begun = [record.start_ns == T0 for record in seen.ended(TimestepRecord)]
     assert begun == [True, False, True, False]
     assert [span.start_time == T0 for span in seen.named("invoke_workflow s")] == [True, False]
+
+
+def test_a_session_that_is_opened_for_a_step_is_of_the_same_time(seen: Seen) -> None:
+    with timestep(at=T0) as step:
+        step.end(at=T0 + SECOND)
+    with session("never started").timestep(at=T0 + 2 * SECOND):
+        pass
+    with session("never started either", at=T0 + 4 * SECOND).timestep(at=T0 + 5 * SECOND):
+        pass
+    (implicit,) = seen.ended(SessionRecord)
+    assert (implicit.start_ns, implicit.end_ns) == (T0, T0 + SECOND)
+    assert [(one.start_ns - T0) // SECOND for one in seen.of(SessionRecord)[2:]] == [2, 4]

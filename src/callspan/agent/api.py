@@ -216,10 +216,10 @@ def current_timestep() -> Timestep | None:
     return scope.step if scope is not None else None
 
 
-def _current_or_implicit() -> Found:
+def _current_or_implicit(start_ns: int) -> Found:
     current = current_session()
     if current is not None:
         return Found(current)
     flag = misuse("outside_session", "a timestep belongs into `with callspan.session(...)`", installed())
     implicit = Session(Identity(name="implicit", metadata={"callspan.flags": [flag]}))
-    return Found(implicit.start(current=False), owned=True, flag=flag)
+    return Found(implicit.start(current=False, at=start_ns), owned=True, flag=flag)

@@ -183,11 +183,11 @@ class Session(Journal, Decorating):
         """Keep the span of the newest step, in place of the one before."""
         self._last = span
 
-    def _for_step(self) -> Found:
+    def _for_step(self, start_ns: int) -> Found:
         flag = None
         if not self.started:
             flag = misuse("before_start", "use the session with `with` before its first timestep", installed())
-            self.start(current=False)
+            self.start(current=False, at=start_ns if self.identity.at is None else None)
         elif self.ended:
             advice = "the session has ended; open another one, of the same id if you like"
             flag = misuse("after_end", advice, self.runtime)

@@ -61,13 +61,13 @@ class Timestep(Journal, Decorating):
 
     def __init__(
         self,
-        find: Callable[[], Found],
+        find: Callable[[int], Found],
         name: str | None = None,
         turn: int | None = None,
         metadata: Mapping[str, object] | None = None,
         at: Time | None = None,
     ) -> None:
-        """Take `find`, which returns the session at the start."""
+        """Take `find`, which returns the session of a step that starts at the given time."""
         super().__init__()
         self._find = find
         self._given = (text(name), whole(turn))
@@ -150,7 +150,7 @@ class Timestep(Journal, Decorating):
         return super()._began(self._at if at is None else at)
 
     def _open(self, around: Scope | None, current: Context) -> Context:
-        session, self._owns_session, flag = self._find()
+        session, self._owns_session, flag = self._find(self.start_ns)
         self._session = session
         if flag is not None:
             self.flag(flag)
