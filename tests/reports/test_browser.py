@@ -8,7 +8,7 @@ import pytest
 
 from tests.datasets.conftest import World
 
-from . import browser
+from . import browser, png
 from .conftest import Report
 from .test_report import play
 
@@ -39,11 +39,40 @@ def test_a_page_of_many_sessions_shows_them_by_the_hundred(world: World, report:
     assert "1 to 100" in document
 
 
+PHONE = 390
+
+
+def shot(page: Path, tmp_path: Path, *arguments: str) -> png.Picture:
+    """A screenshot of a page."""
+    target = tmp_path / "shot.png"
+    browser.run(page, tmp_path, f"--screenshot={target}", *arguments)
+    return png.read(target)
+
+
 def test_a_phone_sees_no_wider_page_than_it_is(world: World, report: Report, tmp_path: Path) -> None:
     browser.executable()
     play(world)
+    world.chat([{"role": "user", "content": "?"}], "x" * 500, model="a-model-with-" + "a-long-name-" * 10)
     report()
-    browser.run(tmp_path / "report.html", tmp_path, "--window-size=390,1400", f"--screenshot={tmp_path / 'phone.png'}")
-    picture = (tmp_path / "phone.png").read_bytes()
-    assert picture.startswith(b"\x89PNG")
-    assert len(picture) > 10_000, "something was drawn"
+    # No window of the browser is as narrow as a phone, a frame may be.
+    frame = tmp_path / "phone.html"
+    frame.write_text(
+        "<style>body { margin: 0 } iframe { border: 0 }</style>"
+        f'<iframe src="report.html" width="{PHONE}" height="700"></iframe>'
+    )
+    picture = shot(frame, tmp_path, "--window-size=600,700")
+    margin = {picture.at(x, y) for x in range(PHONE - 10, PHONE) for y in range(0, 690, 3)}
+    assert len(margin) == 1, "nothing reaches into the margin at the right"
+    assert len({picture.at(x, y) for x in range(PHONE) for y in range(0, 200, 5)}) > 5, "something was drawn"
+
+
+@pytest.mark.parametrize(("scheme", "dark"), [(0, True), (1, False)])
+def test_the_page_is_as_dark_as_the_browser_wants_it(
+    world: World, report: Report, tmp_path: Path, scheme: int, dark: bool
+) -> None:
+    browser.executable()
+    play(world)
+    report()
+    asked = f"--blink-settings=preferredColorScheme={scheme}"
+    picture = shot(tmp_path / "report.html", tmp_path, "--window-size=600,400", asked)
+    assert (sum(picture.at(2, 2)) < 3 * 60) is dark
