@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tests.otel.launching import APPS, Stage
+from tests.otel.launching import APPS, Stage, free_port
 
 SCRIPT = str(APPS / "script.py")
 
@@ -144,3 +144,27 @@ def test_callspan_run_needs_no_configuration(stage: Stage) -> None:
     done = stage.run("callspan", "--store", stage.store, "run", SCRIPT, "2")
     assert done.returncode == 0, done.stderr
     assert len(stage.spans) == len(stage.calls()) == 4
+
+
+@pytest.mark.slow
+def test_metrics_and_log_events_arrive_as_the_process_ends(stage: Stage) -> None:
+    done = stage.run(
+        "opentelemetry-instrument", "python", SCRIPT, "2",
+        OTEL_METRICS_EXPORTER="otlp", OTEL_LOGS_EXPORTER="otlp", CALLSPAN_LOG_EVENTS="on",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    names = {metric.name for metric in stage.receiver.metrics}
+    assert {"gen_ai.client.operation.duration", "gen_ai.client.token.usage", "callspan.client.in_flight"} <= names
+    events = [name for name, _, _ in stage.receiver.logs]
+    assert events.count("gen_ai.client.inference.operation.details") == 4
+
+
+@pytest.mark.slow
+def test_a_receiver_that_is_not_there_costs_no_call_and_no_record(stage: Stage) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    done = stage.run(
+        "opentelemetry-instrument", "python", SCRIPT, "1",
+        OTEL_EXPORTER_OTLP_ENDPOINT=nobody, OTEL_EXPORTER_OTLP_TIMEOUT="1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(stage.provider.requests) == len(stage.calls()) == 2

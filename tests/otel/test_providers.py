@@ -204,3 +204,15 @@ def test_fifty_concurrent_sessions_never_mix(provider: ScriptedProvider, seen: C
     asyncio.run(body())
     pairs = {(record.place.session_id, record.request.model) for record in seen.records}
     assert pairs == {(f"id-{number}", f"model-{number}") for number in range(50)}
+
+
+@pytest.mark.parametrize("otlp", ["nonsense", "localhost:4318", "http://", 4318, "grpc://localhost:4317", ["http://a"]])
+def test_an_address_that_is_none_is_an_error_that_says_what_to_give(otlp: Any) -> None:
+    with pytest.raises(callspan.SettingError, match=r"otlp.*http://localhost:4318"):
+        callspan.instrument(otlp=otlp)
+
+
+def test_an_address_that_is_wrong_does_not_show_its_password() -> None:
+    with pytest.raises(callspan.SettingError) as raised:
+        callspan.instrument(otlp="htp://me:hunter2@here")
+    assert "hunter2" not in str(raised.value)

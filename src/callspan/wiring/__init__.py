@@ -22,7 +22,7 @@ from callspan.record.events import Record
 from callspan.stores.opening import parse
 from callspan.wiring import last_signal
 from callspan.wiring.byte_bounds import unbound_exporters
-from callspan.wiring.otlp import otlp_provider
+from callspan.wiring.otlp import check_otlp, otlp_provider
 from callspan.wiring.parts import Parts
 from callspan.wiring.pipeline import Pipeline
 from callspan.wiring.priced_stores import check_prices
@@ -228,6 +228,7 @@ def instrument(  # noqa: PLR0913 - keywords only
     """
     loaded = load({"stores": stores, "content": content, "vocabularies": vocabularies, **settings})
     check_prices(loaded.prices)
+    check_otlp(otlp)
     if otlp and tracer_provider is None:
         _set_global_provider(otlp)
         WIRING.flush_before_sigterm(loaded)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
+from callspan.config import SettingError
+from callspan.stores.opening import safe_name
 from callspan.wiring.byte_bounds import MAX_BATCH_BYTES, export_parts
 
 
@@ -31,6 +34,19 @@ class ByteBoundedExporter(SpanExporter):
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Flush the exporter behind."""
         return self._exporter.force_flush(timeout_millis)
+
+
+def check_otlp(otlp: object) -> None:
+    """Raise SettingError unless `otlp` is True, False, None or the address of a receiver."""
+    if otlp is None or isinstance(otlp, bool):
+        return
+    address = urlsplit(otlp) if isinstance(otlp, str) else None
+    if address is None or address.scheme not in ("http", "https") or not address.netloc:
+        given = safe_name(otlp) if isinstance(otlp, str) else type(otlp).__name__
+        raise SettingError(
+            f"otlp: {given!r} is no address; give that of an OTLP/HTTP receiver, such as http://localhost:4318, "
+            "or True for the OTEL_EXPORTER_OTLP_* variables"
+        )
 
 
 def otlp_provider(otlp: str | bool) -> TracerProvider:
