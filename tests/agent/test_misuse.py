@@ -383,3 +383,12 @@ def test_a_carrier_that_is_none_makes_a_session_of_its_own(seen: Seen, odd: Any)
         reward(1, carrier=odd)
     assert seen.ended(SessionRecord)[0].session_id == own.id
     assert seen.of(RewardRecord)[0].session_id == own.id
+
+
+def test_a_session_that_starts_again_ends_as_it_ends_then(seen: Seen) -> None:
+    own = session("s")
+    with own:
+        own.update(status="won")
+    with own:
+        pass
+    assert [record.outcome for record in seen.ended(SessionRecord)] == ["won", "success"]
