@@ -53,7 +53,11 @@ def text(places: Sequence[Place]) -> str:
         parts += [_SUPPRESSED, _suppressed(there, instructions)]
         allocations = [_figures(place, "counted", lambda each: each[1]) for place in there]
         if all(each.rounds for figures in allocations for each in figures.values()):
-            parts += ["### The others by allocations", "Added; " + _BETTER, _compared(there, allocations, 1, 0)]
+            parts += [
+                "### The others by allocations",
+                "Calls of Python's allocator added. " + _BETTER,
+                _compared(there, allocations, 1, 0),
+            ]
     parts += [*_memory(there), *_starts(there), "### What they capture", _CAPTURED, _captured(there)]
     return "\n\n".join(part.strip() for part in parts)
 
