@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from callspan.record.call import ErrorInfo, Place
 from callspan.record.events import (
     EventRecord,
@@ -121,3 +123,27 @@ def test_content_is_only_in_the_content_functions() -> None:
     ]
     assert names.event_attributes(SESSION) == {}
     assert names.start_attributes(events[-1], compatibility=True) == {}
+
+
+@pytest.mark.parametrize(
+    ("start_ns", "end_ns", "model_ns", "tool_ns", "rest_ms"),
+    [
+        (10, 10_000_010, 4_000_000, 1_000_000, 5.0),
+        (10, 10_000_010, 4_000_000, 0, 6.0),
+        (10, 10_000_010, 0, 4_000_000, 6.0),
+        (10, 10_000_010, 8_000_000, 4_000_000, 0.0),
+        (10, 10_000_010, 0, 0, None),
+        (10, None, 1, 0, None),
+        (None, 10, 1, 0, None),
+    ],
+)
+def test_a_steps_rest_is_what_calls_and_tools_leave(
+    start_ns: int | None, end_ns: int | None, model_ns: int, tool_ns: int, rest_ms: float | None
+) -> None:
+    """Never less than nothing, as calls may run side by side; and only where there was one of them."""
+    ended = TimestepRecord(
+        timestep_id="t", session_id="s", record_version=1, index=0, start_ns=start_ns, end_ns=end_ns,
+        totals=Totals(model_ns=model_ns, tool_ns=tool_ns),
+    )  # fmt: skip
+    assert names.end_attributes(ended).get("callspan.totals.rest_ms") == rest_ms
+    assert "callspan.totals.rest_ms" not in names.end_attributes(SessionRecord(session_id="s", record_version=1))

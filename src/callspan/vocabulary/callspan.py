@@ -104,6 +104,7 @@ def end_attributes(record: Record) -> Attributes:
                 "callspan.terminated": record.terminated,
                 "callspan.truncated": record.truncated,
                 **_totals(record.totals),
+                _TOTALS_PREFIX + "rest_ms": _rest_ms(record),
             }
         case EventRecord(event_type="environment"):
             found = {
@@ -294,6 +295,14 @@ def _totals(totals: Totals | None) -> dict[str, AttributeValue | None]:
         _TOTALS_PREFIX + "model_ms": totals.model_ns / 1e6 or None,
         _TOTALS_PREFIX + "tool_ms": totals.tool_ns / 1e6 or None,
     }
+
+
+def _rest_ms(record: TimestepRecord) -> float | None:
+    """What a step took besides its calls and tools; None where it had none. Work side by side leaves no rest."""
+    totals, start_ns, end_ns = record.totals, record.start_ns, record.end_ns
+    if totals is None or start_ns is None or end_ns is None or not totals.model_ns + totals.tool_ns:
+        return None
+    return max(0, end_ns - start_ns - totals.model_ns - totals.tool_ns) / 1e6
 
 
 def _event(record: EventRecord) -> dict[str, AttributeValue | None]:
