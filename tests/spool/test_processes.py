@@ -189,6 +189,10 @@ def chaos(scene: Scene, writers: int, shipper_kills: int, seed: int, at_once: in
     scene.ship_the_rest()
 
 
+def outcome(scene: Scene) -> str:
+    return f"{len(scene.acknowledged()):,} acknowledged, {len(scene.delivered()):,} stored, none missing, none twice"
+
+
 def test_kills_of_writers_and_shippers_lose_and_double_nothing(scene: Scene) -> None:
     chaos(scene, writers=3, shipper_kills=5, seed=1)
     scene.assert_all_once(200)
@@ -197,8 +201,8 @@ def test_kills_of_writers_and_shippers_lose_and_double_nothing(scene: Scene) -> 
 @pytest.mark.slow
 def test_many_kills_of_writers_and_shippers_lose_and_double_nothing(scene: Scene) -> None:
     chaos(scene, writers=12, shipper_kills=60, seed=2)
-    print(f"{len(scene.acknowledged())} acknowledged, {len(scene.delivered())} delivered")
     scene.assert_all_once(5000)
+    print(f"| Chaos into a plain table: 12 writers, 60 kills of the shipper | {outcome(scene)} |")
 
 
 @pytest.mark.slow
@@ -209,7 +213,7 @@ def test_the_real_store_survives_many_kills_of_writers_and_shippers(tmp_path: Pa
     chaos(scene, writers=12, shipper_kills=55, seed=3, at_once=8)
     scene.assert_all_once(3000)
     acknowledged = scene.acknowledged()
-    print(f"{len(acknowledged)} acknowledged, {len(scene.delivered())} delivered")
+    print(f"| Chaos into the SQLite store: 12 writers, 8 at once, 55 kills of the shipper | {outcome(scene)} |")
     with contextlib.closing(sqlite3.connect(scene.database)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert connection.execute("SELECT count(*) FROM dead_letter").fetchall() == [(0,)]

@@ -349,6 +349,8 @@ print(kept.count(True), spool.append(bytes(60_000)), spool.counters()["dropped.m
             spool.close(1)
             assert ship_once(disk / "spool", [sink], 10)["corrupt_bytes"] == 0
             assert sink.keys() == [f"k{n}" for n, whether in enumerate(kept) if whether]
+            found = f"{kept.count(True)} accepted = {len(sink.keys())} read, {counts['dropped.memory']} drops counted"
+            print(f"| Disk of the spool full | {found} |")
         finally:
             subprocess.run(["umount", str(disk)], check=True)
 

@@ -186,6 +186,9 @@ class TestNetwork:
         assert spool.counters()["dead_letters"] == 0
         assert spool.close(10)
         assert stored(server, "calls") == (40, 40)
+        print(
+            "| ClickHouse answers 500, 503, 500, then three inserts are done and not answered | 40 appended = 40 rows |"
+        )
 
     def test_a_poison_row_is_found_and_set_aside(
         self, server: ClickHouseServer, tmp_path: Path, records: Records

@@ -45,12 +45,14 @@ def test_a_full_disk_makes_a_store_wait_and_room_makes_it_whole(
         assert spool.append(encode(record))
     assert not spool.flush(1.5)
     assert spool.counters()["dead_letters"] == 0
-    assert spool.counters()["retried"] > 0
+    retried = spool.counters()["retried"]
+    assert retried > 0
     subprocess.run(["mount", "-o", "remount,size=40m", str(small_disk)], check=True)
     assert spool.flush(30)
     assert spool.close(5)
     reader = open_store(url)
     assert Counter(one.call_id for one in reader.calls()) == Counter(record.call_id for record in made)
+    print(f"| Disk of {name} full, {retried} failed tries, then room | {len(made)} appended and stored, each once |")
     reader.close()
 
 
@@ -72,8 +74,12 @@ def test_a_receiver_that_dies_again_and_again_gets_everything_it_had_not_acknowl
         for record in made[start : start + 20]:
             assert spool.append(encode(record))
         assert spool.flush(30)
-    assert spool.counters()["retried"] >= 2
+    retried = spool.counters()["retried"]
+    assert retried >= 2
     assert spool.close(10)
+    print(
+        f"| Socket receiver dies {retried} times in mid-batch, `acks=on` | {len(made)} appended, {len(made)} received |"
+    )
     assert {str(line["call_id"]) for line in receiver.lines} == {record.call_id for record in made}
     receiver.stop()
 

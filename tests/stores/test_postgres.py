@@ -109,6 +109,9 @@ def test_immediate_restarts_lose_and_double_nothing(
     writer.join()
     there = [str(row[0]) for row in ask(store.url, "SELECT call_id FROM calls")]
     assert sorted(there) == sorted(acknowledged)
+    print(
+        f"| Postgres, {restarts} immediate restarts under load | {len(acknowledged)} acknowledged = {len(there)} rows |"
+    )
 
 
 def test_nul_in_a_text_is_replaced_and_the_body_stays_exact(store: Delivery, records: Records) -> None:

@@ -116,7 +116,9 @@ def test_a_session_of_50_turns_takes_a_twentieth_of_its_plain_json(tmp_path: Pat
     delivery.write(*made[:25])
     delivery.write(*made[25:])
     stored_bytes = settled(delivery)
-    print(f"plain {plain_bytes:,}, stored {stored_bytes:,}, of which empty {empty_bytes:,}")
+    ratio = plain_bytes / stored_bytes
+    print(f"| Session of 50 turns: wire JSON as spooled | {plain_bytes:,} bytes |")
+    print(f"| the same in SQLite, {empty_bytes:,} bytes of it empty tables | {stored_bytes:,} bytes, 1/{ratio:.1f} |")
     assert stored_bytes <= plain_bytes / 20
     found = list(delivery.read().calls(CallFilter(newest_first=False)))
     assert [bytes(one.request.body) for one in found] == [bytes(one.request.body) for one in made]
