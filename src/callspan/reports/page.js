@@ -121,7 +121,10 @@
       number(s.errors), brief(s.in) + "\u2192" + brief(s.out), money(s.cost), time(s.ms)];
     cells.forEach((text, at) => {
       const look = at === 2 ? outcomes[s.outcome] : at === 3 ? tone(s.reward) : at === 6 && s.errors ? "bad" : "";
-      node.append(make("td", [look, columns[at][2] ? "wide" : ""].filter(Boolean).join(" "), text));
+      const cell = make("td", [look, columns[at][2] ? "wide" : ""].filter(Boolean).join(" "), at ? text : null);
+      // A phone does without the year.
+      if (!at) cell.append(make("span", "wide", text.slice(0, 5)), document.createTextNode(text.slice(5)));
+      node.append(cell);
     });
     node.tabIndex = 0;
     node.setAttribute("aria-expanded", "false");

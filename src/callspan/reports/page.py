@@ -26,7 +26,7 @@ from callspan.stores.answers import percentile_ms
 
 _MODEL_HEADS: Final = ("model", "calls", "errors", "retries", "tokens in", "out", "cost", "p50", "p95", "first token")
 _ERROR_HEADS: Final = ("kind", "error", "calls", "models", "last", "last message")
-_WIDE: Final = frozenset({"retries", "p50", "p95", "first token", "kind", "models"})
+_WIDE: Final = frozenset({"retries", "tokens in", "out", "p50", "p95", "first token", "kind", "models", "last"})
 """Columns a phone does without."""
 _NS_PER_MS: Final = 1e6
 
