@@ -94,8 +94,29 @@ def sample() -> list[tuple[str, Any]]:
             with callspan.session("inner"):
                 pass
         callspan.reward(0.5, session_id=session.id, call_id=captured.records[0].call_id, label="good")
+        _ask_anthropic(provider)
     bags = [(span.name.split(" ")[0], span.attributes) for span in captured.spans]
     return bags + [(event.name, event.attributes) for span in captured.spans for event in span.events]
+
+
+def _ask_anthropic(provider: Any) -> None:
+    """A call with all that Anthropic's Messages have of their own."""
+    import anthropic
+
+    usage = {
+        "input_tokens": 1,
+        "output_tokens": 1,
+        "cache_creation": {"ephemeral_5m_input_tokens": 1, "ephemeral_1h_input_tokens": 1},
+        "service_tier": "standard",
+        "iterations": [{"type": "compaction", "input_tokens": 1, "output_tokens": 1}],
+    }
+    provider.reply(usage=usage, headers={"anthropic-organization-id": "o", "anthropic-workspace-id": "w"})
+    with anthropic.Anthropic(api_key="sk-any", base_url=provider.anthropic_url) as client:
+        client.messages.create(
+            model="claude-haiku-4-5", max_tokens=2000, messages=[{"role": "user", "content": "Go"}],
+            service_tier="auto", thinking={"type": "enabled", "budget_tokens": 1024},
+            extra_headers={"anthropic-beta": "one"},
+        )  # fmt: skip
 
 
 def agent_rows(bags: list[tuple[str, Any]], named: set[str]) -> list[str]:
