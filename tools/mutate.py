@@ -74,19 +74,20 @@ class Reach:
         """Those that can notice it, first those of a file named like it, and of them the cheapest.
 
         What runs at import shows wherever the module is used, so all tests of the module, and of those that
-        import it, are meant.
+        import it, are meant. What few tests reach may be what others find in a cache.
         """
         reached = self._reached(mutant)
         if "" in reached:
             for file in (mutant.path, *sorted(self.imports.get(mutant.path, ()))):
-                reached |= {test for tests in self.lines.get(file, {}).values() for test in tests}
+                reached |= self._of_file(file)
+        elif len(reached) in (1, 2):
+            reached |= self._of_file(mutant.path)
         chosen, spent = [], 0.0
         about = set(Path(mutant.path).stem.split("_"))
         for test in sorted(reached & self.cost.keys(), key=lambda test: (-_shared(about, test), self.cost[test], test)):
-            spent += self.cost[test]
-            if spent > self.seconds and chosen:
-                break
-            chosen.append(test)
+            if not chosen or spent + self.cost[test] <= self.seconds:
+                chosen.append(test)
+                spent += self.cost[test]
         return chosen
 
     def runs_at_import(self, mutant: Mutant) -> bool:
@@ -95,6 +96,9 @@ class Reach:
 
     def _reached(self, mutant: Mutant) -> set[str]:
         return self._on(mutant.path, mutant.own) or self._on(mutant.path, mutant.statement)
+
+    def _of_file(self, path: str) -> set[str]:
+        return {test for tests in self.lines.get(path, {}).values() for test in tests}
 
     def _on(self, path: str, between: tuple[int, int]) -> set[str]:
         lines = self.lines.get(path, {})
@@ -278,7 +282,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="only files whose path starts so")
     parser.add_argument("--again", action="store_true", help="only those that survived according to the results")
     parser.add_argument("--resume", action="store_true", help="only those that are not in the results yet")
-    parser.add_argument("--seconds", type=float, default=10.0, help="CPU of the tests asked about one mutant, at most")
+    parser.add_argument("--seconds", type=float, default=5.0, help="CPU of the tests asked about one mutant, at most")
     parser.add_argument("--survey", type=Path, help="what the tests of this very tree reach, if it is known already")
     parser.add_argument("--results", type=Path, default=Path(tempfile.gettempdir()) / "callspan-mutants.jsonl")
     parser.add_argument("--jobs", type=int, default=2)
