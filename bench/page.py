@@ -7,6 +7,7 @@ import fcntl
 import os
 import platform
 import re
+import time
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -14,11 +15,11 @@ from pathlib import Path
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 PARTS = ("times", "instructions", "peers", "scale")
 PACKAGES = ("callspan", "openai", "anthropic", "httpx2", "opentelemetry-sdk", "msgspec", "wrapt")
-_QUIET = 0.75
-"""Load per CPU up to which a machine counts as quiet: the run itself keeps one of them busy."""
+_QUIET = 0.1
+"""CPUs kept busy by others up to which a machine counts as quiet."""
 _LOADED = """
-**The machine was loaded** (load average {load:.1f} over 5 minutes): others on it evict caches and blur every time in
-this part, small ones most. To be read as an order of magnitude until it is written anew on a quiet machine.
+**The machine was not quiet**: others kept {busy:.1f} of its {cpus} CPUs busy meanwhile. They evict caches and blur every
+time in this part, small ones most: to be read as an order of magnitude until it is written anew.
 """
 _HEAD = """# What callspan costs
 
@@ -49,16 +50,34 @@ def put(name: str, text: str, page: Path = PAGE) -> None:
         file.write("\n".join([_HEAD, *(parts[part] for part in PARTS if parts[part])]))
 
 
-def conditions(packages: Sequence[str] = PACKAGES, *, timed: bool = True) -> str:
-    """Return when and on what a part was measured; `timed` says that load matters."""
+class Neighbours:
+    """How much of the machine others use, from when this is made."""
+
+    def __init__(self) -> None:
+        self._before = self._others_s(), time.monotonic()
+
+    def busy(self) -> float:
+        """Return how many CPUs others have kept busy on average, as far as the machine says."""
+        others, since = self._before
+        return max(0.0, self._others_s() - others) / max(0.001, time.monotonic() - since)
+
+    def _others_s(self) -> float:
+        stat = Path("/proc/stat")
+        if not stat.exists():
+            return 0.0
+        user, nice, system, _, _, irq, soft, *_ = (int(field) for field in stat.read_text().split("\n")[0].split()[1:])
+        return (user + nice + system + irq + soft) / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
+
+
+def conditions(neighbours: Neighbours | None = None, packages: Sequence[str] = PACKAGES) -> str:
+    """Return when and on what a part was measured; None: it does not matter what others did."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
     today = dt.datetime.now(tz=dt.timezone.utc).date()
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
-    load = os.getloadavg()[1]
-    quiet = not timed or load < _QUIET * (os.cpu_count() or 1)
-    return f"{today}, Python {platform.python_version()}, {machine}; {versions}.\n" + (
-        "" if quiet else _LOADED.format(load=load)
-    )
+    said = f"{today}, Python {platform.python_version()}, {machine}; {versions}.\n"
+    if neighbours is not None and (busy := neighbours.busy()) > _QUIET:
+        said += _LOADED.format(busy=busy, cpus=os.cpu_count())
+    return said
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

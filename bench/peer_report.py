@@ -38,9 +38,9 @@ class Place(Protocol):
     found: dict[str, Any]
 
 
-def text(places: Sequence[Place]) -> str:
+def text(places: Sequence[Place], neighbours: page.Neighbours) -> str:
     """Return the part of the page on the others."""
-    parts = ["## The others", _INTRODUCTION, page.conditions(), _who(places), *_troubles(places)]
+    parts = ["## The others", _INTRODUCTION, page.conditions(neighbours), _who(places), *_troubles(places)]
     there = [place for place in places if not place.trouble]
     times = [_figures(place, "measured", lambda each: each) for place in there]
     if any(times):

@@ -22,10 +22,10 @@ round.
 _UNCOUNTED = "Not counted: it takes valgrind on x86-64.\n"
 
 
-def times(done: Sequence[Measured], starts: Startup, held_kb: Mapping[str, float]) -> str:
+def times(done: Sequence[Measured], starts: Startup, held_kb: Mapping[str, float], neighbours: page.Neighbours) -> str:
     """Return the part on times, memory and starting up."""
     compared = [each for each in done if each.name != ENCODING]
-    parts = ["## Times", page.conditions(), "### Budgets, by time", budgets.section(done)]
+    parts = ["## Times", page.conditions(neighbours), "### Budgets, by time", budgets.section(done)]
     parts += ["### All of it in brief, µs added", _brief(compared, 1000, 2)]
     parts += [_details(each) for each in compared]
     parts += [_startup(starts), _memory(held_kb)]
@@ -34,7 +34,7 @@ def times(done: Sequence[Measured], starts: Startup, held_kb: Mapping[str, float
 
 def instructions(counted: Sequence[tuple[Measured, Measured]]) -> str:
     """Return the part on instructions and allocations; empty: nothing could be counted."""
-    parts = ["## Instructions and allocations", page.conditions(timed=False)]
+    parts = ["## Instructions and allocations", page.conditions()]
     if not counted:
         return "\n\n".join([*parts, _UNCOUNTED])
     done = [each for each, _ in counted]

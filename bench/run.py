@@ -43,7 +43,7 @@ def main() -> None:
 
 def _times(options: argparse.Namespace) -> str:
     seconds = options.seconds or _SECONDS[options.quick]
-    tracing = provider()
+    tracing, neighbours = provider(), page.Neighbours()
     done: list[Measured] = []
     gc.collect()
     gc.freeze()
@@ -52,7 +52,7 @@ def _times(options: argparse.Namespace) -> str:
             share = 0.1 if column.alone else 1.0
             done.append(measure(column, rows(column, tracing), share * seconds, least=_LEAST[options.quick]))
             print(report.summary(done[-1]), flush=True)
-    return report.times(done, startup.measure(3 if options.quick else 15), open_streams.measure())
+    return report.times(done, startup.measure(3 if options.quick else 15), open_streams.measure(), neighbours)
 
 
 def _instructions(options: argparse.Namespace) -> str:

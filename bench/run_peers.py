@@ -108,7 +108,8 @@ def main() -> None:
         place.make()
     if options.make:
         return
-    text = peer_report.text(_measured(places, options))
+    neighbours = page.Neighbours()
+    text = peer_report.text(_measured(places, options), neighbours)
     partly = options.quick or options.only or options.columns or options.times or options.instructions
     if options.page is not None or not partly:
         page.put("peers", text, options.page or page.PAGE)

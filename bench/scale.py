@@ -163,10 +163,11 @@ def growth(samples: Sequence[tuple[int, float]]) -> float:
     return samples[-1][1] / samples[len(samples) // 5][1] - 1
 
 
-def text(done: Sequence[Ran], kept: dict[str, Any]) -> str:
+def text(done: Sequence[Ran], kept: dict[str, Any], neighbours: page.Neighbours) -> str:
     """Return the part of the page."""
     return "\n\n".join(
-        part.strip() for part in ("## Many at once", page.conditions(), _INTRODUCTION, _table(done), _memory(kept))
+        part.strip()
+        for part in ("## Many at once", page.conditions(neighbours), _INTRODUCTION, _table(done), _memory(kept))
     )
 
 
@@ -207,12 +208,12 @@ def main() -> int:
     parser.add_argument("--calls", type=int, help="calls of the memory run")
     parser.add_argument("--page", type=Path, help="write the page there")
     options = parser.parse_args()
-    done = []
+    done, neighbours = [], page.Neighbours()
     for scenario in scenarios(quick=options.quick):
         done.append(run(scenario, options.rounds or (1 if options.quick else 5)))
         print(_table(done[-1:]), flush=True)
     kept = memory(options.calls or (20_000 if options.quick else 1_000_000), 0.5 if options.quick else 7.5)
-    part = text(done, kept)
+    part = text(done, kept, neighbours)
     misses = [miss for ran in done for miss in ran.misses()]
     misses += ["memory"] if growth(kept["samples"]) > _GROWTH else []
     if options.quick and options.page is None:
