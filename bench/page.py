@@ -18,8 +18,8 @@ PACKAGES = ("callspan", "openai", "anthropic", "httpx2", "opentelemetry-sdk", "m
 _QUIET = 0.1
 """CPUs kept busy by others up to which a machine counts as quiet."""
 _LOADED = """
-**The machine was not quiet**: others kept {busy:.1f} of its {cpus} CPUs busy meanwhile. They evict caches and blur every
-time in this part, small ones most: to be read as an order of magnitude until it is written anew.
+**The machine was not quiet**: others kept {busy:.1f} of its {cpus} CPUs busy meanwhile. They evict caches and blur
+every time in this part, small ones most: to be read as an order of magnitude until it is written anew.
 """
 _HEAD = """# What callspan costs
 
