@@ -6,7 +6,10 @@ import ast
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from callspan.testing import ScriptedProvider
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "attributes.md"
 TABLES = {
@@ -99,7 +102,7 @@ def sample() -> list[tuple[str, Any]]:
     return bags + [(event.name, event.attributes) for span in captured.spans for event in span.events]
 
 
-def _ask_anthropic(provider: Any) -> None:
+def _ask_anthropic(provider: ScriptedProvider) -> None:
     """A call with all that Anthropic's Messages have of their own."""
     import anthropic
 
