@@ -2,7 +2,8 @@
 
     python ladder_victim.py NAME...      names of the hook table; prints what was recorded as JSON
 
-The SDKs keep their methods, or they would not work at all; it is the table that looks for them elsewhere.
+A name is `attribute` or `Owner.attribute`; after `~` it is there, but with other parameters. The SDKs keep their
+methods, or they would not work at all; it is the table that looks for them elsewhere.
 """
 
 from __future__ import annotations
@@ -18,15 +19,24 @@ import msgspec
 from callspan.intercept import hooks, patching
 
 GONE = set(sys.argv[1:])
-patching.HOOKS = tuple(  # type: ignore[misc]
-    msgspec.structs.replace(hook, owner=f"{hook.owner}_gone") if hook.attribute in GONE else hook
-    for hook in hooks.HOOKS
-)
+
+
+def as_it_is_now(hook: hooks.Hook) -> hooks.Hook:
+    names = {hook.attribute, f"{hook.owner}.{hook.attribute}"}
+    if names & GONE:
+        return msgspec.structs.replace(hook, owner=f"{hook.owner}_gone")
+    if {f"~{name}" for name in names} & GONE:
+        return msgspec.structs.replace(hook, expects=("renamed",))
+    return hook
+
+
+patching.HOOKS = tuple(map(as_it_is_now, hooks.HOOKS))  # type: ignore[misc]
 
 import anthropic  # noqa: E402
 import openai  # noqa: E402
 
 import callspan  # noqa: E402
+from callspan.cli.checks import every_check  # noqa: E402
 from callspan.testing import ScriptedProvider, capture  # noqa: E402
 
 MESSAGES: Any = [{"role": "user", "content": "hi"}]
@@ -92,9 +102,12 @@ def main() -> None:
             }
             for record in seen.records
         }  # fmt: skip
-        missing = sorted({status.name for status in callspan.hooks_status() if status.state == "missing"})
+        states = {status.name: status.state for status in callspan.hooks_status() if status.state != "on"}
         spans = len(seen.spans)
-    print(json.dumps({"calls": calls, "missing": missing, "warnings": Warnings.heard, "spans": spans}))
+    warnings = list(Warnings.heard)
+    said_by_doctor = {check.name: check.detail for check in every_check("") if check.area == "SDKs"}
+    told = {"calls": calls, "states": states, "warnings": warnings, "spans": spans, "doctor": said_by_doctor}
+    print(json.dumps(told))
 
 
 main()
