@@ -18,7 +18,7 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, ParentBased, Sampler, SamplingResult
 from opentelemetry.trace import NoOpTracerProvider
 from tests.otel.receiver import OtlpReceiver, ReceivedSpan
 
@@ -448,3 +448,27 @@ def test_a_session_that_is_named_beside_a_call_is_the_rewards(
     callspan.reward(1, session_id="s1", call_id=call.attributes["llm.item_id"])
     (shown,) = evaluations(receiver)
     assert (shown.parent_id, shown.attributes["session.id"]) == (call.span_id, "s1")
+
+
+class NoSessions(Sampler):
+    """Keeps everything but sessions, whatever their parents."""
+
+    def should_sample(self, parent_context: Any, trace_id: int, name: str, *rest: Any, **more: Any) -> SamplingResult:
+        dropped = name.startswith("invoke_workflow")
+        return SamplingResult(Decision.DROP if dropped else Decision.RECORD_AND_SAMPLE)
+
+    def get_description(self) -> str:
+        return "no sessions"
+
+
+def test_no_sampler_makes_an_evaluation_of_what_it_dropped(
+    exporting: Callable[..., Handle], receiver: OtlpReceiver
+) -> None:
+    """It would be a span whose parent nobody ever gets."""
+    exporting(sampler=NoSessions())
+    with callspan.session("quiet") as session, session.timestep() as step:
+        session.reward(1)
+    session.reward(2)
+    callspan.reward(3, session_id=session.id)
+    step.reward(4, objective="heard")
+    assert [span.name for span in receiver.spans] == ["timestep", "evaluation heard"]
