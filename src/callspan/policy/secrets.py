@@ -206,6 +206,8 @@ def _mask_bodies(record: CallRecord) -> CallRecord:
         for side, body in (("request", request), ("response", response))
         if body is not None
     ]
+    if not notes:
+        return record
     record = with_bodies(record, request, response)
     return msgspec.structs.replace(record, redactions=[*record.redactions, *notes])
 

@@ -287,9 +287,16 @@ def test_errors_of_steps_are_masked_too() -> None:
     assert isinstance(kept, TimestepRecord)
     assert kept.error is not None
     assert kept.error.message == f"Bearer {MASK}"
-    assert [note.what for note in kept.redactions] == ["error"]
+    assert [(note.what, note.why) for note in kept.redactions] == [("error", "secret")]
 
 
 def test_record_without_secrets_is_the_same_object() -> None:
     record = SessionRecord(session_id="s", record_version=1, metadata={"seed": 7, "note": "secretary"})
+    assert Policy(Settings()).apply(record) is record
+
+
+def test_a_body_that_only_speaks_of_credentials_stays() -> None:
+    body = msgspec.Raw(b'{"input":"what is an authorization header?","tools":[{"type":"mcp","server_label":"s"}]}')
+    request = Request(tool_names=["s"], body=body)
+    record = CallRecord(call_id="c", api="responses", timing=Timing(start_ns=1), request=request)
     assert Policy(Settings()).apply(record) is record

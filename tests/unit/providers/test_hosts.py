@@ -125,3 +125,13 @@ def test_a_known_host_beats_the_family_of_the_sdk() -> None:
 @given(st.text(), st.none() | st.text(alphabet="a.:-1[]A") | st.text())
 def test_any_class_and_host_have_a_name(client_class: str, host: str | None) -> None:
     assert provider_of(client_class, host, "openai")
+
+
+@pytest.mark.parametrize(
+    ("host", "provider"), [("api.openai.com", "openai"), ("api.anthropic.com", "anthropic"), ("example.com", None)]
+)
+@pytest.mark.parametrize("family", ["openai", "anthropic"])
+def test_the_own_hosts_of_either_family_are_known_to_the_sdk_of_the_other(
+    host: str, provider: str | None, family: str
+) -> None:
+    assert provider_of("Client", host, family) == (provider or family)

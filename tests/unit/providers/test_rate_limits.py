@@ -252,3 +252,9 @@ def test_every_header_that_is_read_is_named_for_those_who_copy_them() -> None:
     }
     assert read <= set(STATED.values())
     assert {name.encode() for name in STATED.values()} == set(STATED)
+
+
+@pytest.mark.parametrize("window", ["10-second", "minute"])
+def test_mistral_counts_requests_by_a_window(window: str) -> None:
+    limits = rate_limits({f"x-ratelimit-limit-req-{window}": "5"}, NOW_S)
+    assert limits == RateLimits(requests=RateLimit(limit=5))

@@ -91,10 +91,6 @@ def _call(item: _Fields, tool_type: str) -> ToolCall:
     )
 
 
-def _function_call(item: _Fields) -> list[Part]:
-    return [_call(item, "function")]
-
-
 def _custom_call(item: _Fields) -> list[Part]:
     return [_call(item, "custom")]
 
@@ -129,7 +125,6 @@ def _as_text(value: object) -> str:
 
 _READERS: Final[dict[str, Callable[[_Fields], list[Part]]]] = {
     "reasoning": _reasoning,
-    "function_call": _function_call,
     "custom_tool_call": _custom_call,
     "image_generation_call": _image_call,
 }

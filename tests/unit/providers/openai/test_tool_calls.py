@@ -197,3 +197,9 @@ def test_what_a_gateway_adds_to_a_function_is_kept() -> None:
     calls.add([{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}", "strict": True}}])
     (call,) = calls.body(cut=False)
     assert call["function"] == {"strict": True, "name": "f", "arguments": "{}"}
+
+
+@pytest.mark.parametrize(("stated", "kept"), [("builtin_function", "builtin_function"), ("", "function")])
+def test_the_type_of_a_call_is_the_one_stated(stated: str, kept: str) -> None:
+    (one,) = fold([{**call(0, "a", "f", "{}"), "type": stated}])
+    assert one["type"] == kept
