@@ -457,7 +457,8 @@ def test_an_estimate_that_fails_leaves_what_was_stated() -> None:
     endpoint = registry.by_api("chat_completions")
     assert endpoint is not None
     call = msgspec.structs.replace(stage.factory, estimates=True).start(endpoint, CallFacts(provider="openai"))
-    call.sent(b'{"tools":[{"type":"function","function":{"name":"\\ud800"}}]}', None)
+    half = b'{"messages":[{"role":"user","content":"\\ud800"}]}'
+    call.sent(half, json.loads(half))
     call.data({**ANSWER, "usage": {"prompt_tokens": 3}})
     call.end()
     forget_failures()
