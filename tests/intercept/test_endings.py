@@ -27,6 +27,8 @@ class Wire:
     """One streaming operation of one SDK."""
 
     def __init__(self, api: str, mode: Mode) -> None:
+        if api == "responses":
+            sdks.needs("openai", "1.66", "the Responses API")
         self.api = api
         self.mode = mode
 
@@ -38,7 +40,6 @@ class Wire:
             create = self.mode.anthropic().messages.create
             return create(model="claude-sonnet-5", max_tokens=64, messages=QUESTION, **options)
         if self.api == "responses":
-            sdks.needs("openai", "1.66", "the Responses API")
             return self.mode.openai().responses.create(model="gpt-5", input="How are you?", **options)
         return self.mode.openai().chat.completions.create(model="gpt-5", messages=QUESTION, **options)
 
