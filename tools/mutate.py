@@ -73,8 +73,8 @@ class Reach:
     def tests(self, mutant: Mutant) -> list[str]:
         """Those that can notice it, first those of a file named like it, and of them the cheapest.
 
-        What runs at import shows wherever the module is used, so all tests of the module, and of those that
-        import it, are meant. What few tests reach may be what others find in a cache.
+        What runs at import shows wherever the module is used, so all tests of the module are meant, of those that
+        import it, and in files that do. What few tests reach may be what others find in a cache.
         """
         reached = self._reached(mutant)
         if "" in reached:
@@ -98,7 +98,9 @@ class Reach:
         return self._on(mutant.path, mutant.own) or self._on(mutant.path, mutant.statement)
 
     def _of_file(self, path: str) -> set[str]:
-        return {test for tests in self.lines.get(path, {}).values() for test in tests}
+        """The tests that reach any line of a source file; those in a file of tests."""
+        inside = {test for test in self.cost if test.startswith(f"{path}::")}
+        return inside.union(*self.lines.get(path, {}).values())
 
     def _on(self, path: str, between: tuple[int, int]) -> set[str]:
         lines = self.lines.get(path, {})
@@ -117,9 +119,9 @@ def _shared(about: set[str], test: str) -> int:
 
 
 def _importers(tree: Path) -> dict[str, set[str]]:
-    """For each module of the tree the modules that name it in an import."""
+    """For each module of the tree the files of source and tests that name it in an import."""
     found: dict[str, set[str]] = {}
-    for file in (tree / "src").rglob("*.py"):
+    for file in (*(tree / "src").rglob("*.py"), *(tree / "tests").rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module:
                 names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
