@@ -472,3 +472,27 @@ def test_no_sampler_makes_an_evaluation_of_what_it_dropped(
     callspan.reward(3, session_id=session.id)
     step.reward(4, objective="heard")
     assert [span.name for span in receiver.spans] == ["timestep", "evaluation heard"]
+
+
+def test_what_nobody_knows_is_below_the_request_that_brings_it(
+    exporting: Callable[..., Handle], receiver: OtlpReceiver
+) -> None:
+    """Its child, and for that not linked to it."""
+    exporting()
+    with TracerProvider().get_tracer("web").start_as_current_span("POST /feedback") as request:
+        callspan.reward(1, session_id="of long ago")
+    (shown,) = evaluations(receiver)
+    assert (shown.parent_id, shown.links) == (f"{request.get_span_context().span_id:016x}", [])
+
+
+def test_words_are_on_no_evaluation_where_content_is_on_no_span(
+    exporting: Callable[..., Handle], receiver: OtlpReceiver
+) -> None:
+    """With log events they are there."""
+    exporting(content_on_spans=False, log_events=True)
+    callspan.reward(1, session_id="s", annotation="for events only")
+    assert "gen_ai.evaluation.explanation" not in evaluations(receiver)[0].attributes
+    exporting(content_on_spans=False, log_events=True, logs=True)
+    callspan.reward(1, session_id="s", annotation="for events only")
+    ((_, told, _),) = receiver.logs
+    assert told["gen_ai.evaluation.explanation"] == "for events only"
