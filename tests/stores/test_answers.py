@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -38,8 +39,13 @@ def test_a_percentile_of_nothing_is_unknown_and_of_one_is_itself() -> None:
 @given(st.lists(st.decimals(-(10**15), 10**15, places=15), max_size=40))
 def test_sums_of_money_are_exact(values: list[Decimal]) -> None:
     found = answers.exact_sum(values)
-    scaled = sum(int(value.scaleb(15)) for value in values)
-    assert found == (Decimal(scaled).scaleb(-15) if values else None)
+    assert (None if found is None else Fraction(found)) == (sum(map(Fraction, values)) if values else None)
+
+
+def test_no_digit_is_rounded_away_where_the_usual_context_would() -> None:
+    found = answers.exact_sum([Decimal(10**18), Decimal("0.000000000000000000000000123")])
+    assert found is not None
+    assert format(found, "f") == "1000000000000000000.000000000000000000000000123"
 
 
 def test_missing_is_not_zero() -> None:

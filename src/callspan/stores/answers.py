@@ -8,7 +8,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
-from decimal import Decimal
+from decimal import Context, Decimal, localcontext
 from typing import Final, NamedTuple
 
 import msgspec
@@ -23,6 +23,8 @@ ERRORS: Final = frozenset({"error", "timeout"})
 _ANNOUNCED: Final = frozenset({"tool", "agent"})
 _NS_PER_S = 1_000_000_000
 _NS_PER_MS = 1_000_000
+_EXACT: Final = Context(prec=200)
+"""Enough digits that no sum of money is ever rounded."""
 
 
 def percentile_ms(values_ns: Sequence[int], share: float) -> float | None:
@@ -47,12 +49,9 @@ def known_sum(values: Iterable[int | None]) -> int | None:
 def exact_sum(values: Iterable[Decimal | None]) -> Decimal | None:
     """Return the exact sum of the known amounts; None where none is known. What is no number counts as unknown."""
     known = [value for value in values if value is not None and value.is_finite()]
-    if not known:
-        return None
-    # Scaled integers: Decimal's own addition rounds to 28 digits.
-    lowest = min(int(value.as_tuple().exponent) for value in known)
-    total = sum(int(value.scaleb(-lowest)) for value in known)
-    return Decimal(total).scaleb(lowest)
+    # The usual context rounds to 28 digits.
+    with localcontext(_EXACT):
+        return sum(known, Decimal(0)) if known else None
 
 
 def is_error(outcome: str | None) -> bool:
