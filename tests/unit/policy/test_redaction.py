@@ -283,3 +283,45 @@ def test_a_redactor_that_fails_leaves_neither_names_of_tools_nor_hashes(call: Ca
     assert isinstance(kept, CallRecord)
     assert kept.request.tool_names is kept.request.roles is None
     assert all(note.sha256 is None for note in kept.redactions)
+
+
+_NAMED: list[Record] = [
+    SessionRecord(
+        session_id="id-s", record_version=1, parent_session_id="id-p", trace_id="id-t", span_id="id-x",
+        name="SESAME", group_id="SESAME", task_id="SESAME", experiment="SESAME", user_id="SESAME",
+    ),
+    TimestepRecord(
+        timestep_id="id-t", session_id="id-s", record_version=1, index=0, parent_timestep_id="id-p", trace_id="id-t",
+        span_id="id-x", name="SESAME",
+    ),
+    EventRecord(
+        event_id="id-e", event_type="action", time_ns=1, session_id="id-s", timestep_id="id-t", call_id="id-c",
+        name="SESAME",
+    ),
+    MessageRecord(
+        message_id="id-m", message_type="observation", time_ns=1, session_id="id-s", timestep_id="id-t",
+        call_id="id-c", sender="SESAME", receiver="SESAME",
+    ),
+    RewardRecord(
+        reward_id="id-r", time_ns=1, value=1.0, session_id="id-s", timestep_id="id-t", event_id="id-e",
+        call_id="id-c", label="SESAME", source="SESAME",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("record", _NAMED, ids=lambda record: type(record).__name__)
+def test_a_redactor_that_fails_leaves_ids_and_no_name_of_the_applications(record: Record) -> None:
+    def failing(record: Any) -> Any:
+        raise RuntimeError("a fault")
+
+    said, kept = encode(record), encode(applied(record, failing))
+    assert b"SESAME" not in kept
+    assert kept.count(b'"id-') == said.count(b'"id-')
+
+
+@pytest.mark.parametrize("record", _NAMED, ids=lambda record: type(record).__name__)
+def test_a_redactor_of_texts_changes_every_name_and_no_id(record: Record) -> None:
+    said, kept = encode(record), encode(applied(record, redact_texts(lambda text: "***")))
+    assert b"SESAME" not in kept
+    assert kept.count(b'"***"') >= said.count(b'"SESAME"')
+    assert kept.count(b'"id-') == said.count(b'"id-')
