@@ -496,3 +496,13 @@ def test_words_are_on_no_evaluation_where_content_is_on_no_span(
     callspan.reward(1, session_id="s", annotation="for events only")
     ((_, told, _),) = receiver.logs
     assert told["gen_ai.evaluation.explanation"] == "for events only"
+
+
+def test_a_log_pipeline_alone_asks_for_no_log_events(exporting: Callable[..., Handle], receiver: OtlpReceiver) -> None:
+    """Many have one for their own logs, and a backend of traces that shows none."""
+    exporting(logs=True)
+    with callspan.session("game") as session:
+        session.reward(1)
+    callspan.reward(2, session_id=session.id)
+    assert receiver.logs == []
+    assert [span.name for span in evaluations(receiver)] == ["evaluation reward"]
