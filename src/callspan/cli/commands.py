@@ -79,7 +79,8 @@ class _Commands(click.Group):
 def _forget_output() -> None:
     """Let what is still buffered go nowhere; it would fail again when the interpreter ends."""
     with suppress(io.UnsupportedOperation):  # a stream that is no file
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        stdout = sys.stdout.fileno()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)
 
 
 @click.group(cls=_Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
