@@ -140,6 +140,28 @@ def test_what_is_reset_or_closed_before_its_end_is_abandoned(seen: Seen) -> None
     assert [step.outcome for step in seen.ended(TimestepRecord)] == ["success", "abandoned"] * 2
 
 
+class Asking(Corridor):
+    """Asks where it is when it is reset, as one does whose levels a model draws."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__(length)
+        self.asked_in: list[Any] = []
+
+    def reset(self, **settings: Any) -> Any:
+        self.asked_in.append(current_session())
+        return super().reset(**settings)
+
+
+def test_what_the_environment_does_to_reset_is_in_no_episode(seen: Seen) -> None:
+    """Not in the one that was abandoned, which is over, and not in the next, which has no state yet."""
+    inner = Asking(3)
+    env = traced(inner)
+    env.reset()
+    env.reset()
+    env.close()
+    assert inner.asked_in == [None, None]
+
+
 def test_truncation_ends_the_episode_too(seen: Seen) -> None:
     env = traced(gymnasium.wrappers.TimeLimit(Corridor(length=50), 2))
     env.reset()
