@@ -193,9 +193,10 @@ def _may_carry_credentials(record: CallRecord) -> bool:
     request = record.request
     if record.api not in _CARRIES_CREDENTIALS or not is_kept(request.body):
         return False
-    if not request.tool_names and "mcp_servers" not in request.params:
+    body = bytes(request.body)
+    if not request.tool_names and b'"mcp_servers"' not in body:
         return False
-    return b"uthorization" in bytes(request.body) or b'"headers"' in bytes(request.body)
+    return b"uthorization" in body or b'"headers"' in body
 
 
 def _mask_bodies(record: CallRecord) -> CallRecord:

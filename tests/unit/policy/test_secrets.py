@@ -10,6 +10,7 @@ import pytest
 from callspan.config import Settings
 from callspan.policy.apply import Policy
 from callspan.policy.secrets import MASK, bare_url, mask_settings, mask_text, masked_error
+from callspan.providers.anthropic.messages import Messages
 from callspan.record.call import CallRecord, ErrorInfo, Request, Response, Timing
 from callspan.record.codec import encode
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
@@ -300,3 +301,16 @@ def test_a_body_that_only_speaks_of_credentials_stays() -> None:
     request = Request(tool_names=["s"], body=body)
     record = CallRecord(call_id="c", api="responses", timing=Timing(start_ns=1), request=request)
     assert Policy(Settings()).apply(record) is record
+
+
+def test_the_token_of_a_server_is_masked_also_where_no_tool_is_named() -> None:
+    """Anthropic's connector: the servers stand beside the tools, and there need not be any."""
+    server = {"type": "url", "url": "https://mcp.example.com/sse", "name": "s", "authorization_token": "plainsecret"}
+    asked = {"model": "m", "max_tokens": 1, "messages": [], "mcp_servers": [server]}
+    request = msgspec.structs.replace(Messages().request(asked), body=msgspec.Raw(json.dumps(asked).encode()))
+    kept = Policy(Settings()).apply(CallRecord(call_id="c", api="messages", timing=Timing(start_ns=1), request=request))
+    assert isinstance(kept, CallRecord)
+    assert json.loads(bytes(kept.request.body)) == {
+        **asked,
+        "mcp_servers": [{**server, "authorization_token": MASK}],
+    }

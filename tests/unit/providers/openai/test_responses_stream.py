@@ -404,6 +404,7 @@ def test_a_part_may_be_known_from_either_of_its_events(when: str) -> None:
         part={"type": "summary_text", "text": "b"},
     )
     output = fold(content, summary)["output"]
+    assert (output[0]["type"], output[0]["role"]) == ("message", "assistant")
     assert output[0]["content"] == [{"type": "output_text", "text": "a"}]
     assert output[1]["summary"] == [{"type": "summary_text", "text": "b"}]
 
