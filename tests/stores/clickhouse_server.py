@@ -57,6 +57,7 @@ class ClickHouseServer:
     def answer(self, parameters: dict[str, str], body: bytes) -> tuple[int, bytes, str] | None:
         """Return status, body and format; None: hang up without an answer."""
         with self._lock:
+            self.engine.command(f"USE `{parameters.get('database', 'default')}`")
             query = parameters.pop("query", "") or body.decode()
             if query.lstrip().upper().startswith("INSERT INTO") and "FORMAT" in query:
                 return self._insert(query, parameters, body)

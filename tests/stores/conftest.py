@@ -10,6 +10,7 @@ from decimal import Decimal
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
+from uuid import uuid4
 
 import msgspec
 import pytest
@@ -215,11 +216,21 @@ def needs_module(name: str, install: str) -> None:
 
 
 @pytest.fixture
-def clickhouse_url(tmp_path: Path) -> str:
-    """A directory of the embedded engine."""
+def clickhouse_url(tmp_path: Path) -> Iterator[str]:
+    """A directory of the embedded engine; a database of its own on a real server where the environment names one."""
     needs_module("clickhouse_connect", "pip install 'callspan[clickhouse]'")
-    needs_module("chdb", "pip install chdb (about 900 MB)")
-    return f"clickhouse+chdb://{tmp_path}/clickhouse"
+    server = os.environ.get("CALLSPAN_TEST_CLICKHOUSE")
+    if server is None:
+        needs_module("chdb", "pip install chdb (about 900 MB)")
+        yield f"clickhouse+chdb://{tmp_path}/clickhouse"
+        return
+    from callspan.stores.clickhouse import connect
+
+    client, name = connect(server), f"callspan_test_{uuid4().hex}"
+    client.command(f"CREATE DATABASE {name}")
+    yield f"{server.rstrip('/')}/{name}"
+    client.command(f"DROP DATABASE {name}")
+    client.close()
 
 
 @pytest.fixture(scope="session")
