@@ -38,9 +38,9 @@ def progress(frame: Frame, what: str) -> Iterator[Tell]:
     console = Console(stderr=True)
     bars = Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
-        TextColumn("{task.fields[told]}"),
+        TextColumn("{task.fields[told]}", markup=False),
         _Clock(),
         console=console,
         transient=True,

@@ -86,6 +86,8 @@ class Replayed(ScriptedProvider):
         super().__init__()
         self.recording = recording
         self.reply(Reply(responder=recording.answer), repeat=True)
+        # What a scripted provider has no answers of its own for is asked for by name only.
+        self.reply(Reply(responder=recording.answer), on=_is_a_call, repeat=True)
 
     @property
     def unused(self) -> list[CallRecord]:
@@ -118,6 +120,10 @@ def replay(store: str | Reader, *, session: str | None = None, match: Match = "o
     provider = Replayed(Recording(_recorded(store, session), match=match))
     with provider:
         yield provider
+
+
+def _is_a_call(request: ReceivedRequest) -> bool:
+    return endpoint_for(request.method, request.path) is not None
 
 
 def reply_of(call: CallRecord) -> Reply:
