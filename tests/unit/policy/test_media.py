@@ -115,6 +115,7 @@ def test_media_stay_when_asked_for() -> None:
         {"type": "function_call", "result": _TEXT, "note": "base64"},
         {"text": "please decode this base64: aGVsbG8="},
         {"data": "not base64 at all, though long enough"},
+        {"data": "word fast then slow", "note": "base64"},
         {"encrypted_content": _TEXT, "note": "base64"},
     ],
 )

@@ -609,3 +609,13 @@ def test_a_field_of_null_is_there_and_waits_for_its_value() -> None:
     assert fold(chunk({"content": "x"}, service_tier=None))["service_tier"] is None
     later = fold(chunk({"content": "x"}, service_tier=None), chunk({"content": "y"}, service_tier="flex"))
     assert later["service_tier"] == "flex"
+
+
+@pytest.mark.parametrize("field", ["function_call", "audio", "reasoning_details", "tool_calls"])
+def test_a_field_of_another_shape_carries_nothing(field: str) -> None:
+    accumulator = ChatAccumulator()
+    assert accumulator.add(chunk({field: 5})) is False
+    accumulator.add(chunk({"content": "x"}))
+    body = accumulator.body()
+    assert body is not None
+    assert body["choices"][0]["message"] == {"role": "assistant", "content": "x"}  # type: ignore[index]

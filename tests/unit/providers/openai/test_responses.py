@@ -385,3 +385,10 @@ def test_a_picture_without_a_format_has_no_type() -> None:
     found = said({"type": "image_generation_call", "id": "ig_1", "result": "QUJD"})[1]
     assert isinstance(found, Media)
     assert (found.mime, found.size) == (None, 3)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("function_call", None), ("web_search_call", "web_search")])
+def test_only_a_tool_of_the_provider_goes_by_its_type(kind: str, name: str | None) -> None:
+    (call,) = said({"type": kind, "call_id": "c", "arguments": "{}"})
+    assert isinstance(call, ToolCall)
+    assert call.name == name
