@@ -239,7 +239,7 @@ def test_answers_are_copied_whole_and_carry_nothing_of_ours(
 
     answer, response = run(body)
     assert WAYS[way](answer) == answer
-    assert WAYS[way](answer)._request_id == answer._request_id
+    assert getattr(WAYS[way](answer), "_request_id", None) == getattr(answer, "_request_id", None)
     twin = WAYS[way](response)
     assert twin.content == response.content
     if way == "pickle":
