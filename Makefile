@@ -71,7 +71,7 @@ backend: $(STAMP)-dev  ## The demo's traces through a real OTLP backend, Phoenix
 	$(BIN)/python tools/environments.py backend
 	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) tests/otel/test_backend.py
 
-nightly: test-all bench bench-peers scale matrix mutants peers frameworks backend  ## Everything there is
+nightly: test-all bench bench-peers matrix mutants peers frameworks backend scale  ## Everything there is
 	$(PYTEST) -m timing
 
 clean:  ## Remove what the targets above have made

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
+README = PAGE.parent.parent / "README.md"
 PARTS = ("times", "instructions", "peers", "scale")
 PACKAGES = ("callspan", "openai", "anthropic", "httpx2", "opentelemetry-sdk", "msgspec", "wrapt")
 _QUIET = 0.1
@@ -44,7 +45,7 @@ def put(name: str, text: str, page: Path = PAGE) -> None:
     with page.open("r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         parts = {part: _found(part, file.read()) for part in PARTS if not file.seek(0)}
-        parts[name] = f"<!-- {name}: begin -->\n\n{text.strip()}\n\n<!-- {name}: end -->\n"
+        parts[name] = _part(name, text)
         file.seek(0)
         file.truncate()
         file.write("\n".join([_HEAD, *(parts[part] for part in PARTS if parts[part])]))
@@ -69,21 +70,38 @@ class Neighbours:
         return (user + nice + system + irq + soft) / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
 
 
+def replace(name: str, text: str, file: Path) -> None:
+    """Replace one part of a page that has it already, and nothing else."""
+    before = file.read_text()
+    part = _found(name, before)
+    if not part:
+        raise ValueError(f"{file.name} has no part {name!r}: it stands between <!-- {name}: begin --> and ... end")
+    file.write_text(before.replace(part, _part(name, text)))
+
+
 def conditions(neighbours: Neighbours | None = None, packages: Sequence[str] = PACKAGES) -> str:
     """Return when and on what a part was measured; None: it does not matter what others did."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
-    today = dt.datetime.now(tz=dt.timezone.utc).date()
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
-    said = f"{today}, Python {platform.python_version()}, {machine}; {versions}.\n"
+    said = f"{today()}, Python {platform.python_version()}, {machine}; {versions}.\n"
     if neighbours is not None and (busy := neighbours.busy()) > _QUIET:
         said += _LOADED.format(busy=busy, cpus=os.cpu_count())
     return said
+
+
+def today() -> str:
+    """Return the date."""
+    return dt.datetime.now(tz=dt.timezone.utc).date().isoformat()
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table in markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+
+
+def _part(name: str, text: str) -> str:
+    return f"<!-- {name}: begin -->\n\n{text.strip()}\n\n<!-- {name}: end -->\n"
 
 
 def _found(name: str, text: str) -> str:

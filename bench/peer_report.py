@@ -67,6 +67,30 @@ What one call leaves on its span or spans, as JSON, and whether all of the promp
 is not captured costs nothing."""
 
 
+def brief(places: Sequence[Place]) -> str:
+    """Return the few figures that the README shows: CPU time added, in parts of the bare SDK's."""
+    there = [place for place in places if place.found.get("measured")]
+    figures = [_figures(place, "measured", lambda each: each) for place in there]
+    rows = []
+    for name in [name for name in _work(figures) if name.endswith(" sync")]:
+        cells = [_percent(measured[name]) if name in measured else "" for measured in figures]
+        rows.append((name, *cells))
+    head = ("added / by callspan", *(place.peer.name for place in there))
+    return f"{_BRIEF.format(today=page.today())}\n{page.table(head, rows)}"
+
+
+_BRIEF = """\
+CPU time added to the bare SDK's own by each, and by callspan with default settings in the same process, content
+captured by both, {today}. Versions, instruction counts, memory, and who captures what:
+[docs/benchmarks.md](docs/benchmarks.md).
+"""
+
+
+def _percent(measured: Measured) -> str:
+    theirs, ours = (_of(row)(measured) / _bare(measured) for row in (THEIRS, DEFAULT))
+    return f"{theirs:.0%} / {ours:.0%}" if min(theirs, ours) > 0.1 else f"{theirs:.1%} / {ours:.1%}"
+
+
 def _who(places: Iterable[Place]) -> str:
     rows = []
     for place in places:
@@ -120,10 +144,7 @@ def _parts(places: Sequence[Place], figures: Sequence[dict[str, Measured]]) -> s
     head = ("work", *(f"{place.peer.name} / callspan" for place in places))
     rows = []
     for name in _work(figures):
-        cells = [
-            f"{_of(THEIRS)(each) / _bare(each):.1%} / {_of(DEFAULT)(each) / _bare(each):.1%}" if each else ""
-            for each in (measured.get(name) for measured in figures)
-        ]
+        cells = [_percent(measured[name]) if name in measured else "" for measured in figures]
         rows.append((name, *cells))
     return page.table(head, rows)
 

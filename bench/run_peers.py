@@ -109,10 +109,13 @@ def main() -> None:
     if options.make:
         return
     neighbours = page.Neighbours()
-    text = peer_report.text(_measured(places, options), neighbours)
+    places = _measured(places, options)
+    text = peer_report.text(places, neighbours)
     partly = options.quick or options.only or options.columns or options.times or options.instructions
     if options.page is not None or not partly:
         page.put("peers", text, options.page or page.PAGE)
+        if not partly:
+            page.replace("peers", peer_report.brief(places), page.README)
     else:
         print(text)
 

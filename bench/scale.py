@@ -188,7 +188,11 @@ def _memory(kept: dict[str, Any]) -> str:
     samples = kept["samples"]
     marks = [samples[max(0, len(samples) * part // 100 - 1)] for part in (2, 10, 20, 40, 60, 80, 100)]
     counters = kept["counters"]
-    lost = {name: count for name, count in counters.items() if count and name not in ("appended", "spool_bytes")}
+    lost = {
+        name: count
+        for name, count in counters.items()
+        if count and name not in ("appended", "spool_bytes", "oldest_unshipped_ms")
+    }
     return f"""### Memory, with a store that is dead
 
 {kept["calls"]:,} calls in {kept["seconds"]:.0f} s, {kept["sdk"]:,} of them with the real SDK over a mocked transport, \

@@ -102,3 +102,18 @@ def test_what_a_peer_has_loaded_and_replaced_at_once_is_bare_as_well(sdk: Any, m
     assert sdk().request() == "bare"
     with toggle.on():
         assert sdk().request() == "traced bare"
+
+
+def test_a_part_of_a_page_of_others_is_replaced_and_nothing_else(tmp_path: Path) -> None:
+    page, file = load("page"), tmp_path / "README.md"
+    file.write_text("# Mine\n\n<!-- peers: begin -->\n\nold\n\n<!-- peers: end -->\n\n## More\n")
+    page.replace("peers", "new", file)
+    assert file.read_text() == "# Mine\n\n<!-- peers: begin -->\n\nnew\n\n<!-- peers: end -->\n\n## More\n"
+
+
+def test_a_page_without_the_part_is_left_alone(tmp_path: Path) -> None:
+    page, file = load("page"), tmp_path / "README.md"
+    file.write_text("# Mine\n")
+    with pytest.raises(ValueError, match="peers: begin"):
+        page.replace("peers", "new", file)
+    assert file.read_text() == "# Mine\n"
