@@ -647,3 +647,18 @@ def test_an_answer_to_a_request_nobody_saw_can_be_estimated() -> None:
     call.end()
     assert stage.record.usage is not None
     assert stage.record.usage.output_tokens
+
+
+def test_an_answer_that_another_has_replaced_is_forgotten() -> None:
+    stage = Stage()
+    call = stage.call(stream=True)
+    call.data(chunk("wrong"))
+    call.forget_answer()
+    assert not call.has_body
+    stage.time.passes(10)
+    call.data(chunk("right", "stop"))
+    call.end()
+    assert stage.record.response is not None
+    assert b"wrong" not in bytes(stage.record.response.body)
+    assert stage.record.stream is not None
+    assert (stage.record.stream.chunks, stage.record.timing.first_chunk_ns) == (1, 10)

@@ -491,3 +491,11 @@ def test_a_code_that_is_a_status_counts_only_where_there_is_no_error_status(
     status: int | None, code: str, kind: str
 ) -> None:
     assert classify(status, None, code, None)[0] == kind
+
+
+@pytest.mark.parametrize(
+    "body", [{"request_id": "r"}, {"error": {"request_id": "r"}}, {"error": {}, "request_id": "r"}]
+)
+def test_the_id_of_a_request_is_found_wherever_it_stands(body: dict[str, object]) -> None:
+    assert info(500, body).request_id == "r"
+    assert info(500, body, request_id="of the headers").request_id == "of the headers"

@@ -183,3 +183,10 @@ def test_an_error_beside_a_message_is_described_as_the_api_does() -> None:
         "error": {"type": "overloaded_error", "message": "no"},
         "request_id": "req_1",
     }
+
+
+def test_a_bare_error_is_read_as_it_stands() -> None:
+    error = facts({"type": "error", "message": "no", "request_id": "req_1"}).error
+
+    assert error is not None
+    assert (error.message, error.request_id) == ("no", "req_1")

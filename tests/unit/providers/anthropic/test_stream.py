@@ -498,3 +498,14 @@ def test_what_an_event_has_of_its_own_is_no_part_of_the_message() -> None:
     body = accumulator.body()
     assert body is not None
     assert set(body) == {*START["message"], "metrics"}
+
+
+def test_a_block_that_stops_is_the_one_of_its_index() -> None:
+    accumulator = MessageAccumulator()
+    accumulator.add(START)
+    for index in (0, 1):
+        accumulator.add(began(index, type="tool_use", id=str(index), name="f", input={}))
+    accumulator.add(ended(0))
+    body = accumulator.body()
+    assert body is not None
+    assert [block.get("incomplete") for block in body["content"]] == [None, True]  # type: ignore[attr-defined]

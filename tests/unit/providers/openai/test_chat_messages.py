@@ -302,3 +302,21 @@ def test_log_probabilities_are_on_the_first_text_and_the_rest_stays() -> None:
         Refusal(text="no"),
         ToolCall(id="c", name="f", arguments="{}", tool_type="function"),
     ]
+
+
+@pytest.mark.parametrize("messages", ["hi", {"role": "user", "content": "hi"}])
+def test_a_single_message_may_stand_without_a_list(messages: object) -> None:
+    conversation = ChatCompletions().conversation({"messages": messages}, None)
+    assert conversation.input == [Message(role="user", parts=[Text(text="hi")])]
+    assert ChatCompletions().conversation({"messages": 5}, None).input == []
+
+
+def test_a_call_that_is_both_is_a_function() -> None:
+    both = {"id": "c", "custom": {"name": "x", "input": "i"}, "function": {"name": "f", "arguments": "{}"}}
+    assert parts(tool_calls=[both]) == [ToolCall(id="c", name="f", arguments="{}", tool_type="function")]
+
+
+@pytest.mark.parametrize("is_error", [True, False, None])
+def test_a_tool_may_say_that_it_failed(is_error: bool | None) -> None:
+    (message,) = asked({"role": "tool", "tool_call_id": "c", "content": "x", "is_error": is_error})
+    assert message.parts == [ToolResult(id="c", content="x", is_error=is_error)]
