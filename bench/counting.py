@@ -23,7 +23,7 @@ def count(column: Column, rows: Sequence[Row], counter: Counter) -> tuple[Measur
         column.run(column.runs, wrap, _no_clock)
     for row in rows:
         with row.around() as wrap:
-            column.run(_WARM, wrap, _no_clock)
+            column.run(max(_WARM, runs), wrap, _no_clock)
             gc.collect()
             counted = counter.count(lambda wrap=wrap: column.run(runs, wrap, _no_clock))  # type: ignore[misc]
         instructions.rounds[row.name] = [counted.instructions / runs / column.per]

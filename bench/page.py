@@ -22,9 +22,11 @@ _LOADED = """
 **The machine was not quiet**: others kept {busy:.1f} of its {cpus} CPUs busy meanwhile. They evict caches and blur
 every time in this part, small ones most: to be read as an order of magnitude until it is written anew.
 """
+_PROFILING = """ What profiling has found, and what
+that gave: [profiling.md](profiling.md)."""
 _HEAD = """# What callspan costs
 
-Written by `make bench`, `make bench-peers` and `make scale`, each its own part.
+Written by `make bench`, `make bench-peers` and `make scale`, each its own part.{profiling}
 
 - **Times** are CPU time of the calling thread, so that waiting for others on the machine does not count. All rows of
   a table are run in turn in one process, round after round; each round gives the lower quartile of a block of runs; a
@@ -48,7 +50,8 @@ def put(name: str, text: str, page: Path = PAGE) -> None:
         parts[name] = _part(name, text)
         file.seek(0)
         file.truncate()
-        file.write("\n".join([_HEAD, *(parts[part] for part in PARTS if parts[part])]))
+        head = _HEAD.format(profiling=_PROFILING if page.with_name("profiling.md").exists() else "")
+        file.write("\n".join([head, *(parts[part] for part in PARTS if parts[part])]))
 
 
 class Neighbours:
