@@ -314,3 +314,15 @@ def test_the_token_of_a_server_is_masked_also_where_no_tool_is_named() -> None:
         **asked,
         "mcp_servers": [{**server, "authorization_token": MASK}],
     }
+
+
+@pytest.mark.parametrize(
+    ("url", "safe"),
+    [
+        ("https://u:p@host/v1", "https://host/v1"),
+        ("https://host/v1?api-key=z", f"https://host/v1?api-key={MASK}"),
+        ("u:p@host", "u:p@host"),
+    ],
+)
+def test_a_url_among_settings_loses_its_credentials(url: str, safe: str) -> None:
+    assert mask_settings({"base_url": url}) == {"base_url": safe}

@@ -416,3 +416,16 @@ def test_either_kind_of_error_event_is_an_error(kind: str) -> None:
 
 def test_a_whole_body_of_a_gateway_needs_no_name_of_its_type() -> None:
     assert fold({"output": [MESSAGE]}) == {"output": [MESSAGE]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "carries"),
+    [
+        ("response.novel.delta", {"delta": "x"}, True),
+        ("response.novel.delta", {"delta": ""}, False),
+        ("response.novel.delta", {}, False),
+        ("response.novel.done", {"delta": "x"}, False),
+    ],
+)
+def test_a_delta_of_a_new_kind_carries_something(kind: str, fields: dict[str, str], carries: bool) -> None:
+    assert ResponsesAccumulator().add(event(kind, **fields)) is carries
