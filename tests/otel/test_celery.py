@@ -14,7 +14,7 @@ import pytest
 from tests.otel.environments import python_of
 from tests.otel.launching import Stage
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 WORKER = ("-A", "celery_app", "worker", "--pool", "prefork", "--concurrency", "2", "--loglevel", "WARNING")
 SEND = "import sys, celery_app; print(len(celery_app.send(int(sys.argv[1]))))"
@@ -57,13 +57,23 @@ def send(stage: Stage, count: int) -> int:
     return int(done.stdout)
 
 
+def end(stage: Stage, worker: subprocess.Popen[str], signal_number: int) -> str:
+    """Have the worker end as a signal asks it to; what it said."""
+    worker.send_signal(signal_number)
+    try:
+        worker.wait(150)
+    except subprocess.TimeoutExpired:
+        shown = ["ps", "-o", "pid,ppid,stat,wchan,etime,args", "-g", str(worker.pid)]
+        left = subprocess.run(shown, capture_output=True, text=True, check=False).stdout
+        pytest.fail(f"it goes on:\n{left}\nit said:\n{(stage.place / 'said').read_text()}")
+    return (stage.place / "said").read_text()
+
+
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGQUIT], ids=["warm", "cold"])
 def test_workers_send_what_they_recorded_when_they_end(stage: Stage, signal_number: int) -> None:
     with working(stage) as worker:
         assert send(stage, 8) == 2
-        worker.send_signal(signal_number)
-        worker.wait(60)
-    said = (stage.place / "said").read_text()
+        said = end(stage, worker, signal_number)
     assert len(stage.calls()) == 16, said
     assert len(stage.receiver.wait_for(16)) == 16, said
     assert len({span.span_id for span in stage.spans}) == 16
@@ -72,9 +82,7 @@ def test_workers_send_what_they_recorded_when_they_end(stage: Stage, signal_numb
 def test_workers_replaced_after_a_few_tasks_lose_nothing(stage: Stage) -> None:
     with working(stage, "--max-tasks-per-child", "2") as worker:
         assert send(stage, 8) >= 4
-        worker.send_signal(signal.SIGTERM)
-        worker.wait(60)
-    said = (stage.place / "said").read_text()
+        said = end(stage, worker, signal.SIGTERM)
     assert len(stage.calls()) == 16, said
     assert len(stage.receiver.wait_for(16)) == 16, said
 
