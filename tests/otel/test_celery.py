@@ -72,7 +72,7 @@ def end(stage: Stage, worker: subprocess.Popen[str], signal_number: int) -> str:
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGQUIT], ids=["warm", "cold"])
 def test_workers_send_what_they_recorded_when_they_end(stage: Stage, signal_number: int) -> None:
     with working(stage) as worker:
-        assert send(stage, 8) == 2
+        assert send(stage, 8) in (1, 2)
         said = end(stage, worker, signal_number)
     assert len(stage.calls()) == 16, said
     assert len(stage.receiver.wait_for(16)) == 16, said
@@ -81,7 +81,7 @@ def test_workers_send_what_they_recorded_when_they_end(stage: Stage, signal_numb
 
 def test_workers_replaced_after_a_few_tasks_lose_nothing(stage: Stage) -> None:
     with working(stage, "--max-tasks-per-child", "2") as worker:
-        assert send(stage, 8) >= 4
+        assert send(stage, 8) >= 4, "two tasks each"
         said = end(stage, worker, signal.SIGTERM)
     assert len(stage.calls()) == 16, said
     assert len(stage.receiver.wait_for(16)) == 16, said
