@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from callspan.providers.wire import integer
@@ -58,10 +59,10 @@ STATED: Final = {
 }
 """Every header that is read here, in lower case, as bytes and as text: a response has twice as many others."""
 
-_WHOLE: Final = re.compile("[0-9]{1,19}")
+_LONGEST_COUNT: Final = 19
 _NUMBER: Final = re.compile(r"[0-9]{1,18}(\.[0-9]*)?")
 _GO_DURATION: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]*)?)(ns|us|µs|ms|s|m|h|d)")
-_ONE_UNIT: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]*)?)(ns|us|µs|ms|s|m|h|d)")
+_MOST_KNOWN: Final = 256
 _UNITS_S: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _EPOCH_S: Final = 1e9
 _EPOCH_MS: Final = 1e12
@@ -79,8 +80,14 @@ def rate_limits(headers: Mapping[str, str], now_s: float) -> RateLimits | None:
     for family in _FAMILIES:
         found: dict[str, RateLimit] = {}
         for unit, names in family:
-            if names[0] in fields or names[1] in fields or names[2] in fields:
-                found.setdefault(unit, _limit(fields, names, now_s, bare_s))
+            limit, remaining, reset = fields.get(names[0]), fields.get(names[1]), fields.get(names[2])
+            stated = limit is not None or remaining is not None or reset is not None
+            if stated and unit not in found:
+                found[unit] = RateLimit(
+                    limit=None if limit is None else _count(limit),
+                    remaining=None if remaining is None else _count(remaining),
+                    reset_s=None if reset is None else _seconds(reset.strip(), now_s, bare_s),
+                )
         if found:
             return RateLimits(**found)
     return None
@@ -109,34 +116,41 @@ def request_id(headers: Mapping[str, str]) -> str | None:
     return None
 
 
-def _limit(fields: Mapping[str, str], names: _Names, now_s: float, bare_s: float) -> RateLimit:
-    limit, remaining, reset = fields.get(names[0]), fields.get(names[1]), fields.get(names[2])
-    return RateLimit(
-        limit=_count(limit),
-        remaining=_count(remaining),
-        reset_s=None if reset is None else _seconds(reset.strip(), now_s, bare_s),
-    )
-
-
-def _count(value: str | None) -> int | None:
+def _count(value: str) -> int | None:
     """A count; of a header that came twice, or states its window too, the first part."""
-    if value is None:
-        return None
-    return int(value) if _WHOLE.fullmatch(value) else integer(value.partition(",")[0].strip())
+    if len(value) <= _LONGEST_COUNT and value.isascii() and value.isdigit():
+        return int(value)
+    return integer(value.partition(",")[0].strip())
 
 
 def _seconds(value: str, now_s: float, bare_s: float) -> float | None:
     """A duration as Go writes it, a number, or a moment (RFC 3339, Unix time in s or ms)."""
-    if (simple := _ONE_UNIT.fullmatch(value)) is not None:
-        return float(simple[1]) * _UNITS_S[simple[2]]
-    if _NUMBER.fullmatch(value):
-        return _from_number(float(value), now_s, bare_s)
     if "T" in value:
-        return _until_stamp(value, now_s)
+        moment_s = _stamp(value)
+        return None if moment_s is None else max(0.0, moment_s - now_s)
+    duration_s = _duration(value)
+    if duration_s is None and _NUMBER.fullmatch(value):
+        return _from_number(float(value), now_s, bare_s)
+    return duration_s
+
+
+@lru_cache(maxsize=_MOST_KNOWN)
+def _duration(value: str) -> float | None:
+    """Seconds of a duration as Go writes it; the same few come again and again."""
     parts = _GO_DURATION.findall(value)
     if not parts or sum(len(amount) + len(unit) for amount, unit in parts) != len(value):
         return None
     return sum(float(amount) * _UNITS_S[unit] for amount, unit in parts)
+
+
+@lru_cache(maxsize=_MOST_KNOWN)
+def _stamp(value: str) -> float | None:
+    """Unix time of a moment; all limits of an answer often state the same one."""
+    try:
+        moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return _unix_s(moment)
 
 
 def _from_number(value: float, now_s: float, bare_s: float) -> float:
@@ -146,14 +160,6 @@ def _from_number(value: float, now_s: float, bare_s: float) -> float:
     return max(0.0, moment_s - now_s)
 
 
-def _until_stamp(value: str, now_s: float) -> float | None:
-    try:
-        moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
-    except ValueError:
-        return None
-    return _until(moment, now_s)
-
-
 def _until_http_date(value: str, now_s: float) -> float | None:
     from email.utils import parsedate_to_datetime
 
@@ -161,9 +167,8 @@ def _until_http_date(value: str, now_s: float) -> float | None:
         moment = parsedate_to_datetime(value)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    return _until(moment, now_s)
+    return max(0.0, _unix_s(moment) - now_s)
 
 
-def _until(moment: datetime, now_s: float) -> float:
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-    return max(0.0, aware.timestamp() - now_s)
+def _unix_s(moment: datetime) -> float:
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()

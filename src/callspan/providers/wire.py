@@ -29,6 +29,12 @@ def text(value: object, *path: str) -> str | None:
     return found if isinstance(found, str) else None
 
 
+def word(value: object, key: str) -> str | None:
+    """Return the string under `key` that is not empty, or None."""
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, str) and found else None
+
+
 def integer(value: object, *path: str) -> int | None:
     """Return the whole number at `path`, or None. Floats without a fraction and digit strings count."""
     found = value.get(path[0]) if len(path) == 1 and isinstance(value, dict) else dig(value, *path)

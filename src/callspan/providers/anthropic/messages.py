@@ -9,7 +9,7 @@ from callspan.providers.anthropic.stated import facts
 from callspan.providers.anthropic.stream import MessageAccumulator
 from callspan.providers.base import Accumulator, Api, Operation, ResponseFacts
 from callspan.providers.copies import detached
-from callspan.providers.wire import flag, objects, text
+from callspan.providers.wire import objects, text, word
 from callspan.record.call import Request
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation
@@ -34,8 +34,8 @@ class Messages:
             return Request()
         said = body.get("messages")
         return Request(
-            model=text(body, "model") or None,
-            stream=flag(body, "stream") is True,
+            model=word(body, "model"),
+            stream=body.get("stream") is True,
             params={key: detached(value) for key, value in body.items() if key not in _NO_PARAMS and _is_small(value)},
             message_count=len(said) if isinstance(said, list) else None,
             tool_names=_tool_names(body) if isinstance(body.get("tools"), list) else None,

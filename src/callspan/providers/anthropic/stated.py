@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final, TypeAlias
+
+import msgspec
 
 from callspan.providers.base import ResponseFacts
 from callspan.providers.copies import detached_object
 from callspan.providers.errors import error_info
-from callspan.providers.wire import integer, mapping, text
+from callspan.providers.wire import integer, mapping, text, word
 from callspan.record.call import ErrorInfo, Response
 from callspan.record.usage import Usage
 
@@ -15,13 +17,87 @@ _TRUNCATED: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
 _MESSAGE_FIELDS: Final = ("content", "stop_reason")
 
 
+_Count: TypeAlias = int | None
+
+
+class _Written(msgspec.Struct):
+    ephemeral_5m_input_tokens: _Count = None
+    ephemeral_1h_input_tokens: _Count = None
+
+
+class _Spent(msgspec.Struct):
+    thinking_tokens: _Count = None
+
+
+class _Ran(msgspec.Struct):
+    web_search_requests: _Count = None
+    web_fetch_requests: _Count = None
+
+
+class _Counted(msgspec.Struct):
+    """A `usage` object as the API states it."""
+
+    input_tokens: int
+    output_tokens: int
+    cache_read_input_tokens: _Count = None
+    cache_creation_input_tokens: _Count = None
+    cache_creation: _Written | None = None
+    output_tokens_details: _Spent | None = None
+    server_tool_use: _Ran | None = None
+
+
+class _Named(msgspec.Struct):
+    service_tier: str | None = None
+
+
+_NONE_WRITTEN: Final = _Written()
+
+
+class _Answer(msgspec.Struct):
+    """A message as nearly all are: what is read of it."""
+
+    stop_reason: str
+    usage: _Named
+    id: str | None = None
+    model: str | None = None
+    type: str | None = None
+    error: Any = None
+
+
 def facts(body: object) -> ResponseFacts:
     """Return what a whole or folded answer states. Any JSON is read; what is no message states nothing."""
-    reason = text(body, "stop_reason") or None
+    return _usual(body) or _whatever(body)
+
+
+def _usual(body: object) -> ResponseFacts | None:
+    """The facts of a well-formed answer, read in one step; None for any other."""
+    try:
+        answer = msgspec.convert(body, _Answer)
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        return None
+    reason = answer.stop_reason
+    if answer.error or answer.type == "error" or not reason:
+        return None
     return ResponseFacts(
         response=Response(
-            id=text(body, "id") or None,
-            model=text(body, "model") or None,
+            id=answer.id or None,
+            model=answer.model or None,
+            finish_reasons=[reason],
+            service_tier=answer.usage.service_tier,
+        ),
+        usage=usage(mapping(body, "usage")),
+        truncated=reason in _TRUNCATED,
+        refused=reason == "refusal",
+    )
+
+
+def _whatever(body: object) -> ResponseFacts:
+    """The facts of any answer, field by field."""
+    reason = word(body, "stop_reason")
+    return ResponseFacts(
+        response=Response(
+            id=word(body, "id"),
+            model=word(body, "model"),
             finish_reasons=[reason] if _is_message(body) else [],
             service_tier=text(body, "usage", "service_tier"),
         ),
@@ -37,8 +113,39 @@ def usage(counted: dict[str, object] | None) -> Usage | None:
 
     `input_tokens` there leaves out what was read from and written to the cache; ours includes it.
     """
-    if not counted:
+    return (_counted(counted) or _counted_one_by_one(counted)) if counted else None
+
+
+def _counted(raw: dict[str, object]) -> Usage | None:
+    """The usage as the API states it, read in one step; None where it is stated otherwise."""
+    try:
+        stated = msgspec.convert(raw, _Counted)
+        copy: dict[str, object] = msgspec.to_builtins(raw)
+    except (msgspec.ValidationError, UnicodeEncodeError, TypeError, ValueError, RecursionError):
         return None
+    written, spent, ran = stated.cache_creation or _NONE_WRITTEN, stated.output_tokens_details, stated.server_tool_use
+    by_life = written.ephemeral_5m_input_tokens, written.ephemeral_1h_input_tokens
+    write = stated.cache_creation_input_tokens
+    if write is None and by_life != (None, None):
+        write = (by_life[0] or 0) + (by_life[1] or 0)
+    total_input = stated.input_tokens + (stated.cache_read_input_tokens or 0) + (write or 0)
+    return Usage(
+        input_tokens=total_input,
+        output_tokens=stated.output_tokens,
+        total_tokens=total_input + stated.output_tokens,
+        cache_read_tokens=stated.cache_read_input_tokens,
+        cache_write_tokens=write,
+        cache_write_5m_tokens=by_life[0],
+        cache_write_1h_tokens=by_life[1],
+        reasoning_tokens=None if spent is None else spent.thinking_tokens,
+        web_search_requests=None if ran is None else ran.web_search_requests,
+        web_fetch_requests=None if ran is None else ran.web_fetch_requests,
+        raw=copy,
+    )
+
+
+def _counted_one_by_one(counted: dict[str, object]) -> Usage:
+    written, ran = counted.get("cache_creation"), counted.get("server_tool_use")
     read, write = integer(counted, "cache_read_input_tokens"), _cache_write(counted)
     fresh, output = integer(counted, "input_tokens"), integer(counted, "output_tokens")
     total_input = None if fresh is None else fresh + (read or 0) + (write or 0)
@@ -48,11 +155,11 @@ def usage(counted: dict[str, object] | None) -> Usage | None:
         total_tokens=None if total_input is None or output is None else total_input + output,
         cache_read_tokens=read,
         cache_write_tokens=write,
-        cache_write_5m_tokens=integer(counted, "cache_creation", "ephemeral_5m_input_tokens"),
-        cache_write_1h_tokens=integer(counted, "cache_creation", "ephemeral_1h_input_tokens"),
-        reasoning_tokens=integer(counted, "output_tokens_details", "thinking_tokens"),
-        web_search_requests=integer(counted, "server_tool_use", "web_search_requests"),
-        web_fetch_requests=integer(counted, "server_tool_use", "web_fetch_requests"),
+        cache_write_5m_tokens=integer(written, "ephemeral_5m_input_tokens"),
+        cache_write_1h_tokens=integer(written, "ephemeral_1h_input_tokens"),
+        reasoning_tokens=integer(counted.get("output_tokens_details"), "thinking_tokens"),
+        web_search_requests=integer(ran, "web_search_requests"),
+        web_fetch_requests=integer(ran, "web_fetch_requests"),
         raw=detached_object(counted),
     )
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 from callspan.providers.openai.detach import detached
-from callspan.providers.wire import dig, flag, items, objects, text
+from callspan.providers.wire import dig, items, objects, text, word
 from callspan.record.call import Request
 from callspan.record.codec import encode_json
 
@@ -21,25 +20,28 @@ def asked(body: object, message_key: str) -> Request:
     if not isinstance(body, dict):
         return Request()
     return Request(
-        model=text(body, "model") or None,
-        stream=flag(body, "stream") is True,
-        params=dict(_params(body)),
+        model=word(body, "model"),
+        stream=body.get("stream") is True,
+        params=_params(body),
         message_count=_message_count(body.get(message_key)),
-        tool_names=_tool_names(body),
+        tool_names=_tool_names(body) if "tools" in body or "functions" in body else None,
     )
 
 
-def _params(body: dict[object, object]) -> Iterator[tuple[str, object]]:
+def _params(body: dict[object, object]) -> dict[str, object]:
+    params: dict[str, object] = {}
     for key, value in body.items():
-        if isinstance(key, str) and key not in _CONTENT and value is not None and _is_small(value):
-            yield key, detached(value)
+        if key not in _CONTENT and value is not None and isinstance(key, str):
+            if isinstance(value, int | float):
+                params[key] = value
+            elif _is_small(value):
+                params[key] = detached(value)
+    return params
 
 
 def _is_small(value: object) -> bool:
     if isinstance(value, str):
         return len(value) <= _MAX_PARAM_BYTES
-    if isinstance(value, int | float):
-        return True
     return len(encode_json(value)) <= _MAX_PARAM_BYTES
 
 

@@ -10,7 +10,7 @@ from callspan.providers.openai.chat_messages import answered_message, asked_mess
 from callspan.providers.openai.chat_stream import ChatAccumulator
 from callspan.providers.openai.choices import choice_facts, in_order
 from callspan.providers.openai.detach import detached
-from callspan.providers.wire import items, objects, text
+from callspan.providers.wire import objects
 from callspan.record.call import Request
 from callspan.record.messages import Conversation
 
@@ -35,17 +35,18 @@ class ChatCompletions:
 
     def facts(self, body: object) -> ResponseFacts:
         """Return what a whole or folded answer states. Total."""
-        refused = any(text(choice, "message", "refusal") for choice in items(body, "choices"))
-        return choice_facts(body, refused=refused)
+        return choice_facts(body)
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return what was said; either side may be None or anything else."""
-        asked = request if isinstance(request, dict) else {}
-        messages = asked.get("messages")
+        said = [] if response is None else [answered_message(choice) for choice in in_order(response)]
+        if not isinstance(request, dict):
+            return Conversation(output=said)
+        messages = request.get("messages")
         if not isinstance(messages, list):
             messages = [messages] if isinstance(messages, str | dict) else []
         return Conversation(
             input=[asked_message(message) for message in messages],
-            output=[answered_message(choice) for choice in in_order(response)],
-            tools=[detached(tool) for key in _TOOLS if key in asked for tool in objects(asked, key)],
+            output=said,
+            tools=[detached(tool) for key in _TOOLS if key in request for tool in objects(request, key)],
         )

@@ -9,7 +9,7 @@ from callspan.providers.openai.detach import detached
 from callspan.providers.openai.media import media
 from callspan.providers.openai.parts import list_or_none, parts_of
 from callspan.providers.openai.stated import finish_reason
-from callspan.providers.wire import dig, flag, mapping, objects, text
+from callspan.providers.wire import dig, flag, mapping, objects, text, word
 from callspan.record.codec import encode_json
 from callspan.record.messages import (
     Media,
@@ -52,12 +52,12 @@ def answered_message(choice: dict[str, object]) -> Message:
     fields = mapping(choice, "message") or {}
     parts = _parts(fields)
     logprobs = choice.get("logprobs")
-    if isinstance(logprobs, dict) and any(logprobs.values()):
+    if logprobs and isinstance(logprobs, dict) and any(logprobs.values()):
         parts = _with_logprobs(parts, detached(logprobs))
     return Message(
-        role=text(fields, "role") or "assistant",
+        role=word(fields, "role") or "assistant",
         parts=parts,
-        name=text(fields, "name") or None,
+        name=word(fields, "name"),
         finish_reason=finish_reason(choice.get("finish_reason")),
     )
 

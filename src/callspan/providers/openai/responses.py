@@ -11,10 +11,11 @@ from callspan.providers.openai.detach import detached
 from callspan.providers.openai.parts import parts_of
 from callspan.providers.openai.responses_items import item_messages, item_parts
 from callspan.providers.openai.responses_stream import ResponsesAccumulator
-from callspan.providers.openai.stated import means, moment, stated_error
+from callspan.providers.openai.stated import meanings, moment, stated_error
 from callspan.providers.openai.usage import usage_of
-from callspan.providers.wire import dig, items, objects, text
+from callspan.providers.wire import dig, items, objects, text, word
 from callspan.record.call import ErrorInfo, Request, Response
+from callspan.record.finish import CONTENT_FILTER, LENGTH
 from callspan.record.messages import Conversation, Message, Part
 
 _UNDER_WAY: Final = ("in_progress", "queued")
@@ -42,20 +43,21 @@ class Responses:
         The finish reason is the reason of an incomplete answer, else its status once it has ended.
         """
         reasons = [_reason(body)] if isinstance(dig(body, "output"), list) or text(body, "status") else []
+        meant = meanings(reasons)
         return ResponseFacts(
             response=Response(
-                id=text(body, "id") or None,
-                model=text(body, "model") or None,
+                id=word(body, "id"),
+                model=word(body, "model"),
                 created=moment(body, "created_at", "created"),
                 finish_reasons=reasons,
-                service_tier=text(body, "service_tier") or None,
-                system_fingerprint=text(body, "system_fingerprint") or None,
-                status=text(body, "status") or None,
+                service_tier=word(body, "service_tier"),
+                system_fingerprint=word(body, "system_fingerprint"),
+                status=word(body, "status"),
             ),
             usage=usage_of(body),
             error=stated_error(body) or _unexplained(body),
-            truncated=means(reasons, "length"),
-            refused=means(reasons, "content_filter") or any(_refusals(body)),
+            truncated=LENGTH in meant,
+            refused=CONTENT_FILTER in meant or any(_refusals(body)),
         )
 
     def conversation(self, request: object, response: object) -> Conversation:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from callspan.providers.errors import error_info
-from callspan.providers.wire import dig, integer, mapping, objects, text
+from callspan.providers.wire import integer, items
 from callspan.record.call import ErrorInfo
 from callspan.record.finish import normalised
 
@@ -21,13 +21,15 @@ def finish_reason(value: object) -> str | None:
 
 def moment(body: object, *keys: str) -> int | None:
     """Return the Unix time in whole seconds that stands under the first of `keys`; gateways put 0 for none."""
-    found = next((seconds for key in keys if (seconds := integer(body, key))), None)
-    return found if found is not None and found in _TIMES else None
+    for key in keys:
+        if found := integer(body, key):
+            return found if found in _TIMES else None
+    return None
 
 
-def means(reasons: Sequence[str | None], meaning: str) -> bool:
-    """Tell whether any of these finish reasons has this normalised meaning."""
-    return any(reason is not None and normalised(reason) == meaning for reason in reasons)
+def meanings(reasons: Sequence[str | None]) -> set[str]:
+    """Return what these finish reasons mean, in our words."""
+    return {normalised(reason) for reason in reasons if reason is not None}
 
 
 def stated_error(body: object) -> ErrorInfo | None:
@@ -35,11 +37,13 @@ def stated_error(body: object) -> ErrorInfo | None:
     # Google's compatible endpoint wraps its errors in a list.
     if isinstance(body, list):
         body = next(iter(body), body)
-    found = dig(body, "error")
-    if not found and text(body, "object") == "error":
-        found = mapping(body)
+    if not isinstance(body, dict):
+        return None
+    found = body.get("error") or (body if body.get("object") == "error" else None)
     if not found:
-        found = next((choice["error"] for choice in objects(body, "choices") if choice.get("error")), None)
+        for choice in items(body, "choices"):
+            if isinstance(choice, dict) and (found := choice.get("error")):
+                break
     return error_of(found) if found else None
 
 

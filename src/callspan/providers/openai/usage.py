@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final
+from functools import lru_cache
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 
@@ -17,7 +18,8 @@ _IN: Final = ("prompt_tokens_details", "input_tokens_details", "prompt_token_det
 _OUT: Final = ("completion_tokens_details", "output_tokens_details")
 
 _Path = tuple[str, ...]
-_Rows = dict[str, tuple[str, int]]
+_Shape = tuple[str | tuple[str, ...], ...]
+_MOST_SHAPES: Final = 256
 
 
 def _within(groups: tuple[str, ...], name: str) -> tuple[_Path, ...]:
@@ -53,28 +55,91 @@ _PLACES: Final[dict[str, tuple[_Path, ...]]] = {
     ),
 }
 
-_NO_RANK: Final = 1000
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)] | None
 
 
-def _by_group() -> dict[str, _Rows]:
-    """The same by group ("": outside of any) and name: whose counter it is, and how far behind the first."""
-    groups: dict[str, _Rows] = {}
-    for field, places in _PLACES.items():
-        for rank, (*group, name) in enumerate(places):
-            groups.setdefault("".join(group), {})[name] = (field, rank)
-    return groups
+class _Asked(msgspec.Struct, forbid_unknown_fields=True):
+    cached_tokens: _Count = None
+    cache_write_tokens: _Count = None
+    audio_tokens: _Count = None
+    text_tokens: _Count = None
+    image_tokens: _Count = None
 
 
-_GROUPS: Final = _by_group()
-_OUTSIDE: Final = _GROUPS.pop("")
+class _Answered(msgspec.Struct, forbid_unknown_fields=True):
+    reasoning_tokens: _Count = None
+    audio_tokens: _Count = None
+    text_tokens: _Count = None
+    image_tokens: _Count = None
+    accepted_prediction_tokens: _Count = None
+    rejected_prediction_tokens: _Count = None
+
+
+class _Chat(msgspec.Struct, forbid_unknown_fields=True):
+    """Usage as OpenAI itself states it, and nothing else."""
+
+    total_tokens: _Count = None
+    asked: _Count = msgspec.field(default=None, name="prompt_tokens")
+    answered: _Count = msgspec.field(default=None, name="completion_tokens")
+    asked_details: _Asked | None = msgspec.field(default=None, name="prompt_tokens_details")
+    answered_details: _Answered | None = msgspec.field(default=None, name="completion_tokens_details")
+
+
+class _Responses(msgspec.Struct, forbid_unknown_fields=True):
+    total_tokens: _Count = None
+    asked: _Count = msgspec.field(default=None, name="input_tokens")
+    answered: _Count = msgspec.field(default=None, name="output_tokens")
+    asked_details: _Asked | None = msgspec.field(default=None, name="input_tokens_details")
+    answered_details: _Answered | None = msgspec.field(default=None, name="output_tokens_details")
+
+
+_NOTHING_ASKED: Final = _Asked()
+_NOTHING_ANSWERED: Final = _Answered()
 _SEARCHES: Final = ("tool_usage", "web_search", "num_requests")
 
 
 def usage_of(body: object) -> Usage | None:
     """Return the usage an answer states (`usage`, else `x_groq.usage`), or None where it states none."""
-    raw = mapping(body, "usage") or mapping(body, "x_groq", "usage")
+    raw = body.get("usage") if isinstance(body, dict) else None
+    if not isinstance(raw, dict) or not raw:
+        raw = mapping(body, "x_groq", "usage")
     if not raw:
         return None
+    return _usual(raw, body) or _whatever(raw, body)
+
+
+def _usual(raw: dict[str, object], body: object) -> Usage | None:
+    """The usage where it is stated as OpenAI itself does, read in one step; None where it is stated otherwise."""
+    try:
+        stated = msgspec.convert(raw, _Chat) if "prompt_tokens" in raw else msgspec.convert(raw, _Responses)
+    except msgspec.ValidationError:
+        return None
+    asked, answered = stated.asked_details or _NOTHING_ASKED, stated.answered_details or _NOTHING_ANSWERED
+    total = stated.total_tokens
+    if total is None and stated.asked is not None and stated.answered is not None:
+        total = stated.asked + stated.answered
+    return Usage(
+        input_tokens=stated.asked,
+        output_tokens=stated.answered,
+        total_tokens=total,
+        cache_read_tokens=asked.cached_tokens,
+        cache_write_tokens=asked.cache_write_tokens,
+        reasoning_tokens=answered.reasoning_tokens,
+        input_audio_tokens=asked.audio_tokens,
+        input_text_tokens=asked.text_tokens,
+        input_image_tokens=asked.image_tokens,
+        output_audio_tokens=answered.audio_tokens,
+        output_text_tokens=answered.text_tokens,
+        output_image_tokens=answered.image_tokens,
+        accepted_prediction_tokens=answered.accepted_prediction_tokens,
+        rejected_prediction_tokens=answered.rejected_prediction_tokens,
+        web_search_requests=_count(dig(body, *_SEARCHES)) if isinstance(body, dict) and _SEARCHES[0] in body else None,
+        raw=msgspec.to_builtins(raw),
+    )
+
+
+def _whatever(raw: dict[str, object], body: object) -> Usage:
+    """The usage wherever its counters stand."""
     counts = _counts(raw)
     given, spent = counts.get("input_tokens"), counts.get("output_tokens")
     if "total_tokens" not in counts and given is not None and spent is not None:
@@ -94,24 +159,33 @@ def _copied(raw: dict[str, object]) -> dict[str, object]:
 
 
 def _counts(raw: dict[str, object]) -> dict[str, int]:
-    """Field -> counter. One pass over what is there: looking every place up costs ten times as much."""
+    """Field -> counter. Where they stand is the same for all answers of one server: it is looked up once."""
     counts: dict[str, int] = {}
-    ranks: dict[str, int] = {}
-    _add(counts, ranks, raw, _OUTSIDE)
-    for group, stated in raw.items():
-        if isinstance(stated, dict) and (rows := _GROUPS.get(group)) is not None:
-            _add(counts, ranks, stated, rows)
+    for field, group, name in _stated_in(
+        tuple([(group, *stated) if type(stated) is dict else group for group, stated in raw.items()])
+    ):
+        value: object = raw[name] if group is None else raw[group][name]  # type: ignore[index] # as its shape says
+        count = value if type(value) is int and 0 <= value <= _LARGEST else _count(value)
+        if count is not None:
+            counts[field] = count
     return counts
 
 
-def _add(counts: dict[str, int], ranks: dict[str, int], stated: dict[str, object], rows: _Rows) -> None:
-    for name, value in stated.items():
-        row = rows.get(name)
-        if row is not None:
-            field, rank = row
-            count = value if type(value) is int and 0 <= value <= _LARGEST else _count(value)
-            if count is not None and rank < ranks.get(field, _NO_RANK):
-                counts[field], ranks[field] = count, rank
+@lru_cache(maxsize=_MOST_SHAPES)
+def _stated_in(shape: _Shape) -> tuple[tuple[str, str | None, str], ...]:
+    """Field, group (None: outside of any) and name of the places a usage object of this shape has, the first last.
+
+    The shape is the names outside of groups, and of each group its name and those within.
+    """
+    there: set[_Path] = set()
+    for entry in shape:
+        there.update([(entry[0], name) for name in entry[1:]] if isinstance(entry, tuple) else [(entry,)])
+    return tuple(
+        (field, place[0] if len(place) > 1 else None, place[-1])
+        for field, places in _PLACES.items()
+        for place in reversed(places)
+        if place in there
+    )
 
 
 def _count(value: object) -> int | None:
