@@ -107,3 +107,10 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """One message per choice."""
     tools: list[object] = []
     """Tool definitions as sent."""
+
+
+class Said(Conversation, frozen=True, kw_only=True):
+    """A conversation that also has the messages of its request as they stand in the body, byte for byte."""
+
+    asked: list[msgspec.Raw] | None = None
+    """None where the body has no list of messages."""

@@ -166,7 +166,8 @@ def end(
     Without a conversation no content is shown. `compatibility` adds older names that backends still read.
     """
     attributes: Attributes = {}
-    _put_params(attributes, record.request, conversation is not None)
+    if record.request.params:
+        _put_params(attributes, record.request, conversation is not None)
     if record.response is not None:
         _put_response(attributes, record.response, record.outcome)
     if record.usage is not None:
@@ -243,8 +244,7 @@ def _put_anthropic(attributes: Attributes, record: CallRecord) -> None:
 def _put_openai(attributes: Attributes, record: CallRecord) -> None:
     if record.api in _OPENAI_APIS:
         attributes[OPENAI_API_TYPE] = record.api
-    asked = record.request.params.get("service_tier")
-    if asked is not None and (tier := _chosen_tier(asked)):
+    if tier := _chosen_tier(record.request.params.get("service_tier")):
         attributes[OPENAI_REQUEST_SERVICE_TIER] = tier
     response = record.response
     if response is not None:

@@ -32,15 +32,25 @@ def chosen(messages: Sequence[Message], record: CallRecord, budget: ByteBudget) 
     Requests whose whole body fits are taken whole without measuring anything.
     """
     body_bytes = record.request.body_bytes
+    if budget.plenty:
+        return Chosen((), 0, messages, body_bytes)
     limit = budget.room
     if body_bytes is not None and body_bytes <= limit:
         return Chosen((), 0, messages, body_bytes)
     most = limit // _GIANT
-    start = newest_that_fit(len(messages), lambda index: min(most, message_weight(messages[index], limit)), limit)
+    giants = []
+
+    def room_for(index: int) -> int:
+        found = message_weight(messages[index], limit)
+        if found > most:
+            giants.append(index)
+        return min(most, found)
+
+    start = newest_that_fit(len(messages), room_for, limit)
     if start <= 1:
         return Chosen((), 0, messages)
     budget.cut += max(0, (body_bytes or 0) - limit)
-    return Chosen(messages[:1], start - 1, messages[start:])
+    return Chosen(messages[:1], start - 1, messages[start:], None if giants else limit)
 
 
 def omission(count: int, record: CallRecord) -> str:

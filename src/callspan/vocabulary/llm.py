@@ -102,9 +102,11 @@ def end(record: CallRecord, conversation: Conversation | None, budget: ByteBudge
         _put_usage(attributes, record.usage)
     if record.metadata:
         _put_metadata(attributes, record.metadata, budget)
-    if record.rate_limits is not None:
-        _put_rate_limit(attributes, _REQUEST_LIMITS, record.rate_limits.requests)
-        _put_rate_limit(attributes, _TOKEN_LIMITS, record.rate_limits.tokens)
+    limits = record.rate_limits
+    if limits is not None:
+        for names, limit in ((_REQUEST_LIMITS, limits.requests), (_TOKEN_LIMITS, limits.tokens)):
+            if limit is not None:
+                _put_rate_limit(attributes, names, limit)
     if conversation is not None:
         _put_content(attributes, record, conversation, budget)
     return attributes
@@ -176,9 +178,7 @@ def _put_metadata(attributes: Attributes, metadata: dict[str, object], budget: B
         put_json(attributes, META_EXTRA, extra, budget)
 
 
-def _put_rate_limit(attributes: Attributes, names: tuple[str, str, str], limit: RateLimit | None) -> None:
-    if limit is None:
-        return
+def _put_rate_limit(attributes: Attributes, names: tuple[str, str, str], limit: RateLimit) -> None:
     if limit.limit is not None:
         attributes[names[0]] = limit.limit
     if limit.remaining is not None:
@@ -189,10 +189,10 @@ def _put_rate_limit(attributes: Attributes, names: tuple[str, str, str], limit: 
 
 def _put_content(attributes: Attributes, record: CallRecord, conversation: Conversation, budget: ByteBudget) -> None:
     said, asked = body_sizes(record)
-    if 2 * (said + asked) <= budget.left:
+    if budget.plenty or 2 * (said + asked) <= budget.left:
         _put_completions(attributes, conversation, budget)
         _put_raw_completions(attributes, record, budget)
-        _put_raw_prompts(attributes, record, budget)
+        _put_raw_prompts(attributes, record, conversation, budget)
         _put_prompts(attributes, record, conversation, budget)
         return
     spread(
@@ -200,7 +200,7 @@ def _put_content(attributes: Attributes, record: CallRecord, conversation: Conve
         (
             (said, partial(_put_completions, attributes, conversation)),
             (said, partial(_put_raw_completions, attributes, record)),
-            (asked, partial(_put_raw_prompts, attributes, record)),
+            (asked, partial(_put_raw_prompts, attributes, record, conversation)),
             (asked, partial(_put_prompts, attributes, record, conversation)),
         ),
     )
@@ -213,13 +213,17 @@ def _put_completions(attributes: Attributes, conversation: Conversation, budget:
 
 
 def _put_raw_completions(attributes: Attributes, record: CallRecord, budget: ByteBudget) -> None:
-    raw = choices_json(record, budget.room) if budget.room > 1 else None
+    room = budget.room
+    raw = choices_json(record, room) if room > 1 else None
     if raw is not None:
         put_encoded(attributes, COMPLETIONS_RAW, raw[0], budget, raw[1])
 
 
-def _put_raw_prompts(attributes: Attributes, record: CallRecord, budget: ByteBudget) -> None:
-    raw = messages_json(record, budget.room) if budget.room > 1 else None
+def _put_raw_prompts(
+    attributes: Attributes, record: CallRecord, conversation: Conversation, budget: ByteBudget
+) -> None:
+    room = budget.room
+    raw = messages_json(record, room, conversation) if room > 1 else None
     if raw is not None:
         put_encoded(attributes, PROMPTS_RAW, raw[0], budget, raw[1])
 
@@ -231,6 +235,8 @@ def _put_prompts(attributes: Attributes, record: CallRecord, conversation: Conve
 
 
 def _prompt_text(record: CallRecord, conversation: Conversation, budget: ByteBudget) -> str:
+    if len(conversation.input) == 1 and not conversation.system:
+        return spoken(conversation.input[0].parts)
     picked = chosen(conversation.input, record, budget)
     said: list[tuple[str, str]] = []
     if conversation.system and (text := spoken(conversation.system)):

@@ -92,7 +92,7 @@ def end(record: CallRecord, conversation: Conversation | None, budget: ByteBudge
     if conversation is not None:
         if record.request.params:
             put_json(attributes, INVOCATION_PARAMETERS, record.request.params, budget)
-        _put_values(attributes, record, budget)
+        _put_values(attributes, record, conversation, budget)
         _put_messages(attributes, record, conversation, budget)
     return attributes
 
@@ -121,13 +121,13 @@ def _put_metadata(attributes: Attributes, record: CallRecord, budget: ByteBudget
             attributes[USER_ID] = user
 
 
-def _put_values(attributes: Attributes, record: CallRecord, budget: ByteBudget) -> None:
+def _put_values(attributes: Attributes, record: CallRecord, conversation: Conversation, budget: ByteBudget) -> None:
     """Each value gets at most half the room, so that flat messages find some too."""
     answered = choices_json(record, budget.room // 2) if budget.room > 1 else None
     if answered is not None:
         put_encoded(attributes, OUTPUT_VALUE, answered[0], budget, answered[1])
         attributes[OUTPUT_MIME_TYPE] = _JSON_TYPE
-    asked = messages_json(record, budget.room // 2) if budget.room > 1 else None
+    asked = messages_json(record, budget.room // 2, conversation) if budget.room > 1 else None
     if asked is not None:
         put_encoded(attributes, INPUT_VALUE, asked[0], budget, asked[1])
         attributes[INPUT_MIME_TYPE] = _JSON_TYPE

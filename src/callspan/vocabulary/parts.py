@@ -41,12 +41,11 @@ def finish_word(reason: str) -> str:
 
 def input_messages(picked: Chosen, record: CallRecord) -> list[Json]:
     """Return the chosen messages of a request, with a note of the role `callspan` where some were left out."""
-    shown = [_message(message) for message in picked.first]
-    if picked.omitted:
-        note = {"type": "text", "content": omission(picked.omitted, record)}
-        shown.append({"role": "callspan", "parts": [note]})
-    shown += [_message(message) for message in picked.rest]
-    return shown
+    rest = [_message(message) for message in picked.rest]
+    if not picked.omitted:
+        return rest
+    note = {"type": "text", "content": omission(picked.omitted, record)}
+    return [*map(_message, picked.first), {"role": "callspan", "parts": [note]}, *rest]
 
 
 def output_messages(record: CallRecord, conversation: Conversation) -> list[Json]:

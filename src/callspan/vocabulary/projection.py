@@ -12,6 +12,11 @@ from callspan.record.messages import Conversation
 from callspan.vocabulary import call, gen_ai, llm, openinference
 from callspan.vocabulary.values import Attributes, ByteBudget
 
+_SHOWN_TIMES: Final = 8
+"""How often a vocabulary or two show the same body."""
+_LONGER_TIMES: Final = 4
+"""How much longer than on the wire it is at most there."""
+
 Start: TypeAlias = Callable[[CallRecord], Attributes]
 End: TypeAlias = Callable[[CallRecord, Conversation | None, ByteBudget], Attributes]
 
@@ -19,14 +24,17 @@ End: TypeAlias = Callable[[CallRecord, Conversation | None, ByteBudget], Attribu
 class Projection:
     """Turns call records into attributes by the vocabularies of the settings. Safe from any thread."""
 
-    __slots__ = ("_attribute_bytes", "_ends", "_span_bytes", "_starts")
+    __slots__ = ("_attribute_bytes", "_ends", "_plenty_bytes", "_span_bytes", "_starts")
 
     def __init__(self, settings: Settings) -> None:
         self._attribute_bytes = settings.max_attribute_bytes
         self._span_bytes = settings.max_span_bytes
         rows = [_VOCABULARIES[name] for name in settings.vocabularies]
         self._starts: Sequence[Start] = [call.start, *(start for start, _ in rows)]
-        self._ends: Sequence[End] = [_ended(end, settings.compatibility) for _, end in rows]
+        ends = [_ended(end, settings.compatibility) for _, end in rows]
+        self._ends: Sequence[tuple[int, End]] = list(zip(range(len(ends), 0, -1), ends, strict=True))
+        smallest = min(settings.max_attribute_bytes, settings.max_span_bytes // _SHOWN_TIMES)
+        self._plenty_bytes = smallest // _LONGER_TIMES
 
     def start(self, record: CallRecord) -> Attributes:
         """Return what is known before the call is sent."""
@@ -41,17 +49,23 @@ class Projection:
         All content together stays within the span's bytes: each vocabulary may use an equal part, and what
         one leaves the next may have.
         """
-        budget = ByteBudget(self._attribute_bytes, self._span_bytes)
+        plenty = conversation is not None and self._has_plenty(record)
+        budget = ByteBudget(self._attribute_bytes, self._span_bytes, plenty=plenty)
         attributes: Attributes = {}
-        waiting = len(self._ends)
-        for end in self._ends:
-            share = budget.share(waiting)
+        for waiting, end in self._ends:
+            share = budget if plenty else budget.share(waiting)
             given = share.left
             attributes.update(end(record, conversation, share))
-            budget.settle(share, given)
-            waiting -= 1
+            if not plenty:
+                budget.settle(share, given)
         attributes.update(call.end(record, conversation, budget))
         return attributes
+
+    def _has_plenty(self, record: CallRecord) -> bool:
+        """Whether all that a call has said surely fits, however the vocabularies write it."""
+        answer = record.response
+        asked, answered = len(memoryview(record.request.body)), 0 if answer is None else len(memoryview(answer.body))
+        return 0 < asked <= self._plenty_bytes and 0 < answered <= self._plenty_bytes and not record.metadata
 
 
 def _ended(end: End, compatibility: bool) -> End:

@@ -7,6 +7,7 @@ from operator import itemgetter
 from typing import Final, TypeAlias
 
 from callspan.record.bounded import fitted, text_attribute
+from callspan.record.codec import encode_json
 
 AttributeValue: TypeAlias = str | bool | int | float | Sequence[str]
 """What a span attribute may hold here."""
@@ -21,15 +22,17 @@ class ByteBudget:
     """How many bytes of content the attributes of one span may still take.
 
     `attribute` is the cap of each, `left` what all of them together may still take, `cut` what was left out
-    so far (in bytes or, where only that is known cheaply, characters). Not for use by several threads.
+    so far (in bytes or, where only that is known cheaply, characters). `plenty` says that there is far more
+    room than the call can take: then nothing is measured or counted. Not for use by several threads.
     """
 
-    __slots__ = ("attribute", "cut", "left")
+    __slots__ = ("attribute", "cut", "left", "plenty")
 
-    def __init__(self, attribute: int, left: int) -> None:
+    def __init__(self, attribute: int, left: int, *, plenty: bool = False) -> None:
         self.attribute = attribute
         self.left = left
         self.cut = 0
+        self.plenty = plenty
 
     @property
     def room(self) -> int:
@@ -63,6 +66,9 @@ def spread(budget: ByteBudget, parts: Sequence[tuple[int, Callable[[ByteBudget],
 
 def put_text(attributes: Attributes, name: str, text: str, budget: ByteBudget) -> None:
     """Set `name` to as much of `text` as there is room for; to nothing where that could not tell its size."""
+    if budget.plenty and text.isascii():
+        attributes[name] = text
+        return
     room = budget.room
     if room < _LEAST_CUT and len(text) > room:
         budget.cut += len(text)
@@ -77,6 +83,9 @@ def put_json(attributes: Attributes, name: str, value: object, budget: ByteBudge
 
     `about` is the value's size where it is known.
     """
+    if budget.plenty:
+        attributes[name] = encode_json(value).decode()
+        return
     room = budget.room
     if room > 1:
         data, cut = fitted(value, room, about)
@@ -89,8 +98,9 @@ def put_encoded(attributes: Attributes, name: str, data: bytes, budget: ByteBudg
         budget.cut += cut
         return
     attributes[name] = data.decode()
-    budget.left -= len(data)
-    budget.cut += cut
+    if not budget.plenty:
+        budget.left -= len(data)
+        budget.cut += cut
 
 
 def number(value: object) -> float | None:

@@ -9,6 +9,7 @@ import msgspec
 from callspan.record.bounded import fitted, newest_that_fit
 from callspan.record.call import NO_BODY, CallRecord
 from callspan.record.codec import encode_json
+from callspan.record.messages import Conversation, Said
 
 _NOTE_BYTES: Final = 100
 _GIANT: Final = 2
@@ -34,12 +35,17 @@ def body_sizes(record: CallRecord) -> tuple[int, int]:
     return 0 if response is None else len(memoryview(response.body)), len(memoryview(record.request.body))
 
 
-def messages_json(record: CallRecord, max_bytes: int) -> tuple[bytes, int] | None:
+def messages_json(
+    record: CallRecord, max_bytes: int, conversation: Conversation | None = None
+) -> tuple[bytes, int] | None:
     """Return the messages, input or prompt of the request as sent, as JSON, and how many bytes were cut.
 
     Where they do not fit into `max_bytes`, the longest texts are cut, the first and the newest are kept and
     `{"callspan_omitted": {"messages": n, "bytes": size of the body}}` stands for the others. None: there are none.
+    The body is not read again where the conversation has them.
     """
+    if isinstance(conversation, Said) and conversation.asked is not None:
+        return _joined(conversation.asked, record.request.body_bytes, max_bytes)
     if record.request.body is NO_BODY:
         return None
     try:

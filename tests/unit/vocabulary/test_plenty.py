@@ -1,0 +1,54 @@
+"""Where there is plenty of room nothing is measured; what is shown is the same as where everything is."""
+
+from __future__ import annotations
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from callspan.config import Settings
+from callspan.providers.registry import conversation_of
+from callspan.record.call import CallRecord, Request, Response, Timing
+from callspan.record.messages import Conversation, Said
+from callspan.vocabulary.projection import Projection
+from callspan.vocabulary.values import Attributes
+from callspan.vocabulary.wire_json import messages_json
+
+_MESSAGE = st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": st.text(max_size=60)})
+_ALL: Settings = Settings(vocabularies=("llm", "gen_ai", "openinference"))
+
+
+def _call(messages: list[dict[str, str]], answer: str) -> CallRecord:
+    asked = msgspec.json.encode({"model": "m", "messages": messages, "max_tokens": 5})
+    answered = msgspec.json.encode({"choices": [{"message": {"role": "assistant", "content": answer}}]})
+    return CallRecord(
+        call_id="c",
+        api="chat_completions",
+        timing=Timing(start_ns=1),
+        request=Request(body=msgspec.Raw(asked), body_bytes=len(asked), params={"max_tokens": 5}),
+        response=Response(body=msgspec.Raw(answered), body_bytes=len(answered)),
+    )
+
+
+def _shown(record: CallRecord, **sizes: int) -> Attributes:
+    return Projection(msgspec.structs.replace(_ALL, **sizes)).end(record, conversation_of(record))
+
+
+@settings(max_examples=60, deadline=None)
+@given(messages=st.lists(_MESSAGE, min_size=1, max_size=4), answer=st.text(max_size=60))
+def test_a_call_that_fits_is_shown_alike_whether_it_is_measured_or_not(
+    messages: list[dict[str, str]], answer: str
+) -> None:
+    record = _call(messages, answer)
+    longest = max(len(memoryview(record.request.body)), 60)
+    measured = _shown(record, max_attribute_bytes=4 * longest - 1, max_span_bytes=1 << 20)
+    assert _shown(record, max_attribute_bytes=1 << 20, max_span_bytes=1 << 24) == measured
+
+
+@settings(max_examples=60, deadline=None)
+@given(messages=st.lists(_MESSAGE, min_size=1, max_size=6), room=st.integers(min_value=2, max_value=800))
+def test_messages_read_with_the_body_are_those_read_again_from_it(messages: list[dict[str, str]], room: int) -> None:
+    record = _call(messages, "yes")
+    raws = [msgspec.Raw(msgspec.json.encode(message)) for message in messages]
+    assert messages_json(record, room, Said(asked=raws)) == messages_json(record, room)
+    assert messages_json(record, room, Conversation()) == messages_json(record, room, Said())
