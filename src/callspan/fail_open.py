@@ -36,14 +36,14 @@ class fail_open:  # noqa: N801 - reads as a statement: with fail_open("do someth
     def __init__(self, what: str) -> None:
         self.what = what
 
-    def __enter__(self) -> None:
-        """Enter the guarded block."""
+    # Nothing is to be done, and a built-in function does it faster than a method of ours.
+    __enter__ = staticmethod(bool)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         """Return True, which swallows, for every `Exception`; report it first."""
-        if not isinstance(error, Exception):
+        if error is None or not isinstance(error, Exception):
             return False
         report(self.what, error)
         return True

@@ -67,16 +67,20 @@ def _begin(request: Any) -> OpenCall | None:  # noqa: ANN401
     if opened is None:
         return None
     with _ATTEMPT:
-        # Headers are read once, raw: asking httpx for one by its name decodes all of them, several times.
-        sent = {name.lower(): value for name, value in request.headers.raw}
-        if _MARK not in sent:
-            return None
-        count = sent.get(_COUNT)
+        attempts = opened.call.attempts
+        if request is opened.built and opened.built_retries is not None:
+            attempts.started(opened.call.offset_ns())
+            attempts.told_retries(opened.built_retries)
+        else:
+            # Headers are read once, raw: asking httpx for one by its name decodes all of them, several times.
+            sent = {name.lower(): value for name, value in request.headers.raw}
+            if _MARK not in sent:
+                return None
+            attempts.started(opened.call.offset_ns())
+            count = sent.get(_COUNT)
+            attempts.sent_retries(None if count is None else count.decode("latin-1"))
         if opened.inject:
             propagate.inject(request.headers, context=opened.context)
-        attempts = opened.call.attempts
-        attempts.started(opened.call.offset_ns())
-        attempts.sent_retries(None if count is None else count.decode("latin-1"))
         if not opened.body_seen:
             opened.body_seen = True
             opened.call.sent(request.content, msgspec.json.decode(request.content))
@@ -95,11 +99,10 @@ def _answered(opened: OpenCall, response: Any) -> None:  # noqa: ANN401
     with _ATTEMPT:
         call = opened.call
         offset_ns = call.offset_ns()
-        headers = {
-            name: value.decode("latin-1")
-            for raw_name, value in response.headers.raw
-            if (name := STATED.get(raw_name.lower())) is not None
-        }
+        came = dict(response.headers.raw)
+        lowered = dict(zip(map(bytes.lower, came), came.values(), strict=True))
+        # Of a response's many headers few are read: built-in functions find them faster than a loop.
+        headers = {STATED[name]: lowered[name].decode("latin-1") for name in lowered.keys() & STATED.keys()}
         call.attempts.answered(offset_ns, response.status_code, headers, lambda: response.content)
         if opened.replaced is not None:
             opened.replaced.answered(response)

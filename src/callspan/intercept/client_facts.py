@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from functools import lru_cache
 from importlib import metadata
 from typing import Any, Final, TypeAlias
 
-from callspan.fail_open import value_of
+from callspan.fail_open import attempt, fail_open, value_of
 from callspan.observe.factory import CallFacts
 from callspan.providers.hosts import provider_of
 
 _Server: TypeAlias = tuple[str, str, str | None, int | None]
 """SDK and its version, provider, host, port."""
 
+_READ_URL: Final = fail_open("read the address of a client")
 _MOST_KNOWN: Final = 256
 _KNOWN: Final[dict[int, tuple[object, type, _Server]]] = {}
 """By identity of the base URL, which is held so that its identity stays its own."""
@@ -27,7 +28,7 @@ def facts_of(client: Any, options: Any, stream: bool) -> CallFacts:  # noqa: ANN
 
 
 def _asked(client: Any) -> _Server:  # noqa: ANN401
-    kind, url = type(client), value_of(partial(getattr, client, "base_url", None))
+    kind, url = type(client), attempt(_READ_URL, _url_of, client)
     known = _KNOWN.get(id(url))
     # Writing a URL out costs much; the object is the same for every call of a client.
     if known is not None and known[0] is url and known[1] is kind:
@@ -39,10 +40,13 @@ def _asked(client: Any) -> _Server:  # noqa: ANN401
     return server
 
 
+def _url_of(client: Any) -> object:  # noqa: ANN401
+    return getattr(client, "base_url", None)
+
+
 def _model(options: Any) -> str | None:  # noqa: ANN401
     for source in (getattr(options, "extra_json", None), getattr(options, "json_data", None)):
-        model = source.get("model") if isinstance(source, dict) else None
-        if isinstance(model, str):
+        if isinstance(source, dict) and isinstance(model := source.get("model"), str):
             return model
     return None
 

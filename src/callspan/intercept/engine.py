@@ -55,7 +55,8 @@ class Engine:
 
     def line(self) -> Line | None:
         """Return how a call made here and now is to be observed; None: not at all."""
-        return self.lines.get(stricter(self.content, current_content()))
+        asked = current_content()
+        return self.lines.get(self.content if asked is None else stricter(self.content, asked))
 
     def look_around(self) -> None:
         """Warn of other instrumentations, with the first call: by then they are in place."""

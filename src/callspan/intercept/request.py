@@ -44,6 +44,8 @@ class OpenCall:
         "_context_token",
         "_current_token",
         "body_seen",
+        "built",
+        "built_retries",
         "call",
         "context",
         "engine",
@@ -55,6 +57,10 @@ class OpenCall:
 
     def __init__(self, engine: Engine, call: LiveCall, *, raw: bool, inject: bool, asked_usage: bool) -> None:
         self._asked_usage = asked_usage
+        self.built: object = None
+        """The request the SDK built last."""
+        self.built_retries: int | None = None
+        """Which retry of its own the SDK built it for."""
         self.body_seen = False
         """Whether `_build_request` has shown the body; else the HTTP request does."""
         self.engine = engine
@@ -228,6 +234,7 @@ def build_request(engine: Engine) -> Callable[..., Any]:
         opened = CURRENT_CALL.get()
         if opened is not None:
             with _BODY:
+                opened.built, opened.built_retries = built, kwargs.get("retries_taken")
                 options = args[0] if args else kwargs["options"]
                 extra = getattr(options, "extra_json", None)
                 body = options.json_data

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import zip_longest
 from typing import Final
 
 import msgspec
@@ -40,9 +39,11 @@ class AttemptLog:
     Offsets are nanoseconds since the start of the call.
     """
 
-    __slots__ = ("_attempts", "_told_retries")
+    __slots__ = ("_attempts", "_told_retries", "rate_limited")
 
     def __init__(self) -> None:
+        self.rate_limited = False
+        """True once any attempt was answered 429."""
         self._attempts: list[_Open] = []
         self._told_retries: int | None = None
 
@@ -62,6 +63,7 @@ class AttemptLog:
             last.headers_ns, last.status, last.headers = offset_ns, status, headers
             if status >= _FIRST_ERROR:
                 last.end_ns, last.body = offset_ns, body
+                self.rate_limited = self.rate_limited or status == _TOO_MANY_REQUESTS
 
     def failed(self, offset_ns: int, exception: str) -> None:
         """Note that the request sent last raised an exception of this class."""
@@ -100,21 +102,16 @@ class AttemptLog:
         """Offset at which the last attempt's headers were here."""
         return self._attempts[-1].headers_ns if self._attempts else None
 
-    @property
-    def rate_limited(self) -> bool:
-        """True once any attempt was answered 429."""
-        return any(attempt.status == _TOO_MANY_REQUESTS for attempt in self._attempts)
-
     def records(self, now_s: float, end_ns: int, error: ErrorInfo | None = None) -> list[Attempt]:
         """Return the attempts as records of a call that ended at the offset `end_ns`, perhaps with an error.
 
         `now_s` (Unix) turns reset stamps into seconds. Bodies of errors are read now and let go. A connection
         that broke while the answer was read is a failure of the attempt that answered.
         """
-        pairs = zip_longest(self._attempts, self._attempts[1:])
-        records = [
-            _record(number, attempt, after, now_s, end_ns) for number, (attempt, after) in enumerate(pairs, start=1)
-        ]
+        records: list[Attempt] = []
+        for number, attempt in enumerate(self._attempts, start=1):
+            after = self._attempts[number] if number < len(self._attempts) else None
+            records.append(_record(number, attempt, after, now_s, end_ns))
         if records and error is not None and error.kind in _BROKEN and records[-1].error_kind is None:
             records[-1] = msgspec.structs.replace(records[-1], error_kind=error.kind, error_type=error.type)
         return records
@@ -126,9 +123,9 @@ def last_limits(attempts: list[Attempt]) -> RateLimits | None:
 
 
 def _record(number: int, attempt: _Open, after: _Open | None, now_s: float, call_end_ns: int) -> Attempt:
-    headers = attempt.headers
-    error = _error(attempt)
-    end_ns = attempt.end_ns
+    headers, end_ns = attempt.headers, attempt.end_ns
+    failed = attempt.exception is not None or (attempt.status or 0) >= _FIRST_ERROR
+    error = _error(attempt) if failed else None
     if end_ns is None:
         end_ns = call_end_ns if after is None else attempt.headers_ns
     return Attempt(
@@ -147,12 +144,10 @@ def _record(number: int, attempt: _Open, after: _Open | None, now_s: float, call
     )
 
 
-def _error(attempt: _Open) -> tuple[str, str] | None:
-    """Our kind and the `error.type` of a failed attempt, None for one that did not fail."""
+def _error(attempt: _Open) -> tuple[str, str]:
+    """Our kind and the `error.type` of a failed attempt."""
     if attempt.exception is not None:
         return errors.classify(attempt.status, None, None, None, attempt.exception)[0], attempt.exception
-    if attempt.status is None or attempt.status < _FIRST_ERROR:
-        return None
     content = value_of(attempt.body) if attempt.body is not None else None
     attempt.body = None
     info = errors.error_info(

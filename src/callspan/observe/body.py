@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -10,6 +10,7 @@ from callspan.record.codec import encode_json
 
 _OPENERS: Final = (b"{", b"[")
 _NO_NUMBERS: Final = (b"NaN", b"Infinity")
+_Raws: TypeAlias = list[msgspec.Raw] | str | None
 
 
 def exact_json(content: bytes, body: object) -> bytes:
@@ -27,6 +28,27 @@ def exact_json(content: bytes, body: object) -> bytes:
         return msgspec.json.format(content, indent=-1)
     except msgspec.DecodeError:
         return encode_json(body if body is not None else _text(content))
+
+
+class _Spoken(msgspec.Struct):
+    messages: _Raws = None
+    input: _Raws = None
+    prompt: _Raws = None
+
+
+def exact_messages(content: bytes, body: object) -> tuple[bytes, list[msgspec.Raw] | None]:
+    """Return what `exact_json` does, and the messages in it; None where it has no list of any.
+
+    Nearly every body is valid, and is read once for both.
+    """
+    if body is None or b"\n" in content or b"\r" in content:
+        return exact_json(content, body), None
+    try:
+        spoken = _spoken(content)
+    except (msgspec.MsgspecError, RecursionError):
+        return exact_json(content, body), None
+    found = spoken.messages or spoken.input or spoken.prompt
+    return content, found if isinstance(found, list) else None
 
 
 def folded_json(body: object) -> bytes:
@@ -50,4 +72,5 @@ def _text(content: bytes) -> str | bytes:
         return content
 
 
+_spoken: Final = msgspec.json.Decoder(_Spoken).decode
 _skim: Final = msgspec.json.Decoder(msgspec.Raw).decode

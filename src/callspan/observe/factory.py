@@ -16,6 +16,7 @@ from callspan.record.events import Record
 from callspan.record.ids import new_id
 from callspan.record.messages import Conversation
 
+_NOWHERE: Final = Place()
 _READ_SURROUNDINGS: Final = fail_open("read the session and metadata around a call")
 
 
@@ -105,7 +106,7 @@ class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
             sdk=facts.sdk,
             server_address=facts.server_address,
             server_port=facts.server_port,
-            place=scope.place if scope is not None else Place(),
+            place=_NOWHERE if scope is None else scope.place,
             service=self.service,
             host=self.host,
             pid=self.process_id(),

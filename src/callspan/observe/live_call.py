@@ -8,21 +8,32 @@ the call, and never the record's identity.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from callspan.fail_open import attempt, fail_open
 from callspan.observe.attempts import AttemptLog, last_limits
-from callspan.observe.body import exact_json, folded_json
+from callspan.observe.body import exact_messages, folded_json
 from callspan.observe.chunk_log import ChunkLog
 from callspan.observe.estimate import with_estimates
 from callspan.observe.pulse import Pulse
 from callspan.providers import registry
 from callspan.providers.base import Accumulator, Endpoint, ResponseFacts
 from callspan.providers.wire import text
-from callspan.record.call import CallRecord, ChunkNote, ErrorInfo, Outcome, Request, Response, Stream, StreamEnd, Timing
-from callspan.record.messages import Conversation
+from callspan.record.call import (
+    NO_BODY,
+    CallRecord,
+    ChunkNote,
+    ErrorInfo,
+    Outcome,
+    Request,
+    Response,
+    Stream,
+    StreamEnd,
+    Timing,
+)
+from callspan.record.messages import Conversation, Said
 from callspan.record.usage import Usage
 
 if TYPE_CHECKING:
@@ -49,6 +60,7 @@ class LiveCall:
         "__weakref__",
         "_accumulator",
         "_add",
+        "_asked",
         "_body",
         "_complete",
         "_ending",
@@ -60,7 +72,6 @@ class LiveCall:
         "_over",
         "_pulse",
         "_request",
-        "_request_json",
         "_scope",
         "_whole",
         "_zero_ns",
@@ -79,18 +90,15 @@ class LiveCall:
         self._scope = scope
         self._zero_ns = zero_ns
         self._now_ns = factory.clock.monotonic_ns
-        self.record = msgspec.structs.replace(
-            record, trace_id=span.trace_id, span_id=span.span_id, parent_span_id=span.parent_span_id,
-            sampled=span.sampled,
-        )  # fmt: skip
-        """What was known at the start; the final record goes to the span and the stores, not here."""
+        self.record = record
+        """What was known before the span was there; the final record goes to the span and the stores, not here."""
         self.span = span
         self._over = factory.begun(self.record)
         self.streaming = record.request.stream
         self.attempts = AttemptLog()
         self._request: Request = record.request
-        self._request_json = b""
         self._input: Conversation | None = None
+        self._asked: list[msgspec.Raw] | None = None
         self._body: object = None
         self._whole = False
         self._accumulator: Accumulator | None = None
@@ -112,6 +120,11 @@ class LiveCall:
         return self._whole
 
     @property
+    def chunks(self) -> int:
+        """How many chunks of a stream have come."""
+        return self._pulse.chunks
+
+    @property
     def stream_complete(self) -> bool:
         """True once the stream itself has said that it is over."""
         return self._complete if self._accumulator is None else self._accumulator.complete
@@ -126,18 +139,20 @@ class LiveCall:
         The first one counts; retries send the same. A stream leaves a small record behind now, so that
         a process that dies leaves an interrupted call, not none.
         """
-        if self._request_json or not self._ending:
+        if self._request.body is not NO_BODY or not self._ending:
             return
         with _READ_REQUEST:
-            self._request_json = exact_json(content, body)
-            request = self._endpoint.request(body)
+            exact, self._asked = exact_messages(content, body)
+            asked = attempt(_READ_REQUEST, self._endpoint.request, body) or self._request
             self._request = msgspec.structs.replace(
-                request, model=request.model or self._request.model, body_bytes=len(content), stream=self.streaming
-            )
+                asked, model=asked.model or self._request.model, stream=self.streaming, body_bytes=len(content),
+                body=msgspec.Raw(exact),
+            )  # fmt: skip
             if self.span.wants_content:
                 self._input = self._endpoint.conversation(body, None)
         if self.streaming:
-            started = msgspec.structs.replace(self.record, request=self._request)
+            request = msgspec.structs.replace(self._request, body=NO_BODY)
+            started = msgspec.structs.replace(self.record, request=request, **self._trace())
             self._factory.write(self._treated(started))
 
     def data(self, data: object) -> None:
@@ -189,14 +204,16 @@ class LiveCall:
         body = self._body if self._whole else self._folded()
         # A long text is whole in the body now: its pieces would be as much again until the record is written.
         self._complete, self._accumulator, self._add = self.stream_complete, None, None
-        facts = self._facts(body)
-        record = self._minimal(duration_ns, how, outcome, error or facts.error)
+        facts = _NO_FACTS if body is None else attempt(_READ_RESPONSE, self._endpoint.facts, body) or _NO_FACTS
+        error = error or facts.error
+        fields = self._ending_fields(duration_ns, how, outcome, error)
         with _BUILD_RECORD:
-            record = self._full(record, facts, body)
-        treated = self._shown(record, body)
+            fields.update(self._content_fields(duration_ns, facts, error, body))
+        treated = self._shown(msgspec.structs.replace(self.record, **fields), body)
         # The response may outlive the call for long, and this call with it: let go of what was said.
-        del body, facts, record
-        self._body = self._input = None
+        del body, facts, fields
+        self._body = self._input = self._asked = None
+        self._request = self.record.request
         self._keep(treated)
 
     def _shown(self, record: CallRecord, body: object) -> CallRecord:
@@ -217,37 +234,52 @@ class LiveCall:
             return None if self._accumulator is None else self._accumulator.body()
         return None
 
-    def _facts(self, body: object) -> ResponseFacts:
-        with _READ_RESPONSE:
-            return _NO_FACTS if body is None else self._endpoint.facts(body)
-        return _NO_FACTS
+    def _trace(self) -> dict[str, Any]:
+        span = self.span
+        return {
+            "trace_id": span.trace_id,
+            "span_id": span.span_id,
+            "parent_span_id": span.parent_span_id,
+            "sampled": span.sampled,
+        }
 
-    def _minimal(
+    def _ending_fields(
         self, duration_ns: int, how: StreamEnd | None, outcome: Outcome, error: ErrorInfo | None
-    ) -> CallRecord:
-        """The record's identity and ending: what cannot fail."""
-        attempts, pulse = self.attempts, self._pulse
+    ) -> dict[str, Any]:
+        """What of the record cannot fail: its identity and ending."""
+        attempts = self.attempts
         if outcome == "success" and error is not None:
             outcome = "timeout" if error.kind == "timeout" else "error"
-        return msgspec.structs.replace(
-            self.record,
-            record_version=2,
-            request=self._request,
-            timing=Timing(
-                start_ns=self.record.timing.start_ns,
-                duration_ns=duration_ns,
-                answer_ns=attempts.answer_start_ns,
-                headers_ns=attempts.last_headers_ns,
-                first_chunk_ns=pulse.since(pulse.first_ns, self._zero_ns),
-                first_token_ns=pulse.since(pulse.content_ns, self._zero_ns),
-                last_chunk_ns=pulse.since(pulse.last_ns, self._zero_ns),
-                largest_gap_ns=pulse.largest_gap_ns,
-            ),
-            retries=attempts.retries,
-            rate_limited=attempts.rate_limited,
-            outcome=outcome,
-            error=error,
-            stream=self._stream(how) if self.streaming and how else None,
+        return {
+            **self._trace(),
+            "record_version": 2,
+            "request": self._request,
+            "timing": self._timing(duration_ns),
+            "retries": attempts.retries,
+            "rate_limited": attempts.rate_limited,
+            "outcome": outcome,
+            "error": error,
+            "stream": self._stream(how) if self.streaming and how else None,
+        }
+
+    def _timing(self, duration_ns: int) -> Timing:
+        attempts, pulse, zero_ns = self.attempts, self._pulse, self._zero_ns
+        start_ns, answer_ns, headers_ns = (
+            self.record.timing.start_ns,
+            attempts.answer_start_ns,
+            attempts.last_headers_ns,
+        )
+        if not pulse.chunks:
+            return Timing(start_ns=start_ns, duration_ns=duration_ns, answer_ns=answer_ns, headers_ns=headers_ns)
+        return Timing(
+            start_ns=start_ns,
+            duration_ns=duration_ns,
+            answer_ns=answer_ns,
+            headers_ns=headers_ns,
+            first_chunk_ns=pulse.since(pulse.first_ns, zero_ns),
+            first_token_ns=pulse.since(pulse.content_ns, zero_ns),
+            last_chunk_ns=pulse.since(pulse.last_ns, zero_ns),
+            largest_gap_ns=pulse.largest_gap_ns,
         )
 
     def _stream(self, how: StreamEnd) -> Stream:
@@ -256,40 +288,40 @@ class LiveCall:
             end=how, chunks=self._pulse.chunks, complete=self.stream_complete, last_event=last, log=self._notes
         )
 
-    def _full(self, record: CallRecord, facts: ResponseFacts, body: object) -> CallRecord:
-        duration_ns = record.timing.duration_ns or 0
-        attempts = self.attempts.records((record.timing.start_ns + duration_ns) / 1e9, duration_ns, record.error)
-        response = facts.response
-        if facts.truncated or facts.refused:
-            response = msgspec.structs.replace(response, truncated=facts.truncated, refused=facts.refused)
+    def _content_fields(
+        self, duration_ns: int, facts: ResponseFacts, error: ErrorInfo | None, body: object
+    ) -> dict[str, Any]:
+        """What was answered, and in which attempts."""
+        attempts = self.attempts.records((self.record.timing.start_ns + duration_ns) / 1e9, duration_ns, error)
+        response: Response | None = None
         if body is not None:
             encoded = folded_json(body)
-            response = msgspec.structs.replace(response, body=msgspec.Raw(encoded), body_bytes=len(encoded))
-        request = record.request
-        if self._request_json:
-            request = msgspec.structs.replace(request, body=msgspec.Raw(self._request_json))
-        return msgspec.structs.replace(
-            record,
-            request=request,
-            response=response if body is not None or attempts else None,
-            usage=self._usage(facts.usage, body),
-            attempts=attempts,
-            rate_limits=last_limits(attempts),
-        )
+            response = msgspec.structs.replace(
+                facts.response, truncated=facts.truncated, refused=facts.refused, body_bytes=len(encoded),
+                body=msgspec.Raw(encoded),
+            )  # fmt: skip
+        elif attempts:
+            response = facts.response
+        return {
+            "response": response,
+            "usage": self._usage(facts.usage, body),
+            "attempts": attempts,
+            "rate_limits": last_limits(attempts),
+        }
 
     def _usage(self, stated: Usage | None, body: object) -> Usage | None:
         if not self._factory.estimates or body is None or self._endpoint.operation == "embeddings":
             return stated
         with _ESTIMATE:
-            asked = msgspec.json.decode(self._request_json) if self._request_json else None
+            exact = self._request.body
+            asked = None if exact is NO_BODY else msgspec.json.decode(exact)
             return with_estimates(stated, self._endpoint.conversation(asked, body))
         return stated
 
     def _treated(self, record: CallRecord) -> CallRecord:
-        with _TREAT:
-            treated = self._factory.treat(record)
-            if isinstance(treated, CallRecord):
-                return treated
+        treated = attempt(_TREAT, self._factory.treat, record)
+        if isinstance(treated, CallRecord):
+            return treated
         # A policy that fails must not let content through.
         return msgspec.structs.replace(
             record,
@@ -300,11 +332,14 @@ class LiveCall:
 
     def _conversation(self, record: CallRecord, treated: CallRecord, body: object) -> Conversation | None:
         with _READ_MESSAGES:
-            if _bodies(treated) != _bodies(record):
+            if treated is not record and _bodies(treated) != _bodies(record):
                 return registry.conversation_of(treated)
-            said = self._endpoint.conversation(None, body)
-            asked = self._input
-            return said if asked is None else msgspec.structs.replace(asked, output=said.output)
+            said, asked = self._endpoint.conversation(None, body), self._input
+            if asked is None:
+                return said
+            return Said(
+                system=asked.system, input=asked.input, output=said.output, tools=asked.tools, asked=self._asked
+            )
         return None
 
 

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from callspan.config import Settings
-from callspan.fail_open import fail_open
+from callspan.fail_open import attempt, fail_open
 from callspan.policy.content import without_content, without_words
 from callspan.policy.media import media_by_reference
 from callspan.policy.redaction import Redactor, redacted
@@ -17,6 +17,7 @@ from callspan.record.call import NO_BODY, CallRecord, Redaction, Request
 from callspan.record.events import Record
 
 _FAILED: Final = "policy_failed"
+_APPLY: Final = fail_open("apply the content policy to a record")
 
 
 class Policy:
@@ -36,9 +37,7 @@ class Policy:
 
     def apply(self, record: Record) -> Record:
         """Return the record as it may be shown and kept: the same object where nothing has to be done."""
-        kept: Record | None = None
-        with fail_open("apply the content policy to a record"):
-            kept = self._applied(record)
+        kept = attempt(_APPLY, self._applied, record)
         return _bare(record) if kept is None else kept
 
     def _applied(self, record: Record) -> Record:

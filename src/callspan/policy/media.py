@@ -22,6 +22,7 @@ VECTOR_KEY: Final = "callspan_vector"
 
 _SMALL_BODY: Final = 4096
 _STRIDE: Final = 1024
+_MOST_WINDOWS: Final = 64
 _WINDOW: Final = 64
 _MARKS: Final = {
     "chat_completions": (b"base64", b'audio"'),
@@ -64,7 +65,8 @@ _FORMATS: Final = {
 def may_hold_media(body: msgspec.Raw, api: str) -> bool:
     """Return whether a body must be looked into. A quick look: no says that there is nothing to be found.
 
-    Bodies of more than 4 KiB are sampled: media of less than about 1100 bytes may be overlooked there.
+    Bodies of more than 4 KiB are sampled: media of less than about 1100 bytes, or a sixtieth of the body, may be
+    overlooked there.
     """
     data = bytes(body)
     size = len(data)
@@ -91,7 +93,7 @@ def media_by_reference(record: CallRecord) -> CallRecord:
 def _has_long_run(data: bytes, size: int) -> bool:
     """Base64 has neither spaces nor quotes, prose and JSON have both every few bytes."""
     find = data.find
-    for start in range(0, size, _STRIDE):
+    for start in range(0, size, max(_STRIDE, size // _MOST_WINDOWS)):
         if find(b" ", start, start + _WINDOW) < 0:
             window = data[start : start + _WINDOW]
             if b'"' not in window and window.isascii():

@@ -167,6 +167,8 @@ def _mask_strings(value: object, mask: Callable[[str], str]) -> object:
 
 def _masked_item(key: object, item: object) -> object:
     kind = type(item)
+    if kind is int or kind is float or kind is bool:
+        return item
     if kind is str:
         return MASK if _is_secret(key) and item != MASK else _masked_url(item)
     if isinstance(item, dict) and isinstance(key, str) and _plain_name(key) in _HEADER_MAPS:

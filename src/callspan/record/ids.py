@@ -6,9 +6,9 @@ import os
 import time
 from random import Random
 
-_VERSION = 0x7 << 76
-_VARIANT = 0x2 << 62
-_RANDOM_LOW = (1 << 62) - 1
+_VERSION = 0x7000
+_VARIANT = 0x8000
+_RANDOM_LOW = (1 << 48) - 1
 _RANDOM_BITS = 74
 
 _random = Random()  # noqa: S311 - unique is enough
@@ -24,7 +24,11 @@ def new_id() -> str:
     They are unique, not secret.
     """
     random = _random.getrandbits(_RANDOM_BITS)
-    milliseconds = (time.time_ns() // 1_000_000) << 80
-    value = milliseconds | _VERSION | (random >> 62) << 64 | _VARIANT | random & _RANDOM_LOW
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    milliseconds = time.time_ns() // 1_000_000
+    return "%08x-%04x-%04x-%04x-%012x" % (  # noqa: UP031 - in half the time of any other way
+        milliseconds >> 16,
+        milliseconds & 0xFFFF,
+        _VERSION | random >> 62,
+        _VARIANT | random >> 48 & 0x3FFF,
+        random & _RANDOM_LOW,
+    )

@@ -11,7 +11,7 @@ from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode,
 
 from callspan.config import Settings
 from callspan.fail_open import fail_open
-from callspan.record.call import CallRecord
+from callspan.record.call import CallRecord, ErrorInfo
 from callspan.record.messages import Conversation
 from callspan.spans import attempt_spans, official
 from callspan.spans.log_events import CallLogEvents
@@ -62,8 +62,8 @@ class CallSpan:
                     span.add_event(call_events.FIRST_CONTENT, None, timing.start_ns + timing.first_token_ns)
                 shown = conversation if self._of.content else None
                 span.set_attributes(self._of.projection.end(record, shown))
-                if self._owned:
-                    _set_status(span, record, end_ns)
+                if self._owned and record.error is not None:
+                    _set_status(span, record, record.error, end_ns)
                 if self._of.attempt_spans:
                     attempt_spans.add_spans(self._of.tracer, span, record)
         self._of.told(record, conversation, span)
@@ -94,12 +94,12 @@ class CallSpans:
 
     def start(self, record: CallRecord, tracer: Tracer | None = None) -> CallSpan:
         """Start the span of a call in the current context; with our own tracer unless another is given."""
-        outer = official.outer_span()
+        parent = trace.get_current_span()
+        outer = official.outer_span(parent)
         if outer is not None:
             with _START:
                 outer.set_attributes(self.projection.start(record))
             return CallSpan(self, outer, _parent_of(outer), owned=False)
-        parent = trace.get_current_span()
         span: Span = trace.INVALID_SPAN
         with _START:
             span = (tracer or self.tracer).start_span(
@@ -123,8 +123,7 @@ def _parent_of(span: Span) -> Span:
     return trace.NonRecordingSpan(above) if isinstance(above, SpanContext) else trace.INVALID_SPAN
 
 
-def _set_status(span: Span, record: CallRecord, end_ns: int) -> None:
-    error = record.error
-    if record.outcome in ("error", "timeout") and error is not None:
+def _set_status(span: Span, record: CallRecord, error: ErrorInfo, end_ns: int) -> None:
+    if record.outcome in ("error", "timeout"):
         span.set_status(Status(StatusCode.ERROR, error.message or error.type))
         span.add_event(call_events.EXCEPTION, call_events.exception(error), end_ns)

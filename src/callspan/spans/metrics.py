@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider, NoOpMeterProvider, Observation
 
-from callspan.fail_open import fail_open
+from callspan.fail_open import attempt, fail_open
 from callspan.record.call import CallRecord, Cost, RateLimit
 from callspan.record.events import EventRecord, Record, TimestepRecord
 from callspan.spans.delivery_metrics import Deliveries, DeliveryMetrics
@@ -57,18 +57,11 @@ class CallMetrics:
 
     def begun(self, record: CallRecord) -> Callable[[], None]:
         """Count a call in; what is returned counts it out, in the same place, whatever has changed since."""
-        with _COUNT_IN:
-            instruments = self._current()
-            if instruments is not None:
-                return instruments.count_in(record)
-        return _nothing
+        return attempt(_COUNT_IN, self._begun, record) or _nothing
 
     def observed(self, record: CallRecord) -> None:
         """Measure a finished call."""
-        with _MEASURE:
-            instruments = self._current()
-            if instruments is not None:
-                instruments.measure(record)
+        attempt(_MEASURE, self._observed, record)
 
     def priced(self, record: CallRecord, cost: Cost) -> None:
         """Measure the cost of a call that got it later, on its way into a store."""
@@ -89,6 +82,15 @@ class CallMetrics:
                 instruments = self._current() if record.end_ns is not None else None
                 if instruments is not None:
                     instruments.measure_timestep(record)
+
+    def _begun(self, record: CallRecord) -> Callable[[], None] | None:
+        instruments = self._current()
+        return None if instruments is None else instruments.count_in(record)
+
+    def _observed(self, record: CallRecord) -> None:
+        instruments = self._current()
+        if instruments is not None:
+            instruments.measure(record)
 
     def _current(self) -> _Instruments | None:
         provider = self._given or metrics.get_meter_provider()

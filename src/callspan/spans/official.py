@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from opentelemetry import trace
 from opentelemetry.context import Context, get_value, set_value
 from opentelemetry.trace import Span
 
@@ -38,12 +37,11 @@ _LOAD: Final = fail_open("load the completion hook")
 Hook = Callable[[CallRecord, Conversation, Span], None]
 
 
-def outer_span() -> Span | None:
-    """Return the LLM span of somebody else that is open around the running code and stands for this call, or None.
+def outer_span(span: Span) -> Span | None:
+    """Return the span that is open around the running code if it is an LLM span that stands for this call, or None.
 
     It stands for one call: a span that one of our calls has told its facts already is left to that one.
     """
-    span = trace.get_current_span()
     if not span.is_recording():
         return None
     attributes: Mapping[str, object] = getattr(span, "attributes", None) or {}

@@ -94,6 +94,8 @@ def treated_with_cost(
     treated = treat(record)
     if not isinstance(treated, CallRecord) or treated.cost is not None or treated.usage is None:
         return treated
+    if not computed and treated.usage.cost_usd is None:
+        return treated
     with _PRICE:
         cost = _pricer(prices).cost(treated) if computed else stated_cost(treated)
         return treated if cost is None else msgspec.structs.replace(treated, cost=cost)

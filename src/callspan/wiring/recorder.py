@@ -62,8 +62,8 @@ class Recorder:
 
     def write(self, record: Record) -> None:
         """Keep a record: when this returns it has been handed to the operating system."""
-        with _KEEP:
-            if self._stores:
+        if self._stores:
+            with _KEEP:
                 spool = self._spool or self._open()
                 spool.append(codec.encode(record), partial(_slim, record))
         for listener in self._listeners:
