@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import email
 import gzip
 import re
 import threading
@@ -107,7 +108,17 @@ def _handler(server: ClickHouseServer) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             body = self._body()
-            answer = server.answer(dict(parse_qsl(urlsplit(self.path).query)), body)
+            parameters = dict(parse_qsl(urlsplit(self.path).query))
+            kind = self.headers.get("Content-Type") or ""
+            if kind.startswith("multipart/"):
+                # What is too long for an address comes as a form.
+                form = email.message_from_bytes(b"Content-Type: %b\r\n\r\n%b" % (kind.encode(), body))
+                for part in form.walk():
+                    name = part.get_param("name", header="content-disposition")
+                    if isinstance(name, str):
+                        parameters[name] = bytes(part.get_payload(decode=True)).decode()
+                body = b""
+            answer = server.answer(parameters, body)
             if answer is None:
                 self.close_connection = True
                 return

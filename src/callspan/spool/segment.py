@@ -81,7 +81,7 @@ class Segment:
         self.caught_ns: dict[int, int] = {}
         self.unsynced = False
         self.astray = False
-        """Whoever reads on from the file cannot find it again: deleted by hand, or its end could not be mended."""
+        """Nobody would find what is appended now: the file was deleted by hand, or its torn end could not be cut."""
         self._listed = False
         """Whether the directory's own entry of the file is on the medium."""
         self._fd = fd
@@ -130,9 +130,9 @@ class Segment:
                 self.unsynced = whole = True
         finally:
             if not whole:
-                self.astray = True
+                before, self.astray = self.astray, True
                 os.ftruncate(self._fd, self.end)
-                self.astray = False
+                self.astray = before
         if not whole:
             raise OSError(f"{self.path} took only {written} of {len(frame)} bytes")
 

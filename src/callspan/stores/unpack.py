@@ -38,7 +38,10 @@ def unpack(payload: bytes) -> Unpacked:
         payload.decode("utf-8")
         record = decode(payload)
         fields = _fields.decode(payload)
-        parts = {side: _apart(fields, side) for side in _SIDES} if isinstance(record, CallRecord) else {}
+        parts = {}
+        if isinstance(record, CallRecord):
+            fields.pop("conversation", None)
+            parts = {side: _apart(fields, side) for side in _SIDES}
         tree: Tree = {name: msgspec.json.decode(value) for name, value in fields.items()}
     except (msgspec.DecodeError, UnknownSchemaError, UnicodeDecodeError, RecursionError) as error:
         raise PoisonError(f"no record: {error}") from error
@@ -46,8 +49,7 @@ def unpack(payload: bytes) -> Unpacked:
 
 
 def _apart(fields: dict[str, msgspec.Raw], side: str) -> bytes:
-    """Take the body out of one side of a call and return it; the conversation goes, it is made of the bodies."""
-    fields.pop("conversation", None)
+    """Take the body out of one side of a call and return it; empty where there is none."""
     if side not in fields:
         return b""
     inner = _fields.decode(fields[side]) if bytes(fields[side]) != b"null" else {}
