@@ -88,9 +88,11 @@ def _copied(pieces: Iterator[bytes], watch: Watch) -> Iterator[bytes]:
             copy.add(piece)
             yield piece
     except GeneratorExit:
+        copy.broken_off()
         watch.let_go()
         raise
     except BaseException as error:
+        copy.broken_off()
         watch.failed(error)
         raise
     copy.finished()
@@ -110,9 +112,11 @@ async def _copied_async(pieces: AsyncIterator[bytes], watch: Watch) -> AsyncIter
             copy.add(piece)
             yield piece
     except GeneratorExit:
+        copy.broken_off()
         watch.let_go()
         raise
     except BaseException as error:
+        copy.broken_off()
         watch.failed(error)
         raise
     copy.finished()
@@ -121,13 +125,16 @@ async def _copied_async(pieces: AsyncIterator[bytes], watch: Watch) -> AsyncIter
 class _Copy:
     """What has passed: a whole body, or server-sent events fed on as they come."""
 
-    __slots__ = ("_events", "_held", "_size", "_watch")
+    __slots__ = ("_events", "_fed", "_held", "_of_others", "_size", "_waiting", "_watch")
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
         self._events = EventLines()
+        self._fed = 0
         self._held: list[bytes] = []
+        self._of_others = False
         self._size = 0
+        self._waiting: list[bytes] = []
 
     def pulled(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         """Yield the pieces, marking the time inside the response's own reading."""
@@ -143,7 +150,7 @@ class _Copy:
 
     def add(self, piece: bytes) -> None:
         """Take a piece, unless the SDK's stream reads the response and shows its chunks itself."""
-        if self._watch.iterated or self._size > _CAP_BYTES:
+        if self._watch.iterated or self._of_others or self._size > _CAP_BYTES:
             return
         with _COPY:
             self._size += len(piece)
@@ -160,11 +167,29 @@ class _Copy:
         with _COPY:
             if self._watch.call.streaming:
                 self._take(self._events.end())
+                self._take([])
             elif self._held and self._size <= _CAP_BYTES:
                 self._watch.data(json.loads(b"".join(self._held)))
-        self._watch.finished()
+        if not self._of_others or self._watch.call.stream_complete:
+            self._watch.finished()
+
+    def broken_off(self) -> None:
+        """Nothing more will pass."""
+        if self._waiting:
+            with _COPY:
+                self._take([])
 
     def _take(self, payloads: list[bytes]) -> None:
+        call = self._watch.call
+        if not self._watch.raw:
+            # Who reads the response of a stream may have the SDK parse what he reads, which shows it already: so
+            # each payload waits for the next.
+            self._of_others = self._of_others or call.chunks > self._fed
+            payloads, self._waiting = ([] if self._of_others else self._waiting), payloads
+        self._feed(payloads)
+        self._fed = call.chunks
+
+    def _feed(self, payloads: list[bytes]) -> None:
         for payload in payloads:
             if payload.strip() and not payload.startswith(_DONE):
                 with _COPY:
