@@ -352,17 +352,22 @@ class Spool:
             self.halt(deadline + 0.1)
 
     def before_fork(self) -> None:
-        """Wait until no append, adoption or delivery is under way, and keep them out; for a sink at most a while.
-
-        SQLite remembers its locks per process and would believe them in the child, which has none of them.
-        """
+        """Wait until no append, adoption or delivery is under way, and keep them out; for a sink at most a while."""
+        # SQLite remembers its locks per process and would believe them in the child, which has none of them.
         deadline = time.monotonic() + _PARK_S
+        while not self._all_quiet(deadline):
+            self._shelf.lock.release()
+            self._lock.release()
+
+    def _all_quiet(self, deadline: float) -> bool:
+        """Park the shippers and take the locks; False where others have begun meanwhile."""
         self._parking = self._shippers
         for shipper in self._parking:
             shipper.park()
         self._parked = all(shipper.parked(deadline - time.monotonic()) for shipper in self._parking)
         self._lock.acquire()
         self._shelf.lock.acquire()
+        return self._parking is self._shippers
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
