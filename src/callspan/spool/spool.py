@@ -82,7 +82,7 @@ class Spool:
         self._keeper: Keeper | None = None
         self._active: Segment | None = None
         self._ring: Ring | None = None
-        self._started = self._stopping = self._busy = False
+        self._started = self._stopping = self._busy = self._watched = False
         self._parking: tuple[Shipper, ...] = ()
         self._parked = True
         self._nested: deque[tuple[bytes, Callable[[], bytes] | None]] = deque()
@@ -111,6 +111,7 @@ class Spool:
     def ship(self, timeout_s: float) -> bool:
         """Adopt all that dead processes left and deliver it; False if the time ran out or there is no sink."""
         deadline = time.monotonic() + timeout_s
+        self._watch()
         with self._lock:
             self._start()
         self._shelf.wait_for_sinks(deadline)
@@ -125,10 +126,7 @@ class Spool:
         return False
 
     def close(self, timeout_s: float) -> bool:
-        """Flush, end the threads and let go of the files; False if the time ran out. Later appends are refused.
-
-        What is left on disk is delivered by whoever uses the directory next. Harmless when repeated.
-        """
+        """Flush, end the threads, leave the rest to the next process; False if the time ran out. Appends are refused."""
         deadline = time.monotonic() + timeout_s
         self._closed = True
         delivered = self.flush(timeout_s)
@@ -185,6 +183,8 @@ class Spool:
         return [shipper.state() for shipper in self._shippers]
 
     def _append(self, payload: bytes, slim: Callable[[], bytes] | None) -> bool:
+        if not self._watched:
+            self._watch()
         with self._lock:
             if self._closed:
                 self._counts["dropped.closed"] += 1
@@ -317,12 +317,16 @@ class Spool:
         if self._started or self._stopping or sys.is_finalizing():
             return
         self._started = True
-        lifetime.watch(self)
-        launcher = threading.Thread(target=self._launch, args=(self._shelf,), name="callspan-launch", daemon=True)
         try:
-            launcher.start()
+            threading.Thread(target=self._launch, args=(self._shelf,), name="callspan-launch", daemon=True).start()
         except RuntimeError:
             _LOGGER.debug("No threads at this point of the interpreter's end; the next process ships")
+
+    def _watch(self) -> None:
+        # Before the first lock is taken: a child forked while another thread holds it could never take it.
+        self._watched = True
+        if not self._closed:
+            lifetime.watch(self)
 
     def _launch(self, shelf: Shelf) -> None:
         with fail_open("build the stores"):
@@ -388,10 +392,7 @@ class Spool:
 
 
 def ship_once(directory: Path, sinks: Sinks, timeout_s: float) -> Mapping[str, int]:
-    """Deliver what dead processes left in `directory`, for at most about `timeout_s`; return the counters.
-
-    `spool_bytes` of them is what is still there: of living processes, or undeliverable for now.
-    """
+    """Deliver what dead processes left in `directory`, for about `timeout_s`; return the counters of what is left."""
     spool = Spool(directory, sinks)
     deadline = time.monotonic() + timeout_s
     spool.ship(timeout_s)
