@@ -126,7 +126,7 @@ class Spool:
         return False
 
     def close(self, timeout_s: float) -> bool:
-        """Flush, end the threads, leave the rest to the next process; False if the time ran out. Appends are refused."""
+        """Flush, end the threads, leave the rest to the next process; False if time ran out. Appends are refused."""
         deadline = time.monotonic() + timeout_s
         self._closed = True
         delivered = self.flush(timeout_s)
