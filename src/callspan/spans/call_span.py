@@ -13,7 +13,7 @@ from callspan.config import Settings
 from callspan.fail_open import fail_open
 from callspan.record.call import CallRecord, ErrorInfo
 from callspan.record.messages import Conversation
-from callspan.spans import attempt_spans, official
+from callspan.spans import attempt_spans, official, span_attributes
 from callspan.spans.log_events import CallLogEvents
 from callspan.vocabulary import call_events, gen_ai
 from callspan.vocabulary.projection import Projection
@@ -61,7 +61,7 @@ class CallSpan:
                 if timing.first_token_ns is not None:
                     span.add_event(call_events.FIRST_CONTENT, None, timing.start_ns + timing.first_token_ns)
                 shown = conversation if self._of.content else None
-                span.set_attributes(self._of.projection.end(record, shown))
+                span_attributes.put(span, self._of.projection.end(record, shown))
                 if self._owned and record.error is not None:
                     _set_status(span, record, record.error, end_ns)
                 if self._of.attempt_spans:
