@@ -16,7 +16,8 @@ from callspan.agent.runtime import Runtime, install, remove
 from callspan.fail_open import failures, forget_failures
 from callspan.record.codec import decode, encode
 from callspan.record.events import EventRecord, Record
-from callspan.spans.hierarchy import HierarchyOptions, TracedHierarchy
+from callspan.spans.hierarchy import TracedHierarchy
+from callspan.spans.hierarchy_options import HierarchyOptions
 
 
 class Seen:

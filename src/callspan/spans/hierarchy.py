@@ -29,41 +29,16 @@ from callspan.fail_open import fail_open
 from callspan.record.call import ErrorInfo
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.spans.hierarchy_evaluations import Evaluations, HierarchyLog
+from callspan.spans.hierarchy_options import HierarchyOptions
 from callspan.vocabulary import callspan as names
 from callspan.vocabulary.values import Attributes, ByteBudget
 
-_KIB: Final = 1024
 _MAX_FRAMES: Final = 20
 _EVENT: Final = fail_open("show an event on a span")
 _END: Final = fail_open("show the end of a session, timestep or tool")
 _CONTENT: Final = fail_open("show content of a session on a span")
 
 _Content: TypeAlias = Callable[[Record, ByteBudget], Attributes]
-
-
-class HierarchyOptions:
-    """How the hierarchy is shown: content or not, `llm.meta.*`, compatibility names, byte caps."""
-
-    __slots__ = ("attribute_bytes", "compatibility", "content", "llm", "span_bytes")
-
-    def __init__(
-        self,
-        *,
-        content: bool = True,
-        compatibility: bool = True,
-        llm: bool = True,
-        attribute_bytes: int = 32 * _KIB,
-        span_bytes: int = 128 * _KIB,
-    ) -> None:
-        self.content = content
-        self.compatibility = compatibility
-        self.llm = llm
-        self.attribute_bytes = attribute_bytes
-        self.span_bytes = span_bytes
-
-    def budget(self) -> ByteBudget:
-        """Return the bytes of content a new span may hold."""
-        return ByteBudget(self.attribute_bytes, self.span_bytes)
 
 
 class HierarchySpan:

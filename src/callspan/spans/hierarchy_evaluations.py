@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from opentelemetry import _logs
 from opentelemetry._logs import Logger, LoggerProvider, LogRecord
@@ -19,11 +19,9 @@ from opentelemetry.trace import (
 
 from callspan.fail_open import fail_open
 from callspan.record.events import EventRecord, RewardRecord
+from callspan.spans.hierarchy_options import HierarchyOptions
 from callspan.vocabulary import callspan as names
 from callspan.vocabulary.values import Attributes
-
-if TYPE_CHECKING:
-    from callspan.spans.hierarchy import HierarchyOptions
 
 _EMIT: Final = fail_open("emit a reward as a log event")
 

@@ -23,8 +23,9 @@ from callspan.policy.apply import Policy
 from callspan.record.call import CallRecord, Cost
 from callspan.record.events import Record
 from callspan.spans.call_span import CallSpans
-from callspan.spans.hierarchy import HierarchyOptions, TracedHierarchy
+from callspan.spans.hierarchy import TracedHierarchy
 from callspan.spans.hierarchy_evaluations import HierarchyLog
+from callspan.spans.hierarchy_options import HierarchyOptions
 from callspan.spans.metrics import CallMetrics
 from callspan.wiring.forked_workers import ForkedWorkers
 from callspan.wiring.parts import Parts
