@@ -10,7 +10,7 @@ EXTRAS := openai,anthropic,cli,cost,otlp
 DEV_EXTRAS := $(EXTRAS),postgres,clickhouse,gymnasium
 PYTEST := $(BIN)/python -m pytest
 # Some tests are about time; a machine that stalls gets a second try, which is shown.
-STEADY := -n 2 --reruns 2 -rR
+AGAIN := --reruns 2 -rR
 # `make bench QUICK=--quick`, and bench-peers and scale likewise: less than two minutes, written nowhere.
 QUICK :=
 
@@ -19,13 +19,14 @@ QUICK :=
 demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace and its records
 	@$(BIN)/callspan demo
 
+# Quick tests wait as much as they compute, for sockets and for processes of theirs: four at once, also on two cores.
 test: $(STAMP)-dev  ## The tests that need nothing but Python
-	$(PYTEST) $(STEADY) -m "not slow and not postgres and not clickhouse and not backend"
+	$(PYTEST) -n 4 $(AGAIN) -m "not slow and not postgres and not clickhouse and not backend"
 
 test-all: $(STAMP)-all  ## Every test: with Postgres, the embedded ClickHouse engine, the wire corpus, coverage
-	CALLSPAN_REQUIRE_ENGINES=1 CALLSPAN_PROPERTIES=thorough $(PYTEST) $(STEADY) -m "not slow and not backend" \
+	CALLSPAN_REQUIRE_ENGINES=1 CALLSPAN_PROPERTIES=thorough $(PYTEST) -n 2 $(AGAIN) -m "not slow and not backend" \
 	  --cov --cov-report=term:skip-covered --cov-fail-under=90
-	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) $(STEADY) -m "slow and not backend and not timing"
+	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -n 2 $(AGAIN) -m "slow and not backend and not timing"
 	$(MAKE) older
 
 check: $(STAMP)-dev  ## Lint, types, layers, documents
