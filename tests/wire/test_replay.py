@@ -199,6 +199,7 @@ def test_every_way_into_the_sdks_is_recorded_alike(
 
 @MODES
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # the SDK's own, of answers newer than its models
 @pytest.mark.parametrize("api", HELPED)
 def test_streams_through_the_helpers_are_recorded_alike(
     api: str, asynchronous: bool, exchanges: tuple[Exchange, ...]
