@@ -85,9 +85,9 @@ $(STAMP)-demo: $(VENV)/pyvenv.cfg pyproject.toml
 	@tools/install.sh $(VENV) -e ".[$(EXTRAS)]"
 	@touch $@
 
-$(STAMP)-dev: $(STAMP)-demo tools/requirements-dev.txt
+$(STAMP)-dev: $(VENV)/pyvenv.cfg pyproject.toml tools/requirements-dev.txt
 	@tools/install.sh $(VENV) -e ".[$(DEV_EXTRAS)]" -r tools/requirements-dev.txt
-	@touch $@
+	@touch $(STAMP)-demo $@
 
 $(STAMP)-all: $(STAMP)-dev
 	@tools/install.sh $(VENV) chdb

@@ -27,6 +27,8 @@ from callspan.stores.tool_uses import tool_uses
 from callspan.testing import ScriptedProvider
 from callspan.wiring.priced_stores import priced_sinks
 
+pytestmark = pytest.mark.slow
+
 TOOL_CALL = {"name": "move", "arguments": {"direction": "up"}, "id": "call_1"}
 
 

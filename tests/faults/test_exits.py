@@ -12,6 +12,8 @@ import pytest
 import callspan
 from callspan.stores.base import CallFilter
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import os, sys
 import openai

@@ -8,6 +8,8 @@ import pytest
 
 from tests.otel.launching import APPS, Stage, free_port
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = str(APPS / "script.py")
 
 

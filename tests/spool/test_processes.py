@@ -22,7 +22,7 @@ from .rig import SqliteSink, python, rows, until
 REAL = "real.db"
 """Name of a database that is the real store's, as victims know it."""
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 
 
 class Scene:

@@ -14,6 +14,8 @@ from callspan.spool.spool import Spool, ship_once
 
 from .rig import SqliteSink, key_of, record, rows
 
+pytestmark = pytest.mark.slow
+
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("append"), st.integers(1, 12)),
