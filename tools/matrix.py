@@ -26,8 +26,7 @@ HOME = ROOT / ".venv-matrix"
 DOCUMENT = ROOT / "docs" / "matrix.md"
 PYTHONS = ("3.10", "3.13")
 TESTS = ("tests/intercept", "tests/attempts")
-ALL = "not timing"
-QUICK = "not timing and not slow"
+CHOSEN = "not timing"
 TOOLS = (
     "pytest>=8.3",
     "pytest-timeout>=2.3",
@@ -119,8 +118,8 @@ def prepare(python: str, path: str, name: str) -> Path:
     return venv
 
 
-def run(python: str, path: str, name: str, which: str, extra: list[str]) -> Result:
-    """The capture tests that are `which`, an expression of pytest's marks, in one environment."""
+def run(python: str, path: str, name: str, extra: list[str]) -> Result:
+    """The capture tests in one environment."""
     result = Result(python, name)
     try:
         venv = prepare(python, path, name)
@@ -133,7 +132,7 @@ def run(python: str, path: str, name: str, which: str, extra: list[str]) -> Resu
     report.unlink(missing_ok=True)
     began = time.monotonic()
     done = subprocess.run(
-        [str(runner), "-m", "pytest", *TESTS, "-n", "2", "-m", which, f"--junitxml={report}", *extra],
+        [str(runner), "-m", "pytest", *TESTS, "-n", "2", "-m", CHOSEN, f"--junitxml={report}", *extra],
         cwd=ROOT, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     result.seconds = time.monotonic() - began
@@ -230,7 +229,7 @@ def main() -> int:
                 prepare(version, path, name)
                 continue
             # One pair alone is part of the daily run, which has little time.
-            result = run(version, path, name, QUICK if known.pair else ALL, extra)
+            result = run(version, path, name, extra)
             results.append(result)
             print(f"  {result.trouble or _row(result)}", *result.failed, sep="\n  ", flush=True)
     if results and not known.pair and not known.python and not extra:

@@ -18,6 +18,8 @@ from callspan.agent.runtime import install
 from callspan.record.events import EventRecord, MessageRecord, SessionRecord, TimestepRecord
 from callspan.stores.opening import open_store
 
+pytestmark = pytest.mark.slow
+
 gymnasium = pytest.importorskip("gymnasium", reason="needs gymnasium")
 np = pytest.importorskip("numpy", reason="needs numpy")
 

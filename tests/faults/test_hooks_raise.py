@@ -25,6 +25,8 @@ from callspan.record.events import Record
 from callspan.testing import Captured, ScriptedProvider, capture
 from callspan.wiring import WIRING
 
+pytestmark = pytest.mark.slow
+
 CHAT: dict[str, Any] = {"model": "gpt-5", "messages": [{"role": "user", "content": "hi"}]}
 
 

@@ -21,6 +21,8 @@ from tests.features.ask import APIS, ASK, QUESTION, answered, shown
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import text_of, the_call
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 TOOLS = [{"id": "t1", "name": "look", "arguments": {"at": "sky"}}, {"id": "t2", "name": "move", "arguments": {"to": 3}}]
 SAYS: dict[str, dict[str, Any]] = {

@@ -31,6 +31,8 @@ from callspan.wiring.otlp import otlp_provider
 from tests.features.ask import APIS, QUESTION, answered
 from tests.intercept.mode import Mode
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

@@ -26,6 +26,8 @@ from callspan.testing import ScriptedProvider
 from callspan.wiring import Handle
 from callspan.wiring.priced_stores import PricedSink, priced_sinks
 
+pytestmark = pytest.mark.slow
+
 PRICES = '{"version": "ours-1", "models": {"my-model": {"input": "2", "output": "8"}}}'
 MESSAGES: Any = [{"role": "user", "content": "Hi"}]
 BOUNDED = {

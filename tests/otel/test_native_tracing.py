@@ -20,6 +20,8 @@ from callspan.vocabulary import anthropic as vocabulary_anthropic
 from callspan.vocabulary import call as vocabulary_call
 from callspan.vocabulary import gen_ai
 
+pytestmark = pytest.mark.slow
+
 NATIVE_SCOPE = "com.anthropic.sdk.python"
 
 
