@@ -19,6 +19,8 @@ from tests.features.ask import APIS, QUESTION, answered, shown
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import the_call
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 LOOK = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
 

@@ -20,6 +20,8 @@ from tests.features.ask import APIS, QUESTION, answered, chat, shown
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import text_of, the_call
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 STREAMS = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 OPTIONS: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}

@@ -33,6 +33,8 @@ from tests.features.ask import APIS, answered, chat, shown
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import the_call
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 SECRET = "open sesame"
 ASKED: list[Any] = [{"role": "user", "content": SECRET}]

@@ -24,6 +24,8 @@ from tests.features.ask import APIS, QUESTION, answered, chat, message, respond,
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import the_call
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 LOOK = {"id": "call_1", "name": "look", "arguments": {"at": "sky"}}
 
