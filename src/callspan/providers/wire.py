@@ -9,8 +9,13 @@ Most paths are one key into an object: readers take that step themselves, since 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Annotated, Final, TypeAlias
 
+import msgspec
+
+LARGEST_COUNT: Final = 2**63 - 1
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_COUNT)]
+"""What `count` returns, for objects that are read in one step."""
 _LONGEST_INTEGER: Final = 20
 
 
@@ -47,6 +52,12 @@ def integer(value: object, *path: str) -> int | None:
     if isinstance(found, str) and found.isascii() and found.isdigit() and len(found) < _LONGEST_INTEGER:
         return int(found)
     return None
+
+
+def count(value: object, *path: str) -> int | None:
+    """Return the whole number at `path` that can be a count of something, or None: for a negative one, say."""
+    found = integer(value, *path)
+    return found if found is not None and 0 <= found <= LARGEST_COUNT else None
 
 
 def number(value: object, *path: str) -> float | None:

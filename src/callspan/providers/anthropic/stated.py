@@ -9,7 +9,7 @@ import msgspec
 from callspan.providers.base import ResponseFacts
 from callspan.providers.copies import detached_object
 from callspan.providers.errors import error_info
-from callspan.providers.wire import integer, mapping, text, word
+from callspan.providers.wire import Count, count, mapping, text, word
 from callspan.record.call import ErrorInfo, Response
 from callspan.record.usage import Usage
 
@@ -17,7 +17,7 @@ _TRUNCATED: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
 _MESSAGE_FIELDS: Final = ("content", "stop_reason")
 
 
-_Count: TypeAlias = int | None
+_Count: TypeAlias = Count | None
 
 
 class _Written(msgspec.Struct):
@@ -37,8 +37,8 @@ class _Ran(msgspec.Struct):
 class _Counted(msgspec.Struct):
     """A `usage` object as the API states it."""
 
-    input_tokens: int
-    output_tokens: int
+    input_tokens: Count
+    output_tokens: Count
     cache_read_input_tokens: _Count = None
     cache_creation_input_tokens: _Count = None
     cache_creation: _Written | None = None
@@ -146,8 +146,8 @@ def _counted(raw: dict[str, object]) -> Usage | None:
 
 def _counted_one_by_one(counted: dict[str, object]) -> Usage:
     written, ran = counted.get("cache_creation"), counted.get("server_tool_use")
-    read, write = integer(counted, "cache_read_input_tokens"), _cache_write(counted)
-    fresh, output = integer(counted, "input_tokens"), integer(counted, "output_tokens")
+    read, write = count(counted, "cache_read_input_tokens"), _cache_write(counted)
+    fresh, output = count(counted, "input_tokens"), count(counted, "output_tokens")
     total_input = None if fresh is None else fresh + (read or 0) + (write or 0)
     return Usage(
         input_tokens=total_input,
@@ -155,21 +155,21 @@ def _counted_one_by_one(counted: dict[str, object]) -> Usage:
         total_tokens=None if total_input is None or output is None else total_input + output,
         cache_read_tokens=read,
         cache_write_tokens=write,
-        cache_write_5m_tokens=integer(written, "ephemeral_5m_input_tokens"),
-        cache_write_1h_tokens=integer(written, "ephemeral_1h_input_tokens"),
-        reasoning_tokens=integer(counted.get("output_tokens_details"), "thinking_tokens"),
-        web_search_requests=integer(ran, "web_search_requests"),
-        web_fetch_requests=integer(ran, "web_fetch_requests"),
+        cache_write_5m_tokens=count(written, "ephemeral_5m_input_tokens"),
+        cache_write_1h_tokens=count(written, "ephemeral_1h_input_tokens"),
+        reasoning_tokens=count(counted.get("output_tokens_details"), "thinking_tokens"),
+        web_search_requests=count(ran, "web_search_requests"),
+        web_fetch_requests=count(ran, "web_fetch_requests"),
         raw=detached_object(counted),
     )
 
 
 def _cache_write(counted: dict[str, object]) -> int | None:
     """Written to the cache: the total, else the sum of its parts by lifetime as far as stated."""
-    total = integer(counted, "cache_creation_input_tokens")
+    total = count(counted, "cache_creation_input_tokens")
     if total is not None:
         return total
-    parts = [integer(counted, "cache_creation", f"ephemeral_{life}_input_tokens") for life in ("5m", "1h")]
+    parts = [count(counted, "cache_creation", f"ephemeral_{life}_input_tokens") for life in ("5m", "1h")]
     known = [part for part in parts if part is not None]
     return sum(known) if known else None
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from callspan.providers.openai.detach import detached
-from callspan.providers.wire import dig, integer, mapping
+from callspan.providers.wire import LARGEST_COUNT, Count, count, mapping
 from callspan.record.usage import Usage
-
-_LARGEST: Final = 2**63 - 1
 
 _IN: Final = ("prompt_tokens_details", "input_tokens_details", "prompt_token_details")
 _OUT: Final = ("completion_tokens_details", "output_tokens_details")
@@ -55,7 +53,7 @@ _PLACES: Final[dict[str, tuple[_Path, ...]]] = {
     ),
 }
 
-_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)] | None
+_Count: TypeAlias = Count | None
 
 
 class _Asked(msgspec.Struct, forbid_unknown_fields=True):
@@ -133,7 +131,7 @@ def _usual(raw: dict[str, object], body: object) -> Usage | None:
         output_image_tokens=answered.image_tokens,
         accepted_prediction_tokens=answered.accepted_prediction_tokens,
         rejected_prediction_tokens=answered.rejected_prediction_tokens,
-        web_search_requests=_count(dig(body, *_SEARCHES)) if isinstance(body, dict) and _SEARCHES[0] in body else None,
+        web_search_requests=count(body, *_SEARCHES) if isinstance(body, dict) and _SEARCHES[0] in body else None,
         raw=msgspec.to_builtins(raw),
     )
 
@@ -144,7 +142,7 @@ def _whatever(raw: dict[str, object], body: object) -> Usage:
     given, spent = counts.get("input_tokens"), counts.get("output_tokens")
     if "total_tokens" not in counts and given is not None and spent is not None:
         counts["total_tokens"] = given + spent
-    if "web_search_requests" not in counts and (searches := _count(dig(body, *_SEARCHES))) is not None:
+    if "web_search_requests" not in counts and (searches := count(body, *_SEARCHES)) is not None:
         counts["web_search_requests"] = searches
     fields: dict[str, Any] = counts
     return Usage(cost_usd=_cost(raw), raw=_copied(raw), **fields)
@@ -165,9 +163,9 @@ def _counts(raw: dict[str, object]) -> dict[str, int]:
         tuple([(group, *stated) if type(stated) is dict else group for group, stated in raw.items()])
     ):
         value: object = raw[name] if group is None else raw[group][name]  # type: ignore[index] # as its shape says
-        count = value if type(value) is int and 0 <= value <= _LARGEST else _count(value)
-        if count is not None:
-            counts[field] = count
+        found = value if type(value) is int and 0 <= value <= LARGEST_COUNT else count(value)
+        if found is not None:
+            counts[field] = found
     return counts
 
 
@@ -186,11 +184,6 @@ def _stated_in(shape: _Shape) -> tuple[tuple[str, str | None, str], ...]:
         for place in reversed(places)
         if place in there
     )
-
-
-def _count(value: object) -> int | None:
-    found = integer(value)
-    return found if found is not None and 0 <= found <= _LARGEST else None
 
 
 def _cost(raw: dict[str, object]) -> Decimal | None:

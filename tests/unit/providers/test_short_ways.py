@@ -1,0 +1,117 @@
+"""Short ways: what is well formed is read in one step, to the very result of reading it field by field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callspan.providers.anthropic import stated as anthropic_stated
+from callspan.providers.openai import choices, usage
+from callspan.record.usage import Usage
+
+COUNTS = (
+    st.none()
+    | st.integers(min_value=-3, max_value=50_000)
+    | st.sampled_from([2**53, 2**63 - 1, 2**63, 2**70, -(2**63), True, False, 5.0, 5.5, float("inf"), "5", "", [], {}])
+)
+WORDS = st.none() | st.sampled_from(
+    ["stop", "length", "content_filter", "refusal", "max_tokens", "tool_use", "", 7, []]
+)
+TEXTS = st.none() | st.sampled_from(["a", "", "\ud800", 3, {}])
+
+
+def counted(*names: str) -> st.SearchStrategy[Any]:
+    return st.none() | st.fixed_dictionaries({}, optional=dict.fromkeys(names, COUNTS)) | COUNTS
+
+
+ANTHROPIC = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(
+            ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "x"), COUNTS
+        ),
+        "cache_creation": counted("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens", "x"),
+        "output_tokens_details": counted("thinking_tokens", "x"),
+        "server_tool_use": counted("web_search_requests", "web_fetch_requests"),
+        "service_tier": TEXTS,
+    },
+)
+IN, OUT = ("cached_tokens", "cache_write_tokens", "audio_tokens", "text_tokens"), ("reasoning_tokens", "audio_tokens")
+OPENAI = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(
+            ("prompt_tokens", "completion_tokens", "total_tokens", "input_tokens", "output_tokens", "x"), COUNTS
+        ),
+        "prompt_tokens_details": counted(*IN),
+        "completion_tokens_details": counted(*OUT),
+        "input_tokens_details": counted(*IN),
+        "output_tokens_details": counted(*OUT),
+    },
+)
+MESSAGES = st.fixed_dictionaries(
+    {"stop_reason": WORDS, "usage": ANTHROPIC | st.none()},
+    optional={"id": TEXTS, "model": TEXTS, "type": TEXTS | st.just("error"), "error": TEXTS | st.just({"type": "x"})},
+)
+CHOICE = st.fixed_dictionaries(
+    {"finish_reason": WORDS},
+    optional={
+        "index": st.integers(0, 2),
+        "message": st.none() | st.fixed_dictionaries({}, optional={"refusal": TEXTS}),
+        "error": TEXTS | st.just({"message": "x", "code": 500}),
+    },
+)
+CHATS = st.fixed_dictionaries(
+    {"choices": st.lists(CHOICE, max_size=2)},
+    optional={
+        "id": TEXTS,
+        "model": TEXTS,
+        "created": COUNTS,
+        "object": TEXTS | st.just("error"),
+        "service_tier": TEXTS,
+        "system_fingerprint": TEXTS,
+        "usage": OPENAI,
+        "error": TEXTS | st.just({"message": "x"}),
+    },
+)
+
+
+def same(short: Usage | None, long: Usage | None) -> bool:
+    return short is None or short == long
+
+
+@given(raw=ANTHROPIC.filter(bool))
+def test_anthropic_usage_is_the_same_either_way(raw: dict[str, Any]) -> None:
+    assert same(anthropic_stated._counted(raw), anthropic_stated._counted_one_by_one(raw))
+
+
+@given(raw=OPENAI.filter(bool))
+def test_openai_usage_is_the_same_either_way(raw: dict[str, Any]) -> None:
+    body = {"usage": raw}
+    assert same(usage._usual(raw, body), usage._whatever(raw, body))
+
+
+@given(body=MESSAGES)
+def test_facts_of_a_message_are_the_same_either_way(body: dict[str, Any]) -> None:
+    short = anthropic_stated._usual(body)
+    assert short is None or short == anthropic_stated._whatever(body)
+
+
+@given(body=CHATS, refused=st.booleans())
+def test_facts_of_a_chat_answer_are_the_same_either_way(body: dict[str, Any], refused: bool) -> None:
+    short = choices._usual(body, refused)
+    assert short is None or short == choices._whatever(body, refused)
+
+
+@pytest.mark.parametrize("stated_count", [-1, 2**63, 2**70])
+def test_a_count_nobody_can_have_meant_is_unknown(stated_count: int) -> None:
+    """A counter that counts nothing costs itself and the sums it is part of, nothing else."""
+    for stated in (
+        anthropic_stated.usage({"input_tokens": 5, "output_tokens": stated_count}),
+        usage.usage_of({"usage": {"prompt_tokens": 5, "completion_tokens": stated_count}}),
+    ):
+        assert stated is not None
+        assert (stated.input_tokens, stated.output_tokens, stated.total_tokens) == (5, None, None)
