@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 import re
+from itertools import repeat
 from typing import Final
 
 import msgspec
@@ -22,7 +23,6 @@ VECTOR_KEY: Final = "callspan_vector"
 
 _SMALL_BODY: Final = 4096
 _STRIDE: Final = 1024
-_MOST_WINDOWS: Final = 64
 _WINDOW: Final = 64
 _MARKS: Final = {
     "chat_completions": (b"base64", b'audio"'),
@@ -65,8 +65,7 @@ _FORMATS: Final = {
 def may_hold_media(body: msgspec.Raw, api: str) -> bool:
     """Return whether a body must be looked into. A quick look: no says that there is nothing to be found.
 
-    Bodies of more than 4 KiB are sampled: media of less than about 1100 bytes, or a sixtieth of the body, may be
-    overlooked there.
+    Bodies of more than 4 KiB are sampled: media of less than about 1100 bytes may be overlooked there.
     """
     data = bytes(body)
     size = len(data)
@@ -92,13 +91,16 @@ def media_by_reference(record: CallRecord) -> CallRecord:
 
 def _has_long_run(data: bytes, size: int) -> bool:
     """Base64 has neither spaces nor quotes, prose and JSON have both every few bytes."""
-    find = data.find
-    for start in range(0, size, max(_STRIDE, size // _MOST_WINDOWS)):
-        if find(b" ", start, start + _WINDOW) < 0:
-            window = data[start : start + _WINDOW]
-            if b'"' not in window and window.isascii():
-                return True
-    return False
+    starts, ends = range(0, size, _STRIDE), range(_WINDOW, size + _WINDOW, _STRIDE)
+    # Without a step of the interpreter for each window: a long history has hundreds of them.
+    spaces = list(map(data.find, repeat(b" "), starts, ends))
+    return -1 in spaces and any(
+        space < 0 and _may_be_base64(data[start : start + _WINDOW]) for start, space in zip(starts, spaces, strict=True)
+    )
+
+
+def _may_be_base64(window: bytes) -> bool:
+    return b'"' not in window and window.isascii()
 
 
 def _referenced(body: msgspec.Raw, api: str) -> msgspec.Raw | None:

@@ -260,3 +260,15 @@ def test_request_and_answer_with_media_are_both_listed() -> None:
     part = {"image_url": {"url": f"data:image/png;base64,{_TEXT}"}}
     call = record("chat_completions", {"messages": [part]}, {"choices": [part]})
     assert [note.what for note in applied(call).redactions] == ["request.body", "response.body"]
+
+
+@pytest.mark.parametrize("turn", [0, 61, 137, 299])
+def test_a_small_picture_in_a_long_history_is_found(turn: int) -> None:
+    """300 messages of prose, a third of a megabyte, and among them one icon of two KB."""
+    url = "data:image/png;base64," + base64.b64encode(bytes(range(256)) * 8).decode()
+    messages: list[dict[str, object]] = [{"role": "user", "content": "and then it went on " * 50} for _ in range(300)]
+    messages[turn] = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}
+    call = applied(record("chat_completions", {"model": "m", "messages": messages}))
+    assert len(bytes(call.request.body)) > 300_000
+    assert url.encode() not in bytes(call.request.body)
+    assert b"callspan_media" in bytes(call.request.body)
