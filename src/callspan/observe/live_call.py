@@ -264,18 +264,11 @@ class LiveCall:
 
     def _timing(self, duration_ns: int) -> Timing:
         attempts, pulse, zero_ns = self.attempts, self._pulse, self._zero_ns
-        start_ns, answer_ns, headers_ns = (
-            self.record.timing.start_ns,
-            attempts.answer_start_ns,
-            attempts.last_headers_ns,
-        )
-        if not pulse.chunks:
-            return Timing(start_ns=start_ns, duration_ns=duration_ns, answer_ns=answer_ns, headers_ns=headers_ns)
         return Timing(
-            start_ns=start_ns,
+            start_ns=self.record.timing.start_ns,
             duration_ns=duration_ns,
-            answer_ns=answer_ns,
-            headers_ns=headers_ns,
+            answer_ns=attempts.answer_start_ns,
+            headers_ns=attempts.last_headers_ns,
             first_chunk_ns=pulse.since(pulse.first_ns, zero_ns),
             first_token_ns=pulse.since(pulse.content_ns, zero_ns),
             last_chunk_ns=pulse.since(pulse.last_ns, zero_ns),
