@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 
+from callspan.record.asked import asked_messages
 from callspan.record.codec import encode_json
 
 _OPENERS: Final = (b"{", b"[")
 _NO_NUMBERS: Final = (b"NaN", b"Infinity")
-_Raws: TypeAlias = list[msgspec.Raw] | str | None
 
 
 def exact_json(content: bytes, body: object) -> bytes:
@@ -30,24 +30,17 @@ def exact_json(content: bytes, body: object) -> bytes:
         return encode_json(body if body is not None else _text(content))
 
 
-class _Spoken(msgspec.Struct):
-    messages: _Raws = None
-    input: _Raws = None
-    prompt: _Raws = None
-
-
 def exact_messages(content: bytes, body: object) -> tuple[bytes, list[msgspec.Raw] | None]:
     """Return what `exact_json` does, and the messages in it; None where it has no list of any.
 
     Nearly every body is valid, and is read once for both.
     """
-    if body is None or b"\n" in content or b"\r" in content:
+    if body is None or not content.startswith(_OPENERS) or b"\n" in content or b"\r" in content:
         return exact_json(content, body), None
     try:
-        spoken = _spoken(content)
+        found = asked_messages(content)
     except (msgspec.MsgspecError, RecursionError):
         return exact_json(content, body), None
-    found = spoken.messages or spoken.input or spoken.prompt
     return content, found if isinstance(found, list) else None
 
 
@@ -72,5 +65,4 @@ def _text(content: bytes) -> str | bytes:
         return content
 
 
-_spoken: Final = msgspec.json.Decoder(_Spoken).decode
 _skim: Final = msgspec.json.Decoder(msgspec.Raw).decode

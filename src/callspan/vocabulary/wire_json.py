@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from callspan.record.asked import asked_messages
 from callspan.record.bounded import fitted, newest_that_fit
 from callspan.record.call import NO_BODY, CallRecord
 from callspan.record.codec import encode_json
@@ -14,13 +15,6 @@ from callspan.record.messages import Conversation, Said
 _NOTE_BYTES: Final = 100
 _GIANT: Final = 2
 """A message of more than half the room is counted as half of it: it is cut, not left out."""
-_Raws = list[msgspec.Raw] | str | None
-
-
-class _Asked(msgspec.Struct):
-    messages: _Raws = None
-    input: _Raws = None
-    prompt: _Raws = None
 
 
 class _Answered(msgspec.Struct):
@@ -49,10 +43,9 @@ def messages_json(
     if record.request.body is NO_BODY:
         return None
     try:
-        asked = _asked.decode(record.request.body)
+        found = asked_messages(record.request.body)
     except msgspec.MsgspecError:
         return None
-    found = asked.messages or asked.input or asked.prompt
     if isinstance(found, str):
         return fitted(found, max_bytes)
     return None if found is None else _joined(found, record.request.body_bytes, max_bytes)
@@ -99,5 +92,4 @@ def _note(count: int, body_bytes: int | None) -> msgspec.Raw:
     return msgspec.Raw(encode_json({"callspan_omitted": {"messages": count, "bytes": body_bytes}}))
 
 
-_asked = msgspec.json.Decoder(_Asked)
 _answered = msgspec.json.Decoder(_Answered)

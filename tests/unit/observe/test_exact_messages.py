@@ -52,3 +52,16 @@ def test_the_messages_are_those_of_the_body_and_the_bytes_as_sent(
 )
 def test_where_there_is_no_list_to_be_had_only_the_bytes_are_kept(content: bytes, body: object) -> None:
     assert exact_messages(content, body) == (exact_json(content, body), None)
+
+
+@given(
+    content=st.binary(max_size=12)
+    | st.text(max_size=12).map(str.encode)
+    | _JSON.map(lambda value: json.dumps({"messages": value}).encode())
+    | st.sampled_from(
+        [b' {"a":1}', b'{"a":1} ', b'{"a":NaN}', b'{"a":"\xff"}', b'{"a":01}', b'{"a":1}{', b'{"messages":[1,]}']
+    ),
+    body=_JSON.filter(lambda value: value is not None),
+)
+def test_the_bytes_are_those_that_reading_for_them_alone_gives(content: bytes, body: object) -> None:
+    assert exact_messages(content, body)[0] == exact_json(content, body)
