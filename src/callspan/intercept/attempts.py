@@ -17,7 +17,7 @@ from opentelemetry import propagate
 from callspan.fail_open import fail_open
 from callspan.intercept.request import CURRENT_CALL, OpenCall
 from callspan.observe.live_call import LiveCall
-from callspan.providers.rate_limits import STATED
+from callspan.providers.rate_limits import stated_headers
 
 _ATTEMPT: Final = fail_open("observe an attempt")
 _MARK: Final = b"x-stainless-lang"
@@ -99,10 +99,7 @@ def _answered(opened: OpenCall, response: Any) -> None:  # noqa: ANN401
     with _ATTEMPT:
         call = opened.call
         offset_ns = call.offset_ns()
-        came = dict(response.headers.raw)
-        lowered = dict(zip(map(bytes.lower, came), came.values(), strict=True))
-        # Of a response's many headers few are read: built-in functions find them faster than a loop.
-        headers = {STATED[name]: lowered[name].decode("latin-1") for name in lowered.keys() & STATED.keys()}
+        headers = stated_headers(response.headers.raw)
         call.attempts.answered(offset_ns, response.status_code, headers, lambda: response.content)
         if opened.replaced is not None:
             opened.replaced.answered(response)

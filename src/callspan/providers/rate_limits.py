@@ -1,13 +1,12 @@
 """What response headers say: rate limits, how long to wait, and the provider's id of the request.
 
-Headers are given with lower-case names, as `httpx.Headers` and a plain dict of them have. A plain dict,
-made once per response by `dict(headers.items())`, is the cheapest to ask several things of.
+Headers are given with lower-case names, as `stated_headers` and `httpx.Headers` have them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Final, TypeAlias
@@ -15,19 +14,19 @@ from typing import Final, TypeAlias
 from callspan.providers.wire import integer
 from callspan.record.call import RateLimit, RateLimits
 
-_Names: TypeAlias = tuple[str, str, str]
+_Triple: TypeAlias = tuple[str, str, str]
 
 
-def _openai(unit: str) -> _Names:
+def _openai(unit: str) -> _Triple:
     return f"x-ratelimit-limit{unit}", f"x-ratelimit-remaining{unit}", f"x-ratelimit-reset{unit}"
 
 
-def _anthropic(unit: str) -> _Names:
+def _anthropic(unit: str) -> _Triple:
     start = f"anthropic-ratelimit-{unit}-"
     return start + "limit", start + "remaining", start + "reset"
 
 
-_FAMILIES: Final[tuple[tuple[tuple[str, _Names], ...], ...]] = (
+_FAMILIES: Final[tuple[tuple[tuple[str, _Triple], ...], ...]] = (
     (("requests", _openai("-requests")), ("tokens", _openai("-tokens"))),
     (
         ("requests", _anthropic("requests")),
@@ -47,7 +46,7 @@ _FAMILIES: Final[tuple[tuple[tuple[str, _Names], ...], ...]] = (
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id", "x-amzn-requestid")
 _AZURE: Final = ("x-ratelimit-renewalperiod-requests", "x-ratelimit-renewalperiod-tokens")
 
-STATED: Final = {
+_STATED: Final = {
     name.encode(): name
     for name in (
         *(name for family in _FAMILIES for _, names in family for name in names),
@@ -57,7 +56,26 @@ STATED: Final = {
         "retry-after-ms",
     )
 }
-"""Every header that is read here, in lower case, as bytes and as text: a response has twice as many others."""
+"""Every header that is read here, in lower case, as bytes and as text."""
+
+_MOST_NAMES: Final = 512
+_LONGEST_NAME: Final = 64
+
+
+class _Names(dict[bytes, str | None]):
+    """Names of headers as servers have written them -> what they are here, None where they are not read.
+
+    A server writes the same names with every answer: each is put in lower case once, not in every answer.
+    """
+
+    def __missing__(self, name: bytes) -> str | None:
+        found = _STATED.get(name.lower())
+        if len(self) < _MOST_NAMES and len(name) <= _LONGEST_NAME:
+            self[name] = found
+        return found
+
+
+_KNOWN: Final = _Names()
 
 _LONGEST_COUNT: Final = 19
 _NUMBER: Final = re.compile(r"[0-9]{1,18}(\.[0-9]*)?")
@@ -66,6 +84,14 @@ _MOST_KNOWN: Final = 256
 _UNITS_S: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _EPOCH_S: Final = 1e9
 _EPOCH_MS: Final = 1e12
+
+
+def stated_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return those of a response's headers that are read here, by their names in lower case. Safe from any thread.
+
+    A response has twice as many others. Of one that came several times the last counts.
+    """
+    return {known: value.decode("latin-1") for name, value in raw if (known := _KNOWN[name]) is not None}
 
 
 def rate_limits(headers: Mapping[str, str], now_s: float) -> RateLimits | None:

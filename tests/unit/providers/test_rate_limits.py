@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import tracemalloc
 from collections.abc import Mapping
 from importlib import import_module
 from types import MappingProxyType
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.providers.rate_limits import STATED, rate_limits, request_id, retry_after_s
+from callspan.providers.rate_limits import rate_limits, request_id, retry_after_s, stated_headers
 from callspan.record.call import RateLimit, RateLimits
 
 httpx = import_module("httpx2" if importlib.util.find_spec("httpx2") else "httpx")
@@ -240,7 +241,7 @@ def test_a_wait_is_read_in_each_unit(stated: str, seconds: float | None) -> None
     assert reset_s(stated) == (None if seconds is None else pytest.approx(seconds, rel=1e-12))
 
 
-def test_every_header_that_is_read_is_named_for_those_who_copy_them() -> None:
+def test_of_a_response_the_headers_that_are_read_are_kept_however_they_are_written() -> None:
     read = {
         "retry-after",
         "retry-after-ms",
@@ -250,8 +251,25 @@ def test_every_header_that_is_read_is_named_for_those_who_copy_them() -> None:
         "x-amzn-requestid",
         *OPENAI,
     }
-    assert read <= set(STATED.values())
-    assert {name.encode() for name in STATED.values()} == set(STATED)
+    for write in (str.lower, str.upper, str.title):
+        raw = [(write(name).encode(), f"of {name}".encode()) for name in ("date", *sorted(read), "set-cookie")]
+        assert stated_headers(raw) == {name: f"of {name}" for name in read}
+
+
+def test_of_a_header_that_comes_twice_the_last_counts() -> None:
+    raw = [(b"X-Request-Id", b"one"), (b"x-request-id", b"two\xe9")]
+    assert stated_headers(raw) == {"x-request-id": "two\xe9"}
+
+
+def test_names_that_servers_make_up_are_not_remembered_for_ever() -> None:
+    tracemalloc.start()
+    for number in range(20_000):
+        assert stated_headers([(f"x-made-up-{number}".encode(), b"1")]) == {}
+    assert stated_headers([(b"x" * 1_000_000, b"1")]) == {}
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 200_000
+    assert stated_headers([(b"x-request-id", b"r")]) == {"x-request-id": "r"}
 
 
 @pytest.mark.parametrize("window", ["10-second", "minute"])
