@@ -6,10 +6,7 @@ import os
 import time
 from random import Random
 
-_VERSION = 0x7000
-_VARIANT = 0x8000
-_RANDOM_LOW = (1 << 48) - 1
-_RANDOM_BITS = 74
+_VARIANT = 1 << 63
 
 _random = Random()  # noqa: S311 - unique is enough
 # Seeded by the operating system, here and in each forked child: asking it for every id costs a system call each.
@@ -23,12 +20,8 @@ def new_id() -> str:
     Sorting ids sorts by creation time to the millisecond. Safe from any thread and after a fork.
     They are unique, not secret.
     """
-    random = _random.getrandbits(_RANDOM_BITS)
-    milliseconds = time.time_ns() // 1_000_000
-    return "%08x-%04x-%04x-%04x-%012x" % (  # noqa: UP031 - in half the time of any other way
-        milliseconds >> 16,
-        milliseconds & 0xFFFF,
-        _VERSION | random >> 62,
-        _VARIANT | random >> 48 & 0x3FFF,
-        random & _RANDOM_LOW,
-    )
+    # 12 random bits beside the version, 62 beside the variant.
+    moment = "%012x" % (time.time_ns() // 1_000_000)
+    random = "%016x" % (_VARIANT | _random.getrandbits(62))
+    version = "7%03x" % _random.getrandbits(12)  # noqa: UP031
+    return f"{moment[:8]}-{moment[8:]}-{version}-{random[:4]}-{random[4:]}"
