@@ -14,6 +14,7 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from opentelemetry import metrics
+from opentelemetry.environment_variables import OTEL_PYTHON_METER_PROVIDER
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider, NoOpMeterProvider, Observation
 
 from callspan.fail_open import attempt, fail_open
@@ -28,8 +29,10 @@ from callspan.vocabulary.values import Attributes, AttributeValue
 _COUNT_IN: Final = fail_open("count a call that begins")
 _MEASURE: Final = fail_open("measure a call")
 _INSTRUMENTS: Final = fail_open("create the instruments for metrics")
+_INTERNAL: Final = getattr(metrics, "_internal", None)
 # The placeholder of an application without metrics; where its name is gone, it takes what it is given.
-_PROXY: Final = getattr(getattr(metrics, "_internal", None), "_ProxyMeterProvider", ())
+_PROXY: Final = getattr(_INTERNAL, "_ProxyMeterProvider", ())
+_UNKNOWN: Final = object()
 _NS: Final = 1e9
 _TOO_MANY_REQUESTS: Final = 429
 _MAX_NAMES: Final = 200
@@ -54,6 +57,7 @@ class CallMetrics:
         self._deliveries = deliveries
         self._provider: MeterProvider | None = None
         self._instruments: _Instruments | None = None
+        self._named = OTEL_PYTHON_METER_PROVIDER in os.environ
 
     def begun(self, record: CallRecord) -> Callable[[], None]:
         """Count a call in; what is returned counts it out, in the same place, whatever has changed since."""
@@ -93,6 +97,9 @@ class CallMetrics:
             instruments.measure(record)
 
     def _current(self) -> _Instruments | None:
+        # As long as there is none, the API asks the environment of the process for one, each time.
+        if not (self._given or self._named) and getattr(_INTERNAL, "_METER_PROVIDER", _UNKNOWN) is None:
+            return None
         provider = self._given or metrics.get_meter_provider()
         if provider is not self._provider:
             with _INSTRUMENTS:
