@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
-from opentelemetry.context import Context, attach, get_current, get_value, set_value
+from opentelemetry.context import Context, attach, get_current, set_value
 
 from callspan.record.metadata import METADATA_FIELDS
 
@@ -31,7 +31,7 @@ def current_scope() -> Scope | None:
 
     It has `.place` for a call's record and `.call_ended(record)` for the totals above the call.
     """
-    return cast("Scope | None", get_value(_SCOPE))
+    return scope_of(get_current())
 
 
 def scope_of(context: Context) -> Scope | None:

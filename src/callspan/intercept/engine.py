@@ -66,7 +66,8 @@ class Engine:
     @staticmethod
     def suppressed() -> bool:
         """True where the application asked for no instrumentation in the current context."""
-        return not is_instrumentation_enabled()
+        # Where the context has nothing, nobody has asked for anything.
+        return bool(otel_context.get_current()) and not is_instrumentation_enabled()
 
     @staticmethod
     def context_of(call: LiveCall) -> Context:
