@@ -14,7 +14,7 @@ import msgspec
 
 from callspan.fail_open import attempt, fail_open
 from callspan.observe.attempts import AttemptLog, last_limits
-from callspan.observe.body import exact_messages, folded_json
+from callspan.observe.body import exact_messages, folded_answer, folded_json
 from callspan.observe.chunk_log import ChunkLog
 from callspan.observe.estimate import with_estimates
 from callspan.observe.pulse import Pulse
@@ -60,6 +60,7 @@ class LiveCall:
         "__weakref__",
         "_accumulator",
         "_add",
+        "_answered",
         "_asked",
         "_body",
         "_complete",
@@ -99,6 +100,7 @@ class LiveCall:
         self._request: Request = record.request
         self._input: Conversation | None = None
         self._asked: list[msgspec.Raw] | None = None
+        self._answered: bytes | None = None
         self._body: object = None
         self._whole = False
         self._accumulator: Accumulator | None = None
@@ -212,7 +214,7 @@ class LiveCall:
         treated = self._shown(msgspec.structs.replace(self.record, **fields), body)
         # The response may outlive the call for long, and this call with it: let go of what was said.
         del body, facts, fields
-        self._body = self._input = self._asked = None
+        self._body = self._input = self._asked = self._answered = None
         self._request = self.record.request
         self._keep(treated)
 
@@ -288,7 +290,7 @@ class LiveCall:
         attempts = self.attempts.records((self.record.timing.start_ns + duration_ns) / 1e9, duration_ns, error)
         response: Response | None = None
         if body is not None:
-            encoded = folded_json(body)
+            encoded, self._answered = (folded_json(body), None) if self.streaming else folded_answer(body)
             response = msgspec.structs.replace(
                 facts.response, truncated=facts.truncated, refused=facts.refused, body_bytes=len(encoded),
                 body=msgspec.Raw(encoded),
@@ -331,8 +333,9 @@ class LiveCall:
             if asked is None:
                 return said
             return Said(
-                system=asked.system, input=asked.input, output=said.output, tools=asked.tools, asked=self._asked
-            )
+                system=asked.system, input=asked.input, output=said.output, tools=asked.tools, asked=self._asked,
+                answered=self._answered,
+            )  # fmt: skip
         return None
 
 

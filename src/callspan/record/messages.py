@@ -110,7 +110,9 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class Said(Conversation, frozen=True, kw_only=True):
-    """A conversation that also has the messages of its request as they stand in the body, byte for byte."""
+    """A conversation that also has what was asked and answered as it stands in the bodies, byte for byte."""
 
     asked: list[msgspec.Raw] | None = None
-    """None where the body has no list of messages."""
+    """The messages of the request; None where the body has no list of messages."""
+    answered: bytes | None = None
+    """The choices of the answer, a JSON list; None where they are to be looked for in the body."""

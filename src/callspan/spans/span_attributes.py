@@ -1,22 +1,19 @@
 """Span attributes: many of them put on a span in one step, to the result `set_attributes` gives.
 
 The SDK asks of every value what it is, whether it fits and whether its name is taken: for the forty attributes of a
-call that is as much work as the rest of its span. What is plain and surely fits needs none of it.
+call that is as much work as the rest of its span. What a vocabulary gives is plain; where it surely fits, none of that
+is needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
-
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.trace import Span
-from opentelemetry.util.types import AttributeValue
 
-_PLAIN: Final = frozenset({str, bool, int, float})
+from callspan.vocabulary.values import Attributes, AttributeValue
 
 
-def put(span: Span, attributes: Mapping[str, AttributeValue]) -> None:
+def put(span: Span, attributes: Attributes) -> None:
     """Set `attributes`, none of them nameless. A span that is not the SDK's, or has limits, does it itself."""
     room = _room(span, len(attributes))
     if room is None:
@@ -24,9 +21,6 @@ def put(span: Span, attributes: Mapping[str, AttributeValue]) -> None:
         return
     # One step under the interpreter's lock: whoever sets another attribute meanwhile comes before or after it.
     room.update(attributes)
-    odd = {name: value for name, value in attributes.items() if type(value) not in _PLAIN}
-    if odd:
-        span.set_attributes(odd)
 
 
 def _room(span: Span, count: int) -> dict[str, AttributeValue] | None:

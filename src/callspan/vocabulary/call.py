@@ -127,9 +127,9 @@ def _put_sizes(attributes: Attributes, record: CallRecord) -> None:
     if request.message_count is not None:
         attributes[REQUEST_MESSAGES] = request.message_count
     if request.roles:
-        attributes[REQUEST_ROLES] = request.roles
+        attributes[REQUEST_ROLES] = tuple(request.roles)
     if request.tool_names:
-        attributes[REQUEST_TOOLS] = request.tool_names
+        attributes[REQUEST_TOOLS] = tuple(request.tool_names)
     if request.body_bytes is not None:
         attributes[REQUEST_BYTES] = request.body_bytes
     if response is not None and response.body_bytes is not None:

@@ -315,7 +315,7 @@ def _event(record: EventRecord) -> dict[str, AttributeValue | None]:
         "callspan.reward": record.reward,
         "callspan.terminated": record.terminated,
         "callspan.truncated": record.truncated,
-        "callspan.flags": record.flags or None,
+        "callspan.flags": tuple(record.flags) or None,
         **_error(record.error),
     }
 
@@ -327,9 +327,9 @@ def _message(record: MessageRecord) -> dict[str, AttributeValue | None]:
         "callspan.message.sender": record.sender,
         "callspan.message.receiver": record.receiver,
         "callspan.message.sequence": record.sequence,
-        "callspan.message.causal_influence": record.causal_influence or None,
+        "callspan.message.causal_influence": tuple(record.causal_influence) or None,
         "callspan.call_id": record.call_id,
-        "callspan.flags": record.flags or None,
+        "callspan.flags": tuple(record.flags) or None,
     }
 
 

@@ -95,7 +95,7 @@ def _chosen_tier(value: object) -> str | None:
     return None if value == "auto" else word(value)
 
 
-def _encodings(value: object) -> list[str] | None:
+def _encodings(value: object) -> tuple[str, ...] | None:
     return words(value)
 
 
@@ -200,7 +200,7 @@ def _put_response(attributes: Attributes, response: Response, outcome: str) -> N
     reasons = response.finish_reasons
     if any(reasons):
         missing = "error" if outcome == "success" else outcome
-        attributes[RESPONSE_FINISH_REASONS] = [finish_word(reason) if reason else missing for reason in reasons]
+        attributes[RESPONSE_FINISH_REASONS] = tuple([finish_word(reason) if reason else missing for reason in reasons])
 
 
 def _put_usage(attributes: Attributes, usage: Usage, compatibility: bool) -> None:
@@ -257,7 +257,7 @@ def _put_openai(attributes: Attributes, record: CallRecord) -> None:
 
 
 def _put_content(attributes: Attributes, record: CallRecord, conversation: Conversation, budget: ByteBudget) -> None:
-    said, asked = body_sizes(record)
+    said, asked = (0, 0) if budget.plenty else body_sizes(record)
     system = parts_json(conversation.system) if conversation.system else []
     tools = tool_definitions(conversation.tools) if conversation.tools else []
     if 2 * (said + asked) <= budget.left:

@@ -188,10 +188,10 @@ def _put_rate_limit(attributes: Attributes, names: tuple[str, str, str], limit: 
 
 
 def _put_content(attributes: Attributes, record: CallRecord, conversation: Conversation, budget: ByteBudget) -> None:
-    said, asked = body_sizes(record)
-    if budget.plenty or 2 * (said + asked) <= budget.left:
+    said, asked = (0, 0) if budget.plenty else body_sizes(record)
+    if 2 * (said + asked) <= budget.left:
         _put_completions(attributes, conversation, budget)
-        _put_raw_completions(attributes, record, budget)
+        _put_raw_completions(attributes, record, conversation, budget)
         _put_raw_prompts(attributes, record, conversation, budget)
         _put_prompts(attributes, record, conversation, budget)
         return
@@ -199,7 +199,7 @@ def _put_content(attributes: Attributes, record: CallRecord, conversation: Conve
         budget,
         (
             (said, partial(_put_completions, attributes, conversation)),
-            (said, partial(_put_raw_completions, attributes, record)),
+            (said, partial(_put_raw_completions, attributes, record, conversation)),
             (asked, partial(_put_raw_prompts, attributes, record, conversation)),
             (asked, partial(_put_prompts, attributes, record, conversation)),
         ),
@@ -212,9 +212,11 @@ def _put_completions(attributes: Attributes, conversation: Conversation, budget:
         put_text(attributes, COMPLETIONS, "\n\n".join(texts), budget)
 
 
-def _put_raw_completions(attributes: Attributes, record: CallRecord, budget: ByteBudget) -> None:
+def _put_raw_completions(
+    attributes: Attributes, record: CallRecord, conversation: Conversation, budget: ByteBudget
+) -> None:
     room = budget.room
-    raw = choices_json(record, room) if room > 1 else None
+    raw = choices_json(record, room, conversation) if room > 1 else None
     if raw is not None:
         put_encoded(attributes, COMPLETIONS_RAW, raw[0], budget, raw[1])
 

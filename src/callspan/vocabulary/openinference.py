@@ -123,7 +123,7 @@ def _put_metadata(attributes: Attributes, record: CallRecord, budget: ByteBudget
 
 def _put_values(attributes: Attributes, record: CallRecord, conversation: Conversation, budget: ByteBudget) -> None:
     """Each value gets at most half the room, so that flat messages find some too."""
-    answered = choices_json(record, budget.room // 2) if budget.room > 1 else None
+    answered = choices_json(record, budget.room // 2, conversation) if budget.room > 1 else None
     if answered is not None:
         put_encoded(attributes, OUTPUT_VALUE, answered[0], budget, answered[1])
         attributes[OUTPUT_MIME_TYPE] = _JSON_TYPE

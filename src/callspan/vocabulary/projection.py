@@ -51,15 +51,22 @@ class Projection:
         """
         plenty = conversation is not None and self._has_plenty(record)
         budget = ByteBudget(self._attribute_bytes, self._span_bytes, plenty=plenty)
-        attributes: Attributes = {}
+        shown: Attributes | None = None
         for waiting, end in self._ends:
             share = budget if plenty else budget.share(waiting)
             given = share.left
-            attributes.update(end(record, conversation, share))
+            more = end(record, conversation, share)
+            if shown is None:
+                shown = more
+            else:
+                shown.update(more)
             if not plenty:
                 budget.settle(share, given)
-        attributes.update(call.end(record, conversation, budget))
-        return attributes
+        about = call.end(record, conversation, budget)
+        if shown is None:
+            return about
+        shown.update(about)
+        return shown
 
     def _has_plenty(self, record: CallRecord) -> bool:
         """Whether all that a call has said surely fits, however the vocabularies write it."""

@@ -9,8 +9,8 @@ from typing import Final, TypeAlias
 from callspan.record.bounded import fitted, text_attribute
 from callspan.record.codec import encode_json
 
-AttributeValue: TypeAlias = str | bool | int | float | Sequence[str]
-"""What a span attribute may hold here."""
+AttributeValue: TypeAlias = str | bool | int | float | tuple[str, ...]
+"""What a span attribute may hold here: what the SDK of OpenTelemetry keeps as it is."""
 Attributes: TypeAlias = dict[str, AttributeValue]
 _LEAST_CUT: Final = 32
 """Bytes below which a beginning of a text cannot tell that and how much of it was cut."""
@@ -120,10 +120,10 @@ def word(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def words(value: object) -> list[str] | None:
+def words(value: object) -> tuple[str, ...] | None:
     """Return the strings of a list, or of a single string, None where there are none."""
     if isinstance(value, str):
-        return [value] if value else None
+        return (value,) if value else None
     if isinstance(value, list):
-        return [item for item in value if isinstance(item, str)] or None
+        return tuple([item for item in value if isinstance(item, str)]) or None
     return None

@@ -51,14 +51,20 @@ def messages_json(
     return None if found is None else _joined(found, record.request.body_bytes, max_bytes)
 
 
-def choices_json(record: CallRecord, max_bytes: int) -> tuple[bytes, int] | None:
+def choices_json(
+    record: CallRecord, max_bytes: int, conversation: Conversation | None = None
+) -> tuple[bytes, int] | None:
     """Return the choices of the answer as they came, as JSON, and how many bytes were cut; None: there are none.
 
     Chat and completions: `choices`. Responses: `output`. Messages: a list of the one message.
+    The body is not read again where the conversation has them and they fit.
     """
     response = record.response
     if response is None or response.body is NO_BODY:
         return None
+    known = conversation.answered if isinstance(conversation, Said) else None
+    if known is not None and max(len(known), response.body_bytes or 0) <= max_bytes:
+        return known, 0
     try:
         answered = _answered.decode(response.body)
     except msgspec.MsgspecError:

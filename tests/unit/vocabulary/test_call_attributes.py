@@ -96,7 +96,7 @@ def test_sizes_stand_for_content_that_is_not_shown() -> None:
     request = Request(message_count=0, roles=["user"], tool_names=["f"], body_bytes=9)
     whole = record(request=request, response=Response(body_bytes=0))
     sizes = {
-        "callspan.request.messages": 0, "callspan.request.roles": ["user"], "callspan.request.tools": ["f"],
+        "callspan.request.messages": 0, "callspan.request.roles": ("user",), "callspan.request.tools": ("f",),
         "callspan.request.bytes": 9, "callspan.response.bytes": 0,
     }  # fmt: skip
     assert call.end(whole, None, room()) == {"callspan.outcome": "success"} | sizes
@@ -227,7 +227,7 @@ def test_the_end_of_what_is_above_calls(one: Record, attributes: dict[str, Any])
         (with_(TOOL, event_type="action", data=None), "callspan.action", {"callspan.event.id": "e"},
          {"callspan.action": "null"}),
         (with_(TOOL, event_type="mine", data=0, flags=["f"]), "callspan.mine",
-         {"callspan.event.id": "e", "callspan.flags": ["f"]}, {"callspan.event.data": "0"}),
+         {"callspan.event.id": "e", "callspan.flags": ("f",)}, {"callspan.event.data": "0"}),
         (MESSAGE, "callspan.message", {"callspan.message.id": "m", "callspan.message.type": "x"},
          {"callspan.message.content": "null"}),
         (with_(REWARD, value=0.0, annotation="why"), "gen_ai.evaluation.result",

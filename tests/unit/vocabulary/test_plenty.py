@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callspan.config import Settings
+from callspan.observe.body import folded_answer, folded_json
 from callspan.providers.registry import conversation_of
 from callspan.record.call import CallRecord, Request, Response, Timing
 from callspan.record.messages import Conversation, Said
 from callspan.vocabulary.projection import Projection
 from callspan.vocabulary.values import Attributes
-from callspan.vocabulary.wire_json import messages_json
+from callspan.vocabulary.wire_json import choices_json, messages_json
 
 _MESSAGE = st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": st.text(max_size=60)})
 _ALL: Settings = Settings(vocabularies=("llm", "gen_ai", "openinference"))
@@ -52,3 +54,37 @@ def test_messages_read_with_the_body_are_those_read_again_from_it(messages: list
     raws = [msgspec.Raw(msgspec.json.encode(message)) for message in messages]
     assert messages_json(record, room, Said(asked=raws)) == messages_json(record, room)
     assert messages_json(record, room, Conversation()) == messages_json(record, room, Said())
+
+
+_TEXT = st.text(max_size=30)
+_BODY = st.fixed_dictionaries(
+    {"id": _TEXT, "model": _TEXT},
+    optional={
+        "choices": st.lists(st.fixed_dictionaries({"message": st.fixed_dictionaries({"content": _TEXT})}), max_size=3)
+        | st.none(),
+        "output": st.lists(st.dictionaries(_TEXT, _TEXT, max_size=2), max_size=3) | _TEXT,
+        "content": st.lists(st.dictionaries(_TEXT, _TEXT, max_size=2), max_size=3) | st.none(),
+    },
+)
+
+
+@given(body=_BODY, room=st.integers(min_value=2, max_value=400))
+def test_choices_encoded_with_the_body_are_those_read_again_from_it(body: dict[str, object], room: int) -> None:
+    encoded, answered = folded_answer(body)
+    assert encoded == folded_json(body)
+    record = CallRecord(
+        call_id="c", timing=Timing(start_ns=1), response=Response(body=msgspec.Raw(encoded), body_bytes=len(encoded))
+    )
+    assert choices_json(record, room, Said(answered=answered)) == choices_json(record, room)
+
+
+@pytest.mark.parametrize("body", [None, "text", [1], 5, {}, {"choices": {}}, {"output": "said"}])
+def test_what_is_no_answer_is_encoded_alone(body: object) -> None:
+    assert folded_answer(body) == (folded_json(body), None)
+
+
+def test_choices_of_no_json_are_told_as_well_as_they_can_be() -> None:
+    body = {"choices": [{"message": {"content": "half \ud800 a pair"}}], "id": "r"}
+    encoded, answered = folded_answer(body)
+    assert encoded == folded_json(body)
+    assert answered == b'[{"message":{"content":"half \xef\xbf\xbd a pair"}}]'

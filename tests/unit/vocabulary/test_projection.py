@@ -68,11 +68,16 @@ def test_first_step_of_a_session_is_step_zero(bare_call: CallRecord, project: Pr
 def test_without_content_sizes_and_names_stand_for_it(chat_call: Call, project: Project) -> None:
     attributes = project(chat_call[0], None)
     assert attributes["callspan.request.messages"] == 2
-    assert attributes["callspan.request.tools"] == ["weather"]
+    assert attributes["callspan.request.tools"] == ("weather",)
     assert attributes["callspan.request.bytes"] == 600
     assert attributes["callspan.response.bytes"] == 300
     assert "Paris" not in json.dumps(attributes)
     assert not set(_CONTENT) & set(attributes)
+
+
+def _words(value: object) -> tuple[object, ...]:
+    assert isinstance(value, tuple)
+    return value
 
 
 def test_every_value_can_be_exported(chat_call: Call, project: Project) -> None:
@@ -82,7 +87,7 @@ def test_every_value_can_be_exported(chat_call: Call, project: Project) -> None:
         input=[Message(role="user", parts=[Text(text="lone \ud83d and é and \x00")])], output=conversation.output
     )
     for value in project(record, odd, vocabularies=("llm", "gen_ai", "openinference")).values():
-        assert isinstance(value, str | bool | int | float | list)
+        assert type(value) in {str, bool, int, float} or all(type(item) is str for item in _words(value))
         json.dumps(value, ensure_ascii=False).encode()
 
 
