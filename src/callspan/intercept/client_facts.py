@@ -15,6 +15,7 @@ _Server: TypeAlias = tuple[str, str, str | None, int | None]
 
 _READ_URL: Final = fail_open("read the address of a client")
 _MOST_KNOWN: Final = 256
+_SDKS: Final = ("openai", "anthropic")
 _KNOWN: Final[dict[int, tuple[object, type, _Server]]] = {}
 """By identity of the base URL, which is held so that its identity stays its own."""
 
@@ -41,7 +42,16 @@ def _asked(client: Any) -> _Server:  # noqa: ANN401
 
 
 def _url_of(client: Any) -> object:  # noqa: ANN401
-    return getattr(client, "base_url", None)
+    # The openai SDK's property imports a module each time it is asked for what the client has in a field.
+    url = getattr(client, "_base_url", None) if _is_sdks_own(type(client)) else None  # type: ignore[arg-type] # classes can be hashed
+    return getattr(client, "base_url", None) if url is None else url
+
+
+@lru_cache(maxsize=_MOST_KNOWN)
+def _is_sdks_own(kind: type) -> bool:
+    """Whether `base_url` of such a client is the SDK's property, and not that of an application's subclass."""
+    owner = next((base for base in kind.__mro__ if "base_url" in vars(base)), object)
+    return owner.__module__.partition(".")[0] in _SDKS
 
 
 def _model(options: Any) -> str | None:  # noqa: ANN401

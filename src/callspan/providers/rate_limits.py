@@ -110,7 +110,7 @@ def rate_limits(headers: Mapping[str, str], now_s: float) -> RateLimits | None:
             stated = limit is not None or remaining is not None or reset is not None
             if stated and unit not in found:
                 found[unit] = RateLimit(
-                    limit=None if limit is None else _count(limit),
+                    limit=None if limit is None else _known_count(limit),
                     remaining=None if remaining is None else _count(remaining),
                     reset_s=None if reset is None else _seconds(reset.strip(), now_s, bare_s),
                 )
@@ -147,6 +147,10 @@ def _count(value: str) -> int | None:
     if len(value) <= _LONGEST_COUNT and value.isascii() and value.isdigit():
         return int(value)
     return integer(value.partition(",")[0].strip())
+
+
+_known_count: Final = lru_cache(maxsize=_MOST_KNOWN)(_count)
+"""For counts that hardly change: the limit, not what remains of it."""
 
 
 def _seconds(value: str, now_s: float, bare_s: float) -> float | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 import msgspec
@@ -15,6 +15,8 @@ import msgspec
 from callspan.providers.base import Api, Endpoint, Endpoints
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation
+
+_MOST_PATHS: Final = 128
 
 ENDPOINTS: Endpoints
 """Every endpoint, in order of how common it is."""
@@ -28,8 +30,7 @@ def endpoint_for(method: str, path: str) -> Endpoint | None:
     """
     if method not in _METHODS:
         return None
-    segments = path.partition("?")[0].rstrip("/").rsplit("/", 2)
-    api = _BY_LAST_TWO.get("/".join(segments[-2:])) or _BY_LAST.get(segments[-1])
+    api = _api_of(path)
     return None if api is None else _endpoint(api)
 
 
@@ -55,6 +56,12 @@ def with_conversation(record: CallRecord) -> CallRecord:
     """Return the record with its conversation; itself if it has one already or none can be read."""
     conversation = conversation_of(record) if record.conversation is None else None
     return record if conversation is None else msgspec.structs.replace(record, conversation=conversation)
+
+
+@lru_cache(maxsize=_MOST_PATHS)
+def _api_of(path: str) -> Api | None:
+    segments = path.partition("?")[0].rstrip("/").rsplit("/", 2)
+    return _BY_LAST_TWO.get("/".join(segments[-2:])) or _BY_LAST.get(segments[-1])
 
 
 def _decoded(body: msgspec.Raw) -> object:

@@ -6,7 +6,10 @@ import os
 import time
 from random import Random
 
-_VARIANT = 1 << 63
+_VERSION = 7 << 76
+_VARIANT = 2 << 62
+_RANDOM_LOW = (1 << 62) - 1
+_RANDOM_BITS = 74
 
 _random = Random()  # noqa: S311 - unique is enough
 # Seeded by the operating system, here and in each forked child: asking it for every id costs a system call each.
@@ -20,8 +23,9 @@ def new_id() -> str:
     Sorting ids sorts by creation time to the millisecond. Safe from any thread and after a fork.
     They are unique, not secret.
     """
-    # 12 random bits beside the version, 62 beside the variant.
-    moment = "%012x" % (time.time_ns() // 1_000_000)
-    random = "%016x" % (_VARIANT | _random.getrandbits(62))
-    version = "7%03x" % _random.getrandbits(12)  # noqa: UP031
-    return f"{moment[:8]}-{moment[8:]}-{version}-{random[:4]}-{random[4:]}"
+    random = _random.getrandbits(_RANDOM_BITS)
+    moment = time.time_ns() // 1_000_000 << 80
+    bits = moment | _VERSION | random >> 62 << 64 | _VARIANT | random & _RANDOM_LOW
+    # Of all ways to write a number in hexadecimal digits the fastest.
+    digits = bits.to_bytes(16, "big").hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

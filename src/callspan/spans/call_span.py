@@ -40,10 +40,10 @@ class CallSpan:
         self._of = of
         self._span = span
         self._owned = owned
-        self.trace_id = f"{context.trace_id:032x}" if valid else None
-        self.span_id = f"{context.span_id:016x}" if valid else None
+        self.trace_id = _digits(context.trace_id, 16) if valid else None
+        self.span_id = _digits(context.span_id, 8) if valid else None
         above = parent.get_span_context()
-        self.parent_span_id = f"{above.span_id:016x}" if above.is_valid else None
+        self.parent_span_id = _digits(above.span_id, 8) if above.is_valid else None
         self.sampled = context.trace_flags.sampled if valid else None
         self.wants_content = (of.content and span.is_recording()) or of.content_elsewhere
 
@@ -116,6 +116,11 @@ class CallSpans:
             self._events.emit(record, conversation, span)
         if self._hook is not None and conversation is not None:
             self._hook(record, conversation, span)
+
+
+def _digits(number: int, size: int) -> str:
+    # Half the work of a format with leading zeros.
+    return number.to_bytes(size, "big").hex()
 
 
 def _parent_of(span: Span) -> Span:
