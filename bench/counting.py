@@ -10,20 +10,15 @@ from rows import Row
 from timing import Measured
 from valgrind import Counter
 
-_WARM = 3
-
 
 def count(column: Column, rows: Sequence[Row], counter: Counter) -> tuple[Measured, Measured]:
     """Return instructions per unit and allocations per unit, each row being its own only round."""
     instructions = Measured(column.name, column.unit, column.agent)
     allocations = Measured(column.name, column.unit, column.agent)
     runs = max(1, column.runs // 3)
-    # The interpreter adapts to what runs: the first row must not pay for that alone.
-    with rows[0].around() as wrap:
-        column.run(column.runs, wrap, _no_clock)
     for row in rows:
         with row.around() as wrap:
-            column.run(max(_WARM, runs), wrap, _no_clock)
+            column.run(column.warm, wrap, _no_clock)
             gc.collect()
             counted = counter.count(lambda wrap=wrap: column.run(runs, wrap, _no_clock))  # type: ignore[misc]
         instructions.rounds[row.name] = [counted.instructions / runs / column.per]

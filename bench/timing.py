@@ -63,8 +63,7 @@ def measure(column: Column, rows: Sequence[Row], seconds: float, least: int = 5)
 def _block(column: Column, row: Row) -> float:
     """The lower quartile of a block's runs: what disturbs a run only ever makes it slower."""
     with row.around() as wrap:
-        # Patching a class makes the interpreter forget what it knew of it: as many runs again to warm up.
-        column.run(column.runs, wrap, time.thread_time_ns)
+        column.run(column.warm, wrap, time.thread_time_ns)
         gc.collect()
         spent = column.run(column.runs, wrap, time.thread_time_ns)
     return _quartiles(spent)[0] / column.per

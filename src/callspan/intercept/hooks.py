@@ -27,7 +27,7 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
     wrapper: Callable[[Engine], Callable[..., Any]] | None = None
     """Gives a wrapt wrapper (wrapped, instance, args, kwargs); what it wraps stays introspectable."""
     plain: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
-    """Gives a plain function in place of the original, where wrapt's cost would show."""
+    """Gives a plain function in place of the original, where wrapt's cost would show: that is, nearly everywhere."""
     expects: tuple[str, ...] = ()
     """Parameters the original must have."""
     without: str
@@ -48,11 +48,11 @@ HOOKS: Final[tuple[Hook, ...]] = (
         expects=("options",), without="all async calls",
     ),
     Hook(
-        module="_base_client", owner="SyncAPIClient", attribute="_process_response", wrapper=request.process_response,
+        module="_base_client", owner="SyncAPIClient", attribute="_process_response", plain=request.process_response,
         expects=("response", "stream"), without="content of sync calls",
     ),
     Hook(
-        module="_base_client", owner="AsyncAPIClient", attribute="_process_response", wrapper=request.process_response,
+        module="_base_client", owner="AsyncAPIClient", attribute="_process_response", plain=request.process_response,
         expects=("response", "stream"), without="content of async calls",
     ),
     Hook(
@@ -61,12 +61,12 @@ HOOKS: Final[tuple[Hook, ...]] = (
         without="content of streams; plain calls are read from their result",
     ),
     Hook(
-        module="_base_client", owner="BaseClient", attribute="_build_request", wrapper=request.build_request,
+        module="_base_client", owner="BaseClient", attribute="_build_request", plain=request.build_request,
         expects=("options",), without="request bodies",
     ),
     Hook(
         module="_base_client", owner="BaseClient", attribute="_calculate_retry_timeout",
-        wrapper=request.calculate_retry_timeout, without="planned waits between attempts",
+        plain=request.calculate_retry_timeout, without="planned waits between attempts",
     ),
     Hook(
         module="_streaming", owner="Stream", attribute="__stream__", wrapper=_ignoring_engine(streams.observe_reader),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar, Token
+from functools import wraps
 from types import TracebackType
 from typing import Any, Final
 
@@ -189,14 +190,11 @@ def async_request(engine: Engine) -> Callable[..., Any]:
     return wrapper
 
 
-def process_response(engine: Engine) -> Callable[..., Any]:
-    """Return the wrapper of `_process_response`, sync and async alike: it gets the final HTTP response."""
-    del engine
+def process_response(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `_process_response`, sync and async alike, that is seen: it gets the final HTTP response."""
 
-    def wrapper(
-        wrapped: Callable[..., object], client: object, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> object:
-        del client
+    @wraps(original)
+    def _process_response(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own
         opened = CURRENT_CALL.get()
         if opened is not None:
             with _BIND:
@@ -204,16 +202,13 @@ def process_response(engine: Engine) -> Callable[..., Any]:
                 if isinstance(retries, int):
                     opened.call.attempts.told_retries(retries)
                 opened.follow(kwargs["response"])
-        return wrapped(*args, **kwargs)
+        return original(self, *args, **kwargs)
 
-    return wrapper
+    return _process_response
 
 
 def process_response_data(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `_process_response_data` that shows each parsed body or chunk to its call first.
-
-    A plain function, no wrapt: this runs for every chunk.
-    """
+    """Return `_process_response_data` that shows each parsed body or chunk to its call first."""
 
     def _process_response_data(self: Any, *, data: Any, cast_to: Any, response: Any) -> Any:  # noqa: ANN401
         watch = response.extensions.get(KEY)
@@ -224,13 +219,12 @@ def process_response_data(original: Callable[..., Any]) -> Callable[..., Any]:
     return _process_response_data
 
 
-def build_request(engine: Engine) -> Callable[..., Any]:
-    """Return the wrapper of `_build_request`: the body, exactly as it is sent."""
-    del engine
+def build_request(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `_build_request` that shows the body, exactly as it is sent."""
 
-    def wrapper(wrapped: Callable[..., Any], client: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
-        del client
-        built = wrapped(*args, **kwargs)
+    @wraps(original)
+    def _build_request(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own
+        built = original(self, *args, **kwargs)
         opened = CURRENT_CALL.get()
         if opened is not None:
             with _BODY:
@@ -244,23 +238,22 @@ def build_request(engine: Engine) -> Callable[..., Any]:
                 opened.body_seen = True
         return built
 
-    return wrapper
+    return _build_request
 
 
-def calculate_retry_timeout(engine: Engine) -> Callable[..., Any]:
-    """Return the wrapper of `_calculate_retry_timeout`: the wait the SDK decided on, in seconds."""
-    del engine
+def calculate_retry_timeout(original: Callable[..., float]) -> Callable[..., float]:
+    """Return `_calculate_retry_timeout` that notes the wait the SDK decided on, in seconds."""
 
-    def wrapper(wrapped: Callable[..., float], client: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
-        del client
-        seconds = wrapped(*args, **kwargs)
+    @wraps(original)
+    def _calculate_retry_timeout(self: Any, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401 - the SDK's own
+        seconds = original(self, *args, **kwargs)
         opened = CURRENT_CALL.get()
         if opened is not None:
             with _WAIT:
                 opened.call.attempts.will_wait(float(seconds))
         return seconds
 
-    return wrapper
+    return _calculate_retry_timeout
 
 
 def _open(engine: Engine, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:  # noqa: ANN401
