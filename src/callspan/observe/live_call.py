@@ -17,7 +17,7 @@ from callspan.observe.attempts import AttemptLog, last_limits
 from callspan.observe.body import exact_messages, folded_answer, folded_json
 from callspan.observe.chunk_log import ChunkLog
 from callspan.observe.estimate import with_estimates
-from callspan.observe.pulse import Pulse
+from callspan.observe.pulse import MANY, Pulse
 from callspan.providers import registry
 from callspan.providers.base import Accumulator, Endpoint, ResponseFacts
 from callspan.providers.wire import text
@@ -112,6 +112,11 @@ class LiveCall:
         self._ending = [True]
 
     @property
+    def data(self) -> Callable[[object], None]:
+        """What takes the JSON that comes: each chunk of a stream, or the one body of a plain call."""
+        return self.chunk if self.streaming else self.whole
+
+    @property
     def ended(self) -> bool:
         """True once somebody has ended the call."""
         return not self._ending
@@ -157,24 +162,24 @@ class LiveCall:
             started = msgspec.structs.replace(self.record, request=request, **self._trace())
             self._factory.write(self._treated(started))
 
-    def data(self, data: object) -> None:
-        """Take one chunk of a stream, or the whole body of a plain call."""
+    def whole(self, body: object) -> None:
+        """Take the whole body of a plain call."""
+        if self._ending:
+            self._body, self._whole = body, True
+
+    def chunk(self, data: object) -> None:
+        """Take one chunk of a stream."""
         if not self._ending:
             return
         self._body = data
-        if not self.streaming:
-            self._whole = True
-            return
-        # The pulse is written here and not by a method of its own: a call is a good part of what a chunk costs.
-        pulse, now_ns = self._pulse, self._now_ns()
-        last_ns, pulse.last_ns = pulse.last_ns, now_ns
-        pulse.chunks += 1
-        if last_ns is None:
-            pulse.first_ns = now_ns
-        elif now_ns - last_ns > pulse.gap_ns:
-            pulse.gap_ns = now_ns - last_ns
+        # The time is noted here and not by a method of the pulse: a call is a good part of what a chunk costs.
+        pulse = self._pulse
+        times = pulse.newest
+        times.append(self._now_ns())
+        if len(times) >= MANY:
+            pulse.take()
         if attempt(_READ_CHUNK, self._add or self._add_first, data) and pulse.content_ns is None:
-            pulse.content_ns = now_ns
+            pulse.content_ns = pulse.last_ns
 
     def _add_first(self, data: object) -> bool:
         self._accumulator = self._endpoint.accumulator()
@@ -266,6 +271,7 @@ class LiveCall:
 
     def _timing(self, duration_ns: int) -> Timing:
         attempts, pulse, zero_ns = self.attempts, self._pulse, self._zero_ns
+        pulse.take()
         return Timing(
             start_ns=self.record.timing.start_ns,
             duration_ns=duration_ns,

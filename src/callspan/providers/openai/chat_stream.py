@@ -8,7 +8,6 @@ from callspan.providers.openai.chat_choice import Choice
 from callspan.providers.openai.envelope import Envelope
 from callspan.providers.pieces import FULL
 
-_ABSENT: Final = object()
 _BARE: Final = 3
 """Fields of a plain choice: index, delta, finish_reason."""
 
@@ -16,15 +15,16 @@ _BARE: Final = 3
 class ChatAccumulator:
     """Folds chat chunks. Choices are told apart by their index, without one by their place in the list."""
 
-    __slots__ = ("_came", "_choices", "_envelope", "_lane", "_open", "_width", "complete")
+    __slots__ = ("_came", "_choices", "_envelope", "_index", "_lane", "_open", "_width", "complete")
 
     def __init__(self) -> None:
         self.complete = False
         self._came = False
         self._envelope = Envelope()
         self._choices: dict[int, Choice] = {}
-        # No chunk has this index, so that the first one takes the long way.
+        # Where the last piece went. No chunk has this index, so that the first one takes the long way.
         self._lane = Choice(-1)
+        self._index = self._lane.index
         self._open: tuple[str, ...] = ()
         self._width = -1
 
@@ -33,23 +33,30 @@ class ChatAccumulator:
 
         The common chunk, one text delta with nothing new around it, takes the short way here.
         """
-        if not isinstance(chunk, dict):
-            return False
-        # Something new around the text shows by the number of fields; counting is all the hot path can afford.
-        if len(chunk) != self._width or chunk.get("usage") is not None:
-            return self._add(chunk)
-        for key in self._open:
-            if chunk.get(key):
-                return self._add(chunk)
-        choices = chunk.get("choices")
-        text = self._plain_text(choices)
-        if text is None:
-            return self._add_choices(choices) if _goes_on(choices) else self._add(chunk)
-        loose = self._lane.content.loose
-        loose.append(text)
-        if len(loose) >= FULL:
-            self._lane.content.pack()
-        return text != ""
+        # Something new around the text shows by the number of fields; counting is all the hot path can afford, and
+        # subscripts that fail now and then cost less than asking, chunk by chunk, whether they would.
+        try:
+            (choice,) = chunk["choices"]  # type: ignore[index] # whatever it is
+            delta = choice["delta"]
+            text = delta["content"]
+            if (
+                type(text) is str
+                and (len(delta) == 1 or (self._lane.role and _repeats_role(delta)))
+                and choice["finish_reason"] is None
+                and choice["index"] == self._index
+                and (len(choice) == _BARE or (len(choice) == _BARE + 1 and choice["logprobs"] is None))
+                and len(chunk) == self._width  # type: ignore[arg-type]
+                and chunk.get("usage") is None  # type: ignore[attr-defined]
+                and not (self._open and any(map(chunk.get, self._open)))  # type: ignore[attr-defined]
+            ):
+                loose = self._lane.content.loose
+                loose.append(text)
+                if len(loose) >= FULL:
+                    self._lane.content.pack()
+                return text != ""
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return self._add_other(chunk)
+        return self._add_other(chunk)
 
     def body(self) -> dict[str, object] | None:
         """Return the `chat.completion` so far; None if no chunk came."""
@@ -58,21 +65,13 @@ class ChatAccumulator:
         choices = [self._choices[index].body() for index in sorted(self._choices)]
         return self._envelope.body("chat.completion", choices)
 
-    def _plain_text(self, choices: object) -> str | None:
-        """The text of a delta that has nothing else, for the choice that came last; None for all others."""
-        if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
-            return None
-        choice, lane = choices[0], self._lane
-        if choice.get("finish_reason", _ABSENT) is not None or choice.get("index") != lane.index:
-            return None
-        size = len(choice)
-        if size != _BARE and (size != _BARE + 1 or choice.get("logprobs", _ABSENT) is not None):
-            return None
-        delta = choice.get("delta")
-        if not isinstance(delta, dict) or (len(delta) != 1 and not (_repeats_role(delta) and lane.role)):
-            return None
-        text = delta.get("content")
-        return text if isinstance(text, str) else None
+    def _add_other(self, chunk: object) -> bool:
+        """Whatever is more, or less, than a text: often the same envelope around something else."""
+        if not isinstance(chunk, dict):
+            return False
+        known = len(chunk) == self._width and chunk.get("usage") is None and not any(map(chunk.get, self._open))
+        choices = chunk.get("choices")
+        return self._add_choices(choices) if known and _goes_on(choices) else self._add(chunk)
 
     def _add(self, chunk: dict[str, Any]) -> bool:
         self._came = True
@@ -99,8 +98,8 @@ class ChatAccumulator:
         lane = self._choices.get(index)
         if lane is None:
             lane = self._choices[index] = Choice(index)
-        self._lane = lane
         carried = lane.take(choice)
+        self._lane, self._index = lane, lane.index
         self.complete = all(known.finish_reason for known in self._choices.values())
         return carried
 
