@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import page
+import wire
 from columns import ENCODING
 from rows import BARE, DEFAULT, FLOOR, SQLITE, SUPPRESSED
 from timing import Measured
@@ -50,11 +51,22 @@ def _plain(found: Mapping[str, Measured]) -> Iterator[Budget]:
 
 
 def _streams(found: Mapping[str, Measured]) -> Iterator[Budget]:
+    """Of one chunk: what a long stream costs more than a short one; and the same with the call's own cost over it."""
     for name, each in found.items():
-        if " stream " in name:
-            part = _added(each, DEFAULT) / each.cost(BARE).middle
-            what = f"{name}, the call's own cost spread over it"
-            yield Budget(what, _CHUNK_PERCENT[name.split()[0]], 100 * part, "% of bare")
+        short = found.get(name.replace(f" {wire.CHUNKS}-", f" {wire.FEW}-"))
+        if short is None or short is each:
+            continue
+        bar = _CHUNK_PERCENT[name.split()[0]]
+        added, bare = (
+            wire.CHUNKS * whole - few
+            for whole, few in (
+                (_added(each, DEFAULT), _added(short, DEFAULT)),
+                (each.cost(BARE).middle, short.cost(BARE).middle),
+            )
+        )
+        yield Budget(f"{name}, of one {each.unit}", bar, 100 * added / bare, "% of bare")
+        part = _added(each, DEFAULT) / each.cost(BARE).middle
+        yield Budget(f"{name}, the call's own cost spread over it", bar, 100 * part, "% of bare")
 
 
 def _long(found: Mapping[str, Measured]) -> Iterator[Budget]:

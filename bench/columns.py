@@ -81,14 +81,15 @@ def columns(**anthropic_options: Any) -> list[Column]:
             options = anthropic_options if family == "anthropic" else {}
             call = _call(family, is_async, wire.messages(1000), **options)
             plain.append(Column(f"{family} plain {mode}", "call", 1, 30, call, is_async))
-            stream = _stream(family, is_async, **options)
             unit = "chunk" if family == "openai" else "event"
+            short, long = (_stream(family, is_async, chunks, **options) for chunks in (wire.FEW, wire.CHUNKS))
+            streams.append(Column(f"{family} {wire.FEW}-{unit} stream {mode}", "call", 1, 20, short, is_async))
             name = f"{family} {wire.CHUNKS}-{unit} stream {mode}"
-            streams.append(Column(name, unit, wire.CHUNKS, 3, stream, is_async, warm=40))
+            streams.append(Column(name, unit, wire.CHUNKS, 3, long, is_async, warm=30))
     return [
         *plain,
         Column("openai plain 10 KB", "call", 1, 30, _call("openai", False, wire.messages(10_000))),
-        Column("openai 200 KB request", "call", 1, 10, _call("openai", False, wire.messages(200_000, TURNS)), warm=60),
+        Column("openai 200 KB request", "call", 1, 10, _call("openai", False, wire.messages(200_000, TURNS)), warm=30),
         Column(ENCODING, "request", 1, 10, partial(msgspec.json.encode, _request(200_000)), alone=True, warm=10),
         Column(f"openai {TURNS}-turn conversation, 10 to 200 KB", "call", TURNS, 1, _growing(), long=True, warm=2),
         *streams,
@@ -102,15 +103,15 @@ def _call(family: str, is_async: bool, messages: list[Any], **options: Any) -> C
     return partial(_create(family, client), messages=messages, **_settings(family))
 
 
-def stream_of(family: str, is_async: bool = False, **options: Any) -> Callable[[], Any]:
+def stream_of(family: str, is_async: bool = False, chunks: int = wire.CHUNKS, **options: Any) -> Callable[[], Any]:
     """Return a function that begins a stream and gives it back unread."""
-    events = wire.openai_stream() if family == "openai" else wire.anthropic_stream()
+    events = wire.openai_stream(chunks) if family == "openai" else wire.anthropic_stream(chunks)
     client = _client(family, is_async, events, "text/event-stream", **options)
     return partial(_create(family, client), messages=wire.messages(1000), stream=True, **_settings(family))
 
 
-def _stream(family: str, is_async: bool, **options: Any) -> Callable[[], Any]:
-    create = stream_of(family, is_async, **options)
+def _stream(family: str, is_async: bool, chunks: int, **options: Any) -> Callable[[], Any]:
+    create = stream_of(family, is_async, chunks, **options)
 
     def drain() -> None:
         for _ in create():

@@ -60,7 +60,8 @@ class Stage:
         self._twins = {column.name: column.one for column in columns(**options)} if peer.built_in else {}
 
     def _knows(self, column: Column) -> bool:
-        return not (column.agent or column.alone) and column.name.split()[0] in self.peer.families
+        own = column.agent or column.alone or f" {wire.FEW}-" in column.name
+        return not own and column.name.split()[0] in self.peer.families
 
     def theirs(self, column: Column) -> Row:
         """Return the row of the peer for a column."""

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 CHUNKS = 500
+FEW = 20
 _SENTENCE = "The tram leaves the square at seven and takes nine minutes to the harbour. "
 _LIMITS = {
     "x-request-id": "req_1",
@@ -96,18 +97,18 @@ def anthropic_answer() -> bytes:
     ).encode()
 
 
-def anthropic_stream() -> bytes:
-    """Return a stream of CHUNKS text deltas."""
+def anthropic_stream(chunks: int = CHUNKS) -> bytes:
+    """Return a stream of so many text deltas."""
     text = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": " tram"}}
     events: list[dict[str, Any]] = [
         {"type": "message_start", "message": {**_anthropic_head(), "content": [], "stop_reason": None}},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-        *[text] * CHUNKS,
+        *[text] * chunks,
         {"type": "content_block_stop", "index": 0},
         {
             "type": "message_delta",
             "delta": {"stop_reason": "end_turn", "stop_sequence": None},
-            "usage": {"output_tokens": CHUNKS},
+            "usage": {"output_tokens": chunks},
         },
         {"type": "message_stop"},
     ]

@@ -76,18 +76,18 @@ def _run(program: str, column: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(("column", "spans"), [("openai plain sync", 1.9), ("anthropic plain async", 1.4)])
+@pytest.mark.parametrize(("column", "spans"), [("openai plain sync", 1.75), ("anthropic plain async", 1.3)])
 def test_a_plain_call_calls_no_more_functions_than_it_has_to(column: str, spans: float) -> None:
     """Against a raw span with the same attributes; a record to SQLite's spool, and a suppressed call, beside that."""
     counted = calls(column)
     bare, floor = counted["bare"], counted["floor"] - counted["bare"]
     assert counted["default"] - bare <= spans * floor
-    assert counted["sqlite"] - counted["default"] <= 0.2 * floor
+    assert counted["sqlite"] - counted["default"] <= 0.15 * floor
     assert counted["suppressed"] - bare <= 0.015 * bare
 
 
 @pytest.mark.parametrize(
-    ("column", "most"), [("openai 500-chunk stream sync", 28.8), ("anthropic 500-event stream sync", 11.9)]
+    ("column", "most"), [("openai 500-chunk stream sync", 16.5), ("anthropic 500-event stream sync", 11.7)]
 )
 def test_a_chunk_calls_few_functions(column: str, most: float) -> None:
     """The call's own calls included, spread over its chunks."""

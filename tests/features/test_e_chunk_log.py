@@ -67,7 +67,7 @@ def test_a_note_says_event_and_choice_in_the_words_of_the_provider(
     chunk: object, event: str | None, choice: int | None
 ) -> None:
     pulse = Pulse()
-    pulse.newest.append(150)
+    pulse.last_ns = 150
     log = ChunkLog(1, lambda _: True, pulse, 100)
     assert log.add(chunk)
     assert log.add(chunk)

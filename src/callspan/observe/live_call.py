@@ -17,7 +17,7 @@ from callspan.observe.attempts import AttemptLog, last_limits
 from callspan.observe.body import exact_messages, folded_answer, folded_json
 from callspan.observe.chunk_log import ChunkLog
 from callspan.observe.estimate import with_estimates
-from callspan.observe.pulse import MANY, Pulse
+from callspan.observe.pulse import Pulse
 from callspan.providers import registry
 from callspan.providers.base import Accumulator, Endpoint, ResponseFacts
 from callspan.providers.wire import text
@@ -172,14 +172,16 @@ class LiveCall:
         if not self._ending:
             return
         self._body = data
-        # The time is noted here and not by a method of the pulse: a call is a good part of what a chunk costs.
-        pulse = self._pulse
-        times = pulse.newest
-        times.append(self._now_ns())
-        if len(times) >= MANY:
-            pulse.take()
+        # The pulse is written here and not by a method of its own: a call is a good part of what a chunk costs.
+        pulse, now_ns = self._pulse, self._now_ns()
+        last_ns, pulse.last_ns = pulse.last_ns, now_ns
+        pulse.chunks += 1
+        if last_ns is None:
+            pulse.first_ns = now_ns
+        elif now_ns - last_ns > pulse.gap_ns:
+            pulse.gap_ns = now_ns - last_ns
         if attempt(_READ_CHUNK, self._add or self._add_first, data) and pulse.content_ns is None:
-            pulse.content_ns = pulse.last_ns
+            pulse.content_ns = now_ns
 
     def _add_first(self, data: object) -> bool:
         self._accumulator = self._endpoint.accumulator()
@@ -271,7 +273,6 @@ class LiveCall:
 
     def _timing(self, duration_ns: int) -> Timing:
         attempts, pulse, zero_ns = self.attempts, self._pulse, self._zero_ns
-        pulse.take()
         return Timing(
             start_ns=self.record.timing.start_ns,
             duration_ns=duration_ns,

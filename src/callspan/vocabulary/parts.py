@@ -7,6 +7,7 @@ messages, system instructions and tool definitions).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -31,8 +32,10 @@ Json = dict[str, object]
 
 _CLIENT_TOOLS: Final = frozenset({"function", "custom"})
 _UNKNOWN_FINISH: Final = "unknown"
+_MOST_WORDS: Final = 64
 
 
+@lru_cache(maxsize=_MOST_WORDS)
 def finish_word(reason: str) -> str:
     """Return a finish reason as the official instrumentations write it: `tool_call`, not `tool_calls`."""
     found = normalised(reason)

@@ -132,7 +132,8 @@ def _usual(raw: dict[str, object], body: object) -> Usage | None:
         output_image_tokens=answered.image_tokens,
         accepted_prediction_tokens=answered.accepted_prediction_tokens,
         rejected_prediction_tokens=answered.rejected_prediction_tokens,
-        raw=msgspec.to_builtins(raw),
+        # Numbers, and objects of numbers: so much is known of it here.
+        raw={name: dict(part) if isinstance(part, dict) else part for name, part in raw.items()},
     )
     if not isinstance(body, dict) or _SEARCHES[0] not in body:
         return usage
