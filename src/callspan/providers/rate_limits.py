@@ -106,9 +106,8 @@ def rate_limits(headers: Mapping[str, str], now_s: float) -> RateLimits | None:
     for family in _FAMILIES:
         found: dict[str, RateLimit] = {}
         for unit, names in family:
-            limit, remaining, reset = fields.get(names[0]), fields.get(names[1]), fields.get(names[2])
-            stated = limit is not None or remaining is not None or reset is not None
-            if stated and unit not in found:
+            limit, remaining, reset = map(fields.get, names)
+            if not (limit is remaining is reset is None) and unit not in found:
                 found[unit] = RateLimit(
                     limit=None if limit is None else _known_count(limit),
                     remaining=None if remaining is None else _count(remaining),

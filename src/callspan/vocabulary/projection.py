@@ -24,20 +24,24 @@ End: TypeAlias = Callable[[CallRecord, Conversation | None, ByteBudget], Attribu
 class Projection:
     """Turns call records into attributes by the vocabularies of the settings. Safe from any thread."""
 
-    __slots__ = ("_attribute_bytes", "_ends", "_plenty_bytes", "_span_bytes", "_starts")
+    __slots__ = ("_attribute_bytes", "_ends", "_later", "_plenty_bytes", "_span_bytes", "_starts")
 
     def __init__(self, settings: Settings) -> None:
         self._attribute_bytes = settings.max_attribute_bytes
         self._span_bytes = settings.max_span_bytes
         rows = [_VOCABULARIES[name] for name in settings.vocabularies]
-        self._starts: Sequence[Start] = [call.start, *(start for start, _ in rows)]
+        starts = [start for start, _ in rows]
+        # A sampler is told once: what the other vocabularies say of the same costs several times as much then as later.
+        first = [start for start in starts if start is gen_ai.start] or starts
+        self._starts: Sequence[Start] = [call.start, *first]
+        self._later: Sequence[Start] = [start for start in starts if start not in first]
         ends = [_ended(end, settings.compatibility) for _, end in rows]
         self._ends: Sequence[tuple[int, End]] = list(zip(range(len(ends), 0, -1), ends, strict=True))
         smallest = min(settings.max_attribute_bytes, settings.max_span_bytes // _SHOWN_TIMES)
         self._plenty_bytes = smallest // _LONGER_TIMES
 
     def start(self, record: CallRecord) -> Attributes:
-        """Return what is known before the call is sent."""
+        """Return what is known before the call is sent, as far as a sampler may ask for it."""
         attributes: Attributes = {}
         for start in self._starts:
             attributes.update(start(record))
@@ -62,10 +66,10 @@ class Projection:
                 shown.update(more)
             if not plenty:
                 budget.settle(share, given)
-        about = call.end(record, conversation, budget)
-        if shown is None:
-            return about
-        shown.update(about)
+        shown = {} if shown is None else shown
+        for start in self._later:
+            shown.update(start(record))
+        shown.update(call.end(record, conversation, budget))
         return shown
 
     def _has_plenty(self, record: CallRecord) -> bool:

@@ -42,7 +42,8 @@ def test_a_call_that_fits_is_shown_alike_whether_it_is_measured_or_not(
     messages: list[dict[str, str]], answer: str
 ) -> None:
     record = _call(messages, answer)
-    longest = max(len(memoryview(record.request.body)), 60)
+    assert record.response is not None
+    longest = max(len(memoryview(record.request.body)), len(memoryview(record.response.body)))
     measured = _shown(record, max_attribute_bytes=4 * longest - 1, max_span_bytes=1 << 20)
     assert _shown(record, max_attribute_bytes=1 << 20, max_span_bytes=1 << 24) == measured
 
