@@ -21,6 +21,7 @@ from callspan.record.call import NO_BODY, CallRecord, Timing
 from callspan.vocabulary.projection import Projection
 from callspan.vocabulary.values import Attributes
 
+_KINDS = (str, bool, int, float, tuple)
 _JSON = (
     "llm.prompts.raw",
     "llm.completions.raw",
@@ -90,7 +91,8 @@ def _record(endpoint: Endpoint, exchange: dict[str, Any]) -> CallRecord:
 def _check(record: CallRecord, attributes: Attributes) -> None:
     assert len(attributes) < 128, record.call_id
     for name, value in attributes.items():
-        assert isinstance(value, str | bool | int | float | list), (record.call_id, name)
+        words = value if isinstance(value, tuple) else ()
+        assert type(value) in _KINDS and all(type(word) is str for word in words), (record.call_id, name)
         assert value not in ("", "None"), (record.call_id, name)
         if isinstance(value, str):
             assert len(value.encode()) <= 32 * 1024, (record.call_id, name)
