@@ -91,8 +91,8 @@ def _record(endpoint: Endpoint, exchange: dict[str, Any]) -> CallRecord:
 def _check(record: CallRecord, attributes: Attributes) -> None:
     assert len(attributes) < 128, record.call_id
     for name, value in attributes.items():
-        words = value if isinstance(value, tuple) else ()
-        assert type(value) in _KINDS and all(type(word) is str for word in words), (record.call_id, name)
+        assert type(value) in _KINDS, (record.call_id, name)
+        assert not isinstance(value, tuple) or all(type(word) is str for word in value), (record.call_id, name)
         assert value not in ("", "None"), (record.call_id, name)
         if isinstance(value, str):
             assert len(value.encode()) <= 32 * 1024, (record.call_id, name)
