@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Final, cast, get_args
 
-from opentelemetry.context import attach, get_current, set_value
+from opentelemetry.context import Context, attach, get_current, set_value
 
 from callspan.agent.context import restore
 from callspan.config import Content, SettingError
@@ -16,7 +16,12 @@ _STRICTNESS: Final[tuple[Content, ...]] = ("full", "metadata", "off")
 
 def current_content() -> Content | None:
     """Return the content setting of the blocks around the running code; None: there is none."""
-    return cast("Content | None", get_current().get(_KEY))
+    return content_of(get_current())
+
+
+def content_of(context: Context) -> Content | None:
+    """Return the content setting `context` carries, see `current_content`."""
+    return cast("Content | None", context.get(_KEY))
 
 
 def stricter(one: Content, other: Content | None) -> Content:

@@ -9,7 +9,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
-from callspan.agent.content import current_content, stricter
+from callspan.agent.content import content_of, stricter
 from callspan.config import Content, Native
 from callspan.intercept import conflicts
 from callspan.intercept.native_tracing import StartWith
@@ -54,20 +54,18 @@ class Engine:
         self.late_ends = LateEnds()
 
     def line(self) -> Line | None:
-        """Return how a call made here and now is to be observed; None: not at all."""
-        asked = current_content()
+        """Return how a call made here and now is to be observed; None: not at all, as where that is suppressed."""
+        context = otel_context.get_current()
+        # Where the context has nothing, nobody has asked for anything.
+        if context and not is_instrumentation_enabled():
+            return None
+        asked = content_of(context)
         return self.lines.get(self.content if asked is None else stricter(self.content, asked))
 
     def look_around(self) -> None:
         """Warn of other instrumentations, with the first call: by then they are in place."""
         self.looked_around = True
         conflicts.warn_once(conflicts.found())
-
-    @staticmethod
-    def suppressed() -> bool:
-        """True where the application asked for no instrumentation in the current context."""
-        # Where the context has nothing, nobody has asked for anything.
-        return bool(otel_context.get_current()) and not is_instrumentation_enabled()
 
     @staticmethod
     def context_of(call: LiveCall) -> Context:

@@ -152,7 +152,7 @@ def _replacement(hook: Hook, original: Any, engine: Engine) -> Any:  # noqa: ANN
         return wrapt.FunctionWrapper(original, hook.wrapper(engine))
     if hook.plain is None:
         raise TypeError(f"hook {hook.attribute} has no replacement")
-    replacement: Any = hook.plain(original)
+    replacement: Any = hook.plain(engine)(original)
     replacement.__wrapped__ = original
     return replacement
 

@@ -6,7 +6,7 @@ the body is built, the response processed, retries planned. Two thin drivers, on
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextvars import ContextVar, Token
 from functools import wraps
 from types import TracebackType
@@ -152,42 +152,42 @@ def _response_of(result: object) -> Any:  # noqa: ANN401 - httpx, httpx2 or None
     return getattr(result, "response", None) or getattr(result, "http_response", None)
 
 
-def request(engine: Engine) -> Callable[..., Any]:
-    """Return the wrapper of `SyncAPIClient.request`."""
+def request(engine: Engine) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return what makes `SyncAPIClient.request` one that is observed."""
 
-    def wrapper(
-        wrapped: Callable[..., object], client: object, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> object:
-        opened = _open(engine, client, args, kwargs)
-        if opened is None:
-            return wrapped(*args, **kwargs)
-        with opened:
-            result = wrapped(*args, **kwargs)
-        opened.returned(result)
-        return result
+    def observed(original: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(original)
+        def request(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own
+            opened = _open(engine, self, args, kwargs)
+            if opened is None:
+                return original(self, *args, **kwargs)
+            with opened:
+                result = original(self, *args, **kwargs)
+            opened.returned(result)
+            return result
 
-    return wrapper
+        return request
+
+    return observed
 
 
-def async_request(engine: Engine) -> Callable[..., Any]:
-    """Return the wrapper of `AsyncAPIClient.request`."""
+def async_request(engine: Engine) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return what makes `AsyncAPIClient.request` one that is observed."""
 
-    async def observed(wrapped: Callable[..., Awaitable[object]], opened: OpenCall, args: Any, kwargs: Any) -> object:  # noqa: ANN401
-        with opened:
-            result = await wrapped(*args, **kwargs)
-        opened.returned(result)
-        return result
+    def observed(original: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(original)
+        async def request(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own
+            opened = _open(engine, self, args, kwargs)
+            if opened is None:
+                return await original(self, *args, **kwargs)
+            with opened:
+                result = await original(self, *args, **kwargs)
+            opened.returned(result)
+            return result
 
-    def wrapper(
-        wrapped: Callable[..., Awaitable[object]], client: object, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Awaitable[object]:
-        async def run() -> object:
-            opened = _open(engine, client, args, kwargs)
-            return await (wrapped(*args, **kwargs) if opened is None else observed(wrapped, opened, args, kwargs))
+        return request
 
-        return run()
-
-    return wrapper
+    return observed
 
 
 def process_response(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -260,7 +260,7 @@ def _open(engine: Engine, client: Any, args: tuple[Any, ...], kwargs: dict[str, 
     """Start observing, or return None where there is nothing to observe."""
     with _OPEN:
         line = engine.line()
-        if line is None or engine.suppressed():
+        if line is None:
             return None
         options = args[1] if len(args) > 1 else kwargs["options"]
         endpoint = registry.endpoint_for(options.method, options.url)

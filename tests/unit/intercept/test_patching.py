@@ -68,12 +68,12 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     ("how", "state", "answer"),
     [
         (hook(wrapper=loud), "on", "loud sent x"),
-        (hook(plain=plain), "on", "plain sent x"),
-        (hook(plain=plain, expects=("request", "stream")), "on", "plain sent x"),
-        (hook(plain=plain, expects=("request", "timeout")), "changed", "sent x"),
-        (hook(attribute="fetch", plain=plain), "missing", "sent x"),
-        (hook(owner="Server", plain=plain), "missing", "sent x"),
-        (hook(owner="__name__", plain=plain), "missing", "sent x"),
+        (hook(plain=lambda _: plain), "on", "plain sent x"),
+        (hook(plain=lambda _: plain, expects=("request", "stream")), "on", "plain sent x"),
+        (hook(plain=lambda _: plain, expects=("request", "timeout")), "changed", "sent x"),
+        (hook(attribute="fetch", plain=lambda _: plain), "missing", "sent x"),
+        (hook(owner="Server", plain=lambda _: plain), "missing", "sent x"),
+        (hook(owner="__name__", plain=lambda _: plain), "missing", "sent x"),
     ],
 )
 def test_a_hook_is_on_missing_or_changed_and_then_taken_back(
@@ -93,7 +93,7 @@ def test_a_hook_is_on_missing_or_changed_and_then_taken_back(
 
 
 def test_an_inherited_name_is_patched_where_it_lies(library: Any, patches: Patches, table: Any) -> None:
-    table(hook(plain=plain))
+    table(hook(plain=lambda _: plain))
     patches._patch("openai", {"http": (library,)})
     assert "send" not in vars(library.Client)
     assert library.Base().send("x") == "plain sent x"
@@ -103,7 +103,7 @@ def test_an_inherited_name_is_patched_where_it_lies(library: Any, patches: Patch
 def test_what_two_sdks_share_is_patched_once_and_restored_with_the_last(
     library: Any, patches: Patches, table: Any
 ) -> None:
-    table(hook(plain=plain))
+    table(hook(plain=lambda _: plain))
     for sdk in ("openai", "anthropic"):
         patches._patch(sdk, {"http": (library,)})
     assert library.Client().send("x") == "plain sent x"
@@ -115,7 +115,7 @@ def test_what_two_sdks_share_is_patched_once_and_restored_with_the_last(
 
 
 def test_what_somebody_else_wrapped_since_is_left_to_him(library: Any, patches: Patches, table: Any) -> None:
-    table(hook(plain=plain))
+    table(hook(plain=lambda _: plain))
     patches._patch("openai", {"http": (library,)})
     ours = library.Base.send
     library.Base.send = lambda self, request: f"theirs {ours(self, request)}"
@@ -139,7 +139,7 @@ def test_undoing_what_was_never_done_does_nothing(patches: Patches) -> None:
 def test_what_is_missing_is_warned_of_by_name(
     library: Any, patches: Patches, table: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    table(hook(attribute="fetch", plain=plain), hook(plain=plain))
+    table(hook(attribute="fetch", plain=lambda _: plain), hook(plain=lambda _: plain))
     patches._patch("openai", {"http": (library,)})
     with caplog.at_level(logging.WARNING, "callspan"):
         patching._warn_of_missing("anthropic", patches.status())
