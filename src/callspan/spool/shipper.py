@@ -177,6 +177,7 @@ class Shipper:
         return moved
 
     def _ship(self, source: Source) -> bool:
+        """Deliver one batch; return whether there is to be another one at once."""
         if not self._shelf.holds(source):
             return False
         cursor = self._shelf.cursor(source, self.number)
@@ -194,7 +195,12 @@ class Shipper:
         if batch.entries:
             self._deliver(source, batch.entries)
         self._move(source, batch.end)
-        return True
+        # A source that still grows is left alone until there is a batch again: one that is followed record by record
+        # would keep this thread, and the interpreter, busy for as long as there are calls.
+        return source.sealed or bool(batch.gaps) or self._is_full(batch.end - cursor, len(batch.entries))
+
+    def _is_full(self, size: int, entries: int) -> bool:
+        return entries >= self.sink.batch_entries or size >= BATCH_BYTES // 2
 
     def _position(self, source: Source) -> int:
         position = self.sink.position(source.name)
