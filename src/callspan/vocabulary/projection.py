@@ -55,21 +55,17 @@ class Projection:
         """
         plenty = conversation is not None and self._has_plenty(record)
         budget = ByteBudget(self._attribute_bytes, self._span_bytes, plenty=plenty)
-        shown: Attributes | None = None
+        # First: what a vocabulary says of the end may take the place of what it said of the start.
+        parts = [start(record) for start in self._later]
         for waiting, end in self._ends:
             share = budget if plenty else budget.share(waiting)
             given = share.left
-            more = end(record, conversation, share)
-            if shown is None:
-                shown = more
-            else:
-                shown.update(more)
+            parts.append(end(record, conversation, share))
             if not plenty:
                 budget.settle(share, given)
-        shown = {} if shown is None else shown
-        for start in self._later:
-            shown.update(start(record))
-        shown.update(call.end(record, conversation, budget))
+        shown, *others = (*parts, call.end(record, conversation, budget))
+        for other in others:
+            shown.update(other)
         return shown
 
     def _has_plenty(self, record: CallRecord) -> bool:

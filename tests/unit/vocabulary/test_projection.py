@@ -36,6 +36,35 @@ def test_both_default_vocabularies_and_our_own_are_shown(chat_call: Call, projec
     assert not any(name.startswith(("openinference.", "input.")) for name in attributes)
 
 
+@pytest.mark.parametrize(
+    ("vocabularies", "told"),
+    [
+        (("llm", "gen_ai"), "gen_ai.request.model"),
+        (("gen_ai", "openinference"), "gen_ai.request.model"),
+        (("llm",), "llm.request.model"),
+        (("openinference", "llm"), "llm.request.model"),
+        ((), "callspan.call_id"),
+    ],
+)
+def test_a_sampler_is_told_of_the_call_whatever_is_chosen_and_the_span_of_everything(
+    chat_call: Call, vocabularies: tuple[str, ...], told: str
+) -> None:
+    record, conversation = chat_call
+    projection = Projection(Settings(vocabularies=vocabularies))  # type: ignore[arg-type]
+    start, end = projection.start(record), projection.end(record, conversation)
+    assert told in start
+    assert start["session.id"] == "s-1"
+    assert ("llm.vendor" in start | end) is ("llm" in vocabularies)
+
+
+@pytest.mark.parametrize("vocabularies", [("openinference",), ("gen_ai", "openinference"), ("openinference", "llm")])
+def test_the_model_that_answered_takes_the_place_of_the_one_asked_for(
+    chat_call: Call, project: Project, vocabularies: tuple[str, ...]
+) -> None:
+    """OpenInference has one name for both; what is told late about the start must not come over the end."""
+    assert project(*chat_call, vocabularies=vocabularies)["llm.model_name"] == "gpt-5-2026-01-01"
+
+
 def test_only_chosen_vocabularies_are_shown(chat_call: Call, project: Project) -> None:
     attributes = project(*chat_call, vocabularies=("gen_ai",))
     assert not any(name.startswith("llm.") for name in attributes)
