@@ -57,13 +57,8 @@ def _streams(found: Mapping[str, Measured]) -> Iterator[Budget]:
         if short is None or short is each:
             continue
         bar = _CHUNK_PERCENT[name.split()[0]]
-        added, bare = (
-            wire.CHUNKS * whole - few
-            for whole, few in (
-                (_added(each, DEFAULT), _added(short, DEFAULT)),
-                (each.cost(BARE).middle, short.cost(BARE).middle),
-            )
-        )
+        added = wire.CHUNKS * _added(each, DEFAULT) - _added(short, DEFAULT)
+        bare = wire.CHUNKS * each.cost(BARE).middle - short.cost(BARE).middle
         yield Budget(f"{name}, of one {each.unit}", bar, 100 * added / bare, "% of bare")
         part = _added(each, DEFAULT) / each.cost(BARE).middle
         yield Budget(f"{name}, the call's own cost spread over it", bar, 100 * part, "% of bare")

@@ -31,8 +31,9 @@ Written by `make bench`, `make bench-peers` and `make scale`, each its own part.
 - **Times** are CPU time of the calling thread, so that waiting for others on the machine does not count. All rows of
   a table are run in turn in one process, round after round; each round gives the lower quartile of a block of runs; a
   figure is that of a row's quietest round, less that of the bare SDK's.
-- Every row runs warm, a call a hundred times before it is measured: for some fifty calls after a class was patched the
-  interpreter is slower with all that uses it, which a process that patches once does not feel.
+- Every row runs warm: a call a hundred times before it is measured, one that takes long thirty times. For some fifty
+  calls after a class was patched the interpreter is slower with all that uses it, which a process that patches once
+  does not feel.
 - **Instructions** are counted by callgrind: the same on any machine under any load, to about one in a hundred. Not all
   instructions take the same time, so they are for comparing, not for converting.
 - No network (mocked transport), content capture on, a real `TracerProvider` with a batch processor and an exporter

@@ -244,8 +244,7 @@ def _put_anthropic(attributes: Attributes, record: CallRecord) -> None:
 def _put_openai(attributes: Attributes, record: CallRecord) -> None:
     if record.api in _OPENAI_APIS:
         attributes[OPENAI_API_TYPE] = record.api
-    asked = record.request.params.get("service_tier")
-    if asked is not None and (tier := _chosen_tier(asked)):
+    if tier := _chosen_tier(record.request.params.get("service_tier")):
         attributes[OPENAI_REQUEST_SERVICE_TIER] = tier
     response = record.response
     if response is not None:

@@ -50,11 +50,6 @@ def asked_message(message: object) -> Message:
 def answered_message(choice: dict[str, object]) -> Message:
     """Return the message of one choice."""
     fields = mapping(choice, "message") or {}
-    role, content = fields.get("role"), fields.get("content")
-    # Nearly every message is a role and a text, everything else in it empty.
-    if isinstance(role, str) and isinstance(content, str) and _is_bare(fields, role, content, choice.get("logprobs")):
-        reason = finish_reason(choice.get("finish_reason"))
-        return Message(role=role, parts=[Text(text=content)], finish_reason=reason)
     parts = _parts(fields)
     logprobs = choice.get("logprobs")
     if logprobs and isinstance(logprobs, dict) and any(logprobs.values()):
@@ -65,10 +60,6 @@ def answered_message(choice: dict[str, object]) -> Message:
         name=word(fields, "name"),
         finish_reason=finish_reason(choice.get("finish_reason")),
     )
-
-
-def _is_bare(fields: dict[str, object], role: str, content: str, logprobs: object) -> bool:
-    return bool(role and content) and not logprobs and sum(map(bool, fields.values())) == _BARE
 
 
 def _parts(fields: dict[str, object]) -> list[Part]:

@@ -15,7 +15,7 @@ _BARE: Final = 3
 class ChatAccumulator:
     """Folds chat chunks. Choices are told apart by their index, without one by their place in the list."""
 
-    __slots__ = ("_came", "_choices", "_envelope", "_index", "_lane", "_open", "_width", "complete")
+    __slots__ = ("_came", "_choices", "_envelope", "_lane", "_open", "_width", "complete")
 
     def __init__(self) -> None:
         self.complete = False
@@ -24,7 +24,6 @@ class ChatAccumulator:
         self._choices: dict[int, Choice] = {}
         # Where the last piece went. No chunk has this index, so that the first one takes the long way.
         self._lane = Choice(-1)
-        self._index = self._lane.index
         self._open: tuple[str, ...] = ()
         self._width = -1
 
@@ -43,7 +42,7 @@ class ChatAccumulator:
                 type(text) is str
                 and (len(delta) == 1 or (self._lane.role and _repeats_role(delta)))
                 and choice["finish_reason"] is None
-                and choice["index"] == self._index
+                and choice["index"] == self._lane.index
                 and (len(choice) == _BARE or (len(choice) == _BARE + 1 and choice["logprobs"] is None))
                 and len(chunk) == self._width  # type: ignore[arg-type]
                 and chunk.get("usage") is None  # type: ignore[attr-defined]
@@ -99,7 +98,7 @@ class ChatAccumulator:
         if lane is None:
             lane = self._choices[index] = Choice(index)
         carried = lane.take(choice)
-        self._lane, self._index = lane, lane.index
+        self._lane = lane
         self.complete = all(known.finish_reason for known in self._choices.values())
         return carried
 
