@@ -6,12 +6,14 @@ import stat
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from callspan.spool.frames import Frame, encode, scan
 from callspan.spool.segment import Segment
+from callspan.spool.sink import Entry
 from callspan.spool.spool import Spool, ship_once
 
 from .rig import DownSink, FileSink, HangingSink, PickySink, SqliteSink, python, record, rows, until
@@ -31,7 +33,35 @@ def fill(spool: Spool, names: list[str], size: int = 200) -> None:
         assert spool.append(record(name, size))
 
 
+class _Counting(SqliteSink):
+    """Counts its deliveries."""
+
+    deliveries = 0
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        self.deliveries += 1
+        super().deliver(entries)
+
+
 class TestDelivery:
+    def test_what_comes_without_a_pause_is_delivered_in_batches_and_a_flush_does_not_wait_for_its_end(
+        self, place: Path, tmp_path: Path
+    ) -> None:
+        sink = _Counting(tmp_path / "a.db")
+        spool = Spool(place, lambda: [sink])
+        names, flushed, began = keys(400), [], time.monotonic()
+        for number, name in enumerate(names):
+            fill(spool, [name])
+            time.sleep(0.002)
+            if number % 100 == 50:
+                flushed.append(spool.flush(10))
+                assert rows(tmp_path / "a.db")[: number + 1] == names[: number + 1]
+        assert flushed == [True] * 4
+        # One every 50 ms, two for each flush, and some at the start: however slow the machine, not one per record.
+        assert sink.deliveries <= (time.monotonic() - began) / 0.04 + 2 * len(flushed) + 3
+        assert spool.close(20)
+        assert rows(tmp_path / "a.db") == names
+
     def test_every_record_reaches_every_sink_once_and_in_order(self, place: Path, tmp_path: Path) -> None:
         file = FileSink(tmp_path / "f")
         spool = Spool(place, lambda: [SqliteSink(tmp_path / "a.db"), file])

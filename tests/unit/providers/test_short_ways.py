@@ -115,3 +115,13 @@ def test_a_count_nobody_can_have_meant_is_unknown(stated_count: int) -> None:
     ):
         assert stated is not None
         assert (stated.input_tokens, stated.output_tokens, stated.total_tokens) == (5, None, None)
+
+
+@pytest.mark.parametrize("answer", ["prompt_tokens", "input_tokens"])
+def test_the_usage_that_is_kept_is_not_the_callers_to_change(answer: str) -> None:
+    given = {answer: 5, "total_tokens": 7, f"{answer}_details": {"cached_tokens": 2}}
+    stated = usage.usage_of({"usage": given})
+    given[f"{answer}_details"]["cached_tokens"] = 99  # type: ignore[index]
+    given["total_tokens"] = 99
+    assert stated is not None
+    assert stated.raw == {answer: 5, "total_tokens": 7, f"{answer}_details": {"cached_tokens": 2}}

@@ -1,0 +1,58 @@
+"""Addresses of clients: what is recorded is where the client asks, however it was told to."""
+
+from __future__ import annotations
+
+import anthropic
+import openai
+import pytest
+
+from callspan.intercept.client_facts import facts_of
+
+
+class _Options:
+    json_data = None
+
+
+class _Elsewhere(openai.OpenAI):
+    """A client whose address is decided anew each time, beside the field the SDK keeps."""
+
+    turn = 0
+
+    @property  # type: ignore[override]
+    def base_url(self) -> str:
+        self.turn += 1
+        return f"https://host-{self.turn}.example:8443/v1/"
+
+    @base_url.setter
+    def base_url(self, url: object) -> None:
+        del url
+
+
+def _asked(client: object) -> tuple[str | None, int | None]:
+    facts = facts_of(client, _Options(), stream=False)
+    return facts.server_address, facts.server_port
+
+
+def test_a_property_of_the_applications_own_is_asked_each_time() -> None:
+    client = _Elsewhere(api_key="sk-test")
+    first, second = _asked(client), _asked(client)
+    assert first[0] != second[0]
+    assert {first[1], second[1]} == {8443}
+    assert all(str(host).endswith(".example") for host, _ in (first, second))
+
+
+@pytest.mark.parametrize("kind", [openai.OpenAI, openai.AsyncOpenAI, anthropic.Anthropic, anthropic.AsyncAnthropic])
+def test_an_address_that_was_changed_is_the_new_one(kind: type) -> None:
+    client = kind(api_key="sk-test", base_url="https://one.example/v1")
+    assert _asked(client) == ("one.example", 443)
+    client.base_url = "http://two.example:8080/v1"
+    assert _asked(client) == ("two.example", 8080)
+    assert _asked(client.with_options(base_url="https://three.example")) == ("three.example", 443)
+
+
+def test_what_only_looks_like_a_client_is_asked_for_its_address() -> None:
+    class Looks:
+        _base_url = "https://wrong.example"
+        base_url = "https://right.example/v1"
+
+    assert _asked(Looks()) == ("right.example", 443)
