@@ -47,12 +47,12 @@ class TestDelivery:
     def test_what_comes_without_a_pause_is_delivered_in_batches_and_a_flush_does_not_wait_for_its_end(
         self, place: Path, tmp_path: Path
     ) -> None:
-        sink = _Counting(tmp_path / "a.db")
+        sink = _Counting(tmp_path / "a.db", pause_s=0.005)  # while one is delivered, the next ones come
         spool = Spool(place, lambda: [sink])
         names, flushed, began = keys(400), [], time.monotonic()
         for number, name in enumerate(names):
             fill(spool, [name])
-            time.sleep(0.002)
+            time.sleep(0.001)
             if number % 100 == 50:
                 flushed.append(spool.flush(10))
                 assert rows(tmp_path / "a.db")[: number + 1] == names[: number + 1]
