@@ -10,8 +10,6 @@ from callspan.record.asked import asked_messages
 from callspan.record.codec import encode_json
 
 _OPENERS: Final = (b"{", b"[")
-_MESSAGE: Final = "content"
-_ANSWERS: Final = ("choices", "output", _MESSAGE)
 _NO_NUMBERS: Final = (b"NaN", b"Infinity")
 
 
@@ -44,26 +42,6 @@ def exact_messages(content: bytes, body: object) -> tuple[bytes, list[msgspec.Ra
     except (msgspec.MsgspecError, RecursionError):
         return exact_json(content, body), None
     return content, found if isinstance(found, list) else None
-
-
-def folded_json(body: object) -> bytes:
-    """Return a parsed body as one line of JSON."""
-    return encode_json(body)
-
-
-def folded_answer(body: object) -> tuple[bytes, bytes | None]:
-    """Return what `folded_json` does, and what was answered: the list under `choices` or `output` as it stands there.
-
-    Of a message, which has `content`, a list of the one message. None where it is none of these.
-    """
-    listed = [key for key in _ANSWERS if key in body] if isinstance(body, dict) else []
-    if len(listed) != 1 or not isinstance(answered := body[listed[0]], list):  # type: ignore[index] # a dict
-        return folded_json(body), None
-    if listed[0] == _MESSAGE:
-        message = folded_json(body)
-        return message, b"[%b]" % message
-    part = folded_json(answered)
-    return folded_json({**body, listed[0]: msgspec.Raw(part)}), part  # type: ignore[dict-item] # a dict
 
 
 def _can_be_kept(content: bytes) -> bool:

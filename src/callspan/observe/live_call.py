@@ -14,13 +14,14 @@ import msgspec
 
 from callspan.fail_open import attempt, fail_open
 from callspan.observe.attempts import AttemptLog, last_limits
-from callspan.observe.body import exact_messages, folded_answer, folded_json
+from callspan.observe.body import exact_messages
 from callspan.observe.chunk_log import ChunkLog
 from callspan.observe.estimate import with_estimates
 from callspan.observe.pulse import Pulse
 from callspan.providers import registry
 from callspan.providers.base import Accumulator, Endpoint, ResponseFacts
 from callspan.providers.wire import text
+from callspan.record.answered import encoded_answer
 from callspan.record.call import (
     NO_BODY,
     CallRecord,
@@ -33,6 +34,7 @@ from callspan.record.call import (
     StreamEnd,
     Timing,
 )
+from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, Said
 from callspan.record.usage import Usage
 
@@ -297,7 +299,7 @@ class LiveCall:
         attempts = self.attempts.records((self.record.timing.start_ns + duration_ns) / 1e9, duration_ns, error)
         response: Response | None = None
         if body is not None:
-            encoded, self._answered = (folded_json(body), None) if self.streaming else folded_answer(body)
+            encoded, self._answered = (encode_json(body), None) if self.streaming else encoded_answer(body)
             response = msgspec.structs.replace(
                 facts.response, truncated=facts.truncated, refused=facts.refused, body_bytes=len(encoded),
                 body=msgspec.Raw(encoded),

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from callspan.record.answered import answered_choices
 from callspan.record.asked import asked_messages
 from callspan.record.bounded import fitted, newest_that_fit
 from callspan.record.call import NO_BODY, CallRecord
@@ -15,12 +16,6 @@ from callspan.record.messages import Conversation, Said
 _NOTE_BYTES: Final = 100
 _GIANT: Final = 2
 """A message of more than half the room is counted as half of it: it is cut, not left out."""
-
-
-class _Answered(msgspec.Struct):
-    choices: list[msgspec.Raw] | None = None
-    output: list[msgspec.Raw] | None = None
-    content: list[msgspec.Raw] | None = None
 
 
 def body_sizes(record: CallRecord) -> tuple[int, int]:
@@ -66,12 +61,9 @@ def choices_json(
     if known is not None and max(len(known), response.body_bytes or 0) <= max_bytes:
         return known, 0
     try:
-        answered = _answered.decode(response.body)
+        found = answered_choices(response.body)
     except msgspec.MsgspecError:
         return None
-    if answered.content is not None:
-        return _joined([response.body], response.body_bytes, max_bytes)
-    found = answered.choices if answered.choices is not None else answered.output
     return None if found is None else _joined(found, response.body_bytes, max_bytes)
 
 
@@ -96,6 +88,3 @@ def _chosen(items: list[msgspec.Raw], body_bytes: int | None, max_bytes: int) ->
 
 def _note(count: int, body_bytes: int | None) -> msgspec.Raw:
     return msgspec.Raw(encode_json({"callspan_omitted": {"messages": count, "bytes": body_bytes}}))
-
-
-_answered = msgspec.json.Decoder(_Answered)

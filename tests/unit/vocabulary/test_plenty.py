@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callspan.config import Settings
-from callspan.observe.body import folded_answer, folded_json
 from callspan.providers.registry import conversation_of
+from callspan.record.answered import encoded_answer
 from callspan.record.call import CallRecord, Request, Response, Timing
+from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, Said
 from callspan.vocabulary.projection import Projection
 from callspan.vocabulary.values import Attributes
@@ -71,8 +72,8 @@ _BODY = st.fixed_dictionaries(
 
 @given(body=_BODY, room=st.integers(min_value=2, max_value=400))
 def test_choices_encoded_with_the_body_are_those_read_again_from_it(body: dict[str, object], room: int) -> None:
-    encoded, answered = folded_answer(body)
-    assert encoded == folded_json(body)
+    encoded, answered = encoded_answer(body)
+    assert encoded == encode_json(body)
     record = CallRecord(
         call_id="c", timing=Timing(start_ns=1), response=Response(body=msgspec.Raw(encoded), body_bytes=len(encoded))
     )
@@ -81,11 +82,11 @@ def test_choices_encoded_with_the_body_are_those_read_again_from_it(body: dict[s
 
 @pytest.mark.parametrize("body", [None, "text", [1], 5, {}, {"choices": {}}, {"output": "said"}])
 def test_what_is_no_answer_is_encoded_alone(body: object) -> None:
-    assert folded_answer(body) == (folded_json(body), None)
+    assert encoded_answer(body) == (encode_json(body), None)
 
 
 def test_choices_of_no_json_are_told_as_well_as_they_can_be() -> None:
     body = {"choices": [{"message": {"content": "half \ud800 a pair"}}], "id": "r"}
-    encoded, answered = folded_answer(body)
-    assert encoded == folded_json(body)
+    encoded, answered = encoded_answer(body)
+    assert encoded == encode_json(body)
     assert answered == b'[{"message":{"content":"half \xef\xbf\xbd a pair"}}]'
