@@ -69,12 +69,11 @@ HOOKS: Final[tuple[Hook, ...]] = (
         plain=_just(request.calculate_retry_timeout), without="planned waits between attempts",
     ),
     Hook(
-        module="_streaming", owner="Stream", attribute="__stream__", wrapper=_just(streams.observe_reader),
+        module="_streaming", owner="Stream", attribute="__stream__", wrapper=streams.observe_reader,
         without="normal ends and errors of sync streams; they end when closed or dropped",
     ),
     Hook(
-        module="_streaming", owner="AsyncStream", attribute="__stream__",
-        wrapper=_just(streams.observe_async_reader),
+        module="_streaming", owner="AsyncStream", attribute="__stream__", wrapper=streams.observe_reader,
         without="normal ends and errors of async streams; they end when closed or dropped",
     ),
     Hook(

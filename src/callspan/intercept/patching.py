@@ -22,6 +22,7 @@ from callspan.forks import renew_locks
 from callspan.intercept.captured import hand_over
 from callspan.intercept.engine import Engine
 from callspan.intercept.hooks import HOOKS, Hook
+from callspan.intercept.watch import OBSERVED
 
 Sdk: TypeAlias = Literal["openai", "anthropic"]
 SDKS: Final[tuple[Sdk, ...]] = ("openai", "anthropic")
@@ -154,6 +155,7 @@ def _replacement(hook: Hook, original: Any, engine: Engine) -> Any:  # noqa: ANN
         raise TypeError(f"hook {hook.attribute} has no replacement")
     replacement: Any = hook.plain(engine)(original)
     replacement.__wrapped__ = original
+    setattr(replacement, OBSERVED, True)
     return replacement
 
 

@@ -8,17 +8,19 @@ stream himself. A copy of what passes there is read as the SDK would have, up to
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import wraps
 from typing import Any, Final
 
-from callspan.fail_open import fail_open, value_of
+from callspan.fail_open import attempt, fail_open, value_of
 from callspan.intercept.event_lines import EventLines
-from callspan.intercept.watch import KEY, Watch
+from callspan.intercept.watch import KEY, Watch, is_being_read
 from callspan.record.call import ErrorInfo
 
 _CAP_BYTES: Final = 8 << 20
 _COPY: Final = fail_open("read a copy of a raw response")
+_FOLLOW: Final = fail_open("follow the bytes of a stream")
 _DONE: Final = b"[DONE]"
 _RAW_HEADER: Final = "x-stainless-raw-response"
 
@@ -54,8 +56,8 @@ def observe_iter_bytes(original: Callable[..., Iterator[bytes]]) -> Callable[...
 
     @wraps(original)
     def iter_bytes(response: Any, *args: Any, **kwargs: Any) -> Iterator[bytes]:  # noqa: ANN401
-        watch = _reader(response)
         pieces = original(response, *args, **kwargs)
+        watch = _to_copy(response, pieces)
         return pieces if watch is None else _copied(pieces, watch)
 
     return iter_bytes
@@ -66,19 +68,23 @@ def observe_aiter_bytes(original: Callable[..., AsyncIterator[bytes]]) -> Callab
 
     @wraps(original)
     def aiter_bytes(response: Any, *args: Any, **kwargs: Any) -> AsyncIterator[bytes]:  # noqa: ANN401
-        watch = _reader(response)
         pieces = original(response, *args, **kwargs)
+        watch = _to_copy(response, pieces)
         return pieces if watch is None else _copied_async(pieces, watch)
 
     return aiter_bytes
 
 
-def _reader(response: Any) -> Watch | None:  # noqa: ANN401
+def _to_copy(response: Any, pieces: Iterator[bytes] | AsyncIterator[bytes]) -> Watch | None:  # noqa: ANN401
+    """Return the watch of what somebody begins to read as `pieces`, unless the SDK's stream reads it for him."""
     watch = response.extensions.get(KEY)
-    # `streaming`: somebody reads the response of an SDK's stream himself; the stream's own reader has set `iterated`.
-    if isinstance(watch, Watch) and (watch.raw or watch.call.streaming) and not watch.iterated and not watch.call.ended:
-        return watch
-    return None
+    if not isinstance(watch, Watch) or watch.iterated or watch.call.ended:
+        return None
+    if is_being_read(response):
+        watch.iterated, watch.source = True, attempt(_FOLLOW, weakref.ref, pieces)
+        return None
+    # `streaming`: somebody reads the response of an SDK's stream himself.
+    return watch if watch.raw or watch.call.streaming else None
 
 
 def _copied(pieces: Iterator[bytes], watch: Watch) -> Iterator[bytes]:

@@ -213,7 +213,8 @@ def process_response_data(original: Callable[..., Any]) -> Callable[..., Any]:
     def _process_response_data(self: Any, *, data: Any, cast_to: Any, response: Any) -> Any:  # noqa: ANN401
         watch = response.extensions.get(KEY)
         if watch is not None:
-            watch.data(data)
+            show = watch.data
+            show(data)
         return original(self, data=data, cast_to=cast_to, response=response)
 
     return _process_response_data

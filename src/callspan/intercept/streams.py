@@ -1,50 +1,78 @@
 """Streams: how the end of a stream is seen, whoever brings it about.
 
-The SDK's own reader (`Stream.__stream__`) is observed from inside the SDK's stream object, which stays the
+The SDK's own reader (`Stream.__stream__`) is followed from inside the SDK's stream object, which stays the
 caller's. A `break` is no end: the caller may go on. The first of normal end, error, cancellation, close
 and collection counts.
+
+Newer readers close their response in a `finally`, at every end of theirs: seeing that is enough, and nothing stands
+between them and the caller. The older ones, and those of whose items something is wanted, have `stream_readers`.
 """
 
 from __future__ import annotations
 
+import inspect
+import sys
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import wraps
-from typing import Any
+from types import FrameType
+from typing import Any, Final, TypeAlias
 
-from callspan.intercept import stream_usage
-from callspan.intercept.raw_responses import body_of
-from callspan.intercept.watch import KEY, HttpResponse, Watch, watch_of
+from callspan.fail_open import fail_open
+from callspan.intercept.engine import Engine
+from callspan.intercept.stream_readers import AsyncReader, read
+from callspan.intercept.watch import KEY, OBSERVED, READER, HttpResponse, Watch, is_running, watch_of
 
-
-def observe_reader(
-    wrapped: Callable[..., Iterator[object]], stream: object, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Iterator[object]:
-    """Wrap `Stream.__stream__`: the same items, with the end reported."""
-    response = getattr(stream, "response", None)
-    reader = _read(wrapped(*args, **kwargs), response)
-    if response is not None:
-        _remember_reader(response, reader)
-    return reader
+_Reader: TypeAlias = Iterator[object] | AsyncIterator[object]
+_CLOSED: Final = fail_open("see who closed a response")
+_FOLLOW: Final = fail_open("follow a stream")
+_SYNC: Final = ("close", "iter_bytes")
+"""How a response is closed and read."""
+_ASYNC: Final = ("aclose", "aiter_bytes")
 
 
-def observe_async_reader(
-    wrapped: Callable[..., AsyncIterator[object]], stream: object, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> AsyncIterator[object]:
-    """Wrap `AsyncStream.__stream__`: the same items, with the end reported."""
-    response = getattr(stream, "response", None)
-    reader = _AsyncReader(wrapped(*args, **kwargs), response)
-    if response is not None:
-        _remember_reader(response, reader)
-    return reader
+def observe_reader(engine: Engine) -> Callable[..., _Reader]:
+    """Return a wrapper of `Stream.__stream__`, sync and async alike: the same items, with the end reported."""
+
+    def stream_reader(
+        wrapped: Callable[..., _Reader],
+        stream: Any,  # noqa: ANN401 - a stream of either SDK
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> _Reader:
+        reader = wrapped(*args, **kwargs)
+        with _FOLLOW:
+            response = stream.response
+            if not _tells_its_end(engine, reader, response):
+                reader = _reporting(reader, response)
+            response.extensions[READER] = weakref.ref(reader)
+        return reader
+
+    return stream_reader
 
 
 def observe_iterator(stream: Any) -> None:  # noqa: ANN401 - a stream of either SDK
     """Observe the reader a stream already has: where `__stream__` could not be wrapped."""
     inner = getattr(stream, "_iterator", None)
     if inner is not None:
-        observe = observe_async_reader if hasattr(inner, "__anext__") else observe_reader
-        stream._iterator = observe(lambda: inner, stream, (), {})
+        stream._iterator = reader = _reporting(inner, stream.response)
+        stream.response.extensions[READER] = weakref.ref(reader)
+
+
+def _reporting(reader: Any, response: object) -> _Reader:  # noqa: ANN401 - an iterator of either colour
+    return AsyncReader(reader, response) if hasattr(reader, "__anext__") else read(reader, response)
+
+
+def _tells_its_end(engine: Engine, reader: Any, response: HttpResponse) -> bool:  # noqa: ANN401
+    """Whether the SDK's reader closes the response itself where that is seen, and nothing is wanted of its items."""
+    watch = watch_of(response)
+    if engine.missing or watch is None:
+        # Where a hook is missing, the watch may come later than the reader.
+        return not engine.missing
+    code, names = (reader.ag_code, _ASYNC) if hasattr(reader, "ag_code") else (reader.gi_code, _SYNC)
+    seen = all(hasattr(getattr(response, name, None), OBSERVED) for name in names)
+    watch.direct = seen and names[0] in code.co_names and not (watch.hides_usage or watch.reads_items)
+    return watch.direct
 
 
 def observe_close(original: Callable[..., None]) -> Callable[..., None]:
@@ -54,9 +82,11 @@ def observe_close(original: Callable[..., None]) -> Callable[..., None]:
     def close(response: HttpResponse) -> None:
         try:
             original(response)
-        finally:
-            if KEY in response.extensions:
-                _on_close(response)
+        except BaseException as error:
+            _on_close(response, error)
+            raise
+        if KEY in response.extensions:
+            _on_close(response, None)
 
     return close
 
@@ -68,9 +98,11 @@ def observe_aclose(original: Callable[..., Any]) -> Callable[..., Any]:
     async def aclose(response: HttpResponse) -> None:
         try:
             await original(response)
-        finally:
-            if KEY in response.extensions:
-                _on_close(response)
+        except BaseException as error:
+            _on_close(response, error)
+            raise
+        if KEY in response.extensions:
+            _on_close(response, None)
 
     return aclose
 
@@ -81,95 +113,53 @@ def watch_for_loss(response: object, watch: Watch) -> None:
     finalizer.atexit = False
 
 
-_READER = "callspan.reader"
+def _on_close(response: HttpResponse, error: BaseException | None) -> None:
+    """Somebody has closed the response; `error` is what that raised."""
+    with _CLOSED:
+        watch = watch_of(response)
+        if watch is None or watch.call.ended or watch.pulling:
+            return
+        known = response.extensions.get(READER)
+        reader = known() if isinstance(known, weakref.ref) else None
+        if reader is None and known is not None:
+            # The collector clears weak references before it closes the generators it found, whose `finally` closes
+            # the response: this may be a finalizer.
+            watch.let_go()
+        elif not is_running(reader):
+            watch.closed()
+        elif watch.direct:
+            _closed_by(reader, watch, error)
 
 
-def _remember_reader(response: HttpResponse, reader: object) -> None:
-    response.extensions[_READER] = weakref.ref(reader)
-
-
-def _on_close(response: HttpResponse) -> None:
-    watch = watch_of(response)
-    if watch is None or watch.call.ended or watch.pulling:
+def _closed_by(reader: Any, watch: Watch, error: BaseException | None) -> None:  # noqa: ANN401 - a generator
+    """The response was closed while its reader is executing: by that, or by anybody else."""
+    frame: FrameType = reader.ag_frame if hasattr(reader, "ag_frame") else reader.gi_frame
+    # At the end of the bytes the HTTP library closes the response, and the reader may have items left. Another task
+    # or thread may close it at any time. Either way the reader will close it once more, at its own end.
+    if watch.at_bytes() or not _is_below(inspect.currentframe(), frame):
         return
-    reader = response.extensions.get(_READER)
-    watch.generator = reader if isinstance(reader, weakref.ref) else None
-    if watch.generator is not None and watch.generator() is None:
-        # The collector clears weak references before it closes the generators it found, whose `finally` closes the
-        # response: this may be a finalizer.
+    if error is None and (in_flight := sys.exc_info()[1]) is not None:
+        where = _outermost(in_flight)
+        if where is frame:
+            error = in_flight
+        elif _is_below(where, frame):
+            return  # On its way to the reader, out of something that the reader has called.
+        # Else it is an error the caller is about while he reads.
+    if error is None:
+        watch.finished()
+    elif isinstance(error, GeneratorExit):
         watch.let_go()
-    elif not watch.running():
-        watch.closed()
-
-
-def _read(inner: Iterator[object], response: object) -> Iterator[object]:
-    # Read at the first step, not before: a middleware may replace the response in between.
-    watch = watch_of(response)
-    if watch is None:
-        yield from inner
-        return
-    watch.iterated = True
-    try:
-        yield from _one_by_one(inner, watch) if watch.hides_usage or watch.reads_items else inner
-    except GeneratorExit:
-        watch.let_go()
-        raise
-    except BaseException as error:
+    else:
         watch.failed(error)
-        raise
-    watch.finished()
 
 
-def _one_by_one(inner: Iterator[object], watch: Watch) -> Iterator[object]:
-    for item in inner:
-        if watch.reads_items:
-            watch.data(body_of(item, None))
-        if not (watch.hides_usage and stream_usage.is_extra(item)):
-            yield item
+def _outermost(error: BaseException) -> FrameType | None:
+    """The frame an exception has got to."""
+    return None if error.__traceback__ is None else error.__traceback__.tb_frame
 
 
-class _AsyncReader:
-    """An async iterator over the SDK's reader; not a generator, whose finalisation would race with the inner one."""
-
-    __slots__ = ("__weakref__", "_inner", "_response", "_watch", "running")
-
-    def __init__(self, inner: AsyncIterator[object], response: object) -> None:
-        self._inner = inner
-        self._response = response
-        self._watch: Watch | None = None
-        self.running = False
-
-    def __aiter__(self) -> AsyncIterator[object]:
-        return self
-
-    async def __anext__(self) -> object:
-        watch = self._watch or self._begin()
-        # While one task is inside, another is refused by the SDK's reader: that is its error, and no end of the stream.
-        if watch is None or self.running:
-            return await self._inner.__anext__()
-        self.running = True
-        try:
-            item = await self._inner.__anext__()
-            while watch.hides_usage and stream_usage.is_extra(item):
-                item = await self._inner.__anext__()
-        except StopAsyncIteration:
-            watch.finished()
-            raise
-        except BaseException as error:
-            watch.failed(error)
-            raise
-        else:
-            if watch.reads_items:
-                watch.data(body_of(item, None))
-            return item
-        finally:
-            self.running = False
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the SDK's reader has
-        return getattr(self._inner, name)
-
-    def _begin(self) -> Watch | None:
-        watch = self._watch = watch_of(self._response)
-        if watch is not None:
-            watch.iterated = True
-        return watch
+def _is_below(frame: FrameType | None, caller: FrameType) -> bool:
+    """Whether `frame` is `caller`, or was called by it, be it in several steps."""
+    while frame is not None and frame is not caller:
+        frame = frame.f_back
+    return frame is caller

@@ -7,7 +7,7 @@ caller sees. It holds the response and its iterators weakly, or they could never
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import Final, Protocol
 
@@ -19,6 +19,10 @@ from callspan.record.call import StreamEnd
 
 _END: Final = fail_open("end a call")
 KEY: Final = "callspan"
+OBSERVED: Final = "callspan_observed"
+"""Marks a function as hooked; `functools.wraps` and wrapt hand the mark on to whoever wraps it once more."""
+READER: Final = "callspan.reader"
+"""Where a response has a weak reference to what reads its stream."""
 
 
 class HttpResponse(Protocol):
@@ -43,13 +47,14 @@ class Watch:
         "_early",
         "call",
         "data",
-        "generator",
+        "direct",
         "hides_usage",
         "iterated",
         "late_ends",
         "pulling",
         "raw",
         "reads_items",
+        "source",
     )
 
     def __init__(self, call: LiveCall, late_ends: LateEnds, raw: bool) -> None:
@@ -59,13 +64,16 @@ class Watch:
         self.late_ends = late_ends
         self.raw = raw
         """The caller asked for the raw response and may read its bytes himself."""
-        self.generator: weakref.ref[object] | None = None
+        self.direct = False
+        """The SDK's own reader is the caller's, and tells its end by closing the response."""
         self.hides_usage = False
         """The last chunk of the stream was asked for by us, and is not for the caller."""
         self.reads_items = False
         """The SDK's parsed JSON cannot be seen; what its stream yields is read instead."""
         self.iterated = False
         """An SDK stream reads the response, so its bytes need no reading of ours."""
+        self.source: weakref.ref[Iterator[bytes] | AsyncIterator[bytes]] | None = None
+        """The bytes the SDK's own reader reads, of those that are `direct`."""
         self.pulling = False
         """A reader of ours is in the middle of reading bytes."""
         self._begun = False
@@ -81,10 +89,9 @@ class Watch:
         """Another response has taken this one's place; what is read of it belongs to no call."""
         self.data = _nothing
 
-    def running(self) -> bool:
-        """True while the SDK's own reader is executing: it will report the true end itself."""
-        reader = self.generator() if self.generator is not None else None
-        return bool(getattr(reader, "gi_running", False) or getattr(reader, "running", False))
+    def at_bytes(self) -> bool:
+        """True while the SDK's own reader waits for bytes."""
+        return self.source is not None and is_running(self.source())
 
     def finished(self) -> None:
         """The stream came to its normal end."""
@@ -130,3 +137,14 @@ def watch_of(response: object) -> Watch | None:
     extensions = getattr(response, "extensions", None)
     watch = extensions.get(KEY) if isinstance(extensions, dict) else None
     return watch if isinstance(watch, Watch) else None
+
+
+def is_running(reader: object) -> bool:
+    """True while a generator, or a reader of ours, is executing: it will report its true end itself."""
+    return any(getattr(reader, name, False) for name in ("gi_running", "ag_running", "running"))
+
+
+def is_being_read(response: HttpResponse) -> bool:
+    """True while the SDK's own reader of the response is executing."""
+    reader = response.extensions.get(READER)
+    return isinstance(reader, weakref.ref) and is_running(reader())

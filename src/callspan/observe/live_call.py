@@ -62,6 +62,7 @@ class LiveCall:
         "__weakref__",
         "_accumulator",
         "_add",
+        "_add_piece",
         "_answered",
         "_asked",
         "_body",
@@ -108,6 +109,7 @@ class LiveCall:
         self._accumulator: Accumulator | None = None
         self._complete = False
         self._add: Callable[[object], bool] | None = None
+        self._add_piece: Callable[[object], bool | None] = _no_piece
         self._notes: list[ChunkNote] = []
         self._pulse = Pulse()
         # list.pop is atomic: whoever gets the one item is the one who ends the call, without a lock.
@@ -173,7 +175,6 @@ class LiveCall:
         """Take one chunk of a stream."""
         if not self._ending:
             return
-        self._body = data
         # The pulse is written here and not by a method of its own: a call is a good part of what a chunk costs.
         pulse, now_ns = self._pulse, self._now_ns()
         last_ns, pulse.last_ns = pulse.last_ns, now_ns
@@ -182,7 +183,12 @@ class LiveCall:
             pulse.first_ns = now_ns
         elif now_ns - last_ns > pulse.gap_ns:
             pulse.gap_ns = now_ns - last_ns
-        if attempt(_READ_CHUNK, self._add or self._add_first, data) and pulse.content_ns is None:
+        carried = self._add_piece(data)
+        if carried is None:
+            # Pieces that follow are of the same type.
+            self._body = data
+            carried = attempt(_READ_CHUNK, self._add or self._add_first, data)
+        if carried and pulse.content_ns is None:
             pulse.content_ns = now_ns
 
     def _add_first(self, data: object) -> bool:
@@ -191,11 +197,14 @@ class LiveCall:
         if self._factory.chunk_log:
             log = ChunkLog(self._factory.chunk_log, self._add, self._pulse, self._zero_ns)
             self._add, self._notes = log.add, log.notes
+        else:
+            self._add_piece = getattr(self._accumulator, "add_piece", _no_piece)
         return self._add(data)
 
     def forget_answer(self) -> None:
         """Forget what came of a response that another one has replaced."""
-        self._body, self._whole, self._accumulator, self._add = None, False, None, None
+        self._body, self._whole, self._accumulator = None, False, None
+        self._add, self._add_piece = None, _no_piece
         self._pulse, self._notes = Pulse(), []
 
     def end(
@@ -214,7 +223,8 @@ class LiveCall:
         duration_ns = self.offset_ns() if at_ns is None else at_ns
         body = self._body if self._whole else self._folded()
         # A long text is whole in the body now: its pieces would be as much again until the record is written.
-        self._complete, self._accumulator, self._add = self.stream_complete, None, None
+        self._complete, self._accumulator = self.stream_complete, None
+        self._add, self._add_piece = None, _no_piece
         facts = _NO_FACTS if body is None else attempt(_READ_RESPONSE, self._endpoint.facts, body) or _NO_FACTS
         error = error or facts.error
         fields = self._ending_fields(duration_ns, how, outcome, error)
@@ -346,6 +356,10 @@ class LiveCall:
                 answered=self._answered,
             )  # fmt: skip
         return None
+
+
+def _no_piece(data: object) -> None:
+    """Stand in for an accumulator that has no short way."""
 
 
 def _bodies(record: CallRecord) -> tuple[int, int]:

@@ -53,6 +53,17 @@ class Accumulator(Protocol):
         """
 
 
+class PieceAccumulator(Accumulator, Protocol):
+    """An accumulator with a short way for what nearly every chunk of a long stream is."""
+
+    def add_piece(self, chunk: object) -> bool | None:
+        """Take a chunk that is but the next piece of what the last one brought; whether it carried content.
+
+        None: it is something else, nothing was taken, and `add` is to be asked. Never raises, whatever it is given,
+        since nothing stands between it and the caller.
+        """
+
+
 class Endpoint(Protocol):
     """One API operation of one provider family."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import weakref
 from collections.abc import AsyncIterator, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +15,7 @@ from callspan.intercept import stream_usage
 from callspan.intercept.client_facts import facts_of
 from callspan.intercept.failures import error_of, outcome_of
 from callspan.intercept.raw_responses import body_of, observe_aiter_bytes, observe_iter_bytes, wants_raw
-from callspan.intercept.watch import KEY, Watch, watch_of
+from callspan.intercept.watch import KEY, Watch, is_running, watch_of
 from callspan.observe.factory import CallFactory, CallFacts
 from callspan.observe.late_ends import LateEnds
 from callspan.providers import registry
@@ -456,8 +455,6 @@ def test_what_is_read_of_a_replaced_response_belongs_to_no_call() -> None:
 
 @pytest.mark.parametrize(("reader", "running"), [(None, False), (OpenAI(""), False), (AsyncAzureOpenAI(""), True)])
 def test_a_reader_that_is_executing_is_known(reader: Any, running: bool) -> None:
-    watch = Call().watch
     if reader is not None:
         reader.gi_running = running
-        watch.generator = weakref.ref(reader)
-    assert watch.running() is running
+    assert is_running(reader) is running

@@ -67,6 +67,7 @@ class MessageAccumulator:
         "_key",
         "_kind",
         "_last",
+        "_loose",
         "_message",
         "_next",
         "_pieces",
@@ -85,23 +86,30 @@ class MessageAccumulator:
         self._at: object = _NOWHERE
         self._kind = self._key = ""
         self._pieces = Pieces()
+        self._loose = self._pieces.loose
 
-    def add(self, chunk: object) -> bool:
-        """Fold in one parsed event; return True if it carried text, thinking or a tool call. Never raises."""
+    def add_piece(self, chunk: object) -> bool | None:
+        """Take the next piece of the text, thinking or tool input that the last event brought a piece of."""
         # Subscripts that fail now and then cost less than asking, chunk by chunk, whether they would.
         try:
             delta = chunk["delta"]  # type: ignore[index] # whatever it is
-            if delta["type"] == self._kind and chunk["index"] == self._at:  # type: ignore[index]
-                piece = delta[self._key]
-                if type(piece) is str:
-                    loose = self._pieces.loose
-                    loose.append(piece)
-                    if len(loose) >= FULL:
-                        self._pieces.pack()
-                    return piece != ""
+            if delta["type"] != self._kind or chunk["index"] != self._at:  # type: ignore[index]
+                return None
+            piece = delta[self._key]
         except (KeyError, TypeError, IndexError):
-            return self._fold(chunk)
-        return self._fold(chunk)
+            return None
+        if type(piece) is not str:
+            return None
+        loose = self._loose
+        loose.append(piece)
+        if len(loose) >= FULL:
+            self._pieces.pack()
+        return piece != ""
+
+    def add(self, chunk: object) -> bool:
+        """Fold in one parsed event; return True if it carried text, thinking or a tool call. Never raises."""
+        carried = self.add_piece(chunk)
+        return self._fold(chunk) if carried is None else carried
 
     def body(self) -> dict[str, object] | None:
         """Return the message so far, with `error` beside it if one came; the error alone if nothing else did."""
@@ -173,7 +181,7 @@ class MessageAccumulator:
         pieces = block.pieces.get(key)
         if pieces is None:
             pieces = block.pieces[key] = Pieces()
-        self._kind, self._key, self._pieces = kind, source, pieces
+        self._kind, self._key, self._pieces, self._loose = kind, source, pieces, pieces.loose
         self._at = _NOWHERE if index is None else index
         pieces.add(piece)
         return piece != ""

@@ -27,11 +27,8 @@ class ChatAccumulator:
         self._open: tuple[str, ...] = ()
         self._width = -1
 
-    def add(self, chunk: object) -> bool:
-        """Fold in one chunk; True if it carried content. Anything but an object is ignored.
-
-        The common chunk, one text delta with nothing new around it, takes the short way here.
-        """
+    def add_piece(self, chunk: object) -> bool | None:
+        """Take one text delta with nothing new around it."""
         # Something new around the text shows by the number of fields; counting is all the hot path can afford, and
         # subscripts that fail now and then cost less than asking, chunk by chunk, whether they would.
         try:
@@ -54,8 +51,13 @@ class ChatAccumulator:
                     self._lane.content.pack()
                 return text != ""
         except (KeyError, TypeError, ValueError, AttributeError):
-            return self._add_other(chunk)
-        return self._add_other(chunk)
+            return None
+        return None
+
+    def add(self, chunk: object) -> bool:
+        """Fold in one chunk; True if it carried content. Anything but an object is ignored."""
+        carried = self.add_piece(chunk)
+        return self._add_other(chunk) if carried is None else carried
 
     def body(self) -> dict[str, object] | None:
         """Return the `chat.completion` so far; None if no chunk came."""

@@ -1,0 +1,91 @@
+"""Stream readers: what stands between the SDK's reader and the caller, where something has to be done with each item.
+
+That is where the SDK's reader does not close its response by itself at its end, where a chunk is kept from the
+caller, and where the SDK's parsed JSON cannot be seen. Elsewhere the caller reads the SDK's own reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from callspan.intercept import stream_usage
+from callspan.intercept.raw_responses import body_of
+from callspan.intercept.watch import Watch, watch_of
+
+
+def read(inner: Iterator[object], response: object) -> Iterator[object]:
+    """Yield the items of the SDK's reader, and report its end."""
+    # Looked up at the first step, not before: a middleware may replace the response in between.
+    watch = watch_of(response)
+    if watch is None:
+        yield from inner
+        return
+    watch.iterated = True
+    try:
+        yield from _one_by_one(inner, watch) if watch.hides_usage or watch.reads_items else inner
+    except GeneratorExit:
+        watch.let_go()
+        raise
+    except BaseException as error:
+        watch.failed(error)
+        raise
+    watch.finished()
+
+
+def _one_by_one(inner: Iterator[object], watch: Watch) -> Iterator[object]:
+    for item in inner:
+        if watch.reads_items:
+            watch.data(body_of(item, None))
+        if not (watch.hides_usage and stream_usage.is_extra(item)):
+            yield item
+
+
+class AsyncReader:
+    """An async iterator over the SDK's reader; not a generator, whose finalisation would race with the inner one."""
+
+    __slots__ = ("__weakref__", "_inner", "_response", "_watch", "running")
+
+    def __init__(self, inner: AsyncIterator[object], response: object) -> None:
+        self._inner = inner
+        self._response = response
+        self._watch: Watch | None = None
+        self.running = False
+        """True while somebody waits for an item."""
+
+    def __aiter__(self) -> AsyncIterator[object]:
+        """Return itself, as generators do."""
+        return self
+
+    async def __anext__(self) -> object:
+        """Return the next item, and report the end where there is none."""
+        watch = self._watch or self._begin()
+        # While one task is inside, another is refused by the SDK's reader: that is its error, and no end of the stream.
+        if watch is None or self.running:
+            return await self._inner.__anext__()
+        self.running = True
+        try:
+            item = await self._inner.__anext__()
+            while watch.hides_usage and stream_usage.is_extra(item):
+                item = await self._inner.__anext__()
+        except StopAsyncIteration:
+            watch.finished()
+            raise
+        except BaseException as error:
+            watch.failed(error)
+            raise
+        else:
+            if watch.reads_items:
+                watch.data(body_of(item, None))
+            return item
+        finally:
+            self.running = False
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the SDK's reader has
+        return getattr(self._inner, name)
+
+    def _begin(self) -> Watch | None:
+        watch = self._watch = watch_of(self._response)
+        if watch is not None:
+            watch.iterated = True
+        return watch

@@ -1,0 +1,295 @@
+"""The SDK's own reader tells its end by closing the response: who closed it, and with what in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from types import TracebackType
+from typing import Any
+
+import pytest
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+
+from callspan.testing import Captured
+from tests.intercept import sdks, transports
+from tests.intercept.mode import Mode
+from tests.intercept.test_endings import QUESTION, text_of, the_call
+
+Run = Callable[[Callable[[], Awaitable[Any]]], Any]
+LONG = "one two three four five six seven eight nine ten"
+ASKED: dict[str, dict[str, Any]] = {
+    # Who asks for the usage himself has nothing kept from him.
+    "openai": {"model": "gpt-5", "messages": QUESTION, "stream_options": {"include_usage": True}},
+    "anthropic": {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION},
+}
+
+
+@pytest.fixture(params=["openai", "anthropic"])
+def sdk(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+async def streamed(mode: Mode, sdk: str, handler: Callable[[Any], Any]) -> Any:
+    made = transports.client(mode, sdk, handler)
+    create = made.chat.completions.create if sdk == "openai" else made.messages.create
+    return await mode.wait(create(**ASKED[sdk], stream=True))
+
+
+def answer(sdk: str) -> Callable[[Any], Any]:
+    return transports.answer(sdk, transports.wire_of(sdk, LONG))
+
+
+def test_nothing_stands_between_the_sdk_and_its_reader(sdk: str, mode: Mode, run: Run, seen: Captured) -> None:
+    sdks.needs("openai", "2.54", "a reader that closes its response")
+    sdks.needs("anthropic", "0.125", "a reader that closes its response")
+
+    async def body() -> None:
+        for _ in range(2):
+            stream = await streamed(mode, sdk, answer(sdk))
+            assert (inspect.isasyncgen if mode.is_async else inspect.isgenerator)(stream._iterator)
+            code = stream._iterator.ag_code if mode.is_async else stream._iterator.gi_code
+            assert code.co_filename.endswith("_streaming.py"), "the SDK's own"
+            await mode.all(stream)
+            with suppress_instrumentation():
+                stream = await streamed(mode, sdk, answer(sdk))
+                assert stream._iterator.__class__.__name__.endswith("generator")
+                await mode.all(stream)
+
+    run(body)
+    assert [(record.outcome, text_of(record)) for record in seen.records] == [("success", LONG)] * 2
+
+
+def test_an_error_the_caller_is_about_is_not_the_stream_s(sdk: str, mode: Mode, run: Run, seen: Captured) -> None:
+    """A retry is written in an `except`; the exception handled there is in flight for all that is called in it."""
+
+    async def body() -> None:
+        try:
+            int("the first try")
+        except ValueError:
+            await mode.all(await streamed(mode, sdk, answer(sdk)))
+
+    run(body)
+    record = the_call(seen)
+    assert (record.outcome, record.error, text_of(record)) == ("success", None, LONG)
+    assert record.stream is not None
+    assert record.stream.end == "complete"
+
+
+def test_what_a_decoder_has_held_back_still_counts(sdk: str, mode: Mode, run: Run, seen: Captured) -> None:
+    """The HTTP library closes the response at the end of its bytes, when the reader may have events left to give."""
+    wire = transports.wire_of(sdk, LONG).replace(b"data: [DONE]\n\n", b"")
+    got: list[Any] = []
+
+    async def body() -> None:
+        made = transports.client(mode, sdk, transports.answer(sdk, wire))
+        if not hasattr(made, "_make_sse_decoder"):
+            pytest.skip("this SDK has one decoder only")
+        decoder = made._make_sse_decoder
+        made._make_sse_decoder = lambda: Holding(decoder())
+        create = made.chat.completions.create if sdk == "openai" else made.messages.create
+        got.extend(await mode.all(await mode.wait(create(**ASKED[sdk], stream=True))))
+
+    run(body)
+    record = the_call(seen)
+    assert record.stream is not None
+    assert (record.stream.chunks, text_of(record)) == (len(got), LONG)
+
+
+class Holding:
+    """A decoder that gives its events when there are no more bytes."""
+
+    def __init__(self, decoder: Any) -> None:
+        self._decoder = decoder
+
+    def iter_bytes(self, pieces: Iterator[bytes]) -> Iterator[Any]:
+        yield from list(self._decoder.iter_bytes(pieces))
+
+    async def aiter_bytes(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        for event in [event async for event in self._decoder.aiter_bytes(pieces)]:
+            yield event
+
+
+def test_a_task_cancelled_while_the_rest_is_drained_is_cancelled(mode: Mode, run: Run, seen: Captured) -> None:
+    """After `[DONE]` the openai SDK reads what is left, and closes the response in there, with that in flight."""
+    sdks.needs("openai", "3.51", "draining")
+    if not mode.is_async:
+        pytest.skip("threads are not cancelled")
+    library, wire = sdks.http_of("openai"), transports.wire_of("openai", LONG)
+
+    async def body() -> None:
+        reached = asyncio.Event()
+
+        class Endless(library.AsyncByteStream):  # type: ignore[name-defined,misc]
+            async def __aiter__(self) -> AsyncIterator[bytes]:
+                yield wire
+                reached.set()
+                await asyncio.sleep(60)
+
+        def handler(request: Any) -> Any:
+            return library.Response(200, headers=transports.EVENT_STREAM, stream=Endless())
+
+        async def read() -> None:
+            await mode.all(await streamed(mode, "openai", handler))
+
+        task = asyncio.ensure_future(read())
+        await reached.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(body)
+    record = the_call(seen)
+    assert (record.outcome, text_of(record)) == ("cancelled", LONG)
+
+
+def test_a_chunk_that_cannot_be_read_is_the_error_the_caller_gets(
+    sdk: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    begun, mark, _ = transports.wire_of(sdk, LONG).partition(b"three")
+    broken = (begun + mark).rpartition(b"data: ")[0] + b'data: {"broken\n\n'
+    raised: list[str] = []
+
+    async def body() -> None:
+        stream = await streamed(mode, sdk, transports.answer(sdk, broken))
+        try:
+            await mode.all(stream)
+        except Exception as error:  # noqa: BLE001 - of whatever type
+            raised.append(type(error).__name__)
+
+    run(body)
+    record = the_call(seen)
+    assert record.error is not None
+    assert [record.error.type] == raised
+    assert (record.outcome, text_of(record)) == ("error", "one two")
+
+
+class Unclosable:
+    """Bytes whose connection cannot be closed at once: it raises, or it takes until somebody gives up."""
+
+    def __init__(self, sdk: str, error: BaseException | None) -> None:
+        library, wire = sdks.http_of(sdk), transports.wire_of(sdk, LONG)
+        self.closing = asyncio.Event()
+        closing = self.closing
+
+        class Pieces(library.SyncByteStream, library.AsyncByteStream):  # type: ignore[name-defined,misc]
+            def __iter__(self) -> Iterator[bytes]:
+                yield wire
+
+            async def __aiter__(self) -> AsyncIterator[bytes]:
+                yield wire
+
+            def close(self) -> None:
+                if error is not None:
+                    raise error
+
+            async def aclose(self) -> None:
+                closing.set()
+                if error is not None:
+                    raise error
+                await asyncio.sleep(60)
+
+        self.handler = lambda request: library.Response(200, headers=transports.EVENT_STREAM, stream=Pieces())
+
+
+def test_an_error_of_closing_is_the_error_the_caller_gets(sdk: str, mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        stream = await streamed(mode, sdk, Unclosable(sdk, OSError("no more")).handler)
+        with pytest.raises(OSError, match="no more"):
+            await mode.all(stream)
+
+    run(body)
+    record = the_call(seen)
+    assert record.error is not None
+    assert (record.outcome, record.error.type, text_of(record)) == ("error", "OSError", LONG)
+
+
+def test_a_task_cancelled_while_its_stream_closes_is_cancelled(sdk: str, mode: Mode, run: Run, seen: Captured) -> None:
+    if not mode.is_async:
+        pytest.skip("threads are not cancelled")
+
+    async def body() -> None:
+        unclosable = Unclosable(sdk, None)
+
+        async def read() -> None:
+            await mode.all(await streamed(mode, sdk, unclosable.handler))
+
+        task = asyncio.ensure_future(read())
+        await unclosable.closing.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(body)
+    record = the_call(seen)
+    assert record.stream is not None
+    assert (record.outcome, record.stream.end, text_of(record)) == ("cancelled", "cancelled", LONG)
+
+
+def test_a_response_with_a_close_of_its_own_still_ends_its_call(sdk: str, mode: Mode, run: Run, seen: Captured) -> None:
+    """Of a transport: a class that closes in its own way, which nobody else sees."""
+    library, wire = sdks.http_of(sdk), transports.wire_of(sdk, LONG)
+
+    class Own(library.Response):  # type: ignore[name-defined,misc]
+        def close(self) -> None:
+            self.is_closed = True
+
+        async def aclose(self) -> None:
+            self.is_closed = True
+
+    plain = transports.answer(sdk, wire)
+
+    def handler(request: Any) -> Any:
+        return Own(200, headers=transports.EVENT_STREAM, stream=plain(request).stream)
+
+    async def body() -> None:
+        await mode.all(await streamed(mode, sdk, handler))
+        assert [record.outcome for record in seen.records] == ["success"], "at its end, not when it is collected"
+
+    run(body)
+    assert text_of(the_call(seen)) == LONG
+
+
+def test_a_stream_closed_while_another_task_closes_it_has_one_end(
+    sdk: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    """Both are at the same response at once: the reader at its end, and a clean-up."""
+    if not mode.is_async:
+        pytest.skip("threads are not cancelled")
+
+    async def body() -> None:
+        slow = Unclosable(sdk, None)
+        stream = await streamed(mode, sdk, slow.handler)
+        await mode.next(stream)
+        reading = asyncio.ensure_future(mode.all(stream))
+        await slow.closing.wait()
+        await stream.close()
+        assert [record.outcome for record in seen.records] == [], "the reader is still about it"
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+
+    run(body)
+    assert the_call(seen).outcome == "cancelled"
+
+
+def test_the_frame_of_an_error_is_found(mode: Mode, run: Run, sdk: str, seen: Captured) -> None:
+    """An exception without a traceback of its own, thrown in from outside, ends the reader like any other."""
+    sdks.needs("openai", "2.54", "a reader that closes its response")
+    sdks.needs("anthropic", "0.125", "a reader that closes its response")
+
+    class OddError(Exception):
+        def with_traceback(self, tb: TracebackType | None) -> OddError:
+            return self
+
+    async def body() -> None:
+        stream = await streamed(mode, sdk, answer(sdk))
+        await mode.next(stream)
+        reader = stream._iterator
+        with pytest.raises(OddError):
+            await mode.wait(reader.athrow(OddError()) if mode.is_async else reader.throw(OddError()))
+
+    run(body)
+    record = the_call(seen)
+    assert record.error is not None
+    assert (record.outcome, record.error.type) == ("error", "OddError")
