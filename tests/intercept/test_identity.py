@@ -183,14 +183,36 @@ def test_uninstrumenting_in_the_middle_of_a_stream_lets_it_end(mode: Mode, run: 
         first = await mode.next(stream)
         callspan.uninstrument()
         chunks = [first, *await mode.all(stream)]
+        held.append(stream)
         return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
 
+    held: list[Any] = []
     with capture() as seen:
         assert run(body) == "one two three", "the caller's stream is whole"
         record = the_call(seen)
     assert record.stream is not None
-    assert record.stream.end == "complete", "its generator was observed from before"
+    assert record.stream.end == "complete", "it was observed from before"
+    assert text_of(record) == "one two three"
     assert len(seen.spans) == 1
+
+
+def test_what_is_left_in_place_for_a_stream_goes_with_the_next_switching_off(
+    provider: ScriptedProvider, seen: Captured
+) -> None:
+    response = sdks.http_of("openai").Response
+    callspan.uninstrument()
+    bare = response.close
+    for _ in range(2):
+        callspan.instrument()
+        with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+            stream = client.chat.completions.create(**CHAT, stream=True)
+            callspan.uninstrument()
+            assert response.close is not bare, "the stream is still to be read"
+            assert response.close.__wrapped__ is bare, "and wrapped once"
+            list(stream)
+    callspan.instrument()
+    callspan.uninstrument()
+    assert response.close is bare
 
 
 def test_instrumenting_again_with_the_same_settings_gives_the_same_and_one_record(

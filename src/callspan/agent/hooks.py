@@ -70,6 +70,11 @@ def add_hook(
     return lambda: _take_away(entry)
 
 
+def any_at(*points: Point) -> bool:
+    """Return whether there are hooks at one of these points."""
+    return bool(_registered) and any(point in _registered for point in points)
+
+
 def fire(point: Point, record: Record) -> Record:
     """Call the hooks of `point`; return the record, or what a `before_record` hook put in its place."""
     if not _registered:

@@ -15,7 +15,8 @@ import msgspec
 from opentelemetry import propagate
 
 from callspan.fail_open import fail_open
-from callspan.intercept.request import CURRENT_CALL, OpenCall
+from callspan.intercept.engine import CURRENT_CALL
+from callspan.intercept.request import OpenCall
 from callspan.observe.live_call import LiveCall
 from callspan.providers.rate_limits import stated_headers
 

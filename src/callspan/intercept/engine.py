@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
@@ -16,6 +17,12 @@ from callspan.intercept.native_tracing import StartWith
 from callspan.observe.factory import CallFactory
 from callspan.observe.late_ends import LateEnds
 from callspan.observe.live_call import LiveCall
+
+if TYPE_CHECKING:
+    from callspan.intercept.request import OpenCall
+
+CURRENT_CALL: Final[ContextVar[OpenCall | None]] = ContextVar("callspan_current_call", default=None)
+"""The call whose `request` is running in this context; not set while its stream is read."""
 
 
 class Contextual(Protocol):

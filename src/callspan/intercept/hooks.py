@@ -28,6 +28,8 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
     """Gives a wrapt wrapper (wrapped, instance, args, kwargs); what it wraps stays introspectable."""
     plain: Callable[[Engine], Callable[[Callable[..., Any]], Callable[..., Any]]] | None = None
     """Gives what makes a plain function of the original, where wrapt's cost would show: that is, nearly everywhere."""
+    outlasts: bool = False
+    """Left in place, where callspan is switched off, for the streams that are being read then."""
     expects: tuple[str, ...] = ()
     """Parameters the original must have."""
     without: str
@@ -69,19 +71,19 @@ HOOKS: Final[tuple[Hook, ...]] = (
         plain=_just(request.calculate_retry_timeout), without="planned waits between attempts",
     ),
     Hook(
-        module="_streaming", owner="Stream", attribute="__stream__", wrapper=streams.observe_reader,
+        module="_streaming", owner="Stream", attribute="__stream__", wrapper=_just(streams.observe_reader),
         without="normal ends and errors of sync streams; they end when closed or dropped",
     ),
     Hook(
-        module="_streaming", owner="AsyncStream", attribute="__stream__", wrapper=streams.observe_reader,
+        module="_streaming", owner="AsyncStream", attribute="__stream__", wrapper=_just(streams.observe_reader),
         without="normal ends and errors of async streams; they end when closed or dropped",
     ),
     Hook(
-        module="http", owner="Response", attribute="close", plain=_just(streams.observe_close),
+        module="http", owner="Response", attribute="close", plain=_just(streams.observe_close), outlasts=True,
         without="early closes of sync streams; they end when dropped",
     ),
     Hook(
-        module="http", owner="Response", attribute="aclose", plain=_just(streams.observe_aclose),
+        module="http", owner="Response", attribute="aclose", plain=_just(streams.observe_aclose), outlasts=True,
         without="early closes of async streams; they end when dropped",
     ),
     Hook(

@@ -47,6 +47,7 @@ class _Patch(msgspec.Struct, frozen=True):
     attribute: str
     original: Any
     replacement: Any
+    outlasts: bool = False
 
 
 class Patches:
@@ -76,17 +77,21 @@ class Patches:
             self._imported(sdk)
 
     def undo(self, sdk: Sdk) -> None:
-        """Restore every original of the SDK; a name somebody else has wrapped since lets calls straight through."""
+        """Restore every original of the SDK; a name somebody else has wrapped since lets calls straight through.
+
+        So does what tells the ends of streams, which stays where some are under way.
+        """
         self._wanted.discard(sdk)
         with self._lock:
+            under_way = self._engine.late_ends.under_way
             patches = self._applied.pop(sdk, [])
             self._status.pop(sdk, None)
             self._engine.missing -= {(of, name) for of, name in self._engine.missing if of == sdk}
             shared = {(p.owner, p.attribute) for others in self._applied.values() for p in others}
             for patch in reversed(patches):
-                if (patch.owner, patch.attribute) not in shared and _own(
-                    patch.owner, patch.attribute
-                ) is patch.replacement:
+                if (patch.owner, patch.attribute) in shared or (patch.outlasts and under_way):
+                    continue
+                if _own(patch.owner, patch.attribute) is patch.replacement:
                     setattr(patch.owner, patch.attribute, patch.original)
                     hand_over(patch.owner, patch.attribute, patch.replacement, patch.original)
 
@@ -136,10 +141,13 @@ class Patches:
             return None, HookStatus(sdk=sdk, name=name, state="missing", without=hook.without)
         if not _expected(original, hook.expects):
             return None, HookStatus(sdk=sdk, name=name, state="changed", without=hook.without)
-        replacement = _replacement(hook, original, self._engine)
-        setattr(owner, hook.attribute, replacement)
-        hand_over(owner, hook.attribute, original, replacement)
-        patch = _Patch(owner, hook.attribute, original, replacement)
+        if hasattr(original, OBSERVED) and hook.outlasts:
+            replacement, original = original, original.__wrapped__
+        else:
+            replacement = _replacement(hook, original, self._engine)
+            setattr(owner, hook.attribute, replacement)
+            hand_over(owner, hook.attribute, original, replacement)
+        patch = _Patch(owner, hook.attribute, original, replacement, hook.outlasts)
         return patch, HookStatus(sdk=sdk, name=name, state="on", without=hook.without)
 
     def _already(self, owner: type | None, attribute: str) -> _Patch | None:

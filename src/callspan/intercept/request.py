@@ -7,7 +7,7 @@ the body is built, the response processed, retries planned. Two thin drivers, on
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import ContextVar, Token
+from contextvars import Token
 from functools import wraps
 from types import TracebackType
 from typing import Any, Final
@@ -18,7 +18,7 @@ from opentelemetry import trace
 from callspan.fail_open import fail_open
 from callspan.intercept import native_tracing, stream_usage, streams
 from callspan.intercept.client_facts import facts_of
-from callspan.intercept.engine import Engine
+from callspan.intercept.engine import CURRENT_CALL, Engine
 from callspan.intercept.failures import error_of, outcome_of
 from callspan.intercept.raw_responses import body_of, flaw_of, wants_raw
 from callspan.intercept.streams import watch_for_loss
@@ -32,9 +32,6 @@ _CLOSE: Final = fail_open("finish observing a call")
 _BIND: Final = fail_open("follow a response")
 _BODY: Final = fail_open("read a request body")
 _WAIT: Final = fail_open("note a planned wait")
-
-CURRENT_CALL: ContextVar[OpenCall | None] = ContextVar("callspan_current_call", default=None)
-"""The call whose `request` is running in this context; not set while its stream is read."""
 
 
 class OpenCall:

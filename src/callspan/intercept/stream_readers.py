@@ -1,22 +1,48 @@
 """Stream readers: what stands between the SDK's reader and the caller, where something has to be done with each item.
 
-That is where the SDK's reader does not close its response by itself at its end, where a chunk is kept from the
-caller, and where the SDK's parsed JSON cannot be seen. Elsewhere the caller reads the SDK's own reader.
+One chunk may have to be kept from the caller; older readers do not tell their end by themselves; and where the SDK's
+parsed JSON cannot be seen, the items are read instead.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 from callspan.intercept import stream_usage
 from callspan.intercept.raw_responses import body_of
 from callspan.intercept.watch import Watch, watch_of
 
+Reader: TypeAlias = Iterator[object] | AsyncIterator[object]
+"""What a stream of either colour reads its items from."""
 
-def read(inner: Iterator[object], response: object) -> Iterator[object]:
-    """Yield the items of the SDK's reader, and report its end."""
-    # Looked up at the first step, not before: a middleware may replace the response in between.
+
+def without_usage(reader: Any) -> Reader:  # noqa: ANN401 - an iterator of either colour
+    """Return a reader of the same items but the chunk that says nothing but the usage."""
+    return _hiding_async(reader) if hasattr(reader, "__anext__") else _hiding(reader)
+
+
+def reporting(reader: Any, response: object) -> Reader:  # noqa: ANN401 - an iterator of either colour
+    """Return a reader that reports its end to the watch of the response, which it looks up at its first step.
+
+    Not before: a middleware may replace the response in between.
+    """
+    return _AsyncReader(reader, response) if hasattr(reader, "__anext__") else _read(reader, response)
+
+
+def _hiding(inner: Iterator[object]) -> Iterator[object]:
+    for item in inner:
+        if not stream_usage.is_extra(item):
+            yield item
+
+
+async def _hiding_async(inner: AsyncIterator[object]) -> AsyncIterator[object]:
+    async for item in inner:
+        if not stream_usage.is_extra(item):
+            yield item
+
+
+def _read(inner: Iterator[object], response: object) -> Iterator[object]:
     watch = watch_of(response)
     if watch is None:
         yield from inner
@@ -41,7 +67,7 @@ def _one_by_one(inner: Iterator[object], watch: Watch) -> Iterator[object]:
             yield item
 
 
-class AsyncReader:
+class _AsyncReader:
     """An async iterator over the SDK's reader; not a generator, whose finalisation would race with the inner one."""
 
     __slots__ = ("__weakref__", "_inner", "_response", "_watch", "running")

@@ -4,8 +4,8 @@ The SDK's own reader (`Stream.__stream__`) is followed from inside the SDK's str
 caller's. A `break` is no end: the caller may go on. The first of normal end, error, cancellation, close
 and collection counts.
 
-Newer readers close their response in a `finally`, at every end of theirs: seeing that is enough, and nothing stands
-between them and the caller. The older ones, and those of whose items something is wanted, have `stream_readers`.
+Newer readers close their response in a `finally`, at every end of theirs: seeing that is enough, and nothing need
+stand between them and the caller. What stands there otherwise is in `stream_readers`.
 """
 
 from __future__ import annotations
@@ -13,17 +13,16 @@ from __future__ import annotations
 import inspect
 import sys
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from functools import wraps
 from types import FrameType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from callspan.fail_open import fail_open
-from callspan.intercept.engine import Engine
-from callspan.intercept.stream_readers import AsyncReader, read
+from callspan.intercept.engine import CURRENT_CALL
+from callspan.intercept.stream_readers import Reader, reporting, without_usage
 from callspan.intercept.watch import KEY, OBSERVED, READER, HttpResponse, Watch, is_running, watch_of
 
-_Reader: TypeAlias = Iterator[object] | AsyncIterator[object]
 _CLOSED: Final = fail_open("see who closed a response")
 _FOLLOW: Final = fail_open("follow a stream")
 _SYNC: Final = ("close", "iter_bytes")
@@ -31,48 +30,44 @@ _SYNC: Final = ("close", "iter_bytes")
 _ASYNC: Final = ("aclose", "aiter_bytes")
 
 
-def observe_reader(engine: Engine) -> Callable[..., _Reader]:
-    """Return a wrapper of `Stream.__stream__`, sync and async alike: the same items, with the end reported."""
-
-    def stream_reader(
-        wrapped: Callable[..., _Reader],
-        stream: Any,  # noqa: ANN401 - a stream of either SDK
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> _Reader:
-        reader = wrapped(*args, **kwargs)
-        with _FOLLOW:
-            response = stream.response
-            if not _tells_its_end(engine, reader, response):
-                reader = _reporting(reader, response)
-            response.extensions[READER] = weakref.ref(reader)
-        return reader
-
-    return stream_reader
+def observe_reader(
+    wrapped: Callable[..., Reader],
+    stream: Any,  # noqa: ANN401 - a stream of either SDK
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Reader:
+    """Wrap `Stream.__stream__`, sync and async alike: the same items, with the end reported."""
+    reader = wrapped(*args, **kwargs)
+    with _FOLLOW:
+        return _followed(reader, stream.response)
+    return reader
 
 
 def observe_iterator(stream: Any) -> None:  # noqa: ANN401 - a stream of either SDK
     """Observe the reader a stream already has: where `__stream__` could not be wrapped."""
     inner = getattr(stream, "_iterator", None)
     if inner is not None:
-        stream._iterator = reader = _reporting(inner, stream.response)
-        stream.response.extensions[READER] = weakref.ref(reader)
+        stream._iterator = _followed(inner, stream.response)
 
 
-def _reporting(reader: Any, response: object) -> _Reader:  # noqa: ANN401 - an iterator of either colour
-    return AsyncReader(reader, response) if hasattr(reader, "__anext__") else read(reader, response)
-
-
-def _tells_its_end(engine: Engine, reader: Any, response: HttpResponse) -> bool:  # noqa: ANN401
-    """Whether the SDK's reader closes the response itself where that is seen, and nothing is wanted of its items."""
+def _followed(reader: Reader, response: HttpResponse) -> Reader:
     watch = watch_of(response)
-    if engine.missing or watch is None:
-        # Where a hook is missing, the watch may come later than the reader.
-        return not engine.missing
+    if watch is None and CURRENT_CALL.get() is None:
+        return reader
+    # The call that is open here may find its response later: where a middleware has put another one in its place.
+    if watch is None or watch.reads_items or not _tells_its_end(reader, response):
+        reader = reporting(reader, response)
+        response.extensions[READER] = weakref.ref(reader)
+        return reader
+    watch.direct = True
+    response.extensions[READER] = weakref.ref(reader)
+    return without_usage(reader) if watch.hides_usage else reader
+
+
+def _tells_its_end(reader: Any, response: HttpResponse) -> bool:  # noqa: ANN401 - a generator of either colour
+    """Whether the SDK's reader closes the response at its end, and that is seen."""
     code, names = (reader.ag_code, _ASYNC) if hasattr(reader, "ag_code") else (reader.gi_code, _SYNC)
-    seen = all(hasattr(getattr(response, name, None), OBSERVED) for name in names)
-    watch.direct = seen and names[0] in code.co_names and not (watch.hides_usage or watch.reads_items)
-    return watch.direct
+    return names[0] in code.co_names and all(hasattr(getattr(response, name, None), OBSERVED) for name in names)
 
 
 def observe_close(original: Callable[..., None]) -> Callable[..., None]:

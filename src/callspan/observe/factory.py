@@ -60,6 +60,12 @@ def _nothing() -> None:
     """End of a call that nobody counts."""
 
 
+def _always(record: CallRecord) -> bool:
+    """Stand in where every record is wanted."""
+    del record
+    return True
+
+
 def _uncounted(record: CallRecord) -> Callable[[], None]:
     """Stand in where nobody counts the calls that run."""
     del record
@@ -78,6 +84,8 @@ class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
     """Told of every finished record: metrics. Never raises."""
     begun: Callable[[CallRecord], Callable[[], None]] = _uncounted
     """Told of every call that begins; what it returns is called once, when the call is over. Neither raises."""
+    under_way: Callable[[CallRecord], bool] = _always
+    """Told of a stream that is sent, untreated; False where nobody would see it if it were written. Never raises."""
     scope: Callable[[], Scope | None]
     metadata: Callable[[], dict[str, object]]
     clock: Clock = SYSTEM_CLOCK

@@ -50,6 +50,13 @@ class LateEnds:
             threading.Thread(target=self._run, name="callspan-late-ends", daemon=True).start()
         self._open.add(call)
 
+    @property
+    def under_way(self) -> bool:
+        """True while a response of this process is open whose call has not ended."""
+        with fail_open("look for streams that are being read"):
+            return self._started_in == os.getpid() and not all(call.ended for call in list(self._open))
+        return True
+
     def at_exit(self) -> None:
         """End what is still open as dropped: the process ends, nobody will read on."""
         self.drain()

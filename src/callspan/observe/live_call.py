@@ -164,7 +164,8 @@ class LiveCall:
         if self.streaming:
             request = msgspec.structs.replace(self._request, body=NO_BODY)
             started = msgspec.structs.replace(self.record, request=request, **self._trace())
-            self._factory.write(self._treated(started))
+            if self._factory.under_way(started):
+                self._factory.write(self._treated(started))
 
     def whole(self, body: object) -> None:
         """Take the whole body of a plain call."""

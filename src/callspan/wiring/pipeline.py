@@ -89,6 +89,10 @@ class Pipeline:
         if isinstance(record, CallRecord):
             remember_call(record)
 
+    def _under_way(self, record: CallRecord) -> bool:
+        remember_call(record)
+        return self.recorder.wanted or hooks.any_at("before_record", "after_record")
+
     def _priced(self, record: CallRecord, cost: Cost) -> None:
         self._metrics.priced(record, cost)
 
@@ -113,6 +117,7 @@ class Pipeline:
             write=partial(hooks.write_and_tell, write=self._called),
             observed=self._metrics.observed,
             begun=self._metrics.begun,
+            under_way=self._under_way,
             scope=agent_context.current_scope,
             metadata=agent_context.current_metadata,
             service=settings.service,

@@ -49,6 +49,11 @@ class Recorder:
         return self._stores
 
     @property
+    def wanted(self) -> bool:
+        """True where somebody gets the records: a store or a listener."""
+        return bool(self._stores or self._listeners)
+
+    @property
     def spool(self) -> Spool | None:
         """The spool, once a record has been written."""
         return self._spool
