@@ -8,27 +8,33 @@ Does one round for each row named on its standard input, and answers with a line
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import random
 import statistics
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import httpx2
 import openai
+from opentelemetry.sdk.trace import TracerProvider
 
+import floor
 import wire
-from rows import BARE, DEFAULT, SQLITE, Row, Wrap, bare, instrumented, provider
+from rows import BARE, DEFAULT, FLOOR, SQLITE, Row, Wrap, bare, instrumented, provider, same
 
 CHUNKS = 60
 FIRST_S, CHUNK_S, ANSWER_S, STAGGER_S = (0.2, 0.6), 0.04, (0.1, 0.5), 1.0
 """Waits: until a stream's first byte and for a whole answer (uniform), between chunks (mean of an exponential), and of
 each caller before its first stream (uniform, from nothing), as users do not all come at once."""
 _TICK_S = 0.005
+_WARM = 100
+"""Calls before each round, which do not count: for some fifty calls after classes were patched CPython is slower."""
 _CALL = "x-call"
 """A header that says which call it is, so that the mocked network waits the same in every round."""
 
@@ -41,6 +47,8 @@ class Load:
         lines = wire.openai_stream(CHUNKS).split(b"\n\n")
         self._events = [line + b"\n\n" for line in lines if line]
         self._request = {"model": "gpt-5", "messages": wire.messages(1000)}
+        self.wrap: Wrap = same
+        """Put around each call."""
 
     async def _pause(self, seconds: float) -> None:
         if self._waits:
@@ -59,9 +67,12 @@ class Load:
     async def _stream(self, client: openai.AsyncOpenAI, caller: int) -> None:
         await self._pause(random.Random(caller).uniform(0, STAGGER_S))
         for number in range(self._each):
-            headers = {_CALL: f"{caller}-{number}"}
-            async for _ in await client.chat.completions.create(**self._request, stream=True, extra_headers=headers):
-                pass
+            await self.wrap(partial(self._read, client, f"{caller}-{number}"))()
+
+    async def _read(self, client: openai.AsyncOpenAI, call: str) -> None:
+        headers = {_CALL: call}
+        async for _ in await client.chat.completions.create(**self._request, stream=True, extra_headers=headers):
+            pass
 
     async def _all(self) -> list[float]:
         transport = httpx2.MockTransport(self._begin)
@@ -86,7 +97,8 @@ class Load:
 
         def calls(caller: int) -> None:
             for number in range(self._each):
-                client.chat.completions.create(**self._request, extra_headers={_CALL: f"{caller}-{number}"})
+                headers = {_CALL: f"{caller}-{number}"}
+                self.wrap(partial(client.chat.completions.create, **self._request, extra_headers=headers))()
 
         workers = [threading.Thread(target=calls, args=(caller,)) for caller in range(self._at_once)]
         for worker in workers:
@@ -108,10 +120,28 @@ async def _watch(late: list[float]) -> None:
         late.append(time.perf_counter() - due)
 
 
-def _round(work: Callable[[], list[float]], around: Callable[[], AbstractContextManager[Wrap]]) -> dict[str, Any]:
-    with around():
+def _floored(tracing: TracerProvider, kind: str) -> Callable[[], AbstractContextManager[Wrap]]:
+    notes, watched, load = floor.Notes(), TracerProvider(), Load(1, 1, waits=False)
+    watched.add_span_processor(notes)
+    with instrumented(watched)():
+        getattr(load, kind)()
+    wrap = floor.call_floor(notes.spans, tracing, is_async=kind == "streams")
+
+    @contextmanager
+    def around() -> Iterator[Wrap]:
+        yield wrap
+
+    return around
+
+
+def _round(load: Load, kind: str, around: Callable[[], AbstractContextManager[Wrap]]) -> dict[str, Any]:
+    with around() as load.wrap:
+        warm = Load(_WARM, 1, waits=False)
+        warm.wrap = load.wrap
+        getattr(warm, kind)()
+        gc.collect()
         began, spent = time.monotonic(), time.process_time()
-        late = work()
+        late = getattr(load, kind)()
         ended = time.monotonic()
         cpu = time.process_time() - spent
     p99 = statistics.quantiles(late, n=100)[98] if len(late) > 1 else None
@@ -126,17 +156,18 @@ def main() -> None:
         row.name: row.around
         for row in (
             Row(BARE, bare),
+            Row(FLOOR, _floored(tracing, kind)),
             Row(DEFAULT, instrumented(tracing)),
             Row(SQLITE, instrumented(tracing, stores=store)),
         )
     }
     # The first calls of a process import and make what later ones find there.
     for row in around.values():
-        _round(getattr(Load(2, 2, waits=False), kind), row)
+        _round(Load(2, 2, waits=False), kind, row)
     load = Load(int(at_once), int(each), waits=waits == "waits")
     print("ready", flush=True)
     for line in sys.stdin:
-        print(json.dumps(_round(getattr(load, kind), around[line.strip()])), flush=True)
+        print(json.dumps(_round(load, kind, around[line.strip()])), flush=True)
 
 
 if __name__ == "__main__":
