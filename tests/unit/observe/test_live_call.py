@@ -64,7 +64,11 @@ class Span:
 class Stage:
     """A factory around one call, with everything it hands out kept for looking at."""
 
-    def __init__(self, treat: Callable[[Any], Any] = lambda record: record) -> None:
+    def __init__(
+        self,
+        treat: Callable[[Any], Any] = lambda record: record,
+        under_way: Callable[[CallRecord], bool] = lambda _record: True,
+    ) -> None:
         self.time = Time()
         self.span = Span()
         self.written: list[Any] = []
@@ -74,6 +78,7 @@ class Stage:
             treat=treat,
             write=self.written.append,
             observed=self.seen.append,
+            under_way=under_way,
             scope=lambda: None,
             metadata=lambda: {"purpose": "test"},
             clock=self.time.clock(),
@@ -159,6 +164,30 @@ def test_of_many_threads_that_end_a_call_one_does() -> None:
 def chunk(text: str | None, finish: str | None = None) -> dict[str, Any]:
     delta = {} if text is None else {"content": text}
     return {"id": "c", "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+
+
+def test_a_stream_nobody_would_hear_of_yet_is_treated_and_written_at_its_end_only() -> None:
+    treated: list[CallRecord] = []
+    told: list[CallRecord] = []
+
+    def treat(record: CallRecord) -> CallRecord:
+        treated.append(record)
+        return record
+
+    def under_way(record: CallRecord) -> bool:
+        told.append(record)
+        return False
+
+    stage = Stage(treat, under_way)
+    call = stage.call(stream=True)
+    send(call)
+    assert (stage.written, treated) == ([], [])
+    (started,) = told
+    assert (started.call_id, started.trace_id) == (call.record.call_id, stage.span.trace_id), "it can be found"
+    call.data(chunk("Hello"))
+    call.end()
+    assert stage.written == treated
+    assert stage.record.outcome == "success"
 
 
 def test_a_stream_leaves_a_started_record_and_then_its_whole() -> None:

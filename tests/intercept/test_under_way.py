@@ -1,0 +1,67 @@
+"""A stream that is being read: who hears of it before its end, and what that costs where nobody does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+import callspan
+from callspan.agent.hooks import add_hook
+from callspan.record.call import CallRecord
+from callspan.testing import ScriptedProvider
+from tests.intercept.test_endings import QUESTION
+
+
+@pytest.fixture
+def stream() -> Iterator[Any]:
+    """A stream of which nothing has been read yet; made when it is called."""
+    with ScriptedProvider() as provider, openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+        yield lambda: client.chat.completions.create(model="gpt-5", messages=QUESTION, stream=True)
+
+
+def instrumented(told: list[str], **settings: Any) -> Any:
+    tracing = TracerProvider()
+    tracing.add_span_processor(SimpleSpanProcessor(InMemorySpanExporter()))
+
+    def redact(record: Any) -> Any:
+        told.append(record.outcome)
+        return record
+
+    return callspan.instrument(tracer_provider=tracing, redact=redact, **settings)
+
+
+def test_where_nobody_gets_records_the_policy_runs_once(stream: Any, tmp_path: Path) -> None:
+    redacted: dict[str, list[str]] = {"none": [], "store": []}
+    for name, stores in (("none", ()), ("store", f"jsonl:///{tmp_path / 'calls.jsonl'}")):
+        handle = instrumented(redacted[name], stores=stores)
+        try:
+            list(stream())
+        finally:
+            handle.uninstrument()
+    assert redacted == {"none": ["success"], "store": ["started", "success"]}
+
+
+def test_a_hook_hears_of_a_stream_that_has_begun_without_any_store(stream: Any) -> None:
+    outcomes: list[str] = []
+
+    def hear(record: Any) -> None:
+        if isinstance(record, CallRecord):
+            outcomes.append(record.outcome)
+
+    remove = add_hook("after_record", hear)
+    handle = instrumented([], stores=())
+    try:
+        reading = stream()
+        assert outcomes == ["started"]
+        list(reading)
+        assert outcomes == ["started", "success"]
+    finally:
+        remove()
+        handle.uninstrument()

@@ -1,0 +1,73 @@
+"""The short way of a chunk that is but the next piece: nothing stands between it and the caller."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.providers.openai.test_properties import JSON
+
+from callspan.providers.anthropic.stream import MessageAccumulator
+from callspan.providers.openai.chat_stream import ChatAccumulator
+
+MAKERS: list[Any] = [ChatAccumulator, MessageAccumulator]
+PIECE = {
+    ChatAccumulator: {"id": "c", "choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": None}]},
+    MessageAccumulator: {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hi"}},
+}
+
+
+class Awkward:
+    """Answers to every subscript with another object of its kind."""
+
+    def __getitem__(self, key: object) -> Awkward:
+        return self
+
+    def __len__(self) -> int:
+        return 1
+
+
+def mutated(piece: Any, path: list[int], value: object) -> Any:
+    """A piece with something else at one place of it."""
+    if not path or not isinstance(piece, dict | list) or not piece:
+        return value
+    keys = list(piece) if isinstance(piece, dict) else list(range(len(piece)))
+    key = keys[path[0] % len(keys)]
+    piece[key] = mutated(piece[key], path[1:], value)
+    return piece
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+@given(data=st.data())
+def test_it_takes_whatever_it_is_given_or_leaves_it_to_the_long_way(maker: Any, data: st.DataObject) -> None:
+    short, long = maker(), maker()
+    pieces = JSON | st.builds(
+        mutated,
+        st.builds(copy.deepcopy, st.just(PIECE[maker])),
+        st.lists(st.integers(0, 5), max_size=5),
+        JSON | st.just(Awkward()) | st.just(b"bytes") | st.just({1}),
+    )
+    for chunk in data.draw(st.lists(st.just(PIECE[maker]) | pieces, max_size=6)):
+        carried = short.add_piece(chunk)
+        assert carried in (True, False, None)
+        if carried is None:
+            before = copy.deepcopy(short.body())
+            assert short.add_piece(chunk) is None
+            assert short.body() == before, "what is refused has left nothing"
+            carried = short.add(chunk) if not isinstance(chunk, Awkward) else False
+        assert isinstance(carried, bool)
+        if not isinstance(chunk, Awkward):
+            assert long.add(chunk) == carried
+    assert short.body() == long.body()
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_the_first_piece_goes_the_long_way_and_the_next_ones_the_short(maker: Any) -> None:
+    accumulator = maker()
+    assert accumulator.add_piece(PIECE[maker]) is None
+    assert accumulator.add(PIECE[maker]) is True
+    assert accumulator.add_piece(PIECE[maker]) is True
+    assert "HiHi" in str(accumulator.body())
