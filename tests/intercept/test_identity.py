@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import gc
 import inspect
 import pickle
@@ -213,6 +214,31 @@ def test_what_is_left_in_place_for_a_stream_goes_with_the_next_switching_off(
     callspan.instrument()
     callspan.uninstrument()
     assert response.close is bare
+
+
+def test_what_was_left_in_place_and_wrapped_by_others_since_stays_theirs(
+    provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    response, closed = sdks.http_of("openai").Response, []
+    with capture() as seen, openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+        stream = client.chat.completions.create(**CHAT, stream=True)
+        callspan.uninstrument()
+        left = response.close
+
+        @functools.wraps(left)
+        def close(self: Any) -> None:
+            closed.append(self)
+            left(self)
+
+        monkeypatch.setattr(response, "close", close)
+        list(stream)
+        assert len(seen.records) == 1
+    handle = callspan.instrument()
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+        list(client.chat.completions.create(**CHAT, stream=True))
+    handle.uninstrument()
+    assert response.close is close
+    assert len({id(each) for each in closed}) == 2
 
 
 def test_instrumenting_again_with_the_same_settings_gives_the_same_and_one_record(

@@ -58,6 +58,8 @@ class Patches:
         self._lock = threading.Lock()
         self._applied: dict[str, list[_Patch]] = {}
         self._status: dict[str, list[HookStatus]] = {}
+        self._left: dict[tuple[type, str], _Patch] = {}
+        """What is still in place of SDKs that are not patched any more."""
         self._wanted: set[str] = set()
         self._waiting: set[str] = set()
         renew_locks(self, "_lock")
@@ -89,9 +91,11 @@ class Patches:
             self._engine.missing -= {(of, name) for of, name in self._engine.missing if of == sdk}
             shared = {(p.owner, p.attribute) for others in self._applied.values() for p in others}
             for patch in reversed(patches):
-                if (patch.owner, patch.attribute) in shared or (patch.outlasts and under_way):
+                if (patch.owner, patch.attribute) in shared:
                     continue
-                if _own(patch.owner, patch.attribute) is patch.replacement:
+                if patch.outlasts and under_way:
+                    self._left[patch.owner, patch.attribute] = patch
+                elif _own(patch.owner, patch.attribute) is patch.replacement:
                     setattr(patch.owner, patch.attribute, patch.original)
                     hand_over(patch.owner, patch.attribute, patch.replacement, patch.original)
 
@@ -141,13 +145,11 @@ class Patches:
             return None, HookStatus(sdk=sdk, name=name, state="missing", without=hook.without)
         if not _expected(original, hook.expects):
             return None, HookStatus(sdk=sdk, name=name, state="changed", without=hook.without)
-        if hasattr(original, OBSERVED) and hook.outlasts:
-            replacement, original = original, original.__wrapped__
-        else:
-            replacement = _replacement(hook, original, self._engine)
-            setattr(owner, hook.attribute, replacement)
-            hand_over(owner, hook.attribute, original, replacement)
-        patch = _Patch(owner, hook.attribute, original, replacement, hook.outlasts)
+        patch = self._left.pop((owner, hook.attribute), None)
+        if patch is None or patch.replacement is not original:
+            patch = _Patch(owner, hook.attribute, original, _replacement(hook, original, self._engine), hook.outlasts)
+            setattr(owner, hook.attribute, patch.replacement)
+            hand_over(owner, hook.attribute, original, patch.replacement)
         return patch, HookStatus(sdk=sdk, name=name, state="on", without=hook.without)
 
     def _already(self, owner: type | None, attribute: str) -> _Patch | None:

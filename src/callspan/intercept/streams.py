@@ -66,8 +66,12 @@ def _followed(reader: Reader, response: HttpResponse) -> Reader:
 
 def _tells_its_end(reader: Any, response: HttpResponse) -> bool:  # noqa: ANN401 - a generator of either colour
     """Whether the SDK's reader closes the response at its end, and that is seen."""
-    code, names = (reader.ag_code, _ASYNC) if hasattr(reader, "ag_code") else (reader.gi_code, _SYNC)
-    return names[0] in code.co_names and all(hasattr(getattr(response, name, None), OBSERVED) for name in names)
+    code, (close, read) = (reader.ag_code, _ASYNC) if hasattr(reader, "ag_code") else (reader.gi_code, _SYNC)
+    return (
+        close in code.co_names
+        and hasattr(getattr(response, close, None), OBSERVED)
+        and hasattr(getattr(response, read, None), OBSERVED)
+    )
 
 
 def observe_close(original: Callable[..., None]) -> Callable[..., None]:
