@@ -15,7 +15,7 @@ def count(column: Column, rows: Sequence[Row], counter: Counter) -> tuple[Measur
     """Return instructions per unit and allocations per unit, each row being its own only round."""
     instructions = Measured(column.name, column.unit, column.agent)
     allocations = Measured(column.name, column.unit, column.agent)
-    runs = max(1, column.runs // 3)
+    runs = column.counted or max(1, column.runs // 3)
     for row in rows:
         with row.around() as wrap:
             column.run(column.warm, wrap, _no_clock)
