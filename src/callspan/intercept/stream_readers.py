@@ -48,8 +48,9 @@ def _read(inner: Iterator[object], response: object) -> Iterator[object]:
         yield from inner
         return
     watch.iterated = True
+    shown = _showing(inner, watch) if watch.reads_items else inner
     try:
-        yield from _one_by_one(inner, watch) if watch.hides_usage or watch.reads_items else inner
+        yield from _hiding(shown) if watch.hides_usage else shown
     except GeneratorExit:
         watch.let_go()
         raise
@@ -59,12 +60,10 @@ def _read(inner: Iterator[object], response: object) -> Iterator[object]:
     watch.finished()
 
 
-def _one_by_one(inner: Iterator[object], watch: Watch) -> Iterator[object]:
+def _showing(inner: Iterator[object], watch: Watch) -> Iterator[object]:
     for item in inner:
-        if watch.reads_items:
-            watch.data(body_of(item, None))
-        if not (watch.hides_usage and stream_usage.is_extra(item)):
-            yield item
+        watch.data(body_of(item, None))
+        yield item
 
 
 class _AsyncReader:

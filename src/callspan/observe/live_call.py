@@ -200,6 +200,7 @@ class LiveCall:
             self._add, self._notes = log.add, log.notes
         else:
             self._add_piece = getattr(self._accumulator, "add_piece", _no_piece)
+            self._add = getattr(self._accumulator, "add_other", self._add)
         return self._add(data)
 
     def forget_answer(self) -> None:

@@ -59,9 +59,12 @@ class PieceAccumulator(Accumulator, Protocol):
     def add_piece(self, chunk: object) -> bool | None:
         """Take a chunk that is but the next piece of what the last one brought; whether it carried content.
 
-        None: it is something else, nothing was taken, and `add` is to be asked. Never raises, whatever it is given,
-        since nothing stands between it and the caller.
+        None: it is something else, nothing was taken, and `add_other` is to be asked. Never raises, whatever it is
+        given, since nothing stands between it and the caller.
         """
+
+    def add_other(self, chunk: object) -> bool:
+        """Do what `add` does with a chunk that `add_piece` has not taken."""
 
 
 class Endpoint(Protocol):

@@ -90,8 +90,10 @@ class Pipeline:
             remember_call(record)
 
     def _under_way(self, record: CallRecord) -> bool:
-        remember_call(record)
-        return self.recorder.wanted or hooks.any_at("before_record", "after_record")
+        wanted = self.recorder.wanted or hooks.any_at("before_record", "after_record")
+        if not wanted:
+            remember_call(record)
+        return wanted
 
     def _priced(self, record: CallRecord, cost: Cost) -> None:
         self._metrics.priced(record, cost)

@@ -20,6 +20,7 @@ from callspan.observe.live_call import LiveCall
 from callspan.providers import registry
 from callspan.providers.base import ResponseFacts
 from callspan.providers.openai.chat import ChatCompletions
+from callspan.providers.openai.chat_stream import ChatAccumulator
 from callspan.record.call import CallRecord, ErrorInfo, Place, Response
 from callspan.record.messages import Conversation
 
@@ -188,6 +189,26 @@ def test_a_stream_nobody_would_hear_of_yet_is_treated_and_written_at_its_end_onl
     call.end()
     assert stage.written == treated
     assert stage.record.outcome == "success"
+
+
+def test_a_chunk_is_tried_as_the_next_piece_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of tool calls are none: each of them would pay for the attempt twice."""
+    tried: list[object] = []
+    add_piece = ChatAccumulator.add_piece
+
+    def noted(self: ChatAccumulator, data: object) -> bool | None:
+        tried.append(data)
+        return add_piece(self, data)
+
+    monkeypatch.setattr(ChatAccumulator, "add_piece", noted)
+    stage = Stage()
+    call = stage.call(stream=True)
+    send(call)
+    chunks = [chunk("Hel"), chunk("lo"), chunk(None), chunk(None), chunk(None, "stop")]
+    for each in chunks:
+        call.data(each)
+    call.end()
+    assert tried == chunks[1:], "the first comes before there is an accumulator"
 
 
 def test_a_stream_leaves_a_started_record_and_then_its_whole() -> None:

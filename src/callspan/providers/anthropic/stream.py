@@ -109,7 +109,7 @@ class MessageAccumulator:
     def add(self, chunk: object) -> bool:
         """Fold in one parsed event; return True if it carried text, thinking or a tool call. Never raises."""
         carried = self.add_piece(chunk)
-        return self._fold(chunk) if carried is None else carried
+        return self.add_other(chunk) if carried is None else carried
 
     def body(self) -> dict[str, object] | None:
         """Return the message so far, with `error` beside it if one came; the error alone if nothing else did."""
@@ -123,7 +123,8 @@ class MessageAccumulator:
             body["error"] = detached(self._error.get("error") or self._error)
         return body
 
-    def _fold(self, chunk: object) -> bool:
+    def add_other(self, chunk: object) -> bool:
+        """Fold in an event that is no next piece. Never raises."""
         kind = chunk.get("type") if isinstance(chunk, dict) else None
         fold = _EVENTS.get(kind) if isinstance(kind, str) else None
         return fold is not None and isinstance(chunk, dict) and fold(self, chunk)

@@ -57,7 +57,7 @@ class ChatAccumulator:
     def add(self, chunk: object) -> bool:
         """Fold in one chunk; True if it carried content. Anything but an object is ignored."""
         carried = self.add_piece(chunk)
-        return self._add_other(chunk) if carried is None else carried
+        return self.add_other(chunk) if carried is None else carried
 
     def body(self) -> dict[str, object] | None:
         """Return the `chat.completion` so far; None if no chunk came."""
@@ -66,7 +66,7 @@ class ChatAccumulator:
         choices = [self._choices[index].body() for index in sorted(self._choices)]
         return self._envelope.body("chat.completion", choices)
 
-    def _add_other(self, chunk: object) -> bool:
+    def add_other(self, chunk: object) -> bool:
         """Whatever is more, or less, than a text: often the same envelope around something else."""
         if not isinstance(chunk, dict):
             return False
