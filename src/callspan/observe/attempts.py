@@ -119,7 +119,10 @@ class AttemptLog:
 
 def last_limits(attempts: list[Attempt]) -> RateLimits | None:
     """Return the rate limits of the last response that stated any."""
-    return next((attempt.rate_limits for attempt in reversed(attempts) if attempt.rate_limits is not None), None)
+    for attempt in reversed(attempts):
+        if attempt.rate_limits is not None:
+            return attempt.rate_limits
+    return None
 
 
 def _record(number: int, attempt: _Open, after: _Open | None, now_s: float, call_end_ns: int) -> Attempt:

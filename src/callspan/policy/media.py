@@ -71,7 +71,11 @@ def may_hold_media(body: msgspec.Raw, api: str) -> bool:
     size = len(data)
     if size == 0 or (size > _SMALL_BODY and not _has_long_run(data, size) and api != _EMBEDDINGS):
         return False
-    return any(map(data.__contains__, _MARKS.get(api, _ANY_MARK)))
+    for mark in _MARKS.get(api, _ANY_MARK):  # noqa: SIM110 - a generator would cost as much as the search
+        # From the end CPython looks for a few bytes twice as fast as from the beginning.
+        if data.rfind(mark) >= 0:
+            return True
+    return False
 
 
 def media_by_reference(record: CallRecord) -> CallRecord:
