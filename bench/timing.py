@@ -14,7 +14,7 @@ from rows import Row
 
 @dataclass
 class Spread:
-    """A figure taken from the quietest rounds, and the quartiles of all rounds around it."""
+    """The median of all rounds, and the quartiles around it."""
 
     low: float
     middle: float
@@ -32,19 +32,13 @@ class Measured:
 
     def cost(self, row: str) -> Spread:
         """Return what a unit costs under a row."""
-        low, _, high = _quartiles(self.rounds[row])
-        return Spread(low, min(self.rounds[row]), high)
+        return Spread(*_quartiles(self.rounds[row]))
 
     def added(self, row: str, over: str) -> Spread:
-        """Return what a row costs over another: quietest round over quietest round; quartiles of the paired rounds.
-
-        The session API is compared with nothing.
-        """
+        """Return what a row costs over another in the same round. The session API is compared with nothing."""
         if self.agent:
             return self.cost(row)
-        paired = [mine - base for mine, base in zip(self.rounds[row], self.rounds[over], strict=True)]
-        low, _, high = _quartiles(paired)
-        return Spread(low, min(self.rounds[row]) - min(self.rounds[over]), high)
+        return Spread(*_quartiles([a - b for a, b in zip(self.rounds[row], self.rounds[over], strict=True)]))
 
 
 def measure(column: Column, rows: Sequence[Row], seconds: float, least: int = 5) -> Measured:
@@ -61,12 +55,12 @@ def measure(column: Column, rows: Sequence[Row], seconds: float, least: int = 5)
 
 
 def _block(column: Column, row: Row) -> float:
-    """The lower quartile of a block's runs: what disturbs a run only ever makes it slower."""
+    """The mean of a block's runs: the garbage a call leaves is collected in some later one, and is its cost as well."""
     with row.around() as wrap:
         column.run(column.warm, wrap, time.thread_time_ns)
         gc.collect()
         spent = column.run(column.runs, wrap, time.thread_time_ns)
-    return _quartiles(spent)[0] / column.per
+    return sum(spent) / len(spent) / column.per
 
 
 def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
