@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import budgets
 import page
 from columns import ENCODING
+from repeated import Piece
 from rows import BARE, DEFAULT, FLOOR
 from startup import Startup
 from timing import Measured, Spread
@@ -19,16 +20,23 @@ _ROUNDS = """\
 Per {unit}, µs; {rounds} rounds; in brackets the quartiles of what the row cost more than the bare SDK in the same
 round.
 """
+_REPEATED = """\
+Median µs of pieces of a call: in their place, where the SDK has just run, and the last of several times when the very
+same is done again at once. Nothing but what the caches and the branch predictor remember differs.
+"""
 _UNCOUNTED = "Not counted: it takes valgrind on x86-64.\n"
 
 
-def times(done: Sequence[Measured], starts: Startup, held_kb: Mapping[str, float], neighbours: page.Neighbours) -> str:
+def times(
+    done: Sequence[Measured], pieces: Sequence[Piece], starts: Startup, held_kb: Mapping[str, float],
+    neighbours: page.Neighbours,
+) -> str:  # fmt: skip
     """Return the part on times, memory and starting up."""
     compared = [each for each in done if each.name != ENCODING]
     parts = ["## Times", page.conditions(neighbours), "### Budgets, by time", budgets.section(done)]
     parts += ["### All of it in brief, µs added", _brief(compared, 1000, 2)]
     parts += [_details(each) for each in compared]
-    parts += [_startup(starts), _memory(held_kb)]
+    parts += ["### In its place, and again", _REPEATED, _repeated(pieces), _startup(starts), _memory(held_kb)]
     return "\n\n".join(part.strip() for part in parts)
 
 
@@ -100,6 +108,14 @@ def _ratio(added: float, floor: float, bare: float) -> str:
 
 def _micro(spread: Spread) -> str:
     return f"{spread.middle / 1000:.2f} ({spread.low / 1000:.2f} to {spread.high / 1000:.2f})"
+
+
+def _repeated(pieces: Sequence[Piece]) -> str:
+    shown = list(dict.fromkeys(piece.column for piece in pieces))
+    taken = {(piece.name, piece.column): (f"{piece.in_place:.1f}", f"{piece.again:.1f}") for piece in pieces}
+    head = ["piece", *(cell for name in shown for cell in (name, "again at once"))]
+    names = dict.fromkeys(piece.name for piece in pieces)
+    return page.table(head, ([name, *(cell for column in shown for cell in taken[name, column])] for name in names))
 
 
 def _startup(starts: Startup) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import open_streams
 import page
+import repeated
 import report
 import startup
 import valgrind
@@ -19,7 +20,7 @@ from columns import columns
 from rows import provider, rows
 from timing import Measured, measure
 
-_SECONDS = {True: 2.0, False: 16.0}
+_SECONDS = {True: 2.0, False: 32.0}
 """Per column, by whether the run is a quick one."""
 _LEAST = {True: 2, False: 7}
 _HERE = Path(__file__).resolve().parent
@@ -52,7 +53,8 @@ def _times(options: argparse.Namespace) -> str:
             share = 0.1 if column.alone else 1.0
             done.append(measure(column, rows(column, tracing), share * seconds, least=_LEAST[options.quick]))
             print(report.summary(done[-1]), flush=True)
-    return report.times(done, startup.measure(3 if options.quick else 15), open_streams.measure(), neighbours)
+    pieces = repeated.measure(tracing)
+    return report.times(done, pieces, startup.measure(3 if options.quick else 15), open_streams.measure(), neighbours)
 
 
 def _instructions(options: argparse.Namespace) -> str:
