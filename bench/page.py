@@ -29,9 +29,8 @@ _HEAD = """# What callspan costs
 Written by `make bench`, `make bench-peers` and `make scale`, each its own part.{profiling}
 
 - **Times** are CPU time of the calling thread, so that waiting for others on the machine does not count. All rows of
-  a table are run in turn in one process, round after round; each round gives the mean of a block of runs, so that the
-  collection of garbage, which comes with every tenth call or so, is in it. A figure is the median, over all rounds, of
-  what a row took more than the bare SDK in the same round.
+  a table are run in turn in one process, round after round; each round gives the median of a block of runs. A figure
+  is the median, over all rounds, of what a row took more than the bare SDK in the same round.
 - Every row runs warm: a call a hundred times before it is measured, one that takes long thirty times. For some fifty
   calls after a class was patched the interpreter is slower with all that uses it, which a process that patches once
   does not feel.

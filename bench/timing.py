@@ -55,12 +55,12 @@ def measure(column: Column, rows: Sequence[Row], seconds: float, least: int = 5)
 
 
 def _block(column: Column, row: Row) -> float:
-    """The mean of a block's runs: the garbage a call leaves is collected in some later one, and is its cost as well."""
+    """The median of a block's runs: a mean would be mostly that of the few that somebody disturbed."""
     with row.around() as wrap:
         column.run(column.warm, wrap, time.thread_time_ns)
         gc.collect()
         spent = column.run(column.runs, wrap, time.thread_time_ns)
-    return sum(spent) / len(spent) / column.per
+    return statistics.median(spent) / column.per
 
 
 def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
