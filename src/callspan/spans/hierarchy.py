@@ -28,6 +28,7 @@ from callspan.agent.runtime import SpanHandle, Whereabouts
 from callspan.fail_open import fail_open
 from callspan.record.call import ErrorInfo
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
+from callspan.spans import span_attributes
 from callspan.spans.hierarchy_evaluations import Evaluations, HierarchyLog
 from callspan.spans.hierarchy_options import HierarchyOptions
 from callspan.vocabulary import callspan as names
@@ -84,7 +85,7 @@ class HierarchySpan:
                 return
             attributes = names.event_attributes(record)
             self._add_content(attributes, names.event_content, record)
-            self._span.add_event(names.event_name(record), attributes, record.time_ns)
+            span_attributes.add_event(self._span, names.event_name(record), attributes, record.time_ns)
             if isinstance(record, RewardRecord):
                 self._evaluations.also_log(record, self._span.get_span_context())
             else:
@@ -108,13 +109,13 @@ class HierarchySpan:
     def _add_evaluation(self, record: Record, time_ns: int | None) -> None:
         evaluation = names.evaluation_attributes(record)
         if evaluation is not None and isinstance(record, EventRecord):
-            self._span.add_event(names.EVALUATION_EVENT, evaluation, time_ns)
+            span_attributes.add_event(self._span, names.EVALUATION_EVENT, evaluation, time_ns)
             self._evaluations.also_log(record, self._span.get_span_context())
 
     def _show_end(self, record: Record, error: BaseException | None, end_ns: int | None) -> None:
         attributes = names.end_attributes(record)
         self._add_content(attributes, names.span_content, record)
-        self._span.set_attributes(attributes)
+        span_attributes.put(self._span, attributes)
         self._add_evaluation(record, end_ns)
         info = record.error if isinstance(record, SessionRecord | TimestepRecord | EventRecord) else None
         if info is not None:

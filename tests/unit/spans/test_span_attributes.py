@@ -1,4 +1,4 @@
-"""Attributes put on a span in one step: the same span as when each is set, whatever its limits."""
+"""Attributes put on a span or an event in one step: the same as when the SDK is asked to, whatever its limits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from opentelemetry.sdk.trace import Span, SpanLimits, TracerProvider
 from opentelemetry.trace import INVALID_SPAN
 
-from callspan.spans.span_attributes import put
+from callspan.spans.span_attributes import add_event, put
 
 NAMES = st.sampled_from([f"llm.{letter}" for letter in "abcdefghijkl"])
 VALUES: st.SearchStrategy[Any] = (
@@ -24,7 +24,14 @@ VALUES: st.SearchStrategy[Any] = (
 )
 ATTRIBUTES = st.dictionaries(NAMES, VALUES, max_size=10)
 LIMITS = st.sampled_from(
-    [SpanLimits(), SpanLimits(max_span_attributes=6), SpanLimits(max_attribute_length=5), SpanLimits(max_attributes=0)]
+    [
+        SpanLimits(),
+        SpanLimits(max_span_attributes=6),
+        SpanLimits(max_event_attributes=6),
+        SpanLimits(max_events=1),
+        SpanLimits(max_attribute_length=5),
+        SpanLimits(max_attributes=0),
+    ]
 )
 
 
@@ -32,6 +39,12 @@ def a_span(limits: SpanLimits, begun_with: dict[str, Any]) -> Span:
     span = TracerProvider(span_limits=limits).get_tracer("t").start_span("s", attributes=begun_with)
     assert isinstance(span, Span)
     return span
+
+
+def events(span: Span) -> list[tuple[str, dict[str, Any], int, int]]:
+    return [
+        (event.name, dict(event.attributes or {}), event.dropped_attributes, event.timestamp) for event in span.events
+    ]
 
 
 def shown(span: Span) -> tuple[dict[str, Any], int]:
@@ -58,11 +71,34 @@ def test_a_span_shows_what_setting_each_would_show(
     assert shown(at_once) == shown(one_by_one)
 
 
+@given(limits=LIMITS, several=st.lists(ATTRIBUTES, max_size=3))
+def test_events_are_what_the_sdk_would_make_of_them(limits: SpanLimits, several: list[dict[str, Any]]) -> None:
+    ours, theirs = a_span(limits, {}), a_span(limits, {})
+    for number, attributes in enumerate(several):
+        add_event(ours, f"event {number}", attributes, number)
+        theirs.add_event(f"event {number}", attributes, number)
+    assert events(ours) == events(theirs)
+    assert ours.dropped_events == theirs.dropped_events
+
+
+def test_an_event_is_its_own_and_cannot_be_changed() -> None:
+    span, attributes = a_span(SpanLimits(), {}), {"a": 1}
+    add_event(span, "event", attributes, None)  # type: ignore[arg-type]
+    attributes["a"] = 2
+    (event,) = span.events
+    assert event.attributes == {"a": 1}
+    assert event.timestamp > 0
+    with pytest.raises(TypeError):
+        event.attributes["a"] = 3  # type: ignore[index]
+
+
 def test_an_ended_span_takes_no_more() -> None:
     span = a_span(SpanLimits(), {"a": 1})
     span.end()
     put(span, {"b": 2})
+    add_event(span, "late", {"c": 3}, 1)
     assert shown(span)[0] == {"a": 1}
+    assert events(span) == []
 
 
 def test_a_span_of_another_make_is_asked_to_set_them() -> None:
@@ -73,10 +109,41 @@ def test_a_span_of_another_make_is_asked_to_set_them() -> None:
         def set_attributes(self, attributes: dict[str, Any]) -> None:
             self.seen.update(attributes)
 
+        def add_event(self, name: str, attributes: dict[str, Any], timestamp: int | None) -> None:
+            self.seen[name] = (attributes, timestamp)
+
     own = Own()
     put(own, {"a": 1})  # type: ignore[arg-type]
-    assert own.seen == {"a": 1}
+    add_event(own, "event", {"b": 2}, 3)  # type: ignore[arg-type]
+    assert own.seen == {"a": 1, "event": ({"b": 2}, 3)}
     put(INVALID_SPAN, {"a": 1})
+    add_event(INVALID_SPAN, "event", {"b": 2}, 3)
+
+
+def test_a_span_that_is_asked_for_events_in_its_own_way_is_asked() -> None:
+    told: list[Any] = []
+
+    class Otherwise(Span):
+        def add_event(self, name: str, attributes: Any = None, timestamp: int | None = None) -> None:
+            told.append((name, attributes, timestamp))
+
+    span = object.__new__(Otherwise)
+    span._limits = SpanLimits()
+    add_event(span, "event", {"a": 1}, 2)
+    assert told == [("event", {"a": 1}, 2)]
+
+
+@pytest.mark.parametrize("lacks", ["_limits", "_add_event"])
+def test_an_sdk_that_keeps_events_otherwise_is_asked_to_add_them(lacks: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(Span, "add_event", lambda self, *given: told.append(given))
+    if lacks == "_add_event":
+        monkeypatch.delattr(Span, lacks)
+    span = a_span(SpanLimits(), {})
+    if lacks == "_limits":
+        span._limits = None  # type: ignore[assignment]
+    add_event(span, "event", {"a": 1}, 2)
+    assert told == [("event", {"a": 1}, 2)]
 
 
 @pytest.mark.parametrize("kept_in", [None, {}, "elsewhere"])
