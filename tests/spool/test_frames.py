@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -93,3 +96,13 @@ def test_an_impossible_length_is_damage_not_a_reason_to_wait() -> None:
 def test_a_length_that_reaches_behind_the_end_hides_no_later_frame() -> None:
     liar = MAGIC + (5000).to_bytes(4, "little") + b"\0" * 4
     assert payloads(liar + encode(b"good")) == [b"good"]
+
+
+@pytest.mark.parametrize("size", [0, 1, 5119, 5120, 5121, 10_240, 10_241, 262_144, 262_145])
+def test_the_checksum_is_that_of_length_and_payload_whatever_its_size(size: int) -> None:
+    payload = bytes(number * 7 % 251 for number in range(size))
+    head = struct.pack("<4sII", MAGIC, size, zlib.crc32(struct.pack("<I", size) + payload))
+    assert encode(payload) == head + payload
+    (frame,) = scan(head + payload)
+    assert isinstance(frame, Frame)
+    assert frame.payload == payload

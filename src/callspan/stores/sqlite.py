@@ -65,7 +65,6 @@ class SQLiteStore:
         Raises PoisonError when one is no record or cannot be stored for ever, OSError where the file is not there any
         more, sqlite3.Error for anything else.
         """
-        unpacked = [unpack(entry.payload) for entry in entries]
         connection = self._open
         if self._inode_there() != self._inode:
             raise FileNotFoundError(f"{self.path}: deleted or replaced while it was in use; it is opened anew")
@@ -73,8 +72,9 @@ class SQLiteStore:
         try:
             with connection:
                 self._forget_if_changed(connection)
-                for item in unpacked:
-                    self._store(connection, item)
+                for entry in entries:
+                    # One at a time: the garbage collector, on a caller's thread maybe, goes through all that is alive.
+                    self._store(connection, unpack(entry.payload))
                 self._move_cursors(connection, entries)
                 self._sums.look(connection)
         except _POISON as error:
