@@ -1,8 +1,8 @@
 """Span attributes: many of them put on a span, or on an event of it, in one step, to the result the SDK gives.
 
 The SDK asks of every value what it is, whether it fits and whether its name is taken: for the forty attributes of a
-call that is as much work as the rest of its span. What a vocabulary gives is plain; where it surely fits, none of that
-is needed.
+call that is as much work as the rest of its span. What a vocabulary gives is plain, unless a hook has put something
+else into the record; where it is, and surely fits, one look at the types of all is enough.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from opentelemetry.trace import Span
 from callspan.vocabulary.values import Attributes, AttributeValue
 
 _SDK: Final = "opentelemetry.sdk.trace"
+_SCALARS: Final = frozenset({str, bool, int, float})
 
 
 def put(span: Span, attributes: Attributes) -> None:
     """Set `attributes`, none of them nameless. A span that is not the SDK's, or has limits, does it itself."""
-    room = _room(getattr(span, "_attributes", None), len(attributes))
+    room = _room(getattr(span, "_attributes", None), attributes)
     if room is None or not span.is_recording():
         span.set_attributes(attributes)
         return
@@ -48,18 +49,26 @@ def _kept(span: Any, attributes: Attributes) -> BoundedAttributes | None:  # noq
     if type(limits) is not sdk.SpanLimits or not hasattr(span, "_add_event"):
         return None
     kept = BoundedAttributes(limits.max_event_attributes, None, True, limits.max_attribute_length)
-    room = _room(kept, len(attributes))
+    room = _room(kept, attributes)
     if room is None:
         return None
     room.update(attributes)
     return kept
 
 
-def _room(bounded: object, count: int) -> dict[str, AttributeValue] | None:
-    """The dictionary in which the SDK keeps attributes, if it takes so many more just as they are."""
+def _room(bounded: object, attributes: Attributes) -> dict[str, AttributeValue] | None:
+    """The dictionary in which the SDK keeps attributes, if it takes these just as they are."""
     if type(bounded) is not BoundedAttributes or bounded.max_value_len is not None:
         return None
     room = getattr(bounded, "_dict", None)
-    if type(room) is not dict or (bounded.maxlen is not None and len(room) + count > bounded.maxlen):
+    if type(room) is not dict or (bounded.maxlen is not None and len(room) + len(attributes) > bounded.maxlen):
         return None
-    return room
+    return room if _are_plain(attributes) else None
+
+
+def _are_plain(attributes: Attributes) -> bool:
+    kinds = set(map(type, attributes.values()))
+    if tuple in kinds:
+        kinds.remove(tuple)
+        kinds.update(*(map(type, value) for value in attributes.values() if type(value) is tuple))
+    return kinds <= _SCALARS

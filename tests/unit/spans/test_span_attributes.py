@@ -159,3 +159,21 @@ def test_an_sdk_that_keeps_them_otherwise_is_asked_to_set_them(kept_in: object) 
         span._attributes = kept_in  # type: ignore[assignment]
     put(span, {"a": 1})
     assert told == [{"a": 1}]
+
+
+class _Odd:
+    def __str__(self) -> str:
+        return "odd"
+
+
+@pytest.mark.parametrize("value", [["a", 1], _Odd(), ("a", _Odd()), (("a",),), {"a": _Odd()}, None, b"a", (1, 2.5)])
+def test_what_a_hook_has_put_there_is_made_plain_by_the_sdk(value: Any) -> None:
+    """An exporter that cannot write one value loses the spans of others with it."""
+    ours, theirs = a_span(SpanLimits(), {}), a_span(SpanLimits(), {})
+    given = {"plain": 1, "hooked": value}
+    put(ours, given)
+    add_event(ours, "event", given, 1)
+    theirs.set_attributes(given)
+    theirs.add_event("event", given, 1)
+    assert shown(ours) == shown(theirs)
+    assert events(ours) == events(theirs)
