@@ -64,7 +64,7 @@ def sample() -> list[tuple[str, Any]]:
     from callspan.testing import ScriptedProvider, capture
 
     every = ("llm", "gen_ai", "openinference")
-    with ScriptedProvider() as provider, capture(vocabularies=every, attempt_spans=True) as captured:
+    with ScriptedProvider() as provider, capture(vocabularies=every, llm_prompts=True, attempt_spans=True) as captured:
         client = openai.OpenAI(api_key="sk-any", base_url=provider.openai_url, max_retries=1)
         provider.reply(tool_calls=[{"name": "move", "arguments": {"to": "north"}, "id": "call_1"}], cache_read_tokens=2)
         provider.reply(status=429, retry_after_s=0.001)

@@ -54,6 +54,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     content_on_spans: bool = True
     """Off under EVENT_ONLY of the conventions: content in records (and events), not on spans."""
     vocabularies: tuple[Vocabulary, ...] = ("llm", "gen_ai")
+    llm_prompts: bool = False
+    """`llm.prompts` and `llm.prompts.raw` also where another vocabulary has the prompt."""
     max_attribute_bytes: int = 32 * _KIB
     max_span_bytes: int = 128 * _KIB
     """Content of all attributes of one span together."""
@@ -246,6 +248,7 @@ _VARIABLES: Final[Mapping[str, tuple[str, Callable[[str, str], object]]]] = {
     "stores": ("CALLSPAN_STORES", _urls),
     "content": ("CALLSPAN_CONTENT", _one_of(Content)),
     "vocabularies": ("CALLSPAN_VOCABULARIES", _words_of(Vocabulary)),
+    "llm_prompts": ("CALLSPAN_LLM_PROMPTS", _flag),
     "max_attribute_bytes": ("CALLSPAN_MAX_ATTRIBUTE_BYTES", _size),
     "max_span_bytes": ("CALLSPAN_MAX_SPAN_BYTES", _size),
     "max_record_bytes": ("CALLSPAN_MAX_RECORD_BYTES", _size),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,8 @@ def test_a_legacy_completion_has_a_prompt_and_a_text_and_no_messages(mode: Mode,
     run(lambda: mode.wait(mode.openai().completions.create(model="gpt-3.5-turbo-instruct", prompt="The quick fox")))
     record, attributes = the_call(seen), shown(seen)
     assert (record.api, record.operation) == ("completions", "text_completion")
-    assert (attributes["llm.prompts"], attributes["llm.completions"]) == ("The quick fox", " jumps over")
+    said = [{"role": "user", "parts": [{"type": "text", "content": "The quick fox"}]}]
+    assert (json.loads(attributes["gen_ai.input.messages"]), attributes["llm.completions"]) == (said, " jumps over")
     assert b"messages" not in bytes(record.request.body)
 
 

@@ -52,8 +52,11 @@ def test_the_model_asked_for_and_the_one_that_answered_are_told_apart(
     assert record.request.stream is stream
 
 
-def test_prompts_are_text_for_people_and_json_as_sent(mode: Mode, run: Run, seen: Captured) -> None:
-    """Three messages, one of them named: the exact text; and the JSON of what was sent, tool calls included."""
+def test_prompts_are_text_for_people_and_json_as_sent(mode: Mode, run: Run) -> None:
+    """Three messages, one of them named: the exact text; and the JSON of what was sent, tool calls included.
+
+    Where the conventions have the prompt, it stands once on the span unless a setting asks for it.
+    """
     call = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
     sent = [
         {"role": "system", "content": "Be brief."},
@@ -61,8 +64,12 @@ def test_prompts_are_text_for_people_and_json_as_sent(mode: Mode, run: Run, seen
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "call_1", "content": "A cloud."},
     ]
-    run(lambda: answered(mode, "chat_completions", messages=sent))
-    attributes = shown(seen)
+    with capture(llm_prompts=True) as seen:
+        run(lambda: answered(mode, "chat_completions", messages=sent))
+        attributes = shown(seen)
+    with capture() as seen:
+        run(lambda: answered(mode, "chat_completions", messages=sent))
+        assert not {"llm.prompts", "llm.prompts.raw"} & set(shown(seen))
     assert attributes["llm.prompts"] == "system: Be brief.\n\nann: Look up.\n\ntool: A cloud."
     assert json.loads(attributes["llm.prompts.raw"]) == sent
 
@@ -177,7 +184,7 @@ def test_the_source_is_the_service_that_was_set_or_the_well_known_variable(
 def test_marks_of_prompt_caching_are_kept(content: Any, mode: Mode, run: Run) -> None:
     """`cache_control` on a message survives in what is shown of the prompt, if anything is shown of it."""
     marked = [{"role": "user", "content": [{"type": "text", "text": "Long.", "cache_control": {"type": "ephemeral"}}]}]
-    with capture(content=content) as seen:
+    with capture(content=content, llm_prompts=True) as seen:
         run(lambda: answered(mode, "messages", messages=marked))
         attributes = shown(seen)
     if content == "full":

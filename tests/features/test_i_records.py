@@ -117,7 +117,7 @@ def test_nothing_of_a_history_is_lost(typed: bool, mode: Mode, run: Run, seen: C
     assert (picture.modality, picture.mime, sound.modality) == ("image", "image/webp", "audio")
     assert unknown == UnknownPart(data={"type": "hologram", "depth": 3})
     assert record.request.params["tool_choice"] == "required"
-    assert "None" not in shown(seen)["llm.prompts"]
+    assert "None" not in shown(seen)["gen_ai.input.messages"]
 
 
 @pytest.mark.parametrize("api", APIS)

@@ -95,7 +95,8 @@ def said(text: str, role: str = "user") -> dict[str, str]:
 def test_a_huge_document_is_cut_and_the_words_around_it_are_whole(sent: Sent, letter: str) -> None:
     document = letter * 1_000_000
     size = len(document.encode())
-    span = sent({"messages": [said("Be brief.", "system"), said(document), said("What does it say?")]})
+    asked = [said("Be brief.", "system"), said(document), said("What does it say?")]
+    span = sent({"messages": asked}, llm_prompts=True)
     first, middle, last = texts(span, "gen_ai.input.messages")
     assert (first, last) == ("Be brief.", "What does it say?")
     assert CUT.search(middle)
@@ -112,7 +113,7 @@ def test_a_huge_document_is_cut_and_the_words_around_it_are_whole(sent: Sent, le
 
 
 def test_a_huge_answer_costs_a_small_question_nothing(sent: Sent) -> None:
-    span = sent({"messages": [said("Tell me all.")], "temperature": 0.5}, reply="word " * 100_000)
+    span = sent({"messages": [said("Tell me all.")], "temperature": 0.5}, reply="word " * 100_000, llm_prompts=True)
     assert texts(span, "gen_ai.input.messages") == ["Tell me all."]
     assert span.attributes["llm.prompts"] == "Tell me all."
     assert json.loads(span.attributes["llm.prompts.raw"]) == [said("Tell me all.")]
@@ -125,7 +126,8 @@ def test_a_huge_answer_costs_a_small_question_nothing(sent: Sent) -> None:
 
 def test_where_all_is_huge_each_gets_its_part(sent: Sent) -> None:
     tools = [{"type": "function", "function": {"name": "look", "description": "d" * 90_000, "parameters": {}}}]
-    span = sent({"messages": [said("s" * 90_000, "system"), said("q" * 90_000)], "tools": tools}, reply="a" * 90_000)
+    asked = [said("s" * 90_000, "system"), said("q" * 90_000)]
+    span = sent({"messages": asked, "tools": tools}, reply="a" * 90_000, llm_prompts=True)
     for name in ("gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.tool.definitions"):
         assert CUT.findall(span.attributes[name]), name
         assert len(span.attributes[name]) > 10_000, name
@@ -193,7 +195,7 @@ def test_media_goes_by_reference_to_receiver_and_store(
     kind = {"openai": "text", "responses": "input_text", "anthropic": "text"}[sdk]
     content = [{"type": kind, "text": "What is this?"}, part]
     name = "input" if sdk == "responses" else "messages"
-    span = sent({name: [{"role": "user", "content": content}]}, sdk=sdk)
+    span = sent({name: [{"role": "user", "content": content}]}, sdk=sdk, llm_prompts=True)
     assert ENCODED.encode() in provider.requests[0].content, "the provider got it whole"
     parts = json.loads(span.attributes["gen_ai.input.messages"])[0]["parts"]
     assert parts[0] == {"type": "text", "content": "What is this?"}

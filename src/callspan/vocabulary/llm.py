@@ -89,9 +89,12 @@ def start(record: CallRecord) -> Attributes:
     return attributes
 
 
-def end(record: CallRecord, conversation: Conversation | None, budget: ByteBudget) -> Attributes:
+def end(
+    record: CallRecord, conversation: Conversation | None, budget: ByteBudget, *, prompts: bool = True
+) -> Attributes:
     """Return everything else. Without a conversation no content is shown: neither texts nor stop sequences.
 
+    Without `prompts` the prompt is left to another vocabulary, unless it has no messages to show there.
     Unknown values are absent. `llm.latency` and `llm.total_latency` are whole milliseconds.
     """
     attributes: Attributes = {}
@@ -108,7 +111,7 @@ def end(record: CallRecord, conversation: Conversation | None, budget: ByteBudge
             if limit is not None:
                 _put_rate_limit(attributes, names, limit)
     if conversation is not None:
-        _put_content(attributes, record, conversation, budget)
+        _put_content(attributes, record, conversation, budget, prompts or not conversation.input)
     return attributes
 
 
@@ -187,23 +190,24 @@ def _put_rate_limit(attributes: Attributes, names: tuple[str, str, str], limit: 
         attributes[names[2]] = limit.reset_s
 
 
-def _put_content(attributes: Attributes, record: CallRecord, conversation: Conversation, budget: ByteBudget) -> None:
+def _put_content(
+    attributes: Attributes, record: CallRecord, conversation: Conversation, budget: ByteBudget, prompts: bool
+) -> None:
     said, asked = (0, 0) if budget.plenty else body_sizes(record)
-    if 2 * (said + asked) <= budget.left:
-        _put_completions(attributes, conversation, budget)
-        _put_raw_completions(attributes, record, conversation, budget)
-        _put_raw_prompts(attributes, record, conversation, budget)
-        _put_prompts(attributes, record, conversation, budget)
-        return
-    spread(
-        budget,
-        (
-            (said, partial(_put_completions, attributes, conversation)),
-            (said, partial(_put_raw_completions, attributes, record, conversation)),
+    parts: list[tuple[int, Callable[[ByteBudget], None]]] = [
+        (said, partial(_put_completions, attributes, conversation)),
+        (said, partial(_put_raw_completions, attributes, record, conversation)),
+    ]
+    if prompts:
+        parts += [
             (asked, partial(_put_raw_prompts, attributes, record, conversation)),
             (asked, partial(_put_prompts, attributes, record, conversation)),
-        ),
-    )
+        ]
+    if sum(size for size, _ in parts) > budget.left:
+        spread(budget, parts)
+        return
+    for _, put in parts:
+        put(budget)
 
 
 def _put_completions(attributes: Attributes, conversation: Conversation, budget: ByteBudget) -> None:

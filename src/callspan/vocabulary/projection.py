@@ -35,7 +35,7 @@ class Projection:
         first = [start for start in starts if start is gen_ai.start] or starts
         self._starts: Sequence[Start] = [call.start, *first]
         self._later: Sequence[Start] = [start for start in starts if start not in first]
-        ends = [_ended(end, settings.compatibility) for _, end in rows]
+        ends = [_configured(end, settings) for _, end in rows]
         self._ends: Sequence[tuple[int, End]] = list(zip(range(len(ends), 0, -1), ends, strict=True))
         smallest = min(settings.max_attribute_bytes, settings.max_span_bytes // _SHOWN_TIMES)
         self._plenty_bytes = smallest // _LONGER_TIMES
@@ -75,8 +75,12 @@ class Projection:
         return 0 < asked <= self._plenty_bytes and 0 < answered <= self._plenty_bytes and not record.metadata
 
 
-def _ended(end: End, compatibility: bool) -> End:
-    return partial(gen_ai.end, compatibility=compatibility) if end is gen_ai.end else end
+def _configured(end: End, settings: Settings) -> End:
+    if end is gen_ai.end:
+        return partial(gen_ai.end, compatibility=settings.compatibility)
+    if end is llm.end:
+        return partial(llm.end, prompts=settings.llm_prompts or settings.vocabularies == ("llm",))
+    return end
 
 
 _VOCABULARIES: Final[dict[str, tuple[Start, End]]] = {

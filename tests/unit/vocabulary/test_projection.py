@@ -73,6 +73,42 @@ def test_only_chosen_vocabularies_are_shown(chat_call: Call, project: Project) -
     )
 
 
+@pytest.mark.parametrize(
+    ("settings", "shown"),
+    [
+        ({}, False),
+        ({"llm_prompts": True}, True),
+        ({"vocabularies": ("llm",)}, True),
+        ({"vocabularies": ("llm", "openinference")}, False),
+        ({"vocabularies": ("gen_ai",), "llm_prompts": True}, None),
+    ],
+)
+def test_the_prompt_stands_once_unless_llm_is_alone_or_asked_for_it(
+    chat_call: Call, project: Project, settings: dict[str, object], shown: bool | None
+) -> None:
+    attributes = project(*chat_call, **settings)
+    assert ("llm.prompts" in attributes, "llm.prompts.raw" in attributes) == (bool(shown), bool(shown))
+    if shown is not None:
+        assert attributes["llm.completions"] == "Looking."
+        assert json.loads(str(attributes["llm.completions.raw"]))[0]["finish_reason"] == "tool_calls"
+
+
+def test_a_prompt_that_no_other_vocabulary_can_show_is_shown(bare_call: CallRecord, project: Project) -> None:
+    request = Request(body=msgspec.Raw(b'{"prompt": "all-minilm"}'), body_bytes=24)
+    attributes = project(msgspec.structs.replace(bare_call, request=request), Conversation())
+    assert attributes["llm.prompts.raw"] == '"all-minilm"'
+    assert "gen_ai.input.messages" not in attributes
+
+
+def test_what_prompts_do_not_take_is_there_for_the_other_vocabulary(
+    agent_call: Callable[[int, int], Call], project: Project
+) -> None:
+    record, conversation = agent_call(3, 30_000)
+    size = {"max_attribute_bytes": 128 << 10, "max_span_bytes": 64 << 10}
+    once, twice = (project(record, conversation, **size, llm_prompts=on) for on in (False, True))
+    assert len(str(once["gen_ai.input.messages"])) > 1.5 * len(str(twice["gen_ai.input.messages"]))
+
+
 def test_place_outcome_and_cost_are_ours(chat_call: Call, project: Project) -> None:
     attributes = project(*chat_call)
     ours = {name: value for name, value in attributes.items() if name.startswith(("callspan.", "session."))}
