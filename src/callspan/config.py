@@ -36,6 +36,7 @@ _CONTENT_STANDARD: Final[Mapping[str, tuple[Content, bool, bool]]] = {
 }
 """What the conventions' modes mean: content, whether on spans, whether as log events."""
 _OTLP_VARIABLES: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_RUN_PROCESS_VARIABLE: Final = "CALLSPAN_RUN_PROCESS"
 CONTENT_STANDARD_VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
 
@@ -140,12 +141,21 @@ def otlp_in_environment(environment: Mapping[str, str] | None = None) -> str | N
 
 
 def environment_for_run(stores: str, python_path: Path) -> dict[str, str]:
-    """Return the environment of a process under `callspan run`: ours, with its stores and a directory to start from."""
+    """Return the environment of a process under `callspan run`: ours, with its stores and a directory to start from.
+
+    It names this very process, which becomes the application.
+    """
     environment = dict(os.environ)
     paths = [str(python_path), *environment.get("PYTHONPATH", "").split(os.pathsep)]
     environment["PYTHONPATH"] = os.pathsep.join(path for path in dict.fromkeys(paths) if path)
     environment[_VARIABLES["stores"][0]] = stores
+    environment[_RUN_PROCESS_VARIABLE] = str(os.getpid())
     return environment
+
+
+def is_run_process() -> bool:
+    """Return whether this process is the one that `callspan run` became, and none that it started."""
+    return os.environ.get(_RUN_PROCESS_VARIABLE) == str(os.getpid())
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from callspan import plugin
-from callspan.cli import frame
+from callspan.cli import store_choice
 from tests.e2e.conftest import Answer, Demo, in_its_own, in_process, plain_environment
 
 Ask = Callable[..., Answer]
@@ -26,7 +26,7 @@ def first_id(ask: Ask, *options: str) -> str:
 
 
 def test_the_default_store_is_that_of_the_exporter() -> None:
-    assert frame.DEFAULT_STORE == plugin.DEFAULT_STORE
+    assert store_choice.DEFAULT_STORE == plugin.DEFAULT_STORE
 
 
 def test_sessions_lists_newest_first_with_sums(ask: Ask) -> None:
@@ -303,4 +303,7 @@ def test_without_click_one_line_says_what_to_install(tmp_path: Path) -> None:
     hide = "import sys; sys.modules['click'] = None; from callspan.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", hide], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 1
-    assert done.stderr == 'The callspan command needs click: pip install "callspan[cli]"\n'
+    assert (
+        done.stderr
+        == 'The callspan command needs click: pip install "callspan[cli]" (`callspan run` works without it)\n'
+    )

@@ -9,7 +9,8 @@ import openai
 import pytest
 
 import callspan
-from callspan.cli.screen import clean, clean_lines, json_text
+from callspan.cli.safe_text import clean, clean_lines
+from callspan.cli.screen import json_text
 from callspan.testing import ScriptedProvider
 from tests.e2e.conftest import in_process
 

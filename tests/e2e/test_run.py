@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Answer, in_its_own, in_process
+from tests.e2e.conftest import Answer, in_its_own, in_process, plain_environment
 
 pytestmark = pytest.mark.slow
 
@@ -26,6 +28,8 @@ import asking, sys
 print(asking.ask(), sys.argv[1:], __name__)
 sys.exit(7)
 """
+RECORDED = "callspan: recorded to callspan.db; to see it: callspan calls\n"
+OTHER = "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import asking; asking.ask()'], check=True)"
 
 
 @pytest.fixture
@@ -56,7 +60,7 @@ def test_arguments_output_and_exit_code_are_the_applications_own(place: Path, st
         answer.out
         == "Hello from the scripted provider. ['one', '--json', '--store', '-x', '--', 'two words'] __main__\n"
     )
-    assert (answer.code, answer.err) == (7, "")
+    assert (answer.code, answer.err) == (7, RECORDED)
     (call,) = calls(place)
     assert (call["model"], call["outcome"], call["said"]) == ("gpt-5", "success", "Hello from the scripted provider.")
 
@@ -66,8 +70,8 @@ def test_an_exception_ends_it_as_python_does(place: Path) -> None:
     answer = run(place, "app.py")
     assert answer.code == 1
     assert answer.err.startswith("Traceback (most recent call last):\n  File")
-    assert answer.err.endswith("ValueError: mine\n")
-    assert "callspan" not in answer.err
+    assert answer.err.endswith(f"ValueError: mine\n{RECORDED}")
+    assert answer.err.count("callspan") == RECORDED.count("callspan")
     assert len(calls(place)) == 1
 
 
@@ -77,11 +81,10 @@ def test_the_modules_of_the_command_are_not_loaded_into_the_application(place: P
 
 
 def test_processes_the_application_starts_are_recorded_too(place: Path) -> None:
-    program = (
-        "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import asking; asking.ask()'], check=True)"
-    )
-    (place / "app.py").write_text(program)
-    assert run(place, "app.py").code == 0
+    (place / "app.py").write_text(OTHER)
+    answer = run(place, "app.py")
+    told = "callspan: this process recorded nothing; processes it started record to callspan.db\n"
+    assert answer == (0, "", told)
     assert len(calls(place)) == 1
 
 
@@ -130,3 +133,67 @@ def test_what_is_no_program_is_wrong_usage(place: Path) -> None:
     assert "nothing.py: there is no such file or command" in answer.err
     assert in_its_own("run", cwd=place).code == 2
     assert in_its_own("run", "--store", "teapot://x", "app.py", cwd=place).code == 2
+
+
+LAST = "callspan: "
+
+
+NOTHING = "nothing was recorded: the application made no call with openai or anthropic"
+SHOWN = RECORDED.removeprefix(LAST)
+
+
+@pytest.mark.parametrize(
+    ("program", "store", "told"),
+    [
+        ("import openai", "callspan.db", NOTHING),
+        (
+            "asking.ask()",
+            "jsonl:///a b.jsonl",
+            "recorded to a b.jsonl; to see it: callspan --store 'jsonl:///a b.jsonl' ",
+        ),
+        ("asking.ask()", "unix:///{}/nobody.sock", "recorded to nobody.sock; some records still wait in "),
+        ("asking.ask()", "sqlite:///{}/new/calls.db,a.jsonl", "recorded to new/calls.db, a.jsonl; to see it: "),
+        ("asking.ask(); callspan.uninstrument()", "callspan.db", SHOWN),
+        ("asking.ask(); callspan.instrument(stores='other.jsonl')", "callspan.db", SHOWN),
+        ("os.mkdir('deep'); os.chdir('deep'); asking.ask()", "callspan.db", SHOWN),
+        ("asking.ask(); pid = os.fork(); pid and os.wait(); sys.exit(0)", "callspan.db", SHOWN),
+    ],
+)
+def test_the_last_line_says_where_the_records_are(place: Path, program: str, store: str, told: str) -> None:
+    (place / "app.py").write_text(f"import asking, callspan, os, sys\n{program}")
+    state = {"XDG_STATE_HOME": str(place / "state")}
+    answer = in_its_own("run", "--store", store.format(place), "app.py", cwd=place, env=state)
+    assert (answer.code, answer.out) == (0, "")
+    last = answer.err.splitlines(keepends=True)[-1]
+    assert last.startswith(LAST + told.format(place))
+    assert answer.err.count(LAST) == 1
+
+
+def test_switched_off_it_says_so(place: Path) -> None:
+    answer = run(place, "app.py", CALLSPAN_ENABLED="false")
+    assert (answer.code, answer.err) == (7, "callspan: switched off by the environment, nothing was recorded\n")
+
+
+@pytest.mark.parametrize("how", ["closed", "full", "broken"])
+def test_a_stderr_that_takes_nothing_changes_no_exit_code(place: Path, how: str) -> None:
+    redirected = {"closed": "2>&-", "full": "2>/dev/full", "broken": "2> >(exit)"}[how]
+    (place / "app.py").write_text("import sys, time, signal; signal.signal(signal.SIGPIPE, signal.SIG_DFL)\n"
+                                  "time.sleep(0.2); sys.exit(7)")  # fmt: skip
+    command = f"{sys.executable} -m callspan.cli run app.py {redirected}"
+    done = subprocess.run(["bash", "-c", command], cwd=place, env=plain_environment(), timeout=60, check=False)
+    assert done.returncode == 7
+
+
+def test_a_signal_that_ends_it_ends_it_as_without_us(place: Path) -> None:
+    (place / "app.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)")
+    answer = run(place, "app.py")
+    assert answer == (-signal.SIGTERM, "", "")
+
+
+def test_ctrl_c_ends_it_as_python_does(place: Path) -> None:
+    (place / "app.py").write_text("import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+                                  "signal.raise_signal(signal.SIGINT)")  # fmt: skip
+    answer = run(place, "app.py")
+    assert answer.code == -signal.SIGINT
+    assert "KeyboardInterrupt\n" in answer.err
+    assert answer.err.count(LAST) == 1

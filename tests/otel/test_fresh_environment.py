@@ -26,19 +26,29 @@ EXTRAS = "otlp,openai,anthropic"
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of the environment's commands; made once, whatever processes the tests are spread over."""
     base = tmp_path_factory.getbasetemp()
-    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "fresh-environment"
+    return _environment(base, "fresh-environment", f"{ROOT}[{EXTRAS}]")
+
+
+@pytest.fixture(scope="session")
+def base_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same without any extra."""
+    return _environment(tmp_path_factory.getbasetemp(), "base-environment", str(ROOT))
+
+
+def _environment(base: Path, name: str, package: str) -> Path:
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     with place.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (place / "complete").exists():
-            _make(place)
+            _make(place, package)
             (place / "complete").touch()
     return place / "bin"
 
 
-def _make(place: Path) -> None:
+def _make(place: Path, package: str) -> None:
     subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
     installed = subprocess.run(
-        [str(place / "bin" / "pip"), "install", "-q", "--disable-pip-version-check", f"{ROOT}[{EXTRAS}]"],
+        [str(place / "bin" / "pip"), "install", "-q", "--disable-pip-version-check", package],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if installed.returncode:
@@ -125,6 +135,23 @@ def test_switches_that_turn_it_off(stage: Stage, fresh: Path, name: str, value: 
 def test_the_exporter_is_found_by_its_name(stage: Stage, fresh: Path) -> None:
     instrumented(stage, fresh, "python", SCRIPT, "1", OTEL_TRACES_EXPORTER="otlp,callspan")
     assert len(stage.spans) == len(stage.calls()) == 2
+
+
+def test_an_application_runs_with_nothing_but_the_base_installation(base_only: Path, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("print('started')")
+    done = subprocess.run(
+        [str(base_only / "callspan"), "run", "app.py"], capture_output=True, text=True, check=False, cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "started\n")
+    assert done.stderr == "callspan: nothing was recorded: the application imported neither openai nor anthropic\n"
+
+
+def test_an_unchanged_script_is_recorded_by_run_without_click(stage: Stage, fresh: Path) -> None:
+    done = stage.run(str(fresh / "callspan"), "run", SCRIPT, "1")
+    assert done.returncode == 0, done.stderr
+    assert len(stage.spans) == len(stage.calls()) == 2
+    assert done.stderr.startswith("callspan: recorded to ")
 
 
 def test_the_command_says_what_it_needs(fresh: Path) -> None:

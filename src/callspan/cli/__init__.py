@@ -3,20 +3,49 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from typing import Final
 
-_NEEDED = ("click", "rich")
+_NEEDED: Final = ("click", "rich")
+_FLAGS: Final = ("--json", "--no-pager", "--version", "-h", "--help")
 
 
 def main() -> None:
     """Run the command.
 
     Exits 0 when all is well, 1 where nothing was found or a check failed, 2 on wrong usage, 130 when interrupted, 141
-    when whoever reads its output has gone.
+    when whoever reads its output has gone. `run` and `--version` need nothing beyond the base installation.
     """
+    if _without_click(sys.argv[1:]):
+        return
     try:
         from callspan.cli.commands import callspan
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _NEEDED:
             raise
-        sys.exit(f'The callspan command needs {error.name}: pip install "callspan[cli]"')
+        sys.exit(
+            f'The callspan command needs {error.name}: pip install "callspan[cli]" (`callspan run` works without it)'
+        )
     callspan(prog_name="callspan")
+
+
+def _without_click(arguments: Sequence[str]) -> bool:
+    """Do what needs no click; return False where the command line asks for something else, or is wrong."""
+    from callspan.cli.options import WrongUsageError, leading_options
+
+    try:
+        given = leading_options(arguments, _FLAGS, ("--store",))
+    except WrongUsageError:
+        return False
+    if given.flags & {"-h", "--help"}:
+        return False
+    if "--version" in given.flags:
+        from importlib.metadata import version
+
+        print(f"callspan {version('callspan')}")
+        return True
+    if given.rest[:1] == ["run"]:
+        from callspan.cli import run
+
+        run.main(given.rest[1:], store=given.values.get("--store"))
+    return False

@@ -9,7 +9,8 @@ from rich.padding import Padding
 from rich.text import Text as RichText
 
 from callspan.cli.calls import outcome_text
-from callspan.cli.screen import UNKNOWN, Screen, clean, clean_lines, clock, count, duration, money, styled
+from callspan.cli.safe_text import clean, clean_lines
+from callspan.cli.screen import UNKNOWN, Screen, clock, count, duration, money, styled
 from callspan.record.call import Attempt, CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult

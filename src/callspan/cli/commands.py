@@ -13,7 +13,10 @@ from typing import Any, Final, cast
 
 import click
 
+from callspan.cli import run
 from callspan.cli.frame import Defaults
+from callspan.cli.options import did_you_mean
+from callspan.cli.safe_text import clean
 
 _COMMANDS: Final = (
     "demo",
@@ -48,6 +51,19 @@ _PIPE_BROKEN: Final = 141
 """128 + SIGPIPE, which not every platform has."""
 
 
+class _Run(click.Command):
+    """`run` in the list of sub-commands. It reads its own arguments, for it works without click too."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Leave every argument as it is."""
+        ctx.args = args
+        return args
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
+        """Become the application."""
+        run.main(ctx.args, store=ctx.obj.store if isinstance(ctx.obj, Defaults) else None)
+
+
 class _Commands(click.Group):
     """Sub-commands in the order people meet them, imported when asked for."""
 
@@ -61,7 +77,17 @@ class _Commands(click.Group):
         del ctx
         if cmd_name not in _COMMANDS:
             return None
+        if cmd_name == "run":
+            return _Run("run", short_help=run.SHORT_HELP, add_help_option=False)
         return cast("click.Command", import_module(f"callspan.cli.{cmd_name}").command)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the sub-command that the arguments begin with. Raises UsageError that names what may be meant."""
+        if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
+            ctx.fail(f"No such command {clean(args[0])!r}.{did_you_mean(args[0], _COMMANDS)}")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
         """Run a sub-command. Ctrl-C, and a reader of our output that goes away, end it without a word."""

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import click
 
 from callspan.cli.demo_world import GridWorld, worlds
-from callspan.cli.frame import DEFAULT_STORE, Frame, framed, store_errors, wrong
+from callspan.cli.frame import Frame, framed, store_errors, wrong
 from callspan.cli.rows import short_ids
 from callspan.cli.screen import iso, reward, reward_style
+from callspan.cli.store_choice import DEFAULT_STORE
 from callspan.config import SettingError
 from callspan.stores.opening import open_store, parse, safe_name
 

@@ -11,7 +11,7 @@ from rich.text import Text as RichText
 
 from callspan.cli.checks import Check, every_check
 from callspan.cli.frame import Frame, framed
-from callspan.cli.screen import clean
+from callspan.cli.safe_text import clean
 
 _MARKS: Final = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "failed": ("✗", "bold red")}
 _NAME_WIDTH: Final = 38

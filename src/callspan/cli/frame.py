@@ -12,13 +12,13 @@ from typing import Final, NamedTuple, NoReturn
 import click
 
 from callspan.cli.rewarded import Rewarded
-from callspan.cli.screen import Screen, clean, json_text
-from callspan.config import SettingError, load
+from callspan.cli.safe_text import clean
+from callspan.cli.screen import Screen, json_text
+from callspan.cli.store_choice import stores_of_environment
+from callspan.config import SettingError
 from callspan.stores.base import Reader, StoreError
 from callspan.stores.opening import open_store, parse, safe_name, split_urls
 
-DEFAULT_STORE: Final = "sqlite:///callspan.db"
-"""Where `run` and `demo` write and everything else reads when nothing else is said."""
 _DRIVER_ERRORS: Final = {"psycopg": "Error", "clickhouse_connect.driver.exceptions": "ClickHouseError"}
 _GIST: Final = 300
 _ADVICE: Final = (
@@ -132,7 +132,6 @@ def framed(function: Callable[..., None]) -> Callable[..., None]:
 
 def _stores_of_environment() -> str:
     try:
-        stores = load().stores
+        return stores_of_environment()
     except SettingError as error:
         raise click.UsageError(clean(str(error))) from error
-    return ",".join(stores) or DEFAULT_STORE

@@ -12,7 +12,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.text import Text
 
 from callspan.cli.frame import Frame
-from callspan.cli.screen import clean, milliseconds
+from callspan.cli.safe_text import clean
+from callspan.cli.screen import milliseconds
 
 _MINUTE_S: Final = 60
 Tell: TypeAlias = Callable[..., None]

@@ -11,7 +11,8 @@ from callspan.cli.answered import kind_of_answer, said_in_full, same_answer
 from callspan.cli.frame import Frame, framed
 from callspan.cli.resending import ResendError, resend
 from callspan.cli.rows import call_row
-from callspan.cli.screen import UNKNOWN, Screen, clean_lines, duration, money, tokens
+from callspan.cli.safe_text import clean_lines
+from callspan.cli.screen import UNKNOWN, Screen, duration, money, tokens
 from callspan.cost import priced
 from callspan.record.call import CallRecord
 from callspan.stores.answers import model_of

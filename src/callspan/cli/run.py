@@ -1,4 +1,4 @@
-"""`callspan run APP`: record an application without changing it.
+"""`callspan run APP`: record an application without changing it. Needs nothing beyond the base installation.
 
 The application runs as it would without us: by its own interpreter, in this very process, with its own arguments
 and exit code. What instruments it is a `sitecustomize` on its path, see `autostart/`.
@@ -9,61 +9,85 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
-import click
-
-from callspan.cli.frame import Frame, framed
-from callspan.cli.screen import clean
+from callspan.cli.options import WrongUsageError, leading_options
+from callspan.cli.safe_text import clean, clean_lines
+from callspan.cli.store_choice import stores_of_environment
 from callspan.config import SettingError, environment_for_run
 from callspan.stores.opening import parse, split_urls
 
-_EPILOG: Final = """\b
-Examples:
-  callspan run app.py --its-own options
-  callspan run -m package.module
-  callspan run gunicorn app:application
-  callspan --store jsonl:///calls.jsonl run app.py
-  OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 callspan run app.py
+SHORT_HELP: Final = "Run an application and record its calls."
+_USAGE: Final = "Usage: callspan run [OPTIONS] APP [ARGS]..."
+_HELP: Final = f"""{_USAGE}
 
-Processes the application starts are recorded, too. Settings are those of the environment (CALLSPAN_...)."""
+  Run a script, a module (-m) or a command with callspan on; its records go to
+  the store.
+
+  Spans are sent where OTEL_EXPORTER_OTLP_ENDPOINT says, if it says so.
+
+Options:
+  -m           APP is a module, as with python -m.
+  --store URL  Store. Default: $CALLSPAN_STORES, else sqlite:///callspan.db.
+  --json       Machine-readable output on stdout.
+  -h, --help   Show this message and exit.
+
+  Examples:
+    callspan run app.py --its-own options
+    callspan run -m package.module
+    callspan run gunicorn app:application
+    callspan --store jsonl:///calls.jsonl run app.py
+    OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 callspan run app.py
+
+  Processes the application starts are recorded, too. Settings are those of
+  the environment (CALLSPAN_...).
+"""
 _AUTOSTART: Final = Path(__file__).with_name("autostart")
+_FLAGS: Final = ("-m", "--json", "-h", "--help")
 
 
-@click.command(
-    "run",
-    short_help="Run an application and record its calls.",
-    epilog=_EPILOG,
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
-)
-@click.option("-m", "as_module", is_flag=True, help="APP is a module, as with python -m.")
-@click.argument("app")
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]...")
-@framed
-def command(frame: Frame, app: str, arguments: tuple[str, ...], as_module: bool) -> None:
-    """Run a script, a module (-m) or a command with callspan on; its records go to the store.
+def main(arguments: Sequence[str], *, store: str | None = None) -> NoReturn:
+    """Become the application that the arguments name; `store` is what was named before the sub-command.
 
-    Spans are sent where OTEL_EXPORTER_OTLP_ENDPOINT says, if it says so.
+    Exits 0 after help, 1 where the program cannot be started, 2 on wrong usage; else with the application's own code.
     """
     try:
-        stores = _absolute(frame.store)
-    except SettingError as error:
-        raise click.UsageError(clean(str(error))) from error
-    _become([*_program(app, as_module=as_module), *arguments], environment_for_run(stores, _AUTOSTART))
+        program, stores = _understood(arguments, store)
+    except (WrongUsageError, SettingError) as error:
+        named = str(error).replace("CALLSPAN_STORES: ", "--store, CALLSPAN_STORES: ", 1)
+        print(f"{_USAGE}\nTry 'callspan run --help' for help.\n\nError: {clean_lines(named)}", file=sys.stderr)
+        sys.exit(2)
+    _become(program, environment_for_run(stores, _AUTOSTART))
+
+
+def _understood(arguments: Sequence[str], store: str | None) -> tuple[list[str], str]:
+    """Return the command line to run and the stores, after help where it is asked for."""
+    given = leading_options(arguments, _FLAGS, ("--store",))
+    if given.flags & {"-h", "--help"}:
+        print(_HELP, end="")
+        sys.exit(0)
+    if not given.rest:
+        raise WrongUsageError("Missing argument 'APP'.")
+    app, *its_own = given.rest
+    stores = _absolute(given.values.get("--store") or store or stores_of_environment())
+    return [*_program(app, as_module="-m" in given.flags), *its_own], stores
 
 
 def _program(app: str, *, as_module: bool) -> list[str]:
-    """Return the command line's beginning. Raises UsageError where APP is nothing that can be run."""
+    """Return the command line's beginning. Raises WrongUsageError where APP is nothing that can be run."""
     if as_module:
         return [sys.executable, "-m", app]
     if Path(app).is_file() and not (os.access(app, os.X_OK) and Path(app).suffix != ".py"):
         return [sys.executable, app]
     found = shutil.which(app)
-    if found is None and Path(app).is_dir():
+    if found is None and app and Path(app).is_dir():
         return [sys.executable, app]
     if found is None:
-        raise click.UsageError(f"{app}: there is no such file or command. A module is run with: callspan run -m {app}")
+        raise WrongUsageError(
+            f"{app or repr(app)}: there is no such file or command. A module is run with: callspan run -m {app}"
+        )
     return [found]
 
 
@@ -81,9 +105,12 @@ def _absolute(urls: str) -> str:
 
 
 def _become(program: list[str], environment: dict[str, str]) -> NoReturn:
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # closed by whoever started us
+            stream.flush()
     try:
         os.execve(program[0], program, environment)  # noqa: S606 - what the user asked for
-    except OSError as error:
-        raise click.ClickException(f"{program[0]} cannot be run: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or error
+        print(f"Error: {clean(f'{program[0]} cannot be run: {why}')}", file=sys.stderr)
+        sys.exit(1)

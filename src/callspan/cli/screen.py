@@ -14,15 +14,12 @@ import click
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from callspan.cli.safe_text import clean
 from callspan.record.codec import encode_json
 from callspan.reports import text as wording
 
 _WIDTH: Final = 100
 """Columns where output goes to no terminal."""
-_UNSAFE: Final = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb]"
-)
-_UNSAFE_IN_LINES: Final = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
 _RAW_CONTROLS: Final = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _US_PER_NS: Final = 1_000
 _MANY: Final = 100_000
@@ -99,23 +96,6 @@ def styled(*parts: tuple[str, str] | str) -> Text:
         body, style = (part, "") if isinstance(part, str) else part
         text.append(clean(body), style=style or None)
     return text
-
-
-def clean(text: str) -> str:
-    """Return text fit for one line of a terminal: line ends become spaces, other control characters go away.
-
-    Also gone: what turns the direction of writing round or has no width, for it hides what is there.
-    """
-    return _UNSAFE.sub(_replacement, text)
-
-
-def clean_lines(text: str) -> str:
-    """Return text fit for a terminal with its line ends kept."""
-    return _UNSAFE_IN_LINES.sub(_replacement, text)
-
-
-def _replacement(found: re.Match[str]) -> str:
-    return " " if found[0] in "\n\t" else "" if found[0] == "\r" else "\N{REPLACEMENT CHARACTER}"
 
 
 def json_text(value: object) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from callspan.config import forgiving, otlp_in_environment
+from callspan.cli.last_line import print_at_exit
+from callspan.config import forgiving, is_run_process, otlp_in_environment
 from callspan.fail_open import fail_open
 from callspan.wiring import instrument
 
@@ -19,4 +20,7 @@ def start() -> None:
         if trouble is not None:
             _LOGGER.warning("callspan is off, because of %s", trouble)
             return
+        if is_run_process():
+            # Before anything of ours that runs at exit, so that it comes after all of it.
+            print_at_exit(settings)
         instrument(stores=settings.stores, otlp=otlp_in_environment() is not None)

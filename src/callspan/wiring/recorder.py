@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -28,6 +28,21 @@ _KEEP: Final = fail_open("keep a record")
 _SHOW: Final = fail_open("show a record to a listener")
 
 Listener = Callable[[Record], None]
+
+
+class Destination(NamedTuple):
+    """Where records of this process went."""
+
+    stores: tuple[str, ...]
+    spool: Spool
+
+
+_destination: Final[list[Destination]] = []
+
+
+def last_destination() -> Destination | None:
+    """Return where this process has sent records last; None where it has recorded nothing."""
+    return _destination[0] if _destination else None
 
 
 class Recorder:
@@ -108,6 +123,7 @@ class Recorder:
                     fsync=settings.fsync,
                     max_bytes=settings.spool_max_bytes,
                 )
+                _destination[:] = [Destination(self._stores, self._spool)]
             return self._spool
 
 

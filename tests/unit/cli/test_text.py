@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from callspan.cli import screen
+from callspan.cli import safe_text, screen
 from callspan.cli.screen import Screen
 
 
@@ -38,7 +38,7 @@ from callspan.cli.screen import Screen
     ],
 )
 def test_control_characters_of_others_do_not_reach_the_terminal(text: str, shown: str) -> None:
-    assert screen.clean(text) == shown
+    assert safe_text.clean(text) == shown
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_control_characters_of_others_do_not_reach_the_terminal(text: str, shown
     ],
 )
 def test_in_paragraphs_only_line_ends_stay(text: str, shown: str) -> None:
-    assert screen.clean_lines(text) == shown
+    assert safe_text.clean_lines(text) == shown
 
 
 @pytest.mark.parametrize("code", [*range(0x20), 0x7F, *range(0x80, 0xA0), 0x2028, 0x202E, 0x2066])

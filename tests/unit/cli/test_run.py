@@ -1,0 +1,108 @@
+"""`callspan run` without click, its own options, and the line at its end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from callspan.cli.options import WrongUsageError, did_you_mean, leading_options
+
+from .conftest import Answer, ask
+
+
+def started(place: Path, *arguments: str, **environment: str) -> Answer:
+    """The command in a process that can import neither click nor rich, nor can those it starts."""
+    hidden = place / "hidden"
+    hidden.mkdir(exist_ok=True)
+    for name in ("click", "rich"):
+        (hidden / f"{name}.py").write_text(f"raise ModuleNotFoundError('No module named {name}', name={name!r})")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(
+        [sys.executable, "-m", "callspan.cli", *arguments],
+        cwd=place, env=kept | {"PYTHONPATH": str(hidden)} | environment, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
+def test_an_application_runs_without_click(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("import os, sys; print(os.environ['CALLSPAN_STORES'], sys.argv[1:]); sys.exit(7)")
+    answer = started(tmp_path, "--json", "--store", "calls.jsonl", "run", "app.py", "--store", "--", "-x")
+    assert answer == (
+        7,
+        f"jsonl:///{tmp_path}/calls.jsonl ['--store', '--', '-x']\n",
+        "callspan: nothing was recorded: the application imported neither openai nor anthropic\n",
+    )
+
+
+def test_help_and_version_need_no_click(tmp_path: Path) -> None:
+    for arguments in (["run", "--help"], ["run", "-h"], ["--version"]):
+        assert started(tmp_path, *arguments) == ask(*arguments)
+    assert ask("run", "--help").out.startswith("Usage: callspan run [OPTIONS] APP [ARGS]...\n")
+    assert max(map(len, ask("run", "--help").out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["calls"], ["--help"], ["--json", "show", "run"], ["runs"], ["--stor", "run"]]
+)
+def test_what_needs_click_says_what_to_install(tmp_path: Path, arguments: list[str]) -> None:
+    answer = started(tmp_path, *arguments)
+    assert (answer.code, answer.out) == (1, "")
+    told = 'The callspan command needs click: pip install "callspan[cli]" (`callspan run` works without it)\n'
+    assert answer.err == told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "Missing argument 'APP'."),
+        (["--stor", "x", "app.py"], "No such option '--stor'. Did you mean '--store'?"),
+        (["-x", "app.py"], "No such option '-x'."),
+        (["--store"], "Option '--store' requires an argument."),
+        (["--json=1", "app.py"], "Option '--json' does not take a value."),
+        (["--store", "teapot://x", "app.py"], "--store, CALLSPAN_STORES: unknown kind of store 'teapot://x'"),
+        (["nothing.py"], "nothing.py: there is no such file or command."),
+        (["no\x00thing"], "there is no such file or command."),
+        ([""], "there is no such file or command."),
+    ],
+)
+def test_wrong_usage_of_run_is_exit_code_2(arguments: list[str], told: str) -> None:
+    answer = ask("run", *arguments)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("Usage: callspan run [OPTIONS] APP [ARGS]...\n")
+    assert f"Error: {told}" in answer.err or told in answer.err
+    assert "\x00" not in answer.err
+
+
+def test_options_end_at_the_first_word_or_two_dashes() -> None:
+    def read(*arguments: str) -> tuple[set[str], dict[str, str], list[str]]:
+        flags, values, rest = leading_options(arguments, ("-m", "--json"), ("--store",))
+        return set(flags), values, rest
+
+    assert read("-m", "a", "--json") == ({"-m"}, {}, ["a", "--json"])
+    assert read("--store", "-m", "--", "-m") == (set(), {"--store": "-m"}, ["-m"])
+    assert read("--store=a=b", "--store", "", "-") == (set(), {"--store": ""}, ["-"])
+    assert read() == (set(), {}, [])
+    with pytest.raises(WrongUsageError, match="No such option '-mx'"):
+        read("-mx")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("stat", " Did you mean 'stats'?"),
+        ("session", " Did you mean 'sessions'?"),
+        ("cals", " Did you mean 'calls'?"),
+        ("teapot", ""),
+        ("", ""),
+    ],
+)
+def test_a_sub_command_that_is_nearly_right_is_named(given: str, told: str) -> None:
+    assert did_you_mean(given, ("stats", "sessions", "calls", "run")) == told
+    answer = ask(given)
+    assert answer.code == 2
+    assert f"No such command {given!r}.{told}\n" in answer.err
