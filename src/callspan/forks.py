@@ -5,22 +5,42 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
-_owners: weakref.WeakKeyDictionary[object, tuple[str, ...]] = weakref.WeakKeyDictionary()
+_T = TypeVar("_T")
+
+_owners: weakref.WeakKeyDictionary[Any, Callable[[Any], object]] = weakref.WeakKeyDictionary()
+
+LAZY_IMPORTS: Final = threading.RLock()
+"""Held while a module is imported later than at start-up. A fork waits for it: the import lock of a module that
+another thread was importing at the fork would stay held in the child for ever."""
+
+
+def in_child(owner: _T, renew: Callable[[_T], object]) -> None:
+    """Have `renew(owner)` called in every forked child, while the owner lives.
+
+    Call it once, from the owner's construction. `renew` must not hold the owner: give the function, not a bound method.
+    """
+    _owners[owner] = renew
 
 
 def renew_locks(owner: object, *names: str) -> None:
-    """See to it that a child process has fresh locks in these attributes of `owner`.
+    """See to it that a child process has fresh locks in these attributes of `owner`; reentrant ones stay reentrant."""
 
-    Call it once, from the owner's construction. Reentrant locks stay reentrant.
-    """
-    if not _owners and hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_renew)
-    _owners[owner] = names
+    def renew(renewed: object) -> None:
+        for name in names:
+            reentrant = isinstance(getattr(renewed, name), type(threading.RLock()))
+            setattr(renewed, name, threading.RLock() if reentrant else threading.Lock())
+
+    in_child(owner, renew)
 
 
 def _renew() -> None:
-    for owner, names in list(_owners.items()):
-        for name in names:
-            reentrant = isinstance(getattr(owner, name), type(threading.RLock()))
-            setattr(owner, name, threading.RLock() if reentrant else threading.Lock())
+    LAZY_IMPORTS.release()
+    for owner, renew in list(_owners.items()):
+        renew(owner)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=LAZY_IMPORTS.acquire, after_in_parent=LAZY_IMPORTS.release, after_in_child=_renew)

@@ -92,7 +92,6 @@ class RecordedCall:
             engine = WIRING.engine
             line = engine.line()
             if line is not None:
-                engine.late_ends.drain()
                 self._call = line.factory.start(self._endpoint, self._facts)
                 self._token = otel_context.attach(engine.context_of(self._call))
         return self

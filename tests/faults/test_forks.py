@@ -30,7 +30,7 @@ held = threading.Event()
 release = threading.Event()
 
 def hold():
-    with WIRING.engine.late_ends._carrying_out, WIRING.pipeline.recorder._lock, WIRING._lock:
+    with WIRING._lock, WIRING.patches._lock:
         held.set()
         release.wait()
 

@@ -5,22 +5,35 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
-from threading import Lock
+from threading import RLock
 from typing import Final
 
 from callspan.agent.tally import Tally
 from callspan.agent.whereabouts import REMEMBERED
+from callspan.forks import renew_locks
 from callspan.record.ids import new_id
 
 _REMEMBERED: Final = 1024
 
 
 class Episode:
-    """The counters of one session id. Safe from any thread."""
+    """The counters of one session id. Safe from any thread, and from a signal handler: its lock is reentrant."""
 
-    __slots__ = ("_lock", "_sequence", "_steps", "_version", "id", "info", "open", "start_ns", "steps", "tally")
+    __slots__ = (
+        "__weakref__",
+        "_indexes",
+        "_lock",
+        "_sequence",
+        "_version",
+        "id",
+        "info",
+        "open",
+        "start_ns",
+        "steps",
+        "tally",
+    )
 
     def __init__(self, session_id: str, first_index: int = 0) -> None:
         self.id = session_id
@@ -30,14 +43,18 @@ class Episode:
         self.open = 0
         self.info: dict[str, object] = {}
         self._sequence = count()
+        self._indexes = count(first_index)
         self._version = 0
-        self._lock = Lock()
+        self._lock = RLock()
+        renew_locks(self, "_lock")
 
     def next_index(self) -> int:
         """Return the index of the next timestep."""
         with self._lock:
-            self.steps += 1
-            return self.steps - 1
+            # Taken before it is stored: a session used by a signal handler in between has got a later one then.
+            index = next(self._indexes)
+            self.steps = max(self.steps, index + 1)
+            return index
 
     def next_sequence(self) -> int:
         """Return the next number of the order of events and messages, from 0."""
@@ -47,8 +64,11 @@ class Episode:
         """Return Unix nanoseconds, higher than any returned before."""
         with self._lock:
             # Clocks are set back and have coarse ticks; a version that is not higher would be ignored by stores.
-            self._version = max(time.time_ns(), self._version + 1)
-            return self._version
+            version = max(time.time_ns(), self._version + 1)
+            while version <= self._version:  # a signal handler has got one in between
+                version = self._version + 1
+            self._version = version
+            return version
 
     def enter(self, now_ns: int) -> bool:
         """Count a session of this id that starts; True for the first ever here."""
@@ -66,7 +86,6 @@ class Episode:
 
 
 _known: OrderedDict[str, Episode] = OrderedDict()
-_known_lock: Final = Lock()
 
 
 def episode_of(session_id: str | None, first_index: int = 0) -> Episode:
@@ -76,26 +95,25 @@ def episode_of(session_id: str | None, first_index: int = 0) -> Episode:
     """
     if session_id is None:
         return Episode(new_id(), first_index)
-    with _known_lock:
-        episode = _known.pop(session_id, None) or Episode(session_id, first_index)
-        _known[session_id] = episode
-        if len(_known) > _REMEMBERED:
-            _known.popitem(last=False)
+    # Each step is one of C: without a lock nobody waits for it, two threads that ask at once get the same one.
+    episode = _known.get(session_id) or _known.setdefault(session_id, Episode(session_id, first_index))
+    with suppress(KeyError):  # forgotten meanwhile
+        _known.move_to_end(session_id)
+    if len(_known) > _REMEMBERED:
+        _known.popitem(last=False)
     return episode
 
 
 @contextmanager
 def forgotten() -> Iterator[None]:
     """Know no id of before within the block, and none of the block afterwards. For tests, one at a time."""
-    with _known_lock:
-        before = _known.copy()
-        _known.clear()
+    before = _known.copy()
+    _known.clear()
     try:
         with ExitStack() as spans:
             for remembered in REMEMBERED.values():
                 spans.enter_context(remembered.forgotten())
             yield
     finally:
-        with _known_lock:
-            _known.clear()
-            _known.update(before)
+        _known.clear()
+        _known.update(before)

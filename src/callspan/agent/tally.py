@@ -2,77 +2,106 @@
 
 from __future__ import annotations
 
-from threading import Lock
+from typing import Final, TypeAlias
 
 from callspan.record.call import CallRecord
 from callspan.record.events import Totals
 
+_Sums: TypeAlias = tuple[int, int, int, int, int | None, int | None, float | None, int, int]
+"""The fields of `Totals`, in their order."""
+
+_NOTHING: Final[_Sums] = (0, 0, 0, 0, None, None, None, 0, 0)
+
 
 class Tally:
-    """Adds up calls, tools, timesteps and rewards from any thread; `totals()` is the sum so far."""
+    """Adds up calls, tools, timesteps and rewards from any thread; `totals()` is the sum so far.
 
-    __slots__ = (
-        "_lock",
-        "calls",
-        "errors",
-        "input_tokens",
-        "model_ns",
-        "output_tokens",
-        "reward",
-        "timesteps",
-        "tool_ns",
-        "tools",
-    )
+    Without a lock, which a signal handler could wait for that has interrupted its holder: whoever adds takes a cell
+    of sums that nobody else has in hands, and replaces its content in one step. An interrupt costs a cell, no sum.
+    """
+
+    __slots__ = ("_cells", "_free")
 
     def __init__(self) -> None:
-        self._lock = Lock()
-        self.calls = self.errors = self.tools = self.timesteps = self.model_ns = self.tool_ns = 0
-        self.input_tokens: int | None = None
-        self.output_tokens: int | None = None
-        self.reward: float | None = None
+        self._cells: list[list[_Sums]] = []
+        """As many as have ever been in use at once."""
+        self._free: list[list[_Sums]] = []
 
     def add_call(self, record: CallRecord) -> None:
         """Count a call that has ended."""
         usage = record.usage
-        with self._lock:
-            self.calls += 1
-            self.errors += record.outcome in {"error", "timeout"}
-            self.model_ns += record.timing.duration_ns or 0
-            if usage is not None:
-                self.input_tokens = _sum(self.input_tokens, usage.input_tokens)
-                self.output_tokens = _sum(self.output_tokens, usage.output_tokens)
+        cell = self._take()
+        calls, errors, tools, timesteps, read, written, reward, model_ns, tool_ns = cell[0]
+        cell[0] = (
+            calls + 1,
+            errors + (record.outcome in {"error", "timeout"}),
+            tools,
+            timesteps,
+            read if usage is None else _sum(read, usage.input_tokens),
+            written if usage is None else _sum(written, usage.output_tokens),
+            reward,
+            model_ns + (record.timing.duration_ns or 0),
+            tool_ns,
+        )
+        self._free.append(cell)
 
     def add_tool(self, duration_ns: int) -> None:
         """Count a tool that has run for `duration_ns`."""
-        with self._lock:
-            self.tools += 1
-            self.tool_ns += duration_ns
+        self._add((0, 0, 1, 0, None, None, None, 0, duration_ns))
 
     def add_timestep(self) -> None:
         """Count a timestep that has begun."""
-        with self._lock:
-            self.timesteps += 1
+        self._add((0, 0, 0, 1, None, None, None, 0, 0))
 
     def add_reward(self, value: float | None) -> None:
         """Add a reward; None adds nothing, and is not 0."""
         if value is not None:
-            with self._lock:
-                self.reward = value if self.reward is None else self.reward + value
+            self._add((0, 0, 0, 0, None, None, value, 0, 0))
 
     def totals(self) -> Totals:
         """Return the sums so far."""
-        with self._lock:
-            return Totals(
-                calls=self.calls,
-                errors=self.errors,
-                tools=self.tools,
-                timesteps=self.timesteps,
-                input_tokens=self.input_tokens,
-                output_tokens=self.output_tokens,
-                reward=self.reward,
-                model_ns=self.model_ns,
-                tool_ns=self.tool_ns,
-            )
+        sums = _NOTHING
+        for cell in list(self._cells):
+            sums = _plus(sums, cell[0])
+        calls, errors, tools, timesteps, read, written, reward, model_ns, tool_ns = sums
+        return Totals(
+            calls=calls,
+            errors=errors,
+            tools=tools,
+            timesteps=timesteps,
+            input_tokens=read,
+            output_tokens=written,
+            reward=reward,
+            model_ns=model_ns,
+            tool_ns=tool_ns,
+        )
+
+    def _add(self, sums: _Sums) -> None:
+        cell = self._take()
+        cell[0] = _plus(cell[0], sums)
+        self._free.append(cell)
+
+    def _take(self) -> list[_Sums]:
+        try:
+            return self._free.pop()
+        except IndexError:
+            cell = [_NOTHING]
+            self._cells.append(cell)
+            return cell
+
+
+def _plus(left: _Sums, right: _Sums) -> _Sums:
+    return (
+        left[0] + right[0],
+        left[1] + right[1],
+        left[2] + right[2],
+        left[3] + right[3],
+        _sum(left[4], right[4]),
+        _sum(left[5], right[5]),
+        right[6] if left[6] is None else left[6] if right[6] is None else left[6] + right[6],
+        left[7] + right[7],
+        left[8] + right[8],
+    )
 
 
 def _sum(left: int | None, right: int | None) -> int | None:

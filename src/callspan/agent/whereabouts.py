@@ -5,33 +5,31 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock
 from typing import Final
 
 from callspan.agent.runtime import Runtime, SpanHandle, Whereabouts
-from callspan.forks import renew_locks
 from callspan.record.call import CallRecord, Place
 
 
 class Remembered:
-    """The newest spans by the id of what they are of: as many as are allowed, the oldest go first."""
+    """The newest spans by the id of what they are of: as many as are allowed, the oldest go first.
 
-    __slots__ = ("__weakref__", "_known", "_limit", "_lock")
+    Without a lock, which a signal handler could wait for that has interrupted its holder: each step is one of C.
+    """
+
+    __slots__ = ("_known", "_limit")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._known: OrderedDict[str, Whereabouts] = OrderedDict()
-        self._lock = Lock()
-        renew_locks(self, "_lock")
 
     def keep(self, identity: str, where: Whereabouts) -> None:
         """Keep it as the newest."""
-        with self._lock:
-            known = self._known
-            known[identity] = where
-            known.move_to_end(identity)
-            if len(known) > self._limit:
-                known.popitem(last=False)
+        known = self._known
+        known.pop(identity, None)
+        known[identity] = where
+        if len(known) > self._limit:
+            known.popitem(last=False)
 
     def get(self, identity: str) -> Whereabouts | None:
         """Return what is kept under the id, or None."""

@@ -271,7 +271,6 @@ def _open(engine: Engine, client: Any, args: tuple[Any, ...], kwargs: dict[str, 
         )
         if not engine.looked_around:
             engine.look_around()
-        engine.late_ends.drain()
         raw = wants_raw(options)
         asked = engine.stream_usage and stream and not raw and stream_usage.ask(endpoint, options)
         call = arrangement.factory.start(endpoint, facts_of(client, options, stream))

@@ -1,85 +1,83 @@
 """Late ends: ends that nobody but the garbage collector or the end of the process reports.
 
 A finalizer may run anywhere, also while its thread holds a lock of the OpenTelemetry SDK or of ours:
-ending a span there can deadlock. So it only notes the call and wakes a thread; nothing else is safe.
+ending a span there can deadlock. So it only notes the call and wakes a thread; nothing else is safe. Nobody's call
+pays for them: they are carried out by that thread, by a flush, and at the end of the process.
 """
 
 from __future__ import annotations
 
 import atexit
 import os
-import threading
 import weakref
-from collections import deque
-from queue import SimpleQueue
+from functools import partial
+from typing import Final
 
+from callspan.background import PutOff
 from callspan.fail_open import fail_open
-from callspan.forks import renew_locks
 from callspan.observe.live_call import LiveCall
 from callspan.record.call import StreamEnd
 
+_END: Final = fail_open("end a dropped stream")
+_AT_EXIT_S: Final = 5.0
+"""Seconds for which the end of the process waits for ends that a thread is carrying out."""
+
 
 class LateEnds:
-    """Carries out ends on a thread of its own, started with the first call that may need it."""
+    """Calls whose ends are put off to a thread of ours, and those whose response is open. Takes no lock."""
 
-    def __init__(self) -> None:
-        self._waiting: deque[tuple[LiveCall, int, StreamEnd]] = deque()
-        self._wake: SimpleQueue[bool] = SimpleQueue()
-        self._carrying_out = threading.Lock()
-        self._started_in: int | None = None
-        self._open: weakref.WeakSet[LiveCall] = weakref.WeakSet()
-        renew_locks(self, "_carrying_out")
+    def __init__(self, put_off: PutOff | None = None) -> None:
+        """`put_off` is what carries the ends out; None: one of its own."""
+        self.put_off = put_off or PutOff("callspan-late-ends")
+        self._followed_in: int | None = None
+        # Entries take themselves away when their call is collected. A WeakSet takes steps in Python for each change,
+        # which another thread, or a signal handler, comes between.
+        self._open: dict[int, weakref.ref[LiveCall]] = {}
 
     def note(self, call: LiveCall, how: StreamEnd) -> None:
-        """Note that `call` has ended now. The only method that is safe in a finalizer.
+        """Note that `call` has ended now. Safe in a finalizer.
 
         A forked child that drops its copy of a stream has ended nothing: the call goes on in the parent.
         """
         if not call.ended and call.record.pid in (None, os.getpid()):
-            self._waiting.append((call, call.offset_ns(), how))
-            self._wake.put(True)
+            self.put_off.put(partial(_end, call, call.offset_ns(), how))
 
     def follow(self, call: LiveCall) -> None:
         """Take care of a call whose response is still open: it may be dropped, or outlive the process."""
-        if self._started_in != os.getpid():
-            # A fork leaves the thread behind; and what was open in the parent is the parent's to end.
-            if self._started_in is None:
+        if self._followed_in != os.getpid():
+            # What was open in the parent of a fork is the parent's to end.
+            if self._followed_in is None:
                 atexit.register(self.at_exit)
-            self._open.clear()
-            self._started_in = os.getpid()
-            threading.Thread(target=self._run, name="callspan-late-ends", daemon=True).start()
-        self._open.add(call)
+            self._open = {}
+            self._followed_in = os.getpid()
+        key, entries = id(call), self._open
+        entries[key] = weakref.ref(call, lambda _: entries.pop(key, None))
 
     @property
     def under_way(self) -> bool:
         """True while a response of this process is open whose call has not ended."""
-        with fail_open("look for streams that are being read"):
-            return self._started_in == os.getpid() and not all(call.ended for call in list(self._open))
-        return True
+        return self._followed_in == os.getpid() and any(not call.ended for call in self._calls())
 
     def at_exit(self) -> None:
         """End what is still open as dropped: the process ends, nobody will read on."""
-        self.drain()
-        if self._started_in == os.getpid():
-            for call in list(self._open):
+        self.end_open(_AT_EXIT_S)
+
+    def end_open(self, timeout_s: float) -> None:
+        """End every call whose response is open as dropped; wait for those being ended on other threads."""
+        if self._followed_in == os.getpid():
+            for call in self._calls():
                 self.note(call, "dropped")
-            self.drain()
+        self.drain(timeout_s)
 
-    def drain(self) -> None:
-        """Carry out every end noted so far, and wait for one being carried out on another thread."""
-        with self._carrying_out:
-            while self._waiting:
-                call, at_ns, how = self._waiting.popleft()
-                with fail_open("end a dropped stream"):
-                    complete = call.stream_complete
-                    call.end(
-                        how="complete" if complete else how,
-                        outcome="success" if complete else "cancelled",
-                        at_ns=at_ns,
-                    )
+    def drain(self, timeout_s: float = _AT_EXIT_S) -> bool:
+        """Carry out every end noted so far, and wait for those being carried out; False if the time ran out."""
+        return self.put_off.drain(timeout_s)
 
-    def _run(self) -> None:
-        mine = os.getpid()
-        while os.getpid() == mine:
-            self._wake.get()
-            self.drain()
+    def _calls(self) -> list[LiveCall]:
+        return [call for entry in list(self._open.values()) if (call := entry()) is not None]
+
+
+def _end(call: LiveCall, at_ns: int, how: StreamEnd) -> None:
+    with _END:
+        complete = call.stream_complete
+        call.end(how="complete" if complete else how, outcome="success" if complete else "cancelled", at_ns=at_ns)

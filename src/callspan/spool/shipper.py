@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, NamedTuple
 
+from callspan.background import thread
 from callspan.fail_open import fail_open
 from callspan.spool.cursor import read_cursor, write_cursor
 from callspan.spool.segment import Segment, Source
@@ -91,7 +92,7 @@ class Shipper:
         self._signals: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._parked, self._unparked = threading.Event(), threading.Event()
         self._unparked.set()
-        self._thread = threading.Thread(target=self._run, name=f"callspan-{sink.name}", daemon=True)
+        self._thread = thread(self._run, f"callspan-{sink.name}")
 
     def start(self) -> None:
         """Begin to deliver."""
@@ -281,7 +282,7 @@ class Keeper:
         self._shelf = shelf
         self._interval_s = interval_s
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="callspan-fsync", daemon=True)
+        self._thread = thread(self._run, "callspan-fsync")
 
     def start(self) -> None:
         """Begin."""

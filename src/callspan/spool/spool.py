@@ -14,9 +14,11 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
+from callspan.background import thread
 from callspan.fail_open import fail_open
 from callspan.spool import lifetime
 from callspan.spool.address import address_for
@@ -318,7 +320,7 @@ class Spool:
             return
         self._started = True
         try:
-            threading.Thread(target=self._launch, args=(self._shelf,), name="callspan-launch", daemon=True).start()
+            thread(partial(self._launch, self._shelf), "callspan-launch").start()
         except RuntimeError:
             _LOGGER.debug("No threads at this point of the interpreter's end; the next process ships")
 

@@ -49,7 +49,7 @@ class Handle:
 
     def force_flush(self, timeout_s: float = 30.0) -> bool:
         """Wait until spans and metrics are exported and every store has every record; False: it took too long."""
-        self._wiring.engine.late_ends.drain()
+        self._wiring.engine.late_ends.drain(timeout_s)
         delivered = self._pipeline.recorder.flush(timeout_s)
         return self._pipeline.parts.flush(timeout_s) and delivered
 
@@ -159,7 +159,7 @@ class Wiring:
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until every store has every record so far; False if that took too long."""
-        self.engine.late_ends.drain()
+        self.engine.late_ends.drain(timeout_s)
         recorder = self._pipeline.recorder if self._pipeline is not None else self._lone_recorder
         return recorder is None or recorder.flush(timeout_s)
 

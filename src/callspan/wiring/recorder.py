@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
@@ -13,7 +12,6 @@ import msgspec
 
 from callspan.config import Settings, state_directory
 from callspan.fail_open import fail_open
-from callspan.forks import renew_locks
 from callspan.record import codec
 from callspan.record.call import NO_BODY, CallRecord, Redaction
 from callspan.record.events import Record
@@ -23,6 +21,7 @@ from callspan.stores.opening import parse, safe_name
 from callspan.wiring.priced_stores import Priced, priced_sinks
 
 _REOPEN_TIMEOUT_S: Final = 5.0
+_OPEN: Final = "open"
 _FILES: Final = ("sqlite", "jsonl")
 _KEEP: Final = fail_open("keep a record")
 _SHOW: Final = fail_open("show a record to a listener")
@@ -54,9 +53,9 @@ class Recorder:
         self._priced = priced
         self._stores = settings.stores
         self._listeners = listeners
-        self._spool: Spool | None = None
-        self._lock = threading.Lock()
-        renew_locks(self, "_lock")
+        # At most one, put and taken in one step: a lock could be waited for by a signal handler that has interrupted
+        # its holder.
+        self._open_spool: dict[str, Spool] = {}
 
     @property
     def stores(self) -> tuple[str, ...]:
@@ -71,7 +70,7 @@ class Recorder:
     @property
     def spool(self) -> Spool | None:
         """The spool, once a record has been written."""
-        return self._spool
+        return self._open_spool.get(_OPEN)
 
     def add_stores(self, urls: tuple[str, ...]) -> None:
         """Send records to these stores too, from the next record on."""
@@ -84,7 +83,7 @@ class Recorder:
         """Keep a record: when this returns it has been handed to the operating system."""
         if self._stores:
             with _KEEP:
-                spool = self._spool or self._open()
+                spool = self._open_spool.get(_OPEN) or self._open()
                 spool.append(codec.encode(record), partial(_slim, record))
         for listener in self._listeners:
             with _SHOW:
@@ -92,39 +91,38 @@ class Recorder:
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until every store has every record so far; False if that took too long."""
-        return self._spool is None or self._spool.flush(timeout_s)
+        return (spool := self.spool) is None or spool.flush(timeout_s)
 
     def close(self, timeout_s: float) -> None:
         """Deliver what can be delivered in time; the rest waits on disk for the next process."""
-        with self._lock:
-            spool, self._spool = self._spool, None
+        spool = self._open_spool.pop(_OPEN, None)
         if spool is not None:
             spool.close(timeout_s)
 
     def counters(self) -> Mapping[str, int]:
         """Return the spool's counters; empty before the first record."""
-        return {} if self._spool is None else self._spool.counters()
+        return {} if (spool := self.spool) is None else spool.counters()
 
     def states(self) -> Sequence[SinkState]:
         """Return how each store is doing; empty before the first record."""
-        return () if self._spool is None else self._spool.states()
+        return () if (spool := self.spool) is None else spool.states()
 
     def drops(self) -> Mapping[str, int]:
         """Return how many records were dropped before any store could have them, by reason."""
-        return {} if self._spool is None else self._spool.drops()
+        return {} if (spool := self.spool) is None else spool.drops()
 
     def _open(self) -> Spool:
-        with self._lock:
-            if self._spool is None:
-                settings = self._settings
-                self._spool = Spool(
-                    spool_directory(settings, self._stores),
-                    priced_sinks(self._stores, settings.prices, self._priced),
-                    fsync=settings.fsync,
-                    max_bytes=settings.spool_max_bytes,
-                )
-                _destination[:] = [Destination(self._stores, self._spool)]
-            return self._spool
+        settings = self._settings
+        # It makes no file and no thread before its first record: of two made at once the second is thrown away.
+        spool = Spool(
+            spool_directory(settings, self._stores),
+            priced_sinks(self._stores, settings.prices, self._priced),
+            fsync=settings.fsync,
+            max_bytes=settings.spool_max_bytes,
+        )
+        spool = self._open_spool.setdefault(_OPEN, spool)
+        _destination[:] = [Destination(self._stores, spool)]
+        return spool
 
 
 def spool_directory(settings: Settings, stores: tuple[str, ...]) -> Path:

@@ -6,12 +6,14 @@ import atexit
 import json
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
 
+from callspan.background import PutOff
 from callspan.fail_open import forget_failures
 from callspan.observe.clock import Clock
 from callspan.observe.factory import CallFactory, CallFacts
@@ -529,13 +531,21 @@ def test_a_call_that_has_ended_or_is_of_another_process_is_not_noted() -> None:
     assert len([record for record in stage.written if record.outcome == "cancelled"]) == 0
 
 
-def test_the_thread_of_late_ends_does_not_keep_the_process_alive() -> None:
+def test_no_thread_is_there_before_something_is_put_off_to_it() -> None:
     stage = Stage()
-    ends = LateEnds()
-    ends.follow(stage.call(stream=True))
+    ends = LateEnds(PutOff("callspan-of-this-test"))
+    call = stage.call(stream=True)
+    ends.follow(call)
     atexit.unregister(ends.at_exit)
-    (thread,) = [thread for thread in threading.enumerate() if getattr(thread, "_target", None) == ends._run]
-    assert thread.daemon
+
+    def threads() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name == "callspan-of-this-test"]
+
+    assert not threads()
+    ends.note(call, "dropped")
+    while not threads():
+        time.sleep(0.001)
+    assert all(thread.daemon for thread in threads())
 
 
 def test_at_the_end_of_the_process_open_streams_are_dropped_and_whole_ones_complete() -> None:

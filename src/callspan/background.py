@@ -1,0 +1,199 @@
+"""Background: how threads of ours are started, and work that is put off to one of them.
+
+A thread of ours runs in an empty context with OpenTelemetry's instrumentation suppressed: what it does (SQL, HTTP,
+files) belongs to no request of the application and makes no span.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import nullcontext
+from contextvars import Context
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Final
+
+from callspan.fail_open import fail_open
+from callspan.forks import in_child
+
+_IDLE_S: Final = 1.0
+_POLL_S: Final = 0.002
+_WORK: Final = fail_open("do what was put off to a thread")
+_START: Final = fail_open("start a thread")
+
+
+def thread(target: Callable[[], object], name: str) -> threading.Thread:
+    """Return a daemon thread, not started, that runs `target` in an empty context with instrumentation suppressed."""
+    return threading.Thread(target=partial(run_apart, target), name=name, daemon=True)
+
+
+def run_apart(target: Callable[[], object]) -> None:
+    """Run `target` in an empty context with instrumentation suppressed."""
+    Context().run(_run_suppressed, target)
+
+
+def _run_suppressed(target: Callable[[], object]) -> None:
+    # Looked up, not imported: the lower layers know no OpenTelemetry, and where nobody has imported it nobody traces.
+    utils = sys.modules.get("opentelemetry.instrumentation.utils")
+    suppressed = getattr(utils, "suppress_instrumentation", nullcontext)
+    with suppressed():
+        target()
+
+
+class _Claim:
+    """Says which thread does a piece of work."""
+
+    __slots__ = ("thread",)
+
+    def __init__(self, thread: int) -> None:
+        self.thread = thread
+
+
+class PutOff:
+    """Work that is done soon, or at a given time, by a thread that exists while there is some.
+
+    No method takes a lock, so all may be called from signal handlers; `put` also from finalizers. In a forked child
+    there is nothing to do: the work is the parent's.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._begin()
+        in_child(self, PutOff._begin)
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._waiting: deque[Callable[[], object]] = deque()
+        self._later: dict[object, tuple[float, Callable[[], object]]] = {}
+        self._wake: SimpleQueue[None] = SimpleQueue()
+        # Whoever pops the one item starts the thread; the thread puts it back as it ends.
+        self._unstarted: list[None] = [None]
+        self._working: dict[int, _Claim] = {}
+
+    def put(self, work: Callable[[], object]) -> None:
+        """Have `work` done soon: once, and again where an interrupt came in its middle."""
+        self._waiting.append(work)
+        self._ensure_thread()
+
+    def put_later(self, delay_s: float, work: Callable[[], object]) -> object:
+        """Have `work` done after a delay, or by `drain(later=True)`. Return a key for `cancel`."""
+        key = object()
+        self._later[key] = (time.monotonic() + delay_s, work)
+        self._ensure_thread()
+        return key
+
+    def cancel(self, key: object) -> None:
+        """Forget work that was put off with a delay; harmless where it was done."""
+        self._later.pop(key, None)
+
+    def drain(self, timeout_s: float, *, later: bool = False) -> bool:
+        """Do what waits, here, and wait for what other threads are doing; False if that took longer than the time.
+
+        `later` True: also what is not due yet.
+        """
+        deadline = time.monotonic() + timeout_s
+        if later:
+            self._take_due(float("inf"))
+        self._work_off()
+        me = threading.get_ident()
+        while any(claim.thread != me for claim in list(self._working.values())):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL_S)
+        return True
+
+    def _work_off(self) -> None:
+        while self._waiting:
+            try:
+                work = self._waiting[0]
+            except IndexError:
+                return
+            if not self._do(work):
+                return
+
+    def _do(self, work: Callable[[], object]) -> bool:
+        """Do one piece of work unless another thread has it; False where the thread itself was interrupted in it."""
+        claim, done = _Claim(threading.get_ident()), False
+        # Whatever interrupts, and wherever: the claim ends, and what was not done waits again.
+        try:
+            holder = self._working.setdefault(id(work), claim)
+            if holder is not claim:
+                time.sleep(0)
+                return holder.thread != claim.thread
+            if work in self._waiting:
+                self._waiting.remove(work)
+                with _WORK:
+                    work()
+            done = True
+            return True
+        finally:
+            if self._working.get(id(work)) is claim:
+                if not done and work not in self._waiting:
+                    self._waiting.appendleft(work)
+                del self._working[id(work)]
+
+    def _take_due(self, now: float) -> float | None:
+        """Move what is due to what waits; return when the next is due, None where nothing is left."""
+        following: float | None = None
+        for key, (due, work) in list(self._later.items()):
+            if due > now:
+                following = due if following is None else min(following, due)
+            elif self._later.pop(key, None) is not None:
+                self._waiting.append(work)
+        return following
+
+    def _ensure_thread(self) -> None:
+        self._wake.put(None)
+        try:
+            self._unstarted.pop()
+        except IndexError:
+            return
+        try:
+            # Not `Thread.start`: that waits for the new thread, which may wait for a lock that the code a finalizer
+            # or a signal handler has interrupted holds.
+            _thread.start_new_thread(self._start, ())
+        except RuntimeError:
+            self._unstarted.append(None)  # the interpreter is ending: `drain` does the work
+
+    def _start(self) -> None:
+        with _START:
+            thread(self._run, self._name).start()
+            return
+        self._unstarted.append(None)
+
+    def _run(self) -> None:
+        idle_at = time.monotonic() + _IDLE_S
+        while True:
+            following = self._take_due(time.monotonic())
+            if self._waiting:
+                self._work_off()
+                idle_at = time.monotonic() + _IDLE_S
+                continue
+            now = time.monotonic()
+            if following is None and now >= idle_at:
+                self._unstarted.append(None)
+                # What was put here meanwhile has found a thread that was still there.
+                if not (self._waiting or self._later) or not self._restarted():
+                    return
+                idle_at = now + _IDLE_S
+                continue
+            self._sleep(max(0.0, (idle_at if following is None else following) - now))
+
+    def _restarted(self) -> bool:
+        try:
+            self._unstarted.pop()
+        except IndexError:
+            return False
+        return True
+
+    def _sleep(self, seconds: float) -> None:
+        try:
+            self._wake.get(timeout=seconds)
+        except Empty:
+            return

@@ -1,0 +1,149 @@
+"""Threads of ours: apart from the application's context, there while they are needed, never waited for by a lock."""
+
+from __future__ import annotations
+
+import contextvars
+import gc
+import os
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+from opentelemetry import context as otel_context
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+
+from callspan import background
+from callspan.background import PutOff
+
+REQUEST = contextvars.ContextVar("request", default="none")
+
+
+def until(true: Callable[[], bool], timeout_s: float = 5.0) -> bool:
+    """Wait for it; False if it did not become true in time."""
+    deadline = time.monotonic() + timeout_s
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return true()
+
+
+def threads(name: str) -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == name]
+
+
+def test_a_thread_of_ours_knows_nothing_of_the_request_and_makes_no_spans() -> None:
+    seen: list[object] = []
+    REQUEST.set("mine")
+    token = otel_context.attach(otel_context.set_value("request", "mine"))
+
+    def look() -> None:
+        seen.extend((REQUEST.get(), otel_context.get_value("request"), is_instrumentation_enabled()))
+
+    thread = background.thread(look, "callspan-look")
+    thread.start()
+    thread.join()
+    otel_context.detach(token)
+    assert seen == ["none", None, False]
+    assert thread.daemon
+    assert is_instrumentation_enabled()
+
+
+def test_work_is_done_by_a_thread_that_ends_when_there_is_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "_IDLE_S", 0.05)
+    put_off = PutOff("callspan-idle")
+    for _ in range(3):
+        done: list[int] = []
+        put_off.put(lambda done=done: done.append(threading.get_ident()))  # type: ignore[misc]
+        assert until(lambda done=done: bool(done))  # type: ignore[misc]
+        assert done != [threading.get_ident()]
+        assert until(lambda: not threads("callspan-idle"))
+
+
+def test_nothing_put_off_is_lost_while_the_thread_comes_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "_IDLE_S", 0.0)
+    put_off, done = PutOff("callspan-busy"), set[tuple[int, int]]()
+
+    def putting(number: int) -> None:
+        for index in range(300):
+            put_off.put(lambda item=(number, index): done.add(item))
+            time.sleep(0.00005)
+
+    putters = [threading.Thread(target=putting, args=(number,)) for number in range(4)]
+    for putter in putters:
+        putter.start()
+    for putter in putters:
+        putter.join()
+    assert until(lambda: len(done) == 1200)
+
+
+def test_draining_waits_for_what_the_thread_is_doing_and_no_longer_than_it_may() -> None:
+    put_off, begun, release = PutOff("callspan-slow"), threading.Event(), threading.Event()
+    put_off.put(lambda: (begun.set(), release.wait(5)))
+    assert begun.wait(5)
+    started = time.monotonic()
+    assert not put_off.drain(0.05)
+    assert time.monotonic() - started < 2
+    release.set()
+    assert put_off.drain(5)
+
+
+def test_work_with_a_delay_is_done_when_it_is_due_or_at_the_end_or_not_at_all() -> None:
+    put_off, done = PutOff("callspan-later"), list[str]()
+    put_off.put_later(0.05, lambda: done.append("due"))
+    put_off.put_later(60, lambda: done.append("at the end"))
+    put_off.cancel(put_off.put_later(60, lambda: done.append("never")))
+    assert until(lambda: done == ["due"])
+    put_off.drain(5)
+    assert done == ["due"]
+    put_off.drain(5, later=True)
+    assert done == ["due", "at the end"]
+
+
+def test_an_interrupt_in_the_middle_leaves_the_work_to_the_next_one() -> None:
+    put_off, done = PutOff("callspan-interrupted"), list[str]()
+    put_off._unstarted.clear()  # no thread: here it is done by whoever flushes
+
+    def interrupted() -> None:
+        if not done:
+            done.append("begun")
+            raise KeyboardInterrupt
+        done.append("done")
+
+    put_off.put(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        put_off.drain(5)
+    assert put_off.drain(5)
+    assert done == ["begun", "done"]
+
+
+def test_a_finalizer_may_put_off_work_while_its_thread_holds_what_a_new_thread_needs() -> None:
+    put_off, done = PutOff("callspan-finalizer"), list[int]()
+
+    class Dropped:
+        def __init__(self) -> None:
+            self.me = self
+
+        def __del__(self) -> None:
+            put_off.put(lambda: done.append(1))
+
+    Dropped()
+    with threading._active_limbo_lock:  # type: ignore[attr-defined] # as where a collection runs within Thread.start
+        gc.collect()
+    assert until(lambda: done == [1])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_leaves_the_parents_work_and_does_its_own() -> None:
+    put_off, begun, release = PutOff("callspan-forked"), threading.Event(), threading.Event()
+    done: list[str] = []
+    put_off.put(lambda: (begun.set(), release.wait(5)))
+    put_off.put(lambda: done.append("parent's"))
+    assert begun.wait(5)
+    child = os.fork()
+    if child == 0:
+        put_off.put(lambda: done.append("child's"))
+        os._exit(0 if put_off.drain(5) and until(lambda: done == ["child's"]) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    release.set()
+    assert until(lambda: done == ["parent's"])
