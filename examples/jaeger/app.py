@@ -43,6 +43,7 @@ def script(provider: ScriptedProvider) -> None:
 def main() -> None:
     """Send one trace to `OTEL_EXPORTER_OTLP_ENDPOINT`, by default a Jaeger on this machine."""
     endpoint = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318")
+    os.environ.setdefault("OTEL_METRICS_EXPORTER", "none")  # Jaeger takes spans only
     handle = callspan.instrument(otlp=endpoint)
     with ExitStack() as stack:
         if os.environ.get("OPENAI_API_KEY"):

@@ -27,7 +27,7 @@ from callspan.stores.base import Reader
 from callspan.stores.unix_socket import PROTOCOL_VERSION
 from callspan.testing import ScriptedProvider
 from callspan.wiring import Handle
-from callspan.wiring.otlp import otlp_provider
+from callspan.wiring.otlp import OtlpProviders
 from tests.features.ask import APIS, QUESTION, answered
 from tests.intercept.mode import Mode
 
@@ -247,7 +247,7 @@ def test_spans_are_sent_again_where_that_may_help_and_not_where_it_cannot(
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    own = otlp_provider(f"http://127.0.0.1:{server.server_port}")
+    own = OtlpProviders(f"http://127.0.0.1:{server.server_port}").tracer_provider()
     handle = callspan.instrument(tracer_provider=own)
     try:
         with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:

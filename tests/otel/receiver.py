@@ -6,7 +6,7 @@ import gzip
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -81,14 +81,18 @@ class OtlpReceiver:
         """The base address for `OTEL_EXPORTER_OTLP_ENDPOINT`."""
         return f"http://127.0.0.1:{self._http.server_address[1]}"
 
-    def serve_grpc(self) -> str:
-        """Listen for gRPC too, with its usual limit of 4 MiB a message; return `host:port`. Needs grpcio."""
+    def serve_grpc(self, only: Collection[str] = ("trace", "logs", "metrics")) -> str:
+        """Listen for gRPC too, with its usual limit of 4 MiB a message; return `host:port`. Needs grpcio.
+
+        Other signals than `only` are answered with UNIMPLEMENTED.
+        """
         import grpc  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
         self._grpc = grpc.server(ThreadPoolExecutor(2))
         services = {
             f"/opentelemetry.proto.collector.{kind}.v1.{kind.capitalize()}Service/Export": _SIGNALS[f"/v1/{plural}"]
             for kind, plural in (("trace", "traces"), ("logs", "logs"), ("metrics", "metrics"))
+            if kind in only
         }
         self._grpc.add_generic_rpc_handlers((_grpc_handler(grpc, services, self.take),))
         port = self._grpc.add_insecure_port("127.0.0.1:0")
@@ -110,6 +114,12 @@ class OtlpReceiver:
             self._requests.append(parsed)
             self._news.notify_all()
         return 200, response().SerializeToString()
+
+    @property
+    def requests(self) -> list[Any]:
+        """Every request accepted, parsed."""
+        with self._news:
+            return list(self._requests)
 
     @property
     def spans(self) -> list[ReceivedSpan]:

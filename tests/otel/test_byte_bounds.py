@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from callspan import ByteBoundedExporter
 from callspan.plugin import OpenAIInstrumentor
 from callspan.wiring.byte_bounds import bound_exporters, export_parts, unbound_exporters
-from callspan.wiring.otlp import otlp_provider
+from callspan.wiring.otlp import OtlpProviders
 from tests.otel.launching import Stage
 from tests.otel.receiver import OtlpReceiver
 
@@ -24,6 +24,12 @@ LIMIT = 4 << 20
 @pytest.fixture
 def picky() -> OtlpReceiver:
     return OtlpReceiver(max_bytes=LIMIT)
+
+
+def own_provider(receiver: OtlpReceiver) -> TracerProvider:
+    provider = OtlpProviders(receiver.url).tracer_provider()
+    assert provider is not None
+    return provider
 
 
 def send(provider: TracerProvider, count: int, size: int) -> None:
@@ -37,7 +43,7 @@ def send(provider: TracerProvider, count: int, size: int) -> None:
 
 def test_our_own_provider_sends_big_prompts_in_batches_that_are_taken(picky: OtlpReceiver) -> None:
     with picky:
-        send(otlp_provider(picky.url), 300, 30_000)
+        send(own_provider(picky), 300, 30_000)
         assert len(picky.spans) == 300
         assert not picky.refused
         assert max(picky.accepted) <= LIMIT
@@ -67,7 +73,7 @@ def test_without_it_the_same_batch_is_refused_whole(picky: OtlpReceiver, caplog:
 
 def test_a_span_larger_than_the_limit_costs_only_itself(picky: OtlpReceiver, caplog: pytest.LogCaptureFixture) -> None:
     with picky:
-        provider = otlp_provider(picky.url)
+        provider = own_provider(picky)
         tracer = provider.get_tracer("test")
         for size in (10, LIMIT + 1, 10):
             tracer.start_span("chat", attributes={"gen_ai.input.messages": "x" * size}).end()

@@ -103,3 +103,19 @@ def test_events_stay_within_the_byte_caps(provider: ScriptedProvider, told: Told
     provider.reply(text="long " * 20_000)
     told.call(provider, log_events=True, max_attribute_bytes=2048)
     assert len(str(told.event.attributes["gen_ai.output.messages"])) < 4096
+
+
+def test_where_nobody_takes_events_one_sentence_says_so(
+    provider: ScriptedProvider, told: Told, caplog: pytest.LogCaptureFixture
+) -> None:
+    told.call(provider, log_events=True)
+    assert not caplog.records
+    handle = callspan.instrument(tracer_provider=told.tracer_provider, log_events=True)
+    try:
+        with openai.OpenAI(api_key="sk-test", base_url=provider.openai_url, max_retries=0) as client:
+            for _ in range(2):
+                client.chat.completions.create(model="gpt-5", messages=HI)
+    finally:
+        handle.uninstrument()
+    (warning,) = caplog.messages
+    assert warning.startswith("log_events is on and nobody takes log events")

@@ -17,7 +17,7 @@ import callspan
 from callspan.record.codec import encode_json
 from callspan.record.events import Record
 from callspan.testing import ScriptedProvider
-from callspan.wiring.otlp import otlp_provider
+from callspan.wiring.otlp import OtlpProviders
 from tests.otel.receiver import OtlpReceiver
 
 KEY = "sk-proj-SECRETKEYSECRETKEY0123456789"
@@ -67,7 +67,7 @@ def outside(tmp_path: Path, receiver: OtlpReceiver, caplog: pytest.LogCaptureFix
 
 def everything(outside: Outside, provider: ScriptedProvider, **settings: Any) -> TracerProvider:
     """Make calls that carry secrets everywhere, and have all of them delivered."""
-    tracer_provider = otlp_provider(outside.receiver.url)
+    tracer_provider = OtlpProviders(outside.receiver.url).tracer_provider()
     stores = [f"sqlite:///{outside.place / 'a.db'}", f"jsonl:///{outside.place / 'b.jsonl'}"]
     handle = callspan.instrument(stores=stores, tracer_provider=tracer_provider, **settings)
     try:
@@ -189,7 +189,7 @@ def test_content_that_is_not_wanted_is_nowhere(outside: Outside, provider: Scrip
 
 
 def test_a_block_takes_its_content_out_and_leaves_the_rest(outside: Outside, provider: ScriptedProvider) -> None:
-    tracer_provider = otlp_provider(outside.receiver.url)
+    tracer_provider = OtlpProviders(outside.receiver.url).tracer_provider()
     handle = callspan.instrument(stores=f"jsonl:///{outside.place / 'b.jsonl'}", tracer_provider=tracer_provider)
     try:
         with openai.OpenAI(api_key=KEY, base_url=provider.openai_url) as client:

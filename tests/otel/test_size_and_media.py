@@ -21,7 +21,7 @@ import pytest
 import callspan
 from callspan import open_store
 from callspan.testing import ScriptedProvider
-from callspan.wiring.otlp import otlp_provider
+from callspan.wiring.otlp import OtlpProviders
 from tests.otel.receiver import OtlpReceiver, ReceivedSpan
 
 ATTRIBUTE, SPAN = 32 << 10, 128 << 10
@@ -39,7 +39,7 @@ def sent(provider: ScriptedProvider, receiver: OtlpReceiver, tmp_path: Path) -> 
     """Make one call of either SDK and return its span as it arrived, spans' content checked against the caps."""
 
     def call(asked: dict[str, Any], reply: str = "Well.", sdk: str = "openai", **settings: Any) -> ReceivedSpan:
-        tracer_provider = otlp_provider(receiver.url)
+        tracer_provider = OtlpProviders(receiver.url).tracer_provider()
         provider.reply(text=reply)
         handle = callspan.instrument(
             stores=f"sqlite:///{tmp_path / 'a.db'}", tracer_provider=tracer_provider, **settings

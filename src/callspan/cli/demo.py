@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
@@ -25,17 +25,18 @@ from callspan.stores.opening import open_store, parse, safe_name
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
     from openai import AsyncOpenAI, OpenAI
-    from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+    from opentelemetry.sdk.trace import ReadableSpan
 
     from callspan.testing import ScriptedProvider
     from callspan.wiring import Handle
+    from callspan.wiring.otlp import OtlpProviders
 
 _EPILOG: Final = """\b
 Examples:
   callspan demo
   OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 callspan demo     spans to Jaeger too
   OPENAI_API_KEY=... ANTHROPIC_API_KEY=... callspan demo --live       real models, real money (cents)"""
-_JAEGER: Final = "docker run --rm -p 16686:16686 -p 4318:4318 jaegertracing/jaeger:latest"
+_JAEGER: Final = "docker run --rm -p 16686:16686 -p 4317:4317 -p 4318:4318 jaegertracing/jaeger:latest"
 _QUERY: Final = '"select role, text from call_messages limit 9"'
 _NO_PROXY: Final[Mapping[str, None]] = {"all://127.0.0.1": None}
 """Else a proxy of the environment is asked for loopback addresses, too."""
@@ -55,7 +56,7 @@ class _Clients(NamedTuple):
 
 @click.command("demo", short_help="An agent in a grid world, offline: trace and records.", epilog=_EPILOG)
 @click.option("--live", is_flag=True, help="Ask the real providers, with the keys of the environment.")
-@click.option("--otlp", metavar="URL", help="Send spans there too. Default: $OTEL_EXPORTER_OTLP_ENDPOINT.")
+@click.option("--otlp", metavar="URL", help="Send telemetry there too. Default: $OTEL_EXPORTER_OTLP_ENDPOINT.")
 @framed
 def command(frame: Frame, live: bool, otlp: str | None) -> None:
     """Run an agent in a small grid world and show its trace and its records.
@@ -77,10 +78,11 @@ def command(frame: Frame, live: bool, otlp: str | None) -> None:
 
 
 class _Traced(NamedTuple):
-    """What became of the spans."""
+    """What became of the telemetry."""
 
     spans: tuple[ReadableSpan, ...]
-    otlp: str | bool | None
+    sent: OtlpProviders | None
+    """What sent it by OTLP, if it was sent."""
 
 
 def _existed(frame: Frame) -> bool:
@@ -98,9 +100,9 @@ def _existed(frame: Frame) -> bool:
 
 
 def _otlp(given: str | None) -> str | bool | None:
-    from callspan.config import otlp_in_environment
+    from callspan.otlp_variables import otlp_is_named
 
-    return given or (True if otlp_in_environment() else None)
+    return given or (True if otlp_is_named() else None)
 
 
 def _play(frame: Frame, otlp: str | bool | None, *, live: bool) -> _Traced:
@@ -108,32 +110,45 @@ def _play(frame: Frame, otlp: str | bool | None, *, live: bool) -> _Traced:
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
     import callspan
+    from callspan.config import forgiving
 
     memory = InMemorySpanExporter()
-    provider = _provider(frame, otlp)
-    provider.add_span_processor(SimpleSpanProcessor(memory))
+    sent, providers = _providers(frame, otlp, log_events=forgiving()[0].log_events)
+    providers["tracer_provider"].add_span_processor(SimpleSpanProcessor(memory))
     with _clients(frame, live=live) as clients:
-        handle = callspan.instrument(stores=frame.store, tracer_provider=provider)
+        handle = callspan.instrument(stores=frame.store, **providers)
         try:
             _episodes(frame, clients)
+            if sent is not None:
+                sent.end()
             _settle(handle)
         finally:
             handle.uninstrument()
-            provider.shutdown()
-    return _Traced(memory.get_finished_spans(), otlp)
+            for provider in providers.values():
+                provider.shutdown()
+    return _Traced(memory.get_finished_spans(), sent)
 
 
-def _provider(frame: Frame, otlp: str | bool | None) -> TracerProvider:
+def _providers(
+    frame: Frame, otlp: str | bool | None, *, log_events: bool
+) -> tuple[OtlpProviders | None, dict[str, Any]]:
+    """The providers for `instrument()`, and what sends, where anything is sent."""
     from opentelemetry.sdk.trace import TracerProvider
 
     if not otlp:
-        return TracerProvider()
-    from callspan.wiring.otlp import otlp_provider
+        return None, {"tracer_provider": TracerProvider()}
+    from callspan.wiring.otlp import OtlpProviders
 
+    sending = OtlpProviders(otlp, service="callspan-demo")
     try:
-        return otlp_provider(otlp)
+        made = {
+            "tracer_provider": sending.tracer_provider() or TracerProvider(),
+            "meter_provider": sending.meter_provider(),
+            "logger_provider": sending.logger_provider() if log_events else None,
+        }
     except ImportError as error:
         frame.fail(str(error))
+    return sending, {name: provider for name, provider in made.items() if provider is not None}
 
 
 def _episodes(frame: Frame, clients: _Clients) -> None:
@@ -289,9 +304,10 @@ def _say_where(frame: Frame, traced: _Traced) -> None:
         ("export rollouts, atif, openai", "cyan"),
     )
     line(("Spans    ", "bold"), f"{len(traced.spans)} in {len(traces)} traces: {told}")
-    if traced.otlp:
-        where = "$OTEL_EXPORTER_OTLP_ENDPOINT" if traced.otlp is True else traced.otlp
-        line("         ", f"sent by OTLP to {where}")
+    if traced.sent is not None:
+        for signal, exporter in traced.sent.exporters.items():
+            how = f"not taken ({exporter.trouble})" if exporter.trouble else "sent"
+            line("         ", f"{signal} {how}: {exporter.address}")
     else:
         line("         in memory only; to see them in Jaeger (http://localhost:16686):")
         line("         ", (_JAEGER, "cyan"))

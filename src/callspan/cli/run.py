@@ -17,6 +17,7 @@ from callspan.cli.options import WrongUsageError, leading_options
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.store_choice import stores_of_environment
 from callspan.config import SettingError, environment_for_run
+from callspan.otlp_variables import SERVICE_FOR_RUN, service_of_command
 from callspan.stores.opening import parse, split_urls
 
 SHORT_HELP: Final = "Run an application and record its calls."
@@ -26,7 +27,8 @@ _HELP: Final = f"""{_USAGE}
   Run a script, a module (-m) or a command with callspan on; its records go to
   the store.
 
-  Spans are sent where OTEL_EXPORTER_OTLP_ENDPOINT says, if it says so.
+  Spans, metrics and, with CALLSPAN_LOG_EVENTS=on, log events are sent where
+  OTEL_EXPORTER_OTLP_ENDPOINT says. OTEL_METRICS_EXPORTER=none leaves metrics out.
 
 Options:
   -m           APP is a module, as with python -m.
@@ -54,16 +56,19 @@ def main(arguments: Sequence[str], *, store: str | None = None) -> NoReturn:
     Exits 0 after help, 1 where the program cannot be started, 2 on wrong usage; else with the application's own code.
     """
     try:
-        program, stores = _understood(arguments, store)
+        program, stores, service = _understood(arguments, store)
     except (WrongUsageError, SettingError) as error:
         named = str(error).replace("CALLSPAN_STORES: ", "--store, CALLSPAN_STORES: ", 1)
         print(f"{_USAGE}\nTry 'callspan run --help' for help.\n\nError: {clean_lines(named)}", file=sys.stderr)
         sys.exit(2)
-    _become(program, environment_for_run(stores, _AUTOSTART))
+    environment = environment_for_run(stores, _AUTOSTART)
+    if service is not None:
+        environment[SERVICE_FOR_RUN] = service
+    _become(program, environment)
 
 
-def _understood(arguments: Sequence[str], store: str | None) -> tuple[list[str], str]:
-    """Return the command line to run and the stores, after help where it is asked for."""
+def _understood(arguments: Sequence[str], store: str | None) -> tuple[list[str], str, str | None]:
+    """Return the command line to run, the stores and what telemetry calls it, after help where it is asked for."""
     given = leading_options(arguments, _FLAGS, ("--store",))
     if given.flags & {"-h", "--help"}:
         print(_HELP, end="")
@@ -72,7 +77,9 @@ def _understood(arguments: Sequence[str], store: str | None) -> tuple[list[str],
         raise WrongUsageError("Missing argument 'APP'.")
     app, *its_own = given.rest
     stores = _absolute(given.values.get("--store") or store or stores_of_environment())
-    return [*_program(app, as_module="-m" in given.flags), *its_own], stores
+    as_module = "-m" in given.flags
+    service = app if as_module else service_of_command((app, *its_own))
+    return [*_program(app, as_module=as_module), *its_own], stores, service
 
 
 def _program(app: str, *, as_module: bool) -> list[str]:

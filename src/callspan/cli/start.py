@@ -6,8 +6,9 @@ import logging
 from typing import Final
 
 from callspan.cli.last_line import print_at_exit
-from callspan.config import forgiving, is_run_process, otlp_in_environment
+from callspan.config import forgiving, is_run_process
 from callspan.fail_open import fail_open
+from callspan.otlp_variables import otlp_is_named
 from callspan.wiring import instrument
 
 _LOGGER: Final = logging.getLogger("callspan")
@@ -23,4 +24,4 @@ def start() -> None:
         if is_run_process():
             # Before anything of ours that runs at exit, so that it comes after all of it.
             print_at_exit(settings)
-        instrument(stores=settings.stores, otlp=otlp_in_environment() is not None)
+        instrument(stores=settings.stores, otlp=otlp_is_named())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
 import msgspec
@@ -17,6 +18,7 @@ from callspan.record.messages import Conversation
 from callspan.vocabulary import call, gen_ai
 from callspan.vocabulary.values import Attributes, ByteBudget
 
+_LOGGER: Final = logging.getLogger("callspan")
 EVENT_NAME: Final = "gen_ai.client.inference.operation.details"
 
 _EMIT: Final = fail_open("emit a log event")
@@ -41,8 +43,7 @@ class CallLogEvents:
         """Emit the event of a call, in the context of its span; no conversation: without content."""
         with _EMIT:
             # Asked for late: an application may set the global provider after `instrument()`.
-            logger = self._logger or _logs.get_logger("callspan", self._version, self._provider)
-            self._logger = logger
+            logger = self._logger or self._first_logger()
             timing = record.timing
             logger.emit(
                 LogRecord(
@@ -53,6 +54,16 @@ class CallLogEvents:
                     event_name=EVENT_NAME,
                 )
             )
+
+    def _first_logger(self) -> Logger:
+        # The API's own providers keep nothing: what keeps something can be flushed.
+        if not hasattr(self._provider or _logs.get_logger_provider(), "force_flush"):
+            _LOGGER.warning(
+                "log_events is on and nobody takes log events: set a logger provider, or give otlp= or "
+                "OTEL_EXPORTER_OTLP_ENDPOINT"
+            )
+        self._logger = _logs.get_logger("callspan", self._version, self._provider)
+        return self._logger
 
     def _attributes(self, record: CallRecord, conversation: Conversation | None) -> dict[str, AnyValue]:
         settings = self._settings

@@ -6,14 +6,12 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from opentelemetry import trace
 from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from callspan.agent import runtime
 from callspan.config import Content, Settings, Vocabulary, forgiving, load
-from callspan.fail_open import fail_open
 from callspan.forks import renew_locks
 from callspan.intercept.engine import Engine
 from callspan.intercept.patching import SDKS, HookStatus, Patches, Sdk
@@ -22,7 +20,7 @@ from callspan.record.events import Record
 from callspan.stores.opening import parse
 from callspan.wiring import last_signal
 from callspan.wiring.byte_bounds import unbound_exporters
-from callspan.wiring.otlp import check_otlp, otlp_provider
+from callspan.wiring.otlp import check_otlp, set_up_global
 from callspan.wiring.parts import Parts
 from callspan.wiring.pipeline import Pipeline
 from callspan.wiring.priced_stores import check_prices
@@ -48,7 +46,7 @@ class Handle:
         self._wiring.remove(self._pipeline)
 
     def force_flush(self, timeout_s: float = 30.0) -> bool:
-        """Wait until spans and metrics are exported and every store has every record; False: it took too long."""
+        """Wait until telemetry is exported and every store has every record; False: too slow, or nobody took it."""
         self._wiring.engine.late_ends.drain(timeout_s)
         delivered = self._pipeline.recorder.flush(timeout_s)
         return self._pipeline.parts.flush(timeout_s) and delivered
@@ -147,7 +145,7 @@ class Wiring:
 
     def _flush_providers(self, timeout_s: float) -> None:
         parts = self._pipeline.parts if self._pipeline is not None else Parts()
-        parts.flush(timeout_s)
+        parts.last_flush(timeout_s)
 
     def write(self, record: Record) -> None:
         """Keep a record of another instrumentation's span, treated like our own."""
@@ -214,8 +212,9 @@ def instrument(  # noqa: PLR0913 - keywords only
         tracer_provider: where spans go; None: the global provider, looked up late.
         meter_provider: where metrics go; None: the global provider, looked up late.
         logger_provider: where log events go, if they are on; None: the global provider, looked up late.
-        otlp: base URL of an OTLP/HTTP receiver, or True for `OTEL_EXPORTER_OTLP_*`: sets up the global
-            provider where the application has none.
+        otlp: base URL of an OTLP/HTTP receiver, or True for `OTEL_EXPORTER_OTLP_*`: sends spans, metrics and,
+            if they are on, log events there, by global providers set up where the application has none.
+            `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER` or `OTEL_LOGS_EXPORTER` of `none` leaves one out.
         redact: record -> record, applied to every record before anything is shown or kept.
         sdks: which SDKs to patch.
         settings: any other setting of `callspan.config.Settings`.
@@ -229,12 +228,12 @@ def instrument(  # noqa: PLR0913 - keywords only
     loaded = load({"stores": stores, "content": content, "vocabularies": vocabularies, **settings})
     check_prices(loaded.prices)
     check_otlp(otlp)
-    if otlp and tracer_provider is None:
-        _set_global_provider(otlp)
-        WIRING.flush_before_sigterm(loaded)
     parts = Parts(
         tracer_provider=tracer_provider, meter_provider=meter_provider, logger_provider=logger_provider, redact=redact
     )
+    if otlp and loaded.enabled:
+        set_up_global(otlp, wanted=parts.without_provider(log_events=loaded.log_events))
+        WIRING.flush_before_sigterm(loaded)
     return WIRING.install(loaded, parts, sdks)
 
 
@@ -246,10 +245,3 @@ def uninstrument() -> None:
 def hooks_status() -> list[HookStatus]:
     """Return every hook of every patched SDK, with what is lost where a name is missing."""
     return WIRING.patches.status()
-
-
-def _set_global_provider(otlp: str | bool) -> None:
-    """Set the global provider once per process; an application that has its own keeps it."""
-    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-        with fail_open("set up the OTLP exporter"):
-            trace.set_tracer_provider(otlp_provider(otlp))

@@ -1,16 +1,38 @@
-"""OTLP: a tracer provider for applications that have none, and an exporter whose batches are bounded by bytes."""
+"""OTLP: providers for applications that have none, for spans, metrics and log events, and a bound on batches."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import atexit
+import logging
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
+from opentelemetry import _logs, metrics, trace
+from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from callspan.config import SettingError
+from callspan.fail_open import fail_open
+from callspan.otlp_variables import Destination, Signal, destinations, main_name, unknown_protocol
 from callspan.stores.opening import safe_name
 from callspan.wiring.byte_bounds import MAX_BATCH_BYTES, export_parts
+from callspan.wiring.otlp_exporter import OtlpExporter, Patience
+
+_LOGGER: Final = logging.getLogger("callspan")
+_SET_UP: Final = fail_open("set up the OTLP exporters")
+_Provider = TypeVar("_Provider")
+_LAST_S: Final = 3.0
+"""For how long a process that ends goes on retrying, with all signals together."""
+_CLASSES: Final = {
+    "traces": ("trace_exporter", "OTLPSpanExporter"),
+    "metrics": ("metric_exporter", "OTLPMetricExporter"),
+    "logs": ("_log_exporter", "OTLPLogExporter"),
+}
 
 
 class ByteBoundedExporter(SpanExporter):
@@ -36,6 +58,84 @@ class ByteBoundedExporter(SpanExporter):
         return self._exporter.force_flush(timeout_millis)
 
 
+class OtlpProviders:
+    """Makes providers that send by OTLP, each when it is asked for. They share a resource, and patience."""
+
+    def __init__(self, otlp: str | bool, service: str | None = None) -> None:
+        """`otlp` as `instrument()` has it; `service` is the name where the environment gives none."""
+        self.patience = Patience()
+        self.exporters: dict[Signal, OtlpExporter] = {}
+        """What sends, by signal; as they are asked for."""
+        self.made: list[tuple[object, OtlpExporter]] = []
+        """Each provider with its exporter."""
+        self._service = service
+        self._resource: Resource | None = None
+        self._destinations = {found.signal: found for found in destinations(otlp)}
+
+    def tracer_provider(self) -> TracerProvider | None:
+        """Return a provider for spans, None where they are turned off. Raises ImportError without an exporter."""
+        exporter = self._exporter("traces", SpanExportResult.FAILURE)
+        if exporter is None:
+            return None
+        provider = TracerProvider(resource=self.resource)
+        processor: Any = BatchSpanProcessor
+        provider.add_span_processor(processor(exporter))
+        return self._made(provider, exporter)
+
+    def meter_provider(self) -> metrics.MeterProvider | None:
+        """Return a provider for metrics, None where they are turned off. Raises ImportError without an exporter."""
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import MetricExportResult, PeriodicExportingMetricReader
+
+        exporter = self._exporter("metrics", MetricExportResult.FAILURE)
+        if exporter is None:
+            return None
+        reader: Any = PeriodicExportingMetricReader
+        return self._made(MeterProvider([reader(exporter)], resource=self.resource), exporter)
+
+    def logger_provider(self) -> _logs.LoggerProvider | None:
+        """Return a provider for log events, None where they are turned off. Raises ImportError without an exporter."""
+        from opentelemetry.sdk._logs import LoggerProvider
+        from opentelemetry.sdk._logs import export as logs_export
+
+        result = getattr(logs_export, "LogRecordExportResult", None) or logs_export.LogExportResult
+        exporter = self._exporter("logs", result.FAILURE)
+        if exporter is None:
+            return None
+        provider = LoggerProvider(resource=self.resource)
+        processor: Any = logs_export.BatchLogRecordProcessor
+        provider.add_log_record_processor(processor(exporter))
+        return self._made(provider, exporter)
+
+    @property
+    def resource(self) -> Resource:
+        """OpenTelemetry's own, with a service name where the environment gives none, and an instance."""
+        if self._resource is None:
+            self._resource = _resource(self._service)
+        return self._resource
+
+    def end(self, timeout_s: float = _LAST_S) -> None:
+        """Retry no longer than this from now on: the process is about to end."""
+        self.patience.end(timeout_s)
+
+    def _exporter(self, signal: Signal, failure: object) -> OtlpExporter | None:
+        destination = self._destinations.get(signal)
+        if destination is None:
+            return None
+        _warn_of_protocol(signal)
+        made = OtlpExporter(_exporter_inside(destination), destination, self.patience, failure)
+        self.exporters[signal] = made
+        return made
+
+    def _made(self, provider: _Provider, exporter: OtlpExporter) -> _Provider:
+        self.made.append((provider, exporter))
+        return provider
+
+
+_in_force: Final[list[OtlpProviders]] = []
+"""What the global providers were made by."""
+
+
 def check_otlp(otlp: object) -> None:
     """Raise SettingError unless `otlp` is True, False, None or the address of a receiver."""
     if otlp is None or isinstance(otlp, bool):
@@ -49,17 +149,93 @@ def check_otlp(otlp: object) -> None:
         )
 
 
-def otlp_provider(otlp: str | bool) -> TracerProvider:
-    """Return a tracer provider that sends to an OTLP/HTTP endpoint.
+def set_up_global(otlp: str | bool, *, wanted: Sequence[Signal]) -> None:
+    """Set the global providers of the wanted signals, where the application has none of its own. Never raises.
 
-    `otlp` is the receiver's base URL, or True for the `OTEL_EXPORTER_OTLP_*` variables. Raises ImportError,
-    saying what to install, where the exporter is missing.
+    A global provider is set once per process: what an application sets later is refused by OpenTelemetry.
     """
+    with _SET_UP:
+        providers = OtlpProviders(otlp)
+        missing: set[str] = set()
+        # The last that is made is shut down first as the process ends: spans matter most.
+        for signal, current, make, put in (
+            ("logs", _logs.get_logger_provider, providers.logger_provider, _logs.set_logger_provider),
+            ("metrics", metrics.get_meter_provider, providers.meter_provider, metrics.set_meter_provider),
+            ("traces", trace.get_tracer_provider, providers.tracer_provider, trace.set_tracer_provider),
+        ):
+            if signal in wanted and is_placeholder(current()):
+                _put(make, put, missing)
+        for sentence in missing:
+            _LOGGER.warning("%s", sentence)
+        if providers.exporters:
+            _in_force.append(providers)
+            atexit.register(providers.end)
+
+
+def is_placeholder(provider: object) -> bool:
+    """Return whether a global provider only stands for the one that an application may yet set."""
+    return type(provider).__name__.lstrip("_").startswith("Proxy")
+
+
+@contextmanager
+def limited_retries(timeout_s: float) -> Iterator[None]:
+    """Have the global providers made here retry no longer than this within the block."""
+    with ExitStack() as stack:
+        for providers in _in_force:
+            stack.enter_context(providers.patience.limited(timeout_s))
+        yield
+
+
+def last_exports() -> None:
+    """Have the global providers made here retry no longer than a process that ends has time for."""
+    for providers in _in_force:
+        providers.end()
+
+
+def delivers(provider: object) -> bool:
+    """Return whether the receiver has taken the last batch of a provider; True for those not made here.
+
+    A receiver that does not know the signal counts as one that has: a sentence has said so, and nothing is to be done.
+    """
+    ours = (exporter for providers in _in_force for made, exporter in providers.made if made is provider)
+    return not any(exporter.outage for exporter in ours)
+
+
+def _put(make: Callable[[], Any], put: Callable[[Any], None], missing: set[str]) -> None:
     try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        provider = make()
     except ImportError as error:
-        raise ImportError('otlp= needs the OTLP exporter: pip install "callspan[otlp]"') from error
-    endpoint = None if otlp is True else f"{str(otlp).rstrip('/')}/v1/traces"
-    provider = TracerProvider()
-    provider.add_span_processor(BatchSpanProcessor(ByteBoundedExporter(OTLPSpanExporter(endpoint=endpoint))))
-    return provider
+        missing.add(str(error))
+        return
+    if provider is not None:
+        put(provider)
+
+
+def _exporter_inside(destination: Destination) -> Any:  # noqa: ANN401 - of six kinds
+    module, name = _CLASSES[destination.signal]
+    protocol = "grpc" if destination.protocol == "grpc" else "http"
+    try:
+        made = getattr(import_module(f"opentelemetry.exporter.otlp.proto.{protocol}.{module}"), name)
+    except ImportError as error:
+        raise ImportError(
+            f'Nothing is sent by OTLP: {destination.protocol} needs pip install "callspan[otlp]"'
+        ) from error
+    return made(endpoint=destination.endpoint)
+
+
+def _warn_of_protocol(signal: Signal) -> None:
+    named = unknown_protocol(signal)
+    if named is not None:
+        _LOGGER.warning("OTLP protocol %s is not known for %s: http/protobuf is used", named, signal)
+
+
+def _resource(service: str | None) -> Resource:
+    found = Resource.create()
+    added: dict[str, str] = {}
+    if str(found.attributes.get(SERVICE_NAME, "unknown_service")).startswith("unknown_service"):
+        name = service or main_name()
+        added |= {SERVICE_NAME: name} if name else {}
+    if SERVICE_INSTANCE_ID not in found.attributes:
+        # Several processes of a service would overwrite each other's sums.
+        added[SERVICE_INSTANCE_ID] = str(uuid.uuid4())
+    return found.merge(Resource(added))

@@ -13,7 +13,9 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from callspan.fail_open import value_of
+from callspan.otlp_variables import SIGNALS, Signal
 from callspan.policy.redaction import Redactor
+from callspan.wiring.otlp import delivers, last_exports, limited_retries
 from callspan.wiring.recorder import Listener
 
 _GLOBAL: Final[tuple[tuple[str, Callable[[], object]], ...]] = (
@@ -32,11 +34,23 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     redact: Redactor | None = None
     listeners: tuple[Listener, ...] = ()
 
+    def without_provider(self, *, log_events: bool) -> list[Signal]:
+        """Return the signals that go to a global provider, log events only if they are on."""
+        given = {"traces": self.tracer_provider, "metrics": self.meter_provider, "logs": self.logger_provider}
+        return [signal for signal in SIGNALS if given[signal] is None and (signal != "logs" or log_events)]
+
     def flush(self, timeout_s: float) -> bool:
-        """Have the providers in use send what they hold; False if one of them could not in its time."""
+        """Have the providers in use send what they hold; False if one could not in its time, or was not heard."""
         flushed = True
-        for name, global_one in _GLOBAL:
-            flush = getattr(getattr(self, name) or global_one(), "force_flush", None)
-            if flush is not None:
-                flushed = bool(value_of(partial(flush, int(timeout_s * 1000)))) and flushed
+        with limited_retries(timeout_s):
+            for name, global_one in _GLOBAL:
+                provider = getattr(self, name) or global_one()
+                flush = getattr(provider, "force_flush", None)
+                if flush is not None:
+                    flushed = bool(value_of(partial(flush, int(timeout_s * 1000)))) and delivers(provider) and flushed
         return flushed
+
+    def last_flush(self, timeout_s: float) -> bool:
+        """Flush in a process that is about to end: what the time does not suffice for is not tried again."""
+        last_exports()
+        return self.flush(timeout_s)

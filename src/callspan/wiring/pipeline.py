@@ -47,7 +47,7 @@ class Pipeline:
         self.recorder = Recorder(settings, parts.listeners, self._priced)
         self._version = _version()
         self._metrics = CallMetrics(parts.meter_provider, self._version, self.recorder)
-        self._workers = ForkedWorkers(parts.flush, self.recorder.flush)
+        self._workers = ForkedWorkers(parts.last_flush, self.recorder.flush)
         stricter_ones = {level: stricter(settings.content, level) for level in get_args(Content)}
         self._policies = {
             level: Policy(msgspec.structs.replace(settings, content=level), parts.redact)

@@ -23,7 +23,7 @@ from callspan.record.codec import decode
 from callspan.record.events import Record, SessionRecord
 from callspan.wiring import last_signal, recorder
 from callspan.wiring.forked_workers import ForkedWorkers
-from callspan.wiring.otlp import ByteBoundedExporter, otlp_provider
+from callspan.wiring.otlp import ByteBoundedExporter, OtlpProviders
 from callspan.wiring.parts import Parts
 from callspan.wiring.recorder import Recorder, spool_directory
 
@@ -256,7 +256,7 @@ def test_flush_and_shutdown_reach_the_exporter_behind() -> None:
 def test_without_the_exporter_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with pytest.raises(ImportError, match=r"callspan\[otlp\]"):
-        otlp_provider(True)
+        OtlpProviders(True).tracer_provider()
 
 
 # The last signal

@@ -1,0 +1,446 @@
+"""Spans, metrics and log events go to one place by `otlp=`, `callspan run` and `callspan demo`; what one costs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from opentelemetry._logs import LogRecord
+
+from callspan.wiring.otlp import OtlpProviders
+from tests.otel.launching import APPS, Stage, free_port
+from tests.otel.receiver import OtlpReceiver, plain
+
+SCRIPT = str(APPS / "script.py")
+EVENT = "gen_ai.client.inference.operation.details"
+METRICS_OFF = "OTEL_METRICS_EXPORTER=none turns them off"
+CALL_METRICS = {"gen_ai.client.operation.duration", "gen_ai.client.token.usage", "callspan.client.in_flight"}
+
+
+def follow_variables(stage: Stage) -> None:
+    """Let the stage's environment say nothing of exporters, as that of most people."""
+    for name in ("OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        stage.environment.pop(name, None)
+
+
+def resources(receiver: OtlpReceiver) -> list[dict[str, Any]]:
+    """The resource of every request that was accepted."""
+    found = []
+    for request in receiver.requests:
+        for name in ("resource_spans", "resource_metrics", "resource_logs"):
+            found += [plain(part.resource.attributes) for part in getattr(request, name, ())]
+    return found
+
+
+def events(stage: Stage) -> list[str]:
+    return [name for name, _, _ in stage.receiver.logs]
+
+
+def complaints(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """What was said on stderr, but for the line `callspan run` ends with."""
+    return [line for line in done.stderr.splitlines() if not line.startswith("callspan: recorded to ")]
+
+
+def metrics(stage: Stage) -> set[str]:
+    return {metric.name for metric in stage.receiver.metrics}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_run_sends_all_three_signals_under_the_scripts_name(stage: Stage, protocol: str) -> None:
+    follow_variables(stage)
+    if protocol == "grpc":
+        stage.environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://{stage.receiver.serve_grpc()}"
+        stage.environment["OTEL_EXPORTER_OTLP_PROTOCOL"] = "grpc"
+    done = stage.run("callspan", "--store", stage.store, "run", SCRIPT, "2", CALLSPAN_LOG_EVENTS="on")
+    assert (done.returncode, complaints(done)) == (0, [])
+    assert len(stage.spans) == 4
+    assert metrics(stage) >= CALL_METRICS
+    assert events(stage).count(EVENT) == 4
+    assert {found["service.name"] for found in resources(stage.receiver)} == {"script"}
+
+
+@pytest.mark.slow
+def test_run_follows_the_variables_that_leave_signals_out(stage: Stage) -> None:
+    follow_variables(stage)
+    done = stage.run(
+        "callspan", "--store", stage.store, "run", SCRIPT, "1", OTEL_METRICS_EXPORTER="none", CALLSPAN_LOG_EVENTS="on",
+        OTEL_TRACES_EXPORTER="none",
+    )  # fmt: skip
+    assert (done.returncode, complaints(done)) == (0, [])
+    assert (len(stage.spans), metrics(stage), events(stage).count(EVENT)) == (0, set(), 2)
+
+
+@pytest.mark.slow
+def test_log_events_are_sent_only_where_they_are_on(stage: Stage) -> None:
+    follow_variables(stage)
+    stage.run("callspan", "--store", stage.store, "run", SCRIPT, "1")
+    assert (len(stage.spans), events(stage)) == (2, [])
+
+
+@pytest.mark.slow
+def test_a_name_of_the_environment_is_kept(stage: Stage) -> None:
+    follow_variables(stage)
+    stage.run("callspan", "--store", stage.store, "run", SCRIPT, "1", OTEL_RESOURCE_ATTRIBUTES="service.name=shop")
+    assert {found["service.name"] for found in resources(stage.receiver)} == {"shop"}
+
+
+@pytest.mark.slow
+def test_processes_that_the_application_starts_have_its_name_and_an_instance_of_their_own(stage: Stage) -> None:
+    follow_variables(stage)
+    program = f"""
+import subprocess, sys
+from calling import ask
+ask("Hi")
+subprocess.run([sys.executable, {SCRIPT!r}, "1"], check=True)
+"""
+    app = stage.place / "parent.py"
+    app.write_text(program)
+    done = stage.run("callspan", "--store", stage.store, "run", str(app))
+    assert (done.returncode, complaints(done)) == (0, [])
+    assert len(stage.spans) == 3
+    found = resources(stage.receiver)
+    assert {one["service.name"] for one in found} == {"parent"}
+    assert len({one["service.instance.id"] for one in found}) == 2
+
+
+@pytest.mark.slow
+def test_otlp_sends_all_three_where_the_application_has_none_of_its_own(stage: Stage) -> None:
+    follow_variables(stage)
+    app = stage.place / "shop.py"
+    app.write_text(f"""
+import callspan
+from calling import ask
+handle = callspan.instrument(otlp="{stage.receiver.url}", log_events=True)
+ask("Hi")
+print(handle.force_flush(5))
+import os; os._exit(0)
+""")
+    done = stage.run("python", str(app))
+    assert (done.stdout, done.stderr) == ("True\n", "")
+    assert len(stage.spans) == events(stage).count(EVENT) == 1
+    assert metrics(stage) >= CALL_METRICS
+    assert {found["service.name"] for found in resources(stage.receiver)} == {"shop"}
+
+
+@pytest.mark.slow
+def test_providers_of_the_application_are_left_alone(stage: Stage) -> None:
+    follow_variables(stage)
+    done = stage.run("python", "-c", f"""
+import callspan
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+mine = MeterProvider([InMemoryMetricReader()]), TracerProvider()
+metrics.set_meter_provider(mine[0])
+trace.set_tracer_provider(mine[1])
+callspan.instrument(otlp="{stage.receiver.url}")
+print((metrics.get_meter_provider(), trace.get_tracer_provider()) == mine)
+from calling import ask
+ask("Hi")
+""")  # fmt: skip
+    assert (done.stdout, done.stderr) == ("True\n", "")
+    assert not stage.receiver.raw
+
+
+@pytest.mark.slow
+def test_nothing_is_set_up_where_callspan_is_off(stage: Stage) -> None:
+    program = f"""
+import callspan, sys, threading
+callspan.instrument(otlp="{stage.receiver.url}")
+print(threading.active_count(), [name for name in sys.modules if name.startswith("opentelemetry.exporter")])
+"""
+    assert stage.run("python", "-c", program, CALLSPAN_ENABLED="off").stdout == "1 []\n"
+
+
+@pytest.mark.slow
+def test_all_three_survive_a_sigterm_that_nobody_handles(stage: Stage) -> None:
+    follow_variables(stage)
+    done = stage.run(
+        "callspan", "--store", stage.store, "run", SCRIPT, "1", "sigterm", CALLSPAN_LOG_EVENTS="on"
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGTERM
+    assert len(stage.spans) == events(stage).count(EVENT) == 2
+    assert metrics(stage) >= CALL_METRICS
+
+
+@pytest.mark.slow
+def test_nobody_there_costs_one_sentence_and_no_record(stage: Stage) -> None:
+    follow_variables(stage)
+    nobody = f"http://127.0.0.1:{free_port()}"
+    done = stage.run(
+        "callspan", "--store", stage.store, "run", SCRIPT, "1",
+        OTEL_EXPORTER_OTLP_ENDPOINT=nobody, CALLSPAN_LOG_EVENTS="on",
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert complaints(done) == [f"Could not reach {nobody} (connection refused): telemetry is dropped until it answers"]
+    assert len(stage.calls()) == 2
+
+
+@pytest.mark.slow
+def test_a_flush_that_nobody_hears_says_so(stage: Stage) -> None:
+    program = f"""
+import callspan, time
+from calling import ask
+handle = callspan.instrument(otlp="http://127.0.0.1:{free_port()}", stores=())
+ask("Hi")
+before = time.monotonic()
+print(handle.force_flush(2), time.monotonic() - before < 5)
+"""
+    assert stage.run("python", "-c", program).stdout == "False True\n"
+
+
+@pytest.mark.slow
+def test_an_exporter_that_is_missing_costs_one_sentence_that_says_what_to_install(stage: Stage) -> None:
+    program = """
+import sys
+sys.modules["opentelemetry.exporter.otlp.proto.http"] = None
+import callspan
+from calling import ask
+callspan.instrument(otlp="http://127.0.0.1:9")
+ask("Hi")
+"""
+    follow_variables(stage)
+    done = stage.run("python", "-c", program)
+    assert done.stderr == 'Nothing is sent by OTLP: http/protobuf needs pip install "callspan[otlp]"\n'
+
+
+class Picky:
+    """An HTTP receiver that answers with a status by path, 200 where none is given; `pause_s` before each."""
+
+    def __init__(self, statuses: dict[str, int], pause_s: float = 0.0) -> None:
+        self.statuses = statuses
+        self.paths: list[str] = []
+        picky = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["content-length"]))
+                picky.paths.append(self.path)
+                time.sleep(pause_s)
+                self.send_response(picky.statuses.get(self.path, 200))
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *args: object) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
+    """What is logged at all, by anybody."""
+    lines: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    handler = Handler(logging.WARNING)
+    logging.getLogger().addHandler(handler)
+    yield lines
+    logging.getLogger().removeHandler(handler)
+
+
+def make_some(providers: OtlpProviders, times: int = 1) -> None:
+    """Make one of each signal and send it, so many times."""
+    tracer, meter, logger = providers.tracer_provider(), providers.meter_provider(), providers.logger_provider()
+    made: list[Any] = [one for one in (tracer, meter, logger) if one is not None]
+    for _ in range(times):
+        if tracer is not None:
+            tracer.get_tracer("test").start_span("one").end()
+        if meter is not None:
+            meter.get_meter("test").create_counter("calls").add(1)
+        if logger is not None:
+            logger.get_logger("test").emit(LogRecord(body="one"))
+        for provider in made:
+            provider.force_flush()
+    providers.end()
+    for provider in made:
+        provider.shutdown()
+
+
+@pytest.mark.parametrize(("status", "phrase"), [(404, "404 Not Found"), (405, "405 Method Not Allowed")])
+def test_a_receiver_that_takes_no_metrics_costs_one_sentence(said: list[str], status: int, phrase: str) -> None:
+    with closing(Picky({"/v1/metrics": status})) as picky:
+        providers = OtlpProviders(picky.url)
+        make_some(providers, times=3)
+        assert said == [f"{picky.url}/v1/metrics takes no metrics ({phrase}): they are not sent. {METRICS_OFF}"]
+        assert not any(exporter.outage for exporter in providers.exporters.values())
+        assert picky.paths.count("/v1/traces") == picky.paths.count("/v1/logs") == 3
+
+
+def test_a_receiver_of_grpc_without_metrics_and_logs_costs_a_sentence_each(
+    said: list[str], receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Jaeger does, which answers UNIMPLEMENTED."""
+    address = f"http://{receiver.serve_grpc(only=('trace',))}"
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    make_some(OtlpProviders(True), times=2)
+    assert sorted(said) == [
+        f"{address} takes no {what} (UNIMPLEMENTED): they are not sent. OTEL_{switch}_EXPORTER=none turns them off"
+        for what, switch in (("log events", "LOGS"), ("metrics", "METRICS"))
+    ]
+    assert len(receiver.spans) == 2
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_when_nobody_is_there_all_signals_together_cost_one_sentence(
+    said: list[str], monkeypatch: pytest.MonkeyPatch, protocol: str
+) -> None:
+    address = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+    providers = OtlpProviders(True)
+    providers.end(0.1)
+    started_s = time.monotonic()
+    make_some(providers)
+    assert time.monotonic() - started_s < 5
+    assert said == [f"Could not reach {address} (connection refused): telemetry is dropped until it answers"]
+    assert all(exporter.outage and exporter.lost for exporter in providers.exporters.values())
+
+
+def test_a_port_of_the_other_protocol_is_named(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    providers = OtlpProviders("http://127.0.0.1:4317")
+    providers.end(0.1)
+    make_some(providers)
+    assert said[0].endswith("4317 is the port of gRPC: use 4318, or OTEL_EXPORTER_OTLP_PROTOCOL=grpc")
+
+
+def test_a_receiver_that_comes_back_is_told_of_with_what_was_lost(said: list[str]) -> None:
+    with closing(Picky({"/v1/traces": 500})) as picky:
+        provider: Any = OtlpProviders(picky.url).tracer_provider()
+        for status in (500, 500, 200, 200, 500):
+            picky.statuses["/v1/traces"] = status
+            provider.get_tracer("test").start_span("one").end()
+            provider.force_flush()
+        provider.shutdown()
+        refused = (
+            f"{picky.url}/v1/traces did not take spans (500 Internal Server Error): they are dropped until it does"
+        )
+        assert said == [refused, f"{picky.url}/v1/traces takes spans again; 2 were lost", refused]
+
+
+def test_retries_end_with_the_time_of_a_flush(said: list[str]) -> None:
+    with closing(Picky({"/v1/traces": 503})) as picky:
+        providers = OtlpProviders(picky.url)
+        provider: Any = providers.tracer_provider()
+        provider.get_tracer("test").start_span("one").end()
+        started_s = time.monotonic()
+        with providers.patience.limited(0.2):
+            provider.force_flush()
+        assert time.monotonic() - started_s < 2
+        assert picky.paths == ["/v1/traces"]
+        assert said == [
+            f"{picky.url}/v1/traces did not take spans (503 Service Unavailable): they are dropped until it does"
+        ]
+        provider.shutdown()
+
+
+def test_a_short_outage_is_outlasted(said: list[str]) -> None:
+    with closing(Picky({"/v1/traces": 503})) as picky:
+        provider: Any = OtlpProviders(picky.url).tracer_provider()
+        provider.get_tracer("test").start_span("one").end()
+        threading.Timer(0.3, picky.statuses.clear).start()
+        provider.force_flush()
+        provider.shutdown()
+        assert picky.paths == ["/v1/traces", "/v1/traces"]
+        assert not said
+
+
+def test_exporters_of_the_application_log_as_ever(said: list[str]) -> None:
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+
+    with closing(Picky({"/v1/traces": 404})) as picky:
+        make_some(OtlpProviders(picky.url))
+        del said[:]
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(endpoint=f"{picky.url}/v1/traces")))
+        provider.get_tracer("test").start_span("one").end()
+        provider.shutdown()
+        assert len(said) == 1
+        assert "Failed to export" in said[0]
+
+
+def test_log_events_are_bounded_by_bytes_as_spans_are() -> None:
+    with OtlpReceiver(max_bytes=4 << 20) as picky:
+        provider: Any = OtlpProviders(picky.url).logger_provider()
+        logger = provider.get_logger("test")
+        for number in range(200):
+            logger.emit(LogRecord(attributes={"gen_ai.input.messages": [{"content": f"{number}" + "ä" * 20_000}]}))
+        provider.force_flush()
+        provider.shutdown()
+        assert len(picky.logs) == 200
+        assert not picky.refused
+
+
+def test_what_a_receiver_answers_is_not_repeated(said: list[str]) -> None:
+    """Its text may hold what it was sent."""
+
+    class Echo(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(400, "secret prompt")
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    address = f"http://me:hunter2@127.0.0.1:{server.server_port}"
+    make_some(OtlpProviders(address))
+    server.shutdown()
+    server.server_close()
+    assert said
+    assert "secret" not in str(said)
+    assert "hunter2" not in str(said)
+    assert "400 Bad Request" in str(said)
+
+
+@pytest.mark.slow
+def test_the_demo_sends_under_its_own_name_and_says_what_was_taken(stage: Stage) -> None:
+    follow_variables(stage)
+    done = stage.run("callspan", "--store", stage.store, "demo", CALLSPAN_LOG_EVENTS="on")
+    assert (done.returncode, complaints(done)) == (0, [])
+    assert len(stage.receiver.spans) == 38
+    assert events(stage).count(EVENT) == 14
+    assert {found["service.name"] for found in resources(stage.receiver)} == {"callspan-demo"}
+    for signal_name in ("traces", "metrics", "logs"):
+        assert f"{signal_name} sent: {stage.receiver.url}/v1/{signal_name}" in done.stdout
+
+
+@pytest.mark.slow
+def test_without_otlp_no_exporter_is_loaded_and_no_thread_runs() -> None:
+    program = """
+import json, sys, threading
+import callspan
+callspan.instrument(log_events=True)
+sdk = [name for name in sys.modules if name.startswith(("opentelemetry.sdk.metrics", "opentelemetry.exporter"))]
+print(json.dumps([threading.active_count(), sdk]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert json.loads(done.stdout)[0] == 1
+    assert json.loads(done.stdout)[1] == []
