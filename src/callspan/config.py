@@ -140,6 +140,13 @@ def otlp_in_environment(environment: Mapping[str, str] | None = None) -> str | N
     return next((url for url in named if url), None)
 
 
+def enabled_in_environment(environment: Mapping[str, str] | None = None) -> bool:
+    """Return False where the environment switches callspan off; a value that is not understood does not."""
+    source = os.environ if environment is None else environment
+    off = source.get("CALLSPAN_ENABLED", "").strip().lower() in _FALSE
+    return not off and source.get("OTEL_SDK_DISABLED", "").strip().lower() != "true"
+
+
 def environment_for_run(stores: str, python_path: Path) -> dict[str, str]:
     """Return the environment of a process under `callspan run`: ours, with its stores and a directory to start from.
 

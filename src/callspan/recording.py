@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 from opentelemetry import context as otel_context
 
+from callspan.agent.misuse import installed_or_warn
 from callspan.fail_open import fail_open
 from callspan.intercept.failures import error_of, outcome_of
 from callspan.observe.factory import CallFacts
@@ -91,7 +92,9 @@ class RecordedCall:
         with _START:
             engine = WIRING.engine
             line = engine.line()
-            if line is not None:
+            if line is None:
+                installed_or_warn()
+            else:
                 self._call = line.factory.start(self._endpoint, self._facts)
                 self._token = otel_context.attach(engine.context_of(self._call))
         return self

@@ -5,10 +5,14 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from callspan.agent.runtime import Runtime
+from callspan.agent.runtime import Runtime, installed, never_instrumented
 from callspan.agent.values import number
+from callspan.config import enabled_in_environment
+from callspan.fail_open import fail_open
 
 _LOGGER: Final = logging.getLogger("callspan")
+_NOT_INSTRUMENTED: Final = "not_instrumented"
+_WARN: Final = fail_open("warn that nothing is instrumented")
 _warned: set[str] = set()
 
 
@@ -30,6 +34,23 @@ def misuse(flag: str, advice: str, runtime: Runtime | None) -> str:
         _warned.add(flag)
         _LOGGER.warning("%s (recorded as %r; said once)", advice, flag)
     return flag
+
+
+def installed_or_warn() -> Runtime | None:
+    """Return the runtime in use; None where nothing is instrumented.
+
+    Warns once per process where `instrument()` was never called: the session API then records nothing. Silent where
+    callspan was switched off, by `instrument(enabled=False)`, `uninstrument()` or the environment.
+    """
+    runtime = installed()
+    if runtime is None and _NOT_INSTRUMENTED not in _warned and never_instrumented():
+        _warned.add(_NOT_INSTRUMENTED)
+        with _WARN:
+            if enabled_in_environment():
+                _LOGGER.warning(
+                    "callspan sessions are used, but callspan.instrument() has not been called: nothing is recorded"
+                )
+    return runtime
 
 
 def reward_value(value: object, flags: list[str], runtime: Runtime | None) -> float | None:

@@ -8,7 +8,7 @@ from opentelemetry.context import Context
 
 from callspan.agent.context import current_scope
 from callspan.agent.decorators import Decorating
-from callspan.agent.runtime import installed
+from callspan.agent.misuse import installed_or_warn
 from callspan.agent.scope import Scope, is_within
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Owned(Scope, Decorating):
     def nobody_records(self) -> bool:
         """Return whether a run of it here and now would leave nothing behind."""
         scope = current_scope()
-        return (installed() if scope is None else scope.runtime) is None
+        return (installed_or_warn() if scope is None else scope.runtime) is None
 
     def _renew(self) -> None:
         super()._renew()
@@ -67,7 +67,7 @@ class Owned(Scope, Decorating):
             self._owner = around
         else:
             self._owner, current = owner, owner.inner or current
-        self.runtime = installed() if self._owner is None else self._owner.runtime
+        self.runtime = installed_or_warn() if self._owner is None else self._owner.runtime
         if self._owner is not None:
             self.place = self._owner.place
         return current

@@ -10,8 +10,8 @@ import msgspec
 from callspan.agent import hooks
 from callspan.agent.carriers import carried
 from callspan.agent.context import current_metadata, current_scope
-from callspan.agent.misuse import misuse, reward_value
-from callspan.agent.runtime import Runtime, Whereabouts, installed
+from callspan.agent.misuse import installed_or_warn, misuse, reward_value
+from callspan.agent.runtime import Runtime, Whereabouts
 from callspan.agent.scope import treated
 from callspan.agent.times import Time, moment
 from callspan.agent.values import text
@@ -46,7 +46,7 @@ def reward(  # noqa: PLR0913 - whom it is for, and what is said
     never saw it, its trace. `at` is when it was given; None: now.
     """
     sent = carried(carrier)
-    runtime = installed()
+    runtime = installed_or_warn()
     target = _target(runtime, text(session_id) or sent.session_id, text(timestep_id), text(call_id))
     flags = [] if target.named or target.here is not None else [misuse("outside_session", _ADVICE, runtime)]
     amount = reward_value(value, flags, runtime)
@@ -85,7 +85,7 @@ def feedback(
     `carrier` and `at` as for `callspan.reward`.
     """
     sent = carried(carrier)
-    runtime = installed()
+    runtime = installed_or_warn()
     flags = [] if call_id else [misuse("feedback_without_call", "feedback is for a call; give its id", runtime)]
     where = found(runtime, call=text(call_id))
     place = where.place if where is not None else Place(session_id=sent.session_id)
@@ -183,7 +183,7 @@ def _hand_over(record: RewardRecord, target: _Target, sent: Whereabouts | None) 
 
 def _show_late(record: RewardRecord, where: Whereabouts | None) -> None:
     """Show a reward that no open span takes below the span it is for, and keep it."""
-    runtime = installed()
+    runtime = installed_or_warn()
     if runtime is not None:
         with fail_open("record a reward"):
             shown = treated(record, runtime)

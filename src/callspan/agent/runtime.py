@@ -97,18 +97,33 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _installed: list[Runtime] = []
+_decided: list[bool] = []
+"""Not empty once `instrument()` or `uninstrument()` has run in this process, whatever it decided."""
 
 
 def install(runtime: Runtime) -> None:
     """Make `runtime` the one in use; sessions that are open keep the one they started with."""
+    _decided[:] = [True]
     _installed[:] = [runtime]
 
 
 def remove() -> None:
     """Empty the slot: sessions that start from now on emit nothing."""
+    _decided[:] = [True]
     _installed.clear()
 
 
 def installed() -> Runtime | None:
     """Return the runtime in use, or None where nothing is instrumented."""
     return _installed[0] if _installed else None
+
+
+def never_instrumented() -> bool:
+    """Return True while neither `instrument()` nor `uninstrument()` has run in this process."""
+    return not _decided
+
+
+def forget() -> None:
+    """Return to the state of a new process. For tests."""
+    _decided.clear()
+    _installed.clear()

@@ -17,7 +17,7 @@ from callspan.agent.decorators import Decorating
 from callspan.agent.episode import Episode, episode_of
 from callspan.agent.faults import error_info, outcome_of
 from callspan.agent.journal import Journal
-from callspan.agent.misuse import mark, misuse
+from callspan.agent.misuse import installed_or_warn, mark, misuse
 from callspan.agent.rewards import write_reward
 from callspan.agent.runtime import Runtime, SpanHandle, Whereabouts, installed
 from callspan.agent.scope import NO_SPAN, Scope, treated
@@ -210,7 +210,7 @@ class Session(Journal, Decorating):
         return super()._began(self.identity.at if at is None else at)
 
     def _open(self, around: Scope | None, current: Context) -> Context:
-        self.runtime = installed()
+        self.runtime = installed_or_warn()
         identity = self.identity
         parent = identity.parent
         if isinstance(parent, Scope):

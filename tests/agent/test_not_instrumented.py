@@ -1,0 +1,94 @@
+"""Sessions in a program that forgot `instrument()`: one warning, and everything runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import callspan
+from callspan.agent import runtime
+from callspan.agent.misuse import forget_misuse
+from tests.agent.conftest import Seen
+
+
+@pytest.fixture(autouse=True)
+def new_process() -> Iterator[None]:
+    runtime.forget()
+    forget_misuse()
+    yield
+    runtime.remove()
+    forget_misuse()
+
+
+def a_session() -> None:
+    with callspan.session("s") as session, session.timestep() as step:
+        step.action(1)
+
+
+def a_lone_timestep() -> None:
+    with callspan.timestep("t"):
+        pass
+
+
+def a_tool() -> None:
+    with callspan.tool("t") as tool:
+        tool.result = 1
+
+
+def a_decorated_tool() -> None:
+    assert callspan.tool(lambda: 1)() == 1
+
+
+def a_reward() -> None:
+    callspan.reward(1.0, session_id="s")
+
+
+def a_recorded_call() -> None:
+    with callspan.record_call(provider="p") as call:
+        call.response({})
+
+
+USES = [a_session, a_lone_timestep, a_tool, a_decorated_tool, a_reward, a_recorded_call]
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("use", USES)
+def test_one_warning_says_that_nothing_is_recorded(use: Callable[[], None], caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(3):
+        use()
+    (said,) = warnings(caplog)
+    assert "callspan.instrument() has not been called: nothing is recorded" in said
+
+
+def test_the_warning_comes_once_for_all_uses(caplog: pytest.LogCaptureFixture) -> None:
+    for use in USES:
+        use()
+    assert len(warnings(caplog)) == 1
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("variable", ["CALLSPAN_ENABLED=off", "OTEL_SDK_DISABLED=true"])
+def test_switched_off_by_the_environment_is_silent(
+    use: Callable[[], None], variable: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(*variable.split("="))
+    use()
+    assert warnings(caplog) == []
+
+
+@pytest.mark.parametrize("use", USES)
+def test_after_uninstrument_it_is_silent(use: Callable[[], None], caplog: pytest.LogCaptureFixture) -> None:
+    callspan.instrument().uninstrument()
+    use()
+    assert warnings(caplog) == []
+
+
+def test_instrumented_sessions_are_silent(seen: Seen, caplog: pytest.LogCaptureFixture) -> None:
+    a_session()
+    assert warnings(caplog) == []
+    assert seen.records
