@@ -6,11 +6,11 @@ import logging
 from collections.abc import Callable, Iterator
 
 import pytest
+from tests.agent.conftest import Seen
 
 import callspan
 from callspan.agent import runtime
 from callspan.agent.misuse import forget_misuse
-from tests.agent.conftest import Seen
 
 
 @pytest.fixture(autouse=True)
