@@ -14,7 +14,7 @@ AGAIN := --reruns 2 -rR
 # `make bench QUICK=--quick`, and bench-peers and scale likewise: less than two minutes, written nowhere.
 QUICK :=
 
-.PHONY: demo test test-all check older matrix mutants peers frameworks backend bench bench-peers scale nightly clean
+.PHONY: demo test test-all check documents older matrix mutants peers frameworks backend bench bench-peers scale nightly clean
 
 demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace and its records
 	@$(BIN)/callspan demo
@@ -36,7 +36,6 @@ check: $(STAMP)-dev  ## Lint, types, layers, documents
 	$(BIN)/mypy --explicit-package-bases --no-incremental tests/typing
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_features.py
-	$(BIN)/python tools/check_documents.py
 	$(BIN)/python tools/schema.py --check
 	$(BIN)/python tools/tree.py --check
 	$(BIN)/python tools/attributes.py --check
@@ -49,6 +48,9 @@ matrix: $(STAMP)-dev  ## The capture tests on four versions of both SDKs and eve
 
 mutants: $(STAMP)-dev  ## Whether the tests notice small changes: every one in three packages; see docs/mutation.md
 	$(BIN)/python tools/mutate.py
+
+documents: $(STAMP)-dev  ## Every example of the documents, each in an environment installed as its page says
+	CALLSPAN_DOCUMENT_ENVIRONMENTS=1 $(PYTEST) tests/documents/test_examples.py
 
 bench: $(STAMP)-dev  ## What callspan costs, paired with the bare SDKs and a raw span
 	$(BIN)/python bench/run.py $(QUICK)
@@ -72,11 +74,11 @@ backend: $(STAMP)-dev  ## The demo's traces through a real OTLP backend, Phoenix
 	$(BIN)/python tools/environments.py backend
 	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) tests/otel/test_backend.py
 
-nightly: test-all bench bench-peers matrix mutants peers frameworks backend scale  ## Everything there is
+nightly: test-all documents bench bench-peers matrix mutants peers frameworks backend scale  ## Everything there is
 	$(PYTEST) -m timing
 
 clean:  ## Remove what the targets above have made
-	rm -rf $(VENV) .venv-matrix .venv-peers .venv-bench .venv-frameworks .venv-backend .coverage* .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-matrix .venv-peers .venv-bench .venv-frameworks .venv-backend .venv-documents .coverage* .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/pyvenv.cfg:
 	@PYTHON="$(PYTHON)" tools/make_venv.sh $(VENV)

@@ -68,22 +68,29 @@ is not captured costs nothing."""
 
 
 def brief(places: Sequence[Place]) -> str:
-    """Return the few figures that the README shows: CPU time added, in parts of the bare SDK's."""
+    """Return the few figures that the README shows: CPU time added by each, as a multiple of callspan's."""
     there = [place for place in places if place.found.get("measured")]
     figures = [_figures(place, "measured", lambda each: each) for place in there]
     rows = []
     for name in [name for name in _work(figures) if name.endswith(" sync")]:
-        cells = [_percent(measured[name]) if name in measured else "" for measured in figures]
-        rows.append((name, *cells))
-    head = ("added / by callspan", *(place.peer.name for place in there))
+        known = [measured[name] for measured in figures if name in measured]
+        bare, ours = (min(value(each) for each in known) / 1000 for value in (_bare, _of(DEFAULT)))
+        cells = [_multiple(measured[name]) if name in measured else "" for measured in figures]
+        rows.append((f"{name.removesuffix(' sync')}, per {known[0].unit}", f"{bare:.0f} µs", f"{ours:.1f} µs", *cells))
+    head = ("", "the bare SDK", "callspan adds", *(place.peer.name for place in there))
     return f"{_BRIEF.format(today=page.today())}\n{page.table(head, rows)}"
 
 
 _BRIEF = """\
-CPU time added to the bare SDK's own by each, and by callspan with default settings in the same process, content
-captured by both, {today}. Versions, instruction counts, memory, and who captures what:
-[docs/benchmarks.md](docs/benchmarks.md).
+How much CPU time each tracer adds to a call, **as a multiple of what callspan adds** to the same call in the same
+process: 2.0 costs twice as much as callspan, below 1 costs less. Content is captured by all of them; measured {today}.
+Versions, instruction counts, memory, and what each captures: [benchmarks](docs/benchmarks.md).
 """
+
+
+def _multiple(measured: Measured) -> str:
+    theirs, ours = _of(THEIRS)(measured), _of(DEFAULT)(measured)
+    return f"{theirs / ours:.1f}" if ours > 0 else ""
 
 
 def _percent(measured: Measured) -> str:

@@ -1,0 +1,52 @@
+"""Where examples run: by this interpreter, or, for `make documents`, in environments installed as the pages say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from callspan.testing import ScriptedProvider
+from tests.documents.pages import ROOT, Example
+from tests.documents.running import Workplace
+from tests.e2e.conftest import plain_environment
+from tests.otel.receiver import OtlpReceiver
+
+AS_INSTALLED = bool(os.environ.get("CALLSPAN_DOCUMENT_ENVIRONMENTS"))
+
+
+@pytest.fixture(scope="session")
+def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the store that `callspan demo` writes."""
+    place = tmp_path_factory.mktemp("demo")
+    command = [sys.executable, "-m", "callspan.cli", "demo"]
+    subprocess.run(command, cwd=place, env=plain_environment(), check=True, capture_output=True)
+    return place
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Iterator[Callable[[Example], Workplace]]:
+    """Makes the directory an example runs in, empty."""
+    with ScriptedProvider() as provider, OtlpReceiver() as receiver:
+        yield lambda example: Workplace(tmp_path, _python(example.requirement), provider, receiver)
+
+
+def _python(requirement: str) -> Path:
+    if not AS_INSTALLED:
+        return Path(sys.executable)
+    # The minimal line is for those who have the SDKs.
+    packages = [
+        requirement.replace("callspan", str(ROOT), 1),
+        *(("openai", "anthropic") if "[" not in requirement else ()),
+    ]
+    place = ROOT / ".venv-documents" / sha256(requirement.encode()).hexdigest()[:12]
+    if not (place / ".complete").exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(place)], check=True)
+        subprocess.run([str(place / "bin" / "python"), "-m", "pip", "install", "-q", *packages], check=True)
+        (place / ".complete").touch()
+    return place / "bin" / "python"

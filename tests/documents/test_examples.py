@@ -1,0 +1,105 @@
+"""Every example of the README and of the pages it links does what it says, alone and in the order of its page."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.documents.pages import EFFECTS, Example, examples, pages
+from tests.documents.running import Seen, Workplace, copy_store
+
+PAGES = {page: found for page in pages() if (found := examples(page))}
+EXAMPLES = [example for found in PAGES.values() for example in found]
+RUN = [example for example in EXAMPLES if example.reason is None]
+MOST_NOT_RUN = 10
+
+Workplaces = Callable[[Example], Workplace]
+
+
+def _alone(example: Example) -> object:
+    """Those that continue another are quick only as one program with it."""
+    marks = [pytest.mark.slow] if "after" in example.directives and example.kind == "python" else []
+    return pytest.param(example, marks=marks)
+
+
+def test_every_example_says_its_effect_or_why_it_is_not_run() -> None:
+    silent = [example.id for example in RUN if not example.directives.keys() & set(EFFECTS)]
+    assert silent == [], "put `<!-- example: calls=1 -->` or the like above"
+
+
+def test_few_examples_are_not_run() -> None:
+    left_out = [f"{example.id}: {example.reason}" for example in EXAMPLES if example.reason is not None]
+    print(f"{len(left_out)} examples are not run", *left_out, sep="\n  ")
+    assert len(left_out) <= MOST_NOT_RUN, left_out
+
+
+@pytest.mark.parametrize("example", [_alone(example) for example in RUN], ids=lambda example: example.id)
+def test_an_example_alone(example: Example, workplace: Workplaces, demo_store: Path) -> None:
+    before = _before(example)
+    where = workplace(example)
+    where.save(PAGES[example.page])
+    if example.directives.get("store") == "demo":
+        copy_store(demo_store, where.place)
+    if example.kind == "python":
+        _check([*before, example], where, [*before, example])
+    else:
+        _check([example], where, [example])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_examples_of_a_page_in_order(page: Path, workplace: Workplaces, demo_store: Path) -> None:
+    """Python examples that continue each other are one program, as in a reader's interpreter."""
+    runs = _runs([example for example in PAGES[page] if example.reason is None])
+    for run in runs:
+        where = workplace(run[0])
+        if any(example.directives.get("store") == "demo" for example in run):
+            copy_store(demo_store, where.place)
+        where.save(run)
+        _check(run, where, run)
+
+
+def _runs(found: Sequence[Example]) -> list[list[Example]]:
+    runs: list[list[Example]] = []
+    for example in found:
+        if example.kind != "python":
+            runs.append([example])
+        elif runs and runs[-1][0].kind == "python" and "after" in example.directives:
+            runs[-1].append(example)
+        else:
+            runs.append([*_before(example), example])
+    return runs
+
+
+def _before(example: Example) -> list[Example]:
+    """The examples that one continues, the first one first."""
+    name = example.directives.get("after")
+    if name is None or example.kind != "python":
+        return []
+    (previous,) = [each for each in PAGES[example.page] if each.directives.get("name") == name]
+    return [*_before(previous), previous]
+
+
+def _check(run: Sequence[Example], where: Workplace, stated: Sequence[Example]) -> None:
+    where.forget_spans()
+    before = where.seen()
+    where.run(run)
+    after = where.seen()
+    for effect in ("calls", "sessions", "spans"):
+        if all(effect in example.directives for example in stated):
+            _check_number(effect, [example.directives[effect] for example in stated], before, after)
+    for example in stated:
+        for effect, value in example.directives.items():
+            if effect == "prints":
+                assert value in after.output, f"{example.id} does not print {value!r}:\n{after.output[-2000:]}"
+            elif effect == "writes":
+                assert (where.place / value).stat().st_size, f"{example.id} does not write {value}"
+
+
+def _check_number(effect: str, stated: Sequence[str], before: Seen, after: Seen) -> None:
+    made = getattr(after, effect) - getattr(before, effect)
+    compare = operator.ge if any(number.endswith("+") for number in stated) else operator.eq
+    expected = sum(int(number.rstrip("+")) for number in stated)
+    assert compare(made, expected), f"{effect}: {made} instead of {' + '.join(stated)}"

@@ -1,0 +1,79 @@
+"""The documents say what the code does."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from callspan.config import Settings, variables
+from callspan.cost.table import read_prices
+from tests.documents.pages import ROOT, pages
+
+
+def rows() -> dict[str, str]:
+    page = (ROOT / "docs/settings.md").read_text()
+    return {match[1]: match[2] for match in re.finditer(r"^\| `(\w+)` \| ([^|]*) \|", page, re.MULTILINE)}
+
+
+def test_every_setting_is_documented_and_no_other() -> None:
+    assert set(rows()) == set(Settings.__struct_fields__)
+
+
+@pytest.mark.parametrize(("setting", "variable"), sorted(variables().items()))
+def test_every_variable_is_documented(setting: str, variable: str) -> None:
+    assert f"`{variable}`" in rows()[setting]
+
+
+def test_no_variable_is_documented_that_is_not_read() -> None:
+    known = {*variables().values(), "CALLSPAN_WIRE_CORPUS", "CALLSPAN_REQUIRE_ENGINES", "CALLSPAN_TEST_CLICKHOUSE"}
+    for page in [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]:
+        named = set(re.findall(r"`?(CALLSPAN_[A-Z_]+)`?", page.read_text()))
+        assert named <= known, page.name
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for page in [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_document_can_be_reached_from_the_readme() -> None:
+    """By links on the README itself: nobody looks for a page that he has not heard of."""
+    linked = {(ROOT / target).resolve() for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", readme())}
+    missing = {page.name for page in (ROOT / "docs").rglob("*.md")} - {page.name for page in linked}
+    assert missing == set()
+    assert set((ROOT / "docs").glob("*.md")) <= set(pages())
+
+
+def readme() -> str:
+    return (ROOT / "README.md").read_text()
+
+
+def test_links_of_the_package_lead_to_the_source_and_nowhere_else_is_its_address() -> None:
+    absolute = runpy.run_path(str(ROOT / "tools/package_readme.py"))["absolute"]
+    page = absolute(readme(), "https://example.com/callspan", "1.2")
+    assert not re.search(r"\]\((?!https?:|#)", page)
+    assert "](https://example.com/callspan/blob/v1.2/docs/settings.md)" in page
+    assert (
+        "![A session with its timesteps, calls, tools, actions and rewards](https://example.com/callspan/raw/v1.2/docs/trace.svg)"
+        in page
+    )
+    (source,) = re.findall(r'^Source = "https?://(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    named = [page.name for page in pages() if source in page.read_text()]
+    assert named == []
+
+
+def test_json_in_the_documents_is_json() -> None:
+    found = [block for page in pages() for block in re.findall(r"```json\n(.*?)```", page.read_text(), re.DOTALL)]
+    assert len([json.loads(block) for block in found]) >= 2
+
+
+def test_the_price_file_of_the_documents_is_taken(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```json\n(.*?)```", (ROOT / "docs/cost.md").read_text(), re.DOTALL)
+    file = tmp_path / "prices.json"
+    file.write_text(block)
+    assert read_prices(file).version == "contract-7"
