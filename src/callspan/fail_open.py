@@ -6,27 +6,36 @@ A step that may fail says what it tries to do:
         ...
 
 The exception is logged (a warning the first time for each step, afterwards at debug) and counted.
-Only `Exception` is swallowed: cancellation, exits and interrupts go through.
+Only an `Exception` is swallowed, and only one that the step itself has raised: cancellation, exits and interrupts go
+through, and so does whatever a signal handler or a debugger of the application raises in the middle of the step.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
+import signal
+import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable
-from types import TracebackType
-from typing import Final, TypeVar
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import CodeType, FrameType, TracebackType
+from typing import Any, Final, TypeVar
 
 _LOGGER: Final = logging.getLogger("callspan")
+_MAX_WRAPPERS: Final = 10
+_EVENTS: Final = frozenset({"call", "line", "return", "exception", "opcode", "c_call", "c_return", "c_exception"})
+"""What trace and profile functions are called for."""
 _A = TypeVar("_A")
+_E = TypeVar("_E", bound=BaseException)
 _T = TypeVar("_T")
 
 _failures: Counter[str] = Counter()
 
 
 class fail_open:  # noqa: N801 - reads as a statement: with fail_open("do something")
-    """Context manager that logs and swallows any `Exception` of its block.
+    """Context manager that logs and swallows any `Exception` its block raises, but no interrupt.
 
     `what` completes the sentence "Could not ...". Instances hold no state and may be shared by threads.
     """
@@ -42,8 +51,8 @@ class fail_open:  # noqa: N801 - reads as a statement: with fail_open("do someth
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        """Return True, which swallows, for every `Exception`; report it first."""
-        if error is None or not isinstance(error, Exception):
+        """Return True, which swallows, for every `Exception` but interrupts; report it first."""
+        if error is None or not isinstance(error, Exception) or is_interrupt(error):
             return False
         report(self.what, error)
         return True
@@ -56,7 +65,9 @@ def attempt(step: fail_open, function: Callable[[_A], _T], argument: _A) -> _T |
     """
     try:
         return function(argument)
-    except Exception as error:  # noqa: BLE001 - what this module is for
+    except Exception as error:
+        if is_interrupt(error):
+            raise
         report(step.what, error)
         return None
 
@@ -68,15 +79,43 @@ def value_of(function: Callable[[], _T]) -> _T | None:
     return None
 
 
+def ours(*kinds: type[_E]) -> tuple[type[_E], ...]:
+    """Return `kinds`, or nothing while an interrupt is being handled: `except ours(OSError):`.
+
+    A time limit of the application may well raise one of these kinds in the middle of what is tried.
+    """
+    error = sys.exc_info()[1]
+    return () if error is not None and is_interrupt(error) else kinds
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Return whether the exception came from outside of what was running when it was raised.
+
+    True for all that is no `Exception`, and for what a handler of the application has raised that Python runs between
+    two instructions: a signal handler, a trace function. Such a handler is told by its frame in the traceback: it was
+    given the frame that stands before its own, or it is registered as a signal handler.
+    """
+    return not isinstance(error, Exception) or _passed_handler(error)
+
+
 def report(what: str, error: Exception) -> None:
-    """Log and count that `what` could not be done. Never raises."""
+    """Log and count that `what` could not be done. Raises nothing but interrupts."""
     _failures[what] += 1
     if _failures[what] == 1:
-        _LOGGER.warning("Could not %s (%s); the call is not affected", what, type(error).__name__)
+        log(logging.WARNING, "Could not %s (%s); the call is not affected", what, type(error).__name__)
     if _LOGGER.isEnabledFor(logging.DEBUG):
         # Without the chain: the application's own exception may be in it, with what a provider echoed.
         told = traceback.format_exception(type(error), error, error.__traceback__, chain=False)
-        _LOGGER.debug("Could not %s\n%s", what, "".join(told))
+        log(logging.DEBUG, "Could not %s\n%s", what, "".join(told))
+
+
+def log(level: int, message: str, *values: object) -> None:
+    """Log for the caller of this function, to the logger `callspan`; a log handler that raises is ignored."""
+    try:
+        _LOGGER.log(level, message, *values, stacklevel=2)
+    except Exception as error:
+        if is_interrupt(error):
+            raise
 
 
 def failures() -> dict[str, int]:
@@ -95,7 +134,59 @@ class _Quiet(fail_open):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        return isinstance(error, Exception)
+        return error is not None and not is_interrupt(error)
 
 
 _FOREIGN: Final = _Quiet("use an object of the application")
+
+
+def _passed_handler(error: BaseException) -> bool:
+    """Whether the exception came through the frame of a handler that Python ran between two instructions."""
+    trace = error.__traceback__
+    if trace is None or trace.tb_next is None:
+        return False
+    registered = set(_signal_handlers())
+    while trace.tb_next is not None:
+        before, trace = trace.tb_frame, trace.tb_next
+        if trace.tb_frame.f_code in registered or _was_given(trace.tb_frame, before):
+            return True
+    return False
+
+
+def _was_given(frame: FrameType, before: FrameType) -> bool:
+    """Whether `frame` runs a function called as Python calls handlers: `(signal, before)` or `(before, event, ...)`."""
+    code = frame.f_code
+    named, takes_rest = code.co_argcount, code.co_flags & inspect.CO_VARARGS
+    known = frame.f_locals
+    values = [known.get(name) for name in code.co_varnames[:named]]
+    if takes_rest:
+        rest = known.get(code.co_varnames[named + code.co_kwonlyargcount])
+        values += rest if isinstance(rest, tuple) else ()
+    # Others pass frames around too, as `inspect` and log handlers do: what stands beside it must fit as well.
+    for at, value in enumerate(values):
+        if value is before:
+            after = values[at + 1] if at + 1 < len(values) else None
+            return (at > 0 and isinstance(values[at - 1], int)) or (isinstance(after, str) and after in _EVENTS)
+    return False
+
+
+def _signal_handlers() -> Iterator[CodeType]:
+    """The code of the functions that handle signals now: one may have lost its arguments before it raised."""
+    for number in signal.valid_signals():
+        code = _code_of(signal.getsignal(number))
+        if code is not None:
+            yield code
+
+
+def _code_of(handler: Any) -> CodeType | None:  # noqa: ANN401 - whatever is registered
+    for _ in range(_MAX_WRAPPERS):
+        if isinstance(handler, partial):
+            handler = handler.func
+        elif hasattr(handler, "__func__"):
+            handler = handler.__func__
+        else:
+            break
+    code = getattr(handler, "__code__", None)
+    if code is None and callable(handler):
+        code = getattr(getattr(type(handler), "__call__", None), "__code__", None)
+    return code if isinstance(code, CodeType) else None

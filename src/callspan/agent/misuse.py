@@ -8,9 +8,8 @@ from typing import Final
 from callspan.agent.runtime import Runtime, installed, never_instrumented
 from callspan.agent.values import number
 from callspan.config import enabled_in_environment
-from callspan.fail_open import fail_open
+from callspan.fail_open import fail_open, log
 
-_LOGGER: Final = logging.getLogger("callspan")
 _NOT_INSTRUMENTED: Final = "not_instrumented"
 _WARN: Final = fail_open("warn that nothing is instrumented")
 _warned: set[str] = set()
@@ -32,7 +31,7 @@ def misuse(flag: str, advice: str, runtime: Runtime | None) -> str:
         raise MisuseError(advice)
     if flag not in _warned:
         _warned.add(flag)
-        _LOGGER.warning("%s (recorded as %r; said once)", advice, flag)
+        log(logging.WARNING, "%s (recorded as %r; said once)", advice, flag)
     return flag
 
 
@@ -47,8 +46,9 @@ def installed_or_warn() -> Runtime | None:
         _warned.add(_NOT_INSTRUMENTED)
         with _WARN:
             if enabled_in_environment():
-                _LOGGER.warning(
-                    "callspan sessions are used, but callspan.instrument() has not been called: nothing is recorded"
+                log(
+                    logging.WARNING,
+                    "callspan sessions are used, but callspan.instrument() has not been called: nothing is recorded",
                 )
     return runtime
 
