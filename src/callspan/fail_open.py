@@ -80,9 +80,10 @@ def value_of(function: Callable[[], _T]) -> _T | None:
 
 
 def ours(*kinds: type[_E]) -> tuple[type[_E], ...]:
-    """Return `kinds`, or nothing while an interrupt is being handled: `except ours(OSError):`.
+    """What an `except` clause names to catch exceptions of these kinds, but none that is an interrupt.
 
-    A time limit of the application may well raise one of these kinds in the middle of what is tried.
+    Write `except ours(OSError) as error:`. A time limit of the application may well raise one of these kinds in the
+    middle of what is tried.
     """
     error = sys.exc_info()[1]
     return () if error is not None and is_interrupt(error) else kinds
@@ -188,5 +189,5 @@ def _code_of(handler: Any) -> CodeType | None:  # noqa: ANN401 - whatever is reg
             break
     code = getattr(handler, "__code__", None)
     if code is None and callable(handler):
-        code = getattr(getattr(type(handler), "__call__", None), "__code__", None)
+        code = getattr(type(handler).__call__, "__code__", None)
     return code if isinstance(code, CodeType) else None

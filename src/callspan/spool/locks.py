@@ -9,6 +9,8 @@ import os
 import sys
 from typing import Final
 
+from callspan.fail_open import ours
+
 _FAR: Final = 1 << 40
 
 if sys.platform == "win32":
@@ -19,7 +21,7 @@ if sys.platform == "win32":
         try:
             os.lseek(fd, _FAR, os.SEEK_SET)
             msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
-        except OSError:
+        except ours(OSError):
             return False
         return True
 
@@ -30,6 +32,6 @@ else:
         """Lock the open file unless another holder has it; False if so. Never waits."""
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except ours(OSError):
             return False
         return True

@@ -96,11 +96,14 @@ class Segment:
         name = f"{time.time_ns():020d}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
         path = directory / (name + (f"-{address}" if address else "") + SUFFIX)
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
-        if not try_lock(fd):
-            os.close(fd)
+        try:
+            if not try_lock(fd):
+                raise OSError(f"{path} cannot be locked; use a spool directory on a local disk")  # noqa: TRY301
+            return cls(path, fd, own=True)
+        except BaseException:
             path.unlink()
-            raise OSError(f"{path} cannot be locked; use a spool directory on a local disk")
-        return cls(path, fd, own=True)
+            os.close(fd)
+            raise
 
     @classmethod
     def adopt(cls, path: Path) -> Segment | None:

@@ -13,7 +13,7 @@ from collections import deque
 from pathlib import Path
 from typing import Final
 
-from callspan.fail_open import fail_open
+from callspan.fail_open import fail_open, ours
 from callspan.spool.cursor import SUFFIX as CURSOR_SUFFIX
 from callspan.spool.cursor import remove_cursors
 from callspan.spool.frames import Gap
@@ -254,5 +254,5 @@ class Shelf:
 def _size(entry: os.DirEntry[str]) -> int:
     try:
         return entry.stat().st_size
-    except FileNotFoundError:
+    except ours(FileNotFoundError):
         return 0

@@ -12,16 +12,17 @@ import logging
 import sys
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from callspan.background import thread
-from callspan.fail_open import fail_open
+from callspan.fail_open import fail_open, log, ours
 from callspan.spool import lifetime
 from callspan.spool.address import address_for
+from callspan.spool.append_queue import AppendQueue, Slim
 from callspan.spool.frames import HEAD_BYTES, MAX_PAYLOAD, encode
 from callspan.spool.ring import Ring
 from callspan.spool.segment import Segment
@@ -32,7 +33,6 @@ from callspan.spool.sink import Sink
 Fsync: TypeAlias = Literal["none", "interval", "always"]
 Sinks: TypeAlias = Sequence[Sink] | Callable[[], Sequence[Sink]]
 
-_LOGGER: Final = logging.getLogger("callspan")
 _MIB: Final = 1 << 20
 _SEGMENT_BYTES: Final = 64 * _MIB
 _MEMORY_BYTES: Final = 32 * _MIB
@@ -84,19 +84,22 @@ class Spool:
         self._keeper: Keeper | None = None
         self._active: Segment | None = None
         self._ring: Ring | None = None
-        self._started = self._stopping = self._busy = self._watched = False
+        self._started = self._stopping = self._watched = False
+        # list.pop is atomic: of several threads that were started for it, one builds the stores.
+        self._launches = [True]
         self._parking: tuple[Shipper, ...] = ()
         self._parked = True
-        self._nested: deque[tuple[bytes, Callable[[], bytes] | None]] = deque()
         self._used = 0
         self._measure_at = self._open_at = self._warn_at = 0.0
         self._counts: Counter[str] = Counter()
+        self._queue = AppendQueue(self._lock, self._keep, self._counts)
 
-    def append(self, payload: bytes, slim: Callable[[], bytes] | None = None) -> bool:
+    def append(self, payload: bytes, slim: Slim | None = None) -> bool:
         """Keep one record; True if it is on disk (or in memory, while no disk takes it). Never raises.
 
         `slim` gives the same record without bodies, kept instead when the spool is nearly full. Do not call it from
-        a finaliser (`__del__`, `weakref` callbacks).
+        a finaliser (`__del__`, `weakref` callbacks). Interrupted by a signal handler that raises, it may have kept the
+        record or not; the next append, flush or close keeps it then.
         """
         with _APPEND:
             return self._append(payload, slim)
@@ -106,6 +109,7 @@ class Spool:
     def flush(self, timeout_s: float) -> bool:
         """Wait until all this process has appended so far is with every sink; False if the time ran out."""
         deadline = time.monotonic() + timeout_s
+        self._queue.write()
         goals = [(source, source.end) for source in self._shelf.held() if source.own]
         self._hurry()
         return self._shelf.wait(goals, deadline)
@@ -137,6 +141,7 @@ class Spool:
 
     def halt(self, deadline: float) -> None:
         """Stop shipping by `deadline` (monotonic seconds). Appends still reach the disk, for the next process."""
+        self._queue.write()
         with self._lock, self._shelf.lock:
             self._stopping = True
             self._seal()
@@ -184,36 +189,21 @@ class Spool:
         """Return how each sink is doing; empty until the first append."""
         return [shipper.state() for shipper in self._shippers]
 
-    def _append(self, payload: bytes, slim: Callable[[], bytes] | None) -> bool:
+    def _append(self, payload: bytes, slim: Slim | None) -> bool:
         if not self._watched:
             self._watch()
-        with self._lock:
-            if self._closed:
-                self._counts["dropped.closed"] += 1
-                return False
-            if self._busy:
-                # A signal handler has interrupted an append of its own thread, which will keep this one too.
-                self._nested.append((payload, slim))
-                return True
-            kept = self._keep_with_nested(payload, slim)
-            if not self._started:
+        if self._closed:
+            self._counts["dropped.closed"] += 1
+            return False
+        kept = self._queue.add(payload, slim)
+        if not self._started:
+            with self._lock:
                 self._start()
         for shipper in self._shippers:
             shipper.wake()
         return kept
 
-    def _keep_with_nested(self, payload: bytes, slim: Callable[[], bytes] | None) -> bool:
-        self._nested.append((payload, slim))
-        kept = True
-        while self._nested:
-            self._busy = True
-            try:
-                kept = self._keep(*self._nested.popleft()) and kept
-            finally:
-                self._busy = False
-        return kept
-
-    def _keep(self, payload: bytes, slim: Callable[[], bytes] | None) -> bool:
+    def _keep(self, payload: bytes, slim: Slim | None) -> bool:
         if self._used + len(payload) > self._full_bytes or len(payload) > MAX_PAYLOAD:
             admitted = self._within_cap(payload, slim)
             if admitted is None:
@@ -221,7 +211,7 @@ class Spool:
             payload = admitted
         try:
             self._write(encode(payload))
-        except OSError as error:
+        except ours(OSError) as error:
             self._warn(error)
             return self._remember(payload)
         self._used += len(payload) + HEAD_BYTES
@@ -235,7 +225,7 @@ class Spool:
         for entry in ring.batch(0, _SAVED_AT_ONCE, _MIB).entries:
             try:
                 self._write(encode(entry.payload))
-            except OSError:
+            except ours(OSError):
                 return
             ring.passed(entry.end)
             self._used += len(entry.payload) + HEAD_BYTES
@@ -262,8 +252,11 @@ class Spool:
         now = time.monotonic()
         if now < self._open_at:
             raise OSError(f"{self.directory} took no file a moment ago")
-        self._open_at = now + _RETRY_S
-        segment = self._shelf.create()
+        try:
+            segment = self._shelf.create()
+        except ours(OSError):
+            self._open_at = now + _RETRY_S
+            raise
         self._open_at = 0.0
         self._seal()
         self._active = segment
@@ -280,7 +273,7 @@ class Spool:
             self._shelf.give_up(segment)
         self._shelf.settle(segment)
 
-    def _within_cap(self, payload: bytes, slim: Callable[[], bytes] | None) -> bytes | None:
+    def _within_cap(self, payload: bytes, slim: Slim | None) -> bytes | None:
         if time.monotonic() >= self._measure_at:
             self._used = self._shelf.measure()
             self._measure_at = time.monotonic() + _MEASURE_S
@@ -307,7 +300,8 @@ class Spool:
         if time.monotonic() < self._warn_at:
             return
         self._warn_at = time.monotonic() + _WARN_S
-        _LOGGER.warning(
+        log(
+            logging.WARNING,
             "The spool directory %s takes no records (%s); up to %d MiB wait in memory, the oldest are dropped",
             self.directory,
             error,
@@ -318,20 +312,23 @@ class Spool:
         # Once the interpreter is being taken down a new thread never begins, and waiting for it never ends.
         if self._started or self._stopping or sys.is_finalizing():
             return
-        self._started = True
         try:
-            thread(partial(self._launch, self._shelf), "callspan-launch").start()
-        except RuntimeError:
-            _LOGGER.debug("No threads at this point of the interpreter's end; the next process ships")
+            thread(partial(self._launch, self._shelf, self._launches), "callspan-launch").start()
+        except ours(RuntimeError):
+            log(logging.DEBUG, "No threads at this point of the interpreter's end; the next process ships")
+        self._started = True
 
     def _watch(self) -> None:
         # Before the first lock is taken: a child forked while another thread holds it could never take it.
-        self._watched = True
         if not self._closed:
             lifetime.watch(self)
+        self._watched = True
 
-    def _launch(self, shelf: Shelf) -> None:
+    def _launch(self, shelf: Shelf, launches: list[bool]) -> None:
         with fail_open("build the stores"):
+            if not launches:
+                return
+            launches.pop()
             sinks = list(self._sinks() if callable(self._sinks) else self._sinks)
             shippers = tuple(Shipper(number, sink, shelf) for number, sink in enumerate(sinks))
             with shelf.lock:
