@@ -2,7 +2,7 @@
 
     python ladder_victim.py NAME...      names of the hook table; prints what was recorded as JSON
 
-A name is `attribute` or `Owner.attribute`; after `~` it is there, but with other parameters. The SDKs keep their
+A name is `attribute` or `Owner.attribute`; after `~` it is there, but its parameters are new to us. The SDKs keep their
 methods, or they would not work at all; it is the table that looks for them elsewhere.
 """
 
@@ -26,7 +26,7 @@ def as_it_is_now(hook: hooks.Hook) -> hooks.Hook:
     if names & GONE:
         return msgspec.structs.replace(hook, owner=f"{hook.owner}_gone")
     if {f"~{name}" for name in names} & GONE:
-        return msgspec.structs.replace(hook, expects=("renamed",))
+        return msgspec.structs.replace(hook, reads=(), ignores=())
     return hook
 
 

@@ -83,11 +83,13 @@ def _hooks() -> Iterator[Check]:
                 continue
             importlib.import_module(sdk)
             statuses = [status for status in callspan.hooks_status() if status.sdk == sdk]
-            missing = [status for status in statuses if status.state != "on"]
-            told = f"{version}, {len(statuses) - len(missing)} of {len(statuses)} hooks can be set"
-            yield Check("SDKs", sdk, "ok" if statuses and not missing else "warning", told)
-            for status in missing:
-                yield Check("SDKs", status.name, "warning", f"{status.state}: not recorded are {status.without}")
+            drifted = [status for status in statuses if status.state != "on"]
+            there = sum(status.state != "missing" for status in statuses)
+            told = f"{version}, {there} of {len(statuses)} hooks can be set"
+            yield Check("SDKs", sdk, "ok" if statuses and not drifted else "warning", told)
+            for status in drifted:
+                lost = "not recorded are" if status.state == "missing" else "hooked; may be lost:"
+                yield Check("SDKs", status.name, "warning", f"{status.state}: {lost} {status.without}")
     finally:
         handle.uninstrument()
 

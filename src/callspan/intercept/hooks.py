@@ -7,12 +7,14 @@ Private names of the SDKs appear here and nowhere else. They exist in openai 1.4
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Literal, TypeAlias
+from functools import partial
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
 from callspan.intercept import attempts, raw_responses, request, streams
 from callspan.intercept.engine import Engine
+from callspan.intercept.guarded import Function
 
 Module: TypeAlias = Literal["_base_client", "_streaming", "http"]
 
@@ -24,82 +26,83 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
     """A module of the SDK, or the HTTP library the SDK uses."""
     owner: str
     attribute: str
-    wrapper: Callable[[Engine], Callable[..., Any]] | None = None
-    """Gives a wrapt wrapper (wrapped, instance, args, kwargs); what it wraps stays introspectable."""
-    plain: Callable[[Engine], Callable[[Callable[..., Any]], Callable[..., Any]]] | None = None
-    """Gives what makes a plain function of the original, where wrapt's cost would show: that is, nearly everywhere."""
+    make: Callable[[Engine, Function], Function]
+    """Makes the replacement of the original; see `guarded`."""
     outlasts: bool = False
     """Left in place, where callspan is switched off, for the streams that are being read then."""
-    expects: tuple[str, ...] = ()
-    """Parameters the original must have."""
+    reads: tuple[str, ...] = ()
+    """Parameters the hook reads."""
+    ignores: tuple[str, ...] = ()
+    """Parameters that versions of the original have besides; any other is new to this table."""
     without: str
     """What is lost where the name is missing."""
 
 
-def _just(hook: Callable[..., Any]) -> Callable[[Engine], Callable[..., Any]]:
-    return lambda _engine: hook
-
+_CAST: Final = ("cast_to", "stream_cls")
+_RETRIES: Final = "remaining_retries"
+_SENDING: Final = ("stream", "auth", "follow_redirects")
 
 HOOKS: Final[tuple[Hook, ...]] = (
     Hook(
-        module="_base_client", owner="SyncAPIClient", attribute="request", plain=request.request,
-        expects=("options",), without="all sync calls",
+        module="_base_client", owner="SyncAPIClient", attribute="request", make=request.observe_request,
+        reads=("options", "stream"), ignores=(*_CAST, _RETRIES), without="all sync calls",
     ),
     Hook(
-        module="_base_client", owner="AsyncAPIClient", attribute="request", plain=request.async_request,
-        expects=("options",), without="all async calls",
+        module="_base_client", owner="AsyncAPIClient", attribute="request",
+        make=partial(request.observe_request, is_async=True),
+        reads=("options", "stream"), ignores=(*_CAST, _RETRIES), without="all async calls",
     ),
     Hook(
-        module="_base_client", owner="SyncAPIClient", attribute="_process_response",
-        plain=_just(request.process_response), expects=("response", "stream"), without="content of sync calls",
+        module="_base_client", owner="SyncAPIClient", attribute="_process_response", make=request.observe_response,
+        reads=("response",), ignores=(*_CAST, "options", "stream", "retries_taken"), without="content of sync calls",
     ),
     Hook(
-        module="_base_client", owner="AsyncAPIClient", attribute="_process_response",
-        plain=_just(request.process_response), expects=("response", "stream"), without="content of async calls",
+        module="_base_client", owner="AsyncAPIClient", attribute="_process_response", make=request.observe_response,
+        reads=("response",), ignores=(*_CAST, "options", "stream", "retries_taken"), without="content of async calls",
     ),
     Hook(
-        module="_base_client", owner="BaseClient", attribute="_process_response_data",
-        plain=_just(request.process_response_data), expects=("data", "cast_to", "response"),
+        module="_base_client", owner="BaseClient", attribute="_process_response_data", make=request.observe_data,
+        reads=("data", "response"), ignores=("cast_to",),
         without="content of streams; plain calls are read from their result",
     ),
     Hook(
-        module="_base_client", owner="BaseClient", attribute="_build_request", plain=_just(request.build_request),
-        expects=("options",), without="request bodies",
+        module="_base_client", owner="BaseClient", attribute="_build_request", make=request.observe_build,
+        reads=("options",), ignores=("retries_taken",), without="request bodies",
     ),
     Hook(
-        module="_base_client", owner="BaseClient", attribute="_calculate_retry_timeout",
-        plain=_just(request.calculate_retry_timeout), without="planned waits between attempts",
+        module="_base_client", owner="BaseClient", attribute="_calculate_retry_timeout", make=request.observe_wait,
+        ignores=(_RETRIES, "options", "response_headers"), without="planned waits between attempts",
     ),
     Hook(
-        module="_streaming", owner="Stream", attribute="__stream__", wrapper=_just(streams.observe_reader),
+        module="_streaming", owner="Stream", attribute="__stream__", make=streams.observe_reader,
         without="normal ends and errors of sync streams; they end when closed or dropped",
     ),
     Hook(
-        module="_streaming", owner="AsyncStream", attribute="__stream__", wrapper=_just(streams.observe_reader),
+        module="_streaming", owner="AsyncStream", attribute="__stream__", make=streams.observe_reader,
         without="normal ends and errors of async streams; they end when closed or dropped",
     ),
     Hook(
-        module="http", owner="Response", attribute="close", plain=_just(streams.observe_close), outlasts=True,
+        module="http", owner="Response", attribute="close", make=streams.observe_close, outlasts=True,
         without="early closes of sync streams; they end when dropped",
     ),
     Hook(
-        module="http", owner="Response", attribute="aclose", plain=_just(streams.observe_aclose), outlasts=True,
-        without="early closes of async streams; they end when dropped",
+        module="http", owner="Response", attribute="aclose", make=partial(streams.observe_close, is_async=True),
+        outlasts=True, without="early closes of async streams; they end when dropped",
     ),
     Hook(
-        module="http", owner="Response", attribute="iter_bytes", plain=_just(raw_responses.observe_iter_bytes),
-        without="content of sync streaming raw responses",
+        module="http", owner="Response", attribute="iter_bytes", make=raw_responses.observe_bytes,
+        ignores=("chunk_size",), without="content of sync streaming raw responses",
     ),
     Hook(
-        module="http", owner="Response", attribute="aiter_bytes", plain=_just(raw_responses.observe_aiter_bytes),
-        without="content of async streaming raw responses",
+        module="http", owner="Response", attribute="aiter_bytes", make=raw_responses.observe_bytes,
+        ignores=("chunk_size",), without="content of async streaming raw responses",
     ),
     Hook(
-        module="http", owner="Client", attribute="send", plain=_just(attempts.observe_send),
-        expects=("request",), without="attempts of sync calls",
+        module="http", owner="Client", attribute="send", make=attempts.observe_send,
+        reads=("request",), ignores=_SENDING, without="attempts of sync calls",
     ),
     Hook(
-        module="http", owner="AsyncClient", attribute="send", plain=_just(attempts.observe_async_send),
-        expects=("request",), without="attempts of async calls",
+        module="http", owner="AsyncClient", attribute="send", make=partial(attempts.observe_send, is_async=True),
+        reads=("request",), ignores=_SENDING, without="attempts of async calls",
     ),
 )  # fmt: skip

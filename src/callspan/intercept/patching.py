@@ -21,6 +21,7 @@ from callspan.fail_open import fail_open
 from callspan.forks import renew_locks
 from callspan.intercept.captured import hand_over
 from callspan.intercept.engine import Engine
+from callspan.intercept.guarded import VARIADIC, Function, parameters
 from callspan.intercept.hooks import HOOKS, Hook
 from callspan.intercept.watch import OBSERVED
 
@@ -38,7 +39,8 @@ class HookStatus(msgspec.Struct, frozen=True, kw_only=True):
     sdk: str
     name: str
     state: Literal["on", "missing", "changed"]
-    """missing: the SDK has no such name; changed: it has, with other parameters."""
+    """missing: the SDK has no such name, or it is no function there; changed: it has unknown parameters, or lacks one
+    that is read: it is hooked, and passes everything through."""
     without: str
 
 
@@ -113,7 +115,7 @@ class Patches:
                 if sdk in self._applied:
                     return
                 self._patch(sdk, modules)
-            _warn_of_missing(sdk, self.status())
+            _warn_of_drift(sdk, self.status())
         if _OLDER_HTTP not in self._waiting:
             self._waiting.add(_OLDER_HTTP)
             wrapt.register_post_import_hook(self._older_http_imported, _OLDER_HTTP)
@@ -127,46 +129,45 @@ class Patches:
                     self._patch(sdk, {"http": (module,)})
 
     def _patch(self, sdk: Sdk, modules: dict[str, tuple[ModuleType, ...]]) -> None:
-        found = [self._one(sdk, hook, module) for hook in HOOKS for module in modules.get(hook.module, ())]
-        self._applied.setdefault(sdk, []).extend(patch for patch, _ in found if patch is not None)
-        self._status.setdefault(sdk, []).extend(status for _, status in found)
-        for _, status in found:
-            if status.state != "on":
-                self._engine.missing.add((sdk, status.name.rpartition(".")[2]))
+        applied = self._applied.setdefault(sdk, [])
+        for hook in HOOKS:
+            for module in modules.get(hook.module, ()):
+                # One by one: where classes have come to share a function, the next row finds it hooked.
+                patch, status = self._one(sdk, hook, module)
+                applied.extend([] if patch is None or patch in applied else [patch])
+                self._status.setdefault(sdk, []).append(status)
+                if status.state == "missing":
+                    self._engine.missing.add((sdk, hook.attribute))
 
     def _one(self, sdk: Sdk, hook: Hook, module: ModuleType) -> tuple[_Patch | None, HookStatus]:
         name = f"{module.__name__}.{hook.owner}.{hook.attribute}"
         owner = _defining(getattr(module, hook.owner, None), hook.attribute)
-        original = None if owner is None else _own(owner, hook.attribute)
+        original: Any = None if owner is None else _own(owner, hook.attribute)
         shared = self._already(owner, hook.attribute)
         if shared is not None:
-            return shared, HookStatus(sdk=sdk, name=name, state="on", without=hook.without)
-        if owner is None or original is None:
+            original = shared.original
+        if owner is None or not _is_method(original):
             return None, HookStatus(sdk=sdk, name=name, state="missing", without=hook.without)
-        if not _expected(original, hook.expects):
-            return None, HookStatus(sdk=sdk, name=name, state="changed", without=hook.without)
+        patch = shared or self._put(owner, hook, original)
+        state: Literal["on", "changed"] = "on" if _is_known(original, hook) else "changed"
+        if _lacks(original, hook):
+            self._engine.missing.add((sdk, hook.attribute))
+        return patch, HookStatus(sdk=sdk, name=name, state=state, without=hook.without)
+
+    def _put(self, owner: type, hook: Hook, original: Any) -> _Patch:  # noqa: ANN401 - any function
         patch = self._left.pop((owner, hook.attribute), None)
         if patch is None or patch.replacement is not original:
-            patch = _Patch(owner, hook.attribute, original, _replacement(hook, original, self._engine), hook.outlasts)
-            setattr(owner, hook.attribute, patch.replacement)
-            hand_over(owner, hook.attribute, original, patch.replacement)
-        return patch, HookStatus(sdk=sdk, name=name, state="on", without=hook.without)
+            replacement = hook.make(self._engine, original)
+            setattr(replacement, OBSERVED, True)
+            patch = _Patch(owner, hook.attribute, original, replacement, hook.outlasts)
+            setattr(owner, hook.attribute, replacement)
+            hand_over(owner, hook.attribute, original, replacement)
+        return patch
 
     def _already(self, owner: type | None, attribute: str) -> _Patch | None:
         """The HTTP library is shared by both SDKs: patched once, restored with the last."""
         every = (patch for patches in self._applied.values() for patch in patches)
         return next((p for p in every if p.owner is owner and p.attribute == attribute), None)
-
-
-def _replacement(hook: Hook, original: Any, engine: Engine) -> Any:  # noqa: ANN401 - any callable
-    if hook.wrapper is not None:
-        return wrapt.FunctionWrapper(original, hook.wrapper(engine))
-    if hook.plain is None:
-        raise TypeError(f"hook {hook.attribute} has no replacement")
-    replacement: Any = hook.plain(engine)(original)
-    replacement.__wrapped__ = original
-    setattr(replacement, OBSERVED, True)
-    return replacement
 
 
 def _modules(sdk: Sdk) -> dict[str, tuple[ModuleType, ...]]:
@@ -198,12 +199,30 @@ def _own(owner: type, attribute: str) -> Any:  # noqa: ANN401
     return vars(owner).get(attribute)
 
 
-def _expected(original: Any, names: tuple[str, ...]) -> bool:  # noqa: ANN401
-    parameters = inspect.signature(original).parameters
-    return all(name in parameters for name in names)
+def _is_method(found: object) -> bool:
+    """Whether what lies in a class is a function that is given the instance."""
+    return callable(found) and hasattr(found, "__get__") and not isinstance(found, type | staticmethod | classmethod)
 
 
-def _warn_of_missing(sdk: Sdk, statuses: list[HookStatus]) -> None:
-    missing = [f"{s.name} ({s.without})" for s in statuses if s.sdk == sdk and s.state != "on"]
-    if missing:
-        _LOGGER.warning("This version of %s lacks names callspan hooks; not recorded: %s", sdk, "; ".join(missing))
+def _is_known(original: Function, hook: Hook) -> bool:
+    known = {*hook.reads, *hook.ignores}
+    named = [name for name, parameter in parameters(original).items() if parameter.kind not in VARIADIC][1:]
+    return not _lacks(original, hook) and known.issuperset(named)
+
+
+def _lacks(original: Function, hook: Hook) -> bool:
+    """Whether a parameter that the hook reads is not there; who takes any parameters may have it."""
+    found = parameters(original)
+    if not found or any(parameter.kind in VARIADIC for parameter in found.values()):
+        return False
+    return not found.keys() >= set(hook.reads)
+
+
+def _warn_of_drift(sdk: Sdk, statuses: list[HookStatus]) -> None:
+    def named(state: str) -> str:
+        return "; ".join(f"{s.name} ({s.without})" for s in statuses if s.sdk == sdk and s.state == state)
+
+    if missing := named("missing"):
+        _LOGGER.warning("This version of %s lacks names callspan hooks; not recorded: %s", sdk, missing)
+    if changed := named("changed"):
+        _LOGGER.warning("This version of %s has changed functions callspan hooks; may be lost: %s", sdk, changed)

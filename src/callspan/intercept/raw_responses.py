@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
-from functools import wraps
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
-from callspan.fail_open import attempt, fail_open, value_of
+from callspan.fail_open import fail_open, value_of
+from callspan.intercept.engine import Engine
 from callspan.intercept.event_lines import EventLines
-from callspan.intercept.watch import KEY, Watch, is_being_read
+from callspan.intercept.guarded import Function, Observer, guarded
+from callspan.intercept.watch import Watch, watch_of
 from callspan.record.call import ErrorInfo
 
 _CAP_BYTES: Final = 8 << 20
@@ -51,40 +52,30 @@ def flaw_of(response: Any) -> ErrorInfo | None:  # noqa: ANN401 - httpx, httpx2 
     return ErrorInfo(kind="parsing", type="JSONDecodeError")
 
 
-def observe_iter_bytes(original: Callable[..., Iterator[bytes]]) -> Callable[..., Iterator[bytes]]:
-    """Return `Response.iter_bytes` with raw responses of calls copied."""
-
-    @wraps(original)
-    def iter_bytes(response: Any, *args: Any, **kwargs: Any) -> Iterator[bytes]:  # noqa: ANN401
-        pieces = original(response, *args, **kwargs)
-        watch = _to_copy(response, pieces)
-        return pieces if watch is None else _copied(pieces, watch)
-
-    return iter_bytes
+def observe_bytes(engine: Engine, original: Function) -> Function:
+    """Return `Response.iter_bytes` or `aiter_bytes` with raw responses of calls copied."""
+    del engine
+    return guarded(original, Observer(step=_FOLLOW, begin=_followed, returned=_shown))
 
 
-def observe_aiter_bytes(original: Callable[..., AsyncIterator[bytes]]) -> Callable[..., AsyncIterator[bytes]]:
-    """Return `Response.aiter_bytes` with raw responses of calls copied."""
-
-    @wraps(original)
-    def aiter_bytes(response: Any, *args: Any, **kwargs: Any) -> AsyncIterator[bytes]:  # noqa: ANN401
-        pieces = original(response, *args, **kwargs)
-        watch = _to_copy(response, pieces)
-        return pieces if watch is None else _copied_async(pieces, watch)
-
-    return aiter_bytes
+def _followed(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Watch | None:
+    """Return the watch of a response that somebody begins to read, unless it needs no reading of ours."""
+    del kwargs
+    watch = watch_of(args[0])
+    return None if watch is None or watch.iterated or watch.call.ended else watch
 
 
-def _to_copy(response: Any, pieces: Iterator[bytes] | AsyncIterator[bytes]) -> Watch | None:  # noqa: ANN401
-    """Return the watch of what somebody begins to read as `pieces`, unless the SDK's stream reads it for him."""
-    watch = response.extensions.get(KEY)
-    if not isinstance(watch, Watch) or watch.iterated or watch.call.ended:
+def _shown(watch: Watch, pieces: Any) -> Iterator[bytes] | AsyncIterator[bytes] | None:  # noqa: ANN401 - of either colour
+    """Return what is read in place of `pieces`; None: they themselves, for the SDK's stream reads them."""
+    if not (is_async := hasattr(pieces, "__anext__")) and not hasattr(pieces, "__next__"):
         return None
-    if is_being_read(response):
-        watch.iterated, watch.source = True, attempt(_FOLLOW, weakref.ref, pieces)
+    if watch.is_being_read():
+        watch.iterated, watch.source = True, weakref.ref(pieces)
         return None
     # `streaming`: somebody reads the response of an SDK's stream himself.
-    return watch if watch.raw or watch.call.streaming else None
+    if not (watch.raw or watch.call.streaming):
+        return None
+    return _copied_async(pieces, watch) if is_async else _copied(pieces, watch)
 
 
 def _copied(pieces: Iterator[bytes], watch: Watch) -> Iterator[bytes]:

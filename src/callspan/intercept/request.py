@@ -6,31 +6,33 @@ the body is built, the response processed, retries planned. Two thin drivers, on
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
 from contextvars import Token
-from functools import wraps
-from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
+from opentelemetry.context import Context
 
-from callspan.fail_open import fail_open
+from callspan.fail_open import attempt, fail_open
 from callspan.intercept import native_tracing, stream_usage, streams
 from callspan.intercept.client_facts import facts_of
-from callspan.intercept.engine import CURRENT_CALL, Engine
+from callspan.intercept.engine import CURRENT_CALL, Engine, Line
 from callspan.intercept.failures import error_of, outcome_of
+from callspan.intercept.guarded import Function, Observer, guarded, guarded_data, reader
 from callspan.intercept.raw_responses import body_of, flaw_of, wants_raw
-from callspan.intercept.streams import watch_for_loss
-from callspan.intercept.watch import KEY, Watch, watch_of
+from callspan.intercept.watch import WATCHES, Watch, watch_of
 from callspan.observe.live_call import LiveCall
 from callspan.providers import registry
+from callspan.providers.base import Endpoint
 from callspan.record.call import ErrorInfo
 
+_ATTACH: Final = fail_open("make a call's span the current one")
 _OPEN: Final = fail_open("start observing a call")
 _CLOSE: Final = fail_open("finish observing a call")
 _BIND: Final = fail_open("follow a response")
 _BODY: Final = fail_open("read a request body")
+_DATA: Final = fail_open("read what was answered")
 _WAIT: Final = fail_open("note a planned wait")
 
 
@@ -46,6 +48,7 @@ class OpenCall:
         "built_retries",
         "call",
         "context",
+        "early_reader",
         "engine",
         "inject",
         "raw",
@@ -70,23 +73,32 @@ class OpenCall:
         """The SDK's own span that this call's stands in for, where there would be one."""
         self.context = engine.context_of(call)
         self.watch: Watch | None = None
-        self._context_token: object = None
+        self.early_reader: tuple[int, weakref.ref[Any]] | None = None
+        """The identity of a response and what reads its stream, where that was made before the response is followed."""
+        self._context_token: Token[Context] | None = None
         self._current_token: Token[OpenCall | None] | None = None
 
-    def __enter__(self) -> None:
-        self._context_token = otel_context.attach(self.context)
+    def enter(self) -> None:
+        """Make the call current here. Never raises."""
+        self._context_token = attempt(_ATTACH, otel_context.attach, self.context)
         self._current_token = CURRENT_CALL.set(self)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def leave(self) -> None:
+        """Undo `enter`."""
         with _CLOSE:
             if self._current_token is not None:
                 CURRENT_CALL.reset(self._current_token)
-            otel_context.detach(self._context_token)  # type: ignore[arg-type] # a token of attach above
-            if error is not None:
-                info = error_of(error)
-                self.call.end(how=None, outcome=outcome_of(error, info), error=info)
+        with _CLOSE:
+            if self._context_token is not None:
+                otel_context.detach(self._context_token)
+        self._current_token = self._context_token = None
+
+    def raised(self, error: BaseException) -> None:
+        """End the call with the exception `request` has raised."""
+        self.leave()
+        with _CLOSE:
+            info = error_of(error)
+            self.call.end(how=None, outcome=outcome_of(error, info), error=info)
 
     def follow(self, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2
         """Put the watch on a response, so that its reading finds the call; the last one followed counts.
@@ -98,21 +110,30 @@ class OpenCall:
             return
         if self.watch is not None:
             self.watch.retire()
+            self.watch = None
             self.call.forget_answer()
         if watch is not None and watch.call is self.call:
             watch.data = self.call.data
+            self.watch = watch
         else:
-            watch = response.extensions[KEY] = Watch(self.call, self.engine.late_ends, self.raw)
-            watch.hides_usage = self._asked_usage
-            watch.reads_items = self._lacks("_process_response_data")
-            # Tests hand over mocks, which may know nothing of being closed.
-            if getattr(response, "is_closed", False) is not True:
-                self.engine.late_ends.follow(self.call)
-                watch_for_loss(response, watch)
-        self.watch = watch
+            self.watch = self._new_watch(response)
+
+    def _new_watch(self, response: Any) -> Watch:  # noqa: ANN401
+        watch = Watch(self.call, self.engine.late_ends, self.raw)
+        watch.hides_usage = self._asked_usage
+        watch.reads_items = self._lacks("_process_response_data")
+        if self.early_reader is not None and self.early_reader[0] == id(response):
+            watch.reader = self.early_reader[1]
+        watch.follow(response)
+        # Mocks may lack `is_closed`.
+        if getattr(response, "is_closed", False) is not True:
+            self.engine.late_ends.follow(self.call)
+            watch.may_be_lost = True
+        return watch
 
     def returned(self, result: object) -> None:
         """Take what `request` returned: a plain call has ended, a stream or an unread response has not."""
+        self.leave()
         flaw: ErrorInfo | None = None
         with _BIND:
             # Where the body has come, nobody needs the response: a pydantic model that is asked for fields it lacks
@@ -131,7 +152,7 @@ class OpenCall:
 
     def _goes_on(self, result: object, response: Any) -> bool:  # noqa: ANN401 - httpx, httpx2 or anything else
         call = self.call
-        if hasattr(response, "extensions") and (call.streaming or not getattr(response, "is_closed", True)):
+        if hasattr(response, "headers") and (call.streaming or not getattr(response, "is_closed", True)):
             self.follow(response)
             if self._lacks("__stream__"):
                 streams.observe_iterator(result)
@@ -149,135 +170,109 @@ def _response_of(result: object) -> Any:  # noqa: ANN401 - httpx, httpx2 or None
     return getattr(result, "response", None) or getattr(result, "http_response", None)
 
 
-def request(engine: Engine) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return what makes `SyncAPIClient.request` one that is observed."""
+def observe_request(engine: Engine, original: Function, *, is_async: bool = False) -> Function:
+    """Return `APIClient.request` with its calls observed."""
+    options_of, stream_of = reader(original, "options", 2), reader(original, "stream", 3, False)
 
-    def observed(original: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(original)
-        def request(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own
-            opened = _open(engine, self, args, kwargs)
-            if opened is None:
-                return original(self, *args, **kwargs)
-            with opened:
-                result = original(self, *args, **kwargs)
-            opened.returned(result)
-            return result
-
-        return request
-
-    return observed
-
-
-def async_request(engine: Engine) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return what makes `AsyncAPIClient.request` one that is observed."""
-
-    def observed(original: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(original)
-        async def request(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own
-            opened = _open(engine, self, args, kwargs)
-            if opened is None:
-                return await original(self, *args, **kwargs)
-            with opened:
-                result = await original(self, *args, **kwargs)
-            opened.returned(result)
-            return result
-
-        return request
-
-    return observed
-
-
-def process_response(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `_process_response`, sync and async alike, that is seen: it gets the final HTTP response."""
-
-    @wraps(original)
-    def _process_response(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own
-        opened = CURRENT_CALL.get()
-        if opened is not None:
-            with _BIND:
-                retries = kwargs.get("retries_taken")
-                if isinstance(retries, int):
-                    opened.call.attempts.told_retries(retries)
-                opened.follow(kwargs["response"])
-        return original(self, *args, **kwargs)
-
-    return _process_response
-
-
-def process_response_data(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `_process_response_data` that shows each parsed body or chunk to its call first."""
-
-    def _process_response_data(self: Any, *, data: Any, cast_to: Any, response: Any) -> Any:  # noqa: ANN401
-        watch = response.extensions.get(KEY)
-        if watch is not None:
-            # Taken out first: what is kept in a slot and called there is looked up like a method, by CPython 3.11.
-            show = watch.data
-            show(data)
-        return original(self, data=data, cast_to=cast_to, response=response)
-
-    return _process_response_data
-
-
-def build_request(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `_build_request` that shows the body, exactly as it is sent."""
-
-    @wraps(original)
-    def _build_request(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own
-        built = original(self, *args, **kwargs)
-        opened = CURRENT_CALL.get()
-        if opened is not None:
-            with _BODY:
-                opened.built, opened.built_retries = built, kwargs.get("retries_taken")
-                options = args[0] if args else kwargs["options"]
-                extra = getattr(options, "extra_json", None)
-                body = options.json_data
-                if extra and isinstance(body, dict | None):
-                    body = {**(body or {}), **extra}
-                opened.call.sent(built.content, body)
-                opened.body_seen = True
-        return built
-
-    return _build_request
-
-
-def calculate_retry_timeout(original: Callable[..., float]) -> Callable[..., float]:
-    """Return `_calculate_retry_timeout` that notes the wait the SDK decided on, in seconds."""
-
-    @wraps(original)
-    def _calculate_retry_timeout(self: Any, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401 - the SDK's own
-        seconds = original(self, *args, **kwargs)
-        opened = CURRENT_CALL.get()
-        if opened is not None:
-            with _WAIT:
-                opened.call.attempts.will_wait(float(seconds))
-        return seconds
-
-    return _calculate_retry_timeout
-
-
-def _open(engine: Engine, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:  # noqa: ANN401
-    """Start observing, or return None where there is nothing to observe."""
-    with _OPEN:
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
         line = engine.line()
         if line is None:
             return None
-        options = args[1] if len(args) > 1 else kwargs["options"]
+        options = options_of(args, kwargs)
         endpoint = registry.endpoint_for(options.method, options.url)
         if endpoint is None:
             return None
-        stream = bool(kwargs.get("stream", False))
-        arrangement = native_tracing.arrange(
-            line.factory, client, options, native=engine.native, propagate=engine.propagate, start_with=line.start_with
-        )
-        if not engine.looked_around:
-            engine.look_around()
-        raw = wants_raw(options)
-        asked = engine.stream_usage and stream and not raw and stream_usage.ask(endpoint, options)
-        call = arrangement.factory.start(endpoint, facts_of(client, options, stream))
-        opened = OpenCall(engine, call, raw=raw, inject=arrangement.inject, asked_usage=asked)
-        if arrangement.replaced is not None:
+        stream = bool(stream_of(args, kwargs))
+        opened = _opened(engine, line, endpoint, _Asked(args[0], options, stream))
+        opened.enter()
+        return opened
+
+    observer = Observer(
+        step=_OPEN, begin=begin, returned=OpenCall.returned, raised=OpenCall.raised, pause=OpenCall.leave,
+        resume=OpenCall.enter,
+    )  # fmt: skip
+    return guarded(original, observer, is_async=is_async)
+
+
+def observe_response(engine: Engine, original: Function) -> Function:
+    """Return `_process_response`, sync and async alike, that is seen: it gets the final HTTP response."""
+    del engine
+    response_of = reader(original, "response", 3)
+
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        opened = CURRENT_CALL.get()
+        if opened is not None:
+            retries = kwargs.get("retries_taken")
+            if isinstance(retries, int):
+                opened.call.attempts.told_retries(retries)
+            opened.follow(response_of(args, kwargs))
+
+    return guarded(original, Observer(step=_BIND, begin=begin))
+
+
+def observe_data(engine: Engine, original: Function) -> Function:
+    """Return `_process_response_data` that shows each parsed body or chunk to its call first."""
+    del engine
+    return guarded_data(original, _DATA, WATCHES)
+
+
+def observe_build(engine: Engine, original: Function) -> Function:
+    """Return `_build_request` that shows the body, exactly as it is sent."""
+    del engine
+    options_of = reader(original, "options", 1)
+
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[OpenCall, Any, object] | None:
+        opened = CURRENT_CALL.get()
+        return None if opened is None else (opened, options_of(args, kwargs), kwargs.get("retries_taken"))
+
+    def returned(state: tuple[OpenCall, Any, Any], built: Any) -> None:  # noqa: ANN401 - httpx or httpx2
+        opened, options, retries = state
+        opened.built, opened.built_retries = built, retries
+        extra = getattr(options, "extra_json", None)
+        body = options.json_data
+        if extra and isinstance(body, dict | None):
+            body = {**(body or {}), **extra}
+        opened.call.sent(built.content, body)
+        opened.body_seen = True
+
+    return guarded(original, Observer(step=_BODY, begin=begin, returned=returned))
+
+
+def observe_wait(engine: Engine, original: Function) -> Function:
+    """Return `_calculate_retry_timeout` that notes the wait the SDK decided on, in seconds."""
+    del engine
+
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
+        del args, kwargs
+        return CURRENT_CALL.get()
+
+    def returned(opened: OpenCall, seconds: float) -> None:
+        opened.call.attempts.will_wait(float(seconds))
+
+    return guarded(original, Observer(step=_WAIT, begin=begin, returned=returned))
+
+
+class _Asked(NamedTuple):
+    client: Any
+    options: Any
+    stream: bool
+
+
+def _opened(engine: Engine, line: Line, endpoint: Endpoint, asked: _Asked) -> OpenCall:
+    """Start observing a call. From the start of the call on, nothing in here may raise, or it would have no end."""
+    client, options, stream = asked
+    arrangement = native_tracing.arrange(
+        line.factory, client, options, native=engine.native, propagate=engine.propagate, start_with=line.start_with
+    )
+    if not engine.looked_around:
+        engine.look_around()
+    raw = wants_raw(options)
+    asked_usage = engine.stream_usage and stream and not raw and stream_usage.ask(endpoint, options)
+    call = arrangement.factory.start(endpoint, facts_of(client, options, stream))
+    opened = OpenCall(engine, call, raw=raw, inject=arrangement.inject, asked_usage=asked_usage)
+    if arrangement.replaced is not None:
+        with _OPEN:
             opened.replaced = native_tracing.replaced_by(
                 trace.get_current_span(opened.context), arrangement, in_session=call.record.place.session_id is not None
             )
-        return opened
-    return None
+    return opened

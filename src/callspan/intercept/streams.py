@@ -13,15 +13,14 @@ from __future__ import annotations
 import inspect
 import sys
 import weakref
-from collections.abc import Callable
-from functools import wraps
 from types import FrameType
 from typing import Any, Final
 
 from callspan.fail_open import fail_open
-from callspan.intercept.engine import CURRENT_CALL
+from callspan.intercept.engine import CURRENT_CALL, Engine
+from callspan.intercept.guarded import Function, Observer, guarded
 from callspan.intercept.stream_readers import Reader, reporting, without_usage
-from callspan.intercept.watch import KEY, OBSERVED, READER, HttpResponse, Watch, is_running, watch_of
+from callspan.intercept.watch import OBSERVED, WATCHES, HttpResponse, Watch, is_running, watch_of
 
 _CLOSED: Final = fail_open("see who closed a response")
 _FOLLOW: Final = fail_open("follow a stream")
@@ -30,17 +29,18 @@ _SYNC: Final = ("close", "iter_bytes")
 _ASYNC: Final = ("aclose", "aiter_bytes")
 
 
-def observe_reader(
-    wrapped: Callable[..., Reader],
-    stream: Any,  # noqa: ANN401 - a stream of either SDK
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Reader:
-    """Wrap `Stream.__stream__`, sync and async alike: the same items, with the end reported."""
-    reader = wrapped(*args, **kwargs)
-    with _FOLLOW:
-        return _followed(reader, stream.response)
-    return reader
+def observe_reader(engine: Engine, original: Function) -> Function:
+    """Return `Stream.__stream__`, sync and async alike: the same items, with the end reported."""
+    del engine
+
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - a stream of either SDK
+        del kwargs
+        return args[0]
+
+    def returned(stream: Any, inner: Reader) -> Reader:  # noqa: ANN401
+        return _followed(inner, stream.response)
+
+    return guarded(original, Observer(step=_FOLLOW, begin=begin, returned=returned))
 
 
 def observe_iterator(stream: Any) -> None:  # noqa: ANN401 - a stream of either SDK
@@ -51,17 +51,17 @@ def observe_iterator(stream: Any) -> None:  # noqa: ANN401 - a stream of either 
 
 
 def _followed(reader: Reader, response: HttpResponse) -> Reader:
-    watch = watch_of(response)
-    if watch is None and CURRENT_CALL.get() is None:
+    watch, opened = watch_of(response), CURRENT_CALL.get()
+    if watch is None and opened is None:
         return reader
     # The call that is open here may find its response later: where a middleware has put another one in its place.
-    if watch is None or watch.reads_items or not _tells_its_end(reader, response):
-        reader = reporting(reader, response)
-        response.extensions[READER] = weakref.ref(reader)
-        return reader
-    watch.direct = True
-    response.extensions[READER] = weakref.ref(reader)
-    return without_usage(reader) if watch.hides_usage else reader
+    direct = watch is not None and not watch.reads_items and _tells_its_end(reader, response)
+    shown = reader if direct else reporting(reader, response)
+    if watch is not None:
+        watch.direct, watch.reader = direct, weakref.ref(shown)
+    elif opened is not None:
+        opened.early_reader = id(response), weakref.ref(shown)
+    return without_usage(shown) if direct and watch is not None and watch.hides_usage else shown
 
 
 def _tells_its_end(reader: Any, response: HttpResponse) -> bool:  # noqa: ANN401 - a generator of either colour
@@ -74,60 +74,42 @@ def _tells_its_end(reader: Any, response: HttpResponse) -> bool:  # noqa: ANN401
     )
 
 
-def observe_close(original: Callable[..., None]) -> Callable[..., None]:
-    """Return `Response.close` with the end of a watched call reported."""
-
-    @wraps(original)
-    def close(response: HttpResponse) -> None:
-        try:
-            original(response)
-        except BaseException as error:
-            _on_close(response, error)
-            raise
-        if KEY in response.extensions:
-            _on_close(response, None)
-
-    return close
+def observe_close(engine: Engine, original: Function, *, is_async: bool = False) -> Function:
+    """Return `Response.close` or `aclose` with the end of a watched call reported."""
+    del engine
+    return guarded(
+        original,
+        Observer(step=_CLOSED, begin=_followed_response, returned=_closed, raised=_on_close),
+        is_async=is_async,
+    )
 
 
-def observe_aclose(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `Response.aclose` with the end of a watched call reported."""
-
-    @wraps(original)
-    async def aclose(response: HttpResponse) -> None:
-        try:
-            await original(response)
-        except BaseException as error:
-            _on_close(response, error)
-            raise
-        if KEY in response.extensions:
-            _on_close(response, None)
-
-    return aclose
+def _followed_response(args: tuple[Any, ...], kwargs: dict[str, Any]) -> HttpResponse | None:
+    del kwargs
+    response: HttpResponse = args[0]
+    return response if id(response) in WATCHES else None
 
 
-def watch_for_loss(response: object, watch: Watch) -> None:
-    """See to it that a response which is dropped without being closed ends its call."""
-    finalizer = weakref.finalize(response, watch.dropped)
-    finalizer.atexit = False
+def _closed(response: HttpResponse, result: object) -> None:
+    del result
+    _on_close(response, None)
 
 
 def _on_close(response: HttpResponse, error: BaseException | None) -> None:
     """Somebody has closed the response; `error` is what that raised."""
-    with _CLOSED:
-        watch = watch_of(response)
-        if watch is None or watch.call.ended or watch.pulling:
-            return
-        known = response.extensions.get(READER)
-        reader = known() if isinstance(known, weakref.ref) else None
-        if reader is None and known is not None:
-            # The collector clears weak references before it closes the generators it found, whose `finally` closes
-            # the response: this may be a finalizer.
-            watch.let_go()
-        elif not is_running(reader):
-            watch.closed()
-        elif watch.direct:
-            _closed_by(reader, watch, error)
+    watch = watch_of(response)
+    if watch is None or watch.call.ended or watch.pulling:
+        return
+    known = watch.reader
+    reader = None if known is None else known()
+    if reader is None and known is not None:
+        # The collector clears weak references before it closes the generators it found, whose `finally` closes
+        # the response: this may be a finalizer.
+        watch.let_go()
+    elif not is_running(reader):
+        watch.closed()
+    elif watch.direct:
+        _closed_by(reader, watch, error)
 
 
 def _closed_by(reader: Any, watch: Watch, error: BaseException | None) -> None:  # noqa: ANN401 - a generator

@@ -1,7 +1,7 @@
-"""Watch: the one thing put on an HTTP response, joining the hooks that see parts of one call.
+"""Watch: what follows an HTTP response, joining the hooks that see parts of one call.
 
-It lies in `response.extensions`, a plain dictionary that pickling drops; nothing is put on objects the
-caller sees. It holds the response and its iterators weakly, or they could never be collected.
+Nothing is put on objects the caller sees: watches are found by the identity of the response, as long as that lives.
+They hold the response and its iterators weakly, or these could never be collected.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from callspan.fail_open import fail_open
 from callspan.intercept.failures import error_of, outcome_of
@@ -18,17 +18,14 @@ from callspan.observe.live_call import LiveCall
 from callspan.record.call import StreamEnd
 
 _END: Final = fail_open("end a call")
-KEY: Final = "callspan"
 OBSERVED: Final = "callspan_observed"
 """Marks a function as hooked; `functools.wraps` and wrapt hand the mark on to whoever wraps it once more."""
-READER: Final = "callspan.reader"
-"""Where a response has a weak reference to what reads its stream."""
+WATCHES: Final[dict[int, Watch]] = {}
+"""The watch of each response that is followed, by the identity of the response; changed by `follow` alone."""
 
 
 class HttpResponse(Protocol):
     """What is used of an httpx or httpx2 response."""
-
-    extensions: dict[str, object]
 
     @property
     def is_closed(self) -> bool:
@@ -43,16 +40,20 @@ class Watch:
     """One call's hold on its response. Methods never raise."""
 
     __slots__ = (
+        "_before",
         "_begun",
         "_early",
+        "_place",
         "call",
         "data",
         "direct",
         "hides_usage",
         "iterated",
         "late_ends",
+        "may_be_lost",
         "pulling",
         "raw",
+        "reader",
         "reads_items",
         "source",
     )
@@ -72,12 +73,44 @@ class Watch:
         """The SDK's parsed JSON cannot be seen; what its stream yields is read instead."""
         self.iterated = False
         """An SDK stream reads the response, so its bytes need no reading of ours."""
+        self.may_be_lost = False
+        """The response was open when it was followed: it may be dropped without being closed."""
+        self.reader: weakref.ref[Any] | None = None
+        """What reads the stream of the response."""
         self.source: weakref.ref[Iterator[bytes] | AsyncIterator[bytes]] | None = None
         """The bytes the SDK's own reader reads, of those that are `direct`."""
         self.pulling = False
         """A reader of ours is in the middle of reading bytes."""
         self._begun = False
         self._early: Callable[[], None] | None = None
+        self._place: _Place | None = None
+        self._before: Watch | None = None
+
+    def follow(self, response: object) -> None:
+        """Take the response's place among the watches, until it is collected.
+
+        Raises TypeError for an object that takes no weak references.
+        """
+        identity = id(response)
+        before = WATCHES.get(identity)
+        if before is None:
+            self._place = _Place(response, _collected)
+            self._place.identity = identity
+        else:
+            # A transport may answer several calls with one response.
+            self._place, self._before = before._place, before._before if before.call.ended else before
+        WATCHES[identity] = self
+
+    def collected(self) -> None:
+        """The response was collected; safe in a finalizer."""
+        if self.may_be_lost:
+            self.dropped()
+        if self._before is not None:
+            self._before.collected()
+
+    def is_being_read(self) -> bool:
+        """Return whether the SDK's own reader of the response is executing."""
+        return self.reader is not None and is_running(self.reader())
 
     def begin(self) -> None:
         """The response is the caller's now: from here on its end is the call's, also one that has come before."""
@@ -132,19 +165,25 @@ def _nothing(data: object) -> None:
     """Stand in for the call of a response that was replaced."""
 
 
+class _Place(weakref.ref):  # type: ignore[type-arg] # of any object
+    """A weak reference to a response, which knows its identity when it is gone."""
+
+    __slots__ = ("identity",)
+    identity: int
+
+
+def _collected(place: Any, watches: dict[int, Watch] = WATCHES) -> None:  # noqa: ANN401 - a _Place
+    # The argument keeps the watches at hand when the interpreter ends and modules lose their names.
+    watch = watches.pop(place.identity, None)
+    if watch is not None:
+        watch.collected()
+
+
 def watch_of(response: object) -> Watch | None:
     """Return the watch of a response, or None."""
-    extensions = getattr(response, "extensions", None)
-    watch = extensions.get(KEY) if isinstance(extensions, dict) else None
-    return watch if isinstance(watch, Watch) else None
+    return WATCHES.get(id(response))
 
 
 def is_running(reader: object) -> bool:
     """True while a generator, or a reader of ours, is executing: it will report its true end itself."""
     return any(getattr(reader, name, False) for name in ("gi_running", "ag_running", "running"))
-
-
-def is_being_read(response: HttpResponse) -> bool:
-    """True while the SDK's own reader of the response is executing."""
-    reader = response.extensions.get(READER)
-    return isinstance(reader, weakref.ref) and is_running(reader())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -13,9 +14,10 @@ import pytest
 
 from callspan.intercept import stream_usage
 from callspan.intercept.client_facts import facts_of
+from callspan.intercept.engine import Engine
 from callspan.intercept.failures import error_of, outcome_of
-from callspan.intercept.raw_responses import body_of, observe_aiter_bytes, observe_iter_bytes, wants_raw
-from callspan.intercept.watch import KEY, Watch, is_running, watch_of
+from callspan.intercept.raw_responses import body_of, observe_bytes, wants_raw
+from callspan.intercept.watch import WATCHES, Watch, is_running, watch_of
 from callspan.observe.factory import CallFactory, CallFacts
 from callspan.observe.late_ends import LateEnds
 from callspan.providers import registry
@@ -258,21 +260,24 @@ def test_a_body_nobody_parsed_is_read_where_it_can_be(result: object, response: 
     assert body_of(result, response) == body
 
 
+def hooked(original: Any) -> Any:
+    return observe_bytes(Engine(), original)
+
+
 class Response:
-    """As much of an HTTP response as is used: its extensions, and pieces of its body."""
+    """As much of an HTTP response as is used: the pieces of its body."""
 
     def __init__(self, *pieces: bytes, error: BaseException | None = None) -> None:
-        self.extensions: dict[str, object] = {}
         self._pieces = pieces
         self._error = error
 
-    @observe_iter_bytes
+    @hooked
     def iter_bytes(self) -> Iterator[bytes]:
         yield from self._pieces
         if self._error is not None:
             raise self._error
 
-    @observe_aiter_bytes
+    @hooked
     async def aiter_bytes(self) -> AsyncIterator[bytes]:
         for piece in self._pieces:
             yield piece
@@ -315,7 +320,7 @@ class Call:
         return record
 
     def read(self, response: Response, how: str) -> list[bytes]:
-        response.extensions[KEY] = self.watch
+        self.watch.follow(response)
         if how == "sync":
             return list(response.iter_bytes())
 
@@ -392,7 +397,7 @@ def test_an_error_while_reading_is_the_callers_and_the_calls(how: str, error: Ba
 def test_a_reader_that_is_given_up_closes_the_call() -> None:
     call = Call(stream=True)
     response = Response(b"data: {}\n\n", b"data: {}\n\n")
-    response.extensions[KEY] = call.watch
+    call.watch.follow(response)
     reading: Any = response.iter_bytes()
     next(reading)
     reading.close()
@@ -412,14 +417,37 @@ def test_of_a_response_that_is_nobodys_the_bytes_pass_alone(how: str) -> None:
 # Watches
 
 
-@pytest.mark.parametrize("response", [None, object(), options(extensions=None), options(extensions={KEY: "no watch"})])
+@pytest.mark.parametrize("response", [None, object(), options(extensions=None), [], Response()])
 def test_what_has_no_watch_has_none(response: object) -> None:
     assert watch_of(response) is None
 
 
-def test_a_watch_is_found_on_its_response() -> None:
-    call = Call()
-    assert watch_of(options(extensions={KEY: call.watch})) is call.watch
+def test_a_watch_is_found_by_its_response_until_that_is_gone() -> None:
+    before = len(WATCHES)
+    call, response = Call(), Response()
+    call.watch.follow(response)
+    assert watch_of(response) is call.watch
+    assert watch_of(copy.copy(response)) is None
+    del response
+    assert len(WATCHES) == before
+
+
+def test_a_response_that_answers_several_calls_ends_them_all_when_it_is_dropped() -> None:
+    """A transport of a test may give one response to every request."""
+    calls, response = [Call(stream=True) for _ in range(3)], Response()
+    for call in calls:
+        call.watch.may_be_lost = True
+        call.watch.follow(response)
+    assert watch_of(response) is calls[-1].watch
+    del response
+    assert [call.record.stream and call.record.stream.end for call in calls] == ["dropped"] * 3
+
+
+def test_a_response_that_takes_no_weak_reference_has_no_watch() -> None:
+    call, response = Call(), []  # type: ignore[var-annotated]
+    with pytest.raises(TypeError):
+        call.watch.follow(response)
+    assert watch_of(response) is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,229 @@
+"""Guarded hooks: makes every function that takes the place of one of the SDKs', the HTTP library's or OpenTelemetry's.
+
+Such a function takes whatever arguments come and passes exactly those on, once. What callspan does around it runs
+guarded: an exception of ours is reported and costs telemetry, never the call.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from functools import update_wrapper
+from typing import Any, Final, Protocol, TypeAlias
+
+import msgspec
+
+from callspan.fail_open import fail_open
+
+Function: TypeAlias = Callable[..., Any]
+Reader: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any]], Any]
+"""Reads one argument out of those a function was called with; raises NotGivenError where it was not given."""
+
+_ABSENT: Final = object()
+VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+"""Kinds of parameters that take whatever comes."""
+
+
+class NotGivenError(LookupError):
+    """A parameter that a hook reads was not given. `hooks_status` says where a signature has changed."""
+
+
+class Follower(Protocol):
+    """What takes the parsed JSON of a response. Does not raise."""
+
+    data: Callable[[object], None]
+
+
+class Observer(msgspec.Struct, frozen=True, kw_only=True):
+    """What is done around a hooked function. Each step may raise: that is reported, and the call goes on."""
+
+    step: fail_open
+    begin: Callable[[tuple[Any, ...], dict[str, Any]], object]
+    """Takes the arguments, the instance first; returns what the other steps are given. None: nothing to observe."""
+    returned: Callable[[Any, Any], object] | None = None
+    """Takes the result; returns what the caller gets in its place, or None for the result itself."""
+    raised: Callable[[Any, BaseException], object] | None = None
+    """Takes the exception, which goes on to the caller."""
+    pause: Callable[[Any], object] | None = None
+    """Called where the result is still to be awaited; `resume` follows in the context it is awaited in."""
+    resume: Callable[[Any], object] | None = None
+
+
+def guarded(original: Function, observer: Observer, *, is_async: bool = False) -> Function:
+    """Return a function that does what `original` does, observed.
+
+    `is_async` holds for functions that are awaited but are no coroutine functions, as wrappers of others may be.
+    """
+    if observer.returned is None and observer.raised is None:
+        hooked = _before(original, observer)
+    elif is_async or inspect.iscoroutinefunction(original):
+        hooked = _around_async(original, observer)
+    else:
+        hooked = _around(original, observer)
+    return update_wrapper(hooked, original)
+
+
+def guarded_data(original: Function, step: fail_open, followed: Mapping[int, Follower]) -> Function:
+    """Return a function that does what `original` does, and shows `data` to the follower of `response` first.
+
+    For what runs with every chunk of a stream, and costs what little can be. `followed` has followers by the identity
+    of the response.
+    """
+    data_of, response_of = reader(original, "data", 1), reader(original, "response", 3)
+
+    def hooked(
+        self: Any, /, *rest: Any, data: Any = _ABSENT, cast_to: Any = _ABSENT, response: Any = _ABSENT, **more: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401 - the original's own  # fmt: skip
+        usual = cast_to is not _ABSENT and data is not _ABSENT and not rest and not more
+        named = more
+        try:
+            if not usual:
+                given = (("data", data), ("cast_to", cast_to), ("response", response))
+                named = {name: value for name, value in given if value is not _ABSENT} | more
+                args = (self, *rest)
+                data, response = data_of(args, named), response_of(args, named)
+            identity = id(response)
+            if identity in followed:
+                # Taken out first: what is kept in a slot and called there is looked up like a method, by CPython 3.11.
+                show = followed[identity].data
+                show(data)
+        except Exception as error:
+            if not _is_ours(step, error):
+                raise
+        if usual:
+            return original(self, data=data, cast_to=cast_to, response=response)
+        return original(self, *rest, **named)
+
+    return update_wrapper(hooked, original)
+
+
+def reader(original: Function, name: str, position: int, default: object = _ABSENT) -> Reader:
+    """Return what reads the parameter `name` of calls to `original`.
+
+    `position`, counted with the instance, is where it is expected; the signature of `original` knows better. Without
+    a `default` it must be given.
+    """
+    names = [known for known, parameter in parameters(original).items() if parameter.kind not in VARIADIC]
+    at = names.index(name) if name in names else position
+
+    def read(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever was given
+        if name in kwargs:
+            return kwargs[name]
+        if at < len(args):
+            return args[at]
+        if default is _ABSENT:
+            raise NotGivenError(name)
+        return default
+
+    return read
+
+
+def parameters(original: Function) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a function by name; empty where nobody can tell."""
+    try:
+        return inspect.signature(original).parameters
+    except (TypeError, ValueError):
+        return {}
+
+
+def _before(original: Function, observer: Observer) -> Function:
+    begin, step = observer.begin, observer.step
+
+    def hooked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the original's own
+        try:
+            begin(args, kwargs)
+        except Exception as error:
+            if not _is_ours(step, error):
+                raise
+        return original(*args, **kwargs)
+
+    return hooked
+
+
+def _around(original: Function, observer: Observer) -> Function:
+    begin, step = observer.begin, observer.step
+
+    def hooked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the original's own
+        state = None
+        try:
+            state = begin(args, kwargs)
+        except Exception as error:
+            if not _is_ours(step, error):
+                raise
+        if state is None:
+            return original(*args, **kwargs)
+        try:
+            result = original(*args, **kwargs)
+        except BaseException as error:
+            _raised(observer, state, error)
+            raise
+        if hasattr(type(result), "__await__"):
+            return _awaited_later(observer, state, result)
+        return _returned(observer, state, result)
+
+    return hooked
+
+
+def _around_async(original: Function, observer: Observer) -> Function:
+    begin, step = observer.begin, observer.step
+
+    async def hooked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the original's own
+        state = None
+        try:
+            state = begin(args, kwargs)
+        except Exception as error:
+            if not _is_ours(step, error):
+                raise
+        if state is None:
+            return await original(*args, **kwargs)
+        try:
+            result = await original(*args, **kwargs)
+        except BaseException as error:
+            _raised(observer, state, error)
+            raise
+        return _returned(observer, state, result)
+
+    return hooked
+
+
+def _awaited_later(observer: Observer, state: object, awaitable: Awaitable[Any]) -> Awaitable[Any]:
+    """Observe a function that was called as a plain one, and gives what is still to be awaited."""
+    if observer.pause is not None:
+        with observer.step:
+            observer.pause(state)
+
+    async def hooked() -> Any:  # noqa: ANN401 - the original's own
+        if observer.resume is not None:
+            with observer.step:
+                observer.resume(state)
+        try:
+            result = await awaitable
+        except BaseException as error:
+            _raised(observer, state, error)
+            raise
+        return _returned(observer, state, result)
+
+    return hooked()
+
+
+def _raised(observer: Observer, state: object, error: BaseException) -> None:
+    if observer.raised is not None:
+        with observer.step:
+            observer.raised(state, error)
+
+
+def _returned(observer: Observer, state: object, result: Any) -> Any:  # noqa: ANN401 - the original's own
+    if observer.returned is not None:
+        try:
+            replacement = observer.returned(state, result)
+        except Exception as error:
+            if not _is_ours(observer.step, error):
+                raise
+        else:
+            return result if replacement is None else replacement
+    return result
+
+
+def _is_ours(step: fail_open, error: Exception) -> bool:
+    """Report an exception, and return whether it is to be swallowed."""
+    return isinstance(error, NotGivenError) or step.__exit__(type(error), error, error.__traceback__)

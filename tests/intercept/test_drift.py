@@ -1,0 +1,348 @@
+"""SDKs and HTTP libraries of tomorrow: functions that we hook take more, give something else, or are no functions.
+
+Each hook stands around a changed original, once with callspan and once without, and calls must come to the same.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
+
+import anthropic._base_client
+import openai._base_client
+import pytest
+
+import callspan
+from callspan.intercept.hooks import HOOKS, Hook
+from callspan.testing import Captured, capture
+from tests.intercept import sdks
+from tests.intercept.mode import Mode
+from tests.intercept.test_endings import QUESTION
+
+Run = Callable[[Callable[[], Awaitable[Any]]], Any]
+Function = Callable[..., Any]
+ROWS = pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: f"{hook.owner}.{hook.attribute}")
+SDKS = pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+QUICK = [hook for hook in HOOKS if hook.attribute in ("request", "_process_response_data", "send", "__stream__")]
+
+
+def modules(sdk: str, hook: Hook) -> Any:
+    if hook.module == "http":
+        return sdks.http_of(sdk)
+    return __import__(f"{sdk}.{hook.module}", fromlist=["x"])
+
+
+def place(sdk: str, hook: Hook) -> type:
+    """The class in whose dictionary the hooked function lies."""
+    owner = getattr(modules(sdk, hook), hook.owner)
+    return next(kind for kind in owner.__mro__ if hook.attribute in vars(kind))
+
+
+@contextmanager
+def replaced(owner: type, name: str, change: Callable[[Any], Any]) -> Iterator[None]:
+    """What `change` makes of a class's attribute, in its place."""
+    original = vars(owner)[name]
+    setattr(owner, name, change(original))
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
+
+
+# How an original changes, and how its caller does.
+
+
+def more_keywords(original: Function) -> Function:
+    def changed(self: Any, *args: Any, extra: str = "more", **kwargs: Any) -> Any:
+        assert extra == "more"
+        return original(self, *args, **kwargs)
+
+    return signed(changed, original, inspect.Parameter("extra", inspect.Parameter.KEYWORD_ONLY), at=None)
+
+
+def more_positions(original: Function) -> Function:
+    def changed(self: Any, extra: str = "more", *args: Any, **kwargs: Any) -> Any:
+        assert extra == "more"
+        return original(self, *args, **kwargs)
+
+    return signed(changed, original, inspect.Parameter("extra", inspect.Parameter.POSITIONAL_OR_KEYWORD), at=1)
+
+
+def signed(changed: Function, original: Function, parameter: inspect.Parameter, at: int | None) -> Function:
+    known = list(inspect.signature(original).parameters.values())
+    known.insert(len(known) if at is None else at, parameter)
+    changed.__signature__ = inspect.Signature(known)  # type: ignore[attr-defined]
+    return changed
+
+
+def giving_keywords(function: Function) -> Function:
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, extra="more", **kwargs)
+
+    return call
+
+
+def giving_positions(function: Function) -> Function:
+    @functools.wraps(function)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return function(self, "more", *args, **kwargs)
+
+    return call
+
+
+def nothing(original: Function) -> Function:
+    if inspect.iscoroutinefunction(original):
+
+        async def waited(*args: Any, **kwargs: Any) -> None:
+            del args, kwargs
+
+        return waited
+    return lambda *_args, **_kwargs: None
+
+
+class DriftedError(Exception):
+    """What a changed original raises."""
+
+
+def raising(original: Function) -> Function:
+    def changed(*args: Any, **kwargs: Any) -> Any:
+        raise DriftedError("as it is now")
+
+    if not inspect.iscoroutinefunction(original):
+        return changed
+
+    async def waited(*args: Any, **kwargs: Any) -> Any:
+        raise DriftedError("as it is now")
+
+    return waited
+
+
+def coroutine(original: Function) -> Function:
+    async def changed(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        return await result if inspect.isawaitable(result) else result
+
+    return changed
+
+
+def plain(original: Function) -> Function:
+    def changed(*args: Any, **kwargs: Any) -> Any:
+        return original(*args, **kwargs)
+
+    return changed
+
+
+def asked_for(original: Function) -> Any:
+    return property(lambda self: functools.partial(original, self))
+
+
+class Frozen:
+    """A function that lies in the class as an object, as compiled ones do."""
+
+    def __init__(self, original: Function) -> None:
+        self._original = original
+
+    def __get__(self, instance: object, owner: type | None = None) -> Function:
+        return functools.partial(self._original, instance)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._original(*args, **kwargs)
+
+
+# What callers do, and what comes of it.
+
+
+async def text_of(mode: Mode, result: Any) -> str:
+    return " ".join([str(type(item).__name__) for item in await mode.all(result)])
+
+
+async def plainly(mode: Mode, client: Any) -> str:
+    return type(await mode.wait(asked(client)(**options(client)))).__name__
+
+
+async def streamed(mode: Mode, client: Any) -> str:
+    return await text_of(mode, await mode.wait(asked(client)(**options(client), stream=True)))
+
+
+async def left_early(mode: Mode, client: Any) -> str:
+    stream = await mode.wait(asked(client)(**options(client), stream=True))
+    first = await mode.next(stream)
+    await mode.wait(stream.close())
+    return type(first).__name__
+
+
+async def read_raw(mode: Mode, client: Any) -> str:
+    owner = client.chat.completions if hasattr(client, "chat") else client.messages
+    async with mode.entered(owner.with_streaming_response.create(**options(client))) as response:
+        return str(len(await mode.wait(response.read())))
+
+
+WAYS = (plainly, streamed, left_early, read_raw)
+
+
+def asked(client: Any) -> Function:
+    created: Function = client.chat.completions.create if hasattr(client, "chat") else client.messages.create
+    return created
+
+
+def options(client: Any) -> dict[str, Any]:
+    given: dict[str, Any] = {"model": "gpt-5", "messages": QUESTION}
+    return given if hasattr(client, "chat") else {**given, "max_tokens": 9}
+
+
+def outcomes(run: Run, mode: Mode, sdk: str) -> list[str]:
+    """What the caller has of each way: a value, or the exception with its causes."""
+
+    async def body() -> list[str]:
+        said = []
+        mode.provider.reply(status=429, retry_after_s=0.001)
+        for way in WAYS:
+            client = (mode.openai if sdk == "openai" else mode.anthropic)(max_retries=1)
+            try:
+                said.append(await way(mode, client))
+            except Exception as error:  # noqa: BLE001 - whatever it is, it must be the same
+                said.append(" < ".join(f"{type(one).__name__}: {one}" for one in chain(error)))
+        return said
+
+    told: list[str] = run(body)
+    return told
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def compared(
+    run: Run, mode: Mode, sdk: str, hook: Hook, change: Function, giving: Function | None = None
+) -> tuple[list[str], Captured, str]:
+    """The outcomes, the same with callspan as without; what was captured, and the state of the hook."""
+    owner = place(sdk, hook)
+
+    def caller() -> AbstractContextManager[None]:
+        return ExitStack() if giving is None else replaced(owner, hook.attribute, giving)  # type: ignore[return-value]
+
+    with replaced(owner, hook.attribute, change):
+        with caller():
+            bare = outcomes(run, mode, sdk)
+        with capture() as seen:
+            states = {
+                status.name.partition(".")[2].removeprefix("_base_client.").removeprefix("_streaming."): status.state
+                for status in callspan.hooks_status()
+                if status.sdk == sdk
+            }
+            with caller():
+                assert outcomes(run, mode, sdk) == bare
+            gc.collect()
+        return bare, seen, states[f"{hook.owner}.{hook.attribute}"]
+
+
+def concerns(hook: Hook, mode: Mode) -> None:
+    other = "Sync" if mode.is_async else "Async"
+    names = f"{hook.owner}.{hook.attribute}"
+    if names.startswith(other) or (mode.is_async and hook.owner in ("Stream", "Client")) or hook.attribute in (
+        ("close", "iter_bytes") if mode.is_async else ("aclose", "aiter_bytes")
+    ):  # fmt: skip
+        pytest.skip("of the other colour")
+
+
+def quick_or_slow() -> list[Any]:
+    return [pytest.param(hook, id=f"{hook.owner}.{hook.attribute}", marks=() if hook in QUICK else pytest.mark.slow)
+            for hook in HOOKS]  # fmt: skip
+
+
+@SDKS
+@pytest.mark.parametrize("hook", quick_or_slow())
+@pytest.mark.parametrize(
+    ("change", "giving"),
+    [(more_keywords, giving_keywords), (more_positions, giving_positions)],
+    ids=["keyword", "position"],
+)
+def test_a_function_that_takes_more_gets_it_and_everything_is_recorded(
+    change: Function, giving: Function, hook: Hook, sdk: str, mode: Mode, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    concerns(hook, mode)
+    mode.provider.reply(text="I am well.", repeat=True)
+    with caplog.at_level(logging.WARNING):
+        bare, seen, state = compared(run, mode, sdk, hook, change, giving)
+    assert [said for said in bare if "Error" in said] == []
+    assert state == "changed"
+    records = seen.records
+    assert len(records) == len(seen.spans) == len(WAYS)
+    assert [record.stream.end if record.stream else None for record in records] == [None, "complete", "closed", None]
+    assert all(record.response is not None and record.response.body_bytes for record in records[:2])
+    assert [len(record.attempts) for record in records] == [2, 1, 1, 1]
+    complaints = [message for message in caplog.messages if hook.attribute in message and f"of {sdk}" in message]
+    assert len(complaints) == 1
+    assert hook.without in complaints[0]
+    # The caller of `request` here looks like an instrumentation of somebody else.
+    others = ("has changed functions", "instruments the same SDKs")
+    assert all(any(words in message for words in others) for message in caplog.messages), "nothing else went wrong"
+
+
+@pytest.mark.slow
+@SDKS
+@ROWS
+@pytest.mark.parametrize("change", [nothing, raising, coroutine, plain, asked_for, Frozen])
+# A coroutine that the SDK does not expect is awaited by nobody, without us too.
+@pytest.mark.filterwarnings("ignore:.*was never awaited", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_whatever_a_function_has_become_the_caller_has_what_he_has_without_us(
+    change: Function, hook: Hook, sdk: str, mode: Mode, run: Run
+) -> None:
+    concerns(hook, mode)
+    mode.provider.reply(text="I am well.", repeat=True)
+    _, seen, state = compared(run, mode, sdk, hook, change)
+    assert state == ("missing" if change is asked_for else state)
+    assert len(seen.records) <= len(WAYS)
+    # What is no function is left alone; what the SDK would have to await, and does not, has no end.
+    if change is not coroutine and (hook.attribute, change) != ("request", asked_for):
+        assert len(seen.records) == len(WAYS), "every call has a record, whatever became of it"
+
+
+@pytest.mark.parametrize("base", [openai._base_client, anthropic._base_client], ids=["openai", "anthropic"])
+def test_a_function_that_sync_and_async_clients_share_by_now_is_observed_in_both(
+    base: Any, mode: Mode, run: Run
+) -> None:
+    """`request` in the class that both are made of, giving a result here and what is awaited there."""
+    sdk = base.__name__.partition(".")[0]
+    mode.provider.reply(text="I am well.", repeat=True)
+    own = {kind: vars(kind)["request"] for kind in (base.SyncAPIClient, base.AsyncAPIClient)}
+
+    def request(self: Any, cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
+        kind = base.SyncAPIClient if isinstance(self, base.SyncAPIClient) else base.AsyncAPIClient
+        return own[kind](self, cast_to, options, stream=stream, stream_cls=stream_cls)
+
+    base.BaseClient.request = request
+    try:
+        for kind in own:
+            del kind.request
+        with capture() as seen:
+            said = outcomes(run, mode, sdk)
+            assert [one for one in said if "Error" in one] == []
+            assert [record.stream.end if record.stream else None for record in seen.records] == [
+                None, "complete", "closed", None,
+            ]  # fmt: skip
+            assert {record.outcome for record in seen.records} == {"success", "cancelled"}
+            assert seen.records[0].retries == 1
+    finally:
+        del base.BaseClient.request
+        for kind, function in own.items():
+            kind.request = function
+
+
+def test_every_replacement_is_made_by_the_one_guarded_factory() -> None:
+    from callspan.intercept import guarded
+    from callspan.intercept.engine import Engine
+
+    for hook in HOOKS:
+        for original in (lambda self, *args, **kwargs: None, coroutine(lambda self, *args, **kwargs: None)):
+            made: Any = hook.make(Engine(), original)
+            assert made.__code__.co_filename == guarded.__file__
+            assert made.__wrapped__ is original
