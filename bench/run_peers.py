@@ -23,6 +23,8 @@ from peers import PEERS, Peer
 _ROOT = Path(__file__).resolve().parent.parent
 _PROGRAM = str(Path(__file__).with_name("peer_process.py"))
 _SAME = ("openai", "anthropic", "httpx2")
+_ENCODER = "opentelemetry-exporter-otlp-proto-common"
+"""Writes spans as OTLP, which is how they are weighed."""
 _SECONDS = {True: 0.2, False: 5.5}
 """Per column of a peer, by whether the run is a quick one."""
 _STARTS = 3
@@ -51,7 +53,7 @@ class Place:
 
     def make(self) -> None:
         """Install the newest release that goes with our versions of the SDKs, and callspan, unless that is done."""
-        wanted = [*self.peer.packages, *(f"{name}=={metadata.version(name)}" for name in _SAME)]
+        wanted = [*self.peer.packages, _ENCODER, *(f"{name}=={metadata.version(name)}" for name in _SAME)]
         stamp = self.directory / ".complete"
         if not stamp.exists() or json.loads(stamp.read_text())["wanted"] != wanted:
             print(f"making {self.directory.relative_to(_ROOT)}: {' '.join(wanted)}", flush=True)

@@ -152,7 +152,7 @@ def test_calls_add_up_in_the_step_and_in_the_session(seen: Seen) -> None:
     total = seen.ended(SessionRecord)[0].totals
     assert (total.calls, total.errors, total.input_tokens, total.output_tokens) == (4, 2, 10, 2)
     assert total.model_ns == 20_000_000
-    assert seen.named("invoke_workflow s")[0].attributes["callspan.totals.model_ms"] == 20.0
+    assert seen.named("invoke_workflow s")[0].attributes["callspan.totals.model_s"] == 0.02
 
 
 def test_a_call_inside_a_nested_step_counts_in_the_outer_one_too(seen: Seen) -> None:

@@ -73,7 +73,7 @@ def test_totals_never_use_the_usage_names_of_calls() -> None:
         "callspan.totals.calls": 2,
         "callspan.totals.input_tokens": 0,
         "callspan.totals.output_tokens": 5,
-        "callspan.totals.model_ms": 1.5,
+        "callspan.totals.model_s": 0.0015,
     }
 
 
@@ -126,11 +126,11 @@ def test_content_is_only_in_the_content_functions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("start_ns", "end_ns", "model_ns", "tool_ns", "rest_ms"),
+    ("start_ns", "end_ns", "model_ns", "tool_ns", "rest_s"),
     [
-        (10, 10_000_010, 4_000_000, 1_000_000, 5.0),
-        (10, 10_000_010, 4_000_000, 0, 6.0),
-        (10, 10_000_010, 0, 4_000_000, 6.0),
+        (10, 10_000_010, 4_000_000, 1_000_000, 0.005),
+        (10, 10_000_010, 4_000_000, 0, 0.006),
+        (10, 10_000_010, 0, 4_000_000, 0.006),
         (10, 10_000_010, 8_000_000, 4_000_000, 0.0),
         (10, 10_000_010, 0, 0, None),
         (10, None, 1, 0, None),
@@ -138,12 +138,12 @@ def test_content_is_only_in_the_content_functions() -> None:
     ],
 )
 def test_a_steps_rest_is_what_calls_and_tools_leave(
-    start_ns: int | None, end_ns: int | None, model_ns: int, tool_ns: int, rest_ms: float | None
+    start_ns: int | None, end_ns: int | None, model_ns: int, tool_ns: int, rest_s: float | None
 ) -> None:
     """Never less than nothing, as calls may run side by side; and only where there was one of them."""
     ended = TimestepRecord(
         timestep_id="t", session_id="s", record_version=1, index=0, start_ns=start_ns, end_ns=end_ns,
         totals=Totals(model_ns=model_ns, tool_ns=tool_ns),
     )  # fmt: skip
-    assert names.end_attributes(ended).get("callspan.totals.rest_ms") == rest_ms
-    assert "callspan.totals.rest_ms" not in names.end_attributes(SessionRecord(session_id="s", record_version=1))
+    assert names.end_attributes(ended).get("callspan.totals.rest_s") == rest_s
+    assert "callspan.totals.rest_s" not in names.end_attributes(SessionRecord(session_id="s", record_version=1))

@@ -108,7 +108,7 @@ def test_session_and_step_are_found_at_any_depth(seen: Captured) -> None:
     assert (callspan.current_session(), callspan.current_timestep()) == (None, None)
 
 
-def test_the_breakdown_of_a_step_adds_up_in_milliseconds(provider: ScriptedProvider, seen: Captured) -> None:
+def test_the_breakdown_of_a_step_adds_up_in_seconds(provider: ScriptedProvider, seen: Captured) -> None:
     """A call of 60 ms and a tool of 30 ms: each under its own name, both within the step, one unit everywhere."""
     provider.reply(text="well", delay_s=0.06)
     with (
@@ -121,18 +121,19 @@ def test_the_breakdown_of_a_step_adds_up_in_milliseconds(provider: ScriptedProvi
             time.sleep(0.03)
     (span,) = [span for span in seen.spans if span.name == "timestep"]
     told: dict[str, Any] = dict(span.attributes or {})
-    model_ms, tool_ms = told["callspan.totals.model_ms"], told["callspan.totals.tool_ms"]
-    step_ms = ((span.end_time or 0) - (span.start_time or 0)) / 1e6
-    assert model_ms >= 60
-    assert tool_ms >= 30
-    assert model_ms + tool_ms <= step_ms
-    assert told["callspan.totals.rest_ms"] == pytest.approx(step_ms - model_ms - tool_ms)
+    model_s, tool_s = told["callspan.totals.model_s"], told["callspan.totals.tool_s"]
+    step_s = ((span.end_time or 0) - (span.start_time or 0)) / 1e9
+    assert model_s >= 0.06
+    assert tool_s >= 0.03
+    assert model_s + tool_s <= step_s
+    assert told["callspan.totals.rest_s"] == pytest.approx(step_s - model_s - tool_s)
+    assert not [name for name in told if name.startswith("callspan.") and name.endswith("_ms")]
     (tool,) = [one for one in seen.happenings if isinstance(one, EventRecord) and one.event_type == "tool"]
     assert tool.duration_ns is not None
-    assert tool.duration_ns / 1e6 == pytest.approx(tool_ms)
+    assert tool.duration_ns / 1e9 == pytest.approx(tool_s)
     (record,) = seen.records
     assert record.timing.duration_ns is not None
-    assert record.timing.duration_ns / 1e6 == pytest.approx(model_ms)
+    assert record.timing.duration_ns / 1e9 == pytest.approx(model_s)
     assert 0 <= record.attempts[0].start_ns <= record.timing.duration_ns, "from the question to the provider"
 
 

@@ -15,7 +15,7 @@ from callspan.record.call import CallRecord, ErrorInfo
 from callspan.record.messages import Conversation
 from callspan.spans import attempt_spans, official, span_attributes
 from callspan.spans.log_events import CallLogEvents
-from callspan.vocabulary import call_events, gen_ai
+from callspan.vocabulary import call_events, gen_ai, schema_urls
 from callspan.vocabulary.projection import Projection
 
 _START: Final = fail_open("start a span")
@@ -83,7 +83,7 @@ class CallSpans:
         logger_provider: LoggerProvider | None = None,
     ) -> None:
         # A provider of None is looked up late: an application may set its own after `instrument()`.
-        self.tracer = trace.get_tracer("callspan", version, tracer_provider)
+        self.tracer = trace.get_tracer("callspan", version, tracer_provider, schema_urls.SPANS_AND_EVENTS)
         self.attempt_spans = settings.attempt_spans
         self.content = settings.content == "full" and settings.content_on_spans
         self.projection = Projection(settings)

@@ -21,6 +21,7 @@ from callspan.fail_open import fail_open
 from callspan.record.events import EventRecord, RewardRecord
 from callspan.spans.hierarchy_options import HierarchyOptions
 from callspan.vocabulary import callspan as names
+from callspan.vocabulary import schema_urls
 from callspan.vocabulary.values import Attributes
 
 _EMIT: Final = fail_open("emit a reward as a log event")
@@ -53,7 +54,9 @@ class HierarchyLog:
     def _logger(self) -> Logger | None:
         # The API's own providers keep nothing: what keeps something can be flushed.
         provider = self._provider or _logs.get_logger_provider()
-        return provider.get_logger("callspan", self._version) if hasattr(provider, "force_flush") else None
+        if not hasattr(provider, "force_flush"):
+            return None
+        return provider.get_logger("callspan", self._version, schema_urls.SPANS_AND_EVENTS)
 
 
 class Evaluations:

@@ -15,7 +15,7 @@ from callspan.config import Settings
 from callspan.fail_open import fail_open
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation
-from callspan.vocabulary import call, gen_ai
+from callspan.vocabulary import call, gen_ai, schema_urls
 from callspan.vocabulary.values import Attributes, ByteBudget
 
 _LOGGER: Final = logging.getLogger("callspan")
@@ -62,7 +62,8 @@ class CallLogEvents:
                 "log_events is on and nobody takes log events: set a logger provider, or give otlp= or "
                 "OTEL_EXPORTER_OTLP_ENDPOINT"
             )
-        self._logger = _logs.get_logger("callspan", self._version, self._provider)
+        url = schema_urls.SPANS_AND_EVENTS
+        self._logger = _logs.get_logger("callspan", self._version, self._provider, url)
         return self._logger
 
     def _attributes(self, record: CallRecord, conversation: Conversation | None) -> dict[str, AnyValue]:

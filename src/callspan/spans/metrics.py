@@ -21,7 +21,7 @@ from callspan.fail_open import attempt, fail_open
 from callspan.record.call import CallRecord, Cost, RateLimit
 from callspan.record.events import EventRecord, Record, TimestepRecord
 from callspan.spans.delivery_metrics import Deliveries, DeliveryMetrics
-from callspan.vocabulary import gen_ai
+from callspan.vocabulary import gen_ai, schema_urls
 from callspan.vocabulary import metric_names as names
 from callspan.vocabulary.call import ERROR_KIND, ERROR_RETRYABLE
 from callspan.vocabulary.values import Attributes, AttributeValue
@@ -112,7 +112,8 @@ class CallMetrics:
     def _of(self, provider: MeterProvider) -> _Instruments:
         found = _BY_PROVIDER.get(provider)
         if found is None:
-            found = _BY_PROVIDER[provider] = _Instruments(provider.get_meter("callspan", self._version))
+            meter = provider.get_meter("callspan", self._version, schema_urls.METRICS)
+            found = _BY_PROVIDER[provider] = _Instruments(meter)
         return found
 
 

@@ -35,6 +35,7 @@ EVALUATOR: Final[Attributes] = {_KIND: "EVALUATOR"}
 _EVENT_PREFIX: Final = "callspan."
 _TOTALS_PREFIX: Final = "callspan.totals."
 _NO_TOTALS: Final = Totals()
+_NS: Final = 1e9
 
 
 def span_name(record: Record) -> str:
@@ -104,7 +105,7 @@ def end_attributes(record: Record) -> Attributes:
                 "callspan.terminated": record.terminated,
                 "callspan.truncated": record.truncated,
                 **_totals(record.totals),
-                _TOTALS_PREFIX + "rest_ms": _rest_ms(record),
+                _TOTALS_PREFIX + "rest_s": _rest_s(record),
             }
         case EventRecord(event_type="environment"):
             found = {
@@ -292,17 +293,17 @@ def _totals(totals: Totals | None) -> dict[str, AttributeValue | None]:
         _TOTALS_PREFIX + "tools": totals.tools or None,
         _TOTALS_PREFIX + "input_tokens": totals.input_tokens,
         _TOTALS_PREFIX + "output_tokens": totals.output_tokens,
-        _TOTALS_PREFIX + "model_ms": totals.model_ns / 1e6 or None,
-        _TOTALS_PREFIX + "tool_ms": totals.tool_ns / 1e6 or None,
+        _TOTALS_PREFIX + "model_s": totals.model_ns / _NS or None,
+        _TOTALS_PREFIX + "tool_s": totals.tool_ns / _NS or None,
     }
 
 
-def _rest_ms(record: TimestepRecord) -> float | None:
+def _rest_s(record: TimestepRecord) -> float | None:
     """What a step took besides its calls and tools; None where it had none. Work side by side leaves no rest."""
     totals, start_ns, end_ns = record.totals, record.start_ns, record.end_ns
     if totals is None or start_ns is None or end_ns is None or not totals.model_ns + totals.tool_ns:
         return None
-    return max(0, end_ns - start_ns - totals.model_ns - totals.tool_ns) / 1e6
+    return max(0, end_ns - start_ns - totals.model_ns - totals.tool_ns) / _NS
 
 
 def _event(record: EventRecord) -> dict[str, AttributeValue | None]:

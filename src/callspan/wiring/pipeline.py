@@ -27,6 +27,7 @@ from callspan.spans.hierarchy import TracedHierarchy
 from callspan.spans.hierarchy_evaluations import HierarchyLog
 from callspan.spans.hierarchy_options import HierarchyOptions
 from callspan.spans.metrics import CallMetrics
+from callspan.vocabulary import schema_urls
 from callspan.wiring.forked_workers import ForkedWorkers
 from callspan.wiring.parts import Parts
 from callspan.wiring.priced_stores import treated_with_cost
@@ -59,7 +60,7 @@ class Pipeline:
             write=self._happened,
             treat=self._treat,
             spans=TracedHierarchy(
-                trace.get_tracer("callspan", self._version, parts.tracer_provider),
+                trace.get_tracer("callspan", self._version, parts.tracer_provider, schema_urls.SPANS_AND_EVENTS),
                 HierarchyOptions(
                     content=settings.content == "full" and settings.content_on_spans,
                     compatibility=settings.compatibility,

@@ -204,7 +204,7 @@ def with_(one: Record, **fields: Any) -> Record:
         (with_(SESSION, totals=Totals()), {}),
         (with_(SESSION, totals=Totals(calls=2, input_tokens=0, reward=0.0, model_ns=1_500_000)),
          {"callspan.totals.calls": 2, "callspan.totals.input_tokens": 0, "callspan.reward": 0.0,
-          "callspan.totals.model_ms": 1.5}),
+          "callspan.totals.model_s": 0.0015}),
         (with_(STEP, terminated=False, truncated=True, error=ErrorInfo(kind="k", type="E")),
          {"callspan.terminated": False, "callspan.truncated": True, "error.type": "E"}),
         (with_(WORLD, reward=0.0, terminated=True), {"callspan.reward": 0.0, "callspan.terminated": True}),
