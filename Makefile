@@ -14,7 +14,7 @@ AGAIN := --reruns 2 -rR
 # `make bench QUICK=--quick`, and bench-peers and scale likewise: less than two minutes, written nowhere.
 QUICK :=
 
-.PHONY: demo test test-all check documents older matrix mutants peers frameworks backend bench bench-peers scale nightly clean
+.PHONY: demo test test-all check documents older matrix mutants peers frameworks backend collector bench bench-peers scale nightly clean
 
 demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace and its records
 	@$(BIN)/callspan demo
@@ -23,11 +23,12 @@ demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace
 test: $(STAMP)-dev  ## The tests that need nothing but Python
 	$(PYTEST) -n 4 $(AGAIN) -m "not slow and not postgres and not clickhouse and not backend"
 
-test-all: $(STAMP)-all  ## Every test: with Postgres, the embedded ClickHouse engine, the wire corpus, coverage
+test-all: $(STAMP)-all  ## Every test: with Postgres, the embedded ClickHouse engine, a Collector, the wire corpus, coverage
 	CALLSPAN_REQUIRE_ENGINES=1 CALLSPAN_PROPERTIES=thorough $(PYTEST) -n 2 $(AGAIN) -m "not slow and not backend" \
 	  --cov --cov-report=term:skip-covered --cov-fail-under=90
 	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -n 2 $(AGAIN) -m "slow and not backend and not timing"
 	$(MAKE) older
+	$(MAKE) collector
 
 check: $(STAMP)-dev  ## Lint, types, layers, documents
 	$(BIN)/ruff check .
@@ -70,7 +71,11 @@ frameworks: $(STAMP)-dev  ## Frameworks on top of the SDKs, each in an environme
 	$(BIN)/python tools/environments.py frameworks
 	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) tests/otel/test_frameworks.py tests/otel/test_celery.py
 
-backend: $(STAMP)-dev  ## The demo's traces through a real OTLP backend, Phoenix, and back
+collector: $(STAMP)-dev  ## A real OpenTelemetry Collector and Prometheus, built by Go; CALLSPAN_OTELCOL names another one
+	$(BIN)/python tools/collector.py
+	$(PYTEST) $(AGAIN) -rs tests/otel/test_collector.py tests/otel/test_jaeger.py
+
+backend: $(STAMP)-dev collector  ## The demo's telemetry through real backends, Phoenix besides those above, and back
 	$(BIN)/python tools/environments.py backend
 	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) tests/otel/test_backend.py
 
@@ -78,7 +83,7 @@ nightly: test-all documents bench bench-peers matrix mutants peers frameworks ba
 	$(PYTEST) -m timing
 
 clean:  ## Remove what the targets above have made
-	rm -rf $(VENV) .venv-matrix .venv-peers .venv-bench .venv-frameworks .venv-backend .venv-documents .coverage* .mypy_cache .ruff_cache .hypothesis
+	rm -rf .cache $(VENV) .venv-matrix .venv-peers .venv-bench .venv-frameworks .venv-backend .venv-documents .coverage* .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/pyvenv.cfg:
 	@PYTHON="$(PYTHON)" tools/make_venv.sh $(VENV)

@@ -47,6 +47,7 @@ class ReceivedSpan:
         self.parent_id = span.parent_span_id.hex() or None
         self.attributes = plain(span.attributes)
         self.events = [(event.name, plain(event.attributes)) for event in span.events]
+        self.start_ns, self.end_ns = span.start_time_unix_nano, span.end_time_unix_nano
         self.links = [link.span_id.hex() for link in span.links]
         self.status = ("UNSET", "OK", "ERROR")[span.status.code]
         self.status_text = span.status.message
@@ -64,6 +65,8 @@ class OtlpReceiver:
     def __init__(self, max_bytes: int | None = None) -> None:
         self.max_bytes = max_bytes
         self.status = 200
+        self.pause_s = 0.0
+        """How long it takes for each answer."""
         self.refused: list[int] = []
         """Sizes of the requests that were refused, decompressed."""
         self.accepted: list[int] = []
@@ -105,6 +108,7 @@ class OtlpReceiver:
         if request is None:
             return 404, b""
         parsed = request.FromString(body)
+        time.sleep(self.pause_s)
         with self._news:
             self.raw.append(body)
             if self.status != 200 or (self.max_bytes is not None and len(body) > self.max_bytes):

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import logging
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -243,21 +241,6 @@ class Picky:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
-
-
-@pytest.fixture
-def said(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    """What is logged at all, by anybody."""
-    lines: list[str] = []
-
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines.append(record.getMessage())
-
-    handler = Handler(logging.WARNING)
-    logging.getLogger().addHandler(handler)
-    yield lines
-    logging.getLogger().removeHandler(handler)
 
 
 def make_some(providers: OtlpProviders, times: int = 1) -> None:

@@ -196,7 +196,8 @@ class OtlpExporter:
             self._tell("no such signal", self._no_such_signal())
         elif attempt.cause == _TOO_LARGE:
             what = _WHAT[self._destination.signal]
-            self._tell("size", f"{self.address} did not take {count} {what}: the message is larger than it takes")
+            many = f"{count} {what}" if count > 1 else f"one of the {what}"
+            self._tell("size", f"{self.address} did not take {many}: the message is larger than it takes")
         else:
             self.outage = True
             reported = self._patience.reported
@@ -252,12 +253,13 @@ class _Attempt:
         return self.status if phrase is None else f"{self.status} {phrase}"
 
     def note(self, record: logging.LogRecord) -> None:
-        """Read one log record. Raises _NoMoreRetries where it announces a retry for which there is no time."""
+        """Read one log record. Raises _NoMoreRetries where it announces a retry that is vain or comes too late."""
         arguments = record.args if isinstance(record.args, tuple) else ()
         for argument in arguments:
             self.read(argument)
         waits_s = next((argument for argument in arguments if isinstance(argument, float)), None)
-        if waits_s is not None and "retrying" in str(record.msg) and not self._patience.allows(waits_s):
+        retries = waits_s is not None and "retrying" in str(record.msg)
+        if retries and (self._word == _TOO_LARGE or not self._patience.allows(waits_s or 0.0)):
             raise _NoMoreRetries
 
     def read(self, argument: object) -> None:
@@ -296,4 +298,6 @@ _LISTENER: Final = _Listener()
 def listen() -> None:
     """Read what OpenTelemetry's OTLP exporters log while they work for us. Does nothing the second time."""
     for name in _LOGGERS:
-        logging.getLogger(name).addFilter(_LISTENER)
+        filters = logging.getLogger(name).filters
+        if _LISTENER not in filters:
+            filters.insert(0, _LISTENER)  # before theirs, which leave out what is said twice
