@@ -13,8 +13,11 @@ PYTEST := $(BIN)/python -m pytest
 AGAIN := --reruns 2 -rR
 # `make bench QUICK=--quick`, and bench-peers and scale likewise: less than two minutes, written nowhere.
 QUICK :=
+# Of `make fuzz`.
+CASES := 1000
+SEED := 1
 
-.PHONY: demo test test-all check documents older matrix mutants peers frameworks backend collector bench bench-peers scale nightly clean
+.PHONY: demo test test-all check documents older matrix mutants fuzz peers frameworks backend collector bench bench-peers scale nightly clean
 
 demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace and its records
 	@$(BIN)/callspan demo
@@ -53,6 +56,9 @@ mutants: $(STAMP)-dev  ## Whether the tests notice small changes: every one in t
 documents: $(STAMP)-dev  ## Every example of the documents, each in an environment installed as its page says
 	CALLSPAN_DOCUMENT_ENVIRONMENTS=1 $(PYTEST) tests/documents/test_examples.py
 
+fuzz: $(STAMP)-dev  ## The same calls with and without callspan, hostile answers among them; `make fuzz CASES=10000 SEED=7`
+	$(BIN)/python -m tests.fuzz --number $(CASES) --seed $(SEED)
+
 bench: $(STAMP)-dev  ## What callspan costs, paired with the bare SDKs and a raw span
 	$(BIN)/python bench/run.py $(QUICK)
 	$(BIN)/python bench/run.py --instructions $(QUICK)
@@ -80,6 +86,7 @@ backend: $(STAMP)-dev collector  ## The demo's telemetry through real backends, 
 	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) tests/otel/test_backend.py
 
 nightly: test-all documents bench bench-peers matrix mutants peers frameworks backend scale  ## Everything there is
+	$(BIN)/python tools/matrix.py --fuzz 2600
 	$(PYTEST) -m timing
 
 clean:  ## Remove what the targets above have made

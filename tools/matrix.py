@@ -3,6 +3,7 @@
     python tools/matrix.py                  every pair on every Python found; writes docs/matrix.md
     python tools/matrix.py --pair older     one pair, on the Python that runs this
     python tools/matrix.py --prepare        only make the environments
+    python tools/matrix.py --fuzz 2500      so many cases of the differential fuzzer on every pair, on this Python
 
 Environments lie under .venv-matrix/ and are reused; what is installed in them is checked by a stamp.
 """
@@ -144,6 +145,14 @@ def run(python: str, path: str, name: str, extra: list[str]) -> Result:
     return result
 
 
+def fuzz(python: str, path: str, name: str, number: int) -> bool:
+    """Run the differential fuzzer in one environment; whether it found nothing. Its output is shown."""
+    runner = prepare(python, path, name) / "bin" / "python"
+    print(f"Python {python}, {name} ...", flush=True)
+    done = subprocess.run([str(runner), "-m", "tests.fuzz", "--number", str(number)], cwd=ROOT, check=False)
+    return done.returncode == 0
+
+
 def _read(report: Path, result: Result) -> None:
     for case in ET.parse(report).getroot().iter("testcase"):
         skip = case.find("skipped")
@@ -212,16 +221,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pair", choices=sorted(PAIRS), help="one pair, on the Python that runs this")
     parser.add_argument("--python", action="append", help=f"a Python version; default {' and '.join(PYTHONS)}")
+    parser.add_argument("--fuzz", type=int, metavar="N", help="N cases of the fuzzer in place of the capture tests")
     parser.add_argument("--prepare", action="store_true", help="only make the environments")
     known, extra = parser.parse_known_args()
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    pythons = known.python or ([here] if known.pair else list(PYTHONS))
+    pythons = known.python or ([here] if known.pair or known.fuzz else list(PYTHONS))
     found = {version: path for version in pythons if (path := interpreter(version)) is not None}
     missing = [version for version in pythons if version not in found]
     for version in missing:
         print(f"no Python {version} found: left out", file=sys.stderr)
     HOME.mkdir(exist_ok=True)
     results = []
+    if known.fuzz:
+        pairs = [known.pair] if known.pair else list(PAIRS)
+        return 1 if [name for v, path in found.items() for name in pairs if not fuzz(v, path, name, known.fuzz)] else 0
     for version, path in found.items():
         for name in [known.pair] if known.pair else PAIRS:
             print(f"Python {version}, {name} ...", flush=True)

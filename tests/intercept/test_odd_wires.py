@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from callspan.testing import capture
+from callspan.fail_open import failures, forget_failures
+from callspan.testing import Captured, capture
 from tests.intercept import transports
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import QUESTION, text_of, the_call
@@ -236,3 +237,25 @@ def test_an_odd_body_is_handed_on_and_is_one_call(
     if body == "a lone surrogate":
         assert record.response is not None
         assert record.response.model == "m"
+
+
+@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+def test_bytes_that_are_no_json_are_no_failure_of_callspan(
+    stream: bool, sdk: str, mode: Mode, run: Run, seen: Captured, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever reads a raw response himself may read anything; the log is for what went wrong here."""
+    forget_failures()
+    body = b'data: {"a":\n\ndata: nonsense\n\n' if stream else b"<html>"
+    connection = transports.client(mode, sdk, transports.answer(sdk, body))
+
+    async def read() -> list[bytes]:
+        owner = connection.chat.completions if sdk == "openai" else connection.messages
+        options: dict[str, Any] = {**ASK, **({"max_tokens": 9} if sdk != "openai" else {})}
+        async with mode.entered(owner.with_streaming_response.create(**options, stream=stream)) as response:
+            return await mode.all(response.iter_bytes())
+
+    assert run(read) == [body]
+    assert len(seen.records) == 1
+    assert failures() == {}
+    assert not [record for record in caplog.records if record.name == "callspan"]

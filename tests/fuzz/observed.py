@@ -1,0 +1,106 @@
+"""The instrumented side of a worker: the same case with callspan on, and what callspan made of it."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import tempfile
+from contextlib import ExitStack
+from typing import Any
+
+from opentelemetry import context as otel_context
+
+from callspan.intercept.engine import CURRENT_CALL
+from callspan.testing import Captured, capture
+from tests.fuzz.case import Case
+from tests.fuzz.sabotage import sabotaged
+
+NATIVE_SCOPE = "com.anthropic"
+_ENDS = frozenset({"success", "error", "timeout", "cancelled"})
+
+
+def _profiles() -> dict[str, dict[str, Any]]:
+    directory = tempfile.mkdtemp(prefix="callspan-fuzz-")
+    return {
+        "default": {},
+        "everything": {
+            "vocabularies": "llm,gen_ai,openinference", "log_events": True,
+            "estimate_usage": True, "max_attribute_bytes": 256, "chunk_log": 100,
+        },
+        "metadata": {"content": "metadata"},
+        "off": {"content": "off"},
+        "kept": {"native": "keep", "media": "inline"},
+        "stored": {"stores": f"jsonl:///{directory}/calls.jsonl", "spool_dir": f"{directory}/spool"},
+    }  # fmt: skip
+
+
+class _Listener(logging.Handler):
+    def __init__(self, heard: list[str]) -> None:
+        super().__init__()
+        self._heard = heard
+
+    def emit(self, record: logging.LogRecord) -> None:
+        said = record.getMessage()
+        if record.levelno >= logging.WARNING or said.startswith("Could not"):
+            self._heard.append(f"{record.name}: {said}")
+
+
+class Observed:
+    """Callspan as the case's profile has it."""
+
+    def __init__(self, exporter: Any) -> None:
+        self._native = exporter
+        self._profiles = _profiles()
+        self._profile: str | None = None
+        self._stack = ExitStack()
+        self._seen: Captured | None = None
+        self._warned: list[str] = []
+        for name in ("callspan", "opentelemetry"):
+            logger = logging.getLogger(name)
+            # What could not be done is warned of once; every time it is said at this level.
+            logger.setLevel(logging.DEBUG)
+            logger.propagate = False
+            logger.addHandler(_Listener(self._warned))
+
+    def run(self, worker: Any, case: Case) -> dict[str, Any]:
+        """Run a case, and add what is wrong with what was recorded of it."""
+        seen = self._capture(case.profile)
+        self._warned.clear()
+        before = otel_context.get_current()
+        with sabotaged(case.sabotage):
+            result: dict[str, Any] = worker.run(case)
+            gc.collect()
+            result["wrong"] = self._wrong(case, seen, result["calls"])
+        if otel_context.get_current() != before or CURRENT_CALL.get() is not None:
+            result["wrong"].append("a context was left attached")
+            otel_context._RUNTIME_CONTEXT._current_context.set(before)  # type: ignore[attr-defined]
+            CURRENT_CALL.set(None)
+        seen._exporter.clear()
+        seen._all.clear()
+        return result
+
+    def _capture(self, profile: str) -> Captured:
+        if self._seen is None or profile != self._profile:
+            self._stack.close()
+            self._seen, self._profile = self._stack.enter_context(capture(**self._profiles[profile])), profile
+        return self._seen
+
+    def _wrong(self, case: Case, seen: Captured, calls: int) -> list[str]:
+        records, spans = seen.records, seen.spans
+        wrong = [f"logged: {said}" for said in self._warned]
+        if len(records) != calls:
+            wrong.append(f"{calls} calls, {len(records)} records")
+        if len(spans) != calls:
+            wrong.append(f"{calls} calls, {len(spans)} spans")
+        if {f"{span.context.span_id:016x}" for span in spans if span.context} != {r.span_id for r in records}:
+            wrong.append("spans and records do not belong together")
+        wrong += [f"a record ends as {record.outcome}" for record in records if record.outcome not in _ENDS]
+        wrong += [f"span {span.name} has no end" for span in spans if span.end_time is None]
+        native = [span.name for span in self._native.get_finished_spans() if "count_tokens" not in span.name]
+        if (
+            case.profile != "kept"
+            and calls
+            and any(name.endswith(("messages.create", "messages.stream")) for name in native)
+        ):
+            wrong.append(f"the SDK's own span beside ours: {native}")
+        return wrong

@@ -1,0 +1,161 @@
+"""Sabotage: faults put into callspan for a moment, each of which the fuzzer has to find."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+from unittest import mock
+
+
+def _bases() -> list[Any]:
+    return [importlib.import_module(f"{sdk}._base_client") for sdk in ("openai", "anthropic")]
+
+
+def _wrapping(owner: Any, name: str, make: Callable[[Any], Any]) -> Any:
+    original = vars(owner)[name]
+    return mock.patch.object(owner, name, wraps(original)(make(original)))
+
+
+def _read_ahead(original: Any) -> Any:
+    def reader(stream: Any) -> Iterator[Any]:
+        items = original(stream)
+        ahead = next(items, reader)
+        while ahead is not reader:
+            item, ahead = ahead, next(items, reader)
+            yield item
+
+    return reader
+
+
+def _streams() -> list[Any]:
+    return [
+        _wrapping(importlib.import_module(f"{sdk}._streaming").Stream, "__stream__", _read_ahead)
+        for sdk in ("openai", "anthropic")
+    ]
+
+
+def _without_cause(original: Any) -> Any:
+    def request(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(*args, **kwargs)
+        except Exception as error:
+            error.__cause__ = None
+            raise
+
+    return request
+
+
+def _in_another_context(original: Any) -> Any:
+    def request(*args: Any, **kwargs: Any) -> Any:
+        try:
+            raise KeyError("ours")  # noqa: TRY301 - as a look-up of ours would
+        except KeyError:
+            return original(*args, **kwargs)
+
+    return request
+
+
+def _with_header(original: Any) -> Any:
+    def build(*args: Any, **kwargs: Any) -> Any:
+        built = original(*args, **kwargs)
+        built.headers["x-ours"] = "1"
+        return built
+
+    return build
+
+
+def _with_other_body(original: Any) -> Any:
+    def data(self: Any, *, data: Any, cast_to: Any, response: Any) -> Any:
+        if isinstance(data, dict):
+            data.pop("usage", None)
+        return original(self, data=data, cast_to=cast_to, response=response)
+
+    return data
+
+
+def _requests(make: Callable[[Any], Any]) -> list[Any]:
+    return [_wrapping(base.SyncAPIClient, "request", make) for base in _bases()]
+
+
+def _built(name: str, make: Callable[[Any], Any]) -> list[Any]:
+    return [_wrapping(base.BaseClient, name, make) for base in _bases()]
+
+
+def _http() -> set[Any]:
+    from tests.fuzz.describe import http_of
+
+    return {http_of(base) for base in _bases()}
+
+
+def _not_closing(original: Any) -> Any:
+    return lambda self: None
+
+
+def _reading_at_once(original: Any) -> Any:
+    def iter_bytes(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return iter(list(original(self, *args, **kwargs)))
+
+    return iter_bytes
+
+
+def _late(name: str, make: Callable[[Any], Any]) -> list[Any]:
+    from callspan.observe.late_ends import LateEnds
+
+    return [_wrapping(LateEnds, name, make)]
+
+
+def _calls(name: str, make: Callable[[Any], Any]) -> list[Any]:
+    from callspan.observe.live_call import LiveCall
+
+    return [_wrapping(LiveCall, name, make)]
+
+
+def _twice(original: Any) -> Any:
+    def keep(*args: Any) -> Any:
+        original(*args)
+        return original(*args)
+
+    return keep
+
+
+def _not_if_cancelled(original: Any) -> Any:
+    def end(self: Any, *, outcome: str = "success", **kwargs: Any) -> None:
+        if outcome != "cancelled":
+            original(self, outcome=outcome, **kwargs)
+
+    return end
+
+
+def _nothing(original: Any) -> Any:
+    return lambda *args, **kwargs: None
+
+
+SABOTAGES: dict[str, Callable[[], list[Any]]] = {
+    "a chunk is read ahead": _streams,
+    "the cause of an exception is lost": lambda: _requests(_without_cause),
+    "an exception gets a context": lambda: _requests(_in_another_context),
+    "a header is added": lambda: _built("_build_request", _with_header),
+    "the parsed body is changed": lambda: _built("_process_response_data", _with_other_body),
+    "a response is not closed": lambda: [_wrapping(library.Response, "close", _not_closing) for library in _http()],
+    "bytes are read at once": lambda: [_wrapping(lib.Response, "iter_bytes", _reading_at_once) for lib in _http()],
+    "a record is written twice": lambda: _calls("_keep", _twice),
+    "cancelled calls are forgotten": lambda: _calls("end", _not_if_cancelled),
+    "dropped streams are forgotten": lambda: _late("note", _nothing),
+}
+"""Each as patches to be put in place while a case runs."""
+
+
+@contextmanager
+def sabotaged(name: str | None) -> Iterator[None]:
+    """Put the fault of this name into callspan for the block."""
+    patches = SABOTAGES[name]() if name is not None else []
+    for patch in patches:
+        patch.start()
+    try:
+        yield
+    finally:
+        for patch in reversed(patches):
+            patch.stop()

@@ -1,0 +1,261 @@
+"""Strategies: which cases hypothesis makes, from well-formed answers that are then damaged."""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import json
+import zlib
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tests.fuzz import wires
+from tests.fuzz.case import Act, Answer, Case, Chunk
+from tests.fuzz.ways import WAYS, is_streamed
+
+ODD: list[Any] = [
+    None, True, -1, 0, 1.5, 10**30, float("nan"), "", "x", "\ud800", [], {}, [None], {"a": {"b": []}}, [[]], "9" * 400,
+]  # fmt: skip
+REQUESTS = ("plain", "plain", "plain", "extra", "tools", "turns", "generator", "unsendable", "surrogate", "no model")
+REQUESTS += ("timeout", "usage", "wrong argument", "big")
+HTTP_ERRORS = ("ReadError", "ReadTimeout", "RemoteProtocolError", "OSError", "RuntimeError", "DecodingError")
+SEND_ERRORS = ("ConnectError", "ConnectTimeout", "PoolTimeout", "WriteError", "OSError", "ValueError")
+STATUSES = (100, 103, 200, 201, 202, 204, 301, 304, 307, 400, 401, 403, 404, 408, 409, 413, 422, 429, 500, 503, 529)
+ENCODINGS = ("", "", "", "", "", "", "", "gzip", "deflate", "br", "wrong")
+CONTENT_TYPES = (
+    "text/plain",
+    "application/json; charset=latin-1",
+    "text/event-stream",
+    "application/json",
+    "",
+    "\xff/;",
+)
+RETRY_HEADERS = [
+    ("retry-after", "0.01"), ("retry-after", "1"), ("retry-after", "x"), ("retry-after", "-1"),
+    ("retry-after", "100000"),
+    ("retry-after-ms", "5"), ("x-should-retry", "true"), ("x-should-retry", "false"),
+    ("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT"),
+]  # fmt: skip
+OTHER_HEADERS = [
+    ("x-request-id", "req_1"), ("request-id", "req_2"), ("x-ratelimit-remaining-requests", "none"),
+    ("anthropic-ratelimit-tokens-limit", "9" * 40), ("set-cookie", "a=b"), ("openai-processing-ms", "-"),
+    ("content-length", "3"), ("transfer-encoding", "chunked"), ("x-request-id", "\xe9\xff"),
+]  # fmt: skip
+ON_STREAMS = ("all", "all", "all", "take", "take", "next", "raise", "close", "drop", "final", "text stream", "lines")
+ON_STREAMS += ("parse", "attributes", "bytes")
+ON_RESPONSES = ("parse", "parse", "text", "json", "read", "bytes", "lines", "texts", "raw bytes", "all", "take", "next")
+ON_RESPONSES += ("close", "attributes", "drop", "content")
+CHANGES = ("drop", "double", "swap", "damage", "damage", "name")
+ODD_PAYLOADS = ('{"a":', "", " ", "null", "[]", "1", "nonsense", "[DONE] ")
+PROFILES = ("default", "default", "default", "everything", "metadata", "off", "kept", "stored")
+
+
+@st.composite
+def cases(draw: Any, ways: dict[str, list[str]] | None = None) -> Case:
+    """A case of any SDK; `ways` are those the installed versions have."""
+    has = ways or {sdk: list(names) for sdk, names in WAYS.items()}
+    sdk = draw(st.sampled_from(sorted(has)))
+    way = draw(st.sampled_from(has[sdk]))
+    wrap = draw(st.sampled_from(("none", "none", "raw", "streaming")))
+    if way.partition(".")[0] == "post" or "helper" in way or "runner" in way:
+        wrap = "none"
+    case = Case(sdk, way, wrap, draw(st.sampled_from(("sync", "async"))), draw(st.sampled_from(REQUESTS)))
+    case.profile = draw(st.sampled_from(PROFILES))
+    case.retries = draw(st.sampled_from((0, 0, 1, 2)))
+    failed = st.integers(0, case.retries)
+    case.answers = [draw(refusals(sdk)) for _ in range(draw(failed))] + [draw(answers(case))]
+    if draw(st.integers(0, 5)) == 0 or "runner" in way:
+        case.answers.append(draw(answers(case)))
+    pool = ON_STREAMS if wrap == "none" else ON_RESPONSES
+    case.acts = [
+        Act(draw(st.sampled_from(pool)), draw(st.integers(0, 4)))
+        for _ in range(draw(st.sampled_from((0, 1, 1, 1, 2, 2, 3))))
+    ]
+    case.leave = draw(st.sampled_from(("exit", "exit", "raise")))
+    case.where = draw(st.sampled_from(("here", "here", "here", "here", "elsewhere")))
+    if case.colour == "async" and draw(st.integers(0, 3)) == 0:
+        case.cancel = True
+        stalled = [chunk for answer in case.answers for chunk in answer.chunks] or [Chunk()]
+        draw(st.sampled_from(stalled)).stall = True
+    return case
+
+
+@st.composite
+def refusals(draw: Any, sdk: str) -> Answer:
+    """An answer that the SDK may try again after."""
+    if draw(st.integers(0, 3)) == 0:
+        return Answer(error=draw(st.sampled_from(SEND_ERRORS)))
+    body = draw(damaged(wires.failure(sdk))) if draw(st.booleans()) else wires.failure(sdk)
+    status = draw(st.sampled_from((408, 409, 429, 500, 502, 503, 529)))
+    headers = [("content-type", "application/json"), *draw(st.lists(st.sampled_from(RETRY_HEADERS), max_size=2))]
+    return Answer(status, headers, [Chunk(_json(body).decode("latin-1"))])
+
+
+@st.composite
+def answers(draw: Any, case: Case) -> Answer:
+    """An answer to this way of calling, or to another, or to none."""
+    kind = draw(st.sampled_from(("right",) * 7 + ("status", "whole for stream", "failure", "text", "error")))
+    if kind == "error":
+        return Answer(error=draw(st.sampled_from(SEND_ERRORS)))
+    flavour = draw(st.sampled_from(wires.FLAVOURS))
+    streamed = is_streamed(case.way)
+    status = draw(st.sampled_from(STATUSES)) if kind == "status" else 400 if kind == "failure" else 200
+    if kind == "failure":
+        body, streamed = _json(draw(damaged(wires.failure(case.sdk)))), False
+    elif kind == "text":
+        body = draw(
+            st.sampled_from(
+                (b"", b"null", b"[]", b"<html>", b"\xff\xfe", b'{"a"', b"data: {}\n\n", b"\n" * 9, b'"\\ud800"')
+            )
+        )
+    elif streamed and kind != "whole for stream":
+        body = _framed(draw, draw(damaged_events(wires.events_of(case.way, flavour), case.sdk)))
+    else:
+        tree = wires.whole_of(case.way, flavour)
+        body = _json(draw(damaged(tree)) if draw(st.booleans()) else tree)
+    headers = draw(header_lists(streamed=streamed))
+    return Answer(status, headers, draw(pieces(*_encoded(draw, body, headers))))
+
+
+@st.composite
+def header_lists(draw: Any, *, streamed: bool) -> list[tuple[str, str]]:
+    """Headers of an answer, mostly the right ones."""
+    right = "text/event-stream; charset=utf-8" if streamed else "application/json"
+    kind = draw(st.sampled_from(CONTENT_TYPES)) if draw(st.integers(0, 7)) == 0 else right
+    chosen: list[tuple[str, str]] = draw(st.lists(st.sampled_from(OTHER_HEADERS), max_size=2))
+    return [("content-type", kind), *chosen] if kind else chosen
+
+
+@st.composite
+def damaged(draw: Any, tree: Any) -> Any:
+    """The same JSON with up to three places deleted, replaced or doubled."""
+    tree = copy.deepcopy(tree)
+    for _ in range(draw(st.sampled_from((0, 1, 1, 2, 3)))):
+        places = _places(tree)
+        if not places:
+            return draw(st.sampled_from(ODD))
+        holder, key = draw(st.sampled_from(range(len(places))).map(places.__getitem__))
+        act = draw(st.sampled_from(("delete", "replace", "replace", "wrap", "double")))
+        if act == "delete":
+            del holder[key]
+        elif act == "replace":
+            holder[key] = draw(st.sampled_from(ODD))
+        elif act == "wrap":
+            holder[key] = [holder[key]]
+        elif isinstance(holder, list):
+            holder.insert(key, holder[key])
+        else:
+            holder[f"{key}_"] = holder[key]
+    return tree
+
+
+def _places(tree: Any) -> list[tuple[Any, Any]]:
+    keys: Any = list(tree) if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ()
+    return [(tree, key) for key in keys] + [place for key in keys for place in _places(tree[key])]
+
+
+@st.composite
+def damaged_events(draw: Any, events: wires.Events, sdk: str) -> wires.Events:
+    """The same events with some lost, doubled, out of order or damaged, or an error among them."""
+    events = list(events)
+    for _ in range(draw(st.sampled_from((0, 0, 1, 1, 2, 3)))):
+        at = draw(st.integers(0, max(0, len(events) - 1)))
+        act = draw(st.sampled_from(("cut", "error", "done", "text", *CHANGES)))
+        if act == "cut":
+            events = events[:at]
+        elif act == "error":
+            events.insert(at, ("error" if sdk == "anthropic" else None, wires.failure(sdk)))
+        elif act == "done":
+            events.insert(at, (None, "[DONE]"))
+        elif act == "text":
+            events.insert(at, (None, draw(st.sampled_from(ODD_PAYLOADS))))
+        elif events:
+            _change_event(draw, events, at, act)
+    return events
+
+
+def _change_event(draw: Any, events: wires.Events, at: int, act: str) -> None:
+    name, payload = events[at]
+    if act == "drop":
+        del events[at]
+    elif act == "double":
+        events.insert(at, events[at])
+    elif act == "swap":
+        events[at], events[0] = events[0], events[at]
+    elif act == "name":
+        events[at] = (draw(st.sampled_from((None, "error", "ping", "completion", "x", "message_start"))), payload)
+    else:
+        events[at] = (name, draw(damaged(payload)))
+
+
+def _framed(draw: Any, events: wires.Events) -> bytes:
+    end = draw(st.sampled_from(("\n", "\n", "\n", "\r\n", "\r")))
+    odd = draw(
+        st.sampled_from(("",) * 6 + ("comment", "retry", "id", "many lines", "no space", "bom", "no end", "blank"))
+    )
+    lines: list[str] = ["\ufeff"] if odd == "bom" else []
+    for name, payload in events:
+        said = payload if isinstance(payload, str) else _json(payload).decode("utf-8", "surrogatepass")
+        lines += (
+            [{"comment": ": ping", "retry": "retry: 10", "id": "id: 1", "blank": ""}[odd]]
+            if odd in ("comment", "retry", "id", "blank")
+            else []
+        )
+        lines += [] if name is None else [f"event: {name}"]
+        parts = said.split(", ", 1) if odd == "many lines" else [said]
+        lines += [f"data:{'' if odd == 'no space' else ' '}{part}" for part in parts]
+        lines.append("")
+    text = end.join(lines) + ("" if odd == "no end" else end)
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _json(tree: Any) -> bytes:
+    # Half of the alphabet is written as itself, so that cuts fall into the middle of characters.
+    try:
+        return json.dumps(tree, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(tree).encode()
+
+
+def _encoded(draw: Any, body: bytes, headers: list[tuple[str, str]]) -> tuple[bytes, bool]:
+    encoding = draw(st.sampled_from(ENCODINGS))
+    if not encoding:
+        return body, False
+    headers.append(("content-encoding", "gzip" if encoding == "wrong" else encoding))
+    if encoding == "gzip":
+        return gzip.compress(body, mtime=0), True
+    if encoding == "deflate":
+        return zlib.compress(body), True
+    if encoding == "br":
+        import brotli
+
+        compressed: bytes = brotli.compress(body)
+        return compressed, True
+    return body, False
+
+
+@st.composite
+def pieces(draw: Any, body: bytes, _compressed: bool) -> list[Chunk]:
+    """The body in one piece or many, with waits, and with an error or an end before its time."""
+    how = draw(st.sampled_from(("one", "lines", "lines", "cuts", "cuts", "single bytes")))
+    if how == "one" or not body:
+        chunks = [body] if body else []
+    elif how == "single bytes" and len(body) < 700:
+        chunks = [body[i : i + 1] for i in range(len(body))]
+    elif how == "cuts":
+        cuts = sorted(draw(st.lists(st.integers(0, len(body)), min_size=1, max_size=6)))
+        chunks = [body[a:b] for a, b in zip([0, *cuts], [*cuts, len(body)], strict=True)]
+    else:
+        chunks = body.splitlines(keepends=True)
+    made = [Chunk(chunk.decode("latin-1")) for chunk in chunks]
+    end = draw(st.sampled_from(("",) * 7 + ("cut", "error", "wait")))
+    at = draw(st.integers(0, len(made))) if end else 0
+    if end == "cut":
+        made = made[:at]
+    elif end == "error":
+        made.insert(at, Chunk(error=draw(st.sampled_from(HTTP_ERRORS))))
+    elif end == "wait":
+        for chunk in made[at:]:
+            chunk.wait = 2
+    return made

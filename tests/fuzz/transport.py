@@ -1,0 +1,116 @@
+"""The transport of a case: hands out its answers in memory and notes, in one log with the caller, what was pulled."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+from tests.fuzz.case import Answer, Case, Chunk
+
+Log = Callable[..., None]
+_VARIES = {"traceparent", "tracestate", "idempotency-key"}
+_RANDOM = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+class Script:
+    """The answers of the case that runs, shared by the cached clients of one SDK."""
+
+    def __init__(self, library: ModuleType) -> None:
+        self.library = library
+        self.log: Log = lambda *_: None
+        self.answers: list[Answer] = []
+        self.stalled: asyncio.Event | None = None
+
+    def begin(self, case: Case, log: Log) -> None:
+        """Answer the requests of this case from here on."""
+        self.log, self.answers, self.stalled = log, list(case.answers), None
+
+    def answer(self, request: Any) -> Any:
+        """Return the response of the next answer. Raises what the answer says."""
+        self.log("sent", request.method, str(request.url), headers_of(request), _bytes_of(request))
+        answer = self.answers.pop(0) if self.answers else Answer(500, [("content-type", "text/plain")])
+        if answer.error is not None:
+            raise self.error(answer.error, request)
+        body = _body(self, answer, request)
+        return self.library.Response(answer.status, headers=answer.headers, stream=body)
+
+    async def delay(self, chunk: Chunk) -> None:
+        """Wait before a piece, or until the caller is cancelled."""
+        for _ in range(chunk.wait):
+            await asyncio.sleep(0)
+        if chunk.stall and self.stalled is not None:
+            self.log("stalled")
+            self.stalled.set()
+            await asyncio.Event().wait()
+
+    def error(self, name: str, request: Any) -> BaseException:
+        """Return the exception of this name: of the HTTP library, else a built-in one."""
+        kind = getattr(self.library, name, None)
+        if kind is not None:
+            failed: BaseException = kind(f"scripted {name}", request=request)
+            return failed
+        builtin: BaseException = {"OSError": OSError, "RuntimeError": RuntimeError, "ValueError": ValueError}[name](
+            f"scripted {name}"
+        )
+        return builtin
+
+
+def headers_of(request: Any) -> list[tuple[str, str]]:
+    """Return the headers as sent, in order, with what varies made equal; where tracing puts its own is not compared."""
+    headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw]
+    kept = [(name, _RANDOM.sub("<id>", value)) for name, value in headers if name.lower() not in _VARIES]
+    return [*kept, *sorted((name.lower(), "<varies>") for name, _ in headers if name.lower() in _VARIES)]
+
+
+def _bytes_of(request: Any) -> str:
+    content: bytes = request.content
+    return _RANDOM.sub("<id>", content.decode("latin-1"))
+
+
+def _body(script: Script, answer: Answer, request: Any) -> Any:
+    log, library = script.log, script.library
+
+    def piece(number: int, chunk: Chunk) -> bytes:
+        log("pulled", number)
+        if chunk.error is not None:
+            raise script.error(chunk.error, request)
+        return chunk.data.encode("latin-1")
+
+    class Body(library.SyncByteStream, library.AsyncByteStream):  # type: ignore[name-defined,misc]
+        def __iter__(self) -> Iterator[bytes]:
+            for number, chunk in enumerate(answer.chunks):
+                yield piece(number, chunk)
+            log("pulled", "end")
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for number, chunk in enumerate(answer.chunks):
+                await script.delay(chunk)
+                yield piece(number, chunk)
+            log("pulled", "end")
+
+        def close(self) -> None:
+            log("closed")
+
+        async def aclose(self) -> None:
+            log("closed")
+
+    return Body()
+
+
+def transport_of(script: Script) -> Any:
+    """Return a transport of the SDK's HTTP library, sync and async."""
+    library = script.library
+
+    class Scripted(library.BaseTransport, library.AsyncBaseTransport):  # type: ignore[name-defined,misc]
+        def handle_request(self, request: Any) -> Any:
+            request.read()
+            return script.answer(request)
+
+        async def handle_async_request(self, request: Any) -> Any:
+            await request.aread()
+            return script.answer(request)
+
+    return Scripted()

@@ -1,0 +1,246 @@
+"""Ways: every kind of call the matrix knows of each SDK, by name, as an application would write it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+
+@dataclass
+class Caller:
+    """A client of one SDK and colour."""
+
+    sdk: str
+    is_async: bool
+    client: Any
+    library: ModuleType
+    """The HTTP library of the SDK."""
+
+
+Call = Callable[[Caller, str, str], Any]
+"""Takes how the call is wrapped and which request is made; returns what the SDK does."""
+
+INFERENCE = (
+    "/chat/completions",
+    "/completions",
+    "/embeddings",
+    "/responses",
+    "/responses/compact",
+    "/v1/messages",
+    "/decisions",
+)
+"""Ends of the paths that reach a model; a list of the fuzzer's own, so that a mistake in callspan's shows."""
+
+
+def reaches_a_model(method: str, url: str) -> bool:
+    """Whether a request of the SDK is a call that has to have a span and a record."""
+    path = url.partition("?")[0]
+    return method.lower() == "post" and path.endswith(INFERENCE)
+
+
+def _messages(request: str) -> Any:
+    question = {"role": "user", "content": "How are you? \u00e4\U0001f600"}
+    if request == "generator":
+        return (message for message in [question])
+    if request == "unsendable":
+        return [{"role": "user", "content": object()}]
+    if request == "surrogate":
+        return [{"role": "user", "content": "\ud800"}]
+    if request == "big":
+        return [{"role": "user", "content": "word " * 20_000}]
+    return [question, {"role": "assistant", "content": "Well."}] if request == "turns" else [question]
+
+
+def _extras(request: str) -> dict[str, Any]:
+    if request == "extra":
+        return {
+            "extra_body": {"own": [1, None], "model": "other"},
+            "extra_headers": {"x-own": "1"},
+            "extra_query": {"q": "1"},
+        }
+    if request == "timeout":
+        return {"timeout": 3.5}
+    if request == "no model":
+        return {"model": None}
+    return {"no_such_argument": 1} if request == "wrong argument" else {}
+
+
+def _tools(request: str, sdk: str) -> dict[str, Any]:
+    if request != "tools":
+        return {}
+    schema = {"type": "object", "properties": {"to": {"type": "string"}}, "required": ["to"]}
+    if sdk == "openai":
+        return {"tools": [{"type": "function", "function": {"name": "move", "parameters": schema}}]}
+    return {"tools": [{"name": "move", "description": "Move.", "input_schema": schema}]}
+
+
+def _chat(request: str) -> dict[str, Any]:
+    options = {"stream_options": {"include_usage": True}} if request == "usage" else {}
+    return {
+        "model": "gpt-5",
+        "messages": _messages(request),
+        **options,
+        **_tools(request, "openai"),
+        **_extras(request),
+    }
+
+
+def _responses(request: str) -> dict[str, Any]:
+    made = _messages(request)
+    return {"model": "gpt-5", "input": made if request != "plain" else "How are you?", **_extras(request)}
+
+
+def _message(request: str) -> dict[str, Any]:
+    return {
+        "model": "claude-sonnet-5",
+        "max_tokens": 64,
+        "messages": _messages(request),
+        **_tools(request, "anthropic"),
+        **_extras(request),
+    }
+
+
+def _wrapped(owner: Any, wrap: str) -> Any:
+    names = {"none": None, "raw": "with_raw_response", "streaming": "with_streaming_response"}
+    name = names[wrap]
+    return owner if name is None else getattr(owner, name)
+
+
+def _found(client: Any, *paths: str) -> Any:
+    """Return what stands at the first path the client has."""
+    for path in paths:
+        owner = client
+        for name in path.split("."):
+            owner = getattr(owner, name, None)
+        if owner is not None:
+            return owner
+    raise AttributeError(f"{type(client).__name__} has no {paths[0]}")
+
+
+def _call(path: str, method: str, made: Callable[[str], dict[str, Any]], **fixed: Any) -> Call:
+    def call(caller: Caller, wrap: str, request: str) -> Any:
+        owner = _found(caller.client, *(one.strip() for one in path.split("|")))
+        return getattr(_wrapped(owner, wrap), method)(**made(request), **fixed)
+
+    return call
+
+
+def _plain(**fixed: Any) -> Callable[[str], dict[str, Any]]:
+    return lambda request: {**fixed, **_extras(request)}
+
+
+def _point() -> Any:
+    from pydantic import BaseModel
+
+    class Point(BaseModel):
+        """What `parse` is asked for."""
+
+        x: int
+        y: int = 0
+
+    Point.__module__, Point.__qualname__ = __name__, "Point"
+    return Point
+
+
+_POINT: list[Any] = []
+
+
+def _parsed(made: Callable[[str], dict[str, Any]], name: str) -> Callable[[str], dict[str, Any]]:
+    def options(request: str) -> dict[str, Any]:
+        if not _POINT:
+            _POINT.append(_point())
+        return {**made(request), name: _POINT[0]}
+
+    return options
+
+
+def _post(path: str, made: Callable[[str], dict[str, Any]], kind: str) -> Call:
+    def call(caller: Caller, wrap: str, request: str) -> Any:
+        body = {name: value for name, value in made(request).items() if not name.startswith("extra_")}
+        if kind != "stream":
+            cast_to = {"object": object, "text": str, "response": caller.library.Response}[kind]
+            return caller.client.post(path, cast_to=cast_to, body=body)
+        streaming = importlib.import_module(f"{caller.sdk}._streaming")
+        cls = streaming.AsyncStream if caller.is_async else streaming.Stream
+        fixed: dict[str, Any] = {"cast_to": object, "stream": True, "stream_cls": cls[object]}
+        return caller.client.post(path, body={**body, "stream": True}, **fixed)
+
+    return call
+
+
+def _move(to: str) -> str:
+    """Move somewhere."""
+    return f"moved {to}"
+
+
+def _runner(*, stream: bool) -> Call:
+    def call(caller: Caller, wrap: str, request: str) -> Any:
+        module = importlib.import_module("anthropic")
+
+        async def move(to: str) -> str:
+            """Move somewhere."""
+            return _move(to)
+
+        tool = module.beta_async_tool(move) if caller.is_async else module.beta_tool(name="move")(_move)
+        fixed = {"tools": [tool], **({"stream": True} if stream else {})}
+        return caller.client.beta.messages.tool_runner(**{**_message(request), **fixed})
+
+    return call
+
+
+OPENAI: dict[str, Call] = {
+    "chat.create": _call("chat.completions", "create", _chat),
+    "chat.stream": _call("chat.completions", "create", _chat, stream=True),
+    "chat.parse": _call("beta.chat.completions | chat.completions", "parse", _parsed(_chat, "response_format")),
+    "chat.helper": _call("beta.chat.completions | chat.completions", "stream", _chat),
+    "completions.create": _call("completions", "create", _plain(model="gpt-3.5", prompt="How are you?")),
+    "completions.stream": _call("completions", "create", _plain(model="gpt-3.5", prompt=["a", "b"]), stream=True),
+    "embeddings.create": _call("embeddings", "create", _plain(model="embed", input=["a", "b"])),
+    "embeddings.floats": _call("embeddings", "create", _plain(model="embed", input="a", encoding_format="float")),
+    "responses.create": _call("responses", "create", _responses),
+    "responses.stream": _call("responses", "create", _responses, stream=True),
+    "responses.parse": _call("responses", "parse", _parsed(_responses, "text_format")),
+    "responses.helper": _call("responses", "stream", _responses),
+    "post.chat.object": _post("/chat/completions", _chat, "object"),
+    "post.chat.text": _post("/chat/completions", _chat, "text"),
+    "post.chat.response": _post("/chat/completions", _chat, "response"),
+    "post.chat.stream": _post("/chat/completions", _chat, "stream"),
+    "models.list": _call("models", "list", lambda _: {}),
+    "models.retrieve": _call("models", "retrieve", lambda _: {"model": "gpt-5"}),
+    "moderations.create": _call("moderations", "create", _plain(input="a")),
+    "responses.retrieve": _call("responses", "retrieve", lambda _: {"response_id": "resp_1"}),
+    "responses.resume": _call("responses", "retrieve", lambda _: {"response_id": "resp_1"}, stream=True),
+}
+
+ANTHROPIC: dict[str, Call] = {
+    "messages.create": _call("messages", "create", _message),
+    "messages.stream": _call("messages", "create", _message, stream=True),
+    "messages.parse": _call("messages", "parse", _parsed(_message, "output_format")),
+    "messages.helper": _call("messages", "stream", _message),
+    "beta.create": _call("beta.messages", "create", _message),
+    "beta.stream": _call("beta.messages", "create", _message, stream=True),
+    "beta.parse": _call("beta.messages", "parse", _parsed(_message, "output_format")),
+    "beta.helper": _call("beta.messages", "stream", _message),
+    "beta.runner": _runner(stream=False),
+    "beta.streamed runner": _runner(stream=True),
+    "post.messages.object": _post("/v1/messages", _message, "object"),
+    "post.messages.text": _post("/v1/messages", _message, "text"),
+    "post.messages.response": _post("/v1/messages", _message, "response"),
+    "post.messages.stream": _post("/v1/messages", _message, "stream"),
+    "models.list": _call("models", "list", lambda _: {}),
+    "count_tokens": _call(
+        "messages", "count_tokens", lambda r: {n: v for n, v in _message(r).items() if n != "max_tokens"}
+    ),
+    "batches.create": _call("messages.batches", "create", lambda _: {"requests": []}),
+}
+
+WAYS: dict[str, dict[str, Call]] = {"openai": OPENAI, "anthropic": ANTHROPIC}
+STREAMED = ("stream", "helper", "resume", "streamed runner")
+
+
+def is_streamed(way: str) -> bool:
+    """Whether the way asks for server-sent events."""
+    return way.rpartition(".")[2] in STREAMED

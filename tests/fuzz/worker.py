@@ -1,0 +1,200 @@
+"""A worker: one process that runs cases, with callspan or without, and tells what the caller saw.
+
+    python -m tests.fuzz.worker bare|instrumented
+
+Reads cases as lines of JSON and answers each with a line. A bare one never imports callspan.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import gc
+import importlib
+import json
+import os
+import sys
+import time
+import warnings
+from typing import Any
+
+from tests.fuzz import describe
+from tests.fuzz.acts import Consumer, drive
+from tests.fuzz.case import Case, from_dict
+from tests.fuzz.transport import Script, transport_of
+from tests.fuzz.ways import WAYS, Caller, reaches_a_model
+
+SDKS = ("openai", "anthropic")
+
+
+class Worker:
+    """Clients with scripted transports, one for each SDK, colour and number of retries."""
+
+    def __init__(self) -> None:
+        self._log: list[Any] = []
+        self._requests: list[bool] = []
+        self._callers: dict[tuple[str, str, int], Caller] = {}
+        self._scripts = {sdk: Script(describe.http_of(importlib.import_module(f"{sdk}._base_client"))) for sdk in SDKS}
+        for sdk in SDKS:
+            _make_waits_visible(importlib.import_module(f"{sdk}._base_client"), self._note)
+
+    def ways(self) -> dict[str, list[str]]:
+        """Every way the installed SDKs have."""
+        found: dict[str, list[str]] = {}
+        for sdk in SDKS:
+            caller = self._caller(Case(sdk, ""))
+            found[sdk] = [way for way in WAYS[sdk] if _has(caller, way)]
+        return found
+
+    def run(self, case: Case) -> dict[str, Any]:
+        """Run a case; what its caller saw, in order, and how many calls have reached the SDK's `request`."""
+        self._log, self._requests = [], []
+        script = self._scripts[case.sdk]
+        script.begin(case, self._note)
+        noise: list[str] = []
+        hook, sys.unraisablehook = sys.unraisablehook, lambda seen: noise.append(_unraised(seen))
+        # What was there before is looked through by no collection of this case.
+        gc.freeze()
+        gc.disable()
+        try:
+            with warnings.catch_warnings(record=True) as warned:
+                warnings.simplefilter("always")
+                self._consume(case, script, noise)
+        finally:
+            sys.unraisablehook = hook
+        return {
+            "log": self._log, "requests": len(self._requests), "calls": sum(self._requests), "noise": sorted(noise),
+            "warned": [f"{one.category.__name__}: {describe.text(str(one.message))}" for one in warned],
+        }  # fmt: skip
+
+    def _consume(self, case: Case, script: Script, noise: list[str]) -> None:
+        caller = self._caller(case)
+        if not caller.is_async:
+            drive(Consumer(case, caller, script, self._note).run())
+            gc.collect()
+            return
+
+        async def whole() -> None:
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda _loop, seen: noise.append(describe.text(seen.get("message"))))
+            await Consumer(case, caller, script, self._note).run()
+            for _ in range(3):
+                gc.collect()
+                await asyncio.sleep(0)
+
+        asyncio.run(whole())
+        gc.collect()
+
+    def _note(self, *event: object) -> None:
+        self._log.append(list(event))
+
+    def _caller(self, case: Case) -> Caller:
+        key = (case.sdk, case.colour, case.retries)
+        if key not in self._callers:
+            self._callers[key] = self._made(case)
+        return self._callers[key]
+
+    def _made(self, case: Case) -> Caller:
+        module, script = importlib.import_module(case.sdk), self._scripts[case.sdk]
+        is_async = case.colour == "async"
+        name = {"openai": "OpenAI", "anthropic": "Anthropic"}[case.sdk]
+        base: Any = getattr(module, f"Async{name}" if is_async else name)
+        library: Any = script.library
+        requests = self._requests_of
+
+        class Counting(base):  # type: ignore[misc]
+            """Counts what reaches `request`, from outside whatever is patched below."""
+
+            def request(self, cast_to: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
+                requests().append(reaches_a_model(options.method, options.url))
+                return super().request(cast_to, options, *args, **kwargs)
+
+        http: Any = library.AsyncClient if is_async else library.Client
+        http_client = http(transport=transport_of(script), follow_redirects=True)
+        client = Counting(api_key="sk-test", max_retries=case.retries, http_client=http_client)
+        return Caller(case.sdk, is_async, client, library)
+
+    def _requests_of(self) -> list[bool]:
+        return self._requests
+
+
+def _has(caller: Caller, way: str) -> bool:
+    """Whether the SDK has this way: only then asking for it with a wrong argument gets past finding it."""
+    try:
+        made = WAYS[caller.sdk][way](caller, "none", "wrong argument")
+    except AttributeError:
+        return False
+    except Exception:  # noqa: BLE001 - it is there, and refuses
+        return True
+    getattr(made, "close", lambda: None)()
+    return True
+
+
+def _make_waits_visible(base: Any, note: Any) -> None:
+    """Waits between attempts are noted, not waited for, and have no chance in them."""
+
+    class Time:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(time, name)
+
+        @staticmethod
+        def sleep(seconds: float) -> None:
+            note("waits", round(seconds, 6))
+
+    class Anyio:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(anyio, name)
+
+        @staticmethod
+        async def sleep(seconds: float) -> None:
+            note("waits", round(seconds, 6))
+
+    anyio = importlib.import_module("anyio")
+    base.time, base.anyio, base.random = Time(), Anyio(), lambda: 0.5
+
+
+def _unraised(seen: Any) -> str:
+    return f"{describe.name_of(seen.exc_type)}: {describe.text(str(seen.exc_value))}"
+
+
+def _tracing() -> Any:
+    """A tracer provider of the application, without callspan as with it; the anthropic SDK traces into it by itself."""
+    from opentelemetry import trace
+    from opentelemetry._logs import set_logger_provider
+    from opentelemetry.sdk._logs import LoggerProvider
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    provider, exporter = TracerProvider(), InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    set_logger_provider(LoggerProvider())
+    return exporter
+
+
+def main() -> None:
+    """Run the cases on standard input. What others print goes to standard error."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    faulthandler.enable()
+    exporter = _tracing()
+    worker = Worker()
+    observed = None
+    if sys.argv[1] == "instrumented":
+        from tests.fuzz.observed import Observed
+
+        observed = Observed(exporter)
+    gc.collect()
+    gc.freeze()
+    print(json.dumps(worker.ways()), file=answers, flush=True)
+    for line in sys.stdin:
+        case = from_dict(json.loads(line))
+        exporter.clear()
+        result = worker.run(case) if observed is None else observed.run(worker, case)
+        result["callspan"] = "callspan" in sys.modules
+        print(json.dumps(result), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
