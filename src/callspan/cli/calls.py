@@ -11,6 +11,7 @@ from rich.text import Text
 
 from callspan.cli.filters import choosing_calls, of_one_session
 from callspan.cli.frame import Frame, framed
+from callspan.cli.parameter_types import Rows
 from callspan.cli.rows import call_row, said, short_ids
 from callspan.cli.screen import OUTCOME_STYLES, UNKNOWN, clock, duration, money, styled, tokens
 from callspan.cli.table import Column, fitted
@@ -38,8 +39,8 @@ Examples:
 
 @click.command("calls", short_help="List calls: model, tokens, time, outcome, what was said.", epilog=_EPILOG)
 @choosing_calls
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many.")
-@click.option("--offset", type=click.IntRange(0), default=0, help="Leave out so many first.")
+@click.option("--limit", type=Rows(1), default=50, show_default=True, help="At most so many.")
+@click.option("--offset", type=Rows(0), default=0, help="Leave out so many first.")
 @click.option("--oldest-first", is_flag=True, help="In the order they were made.")
 @framed
 def command(frame: Frame, which: CallFilter, limit: int, offset: int, oldest_first: bool) -> None:

@@ -152,11 +152,13 @@ def _otlp() -> Check:
     if endpoint is None:
         told = "OTEL_EXPORTER_OTLP_ENDPOINT is not set: spans go where the application sends them"
         return Check("spans", "OTLP", "note", told)
-    split = urlsplit(endpoint)
     try:
+        split = urlsplit(endpoint)
         socket.create_connection((split.hostname or "localhost", split.port or _OTLP_PORT), _CONNECT_S).close()
     except OSError as error:
         return Check("spans", "OTLP", "failed", f"nobody answers at {safe_name(endpoint)}: {error.strerror or error}")
+    except ValueError as error:
+        return Check("spans", "OTLP", "failed", f"{safe_name(endpoint)} is no address: {error}")
     return Check("spans", "OTLP", "ok", f"somebody listens at {safe_name(endpoint)}")
 
 

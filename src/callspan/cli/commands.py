@@ -46,6 +46,7 @@ Examples:
 
 Exit codes: 0 all well, 1 nothing found or a check failed, 2 wrong usage,
 130 interrupted, 141 nobody reads the output any more."""
+_LONGEST: Final = 500
 _INTERRUPTED: Final = 128 + signal.SIGINT
 _PIPE_BROKEN: Final = 141
 """128 + SIGPIPE, which not every platform has."""
@@ -99,6 +100,9 @@ class _Commands(click.Group):
         except BrokenPipeError:
             _forget_output()
             raise click.exceptions.Exit(_PIPE_BROKEN) from None
+        except OSError as error:
+            named = f"{error.filename}: " if error.filename else ""
+            raise click.ClickException(clean(f"{named}{error.strerror or error}"[:_LONGEST])) from error
         return result
 
 

@@ -16,6 +16,7 @@ import click
 
 from callspan.cli.demo_world import GridWorld, worlds
 from callspan.cli.frame import Frame, framed, store_errors, wrong
+from callspan.cli.parameter_types import HttpUrl
 from callspan.cli.rows import short_ids
 from callspan.cli.screen import iso, reward, reward_style
 from callspan.cli.store_choice import DEFAULT_STORE
@@ -56,7 +57,9 @@ class _Clients(NamedTuple):
 
 @click.command("demo", short_help="An agent in a grid world, offline: trace and records.", epilog=_EPILOG)
 @click.option("--live", is_flag=True, help="Ask the real providers, with the keys of the environment.")
-@click.option("--otlp", metavar="URL", help="Send telemetry there too. Default: $OTEL_EXPORTER_OTLP_ENDPOINT.")
+@click.option(
+    "--otlp", type=HttpUrl(), metavar="URL", help="Send telemetry there. Default: $OTEL_EXPORTER_OTLP_ENDPOINT."
+)
 @framed
 def command(frame: Frame, live: bool, otlp: str | None) -> None:
     """Run an agent in a small grid world and show its trace and its records.

@@ -11,6 +11,7 @@ import msgspec
 
 from callspan.cli.filters import MOMENT
 from callspan.cli.frame import Frame, framed
+from callspan.cli.parameter_types import Amount, DecimalType, File, PairType, Rows
 from callspan.cli.progress import progress
 from callspan.cli.screen import count, reward
 from callspan.config import SettingError
@@ -31,7 +32,7 @@ Examples:
   callspan export atif --dry-run"""
 
 
-class Money(click.ParamType[Decimal]):
+class Money(DecimalType):
     """An exact amount."""
 
     name = "usd"
@@ -45,7 +46,7 @@ class Money(click.ParamType[Decimal]):
         return amount if amount.is_finite() else self.fail(f"{value!r} is no amount", param, ctx)
 
 
-class Tag(click.ParamType[tuple[str, str]]):
+class Tag(PairType):
     """`name=value`."""
 
     name = "name=value"
@@ -60,7 +61,7 @@ class Tag(click.ParamType[tuple[str, str]]):
 
 @click.command("export", short_help="Datasets: fine-tuning rows, pairs, trajectories, Parquet.", epilog=_EPILOG)
 @click.argument("format_name", metavar="FORMAT", type=click.Choice(list(FORMATS)))
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="The file to write.")
+@click.option("-o", "--output", type=File(dir_okay=False), help="The file to write.")
 @click.option("--dry-run", is_flag=True, help="Write nothing, show what would be written.")
 @click.option("--session", "session_ids", multiple=True, metavar="ID", help="This session; may be repeated.")
 @click.option("--model", "models", multiple=True, metavar="NAME", help="Calls of this model; may be repeated.")
@@ -68,22 +69,22 @@ class Tag(click.ParamType[tuple[str, str]]):
 @click.option("--since", "since_ns", type=MOMENT, metavar="TIME", help="Not older: 30m, 2h, 3d ago, or ISO 8601.")
 @click.option("--until", "until_ns", type=MOMENT, metavar="TIME", help="Older.")
 @click.option("--text", metavar="PART", help="Sessions in which this was said; capitals do not matter.")
-@click.option("--min-reward", type=float, help="Sessions with at least this reward.")
-@click.option("--max-reward", type=float, help="Sessions with at most this reward.")
+@click.option("--min-reward", type=Amount(), help="Sessions with at least this reward.")
+@click.option("--max-reward", type=Amount(), help="Sessions with at most this reward.")
 @click.option("--max-cost", type=Money(), help="Sessions that cost at most so many dollars.")
-@click.option("--max-tokens", type=click.IntRange(0), help="Sessions of at most so many tokens, in and out.")
+@click.option("--max-tokens", type=Rows(0), help="Sessions of at most so many tokens, in and out.")
 @click.option("--success/--failure", default=None, help="Sessions that succeeded / that did not.")
 @click.option("--tag", "tags", type=Tag(), multiple=True, help="Sessions with this metadata; may be repeated.")
 @click.option("--achievement", "achievements", multiple=True, metavar="NAME", help="Sessions that achieved this.")
 @click.option("--without-achievement", "without_achievements", multiple=True, metavar="NAME", help="And not this.")
-@click.option("--min-achievements", type=click.IntRange(0), help="Sessions with at least so many achievements.")
-@click.option("--limit", type=click.IntRange(1), help="At most so many rows.")
+@click.option("--min-achievements", type=Rows(0), help="Sessions with at least so many achievements.")
+@click.option("--limit", type=Rows(1), help="At most so many rows.")
 @click.option("--reasoning", is_flag=True, help="Keep thinking as reasoning_content (not for OpenAI's trainer).")
 @click.option("--metadata", is_flag=True, help="Add ids and rewards to rows (not for OpenAI's trainer).")
 @click.option(
     "--pair-by", default="task_id", show_default=True, help="What makes sessions one task, or a metadata name."
 )
-@click.option("--margin", type=float, default=0.0, help="Pairs: least difference of rewards.")
+@click.option("--margin", type=Amount(), default=0.0, help="Pairs: least difference of rewards.")
 @click.option("--agent-name", help="Trajectories: the agent's name; else the session's.")
 @click.option("--agent-version", default="unknown", help="Trajectories: the agent's version.")
 @framed

@@ -13,17 +13,21 @@ import click
 import msgspec
 
 from callspan.cli.frame import Frame
+from callspan.cli.parameter_types import Amount, IntType
+from callspan.cli.safe_text import whole_characters
 from callspan.stores.base import CallFilter, Reader
 from callspan.stores.opening import safe_name
 
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _LAST_NS: Final = 2**63 - 1
 """What stores can hold: in the year 2262."""
+_EXACT_NS: Final = 2**53
+_EPOCH: Final = 1970
 _AGO: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 _CHOICES: Final = ("session_id", "model", "provider", "since_ns", "until_ns", "errors", "text")
 
 
-class Moment(click.ParamType[int]):
+class Moment(IntType):
     """A time as people write it, in Unix nanoseconds: `30m`, `2h`, `3d` ago, or ISO 8601."""
 
     name = "time"
@@ -35,13 +39,18 @@ class Moment(click.ParamType[int]):
         text = str(value).strip()
         found = _AGO.fullmatch(text)
         if found:
-            return time.time_ns() - int(float(found[1]) * _UNITS_S[found[2]] * 1e9)
+            ago = float(found[1]) * _UNITS_S[found[2]] * 1e9
+            return int(max(0.0, time.time_ns() - ago)) if ago > _EXACT_NS else time.time_ns() - int(ago)
         try:
             moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
         except ValueError:
             self.fail(f"{text!r}: write 30m, 2h, 3d or a time such as 2026-11-20T08:00", param, ctx)
-        seconds = int(moment.astimezone().replace(microsecond=0).timestamp())
-        return min(seconds * 1_000_000_000 + moment.microsecond * 1000, _LAST_NS)
+        try:
+            seconds = int(moment.astimezone().replace(microsecond=0).timestamp())
+        except (ValueError, OverflowError, OSError):
+            # Next to the ends of the calendar, where another zone is beyond them.
+            return -_LAST_NS if moment.year < _EPOCH else _LAST_NS
+        return max(-_LAST_NS, min(seconds * 1_000_000_000 + moment.microsecond * 1000, _LAST_NS))
 
 
 MOMENT: Final = Moment()
@@ -60,12 +69,12 @@ def choosing_calls(function: Callable[..., None]) -> Callable[..., None]:
     @click.option("--until", "until_ns", type=MOMENT, metavar="TIME", help="Older.")
     @click.option("--error/--no-error", "errors", default=None, help="Only what failed / only what succeeded.")
     @click.option(
-        "--min-reward", "least_reward", type=float, metavar="R", help="Of sessions with at least this reward."
+        "--min-reward", "least_reward", type=Amount(), metavar="R", help="Of sessions with at least this reward."
     )
     @click.option("--text", metavar="PART", help="With this in what was said; capitals do not matter.")
     @functools.wraps(function)
     def filtered(*args: object, **options: object) -> None:
-        chosen = {name: options.pop(name) for name in _CHOICES}
+        chosen = {name: whole_characters(options.pop(name)) for name in _CHOICES}
         if options["least_reward"] is None:
             del options["least_reward"]
         function(*args, which=msgspec.convert(chosen, CallFilter), **options)

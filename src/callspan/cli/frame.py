@@ -11,8 +11,9 @@ from typing import Final, NamedTuple, NoReturn
 
 import click
 
+from callspan.cli.encoding import ascii_json, is_unicode
 from callspan.cli.rewarded import Rewarded
-from callspan.cli.safe_text import clean
+from callspan.cli.safe_text import clean, whole_characters
 from callspan.cli.screen import Screen, json_text
 from callspan.cli.store_choice import stores_of_environment
 from callspan.config import SettingError
@@ -80,15 +81,21 @@ class Frame:
 
     def emit(self, value: object) -> None:
         """Print one JSON document."""
-        click.echo(json_text(value))
+        click.echo(self._json(value))
 
     def emit_all(self, values: Iterable[object]) -> int:
         """Print a JSON array, one element a line, as they come; return how many."""
         count = 0
         for count, value in enumerate(values, 1):
-            click.echo(("[" if count == 1 else ",\n ") + json_text(value), nl=False)
+            click.echo(("[" if count == 1 else ",\n ") + self._json(value), nl=False)
         click.echo("]" if count else "[]")
         return count
+
+    @staticmethod
+    def _json(value: object) -> str:
+        """JSON that reads the same whatever the encoding of stdout."""
+        text = json_text(value)
+        return text if is_unicode(sys.stdout.encoding) else ascii_json(text)
 
     def nothing(self, what: str) -> NoReturn:
         """End the command with exit code 1: there is nothing of that kind."""
@@ -123,8 +130,10 @@ def framed(function: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         defaults = ctx.obj if isinstance(ctx.obj, Defaults) else Defaults()
         url = store or defaults.store or _stores_of_environment()
+        if not split_urls(url):
+            raise click.UsageError(f"--store {url!r} names no store")
         frame = Frame(url, json=as_json or defaults.json, pager=defaults.pager, min_reward=least_reward)
-        function(frame, **options)
+        function(frame, **{name: whole_characters(value) for name, value in options.items()})
 
     # What a command says of itself, and the options it has been given so far, belong to the function.
     return functools.update_wrapper(with_frame, function)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
 
+from callspan.cli.encoding import is_unicode
 from callspan.cli.frame import Frame
 from callspan.cli.safe_text import clean
 from callspan.cli.screen import milliseconds
@@ -38,7 +39,7 @@ def progress(frame: Frame, what: str) -> Iterator[Tell]:
     """Show a bar while the block runs, and yield how to move it; nothing is shown where stderr is no terminal."""
     console = Console(stderr=True)
     bars = Progress(
-        SpinnerColumn(),
+        SpinnerColumn("dots" if is_unicode(console.encoding) else "line"),
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
         TextColumn("{task.fields[told]}", markup=False),

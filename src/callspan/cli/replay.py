@@ -9,6 +9,7 @@ from rich.rule import Rule
 
 from callspan.cli.answered import kind_of_answer, said_in_full, same_answer
 from callspan.cli.frame import Frame, framed
+from callspan.cli.parameter_types import HttpUrl, Seconds
 from callspan.cli.resending import ResendError, resend
 from callspan.cli.rows import call_row
 from callspan.cli.safe_text import clean_lines
@@ -33,8 +34,8 @@ Exit code 0 where the new call succeeds, whatever it says; 1 where it fails or c
 @click.command("replay", short_help="Send a recorded request again; show both answers.", epilog=_EPILOG)
 @click.argument("ident", metavar="CALL")
 @click.option("--model", metavar="NAME", help="Ask this model instead.")
-@click.option("--base-url", metavar="URL", help="Send it there.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(0.1), default=120.0, show_default=True, help="Seconds.")
+@click.option("--base-url", type=HttpUrl(), metavar="URL", help="Send it there.")
+@click.option("--timeout", "timeout_s", type=Seconds(0.1), default=120.0, show_default=True, help="Seconds.")
 @framed
 def command(frame: Frame, ident: str, model: str | None, base_url: str | None, timeout_s: float) -> None:
     """Send a recorded request again, the same JSON, and show both answers. It may cost money.

@@ -9,6 +9,7 @@ import click
 
 from callspan.cli.filters import choosing_calls, of_one_session
 from callspan.cli.frame import Frame, framed
+from callspan.cli.parameter_types import File
 from callspan.cli.progress import progress
 from callspan.reports import write_report
 from callspan.reports.text import plural
@@ -30,7 +31,7 @@ would share the store."""
 @click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=File(dir_okay=False),
     default=Path("report.html"),
     show_default=True,
     help="The file to write.",

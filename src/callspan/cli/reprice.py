@@ -13,6 +13,7 @@ import msgspec
 
 from callspan.cli.filters import choosing_calls, of_one_session
 from callspan.cli.frame import Frame, framed
+from callspan.cli.parameter_types import File
 from callspan.cli.progress import progress
 from callspan.cli.screen import count, money
 from callspan.config import SettingError, load
@@ -42,7 +43,7 @@ What a provider itself stated it charged is never changed."""
 
 @click.command("reprice", short_help="Compute costs anew, exactly.", epilog=_EPILOG)
 @choosing_calls
-@click.option("--prices", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Your own price file.")
+@click.option("--prices", type=File(exists=True, dir_okay=False), help="Your own price file.")
 @click.option("--all", "every", is_flag=True, help="Also calls that have a cost.")
 @click.option("--dry-run", is_flag=True, help="Change nothing, say what would change.")
 @framed

@@ -24,5 +24,12 @@ def clean_lines(text: str) -> str:
     return _UNSAFE_IN_LINES.sub(_replacement, text)
 
 
+def whole_characters(value: object) -> object:
+    """Return an option's value without surrogates: they stand for bytes that are no text, which no store takes."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    return tuple(map(whole_characters, value)) if isinstance(value, tuple) else value
+
+
 def _replacement(found: re.Match[str]) -> str:
     return " " if found[0] in "\n\t" else "" if found[0] == "\r" else "\N{REPLACEMENT CHARACTER}"

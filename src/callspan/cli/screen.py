@@ -14,6 +14,7 @@ import click
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from callspan.cli.encoding import fit
 from callspan.cli.safe_text import clean
 from callspan.record.codec import encode_json
 from callspan.reports import text as wording
@@ -66,7 +67,7 @@ class Screen:
             return
         with self.console.capture() as captured:
             yield
-        shown = captured.get()
+        shown = fit(captured.get(), sys.stdout.encoding)
         if shown.count("\n") < self.console.height:
             click.echo(shown, nl=False)
         else:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from callspan.cli.filters import choosing_calls, of_one_session
 from callspan.cli.frame import Frame, framed
+from callspan.cli.parameter_types import Amount, Rows
 from callspan.cli.rows import lasted_ns, session_row, short_ids
 from callspan.cli.screen import (
     OUTCOME_STYLES,
@@ -52,10 +53,10 @@ Examples:
 
 @click.command("sessions", short_help="List sessions: outcome, reward, tokens, cost, time.", epilog=_EPILOG)
 @choosing_calls
-@click.option("--max-reward", type=float, metavar="R", help="With at most this reward.")
+@click.option("--max-reward", type=Amount(), metavar="R", help="With at most this reward.")
 @click.option("--outcome", metavar="WORD", help="Such as success, error, interrupted.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many, newest first.")
-@click.option("--offset", type=click.IntRange(0), default=0, help="Leave out so many first.")
+@click.option("--limit", type=Rows(1), default=50, show_default=True, help="At most so many, newest first.")
+@click.option("--offset", type=Rows(0), default=0, help="Leave out so many first.")
 @framed
 def command(frame: Frame, which: CallFilter, limit: int, offset: int, **options: object) -> None:
     """List sessions, newest first, with outcome, reward, tokens, cost and time.

@@ -8,6 +8,7 @@ import click
 
 from callspan.cli.backlog import spool_of, waiting_bytes
 from callspan.cli.frame import Frame, framed, wrong
+from callspan.cli.parameter_types import Seconds
 from callspan.cli.progress import progress
 from callspan.cli.screen import count
 from callspan.config import SettingError, load
@@ -23,17 +24,17 @@ Names the same stores, in the same order, as the application did."""
 
 
 @click.command("ship", short_help="Deliver records that wait on disk.", epilog=_EPILOG)
-@click.option("--timeout", "timeout_s", type=click.FloatRange(0.1), default=30.0, show_default=True, help="Seconds.")
+@click.option("--timeout", "timeout_s", type=Seconds(0.1), default=30.0, show_default=True, help="Seconds.")
 @framed
 def command(frame: Frame, timeout_s: float) -> None:
     """Deliver waiting records to the store; exit code 1 if some still wait."""
     from callspan.spool.spool import ship_once
 
-    directory = spool_of(frame.store)
-    if not directory.is_dir():
-        _report(frame, {}, 0, f"Nothing waits: {directory} does not exist.")
-        return
     try:
+        directory = spool_of(frame.store)
+        if not directory.is_dir():
+            _report(frame, {}, 0, f"Nothing waits: {directory} does not exist.")
+            return
         sinks = priced_sinks(split_urls(frame.store), load().prices)
     except SettingError as error:
         raise wrong(error) from error

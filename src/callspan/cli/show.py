@@ -9,6 +9,7 @@ import msgspec
 
 from callspan.cli.call_page import print_call
 from callspan.cli.frame import Frame, framed
+from callspan.cli.parameter_types import Rows
 from callspan.cli.rows import call_row, session_row
 from callspan.cli.session_page import Page
 from callspan.cli.session_tree import session_tree
@@ -29,8 +30,8 @@ Examples:
 
 @click.command("show", short_help="A session as a tree, or one call in full.", epilog=_EPILOG)
 @click.argument("ident", metavar="[ID]", default="last")
-@click.option("--limit", type=click.IntRange(1), help=f"Of a session at most so many entries; as a tree {_LIMIT:,}.")
-@click.option("--offset", type=click.IntRange(0), default=0, help="Of a session leave out so many entries first.")
+@click.option("--limit", type=Rows(1), help=f"Of a session at most so many entries; as a tree {_LIMIT:,}.")
+@click.option("--offset", type=Rows(0), default=0, help="Of a session leave out so many entries first.")
 @framed
 def command(frame: Frame, ident: str, limit: int | None, offset: int) -> None:
     """Show a session as a tree of steps, calls, tools and events, or a call with all that was said.

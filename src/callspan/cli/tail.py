@@ -13,6 +13,7 @@ import msgspec
 from callspan.cli.calls import outcome_text
 from callspan.cli.filters import choosing_calls, of_one_session
 from callspan.cli.frame import Frame, framed
+from callspan.cli.parameter_types import Rows
 from callspan.cli.rows import call_row, said
 from callspan.cli.screen import UNKNOWN, clock, duration, styled, tokens
 from callspan.record.call import CallRecord
@@ -36,7 +37,7 @@ Examples:
 
 @click.command("tail", short_help="The last calls; with -f those to come.", epilog=_EPILOG)
 @choosing_calls
-@click.option("-n", "number", type=click.IntRange(0), default=10, show_default=True, help="So many that are there.")
+@click.option("-n", "number", type=Rows(0), default=10, show_default=True, help="So many that are there.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with calls as they finish, until Ctrl-C.")
 @framed
 def command(frame: Frame, which: CallFilter, number: int, follow: bool) -> None:

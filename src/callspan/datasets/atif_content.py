@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from typing import Final
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -56,5 +55,6 @@ def _media_type(url: str) -> str | None:
     if url.startswith("data:"):
         stated = url[len("data:") :].partition(";")[0]
         return stated if stated in _TYPES.values() else None
-    path = urlsplit(url).path.lower()
+    # Recorded, so it may be no URL; one with a query is told by its path.
+    path = url.partition("?")[0].partition("#")[0].lower()
     return next((kind for suffix, kind in _TYPES.items() if path.endswith(suffix)), None)

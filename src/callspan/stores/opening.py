@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple, cast
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
 
 from callspan.config import SettingError
 from callspan.spool.sink import Sink
@@ -62,21 +63,44 @@ def parse(url: str) -> StoreUrl:
         kind = _SUFFIXES.get(Path(url).suffix.lower())
         if kind is None:
             raise _unknown(url)
-        return StoreUrl(kind, f"{kind}:///{url}", Path(url).expanduser(), {})
+        return StoreUrl(kind, f"{kind}:///{url}", _path(url), {})
     scheme = url.split("://", 1)[0].lower().split("+", 1)[0]
     kind = _ALIASES.get(scheme, scheme)
     if kind not in _KINDS:
         raise _unknown(url)
     if not _KINDS[kind].file:
+        _split(url.replace("clickhouse+", "", 1))
         return StoreUrl(kind, url, None, {})
-    split = urlsplit(url)
+    split = _split(url)
     # `kind:///p` is relative and `kind:////p` absolute; a socket's path is absolute either way.
     path = (split.netloc + split.path) if split.netloc else split.path[1:]
     if kind == "unix" and not split.netloc:
         path = "/" + path.lstrip("/")
     if not path:
         raise SettingError(f"{_SETTING}: {safe_name(url)} names no file; write for example {kind}:///calls.{kind}")
-    return StoreUrl(kind, url, Path(path).expanduser(), dict(parse_qsl(split.query)))
+    return StoreUrl(kind, url, _path(path), dict(parse_qsl(split.query)))
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        split = urlsplit(url)
+        # Asking is what checks it.
+        _ = split.port
+    except ValueError as error:
+        raise SettingError(f"{_SETTING}: {safe_name(url)} is no URL: {error}") from error
+    return split
+
+
+def _path(text: str) -> Path:
+    """The path; a `~` that stands for no known home stays. Raises SettingError where no file can be named so."""
+    try:
+        if b"\0" in os.fsencode(text):
+            raise SettingError(f"{_SETTING}: {text!r}: a path holds no NUL character")
+        return Path(text).expanduser()
+    except UnicodeEncodeError as error:
+        raise SettingError(f"{_SETTING}: {text!r} can be no path: {error.reason}") from error
+    except RuntimeError:
+        return Path(text)
 
 
 def split_urls(urls: str | Iterable[str]) -> list[str]:
@@ -112,7 +136,10 @@ def safe_name(url: str) -> str:
     """Return the URL without its password and query, fit for logs."""
     if "://" not in url:
         return url
-    split = urlsplit(url)
+    try:
+        split = urlsplit(url)
+    except ValueError:
+        return _bare(url)
     host = split.netloc.rpartition("@")[2]
     user = split.username
     return (
@@ -120,6 +147,12 @@ def safe_name(url: str) -> str:
         if split.netloc
         else (url.split("?", 1)[0])
     )
+
+
+def _bare(url: str) -> str:
+    """What is left of a text that is no URL, without what may be a password."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.split('?', 1)[0].rpartition('@')[2]}"
 
 
 def _sink(store: StoreUrl) -> Sink:

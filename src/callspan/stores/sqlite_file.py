@@ -51,7 +51,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     """Return a read-only connection. Raises StoreError where the file is missing or not callspan's."""
     if not path.is_file():
         raise StoreError(f"{path}: there is no such file; nothing was recorded there yet")
-    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+    uri = f"file:{quote(os.fsencode(path.absolute()))}?mode=ro"
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
     try:
         connection.execute(f"PRAGMA mmap_size={_MAPPED_BYTES}")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from opentelemetry import _logs, metrics, trace
 from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
@@ -140,13 +140,20 @@ def check_otlp(otlp: object) -> None:
     """Raise SettingError unless `otlp` is True, False, None or the address of a receiver."""
     if otlp is None or isinstance(otlp, bool):
         return
-    address = urlsplit(otlp) if isinstance(otlp, str) else None
+    address = _address(otlp)
     if address is None or address.scheme not in ("http", "https") or not address.netloc:
         given = safe_name(otlp) if isinstance(otlp, str) else type(otlp).__name__
         raise SettingError(
             f"otlp: {given!r} is no address; give that of an OTLP/HTTP receiver, such as http://localhost:4318, "
             "or True for the OTEL_EXPORTER_OTLP_* variables"
         )
+
+
+def _address(otlp: object) -> SplitResult | None:
+    try:
+        return urlsplit(otlp) if isinstance(otlp, str) else None
+    except ValueError:
+        return None
 
 
 def set_up_global(otlp: str | bool, *, wanted: Sequence[Signal]) -> None:

@@ -1,0 +1,119 @@
+"""No argument, however odd, makes the command fail with a traceback: each option of each sub-command, fed nonsense."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from callspan.cli.commands import callspan
+
+from .conftest import START_NS, keep, made, session
+
+LONG = "x" * 100_000
+TELLING = [
+    "", " ", "-1", "nan", "9" * 5000, "\x00", "\udcff", "\ud800", "directory.db", "no/such/directory/file", LONG,
+    "foo://x", "http://[::1", "clickhouse://127.0.0.1:x/y", "sqlite:///notes.db", "0001-01-01", "99999999999999d", ",",
+]  # fmt: skip
+MORE = [
+    "0", "999999999999999999999999", "1e400", "inf", "-inf", "a\x00b", "directory", "notes.txt", "notes.db",
+    "bad.jsonl",
+    "loop", "/dev/null", "/dev/full", "/proc/self/mem", "http://x:99999/", "http://x:abc", "sqlite://", "sqlite:///",
+    "sqlite:///directory", "sqlite:////proc/x/y.db", "sqlite:///a\x00b.db", "sqlite:///\udcff\ud800.db", "x\udcff.db",
+    "jsonl:///bad.jsonl", "jsonl:///directory", "jsonl:///x?acks=maybe", "unix://", f"unix:///{'s' * 300}",
+    "postgresql://[", "postgresql://127.0.0.1:1/x", "postgresql://127.0.0.1:x/x", "clickhouse://127.0.0.1:1/x",
+    "clickhouse://[", "console://", "://", f"sqlite:///{LONG}.db", ",,foo", "2026-13-45", "99999-01-01",
+    "9999-12-31T23:59:59+14:00", "1e9d", "12:00", "é→𝄞", "%", "'; drop table calls; --", "\x1b[31m", "-", "--", "~",
+    "~nobody/x.db", "a=b", "=", "{}", "[]", "null", "last", "locked/x.db",
+]  # fmt: skip
+FIRST = {
+    "prune": ["--older-than", "9000d"], "ship": ["--timeout", "0.1"], "export": ["openai", "--dry-run"],
+    "replay": ["nobody"], "report": ["-o", "page.html"], "demo": ["--live"],
+}  # fmt: skip
+"""What each needs besides, so that the option under test is what decides."""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with a store and with what is none."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    keep("sqlite:///callspan.db", session("s", start_ns=START_NS), made("c"))
+    for name in ("directory", "directory.db"):
+        (tmp_path / name).mkdir()
+    for name in ("notes.txt", "notes.db"):
+        (tmp_path / name).write_text("These are notes. " * 200)
+    (tmp_path / "bad.jsonl").write_bytes(b'{"x":\n\xff\x00\n[]\nnull\n')
+    (tmp_path / "loop").symlink_to("loop")
+    return tmp_path
+
+
+def options() -> Iterator[tuple[str, click.Parameter]]:
+    """Every option and argument that takes a value; what several sub-commands share is tried with each of them."""
+    context = click.Context(callspan)
+    for name in callspan.list_commands(context):
+        command = callspan.get_command(context, name)
+        assert command is not None
+        yield from ((name, one) for one in command.params if not (isinstance(one, click.Option) and one.is_flag))
+
+
+def command_lines(values: list[str]) -> Iterator[list[str]]:
+    for name, parameter in options():
+        for value in values:
+            first = FIRST.get(name, [])
+            if isinstance(parameter, click.Argument):
+                yield [name, *first[1:], "--", value]
+            else:
+                yield [name, *first, parameter.opts[-1], value]
+    for value in values:
+        yield from (["--store", value, "calls"], [value], [f"--{value}", "calls"], ["calls", f"--{value}"])
+
+
+def is_quick(arguments: list[str], seen: set[tuple[str, str]]) -> bool:
+    """Whether the value has not been tried with an option of that name yet."""
+    what = ("".join(arguments[-2:-1]), arguments[-1])
+    return what not in seen and not seen.add(what)
+
+
+def check(arguments: list[str]) -> None:
+    result = CliRunner().invoke(callspan, arguments)
+    shown = [word[:60] for word in arguments]
+    assert result.exception is None or isinstance(result.exception, SystemExit), (shown, result.exception)
+    assert result.exit_code in (0, 1, 2), shown
+    assert "Traceback" not in result.output, shown
+    assert result.exit_code == 0 or result.stderr or result.stdout, shown
+
+
+@pytest.mark.usefixtures("place")
+def test_no_telling_value_of_any_option_is_a_traceback() -> None:
+    seen: set[tuple[str, str]] = set()
+    for arguments in command_lines(TELLING):
+        if is_quick(arguments, seen) and arguments[0] not in ("demo", "doctor"):
+            check(arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.usefixtures("place")
+def test_no_value_of_any_option_is_a_traceback() -> None:
+    for arguments in command_lines([*TELLING, *MORE]):
+        check(arguments)
+
+
+def test_a_directory_that_was_deleted_is_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for arguments in (["calls"], ["ship"], ["prune", "--older-than", "1d"], ["run", "app.py"], ["report"]):
+        check(arguments)
+
+
+@pytest.mark.parametrize("command", ["ship", "prune --older-than 1d", "calls", "tail -f", "export atif --dry-run"])
+def test_an_unknown_store_is_wrong_usage_everywhere(command: str) -> None:
+    result = CliRunner().invoke(callspan, [*command.split(), "--store", "foo://x"])
+    assert result.exit_code == 2
+    assert "unknown kind of store 'foo://x'" in result.stderr

@@ -1,0 +1,112 @@
+"""Output where stdout cannot hold every character: it is replaced, columns stay in line, JSON stays whole."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from callspan.cli import main
+from callspan.cli.encoding import ascii_json, fit
+from callspan.record.call import ErrorInfo, Place, Request
+from callspan.record.events import EventRecord, TimestepRecord
+
+from .conftest import START_NS, keep, made, session
+
+ODD = "é → 𝄞 \N{EN DASH} 日本語 \udcff"
+NAME = "é→𝄞日"
+
+
+@pytest.fixture
+def odd_store(tmp_path: Path) -> str:
+    """A store in which everything that is shown has characters that few encodings have."""
+    place = Place(session_id="s-1", session_name=NAME, timestep_id="t", timestep=0)
+    failed = ErrorInfo(kind="bad_input", type=NAME, message=NAME)
+    return keep(
+        f"sqlite:///{tmp_path / 'callspan.db'}",
+        session("s-1", name=NAME, start_ns=START_NS, metadata={NAME: NAME}),
+        TimestepRecord(timestep_id="t", session_id="s-1", record_version=1, index=0, start_ns=START_NS, name=NAME),
+        EventRecord(event_id="e", session_id="s-1", timestep_id="t", event_type="tool", time_ns=START_NS, name=NAME),
+        made("c-1", place=place, request=Request(model=NAME), outcome="error", error=failed),
+    )
+
+
+def written(encoding: str, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of the command in this process, on streams of this encoding."""
+    out, err = io.BytesIO(), io.BytesIO()
+    monkeypatch.setattr(sys, "argv", ["callspan", *arguments])
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding=encoding, write_through=True))
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(err, encoding=encoding, write_through=True))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    # What a misconfigured locale takes for ASCII click takes for UTF-8.
+    said = err.getvalue().decode("utf-8" if encoding == "ascii" else encoding)
+    return int(ended.value.code or 0), out.getvalue().decode(encoding), said
+
+
+@pytest.mark.parametrize(
+    "encoding",
+    ["cp1252", "euc_jp", *(pytest.param(one, marks=pytest.mark.slow) for one in ("ascii", "latin-1", "utf-8"))],
+)
+def test_every_sub_command_ends_as_with_utf_8(
+    encoding: str, odd_store: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    expected = {
+        "sessions": 0, "calls": 0, "show s-1": 0, "show c-1": 0, "stats": 0, "stats --by session": 0, "tail": 0,
+        "export openai --dry-run": 1, "report": 0, "reprice --prices prices.json --dry-run": 0, "ship": 0,
+        "prune --older-than 2000-01-01": 0, "--help": 0, "run --help": 0, f"show {ODD.split()[2]}": 1,
+        f"calls --session {NAME}": 1, f"nothing{NAME}": 2, f"report -o no-such-directory/{NAME}": 1, "replay c-1": 1,
+        f"run {NAME}.py": 2,
+    }  # fmt: skip
+    if encoding == "latin-1":
+        expected["doctor"] = 0
+    (tmp_path / "prices.json").write_text(json.dumps({"version": "v9", "models": {NAME: {"input": "3"}}}))
+    for command, code in expected.items():
+        found, out, err = written(encoding, monkeypatch, "--store", odd_store, *command.split())
+        assert found == code, (command, out, err)
+        assert "Traceback" not in out + err
+        assert "Error" in err or code != 2
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "euc_jp"])
+def test_json_is_the_same_in_every_encoding(encoding: str, odd_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for command in (["calls"], ["sessions"], ["show", "s-1"], ["tail"]):
+        _, out, _ = written(encoding, monkeypatch, "--store", odd_store, "--json", *command)
+        _, expected, _ = written("utf-8", monkeypatch, "--store", odd_store, "--json", *command)
+        assert out.isascii()
+        assert json.loads(out) == json.loads(expected)
+
+
+def test_a_tree_is_drawn_in_ascii_with_its_columns_in_line(odd_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, plain, _ = written("ascii", monkeypatch, "--store", odd_store, "show", "s-1")
+    _, drawn, _ = written("utf-8", monkeypatch, "--store", odd_store, "show", "s-1")
+    assert "`-- step 0 ?>??" in plain
+    assert len(plain.splitlines()) == len(drawn.splitlines())
+
+
+def test_what_replaces_a_character_is_as_wide() -> None:
+    assert fit("│├─→…✓✗·“x”", "ascii") == '|+->~+x."x"'
+    assert fit("é→日", "cp1252") == "é>?"
+    assert fit("日→\udcff", "euc_jp") == "日→?"
+    assert fit(ODD, None) == ODD.replace("\udcff", "?")
+
+
+def test_json_beyond_the_first_plane_is_a_pair_of_escapes() -> None:
+    assert ascii_json('"é𝄞"') == '"\\u00e9\\ud834\\udd1e"'
+    assert json.loads(ascii_json('"é𝄞"')) == "é𝄞"
+
+
+def test_a_process_with_such_a_stdout(odd_store: str, tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", "callspan.cli", "--store", odd_store, "show", "s-1"],
+        env=environment, cwd=tmp_path, capture_output=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "step 0 é>??" in done.stdout.decode("cp1252")
