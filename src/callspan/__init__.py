@@ -6,8 +6,9 @@ package does nothing but name what there is: every public name is loaded when it
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from callspan.forks import late_import
 
 if TYPE_CHECKING:
     from callspan.agent import (
@@ -119,8 +120,11 @@ def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'callspan' has no attribute {name!r}")
-    value = getattr(import_module(home), name)
+    value = getattr(late_import(home), name)
     globals()[name] = value
+    if name == "instrument":
+        # The rest that is used within requests: its first use is not to import anything there.
+        late_import("callspan.recording")
     return value
 
 

@@ -1,4 +1,7 @@
-"""Forks: a lock that another thread held at a fork stays held for ever in the child; here it is made anew."""
+"""Forks: a lock that another thread held at a fork stays held for ever in the child; locks of ours are made anew.
+
+The lock of a module that is being imported cannot be: a fork waits for imports that come later than start-up.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,22 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
 from typing import Any, Final, TypeVar
 
 _T = TypeVar("_T")
 
 _owners: weakref.WeakKeyDictionary[Any, Callable[[Any], object]] = weakref.WeakKeyDictionary()
 
-LAZY_IMPORTS: Final = threading.RLock()
-"""Held while a module is imported later than at start-up. A fork waits for it: the import lock of a module that
-another thread was importing at the fork would stay held in the child for ever."""
+LATE_IMPORTS: Final = threading.RLock()
+"""Held while a module is imported later than at start-up. A fork waits for it."""
+
+
+def late_import(module: str) -> ModuleType:
+    """Return the module, imported now if need be; no fork comes in between. Raises ImportError."""
+    with LATE_IMPORTS:
+        return import_module(module)
 
 
 def in_child(owner: _T, renew: Callable[[_T], object]) -> None:
@@ -37,10 +47,10 @@ def renew_locks(owner: object, *names: str) -> None:
 
 
 def _renew() -> None:
-    LAZY_IMPORTS.release()
+    LATE_IMPORTS.release()
     for owner, renew in list(_owners.items()):
         renew(owner)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=LAZY_IMPORTS.acquire, after_in_parent=LAZY_IMPORTS.release, after_in_child=_renew)
+    os.register_at_fork(before=LATE_IMPORTS.acquire, after_in_parent=LATE_IMPORTS.release, after_in_child=_renew)

@@ -19,7 +19,7 @@ from callspan.intercept.failures import error_of, outcome_of
 from callspan.observe.factory import CallFacts
 from callspan.observe.live_call import LiveCall
 from callspan.providers import registry
-from callspan.providers.base import Api, Endpoint
+from callspan.providers.base import Api
 from callspan.record.codec import encode_json
 from callspan.wiring import WIRING
 
@@ -34,8 +34,8 @@ _END: Final = fail_open("finish recording a call")
 class RecordedCall:
     """One call told by hand; what `record_call` gives. No method raises, and all do nothing after the end."""
 
-    def __init__(self, endpoint: Endpoint, facts: CallFacts) -> None:
-        self._endpoint = endpoint
+    def __init__(self, api: Api, facts: CallFacts) -> None:
+        self._api = api
         self._facts = facts
         self._call: LiveCall | None = None
         self._token: object = None
@@ -92,10 +92,11 @@ class RecordedCall:
         with _START:
             engine = WIRING.engine
             line = engine.line()
+            endpoint = registry.by_api(self._api)
             if line is None:
                 installed_or_warn()
-            else:
-                self._call = line.factory.start(self._endpoint, self._facts)
+            elif endpoint is not None:
+                self._call = line.factory.start(endpoint, self._facts)
                 self._token = otel_context.attach(engine.context_of(self._call))
         return self
 
@@ -155,13 +156,12 @@ def record_call(
     Raises:
         ValueError: `api` is none of the above, or `server` is no URL.
     """
-    endpoint = registry.by_api(api)
-    if endpoint is None:
-        known = ", ".join(sorted(endpoint.api for endpoint in registry.ENDPOINTS))
+    if api not in registry.APIS:
+        known = ", ".join(sorted(registry.APIS))
         raise ValueError(f"record_call: api={api!r} is unknown; use one of {known}")
     address = urlsplit(server or "")
     facts = CallFacts(
         provider=provider, sdk=client, model=model, stream=stream, server_address=address.hostname,
         server_port=address.port or {"https": 443, "http": 80}.get(address.scheme),
     )  # fmt: skip
-    return RecordedCall(endpoint, facts)
+    return RecordedCall(api, facts)

@@ -1,6 +1,7 @@
-"""Published prices: those of the `genai-prices` package, which is imported when the first call is priced.
+"""Published prices: those of the `genai-prices` package, imported when an SDK is patched where calls are priced.
 
-Only where the provider is certain to be known are its prices looked up; a name alone may be anybody's model.
+The import holds up every thread for a while, which traffic is to be spared. Only where the provider is certain to be
+known are its prices looked up; a name alone may be anybody's model.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from functools import cache
 from types import ModuleType
 from typing import Final
 
+from callspan.forks import LATE_IMPORTS, late_import
 from callspan.record.call import CallRecord, Cost
 from callspan.record.usage import Usage
 
@@ -69,8 +71,13 @@ def published_cost(record: CallRecord) -> Cost | None:
     return None
 
 
+def load() -> None:
+    """Import the price list now, if it is installed, and not with the first call that is priced."""
+    _package()
+
+
 def is_installed() -> bool:
-    """Return whether published prices are to be had."""
+    """Return whether published prices are to be had; they are loaded for it."""
     return _package() is not None
 
 
@@ -120,7 +127,12 @@ def _models(record: CallRecord) -> Iterator[str]:
 @cache
 def _package() -> ModuleType | None:
     try:
-        import genai_prices
+        with LATE_IMPORTS:
+            package = late_import("genai_prices")
+            # The price list itself, a megabyte and a half of Python, is imported with the first price.
+            package.calc_price(package.Usage(), model_ref="gpt-4o", provider_id="openai")
     except ImportError:
         return None
-    return genai_prices
+    except (LookupError, ValueError):
+        pass
+    return package

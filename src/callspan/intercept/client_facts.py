@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from importlib import metadata
 from typing import Any, Final, TypeAlias
+from urllib.parse import urlsplit
 
 from callspan.fail_open import attempt, fail_open, value_of
 from callspan.observe.factory import CallFacts
@@ -63,8 +64,6 @@ def _model(options: Any) -> str | None:  # noqa: ANN401
 
 @lru_cache(maxsize=_MOST_KNOWN)
 def _server(module: str, class_name: str, url: str) -> _Server:
-    from urllib.parse import urlsplit
-
     family = "anthropic" if "anthropic" in module.lower() or "Anthropic" in class_name else "openai"
     parts = urlsplit(url)
     port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)

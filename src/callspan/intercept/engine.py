@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -40,6 +40,10 @@ class Line(NamedTuple):
     """Starts the span of a call with another tracer."""
 
 
+def _nothing() -> None:
+    """Stand in where nothing is instrumented."""
+
+
 class Engine:
     """The link from the hooks to the rest; one per process, safe from any thread."""
 
@@ -59,6 +63,8 @@ class Engine:
         self.missing: set[tuple[str, str]] = set()
         """SDK and name of what could not be hooked; where there is another way, it is taken instead."""
         self.late_ends = LateEnds()
+        self.prepare: Callable[[], object] = _nothing
+        """Imports what calls will need besides the adapters of their SDK; called when one is patched."""
 
     def line(self) -> Line | None:
         """Return how a call made here and now is to be observed; None: not at all, as where that is suppressed."""

@@ -24,10 +24,12 @@ from callspan.intercept.engine import Engine
 from callspan.intercept.guarded import VARIADIC, Function, parameters
 from callspan.intercept.hooks import HOOKS, Hook
 from callspan.intercept.watch import OBSERVED
+from callspan.providers import registry
 
 Sdk: TypeAlias = Literal["openai", "anthropic"]
 SDKS: Final[tuple[Sdk, ...]] = ("openai", "anthropic")
 
+_LOAD: Final = fail_open("import what calls will need")
 _LOGGER: Final = logging.getLogger("callspan")
 _OLDER_HTTP: Final = "httpx"
 _HTTP_LIBRARIES: Final = ("httpx2", _OLDER_HTTP)
@@ -109,6 +111,11 @@ class Patches:
     def _imported(self, sdk: Sdk) -> None:
         if sdk not in self._wanted:
             return
+        with _LOAD:
+            # Here, and not with the first call: it may be made by a thread while another one forks, or by a handler
+            # of a signal that has interrupted the import.
+            registry.load(sdk)
+            self._engine.prepare()
         with fail_open(f"patch {sdk}"):
             modules = _modules(sdk)
             with self._lock:

@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Final, TypeAlias
 
+from callspan.forks import late_import
 from callspan.providers.wire import integer
 from callspan.record.call import RateLimit, RateLimits
 
@@ -190,10 +191,8 @@ def _from_number(value: float, now_s: float, bare_s: float) -> float:
 
 
 def _until_http_date(value: str, now_s: float) -> float | None:
-    from email.utils import parsedate_to_datetime
-
     try:
-        moment = parsedate_to_datetime(value)
+        moment: datetime = late_import("email.utils").parsedate_to_datetime(value)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
     return max(0.0, _unix_s(moment) - now_s)

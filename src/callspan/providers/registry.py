@@ -1,17 +1,17 @@
 """Which endpoint a request speaks to, and what the bodies of a record say: the table of all adapters.
 
-Adapters are imported when first asked for, so that importing this module costs nothing.
+Adapters are imported when their SDK is patched, or else when first asked for: importing this module costs nothing.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from functools import cache, lru_cache
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
+from callspan.forks import late_import
 from callspan.providers.base import Api, Endpoint, Endpoints
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation
@@ -36,7 +36,15 @@ def endpoint_for(method: str, path: str) -> Endpoint | None:
 
 def by_api(api: str) -> Endpoint | None:
     """Return the endpoint of that name (`CallRecord.api`), or None if there is none."""
-    return _endpoint(api) if api in _LOADERS else None
+    return _endpoint(api) if api in _PLACES else None
+
+
+def load(family: str) -> None:
+    """Import the adapters of the APIs of `openai` or `anthropic` now, and what they import with their first answer."""
+    late_import("email.utils")  # for dates in headers
+    for api, (module, _) in _PLACES.items():
+        if module.startswith(family):
+            _endpoint(api)
 
 
 def conversation_of(record: CallRecord) -> Conversation | None:
@@ -82,50 +90,18 @@ def _leniently_decoded(data: bytes) -> object:
         return None
 
 
-def _chat_completions() -> Endpoint:
-    from callspan.providers.openai.chat import ChatCompletions
-
-    return ChatCompletions()
-
-
-def _responses() -> Endpoint:
-    from callspan.providers.openai.responses import Responses
-
-    return Responses()
-
-
-def _messages() -> Endpoint:
-    from callspan.providers.anthropic.messages import Messages
-
-    return Messages()
-
-
-def _embeddings() -> Endpoint:
-    from callspan.providers.openai.embeddings import Embeddings
-
-    return Embeddings()
-
-
-def _completions() -> Endpoint:
-    from callspan.providers.openai.completions import Completions
-
-    return Completions()
-
-
-def _decisions() -> Endpoint:
-    from callspan.providers.openai.decisions import Decisions
-
-    return Decisions()
-
-
-_LOADERS: Final[dict[str, Callable[[], Endpoint]]] = {
-    "chat_completions": _chat_completions,
-    "responses": _responses,
-    "messages": _messages,
-    "embeddings": _embeddings,
-    "completions": _completions,
-    "decisions": _decisions,
+_PLACES: Final[dict[str, tuple[str, str]]] = {
+    "chat_completions": ("openai.chat", "ChatCompletions"),
+    "responses": ("openai.responses", "Responses"),
+    "messages": ("anthropic.messages", "Messages"),
+    "embeddings": ("openai.embeddings", "Embeddings"),
+    "completions": ("openai.completions", "Completions"),
+    "decisions": ("openai.decisions", "Decisions"),
 }
+"""Where the adapter of each API is, in this package."""
+
+APIS: Final = frozenset(_PLACES)
+"""The names of all APIs there are adapters for."""
 
 _METHODS: Final = frozenset({"post", "POST"})
 _BY_LAST_TWO: Final[dict[str, Api]] = {
@@ -143,10 +119,11 @@ _BY_LAST: Final[dict[str, Api]] = {
 
 @cache
 def _endpoint(api: str) -> Endpoint:
-    return _LOADERS[api]()
+    module, name = _PLACES[api]
+    return cast("Endpoint", getattr(late_import(f"callspan.providers.{module}"), name)())
 
 
 def __getattr__(name: str) -> Endpoints:
     if name != "ENDPOINTS":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return tuple(_endpoint(api) for api in _LOADERS)
+    return tuple(_endpoint(api) for api in _PLACES)

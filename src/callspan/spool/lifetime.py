@@ -45,10 +45,9 @@ def watch(living: Living) -> None:
         _living.append(living)
     # Children of multiprocessing end without atexit, and forget the finalisers of their parent.
     process = sys.modules.get("multiprocessing.process")
-    if process is not None and process.parent_process() is not None:
-        from multiprocessing.util import Finalize
-
-        Finalize(None, _at_exit, exitpriority=100)
+    util = sys.modules.get("multiprocessing.util")
+    if process is not None and util is not None and process.parent_process() is not None:
+        util.Finalize(None, _at_exit, exitpriority=100)
 
 
 def forget(living: Living) -> None:

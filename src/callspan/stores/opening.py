@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Iterable
+from importlib import resources
 from pathlib import Path
 from typing import Final, NamedTuple, cast
 from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
 
 from callspan.config import SettingError
+from callspan.forks import late_import
 from callspan.spool.sink import Sink
 from callspan.stores.base import Reader
 
@@ -117,6 +118,14 @@ def sinks_for(urls: str | Iterable[str]) -> list[Sink]:
     return [_sink(parse(url)) for url in split_urls(urls)]
 
 
+def load_sinks(urls: Iterable[str]) -> None:
+    """Import what delivers to these stores now, not with the first record. Raises as `sinks_for`."""
+    for url in urls:
+        kind = parse(url).kind
+        _load(kind, _KINDS[kind].sink)
+        resources.files(__package__)  # imports its own readers with the first use
+
+
 def open_store(urls: str | Iterable[str]) -> Reader:
     """Return a reader of the first of these stores that can be read.
 
@@ -172,7 +181,7 @@ def _load(kind: str, place: str) -> type:
     module, _, name = place.partition(":")
     extra = _KINDS[kind].extra
     try:
-        return cast("type", getattr(importlib.import_module(f"callspan.stores.{module}"), name))
+        return cast("type", getattr(late_import(f"callspan.stores.{module}"), name))
     except ModuleNotFoundError as error:
         if extra is None or (error.name or "").startswith("callspan"):
             raise

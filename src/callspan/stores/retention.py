@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple, cast
@@ -10,6 +9,7 @@ from typing import Final, NamedTuple, cast
 import msgspec
 
 from callspan.config import SettingError
+from callspan.forks import late_import
 from callspan.stores.opening import StoreUrl, parse, safe_name
 
 _REMOVERS: Final = {
@@ -63,6 +63,6 @@ def _remove(store: str | Path, choice: Choice) -> Removed:
     module = _REMOVERS.get(found.kind)
     if module is None:
         raise SettingError(f"{safe_name(found.url)} keeps nothing, so nothing can be deleted there")
-    remove = importlib.import_module(f"callspan.stores.{module}").remove
+    remove = late_import(f"callspan.stores.{module}").remove
     place = found.url if found.path is None else found.path
     return cast("Callable[[str | Path, Choice], Removed]", remove)(place, choice)

@@ -176,6 +176,7 @@ class Wiring:
         enabled = pipeline is not None and pipeline.settings.enabled
         engine = self.engine
         engine.lines = pipeline.lines if enabled and pipeline is not None else {}
+        engine.prepare = pipeline.load if enabled and pipeline is not None else _nothing_to_load
         engine.looked_around = False
         if pipeline is not None:
             engine.content = pipeline.settings.content
@@ -185,6 +186,10 @@ class Wiring:
             runtime.install(pipeline.runtime)
         else:
             runtime.remove()
+
+
+def _nothing_to_load() -> None:
+    """Stand in where nothing is instrumented."""
 
 
 WIRING: Final = Wiring()

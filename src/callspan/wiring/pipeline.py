@@ -16,6 +16,7 @@ from callspan.agent.content import current_content, stricter
 from callspan.agent.runtime import Runtime
 from callspan.agent.whereabouts import remember_call
 from callspan.config import Content, Settings
+from callspan.cost import published
 from callspan.fail_open import fail_open, value_of
 from callspan.intercept.engine import Line
 from callspan.observe.factory import CallFactory
@@ -27,6 +28,7 @@ from callspan.spans.hierarchy import TracedHierarchy
 from callspan.spans.hierarchy_evaluations import HierarchyLog
 from callspan.spans.hierarchy_options import HierarchyOptions
 from callspan.spans.metrics import CallMetrics
+from callspan.stores.opening import load_sinks
 from callspan.vocabulary import schema_urls
 from callspan.wiring.forked_workers import ForkedWorkers
 from callspan.wiring.parts import Parts
@@ -36,6 +38,7 @@ from callspan.wiring.span_finder import SpanFinder
 
 __all__ = ["Parts", "Pipeline"]
 
+_LOAD_STORES: Final = fail_open("import what delivers to the stores")
 _TREAT: Final = fail_open("apply the content policy")
 
 
@@ -75,6 +78,14 @@ class Pipeline:
             trace_per_timestep=settings.trace_per == "timestep",
             service=settings.service,
         )
+
+    def load(self) -> None:
+        """Import what delivers and prices records now: later is in the middle of the application's calls."""
+        settings = self.settings
+        with _LOAD_STORES:
+            load_sinks(self.recorder.stores)
+        if self.recorder.stores or settings.span_cost:
+            published.load()
 
     def write(self, record: Record) -> None:
         """Treat and keep a record that is no call of ours; one the policy cannot treat is not kept."""

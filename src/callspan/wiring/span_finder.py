@@ -11,6 +11,7 @@ import msgspec
 
 from callspan.agent.runtime import Whereabouts
 from callspan.fail_open import value_of
+from callspan.forks import late_import
 from callspan.record.call import Place
 from callspan.stores.opening import parse
 
@@ -51,9 +52,7 @@ class SpanFinder:
 
 
 def _asked(path: Path, sql: str, identity: str) -> Whereabouts | None:
-    from callspan.stores.sqlite_reader import SQLiteReader
-
-    reader = SQLiteReader(path)
+    reader = late_import("callspan.stores.sqlite_reader").SQLiteReader(path)
     try:
         row = next((dict(row) for row in reader.rows(sql, id=identity)), None)
     finally:

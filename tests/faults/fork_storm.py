@@ -1,0 +1,82 @@
+"""A program that forks while another thread makes its first calls. See `test_forks`.
+
+Each trial is a process of its own, forked from one that has instrumented and made no call: `python fork_storm.py
+TRIALS`, in a directory of its own. Prints which trials hung, and every name recorded other than once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+
+import openai
+
+import callspan
+from callspan.testing import ScriptedProvider
+
+STORE = "sqlite:///calls.db"
+HANGS_AFTER_S = 8
+
+
+def ask(url: str, name: str) -> None:
+    """Make a plain call, a stream, and one recorded by hand, in a session."""
+    with callspan.session(), openai.OpenAI(api_key="k", base_url=url) as client:
+        client.chat.completions.create(model=f"{name} plain", messages=[])
+        for _ in client.responses.create(model=f"{name} stream", input="Hi", stream=True):
+            pass
+    with callspan.record_call(provider="p", api="messages", model=f"{name} by hand") as call:
+        call.request({"model": f"{name} by hand", "messages": []})
+
+
+def trial(url: str, number: int, delay_s: float) -> int:
+    """Fork while another thread makes its first calls; 0 where the child, too, has ended well."""
+    first = threading.Thread(target=ask, args=(url, f"{number} parent"))
+    first.start()
+    time.sleep(delay_s)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(HANGS_AFTER_S)
+        ask(url, f"{number} child")
+        flushed = callspan.instrument(stores=STORE).force_flush(20)
+        os._exit(0 if flushed else 2)
+    _, status = os.waitpid(child, 0)
+    first.join()
+    flushed = callspan.instrument(stores=STORE).force_flush(20)
+    return os.waitstatus_to_exitcode(status) or (0 if flushed else 3)
+
+
+def main() -> None:
+    """Run the trials and say what is wrong."""
+    trials = int(sys.argv[1])
+    chance = random.Random(7)
+    bad: list[object] = []
+    with ScriptedProvider() as provider:
+        # The SDK, too, imports with its first calls, and then hangs without us.
+        ask(provider.openai_url, "bare")
+        callspan.instrument(stores=STORE)
+        for number in range(trials):
+            process = os.fork()
+            if process == 0:
+                signal.alarm(2 * HANGS_AFTER_S)
+                os._exit(trial(provider.openai_url, number, chance.uniform(0, 0.05)) & 0xFF)
+            status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+            if status:
+                bad.append((number, status))
+    with contextlib.closing(callspan.open_store(STORE)) as store:
+        names = Counter(call.request.model for call in store.calls() if call.outcome != "started")
+    for number in range(trials):
+        for whose in ("parent", "child"):
+            for kind in ("plain", "stream", "by hand"):
+                if names[f"{number} {whose} {kind}"] != 1:
+                    bad.append((f"{number} {whose} {kind}", names[f"{number} {whose} {kind}"]))
+    print(bad)
+
+
+if __name__ == "__main__":
+    main()

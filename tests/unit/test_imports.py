@@ -1,0 +1,100 @@
+"""Nothing is imported in the middle of the application's calls, where a fork or a signal may come in between."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import callspan
+
+SOURCE = Path(callspan.__file__).parent
+ELSEWHERE = ("cli", "testing", "datasets", "reports", "environments")
+"""Never on a caller's path, nor in a thread of ours."""
+
+DECLARED = {
+    "wiring/otlp.py: opentelemetry.exporter.otlp.proto.http.trace_exporter": "within instrument(otlp=...)",
+}
+
+FIRST_CALLS = """
+import sys, time
+import openai, anthropic
+import callspan
+from callspan.testing import ScriptedProvider
+
+callspan.instrument(stores="sqlite:///calls.db,jsonl:///calls.jsonl")
+provider = ScriptedProvider()
+openai_client = openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0)
+anthropic_client = anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url, max_retries=0)
+messages = [{"role": "user", "content": "Hi"}]
+
+late = set()
+
+def imported(event, arguments):
+    if event != "import":
+        return
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        if name.startswith("callspan.") and not name.startswith("callspan.testing"):
+            late.add((arguments[0], name))
+            return
+        if name.partition(".")[0] in ("openai", "anthropic", "httpx", "httpx2", "httpcore", "httpcore2"):
+            return  # theirs
+        frame = frame.f_back
+
+sys.addaudithook(imported)
+with callspan.session("s") as session:
+    with session.timestep() as step:
+        openai_client.chat.completions.create(model="gpt-4o", messages=messages)
+        with step.tool("t"):
+            pass
+        step.environment("o", reward=1.0, terminated=True)
+    session.outcome(reward=1.0, success=True)
+list(openai_client.chat.completions.create(model="gpt-4o", messages=messages, stream=True))
+openai_client.responses.create(model="gpt-4o", input="Hi")
+openai_client.embeddings.create(model="e", input="Hi")
+anthropic_client.messages.create(model="claude-sonnet-4-5", messages=messages, max_tokens=9)
+list(anthropic_client.messages.create(model="claude-sonnet-4-5", messages=messages, max_tokens=9, stream=True))
+provider.reply(status=429, headers={"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"})
+try:
+    openai_client.chat.completions.create(model="gpt-4o", messages=messages)
+except openai.OpenAIError:
+    pass
+with callspan.record_call(provider="p") as call:
+    call.request({"model": "m", "messages": messages})
+    call.response({"choices": []})
+next(iter(openai_client.chat.completions.create(model="gpt-4o", messages=messages, stream=True)))
+time.sleep(0.2)
+assert callspan.instrument(stores="sqlite:///calls.db,jsonl:///calls.jsonl").force_flush(10)
+provider.close()
+print(sorted(late))
+"""
+
+
+def inside_functions() -> Iterator[str]:
+    for path in sorted(SOURCE.rglob("*.py")):
+        where = path.relative_to(SOURCE)
+        if where.parts[0] in ELSEWHERE:
+            continue
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                for node in ast.walk(function):
+                    if isinstance(node, ast.ImportFrom):
+                        yield f"{where.as_posix()}: {node.module}"
+                    elif isinstance(node, ast.Import):
+                        yield from (f"{where.as_posix()}: {alias.name}" for alias in node.names)
+
+
+def test_functions_import_nothing_that_is_not_declared_here() -> None:
+    assert sorted(set(inside_functions())) == sorted(DECLARED)
+
+
+def test_the_first_calls_of_a_process_import_nothing_for_us(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_CALLS], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
