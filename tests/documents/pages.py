@@ -8,6 +8,7 @@ Above an example stands what it is to do, as a comment that no reader of the pag
     <!-- example: file=app.py calls=1 -->   readers save it under that name; later examples may run it
     <!-- example: name=setup calls=1 -->    and `after=setup` on another: it continues that one
     <!-- example: store=demo prints=x -->   it needs a `callspan.db` with something in it
+    <!-- example: install=callspan calls=1 -->  for readers who have installed that, not the README's first line
     <!-- not run: it needs Docker -->       it cannot be run here; the reason
 
 `calls=1+` is one or more. Each example says at least one effect, or why it is not run.
@@ -25,12 +26,12 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 EFFECTS: Final = ("calls", "spans", "sessions", "prints", "writes")
 RUN: Final = ("python", "console", "sh")
 """Kinds of blocks that are run; data (JSON, YAML, SQL, PromQL) has checks of its own."""
-_DIRECTIVES: Final = {*EFFECTS, "file", "name", "after", "store"}
+_DIRECTIVES: Final = {*EFFECTS, "file", "name", "after", "store", "install"}
 _BLOCK: Final = re.compile(
     r"(?:<!-- (?P<verb>example|not run):\s*(?P<said>[^>]*?)\s*-->\s*\n)?^```(?P<kind>\w+)\n(?P<code>.*?)^```",
     re.DOTALL | re.MULTILINE,
 )
-_INSTALL: Final = re.compile(r"pip install \"(callspan\[[^\"]*\])\"|pip install (callspan)\b")
+_INSTALL: Final = re.compile(r"pip install \"?(callspan(?:\[[^\]]*\])?)")
 
 
 class Example(NamedTuple):
@@ -44,7 +45,7 @@ class Example(NamedTuple):
     reason: str | None
     """Why it is not run; None: it is."""
     requirement: str
-    """What the page has readers install before it, such as `callspan[cli]`."""
+    """What readers have installed, such as `callspan[cli]`."""
 
     @property
     def id(self) -> str:
@@ -84,29 +85,26 @@ def _links(page: Path) -> Iterator[Path]:
         yield path / "README.md" if path.is_dir() else path
 
 
+def install_lines(page: Path) -> list[str]:
+    """Return what a page has readers install, in order."""
+    return [found[1] for found in _INSTALL.finditer(page.read_text())]
+
+
 def examples(page: Path) -> list[Example]:
     """Return the blocks of a page that could be run, in order. Raises ValueError for a directive nobody knows."""
     text = page.read_text()
-    first = _INSTALL.search(readme().read_text())
-    default = "callspan" if first is None else first[1] or first[2]
-    found = []
-    for block in _BLOCK.finditer(text):
-        above = [match[1] or match[2] for match in _INSTALL.finditer(text, 0, block.end())]
-        found.append(_example(page, text, block, above[-1] if above else default))
-    return [
-        example
-        for example in found
-        if example.kind in RUN and (example.reason or example.kind == "python" or example.commands)
-    ]
+    found = [_example(page, text, block) for block in _BLOCK.finditer(text)]
+    return [example for example in found if example.kind in RUN and example.has_something_to_run]
 
 
-def _example(page: Path, text: str, block: re.Match[str], requirement: str) -> Example:
+def _example(page: Path, text: str, block: re.Match[str]) -> Example:
     said = " ".join((block["said"] or "").split())
     directives = {} if block["verb"] != "example" else dict(_pair(word) for word in shlex.split(said))
     unknown = directives.keys() - _DIRECTIVES
     line = text.count("\n", 0, block.start("code"))
     if unknown:
         raise ValueError(f"{page}:{line}: no such directive: {', '.join(sorted(unknown))}")
+    requirement = directives.get("install") or install_lines(readme())[0]
     reason = said if block["verb"] == "not run" else None
     return Example(page, line, block["kind"], block["code"], directives, reason, requirement)
 

@@ -11,12 +11,18 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from callspan.config import Settings
+from callspan.spool.spool import ship_once
 from callspan.testing import ScriptedProvider
-from tests.documents.pages import Example
+from callspan.wiring.priced_stores import priced_sinks
+from callspan.wiring.recorder import spool_directory
+from tests.documents.pages import ROOT, Example
 from tests.e2e.conftest import plain_environment
 from tests.otel.receiver import OtlpReceiver
 
 _SPANS: Final = "spans.txt"
+_RECEIVER: Final = "http://localhost:4318"
+"""Where the pages have their readers send spans."""
 _PROLOGUE: Final = f"""\
 def _count_spans():
     import atexit, pathlib
@@ -66,6 +72,7 @@ class Workplace:
         """Return what has been left behind so far."""
         counted = self.place / _SPANS
         spans = len(self.receiver.spans) + (int(counted.read_text()) if counted.exists() else 0)
+        self._deliver()
         calls, sessions = _rows(self.place / "callspan.db")
         return Seen(calls, sessions, spans, self.output)
 
@@ -76,8 +83,9 @@ class Workplace:
             self._run([str(self.python), "-c", _PROLOGUE + code], code)
             return
         for example in run:
-            for line in example.commands:
-                self._run(["/bin/bash", "-euc", line], line)
+            # One shell for all lines, so that `export` holds; the receiver stands for the one on this machine.
+            script = "\n".join(example.commands).replace(_RECEIVER, self.receiver.url)
+            self._run(["/bin/bash", "-euc", script], script)
 
     def forget_spans(self) -> None:
         """Count the spans of a Python example anew."""
@@ -88,6 +96,16 @@ class Workplace:
         for example in examples:
             if "file" in example.directives:
                 (self.place / example.directives["file"]).write_text(example.code)
+            if example.page.parent.parent == ROOT / "examples":
+                for beside in example.page.parent.glob("*.py"):
+                    shutil.copy(beside, self.place)
+
+    def _deliver(self) -> None:
+        """Deliver what waits on disk: on a busy machine a short process ends before its records are in the store."""
+        store = f"sqlite:///{self.place / 'callspan.db'}"
+        directory = spool_directory(Settings(), (store,))
+        if directory.is_dir():
+            ship_once(directory, priced_sinks((store,), None), 30.0)
 
     def _run(self, command: list[str], shown: str) -> None:
         done = subprocess.run(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents.pages import EFFECTS, Example, examples, pages
+from tests.documents.pages import EFFECTS, Example, examples, install_lines, pages
 from tests.documents.running import Seen, Workplace, copy_store
 
 PAGES = {page: found for page in pages() if (found := examples(page))}
@@ -30,6 +30,11 @@ def test_every_example_says_its_effect_or_why_it_is_not_run() -> None:
     assert silent == [], "put `<!-- example: calls=1 -->` or the like above"
 
 
+def test_every_install_line_of_the_pages_has_an_example_that_is_run_with_it() -> None:
+    stated = {line for page in pages() for line in install_lines(page)}
+    assert stated == {example.requirement for example in RUN}
+
+
 def test_few_examples_are_not_run() -> None:
     left_out = [f"{example.id}: {example.reason}" for example in EXAMPLES if example.reason is not None]
     print(f"{len(left_out)} examples are not run", *left_out, sep="\n  ")
@@ -49,6 +54,7 @@ def test_an_example_alone(example: Example, workplace: Workplaces, demo_store: P
         _check([example], where, [example])
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_examples_of_a_page_in_order(page: Path, workplace: Workplaces, demo_store: Path) -> None:
     """Python examples that continue each other are one program, as in a reader's interpreter."""
