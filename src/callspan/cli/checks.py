@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import platform
 import socket
@@ -10,9 +11,11 @@ from importlib import metadata
 from typing import Final, Literal, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
+from callspan import drift
 from callspan.cli.store_check import store_check
 from callspan.config import SettingError, Settings, load, otlp_in_environment, variables
 from callspan.intercept import conflicts
+from callspan.private_names import MODULES, READ
 from callspan.stores.opening import safe_name, split_urls
 
 State: TypeAlias = Literal["ok", "note", "warning", "failed"]
@@ -47,6 +50,7 @@ def every_check(stores: str) -> Iterator[Check]:
     ):
         yield Check("versions", distribution, "note", _version(distribution) or "not installed")
     yield from _hooks()
+    yield from _private_names()
     yield from _others()
     try:
         settings = load({"stores": tuple(split_urls(stores))})
@@ -92,6 +96,19 @@ def _hooks() -> Iterator[Check]:
                 yield Check("SDKs", status.name, "warning", f"{status.state}: {lost} {status.without}")
     finally:
         handle.uninstrument()
+
+
+def _private_names() -> Iterator[Check]:
+    """Say which names of the SDKs and OpenTelemetry that callspan reads are gone in the installed versions."""
+    for module in (*MODULES, "opentelemetry.sdk.trace"):
+        with contextlib.suppress(ImportError):  # not installed, or of another version
+            importlib.import_module(module)
+    missing = drift.gone()
+    told = f"{len(READ) - len({row for _, row in missing})} of {len(READ)} are there"
+    yield Check("private names", "read besides hooks", "warning" if missing else "ok", told)
+    for where, row in missing:
+        said = f"missing: {row.fallback}; lost: {row.lost or 'nothing'}"
+        yield Check("private names", f"{where.replace(':', '.')}.{row.name}", "warning", said)
 
 
 def _others() -> Iterator[Check]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from callspan import private_names as names
+
 _DEEPEST: Final = 16
 
 
@@ -29,6 +31,6 @@ def _wrappers(owner: type, attribute: str) -> Iterator[Any]:
     for subclass in subclasses:
         found = vars(subclass).get(attribute)
         # A plain function is a subclass's own method, or a decorated one whose inner function nobody can exchange.
-        if hasattr(found, "_self_wrapper"):
+        if hasattr(found, names.SELF_WRAPPER.name):
             yield found
         yield from _wrappers(subclass, attribute)

@@ -7,6 +7,7 @@ from importlib import metadata
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
+from callspan import private_names as names
 from callspan.fail_open import attempt, fail_open, value_of
 from callspan.observe.factory import CallFacts
 from callspan.providers.hosts import provider_of
@@ -17,6 +18,7 @@ _Server: TypeAlias = tuple[str, str, str | None, int | None]
 _READ_URL: Final = fail_open("read the address of a client")
 _MOST_KNOWN: Final = 256
 _SDKS: Final = ("openai", "anthropic")
+_HTTP_LIBRARIES: Final = ("httpx", "httpx2")
 _KNOWN: Final[dict[int, tuple[object, type, _Server]]] = {}
 """By identity of the base URL, which is held so that its identity stays its own."""
 
@@ -35,7 +37,9 @@ def _asked(client: Any) -> _Server:  # noqa: ANN401
     # Writing a URL out costs much; the object is the same for every call of a client.
     if known is not None and known[0] is url and known[1] is kind:
         return known[2]
-    server = _server(kind.__module__, kind.__name__, str(url) if url is not None else "")
+    if _library_of(url) not in _HTTP_LIBRARIES:
+        url = attempt(_READ_URL, _public_url_of, client)
+    server = attempt(_READ_URL, _server_at, (kind, url)) or _server(kind.__module__, kind.__name__, "")
     if len(_KNOWN) >= _MOST_KNOWN:
         _KNOWN.clear()
     _KNOWN[id(url)] = (url, kind, server)
@@ -44,8 +48,21 @@ def _asked(client: Any) -> _Server:  # noqa: ANN401
 
 def _url_of(client: Any) -> object:  # noqa: ANN401
     # The openai SDK's property imports a module each time it is asked for what the client has in a field.
-    url = getattr(client, "_base_url", None) if _is_sdks_own(type(client)) else None  # type: ignore[arg-type] # classes can be hashed
-    return getattr(client, "base_url", None) if url is None else url
+    url = getattr(client, names.BASE_URL.name, None) if _is_sdks_own(type(client)) else None  # type: ignore[arg-type] # classes can be hashed
+    return _public_url_of(client) if url is None else url
+
+
+def _public_url_of(client: Any) -> object:  # noqa: ANN401
+    return getattr(client, "base_url", None)
+
+
+def _library_of(value: object) -> str:
+    return type(value).__module__.partition(".")[0]
+
+
+def _server_at(place: tuple[type, object]) -> _Server:
+    kind, url = place
+    return _server(kind.__module__, kind.__name__, str(url) if url is not None else "")
 
 
 @lru_cache(maxsize=_MOST_KNOWN)

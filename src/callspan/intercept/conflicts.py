@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from callspan import private_names as names
 from callspan.fail_open import fail_open
 
 _LOGGER: Final = logging.getLogger("callspan")
@@ -78,7 +79,7 @@ def _layers(function: Any) -> Iterator[str]:  # noqa: ANN401 - whatever wraps a 
     for _ in range(16):
         if function is None:
             return
-        wrapper = getattr(function, "_self_wrapper", None)
+        wrapper = getattr(function, names.SELF_WRAPPER.name, None)
         for part in (wrapper, getattr(wrapper, "__func__", None), getattr(wrapper, "__self__", None)):
             module = getattr(part, "__module__", None) or getattr(type(part), "__module__", None)
             if isinstance(module, str):

@@ -157,7 +157,8 @@ def _around(original: Function, observer: Observer) -> Function:
         except BaseException as error:
             _raised(observer, state, error)
             raise
-        if hasattr(type(result), "__await__"):
+        # The class is asked, and not for an attribute: those of pydantic answer such questions at length.
+        if issubclass(type(result), Awaitable):
             return _awaited_later(observer, state, result)
         return _returned(observer, state, result)
 

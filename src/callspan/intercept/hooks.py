@@ -1,6 +1,6 @@
-"""Hooks: the table of every name of the SDKs that callspan wraps, and what is lost without it.
+"""Hooks: what stands around each function of the SDKs and the HTTP library that callspan hooks.
 
-Private names of the SDKs appear here and nowhere else. They exist in openai 1.40 to 3.x and anthropic
+The names, and what is lost without them, stand in `private_names`. They exist in openai 1.40 to 3.x and anthropic
 0.34 to 2.x; one that is missing costs what its row says, never a call.
 """
 
@@ -12,9 +12,11 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from callspan import private_names as names
 from callspan.intercept import attempts, raw_responses, request, streams
 from callspan.intercept.engine import Engine
 from callspan.intercept.guarded import Function
+from callspan.private_names import PrivateName
 
 Module: TypeAlias = Literal["_base_client", "_streaming", "http"]
 
@@ -39,70 +41,43 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _CAST: Final = ("cast_to", "stream_cls")
+_PROCESSING: Final = (*_CAST, "options", "stream", "retries_taken")
 _RETRIES: Final = "remaining_retries"
 _SENDING: Final = ("stream", "auth", "follow_redirects")
 
+
+def _hook(
+    name: PrivateName, make: Callable[[Engine, Function], Function], *, reads: tuple[str, ...] = (),
+    ignores: tuple[str, ...] = (), outlasts: bool = False,
+) -> Hook:  # fmt: skip
+    module, _, owner = name.where[0].partition(":")
+    part = module.partition(".")[2]
+    return Hook(
+        module="_base_client" if part == "_base_client" else "_streaming" if part == "_streaming" else "http",
+        owner=owner, attribute=name.name, make=make, reads=reads, ignores=ignores, outlasts=outlasts,
+        without=name.lost,
+    )  # fmt: skip
+
+
 HOOKS: Final[tuple[Hook, ...]] = (
-    Hook(
-        module="_base_client", owner="SyncAPIClient", attribute="request", make=request.observe_request,
-        reads=("options", "stream"), ignores=(*_CAST, _RETRIES), without="all sync calls",
+    _hook(
+        names.REQUEST, request.observe_request, reads=("options", "stream"), ignores=(*_CAST, _RETRIES)
     ),
-    Hook(
-        module="_base_client", owner="AsyncAPIClient", attribute="request",
-        make=partial(request.observe_request, is_async=True),
-        reads=("options", "stream"), ignores=(*_CAST, _RETRIES), without="all async calls",
+    _hook(
+        names.ASYNC_REQUEST, partial(request.observe_request, is_async=True), reads=("options", "stream"),
+        ignores=(*_CAST, _RETRIES),
     ),
-    Hook(
-        module="_base_client", owner="SyncAPIClient", attribute="_process_response", make=request.observe_response,
-        reads=("response",), ignores=(*_CAST, "options", "stream", "retries_taken"), without="content of sync calls",
-    ),
-    Hook(
-        module="_base_client", owner="AsyncAPIClient", attribute="_process_response", make=request.observe_response,
-        reads=("response",), ignores=(*_CAST, "options", "stream", "retries_taken"), without="content of async calls",
-    ),
-    Hook(
-        module="_base_client", owner="BaseClient", attribute="_process_response_data", make=request.observe_data,
-        reads=("data", "response"), ignores=("cast_to",),
-        without="content of streams; plain calls are read from their result",
-    ),
-    Hook(
-        module="_base_client", owner="BaseClient", attribute="_build_request", make=request.observe_build,
-        reads=("options",), ignores=("retries_taken",), without="request bodies",
-    ),
-    Hook(
-        module="_base_client", owner="BaseClient", attribute="_calculate_retry_timeout", make=request.observe_wait,
-        ignores=(_RETRIES, "options", "response_headers"), without="planned waits between attempts",
-    ),
-    Hook(
-        module="_streaming", owner="Stream", attribute="__stream__", make=streams.observe_reader,
-        without="normal ends and errors of sync streams; they end when closed or dropped",
-    ),
-    Hook(
-        module="_streaming", owner="AsyncStream", attribute="__stream__", make=streams.observe_reader,
-        without="normal ends and errors of async streams; they end when closed or dropped",
-    ),
-    Hook(
-        module="http", owner="Response", attribute="close", make=streams.observe_close, outlasts=True,
-        without="early closes of sync streams; they end when dropped",
-    ),
-    Hook(
-        module="http", owner="Response", attribute="aclose", make=partial(streams.observe_close, is_async=True),
-        outlasts=True, without="early closes of async streams; they end when dropped",
-    ),
-    Hook(
-        module="http", owner="Response", attribute="iter_bytes", make=raw_responses.observe_bytes,
-        ignores=("chunk_size",), without="content of sync streaming raw responses",
-    ),
-    Hook(
-        module="http", owner="Response", attribute="aiter_bytes", make=raw_responses.observe_bytes,
-        ignores=("chunk_size",), without="content of async streaming raw responses",
-    ),
-    Hook(
-        module="http", owner="Client", attribute="send", make=attempts.observe_send,
-        reads=("request",), ignores=_SENDING, without="attempts of sync calls",
-    ),
-    Hook(
-        module="http", owner="AsyncClient", attribute="send", make=partial(attempts.observe_send, is_async=True),
-        reads=("request",), ignores=_SENDING, without="attempts of async calls",
-    ),
+    _hook(names.PROCESS_RESPONSE, request.observe_response, reads=("response",), ignores=_PROCESSING),
+    _hook(names.ASYNC_PROCESS_RESPONSE, request.observe_response, reads=("response",), ignores=_PROCESSING),
+    _hook(names.PROCESS_RESPONSE_DATA, request.observe_data, reads=("data", "response"), ignores=("cast_to",)),
+    _hook(names.BUILD_REQUEST, request.observe_build, reads=("options",), ignores=("retries_taken",)),
+    _hook(names.RETRY_TIMEOUT, request.observe_wait, ignores=(_RETRIES, "options", "response_headers")),
+    _hook(names.STREAM, streams.observe_reader),
+    _hook(names.ASYNC_STREAM, streams.observe_reader),
+    _hook(names.CLOSE, streams.observe_close, outlasts=True),
+    _hook(names.ACLOSE, partial(streams.observe_close, is_async=True), outlasts=True),
+    _hook(names.ITER_BYTES, raw_responses.observe_bytes, ignores=("chunk_size",)),
+    _hook(names.AITER_BYTES, raw_responses.observe_bytes, ignores=("chunk_size",)),
+    _hook(names.SEND, attempts.observe_send, reads=("request",), ignores=_SENDING),
+    _hook(names.ASYNC_SEND, partial(attempts.observe_send, is_async=True), reads=("request",), ignores=_SENDING),
 )  # fmt: skip

@@ -15,10 +15,10 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 from opentelemetry import trace
-from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import Span, SpanContext, Status, StatusCode, Tracer
 from opentelemetry.util.types import Attributes, AttributeValue
 
+from callspan import private_names as names
 from callspan.config import Native
 from callspan.fail_open import fail_open
 from callspan.observe.factory import CallFactory, SpanHandle
@@ -29,12 +29,17 @@ from callspan.vocabulary.call import CONVERSATION_ID
 StartWith: TypeAlias = Callable[[CallRecord, Tracer], SpanHandle]
 """Starts the span of a call with a tracer that is not ours."""
 
+_ARRANGE: Final = fail_open("settle who makes the span of a call")
+_SHARE: Final = fail_open("share the span of a call with the anthropic SDK")
 _SHOW: Final = fail_open("show what the anthropic SDK's own span would have said")
 _ABOUT_ANSWER: Final = {
     b"anthropic-organization-id": anthropic.ORGANIZATION_ID,
     b"anthropic-workspace-id": anthropic.WORKSPACE_ID,
 }
 """Response headers and the attributes they become."""
+_SCALARS: Final = (str, bool, int, float)
+_BEFORE: Final = 2
+"""How many arguments come before the attributes, besides the name."""
 _EXPECTED: Final[ContextVar[int | None]] = ContextVar("callspan_expected_native_span", default=None)
 """Id of our span that the SDK is about to ask for."""
 
@@ -104,50 +109,70 @@ def arrange(
     factory: CallFactory, client: Any, options: Any,  # noqa: ANN401 - of either SDK
     *, native: Native, propagate: bool, start_with: StartWith,
 ) -> Arrangement:  # fmt: skip
-    """Settle who makes the span of this call; changes `options` where the SDK shall make none."""
-    tracer = getattr(client, "_tracer", None) if _is_named(options) else None
-    if tracer is None:
-        return Arrangement(factory, propagate)
-    if native == "replace":
-        options.span_name = None
-        return Arrangement(factory, propagate or _propagates(client), _begun_with(client, options))
-    if native == "enrich":
-        real = _shared(client, tracer)
-        return Arrangement(msgspec.structs.replace(factory, start_span=_expecting(start_with, real)), inject=False)
-    return Arrangement(factory, propagate and not _propagates(client))
+    """Settle who makes the span of this call; changes `options` where the SDK shall make none. Never raises."""
+    ours = Arrangement(factory, propagate)
+    with _ARRANGE:
+        tracer = getattr(client, names.TRACER.name, None) if _is_named(options) else None
+        if not isinstance(tracer, Tracer):
+            return ours
+        propagates = _propagates(client)
+        if native == "replace":
+            begun_with = _begun_with(client, options)
+            setattr(options, names.SPAN_NAME.name, None)
+            return Arrangement(factory, propagate or propagates, begun_with)
+        if native == "enrich" and (real := _shared(client, tracer)) is not None:
+            return Arrangement(msgspec.structs.replace(factory, start_span=_expecting(start_with, real)), inject=False)
+        return Arrangement(factory, propagate and not propagates)
+    return ours
 
 
 def _is_named(options: object) -> bool:
     # A pydantic model that is asked for a field it lacks raises, with a message that costs more than a span.
-    return getattr(options, "__dict__", {}).get("span_name") is not None
+    return getattr(options, "__dict__", {}).get(names.SPAN_NAME.name) is not None
 
 
-def _propagates(client: Any) -> bool:  # noqa: ANN401 - an anthropic client
-    settings = getattr(client, "_open_telemetry", None)
+def _propagates(client: object) -> bool:
+    settings = getattr(client, names.OPEN_TELEMETRY.name, None)
     return bool(settings.get("propagation", False)) if isinstance(settings, dict) else False
 
 
-def _begun_with(client: Any, options: Any) -> dict[str, AttributeValue]:  # noqa: ANN401 - of the anthropic SDK
+def _begun_with(client: object, options: Any) -> dict[str, AttributeValue]:  # noqa: ANN401 - of the anthropic SDK
     found: dict[str, AttributeValue] = {anthropic.HTTP_METHOD: str(getattr(options, "method", "post")).upper()}
     with _SHOW:
-        route = getattr(options, "span_route", None)
+        route = getattr(options, names.SPAN_ROUTE.name, None)
         if isinstance(route, str):
             found[anthropic.HTTP_ROUTE] = route
-        of_method = getattr(options, "span_attributes", None)
-        found |= (of_method(options.json_data) if callable(of_method) else of_method) or {}
-        settings = getattr(client, "_open_telemetry", None)
+        of_method = getattr(options, names.SPAN_ATTRIBUTES.name, None)
+        found |= _plain(of_method(options.json_data) if callable(of_method) else of_method)
+        settings = getattr(client, names.OPEN_TELEMETRY.name, None)
         conversation = settings.get("conversation_id") if isinstance(settings, dict) else None
         if isinstance(conversation, str):
             found[CONVERSATION_ID] = conversation
     return found
 
 
-def _shared(client: Any, tracer: Tracer) -> Tracer:  # noqa: ANN401 - an anthropic client
-    """Put a sharing tracer into the client, once; return the real one."""
+def _plain(attributes: object) -> dict[str, AttributeValue]:
+    """The attributes that OpenTelemetry takes. The SDK gives its `Omit` for what the caller did not say."""
+    given = attributes.items() if isinstance(attributes, Mapping) else ()
+    return {name: value for name, value in given if isinstance(name, str) and _is_plain(value)}
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return all(isinstance(item, _SCALARS) for item in value)
+    return isinstance(value, _SCALARS)
+
+
+def _shared(client: Any, tracer: Tracer) -> Tracer | None:  # noqa: ANN401 - an anthropic client
+    """Put a sharing tracer into the client, once; return the real one, or None where the client does not take it."""
     if isinstance(tracer, SharingTracer):
         return tracer.real
-    client._lazy_tracer = SharingTracer(tracer)
-    return tracer
+    sharing = SharingTracer(tracer)
+    setattr(client, names.LAZY_TRACER.name, sharing)
+    if getattr(client, names.TRACER.name, None) is sharing:
+        return tracer
+    delattr(client, names.LAZY_TRACER.name)
+    return None
 
 
 def _expecting(start_with: StartWith, tracer: Tracer) -> Callable[[CallRecord], SpanHandle]:
@@ -165,19 +190,17 @@ class SharingTracer(Tracer):
     def __init__(self, real: Tracer) -> None:
         self.real = real
 
-    def start_span(
-        self, name: str, context: Context | None = None, kind: SpanKind = SpanKind.INTERNAL,
-        attributes: Attributes = None, *args: Any, **kwargs: Any,  # noqa: ANN401 - the real one's
-    ) -> Span:  # fmt: skip
+    def start_span(self, name: str, *args: Any, **kwargs: Any) -> Span:  # noqa: ANN401 - the real one's
         """Return our span of the call that is being made, under the SDK's name, else a new one."""
-        current = trace.get_current_span()
-        if _EXPECTED.get() != current.get_span_context().span_id:
-            return self.real.start_span(name, context, kind, attributes, *args, **kwargs)
-        _EXPECTED.set(None)
-        shared = SharedSpan(current)
-        shared.update_name(name)
-        shared.set_attributes(attributes or {})
-        return shared
+        with _SHARE:
+            current = trace.get_current_span()
+            if _EXPECTED.get() == current.get_span_context().span_id:
+                _EXPECTED.set(None)
+                shared = SharedSpan(current)
+                shared.update_name(name)
+                shared.set_attributes(_plain(kwargs.get("attributes", args[2] if len(args) > _BEFORE else None)))
+                return shared
+        return self.real.start_span(name, *args, **kwargs)
 
     @contextmanager
     def _current(self, *args: Any, **kwargs: Any) -> Iterator[Span]:  # noqa: ANN401 - the real one's
@@ -209,7 +232,7 @@ class SharedSpan(Span):
 
     def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
         """Set them on our span."""
-        self._span.set_attributes(attributes)
+        self._span.set_attributes(_plain(attributes))
 
     def set_attribute(self, key: str, value: AttributeValue) -> None:
         """Set it on our span."""

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 import wrapt
 
+from callspan import drift
 from callspan.fail_open import fail_open
 from callspan.forks import renew_locks
 from callspan.intercept.captured import hand_over
@@ -123,6 +124,8 @@ class Patches:
                     return
                 self._patch(sdk, modules)
             _warn_of_drift(sdk, self.status())
+            for library in (sdk, "opentelemetry", "wrapt"):
+                drift.warn_once(library)
         if _OLDER_HTTP not in self._waiting:
             self._waiting.add(_OLDER_HTTP)
             wrapt.register_post_import_hook(self._older_http_imported, _OLDER_HTTP)

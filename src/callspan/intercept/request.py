@@ -14,6 +14,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
 
+from callspan import private_names as names
 from callspan.fail_open import attempt, fail_open
 from callspan.intercept import native_tracing, stream_usage, streams
 from callspan.intercept.client_facts import facts_of
@@ -121,7 +122,7 @@ class OpenCall:
     def _new_watch(self, response: Any) -> Watch:  # noqa: ANN401
         watch = Watch(self.call, self.engine.late_ends, self.raw)
         watch.hides_usage = self._asked_usage
-        watch.reads_items = self._lacks("_process_response_data")
+        watch.reads_items = self._lacks(names.PROCESS_RESPONSE_DATA.name)
         if self.early_reader is not None and self.early_reader[0] == id(response):
             watch.reader = self.early_reader[1]
         watch.follow(response)
@@ -154,7 +155,7 @@ class OpenCall:
         call = self.call
         if hasattr(response, "headers") and (call.streaming or not getattr(response, "is_closed", True)):
             self.follow(response)
-            if self._lacks("__stream__"):
+            if self._lacks(names.STREAM.name):
                 streams.observe_iterator(result)
         if not call.streaming and not call.has_body:
             response = response if response is not None else result

@@ -13,9 +13,10 @@ from __future__ import annotations
 import inspect
 import sys
 import weakref
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, Final
 
+from callspan import private_names as names
 from callspan.fail_open import fail_open
 from callspan.intercept.engine import CURRENT_CALL, Engine
 from callspan.intercept.guarded import Function, Observer, guarded
@@ -45,9 +46,9 @@ def observe_reader(engine: Engine, original: Function) -> Function:
 
 def observe_iterator(stream: Any) -> None:  # noqa: ANN401 - a stream of either SDK
     """Observe the reader a stream already has: where `__stream__` could not be wrapped."""
-    inner = getattr(stream, "_iterator", None)
-    if inner is not None:
-        stream._iterator = _followed(inner, stream.response)
+    inner: Any = getattr(stream, names.ITERATOR.name, None)
+    if hasattr(inner, "__next__") or hasattr(inner, "__anext__"):
+        setattr(stream, names.ITERATOR.name, _followed(inner, stream.response))
 
 
 def _followed(reader: Reader, response: HttpResponse) -> Reader:
@@ -64,14 +65,23 @@ def _followed(reader: Reader, response: HttpResponse) -> Reader:
     return without_usage(shown) if direct and watch is not None and watch.hides_usage else shown
 
 
-def _tells_its_end(reader: Any, response: HttpResponse) -> bool:  # noqa: ANN401 - a generator of either colour
+def _tells_its_end(reader: object, response: HttpResponse) -> bool:
     """Whether the SDK's reader closes the response at its end, and that is seen."""
-    code, (close, read) = (reader.ag_code, _ASYNC) if hasattr(reader, "ag_code") else (reader.gi_code, _SYNC)
+    code, (close, read) = getattr(reader, names.GI_CODE.name, None), _SYNC
+    if code is None:
+        code, (close, read) = getattr(reader, names.AG_CODE.name, None), _ASYNC
     return (
-        close in code.co_names
+        isinstance(code, CodeType)
+        and isinstance(_frame_of(reader), FrameType)
+        and close in code.co_names
         and hasattr(getattr(response, close, None), OBSERVED)
         and hasattr(getattr(response, read, None), OBSERVED)
     )
+
+
+def _frame_of(reader: object) -> object:
+    frame = getattr(reader, names.GI_FRAME.name, None)
+    return getattr(reader, names.AG_FRAME.name, None) if frame is None else frame
 
 
 def observe_close(engine: Engine, original: Function, *, is_async: bool = False) -> Function:
@@ -112,9 +122,11 @@ def _on_close(response: HttpResponse, error: BaseException | None) -> None:
         _closed_by(reader, watch, error)
 
 
-def _closed_by(reader: Any, watch: Watch, error: BaseException | None) -> None:  # noqa: ANN401 - a generator
+def _closed_by(reader: object, watch: Watch, error: BaseException | None) -> None:
     """The response was closed while its reader is executing: by that, or by anybody else."""
-    frame: FrameType = reader.ag_frame if hasattr(reader, "ag_frame") else reader.gi_frame
+    frame = _frame_of(reader)
+    if not isinstance(frame, FrameType):
+        return
     # At the end of the bytes the HTTP library closes the response, and the reader may have items left. Another task
     # or thread may close it at any time. Either way the reader will close it once more, at its own end.
     if watch.at_bytes() or not _is_below(inspect.currentframe(), frame):

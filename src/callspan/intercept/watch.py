@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import Any, Final, Protocol
 
+from callspan import private_names as names
 from callspan.fail_open import fail_open
 from callspan.intercept.failures import error_of, outcome_of
 from callspan.observe.late_ends import LateEnds
@@ -186,4 +187,4 @@ def watch_of(response: object) -> Watch | None:
 
 def is_running(reader: object) -> bool:
     """True while a generator, or a reader of ours, is executing: it will report its true end itself."""
-    return any(getattr(reader, name, False) for name in ("gi_running", "ag_running", "running"))
+    return any(getattr(reader, name, False) for name in (names.GI_RUNNING.name, names.AG_RUNNING.name, "running"))

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from callspan.fail_open import fail_open
+from callspan.fail_open import attempt, fail_open
 from callspan.observe.clock import SYSTEM_CLOCK, Clock
 from callspan.observe.live_call import LiveCall
 from callspan.providers.base import Endpoint
@@ -17,6 +17,7 @@ from callspan.record.ids import new_id
 from callspan.record.messages import Conversation
 
 _NOWHERE: Final = Place()
+_START_SPAN: Final = fail_open("start a span")
 _READ_SURROUNDINGS: Final = fail_open("read the session and metadata around a call")
 
 
@@ -32,6 +33,19 @@ class SpanHandle(Protocol):
 
     def end(self, record: CallRecord, conversation: Conversation | None) -> None:
         """Put the record on the span and end it at the record's end."""
+
+
+class _NoSpan:
+    """Stands in for a span that could not be started: the record does not depend on it."""
+
+    trace_id: str | None = None
+    span_id: str | None = None
+    parent_span_id: str | None = None
+    sampled: bool | None = None
+    wants_content: bool = False
+
+    def end(self, record: CallRecord, conversation: Conversation | None) -> None:
+        """Show nothing."""
 
 
 class Scope(Protocol):
@@ -54,6 +68,9 @@ class CallFacts(msgspec.Struct, frozen=True, kw_only=True):
     server_port: int | None = None
     model: str | None = None
     stream: bool = False
+
+
+_NO_SPAN: Final[SpanHandle] = _NoSpan()
 
 
 def _nothing() -> None:
@@ -124,4 +141,5 @@ class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
         )
         if metadata:
             record = msgspec.structs.replace(record, metadata=metadata)
-        return LiveCall(self, endpoint, record, self.start_span(record), scope, zero_ns)
+        span = attempt(_START_SPAN, self.start_span, record) or _NO_SPAN
+        return LiveCall(self, endpoint, record, span, scope, zero_ns)

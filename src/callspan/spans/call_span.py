@@ -21,6 +21,10 @@ from callspan.vocabulary.projection import Projection
 _START: Final = fail_open("start a span")
 _PROJECT: Final = fail_open("put a record on its span")
 _END: Final = fail_open("end a span")
+_IDENTIFY: Final = fail_open("read the ids of a span")
+_CURRENT: Final = fail_open("make a call's span the current one")
+_LOOK: Final = fail_open("look at the span around a call")
+_TELL: Final = fail_open("tell of a call besides its span")
 
 
 def trace_id() -> str | None:
@@ -35,21 +39,30 @@ class CallSpan:
     __slots__ = ("_of", "_owned", "_span", "parent_span_id", "sampled", "span_id", "trace_id", "wants_content")
 
     def __init__(self, of: CallSpans, span: Span, parent: Span, *, owned: bool = True) -> None:
-        context = span.get_span_context()
-        valid = context.is_valid
         self._of = of
         self._span = span
         self._owned = owned
-        self.trace_id = _digits(context.trace_id, 16) if valid else None
-        self.span_id = _digits(context.span_id, 8) if valid else None
-        above = parent.get_span_context()
-        self.parent_span_id = _digits(above.span_id, 8) if above.is_valid else None
-        self.sampled = context.trace_flags.sampled if valid else None
-        self.wants_content = (of.content and span.is_recording()) or of.content_elsewhere
+        self.trace_id: str | None = None
+        self.span_id: str | None = None
+        self.parent_span_id: str | None = None
+        self.sampled: bool | None = None
+        self.wants_content = of.content_elsewhere
+        # Spans that are not the SDK's may do anything.
+        with _IDENTIFY:
+            context = span.get_span_context()
+            if context.is_valid:
+                self.trace_id, self.span_id = _digits(context.trace_id, 16), _digits(context.span_id, 8)
+                self.sampled = context.trace_flags.sampled
+            self.wants_content = (of.content and span.is_recording()) or of.content_elsewhere
+        with _IDENTIFY:
+            above = parent.get_span_context()
+            self.parent_span_id = _digits(above.span_id, 8) if above.is_valid else None
 
     def within(self, context: Context) -> Context:
         """Return `context` with this span as the current one."""
-        return official.marked(trace.set_span_in_context(self._span, context))
+        with _CURRENT:
+            return official.marked(trace.set_span_in_context(self._span, context))
+        return context
 
     def end(self, record: CallRecord, conversation: Conversation | None) -> None:
         """Put the record on the span and end it at the record's end."""
@@ -66,7 +79,8 @@ class CallSpan:
                     _set_status(span, record, record.error, end_ns)
                 if self._of.attempt_spans:
                     attempt_spans.add_spans(self._of.tracer, span, record)
-        self._of.told(record, conversation, span)
+        with _TELL:
+            self._of.told(record, conversation, span)
         if self._owned:
             with _END:
                 span.end(end_ns)
@@ -94,7 +108,9 @@ class CallSpans:
 
     def start(self, record: CallRecord, tracer: Tracer | None = None) -> CallSpan:
         """Start the span of a call in the current context; with our own tracer unless another is given."""
-        parent = trace.get_current_span()
+        parent: Span = trace.INVALID_SPAN
+        with _LOOK:
+            parent = trace.get_current_span()
         outer = official.outer_span(parent)
         if outer is not None:
             with _START:
@@ -124,8 +140,10 @@ def _digits(number: int, size: int) -> str:
 
 
 def _parent_of(span: Span) -> Span:
-    above = getattr(span, "parent", None)
-    return trace.NonRecordingSpan(above) if isinstance(above, SpanContext) else trace.INVALID_SPAN
+    with _IDENTIFY:
+        above = getattr(span, "parent", None)
+        return trace.NonRecordingSpan(above) if isinstance(above, SpanContext) else trace.INVALID_SPAN
+    return trace.INVALID_SPAN
 
 
 def _set_status(span: Span, record: CallRecord, error: ErrorInfo, end_ns: int) -> None:

@@ -17,6 +17,7 @@ from opentelemetry import metrics
 from opentelemetry.environment_variables import OTEL_PYTHON_METER_PROVIDER
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider, NoOpMeterProvider, Observation
 
+from callspan import private_names
 from callspan.fail_open import attempt, fail_open
 from callspan.record.call import CallRecord, Cost, RateLimit
 from callspan.record.events import EventRecord, Record, TimestepRecord
@@ -29,9 +30,6 @@ from callspan.vocabulary.values import Attributes, AttributeValue
 _COUNT_IN: Final = fail_open("count a call that begins")
 _MEASURE: Final = fail_open("measure a call")
 _INSTRUMENTS: Final = fail_open("create the instruments for metrics")
-_INTERNAL: Final = getattr(metrics, "_internal", None)
-# The placeholder of an application without metrics; where its name is gone, it takes what it is given.
-_PROXY: Final = getattr(_INTERNAL, "_ProxyMeterProvider", ())
 _UNKNOWN: Final = object()
 _NS: Final = 1e9
 _TOO_MANY_REQUESTS: Final = 429
@@ -98,16 +96,22 @@ class CallMetrics:
 
     def _current(self) -> _Instruments | None:
         # As long as there is none, the API asks the environment of the process for one, each time.
-        if not (self._given or self._named) and getattr(_INTERNAL, "_METER_PROVIDER", _UNKNOWN) is None:
+        if not (self._given or self._named) and self._is_unset():
             return None
         provider = self._given or metrics.get_meter_provider()
         if provider is not self._provider:
             with _INSTRUMENTS:
-                self._instruments = None if isinstance(provider, (NoOpMeterProvider, _PROXY)) else self._of(provider)
+                self._instruments = None if _is_placeholder(provider) else self._of(provider)
                 if self._instruments is not None:
                     self._instruments.delivery.of = self._deliveries
             self._provider = provider
         return self._instruments
+
+    @staticmethod
+    def _is_unset() -> bool:
+        """Whether the application has no meter provider; False where that cannot be told without asking for it."""
+        internal = getattr(metrics, private_names.INTERNAL.name, None)
+        return getattr(internal, private_names.METER_PROVIDER.name, _UNKNOWN) is None
 
     def _of(self, provider: MeterProvider) -> _Instruments:
         found = _BY_PROVIDER.get(provider)
@@ -115,6 +119,15 @@ class CallMetrics:
             meter = provider.get_meter("callspan", self._version, schema_urls.METRICS)
             found = _BY_PROVIDER[provider] = _Instruments(meter)
         return found
+
+
+def _is_placeholder(provider: MeterProvider) -> bool:
+    """Whether nothing becomes of what is fed; the placeholder of an application without metrics, where it is known."""
+    placeholder = getattr(
+        getattr(metrics, private_names.INTERNAL.name, None), private_names.PROXY_METER_PROVIDER.name, None
+    )
+    kinds = (NoOpMeterProvider, placeholder) if isinstance(placeholder, type) else (NoOpMeterProvider,)
+    return isinstance(provider, kinds)
 
 
 class _Instruments:

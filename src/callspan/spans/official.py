@@ -32,6 +32,8 @@ _CALLS: Final = (
 _OURS: Final = "callspan.inference"
 _UTIL: Final = "opentelemetry.util.genai.invocation"
 _HOOK: Final = fail_open("call the completion hook")
+_LOOK: Final = fail_open("look at the span around a call")
+_MARK: Final = fail_open("mark the span of a call for OpenTelemetry's utilities")
 _LOAD: Final = fail_open("load the completion hook")
 
 Hook = Callable[[CallRecord, Conversation, Span], None]
@@ -42,12 +44,12 @@ def outer_span(span: Span) -> Span | None:
 
     It stands for one call: a span that one of our calls has told its facts already is left to that one.
     """
-    if not span.is_recording():
-        return None
-    attributes: Mapping[str, object] = getattr(span, "attributes", None) or {}
-    if CALL_ID in attributes or not (_is_marked() or _is_call(attributes)):
-        return None
-    return span
+    with _LOOK:
+        if not span.is_recording():
+            return None
+        attributes: Mapping[str, object] = getattr(span, "attributes", None) or {}
+        return None if CALL_ID in attributes or not (_is_marked() or _is_call(attributes)) else span
+    return None
 
 
 def _is_marked() -> bool:
@@ -64,8 +66,10 @@ def marked(context: Context) -> Context:
     util = sys.modules.get(_UTIL)
     if util is None:
         return context
-    data = util.InferenceData()
-    return set_value(_OURS, data, set_value(_INFERENCE, data, context))
+    with _MARK:
+        data = util.InferenceData()
+        return set_value(_OURS, data, set_value(_INFERENCE, data, context))
+    return context
 
 
 def completion_hook() -> Hook | None:

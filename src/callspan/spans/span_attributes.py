@@ -13,57 +13,70 @@ from typing import Any, Final
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.trace import Span
 
+from callspan import private_names as names
+from callspan.fail_open import fail_open
 from callspan.vocabulary.values import Attributes, AttributeValue
 
+_SHORT: Final = fail_open("put attributes on a span in one step")
+_ABSENT: Final = object()
 _SDK: Final = "opentelemetry.sdk.trace"
 _SCALARS: Final = frozenset({str, bool, int, float})
 
 
 def put(span: Span, attributes: Attributes) -> None:
     """Set `attributes`, none of them nameless. A span that is not the SDK's, or has limits, does it itself."""
-    room = _room(getattr(span, "_attributes", None), attributes)
-    if room is None or not span.is_recording():
-        span.set_attributes(attributes)
-        return
-    # One step under the interpreter's lock: whoever sets another attribute meanwhile comes before or after it.
-    room.update(attributes)
+    with _SHORT:
+        room = _room(getattr(span, names.ATTRIBUTES.name, None), attributes)
+        if room is not None and span.is_recording():
+            # One step under the interpreter's lock: whoever sets another attribute meanwhile comes before or after it.
+            room.update(attributes)
+            return
+    span.set_attributes(attributes)
 
 
 def add_event(span: Span, name: str, attributes: Attributes, time_ns: int | None) -> None:
     """Add an event with `attributes`, none of them nameless; None is now."""
-    kept = _kept(span, attributes)
-    if kept is None:
-        span.add_event(name, attributes, time_ns)
-    else:
-        added: Any = span
-        added._add_event(sys.modules[_SDK].Event(name, kept, time_ns))
+    with _SHORT:
+        if _added(span, name, attributes, time_ns):
+            return
+    span.add_event(name, attributes, time_ns)
 
 
-def _kept(span: Any, attributes: Attributes) -> BoundedAttributes | None:  # noqa: ANN401 - of any make
-    """The attributes as an event of the SDK keeps them, if it keeps them just as they are."""
+def _added(span: Span, name: str, attributes: Attributes, time_ns: int | None) -> bool:
+    """Add an event as the SDK does; False, and nothing is added, where it would not keep the attributes as they are."""
     # Where the SDK was never imported, no span is of its make.
-    sdk: Any = sys.modules.get(_SDK)
-    if sdk is None or getattr(type(span), "add_event", None) is not sdk.Span.add_event:
-        return None
-    limits: Any = getattr(span, "_limits", None)
-    if type(limits) is not sdk.SpanLimits or not hasattr(span, "_add_event"):
-        return None
+    sdk = sys.modules.get(_SDK)
+    make: Any = getattr(sdk, names.EVENT.name, None)
+    add: Any = getattr(span, names.ADD_EVENT.name, None)
+    if add is None or not isinstance(make, type):
+        return False
+    if getattr(type(span), "add_event", None) is not getattr(getattr(sdk, "Span", None), "add_event", _ABSENT):
+        return False
+    limits: Any = getattr(span, names.LIMITS.name, None)
+    if type(limits) is not getattr(sdk, names.SPAN_LIMITS.name, _ABSENT):
+        return False
     kept = BoundedAttributes(limits.max_event_attributes, None, True, limits.max_attribute_length)
     room = _room(kept, attributes)
     if room is None:
-        return None
+        return False
     room.update(attributes)
-    return kept
+    add(make(name, kept, time_ns))
+    return True
 
 
 def _room(bounded: object, attributes: Attributes) -> dict[str, AttributeValue] | None:
     """The dictionary in which the SDK keeps attributes, if it takes these just as they are."""
-    if type(bounded) is not BoundedAttributes or bounded.max_value_len is not None:
+    if type(bounded) is not BoundedAttributes or getattr(bounded, names.MAX_VALUE_LEN.name, _ABSENT) is not None:
         return None
-    room = getattr(bounded, "_dict", None)
-    if type(room) is not dict or (bounded.maxlen is not None and len(room) + len(attributes) > bounded.maxlen):
+    room = getattr(bounded, names.BOUNDED_DICT.name, None)
+    most = getattr(bounded, names.MAXLEN.name, _ABSENT)
+    if type(room) is not dict or (most is not None and not _fits(most, len(room) + len(attributes))):
         return None
     return room if _are_plain(attributes) else None
+
+
+def _fits(most: object, count: int) -> bool:
+    return isinstance(most, int) and count <= most
 
 
 def _are_plain(attributes: Attributes) -> bool:

@@ -25,6 +25,7 @@ _EXPORTERS: Final = tuple(
     for module, name in (("trace_exporter", "OTLPSpanExporter"), ("_log_exporter", "OTLPLogExporter"))
 )
 _BOUND: Final = fail_open("bound the batches of the OTLP exporters")
+_CUT: Final = fail_open("cut a batch of spans by its bytes")
 _Export: TypeAlias = Callable[..., Any]
 _T = TypeVar("_T")
 _bounded: Final[dict[type, tuple[_Export, _Export]]] = {}
@@ -56,18 +57,25 @@ def export_parts(export: Callable[[Sequence[_T]], Any], batch: Sequence[_T], max
 
     Return the first result that is no success, where there is one, else the last; what a result is, is the exporter's.
     """
-    results = [export(part) for part in _parts(batch, max_bytes)]
+    parts: list[Sequence[_T]] = [batch]
+    with _CUT:
+        parts = list(_parts(batch, max_bytes))
+    results = [export(part) for part in parts]
     failed = (result for result in results if getattr(result, "name", None) != "SUCCESS")
     return next(failed, results[-1]) if results else export(batch)
 
 
 def _in_parts(original: _Export) -> _Export:
     @wraps(original)
-    def export(self: Any, batch: Sequence[Any], *rest: Any, **named: Any) -> Any:  # noqa: ANN401 - of two kinds
-        def one(part: Sequence[Any]) -> Any:  # noqa: ANN401
-            return original(self, part, *rest, **named)
+    def export(*args: Any, **named: Any) -> Any:  # noqa: ANN401 - of two kinds
+        # The exporter, then its batch; who gives it in another way has it exported whole.
+        if len(args) <= 1 or not isinstance(args[1], Sequence):
+            return original(*args, **named)
 
-        return export_parts(one, batch, MAX_BATCH_BYTES)
+        def one(part: Sequence[Any]) -> Any:  # noqa: ANN401
+            return original(args[0], part, *args[2:], **named)
+
+        return export_parts(one, args[1], MAX_BATCH_BYTES)
 
     return export
 

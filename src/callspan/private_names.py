@@ -1,0 +1,177 @@
+"""Private names: every name of the SDKs, the HTTP library, OpenTelemetry and wrapt that they do not promise to keep.
+
+One table, so that a new release changes one place. Each row says where the name is, what is done without it, and what
+is lost then. `drift` looks for them, `callspan doctor` shows what it finds.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class PrivateName(NamedTuple):
+    """One name that may be gone in the next release."""
+
+    name: str
+    where: tuple[str, ...]
+    """Modules, or `module:Class` for what classes and their instances have; in each that is there."""
+    fallback: str
+    """What is done without it."""
+    lost: str
+    """What is lost without it, as the warning says it; empty: nothing."""
+    with_: str = ""
+    """Expected only where that class or module has this name too: older versions lack both."""
+
+
+def _of_both(module: str, owner: str) -> tuple[str, ...]:
+    return tuple(f"{sdk}.{module}:{owner}" for sdk in ("openai", "anthropic"))
+
+
+def _of_http(owner: str) -> tuple[str, ...]:
+    return (f"httpx2:{owner}", f"httpx:{owner}")
+
+
+# Functions that are hooked.
+
+REQUEST: Final = PrivateName("request", _of_both("_base_client", "SyncAPIClient"), "none", "all sync calls")
+ASYNC_REQUEST: Final = PrivateName("request", _of_both("_base_client", "AsyncAPIClient"), "none", "all async calls")
+PROCESS_RESPONSE: Final = PrivateName(
+    "_process_response", _of_both("_base_client", "SyncAPIClient"),
+    "the response is taken from the result", "content of sync calls",
+)  # fmt: skip
+ASYNC_PROCESS_RESPONSE: Final = PrivateName(
+    "_process_response", _of_both("_base_client", "AsyncAPIClient"),
+    "the response is taken from the result", "content of async calls",
+)  # fmt: skip
+PROCESS_RESPONSE_DATA: Final = PrivateName(
+    "_process_response_data", _of_both("_base_client", "BaseClient"),
+    "results and the items of streams are read", "content of streams; plain calls are read from their result",
+)  # fmt: skip
+BUILD_REQUEST: Final = PrivateName(
+    "_build_request", _of_both("_base_client", "BaseClient"), "the body is read when it is sent", "request bodies"
+)
+RETRY_TIMEOUT: Final = PrivateName(
+    "_calculate_retry_timeout", _of_both("_base_client", "BaseClient"), "none", "planned waits between attempts"
+)
+STREAM: Final = PrivateName(
+    "__stream__", _of_both("_streaming", "Stream"), "the iterator of the stream is wrapped",
+    "normal ends and errors of sync streams; they end when closed or dropped",
+)  # fmt: skip
+ASYNC_STREAM: Final = PrivateName(
+    "__stream__", _of_both("_streaming", "AsyncStream"), "the iterator of the stream is wrapped",
+    "normal ends and errors of async streams; they end when closed or dropped",
+)  # fmt: skip
+CLOSE: Final = PrivateName(
+    "close", _of_http("Response"), "the collector tells", "early closes of sync streams; they end when dropped"
+)
+ACLOSE: Final = PrivateName(
+    "aclose", _of_http("Response"), "the collector tells", "early closes of async streams; they end when dropped"
+)
+ITER_BYTES: Final = PrivateName("iter_bytes", _of_http("Response"), "none", "content of sync streaming raw responses")
+AITER_BYTES: Final = PrivateName(
+    "aiter_bytes", _of_http("Response"), "none", "content of async streaming raw responses"
+)
+SEND: Final = PrivateName("send", _of_http("Client"), "the SDK's count of retries is kept", "attempts of sync calls")
+ASYNC_SEND: Final = PrivateName(
+    "send", _of_http("AsyncClient"), "the SDK's count of retries is kept", "attempts of async calls"
+)
+
+# What is read or set besides.
+
+BASE_URL: Final = PrivateName(
+    "_base_url", _of_both("_base_client", "BaseClient"), "the public `base_url` is read, which costs more", ""
+)
+ITERATOR: Final = PrivateName(
+    "_iterator", (*_of_both("_streaming", "Stream"), *_of_both("_streaming", "AsyncStream")),
+    "streams end when closed or dropped", "where `__stream__` is missing too: normal ends of streams",
+)  # fmt: skip
+SPAN_NAME: Final = PrivateName(
+    "span_name", ("anthropic._models:FinalRequestOptions",), "the SDK's own span stays",
+    "one span per call where the anthropic SDK traces itself: there are two", with_="span_route",
+)  # fmt: skip
+SPAN_ROUTE: Final = PrivateName(
+    "span_route", ("anthropic._models:FinalRequestOptions",), "it is left out", "http.route", with_="span_name"
+)
+SPAN_ATTRIBUTES: Final = PrivateName(
+    "span_attributes", ("anthropic._models:FinalRequestOptions",), "they are left out",
+    "what only the anthropic SDK's own span says", with_="span_name",
+)  # fmt: skip
+TRACER: Final = PrivateName(
+    "_tracer", ("anthropic._base_client:BaseClient",), "the SDK's own span stays",
+    "one span per call where the anthropic SDK traces itself: there are two", with_="_lazy_tracer",
+)  # fmt: skip
+LAZY_TRACER: Final = PrivateName(
+    "_lazy_tracer", ("anthropic._base_client:BaseClient",), "the SDK makes its own span within ours",
+    'one span per call with `native="enrich"`: there are two', with_="_tracer",
+)  # fmt: skip
+OPEN_TELEMETRY: Final = PrivateName(
+    "_open_telemetry", ("anthropic._base_client:BaseClient",), "its defaults are assumed",
+    "the conversation and propagation set for a client of the anthropic SDK", with_="_tracer",
+)  # fmt: skip
+ATTRIBUTES: Final = PrivateName(
+    "_attributes", ("opentelemetry.sdk.trace:ReadableSpan",), "attributes are set by the public method", ""
+)
+BOUNDED_DICT: Final = PrivateName(
+    "_dict", ("opentelemetry.attributes:BoundedAttributes",), "attributes are set by the public method", ""
+)
+MAX_VALUE_LEN: Final = PrivateName(
+    "max_value_len", ("opentelemetry.attributes:BoundedAttributes",), "attributes are set by the public method", ""
+)
+MAXLEN: Final = PrivateName(
+    "maxlen", ("opentelemetry.attributes:BoundedAttributes",), "attributes are set by the public method", ""
+)
+LIMITS: Final = PrivateName("_limits", ("opentelemetry.sdk.trace:Span",), "events are added by the public method", "")
+SPAN_LIMITS: Final = PrivateName(
+    "SpanLimits", ("opentelemetry.sdk.trace",), "events are added by the public method", ""
+)
+EVENT: Final = PrivateName("Event", ("opentelemetry.sdk.trace",), "events are added by the public method", "")
+ADD_EVENT: Final = PrivateName(
+    "_add_event", ("opentelemetry.sdk.trace:Span",), "events are added by the public method", ""
+)
+INTERNAL: Final = PrivateName(
+    "_internal", ("opentelemetry.metrics",), "the meter provider is asked for with every call, which costs more", ""
+)
+METER_PROVIDER: Final = PrivateName(
+    "_METER_PROVIDER", ("opentelemetry.metrics._internal",),
+    "the meter provider is asked for with every call, which costs more", "",
+)  # fmt: skip
+PROXY_METER_PROVIDER: Final = PrivateName(
+    "_ProxyMeterProvider", ("opentelemetry.metrics._internal",), "the placeholder is fed, which costs more", ""
+)
+SELF_WRAPPER: Final = PrivateName(
+    "_self_wrapper", ("wrapt:FunctionWrapper",), "other instrumentations are not looked for",
+    "the warning of other instrumentations, and calls through those set up before callspan",
+)  # fmt: skip
+GI_CODE: Final = PrivateName("gi_code", ("types:GeneratorType",), "a reader of ours is put around the SDK's", "")
+AG_CODE: Final = PrivateName("ag_code", ("types:AsyncGeneratorType",), "a reader of ours is put around the SDK's", "")
+GI_FRAME: Final = PrivateName("gi_frame", ("types:GeneratorType",), "a reader of ours is put around the SDK's", "")
+AG_FRAME: Final = PrivateName("ag_frame", ("types:AsyncGeneratorType",), "a reader of ours is put around the SDK's", "")
+GI_RUNNING: Final = PrivateName(
+    "gi_running",
+    ("types:GeneratorType",),
+    "a reader is taken to wait",
+    "who ended a sync stream that says no end itself",
+)
+AG_RUNNING: Final = PrivateName(
+    "ag_running", ("types:AsyncGeneratorType",), "a reader is taken to wait",
+    "who ended an async stream that says no end itself",
+)  # fmt: skip
+
+HOOKED: Final = (
+    REQUEST, ASYNC_REQUEST, PROCESS_RESPONSE, ASYNC_PROCESS_RESPONSE, PROCESS_RESPONSE_DATA, BUILD_REQUEST,
+    RETRY_TIMEOUT, STREAM, ASYNC_STREAM, CLOSE, ACLOSE, ITER_BYTES, AITER_BYTES, SEND, ASYNC_SEND,
+)  # fmt: skip
+"""Functions that are hooked; `intercept.hooks` says by what."""
+READ: Final = (
+    BASE_URL, ITERATOR, SPAN_NAME, SPAN_ROUTE, SPAN_ATTRIBUTES, TRACER, LAZY_TRACER, OPEN_TELEMETRY, ATTRIBUTES,
+    BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, SPAN_LIMITS, EVENT, ADD_EVENT, INTERNAL, METER_PROVIDER,
+    PROXY_METER_PROVIDER, SELF_WRAPPER, GI_CODE, AG_CODE, GI_FRAME, AG_FRAME, GI_RUNNING, AG_RUNNING,
+)  # fmt: skip
+"""Names that are read or set."""
+MODULES: Final = (
+    "openai._base_client", "openai._streaming", "anthropic._base_client", "anthropic._streaming", "anthropic._models",
+    "opentelemetry._logs", "opentelemetry.sdk._logs", "opentelemetry.metrics._internal",
+    "opentelemetry.exporter.otlp.proto.http._log_exporter", "opentelemetry.exporter.otlp.proto.grpc._log_exporter",
+    "opentelemetry.exporter.otlp.proto.http._common",
+)  # fmt: skip
+"""Modules whose names say that they may move."""

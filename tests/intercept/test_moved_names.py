@@ -1,0 +1,307 @@
+"""Private names that a release has moved, and surroundings that misbehave: calls come to the same, and are recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import gc
+import json
+import logging
+import pickle
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import NonRecordingSpan, SpanContext
+
+import callspan
+from callspan import drift, private_names
+from callspan.config import Settings
+from callspan.intercept.patching import SDKS
+from callspan.private_names import READ, PrivateName
+from callspan.record.call import CallRecord
+from callspan.testing import Captured, ScriptedProvider, capture
+from callspan.wiring import WIRING
+from callspan.wiring.parts import Parts
+from tests.intercept import sdks
+from tests.intercept.mode import Mode
+from tests.intercept.test_endings import QUESTION
+
+VARIABLES = {value: name for name, value in vars(private_names).items() if isinstance(value, PrivateName)}
+ROWS = pytest.mark.parametrize("row", READ, ids=lambda row: row.name)
+CHAT: dict[str, Any] = {"model": "gpt-5", "messages": QUESTION}
+MESSAGE: dict[str, Any] = {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}
+
+
+@pytest.fixture(autouse=True)
+def _answers(provider: ScriptedProvider) -> None:
+    provider.reply(text="I am well.", repeat=True)
+
+
+def work(provider: ScriptedProvider) -> list[object]:
+    """Calls of each kind and what is around them: what the caller has of it."""
+    said: list[object] = []
+    with callspan.session("s") as session, callspan.timestep():
+        session.event("note", {"a": 1})
+        with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
+            chat: Any = client.chat.completions
+            said.append(chat.create(**CHAT).choices[0].message.content)
+            said.append([type(chunk).__name__ for chunk in chat.create(**CHAT, stream=True)])
+            left = chat.create(**CHAT, stream=True)
+            said.append(type(next(left)).__name__)
+            left.close()
+        with anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url, max_retries=0) as claude:
+            said.append([block.type for block in claude.messages.create(**MESSAGE).content])
+            said.append([item.type for item in claude.messages.create(**MESSAGE, stream=True)])
+
+    async def streamed() -> list[str]:
+        async with openai.AsyncOpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
+            chat: Any = client.chat.completions
+            return [type(chunk).__name__ async for chunk in await chat.create(**CHAT, stream=True)]
+
+    said.append(asyncio.run(streamed()))
+    gc.collect()
+    return said
+
+
+def facts(seen: Captured) -> list[object]:
+    """What was recorded and shown, without what differs from call to call."""
+    records: list[object] = [
+        (
+            record.provider, record.server_address, record.outcome,
+            record.stream and (record.stream.end, record.stream.chunks),
+            record.usage and record.usage.output_tokens, record.response and record.response.finish_reasons,
+        )
+        for record in seen.records
+    ]  # fmt: skip
+    spans = [
+        (
+            span.name,
+            sorted(span.attributes or ()),
+            [(event.name, sorted(event.attributes or ())) for event in span.events],
+        )
+        for span in seen.spans
+    ]
+    return records + spans
+
+
+def changed(row: PrivateName, name: str, monkeypatch: pytest.MonkeyPatch) -> PrivateName:
+    other = row._replace(name=name)
+    monkeypatch.setattr(private_names, VARIABLES[row], other)
+    monkeypatch.setattr(drift, "READ", tuple(other if each is row else each for each in READ))
+    monkeypatch.setattr(drift, "_warned", set())
+    return other
+
+
+@ROWS
+@pytest.mark.parametrize(
+    "name", ["_moved_since", pytest.param("__class__", marks=pytest.mark.slow)], ids=["renamed", "other-type"]
+)
+@pytest.mark.parametrize("native", ["replace", pytest.param("enrich", marks=pytest.mark.slow)])
+def test_without_a_private_name_the_public_way_is_taken_and_what_is_lost_is_said_once(
+    native: Any, name: str, row: PrivateName, provider: ScriptedProvider,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    bare = work(provider)
+    with capture(native=native) as seen:
+        assert work(provider) == bare
+        usual = facts(seen)
+    other = changed(row, name, monkeypatch)
+    with caplog.at_level(logging.WARNING), capture(native=native) as seen:
+        assert work(provider) == bare
+        if not row.lost or row is private_names.ITERATOR:
+            assert facts(seen) == usual
+        assert len(seen.records) == 6
+    lines = [message for message in caplog.messages if "lacks names callspan uses" in message]
+    if name == "_moved_since" and not row.where[0].startswith("types:"):
+        assert len([line for line in lines if f".{other.name} (lost: {row.lost or 'nothing'}" in line]) == len(
+            {where.partition(".")[0].partition(":")[0] for where in row.where if present(where)}
+        )
+        assert [message for message in caplog.messages if message.startswith("Could not")] == []
+
+
+def present(where: str) -> bool:
+    return drift._lacks(where, PrivateName("_surely_not_there", (where,), "", ""))
+
+
+# What is around a call
+
+
+class BrokenSpan(NonRecordingSpan):
+    """A span of somebody else's, which raises whatever is asked of it."""
+
+    def is_recording(self) -> bool:
+        raise RuntimeError("broken")
+
+    @property
+    def attributes(self) -> Any:
+        raise RuntimeError("broken")
+
+    def set_attributes(self, attributes: Any) -> None:
+        raise RuntimeError("broken")
+
+
+class NamelessSpan(BrokenSpan):
+    """One that does not even tell what it is."""
+
+    def get_span_context(self) -> SpanContext:
+        raise RuntimeError("broken")
+
+
+@pytest.mark.parametrize("kind", [BrokenSpan, NamelessSpan])
+def test_a_foreign_span_that_misbehaves_costs_no_record(kind: type[BrokenSpan], provider: ScriptedProvider) -> None:
+    outer = kind(SpanContext(1, 2, is_remote=False))
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client, capture() as seen:
+        token = otel_context.attach(trace.set_span_in_context(outer))
+        try:
+            assert client.chat.completions.create(**CHAT).choices[0].message.content == "I am well."
+            assert len(list(client.chat.completions.create(**CHAT, stream=True))) > 1
+        finally:
+            otel_context.detach(token)
+        assert [record.outcome for record in seen.records] == ["success", "success"]
+        assert all(record.response is not None for record in seen.records)
+
+
+class BrokenTracers(trace.TracerProvider):
+    """A provider of somebody else's, whose spans are none or cannot be made."""
+
+    def __init__(self, give: Callable[[], Any]) -> None:
+        self._give = give
+
+    def get_tracer(self, *args: Any, **kwargs: Any) -> Any:
+        give = self._give
+
+        class Broken(trace.NoOpTracer):
+            def start_span(self, *args: Any, **kwargs: Any) -> Any:
+                return give()
+
+        return Broken()
+
+
+def raises() -> Any:
+    raise RuntimeError("broken")
+
+
+@pytest.mark.parametrize("give", [raises, lambda: None, object, lambda: NamelessSpan(SpanContext(1, 2, False))])
+def test_a_tracer_that_misbehaves_costs_no_record(give: Callable[[], Any], provider: ScriptedProvider) -> None:
+    heard: list[Any] = []
+    parts = Parts(tracer_provider=BrokenTracers(give), listeners=(heard.append,))
+    handle = WIRING.install(Settings(), parts, SDKS)
+    try:
+        with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+            chat: Any = client.chat.completions
+            assert chat.create(**CHAT).choices[0].message.content == "I am well."
+            assert len(list(chat.create(**CHAT, stream=True))) > 1
+    finally:
+        handle.uninstrument()
+    ended = [record for record in heard if isinstance(record, CallRecord) and record.outcome != "started"]
+    assert [record.outcome for record in ended] == ["success", "success"]
+
+
+def test_an_attach_that_raises_costs_no_call_and_no_record(
+    provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client, capture() as seen:
+        with monkeypatch.context() as patched:
+            patched.setattr(otel_context, "attach", lambda context: raises())
+            assert client.chat.completions.create(**CHAT).choices[0].message.content == "I am well."
+        assert client.chat.completions.create(**CHAT).choices[0].message.content == "I am well."
+        assert [record.outcome for record in seen.records] == ["success", "success"]
+        assert len(seen.spans) == 2
+    assert trace.get_current_span() is trace.INVALID_SPAN
+
+
+def test_nothing_that_opentelemetry_does_not_take_is_put_on_a_span(
+    provider: ScriptedProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Anthropic 1.17 gives its `Omit` as an attribute where the caller said nothing."""
+    sdks.needs_name(anthropic.Anthropic(api_key="k"), "_tracer")
+    with (
+        caplog.at_level(logging.WARNING),
+        capture() as seen,
+        anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url) as client,
+    ):
+        client.messages.create(**MESSAGE)
+        with client.messages.stream(**MESSAGE) as stream:
+            stream.until_done()
+        attributes = [value for span in seen.spans for value in (span.attributes or {}).values()]
+    assert caplog.messages == []
+    assert None not in attributes
+
+
+# What is on a response
+
+
+def ways(response: Any) -> list[str]:
+    """What copies, pickles and dumps of a response and its extensions give, or the exception."""
+
+    def told(of: Callable[[], object]) -> str:
+        try:
+            return repr(of())
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must be the same
+            return f"{type(error).__name__}: {error}".partition(" at 0x")[0]
+
+    def parts(twin: Any) -> object:
+        return sorted(vars(twin)), twin.extensions, type(twin).__name__
+
+    extensions = response.extensions
+    return [
+        told(lambda: sorted(extensions)),
+        told(lambda: type(extensions)),
+        told(lambda: sorted(vars(response))),
+        told(lambda: json.dumps(extensions)),
+        told(lambda: sorted(copy.copy(extensions))),
+        told(lambda: sorted(copy.deepcopy(extensions))),
+        told(lambda: sorted(pickle.loads(pickle.dumps(extensions)))),
+        told(lambda: parts(copy.copy(response))),
+        told(lambda: parts(copy.deepcopy(response))),
+        told(lambda: parts(pickle.loads(pickle.dumps(response)))),
+    ]
+
+
+@pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+@pytest.mark.parametrize("transport", ["network", "mock"])
+def test_what_follows_a_response_is_invisible_on_it(transport: str, sdk: str, mode: Mode, run: Any) -> None:
+    library = sdks.http_of(sdk)
+
+    async def body() -> list[list[str]]:
+        kind = library.AsyncClient if mode.is_async else library.Client
+        answer = b'data: {"id": "1", "type": "ping", "choices": []}\n\ndata: [DONE]\n\n'
+        mocked = library.MockTransport(
+            lambda request: library.Response(200, headers={"content-type": "text/event-stream"}, content=answer)
+        )
+        given = {"http_client": kind(transport=mocked)} if transport == "mock" else {}
+        client = (mode.openai if sdk == "openai" else mode.anthropic)(**given)
+        owner = client.chat.completions if sdk == "openai" else client.messages
+        options = CHAT if sdk == "openai" else MESSAGE
+        told = []
+        if transport == "network":
+            raw = await mode.wait(owner.with_raw_response.create(**options))
+            told.append(ways(raw.http_response))
+        stream = await mode.wait(owner.create(**options, stream=True))
+        told.append(ways(stream.response))
+        async for _ in mode.items(stream):
+            told.append(ways(stream.response))
+            break
+        await mode.all(stream)
+        told.append(ways(stream.response))
+        return told
+
+    bare = run(body)
+    with capture() as seen:
+        assert run(body) == bare
+        gc.collect()
+        assert len(seen.records) == (2 if transport == "network" else 1)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    from callspan.intercept.watch import WATCHES
+
+    yield
+    gc.collect()
+    assert len(WATCHES) < 20, "watches go with their responses"

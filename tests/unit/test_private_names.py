@@ -1,0 +1,183 @@
+"""The table of private names: it has every one that the source touches, and each is there in the installed versions."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import logging
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import callspan
+from callspan import drift, private_names
+from callspan.private_names import HOOKED, MODULES, READ, PrivateName
+
+SOURCE = Path(callspan.__file__).parent
+TABLE = {row.name for row in (*HOOKED, *READ)}
+KNOWN_MODULES = {part for module in MODULES for part in module.split(".")}
+GENERATORS = ("gi_", "ag_", "cr_")
+READERS = {"getattr", "hasattr", "setattr", "delattr", "attrgetter"}
+# Names of the standard library that are documented, or needed by type checkers alone.
+STANDARD = {"_replace", "_asdict", "_fields", "_make", "_Compress", "_exit", "_thread"}
+
+
+def is_private(name: str) -> bool:
+    dunder = name.startswith("__") and name.endswith("__")
+    return name.startswith(GENERATORS) or (name.startswith("_") and not dunder and name != "_")
+
+
+def own_names(trees: list[ast.Module]) -> set[str]:
+    """What the source defines itself: functions, classes, fields, attributes of `self`, slots."""
+    found: set[str] = set()
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and of_self(node):
+            found.add(node.attr)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found
+
+
+def of_self(node: ast.Attribute) -> bool:
+    return isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+
+
+def foreign(tree: ast.Module, own: set[str]) -> Iterator[tuple[int, str]]:
+    """The private names of others that a module touches, with their lines."""
+    for node in ast.walk(tree):
+        for name in filter(is_private, names_in(node, own)):
+            yield getattr(node, "lineno", 0), name
+
+
+def names_in(node: ast.AST, own: set[str]) -> list[str]:
+    """The names by which a piece of code asks others for something."""
+    match node:
+        case ast.Attribute() if not of_self(node):
+            return [node.attr] if node.attr not in own else []
+        case ast.Call() if getattr(node.func, "id", getattr(node.func, "attr", "")) in READERS:
+            return [each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+        case ast.ImportFrom() if not (node.module or "callspan").startswith("callspan"):
+            return [*(node.module or "").split("."), *(alias.name for alias in node.names)]
+        case ast.Import():
+            return [part for alias in node.names for part in alias.name.split(".")]
+        case ast.Constant(value=str() as text) if "._" in text and re.fullmatch(r"[\w.]+", text):
+            return text.split(".")
+    return []
+
+
+def touched(source: Path) -> dict[str, str]:
+    """Every private name of others that the source touches, with a place where it does."""
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in source.rglob("*.py")}
+    own = own_names(list(trees.values()))
+    return {
+        name: f"{path.relative_to(source)}:{line}"
+        for path, tree in trees.items() if path.name != "private_names.py"
+        for line, name in foreign(tree, own)
+    }  # fmt: skip
+
+
+def test_every_private_name_that_the_source_touches_is_in_the_table() -> None:
+    unknown = {name: place for name, place in touched(SOURCE).items() if name not in TABLE | KNOWN_MODULES | STANDARD}
+    assert unknown == {}
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("client._secret", "_secret"),
+        ("span.x._y = 3", "_y"),
+        ("getattr(span, '_hidden', None)", "_hidden"),
+        ("hasattr(span, '_hidden')", "_hidden"),
+        ("from somebody import _inner", "_inner"),
+        ("from somebody._inner import name", "_inner"),
+        ("import somebody._inner", "_inner"),
+        ("import_module('somebody._inner')", "_inner"),
+        ("import_module(f'{sdk}._inner')", "_inner"),
+        ("reader.gi_yieldfrom", "gi_yieldfrom"),
+    ],
+)
+def test_a_name_that_is_not_in_the_table_is_found(code: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "module.py").write_text(code, encoding="utf-8")
+    assert name in touched(tmp_path)
+
+
+def test_the_table_has_no_row_that_nothing_uses() -> None:
+    used = {
+        node.attr
+        for path in SOURCE.rglob("*.py") if path.name != "private_names.py"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Attribute)
+    }  # fmt: skip
+    rows = {name for name, value in vars(private_names).items() if isinstance(value, PrivateName)}
+    assert rows <= used
+    assert len(rows) == len((*HOOKED, *READ))
+
+
+@pytest.mark.parametrize("row", READ, ids=lambda row: row.name)
+def test_each_name_is_there_in_the_installed_versions(row: PrivateName) -> None:
+    for where in row.where:
+        module = where.partition(":")[0]
+        try:
+            importlib.import_module(module)
+        except ImportError:
+            pytest.skip(f"{module} is not installed")
+    assert [(where, name) for where, name in drift.gone() if name is row] == []
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A library of which a release has moved things, with a table of its names."""
+
+    class Base:
+        declared: int
+        _table = 1
+
+        def __init__(self) -> None:
+            self._set = 1
+
+    class Client(Base):
+        @property
+        def _asked(self) -> int:
+            return 1
+
+    made: Any = ModuleType("moved")
+    made.Client, made._there = Client, 1
+    monkeypatch.setitem(sys.modules, "moved", made)
+    monkeypatch.setattr(drift, "_warned", set())
+    library: ModuleType = made
+    return library
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "beside", "gone"),
+    [
+        ("moved", "_there", "", False),
+        ("moved", "_gone", "", True),
+        ("moved:Client", "_asked", "", False),
+        ("moved:Client", "_table", "", False),
+        ("moved:Client", "_set", "", False),
+        ("moved:Client", "declared", "", False),
+        ("moved:Client", "_gone", "", True),
+        ("moved:Client", "_gone", "_set", True),
+        ("moved:Client", "_gone", "_older_versions_lack_it", False),
+        ("moved:Server", "_gone", "", False),
+        ("never.imported", "_gone", "", False),
+    ],
+)
+def test_what_is_gone_is_found_and_warned_of_once(
+    where: str, name: str, beside: str, gone: bool, library: ModuleType,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(drift, "READ", (PrivateName(name, (where,), "do without", "much", beside),))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            drift.warn_once("moved")
+            drift.warn_once("other")
+    line = f"This version of moved lacks names callspan uses: {where}.{name} (lost: much; do without)"
+    assert caplog.messages == ([line] if gone else [])
