@@ -19,6 +19,7 @@ from callspan.datasets.trajectories import trajectory_rows
 from callspan.record.codec import encode_json
 from callspan.record.events import SessionRecord
 from callspan.stores.base import Reader, SessionSummary
+from callspan.stores.replacing import check_replaceable
 
 Rows: TypeAlias = Callable[[Iterable[Episode], Options, Statistics], Iterator[Row]]
 Progress: TypeAlias = Callable[[Statistics], None]
@@ -73,6 +74,7 @@ def export(
         for _ in limited:
             continue
         return statistics
+    check_replaceable(target)
     partial = target.with_name(target.name + _PART)
     try:
         (write_parquet if made.parquet else _write_lines)(limited, partial)

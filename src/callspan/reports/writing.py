@@ -7,6 +7,7 @@ from pathlib import Path
 from callspan.reports.gathering import Gathered, Progress, gather
 from callspan.reports.page import page
 from callspan.stores.base import CallFilter, Reader
+from callspan.stores.replacing import check_replaceable
 
 
 def write_report(
@@ -21,6 +22,7 @@ def write_report(
     The page loads nothing, sends nothing, and runs no script but its own. Nothing is written where no call is chosen.
     Raises OSError for a target that cannot be written.
     """
+    check_replaceable(target)
     found = gather(reader, which, progress)
     if found.every.calls or found.sessions:
         partial = target.with_name(target.name + ".part")
