@@ -1,17 +1,41 @@
 """Settings: what can be set, its defaults, and the only reader of the environment.
 
-Argument beats environment beats default. An unknown value is an error that names the setting.
+Argument beats what is in force beats environment beats default. An invalid argument raises; an invalid value of the
+environment costs only itself: one warning, and that setting takes its default, `content` takes `off`.
 """
 
 from __future__ import annotations
 
+import difflib
+import logging
 import os
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Final, Literal, TypeAlias, cast, get_args
+from typing import Final, Literal, TypeAlias, cast
 
 import msgspec
+
+from callspan.fail_open import log
+from callspan.safe_urls import safe_url
+from callspan.setting_values import (
+    FALSE,
+    KIB,
+    InvalidValueError,
+    Parse,
+    SettingError,
+    count,
+    flag,
+    one_of,
+    path,
+    shown,
+    size,
+    text,
+    urls,
+    words_of,
+)
+
+__all__ = ["SettingError", "Settings", "load"]
 
 Content: TypeAlias = Literal["full", "metadata", "off"]
 Vocabulary: TypeAlias = Literal["llm", "gen_ai", "openinference"]
@@ -19,13 +43,9 @@ Media: TypeAlias = Literal["reference", "inline"]
 Native: TypeAlias = Literal["replace", "enrich", "keep"]
 Fsync: TypeAlias = Literal["none", "interval", "always"]
 TracePer: TypeAlias = Literal["session", "timestep"]
+Checks: TypeAlias = Mapping[str, Callable[[object], object]]
+"""Setting -> what raises SettingError for a value that has the right form and cannot be used. Of `stores`: one URL."""
 
-_KIB: Final = 1024
-_TRUE: Final = frozenset({"1", "true", "yes", "on"})
-_FALSE: Final = frozenset({"0", "false", "no", "off"})
-_PASSWORD: Final = re.compile(r"(?<=://)([^:@/]*):.*@")
-_QUERY: Final = re.compile(r"\?.*", re.DOTALL)
-_UNITS: Final = {"k": _KIB, "m": _KIB**2, "g": _KIB**3}
 _CONTENT_STANDARD: Final[Mapping[str, tuple[Content, bool, bool]]] = {
     "no_content": ("off", True, False),
     "span_only": ("full", True, False),
@@ -35,13 +55,26 @@ _CONTENT_STANDARD: Final[Mapping[str, tuple[Content, bool, bool]]] = {
     "false": ("off", True, False),
 }
 """What the conventions' modes mean: content, whether on spans, whether as log events."""
+_NO_CONTENT: Final = ("no_content", "none", "no", "false", "0")
 _OTLP_VARIABLES: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _RUN_PROCESS_VARIABLE: Final = "CALLSPAN_RUN_PROCESS"
 CONTENT_STANDARD_VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+_PREFIX: Final = "CALLSPAN_"
+_ELSEWHERE: Final = frozenset(
+    {
+        _RUN_PROCESS_VARIABLE,
+        "CALLSPAN_RUN_SERVICE",
+        "CALLSPAN_PROPERTIES",
+        "CALLSPAN_REQUIRE_ENGINES",
+        "CALLSPAN_REQUIRE_ENVIRONMENTS",
+        "CALLSPAN_TEST_CLICKHOUSE",
+        "CALLSPAN_WIRE_CORPUS",
+    }
+)
+"""Variables that `callspan run` sets and those of callspan's own tests, which are no settings."""
 
-
-class SettingError(ValueError):
-    """A setting has a value that means nothing. The message names the setting and what it may be."""
+_warned: set[str] = set()
+"""What has been warned of in this process."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,10 +90,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     vocabularies: tuple[Vocabulary, ...] = ("llm", "gen_ai")
     llm_prompts: bool = False
     """`llm.prompts` and `llm.prompts.raw` also where another vocabulary has the prompt."""
-    max_attribute_bytes: int = 32 * _KIB
-    max_span_bytes: int = 128 * _KIB
+    max_attribute_bytes: int = 32 * KIB
+    max_span_bytes: int = 128 * KIB
     """Content of all attributes of one span together."""
-    max_record_bytes: int = 16 * _KIB * _KIB
+    max_record_bytes: int = 16 * KIB * KIB
     media: Media = "reference"
     propagate: bool = False
     stream_usage: bool = False
@@ -78,7 +111,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     attempt_spans: bool = False
     """A child span for each HTTP request of a call, beside the events."""
     fsync: Fsync = "none"
-    spool_max_bytes: int = _KIB**3
+    spool_max_bytes: int = KIB**3
     spool_dir: Path | None = None
     """None: beside a file store, else the user's state directory."""
     flush_on_sigterm: bool = True
@@ -97,33 +130,69 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         """Return the settings as they would be written, without what opens a store."""
-        told = {**msgspec.structs.asdict(self), "stores": tuple(_without_password(url) for url in self.stores)}
+        told = {**msgspec.structs.asdict(self), "stores": tuple(map(safe_url, self.stores))}
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in told.items())})"
 
 
-def load(arguments: Mapping[str, object] | None = None, environment: Mapping[str, str] | None = None) -> Settings:
-    """Return the settings: given arguments (None means "not given"), else the environment, else defaults.
+def load(
+    arguments: Mapping[str, object] | None = None,
+    environment: Mapping[str, str] | None = None,
+    *,
+    base: Settings | None = None,
+    checks: Checks | None = None,
+    warn: bool = True,
+) -> Settings:
+    """Return the settings: given arguments (None means "not given"), else `base`, else the environment, else defaults.
 
-    Raises SettingError for a value that means nothing, and TypeError for an unknown argument.
+    Of an invalid value of the environment one warning is logged per process, unless `warn` is False. `base` are the
+    settings in force, with which the environment is not read again.
+
+    Raises:
+        SettingError: An argument has an invalid value.
+        TypeError: There is no such argument.
     """
     given = {name: value for name, value in (arguments or {}).items() if value is not None}
     unknown = given.keys() - set(Settings.__struct_fields__)
     if unknown:
         raise TypeError(f"callspan.instrument() has no setting {', '.join(sorted(unknown))}")
-    values = _from_environment(os.environ if environment is None else environment)
-    values.update({name: _argument(name, value) for name, value in given.items()})
-    return msgspec.structs.replace(_DEFAULTS, **values)
+    values = {name: _argument(name, value, checks or {}) for name, value in given.items()}
+    if base is not None:
+        return msgspec.structs.replace(base, **values)
+    troubles: list[str] = []
+    found = _from_environment(os.environ if environment is None else environment, checks or {}, troubles, given.keys())
+    for trouble in troubles if warn else ():
+        warn_once(trouble)
+    return msgspec.structs.replace(_DEFAULTS, **{**found, **values})
 
 
-def forgiving(environment: Mapping[str, str] | None = None) -> tuple[Settings, str | None]:
-    """Return the settings of the environment, or the defaults and what was wrong with it.
+def content_word(value: object) -> Content:
+    """Return the content setting a word or switch means. Raises SettingError for any other."""
+    return cast("Content", _argument("content", value, {}))
 
-    For auto-instrumentation, which must never keep an application from starting.
-    """
-    try:
-        return load(None, environment), None
-    except SettingError as error:
-        return Settings(), str(error)
+
+def troubles_of(environment: Mapping[str, str] | None = None, *, checks: Checks | None = None) -> list[str]:
+    """Return what is wrong with the environment's settings, each with what applies instead."""
+    troubles: list[str] = []
+    _from_environment(os.environ if environment is None else environment, checks or {}, troubles, frozenset())
+    return troubles
+
+
+def changes(old: Settings, new: Settings) -> list[str]:
+    """Return which settings differ, each with its old and its new value; URLs without passwords."""
+    names = [name for name in Settings.__struct_fields__ if getattr(old, name) != getattr(new, name)]
+    return [f"{name} {_printed(getattr(old, name))} -> {_printed(getattr(new, name))}" for name in names]
+
+
+def warn_once(message: str) -> None:
+    """Log a warning, unless this process has logged the same one."""
+    if message not in _warned:
+        _warned.add(message)
+        log(logging.WARNING, "%s", message)
+
+
+def forget_warnings() -> None:
+    """Let every warning of settings be logged again. For tests."""
+    _warned.clear()
 
 
 def state_directory(environment: Mapping[str, str] | None = None) -> Path:
@@ -143,7 +212,7 @@ def otlp_in_environment(environment: Mapping[str, str] | None = None) -> str | N
 def enabled_in_environment(environment: Mapping[str, str] | None = None) -> bool:
     """Return False where the environment switches callspan off; a value that is not understood does not."""
     source = os.environ if environment is None else environment
-    off = source.get("CALLSPAN_ENABLED", "").strip().lower() in _FALSE
+    off = source.get("CALLSPAN_ENABLED", "").strip().lower() in FALSE
     return not off and source.get("OTEL_SDK_DISABLED", "").strip().lower() != "true"
 
 
@@ -165,129 +234,140 @@ def is_run_process() -> bool:
     return os.environ.get(_RUN_PROCESS_VARIABLE) == str(os.getpid())
 
 
-def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
+def _from_environment(
+    environment: Mapping[str, str], checks: Checks, troubles: list[str], given: AbstractSet[str]
+) -> dict[str, object]:
+    """The values of the environment; what is wrong with those that no argument replaces goes to `troubles`."""
     values: dict[str, object] = {}
     for name, (variable, parse) in _VARIABLES.items():
-        text = environment.get(variable, "").strip()
-        if text:
-            values[name] = parse(variable, text)
-    if "content" not in values:
-        _take_standard_content(environment, values)
+        said = environment.get(variable, "").strip()
+        if not said or name in given:
+            continue
+        try:
+            values[name] = parse(said)
+        except InvalidValueError as error:
+            values[name] = _in_place_of(name, error.kept)
+            troubles.append(f"{variable}={error.shown}: {error}. {_applies(name, values[name])}")
+        values[name] = _usable(name, values[name], checks, troubles)
+    if not environment.get(_VARIABLES["content"][0], "").strip():
+        _take_standard_content(environment, values, [] if "content" in given else troubles)
     if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         values["enabled"] = False
+    troubles += _unknown_variables(environment)
     return values
 
 
-def _take_standard_content(environment: Mapping[str, str], values: dict[str, object]) -> None:
-    text = environment.get(CONTENT_STANDARD_VARIABLE, "").strip().lower()
-    if not text:
+def _in_place_of(name: str, kept: object) -> object:
+    if name == "content":
+        return "off"
+    return getattr(_DEFAULTS, name) if kept is None else kept
+
+
+def _applies(name: str, value: object) -> str:
+    return f"callspan uses {name}={_printed(value)}"
+
+
+def _usable(name: str, value: object, checks: Checks, troubles: list[str]) -> object:
+    """What of a value of the environment passes its check: of stores those that do, else the default."""
+    check = checks.get(name)
+    if check is None or value == getattr(_DEFAULTS, name):
+        return value
+    default = getattr(_DEFAULTS, name)
+    several = value if isinstance(value, tuple) else (value,)
+    wrong = {one: trouble for one in several if (trouble := _refused(check, one, name)) is not None}
+    left = "This store is left out" if isinstance(value, tuple) else _applies(name, default)
+    troubles += [f"{_VARIABLES[name][0]}: {trouble}. {left}" for trouble in wrong.values()]
+    if isinstance(value, tuple):
+        return tuple(one for one in value if one not in wrong)
+    return default if wrong else value
+
+
+def _refused(check: Callable[[object], object], value: object, name: str) -> str | None:
+    """What a check has against the value, without the variable's name in front; None: nothing."""
+    try:
+        check(value)
+    except SettingError as error:
+        return str(error).removeprefix(f"{_VARIABLES[name][0]}: ")
+    return None
+
+
+def _take_standard_content(environment: Mapping[str, str], values: dict[str, object], troubles: list[str]) -> None:
+    said = environment.get(CONTENT_STANDARD_VARIABLE, "").strip()
+    if not said:
         return
-    if text not in _CONTENT_STANDARD:
-        raise SettingError(f"{CONTENT_STANDARD_VARIABLE}={text!r}: use one of {', '.join(_CONTENT_STANDARD)}")
-    values["content"], values["content_on_spans"], events = _CONTENT_STANDARD[text]
+    mode = said.lower()
+    if mode not in _CONTENT_STANDARD and mode not in _NO_CONTENT:
+        usual = "NO_CONTENT, SPAN_ONLY, EVENT_ONLY, SPAN_AND_EVENT"
+        troubles.append(f"{CONTENT_STANDARD_VARIABLE}={shown(said)}: use one of {usual}. {_applies('content', 'off')}")
+    values["content"], values["content_on_spans"], events = _CONTENT_STANDARD.get(mode, ("off", True, False))
     if events:
         values.setdefault("log_events", True)
 
 
-def _argument(name: str, value: object) -> object:
-    """An argument as the environment would have given it; wrong types are named."""
-    if isinstance(value, str) and name in _VARIABLES:
-        return _VARIABLES[name][1](name, value)
-    if name in ("stores", "vocabularies") and isinstance(value, Sequence):
-        return _VARIABLES[name][1](name, ",".join(str(item) for item in value)) if value else ()
-    expected: type = Path if name in ("spool_dir", "prices") else type(getattr(_DEFAULTS, name))
-    if name not in ("service", "completion_hook") and not isinstance(value, expected):
-        raise SettingError(f"{name}={value!r}: expected {expected.__name__}")
-    return value
+def _unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
+    known = {variable for variable, _ in _VARIABLES.values()}
+    endings = [variable.removeprefix(_PREFIX) for variable in known]
+    for name in sorted(environment):
+        if name.upper().startswith(_PREFIX) and name not in known and name not in _ELSEWHERE:
+            near = difflib.get_close_matches(name.upper().removeprefix(_PREFIX), endings, n=1, cutoff=0.7)
+            meant = f"; did you mean {_PREFIX}{near[0]}?" if near else ""
+            yield f"callspan knows no variable {ascii(name[:_LONGEST_NAME])[1:-1]}{meant}"
 
 
-def _without_password(url: str) -> str:
-    return _QUERY.sub("?***", _PASSWORD.sub(r"\1:***@", url))
+def _argument(name: str, value: object, checks: Checks) -> object:
+    """The value of an argument. Raises SettingError, which names it."""
+    try:
+        found = _PARSERS[name](value)
+    except InvalidValueError as error:
+        raise SettingError(f"{name}={error.shown}: {error}") from None
+    check = checks.get(name)
+    if check is not None and found is not None:
+        for one in found if isinstance(found, tuple) else (found,):
+            trouble = _refused(check, one, name)
+            if trouble is not None:
+                raise SettingError(f"{name}: {trouble}")
+    return found
 
 
-def _flag(name: str, text: str) -> bool:
-    lowered = text.lower()
-    if lowered in _TRUE or lowered in _FALSE:
-        return lowered in _TRUE
-    raise SettingError(f"{name}={text!r}: use true or false")
+def _printed(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(safe_url(str(one)) for one in value) or "none"
+    return "none" if value is None else str(value)
 
 
-def _size(name: str, text: str) -> int:
-    number, unit = (text[:-1], text[-1].lower()) if text[-1:].lower() in _UNITS else (text, "")
-    if not number.isdigit() or int(number) == 0:
-        raise SettingError(f"{name}={text!r}: use a positive number of bytes, such as 32768 or 32k")
-    return int(number) * _UNITS.get(unit, 1)
-
-
-def _count(name: str, text: str) -> int:
-    if not text.isdecimal():
-        raise SettingError(f"{name}={text!r}: use a number, 0 for none")
-    return int(text)
-
-
-def _one_of(choices: object) -> Callable[[str, str], str]:
-    words = cast("tuple[str, ...]", get_args(choices))
-
-    def parse(name: str, text: str) -> str:
-        if text.lower() not in words:
-            raise SettingError(f"{name}={text!r}: use one of {', '.join(words)}")
-        return text.lower()
-
-    return parse
-
-
-def _urls(name: str, text: str) -> tuple[str, ...]:
-    del name
-    return tuple(url.strip() for url in text.split(",") if url.strip())
-
-
-def _words_of(choices: object) -> Callable[[str, str], tuple[str, ...]]:
-    one = _one_of(choices)
-
-    def parse(name: str, text: str) -> tuple[str, ...]:
-        return tuple(one(name, word.strip()) for word in text.split(",") if word.strip())
-
-    return parse
-
-
-def _text(name: str, text: str) -> str:
-    del name
-    return text
-
-
-def _path(name: str, text: str) -> Path:
-    del name
-    return Path(text)
-
-
-_VARIABLES: Final[Mapping[str, tuple[str, Callable[[str, str], object]]]] = {
-    "enabled": ("CALLSPAN_ENABLED", _flag),
-    "stores": ("CALLSPAN_STORES", _urls),
-    "content": ("CALLSPAN_CONTENT", _one_of(Content)),
-    "vocabularies": ("CALLSPAN_VOCABULARIES", _words_of(Vocabulary)),
-    "llm_prompts": ("CALLSPAN_LLM_PROMPTS", _flag),
-    "max_attribute_bytes": ("CALLSPAN_MAX_ATTRIBUTE_BYTES", _size),
-    "max_span_bytes": ("CALLSPAN_MAX_SPAN_BYTES", _size),
-    "max_record_bytes": ("CALLSPAN_MAX_RECORD_BYTES", _size),
-    "media": ("CALLSPAN_MEDIA", _one_of(Media)),
-    "propagate": ("CALLSPAN_PROPAGATE", _flag),
-    "stream_usage": ("CALLSPAN_STREAM_USAGE", _flag),
-    "estimate_usage": ("CALLSPAN_ESTIMATE_USAGE", _flag),
-    "chunk_log": ("CALLSPAN_CHUNK_LOG", _count),
-    "native": ("CALLSPAN_NATIVE", _one_of(Native)),
-    "log_events": ("CALLSPAN_LOG_EVENTS", _flag),
-    "completion_hook": ("OTEL_INSTRUMENTATION_GENAI_COMPLETION_HOOK", _text),
-    "attempt_spans": ("CALLSPAN_ATTEMPT_SPANS", _flag),
-    "fsync": ("CALLSPAN_FSYNC", _one_of(Fsync)),
-    "spool_max_bytes": ("CALLSPAN_SPOOL_MAX_BYTES", _size),
-    "spool_dir": ("CALLSPAN_SPOOL_DIR", _path),
-    "flush_on_sigterm": ("CALLSPAN_FLUSH_ON_SIGTERM", _flag),
-    "trace_per": ("CALLSPAN_TRACE_PER", _one_of(TracePer)),
-    "prices": ("CALLSPAN_PRICES", _path),
-    "span_cost": ("CALLSPAN_SPAN_COST", _flag),
-    "compatibility": ("CALLSPAN_COMPATIBILITY", _flag),
-    "strict": ("CALLSPAN_STRICT", _flag),
-    "service": ("OTEL_SERVICE_NAME", _text),
+_LONGEST_NAME: Final = 64
+_VARIABLES: Final[Mapping[str, tuple[str, Parse]]] = {
+    "enabled": ("CALLSPAN_ENABLED", flag),
+    "stores": ("CALLSPAN_STORES", urls),
+    "content": ("CALLSPAN_CONTENT", one_of(Content, off=(False, *_NO_CONTENT))),
+    "vocabularies": ("CALLSPAN_VOCABULARIES", words_of(Vocabulary)),
+    "llm_prompts": ("CALLSPAN_LLM_PROMPTS", flag),
+    "max_attribute_bytes": ("CALLSPAN_MAX_ATTRIBUTE_BYTES", size),
+    "max_span_bytes": ("CALLSPAN_MAX_SPAN_BYTES", size),
+    "max_record_bytes": ("CALLSPAN_MAX_RECORD_BYTES", size),
+    "media": ("CALLSPAN_MEDIA", one_of(Media)),
+    "propagate": ("CALLSPAN_PROPAGATE", flag),
+    "stream_usage": ("CALLSPAN_STREAM_USAGE", flag),
+    "estimate_usage": ("CALLSPAN_ESTIMATE_USAGE", flag),
+    "chunk_log": ("CALLSPAN_CHUNK_LOG", count),
+    "native": ("CALLSPAN_NATIVE", one_of(Native)),
+    "log_events": ("CALLSPAN_LOG_EVENTS", flag),
+    "completion_hook": ("OTEL_INSTRUMENTATION_GENAI_COMPLETION_HOOK", text),
+    "attempt_spans": ("CALLSPAN_ATTEMPT_SPANS", flag),
+    "fsync": ("CALLSPAN_FSYNC", one_of(Fsync)),
+    "spool_max_bytes": ("CALLSPAN_SPOOL_MAX_BYTES", size),
+    "spool_dir": ("CALLSPAN_SPOOL_DIR", path),
+    "flush_on_sigterm": ("CALLSPAN_FLUSH_ON_SIGTERM", flag),
+    "trace_per": ("CALLSPAN_TRACE_PER", one_of(TracePer)),
+    "prices": ("CALLSPAN_PRICES", path),
+    "span_cost": ("CALLSPAN_SPAN_COST", flag),
+    "compatibility": ("CALLSPAN_COMPATIBILITY", flag),
+    "strict": ("CALLSPAN_STRICT", flag),
+    "service": ("OTEL_SERVICE_NAME", text),
+}
+_PARSERS: Final[Mapping[str, Parse]] = {
+    "content_on_spans": flag,
+    **{name: parse for name, (_, parse) in _VARIABLES.items()},
 }
 _DEFAULTS: Final = Settings()
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined] # untyped
@@ -12,16 +12,13 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from callspan import wiring
-from callspan.config import forgiving
 from callspan.fail_open import fail_open
 from callspan.intercept.patching import Sdk
 from callspan.record.call import CallRecord
 from callspan.vocabulary.call import CALL_ID
 from callspan.vocabulary.foreign import call_of
 from callspan.wiring.byte_bounds import bound_exporters
-from callspan.wiring.parts import Parts
 
-_LOGGER: Final = logging.getLogger("callspan")
 _READ: Final = fail_open("record a span of another instrumentation")
 _PROVIDERS: Final = ("tracer_provider", "meter_provider", "logger_provider")
 _SDKS_SCOPE: Final = "com.anthropic.sdk.python"
@@ -41,17 +38,12 @@ class _SdkInstrumentor(BaseInstrumentor):  # type: ignore[misc] # untyped base
 
     def _instrument(self, **kwargs: Any) -> None:  # noqa: ANN401 - OpenTelemetry's signature
         kwargs.pop("skip_dep_check", None)
-        providers = {name: kwargs.pop(name, None) for name in _PROVIDERS}
-        if kwargs:
-            wiring.instrument(**providers, sdks=(self._sdk,), **kwargs)
-            return
-        settings, trouble = forgiving()
-        if trouble is not None:
-            _LOGGER.warning("callspan uses its default settings, because of %s", trouble)
-        wiring.WIRING.install_sdk(settings, Parts(**providers), self._sdk)
-        wiring.WIRING.flush_before_sigterm(settings)
-        if settings.enabled:
-            bound_exporters()
+        by_environment = kwargs.keys() <= set(_PROVIDERS)
+        handle = wiring.instrument(**kwargs, sdks=(self._sdk,))
+        if by_environment:
+            wiring.WIRING.flush_before_sigterm(handle.settings)
+            if handle.settings.enabled:
+                bound_exporters()
 
     def _uninstrument(self, **kwargs: Any) -> None:  # noqa: ANN401, ARG002 - OpenTelemetry's signature
         wiring.WIRING.remove_sdk(self._sdk)
@@ -74,11 +66,11 @@ class AnthropicInstrumentor(_SdkInstrumentor):
 class CallRecordExporter(SpanExporter):
     """Puts the full records of our calls into its stores, and best-effort records of other GenAI spans.
 
-    Constructing it is enough: `OTEL_TRACES_EXPORTER=otlp,callspan`. `stores` are URLs as for
+    Constructing it is enough: `OTEL_TRACES_EXPORTER=otlp,callspan`. `stores` are URLs or paths as for
     `instrument()`; None: those of `$CALLSPAN_STORES`, and where there are none `sqlite:///callspan.db`.
     """
 
-    def __init__(self, stores: str | Sequence[str] | None = None) -> None:
+    def __init__(self, stores: str | Path | Sequence[str | Path] | None = None) -> None:
         self._wiring = wiring.WIRING
         self._covered = Covered()
         self._stores = self._wiring.add_stores(stores, default=DEFAULT_STORE)

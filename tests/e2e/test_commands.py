@@ -276,11 +276,20 @@ def test_wrong_usage_is_exit_code_2(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert answer.err.startswith("Usage:")
 
 
-def test_a_setting_of_the_environment_that_means_nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CALLSPAN_MEDIA", "carrier pigeon")
+def test_an_invalid_setting_of_the_environment_is_no_matter_of_a_command_that_reads(tmp_path: Path) -> None:
+    answer = in_its_own("calls", cwd=tmp_path, env={"CALLSPAN_MEDIA": "carrier pigeon"})
+    assert (answer.code, "no such file" in answer.err) == (1, True), "the command itself has run"
+
+
+def test_of_the_environments_stores_those_are_read_that_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CALLSPAN_STORES", "teapot://u:pass/word-8@h/db,b.jsonl")
     answer = in_process("calls")
-    assert answer.code == 2
-    assert "CALLSPAN_MEDIA" in answer.err
+    assert (answer.code, "teapot" in answer.err, "b.jsonl: there is no such file" in answer.err) == (1, True, True)
+    monkeypatch.setenv("CALLSPAN_STORES", "teapot://u:pass/word-8@h/db")
+    refused = in_process("calls")
+    assert (refused.code, "teapot" in refused.err) == (2, True), "no other store is read instead"
+    assert "word-8" not in answer.err + refused.err
 
 
 def test_help_of_every_sub_command_has_an_example_or_says_what_it_does() -> None:

@@ -91,5 +91,5 @@ def test_notes_hold_no_content_and_stay_whatever_the_content_setting(
 def test_the_setting_is_a_number_of_chunks() -> None:
     assert load({}, {"CALLSPAN_CHUNK_LOG": "50"}).chunk_log == 50
     assert load({}, {}).chunk_log == 0
-    with pytest.raises(SettingError, match="CALLSPAN_CHUNK_LOG='many': use a number, 0 for none"):
-        load({}, {"CALLSPAN_CHUNK_LOG": "many"})
+    with pytest.raises(SettingError, match="chunk_log='many': use a number, 0 for none"):
+        load({"chunk_log": "many"}, {})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import re
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import astuple, replace
 
-from callspan.config import SettingError, Settings, forgiving, load, state_directory, variables
+from callspan.config import SettingError, Settings, changes, forget_warnings, load, state_directory, variables
 
 
 def test_without_anything_the_defaults_are_in_force() -> None:
@@ -57,24 +59,168 @@ def test_an_empty_list_of_stores_switches_the_environments_off() -> None:
     assert load({"stores": []}, {"CALLSPAN_STORES": "sqlite:///a.db"}).stores == ()
 
 
+Odd = tuple[object, ...]
+NEVER: Odd = (object(), b"x", 1.5, {"a": 1}, [None], "banana", "\0")
+"""What no setting but a text takes."""
+NUMBERS: Odd = (0, -1, -(10**30), 10**30, float("nan"), "0", "-3", "1e9", "9" * 5000, "²", "1.5k", "k", "99999999999g")
+INVALID: dict[str, Odd] = {
+    **dict.fromkeys(
+        [
+            name
+            for name, value in zip(Settings.__struct_fields__, astuple(Settings()), strict=True)
+            if isinstance(value, bool)
+        ],
+        (*NEVER, 2, "2", "perhaps", ()),
+    ),
+    **dict.fromkeys([name for name in Settings.__struct_fields__ if name.endswith("bytes")], (*NEVER, *NUMBERS, True)),
+    "chunk_log": (*NEVER, -1, True, "-1", "many", 10**30),
+    "stores": (object(), b"x", 1.5, {"a": 1}, [None], [b"x"], True, Path("a,b.db")),
+    "content": (*NEVER, True, 0, 0.0, 1, None.__class__, [], "ful", "everything"),
+    "vocabularies": (object(), b"x", 1.5, {"a": 1}, [None], "latin", ["llm", "latin"], True),
+    "media": (*NEVER, False, "inlin"),
+    "native": (*NEVER, True),
+    "fsync": (*NEVER, False),
+    "trace_per": (*NEVER, True),
+    "spool_dir": (object(), b"x", 1.5, [], "", " ", "\0", True, "~nobody-of-this-name/x"),
+    "prices": (object(), b"x", 1.5, [], "", "\0", True),
+    "service": (object(), b"x", 1.5, [], True),
+    "completion_hook": (object(), b"x", 1.5, [], True, lambda: None),
+}
+TABLE = [(name, value) for name, values in INVALID.items() for value in values]
+
+
+def test_the_table_of_odd_values_has_every_setting() -> None:
+    assert set(INVALID) == set(Settings.__struct_fields__)
+
+
+@pytest.mark.parametrize(("name", "value"), TABLE, ids=[f"{name}-{number}" for number, (name, _) in enumerate(TABLE)])
+def test_an_invalid_argument_is_an_error_that_names_it(name: str, value: object) -> None:
+    with pytest.raises(SettingError, match=f"^{name}="):
+        load({name: value}, {})
+
+
 @pytest.mark.parametrize(
-    ("arguments", "environment", "named"),
+    ("name", "value", "taken"),
     [
-        ({}, {"CALLSPAN_CONTENT": "some"}, "CALLSPAN_CONTENT='some': use one of full, metadata, off"),
-        ({"content": "some"}, {}, "content='some'"),
-        ({"vocabularies": ["llm", "latin"]}, {}, "vocabularies='latin'"),
-        ({}, {"CALLSPAN_PROPAGATE": "perhaps"}, "CALLSPAN_PROPAGATE"),
-        ({}, {"CALLSPAN_MAX_RECORD_BYTES": "-3"}, "CALLSPAN_MAX_RECORD_BYTES"),
-        ({}, {"CALLSPAN_MAX_RECORD_BYTES": "0"}, "positive number of bytes"),
-        ({"max_record_bytes": 1.5}, {}, "max_record_bytes=1.5: expected int"),
-        ({}, {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "loud"}, "NO_CONTENT".lower()),
+        ("content", False, "off"),
+        ("content", " OFF ", "off"),
+        *(("content", word, "off") for word in ("none", "No", "false", "0")),
+        ("stores", False, ()),
+        ("stores", "none", ()),
+        ("stores", "", ()),
+        ("stores", Path("a.db"), ("a.db",)),
+        ("stores", [Path("a.db"), "b.jsonl,console://"], ("a.db", "b.jsonl", "console://")),
+        ("stores", ("a.db", "a.db"), ("a.db",)),
+        ("stores", iter(["a.db"]), ("a.db",)),
+        ("vocabularies", "gen_ai", ("gen_ai",)),
+        ("vocabularies", ["LLM", "llm"], ("llm",)),
+        ("vocabularies", [], ()),
+        ("propagate", 1, True),
+        ("propagate", "off", False),
+        ("max_span_bytes", "1K", 1024),
+        ("max_span_bytes", 7, 7),
+        ("spool_dir", "~/x", Path.home() / "x"),
+        ("spool_dir", False, None),
+        ("prices", False, None),
+        ("service", False, None),
+        ("completion_hook", "upload", "upload"),
     ],
 )
-def test_a_value_that_means_nothing_is_an_error_that_names_it(
-    arguments: dict[str, object], environment: dict[str, str], named: str
+def test_a_value_whose_meaning_is_clear_is_taken(name: str, value: object, taken: object) -> None:
+    assert getattr(load({name: value}, {}), name) == taken
+
+
+@pytest.fixture
+def warnings(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
+    """What has been warned of, once each."""
+    forget_warnings()
+    with caplog.at_level(logging.WARNING):
+        yield caplog.messages
+    forget_warnings()
+
+
+TEXTS = [
+    (name, value) for name, value in TABLE if isinstance(value, str) and value.strip(" \0") and name in variables()
+]
+
+
+@pytest.mark.parametrize(("name", "value"), TEXTS, ids=[f"{name}-{number}" for number, (name, _) in enumerate(TEXTS)])
+def test_an_invalid_text_of_the_environment_costs_only_itself(
+    name: str, value: str, caplog: pytest.LogCaptureFixture, warnings: None
 ) -> None:
-    with pytest.raises(SettingError, match=re.escape(named)):
-        load(arguments, environment)
+    variable = variables()[name]
+    environment = {"CALLSPAN_SPOOL_MAX_BYTES": "5k", "CALLSPAN_LOG_EVENTS": "on", "CALLSPAN_MEDIA": "inline"}
+    expected = load(None, {key: text for key, text in environment.items() if key != variable})
+    settings = [load(None, {**environment, variable: value}) for _ in range(3)][-1]
+    told = "off" if name == "content" else getattr(Settings(), name)
+    assert settings == replace(expected, **{name: told})
+    assert len(caplog.messages) == 1, "once in a process"
+    assert caplog.messages[0].startswith(f"{variable}=")
+
+
+def test_of_several_words_the_valid_ones_stay(caplog: pytest.LogCaptureFixture, warnings: None) -> None:
+    assert load(None, {"CALLSPAN_VOCABULARIES": "latin, gen_ai"}).vocabularies == ("gen_ai",)
+    assert "'latin'" in caplog.text
+
+
+def test_content_that_is_not_understood_is_off(caplog: pytest.LogCaptureFixture, warnings: None) -> None:
+    standard = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+    assert load(None, {"CALLSPAN_CONTENT": "some", "CALLSPAN_FSYNC": "banana"}).content == "off"
+    assert load(None, {"CALLSPAN_CONTENT": "some", standard: "SPAN_ONLY"}).content == "off"
+    assert load(None, {standard: "loud"}).content == "off"
+    assert load(None, {standard: "none"}).content == "off"
+    assert len(caplog.messages) == 3
+    assert load({"content": "full"}, {"CALLSPAN_CONTENT": "some more"}).content == "full"
+    assert load({"content": "full"}, {standard: "EVENT_ONLY"}).content_on_spans is False
+    assert len(caplog.messages) == 3, "what an argument replaces does not matter"
+
+
+@pytest.mark.parametrize(
+    "value", ["hunter2-secret", "sk-proj-" + "x" * 40, "postgresql://u:secret@h/db", "a\nb=secret1"]
+)
+def test_no_value_that_could_be_a_secret_is_printed(
+    value: str, caplog: pytest.LogCaptureFixture, warnings: None
+) -> None:
+    for name in ("CALLSPAN_CONTENT", "CALLSPAN_FSYNC", "CALLSPAN_MAX_SPAN_BYTES", "CALLSPAN_VOCABULARIES"):
+        load(None, {name: value})
+        assert name in caplog.text
+    with pytest.raises(SettingError) as refused:
+        load({"media": value}, {})
+    assert value not in caplog.text + str(refused.value)
+
+
+def test_unknown_variables_are_warned_of_once(caplog: pytest.LogCaptureFixture, warnings: None) -> None:
+    environment = {"CALLSPAN_CONTENTS": "off", "CALLSPAN_TEAPOT": "sk-secret", "callspan_stores": "x", "CALLSPANS": "1"}
+    for _ in range(2):
+        assert load(None, environment) == Settings()
+    assert sorted(caplog.messages) == [
+        "callspan knows no variable CALLSPAN_CONTENTS; did you mean CALLSPAN_CONTENT?",
+        "callspan knows no variable CALLSPAN_TEAPOT",
+        "callspan knows no variable callspan_stores; did you mean CALLSPAN_STORES?",
+    ]
+
+
+def test_what_cannot_be_used_is_left_out(caplog: pytest.LogCaptureFixture, warnings: None) -> None:
+    def check(value: object) -> None:
+        if "bad" in str(value):
+            raise SettingError("CALLSPAN_STORES: there is no such thing")
+
+    checks = {"stores": check, "prices": check}
+    environment = {"CALLSPAN_STORES": "a.db,bad.db,c.db", "CALLSPAN_PRICES": "bad.json"}
+    settings = load(None, environment, checks=checks)
+    assert (settings.stores, settings.prices) == (("a.db", "c.db"), None)
+    assert [text.partition(":")[0] for text in caplog.messages] == ["CALLSPAN_STORES", "CALLSPAN_PRICES"]
+    for name, value in (("stores", ["a.db", "bad.db"]), ("prices", "bad.json")):
+        with pytest.raises(SettingError, match=f"^{name}: .*there is no such thing"):
+            load({name: value}, {}, checks=checks)
+
+
+def test_what_is_in_force_stays_but_for_what_is_given() -> None:
+    base = Settings(content="off", stores=("a.db",), media="inline")
+    assert load({}, {"CALLSPAN_CONTENT": "full"}, base=base) == base
+    assert load({"stores": "b.db", "content": None}, {}, base=base) == replace(base, stores=("b.db",))
+    told = changes(base, load({"stores": "postgresql://u:secret@h/db", "content": "full"}, {}, base=base))
+    assert told == ["stores a.db -> postgresql://u@h/db", "content off -> full"]
 
 
 def test_an_unknown_argument_is_named() -> None:
@@ -106,14 +252,6 @@ def test_our_own_variable_beats_the_conventions() -> None:
 def test_the_sdks_off_switch_is_ours_too() -> None:
     assert load(None, {"OTEL_SDK_DISABLED": "true"}).enabled is False
     assert load({"enabled": True}, {"OTEL_SDK_DISABLED": "true"}).enabled is True
-
-
-def test_auto_instrumentation_says_what_is_wrong_and_goes_on_with_the_defaults() -> None:
-    settings, trouble = forgiving({"CALLSPAN_CONTENT": "some"})
-    assert settings == Settings()
-    assert trouble is not None
-    assert "CALLSPAN_CONTENT" in trouble
-    assert forgiving({}) == (Settings(), None)
 
 
 def test_state_goes_where_the_user_keeps_state(tmp_path: Path) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Final, cast, get_args
+from typing import Final, cast
 
 from opentelemetry.context import Context, attach, get_current, set_value
 
 from callspan.agent.context import restore
-from callspan.config import Content, SettingError
+from callspan.config import Content, content_word
 
 _KEY: Final = "callspan.content"
 _STRICTNESS: Final[tuple[Content, ...]] = ("full", "metadata", "off")
@@ -40,9 +40,7 @@ class content:  # noqa: N801 - reads as a statement: with callspan.content("off"
     __slots__ = ("_inner", "_outer", "_setting")
 
     def __init__(self, setting: Content) -> None:
-        if setting not in get_args(Content):
-            raise SettingError(f"content={setting!r}: use one of {', '.join(_STRICTNESS)}")
-        self._setting = setting
+        self._setting: Content = setting if setting in _STRICTNESS else content_word(setting)
 
     def __enter__(self) -> None:
         """Take away what this block does not want shown."""

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from callspan import drift
 from callspan.cli.store_check import store_check
-from callspan.config import SettingError, Settings, load, otlp_in_environment, variables
+from callspan.config import SettingError, Settings, load, otlp_in_environment, troubles_of, variables
 from callspan.intercept import conflicts
 from callspan.private_names import MODULES, READ
 from callspan.stores.opening import safe_name, split_urls
@@ -52,11 +52,11 @@ def every_check(stores: str) -> Iterator[Check]:
     yield from _hooks()
     yield from _private_names()
     yield from _others()
-    try:
-        settings = load({"stores": tuple(split_urls(stores))})
-    except SettingError as error:
-        yield Check("settings", "environment", "failed", str(error), "Correct the variable, or unset it.")
-        return
+    from callspan.wiring import CHECKS
+
+    for trouble in troubles_of(checks=CHECKS):
+        yield Check("settings", "environment", "failed", trouble, "Correct the variable, or unset it.")
+    settings = load({"stores": tuple(split_urls(stores))})
     for url in settings.stores:
         yield _store(url, settings)
     yield from _left_for_others(settings)
@@ -171,11 +171,13 @@ def _otlp() -> Check:
         return Check("spans", "OTLP", "note", told)
     try:
         split = urlsplit(endpoint)
-        socket.create_connection((split.hostname or "localhost", split.port or _OTLP_PORT), _CONNECT_S).close()
+        address = (split.hostname or "localhost", split.port or _OTLP_PORT)
+    except ValueError:
+        return Check("spans", "OTLP", "failed", f"{safe_name(endpoint)} is no address", "http://localhost:4318 is one.")
+    try:
+        socket.create_connection(address, _CONNECT_S).close()
     except OSError as error:
         return Check("spans", "OTLP", "failed", f"nobody answers at {safe_name(endpoint)}: {error.strerror or error}")
-    except ValueError as error:
-        return Check("spans", "OTLP", "failed", f"{safe_name(endpoint)} is no address: {error}")
     return Check("spans", "OTLP", "ok", f"somebody listens at {safe_name(endpoint)}")
 
 

@@ -113,10 +113,10 @@ def _play(frame: Frame, otlp: str | bool | None, *, live: bool) -> _Traced:
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
     import callspan
-    from callspan.config import forgiving
+    from callspan.config import load
 
     memory = InMemorySpanExporter()
-    sent, providers = _providers(frame, otlp, log_events=forgiving()[0].log_events)
+    sent, providers = _providers(frame, otlp, log_events=load().log_events)
     providers["tracer_provider"].add_span_processor(SimpleSpanProcessor(memory))
     with _clients(frame, live=live) as clients:
         handle = callspan.instrument(stores=frame.store, **providers)

@@ -10,14 +10,15 @@ import inspect
 import logging
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, cast
 
 import msgspec
 import wrapt
 
 from callspan import drift
+from callspan.config import SettingError
 from callspan.fail_open import fail_open
 from callspan.forks import renew_locks
 from callspan.intercept.captured import hand_over
@@ -26,14 +27,24 @@ from callspan.intercept.guarded import VARIADIC, Function, parameters
 from callspan.intercept.hooks import HOOKS, Hook
 from callspan.intercept.watch import OBSERVED
 from callspan.providers import registry
+from callspan.setting_values import InvalidValueError, words_of
 
 Sdk: TypeAlias = Literal["openai", "anthropic"]
 SDKS: Final[tuple[Sdk, ...]] = ("openai", "anthropic")
+_SDK_NAMES: Final = cast("Callable[[object], tuple[Sdk, ...]]", words_of(Sdk))
 
 _LOAD: Final = fail_open("import what calls will need")
 _LOGGER: Final = logging.getLogger("callspan")
 _OLDER_HTTP: Final = "httpx"
 _HTTP_LIBRARIES: Final = ("httpx2", _OLDER_HTTP)
+
+
+def sdks_of(value: object) -> tuple[Sdk, ...]:
+    """Return the SDKs that an argument names: one, a comma list or a sequence. Raises SettingError for any other."""
+    try:
+        return _SDK_NAMES(value)
+    except InvalidValueError as error:
+        raise SettingError(f"sdks={error.shown}: {error}") from None
 
 
 class HookStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import queue
 import random
-import re
 import threading
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from typing import Final, NamedTuple
 
 from callspan.background import thread
 from callspan.fail_open import fail_open
+from callspan.safe_urls import without_passwords
 from callspan.spool.cursor import read_cursor, write_cursor
 from callspan.spool.segment import Segment, Source
 from callspan.spool.shelf import Shelf
@@ -35,7 +35,6 @@ _ODD: Final = (
 
 _CHANCE: Final = random.SystemRandom()
 _KEEP_CURSOR: Final = fail_open("write a cursor; after a crash some records are delivered again")
-_PASSWORD: Final = re.compile(r"(://[^/\s:@]*):[^@\s]*@")
 
 
 class SinkState(NamedTuple):
@@ -245,7 +244,7 @@ class Shipper:
 
     def _recover(self, error: Exception) -> None:
         self.retried += 1
-        self.error = _PASSWORD.sub(r"\1:***@", f"{type(error).__name__}: {error}")
+        self.error = without_passwords(f"{type(error).__name__}: {error}")
         self._close()
         if self._keeps_cursor:
             self._shelf.doubt(self.number)

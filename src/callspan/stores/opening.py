@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from hashlib import sha256
 from importlib import resources
 from pathlib import Path
 from typing import Final, NamedTuple, cast
-from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
+from callspan import setting_values
 from callspan.config import SettingError
 from callspan.forks import late_import
+from callspan.safe_urls import HIDDEN, safe_url, unescaped
 from callspan.spool.sink import Sink
 from callspan.stores.base import Reader
 
@@ -70,8 +73,9 @@ def parse(url: str) -> StoreUrl:
     if kind not in _KINDS:
         raise _unknown(url)
     if not _KINDS[kind].file:
+        readable = _readable(url, kind)
         _split(url.replace("clickhouse+", "", 1))
-        return StoreUrl(kind, url, None, {})
+        return StoreUrl(kind, readable, None, {})
     split = _split(url)
     # `kind:///p` is relative and `kind:////p` absolute; a socket's path is absolute either way.
     path = (split.netloc + split.path) if split.netloc else split.path[1:]
@@ -87,8 +91,9 @@ def _split(url: str) -> SplitResult:
         split = urlsplit(url)
         # Asking is what checks it.
         _ = split.port
-    except ValueError as error:
-        raise SettingError(f"{_SETTING}: {safe_name(url)} is no URL: {error}") from error
+    except ValueError:
+        # What it says may quote a part of the password.
+        raise SettingError(f"{_SETTING}: {safe_name(url)} is no URL") from None
     return split
 
 
@@ -104,10 +109,28 @@ def _path(text: str) -> Path:
         return Path(text)
 
 
+def _readable(url: str, kind: str) -> str:
+    """The URL of a server as its driver reads it. Raises SettingError where user or password are not escaped."""
+    if unescaped(url):
+        raise SettingError(
+            f"{_SETTING}: {safe_name(url)}: write / as %2F, ? as %3F, # as %23 and @ as %40 in the user and password"
+        )
+    before, at, after = url.partition("://")[2].rpartition("@")
+    if kind == "postgresql" and at and "@" in before and not set(before) & set("/?#"):
+        # libpq ends the password at the first one, and would print the rest as the host's name.
+        return f"{url.partition('://')[0]}://{before.replace('@', '%40')}@{after}"
+    return url
+
+
 def split_urls(urls: str | Iterable[str]) -> list[str]:
     """Return the URLs of a comma list or of a sequence, trimmed, in order, the same one once."""
-    found = urls.split(",") if isinstance(urls, str) else [part for url in urls for part in url.split(",")]
-    return list(dict.fromkeys(part.strip() for part in found if part.strip()))
+    several = [urls] if isinstance(urls, str) else urls
+    return list(dict.fromkeys(url for text in several for url in setting_values.split_urls(text)))
+
+
+def check_store(url: object) -> None:
+    """Raise SettingError for a URL that means nothing or whose optional dependency is not installed."""
+    _sink(parse(str(url)))
 
 
 def sinks_for(urls: str | Iterable[str]) -> list[Sink]:
@@ -142,26 +165,12 @@ def open_store(urls: str | Iterable[str]) -> Reader:
 
 
 def safe_name(url: str) -> str:
-    """Return the URL without its password and query, fit for logs."""
-    if "://" not in url:
-        return url
-    try:
-        split = urlsplit(url)
-    except ValueError:
-        return _bare(url)
-    host = split.netloc.rpartition("@")[2]
-    user = split.username
-    return (
-        urlunsplit((split.scheme, f"{user}@{host}" if user else host, split.path, "", ""))
-        if split.netloc
-        else (url.split("?", 1)[0])
-    )
+    """Return the URL without its password and query, fit for logs and the same for the same store.
 
-
-def _bare(url: str) -> str:
-    """What is left of a text that is no URL, without what may be a password."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.split('?', 1)[0].rpartition('@')[2]}"
+    Where it cannot be told what of the URL is the password, a short hash tells stores apart.
+    """
+    name = safe_url(url)
+    return f"{name}-{sha256(url.encode('utf-8', 'replace')).hexdigest()[:8]}" if name.endswith(HIDDEN) else name
 
 
 def _sink(store: StoreUrl) -> Sink:
@@ -182,11 +191,11 @@ def _load(kind: str, place: str) -> type:
     extra = _KINDS[kind].extra
     try:
         return cast("type", getattr(late_import(f"callspan.stores.{module}"), name))
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         if extra is None or (error.name or "").startswith("callspan"):
             raise
         raise SettingError(
-            f'{_SETTING}: {kind} needs {error.name}, which is not installed: pip install "callspan[{extra}]"'
+            f'{_SETTING}: {kind} needs {error.name or extra}, which is not installed: pip install "callspan[{extra}]"'
         ) from error
 
 

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Final
+from pathlib import Path
+from typing import Final, Literal
 
 from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from callspan.agent import runtime
-from callspan.config import Content, Settings, Vocabulary, forgiving, load
+from callspan.config import Checks, Content, Settings, Vocabulary, changes, load, warn_once
 from callspan.forks import renew_locks
 from callspan.intercept.engine import Engine
-from callspan.intercept.patching import SDKS, HookStatus, Patches, Sdk
+from callspan.intercept.patching import SDKS, HookStatus, Patches, Sdk, sdks_of
 from callspan.policy.redaction import Redactor
 from callspan.record.events import Record
-from callspan.stores.opening import parse
+from callspan.stores.opening import check_store
 from callspan.wiring import last_signal
 from callspan.wiring.byte_bounds import unbound_exporters
 from callspan.wiring.otlp import check_otlp, set_up_global
-from callspan.wiring.parts import Parts
+from callspan.wiring.parts import Parts, changed_parts, given_parts
 from callspan.wiring.pipeline import Pipeline
 from callspan.wiring.priced_stores import check_prices
 from callspan.wiring.recorder import Recorder
@@ -63,6 +64,8 @@ class Wiring:
         self.engine = Engine()
         self.patches = Patches(self.engine)
         self._pipeline: Pipeline | None = None
+        self._sdks: tuple[Sdk, ...] = ()
+        """What the pipeline in use is to patch, also while its settings are off."""
         self._exporter_stores: tuple[str, ...] = ()
         self._lone_recorder: Recorder | None = None
         self._lock = threading.RLock()
@@ -73,18 +76,42 @@ class Wiring:
         """The pipeline in use, None where nothing is instrumented."""
         return self._pipeline
 
+    def change(
+        self,
+        arguments: Mapping[str, object],
+        parts: Mapping[str, object],
+        sdks: Sequence[Sdk] | None,
+        otlp: str | bool | None = None,
+    ) -> Handle:
+        """Put in use what is given, and for the rest what is in use, or else the environment says.
+
+        `sdks` of None are those in use, or else all; given ones come on top. `otlp` sets up the global providers where
+        no others are given. Raises SettingError.
+        """
+        with self._lock:
+            old = self._pipeline
+            settings = load(arguments, base=None if old is None else old.settings, checks=CHECKS)
+            all_parts = given_parts(Parts() if old is None else old.parts, parts)
+            if old is not None:
+                told = changes(old.settings, settings) + changed_parts(old.parts, all_parts)
+                if told:
+                    warn_once(f"callspan.instrument() was called again and changes what is in force: {'; '.join(told)}")
+            if otlp and settings.enabled:
+                set_up_global(otlp, wanted=all_parts.without_provider(log_events=settings.log_events))
+                self.flush_before_sigterm(settings)
+            return self.install(settings, all_parts, (SDKS if old is None else self._sdks) if sdks is None else sdks)
+
     def install(self, settings: Settings, parts: Parts, sdks: Sequence[Sdk]) -> Handle:
         """Put a pipeline in use, replacing another one, and patch the SDKs."""
-        for url in settings.stores:
-            parse(url)
         with self._lock:
             old = self._pipeline
             if old is None or old.settings != settings or old.parts != parts:
                 self._put(Pipeline(settings, parts))
                 if old is not None:
                     old.recorder.close(_CLOSE_TIMEOUT_S)
+            self._sdks = tuple(dict.fromkeys((*self._sdks, *sdks)))
             if settings.enabled:
-                for sdk in sdks:
+                for sdk in self._sdks:
                     self.patches.apply(sdk)
             pipeline = self._pipeline
             if pipeline is None:
@@ -98,6 +125,7 @@ class Wiring:
                 return
             self.engine.late_ends.drain()
             self._put(None)
+            self._sdks = ()
             last_signal.forget()
             unbound_exporters()
             for sdk in SDKS:
@@ -113,25 +141,17 @@ class Wiring:
             elif current is not pipeline:
                 self._put(pipeline)
 
-    def install_sdk(self, settings: Settings, parts: Parts, sdk: Sdk) -> Handle:
-        """Patch one SDK more under the pipeline in use, or under a new one."""
-        with self._lock:
-            current = self._pipeline
-            if current is not None and parts in (Parts(), current.parts):
-                settings, parts = current.settings, current.parts
-            return self.install(settings, parts, (sdk,))
-
     def remove_sdk(self, sdk: Sdk) -> None:
         """Restore one SDK; with the last one the pipeline goes out of use."""
         with self._lock:
             self.patches.undo(sdk)
+            self._sdks = tuple(other for other in self._sdks if other != sdk)
             if not self.patches.wanted:
                 self.remove(self._pipeline)
 
-    def add_stores(self, urls: str | Sequence[str] | None, default: str) -> tuple[str, ...]:
+    def add_stores(self, urls: str | Path | Sequence[str | Path] | None, default: str) -> tuple[str, ...]:
         """Add the stores of an exporter; none named: the environment's, and where there are none `default`."""
-        given = {} if urls is None else {"stores": urls}
-        named = (load(given) if given else forgiving()[0]).stores or (default,)
+        named = load({"stores": urls}, checks=CHECKS).stores or (default,)
         with self._lock:
             self._exporter_stores += tuple(url for url in named if url not in self._exporter_stores)
             if self._pipeline is not None:
@@ -165,7 +185,7 @@ class Wiring:
         """The recorder of an exporter in a process where nothing is instrumented."""
         with self._lock:
             if self._lone_recorder is None:
-                self._lone_recorder = Recorder(forgiving()[0])
+                self._lone_recorder = Recorder(load())
                 self._lone_recorder.add_stores(self._exporter_stores)
             return self._lone_recorder
 
@@ -193,25 +213,31 @@ def _nothing_to_load() -> None:
 
 
 WIRING: Final = Wiring()
+CHECKS: Final[Checks] = {"stores": check_store, "prices": check_prices}
+"""What is wrong with a value only shows where it is used."""
 
 
 def instrument(  # noqa: PLR0913 - keywords only
     *,
-    stores: str | Sequence[str] | None = None,
-    content: Content | None = None,
+    stores: str | Path | Sequence[str | Path] | None = None,
+    content: Content | Literal[False] | None = None,
     vocabularies: Sequence[Vocabulary] | None = None,
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
     logger_provider: LoggerProvider | None = None,
     otlp: str | bool | None = None,
-    redact: Redactor | None = None,
-    sdks: Sequence[Sdk] = SDKS,
+    redact: Redactor | Literal[False] | None = None,
+    sdks: Sdk | Sequence[Sdk] | None = None,
     **settings: object,
 ) -> Handle:
     """Record every call of the openai and anthropic SDKs from now on, whenever they are imported.
 
+    None means "not given": the value in force stays, and where nothing is in force the environment's or the default.
+    A second call without arguments returns what is in force; with others it changes those that are given and warns
+    once, naming old and new.
+
     Args:
-        stores: URLs of stores for records, one or several; default `$CALLSPAN_STORES`, else none.
+        stores: URLs or paths of stores for records, one or several; default `$CALLSPAN_STORES`, else none.
         content: `full`, `metadata` or `off`: what of prompts and completions is shown and kept.
         vocabularies: attribute sets on spans; default `("llm", "gen_ai")`.
         tracer_provider: where spans go; None: the global provider, looked up late.
@@ -220,26 +246,26 @@ def instrument(  # noqa: PLR0913 - keywords only
         otlp: base URL of an OTLP/HTTP receiver, or True for `OTEL_EXPORTER_OTLP_*`: sends spans, metrics and,
             if they are on, log events there, by global providers set up where the application has none.
             `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER` or `OTEL_LOGS_EXPORTER` of `none` leaves one out.
-        redact: record -> record, applied to every record before anything is shown or kept.
-        sdks: which SDKs to patch.
-        settings: any other setting of `callspan.config.Settings`.
+        redact: record -> record, applied to every record before anything is shown or kept; False: none any more.
+        sdks: which SDKs to patch, in a second call which besides; default: both.
+        settings: any other setting of `callspan.config.Settings`; False for none where that is a path or a text.
 
     Returns:
-        A handle; a second call with the same settings returns an equal one, other settings replace.
+        A handle; that of the settings in force where nothing is changed.
 
     Raises:
-        SettingError: A setting has a value that means nothing.
+        SettingError: An argument has an invalid value. Nothing has been changed then.
     """
-    loaded = load({"stores": stores, "content": content, "vocabularies": vocabularies, **settings})
-    check_prices(loaded.prices)
+    chosen = None if sdks is None else sdks_of(sdks)
     check_otlp(otlp)
-    parts = Parts(
-        tracer_provider=tracer_provider, meter_provider=meter_provider, logger_provider=logger_provider, redact=redact
-    )
-    if otlp and loaded.enabled:
-        set_up_global(otlp, wanted=parts.without_provider(log_events=loaded.log_events))
-        WIRING.flush_before_sigterm(loaded)
-    return WIRING.install(loaded, parts, sdks)
+    parts = {
+        "tracer_provider": tracer_provider,
+        "meter_provider": meter_provider,
+        "logger_provider": logger_provider,
+        "redact": redact,
+    }
+    given = {"stores": stores, "content": content, "vocabularies": vocabularies, **settings}
+    return WIRING.change(given, parts, chosen, otlp=otlp)
 
 
 def uninstrument() -> None:

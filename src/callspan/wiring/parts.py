@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
@@ -12,12 +12,15 @@ from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
+from callspan.config import SettingError
 from callspan.fail_open import value_of
 from callspan.otlp_variables import SIGNALS, Signal
 from callspan.policy.redaction import Redactor
+from callspan.setting_values import shown
 from callspan.wiring.otlp import delivers, last_exports, limited_retries
 from callspan.wiring.recorder import Listener
 
+_METHODS: Final = {"tracer_provider": "get_tracer", "meter_provider": "get_meter", "logger_provider": "get_logger"}
 _GLOBAL: Final[tuple[tuple[str, Callable[[], object]], ...]] = (
     ("tracer_provider", trace.get_tracer_provider),
     ("meter_provider", metrics.get_meter_provider),
@@ -54,3 +57,33 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
         """Flush in a process that is about to end: what the time does not suffice for is not tried again."""
         last_exports()
         return self.flush(timeout_s)
+
+
+def given_parts(base: Parts, arguments: Mapping[str, object]) -> Parts:
+    """Return the parts in force with those that are given; None is not given, a redactor of False is none.
+
+    Raises SettingError for a redactor that cannot be called and for what is no provider.
+    """
+    given = {name: value for name, value in arguments.items() if value is not None}
+    redact = given.get("redact")
+    if redact is False:
+        given["redact"] = None
+    elif redact is not None and not callable(redact):
+        raise SettingError(f"redact={shown(redact)}: use a function from record to record, or False for none")
+    for name, method in _METHODS.items():
+        if name in given and not callable(getattr(given[name], method, None)):
+            raise SettingError(f"{name}={shown(given[name])}: use a provider of OpenTelemetry, which has {method}()")
+    return msgspec.structs.replace(base, **given)
+
+
+def changed_parts(old: Parts, new: Parts) -> list[str]:
+    """Return which parts differ, each with the names of the old and the new one."""
+    names = [name for name in (*_METHODS, "redact") if getattr(old, name) is not getattr(new, name)]
+    return [f"{name} {_name(getattr(old, name))} -> {_name(getattr(new, name))}" for name in names]
+
+
+def _name(part: object) -> str:
+    if part is None:
+        return "none"
+    name = getattr(part, "__qualname__", None)
+    return f"{name if isinstance(name, str) else type(part).__name__} at {id(part):#x}"

@@ -117,9 +117,9 @@ def priced_sinks(urls: str | Iterable[str], prices: Path | None = None, told: Pr
     return [PricedSink(sink, prices, told if number == 0 else None) for number, sink in enumerate(sinks_for(urls))]
 
 
-def check_prices(prices: Path | None) -> None:
+def check_prices(prices: object) -> None:
     """Raise SettingError for a price file that cannot be used."""
     try:
-        pricer_for(prices)
+        pricer_for(prices if isinstance(prices, Path) else None)
     except PriceFileError as error:
         raise SettingError(str(error)) from error

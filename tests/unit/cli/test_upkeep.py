@@ -109,11 +109,28 @@ def test_every_setting_is_told_with_where_it_comes_from(monkeypatch: pytest.Monk
     assert not any("secret" in f"{check}" for check in found.values())
 
 
-def test_a_setting_that_means_nothing_ends_the_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_setting_fails_its_check_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALLSPAN_FSYNC", "perhaps")
-    last = list(checks.every_check(""))[-1]
-    assert (last.area, last.state) == ("settings", "failed")
-    assert "CALLSPAN_FSYNC='perhaps'" in last.detail
+    monkeypatch.setenv("CALLSPAN_STORES", "teapot://x,postgresql://u:pass/word-8@h/db,console://")
+    found = list(checks.every_check(""))
+    failed = [
+        check.detail
+        for check in found
+        if (check.area, check.name, check.state) == ("settings", "environment", "failed")
+    ]
+    assert [detail.partition("=")[0].partition(":")[0] for detail in failed] == ["CALLSPAN_STORES"] * 2 + [
+        "CALLSPAN_FSYNC"
+    ]
+    assert "word-8" not in str(found)
+    assert found[-1].name == "service", "the settings in force are listed"
+
+
+@pytest.mark.parametrize("endpoint", ["http://u:pass/word-8@h", "http://h:port", "http://[::1", "banana"])
+def test_an_endpoint_that_is_no_address_fails_its_check(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+    found = next(check for check in checks.every_check("") if check.name == "OTLP")
+    assert found.state == "failed" or endpoint == "banana"
+    assert "word-8" not in str(found)
 
 
 def test_versions_of_what_is_installed_come_first() -> None:

@@ -1,0 +1,72 @@
+"""Safe URLs: a URL as it may be printed, without anything that could be part of a password."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+HIDDEN: Final = "***"
+
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}")
+_USER: Final = re.compile(r"[\w.%+-]{1,64}")
+_HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[\w.%*-]{0,255})(?::[0-9]{1,5})?")
+_PLAIN: Final = re.compile(r"(?:[A-Za-z]:[\\/])?[^:@=?#]*")
+_FILES: Final = frozenset({"sqlite", "sqlite3", "jsonl", "unix", "console", "file"})
+_WORD: Final = re.compile(r"[^\s\"'<>]+")
+_NOT_IN_USER: Final = re.compile(r"[/?#\s\"'<>]")
+
+
+def safe_url(url: str) -> str:
+    """Return the URL without password, query and fragment, fit for logs.
+
+    Whatever lies before the last `@` may belong to a password that was not escaped, also `/`, `?`, `#` and `@`. Where
+    it cannot be told, everything after the scheme is `***`.
+    """
+    scheme, mark, rest = url.strip().partition("://")
+    if not mark:
+        return url if _PLAIN.fullmatch(url) else HIDDEN
+    if not _SCHEME.fullmatch(scheme):
+        return HIDDEN
+    if scheme.partition("+")[0].lower() in _FILES:
+        return f"{scheme}://{re.split('[?#]', rest, maxsplit=1)[0]}"
+    return f"{scheme}://{_safe_rest(rest)}"
+
+
+def unescaped(url: str) -> bool:
+    """Return whether `/`, `?`, `#` or a space may stand unescaped in the URL's password, so that no driver reads it."""
+    scheme, mark, rest = url.strip().partition("://")
+    if not mark or scheme.partition("+")[0].lower() in _FILES:
+        return False
+    before, at, _ = rest.rpartition("@")
+    if not at:
+        return _safe_rest(rest) == HIDDEN
+    end = _NOT_IN_USER.search(before)
+    # An earlier `@` ends the password of a URL that has another in its path or query.
+    return end is not None and ":" in before[: end.start()] and "@" not in before[: end.start()]
+
+
+def without_passwords(text: str) -> str:
+    """Return a text of somebody else, such as a driver's error, without what stands before the `@` of its URLs."""
+    return _WORD.sub(lambda word: _without_password(word[0]), text)
+
+
+def _without_password(word: str) -> str:
+    start, mark, rest = word.partition("://")
+    before, at, after = rest.rpartition("@")
+    if not mark or not at:
+        return word
+    user = before.partition(":")[0]
+    return f"{start}://{user if _USER.fullmatch(user) else ''}:{HIDDEN}@{after}"
+
+
+def _safe_rest(rest: str) -> str:
+    before, at, after = rest.rpartition("@")
+    if at and ("?" in before or "#" in before or ("@" in before and "/" in before)):
+        return HIDDEN
+    address = re.split("[?#]", after, maxsplit=1)[0]
+    hosts, slash, path = address.partition("/")
+    if not all(_HOST.fullmatch(host) for host in hosts.split(",")):
+        return HIDDEN
+    user = before.partition(":")[0]
+    shown = f"{user}@" if at and _USER.fullmatch(user) else ""
+    return f"{shown}{hosts}{slash}{path}"

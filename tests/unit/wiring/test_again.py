@@ -1,0 +1,207 @@
+"""A second instrument(): what it keeps, what it changes, and what it says of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+
+import callspan
+from callspan.config import SettingError, forget_warnings
+from callspan.plugin import AnthropicInstrumentor, CallRecordExporter, OpenAIInstrumentor
+from callspan.record.events import Record
+from callspan.testing import capture
+from callspan.wiring import WIRING
+
+from .conftest import made, stored
+
+NONE: Any = ()
+
+
+@pytest.fixture(autouse=True)
+def _warn_again(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    forget_warnings()
+    caplog.set_level(logging.WARNING)
+    yield
+    forget_warnings()
+
+
+def redact(record: Record) -> Record:
+    return record
+
+
+def in_force() -> tuple[object, ...]:
+    assert WIRING.pipeline is not None
+    settings, parts = WIRING.pipeline.settings, WIRING.pipeline.parts
+    return settings.content, settings.stores, parts.redact, parts.tracer_provider
+
+
+def test_without_arguments_it_returns_what_is_in_force(store: str, caplog: pytest.LogCaptureFixture) -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    first = callspan.instrument(content="off", redact=redact, stores=store, tracer_provider=provider, sdks="openai")
+    pipeline = WIRING.pipeline
+    again = callspan.instrument()
+    assert WIRING.pipeline is pipeline
+    assert again.settings == first.settings
+    assert in_force() == ("off", (store,), redact, provider)
+    assert WIRING.patches.wanted == {"openai"}
+    assert caplog.messages == []
+    again.uninstrument()
+    assert WIRING.pipeline is None
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"stores": "jsonl:///other.jsonl"}, ("off", ("jsonl:///other.jsonl",), redact)),
+        ({"service": "s"}, ("off", None, redact)),
+        ({"redact": None, "content": None, "service": "s"}, ("off", None, redact)),
+        ({"content": "full"}, ("full", None, redact)),
+        ({"redact": False}, ("off", None, None)),
+        ({"stores": []}, ("off", (), redact)),
+    ],
+)
+def test_what_is_not_given_stays(
+    given: dict[str, Any], expected: tuple[object, ...], store: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    callspan.instrument(content="off", redact=redact, stores=store, sdks=NONE)
+    callspan.instrument(**given)
+    content, stores, redactor, _ = in_force()
+    assert (content, stores, redactor) == (expected[0], (store,) if expected[1] is None else expected[1], expected[2])
+    assert WIRING.engine.content == expected[0]
+    assert len(caplog.messages) == 1
+    callspan.instrument(**given)
+    assert len(caplog.messages) == 1, "warned of once"
+
+
+def test_the_warning_names_old_and_new_and_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+    callspan.instrument(stores="console://", content="off", sdks=NONE)
+    callspan.instrument(stores="unix:///x.sock?acks=off", content="metadata", redact=redact)
+    assert "stores console:// -> unix:///x.sock; content off -> metadata; redact none -> redact at " in caplog.text
+    assert "acks" not in caplog.text
+
+
+def test_the_environment_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    callspan.instrument(content="off", sdks=NONE)
+    monkeypatch.setenv("CALLSPAN_CONTENT", "full")
+    monkeypatch.setenv("CALLSPAN_STORES", "console://")
+    callspan.instrument(service="s")
+    assert in_force()[:2] == ("off", ())
+
+
+@pytest.mark.parametrize("provided", [False, True])
+def test_entry_points_keep_what_the_application_has_set(provided: bool, store: str) -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    callspan.instrument(content="off", redact=redact, stores=store, sdks="openai")
+    one, other = OpenAIInstrumentor(), AnthropicInstrumentor()
+    given = {"tracer_provider": provider} if provided else {}
+    try:
+        one.instrument(**given)
+        other.instrument(max_span_bytes="1k", **given)
+        assert in_force() == ("off", (store,), redact, provider if provided else None)
+        assert WIRING.patches.wanted == {"openai", "anthropic"}
+    finally:
+        one.uninstrument()
+        other.uninstrument()
+
+
+def test_the_application_changes_what_an_entry_point_has_set(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALLSPAN_CONTENT", "metadata")
+    one = OpenAIInstrumentor()
+    one.instrument()
+    try:
+        callspan.instrument(stores=store)
+        assert in_force() == ("metadata", (store,), None, None)
+        assert WIRING.patches.wanted == {"openai"}
+        callspan.instrument(sdks=("anthropic",))
+        assert WIRING.patches.wanted == {"openai", "anthropic"}
+    finally:
+        one.uninstrument()
+
+
+def test_an_exporter_adds_its_stores_and_changes_nothing_else(store: str, other: str) -> None:
+    callspan.instrument(content="off", redact=redact, stores=store, sdks=NONE)
+    exporter = CallRecordExporter(Path(other.removeprefix("jsonl:///")))
+    try:
+        assert in_force()[:3] == ("off", (store,), redact)
+        WIRING.write(made("a"))
+        assert exporter.force_flush()
+        assert (stored(store), stored(other)) == ({"a"}, {"a"})
+        with pytest.raises(SettingError, match=r"^stores: .*teapot"):
+            CallRecordExporter("teapot://x")
+    finally:
+        WIRING._exporter_stores = ()
+
+
+def test_switched_on_again_it_patches_what_was_chosen() -> None:
+    callspan.instrument(enabled=False, sdks="anthropic")
+    assert WIRING.patches.wanted == set()
+    callspan.instrument(enabled=True)
+    assert WIRING.patches.wanted == {"anthropic"}
+
+
+def test_code_under_capture_may_instrument() -> None:
+    with capture(strict=False) as seen:
+        callspan.instrument(content="off")
+        with callspan.session("s"):
+            pass
+    assert [record.name for record in seen.sessions][-1:] == ["s"]
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"sdks": "opanai"}, "^sdks='opanai': use some of openai, anthropic"),
+        ({"sdks": ["openai", "cohere"]}, "^sdks='cohere'"),
+        ({"sdks": 3}, "^sdks=3"),
+        ({"sdks": [None]}, "^sdks=None"),
+        ({"redact": "x"}, "^redact='x': use a function"),
+        ({"redact": True}, "^redact=True"),
+        ({"tracer_provider": "x"}, "^tracer_provider='x'.*get_tracer"),
+        ({"meter_provider": 3}, "^meter_provider=3"),
+        ({"logger_provider": object()}, "^logger_provider=a value of type object"),
+        ({"stores": Path("calls")}, "^stores: unknown kind of store 'calls'"),
+        ({"stores": "postgresql://u:pass/word-8@h/db"}, "^stores: .*write / as %2F"),
+        ({"stores": "jsonl:///a.jsonl?max_bytes=big"}, "^stores: .*max_bytes=big"),
+        ({"otlp": 5}, "^otlp: "),
+        ({"otlp": "http://u:pass/word-8@h"}, "^otlp: "),
+        ({"prices": "none.json"}, "^prices: .*none.json"),
+    ],
+)
+def test_a_wrong_argument_changes_nothing(given: dict[str, Any], named: str) -> None:
+    callspan.instrument(content="off", sdks=NONE)
+    before = WIRING.pipeline
+    with pytest.raises(SettingError, match=named) as refused:
+        callspan.instrument(content="full", **given)
+    assert WIRING.pipeline is before
+    assert WIRING.engine.content == "off"
+    assert "word-8" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"CALLSPAN_STORES": "teapot://u:pass/word-8@h/db,{store},postgresql://u:pass/word-8@h/db"},
+        {"CALLSPAN_STORES": "{store}?acks=on,{store}"},
+        {"CALLSPAN_STORES": "{store}", "CALLSPAN_PRICES": "/no/such/prices.json"},
+        {"CALLSPAN_STORES": "{store}", "CALLSPAN_FSYNC": "banana", "CALLSPAN_MAX_RECORD_BYTES": "-5"},
+    ],
+)
+def test_an_invalid_environment_never_raises(
+    variables: dict[str, str], store: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CALLSPAN_CONTENT", "off")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value.format(store=store))
+    handle = callspan.instrument(sdks=NONE)
+    assert (handle.settings.content, handle.settings.stores) == ("off", (store,))
+    WIRING.write(made("a"))
+    assert handle.force_flush(10)
+    assert stored(store) == {"a"}
+    assert caplog.messages
+    assert all(text.startswith("CALLSPAN_") for text in caplog.messages)
+    assert "word-8" not in caplog.text
