@@ -14,7 +14,7 @@ from pathlib import Path
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 README = PAGE.parent.parent / "README.md"
-PARTS = ("times", "instructions", "peers", "scale")
+PARTS = ("times", "instructions", "peers", "weights", "scale")
 PACKAGES = ("callspan", "openai", "anthropic", "httpx2", "opentelemetry-sdk", "msgspec", "wrapt")
 _QUIET = 0.1
 """CPUs kept busy by others up to which a machine counts as quiet."""

@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 import callspan
 import counting
 import timing
+import weights
 import wire
 from columns import Column, columns, stream_of
 from open_streams import held_kb
@@ -150,6 +151,18 @@ def started(peer: Peer, *, ours: bool) -> dict[str, Any]:
     return {"started_ms": (time.process_time_ns() - before) / 1e6}
 
 
+def weighed(peer: Peer, *, content: bool) -> dict[str, Any]:
+    """Return the bytes of the spans of a call as OTLP, ours and theirs."""
+    family = peer.families[0]
+    mine = weights.ours(family, "full" if content else "off")
+    scale = weights.Scale()
+    tracing = scale.provider()
+    options = native_options(tracing) if peer.built_in else {}
+    peer.switch_on(tracing)
+    theirs = weights.weigh(family, scale, **options)
+    return {"weighed" if content else "weighed-without": {"theirs": theirs, "ours": mine}}
+
+
 def _held(stage: Stage) -> dict[str, dict[str, float]]:
     tracemalloc.start()
     found = {}
@@ -178,7 +191,7 @@ _KINDS = {"times": times, "instructions": instructions, "seen": seen}
 def main() -> None:
     """Measure one kind of figures and write them as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=[*_KINDS, "started", "started-ours"])
+    parser.add_argument("kind", choices=[*_KINDS, "started", "started-ours", "weighed", "weighed-without"])
     parser.add_argument("name", choices=PEERS)
     parser.add_argument("file", type=Path)
     parser.add_argument("--seconds", type=float, default=1.0)
@@ -194,6 +207,8 @@ def main() -> None:
             tracing.add_span_processor(options.notes)
         brief = options.quick or options.kind != "times"
         found = _KINDS[options.kind](Stage(peer, tracing, options.columns, brief=brief), options)
+    elif options.kind.startswith("weighed"):
+        found = weighed(peer, content=options.kind == "weighed")
     else:
         found = started(peer, ours=options.kind.endswith("ours"))
     options.file.write_text(json.dumps(found))

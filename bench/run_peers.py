@@ -18,6 +18,7 @@ from typing import Any
 import page
 import peer_report
 import valgrind
+import weight_report
 from peers import PEERS, Peer
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -77,6 +78,8 @@ class Place:
         file = directory / f"{kind}.json"
         command = [_PROGRAM, kind, self.key, str(file), *arguments]
         environment = {**os.environ, **self.peer.environment, "PYTHONHASHSEED": "0"}
+        if kind == "weighed-without":
+            environment.update(self.peer.without or {})
         if kind == "instructions":
             valgrind.run(self.python, command, directory, environment)
         else:
@@ -102,6 +105,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="time per column of a peer")
     parser.add_argument("--instructions", action="store_true", help="instructions and allocations, no times")
     parser.add_argument("--times", action="store_true", help="times, no instructions")
+    parser.add_argument("--weights", action="store_true", help="bytes of spans, and write no other part of the page")
     parser.add_argument("--make", action="store_true", help="make the environments, measure nothing")
     parser.add_argument("--page", type=Path, help="write the page there")
     options = parser.parse_args()
@@ -109,6 +113,14 @@ def main() -> None:
     for place in places:
         place.make()
     if options.make:
+        return
+    if not options.quick:
+        _weigh(places)
+        if not options.only:
+            page.put("weights", weight_report.text(places), options.page or page.PAGE)
+        else:
+            print(weight_report.text(places))
+    if options.weights:
         return
     neighbours = page.Neighbours()
     places = _measured(places, options)
@@ -120,6 +132,12 @@ def main() -> None:
             page.replace("peers", peer_report.brief(places), page.README)
     else:
         print(text)
+
+
+def _weigh(places: list[Place]) -> None:
+    _each([place for place in places if not place.trouble], "weighed", [], workers=2)
+    able = [place for place in places if not place.trouble and place.peer.without is not None]
+    _each(able, "weighed-without", [], workers=2)
 
 
 def _measured(places: list[Place], options: argparse.Namespace) -> list[Place]:

@@ -40,9 +40,9 @@ def messages(size: int, turns: int = 1) -> list[Any]:
     return [{"role": roles[place % 2], "content": prose(each)} for place in range(2 * turns - 1)]
 
 
-def openai_answer() -> bytes:
-    """Return a chat completion as api.openai.com gives it."""
-    message = {"role": "assistant", "content": prose(300), "refusal": None, "annotations": []}
+def openai_answer(size: int = 300) -> bytes:
+    """Return a chat completion as api.openai.com gives it, with a text of `size` characters."""
+    message = {"role": "assistant", "content": prose(size), "refusal": None, "annotations": []}
     return json.dumps(
         {
             "id": "chatcmpl-1",
@@ -86,12 +86,12 @@ def openai_stream(chunks: int = CHUNKS) -> bytes:
     return "".join(f"data: {event}\n\n" for event in [*events, "[DONE]"]).encode()
 
 
-def anthropic_answer() -> bytes:
-    """Return a message as api.anthropic.com gives it."""
+def anthropic_answer(size: int = 300) -> bytes:
+    """Return a message as api.anthropic.com gives it, with a text of `size` characters."""
     return json.dumps(
         {
             **_anthropic_head(),
-            "content": [{"type": "text", "text": prose(300)}],
+            "content": [{"type": "text", "text": prose(size)}],
             "stop_reason": "end_turn",
         }
     ).encode()

@@ -49,6 +49,10 @@ def test_an_agents_run_is_a_span_of_the_conventions_around_what_it_does(seen: Se
         "openinference.span.kind": "AGENT",
         "callspan.input": '{"ask":"refund"}',
         "callspan.output": '"billing"',
+        "gen_ai.input.messages": '[{"role":"user","parts":[{"type":"text","content":"{\\"ask\\":\\"refund\\"}"}]}]',
+        "gen_ai.output.messages": (
+            '[{"role":"assistant","parts":[{"type":"text","content":"billing"}],"finish_reason":"stop"}]'
+        ),
     }
     assert (run.attributes or {})["session.id"] == shop.id
     assert (run.attributes or {})["callspan.step.index"] == 0

@@ -66,6 +66,8 @@ class EnvironmentStep(Scope):
     Calls made inside (a simulated user, a judge) are its children.
     """
 
+    is_aside = True
+
     __slots__ = ("_flags", "_owner", "_told", "_where")
 
     def __init__(self, owner: Journal, before: object = None) -> None:
@@ -142,3 +144,4 @@ class EnvironmentStep(Scope):
         shown = treated(record, self.runtime, "event")
         self.span.end(shown, error)
         self.write(shown)
+        owner.observe(shown)

@@ -16,7 +16,7 @@ from callspan.agent.scope import IDLE, Scope, treated
 from callspan.agent.times import Time
 from callspan.agent.tools import tool_call_fact
 from callspan.agent.values import text, truth
-from callspan.record.events import AGENT_START, EventRecord, start_id
+from callspan.record.events import AGENT_START, EventRecord, Record, start_id
 from callspan.record.ids import new_id
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Part(Owned):
 
     kind: ClassVar[str]
     """Type of its event."""
+    is_aside = True
 
     def __init__(
         self,
@@ -84,6 +85,8 @@ class Part(Owned):
         shown = treated(self._record(error, self.elapsed_ns()), self.runtime, "event")
         self.span.end(shown, error)
         self.write(shown)
+        if not self.is_aside:
+            self._tell_above(shown)
 
     def _record(self, error: BaseException | None, duration_ns: int | None) -> EventRecord:
         data = {} if self._given is None else {"input": self._given}
@@ -107,6 +110,10 @@ class Part(Owned):
             metadata=self._told(),
         )
 
+    def _tell_above(self, shown: Record) -> None:
+        if self.above is not None:
+            self.above.observe(shown)
+
     def _told(self) -> dict[str, object]:
         return dict(self._metadata)
 
@@ -120,6 +127,7 @@ class Agent(Part):
     __slots__ = ("description",)
 
     kind = "agent"
+    is_aside = False
 
     def __init__(
         self,
@@ -148,6 +156,7 @@ class Agent(Part):
         shown = treated(told, runtime)
         self.begin_span(shown, base)
         self.write(shown)
+        self._tell_above(shown)
 
     def _told(self) -> dict[str, object]:
         about = {} if self.description is None else {"description": self.description}

@@ -13,6 +13,7 @@ from opentelemetry.context import Context
 
 from callspan.record.call import Place
 from callspan.record.events import Record
+from callspan.vocabulary.exchange import Exchange
 
 AttributeValue: TypeAlias = str | bool | int | float | list[str] | list[int] | list[float]
 Attributes: TypeAlias = Mapping[str, AttributeValue]
@@ -26,6 +27,8 @@ class SpanHandle(Protocol):
     span_id: str | None
     sampled: bool
     """Whether the span is kept; travels in carriers, so that other processes decide alike."""
+    exchange: Exchange | None
+    """What went in and came out, shown at the end; None where this span does not show it."""
 
     def within(self, context: Context) -> Context:
         """Return `context` with this span as the current one."""

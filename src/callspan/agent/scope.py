@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from opentelemetry.context import Context, attach, get_current
 
@@ -18,6 +18,8 @@ from callspan.agent.times import Time, moment
 from callspan.fail_open import fail_open
 from callspan.record.call import CallRecord, Place
 from callspan.record.events import Record
+from callspan.record.messages import Conversation
+from callspan.vocabulary.exchange import Exchange, Observed, observed
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -30,6 +32,7 @@ _NOWHERE: Final = Place()
 _ENDING: Final = fail_open("end a session, timestep or tool")
 _RECORDING: Final = fail_open("record an event of a session")
 _SHOWING: Final = fail_open("start the span of a session, timestep or tool")
+_OBSERVING: Final = fail_open("keep what went into or came out of a session")
 _STARTING: Final = fail_open("record the start of a session, timestep or tool")
 
 
@@ -39,6 +42,7 @@ class NoSpan:
     trace_id: str | None = None
     span_id: str | None = None
     sampled = False
+    exchange: Exchange | None = None
 
     def within(self, context: Context) -> Context:
         """Return `context` as it is."""
@@ -94,6 +98,9 @@ class Scope(ABC):
         "started",
         "tally",
     )
+
+    is_aside: ClassVar[bool] = False
+    """What is said within is neither input nor output of what it is a part of: tools, checks, environments."""
 
     def __init__(self) -> None:
         self.runtime: Runtime | None = None
@@ -179,10 +186,12 @@ class Scope(ABC):
     def returned(self, result: object) -> None:  # noqa: B027 - most have no use for it
         """Take notice of what a decorated function has returned."""
 
-    def call_ended(self, record: CallRecord) -> None:
-        """Add a call that has ended to the totals of this scope and of those above it."""
+    def call_ended(self, record: CallRecord, conversation: Conversation | None = None) -> None:
+        """Add a call that has ended to the totals of this scope and of those above it, and what was said in it."""
         if record.outcome == "started":
             return
+        if conversation is not None:
+            self.observe(record, conversation)
         scope: Scope | None = self
         while scope is not None:
             scope.tally.add_call(record)
@@ -200,6 +209,21 @@ class Scope(ABC):
             shown = treated(record, self.runtime, point)
             self.span.event(shown)
             self.write(shown)
+        self.observe(shown)
+
+    def observe(self, record: Record, conversation: Conversation | None = None) -> None:
+        """Have this scope and those above it show what a treated record says went in or came out."""
+        with _OBSERVING:
+            said: Observed | None = None
+            scope: Scope | None = self
+            while scope is not None and not scope.is_aside:
+                exchange = scope.span.exchange
+                if exchange is not None:
+                    said = said or observed(record, conversation, exchange.room)
+                    if said is None:
+                        return
+                    exchange.add(said)
+                scope = scope.above
 
     def begin_span(
         self, record: Record, parent: Context | None, *, link: SpanHandle | None = None, root: bool = False

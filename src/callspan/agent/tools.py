@@ -48,6 +48,8 @@ class Tool(Owned):
     Set `result` to what it gave, or `error` to an exception or text where it failed without raising.
     """
 
+    is_aside = True
+
     __slots__ = ("_arguments", "_error", "_given", "_id", "_metadata", "_name", "_result", "_tool_call_id")
 
     def __init__(

@@ -55,8 +55,8 @@ class Scope(Protocol):
     def place(self) -> Place:
         """Ids of the session and timestep."""
 
-    def call_ended(self, record: CallRecord) -> None:
-        """Add the call to the totals."""
+    def call_ended(self, record: CallRecord, conversation: Conversation | None) -> None:
+        """Add the call to the totals, and what was said in it (None: it may not be shown) to what went in and out."""
 
 
 class CallFacts(msgspec.Struct, frozen=True, kw_only=True):

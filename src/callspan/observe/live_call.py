@@ -232,25 +232,26 @@ class LiveCall:
         fields = self._ending_fields(duration_ns, how, outcome, error)
         with _BUILD_RECORD:
             fields.update(self._content_fields(duration_ns, facts, error, body))
-        treated = self._shown(msgspec.structs.replace(self.record, **fields), body)
+        treated, said = self._shown(msgspec.structs.replace(self.record, **fields), body)
         # The response may outlive the call for long, and this call with it: let go of what was said.
         del body, facts, fields
         self._body = self._input = self._asked = self._answered = None
         self._request = self.record.request
-        self._keep(treated)
+        self._keep(treated, said)
 
-    def _shown(self, record: CallRecord, body: object) -> CallRecord:
+    def _shown(self, record: CallRecord, body: object) -> tuple[CallRecord, Conversation | None]:
         treated = self._treated(record)
-        self.span.end(treated, self._conversation(record, treated, body) if self.span.wants_content else None)
-        return treated
+        said = self._conversation(record, treated, body) if self.span.wants_content else None
+        self.span.end(treated, said)
+        return treated, said
 
-    def _keep(self, treated: CallRecord) -> None:
+    def _keep(self, treated: CallRecord, said: Conversation | None) -> None:
         self._factory.write(treated)
         self._factory.observed(treated)
         self._over()
         if self._scope is not None:
             with _TOTALS:
-                self._scope.call_ended(treated)
+                self._scope.call_ended(treated, said)
 
     def _folded(self) -> object:
         with _READ_RESPONSE:

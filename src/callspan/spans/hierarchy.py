@@ -32,6 +32,7 @@ from callspan.spans import span_attributes
 from callspan.spans.hierarchy_evaluations import Evaluations, HierarchyLog
 from callspan.spans.hierarchy_options import HierarchyOptions
 from callspan.vocabulary import callspan as names
+from callspan.vocabulary.exchange import Exchange, exchange_of
 from callspan.vocabulary.values import Attributes, ByteBudget
 
 _MAX_FRAMES: Final = 20
@@ -45,15 +46,26 @@ _Content: TypeAlias = Callable[[Record, ByteBudget], Attributes]
 class HierarchySpan:
     """The span of one session, timestep or tool. No method raises; events after the end are let go."""
 
-    __slots__ = ("_budget", "_evaluations", "_options", "_shows_content", "_span", "sampled", "span_id", "trace_id")
+    __slots__ = (
+        "_budget", "_evaluations", "_options", "_shows_content", "_span", "exchange", "sampled", "span_id", "trace_id",
+    )  # fmt: skip
 
-    def __init__(self, span: Span, options: HierarchyOptions, evaluations: Evaluations, *, ours: bool = True) -> None:
+    def __init__(
+        self,
+        span: Span,
+        options: HierarchyOptions,
+        evaluations: Evaluations,
+        *,
+        ours: bool = True,
+        exchange: Exchange | None = None,
+    ) -> None:
         context = span.get_span_context()
         self._span = span
         self._evaluations = evaluations
         self._options = options
         self._budget: ByteBudget | None = None
         self._shows_content = options.content and ours
+        self.exchange = exchange
         self.sampled = context.trace_flags.sampled
         self.trace_id: str | None = format_trace_id(context.trace_id) if context.is_valid else None
         self.span_id: str | None = format_span_id(context.span_id) if context.is_valid else None
@@ -103,8 +115,15 @@ class HierarchySpan:
         # Guarded by itself: content that cannot be shown must not take the event or the end with it.
         if self._shows_content:
             with _CONTENT:
-                self._budget = self._budget or self._options.budget()
+                self._budget = self._budget or self._options.budget(reserved=self.exchange is not None)
                 attributes.update(content(record, self._budget))
+
+    def _add_exchange(self, attributes: Attributes, record: Record) -> None:
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            with _CONTENT:
+                exchange.close(record)
+                attributes.update(exchange.attributes(self._options.rest(self._budget)))
 
     def _add_evaluation(self, record: Record, time_ns: int | None) -> None:
         evaluation = names.evaluation_attributes(record)
@@ -115,6 +134,7 @@ class HierarchySpan:
     def _show_end(self, record: Record, error: BaseException | None, end_ns: int | None) -> None:
         attributes = names.end_attributes(record)
         self._add_content(attributes, names.span_content, record)
+        self._add_exchange(attributes, record)
         span_attributes.put(self._span, attributes)
         self._add_evaluation(record, end_ns)
         info = record.error if isinstance(record, SessionRecord | TimestepRecord | EventRecord) else None
@@ -161,7 +181,10 @@ class TracedHierarchy:
             links=[link.link()] if isinstance(link, HierarchySpan) and link.is_elsewhere(context) else None,
             start_time=_start_ns(record),
         )
-        return HierarchySpan(span, self._options, self._evaluations)
+        exchange = None
+        if self._options.content and span.is_recording():
+            exchange = exchange_of(record, self._options.attribute_bytes)
+        return HierarchySpan(span, self._options, self._evaluations, exchange=exchange)
 
     def joined(self, trace_id: str, span_id: str, *, sampled: bool = True) -> HierarchySpan:
         """Return a handle of a span of another process, to be a parent only; its ids are hexadecimal."""

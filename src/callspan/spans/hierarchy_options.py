@@ -29,6 +29,15 @@ class HierarchyOptions:
         self.attribute_bytes = attribute_bytes
         self.span_bytes = span_bytes
 
-    def budget(self) -> ByteBudget:
-        """Return the bytes of content a new span may hold."""
-        return ByteBudget(self.attribute_bytes, self.span_bytes)
+    def budget(self, *, reserved: bool = False) -> ByteBudget:
+        """Return the bytes of content a new span may hold; `reserved` keeps back those of what went in and came out."""
+        return ByteBudget(self.attribute_bytes, self.span_bytes - (self._reserve if reserved else 0))
+
+    def rest(self, used: ByteBudget | None) -> ByteBudget:
+        """Return what is left for what went in and came out, of a span whose other content has `used` its budget."""
+        left = self.span_bytes if used is None else used.left + self._reserve
+        return ByteBudget(self.attribute_bytes, left)
+
+    @property
+    def _reserve(self) -> int:
+        return min(2 * self.attribute_bytes, self.span_bytes // 2)

@@ -44,19 +44,24 @@ def finish_word(reason: str) -> str:
 
 def input_messages(picked: Chosen, record: CallRecord) -> list[Json]:
     """Return the chosen messages of a request, with a note of the role `callspan` where some were left out."""
-    rest = [_message(message) for message in picked.rest]
+    rest = [message_json(message) for message in picked.rest]
     if not picked.omitted:
         return rest
     note = {"type": "text", "content": omission(picked.omitted, record)}
-    return [*map(_message, picked.first), {"role": "callspan", "parts": [note]}, *rest]
+    return [*map(message_json, picked.first), {"role": "callspan", "parts": [note]}, *rest]
 
 
 def output_messages(record: CallRecord, conversation: Conversation) -> list[Json]:
     """Return one message per choice, each with its finish reason (the schema asks for one)."""
-    unfinished = _UNKNOWN_FINISH if record.outcome == "success" else record.outcome
+    return answer_messages(record.outcome, conversation.output)
+
+
+def answer_messages(outcome: str, messages: Sequence[Message]) -> list[Json]:
+    """Return the choices of an answer, each with its finish reason, of a call that ended with `outcome`."""
+    unfinished = _UNKNOWN_FINISH if outcome == "success" else outcome
     shown = []
-    for message in conversation.output:
-        json = _message(message)
+    for message in messages:
+        json = message_json(message)
         json["finish_reason"] = finish_word(message.finish_reason) if message.finish_reason else unfinished
         shown.append(json)
     return shown
@@ -74,7 +79,8 @@ def tool_definitions(tools: Sequence[object]) -> list[Json]:
     return [_tool(tool) for tool in tools if isinstance(tool, dict)]
 
 
-def _message(message: Message) -> Json:
+def message_json(message: Message) -> Json:
+    """Return a message as the conventions shape it: role, parts, and the name if it has one."""
     parts = message.parts
     # Nearly every message is one text.
     plain = parts[0] if len(parts) == 1 else None

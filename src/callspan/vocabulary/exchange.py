@@ -1,0 +1,203 @@
+"""Exchanges: what went into a session, timestep or agent first and what came out of it last, as messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Final, TypeAlias
+
+import msgspec
+
+from callspan.record.bounded import fitted, text_attribute, weight
+from callspan.record.call import CallRecord
+from callspan.record.events import AGENT_START, EventRecord, MessageRecord, Record, SessionRecord, TimestepRecord
+from callspan.record.messages import Conversation, Message
+from callspan.vocabulary.gen_ai import INPUT_MESSAGES, OUTPUT_MESSAGES
+from callspan.vocabulary.parts import answer_messages, message_json, parts_json
+from callspan.vocabulary.values import Attributes, ByteBudget, put_json, spread
+
+_Json: TypeAlias = dict[str, object]
+_INCOMING, _ANSWER, _ENVIRONMENT, _CALL = range(4)
+_MOST_INCOMING: Final = 8
+"""How many messages are kept that came in before anything went out."""
+_OPERATIONS: Final = frozenset({"chat", "text_completion", "generate_content"})
+_INSTRUCTIONS: Final = frozenset({"system", "developer"})
+_AGENT: Final = "agent"
+
+
+class Observed:
+    """One message, event or call as an exchange keeps it. Made once, given to the exchanges of all scopes above."""
+
+    __slots__ = ("_asked", "answer", "conversation", "kind", "message")
+
+    def __init__(self, kind: int, message: _Json | None = None) -> None:
+        self.kind = kind
+        self.message = message
+        self.conversation: Conversation | None = None
+        self.answer: tuple[str, Sequence[Message]] | None = None
+        self._asked: tuple[list[_Json], list[_Json]] | None = None
+
+    def asked(self, room: int) -> tuple[list[_Json], list[_Json]]:
+        """Return a call's instructions and what is new since the model last spoke, each within `room` bytes."""
+        if self._asked is None:
+            found = self.conversation or Conversation()
+            system: list[_Json] = [{"role": "system", "parts": parts_json(found.system)}] if found.system else []
+            system += [message_json(message) for message in found.input if message.role in _INSTRUCTIONS]
+            news = [message_json(message) for message in _since_the_last_answer(found.input)]
+            self._asked = _within(system, room), _within(news, room)
+        return self._asked
+
+
+def exchange_of(record: Record, room: int) -> Exchange | None:
+    """Return an exchange for the span that starts with `record`: of a session, timestep or agent; None for others."""
+    if isinstance(record, SessionRecord | TimestepRecord):
+        return Exchange(room)
+    if isinstance(record, EventRecord) and record.event_type == AGENT_START:
+        exchange = Exchange(room)
+        exchange.start(record)
+        return exchange
+    return None
+
+
+def observed(record: Record, conversation: Conversation | None, room: int) -> Observed | None:
+    """Return what a treated record says of an exchange, its content within `room` bytes; None: nothing.
+
+    Nothing of the application's own objects is kept: what they hold is written as text at once.
+    """
+    match record:
+        case CallRecord():
+            return _of_call(record, conversation)
+        case MessageRecord() if record.content is not None:
+            if record.sender == _AGENT:
+                return Observed(_ANSWER, _answer(record.content, room, record.message_type))
+            return Observed(_INCOMING, _incoming(record.content, room, record.sender))
+        case EventRecord(event_type="action") if record.data is not None:
+            return Observed(_ANSWER, _answer(record.data, room, "action"))
+        case EventRecord(event_type="environment"):
+            return Observed(_ENVIRONMENT, _environment(record, room))
+        case EventRecord(event_type="agent" | "agent_start", data=dict(data)):
+            if record.event_type == AGENT_START:
+                return Observed(_INCOMING, _incoming(data["input"], room, None)) if "input" in data else None
+            return Observed(_ANSWER, _answer(data["output"], room, "stop")) if "output" in data else None
+    return None
+
+
+class Exchange:
+    """What went in first and what came out last, for one span. Constant memory; not more than a few messages.
+
+    Several threads may add to it: each step is one assignment, and the last one counts.
+    """
+
+    __slots__ = ("_answer", "_asked", "_environment", "_incoming", "_is_given", "room")
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        """Bytes that one message, or the messages of one call, may take."""
+        self._incoming: list[_Json] = []
+        self._asked: tuple[list[_Json], list[_Json]] | None = None
+        self._answer: tuple[str, Sequence[Message]] | _Json | None = None
+        self._environment: tuple[_Json, bool] | None = None
+        self._is_given = False
+
+    def add(self, said: Observed) -> None:
+        """Take notice of a message, event or call."""
+        if said.kind == _CALL:
+            self._asked = self._asked or said.asked(self.room)
+            self._answer = said.answer or self._answer
+        elif said.kind == _ANSWER:
+            self._answer = said.message
+        elif said.message is None:
+            return
+        elif said.kind == _ENVIRONMENT or self._answer is not None or self._environment is not None:
+            word = {"finish_reason": "continue", **said.message, "role": "environment"}
+            self._environment = word, self._answer is None
+        elif len(self._incoming) < _MOST_INCOMING and not self._is_given:
+            self._incoming.append(said.message)
+        if self._environment is not None and (said.kind == _ANSWER or said.answer is not None):
+            self._environment = self._environment[0], True
+
+    def start(self, record: Record) -> None:
+        """Take the input that an agent is given at its start: it stands for whatever its first call is asked."""
+        said = observed(record, None, self.room)
+        if said is not None and said.message is not None:
+            self._incoming, self._is_given = [said.message], True
+
+    def close(self, record: Record) -> None:
+        """Take the output that an agent states at its end: it stands for whatever its last call answered."""
+        if isinstance(record, EventRecord) and (said := observed(record, None, self.room)) is not None:
+            self.add(said)
+
+    def attributes(self, budget: ByteBudget) -> Attributes:
+        """Return the input and output messages within the budget, as far as there are any."""
+        attributes: Attributes = {}
+        both = ((OUTPUT_MESSAGES, self._outputs()), (INPUT_MESSAGES, self._inputs()))
+        parts = [
+            (weight(messages, self.room), partial(put_json, attributes, name, messages))
+            for name, messages in both
+            if messages
+        ]
+        spread(budget, parts)
+        return attributes
+
+    def _inputs(self) -> list[_Json]:
+        instructions, news = self._asked or ([], [])
+        shown = [*instructions, *self._incoming]
+        seen = [message["parts"] for message in self._incoming]
+        return shown if self._is_given else [*shown, *(message for message in news if message["parts"] not in seen)]
+
+    def _outputs(self) -> list[_Json]:
+        answer, environment = self._answer, self._environment
+        shown = answer_messages(*answer) if isinstance(answer, tuple) else [answer] if answer else []
+        if environment is None:
+            return shown
+        return [environment[0], *shown] if environment[1] else [*shown, environment[0]]
+
+
+def _of_call(record: CallRecord, conversation: Conversation | None) -> Observed | None:
+    if conversation is None or record.operation not in _OPERATIONS:
+        return None
+    said = Observed(_CALL)
+    said.conversation = Conversation(system=conversation.system, input=conversation.input)
+    if any(message.parts for message in conversation.output):
+        said.answer = record.outcome, conversation.output
+    return said
+
+
+def _since_the_last_answer(messages: Sequence[Message]) -> list[Message]:
+    last = max((number for number, message in enumerate(messages) if message.role == "assistant"), default=-1)
+    return [message for message in messages[last + 1 :] if message.role not in _INSTRUCTIONS]
+
+
+def _incoming(content: object, room: int, sender: str | None) -> _Json:
+    message: _Json = {"role": "user", "parts": [_text(content, room)]}
+    if sender and sender != "user":
+        message["name"] = sender
+    return message
+
+
+def _answer(content: object, room: int, reason: str) -> _Json:
+    return {"role": "assistant", "parts": [_text(content, room)], "finish_reason": reason}
+
+
+def _environment(record: EventRecord, room: int) -> _Json | None:
+    data = record.data if isinstance(record.data, dict) else {}
+    parts = [_text(data["after"], room)] if data.get("after") is not None else []
+    end = "terminated" if record.terminated else "truncated" if record.truncated else "continue"
+    if record.reward is not None:
+        parts.append({"type": "text", "content": f"reward: {record.reward}"})
+    if not parts and end == "continue":
+        return None
+    return {"role": "environment", "parts": parts, "finish_reason": end}
+
+
+def _text(content: object, room: int) -> _Json:
+    text = text_attribute(content, room) if isinstance(content, str) else fitted(content, room)[0].decode()
+    return {"type": "text", "content": text}
+
+
+def _within(messages: list[_Json], room: int) -> list[_Json]:
+    data, cut = fitted(messages, room)
+    if not cut:
+        return messages
+    shorter = msgspec.json.decode(data)
+    return shorter if isinstance(shorter, list) else []

@@ -1,0 +1,200 @@
+"""What went into a session, timestep or agent and what came out of it, as the conventions' messages on its span."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import openai
+import pytest
+
+import callspan
+from callspan.record.call import CallRecord
+from callspan.record.events import MessageRecord, Record
+from callspan.testing import Captured, ScriptedProvider, capture
+
+SYSTEM, TASK = "You move a robot.", "Fetch the key."
+ASKED: list[Any] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": TASK}]
+IN, OUT = "gen_ai.input.messages", "gen_ai.output.messages"
+
+
+@pytest.fixture
+def provider() -> Iterator[ScriptedProvider]:
+    with ScriptedProvider() as running:
+        yield running
+
+
+@pytest.fixture
+def ask(provider: ScriptedProvider) -> Iterator[Callable[..., None]]:
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
+
+        def call(answer: str, messages: list[Any] = ASKED, **given: Any) -> None:
+            provider.reply(text=answer)
+            made = client.chat.completions.create(model="gpt-5", messages=messages, **given)
+            if given.get("stream"):
+                list(made)
+
+        yield call
+
+
+def on(seen: Captured, name: str) -> list[tuple[list[tuple[str, str]], list[tuple[str, str]]]]:
+    """Roles and texts of what went in and came out, of each span of a name, in the order of their ends."""
+    found = [span.attributes or {} for span in seen.spans if span.name == name]
+    return [(_said(attributes, IN), _said(attributes, OUT)) for attributes in found]
+
+
+def _said(attributes: Any, name: str) -> list[tuple[str, str]]:
+    messages = json.loads(attributes.get(name, "[]"))
+    assert all("finish_reason" in message for message in messages) or name == IN
+    return [(message["role"], " | ".join(part["content"] for part in message["parts"])) for message in messages]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_session_shows_first_what_it_was_asked_and_last_what_was_answered(
+    ask: Callable[..., None], stream: bool
+) -> None:
+    with capture() as seen, callspan.session("robot") as session:
+        session.observation({"at": [0, 0]})
+        for number in range(3):
+            with session.timestep() as step:
+                more = [{"role": "assistant", "content": "Yes"}, {"role": "user", "content": f"{number}?"}]
+                ask(f"I go {number}.", [*ASKED, *more] if number else ASKED, stream=stream)
+                step.action([number])
+                step.environment([number, 1], reward=0.5, terminated=number == 2)
+    (session_shown,) = on(seen, "invoke_workflow robot")
+    assert session_shown == (
+        [("system", SYSTEM), ("user", '{"at":[0,0]}'), ("user", TASK)],
+        [("assistant", "[2]"), ("environment", "[2,1] | reward: 0.5")],
+    )
+    first, second, _ = on(seen, "timestep")
+    assert first == (
+        [("system", SYSTEM), ("user", TASK)], [("assistant", "[0]"), ("environment", "[0,1] | reward: 0.5")]
+    )  # fmt: skip
+    assert second[0] == [("system", SYSTEM), ("user", "1?")], "what is new in this step"
+    last = json.loads(next(dict(s.attributes or {}) for s in seen.spans if s.name == "invoke_workflow robot")[OUT])
+    assert [message["finish_reason"] for message in last] == ["action", "terminated"]
+
+
+def test_the_answer_that_came_last_stands_last(ask: Callable[..., None]) -> None:
+    with capture() as seen, callspan.session("talk") as session:
+        session.message(TASK, kind="task", sender="user")
+        session.environment("a wall")
+        ask("A wall is there.")
+    ((came_in, came_out),) = on(seen, "invoke_workflow talk")
+    assert came_in == [("system", SYSTEM), ("user", TASK)], "the same task is shown once"
+    assert came_out == [("environment", "a wall"), ("assistant", "A wall is there.")]
+
+
+def test_what_tools_checks_and_environments_ask_models_is_not_the_agents(ask: Callable[..., None]) -> None:
+    other = [{"role": "user", "content": "other"}]
+    with capture() as seen, callspan.session("s") as session, session.timestep() as step:
+        with step.guardrail("safe", input="x"):
+            ask("safe", other)
+        ask("Mine.")
+        with step.tool("look"):
+            ask("a wall", other)
+        with step.environment_step() as world:
+            ask("simulated", other)
+            world.told("door", reward=1)
+    (shown,) = on(seen, "timestep")
+    assert shown == (
+        [("system", SYSTEM), ("user", TASK)],
+        [("assistant", "Mine."), ("environment", "door | reward: 1.0")],
+    )
+    assert on(seen, "invoke_workflow s") == [shown]
+
+
+def test_an_agent_shows_what_it_was_given_and_gave(ask: Callable[..., None]) -> None:
+    with capture() as seen, callspan.session("s") as session:
+        with session.invoke_agent("planner", input={"goal": "key"}) as agent:
+            ask("North.")
+            agent.output = {"plan": ["north"]}
+        with session.invoke_agent("actor"):
+            ask("Going north.")
+    assert on(seen, "invoke_agent planner") == [
+        ([("system", SYSTEM), ("user", '{"goal":"key"}')], [("assistant", '{"plan":["north"]}')])
+    ]
+    assert on(seen, "invoke_agent actor") == [([("system", SYSTEM), ("user", TASK)], [("assistant", "Going north.")])]
+    ((came_in, came_out),) = on(seen, "invoke_workflow s")
+    assert ("user", '{"goal":"key"}') in came_in
+    assert came_out == [("assistant", "Going north.")]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"content": "metadata"}, {"content": "off"}, {"content_on_spans": False}, {"log_events": True}]
+)
+def test_nothing_is_shown_where_content_is_not(ask: Callable[..., None], settings: dict[str, Any]) -> None:
+    with capture(**settings) as seen, callspan.session("s") as session, session.timestep() as step:
+        step.observation("a wall")
+        ask("North.")
+        step.action("north")
+        step.environment("a door", reward=1)
+    shown = [name for span in seen.spans for name in span.attributes or {} if name in (IN, OUT)]
+    assert bool(shown) is ("log_events" in settings)
+
+
+def test_a_block_with_less_content_stays_out(ask: Callable[..., None]) -> None:
+    with capture() as seen, callspan.session("s") as session:
+        with callspan.content("off"):
+            session.observation("secret room")
+            ask("secret answer")
+        session.action("north")
+    assert on(seen, "invoke_workflow s") == [([], [("assistant", "north")])]
+
+
+def test_what_a_redactor_takes_out_is_not_shown(ask: Callable[..., None]) -> None:
+    def redact(record: Record) -> Record:
+        if isinstance(record, MessageRecord):
+            return msgspec.structs.replace(record, content="[redacted]")
+        if isinstance(record, CallRecord) and record.response is not None:
+            body: Any = record.request.body
+            asked = msgspec.structs.replace(record.request, body={**body, "messages": body["messages"][1:]})
+            answer: Any = record.response.body
+            answer["choices"][0]["message"]["content"] = "[redacted answer]"
+            return msgspec.structs.replace(record, request=asked)
+        return record
+
+    with capture(redact=redact) as seen, callspan.session("s") as session, session.timestep():
+        session.observation("Ann")
+        ask("North.", [{"role": "user", "content": "Ann"}, {"role": "user", "content": "plain"}])
+    ((came_in, came_out),) = on(seen, "invoke_workflow s")
+    assert came_in == [("user", "[redacted]"), ("user", "plain")]
+    assert came_out == [("assistant", "[redacted answer]")]
+
+
+def test_bytes_stay_within_the_limits_and_what_went_in_and_out_is_there_after_many_events() -> None:
+    with capture(max_attribute_bytes=2000, max_span_bytes=8000) as seen, callspan.session("s") as session:
+        session.observation("first " + "é" * 5000)
+        for number in range(50):
+            session.action(f"{number} " + "x" * 900)
+    (span,) = seen.spans
+    attributes = dict(span.attributes or {})
+    assert max(len(str(value).encode()) for value in attributes.values()) <= 2000
+    assert json.loads(str(attributes[IN]))[0]["parts"][0]["content"].startswith("first ")
+    assert json.loads(str(attributes[OUT]))[0]["parts"][0]["content"].startswith("49 xxx")
+    shown = [*attributes.values(), *(value for event in span.events for value in (event.attributes or {}).values())]
+    assert sum(len(str(value).encode()) for value in shown if len(str(value)) > 300) <= 8000
+
+
+def test_an_application_may_change_what_it_has_handed_in() -> None:
+    state = {"at": 1}
+    with capture() as seen, callspan.session("s") as session:
+        session.observation(state)
+        session.action(state)
+        state["at"] = 2
+    assert on(seen, "invoke_workflow s") == [([("user", '{"at":1}')], [("assistant", '{"at":1}')])]
+
+
+def test_an_endless_session_keeps_its_first_input_and_last_output_only() -> None:
+    with capture() as seen, callspan.session("s") as session:
+        for number in range(300):
+            session.observation(f"{number} " + "o" * 5000)
+            session.action(f"{number} " + "a" * 5000)
+        exchange: Any = session.span.exchange
+        kept = [*exchange._incoming, exchange._answer, exchange._environment]
+        assert len(json.dumps(kept)) < 4 * 5100
+    ((came_in, came_out),) = on(seen, "invoke_workflow s")
+    assert [text.split()[0] for _, text in came_in] == ["0"]
+    assert [(role, text.split()[0]) for role, text in came_out] == [("environment", "299"), ("assistant", "299")]
