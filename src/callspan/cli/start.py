@@ -6,7 +6,7 @@ from callspan.cli.last_line import print_at_exit
 from callspan.config import is_run_process, load
 from callspan.fail_open import fail_open
 from callspan.otlp_variables import otlp_is_named
-from callspan.wiring import instrument
+from callspan.wiring import WIRING, instrument
 
 
 def start() -> None:
@@ -15,4 +15,6 @@ def start() -> None:
         if is_run_process():
             # Before anything of ours that runs at exit, so that it comes after all of it.
             print_at_exit(load(warn=False))
-        instrument(otlp=otlp_is_named())
+        handle = instrument(otlp=otlp_is_named())
+        # Also where no spans are sent: the records of streams that nobody has finished are to say how they ended.
+        WIRING.flush_before_sigterm(handle.settings)

@@ -108,7 +108,7 @@ class Wiring:
             if old is None or old.settings != settings or old.parts != parts:
                 self._put(Pipeline(settings, parts))
                 if old is not None:
-                    old.recorder.close(_CLOSE_TIMEOUT_S)
+                    old.recorder.retire(_CLOSE_TIMEOUT_S)
             self._sdks = tuple(dict.fromkeys((*self._sdks, *sdks)))
             if settings.enabled:
                 for sdk in self._sdks:
@@ -120,17 +120,17 @@ class Wiring:
 
     def remove(self, pipeline: Pipeline | None) -> None:
         """Take the pipeline out of use, if it still is the one, and restore the SDKs."""
+        self.engine.late_ends.drain(_CLOSE_TIMEOUT_S)
         with self._lock:
             if pipeline is None or pipeline is not self._pipeline:
                 return
-            self.engine.late_ends.drain()
             self._put(None)
             self._sdks = ()
             last_signal.forget()
             unbound_exporters()
             for sdk in SDKS:
                 self.patches.undo(sdk)
-        pipeline.recorder.close(_CLOSE_TIMEOUT_S)
+        pipeline.recorder.retire(_CLOSE_TIMEOUT_S)
 
     def restore(self, pipeline: Pipeline | None) -> None:
         """Put a pipeline back that was in use before, as `testing.capture()` does; None: leave nothing in use."""
@@ -164,8 +164,12 @@ class Wiring:
             last_signal.flush_before(self._flush_providers)
 
     def _flush_providers(self, timeout_s: float) -> None:
+        # Streams nobody has finished have no span yet, and their record says no more than that they have begun.
+        self.engine.late_ends.end_open(timeout_s / 3)
+        if self._pipeline is not None:
+            self._pipeline.recorder.flush(timeout_s / 3)
         parts = self._pipeline.parts if self._pipeline is not None else Parts()
-        parts.last_flush(timeout_s)
+        parts.last_flush(timeout_s / 3)
 
     def write(self, record: Record) -> None:
         """Keep a record of another instrumentation's span, treated like our own."""
@@ -192,6 +196,7 @@ class Wiring:
     def _put(self, pipeline: Pipeline | None) -> None:
         self._pipeline = pipeline
         if pipeline is not None:
+            pipeline.recorder.in_use = True
             pipeline.recorder.add_stores(self._exporter_stores)
         enabled = pipeline is not None and pipeline.settings.enabled
         engine = self.engine

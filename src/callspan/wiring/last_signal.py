@@ -1,4 +1,4 @@
-"""Last signal: spans still in memory are sent when a SIGTERM that nobody handles is about to end the process.
+"""Last signal: open streams are ended and spans in memory sent when a SIGTERM that nobody handles ends the process.
 
 Servers such as uvicorn end by raising SIGTERM once more after their own clean-up, on which Python ends without
 `atexit`, and OpenTelemetry's batches are lost. Where the signal has its default effect it keeps it, exit status and
@@ -7,16 +7,20 @@ all, only a moment later.
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
+from callspan.background import run_apart
 from callspan.fail_open import fail_open
 
 _FLUSH: Final = fail_open("send spans before SIGTERM ends the process")
 _FLUSH_S: Final = 3.0
+_POLL_S: Final = 0.005
 _flushes: Final[list[Callable[[float], object]]] = []
 
 
@@ -43,11 +47,22 @@ def forget() -> None:
 def _end(number: int, frame: object) -> None:
     del frame
     # The interrupted code may hold any lock, so another thread flushes and is waited for no longer than it may take.
-    flushing = threading.Thread(target=_flush, name="callspan-last-flush", daemon=True)
-    flushing.start()
-    flushing.join(_FLUSH_S)
+    # It is no `threading.Thread`: starting one waits for a lock that the interrupted code may hold, too.
+    done: list[bool] = []
+    with _FLUSH:
+        _thread.start_new_thread(_flush_apart, (done,))
+        deadline = time.monotonic() + _FLUSH_S
+        while not done and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
+
+
+def _flush_apart(done: list[bool]) -> None:
+    try:
+        run_apart(_flush)
+    finally:
+        done.append(True)
 
 
 def _flush() -> None:

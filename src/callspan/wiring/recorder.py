@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from callspan.background import PutOff
 from callspan.config import Settings, state_directory
 from callspan.fail_open import fail_open
 from callspan.record import codec
@@ -22,6 +23,8 @@ from callspan.wiring.priced_stores import Priced, priced_sinks
 
 _REOPEN_TIMEOUT_S: Final = 5.0
 _OPEN: Final = "open"
+_LATE_S: Final = 1.0
+_CLOSING: Final = PutOff("callspan-closing")
 _FILES: Final = ("sqlite", "jsonl")
 _KEEP: Final = fail_open("keep a record")
 _SHOW: Final = fail_open("show a record to a listener")
@@ -56,6 +59,8 @@ class Recorder:
         # At most one, put and taken in one step: a lock could be waited for by a signal handler that has interrupted
         # its holder.
         self._open_spool: dict[str, Spool] = {}
+        self.in_use = True
+        """False once another recorder has taken over: calls that still run are recorded, and nothing stays open."""
 
     @property
     def stores(self) -> tuple[str, ...]:
@@ -83,8 +88,10 @@ class Recorder:
         """Keep a record: when this returns it has been handed to the operating system."""
         if self._stores:
             with _KEEP:
-                spool = self._open_spool.get(_OPEN) or self._open()
-                spool.append(codec.encode(record), partial(_slim, record))
+                spool, payload = self._open_spool.get(_OPEN) or self._open(), codec.encode(record)
+                if not spool.append(payload, partial(_slim, record)) and self.spool is not spool:
+                    # Another thread has closed it since it was looked up.
+                    self._open().append(payload, partial(_slim, record))
         for listener in self._listeners:
             with _SHOW:
                 listener(record)
@@ -99,6 +106,11 @@ class Recorder:
         if spool is not None:
             spool.close(timeout_s)
 
+    def retire(self, timeout_s: float) -> None:
+        """Close, and after each record that still comes close again, a moment later and on a thread of ours."""
+        self.in_use = False
+        self.close(timeout_s)
+
     def counters(self) -> Mapping[str, int]:
         """Return the spool's counters; empty before the first record."""
         return {} if (spool := self.spool) is None else spool.counters()
@@ -111,6 +123,10 @@ class Recorder:
         """Return how many records were dropped before any store could have them, by reason."""
         return {} if (spool := self.spool) is None else spool.drops()
 
+    def _close_late(self, spool: Spool) -> None:
+        if not self.in_use and self._open_spool.get(_OPEN) is spool:
+            self.close(_REOPEN_TIMEOUT_S)
+
     def _open(self) -> Spool:
         settings = self._settings
         # It makes no file and no thread before its first record: of two made at once the second is thrown away.
@@ -121,6 +137,8 @@ class Recorder:
             max_bytes=settings.spool_max_bytes,
         )
         spool = self._open_spool.setdefault(_OPEN, spool)
+        if not self.in_use:
+            _CLOSING.put_later(_LATE_S, partial(self._close_late, spool))
         _destination[:] = [Destination(self._stores, spool)]
         return spool
 

@@ -1,0 +1,51 @@
+"""SIGTERM comes while a stream is open: its call ends as cancelled, with a span, and not as one that has only begun."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM there")
+
+APPLICATION = """
+import os, signal
+import openai
+from opentelemetry import trace
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
+from opentelemetry.sdk.trace import TracerProvider
+from callspan.testing import ScriptedProvider
+
+provider = TracerProvider()
+provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter(formatter=lambda span: span.name + "\\n")))
+trace.set_tracer_provider(provider)
+server = ScriptedProvider()
+client = openai.OpenAI(api_key="k", base_url=server.openai_url)
+list(client.chat.completions.create(model="whole", messages=[], stream=True))
+left_open = client.chat.completions.create(model="cut", messages=[], stream=True)
+next(iter(left_open))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_stream_that_is_open_ends_as_cancelled_and_has_its_span(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APPLICATION)
+    callspan = [sys.executable, "-m", "callspan.cli"]
+    done = subprocess.run(
+        [*callspan, "run", "app.py"], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if not name.startswith("OTEL_")},
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGTERM, done.stderr
+    assert sorted(done.stdout.split("\n"))[1:] == ["chat cut", "chat whole"], done.stderr
+    calls = subprocess.run(
+        [*callspan, "calls", "--json"], capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path
+    )
+    rows = (
+        [json.loads(line) for line in calls.stdout.splitlines()] if "\n{" in calls.stdout else json.loads(calls.stdout)
+    )
+    assert sorted(row["outcome"] for row in rows) == ["cancelled", "success"]

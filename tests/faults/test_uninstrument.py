@@ -1,0 +1,77 @@
+"""Taking callspan out while calls run: they are recorded as ever, and nothing stays open behind them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts the files of a process")
+
+PROGRAM = """
+import contextlib, os, sys, threading, time
+import openai
+import callspan
+from callspan.testing import ScriptedProvider
+
+CYCLES = int(sys.argv[1])
+
+def open_now():
+    names = {thread.name for thread in threading.enumerate()} - {"callspan-scripted-provider"}
+    ours = [name for name in names if name.startswith("callspan-")]
+    files = []
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            files.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return len(ours), sum("calls.db" in name for name in files)
+
+provider = ScriptedProvider()
+client = openai.OpenAI(api_key="k", base_url=provider.openai_url)
+provider.reply(text="a b c", delay_s=0.01, repeat=True)
+over = threading.Event()
+made = []
+
+def load(number):
+    while not over.is_set():
+        for chunk in client.chat.completions.create(model=f"m{number}", messages=[], stream=True):
+            time.sleep(0.001)
+
+callers = [threading.Thread(target=load, args=(number,)) for number in range(3)]
+for caller in callers:
+    caller.start()
+for _ in range(CYCLES):
+    handle = callspan.instrument(stores="sqlite:///calls.db")
+    time.sleep(0.02)
+    handle.uninstrument()
+over.set()
+for caller in callers:
+    caller.join()
+deadline = time.monotonic() + 15
+while open_now() != (0, 0) and time.monotonic() < deadline:
+    time.sleep(0.05)
+print(open_now())
+with contextlib.closing(callspan.open_store("sqlite:///calls.db")) as store:
+    outcomes = [call.outcome for call in store.calls()]
+    print(len(outcomes) > CYCLES / 4, "started" in outcomes)
+provider.close()
+"""
+
+
+def cycles(number: int, tmp_path: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(number)],
+        capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_nothing_stays_open_after_calls_that_were_running_have_ended(tmp_path: Path) -> None:
+    assert cycles(6, tmp_path) == "(0, 0)\nTrue False\n"
+
+
+@pytest.mark.slow
+def test_nothing_stays_open_after_a_hundred_times(tmp_path: Path) -> None:
+    assert cycles(100, tmp_path) == "(0, 0)\nTrue False\n"
