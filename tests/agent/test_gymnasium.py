@@ -17,6 +17,7 @@ from callspan.agent.context import copy_context
 from callspan.agent.runtime import install
 from callspan.record.events import EventRecord, MessageRecord, SessionRecord, TimestepRecord
 from callspan.stores.opening import open_store
+from callspan.testing import capture
 
 pytestmark = pytest.mark.slow
 
@@ -346,3 +347,29 @@ def test_the_example_reaches_an_otlp_receiver_with_exact_parentage(tmp_path: Pat
     with closing(open_store(store)) as reader:
         (summary,) = reader.sessions()
     assert (summary.timesteps, summary.calls, summary.reward, summary.session.success) == (6, 6, 1.0, True)
+
+
+class OddEnv(gymnasium.Env[Any, Any]):
+    """An environment that answers in another way than Gymnasium asks of it."""
+
+    observation_space = gymnasium.spaces.Discrete(2)
+    action_space = gymnasium.spaces.Discrete(2)
+    answers: Any = ((0, 1.0, False, {}), None, (0, 1.0, {}, [], {}), "odd", [0, 1.0, False, False, {}])
+
+    def __init__(self) -> None:
+        self.left = list(self.answers)
+
+    def reset(self, **_options: Any) -> Any:
+        return 0
+
+    def step(self, _action: Any) -> Any:
+        return self.left.pop(0)
+
+
+def test_an_environment_that_answers_oddly_is_handed_through_as_it_is() -> None:
+    with capture():
+        env = traced(OddEnv())
+        assert env.reset() == 0
+        for answer in OddEnv.answers:
+            assert env.step(1) is answer
+        env.close()

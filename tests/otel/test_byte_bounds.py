@@ -201,3 +201,27 @@ def test_one_part_that_fails_is_told_and_the_others_are_sent() -> None:
     results = iter([Result.SUCCESS, Result.FAILURE, Result.SUCCESS])
     assert export_parts(lambda part: next(results), [item(900)] * 3, 1000) is Result.FAILURE
     assert next(results, None) is None
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        ((), {"spans": [1, 2]}),
+        (([1, 2], 3), {}),
+        ((iter([1]),), {}),
+        (([SimpleNamespace()],), {"timeout": 3}),
+        ((), {}),
+    ],
+)
+def test_an_exporter_is_given_what_its_caller_gave_whatever_that_is(
+    args: tuple[Any, ...], named: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its keywords, more arguments, a batch without a length, and items that cannot be measured."""
+    given: list[Any] = []
+    monkeypatch.setattr(OTLPSpanExporter, "export", lambda self, *args, **named: given.append((args, named)))
+    bound_exporters()
+    try:
+        OTLPSpanExporter.export(object(), *args, **named)  # type: ignore[arg-type]
+    finally:
+        unbound_exporters()
+    assert given == [(args, named)]

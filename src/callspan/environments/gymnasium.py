@@ -17,6 +17,7 @@ from gymnasium.vector.utils import iterate
 from callspan.agent.sessions import Identity, Session
 from callspan.agent.timesteps import Timestep
 from callspan.environments.episodes import Episodes, Turn
+from callspan.fail_open import fail_open
 
 if TYPE_CHECKING:
     Env: TypeAlias = gymnasium.Env[Any, Any]
@@ -28,6 +29,7 @@ else:
     _VectorWrapper = gymnasium.vector.VectorWrapper
 
 _MAX_ELEMENTS: Final = 1024
+_RECORD: Final = fail_open("record a step of an environment")
 
 
 class _Recording(ABC):
@@ -107,19 +109,24 @@ class Traced(_Recording, _Wrapper):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Reset the environment and open the session of a new episode."""
         self._episodes.abandon()
-        observation, info = self.env.reset(seed=seed, options=options)
-        self._episodes.begin(observation, _about(seed, options))
-        return observation, info
+        result = self.env.reset(seed=seed, options=options)
+        with _RECORD:
+            self._episodes.begin(result[0], _about(seed, options))
+        return result
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:  # noqa: ANN401 - the environment's own
         """Step the environment; record the action, what came of it, and open the next turn or end the episode."""
         episodes = self._episodes
         episodes.act(action)
+        over = False
         with episodes.world() as world:
-            observation, reward, terminated, truncated, info = self.env.step(action)
-            episodes.tell(Turn(observation, reward, terminated, truncated, info), world)
-        episodes.turn(over=bool(terminated or truncated))
-        return observation, reward, terminated, truncated, info
+            result = self.env.step(action)
+            with _RECORD:
+                observation, reward, terminated, truncated, info = result
+                over = bool(terminated or truncated)
+                episodes.tell(Turn(observation, reward, terminated, truncated, info), world)
+        episodes.turn(over=over)
+        return result
 
     def close(self) -> None:
         """End what is open, and close the environment."""
@@ -164,23 +171,32 @@ class TracedVector(_Recording, _VectorWrapper):
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Reset the sub-environments, all or those of `options["reset_mask"]`, and open their sessions."""
-        # Read before the reset, which takes the mask out of the options.
-        chosen = _chosen(options, self.num_envs)
-        about = dict(options or {})
-        about.pop("reset_mask", None)
-        for number in chosen:
-            self._episodes[number].abandon()
-        observations, infos = self.env.reset(seed=seed, options=options)  # type: ignore[arg-type]
-        split = self._split(observations)
-        for number in chosen:
-            self._episodes[number].begin(split[number], _about(_seed(seed, number), about))
-        return observations, infos
+        chosen: list[int] = []
+        about: dict[str, object] = {}
+        with _RECORD:
+            # Read before the reset, which takes the mask out of the options.
+            chosen = _chosen(options, self.num_envs)
+            about = {name: value for name, value in (options or {}).items() if name != "reset_mask"}
+            for number in chosen:
+                self._episodes[number].abandon()
+        result = self.env.reset(seed=seed, options=options)  # type: ignore[arg-type]
+        with _RECORD:
+            split = self._split(result[0])
+            for number in chosen:
+                self._episodes[number].begin(split[number], _about(_seed(seed, number), about))
+        return result
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:  # noqa: ANN401 - the environment's own
         """Step all; record for each its action and what came of it, and open its next turn or end its episode."""
-        for episodes, action in zip(self._episodes, iterate(self.action_space, actions), strict=False):
-            episodes.act(action)
-        observations, rewards, terminated, truncated, infos = self.env.step(actions)
+        with _RECORD:
+            for episodes, action in zip(self._episodes, iterate(self.action_space, actions), strict=False):
+                episodes.act(action)
+        result = self.env.step(actions)
+        with _RECORD:
+            self._record(*result)
+        return result
+
+    def _record(self, observations: Any, rewards: Any, terminated: Any, truncated: Any, infos: Any) -> None:  # noqa: ANN401
         split = self._split(observations)
         final = infos.get("final_obs") if self._resets_in("SAME_STEP") else None
         for number, episodes in enumerate(self._episodes):
@@ -195,7 +211,6 @@ class TracedVector(_Recording, _VectorWrapper):
             episodes.turn(over=over)
             if over and final is not None:
                 episodes.begin(split[number], {})
-        return observations, rewards, terminated, truncated, infos
 
     def close(self, **settings: Any) -> None:  # noqa: ANN401 - the environment's own
         """End what is open, and close the environment."""

@@ -16,6 +16,9 @@ import msgspec
 LARGEST_COUNT: Final = 2**63 - 1
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_COUNT)]
 """What `count` returns, for objects that are read in one step."""
+UNFIT: Final = (msgspec.ValidationError, UnicodeEncodeError, TypeError, ValueError, RecursionError)
+"""What reading in one step raises where a value is not as expected: of another type, too deep, or with text that is
+none (half a surrogate pair, also as a name)."""
 _LONGEST_INTEGER: Final = 20
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from callspan.providers import wire
+from callspan.providers.anthropic.stated import facts
+from callspan.providers.openai.choices import choice_facts
 
 ODD: list[object] = [None, "x", True, False, [], {}, [1], {"a": 1}]
 
@@ -36,3 +38,44 @@ def test_digits_are_a_whole_number_up_to_nineteen(value: str, whole: int | None)
 def test_only_a_boolean_is_a_flag(value: object) -> None:
     assert wire.flag({"a": value}, "a") is None
     assert wire.flag({"a": True}, "a") is True
+
+
+HALF = "a\ud800b"
+DEEP: object = [[]]
+for _ in range(5000):
+    DEEP = [DEEP]
+POISONS: list[dict[str, object]] = [{HALF: 1}, {"note": HALF}, {"note": DEEP}, {HALF: {HALF: HALF}}]
+
+
+@pytest.mark.parametrize("poison", POISONS, ids=["name", "text", "depth", "everywhere"])
+@pytest.mark.parametrize("within", ["usage", "details", "body", "choice"])
+def test_half_a_surrogate_costs_neither_usage_nor_model_nor_id(within: str, poison: dict[str, object]) -> None:
+    """JSON can hold half a surrogate pair, as a name too, and no encoder takes it."""
+    details = {"cached_tokens": 1, **(poison if within == "details" else {})}
+    usage = {"prompt_tokens": 3, "completion_tokens": 4, "prompt_tokens_details": details}
+    choice = {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}
+    chat: dict[str, object] = {
+        "id": "c1", "model": "gpt-x",
+        "choices": [{**choice, **(poison if within == "choice" else {})}],
+        "usage": {**usage, **(poison if within == "usage" else {})},
+        **(poison if within == "body" else {}),
+    }  # fmt: skip
+    facts = choice_facts(chat)
+    assert (facts.response.id, facts.response.model, facts.response.finish_reasons) == ("c1", "gpt-x", ["stop"])
+    assert facts.usage is not None
+    assert (facts.usage.input_tokens, facts.usage.output_tokens, facts.usage.cache_read_tokens) == (3, 4, 1)
+
+
+@pytest.mark.parametrize("poison", POISONS, ids=["name", "text", "depth", "everywhere"])
+@pytest.mark.parametrize("within", ["usage", "server_tool_use", "body"])
+def test_half_a_surrogate_costs_nothing_of_a_message(within: str, poison: dict[str, object]) -> None:
+    ran = {"web_search_requests": 2, **(poison if within == "server_tool_use" else {})}
+    usage = {"input_tokens": 3, "output_tokens": 4, "server_tool_use": ran, **(poison if within == "usage" else {})}
+    message: dict[str, object] = {
+        "id": "m1", "type": "message", "role": "assistant", "model": "claude-x", "stop_reason": "end_turn",
+        "content": [{"type": "text", "text": "hi"}], "usage": usage, **(poison if within == "body" else {}),
+    }  # fmt: skip
+    found = facts(message)
+    assert (found.response.id, found.response.model) == ("m1", "claude-x")
+    assert found.usage is not None
+    assert (found.usage.input_tokens, found.usage.output_tokens, found.usage.web_search_requests) == (3, 4, 2)

@@ -9,7 +9,7 @@ import msgspec
 from callspan.providers.base import ResponseFacts
 from callspan.providers.copies import detached_object
 from callspan.providers.errors import error_info
-from callspan.providers.wire import Count, count, mapping, text, word
+from callspan.providers.wire import UNFIT, Count, count, mapping, text, word
 from callspan.record.call import ErrorInfo, Response
 from callspan.record.usage import Usage
 
@@ -73,7 +73,7 @@ def _usual(body: object) -> ResponseFacts | None:
     """The facts of a well-formed answer, read in one step; None for any other."""
     try:
         answer = msgspec.convert(body, _Answer)
-    except (msgspec.ValidationError, UnicodeEncodeError):
+    except UNFIT:
         return None
     reason = answer.stop_reason
     if answer.error or answer.type == "error" or not reason:
@@ -121,7 +121,7 @@ def _counted(raw: dict[str, object]) -> Usage | None:
     try:
         stated = msgspec.convert(raw, _Counted)
         copy: dict[str, object] = msgspec.to_builtins(raw)
-    except (msgspec.ValidationError, UnicodeEncodeError, TypeError, ValueError, RecursionError):
+    except UNFIT:
         return None
     written, spent, ran = stated.cache_creation or _NONE_WRITTEN, stated.output_tokens_details, stated.server_tool_use
     by_life = written.ephemeral_5m_input_tokens, written.ephemeral_1h_input_tokens

@@ -9,7 +9,7 @@ import msgspec
 from callspan.providers.base import ResponseFacts
 from callspan.providers.openai.stated import finish_reason, meanings, moment, stated_error
 from callspan.providers.openai.usage import usage_of
-from callspan.providers.wire import integer, items, text, word
+from callspan.providers.wire import UNFIT, integer, items, text, word
 from callspan.record.call import Response
 from callspan.record.finish import CONTENT_FILTER, LENGTH, normalised
 
@@ -56,7 +56,7 @@ def _usual(body: object, refused: bool) -> ResponseFacts | None:
     """The facts of a well-formed answer with one choice, read in one step; None for any other."""
     try:
         answer = msgspec.convert(body, _Answer)
-    except (msgspec.ValidationError, UnicodeEncodeError):
+    except UNFIT:
         return None
     choice = answer.choices[0]
     if answer.error or choice.error or answer.object == "error":

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from callspan.providers.openai.detach import detached
-from callspan.providers.wire import LARGEST_COUNT, Count, count, mapping
+from callspan.providers.wire import LARGEST_COUNT, UNFIT, Count, count, mapping
 from callspan.record.usage import Usage
 
 _IN: Final = ("prompt_tokens_details", "input_tokens_details", "prompt_token_details")
@@ -110,7 +110,7 @@ def _usual(raw: dict[str, object], body: object) -> Usage | None:
     """The usage where it is stated as OpenAI itself does, read in one step; None where it is stated otherwise."""
     try:
         stated = msgspec.convert(raw, _Chat) if "prompt_tokens" in raw else msgspec.convert(raw, _Responses)
-    except msgspec.ValidationError:
+    except UNFIT:
         return None
     asked, answered = stated.asked_details or _NOTHING_ASKED, stated.answered_details or _NOTHING_ANSWERED
     total = stated.total_tokens
