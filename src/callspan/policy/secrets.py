@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Final, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -18,66 +17,102 @@ MASK: Final = "[secret]"
 
 _R = TypeVar("_R", bound=CallRecord | SessionRecord | TimestepRecord | EventRecord | MessageRecord | RewardRecord)
 
-_SECRET_NAMES: Final = frozenset(
-    {
-        "accesstoken",
-        "apikey",
-        "authorization",
-        "authorizationtoken",
-        "authtoken",
-        "awssecretaccesskey",
-        "awssecretkey",
-        "awssessiontoken",
-        "azureadtoken",
-        "bearertoken",
-        "clientsecret",
-        "cookie",
-        "credentials",
-        "password",
-        "proxyauthorization",
-        "refreshtoken",
-        "secret",
-        "secretkey",
-        "setcookie",
-        "webhooksecret",
-        "xapikey",
-    }
+_SECRET_NAMES: Final = frozenset({"awssecretkey", "credentials", "xamzcredential", "xamzsignature"})
+_SECRET_ENDINGS: Final = (
+    *("apikey", "accesskey", "accountkey", "functionskey", "masterkey", "privatekey", "secretkey", "subscriptionkey"),
+    *("accesstoken", "adtoken", "authorizationtoken", "authtoken", "bearertoken", "bottoken", "idtoken"),
+    *("refreshtoken", "sastoken", "securitytoken", "sessiontoken"),
+    *("authorization", "connectionstring", "cookie", "passphrase", "passwd", "password", "secret"),
 )
+"""How names of secrets end, in lower case and without `-` and `_`."""
+_TOKEN: Final = "token"  # noqa: S105 - a name
+"""Is a secret in settings and metadata; in an answer it is a piece of text, as in log-probabilities."""
+_NAME_END: Final = 64
 _HEADER_MAPS: Final = frozenset({"headers", "extraheaders", "defaultheaders"})
 _MESSAGES: Final = frozenset({"messages", "input", "prompt", "system", "instructions"})
+_REPEATED: Final = frozenset({"tools", "mcp_servers", "metadata", "headers"})
+"""Settings that an answer repeats; the rest of an answer is content."""
+_CREDENTIAL_MARKS: Final = (b"uthorization", b'"headers"', b'oken"', b'key"', b'Key"', b'ecret"', b"assw", b"ookie")
 _CARRIES_CREDENTIALS: Final = frozenset({"responses", "messages"})
 """APIs whose tools and servers may bring credentials of their own (MCP)."""
 
-_TOKENS: Final = re.compile(
-    r"""
-      \bsk-[\w*.-]{8,}                        # OpenAI, Anthropic, OpenRouter, DeepSeek
-    | \b(?:gsk|hf|ghp|gho|ghs|r8|pplx|xai|csk|tvly|nvapi|fw|whsec)[_-][\w*-]{16,}
-    | \bgithub_pat_\w{20,}
-    | \bAIza[\w*-]{20,}
-    | \b(?:AKIA|ASIA)[A-Z0-9]{16}\b
-    | \bya29\.[\w.-]{20,}
-    | \beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*       # JSON web tokens
-    """,
-    re.VERBOSE,
+MAX_SEARCHED: Final = 65_536
+"""Characters of one error that are searched for secrets; what lies beyond is cut."""
+_CUT: Final = "…[cut: {} characters]"
+
+_V: Final = r"""(?!\[secret)[^\s"',;}\]&]{6,}"""
+_JOINT: Final = r"""(?:\s{1,8}provided)?["']?\s{0,8}[:=]\s{0,8}["']?(?:[Bb](?i:earer|asic)\s{1,8})?"""
+_LABELS: Final = (
+    r"[Aa](?i:pi[-_ ]?key|ccess[-_]?(?:token|key)|ccount[-_]?key|uth[-_]?token|uthorization)",
+    r"[Cc](?i:lient[-_]?secret|ookie)",
+    r"[Pp](?i:assword|asswd|assphrase|rivate[-_]?key)",
+    r"[Rr](?i:efresh[-_]?token)",
+    r"[Ss](?i:ecret(?:[-_]?(?:access[-_]?)?key)?|ession[-_]?token|ecurity[-_]?token|ubscription[-_]?key)",
 )
-_LABELLED: Final = re.compile(
-    r"""(?ix)
-    ( \b (?: bearer | basic ) \s+
-    | \b (?: x-api-key | api[-_ ]?key | access[-_]?token | authorization | client[-_]?secret | password )
-      (?: \s+ provided )? ["']? \s* [:=] \s* ["']? (?: bearer \s+ | basic \s+ )?
-    ) [^\s"',;}\]&]{6,}
-    """
+"""Labels by their first letter: a pattern that begins with one set of characters is searched for fast."""
+
+
+def _known(prefix: str, rest: str) -> re.Pattern[str]:
+    """A key known by its first letters, at the beginning of a word. Literal first: that is searched for fast."""
+    return re.compile(f"{re.escape(prefix)}(?<![A-Za-z0-9_]{re.escape(prefix)}){rest}")
+
+
+_PREFIXES: Final = (
+    *("gsk", "hf", "ghp", "gho", "ghs", "ghu", "ghr", "r8", "pplx", "xai", "csk", "tvly", "nvapi", "fw", "whsec"),
+    *("lsv2", "glpat", "npm", "dop_v1", "shpat", "pypi", "tgp", "jina", "voyage"),
 )
+_PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...]] = (
+    (
+        ("-----BEGIN",),
+        re.compile(
+            r"-----BEGIN (?:[A-Z0-9]{1,16} ){0,3}PRIVATE KEY-----[^-]{0,65536}(?:-----END [A-Z0-9 ]{1,64}-----)?"
+        ),
+        MASK,
+    ),
+    # OpenAI, Anthropic, OpenRouter, DeepSeek; Stripe
+    (("sk-",), _known("sk-", r"[\w*.-]{8,}"), MASK),
+    *(
+        ((f"{word}_live_", f"{word}_test_"), _known(f"{word}_", r"(?:live|test)_\w{8,}"), MASK)
+        for word in ("sk", "rk", "pk")
+    ),
+    *(
+        ((f"{prefix}{joint}",), _known(f"{prefix}{joint}", r"[\w*-]{16,}"), MASK)
+        for prefix in _PREFIXES
+        for joint in "_-"
+    ),
+    *(((f"xox{kind}-",), _known(f"xox{kind}-", r"[\w-]{10,}"), MASK) for kind in "abeoprs"),
+    (("github_pat_",), _known("github_pat_", r"\w{20,}"), MASK),
+    (("AIza",), _known("AIza", r"[\w*-]{20,}"), MASK),
+    (("AKIA",), _known("AKIA", r"[A-Z0-9]{16}(?!\w)"), MASK),
+    (("ASIA",), _known("ASIA", r"[A-Z0-9]{16}(?!\w)"), MASK),
+    (("ya29.",), _known("ya29.", r"[\w.-]{20,}"), MASK),
+    # JSON web tokens: only at the beginning of a word, or each of many beginnings would read on to the end.
+    (("eyJ",), re.compile(r"eyJ(?<![\w-]eyJ)[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), MASK),
+    *(((), re.compile(rf"({label}{_JOINT}){_V}"), rf"\1{MASK}") for label in _LABELS),
+    ((), re.compile(rf"([Bb](?<![A-Za-z0-9_][Bb])(?i:earer|asic)\s{{1,8}}){_V}"), rf"\1{MASK}"),
+    (("://",), re.compile(r"://[^/\s@\"']+@"), "://"),
+)
+"""(texts one of which is there where the pattern matches, pattern, what is put in its place); linear in the text."""
 _URL_USER: Final = re.compile(r"(?<=://)[^/\s@\"']+@")
-_URL_SECRET: Final = re.compile(r"(?i)([?&](?:[\w-]*key|[\w-]*token|sig|signature|code|password|secret)=)[^&\s\"'#]+")
+_QUERY: Final = re.compile(r"([?&][\w.-]{1,64}=)[^&\s\"'#]+")
+_QUERY_ENDINGS: Final = ("key", "token", "signature", "credential", "password", "passwd", "secret", "=sig", "=code")
 
 
 def mask_text(text: str) -> str:
-    """Return `text` with keys, tokens, authorization values and URL credentials replaced by `[secret]`."""
-    text = _TOKENS.sub(MASK, text)
-    text = _LABELLED.sub(r"\1" + MASK, text)
-    text = _URL_USER.sub("", text)
-    return _URL_SECRET.sub(r"\1" + MASK, text)
+    """Return `text` with keys, tokens, authorization values and URL credentials replaced by `[secret]`.
+
+    Takes time in proportion to the length.
+    """
+    for marks, pattern, masked in _PATTERNS:
+        if not marks or any(mark in text for mark in marks):
+            text = pattern.sub(masked, text)
+    return _QUERY.sub(_masked_parameter, text) if "=" in text else text
+
+
+def _masked_parameter(found: re.Match[str]) -> str:
+    """A parameter of a query, its value masked where its name is that of a secret."""
+    name = f"={found[1][1:-1].lower()}"
+    return found[1] + MASK if name.endswith(_QUERY_ENDINGS) else found[0]
 
 
 def bare_url(url: str) -> str:
@@ -124,13 +159,50 @@ def mask_record(record: Record) -> Record:
 
 
 def masked_error(error: ErrorInfo) -> ErrorInfo:
-    """Return the error with its message, parameter and body masked; the same object where nothing was to be."""
-    message = None if error.message is None else mask_text(error.message)
-    param = None if error.param is None else mask_text(error.param)
-    body = _mask_strings(error.body, mask_text)
+    """Return the error with its message, parameter and body masked; the same object where nothing was to be.
+
+    Of all its texts together `MAX_SEARCHED` characters are searched; what lies beyond is cut and says so.
+    """
+    search = _BoundedSearch(MAX_SEARCHED)
+    message = None if error.message is None else search.masked(error.message)
+    param = None if error.param is None else search.masked(error.param)
+    body = search.all_masked(error.body)
     if message == error.message and param == error.param and body == error.body:
         return error
     return msgspec.structs.replace(error, message=message, param=param, body=body)
+
+
+class _BoundedSearch:
+    """Masks texts until so many characters have been searched, and cuts what is left over."""
+
+    def __init__(self, characters: int) -> None:
+        self._left = characters
+
+    def masked(self, text: str) -> str:
+        """Return the text masked, its end cut where the bound is reached."""
+        room = max(0, self._left)
+        self._left -= len(text)
+        if len(text) <= room:
+            return mask_text(text)
+        # The last word may be the beginning of a secret that its rest would tell.
+        kept = re.sub(r"\S{1,512}\Z", "", text[:room][-512:]) if room else ""
+        return mask_text(text[: max(0, room - 512)] + kept) + _CUT.format(len(text))
+
+    def all_masked(self, value: object) -> object:
+        """Return JSON with all its texts masked, keys too; values of secret names become the mask."""
+        if isinstance(value, str):
+            return self.masked(value)
+        if isinstance(value, dict):
+            return {self._key(key): self._item(key, item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.all_masked(item) for item in value]
+        return value
+
+    def _key(self, key: object) -> object:
+        return self.masked(key) if isinstance(key, str) else key
+
+    def _item(self, key: object, item: object) -> object:
+        return MASK if isinstance(item, str) and _is_secret(key) else self.all_masked(item)
 
 
 def _mask_settings(record: CallRecord) -> CallRecord:
@@ -152,38 +224,29 @@ def _mask_metadata(record: _R) -> _R:
     return msgspec.structs.replace(record, metadata=safe, redactions=[*record.redactions, note])
 
 
-def _mask_strings(value: object, mask: Callable[[str], str]) -> object:
-    if isinstance(value, str):
-        return mask(value)
-    if isinstance(value, dict):
-        return {
-            key: MASK if _is_secret(key) and isinstance(item, str) else _mask_strings(item, mask)
-            for key, item in value.items()
-        }
-    if isinstance(value, list | tuple):
-        return [_mask_strings(item, mask) for item in value]
-    return value
-
-
 def _masked_item(key: object, item: object) -> object:
     kind = type(item)
     if kind is int or kind is float or kind is bool:
         return item
     if kind is str:
-        return MASK if _is_secret(key) and item != MASK else _masked_url(item)
-    if isinstance(item, dict) and isinstance(key, str) and _plain_name(key) in _HEADER_MAPS:
+        return MASK if (_is_secret(key) or key == _TOKEN) and item != MASK else _masked_url(item)
+    if isinstance(item, dict) and isinstance(key, str) and _plain_name(key[-_NAME_END:]) in _HEADER_MAPS:
         return item if all(value == MASK for value in item.values()) else dict.fromkeys(item, MASK)
     return mask_settings(item) if isinstance(item, dict | list) else item
 
 
 def _masked_url(value: object) -> object:
-    if isinstance(value, str) and "://" in value and (_URL_USER.search(value) or _URL_SECRET.search(value)):
-        return _URL_SECRET.sub(r"\1" + MASK, _URL_USER.sub("", value))
-    return value
+    if not isinstance(value, str) or "://" not in value:
+        return value
+    masked = _QUERY.sub(_masked_parameter, _URL_USER.sub("", value))
+    return value if masked == value else masked
 
 
 def _is_secret(key: object) -> bool:
-    return isinstance(key, str) and _plain_name(key) in _SECRET_NAMES
+    if not isinstance(key, str):
+        return False
+    name = _plain_name(key[-_NAME_END:])
+    return name.endswith(_SECRET_ENDINGS) or name in _SECRET_NAMES
 
 
 @lru_cache(maxsize=1024)
@@ -198,12 +261,12 @@ def _may_carry_credentials(record: CallRecord) -> bool:
     body = bytes(request.body)
     if not request.tool_names and b'"mcp_servers"' not in body:
         return False
-    return b"uthorization" in body or b'"headers"' in body
+    return any(mark in body for mark in _CREDENTIAL_MARKS)
 
 
 def _mask_bodies(record: CallRecord) -> CallRecord:
     request = _masked_body(record.request.body)
-    response = None if record.response is None else _masked_body(record.response.body)
+    response = None if record.response is None else _masked_body(record.response.body, _REPEATED)
     notes = [
         Redaction(what=f"{side}.body", why="secret")
         for side, body in (("request", request), ("response", response))
@@ -215,11 +278,11 @@ def _mask_bodies(record: CallRecord) -> CallRecord:
     return msgspec.structs.replace(record, redactions=[*record.redactions, *notes])
 
 
-def _masked_body(body: msgspec.Raw) -> msgspec.Raw | None:
-    """The body with its settings masked, messages untouched; None where nothing is to be masked."""
+def _masked_body(body: msgspec.Raw, only: frozenset[str] | None = None) -> msgspec.Raw | None:
+    """The body with its settings masked, or `only` some of them, messages untouched; None where nothing is masked."""
     value = decoded(body)
     if value is UNREADABLE or not isinstance(value, dict):
         return None
-    settings = {key: item for key, item in value.items() if key not in _MESSAGES}
+    settings = {key: item for key, item in value.items() if key not in _MESSAGES and (only is None or key in only)}
     masked = mask_settings(settings)
     return None if masked is settings or not isinstance(masked, dict) else encoded({**value, **masked})

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import time
 
 import msgspec
 import pytest
 
 from callspan.config import Settings
+from callspan.policy import secrets
 from callspan.policy.apply import Policy
-from callspan.policy.secrets import MASK, bare_url, mask_settings, mask_text, masked_error
+from callspan.policy.secrets import MASK, MAX_SEARCHED, bare_url, mask_settings, mask_text, masked_error
 from callspan.providers.anthropic.messages import Messages
 from callspan.record.call import CallRecord, ErrorInfo, Request, Response, Timing
 from callspan.record.codec import encode
@@ -62,6 +66,21 @@ def test_keys_of_providers_are_masked_in_any_text(secret: str, text: str) -> Non
     ("text", "masked"),
     [
         ("Authorization: Bearer abc.def-123", f"Authorization: Bearer {MASK}"),
+        (
+            "https://h/?X-Amz-Signature=ab&X-Amz-Credential=c",
+            f"https://h/?X-Amz-Signature={MASK}&X-Amz-Credential={MASK}",
+        ),
+        ("https://h/?X-Amz-Security-Token=abc", f"https://h/?X-Amz-Security-Token={MASK}"),
+        ("https://h/?token=abc&design=x&encode=y", f"https://h/?token={MASK}&design=x&encode=y"),
+        ("passwd=hunter2x, private_key: abcdefgh", f"passwd={MASK}, private_key: {MASK}"),
+        ("session_token=abcdefgh AWS_SECRET_ACCESS_KEY=abcdefgh", f"session_token={MASK} AWS_SECRET_ACCESS_KEY={MASK}"),
+        ("MY_API_KEY=abcdefgh x-goog-api-key: abcdefgh", f"MY_API_KEY={MASK} x-goog-api-key: {MASK}"),
+        ("xoxb-1234567890-abcdef sk_live_abcdefgh1234", f"{MASK} {MASK}"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nMIIabc\n-----END RSA PRIVATE KEY----- x", f"{MASK} x"),
+        (
+            "the token 'abcdefgh' of the answer, 512 tokens: too many",
+            "the token 'abcdefgh' of the answer, 512 tokens: too many",
+        ),
         ("'x-api-key': 'abcdef123456'", f"'x-api-key': '{MASK}'"),
         ("api_key=abcdef123456&x=1", f"api_key={MASK}&x=1"),
         ("bearer abcdef123456", f"bearer {MASK}"),
@@ -127,7 +146,9 @@ _NAMES = [
     *("api_key", "apiKey", "x-api-key", "Authorization", "Proxy-Authorization", "authorization_token", "auth_token"),
     *("access_token", "refresh_token", "bearer_token", "azure_ad_token", "aws_session_token", "aws_secret_key"),
     *("aws_secret_access_key", "secret", "secret_key", "client_secret", "webhook_secret", "password", "credentials"),
-    *("cookie", "Set-Cookie"),
+    *("cookie", "Set-Cookie", "token", "private_key", "passwd", "passphrase", "session_token", "x-goog-api-key"),
+    *("subscription_key", "Ocp-Apim-Subscription-Key", "X-Amz-Signature", "X-Amz-Security-Token", "x-amz-credential"),
+    *("OPENAI_API_KEY", "my_service_api_key", "db_password", "id_token", "connection_string", "x-functions-key"),
 ]
 
 
@@ -136,7 +157,9 @@ def test_a_setting_of_a_secret_name_is_masked_however_it_is_spelt(name: str) -> 
     assert mask_settings({name: "plain", "deep": [{name: "plain"}]}) == {name: MASK, "deep": [{name: MASK}]}
 
 
-@pytest.mark.parametrize("name", ["key", "token", "max_tokens", "secretary", "api", "cookies_eaten"])
+@pytest.mark.parametrize(
+    "name", ["key", "tokens", "prompt_cache_key", "max_tokens", "secretary", "api", "cookies_eaten"]
+)
 def test_a_setting_of_a_harmless_name_stays(name: str) -> None:
     settings = {name: "plain"}
     assert mask_settings(settings) is settings
@@ -326,3 +349,71 @@ def test_the_token_of_a_server_is_masked_also_where_no_tool_is_named() -> None:
 )
 def test_a_url_among_settings_loses_its_credentials(url: str, safe: str) -> None:
     assert mask_settings({"base_url": url}) == {"base_url": safe}
+
+
+_SEEDS = [
+    *("eyJ-", "eyJaaaaaaaaa", "eyJaaaaaaaa.aaaaaaaa-", "eyJa.", "a", "-", "sk-", "sk-a ", "password ", 'password   "'),
+    *("password: ", "api key provided ", "bearer ", "bearer      ", "://", "://a:", "?a", "?key", "&token", "&-token="),
+    *("=", "-----BEGIN PRIVATE KEY-----", "-----BEGIN A B C ", "gsk_", "xoxb-", "AKIAA", "[", '"', "\u00e9", "ya29."),
+    *("Authorization: Bearer ", "authorization:", "x-api-key", "secretsecret", "_", "a.b-c_", "sk_live_", "Cookie:"),
+]
+_SIZES = (1_000_000, 4_000_000) if os.environ.get("CALLSPAN_PROPERTIES") == "thorough" else (50_000, 200_000)
+_MS_PER_MB = 50
+
+
+def _seconds(pattern: re.Pattern[str], text: str) -> float:
+    """The least time of several runs, of this process alone."""
+    found = []
+    for _ in range(3):
+        began = time.process_time()
+        pattern.sub("", text)
+        found.append(time.process_time() - began)
+    return min(found)
+
+
+@pytest.mark.parametrize("seed", _SEEDS)
+def test_every_pattern_takes_time_in_proportion_to_the_text(seed: str) -> None:
+    small, large = (seed * (size // len(seed) + 1) for size in _SIZES)
+    for pattern in [pattern for _, pattern, _ in secrets._PATTERNS] + [secrets._QUERY, secrets._URL_USER]:
+        took = _seconds(pattern, large)
+        if took > _SIZES[1] / 1e6 * _MS_PER_MB / 1e3:
+            # A busy machine is slow with both.
+            assert took <= 5 * _seconds(pattern, small) + 0.002, pattern.pattern
+
+
+def test_what_is_too_long_to_be_searched_is_cut_and_marked() -> None:
+    key = "sk-abcdefghijklm"
+    long = "word " * 50_000 + key
+    masked = masked_error(ErrorInfo(kind="x", type="x", body={"a": [long, key], key: {"password": "p"}}))
+    text = json.dumps(masked.body, ensure_ascii=False)
+    assert key not in text
+    assert f"\u2026[cut: {len(long)} characters]" in text
+    assert len(text) < 70_000
+    split = "x" * (MAX_SEARCHED - 6) + " " + key
+    assert "sk-ab" not in str(masked_error(ErrorInfo(kind="x", type="x", message=split)).message)
+
+
+def test_pieces_of_text_are_no_secrets_where_credentials_are_masked() -> None:
+    """An answer's log-probabilities say `token` to each piece of text."""
+    piece = {"token": "Hello", "logprob": -0.1, "top_logprobs": [{"token": "Hi", "logprob": -2}]}
+    tools = [{"type": "mcp", "server_label": "s", "headers": {"x": "plainsecret"}, "token": "plainsecret"}]
+    output = [{"type": "message", "content": [{"type": "output_text", "text": "Hello", "logprobs": [piece]}]}]
+    answered = {"tools": tools, "output": output, "choices": [{"logprobs": {"content": [piece]}}]}
+    record = CallRecord(
+        call_id="c",
+        api="responses",
+        timing=Timing(start_ns=1),
+        request=Request(
+            tool_names=["s"],
+            params={"metadata": {"token": "plainsecret"}},
+            body=msgspec.Raw(json.dumps({"tools": tools, "input": [{"token": "said"}]}).encode()),
+        ),
+        response=Response(body=msgspec.Raw(json.dumps(answered).encode())),
+    )
+    kept = Policy(Settings()).apply(record)
+    assert isinstance(kept, CallRecord)
+    assert kept.response is not None
+    answer = json.loads(bytes(kept.response.body))
+    assert (answer["output"], answer["choices"]) == (output, answered["choices"])
+    assert json.loads(bytes(kept.request.body))["input"] == [{"token": "said"}]
+    assert b"plainsecret" not in encode(kept)
