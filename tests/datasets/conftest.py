@@ -149,6 +149,7 @@ def exported(world: World, tmp_path: Path) -> Iterator[Export]:
         reader = open_store(world.write(tmp_path / f"{number}.db"))
         target = tmp_path / f"{number}.jsonl"
         statistics = export(reader, format_name, target, Choice(**choice), options or Options())
+        assert not target.exists() or target.stat().st_mode & 0o777 == 0o600, "for nobody else"
         reader.close()
         rows = [json.loads(line) for line in target.read_text().splitlines()] if target.exists() else []
         return Exported(rows, statistics)

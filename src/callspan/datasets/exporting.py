@@ -19,7 +19,7 @@ from callspan.datasets.trajectories import trajectory_rows
 from callspan.record.codec import encode_json
 from callspan.record.events import SessionRecord
 from callspan.stores.base import Reader, SessionSummary
-from callspan.stores.replacing import check_replaceable
+from callspan.stores.replacing import check_replaceable, create_private
 
 Rows: TypeAlias = Callable[[Iterable[Episode], Options, Statistics], Iterator[Row]]
 Progress: TypeAlias = Callable[[Statistics], None]
@@ -77,6 +77,7 @@ def export(
     check_replaceable(target)
     partial = target.with_name(target.name + _PART)
     try:
+        create_private(partial)
         (write_parquet if made.parquet else _write_lines)(limited, partial)
         if statistics.rows:
             partial.replace(target)

@@ -7,7 +7,7 @@ from pathlib import Path
 from callspan.reports.gathering import Gathered, Progress, gather
 from callspan.reports.page import page
 from callspan.stores.base import CallFilter, Reader
-from callspan.stores.replacing import check_replaceable
+from callspan.stores.replacing import check_replaceable, create_private
 
 
 def write_report(
@@ -27,6 +27,7 @@ def write_report(
     if found.every.calls or found.sessions:
         partial = target.with_name(target.name + ".part")
         try:
+            create_private(partial)
             partial.write_text(page(found), encoding="utf-8")
             partial.replace(target)
         finally:
