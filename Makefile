@@ -88,6 +88,7 @@ backend: $(STAMP)-dev collector  ## The demo's telemetry through real backends, 
 nightly: test-all documents bench bench-peers matrix mutants peers frameworks backend scale  ## Everything there is
 	$(BIN)/python tools/matrix.py --fuzz 2600
 	$(PYTEST) -m timing
+	CALLSPAN_INTERRUPTS=all $(PYTEST) tests/faults/test_interrupts.py
 
 clean:  ## Remove what the targets above have made
 	rm -rf .cache $(VENV) .venv-matrix .venv-peers .venv-bench .venv-frameworks .venv-backend .venv-documents .coverage* .mypy_cache .ruff_cache .hypothesis

@@ -163,9 +163,21 @@ class PutOff:
 
     def _start(self) -> None:
         with _START:
-            thread(self._run, self._name).start()
+            thread(self._run_on, self._name).start()
             return
         self._unstarted.append(None)
+
+    def _run_on(self) -> None:
+        ended = False
+        try:
+            self._run()
+            ended = True
+        finally:
+            if not ended:
+                # A callback of the application may raise `SystemExit`: it ends this thread, and the next one goes on.
+                self._unstarted.append(None)
+                if self._waiting or self._later:
+                    self._ensure_thread()
 
     def _run(self) -> None:
         idle_at = time.monotonic() + _IDLE_S

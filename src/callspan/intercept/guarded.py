@@ -43,7 +43,7 @@ class Observer(msgspec.Struct, frozen=True, kw_only=True):
     returned: Callable[[Any, Any], object] | None = None
     """Takes the result; returns what the caller gets in its place, or None for the result itself."""
     raised: Callable[[Any, BaseException], object] | None = None
-    """Takes the exception, which goes on to the caller."""
+    """Takes the exception, which goes on to the caller. Called again with what interrupts it, or `returned`."""
     pause: Callable[[Any], object] | None = None
     """Called where the result is still to be awaited; `resume` follows in the context it is awaited in."""
     resume: Callable[[Any], object] | None = None
@@ -154,13 +154,18 @@ def _around(original: Function, observer: Observer) -> Function:
             return original(*args, **kwargs)
         try:
             result = original(*args, **kwargs)
+            # The class is asked, and not for an attribute: those of pydantic answer such questions at length.
+            if issubclass(type(result), Awaitable):
+                return _awaited_later(observer, state, result)
+            return _returned(observer, state, result)
         except BaseException as error:
-            _raised(observer, state, error)
+            # The original's, or what interrupts the step after it; here too one may come.
+            try:
+                _raised(observer, state, error)
+            except BaseException as interrupt:
+                _raised(observer, state, interrupt)
+                raise
             raise
-        # The class is asked, and not for an attribute: those of pydantic answer such questions at length.
-        if issubclass(type(result), Awaitable):
-            return _awaited_later(observer, state, result)
-        return _returned(observer, state, result)
 
     return hooked
 
@@ -178,11 +183,14 @@ def _around_async(original: Function, observer: Observer) -> Function:
         if state is None:
             return await original(*args, **kwargs)
         try:
-            result = await original(*args, **kwargs)
+            return _returned(observer, state, await original(*args, **kwargs))
         except BaseException as error:
-            _raised(observer, state, error)
+            try:
+                _raised(observer, state, error)
+            except BaseException as interrupt:
+                _raised(observer, state, interrupt)
+                raise
             raise
-        return _returned(observer, state, result)
 
     return hooked
 

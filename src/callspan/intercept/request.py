@@ -44,6 +44,8 @@ class OpenCall:
         "_asked_usage",
         "_context_token",
         "_current_token",
+        "_outer",
+        "_outer_call",
         "body_seen",
         "built",
         "built_retries",
@@ -76,27 +78,41 @@ class OpenCall:
         self.watch: Watch | None = None
         self.early_reader: tuple[int, weakref.ref[Any]] | None = None
         """The identity of a response and what reads its stream, where that was made before the response is followed."""
+        self._outer: Context | None = None
+        self._outer_call: OpenCall | None = None
         self._context_token: Token[Context] | None = None
         self._current_token: Token[OpenCall | None] | None = None
 
     def enter(self) -> None:
-        """Make the call current here. Never raises."""
+        """Make the call current here. Raises nothing but interrupts."""
+        self._outer, self._outer_call = otel_context.get_current(), CURRENT_CALL.get()
         self._context_token = attempt(_ATTACH, otel_context.attach, self.context)
         self._current_token = CURRENT_CALL.set(self)
 
     def leave(self) -> None:
         """Undo `enter`."""
+        # Taken before they are used: a token can be used once, and `_restore` does without.
+        current, self._current_token = self._current_token, None
         with _CLOSE:
-            if self._current_token is not None:
-                CURRENT_CALL.reset(self._current_token)
+            if current is not None:
+                CURRENT_CALL.reset(current)
+        context, self._context_token = self._context_token, None
         with _CLOSE:
-            if self._context_token is not None:
-                otel_context.detach(self._context_token)
-        self._current_token = self._context_token = None
+            if context is not None:
+                otel_context.detach(context)
+
+    def _restore(self) -> None:
+        """Make current what was so before, where an interrupt has come between a step and its token."""
+        if CURRENT_CALL.get() is self:
+            CURRENT_CALL.set(self._outer_call)
+        if self._outer is not None and otel_context.get_current() is self.context:
+            otel_context.attach(self._outer)
 
     def raised(self, error: BaseException) -> None:
-        """End the call with the exception `request` has raised."""
+        """End the call with the exception `request` has raised, or with what interrupts us. May be repeated."""
         self.leave()
+        with _CLOSE:
+            self._restore()
         with _CLOSE:
             info = error_of(error)
             self.call.end(how=None, outcome=outcome_of(error, info), error=info)
@@ -185,7 +201,11 @@ def observe_request(engine: Engine, original: Function, *, is_async: bool = Fals
             return None
         stream = bool(stream_of(args, kwargs))
         opened = _opened(engine, line, endpoint, _Asked(args[0], options, stream))
-        opened.enter()
+        try:
+            opened.enter()
+        except BaseException as error:
+            opened.raised(error)
+            raise
         return opened
 
     observer = Observer(

@@ -77,6 +77,10 @@ def _nothing() -> None:
     """End of a call that nobody counts."""
 
 
+def _left(call: LiveCall) -> None:
+    """Stand in where nobody ends what was interrupted."""
+
+
 def _always(record: CallRecord) -> bool:
     """Stand in where every record is wanted."""
     del record
@@ -100,7 +104,12 @@ class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
     observed: Callable[[CallRecord], None]
     """Told of every finished record: metrics. Never raises."""
     begun: Callable[[CallRecord], Callable[[], None]] = _uncounted
-    """Told of every call that begins; what it returns is called once, when the call is over. Neither raises."""
+    """Told of every call that begins; what it returns is called when the call is over. Neither raises.
+
+    Either may be called again for the same call, after an interrupt: that counts once.
+    """
+    put_off: Callable[[LiveCall], None] = _left
+    """Told of a call whose end nobody has reported, or was interrupted: has `end` called soon, on another thread."""
     under_way: Callable[[CallRecord], bool] = _always
     """Told of a stream that is sent, untreated; False where nobody would see it if it were written. Never raises."""
     scope: Callable[[], Scope | None]

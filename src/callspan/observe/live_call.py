@@ -16,6 +16,7 @@ from callspan.fail_open import attempt, fail_open
 from callspan.observe.attempts import AttemptLog, last_limits
 from callspan.observe.body import exact_messages
 from callspan.observe.chunk_log import ChunkLog
+from callspan.observe.ending import Ending, bare
 from callspan.observe.estimate import with_estimates
 from callspan.observe.pulse import Pulse
 from callspan.providers import registry
@@ -32,7 +33,6 @@ from callspan.record.call import (
     Response,
     Stream,
     StreamEnd,
-    Timing,
 )
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, Said
@@ -50,12 +50,15 @@ _READ_MESSAGES: Final = fail_open("read the messages of a call")
 _TREAT: Final = fail_open("apply the content policy")
 _TOTALS: Final = fail_open("add a call to its session")
 _NO_FACTS: Final = ResponseFacts(response=Response())
+_FOLD, _BUILD, _SHOW, _WRITE, _MEASURE, _COUNT_OUT, _TOTAL, _OVER = range(8)
+"""The steps of the end of a call."""
 
 
 class LiveCall:
-    """One call from its start to its record. Its methods never raise.
+    """One call from its start to its record. Its methods raise nothing but interrupts.
 
-    Events come from one thread or task at a time, as the SDK's own do; `end` may come from any.
+    Events come from one thread or task at a time, as the SDK's own do; `end` may come from any. An end that is
+    interrupted counts as not ended, and is put off: whoever calls `end` next takes the steps that are left.
     """
 
     __slots__ = (
@@ -67,7 +70,7 @@ class LiveCall:
         "_asked",
         "_body",
         "_complete",
-        "_ending",
+        "_endings",
         "_endpoint",
         "_factory",
         "_input",
@@ -93,11 +96,11 @@ class LiveCall:
         self._endpoint = endpoint
         self._scope = scope
         self._zero_ns = zero_ns
+        self._over: Callable[[], None] | None = None
         self._now_ns = factory.clock.monotonic_ns
         self.record = record
         """What was known before the span was there; the final record goes to the span and the stores, not here."""
         self.span = span
-        self._over = factory.begun(self.record)
         self.streaming = record.request.stream
         self.attempts = AttemptLog()
         self._request: Request = record.request
@@ -112,8 +115,9 @@ class LiveCall:
         self._add_piece: Callable[[object], bool | None] = _no_piece
         self._notes: list[ChunkNote] = []
         self._pulse = Pulse()
-        # list.pop is atomic: whoever gets the one item is the one who ends the call, without a lock.
-        self._ending = [True]
+        # list.append is atomic: the first one in it is the end that counts, without a lock.
+        self._endings: list[Ending] = []
+        self._over = factory.begun(record)
 
     @property
     def data(self) -> Callable[[object], None]:
@@ -122,8 +126,8 @@ class LiveCall:
 
     @property
     def ended(self) -> bool:
-        """True once somebody has ended the call."""
-        return not self._ending
+        """True once somebody has ended the call, or is about to."""
+        return bool(self._endings) and not self._endings[0].interrupted
 
     @property
     def has_body(self) -> bool:
@@ -150,7 +154,7 @@ class LiveCall:
         The first one counts; retries send the same. A stream leaves a small record behind now, so that
         a process that dies leaves an interrupted call, not none.
         """
-        if self._request.body is not NO_BODY or not self._ending:
+        if self._request.body is not NO_BODY or self._endings:
             return
         with _READ_REQUEST:
             exact, self._asked = exact_messages(content, body)
@@ -169,12 +173,12 @@ class LiveCall:
 
     def whole(self, body: object) -> None:
         """Take the whole body of a plain call."""
-        if self._ending:
+        if not self._endings:
             self._body, self._whole = body, True
 
     def chunk(self, data: object) -> None:
         """Take one chunk of a stream."""
-        if not self._ending:
+        if self._endings:
             return
         # The pulse is written here and not by a method of its own: a call is a good part of what a chunk costs.
         pulse, now_ns = self._pulse, self._now_ns()
@@ -218,40 +222,84 @@ class LiveCall:
         `how` None: there was no stream, the call failed before its response.
         `at_ns` is the offset of the end when it is reported later than it happened.
         """
-        try:
-            self._ending.pop()
-        except IndexError:
+        if self.ended:
             return
-        duration_ns = self.offset_ns() if at_ns is None else at_ns
-        body = self._body if self._whole else self._folded()
+        ending = Ending(how, outcome, error, self.offset_ns() if at_ns is None else at_ns)
+        mine = False
+        try:
+            self._endings.append(ending)
+            ending, mine = self._endings[0], self._endings[0] is ending
+            if mine or (mine := ending.take_over()):
+                self._take_steps(ending)
+        except BaseException:
+            # Whatever comes from outside must not wait for the rest, which may call back the application.
+            if mine or self._endings[:1] == [ending]:
+                ending.interrupt()
+                self._factory.put_off(self)
+            raise
+
+    def _take_steps(self, ending: Ending) -> None:
+        """Take the steps that are left. Interrupted, the first four are repeated; of the others none is taken twice."""
+        if ending.step == _FOLD:
+            self._fold(ending)
+            ending.step = _BUILD
+        if ending.step == _BUILD:
+            self._build(ending)
+            ending.step = _SHOW
+        treated = ending.treated or bare(
+            msgspec.structs.replace(self.record, **self._ending_fields(ending, ending.error))
+        )
+        if ending.step == _SHOW:
+            self.span.end(treated, ending.conversation)
+            ending.step = _WRITE
+        if ending.step == _WRITE:
+            # What holds the call may live on for long: let go of what was said.
+            ending.body = None
+            self._factory.write(treated)
+            ending.step = _MEASURE
+        if ending.step == _MEASURE:
+            ending.step = _COUNT_OUT
+            self._factory.observed(treated)
+        if ending.step == _COUNT_OUT:
+            (self._over or self._factory.begun(self.record))()
+            ending.step = _TOTAL
+        if ending.step == _TOTAL:
+            ending.step = _OVER
+            said, ending.treated, ending.conversation = ending.conversation, None, None
+            if self._scope is not None:
+                with _TOTALS:
+                    self._scope.call_ended(treated, said)
+
+    def _fold(self, ending: Ending) -> None:
+        if ending.body is None:
+            self._complete = self.stream_complete
+            ending.body = self._body if self._whole else self._folded()
         # A long text is whole in the body now: its pieces would be as much again until the record is written.
-        self._complete, self._accumulator = self.stream_complete, None
+        self._accumulator = None
         self._add, self._add_piece = None, _no_piece
+
+    def _build(self, ending: Ending) -> None:
+        """Build the record, and have the content policy treat it."""
+        if ending.treated is not None:
+            return
+        body, duration_ns = ending.body, ending.duration_ns
         facts = _NO_FACTS if body is None else attempt(_READ_RESPONSE, self._endpoint.facts, body) or _NO_FACTS
-        error = error or facts.error
-        fields = self._ending_fields(duration_ns, how, outcome, error)
+        error = ending.error or facts.error
+        fields = self._ending_fields(ending, error)
         with _BUILD_RECORD:
             fields.update(self._content_fields(duration_ns, facts, error, body))
-        treated, said = self._shown(msgspec.structs.replace(self.record, **fields), body)
-        # The response may outlive the call for long, and this call with it: let go of what was said.
-        del body, facts, fields
+        record = msgspec.structs.replace(self.record, **fields)
+        treated = self._treated(record)
+        ending.conversation = self._conversation(record, treated, body) if self.span.wants_content else None
+        ending.treated = treated
         self._body = self._input = self._asked = self._answered = None
         self._request = self.record.request
-        self._keep(treated, said)
 
-    def _shown(self, record: CallRecord, body: object) -> tuple[CallRecord, Conversation | None]:
-        treated = self._treated(record)
-        said = self._conversation(record, treated, body) if self.span.wants_content else None
-        self.span.end(treated, said)
-        return treated, said
-
-    def _keep(self, treated: CallRecord, said: Conversation | None) -> None:
-        self._factory.write(treated)
-        self._factory.observed(treated)
-        self._over()
-        if self._scope is not None:
-            with _TOTALS:
-                self._scope.call_ended(treated, said)
+    def __del__(self) -> None:
+        """Have a call ended that nobody has ended: it was interrupted where nobody else could tell of it."""
+        endings = getattr(self, "_endings", None)
+        if endings is not None and (not endings or endings[0].interrupted):
+            self._factory.put_off(self)
 
     def _folded(self) -> object:
         with _READ_RESPONSE:
@@ -267,37 +315,22 @@ class LiveCall:
             "sampled": span.sampled,
         }
 
-    def _ending_fields(
-        self, duration_ns: int, how: StreamEnd | None, outcome: Outcome, error: ErrorInfo | None
-    ) -> dict[str, Any]:
+    def _ending_fields(self, ending: Ending, error: ErrorInfo | None) -> dict[str, Any]:
         """What of the record cannot fail: its identity and ending."""
-        attempts = self.attempts
+        attempts, outcome, how, duration_ns = self.attempts, ending.outcome, ending.how, ending.duration_ns
         if outcome == "success" and error is not None:
             outcome = "timeout" if error.kind == "timeout" else "error"
         return {
             **self._trace(),
             "record_version": 2,
             "request": self._request,
-            "timing": self._timing(duration_ns),
+            "timing": self._pulse.timing(self.record.timing.start_ns, self._zero_ns, duration_ns, attempts),
             "retries": attempts.retries,
             "rate_limited": attempts.rate_limited,
             "outcome": outcome,
             "error": error,
             "stream": self._stream(how) if self.streaming and how else None,
         }
-
-    def _timing(self, duration_ns: int) -> Timing:
-        attempts, pulse, zero_ns = self.attempts, self._pulse, self._zero_ns
-        return Timing(
-            start_ns=self.record.timing.start_ns,
-            duration_ns=duration_ns,
-            answer_ns=attempts.answer_start_ns,
-            headers_ns=attempts.last_headers_ns,
-            first_chunk_ns=pulse.since(pulse.first_ns, zero_ns),
-            first_token_ns=pulse.since(pulse.content_ns, zero_ns),
-            last_chunk_ns=pulse.since(pulse.last_ns, zero_ns),
-            largest_gap_ns=pulse.largest_gap_ns,
-        )
 
     def _stream(self, how: StreamEnd) -> Stream:
         last = None if self._whole else text(self._body, "type")
@@ -340,12 +373,7 @@ class LiveCall:
         if isinstance(treated, CallRecord):
             return treated
         # A policy that fails must not let content through.
-        return msgspec.structs.replace(
-            record,
-            request=Request(model=record.request.model, stream=record.request.stream),
-            response=None,
-            error=record.error and ErrorInfo(kind=record.error.kind, type=record.error.type),
-        )
+        return bare(record)
 
     def _conversation(self, record: CallRecord, treated: CallRecord, body: object) -> Conversation | None:
         with _READ_MESSAGES:

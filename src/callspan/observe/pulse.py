@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from callspan.observe.attempts import AttemptLog
+from callspan.record.call import Timing
+
 
 class Pulse:
     """Times of chunks as monotonic nanoseconds; a few integers, however long the stream. The call writes them."""
@@ -26,3 +29,16 @@ class Pulse:
     def since(moment_ns: int | None, zero_ns: int) -> int | None:
         """Return a moment as an offset from `zero_ns`, None where there is none."""
         return None if moment_ns is None else moment_ns - zero_ns
+
+    def timing(self, start_ns: int, zero_ns: int, duration_ns: int, attempts: AttemptLog) -> Timing:
+        """Return the times of a call that began at `start_ns` (Unix) and `zero_ns` (monotonic)."""
+        return Timing(
+            start_ns=start_ns,
+            duration_ns=duration_ns,
+            answer_ns=attempts.answer_start_ns,
+            headers_ns=attempts.last_headers_ns,
+            first_chunk_ns=self.since(self.first_ns, zero_ns),
+            first_token_ns=self.since(self.content_ns, zero_ns),
+            last_chunk_ns=self.since(self.last_ns, zero_ns),
+            largest_gap_ns=self.largest_gap_ns,
+        )

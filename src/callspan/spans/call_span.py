@@ -25,6 +25,7 @@ _IDENTIFY: Final = fail_open("read the ids of a span")
 _CURRENT: Final = fail_open("make a call's span the current one")
 _LOOK: Final = fail_open("look at the span around a call")
 _TELL: Final = fail_open("tell of a call besides its span")
+_TOLD, _ENDED = 2, 3
 
 
 def trace_id() -> str | None:
@@ -36,12 +37,16 @@ def trace_id() -> str | None:
 class CallSpan:
     """The span of one call. No method raises; all are safe after the end."""
 
-    __slots__ = ("_of", "_owned", "_span", "parent_span_id", "sampled", "span_id", "trace_id", "wants_content")
+    __slots__ = (
+        "_begun", "_of", "_owned", "_span", "parent_span_id", "sampled", "span_id", "trace_id", "wants_content",
+    )  # fmt: skip
 
     def __init__(self, of: CallSpans, span: Span, parent: Span, *, owned: bool = True) -> None:
         self._of = of
         self._span = span
         self._owned = owned
+        self._begun = 0
+        """How many of the steps of `end` have begun: repeated after an interrupt, it tells nothing twice."""
         self.trace_id: str | None = None
         self.span_id: str | None = None
         self.parent_span_id: str | None = None
@@ -68,22 +73,31 @@ class CallSpan:
         """Put the record on the span and end it at the record's end."""
         span, timing = self._span, record.timing
         end_ns = timing.start_ns + (timing.duration_ns or 0)
+        begun, self._begun = self._begun, max(self._begun, 1)
         with _PROJECT:
             if span.is_recording():
-                attempt_spans.add_events(span, record)
-                if timing.first_token_ns is not None:
-                    span.add_event(call_events.FIRST_CONTENT, None, timing.start_ns + timing.first_token_ns)
+                if not begun:
+                    self._add_events(record, end_ns)
                 shown = conversation if self._of.content else None
                 span_attributes.put(span, self._of.projection.end(record, shown))
-                if self._owned and record.error is not None:
-                    _set_status(span, record, record.error, end_ns)
-                if self._of.attempt_spans:
-                    attempt_spans.add_spans(self._of.tracer, span, record)
-        with _TELL:
-            self._of.told(record, conversation, span)
-        if self._owned:
+        if begun < _TOLD:
+            self._begun = _TOLD
+            with _TELL:
+                self._of.told(record, conversation, span)
+        if self._owned and (begun < _ENDED or span.is_recording()):
+            self._begun = _ENDED
             with _END:
                 span.end(end_ns)
+
+    def _add_events(self, record: CallRecord, end_ns: int) -> None:
+        span, timing = self._span, record.timing
+        attempt_spans.add_events(span, record)
+        if timing.first_token_ns is not None:
+            span.add_event(call_events.FIRST_CONTENT, None, timing.start_ns + timing.first_token_ns)
+        if self._owned and record.error is not None:
+            _set_status(span, record, record.error, end_ns)
+        if self._of.attempt_spans:
+            attempt_spans.add_spans(self._of.tracer, span, record)
 
 
 class CallSpans:

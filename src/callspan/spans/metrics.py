@@ -10,6 +10,7 @@ import inspect
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -135,7 +136,7 @@ class _Instruments:
 
     def __init__(self, meter: Meter) -> None:
         self._names: set[str] = set()
-        self._running: dict[tuple[int, _Key], list[None]] = {}
+        self._running: dict[tuple[int, _Key], dict[str, None]] = {}
         self._limits: dict[_Key, tuple[float, RateLimit]] = {}
         self._duration = _histogram(meter, names.DURATION, "s", "Duration of a call with its retries and stream.")
         self._tokens = _histogram(meter, names.TOKEN_USAGE, "{token}", "Tokens of a call.")
@@ -161,10 +162,11 @@ class _Instruments:
         self.delivery = DeliveryMetrics(meter)
 
     def count_in(self, record: CallRecord) -> Callable[[], None]:
-        # append and pop are atomic: no lock that a fork could leave locked. What runs here ends here: by process.
-        running = self._running.setdefault((os.getpid(), _key(self._about(record))), [])
-        running.append(None)
-        return running.pop
+        # Each step is atomic: no lock that a fork could leave locked. What runs here ends here: by process. By its id
+        # a call counts once, however often it is counted in and out around an interrupt.
+        running = self._running.setdefault((os.getpid(), _key(self._about(record))), {})
+        running[record.call_id] = None
+        return partial(running.pop, record.call_id, None)
 
     def measure(self, record: CallRecord) -> None:
         about = self._about(record)

@@ -106,7 +106,7 @@ class Wiring:
         with self._lock:
             old = self._pipeline
             if old is None or old.settings != settings or old.parts != parts:
-                self._put(Pipeline(settings, parts))
+                self._put(Pipeline(settings, parts, self.engine.late_ends))
                 if old is not None:
                     old.recorder.retire(_CLOSE_TIMEOUT_S)
             self._sdks = tuple(dict.fromkeys((*self._sdks, *sdks)))

@@ -20,6 +20,8 @@ from callspan.cost import published
 from callspan.fail_open import fail_open, value_of
 from callspan.intercept.engine import Line
 from callspan.observe.factory import CallFactory
+from callspan.observe.late_ends import LateEnds
+from callspan.observe.live_call import LiveCall
 from callspan.policy.apply import Policy
 from callspan.record.call import CallRecord, Cost
 from callspan.record.events import Record
@@ -45,9 +47,11 @@ _TREAT: Final = fail_open("apply the content policy")
 class Pipeline:
     """Settings made into the objects that do the work. Starts no thread and opens no file."""
 
-    def __init__(self, settings: Settings, parts: Parts) -> None:
+    def __init__(self, settings: Settings, parts: Parts, late_ends: LateEnds | None = None) -> None:
+        """`late_ends` carries out ends that were interrupted; None: nobody does."""
         self.settings = settings
         self.parts = parts
+        self._late_ends = late_ends
         self.recorder = Recorder(settings, parts.listeners, self._priced)
         self._version = _version()
         self._metrics = CallMetrics(parts.meter_provider, self._version, self.recorder)
@@ -101,6 +105,10 @@ class Pipeline:
         if isinstance(record, CallRecord):
             remember_call(record)
 
+    def _put_off(self, call: LiveCall) -> None:
+        if self._late_ends is not None:
+            self._late_ends.note(call, "cancelled")
+
     def _under_way(self, record: CallRecord) -> bool:
         wanted = self.recorder.wanted or hooks.any_at("before_record", "after_record")
         if not wanted:
@@ -132,6 +140,7 @@ class Pipeline:
             observed=self._metrics.observed,
             begun=self._metrics.begun,
             under_way=self._under_way,
+            put_off=self._put_off,
             scope=agent_context.current_scope,
             metadata=agent_context.current_metadata,
             service=settings.service,
