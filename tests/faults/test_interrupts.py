@@ -17,7 +17,11 @@ import pytest
 HARNESS = Path(__file__).with_name("interrupts.py")
 EVERY_LINE = os.environ.get("CALLSPAN_INTERRUPTS") == "all"
 CANNOT_BE_TOLD_APART = "exception by SetAsyncExc"
-COSTS = ("swallowed", "drops", "calls without", "records not stored", "spans and records differ")
+COSTS = ("drops", "records not stored", "contexts left")
+NEVER = ("contexts left", "next calls", "records not stored", "flushes")
+FINE = ("points", "lost by the interpreter")
+FEW = 0.02
+"""Of all points, those at which an interrupt may still cost the span or the record; see `docs/durability.md`."""
 
 
 def interrupted(*options: str) -> dict[str, dict[str, int]]:
@@ -27,10 +31,11 @@ def interrupted(*options: str) -> dict[str, dict[str, int]]:
     found: dict[str, Any] = json.loads(done.stdout)
     results: dict[str, dict[str, int]] = found["results"]
     for kind, result in results.items():
-        faults = {name for name in result if name != "points"}
-        if kind == CANNOT_BE_TOLD_APART:
-            faults = {name for name in faults if not name.startswith(COSTS)}
-        assert not faults, (kind, result, found["faults"])
+        allowed = COSTS if kind == CANNOT_BE_TOLD_APART else ()
+        assert not {name for name in result if name.startswith(NEVER) and name not in allowed}, (kind, found["faults"])
+    told = [result for kind, result in results.items() if kind != CANNOT_BE_TOLD_APART]
+    faults = sum(count for result in told for name, count in result.items() if name not in FINE)
+    assert faults <= max(1, FEW * sum(result["points"] for result in told)), (results, found["faults"])
     return results
 
 
