@@ -568,7 +568,7 @@ def test_the_session_around_a_call_is_told_of_its_end() -> None:
             self.place = Place(session_id="s")
             self.ended: list[CallRecord] = []
 
-        def call_ended(self, record: CallRecord) -> None:
+        def call_ended(self, record: CallRecord, said: object) -> None:
             self.ended.append(record)
 
     stage, session = Stage(), Session()
