@@ -31,6 +31,7 @@ def report(world: World, tmp_path: Path) -> Report:
         reader = open_store(world.write(tmp_path / f"{next(numbers)}.db"))
         target = tmp_path / "report.html"
         write_report(reader, target, CallFilter(**which))
+        assert target.stat().st_mode & 0o777 == 0o600, "for nobody else"
         reader.close()
         return target.read_text(encoding="utf-8")
 
