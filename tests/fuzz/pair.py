@@ -15,7 +15,7 @@ from tests.fuzz.case import Case
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDES = ("bare", "instrumented")
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 _COMPARED = ("log", "requests", "calls", "warned", "noise")
 
 

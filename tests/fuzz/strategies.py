@@ -134,13 +134,14 @@ def damaged(draw: Any, tree: Any) -> Any:
     for _ in range(draw(st.sampled_from((0, 1, 1, 2, 3)))):
         places = _places(tree)
         if not places:
-            return draw(st.sampled_from(ODD))
+            return copy.deepcopy(draw(st.sampled_from(ODD)))
         holder, key = draw(st.sampled_from(range(len(places))).map(places.__getitem__))
         act = draw(st.sampled_from(("delete", "replace", "replace", "wrap", "double")))
         if act == "delete":
             del holder[key]
         elif act == "replace":
-            holder[key] = draw(st.sampled_from(ODD))
+            # A copy: what comes next may change it.
+            holder[key] = copy.deepcopy(draw(st.sampled_from(ODD)))
         elif act == "wrap":
             holder[key] = [holder[key]]
         elif isinstance(holder, list):

@@ -112,6 +112,20 @@ def test_missing_usage_is_estimated_when_asked_and_marked(stream: bool, mode: Mo
     assert span.attributes["callspan.usage.estimated"] is True
 
 
+def test_tokens_are_estimated_of_a_request_with_a_lone_surrogate(mode: Mode, run: Run) -> None:
+    """The SDK sends it as an escape, which strict readers of JSON refuse."""
+    mode.provider.reply(text="I am quite well, thank you.", usage={})
+    asked = {"model": "gpt-5", "messages": [{"role": "user", "content": "How are you? \ud800"}]}
+    with capture(estimate_usage=True) as seen:
+        try:
+            run(lambda: mode.wait(mode.openai().chat.completions.create(**asked)))
+        except UnicodeEncodeError:
+            pytest.skip("this version refuses to send it")
+        record = the_call(seen)
+    assert record.usage is not None
+    assert record.usage.estimated
+
+
 def test_what_the_provider_said_is_never_estimated(mode: Mode, run: Run) -> None:
     mode.provider.reply(text="I am well.", input_tokens=1000, output_tokens=0)
     with capture(estimate_usage=True) as seen:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import msgspec
 from opentelemetry import propagate
 
 from callspan.fail_open import fail_open
 from callspan.intercept.engine import CURRENT_CALL, Engine
 from callspan.intercept.guarded import Function, Observer, guarded, reader
 from callspan.intercept.request import OpenCall
+from callspan.providers import registry
 from callspan.providers.rate_limits import stated_headers
 
 _ATTEMPT: Final = fail_open("observe an attempt")
@@ -57,7 +57,7 @@ def _is_attempt(opened: OpenCall, request: Any) -> bool:  # noqa: ANN401 - httpx
             propagate.inject(request.headers, context=opened.context)
         if not opened.body_seen:
             opened.body_seen = True
-            opened.call.sent(request.content, msgspec.json.decode(request.content))
+            opened.call.sent(request.content, registry.decoded(request.content))
         if opened.replaced is not None:
             opened.replaced.sending(request)
     return True

@@ -364,7 +364,7 @@ class LiveCall:
             return stated
         with _ESTIMATE:
             exact = self._request.body
-            asked = None if exact is NO_BODY else msgspec.json.decode(exact)
+            asked = None if exact is NO_BODY else registry.decoded(exact)
             return with_estimates(stated, self._endpoint.conversation(asked, body))
         return stated
 

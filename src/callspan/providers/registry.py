@@ -55,8 +55,8 @@ def conversation_of(record: CallRecord) -> Conversation | None:
     endpoint = by_api(record.api)
     if endpoint is None:
         return None
-    request = _decoded(record.request.body)
-    response = None if record.response is None else _decoded(record.response.body)
+    request = decoded(record.request.body)
+    response = None if record.response is None else decoded(record.response.body)
     return None if request is None and response is None else endpoint.conversation(request, response)
 
 
@@ -72,7 +72,8 @@ def _api_of(path: str) -> Api | None:
     return _BY_LAST_TWO.get("/".join(segments[-2:])) or _BY_LAST.get(segments[-1])
 
 
-def _decoded(body: msgspec.Raw) -> object:
+def decoded(body: msgspec.Raw | bytes) -> object:
+    """Return the JSON of a body as SDKs read it, lone surrogates and NaN among it; None if it is none. Never raises."""
     data = bytes(body)
     if not data:
         return None

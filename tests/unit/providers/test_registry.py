@@ -188,3 +188,18 @@ def test_a_conversation_is_put_on_a_record_once() -> None:
 )
 def test_any_bodies_are_survived(api: str, request: bytes, response: bytes) -> None:
     registry.conversation_of(record(api=api, request=request, response=response))
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        (b'"\\ud800"', "\ud800"),
+        (b"[1, null]", [1, None]),
+        (b"", None),
+        (b"{", None),
+        (b"\xff", None),
+        (b"[" * 9_000, None),
+    ],
+)
+def test_a_body_is_decoded_as_leniently_as_the_sdks_do(body: bytes, value: object) -> None:
+    assert registry.decoded(body) == value
