@@ -209,7 +209,7 @@ class Scope(ABC):
             shown = treated(record, self.runtime, point)
             self.span.event(shown)
             self.write(shown)
-        self.observe(shown)
+            self.observe(shown)
 
     def observe(self, record: Record, conversation: Conversation | None = None) -> None:
         """Have this scope and those above it show what a treated record says went in or came out."""
