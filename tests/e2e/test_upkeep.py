@@ -36,7 +36,7 @@ def test_doctor_finds_sdks_hooks_and_a_store_that_keeps_records(demo: Demo) -> N
         assert check["state"] == "ok"
         assert re.search(r", (\d+) of \1 hooks can be set$", check["detail"])
     (store,) = [check for (area, _), check in found.items() if area == "stores"]
-    assert (store["state"], store["detail"]) == ("ok", "a test record was written and read back")
+    assert (store["state"], store["detail"]) == ("ok", "a test record was written, read back and taken out again")
     assert found["settings", "content"]["detail"] == "full"
 
 

@@ -21,12 +21,12 @@ from callspan.stores.base import CallFilter
 from callspan.stores.opening import safe_name
 
 _COLUMNS: Final = (
-    Column("started", rank=3),
+    Column("started", rank=4),
     Column("call"),
     Column("model", shrinks=True, rank=1, least=14),
-    Column("tokens", right=True, rank=4),
+    Column("tokens", right=True, rank=2),
     Column("cost", right=True, rank=5, known=True),
-    Column("time", right=True, rank=2),
+    Column("time", right=True, rank=3),
     Column("outcome", shrinks=True, least=16),
     Column("said", shrinks=True, rank=6),
 )

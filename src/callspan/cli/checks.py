@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 from callspan import drift
-from callspan.cli.store_check import store_check
+from callspan.cli.store_check import NOT_YET, store_check
 from callspan.config import SettingError, Settings, load, otlp_in_environment, troubles_of, variables
 from callspan.intercept import conflicts
 from callspan.private_names import MODULES, READ
@@ -37,21 +37,19 @@ class Check(NamedTuple):
     detail: str
     advice: str | None = None
     """What to do about it."""
+    changed: bool = False
+    """A setting that is not as by default."""
 
 
 def every_check(stores: str) -> Iterator[Check]:
-    """Yield all checks; `stores` is a comma list of URLs. Writes and removes a test record in each store."""
-    yield Check("versions", "callspan", "ok", metadata.version("callspan"))
-    yield Check("versions", "python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
-    for distribution in (
-        "opentelemetry-sdk",
-        "opentelemetry-instrumentation",
-        "opentelemetry-exporter-otlp-proto-http",
-    ):
-        yield Check("versions", distribution, "note", _version(distribution) or "not installed")
+    """Yield all checks; `stores` is a comma list of URLs.
+
+    Writes a test record to each store that exists, and takes it out again. Makes no file.
+    """
     yield from _hooks()
     yield from _private_names()
     yield from _others()
+    yield from _versions()
     from callspan.wiring import CHECKS
 
     for trouble in troubles_of(checks=CHECKS):
@@ -62,6 +60,17 @@ def every_check(stores: str) -> Iterator[Check]:
     yield from _left_for_others(settings)
     yield _otlp()
     yield from _settings(settings)
+
+
+def _versions() -> Iterator[Check]:
+    yield Check("versions", "callspan", "ok", metadata.version("callspan"))
+    yield Check("versions", "python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    for distribution in (
+        "opentelemetry-sdk",
+        "opentelemetry-instrumentation",
+        "opentelemetry-exporter-otlp-proto-http",
+    ):
+        yield Check("versions", distribution, "note", _version(distribution) or "not installed")
 
 
 def _version(distribution: str) -> str | None:
@@ -141,11 +150,12 @@ def _store(url: str, settings: Settings) -> Check:
     trouble, told = store_check(url)
     if trouble is not None:
         return Check("stores", safe_name(url), "failed", trouble, "Records wait on disk until it works.")
+    state: State = "note" if told.startswith(NOT_YET) else "ok"
     directory = spool_of(",".join(settings.stores))
     waiting = waiting_bytes(directory)
     backlog = f"; {waiting:,} bytes in {directory}" if waiting else ""
     advice = "If no application is running, deliver them: callspan ship" if waiting else None
-    return Check("stores", safe_name(url), "ok", f"{told}{backlog}", advice)
+    return Check("stores", safe_name(url), state, f"{told}{backlog}", advice)
 
 
 def _left_for_others(settings: Settings) -> Iterator[Check]:
@@ -187,5 +197,6 @@ def _settings(settings: Settings) -> Iterator[Check]:
         value = getattr(settings, name)
         shown = ", ".join(safe_name(str(item)) for item in value) if isinstance(value, tuple) else str(value)
         said_by = f"{variable} or --store" if name == "stores" else variable
-        source = "" if value == getattr(defaults, name) else f"  ({said_by})"
-        yield Check("settings", name, "note", f"{shown or 'none'}{source}")
+        changed = value != getattr(defaults, name)
+        source = f"  ({said_by})" if changed else ""
+        yield Check("settings", name, "note", f"{shown or 'none'}{source}", changed=changed)

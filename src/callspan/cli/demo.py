@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from callspan.testing import ScriptedProvider
     from callspan.wiring import Handle
     from callspan.wiring.otlp import OtlpProviders
+    from callspan.wiring.otlp_exporter import OtlpExporter
 
 _EPILOG: Final = """\b
 Examples:
@@ -67,17 +68,20 @@ def command(frame: Frame, live: bool, otlp: str | None) -> None:
     Offline, unless --live: the real openai and anthropic SDKs talk to a scripted provider on loopback. One agent
     is synchronous and uses chat completions and the Responses API, two are asynchronous and use streamed
     messages, and two are rollouts of one task by a model of one's own. A call is retried after a 429, one is
-    refused with a 400, one stream is stopped early. Records are added to the store; nothing is deleted.
+    refused with a 400, one stream is stopped early. Records are added to the store; nothing is deleted. Exit code 1
+    where a receiver is named and has not taken every span.
     """
     started_ns = time.time_ns()
     existed = _existed(frame)
     traced = _play(frame, _otlp(otlp), live=live)
     if frame.json:
-        frame.emit({"store": safe_name(frame.store), "since": iso(started_ns), "spans": len(traced.spans)})
-        return
-    since = iso(started_ns) if existed else None
-    _show_records(frame, since)
-    _say_where(frame, traced)
+        spans = {"spans": len(traced.spans), "spans_taken": _taken(traced)}
+        frame.emit({"store": safe_name(frame.store), "since": iso(started_ns), **spans})
+    else:
+        _show_records(frame, iso(started_ns) if existed else None)
+        _say_where(frame, traced)
+    if _taken(traced) not in (None, len(traced.spans)):
+        raise click.exceptions.Exit(1)
 
 
 class _Traced(NamedTuple):
@@ -276,7 +280,7 @@ def _session_ids(frame: Frame, newer: list[str]) -> list[str]:
     found = subprocess.run(  # noqa: S603 - our own command
         _callspan(frame, "sessions", "--json", *newer), check=True, capture_output=True
     )
-    rows = msgspec.json.decode(found.stdout, type=list[dict[str, object]])
+    rows = msgspec.json.decode(found.stdout.decode(sys.stdout.encoding), type=list[dict[str, object]])
     ids = [str(row["session_id"]) for row in reversed(rows)]
     short = short_ids(ids)
     return [short[one] for one in ids]
@@ -284,6 +288,19 @@ def _session_ids(frame: Frame, newer: list[str]) -> list[str]:
 
 def _callspan(frame: Frame, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "callspan.cli", "--no-pager", "--store", frame.store, *arguments]
+
+
+def _taken(traced: _Traced) -> int | None:
+    """How many spans the receiver took; None where they were not to be sent."""
+    exporter = None if traced.sent is None else traced.sent.exporters.get("traces")
+    return None if exporter is None else len(traced.spans) - exporter.lost
+
+
+def _how(signal: str, exporter: OtlpExporter, spans: int) -> str:
+    why = f" ({exporter.trouble})" if exporter.trouble else ""
+    if signal != "traces":
+        return f"not taken{why}" if exporter.trouble else "taken"
+    return f"taken, all {spans} spans" if not exporter.lost else f"not taken, {exporter.lost} of {spans} spans{why}"
 
 
 def _say_where(frame: Frame, traced: _Traced) -> None:
@@ -309,8 +326,7 @@ def _say_where(frame: Frame, traced: _Traced) -> None:
     line(("Spans    ", "bold"), f"{len(traced.spans)} in {len(traces)} traces: {told}")
     if traced.sent is not None:
         for signal, exporter in traced.sent.exporters.items():
-            how = f"not taken ({exporter.trouble})" if exporter.trouble else "sent"
-            line("         ", f"{signal} {how}: {exporter.address}")
+            line("         ", f"{signal} {_how(signal, exporter, len(traced.spans))}: {exporter.address}")
     else:
         line("         in memory only; to see them in Jaeger (http://localhost:16686):")
         line("         ", (_JAEGER, "cyan"))

@@ -14,6 +14,17 @@ from callspan.cli.frame import Frame, framed
 from callspan.cli.safe_text import clean
 
 _MARKS: Final = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "failed": ("✗", "bold red")}
+_AREAS: Final = (
+    "SDKs",
+    "private names",
+    "other instrumentations",
+    "stores",
+    "spans",
+    "changed settings",
+    "versions",
+    "settings",
+)
+_PLACES: Final = {area: place for place, area in enumerate(_AREAS)}
 _NAME_WIDTH: Final = 38
 _EPILOG: Final = """\b
 Examples:
@@ -37,9 +48,19 @@ def command(frame: Frame) -> None:
         raise click.exceptions.Exit(1)
 
 
+def _title(check: Check) -> str:
+    return "changed settings" if check.changed else check.area
+
+
+def _order(check: Check) -> int:
+    return 0 if check.state in ("failed", "warning") else _PLACES.get(_title(check), 0) + 1
+
+
 def _print(frame: Frame, checks: list[Check]) -> None:
     width = min(_NAME_WIDTH, max(len(check.name) for check in checks))
-    for area, group in groupby(checks, key=lambda check: check.area):
+    # What is wrong comes first, and settings as they are by default last.
+    checks = sorted(checks, key=_order)
+    for area, group in groupby(checks, key=_title):
         frame.screen.line((area, "bold"))
         table = _grid(width)
         for check in group:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,7 @@ import msgspec
 
 from callspan.cli.filters import MOMENT
 from callspan.cli.frame import Frame, framed
+from callspan.cli.output_file import is_stream, written_to
 from callspan.cli.parameter_types import Amount, DecimalType, File, PairType, Rows
 from callspan.cli.progress import progress
 from callspan.cli.screen import count, reward
@@ -61,7 +63,7 @@ class Tag(PairType):
 
 @click.command("export", short_help="Datasets: fine-tuning rows, pairs, trajectories, Parquet.", epilog=_EPILOG)
 @click.argument("format_name", metavar="FORMAT", type=click.Choice(list(FORMATS)))
-@click.option("-o", "--output", type=File(dir_okay=False), help="The file to write.")
+@click.option("-o", "--output", type=File(dir_okay=False, allow_dash=True), help="The file; - is stdout.")
 @click.option("--dry-run", is_flag=True, help="Write nothing, show what would be written.")
 @click.option("--session", "session_ids", multiple=True, metavar="ID", help="This session; may be repeated.")
 @click.option("--model", "models", multiple=True, metavar="NAME", help="Calls of this model; may be repeated.")
@@ -101,16 +103,22 @@ def command(frame: Frame, format_name: str, output: Path | None, dry_run: bool, 
             tell(statistics.sessions, statistics.sessions_found, f"{statistics.rows:,} rows of sessions")
 
         try:
-            statistics = export(reader, format_name, target, choice, options, progress=show)
+            with nullcontext(None) if target is None else written_to(target) as place:
+                statistics = export(reader, format_name, place, choice, options, progress=show)
         except SettingError as error:
             raise click.UsageError(str(error)) from error
+        except BrokenPipeError:
+            raise
         except OSError as error:
             frame.fail(f"{error.filename or output}: {error.strerror or error}")
     _report(frame, statistics, target)
 
 
 def _report(frame: Frame, statistics: Statistics, target: Path | None) -> None:
-    if frame.json:
+    if target is not None and is_stream(target):
+        # Whatever the command says itself would be mixed with the rows.
+        click.echo(f"{count(statistics.rows)} rows", err=True)
+    elif frame.json:
         frame.emit({"file": None if target is None else str(target), **statistics.as_json()})
     else:
         _tell(frame, statistics, target)

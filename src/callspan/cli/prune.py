@@ -11,24 +11,30 @@ from callspan.cli.frame import Frame, framed, store_errors, wrong
 from callspan.cli.progress import progress
 from callspan.cli.screen import count, iso
 from callspan.config import SettingError
+from callspan.stores.base import CallFilter
 from callspan.stores.opening import split_urls
 
 _EPILOG: Final = """\b
 Examples:
   callspan prune --older-than 30d
+  callspan prune --older-than 30d --dry-run
   callspan prune --older-than 2026-01-01"""
 
 
 @click.command("prune", short_help="Delete what is old.", epilog=_EPILOG)
 @click.option("--older-than", "older_ns", type=MOMENT, metavar="TIME", required=True, help="30d, 12h, or ISO 8601.")
+@click.option("--dry-run", is_flag=True, help="Delete nothing, say how much would be deleted.")
 @framed
-def command(frame: Frame, older_ns: int) -> None:
+def command(frame: Frame, older_ns: int, dry_run: bool) -> None:
     """Delete calls and sessions from before a time, and every content that only they referred to.
 
     Sessions go whole, by their end. For stores that can be read: SQLite, JSON Lines, Postgres, ClickHouse.
     """
     from callspan.stores.retention import prune
 
+    if dry_run:
+        _look(frame, older_ns)
+        return
     try:
         with progress(frame, "pruning"):
             removed = prune(split_urls(frame.store)[0], older_ns)
@@ -42,4 +48,26 @@ def command(frame: Frame, older_ns: int) -> None:
     frame.screen.paragraph(
         f"From before {iso(older_ns)}: {count(removed.sessions)} sessions, {count(removed.calls)} calls, "
         f"{count(removed.others)} steps and events, {count(removed.contents)} contents deleted."
+    )
+
+
+def _look(frame: Frame, older_ns: int) -> None:
+    """Say how many sessions and calls would go."""
+    with frame.reader() as reader, progress(frame, "sessions") as tell:
+        calls, sessions = reader.count_calls(CallFilter(until_ns=older_ns)), 0
+        for number, summary in enumerate(reader.sessions(), 1):
+            tell(number)
+            session = summary.session
+            ended = session.end_ns if session.end_ns is not None else session.start_ns
+            if ended is not None and ended < older_ns:
+                sessions += 1
+                # Its calls go with it, those too that began after its end.
+                late = summary.last_ns is not None and summary.last_ns >= older_ns
+                its_own = CallFilter(session_id=session.session_id, since_ns=older_ns)
+                calls += reader.count_calls(its_own) if late else 0
+    if frame.json:
+        frame.emit({"sessions": sessions, "calls": calls, "dry_run": True})
+        return
+    frame.screen.paragraph(
+        f"From before {iso(older_ns)}: {count(sessions)} sessions and {count(calls)} calls would be deleted."
     )

@@ -9,6 +9,7 @@ import click
 
 from callspan.cli.filters import choosing_calls, of_one_session
 from callspan.cli.frame import Frame, framed
+from callspan.cli.output_file import is_stream, written_to
 from callspan.cli.parameter_types import File
 from callspan.cli.progress import progress
 from callspan.reports import write_report
@@ -31,10 +32,10 @@ would share the store."""
 @click.option(
     "-o",
     "--output",
-    type=File(dir_okay=False),
+    type=File(dir_okay=False, allow_dash=True),
     default=Path("report.html"),
     show_default=True,
-    help="The file to write.",
+    help="The file to write; - is stdout.",
 )
 @framed
 def command(frame: Frame, which: CallFilter, output: Path) -> None:
@@ -42,11 +43,16 @@ def command(frame: Frame, which: CallFilter, output: Path) -> None:
     with frame.reader() as reader, progress(frame, "calls") as tell:
         which = of_one_session(frame, reader, which)
         try:
-            found = write_report(reader, output, which, progress=tell)
+            with written_to(output) as target:
+                found = write_report(reader, target, which, progress=tell)
+        except BrokenPipeError:
+            raise
         except OSError as error:
             frame.fail(f"{output}: {error.strerror or error}")
     if not found.every.calls and not found.sessions:
         frame.nothing(f"No such calls in {safe_name(frame.store)}; nothing written.")
+    if is_stream(output):
+        return
     size = output.stat().st_size
     if frame.json:
         frame.emit({"file": str(output), "bytes": size, "calls": found.every.calls, "sessions": found.session_count})

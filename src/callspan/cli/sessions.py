@@ -31,17 +31,17 @@ from callspan.stores.base import CallFilter, Reader, SessionSummary
 from callspan.stores.opening import safe_name
 
 _COLUMNS: Final = (
-    Column("started", rank=3),
+    Column("started", rank=4),
     Column("session"),
-    Column("name", shrinks=True, rank=2),
+    Column("name", shrinks=True, rank=1),
     Column("outcome"),
-    Column("reward", right=True),
-    Column("steps", right=True, rank=7),
-    Column("calls", right=True, rank=4),
-    Column("errors", right=True, rank=5),
-    Column("tokens", right=True, rank=8),
-    Column("cost", right=True, rank=6, known=True),
-    Column("time", right=True, rank=1),
+    Column("reward", right=True, rank=3),
+    Column("steps", right=True, rank=8),
+    Column("calls", right=True, rank=6),
+    Column("errors", right=True, rank=7),
+    Column("tokens", right=True, rank=2),
+    Column("cost", right=True, rank=5, known=True),
+    Column("time", right=True, rank=9),
 )
 _EPILOG: Final = """\b
 Examples:

@@ -15,7 +15,7 @@ from callspan.cli.session_page import Page
 from callspan.cli.session_tree import session_tree
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord
-from callspan.stores.base import CallFilter, Happening, Reader
+from callspan.stores.base import CallFilter, Happening, Reader, SessionSummary
 from callspan.stores.opening import safe_name
 
 _LIMIT: Final = 1000
@@ -36,16 +36,18 @@ Examples:
 def command(frame: Frame, ident: str, limit: int | None, offset: int) -> None:
     """Show a session as a tree of steps, calls, tools and events, or a call with all that was said.
 
-    ID is a session's or a call's id, the beginning of one, a call's span id, or `last`: the newest session, or where
-    there is none the newest call.
+    ID is a session's or a call's id, the beginning of one, a call's span id, or `last`: the newest session, or the
+    newest call where it belongs to no session and began later.
     """
     with frame.reader() as reader:
         summary = next(reader.sessions(limit=1), None) if ident == "last" else reader.session(ident)
-        if summary is not None:
+        later = _later_call(reader, summary) if ident == "last" and summary is not None else None
+        if summary is not None and later is None:
             whole = limit is None and frame.json
             _show_session(frame, Page.of(reader, summary, None if whole else limit or _LIMIT, offset))
             return
-        call = next(reader.calls(CallFilter(limit=1)), None) if ident == "last" else reader.call(ident)
+        newest = later or next(reader.calls(CallFilter(limit=1)), None)
+        call = newest if ident == "last" else reader.call(ident)
         if call is None:
             frame.nothing(_missing(frame, reader, ident))
     if frame.json:
@@ -53,6 +55,18 @@ def command(frame: Frame, ident: str, limit: int | None, offset: int) -> None:
     else:
         with frame.screen.paged():
             print_call(frame.screen, call)
+            if later is not None and summary is not None:
+                before = f"\nThis call is newer than the newest session: callspan show {summary.session.session_id}"
+                frame.screen.paragraph(before)
+
+
+def _later_call(reader: Reader, summary: SessionSummary) -> CallRecord | None:
+    """The newest call, where it is of no session and began after the newest session."""
+    call = next(reader.calls(CallFilter(limit=1)), None)
+    began = summary.session.start_ns
+    if call is None or call.place.session_id is not None or began is None or call.timing.start_ns <= began:
+        return None
+    return call
 
 
 def _missing(frame: Frame, reader: Reader, ident: str) -> str:

@@ -19,13 +19,13 @@ from callspan.stores.opening import safe_name
 
 _COLUMNS: Final = (
     Column("calls", right=True),
-    Column("errors", right=True, rank=2),
-    Column("retries", right=True, rank=6),
-    Column("tokens", right=True, rank=5),
-    Column("cost", right=True, rank=1),
+    Column("errors", right=True, rank=5),
+    Column("retries", right=True, rank=7),
+    Column("tokens", right=True, rank=1),
+    Column("cost", right=True, rank=2),
     Column("p50", right=True, rank=3),
     Column("p95", right=True, rank=4),
-    Column("first token", right=True, rank=7),
+    Column("first token", right=True, rank=6),
 )
 _EPILOG: Final = """\b
 Examples:

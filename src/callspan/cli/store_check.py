@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -12,8 +14,12 @@ from callspan.config import SettingError
 from callspan.record.codec import encode
 from callspan.record.events import SessionRecord
 from callspan.record.ids import new_id
+from callspan.stores.base import EmptyStoreError
 from callspan.stores.opening import StoreUrl, open_store, parse, sinks_for
+from callspan.stores.retention import delete_session
 
+NOT_YET: Final = "does not exist yet"
+_UNREADABLE: Final = ("unix", "console")
 _TIMEOUT_S: Final = 5.0
 _LOOK_S: Final = 0.2
 
@@ -21,20 +27,48 @@ _LOOK_S: Final = 0.2
 def store_check(url: str) -> tuple[str | None, str]:
     """Return (what is wrong, what was seen); the first is None where all is well.
 
-    The test record is a session named `callspan doctor`; it is removed again from SQLite stores.
+    The test record is a session named `callspan doctor`, which is taken out again. A store that does not exist yet is
+    not made: what was seen then begins with `NOT_YET`.
     """
     try:
         store = parse(url)
         sinks_for([url])
-    except SettingError as error:
+        if store.kind not in _UNREADABLE:
+            open_store(url).close()
+    except EmptyStoreError:
+        return _could_be_made(store)
+    except store_errors(SettingError) as error:
         return str(error), ""
     now = time.time_ns()
     session_id = f"doctor-{new_id()}"
     record = SessionRecord(
         session_id=session_id, record_version=now, name="callspan doctor", start_ns=now, end_ns=now, outcome="success"
     )
-    trouble = _deliver(url, encode(record))
-    return (trouble, "") if trouble is not None else _read_back(url, store, session_id)
+    before = _beside(store)
+    try:
+        trouble = _deliver(url, encode(record))
+        return (trouble, "") if trouble is not None else _read_back(url, store, session_id)
+    finally:
+        for path in _beside(store) - before:
+            path.unlink(missing_ok=True)
+
+
+def _could_be_made(store: StoreUrl) -> tuple[str | None, str]:
+    if store.path is None:
+        return None, f"{NOT_YET}: its tables are made with the first record"
+    if store.path.exists():
+        return None, f"{NOT_YET}: the file is there, and empty"
+    directory = next(parent for parent in store.path.absolute().parents if parent.exists())
+    if not directory.is_dir() or not os.access(directory, os.W_OK | os.X_OK):
+        return f"it does not exist, and cannot be made: {directory} takes no file", ""
+    return None, f"{NOT_YET}: it is made with the first record"
+
+
+def _beside(store: StoreUrl) -> set[Path]:
+    """The files that a store keeps beside its own."""
+    if store.path is None:
+        return set()
+    return {path for path in store.path.parent.glob(f"{glob.escape(store.path.name)}[.-]*") if path.is_file()}
 
 
 def _deliver(url: str, payload: bytes) -> str | None:
@@ -58,20 +92,17 @@ def _deliver(url: str, payload: bytes) -> str | None:
 
 
 def _read_back(url: str, store: StoreUrl, session_id: str) -> tuple[str | None, str]:
-    if store.kind == "unix":
-        return None, "a test record was sent; a socket cannot be read back"
+    if store.kind in _UNREADABLE:
+        return None, "a test record was sent, which cannot be taken back"
     try:
         reader = open_store(url)
         try:
             found = reader.session(session_id)
         finally:
             reader.close()
-        if store.kind == "sqlite" and store.path is not None:
-            from callspan.stores.retention import delete_session
-
-            delete_session(store.path, session_id)
+        delete_session(url, session_id)
     except store_errors(SettingError) as error:
         return f"a test record was written but cannot be read back: {error}", ""
     if found is None:
         return "a test record was delivered but is not there", ""
-    return None, "a test record was written and read back"
+    return None, "a test record was written, read back and taken out again"

@@ -12,6 +12,9 @@ from callspan.cli.screen import UNKNOWN
 
 _GAPS: Final = (2, 1)
 """Between columns; the narrow one before any column goes."""
+_IDLE: Final = 100
+"""Added to the rank of a column that says nothing but zero."""
+_NOTHING: Final = ("0", "+0", "$0.00", "", UNKNOWN)
 _LEAST: Final = 8
 """What a column that may shrink keeps at the least."""
 
@@ -45,7 +48,16 @@ def fitted(columns: Sequence[Column], rows: Iterable[Sequence[Text | str]], widt
     told = [
         at for at, column in enumerate(columns) if not column.known or any(row[at].plain != UNKNOWN for row in lines)
     ]
-    layout = _layout(columns, natural, told, width)
+    idle = {at for at in told if lines and all(row[at].plain in _NOTHING for row in lines)}
+    layout = _layout(
+        [
+            column._replace(rank=column.rank + _IDLE * (at in idle)) if column.rank else column
+            for at, column in enumerate(columns)
+        ],
+        natural,
+        told,
+        width,
+    )
     heads = [Text(column.name, style="bold") for column in columns]
     return Group(*(_line(columns, row, layout) for row in (heads, *lines)))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from itertools import count
 from typing import Final
 
@@ -12,13 +12,16 @@ import msgspec
 
 from callspan.cli.calls import outcome_text
 from callspan.cli.filters import choosing_calls, of_one_session
-from callspan.cli.frame import Frame, framed
+from callspan.cli.frame import Frame, framed, store_errors
 from callspan.cli.parameter_types import Rows
 from callspan.cli.rows import call_row, said
+from callspan.cli.safe_text import clean
 from callspan.cli.screen import UNKNOWN, clock, duration, styled, tokens
+from callspan.config import SettingError
 from callspan.record.call import CallRecord
 from callspan.stores.answers import model_of
-from callspan.stores.base import CallFilter, Reader
+from callspan.stores.base import CallFilter, EmptyStoreError, Reader
+from callspan.stores.opening import open_store
 
 _POLL_S: Final = 0.5
 _OVERLAP_NS: Final = 600_000_000_000
@@ -42,6 +45,13 @@ Examples:
 @framed
 def command(frame: Frame, which: CallFilter, number: int, follow: bool) -> None:
     """Show the last calls, one line each, oldest first; with --json one JSON object a line."""
+    with suppress(KeyboardInterrupt) if follow else nullcontext():
+        if follow:
+            _wait_for(frame)
+        _tail(frame, which, number, follow=follow)
+
+
+def _tail(frame: Frame, which: CallFilter, number: int, *, follow: bool) -> None:
     with frame.reader() as reader:
         which = of_one_session(frame, reader, which)
         began_ns = time.time_ns()
@@ -50,12 +60,32 @@ def command(frame: Frame, which: CallFilter, number: int, follow: bool) -> None:
             last = list(reader.calls(msgspec.structs.replace(which, limit=number)))
             for call in reversed(last):
                 _show(frame, call, shown)
-        with suppress(KeyboardInterrupt):
-            for poll in count() if follow else ():
-                window = which if poll % _WHOLE_EVERY == 0 else msgspec.structs.replace(which, limit=_RECENT)
-                for call in _finished(reader, window, shown, began_ns):
-                    _show(frame, call, shown)
-                time.sleep(_POLL_S)
+        for poll in count() if follow else ():
+            window = which if poll % _WHOLE_EVERY == 0 else msgspec.structs.replace(which, limit=_RECENT)
+            for call in _finished(reader, window, shown, began_ns):
+                _show(frame, call, shown)
+            time.sleep(_POLL_S)
+
+
+def _wait_for(frame: Frame) -> None:
+    """Wait until something is recorded in the store."""
+    told = _why_empty(frame)
+    if told is not None and not frame.json:
+        click.echo(clean(f"{told}; waiting for the first record"), err=True)
+    while told is not None:
+        time.sleep(_POLL_S)
+        told = _why_empty(frame)
+
+
+def _why_empty(frame: Frame) -> str | None:
+    """Why there is nothing to read yet; None where there is, and where something else is wrong, which is told later."""
+    try:
+        open_store(frame.store).close()
+    except EmptyStoreError as error:
+        return str(error)
+    except store_errors(SettingError):
+        return None
+    return None
 
 
 def _finished(reader: Reader, which: CallFilter, shown: set[str], began_ns: int) -> list[CallRecord]:

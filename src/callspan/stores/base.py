@@ -19,6 +19,10 @@ class StoreError(Exception):
     """A store cannot be used as it is. The message names it and says what to do."""
 
 
+class EmptyStoreError(StoreError):
+    """Nothing was recorded there yet: there is no such file, or there are no tables."""
+
+
 class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which calls; every field narrows, None asks nothing."""
 

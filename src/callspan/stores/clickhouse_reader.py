@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Final, cast
 
 from callspan.record.call import CallRecord
-from callspan.stores.base import CallFilter, StoreError
+from callspan.stores.base import CallFilter, EmptyStoreError
 from callspan.stores.clickhouse import connect, layout
 from callspan.stores.opening import safe_name
 from callspan.stores.sql_reader import Latencies, SqlReader, Values, json_of
@@ -38,7 +38,7 @@ class ClickHouseReader(SqlReader):
         """Contents of the calls being read."""
         if layout(self._client) == 0:
             self._client.close()
-            raise StoreError(f"{self.name}: no tables of callspan's yet; nothing was recorded there")
+            raise EmptyStoreError(f"{self.name}: no tables of callspan's yet; nothing was recorded there")
 
     def rows(self, sql: str, **values: object) -> Iterator[Values]:
         """Yield the rows of a query with `:name` parameters."""

@@ -16,7 +16,7 @@ from callspan.record.call import CallRecord
 from callspan.record.codec import UnknownSchemaError, decode
 from callspan.record.events import Record, SessionRecord, TimestepRecord, record_key
 from callspan.stores import answers
-from callspan.stores.base import CallFilter, Grouping, Happening, SessionSummary, StoreError, Summary
+from callspan.stores.base import CallFilter, EmptyStoreError, Grouping, Happening, SessionSummary, Summary
 from callspan.stores.jsonl import files_of, lines_in
 from callspan.stores.merging import merge
 from callspan.stores.unpack import said_in
@@ -34,7 +34,7 @@ class JsonLinesReader:
         self.path = Path(path)
         self.name = f"jsonl:///{path}"
         if not self.path.is_file():
-            raise StoreError(f"{path}: there is no such file; nothing was recorded there yet")
+            raise EmptyStoreError(f"{path}: there is no such file; nothing was recorded there yet")
 
     def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
         """Yield calls with their conversations."""

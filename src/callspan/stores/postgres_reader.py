@@ -10,7 +10,7 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.string import TextLoader
 
-from callspan.stores.base import StoreError
+from callspan.stores.base import EmptyStoreError
 from callspan.stores.opening import safe_name
 from callspan.stores.postgres_schema import layout
 from callspan.stores.sql_reader import Latencies, SqlReader, Values
@@ -32,7 +32,7 @@ class PostgresReader(SqlReader):
         self._connection.adapters.register_loader("json", TextLoader)
         if layout(self._connection) == 0:
             self._connection.close()
-            raise StoreError(f"{self.name}: no tables of callspan's yet; nothing was recorded there")
+            raise EmptyStoreError(f"{self.name}: no tables of callspan's yet; nothing was recorded there")
 
     def rows(self, sql: str, **values: object) -> Iterator[Values]:
         """Yield the rows of a query with `:name` parameters."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from callspan.stores.base import StoreError
+from callspan.stores.base import EmptyStoreError, StoreError
 
 APPLICATION_ID: Final = 0x43535031
 """Marks a file as callspan's: "CSP1"."""
@@ -50,7 +50,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
 def open_for_reading(path: Path) -> sqlite3.Connection:
     """Return a read-only connection. Raises StoreError where the file is missing or not callspan's."""
     if not path.is_file():
-        raise StoreError(f"{path}: there is no such file; nothing was recorded there yet")
+        raise EmptyStoreError(f"{path}: there is no such file; nothing was recorded there yet")
     uri = f"file:{quote(os.fsencode(path.absolute()))}?mode=ro"
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
     try:
@@ -61,7 +61,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
         raise
     if version == 0:
         connection.close()
-        raise StoreError(f"{path}: no store of callspan's yet; nothing was recorded there")
+        raise EmptyStoreError(f"{path}: no store of callspan's yet; nothing was recorded there")
     return connection
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +21,7 @@ TELLING = [
 MORE = [
     "0", "999999999999999999999999", "1e400", "inf", "-inf", "a\x00b", "directory", "notes.txt", "notes.db",
     "bad.jsonl",
-    "loop", "pipe", "link", "http://x:99999/", "http://x:abc", "sqlite://", "sqlite:///",
+    "loop", "link", "http://x:99999/", "http://x:abc", "sqlite://", "sqlite:///",
     "sqlite:///directory", "sqlite:////proc/x/y.db", "sqlite:///a\x00b.db", "sqlite:///\udcff\ud800.db", "x\udcff.db",
     "jsonl:///bad.jsonl", "jsonl:///directory", "jsonl:///x?acks=maybe", "unix://", f"unix:///{'s' * 300}",
     "postgresql://[", "postgresql://127.0.0.1:1/x", "postgresql://127.0.0.1:x/x", "clickhouse://127.0.0.1:1/x",
@@ -51,7 +50,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "loop").symlink_to("loop")
     # Not those of the machine: who runs the tests may be allowed to replace them.
     (tmp_path / "link").symlink_to("notes.txt")
-    os.mkfifo(tmp_path / "pipe")
     return tmp_path
 
 
