@@ -28,7 +28,8 @@ _HELP: Final = f"""{_USAGE}
   the store.
 
   Spans, metrics and, with CALLSPAN_LOG_EVENTS=on, log events are sent where
-  OTEL_EXPORTER_OTLP_ENDPOINT says. OTEL_METRICS_EXPORTER=none leaves metrics out.
+  OTEL_EXPORTER_OTLP_ENDPOINT says. OTEL_METRICS_EXPORTER=none leaves metrics
+  out.
 
 Options:
   -m           APP is a module, as with python -m.
