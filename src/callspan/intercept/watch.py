@@ -187,4 +187,6 @@ def watch_of(response: object) -> Watch | None:
 
 def is_running(reader: object) -> bool:
     """True while a generator, or a reader of ours, is executing: it will report its true end itself."""
-    return any(getattr(reader, name, False) for name in (names.GI_RUNNING.name, names.AG_RUNNING.name, "running"))
+    return any(
+        getattr(reader, name, None) is True for name in (names.GI_RUNNING.name, names.AG_RUNNING.name, "running")
+    )
