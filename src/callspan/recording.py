@@ -97,7 +97,7 @@ class RecordedCall:
                 installed_or_warn()
             elif endpoint is not None:
                 self._call = line.factory.start(endpoint, self._facts)
-                self._token = otel_context.attach(engine.context_of(self._call))
+                self._token = otel_context.attach(engine.context_of(self._call, otel_context.get_current()))
         return self
 
     def __exit__(

@@ -81,8 +81,7 @@ class Engine:
         conflicts.warn_once(conflicts.found())
 
     @staticmethod
-    def context_of(call: LiveCall) -> Context:
-        """Return the current context with the call's span in it."""
-        current = otel_context.get_current()
+    def context_of(call: LiveCall, current: Context) -> Context:
+        """Return the context `current` with the call's span in it."""
         within = getattr(call.span, "within", None)
         return current if within is None else within(current)

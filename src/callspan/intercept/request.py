@@ -45,7 +45,6 @@ class OpenCall:
         "_context_token",
         "_current_token",
         "_outer",
-        "_outer_call",
         "body_seen",
         "built",
         "built_retries",
@@ -74,18 +73,16 @@ class OpenCall:
         """Whether `traceparent` goes out with each attempt."""
         self.replaced: native_tracing.Replaced | None = None
         """The SDK's own span that this call's stands in for, where there would be one."""
-        self.context = engine.context_of(call)
+        self._outer = otel_context.get_current()
+        self.context = engine.context_of(call, self._outer)
         self.watch: Watch | None = None
         self.early_reader: tuple[int, weakref.ref[Any]] | None = None
         """The identity of a response and what reads its stream, where that was made before the response is followed."""
-        self._outer: Context | None = None
-        self._outer_call: OpenCall | None = None
         self._context_token: Token[Context] | None = None
         self._current_token: Token[OpenCall | None] | None = None
 
     def enter(self) -> None:
         """Make the call current here. Raises nothing but interrupts."""
-        self._outer, self._outer_call = otel_context.get_current(), CURRENT_CALL.get()
         self._context_token = attempt(_ATTACH, otel_context.attach, self.context)
         self._current_token = CURRENT_CALL.set(self)
 
@@ -104,8 +101,8 @@ class OpenCall:
     def _restore(self) -> None:
         """Make current what was so before, where an interrupt has come between a step and its token."""
         if CURRENT_CALL.get() is self:
-            CURRENT_CALL.set(self._outer_call)
-        if self._outer is not None and otel_context.get_current() is self.context:
+            CURRENT_CALL.set(None)
+        if otel_context.get_current() is self.context:
             otel_context.attach(self._outer)
 
     def raised(self, error: BaseException) -> None:

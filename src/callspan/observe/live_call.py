@@ -222,18 +222,19 @@ class LiveCall:
         `how` None: there was no stream, the call failed before its response.
         `at_ns` is the offset of the end when it is reported later than it happened.
         """
-        if self.ended:
+        endings = self._endings
+        if endings and not endings[0].interrupted:
             return
-        ending = Ending(how, outcome, error, self.offset_ns() if at_ns is None else at_ns)
+        ending = Ending(how, outcome, error, self._now_ns() - self._zero_ns if at_ns is None else at_ns)
         mine = False
         try:
-            self._endings.append(ending)
-            ending, mine = self._endings[0], self._endings[0] is ending
+            endings.append(ending)
+            ending, mine = endings[0], endings[0] is ending
             if mine or (mine := ending.take_over()):
                 self._take_steps(ending)
         except BaseException:
             # Whatever comes from outside must not wait for the rest, which may call back the application.
-            if mine or self._endings[:1] == [ending]:
+            if mine or endings[:1] == [ending]:
                 ending.interrupt()
                 self._factory.put_off(self)
             raise
@@ -241,7 +242,12 @@ class LiveCall:
     def _take_steps(self, ending: Ending) -> None:
         """Take the steps that are left. Interrupted, the first four are repeated; of the others none is taken twice."""
         if ending.step == _FOLD:
-            self._fold(ending)
+            if ending.body is None:
+                self._complete = self._complete if self._accumulator is None else self._accumulator.complete
+                ending.body = self._body if self._whole else self._folded()
+            # A long text is whole in the body now: its pieces would be as much again until the record is written.
+            self._accumulator = self._add = None
+            self._add_piece = _no_piece
             ending.step = _BUILD
         if ending.step == _BUILD:
             self._build(ending)
@@ -270,14 +276,6 @@ class LiveCall:
                 with _TOTALS:
                     self._scope.call_ended(treated, said)
 
-    def _fold(self, ending: Ending) -> None:
-        if ending.body is None:
-            self._complete = self.stream_complete
-            ending.body = self._body if self._whole else self._folded()
-        # A long text is whole in the body now: its pieces would be as much again until the record is written.
-        self._accumulator = None
-        self._add, self._add_piece = None, _no_piece
-
     def _build(self, ending: Ending) -> None:
         """Build the record, and have the content policy treat it."""
         if ending.treated is not None:
@@ -297,8 +295,11 @@ class LiveCall:
 
     def __del__(self) -> None:
         """Have a call ended that nobody has ended: it was interrupted where nobody else could tell of it."""
-        endings = getattr(self, "_endings", None)
-        if endings is not None and (not endings or endings[0].interrupted):
+        try:
+            endings = self._endings
+        except AttributeError:
+            return  # it has not begun
+        if not endings or endings[0].interrupted:
             self._factory.put_off(self)
 
     def _folded(self) -> object:

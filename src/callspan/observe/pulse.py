@@ -40,5 +40,5 @@ class Pulse:
             first_chunk_ns=self.since(self.first_ns, zero_ns),
             first_token_ns=self.since(self.content_ns, zero_ns),
             last_chunk_ns=self.since(self.last_ns, zero_ns),
-            largest_gap_ns=self.largest_gap_ns,
+            largest_gap_ns=None if self.gap_ns < 0 else self.gap_ns,
         )

@@ -73,11 +73,18 @@ class CallSpan:
         """Put the record on the span and end it at the record's end."""
         span, timing = self._span, record.timing
         end_ns = timing.start_ns + (timing.duration_ns or 0)
-        begun, self._begun = self._begun, max(self._begun, 1)
+        begun = self._begun
+        self._begun = begun or 1
         with _PROJECT:
             if span.is_recording():
                 if not begun:
-                    self._add_events(record, end_ns)
+                    attempt_spans.add_events(span, record)
+                    if timing.first_token_ns is not None:
+                        span.add_event(call_events.FIRST_CONTENT, None, timing.start_ns + timing.first_token_ns)
+                    if self._owned and record.error is not None:
+                        _set_status(span, record, record.error, end_ns)
+                    if self._of.attempt_spans:
+                        attempt_spans.add_spans(self._of.tracer, span, record)
                 shown = conversation if self._of.content else None
                 span_attributes.put(span, self._of.projection.end(record, shown))
         if begun < _TOLD:
@@ -88,16 +95,6 @@ class CallSpan:
             self._begun = _ENDED
             with _END:
                 span.end(end_ns)
-
-    def _add_events(self, record: CallRecord, end_ns: int) -> None:
-        span, timing = self._span, record.timing
-        attempt_spans.add_events(span, record)
-        if timing.first_token_ns is not None:
-            span.add_event(call_events.FIRST_CONTENT, None, timing.start_ns + timing.first_token_ns)
-        if self._owned and record.error is not None:
-            _set_status(span, record, record.error, end_ns)
-        if self._of.attempt_spans:
-            attempt_spans.add_spans(self._of.tracer, span, record)
 
 
 class CallSpans:
