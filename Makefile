@@ -11,13 +11,15 @@ DEV_EXTRAS := $(EXTRAS),postgres,clickhouse,gymnasium
 PYTEST := $(BIN)/python -m pytest
 # Some tests are about time; a machine that stalls gets a second try, which is shown.
 AGAIN := --reruns 2 -rR
+# With CALLSPAN_WIRE_CORPUS these replay recorded exchanges; without it they skip.
+CORPUS_TESTS := tests/wire tests/stores/test_rebuild.py tests/unit/vocabulary/test_recorded.py
 # `make bench QUICK=--quick`, and bench-peers and scale likewise: less than two minutes, written nowhere.
 QUICK :=
 # Of `make fuzz`.
 CASES := 1000
 SEED := 1
 
-.PHONY: demo test test-all check documents older matrix mutants fuzz peers frameworks backend collector bench bench-peers scale nightly clean
+.PHONY: demo test test-all test-added coverage check documents older matrix mutants fuzz peers frameworks backend collector bench bench-peers scale nightly clean
 
 demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace and its records
 	@$(BIN)/callspan demo
@@ -26,12 +28,19 @@ demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace
 test: $(STAMP)-dev  ## The tests that need nothing but Python
 	$(PYTEST) -n 4 $(AGAIN) -m "not slow and not postgres and not clickhouse and not backend"
 
-test-all: $(STAMP)-all  ## Every test: with Postgres, the embedded ClickHouse engine, a Collector, the wire corpus, coverage
-	CALLSPAN_REQUIRE_ENGINES=1 CALLSPAN_PROPERTIES=thorough $(PYTEST) -n 2 $(AGAIN) -m "not slow and not backend" \
-	  --cov --cov-report=term:skip-covered --cov-fail-under=90
-	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -n 2 $(AGAIN) -m "slow and not backend and not timing"
+test-all: test test-added  ## Every test: with Postgres, the embedded ClickHouse engine, a Collector, the wire corpus
+
+test-added: $(STAMP)-all  ## What test-all adds to test
+	CALLSPAN_REQUIRE_ENGINES=1 CALLSPAN_PROPERTIES=thorough $(PYTEST) -n 4 $(AGAIN) \
+	  -m "(postgres or clickhouse or hypothesis) and not slow and not backend"
+	$(PYTEST) -n 4 -m "not slow and not hypothesis" $(CORPUS_TESTS)
+	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -n 3 $(AGAIN) -m "slow and not backend and not timing"
 	$(MAKE) older
 	$(MAKE) collector
+
+coverage: $(STAMP)-all  ## How much of the source the quick tests reach; at least nine tenths
+	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -n 2 $(AGAIN) -m "not slow and not backend" \
+	  --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 check: $(STAMP)-dev  ## Lint, types, layers, documents
 	$(BIN)/ruff check .
@@ -85,7 +94,7 @@ backend: $(STAMP)-dev collector  ## The demo's telemetry through real backends, 
 	$(BIN)/python tools/environments.py backend
 	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) tests/otel/test_backend.py
 
-nightly: test-all documents bench bench-peers matrix mutants peers frameworks backend scale  ## Everything there is
+nightly: test-all coverage documents bench bench-peers matrix mutants peers frameworks backend scale  ## Everything there is
 	$(BIN)/python tools/matrix.py --fuzz 2600
 	$(PYTEST) -m timing
 	CALLSPAN_INTERRUPTS=all $(PYTEST) tests/faults/test_interrupts.py
