@@ -47,13 +47,17 @@ def observe_reader(engine: Engine, original: Function) -> Function:
 def observe_iterator(stream: Any) -> None:  # noqa: ANN401 - a stream of either SDK
     """Observe the reader a stream already has: where `__stream__` could not be wrapped."""
     inner: Any = getattr(stream, names.ITERATOR.name, None)
-    if hasattr(inner, "__next__") or hasattr(inner, "__anext__"):
+    if _is_reader(inner):
         setattr(stream, names.ITERATOR.name, _followed(inner, stream.response))
+
+
+def _is_reader(found: object) -> bool:
+    return hasattr(found, "__next__") or hasattr(found, "__anext__")
 
 
 def _followed(reader: Reader, response: HttpResponse) -> Reader:
     watch, opened = watch_of(response), CURRENT_CALL.get()
-    if watch is None and opened is None:
+    if (watch is None and opened is None) or not _is_reader(reader):
         return reader
     # The call that is open here may find its response later: where a middleware has put another one in its place.
     direct = watch is not None and not watch.reads_items and _tells_its_end(reader, response)
