@@ -15,13 +15,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 ROW = re.compile(r"^\| (?P<number>\d+) \| (?P<what>.+?) \| (?P<fit>[MSO]) \| (?P<state>.+?) \| (?P<tests>.*?) ?\|$")
-ROWS = 259
+FIRST_ROWS = 259
+"""The rows the project began with; those added since go on counting."""
 
 
 def main() -> int:
     """Check every row; return 1 if one is wrong."""
     rows = [match for line in (ROOT / "docs/features.md").read_text().splitlines() if (match := ROW.match(line))]
-    troubles = [] if len(rows) == ROWS else [f"{len(rows)} rows, expected {ROWS}"]
+    numbers = [int(row["number"]) for row in rows]
+    complete = len(numbers) >= FIRST_ROWS and numbers == list(range(1, len(numbers) + 1))
+    troubles = [] if complete else [f"{len(rows)} rows, expected 1, 2, 3, ... and at least {FIRST_ROWS}"]
     for row in rows:
         troubles.extend(f"row {row['number']}: {trouble}" for trouble in check(row))
     for trouble in troubles:

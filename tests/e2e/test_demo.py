@@ -218,3 +218,16 @@ def test_spans_are_sent_to_an_otlp_receiver(
     by_id = {span.span_id: span for span in spans}
     parents = {by_id[span.parent_span_id].name for span in spans if span.name.startswith("chat")}
     assert parents == {"timestep"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("somebody", [True, False])
+def test_the_demo_says_truly_whether_its_spans_were_taken(
+    somebody: bool, receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = receiver.url if somebody else "http://127.0.0.1:9"
+    answer = in_process("demo", "--json", "--otlp", url)
+    told = answer.json
+    assert (answer.code, told["spans"], told["spans_taken"]) == ((0, 38, 38) if somebody else (1, 38, 0))
+    assert len(receiver.spans) == told["spans_taken"]
