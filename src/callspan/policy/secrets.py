@@ -61,7 +61,10 @@ _PREFIXES: Final = (
     *("gsk", "hf", "ghp", "gho", "ghs", "ghu", "ghr", "r8", "pplx", "xai", "csk", "tvly", "nvapi", "fw", "whsec"),
     *("lsv2", "glpat", "npm", "dop_v1", "shpat", "pypi", "tgp", "jina", "voyage"),
 )
+_TOKENS: Final = ("oken", "OKEN")
 _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...]] = (
+    # Before the labels, which may stand in a user name and would take the `@` away.
+    (("://",), re.compile(r"://[^/\s@\"']+@"), "://"),
     (
         ("-----BEGIN",),
         re.compile(
@@ -89,8 +92,10 @@ _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...]] = (
     # JSON web tokens: only at the beginning of a word, or each of many beginnings would read on to the end.
     (("eyJ",), re.compile(r"eyJ(?<![\w-]eyJ)[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), MASK),
     *(((), re.compile(rf"({label}{_JOINT}){_V}"), rf"\1{MASK}") for label in _LABELS),
+    # A header on a line of its own, or one of those that begin with `X-`; elsewhere `token` is a piece of text.
+    (_TOKENS, re.compile(rf"(?m)(^[>*\s]{{0,8}}[\w-]{{0,40}}[Tt](?i:oken):[ \t]{{0,8}}){_V}"), rf"\1{MASK}"),
+    (_TOKENS, re.compile(rf"([Xx](?<![\w-][Xx])-[\w-]{{0,40}}[Tt](?i:oken){_JOINT}){_V}"), rf"\1{MASK}"),
     ((), re.compile(rf"([Bb](?<![A-Za-z0-9_][Bb])(?i:earer|asic)\s{{1,8}}){_V}"), rf"\1{MASK}"),
-    (("://",), re.compile(r"://[^/\s@\"']+@"), "://"),
 )
 """(texts one of which is there where the pattern matches, pattern, what is put in its place); linear in the text."""
 _URL_USER: Final = re.compile(r"(?<=://)[^/\s@\"']+@")

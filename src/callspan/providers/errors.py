@@ -10,12 +10,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from callspan.providers.error_bodies import capped, capped_body
 from callspan.providers.wire import integer, items, mapping, text
 from callspan.record.call import ErrorInfo
 from callspan.record.codec import plain
-
-MAX_MESSAGE_BYTES: Final = 4096
-"""Longest message an ErrorInfo keeps, in UTF-8."""
 
 _CLIENT_ERRORS: Final = 400
 _SERVER_ERRORS: Final = 500
@@ -184,12 +182,12 @@ def error_info(
         type=specific or word or _class_or_status(exception, status),
         retryable=retryable,
         exception=exception,
-        message=None if said is None else _capped(said),
+        message=None if said is None else capped(said),
         code=code or detail,
         param=text(inner, "param"),
         status=status,
         request_id=request_id or text(outer, "request_id") or text(inner, "request_id"),
-        body=_capped(body) if isinstance(body, str) else plain(body),
+        body=capped(body) if isinstance(body, str) else capped_body(plain(body)),
     )
 
 
@@ -254,15 +252,6 @@ def _code(inner: object) -> str | None:
 def _said(value: object) -> str | None:
     """The message; some servers state it as the error itself, or as `detail`."""
     return text(value, "message") or text(value, "error") or text(value, "detail")
-
-
-def _capped(message: str) -> str:
-    if len(message) * 4 <= MAX_MESSAGE_BYTES:
-        return message
-    encoded = message.encode("utf-8", "replace")
-    if len(encoded) <= MAX_MESSAGE_BYTES:
-        return message
-    return encoded[: MAX_MESSAGE_BYTES - 3].decode("utf-8", "ignore") + "…"
 
 
 def _folded(word: str) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import json
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.providers.errors import MAX_MESSAGE_BYTES, classify, error_info
+from callspan.providers.error_bodies import MAX_BODY_BYTES, MAX_MESSAGE_BYTES
+from callspan.providers.errors import classify, error_info
 from callspan.record.call import ErrorInfo
 
 KINDS = {
@@ -499,3 +502,39 @@ def test_a_code_that_is_a_status_counts_only_where_there_is_no_error_status(
 def test_the_id_of_a_request_is_found_wherever_it_stands(body: dict[str, object]) -> None:
     assert info(500, body).request_id == "r"
     assert info(500, body, request_id="of the headers").request_id == "of the headers"
+
+
+def test_long_texts_of_a_body_are_cut_like_messages() -> None:
+    body: Any = info(400, {"error": {"message": "é" * 9000, "detail": ["x" * 9000, 3, None]}, "k" * 9000: True}).body
+    message, (detail, *rest) = body["error"]["message"], body["error"]["detail"]
+    assert message.endswith("é…")
+    assert detail.endswith("x…")
+    assert MAX_MESSAGE_BYTES - 3 <= len(message.encode()) <= MAX_MESSAGE_BYTES == len(detail.encode())
+    assert rest == [3, None]
+    assert max(map(len, body)) < MAX_MESSAGE_BYTES
+
+
+@pytest.mark.parametrize(
+    "many",
+    [
+        ["word"] * 100_000,
+        [0.5] * 100_000,
+        {f"key {number}": number for number in range(100_000)},
+        [{"loc": ["body", number], "msg": "is missing", "input": "x" * 500} for number in range(1_000)],
+        [[[]] * 400] * 400,
+    ],
+    ids=["texts", "numbers", "keys", "validation errors", "lists"],
+)
+def test_of_many_items_as_many_are_kept_as_have_room_and_the_others_counted(many: Any) -> None:
+    body: Any = info(400, {"message": "no", "all": many, "last": 1}).body
+    kept = body["all"]
+    assert len(json.dumps(body).encode()) < MAX_BODY_BYTES + 2 * MAX_MESSAGE_BYTES
+    assert body["message"] == "no"
+    left_out = kept["…"] if isinstance(kept, dict) else int(kept[-1].removeprefix("… "))
+    assert left_out + len(kept) - 1 == len(many)
+    assert body["…"] == 1, "the one after them"
+
+
+def test_a_body_with_room_is_kept_as_it_is() -> None:
+    body = {"error": {"message": "m", "ctx": [{"a": 1, "b": [None, True, 0.5]}, []], "é": {}}}
+    assert info(400, body).body == body
