@@ -128,6 +128,10 @@ EVENT: Final = PrivateName("Event", ("opentelemetry.sdk.trace",), "events are ad
 ADD_EVENT: Final = PrivateName(
     "_add_event", ("opentelemetry.sdk.trace:Span",), "events are added by the public method", ""
 )
+SPAN_PROCESSOR: Final = PrivateName(
+    "_span_processor", ("opentelemetry.sdk.trace:Span",), "spans of other instrumentations are left to their owners",
+    "spans of calls whose LLM span a framework never ends",
+)  # fmt: skip
 INTERNAL: Final = PrivateName(
     "_internal", ("opentelemetry.metrics",), "the meter provider is asked for with every call, which costs more", ""
 )
@@ -164,8 +168,8 @@ HOOKED: Final = (
 """Functions that are hooked; `intercept.hooks` says by what."""
 READ: Final = (
     BASE_URL, ITERATOR, SPAN_NAME, SPAN_ROUTE, SPAN_ATTRIBUTES, TRACER, LAZY_TRACER, OPEN_TELEMETRY, ATTRIBUTES,
-    BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, SPAN_LIMITS, EVENT, ADD_EVENT, INTERNAL, METER_PROVIDER,
-    PROXY_METER_PROVIDER, SELF_WRAPPER, GI_CODE, AG_CODE, GI_FRAME, AG_FRAME, GI_RUNNING, AG_RUNNING,
+    BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, SPAN_LIMITS, EVENT, ADD_EVENT, SPAN_PROCESSOR, INTERNAL,
+    METER_PROVIDER, PROXY_METER_PROVIDER, SELF_WRAPPER, GI_CODE, AG_CODE, GI_FRAME, AG_FRAME, GI_RUNNING, AG_RUNNING,
 )  # fmt: skip
 """Names that are read or set."""
 MODULES: Final = (

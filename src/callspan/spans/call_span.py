@@ -14,6 +14,7 @@ from callspan.fail_open import fail_open
 from callspan.record.call import CallRecord, ErrorInfo
 from callspan.record.messages import Conversation
 from callspan.spans import attempt_spans, official, span_attributes
+from callspan.spans.borrowed import BORROWED
 from callspan.spans.log_events import CallLogEvents
 from callspan.vocabulary import call_events, gen_ai, schema_urls
 from callspan.vocabulary.projection import Projection
@@ -95,6 +96,9 @@ class CallSpan:
             self._begun = _ENDED
             with _END:
                 span.end(end_ns)
+        elif not self._owned and begun < _ENDED:
+            self._begun = _ENDED
+            BORROWED.watch(span, record, self._of.version)
 
 
 class CallSpans:
@@ -109,6 +113,7 @@ class CallSpans:
     ) -> None:
         # A provider of None is looked up late: an application may set its own after `instrument()`.
         self.tracer = trace.get_tracer("callspan", version, tracer_provider, schema_urls.SPANS_AND_EVENTS)
+        self.version = version
         self.attempt_spans = settings.attempt_spans
         self.content = settings.content == "full" and settings.content_on_spans
         self.projection = Projection(settings)
@@ -125,6 +130,7 @@ class CallSpans:
         outer = official.outer_span(parent)
         if outer is not None:
             with _START:
+                BORROWED.borrow()
                 outer.set_attributes(self.projection.start(record))
             return CallSpan(self, outer, _parent_of(outer), owned=False)
         span: Span = trace.INVALID_SPAN

@@ -17,6 +17,7 @@ from callspan.fail_open import value_of
 from callspan.otlp_variables import SIGNALS, Signal
 from callspan.policy.redaction import Redactor
 from callspan.setting_values import shown
+from callspan.spans.borrowed import BORROWED
 from callspan.wiring.otlp import delivers, last_exports, limited_retries
 from callspan.wiring.recorder import Listener
 
@@ -56,6 +57,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     def last_flush(self, timeout_s: float) -> bool:
         """Flush in a process that is about to end: what the time does not suffice for is not tried again."""
         last_exports()
+        BORROWED.export_all(timeout_s)
         return self.flush(timeout_s)
 
 

@@ -1,0 +1,206 @@
+"""A framework's LLM span that a call was told to: exported once, whether its owner ends it or not."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+import callspan
+from callspan.record.call import CallRecord
+from callspan.spans.borrowed import BORROWED
+from callspan.testing import ScriptedProvider
+from callspan.vocabulary.call import CALL_ID
+
+DELAY_S = 0.2
+QUESTION: Any = [{"role": "user", "content": "Hi"}]
+
+
+class Framework:
+    """Opens an LLM span around a call, as an agent framework does, and leaves its end to the test."""
+
+    def __init__(self, client: openai.OpenAI, records: list[CallRecord]) -> None:
+        self._client = client
+        self._records = records
+        self._exporter = InMemorySpanExporter()
+        self.tracing = TracerProvider()
+        self.tracing.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self._tracer = self.tracing.get_tracer("framework")
+
+    def call(self, *, leave: bool = True) -> Any:
+        span: Any = self._tracer.start_span("their chat", attributes={"gen_ai.operation.name": "chat", "theirs": 1})
+        with trace.use_span(span, end_on_exit=False):
+            stream = self._client.chat.completions.create(model="gpt-5", messages=QUESTION, stream=True)
+            next(iter(stream))
+            if leave:
+                stream.close()
+            else:
+                list(stream)
+        return span
+
+    @property
+    def exported(self) -> list[ReadableSpan]:
+        return list(self._exporter.get_finished_spans())
+
+    @property
+    def record(self) -> CallRecord:
+        return self._records[-1]
+
+    def wait_for_one(self) -> ReadableSpan:
+        deadline = time.monotonic() + 10
+        while not self.exported and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(self.exported) == 1
+        return self.exported[0]
+
+
+@pytest.fixture
+def framework(monkeypatch: pytest.MonkeyPatch) -> Iterator[Framework]:
+    monkeypatch.setattr(BORROWED, "delay_s", DELAY_S)
+    records: list[CallRecord] = []
+
+    def redact(record: Any) -> Any:
+        records.append(record)
+        return record
+
+    with ScriptedProvider() as provider, openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
+        provider.reply(text="one two three four", repeat=True)
+        made = Framework(client, records)
+        handle = callspan.instrument(tracer_provider=made.tracing, redact=redact, stores=())
+        try:
+            yield made
+        finally:
+            handle.uninstrument()
+
+
+def is_ours(framework: Framework, span: ReadableSpan) -> None:
+    record = framework.record
+    assert span.context is not None
+    assert span.instrumentation_scope is not None
+    assert span.instrumentation_scope.name == "callspan"
+    assert (f"{span.context.trace_id:032x}", f"{span.context.span_id:016x}") == (record.trace_id, record.span_id)
+    assert record.timing.duration_ns is not None
+    assert (span.start_time, span.end_time) == (
+        record.timing.start_ns,
+        record.timing.start_ns + record.timing.duration_ns,
+    )
+    assert span.attributes is not None
+    assert span.attributes["theirs"] == 1
+    assert span.attributes[CALL_ID] == record.call_id
+    assert record.outcome == "cancelled"
+    assert span.to_json()
+
+
+def test_a_span_that_its_owner_ends_is_its_owners(framework: Framework) -> None:
+    span = framework.call(leave=False)
+    span.set_attribute("late", "yes")
+    span.end()
+    assert [each.name for each in framework.exported] == ["their chat"]
+    assert dict(framework.exported[0].attributes or {})["late"] == "yes"
+    del span
+    gc.collect()
+    time.sleep(DELAY_S * 2)
+    assert [each.name for each in framework.exported] == ["their chat"]
+
+
+def test_a_span_that_is_forgotten_is_exported_when_it_is_collected(
+    framework: Framework, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BORROWED, "delay_s", 60.0)
+    framework.call()
+    gc.collect()
+    is_ours(framework, framework.wait_for_one())
+
+
+def test_a_span_that_is_never_ended_is_exported_a_while_after_the_calls_end(framework: Framework) -> None:
+    span = framework.call()
+    assert framework.exported == []
+    is_ours(framework, framework.wait_for_one())
+    assert span.is_recording()
+
+
+def test_an_end_that_comes_too_late_exports_nothing_and_is_no_error(
+    framework: Framework, caplog: pytest.LogCaptureFixture
+) -> None:
+    span = framework.call()
+    ours = framework.wait_for_one()
+    with caplog.at_level(logging.DEBUG):
+        span.set_attribute("late", "yes")
+        span.end()
+    assert not span.is_recording()
+    assert caplog.records == []
+    del span
+    gc.collect()
+    time.sleep(DELAY_S)
+    assert framework.exported == [ours]
+
+
+def test_a_process_that_is_about_to_end_exports_what_was_not_ended(framework: Framework) -> None:
+    span = framework.call()
+    BORROWED.export_all(5)
+    is_ours(framework, framework.wait_for_one())
+    span.end()
+    assert len(framework.exported) == 1
+
+
+def test_of_many_spans_each_is_exported_once(framework: Framework) -> None:
+    kept = []
+    for number in range(30):
+        span = framework.call(leave=bool(number % 2))
+        if number % 3 == 0:
+            span.end()
+        elif number % 3 == 1:
+            kept.append(span)
+        del span
+    deadline = time.monotonic() + 10
+    while len(framework.exported) < 30 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    for span in kept:
+        span.end()
+    ids = [span.context.span_id for span in framework.exported if span.context is not None]
+    assert len(ids) == len(set(ids)) == 30
+
+
+PROGRAM = """
+import sys
+import openai
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+import callspan
+from callspan.testing import ScriptedProvider
+
+tracing = TracerProvider()
+tracing.add_span_processor(BatchSpanProcessor(ConsoleSpanExporter(formatter=lambda span: f"SPAN {span.name}\\n")))
+callspan.instrument(tracer_provider=tracing)
+provider = ScriptedProvider()
+provider.reply(text="one two three four", repeat=True)
+client = openai.OpenAI(api_key="k", base_url=provider.openai_url)
+span = tracing.get_tracer("framework").start_span("their chat", attributes={"gen_ai.operation.name": "chat"})
+with trace.use_span(span, end_on_exit=False):
+    stream = client.chat.completions.create(model="gpt-5", messages=[], stream=True)
+    next(iter(stream))
+    if sys.argv[1] == "closed":
+        stream.close()
+"""
+
+
+@pytest.mark.parametrize("how", ["closed", "open"])
+def test_at_exit_a_span_that_was_never_ended_is_exported(how: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["SPAN chat gpt-5"]
