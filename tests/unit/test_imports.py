@@ -15,7 +15,9 @@ ELSEWHERE = ("cli", "testing", "datasets", "reports", "environments")
 """Never on a caller's path, nor in a thread of ours."""
 
 DECLARED = {
-    "wiring/otlp.py: opentelemetry.exporter.otlp.proto.http.trace_exporter": "within instrument(otlp=...)",
+    "wiring/otlp.py: opentelemetry.sdk._logs": "within instrument(otlp=...)",
+    "wiring/otlp.py: opentelemetry.sdk.metrics": "within instrument(otlp=...)",
+    "wiring/otlp.py: opentelemetry.sdk.metrics.export": "within instrument(otlp=...)",
 }
 
 FIRST_CALLS = """
