@@ -330,7 +330,10 @@ def _say_where(frame: Frame, traced: _Traced) -> None:
     else:
         line("         in memory only; to see them in Jaeger (http://localhost:16686):")
         line("         ", (_JAEGER, "cyan"))
-        line("         ", ("OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 callspan demo", "cyan"))
+        line(
+            "         ",
+            ("OTEL_METRICS_EXPORTER=none OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 callspan demo", "cyan"),
+        )
     line(
         ("Your app ", "bold"), ("callspan run app.py", "cyan"), "   or   ", ('callspan.instrument(stores="…")', "cyan")
     )
