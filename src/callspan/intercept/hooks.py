@@ -30,8 +30,8 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
     attribute: str
     make: Callable[[Engine, Function], Function]
     """Makes the replacement of the original; see `guarded`."""
-    outlasts: bool = False
-    """Left in place, where callspan is switched off, for the streams that are being read then."""
+    outlasts: bool = True
+    """Left in place, where callspan is switched off, for the calls that are under way then."""
     reads: tuple[str, ...] = ()
     """Parameters the hook reads."""
     ignores: tuple[str, ...] = ()
@@ -48,7 +48,7 @@ _SENDING: Final = ("stream", "auth", "follow_redirects")
 
 def _hook(
     name: PrivateName, make: Callable[[Engine, Function], Function], *, reads: tuple[str, ...] = (),
-    ignores: tuple[str, ...] = (), outlasts: bool = False,
+    ignores: tuple[str, ...] = (), outlasts: bool = True,
 ) -> Hook:  # fmt: skip
     module, _, owner = name.where[0].partition(":")
     part = module.partition(".")[2]
@@ -61,11 +61,12 @@ def _hook(
 
 HOOKS: Final[tuple[Hook, ...]] = (
     _hook(
-        names.REQUEST, request.observe_request, reads=("options", "stream"), ignores=(*_CAST, _RETRIES)
+        names.REQUEST, request.observe_request, reads=("options", "stream"), ignores=(*_CAST, _RETRIES),
+        outlasts=False,
     ),
     _hook(
         names.ASYNC_REQUEST, partial(request.observe_request, is_async=True), reads=("options", "stream"),
-        ignores=(*_CAST, _RETRIES),
+        ignores=(*_CAST, _RETRIES), outlasts=False,
     ),
     _hook(names.PROCESS_RESPONSE, request.observe_response, reads=("response",), ignores=_PROCESSING),
     _hook(names.ASYNC_PROCESS_RESPONSE, request.observe_response, reads=("response",), ignores=_PROCESSING),
@@ -74,8 +75,8 @@ HOOKS: Final[tuple[Hook, ...]] = (
     _hook(names.RETRY_TIMEOUT, request.observe_wait, ignores=(_RETRIES, "options", "response_headers")),
     _hook(names.STREAM, streams.observe_reader),
     _hook(names.ASYNC_STREAM, streams.observe_reader),
-    _hook(names.CLOSE, streams.observe_close, outlasts=True),
-    _hook(names.ACLOSE, partial(streams.observe_close, is_async=True), outlasts=True),
+    _hook(names.CLOSE, streams.observe_close),
+    _hook(names.ACLOSE, partial(streams.observe_close, is_async=True)),
     _hook(names.ITER_BYTES, raw_responses.observe_bytes, ignores=("chunk_size",)),
     _hook(names.AITER_BYTES, raw_responses.observe_bytes, ignores=("chunk_size",)),
     _hook(names.SEND, attempts.observe_send, reads=("request",), ignores=_SENDING),

@@ -21,6 +21,7 @@ from callspan import drift
 from callspan.config import SettingError
 from callspan.fail_open import fail_open
 from callspan.forks import renew_locks
+from callspan.intercept import request
 from callspan.intercept.captured import hand_over
 from callspan.intercept.engine import Engine
 from callspan.intercept.guarded import VARIADIC, Function, parameters
@@ -71,7 +72,8 @@ class Patches:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._lock = threading.Lock()
+        # Reentrant: a signal handler may ask for the hooks' status while its thread patches.
+        self._lock = threading.RLock()
         self._applied: dict[str, list[_Patch]] = {}
         self._status: dict[str, list[HookStatus]] = {}
         self._left: dict[tuple[type, str], _Patch] = {}
@@ -97,11 +99,11 @@ class Patches:
     def undo(self, sdk: Sdk) -> None:
         """Restore every original of the SDK; a name somebody else has wrapped since lets calls straight through.
 
-        So does what tells the ends of streams, which stays where some are under way.
+        So does all but the entrance of calls, which stays where some are under way.
         """
         self._wanted.discard(sdk)
         with self._lock:
-            under_way = self._engine.late_ends.under_way
+            under_way = self._engine.late_ends.under_way or request.in_flight()
             patches = self._applied.pop(sdk, [])
             self._status.pop(sdk, None)
             self._engine.missing -= {(of, name) for of, name in self._engine.missing if of == sdk}

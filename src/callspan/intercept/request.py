@@ -6,8 +6,11 @@ the body is built, the response processed, retries planned. Two thin drivers, on
 
 from __future__ import annotations
 
+import gc
+import sys
 import weakref
 from contextvars import Token
+from types import FrameType
 from typing import Any, Final, NamedTuple
 
 from opentelemetry import context as otel_context
@@ -182,6 +185,18 @@ class OpenCall:
 
 def _response_of(result: object) -> Any:  # noqa: ANN401 - httpx, httpx2 or None
     return getattr(result, "response", None) or getattr(result, "http_response", None)
+
+
+def in_flight() -> bool:
+    """Return whether a call is under way, or being opened on some thread. Looks at every object: nothing is counted."""
+    # Calls that are being opened first: what has been opened meanwhile is found among the objects.
+    for top in sys._current_frames().values():
+        frame: FrameType | None = top
+        while frame is not None:
+            if frame.f_code.co_filename == __file__ and frame.f_code is not in_flight.__code__:
+                return True
+            frame = frame.f_back
+    return any(type(each) is OpenCall and not each.call.ended for each in gc.get_objects())
 
 
 def observe_request(engine: Engine, original: Function, *, is_async: bool = False) -> Function:
