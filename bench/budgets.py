@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import page
-import wire
+import wire_bodies as wire
 from columns import ENCODING
 from rows import BARE, DEFAULT, FLOOR, SQLITE, SUPPRESSED
 from timing import Measured

@@ -14,7 +14,7 @@ import msgspec
 import openai
 
 import callspan
-import wire
+import wire_bodies as wire
 
 ENCODING = "msgspec encoding of the 200 KB request"
 STEPS = 20

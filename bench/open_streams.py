@@ -13,7 +13,7 @@ from typing import Any
 
 from opentelemetry.sdk.trace import TracerProvider
 
-import wire
+import wire_bodies as wire
 from columns import stream_of
 from rows import instrumented, provider
 

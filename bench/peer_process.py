@@ -22,7 +22,7 @@ import callspan
 import counting
 import timing
 import weights
-import wire
+import wire_bodies as wire
 from columns import Column, columns, stream_of
 from open_streams import held_kb
 from peers import PEERS, THEIRS, THEIRS_SUPPRESSED, Peer, native_options

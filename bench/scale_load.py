@@ -25,7 +25,7 @@ import openai
 from opentelemetry.sdk.trace import TracerProvider
 
 import floor
-import wire
+import wire_bodies as wire
 from rows import BARE, DEFAULT, FLOOR, SQLITE, Row, Wrap, bare, instrumented, provider, same
 
 CHUNKS = 60

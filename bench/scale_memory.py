@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import callspan
-import wire
+import wire_bodies as wire
 from columns import columns
 from rows import provider
 

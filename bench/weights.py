@@ -14,7 +14,7 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 
 import callspan
-import wire
+import wire_bodies as wire
 
 PLAIN, AGENT = "plain call, 4 KB asked, 2.4 KB answered", "agent's call, 24 KB of history, 200 bytes answered"
 TITLES = (PLAIN, AGENT)
