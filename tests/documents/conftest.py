@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -22,10 +23,17 @@ AS_INSTALLED = bool(os.environ.get("CALLSPAN_DOCUMENT_ENVIRONMENTS"))
 
 @pytest.fixture(scope="session")
 def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the store that `callspan demo` writes."""
-    place = tmp_path_factory.mktemp("demo")
-    command = [sys.executable, "-m", "callspan.cli", "demo"]
-    subprocess.run(command, cwd=place, env=plain_environment(), check=True, capture_output=True)
+    """A directory with the store that `callspan demo` writes, once for whatever processes the tests are spread over."""
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "demo-of-the-documents"
+    with place.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not place.exists():
+            making = place.with_suffix(".making")
+            making.mkdir()
+            command = [sys.executable, "-m", "callspan.cli", "demo"]
+            subprocess.run(command, cwd=making, env=plain_environment(), check=True, capture_output=True)
+            making.rename(place)
     return place
 
 

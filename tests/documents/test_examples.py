@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents.pages import EFFECTS, Example, examples, install_lines, pages
+from tests.documents.pages import EFFECTS, ROOT, Example, examples, install_lines, pages
 from tests.documents.running import Seen, Workplace, copy_store
 
 PAGES = {page: found for page in pages() if (found := examples(page))}
@@ -20,9 +20,17 @@ Workplaces = Callable[[Example], Workplace]
 
 
 def _alone(example: Example) -> object:
-    """Those that continue another are quick only as one program with it."""
-    marks = [pytest.mark.slow] if "after" in example.directives and example.kind == "python" else []
-    return pytest.param(example, marks=marks)
+    """Those that continue another are quick only as one program with it; the demo is run once."""
+    again = any("callspan demo" in earlier.code for earlier in RUN[: RUN.index(example)])
+    slow = "callspan demo" in example.code and again
+    slow = slow or ("after" in example.directives and example.kind == "python")
+    return pytest.param(example, marks=[pytest.mark.slow] if slow else [])
+
+
+def _in_order(page: Path) -> object:
+    """Where no example continues another one, each alone tells nearly as much."""
+    quick = any("after" in example.directives for example in PAGES[page])
+    return pytest.param(page, marks=[] if quick else [pytest.mark.slow])
 
 
 def test_every_example_says_its_effect_or_why_it_is_not_run() -> None:
@@ -42,12 +50,12 @@ def test_few_examples_are_not_run() -> None:
 
 
 @pytest.mark.parametrize("example", [_alone(example) for example in RUN], ids=lambda example: example.id)
-def test_an_example_alone(example: Example, workplace: Workplaces, demo_store: Path) -> None:
+def test_an_example_alone(example: Example, workplace: Workplaces, request: pytest.FixtureRequest) -> None:
     before = _before(example)
     where = workplace(example)
     where.save(PAGES[example.page])
     if example.directives.get("store") == "demo":
-        copy_store(demo_store, where.place)
+        copy_store(request.getfixturevalue("demo_store"), where.place)
     if example.kind == "python":
         _check([*before, example], where, [*before, example])
     else:
@@ -55,14 +63,14 @@ def test_an_example_alone(example: Example, workplace: Workplaces, demo_store: P
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_examples_of_a_page_in_order(page: Path, workplace: Workplaces, demo_store: Path) -> None:
+@pytest.mark.parametrize("page", [_in_order(page) for page in PAGES], ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_examples_of_a_page_in_order(page: Path, workplace: Workplaces, request: pytest.FixtureRequest) -> None:
     """Python examples that continue each other are one program, as in a reader's interpreter."""
     runs = _runs([example for example in PAGES[page] if example.reason is None])
     for run in runs:
         where = workplace(run[0])
         if any(example.directives.get("store") == "demo" for example in run):
-            copy_store(demo_store, where.place)
+            copy_store(request.getfixturevalue("demo_store"), where.place)
         where.save(run)
         _check(run, where, run)
 
