@@ -71,6 +71,9 @@ _PATTERNS: Final = (
     (re.compile(r"(^|-|\.)aiplatform\.([a-z0-9-]+\.rep\.)?googleapis\.com$"), "gcp.vertex_ai"),
 )
 
+_LONGEST: Final = 253
+"""Characters of a host name (RFC 1035); what is longer is none, and looking through it would take long."""
+
 _PORTS: Final = {"11434": "ollama"}
 """Ports that only one server has by default; they say more than a local or private host name."""
 
@@ -91,6 +94,8 @@ def provider_of(client_class: str, host: str | None, api_default: str) -> str:
 
 
 def _by_name(name: str, family: str) -> str | None:
+    if len(name) > _LONGEST:
+        return None
     domain = name
     while domain:
         provider = _DOMAINS.get(domain) or _FAMILY_DOMAINS.get((family, domain))

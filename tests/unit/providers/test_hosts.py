@@ -135,3 +135,10 @@ def test_the_own_hosts_of_either_family_are_known_to_the_sdk_of_the_other(
     host: str, provider: str | None, family: str
 ) -> None:
     assert provider_of("Client", host, family) == (provider or family)
+
+
+@pytest.mark.parametrize("name", ["bedrock." * 40, "a." * 130 + "api.openai.com"])
+def test_a_name_longer_than_any_host_is_of_the_family_and_not_looked_through(name: str) -> None:
+    assert provider_of("OpenAI", name, "openai") == "openai"
+    # Of half a million characters it took minutes to tell.
+    assert provider_of("Anthropic", name * 4_000, "anthropic") == "anthropic"
