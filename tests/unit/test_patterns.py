@@ -1,0 +1,141 @@
+"""Patterns: every compiled one of every module takes time in proportion to the text, whatever the text is."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import re
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any, Final
+
+import pytest
+
+import callspan
+
+THOROUGH: Final = os.environ.get("CALLSPAN_PROPERTIES") == "thorough"
+SIZES: Final = (1_000_000, 4_000_000) if THOROUGH else (2_000, 8_000)
+"""Lengths of texts; what is quadratic takes 16 times as long for the longer one, what is linear 4 times."""
+NOISE_S: Final = 0.2 if THOROUGH else 0.003
+"""Less than this for the longer text is not looked at: 50 ms per million characters, or what no clock can tell."""
+_RUNS_APART: Final = ("__main__", "autostart")
+MATCHED: Final = {
+    "callspan.setting_values._URL_START": ("match",),
+    "callspan.cli.filters._AGO": ("fullmatch",),
+}
+"""What is used in one way only; searching by these would be quadratic."""
+BOUNDED: Final = ("callspan.providers.hosts._PATTERNS",)
+"""What is asked of texts that are short: host names, of at most 253 characters."""
+
+SEEDS: Final = (
+    # The beginnings of secrets and labels, and what nearly is one.
+    *("eyJ", "eyJaaaaaaaaa.", "eyJ-", "sk-", "AKIA", "bearer  ", "password ", "x-token", "api key provided ", "data:"),
+    *("-----BEGIN PRIVATE KEY-----", "X-X-X-", "token: ", ">\n", "data:;a=b", "data:a/b;base64,", "?a=", "&token"),
+    # Parts of URLs, hosts and numbers.
+    *("://", "a:@", "http://a", "bedrock-", "bedrock.", "aiplatform.", "-aiplatform.a.rep.", "1.", "0", "1h", "1ms"),
+    # What repetitions are made of.
+    *("a", "A", "a ", " ", "\t", "\n", "\r\n", " \n", ".", "-", "_", "=", ":", ",", '"', "'", "\\", "[", "{", "(", "/"),
+    *(
+        "a-",
+        "a.",
+        "a_",
+        "ab1 ",
+        ":a",
+        "c.",
+        "Code: ",
+        "\x1a1",
+        "\x1a1,",
+        "\x1b[",
+        "\x00",
+        "\ud800",
+        "é",
+        "😀",
+        "\u200b",
+    ),
+    *("exceed", "prompt is too ", "python", "/completions", "/model/a", "models/a:", "/responses/a", "a+b", "%41"),
+)
+
+
+def modules() -> Iterable[Any]:
+    """Every module of the package, imported."""
+    for found in pkgutil.walk_packages(callspan.__path__, "callspan."):
+        if not any(word in found.name for word in _RUNS_APART):
+            importlib.import_module(found.name)
+    return (module for name, module in sorted(sys.modules.items()) if name.partition(".")[0] == "callspan")
+
+
+def within(value: object, depth: int = 0) -> Iterator[re.Pattern[Any]]:
+    """The patterns in a value: the value itself, or those in its tables, their rows and fields."""
+    if isinstance(value, re.Pattern):
+        yield value
+    elif depth < 4 and isinstance(value, Mapping):
+        yield from (one for part in (*value.keys(), *value.values()) for one in within(part, depth + 1))
+    elif depth < 4 and isinstance(value, tuple | list | set | frozenset):
+        yield from (one for part in value for one in within(part, depth + 1))
+    elif depth < 4 and type(value).__module__.startswith("callspan.") and hasattr(value, "__dict__"):
+        yield from (one for part in vars(value).values() for one in within(part, depth + 1))
+
+
+@cache
+def patterns() -> dict[str, re.Pattern[Any]]:
+    """Every pattern by where it is and what it says."""
+    known: dict[int, tuple[str, re.Pattern[Any]]] = {}
+    for module in modules():
+        for name, value in list(vars(module).items()):
+            for number, pattern in enumerate(within(value)):
+                known.setdefault(id(pattern), (f"{module.__name__}.{name} {number}", pattern))
+    return dict(known.values())
+
+
+def texts_of(pattern: re.Pattern[Any], seed: str) -> Iterable[tuple[Any, Any]]:
+    """The shorter and the longer text made of a seed, of the pattern's kind; the end matches nothing."""
+    short, long = (seed * (size // len(seed)) + "\x07" for size in SIZES)
+    if isinstance(pattern.pattern, bytes):
+        return [(short.encode("utf-8", "replace"), long.encode("utf-8", "replace"))]
+    return [(short, long)]
+
+
+def seconds(pattern: re.Pattern[Any], ways: tuple[str, ...], text: Any, runs: int) -> float:
+    """The least processor time of several runs of the methods by which a pattern is used."""
+    taken = []
+    for _ in range(runs):
+        began = time.process_time()
+        for way in ways:
+            found = getattr(pattern, way)(text)
+            if way == "finditer":
+                deque(found, maxlen=0)
+        taken.append(time.process_time() - began)
+    return min(taken)
+
+
+def test_the_patterns_of_the_package_are_found() -> None:
+    places = {name.rpartition(".")[0] for name in patterns()}
+    assert len(patterns()) > 100
+    assert {f"callspan.{name}" for name in ("policy.secrets", "safe_urls", "policy.media", "stores.bodies")} <= places
+    assert any(name.startswith("callspan.testing.provider.rendering") for name in places), "in rows of a table"
+    assert len(SEEDS) >= 30
+
+
+def test_what_is_quadratic_is_found() -> None:
+    with pytest.raises(AssertionError):
+        in_proportion("quadratic", re.compile(r"(?=a)a*b"), "a", at_least_s=0.0)
+
+
+def in_proportion(name: str, pattern: re.Pattern[Any], seed: str, at_least_s: float = NOISE_S) -> None:
+    """Assert that four times the text takes no more than five times the time."""
+    ways = MATCHED.get(name.rpartition(" ")[0], ("match", "fullmatch", "finditer"))
+    for short, long in texts_of(pattern, seed):
+        if seconds(pattern, ways, long, 1) > at_least_s and (took := seconds(pattern, ways, long, 3)) > at_least_s:
+            assert took <= 5 * seconds(pattern, ways, short, 3) + NOISE_S / 4, (name, pattern.pattern, seed)
+
+
+@pytest.mark.slow
+def test_every_pattern_takes_time_in_proportion_to_the_text() -> None:
+    for seed in SEEDS:
+        for name, pattern in patterns().items():
+            if not name.startswith(BOUNDED):
+                in_proportion(name, pattern, seed)
