@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,9 @@ from tests.documents.running import Workplace
 from tests.e2e.conftest import plain_environment
 from tests.otel.receiver import OtlpReceiver
 
+SDKS = ("openai", "anthropic")
+BESIDE = ("callspan", "callspan[otlp]")
+"""What services install that have the SDKs already."""
 AS_INSTALLED = bool(os.environ.get("CALLSPAN_DOCUMENT_ENVIRONMENTS"))
 
 
@@ -47,14 +51,13 @@ def workplace(tmp_path: Path) -> Iterator[Callable[[Example], Workplace]]:
 def _python(requirement: str) -> Path:
     if not AS_INSTALLED:
         return Path(sys.executable)
-    # The minimal line is for those who have the SDKs.
-    packages = [
-        requirement.replace("callspan", str(ROOT), 1),
-        *(("openai", "anthropic") if "[" not in requirement else ()),
-    ]
+    packages = [requirement.replace("callspan", str(ROOT), 1), *(SDKS if requirement in BESIDE else ())]
     place = ROOT / ".venv-documents" / sha256(requirement.encode()).hexdigest()[:12]
     if not (place / ".complete").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(place)], check=True)
-        subprocess.run([str(place / "bin" / "python"), "-m", "pip", "install", "-q", *packages], check=True)
+        shutil.rmtree(place, ignore_errors=True)  # one that was begun
+        place.parent.mkdir(exist_ok=True)
+        make = os.environ | {"PYTHON": sys.executable}
+        subprocess.run([ROOT / "tools/make_venv.sh", place], env=make, check=True)
+        subprocess.run([ROOT / "tools/install.sh", place, *packages], check=True)
         (place / ".complete").touch()
     return place / "bin" / "python"

@@ -68,7 +68,7 @@ def test_the_examples_of_a_page_in_order(page: Path, workplace: Workplaces, requ
     """Python examples that continue each other are one program, as in a reader's interpreter."""
     runs = _runs([example for example in PAGES[page] if example.reason is None])
     for run in runs:
-        where = workplace(run[0])
+        where = workplace(run[-1])
         if any(example.directives.get("store") == "demo" for example in run):
             copy_store(request.getfixturevalue("demo_store"), where.place)
         where.save(run)
@@ -80,11 +80,15 @@ def _runs(found: Sequence[Example]) -> list[list[Example]]:
     for example in found:
         if example.kind != "python":
             runs.append([example])
-        elif runs and runs[-1][0].kind == "python" and "after" in example.directives:
+        elif runs and "after" in example.directives and _goes_on(runs[-1][-1], example):
             runs[-1].append(example)
         else:
             runs.append([*_before(example), example])
     return runs
+
+
+def _goes_on(previous: Example, example: Example) -> bool:
+    return previous.kind == "python" and previous.requirement == example.requirement
 
 
 def _before(example: Example) -> list[Example]:
