@@ -232,9 +232,9 @@ def test_every_ending_counts_the_call_out(
     assert duration.count == 1
 
 
-def record(model: str = "gpt-5", error: ErrorInfo | None = None) -> CallRecord:
+def record(model: str = "gpt-5", error: ErrorInfo | None = None, call_id: str = "c") -> CallRecord:
     return CallRecord(
-        call_id="c",
+        call_id=call_id,
         provider="openai",
         request=Request(model=model),
         timing=Timing(start_ns=1, duration_ns=1),
@@ -246,7 +246,7 @@ def record(model: str = "gpt-5", error: ErrorInfo | None = None) -> CallRecord:
 def test_a_second_instrument_goes_on_with_the_first_ones_counts(meters: Meters) -> None:
     first, second = CallMetrics(meters.provider, "1"), CallMetrics(meters.provider, "1")
     over = first.begun(record())
-    second.begun(record())
+    second.begun(record(call_id="d"))
     assert meters.running() == 2
     over()
     assert meters.running() == 1

@@ -410,6 +410,8 @@ def main() -> None:
     options = parser.parse_args()
     chance = random.Random(options.seed)
     sys.unraisablehook = lambda lost: UNRAISABLE.append(lost.exc_type)
+    # A shell that runs this in the background has SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGUSR1, leave)
     signal.signal(signal.SIGUSR2, time_is_up)
     results: dict[str, Counter[str]] = {name: Counter() for name in options.kinds}

@@ -324,4 +324,5 @@ def test_what_the_sdk_means_to_say_may_be_broken_and_the_call_is_observed(
     with capture() as captured, anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url) as client:
         client.messages.create(model="m", max_tokens=9, messages=[{"role": "user", "content": "Hi"}])
     assert [span.name for span in captured.spans] == ["chat m"]
-    assert failures()[step] == before + 1
+    # What is no mapping is left alone; what fails is reported.
+    assert failures().get(step, 0) - before == (0 if broken == "no mapping" else 1)

@@ -45,7 +45,7 @@ OTHERS: dict[str, tuple[str, ...]] = {
     "stats by day": ("stats", "--by", "day"),
     "a session": ("show", "run-a"),
     "a part of a session": ("show", "run-a", "--limit", "2", "--offset", "1"),
-    "the newest session": ("show", "last"),
+    "the newest session": ("sessions", "--limit", "1"),
     "a call": ("show", SECOND_CALL),
     "nothing": ("show", "nobody"),
     "reprice": ("reprice", "--all", "--dry-run"),

@@ -258,6 +258,7 @@ class LiveCall:
         if ending.step == _SHOW:
             self.span.end(treated, ending.conversation)
             ending.step = _WRITE
+            ending.conversation = None if self._scope is None else ending.conversation  # it may be long
         if ending.step == _WRITE:
             # What holds the call may live on for long: let go of what was said.
             ending.body = None
