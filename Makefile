@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest
 # Some tests are about time; a machine that stalls gets a second try, which is shown.
 AGAIN := --reruns 2 -rR
 # With CALLSPAN_WIRE_CORPUS these replay recorded exchanges; without it they skip.
-CORPUS_TESTS := tests/wire tests/stores/test_rebuild.py tests/unit/vocabulary/test_recorded.py
+CORPUS_TESTS := tests/wire tests/stores/test_rebuild.py tests/unit/semconv/test_recorded.py
 # `make bench QUICK=--quick`, and bench-peers and scale likewise: less than two minutes, written nowhere.
 QUICK :=
 # Of `make fuzz`.

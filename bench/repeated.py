@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import Tracer, TracerProvider
 from callspan.observe.factory import CallFactory
 from callspan.observe.live_call import LiveCall
 from callspan.providers.openai.chat import ChatCompletions
-from callspan.vocabulary.projection import Projection
+from callspan.semconv.projection import Projection
 from columns import Column, columns
 from rows import DEFAULT, FLOOR, Wrap, rows
 

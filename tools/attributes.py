@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "attributes.md"
 TABLES = {
-    "llm": "callspan.vocabulary.llm",
-    "gen_ai and what belongs beside it": "callspan.vocabulary.gen_ai",
-    "Of Anthropic's Messages (with gen_ai)": "callspan.vocabulary.anthropic",
-    "Where a call was made, how it ended": "callspan.vocabulary.call",
-    "Sessions, timesteps, tools, rewards": "callspan.vocabulary.callspan",
-    "Events and spans of a call's attempts": "callspan.vocabulary.call_events",
-    "OpenInference (opt-in)": "callspan.vocabulary.openinference",
-    "Metrics": "callspan.vocabulary.metric_names",
+    "llm": "callspan.semconv.llm",
+    "gen_ai and what belongs beside it": "callspan.semconv.gen_ai",
+    "Of Anthropic's Messages (with gen_ai)": "callspan.semconv.anthropic",
+    "Where a call was made, how it ended": "callspan.semconv.call",
+    "Sessions, timesteps, tools, rewards": "callspan.semconv.callspan",
+    "Events and spans of a call's attempts": "callspan.semconv.call_events",
+    "OpenInference (opt-in)": "callspan.semconv.openinference",
+    "Metrics": "callspan.semconv.metric_names",
 }
 CALLS = {"chat", "attempt"}
 """First words of the spans of calls, whose names are those of the vocabularies."""

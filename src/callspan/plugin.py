@@ -15,8 +15,8 @@ from callspan import wiring
 from callspan.fail_open import fail_open
 from callspan.intercept.patching import Sdk
 from callspan.record.call import CallRecord
-from callspan.vocabulary.call import CALL_ID
-from callspan.vocabulary.foreign import call_of
+from callspan.semconv.call import CALL_ID
+from callspan.semconv.records_from_spans import call_of
 from callspan.wiring.byte_bounds import bound_exporters
 
 _READ: Final = fail_open("record a span of another instrumentation")

@@ -16,8 +16,8 @@ from callspan.record.events import (
     TimestepRecord,
     Totals,
 )
-from callspan.vocabulary import callspan as names
-from callspan.vocabulary.values import ByteBudget
+from callspan.semconv import callspan as names
+from callspan.semconv.values import ByteBudget
 
 SESSION = SessionRecord(session_id="s", record_version=1, name="gridworld", user_id="u", group_id="g", task_id="t")
 STEP = TimestepRecord(timestep_id="t", session_id="s", record_version=1, index=0, name="look", turn=2)

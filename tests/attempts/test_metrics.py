@@ -24,10 +24,10 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 import callspan
 from callspan.record.call import CallRecord, ErrorInfo, Request, Timing
+from callspan.semconv import metric_names
+from callspan.semconv.metric_names import bounded_type
 from callspan.spans.metrics import CallMetrics
 from callspan.testing import ScriptedProvider
-from callspan.vocabulary import metric_names
-from callspan.vocabulary.metric_names import bounded_type
 from tests.attempts.caller import Caller, Run
 from tests.counting import calls_made_by
 from tests.intercept.mode import Mode

@@ -227,7 +227,7 @@ def test_a_store_that_cannot_be_written(colour: str, provider: ScriptedProvider,
 
 
 def test_a_vocabulary_that_raises(colour: str, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch) -> None:
-    from callspan.vocabulary.projection import Projection
+    from callspan.semconv.projection import Projection
 
     monkeypatch.setattr(Projection, "end", boom)
     with capture() as seen:
@@ -238,7 +238,7 @@ def test_a_vocabulary_that_raises(colour: str, provider: ScriptedProvider, monke
 def test_a_vocabulary_that_raises_at_the_start(
     colour: str, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from callspan.vocabulary.projection import Projection
+    from callspan.semconv.projection import Projection
 
     monkeypatch.setattr(Projection, "start", boom)
     with capture() as seen:

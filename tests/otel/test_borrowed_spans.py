@@ -20,9 +20,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import callspan
 from callspan.record.call import CallRecord
+from callspan.semconv.call import CALL_ID
 from callspan.spans.borrowed import BORROWED
 from callspan.testing import ScriptedProvider
-from callspan.vocabulary.call import CALL_ID
 
 DELAY_S = 0.2
 QUESTION: Any = [{"role": "user", "content": "Hi"}]

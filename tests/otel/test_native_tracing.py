@@ -15,10 +15,10 @@ import callspan
 from callspan.config import Native
 from callspan.fail_open import failures
 from callspan.intercept import native_tracing
+from callspan.semconv import anthropic as vocabulary_anthropic
+from callspan.semconv import call as vocabulary_call
+from callspan.semconv import gen_ai
 from callspan.testing import Captured, ScriptedProvider, capture
-from callspan.vocabulary import anthropic as vocabulary_anthropic
-from callspan.vocabulary import call as vocabulary_call
-from callspan.vocabulary import gen_ai
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from opentelemetry.context import Context
 
 from callspan.record.call import Place
 from callspan.record.events import Record
-from callspan.vocabulary.exchange import Exchange
+from callspan.semconv.exchange import Exchange
 
 AttributeValue: TypeAlias = str | bool | int | float | list[str] | list[int] | list[float]
 Attributes: TypeAlias = Mapping[str, AttributeValue]

@@ -19,7 +19,7 @@ from callspan.fail_open import fail_open
 from callspan.record.call import CallRecord, Place
 from callspan.record.events import Record
 from callspan.record.messages import Conversation
-from callspan.vocabulary.exchange import Exchange, Observed, observed
+from callspan.semconv.exchange import Exchange, Observed, observed
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -23,8 +23,8 @@ from callspan.config import Native
 from callspan.fail_open import fail_open
 from callspan.observe.factory import CallFactory, SpanHandle
 from callspan.record.call import CallRecord
-from callspan.vocabulary import anthropic
-from callspan.vocabulary.call import CONVERSATION_ID
+from callspan.semconv import anthropic
+from callspan.semconv.call import CONVERSATION_ID
 
 StartWith: TypeAlias = Callable[[CallRecord, Tracer], SpanHandle]
 """Starts the span of a call with a tracer that is not ours."""

@@ -9,7 +9,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
 from callspan.record.call import Attempt, CallRecord
-from callspan.vocabulary import call_events
+from callspan.semconv import call_events
 
 
 def add_events(span: Span, record: CallRecord) -> None:

@@ -20,7 +20,7 @@ from callspan.background import PutOff
 from callspan.fail_open import fail_open
 from callspan.forks import in_child, late_import
 from callspan.record.call import CallRecord
-from callspan.vocabulary import gen_ai, schema_urls
+from callspan.semconv import gen_ai, schema_urls
 
 _SDK: Final = "opentelemetry.sdk.trace"
 _SCOPE: Final = "opentelemetry.sdk.util.instrumentation"

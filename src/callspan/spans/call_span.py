@@ -13,11 +13,11 @@ from callspan.config import Settings
 from callspan.fail_open import fail_open
 from callspan.record.call import CallRecord, ErrorInfo
 from callspan.record.messages import Conversation
-from callspan.spans import attempt_spans, official, span_attributes
+from callspan.semconv import call_events, gen_ai, schema_urls
+from callspan.semconv.projection import Projection
+from callspan.spans import attempt_spans, genai_compat, span_attributes
 from callspan.spans.borrowed import BORROWED
 from callspan.spans.log_events import CallLogEvents
-from callspan.vocabulary import call_events, gen_ai, schema_urls
-from callspan.vocabulary.projection import Projection
 
 _START: Final = fail_open("start a span")
 _PROJECT: Final = fail_open("put a record on its span")
@@ -67,7 +67,7 @@ class CallSpan:
     def within(self, context: Context) -> Context:
         """Return `context` with this span as the current one."""
         with _CURRENT:
-            return official.marked(trace.set_span_in_context(self._span, context))
+            return genai_compat.marked(trace.set_span_in_context(self._span, context))
         return context
 
     def end(self, record: CallRecord, conversation: Conversation | None) -> None:
@@ -119,7 +119,7 @@ class CallSpans:
         self.projection = Projection(settings)
         full = settings.content == "full"
         self._events = CallLogEvents(settings, logger_provider, version) if settings.log_events else None
-        self._hook = official.completion_hook() if settings.completion_hook and full else None
+        self._hook = genai_compat.completion_hook() if settings.completion_hook and full else None
         self.content_elsewhere = full and (self._events is not None or self._hook is not None)
 
     def start(self, record: CallRecord, tracer: Tracer | None = None) -> CallSpan:
@@ -127,7 +127,7 @@ class CallSpans:
         parent: Span = trace.INVALID_SPAN
         with _LOOK:
             parent = trace.get_current_span()
-        outer = official.outer_span(parent)
+        outer = genai_compat.outer_span(parent)
         if outer is not None:
             with _START:
                 BORROWED.borrow()

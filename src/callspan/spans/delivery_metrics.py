@@ -8,8 +8,8 @@ from typing import Final, Protocol
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from callspan.fail_open import fail_open
+from callspan.semconv import metric_names as names
 from callspan.spool.shipper import SinkState
-from callspan.vocabulary import metric_names as names
 
 _READ: Final = fail_open("read the counters of the spool")
 _DEAD: Final = "dead_letter"

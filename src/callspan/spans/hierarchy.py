@@ -28,12 +28,12 @@ from callspan.agent.runtime import SpanHandle, Whereabouts
 from callspan.fail_open import fail_open
 from callspan.record.call import ErrorInfo
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
+from callspan.semconv import callspan as names
+from callspan.semconv.exchange import Exchange, exchange_of
+from callspan.semconv.values import Attributes, ByteBudget
 from callspan.spans import span_attributes
 from callspan.spans.hierarchy_evaluations import Evaluations, HierarchyLog
 from callspan.spans.hierarchy_options import HierarchyOptions
-from callspan.vocabulary import callspan as names
-from callspan.vocabulary.exchange import Exchange, exchange_of
-from callspan.vocabulary.values import Attributes, ByteBudget
 
 _MAX_FRAMES: Final = 20
 _EVENT: Final = fail_open("show an event on a span")

@@ -19,10 +19,10 @@ from opentelemetry.trace import (
 
 from callspan.fail_open import fail_open
 from callspan.record.events import EventRecord, RewardRecord
+from callspan.semconv import callspan as names
+from callspan.semconv import schema_urls
+from callspan.semconv.values import Attributes
 from callspan.spans.hierarchy_options import HierarchyOptions
-from callspan.vocabulary import callspan as names
-from callspan.vocabulary import schema_urls
-from callspan.vocabulary.values import Attributes
 
 _EMIT: Final = fail_open("emit a reward as a log event")
 

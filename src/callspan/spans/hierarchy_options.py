@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from callspan.vocabulary.values import ByteBudget
+from callspan.semconv.values import ByteBudget
 
 _KIB: Final = 1024
 

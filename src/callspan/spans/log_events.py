@@ -15,8 +15,8 @@ from callspan.config import Settings
 from callspan.fail_open import fail_open
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation
-from callspan.vocabulary import call, gen_ai, schema_urls
-from callspan.vocabulary.values import Attributes, ByteBudget
+from callspan.semconv import call, gen_ai, schema_urls
+from callspan.semconv.values import Attributes, ByteBudget
 
 _LOGGER: Final = logging.getLogger("callspan")
 EVENT_NAME: Final = "gen_ai.client.inference.operation.details"

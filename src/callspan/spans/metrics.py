@@ -22,11 +22,11 @@ from callspan import private_names
 from callspan.fail_open import attempt, fail_open
 from callspan.record.call import CallRecord, Cost, RateLimit
 from callspan.record.events import EventRecord, Record, TimestepRecord
+from callspan.semconv import gen_ai, schema_urls
+from callspan.semconv import metric_names as names
+from callspan.semconv.call import ERROR_KIND, ERROR_RETRYABLE
+from callspan.semconv.values import Attributes, AttributeValue
 from callspan.spans.delivery_metrics import Deliveries, DeliveryMetrics
-from callspan.vocabulary import gen_ai, schema_urls
-from callspan.vocabulary import metric_names as names
-from callspan.vocabulary.call import ERROR_KIND, ERROR_RETRYABLE
-from callspan.vocabulary.values import Attributes, AttributeValue
 
 _COUNT_IN: Final = fail_open("count a call that begins")
 _MEASURE: Final = fail_open("measure a call")

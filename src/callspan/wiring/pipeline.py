@@ -25,13 +25,13 @@ from callspan.observe.live_call import LiveCall
 from callspan.policy.apply import Policy
 from callspan.record.call import CallRecord, Cost
 from callspan.record.events import Record
+from callspan.semconv import schema_urls
 from callspan.spans.call_span import CallSpans
 from callspan.spans.hierarchy import TracedHierarchy
 from callspan.spans.hierarchy_evaluations import HierarchyLog
 from callspan.spans.hierarchy_options import HierarchyOptions
 from callspan.spans.metrics import CallMetrics
 from callspan.stores.opening import load_sinks
-from callspan.vocabulary import schema_urls
 from callspan.wiring.forked_workers import ForkedWorkers
 from callspan.wiring.parts import Parts
 from callspan.wiring.priced_stores import treated_with_cost

@@ -12,8 +12,8 @@ from callspan.record.finish import normalised
 from callspan.record.messages import Conversation, Message
 from callspan.record.metadata import METADATA_FIELDS
 from callspan.record.usage import Usage
-from callspan.vocabulary.history import chosen, omission, spoken
-from callspan.vocabulary.values import (
+from callspan.semconv.history import chosen, omission, spoken
+from callspan.semconv.values import (
     Attributes,
     AttributeValue,
     ByteBudget,
@@ -25,7 +25,7 @@ from callspan.vocabulary.values import (
     whole,
     word,
 )
-from callspan.vocabulary.wire_json import body_sizes, choices_json, messages_json
+from callspan.semconv.wire_json import body_sizes, choices_json, messages_json
 
 VENDOR: Final = "llm.vendor"
 ITEM_ID: Final = "llm.item_id"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from callspan.record.finish import normalised
-from callspan.vocabulary.parts import finish_word
+from callspan.semconv.parts import finish_word
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation
-from callspan.vocabulary import gen_ai
-from callspan.vocabulary.values import Attributes
+from callspan.semconv import gen_ai
+from callspan.semconv.values import Attributes
 
 Call = tuple[CallRecord, Conversation]
 Project = Callable[..., Attributes]

@@ -11,8 +11,8 @@ import pytest
 from callspan.record.call import CallRecord, Request, Response, Timing
 from callspan.record.messages import Conversation, Message, Reasoning, Refusal, Text, ToolCall, ToolResult
 from callspan.record.usage import Usage
-from callspan.vocabulary import llm
-from callspan.vocabulary.values import Attributes, ByteBudget
+from callspan.semconv import llm
+from callspan.semconv.values import Attributes, ByteBudget
 
 Call = tuple[CallRecord, Conversation]
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.record.call import CallRecord
-from callspan.vocabulary.foreign import call_of
-from callspan.vocabulary.metric_names import DURATION_BUCKETS, TOKEN_BUCKETS, bounded_type
+from callspan.semconv.metric_names import DURATION_BUCKETS, TOKEN_BUCKETS, bounded_type
+from callspan.semconv.records_from_spans import call_of
 
 
 def read(attributes: dict[str, Any], **about: Any) -> CallRecord | None:

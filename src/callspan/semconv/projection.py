@@ -9,8 +9,8 @@ from typing import Final, TypeAlias
 from callspan.config import Settings
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation
-from callspan.vocabulary import call, gen_ai, llm, openinference
-from callspan.vocabulary.values import Attributes, ByteBudget
+from callspan.semconv import call, gen_ai, llm, openinference
+from callspan.semconv.values import Attributes, ByteBudget
 
 _SHOWN_TIMES: Final = 8
 """How often a vocabulary or two show the same body."""

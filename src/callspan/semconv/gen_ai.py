@@ -14,10 +14,10 @@ from callspan.record.bounded import weight
 from callspan.record.call import CallRecord, Request, Response
 from callspan.record.messages import Conversation
 from callspan.record.usage import Usage
-from callspan.vocabulary import anthropic
-from callspan.vocabulary.history import chosen
-from callspan.vocabulary.parts import finish_word, input_messages, output_messages, parts_json, tool_definitions
-from callspan.vocabulary.values import (
+from callspan.semconv import anthropic
+from callspan.semconv.history import chosen
+from callspan.semconv.parts import finish_word, input_messages, output_messages, parts_json, tool_definitions
+from callspan.semconv.values import (
     Attributes,
     AttributeValue,
     ByteBudget,
@@ -28,7 +28,7 @@ from callspan.vocabulary.values import (
     word,
     words,
 )
-from callspan.vocabulary.wire_json import body_sizes
+from callspan.semconv.wire_json import body_sizes
 
 OPERATION_NAME: Final = "gen_ai.operation.name"
 PROVIDER_NAME: Final = "gen_ai.provider.name"

@@ -13,9 +13,9 @@ from callspan.record.answered import encoded_answer
 from callspan.record.call import CallRecord, Request, Response, Timing
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, Said
-from callspan.vocabulary.projection import Projection
-from callspan.vocabulary.values import Attributes
-from callspan.vocabulary.wire_json import choices_json, messages_json
+from callspan.semconv.projection import Projection
+from callspan.semconv.values import Attributes
+from callspan.semconv.wire_json import choices_json, messages_json
 
 _MESSAGE = st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": st.text(max_size=60)})
 _ALL: Settings = Settings(vocabularies=("llm", "gen_ai", "openinference"))

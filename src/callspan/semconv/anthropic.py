@@ -10,7 +10,7 @@ from typing import Final
 
 from callspan.record.call import CallRecord
 from callspan.record.usage import Usage
-from callspan.vocabulary.values import Attributes, whole, word
+from callspan.semconv.values import Attributes, whole, word
 
 API: Final = "messages"
 REQUEST_SERVICE_TIER: Final = "anthropic.request.service_tier"

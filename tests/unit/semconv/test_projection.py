@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from callspan.config import Settings
 from callspan.record.call import CallRecord, Request, Response, Timing
 from callspan.record.messages import Conversation, Message, Text
-from callspan.vocabulary.projection import Projection
-from callspan.vocabulary.values import Attributes
+from callspan.semconv.projection import Projection
+from callspan.semconv.values import Attributes
 
 Call = tuple[CallRecord, Conversation]
 Project = Callable[..., Attributes]

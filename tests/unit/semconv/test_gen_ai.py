@@ -21,8 +21,8 @@ from callspan.record.messages import (
     UnknownPart,
 )
 from callspan.record.usage import Usage
-from callspan.vocabulary import gen_ai
-from callspan.vocabulary.values import Attributes, ByteBudget
+from callspan.semconv import gen_ai
+from callspan.semconv.values import Attributes, ByteBudget
 
 Call = tuple[CallRecord, Conversation]
 

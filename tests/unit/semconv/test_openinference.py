@@ -9,8 +9,8 @@ import msgspec
 
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation, Media, Message, Reasoning, Refusal, Text, ToolResult
-from callspan.vocabulary import openinference
-from callspan.vocabulary.values import Attributes, ByteBudget
+from callspan.semconv import openinference
+from callspan.semconv.values import Attributes, ByteBudget
 
 Call = tuple[CallRecord, Conversation]
 

@@ -1,4 +1,4 @@
-"""Foreign spans: best-effort call records from the attributes of other GenAI instrumentations.
+"""Records from spans: best-effort call records from the attributes of other GenAI instrumentations.
 
 Read are `gen_ai.*` of the conventions (current and deprecated), OpenInference and OpenLLMetry. What a span
 does not say stays unknown.

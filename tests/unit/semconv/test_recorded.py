@@ -18,8 +18,8 @@ from callspan.policy.apply import Policy
 from callspan.providers.base import Endpoint
 from callspan.providers.registry import conversation_of, endpoint_for
 from callspan.record.call import NO_BODY, CallRecord, Timing
-from callspan.vocabulary.projection import Projection
-from callspan.vocabulary.values import Attributes
+from callspan.semconv.projection import Projection
+from callspan.semconv.values import Attributes
 
 _KINDS = (str, bool, int, float, tuple)
 _JSON = (

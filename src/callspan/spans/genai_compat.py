@@ -1,4 +1,4 @@
-"""Official: how we get on with OpenTelemetry's GenAI utilities and with frameworks that trace their calls themselves.
+"""GenAI compatibility: one span per call beside OpenTelemetry's GenAI utilities and frameworks with spans of their own.
 
 There is to be one LLM span per call. Where somebody else's is open around ours, our call says what it knows on that
 one and makes none. OpenTelemetry's utilities mark the context for that, and so do we where they are in use; other
@@ -18,8 +18,8 @@ from opentelemetry.trace import Span
 from callspan.fail_open import fail_open
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation
-from callspan.vocabulary.call import CALL_ID
-from callspan.vocabulary.parts import output_messages, parts_json, tool_definitions
+from callspan.semconv.call import CALL_ID
+from callspan.semconv.parts import output_messages, parts_json, tool_definitions
 
 _INFERENCE: Final = "opentelemetry.genai.client.inference.context"
 _MARKS: Final = (_INFERENCE, "opentelemetry.genai.client.embedding.context")

@@ -9,8 +9,8 @@ import pytest
 
 from callspan.record.call import CallRecord, Request, Response, Timing
 from callspan.record.usage import Usage
-from callspan.vocabulary import gen_ai
-from callspan.vocabulary.values import Attributes, ByteBudget
+from callspan.semconv import gen_ai
+from callspan.semconv.values import Attributes, ByteBudget
 
 CALL = CallRecord(
     call_id="1",

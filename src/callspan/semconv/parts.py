@@ -26,7 +26,7 @@ from callspan.record.messages import (
     ToolResult,
     UnknownPart,
 )
-from callspan.vocabulary.history import Chosen, omission
+from callspan.semconv.history import Chosen, omission
 
 Json = dict[str, object]
 

@@ -25,8 +25,8 @@ from callspan.record.call import (
 )
 from callspan.record.messages import Conversation, Message, Text, ToolCall, ToolResult
 from callspan.record.usage import Usage
-from callspan.vocabulary.projection import Projection
-from callspan.vocabulary.values import Attributes
+from callspan.semconv.projection import Projection
+from callspan.semconv.values import Attributes
 
 Call = tuple[CallRecord, Conversation]
 

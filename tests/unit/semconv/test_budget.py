@@ -8,8 +8,8 @@ import pytest
 
 from callspan.record.call import CallRecord, Request, Timing
 from callspan.record.messages import Conversation, Media, Message, Part, Reasoning, Text, ToolCall, ToolResult
-from callspan.vocabulary.history import chosen, message_weight, spoken
-from callspan.vocabulary.values import Attributes, ByteBudget, number, put_json, put_text, spread, whole, word, words
+from callspan.semconv.history import chosen, message_weight, spoken
+from callspan.semconv.values import Attributes, ByteBudget, number, put_json, put_text, spread, whole, word, words
 
 
 def test_content_is_charged_in_bytes_not_characters() -> None:

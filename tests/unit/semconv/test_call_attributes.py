@@ -32,8 +32,8 @@ from callspan.record.events import (
 )
 from callspan.record.messages import Conversation
 from callspan.record.usage import Usage
-from callspan.vocabulary import call, call_events, callspan
-from callspan.vocabulary.values import ByteBudget
+from callspan.semconv import call, call_events, callspan
+from callspan.semconv.values import ByteBudget
 
 S = 1_000_000_000
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from callspan.record.call import CallRecord, ErrorInfo, Stream
 from callspan.record.messages import Conversation
-from callspan.vocabulary.values import Attributes, ByteBudget
+from callspan.semconv.values import Attributes, ByteBudget
 
 _NS: Final = 1e9
 

@@ -14,10 +14,10 @@ from callspan.record.codec import encode_json
 from callspan.record.finish import normalised
 from callspan.record.messages import Conversation, Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
 from callspan.record.usage import Usage
-from callspan.vocabulary.history import chosen, spoken
-from callspan.vocabulary.parts import tool_definitions
-from callspan.vocabulary.values import Attributes, AttributeValue, ByteBudget, put_encoded, put_json, put_text
-from callspan.vocabulary.wire_json import choices_json, messages_json
+from callspan.semconv.history import chosen, spoken
+from callspan.semconv.parts import tool_definitions
+from callspan.semconv.values import Attributes, AttributeValue, ByteBudget, put_encoded, put_json, put_text
+from callspan.semconv.wire_json import choices_json, messages_json
 
 SPAN_KIND: Final = "openinference.span.kind"
 SYSTEM: Final = "llm.system"

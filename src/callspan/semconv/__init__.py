@@ -1,0 +1,1 @@
+"""Semantic conventions: pure record -> span attributes; the only place that knows attribute names."""

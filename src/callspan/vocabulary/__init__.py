@@ -1,1 +1,0 @@
-"""Vocabularies: pure record -> span attributes; the only place that knows attribute names."""
