@@ -1,4 +1,4 @@
-"""The spool's parts alone: segments and their locks, the ring, cursor files, the shelf."""
+"""The spool's parts alone: segments and their locks, the memory buffer, cursor files, the segment set."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from callspan.spool.cursor import cursor_path, read_cursor, remove_cursors, write_cursor
 from callspan.spool.frames import HEAD_BYTES, Gap, encode
 from callspan.spool.locks import try_lock
-from callspan.spool.ring import Ring
+from callspan.spool.memory_buffer import MemoryBuffer
 from callspan.spool.segment import Batch, Segment
-from callspan.spool.shelf import Shelf
+from callspan.spool.segment_set import SegmentSet
 
 from .rig import python, until
 
@@ -169,48 +169,48 @@ class TestSegment:
 
 class TestRing:
     def test_the_oldest_go_first_and_are_counted(self) -> None:
-        ring = Ring(100)
+        buffer = MemoryBuffer(100)
         for number in range(15):
-            assert ring.append(b"%010d" % number)
-        assert ring.dropped == 5
-        assert said(ring.batch(0, 100, 1000)) == [b"%010d" % number for number in range(5, 15)]
+            assert buffer.append(b"%010d" % number)
+        assert buffer.dropped == 5
+        assert said(buffer.batch(0, 100, 1000)) == [b"%010d" % number for number in range(5, 15)]
 
     def test_what_all_sinks_have_makes_room_without_being_counted(self) -> None:
-        ring = Ring(100)
+        buffer = MemoryBuffer(100)
         for number in range(30):
-            ring.append(b"%010d" % number)
-            batch = ring.batch(number * 10, 10, 1000)
+            buffer.append(b"%010d" % number)
+            batch = buffer.batch(number * 10, 10, 1000)
             assert said(batch) == [b"%010d" % number]
-            ring.passed(batch.end)
-        assert ring.dropped == 0
+            buffer.discard_before(batch.end)
+        assert buffer.dropped == 0
 
     def test_a_reader_that_was_overtaken_reads_on_from_what_is_left(self) -> None:
-        ring = Ring(30)
+        buffer = MemoryBuffer(30)
         for number in range(9):
-            ring.append(b"%010d" % number)
-        batch = ring.batch(10, 2, 1000)
+            buffer.append(b"%010d" % number)
+        batch = buffer.batch(10, 2, 1000)
         assert said(batch) == [b"%010d" % 6, b"%010d" % 7]
-        assert said(ring.batch(batch.end, 2, 1000)) == [b"%010d" % 8]
+        assert said(buffer.batch(batch.end, 2, 1000)) == [b"%010d" % 8]
 
     def test_batches_are_bounded_in_bytes(self) -> None:
-        ring = Ring(1000)
+        buffer = MemoryBuffer(1000)
         for _ in range(9):
-            ring.append(b"x" * 10)
-        assert len(ring.batch(0, 100, 35).entries) == 3
-        assert len(ring.batch(0, 100, 1).entries) == 1
+            buffer.append(b"x" * 10)
+        assert len(buffer.batch(0, 100, 35).entries) == 3
+        assert len(buffer.batch(0, 100, 1).entries) == 1
 
     def test_a_record_larger_than_the_ring_is_refused_and_costs_no_other(self) -> None:
-        ring = Ring(100)
-        ring.append(b"small")
-        assert not ring.append(b"x" * 101)
-        assert said(ring.batch(0, 9, 1000)) == [b"small"]
-        assert ring.dropped == 1
+        buffer = MemoryBuffer(100)
+        buffer.append(b"small")
+        assert not buffer.append(b"x" * 101)
+        assert said(buffer.batch(0, 9, 1000)) == [b"small"]
+        assert buffer.dropped == 1
 
     def test_a_removed_ring_is_empty(self) -> None:
-        ring = Ring(100)
-        ring.append(b"x")
-        ring.remove()
-        assert ring.batch(0, 9, 1000) == ([], (), ring.end)
+        buffer = MemoryBuffer(100)
+        buffer.append(b"x")
+        buffer.remove()
+        assert buffer.batch(0, 9, 1000) == ([], (), buffer.end)
 
 
 class TestCursorFiles:
@@ -242,71 +242,71 @@ class TestCursorFiles:
 
 class TestShelf:
     def test_a_sealed_segment_leaves_when_the_last_sink_has_passed_it(self, tmp_path: Path) -> None:
-        shelf = Shelf(tmp_path)
-        shelf.expect(2)
-        segment = shelf.create()
+        segments = SegmentSet(tmp_path)
+        segments.expect(2)
+        segment = segments.create()
         segment.append(encode(b"x"))
-        shelf.moved(segment, 0, segment.end)
-        shelf.moved(segment, 1, segment.end)
-        assert shelf.holds(segment), "it may still grow"
+        segments.advance(segment, 0, segment.end)
+        segments.advance(segment, 1, segment.end)
+        assert segments.holds(segment), "it may still grow"
         segment.seal()
-        shelf.doubt(1)
-        shelf.settle(segment)
+        segments.invalidate_cursors(1)
+        segments.remove_delivered(segment)
         assert segment.path.exists(), "sink 1 does not know how far it is"
-        shelf.moved(segment, 1, segment.end)
+        segments.advance(segment, 1, segment.end)
         assert not segment.path.exists()
-        assert [list(names) for names in shelf.gone] == [[segment.name]] * 2
+        assert [list(names) for names in segments.removed] == [[segment.name]] * 2
 
     def test_waiting_ends_with_the_last_sink_or_in_time(self, tmp_path: Path) -> None:
-        shelf = Shelf(tmp_path)
-        shelf.expect(1)
-        segment = shelf.create()
+        segments = SegmentSet(tmp_path)
+        segments.expect(1)
+        segment = segments.create()
         segment.append(encode(b"x"))
-        assert not shelf.wait([(segment, segment.end)], time.monotonic() + 0.02)
-        threading.Timer(0.02, shelf.moved, (segment, 0, segment.end)).start()
-        assert shelf.wait([(segment, segment.end)], time.monotonic() + 10)
-        shelf.release()
+        assert not segments.wait([(segment, segment.end)], time.monotonic() + 0.02)
+        threading.Timer(0.02, segments.advance, (segment, 0, segment.end)).start()
+        assert segments.wait([(segment, segment.end)], time.monotonic() + 10)
+        segments.release_all()
 
     def test_cursors_of_vanished_segments_are_swept(self, tmp_path: Path) -> None:
         write_cursor(tmp_path, "1-1-a.segment", "x", 5)
-        Shelf(tmp_path).adopt(now=True)
+        SegmentSet(tmp_path).adopt(now=True)
         assert list(tmp_path.iterdir()) == []
 
     def test_strange_files_in_the_directory_are_left_alone(self, tmp_path: Path) -> None:
         for name in ("notes.txt", "1.segment.7.bad", ".hidden"):
             (tmp_path / name).write_text("mine")
-        shelf = Shelf(tmp_path)
-        assert not shelf.adopt(now=True)
+        segments = SegmentSet(tmp_path)
+        assert not segments.adopt(now=True)
         assert len(list(tmp_path.iterdir())) == 3
-        assert shelf.measure() == 0
+        assert segments.measure() == 0
 
     def test_adoption_looks_only_now_and_then(self, tmp_path: Path) -> None:
-        shelf = Shelf(tmp_path)
-        assert not shelf.adopt()
+        segments = SegmentSet(tmp_path)
+        assert not segments.adopt()
         (tmp_path / "1-1-a.segment").write_bytes(encode(b"x"))
-        assert not shelf.adopt()
-        assert shelf.adopt(now=True)
-        assert shelf.measure() == len(encode(b"x"))
-        shelf.release()
+        assert not segments.adopt()
+        assert segments.adopt(now=True)
+        assert segments.measure() == len(encode(b"x"))
+        segments.release_all()
 
     def test_a_gap_met_by_two_sinks_is_counted_once(self, tmp_path: Path) -> None:
-        shelf = Shelf(tmp_path)
-        segment = shelf.create()
+        segments = SegmentSet(tmp_path)
+        segment = segments.create()
         segment.append(b"bad" + encode(b"x"))
         for _ in range(2):
-            shelf.damaged(segment, Gap(0, 3), b"bad")
-        assert shelf.corrupt_bytes == 3
-        shelf.release()
+            segments.damaged(segment, Gap(0, 3), b"bad")
+        assert segments.corrupt_bytes == 3
+        segments.release_all()
 
     def test_sealed_segments_are_let_go_when_the_last_shipper_has_ended(self, tmp_path: Path) -> None:
-        shelf = Shelf(tmp_path)
-        segment = shelf.create()
+        segments = SegmentSet(tmp_path)
+        segment = segments.create()
         segment.append(encode(b"x"))
         segment.seal()
-        shelf.enter()
-        shelf.finish()
+        segments.enter()
+        segments.finish()
         assert Segment.adopt(segment.path) is None
-        shelf.leave()
+        segments.leave()
         adopted = Segment.adopt(segment.path)
         assert adopted is not None
         adopted.release()

@@ -149,7 +149,7 @@ class TestDelivery:
         sink = HangingSink(tmp_path / "f")
         spool = Spool(place, [sink], fsync="interval")
         fill(spool, ["a"])
-        (segment,) = (source for source in spool._shelf.held() if isinstance(source, Segment))
+        (segment,) = (source for source in spool._segments.sources() if isinstance(source, Segment))
         assert segment.unsynced
         until(lambda: not segment.unsynced)
         sink.freed.set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from callspan.config import load
-from callspan.spool.segment import SUFFIX, address_of
+from callspan.spool.segment import SUFFIX, store_key_of
 from callspan.stores.opening import split_urls
 
 
@@ -22,14 +22,14 @@ def held_for_others(stores: str) -> list[Path]:
 
     Raises SettingError for a store that cannot be used here.
     """
-    from callspan.spool.address import address_for
+    from callspan.spool.store_key import store_key
     from callspan.wiring.priced_stores import priced_sinks
 
     directory = spool_of(stores)
     if not directory.is_dir():
         return []
-    ours = {None, address_for(directory, priced_sinks(split_urls(stores)))}
-    return [path for path in directory.iterdir() if path.suffix == SUFFIX and address_of(path.name) not in ours]
+    ours = {None, store_key(directory, priced_sinks(split_urls(stores)))}
+    return [path for path in directory.iterdir() if path.suffix == SUFFIX and store_key_of(path.name) not in ours]
 
 
 def waiting_bytes(directory: Path) -> int:

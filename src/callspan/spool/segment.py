@@ -22,8 +22,8 @@ SUFFIX: Final = ".segment"
 _FLAGS: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _WINDOW: Final = 1 << 20
 _BEING_MADE_S: Final = 60.0
-_ADDRESS: Final = 3
-"""Which of the parts of a file name, between dashes, is the address."""
+_STORE_KEY: Final = 3
+"""Index of the store key among the dash-separated parts of a file name."""
 
 _reading: Final = threading.Lock()
 
@@ -38,7 +38,7 @@ class Batch(NamedTuple):
 
 
 class Source(Protocol):
-    """What shippers read from: a segment or the memory ring."""
+    """What shippers read from: a segment or the memory buffer."""
 
     name: str
     end: int
@@ -49,16 +49,16 @@ class Source(Protocol):
     """Written by this process."""
     cursors: dict[int, int]
     """Offset each shipper, by its number, has passed."""
-    born_ns: int
-    """Unix time of its making."""
-    caught_ns: dict[int, int]
-    """When each shipper was last found to have passed all there was, Unix time."""
+    created_ns: int
+    """When it was created, Unix time."""
+    caught_up_ns: dict[int, int]
+    """When each shipper had last passed its end, Unix time."""
 
     def batch(self, offset: int, entries: int, size: int) -> Batch:
         """Read at most `entries` entries of about `size` bytes together, but at least one if there is one."""
 
-    def passed(self, offset: int) -> None:
-        """Learn that every sink has what lies before `offset`."""
+    def discard_before(self, offset: int) -> None:
+        """Free what lies before `offset`, which every sink has."""
 
     def remove(self) -> None:
         """Delete it; every sink has it."""
@@ -77,24 +77,24 @@ class Segment:
         self.sealed = not own
         self.end = os.fstat(fd).st_size
         self.cursors: dict[int, int] = {}
-        self.born_ns = _born_ns(path.name)
-        self.caught_ns: dict[int, int] = {}
+        self.created_ns = _created_ns(path.name)
+        self.caught_up_ns: dict[int, int] = {}
         self.unsynced = False
-        self.astray = False
-        """Nobody would find what is appended now: the file was deleted by hand, or its torn end could not be cut."""
+        self.missing = False
+        """What is appended now would be lost: the file was deleted by hand, or its torn end could not be truncated."""
         self._listed = False
         """Whether the directory's own entry of the file is on the medium."""
         self._fd = fd
 
     @classmethod
-    def create(cls, directory: Path, address: str | None = None) -> Segment:
+    def create(cls, directory: Path, store_key: str | None = None) -> Segment:
         """Make, lock and return a new segment; its directory too if need be. Raises OSError.
 
-        `address` says in its name which stores it is for.
+        `store_key` becomes part of its name: which stores it is for.
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = f"{time.time_ns():020d}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
-        path = directory / (name + (f"-{address}" if address else "") + SUFFIX)
+        path = directory / (name + (f"-{store_key}" if store_key else "") + SUFFIX)
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
         try:
             if not try_lock(fd):
@@ -133,9 +133,9 @@ class Segment:
                 self.unsynced = whole = True
         finally:
             if not whole:
-                before, self.astray = self.astray, True
+                before, self.missing = self.missing, True
                 os.ftruncate(self._fd, self.end)
-                self.astray = before
+                self.missing = before
         if not whole:
             raise OSError(f"{self.path} took only {written} of {len(frame)} bytes")
 
@@ -156,12 +156,12 @@ class Segment:
         """Read whole frames from `offset` on; skipped bytes are told as gaps. Raises OSError."""
         taken: list[Entry] = []
         gaps: list[Gap] = []
-        limit, window, total, missing = self.end, _WINDOW, 0, 0
+        limit, window, total, lost = self.end, _WINDOW, 0, 0
         while offset < limit:
             stop = min(limit, offset + window)
             data = _read_at(self._fd, stop - offset, offset)
             if len(data) < stop - offset:
-                missing = stop - offset - len(data)  # somebody else cut the file
+                lost = stop - offset - len(data)  # somebody else cut the file
                 limit = stop = offset + len(data)
             before = offset
             for item in scan(data, offset, final=stop == limit):
@@ -174,13 +174,13 @@ class Segment:
                     taken.append(Entry(self.name, *item))
                 offset = item.end
             window = window * 4 if offset == before else _WINDOW
-        return Batch(taken, gaps, offset + missing)
+        return Batch(taken, gaps, offset + lost)
 
     def read(self, gap: Gap) -> bytes:
         """Return the bytes of a gap. Raises OSError."""
         return _read_at(self._fd, gap.end - gap.start, gap.start)
 
-    def passed(self, offset: int) -> None:
+    def discard_before(self, offset: int) -> None:
         """Do nothing: a file is freed as a whole."""
 
     def seal(self) -> None:
@@ -201,13 +201,13 @@ class Segment:
             os.close(fd)
 
 
-def address_of(name: str) -> str | None:
+def store_key_of(name: str) -> str | None:
     """Return which stores a segment is for, by its file name; None where that does not say."""
     parts = name.removesuffix(SUFFIX).split("-")
-    return parts[_ADDRESS] if len(parts) > _ADDRESS else None
+    return parts[_STORE_KEY] if len(parts) > _STORE_KEY else None
 
 
-def _born_ns(name: str) -> int:
+def _created_ns(name: str) -> int:
     stamp = name.partition("-")[0]
     return int(stamp) if stamp.isdecimal() else time.time_ns()
 

@@ -1,4 +1,4 @@
-"""Shipper: one thread that takes one sink's records from the shelf to the sink, at its own pace.
+"""Shipper: one thread per sink that delivers records from the spool to the sink, at its own pace.
 
 After any failure it closes the sink, waits (50 ms, doubling to 30 s, with jitter), opens it again, asks how far it
 is, and goes on there. What a sink can never store is found by halving the batch and set aside.
@@ -19,7 +19,7 @@ from callspan.fail_open import fail_open
 from callspan.safe_urls import without_passwords
 from callspan.spool.cursor import read_cursor, write_cursor
 from callspan.spool.segment import Segment, Source
-from callspan.spool.shelf import Shelf
+from callspan.spool.segment_set import SegmentSet
 from callspan.spool.sink import Entry, PoisonError, Sink
 
 BATCH_BYTES: Final = 8 * 1024 * 1024
@@ -73,14 +73,14 @@ class _Try(fail_open):
 class Shipper:
     """Delivers to one sink from a thread of its own, which never keeps the interpreter alive."""
 
-    def __init__(self, number: int, sink: Sink, shelf: Shelf) -> None:
+    def __init__(self, number: int, sink: Sink, segments: SegmentSet) -> None:
         self.sink = sink
         self.number = number
         self.delivered = 0
         self.retried = 0
         self.dead_letters = 0
         self.error: str | None = None
-        self._shelf = shelf
+        self._segments = segments
         self._keeps_cursor: bool | None = None
         self._open = False
         self._failures = 0
@@ -95,7 +95,7 @@ class Shipper:
 
     def start(self) -> None:
         """Begin to deliver."""
-        self._shelf.enter()
+        self._segments.enter()
         self._thread.start()
 
     def wake(self) -> None:
@@ -138,8 +138,8 @@ class Shipper:
 
     def state(self) -> SinkState:
         """Return how this sink is doing."""
-        lag = self._shelf.lag(self.number)
-        since = self._shelf.oldest_ns(self.number)
+        lag = self._segments.lag(self.number)
+        since = self._segments.oldest_ns(self.number)
         age_s = None if since is None else max(0.0, (time.time_ns() - since) / 1e9)
         return SinkState(self.sink.name, lag, self.delivered, self.retried, self.dead_letters, self.error, age_s)
 
@@ -161,15 +161,15 @@ class Shipper:
             if self._open:
                 self._forget()
         self._close()
-        self._shelf.leave()
+        self._segments.leave()
 
     def _round(self) -> bool:
-        self._shelf.adopt()
+        self._segments.adopt()
         if not self._open:
             self.sink.open()
             self._open = True
         moved = False
-        for source in self._shelf.held():
+        for source in self._segments.sources():
             while self._unparked.is_set() and not self._stopping and self._ship(source):
                 moved = True
         self._forget()
@@ -178,20 +178,20 @@ class Shipper:
 
     def _ship(self, source: Source) -> bool:
         """Deliver one batch; return whether there is to be another one at once."""
-        if not self._shelf.holds(source):
+        if not self._segments.holds(source):
             return False
-        cursor = self._shelf.cursor(source, self.number)
+        cursor = self._segments.cursor(source, self.number)
         if cursor is None:
             cursor = self._position(source)
-            self._shelf.moved(source, self.number, cursor)
+            self._segments.advance(source, self.number, cursor)
         batch = source.batch(cursor, max(1, self.sink.batch_entries), BATCH_BYTES)
         if batch.end <= cursor:
-            self._shelf.caught_up(source, self.number)
-            self._shelf.settle(source)
+            self._segments.caught_up(source, self.number)
+            self._segments.remove_delivered(source)
             return False
         for gap in batch.gaps:
             kept = source.read(gap) if isinstance(source, Segment) else b""
-            self._shelf.damaged(source, gap, kept)
+            self._segments.damaged(source, gap, kept)
         if batch.entries:
             self._deliver(source, batch.entries)
         self._move(source, batch.end)
@@ -206,7 +206,7 @@ class Shipper:
         position = self.sink.position(source.name)
         self._keeps_cursor = position is not None
         if position is None and isinstance(source, Segment):
-            position = read_cursor(self._shelf.directory, source.name, self.sink.name)
+            position = read_cursor(self._segments.directory, source.name, self.sink.name)
         # Behind the end lies nothing that was delivered: the end of the file was lost, with the machine or by hand.
         return position if position is not None and position <= source.end else 0
 
@@ -228,16 +228,16 @@ class Shipper:
         self._move(source, entries[-1].end)
 
     def _move(self, source: Source, offset: int) -> None:
-        if self._shelf.cursor(source, self.number) == offset:
+        if self._segments.cursor(source, self.number) == offset:
             return
         if not self._keeps_cursor and isinstance(source, Segment):
             # On a full disk delivering must go on: it is what frees the disk.
             with _KEEP_CURSOR:
-                write_cursor(self._shelf.directory, source.name, self.sink.name, offset)
-        self._shelf.moved(source, self.number, offset)
+                write_cursor(self._segments.directory, source.name, self.sink.name, offset)
+        self._segments.advance(source, self.number, offset)
 
     def _forget(self) -> None:
-        names = self._shelf.gone[self.number]
+        names = self._segments.removed[self.number]
         while names:
             self.sink.forget(names[0])
             names.popleft()
@@ -247,7 +247,7 @@ class Shipper:
         self.error = without_passwords(f"{type(error).__name__}: {error}")
         self._close()
         if self._keeps_cursor:
-            self._shelf.doubt(self.number)
+            self._segments.invalidate_cursors(self.number)
         longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(self._failures, 16))
         self._failures += 1
         self._sleep(longest * _CHANCE.uniform(0.5, 1.0))
@@ -274,11 +274,11 @@ class Shipper:
         return True
 
 
-class Keeper:
-    """Thread that has segments written to the medium every second (`fsync="interval"`)."""
+class FsyncThread:
+    """Thread that calls fsync on segments every second (`fsync="interval"`)."""
 
-    def __init__(self, shelf: Shelf, interval_s: float = 1.0) -> None:
-        self._shelf = shelf
+    def __init__(self, segments: SegmentSet, interval_s: float = 1.0) -> None:
+        self._segments = segments
         self._interval_s = interval_s
         self._stop = threading.Event()
         self._thread = thread(self._run, "callspan-fsync")
@@ -293,7 +293,7 @@ class Keeper:
 
     def _run(self) -> None:
         while not self._stop.wait(self._interval_s):
-            for source in self._shelf.held():
+            for source in self._segments.sources():
                 if isinstance(source, Segment) and source.unsynced:
                     with fail_open("sync a spool segment"):
                         source.sync()

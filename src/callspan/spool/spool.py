@@ -1,7 +1,7 @@
 """Spool: where every record goes on the caller's thread, and what ships it from there.
 
 One append is one write to a file of this process. Shippers, one per sink, read that file; nothing waits for them.
-No disk: a bounded ring in memory. Fork, threads, `kill -9` and exits without clean-up lose nothing that was appended
+No disk: a bounded buffer in memory. Fork, threads, `kill -9` and exits without clean-up lose nothing that was appended
 to disk: what a process leaves behind is adopted by the next one.
 """
 
@@ -21,14 +21,14 @@ from typing import Final, Literal, TypeAlias
 from callspan.background import thread
 from callspan.fail_open import fail_open, log, ours
 from callspan.spool import lifetime
-from callspan.spool.address import address_for
 from callspan.spool.append_queue import AppendQueue, Slim
 from callspan.spool.frames import HEAD_BYTES, MAX_PAYLOAD, encode
-from callspan.spool.ring import Ring
+from callspan.spool.memory_buffer import MemoryBuffer
 from callspan.spool.segment import Segment
-from callspan.spool.shelf import Shelf
-from callspan.spool.shipper import Keeper, Shipper, SinkState
+from callspan.spool.segment_set import SegmentSet
+from callspan.spool.shipper import FsyncThread, Shipper, SinkState
 from callspan.spool.sink import Sink
+from callspan.spool.store_key import store_key
 
 Fsync: TypeAlias = Literal["none", "interval", "always"]
 Sinks: TypeAlias = Sequence[Sink] | Callable[[], Sequence[Sink]]
@@ -77,13 +77,13 @@ class Spool:
 
     def _begin(self) -> None:
         self._lock = threading.RLock()
-        self._shelf = Shelf(self.directory)
+        self._segments = SegmentSet(self.directory)
         if not callable(self._sinks):
-            self._shelf.address = address_for(self.directory, self._sinks)
+            self._segments.store_key = store_key(self.directory, self._sinks)
         self._shippers: tuple[Shipper, ...] = ()
-        self._keeper: Keeper | None = None
+        self._fsync_thread: FsyncThread | None = None
         self._active: Segment | None = None
-        self._ring: Ring | None = None
+        self._memory: MemoryBuffer | None = None
         self._started = self._stopping = self._watched = False
         # list.pop is atomic: of several threads that were started for it, one builds the stores.
         self._launches = [True]
@@ -110,9 +110,9 @@ class Spool:
         """Wait until all this process has appended so far is with every sink; False if the time ran out."""
         deadline = time.monotonic() + timeout_s
         self._queue.write()
-        goals = [(source, source.end) for source in self._shelf.held() if source.own]
+        goals = [(source, source.end) for source in self._segments.sources() if source.own]
         self._hurry()
-        return self._shelf.wait(goals, deadline)
+        return self._segments.wait(goals, deadline)
 
     def ship(self, timeout_s: float) -> bool:
         """Adopt all that dead processes left and deliver it; False if the time ran out or there is no sink."""
@@ -120,14 +120,14 @@ class Spool:
         self._watch()
         with self._lock:
             self._start()
-        self._shelf.wait_for_sinks(deadline)
-        while self._shelf.sinks != 0:
-            self._shelf.adopt(now=True)
-            goals = [(source, source.end) for source in self._shelf.held() if not source.own]
+        self._segments.wait_for_sinks(deadline)
+        while self._segments.sinks != 0:
+            self._segments.adopt(now=True)
+            goals = [(source, source.end) for source in self._segments.sources() if not source.own]
             if not goals:
                 return True
             self._hurry()
-            if not self._shelf.wait(goals, deadline):
+            if not self._segments.wait(goals, deadline):
                 return False
         return False
 
@@ -142,22 +142,22 @@ class Spool:
     def halt(self, deadline: float) -> None:
         """Stop shipping by `deadline` (monotonic seconds). Appends still reach the disk, for the next process."""
         self._queue.write()
-        with self._lock, self._shelf.lock:
+        with self._lock, self._segments.lock:
             self._stopping = True
             self._seal()
-            shippers, keeper = self._shippers, self._keeper
-        if self._ring is not None:
-            self._ring.sealed = True
-            self._shelf.settle(self._ring)
+            shippers, fsync_thread = self._shippers, self._fsync_thread
+        if self._memory is not None:
+            self._memory.sealed = True
+            self._segments.remove_delivered(self._memory)
         for shipper in shippers:
             shipper.stop()
-        if keeper is not None:
-            keeper.stop()
-        self._shelf.finish()
+        if fsync_thread is not None:
+            fsync_thread.stop()
+        self._segments.finish()
         # Even without time left, threads that merely wait get the moment they need to end.
         deadline = max(deadline, time.monotonic() + _GRACE_S)
         if all(shipper.join(deadline - time.monotonic()) for shipper in shippers) and self._closed:
-            lifetime.forget(self)
+            lifetime.unregister(self)
 
     def counters(self) -> Mapping[str, int]:
         """Return counts since the start of this process.
@@ -172,18 +172,18 @@ class Spool:
         counts.update({f"shipped.{state.name}": state.delivered for state in states})
         counts["retried"] = sum(state.retried for state in states)
         counts["dead_letters"] = sum(state.dead_letters for state in states)
-        counts["dropped.memory"] = 0 if self._ring is None else self._ring.dropped
-        counts["adopted"] = self._shelf.adopted
-        counts["corrupt_bytes"] = self._shelf.corrupt_bytes
-        counts["spool_bytes"] = self._shelf.measure()
-        counts["for_other_stores"] = self._shelf.others
+        counts["dropped.memory"] = 0 if self._memory is None else self._memory.dropped
+        counts["adopted"] = self._segments.adopted
+        counts["corrupt_bytes"] = self._segments.corrupt_bytes
+        counts["spool_bytes"] = self._segments.measure()
+        counts["for_other_stores"] = self._segments.foreign
         counts["oldest_unshipped_ms"] = max((int(1000 * (state.oldest_s or 0)) for state in states), default=0)
         return counts
 
     def drops(self) -> dict[str, int]:
         """Return how many records were dropped before any sink could have them, by reason as in `counters`."""
         reasons = {name.removeprefix(_DROPPED): count for name, count in dict(self._counts).items() if _DROPPED in name}
-        return reasons | {"memory": 0 if self._ring is None else self._ring.dropped}
+        return reasons | {"memory": 0 if self._memory is None else self._memory.dropped}
 
     def states(self) -> list[SinkState]:
         """Return how each sink is doing; empty until the first append."""
@@ -213,27 +213,27 @@ class Spool:
             self._write(encode(payload))
         except ours(OSError) as error:
             self._warn(error)
-            return self._remember(payload)
+            return self._keep_in_memory(payload)
         self._used += len(payload) + HEAD_BYTES
         self._counts["appended"] += 1
-        if self._ring is not None and self._ring.waiting:
-            self._save(self._ring)
+        if self._memory is not None and self._memory.waiting:
+            self._save(self._memory)
         return True
 
-    def _save(self, ring: Ring) -> None:
+    def _save(self, memory: MemoryBuffer) -> None:
         """Move what waits in memory to the disk that takes records again, a part with each append."""
-        for entry in ring.batch(0, _SAVED_AT_ONCE, _MIB).entries:
+        for entry in memory.batch(0, _SAVED_AT_ONCE, _MIB).entries:
             try:
                 self._write(encode(entry.payload))
             except ours(OSError):
                 return
-            ring.passed(entry.end)
+            memory.discard_before(entry.end)
             self._used += len(entry.payload) + HEAD_BYTES
             self._counts["moved_to_disk"] += 1
 
     def _write(self, frame: bytes) -> None:
         segment = self._active
-        if segment is None or segment.astray or segment.end + len(frame) > self._segment_bytes:
+        if segment is None or segment.missing or segment.end + len(frame) > self._segment_bytes:
             segment = self._rotate()
         try:
             segment.append(frame)
@@ -247,13 +247,13 @@ class Spool:
             segment.sync()
 
     def _rotate(self) -> Segment:
-        if self._active is not None and not self._active.end and not self._active.astray:
+        if self._active is not None and not self._active.end and not self._active.missing:
             return self._active
         now = time.monotonic()
         if now < self._open_at:
             raise OSError(f"{self.directory} took no file a moment ago")
         try:
-            segment = self._shelf.create()
+            segment = self._segments.create()
         except ours(OSError):
             self._open_at = now + _RETRY_S
             raise
@@ -261,7 +261,7 @@ class Spool:
         self._seal()
         self._active = segment
         # Others write here too: their bytes count towards the cap.
-        self._used = self._shelf.measure()
+        self._used = self._segments.measure()
         return segment
 
     def _seal(self) -> None:
@@ -269,13 +269,13 @@ class Spool:
         if segment is None:
             return
         segment.seal()
-        if self._shelf.sinks == 0 or not segment.end:
-            self._shelf.give_up(segment)
-        self._shelf.settle(segment)
+        if self._segments.sinks == 0 or not segment.end:
+            self._segments.release(segment)
+        self._segments.remove_delivered(segment)
 
     def _within_cap(self, payload: bytes, slim: Slim | None) -> bytes | None:
         if time.monotonic() >= self._measure_at:
-            self._used = self._shelf.measure()
+            self._used = self._segments.measure()
             self._measure_at = time.monotonic() + _MEASURE_S
         limit = self._full_bytes if slim is not None else self._max_bytes
         if len(payload) <= MAX_PAYLOAD and self._used + len(payload) + HEAD_BYTES <= limit:
@@ -288,11 +288,11 @@ class Spool:
         self._counts["dropped.cap" if len(payload) <= MAX_PAYLOAD else "dropped.size"] += 1
         return None
 
-    def _remember(self, payload: bytes) -> bool:
-        if self._ring is None:
-            self._ring = Ring(self._memory_bytes)
-            self._shelf.add(self._ring)
-        kept = self._ring.append(payload)
+    def _keep_in_memory(self, payload: bytes) -> bool:
+        if self._memory is None:
+            self._memory = MemoryBuffer(self._memory_bytes)
+            self._segments.add(self._memory)
+        kept = self._memory.append(payload)
         self._counts["in_memory"] += kept
         return kept
 
@@ -313,7 +313,7 @@ class Spool:
         if self._started or self._stopping or sys.is_finalizing():
             return
         try:
-            thread(partial(self._launch, self._shelf, self._launches), "callspan-launch").start()
+            thread(partial(self._launch, self._segments, self._launches), "callspan-launch").start()
         except ours(RuntimeError):
             log(logging.DEBUG, "No threads at this point of the interpreter's end; the next process ships")
         self._started = True
@@ -321,27 +321,27 @@ class Spool:
     def _watch(self) -> None:
         # Before the first lock is taken: a child forked while another thread holds it could never take it.
         if not self._closed:
-            lifetime.watch(self)
+            lifetime.register(self)
         self._watched = True
 
-    def _launch(self, shelf: Shelf, launches: list[bool]) -> None:
+    def _launch(self, segments: SegmentSet, launches: list[bool]) -> None:
         with fail_open("build the stores"):
             if not launches:
                 return
             launches.pop()
             sinks = list(self._sinks() if callable(self._sinks) else self._sinks)
-            shippers = tuple(Shipper(number, sink, shelf) for number, sink in enumerate(sinks))
-            with shelf.lock:
-                shelf.address = address_for(self.directory, sinks)
-                shelf.expect(len(sinks))
+            shippers = tuple(Shipper(number, sink, segments) for number, sink in enumerate(sinks))
+            with segments.lock:
+                segments.store_key = store_key(self.directory, sinks)
+                segments.expect(len(sinks))
                 if self._stopping:
                     return
                 self._shippers = shippers
                 for shipper in shippers:
                     shipper.start()
                 if self._fsync == "interval":
-                    self._keeper = Keeper(shelf)
-                    self._keeper.start()
+                    self._fsync_thread = FsyncThread(segments)
+                    self._fsync_thread.start()
 
     def _hurry(self) -> None:
         for shipper in self._shippers:
@@ -359,7 +359,7 @@ class Spool:
         # SQLite remembers its locks per process and would believe them in the child, which has none of them.
         deadline = time.monotonic() + _PARK_S
         while not self._all_quiet(deadline):
-            self._shelf.lock.release()
+            self._segments.lock.release()
             self._lock.release()
 
     def _all_quiet(self, deadline: float) -> bool:
@@ -369,12 +369,12 @@ class Spool:
             shipper.park()
         self._parked = all(shipper.parked(deadline - time.monotonic()) for shipper in self._parking)
         self._lock.acquire()
-        self._shelf.lock.acquire()
+        self._segments.lock.acquire()
         return self._parking is self._shippers
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
-        self._shelf.lock.release()
+        self._segments.lock.release()
         self._lock.release()
         for shipper in self._parking:
             shipper.unpark()
@@ -382,8 +382,8 @@ class Spool:
     def after_fork_in_child(self) -> None:
         """Leave the parent's files to the parent, and its sinks untouched; begin anew at the next append."""
         # Kept for ever: collecting the parent's connections would close them for the parent too.
-        self._inherited.append((self._shippers, self._keeper, self._shelf))
-        self._shelf.release()
+        self._inherited.append((self._shippers, self._fsync_thread, self._segments))
+        self._segments.release_all()
         parked = self._parked
         self._begin()
         # Beside a connection that was in use, the child had better leave its records for others to ship.

@@ -1,4 +1,4 @@
-"""Ring: records that wait in memory while no disk takes them. Bounded in bytes; the oldest are dropped, counted."""
+"""Memory buffer: records that wait in memory while no disk takes them. Bounded: the oldest are dropped, counted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from callspan.spool.segment import Batch
 from callspan.spool.sink import Entry
 
 
-class Ring:
+class MemoryBuffer:
     """A source in memory. Safe from any thread; nothing of it survives the process."""
 
     def __init__(self, max_bytes: int) -> None:
@@ -20,8 +20,8 @@ class Ring:
         self.sealed = False
         self.own = True
         self.cursors: dict[int, int] = {}
-        self.born_ns = time.time_ns()
-        self.caught_ns: dict[int, int] = {}
+        self.created_ns = time.time_ns()
+        self.caught_up_ns: dict[int, int] = {}
         self.dropped = 0
         """Records given up for newer ones before every sink had them."""
         self._max_bytes = max_bytes
@@ -63,7 +63,7 @@ class Ring:
                 taken.append(entry)
             return Batch(taken, (), taken[-1].end if taken else max(offset, self.end))
 
-    def passed(self, offset: int) -> None:
+    def discard_before(self, offset: int) -> None:
         """Free what lies before `offset`."""
         with self._lock:
             while self._entries and self._entries[0].end <= offset:

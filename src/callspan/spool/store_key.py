@@ -1,4 +1,4 @@
-"""Addresses: for which stores a segment is, told by its file name, so that nobody else delivers it elsewhere."""
+"""Store key: identifies the set of stores a segment is for, as part of its file name, so that only they get it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from callspan.spool.sink import Sink
 _DIGITS: Final = 12
 
 
-def address_for(directory: Path, sinks: Sequence[Sink]) -> str | None:
-    """Return a short name of this set of stores, in whatever order; None of none.
+def store_key(directory: Path, sinks: Sequence[Sink]) -> str | None:
+    """Return a short hash of this set of stores, whatever their order; None for no stores.
 
-    A sink with a `path` counts by where that lies seen from the spool, so that another mount of both is the same.
+    A sink with a `path` is identified by that path relative to the spool: another mount of both gives the same key.
     """
     names = []
     for sink in sinks:

@@ -1,6 +1,6 @@
-"""Shelf: the sources one process holds, how far each sink is with them, and which orphans it takes over.
+"""Segment set: the sources one process reads from, the cursor of each sink, and the adoption of orphaned segments.
 
-A source leaves the shelf, and its file the disk, when it is sealed and every sink has passed its end.
+A source leaves the set, and its file is deleted, once it is sealed and every sink has passed its end.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from callspan.fail_open import fail_open, ours
 from callspan.spool.cursor import SUFFIX as CURSOR_SUFFIX
 from callspan.spool.cursor import remove_cursors
 from callspan.spool.frames import Gap
-from callspan.spool.segment import SUFFIX, Segment, Source, address_of
+from callspan.spool.segment import SUFFIX, Segment, Source, store_key_of
 
 _ADOPTED_AT_ONCE: Final = 64
 _SCAN_S: Final = 5.0
@@ -27,24 +27,24 @@ _REMOVE: Final = fail_open("delete a delivered spool segment")
 _KEEP: Final = fail_open("keep the damaged part of a spool segment")
 
 
-class Shelf:
+class SegmentSet:
     """Sources of one process and one spool directory. Safe from any thread; its lock is never held over a sink."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.address: str | None = None
+        self.store_key: str | None = None
         """Which stores this process delivers to; None while that is unknown. Segments for others are left alone."""
-        self.others = 0
-        """Segments met at the last look that are for other stores."""
+        self.foreign = 0
+        """Number of segments for other stores, at the last scan."""
         self.lock = threading.RLock()
         self.progress = threading.Condition(self.lock)
-        """Told whenever a cursor moves or a source leaves."""
+        """Notified whenever a cursor moves or a source leaves."""
         self.sinks: int | None = None
         """How many sinks there are; None until they are known. Without sinks nothing is ever deleted."""
         self.adopted = 0
         self.corrupt_bytes = 0
-        self.gone: list[deque[str]] = []
-        """For each sink, names of removed sources that it may forget."""
+        self.removed: list[deque[str]] = []
+        """For each sink, names of removed sources whose cursors it may delete."""
         self._sources: list[Source] = []
         self._seen: set[tuple[str, int]] = set()
         self._next_scan = 0.0
@@ -52,9 +52,9 @@ class Shelf:
         self._finishing = False
 
     def expect(self, sinks: int) -> None:
-        """Learn how many sinks there are."""
+        """Set the number of sinks."""
         with self.lock:
-            self.gone = [deque() for _ in range(sinks)]
+            self.removed = [deque() for _ in range(sinks)]
             self.sinks = sinks
             self.progress.notify_all()
 
@@ -64,30 +64,30 @@ class Shelf:
             while self.sinks is None and (left := deadline - time.monotonic()) > 0:
                 self.progress.wait(left)
 
-    def held(self) -> list[Source]:
-        """Return the sources at hand, oldest first."""
+    def sources(self) -> list[Source]:
+        """Return the sources in the set, oldest first."""
         with self.lock:
             return list(self._sources)
 
     def holds(self, source: Source) -> bool:
-        """Return whether the source is still at hand."""
+        """Return whether the source is still in the set."""
         with self.lock:
             return source in self._sources
 
     def add(self, source: Source) -> None:
-        """Take a new source."""
+        """Add a new source."""
         with self.lock:
             self._sources.append(source)
 
     def create(self) -> Segment:
         """Return a new segment for this process to write. Raises OSError."""
         with self.lock:
-            segment = Segment.create(self.directory, self.address)
+            segment = Segment.create(self.directory, self.store_key)
             self._sources.append(segment)
             return segment
 
     def adopt(self, *, now: bool = False) -> bool:
-        """Take over segments whose holders are gone; True if there were any. Looks every few seconds unless `now`."""
+        """Adopt segments whose processes have ended; True if there were any. Scans every few seconds unless `now`."""
         with self.lock, _ADOPT:
             if not now and time.monotonic() < self._next_scan:
                 return False
@@ -101,13 +101,13 @@ class Shelf:
         segments = {name for name in names if name.endswith(SUFFIX)}
         for source in self._sources:
             if isinstance(source, Segment) and source.name not in segments:
-                source.astray = True
+                source.missing = True
         for name in names:
             if name.endswith(CURSOR_SUFFIX) and name.partition(SUFFIX)[0] + SUFFIX not in segments:
                 self.directory.joinpath(name).unlink(missing_ok=True)
         before = self.adopted
-        ours = {name for name in segments if address_of(name) in {None, self.address}}
-        self.others = len(segments - ours)
+        ours = {name for name in segments if store_key_of(name) in {None, self.store_key}}
+        self.foreign = len(segments - ours)
         for name in sorted(ours - mine):
             if self.adopted - before >= _ADOPTED_AT_ONCE:
                 break
@@ -118,28 +118,28 @@ class Shelf:
         return self.adopted > before
 
     def cursor(self, source: Source, sink: int) -> int | None:
-        """Return the offset the sink has passed, None if that must be asked for."""
+        """Return the cursor of the sink; None if the sink must be asked for it."""
         with self.lock:
             return source.cursors.get(sink)
 
-    def moved(self, source: Source, sink: int, offset: int) -> None:
-        """Note that a sink has passed `offset`; the source leaves if it was the last."""
+    def advance(self, source: Source, sink: int, offset: int) -> None:
+        """Set the cursor of a sink; the source is removed if this was the last sink to pass its end."""
         with self.lock:
             source.cursors[sink] = offset
             if offset >= source.end:
-                source.caught_ns[sink] = time.time_ns()
+                source.caught_up_ns[sink] = time.time_ns()
             if self.sinks and len(source.cursors) == self.sinks:
-                source.passed(min(source.cursors.values()))
-            self.settle(source)
+                source.discard_before(min(source.cursors.values()))
+            self.remove_delivered(source)
             self.progress.notify_all()
 
-    def doubt(self, sink: int) -> None:
-        """Forget how far a sink is, after a failure that may have come before or behind its commit."""
+    def invalidate_cursors(self, sink: int) -> None:
+        """Drop the cursors of a sink, after a failure that may have come before or after its commit."""
         with self.lock:
             for source in self._sources:
                 source.cursors.pop(sink, None)
 
-    def settle(self, source: Source) -> None:
+    def remove_delivered(self, source: Source) -> None:
         """Remove the source if it is sealed and every sink has passed its end."""
         with self.lock, _REMOVE:
             if source not in self._sources or not source.sealed or not self._delivered(source, source.end):
@@ -147,7 +147,7 @@ class Shelf:
             self._sources.remove(source)
             source.remove()
             remove_cursors(self.directory, source.name)
-            for names in self.gone:
+            for names in self.removed:
                 names.append(source.name)
 
     def _delivered(self, source: Source, offset: int) -> bool:
@@ -174,13 +174,13 @@ class Shelf:
     def caught_up(self, source: Source, sink: int) -> None:
         """Note that the sink has all there is now."""
         with self.lock:
-            source.caught_ns[sink] = time.time_ns()
+            source.caught_up_ns[sink] = time.time_ns()
 
     def oldest_ns(self, sink: int) -> int | None:
         """Return since when, at the earliest, a record at hand waits for the sink (Unix time); None where none does."""
         with self.lock:
             waiting = [source for source in self._sources if source.end > source.cursors.get(sink, 0)]
-            return min((source.caught_ns.get(sink, source.born_ns) for source in waiting), default=None)
+            return min((source.caught_up_ns.get(sink, source.created_ns) for source in waiting), default=None)
 
     def damaged(self, source: Source, gap: Gap, skipped: bytes) -> None:
         """Count a gap once, whichever sink meets it first, and keep bytes from the middle of a segment as a file."""
@@ -207,8 +207,8 @@ class Shelf:
                             total += _size(entry)
         return total
 
-    def give_up(self, source: Source) -> None:
-        """Let go of one source: an empty one is deleted, any other is for other processes to adopt."""
+    def release(self, source: Source) -> None:
+        """Unlock one source for other processes to adopt; an empty one is deleted."""
         with self.lock, _REMOVE:
             if source in self._sources:
                 self._sources.remove(source)
@@ -218,23 +218,23 @@ class Shelf:
                     source.remove()
 
     def enter(self) -> None:
-        """Count one more shipper at work."""
+        """Count one more running shipper."""
         with self.lock:
             self._shippers += 1
 
     def leave(self) -> None:
-        """Count one less; the last to go after `finish` lets go of what is sealed."""
+        """Count one less; after `finish` the last one releases the sealed sources."""
         with self.lock:
             self._shippers -= 1
-        self._let_go()
+        self._release_sealed()
 
     def finish(self) -> None:
-        """Let go of what is sealed as soon as no shipper is at work: one that hangs may still deliver it."""
+        """Release the sealed sources once no shipper is running: one that hangs may still deliver them."""
         with self.lock:
             self._finishing = True
-        self._let_go()
+        self._release_sealed()
 
-    def _let_go(self) -> None:
+    def _release_sealed(self) -> None:
         with self.lock:
             if self._finishing and self._shippers == 0:
                 for source in [source for source in self._sources if source.sealed]:
@@ -242,8 +242,8 @@ class Shelf:
                     source.release()
                 self.progress.notify_all()
 
-    def release(self) -> None:
-        """Let go of everything, whoever is at work: in a forked child, where nobody is."""
+    def release_all(self) -> None:
+        """Release every source at once: for a forked child, where no shipper runs."""
         with self.lock:
             for source in self._sources:
                 source.release()
