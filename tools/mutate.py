@@ -1,6 +1,6 @@
 """Mutation run: changes one small thing in the source at a time and sees whether the tests notice.
 
-    python tools/mutate.py                        every mutant of providers, observe and policy
+    python tools/mutate.py                        every mutant of providers, observe and process
     python tools/mutate.py --sample 200 --seed 1  a random sample; says how large it is
     python tools/mutate.py --only src/callspan/observe
     python tools/mutate.py --again --results R    only those that survived in an earlier run, whose results are in R
@@ -36,9 +36,9 @@ from typing import Any
 from mutants import Mutant, mutants_of
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("src/callspan/providers", "src/callspan/observe", "src/callspan/policy")
+PACKAGES = ("src/callspan/providers", "src/callspan/observe", "src/callspan/process")
 TESTS = [
-    "tests/unit/providers", "tests/unit/observe", "tests/unit/policy",
+    "tests/unit/providers", "tests/unit/observe", "tests/unit/process",
     "tests/intercept/test_endings.py", "tests/intercept/test_usage_settings.py", "tests/intercept/test_record_call.py",
     "tests/attempts/test_sequences.py", "tests/attempts/test_errors.py", "tests/attempts/test_rate_limits.py",
 ]  # fmt: skip

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     )
     from callspan.config import SettingError, Settings
     from callspan.plugin import AnthropicInstrumentor, CallRecordExporter, OpenAIInstrumentor
-    from callspan.policy.redaction import redact_texts
+    from callspan.process.redaction import redact_texts
     from callspan.record.call import CallRecord
     from callspan.recording import RecordedCall, record_call
     from callspan.spans.call_span import trace_id
@@ -69,7 +69,7 @@ _HOMES = {
     "metadata": "callspan.agent",
     "open_store": "callspan.stores.opening",
     "record_call": "callspan.recording",
-    "redact_texts": "callspan.policy.redaction",
+    "redact_texts": "callspan.process.redaction",
     "reward": "callspan.agent",
     "session": "callspan.agent",
     "timestep": "callspan.agent",

@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 
 import callspan
-from callspan.policy.secrets import MASK
+from callspan.process.secrets import MASK
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode
 from callspan.testing import Captured

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from callspan.cli.rows import gist
-from callspan.policy.media import VECTOR_KEY
+from callspan.process.media import VECTOR_KEY
 from callspan.providers.wire import dig, integer, objects
 from callspan.record.call import CallRecord
 

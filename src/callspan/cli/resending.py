@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from callspan.policy.media import MEDIA_KEY
+from callspan.process.media import MEDIA_KEY
 from callspan.providers.registry import by_api
 from callspan.record.call import CallRecord
 

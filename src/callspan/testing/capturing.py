@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from callspan.agent.episode import forgotten
 from callspan.config import load
 from callspan.intercept.patching import SDKS
-from callspan.policy.redaction import Redactor
+from callspan.process.redaction import Redactor
 from callspan.providers import registry
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord

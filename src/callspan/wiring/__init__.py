@@ -16,7 +16,7 @@ from callspan.config import Checks, Content, Settings, Vocabulary, changes, load
 from callspan.forks import renew_locks
 from callspan.intercept.engine import Engine
 from callspan.intercept.patching import SDKS, HookStatus, Patches, Sdk, sdks_of
-from callspan.policy.redaction import Redactor
+from callspan.process.redaction import Redactor
 from callspan.record.events import Record
 from callspan.stores.opening import check_store
 from callspan.wiring import last_signal

@@ -22,7 +22,7 @@ from callspan.intercept.engine import Line
 from callspan.observe.factory import CallFactory
 from callspan.observe.late_ends import LateEnds
 from callspan.observe.live_call import LiveCall
-from callspan.policy.apply import Policy
+from callspan.process.apply import Policy
 from callspan.record.call import CallRecord, Cost
 from callspan.record.events import Record
 from callspan.semconv import schema_urls

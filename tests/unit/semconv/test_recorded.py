@@ -14,7 +14,7 @@ import pytest
 
 from callspan.config import Settings
 from callspan.fail_open import failures, forget_failures
-from callspan.policy.apply import Policy
+from callspan.process.apply import Policy
 from callspan.providers.base import Endpoint
 from callspan.providers.registry import conversation_of, endpoint_for
 from callspan.record.call import NO_BODY, CallRecord, Timing

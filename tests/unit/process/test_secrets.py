@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from callspan.config import Settings
-from callspan.policy import secrets
-from callspan.policy.apply import Policy
-from callspan.policy.secrets import MASK, MAX_SEARCHED, bare_url, mask_settings, mask_text, masked_error
+from callspan.process import secrets
+from callspan.process.apply import Policy
+from callspan.process.secrets import MASK, MAX_SEARCHED, bare_url, mask_settings, mask_text, masked_error
 from callspan.providers.anthropic.messages import Messages
 from callspan.record.call import CallRecord, ErrorInfo, Request, Response, Timing
 from callspan.record.codec import encode

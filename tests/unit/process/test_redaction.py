@@ -11,8 +11,8 @@ import pytest
 
 from callspan.config import Settings
 from callspan.fail_open import failures, forget_failures
-from callspan.policy.apply import Policy
-from callspan.policy.redaction import redact_texts
+from callspan.process.apply import Policy
+from callspan.process.redaction import redact_texts
 from callspan.record.call import CallRecord, ErrorInfo, Place, Redaction, Request, Response, Timing
 from callspan.record.codec import encode, encode_json
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord

@@ -12,8 +12,8 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from callspan.fail_open import fail_open
-from callspan.policy.bodies import UNREADABLE, decoded, encoded
-from callspan.policy.content import without_content
+from callspan.process.bodies import UNREADABLE, decoded, encoded
+from callspan.process.content import without_content
 from callspan.record.call import CallRecord, Redaction
 from callspan.record.codec import decode, encode
 from callspan.record.events import Record, record_key

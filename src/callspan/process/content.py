@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from callspan.policy.bodies import is_kept
+from callspan.process.bodies import is_kept
 from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction, Request, Response
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from callspan.config import Settings
-from callspan.policy.apply import Policy
-from callspan.policy.bodies import UNREADABLE, decoded, is_kept
-from callspan.policy.content import without_words
+from callspan.process.apply import Policy
+from callspan.process.bodies import UNREADABLE, decoded, is_kept
+from callspan.process.content import without_words
 from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction, Response
 from callspan.record.codec import encode, encode_json
 from callspan.record.events import (

@@ -8,11 +8,11 @@ import msgspec
 
 from callspan.config import Settings
 from callspan.fail_open import attempt, fail_open
-from callspan.policy.content import without_content, without_words
-from callspan.policy.media import media_by_reference
-from callspan.policy.redaction import Redactor, redacted
-from callspan.policy.secrets import mask_record
-from callspan.policy.truncate import within
+from callspan.process.content import without_content, without_words
+from callspan.process.media import media_by_reference
+from callspan.process.redaction import Redactor, redacted
+from callspan.process.secrets import mask_record
+from callspan.process.truncate import within
 from callspan.record.call import NO_BODY, CallRecord, Redaction, Request
 from callspan.record.events import Record
 

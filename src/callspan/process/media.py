@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from callspan.policy.bodies import UNREADABLE, decoded, encoded, with_bodies
+from callspan.process.bodies import UNREADABLE, decoded, encoded, with_bodies
 from callspan.record.call import NO_BODY, CallRecord, Redaction
 
 MEDIA_KEY: Final = "callspan_media"

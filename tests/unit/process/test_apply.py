@@ -9,7 +9,7 @@ import pytest
 
 from callspan.config import Settings
 from callspan.fail_open import failures, forget_failures
-from callspan.policy.apply import Policy
+from callspan.process.apply import Policy
 from callspan.record.call import CallRecord, Request, Timing
 from callspan.record.codec import encode
 from callspan.record.events import (

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from callspan.config import Settings
-from callspan.policy.apply import Policy
+from callspan.process.apply import Policy
 from callspan.record.call import CallRecord, Request, Response, Timing
 
 _DATA = bytes(range(256)) * 4

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
-from callspan.policy.bodies import UNREADABLE, decoded, encoded, is_kept, with_bodies
+from callspan.process.bodies import UNREADABLE, decoded, encoded, is_kept, with_bodies
 from callspan.record.call import CallRecord, ErrorInfo, Redaction
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 

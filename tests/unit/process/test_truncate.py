@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.config import Settings
-from callspan.policy.apply import Policy
-from callspan.policy.truncate import within
+from callspan.process.apply import Policy
+from callspan.process.truncate import within
 from callspan.record.bounded import fitted, json_attribute, newest_that_fit, text_attribute, weight
 from callspan.record.call import CallRecord, Request, Response, Timing
 from callspan.record.codec import encode_json

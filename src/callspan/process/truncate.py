@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from callspan.policy.bodies import encoded, with_bodies
+from callspan.process.bodies import encoded, with_bodies
 from callspan.record.bounded import json_attribute, weight
 from callspan.record.call import CallRecord, Redaction
 from callspan.record.codec import encode_json

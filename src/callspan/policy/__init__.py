@@ -1,1 +1,0 @@
-"""Policy: pure record -> record; what may be shown and kept."""

@@ -1,0 +1,1 @@
+"""Processors: pure record -> record; what of a record may be shown and stored."""
