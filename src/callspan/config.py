@@ -1,4 +1,4 @@
-"""Settings: what can be set, its defaults, and the only reader of the environment.
+"""Settings: what can be set, its defaults, and the only reader of callspan's own environment variables.
 
 Argument beats what is in force beats environment beats default. An invalid argument raises; an invalid value of the
 environment costs only itself: one warning, and that setting takes its default, `content` takes `off`.
@@ -17,9 +17,9 @@ from typing import Final, Literal, TypeAlias, cast
 import msgspec
 
 from callspan.fail_open import log
+from callspan.once import Once
 from callspan.safe_urls import safe_url
 from callspan.setting_values import (
-    FALSE,
     KIB,
     InvalidValueError,
     Parse,
@@ -56,7 +56,6 @@ _CONTENT_STANDARD: Final[Mapping[str, tuple[Content, bool, bool]]] = {
 }
 """What the conventions' modes mean: content, whether on spans, whether as log events."""
 _NO_CONTENT: Final = ("no_content", "none", "no", "false", "0")
-_OTLP_VARIABLES: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _RUN_PROCESS_VARIABLE: Final = "CALLSPAN_RUN_PROCESS"
 CONTENT_STANDARD_VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 _PREFIX: Final = "CALLSPAN_"
@@ -73,7 +72,7 @@ _ELSEWHERE: Final = frozenset(
 )
 """Variables that `callspan run` sets and those of callspan's own tests, which are no settings."""
 
-_warned: set[str] = set()
+_warned: Final = Once()
 """What has been warned of in this process."""
 
 
@@ -185,14 +184,13 @@ def changes(old: Settings, new: Settings) -> list[str]:
 
 def warn_once(message: str) -> None:
     """Log a warning, unless this process has logged the same one."""
-    if message not in _warned:
-        _warned.add(message)
+    if _warned.first(message):
         log(logging.WARNING, "%s", message)
 
 
 def forget_warnings() -> None:
     """Let every warning of settings be logged again. For tests."""
-    _warned.clear()
+    _warned.forget()
 
 
 def state_directory(environment: Mapping[str, str] | None = None) -> Path:
@@ -200,20 +198,6 @@ def state_directory(environment: Mapping[str, str] | None = None) -> Path:
     source = os.environ if environment is None else environment
     base = source.get("XDG_STATE_HOME")
     return (Path(base) if base else Path.home() / ".local" / "state") / "callspan"
-
-
-def otlp_in_environment(environment: Mapping[str, str] | None = None) -> str | None:
-    """Return the OTLP endpoint for traces that OpenTelemetry's own variables name, or None."""
-    source = os.environ if environment is None else environment
-    named = (source.get(name, "").strip() for name in _OTLP_VARIABLES)
-    return next((url for url in named if url), None)
-
-
-def enabled_in_environment(environment: Mapping[str, str] | None = None) -> bool:
-    """Return False where the environment switches callspan off; a value that is not understood does not."""
-    source = os.environ if environment is None else environment
-    off = source.get("CALLSPAN_ENABLED", "").strip().lower() in FALSE
-    return not off and source.get("OTEL_SDK_DISABLED", "").strip().lower() != "true"
 
 
 def environment_for_run(stores: str, python_path: Path) -> dict[str, str]:

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from types import FunctionType
 from typing import Any, Final
 
+from callspan.once import Once
 from callspan.private_names import READ, PrivateName
 
 _LOGGER: Final = logging.getLogger("callspan")
-_warned: Final[set[tuple[str, PrivateName]]] = set()
+_warned: Final = Once()
 
 
 def gone(library: str = "") -> list[tuple[str, PrivateName]]:
@@ -26,9 +27,8 @@ def gone(library: str = "") -> list[tuple[str, PrivateName]]:
 
 def warn_once(library: str) -> None:
     """Warn of the names of a library that are gone, in one line, and of each once in this process."""
-    fresh = [each for each in gone(library) if each not in _warned]
+    fresh = [each for each in gone(library) if _warned.first(each)]
     if fresh:
-        _warned.update(fresh)
         told = "; ".join(f"{where}.{row.name} (lost: {row.lost or 'nothing'}; {row.fallback})" for where, row in fresh)
         _LOGGER.warning("This version of %s lacks names callspan uses: %s", library, told)
 

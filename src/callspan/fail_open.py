@@ -23,6 +23,8 @@ from functools import partial
 from types import CodeType, FrameType, TracebackType
 from typing import Any, Final, TypeVar
 
+from callspan.once import Once
+
 _LOGGER: Final = logging.getLogger("callspan")
 _MAX_WRAPPERS: Final = 10
 _EVENTS: Final = frozenset({"call", "line", "return", "exception", "opcode", "c_call", "c_return", "c_exception"})
@@ -32,6 +34,7 @@ _E = TypeVar("_E", bound=BaseException)
 _T = TypeVar("_T")
 
 _failures: Counter[str] = Counter()
+_warned: Final = Once()
 
 
 class fail_open:  # noqa: N801 - reads as a statement: with fail_open("do something")
@@ -102,7 +105,7 @@ def is_interrupt(error: BaseException) -> bool:
 def report(what: str, error: Exception) -> None:
     """Log and count that `what` could not be done. Raises nothing but interrupts."""
     _failures[what] += 1
-    if _failures[what] == 1:
+    if _warned.first(what):
         log(logging.WARNING, "Could not %s (%s); the call is not affected", what, type(error).__name__)
     if _LOGGER.isEnabledFor(logging.DEBUG):
         # Without the chain: the application's own exception may be in it, with what a provider echoed.
@@ -127,6 +130,7 @@ def failures() -> dict[str, int]:
 def forget_failures() -> None:
     """Start counting anew, so that the next failure of each step is warned of again. For tests."""
     _failures.clear()
+    _warned.forget()
 
 
 class _Quiet(fail_open):

@@ -8,6 +8,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
+from urllib.parse import urlsplit
+
+from callspan.safe_urls import is_http_url
 
 Signal: TypeAlias = Literal["traces", "metrics", "logs"]
 Protocol: TypeAlias = Literal["grpc", "http/protobuf"]
@@ -42,6 +45,18 @@ class Destination(NamedTuple):
     def switch(self) -> str:
         """The variable whose value `none` turns the signal off."""
         return _exporter_variable(self.signal)
+
+    @property
+    def server(self) -> tuple[str, int] | None:
+        """Host and port that the exporter connects to; None: the address has no such, or the exporter cannot use it."""
+        grpc = self.protocol == "grpc"
+        url = f"http://{self.address}" if grpc and "://" not in self.address else self.address
+        if not is_http_url(url):
+            return None
+        parts = urlsplit(url)
+        # gRPC's default is that of HTTPS, whether or not it encrypts.
+        default = 443 if grpc or parts.scheme == "https" else 80
+        return parts.hostname or "", parts.port or default
 
 
 def destinations(otlp: str | bool, environment: Mapping[str, str] | None = None) -> list[Destination]:

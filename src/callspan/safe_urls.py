@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
+from urllib.parse import urlsplit
 
 HIDDEN: Final = "***"
 
@@ -43,6 +44,16 @@ def unescaped(url: str) -> bool:
     end = _NOT_IN_USER.search(before)
     # An earlier `@` ends the password of a URL that has another in its path or query.
     return end is not None and ":" in before[: end.start()] and "@" not in before[: end.start()]
+
+
+def is_http_url(text: str) -> bool:
+    """Return whether the text is the URL of an HTTP server, in ASCII, with no password that a client would misread."""
+    try:
+        parts = urlsplit(text)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return valid and text.isascii() and text.isprintable() and not unescaped(text)
 
 
 def without_passwords(text: str) -> str:

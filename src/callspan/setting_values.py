@@ -12,7 +12,7 @@ Parse: TypeAlias = Callable[[object], object]
 
 KIB: Final = 1024
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
-FALSE: Final = frozenset({"0", "false", "no", "off", "none"})
+_FALSE: Final = frozenset({"0", "false", "no", "off", "none"})
 _UNITS: Final = {"k": KIB, "m": KIB**2, "g": KIB**3}
 _LARGEST: Final = 2**62
 _DIGITS: Final = re.compile("[0-9]{1,18}", re.ASCII)
@@ -50,7 +50,7 @@ def flag(value: object) -> bool:
     if isinstance(value, bool) or (isinstance(value, int) and value in (0, 1)):
         return bool(value)
     lowered = value.strip().lower() if isinstance(value, str) else ""
-    if lowered in _TRUE or lowered in FALSE:
+    if lowered in _TRUE or lowered in _FALSE:
         return lowered in _TRUE
     raise InvalidValueError("use true or false", value)
 

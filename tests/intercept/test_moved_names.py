@@ -22,6 +22,7 @@ import callspan
 from callspan import drift, private_names
 from callspan.config import Settings
 from callspan.intercept.patching import SDKS
+from callspan.once import Once
 from callspan.private_names import READ, PrivateName
 from callspan.record.call import CallRecord
 from callspan.testing import Captured, ScriptedProvider, capture
@@ -93,7 +94,7 @@ def changed(row: PrivateName, name: str, monkeypatch: pytest.MonkeyPatch) -> Pri
     other = row._replace(name=name)
     monkeypatch.setattr(private_names, VARIABLES[row], other)
     monkeypatch.setattr(drift, "READ", tuple(other if each is row else each for each in READ))
-    monkeypatch.setattr(drift, "_warned", set())
+    monkeypatch.setattr(drift, "_warned", Once())
     return other
 
 

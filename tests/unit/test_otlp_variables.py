@@ -27,6 +27,30 @@ def every(base: str) -> dict[str, tuple[str, str]]:
     return {signal: (HTTP, f"{base}/v1/{signal}") for signal in ("traces", "metrics", "logs")}
 
 
+@pytest.mark.parametrize(
+    ("protocol", "address", "server"),
+    [
+        (GRPC, "localhost:4317", ("localhost", 4317)),
+        (GRPC, "http://c", ("c", 443)),
+        (GRPC, "[::1]:4317", ("::1", 4317)),
+        (GRPC, "unix:///run/x", None),
+        (HTTP, "http://c/v1/traces", ("c", 80)),
+        (HTTP, "HTTPS://c/v1/traces", ("c", 443)),
+        (HTTP, "http://me:word@c:4318", ("c", 4318)),
+        (HTTP, "localhost:4318", None),
+        (HTTP, "http://:4318", None),
+        (HTTP, "http://c:0", None),
+        (HTTP, "http://c:99999", None),
+        (HTTP, "http://u:pa/ss@c:1", None),
+        (HTTP, "http://[::1", None),
+        (HTTP, "http://c\udcff", None),
+        (GRPC, "", None),
+    ],
+)
+def test_the_server_that_an_exporter_connects_to(protocol: Any, address: str, server: tuple[str, int] | None) -> None:
+    assert Destination("traces", protocol, None, address).server == server
+
+
 @pytest.mark.parametrize("otlp", ["http://here:4318", "http://here:4318/", "http://here:4318/prefix"])
 def test_an_address_takes_every_signal_whatever_the_variables_say_of_endpoints(otlp: str) -> None:
     assert sent(otlp, **{BASE: "http://there", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}) == every(otlp.rstrip("/"))

@@ -16,6 +16,7 @@ import pytest
 
 import callspan
 from callspan import drift, private_names
+from callspan.once import Once
 from callspan.private_names import HOOKED, MODULES, READ, PrivateName
 
 SOURCE = Path(callspan.__file__).parent
@@ -149,7 +150,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     made: Any = ModuleType("moved")
     made.Client, made._there = Client, 1
     monkeypatch.setitem(sys.modules, "moved", made)
-    monkeypatch.setattr(drift, "_warned", set())
+    monkeypatch.setattr(drift, "_warned", Once())
     library: ModuleType = made
     return library
 

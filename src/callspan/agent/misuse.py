@@ -7,12 +7,12 @@ from typing import Final
 
 from callspan.agent.runtime import Runtime, installed, never_instrumented
 from callspan.agent.values import number
-from callspan.config import enabled_in_environment
-from callspan.fail_open import fail_open, log
+from callspan.config import load
+from callspan.fail_open import log
+from callspan.once import Once
 
 _NOT_INSTRUMENTED: Final = "not_instrumented"
-_WARN: Final = fail_open("warn that nothing is instrumented")
-_warned: set[str] = set()
+_warned: Final = Once()
 
 
 class MisuseError(RuntimeError):
@@ -29,8 +29,7 @@ def misuse(flag: str, advice: str, runtime: Runtime | None) -> str:
         return flag
     if runtime.strict:
         raise MisuseError(advice)
-    if flag not in _warned:
-        _warned.add(flag)
+    if _warned.first(flag):
         log(logging.WARNING, "%s (recorded as %r; said once)", advice, flag)
     return flag
 
@@ -42,14 +41,11 @@ def installed_or_warn() -> Runtime | None:
     callspan was switched off, by `instrument(enabled=False)`, `uninstrument()` or the environment.
     """
     runtime = installed()
-    if runtime is None and _NOT_INSTRUMENTED not in _warned and never_instrumented():
-        _warned.add(_NOT_INSTRUMENTED)
-        with _WARN:
-            if enabled_in_environment():
-                log(
-                    logging.WARNING,
-                    "callspan sessions are used, but callspan.instrument() has not been called: nothing is recorded",
-                )
+    if runtime is None and never_instrumented() and _warned.first(_NOT_INSTRUMENTED) and load(warn=False).enabled:
+        log(
+            logging.WARNING,
+            "callspan sessions are used, but callspan.instrument() has not been called: nothing is recorded",
+        )
     return runtime
 
 
@@ -69,4 +65,4 @@ def mark(metadata: dict[str, object], flag: str) -> None:
 
 def forget_misuse() -> None:
     """Warn of each kind anew. For tests."""
-    _warned.clear()
+    _warned.forget()

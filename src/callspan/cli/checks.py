@@ -9,12 +9,12 @@ import socket
 from collections.abc import Iterator
 from importlib import metadata
 from typing import Final, Literal, NamedTuple, TypeAlias
-from urllib.parse import urlsplit
 
 from callspan import drift
 from callspan.cli.store_check import NOT_YET, store_check
-from callspan.config import SettingError, Settings, load, otlp_in_environment, troubles_of, variables
+from callspan.config import SettingError, Settings, load, troubles_of, variables
 from callspan.intercept import conflicts
+from callspan.otlp_variables import SIGNALS, Destination, destinations, otlp_is_named
 from callspan.private_names import MODULES, READ
 from callspan.stores.opening import safe_name, split_urls
 
@@ -24,7 +24,6 @@ _SDKS: Final = ("openai", "anthropic")
 _OURS: Final = "callspan"
 _PLATFORMS: Final = ("traceloop-sdk", "logfire", "langfuse", "langsmith", "ddtrace", "sentry-sdk", "openlit", "mlflow")
 """Distributions that instrument these SDKs, too, if their application tells them to."""
-_OTLP_PORT: Final = 4318
 _CONNECT_S: Final = 2.0
 
 
@@ -58,7 +57,7 @@ def every_check(stores: str) -> Iterator[Check]:
     for url in settings.stores:
         yield _store(url, settings)
     yield from _left_for_others(settings)
-    yield _otlp()
+    yield from _otlp()
     yield from _settings(settings)
 
 
@@ -174,21 +173,41 @@ def _left_for_others(settings: Settings) -> Iterator[Check]:
         yield Check("stores", "for_other_stores", "warning", told, advice)
 
 
-def _otlp() -> Check:
-    endpoint = otlp_in_environment()
-    if endpoint is None:
+def _otlp() -> Iterator[Check]:
+    """Say of each signal where OpenTelemetry's variables send it, and whether its receiver accepts connections."""
+    if not otlp_is_named():
         told = "OTEL_EXPORTER_OTLP_ENDPOINT is not set: spans go where the application sends them"
-        return Check("spans", "OTLP", "note", told)
+        yield Check("spans", "OTLP", "note", told)
+        return
+    found = {destination.signal: destination for destination in destinations(otlp=True)}
+    refusals: dict[tuple[str, int], str | None] = {}
+    for signal in SIGNALS:
+        name = f"OTLP {signal}"
+        if signal in found:
+            yield _receiver(name, found[signal], refusals)
+        else:
+            yield Check("spans", name, "note", "the OTEL_* variables do not send it by OTLP")
+
+
+def _receiver(name: str, destination: Destination, refusals: dict[tuple[str, int], str | None]) -> Check:
+    """Check one signal; `refusals` are the answers of the servers that were tried before, None for a connection."""
+    shown, server = f"{safe_name(destination.address)} ({destination.protocol})", destination.server
+    if server is None:
+        return Check("spans", name, "failed", f"{shown} is not a valid address", "http://localhost:4318 is one.")
+    if server not in refusals:
+        refusals[server] = _refusal(server)
+    refusal = refusals[server]
+    if refusal is not None:
+        return Check("spans", name, "failed", f"cannot connect to {shown}: {refusal}")
+    return Check("spans", name, "ok", f"{shown} accepts connections")
+
+
+def _refusal(server: tuple[str, int]) -> str | None:
     try:
-        split = urlsplit(endpoint)
-        address = (split.hostname or "localhost", split.port or _OTLP_PORT)
-    except ValueError:
-        return Check("spans", "OTLP", "failed", f"{safe_name(endpoint)} is no address", "http://localhost:4318 is one.")
-    try:
-        socket.create_connection(address, _CONNECT_S).close()
-    except OSError as error:
-        return Check("spans", "OTLP", "failed", f"nobody answers at {safe_name(endpoint)}: {error.strerror or error}")
-    return Check("spans", "OTLP", "ok", f"somebody listens at {safe_name(endpoint)}")
+        socket.create_connection(server, _CONNECT_S).close()
+    except (OSError, UnicodeError) as error:
+        return getattr(error, "strerror", None) or str(error)
+    return None
 
 
 def _settings(settings: Settings) -> Iterator[Check]:

@@ -7,11 +7,11 @@ import os
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
-from urllib.parse import urlsplit
 
 import click
 
 from callspan.cli.safe_text import clean
+from callspan.safe_urls import is_http_url, safe_url
 
 if TYPE_CHECKING:
     IntType: TypeAlias = click.ParamType[int]
@@ -76,10 +76,4 @@ class HttpUrl(TextType):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the address."""
         text = str(value)
-        try:
-            parts = urlsplit(text)
-            valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-            text.encode("ascii")
-        except ValueError:
-            valid = False
-        return text if valid and text.isprintable() else self.fail(f"{text!r}: write http://host:port", param, ctx)
+        return text if is_http_url(text) else self.fail(f"{safe_url(text)!r}: write http://host:port", param, ctx)

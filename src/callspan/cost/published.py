@@ -13,10 +13,12 @@ from functools import cache
 from types import ModuleType
 from typing import Final
 
+from callspan.fail_open import fail_open
 from callspan.forks import LATE_IMPORTS, late_import
 from callspan.record.call import CallRecord, Cost
 from callspan.record.usage import Usage
 
+_LOAD: Final = fail_open("load the published prices")
 _PROVIDERS: Final[Mapping[str, str]] = {
     "openai": "openai",
     "anthropic": "anthropic",
@@ -127,12 +129,10 @@ def _models(record: CallRecord) -> Iterator[str]:
 @cache
 def _package() -> ModuleType | None:
     try:
-        with LATE_IMPORTS:
-            package = late_import("genai_prices")
-            # The price list itself, a megabyte and a half of Python, is imported with the first price.
-            package.calc_price(package.Usage(), model_ref="gpt-4o", provider_id="openai")
+        package = late_import("genai_prices")
     except ImportError:
         return None
-    except (LookupError, ValueError):
-        pass
+    with LATE_IMPORTS, _LOAD:
+        # The price list itself, a megabyte and a half of Python, is imported with the first price.
+        package.calc_price(package.Usage(), model_ref="gpt-4o", provider_id="openai")
     return package

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from callspan import private_names as names
 from callspan.fail_open import fail_open
+from callspan.once import Once
 
 _LOGGER: Final = logging.getLogger("callspan")
 _LOOK: Final = fail_open("look for other instrumentations")
@@ -50,7 +51,7 @@ MEANS: Final = (
 REMEDY: Final = "Turn one of them off, for example by OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
 
 _OWN: Final = ("callspan", "openai", "anthropic", "functools", "typing", "wrapt")
-_warned: Final[set[str]] = set()
+_warned: Final = Once()
 
 
 def found() -> list[str]:
@@ -68,9 +69,8 @@ def found() -> list[str]:
 
 def warn_once(names: Iterable[str]) -> None:
     """Warn of those that were not warned of before in this process."""
-    fresh = sorted(set(names) - _warned)
+    fresh = [name for name in sorted(set(names)) if _warned.first(name)]
     if fresh:
-        _warned.update(fresh)
         _LOGGER.warning("%s %s. %s", " and ".join(fresh), MEANS, REMEDY)
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 from opentelemetry import _logs, metrics, trace
 from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
@@ -19,7 +18,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from callspan.config import SettingError
 from callspan.fail_open import fail_open
 from callspan.otlp_variables import Destination, Signal, destinations, main_name, unknown_protocol
-from callspan.safe_urls import unescaped
+from callspan.safe_urls import is_http_url
 from callspan.stores.opening import safe_name
 from callspan.wiring.byte_bounds import MAX_BATCH_BYTES, export_parts
 from callspan.wiring.otlp_exporter import OtlpExporter, Patience
@@ -141,21 +140,12 @@ def check_otlp(otlp: object) -> None:
     """Raise SettingError unless `otlp` is True, False, None or the address of a receiver."""
     if otlp is None or isinstance(otlp, bool):
         return
-    if not isinstance(otlp, str) or not _is_address(otlp):
+    if not isinstance(otlp, str) or not is_http_url(otlp):
         given = safe_name(otlp) if isinstance(otlp, str) else type(otlp).__name__
         raise SettingError(
             f"otlp: {given!r} is no address; give that of an OTLP/HTTP receiver, such as http://localhost:4318, "
             "or True for the OTEL_EXPORTER_OTLP_* variables"
         )
-
-
-def _is_address(url: str) -> bool:
-    try:
-        split = urlsplit(url)
-        port_fits = split.port is None or split.port > 0
-    except ValueError:
-        return False
-    return split.scheme in ("http", "https") and bool(split.netloc) and port_fits and not unescaped(url)
 
 
 def set_up_global(otlp: str | bool, *, wanted: Sequence[Signal]) -> None:

@@ -128,8 +128,8 @@ def test_an_invalid_setting_fails_its_check_and_the_others_go_on(monkeypatch: py
 @pytest.mark.parametrize("endpoint", ["http://u:pass/word-8@h", "http://h:port", "http://[::1", "banana"])
 def test_an_endpoint_that_is_no_address_fails_its_check(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
-    found = next(check for check in checks.every_check("") if check.name == "OTLP")
-    assert found.state == "failed" or endpoint == "banana"
+    found = [check for check in checks.every_check("") if check.area == "spans"]
+    assert [check.state for check in found] == ["failed"] * 3
     assert "word-8" not in str(found)
 
 
@@ -146,9 +146,43 @@ def test_an_endpoint_is_asked_whether_anybody_listens(listening: bool, monkeypat
             server.listen()
         endpoint = f"http://user:secret@127.0.0.1:{server.getsockname()[1]}/v1/traces?token=secret"
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint)
-        found = next(check for check in checks.every_check("") if check.area == "spans")
+        found, *others = [check for check in checks.every_check("") if check.area == "spans"]
     assert found.state == ("ok" if listening else "failed")
     assert "secret" not in found.detail
+    assert [check.state for check in others] == ["note", "note"], "only traces have an endpoint"
+
+
+@pytest.mark.parametrize("listening", [True, False])
+@pytest.mark.parametrize("scheme", ["", "http://"])
+def test_grpc_needs_no_scheme_and_each_signal_is_asked_where_it_goes(
+    scheme: str, listening: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        if listening:
+            server.listen()
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"{scheme}127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "http/protobuf")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "localhost:4318/v1/logs")
+        found = {check.name: check.state for check in checks.every_check("") if check.area == "spans"}
+    # Over HTTP an address without a scheme is one that the exporter refuses.
+    assert found == {"OTLP traces": "ok" if listening else "failed", "OTLP metrics": "note", "OTLP logs": "failed"}
+
+
+def test_signals_named_without_an_endpoint_go_to_the_default_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp_proto_grpc")
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "console")
+    found = [check.detail for check in checks.every_check("") if check.name == "OTLP traces"]
+    assert "localhost:4317 (grpc)" in found[0]
+
+
+def test_every_signal_turned_off_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    for signal in ("TRACES", "METRICS", "LOGS"):
+        monkeypatch.setenv(f"OTEL_{signal}_EXPORTER", "none")
+    assert {check.state for check in checks.every_check("") if check.area == "spans"} == {"note"}
 
 
 def test_without_an_endpoint_spans_are_the_applications_affair() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -16,6 +16,7 @@ from callspan.intercept.captured import hand_over
 from callspan.intercept.engine import Engine
 from callspan.intercept.hooks import Hook
 from callspan.intercept.patching import Patches
+from callspan.once import Once
 
 
 class Unbound:
@@ -220,12 +221,8 @@ def test_a_subclass_of_a_subclass_is_found_and_other_functions_are_left_alone() 
 
 
 @pytest.fixture(autouse=True)
-def _warned_of_nobody() -> Iterator[None]:
-    before = set(conflicts._warned)
-    conflicts._warned.clear()
-    yield
-    conflicts._warned.clear()
-    conflicts._warned.update(before)
+def _warned_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conflicts, "_warned", Once())
 
 
 @pytest.mark.parametrize(
