@@ -46,6 +46,28 @@ def _run_suppressed(target: Callable[[], object]) -> None:
         target()
 
 
+class AtomicFlag:
+    """A flag of which exactly one, of several threads and signal handlers, sees that it was set. Takes no lock."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, *, is_set: bool = False) -> None:
+        # Setting and popping an item of a dict are one step each, under the interpreter's lock.
+        self._values = {True: True} if is_set else {}
+
+    def set(self) -> None:
+        """Set the flag; safe in a finalizer."""
+        self._values[True] = True
+
+    def test_and_clear(self) -> bool:
+        """Clear the flag; return True to the one caller who has cleared it."""
+        return self._values.pop(True, False)
+
+    def __bool__(self) -> bool:
+        """Return whether the flag is set."""
+        return bool(self._values)
+
+
 class _Claim:
     """Says which thread does a piece of work."""
 
@@ -72,8 +94,8 @@ class PutOff:
         self._waiting: deque[Callable[[], object]] = deque()
         self._later: dict[object, tuple[float, Callable[[], object]]] = {}
         self._wake: SimpleQueue[None] = SimpleQueue()
-        # Whoever pops the one item starts the thread; the thread puts it back as it ends.
-        self._unstarted: list[None] = [None]
+        # Whoever clears it starts the thread, which sets it again as it ends.
+        self._unstarted = AtomicFlag(is_set=True)
         self._working: dict[int, _Claim] = {}
 
     def put(self, work: Callable[[], object]) -> None:
@@ -150,22 +172,20 @@ class PutOff:
 
     def _ensure_thread(self) -> None:
         self._wake.put(None)
-        try:
-            self._unstarted.pop()
-        except IndexError:
+        if not self._unstarted.test_and_clear():
             return
         try:
             # Not `Thread.start`: that waits for the new thread, which may wait for a lock that the code a finalizer
             # or a signal handler has interrupted holds.
             _thread.start_new_thread(self._start, ())
         except RuntimeError:
-            self._unstarted.append(None)  # the interpreter is ending: `drain` does the work
+            self._unstarted.set()  # the interpreter is ending: `drain` does the work
 
     def _start(self) -> None:
         with _START:
             thread(self._run_on, self._name).start()
             return
-        self._unstarted.append(None)
+        self._unstarted.set()
 
     def _run_on(self) -> None:
         ended = False
@@ -175,7 +195,7 @@ class PutOff:
         finally:
             if not ended:
                 # A callback of the application may raise `SystemExit`: it ends this thread, and the next one goes on.
-                self._unstarted.append(None)
+                self._unstarted.set()
                 if self._waiting or self._later:
                     self._ensure_thread()
 
@@ -189,20 +209,13 @@ class PutOff:
                 continue
             now = time.monotonic()
             if following is None and now >= idle_at:
-                self._unstarted.append(None)
+                self._unstarted.set()
                 # What was put here meanwhile has found a thread that was still there.
-                if not (self._waiting or self._later) or not self._restarted():
+                if not (self._waiting or self._later) or not self._unstarted.test_and_clear():
                     return
                 idle_at = now + _IDLE_S
                 continue
             self._sleep(max(0.0, (idle_at if following is None else following) - now))
-
-    def _restarted(self) -> bool:
-        try:
-            self._unstarted.pop()
-        except IndexError:
-            return False
-        return True
 
     def _sleep(self, seconds: float) -> None:
         try:

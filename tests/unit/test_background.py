@@ -14,7 +14,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from callspan import background
-from callspan.background import PutOff
+from callspan.background import AtomicFlag, PutOff
 
 REQUEST = contextvars.ContextVar("request", default="none")
 
@@ -29,6 +29,29 @@ def until(true: Callable[[], bool], timeout_s: float = 5.0) -> bool:
 
 def threads(name: str) -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == name]
+
+
+def test_of_many_threads_one_clears_a_flag_each_time_it_was_set() -> None:
+    flag, cleared, rounds, ready = AtomicFlag(), list[int](), 200, threading.Barrier(4)
+    assert not flag
+    assert not flag.test_and_clear()
+
+    def clear() -> None:
+        for number in range(rounds):
+            ready.wait(5)
+            flag.set()
+            ready.wait(5)
+            if flag.test_and_clear():
+                cleared.append(number)
+
+    clearing = [threading.Thread(target=clear) for _ in range(4)]
+    for each in clearing:
+        each.start()
+    for each in clearing:
+        each.join()
+    assert cleared == list(range(rounds))
+    assert not flag
+    assert AtomicFlag(is_set=True)
 
 
 def test_a_thread_of_ours_knows_nothing_of_the_request_and_makes_no_spans() -> None:
@@ -101,7 +124,7 @@ def test_work_with_a_delay_is_done_when_it_is_due_or_at_the_end_or_not_at_all() 
 
 def test_an_interrupt_in_the_middle_leaves_the_work_to_the_next_one() -> None:
     put_off, done = PutOff("callspan-interrupted"), list[str]()
-    put_off._unstarted.clear()  # no thread: here it is done by whoever flushes
+    put_off._unstarted.test_and_clear()  # no thread: here it is done by whoever flushes
 
     def interrupted() -> None:
         if not done:

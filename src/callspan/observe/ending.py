@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from callspan.background import AtomicFlag
 from callspan.record.call import CallRecord, ErrorInfo, Outcome, Request, StreamEnd
 from callspan.record.messages import Conversation
 
@@ -41,7 +42,7 @@ class Ending:
         self.step = 0
         """The next step of `LiveCall`; a step that was interrupted is repeated unless it has moved this on itself."""
         self._interrupts = 0
-        self._interrupted: list[None] = []
+        self._interrupted = AtomicFlag()
 
     @property
     def interrupted(self) -> bool:
@@ -54,15 +55,11 @@ class Ending:
         if self._interrupts > _TRIES:
             # A callback of the application may raise `SystemExit` each time.
             self.step += 1
-        self._interrupted.append(None)
+        self._interrupted.set()
 
     def take_over(self) -> bool:
         """Return True to the one, of several, who takes the remaining steps of an interrupted end."""
-        try:
-            self._interrupted.pop()
-        except IndexError:
-            return False
-        return True
+        return self._interrupted.test_and_clear()
 
 
 def bare(record: CallRecord) -> CallRecord:

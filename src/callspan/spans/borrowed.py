@@ -16,7 +16,7 @@ from typing import Any, Final
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from callspan import private_names as names
-from callspan.background import PutOff
+from callspan.background import AtomicFlag, PutOff
 from callspan.fail_open import fail_open
 from callspan.forks import in_child, late_import
 from callspan.record.call import CallRecord
@@ -121,8 +121,8 @@ class _Watched:
         # What is left of the span once it is collected; the attributes are a view that shows later ones too.
         self._context, self._parent, self._resource = span.context, span.parent, span.resource
         self._attributes, self._links, self._events = span.attributes, span.links, span.events
-        # Whoever pops the one item exports.
-        self._unexported: list[None] = [None]
+        # Whoever clears it exports.
+        self._unexported = AtomicFlag(is_set=True)
         key = id(self)
         self._span = weakref.ref(span, lambda _: of.collected(key))
 
@@ -163,11 +163,7 @@ class _Watched:
 
     def _take(self) -> bool:
         self._of.forget(self)
-        try:
-            self._unexported.pop()
-        except IndexError:
-            return False
-        return True
+        return self._unexported.test_and_clear()
 
     def _made(self, span: Any) -> object:  # noqa: ANN401
         return sys.modules[_SDK].ReadableSpan(

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from callspan.background import thread
+from callspan.background import AtomicFlag, thread
 from callspan.fail_open import fail_open, log, ours
 from callspan.spool import lifetime
 from callspan.spool.append_queue import AppendQueue, Slim
@@ -85,8 +85,8 @@ class Spool:
         self._active: Segment | None = None
         self._memory: MemoryBuffer | None = None
         self._started = self._stopping = self._watched = False
-        # list.pop is atomic: of several threads that were started for it, one builds the stores.
-        self._launches = [True]
+        # Of several threads that were started for it, one builds the stores.
+        self._unlaunched = AtomicFlag(is_set=True)
         self._parking: tuple[Shipper, ...] = ()
         self._parked = True
         self._used = 0
@@ -313,7 +313,7 @@ class Spool:
         if self._started or self._stopping or sys.is_finalizing():
             return
         try:
-            thread(partial(self._launch, self._segments, self._launches), "callspan-launch").start()
+            thread(partial(self._launch, self._segments, self._unlaunched), "callspan-launch").start()
         except ours(RuntimeError):
             log(logging.DEBUG, "No threads at this point of the interpreter's end; the next process ships")
         self._started = True
@@ -324,11 +324,10 @@ class Spool:
             lifetime.register(self)
         self._watched = True
 
-    def _launch(self, segments: SegmentSet, launches: list[bool]) -> None:
+    def _launch(self, segments: SegmentSet, unlaunched: AtomicFlag) -> None:
         with fail_open("build the stores"):
-            if not launches:
+            if not unlaunched.test_and_clear():
                 return
-            launches.pop()
             sinks = list(self._sinks() if callable(self._sinks) else self._sinks)
             shippers = tuple(Shipper(number, sink, segments) for number, sink in enumerate(sinks))
             with segments.lock:
