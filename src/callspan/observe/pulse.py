@@ -20,11 +20,6 @@ class Pulse:
         self.gap_ns = -1
         """The longest time between two chunks; -1 before there are two."""
 
-    @property
-    def largest_gap_ns(self) -> int | None:
-        """Return the longest time between two chunks; None before there are two."""
-        return None if self.gap_ns < 0 else self.gap_ns
-
     @staticmethod
     def since(moment_ns: int | None, zero_ns: int) -> int | None:
         """Return a moment as an offset from `zero_ns`, None where there is none."""
