@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         Session,
         Timestep,
         Tool,
-        add_hook,
+        add_callback,
         content,
         copy_context,
         current_session,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from callspan.recording import RecordedCall, record_call
     from callspan.spans.call_span import trace_id
     from callspan.stores.opening import open_store
-    from callspan.wiring import Handle, hooks_status, instrument, uninstrument
+    from callspan.wiring import Handle, instrument, patch_status, uninstrument
     from callspan.wiring.otlp import ByteBoundedExporter
 
 _HOMES = {
@@ -55,7 +55,7 @@ _HOMES = {
     "Settings": "callspan.config",
     "Timestep": "callspan.agent",
     "Tool": "callspan.agent",
-    "add_hook": "callspan.agent",
+    "add_callback": "callspan.agent",
     "content": "callspan.agent",
     "copy_context": "callspan.agent",
     "current_session": "callspan.agent",
@@ -63,11 +63,11 @@ _HOMES = {
     "feedback": "callspan.agent",
     "guardrail": "callspan.agent",
     "handoff": "callspan.agent",
-    "hooks_status": "callspan.wiring",
     "instrument": "callspan.wiring",
     "invoke_agent": "callspan.agent",
     "metadata": "callspan.agent",
     "open_store": "callspan.stores.opening",
+    "patch_status": "callspan.wiring",
     "record_call": "callspan.recording",
     "redact_texts": "callspan.process.redaction",
     "reward": "callspan.agent",
@@ -92,7 +92,7 @@ __all__ = [
     "Settings",
     "Timestep",
     "Tool",
-    "add_hook",
+    "add_callback",
     "content",
     "copy_context",
     "current_session",
@@ -100,11 +100,11 @@ __all__ = [
     "feedback",
     "guardrail",
     "handoff",
-    "hooks_status",
     "instrument",
     "invoke_agent",
     "metadata",
     "open_store",
+    "patch_status",
     "record_call",
     "redact_texts",
     "reward",

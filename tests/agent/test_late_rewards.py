@@ -157,7 +157,7 @@ def test_a_call_of_an_earlier_step_is_judged_where_it_was_made(
     """Its row and span are the call's; the session that goes on counts it, the step that runs does not."""
     heard: list[Any] = []
     exporting()
-    remove = callspan.add_hook("after_record", heard.append, kinds=["reward", "session", "timestep"])
+    remove = callspan.add_callback("after_record", heard.append, kinds=["reward", "session", "timestep"])
     with callspan.session("game") as session:
         with session.timestep() as first:
             asked(provider)
@@ -262,7 +262,7 @@ def test_what_was_not_sampled_stays_so_for_what_is_said_of_it_later(
     """By object and by id, of a session, a step or a call, which a store file knows of too."""
     calls: list[Any] = []
     handle = exporting(sampler=ParentBased(ALWAYS_OFF), stores=f"sqlite:///{tmp_path}/calls.db")
-    remove = callspan.add_hook("after_record", calls.append, kinds=["call"])
+    remove = callspan.add_callback("after_record", calls.append, kinds=["call"])
     with callspan.session("quiet") as session, session.timestep() as step:
         asked(provider)
         session.reward(1)
@@ -416,7 +416,7 @@ def test_without_tracing_a_reward_is_a_row_and_a_log_event_of_no_trace(
         handle = callspan.instrument(
             tracer_provider=NoOpTracerProvider(), logger_provider=pipeline, log_events=True, stores=url
         )
-        remove = callspan.add_hook("after_record", calls.append, kinds=["call"])
+        remove = callspan.add_callback("after_record", calls.append, kinds=["call"])
         with callspan.session("blind") as session:
             asked(provider)
         remove()

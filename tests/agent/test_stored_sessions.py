@@ -334,8 +334,10 @@ def test_hooks_see_calls_before_and_after_they_are_recorded(provider: ScriptedPr
         return msgspec.structs.replace(record, metadata={"reviewed": True})
 
     removals = [
-        callspan.add_hook("before_record", enrich, kinds=["call"]),
-        callspan.add_hook("after_record", lambda record: kept.append(type(record).__name__), kinds=["call", "session"]),
+        callspan.add_callback("before_record", enrich, kinds=["call"]),
+        callspan.add_callback(
+            "after_record", lambda record: kept.append(type(record).__name__), kinds=["call", "session"]
+        ),
     ]
     try:
         with (

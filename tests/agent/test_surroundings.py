@@ -1,4 +1,4 @@
-"""What stands around: `callspan.metadata` on every row and span, tools announced, hooks behind the policy."""
+"""What stands around: `callspan.metadata` on every row and span, tools announced, callbacks behind the policy."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 import callspan
 from callspan.agent.api import session, tool
+from callspan.agent.callbacks import add_callback
 from callspan.agent.context import copy_context, metadata
-from callspan.agent.hooks import add_hook
 from callspan.record.events import (
     EventRecord,
     MessageRecord,
@@ -142,7 +142,7 @@ def test_each_record_goes_through_the_policy_once_and_hooks_see_what_is_left(see
 
     seen.install(treat=treat)
     heard: list[Any] = []
-    take_away = add_hook("event", lambda record: heard.append(record.data))
+    take_away = add_callback("event", lambda record: heard.append(record.data))
     try:
         with session("s") as own, own.timestep() as step:
             step.action("secret")
@@ -160,7 +160,7 @@ def test_what_a_hook_puts_in_place_goes_through_the_policy_too(seen: Seen) -> No
         return msgspec.structs.replace(record, metadata={"password": "hunter2"})
 
     seen.install(treat=treat)
-    take_away = add_hook("before_record", enrich, kinds=["action"])
+    take_away = add_callback("before_record", enrich, kinds=["action"])
     try:
         with session("s") as own:
             own.action(1)

@@ -102,7 +102,7 @@ def main() -> None:
             }
             for record in seen.records
         }  # fmt: skip
-        states = {status.name: status.state for status in callspan.hooks_status() if status.state != "on"}
+        states = {status.name: status.state for status in callspan.patch_status() if status.state != "on"}
         spans = len(seen.spans)
     warnings = list(Warnings.heard)
     said_by_doctor = {check.name: check.detail for check in every_check("") if check.area == "SDKs"}

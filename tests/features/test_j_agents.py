@@ -198,7 +198,7 @@ def test_a_hook_that_would_have_to_be_awaited_is_refused() -> None:
     async def later(record: object) -> None: ...
 
     with pytest.raises(TypeError, match="cannot be awaited"):
-        callspan.add_hook("event", later)  # type: ignore[arg-type]
+        callspan.add_callback("event", later)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])
@@ -206,9 +206,9 @@ def test_hooks_go_by_priority_and_filter_in_code_of_either_colour(colour: str, s
     """Higher first; a filter by the type of events lets only those through; taken away, a hook is called no more."""
     heard: list[str] = []
     removals = [
-        callspan.add_hook("event", lambda record: heard.append("low")),
-        callspan.add_hook("event", lambda record: heard.append("high"), priority=9),
-        callspan.add_hook("event", lambda record: heard.append("filtered"), kinds={"action"}, priority=5),
+        callspan.add_callback("event", lambda record: heard.append("low")),
+        callspan.add_callback("event", lambda record: heard.append("high"), priority=9),
+        callspan.add_callback("event", lambda record: heard.append("filtered"), kinds={"action"}, priority=5),
     ]
 
     async def body() -> None:

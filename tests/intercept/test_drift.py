@@ -236,7 +236,7 @@ def compared(
             states = {
                 status.name.partition(".")[2].removeprefix("_base_client.").removeprefix("_streaming."): status.state
                 # The SDK's own HTTP library stands before the older one, which is there where a test has imported it.
-                for status in reversed(callspan.hooks_status())
+                for status in reversed(callspan.patch_status())
                 if status.sdk == sdk
             }
             with caller():

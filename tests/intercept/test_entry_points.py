@@ -314,6 +314,6 @@ def test_instrumenting_twice_is_once(provider: ScriptedProvider) -> None:
 
 
 def test_every_hook_is_on_in_the_installed_sdks(seen: Captured) -> None:
-    statuses = callspan.hooks_status()
+    statuses = callspan.patch_status()
     assert {status.sdk for status in statuses} == {"openai", "anthropic"}
     assert [status for status in statuses if status.state != "on"] == []

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import callspan
-from callspan.agent.hooks import add_hook
+from callspan.agent.callbacks import add_callback
 from callspan.record.call import CallRecord
 from callspan.testing import ScriptedProvider
 from tests.intercept.test_endings import QUESTION
@@ -55,7 +55,7 @@ def test_a_hook_hears_of_a_stream_that_has_begun_without_any_store(stream: Any) 
         if isinstance(record, CallRecord):
             outcomes.append(record.outcome)
 
-    remove = add_hook("after_record", hear)
+    remove = add_callback("after_record", hear)
     handle = instrumented([], stores=())
     try:
         reading = stream()

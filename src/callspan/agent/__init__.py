@@ -12,9 +12,9 @@ from callspan.agent.api import (
     timestep,
     tool,
 )
+from callspan.agent.callbacks import add_callback
 from callspan.agent.content import content
 from callspan.agent.context import copy_context, metadata
-from callspan.agent.hooks import add_hook
 from callspan.agent.misuse import MisuseError
 from callspan.agent.rewards import feedback, reward
 from callspan.agent.sessions import Session
@@ -26,7 +26,7 @@ __all__ = [
     "Session",
     "Timestep",
     "Tool",
-    "add_hook",
+    "add_callback",
     "content",
     "copy_context",
     "current_session",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
-from callspan.agent import hooks
+from callspan.agent import callbacks
 from callspan.agent.carriers import carried
 from callspan.agent.context import current_metadata, current_scope
 from callspan.agent.misuse import installed_or_warn, misuse, reward_value
@@ -188,4 +188,4 @@ def _show_late(record: RewardRecord, where: Whereabouts | None) -> None:
         with fail_open("record a reward"):
             shown = treated(record, runtime)
             runtime.spans.evaluated(shown, where or found(runtime, session=record.session_id))
-            hooks.write_and_tell(shown, runtime.write)
+            callbacks.write_and_tell(shown, runtime.write)

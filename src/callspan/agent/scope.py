@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from opentelemetry.context import Context, attach, get_current
 
-from callspan.agent import hooks
+from callspan.agent import callbacks
 from callspan.agent.context import leave, scope_of, with_scope
 from callspan.agent.misuse import misuse
 from callspan.agent.runtime import Runtime, SpanHandle, installed
@@ -201,8 +201,8 @@ class Scope(ABC):
         """Return the nanoseconds since the start, by the monotonic clock; to the end where the end was told."""
         return time.perf_counter_ns() - self._clock_ns if self._lasted_ns is None else self._lasted_ns
 
-    def emit(self, record: Record, point: hooks.Point | None = None) -> None:
-        """Put an event, message or reward on the span and write it; hooks (of `point`) go first."""
+    def emit(self, record: Record, point: callbacks.Point | None = None) -> None:
+        """Put an event, message or reward on the span and write it; callbacks (of `point`) go first."""
         if self.runtime is None:
             return
         with _RECORDING:
@@ -236,7 +236,7 @@ class Scope(ABC):
     def write(self, record: Record) -> None:
         """Hand a treated record over as it is."""
         if self.runtime is not None:
-            hooks.write_and_tell(record, self.runtime.write)
+            callbacks.write_and_tell(record, self.runtime.write)
 
     def _renew(self) -> None:
         """Be as before the start, to start again as another one."""
@@ -303,9 +303,9 @@ def is_within(scope: Scope | None, outer: Scope) -> bool:
     return scope is not None
 
 
-def treated(record: Record, runtime: Runtime, point: hooks.Point | None = None) -> Record:
-    """Return what of the record may be shown and kept, after the hooks, see `hooks.treated`."""
-    return hooks.treated(record, runtime.treat, point)
+def treated(record: Record, runtime: Runtime, point: callbacks.Point | None = None) -> Record:
+    """Return what of the record may be shown and kept, after the callbacks, see `callbacks.treated`."""
+    return callbacks.treated(record, runtime.treat, point)
 
 
 class Idle(Scope):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import msgspec
 from opentelemetry.context import Context
 
-from callspan.agent import hooks
+from callspan.agent import callbacks
 from callspan.agent.carriers import Carrier, carried, carrier_of
 from callspan.agent.context import current_scope, metadata_of, with_metadata
 from callspan.agent.decorators import Decorating
@@ -229,7 +229,7 @@ class Session(Journal, Decorating):
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
         sent = _joined(runtime, self._sent.span)
-        point: hooks.Point | None = None if self._resumed else "session_start"
+        point: callbacks.Point | None = None if self._resumed else "session_start"
         first = treated(self._record(), runtime, point)
         if sent is None:
             # The row keeps the episode's first start; the span of one that goes on begins now.

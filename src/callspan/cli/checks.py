@@ -94,7 +94,7 @@ def _hooks() -> Iterator[Check]:
                 yield Check("SDKs", sdk, "note", "not installed", f'pip install "callspan[{sdk}]"')
                 continue
             importlib.import_module(sdk)
-            statuses = [status for status in callspan.hooks_status() if status.sdk == sdk]
+            statuses = [status for status in callspan.patch_status() if status.sdk == sdk]
             drifted = [status for status in statuses if status.state != "on"]
             there = sum(status.state != "missing" for status in statuses)
             told = f"{version}, {there} of {len(statuses)} hooks can be set"

@@ -25,7 +25,7 @@ VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWO
 
 
 class NotGivenError(LookupError):
-    """A parameter that a hook reads was not given. `hooks_status` says where a signature has changed."""
+    """A parameter that a hook reads was not given. `patch_status` says where a signature has changed."""
 
 
 class Follower(Protocol):

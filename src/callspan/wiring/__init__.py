@@ -278,6 +278,6 @@ def uninstrument() -> None:
     WIRING.remove(WIRING.pipeline)
 
 
-def hooks_status() -> list[HookStatus]:
-    """Return every hook of every patched SDK, with what is lost where a name is missing."""
+def patch_status() -> list[HookStatus]:
+    """Return the status of every hook of every patched SDK, with what is lost where a name is missing."""
     return WIRING.patches.status()

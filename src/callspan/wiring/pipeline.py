@@ -10,8 +10,8 @@ from typing import Final, get_args
 import msgspec
 from opentelemetry import trace
 
+from callspan.agent import callbacks
 from callspan.agent import context as agent_context
-from callspan.agent import hooks
 from callspan.agent.content import current_content, stricter
 from callspan.agent.runtime import Runtime
 from callspan.agent.whereabouts import remember_call
@@ -110,7 +110,7 @@ class Pipeline:
             self._late_ends.note(call, "cancelled")
 
     def _under_way(self, record: CallRecord) -> bool:
-        wanted = self.recorder.wanted or hooks.any_at("before_record", "after_record")
+        wanted = self.recorder.wanted or callbacks.any_at("before_record", "after_record")
         if not wanted:
             remember_call(record)
         return wanted
@@ -135,8 +135,8 @@ class Pipeline:
         )
         factory = CallFactory(
             start_span=spans.start,
-            treat=partial(hooks.treated, treat=treat),
-            write=partial(hooks.write_and_tell, write=self._called),
+            treat=partial(callbacks.treated, treat=treat),
+            write=partial(callbacks.write_and_tell, write=self._called),
             observed=self._metrics.observed,
             begun=self._metrics.begun,
             under_way=self._under_way,

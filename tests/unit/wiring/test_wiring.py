@@ -26,7 +26,7 @@ def test_nothing_is_in_use_before_and_after() -> None:
     assert WIRING.pipeline is not None
     handle.uninstrument()
     assert WIRING.pipeline is None
-    assert callspan.hooks_status() == []
+    assert callspan.patch_status() == []
 
 
 def test_undoing_twice_or_nothing_does_nothing() -> None:
@@ -114,7 +114,7 @@ def test_a_wrong_setting_leaves_what_is_in_use_alone(given: dict[str, Any], erro
 
 def test_off_means_no_hook_and_no_session(store: str) -> None:
     callspan.instrument(enabled=False, stores=store)
-    assert callspan.hooks_status() == []
+    assert callspan.patch_status() == []
     assert WIRING.engine.line() is None
     with callspan.session("run"):
         pass
@@ -132,7 +132,7 @@ def test_one_sdk_is_patched_without_the_other_and_both_together() -> None:
     import openai
 
     def patched() -> set[str]:
-        return {status.sdk for status in callspan.hooks_status()}
+        return {status.sdk for status in callspan.patch_status()}
 
     originals = [vars(sdk._base_client.SyncAPIClient)["request"] for sdk in (openai, anthropic)]
     callspan.instrument(sdks=("openai",))
@@ -142,7 +142,7 @@ def test_one_sdk_is_patched_without_the_other_and_both_together() -> None:
     assert patched() == {"openai"}, "without arguments nothing changes"
     callspan.instrument(sdks="anthropic")
     assert patched() == set(SDKS)
-    assert {status.state for status in callspan.hooks_status()} == {"on"}
+    assert {status.state for status in callspan.patch_status()} == {"on"}
     callspan.uninstrument()
     assert [vars(sdk._base_client.SyncAPIClient)["request"] for sdk in (openai, anthropic)] == originals
 

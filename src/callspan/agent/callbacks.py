@@ -1,4 +1,4 @@
-"""Hooks: plain callables of the application around sessions, timesteps, events and records."""
+"""Callbacks: plain callables of the application around sessions, timesteps, events and records."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Point: TypeAlias = Literal[
     "before_record",
     "after_record",
 ]
-"""Where a hook is called. `before_record` and `after_record` see every record, calls too, the others what they name."""
+"""When a callback is called. `before_record` and `after_record` see every record, also calls; the others their own."""
 
-Hook: TypeAlias = Callable[[Record], Record | None]
+Callback: TypeAlias = Callable[[Record], Record | None]
 """Takes a record. At `before_record` a record it returns takes the place of the one it got; else ignored."""
 
 POINTS: Final[tuple[str, ...]] = get_args(Point)
@@ -33,33 +33,35 @@ POINTS: Final[tuple[str, ...]] = get_args(Point)
 
 class _Registration(msgspec.Struct, frozen=True, kw_only=True, order=False):
     point: Point
-    hook: Hook
+    callback: Callback
     kinds: frozenset[str] | None
     rank: tuple[int, int]
 
 
 _registered: dict[str, list[_Registration]] = {}
-"""Only points that have hooks."""
+"""Only points that have callbacks."""
 _numbers: Final = count()
 
 
-def add_hook(
-    point: Point, hook: Hook, *, kinds: Collection[str] | None = None, priority: int = 0
+def add_callback(
+    point: Point, callback: Callback, *, kinds: Collection[str] | None = None, priority: int = 0
 ) -> Callable[[], None]:
-    """Call `hook` at `point`; return a callable that takes it away again.
+    """Call `callback` at `point`; return a callable that takes it away again.
 
     Higher priority first, then in the order of registration. `kinds` keeps only records whose event or
-    message type, else whose kind (`session`, `timestep`, `call`, ...), is among them. A hook that raises is
+    message type, else whose kind (`session`, `timestep`, `call`, ...), is among them. A callback that raises is
     logged and harms nothing. Raises ValueError for an unknown point, and TypeError for a coroutine function:
-    hooks are called where nothing can be awaited, in synchronous code too.
+    callbacks are called where nothing can be awaited, in synchronous code too.
     """
     if point not in POINTS:
-        raise ValueError(f"no hook point {point!r}; one of {', '.join(POINTS)}")
-    if inspect.iscoroutinefunction(hook):
-        raise TypeError(f"{hook!r}: a hook cannot be awaited; let it start a task of its own, or hand to a queue")
+        raise ValueError(f"no callback point {point!r}; one of {', '.join(POINTS)}")
+    if inspect.iscoroutinefunction(callback):
+        raise TypeError(
+            f"{callback!r}: a callback cannot be awaited; let it start a task of its own, or hand to a queue"
+        )
     entry = _Registration(
         point=point,
-        hook=hook,
+        callback=callback,
         kinds=None if kinds is None else frozenset(kinds),
         rank=(-priority, next(_numbers)),
     )
@@ -71,26 +73,26 @@ def add_hook(
 
 
 def any_at(*points: Point) -> bool:
-    """Return whether there are hooks at one of these points."""
+    """Return whether there are callbacks at one of these points."""
     return bool(_registered) and any(point in _registered for point in points)
 
 
 def fire(point: Point, record: Record) -> Record:
-    """Call the hooks of `point`; return the record, or what a `before_record` hook put in its place."""
+    """Call the callbacks of `point`; return the record, or what a `before_record` callback put in its place."""
     if not _registered:
         return record
     for entry in _registered.get(point, ()):
         if entry.kinds is not None and _kind(record) not in entry.kinds:
             continue
-        with fail_open(f"run a {point} hook"):
-            returned = entry.hook(record)
+        with fail_open(f"run a {point} callback"):
+            returned = entry.callback(record)
             if point == "before_record" and isinstance(returned, type(record)):
                 record = returned
     return record
 
 
 def treated(record: Record, treat: Callable[[Record], Record], point: Point | None = None) -> Record:
-    """Return what of the record may be shown and kept, after the hooks of `point` and those before every record.
+    """Return what of the record may be shown and kept, after the callbacks of `point` and those before every record.
 
     Hooks see what the policy `treat` has left; what one puts in its place goes through the policy too.
     """
@@ -102,7 +104,7 @@ def treated(record: Record, treat: Callable[[Record], Record], point: Point | No
 
 
 def write_and_tell(record: Record, write: Callable[[Record], None]) -> None:
-    """Write a treated record, then call the hooks after every record."""
+    """Write a treated record, then call the callbacks after every record."""
     write(record)
     fire("after_record", record)
 

@@ -1,4 +1,4 @@
-"""Running sums, episodes, hooks and misuse, each on its own."""
+"""Running sums, episodes, callbacks and misuse, each on its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.agent import episode, hooks
+from callspan.agent import callbacks, episode
 from callspan.agent.misuse import MisuseError, forget_misuse, misuse
 from callspan.agent.runtime import Runtime
 from callspan.agent.tally import Tally
@@ -148,12 +148,12 @@ def test_only_so_many_ids_are_remembered_and_the_oldest_unused_goes_first() -> N
 
 @pytest.fixture
 def hooked() -> Iterator[Callable[..., Callable[[], None]]]:
-    """Add hooks that are gone afterwards."""
+    """Add callbacks that are gone afterwards."""
     added: list[Callable[[], None]] = []
     forget_failures()
 
     def add(*args: Any, **kwargs: Any) -> Callable[[], None]:
-        added.append(hooks.add_hook(*args, **kwargs))
+        added.append(callbacks.add_callback(*args, **kwargs))
         return added[-1]
 
     yield add
@@ -186,21 +186,21 @@ def test_kinds_are_types_of_events_and_messages_else_kinds_of_records(
     found: list[Record] = []
     hooked("after_record", found.append, kinds=kinds)
     for record in (SESSION, STEP, EVENT, MESSAGE, call()):
-        hooks.fire("after_record", record)
+        callbacks.fire("after_record", record)
     assert found == heard
 
 
 @given(st.lists(st.integers(-2, 2), max_size=8))
-def test_hooks_run_by_priority_then_by_age(priorities: list[int]) -> None:
+def test_callback_run_by_priority_then_by_age(priorities: list[int]) -> None:
     found: list[int] = []
     away = [
-        hooks.add_hook("event", lambda _, number=number: found.append(number), priority=priority)  # type: ignore[misc]
+        callbacks.add_callback("event", lambda _, number=number: found.append(number), priority=priority)  # type: ignore[misc]
         for number, priority in enumerate(priorities)
     ]
-    hooks.fire("event", EVENT)
+    callbacks.fire("event", EVENT)
     for take_away in away:
         take_away()
-    hooks.fire("event", EVENT)
+    callbacks.fire("event", EVENT)
     assert found == sorted(range(len(priorities)), key=lambda number: -priorities[number])
 
 
@@ -219,55 +219,55 @@ def test_only_a_record_of_its_kind_and_only_before_takes_the_place(
     hooked: Any, point: Any, returned: object, kept: str | None
 ) -> None:
     hooked(point, lambda _: returned)
-    found = hooks.fire(point, EVENT)
+    found = callbacks.fire(point, EVENT)
     assert isinstance(found, EventRecord)
     assert found.name == kept
 
 
-def test_each_hook_gets_what_the_one_before_put_in_place(hooked: Any) -> None:
+def test_each_callback_gets_what_the_one_before_put_in_place(hooked: Any) -> None:
     hooked("before_record", lambda record: msgspec.structs.replace(record, name="a"))
     hooked("before_record", lambda record: msgspec.structs.replace(record, name=f"{record.name}b"))
-    assert hooks.fire("before_record", EVENT) == msgspec.structs.replace(EVENT, name="ab")
+    assert callbacks.fire("before_record", EVENT) == msgspec.structs.replace(EVENT, name="ab")
 
 
-def test_a_hook_that_raises_leaves_the_record_and_is_counted(hooked: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_callback_that_raises_leaves_the_record_and_is_counted(hooked: Any, caplog: pytest.LogCaptureFixture) -> None:
     def bad(_: Record) -> None:
-        raise ValueError("bad hook")
+        raise ValueError("bad callback")
 
     hooked("before_record", bad, priority=1)
     hooked("before_record", lambda record: msgspec.structs.replace(record, name="still"))
-    assert hooks.fire("before_record", EVENT) == msgspec.structs.replace(EVENT, name="still")
+    assert callbacks.fire("before_record", EVENT) == msgspec.structs.replace(EVENT, name="still")
     assert sum(failures().values()) == 1
 
 
-def test_a_hook_taken_away_twice_is_no_error_and_takes_no_other(hooked: Any) -> None:
+def test_a_callback_taken_away_twice_is_no_error_and_takes_no_other(hooked: Any) -> None:
     found: list[Record] = []
     away = hooked("event", found.append)
     hooked("event", found.append)
     away()
     away()
-    hooks.fire("event", EVENT)
+    callbacks.fire("event", EVENT)
     assert found == [EVENT]
 
 
-def test_a_hook_may_take_itself_away_while_it_runs(hooked: Any) -> None:
+def test_a_callback_may_take_itself_away_while_it_runs(hooked: Any) -> None:
     found: list[str] = []
     away: list[Callable[[], None]] = []
     away.append(hooked("event", lambda _: (found.append("once"), away[0]())))
     hooked("event", lambda _: found.append("always"))
-    hooks.fire("event", EVENT)
-    hooks.fire("event", EVENT)
+    callbacks.fire("event", EVENT)
+    callbacks.fire("event", EVENT)
     assert found == ["once", "always", "always"]
 
 
-def test_a_coroutine_function_is_no_hook() -> None:
-    async def hook(_: Record) -> None: ...
+def test_a_coroutine_function_is_no_callback() -> None:
+    async def callback(_: Record) -> None: ...
 
     with pytest.raises(TypeError, match="cannot be awaited"):
-        hooks.add_hook("event", hook)  # type: ignore[arg-type]
+        callbacks.add_callback("event", callback)  # type: ignore[arg-type]
 
 
-def test_what_a_hook_puts_in_place_goes_through_the_policy_again(hooked: Any) -> None:
+def test_what_a_callback_puts_in_place_goes_through_the_policy_again(hooked: Any) -> None:
     shown: list[Record] = []
     hooked("event", shown.append)
     hooked("before_record", lambda record: msgspec.structs.replace(record, name="secret again"))
@@ -275,15 +275,15 @@ def test_what_a_hook_puts_in_place_goes_through_the_policy_again(hooked: Any) ->
     def treat(record: Record) -> Record:
         return msgspec.structs.replace(record, name="treated", metadata={"times": record.metadata.get("times", 0) + 1})  # type: ignore[union-attr, operator]
 
-    kept = hooks.treated(msgspec.structs.replace(EVENT, name="secret"), treat, "event")
+    kept = callbacks.treated(msgspec.structs.replace(EVENT, name="secret"), treat, "event")
     assert (kept.name, kept.metadata) == ("treated", {"times": 2})  # type: ignore[union-attr]
     assert [record.name for record in shown] == ["treated"]  # type: ignore[union-attr]
 
 
-def test_hooks_after_a_record_run_once_it_is_written(hooked: Any) -> None:
+def test_callback_after_a_record_run_once_it_is_written(hooked: Any) -> None:
     order: list[str] = []
     hooked("after_record", lambda _: order.append("told"))
-    hooks.write_and_tell(EVENT, lambda _: order.append("written"))
+    callbacks.write_and_tell(EVENT, lambda _: order.append("written"))
     assert order == ["written", "told"]
 
 
