@@ -92,7 +92,7 @@ def sample() -> list[tuple[str, Any]]:
             step.environment("a wall", reward=1.0, terminated=False, truncated=False, before="a hall", info={"n": 1})
             step.reward(0.5, label="good", source="judge", annotation="why", event=shown)
             with step.environment_step("a hall") as world, session.timestep("inner"):
-                world.told("a wall", reward=1.0, terminated=False, truncated=True, info={"n": 2})
+                world.set_result("a wall", reward=1.0, terminated=False, truncated=True, info={"n": 2})
             session.outcome(success=True)
             with callspan.session("inner"):
                 pass

@@ -74,7 +74,7 @@ def test_concurrent_sessions_with_calls_of_both_sdks_keep_their_own(tmp_path: Pa
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         asyncio.run(crowd(sessions, steps))
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / _MIB
-        assert handle.force_flush(300)
+        assert handle.force_flush(300_000)
         counters = handle.counters()
     finally:
         handle.uninstrument()

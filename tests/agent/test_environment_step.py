@@ -26,7 +26,7 @@ def test_a_timed_step_is_a_span_and_one_row_with_its_duration(seen: Seen, parent
     with session("s") as own, own.timestep() as step:
         with step.environment_step(before={"x": 0}) as world:
             time.sleep(0.002)
-            world.told({"x": 1}, reward=0.5, terminated=True, truncated=False, info={"lives": 3})
+            world.set_result({"x": 1}, reward=0.5, terminated=True, truncated=False, info={"lives": 3})
         with tool("t"):
             pass
     (event, _) = seen.of(EventRecord)
@@ -54,7 +54,7 @@ def test_calls_inside_the_environment_count_in_its_timestep(seen: Seen) -> None:
         assert current_timestep() is step
         assert current_scope() is world
         current_scope().call_ended(CallRecord(call_id="c", timing=Timing(start_ns=1, duration_ns=5)))
-        world.told("said")
+        world.set_result("said")
     (ended,) = seen.ended(TimestepRecord)
     assert (ended.totals.calls, ended.totals.model_ns) == (1, 5)
 
@@ -74,9 +74,9 @@ def test_an_environment_that_raises_is_an_error_of_its_span(seen: Seen) -> None:
 def test_a_timed_step_of_a_session_belongs_to_the_step_the_code_is_in(seen: Seen) -> None:
     with session("s") as own:
         with own.environment_step() as world:
-            world.told("reset")
+            world.set_result("reset")
         with own.timestep() as step, own.environment_step() as world:
-            world.told("moved")
+            world.set_result("moved")
     assert [event.timestep_id for event in seen.of(EventRecord)] == [None, step.id]
 
 
@@ -84,7 +84,7 @@ def test_a_timed_step_after_the_end_is_kept_and_flagged_or_refused(seen: Seen) -
     with session("s") as own, own.timestep() as step:
         pass
     with step.environment_step() as world:
-        world.told("late", reward="much")
+        world.set_result("late", reward="much")
     (event,) = seen.of(EventRecord)
     assert event.flags == ["after_end", "reward_without_number"]
     seen.install(strict=True)
@@ -96,14 +96,14 @@ def test_a_timed_step_after_the_end_is_kept_and_flagged_or_refused(seen: Seen) -
 
 def test_what_the_environment_told_last_counts(seen: Seen) -> None:
     with session("s") as own, own.timestep() as step, step.environment_step() as world:
-        world.told("first", reward=1)
-        world.told("last", reward=2, truncated=True)
+        world.set_result("first", reward=1)
+        world.set_result("last", reward=2, truncated=True)
     (event,) = seen.of(EventRecord)
     assert (event.data, event.reward, event.truncated) == ({"after": "last"}, 2.0, True)
 
 
 def test_without_a_runtime_a_timed_step_just_runs(no_runtime: None) -> None:
     with session("s") as own, own.timestep() as step, step.environment_step() as world:
-        world.told("x", reward=1)
+        world.set_result("x", reward=1)
         assert world.session is own
         assert world.step is step

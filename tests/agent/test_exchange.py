@@ -97,7 +97,7 @@ def test_what_tools_checks_and_environments_ask_models_is_not_the_agents(ask: Ca
             ask("a wall", other)
         with step.environment_step() as world:
             ask("simulated", other)
-            world.told("door", reward=1)
+            world.set_result("door", reward=1)
     (shown,) = on(seen, "timestep")
     assert shown == (
         [("system", SYSTEM), ("user", TASK)],

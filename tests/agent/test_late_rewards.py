@@ -272,7 +272,7 @@ def test_what_was_not_sampled_stays_so_for_what_is_said_of_it_later(
     callspan.reward(3, carrier=session.carrier())
     callspan.reward(4, timestep_id=step.id)
     callspan.feedback(calls[-1].call_id, 5)
-    assert handle.force_flush(30)
+    assert handle.force_flush(30_000)
     with forgotten():
         callspan.feedback(calls[-1].call_id, 6)
     assert receiver.spans == []
@@ -327,7 +327,7 @@ def test_a_store_file_tells_where_the_span_of_another_process_is(
     handle = exporting(stores=url)
     with callspan.session("chat") as session, session.timestep() as step:
         asked(provider)
-    assert handle.force_flush(30)
+    assert handle.force_flush(30_000)
     with forgotten():
         callspan.reward(1, session_id=session.id, objective="session")
         callspan.reward(2, timestep_id=step.id, objective="timestep")
@@ -336,9 +336,9 @@ def test_a_store_file_tells_where_the_span_of_another_process_is(
     assert {one.name.removeprefix("evaluation "): one.parent_id for one in evaluations(receiver)} == {
         kind: the(receiver, name).span_id for kind, name in names.items()
     }
-    assert handle.force_flush(30)
+    assert handle.force_flush(30_000)
     with closing(callspan.open_store(url)) as reader:
-        rewards = [one for one in reader.happenings(session.id) if isinstance(one, RewardRecord)]
+        rewards = [one for one in reader.events(session.id) if isinstance(one, RewardRecord)]
     assert [(one.objective, one.timestep_id) for one in rewards] == [
         ("session", None), ("timestep", step.id), ("call", step.id),
     ]  # fmt: skip
@@ -357,7 +357,7 @@ JUDGE = """
     import callspan
     handle = callspan.instrument(stores=sys.argv[1], otlp=sys.argv[2])
     callspan.reward(0.5, session_id=sys.argv[3], source="judge")
-    assert handle.force_flush(30)
+    assert handle.force_flush(30_000)
 """
 
 
@@ -369,7 +369,7 @@ def test_a_judge_in_a_process_of_its_own_adds_to_the_trace(
     handle = exporting(stores=url)
     with callspan.session("chat") as session:
         pass
-    assert handle.force_flush(30)
+    assert handle.force_flush(30_000)
     program = [sys.executable, "-c", textwrap.dedent(JUDGE), url, receiver.url, session.id]
     assert subprocess.run(program, check=False, timeout=60).returncode == 0
     (shown,) = evaluations(receiver)
@@ -422,7 +422,7 @@ def test_without_tracing_a_reward_is_a_row_and_a_log_event_of_no_trace(
         remove()
         callspan.feedback(calls[-1].call_id, 1)
         callspan.reward(2, session_id=session.id)
-        assert handle.force_flush(30)
+        assert handle.force_flush(30_000)
         with forgotten():
             callspan.feedback(calls[-1].call_id, 3)
         handle.uninstrument()
@@ -435,7 +435,7 @@ def test_without_tracing_a_reward_is_a_row_and_a_log_event_of_no_trace(
     ]
     assert logged == [(1.0, b""), (2.0, b""), (3.0, b"")]
     with closing(callspan.open_store(url)) as reader:
-        assert [one.value for one in reader.happenings(session.id) if isinstance(one, RewardRecord)] == [1.0, 2.0, 3.0]
+        assert [one.value for one in reader.events(session.id) if isinstance(one, RewardRecord)] == [1.0, 2.0, 3.0]
 
 
 def test_a_session_that_is_named_beside_a_call_is_the_rewards(

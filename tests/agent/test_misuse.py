@@ -366,7 +366,7 @@ def test_what_starts_again_keeps_nothing_of_what_came_of_it_before(seen: Seen) -
         with tool, agent, check, world:
             tool.result, agent.output, check.triggered = 1, 1, True
             tool.error = agent.error = "no"
-            world.told(1, reward=1)
+            world.set_result(1, reward=1)
         with tool, agent, check, world:
             pass
     later = {one.event_type: one for one in seen.of(EventRecord)[-4:]}

@@ -258,7 +258,7 @@ def test_a_tool_of_a_step_that_is_not_current_is_below_that_step(seen: Seen, par
         with own_session.timestep("current"), aside.tool("two"):
             pass
         with aside.environment_step() as world:
-            world.told("x")
+            world.set_result("x")
         aside.end()
     (step,) = [span for span in seen.named("timestep") if (span.attributes or {})["callspan.step.name"] == "aside"]
     inside = [seen.named(name)[0] for name in ("execute_tool one", "execute_tool two", "environment")]

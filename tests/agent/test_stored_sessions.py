@@ -90,7 +90,7 @@ def test_a_killed_process_leaves_everything_so_far_and_the_session_interrupted(
         steps = list(reader.timesteps("doomed"))
         assert [(step.index, step.outcome) for step in steps] == [(0, "success"), (1, "success"), (2, None)]
         assert steps[2].metadata == {"at": 2}
-        *_, action, tool = reader.happenings("doomed")
+        *_, action, tool = reader.events("doomed")
     assert isinstance(action, EventRecord)
     assert isinstance(tool, EventRecord)
     assert (action.event_type, action.data) == ("action", 2)
@@ -312,7 +312,7 @@ def test_feedback_finds_its_call_and_session_long_after_the_end(tmp_path: Path, 
     handle.uninstrument()
     with read(store) as reader:
         summary = reader.session(own.id)
-        rewards = [item for item in reader.happenings(own.id) if isinstance(item, RewardRecord)]
+        rewards = [item for item in reader.events(own.id) if isinstance(item, RewardRecord)]
     assert summary is not None
     assert (summary.reward, summary.session.success) == (2.0, True)
     assert {(reward.objective, reward.value, reward.scope) for reward in rewards} >= {

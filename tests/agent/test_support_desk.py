@@ -25,13 +25,13 @@ def test_a_conversation_of_three_requests_is_one_session(tmp_path: Path, monkeyp
     assert "I am sorry. (parcel 4711 is refunded)" in done.stdout
     with closing(callspan.open_store(f"sqlite:///{tmp_path}/callspan.db")) as reader:
         (summary,) = reader.sessions()
-        happenings: list[Any] = list(reader.happenings("conversation-1"))
+        events: list[Any] = list(reader.events("conversation-1"))
         turns = [step.turn for step in reader.timesteps("conversation-1")]
     assert (summary.session.session_id, summary.timesteps, summary.calls) == ("conversation-1", 3, 3)
     assert turns == [0, 1, 2]
     told = [
         (one.event_type, one.name)
-        for one in happenings
+        for one in events
         if getattr(one, "event_type", None) in {"agent", "guardrail", "handoff", "tool"}
     ]
     assert told == [
@@ -39,5 +39,5 @@ def test_a_conversation_of_three_requests_is_one_session(tmp_path: Path, monkeyp
         ("guardrail", "personal data"), ("handoff", "billing"), ("agent", "billing"), ("tool", "refund"),
         ("guardrail", "personal data"), ("agent", "reception"),
     ]  # fmt: skip
-    (given,) = [one for one in happenings if isinstance(one, RewardRecord)]
+    (given,) = [one for one in events if isinstance(one, RewardRecord)]
     assert (given.objective, given.value, given.label, given.scope) == ("helpful", 1.0, "thumbs up", "session")

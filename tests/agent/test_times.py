@@ -159,7 +159,7 @@ def test_tools_and_steps_of_the_environment_may_be_told_afterwards(seen: Seen) -
         tool.result = "gold"
         tool.end(at=T0 + SECOND)
         world = step.environment_step().start(at=T0 + SECOND)
-        world.told("wall", reward=1)
+        world.set_result("wall", reward=1)
         world.end(at=T0 + 3 * SECOND)
     dug, moved = seen.of(EventRecord)
     assert (dug.time_ns, dug.duration_ns) == (T0, SECOND)
@@ -201,10 +201,10 @@ def test_a_store_orders_by_the_times_given_not_by_their_writing(stored: tuple[Ha
             step.end(at=T0 + SECOND)
         own.end(at=T0 + 5 * SECOND)
     handle, url = stored
-    assert handle.force_flush(30)
+    assert handle.force_flush(30_000)
     with closing(callspan.open_store(url)) as reader:
-        happenings: list[Any] = list(reader.happenings(own.id))
-        assert [one.event_type for one in happenings] == ["a", "b", "c", "d"]
+        events: list[Any] = list(reader.events(own.id))
+        assert [one.event_type for one in events] == ["a", "b", "c", "d"]
         assert [step.name for step in reader.timesteps(own.id)] == ["first", "second"]
         summary = reader.session(own.id)
     assert summary is not None

@@ -88,7 +88,7 @@ def measured(meters: Meters) -> Iterator[Meters]:
         meter_provider=meters.provider, tracer_provider=TracerProvider(sampler=ALWAYS_OFF), otlp=False
     )
     yield meters
-    assert handle.force_flush(5)
+    assert handle.force_flush(5_000)
     assert meters.running() == 0, "every call that began has been counted out"
     handle.uninstrument()
 
@@ -226,7 +226,7 @@ def test_every_ending_counts_the_call_out(
 ) -> None:
     run(lambda: ending(plain))
     gc.collect()
-    callspan.instrument(meter_provider=measured.provider).force_flush(5)
+    callspan.instrument(meter_provider=measured.provider).force_flush(5_000)
     assert measured.running() == 0
     (duration,) = measured.read()["gen_ai.client.operation.duration"]
     assert duration.count == 1
@@ -279,7 +279,7 @@ def test_a_reader_that_fails_does_not_make_a_flush_raise() -> None:
     provider = MeterProvider(metric_readers=[Failing()])
     handle = callspan.instrument(meter_provider=provider, tracer_provider=TracerProvider())
     try:
-        assert handle.force_flush(1) is False
+        assert handle.force_flush(1_000) is False
     finally:
         handle.uninstrument()
         provider.shutdown()

@@ -34,7 +34,7 @@ def test_calls_in_the_store_are_priced_by_the_file_of_the_environment(
         provider.reply(input_tokens=3, output_tokens=1)
         with openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
             client.responses.create(model="house-model", input="?")
-    assert handle.force_flush(20)
+    assert handle.force_flush(20_000)
     handle.uninstrument()
     store = callspan.open_store(url)
     (call,) = store.calls()

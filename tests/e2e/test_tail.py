@@ -43,7 +43,7 @@ def ask(directory: Path, question: str) -> None:
         provider.reply(f"Answer to {question} \x1b[31m")
         with openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
             client.responses.create(model="gpt-5", input=question)
-    assert handle.force_flush(20)
+    assert handle.force_flush(20_000)
     handle.uninstrument()
 
 

@@ -43,11 +43,11 @@ def trial(url: str, number: int, delay_s: float) -> int:
     if child == 0:
         signal.alarm(HANGS_AFTER_S)
         ask(url, f"{number} child")
-        flushed = callspan.instrument(stores=STORE).force_flush(20)
+        flushed = callspan.instrument(stores=STORE).force_flush(20_000)
         os._exit(0 if flushed else 2)
     _, status = os.waitpid(child, 0)
     first.join()
-    flushed = callspan.instrument(stores=STORE).force_flush(20)
+    flushed = callspan.instrument(stores=STORE).force_flush(20_000)
     return os.waitstatus_to_exitcode(status) or (0 if flushed else 3)
 
 

@@ -70,7 +70,7 @@ with callspan.session("s") as session:
         sys.settrace(trace)
         ask(round % 4)
         sys.settrace(None)
-assert handle.force_flush(20)
+assert handle.force_flush(20_000)
 with contextlib.closing(callspan.open_store("sqlite:///calls.db")) as store:
     outcomes = [call.outcome for call in store.calls()]
 provider.close()

@@ -217,7 +217,7 @@ def left_by(mode: Mode, sdk: str, ending: Ending, count: int, handle: callspan.H
         asyncio.run(streams(mode, sdk, ending, number))
         # What the collector finds is ended by a thread of ours.
         gc.collect()
-        assert handle.force_flush(30)
+        assert handle.force_flush(30_000)
         return alive(sdk)
 
     before = after(3)

@@ -111,7 +111,7 @@ def instrumented() -> Iterator[Callable[..., None]]:
             callspan.instrument(tracer_provider=TracerProvider(), meter_provider=MeterProvider(), **settings)
         )
         tell(SHAPES["chat text"], 100)
-        handles[-1].force_flush(30)
+        handles[-1].force_flush(30_000)
 
     yield instrument
     for handle in handles:

@@ -33,7 +33,7 @@ def test_chunks_are_noted_up_to_the_limit_and_not_at_all_by_default(
     provider.reply(text="one two three four five")
     with openai.OpenAI(base_url=provider.openai_url, api_key="k", max_retries=0) as client:
         read = len(list(client.chat.completions.create(**ASKED)))
-    assert handle.force_flush(30)
+    assert handle.force_flush(30_000)
     (record,) = reading(f"{tmp_path}/calls.db").calls()
     assert record.stream is not None
     notes = record.stream.log
@@ -82,7 +82,7 @@ def test_notes_hold_no_content_and_stay_whatever_the_content_setting(
     provider.reply(text="sesame sesame")
     with openai.OpenAI(base_url=provider.openai_url, api_key="k", max_retries=0) as client:
         list(client.chat.completions.create(**ASKED))
-    assert handle.force_flush(30)
+    assert handle.force_flush(30_000)
     written = (tmp_path / "calls.jsonl").read_text()
     assert ("sesame" in written) == (content == "full")
     assert '"log":[{"offset_ns":' in written

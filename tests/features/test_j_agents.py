@@ -61,7 +61,7 @@ def test_an_event_of_any_kind_is_on_the_steps_span_and_in_the_log(seen: Captured
     with callspan.session("s") as session, session.timestep() as step:
         session.event("retrieval", {"hits": 3}, "docs", system="search", error="slow index", metadata={"k": 5})
         step.action([1, "left"])
-    event, action = (one for one in seen.happenings if isinstance(one, EventRecord))
+    event, action = (one for one in seen.events if isinstance(one, EventRecord))
     assert (event.event_type, event.data, event.name, event.system) == ("retrieval", {"hits": 3}, "docs", "search")
     assert event.error is not None
     assert event.error.message == "slow index"
@@ -82,7 +82,7 @@ def test_a_pair_of_messages_is_joined_by_the_call(provider: ScriptedProvider, se
         (call,) = seen.records
         shown = session.message({"wall": "north"}, "observation", "env", "agent", call=call.call_id)
         session.message("go south", "action", "agent", "env", call=call.call_id, causal_influence=[shown])
-    first, second = (one for one in seen.happenings if isinstance(one, MessageRecord))
+    first, second = (one for one in seen.events if isinstance(one, MessageRecord))
     assert first.call_id == second.call_id == call.call_id
     assert (first.message_type, second.message_type) == ("observation", "action")
     assert second.causal_influence == [first.message_id]
@@ -128,7 +128,7 @@ def test_the_breakdown_of_a_step_adds_up_in_seconds(provider: ScriptedProvider, 
     assert model_s + tool_s <= step_s
     assert told["callspan.totals.rest_s"] == pytest.approx(step_s - model_s - tool_s)
     assert not [name for name in told if name.startswith("callspan.") and name.endswith("_ms")]
-    (tool,) = [one for one in seen.happenings if isinstance(one, EventRecord) and one.event_type == "tool"]
+    (tool,) = [one for one in seen.events if isinstance(one, EventRecord) and one.event_type == "tool"]
     assert tool.duration_ns is not None
     assert tool.duration_ns / 1e9 == pytest.approx(tool_s)
     (record,) = seen.records
@@ -144,9 +144,9 @@ def test_a_tool_says_how_it_went(seen: Captured) -> None:
             tool.result = "gold"
         with pytest.raises(KeyError), callspan.tool("open"):
             raise KeyError("door")
-    kinds = [(one.event_type, one.name) for one in seen.happenings if isinstance(one, EventRecord)]
+    kinds = [(one.event_type, one.name) for one in seen.events if isinstance(one, EventRecord)]
     assert kinds == [("tool_start", "dig"), ("tool", "dig"), ("tool_start", "open"), ("tool", "open")]
-    dug, opened = [one for one in seen.happenings if isinstance(one, EventRecord) and one.event_type == "tool"]
+    dug, opened = [one for one in seen.events if isinstance(one, EventRecord) and one.event_type == "tool"]
     assert (dug.data, dug.error) == ({"arguments": {"depth": 3}, "result": "gold"}, None)
     assert opened.error is not None
     assert opened.error.type == "KeyError"
@@ -168,8 +168,8 @@ def test_two_objectives_of_one_event_are_two_rewards_and_silence_is_none(
         with session.timestep() as silent:
             silent.environment({"at": 4})
         session.outcome(reward=2.5, success=True)
-    assert handle.force_flush(10)
-    rewards = [one for one in reading(tmp_path / "calls.db").happenings(session.id) if isinstance(one, RewardRecord)]
+    assert handle.force_flush(10_000)
+    rewards = [one for one in reading(tmp_path / "calls.db").events(session.id) if isinstance(one, RewardRecord)]
     assert [(one.objective, one.value, one.event_id, one.scope) for one in rewards] == [
         ("progress", 1.0, event, "event"), ("style", 0.0, event, "event"), ("reward", 2.5, None, "session"),
     ]  # fmt: skip
@@ -182,7 +182,7 @@ def test_a_group_is_on_the_span_and_can_be_asked_for(instrumented: Callable[...,
     for name, group in (("a", "g1"), ("b", "g1"), ("c", "g2")):
         with callspan.session(name, group_id=group):
             pass
-    assert handle.force_flush(10)
+    assert handle.force_flush(10_000)
     with closing(sqlite3.connect(tmp_path / "calls.db")) as connection:
         found = connection.execute("SELECT name FROM sessions WHERE group_id = ? ORDER BY name", ("g1",)).fetchall()
     assert found == [("a",), ("b",)]

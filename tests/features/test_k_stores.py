@@ -95,8 +95,8 @@ def test_a_session_is_read_back_as_it_was_told(
     calls = list(reader.calls(CallFilter(newest_first=False)))
     assert [call.call_id for call in calls] == [record.call_id for record in seen.records]
     assert [call.conversation for call in calls] == [record.conversation for record in seen.records]
-    told = [one for one in seen.happenings if getattr(one, "event_type", None) != "tool_start"]
-    assert list(reader.happenings(summary.session.session_id)) == told
+    told = [one for one in seen.events if getattr(one, "event_type", None) != "tool_start"]
+    assert list(reader.events(summary.session.session_id)) == told
 
 
 def test_ten_writers_of_one_call_leave_one_row(provider: ScriptedProvider, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_thousand_sessions_of_fifty_workers_are_all_there(
 
     with ThreadPoolExecutor(50) as pool:
         list(pool.map(work, range(50)))
-    assert handle.force_flush(60)
+    assert handle.force_flush(60_000)
     counters = handle.counters()
     assert {name: count for name, count in counters.items() if "drop" in name and count} == {}
     with closing(sqlite3.connect(tmp_path / "calls.db")) as connection:
@@ -157,7 +157,7 @@ def test_use_of_a_model_is_summed_for_a_time_and_a_provider(
     with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
         for model in ("gpt-5", "gpt-5", "gpt-5-mini"):
             client.chat.completions.create(model=model, messages=QUESTION)
-    assert handle.force_flush(10)
+    assert handle.force_flush(10_000)
     reader = reading(tmp_path / "calls.db")
     newest, middle, oldest = reader.calls()
     late = CallFilter(since_ns=middle.timing.start_ns)

@@ -74,7 +74,7 @@ def test_sync_and_async_calls_reach_every_store(
     urls = [f"sqlite:///{tmp_path}/calls.db", f"jsonl:///{tmp_path}/calls.jsonl"]
     handle = instrumented(stores=urls)
     run(lambda: answered(mode, api, stream=stream))
-    assert handle.force_flush(10)
+    assert handle.force_flush(10_000)
     first, second = ([one for one in reading(url).calls() if one.outcome != "started"] for url in urls)
     assert first == second
     assert len(first) == 1
@@ -92,7 +92,7 @@ def test_one_broken_store_of_three_costs_the_others_nothing(
     with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
         for _ in range(20):
             client.chat.completions.create(model="gpt-5", messages=QUESTION)
-    assert not handle.force_flush(0.5), "the third store has nothing yet"
+    assert not handle.force_flush(500), "the third store has nothing yet"
     assert until(lambda: len(lines(tmp_path / "calls.jsonl")) == 20)
     assert until(lambda: (tmp_path / "calls.db").exists() and reading(good[0]).count_calls() == 20)
     assert reading(",".join([nowhere, *good])).count_calls() == 20
@@ -111,7 +111,7 @@ def test_ten_megabytes_of_prompt_are_on_the_record_and_not_on_the_span(
     long = "x" * 10_000_000
     with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
         client.chat.completions.create(model="gpt-5", messages=[{"role": "user", "content": long}])
-    assert handle.force_flush(30)
+    assert handle.force_flush(30_000)
     (span,) = exporter.get_finished_spans()
     assert len(span.to_json()) < 400_000
     (record,) = reading(f"jsonl:///{tmp_path}/calls.jsonl").calls()
@@ -132,7 +132,7 @@ def test_no_write_is_left_to_a_task_that_could_be_lost(
 
     assert asyncio.run(body()) == 0, "no task of ours"
     gc.collect()
-    assert handle.force_flush(10)
+    assert handle.force_flush(10_000)
     assert len(lines(tmp_path / "calls.jsonl")) == 1
 
 
@@ -154,7 +154,7 @@ call()
 with provider.get_tracer("other").start_as_current_span("chat m", attributes={
         "gen_ai.operation.name": "chat", "gen_ai.provider.name": "mistral_ai", "gen_ai.request.model": "m"}):
     pass
-assert first.force_flush(10)
+assert first.force_flush(10_000)
 second = callspan.instrument(stores=c, tracer_provider=provider)
 call()
 assert exporter.force_flush(10_000)
@@ -187,7 +187,7 @@ def test_a_flush_of_a_store_that_hangs_returns_in_time_and_a_second_end_is_harml
     with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
         client.chat.completions.create(model="gpt-5", messages=QUESTION)
     begun = time.monotonic()
-    assert not handle.force_flush(1.0)
+    assert not handle.force_flush(1_000)
     assert 0.9 <= time.monotonic() - begun < 10
     handle.uninstrument()
     begun = time.monotonic()
@@ -211,7 +211,7 @@ def test_the_console_gets_one_line_per_call_and_no_content_that_is_off(
         provider.reply(status=400)
         with pytest.raises(openai.BadRequestError):
             client.chat.completions.create(model="gpt-5", messages=QUESTION)
-    assert handle.force_flush(10)
+    assert handle.force_flush(10_000)
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 3
     assert "openai chat gpt-5  success  11+4 tokens" in told[0]

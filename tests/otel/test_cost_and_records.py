@@ -203,7 +203,7 @@ def test_records_that_wait_for_a_store_are_seen_to_wait(
     with closing(sqlite3.connect(database, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         ask(provider)
-        assert not handle.force_flush(0.2)
+        assert not handle.force_flush(200)
         (waiting,) = points(reader, "callspan.records.oldest_waiting")
         assert waiting.value > 0
         other.execute("ROLLBACK")

@@ -72,7 +72,7 @@ def everything(outside: Outside, provider: ScriptedProvider, **settings: Any) ->
     handle = callspan.instrument(stores=stores, tracer_provider=tracer_provider, **settings)
     try:
         _calls(provider)
-        assert handle.force_flush(20.0)
+        assert handle.force_flush(20_000)
     finally:
         handle.uninstrument()
         tracer_provider.shutdown()
@@ -203,7 +203,7 @@ def test_a_block_takes_its_content_out_and_leaves_the_rest(outside: Outside, pro
                     stream = client.chat.completions.create(model="gpt-5", messages=asked, stream=True)
                     session.message(f"{said}-event", kind="note")
                 list(stream)
-        assert handle.force_flush(20.0)
+        assert handle.force_flush(20_000)
     finally:
         handle.uninstrument()
         tracer_provider.shutdown()

@@ -121,7 +121,7 @@ import callspan
 from calling import ask
 handle = callspan.instrument(otlp="{stage.receiver.url}", log_events=True)
 ask("Hi")
-print(handle.force_flush(5))
+print(handle.force_flush(5_000))
 import os; os._exit(0)
 """)
     done = stage.run("python", str(app))
@@ -194,7 +194,7 @@ from calling import ask
 handle = callspan.instrument(otlp="http://127.0.0.1:{free_port()}", stores=())
 ask("Hi")
 before = time.monotonic()
-print(handle.force_flush(2), time.monotonic() - before < 5)
+print(handle.force_flush(2_000), time.monotonic() - before < 5)
 """
     assert stage.run("python", "-c", program).stdout == "False True\n"
 

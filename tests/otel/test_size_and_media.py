@@ -46,7 +46,7 @@ def sent(provider: ScriptedProvider, receiver: OtlpReceiver, tmp_path: Path) -> 
         )
         try:
             _ask(provider, sdk, asked)
-            assert handle.force_flush(20.0)
+            assert handle.force_flush(20_000)
         finally:
             handle.uninstrument()
             tracer_provider.shutdown()

@@ -70,7 +70,7 @@ def recorded(tmp_path: Path) -> tuple[str, list[str]]:
         provider.reply("From Claude.")
         provider.reply("From Claude, in pieces.")
         said = application(provider.openai_url, provider.anthropic_url)
-    assert handle.force_flush(20)
+    assert handle.force_flush(20_000)
     handle.uninstrument()
     return url, said
 
@@ -146,7 +146,7 @@ def test_decisions_are_replayed_though_nobody_scripts_them(tmp_path: Path) -> No
     with ScriptedProvider() as provider:
         provider.reply(raw={"model": "gpt-6-luna", "answers": [answer]}, on="/decisions")
         first = decide(provider.openai_url)
-    assert handle.force_flush(20)
+    assert handle.force_flush(20_000)
     handle.uninstrument()
     with replay(url) as again:
         assert decide(again.openai_url).answers == first.answers
@@ -182,7 +182,7 @@ def test_an_answer_kept_without_content_cannot_be_replayed(tmp_path: Path) -> No
     handle = callspan.instrument(stores=url, spool_dir=tmp_path / "spool", content="metadata")
     with ScriptedProvider() as provider, openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
         ask(client, "One?")
-    assert handle.force_flush(20)
+    assert handle.force_flush(20_000)
     handle.uninstrument()
     with pytest.raises(ReplayError, match="content='full'"):
         refused_chat(url)

@@ -75,7 +75,7 @@ def played(tmp_path: Path) -> Any:
     with ScriptedProvider() as provider:
         provider.reply("The old answer.", repeat=True)
         ask_everything(provider)
-        assert handle.force_flush(20)
+        assert handle.force_flush(20_000)
         handle.uninstrument()
         yield Played(provider, url)
 
@@ -115,7 +115,7 @@ def test_vectors_kept_by_their_length_are_not_said_to_be_the_same(tmp_path: Path
     with ScriptedProvider() as provider:
         with openai.OpenAI(base_url=provider.openai_url) as client:
             client.embeddings.create(model="text-embedding-3-small", input="One?")
-        assert handle.force_flush(20)
+        assert handle.force_flush(20_000)
         handle.uninstrument()
         played = Played(provider, url)
         assert "1 vector of 8 numbers" in (again := played.again("embeddings")).output
@@ -174,7 +174,7 @@ def test_what_was_not_kept_whole_is_not_sent(tmp_path: Path) -> None:
     with ScriptedProvider() as provider:
         with openai.OpenAI(base_url=provider.openai_url) as client:
             client.responses.create(model="gpt-5", input="One?")
-        assert handle.force_flush(20)
+        assert handle.force_flush(20_000)
         handle.uninstrument()
         result = Played(provider, url).again("responses")
         assert result.exit_code == 1

@@ -32,7 +32,7 @@ for number in range(int(sys.argv[2])):
 print("recorded", flush=True)
 if sys.argv[4] == "stay":
     sys.stdin.readline()
-assert handle.force_flush(30)
+assert handle.force_flush(30_000)
 handle.uninstrument()
 reader = callspan.open_store(sys.argv[1])
 print(reader.count_calls())

@@ -87,13 +87,13 @@ def test_the_reward_of_a_session() -> None:
     assert answers.reward_of([reward(None, 1, scope="session"), event(2.0, 2)]) == 2.0
 
 
-def test_happenings_have_one_order() -> None:
+def test_events_have_one_order() -> None:
     message = events.MessageRecord(message_id="m", message_type="x", time_ns=2, sequence=1)
     ordered = [event(None, 1), events.EventRecord(event_id="b", event_type="x", time_ns=2), message, reward(1.0, 3)]
     for seed in range(5):
         mixed = list(ordered)
         random.Random(seed).shuffle(mixed)
-        assert sorted(mixed, key=answers.happening_order) == ordered
+        assert sorted(mixed, key=answers.event_order) == ordered
 
 
 def test_a_process_is_gone_only_where_that_is_certain() -> None:

@@ -40,13 +40,13 @@ def bare(record: call.CallRecord | None) -> call.CallRecord:
 
 
 def test_every_kind_of_record_is_read_back_as_it_was_written(store: Delivery, records: Records) -> None:
-    session, step, spoken, *happenings = records.every_kind()
-    store.write(session, step, spoken, *happenings)
+    session, step, spoken, *events = records.every_kind()
+    store.write(session, step, spoken, *events)
     reader = store.read()
     assert isinstance(spoken, call.CallRecord)
     assert bare(reader.call(spoken.call_id)) == spoken
     assert list(reader.timesteps("s1")) == [step]
-    assert list(reader.happenings("s1")) == happenings
+    assert list(reader.events("s1")) == events
     found = reader.session("s1")
     assert found is not None
     assert found.session == session
@@ -80,7 +80,7 @@ def snapshot(store: Delivery) -> object:
     return (
         list(reader.calls()),
         list(reader.sessions()),
-        list(reader.happenings("s1")),
+        list(reader.events("s1")),
         list(reader.timesteps("s1")),
         list(reader.summary("model")),
     )
@@ -388,7 +388,7 @@ def test_sessions_are_listed_newest_first_with_their_counts(store: Delivery, rec
 def test_a_session_only_its_events_tell_of_is_not_made_up(store: Delivery, records: Records) -> None:
     store.write(events.EventRecord(event_id="e1", session_id="ghost", event_type="x", time_ns=1))
     assert list(store.read().sessions()) == []
-    assert len(list(store.read().happenings("ghost"))) == 1
+    assert len(list(store.read().events("ghost"))) == 1
 
 
 def test_the_cursor_moves_with_the_entries(store: Delivery, records: Records) -> None:

@@ -98,7 +98,7 @@ def test_stores_of_all_kinds_get_the_same_records_from_one_spool(
     answers = []
     for url in urls:
         reader = open_store(url)
-        answers.append((list(reader.calls()), list(reader.sessions()), list(reader.happenings("s1"))))
+        answers.append((list(reader.calls()), list(reader.sessions()), list(reader.events("s1"))))
         reader.close()
     assert answers[0] == answers[1]
     with contextlib.closing(sqlite3.connect(tmp_path / "a.db")) as database:

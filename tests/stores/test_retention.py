@@ -48,7 +48,7 @@ class TestEveryStore:
         assert [one.session.session_id for one in reader.sessions()] == ["s2"]
         (left,) = reader.calls()
         assert bytes(left.request.body) == bytes(other.request.body)
-        assert list(reader.happenings("s1")) == list(reader.timesteps("s1")) == []
+        assert list(reader.events("s1")) == list(reader.timesteps("s1")) == []
         again = delete_session(any_store.url, "s1")
         assert (again.sessions, again.calls, again.others) == (0, 0, 0)
 
@@ -73,7 +73,7 @@ class TestEveryStore:
         assert [one.call_id for one in reader.calls()] == [new.call_id]
         assert [one.session.session_id for one in reader.sessions()] == ["running-long"]
         assert [one.timestep_id for one in reader.timesteps("running-long")] == ["timeless", "new"]
-        assert [events.record_key(one)[1] for one in reader.happenings("running-long")] == ["new"]
+        assert [events.record_key(one)[1] for one in reader.events("running-long")] == ["new"]
         assert prune(any_store.url, START_NS + 50 * SECOND).calls == 0
 
     def test_a_later_version_does_not_keep_an_old_timestep(self, any_store: Delivery, records: Records) -> None:

@@ -85,6 +85,6 @@ def test_a_store_gives_back_records_that_follow_it(url: str, validator: Draft202
     delivery = Delivery(url)
     delivery.write(*records.every_kind())
     reader = delivery.read()
-    for record in [*reader.calls(), *reader.timesteps("s1"), *reader.happenings("s1")]:
+    for record in [*reader.calls(), *reader.timesteps("s1"), *reader.events("s1")]:
         validator.validate(msgspec.json.decode(encode(record)))
     delivery.close()

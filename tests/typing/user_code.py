@@ -22,7 +22,7 @@ def starts() -> None:
         tracer_provider=TracerProvider(), otlp=True, stream_usage=True, estimate_usage=True,
     )  # fmt: skip
     assert_type(handle, callspan.Handle)
-    assert_type(handle.force_flush(timeout_s=1.0), bool)
+    assert_type(handle.force_flush(1_000), bool)
     assert_type(handle.settings, callspan.Settings)
     assert_type(handle.counters(), Mapping[str, int])
     handle.uninstrument()

@@ -1,4 +1,4 @@
-"""Environment step: what the environment does with an action, told at once or timed by a span of its own."""
+"""Environment step: what the environment does with an action, recorded afterwards or timed by its own span."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from callspan.agent.timesteps import Timestep
 
 
-class Told(NamedTuple):
-    """What an environment tells of one step; None is not told."""
+class StepResult(NamedTuple):
+    """The result of one step of an environment; None: not given."""
 
     observation: object = None
     reward: object = None
@@ -36,22 +36,22 @@ class Told(NamedTuple):
     """When it happened; None: now."""
 
 
-def environment_event(target: Journal, told: Told, flags: list[str]) -> EventRecord:
+def environment_event(target: Journal, result: StepResult, flags: list[str]) -> EventRecord:
     """Return the event of one step of the environment; its reward and end are counted in `target`."""
-    value = reward_value(told.reward, flags, target.runtime)
-    states = {"before": told.before, "after": told.observation, "info": told.info}
+    value = reward_value(result.reward, flags, target.runtime)
+    states = {"before": result.before, "after": result.observation, "info": result.info}
     record = EventRecord(
         event_id=new_id(),
         session_id=target.place.session_id,
         timestep_id=target.place.timestep_id,
         timestep=target.place.timestep,
         event_type="environment",
-        time_ns=moment(told.at, flags, target.runtime),
+        time_ns=moment(result.at, flags, target.runtime),
         sequence=target.sequence(),
         data={key: state for key, state in states.items() if state is not None} or None,
         reward=value,
-        terminated=truth(told.terminated),
-        truncated=truth(told.truncated),
+        terminated=truth(result.terminated),
+        truncated=truth(result.truncated),
         flags=flags,
         metadata=target.around(),
     )
@@ -68,12 +68,12 @@ class EnvironmentStep(Scope):
 
     is_aside = True
 
-    __slots__ = ("_flags", "_owner", "_told", "_where")
+    __slots__ = ("_flags", "_owner", "_result", "_where")
 
     def __init__(self, owner: Journal, before: object = None) -> None:
         super().__init__()
         self._owner = owner
-        self._told = Told(before=before)
+        self._result = StepResult(before=before)
         self._where = owner
         self._flags: list[str] = []
 
@@ -92,7 +92,7 @@ class EnvironmentStep(Scope):
         """The timestep or session it is a part of."""
         return self._where
 
-    def told(
+    def set_result(
         self,
         observation: object = None,
         reward: object = None,
@@ -100,8 +100,8 @@ class EnvironmentStep(Scope):
         truncated: object = None,
         info: object = None,
     ) -> None:
-        """Keep what the environment told, see `Timestep.environment`; the last time counts."""
-        self._told = Told(observation, reward, terminated, truncated, self._told.before, info)
+        """Set the result of the step, see `Timestep.environment`; the last one counts."""
+        self._result = StepResult(observation, reward, terminated, truncated, self._result.before, info)
 
     def flag(self, flag: str) -> None:
         """Put a mark of misuse on its row."""
@@ -109,7 +109,7 @@ class EnvironmentStep(Scope):
 
     def _renew(self) -> None:
         super()._renew()
-        self._told, self._flags = Told(before=self._told.before), []
+        self._result, self._flags = StepResult(before=self._result.before), []
 
     def _open(self, around: Scope | None, current: Context) -> Context:
         owner, flags = self._owner.target()
@@ -135,7 +135,7 @@ class EnvironmentStep(Scope):
     def _close(self, error: BaseException | None) -> None:
         owner = self._where
         # Counted also where nothing records: totals are kept whatever is installed.
-        event = environment_event(owner, self._told, self._flags)
+        event = environment_event(owner, self._result, self._flags)
         if self.runtime is None:
             return
         record = msgspec.structs.replace(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from opentelemetry.context import Context, get_current
 
 from callspan.agent.context import metadata_of
-from callspan.agent.environment_step import EnvironmentStep, Told, environment_event
+from callspan.agent.environment_step import EnvironmentStep, StepResult, environment_event
 from callspan.agent.faults import error_info
 from callspan.agent.misuse import misuse, reward_value
 from callspan.agent.parts import Agent, Guardrail, Handoff
@@ -126,19 +126,21 @@ class Journal(Scope):
     ) -> str:
         """Record one step of the environment; return the event's id.
 
-        `observation` is the state after it, `before` the state before, `info` what else there is to say; None
-        means not told. The reward counts in the totals of step and session. NumPy values are welcome. `at` is when
+        `observation` is the state after it, `before` the state before, `info` what else there is to say; None: not
+        given. The reward counts in the totals of step and session. NumPy values are welcome. `at` is when
         it happened; None: now.
         """
         target, flags = self.target()
-        record = environment_event(target, Told(observation, reward, terminated, truncated, before, info, at), flags)
+        record = environment_event(
+            target, StepResult(observation, reward, terminated, truncated, before, info, at), flags
+        )
         target.emit(record, "event")
         return record.event_id
 
     def environment_step(self, before: object = None) -> EnvironmentStep:
         """Return one step of the environment that takes time, to be used with `with`: a span of its own.
 
-        `before` is the state before it. Tell the rest by `told(observation, reward, terminated, truncated)`.
+        `before` is the state before it. Give the rest by `set_result(observation, reward, terminated, truncated)`.
         """
         return EnvironmentStep(self, before)
 

@@ -42,7 +42,7 @@ _JAEGER: Final = "docker run --rm -p 16686:16686 -p 4317:4317 -p 4318:4318 jaege
 _QUERY: Final = '"select role, text from call_messages limit 9"'
 _NO_PROXY: Final[Mapping[str, None]] = {"all://127.0.0.1": None}
 """Else a proxy of the environment is asked for loopback addresses, too."""
-_FLUSH_S: Final = 10.0
+_FLUSH_S: Final = 10
 _NEEDED: Final = 'The demo needs {name}: pip install "callspan[openai,anthropic]"'
 
 
@@ -199,10 +199,8 @@ def _tell(frame: Frame, world: GridWorld, who: str) -> None:
 
 
 def _settle(handle: Handle) -> None:
-    if not handle.force_flush(_FLUSH_S):
-        click.echo(
-            f"Not everything has reached its place within {_FLUSH_S:.0f} s; `callspan doctor` says why.", err=True
-        )
+    if not handle.force_flush(_FLUSH_S * 1000):
+        click.echo(f"Not everything has reached its place within {_FLUSH_S} s; `callspan doctor` says why.", err=True)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import msgspec
 from callspan.record.call import CallRecord
 from callspan.record.events import TimestepRecord
 from callspan.stores import answers
-from callspan.stores.base import CallFilter, Grouping, Happening, Reader, SessionSummary, Summary
+from callspan.stores.base import CallFilter, Event, Grouping, Reader, SessionSummary, Summary
 
 _EVERY: Final = CallFilter()
 
@@ -57,9 +57,9 @@ class Rewarded:
         """Yield the timesteps of a session by their start."""
         return self._reader.timesteps(session_id)
 
-    def happenings(self, session_id: str) -> Iterator[Happening]:
+    def events(self, session_id: str) -> Iterator[Event]:
         """Yield events, messages and rewards of a session in the order they happened."""
-        return self._reader.happenings(session_id)
+        return self._reader.events(session_id)
 
     def summary(self, by: Grouping, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
         """Yield sums over the calls of sessions that earned enough, largest number of calls first."""

@@ -8,9 +8,9 @@ from typing import NamedTuple, TypeAlias
 
 from callspan.record.call import CallRecord
 from callspan.record.events import TimestepRecord
-from callspan.stores.base import CallFilter, Happening, Reader, SessionSummary, Summary
+from callspan.stores.base import CallFilter, Event, Reader, SessionSummary, Summary
 
-Item: TypeAlias = CallRecord | Happening
+Item: TypeAlias = CallRecord | Event
 
 
 class Page(NamedTuple):
@@ -21,18 +21,18 @@ class Page(NamedTuple):
     """Over all its calls; None where it has none."""
     steps: list[TimestepRecord]
     items: list[Item]
-    """Calls and happenings by the time they began, those of this page."""
+    """Calls and events by the time they began, those of this page."""
     offset: int
     """So many come before."""
     total: int
-    """Calls and happenings of the whole session."""
+    """Calls and events of the whole session."""
 
     @classmethod
     def of(cls, reader: Reader, summary: SessionSummary, limit: int | None, offset: int) -> Page:
         """Read a page of `limit` entries after `offset`; None: all. No more of the calls is held than it shows."""
         session_id = summary.session.session_id
         which = CallFilter(session_id=session_id, newest_first=False)
-        happened = list(reader.happenings(session_id))
+        happened = list(reader.events(session_id))
         sums = next(iter(reader.summary("session", which, latencies=False)), None)
         every = heapq.merge(reader.calls(which), happened, key=when)
         items = list(islice(every, offset, None if limit is None else offset + limit))
@@ -50,7 +50,7 @@ class Page(NamedTuple):
         return [item for item in self.items if isinstance(item, CallRecord)]
 
     @property
-    def happenings(self) -> list[Happening]:
+    def events(self) -> list[Event]:
         """What else happened in it."""
         return [item for item in self.items if not isinstance(item, CallRecord)]
 
@@ -70,7 +70,7 @@ class Page(NamedTuple):
 
 
 def when(item: Item) -> int:
-    """Return when a call or happening began, Unix nanoseconds."""
+    """Return when a call or event began, Unix nanoseconds."""
     return item.timing.start_ns if isinstance(item, CallRecord) else item.time_ns
 
 

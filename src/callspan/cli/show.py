@@ -15,7 +15,7 @@ from callspan.cli.session_page import Page
 from callspan.cli.session_tree import session_tree
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord
-from callspan.stores.base import CallFilter, Happening, Reader, SessionSummary
+from callspan.stores.base import CallFilter, Event, Reader, SessionSummary
 from callspan.stores.opening import safe_name
 
 _LIMIT: Final = 1000
@@ -98,7 +98,7 @@ def _show_session(frame: Frame, page: Page) -> None:
 
 
 def _session_json(page: Page) -> dict[str, object]:
-    calls, happenings = page.calls, page.happenings
+    calls, events = page.calls, page.events
     return session_row(page.summary) | {
         "steps": [
             {
@@ -111,16 +111,16 @@ def _session_json(page: Page) -> dict[str, object]:
                 "start_ns": step.start_ns,
                 "end_ns": step.end_ns,
                 "totals": step.totals,
-                **_inside(step.timestep_id, calls, happenings),
+                **_inside(step.timestep_id, calls, events),
             }
             for step in page.steps
         ],
-        **{f"loose_{name}": found for name, found in _inside(None, calls, happenings).items()},
+        **{f"loose_{name}": found for name, found in _inside(None, calls, events).items()},
     }
 
 
-def _inside(step_id: str | None, calls: list[CallRecord], happenings: list[Happening]) -> dict[str, list[object]]:
-    here = [item for item in happenings if item.timestep_id == step_id]
+def _inside(step_id: str | None, calls: list[CallRecord], events: list[Event]) -> dict[str, list[object]]:
+    here = [item for item in events if item.timestep_id == step_id]
     return {
         "calls": [call_row(call) for call in calls if call.place.timestep_id == step_id],
         "tools": [_fields(item) for item in here if isinstance(item, EventRecord) and item.event_type == "tool"],
@@ -130,7 +130,7 @@ def _inside(step_id: str | None, calls: list[CallRecord], happenings: list[Happe
     }
 
 
-def _fields(item: Happening) -> dict[str, object]:
+def _fields(item: Event) -> dict[str, object]:
     """Every field, those too that a record leaves out where they say nothing."""
     return {"kind": item.__struct_config__.tag, **msgspec.structs.asdict(item)}
 

@@ -11,7 +11,7 @@ import msgspec
 from callspan.datasets.statistics import Statistics
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, RewardRecord
-from callspan.stores.base import CallFilter, Happening, Reader, SessionSummary
+from callspan.stores.base import CallFilter, Event, Reader, SessionSummary
 
 ACHIEVEMENT: Final = "achievement"
 """Objective of rewards whose label names an achievement; environment steps state theirs in `after.achievements`."""
@@ -58,7 +58,7 @@ class Episode(NamedTuple):
 
     summary: SessionSummary
     calls: list[CallRecord]
-    happenings: list[Happening]
+    events: list[Event]
 
     @property
     def id(self) -> str:
@@ -75,8 +75,8 @@ def episodes(reader: Reader, choice: Choice, statistics: Statistics) -> Iterator
         statistics.sessions += 1
         unsaid = said_in is not None and summary.session.session_id not in said_in
         reason = "the text was not said" if unsaid else _unfit(summary, choice)
-        happenings = [] if reason else list(reader.happenings(summary.session.session_id))
-        reason = reason or _lacking(happenings, choice)
+        events = [] if reason else list(reader.events(summary.session.session_id))
+        reason = reason or _lacking(events, choice)
         if reason:
             statistics.left_out[f"session: {reason}"] += 1
             continue
@@ -88,7 +88,7 @@ def episodes(reader: Reader, choice: Choice, statistics: Statistics) -> Iterator
         statistics.sessions_kept += 1
         if summary.reward is not None:
             statistics.rewards.append(summary.reward)
-        yield Episode(summary, calls, happenings)
+        yield Episode(summary, calls, events)
 
 
 def loose_calls(reader: Reader, choice: Choice, statistics: Statistics) -> Iterator[CallRecord]:
@@ -111,10 +111,10 @@ def chosen_calls(calls: Iterator[CallRecord], choice: Choice, statistics: Statis
             yield call
 
 
-def achievements(happenings: list[Happening]) -> set[str]:
+def achievements(events: list[Event]) -> set[str]:
     """Return the names of all that was achieved in a session, by its environment or by rewards."""
     found: set[str] = set()
-    for item in happenings:
+    for item in events:
         if isinstance(item, RewardRecord) and item.objective == ACHIEVEMENT and item.label:
             found.add(item.label)
         if isinstance(item, EventRecord) and item.event_type == "environment" and isinstance(item.data, Mapping):
@@ -185,10 +185,10 @@ def _succeeded(summary: SessionSummary) -> bool | None:
     return session.outcome == "success"
 
 
-def _lacking(happenings: list[Happening], choice: Choice) -> str | None:
+def _lacking(events: list[Event], choice: Choice) -> str | None:
     if not (choice.achievements or choice.without_achievements or choice.min_achievements):
         return None
-    found = achievements(happenings)
+    found = achievements(events)
     fits = (
         found.issuperset(choice.achievements)
         and found.isdisjoint(choice.without_achievements)

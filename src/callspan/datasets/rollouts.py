@@ -92,7 +92,7 @@ def _reward(call: CallRecord, episode: Episode) -> float | None:
     step = call.place.timestep_id
     found = [
         amount
-        for item in episode.happenings
+        for item in episode.events
         if step is not None and item.timestep_id == step and (amount := getattr(item, "reward", None)) is not None
     ]
     return float(sum(found)) if found else None

@@ -40,7 +40,7 @@ def trajectory_rows(found: Iterable[Episode], options: Options, statistics: Stat
         steps = _Steps(statistics.dropped)
         for turn in every:
             steps.add(turn)
-        steps.add_tool_events([item for item in episode.happenings if isinstance(item, EventRecord)])
+        steps.add_tool_events([item for item in episode.events if isinstance(item, EventRecord)])
         statistics.messages += len(steps.steps)
         statistics.trained += len(every)
         yield _trajectory(episode, every, steps.steps, options)

@@ -69,7 +69,7 @@ class Episodes:
         if self.timestep is None:
             return
         with _RECORD:
-            record = self.timestep.environment if world is None else world.told
+            record = self.timestep.environment if world is None else world.set_result
             record(
                 self.shown(turn.observation),
                 reward=turn.reward,

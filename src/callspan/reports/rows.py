@@ -12,7 +12,7 @@ from callspan.record.events import EventRecord, MessageRecord, RewardRecord, Tim
 from callspan.record.messages import Message, Refusal, Text, ToolCall
 from callspan.reports.text import shown
 from callspan.stores.answers import exact_sum, is_error, known_sum
-from callspan.stores.base import Happening, Reader, SessionSummary
+from callspan.stores.base import Event, Reader, SessionSummary
 
 Json: TypeAlias = dict[str, object]
 Places: TypeAlias = Mapping[str, int]
@@ -92,9 +92,7 @@ def session_row(reader: Reader, summary: SessionSummary, calls: list[Placed], li
         "steps": [_step(step, start) for step in steps],
         "calls": [_placed(call, start, places) for call in calls],
         "events": [
-            row
-            for item in reader.happenings(session.session_id)
-            if (row := _event(item, start, places, limit)) is not None
+            row for item in reader.events(session.session_id) if (row := _event(item, start, places, limit)) is not None
         ],
     }
 
@@ -149,7 +147,7 @@ def _placed(call: Placed, start: int, places: Places) -> list[object]:
     return [places.get(call.timestep_id or "", -1), _ms(call.start_ns - start), *call.row]
 
 
-def _event(item: Happening, start: int, places: Places, limit: int) -> list[object] | None:
+def _event(item: Event, start: int, places: Places, limit: int) -> list[object] | None:
     """One event: step, offset, kind, text, reward, duration."""
     place = places.get(item.timestep_id or "", -1)
     at = _ms(item.time_ns - start)

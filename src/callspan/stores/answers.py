@@ -15,7 +15,7 @@ import msgspec
 
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, RewardRecord, SessionRecord, record_key, start_id
-from callspan.stores.base import Grouping, Happening, SessionSummary, Summary
+from callspan.stores.base import Event, Grouping, SessionSummary, Summary
 
 ERRORS: Final = frozenset({"error", "timeout"})
 """Outcomes that count as errors."""
@@ -92,27 +92,27 @@ def last_ns(record: CallRecord) -> int:
     return record.timing.start_ns + (record.timing.duration_ns or 0)
 
 
-def reward_of(happenings: Iterable[Happening]) -> float | None:
+def reward_of(events: Iterable[Event]) -> float | None:
     """Return a session's reward: the last it was given as a whole, else the sum over its events.
 
     An event's own reward and a reward record for that event are one reward. None where there is none.
     """
-    events: dict[str, float] = {}
+    by_event: dict[str, float] = {}
     loose: list[float] = []
     given: RewardRecord | None = None
-    for item in happenings:
+    for item in events:
         if isinstance(item, EventRecord) and item.reward is not None:
-            events[item.event_id] = item.reward
+            by_event[item.event_id] = item.reward
         elif isinstance(item, RewardRecord) and item.objective == "reward" and item.value is not None:
             if item.scope == "session":
                 given = item if given is None or item.time_ns >= given.time_ns else given
             elif item.scope == "event" and item.event_id is not None:
-                events.setdefault(item.event_id, item.value)
+                by_event.setdefault(item.event_id, item.value)
             elif item.scope == "event":
                 loose.append(item.value)
     if given is not None:
         return given.value
-    return sum(events.values()) + sum(loose) if events or loose else None
+    return sum(by_event.values()) + sum(loose) if by_event or loose else None
 
 
 def as_read(session: SessionRecord) -> SessionRecord:
@@ -135,16 +135,16 @@ def is_gone(host: str | None, pid: int | None) -> bool:
     return False
 
 
-def in_order(happenings: Iterable[Happening]) -> list[Happening]:
-    """Return happenings in the order they happened; starts of tools and agents only where no end is among them."""
-    found = list(happenings)
+def in_order(events: Iterable[Event]) -> list[Event]:
+    """Return events in the order they happened; starts of tools and agents only where no end is among them."""
+    found = list(events)
     ended = {start_id(one.event_id) for one in found if isinstance(one, EventRecord) and one.event_type in _ANNOUNCED}
     kept = (item for item in found if not isinstance(item, EventRecord) or item.event_id not in ended)
-    return sorted(kept, key=happening_order)
+    return sorted(kept, key=event_order)
 
 
-def happening_order(item: Happening) -> tuple[int, int, tuple[str, str]]:
-    """Return the key that sorts happenings: by time, the order their process wrote them, kind and id."""
+def event_order(item: Event) -> tuple[int, int, tuple[str, str]]:
+    """Return the key that sorts events: by time, the order their process wrote them, kind and id."""
     sequence = None if isinstance(item, RewardRecord) else item.sequence
     return item.time_ns, sequence or 0, record_key(item)
 
@@ -192,18 +192,18 @@ def session_summary(
     *,
     models: Iterable[str | None],
     timesteps: Extent,
-    happenings: Extent,
+    events: Extent,
     reward: float | None,
 ) -> SessionSummary:
     """Return the summary of a session out of its parts; `sums` is None where it has no calls."""
-    times = [session.start_ns, session.end_ns, sums.last_ns if sums else None, timesteps.last_ns, happenings.last_ns]
+    times = [session.start_ns, session.end_ns, sums.last_ns if sums else None, timesteps.last_ns, events.last_ns]
     return SessionSummary(
         session=as_read(session),
         timesteps=timesteps.number,
         calls=sums.calls if sums else 0,
         errors=sums.errors if sums else 0,
         cancelled=sums.cancelled if sums else 0,
-        events=happenings.number,
+        events=events.number,
         models=sorted({model for model in models if model is not None}),
         input_tokens=sums.input_tokens if sums else None,
         output_tokens=sums.output_tokens if sums else None,

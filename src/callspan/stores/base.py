@@ -11,7 +11,7 @@ import msgspec
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
 
-Happening: TypeAlias = EventRecord | MessageRecord | RewardRecord
+Event: TypeAlias = EventRecord | MessageRecord | RewardRecord
 Grouping: TypeAlias = Literal["model", "provider", "session", "day"]
 
 
@@ -109,7 +109,7 @@ class Reader(Protocol):
     def timesteps(self, session_id: str) -> Iterator[TimestepRecord]:
         """Yield the timesteps of a session by their start."""
 
-    def happenings(self, session_id: str) -> Iterator[Happening]:
+    def events(self, session_id: str) -> Iterator[Event]:
         """Yield events, messages and rewards of a session in the order they happened."""
 
     def summary(self, by: Grouping, which: CallFilter = ..., *, latencies: bool = True) -> Iterator[Summary]:

@@ -16,7 +16,7 @@ from callspan.record.call import CallRecord
 from callspan.record.codec import UnknownSchemaError, decode
 from callspan.record.events import Record, SessionRecord, TimestepRecord, record_key
 from callspan.stores import answers
-from callspan.stores.base import CallFilter, EmptyStoreError, Grouping, Happening, SessionSummary, Summary
+from callspan.stores.base import CallFilter, EmptyStoreError, Event, Grouping, SessionSummary, Summary
 from callspan.stores.jsonl import files_of, lines_in
 from callspan.stores.merging import merge
 from callspan.stores.unpack import said_in
@@ -69,9 +69,9 @@ class JsonLinesReader:
         """Yield the timesteps of a session by their start."""
         yield from _steps(self._records(), session_id)
 
-    def happenings(self, session_id: str) -> Iterator[Happening]:
+    def events(self, session_id: str) -> Iterator[Event]:
         """Yield events, messages and rewards of a session in the order they happened."""
-        yield from _happenings(self._records(), session_id)
+        yield from _events(self._records(), session_id)
 
     def summary(self, by: Grouping, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
         """Yield sums over calls, largest number of calls first."""
@@ -127,14 +127,14 @@ def _session(name: str, records: list[Record]) -> tuple[int | None, SessionSumma
         return None
     first = None if sums is None else sums.first_ns
     session = stated or SessionRecord(session_id=name, record_version=0, start_ns=first)
-    happenings = _happenings(records, name)
+    events = _events(records, name)
     summary = answers.session_summary(
         session,
         sums,
         models=map(answers.model_of, calls),
         timesteps=answers.extent([step.end_ns or step.start_ns for step in _steps(records, name)]),
-        happenings=answers.extent([item.time_ns for item in happenings]),
-        reward=answers.reward_of(happenings),
+        events=answers.extent([item.time_ns for item in events]),
+        reward=answers.reward_of(events),
     )
     return (first if session.start_ns is None else session.start_ns), summary
 
@@ -174,7 +174,7 @@ def _steps(records: Iterable[Record], session_id: str) -> list[TimestepRecord]:
     return sorted(own, key=lambda step: (step.start_ns or 0, step.index, step.timestep_id))
 
 
-def _happenings(records: Iterable[Record], session_id: str) -> list[Happening]:
+def _events(records: Iterable[Record], session_id: str) -> list[Event]:
     return answers.in_order(
         record
         for record in records

@@ -16,7 +16,7 @@ from callspan.providers.registry import with_conversation
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.stores import answers, bodies
-from callspan.stores.base import CallFilter, Grouping, Happening, SessionSummary, Summary
+from callspan.stores.base import CallFilter, Event, Grouping, SessionSummary, Summary
 from callspan.stores.columns import CALLS, EVENTS, MESSAGES, PICO, REWARDS, SESSIONS, TIMESTEPS, Table, to_tree
 
 Values = Mapping[str, object]
@@ -145,9 +145,9 @@ class SqlReader(ABC):
         for row in self.rows(sql, id=session_id):
             yield _record(TIMESTEPS, row, TimestepRecord)
 
-    def happenings(self, session_id: str) -> Iterator[Happening]:
+    def events(self, session_id: str) -> Iterator[Event]:
         """Yield events, messages and rewards of a session in the order they happened."""
-        found: list[Happening] = [
+        found: list[Event] = [
             *(_record(EVENTS, row, EventRecord) for row in self._children("events", session_id)),
             *(_record(MESSAGES, row, MessageRecord) for row in self._children("messages", session_id)),
             *(_record(REWARDS, row, RewardRecord) for row in self._children("rewards", session_id)),
@@ -274,7 +274,7 @@ class SqlReader(ABC):
                     sums.get(session_id),
                     models=models[session_id],
                     timesteps=steps.get(session_id, answers.Extent()),
-                    happenings=answers.Extent(sum(part.number for part in parts), last),
+                    events=answers.Extent(sum(part.number for part in parts), last),
                     reward=answers.reward_of(rewards[session_id]),
                 )
             )
@@ -294,9 +294,9 @@ class SqlReader(ABC):
             for row in self.rows(sql, **names)
         }
 
-    def _rewards(self, chosen: str, names: Values) -> dict[object, list[Happening]]:
+    def _rewards(self, chosen: str, names: Values) -> dict[object, list[Event]]:
         """All that counts towards the reward of a session, by session."""
-        found: dict[object, list[Happening]] = defaultdict(list)
+        found: dict[object, list[Event]] = defaultdict(list)
         for row in self.rows(f"SELECT * FROM events WHERE {chosen} AND reward IS NOT NULL", **names):
             found[row["session_id"]].append(_record(EVENTS, row, EventRecord))
         for row in self.rows(f"SELECT * FROM rewards WHERE {chosen}", **names):

@@ -74,7 +74,7 @@ def _join_results(call: CallRecord, by_id: dict[str, list[ToolUse]], found: list
 
 
 def _join_runs(reader: Reader, session_id: str, by_id: dict[str, list[ToolUse]], found: list[ToolUse]) -> None:
-    for event in reader.happenings(session_id):
+    for event in reader.events(session_id):
         if not isinstance(event, EventRecord) or event.event_type not in {"tool", TOOL_START}:
             continue
         if event.tool_call_id is None:

@@ -56,7 +56,7 @@ class Captured:
         return [record for record in self.everything if isinstance(record, TimestepRecord)]
 
     @property
-    def happenings(self) -> list[EventRecord | MessageRecord | RewardRecord]:
+    def events(self) -> list[EventRecord | MessageRecord | RewardRecord]:
         """Events, messages and rewards in order."""
         return [r for r in self.everything if isinstance(r, EventRecord | MessageRecord | RewardRecord)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
@@ -46,11 +47,12 @@ class Handle:
         """Restore the SDKs and close the stores. Does nothing if another `instrument()` has taken over."""
         self._wiring.remove(self._pipeline)
 
-    def force_flush(self, timeout_s: float = 30.0) -> bool:
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Wait until telemetry is exported and every store has every record; False: too slow, or nobody took it."""
-        self._wiring.engine.late_ends.drain(timeout_s)
-        delivered = self._pipeline.recorder.flush(timeout_s)
-        return self._pipeline.parts.flush(timeout_s) and delivered
+        deadline = time.monotonic() + timeout_millis / 1000
+        self._wiring.engine.late_ends.drain(_left(deadline))
+        delivered = self._pipeline.recorder.flush(_left(deadline))
+        return self._pipeline.parts.flush(_left(deadline)) and delivered
 
     def counters(self) -> Mapping[str, int]:
         """Return how many records were appended, delivered and dropped."""
@@ -211,6 +213,10 @@ class Wiring:
             runtime.install(pipeline.runtime)
         else:
             runtime.remove()
+
+
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
 
 
 def _nothing_to_load() -> None:

@@ -64,7 +64,7 @@ class Pipeline:
         self.lines: dict[Content, Line] = {level: self._line(level) for level in self._policies}
         """How calls are observed under each content setting that is no looser than that of the settings."""
         self.runtime = Runtime(
-            write=self._happened,
+            write=self._emitted,
             treat=self._treat,
             spans=TracedHierarchy(
                 trace.get_tracer("callspan", self._version, parts.tracer_provider, schema_urls.SPANS_AND_EVENTS),
@@ -96,7 +96,7 @@ class Pipeline:
         with _TREAT:
             self.recorder.write(self._treat(record))
 
-    def _happened(self, record: Record) -> None:
+    def _emitted(self, record: Record) -> None:
         self.recorder.write(record)
         self._metrics.happened(record)
 

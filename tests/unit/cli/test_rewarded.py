@@ -57,5 +57,5 @@ def test_a_rewarded_reader_answers_single_questions_as_before(rewarded: str) -> 
     assert narrow.session("s0") == reader.session("s0")
     assert narrow.count_calls(CallFilter(session_id="s0")) == 0
     assert list(narrow.timesteps("s0")) == []
-    assert list(narrow.happenings("s0")) == list(reader.happenings("s0"))
+    assert list(narrow.events("s0")) == list(reader.events("s0"))
     narrow.close()

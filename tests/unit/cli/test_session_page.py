@@ -48,7 +48,7 @@ def test_a_whole_session_is_in_order_with_every_step(long: str) -> None:
     assert [step_of(item) for item in whole.items] == ["a", "a", "b", "b", "c", "c"]
     assert [when(item) for item in whole.items] == sorted(when(item) for item in whole.items)
     assert [one.timestep_id for one in whole.shown_steps] == ["a", "b", "c"]
-    assert (len(whole.calls), len(whole.happenings)) == (3, 3)
+    assert (len(whole.calls), len(whole.events)) == (3, 3)
 
 
 @pytest.mark.parametrize(

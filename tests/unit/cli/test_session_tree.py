@@ -14,7 +14,7 @@ from callspan.record.events import EventRecord, MessageRecord, RewardRecord, Tim
 from callspan.record.messages import Conversation, Message, Text
 from callspan.record.usage import Usage
 from callspan.stores import answers
-from callspan.stores.base import Happening, SessionSummary
+from callspan.stores.base import Event, SessionSummary
 
 from .conftest import MINUTE, SECOND, START_NS, drawn, made, session, summed
 
@@ -33,18 +33,18 @@ def event(event_type: str, **fields: Any) -> EventRecord:
 def lines(
     *calls: CallRecord,
     steps: tuple[TimestepRecord, ...] = (),
-    happenings: tuple[Happening, ...] = (),
+    events: tuple[Event, ...] = (),
     summary: SessionSummary | None = None,
 ) -> list[str]:
-    items = sorted([*calls, *happenings], key=when)
+    items = sorted([*calls, *events], key=when)
     sums = next(answers.summarise(calls, "session"), None)
     page = Page(summary or summed(session(start_ns=START_NS)), sums, list(steps), items, 0, len(items))
     return [line.rstrip() for line in drawn(session_tree(page)).splitlines()]
 
 
-def only(item: CallRecord | Happening) -> str:
+def only(item: CallRecord | Event) -> str:
     """The one line below a session's two own, without its guide and waterfall."""
-    found = lines(item) if isinstance(item, CallRecord) else lines(happenings=(item,))
+    found = lines(item) if isinstance(item, CallRecord) else lines(events=(item,))
     assert len(found) == 3
     return found[2][4 + 13 :]
 
@@ -231,10 +231,8 @@ def test_a_reward_in_one_line(fields: dict[str, Any], told: str) -> None:
     assert only(RewardRecord(reward_id="r", time_ns=START_NS, **fields)) == told
 
 
-def bars(
-    *calls: CallRecord, happenings: tuple[Happening, ...] = (), summary: SessionSummary | None = None
-) -> list[str]:
-    return [line[4 : 4 + 12] for line in lines(*calls, happenings=happenings, summary=summary)[2:]]
+def bars(*calls: CallRecord, events: tuple[Event, ...] = (), summary: SessionSummary | None = None) -> list[str]:
+    return [line[4 : 4 + 12] for line in lines(*calls, events=events, summary=summary)[2:]]
 
 
 def test_the_waterfall_shows_when_and_how_long() -> None:
@@ -266,7 +264,7 @@ def test_no_recorded_text_reaches_the_terminal_raw() -> None:
         request=Request(model=bad), operation=bad, outcome="error",
         error=ErrorInfo(kind="k", type=bad, message=bad),
     )  # fmt: skip
-    happenings = (
+    events = (
         event(bad, name=bad, data=bad),
         event("tool", name=bad, data={"arguments": bad, "result": bad}),
         event("environment", data={"after": bad}),
@@ -274,9 +272,7 @@ def test_no_recorded_text_reaches_the_terminal_raw() -> None:
         RewardRecord(reward_id="r", objective=bad, label=bad, source=bad, annotation=bad, time_ns=START_NS),
     )
     record = session(f"id{bad}", name=bad, outcome=bad, metadata={bad: bad})
-    shown = "\n".join(
-        lines(call, steps=(step(0, name=bad, outcome=bad),), happenings=happenings, summary=summed(record))
-    )
+    shown = "\n".join(lines(call, steps=(step(0, name=bad, outcome=bad),), events=events, summary=summed(record)))
     assert not set(shown) & set(bad[0] + bad[4] + "\u202e")
 
 
@@ -286,7 +282,7 @@ def test_everything_hangs_where_it_belongs_whatever_the_clocks_say() -> None:
     found = lines(
         made("c", at_ns=START_NS - 2 * MINUTE, place=Place(timestep_id="t1"), request=Request(model="inside")),
         steps=(step(0, name="outer"), inner),
-        happenings=(event("look", event_id="a", timestep_id="t0", time_ns=START_NS - 9 * MINUTE),),
+        events=(event("look", event_id="a", timestep_id="t0", time_ns=START_NS - 9 * MINUTE),),
     )
     shown = [(line[: len(line) - len(line.lstrip("│ ├└─"))], line) for line in found[2:]]
     assert ["outer" in shown[0][1], "look" in shown[1][1], "inner" in shown[2][1], "inside" in shown[3][1]] == [
@@ -321,7 +317,7 @@ def test_parts_of_several_agents_are_told_in_a_line(record: EventRecord, line: s
 
 def test_a_reward_of_a_step_is_not_said_to_be_of_an_event() -> None:
     given = {"reward_id": "r", "time_ns": START_NS, "timestep_id": "t0", "value": 1.0}
-    found = lines(steps=(step(0),), happenings=(RewardRecord(**given), RewardRecord(**given, event_id="e")))
+    found = lines(steps=(step(0),), events=(RewardRecord(**given), RewardRecord(**given, event_id="e")))
     assert [line.endswith(("of the step", "of the event")) for line in found[3:]] == [True, True]
     assert "of the step" in found[3]
     assert "of the event" in found[4]

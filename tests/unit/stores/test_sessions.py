@@ -1,4 +1,4 @@
-"""Sessions as readers show them: counted, merged, interrupted; their happenings in one order."""
+"""Sessions as readers show them: counted, merged, interrupted; their events in one order."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_of_two_writings_of_one_version_the_first_stays(holding: Holding) -> Non
     found = reader.call("c")
     assert found is not None
     assert found.outcome == "success"
-    assert [item.time_ns for item in reader.happenings("s")] == [1]
+    assert [item.time_ns for item in reader.events("s")] == [1]
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_happenings_of_one_moment_keep_the_order_of_their_process(holding: Holdi
         reward("r", 1.0, 4),
         event("elsewhere", 5, session_id="other"),
     )
-    found = list(reader.happenings("s"))
+    found = list(reader.events("s"))
     ids = [getattr(item, f"{type(item).__struct_config__.tag}_id") for item in found]
     assert ids == ["r", "z", "m", "a"]
 
@@ -244,7 +244,7 @@ def test_happenings_of_one_moment_keep_the_order_of_their_process(holding: Holdi
 def test_the_start_of_a_tool_is_shown_only_until_it_ends(
     holding: Holding, events: list[EventRecord], kept: list[str]
 ) -> None:
-    assert [item.event_id for item in holding(*events).happenings("s")] == kept  # type: ignore[union-attr]
+    assert [item.event_id for item in holding(*events).events("s")] == kept  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
