@@ -101,24 +101,33 @@ class Wiring:
             if otlp and settings.enabled:
                 set_up_global(otlp, wanted=all_parts.without_provider(log_events=settings.log_events))
                 self.flush_before_sigterm(settings)
-            return self.install(settings, all_parts, (SDKS if old is None else self._sdks) if sdks is None else sdks)
+            used = (SDKS if old is None else self._sdks) if sdks is None else sdks
+            handle, replaced = self._exchange(settings, all_parts, used)
+        _retire(replaced)
+        return handle
 
     def install(self, settings: Settings, parts: Parts, sdks: Sequence[Sdk]) -> Handle:
         """Put a pipeline in use, replacing another one, and patch the SDKs."""
         with self._lock:
-            old = self._pipeline
-            if old is None or old.settings != settings or old.parts != parts:
-                self._put(Pipeline(settings, parts, self.engine.late_ends))
-                if old is not None:
-                    old.recorder.retire(_CLOSE_TIMEOUT_S)
-            self._sdks = tuple(dict.fromkeys((*self._sdks, *sdks)))
-            if settings.enabled:
-                for sdk in self._sdks:
-                    self.patches.apply(sdk)
-            pipeline = self._pipeline
-            if pipeline is None:
-                raise RuntimeError("another thread has undone callspan.instrument()")
-            return Handle(self, pipeline)
+            handle, replaced = self._exchange(settings, parts, sdks)
+        _retire(replaced)
+        return handle
+
+    def _exchange(self, settings: Settings, parts: Parts, sdks: Sequence[Sdk]) -> tuple[Handle, Pipeline | None]:
+        """Do what `install` does, under the lock; return the pipeline that was replaced, to be retired without it."""
+        old = self._pipeline
+        replaced = None
+        if old is None or old.settings != settings or old.parts != parts:
+            self._put(Pipeline(settings, parts, self.engine.late_ends))
+            replaced = old
+        self._sdks = tuple(dict.fromkeys((*self._sdks, *sdks)))
+        if settings.enabled:
+            for sdk in self._sdks:
+                self.patches.apply(sdk)
+        pipeline = self._pipeline
+        if pipeline is None:
+            raise RuntimeError("another thread has undone callspan.instrument()")
+        return Handle(self, pipeline), replaced
 
     def remove(self, pipeline: Pipeline | None) -> None:
         """Take the pipeline out of use, if it still is the one, and restore the SDKs."""
@@ -132,15 +141,15 @@ class Wiring:
             unbound_exporters()
             for sdk in SDKS:
                 self.patches.undo(sdk)
-        pipeline.recorder.retire(_CLOSE_TIMEOUT_S)
+        _retire(pipeline)
 
     def restore(self, pipeline: Pipeline | None) -> None:
         """Put a pipeline back that was in use before, as `testing.capture()` does; None: leave nothing in use."""
+        if pipeline is None:
+            self.remove(self._pipeline)
+            return
         with self._lock:
-            current = self._pipeline
-            if pipeline is None:
-                self.remove(current)
-            elif current is not pipeline:
+            if self._pipeline is not pipeline:
                 self._put(pipeline)
 
     def remove_sdk(self, sdk: Sdk) -> None:
@@ -148,16 +157,18 @@ class Wiring:
         with self._lock:
             self.patches.undo(sdk)
             self._sdks = tuple(other for other in self._sdks if other != sdk)
-            if not self.patches.wanted:
-                self.remove(self._pipeline)
+            last = None if self.patches.wanted else self._pipeline
+        if last is not None:
+            self.remove(last)
 
     def add_stores(self, urls: str | Path | Sequence[str | Path] | None, default: str) -> tuple[str, ...]:
         """Add the stores of an exporter; none named: the environment's, and where there are none `default`."""
         named = load({"stores": urls}, checks=CHECKS).stores or (default,)
         with self._lock:
             self._exporter_stores += tuple(url for url in named if url not in self._exporter_stores)
-            if self._pipeline is not None:
-                self._pipeline.recorder.add_stores(named)
+            replaced = None if self._pipeline is None else self._pipeline.recorder.add_stores(named)
+        if replaced is not None:
+            replaced.close(_CLOSE_TIMEOUT_S)
         return named
 
     def flush_before_sigterm(self, settings: Settings) -> None:
@@ -217,6 +228,12 @@ class Wiring:
 
 def _left(deadline: float) -> float:
     return max(0.0, deadline - time.monotonic())
+
+
+def _retire(pipeline: Pipeline | None) -> None:
+    """Close the stores of a pipeline that is not in use any more. Takes seconds: call it without a lock."""
+    if pipeline is not None:
+        pipeline.recorder.retire(_CLOSE_TIMEOUT_S)
 
 
 def _nothing_to_load() -> None:

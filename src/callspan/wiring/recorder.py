@@ -21,7 +21,7 @@ from callspan.spool.spool import Spool
 from callspan.stores.opening import parse, safe_name
 from callspan.wiring.priced_stores import Priced, priced_sinks
 
-_REOPEN_TIMEOUT_S: Final = 5.0
+_CLOSE_TIMEOUT_S: Final = 5.0
 _OPEN: Final = "open"
 _LATE_S: Final = 1.0
 _CLOSING: Final = PutOff("callspan-closing")
@@ -77,12 +77,13 @@ class Recorder:
         """The spool, once a record has been written."""
         return self._open_spool.get(_OPEN)
 
-    def add_stores(self, urls: tuple[str, ...]) -> None:
-        """Send records to these stores too, from the next record on."""
+    def add_stores(self, urls: tuple[str, ...]) -> Spool | None:
+        """Send records to these stores too, from the next record on; return the spool that is to be closed, if any."""
         added = tuple(url for url in urls if url not in self._stores)
-        if added:
-            self.close(_REOPEN_TIMEOUT_S)
-            self._stores += added
+        if not added:
+            return None
+        self._stores += added
+        return self._open_spool.pop(_OPEN, None)
 
     def write(self, record: Record) -> None:
         """Keep a record: when this returns it has been handed to the operating system."""
@@ -125,7 +126,7 @@ class Recorder:
 
     def _close_late(self, spool: Spool) -> None:
         if not self.in_use and self._open_spool.get(_OPEN) is spool:
-            self.close(_REOPEN_TIMEOUT_S)
+            self.close(_CLOSE_TIMEOUT_S)
 
     def _open(self) -> Spool:
         settings = self._settings

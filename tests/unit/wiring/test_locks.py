@@ -1,0 +1,59 @@
+"""What closes stores, which may take seconds, keeps nobody else waiting."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import callspan
+from callspan import wiring
+from callspan.wiring import WIRING
+
+from .conftest import made
+
+CLOSING_S = 0.8
+
+
+def replace() -> None:
+    callspan.instrument(content="off")
+
+
+def undo() -> None:
+    callspan.uninstrument()
+
+
+def undo_each() -> None:
+    WIRING.remove_sdk("openai")
+    WIRING.remove_sdk("anthropic")
+
+
+def restore() -> None:
+    WIRING.restore(None)
+
+
+def add() -> None:
+    WIRING.add_stores("unix:///nobody/there.sock", "")
+
+
+@pytest.mark.parametrize("change", [replace, undo, undo_each, restore, add])
+def test_nobody_waits_for_the_stores_that_another_thread_closes(
+    change: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wiring, "_CLOSE_TIMEOUT_S", CLOSING_S)
+    # Nobody listens there: what waits for it is not delivered in time.
+    callspan.instrument(stores=f"unix://{tmp_path}/nobody.sock")
+    WIRING.write(made())
+    closes = threading.Thread(target=change)
+    began = time.monotonic()
+    closes.start()
+    time.sleep(0.2)
+    assert closes.is_alive()
+    callspan.instrument(content="metadata")
+    took = time.monotonic() - began
+    closes.join()
+    assert time.monotonic() - began > CLOSING_S
+    assert took < CLOSING_S
