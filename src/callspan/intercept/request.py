@@ -6,7 +6,7 @@ the body is built, the response processed, retries planned. Two thin drivers, on
 
 from __future__ import annotations
 
-import gc
+import os
 import sys
 import weakref
 from contextvars import Token
@@ -44,6 +44,7 @@ class OpenCall:
     """A call while the SDK's `request` runs: its context is attached, its failure is reported."""
 
     __slots__ = (
+        "__weakref__",
         "_asked_usage",
         "_context_token",
         "_current_token",
@@ -110,6 +111,7 @@ class OpenCall:
 
     def raised(self, error: BaseException) -> None:
         """End the call with the exception `request` has raised, or with what interrupts us. May be repeated."""
+        _REQUESTS.pop(id(self), None)
         self.leave()
         with _CLOSE:
             self._restore()
@@ -150,6 +152,7 @@ class OpenCall:
 
     def returned(self, result: object) -> None:
         """Take what `request` returned: a plain call has ended, a stream or an unread response has not."""
+        _REQUESTS.pop(id(self), None)
         self.leave()
         flaw: ErrorInfo | None = None
         with _BIND:
@@ -183,20 +186,27 @@ class OpenCall:
         return True
 
 
+_REQUESTS: Final[dict[int, weakref.ref[OpenCall]]] = {}
+"""Calls within the SDK's `request`. One that was left behind by an interrupt costs an entry, until its id is reused."""
+
+
 def _response_of(result: object) -> Any:  # noqa: ANN401 - httpx, httpx2 or None
     return getattr(result, "response", None) or getattr(result, "http_response", None)
 
 
 def in_flight() -> bool:
-    """Return whether a call is under way, or being opened on some thread. Looks at every object: nothing is counted."""
-    # Calls that are being opened first: what has been opened meanwhile is found among the objects.
+    """Return whether a call is under way, or being opened or finished on some thread."""
+    # These first: what has been opened meanwhile is among the open calls.
     for top in sys._current_frames().values():
         frame: FrameType | None = top
         while frame is not None:
             if frame.f_code.co_filename == __file__ and frame.f_code is not in_flight.__code__:
                 return True
             frame = frame.f_back
-    return any(type(each) is OpenCall and not each.call.ended for each in gc.get_objects())
+    pids = (None, os.getpid())
+    calls = (None if (opened := entry()) is None else opened.call for entry in list(_REQUESTS.values()))
+    # What was under way in the parent of a fork goes on there.
+    return any(call is not None and not call.ended and call.record.pid in pids for call in calls)
 
 
 def observe_request(engine: Engine, original: Function, *, is_async: bool = False) -> Function:
@@ -214,6 +224,7 @@ def observe_request(engine: Engine, original: Function, *, is_async: bool = Fals
         stream = bool(stream_of(args, kwargs))
         opened = _opened(engine, line, endpoint, _Asked(args[0], options, stream))
         try:
+            _REQUESTS[id(opened)] = weakref.ref(opened)
             opened.enter()
         except BaseException as error:
             opened.raised(error)
