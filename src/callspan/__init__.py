@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from callspan.record.call import CallRecord
     from callspan.recording import RecordedCall, record_call
     from callspan.spans.call_span import trace_id
-    from callspan.stores.opening import open_store
+    from callspan.stores.urls import open_store
     from callspan.wiring import Handle, instrument, patch_status, uninstrument
     from callspan.wiring.otlp import ByteBoundedExporter
 
@@ -66,7 +66,7 @@ _HOMES = {
     "instrument": "callspan.wiring",
     "invoke_agent": "callspan.agent",
     "metadata": "callspan.agent",
-    "open_store": "callspan.stores.opening",
+    "open_store": "callspan.stores.urls",
     "patch_status": "callspan.wiring",
     "record_call": "callspan.recording",
     "redact_texts": "callspan.process.redaction",

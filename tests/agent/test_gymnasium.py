@@ -16,7 +16,7 @@ from callspan.agent.api import current_session, current_timestep, session
 from callspan.agent.context import copy_context
 from callspan.agent.runtime import install
 from callspan.record.events import EventRecord, MessageRecord, SessionRecord, TimestepRecord
-from callspan.stores.opening import open_store
+from callspan.stores.urls import open_store
 from callspan.testing import capture
 
 pytestmark = pytest.mark.slow

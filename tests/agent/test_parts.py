@@ -16,7 +16,7 @@ from callspan.agent.scope import IDLE
 from callspan.record.call import CallRecord, Timing
 from callspan.record.events import EventRecord, SessionRecord
 from callspan.spans.hierarchy_options import HierarchyOptions
-from callspan.stores.answers import in_order
+from callspan.stores.aggregates import in_order
 
 if TYPE_CHECKING:
     from tests.agent.conftest import Seen

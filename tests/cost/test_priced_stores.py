@@ -14,7 +14,7 @@ from callspan.record.call import CallRecord, Cost
 from callspan.record.codec import decode, encode
 from callspan.record.events import EventRecord
 from callspan.spool.sink import Entry
-from callspan.stores.opening import open_store
+from callspan.stores.urls import open_store
 from callspan.wiring.priced_stores import PricedSink, priced_sinks
 
 from .conftest import MakeCall

@@ -15,7 +15,7 @@ from callspan.record.call import Cost
 from callspan.record.codec import encode
 from callspan.record.usage import Usage
 from callspan.spool.sink import Entry
-from callspan.stores.opening import open_store, sinks_for
+from callspan.stores.urls import open_store, sinks_for
 
 from .conftest import MakeCall
 

@@ -21,7 +21,7 @@ from callspan.record.codec import encode
 from callspan.record.events import EventRecord, Record, RewardRecord, SessionRecord
 from callspan.record.usage import Usage
 from callspan.spool.sink import Entry
-from callspan.stores.opening import open_store, sinks_for
+from callspan.stores.urls import open_store, sinks_for
 
 Json = dict[str, Any]
 START_NS = 1_795_000_000_000_000_000

@@ -12,7 +12,7 @@ from callspan.config import SettingError
 from callspan.datasets import Choice, export
 from callspan.record.call import Cost
 from callspan.record.usage import Usage
-from callspan.stores.opening import open_store
+from callspan.stores.urls import open_store
 
 from .conftest import START_NS, Export, World
 

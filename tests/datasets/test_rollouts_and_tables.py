@@ -12,7 +12,7 @@ from callspan.config import SettingError
 from callspan.datasets import export, tables
 from callspan.datasets.options import Options
 from callspan.record.call import Place
-from callspan.stores.opening import open_store
+from callspan.stores.urls import open_store
 
 from .conftest import Export, World
 

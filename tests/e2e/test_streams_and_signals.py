@@ -14,7 +14,7 @@ import pytest
 from callspan.record.call import CallRecord, Request, Timing
 from callspan.record.codec import encode
 from callspan.spool.sink import Entry
-from callspan.stores.opening import sinks_for
+from callspan.stores.urls import sinks_for
 
 from .conftest import plain_environment
 

@@ -20,8 +20,8 @@ from callspan.record.codec import decode, encode
 from callspan.record.events import Record
 from callspan.spool.sink import Entry
 from callspan.stores.base import CallFilter, Reader
-from callspan.stores.opening import sinks_for
-from callspan.stores.sqlite_file import MIGRATIONS, open_for_writing
+from callspan.stores.sqlite.file import MIGRATIONS, open_for_writing
+from callspan.stores.urls import sinks_for
 from callspan.testing import Captured, ScriptedProvider, capture
 from callspan.wiring import Handle
 from tests.features.ask import QUESTION
@@ -66,7 +66,7 @@ def test_an_old_file_is_brought_up_to_date_once_and_keeps_its_rows(
         ran.append(1)
         connection.execute("ALTER TABLE calls ADD COLUMN brand_new TEXT")
 
-    monkeypatch.setattr("callspan.stores.sqlite_file.MIGRATIONS", (*MIGRATIONS, newer))
+    monkeypatch.setattr("callspan.stores.sqlite.file.MIGRATIONS", (*MIGRATIONS, newer))
     for _ in range(2):
         open_for_writing(path).close()
     with closing(sqlite3.connect(path)) as connection:

@@ -11,7 +11,7 @@ import pytest
 
 from callspan.reports import write_report
 from callspan.stores.base import CallFilter
-from callspan.stores.opening import open_store
+from callspan.stores.urls import open_store
 from tests.datasets.conftest import World
 
 Report = Callable[..., str]

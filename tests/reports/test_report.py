@@ -18,7 +18,7 @@ from callspan.record.events import TimestepRecord, Totals
 from callspan.record.usage import Usage
 from callspan.reports import gathering, write_report
 from callspan.reports.text import UNKNOWN
-from callspan.stores.opening import open_store
+from callspan.stores.urls import open_store
 from tests.datasets.conftest import SECOND, START_NS, World
 
 from .conftest import Report

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callspan.file_lock import try_lock
 from callspan.spool.cursor import cursor_path, read_cursor, remove_cursors, write_cursor
 from callspan.spool.frames import HEAD_BYTES, Gap, encode
-from callspan.spool.locks import try_lock
 from callspan.spool.memory_buffer import MemoryBuffer
 from callspan.spool.segment import Batch, Segment
 from callspan.spool.segment_set import SegmentSet

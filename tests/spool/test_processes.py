@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from callspan.spool.spool import ship_once
-from callspan.stores.sqlite import SQLiteStore
-from callspan.stores.sqlite_reader import SQLiteReader
+from callspan.stores.sqlite.reader import SQLiteReader
+from callspan.stores.sqlite.store import SQLiteStore
 
 from .rig import SqliteSink, python, rows, until
 

@@ -14,7 +14,7 @@ from callspan.record.call import CallRecord, Timing
 from callspan.record.codec import encode
 from callspan.spool.segment import Segment
 from callspan.spool.store_key import store_key
-from callspan.stores.opening import open_store
+from callspan.stores.urls import open_store
 from callspan.wiring.priced_stores import priced_sinks
 from callspan.wiring.recorder import spool_directory
 

@@ -88,7 +88,7 @@ _SHIP = """
 import sys, windows
 from pathlib import Path
 from callspan.spool.spool import ship_once
-from callspan.stores.opening import sinks_for
+from callspan.stores.urls import sinks_for
 counts = ship_once(Path(sys.argv[1]), sinks_for(sys.argv[2]), 30)
 print(sum(count for name, count in counts.items() if name.startswith("shipped.")))
 """
@@ -111,7 +111,7 @@ from callspan.spool.cursor import write_cursor
 from callspan.spool.frames import encode as frame
 from callspan.spool.sink import Entry
 from callspan.spool.spool import Spool, ship_once
-from callspan.stores.opening import sinks_for
+from callspan.stores.urls import sinks_for
 place = Path(sys.argv[1])
 record = encode(CallRecord(call_id="a:b/c", timing=Timing(start_ns=1)))
 urls = f"sqlite:///{place}/calls.db,jsonl:///{place}/calls.jsonl?max_bytes=300"
@@ -133,7 +133,7 @@ print(*sorted(path.name for path in place.iterdir()), sep="\\n")
 
 def test_a_socket_that_windows_has_not_is_refused_with_a_reason() -> None:
     done = run(
-        "import windows\\nfrom callspan.stores.opening import sinks_for\\ntry: sinks_for('unix:///x')\\n"
+        "import windows\\nfrom callspan.stores.urls import sinks_for\\ntry: sinks_for('unix:///x')\\n"
         "except Exception as error: print(type(error).__name__, error)".replace("\\n", "\n")
     )
     assert done.stdout.startswith("SettingError CALLSPAN_STORES: unix:///x: this system has no Unix sockets")

@@ -20,7 +20,7 @@ from callspan.record import call
 from callspan.record.codec import encode
 from callspan.spool.sink import Sink
 from callspan.spool.spool import Spool, ship_once
-from callspan.stores.sqlite import SQLiteStore
+from callspan.stores.sqlite.store import SQLiteStore
 
 REAL = "real.db"
 """Name of a database that is the real store's."""

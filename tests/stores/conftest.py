@@ -20,7 +20,7 @@ from callspan.record.codec import encode
 from callspan.record.usage import Usage
 from callspan.spool.sink import Entry, Sink
 from callspan.stores.base import Reader
-from callspan.stores.opening import open_store, sinks_for
+from callspan.stores.urls import open_store, sinks_for
 
 if TYPE_CHECKING:
     from .postgres_server import PostgresServer
@@ -224,7 +224,7 @@ def clickhouse_url(tmp_path: Path) -> Iterator[str]:
         needs_module("chdb", "pip install chdb (about 900 MB)")
         yield f"clickhouse+chdb://{tmp_path}/clickhouse"
         return
-    from callspan.stores.clickhouse import connect
+    from callspan.stores.clickhouse.store import connect
 
     client, name = connect(server), f"callspan_test_{uuid4().hex}"
     client.command(f"CREATE DATABASE {name}")

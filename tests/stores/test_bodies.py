@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.stores import bodies
-from callspan.stores.speech import fragments, role_of, said
+from callspan.stores.text_extraction import fragments, role_of, said
 
 
 def compact(value: object) -> bytes:
@@ -18,9 +18,9 @@ def compact(value: object) -> bytes:
 
 
 def rebuilt(body: bytes, key: str | None = None) -> bytes:
-    parts = bodies.take_apart(body, key)
+    parts = bodies.split(body, key)
     known = {part.hash: part.json for part in parts.others}
-    return bodies.put_together(parts.skeleton.json, [part.json for part in parts.history], known.__getitem__)
+    return bodies.join(parts.skeleton.json, [part.json for part in parts.history], known.__getitem__)
 
 
 @pytest.mark.parametrize(
@@ -55,20 +55,20 @@ def test_numbers_and_escapes_keep_their_spelling() -> None:
 
 def test_the_history_is_shared_by_prefix() -> None:
     first = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    one = bodies.take_apart(compact({"messages": first}), "messages")
-    two = bodies.take_apart(compact({"messages": [*first, {"role": "user", "content": "c"}]}), "messages")
+    one = bodies.split(compact({"messages": first}), "messages")
+    two = bodies.split(compact({"messages": [*first, {"role": "user", "content": "c"}]}), "messages")
     assert [part.hash for part in one.history] == [part.hash for part in two.history[:2]]
     assert one.skeleton == two.skeleton
 
 
 def test_system_and_tools_are_named() -> None:
-    parts = bodies.take_apart(compact({"system": "s", "tools": [1], "messages": []}), "messages")
+    parts = bodies.split(compact({"system": "s", "tools": [1], "messages": []}), "messages")
     assert {part.hash: part.json for part in parts.others} == {parts.system: b'"s"', parts.tools: b"[1]"}
-    assert bodies.take_apart(b"{}", None).system is None
+    assert bodies.split(b"{}", None).system is None
 
 
 def test_references_are_what_a_skeleton_needs() -> None:
-    parts = bodies.take_apart(compact({"system": "s", "tools": [1], "schema": "x" * 999, "n": 1}), "messages")
+    parts = bodies.split(compact({"system": "s", "tools": [1], "schema": "x" * 999, "n": 1}), "messages")
     assert set(bodies.references(parts.skeleton.json)) == {part.hash for part in parts.others}
 
 

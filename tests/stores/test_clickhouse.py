@@ -15,7 +15,7 @@ from callspan.spool.sink import Entry, PoisonError
 from callspan.spool.spool import Spool
 from callspan.stores.base import StoreError
 from callspan.stores.columns import TABLES
-from callspan.stores.opening import open_store, sinks_for
+from callspan.stores.urls import open_store, sinks_for
 
 from .conftest import START_NS, Delivery, Records, encode, needs_module
 
@@ -43,7 +43,7 @@ def server(tmp_path: Path) -> Iterator[ClickHouseServer]:
 
 
 def ask(url: str, sql: str) -> list[tuple[object, ...]]:
-    from callspan.stores.clickhouse import connect
+    from callspan.stores.clickhouse.store import connect
 
     client = connect(url)
     rows = client.query(sql).result_rows
@@ -111,7 +111,7 @@ def test_a_database_without_tables_and_a_newer_layout_are_clear_errors(clickhous
     sink.open()
     sink.close()
     ask_nothing = "INSERT INTO callspan_layout VALUES (99)"
-    from callspan.stores.clickhouse import connect
+    from callspan.stores.clickhouse.store import connect
 
     client = connect(clickhouse_url)
     client.command(ask_nothing)
@@ -223,7 +223,7 @@ def stored(server: ClickHouseServer, table: str, distinct: str | None = None) ->
 
 def test_a_batch_that_failed_is_cut_where_it_ended(clickhouse_url: str) -> None:
     """Whatever has come since, the same bytes of the spool are one batch again."""
-    from callspan.stores.clickhouse import ClickHouseStore
+    from callspan.stores.clickhouse.store import ClickHouseStore
 
     class Watched(ClickHouseStore):
         fails = True

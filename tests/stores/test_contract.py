@@ -21,7 +21,7 @@ from callspan.record import call, events
 from callspan.record.usage import Usage
 from callspan.spool.sink import PoisonError
 from callspan.stores.base import CallFilter
-from callspan.stores.opening import open_store
+from callspan.stores.urls import open_store
 
 from .conftest import SECOND, START_NS, Delivery, Records, raw
 

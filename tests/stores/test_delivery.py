@@ -15,7 +15,7 @@ import pytest
 
 from callspan.record.codec import encode
 from callspan.spool.spool import Spool
-from callspan.stores.opening import open_store, sinks_for
+from callspan.stores.urls import open_store, sinks_for
 
 from .conftest import Records
 from .test_unix_socket import Receiver, acknowledge

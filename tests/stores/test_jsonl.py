@@ -13,8 +13,8 @@ import pytest
 
 from callspan.spool.sink import PoisonError
 from callspan.stores.base import CallFilter
-from callspan.stores.jsonl import JsonLinesStore, files_of
-from callspan.stores.jsonl_reader import JsonLinesReader
+from callspan.stores.jsonl.reader import JsonLinesReader
+from callspan.stores.jsonl.store import JsonLinesStore, files_of
 
 from .conftest import Delivery, Records
 
@@ -154,7 +154,7 @@ def test_a_full_disk_leaves_whole_lines(store: Delivery, path: Path, records: Re
 
 
 def test_the_memory_of_what_is_there_is_bounded(path: Path, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("callspan.stores.jsonl._REMEMBERED", 10)
+    monkeypatch.setattr("callspan.stores.jsonl.store._REMEMBERED", 10)
     delivery = Delivery(f"jsonl:///{path}")
     delivery.write(*[records.call() for _ in range(50)])
     again = JsonLinesStore(path)

@@ -13,7 +13,7 @@ from callspan.record import call
 from callspan.spool.sink import PoisonError, Sink
 from callspan.stores.base import StoreError
 from callspan.stores.columns import TABLES
-from callspan.stores.opening import open_store, sinks_for
+from callspan.stores.urls import open_store, sinks_for
 
 from .conftest import Delivery, Records
 from .postgres_server import PostgresServer

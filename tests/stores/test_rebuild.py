@@ -12,7 +12,7 @@ import pytest
 from callspan.config import Settings
 from callspan.record import call
 from callspan.stores.base import CallFilter
-from callspan.stores.opening import open_store
+from callspan.stores.urls import open_store
 from callspan.wiring.recorder import Recorder
 
 from .conftest import Delivery, Records, raw

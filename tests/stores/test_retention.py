@@ -13,8 +13,8 @@ import pytest
 from callspan.config import SettingError
 from callspan.record import events
 from callspan.stores.base import StoreError
-from callspan.stores.opening import open_store
 from callspan.stores.retention import delete_session, prune
+from callspan.stores.urls import open_store
 
 from .conftest import SECOND, START_NS, Delivery, Records
 

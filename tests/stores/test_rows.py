@@ -16,7 +16,7 @@ from callspan.record.events import Record, record_key
 from callspan.record.usage import Usage
 from callspan.spool.sink import PoisonError
 from callspan.stores.columns import CALLS, TABLES, to_row, to_tree
-from callspan.stores.unpack import derived, picodollars, said_in, unpack
+from callspan.stores.payloads import derived, picodollars, said_in, unpack
 
 from .conftest import START_NS, Records, raw
 

@@ -15,9 +15,8 @@ import pytest
 from callspan.record import call
 from callspan.record.codec import encode
 from callspan.stores.base import CallFilter, Grouping
-from callspan.stores.sqlite_file import open_for_writing
-from callspan.stores.sqlite_reader import SQLiteReader
-from callspan.stores.sqlite_sums import sum_up
+from callspan.stores.sqlite.file import open_for_writing, sum_up
+from callspan.stores.sqlite.reader import SQLiteReader
 
 from .conftest import Delivery, Records, raw
 

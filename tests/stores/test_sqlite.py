@@ -20,9 +20,9 @@ from callspan.record import call
 from callspan.spool.sink import PoisonError
 from callspan.stores.base import StoreError
 from callspan.stores.columns import TABLES
-from callspan.stores.sqlite import SQLiteStore
-from callspan.stores.sqlite_file import APPLICATION_ID, MIGRATIONS, open_for_reading, open_for_writing
-from callspan.stores.sqlite_reader import SQLiteReader
+from callspan.stores.sqlite.file import APPLICATION_ID, MIGRATIONS, open_for_reading, open_for_writing
+from callspan.stores.sqlite.reader import SQLiteReader
+from callspan.stores.sqlite.store import SQLiteStore
 
 from .conftest import SECOND, START_NS, Delivery, Records, raw
 
@@ -225,7 +225,7 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(path: Path, monkeypatc
         connection.execute("CREATE TABLE half_done (a)")
         connection.execute("nonsense")
 
-    monkeypatch.setattr("callspan.stores.sqlite_file.MIGRATIONS", (*MIGRATIONS, broken))
+    monkeypatch.setattr("callspan.stores.sqlite.file.MIGRATIONS", (*MIGRATIONS, broken))
     with pytest.raises(sqlite3.OperationalError, match="nonsense"):
         open_for_writing(path)
     assert ask(path, "SELECT count(*) FROM sqlite_master WHERE name = 'half_done'") == [(0,)]

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from callspan.record import call
 from callspan.record.usage import Usage
-from callspan.stores import retention, sqlite_sums
+from callspan.stores import retention
 from callspan.stores.base import CallFilter, Grouping, Reader
 from callspan.stores.retention import delete_session
+from callspan.stores.sqlite.store import file as sqlite_file
 
 from .conftest import START_NS, Delivery, Records
 
@@ -105,7 +106,7 @@ def test_deleting_and_pruning_leave_sums_of_what_is_left(store: Delivery, path: 
 def test_summing_up_waits_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: Records) -> None:
     """A fiftieth of the time: a long sum is followed by a long rest."""
     now = [100.0]
-    monkeypatch.setattr(sqlite_sums.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(sqlite_file.time, "monotonic", lambda: now[0])
     done: list[str] = []
 
     class Slow:
@@ -113,7 +114,7 @@ def test_summing_up_waits_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             done.append(statement)
             now[0] += 1.0
 
-    upkeep = sqlite_sums.Upkeep()
+    upkeep = sqlite_file.Upkeep()
     upkeep.look(Slow())  # type: ignore[arg-type]
     assert len(done) == 2
     now[0] += 99.0
@@ -160,7 +161,7 @@ def test_any_history_leaves_the_sums_of_its_calls(
         elif step == "move":
             by_hand.execute("UPDATE calls SET start_ns = start_ns + ?, session_id = 'c'", (int(str(value)) * 10**9,))
         else:
-            sqlite_sums.sum_up(by_hand)
+            sqlite_file.sum_up(by_hand)
         agree(store.read())
     by_hand.close()
     store.close()

@@ -12,8 +12,8 @@ import pytest
 
 from callspan.config import SettingError
 from callspan.spool.sink import PoisonError
-from callspan.stores.opening import sinks_for
 from callspan.stores.unix_socket import PROTOCOL_VERSION
+from callspan.stores.urls import sinks_for
 
 from .conftest import Delivery, Records
 

@@ -15,7 +15,7 @@ from callspan.record.call import Attempt, CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
 from callspan.record.usage import Usage
-from callspan.stores.answers import model_of
+from callspan.stores.aggregates import model_of
 
 _LABEL_WIDTH: Final = 12
 _ROLE_STYLES: Final = {"system": "magenta", "user": "blue", "assistant": "green", "tool": "cyan"}

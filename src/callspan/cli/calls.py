@@ -16,9 +16,9 @@ from callspan.cli.rows import call_row, said, short_ids
 from callspan.cli.screen import OUTCOME_STYLES, UNKNOWN, clock, duration, money, styled, tokens
 from callspan.cli.table import Column, fitted
 from callspan.record.call import CallRecord
-from callspan.stores.answers import model_of
+from callspan.stores.aggregates import model_of
 from callspan.stores.base import CallFilter
-from callspan.stores.opening import safe_name
+from callspan.stores.urls import safe_name
 
 _COLUMNS: Final = (
     Column("started", rank=4),

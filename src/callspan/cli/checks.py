@@ -16,7 +16,7 @@ from callspan.config import SettingError, Settings, load, troubles_of, variables
 from callspan.intercept import conflicts
 from callspan.otlp_variables import SIGNALS, Destination, destinations, otlp_is_named
 from callspan.private_names import MODULES, READ
-from callspan.stores.opening import safe_name, split_urls
+from callspan.stores.urls import safe_name, split_urls
 
 State: TypeAlias = Literal["ok", "note", "warning", "failed"]
 
@@ -144,7 +144,7 @@ def _others() -> Iterator[Check]:
 
 
 def _store(url: str, settings: Settings) -> Check:
-    from callspan.cli.backlog import spool_of, waiting_bytes
+    from callspan.cli.spool_status import spool_of, waiting_bytes
 
     trouble, told = store_check(url)
     if trouble is not None:
@@ -159,7 +159,7 @@ def _store(url: str, settings: Settings) -> Check:
 
 def _left_for_others(settings: Settings) -> Iterator[Check]:
     """Records that no process with these settings will ever deliver."""
-    from callspan.cli.backlog import held_for_others, spool_of
+    from callspan.cli.spool_status import held_for_others, spool_of
 
     stores = ",".join(settings.stores)
     try:

@@ -21,7 +21,7 @@ from callspan.cli.rows import short_ids
 from callspan.cli.screen import iso, reward, reward_style
 from callspan.cli.store_choice import DEFAULT_STORE
 from callspan.config import SettingError
-from callspan.stores.opening import open_store, parse, safe_name
+from callspan.stores.urls import open_store, parse, safe_name
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic

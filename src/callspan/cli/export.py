@@ -12,14 +12,14 @@ import msgspec
 
 from callspan.cli.filters import MOMENT
 from callspan.cli.frame import Frame, framed
-from callspan.cli.output_file import is_stream, written_to
 from callspan.cli.parameter_types import Amount, DecimalType, File, PairType, Rows
 from callspan.cli.progress import progress
 from callspan.cli.screen import count, reward
 from callspan.config import SettingError
 from callspan.datasets import FORMATS, Choice, Statistics, export
 from callspan.datasets.options import Options
-from callspan.stores.opening import safe_name
+from callspan.output_file import is_stream, written_to
+from callspan.stores.urls import safe_name
 
 _FORMATS: Final = "\n".join(f"  {name:15} {made.about}" for name, made in FORMATS.items())
 _EPILOG: Final = f"""\b

@@ -16,7 +16,7 @@ from callspan.cli.frame import Frame
 from callspan.cli.parameter_types import Amount, IntType
 from callspan.cli.safe_text import whole_characters
 from callspan.stores.base import CallFilter, Reader
-from callspan.stores.opening import safe_name
+from callspan.stores.urls import safe_name
 
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _LAST_NS: Final = 2**63 - 1

@@ -12,13 +12,13 @@ from typing import Final, NamedTuple, NoReturn
 import click
 
 from callspan.cli.encoding import ascii_json, is_unicode
-from callspan.cli.rewarded import Rewarded
+from callspan.cli.reward_filter import Rewarded
 from callspan.cli.safe_text import clean, whole_characters
 from callspan.cli.screen import Screen, json_text
 from callspan.cli.store_choice import stores_of_environment
 from callspan.config import SettingError
 from callspan.stores.base import Reader, StoreError
-from callspan.stores.opening import open_store, parse, safe_name, split_urls
+from callspan.stores.urls import open_store, parse, safe_name, split_urls
 
 _DRIVER_ERRORS: Final = {"psycopg": "Error", "clickhouse_connect.driver.exceptions": "ClickHouseError"}
 _GIST: Final = 300

@@ -15,7 +15,7 @@ from callspan.cli.safe_text import clean
 from callspan.cli.store_choice import DEFAULT_STORE
 from callspan.config import Settings, is_run_process
 from callspan.fail_open import fail_open
-from callspan.stores.opening import parse, safe_name
+from callspan.stores.urls import parse, safe_name
 from callspan.wiring.recorder import Destination, last_destination
 
 _READABLE: Final = ("sqlite", "jsonl", "postgresql", "clickhouse")

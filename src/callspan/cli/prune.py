@@ -12,7 +12,7 @@ from callspan.cli.progress import progress
 from callspan.cli.screen import count, iso
 from callspan.config import SettingError
 from callspan.stores.base import CallFilter
-from callspan.stores.opening import split_urls
+from callspan.stores.urls import split_urls
 
 _EPILOG: Final = """\b
 Examples:

@@ -7,7 +7,7 @@ from typing import Final
 import click
 from rich.rule import Rule
 
-from callspan.cli.answered import kind_of_answer, said_in_full, same_answer
+from callspan.cli.answer_diff import kind_of_answer, said_in_full, same_answer
 from callspan.cli.frame import Frame, framed
 from callspan.cli.parameter_types import HttpUrl, Seconds
 from callspan.cli.resending import ResendError, resend
@@ -16,8 +16,8 @@ from callspan.cli.safe_text import clean_lines
 from callspan.cli.screen import UNKNOWN, Screen, duration, money, tokens
 from callspan.cost import priced
 from callspan.record.call import CallRecord
-from callspan.stores.answers import model_of
-from callspan.stores.opening import safe_name
+from callspan.stores.aggregates import model_of
+from callspan.stores.urls import safe_name
 
 _EPILOG: Final = """\b
 Examples:

@@ -9,13 +9,13 @@ import click
 
 from callspan.cli.filters import choosing_calls, of_one_session
 from callspan.cli.frame import Frame, framed
-from callspan.cli.output_file import is_stream, written_to
 from callspan.cli.parameter_types import File
 from callspan.cli.progress import progress
+from callspan.output_file import is_stream, written_to
 from callspan.reports import write_report
 from callspan.reports.text import plural
 from callspan.stores.base import CallFilter
-from callspan.stores.opening import safe_name
+from callspan.stores.urls import safe_name
 
 _EPILOG: Final = """\b
 Examples:

@@ -23,9 +23,9 @@ from callspan.cost.published import is_installed
 from callspan.record.call import CallRecord, Cost
 from callspan.record.codec import encode
 from callspan.spool.sink import Entry, Sink
-from callspan.stores.answers import exact_sum, model_of
+from callspan.stores.aggregates import exact_sum, model_of
 from callspan.stores.base import CallFilter
-from callspan.stores.opening import safe_name, sinks_for, split_urls
+from callspan.stores.urls import safe_name, sinks_for, split_urls
 
 if TYPE_CHECKING:
     from typing_extensions import Self

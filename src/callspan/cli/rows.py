@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 from callspan.cli.screen import iso
 from callspan.record.call import CallRecord
 from callspan.record.messages import Message, Reasoning, Refusal, Text, ToolCall
-from callspan.stores.answers import model_of
+from callspan.stores.aggregates import model_of
 from callspan.stores.base import SessionSummary
 
 Row: TypeAlias = dict[str, object]

@@ -18,7 +18,7 @@ from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.store_choice import stores_of_environment
 from callspan.config import SettingError, environment_for_run
 from callspan.otlp_variables import SERVICE_FOR_RUN, service_of_command
-from callspan.stores.opening import parse, split_urls
+from callspan.stores.urls import parse, split_urls
 
 SHORT_HELP: Final = "Run an application and record its calls."
 _USAGE: Final = "Usage: callspan run [OPTIONS] APP [ARGS]..."

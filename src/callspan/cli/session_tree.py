@@ -18,7 +18,7 @@ from callspan.cli.session_page import Item, Page, step_of, when
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, TimestepRecord
-from callspan.stores.answers import exact_sum, known_sum, model_of
+from callspan.stores.aggregates import exact_sum, known_sum, model_of
 
 _GUIDE: Final = "bright_black"
 _FAINT: Final = "dim"

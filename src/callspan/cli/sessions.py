@@ -28,7 +28,7 @@ from callspan.cli.screen import (
 )
 from callspan.cli.table import Column, fitted
 from callspan.stores.base import CallFilter, Reader, SessionSummary
-from callspan.stores.opening import safe_name
+from callspan.stores.urls import safe_name
 
 _COLUMNS: Final = (
     Column("started", rank=4),

@@ -6,13 +6,13 @@ from typing import Final
 
 import click
 
-from callspan.cli.backlog import spool_of, waiting_bytes
 from callspan.cli.frame import Frame, framed, wrong
 from callspan.cli.parameter_types import Seconds
 from callspan.cli.progress import progress
 from callspan.cli.screen import count
+from callspan.cli.spool_status import spool_of, waiting_bytes
 from callspan.config import SettingError, load
-from callspan.stores.opening import safe_name, split_urls
+from callspan.stores.urls import safe_name, split_urls
 from callspan.wiring.priced_stores import priced_sinks
 
 _EPILOG: Final = """\b

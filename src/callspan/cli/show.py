@@ -16,7 +16,7 @@ from callspan.cli.session_tree import session_tree
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord
 from callspan.stores.base import CallFilter, Event, Reader, SessionSummary
-from callspan.stores.opening import safe_name
+from callspan.stores.urls import safe_name
 
 _LIMIT: Final = 1000
 _NAMED: Final = 3

@@ -15,7 +15,7 @@ from callspan.cli.rows import amount
 from callspan.cli.screen import UNKNOWN, count, milliseconds, money, styled, tokens
 from callspan.cli.table import Column, fitted
 from callspan.stores.base import CallFilter, Grouping, Summary
-from callspan.stores.opening import safe_name
+from callspan.stores.urls import safe_name
 
 _COLUMNS: Final = (
     Column("calls", right=True),

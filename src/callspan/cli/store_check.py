@@ -15,8 +15,8 @@ from callspan.record.codec import encode
 from callspan.record.events import SessionRecord
 from callspan.record.ids import new_id
 from callspan.stores.base import EmptyStoreError
-from callspan.stores.opening import StoreUrl, open_store, parse, sinks_for
 from callspan.stores.retention import delete_session
+from callspan.stores.urls import StoreUrl, open_store, parse, sinks_for
 
 NOT_YET: Final = "does not exist yet"
 _UNREADABLE: Final = ("unix", "console")

@@ -7,7 +7,7 @@ from typing import Final
 
 from callspan.cli.safe_text import clean
 from callspan.config import SettingError, load
-from callspan.stores.opening import parse
+from callspan.stores.urls import parse
 
 DEFAULT_STORE: Final = "sqlite:///callspan.db"
 """Where `run` and `demo` write and everything else reads when nothing else is said."""

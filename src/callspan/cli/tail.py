@@ -19,9 +19,9 @@ from callspan.cli.safe_text import clean
 from callspan.cli.screen import UNKNOWN, clock, duration, styled, tokens
 from callspan.config import SettingError
 from callspan.record.call import CallRecord
-from callspan.stores.answers import model_of
+from callspan.stores.aggregates import model_of
 from callspan.stores.base import CallFilter, EmptyStoreError, Reader
-from callspan.stores.opening import open_store
+from callspan.stores.urls import open_store
 
 _POLL_S: Final = 0.5
 _OVERLAP_NS: Final = 600_000_000_000

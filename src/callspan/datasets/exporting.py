@@ -16,14 +16,13 @@ from callspan.datasets.rollouts import rollout_rows
 from callspan.datasets.statistics import Statistics
 from callspan.datasets.tables import table_rows, write_parquet
 from callspan.datasets.trajectories import trajectory_rows
+from callspan.output_file import replacement
 from callspan.record.codec import encode_json
 from callspan.record.events import SessionRecord
 from callspan.stores.base import Reader, SessionSummary
-from callspan.stores.replacing import check_replaceable, create_private
 
 Rows: TypeAlias = Callable[[Iterable[Episode], Options, Statistics], Iterator[Row]]
 Progress: TypeAlias = Callable[[Statistics], None]
-_PART: Final = ".part"
 _LINE_ENDS: Final = tuple((chr(code).encode(), f"\\u{code:04x}".encode()) for code in (0x85, 0x2028, 0x2029))
 
 
@@ -74,15 +73,10 @@ def export(
         for _ in limited:
             continue
         return statistics
-    check_replaceable(target)
-    partial = target.with_name(target.name + _PART)
-    try:
-        create_private(partial)
-        (write_parquet if made.parquet else _write_lines)(limited, partial)
+    with replacement(target) as fresh:
+        (write_parquet if made.parquet else _write_lines)(limited, fresh.path)
         if statistics.rows:
-            partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+            fresh.commit()
     return statistics
 
 

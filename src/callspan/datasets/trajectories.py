@@ -23,7 +23,7 @@ from callspan.datasets.statistics import Statistics
 from callspan.datasets.tool_definitions import tool_name
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord
-from callspan.stores.answers import exact_sum, known_sum
+from callspan.stores.aggregates import exact_sum, known_sum
 
 _SOURCES: Final = {"system": "system", "developer": "system", "user": "user", "assistant": "agent"}
 _US_PER_NS: Final = 1000

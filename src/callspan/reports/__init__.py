@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from callspan.reports.writing import write_report
+from callspan.reports.page import write_report
 
 __all__ = ["write_report"]

@@ -14,7 +14,7 @@ import msgspec
 from callspan.record.call import CallRecord
 from callspan.reports.rows import ERROR, LOOSE, NAME, Json, Placed, call_row, loose_row, session_row
 from callspan.reports.text import shown
-from callspan.stores.answers import exact_sum, is_error, model_of
+from callspan.stores.aggregates import exact_sum, is_error, model_of
 from callspan.stores.base import CallFilter, Reader, SessionSummary
 
 Progress: TypeAlias = Callable[[int, int, str], None]

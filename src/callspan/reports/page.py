@@ -6,10 +6,12 @@ import base64
 import hashlib
 from collections.abc import Iterable
 from importlib import resources
+from pathlib import Path
 from typing import Final
 
+from callspan.output_file import replacement
 from callspan.reports.charts import histogram, reward_curve, share_bar
-from callspan.reports.gathering import Gathered, ModelTotals
+from callspan.reports.gathering import Gathered, ModelTotals, Progress, gather
 from callspan.reports.text import (
     UNKNOWN,
     count,
@@ -22,7 +24,8 @@ from callspan.reports.text import (
     short_count,
     span,
 )
-from callspan.stores.answers import percentile_ms
+from callspan.stores.aggregates import percentile_ms
+from callspan.stores.base import CallFilter, Reader
 
 _MODEL_HEADS: Final = ("model", "calls", "errors", "retries", "tokens in", "out", "cost", "p50", "p95", "first token")
 _ERROR_HEADS: Final = ("kind", "error", "calls", "models", "last", "last message")
@@ -172,3 +175,23 @@ def _asset(name: str) -> str:
 
 def _digest(content: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+
+
+def write_report(
+    reader: Reader,
+    target: Path,
+    which: CallFilter = CallFilter(),  # noqa: B008 - immutable
+    *,
+    progress: Progress = lambda _read, _of, _what: None,
+) -> Gathered:
+    """Write one HTML page about the chosen calls and their sessions; return what it shows.
+
+    The page loads nothing, sends nothing, and runs no script but its own. Nothing is written where no call is chosen.
+    Raises OSError for a target that cannot be written.
+    """
+    with replacement(target) as fresh:
+        found = gather(reader, which, progress)
+        if found.every.calls or found.sessions:
+            fresh.path.write_text(page(found), encoding="utf-8")
+            fresh.commit()
+    return found

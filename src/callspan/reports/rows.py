@@ -11,7 +11,7 @@ from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, TimestepRecord
 from callspan.record.messages import Message, Refusal, Text, ToolCall
 from callspan.reports.text import shown
-from callspan.stores.answers import exact_sum, is_error, known_sum
+from callspan.stores.aggregates import exact_sum, is_error, known_sum
 from callspan.stores.base import Event, Reader, SessionSummary
 
 Json: TypeAlias = dict[str, object]

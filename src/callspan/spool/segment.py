@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
+from callspan.file_lock import try_lock
 from callspan.spool.frames import Gap, scan
-from callspan.spool.locks import try_lock
 from callspan.spool.sink import Entry
 
 SUFFIX: Final = ".segment"

@@ -17,7 +17,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 import msgspec
 
 from callspan.record.codec import plain
-from callspan.stores.speech import Fragment, fragments, role_of
+from callspan.stores.text_extraction import Fragment, fragments, role_of
 
 _INLINE_BYTES: Final = 256
 _COMPRESS_BYTES: Final = 128
@@ -84,7 +84,7 @@ def piece(json: bytes, role: str | None = None) -> Piece:
     return Piece(hashlib.sha256(json).digest(), json, role)
 
 
-def take_apart(body: bytes, message_key: str | None) -> Parts:
+def split(body: bytes, message_key: str | None) -> Parts:
     """Return the parts of a request body. What is no JSON object is kept whole, as a skeleton of one text."""
     try:
         fields = _raw_object.decode(body)
@@ -112,7 +112,7 @@ def take_apart(body: bytes, message_key: str | None) -> Parts:
     return Parts(_skeleton(skeleton), history, list(others.values()), system, tools)
 
 
-def put_together(skeleton: bytes, history: Sequence[bytes], find: Callable[[bytes], bytes]) -> bytes:
+def join(skeleton: bytes, history: Sequence[bytes], find: Callable[[bytes], bytes]) -> bytes:
     """Return the request body of a skeleton; `find` gives the JSON of a hash.
 
     Key order and the exact JSON of every value are those of the body that was taken apart.

@@ -12,7 +12,7 @@ from callspan.record.bounded import text_attribute
 from callspan.record.call import CallRecord
 from callspan.record.messages import Message
 from callspan.spool.sink import Entry
-from callspan.stores.unpack import unpack
+from callspan.stores.payloads import unpack
 
 _SAID_BYTES: Final = 80
 

@@ -1,24 +1,54 @@
-"""Retention: deleting sessions and what is old from a store, whatever its kind."""
+"""Retention: deletion of sessions and old records from a store, and how SQL stores do it."""
+
+# ruff: noqa: S608 - only our own names and conditions are put into SQL; values are parameters
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple, Protocol, cast
 
 import msgspec
 
 from callspan.config import SettingError
 from callspan.forks import late_import
-from callspan.stores.opening import StoreUrl, parse, safe_name
+from callspan.stores.bodies import from_row, references
+from callspan.stores.urls import StoreUrl, parse, safe_name
 
 _REMOVERS: Final = {
-    "sqlite": "sqlite_retention",
-    "jsonl": "jsonl_retention",
-    "postgresql": "postgres_retention",
-    "clickhouse": "clickhouse_retention",
+    "sqlite": "sqlite.store",
+    "jsonl": "jsonl.store",
+    "postgresql": "postgres.store",
+    "clickhouse": "clickhouse.store",
 }
 """Modules with a function `remove`, by kind of store."""
+
+_CHILDREN: Final = ("calls", "timesteps", "events", "messages", "rewards")
+_BY_SESSION: Final = "session_id = :value"
+_OLD: Final = {
+    "calls": "start_ns < :value",
+    "sessions": "coalesce(end_ns, start_ns) < :value",
+    "timesteps": "start_ns < :value",
+    "events": "time_ns < :value",
+    "messages": "time_ns < :value",
+    "rewards": "time_ns < :value",
+}
+_LIVE_CHAINS: Final = """
+INSERT INTO live_ctx
+WITH RECURSIVE up (id) AS (
+  SELECT ctx FROM calls WHERE ctx IS NOT NULL
+  UNION SELECT x.parent FROM up JOIN ctx x ON x.id = up.id WHERE x.parent <> {no_parent})
+SELECT id FROM up
+"""
+_LIVE_CONTENT: Final = """
+INSERT INTO live
+SELECT request FROM calls WHERE request IS NOT NULL
+UNION SELECT system FROM calls WHERE system IS NOT NULL
+UNION SELECT tools FROM calls WHERE tools IS NOT NULL
+UNION SELECT output FROM calls WHERE output IS NOT NULL
+UNION SELECT x.content FROM ctx x JOIN live_ctx l ON l.id = x.id
+"""
+_SKELETONS: Final = "SELECT text, rest, enc, data FROM said WHERE id IN (SELECT request FROM calls)"
 
 
 class Removed(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,3 +96,65 @@ def _remove(store: str | Path, choice: Choice) -> Removed:
     remove = late_import(f"callspan.stores.{module}").remove
     place = found.url if found.path is None else found.path
     return cast("Callable[[str | Path, Choice], Removed]", remove)(place, choice)
+
+
+class Result(Protocol):
+    """What running a statement gives."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows a deletion took."""
+
+    def fetchall(self) -> Sequence[Sequence[object]]:
+        """Return all rows."""
+
+
+class Dialect(NamedTuple):
+    """Where SQLite and Postgres differ."""
+
+    run: Callable[[str, Mapping[str, object]], Result]
+    """Runs a statement with `:name` parameters."""
+    id_type: str
+    """Of contents and chain nodes."""
+    content_id: str
+    """Column of `content` that others refer to."""
+    no_parent: str
+    """Parent of a chain's first node."""
+    lends: bool = False
+    """Whether a content may borrow its text from another."""
+
+
+def remove_by_sql(dialect: Dialect, choice: Choice) -> Removed:
+    """Delete what was chosen, within the transaction that is open."""
+    conditions = _OLD if choice.session_id is None else dict.fromkeys(_OLD, _BY_SESSION)
+    values = {"value": choice.older_than_ns if choice.session_id is None else choice.session_id}
+    run = dialect.run
+    run("CREATE TEMP TABLE gone (session_id text PRIMARY KEY)", {})
+    run(f"INSERT INTO gone SELECT session_id FROM sessions WHERE {conditions['sessions']}", values)
+    counts = {}
+    for table in _CHILDREN:
+        gone = f"session_id IN (SELECT session_id FROM gone) OR {conditions[table]}"
+        counts[table] = run(f"DELETE FROM {table} WHERE {gone}", values).rowcount
+    sessions = run("DELETE FROM sessions WHERE session_id IN (SELECT session_id FROM gone)", {}).rowcount
+    calls = counts.pop("calls")
+    return Removed(sessions=sessions, calls=calls, others=sum(counts.values()), contents=_sweep(dialect))
+
+
+def _sweep(dialect: Dialect) -> int:
+    """Delete every chain node and content that no call reaches; return how many contents."""
+    run, key = dialect.run, dialect.content_id
+    run(f"CREATE TEMP TABLE live_ctx (id {dialect.id_type} PRIMARY KEY)", {})
+    run(f"CREATE TEMP TABLE live (id {dialect.id_type} PRIMARY KEY)", {})
+    run(_LIVE_CHAINS.format(no_parent=dialect.no_parent), {})
+    run(_LIVE_CONTENT, {})
+    for text, rest, enc, data in run(_SKELETONS, {}).fetchall():
+        raw = data.encode() if isinstance(data, str) else bytes(cast("bytes", data))
+        for found in references(from_row(cast("str | None", text), cast("bytes | None", rest), cast("int", enc), raw)):
+            refer = f"INSERT INTO live SELECT {key} FROM content WHERE hash = :hash ON CONFLICT DO NOTHING"
+            run(refer, {"hash": found})
+    if dialect.lends:
+        lenders = "SELECT c.text_of FROM content c JOIN live l ON l.id = c.id WHERE c.text_of IS NOT NULL"
+        run(f"INSERT INTO live {lenders} ON CONFLICT DO NOTHING", {})
+    run("DELETE FROM ctx WHERE NOT EXISTS (SELECT 1 FROM live_ctx l WHERE l.id = ctx.id)", {})
+    gone = f"DELETE FROM content WHERE NOT EXISTS (SELECT 1 FROM live l WHERE l.id = content.{key})"
+    return run(gone, {}).rowcount

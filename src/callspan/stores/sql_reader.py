@@ -15,7 +15,7 @@ import msgspec
 from callspan.providers.registry import with_conversation
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
-from callspan.stores import answers, bodies
+from callspan.stores import aggregates, bodies
 from callspan.stores.base import CallFilter, Event, Grouping, SessionSummary, Summary
 from callspan.stores.columns import CALLS, EVENTS, MESSAGES, PICO, REWARDS, SESSIONS, TIMESTEPS, Table, to_tree
 
@@ -152,7 +152,7 @@ class SqlReader(ABC):
             *(_record(MESSAGES, row, MessageRecord) for row in self._children("messages", session_id)),
             *(_record(REWARDS, row, RewardRecord) for row in self._children("rewards", session_id)),
         ]
-        yield from answers.in_order(found)
+        yield from aggregates.in_order(found)
 
     def summary(self, by: Grouping, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
         """Yield sums over calls, largest number of calls first."""
@@ -186,9 +186,9 @@ class SqlReader(ABC):
                 found.sort()
         return {
             group: Latencies(
-                answers.percentile_ms(durations[group], 0.5),
-                answers.percentile_ms(durations[group], 0.95),
-                answers.percentile_ms(firsts[group], 0.5),
+                aggregates.percentile_ms(durations[group], 0.5),
+                aggregates.percentile_ms(durations[group], 0.95),
+                aggregates.percentile_ms(firsts[group], 0.5),
             )
             for group in {*durations, *firsts}
         }
@@ -242,7 +242,7 @@ class SqlReader(ABC):
         record = msgspec.convert(tree, CallRecord, strict=False)
         if row["request"] is not None:
             skeleton = self.content("id", row["request"])
-            body = bodies.put_together(skeleton, self.history(row), lambda found: self.content("hash", found))
+            body = bodies.join(skeleton, self.history(row), lambda found: self.content("hash", found))
             record = msgspec.structs.replace(
                 record, request=msgspec.structs.replace(record.request, body=msgspec.Raw(body))
             )
@@ -266,16 +266,16 @@ class SqlReader(ABC):
         rewards = self._rewards(chosen, names)
         found = []
         for session_id in ids:
-            parts = [extents.get(session_id, answers.Extent()) for extents in happened.values()]
-            last = answers.extent([part.last_ns for part in parts]).last_ns
+            parts = [extents.get(session_id, aggregates.Extent()) for extents in happened.values()]
+            last = aggregates.extent([part.last_ns for part in parts]).last_ns
             found.append(
-                answers.session_summary(
+                aggregates.session_summary(
                     self._stated(session_id, rows.get(session_id), sums.get(session_id)),
                     sums.get(session_id),
                     models=models[session_id],
-                    timesteps=steps.get(session_id, answers.Extent()),
-                    events=answers.Extent(sum(part.number for part in parts), last),
-                    reward=answers.reward_of(rewards[session_id]),
+                    timesteps=steps.get(session_id, aggregates.Extent()),
+                    events=aggregates.Extent(sum(part.number for part in parts), last),
+                    reward=aggregates.reward_of(rewards[session_id]),
                 )
             )
         return found
@@ -287,10 +287,10 @@ class SqlReader(ABC):
         first = None if sums is None else sums.first_ns
         return SessionRecord(session_id=session_id, record_version=0, start_ns=first)
 
-    def _extents(self, table: str, time: str, chosen: str, names: Values) -> dict[str, answers.Extent]:
+    def _extents(self, table: str, time: str, chosen: str, names: Values) -> dict[str, aggregates.Extent]:
         sql = f"SELECT session_id, count(*) AS n, max({time}) AS last FROM {table} WHERE {chosen} GROUP BY session_id"
         return {
-            str(row["session_id"]): answers.Extent(int(str(row["n"])), cast("int | None", row["last"]))
+            str(row["session_id"]): aggregates.Extent(int(str(row["n"])), cast("int | None", row["last"]))
             for row in self.rows(sql, **names)
         }
 
@@ -313,7 +313,7 @@ class SqlReader(ABC):
         for row in rows:
             cost = None if row["pico"] is None else Decimal(str(row["pico"])) / PICO
             if row["key"] in beside:
-                cost = answers.exact_sum([*beside[row["key"]], cost])
+                cost = aggregates.exact_sum([*beside[row["key"]], cost])
             yield _summary(row, cost, percentiles.get(row["key"], _UNASKED))
 
     def _children(self, table: str, session_id: str) -> Iterator[Values]:

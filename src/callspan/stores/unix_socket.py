@@ -16,8 +16,7 @@ import msgspec
 from callspan.config import SettingError
 from callspan.record.codec import encode_json
 from callspan.spool.sink import Entry
-from callspan.stores.lines import line_of
-from callspan.stores.unpack import unpack
+from callspan.stores.payloads import line_of, unpack
 
 PROTOCOL_VERSION: Final = 1
 """Version of the lines; a receiver refuses one it does not know."""

@@ -15,7 +15,7 @@ import msgspec
 from callspan.providers.registry import endpoint_for
 from callspan.record.call import CallRecord
 from callspan.stores.base import CallFilter, Reader
-from callspan.stores.opening import open_store
+from callspan.stores.urls import open_store
 from callspan.testing.provider import ReceivedRequest, Reply, ScriptedProvider
 
 Match: TypeAlias = Literal["body", "order"]

@@ -19,7 +19,7 @@ from callspan.intercept.engine import Engine
 from callspan.intercept.patching import SDKS, HookStatus, Patches, Sdk, sdks_of
 from callspan.process.redaction import Redactor
 from callspan.record.events import Record
-from callspan.stores.opening import check_store
+from callspan.stores.urls import check_store
 from callspan.wiring import last_signal
 from callspan.wiring.byte_bounds import unbound_exporters
 from callspan.wiring.otlp import check_otlp, set_up_global

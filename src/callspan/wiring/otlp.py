@@ -19,7 +19,7 @@ from callspan.config import SettingError
 from callspan.fail_open import fail_open
 from callspan.otlp_variables import Destination, Signal, destinations, main_name, unknown_protocol
 from callspan.safe_urls import is_http_url
-from callspan.stores.opening import safe_name
+from callspan.stores.urls import safe_name
 from callspan.wiring.byte_bounds import MAX_BATCH_BYTES, export_parts
 from callspan.wiring.otlp_exporter import OtlpExporter, Patience
 

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from callspan.fail_open import fail_open
 from callspan.otlp_variables import Destination
-from callspan.stores.opening import safe_name
+from callspan.stores.urls import safe_name
 from callspan.wiring.byte_bounds import MAX_BATCH_BYTES, export_parts
 
 _LOGGER: Final = logging.getLogger("callspan")

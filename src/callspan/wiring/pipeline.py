@@ -31,7 +31,7 @@ from callspan.spans.hierarchy import TracedHierarchy
 from callspan.spans.hierarchy_evaluations import HierarchyLog
 from callspan.spans.hierarchy_options import HierarchyOptions
 from callspan.spans.metrics import CallMetrics
-from callspan.stores.opening import load_sinks
+from callspan.stores.urls import load_sinks
 from callspan.wiring.forked_workers import ForkedWorkers
 from callspan.wiring.parts import Parts
 from callspan.wiring.priced_stores import treated_with_cost

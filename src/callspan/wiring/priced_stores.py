@@ -16,7 +16,7 @@ from callspan.record.call import CallRecord, Cost
 from callspan.record.codec import UnknownSchemaError, decode
 from callspan.record.events import Record
 from callspan.spool.sink import Entry, Sink
-from callspan.stores.opening import sinks_for
+from callspan.stores.urls import sinks_for
 
 Priced: TypeAlias = Callable[[CallRecord, Cost], None]
 """Is told of a call that got its cost on its way into a store, once it is there. Never raises."""

@@ -18,7 +18,7 @@ from callspan.record.call import NO_BODY, CallRecord, Redaction
 from callspan.record.events import Record
 from callspan.spool.shipper import SinkState
 from callspan.spool.spool import Spool
-from callspan.stores.opening import parse, safe_name
+from callspan.stores.urls import parse, safe_name
 from callspan.wiring.priced_stores import Priced, priced_sinks
 
 _CLOSE_TIMEOUT_S: Final = 5.0

@@ -13,7 +13,7 @@ from callspan.agent.runtime import Whereabouts
 from callspan.fail_open import value_of
 from callspan.forks import late_import
 from callspan.record.call import Place
-from callspan.stores.opening import parse
+from callspan.stores.urls import parse
 
 _QUERIES: Final = {
     "session": "SELECT trace_id, span_id, session_id FROM sessions WHERE session_id = :id",
@@ -52,7 +52,7 @@ class SpanFinder:
 
 
 def _asked(path: Path, sql: str, identity: str) -> Whereabouts | None:
-    reader = late_import("callspan.stores.sqlite_reader").SQLiteReader(path)
+    reader = late_import("callspan.stores.sqlite.reader").SQLiteReader(path)
     try:
         row = next((dict(row) for row in reader.rows(sql, id=identity)), None)
     finally:

@@ -18,7 +18,7 @@ from callspan.record.codec import encode
 from callspan.record.events import Record, SessionRecord
 from callspan.spool.sink import Entry
 from callspan.stores.base import SessionSummary
-from callspan.stores.opening import sinks_for
+from callspan.stores.urls import sinks_for
 
 START_NS = 1_795_000_000_000_000_000
 SECOND = 1_000_000_000

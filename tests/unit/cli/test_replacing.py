@@ -10,7 +10,7 @@ import pytest
 
 from callspan.datasets import export
 from callspan.reports import write_report
-from callspan.stores.opening import open_store
+from callspan.stores.urls import open_store
 
 from .conftest import ask, keep, made
 

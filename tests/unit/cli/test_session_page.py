@@ -7,7 +7,7 @@ import pytest
 from callspan.cli.session_page import Page, step_of, when
 from callspan.record.call import Place
 from callspan.record.events import EventRecord, TimestepRecord
-from callspan.stores.opening import open_store
+from callspan.stores.urls import open_store
 
 from .conftest import SECOND, START_NS, ask, keep, made, session
 

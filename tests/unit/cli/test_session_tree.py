@@ -13,7 +13,7 @@ from callspan.record.call import CallRecord, Cost, ErrorInfo, Place, Request, Ti
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, TimestepRecord, Totals
 from callspan.record.messages import Conversation, Message, Text
 from callspan.record.usage import Usage
-from callspan.stores import answers
+from callspan.stores import aggregates
 from callspan.stores.base import Event, SessionSummary
 
 from .conftest import MINUTE, SECOND, START_NS, drawn, made, session, summed
@@ -37,7 +37,7 @@ def lines(
     summary: SessionSummary | None = None,
 ) -> list[str]:
     items = sorted([*calls, *events], key=when)
-    sums = next(answers.summarise(calls, "session"), None)
+    sums = next(aggregates.summarise(calls, "session"), None)
     page = Page(summary or summed(session(start_ns=START_NS)), sums, list(steps), items, 0, len(items))
     return [line.rstrip() for line in drawn(session_tree(page)).splitlines()]
 

@@ -18,7 +18,7 @@ from callspan.record.call import CallRecord, Cost, Place, Redaction, Request, Re
 from callspan.record.events import RewardRecord, TimestepRecord
 from callspan.record.messages import Conversation
 from callspan.record.usage import Usage
-from callspan.stores.opening import open_store, sinks_for
+from callspan.stores.urls import open_store, sinks_for
 
 from .conftest import MINUTE, SECOND, START_NS, ask, body, keep, made, session
 

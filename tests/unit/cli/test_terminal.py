@@ -18,7 +18,7 @@ from callspan.cli.frame import Frame
 from callspan.cli.store_check import NOT_YET, store_check
 from callspan.cli.table import Column, fitted
 from callspan.record.call import Place
-from callspan.stores.opening import open_store
+from callspan.stores.urls import open_store
 
 from .conftest import MINUTE, SECOND, START_NS, ask, drawn, keep, made, session
 

@@ -16,7 +16,7 @@ from callspan.record.events import Record
 from callspan.record.usage import Usage
 from callspan.spool.sink import Entry
 from callspan.stores.base import Reader
-from callspan.stores.opening import open_store, sinks_for
+from callspan.stores.urls import open_store, sinks_for
 
 MIDNIGHT_NS = 1_760_054_400_000_000_000
 """The first moment of 2025-10-10, UTC."""

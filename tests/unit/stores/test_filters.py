@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from callspan.record.call import CallRecord
 from callspan.record.events import SessionRecord
 from callspan.stores.base import CallFilter, Reader
-from callspan.stores.opening import open_store
+from callspan.stores.urls import open_store
 
 from .conftest import MIDNIGHT_NS, SECOND, Holding, chat, deliver, made
 

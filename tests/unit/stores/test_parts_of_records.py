@@ -15,8 +15,8 @@ from callspan.record.call import Attempt, CallRecord, Cost, ErrorInfo, Request, 
 from callspan.record.codec import decode, encode
 from callspan.record.events import EventRecord, SessionRecord
 from callspan.spool.sink import PoisonError
-from callspan.stores import speech, unpack
-from callspan.stores.lines import line_of
+from callspan.stores import payloads, text_extraction
+from callspan.stores.payloads import line_of
 
 from .conftest import MIDNIGHT_NS, chat, made, raw
 
@@ -77,13 +77,13 @@ def test_no_text_breaks_a_line(text: str) -> None:
     ],
 )  # fmt: skip
 def test_derived_columns(record: CallRecord, expected: tuple[object, ...]) -> None:
-    row = unpack.derived(record)
+    row = payloads.derived(record)
     assert (row["finish_reason"], row["http_status"], row["end_ns"], row["cost_picousd"]) == expected
 
 
 @given(st.decimals(-(10**9), 10**9, allow_nan=False, places=15))
 def test_picodollars_are_the_same_money_or_none(usd: Decimal) -> None:
-    pico = unpack.picodollars(usd)
+    pico = payloads.picodollars(usd)
     scaled = int(usd.scaleb(15))
     fits = scaled % 1000 == 0 and abs(scaled // 1000) < 2**63
     assert pico == (scaled // 1000 if fits else None)
@@ -91,7 +91,7 @@ def test_picodollars_are_the_same_money_or_none(usd: Decimal) -> None:
 
 @pytest.mark.parametrize("usd", ["NaN", "Infinity", "-Infinity", "sNaN"])
 def test_money_that_is_no_amount_has_no_picodollars(usd: str) -> None:
-    assert unpack.picodollars(Decimal(usd)) is None
+    assert payloads.picodollars(Decimal(usd)) is None
 
 
 def test_unpacking_takes_bodies_and_conversation_out_and_leaves_the_rest() -> None:
@@ -101,7 +101,7 @@ def test_unpacking_takes_bodies_and_conversation_out_and_leaves_the_rest() -> No
     )
     payload = json.loads(encode(record).replace(sent, b'{"kept":"apart"}'))
     whole = encode(record)[:-1] + b',"conversation":{"input":[]},"brand_new":{"z":1,"a":2}}'
-    found = unpack.unpack(whole)
+    found = payloads.unpack(whole)
     assert (found.request, found.response) == (sent, b"[1]")
     assert found.tree["request"] == {"model": "m"}
     assert found.tree["response"] == {"id": "r"}
@@ -111,8 +111,8 @@ def test_unpacking_takes_bodies_and_conversation_out_and_leaves_the_rest() -> No
 
 
 def test_a_call_without_bodies_and_other_records_have_none() -> None:
-    assert unpack.unpack(encode(made("c")))[2:] == (b"", b"")
-    found = unpack.unpack(encode(SessionRecord(session_id="s", record_version=1, name="n")))
+    assert payloads.unpack(encode(made("c")))[2:] == (b"", b"")
+    found = payloads.unpack(encode(SessionRecord(session_id="s", record_version=1, name="n")))
     assert (found.request, found.response) == (b"", b"")
     assert found.tree["name"] == "n"
 
@@ -130,7 +130,7 @@ def test_a_call_without_bodies_and_other_records_have_none() -> None:
 )  # fmt: skip
 def test_what_is_no_record_is_refused(payload: bytes) -> None:
     with pytest.raises(PoisonError):
-        unpack.unpack(payload)
+        payloads.unpack(payload)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_what_is_no_record_is_refused(payload: bytes) -> None:
     ],
 )
 def test_what_is_said(value: object, expected: str | None) -> None:
-    assert speech.said(value) == expected
+    assert text_extraction.said(value) == expected
 
 
 NESTED = st.recursive(
@@ -182,7 +182,7 @@ NESTED = st.recursive(
 @given(NESTED)
 def test_verbatim_fragments_stand_in_the_json(value: Any) -> None:
     json_text = msgspec.json.encode(value).decode()
-    for fragment in speech.fragments(value):
+    for fragment in text_extraction.fragments(value):
         assert not fragment.verbatim or msgspec.json.encode(fragment.text).decode() in json_text
 
 
@@ -201,7 +201,7 @@ def test_verbatim_fragments_stand_in_the_json(value: Any) -> None:
     ],
 )
 def test_what_was_said_in_a_call(record: CallRecord, text: str) -> None:
-    assert unpack.said_in(record) == text
+    assert payloads.said_in(record) == text
 
 
 @pytest.mark.parametrize(
@@ -209,11 +209,11 @@ def test_what_was_said_in_a_call(record: CallRecord, text: str) -> None:
     [("chat_completions", "messages"), ("messages", "messages"), ("responses", "input"), ("unknown", None), ("", None)],
 )
 def test_the_history_of_an_endpoint_has_a_key(api: str, key: str | None) -> None:
-    assert unpack.message_key(made("c", api=api)) == key
+    assert payloads.message_key(made("c", api=api)) == key
 
 
 def test_a_cost_too_small_for_picodollars_is_still_in_its_text() -> None:
     record = made("c")
     tiny = Cost(usd=Decimal("1E-13"), source="t")
-    assert unpack.derived(msgspec.structs.replace(record, cost=tiny))["cost_picousd"] is None
+    assert payloads.derived(msgspec.structs.replace(record, cost=tiny))["cost_picousd"] is None
     assert json.loads(encode(msgspec.structs.replace(record, cost=tiny)))["cost"]["usd"] in {"1E-13", "0.0000000000001"}

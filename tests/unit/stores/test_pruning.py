@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from callspan.record.events import EventRecord, Record, SessionRecord, TimestepRecord
-from callspan.stores.opening import open_store
 from callspan.stores.retention import Removed, delete_session, prune
+from callspan.stores.urls import open_store
 
 from .conftest import MIDNIGHT_NS, SECOND, Holding, made
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
-from callspan.stores import answers
+from callspan.stores import aggregates
 from callspan.stores.base import Reader, SessionSummary
 
 from .conftest import MIDNIGHT_NS, SECOND, Holding, made
@@ -160,7 +160,7 @@ def test_only_a_session_whose_process_is_surely_gone_reads_interrupted(
 
 def test_an_interrupted_session_keeps_what_it_had(holding: Holding) -> None:
     running = session(host=HERE, pid=gone_pid(), start_ns=3, metadata={"seed": 1}, name="n")
-    assert answers.as_read(running).metadata == {"seed": 1}
+    assert aggregates.as_read(running).metadata == {"seed": 1}
     reader = holding(running, made("c", session_id="s", input_tokens=2))
     found = shown(reader)
     assert (found.session.name, found.session.outcome, found.input_tokens) == ("n", "interrupted", 2)

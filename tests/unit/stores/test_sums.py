@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callspan.record.call import CallRecord
-from callspan.stores import answers
+from callspan.stores import aggregates
 from callspan.stores.base import CallFilter, Reader, Summary
 
 from .conftest import MIDNIGHT_NS, SECOND, Holding, deliver, made
@@ -225,7 +225,7 @@ def test_sums_made_by_sql_are_those_made_of_the_records(calls: list[CallRecord])
                 msgspec.structs.replace(
                     told, p50_ms=_near(told.p50_ms), p95_ms=_near(told.p95_ms), ttft_p50_ms=_near(told.ttft_p50_ms)
                 )
-                for told in answers.summarise(calls, by)  # type: ignore[arg-type]
+                for told in aggregates.summarise(calls, by)  # type: ignore[arg-type]
             ]
         reader.close()
 

@@ -12,7 +12,7 @@ import pytest
 import callspan
 from callspan.fail_open import forget_failures
 from callspan.record.call import CallRecord, Timing
-from callspan.stores.opening import open_store
+from callspan.stores.urls import open_store
 
 
 def made(call_id: str = "call-1", **fields: Any) -> CallRecord:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from callspan.cli.rewarded import Rewarded
+from callspan.cli.reward_filter import Rewarded
 from callspan.record.call import Place
 from callspan.record.events import RewardRecord
 from callspan.stores.base import CallFilter
-from callspan.stores.opening import open_store
+from callspan.stores.urls import open_store
 
 from .conftest import SECOND, START_NS, ask, keep, made, session
 

@@ -1,4 +1,7 @@
-"""Locks between processes: one writer of a file at a time, released by the system if its process dies."""
+"""File locks between processes, released by the system when their process dies.
+
+`flock` on Unix; on Windows `msvcrt` locks one byte, of segments one far behind the end of the file.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+from callspan.fail_open import ours
+
+_FAR: Final = 1 << 40
+"""Offset of the byte that is locked on Windows, where a locked byte can be neither read nor written by others."""
 
 
 @contextmanager
@@ -23,6 +32,15 @@ def locked(path: Path) -> Iterator[None]:
 
 if sys.platform == "win32":
     import msvcrt
+
+    def try_lock(descriptor: int) -> bool:
+        """Lock the open file; False at once where another process holds the lock."""
+        try:
+            os.lseek(descriptor, _FAR, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except ours(OSError):
+            return False
+        return True
 
     def _lock(descriptor: int) -> None:
         # Windows gives up after ten seconds.
@@ -40,6 +58,14 @@ if sys.platform == "win32":
 
 else:
     import fcntl
+
+    def try_lock(descriptor: int) -> bool:
+        """Lock the open file; False at once where another process holds the lock."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ours(OSError):
+            return False
+        return True
 
     def _lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from callspan.config import load
 from callspan.spool.segment import SUFFIX, store_key_of
-from callspan.stores.opening import split_urls
+from callspan.stores.urls import split_urls
 
 
 def spool_of(stores: str) -> Path:

@@ -21,6 +21,10 @@ _PAGE_BYTES: Final = 512
 """Rows and texts here are a few hundred bytes: larger pages stay half empty, see docs/stores.md for the figures."""
 
 _MAPPED_BYTES: Final = 1 << 30
+_SUM_UP: Final = ("INSERT INTO summed SELECT * FROM fresh_sums", "DELETE FROM summed WHERE calls IS NULL")
+_EVERY_S: Final = 5.0
+_REST: Final = 50
+"""How many times as long as it took the next sum is put off."""
 
 
 def _first(connection: sqlite3.Connection) -> None:
@@ -128,3 +132,24 @@ def _run_script(connection: sqlite3.Connection, name: str) -> None:
 def script(name: str) -> str:
     """Return a file of SQL that comes with the package."""
     return resources.files("callspan.stores").joinpath("sql").joinpath(name).read_text(encoding="utf-8")
+
+
+def sum_up(connection: sqlite3.Connection) -> None:
+    """Add up all that is out of date, within the transaction that is open."""
+    for statement in _SUM_UP:
+        connection.execute(statement)
+
+
+class Upkeep:
+    """Sums up every few seconds, and for a fiftieth of the time at most: an hour of many calls takes a while."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def look(self, connection: sqlite3.Connection) -> None:
+        """Sum up if it is time, within the transaction that is open."""
+        begun = time.monotonic()
+        if begun >= self._next:
+            sum_up(connection)
+            ended = time.monotonic()
+            self._next = ended + max(_EVERY_S, _REST * (ended - begun))

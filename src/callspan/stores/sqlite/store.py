@@ -15,11 +15,12 @@ from callspan.record.call import CallRecord
 from callspan.record.events import record_key
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
+from callspan.stores.base import StoreError
 from callspan.stores.columns import TABLES, Row, Table, on_conflict, to_row
 from callspan.stores.merging import merged_row
-from callspan.stores.sqlite_file import open_for_writing
-from callspan.stores.sqlite_sums import Upkeep
-from callspan.stores.unpack import Unpacked, derived, message_key, unpack
+from callspan.stores.payloads import Unpacked, derived, message_key, unpack
+from callspan.stores.retention import Choice, Dialect, Removed, remove_by_sql
+from callspan.stores.sqlite.file import Upkeep, open_for_writing, sum_up
 
 _REFERENCES: Final = ("request", "ctx", "system", "tools", "output")
 _POISON: Final = (
@@ -144,7 +145,7 @@ class SQLiteStore:
     def _references(self, connection: sqlite3.Connection, record: CallRecord, item: Unpacked) -> Row:
         row: Row = dict.fromkeys(_REFERENCES)
         if item.request:
-            parts = bodies.take_apart(item.request, message_key(record))
+            parts = bodies.split(item.request, message_key(record))
             ids = {part.hash: self._content(connection, part) for part in parts.others}
             row["request"] = self._content(connection, parts.skeleton)
             row["system"] = ids.get(parts.system) if parts.system else None
@@ -231,3 +232,20 @@ def _insert(table: Table, names: tuple[str, ...]) -> str:
     """SQL that inserts a row, or does to the row of the same key what the table says."""
     values = ", ".join("?" * len(names))
     return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values}) {on_conflict(table, names)}"
+
+
+def remove(path: Path, choice: Choice) -> Removed:
+    """Delete what was chosen. Raises StoreError where there is no store at `path`, sqlite3.Error for anything else."""
+    if not path.is_file():
+        raise StoreError(f"{path}: there is no such file; nothing was recorded there yet")
+    connection = open_for_writing(path)
+    dialect = Dialect(run=connection.execute, id_type="INTEGER", content_id="id", no_parent="0", lends=True)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        with connection:
+            removed = remove_by_sql(dialect, choice)
+            sum_up(connection)
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    finally:
+        connection.close()
+    return removed

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from callspan.stores import bodies, sqlite_sums
+from callspan.stores import bodies
 from callspan.stores.base import Grouping
 from callspan.stores.sql_reader import SqlReader, Values
-from callspan.stores.sqlite_file import open_for_reading
+from callspan.stores.sqlite.file import open_for_reading
 
 _CHUNK: Final = 500
+_COLUMN: Final = re.compile(r"\bc\.(\w+)")
+_CONDITIONS: Final = frozenset({"session_id", "provider"})
+_GROUPS: Final[dict[Grouping, str]] = {
+    "model": "c.model",
+    "provider": "c.provider",
+    "session": "c.session_id",
+    "day": "date(c.hour * 3600, 'unixepoch')",
+}
+_SUMS: Final = """
+SELECT {key} AS key, sum(c.calls) AS calls, sum(c.errors) AS errors, sum(c.cancelled) AS cancelled,
+  sum(c.in_tok) AS input_tokens, sum(c.out_tok) AS output_tokens, sum(c.cache_read_tok) AS cache_read_tokens,
+  sum(c.reasoning_tok) AS reasoning_tokens, sum(c.cost_picousd) AS pico, sum(c.costs) AS priced,
+  sum(c.exact_costs) AS exact, sum(c.retries) AS retries, min(c.first_ns) AS first_ns, max(c.last_ns) AS last_ns
+FROM call_sums c WHERE {where} GROUP BY 1 ORDER BY 2 DESC, coalesce({key}, '')
+"""
 
 
 class SQLiteReader(SqlReader):
@@ -42,7 +58,7 @@ class SQLiteReader(SqlReader):
 
     def sums(self, by: Grouping, where: str, values: Values) -> Iterator[Values]:
         """Yield one row per group, out of the sums the file keeps where these can tell the calls that are asked for."""
-        kept = sqlite_sums.question(by, where)
+        kept = _kept_sums(by, where)
         return super().sums(by, where, values) if kept is None else self.rows(kept, **values)
 
     def close(self) -> None:
@@ -53,3 +69,10 @@ class SQLiteReader(SqlReader):
 def _says(text: str | None, rest: bytes | None, part: str) -> bool:
     whole = bodies.whole_text(text, rest)
     return whole is not None and part in whole.casefold()
+
+
+def _kept_sums(by: Grouping, where: str) -> str | None:
+    """Return the query for sums over the calls `c` where this holds; None where kept sums cannot tell them apart."""
+    if set(_COLUMN.findall(where)) <= _CONDITIONS:
+        return _SUMS.format(key=_GROUPS[by], where=where)
+    return None

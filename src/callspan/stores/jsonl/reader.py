@@ -15,11 +15,11 @@ from callspan.providers.registry import with_conversation
 from callspan.record.call import CallRecord
 from callspan.record.codec import UnknownSchemaError, decode
 from callspan.record.events import Record, SessionRecord, TimestepRecord, record_key
-from callspan.stores import answers
+from callspan.stores import aggregates
 from callspan.stores.base import CallFilter, EmptyStoreError, Event, Grouping, SessionSummary, Summary
-from callspan.stores.jsonl import files_of, lines_in
+from callspan.stores.jsonl.store import files_of, lines_in
 from callspan.stores.merging import merge
-from callspan.stores.unpack import said_in
+from callspan.stores.payloads import said_in
 
 _EVERY: Final = CallFilter()
 _T = TypeVar("_T")
@@ -75,7 +75,7 @@ class JsonLinesReader:
 
     def summary(self, by: Grouping, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
         """Yield sums over calls, largest number of calls first."""
-        yield from answers.summarise(self._matching(which), by, latencies=latencies)
+        yield from aggregates.summarise(self._matching(which), by, latencies=latencies)
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -122,19 +122,19 @@ def _session(name: str, records: list[Record]) -> tuple[int | None, SessionSumma
     """The session all these records belong to; None where neither it nor a call tells of it."""
     stated = next((record for record in records if isinstance(record, SessionRecord)), None)
     calls = [record for record in records if isinstance(record, CallRecord)]
-    sums = next(iter(answers.summarise(calls, "session")), None)
+    sums = next(iter(aggregates.summarise(calls, "session")), None)
     if stated is None and sums is None:
         return None
     first = None if sums is None else sums.first_ns
     session = stated or SessionRecord(session_id=name, record_version=0, start_ns=first)
     events = _events(records, name)
-    summary = answers.session_summary(
+    summary = aggregates.session_summary(
         session,
         sums,
-        models=map(answers.model_of, calls),
-        timesteps=answers.extent([step.end_ns or step.start_ns for step in _steps(records, name)]),
-        events=answers.extent([item.time_ns for item in events]),
-        reward=answers.reward_of(events),
+        models=map(aggregates.model_of, calls),
+        timesteps=aggregates.extent([step.end_ns or step.start_ns for step in _steps(records, name)]),
+        events=aggregates.extent([item.time_ns for item in events]),
+        reward=aggregates.reward_of(events),
     )
     return (first if session.start_ns is None else session.start_ns), summary
 
@@ -155,7 +155,7 @@ def _matches(record: CallRecord, which: CallFilter) -> bool:
 
 
 def _fits(record: CallRecord, *, errors: bool) -> bool:
-    return answers.is_error(record.outcome) if errors else record.outcome == "success"
+    return aggregates.is_error(record.outcome) if errors else record.outcome == "success"
 
 
 def _newest(versions: list[Record]) -> Record:
@@ -175,7 +175,7 @@ def _steps(records: Iterable[Record], session_id: str) -> list[TimestepRecord]:
 
 
 def _events(records: Iterable[Record], session_id: str) -> list[Event]:
-    return answers.in_order(
+    return aggregates.in_order(
         record
         for record in records
         if not isinstance(record, CallRecord | SessionRecord | TimestepRecord) and record.session_id == session_id

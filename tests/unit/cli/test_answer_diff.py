@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.cli.answered import kind_of_answer, said_in_full, same_answer
+from callspan.cli.answer_diff import kind_of_answer, said_in_full, same_answer
 from callspan.record.call import CallRecord, Response
 from callspan.record.messages import Conversation, Message, Text, ToolCall
 

@@ -1,4 +1,4 @@
-"""Unpacking: the JSON of one record as a validated value, a tree for its row, and its bodies apart."""
+"""Payloads: the JSON of one record as a validated value, a tree for its row and its bodies; and as one line of JSON."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from callspan.providers.registry import by_api
+from callspan.providers.registry import by_api, with_conversation
 from callspan.record.call import CallRecord
-from callspan.record.codec import UnknownSchemaError, decode
+from callspan.record.codec import UnknownSchemaError, decode, encode
 from callspan.record.events import Record
 from callspan.spool.sink import PoisonError
 from callspan.stores import bodies
@@ -18,6 +18,7 @@ from callspan.stores.columns import PICO, Row, Tree
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _SIDES: Final = ("request", "response")
 _INT_LIMIT: Final = 2**63
+_SPACES: Final = bytes.maketrans(b"\n\r", b"  ")
 
 
 class Unpacked(NamedTuple):
@@ -90,8 +91,18 @@ def said_in(record: CallRecord) -> str:
     """Return what was said in a call: system prompt, history and answer, line by line."""
     found: list[str | None] = []
     if body := bytes(record.request.body):
-        parts = bodies.take_apart(body, message_key(record))
+        parts = bodies.split(body, message_key(record))
         found += [bodies.to_row(part, press=False).text for part in (*parts.others, *parts.history)]
     if record.response is not None and (answer := bytes(record.response.body)):
         found.append(bodies.to_row(bodies.piece(answer, "assistant"), press=False).text)
     return "\n".join(text for text in found if text is not None)
+
+
+def line_of(record: Record) -> bytes:
+    """Return a record, a call with its conversation, as JSON without any line end.
+
+    A body keeps its exact bytes but for line ends between its values, as pretty-printed JSON has: JSON strings hold
+    none, so that spaces in their place mean the same.
+    """
+    data = encode(with_conversation(record) if isinstance(record, CallRecord) else record)
+    return data.translate(_SPACES) if b"\n" in data or b"\r" in data else data

@@ -4,6 +4,8 @@ There are no transactions: contents go first, then what refers to them, and a ba
 written again. Cursors stay with the spool.
 """
 
+# ruff: noqa: S608 - only our own names and conditions are put into SQL; values are parameters
+
 from __future__ import annotations
 
 import re
@@ -14,7 +16,6 @@ from decimal import Decimal
 from typing import Final
 
 import msgspec
-from clickhouse_connect.driver import create_client
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
@@ -24,14 +25,12 @@ from callspan.record.events import record_key
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.base import StoreError
+from callspan.stores.clickhouse.connection import connect, layout, make_tables
 from callspan.stores.columns import TABLES, Row, Table, to_row
-from callspan.stores.opening import safe_name
-from callspan.stores.sqlite_file import script
-from callspan.stores.unpack import Unpacked, derived, message_key, unpack
+from callspan.stores.payloads import Unpacked, derived, message_key, unpack
+from callspan.stores.retention import Choice, Removed
+from callspan.stores.urls import safe_name
 
-_LAYOUT: Final = 1
-_CONNECT_S: Final = 10
-_ANSWER_S: Final = 60
 _WRITTEN_AGAIN_S: Final = 3600.0
 _SCALE: Final = 38
 _FORMAT: Final = "JSONEachRow"
@@ -43,37 +42,10 @@ _INSERT: Final = {
 _POISON: Final = frozenset({6, 26, 27, 33, 38, 41, 53, 69, 72, 117, 130, 131, 407})
 """Codes of errors that lie in the data: what cannot be parsed, converted, or held by its column."""
 
+_DAY_NS: Final = 86_400 * 10**9
+_FINAL: Final = {"final": 1, "cast_keep_nullable": 1}
+_HAPPENINGS: Final = ("events", "messages", "rewards")
 _CODE: Final = re.compile(r"[Cc]ode: (\d+)")
-
-
-def connect(url: str) -> Client:
-    """Return a client of the server a store's URL names; `clickhouse+chdb:///directory` is the embedded engine.
-
-    Raises clickhouse_connect's exceptions where it cannot be reached.
-    """
-    dsn = url.partition("+")[2] if url.lower().startswith("clickhouse+") else url
-    if dsn.startswith("chdb:"):
-        return create_client(dsn=dsn)
-    return create_client(
-        dsn=dsn, autogenerate_session_id=False, connect_timeout=_CONNECT_S, send_receive_timeout=_ANSWER_S
-    )
-
-
-def layout(client: Client) -> int:
-    """Return the version of the tables; 0 where there are none."""
-    if not client.command("EXISTS TABLE callspan_layout"):
-        return 0
-    return int(str(client.query("SELECT max(version) FROM callspan_layout").result_rows[0][0]))
-
-
-def _make_tables(client: Client, name: str) -> None:
-    found = layout(client)
-    if found > _LAYOUT:
-        raise StoreError(f"{name}: layout {found} of a newer callspan, this one knows {_LAYOUT}; upgrade")
-    if found < _LAYOUT:
-        for statement in script("clickhouse_1.sql").split(";\n"):
-            if statement.strip():
-                client.command(statement)
 
 
 class ClickHouseStore:
@@ -95,7 +67,7 @@ class ClickHouseStore:
         self.close()
         client = connect(self._url)
         try:
-            _make_tables(client, self.name)
+            make_tables(client, self.name)
         except BaseException:
             client.close()
             raise
@@ -223,7 +195,7 @@ def _references(record: CallRecord, item: Unpacked) -> tuple[dict[str, object], 
     row: dict[str, object] = {}
     found: list[bodies.Piece] = []
     if item.request:
-        parts = bodies.take_apart(item.request, message_key(record))
+        parts = bodies.split(item.request, message_key(record))
         found += [parts.skeleton, *parts.others, *parts.history]
         row["request"] = parts.skeleton.hash.hex()
         row["system"] = parts.system.hex() if parts.system else None
@@ -262,3 +234,60 @@ def _holds(usd: Decimal) -> bool:
 
 def _version(row: Mapping[str, object]) -> int:
     return int(str(row["rec_version"]))
+
+
+def remove(url: str, choice: Choice) -> Removed:
+    """Delete what was chosen; harmless when repeated after a failure.
+
+    A content goes once it was not written for a day longer than the oldest call that stays could need it: writers
+    write what they refer to again each hour. Raises StoreError where there are no tables.
+    """
+    client = connect(url)
+    try:
+        if layout(client) == 0:
+            raise StoreError(f"{safe_name(url)}: no tables of callspan's yet; nothing was recorded there")
+        return _remove(client, choice)
+    finally:
+        client.close()
+
+
+def _remove(client: Client, choice: Choice) -> Removed:
+    if choice.session_id is not None:
+        gone = {"sessions": [choice.session_id], "steps": []}
+        times = dict.fromkeys(("start", "time", "seen"), "false")
+        values: dict[str, object] = {}
+    else:
+        values = {"old": choice.older_than_ns, "unseen": (choice.older_than_ns or 0) - _DAY_NS}
+        gone = {
+            "sessions": _ids(
+                client, "SELECT session_id FROM sessions WHERE coalesce(end_ns, start_ns) < {old:Int64}", values
+            ),
+            "steps": _ids(client, "SELECT timestep_id FROM timesteps WHERE start_ns < {old:Int64}", values),
+        }
+        times = {"start": "start_ns < {old:Int64}", "time": "time_ns < {old:Int64}", "seen": "seen_ns < {unseen:Int64}"}
+    values |= gone
+    ours = "session_id IN {sessions:Array(String)}"
+    others = _delete(
+        client, "timestep_versions", f"{ours} OR timestep_id IN {{steps:Array(String)}}", values, "timestep_id"
+    )
+    others += sum(_delete(client, table, f"{ours} OR {times['time']}", values) for table in _HAPPENINGS)
+    return Removed(
+        others=others,
+        calls=_delete(client, "calls", f"{ours} OR {times['start']}", values),
+        sessions=_delete(client, "session_versions", ours, values, "session_id"),
+        contents=_delete(client, "content", times["seen"], values),
+    )
+
+
+def _ids(client: Client, sql: str, values: Mapping[str, object]) -> list[str]:
+    return [str(row[0]) for row in client.query(sql, parameters=dict(values), settings=_FINAL).result_rows]
+
+
+def _delete(client: Client, table: str, condition: str, values: Mapping[str, object], key: str | None = None) -> int:
+    """Delete rows and return how many things they were: by `key`, else as many as there are after all merges."""
+    counted = "count()" if key is None else f"uniqExact({key})"
+    sql = f"SELECT {counted} FROM {table} WHERE {condition}"
+    number = int(str(client.query(sql, parameters=dict(values), settings=_FINAL).result_rows[0][0]))
+    if number:
+        client.command(f"DELETE FROM {table} WHERE {condition}", parameters=dict(values))
+    return number

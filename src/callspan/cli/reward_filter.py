@@ -11,7 +11,7 @@ import msgspec
 
 from callspan.record.call import CallRecord
 from callspan.record.events import TimestepRecord
-from callspan.stores import answers
+from callspan.stores import aggregates
 from callspan.stores.base import CallFilter, Event, Grouping, Reader, SessionSummary, Summary
 
 _EVERY: Final = CallFilter()
@@ -64,7 +64,7 @@ class Rewarded:
     def summary(self, by: Grouping, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
         """Yield sums over the calls of sessions that earned enough, largest number of calls first."""
         slim = (msgspec.structs.replace(call, conversation=None) for call in self.calls(which))
-        return answers.summarise(slim, by, latencies=latencies)
+        return aggregates.summarise(slim, by, latencies=latencies)
 
     def close(self) -> None:
         """Let go of the store."""

@@ -17,11 +17,13 @@ from callspan.record.call import CallRecord
 from callspan.record.events import record_key
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
+from callspan.stores.base import StoreError
 from callspan.stores.columns import TABLES, Table, Tree, on_conflict, to_row
 from callspan.stores.merging import merged_row
-from callspan.stores.opening import safe_name
-from callspan.stores.postgres_schema import migrate
-from callspan.stores.unpack import Unpacked, derived, message_key, unpack
+from callspan.stores.payloads import Unpacked, derived, message_key, unpack
+from callspan.stores.postgres.connection import layout, migrate, to_query
+from callspan.stores.retention import Choice, Dialect, Removed, remove_by_sql
+from callspan.stores.urls import safe_name
 
 _REFERENCES: Final = ("request", "ctx", "system", "tools", "output")
 _CONNECT_S: Final = 10
@@ -155,7 +157,7 @@ class _Batch:
     def _references(self, record: CallRecord, item: Unpacked) -> dict[str, object]:
         row: dict[str, object] = dict.fromkeys(_REFERENCES)
         if item.request:
-            parts = bodies.take_apart(item.request, message_key(record))
+            parts = bodies.split(item.request, message_key(record))
             for part in (parts.skeleton, *parts.others, *parts.history):
                 self._contents.setdefault(part.hash, part)
             row |= {"request": parts.skeleton.hash, "system": parts.system, "tools": parts.tools}
@@ -213,3 +215,17 @@ def _ends(entries: Sequence[Entry]) -> dict[str, int]:
 def _storable(value: object) -> object:
     """Postgres has no NUL in texts."""
     return value.replace("\0", "\ufffd") if isinstance(value, str) else value
+
+
+def remove(url: str, choice: Choice) -> Removed:
+    """Delete what was chosen. Raises StoreError where there are no tables, psycopg.Error for anything else."""
+    with psycopg.connect(url, application_name="callspan") as connection:
+        if layout(connection) == 0:
+            raise StoreError(f"{safe_name(url)}: no tables of callspan's yet; nothing was recorded there")
+
+        def run(sql: str, values: Mapping[str, object]) -> psycopg.Cursor:
+            return connection.execute(to_query(sql), values or None)
+
+        connection.execute("LOCK TABLE content, ctx IN SHARE ROW EXCLUSIVE MODE")
+        dialect = Dialect(run=run, id_type="bytea", content_id="hash", no_parent="''::bytea")
+        return remove_by_sql(dialect, choice)

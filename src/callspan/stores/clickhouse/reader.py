@@ -11,9 +11,9 @@ from typing import Final, cast
 
 from callspan.record.call import CallRecord
 from callspan.stores.base import CallFilter, EmptyStoreError
-from callspan.stores.clickhouse import connect, layout
-from callspan.stores.opening import safe_name
+from callspan.stores.clickhouse.connection import connect, layout
 from callspan.stores.sql_reader import Latencies, SqlReader, Values, json_of
+from callspan.stores.urls import safe_name
 
 _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
 _SETTINGS: Final = {"final": 1, "cast_keep_nullable": 1}

@@ -1,14 +1,16 @@
-"""The tables in Postgres and their migrations."""
+"""Connections to Postgres: the version of the tables, their migrations, and the form of queries."""
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import psycopg
 
 from callspan.stores.base import StoreError
-from callspan.stores.sqlite_file import script
+from callspan.stores.sqlite.file import script
 
+_PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
 _LOCK: Final = 0x43535031
 _SCRIPTS: Final = ("postgres_1.sql",)
 """Each brings the tables from its index to the next version; never edited once released."""
@@ -37,3 +39,8 @@ def layout(connection: psycopg.Connection) -> int:
         return 0
     found = connection.execute("SELECT version FROM callspan_layout").fetchone()
     return int(found[0]) if found else 0
+
+
+def to_query(sql: str) -> bytes:
+    """Return the query with its `:name` parameters as psycopg writes them."""
+    return _PARAMETER.sub(r"%(\1)s", sql).encode()

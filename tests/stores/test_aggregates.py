@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callspan.file_lock import locked
 from callspan.record import events
-from callspan.stores import answers
-from callspan.stores.file_lock import locked
+from callspan.stores import aggregates
 
 HERE = socket.gethostname()
 
@@ -27,32 +27,32 @@ HERE = socket.gethostname()
 def test_percentiles_agree_with_the_standard_library(values: list[int]) -> None:
     ordered = sorted(values)
     cuts = statistics.quantiles(ordered, n=20, method="inclusive")
-    assert answers.percentile_ms(ordered, 0.5) == pytest.approx(statistics.median(ordered) / 1e6)
-    assert answers.percentile_ms(ordered, 0.95) == pytest.approx(cuts[18] / 1e6)
+    assert aggregates.percentile_ms(ordered, 0.5) == pytest.approx(statistics.median(ordered) / 1e6)
+    assert aggregates.percentile_ms(ordered, 0.95) == pytest.approx(cuts[18] / 1e6)
 
 
 def test_a_percentile_of_nothing_is_unknown_and_of_one_is_itself() -> None:
-    assert answers.percentile_ms([], 0.5) is None
-    assert answers.percentile_ms([3_000_000], 0.95) == 3
+    assert aggregates.percentile_ms([], 0.5) is None
+    assert aggregates.percentile_ms([3_000_000], 0.95) == 3
 
 
 @given(st.lists(st.decimals(-(10**15), 10**15, places=15), max_size=40))
 def test_sums_of_money_are_exact(values: list[Decimal]) -> None:
-    found = answers.exact_sum(values)
+    found = aggregates.exact_sum(values)
     assert (None if found is None else Fraction(found)) == (sum(map(Fraction, values)) if values else None)
 
 
 def test_no_digit_is_rounded_away_where_the_usual_context_would() -> None:
-    found = answers.exact_sum([Decimal(10**18), Decimal("0.000000000000000000000000123")])
+    found = aggregates.exact_sum([Decimal(10**18), Decimal("0.000000000000000000000000123")])
     assert found is not None
     assert format(found, "f") == "1000000000000000000.000000000000000000000000123"
 
 
 def test_missing_is_not_zero() -> None:
-    assert answers.known_sum([None, None]) is None
-    assert answers.known_sum([None, 0]) == 0
-    assert answers.exact_sum([None]) is None
-    assert answers.exact_sum([Decimal(0), None]) == 0
+    assert aggregates.known_sum([None, None]) is None
+    assert aggregates.known_sum([None, 0]) == 0
+    assert aggregates.exact_sum([None]) is None
+    assert aggregates.exact_sum([Decimal(0), None]) == 0
 
 
 @pytest.mark.parametrize(
@@ -60,12 +60,12 @@ def test_missing_is_not_zero() -> None:
     [("success", False), ("started", False), ("error", True), ("timeout", True), ("cancelled", False), (None, False)],
 )
 def test_what_counts_as_an_error(outcome: str | None, error: bool) -> None:
-    assert answers.is_error(outcome) is error
+    assert aggregates.is_error(outcome) is error
 
 
 def test_days_are_utc() -> None:
-    assert answers.day_of(1_760_054_399_999_999_999) == "2025-10-09"
-    assert answers.day_of(1_760_054_400_000_000_000) == "2025-10-10"
+    assert aggregates.day_of(1_760_054_399_999_999_999) == "2025-10-09"
+    assert aggregates.day_of(1_760_054_400_000_000_000) == "2025-10-10"
 
 
 def reward(value: float | None, number: int, **fields: object) -> events.RewardRecord:
@@ -77,14 +77,16 @@ def event(value: float | None, number: int) -> events.EventRecord:
 
 
 def test_the_reward_of_a_session() -> None:
-    assert answers.reward_of([]) is None
-    assert answers.reward_of([event(None, 1)]) is None
-    assert answers.reward_of([event(1.0, 1), event(-0.5, 2)]) == 0.5
-    assert answers.reward_of([event(1.0, 1), reward(1.0, 2, event_id="e1"), reward(3.0, 3, event_id="e9")]) == 4.0
-    assert answers.reward_of([reward(1.0, 1), reward(2.0, 2, objective="style"), reward(4.0, 3, scope="call")]) == 1.0
-    assert answers.reward_of([event(1.0, 1), reward(0.0, 2, scope="session")]) == 0.0
-    assert answers.reward_of([reward(9.0, 5, scope="session"), reward(1.0, 2, scope="session")]) == 9.0
-    assert answers.reward_of([reward(None, 1, scope="session"), event(2.0, 2)]) == 2.0
+    assert aggregates.reward_of([]) is None
+    assert aggregates.reward_of([event(None, 1)]) is None
+    assert aggregates.reward_of([event(1.0, 1), event(-0.5, 2)]) == 0.5
+    assert aggregates.reward_of([event(1.0, 1), reward(1.0, 2, event_id="e1"), reward(3.0, 3, event_id="e9")]) == 4.0
+    assert (
+        aggregates.reward_of([reward(1.0, 1), reward(2.0, 2, objective="style"), reward(4.0, 3, scope="call")]) == 1.0
+    )
+    assert aggregates.reward_of([event(1.0, 1), reward(0.0, 2, scope="session")]) == 0.0
+    assert aggregates.reward_of([reward(9.0, 5, scope="session"), reward(1.0, 2, scope="session")]) == 9.0
+    assert aggregates.reward_of([reward(None, 1, scope="session"), event(2.0, 2)]) == 2.0
 
 
 def test_events_have_one_order() -> None:
@@ -93,25 +95,25 @@ def test_events_have_one_order() -> None:
     for seed in range(5):
         mixed = list(ordered)
         random.Random(seed).shuffle(mixed)
-        assert sorted(mixed, key=answers.event_order) == ordered
+        assert sorted(mixed, key=aggregates.event_order) == ordered
 
 
 def test_a_process_is_gone_only_where_that_is_certain() -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    assert answers.is_gone(HERE, gone.pid)
-    assert not answers.is_gone(HERE, os.getpid())
-    assert not answers.is_gone(HERE, os.getppid())
-    assert not answers.is_gone("another-host", gone.pid)
-    assert not answers.is_gone(None, gone.pid)
-    assert not answers.is_gone(HERE, None)
-    assert not answers.is_gone(HERE, 0)
-    assert not answers.is_gone(HERE, 2**70)
+    assert aggregates.is_gone(HERE, gone.pid)
+    assert not aggregates.is_gone(HERE, os.getpid())
+    assert not aggregates.is_gone(HERE, os.getppid())
+    assert not aggregates.is_gone("another-host", gone.pid)
+    assert not aggregates.is_gone(None, gone.pid)
+    assert not aggregates.is_gone(HERE, None)
+    assert not aggregates.is_gone(HERE, 0)
+    assert not aggregates.is_gone(HERE, 2**70)
 
 
 def test_a_lock_is_held_against_other_processes_and_freed_with_its_holder(tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom pathlib import Path\nfrom callspan.stores.file_lock import locked\n"
+        "import sys\nfrom pathlib import Path\nfrom callspan.file_lock import locked\n"
         "with locked(Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()"
     )
     path = tmp_path / "lock"

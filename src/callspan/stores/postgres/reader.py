@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
-from typing import Final
 
 import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.string import TextLoader
 
 from callspan.stores.base import EmptyStoreError
-from callspan.stores.opening import safe_name
-from callspan.stores.postgres_schema import layout
+from callspan.stores.postgres.connection import layout, to_query
 from callspan.stores.sql_reader import Latencies, SqlReader, Values
-
-_PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
+from callspan.stores.urls import safe_name
 
 
 class PostgresReader(SqlReader):
@@ -60,8 +56,3 @@ class PostgresReader(SqlReader):
     def close(self) -> None:
         """Hang up."""
         self._connection.close()
-
-
-def to_query(sql: str) -> bytes:
-    """Return the query with its `:name` parameters as psycopg writes them."""
-    return _PARAMETER.sub(r"%(\1)s", sql).encode()

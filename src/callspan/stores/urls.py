@@ -36,13 +36,13 @@ class _Kind(NamedTuple):
 
 
 _KINDS: Final = {
-    "sqlite": _Kind("sqlite:SQLiteStore", "sqlite_reader:SQLiteReader"),
-    "jsonl": _Kind("jsonl:JsonLinesStore", "jsonl_reader:JsonLinesReader"),
+    "sqlite": _Kind("sqlite.store:SQLiteStore", "sqlite.reader:SQLiteReader"),
+    "jsonl": _Kind("jsonl.store:JsonLinesStore", "jsonl.reader:JsonLinesReader"),
     "unix": _Kind("unix_socket:UnixSocketStore"),
     "console": _Kind("console:ConsoleStore", file=False),
-    "postgresql": _Kind("postgres:PostgresStore", "postgres_reader:PostgresReader", file=False, extra="postgres"),
+    "postgresql": _Kind("postgres.store:PostgresStore", "postgres.reader:PostgresReader", file=False, extra="postgres"),
     "clickhouse": _Kind(
-        "clickhouse:ClickHouseStore", "clickhouse_reader:ClickHouseReader", file=False, extra="clickhouse"
+        "clickhouse.store:ClickHouseStore", "clickhouse.reader:ClickHouseReader", file=False, extra="clickhouse"
     ),
 }  # fmt: skip
 _ALIASES: Final = {"postgres": "postgresql", "sqlite3": "sqlite"}

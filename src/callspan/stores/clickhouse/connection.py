@@ -1,0 +1,46 @@
+"""Connections to ClickHouse, and the version of its tables."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from clickhouse_connect.driver import create_client
+from clickhouse_connect.driver.client import Client
+
+from callspan.stores.base import StoreError
+from callspan.stores.sqlite.file import script
+
+_LAYOUT: Final = 1
+_CONNECT_S: Final = 10
+_ANSWER_S: Final = 60
+
+
+def connect(url: str) -> Client:
+    """Return a client of the server a store's URL names; `clickhouse+chdb:///directory` is the embedded engine.
+
+    Raises clickhouse_connect's exceptions where it cannot be reached.
+    """
+    dsn = url.partition("+")[2] if url.lower().startswith("clickhouse+") else url
+    if dsn.startswith("chdb:"):
+        return create_client(dsn=dsn)
+    return create_client(
+        dsn=dsn, autogenerate_session_id=False, connect_timeout=_CONNECT_S, send_receive_timeout=_ANSWER_S
+    )
+
+
+def layout(client: Client) -> int:
+    """Return the version of the tables; 0 where there are none."""
+    if not client.command("EXISTS TABLE callspan_layout"):
+        return 0
+    return int(str(client.query("SELECT max(version) FROM callspan_layout").result_rows[0][0]))
+
+
+def make_tables(client: Client, name: str) -> None:
+    """Create the tables where there are none. Raises StoreError for tables of a newer callspan."""
+    found = layout(client)
+    if found > _LAYOUT:
+        raise StoreError(f"{name}: layout {found} of a newer callspan, this one knows {_LAYOUT}; upgrade")
+    if found < _LAYOUT:
+        for statement in script("clickhouse_1.sql").split(";\n"):
+            if statement.strip():
+                client.command(statement)

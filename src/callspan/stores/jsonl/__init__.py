@@ -1,0 +1,1 @@
+"""JSON Lines: one record per line, in one file and its rotated predecessors."""

@@ -1,0 +1,1 @@
+"""Postgres: tables in a database that any number of writers may share."""

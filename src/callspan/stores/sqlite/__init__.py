@@ -1,0 +1,1 @@
+"""SQLite: one file, see `callspan.stores.columns` for its tables."""
