@@ -98,11 +98,7 @@ SPAN_ATTRIBUTES: Final = PrivateName(
 )  # fmt: skip
 TRACER: Final = PrivateName(
     "_tracer", ("anthropic._base_client:BaseClient",), "the SDK's own span stays",
-    "one span per call where the anthropic SDK traces itself: there are two", with_="_lazy_tracer",
-)  # fmt: skip
-LAZY_TRACER: Final = PrivateName(
-    "_lazy_tracer", ("anthropic._base_client:BaseClient",), "the SDK makes its own span within ours",
-    'one span per call with `native="enrich"`: there are two', with_="_tracer",
+    "one span per call where the anthropic SDK traces itself: there are two", with_="_open_telemetry",
 )  # fmt: skip
 OPEN_TELEMETRY: Final = PrivateName(
     "_open_telemetry", ("anthropic._base_client:BaseClient",), "its defaults are assumed",
@@ -167,7 +163,7 @@ HOOKED: Final = (
 )  # fmt: skip
 """Functions that are hooked; `intercept.hooks` says by what."""
 READ: Final = (
-    BASE_URL, ITERATOR, SPAN_NAME, SPAN_ROUTE, SPAN_ATTRIBUTES, TRACER, LAZY_TRACER, OPEN_TELEMETRY, ATTRIBUTES,
+    BASE_URL, ITERATOR, SPAN_NAME, SPAN_ROUTE, SPAN_ATTRIBUTES, TRACER, OPEN_TELEMETRY, ATTRIBUTES,
     BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, SPAN_LIMITS, EVENT, ADD_EVENT, SPAN_PROCESSOR, INTERNAL,
     METER_PROVIDER, PROXY_METER_PROVIDER, SELF_WRAPPER, GI_CODE, AG_CODE, GI_FRAME, AG_FRAME, GI_RUNNING, AG_RUNNING,
 )  # fmt: skip

@@ -91,12 +91,12 @@ class RecordedCall:
         """Start the call; its span is the current one within the block."""
         with _START:
             engine = WIRING.engine
-            line = engine.line()
+            factory = engine.factory()
             endpoint = registry.by_api(self._api)
-            if line is None:
+            if factory is None:
                 installed_or_warn()
             elif endpoint is not None:
-                self._call = line.factory.start(endpoint, self._facts)
+                self._call = factory.start(endpoint, self._facts)
                 self._token = otel_context.attach(engine.context_of(self._call, otel_context.get_current()))
         return self
 

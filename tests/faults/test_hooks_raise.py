@@ -19,7 +19,6 @@ from opentelemetry.sdk.trace.sampling import Sampler
 
 import callspan
 from callspan import fail_open
-from callspan.intercept.engine import Line
 from callspan.providers import registry
 from callspan.record.events import Record
 from callspan.testing import Captured, ScriptedProvider, capture
@@ -140,9 +139,8 @@ def test_a_part_of_the_factory_that_raises(part: str, colour: str, provider: Scr
     """Some of these promise not to raise; whoever breaks the promise still breaks no call."""
     with capture(estimate_usage=True):
         engine = WIRING.engine
-        engine.lines = {
-            level: Line(msgspec.structs.replace(line.factory, **{part: boom}), line.start_with)
-            for level, line in engine.lines.items()
+        engine.factories = {
+            level: msgspec.structs.replace(factory, **{part: boom}) for level, factory in engine.factories.items()
         }
         assert use(provider, colour) == WELL
 

@@ -121,11 +121,11 @@ def test_after_uninstrument_a_call_makes_no_span(mode: Mode, run: Run, instrumen
     assert len(mode.provider.requests) == 2
 
 
-@pytest.mark.parametrize("native", ["replace", "enrich", "keep"])
+@pytest.mark.parametrize("native", ["replace", "keep"])
 def test_the_switch_for_the_sdks_own_span(
     native: str, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch, instrumented: Callable[..., Handle]
 ) -> None:
-    """By default ours alone; `enrich` writes on the SDK's; `keep` is the documented switch for both."""
+    """By default ours alone; `keep` is the documented switch for both."""
     exporter = InMemorySpanExporter()
     own = TracerProvider()
     own.add_span_processor(SimpleSpanProcessor(exporter))
@@ -135,7 +135,7 @@ def test_the_switch_for_the_sdks_own_span(
         client.messages.create(model="claude-sonnet-5", max_tokens=9, messages=QUESTION)
     spans = {span.name: dict(span.attributes or {}) for span in exporter.get_finished_spans()}
     theirs, ours = "anthropic.messages.create", "chat claude-sonnet-5"
-    assert set(spans) == {"replace": {ours}, "enrich": {theirs}, "keep": {theirs, ours}}[native]
+    assert set(spans) == {"replace": {ours}, "keep": {theirs, ours}}[native]
     assert sum("llm.completions" in attributes for attributes in spans.values()) == 1
 
 

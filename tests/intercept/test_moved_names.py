@@ -102,17 +102,16 @@ def changed(row: PrivateName, name: str, monkeypatch: pytest.MonkeyPatch) -> Pri
 @pytest.mark.parametrize(
     "name", ["_moved_since", pytest.param("__class__", marks=pytest.mark.slow)], ids=["renamed", "other-type"]
 )
-@pytest.mark.parametrize("native", ["replace", pytest.param("enrich", marks=pytest.mark.slow)])
 def test_without_a_private_name_the_public_way_is_taken_and_what_is_lost_is_said_once(
-    native: Any, name: str, row: PrivateName, provider: ScriptedProvider,
+    name: str, row: PrivateName, provider: ScriptedProvider,
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     bare = work(provider)
-    with capture(native=native) as seen:
+    with capture() as seen:
         assert work(provider) == bare
         usual = facts(seen)
     other = changed(row, name, monkeypatch)
-    with caplog.at_level(logging.WARNING), capture(native=native) as seen:
+    with caplog.at_level(logging.WARNING), capture() as seen:
         assert work(provider) == bare
         if not row.lost or row is private_names.ITERATOR:
             assert facts(seen) == usual

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
@@ -13,7 +13,6 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from callspan.agent.content import content_of, stricter
 from callspan.config import Content, Native
 from callspan.intercept import conflicts
-from callspan.intercept.native_tracing import StartWith
 from callspan.observe.factory import CallFactory
 from callspan.observe.late_ends import LateEnds
 from callspan.observe.live_call import LiveCall
@@ -32,14 +31,6 @@ class Contextual(Protocol):
         """Return `context` with this span as the current one."""
 
 
-class Line(NamedTuple):
-    """What observes calls under one content setting."""
-
-    factory: CallFactory
-    start_with: StartWith
-    """Starts the span of a call with another tracer."""
-
-
 def _nothing() -> None:
     """Stand in where nothing is instrumented."""
 
@@ -48,8 +39,8 @@ class Engine:
     """The link from the hooks to the rest; one per process, safe from any thread."""
 
     def __init__(self) -> None:
-        self.lines: Mapping[Content, Line] = {}
-        """How calls are observed under each content setting; empty: not instrumented, calls go straight through."""
+        self.factories: Mapping[Content, CallFactory] = {}
+        """What starts calls under each content setting; empty: not instrumented, calls go straight through."""
         self.content: Content = "full"
         """The setting in force where no block asks for less."""
         self.propagate = False
@@ -66,14 +57,14 @@ class Engine:
         self.prepare: Callable[[], object] = _nothing
         """Imports what calls will need besides the adapters of their SDK; called when one is patched."""
 
-    def line(self) -> Line | None:
-        """Return how a call made here and now is to be observed; None: not at all, as where that is suppressed."""
+    def factory(self) -> CallFactory | None:
+        """Return what starts a call made here and now; None: it is not observed, as where that is suppressed."""
         context = otel_context.get_current()
         # Where the context has nothing, nobody has asked for anything.
         if context and not is_instrumentation_enabled():
             return None
         asked = content_of(context)
-        return self.lines.get(self.content if asked is None else stricter(self.content, asked))
+        return self.factories.get(self.content if asked is None else stricter(self.content, asked))
 
     def look_around(self) -> None:
         """Warn of other instrumentations, with the first call: by then they are in place."""

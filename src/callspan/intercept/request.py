@@ -21,11 +21,12 @@ from callspan import private_names as names
 from callspan.fail_open import attempt, fail_open
 from callspan.intercept import native_tracing, stream_usage, streams
 from callspan.intercept.client_facts import facts_of
-from callspan.intercept.engine import CURRENT_CALL, Engine, Line
+from callspan.intercept.engine import CURRENT_CALL, Engine
 from callspan.intercept.failures import error_of, outcome_of
 from callspan.intercept.guarded import Function, Observer, guarded, guarded_data, reader
 from callspan.intercept.raw_responses import body_of, flaw_of, wants_raw
 from callspan.intercept.watch import WATCHES, Watch, watch_of
+from callspan.observe.factory import CallFactory
 from callspan.observe.live_call import LiveCall
 from callspan.providers import registry
 from callspan.providers.base import Endpoint
@@ -214,15 +215,15 @@ def observe_request(engine: Engine, original: Function, *, is_async: bool = Fals
     options_of, stream_of = reader(original, "options", 2), reader(original, "stream", 3, False)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
-        line = engine.line()
-        if line is None:
+        factory = engine.factory()
+        if factory is None:
             return None
         options = options_of(args, kwargs)
         endpoint = registry.endpoint_for(options.method, options.url)
         if endpoint is None:
             return None
         stream = bool(stream_of(args, kwargs))
-        opened = _opened(engine, line, endpoint, _Asked(args[0], options, stream))
+        opened = _opened(engine, factory, endpoint, _Asked(args[0], options, stream))
         try:
             _REQUESTS[id(opened)] = weakref.ref(opened)
             opened.enter()
@@ -302,17 +303,15 @@ class _Asked(NamedTuple):
     stream: bool
 
 
-def _opened(engine: Engine, line: Line, endpoint: Endpoint, asked: _Asked) -> OpenCall:
+def _opened(engine: Engine, factory: CallFactory, endpoint: Endpoint, asked: _Asked) -> OpenCall:
     """Start observing a call. From the start of the call on, nothing in here may raise, or it would have no end."""
     client, options, stream = asked
-    arrangement = native_tracing.arrange(
-        line.factory, client, options, native=engine.native, propagate=engine.propagate, start_with=line.start_with
-    )
+    arrangement = native_tracing.arrange(client, options, native=engine.native, propagate=engine.propagate)
     if not engine.looked_around:
         engine.look_around()
     raw = wants_raw(options)
     asked_usage = engine.stream_usage and stream and not raw and stream_usage.ask(endpoint, options)
-    call = arrangement.factory.start(endpoint, facts_of(client, options, stream))
+    call = factory.start(endpoint, facts_of(client, options, stream))
     opened = OpenCall(engine, call, raw=raw, inject=arrangement.inject, asked_usage=asked_usage)
     if arrangement.replaced is not None:
         with _OPEN:

@@ -7,7 +7,7 @@ from typing import Final
 from opentelemetry import trace
 from opentelemetry._logs import LoggerProvider
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, Tracer, TracerProvider
+from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, TracerProvider
 
 from callspan.config import Settings
 from callspan.fail_open import fail_open
@@ -122,8 +122,8 @@ class CallSpans:
         self._hook = genai_compat.completion_hook() if settings.completion_hook and full else None
         self.content_elsewhere = full and (self._events is not None or self._hook is not None)
 
-    def start(self, record: CallRecord, tracer: Tracer | None = None) -> CallSpan:
-        """Start the span of a call in the current context; with our own tracer unless another is given."""
+    def start(self, record: CallRecord) -> CallSpan:
+        """Start the span of a call in the current context."""
         parent: Span = trace.INVALID_SPAN
         with _LOOK:
             parent = trace.get_current_span()
@@ -135,7 +135,7 @@ class CallSpans:
             return CallSpan(self, outer, _parent_of(outer), owned=False)
         span: Span = trace.INVALID_SPAN
         with _START:
-            span = (tracer or self.tracer).start_span(
+            span = self.tracer.start_span(
                 gen_ai.span_name(record),
                 kind=SpanKind.CLIENT,
                 attributes=self.projection.start(record),

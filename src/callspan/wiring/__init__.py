@@ -213,7 +213,7 @@ class Wiring:
             pipeline.recorder.add_stores(self._exporter_stores)
         enabled = pipeline is not None and pipeline.settings.enabled
         engine = self.engine
-        engine.lines = pipeline.lines if enabled and pipeline is not None else {}
+        engine.factories = pipeline.factories if enabled and pipeline is not None else {}
         engine.prepare = pipeline.load if enabled and pipeline is not None else _nothing_to_load
         engine.looked_around = False
         if pipeline is not None:

@@ -18,7 +18,6 @@ from callspan.agent.whereabouts import remember_call
 from callspan.config import Content, Settings
 from callspan.cost import published
 from callspan.fail_open import fail_open, value_of
-from callspan.intercept.engine import Line
 from callspan.observe.factory import CallFactory
 from callspan.observe.late_ends import LateEnds
 from callspan.observe.live_call import LiveCall
@@ -61,7 +60,7 @@ class Pipeline:
             level: Policy(msgspec.structs.replace(settings, content=level), parts.redact)
             for level in set(stricter_ones.values())
         }
-        self.lines: dict[Content, Line] = {level: self._line(level) for level in self._policies}
+        self.factories: dict[Content, CallFactory] = {level: self._factory(level) for level in self._policies}
         """How calls are observed under each content setting that is no looser than that of the settings."""
         self.runtime = Runtime(
             write=self._emitted,
@@ -125,7 +124,7 @@ class Pipeline:
         settings, parts = msgspec.structs.replace(self.settings, content=level), self.parts
         return CallSpans(settings, parts.tracer_provider, self._version, parts.logger_provider)
 
-    def _line(self, level: Content) -> Line:
+    def _factory(self, level: Content) -> CallFactory:
         spans, settings = self._spans(level), self.settings
         treat = partial(
             treated_with_cost,
@@ -133,7 +132,7 @@ class Pipeline:
             prices=settings.prices,
             computed=settings.span_cost,
         )
-        factory = CallFactory(
+        return CallFactory(
             start_span=spans.start,
             treat=partial(callbacks.treated, treat=treat),
             write=partial(callbacks.write_and_tell, write=self._called),
@@ -149,7 +148,6 @@ class Pipeline:
             estimates=settings.estimate_usage,
             chunk_log=settings.chunk_log,
         )
-        return Line(factory, spans.start)
 
 
 def _version() -> str:
