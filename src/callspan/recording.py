@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 from opentelemetry import context as otel_context
 
-from callspan.agent.misuse import installed_or_warn
+from callspan.agent.api_misuse import installed_or_warn
 from callspan.fail_open import fail_open
 from callspan.intercept.failures import error_of, outcome_of
 from callspan.observe.factory import CallFacts

@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from callspan.agent import misuse
+from callspan.agent import api_misuse
 from callspan.agent.runtime import Runtime, install, remove
 from callspan.fail_open import failures, forget_failures
 from callspan.record.codec import decode, encode
@@ -63,7 +63,7 @@ class Seen:
 @pytest.fixture
 def seen(caplog: pytest.LogCaptureFixture) -> Iterator[Seen]:
     """What happens is kept; at the end nothing may have failed inside callspan and nothing logged an error."""
-    misuse.forget_misuse()
+    api_misuse.forget_misuse()
     forget_failures()
     kept = Seen()
     kept.install()

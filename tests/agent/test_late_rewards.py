@@ -24,8 +24,8 @@ from tests.otel.receiver import OtlpReceiver, ReceivedSpan
 
 import callspan
 from callspan.agent.episode import forgotten
-from callspan.agent.runtime import Whereabouts
-from callspan.agent.whereabouts import Remembered
+from callspan.agent.runtime import SpanRef
+from callspan.agent.span_refs import LRUCache
 from callspan.fail_open import failures, forget_failures
 from callspan.record.events import RewardRecord
 from callspan.testing import ScriptedProvider
@@ -378,8 +378,8 @@ def test_a_judge_in_a_process_of_its_own_adds_to_the_trace(
 
 
 def test_only_so_many_are_remembered_and_the_newest_of_them() -> None:
-    remembered = Remembered(2)
-    where = [Whereabouts(trace_id="0" * 32, span_id=f"{number:016x}") for number in range(4)]
+    remembered = LRUCache(2)
+    where = [SpanRef(trace_id="0" * 32, span_id=f"{number:016x}") for number in range(4)]
     for name, one in zip("abac", where, strict=True):
         remembered.keep(name, one)
     assert (remembered.get("a"), remembered.get("b"), remembered.get("c")) == (where[2], None, where[3])

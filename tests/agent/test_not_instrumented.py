@@ -10,7 +10,7 @@ from tests.agent.conftest import Seen
 
 import callspan
 from callspan.agent import runtime
-from callspan.agent.misuse import forget_misuse
+from callspan.agent.api_misuse import forget_misuse
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,10 @@ from callspan.agent.api import (
     timestep,
     tool,
 )
+from callspan.agent.api_misuse import MisuseError
 from callspan.agent.callbacks import add_callback
 from callspan.agent.content import content
 from callspan.agent.context import copy_context, metadata
-from callspan.agent.misuse import MisuseError
 from callspan.agent.rewards import feedback, reward
 from callspan.agent.sessions import Session
 from callspan.agent.timesteps import Timestep

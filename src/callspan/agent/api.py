@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import ParamSpec, TypeVar, overload
 
+from callspan.agent.api_misuse import misuse
 from callspan.agent.context import current_scope
-from callspan.agent.misuse import misuse
 from callspan.agent.parts import Agent, Guardrail, Handoff
 from callspan.agent.runtime import installed
 from callspan.agent.sessions import Identity, Session
 from callspan.agent.times import Time
 from callspan.agent.timesteps import Found, Timestep
 from callspan.agent.tools import Tool
-from callspan.agent.values import text
+from callspan.agent.values import as_text
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -67,12 +67,12 @@ def session(  # noqa: PLR0913 - what a session is known by
         at: When it begins; None: when the block is entered.
     """
     identity = Identity(
-        name=None if callable(name) else text(name),
-        session_id=text(session_id),
-        user_id=text(user_id),
-        group_id=text(group_id),
-        task_id=text(task_id),
-        experiment=text(experiment),
+        name=None if callable(name) else as_text(name),
+        session_id=as_text(session_id),
+        user_id=as_text(user_id),
+        group_id=as_text(group_id),
+        task_id=as_text(task_id),
+        experiment=as_text(experiment),
         metadata=metadata,
         carrier=carrier,
         parent=parent,

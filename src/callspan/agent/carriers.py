@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import quote, unquote
 
-from callspan.agent.runtime import SpanHandle, Whereabouts
+from callspan.agent.runtime import SpanHandle, SpanRef
 from callspan.fail_open import value_of
 from callspan.record.call import Place
 
@@ -28,7 +28,7 @@ class Carried(NamedTuple):
     session_id: str | None = None
     name: str | None = None
     next_index: int = 0
-    span: Whereabouts | None = None
+    span: SpanRef | None = None
 
 
 def carrier_of(session_id: str, name: str | None, next_index: int, span: SpanHandle) -> Carrier:
@@ -55,6 +55,5 @@ def carried(carrier: Mapping[str, str] | None) -> Carried:
         session_id=place.session_id,
         name=place.session_name,
         next_index=int(following) if following.isdecimal() else 0,
-        span=trace
-        and Whereabouts(trace_id=trace[1], span_id=trace[2], sampled=bool(int(trace[3], 16) & 1), place=place),
+        span=trace and SpanRef(trace_id=trace[1], span_id=trace[2], sampled=bool(int(trace[3], 16) & 1), place=place),
     )

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 from opentelemetry.context import Context
 
+from callspan.agent.api_misuse import reward_value
 from callspan.agent.context import metadata_of
 from callspan.agent.faults import error_info
-from callspan.agent.misuse import reward_value
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import Scope, is_within, treated
 from callspan.agent.times import Time, moment
-from callspan.agent.values import truth
+from callspan.agent.values import as_bool
 from callspan.record.events import EventRecord
 from callspan.record.ids import new_id
 
 if TYPE_CHECKING:
-    from callspan.agent.journal import Journal
+    from callspan.agent.event_recorder import EventRecorder
     from callspan.agent.sessions import Session
     from callspan.agent.timesteps import Timestep
 
@@ -36,7 +36,7 @@ class StepResult(NamedTuple):
     """When it happened; None: now."""
 
 
-def environment_event(target: Journal, result: StepResult, flags: list[str]) -> EventRecord:
+def environment_event(target: EventRecorder, result: StepResult, flags: list[str]) -> EventRecord:
     """Return the event of one step of the environment; its reward and end are counted in `target`."""
     value = reward_value(result.reward, flags, target.runtime)
     states = {"before": result.before, "after": result.observation, "info": result.info}
@@ -50,8 +50,8 @@ def environment_event(target: Journal, result: StepResult, flags: list[str]) -> 
         sequence=target.sequence(),
         data={key: state for key, state in states.items() if state is not None} or None,
         reward=value,
-        terminated=truth(result.terminated),
-        truncated=truth(result.truncated),
+        terminated=as_bool(result.terminated),
+        truncated=as_bool(result.truncated),
         flags=flags,
         metadata=target.around(),
     )
@@ -70,7 +70,7 @@ class EnvironmentStep(Scope):
 
     __slots__ = ("_flags", "_owner", "_result", "_where")
 
-    def __init__(self, owner: Journal, before: object = None) -> None:
+    def __init__(self, owner: EventRecorder, before: object = None) -> None:
         super().__init__()
         self._owner = owner
         self._result = StepResult(before=before)

@@ -10,8 +10,8 @@ from itertools import count
 from threading import RLock
 from typing import Final
 
-from callspan.agent.tally import Tally
-from callspan.agent.whereabouts import REMEMBERED
+from callspan.agent.running_totals import RunningTotals
+from callspan.agent.span_refs import SPAN_REFS
 from callspan.forks import renew_locks
 from callspan.record.ids import new_id
 
@@ -30,14 +30,14 @@ class Episode:
         "id",
         "info",
         "open",
+        "running",
         "start_ns",
         "steps",
-        "tally",
     )
 
     def __init__(self, session_id: str, first_index: int = 0) -> None:
         self.id = session_id
-        self.tally = Tally()
+        self.running = RunningTotals()
         self.start_ns: int | None = None
         self.steps = first_index
         self.open = 0
@@ -111,7 +111,7 @@ def forgotten() -> Iterator[None]:
     _known.clear()
     try:
         with ExitStack() as spans:
-            for remembered in REMEMBERED.values():
+            for remembered in SPAN_REFS.values():
                 spans.enter_context(remembered.forgotten())
             yield
     finally:

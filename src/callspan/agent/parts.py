@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import msgspec
 from opentelemetry.context import Context
 
+from callspan.agent.child_scope import ChildScope
 from callspan.agent.context import metadata_of
 from callspan.agent.faults import error_info
-from callspan.agent.owned import Owned
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import IDLE, Scope, treated
 from callspan.agent.times import Time
 from callspan.agent.tools import tool_call_fact
-from callspan.agent.values import text, truth
+from callspan.agent.values import as_bool, as_text
 from callspan.record.events import AGENT_START, EventRecord, Record, start_id
 from callspan.record.ids import new_id
 
 if TYPE_CHECKING:
-    from callspan.agent.journal import Journal
+    from callspan.agent.event_recorder import EventRecorder
 
 _ABSENT: Final = msgspec.UNSET
 
 
-class Part(Owned):
+class Part(ChildScope):
     """One part of an agent's work: a span and an event row.
 
     Set `output` to what came of it, or `error` to an exception or text where it failed without raising.
@@ -41,12 +41,12 @@ class Part(Owned):
         self,
         name: str | None = None,
         given: object = None,
-        owner: Journal | None = None,
+        owner: EventRecorder | None = None,
     ) -> None:
         super().__init__(owner)
         self._id = new_id()
         self._given = given
-        self.name = text(name)
+        self.name = as_text(name)
         self.output: object = _ABSENT
         self.error: BaseException | str | None = None
         self._metadata: Mapping[str, object] = {}
@@ -133,11 +133,11 @@ class Agent(Part):
         self,
         name: str | None = None,
         given: object = None,
-        owner: Journal | None = None,
+        owner: EventRecorder | None = None,
         description: str | None = None,
     ) -> None:
         super().__init__(name, given, owner)
-        self.description = text(description)
+        self.description = as_text(description)
 
     def fresh(self, name: str, arguments: Mapping[str, object]) -> Scope:
         """Return a new run of the same agent for one call of a function; an idle one where nothing records."""
@@ -177,7 +177,7 @@ class Guardrail(Part):
         self,
         name: str | None = None,
         given: object = None,
-        owner: Journal | None = None,
+        owner: EventRecorder | None = None,
     ) -> None:
         super().__init__(name, given, owner)
         self.triggered: bool | None = None
@@ -193,7 +193,7 @@ class Guardrail(Part):
             self.triggered = result
 
     def _told(self) -> dict[str, object]:
-        triggered = truth(self.triggered)
+        triggered = as_bool(self.triggered)
         return {**self._metadata} if triggered is None else {**self._metadata, "triggered": triggered}
 
 
@@ -208,17 +208,17 @@ class Handoff(Part):
         self,
         name: str | None = None,
         given: object = None,
-        owner: Journal | None = None,
+        owner: EventRecorder | None = None,
         sender: str | None = None,
         call: object = None,
     ) -> None:
         super().__init__(name, given, owner)
-        self._sender = text(sender)
-        self._asked = call if isinstance(call, str) else text(tool_call_fact(call, "id"))
+        self._sender = as_text(sender)
+        self._asked = call if isinstance(call, str) else as_text(tool_call_fact(call, "id"))
 
     @classmethod
     def made(
-        cls, to: str, sender: str | None, call: object, reason: object, owner: Journal | None, at: Time | None
+        cls, to: str, sender: str | None, call: object, reason: object, owner: EventRecorder | None, at: Time | None
     ) -> str:
         """Record one that has been made, at once; return its event's id."""
         handoff = cls(to, reason, owner, sender, call)

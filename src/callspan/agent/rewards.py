@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from callspan.agent import callbacks
+from callspan.agent.api_misuse import installed_or_warn, misuse, reward_value
 from callspan.agent.carriers import carried
 from callspan.agent.context import current_metadata, current_scope
-from callspan.agent.misuse import installed_or_warn, misuse, reward_value
-from callspan.agent.runtime import Runtime, Whereabouts
+from callspan.agent.runtime import Runtime, SpanRef
 from callspan.agent.scope import treated
+from callspan.agent.span_refs import found
 from callspan.agent.times import Time, moment
-from callspan.agent.values import text
-from callspan.agent.whereabouts import found
+from callspan.agent.values import as_text
 from callspan.fail_open import fail_open
 from callspan.record.call import Place
 from callspan.record.events import RewardRecord
@@ -24,6 +24,10 @@ from callspan.record.ids import new_id
 if TYPE_CHECKING:
     from callspan.agent.scope import Scope
     from callspan.agent.sessions import Session
+
+Level: TypeAlias = Literal["event", "session", "call"]
+_ADVICE: Final = "a reward outside a session needs the session_id, timestep_id or call_id it is for"
+_NO_METADATA: Final[Mapping[str, object]] = {}
 
 
 def reward(  # noqa: PLR0913 - whom it is for, and what is said
@@ -47,23 +51,21 @@ def reward(  # noqa: PLR0913 - whom it is for, and what is said
     """
     sent = carried(carrier)
     runtime = installed_or_warn()
-    target = _target(runtime, text(session_id) or sent.session_id, text(timestep_id), text(call_id))
+    target = _target(runtime, as_text(session_id) or sent.session_id, as_text(timestep_id), as_text(call_id))
     flags = [] if target.named or target.here is not None else [misuse("outside_session", _ADVICE, runtime)]
-    amount = reward_value(value, flags, runtime)
-    record = RewardRecord(
-        reward_id=new_id(),
-        session_id=target.place.session_id,
-        timestep_id=target.place.timestep_id,
-        timestep=target.place.timestep,
-        call_id=text(call_id),
-        objective=text(objective) or "reward",
-        value=amount,
-        label=text(label),
+    record = reward_record(
+        target.place,
+        value,
+        flags,
+        runtime,
         scope=target.level,
-        source=text(source),
-        annotation=text(annotation),
-        time_ns=moment(at, flags, runtime),
-        metadata={**current_metadata(), "callspan.flags": flags} if flags else current_metadata(),
+        call_id=call_id,
+        objective=objective,
+        label=label,
+        source=source,
+        annotation=annotation,
+        metadata=current_metadata(),
+        at=at,
     )
     _hand_over(record, target, sent.span)
     return record.reward_id
@@ -87,45 +89,67 @@ def feedback(
     sent = carried(carrier)
     runtime = installed_or_warn()
     flags = [] if call_id else [misuse("feedback_without_call", "feedback is for a call; give its id", runtime)]
-    where = found(runtime, call=text(call_id))
+    where = found(runtime, call=as_text(call_id))
     place = where.place if where is not None else Place(session_id=sent.session_id)
-    amount = reward_value(value, flags, runtime)
-    record = RewardRecord(
-        reward_id=new_id(),
-        session_id=place.session_id,
-        timestep_id=place.timestep_id,
-        timestep=place.timestep,
-        call_id=text(call_id),
-        objective=text(objective) or "reward",
-        value=amount,
-        label=text(label),
+    record = reward_record(
+        place,
+        value,
+        flags,
+        runtime,
         scope="call",
-        source=text(source),
-        annotation=text(annotation),
-        time_ns=moment(at, flags, runtime),
-        metadata={**current_metadata(), "callspan.flags": flags} if flags else current_metadata(),
+        call_id=call_id,
+        objective=objective,
+        label=label,
+        source=source,
+        annotation=annotation,
+        metadata=current_metadata(),
+        at=at,
     )
     _show_late(record, where or sent.span)
     return record.reward_id
 
 
-def write_reward(session: Session, value: object, at: Time | None = None) -> float | None:
+def write_session_reward(session: Session, value: object, at: Time | None = None) -> float | None:
     """Write the reward of a whole session; return its value, None where it is no number."""
-    flags: list[str] = []
-    record = RewardRecord(
-        reward_id=new_id(),
-        session_id=session.id,
-        objective="reward",
-        value=reward_value(value, flags, session.runtime),
-        scope="session",
-        time_ns=moment(at, flags, session.runtime),
-        metadata={"callspan.flags": flags} if flags else {},
-    )
+    record = reward_record(Place(session_id=session.id), value, [], session.runtime, scope="session", at=at)
     session.emit(record)
     return record.value
 
 
-_ADVICE = "a reward outside a session needs the session_id, timestep_id or call_id it is for"
+def reward_record(  # noqa: PLR0913 - the fields of a reward
+    place: Place,
+    value: object,
+    flags: list[str],
+    runtime: Runtime | None,
+    *,
+    scope: Level,
+    event_id: str | None = None,
+    call_id: str | None = None,
+    objective: str = "reward",
+    label: str | None = None,
+    source: str | None = None,
+    annotation: str | None = None,
+    metadata: Mapping[str, object] = _NO_METADATA,
+    at: Time | None = None,
+) -> RewardRecord:
+    """Return a new reward's record. What is no number or no time is flagged, besides what `flags` has already."""
+    amount, time_ns = reward_value(value, flags, runtime), moment(at, flags, runtime)
+    return RewardRecord(
+        reward_id=new_id(),
+        session_id=place.session_id,
+        timestep_id=place.timestep_id,
+        timestep=place.timestep,
+        event_id=as_text(event_id),
+        call_id=as_text(call_id),
+        objective=as_text(objective) or "reward",
+        value=amount,
+        label=as_text(label),
+        source=as_text(source),
+        annotation=as_text(annotation),
+        scope=scope,
+        time_ns=time_ns,
+        metadata={**metadata, "callspan.flags": flags} if flags else dict(metadata),
+    )
 
 
 class _Target(NamedTuple):
@@ -133,10 +157,10 @@ class _Target(NamedTuple):
 
     named: bool
     place: Place
-    level: Literal["event", "session", "call"]
+    level: Level
     here: Scope | None
     """The running code's scope, where the reward is for something of its session."""
-    where: Whereabouts | None
+    where: SpanRef | None
     """The span of the timestep or call that was named, where it is known."""
 
 
@@ -155,7 +179,7 @@ def _target(runtime: Runtime | None, session_id: str | None, timestep_id: str | 
         place = here.place
     else:
         place = Place(session_id=session_id or (here.place.session_id if here else None), timestep_id=timestep_id)
-    level: Literal["event", "session", "call"] = "event"
+    level: Level = "event"
     if call_id is not None:
         level = "call"
     elif session_id is not None and timestep_id is None:
@@ -167,21 +191,21 @@ def _session_of(scope: Scope) -> str | None:
     return scope.session.id if scope.session is not None else None
 
 
-def _hand_over(record: RewardRecord, target: _Target, sent: Whereabouts | None) -> None:
+def _hand_over(record: RewardRecord, target: _Target, sent: SpanRef | None) -> None:
     here, where = target.here, target.where
     if here is not None and (where is None or where.place.timestep_id == here.place.timestep_id):
         above: Scope | None = here
         while above is not None:
-            above.tally.add_reward(record.value)
+            above.running.add_reward(record.value)
             above = above.above
         here.emit(record)
         return
     if here is not None and here.session is not None:
-        here.session.tally.add_reward(record.value)
+        here.session.running.add_reward(record.value)
     _show_late(record, where or sent)
 
 
-def _show_late(record: RewardRecord, where: Whereabouts | None) -> None:
+def _show_late(record: RewardRecord, where: SpanRef | None) -> None:
     """Show a reward that no open span takes below the span it is for, and keep it."""
     runtime = installed_or_warn()
     if runtime is not None:

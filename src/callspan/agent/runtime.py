@@ -40,7 +40,7 @@ class SpanHandle(Protocol):
         """Put the final record's attributes on the span and end it, once."""
 
 
-class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):
+class SpanRef(msgspec.Struct, frozen=True, kw_only=True):
     """Where a session, timestep or call is, and its span, for what is said of it after its end."""
 
     trace_id: str | None = None
@@ -67,7 +67,7 @@ class HierarchySpans(Protocol):
     def joined(self, trace_id: str, span_id: str, *, sampled: bool = True) -> SpanHandle:
         """Return a handle of a span of another process, to be a parent only; ending it does nothing."""
 
-    def evaluated(self, record: Record, of: Whereabouts | None) -> None:
+    def evaluated(self, record: Record, of: SpanRef | None) -> None:
         """Show a reward given by id, below the span it is for; None: nobody knows where that is."""
 
 
@@ -76,7 +76,7 @@ def as_it_is(record: Record) -> Record:
     return record
 
 
-def nowhere(kind: str, identity: str) -> Whereabouts | None:
+def nowhere(kind: str, identity: str) -> SpanRef | None:
     """Know no span: the memory of who has none."""
     del kind, identity
     return None
@@ -94,7 +94,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     strict: bool = False
     """Misuse raises instead of being flagged."""
     trace_per_timestep: bool = False
-    find: Callable[[str, str], Whereabouts | None] = nowhere
+    find: Callable[[str, str], SpanRef | None] = nowhere
     """Looks a span up, of a kind (`session`, `timestep`, `call`) and an id this process does not know. Never raises."""
     service: str | None = None
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from opentelemetry.context import Context, attach, get_current
 
 from callspan.agent import callbacks
+from callspan.agent.api_misuse import misuse
 from callspan.agent.context import leave, scope_of, with_scope
-from callspan.agent.misuse import misuse
+from callspan.agent.running_totals import RunningTotals
 from callspan.agent.runtime import Runtime, SpanHandle, installed
-from callspan.agent.tally import Tally
 from callspan.agent.times import Time, moment
 from callspan.fail_open import fail_open
 from callspan.record.call import CallRecord, Place
@@ -92,11 +92,11 @@ class Scope(ABC):
         "ended",
         "outer",
         "place",
+        "running",
         "runtime",
         "span",
         "start_ns",
         "started",
-        "tally",
     )
 
     is_aside: ClassVar[bool] = False
@@ -111,7 +111,7 @@ class Scope(ABC):
         self.started = self.ended = False
         self.start_ns = self._clock_ns = 0
         self._lasted_ns: int | None = None
-        self.tally = Tally()
+        self.running = RunningTotals()
 
     @property
     def inner(self) -> Context | None:
@@ -194,7 +194,7 @@ class Scope(ABC):
             self.observe(record, conversation)
         scope: Scope | None = self
         while scope is not None:
-            scope.tally.add_call(record)
+            scope.running.add_call(record)
             scope = scope.above
 
     def elapsed_ns(self) -> int:
@@ -244,7 +244,7 @@ class Scope(ABC):
         self.base = self.outer = None
         self._lasted_ns = None
         self.span = NO_SPAN
-        self.tally = Tally()
+        self.running = RunningTotals()
 
     def _began(self, at: Time | None) -> int:
         return time.time_ns() if at is None else self._moment(at)

@@ -11,20 +11,20 @@ import msgspec
 from opentelemetry.context import Context
 
 from callspan.agent import callbacks
+from callspan.agent.api_misuse import installed_or_warn, mark, misuse
 from callspan.agent.carriers import Carrier, carried, carrier_of
 from callspan.agent.context import current_scope, metadata_of, with_metadata
 from callspan.agent.decorators import Decorating
 from callspan.agent.episode import Episode, episode_of
+from callspan.agent.event_recorder import EventRecorder
 from callspan.agent.faults import error_info, outcome_of
-from callspan.agent.journal import Journal
-from callspan.agent.misuse import installed_or_warn, mark, misuse
-from callspan.agent.rewards import write_reward
-from callspan.agent.runtime import Runtime, SpanHandle, Whereabouts, installed
+from callspan.agent.rewards import write_session_reward
+from callspan.agent.runtime import Runtime, SpanHandle, SpanRef, installed
 from callspan.agent.scope import NO_SPAN, Scope, treated
+from callspan.agent.span_refs import SPAN_REFS, remember
 from callspan.agent.times import Time
 from callspan.agent.timesteps import Found, Timestep
-from callspan.agent.values import fields, text, truth
-from callspan.agent.whereabouts import REMEMBERED, remember
+from callspan.agent.values import as_bool, as_dict, as_text
 from callspan.fail_open import fail_open
 from callspan.record.call import ErrorInfo, Place
 from callspan.record.events import SessionRecord, Totals
@@ -45,7 +45,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     at: Time | None = None
 
 
-class Session(Journal, Decorating):
+class Session(EventRecorder, Decorating):
     """One episode or conversation: a span `invoke_workflow {name}`, a row at its start, updates, and its end.
 
     Made by `callspan.session(...)`. A session re-attached by a carrier adds to the one it came from: it has no
@@ -73,7 +73,7 @@ class Session(Journal, Decorating):
         self._joined = self._resumed = self._sent.session_id is not None
         self._episode: Episode = episode_of(self._sent.session_id or identity.session_id, self._sent.next_index)
         self.place = Place(session_id=self._episode.id, session_name=identity.name or self._sent.name)
-        self._info = fields(identity.metadata)
+        self._info = as_dict(identity.metadata)
         self._last: SpanHandle = NO_SPAN
         self._open_steps: dict[str, Timestep] = {}
         self._parent_id: str | None = None
@@ -127,19 +127,19 @@ class Session(Journal, Decorating):
         May be called again, and after the end; what is None changes nothing. `at` is when the reward was given.
         """
         if reward is not None:
-            value = write_reward(self, reward, at)
-            self.tally.add_reward(value)
-        self._success = self._success if success is None else truth(success)
+            value = write_session_reward(self, reward, at)
+            self.running.add_reward(value)
+        self._success = self._success if success is None else as_bool(success)
         self.update(status=status)
 
     def update(self, status: str | None = None, metadata: Mapping[str, object] | None = None) -> None:
         """Set the outcome's word, and merge metadata key by key (a None value changes nothing); written at once."""
-        self._status = self._status if status is None else text(status)
-        self._info.update(fields(metadata))
+        self._status = self._status if status is None else as_text(status)
+        self._info.update(as_dict(metadata))
         with fail_open("record an update of a session"):
             late = self.ended and not self._resumed
             if self.runtime is not None:
-                record = self._record(totals=self.tally.totals() if late else None)
+                record = self._record(totals=self.running.totals() if late else None)
                 self.write(treated(record, self.runtime))
 
     def carrier(self) -> Carrier:
@@ -193,7 +193,7 @@ class Session(Journal, Decorating):
             flag = misuse("after_end", advice, self.runtime)
         return Found(self, flag=flag)
 
-    def target(self, *, late: bool = False) -> tuple[Journal, list[str]]:
+    def target(self, *, late: bool = False) -> tuple[EventRecorder, list[str]]:
         """Return the step of this session the running code is in, else the session, and the marks of misuse."""
         scope = current_scope()
         step = scope.step if scope is not None and scope.session is self else None
@@ -219,7 +219,7 @@ class Session(Journal, Decorating):
         outer_id = parent if isinstance(parent, str) else outer.id if outer is not None else None
         self._parent_id = outer_id if outer_id != self.id else None
         self._resumed = not self._episode.enter(self.start_ns) or self._joined
-        self.tally = self._episode.tally
+        self.running = self._episode.running
         self._episode.info.update({**metadata_of(current), **self._info})
         self._info = self._episode.info
         # The calls within are on that user's behalf too; their records have no session's fields but its id and name.
@@ -234,7 +234,7 @@ class Session(Journal, Decorating):
         if sent is None:
             # The row keeps the episode's first start; the span of one that goes on begins now.
             shown = msgspec.structs.replace(first, start_ns=self.start_ns) if self._resumed else first
-            self.begin_span(shown, base, link=_joined(runtime, REMEMBERED["session"].get(self.id)))
+            self.begin_span(shown, base, link=_joined(runtime, SPAN_REFS["session"].get(self.id)))
         else:
             self.span = sent
         self._last = self.span
@@ -256,7 +256,7 @@ class Session(Journal, Decorating):
                 end_ns=self.start_ns + self.elapsed_ns(),
                 outcome=self._outcome(error),
                 error=error_info(error) if isinstance(error, Exception) else None,
-                totals=self.tally.totals(),
+                totals=self.running.totals(),
             )
         # Of several sessions of one id that are open at once, the last to end speaks for all.
         told = self._joined or last
@@ -305,7 +305,7 @@ class Session(Journal, Decorating):
         )
 
 
-def _joined(runtime: Runtime, where: Whereabouts | None) -> SpanHandle | None:
+def _joined(runtime: Runtime, where: SpanRef | None) -> SpanHandle | None:
     if where is None or where.trace_id is None or where.span_id is None:
         return None
     return runtime.spans.joined(where.trace_id, where.span_id, sampled=where.sampled)

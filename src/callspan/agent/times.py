@@ -6,7 +6,7 @@ import time
 from datetime import datetime, timedelta, timezone
 from typing import Final, TypeAlias
 
-from callspan.agent.misuse import misuse
+from callspan.agent.api_misuse import misuse
 from callspan.agent.runtime import Runtime
 
 Time: TypeAlias = int | float | datetime

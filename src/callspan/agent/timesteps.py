@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 from opentelemetry.context import Context
 
+from callspan.agent.api_misuse import mark
 from callspan.agent.context import metadata_of
 from callspan.agent.decorators import Decorating
+from callspan.agent.event_recorder import EventRecorder
 from callspan.agent.faults import error_info, outcome_of
-from callspan.agent.journal import Journal
-from callspan.agent.misuse import mark
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import Scope, treated
+from callspan.agent.span_refs import remember
 from callspan.agent.times import Time
-from callspan.agent.values import fields, text, whole
-from callspan.agent.whereabouts import remember
+from callspan.agent.values import as_dict, as_int, as_text
 from callspan.fail_open import fail_open
 from callspan.record.call import Place
 from callspan.record.events import TimestepRecord
@@ -37,7 +37,7 @@ class Found(NamedTuple):
     """A mark of misuse for the step."""
 
 
-class Timestep(Journal, Decorating):
+class Timestep(EventRecorder, Decorating):
     """One turn of a session: a span `timestep`, a row at its start and at its end.
 
     Made by `session.timestep()` or `callspan.timestep()`. `id` and `index` are known from the start on.
@@ -70,9 +70,9 @@ class Timestep(Journal, Decorating):
         """Take `find`, which returns the session of a step that starts at the given time."""
         super().__init__()
         self._find = find
-        self._given = (text(name), whole(turn))
+        self._given = (as_text(name), as_int(turn))
         self._at = at
-        self._info = fields(metadata)
+        self._info = as_dict(metadata)
         self._session: Session | None = None
         self._owns_session = False
         self._first: TimestepRecord | None = None
@@ -113,8 +113,8 @@ class Timestep(Journal, Decorating):
 
         What is None, a value in `metadata` too, changes nothing. May be called again, and after the end.
         """
-        self._status = self._status if status is None else text(status)
-        self._info.update(fields(metadata))
+        self._status = self._status if status is None else as_text(status)
+        self._info.update(as_dict(metadata))
         if self._first is not None and self.runtime is not None:
             with fail_open("record an update of a timestep"):
                 self.write(treated(self._later(self._first, outcome=self._status), self.runtime))
@@ -187,7 +187,7 @@ class Timestep(Journal, Decorating):
     def _count(self) -> None:
         above = self.above
         while above is not None:
-            above.tally.add_timestep()
+            above.running.add_timestep()
             above = above.above
 
     def _close(self, error: BaseException | None) -> None:
@@ -201,7 +201,7 @@ class Timestep(Journal, Decorating):
             end_ns=self.start_ns + self.elapsed_ns(),
             outcome=self._status or outcome_of(error),
             error=error_info(error) if isinstance(error, Exception) else None,
-            totals=self.tally.totals(),
+            totals=self.running.totals(),
         )
         shown = treated(record, self.runtime, "timestep_end")
         self.span.end(shown, error)

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from opentelemetry.context import Context
 
+from callspan.agent.child_scope import ChildScope
 from callspan.agent.context import metadata_of
 from callspan.agent.faults import error_info
-from callspan.agent.owned import Owned
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import IDLE, Scope, treated
-from callspan.agent.values import text
+from callspan.agent.values import as_text
 from callspan.fail_open import fail_open, value_of
 from callspan.record.codec import plain
 from callspan.record.events import TOOL_START, EventRecord, start_id
 from callspan.record.ids import new_id
 
 if TYPE_CHECKING:
-    from callspan.agent.journal import Journal
+    from callspan.agent.event_recorder import EventRecorder
 
 _ABSENT: Final = msgspec.UNSET
 
@@ -42,7 +42,7 @@ def tool_call_fact(call: object, fact: str) -> object:
     return None
 
 
-class Tool(Owned):
+class Tool(ChildScope):
     """One run of a tool: a span `execute_tool {name}` and an event row, announced at its start by a `tool_start` row.
 
     Set `result` to what it gave, or `error` to an exception or text where it failed without raising.
@@ -57,13 +57,13 @@ class Tool(Owned):
         name: str | None = None,
         call: object = None,
         arguments: object = None,
-        owner: Journal | None = None,
+        owner: EventRecorder | None = None,
     ) -> None:
         super().__init__(owner)
         self._given = (name, call, arguments, owner)
         self._id = new_id()
         asked = None if isinstance(call, str) else call
-        self._name = text(name) or _text(tool_call_fact(asked, "name")) or "tool"
+        self._name = as_text(name) or _text(tool_call_fact(asked, "name")) or "tool"
         self._tool_call_id = call if isinstance(call, str) else _text(tool_call_fact(asked, "id"))
         self._arguments = tool_call_fact(asked, "arguments") if arguments is None else arguments
         self._result: object = _ABSENT
@@ -140,7 +140,7 @@ class Tool(Owned):
         own_time = 0 if isinstance(self._owner, Tool) else duration
         scope: Scope | None = self._owner
         while scope is not None:
-            scope.tally.add_tool(own_time)
+            scope.running.add_tool(own_time)
             scope = scope.above
         if self.runtime is None:
             return

@@ -9,7 +9,7 @@ from functools import partial
 from callspan.fail_open import value_of
 
 
-def number(value: object) -> float | None:
+def as_float(value: object) -> float | None:
     """Return a reward as a float, also from NumPy and one-element tensors; None for what is no finite number."""
     if isinstance(value, str):
         return None
@@ -17,22 +17,22 @@ def number(value: object) -> float | None:
     return read if read is not None and math.isfinite(read) else None
 
 
-def whole(value: object) -> int | None:
+def as_int(value: object) -> int | None:
     """Return a turn number as an int; None for what is none."""
     return value_of(partial(int, value)) if value is not None else None
 
 
-def text(value: object) -> str | None:
+def as_text(value: object) -> str | None:
     """Return a name or an id as text, whatever it was; None stays None."""
     return value if value is None or isinstance(value, str) else value_of(partial(str, value))
 
 
-def truth(value: object) -> bool | None:
+def as_bool(value: object) -> bool | None:
     """Return a flag as a bool, also from NumPy; None stays None."""
     return value if value is None or isinstance(value, bool) else value_of(partial(bool, value))
 
 
-def fields(metadata: object) -> dict[str, object]:
+def as_dict(metadata: object) -> dict[str, object]:
     """Return metadata as a dict of its own, without None values; what is no mapping is under `metadata`."""
     if metadata is None:
         return {}
@@ -42,7 +42,7 @@ def fields(metadata: object) -> dict[str, object]:
     return {str(key): value for key, value in items.items() if value is not None}
 
 
-def texts(values: Iterable[str] | str) -> list[str]:
+def as_texts(values: Iterable[str] | str) -> list[str]:
     """Return ids as a list; a single one may come as text."""
     listed = [values] if isinstance(values, str) else value_of(partial(list, values)) or []
-    return [value if isinstance(value, str) else text(value) or "" for value in listed]
+    return [value if isinstance(value, str) else as_text(value) or "" for value in listed]

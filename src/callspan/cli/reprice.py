@@ -50,7 +50,7 @@ What a provider itself stated it charged is never changed."""
 def command(frame: Frame, which: CallFilter, prices: Path | None, every: bool, dry_run: bool) -> None:
     """Compute the cost of stored calls from their tokens and the prices of their day."""
     pricer = _pricer(frame, prices)
-    tally = Tally()
+    changes = _Changes()
     with frame.reader() as reader, progress(frame, "calls") as tell:
         which = msgspec.structs.replace(of_one_session(frame, reader, which), newest_first=False)
         total = reader.count_calls(which)
@@ -58,14 +58,14 @@ def command(frame: Frame, which: CallFilter, prices: Path | None, every: bool, d
             for number, call in enumerate(reader.calls(which), 1):
                 tell(number, total)
                 cost = _new_cost(pricer, call, every=every)
-                tally.count(call, cost)
+                changes.count(call, cost)
                 if cost is not None and cost != call.cost:
                     rewriter.write(call, cost)
-    _report(frame, tally, dry_run=dry_run)
+    _report(frame, changes, dry_run=dry_run)
 
 
 @dataclass
-class Tally:
+class _Changes:
     """What was found."""
 
     calls: int = 0
@@ -140,23 +140,25 @@ def _new_cost(pricer: Pricer, call: CallRecord, *, every: bool) -> Cost | None:
     return pricer.cost(call)
 
 
-def _report(frame: Frame, tally: Tally, *, dry_run: bool) -> None:
-    total = exact_sum(tally.changed)
+def _report(frame: Frame, changes: _Changes, *, dry_run: bool) -> None:
+    total = exact_sum(changes.changed)
     if frame.json:
         frame.emit(
             {
-                "calls": tally.calls,
-                "changed": len(tally.changed),
+                "calls": changes.calls,
+                "changed": len(changes.changed),
                 "cost_usd": None if total is None else format(total, "f"),
-                "unknown": dict(tally.unknown.most_common()),
+                "unknown": dict(changes.unknown.most_common()),
                 "written": not dry_run,
             }
         )
         return
-    if not tally.calls:
+    if not changes.calls:
         frame.nothing(f"No such calls in {safe_name(frame.store)}.")
     done = "would get" if dry_run else "got"
     worth = f", {money(total)} together" if total is not None else ""
-    frame.screen.line((f"{count(len(tally.changed))} of {count(tally.calls)} calls {done} a new cost{worth}", "bold"))
-    for model, number in tally.unknown.most_common():
+    frame.screen.line(
+        (f"{count(len(changes.changed))} of {count(changes.calls)} calls {done} a new cost{worth}", "bold")
+    )
+    for model, number in changes.unknown.most_common():
         frame.screen.line(("no price or no tokens: ", "yellow"), f"{model} ({count(number)})")

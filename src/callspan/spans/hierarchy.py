@@ -24,7 +24,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from callspan.agent.runtime import SpanHandle, Whereabouts
+from callspan.agent.runtime import SpanHandle, SpanRef
 from callspan.fail_open import fail_open
 from callspan.record.call import ErrorInfo
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
@@ -191,7 +191,7 @@ class TracedHierarchy:
         span = NonRecordingSpan(_context_of(trace_id, span_id, sampled=sampled))
         return HierarchySpan(span, self._options, self._evaluations, ours=False)
 
-    def evaluated(self, record: Record, of: Whereabouts | None) -> None:
+    def evaluated(self, record: Record, of: SpanRef | None) -> None:
         """Show a reward given by id, below the span it is for; None: nobody knows where that is."""
         if not isinstance(record, RewardRecord):
             return

@@ -14,7 +14,7 @@ from callspan.agent import callbacks
 from callspan.agent import context as agent_context
 from callspan.agent.content import current_content, stricter
 from callspan.agent.runtime import Runtime
-from callspan.agent.whereabouts import remember_call
+from callspan.agent.span_refs import remember_call
 from callspan.config import Content, Settings
 from callspan.cost import published
 from callspan.fail_open import fail_open, value_of

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from callspan.agent.runtime import Whereabouts
+from callspan.agent.runtime import SpanRef
 from callspan.fail_open import value_of
 from callspan.forks import late_import
 from callspan.record.call import Place
@@ -42,7 +42,7 @@ class SpanFinder:
     def __init__(self, stores: Iterable[str]) -> None:
         self._paths = [path for url in stores if (path := parse(url).path) is not None and parse(url).kind == "sqlite"]
 
-    def __call__(self, kind: str, identity: str) -> Whereabouts | None:
+    def __call__(self, kind: str, identity: str) -> SpanRef | None:
         """Return where the span is; None where no file knows it, or none can be read."""
         for path in self._paths:
             where = value_of(partial(_asked, path, _QUERIES[kind], identity))
@@ -51,7 +51,7 @@ class SpanFinder:
         return None
 
 
-def _asked(path: Path, sql: str, identity: str) -> Whereabouts | None:
+def _asked(path: Path, sql: str, identity: str) -> SpanRef | None:
     reader = late_import("callspan.stores.sqlite.reader").SQLiteReader(path)
     try:
         row = next((dict(row) for row in reader.rows(sql, id=identity)), None)
@@ -60,7 +60,7 @@ def _asked(path: Path, sql: str, identity: str) -> Whereabouts | None:
     if row is None:
         return None
     known = msgspec.convert(row, _Row)
-    return Whereabouts(
+    return SpanRef(
         trace_id=known.trace_id,
         span_id=known.span_id,
         sampled=known.sampled != 0,

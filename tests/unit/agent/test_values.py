@@ -61,7 +61,7 @@ def _no_failures_left() -> Any:
     ],
 )  # fmt: skip
 def test_a_reward_is_a_finite_number_or_unknown(value: object, read: float | None) -> None:
-    found = values.number(value)
+    found = values.as_float(value)
     assert found == read
     assert found is None or type(found) is float
 
@@ -82,7 +82,7 @@ def test_a_reward_is_a_finite_number_or_unknown(value: object, read: float | Non
     ],
 )
 def test_a_turn_is_a_whole_number_or_unknown(value: object, read: int | None) -> None:
-    assert values.whole(value) == read
+    assert values.as_int(value) == read
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_turn_is_a_whole_number_or_unknown(value: object, read: int | None) ->
     [("a", "a"), ("", ""), (None, None), (7, "7"), (Scalar(1), "Scalar(1)"), (Broken(), None), (b"x", "b'x'")],
 )
 def test_a_name_is_text_whatever_it_was(value: object, read: str | None) -> None:
-    assert values.text(value) == read
+    assert values.as_text(value) == read
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_name_is_text_whatever_it_was(value: object, read: str | None) -> None
     [(True, True), (False, False), (None, None), (1, True), (0, False), (Scalar(0), False), (Broken(), None)],
 )
 def test_a_flag_is_a_bool_or_unknown(value: object, read: bool | None) -> None:
-    assert values.truth(value) is read
+    assert values.as_bool(value) is read
 
 
 @pytest.mark.parametrize(
@@ -115,12 +115,12 @@ def test_a_flag_is_a_bool_or_unknown(value: object, read: bool | None) -> None:
     ],
 )
 def test_metadata_is_a_dict_without_what_is_unknown(value: object, read: dict[str, object]) -> None:
-    assert values.fields(value) == read
+    assert values.as_dict(value) == read
 
 
 def test_metadata_is_a_dict_of_its_own() -> None:
     given = {"a": 1}
-    values.fields(given)["b"] = 2
+    values.as_dict(given)["b"] = 2
     assert given == {"a": 1}
 
 
@@ -137,18 +137,18 @@ def test_metadata_is_a_dict_of_its_own() -> None:
     ],
 )
 def test_ids_are_a_list_of_texts(value: Any, read: list[str]) -> None:
-    assert values.texts(value) == read
+    assert values.as_texts(value) == read
 
 
 @given(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), st.lists(st.integers())))
 def test_nothing_an_application_hands_in_raises(value: Any) -> None:
-    number = values.number(value)
+    number = values.as_float(value)
     assert number is None or math.isfinite(number)
-    assert isinstance(values.whole(value), int | None)
-    assert isinstance(values.text(value), str | None)
-    assert isinstance(values.truth(value), bool | None)
-    assert None not in values.fields(value).values()
-    assert all(isinstance(one, str) for one in values.texts(value))
+    assert isinstance(values.as_int(value), int | None)
+    assert isinstance(values.as_text(value), str | None)
+    assert isinstance(values.as_bool(value), bool | None)
+    assert None not in values.as_dict(value).values()
+    assert all(isinstance(one, str) for one in values.as_texts(value))
 
 
 class MuteError(ValueError):

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from callspan.cli.export import Money, Tag
-from callspan.cli.reprice import Rewriter, Tally
+from callspan.cli.reprice import Rewriter, RunningTotals
 from callspan.record.call import CallRecord, Cost, Place, Redaction, Request, Response
 from callspan.record.events import RewardRecord, TimestepRecord
 from callspan.record.messages import Conversation
@@ -355,7 +355,7 @@ def test_an_id_of_none_or_of_several_is_not_sent(store: str, ident: str) -> None
 
 
 def test_a_tally_counts_changes_and_what_stays_unknown() -> None:
-    tally = Tally()
+    tally = RunningTotals()
     old = Cost(usd=Decimal("0.1"), source="v1")
     tally.count(made(cost=old), old)
     tally.count(made(cost=old), None)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from callspan.agent.api import session, timestep, tool
+from callspan.agent.api_misuse import MisuseError
 from callspan.agent.context import copy_context, current_scope
-from callspan.agent.misuse import MisuseError
 from callspan.agent.rewards import feedback, reward
 from callspan.agent.sessions import Session
 from callspan.agent.timesteps import Timestep

@@ -1,8 +1,8 @@
-"""Tally: running sums of a session or a timestep, in constant memory."""
+"""Running totals: sums of a session or a timestep, in constant memory."""
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from callspan.record.call import CallRecord
 from callspan.record.events import Totals
@@ -10,14 +10,15 @@ from callspan.record.events import Totals
 _Sums: TypeAlias = tuple[int, int, int, int, int | None, int | None, float | None, int, int]
 """The fields of `Totals`, in their order."""
 
+_Number = TypeVar("_Number", int, float)
 _NOTHING: Final[_Sums] = (0, 0, 0, 0, None, None, None, 0, 0)
 
 
-class Tally:
+class RunningTotals:
     """Adds up calls, tools, timesteps and rewards from any thread; `totals()` is the sum so far.
 
-    Without a lock, which a signal handler could wait for that has interrupted its holder: whoever adds takes a cell
-    of sums that nobody else has in hands, and replaces its content in one step. An interrupt costs a cell, no sum.
+    Lock-free, because a signal handler may interrupt the holder of a lock: each addition takes a free cell out of a
+    list and replaces its content in one step. An interrupt costs a cell, never a sum.
     """
 
     __slots__ = ("_cells", "_free")
@@ -29,21 +30,9 @@ class Tally:
 
     def add_call(self, record: CallRecord) -> None:
         """Count a call that has ended."""
-        usage = record.usage
-        cell = self._take()
-        calls, errors, tools, timesteps, read, written, reward, model_ns, tool_ns = cell[0]
-        cell[0] = (
-            calls + 1,
-            errors + (record.outcome in {"error", "timeout"}),
-            tools,
-            timesteps,
-            read if usage is None else _sum(read, usage.input_tokens),
-            written if usage is None else _sum(written, usage.output_tokens),
-            reward,
-            model_ns + (record.timing.duration_ns or 0),
-            tool_ns,
-        )
-        self._free.append(cell)
+        usage, failed = record.usage, record.outcome in {"error", "timeout"}
+        read, written = (None, None) if usage is None else (usage.input_tokens, usage.output_tokens)
+        self._add((1, failed, 0, 0, read, written, None, record.timing.duration_ns or 0, 0))
 
     def add_tool(self, duration_ns: int) -> None:
         """Count a tool that has run for `duration_ns`."""
@@ -98,11 +87,11 @@ def _plus(left: _Sums, right: _Sums) -> _Sums:
         left[3] + right[3],
         _sum(left[4], right[4]),
         _sum(left[5], right[5]),
-        right[6] if left[6] is None else left[6] if right[6] is None else left[6] + right[6],
+        _sum(left[6], right[6]),
         left[7] + right[7],
         left[8] + right[8],
     )
 
 
-def _sum(left: int | None, right: int | None) -> int | None:
+def _sum(left: _Number | None, right: _Number | None) -> _Number | None:
     return left if right is None else right if left is None else left + right

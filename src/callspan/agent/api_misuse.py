@@ -1,4 +1,4 @@
-"""Misuse: what happens when the session API is used in a way that makes no sense."""
+"""API misuse: a wrong use of the session API is flagged and warned of, or raises where `strict` is set."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from typing import Final
 
 from callspan.agent.runtime import Runtime, installed, never_instrumented
-from callspan.agent.values import number
+from callspan.agent.values import as_float
 from callspan.config import load
 from callspan.fail_open import log
 from callspan.once import Once
@@ -51,7 +51,7 @@ def installed_or_warn() -> Runtime | None:
 
 def reward_value(value: object, flags: list[str], runtime: Runtime | None) -> float | None:
     """Return a reward as a number, None for None; what is no finite number is a misuse, marked in `flags`."""
-    amount = None if value is None else number(value)
+    amount = None if value is None else as_float(value)
     if amount is None and value is not None:
         flags.append(misuse("reward_without_number", "a reward is a number", runtime))
     return amount

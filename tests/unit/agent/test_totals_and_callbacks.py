@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.agent import callbacks, episode
-from callspan.agent.misuse import MisuseError, forget_misuse, misuse
+from callspan.agent.api_misuse import MisuseError, forget_misuse, misuse
+from callspan.agent.running_totals import RunningTotals
 from callspan.agent.runtime import Runtime
-from callspan.agent.tally import Tally
 from callspan.fail_open import failures, forget_failures
 from callspan.record.call import CallRecord, Timing
 from callspan.record.events import EventRecord, MessageRecord, Record, SessionRecord, TimestepRecord, Totals
@@ -43,7 +43,7 @@ def call(outcome: Any = "success", duration_ns: int | None = None, usage: Usage 
     ],
 )  # fmt: skip
 def test_calls_add_up_and_what_none_told_is_unknown(calls: list[CallRecord], totals: Totals) -> None:
-    tally = Tally()
+    tally = RunningTotals()
     for record in calls:
         tally.add_call(record)
     assert tally.totals() == totals
@@ -53,14 +53,14 @@ def test_calls_add_up_and_what_none_told_is_unknown(calls: list[CallRecord], tot
     ("rewards", "total"), [([], None), ([None], None), ([0.0], 0.0), ([None, 2.0], 2.0), ([1.5, None, -2.0], -0.5)]
 )
 def test_rewards_add_up_and_unknown_is_not_zero(rewards: list[float | None], total: float | None) -> None:
-    tally = Tally()
+    tally = RunningTotals()
     for reward in rewards:
         tally.add_reward(reward)
     assert tally.totals().reward == total
 
 
 def test_totals_do_not_change_with_what_comes_later() -> None:
-    tally = Tally()
+    tally = RunningTotals()
     tally.add_tool(5)
     before = tally.totals()
     tally.add_tool(6)
@@ -78,7 +78,7 @@ def in_threads(work: Callable[[], None], number: int = 4) -> None:
 
 
 def test_no_thread_loses_a_count() -> None:
-    tally = Tally()
+    tally = RunningTotals()
     record = call("error", 2, Usage(input_tokens=1, output_tokens=1))
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""Owned: what tools and the parts of multi-agent programs have in common: they run in a step, a session, or alone."""
+"""Child scope: the base of operations, which run in a timestep, a session, another operation, or alone."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.context import Context
 
+from callspan.agent.api_misuse import installed_or_warn
 from callspan.agent.context import current_scope
 from callspan.agent.decorators import Decorating
-from callspan.agent.misuse import installed_or_warn
 from callspan.agent.scope import Scope, is_within
 
 if TYPE_CHECKING:
-    from callspan.agent.journal import Journal
+    from callspan.agent.event_recorder import EventRecorder
     from callspan.agent.sessions import Session
     from callspan.agent.timesteps import Timestep
 
 
-class Owned(Scope, Decorating):
+class ChildScope(Scope, Decorating):
     """A scope inside another one: that it was made from, or the innermost within that where it starts."""
 
     __slots__ = ("_asked_by", "_flags", "_owner")
 
     reads_arguments = True
 
-    def __init__(self, owner: Journal | None) -> None:
+    def __init__(self, owner: EventRecorder | None) -> None:
         super().__init__()
         self._asked_by = owner
         self._owner: Scope | None = owner

@@ -1,4 +1,4 @@
-"""Journal: what a session and a timestep have in common to tell: events, messages, rewards, tools."""
+"""Event recorder: records events, messages, rewards and operations in a session or timestep."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ from collections.abc import Iterable, Mapping
 
 from opentelemetry.context import Context, get_current
 
+from callspan.agent.api_misuse import misuse
 from callspan.agent.context import metadata_of
 from callspan.agent.environment_step import EnvironmentStep, StepResult, environment_event
 from callspan.agent.faults import error_info
-from callspan.agent.misuse import misuse, reward_value
 from callspan.agent.parts import Agent, Guardrail, Handoff
+from callspan.agent.rewards import reward_record
 from callspan.agent.runtime import installed
 from callspan.agent.scope import Scope
 from callspan.agent.times import Time, moment
 from callspan.agent.tools import Tool
-from callspan.agent.values import fields, text, texts
-from callspan.record.events import EventRecord, MessageRecord, RewardRecord
+from callspan.agent.values import as_dict, as_text, as_texts
+from callspan.record.events import EventRecord, MessageRecord
 from callspan.record.ids import new_id
 
 
-class Journal(Scope):
-    """A scope that things happen in. Each is a row and a span event, written as it happens."""
+class EventRecorder(Scope):
+    """A scope with events. Each is a row and a span event, written at once."""
 
     __slots__ = ()
 
@@ -51,16 +52,16 @@ class Journal(Scope):
             session_id=target.place.session_id,
             timestep_id=target.place.timestep_id,
             timestep=target.place.timestep,
-            call_id=text(call),
-            message_type=text(kind) or "unknown",
-            sender=text(sender),
-            receiver=text(receiver),
+            call_id=as_text(call),
+            message_type=as_text(kind) or "unknown",
+            sender=as_text(sender),
+            receiver=as_text(receiver),
             time_ns=moment(at, flags, target.runtime),
             sequence=target.sequence(),
             content=content,
-            causal_influence=texts(causal_influence),
+            causal_influence=as_texts(causal_influence),
             flags=flags,
-            metadata={**target.around(), **fields(metadata)},
+            metadata={**target.around(), **as_dict(metadata)},
         )
         target.emit(record, "message")
         return record.message_id
@@ -99,16 +100,16 @@ class Journal(Scope):
             session_id=target.place.session_id,
             timestep_id=target.place.timestep_id,
             timestep=target.place.timestep,
-            call_id=text(call),
-            event_type=text(type) or "unknown",
-            name=text(name),
+            call_id=as_text(call),
+            event_type=as_text(type) or "unknown",
+            name=as_text(name),
             time_ns=moment(at, flags, target.runtime),
             sequence=target.sequence(),
-            system=text(system),
+            system=as_text(system),
             data=data,
             error=error_info(error),
             flags=flags,
-            metadata={**target.around(), **fields(metadata)},
+            metadata={**target.around(), **as_dict(metadata)},
         )
         target.emit(record, "event")
         return record.event_id
@@ -161,23 +162,21 @@ class Journal(Scope):
         and session.
         """
         target, flags = self.target(late=True)
-        amount = reward_value(value, flags, target.runtime)
-        record = RewardRecord(
-            reward_id=new_id(),
-            session_id=target.place.session_id,
-            timestep_id=target.place.timestep_id,
-            timestep=target.place.timestep,
-            event_id=text(event),
-            objective=text(objective) or "reward",
-            value=amount,
-            label=text(label),
-            source=text(source),
-            annotation=text(annotation),
+        record = reward_record(
+            target.place,
+            value,
+            flags,
+            target.runtime,
             scope="session" if event is None and target.place.timestep_id is None else "event",
-            time_ns=moment(at, flags, target.runtime),
-            metadata={**target.around(), "callspan.flags": flags} if flags else target.around(),
+            event_id=event,
+            objective=objective,
+            label=label,
+            source=source,
+            annotation=annotation,
+            metadata=target.around(),
+            at=at,
         )
-        target.add_reward(amount)
+        target.add_reward(record.value)
         target.emit(record)
         return record.reward_id
 
@@ -215,7 +214,7 @@ class Journal(Scope):
         """Add to the totals of this scope and of those above it."""
         scope: Scope | None = self
         while scope is not None:
-            scope.tally.add_reward(value)
+            scope.running.add_reward(value)
             scope = scope.above
 
     def around(self) -> dict[str, object]:
@@ -230,7 +229,7 @@ class Journal(Scope):
         session = self.session
         return session.next_sequence() if session is not None else None
 
-    def target(self, *, late: bool = False) -> tuple[Journal, list[str]]:
+    def target(self, *, late: bool = False) -> tuple[EventRecorder, list[str]]:
         """Return where the record belongs and the marks of misuse; `late` allows it after the end."""
         if not self.started:
             flag = misuse("before_start", f"use the {type(self).__name__.lower()} with `with`", installed())
