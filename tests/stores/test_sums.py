@@ -17,7 +17,7 @@ from callspan.record.usage import Usage
 from callspan.stores import retention
 from callspan.stores.base import CallFilter, Grouping, Reader
 from callspan.stores.retention import delete_session
-from callspan.stores.sqlite.store import file as sqlite_file
+from callspan.stores.sqlite import file as sqlite_file
 
 from .conftest import START_NS, Delivery, Records
 
