@@ -14,12 +14,11 @@ from callspan.agent.api import (
 )
 from callspan.agent.api_misuse import MisuseError
 from callspan.agent.callbacks import add_callback
-from callspan.agent.content import content
-from callspan.agent.context import copy_context, metadata
+from callspan.agent.context import content, copy_context, metadata
+from callspan.agent.operations import Tool
 from callspan.agent.rewards import feedback, reward
 from callspan.agent.sessions import Session
 from callspan.agent.timesteps import Timestep
-from callspan.agent.tools import Tool
 
 __all__ = [
     "MisuseError",

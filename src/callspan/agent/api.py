@@ -7,12 +7,11 @@ from typing import ParamSpec, TypeVar, overload
 
 from callspan.agent.api_misuse import misuse
 from callspan.agent.context import current_scope
-from callspan.agent.parts import Agent, Guardrail, Handoff
+from callspan.agent.operations import Agent, Guardrail, Handoff, Tool
 from callspan.agent.runtime import installed
 from callspan.agent.sessions import Identity, Session
 from callspan.agent.times import Time
 from callspan.agent.timesteps import Found, Timestep
-from callspan.agent.tools import Tool
 from callspan.agent.values import as_text
 
 _P = ParamSpec("_P")

@@ -1,4 +1,4 @@
-"""Context: which session and timestep the running code belongs to, and the metadata around it.
+"""Context: which session and timestep the running code belongs to, its metadata, and how much content is kept.
 
 Everything lives in the OpenTelemetry context, so it follows tasks and whatever carries that context to threads.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
 from opentelemetry.context import Context, attach, get_current, set_value
 
+from callspan.config import Content, content_word
 from callspan.record.metadata import METADATA_FIELDS
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ _R = TypeVar("_R")
 _SCOPE: Final = "callspan.scope"
 _NOTHING: Final[Mapping[str, object]] = {}
 _METADATA: Final = "callspan.metadata"
+_CONTENT: Final = "callspan.content"
+_STRICTNESS: Final[tuple[Content, ...]] = ("full", "metadata", "off")
 
 
 def current_scope() -> Scope | None:
@@ -98,6 +101,47 @@ class metadata:  # noqa: N801 - reads as a statement: with callspan.metadata(use
     ) -> None:
         """Restore the fields around, from whichever task this is."""
         restore(_METADATA, self._inner, self._outer)
+
+
+def current_content() -> Content | None:
+    """Return the content setting of the blocks around the running code; None: there is none."""
+    return content_of(get_current())
+
+
+def content_of(context: Context) -> Content | None:
+    """Return the content setting `context` carries, see `current_content`."""
+    return cast("Content | None", context.get(_CONTENT))
+
+
+def stricter(one: Content, other: Content | None) -> Content:
+    """Return the one that shows less; None asks for nothing."""
+    return one if other is None else max(one, other, key=_STRICTNESS.index)
+
+
+class content:  # noqa: N801 - reads as a statement: with callspan.content("off")
+    """Context manager: `full`, `metadata` or `off` for every call, session and event made within.
+
+    It only takes away: neither the setting of `instrument()` nor that of a block around can be loosened. A call
+    keeps what held when it was made, wherever its stream is read. An object is entered once. Raises SettingError
+    for any other word.
+    """
+
+    __slots__ = ("_inner", "_outer", "_setting")
+
+    def __init__(self, setting: Content) -> None:
+        self._setting: Content = setting if setting in _STRICTNESS else content_word(setting)
+
+    def __enter__(self) -> None:
+        """Take away what this block does not want shown."""
+        self._outer = get_current()
+        self._inner = set_value(_CONTENT, stricter(self._setting, current_content()), self._outer)
+        attach(self._inner)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Restore the setting around, from whichever task this is."""
+        restore(_CONTENT, self._inner, self._outer)
 
 
 def restore(key: str, inner: Context, outer: Context) -> None:

@@ -10,12 +10,11 @@ from callspan.agent.api_misuse import misuse
 from callspan.agent.context import metadata_of
 from callspan.agent.environment_step import EnvironmentStep, StepResult, environment_event
 from callspan.agent.faults import error_info
-from callspan.agent.parts import Agent, Guardrail, Handoff
+from callspan.agent.operations import Agent, Guardrail, Handoff, Tool
 from callspan.agent.rewards import reward_record
 from callspan.agent.runtime import installed
 from callspan.agent.scope import Scope
 from callspan.agent.times import Time, moment
-from callspan.agent.tools import Tool
 from callspan.agent.values import as_dict, as_text, as_texts
 from callspan.record.events import EventRecord, MessageRecord
 from callspan.record.ids import new_id

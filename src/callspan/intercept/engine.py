@@ -10,7 +10,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
-from callspan.agent.content import content_of, stricter
+from callspan.agent.context import content_of, stricter
 from callspan.config import Content, Native
 from callspan.intercept import conflicts
 from callspan.observe.factory import CallFactory

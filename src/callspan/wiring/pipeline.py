@@ -12,7 +12,7 @@ from opentelemetry import trace
 
 from callspan.agent import callbacks
 from callspan.agent import context as agent_context
-from callspan.agent.content import current_content, stricter
+from callspan.agent.context import current_content, stricter
 from callspan.agent.runtime import Runtime
 from callspan.agent.span_refs import remember_call
 from callspan.config import Content, Settings

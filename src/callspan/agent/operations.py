@@ -1,0 +1,396 @@
+"""Operations: the runs of tools and agents, guardrail checks and handoffs; each is a span and an event row."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Final
+
+import msgspec
+from opentelemetry.context import Context
+
+from callspan.agent.api_misuse import installed_or_warn
+from callspan.agent.context import current_scope, metadata_of
+from callspan.agent.decorators import Decorating
+from callspan.agent.faults import error_info
+from callspan.agent.runtime import Runtime
+from callspan.agent.scope import IDLE, Scope, is_within, treated
+from callspan.agent.times import Time
+from callspan.agent.values import as_bool, as_text
+from callspan.fail_open import fail_open, value_of
+from callspan.record.codec import plain
+from callspan.record.events import AGENT_START, TOOL_START, EventRecord, Record, start_id
+from callspan.record.ids import new_id
+
+if TYPE_CHECKING:
+    from callspan.agent.event_recorder import EventRecorder
+    from callspan.agent.sessions import Session
+    from callspan.agent.timesteps import Timestep
+
+_ABSENT: Final = msgspec.UNSET
+
+_TOOL_CALL_PATHS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
+    "id": (("call_id",), ("id",)),
+    "name": (("name",), ("function", "name"), ("custom", "name")),
+    "arguments": (("arguments",), ("input",), ("function", "arguments"), ("custom", "input")),
+}
+"""Where a provider's tool call has its fields: Responses items, Anthropic blocks, chat tool calls, in that order."""
+
+
+def tool_call_field(call: object, field: str) -> object:
+    """Return the `id`, `name` or `arguments` of a provider's tool call, an object or dict; None where it has none."""
+    for path in _TOOL_CALL_PATHS[field]:
+        value = functools.reduce(_member, path, call)
+        if value is not None:
+            return value
+    return None
+
+
+class Operation(Scope, Decorating):
+    """An operation within a timestep, a session, another operation, or alone.
+
+    Used with `with`, `async with` or as a decorator. `error` is an exception or text where it failed without raising.
+    Made from a session or timestep it belongs there, else to the innermost scope of the code that starts it.
+    """
+
+    __slots__ = ("_flags", "_id", "_input", "_metadata", "_output", "_owner", "_parent", "error", "name")
+
+    kind: ClassVar[str]
+    """Type of its event."""
+    start_kind: ClassVar[str | None] = None
+    """Type of the event that announces its start; None: only the end is an event."""
+    fields: ClassVar[tuple[str, str]] = ("input", "output")
+    """Names of input and output in its event."""
+    is_aside = True
+    reads_arguments = True
+
+    def __init__(self, name: str | None = None, given: object = None, owner: EventRecorder | None = None) -> None:
+        super().__init__()
+        self._parent = owner
+        self._owner: Scope | None = owner
+        self._flags: list[str] = []
+        self._id = new_id()
+        self._input = given
+        self._output: object = _ABSENT
+        self._metadata: Mapping[str, object] = {}
+        self.name = as_text(name)
+        self.error: BaseException | str | None = None
+
+    @property
+    def id(self) -> str:
+        """The id of the event row."""
+        return self._id
+
+    @property
+    def output(self) -> object:
+        """What came of it; None before it is set."""
+        return None if self._output is _ABSENT else self._output
+
+    @output.setter
+    def output(self, value: object) -> None:
+        self._output = value
+
+    @property
+    def session(self) -> Session | None:
+        """The session it runs in, or None."""
+        return self._owner.session if self._owner is not None else None
+
+    @property
+    def step(self) -> Timestep | None:
+        """The timestep it runs in, or None."""
+        return self._owner.step if self._owner is not None else None
+
+    @property
+    def above(self) -> Scope | None:
+        """The timestep, session, tool or agent it runs in, or None."""
+        return self._owner
+
+    def returned(self, result: object) -> None:
+        """Keep what a decorated function returned as the output."""
+        self._output = result
+
+    def fresh(self, name: str, arguments: Mapping[str, object]) -> Scope:
+        """Return a new one for one call of a decorated function; an idle one where nothing is recorded."""
+        return IDLE if self._is_unrecorded() else self._copy(name, arguments)
+
+    def flag(self, flag: str) -> None:
+        """Put a mark of misuse on its row."""
+        self._flags.append(flag)
+
+    def system(self) -> str | None:
+        """Return the name of the agent it runs in, or None."""
+        return None if self.above is None else self.above.acting()
+
+    def _copy(self, name: str, arguments: Mapping[str, object]) -> Operation:
+        return type(self)(self.name or name, arguments if self._input is None else self._input, self._parent)
+
+    def _is_unrecorded(self) -> bool:
+        scope = current_scope()
+        return (installed_or_warn() if scope is None else scope.runtime) is None
+
+    def _renew(self) -> None:
+        super()._renew()
+        self._id = new_id()
+        self._flags = []
+        self._output, self.error = _ABSENT, None
+
+    def _open(self, around: Scope | None, current: Context) -> Context:
+        owner = self._parent
+        if owner is not None:
+            owner, flags = owner.target()
+            self._flags += flags
+        if owner is None or is_within(around, owner):
+            self._owner = around
+        else:
+            self._owner, current = owner, owner.inner or current
+        self.runtime = installed_or_warn() if self._owner is None else self._owner.runtime
+        if self._owner is not None:
+            self.place = self._owner.place
+        return current
+
+    def _announce(self, runtime: Runtime, base: Context) -> None:
+        self._metadata = metadata_of(base)
+        record = self._record(None, None)
+        if self.start_kind is None:
+            self.begin_span(treated(record, runtime), base)
+            return
+        shown = treated(
+            msgspec.structs.replace(record, event_id=start_id(self._id), event_type=self.start_kind), runtime
+        )
+        self.begin_span(shown, base)
+        self.write(shown)
+        self._observe_above(shown)
+
+    def _close(self, error: BaseException | None) -> None:
+        duration_ns = self.elapsed_ns()
+        self._count(duration_ns)
+        if self.runtime is None:
+            return
+        shown = treated(self._record(error, duration_ns), self.runtime, "event")
+        self.span.end(shown, error)
+        self.write(shown)
+        self._observe_above(shown)
+
+    def _count(self, duration_ns: int) -> None:
+        """Add it to the totals of what it runs in, where it counts there."""
+
+    def _observe_above(self, shown: Record) -> None:
+        if self.above is not None and not self.is_aside:
+            self.above.observe(shown)
+
+    def _record(self, error: BaseException | None, duration_ns: int | None) -> EventRecord:
+        input_name, output_name = self.fields
+        data = {} if self._input is None else {input_name: self._input}
+        if self._output is not _ABSENT:
+            data[output_name] = self._output
+        session = self.session
+        return EventRecord(
+            event_id=self._id,
+            session_id=self.place.session_id,
+            timestep_id=self.place.timestep_id,
+            timestep=self.place.timestep,
+            event_type=self.kind,
+            name=self.name,
+            time_ns=self.start_ns,
+            duration_ns=duration_ns,
+            sequence=session.next_sequence() if session is not None else None,
+            system=self.system(),
+            data=data or None,
+            error=error_info(error if error is not None else self.error),
+            flags=list(self._flags),
+            metadata=self._own_metadata(),
+        )
+
+    def _own_metadata(self) -> dict[str, object]:
+        return dict(self._metadata)
+
+
+class Tool(Operation):
+    """One run of a tool: a span `execute_tool {name}` and an event row, announced at its start by a `tool_start` row.
+
+    Set `result` to what it returned, or `error` to an exception or text where it failed without raising. The tool
+    call's id joins it to the call of the model that requested it.
+    """
+
+    __slots__ = ("_given", "_tool_call_id")
+
+    kind = "tool"
+    start_kind = TOOL_START
+    fields = ("arguments", "result")
+
+    name: str
+    """The tool's name: as given, else as the model called it."""
+
+    def __init__(
+        self,
+        name: str | None = None,
+        call: object = None,
+        arguments: object = None,
+        owner: EventRecorder | None = None,
+    ) -> None:
+        requested = None if isinstance(call, str) else call
+        given = tool_call_field(requested, "arguments") if arguments is None else arguments
+        super().__init__(as_text(name) or _text(tool_call_field(requested, "name")) or "tool", given, owner)
+        self._given = (name, call, arguments)
+        self._tool_call_id = call if isinstance(call, str) else _text(tool_call_field(requested, "id"))
+
+    @property
+    def tool_call_id(self) -> str | None:
+        """The id the model gave its request for this tool; None when unknown."""
+        return self._tool_call_id
+
+    @property
+    def arguments(self) -> object:
+        """The arguments: as given, else the model's own, parsed where they are JSON text."""
+        return self._input
+
+    @property
+    def result(self) -> object:
+        """What the tool returned; None before it is set."""
+        return self.output
+
+    @result.setter
+    def result(self, value: object) -> None:
+        self._output = value
+
+    def _copy(self, name: str, arguments: Mapping[str, object]) -> Operation:
+        given, call, own = self._given
+        return Tool(given or name, call, arguments if own is None else own, self._parent)
+
+    def _announce(self, runtime: Runtime, base: Context) -> None:
+        with fail_open("read the arguments of a tool"):
+            self._input = plain(_parsed(self._input))
+        super()._announce(runtime, base)
+
+    def _count(self, duration_ns: int) -> None:
+        # A tool inside a tool is part of the outer one's time.
+        own_ns = 0 if isinstance(self._owner, Tool) else duration_ns
+        scope: Scope | None = self._owner
+        while scope is not None:
+            scope.running.add_tool(own_ns)
+            scope = scope.above
+
+    def _record(self, error: BaseException | None, duration_ns: int | None) -> EventRecord:
+        return msgspec.structs.replace(super()._record(error, duration_ns), tool_call_id=self._tool_call_id)
+
+
+class Agent(Operation):
+    """One run of an agent among several: a span `invoke_agent {name}`; what it calls and runs is below it.
+
+    An event row `agent`, announced at its start by a row `agent_start`. Set `output` to what came of it.
+    """
+
+    __slots__ = ("description",)
+
+    kind = "agent"
+    start_kind = AGENT_START
+    is_aside = False
+
+    def __init__(
+        self,
+        name: str | None = None,
+        given: object = None,
+        owner: EventRecorder | None = None,
+        description: str | None = None,
+    ) -> None:
+        super().__init__(name, given, owner)
+        self.description = as_text(description)
+
+    def acting(self) -> str | None:
+        """Return its name: what runs in it is this agent's doing."""
+        return self.name
+
+    def _copy(self, name: str, arguments: Mapping[str, object]) -> Operation:
+        given = arguments if self._input is None else self._input
+        return Agent(self.name or name, given, self._parent, self.description)
+
+    def _own_metadata(self) -> dict[str, object]:
+        about = {} if self.description is None else {"description": self.description}
+        return {**self._metadata, **about}
+
+
+class Guardrail(Operation):
+    """One check of an input or output: a span `guardrail {name}` and an event row `guardrail`.
+
+    Set `triggered` to whether it found something; a decorated function's return value is that where it is a bool.
+    """
+
+    __slots__ = ("triggered",)
+
+    kind = "guardrail"
+
+    def __init__(self, name: str | None = None, given: object = None, owner: EventRecorder | None = None) -> None:
+        super().__init__(name, given, owner)
+        self.triggered: bool | None = None
+
+    def returned(self, result: object) -> None:
+        """Keep what a decorated function returned: whether it found something, or what it says about it."""
+        super().returned(result)
+        if isinstance(result, bool):
+            self.triggered = result
+
+    def _renew(self) -> None:
+        super()._renew()
+        self.triggered = None
+
+    def _own_metadata(self) -> dict[str, object]:
+        triggered = as_bool(self.triggered)
+        return {**self._metadata} if triggered is None else {**self._metadata, "triggered": triggered}
+
+
+class Handoff(Operation):
+    """One agent passes the work on to another: a span `handoff {to}` and an event row `handoff`."""
+
+    __slots__ = ("_sender", "_tool_call_id")
+
+    kind = "handoff"
+
+    def __init__(
+        self,
+        name: str | None = None,
+        given: object = None,
+        owner: EventRecorder | None = None,
+        sender: str | None = None,
+        call: object = None,
+    ) -> None:
+        super().__init__(name, given, owner)
+        self._sender = as_text(sender)
+        self._tool_call_id = call if isinstance(call, str) else as_text(tool_call_field(call, "id"))
+
+    @classmethod
+    def made(
+        cls, to: str, sender: str | None, call: object, reason: object, owner: EventRecorder | None, at: Time | None
+    ) -> str:
+        """Record one that has been made, at once; return its event's id."""
+        handoff = cls(to, reason, owner, sender, call)
+        handoff.start(current=False, at=at)
+        handoff.end()
+        return handoff.id
+
+    def system(self) -> str | None:
+        """Return who passes the work on: as given, else the agent it runs in."""
+        return self._sender or super().system()
+
+    def _record(self, error: BaseException | None, duration_ns: int | None) -> EventRecord:
+        return msgspec.structs.replace(super()._record(error, duration_ns), tool_call_id=self._tool_call_id)
+
+
+def _member(value: object, name: str) -> object:
+    if value is None or isinstance(value, str):
+        return None
+    if isinstance(value, Mapping):
+        return value.get(name)
+    return value_of(functools.partial(getattr, value, name, None))
+
+
+def _parsed(arguments: object) -> object:
+    if not isinstance(arguments, str):
+        return arguments
+    try:
+        return msgspec.json.decode(arguments)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return arguments
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
