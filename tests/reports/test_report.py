@@ -13,11 +13,11 @@ import pytest
 from click.testing import CliRunner
 
 from callspan.cli.commands import callspan
+from callspan.formatting import UNKNOWN
 from callspan.record.call import CallRecord, Cost, ErrorInfo, Place, Timing
 from callspan.record.events import TimestepRecord, Totals
 from callspan.record.usage import Usage
 from callspan.reports import gathering, write_report
-from callspan.reports.text import UNKNOWN
 from callspan.stores.urls import open_store
 from tests.datasets.conftest import SECOND, START_NS, World
 
@@ -105,6 +105,21 @@ def test_each_model_has_its_row(world: World, report: Report) -> None:
     text = Reading(report()).text
     assert "gpt-5 2 0 1 10 5 $0.001 750 ms 975 ms 250 ms" in text
     assert f"gpt-6 1 1 0{6 * f' {UNKNOWN}'}" in text
+
+
+def test_the_chart_marks_the_percentiles_that_the_table_and_the_statistics_show(
+    world: World, report: Report, tmp_path: Path
+) -> None:
+    for duration_ms in (0, 100, 200, 400):
+        world.chat(QUESTION, "Left.", timing=Timing(start_ns=START_NS, duration_ns=duration_ms * 10**6))
+    text = Reading(report()).text
+    assert "150 ms 370 ms" in text, "the row of the model"
+    assert "p50 150 ms" in text
+    assert "p95 370 ms" in text
+    reader = open_store(world.write(tmp_path / "same.db"))
+    (summary,) = reader.summary("model")
+    assert (summary.p50_ms, summary.p95_ms) == pytest.approx((150, 370))
+    reader.close()
 
 
 def test_errors_are_told_with_their_last_message(world: World, report: Report) -> None:

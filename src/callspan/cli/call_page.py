@@ -10,7 +10,8 @@ from rich.text import Text as RichText
 
 from callspan.cli.calls import outcome_text
 from callspan.cli.safe_text import clean, clean_lines
-from callspan.cli.screen import UNKNOWN, Screen, clock, count, duration, money, styled
+from callspan.cli.screen import Screen, styled
+from callspan.formatting import UNKNOWN, count, duration, local_time, money
 from callspan.record.call import Attempt, CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
@@ -48,7 +49,7 @@ def _facts(call: CallRecord) -> Iterator[tuple[str, str]]:
         yield "trace", f"{call.trace_id}  span {call.span_id}"
     yield "provider", f"{call.provider} {call.api} at {call.server_address or UNKNOWN}:{call.server_port or UNKNOWN}"
     first = "" if timing.first_token_ns is None else f", first token after {duration(timing.first_token_ns)}"
-    yield "time", f"{clock(timing.start_ns)}, took {duration(timing.duration_ns)}{first}"
+    yield "time", f"{local_time(timing.start_ns)}, took {duration(timing.duration_ns)}{first}"
     yield "tokens", _usage(call.usage)
     guess = ", estimated" if call.cost and call.cost.estimated else ""
     yield "cost", money(call.cost.usd if call.cost else None) + (f" by {call.cost.source}{guess}" if call.cost else "")

@@ -13,8 +13,9 @@ from callspan.cli.filters import choosing_calls, of_one_session
 from callspan.cli.frame import Frame, framed
 from callspan.cli.parameter_types import Rows
 from callspan.cli.rows import call_row, said, short_ids
-from callspan.cli.screen import OUTCOME_STYLES, UNKNOWN, clock, duration, money, styled, tokens
+from callspan.cli.screen import OUTCOME_STYLES, styled
 from callspan.cli.table import Column, fitted
+from callspan.formatting import UNKNOWN, duration, local_time, money, tokens
 from callspan.record.call import CallRecord
 from callspan.stores.aggregates import model_of
 from callspan.stores.base import CallFilter
@@ -74,7 +75,7 @@ def calls_table(found: list[CallRecord], width: int) -> Group:
 
 def _cells(call: CallRecord, short: str) -> list[Text | str]:
     return [
-        clock(call.timing.start_ns),
+        local_time(call.timing.start_ns),
         styled((short, "cyan")),
         styled(model_of(call) or UNKNOWN),
         _tokens(call),

@@ -18,9 +18,10 @@ from callspan.cli.demo_world import GridWorld, worlds
 from callspan.cli.frame import Frame, framed, store_errors, wrong
 from callspan.cli.parameter_types import HttpUrl
 from callspan.cli.rows import short_ids
-from callspan.cli.screen import iso, reward, reward_style
+from callspan.cli.screen import reward_style
 from callspan.cli.store_choice import DEFAULT_STORE
 from callspan.config import SettingError
+from callspan.formatting import iso, reward
 from callspan.stores.urls import open_store, parse, safe_name
 
 if TYPE_CHECKING:

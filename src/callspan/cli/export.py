@@ -14,10 +14,10 @@ from callspan.cli.filters import MOMENT
 from callspan.cli.frame import Frame, framed
 from callspan.cli.parameter_types import Amount, DecimalType, File, PairType, Rows
 from callspan.cli.progress import progress
-from callspan.cli.screen import count, reward
 from callspan.config import SettingError
 from callspan.datasets import FORMATS, Choice, Statistics, export
 from callspan.datasets.options import Options
+from callspan.formatting import count, reward
 from callspan.output_file import is_stream, written_to
 from callspan.stores.urls import safe_name
 

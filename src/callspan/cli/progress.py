@@ -14,7 +14,7 @@ from rich.text import Text
 from callspan.cli.encoding import is_unicode
 from callspan.cli.frame import Frame
 from callspan.cli.safe_text import clean
-from callspan.cli.screen import milliseconds
+from callspan.formatting import milliseconds
 
 _MINUTE_S: Final = 60
 Tell: TypeAlias = Callable[..., None]

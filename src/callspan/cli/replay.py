@@ -13,8 +13,9 @@ from callspan.cli.parameter_types import HttpUrl, Seconds
 from callspan.cli.resending import ResendError, resend
 from callspan.cli.rows import call_row
 from callspan.cli.safe_text import clean_lines
-from callspan.cli.screen import UNKNOWN, Screen, duration, money, tokens
+from callspan.cli.screen import Screen
 from callspan.cost import priced
+from callspan.formatting import UNKNOWN, duration, money, tokens
 from callspan.record.call import CallRecord
 from callspan.stores.aggregates import model_of
 from callspan.stores.urls import safe_name

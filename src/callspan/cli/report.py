@@ -11,9 +11,9 @@ from callspan.cli.filters import choosing_calls, of_one_session
 from callspan.cli.frame import Frame, framed
 from callspan.cli.parameter_types import File
 from callspan.cli.progress import progress
+from callspan.formatting import plural
 from callspan.output_file import is_stream, written_to
 from callspan.reports import write_report
-from callspan.reports.text import plural
 from callspan.stores.base import CallFilter
 from callspan.stores.urls import safe_name
 

@@ -15,11 +15,11 @@ from callspan.cli.filters import choosing_calls, of_one_session
 from callspan.cli.frame import Frame, framed
 from callspan.cli.parameter_types import File
 from callspan.cli.progress import progress
-from callspan.cli.screen import count, money
 from callspan.config import SettingError, load
 from callspan.cost import PriceFileError, Pricer, pricer_for
 from callspan.cost.pricing import PROVIDER
 from callspan.cost.published import is_installed
+from callspan.formatting import count, money
 from callspan.record.call import CallRecord, Cost
 from callspan.record.codec import encode
 from callspan.spool.sink import Entry, Sink

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Final, TypeAlias
 
-from callspan.cli.screen import iso
+from callspan.formatting import iso
 from callspan.record.call import CallRecord
 from callspan.record.messages import Message, Reasoning, Refusal, Text, ToolCall
 from callspan.stores.aggregates import model_of

@@ -6,8 +6,6 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
-from decimal import Decimal
 from typing import Final
 
 import click
@@ -17,14 +15,10 @@ from rich.text import Text
 from callspan.cli.encoding import fit
 from callspan.cli.safe_text import clean
 from callspan.record.codec import encode_json
-from callspan.reports import text as wording
 
 _WIDTH: Final = 100
 """Columns where output goes to no terminal."""
 _RAW_CONTROLS: Final = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-_US_PER_NS: Final = 1_000
-_MANY: Final = 100_000
-UNKNOWN: Final = wording.UNKNOWN
 
 OUTCOME_STYLES: Final = {
     "success": "green",
@@ -104,60 +98,6 @@ def json_text(value: object) -> str:
     return _RAW_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", encode_json(value).decode())
 
 
-def duration(ns: float | None) -> str:
-    """Return nanoseconds as people say them; a dash where they are unknown."""
-    return milliseconds(None if ns is None else ns / 1e6)
-
-
-def milliseconds(ms: float | None) -> str:
-    """Return milliseconds as people say them; a dash where they are unknown."""
-    return wording.duration(ms)
-
-
-def count(number: int | None) -> str:
-    """Return a whole number with thousands set apart; a dash where it is unknown, for that is not 0."""
-    return UNKNOWN if number is None else f"{number:,}"
-
-
-def tokens(asked: int | None, answered: int | None) -> str:
-    """Return `in→out` tokens, those of many digits shortened; a dash where neither is known."""
-    return UNKNOWN if asked is None and answered is None else f"{_short(asked)}→{_short(answered)}"
-
-
-def _short(number: int | None) -> str:
-    return count(number) if number is None or number < _MANY else wording.short_count(number)
-
-
-def money(usd: Decimal | None) -> str:
-    """Return an amount in dollars, of less than one three digits that count; a dash where it is unknown."""
-    if usd is None:
-        return UNKNOWN
-    return f"${usd:.2f}" if usd >= 1 or not usd else f"${usd:.{2 - usd.adjusted()}f}"
-
-
-def reward(value: float | None) -> str:
-    """Return a reward with its sign; a dash where there is none."""
-    return UNKNOWN if value is None else f"{value:+.4g}"
-
-
 def reward_style(value: float | None) -> str:
     """Return the colour of a reward."""
     return "" if value is None or value == 0 else "green" if value > 0 else "red"
-
-
-def clock(ns: int | None) -> str:
-    """Return the local time of Unix nanoseconds: of today the time alone, else with its day."""
-    if ns is None:
-        return UNKNOWN
-    moment = datetime.fromtimestamp(ns / 1e9, tz=timezone.utc).astimezone()
-    today = datetime.now(tz=timezone.utc).astimezone().date()
-    return moment.strftime("%H:%M:%S" if moment.date() == today else "%Y-%m-%d %H:%M")
-
-
-def iso(ns: int | None) -> str | None:
-    """Return Unix nanoseconds as ISO 8601 in UTC, to the microsecond; None of None."""
-    if ns is None:
-        return None
-    seconds, rest = divmod(ns, 1_000_000_000)
-    moment = datetime.fromtimestamp(seconds, tz=timezone.utc).replace(microsecond=rest // _US_PER_NS)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -13,8 +13,9 @@ from rich.tree import Tree
 
 from callspan.cli.calls import outcome_text
 from callspan.cli.rows import gist, lasted_ns
-from callspan.cli.screen import OUTCOME_STYLES, UNKNOWN, count, duration, money, reward, reward_style, styled, tokens
+from callspan.cli.screen import OUTCOME_STYLES, reward_style, styled
 from callspan.cli.session_page import Item, Page, step_of, when
+from callspan.formatting import UNKNOWN, count, duration, money, reward, tokens
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, TimestepRecord

@@ -14,19 +14,9 @@ from callspan.cli.filters import choosing_calls, of_one_session
 from callspan.cli.frame import Frame, framed
 from callspan.cli.parameter_types import Amount, Rows
 from callspan.cli.rows import lasted_ns, session_row, short_ids
-from callspan.cli.screen import (
-    OUTCOME_STYLES,
-    UNKNOWN,
-    clock,
-    count,
-    duration,
-    money,
-    reward,
-    reward_style,
-    styled,
-    tokens,
-)
+from callspan.cli.screen import OUTCOME_STYLES, reward_style, styled
 from callspan.cli.table import Column, fitted
+from callspan.formatting import UNKNOWN, count, duration, local_time, money, reward, tokens
 from callspan.stores.base import CallFilter, Reader, SessionSummary
 from callspan.stores.urls import safe_name
 
@@ -121,7 +111,7 @@ def _cells(summary: SessionSummary, short: str) -> list[Text | str]:
     session = summary.session
     outcome = session.outcome or "running"
     return [
-        clock(session.start_ns),
+        local_time(session.start_ns),
         styled((short, "cyan")),
         styled(session.name or UNKNOWN),
         styled((outcome, OUTCOME_STYLES.get(outcome, ""))),

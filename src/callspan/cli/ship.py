@@ -9,9 +9,9 @@ import click
 from callspan.cli.frame import Frame, framed, wrong
 from callspan.cli.parameter_types import Seconds
 from callspan.cli.progress import progress
-from callspan.cli.screen import count
 from callspan.cli.spool_status import spool_of, waiting_bytes
 from callspan.config import SettingError, load
+from callspan.formatting import count
 from callspan.stores.urls import safe_name, split_urls
 from callspan.wiring.priced_stores import priced_sinks
 

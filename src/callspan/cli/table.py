@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from rich.console import Group
 from rich.text import Text
 
-from callspan.cli.screen import UNKNOWN
+from callspan.formatting import UNKNOWN
 
 _GAPS: Final = (2, 1)
 """Between columns; the narrow one before any column goes."""

@@ -16,8 +16,9 @@ from callspan.cli.frame import Frame, framed, store_errors
 from callspan.cli.parameter_types import Rows
 from callspan.cli.rows import call_row, said
 from callspan.cli.safe_text import clean
-from callspan.cli.screen import UNKNOWN, clock, duration, styled, tokens
+from callspan.cli.screen import styled
 from callspan.config import SettingError
+from callspan.formatting import UNKNOWN, duration, local_time, tokens
 from callspan.record.call import CallRecord
 from callspan.stores.aggregates import model_of
 from callspan.stores.base import CallFilter, EmptyStoreError, Reader
@@ -107,7 +108,7 @@ def _show(frame: Frame, call: CallRecord, shown: set[str]) -> None:
         return
     usage = call.usage
     line = styled(
-        (clock(call.timing.start_ns), "dim"),
+        (local_time(call.timing.start_ns), "dim"),
         ("  ", ""),
         (f"{model_of(call) or UNKNOWN:<{_MODEL}}", ""),
         f"  {tokens(usage.input_tokens, usage.output_tokens) if usage else UNKNOWN:>{_TOKENS}}",

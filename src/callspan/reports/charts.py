@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from callspan.reports.text import duration, escaped, plural
+from callspan.formatting import milliseconds, plural
+from callspan.reports.text import escaped
+from callspan.stores.aggregates import percentile
 
 _WIDTH: Final = 360
 _HEIGHT: Final = 170
@@ -20,13 +22,15 @@ _FEW: Final = 2
 _CHARACTER: Final = 5.6
 """Width of a character of a note, about."""
 _MANY: Final = 80
+_NS_PER_MS: Final = 1e6
 _SECOND: Final = 3
 """A second is this power of ten of milliseconds."""
 
 
-def histogram(values_ms: Sequence[float], title: str) -> str:
-    """Return how durations are spread, on a logarithmic axis, with the median and the 95th percentile marked."""
-    values = sorted(value for value in values_ms if value > 0)
+def histogram(durations_ns: Sequence[float], title: str) -> str:
+    """Return the distribution of durations on a logarithmic axis, with the median and the 95th percentile marked."""
+    every = sorted(durations_ns)
+    values = [value / _NS_PER_MS for value in every if value > 0]
     if not values:
         return f'<p class="none">{escaped(title)}: nothing to show</p>'
     low, high = _decades(values)
@@ -44,8 +48,9 @@ def histogram(values_ms: Sequence[float], title: str) -> str:
     powers = range(math.ceil(low), math.floor(high) + 1)
     drawn += [_label(_across(power, low, high), _power(power)) for power in powers]
     for line, (name, share) in enumerate((("p50", 0.5), ("p95", 0.95))):
-        value = values[min(len(values) - 1, int(share * len(values)))]
-        drawn.append(_mark(f"{name} {duration(value)}", _across(math.log10(value), low, high), line))
+        value = (percentile(every, share) or 0.0) / _NS_PER_MS
+        place = low if value <= 0 else max(low, math.log10(value))
+        drawn.append(_mark(f"{name} {milliseconds(value)}", _across(place, low, high), line))
     drawn.append(f'<text class="axis" x="{_LEFT - 6}" y="{_TOP + 8}" text-anchor="end">{tallest:,}</text>')
     return _svg(drawn, f"{title}: {plural(len(values), 'call')}")
 
@@ -125,7 +130,7 @@ def _decades(values: Sequence[float]) -> tuple[float, float]:
 
 def _between(low: float, at: int) -> str:
     start, end = (10 ** (low + (at + more) / _BINS_PER_DECADE) for more in (0, 1))
-    return f"{duration(start)} to {duration(end)}"
+    return f"{milliseconds(start)} to {milliseconds(end)}"
 
 
 def _across(value: float, low: float, high: float) -> float:

@@ -26,7 +26,6 @@ _CALLS: Final = 50_000
 """So many calls, the newest, have rows of their own; older ones count in the sums alone."""
 _SESSIONS: Final = 20_000
 """So many sessions, the newest, are listed."""
-_NS_PER_MS: Final = 1e6
 Rows: TypeAlias = dict[str, list[Placed]]
 """Session id -> its calls."""
 
@@ -45,8 +44,8 @@ class ModelTotals:
     """Calls whose cost is known."""
     cost: Decimal | None = None
     """The exact sum of what is known; None where nothing is."""
-    durations_ms: array[float] = field(default_factory=lambda: array("d"))
-    firsts_ms: array[float] = field(default_factory=lambda: array("d"))
+    durations_ns: array[float] = field(default_factory=lambda: array("d"))
+    first_tokens_ns: array[float] = field(default_factory=lambda: array("d"))
 
     @property
     def errors(self) -> int:
@@ -67,9 +66,9 @@ class ModelTotals:
             self.cost = exact_sum((self.cost, call.cost.usd))
         if call.outcome == "success":
             if call.timing.duration_ns is not None:
-                self.durations_ms.append(call.timing.duration_ns / _NS_PER_MS)
+                self.durations_ns.append(call.timing.duration_ns)
             if call.timing.first_token_ns is not None:
-                self.firsts_ms.append(call.timing.first_token_ns / _NS_PER_MS)
+                self.first_tokens_ns.append(call.timing.first_token_ns)
 
 
 @dataclass

@@ -23,8 +23,11 @@
     : n < 999500 ? Number((n / 1e3).toPrecision(3)) + "k" : Number((n / 1e6).toPrecision(3)) + "M";
   const money = text => {
     if (text === null) return unknown;
-    const usd = Number(text);
-    return "$" + (usd >= 1 || usd === 0 ? usd.toFixed(2) : usd.toFixed(2 - Math.floor(Math.log10(usd))));
+    const usd = Number(text), amount = Math.abs(usd), sign = usd < 0 ? "-" : "";
+    if (!Number.isFinite(usd)) return unknown;
+    // Below one dollar: three significant digits, without trailing zeros behind the cents.
+    if (amount < 1 && amount) return sign + "$" + amount.toFixed(2 - Math.floor(Math.log10(amount))).replace(/(\.\d\d\d*?)0+$/, "$1");
+    return sign + "$" + amount.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
   };
   const time = ms => {
     if (ms === null || ms === undefined) return unknown;

@@ -9,29 +9,18 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
+from callspan.formatting import UNKNOWN, count, duration, moment, money, percent, plural, short_count, time_range
 from callspan.output_file import replacement
 from callspan.reports.charts import histogram, reward_curve, share_bar
 from callspan.reports.gathering import Gathered, ModelTotals, Progress, gather
-from callspan.reports.text import (
-    UNKNOWN,
-    count,
-    duration,
-    escaped,
-    json_block,
-    moment,
-    money,
-    plural,
-    short_count,
-    span,
-)
-from callspan.stores.aggregates import percentile_ms
+from callspan.reports.text import escaped, json_block
+from callspan.stores.aggregates import percentile
 from callspan.stores.base import CallFilter, Reader
 
 _MODEL_HEADS: Final = ("model", "calls", "errors", "retries", "tokens in", "out", "cost", "p50", "p95", "first token")
 _ERROR_HEADS: Final = ("kind", "error", "calls", "models", "last", "last message")
 _WIDE: Final = frozenset({"retries", "tokens in", "out", "p50", "p95", "first token", "kind", "models", "last"})
 """Columns a phone does without."""
-_NS_PER_MS: Final = 1e6
 
 
 def page(found: Gathered) -> str:
@@ -63,7 +52,7 @@ def _header(found: Gathered) -> str:
     tiles = (
         ("calls", count(every.calls), ""),
         ("sessions", count(found.session_count), ""),
-        ("errors", count(every.errors), _share(every.errors, every.calls)),
+        ("errors", count(every.errors), percent(every.errors, every.calls)),
         ("retries", count(every.retries), ""),
         ("tokens in", short_count(every.input_tokens), _cached(every)),
         ("tokens out", short_count(every.output_tokens), ""),
@@ -73,7 +62,7 @@ def _header(found: Gathered) -> str:
         f"<div><dt>{name}</dt><dd>{escaped(value)}<small>{escaped(more)}</small></dd></div>"
         for name, value, more in tiles
     )
-    when = span(found.first_ns, found.last_ns)
+    when = time_range(found.first_ns, found.last_ns)
     return f"<header><h1>callspan report</h1><p>{escaped(found.store)} · {when}</p><dl>{boxes}</dl></header>"
 
 
@@ -103,18 +92,19 @@ def _model_row(name: str, totals: ModelTotals, most: int) -> list[str]:
         short_count(totals.output_tokens),
         money(totals.cost) + ("*" if 0 < totals.priced < totals.calls else ""),
     ]
+    durations = sorted(totals.durations_ns)
     times = (
-        _percentile(totals.durations_ms, 0.5),
-        _percentile(totals.durations_ms, 0.95),
-        _percentile(totals.firsts_ms, 0.5),
+        percentile(durations, 0.5),
+        percentile(durations, 0.95),
+        percentile(sorted(totals.first_tokens_ns), 0.5),
     )
     return [*cells, *(duration(value) for value in times)]
 
 
 def _charts(found: Gathered) -> str:
     charts = [
-        histogram(found.every.durations_ms, "time of a call"),
-        histogram(found.every.firsts_ms, "time to first token"),
+        histogram(found.every.durations_ns, "time of a call"),
+        histogram(found.every.first_tokens_ns, "time to first token"),
     ]
     if len(found.rewards) > 1:
         charts.insert(0, reward_curve(found.rewards))
@@ -159,14 +149,6 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[str]], look: str) -> st
     return (
         f'<div class="scroll"><table class="{look}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     )
-
-
-def _percentile(values_ms: Iterable[float], share: float) -> float | None:
-    return percentile_ms(sorted(int(value * _NS_PER_MS) for value in values_ms), share)
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f} %" if part and whole else ""
 
 
 def _asset(name: str) -> str:

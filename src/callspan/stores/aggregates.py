@@ -27,17 +27,23 @@ _EXACT: Final = Context(prec=200)
 """Enough digits that no sum of money is ever rounded."""
 
 
-def percentile_ms(values_ns: Sequence[int], share: float) -> float | None:
-    """Return the true percentile of durations in milliseconds, interpolated; None of nothing.
+def percentile(values: Sequence[float], share: float) -> float | None:
+    """Return the percentile of sorted values by linear interpolation; None for no values.
 
-    `values_ns` is sorted.
+    The same as SQL's `percentile_cont` and the default of NumPy.
     """
-    if not values_ns:
+    if not values:
         return None
-    position = (len(values_ns) - 1) * share
+    position = (len(values) - 1) * share
     low = int(position)
-    high = min(low + 1, len(values_ns) - 1)
-    return (values_ns[low] + (values_ns[high] - values_ns[low]) * (position - low)) / _NS_PER_MS
+    high = min(low + 1, len(values) - 1)
+    return values[low] + (values[high] - values[low]) * (position - low)
+
+
+def percentile_ms(values_ns: Sequence[float], share: float) -> float | None:
+    """Return the percentile of sorted durations in nanoseconds, in milliseconds; None for no values."""
+    found = percentile(values_ns, share)
+    return None if found is None else found / _NS_PER_MS
 
 
 def known_sum(values: Iterable[int | None]) -> int | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Final
 
+from callspan.formatting import duration
 from callspan.providers.registry import with_conversation
 from callspan.record.bounded import text_attribute
 from callspan.record.call import CallRecord
@@ -68,7 +69,7 @@ def _parts(call: CallRecord) -> Iterator[str]:
         counts = (call.usage.input_tokens, call.usage.output_tokens)
         yield "+".join("-" if count is None else str(count) for count in counts) + " tokens"
     if call.timing.duration_ns is not None:
-        yield f"{call.timing.duration_ns / 1e6:.0f} ms"
+        yield duration(call.timing.duration_ns)
     said = with_conversation(call).conversation
     if said is not None:
         yield f"{_words(said.input)} -> {_words(said.output)}"

@@ -62,7 +62,7 @@ def test_a_session_sums_what_is_known() -> None:
         record, timesteps=1, calls=1, reward=-1.5, input_tokens=1000, output_tokens=0, cost_usd=Decimal("0.25")
     )
     assert lines(summary=summary) == [
-        "run  success  -1.5  1 step, 1 call  1,000→0 tokens  cost $0.250  1 min 30 s",
+        "run  success  -1.5  1 step, 1 call  1,000→0 tokens  cost $0.25  1 min 30 s",
         "session-1  seed=7  x=None",
     ]
 
@@ -143,7 +143,7 @@ def test_a_step_sums_the_calls_within_and_no_others() -> None:
         made("d", usage=Usage(input_tokens=99, output_tokens=99)),
     ]
     assert any(
-        line.endswith("step 0  15→\N{EN DASH} tokens  $0.300  \N{EN DASH}") for line in lines(*calls, steps=(step(0),))
+        line.endswith("step 0  15→\N{EN DASH} tokens  $0.30  \N{EN DASH}") for line in lines(*calls, steps=(step(0),))
     )
 
 

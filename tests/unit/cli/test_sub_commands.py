@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from callspan.cli.export import Money, Tag
-from callspan.cli.reprice import Rewriter, RunningTotals
+from callspan.cli.reprice import Rewriter, Tally
 from callspan.record.call import CallRecord, Cost, Place, Redaction, Request, Response
 from callspan.record.events import RewardRecord, TimestepRecord
 from callspan.record.messages import Conversation
@@ -141,7 +141,7 @@ def test_a_table_of_calls_has_no_cost_where_none_is_known(store: str) -> None:
     head, *rows = ask("--store", store, "calls", "--oldest-first").out.splitlines()
     assert "cost" in head
     cells = {row.split()[2]: row.split()[5] for row in rows}
-    assert cells == {"a": DASH, "b": "$0.250"}
+    assert cells == {"a": DASH, "b": "$0.25"}
 
 
 @pytest.mark.parametrize(
@@ -355,7 +355,7 @@ def test_an_id_of_none_or_of_several_is_not_sent(store: str, ident: str) -> None
 
 
 def test_a_tally_counts_changes_and_what_stays_unknown() -> None:
-    tally = RunningTotals()
+    tally = Tally()
     old = Cost(usd=Decimal("0.1"), source="v1")
     tally.count(made(cost=old), old)
     tally.count(made(cost=old), None)
@@ -394,10 +394,10 @@ def test_a_rewriter_without_a_store_writes_nothing() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "1 of 3 calls got a new cost, $0.000300 together"),
-        (["--dry-run"], "1 of 3 calls would get a new cost, $0.000300 together"),
-        (["--all"], "2 of 3 calls got a new cost, $0.000600 together"),
-        (["--no-error"], "1 of 2 calls got a new cost, $0.000300 together"),
+        ([], "1 of 3 calls got a new cost, $0.0003 together"),
+        (["--dry-run"], "1 of 3 calls would get a new cost, $0.0003 together"),
+        (["--all"], "2 of 3 calls got a new cost, $0.0006 together"),
+        (["--no-error"], "1 of 2 calls got a new cost, $0.0003 together"),
         (["--error"], "0 of 1 calls got a new cost"),
     ],
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from rich.text import Text
 
-from callspan.cli.screen import UNKNOWN
 from callspan.cli.table import Column, fitted
+from callspan.formatting import UNKNOWN
 
 from .conftest import drawn
 

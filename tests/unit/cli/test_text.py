@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta, timezone
-from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from callspan import formatting
 from callspan.cli import safe_text, screen
 from callspan.cli.screen import Screen
 
@@ -70,46 +69,6 @@ def test_json_is_one_line_and_keeps_other_scripts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "shown"),
-    [(None, "\N{EN DASH}"), (0, "0"), (7, "7"), (999, "999"), (1000, "1,000"), (-1234567, "-1,234,567")],
-)
-def test_counts_have_their_thousands_set_apart(number: int | None, shown: str) -> None:
-    assert screen.count(number) == shown
-
-
-@pytest.mark.parametrize(
-    ("asked", "answered", "shown"),
-    [
-        (None, None, "\N{EN DASH}"),
-        (0, None, "0→\N{EN DASH}"),
-        (None, 0, "\N{EN DASH}→0"),
-        (0, 0, "0→0"),
-        (12345, 6, "12,345→6"),
-    ],
-)
-def test_tokens_tell_zero_from_unknown(asked: int | None, answered: int | None, shown: str) -> None:
-    assert screen.tokens(asked, answered) == shown
-
-
-@pytest.mark.parametrize(
-    ("usd", "shown"),
-    [
-        (None, "\N{EN DASH}"),
-        ("0", "$0.00"),
-        ("0.000", "$0.00"),
-        ("1", "$1.00"),
-        ("1234.567", "$1234.57"),
-        ("0.5", "$0.500"),
-        ("0.000000123456", "$0.000000123"),
-        ("0.00001", "$0.0000100"),
-        ("1E+2", "$100.00"),
-    ],
-)
-def test_money_has_three_digits_that_count(usd: str | None, shown: str) -> None:
-    assert screen.money(None if usd is None else Decimal(usd)) == shown
-
-
-@pytest.mark.parametrize(
     ("value", "shown", "style"),
     [
         (None, "\N{EN DASH}", ""),
@@ -122,39 +81,8 @@ def test_money_has_three_digits_that_count(usd: str | None, shown: str) -> None:
     ],
 )
 def test_rewards_have_a_sign_and_a_colour(value: float | None, shown: str, style: str) -> None:
-    assert screen.reward(value) == shown
+    assert formatting.reward(value) == shown
     assert screen.reward_style(value) == style
-
-
-@pytest.mark.parametrize(
-    ("ms", "shown"),
-    [(None, "\N{EN DASH}"), (0, "0 ms"), (9.94, "9.9 ms"), (10, "10 ms"), (1500, "1.50 s"), (61_000, "1 min 01 s")],
-)
-def test_milliseconds_are_said_like_durations(ms: float | None, shown: str) -> None:
-    assert screen.milliseconds(ms) == shown
-
-
-@pytest.mark.parametrize(
-    ("ns", "shown"),
-    [
-        (None, None),
-        (0, "1970-01-01T00:00:00.000000Z"),
-        (999, "1970-01-01T00:00:00.000000Z"),
-        (1_000, "1970-01-01T00:00:00.000001Z"),
-        (1_795_161_700_498_858_123, "2026-11-20T08:01:40.498858Z"),
-        (2**63 - 1, "2262-04-11T23:47:16.854775Z"),
-    ],
-)
-def test_iso_times_never_round_up(ns: int | None, shown: str | None) -> None:
-    assert screen.iso(ns) == shown
-
-
-def test_a_time_of_today_is_a_time_and_any_other_has_its_day() -> None:
-    noon = datetime.now(tz=timezone.utc).astimezone().replace(hour=12, minute=0, second=0, microsecond=0)
-    assert screen.clock(int(noon.timestamp()) * 10**9) == "12:00:00"
-    before = noon - timedelta(days=2)
-    assert screen.clock(int(before.timestamp()) * 10**9).startswith(before.strftime("%Y-%m-%d "))
-    assert screen.clock(None) == "\N{EN DASH}"
 
 
 def test_parts_of_a_line_are_cleaned_and_keep_their_styles() -> None:

@@ -1,0 +1,133 @@
+"""Formatting of numbers, money and times for people: one definition for the commands, the report and the console.
+
+A value of None is unknown and shown as a dash, never as 0.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from decimal import Context, Decimal
+from typing import Final
+
+UNKNOWN: Final = "\N{EN DASH}"
+
+_UNITS: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_ALMOST: Final = 0.9995
+_MANY: Final = 100_000
+_THREE_DIGITS: Final = Context(prec=3)
+_CENTS: Final = 2
+_NS_PER_S: Final = 1_000_000_000
+_NS_PER_MS: Final = 1e6
+_NS_PER_US: Final = 1_000
+
+
+def count(number: int | None) -> str:
+    """Return a whole number with thousands separators."""
+    return UNKNOWN if number is None else f"{number:,}"
+
+
+def plural(number: int, noun: str) -> str:
+    """Return a count with its noun, such as `1 call` or `2 calls`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def short_count(number: float | None) -> str:
+    """Return a number with three significant digits and a unit, such as 12, 3.4k or 5.6M."""
+    if number is None:
+        return UNKNOWN
+    for size, unit in _UNITS:
+        # A number that rounds up to the next unit is shown in that unit.
+        if abs(number) >= size * _ALMOST:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.3g}" if number != int(number) else f"{int(number)}"
+
+
+def tokens(input_tokens: int | None, output_tokens: int | None) -> str:
+    """Return `input→output` tokens, shortened from 100,000 on; a single dash where neither is known."""
+    if input_tokens is None and output_tokens is None:
+        return UNKNOWN
+    return f"{_token_count(input_tokens)}→{_token_count(output_tokens)}"
+
+
+def _token_count(number: int | None) -> str:
+    return count(number) if number is None or number < _MANY else short_count(number)
+
+
+def money(usd: Decimal | None) -> str:
+    """Return an amount in dollars: cents, and below one dollar three significant digits without trailing zeros.
+
+    NaN and infinities are unknown amounts.
+    """
+    if usd is None or not usd.is_finite():
+        return UNKNOWN
+    amount, sign = abs(usd), "-" if usd < 0 else ""
+    amount = _THREE_DIGITS.plus(amount) if amount < 1 else amount
+    decimals = max(_CENTS, -int(amount.normalize().as_tuple().exponent)) if 0 < amount < 1 else _CENTS
+    return f"{sign}${amount:,.{decimals}f}"
+
+
+def percent(part: int, whole: int) -> str:
+    """Return a share such as `12.5 %`; empty where it is zero."""
+    return f"{100 * part / whole:.1f} %" if part and whole else ""
+
+
+def reward(value: float | None) -> str:
+    """Return a reward with its sign and four significant digits."""
+    return UNKNOWN if value is None else f"{value:+.4g}"
+
+
+def duration(ns: float | None) -> str:
+    """Return a duration in nanoseconds with a unit that suits its size."""
+    return milliseconds(None if ns is None else ns / _NS_PER_MS)
+
+
+def milliseconds(ms: float | None) -> str:
+    """Return a duration in milliseconds with a unit that suits its size, such as `8.1 ms`, `1.50 s`, `2 min 05 s`."""
+    if ms is None:
+        return UNKNOWN
+    # Each bound is where rounding would reach the next unit.
+    if ms < 9.95 and ms:  # noqa: PLR2004
+        return f"{ms:.1f} ms"
+    if ms < 999.5:  # noqa: PLR2004
+        return f"{ms:.0f} ms"
+    if ms < 59_995:  # noqa: PLR2004
+        return f"{ms / 1000:.2f} s"
+    minutes, seconds = divmod(round(ms / 1000), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {seconds:02d} s" if seconds else f"{minutes} min"
+
+
+def moment(ns: int | None) -> str:
+    """Return Unix nanoseconds as day and minute in UTC."""
+    if ns is None:
+        return UNKNOWN
+    return datetime.fromtimestamp(ns // _NS_PER_S, tz=timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def time_range(first_ns: int | None, last_ns: int | None) -> str:
+    """Return two moments in UTC as a range, the day only once where it is the same."""
+    first, last = moment(first_ns), moment(last_ns)
+    if first == last:
+        return first
+    same_day = first.partition(" ")[0] == last.partition(" ")[0]
+    return f"{first.removesuffix(' UTC')} to {last.partition(' ')[2]}" if same_day else f"{first} to {last}"
+
+
+def local_time(ns: int | None) -> str:
+    """Return Unix nanoseconds in local time: the time of day alone for today, else day and minute."""
+    if ns is None:
+        return UNKNOWN
+    local = datetime.fromtimestamp(ns / _NS_PER_S, tz=timezone.utc).astimezone()
+    today = datetime.now(tz=timezone.utc).astimezone().date()
+    return local.strftime("%H:%M:%S" if local.date() == today else "%Y-%m-%d %H:%M")
+
+
+def iso(ns: int | None) -> str | None:
+    """Return Unix nanoseconds as ISO 8601 in UTC with microseconds; None stays None."""
+    if ns is None:
+        return None
+    seconds, rest = divmod(ns, _NS_PER_S)
+    utc = datetime.fromtimestamp(seconds, tz=timezone.utc).replace(microsecond=rest // _NS_PER_US)
+    return utc.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,168 @@
+"""Formatting: numbers, money and times are written the same everywhere, and unknown is a dash, never 0."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from importlib import resources
+
+import pytest
+
+from callspan import formatting
+from callspan.formatting import UNKNOWN
+
+MONEY = {
+    "0": "$0.00",
+    "0.000": "$0.00",
+    "0.0500": "$0.05",
+    "0.05": "$0.05",
+    "0.5": "$0.50",
+    "0.10": "$0.10",
+    "0.1234": "$0.123",
+    "0.000144": "$0.000144",
+    "0.000012": "$0.000012",
+    "0.000000123456": "$0.000000123",
+    "0.00001": "$0.00001",
+    "0.0099996": "$0.01",
+    "0.9999999": "$1.00",
+    "1": "$1.00",
+    "1E+2": "$100.00",
+    "1234.567": "$1,234.57",
+    "12345678.9": "$12,345,678.90",
+    "-2": "-$2.00",
+    "-0.0500": "-$0.05",
+}
+MILLISECONDS = {
+    0: "0 ms",
+    0.04: "0.0 ms",
+    9.94: "9.9 ms",
+    9.96: "10 ms",
+    812.4: "812 ms",
+    999: "999 ms",
+    999.6: "1.00 s",
+    1_500: "1.50 s",
+    59_960: "59.96 s",
+    59_996: "1 min",
+    60_000: "1 min",
+    61_000: "1 min 01 s",
+    125_000: "2 min 05 s",
+    3_599_700: "1 h 00 min",
+    93_784_000: "26 h 03 min",
+}
+
+
+@pytest.mark.parametrize(("usd", "shown"), MONEY.items())
+def test_money_has_cents_or_three_significant_digits(usd: str, shown: str) -> None:
+    assert formatting.money(Decimal(usd)) == shown
+
+
+@pytest.mark.parametrize("usd", [None, Decimal("NaN"), Decimal("Infinity")])
+def test_money_that_is_unknown_is_a_dash(usd: Decimal | None) -> None:
+    assert formatting.money(usd) == UNKNOWN
+
+
+@pytest.mark.parametrize(("ms", "shown"), MILLISECONDS.items())
+def test_durations_have_a_unit_that_suits_their_size(ms: float, shown: str) -> None:
+    assert formatting.milliseconds(ms) == shown
+    assert formatting.duration(ms * 1e6) == shown
+
+
+def test_the_script_of_the_report_writes_money_and_durations_the_same_way() -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not installed")
+    script = resources.files("callspan.reports").joinpath("page.js").read_text(encoding="utf-8")
+    start, end = script.index("  const unknown ="), script.index("  const reward =")
+    call = (
+        f"process.stdout.write(JSON.stringify([{json.dumps(list(MONEY))}.map(money), {list(MILLISECONDS)}.map(time)]))"
+    )
+    done = subprocess.run([node, "-e", script[start:end] + call], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [list(MONEY.values()), list(MILLISECONDS.values())]
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"), [(None, UNKNOWN), (0, "0"), (7, "7"), (999, "999"), (1000, "1,000"), (-1234567, "-1,234,567")]
+)
+def test_counts_have_thousands_separators(number: int | None, shown: str) -> None:
+    assert formatting.count(number) == shown
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [(None, UNKNOWN), (0, "0"), (7, "7"), (999, "999"), (1_000, "1k"), (1_234, "1.23k"), (3_400_000, "3.4M"),
+     (5 * 10**9, "5G"), (0.5, "0.5"), (-12, "-12"), (999_499, "999k"), (999_950, "1M"), (-999_950, "-1M")],
+)  # fmt: skip
+def test_short_counts(number: float | None, shown: str) -> None:
+    assert formatting.short_count(number) == shown
+
+
+@pytest.mark.parametrize(("number", "shown"), [(0, "0 calls"), (1, "1 call"), (1_200, "1,200 calls")])
+def test_counts_with_their_noun(number: int, shown: str) -> None:
+    assert formatting.plural(number, "call") == shown
+
+
+@pytest.mark.parametrize(
+    ("input_tokens", "output_tokens", "shown"),
+    [
+        (None, None, UNKNOWN),
+        (0, None, f"0→{UNKNOWN}"),
+        (None, 0, f"{UNKNOWN}→0"),
+        (0, 0, "0→0"),
+        (12345, 6, "12,345→6"),
+        (99_999, 100_000, "99,999→100k"),
+    ],
+)
+def test_tokens_tell_zero_from_unknown(input_tokens: int | None, output_tokens: int | None, shown: str) -> None:
+    assert formatting.tokens(input_tokens, output_tokens) == shown
+
+
+@pytest.mark.parametrize(("part", "whole", "shown"), [(0, 3, ""), (1, 3, "33.3 %"), (3, 3, "100.0 %"), (0, 0, "")])
+def test_shares(part: int, whole: int, shown: str) -> None:
+    assert formatting.percent(part, whole) == shown
+
+
+@pytest.mark.parametrize(
+    ("ns", "shown"),
+    [(None, UNKNOWN), (0, "1970-01-01 00:00 UTC"), (1_760_054_399_999_999_999, "2025-10-09 23:59 UTC")],
+)
+def test_moments(ns: int | None, shown: str) -> None:
+    assert formatting.moment(ns) == shown
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "shown"),
+    [
+        (None, None, UNKNOWN),
+        (0, 59_000_000_000, "1970-01-01 00:00 UTC"),
+        (0, 3_600_000_000_000, "1970-01-01 00:00 to 01:00 UTC"),
+        (0, 86_400_000_000_000, "1970-01-01 00:00 UTC to 1970-01-02 00:00 UTC"),
+    ],
+)
+def test_a_range_of_one_day_names_the_day_once(first: int | None, last: int | None, shown: str) -> None:
+    assert formatting.time_range(first, last) == shown
+
+
+@pytest.mark.parametrize(
+    ("ns", "shown"),
+    [
+        (None, None),
+        (0, "1970-01-01T00:00:00.000000Z"),
+        (999, "1970-01-01T00:00:00.000000Z"),
+        (1_000, "1970-01-01T00:00:00.000001Z"),
+        (1_795_161_700_498_858_123, "2026-11-20T08:01:40.498858Z"),
+        (2**63 - 1, "2262-04-11T23:47:16.854775Z"),
+    ],
+)
+def test_iso_times_never_round_up(ns: int | None, shown: str | None) -> None:
+    assert formatting.iso(ns) == shown
+
+
+def test_a_time_of_today_is_a_time_and_any_other_has_its_day() -> None:
+    noon = datetime.now(tz=timezone.utc).astimezone().replace(hour=12, minute=0, second=0, microsecond=0)
+    assert formatting.local_time(int(noon.timestamp()) * 10**9) == "12:00:00"
+    before = noon - timedelta(days=2)
+    assert formatting.local_time(int(before.timestamp()) * 10**9).startswith(before.strftime("%Y-%m-%d "))
+    assert formatting.local_time(None) == UNKNOWN
