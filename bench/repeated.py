@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace import Tracer, TracerProvider
 
 from callspan.observe.factory import CallFactory
 from callspan.observe.live_call import LiveCall
+from callspan.process.processors import Processors
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.semconv.projection import Projection
 from columns import Column, columns
@@ -25,7 +26,7 @@ _PIECES: Final[tuple[tuple[str, type, str], ...]] = (
     ("a call begun, that span included", CallFactory, "start"),
     ("facts of the answer", ChatCompletions, "facts"),
     ("content and attempts for the record", LiveCall, "_content_fields"),
-    ("content policy", LiveCall, "_treated"),
+    ("processors", Processors, "process"),
     ("attributes in both vocabularies", Projection, "end"),
 )
 """What leaves nothing behind that would make it another piece of work the next time."""

@@ -18,7 +18,7 @@ import signal
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from types import CodeType, FrameType, TracebackType
 from typing import Any, Final, TypeVar
@@ -73,6 +73,22 @@ def attempt(step: fail_open, function: Callable[[_A], _T], argument: _A) -> _T |
             raise
         report(step.what, error)
         return None
+
+
+def attempt_each(steps: Iterable[tuple[fail_open, Callable[[_A], _A], Callable[[_A], _A]]], value: _A) -> _A:
+    """Return `value` after the function of each step, in order.
+
+    Where one raises, that is reported as its step, and its last part is called with the value instead.
+    """
+    for step, function, failed in steps:
+        try:
+            value = function(value)
+        except Exception as error:  # noqa: PERF203 - the first failure must not end the others
+            if is_interrupt(error):
+                raise
+            report(step.what, error)
+            value = failed(value)
+    return value
 
 
 def value_of(function: Callable[[], _T]) -> _T | None:

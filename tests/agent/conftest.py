@@ -13,11 +13,18 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from callspan.agent import api_misuse
 from callspan.agent.runtime import Runtime, install, remove
-from callspan.fail_open import failures, forget_failures
+from callspan.fail_open import fail_open, failures, forget_failures
+from callspan.process.processors import Processor, Processors
 from callspan.record.codec import decode, encode
 from callspan.record.events import EventRecord, Record
 from callspan.spans.hierarchy import TracedHierarchy
 from callspan.spans.hierarchy_options import HierarchyOptions
+
+
+def processing(step: Callable[[Any], Any]) -> Callable[[], Processors]:
+    """Return what a runtime is given so that every record goes through `step`."""
+    processors = Processors([Processor(fail_open("run the test's processor"), step)])
+    return lambda: processors
 
 
 class Seen:

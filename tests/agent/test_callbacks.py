@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from callspan.agent.api import session
-from callspan.agent.callbacks import POINTS, Callback, add_callback
 from callspan.fail_open import failures, forget_failures
+from callspan.process.callbacks import POINTS, Callback, add_callback
 from callspan.record.events import EventRecord, Record
 
 if TYPE_CHECKING:

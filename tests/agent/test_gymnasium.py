@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.agent.conftest import processing
 
 from callspan.agent.api import current_session, current_timestep, session
 from callspan.agent.context import copy_context
@@ -229,7 +230,7 @@ def test_a_recorder_that_fails_does_not_reach_the_environment(seen: Seen) -> Non
     def fail(record: object) -> None:
         raise OSError("disk full")
 
-    install(seen.runtime(treat=fail))
+    install(seen.runtime(processors=processing(fail)))
     env = traced(Corridor())
     env.reset()
     assert [env.step(0)[2] for _ in range(3)] == [False, False, True]

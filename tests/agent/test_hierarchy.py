@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
+from tests.agent.conftest import processing
 
 from callspan.agent.api import current_session, current_timestep, session, timestep, tool
 from callspan.agent.context import current_metadata, current_scope, metadata
@@ -256,7 +257,7 @@ def test_the_policy_goes_before_what_a_span_shows(seen: Seen) -> None:
             else MessageRecord(message_id=record.message_id, message_type="gone", time_ns=record.time_ns)
         )
 
-    seen.install(treat=hush)
+    seen.install(processors=processing(hush))
     with session("s") as episode:
         episode.observation("hidden")
     assert "hidden" not in seen.named("invoke_workflow s")[0].to_json()

@@ -25,7 +25,7 @@ from callspan.spool.spool import ship_once
 from callspan.stores.base import Reader
 from callspan.stores.tool_uses import tool_uses
 from callspan.testing import ScriptedProvider
-from callspan.wiring.priced_stores import priced_sinks
+from callspan.wiring.store_sinks import store_sinks
 
 pytestmark = pytest.mark.slow
 
@@ -54,7 +54,7 @@ def run(program: str, *arguments: str) -> subprocess.Popen[bytes]:
 def delivered(url: str) -> None:
     """Deliver what a dead process left behind, as any next process does."""
     path = Path(url.split("///", 1)[1])
-    ship_once(path.with_name(path.name + ".spool"), priced_sinks((url,), None), 30.0)
+    ship_once(path.with_name(path.name + ".spool"), store_sinks((url,), None), 30.0)
 
 
 VICTIM = """

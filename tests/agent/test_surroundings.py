@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from tests.agent.conftest import processing
 
 import callspan
 from callspan.agent.api import session, tool
-from callspan.agent.callbacks import add_callback
 from callspan.agent.context import copy_context, metadata
+from callspan.process.callbacks import add_callback
 from callspan.record.events import (
     EventRecord,
     MessageRecord,
@@ -133,14 +134,14 @@ def test_a_step_may_end_with_a_word_of_its_own_and_be_updated_later(seen: Seen) 
     assert seen.named("timestep")[0].attributes["callspan.outcome"] == "skipped"
 
 
-def test_each_record_goes_through_the_policy_once_and_hooks_see_what_is_left(seen: Seen) -> None:
-    treated: list[Record] = []
+def test_each_record_is_processed_once_and_callbacks_see_what_is_left(seen: Seen) -> None:
+    processed: list[Record] = []
 
-    def treat(record: Record) -> Record:
-        treated.append(record)
+    def process(record: Record) -> Record:
+        processed.append(record)
         return msgspec.structs.replace(record, data=None) if isinstance(record, EventRecord) else record
 
-    seen.install(treat=treat)
+    seen.install(processors=processing(process))
     heard: list[Any] = []
     take_away = add_callback("event", lambda record: heard.append(record.data))
     try:
@@ -148,18 +149,18 @@ def test_each_record_goes_through_the_policy_once_and_hooks_see_what_is_left(see
             step.action("secret")
     finally:
         take_away()
-    assert len(treated) == len(seen.records) == 5
+    assert len(processed) == len(seen.records) == 5
     assert heard == [None]
 
 
-def test_what_a_hook_puts_in_place_goes_through_the_policy_too(seen: Seen) -> None:
+def test_what_a_callback_returns_is_processed_too(seen: Seen) -> None:
     def treat(record: Record) -> Record:
         return msgspec.structs.replace(record, metadata={}) if "password" in record.metadata else record
 
     def enrich(record: Record) -> Record:
         return msgspec.structs.replace(record, metadata={"password": "hunter2"})
 
-    seen.install(treat=treat)
+    seen.install(processors=processing(treat))
     take_away = add_callback("before_record", enrich, kinds=["action"])
     try:
         with session("s") as own:
@@ -170,18 +171,20 @@ def test_what_a_hook_puts_in_place_goes_through_the_policy_too(seen: Seen) -> No
     assert [event.metadata for event in seen.of(EventRecord)] == [{}, {}]
 
 
-def test_a_policy_that_fails_costs_records_and_nothing_else(seen: Seen) -> None:
+def test_a_processor_that_fails_costs_content_and_no_record(seen: Seen) -> None:
     from callspan.fail_open import failures, forget_failures
 
-    def treat(record: Record) -> Record:
+    def fail(record: Record) -> Record:
         raise ValueError("odd record")
 
-    seen.install(treat=treat)
+    seen.install(processors=processing(fail))
     with session("s") as own, own.timestep() as step, step.tool("t") as run:
-        step.action(1)
-        run.result = 2
+        step.action("SESAME")
+        run.result = "SESAME"
     assert (own.ended, step.ended, step.index) == (True, True, 0)
-    assert seen.records == []
+    assert len(seen.records) == 7
+    assert all("processor_failed" in {note.why for note in record.redactions} for record in seen.records)
+    assert "SESAME" not in repr(seen.records) + "".join(span.to_json() for span in seen.spans)
     assert failures() != {}
     forget_failures()
 

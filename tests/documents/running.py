@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 from callspan.config import Settings
 from callspan.spool.spool import ship_once
 from callspan.testing import ScriptedProvider
-from callspan.wiring.priced_stores import priced_sinks
 from callspan.wiring.recorder import spool_directory
+from callspan.wiring.store_sinks import store_sinks
 from tests.documents.pages import ROOT, Example
 from tests.e2e.conftest import plain_environment
 from tests.otel.receiver import OtlpReceiver
@@ -105,7 +105,7 @@ class Workplace:
         store = f"sqlite:///{self.place / 'callspan.db'}"
         directory = spool_directory(Settings(), (store,))
         if directory.is_dir():
-            ship_once(directory, priced_sinks((store,), None), 30.0)
+            ship_once(directory, store_sinks((store,), None), 30.0)
 
     def _run(self, command: list[str], shown: str) -> None:
         done = subprocess.run(

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import callspan
-from callspan.agent.callbacks import add_callback
+from callspan.process.callbacks import add_callback
 from callspan.record.call import CallRecord
 from callspan.testing import ScriptedProvider
 from tests.intercept.test_endings import QUESTION

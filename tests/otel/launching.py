@@ -18,8 +18,8 @@ from callspan import CallRecord, open_store
 from callspan.config import Settings
 from callspan.spool.spool import ship_once
 from callspan.testing import ScriptedProvider
-from callspan.wiring.priced_stores import priced_sinks
 from callspan.wiring.recorder import spool_directory
+from callspan.wiring.store_sinks import store_sinks
 from tests.otel.receiver import OtlpReceiver, ReceivedSpan
 
 APPS = Path(__file__).with_name("apps")
@@ -89,7 +89,7 @@ class Stage:
         """The records in the store, after what dead processes left has been delivered."""
         directory = spool_directory(Settings(), (self.store,))
         if directory.is_dir():
-            ship_once(directory, priced_sinks((self.store,), None), 20.0)
+            ship_once(directory, store_sinks((self.store,), None), 20.0)
         if not (self.place / "calls.db").exists():
             return []
         with closing(open_store(self.store)) as store:

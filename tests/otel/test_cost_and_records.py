@@ -17,14 +17,17 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 import callspan
 from callspan import open_store
 from callspan.fail_open import failures
+from callspan.process.processors import delivery_processors
 from callspan.record import codec
 from callspan.record.call import CallRecord, Cost, Request, Timing
 from callspan.record.usage import Usage
 from callspan.spans.metrics import CallMetrics
+from callspan.spool.processed_sink import ProcessedSink
 from callspan.spool.sink import Entry
+from callspan.stores.payloads import unpack
 from callspan.testing import ScriptedProvider
 from callspan.wiring import Handle
-from callspan.wiring.priced_stores import PricedSink, priced_sinks
+from callspan.wiring.store_sinks import store_sinks
 
 pytestmark = pytest.mark.slow
 
@@ -144,6 +147,8 @@ class Failing:
         if self.times:
             self.times -= 1
             raise OSError("not now")
+        for entry in entries:
+            unpack(entry.payload, entry.process)
         self.taken += entries
 
     def __getattr__(self, name: str) -> Any:
@@ -151,9 +156,9 @@ class Failing:
 
 
 def test_a_delivery_that_is_tried_again_counts_once(prices: Path) -> None:
-    told: list[tuple[str, Decimal]] = []
+    told: list[Any] = []
     failing: Any = Failing(times=2)
-    sink = PricedSink(failing, prices, lambda record, cost: told.append((record.call_id, cost.usd)))
+    sink = ProcessedSink(failing, delivery_processors(prices), told.append)
     call = CallRecord(
         call_id="one",
         provider="openai",
@@ -167,16 +172,16 @@ def test_a_delivery_that_is_tried_again_counts_once(prices: Path) -> None:
             sink.deliver([entry])
     assert told == []
     sink.deliver([entry])
-    assert told == [("one", Decimal("0.006"))]
+    assert [(record.call_id, record.cost.usd) for record in told] == [("one", Decimal("0.006"))]
 
 
 def test_only_the_first_store_tells(tmp_path: Path) -> None:
     urls = [f"jsonl:///{tmp_path / name}" for name in ("a.jsonl", "b.jsonl")]
-    first, second = priced_sinks(urls, None, lambda record, cost: None)
-    assert isinstance(first, PricedSink)
-    assert isinstance(second, PricedSink)
-    assert first._told is not None
-    assert second._told is None
+    first, second = store_sinks(urls, None, lambda record: None)
+    assert isinstance(first, ProcessedSink)
+    assert isinstance(second, ProcessedSink)
+    assert first._delivered is not None
+    assert second._delivered is None
 
 
 def test_records_are_counted_for_each_store_that_took_them(

@@ -13,12 +13,12 @@ from callspan.agent.api import (
     tool,
 )
 from callspan.agent.api_misuse import MisuseError
-from callspan.agent.callbacks import add_callback
 from callspan.agent.context import content, copy_context, metadata
 from callspan.agent.operations import Tool
 from callspan.agent.rewards import feedback, reward
 from callspan.agent.sessions import Session
 from callspan.agent.timesteps import Timestep
+from callspan.process.callbacks import add_callback
 
 __all__ = [
     "MisuseError",

@@ -11,7 +11,7 @@ from callspan.agent.api_misuse import reward_value
 from callspan.agent.context import metadata_of
 from callspan.agent.faults import error_info
 from callspan.agent.runtime import Runtime
-from callspan.agent.scope import Scope, is_within, treated
+from callspan.agent.scope import Scope, is_within
 from callspan.agent.times import Time, moment
 from callspan.agent.values import as_bool
 from callspan.record.events import EventRecord
@@ -130,7 +130,7 @@ class EnvironmentStep(Scope):
             time_ns=self.start_ns,
             metadata=dict(metadata_of(base)),
         )
-        self.begin_span(runtime.treat(first), base)
+        self.begin_span(runtime.without_callbacks(first), base)
 
     def _close(self, error: BaseException | None) -> None:
         owner = self._where
@@ -141,7 +141,7 @@ class EnvironmentStep(Scope):
         record = msgspec.structs.replace(
             event, time_ns=self.start_ns, duration_ns=self.elapsed_ns(), error=error_info(error)
         )
-        shown = treated(record, self.runtime, "event")
+        shown = self.runtime.process(record, "event")
         self.span.end(shown, error)
         self.write(shown)
         owner.observe(shown)

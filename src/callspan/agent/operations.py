@@ -14,7 +14,7 @@ from callspan.agent.context import current_scope, metadata_of
 from callspan.agent.decorators import Decorating
 from callspan.agent.faults import error_info
 from callspan.agent.runtime import Runtime
-from callspan.agent.scope import IDLE, Scope, is_within, treated
+from callspan.agent.scope import IDLE, Scope, is_within
 from callspan.agent.times import Time
 from callspan.agent.values import as_bool, as_text
 from callspan.fail_open import fail_open, value_of
@@ -152,10 +152,10 @@ class Operation(Scope, Decorating):
         self._metadata = metadata_of(base)
         record = self._record(None, None)
         if self.start_kind is None:
-            self.begin_span(treated(record, runtime), base)
+            self.begin_span(runtime.process(record), base)
             return
-        shown = treated(
-            msgspec.structs.replace(record, event_id=start_id(self._id), event_type=self.start_kind), runtime
+        shown = runtime.process(
+            msgspec.structs.replace(record, event_id=start_id(self._id), event_type=self.start_kind)
         )
         self.begin_span(shown, base)
         self.write(shown)
@@ -166,7 +166,7 @@ class Operation(Scope, Decorating):
         self._count(duration_ns)
         if self.runtime is None:
             return
-        shown = treated(self._record(error, duration_ns), self.runtime, "event")
+        shown = self.runtime.process(self._record(error, duration_ns), "event")
         self.span.end(shown, error)
         self.write(shown)
         self._observe_above(shown)

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from callspan.agent import callbacks
 from callspan.agent.api_misuse import installed_or_warn, misuse, reward_value
 from callspan.agent.carriers import carried
 from callspan.agent.context import current_metadata, current_scope
 from callspan.agent.runtime import Runtime, SpanRef
-from callspan.agent.scope import treated
 from callspan.agent.span_refs import found
 from callspan.agent.times import Time, moment
 from callspan.agent.values import as_text
 from callspan.fail_open import fail_open
+from callspan.process import callbacks
 from callspan.record.call import Place
 from callspan.record.events import RewardRecord
 from callspan.record.ids import new_id
@@ -210,6 +209,6 @@ def _show_late(record: RewardRecord, where: SpanRef | None) -> None:
     runtime = installed_or_warn()
     if runtime is not None:
         with fail_open("record a reward"):
-            shown = treated(record, runtime)
+            shown = runtime.process(record)
             runtime.spans.evaluated(shown, where or found(runtime, session=record.session_id))
-            callbacks.write_and_tell(shown, runtime.write)
+            callbacks.write(shown, runtime.write)

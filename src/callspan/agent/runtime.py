@@ -11,6 +11,8 @@ from typing import Protocol, TypeAlias
 import msgspec
 from opentelemetry.context import Context
 
+from callspan.process.callbacks import Point
+from callspan.process.processors import Processors
 from callspan.record.call import Place
 from callspan.record.events import Record
 from callspan.semconv.exchange import Exchange
@@ -71,11 +73,6 @@ class HierarchySpans(Protocol):
         """Show a reward given by id, below the span it is for; None: nobody knows where that is."""
 
 
-def as_it_is(record: Record) -> Record:
-    """Return the record: the policy of who has none."""
-    return record
-
-
 def nowhere(kind: str, identity: str) -> SpanRef | None:
     """Know no span: the memory of who has none."""
     del kind, identity
@@ -86,17 +83,25 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     """What `callspan.instrument()` puts behind the session API."""
 
     write: Callable[[Record], None]
-    """To the spool; never raises. What it gets has been treated."""
+    """Stores a processed record; never raises."""
     spans: HierarchySpans
-    """Shows what has been treated."""
-    treat: Callable[[Record], Record] = as_it_is
-    """Policy: what of a record may be shown and kept; each record goes through once."""
+    """Shows processed records."""
+    processors: Callable[[], Processors] = Processors
+    """Returns what each record goes through once, by the content setting of the running code."""
     strict: bool = False
     """Misuse raises instead of being flagged."""
     trace_per_timestep: bool = False
     find: Callable[[str, str], SpanRef | None] = nowhere
     """Looks a span up, of a kind (`session`, `timestep`, `call`) and an id this process does not know. Never raises."""
     service: str | None = None
+
+    def process(self, record: Record, point: Point | None = None) -> Record:
+        """Return what of the record may be shown and stored, see `Processors.process`."""
+        return self.processors().process(record, point)
+
+    def without_callbacks(self, record: Record) -> Record:
+        """Return what of a record may be shown that is not stored."""
+        return self.processors().without_callbacks(record)
 
 
 _installed: list[Runtime] = []

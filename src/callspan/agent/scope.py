@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from opentelemetry.context import Context, attach, get_current
 
-from callspan.agent import callbacks
 from callspan.agent.api_misuse import misuse
 from callspan.agent.context import leave, scope_of, with_scope
 from callspan.agent.running_totals import RunningTotals
 from callspan.agent.runtime import Runtime, SpanHandle, installed
 from callspan.agent.times import Time, moment
 from callspan.fail_open import fail_open
+from callspan.process import callbacks
+from callspan.process.callbacks import Point
 from callspan.record.call import CallRecord, Place
 from callspan.record.events import Record
 from callspan.record.messages import Conversation
@@ -201,18 +202,18 @@ class Scope(ABC):
         """Return the nanoseconds since the start, by the monotonic clock; to the end where the end was told."""
         return time.perf_counter_ns() - self._clock_ns if self._lasted_ns is None else self._lasted_ns
 
-    def emit(self, record: Record, point: callbacks.Point | None = None) -> None:
-        """Put an event, message or reward on the span and write it; callbacks (of `point`) go first."""
+    def emit(self, record: Record, point: Point | None = None) -> None:
+        """Put an event, message or reward on the span and write it; the callbacks (of `point`) go first."""
         if self.runtime is None:
             return
         with _RECORDING:
-            shown = treated(record, self.runtime, point)
+            shown = self.runtime.process(record, point)
             self.span.event(shown)
             self.write(shown)
             self.observe(shown)
 
     def observe(self, record: Record, conversation: Conversation | None = None) -> None:
-        """Have this scope and those above it show what a treated record says went in or came out."""
+        """Have this scope and those above it show what a processed record says went in or came out."""
         with _OBSERVING:
             said: Observed | None = None
             scope: Scope | None = self
@@ -228,15 +229,15 @@ class Scope(ABC):
     def begin_span(
         self, record: Record, parent: Context | None, *, link: SpanHandle | None = None, root: bool = False
     ) -> None:
-        """Start this scope's span out of its first record, treated; `root`: in a trace of its own."""
+        """Start this scope's span out of its first record, processed; `root`: in a trace of its own."""
         if self.runtime is not None:
             with _SHOWING:
                 self.span = self.runtime.spans.start(record, parent=parent, link=link, root=root)
 
     def write(self, record: Record) -> None:
-        """Hand a treated record over as it is."""
+        """Write a processed record."""
         if self.runtime is not None:
-            callbacks.write_and_tell(record, self.runtime.write)
+            callbacks.write(record, self.runtime.write)
 
     def _renew(self) -> None:
         """Be as before the start, to start again as another one."""
@@ -301,11 +302,6 @@ def is_within(scope: Scope | None, outer: Scope) -> bool:
     while scope is not None and scope is not outer:
         scope = scope.above
     return scope is not None
-
-
-def treated(record: Record, runtime: Runtime, point: callbacks.Point | None = None) -> Record:
-    """Return what of the record may be shown and kept, after the callbacks, see `callbacks.treated`."""
-    return callbacks.treated(record, runtime.treat, point)
 
 
 class Idle(Scope):

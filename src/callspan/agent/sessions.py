@@ -10,7 +10,6 @@ from collections.abc import Mapping
 import msgspec
 from opentelemetry.context import Context
 
-from callspan.agent import callbacks
 from callspan.agent.api_misuse import installed_or_warn, mark, misuse
 from callspan.agent.carriers import Carrier, carried, carrier_of
 from callspan.agent.context import current_scope, metadata_of, with_metadata
@@ -20,12 +19,13 @@ from callspan.agent.event_recorder import EventRecorder
 from callspan.agent.faults import error_info, outcome_of
 from callspan.agent.rewards import write_session_reward
 from callspan.agent.runtime import Runtime, SpanHandle, SpanRef, installed
-from callspan.agent.scope import NO_SPAN, Scope, treated
+from callspan.agent.scope import NO_SPAN, Scope
 from callspan.agent.span_refs import SPAN_REFS, remember
 from callspan.agent.times import Time
 from callspan.agent.timesteps import Found, Timestep
 from callspan.agent.values import as_bool, as_dict, as_text
 from callspan.fail_open import fail_open
+from callspan.process.callbacks import Point
 from callspan.record.call import ErrorInfo, Place
 from callspan.record.events import SessionRecord, Totals
 
@@ -140,7 +140,7 @@ class Session(EventRecorder, Decorating):
             late = self.ended and not self._resumed
             if self.runtime is not None:
                 record = self._record(totals=self.running.totals() if late else None)
-                self.write(treated(record, self.runtime))
+                self.write(self.runtime.process(record))
 
     def carrier(self) -> Carrier:
         """Return what `callspan.session(carrier=...)` needs to go on with this session in another process."""
@@ -229,8 +229,8 @@ class Session(EventRecorder, Decorating):
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
         sent = _joined(runtime, self._sent.span)
-        point: callbacks.Point | None = None if self._resumed else "session_start"
-        first = treated(self._record(), runtime, point)
+        point: Point | None = None if self._resumed else "session_start"
+        first = runtime.process(self._record(), point)
         if sent is None:
             # The row keeps the episode's first start; the span of one that goes on begins now.
             shown = msgspec.structs.replace(first, start_ns=self.start_ns) if self._resumed else first
@@ -259,11 +259,12 @@ class Session(EventRecorder, Decorating):
                 totals=self.running.totals(),
             )
         # Of several sessions of one id that are open at once, the last to end speaks for all.
-        told = self._joined or last
-        shown = treated(record, self.runtime, "session_end") if told else self.runtime.treat(record)
-        self.span.end(shown, error)
-        if told:
-            self.write(shown)
+        if self._joined or last:
+            processed = self.runtime.process(record, "session_end")
+            self.span.end(processed, error)
+            self.write(processed)
+        else:
+            self.span.end(self.runtime.without_callbacks(record), error)
 
     def _outcome(self, error: BaseException | None) -> str:
         if self._status is not None:

@@ -14,7 +14,7 @@ from callspan.agent.decorators import Decorating
 from callspan.agent.event_recorder import EventRecorder
 from callspan.agent.faults import error_info, outcome_of
 from callspan.agent.runtime import Runtime
-from callspan.agent.scope import Scope, treated
+from callspan.agent.scope import Scope
 from callspan.agent.span_refs import remember
 from callspan.agent.times import Time
 from callspan.agent.values import as_dict, as_int, as_text
@@ -117,7 +117,7 @@ class Timestep(EventRecorder, Decorating):
         self._info.update(as_dict(metadata))
         if self._first is not None and self.runtime is not None:
             with fail_open("record an update of a timestep"):
-                self.write(treated(self._later(self._first, outcome=self._status), self.runtime))
+                self.write(self.runtime.process(self._later(self._first, outcome=self._status)))
 
     def flag(self, flag: str) -> None:
         """Put a mark of misuse on the step, kept with its end."""
@@ -177,7 +177,7 @@ class Timestep(EventRecorder, Decorating):
             self._info = {**around, **self._info}
         link = session.last_span() if runtime.trace_per_timestep and self._parent is None else None
         self._first = self._record(session)
-        shown = treated(self._first, runtime, "timestep_start")
+        shown = runtime.process(self._first, "timestep_start")
         self.begin_span(shown, base, link=link, root=link is not None)
         # Only the span: a session must not hold its steps, of which there may be a million.
         session.leave_behind(self.span)
@@ -203,7 +203,7 @@ class Timestep(EventRecorder, Decorating):
             error=error_info(error) if isinstance(error, Exception) else None,
             totals=self.running.totals(),
         )
-        shown = treated(record, self.runtime, "timestep_end")
+        shown = self.runtime.process(record, "timestep_end")
         self.span.end(shown, error)
         self.write(shown)
 

@@ -13,7 +13,7 @@ from callspan.cli.spool_status import spool_of, waiting_bytes
 from callspan.config import SettingError, load
 from callspan.formatting import count
 from callspan.stores.urls import safe_name, split_urls
-from callspan.wiring.priced_stores import priced_sinks
+from callspan.wiring.store_sinks import store_sinks
 
 _EPILOG: Final = """\b
 Examples:
@@ -35,7 +35,7 @@ def command(frame: Frame, timeout_s: float) -> None:
         if not directory.is_dir():
             _report(frame, {}, 0, f"Nothing waits: {directory} does not exist.")
             return
-        sinks = priced_sinks(split_urls(frame.store), load().prices)
+        sinks = store_sinks(split_urls(frame.store), load().prices)
     except SettingError as error:
         raise wrong(error) from error
     with progress(frame, f"{count(waiting_bytes(directory))} bytes to {safe_name(frame.store)}"):

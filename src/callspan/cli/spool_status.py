@@ -23,12 +23,12 @@ def held_for_others(stores: str) -> list[Path]:
     Raises SettingError for a store that cannot be used here.
     """
     from callspan.spool.store_key import store_key
-    from callspan.wiring.priced_stores import priced_sinks
+    from callspan.wiring.store_sinks import store_sinks
 
     directory = spool_of(stores)
     if not directory.is_dir():
         return []
-    ours = {None, store_key(directory, priced_sinks(split_urls(stores)))}
+    ours = {None, store_key(directory, store_sinks(split_urls(stores)))}
     return [path for path in directory.iterdir() if path.suffix == SUFFIX and store_key_of(path.name) not in ours]
 
 

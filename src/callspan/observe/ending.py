@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
 from callspan.background import AtomicFlag
-from callspan.record.call import CallRecord, ErrorInfo, Outcome, Request, StreamEnd
+from callspan.record.call import CallRecord, ErrorInfo, Outcome, StreamEnd
 from callspan.record.messages import Conversation
 
 _TRIES: Final = 3
@@ -26,8 +24,8 @@ class Ending:
         "error",
         "how",
         "outcome",
+        "processed",
         "step",
-        "treated",
     )
 
     def __init__(self, how: StreamEnd | None, outcome: Outcome, error: ErrorInfo | None, duration_ns: int) -> None:
@@ -37,7 +35,7 @@ class Ending:
         self.duration_ns = duration_ns
         self.body: object = None
         """The body of the response as plain JSON; None where nothing has come, or it has been let go of."""
-        self.treated: CallRecord | None = None
+        self.processed: CallRecord | None = None
         self.conversation: Conversation | None = None
         self.step = 0
         """The next step of `LiveCall`; a step that was interrupted is repeated unless it has moved this on itself."""
@@ -60,13 +58,3 @@ class Ending:
     def take_over(self) -> bool:
         """Return True to the one, of several, who takes the remaining steps of an interrupted end."""
         return self._interrupted.test_and_clear()
-
-
-def bare(record: CallRecord) -> CallRecord:
-    """Return a record without any content, where the policy that should have treated it failed."""
-    return msgspec.structs.replace(
-        record,
-        request=Request(model=record.request.model, stream=record.request.stream),
-        response=None,
-        error=record.error and ErrorInfo(kind=record.error.kind, type=record.error.type),
-    )

@@ -97,10 +97,10 @@ class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
     """Starts calls; one per `instrument()`. Safe from any thread."""
 
     start_span: Callable[[CallRecord], SpanHandle]
-    treat: Callable[[Record], Record]
-    """Policy: what may be shown and kept. Returns the same object where nothing has to be done."""
+    process: Callable[[CallRecord], CallRecord]
+    """Returns what of a record may be shown and stored, see `Processors.process`. Raises nothing but interrupts."""
     write: Callable[[Record], None]
-    """To the spool; never raises. What it gets has been treated."""
+    """Stores a processed record; never raises."""
     observed: Callable[[CallRecord], None]
     """Told of every finished record: metrics. Never raises."""
     begun: Callable[[CallRecord], Callable[[], None]] = _uncounted
@@ -111,7 +111,7 @@ class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
     put_off: Callable[[LiveCall], None] = _left
     """Told of a call whose end nobody has reported, or was interrupted: has `end` called soon, on another thread."""
     under_way: Callable[[CallRecord], bool] = _always
-    """Told of a stream that is sent, untreated; False where nobody would see it if it were written. Never raises."""
+    """Called with a stream that is sent, not processed; False: nobody would see it. Never raises."""
     scope: Callable[[], Scope | None]
     metadata: Callable[[], dict[str, object]]
     clock: Clock = SYSTEM_CLOCK

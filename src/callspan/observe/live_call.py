@@ -16,9 +16,10 @@ from callspan.fail_open import attempt, fail_open
 from callspan.observe.attempts import AttemptLog, last_limits
 from callspan.observe.body import exact_messages
 from callspan.observe.chunk_log import ChunkLog
-from callspan.observe.ending import Ending, bare
+from callspan.observe.ending import Ending
 from callspan.observe.estimate import with_estimates
 from callspan.observe.pulse import Pulse
+from callspan.process.content import withhold
 from callspan.providers import registry
 from callspan.providers.base import Accumulator, Endpoint, ResponseFacts
 from callspan.providers.wire import text
@@ -47,7 +48,6 @@ _READ_RESPONSE: Final = fail_open("read the response of a call")
 _ESTIMATE: Final = fail_open("estimate the tokens of a call")
 _BUILD_RECORD: Final = fail_open("build the record of a call")
 _READ_MESSAGES: Final = fail_open("read the messages of a call")
-_TREAT: Final = fail_open("apply the content policy")
 _TOTALS: Final = fail_open("add a call to its session")
 _NO_FACTS: Final = ResponseFacts(response=Response())
 _FOLD, _BUILD, _SHOW, _WRITE, _MEASURE, _COUNT_OUT, _TOTAL, _OVER = range(8)
@@ -169,7 +169,7 @@ class LiveCall:
             request = msgspec.structs.replace(self._request, body=NO_BODY)
             started = msgspec.structs.replace(self.record, request=request, **self._trace())
             if self._factory.under_way(started):
-                self._factory.write(self._treated(started))
+                self._factory.write(self._factory.process(started))
 
     def whole(self, body: object) -> None:
         """Take the whole body of a plain call."""
@@ -252,34 +252,34 @@ class LiveCall:
         if ending.step == _BUILD:
             self._build(ending)
             ending.step = _SHOW
-        treated = ending.treated or bare(
-            msgspec.structs.replace(self.record, **self._ending_fields(ending, ending.error))
+        processed = ending.processed or withhold(
+            msgspec.structs.replace(self.record, **self._ending_fields(ending, ending.error)), "interrupted"
         )
         if ending.step == _SHOW:
-            self.span.end(treated, ending.conversation)
+            self.span.end(processed, ending.conversation)
             ending.step = _WRITE
             ending.conversation = None if self._scope is None else ending.conversation  # it may be long
         if ending.step == _WRITE:
             # What holds the call may live on for long: let go of what was said.
             ending.body = None
-            self._factory.write(treated)
+            self._factory.write(processed)
             ending.step = _MEASURE
         if ending.step == _MEASURE:
             ending.step = _COUNT_OUT
-            self._factory.observed(treated)
+            self._factory.observed(processed)
         if ending.step == _COUNT_OUT:
             (self._over or self._factory.begun(self.record))()
             ending.step = _TOTAL
         if ending.step == _TOTAL:
             ending.step = _OVER
-            said, ending.treated, ending.conversation = ending.conversation, None, None
+            conversation, ending.processed, ending.conversation = ending.conversation, None, None
             if self._scope is not None:
                 with _TOTALS:
-                    self._scope.call_ended(treated, said)
+                    self._scope.call_ended(processed, conversation)
 
     def _build(self, ending: Ending) -> None:
-        """Build the record, and have the content policy treat it."""
-        if ending.treated is not None:
+        """Build the record, and process it."""
+        if ending.processed is not None:
             return
         body, duration_ns = ending.body, ending.duration_ns
         facts = _NO_FACTS if body is None else attempt(_READ_RESPONSE, self._endpoint.facts, body) or _NO_FACTS
@@ -288,9 +288,9 @@ class LiveCall:
         with _BUILD_RECORD:
             fields.update(self._content_fields(duration_ns, facts, error, body))
         record = msgspec.structs.replace(self.record, **fields)
-        treated = self._treated(record)
-        ending.conversation = self._conversation(record, treated, body) if self.span.wants_content else None
-        ending.treated = treated
+        processed = self._factory.process(record)
+        ending.conversation = self._conversation(record, processed, body) if self.span.wants_content else None
+        ending.processed = processed
         self._body = self._input = self._asked = self._answered = None
         self._request = self.record.request
 
@@ -370,17 +370,10 @@ class LiveCall:
             return with_estimates(stated, self._endpoint.conversation(asked, body))
         return stated
 
-    def _treated(self, record: CallRecord) -> CallRecord:
-        treated = attempt(_TREAT, self._factory.treat, record)
-        if isinstance(treated, CallRecord):
-            return treated
-        # A policy that fails must not let content through.
-        return bare(record)
-
-    def _conversation(self, record: CallRecord, treated: CallRecord, body: object) -> Conversation | None:
+    def _conversation(self, record: CallRecord, processed: CallRecord, body: object) -> Conversation | None:
         with _READ_MESSAGES:
-            if treated is not record and _bodies(treated) != _bodies(record):
-                return registry.conversation_of(treated)
+            if processed is not record and _bodies(processed) != _bodies(record):
+                return registry.conversation_of(processed)
             said, asked = self._endpoint.conversation(None, body), self._input
             if asked is None:
                 return said
@@ -396,5 +389,5 @@ def _no_piece(data: object) -> None:
 
 
 def _bodies(record: CallRecord) -> tuple[int, int]:
-    """Identities of the bodies: other ones mean that the policy has changed them."""
+    """Identities of the bodies: others mean that a processor has changed them."""
     return id(record.request.body), id(record.response.body if record.response is not None else None)

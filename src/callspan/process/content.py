@@ -1,4 +1,4 @@
-"""The content setting: what is left of a record that may not hold all of what was said.
+"""The content setting: what is left of a record that may not hold all content.
 
 `full` keeps everything. `metadata` keeps counts, roles, tool names, sizes and hashes. `off` keeps counts and
 sizes only. In both, errors keep their types and lose their texts, which often quote the request.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar, cast
 
 import msgspec
 
@@ -17,7 +17,7 @@ from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction, Requ
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord
 
-_PLAIN_WORDS: Final = frozenset(
+_PLAIN_VALUES: Final = frozenset(
     {
         "background",
         "encoding_format",
@@ -32,48 +32,59 @@ _PLAIN_WORDS: Final = frozenset(
         "verbosity",
     }
 )
-"""Settings whose words are a provider's own and never anybody's content."""
+"""Settings whose texts are a provider's own and never content."""
+_TEXTS: Final = ("name", "user_id", "group_id", "task_id", "experiment", "label", "source", "sender", "receiver")
+"""Fields with texts of the application, in records of all kinds, beside content and metadata."""
 _PLAIN_KEYS: Final = frozenset({"type", "effort", "summary", "mode", "budget_tokens", "include_usage", "verbosity"})
-"""What is kept within settings that are objects."""
+"""What is kept of settings that are objects."""
+_CONTENT: Final[dict[type, str]] = {EventRecord: "data", MessageRecord: "content", RewardRecord: "annotation"}
+"""The field with the content of a record."""
+_R = TypeVar("_R", bound=Record)
 
 
 def without_content(record: Record, *, keep_facts: bool, why: str = "content") -> Record:
-    """Return the record without anything that was said, and a list of what was taken out.
+    """Return the record without any content, and with a list of what was removed.
 
-    `keep_facts` is the `metadata` setting: roles, tool names and hashes stay. `why` goes into the list.
+    `keep_facts` is the setting `metadata`: roles, tool names and hashes stay. `why` is the reason in the list.
     """
     if isinstance(record, CallRecord):
         return _call(record, keep_facts, why)
     notes: list[Redaction] = []
-    match record:
-        case EventRecord():
-            if record.data is not None:
-                notes.append(_note("data", encode_json(record.data), keep_facts, why))
-                record = msgspec.structs.replace(record, data=None)
-        case MessageRecord():
-            if record.content is not None:
-                notes.append(_note("content", encode_json(record.content), keep_facts, why))
-                record = msgspec.structs.replace(record, content=None)
-        case RewardRecord():
-            if record.annotation is not None:
-                notes.append(_note("annotation", encode_json(record.annotation), keep_facts, why))
-                record = msgspec.structs.replace(record, annotation=None)
-    return _with_notes(record, notes, why)
+    removed: dict[str, object] = {}
+    name = _CONTENT.get(type(record))
+    if name is not None and (content := getattr(record, name)) is not None:
+        notes.append(_note(name, encode_json(content), keep_facts, why))
+        removed[name] = None
+    error = getattr(record, "error", None)
+    if isinstance(error, ErrorInfo) and (bare := without_texts(error)) is not error:
+        notes.append(Redaction(what="error", why=why))
+        removed["error"] = bare
+    if not notes:
+        return record
+    return msgspec.structs.replace(record, redactions=[*record.redactions, *notes], **removed)
 
 
-def without_words(error: ErrorInfo) -> ErrorInfo:
+def withhold(record: _R, why: str) -> _R:
+    """Return the record without anything a failed processor may have had to remove, which `redactions` says.
+
+    Ids, times, counts and outcomes stay.
+    """
+    removed: dict[str, object] = {name: None for name in _TEXTS if getattr(record, name, None) is not None}
+    notes = [Redaction(what=name, why=why) for name in ("metadata", *removed)]
+    if isinstance(record, CallRecord):
+        # Nothing is read here: it may be what the processor failed on.
+        removed["place"] = msgspec.structs.replace(record.place, session_name=None)
+        removed["request"] = msgspec.structs.replace(record.request, params={})
+        notes.append(Redaction(what="request.params", why=why))
+    bare = msgspec.structs.replace(record, metadata={}, redactions=[*record.redactions, *notes], **removed)
+    return cast("_R", without_content(bare, keep_facts=False, why=why))
+
+
+def without_texts(error: ErrorInfo) -> ErrorInfo:
     """Return the error with its classes, codes and status, without message, parameter and body."""
     if error.message is None and error.body is None and error.param is None:
         return error
     return msgspec.structs.replace(error, message=None, body=None, param=None)
-
-
-def _with_notes(record: Record, notes: list[Redaction], why: str) -> Record:
-    error = getattr(record, "error", None)
-    if isinstance(error, ErrorInfo) and (bare := without_words(error)) is not error:
-        notes.append(Redaction(what="error", why=why))
-        record = msgspec.structs.replace(record, error=bare)
-    return msgspec.structs.replace(record, redactions=[*record.redactions, *notes]) if notes else record
 
 
 def _call(record: CallRecord, keep_facts: bool, why: str) -> CallRecord:
@@ -81,7 +92,7 @@ def _call(record: CallRecord, keep_facts: bool, why: str) -> CallRecord:
     request = _request(record.request, keep_facts, why, notes)
     response = None if record.response is None else _response(record.response, keep_facts, why, notes)
     error = record.error
-    if error is not None and (bare := without_words(error)) is not error:
+    if error is not None and (bare := without_texts(error)) is not error:
         notes.append(Redaction(what="error", why=why))
         error = bare
     redactions = [*record.redactions, *notes]
@@ -116,7 +127,7 @@ def _note(what: str, data: bytes, keep_facts: bool, why: str) -> Redaction:
 
 def _setting(key: str, value: object) -> object:
     """What is kept of a setting: numbers and switches, words that are a provider's own, nothing else."""
-    if isinstance(value, bool | int | float) or key in _PLAIN_WORDS:
+    if isinstance(value, bool | int | float) or key in _PLAIN_VALUES:
         return value
     if isinstance(value, dict):
         kept = {name: item for name, item in value.items() if name in _PLAIN_KEYS and isinstance(item, _SCALARS)}

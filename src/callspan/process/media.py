@@ -17,6 +17,7 @@ import msgspec
 
 from callspan.process.bodies import UNREADABLE, decoded, encoded, with_bodies
 from callspan.record.call import NO_BODY, CallRecord, Redaction
+from callspan.record.events import Record
 
 MEDIA_KEY: Final = "callspan_media"
 VECTOR_KEY: Final = "callspan_vector"
@@ -78,8 +79,10 @@ def may_hold_media(body: msgspec.Raw, api: str) -> bool:
     return False
 
 
-def media_by_reference(record: CallRecord) -> CallRecord:
-    """Return the record with media in its bodies replaced by references; the same object if there are none."""
+def media_by_reference(record: Record) -> Record:
+    """Return a call with the media in its bodies replaced by references; the same object if there are none."""
+    if not isinstance(record, CallRecord):
+        return record
     request = _referenced(record.request.body, record.api)
     response = None if record.response is None else _referenced(record.response.body, record.api)
     if request is response is None:

@@ -11,9 +11,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from callspan.fail_open import fail_open
 from callspan.process.bodies import UNREADABLE, decoded, encoded
-from callspan.process.content import without_content
 from callspan.record.call import CallRecord, Redaction
 from callspan.record.codec import decode, encode
 from callspan.record.events import Record, record_key
@@ -22,8 +20,6 @@ Redactor: TypeAlias = Callable[[Record], Record]
 """In the record it is given, `request.body` and `response.body` of a call are plain JSON (dict, list, ...)."""
 
 
-_TOLD: Final = ("name", "user_id", "group_id", "task_id", "experiment", "label", "source", "sender", "receiver")
-"""Words of the application in records of all kinds, beside content and metadata."""
 _IDENTITY: Final = frozenset(
     {"kind", "call_id", "timestep_id", "session_id", "event_id", "message_id", "reward_id", "trace_id", "span_id"}
     | {"parent_span_id", "parent_session_id", "parent_timestep_id", "parent_call_id"}
@@ -63,25 +59,10 @@ def _masked(value: Any, mask: Callable[[str], str]) -> Any:  # noqa: ANN401 - an
 def redacted(record: Record, redactor: Redactor) -> Record:
     """Return what the redactor made of the record, with a list of what it changed.
 
-    When it fails, return the record without content and metadata; `redactions` then says `redactor_failed`.
+    Raises what the redactor raises, TypeError or ValueError where it returned no valid or another record.
     """
-    kept: Record | None = None
-    with fail_open("redact a record with the application's redactor"):
-        before = decode(encode(record))
-        kept = _checked(before, redactor(_with_bodies(decode(encode(record)), _plain)))
-    if kept is None:
-        return _lost(record)
-    return kept
-
-
-def _lost(record: Record) -> Record:
-    """The record without anything the application's redactor might have been there to clean."""
-    bare = without_content(record, keep_facts=False, why="redactor_failed")
-    note = Redaction(what="metadata", why="redactor_failed")
-    told: dict[str, object] = {name: None for name in _TOLD if getattr(bare, name, None) is not None}
-    if isinstance(bare, CallRecord):
-        told["place"] = msgspec.structs.replace(bare.place, session_name=None)
-    return msgspec.structs.replace(bare, metadata={}, redactions=[*bare.redactions, note], **told)
+    before = decode(encode(record))
+    return _checked(before, redactor(_with_bodies(decode(encode(record)), _plain)))
 
 
 def _with_bodies(record: Record, convert: Callable[[Any], object]) -> Record:

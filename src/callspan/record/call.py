@@ -186,7 +186,8 @@ class Redaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     what: str
     """A path such as `request.body` or `error.message`."""
     why: str
-    """`content`, `redactor`, `redactor_failed`, `media`, `size`, `secret`."""
+    """`secret`, `media`, `redactor`, `content` or `size`; `redactor_failed`, `processor_failed` or `interrupted` where
+    a processor could not finish and the content was withheld."""
     original_bytes: int | None = None
     sha256: str | None = None
     """Hex digest of what was there, for `content` only: equal content stays recognisable."""

@@ -60,7 +60,7 @@ def exchange_of(record: Record, room: int) -> Exchange | None:
 
 
 def observed(record: Record, conversation: Conversation | None, room: int) -> Observed | None:
-    """Return what a treated record says of an exchange, its content within `room` bytes; None: nothing.
+    """Return what a processed record says of an exchange, its content within `room` bytes; None: nothing.
 
     Nothing of the application's own objects is kept: what they hold is written as text at once.
     """

@@ -145,7 +145,7 @@ class HierarchySpan:
     def _exception(self, info: ErrorInfo, error: BaseException | None) -> Attributes:
         attributes = names.exception_attributes(info, content=self._options.content)
         if error is not None:
-            # Frames only: the last line of a traceback is the message, which the policy may have taken out.
+            # Frames only: the last line of a traceback is the message, which the processors may have removed.
             frames = traceback.format_list(traceback.extract_tb(error.__traceback__, -_MAX_FRAMES))
             attributes["exception.stacktrace"] = "".join(frames)
         return attributes

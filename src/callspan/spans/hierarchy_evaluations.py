@@ -108,6 +108,6 @@ class Evaluations:
         attributes = names.late_evaluation(record, response_id)
         if attributes is None:
             return False
-        # The policy has been at it: what may not be kept is not there any more.
+        # It is processed: what may not be shown is not there any more.
         attributes |= names.event_content(record, self._options.budget()) if isinstance(record, RewardRecord) else {}
         return log.emit(attributes, record.time_ns, context)

@@ -6,8 +6,15 @@ process, and an older version of a record must change nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
+
+from callspan.record.events import Record
+
+
+def as_it_is(record: Record) -> Record:
+    """Return the record."""
+    return record
 
 
 class Entry(NamedTuple):
@@ -20,6 +27,8 @@ class Entry(NamedTuple):
     """Offset behind the frame: the cursor once this entry is delivered."""
     payload: bytes
     """JSON of one record, see `callspan.record.codec`."""
+    process: Callable[[Record], Record] = as_it_is
+    """What is to be stored of the record; never raises. A store calls it for one record after the other."""
 
 
 class PoisonError(Exception):

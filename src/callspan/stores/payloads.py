@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Final, NamedTuple
 
@@ -9,9 +10,9 @@ import msgspec
 
 from callspan.providers.registry import by_api, with_conversation
 from callspan.record.call import CallRecord
-from callspan.record.codec import UnknownSchemaError, decode, encode
+from callspan.record.codec import UnknownSchemaError, decode, encode, encode_json
 from callspan.record.events import Record
-from callspan.spool.sink import PoisonError
+from callspan.spool.sink import PoisonError, as_it_is
 from callspan.stores import bodies
 from callspan.stores.columns import PICO, Row, Tree
 
@@ -32,13 +33,19 @@ class Unpacked(NamedTuple):
     response: bytes
 
 
-def unpack(payload: bytes) -> Unpacked:
-    """Return the parts of a record. Raises PoisonError for what is no record of a known schema."""
+def unpack(payload: bytes, process: Callable[[Record], Record] = as_it_is) -> Unpacked:
+    """Return the parts of what `process` makes of a record.
+
+    Raises PoisonError for what is no record of a known schema.
+    """
     try:
         # Bodies are passed over by the decoder, bytes that are no text among them.
         payload.decode("utf-8")
-        record = decode(payload)
+        decoded = decode(payload)
+        record = process(decoded)
         fields = _fields.decode(payload)
+        if record is not decoded:
+            fields.update(_changes(decoded, record))
         parts = {}
         if isinstance(record, CallRecord):
             fields.pop("conversation", None)
@@ -47,6 +54,12 @@ def unpack(payload: bytes) -> Unpacked:
     except (msgspec.DecodeError, UnknownSchemaError, UnicodeDecodeError, RecursionError) as error:
         raise PoisonError(f"no record: {error}") from error
     return Unpacked(record, tree, parts.get("request", b""), parts.get("response", b""))
+
+
+def _changes(before: Record, after: Record) -> dict[str, msgspec.Raw]:
+    """The fields of `after` that are not those of `before`, as JSON."""
+    changed = (name for name in after.__struct_fields__ if getattr(after, name) is not getattr(before, name, None))
+    return {name: msgspec.Raw(encode_json(getattr(after, name))) for name in changed}
 
 
 def _apart(fields: dict[str, msgspec.Raw], side: str) -> bytes:

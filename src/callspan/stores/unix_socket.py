@@ -109,7 +109,7 @@ class UnixSocketStore:
             connection.close()
 
     def _line(self, entry: Entry) -> bytes:
-        body = line_of(unpack(entry.payload).record)
+        body = line_of(unpack(entry.payload, entry.process).record)
         head: dict[str, object] = {"protocol_version": PROTOCOL_VERSION}
         if self._acks:
             head["ack"] = _place(entry)

@@ -17,6 +17,8 @@ from callspan.config import Checks, Content, Settings, Vocabulary, changes, load
 from callspan.forks import renew_locks
 from callspan.intercept.engine import Engine
 from callspan.intercept.patching import SDKS, HookStatus, Patches, Sdk, sdks_of
+from callspan.process import callbacks
+from callspan.process.processors import Processors, caller_processors
 from callspan.process.redaction import Redactor
 from callspan.record.events import Record
 from callspan.stores.urls import check_store
@@ -25,8 +27,8 @@ from callspan.wiring.byte_bounds import unbound_exporters
 from callspan.wiring.otlp import check_otlp, set_up_global
 from callspan.wiring.parts import Parts, changed_parts, given_parts
 from callspan.wiring.pipeline import Pipeline
-from callspan.wiring.priced_stores import check_prices
 from callspan.wiring.recorder import Recorder
+from callspan.wiring.store_sinks import check_prices
 
 _CLOSE_TIMEOUT_S: Final = 5.0
 
@@ -69,7 +71,8 @@ class Wiring:
         self._sdks: tuple[Sdk, ...] = ()
         """What the pipeline in use is to patch, also while its settings are off."""
         self._exporter_stores: tuple[str, ...] = ()
-        self._lone_recorder: Recorder | None = None
+        self._of_exporter: tuple[Recorder, Processors] | None = None
+        """What stores the records of an exporter where nothing is instrumented."""
         self._lock = threading.RLock()
         renew_locks(self, "_lock")
 
@@ -185,26 +188,29 @@ class Wiring:
         parts.last_flush(timeout_s / 3)
 
     def write(self, record: Record) -> None:
-        """Keep a record of another instrumentation's span, treated like our own."""
+        """Store a record of another instrumentation's span, processed like our own."""
         pipeline = self._pipeline
         if pipeline is not None:
             pipeline.write(record)
         else:
-            self._recorder_alone().write(record)
+            recorder, processors = self._exporters_own()
+            callbacks.write(processors.process(record), recorder.write)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until every store has every record so far; False if that took too long."""
         self.engine.late_ends.drain(timeout_s)
-        recorder = self._pipeline.recorder if self._pipeline is not None else self._lone_recorder
-        return recorder is None or recorder.flush(timeout_s)
+        if self._pipeline is not None:
+            return self._pipeline.recorder.flush(timeout_s)
+        return self._of_exporter is None or self._of_exporter[0].flush(timeout_s)
 
-    def _recorder_alone(self) -> Recorder:
-        """The recorder of an exporter in a process where nothing is instrumented."""
+    def _exporters_own(self) -> tuple[Recorder, Processors]:
         with self._lock:
-            if self._lone_recorder is None:
-                self._lone_recorder = Recorder(load())
-                self._lone_recorder.add_stores(self._exporter_stores)
-            return self._lone_recorder
+            if self._of_exporter is None:
+                settings = load()
+                recorder = Recorder(settings)
+                recorder.add_stores(self._exporter_stores)
+                self._of_exporter = recorder, caller_processors(settings)
+            return self._of_exporter
 
     def _put(self, pipeline: Pipeline | None) -> None:
         self._pipeline = pipeline

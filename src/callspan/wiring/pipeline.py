@@ -10,7 +10,6 @@ from typing import Final, get_args
 import msgspec
 from opentelemetry import trace
 
-from callspan.agent import callbacks
 from callspan.agent import context as agent_context
 from callspan.agent.context import current_content, stricter
 from callspan.agent.runtime import Runtime
@@ -21,8 +20,9 @@ from callspan.fail_open import fail_open, value_of
 from callspan.observe.factory import CallFactory
 from callspan.observe.late_ends import LateEnds
 from callspan.observe.live_call import LiveCall
-from callspan.process.apply import Policy
-from callspan.record.call import CallRecord, Cost
+from callspan.process import callbacks
+from callspan.process.processors import Processors, caller_processors
+from callspan.record.call import CallRecord
 from callspan.record.events import Record
 from callspan.semconv import schema_urls
 from callspan.spans.call_span import CallSpans
@@ -33,14 +33,12 @@ from callspan.spans.metrics import CallMetrics
 from callspan.stores.urls import load_sinks
 from callspan.wiring.forked_workers import ForkedWorkers
 from callspan.wiring.parts import Parts
-from callspan.wiring.priced_stores import treated_with_cost
 from callspan.wiring.recorder import Recorder
 from callspan.wiring.span_finder import SpanFinder
 
 __all__ = ["Parts", "Pipeline"]
 
 _LOAD_STORES: Final = fail_open("import what delivers to the stores")
-_TREAT: Final = fail_open("apply the content policy")
 
 
 class Pipeline:
@@ -56,15 +54,15 @@ class Pipeline:
         self._metrics = CallMetrics(parts.meter_provider, self._version, self.recorder)
         self._workers = ForkedWorkers(parts.last_flush, self.recorder.flush)
         stricter_ones = {level: stricter(settings.content, level) for level in get_args(Content)}
-        self._policies = {
-            level: Policy(msgspec.structs.replace(settings, content=level), parts.redact)
+        self._processors = {
+            level: caller_processors(msgspec.structs.replace(settings, content=level), parts.redact)
             for level in set(stricter_ones.values())
         }
-        self.factories: dict[Content, CallFactory] = {level: self._factory(level) for level in self._policies}
+        self.factories: dict[Content, CallFactory] = {level: self._factory(level) for level in self._processors}
         """How calls are observed under each content setting that is no looser than that of the settings."""
         self.runtime = Runtime(
             write=self._emitted,
-            treat=self._treat,
+            processors=self._current_processors,
             spans=TracedHierarchy(
                 trace.get_tracer("callspan", self._version, parts.tracer_provider, schema_urls.SPANS_AND_EVENTS),
                 HierarchyOptions(
@@ -91,9 +89,8 @@ class Pipeline:
             published.load()
 
     def write(self, record: Record) -> None:
-        """Treat and keep a record that is no call of ours; one the policy cannot treat is not kept."""
-        with _TREAT:
-            self.recorder.write(self._treat(record))
+        """Process and store a record that is not of a call of ours."""
+        callbacks.write(self._current_processors().process(record), self.recorder.write)
 
     def _emitted(self, record: Record) -> None:
         self.recorder.write(record)
@@ -109,16 +106,17 @@ class Pipeline:
             self._late_ends.note(call, "cancelled")
 
     def _under_way(self, record: CallRecord) -> bool:
-        wanted = self.recorder.wanted or callbacks.any_at("before_record", "after_record")
+        wanted = self.recorder.wanted or callbacks.any_registered("before_record", "after_record")
         if not wanted:
             remember_call(record)
         return wanted
 
-    def _priced(self, record: CallRecord, cost: Cost) -> None:
-        self._metrics.priced(record, cost)
+    def _priced(self, record: Record) -> None:
+        if isinstance(record, CallRecord) and record.cost is not None:
+            self._metrics.priced(record, record.cost)
 
-    def _treat(self, record: Record) -> Record:
-        return self._policies[stricter(self.settings.content, current_content())].apply(record)
+    def _current_processors(self) -> Processors:
+        return self._processors[stricter(self.settings.content, current_content())]
 
     def _spans(self, level: Content) -> CallSpans:
         settings, parts = msgspec.structs.replace(self.settings, content=level), self.parts
@@ -126,16 +124,10 @@ class Pipeline:
 
     def _factory(self, level: Content) -> CallFactory:
         spans, settings = self._spans(level), self.settings
-        treat = partial(
-            treated_with_cost,
-            treat=self._policies[level].apply,
-            prices=settings.prices,
-            computed=settings.span_cost,
-        )
         return CallFactory(
             start_span=spans.start,
-            treat=partial(callbacks.treated, treat=treat),
-            write=partial(callbacks.write_and_tell, write=self._called),
+            process=self._processors[level].process,
+            write=partial(callbacks.write, store=self._called),
             observed=self._metrics.observed,
             begun=self._metrics.begun,
             under_way=self._under_way,

@@ -16,10 +16,11 @@ from callspan.fail_open import fail_open
 from callspan.record import codec
 from callspan.record.call import NO_BODY, CallRecord, Redaction
 from callspan.record.events import Record
+from callspan.spool.processed_sink import Delivered
 from callspan.spool.shipper import SinkState
 from callspan.spool.spool import Spool
 from callspan.stores.urls import parse, safe_name
-from callspan.wiring.priced_stores import Priced, priced_sinks
+from callspan.wiring.store_sinks import store_sinks
 
 _CLOSE_TIMEOUT_S: Final = 5.0
 _OPEN: Final = "open"
@@ -48,10 +49,12 @@ def last_destination() -> Destination | None:
 
 
 class Recorder:
-    """Writes treated records to the spool of the configured stores. Safe from any thread; never raises."""
+    """Writes processed records to the spool of the configured stores. Safe from any thread; never raises."""
 
-    def __init__(self, settings: Settings, listeners: tuple[Listener, ...] = (), priced: Priced | None = None) -> None:
-        """`priced` is told of each call that gets its cost on its way into the first store."""
+    def __init__(
+        self, settings: Settings, listeners: tuple[Listener, ...] = (), priced: Delivered | None = None
+    ) -> None:
+        """`priced` is called with each call that gets its cost on its way to the first store, once it is stored."""
         self._settings = settings
         self._priced = priced
         self._stores = settings.stores
@@ -133,7 +136,7 @@ class Recorder:
         # It makes no file and no thread before its first record: of two made at once the second is thrown away.
         spool = Spool(
             spool_directory(settings, self._stores),
-            priced_sinks(self._stores, settings.prices, self._priced),
+            store_sinks(self._stores, settings.prices, self._priced),
             fsync=settings.fsync,
             max_bytes=settings.spool_max_bytes,
         )

@@ -13,11 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.agent import callbacks, episode
+from callspan.agent import episode
 from callspan.agent.api_misuse import MisuseError, forget_misuse, misuse
 from callspan.agent.running_totals import RunningTotals
 from callspan.agent.runtime import Runtime
-from callspan.fail_open import failures, forget_failures
+from callspan.fail_open import fail_open, failures, forget_failures
+from callspan.process import callbacks
+from callspan.process.processors import Processor, Processors
 from callspan.record.call import CallRecord, Timing
 from callspan.record.events import EventRecord, MessageRecord, Record, SessionRecord, TimestepRecord, Totals
 from callspan.record.usage import Usage
@@ -186,7 +188,7 @@ def test_kinds_are_types_of_events_and_messages_else_kinds_of_records(
     found: list[Record] = []
     hooked("after_record", found.append, kinds=kinds)
     for record in (SESSION, STEP, EVENT, MESSAGE, call()):
-        callbacks.fire("after_record", record)
+        callbacks.call("after_record", record)
     assert found == heard
 
 
@@ -197,10 +199,10 @@ def test_callback_run_by_priority_then_by_age(priorities: list[int]) -> None:
         callbacks.add_callback("event", lambda _, number=number: found.append(number), priority=priority)  # type: ignore[misc]
         for number, priority in enumerate(priorities)
     ]
-    callbacks.fire("event", EVENT)
+    callbacks.call("event", EVENT)
     for take_away in away:
         take_away()
-    callbacks.fire("event", EVENT)
+    callbacks.call("event", EVENT)
     assert found == sorted(range(len(priorities)), key=lambda number: -priorities[number])
 
 
@@ -219,7 +221,7 @@ def test_only_a_record_of_its_kind_and_only_before_takes_the_place(
     hooked: Any, point: Any, returned: object, kept: str | None
 ) -> None:
     hooked(point, lambda _: returned)
-    found = callbacks.fire(point, EVENT)
+    found = callbacks.call(point, EVENT)
     assert isinstance(found, EventRecord)
     assert found.name == kept
 
@@ -227,7 +229,7 @@ def test_only_a_record_of_its_kind_and_only_before_takes_the_place(
 def test_each_callback_gets_what_the_one_before_put_in_place(hooked: Any) -> None:
     hooked("before_record", lambda record: msgspec.structs.replace(record, name="a"))
     hooked("before_record", lambda record: msgspec.structs.replace(record, name=f"{record.name}b"))
-    assert callbacks.fire("before_record", EVENT) == msgspec.structs.replace(EVENT, name="ab")
+    assert callbacks.call("before_record", EVENT) == msgspec.structs.replace(EVENT, name="ab")
 
 
 def test_a_callback_that_raises_leaves_the_record_and_is_counted(hooked: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -236,7 +238,7 @@ def test_a_callback_that_raises_leaves_the_record_and_is_counted(hooked: Any, ca
 
     hooked("before_record", bad, priority=1)
     hooked("before_record", lambda record: msgspec.structs.replace(record, name="still"))
-    assert callbacks.fire("before_record", EVENT) == msgspec.structs.replace(EVENT, name="still")
+    assert callbacks.call("before_record", EVENT) == msgspec.structs.replace(EVENT, name="still")
     assert sum(failures().values()) == 1
 
 
@@ -246,7 +248,7 @@ def test_a_callback_taken_away_twice_is_no_error_and_takes_no_other(hooked: Any)
     hooked("event", found.append)
     away()
     away()
-    callbacks.fire("event", EVENT)
+    callbacks.call("event", EVENT)
     assert found == [EVENT]
 
 
@@ -255,8 +257,8 @@ def test_a_callback_may_take_itself_away_while_it_runs(hooked: Any) -> None:
     away: list[Callable[[], None]] = []
     away.append(hooked("event", lambda _: (found.append("once"), away[0]())))
     hooked("event", lambda _: found.append("always"))
-    callbacks.fire("event", EVENT)
-    callbacks.fire("event", EVENT)
+    callbacks.call("event", EVENT)
+    callbacks.call("event", EVENT)
     assert found == ["once", "always", "always"]
 
 
@@ -267,23 +269,24 @@ def test_a_coroutine_function_is_no_callback() -> None:
         callbacks.add_callback("event", callback)  # type: ignore[arg-type]
 
 
-def test_what_a_callback_puts_in_place_goes_through_the_policy_again(hooked: Any) -> None:
+def test_what_a_callback_returns_goes_through_the_processors_again(hooked: Any) -> None:
     shown: list[Record] = []
     hooked("event", shown.append)
     hooked("before_record", lambda record: msgspec.structs.replace(record, name="secret again"))
 
-    def treat(record: Record) -> Record:
-        return msgspec.structs.replace(record, name="treated", metadata={"times": record.metadata.get("times", 0) + 1})  # type: ignore[union-attr, operator]
+    def rename(record: Any) -> Any:
+        return msgspec.structs.replace(record, name="clean", metadata={"times": record.metadata.get("times", 0) + 1})
 
-    kept = callbacks.treated(msgspec.structs.replace(EVENT, name="secret"), treat, "event")
-    assert (kept.name, kept.metadata) == ("treated", {"times": 2})  # type: ignore[union-attr]
-    assert [record.name for record in shown] == ["treated"]  # type: ignore[union-attr]
+    processors = Processors([Processor(fail_open("rename"), rename)])
+    kept = processors.process(msgspec.structs.replace(EVENT, name="secret"), "event")
+    assert (kept.name, kept.metadata) == ("clean", {"times": 2})
+    assert [record.name for record in shown] == ["clean"]  # type: ignore[union-attr]
 
 
 def test_callback_after_a_record_run_once_it_is_written(hooked: Any) -> None:
     order: list[str] = []
     hooked("after_record", lambda _: order.append("told"))
-    callbacks.write_and_tell(EVENT, lambda _: order.append("written"))
+    callbacks.write(EVENT, lambda _: order.append("written"))
     assert order == ["written", "told"]
 
 

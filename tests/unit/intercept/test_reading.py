@@ -300,7 +300,7 @@ class Call:
         self.written: list[Record] = []
         factory = CallFactory(
             start_span=lambda _record: Span(),
-            treat=lambda record: record,
+            process=lambda record: record,
             write=self.written.append,
             observed=lambda _record: None,
             scope=lambda: None,

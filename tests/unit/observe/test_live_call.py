@@ -14,11 +14,12 @@ import msgspec
 import pytest
 
 from callspan.background import PutOff
-from callspan.fail_open import forget_failures
+from callspan.fail_open import fail_open, forget_failures
 from callspan.observe.clock import Clock
 from callspan.observe.factory import CallFactory, CallFacts
 from callspan.observe.late_ends import LateEnds
 from callspan.observe.live_call import LiveCall
+from callspan.process.processors import Processor, Processors
 from callspan.providers import registry
 from callspan.providers.base import ResponseFacts
 from callspan.providers.openai.chat import ChatCompletions
@@ -69,7 +70,7 @@ class Stage:
 
     def __init__(
         self,
-        treat: Callable[[Any], Any] = lambda record: record,
+        process: Callable[[Any], Any] = lambda record: record,
         under_way: Callable[[CallRecord], bool] = lambda _record: True,
     ) -> None:
         self.time = Time()
@@ -78,7 +79,7 @@ class Stage:
         self.seen: list[CallRecord] = []
         self.factory = CallFactory(
             start_span=lambda _record: self.span,
-            treat=treat,
+            process=process,
             write=self.written.append,
             observed=self.seen.append,
             under_way=under_way,
@@ -169,27 +170,27 @@ def chunk(text: str | None, finish: str | None = None) -> dict[str, Any]:
     return {"id": "c", "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
 
 
-def test_a_stream_nobody_would_hear_of_yet_is_treated_and_written_at_its_end_only() -> None:
-    treated: list[CallRecord] = []
+def test_a_stream_nobody_would_hear_of_yet_is_processed_and_written_at_its_end_only() -> None:
+    processed: list[CallRecord] = []
     told: list[CallRecord] = []
 
-    def treat(record: CallRecord) -> CallRecord:
-        treated.append(record)
+    def process(record: CallRecord) -> CallRecord:
+        processed.append(record)
         return record
 
     def under_way(record: CallRecord) -> bool:
         told.append(record)
         return False
 
-    stage = Stage(treat, under_way)
+    stage = Stage(process, under_way)
     call = stage.call(stream=True)
     send(call)
-    assert (stage.written, treated) == ([], [])
+    assert (stage.written, processed) == ([], [])
     (started,) = told
     assert (started.call_id, started.trace_id) == (call.record.call_id, stage.span.trace_id), "it can be found"
     call.data(chunk("Hello"))
     call.end()
-    assert stage.written == treated
+    assert stage.written == processed
     assert stage.record.outcome == "success"
 
 
@@ -274,11 +275,13 @@ def test_garbage_on_the_wire_still_gives_a_record(garbage: object, stream: bool)
     msgspec.json.encode(stage.record)
 
 
-def test_a_policy_that_fails_costs_the_content_and_never_shows_it(caplog: pytest.LogCaptureFixture) -> None:
-    def failing(record: object) -> object:
-        raise RuntimeError("policy")
+def test_a_processor_that_fails_costs_the_content_and_never_shows_it(caplog: pytest.LogCaptureFixture) -> None:
+    forget_failures()
 
-    stage = Stage(treat=failing)
+    def failing(record: object) -> object:
+        raise RuntimeError("a bug")
+
+    stage = Stage(process=Processors([Processor(fail_open("run the test's processor"), failing)]).process)
     call = stage.call()
     send(call)
     call.data(ANSWER)
@@ -287,8 +290,10 @@ def test_a_policy_that_fails_costs_the_content_and_never_shows_it(caplog: pytest
     record = stage.record
     assert record.usage is not None, "numbers are no content"
     assert not bytes(record.request.body)
-    assert record.response is None
-    assert "Could not apply the content policy" in caplog.text
+    assert record.response is not None
+    assert not bytes(record.response.body)
+    assert stage.span.ends[0][0] is record
+    assert "Could not run the test's processor" in caplog.text
 
 
 def test_nobody_watching_the_messages_means_they_are_not_read() -> None:
@@ -461,7 +466,7 @@ def test_the_messages_shown_are_those_the_policy_left() -> None:
         kept = msgspec.Raw(bytes(record.response.body).replace(b"hello", b"[gone]"))
         return msgspec.structs.replace(record, response=msgspec.structs.replace(record.response, body=kept))
 
-    stage = Stage(treat=secretive)
+    stage = Stage(process=secretive)
     call = stage.call()
     send(call)
     call.data(ANSWER)
@@ -476,7 +481,7 @@ def test_a_request_that_the_policy_changed_is_shown_changed() -> None:
         kept = msgspec.Raw(bytes(record.request.body).replace(b'"hi"', b'"[gone]"'))
         return msgspec.structs.replace(record, request=msgspec.structs.replace(record.request, body=kept))
 
-    stage = Stage(treat=secretive)
+    stage = Stage(process=secretive)
     call = stage.call()
     send(call)
     call.end(how=None, outcome="error")

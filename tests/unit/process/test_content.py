@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from callspan.config import Settings
-from callspan.process.apply import Policy
 from callspan.process.bodies import UNREADABLE, decoded, is_kept
-from callspan.process.content import without_words
+from callspan.process.content import without_texts
+from callspan.process.processors import caller_processors
 from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction, Response
 from callspan.record.codec import encode, encode_json
 from callspan.record.events import (
@@ -24,7 +24,7 @@ from callspan.record.events import (
 
 
 def applied(record: Record, content: str) -> Record:
-    return Policy(msgspec.structs.replace(Settings(), content=content)).apply(record)
+    return caller_processors(msgspec.structs.replace(Settings(), content=content)).process(record)
 
 
 def test_full_returns_the_same_record(call: CallRecord) -> None:
@@ -195,12 +195,12 @@ def test_step_error_loses_its_words(call: CallRecord) -> None:
 @pytest.mark.parametrize("field", ["message", "param", "body"])
 def test_an_error_with_any_words_loses_them(field: str) -> None:
     error = ErrorInfo(kind="server", type="x", code="c", **{field: "SESAME"})
-    assert without_words(error) == ErrorInfo(kind="server", type="x", code="c")
+    assert without_texts(error) == ErrorInfo(kind="server", type="x", code="c")
 
 
-def test_an_error_without_words_is_the_same_object() -> None:
+def test_an_error_without_texts_is_the_same_object() -> None:
     error = ErrorInfo(kind="server", type="x", code="c")
-    assert without_words(error) is error
+    assert without_texts(error) is error
 
 
 @pytest.mark.parametrize("body", [b"", b'{"a":1}'])

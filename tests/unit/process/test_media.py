@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from callspan.config import Settings
-from callspan.process.apply import Policy
+from callspan.process.processors import caller_processors
 from callspan.record.call import CallRecord, Request, Response, Timing
 
 _DATA = bytes(range(256)) * 4
@@ -32,7 +32,7 @@ def record(api: str, request: object = None, response: object = None) -> CallRec
 
 
 def applied(call: CallRecord, **settings: object) -> CallRecord:
-    kept = Policy(msgspec.structs.replace(Settings(), **settings)).apply(call)
+    kept = caller_processors(msgspec.structs.replace(Settings(), **settings)).process(call)
     assert isinstance(kept, CallRecord)
     return kept
 

@@ -11,7 +11,7 @@ import pytest
 
 from callspan.config import Settings
 from callspan.fail_open import failures, forget_failures
-from callspan.process.apply import Policy
+from callspan.process.processors import caller_processors
 from callspan.process.redaction import redact_texts
 from callspan.record.call import CallRecord, ErrorInfo, Place, Redaction, Request, Response, Timing
 from callspan.record.codec import encode, encode_json
@@ -26,7 +26,7 @@ def _fresh_failures() -> Iterator[None]:
 
 
 def applied(record: Record, redactor: Callable[[Any], Any], **settings: object) -> Record:
-    return Policy(msgspec.structs.replace(Settings(), **settings), redactor).apply(record)
+    return caller_processors(msgspec.structs.replace(Settings(), **settings), redactor).process(record)
 
 
 def test_redactor_sees_bodies_as_plain_json(call: CallRecord) -> None:

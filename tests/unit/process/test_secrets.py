@@ -12,7 +12,7 @@ import pytest
 
 from callspan.config import Settings
 from callspan.process import secrets
-from callspan.process.apply import Policy
+from callspan.process.processors import caller_processors
 from callspan.process.secrets import MASK, MAX_SEARCHED, bare_url, mask_settings, mask_text, masked_error
 from callspan.providers.anthropic.messages import Messages
 from callspan.record.call import CallRecord, ErrorInfo, Request, Response, Timing
@@ -203,7 +203,7 @@ def test_key_in_settings_and_error_is_in_no_byte_of_the_record(content: str) -> 
         ),
         metadata={"password": "plainsecret", "run": 1},
     )
-    kept = Policy(msgspec.structs.replace(Settings(), content=content)).apply(record)
+    kept = caller_processors(msgspec.structs.replace(Settings(), content=content)).process(record)
     assert key.encode() not in encode(kept)
     assert b"plainsecret" not in encode(kept)
     assert {note.why for note in kept.redactions} >= {"secret"}
@@ -227,7 +227,7 @@ def test_credentials_of_mcp_servers_are_masked_in_the_body(api: str, setting: di
         timing=Timing(start_ns=1),
         request=Request(params=params, tool_names=["s"], body=msgspec.Raw(json.dumps(setting | said).encode())),
     )
-    kept = Policy(Settings()).apply(record)
+    kept = caller_processors(Settings()).process(record)
     assert isinstance(kept, CallRecord)
     assert b"plainsecret" not in encode(kept)
     assert json.loads(bytes(kept.request.body))["messages"] == said["messages"], "messages stay exact"
@@ -237,7 +237,7 @@ def test_credentials_of_mcp_servers_are_masked_in_the_body(api: str, setting: di
 def test_what_was_said_is_exact_also_where_settings_are_masked(said: str) -> None:
     body = {"model": "m", "api_key": "plainsecret", said: [{"password": "spoken"}]}
     request = Request(params={"api_key": "plainsecret"}, body=msgspec.Raw(json.dumps(body).encode()))
-    kept = Policy(Settings()).apply(CallRecord(call_id="c", timing=Timing(start_ns=1), request=request))
+    kept = caller_processors(Settings()).process(CallRecord(call_id="c", timing=Timing(start_ns=1), request=request))
     assert isinstance(kept, CallRecord)
     assert json.loads(bytes(kept.request.body)) == {**body, "api_key": MASK}
     assert [(note.what, note.why) for note in kept.redactions] == [("request.body", "secret")]
@@ -255,7 +255,7 @@ def test_what_was_said_is_exact_also_where_settings_are_masked(said: str) -> Non
 )
 def test_bodies_that_cannot_carry_credentials_are_not_read(api: str, request_: Request) -> None:
     record = CallRecord(call_id="c", api=api, timing=Timing(start_ns=1), request=request_)
-    assert Policy(Settings()).apply(record) is record
+    assert caller_processors(Settings()).process(record) is record
 
 
 def test_credentials_that_an_answer_repeats_are_masked_and_listed() -> None:
@@ -268,7 +268,7 @@ def test_credentials_that_an_answer_repeats_are_masked_and_listed() -> None:
         request=Request(tool_names=["s"], body=body),
         response=Response(body=body),
     )
-    kept = Policy(Settings()).apply(record)
+    kept = caller_processors(Settings()).process(record)
     assert b"plainsecret" not in encode(kept)
     assert [note.what for note in kept.redactions] == ["request.body", "response.body"]
 
@@ -305,7 +305,7 @@ def test_an_error_without_secrets_is_the_same_object() -> None:
     ids=lambda record: type(record).__name__,
 )
 def test_metadata_of_every_kind_of_record_are_masked_and_listed(record: Record) -> None:
-    kept = Policy(Settings()).apply(record)
+    kept = caller_processors(Settings()).process(record)
     assert kept.metadata == {"password": MASK}
     assert [(note.what, note.why) for note in kept.redactions] == [("metadata", "secret")]
 
@@ -313,7 +313,7 @@ def test_metadata_of_every_kind_of_record_are_masked_and_listed(record: Record) 
 def test_errors_of_steps_are_masked_too() -> None:
     error = ErrorInfo(kind="unknown", type="X", message="Bearer abcdefghijkl")
     record = TimestepRecord(timestep_id="t", session_id="s", record_version=1, index=0, error=error)
-    kept = Policy(Settings()).apply(record)
+    kept = caller_processors(Settings()).process(record)
     assert isinstance(kept, TimestepRecord)
     assert kept.error is not None
     assert kept.error.message == f"Bearer {MASK}"
@@ -322,14 +322,14 @@ def test_errors_of_steps_are_masked_too() -> None:
 
 def test_record_without_secrets_is_the_same_object() -> None:
     record = SessionRecord(session_id="s", record_version=1, metadata={"seed": 7, "note": "secretary"})
-    assert Policy(Settings()).apply(record) is record
+    assert caller_processors(Settings()).process(record) is record
 
 
 def test_a_body_that_only_speaks_of_credentials_stays() -> None:
     body = msgspec.Raw(b'{"input":"what is an authorization header?","tools":[{"type":"mcp","server_label":"s"}]}')
     request = Request(tool_names=["s"], body=body)
     record = CallRecord(call_id="c", api="responses", timing=Timing(start_ns=1), request=request)
-    assert Policy(Settings()).apply(record) is record
+    assert caller_processors(Settings()).process(record) is record
 
 
 def test_the_token_of_a_server_is_masked_also_where_no_tool_is_named() -> None:
@@ -337,7 +337,9 @@ def test_the_token_of_a_server_is_masked_also_where_no_tool_is_named() -> None:
     server = {"type": "url", "url": "https://mcp.example.com/sse", "name": "s", "authorization_token": "plainsecret"}
     asked = {"model": "m", "max_tokens": 1, "messages": [], "mcp_servers": [server]}
     request = msgspec.structs.replace(Messages().request(asked), body=msgspec.Raw(json.dumps(asked).encode()))
-    kept = Policy(Settings()).apply(CallRecord(call_id="c", api="messages", timing=Timing(start_ns=1), request=request))
+    kept = caller_processors(Settings()).process(
+        CallRecord(call_id="c", api="messages", timing=Timing(start_ns=1), request=request)
+    )
     assert isinstance(kept, CallRecord)
     assert json.loads(bytes(kept.request.body)) == {
         **asked,
@@ -416,7 +418,7 @@ def test_pieces_of_text_are_no_secrets_where_credentials_are_masked() -> None:
         ),
         response=Response(body=msgspec.Raw(json.dumps(answered).encode())),
     )
-    kept = Policy(Settings()).apply(record)
+    kept = caller_processors(Settings()).process(record)
     assert isinstance(kept, CallRecord)
     assert kept.response is not None
     answer = json.loads(bytes(kept.response.body))

@@ -14,7 +14,7 @@ import pytest
 
 from callspan.config import Settings
 from callspan.fail_open import failures, forget_failures
-from callspan.process.apply import Policy
+from callspan.process.processors import caller_processors
 from callspan.providers.base import Endpoint
 from callspan.providers.registry import conversation_of, endpoint_for
 from callspan.record.call import NO_BODY, CallRecord, Timing
@@ -103,11 +103,11 @@ def _check(record: CallRecord, attributes: Attributes) -> None:
 
 def test_every_recorded_exchange_is_shown_within_bounds_and_without_failures() -> None:
     forget_failures()
-    policy = Policy(Settings())
+    processors = caller_processors(Settings())
     projection = Projection(Settings(vocabularies=("llm", "gen_ai", "openinference")))
     seen = 0
     for record in _records():
-        kept = policy.apply(record)
+        kept = processors.process(record)
         assert isinstance(kept, CallRecord)
         _check(kept, projection.start(kept) | projection.end(kept, conversation_of(kept)))
         seen += 1
@@ -129,10 +129,10 @@ def test_raw_prompts_of_recorded_requests_are_what_was_sent() -> None:
 def test_no_recorded_text_survives_without_content(content: str) -> None:
     """Every text of ten words or more of a conversation is looked for in all that is left of the call."""
     settings = Settings(content=content)
-    policy, projection = Policy(settings), Projection(settings)
+    processors, projection = caller_processors(settings), Projection(settings)
     for record in _records():
         conversation = conversation_of(record)
-        kept = policy.apply(record)
+        kept = processors.process(record)
         assert isinstance(kept, CallRecord)
         left = msgspec.json.encode(kept).decode() + json.dumps(projection.end(kept, None), ensure_ascii=False)
         for message in [] if conversation is None else [*conversation.input, *conversation.output]:

@@ -119,7 +119,7 @@ class ClickHouseStore:
     def _deliver(self, entries: Sequence[Entry]) -> None:
         batch = _Batch()
         for entry in entries:
-            batch.add(unpack(entry.payload))
+            batch.add(unpack(entry.payload, entry.process))
         token = f"{entries[0].segment}:{entries[0].start}-{entries[-1].end}"
         try:
             self._write(batch, token)

@@ -90,7 +90,7 @@ class JsonLinesStore:
 
         Raises PoisonError for what is no record, OSError for anything else; a short write is undone.
         """
-        records = [unpack(entry.payload).record for entry in entries]
+        records = [unpack(entry.payload, entry.process).record for entry in entries]
         with locked(self.lock_path):
             self._look()
             fresh = [record for record in records if self._is_new(record)]

@@ -68,7 +68,7 @@ class PostgresStore:
         """
         batch = _Batch()
         for entry in entries:
-            batch.add(unpack(entry.payload))
+            batch.add(unpack(entry.payload, entry.process))
         try:
             with self._open.transaction(), self._open.cursor() as cursor:
                 batch.write(cursor)

@@ -75,7 +75,7 @@ class SQLiteStore:
                 self._forget_if_changed(connection)
                 for entry in entries:
                     # One at a time: the garbage collector, on a caller's thread maybe, goes through all that is alive.
-                    self._store(connection, unpack(entry.payload))
+                    self._store(connection, unpack(entry.payload, entry.process))
                 self._move_cursors(connection, entries)
                 self._sums.look(connection)
         except _POISON as error:

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.config import Settings
-from callspan.process.apply import Policy
-from callspan.process.truncate import within
+from callspan.process.processors import caller_processors
+from callspan.process.size import within
 from callspan.record.bounded import fitted, json_attribute, newest_that_fit, text_attribute, weight
 from callspan.record.call import CallRecord, Request, Response, Timing
 from callspan.record.codec import encode_json
@@ -139,7 +139,7 @@ def test_event_data_and_message_content_are_cut(call: CallRecord) -> None:
 
 
 def test_cap_of_the_settings_is_applied(call: CallRecord) -> None:
-    kept = Policy(msgspec.structs.replace(Settings(), max_record_bytes=200)).apply(call)
+    kept = caller_processors(msgspec.structs.replace(Settings(), max_record_bytes=200)).process(call)
     assert [note.why for note in kept.redactions] == ["size"]
 
 

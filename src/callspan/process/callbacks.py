@@ -1,4 +1,4 @@
-"""Callbacks: plain callables of the application around sessions, timesteps, events and records."""
+"""Callbacks: functions of the application that are called around sessions, timesteps, events and records."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import inspect
 from bisect import insort
 from collections.abc import Callable, Collection
 from itertools import count
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
 
@@ -26,7 +26,7 @@ Point: TypeAlias = Literal[
 """When a callback is called. `before_record` and `after_record` see every record, also calls; the others their own."""
 
 Callback: TypeAlias = Callable[[Record], Record | None]
-"""Takes a record. At `before_record` a record it returns takes the place of the one it got; else ignored."""
+"""Takes a record. At `before_record`, a record it returns replaces the one it got; otherwise the result is ignored."""
 
 POINTS: Final[tuple[str, ...]] = get_args(Point)
 
@@ -41,46 +41,46 @@ class _Registration(msgspec.Struct, frozen=True, kw_only=True, order=False):
 _registered: dict[str, list[_Registration]] = {}
 """Only points that have callbacks."""
 _numbers: Final = count()
+_R = TypeVar("_R", bound=Record)
 
 
 def add_callback(
     point: Point, callback: Callback, *, kinds: Collection[str] | None = None, priority: int = 0
 ) -> Callable[[], None]:
-    """Call `callback` at `point`; return a callable that takes it away again.
+    """Call `callback` at `point`; return a function that removes it again.
 
-    Higher priority first, then in the order of registration. `kinds` keeps only records whose event or
-    message type, else whose kind (`session`, `timestep`, `call`, ...), is among them. A callback that raises is
-    logged and harms nothing. Raises ValueError for an unknown point, and TypeError for a coroutine function:
-    callbacks are called where nothing can be awaited, in synchronous code too.
+    Callbacks run by priority, highest first, then in the order of registration. `kinds` selects records by event or
+    message type, for other records by kind (`session`, `timestep`, `call`, ...). A callback that raises is logged and
+    changes nothing.
+
+    Raises:
+        ValueError: `point` is unknown.
+        TypeError: `callback` is a coroutine function. Callbacks are called in synchronous code too.
     """
     if point not in POINTS:
         raise ValueError(f"no callback point {point!r}; one of {', '.join(POINTS)}")
     if inspect.iscoroutinefunction(callback):
-        raise TypeError(
-            f"{callback!r}: a callback cannot be awaited; let it start a task of its own, or hand to a queue"
-        )
+        raise TypeError(f"{callback!r}: a callback cannot be awaited; start a task in it, or put the record on a queue")
     entry = _Registration(
         point=point,
         callback=callback,
         kinds=None if kinds is None else frozenset(kinds),
         rank=(-priority, next(_numbers)),
     )
-    # A new list: another thread may be going through the one there is.
+    # A new list: another thread may be iterating over the old one.
     entries = list(_registered.get(point, ()))
     insort(entries, entry, key=_rank)
     _registered[point] = entries
-    return lambda: _take_away(entry)
+    return lambda: _remove(entry)
 
 
-def any_at(*points: Point) -> bool:
-    """Return whether there are callbacks at one of these points."""
-    return bool(_registered) and any(point in _registered for point in points)
+def any_registered(*points: Point) -> bool:
+    """Return whether there are callbacks at one of these points; at any point where none is named."""
+    return bool(_registered) and (not points or any(point in _registered for point in points))
 
 
-def fire(point: Point, record: Record) -> Record:
-    """Call the callbacks of `point`; return the record, or what a `before_record` callback put in its place."""
-    if not _registered:
-        return record
+def call(point: Point, record: _R) -> _R:
+    """Call the callbacks of `point`; return the record, or what one of `before_record` replaced it by."""
     for entry in _registered.get(point, ()):
         if entry.kinds is not None and _kind(record) not in entry.kinds:
             continue
@@ -91,22 +91,11 @@ def fire(point: Point, record: Record) -> Record:
     return record
 
 
-def treated(record: Record, treat: Callable[[Record], Record], point: Point | None = None) -> Record:
-    """Return what of the record may be shown and kept, after the callbacks of `point` and those before every record.
-
-    Hooks see what the policy `treat` has left; what one puts in its place goes through the policy too.
-    """
-    shown = treat(record)
-    if point is not None:
-        fire(point, shown)
-    kept = fire("before_record", shown)
-    return kept if kept is shown else treat(kept)
-
-
-def write_and_tell(record: Record, write: Callable[[Record], None]) -> None:
-    """Write a treated record, then call the callbacks after every record."""
-    write(record)
-    fire("after_record", record)
+def write(record: Record, store: Callable[[Record], None]) -> None:
+    """Store a processed record, then call the callbacks of `after_record`."""
+    store(record)
+    if _registered:
+        call("after_record", record)
 
 
 def _rank(entry: _Registration) -> tuple[int, int]:
@@ -121,7 +110,7 @@ def _kind(record: Record) -> str:
     return str(type(record).__struct_config__.tag)
 
 
-def _take_away(entry: _Registration) -> None:
+def _remove(entry: _Registration) -> None:
     left = [other for other in _registered.get(entry.point, ()) if other is not entry]
     if left:
         _registered[entry.point] = left

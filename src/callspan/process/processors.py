@@ -1,0 +1,112 @@
+"""Processors: the steps every record goes through, in order, before anything of it is shown or stored.
+
+On the thread of the caller, for calls, sessions, timesteps, events, messages and rewards alike:
+
+| Processor | Changes | Why it stands here |
+| --- | --- | --- |
+| secrets | all records | first: no code of the application gets to see a key |
+| media | calls | before the redactor, which need not search base64 |
+| redactor | all records | the application's own; sees bodies as JSON, without secrets and media |
+| content | all records | after the redactor: what it adds cannot loosen the setting `content` |
+| size | calls, events, messages | after everything that changes how long the content is |
+| cost | calls | after the redactor: usage that it removes is not priced |
+| callbacks | all records | last: they see what may be shown; a record they return goes through all others again |
+
+The cost is the one the provider states, with `span_cost` also a computed one. Without `span_cost` it is computed in a
+second list, which the thread that delivers to a store runs on decoded records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+
+from callspan.config import Settings
+from callspan.fail_open import attempt_each, fail_open
+from callspan.process import callbacks
+from callspan.process.callbacks import Point
+from callspan.process.content import withhold, without_content
+from callspan.process.cost import ComputedCost, with_stated_cost
+from callspan.process.media import media_by_reference
+from callspan.process.redaction import Redactor, redacted
+from callspan.process.secrets import mask_record
+from callspan.process.size import within
+from callspan.record.events import Record
+
+Process: TypeAlias = Callable[[Any], Any]
+"""From a record to a record of its kind, the same object where nothing changes. May raise."""
+_R = TypeVar("_R", bound=Record)
+
+_FAILED: Final = partial(withhold, why="processor_failed")
+_REDACTOR_FAILED: Final = partial(withhold, why="redactor_failed")
+
+
+class Processor(NamedTuple):
+    """One step of the list."""
+
+    step: fail_open
+    """What is reported when it raises."""
+    process: Process
+    failed: Process = _FAILED
+    """What replaces its result when it raises: by default the record loses its content. Must not raise."""
+
+
+class Processors:
+    """A list of processors. Safe from any thread."""
+
+    __slots__ = ("_processors",)
+
+    def __init__(self, processors: Sequence[Processor] = ()) -> None:
+        self._processors = tuple(processors)
+
+    def process(self, record: _R, point: Point | None = None) -> _R:
+        """Return the record as it may be shown and stored, after the callbacks of `point` and of `before_record`.
+
+        The same object where nothing changes. Raises nothing but interrupts: where a processor raises, the record
+        loses its content and is kept.
+        """
+        processed = attempt_each(self._processors, record)
+        if not callbacks.any_registered():
+            return processed
+        if point is not None:
+            callbacks.call(point, processed)
+        replaced = callbacks.call("before_record", processed)
+        return processed if replaced is processed else attempt_each(self._processors, replaced)
+
+    def without_callbacks(self, record: _R) -> _R:
+        """Return what `process` does, without callbacks: for a record that is shown only, or delivered."""
+        return attempt_each(self._processors, record)
+
+
+def caller_processors(settings: Settings, redactor: Redactor | None = None) -> Processors:
+    """Return the processors that run on the thread of the caller."""
+    steps = [Processor(fail_open("mask the secrets of a record"), mask_record)]
+    if settings.media == "reference" and (settings.content == "full" or redactor is not None):
+        steps.append(Processor(fail_open("replace the media of a record"), media_by_reference))
+    if redactor is not None:
+        redact = partial(redacted, redactor=redactor)
+        guard = fail_open("redact a record with the application's redactor")
+        steps.append(Processor(guard, redact, _REDACTOR_FAILED))
+    if settings.content != "full":
+        reduce = partial(without_content, keep_facts=settings.content == "metadata")
+        steps.append(Processor(fail_open("remove the content of a record"), reduce))
+    steps.append(
+        Processor(fail_open("limit the size of a record"), partial(within, max_bytes=settings.max_record_bytes))
+    )
+    cost = ComputedCost(settings.prices) if settings.span_cost else with_stated_cost
+    steps.append(Processor(_PRICE, cost, _unchanged))
+    return Processors(steps)
+
+
+def delivery_processors(prices: Path | None) -> Processors:
+    """Return the processors that run on the way from the spool to a store; `prices` is the user's own price file."""
+    return Processors([Processor(_PRICE, ComputedCost(prices), _unchanged)])
+
+
+def _unchanged(record: Record) -> Record:
+    return record
+
+
+_PRICE: Final = fail_open("price a call")

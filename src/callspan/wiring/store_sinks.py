@@ -1,0 +1,36 @@
+"""Store sinks: the sinks of the configured stores, each of which prices calls on their way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from callspan.config import SettingError
+from callspan.cost.pricing import pricer_for
+from callspan.cost.table import PriceFileError
+from callspan.process.processors import delivery_processors
+from callspan.spool.processed_sink import Delivered, ProcessedSink
+from callspan.spool.sink import Sink
+from callspan.stores.urls import sinks_for
+
+
+def store_sinks(
+    urls: str | Iterable[str], prices: Path | None = None, delivered: Delivered | None = None
+) -> list[Sink]:
+    """Return one sink per URL, in order, none opened yet; the first one calls `delivered` for each call it has priced.
+
+    Raises SettingError for an invalid URL, or one whose optional dependency is not installed.
+    """
+    processors = delivery_processors(prices)
+    return [
+        ProcessedSink(sink, processors, delivered if number == 0 else None)
+        for number, sink in enumerate(sinks_for(urls))
+    ]
+
+
+def check_prices(prices: object) -> None:
+    """Raise SettingError for a price file that cannot be used."""
+    try:
+        pricer_for(prices if isinstance(prices, Path) else None)
+    except PriceFileError as error:
+        raise SettingError(str(error)) from error
