@@ -7,6 +7,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 HIDDEN: Final = "***"
+LONGEST_SECRET: Final = 512
+"""Characters of a word that `whole_words` removes at most."""
 
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}")
 _USER: Final = re.compile(r"[\w.%+-]{1,64}")
@@ -14,6 +16,8 @@ _HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[\w.%*-]{0,255})(?::[0-9]
 _PLAIN: Final = re.compile(r"(?:[A-Za-z]:[\\/])?[^:@=?#]*")
 _FILES: Final = frozenset({"sqlite", "sqlite3", "jsonl", "unix", "console", "file"})
 _WORD: Final = re.compile(r"[^\s\"'<>]+")
+_MAX_ERROR: Final = 4096
+_SPACES: Final = " \t\r\n"
 _NOT_IN_USER: Final = re.compile(r"[/?#\s\"'<>]")
 
 
@@ -57,8 +61,25 @@ def is_http_url(text: str) -> bool:
 
 
 def without_passwords(text: str) -> str:
-    """Return a text of somebody else, such as a driver's error, without what stands before the `@` of its URLs."""
+    """Return a text of others, such as a driver's error, without what stands before the `@` of its URLs.
+
+    Of a text of more than 4,096 characters only the beginning is kept, which ends in `…`.
+    """
+    if len(text) > _MAX_ERROR:
+        text = f"{whole_words(text, _MAX_ERROR)}…"
     return _WORD.sub(lambda word: _without_password(word[0]), text)
+
+
+def whole_words(text: str, most: int) -> str:
+    """Return the first `most` characters of a longer text, without the word that is cut.
+
+    Half a secret may not be recognised as one. A word is what stands between spaces; of one that is longer than
+    `LONGEST_SECRET` that many characters are removed.
+    """
+    kept = text[: max(0, most)]
+    start = max(0, len(kept) - LONGEST_SECRET)
+    space = max(kept.rfind(one, start) for one in _SPACES)
+    return kept[:start] if space < 0 else kept[: space + 1]
 
 
 def _without_password(word: str) -> str:

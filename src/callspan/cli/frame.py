@@ -17,6 +17,7 @@ from callspan.cli.safe_text import clean, whole_characters
 from callspan.cli.screen import Screen, json_text
 from callspan.cli.store_choice import stores_of_environment
 from callspan.config import SettingError
+from callspan.safe_urls import whole_words, without_passwords
 from callspan.stores.base import Reader, StoreError
 from callspan.stores.urls import open_store, parse, safe_name, split_urls
 
@@ -116,7 +117,7 @@ def wrong(error: SettingError) -> click.UsageError:
 def _gist(error: Exception) -> str:
     """The first line of what a driver says; some say a page."""
     said = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-    return said if len(said) <= _GIST else said[:_GIST] + "…"
+    return without_passwords(said if len(said) <= _GIST else whole_words(said, _GIST) + "…")
 
 
 def framed(function: Callable[..., None]) -> Callable[..., None]:

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from callspan.fail_open import value_of
+from callspan.process.secrets import masked_error
 from callspan.providers import errors, rate_limits
 from callspan.record.call import Attempt, ErrorInfo, RateLimits
 
@@ -153,9 +154,9 @@ def _error(attempt: _Open) -> tuple[str, str]:
         return errors.classify(attempt.status, None, None, None, attempt.exception)[0], attempt.exception
     content = value_of(attempt.body) if attempt.body is not None else None
     attempt.body = None
-    info = errors.error_info(
-        status=attempt.status, body=_json(content), exception=None, message=None, request_id=None
-    )  # fmt: skip
+    info = masked_error(
+        errors.error_info(status=attempt.status, body=_json(content), exception=None, message=None, request_id=None)
+    )
     return info.kind, info.type
 
 

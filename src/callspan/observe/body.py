@@ -10,24 +10,24 @@ from callspan.record.asked import asked_messages
 from callspan.record.codec import encode_json
 
 _OPENERS: Final = (b"{", b"[")
-_NO_NUMBERS: Final = (b"NaN", b"Infinity")
 
 
 def exact_json(content: bytes, body: object) -> bytes:
     """Return the bytes as sent when they are one line of valid JSON, else the same value encoded anew.
 
-    The SDKs encode with the standard library, which writes `NaN` where JSON has no word for it; content
-    that is not JSON at all is kept as a JSON string: as text where it is UTF-8, else in base64. `body` None:
-    the SDK has encoded nothing, the content is somebody's own.
+    The SDKs encode with the standard library, which writes `NaN` where JSON has no word for it, and lone surrogates,
+    which no store takes; content that is not JSON at all is kept as a JSON string: as text where it is UTF-8, else in
+    base64. `body` None: the SDK has encoded nothing, the content is somebody's own.
     """
     if not content.startswith(_OPENERS):
         return encode_json(body if body is not None else _text(content))
-    if body is not None and b"\n" not in content and b"\r" not in content and _can_be_kept(content):
+    if body is not None and b"\n" not in content and b"\r" not in content and _is_json(content):
         return content
+    text = _text(content)
     try:
-        return msgspec.json.format(content, indent=-1)
-    except msgspec.DecodeError:
-        return encode_json(body if body is not None else _text(content))
+        return msgspec.json.format(content, indent=-1) if isinstance(text, str) else encode_json(text)
+    except (msgspec.DecodeError, RecursionError):
+        return encode_json(body if body is not None else text)
 
 
 def exact_messages(content: bytes, body: object) -> tuple[bytes, list[msgspec.Raw] | None]:
@@ -44,12 +44,11 @@ def exact_messages(content: bytes, body: object) -> tuple[bytes, list[msgspec.Ra
     return content, found if isinstance(found, list) else None
 
 
-def _can_be_kept(content: bytes) -> bool:
-    # Reading a long body to its end takes a fifth of the time that looking for the two words does.
+def _is_json(content: bytes) -> bool:
     try:
         _skim(content)
     except (msgspec.DecodeError, RecursionError):
-        return not any(word in content for word in _NO_NUMBERS)
+        return False
     return True
 
 

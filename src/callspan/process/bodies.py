@@ -19,7 +19,7 @@ def decoded(body: msgspec.Raw) -> object:
         return None
     try:
         return _decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return UNREADABLE
 
 

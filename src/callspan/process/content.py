@@ -138,7 +138,7 @@ def _setting(key: str, value: object) -> object:
 def _roles(body: msgspec.Raw) -> list[str] | None:
     try:
         spoken = _spoken(body)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     turns = spoken.messages or spoken.input
     if not isinstance(turns, list):

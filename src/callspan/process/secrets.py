@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -12,6 +13,7 @@ import msgspec
 from callspan.process.bodies import UNREADABLE, decoded, encoded, is_kept, with_bodies
 from callspan.record.call import CallRecord, ErrorInfo, Redaction
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
+from callspan.safe_urls import whole_words
 
 MASK: Final = "[secret]"
 
@@ -38,7 +40,11 @@ _CARRIES_CREDENTIALS: Final = frozenset({"responses", "messages"})
 
 MAX_SEARCHED: Final = 65_536
 """Characters of one error that are searched for secrets; what lies beyond is cut."""
+MAX_SETTINGS_SEARCHED: Final = 262_144
+"""Characters of the texts with URLs in one record's settings and metadata that are searched; the rest is cut."""
 _CUT: Final = "…[cut: {} characters]"
+_ERROR_TEXTS: Final = ("type", "code", "param", "request_id", "message")
+"""Texts of an error that others have written, beside its body; the long one last, so that it costs no other."""
 
 _V: Final = r"""(?!\[secret)[^\s"',;}\]&]{6,}"""
 _JOINT: Final = r"""(?:\s{1,8}provided)?["']?\s{0,8}[:=]\s{0,8}["']?(?:[Bb](?i:earer|asic)\s{1,8})?"""
@@ -132,30 +138,34 @@ def bare_url(url: str) -> str:
     return urlunsplit((parts.scheme, host + port, parts.path, "", ""))
 
 
-def mask_settings(value: object) -> object:
+def mask_settings(value: object, search: BoundedSearch | None = None) -> object:
     """Return settings with the values of secret names and of header maps masked and URLs stripped of credentials.
 
-    The same object when there is nothing to mask; never changes the one given.
+    The same object when there is nothing to mask; never changes the one given. `search` bounds how much text of
+    several settings together is searched; None: `MAX_SETTINGS_SEARCHED` characters of this one.
     """
+    search = BoundedSearch(MAX_SETTINGS_SEARCHED) if search is None else search
     if isinstance(value, dict):
-        changed = {key: safe for key, item in value.items() if (safe := _masked_item(key, item)) is not item}
+        changed = {key: safe for key, item in value.items() if (safe := _masked_item(key, item, search)) is not item}
         return {**value, **changed} if changed else value
     if isinstance(value, list):
-        several = [mask_settings(item) for item in value]
+        several = [mask_settings(item, search) for item in value]
         return several if any(new is not old for new, old in zip(several, value, strict=True)) else value
-    return _masked_url(value)
+    return search.without_credentials(value)
 
 
 def mask_record(record: Record) -> Record:
     """Return the record without secrets in its settings, its metadata and its error; the same object if it has none.
 
-    Of a call also the settings part of its body is masked, never its messages.
+    Of a call also the settings part of its body is masked, never its messages. How much text is searched is bounded:
+    `MAX_SEARCHED` for the error, `MAX_SETTINGS_SEARCHED` for everything else.
     """
+    search = BoundedSearch(MAX_SETTINGS_SEARCHED)
     if isinstance(record, CallRecord):
-        record = _mask_settings(record)
+        record = _mask_settings(record, search)
     elif isinstance(record, RewardRecord | MessageRecord):
-        return _mask_metadata(record)
-    record = _mask_metadata(record)
+        return _mask_metadata(record, search)
+    record = _mask_metadata(record, search)
     error = record.error
     if error is None or (masked := masked_error(error)) is error:
         return record
@@ -164,34 +174,42 @@ def mask_record(record: Record) -> Record:
 
 
 def masked_error(error: ErrorInfo) -> ErrorInfo:
-    """Return the error with its message, parameter and body masked; the same object where nothing was to be.
+    """Return the error with its words, message, parameter and body masked; the same object where nothing was to be.
 
     Of all its texts together `MAX_SEARCHED` characters are searched; what lies beyond is cut and says so.
     """
-    search = _BoundedSearch(MAX_SEARCHED)
-    message = None if error.message is None else search.masked(error.message)
-    param = None if error.param is None else search.masked(error.param)
+    search = BoundedSearch(MAX_SEARCHED)
+    told = {name: getattr(error, name) for name in _ERROR_TEXTS}
+    safe = {name: search.masked(text) for name, text in told.items() if isinstance(text, str)}
     body = search.all_masked(error.body)
-    if message == error.message and param == error.param and body == error.body:
+    if body == error.body and all(text == told[name] for name, text in safe.items()):
         return error
-    return msgspec.structs.replace(error, message=message, param=param, body=body)
+    return msgspec.structs.replace(error, body=body, **safe)
 
 
-class _BoundedSearch:
+class BoundedSearch:
     """Masks texts until so many characters have been searched, and cuts what is left over."""
+
+    __slots__ = ("_left",)
 
     def __init__(self, characters: int) -> None:
         self._left = characters
 
     def masked(self, text: str) -> str:
         """Return the text masked, its end cut where the bound is reached."""
+        return self._searched(text, mask_text)
+
+    def without_credentials(self, value: object) -> object:
+        """Return a text without the users and passwords of URLs, secret parameters masked; anything else as it is."""
+        if not isinstance(value, str) or "://" not in value:
+            return value
+        masked = self._searched(value, _mask_urls)
+        return value if masked == value else masked
+
+    def _searched(self, text: str, mask: Callable[[str], str]) -> str:
         room = max(0, self._left)
         self._left -= len(text)
-        if len(text) <= room:
-            return mask_text(text)
-        # The last word may be the beginning of a secret that its rest would tell.
-        kept = re.sub(r"\S{1,512}\Z", "", text[:room][-512:]) if room else ""
-        return mask_text(text[: max(0, room - 512)] + kept) + _CUT.format(len(text))
+        return mask(text) if len(text) <= room else mask(whole_words(text, room)) + _CUT.format(len(text))
 
     def all_masked(self, value: object) -> object:
         """Return JSON with all its texts masked, keys too; values of secret names become the mask."""
@@ -210,41 +228,38 @@ class _BoundedSearch:
         return MASK if isinstance(item, str) and _is_secret(key) else self.all_masked(item)
 
 
-def _mask_settings(record: CallRecord) -> CallRecord:
+def _mask_settings(record: CallRecord, search: BoundedSearch) -> CallRecord:
     params = record.request.params
-    safe = mask_settings(params) if params else params
+    safe = mask_settings(params, search) if params else params
     if safe is not params:
         request = msgspec.structs.replace(record.request, params=safe)
         record = msgspec.structs.replace(record, request=request)
     if safe is not params or _may_carry_credentials(record):
-        return _mask_bodies(record)
+        return _mask_bodies(record, search)
     return record
 
 
-def _mask_metadata(record: _R) -> _R:
+def _mask_metadata(record: _R, search: BoundedSearch) -> _R:
     metadata = record.metadata
-    if not metadata or (safe := mask_settings(metadata)) is metadata:
+    if not metadata or (safe := mask_settings(metadata, search)) is metadata:
         return record
     note = Redaction(what="metadata", why="secret")
     return msgspec.structs.replace(record, metadata=safe, redactions=[*record.redactions, note])
 
 
-def _masked_item(key: object, item: object) -> object:
+def _masked_item(key: object, item: object, search: BoundedSearch) -> object:
     kind = type(item)
     if kind is int or kind is float or kind is bool:
         return item
     if kind is str:
-        return MASK if (_is_secret(key) or key == _TOKEN) and item != MASK else _masked_url(item)
+        return MASK if (_is_secret(key) or key == _TOKEN) and item != MASK else search.without_credentials(item)
     if isinstance(item, dict) and isinstance(key, str) and _plain_name(key[-_NAME_END:]) in _HEADER_MAPS:
         return item if all(value == MASK for value in item.values()) else dict.fromkeys(item, MASK)
-    return mask_settings(item) if isinstance(item, dict | list) else item
+    return mask_settings(item, search) if isinstance(item, dict | list) else item
 
 
-def _masked_url(value: object) -> object:
-    if not isinstance(value, str) or "://" not in value:
-        return value
-    masked = _QUERY.sub(_masked_parameter, _URL_USER.sub("", value))
-    return value if masked == value else masked
+def _mask_urls(text: str) -> str:
+    return _QUERY.sub(_masked_parameter, _URL_USER.sub("", text))
 
 
 def _is_secret(key: object) -> bool:
@@ -269,9 +284,9 @@ def _may_carry_credentials(record: CallRecord) -> bool:
     return any(mark in body for mark in _CREDENTIAL_MARKS)
 
 
-def _mask_bodies(record: CallRecord) -> CallRecord:
-    request = _masked_body(record.request.body)
-    response = None if record.response is None else _masked_body(record.response.body, _REPEATED)
+def _mask_bodies(record: CallRecord, search: BoundedSearch) -> CallRecord:
+    request = _masked_body(record.request.body, search)
+    response = None if record.response is None else _masked_body(record.response.body, search, _REPEATED)
     notes = [
         Redaction(what=f"{side}.body", why="secret")
         for side, body in (("request", request), ("response", response))
@@ -283,11 +298,11 @@ def _mask_bodies(record: CallRecord) -> CallRecord:
     return msgspec.structs.replace(record, redactions=[*record.redactions, *notes])
 
 
-def _masked_body(body: msgspec.Raw, only: frozenset[str] | None = None) -> msgspec.Raw | None:
+def _masked_body(body: msgspec.Raw, search: BoundedSearch, only: frozenset[str] | None = None) -> msgspec.Raw | None:
     """The body with its settings masked, or `only` some of them, messages untouched; None where nothing is masked."""
     value = decoded(body)
     if value is UNREADABLE or not isinstance(value, dict):
         return None
     settings = {key: item for key, item in value.items() if key not in _MESSAGES and (only is None or key in only)}
-    masked = mask_settings(settings)
+    masked = mask_settings(settings, search)
     return None if masked is settings or not isinstance(masked, dict) else encoded({**value, **masked})

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from typing import Final
 
+from callspan.safe_urls import whole_words
+
 MAX_MESSAGE_BYTES: Final = 4096
 """Longest text of an error that an ErrorInfo keeps, in UTF-8."""
 MAX_BODY_BYTES: Final = 4 * MAX_MESSAGE_BYTES
 """How much of a parsed error body an ErrorInfo keeps, in UTF-8, counted roughly: texts, keys and a few per value."""
+MAX_WORD_BYTES: Final = 256
+"""Longest type, code or id that an ErrorInfo keeps."""
 
 _PER_VALUE: Final = 8
 _CUT: Final = "…"
 
 
 def capped(text: str, most: int = MAX_MESSAGE_BYTES) -> str:
-    """Return the text, or its beginning in at most `most` bytes of UTF-8, which then ends in `…`."""
+    """Return the text, or its beginning in at most `most` bytes of UTF-8, which then ends in `…`.
+
+    The word that is cut is left out: half a secret is not recognised as one when the record is searched for secrets.
+    """
     if len(text) * 4 <= most:
         return text
     encoded = text.encode("utf-8", "replace")
     if len(encoded) <= most:
         return text
-    return encoded[: max(0, most - 3)].decode("utf-8", "ignore") + _CUT
+    kept = encoded[: max(0, most - 3)].decode("utf-8", "ignore")
+    return whole_words(kept, len(kept)) + _CUT
 
 
 def capped_body(body: object) -> object:

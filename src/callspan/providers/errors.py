@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from callspan.providers.error_bodies import capped, capped_body
+from callspan.providers.error_bodies import MAX_WORD_BYTES, capped, capped_body
 from callspan.providers.wire import integer, items, mapping, text
 from callspan.record.call import ErrorInfo
 from callspan.record.codec import plain
@@ -173,7 +173,7 @@ def error_info(
     """
     outer = _outer(body)
     inner = _inner(outer)
-    word, code, detail = _word(inner), _code(inner), text(inner, "details", "error_code")
+    word, code, detail = _word(inner), _code(inner), _short(text(inner, "details", "error_code"))
     said = _said(inner) or _said(outer) or (body if isinstance(body, str) and body else None) or message
     kind, retryable = classify(status, word, code or detail, said, exception)
     specific = None if code is None or code.isdigit() else code
@@ -184,9 +184,9 @@ def error_info(
         exception=exception,
         message=None if said is None else capped(said),
         code=code or detail,
-        param=text(inner, "param"),
+        param=_short(text(inner, "param")),
         status=status,
-        request_id=request_id or text(outer, "request_id") or text(inner, "request_id"),
+        request_id=_short(request_id or text(outer, "request_id") or text(inner, "request_id")),
         body=capped(body) if isinstance(body, str) else capped_body(plain(body)),
     )
 
@@ -240,13 +240,17 @@ def _word(inner: object) -> str | None:
     for key in ("type", "status", "error_type"):
         word = text(inner, key)
         if word and word != "error":
-            return word
+            return _short(word)
     return None
 
 
 def _code(inner: object) -> str | None:
     number = integer(inner, "code")
-    return str(number) if number is not None else text(inner, "code") or None
+    return _short(str(number) if number is not None else text(inner, "code") or None)
+
+
+def _short(word: str | None) -> str | None:
+    return None if word is None else capped(word, MAX_WORD_BYTES)
 
 
 def _said(value: object) -> str | None:

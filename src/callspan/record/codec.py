@@ -13,6 +13,7 @@ import msgspec
 from callspan.fail_open import value_of
 from callspan.record.call import SCHEMA_VERSION
 from callspan.record.events import Record
+from callspan.safe_urls import whole_words
 
 _MAX_DEPTH: Final = 64
 _MAX_REPR: Final = 200
@@ -111,7 +112,7 @@ def _fields(struct: msgspec.Struct, depth: int = 0) -> dict[str, object]:
 
 def _description(value: object) -> str:
     text = value_of(partial(repr, value)) or f"<{type(value).__name__}>"
-    return _clean(text if len(text) <= _MAX_REPR else text[:_MAX_REPR] + "…")
+    return _clean(text if len(text) <= _MAX_REPR else whole_words(text, _MAX_REPR) + "…")
 
 
 def _clean(text: str) -> str:

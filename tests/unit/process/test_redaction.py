@@ -254,9 +254,7 @@ def test_names_and_metadata_go_with_a_redactor_that_fails(record: Record) -> Non
     assert "SESAME" not in json.dumps(plain)
 
 
-@pytest.mark.parametrize(
-    "body", [b'{"a":"\\ud800"}', b'{"a":"\xff"}', b"SESAME"], ids=["half a character", "no UTF-8", "text"]
-)
+@pytest.mark.parametrize("body", [b'{"a":"\\ud800"}', b"SESAME"], ids=["half a character", "text"])
 def test_a_body_that_cannot_be_read_is_lost_and_not_passed_by(call: CallRecord, body: bytes) -> None:
     kept = applied(msgspec.structs.replace(call, request=Request(body=msgspec.Raw(body))), lambda record: record)
     assert isinstance(kept, CallRecord)
