@@ -31,11 +31,11 @@ if TYPE_CHECKING:
         timestep,
         tool,
     )
-    from callspan.config import SettingError, Settings
     from callspan.plugin import AnthropicInstrumentor, CallRecordExporter, OpenAIInstrumentor
     from callspan.process.redaction import redact_texts
     from callspan.record.call import CallRecord
     from callspan.recording import RecordedCall, record_call
+    from callspan.settings import SettingError, Settings
     from callspan.spans.call_span import trace_id
     from callspan.stores.urls import open_store
     from callspan.wiring import Handle, instrument, patch_status, uninstrument
@@ -51,8 +51,8 @@ _HOMES = {
     "OpenAIInstrumentor": "callspan.plugin",
     "RecordedCall": "callspan.recording",
     "Session": "callspan.agent",
-    "SettingError": "callspan.config",
-    "Settings": "callspan.config",
+    "SettingError": "callspan.settings",
+    "Settings": "callspan.settings",
     "Timestep": "callspan.agent",
     "Tool": "callspan.agent",
     "add_callback": "callspan.agent",

@@ -34,7 +34,22 @@ _END: Final = fail_open("finish recording a call")
 class RecordedCall:
     """One call told by hand; what `record_call` gives. No method raises, and all do nothing after the end."""
 
-    def __init__(self, api: Api, facts: CallFacts) -> None:
+    def __init__(self) -> None:
+        raise TypeError("a recorded call is made by callspan.record_call()")
+
+    @classmethod
+    def of(cls, api: Api, facts: CallFacts) -> RecordedCall:
+        """Return a call that has not started. For callspan itself; use `callspan.record_call()`."""
+        call = cls.__new__(cls)
+        call._set_up(api, facts)
+        return call
+
+    def __repr__(self) -> str:
+        """Return its id and state."""
+        state = "new" if self._token is None else "running" if self._call and not self._call.ended else "ended"
+        return f"<RecordedCall {self.call_id} {state}>"
+
+    def _set_up(self, api: Api, facts: CallFacts) -> None:
         self._api = api
         self._facts = facts
         self._call: LiveCall | None = None
@@ -164,4 +179,4 @@ def record_call(
         provider=provider, sdk=client, model=model, stream=stream, server_address=address.hostname,
         server_port=address.port or {"https": 443, "http": 80}.get(address.scheme),
     )  # fmt: skip
-    return RecordedCall(api, facts)
+    return RecordedCall.of(api, facts)

@@ -12,7 +12,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
-from callspan.config import load
+from callspan.settings_loader import load
 from callspan.testing import Captured, capture
 from tests.attempts.caller import Caller, Run
 

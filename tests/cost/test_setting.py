@@ -10,7 +10,7 @@ import openai
 import pytest
 
 import callspan
-from callspan.config import SettingError
+from callspan.settings import SettingError
 from callspan.testing import ScriptedProvider, capture
 
 

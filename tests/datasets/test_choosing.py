@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from callspan.config import SettingError
 from callspan.datasets import Choice, export
 from callspan.record.call import Cost
 from callspan.record.usage import Usage
+from callspan.settings import SettingError
 from callspan.stores.urls import open_store
 
 from .conftest import START_NS, Export, World

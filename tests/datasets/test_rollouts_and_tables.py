@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from callspan.config import SettingError
 from callspan.datasets import export, tables
 from callspan.datasets.options import Options
 from callspan.record.call import Place
+from callspan.settings import SettingError
 from callspan.stores.urls import open_store
 
 from .conftest import Export, World

@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from callspan.config import Settings
+from callspan.settings import Settings
 from callspan.spool.spool import ship_once
 from callspan.testing import ScriptedProvider
 from callspan.wiring.recorder import spool_directory

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from callspan.config import Settings, variables
 from callspan.cost.table import read_prices
+from callspan.settings import Settings
+from callspan.settings_loader import variables
 from tests.documents.pages import ROOT, pages
 
 

@@ -40,10 +40,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import callspan
 from callspan import fail_open
-from callspan.config import load
 from callspan.intercept.patching import SDKS
 from callspan.record.call import CallRecord
 from callspan.record.events import Record
+from callspan.settings_loader import load
 from callspan.testing import ScriptedProvider
 from callspan.wiring import WIRING
 from callspan.wiring.parts import Parts

@@ -9,10 +9,11 @@ from typing import Any
 import openai
 import pytest
 
-from callspan.config import SettingError, load
 from callspan.observe.chunk_log import ChunkLog
 from callspan.observe.pulse import Pulse
 from callspan.record.call import ChunkNote
+from callspan.settings import SettingError
+from callspan.settings_loader import load
 from callspan.stores.base import Reader
 from callspan.testing import ScriptedProvider
 from callspan.wiring import Handle

@@ -20,11 +20,11 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 import callspan
 from callspan import drift, private_names
-from callspan.config import Settings
 from callspan.intercept.patching import SDKS
 from callspan.once import Once
 from callspan.private_names import READ, PrivateName
 from callspan.record.call import CallRecord
+from callspan.settings import Settings
 from callspan.testing import Captured, ScriptedProvider, capture
 from callspan.wiring import WIRING
 from callspan.wiring.parts import Parts

@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from callspan import CallRecord, open_store
-from callspan.config import Settings
+from callspan.settings import Settings
 from callspan.spool.spool import ship_once
 from callspan.testing import ScriptedProvider
 from callspan.wiring.recorder import spool_directory

@@ -12,12 +12,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import callspan
-from callspan.config import Native
 from callspan.fail_open import failures
 from callspan.intercept import native_tracing
 from callspan.semconv import anthropic as vocabulary_anthropic
 from callspan.semconv import call as vocabulary_call
 from callspan.semconv import gen_ai
+from callspan.settings import Native
 from callspan.testing import Captured, ScriptedProvider, capture
 
 pytestmark = pytest.mark.slow

@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from callspan.cli.commands import callspan
-from callspan.config import Settings
 from callspan.record.call import CallRecord, Timing
 from callspan.record.codec import encode
+from callspan.settings import Settings
 from callspan.spool.segment import Segment
 from callspan.spool.store_key import store_key
 from callspan.stores.urls import open_store

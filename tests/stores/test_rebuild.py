@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from callspan.config import Settings
 from callspan.record import call
+from callspan.settings import Settings
 from callspan.stores.base import CallFilter
 from callspan.stores.urls import open_store
 from callspan.wiring.recorder import Recorder

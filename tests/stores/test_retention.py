@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from callspan.config import SettingError
 from callspan.record import events
+from callspan.settings import SettingError
 from callspan.stores.base import StoreError
 from callspan.stores.retention import delete_session, prune
 from callspan.stores.urls import open_store

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from callspan.config import SettingError
+from callspan.settings import SettingError
 from callspan.spool.sink import PoisonError
 from callspan.stores.unix_socket import PROTOCOL_VERSION
 from callspan.stores.urls import sinks_for

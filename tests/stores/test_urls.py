@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from callspan.config import SettingError
+from callspan.settings import SettingError
 from callspan.stores.base import StoreError
 from callspan.stores.urls import open_store, parse, safe_name, sinks_for, split_urls
 
@@ -104,7 +104,7 @@ def test_an_unknown_url_with_a_password_is_refused_without_showing_it() -> None:
 def test_a_missing_dependency_says_what_to_install(url: str, module: str, extra: str) -> None:
     """In a process of its own, where the module is made impossible to import."""
     code = (
-        "import sys; from callspan.stores.urls import sinks_for; from callspan.config import SettingError\n"
+        "import sys; from callspan.stores.urls import sinks_for; from callspan.settings import SettingError\n"
         f"sys.modules[{module!r}] = None\n"
         "try: sinks_for(sys.argv[1])\nexcept SettingError as error: print(error)"
     )

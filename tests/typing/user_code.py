@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from decimal import Decimal
 
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from typing_extensions import assert_type
@@ -27,6 +28,10 @@ def starts() -> None:
     assert_type(handle.counters(), Mapping[str, int])
     handle.uninstrument()
     callspan.instrument(content="everything")  # type: ignore[arg-type]
+    callspan.instrument(max_span_bytes="64k", spool_dir=False, redact=False, prices="prices.json", chunk_log=100)
+    callspan.instrument(max_spans=3)  # type: ignore[call-arg]
+    callspan.instrument(fsync="sometimes")  # type: ignore[arg-type]
+    callspan.Handle(handle)  # type: ignore[call-arg]
     callspan.instrument(sdks=("mistral",))  # type: ignore[arg-type]
 
 
@@ -59,7 +64,11 @@ def an_episode() -> None:
                 tool.result = 3
             step.action([3])
             step.environment({"board": []}, reward=1.0, terminated=True, truncated=False)
+            step.environment(reward="good")  # type: ignore[arg-type]
+            step.environment(terminated="yes")  # type: ignore[arg-type]
         session.outcome(reward=1.0, success=True)
+        session.reward("good")  # type: ignore[arg-type]
+    callspan.reward(Decimal(1), session_id=session.id)
 
 
 @callspan.tool

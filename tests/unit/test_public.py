@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import subprocess
 import sys
 
@@ -9,6 +11,7 @@ import pytest
 
 import callspan
 import callspan.testing
+from callspan.settings import SettingArguments
 
 
 @pytest.mark.parametrize("module", [callspan, callspan.testing])
@@ -18,6 +21,43 @@ def test_the_public_names_are_sorted_and_there(module: object) -> None:
     for name in names:
         assert getattr(module, name) is not None
         assert getattr(module, name).__doc__, f"{name} has no docstring"
+
+
+def test_every_setting_is_an_argument_that_the_signature_and_the_documentation_show() -> None:
+    shown = inspect.signature(callspan.instrument).parameters
+    for name in callspan.Settings.__struct_fields__:
+        assert shown[name].default is None, name
+        described = re.search(
+            rf"^ +{name}: (.*?)(?=^ {{4,8}}\w+: |^ *$)", callspan.Settings.__doc__ or "", re.DOTALL | re.MULTILINE
+        )
+        assert described, f"{name} has no sentence"
+        assert "Default: " in described[1], f"{name} has no default"
+    assert set(SettingArguments.__annotations__) == set(callspan.Settings.__struct_fields__)
+
+
+@pytest.mark.parametrize("kind", [callspan.Session, callspan.Timestep, callspan.Handle, callspan.RecordedCall])
+def test_what_a_function_makes_cannot_be_made_otherwise(kind: type) -> None:
+    assert list(inspect.signature(kind).parameters) == []
+    with pytest.raises(TypeError, match=r"is made by callspan\.\w+\(\)"):
+        kind()
+
+
+def test_the_objects_show_their_ids_and_state() -> None:
+    session = callspan.session("game", session_id="shown")
+    assert repr(session) == "<Session shown name='game' new>"
+    with session:
+        assert repr(session) == "<Session shown name='game' running>"
+        step = session.timestep("move")
+        assert repr(step) == f"<Timestep {step.id} index=-1 name='move' new>"
+        with step, callspan.tool("dig") as tool:
+            assert repr(tool) == f"<Tool {tool.id} name='dig' running>"
+    assert repr(session) == "<Session shown name='game' ended>"
+    handle = callspan.instrument(enabled=False)
+    assert repr(handle).startswith("<Handle in force Settings(enabled=False, ")
+    handle.uninstrument()
+    assert repr(handle).startswith("<Handle replaced ")
+    call = callspan.record_call(provider="vllm")
+    assert repr(call) == "<RecordedCall None new>"
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:

@@ -78,8 +78,8 @@ def session(  # noqa: PLR0913 - what a session is known by
         at=at,
     )
     if callable(name):
-        return Session(identity)(name)
-    return Session(identity)
+        return Session.of(identity)(name)
+    return Session.of(identity)
 
 
 @overload
@@ -110,8 +110,8 @@ def timestep(
     Outside a session it opens one for itself, flagged and warned of once.
     """
     if callable(name):
-        return Timestep(_current_or_implicit)(name)
-    return Timestep(_current_or_implicit, name, turn, metadata, at)
+        return Timestep.of(_current_or_implicit)(name)
+    return Timestep.of(_current_or_implicit, name, turn, metadata, at)
 
 
 @overload
@@ -220,5 +220,5 @@ def _current_or_implicit(start_ns: int) -> Found:
     if current is not None:
         return Found(current)
     flag = misuse("outside_session", "a timestep belongs into `with callspan.session(...)`", installed())
-    implicit = Session(Identity(name="implicit", metadata={"callspan.flags": [flag]}))
+    implicit = Session.of(Identity(name="implicit", metadata={"callspan.flags": [flag]}))
     return Found(implicit.start(current=False, at=start_ns), owned=True, flag=flag)

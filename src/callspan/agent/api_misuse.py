@@ -7,9 +7,9 @@ from typing import Final
 
 from callspan.agent.runtime import Runtime, installed, never_instrumented
 from callspan.agent.values import as_float
-from callspan.config import load
 from callspan.fail_open import log
 from callspan.once import Once
+from callspan.settings_loader import load
 
 _NOT_INSTRUMENTED: Final = "not_instrumented"
 _warned: Final = Once()

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
 from opentelemetry.context import Context, attach, get_current, set_value
 
-from callspan.config import Content, content_word
 from callspan.record.metadata import METADATA_FIELDS
+from callspan.settings import Content
+from callspan.settings_loader import content_word
 
 if TYPE_CHECKING:
     from callspan.agent.scope import Scope

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, SupportsFloat
 
 import msgspec
 from opentelemetry.context import Context
@@ -13,7 +13,7 @@ from callspan.agent.faults import error_info
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import Scope, is_within
 from callspan.agent.times import Time, moment
-from callspan.agent.values import as_bool
+from callspan.agent.values import SupportsBool, as_bool
 from callspan.record.events import EventRecord
 from callspan.record.ids import new_id
 
@@ -95,9 +95,9 @@ class EnvironmentStep(Scope):
     def set_result(
         self,
         observation: object = None,
-        reward: object = None,
-        terminated: object = None,
-        truncated: object = None,
+        reward: SupportsFloat | None = None,
+        terminated: SupportsBool | None = None,
+        truncated: SupportsBool | None = None,
         info: object = None,
     ) -> None:
         """Set the result of the step, see `Timestep.environment`; the last one counts."""

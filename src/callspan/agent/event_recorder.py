@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import SupportsFloat
 
 from opentelemetry.context import Context, get_current
 
@@ -15,7 +16,7 @@ from callspan.agent.rewards import reward_record
 from callspan.agent.runtime import installed
 from callspan.agent.scope import Scope
 from callspan.agent.times import Time, moment
-from callspan.agent.values import as_dict, as_text, as_texts
+from callspan.agent.values import SupportsBool, as_dict, as_text, as_texts
 from callspan.record.events import EventRecord, MessageRecord
 from callspan.record.ids import new_id
 
@@ -116,9 +117,9 @@ class EventRecorder(Scope):
     def environment(
         self,
         observation: object = None,
-        reward: object = None,
-        terminated: object = None,
-        truncated: object = None,
+        reward: SupportsFloat | None = None,
+        terminated: SupportsBool | None = None,
+        truncated: SupportsBool | None = None,
         before: object = None,
         info: object = None,
         *,
@@ -146,7 +147,7 @@ class EventRecorder(Scope):
 
     def reward(
         self,
-        value: object,
+        value: SupportsFloat | None,
         objective: str = "reward",
         source: str | None = None,
         annotation: str | None = None,

@@ -76,6 +76,10 @@ class Operation(Scope, Decorating):
         self.name = as_text(name)
         self.error: BaseException | str | None = None
 
+    def __repr__(self) -> str:
+        """Return its id, name and state."""
+        return f"<{type(self).__name__} {self.id} name={self.name!r} {self.state}>"
+
     @property
     def id(self) -> str:
         """The id of the event row."""

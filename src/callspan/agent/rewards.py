@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, SupportsFloat, TypeAlias
 
 import msgspec
 
@@ -30,7 +30,7 @@ _NO_METADATA: Final[Mapping[str, object]] = {}
 
 
 def reward(  # noqa: PLR0913 - whom it is for, and what is said
-    value: object,
+    value: SupportsFloat | None,
     *,
     session_id: str | None = None,
     timestep_id: str | None = None,
@@ -72,7 +72,7 @@ def reward(  # noqa: PLR0913 - whom it is for, and what is said
 
 def feedback(
     call_id: str,
-    value: object = None,
+    value: SupportsFloat | None = None,
     *,
     label: str | None = None,
     objective: str = "feedback",

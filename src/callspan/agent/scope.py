@@ -123,6 +123,11 @@ class Scope(ABC):
         return None if self.base is None else with_scope(self, self.span.within(self.base))
 
     @property
+    def state(self) -> str:
+        """`new`, `running` or `ended`."""
+        return "ended" if self.ended else "running" if self.started else "new"
+
+    @property
     @abstractmethod
     def session(self) -> Session | None:
         """The session this belongs to; None for a tool outside any."""

@@ -6,6 +6,7 @@ import functools
 import os
 import socket
 from collections.abc import Mapping
+from typing import SupportsFloat
 
 import msgspec
 from opentelemetry.context import Context
@@ -23,7 +24,7 @@ from callspan.agent.scope import NO_SPAN, Scope
 from callspan.agent.span_refs import SPAN_REFS, remember
 from callspan.agent.times import Time
 from callspan.agent.timesteps import Found, Timestep
-from callspan.agent.values import as_bool, as_dict, as_text
+from callspan.agent.values import SupportsBool, as_bool, as_dict, as_text
 from callspan.fail_open import fail_open
 from callspan.process.callbacks import Point
 from callspan.record.call import ErrorInfo, Place
@@ -66,7 +67,17 @@ class Session(EventRecorder, Decorating):
         "identity",
     )
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self) -> None:
+        raise TypeError("a session is made by callspan.session()")
+
+    @classmethod
+    def of(cls, identity: Identity) -> Session:
+        """Return a session that has not started. For callspan itself; use `callspan.session()`."""
+        session = cls.__new__(cls)
+        session._set_up(identity)
+        return session
+
+    def _set_up(self, identity: Identity) -> None:
         super().__init__()
         self.identity = identity
         self._sent = carried(identity.carrier)
@@ -79,6 +90,10 @@ class Session(EventRecorder, Decorating):
         self._parent_id: str | None = None
         self._status: str | None = None
         self._success: bool | None = None
+
+    def __repr__(self) -> str:
+        """Return its id, name and state."""
+        return f"<Session {self.id} name={self.name!r} {self.state}>"
 
     @property
     def id(self) -> str:
@@ -117,10 +132,15 @@ class Session(EventRecorder, Decorating):
 
         `at` is when it begins; None: when the block is entered.
         """
-        return Timestep(self._for_step, name, turn, metadata, at)
+        return Timestep.of(self._for_step, name, turn, metadata, at)
 
     def outcome(
-        self, reward: object = None, success: object = None, status: str | None = None, *, at: Time | None = None
+        self,
+        reward: SupportsFloat | None = None,
+        success: SupportsBool | None = None,
+        status: str | None = None,
+        *,
+        at: Time | None = None,
     ) -> None:
         """Say how the episode went, as far as known: reward of the whole, success, a word of your own as outcome.
 
@@ -149,7 +169,7 @@ class Session(EventRecorder, Decorating):
     def fresh(self, name: str, arguments: Mapping[str, object]) -> Session:  # noqa: ARG002
         """Return a new session like this one, for one call of a function."""
         identity = self.identity
-        return Session(msgspec.structs.replace(identity, name=identity.name or name, at=None))
+        return Session.of(msgspec.structs.replace(identity, name=identity.name or name, at=None))
 
     def next_index(self) -> int:
         """Return the index of the next timestep."""

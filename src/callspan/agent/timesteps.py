@@ -59,15 +59,34 @@ class Timestep(EventRecorder, Decorating):
         "id",
     )
 
-    def __init__(
-        self,
+    def __init__(self) -> None:
+        raise TypeError("a timestep is made by callspan.timestep() or session.timestep()")
+
+    @classmethod
+    def of(
+        cls,
         find: Callable[[int], Found],
         name: str | None = None,
         turn: int | None = None,
         metadata: Mapping[str, object] | None = None,
         at: Time | None = None,
+    ) -> Timestep:
+        """Return a step that has not started. For callspan itself; use `callspan.timestep()`.
+
+        `find` returns the session of a step that starts at the given time.
+        """
+        step = cls.__new__(cls)
+        step._set_up(find, name, turn, metadata, at)
+        return step
+
+    def _set_up(
+        self,
+        find: Callable[[int], Found],
+        name: str | None,
+        turn: int | None,
+        metadata: Mapping[str, object] | None,
+        at: Time | None,
     ) -> None:
-        """Take `find`, which returns the session of a step that starts at the given time."""
         super().__init__()
         self._find = find
         self._given = (as_text(name), as_int(turn))
@@ -82,6 +101,10 @@ class Timestep(EventRecorder, Decorating):
         self._terminated: bool | None = None
         self._truncated: bool | None = None
         self.id = new_id()
+
+    def __repr__(self) -> str:
+        """Return its id, index, name and state."""
+        return f"<Timestep {self.id} index={self.index} name={self.name!r} {self.state}>"
 
     @property
     def index(self) -> int:
@@ -137,7 +160,7 @@ class Timestep(EventRecorder, Decorating):
     def fresh(self, name: str, arguments: Mapping[str, object]) -> Timestep:  # noqa: ARG002
         """Return a new step like this one, for one call of a function."""
         given, turn = self._given
-        return Timestep(self._find, given or name, turn, self._info)
+        return Timestep.of(self._find, given or name, turn, self._info)
 
     def _renew(self) -> None:
         super()._renew()

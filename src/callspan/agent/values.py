@@ -5,8 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from functools import partial
+from typing import Protocol
 
 from callspan.fail_open import value_of
+
+
+class SupportsBool(Protocol):
+    """A bool, also NumPy's; no text, whose truth is its length."""
+
+    def __bool__(self) -> bool:
+        """Return whether it is true."""
 
 
 def as_float(value: object) -> float | None:

@@ -12,10 +12,11 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from callspan import drift
 from callspan.cli.store_check import NOT_YET, store_check
-from callspan.config import SettingError, Settings, load, troubles_of, variables
 from callspan.intercept import conflicts
 from callspan.otlp_variables import SIGNALS, Destination, destinations, otlp_is_named
 from callspan.private_names import MODULES, READ
+from callspan.settings import SettingError, Settings
+from callspan.settings_loader import load, troubles_of, variables
 from callspan.stores.urls import safe_name, split_urls
 
 State: TypeAlias = Literal["ok", "note", "warning", "failed"]
@@ -82,7 +83,7 @@ def _version(distribution: str) -> str | None:
 def _hooks() -> Iterator[Check]:
     """Patch the SDKs of this process and say what is on; then take it back."""
     import callspan
-    from callspan.config import Settings as Fresh
+    from callspan.settings import Settings as Fresh
     from callspan.wiring import WIRING
     from callspan.wiring.pipeline import Parts
 

@@ -20,8 +20,8 @@ from callspan.cli.parameter_types import HttpUrl
 from callspan.cli.rows import short_ids
 from callspan.cli.screen import reward_style
 from callspan.cli.store_choice import DEFAULT_STORE
-from callspan.config import SettingError
 from callspan.formatting import iso, reward
+from callspan.settings import SettingError
 from callspan.stores.urls import open_store, parse, safe_name
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _play(frame: Frame, otlp: str | bool | None, *, live: bool) -> _Traced:
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
     import callspan
-    from callspan.config import load
+    from callspan.settings_loader import load
 
     memory = InMemorySpanExporter()
     sent, providers = _providers(frame, otlp, log_events=load().log_events)

@@ -14,11 +14,11 @@ from callspan.cli.filters import MOMENT
 from callspan.cli.frame import Frame, framed
 from callspan.cli.parameter_types import Amount, DecimalType, File, PairType, Rows
 from callspan.cli.progress import progress
-from callspan.config import SettingError
 from callspan.datasets import FORMATS, Choice, Statistics, export
 from callspan.datasets.options import Options
 from callspan.formatting import count, reward
 from callspan.output_file import is_stream, written_to
+from callspan.settings import SettingError
 from callspan.stores.urls import safe_name
 
 _FORMATS: Final = "\n".join(f"  {name:15} {made.about}" for name, made in FORMATS.items())

@@ -16,8 +16,8 @@ from callspan.cli.reward_filter import Rewarded
 from callspan.cli.safe_text import clean, whole_characters
 from callspan.cli.screen import Screen, json_text
 from callspan.cli.store_choice import stores_of_environment
-from callspan.config import SettingError
 from callspan.safe_urls import whole_words, without_passwords
+from callspan.settings import SettingError
 from callspan.stores.base import Reader, StoreError
 from callspan.stores.urls import open_store, parse, safe_name, split_urls
 

@@ -13,8 +13,9 @@ from typing import Final
 
 from callspan.cli.safe_text import clean
 from callspan.cli.store_choice import DEFAULT_STORE
-from callspan.config import Settings, is_run_process
 from callspan.fail_open import fail_open
+from callspan.settings import Settings
+from callspan.settings_loader import is_run_process
 from callspan.stores.urls import parse, safe_name
 from callspan.wiring.recorder import Destination, last_destination
 

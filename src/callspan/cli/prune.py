@@ -9,8 +9,8 @@ import click
 from callspan.cli.filters import MOMENT
 from callspan.cli.frame import Frame, framed, store_errors, wrong
 from callspan.cli.progress import progress
-from callspan.config import SettingError
 from callspan.formatting import count, iso
+from callspan.settings import SettingError
 from callspan.stores.base import CallFilter
 from callspan.stores.urls import split_urls
 

@@ -15,13 +15,14 @@ from callspan.cli.filters import choosing_calls, of_one_session
 from callspan.cli.frame import Frame, framed
 from callspan.cli.parameter_types import File
 from callspan.cli.progress import progress
-from callspan.config import SettingError, load
 from callspan.cost import PriceFileError, Pricer, pricer_for
 from callspan.cost.pricing import PROVIDER
 from callspan.cost.published import is_installed
 from callspan.formatting import count, money
 from callspan.record.call import CallRecord, Cost
 from callspan.record.codec import encode
+from callspan.settings import SettingError
+from callspan.settings_loader import load
 from callspan.spool.sink import Entry, Sink
 from callspan.stores.aggregates import exact_sum, model_of
 from callspan.stores.base import CallFilter

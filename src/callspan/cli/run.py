@@ -16,8 +16,9 @@ from typing import Final, NoReturn
 from callspan.cli.options import WrongUsageError, leading_options
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.store_choice import stores_of_environment
-from callspan.config import SettingError, environment_for_run
 from callspan.otlp_variables import SERVICE_FOR_RUN, service_of_command
+from callspan.settings import SettingError
+from callspan.settings_loader import environment_for_run
 from callspan.stores.urls import parse, split_urls
 
 SHORT_HELP: Final = "Run an application and record its calls."

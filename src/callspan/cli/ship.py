@@ -10,8 +10,9 @@ from callspan.cli.frame import Frame, framed, wrong
 from callspan.cli.parameter_types import Seconds
 from callspan.cli.progress import progress
 from callspan.cli.spool_status import spool_of, waiting_bytes
-from callspan.config import SettingError, load
 from callspan.formatting import count
+from callspan.settings import SettingError
+from callspan.settings_loader import load
 from callspan.stores.urls import safe_name, split_urls
 from callspan.wiring.store_sinks import store_sinks
 

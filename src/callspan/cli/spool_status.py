@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from callspan.config import load
+from callspan.settings_loader import load
 from callspan.spool.segment import SUFFIX, store_key_of
 from callspan.stores.urls import split_urls
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from callspan.cli.last_line import print_at_exit
-from callspan.config import is_run_process, load
 from callspan.fail_open import fail_open
 from callspan.otlp_variables import otlp_is_named
+from callspan.settings_loader import is_run_process, load
 from callspan.wiring import WIRING, instrument
 
 

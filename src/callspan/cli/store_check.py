@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from callspan.cli.frame import store_errors
-from callspan.config import SettingError
 from callspan.record.codec import encode
 from callspan.record.events import SessionRecord
 from callspan.record.ids import new_id
+from callspan.settings import SettingError
 from callspan.stores.base import EmptyStoreError
 from callspan.stores.retention import delete_session
 from callspan.stores.urls import StoreUrl, open_store, parse, sinks_for

@@ -6,7 +6,8 @@ import sys
 from typing import Final
 
 from callspan.cli.safe_text import clean
-from callspan.config import SettingError, load
+from callspan.settings import SettingError
+from callspan.settings_loader import load
 from callspan.stores.urls import parse
 
 DEFAULT_STORE: Final = "sqlite:///callspan.db"

@@ -17,9 +17,9 @@ from callspan.cli.parameter_types import Rows
 from callspan.cli.rows import call_row, said
 from callspan.cli.safe_text import clean
 from callspan.cli.screen import styled
-from callspan.config import SettingError
 from callspan.formatting import UNKNOWN, duration, local_time, tokens
 from callspan.record.call import CallRecord
+from callspan.settings import SettingError
 from callspan.stores.aggregates import model_of
 from callspan.stores.base import CallFilter, EmptyStoreError, Reader
 from callspan.stores.urls import open_store

@@ -7,7 +7,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from callspan.config import SettingError
 from callspan.datasets.choosing import Choice, Episode, episodes, loose_calls
 from callspan.datasets.fine_tuning import Row, rows_per_call, rows_per_session
 from callspan.datasets.options import Options
@@ -19,6 +18,7 @@ from callspan.datasets.trajectories import trajectory_rows
 from callspan.output_file import replacement
 from callspan.record.codec import encode_json
 from callspan.record.events import SessionRecord
+from callspan.settings import SettingError
 from callspan.stores.base import Reader, SessionSummary
 
 Rows: TypeAlias = Callable[[Iterable[Episode], Options, Statistics], Iterator[Row]]

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from callspan.config import SettingError
 from callspan.datasets.choosing import Episode
 from callspan.datasets.fine_tuning import Row
 from callspan.datasets.lineage import turns
@@ -16,6 +15,7 @@ from callspan.datasets.options import Options
 from callspan.datasets.statistics import Statistics
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
+from callspan.settings import SettingError
 
 _GROUP: Final = 1000
 _TEXT: Final = (

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, SupportsFloat
 
 import msgspec
 
 from callspan.agent.environment_step import EnvironmentStep
 from callspan.agent.sessions import Identity, Session
 from callspan.agent.timesteps import Timestep
+from callspan.agent.values import SupportsBool
 from callspan.environments.states import state_json
 from callspan.fail_open import fail_open
 
@@ -20,12 +21,12 @@ ABANDONED: Final = "abandoned"
 
 
 class Turn(NamedTuple):
-    """What an environment answered to an action; None is not told."""
+    """What an environment returned for an action; None: not given."""
 
     observation: object
-    reward: object = None
-    terminated: object = None
-    truncated: object = None
+    reward: SupportsFloat | None = None
+    terminated: SupportsBool | None = None
+    truncated: SupportsBool | None = None
     info: object = None
 
 
@@ -49,7 +50,7 @@ class Episodes:
         self.abandon()
         with _RECORD:
             metadata = {**(self._identity.metadata or {}), **about}
-            self.session = Session(msgspec.structs.replace(self._identity, metadata=metadata))
+            self.session = Session.of(msgspec.structs.replace(self._identity, metadata=metadata))
             self.session.start(current=self._current)
             self.session.observation(self.shown(observation))
             self._next_turn(self.session)

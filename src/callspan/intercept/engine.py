@@ -11,11 +11,11 @@ from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from callspan.agent.context import content_of, stricter
-from callspan.config import Content, Native
 from callspan.intercept import conflicts
 from callspan.observe.factory import CallFactory
 from callspan.observe.late_ends import LateEnds
 from callspan.observe.live_call import LiveCall
+from callspan.settings import Content, Native
 
 if TYPE_CHECKING:
     from callspan.intercept.request import OpenCall

@@ -14,10 +14,10 @@ from opentelemetry.trace import Span, Tracer
 from opentelemetry.util.types import AttributeValue
 
 from callspan import private_names as names
-from callspan.config import Native
 from callspan.fail_open import fail_open
 from callspan.semconv import anthropic
 from callspan.semconv.call import CONVERSATION_ID
+from callspan.settings import Native
 
 _ARRANGE: Final = fail_open("settle who makes the span of a call")
 _SHOW: Final = fail_open("show what the anthropic SDK's own span would have said")

@@ -18,7 +18,6 @@ import msgspec
 import wrapt
 
 from callspan import drift
-from callspan.config import SettingError
 from callspan.fail_open import fail_open
 from callspan.forks import renew_locks
 from callspan.intercept import request
@@ -29,6 +28,7 @@ from callspan.intercept.hooks import HOOKS, Hook
 from callspan.intercept.watch import OBSERVED
 from callspan.providers import registry
 from callspan.setting_values import InvalidValueError, words_of
+from callspan.settings import SettingError
 
 Sdk: TypeAlias = Literal["openai", "anthropic"]
 SDKS: Final[tuple[Sdk, ...]] = ("openai", "anthropic")

@@ -23,7 +23,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
-from callspan.config import Settings
 from callspan.fail_open import attempt_each, fail_open
 from callspan.process import callbacks
 from callspan.process.callbacks import Point
@@ -34,6 +33,7 @@ from callspan.process.redaction import Redactor, redacted
 from callspan.process.secrets import mask_record
 from callspan.process.size import within
 from callspan.record.events import Record
+from callspan.settings import Settings
 
 Process: TypeAlias = Callable[[Any], Any]
 """From a record to a record of its kind, the same object where nothing changes. May raise."""

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, TypeAlias
 
-from callspan.config import Settings
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation
 from callspan.semconv import call, gen_ai, llm, openinference
 from callspan.semconv.values import Attributes, ByteBudget
+from callspan.settings import Settings
 
 _SHOWN_TIMES: Final = 8
 """How often a vocabulary or two show the same body."""

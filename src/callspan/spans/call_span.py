@@ -9,12 +9,12 @@ from opentelemetry._logs import LoggerProvider
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, TracerProvider
 
-from callspan.config import Settings
 from callspan.fail_open import fail_open
 from callspan.record.call import CallRecord, ErrorInfo
 from callspan.record.messages import Conversation
 from callspan.semconv import call_events, gen_ai, schema_urls
 from callspan.semconv.projection import Projection
+from callspan.settings import Settings
 from callspan.spans import attempt_spans, genai_compat, span_attributes
 from callspan.spans.borrowed import BORROWED
 from callspan.spans.log_events import CallLogEvents

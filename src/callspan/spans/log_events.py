@@ -11,12 +11,12 @@ from opentelemetry._logs import Logger, LoggerProvider, LogRecord, SeverityNumbe
 from opentelemetry.trace import Span
 from opentelemetry.util.types import AnyValue
 
-from callspan.config import Settings
 from callspan.fail_open import fail_open
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation
 from callspan.semconv import call, gen_ai, schema_urls
 from callspan.semconv.values import Attributes, ByteBudget
+from callspan.settings import Settings
 
 _LOGGER: Final = logging.getLogger("callspan")
 EVENT_NAME: Final = "gen_ai.client.inference.operation.details"

@@ -10,8 +10,8 @@ from typing import Final, NamedTuple, Protocol, cast
 
 import msgspec
 
-from callspan.config import SettingError
 from callspan.forks import late_import
+from callspan.settings import SettingError
 from callspan.stores.bodies import from_row, references
 from callspan.stores.urls import StoreUrl, parse, safe_name
 

@@ -13,8 +13,8 @@ from typing import Final
 
 import msgspec
 
-from callspan.config import SettingError
 from callspan.record.codec import encode_json
+from callspan.settings import SettingError
 from callspan.spool.sink import Entry
 from callspan.stores.payloads import line_of, unpack
 

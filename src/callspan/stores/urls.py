@@ -11,9 +11,9 @@ from typing import Final, NamedTuple, cast
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from callspan import setting_values
-from callspan.config import SettingError
 from callspan.forks import late_import
 from callspan.safe_urls import HIDDEN, safe_url, unescaped
+from callspan.settings import SettingError
 from callspan.spool.sink import Sink
 from callspan.stores.base import Reader
 

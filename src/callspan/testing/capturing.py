@@ -10,12 +10,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from callspan.agent.episode import forgotten
-from callspan.config import load
 from callspan.intercept.patching import SDKS
 from callspan.process.redaction import Redactor
 from callspan.providers import registry
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
+from callspan.settings_loader import load
 from callspan.wiring import WIRING
 from callspan.wiring.pipeline import Parts
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, ParamSpec, TypeVar
 
 from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from callspan.agent import runtime
-from callspan.config import Checks, Content, Settings, Vocabulary, changes, load, warn_once
 from callspan.forks import renew_locks
 from callspan.intercept.engine import Engine
 from callspan.intercept.patching import SDKS, HookStatus, Patches, Sdk, sdks_of
@@ -21,6 +21,8 @@ from callspan.process import callbacks
 from callspan.process.processors import Processors, caller_processors
 from callspan.process.redaction import Redactor
 from callspan.record.events import Record
+from callspan.settings import SettingArguments, Settings
+from callspan.settings_loader import Checks, changes, load, warn_once
 from callspan.stores.urls import check_store
 from callspan.wiring import last_signal
 from callspan.wiring.byte_bounds import unbound_exporters
@@ -30,15 +32,34 @@ from callspan.wiring.pipeline import Pipeline
 from callspan.wiring.recorder import Recorder
 from callspan.wiring.store_sinks import check_prices
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _CLOSE_TIMEOUT_S: Final = 5.0
 
 
 class Handle:
     """What `instrument()` returns. Safe from any thread; still usable after it was replaced or undone."""
 
-    def __init__(self, wiring: Wiring, pipeline: Pipeline) -> None:
-        self._wiring = wiring
-        self._pipeline = pipeline
+    _wiring: Wiring
+    _pipeline: Pipeline
+
+    def __init__(self) -> None:
+        raise TypeError("a handle is made by callspan.instrument()")
+
+    @classmethod
+    def of(cls, wiring: Wiring, pipeline: Pipeline) -> Handle:
+        """Return the handle of a pipeline. For callspan itself; use `callspan.instrument()`."""
+        handle = cls.__new__(cls)
+        handle._wiring, handle._pipeline = wiring, pipeline
+        return handle
+
+    def __repr__(self) -> str:
+        """Return whether it is in force, and its settings."""
+        state = "in force" if self._wiring.pipeline is self._pipeline else "replaced"
+        return f"<Handle {state} {self.settings!r}>"
 
     @property
     def settings(self) -> Settings:
@@ -130,7 +151,7 @@ class Wiring:
         pipeline = self._pipeline
         if pipeline is None:
             raise RuntimeError("another thread has undone callspan.instrument()")
-        return Handle(self, pipeline), replaced
+        return Handle.of(self, pipeline), replaced
 
     def remove(self, pipeline: Pipeline | None) -> None:
         """Take the pipeline out of use, if it still is the one, and restore the SDKs."""
@@ -251,44 +272,61 @@ CHECKS: Final[Checks] = {"stores": check_store, "prices": check_prices}
 """What is wrong with a value only shows where it is used."""
 
 
-def instrument(  # noqa: PLR0913 - keywords only
+def _showing_settings(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Put every setting into the signature that `help()` and interactive completion show."""
+    signature = inspect.signature(function)
+    named = [one for one in signature.parameters.values() if one.kind is inspect.Parameter.KEYWORD_ONLY]
+    named += [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(annotation))
+        for name, annotation in SettingArguments.__annotations__.items()
+    ]
+    function.__signature__ = signature.replace(parameters=named)  # type: ignore[attr-defined]
+    return function
+
+
+def _annotation(annotation: object) -> object:
+    return getattr(annotation, "__forward_arg__", annotation)
+
+
+@_showing_settings
+def instrument(
     *,
-    stores: str | Path | Sequence[str | Path] | None = None,
-    content: Content | Literal[False] | None = None,
-    vocabularies: Sequence[Vocabulary] | None = None,
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
     logger_provider: LoggerProvider | None = None,
     otlp: str | bool | None = None,
     redact: Redactor | Literal[False] | None = None,
     sdks: Sdk | Sequence[Sdk] | None = None,
-    **settings: object,
+    **settings: Unpack[SettingArguments],
 ) -> Handle:
     """Record every call of the openai and anthropic SDKs from now on, whenever they are imported.
 
     None means "not given": the value in force stays, and where nothing is in force the environment's or the default.
     A second call without arguments returns what is in force; with others it changes those that are given and warns
-    once, naming old and new.
+    once, naming old and new. Call it from any thread, before or after a fork; it starts no thread and opens no file.
 
     Args:
-        stores: URLs or paths of stores for records, one or several; default `$CALLSPAN_STORES`, else none.
-        content: `full`, `metadata` or `off`: what of prompts and completions is shown and kept.
-        vocabularies: attribute sets on spans; default `("llm", "gen_ai")`.
-        tracer_provider: where spans go; None: the global provider, looked up late.
-        meter_provider: where metrics go; None: the global provider, looked up late.
-        logger_provider: where log events go, if they are on; None: the global provider, looked up late.
-        otlp: base URL of an OTLP/HTTP receiver, or True for `OTEL_EXPORTER_OTLP_*`: sends spans, metrics and,
+        tracer_provider: Where spans go; None: the global provider, looked up late.
+        meter_provider: Where metrics go; None: the global provider, looked up late.
+        logger_provider: Where log events go, if they are on; None: the global provider, looked up late.
+        otlp: Base URL of an OTLP/HTTP receiver, or True for `OTEL_EXPORTER_OTLP_*`: sends spans, metrics and,
             if they are on, log events there, by global providers set up where the application has none.
             `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER` or `OTEL_LOGS_EXPORTER` of `none` leaves one out.
-        redact: record -> record, applied to every record before anything is shown or kept; False: none any more.
-        sdks: which SDKs to patch, in a second call which besides; default: both.
-        settings: any other setting of `callspan.config.Settings`; False for none where that is a path or a text.
+        redact: A function from record to record, applied before anything is shown or kept; False: none any more.
+        sdks: Which SDKs to patch, in a second call which besides. Default: both.
+        settings: Any of `callspan.Settings`, such as `stores`, `content` and `vocabularies`.
 
     Returns:
         A handle; that of the settings in force where nothing is changed.
 
     Raises:
         SettingError: An argument has an invalid value. Nothing has been changed then.
+        TypeError: There is no such argument.
+
+    Example:
+        >>> handle = callspan.instrument(stores="sqlite:///callspan.db", content="metadata")
+        >>> handle.force_flush()
+        True
     """
     chosen = None if sdks is None else sdks_of(sdks)
     check_otlp(otlp)
@@ -298,8 +336,7 @@ def instrument(  # noqa: PLR0913 - keywords only
         "logger_provider": logger_provider,
         "redact": redact,
     }
-    given = {"stores": stores, "content": content, "vocabularies": vocabularies, **settings}
-    return WIRING.change(given, parts, chosen, otlp=otlp)
+    return WIRING.change(settings, parts, chosen, otlp=otlp)
 
 
 def uninstrument() -> None:

@@ -15,10 +15,10 @@ from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resou
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
-from callspan.config import SettingError
 from callspan.fail_open import fail_open
 from callspan.otlp_variables import Destination, Signal, destinations, main_name, unknown_protocol
 from callspan.safe_urls import is_http_url
+from callspan.settings import SettingError
 from callspan.stores.urls import safe_name
 from callspan.wiring.byte_bounds import MAX_BATCH_BYTES, export_parts
 from callspan.wiring.otlp_exporter import OtlpExporter, Patience

@@ -14,7 +14,6 @@ from callspan.agent import context as agent_context
 from callspan.agent.context import current_content, stricter
 from callspan.agent.runtime import Runtime
 from callspan.agent.span_refs import remember_call
-from callspan.config import Content, Settings
 from callspan.cost import published
 from callspan.fail_open import fail_open, value_of
 from callspan.observe.factory import CallFactory
@@ -25,6 +24,7 @@ from callspan.process.processors import Processors, caller_processors
 from callspan.record.call import CallRecord
 from callspan.record.events import Record
 from callspan.semconv import schema_urls
+from callspan.settings import Content, Settings
 from callspan.spans.call_span import CallSpans
 from callspan.spans.hierarchy import TracedHierarchy
 from callspan.spans.hierarchy_evaluations import HierarchyLog

@@ -11,11 +11,12 @@ from typing import Final, NamedTuple
 import msgspec
 
 from callspan.background import PutOff
-from callspan.config import Settings, state_directory
 from callspan.fail_open import fail_open
 from callspan.record import codec
 from callspan.record.call import NO_BODY, CallRecord, Redaction
 from callspan.record.events import Record
+from callspan.settings import Settings
+from callspan.settings_loader import state_directory
 from callspan.spool.processed_sink import Delivered
 from callspan.spool.shipper import SinkState
 from callspan.spool.spool import Spool

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from callspan.config import SettingError
 from callspan.cost.pricing import pricer_for
 from callspan.cost.table import PriceFileError
 from callspan.process.processors import delivery_processors
+from callspan.settings import SettingError
 from callspan.spool.processed_sink import Delivered, ProcessedSink
 from callspan.spool.sink import Sink
 from callspan.stores.urls import sinks_for

@@ -10,8 +10,8 @@ import pytest
 from callspan.cli import checks
 from callspan.cli.spool_status import spool_of, waiting_bytes
 from callspan.cli.store_check import store_check
-from callspan.config import Settings
 from callspan.record.codec import encode
+from callspan.settings import Settings
 from callspan.spool.segment import SUFFIX
 from callspan.spool.spool import Spool
 from callspan.stores.urls import open_store

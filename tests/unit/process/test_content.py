@@ -7,7 +7,6 @@ import hashlib
 import msgspec
 import pytest
 
-from callspan.config import Settings
 from callspan.process.bodies import UNREADABLE, decoded, is_kept
 from callspan.process.content import without_texts
 from callspan.process.processors import caller_processors
@@ -21,6 +20,7 @@ from callspan.record.events import (
     SessionRecord,
     TimestepRecord,
 )
+from callspan.settings import Settings
 
 
 def applied(record: Record, content: str) -> Record:

@@ -9,9 +9,9 @@ import json
 import msgspec
 import pytest
 
-from callspan.config import Settings
 from callspan.process.processors import caller_processors
 from callspan.record.call import CallRecord, Request, Response, Timing
+from callspan.settings import Settings
 
 _DATA = bytes(range(256)) * 4
 _TEXT = base64.b64encode(_DATA).decode()

@@ -7,7 +7,6 @@ import json
 import msgspec
 import pytest
 
-from callspan.config import Settings
 from callspan.fail_open import failures, forget_failures
 from callspan.process.processors import caller_processors
 from callspan.record.call import CallRecord, Request, Timing
@@ -20,6 +19,7 @@ from callspan.record.events import (
     SessionRecord,
     TimestepRecord,
 )
+from callspan.settings import Settings
 
 _IDLE: list[Record] = [
     SessionRecord(session_id="s", record_version=1),

@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.config import Settings
 from callspan.fail_open import failures, forget_failures
 from callspan.process.processors import caller_processors
 from callspan.process.redaction import redact_texts
 from callspan.record.call import CallRecord, ErrorInfo, Place, Redaction, Request, Response, Timing
 from callspan.record.codec import encode, encode_json
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
+from callspan.settings import Settings
 
 
 @pytest.fixture(autouse=True)

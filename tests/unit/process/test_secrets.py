@@ -10,7 +10,6 @@ import time
 import msgspec
 import pytest
 
-from callspan.config import Settings
 from callspan.process import secrets
 from callspan.process.processors import caller_processors
 from callspan.process.secrets import MASK, MAX_SEARCHED, bare_url, mask_settings, mask_text, masked_error
@@ -18,6 +17,7 @@ from callspan.providers.anthropic.messages import Messages
 from callspan.record.call import CallRecord, ErrorInfo, Request, Response, Timing
 from callspan.record.codec import encode
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
+from callspan.settings import Settings
 
 _SECRETS = [
     "sk-proj-abcdefghijklmnop1234567890",

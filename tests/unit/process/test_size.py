@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.config import Settings
 from callspan.process.processors import caller_processors
 from callspan.process.size import within
 from callspan.record.bounded import fitted, json_attribute, newest_that_fit, text_attribute, weight
 from callspan.record.call import CallRecord, Request, Response, Timing
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord
+from callspan.settings import Settings
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())),

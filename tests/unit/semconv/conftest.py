@@ -9,7 +9,6 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from callspan.config import Settings
 from callspan.record.call import (
     Attempt,
     CallRecord,
@@ -27,6 +26,7 @@ from callspan.record.messages import Conversation, Message, Text, ToolCall, Tool
 from callspan.record.usage import Usage
 from callspan.semconv.projection import Projection
 from callspan.semconv.values import Attributes
+from callspan.settings import Settings
 
 Call = tuple[CallRecord, Conversation]
 

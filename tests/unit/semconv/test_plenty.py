@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callspan.config import Settings
 from callspan.providers.registry import conversation_of
 from callspan.record.answered import encoded_answer
 from callspan.record.call import CallRecord, Request, Response, Timing
@@ -16,6 +15,7 @@ from callspan.record.messages import Conversation, Said
 from callspan.semconv.projection import Projection
 from callspan.semconv.values import Attributes
 from callspan.semconv.wire_json import choices_json, messages_json
+from callspan.settings import Settings
 
 _MESSAGE = st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": st.text(max_size=60)})
 _ALL: Settings = Settings(vocabularies=("llm", "gen_ai", "openinference"))

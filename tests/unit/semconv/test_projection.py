@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.config import Settings
 from callspan.record.call import CallRecord, Request, Response, Timing
 from callspan.record.messages import Conversation, Message, Text
 from callspan.semconv.projection import Projection
 from callspan.semconv.values import Attributes
+from callspan.settings import Settings
 
 Call = tuple[CallRecord, Conversation]
 Project = Callable[..., Attributes]

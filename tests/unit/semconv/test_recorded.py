@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.config import Settings
 from callspan.fail_open import failures, forget_failures
 from callspan.process.processors import caller_processors
 from callspan.providers.base import Endpoint
@@ -20,6 +19,7 @@ from callspan.providers.registry import conversation_of, endpoint_for
 from callspan.record.call import NO_BODY, CallRecord, Timing
 from callspan.semconv.projection import Projection
 from callspan.semconv.values import Attributes
+from callspan.settings import Settings
 
 _KINDS = (str, bool, int, float, tuple)
 _JSON = (

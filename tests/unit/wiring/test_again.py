@@ -11,9 +11,10 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 import callspan
-from callspan.config import SettingError, forget_warnings
 from callspan.plugin import AnthropicInstrumentor, CallRecordExporter, OpenAIInstrumentor
 from callspan.record.events import Record
+from callspan.settings import SettingError
+from callspan.settings_loader import forget_warnings
 from callspan.testing import capture
 from callspan.wiring import WIRING
 

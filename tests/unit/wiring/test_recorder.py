@@ -16,11 +16,11 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from callspan.config import Settings
 from callspan.fail_open import failures
 from callspan.record.call import CallRecord, Redaction, Request, Response
 from callspan.record.codec import decode
 from callspan.record.events import Record, SessionRecord
+from callspan.settings import Settings
 from callspan.wiring import last_signal, recorder
 from callspan.wiring.forked_workers import ForkedWorkers
 from callspan.wiring.otlp import ByteBoundedExporter, OtlpProviders

@@ -10,8 +10,8 @@ from opentelemetry.sdk.trace import TracerProvider
 
 import callspan
 from callspan.agent import runtime
-from callspan.config import SettingError, Settings
 from callspan.intercept.patching import SDKS, Sdk
+from callspan.settings import SettingError, Settings
 from callspan.wiring import WIRING, Wiring
 from callspan.wiring.parts import Parts
 

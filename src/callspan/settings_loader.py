@@ -1,6 +1,6 @@
-"""Settings: what can be set, its defaults, and the only reader of callspan's own environment variables.
+"""Settings loader: settings out of arguments, what is in force, callspan's own environment variables, and defaults.
 
-Argument beats what is in force beats environment beats default. An invalid argument raises; an invalid value of the
+The first of these wins. An invalid argument raises; an invalid value of the
 environment costs only itself: one warning, and that setting takes its default, `content` takes `off`.
 """
 
@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Final, Literal, TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
 import msgspec
 
@@ -20,7 +20,6 @@ from callspan.fail_open import log
 from callspan.once import Once
 from callspan.safe_urls import safe_url
 from callspan.setting_values import (
-    KIB,
     InvalidValueError,
     Parse,
     SettingError,
@@ -34,15 +33,8 @@ from callspan.setting_values import (
     urls,
     words_of,
 )
+from callspan.settings import Content, Fsync, Media, Native, Settings, TracePer, Vocabulary
 
-__all__ = ["SettingError", "Settings", "load"]
-
-Content: TypeAlias = Literal["full", "metadata", "off"]
-Vocabulary: TypeAlias = Literal["llm", "gen_ai", "openinference"]
-Media: TypeAlias = Literal["reference", "inline"]
-Native: TypeAlias = Literal["replace", "keep"]
-Fsync: TypeAlias = Literal["none", "interval", "always"]
-TracePer: TypeAlias = Literal["session", "timestep"]
 Checks: TypeAlias = Mapping[str, Callable[[object], object]]
 """Setting -> what raises SettingError for a value that has the right form and cannot be used. Of `stores`: one URL."""
 
@@ -74,63 +66,6 @@ _ELSEWHERE: Final = frozenset(
 
 _warned: Final = Once()
 """What has been warned of in this process."""
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """All settings of one `instrument()`. Sizes are bytes."""
-
-    enabled: bool = True
-    """Off: nothing is patched and the session API is a cheap no-op."""
-    stores: tuple[str, ...] = ()
-    """Store URLs in order; the first that can be read answers reads. None: spans only."""
-    content: Content = "full"
-    content_on_spans: bool = True
-    """Off under EVENT_ONLY of the conventions: content in records (and events), not on spans."""
-    vocabularies: tuple[Vocabulary, ...] = ("llm", "gen_ai")
-    llm_prompts: bool = False
-    """`llm.prompts` and `llm.prompts.raw` also where another vocabulary has the prompt."""
-    max_attribute_bytes: int = 32 * KIB
-    max_span_bytes: int = 128 * KIB
-    """Content of all attributes of one span together."""
-    max_record_bytes: int = 16 * KIB * KIB
-    media: Media = "reference"
-    propagate: bool = False
-    stream_usage: bool = False
-    """Ask for the usage of OpenAI chat streams, and keep the extra chunk from the caller."""
-    estimate_usage: bool = False
-    """Estimate tokens where the provider states none; marked as estimates."""
-    chunk_log: int = 0
-    """Of how many chunks of a stream the record says when they came and of what kind they were."""
-    native: Native = "replace"
-    """The anthropic SDK's own spans: ours instead, our attributes on them, or both."""
-    log_events: bool = False
-    """Content as log events of the conventions."""
-    completion_hook: str | None = None
-    """The hook of OpenTelemetry's GenAI utilities that is called with each finished call; None: none."""
-    attempt_spans: bool = False
-    """A child span for each HTTP request of a call, beside the events."""
-    fsync: Fsync = "none"
-    spool_max_bytes: int = KIB**3
-    spool_dir: Path | None = None
-    """None: beside a file store, else the user's state directory."""
-    flush_on_sigterm: bool = True
-    """Under `opentelemetry-instrument`, `callspan run` and with `otlp`: send spans before an unhandled SIGTERM."""
-    trace_per: TracePer = "session"
-    prices: Path | None = None
-    """The user's own prices of models, see `callspan.cost`; None: published ones only."""
-    span_cost: bool = False
-    """Computed cost on spans too, on the caller's thread; what a provider states is there anyway."""
-    compatibility: bool = True
-    """The compatibility names of other backends beside the conventions' own."""
-    strict: bool = False
-    """Misuse of the session API raises."""
-    service: str | None = None
-    """Written into records; the resource's `service.name` on spans is OpenTelemetry's own affair."""
-
-    def __repr__(self) -> str:
-        """Return the settings as they would be written, without what opens a store."""
-        told = {**msgspec.structs.asdict(self), "stores": tuple(map(safe_url, self.stores))}
-        return f"Settings({', '.join(f'{name}={value!r}' for name, value in told.items())})"
 
 
 def load(

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import astuple, replace
 
-from callspan.config import SettingError, Settings, changes, forget_warnings, load, state_directory, variables
+from callspan.settings import SettingError, Settings
+from callspan.settings_loader import changes, forget_warnings, load, state_directory, variables
 
 
 def test_without_anything_the_defaults_are_in_force() -> None:
