@@ -98,6 +98,7 @@ nightly: test-all coverage documents bench bench-peers matrix mutants peers fram
 	$(BIN)/python tools/matrix.py --fuzz 2600
 	$(PYTEST) -m timing
 	CALLSPAN_INTERRUPTS=all $(PYTEST) tests/faults/test_interrupts.py
+	CALLSPAN_SIGNALS=all $(PYTEST) tests/faults/test_calls_in_signals.py
 
 clean:  ## Remove what the targets above have made
 	rm -rf .cache $(VENV) .venv-matrix .venv-peers .venv-bench .venv-frameworks .venv-backend .venv-documents .coverage* .mypy_cache .ruff_cache .hypothesis

@@ -1,17 +1,42 @@
-"""A signal handler that makes calls of its own, wherever it interrupts us: nothing waits for ever, all are recorded."""
+"""A signal handler that makes calls of its own, wherever it interrupts us: nothing waits for ever, all are recorded.
+
+A sample of the lines; every line where `CALLSPAN_SIGNALS=all`, as in `make nightly`. See `calls_in_signals.py`.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not hasattr(__import__("signal"), "setitimer"), reason="no such signals there"),
-]
+pytestmark = pytest.mark.skipif(not hasattr(__import__("signal"), "setitimer"), reason="no such signals there")
+HARNESS = Path(__file__).with_name("calls_in_signals.py")
+EVERY_LINE = os.environ.get("CALLSPAN_SIGNALS") == "all"
+
+
+def points(*options: str) -> int:
+    """How many lines were interrupted by a call; each call of the program has one span, record and measurement."""
+    done = subprocess.run([sys.executable, str(HARNESS), *options], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = json.loads(done.stdout)
+    results = found["results"]
+    assert set(results) == {"points", "calls"}, found
+    return int(results["points"])
+
+
+def test_a_call_at_a_few_lines() -> None:
+    assert points("--share", "0.004", "--seed", "3", "--scenes", "plain", "step", "async_stream") > 10
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0 if EVERY_LINE else 600)
+def test_a_call_at_lines_of_every_scene() -> None:
+    assert points("--share", "1" if EVERY_LINE else "0.01", "--seed", "1") > 200
+
 
 PROGRAM = """
 import contextlib, faulthandler, os, signal, sys
@@ -78,7 +103,9 @@ print(len(outcomes) == made[0], set(outcomes), made[0] > 2 * ROUNDS)
 """
 
 
-# More often than once in the lines that keeping a record takes, and each record kept makes another one, without end.
+# Keeping a record takes 35 lines, and the calls of the handler leave two records each, on the average: made at every
+# 70th line or more often, they leave more to keep than the interrupted code can ever finish.
+@pytest.mark.slow
 def test_calls_made_by_a_signal_handler_and_those_it_interrupts_are_all_recorded(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, "211", "8"], capture_output=True, text=True, timeout=100, check=False,

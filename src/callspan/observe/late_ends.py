@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import atexit
 import os
+import time
 import weakref
 from functools import partial
 from typing import Final
 
+from callspan import reentrancy
 from callspan.background import PutOff
 from callspan.fail_open import fail_open
 from callspan.observe.live_call import LiveCall
@@ -70,8 +72,10 @@ class LateEnds:
         self.drain(timeout_s)
 
     def drain(self, timeout_s: float = _AT_EXIT_S) -> bool:
-        """Carry out every end noted so far, and wait for those being carried out; False if the time ran out."""
-        return self.put_off.drain(timeout_s)
+        """Carry out every end noted so far, and what was deferred of others; False if the time ran out."""
+        deadline = time.monotonic() + timeout_s
+        ended = self.put_off.drain(timeout_s)
+        return reentrancy.drain(max(0.0, deadline - time.monotonic())) and ended
 
     def _calls(self) -> list[LiveCall]:
         return [call for entry in list(self._open.values()) if (call := entry()) is not None]

@@ -12,6 +12,7 @@ from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode,
 from callspan.fail_open import fail_open
 from callspan.record.call import CallRecord, ErrorInfo
 from callspan.record.messages import Conversation
+from callspan.reentrancy import run_or_defer
 from callspan.semconv import call_events, gen_ai, schema_urls
 from callspan.semconv.projection import Projection
 from callspan.settings import Settings
@@ -72,6 +73,9 @@ class CallSpan:
 
     def end(self, record: CallRecord, conversation: Conversation | None) -> None:
         """Put the record on the span and end it at the record's end."""
+        run_or_defer(self._end, record, conversation)
+
+    def _end(self, record: CallRecord, conversation: Conversation | None) -> None:
         span, timing = self._span, record.timing
         end_ns = timing.start_ns + (timing.duration_ns or 0)
         begun = self._begun

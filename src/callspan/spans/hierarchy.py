@@ -28,6 +28,7 @@ from callspan.agent.runtime import SpanHandle, SpanRef
 from callspan.fail_open import fail_open
 from callspan.record.call import ErrorInfo
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
+from callspan.reentrancy import run_or_defer
 from callspan.semconv import callspan as names
 from callspan.semconv.exchange import Exchange, exchange_of
 from callspan.semconv.values import Attributes, ByteBudget
@@ -88,8 +89,10 @@ class HierarchySpan:
 
         A reward that the span cannot take, because it has ended or is another process's, is shown below it.
         """
-        if not isinstance(record, EventRecord | MessageRecord | RewardRecord):
-            return
+        if isinstance(record, EventRecord | MessageRecord | RewardRecord):
+            run_or_defer(HierarchySpan._add_event, self, record)
+
+    def _add_event(self, record: EventRecord | MessageRecord | RewardRecord) -> None:
         with _EVENT:
             if not self._span.is_recording():
                 if not isinstance(record, MessageRecord):
@@ -105,6 +108,9 @@ class HierarchySpan:
 
     def end(self, record: Record, error: BaseException | None = None) -> None:
         """Put the final attributes on the span and end it; with an error, as a failed one."""
+        run_or_defer(self._end, record, error)
+
+    def _end(self, record: Record, error: BaseException | None) -> None:
         end_ns = _end_ns(record)
         if self._span.is_recording():
             with _END:
@@ -193,8 +199,10 @@ class TracedHierarchy:
 
     def evaluated(self, record: Record, of: SpanRef | None) -> None:
         """Show a reward given by id, below the span it is for; None: nobody knows where that is."""
-        if not isinstance(record, RewardRecord):
-            return
+        if isinstance(record, RewardRecord):
+            run_or_defer(self._evaluated, record, of)
+
+    def _evaluated(self, record: RewardRecord, of: SpanRef | None) -> None:
         with _EVENT:
             judged = None
             if of is not None and of.trace_id is not None and of.span_id is not None:

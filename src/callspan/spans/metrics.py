@@ -22,6 +22,7 @@ from callspan import private_names
 from callspan.fail_open import attempt, fail_open
 from callspan.record.call import CallRecord, Cost, RateLimit
 from callspan.record.events import EventRecord, Record, TimestepRecord
+from callspan.reentrancy import run_or_defer
 from callspan.semconv import gen_ai, schema_urls
 from callspan.semconv import metric_names as names
 from callspan.semconv.call import ERROR_KIND, ERROR_RETRYABLE
@@ -64,12 +65,16 @@ class CallMetrics:
 
     def observed(self, record: CallRecord) -> None:
         """Measure a finished call."""
-        attempt(_MEASURE, self._observed, record)
+        with _MEASURE:
+            provider = self._in_use()
+            if provider is not None:
+                run_or_defer(self._observed, provider, record)
 
     def priced(self, record: CallRecord, cost: Cost) -> None:
         """Measure the cost of a call that got it later, on its way into a store."""
         with _MEASURE:
-            instruments = self._current()
+            provider = self._in_use()
+            instruments = None if provider is None else self._of(provider)
             if instruments is not None:
                 instruments.measure_cost(record, cost)
 
@@ -78,35 +83,54 @@ class CallMetrics:
         # Told of every event of every step: to ask for the provider takes longer than all of this.
         with _MEASURE:
             if isinstance(record, EventRecord):
-                instruments = self._current() if record.event_type == "tool" else None
-                if instruments is not None:
-                    instruments.measure_tool(record)
-            elif isinstance(record, TimestepRecord):
-                instruments = self._current() if record.end_ns is not None else None
-                if instruments is not None:
-                    instruments.measure_timestep(record)
+                if record.event_type == "tool" and (provider := self._in_use()) is not None:
+                    run_or_defer(self._tool_ended, provider, record)
+            elif (
+                isinstance(record, TimestepRecord)
+                and record.end_ns is not None
+                and (provider := self._in_use()) is not None
+            ):
+                run_or_defer(self._timestep_ended, provider, record)
 
     def _begun(self, record: CallRecord) -> Callable[[], None] | None:
-        instruments = self._current()
+        provider = self._in_use()
+        if provider is not None and provider is not self._provider:
+            run_or_defer(CallMetrics._set_up, self, provider)
+        instruments = None if provider is None or provider is not self._provider else self._instruments
         return None if instruments is None else instruments.count_in(record)
 
-    def _observed(self, record: CallRecord) -> None:
-        instruments = self._current()
-        if instruments is not None:
-            instruments.measure(record)
+    def _observed(self, provider: MeterProvider, record: CallRecord) -> None:
+        with _MEASURE:
+            if (instruments := self._of(provider)) is not None:
+                instruments.measure(record)
 
-    def _current(self) -> _Instruments | None:
+    def _tool_ended(self, provider: MeterProvider, record: EventRecord) -> None:
+        with _MEASURE:
+            if (instruments := self._of(provider)) is not None:
+                instruments.measure_tool(record)
+
+    def _timestep_ended(self, provider: MeterProvider, record: TimestepRecord) -> None:
+        with _MEASURE:
+            if (instruments := self._of(provider)) is not None:
+                instruments.measure_timestep(record)
+
+    def _in_use(self) -> MeterProvider | None:
         # As long as there is none, the API asks the environment of the process for one, each time.
         if not (self._given or self._named) and self._is_unset():
             return None
-        provider = self._given or metrics.get_meter_provider()
+        return self._given or metrics.get_meter_provider()
+
+    def _of(self, provider: MeterProvider) -> _Instruments | None:
         if provider is not self._provider:
-            with _INSTRUMENTS:
-                self._instruments = None if _is_placeholder(provider) else self._of(provider)
-                if self._instruments is not None:
-                    self._instruments.delivery.of = self._deliveries
-            self._provider = provider
+            self._set_up(provider)
         return self._instruments
+
+    def _set_up(self, provider: MeterProvider) -> None:
+        with _INSTRUMENTS:
+            self._instruments = None if _is_placeholder(provider) else self._made(provider)
+            if self._instruments is not None:
+                self._instruments.delivery.of = self._deliveries
+        self._provider = provider
 
     @staticmethod
     def _is_unset() -> bool:
@@ -114,7 +138,7 @@ class CallMetrics:
         internal = getattr(metrics, private_names.INTERNAL.name, None)
         return getattr(internal, private_names.METER_PROVIDER.name, _UNKNOWN) is None
 
-    def _of(self, provider: MeterProvider) -> _Instruments:
+    def _made(self, provider: MeterProvider) -> _Instruments:
         found = _BY_PROVIDER.get(provider)
         if found is None:
             meter = provider.get_meter("callspan", self._version, schema_urls.METRICS)
