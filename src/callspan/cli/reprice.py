@@ -51,7 +51,7 @@ What a provider itself stated it charged is never changed."""
 def command(frame: Frame, which: CallFilter, prices: Path | None, every: bool, dry_run: bool) -> None:
     """Compute the cost of stored calls from their tokens and the prices of their day."""
     pricer = _pricer(frame, prices)
-    changes = _Changes()
+    changes = CostChanges()
     with frame.reader() as reader, progress(frame, "calls") as tell:
         which = msgspec.structs.replace(of_one_session(frame, reader, which), newest_first=False)
         total = reader.count_calls(which)
@@ -66,8 +66,8 @@ def command(frame: Frame, which: CallFilter, prices: Path | None, every: bool, d
 
 
 @dataclass
-class _Changes:
-    """What was found."""
+class CostChanges:
+    """Calls that were looked at, and the costs that change."""
 
     calls: int = 0
     changed: list[Decimal] = field(default_factory=list)
@@ -141,7 +141,7 @@ def _new_cost(pricer: Pricer, call: CallRecord, *, every: bool) -> Cost | None:
     return pricer.cost(call)
 
 
-def _report(frame: Frame, changes: _Changes, *, dry_run: bool) -> None:
+def _report(frame: Frame, changes: CostChanges, *, dry_run: bool) -> None:
     total = exact_sum(changes.changed)
     if frame.json:
         frame.emit(

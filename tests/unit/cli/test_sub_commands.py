@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from callspan.cli.export import Money, Tag
-from callspan.cli.reprice import Rewriter, Tally
+from callspan.cli.reprice import CostChanges, Rewriter
 from callspan.record.call import CallRecord, Cost, Place, Redaction, Request, Response
 from callspan.record.events import RewardRecord, TimestepRecord
 from callspan.record.messages import Conversation
@@ -354,19 +354,19 @@ def test_an_id_of_none_or_of_several_is_not_sent(store: str, ident: str) -> None
 # Reprice
 
 
-def test_a_tally_counts_changes_and_what_stays_unknown() -> None:
-    tally = Tally()
+def test_changes_of_cost_are_counted_and_what_stays_unknown() -> None:
+    changes = CostChanges()
     old = Cost(usd=Decimal("0.1"), source="v1")
-    tally.count(made(cost=old), old)
-    tally.count(made(cost=old), None)
-    tally.count(made(outcome="started"), None)
-    tally.count(made(), None)
-    tally.count(made(request=Request()), None)
-    tally.count(made(cost=old), Cost(usd=Decimal("0.1"), source="v2"))
-    tally.count(made(), Cost(usd=Decimal(0), source="v2"))
-    assert tally.calls == 7
-    assert tally.changed == [Decimal("0.1"), Decimal(0)]
-    assert tally.unknown == {"gpt-5": 1, "unknown": 1}
+    changes.count(made(cost=old), old)
+    changes.count(made(cost=old), None)
+    changes.count(made(outcome="started"), None)
+    changes.count(made(), None)
+    changes.count(made(request=Request()), None)
+    changes.count(made(cost=old), Cost(usd=Decimal("0.1"), source="v2"))
+    changes.count(made(), Cost(usd=Decimal(0), source="v2"))
+    assert changes.calls == 7
+    assert changes.changed == [Decimal("0.1"), Decimal(0)]
+    assert changes.unknown == {"gpt-5": 1, "unknown": 1}
 
 
 def test_a_rewriter_raises_the_version_and_keeps_the_rest(anywhere: str) -> None:
