@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from callspan.record import events
 from callspan.record.codec import encode
-from callspan.stores.columns import SESSIONS, TIMESTEPS, Row
-from callspan.stores.merging import merge, merged_row
+from callspan.stores.columns import SESSIONS, TIMESTEPS
+from callspan.stores.rows import Row, merge, merged_row
 from callspan.stores.sql_reader import _record
 
 WORDS = st.sampled_from(["a", "b", "c.d", "", "é"])

@@ -14,7 +14,8 @@ from callspan.record.codec import UnknownSchemaError, decode, encode, encode_jso
 from callspan.record.events import Record
 from callspan.spool.sink import PoisonError, as_it_is
 from callspan.stores import bodies
-from callspan.stores.columns import PICO, Row, Tree
+from callspan.stores.columns import PICO
+from callspan.stores.rows import Row, Tree
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _SIDES: Final = ("request", "response")

@@ -17,7 +17,8 @@ from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.stores import aggregates, bodies
 from callspan.stores.base import CallFilter, Event, Grouping, SessionSummary, Summary
-from callspan.stores.columns import CALLS, EVENTS, MESSAGES, PICO, REWARDS, SESSIONS, TIMESTEPS, Table, to_tree
+from callspan.stores.columns import CALLS, EVENTS, MESSAGES, PICO, REWARDS, SESSIONS, TIMESTEPS, Table
+from callspan.stores.rows import to_tree
 
 Values = Mapping[str, object]
 _R = TypeVar("_R", bound=Record)

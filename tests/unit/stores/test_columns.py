@@ -14,18 +14,8 @@ from callspan.record.call import CallRecord, Cost, ErrorInfo, Place, Request, Re
 from callspan.record.codec import encode
 from callspan.record.events import EventRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.record.usage import Usage
-from callspan.stores.columns import (
-    CALLS,
-    EVENTS,
-    REWARDS,
-    SESSIONS,
-    TABLES,
-    TIMESTEPS,
-    Table,
-    on_conflict,
-    to_row,
-    to_tree,
-)
+from callspan.stores.columns import CALLS, EVENTS, REWARDS, SESSIONS, TABLES, TIMESTEPS, Table
+from callspan.stores.rows import on_conflict, to_row, to_tree
 
 from .conftest import made
 

@@ -8,9 +8,9 @@ from clickhouse_connect.driver import create_client
 from clickhouse_connect.driver.client import Client
 
 from callspan.stores.base import StoreError
-from callspan.stores.sqlite.file import script
+from callspan.stores.columns import LAYOUT
+from callspan.stores.schema import statements
 
-_LAYOUT: Final = 1
 _CONNECT_S: Final = 10
 _ANSWER_S: Final = 60
 
@@ -36,11 +36,14 @@ def layout(client: Client) -> int:
 
 
 def make_tables(client: Client, name: str) -> None:
-    """Create the tables where there are none. Raises StoreError for tables of a newer callspan."""
+    """Create the tables or bring them up to date; harmless when others do the same, or when repeated after a failure.
+
+    Raises StoreError for tables of a newer callspan.
+    """
     found = layout(client)
-    if found > _LAYOUT:
-        raise StoreError(f"{name}: layout {found} of a newer callspan, this one knows {_LAYOUT}; upgrade")
-    if found < _LAYOUT:
-        for statement in script("clickhouse_1.sql").split(";\n"):
-            if statement.strip():
-                client.command(statement)
+    if found > LAYOUT:
+        raise StoreError(f"{name}: layout {found} of a newer callspan, this one knows {LAYOUT}; upgrade")
+    for later in range(found + 1, LAYOUT + 1):
+        for statement in statements("clickhouse", later):
+            client.command(statement)
+        client.command(f"INSERT INTO callspan_layout VALUES ({later})")  # noqa: S608 - a number of ours

@@ -26,9 +26,10 @@ from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.base import StoreError
 from callspan.stores.clickhouse.connection import connect, layout, make_tables
-from callspan.stores.columns import TABLES, Row, Table, to_row
+from callspan.stores.columns import TABLES, Table
 from callspan.stores.payloads import Unpacked, derived, message_key, unpack
 from callspan.stores.retention import Choice, Removed
+from callspan.stores.rows import Row, to_row
 from callspan.stores.urls import safe_name
 
 _WRITTEN_AGAIN_S: Final = 3600.0

@@ -18,8 +18,8 @@ from callspan.record.events import Record, SessionRecord, TimestepRecord, record
 from callspan.stores import aggregates
 from callspan.stores.base import CallFilter, EmptyStoreError, Event, Grouping, SessionSummary, Summary
 from callspan.stores.jsonl.store import files_of, lines_in
-from callspan.stores.merging import merge
 from callspan.stores.payloads import said_in
+from callspan.stores.rows import merge
 
 _EVERY: Final = CallFilter()
 _T = TypeVar("_T")

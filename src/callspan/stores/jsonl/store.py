@@ -16,9 +16,9 @@ from callspan.record.codec import UnknownSchemaError, decode, encode_json
 from callspan.record.events import Record, SessionRecord, TimestepRecord, record_key
 from callspan.spool.sink import Entry
 from callspan.stores.base import StoreError
-from callspan.stores.merging import merge
 from callspan.stores.payloads import line_of, unpack
 from callspan.stores.retention import Choice, Removed
+from callspan.stores.rows import merge
 
 _MODE: Final = 0o600
 _APPEND: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)

@@ -8,12 +8,11 @@ from typing import Final
 import psycopg
 
 from callspan.stores.base import StoreError
-from callspan.stores.sqlite.file import script
+from callspan.stores.columns import LAYOUT
+from callspan.stores.schema import statements
 
 _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
 _LOCK: Final = 0x43535031
-_SCRIPTS: Final = ("postgres_1.sql",)
-"""Each brings the tables from its index to the next version; never edited once released."""
 
 
 def migrate(connection: psycopg.Connection) -> None:
@@ -24,12 +23,13 @@ def migrate(connection: psycopg.Connection) -> None:
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         version = layout(connection)
-        if version > len(_SCRIPTS):
-            raise StoreError(f"Postgres: layout {version} of a newer callspan, this one knows {len(_SCRIPTS)}; upgrade")
-        for name in _SCRIPTS[version:]:
-            connection.execute(script(name).encode())
-        if version < len(_SCRIPTS):
-            connection.execute("UPDATE callspan_layout SET version = %s", (len(_SCRIPTS),))
+        if version > LAYOUT:
+            raise StoreError(f"Postgres: layout {version} of a newer callspan, this one knows {LAYOUT}; upgrade")
+        for later in range(version + 1, LAYOUT + 1):
+            for statement in statements("postgres", later):
+                connection.execute(statement.encode())
+        if version < LAYOUT:
+            connection.execute("UPDATE callspan_layout SET version = %s", (LAYOUT,))
 
 
 def layout(connection: psycopg.Connection) -> int:

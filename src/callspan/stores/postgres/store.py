@@ -18,14 +18,13 @@ from callspan.record.events import record_key
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.base import StoreError
-from callspan.stores.columns import TABLES, Table, Tree, on_conflict, to_row
-from callspan.stores.merging import merged_row
+from callspan.stores.columns import REFERENCES, TABLES, Table
 from callspan.stores.payloads import Unpacked, derived, message_key, unpack
 from callspan.stores.postgres.connection import layout, migrate, to_query
 from callspan.stores.retention import Choice, Dialect, Removed, remove_by_sql
+from callspan.stores.rows import Tree, merged_row, on_conflict, to_row
 from callspan.stores.urls import safe_name
 
-_REFERENCES: Final = ("request", "ctx", "system", "tools", "output")
 _CONNECT_S: Final = 10
 _POISON: Final = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
 
@@ -155,7 +154,7 @@ class _Batch:
         return list(rows.values())
 
     def _references(self, record: CallRecord, item: Unpacked) -> dict[str, object]:
-        row: dict[str, object] = dict.fromkeys(_REFERENCES)
+        row: dict[str, object] = dict.fromkeys(REFERENCES)
         if item.request:
             parts = bodies.split(item.request, message_key(record))
             for part in (parts.skeleton, *parts.others, *parts.history):

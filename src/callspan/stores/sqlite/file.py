@@ -6,15 +6,15 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
-from importlib import resources
+from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
 from callspan.stores.base import EmptyStoreError, StoreError
+from callspan.stores.columns import LAYOUT
+from callspan.stores.schema import APPLICATION_ID, statements
 
-APPLICATION_ID: Final = 0x43535031
-"""Marks a file as callspan's: "CSP1"."""
 BUSY_MS: Final = 30_000
 _RETRY_S: Final = 0.005
 _PAGE_BYTES: Final = 512
@@ -27,12 +27,15 @@ _REST: Final = 50
 """How many times as long as it took the next sum is put off."""
 
 
-def _first(connection: sqlite3.Connection) -> None:
-    _run_script(connection, "sqlite_1.sql")
+def _migrate(connection: sqlite3.Connection, layout: int) -> None:
+    for statement in statements("sqlite", layout):
+        connection.execute(statement)
 
 
-MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (_first,)
-"""Each brings the file from its index to the next version; never edited once released."""
+MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = tuple(
+    partial(_migrate, layout=layout) for layout in range(1, LAYOUT + 1)
+)
+"""Each brings the file from the layout of its index to the next."""
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
@@ -117,21 +120,6 @@ def _checked_version(connection: sqlite3.Connection, path: Path) -> int:
     if version > len(MIGRATIONS):
         raise StoreError(f"{path}: layout {version} of a newer callspan, this one knows {len(MIGRATIONS)}; upgrade")
     return int(version)
-
-
-def _run_script(connection: sqlite3.Connection, name: str) -> None:
-    # `executescript` would commit first; statement by statement keeps one transaction.
-    statement = ""
-    for line in script(name).splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            connection.execute(statement)
-            statement = ""
-
-
-def script(name: str) -> str:
-    """Return a file of SQL that comes with the package."""
-    return resources.files("callspan.stores").joinpath("sql").joinpath(name).read_text(encoding="utf-8")
 
 
 def sum_up(connection: sqlite3.Connection) -> None:

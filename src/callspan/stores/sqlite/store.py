@@ -16,13 +16,12 @@ from callspan.record.events import record_key
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.base import StoreError
-from callspan.stores.columns import TABLES, Row, Table, on_conflict, to_row
-from callspan.stores.merging import merged_row
+from callspan.stores.columns import REFERENCES, TABLES, Table
 from callspan.stores.payloads import Unpacked, derived, message_key, unpack
 from callspan.stores.retention import Choice, Dialect, Removed, remove_by_sql
+from callspan.stores.rows import Row, merged_row, on_conflict, to_row
 from callspan.stores.sqlite.file import Upkeep, open_for_writing, sum_up
 
-_REFERENCES: Final = ("request", "ctx", "system", "tools", "output")
 _POISON: Final = (
     OverflowError, UnicodeEncodeError, sqlite3.InterfaceError, sqlite3.DataError, sqlite3.IntegrityError,
 )  # fmt: skip
@@ -132,7 +131,7 @@ class SQLiteStore:
         if known is not None and known[0] >= record.record_version:
             return
         row = to_row(table, record, item.tree) | derived(record) | self._references(connection, record, item)
-        connection.execute(_insert(table, (*table.names, *_REFERENCES)), list(row.values()))
+        connection.execute(_insert(table, (*table.names, *REFERENCES)), list(row.values()))
 
     @staticmethod
     def _merged(connection: sqlite3.Connection, table: Table, item: Unpacked) -> Row:
@@ -143,7 +142,7 @@ class SQLiteStore:
         return merged_row(table, there, item.tree)
 
     def _references(self, connection: sqlite3.Connection, record: CallRecord, item: Unpacked) -> Row:
-        row: Row = dict.fromkeys(_REFERENCES)
+        row: Row = dict.fromkeys(REFERENCES)
         if item.request:
             parts = bodies.split(item.request, message_key(record))
             ids = {part.hash: self._content(connection, part) for part in parts.others}

@@ -1,18 +1,7 @@
--- callspan's SQLite layout, version 1. Column names are a public interface: docs/stores.md.
+-- callspan's tables in SQLite. Column names are a public interface: docs/stores.md.
 CREATE TABLE calls (
-  id INTEGER PRIMARY KEY, call_id TEXT NOT NULL UNIQUE, rec_version INTEGER NOT NULL, schema_v INTEGER NOT NULL,
-  session_id TEXT, session_name TEXT, timestep INTEGER, timestep_id TEXT, parent_call_id TEXT,
-  trace_id TEXT, span_id TEXT, parent_span_id TEXT, sampled INTEGER, service TEXT, host TEXT, pid INTEGER,
-  provider TEXT, api TEXT, operation TEXT, sdk TEXT, server_address TEXT, server_port INTEGER,
-  model_req TEXT, model_resp TEXT, response_id TEXT, service_tier TEXT, stream INTEGER, stream_end TEXT,
-  outcome TEXT, finish_reason TEXT, error_type TEXT, error_kind TEXT, error_message TEXT, http_status INTEGER,
-  retries INTEGER, rate_limited INTEGER,
-  start_ns INTEGER NOT NULL, ttft_ns INTEGER, duration_ns INTEGER, end_ns INTEGER,
-  in_tok INTEGER, out_tok INTEGER, total_tok INTEGER,
-  cache_read_tok INTEGER, cache_write_tok INTEGER, reasoning_tok INTEGER,
-  cost_usd TEXT, cost_picousd INTEGER, price_v TEXT,
-  params TEXT, usage_raw TEXT, attempts TEXT, metadata TEXT, extra TEXT,
-  request INTEGER, ctx INTEGER, system INTEGER, tools INTEGER, output INTEGER
+  id INTEGER PRIMARY KEY,
+@columns(calls)
 );
 CREATE INDEX calls_session ON calls (session_id, start_ns);
 CREATE INDEX calls_start ON calls (start_ns);
@@ -53,35 +42,22 @@ END;
 
 -- Several versions of a session or timestep are one row; `stamps`: which version a value is of, where not the last.
 CREATE TABLE sessions (
-  session_id TEXT PRIMARY KEY, rec_version INTEGER NOT NULL, schema_v INTEGER NOT NULL,
-  name TEXT, group_id TEXT, task_id TEXT, experiment TEXT, user_id TEXT, parent_session_id TEXT,
-  trace_id TEXT, span_id TEXT, service TEXT, host TEXT, pid INTEGER, start_ns INTEGER, end_ns INTEGER,
-  outcome TEXT, success INTEGER, error TEXT, metadata TEXT, totals TEXT, redactions TEXT, stamps TEXT, extra TEXT
+@columns(sessions)
 ) WITHOUT ROWID;
 CREATE TABLE timesteps (
-  timestep_id TEXT PRIMARY KEY, session_id TEXT, rec_version INTEGER NOT NULL, schema_v INTEGER NOT NULL,
-  timestep INTEGER, name TEXT, turn INTEGER, parent_timestep_id TEXT, trace_id TEXT, span_id TEXT,
-  start_ns INTEGER, end_ns INTEGER, outcome TEXT, terminated INTEGER, truncated INTEGER,
-  error TEXT, metadata TEXT, totals TEXT, redactions TEXT, stamps TEXT, extra TEXT
+@columns(timesteps)
 ) WITHOUT ROWID;
 CREATE INDEX timesteps_session ON timesteps (session_id, start_ns);
 CREATE TABLE events (
-  event_id TEXT PRIMARY KEY, session_id TEXT, schema_v INTEGER NOT NULL, timestep_id TEXT, timestep INTEGER,
-  call_id TEXT, event_type TEXT, name TEXT, time_ns INTEGER, duration_ns INTEGER, sequence INTEGER,
-  system TEXT, tool_call_id TEXT, reward REAL, terminated INTEGER, truncated INTEGER,
-  data TEXT, error TEXT, flags TEXT, metadata TEXT, extra TEXT
+@columns(events)
 ) WITHOUT ROWID;
 CREATE INDEX events_session ON events (session_id, time_ns);
 CREATE TABLE messages (
-  message_id TEXT PRIMARY KEY, session_id TEXT, schema_v INTEGER NOT NULL, timestep_id TEXT, timestep INTEGER,
-  call_id TEXT, message_type TEXT, sender TEXT, receiver TEXT, time_ns INTEGER, sequence INTEGER,
-  content TEXT, causal_influence TEXT, flags TEXT, metadata TEXT, extra TEXT
+@columns(messages)
 ) WITHOUT ROWID;
 CREATE INDEX messages_session ON messages (session_id, time_ns);
 CREATE TABLE rewards (
-  reward_id TEXT PRIMARY KEY, session_id TEXT, schema_v INTEGER NOT NULL, timestep_id TEXT, timestep INTEGER,
-  event_id TEXT, call_id TEXT, objective TEXT, value REAL, label TEXT, scope TEXT, source TEXT, annotation TEXT,
-  time_ns INTEGER, metadata TEXT, extra TEXT
+@columns(rewards)
 ) WITHOUT ROWID;
 CREATE INDEX rewards_session ON rewards (session_id, time_ns);
 

@@ -1,0 +1,172 @@
+"""Rows: a record as the row of its table and back, and several versions of a session or timestep as one row.
+
+A row holds the columns and `extra`, the JSON of everything no column holds; together they give the record back exactly.
+When versions are merged, in any order, each field and each key of `metadata` has the value of the newest version that
+knows it, and `start_ns` is the earliest. `stamps` in the row says which version a value is of, where not the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from functools import reduce
+from typing import Final, NamedTuple, TypeAlias, TypeVar, cast
+
+import msgspec
+
+from callspan.record.codec import encode_json
+from callspan.record.events import Record, SessionRecord, TimestepRecord
+from callspan.stores.columns import Column, Form, Table
+
+Cell: TypeAlias = str | int | float | bytes | None
+Row: TypeAlias = dict[str, Cell]
+Tree: TypeAlias = dict[str, object]
+
+_INT_LIMIT: Final = 2**63
+_R = TypeVar("_R", SessionRecord, TimestepRecord)
+
+_VERSION: Final = "record_version"
+_START: Final = "start_ns"
+_KEYED: Final = "metadata"
+_PREFIX: Final = _KEYED + "."
+
+_KINDS: Final[dict[str, type[SessionRecord | TimestepRecord]]] = {"session": SessionRecord, "timestep": TimestepRecord}
+
+_stamps = msgspec.json.Decoder(dict[str, int])
+
+
+def on_conflict(table: Table, names: Sequence[str]) -> str:
+    """Return the ON CONFLICT clause: replace by a newer version, by what was merged, or keep the first row."""
+    start = f"ON CONFLICT ({table.key}) DO "
+    if not table.versioned and not table.merges:
+        return f"{start}NOTHING"
+    sets = ", ".join(f"{name} = excluded.{name}" for name in names if name != table.key)
+    newer = f" WHERE excluded.rec_version > {table.name}.rec_version" if table.versioned else ""
+    return f"{start}UPDATE SET {sets}{newer}"
+
+
+def to_row(table: Table, record: Record, tree: Tree) -> Row:
+    """Return the row of a record. `tree` is its JSON without bodies and is used up."""
+    row: Row = dict.fromkeys(table.names)
+    for column in table.columns:
+        cell = _cell(record, column) if column.path else None
+        if cell is not None:
+            row[column.name] = cell
+            _take(tree, column.path)
+    tree.pop("kind", None)
+    row["extra"] = encode_json(tree).decode() if tree else None
+    return row
+
+
+def to_tree(table: Table, row: Mapping[str, object]) -> Tree:
+    """Return the JSON tree of the record a row holds, without bodies. Raises msgspec.DecodeError for no JSON."""
+    extra = row["extra"]
+    tree: Tree = msgspec.json.decode(extra) if isinstance(extra, str | bytes) else {}
+    tree["kind"] = table.kind
+    for column in table.columns:
+        if not column.path or (column.since > 1 and column.name not in row.keys()):  # noqa: SIM118 - sqlite3.Row
+            continue  # a computed column, or one of a later layout than the store's
+        cell = row[column.name]
+        if cell is not None:
+            _put(tree, column.path, _field(cell, column.form))
+    return tree
+
+
+def _cell(record: Record, column: Column) -> Cell:
+    """The value of a column; None where it is unknown or does not fit and stays in `extra`."""
+    value: object = record
+    for name in column.path:
+        value = getattr(value, name, None)
+    if column.form == "json":
+        return None if value is None or value in ([], {}) else encode_json(value).decode()
+    if isinstance(value, bool | int):
+        return int(value) if -_INT_LIMIT <= value < _INT_LIMIT else None
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    return value if isinstance(value, str | float) else None
+
+
+def _field(cell: object, form: Form) -> object:
+    if form == "flag":
+        return bool(cell)
+    if form == "json" and isinstance(cell, str | bytes):
+        return msgspec.Raw(cell) if isinstance(cell, bytes) else msgspec.json.decode(cell)
+    return cell
+
+
+def _take(tree: Tree, path: tuple[str, ...]) -> None:
+    """Remove what lies at `path`, and the object around it once that is empty."""
+    inner = tree.get(path[0])
+    if len(path) == 1:
+        tree.pop(path[0], None)
+    elif isinstance(inner, dict):
+        inner.pop(path[1], None)
+        if not inner:
+            del tree[path[0]]
+
+
+def _put(tree: Tree, path: tuple[str, ...], value: object) -> None:
+    inner: Tree = tree
+    for name in path[:-1]:
+        found = inner.setdefault(name, {})
+        inner = found if isinstance(found, dict) else {}
+    inner[path[-1]] = value
+
+
+class _Story(NamedTuple):
+    """Values by path, and of which version each is."""
+
+    values: Tree
+    stamps: dict[str, int]
+    version: int
+
+
+def merge(versions: Iterable[_R]) -> _R:
+    """Return all versions of one session or timestep as one record. Raises TypeError for none."""
+    known = list(versions)
+    if len(known) == 1:
+        return known[0]
+    told = [_story(msgspec.json.decode(encode_json(record))) for record in known]
+    return msgspec.convert(_tree(reduce(_told, told)), type(known[0]), strict=False)
+
+
+def merged_row(table: Table, there: Mapping[str, object] | None, tree: Tree) -> Row:
+    """Return the row of a record's JSON, merged with the row that is there already; `stamps` is filled in."""
+    tree.pop("kind", None)
+    story = _story(tree)
+    if there is not None:
+        stamps = there["stamps"]
+        before = to_tree(table, there)
+        before.pop("kind")
+        story = _told(_story(before, _stamps.decode(stamps) if isinstance(stamps, str | bytes) else {}), story)
+    whole = _tree(story)
+    row = to_row(table, msgspec.convert(whole, _KINDS[table.kind], strict=False), whole)
+    other = {path: stamp for path, stamp in story.stamps.items() if stamp != story.version}
+    row["stamps"] = encode_json(other).decode() if other else None
+    return row
+
+
+def _story(tree: Tree, stamps: Mapping[str, int] | None = None) -> _Story:
+    values: Tree = {path: value for path, value in tree.items() if path not in {_VERSION, _KEYED}}
+    keyed = tree.get(_KEYED)
+    if isinstance(keyed, dict):
+        values |= {_PREFIX + key: value for key, value in keyed.items()}
+    version = cast("int", tree[_VERSION])
+    return _Story(values, dict.fromkeys(values, version) | dict(stamps or {}), version)
+
+
+def _told(one: _Story, other: _Story) -> _Story:
+    values, stamps = dict(one.values), dict(one.stamps)
+    for path, value in other.values.items():
+        if path not in values or other.stamps[path] > stamps[path]:
+            values[path], stamps[path] = value, other.stamps[path]
+    starts = [story.values[_START] for story in (one, other) if _START in story.values]
+    if starts:
+        values[_START] = min(cast("list[int]", starts))
+    return _Story(values, stamps, max(one.version, other.version))
+
+
+def _tree(story: _Story) -> Tree:
+    tree: Tree = {path: value for path, value in story.values.items() if not path.startswith(_PREFIX)}
+    keyed = {path[len(_PREFIX) :]: value for path, value in story.values.items() if path.startswith(_PREFIX)}
+    return tree | {_VERSION: story.version} | ({_KEYED: keyed} if keyed else {})

@@ -1,0 +1,195 @@
+"""Schema: the SQL that creates and migrates the tables of SQLite, Postgres and ClickHouse, made from their columns.
+
+`python -m callspan.stores.schema postgres` prints it, for databases whose tables are created by hand.
+"""
+
+# ruff: noqa: S608 - only our own names and numbers are put into SQL
+
+from __future__ import annotations
+
+import re
+import sys
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from callspan.stores.columns import LAYOUT, REFERENCES, TABLES, Column, Form, Table
+
+Dialect: TypeAlias = Literal["sqlite", "postgres", "clickhouse"]
+
+DIALECTS: Final[tuple[Dialect, ...]] = ("sqlite", "postgres", "clickhouse")
+
+APPLICATION_ID: Final = 0x43535031
+"""Marks an SQLite file as callspan's: "CSP1"."""
+
+_WIDTH: Final = 118
+_PLACEHOLDER: Final = re.compile(r"@(columns|merged)\((\w+)\)")
+_STATEMENT_END: Final = re.compile(r";\n(?!  |END;)")
+"""Not those within a trigger."""
+_NEW_VIEW: Final = "CREATE VIEW IF NOT EXISTS"
+_TEXT: Final = 'text COLLATE "C"'
+_JSON_CODEC: Final = "CODEC(ZSTD(3))"
+_EARLIEST: Final = "start_ns"
+_KEYED: Final = "metadata"
+
+
+class _Types(NamedTuple):
+    """How a dialect writes the types of columns."""
+
+    forms: Mapping[Form, str]
+    reference: str
+    """Type of what refers to a content."""
+
+
+_TYPES: Final[dict[Dialect, _Types]] = {
+    "sqlite": _Types(
+        {
+            **dict.fromkeys(("text", "word", "decimal", "json"), "TEXT"),
+            **dict.fromkeys(("int", "flag"), "INTEGER"),
+            "real": "REAL",
+        },
+        "INTEGER",
+    ),
+    "postgres": _Types(
+        {
+            **dict.fromkeys(("text", "word"), _TEXT),
+            "int": "bigint",
+            "flag": "boolean",
+            "real": "double precision",
+            "decimal": "numeric",
+            "json": "json",
+        },
+        "bytea",
+    ),
+    "clickhouse": _Types(
+        {
+            "text": "String",
+            "word": "String",
+            "int": "Int64",
+            "flag": "Bool",
+            "real": "Float64",
+            "decimal": "Decimal(76, 38)",
+            "json": "String",
+        },
+        "Nullable(String)",
+    ),
+}
+_CODECS: Final = {("calls", _EARLIEST): "CODEC(Delta, ZSTD)"}
+_VERSION_MARK: Final[dict[Dialect, str]] = {
+    "sqlite": f"PRAGMA application_id={APPLICATION_ID};\nPRAGMA user_version={LAYOUT}",
+    "postgres": f"UPDATE callspan_layout SET version = {LAYOUT}",
+    "clickhouse": f"INSERT INTO callspan_layout VALUES ({LAYOUT})",
+}
+_EXTRA: Final = Column("extra", ("extra",), "json")
+
+
+def statements(dialect: Dialect, layout: int, tables: Iterable[Table] | None = None) -> list[str]:
+    """Return the SQL that brings the tables from the layout before this one to this one.
+
+    The first creates all tables; each later one adds its columns. `tables` are ours unless given.
+    """
+    known = {table.name: _until(table, layout) for table in (TABLES.values() if tables is None else tables)}
+    if layout == 1:
+        return _script(dialect, known)
+    found = []
+    once = "IF NOT EXISTS " if dialect == "clickhouse" else ""
+    for table in known.values():
+        added = [column for column in table.columns if column.since == layout]
+        name = f"{table.kind}_versions" if dialect == "clickhouse" and table.merges else table.name
+        found += [f"ALTER TABLE {name} ADD COLUMN {once}{_definition(dialect, table, column)}" for column in added]
+        if added and dialect == "clickhouse" and table.merges:
+            view = next(one for one in _script(dialect, known) if f"{_NEW_VIEW} {table.name} AS" in one)
+            found.append(view.replace(_NEW_VIEW, "CREATE OR REPLACE VIEW", 1))
+    return found
+
+
+def _script(dialect: Dialect, tables: Mapping[str, Table]) -> list[str]:
+    text = resources.files(__package__).joinpath("sql").joinpath(f"{dialect}.sql").read_text(encoding="utf-8")
+    filled = _PLACEHOLDER.sub(lambda found: _filled(dialect, tables[found[2]], found[1]), text)
+    return [statement.strip() for statement in _STATEMENT_END.split(filled) if statement.strip()]
+
+
+def _until(table: Table, layout: int) -> Table:
+    return table._replace(columns=tuple(column for column in table.columns if column.since <= layout))
+
+
+def _filled(dialect: Dialect, table: Table, what: str) -> str:
+    return _merged(table) if what == "merged" else _wrapped(_definitions(dialect, table))
+
+
+def _definitions(dialect: Dialect, table: Table) -> list[str]:
+    columns: Sequence[Column] = table.columns
+    if dialect == "clickhouse":
+        columns = sorted((one for one in columns if one.name != "stamps"), key=lambda column: not column.path)
+    found = [_definition(dialect, table, column) for column in (*columns, _EXTRA)]
+    return found + [_reference(dialect, name) for name in REFERENCES] if table.kind == "call" else found
+
+
+def _definition(dialect: Dialect, table: Table, column: Column) -> str:
+    kind = _TYPES[dialect].forms[column.form]
+    if dialect == "clickhouse":
+        return f"{column.name} {_clickhouse_type(table, column, kind)}"
+    if column.name == table.key:
+        return f"{column.name} {kind} {'NOT NULL UNIQUE' if _has_row_id(dialect, table) else 'PRIMARY KEY'}"
+    return f"{column.name} {kind}{' NOT NULL' if column.required else ''}"
+
+
+def _has_row_id(dialect: Dialect, table: Table) -> bool:
+    """Whether the key is not the primary key: in SQLite calls have a row id besides."""
+    return dialect == "sqlite" and table.versioned
+
+
+def _clickhouse_type(table: Table, column: Column, kind: str) -> str:
+    # The tables of versions are sorted by session, which must be known there.
+    if not column.required and not (table.merges and column.name == "session_id"):
+        kind = f"Nullable({kind})"
+    if column.form == "word":
+        kind = f"LowCardinality({kind})"
+    codec = _JSON_CODEC if column.form == "json" else _CODECS.get((table.name, column.name))
+    return kind if codec is None else f"{kind} {codec}"
+
+
+def _reference(dialect: Dialect, name: str) -> str:
+    if dialect == "clickhouse" and name == "ctx":
+        return f"history Array(String) {_JSON_CODEC}"
+    return f"{name} {_TYPES[dialect].reference}"
+
+
+def _merged(table: Table) -> str:
+    """What the view over all versions of a session or timestep selects, besides its ids."""
+    ids = {table.key, "session_id"}
+    columns = [column for column in table.columns if column.name not in ids and column.path]
+    return _wrapped([_merged_column(column) for column in (*columns, _EXTRA)])
+
+
+def _merged_column(column: Column) -> str:
+    name = column.name
+    if name == _KEYED:
+        return (
+            f"if(count(v.{name}) = 0, NULL, concat('{{', arrayStringConcat(arrayMap((k, x) -> concat(toJSONString(k), "
+            f"':', x), mapKeys(keyed), mapValues(keyed)), ','), '}}')) AS {name}"
+        )
+    if column.required:
+        return f"max(v.{name}) AS {name}"
+    return f"min(v.{name}) AS {name}" if name == _EARLIEST else f"argMax(v.{name}, v.rec_version) AS {name}"
+
+
+def _wrapped(items: Iterable[str]) -> str:
+    return textwrap.fill(", ".join(items), _WIDTH, initial_indent="  ", subsequent_indent="  ")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the SQL of a dialect; return the exit status."""
+    chosen = next((dialect for dialect in DIALECTS if list(arguments) == [dialect]), None)
+    if chosen is None:
+        sys.stderr.write(f"usage: python -m callspan.stores.schema [{'|'.join(DIALECTS)}]\n")
+        return 2
+    for layout in range(1, LAYOUT + 1):
+        sys.stdout.writelines(f"{statement};\n" for statement in statements(chosen, layout))
+    sys.stdout.write(f"{_VERSION_MARK[chosen]};\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,62 @@
+-- callspan's tables in Postgres. Contents and chain nodes are identified by hash.
+CREATE TABLE callspan_layout (version integer NOT NULL);
+INSERT INTO callspan_layout VALUES (1);
+CREATE TABLE calls (
+@columns(calls)
+);
+-- Holds all that sums need, so that none of them reads the table.
+CREATE INDEX calls_session ON calls (session_id, model_req, model_resp, start_ns) INCLUDE (
+  end_ns, provider, outcome, retries, in_tok, out_tok, cache_read_tok, reasoning_tok, cost_usd, cost_picousd
+);
+CREATE INDEX calls_start ON calls (start_ns);
+CREATE INDEX calls_span ON calls (span_id) WHERE span_id IS NOT NULL;
+
+-- Several versions of a session or timestep are one row; `stamps`: which version a value is of, where not the last.
+CREATE TABLE sessions (
+@columns(sessions)
+);
+CREATE TABLE timesteps (
+@columns(timesteps)
+);
+CREATE INDEX timesteps_session ON timesteps (session_id, start_ns);
+CREATE TABLE events (
+@columns(events)
+);
+CREATE INDEX events_session ON events (session_id, time_ns);
+CREATE TABLE messages (
+@columns(messages)
+);
+CREATE INDEX messages_session ON messages (session_id, time_ns);
+CREATE TABLE rewards (
+@columns(rewards)
+);
+CREATE INDEX rewards_session ON rewards (session_id, time_ns);
+
+-- Every value once. enc: 0 plain JSON, +2 its long texts stand in `text` only.
+CREATE TABLE content (
+  hash bytea PRIMARY KEY, role text, text text, enc integer NOT NULL, size bigint NOT NULL, data bytea NOT NULL
+);
+CREATE VIEW said AS SELECT hash AS id, hash, role, text, NULL::bytea AS rest, enc, data FROM content;
+-- A history is a chain: id = SHA-256 of the parent's id (empty for none) and the content's hash.
+CREATE TABLE ctx (id bytea PRIMARY KEY, parent bytea NOT NULL, content bytea NOT NULL, depth integer NOT NULL);
+CREATE INDEX ctx_parent ON ctx (parent);
+CREATE INDEX ctx_content ON ctx (content);
+CREATE TABLE dead_letter (key text PRIMARY KEY, reason text NOT NULL, frame bytea NOT NULL, time_ns bigint NOT NULL);
+CREATE TABLE cursors (segment text COLLATE "C" PRIMARY KEY, off bigint NOT NULL);
+ALTER TABLE content ALTER text SET COMPRESSION lz4, ALTER data SET COMPRESSION lz4;
+ALTER TABLE calls ALTER extra SET COMPRESSION lz4, ALTER usage_raw SET COMPRESSION lz4;
+
+CREATE VIEW call_messages AS
+SELECT c.call_id, c.session_id, -1 AS position, 'in' AS direction, s.role, s.text
+  FROM calls c JOIN content s ON s.hash = c.system
+UNION ALL
+SELECT c.call_id, c.session_id, m.depth, 'in', m.role, m.text
+  FROM calls c CROSS JOIN LATERAL (
+         WITH RECURSIVE up (parent, content, depth) AS (
+           SELECT parent, content, depth FROM ctx WHERE id = c.ctx
+           UNION ALL
+           SELECT x.parent, x.content, x.depth FROM up JOIN ctx x ON x.id = up.parent)
+         SELECT up.depth, t.role, t.text FROM up JOIN content t ON t.hash = up.content) m
+UNION ALL
+SELECT c.call_id, c.session_id, coalesce((SELECT depth + 1 FROM ctx WHERE id = c.ctx), 0), 'out', o.role, o.text
+  FROM calls c JOIN content o ON o.hash = c.output;
