@@ -50,24 +50,44 @@ class _SdkInstrumentor(BaseInstrumentor):  # type: ignore[misc] # untyped base
 
 
 class OpenAIInstrumentor(_SdkInstrumentor):
-    """Instruments the openai SDK. Keyword arguments are those of `callspan.instrument()`."""
+    """Instruments the openai SDK. Keyword arguments are those of `callspan.instrument()`.
+
+    Example:
+        >>> callspan.OpenAIInstrumentor().instrument(content="metadata")
+        >>> callspan.OpenAIInstrumentor().uninstrument()
+    """
 
     _sdk = "openai"
     _requirement = "openai >= 1.40"
 
 
 class AnthropicInstrumentor(_SdkInstrumentor):
-    """Instruments the anthropic SDK. Keyword arguments are those of `callspan.instrument()`."""
+    """Instruments the anthropic SDK. Keyword arguments are those of `callspan.instrument()`.
+
+    Example:
+        >>> callspan.AnthropicInstrumentor().instrument(content="metadata")
+        >>> callspan.AnthropicInstrumentor().uninstrument()
+    """
 
     _sdk = "anthropic"
     _requirement = "anthropic >= 0.34"
 
 
 class CallRecordExporter(SpanExporter):
-    """Puts the full records of our calls into its stores, and best-effort records of other GenAI spans.
+    """Span exporter that writes the records of our calls, and what can be read from other GenAI spans, to stores.
 
     Constructing it is enough: `OTEL_TRACES_EXPORTER=otlp,callspan`. `stores` are URLs or paths as for
     `instrument()`; None: those of `$CALLSPAN_STORES`, and where there are none `sqlite:///callspan.db`.
+
+    Raises:
+        SettingError: A store's URL is invalid.
+
+    Example:
+        >>> from opentelemetry.sdk.trace import TracerProvider
+        >>> from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        >>> provider = TracerProvider()
+        >>> provider.add_span_processor(BatchSpanProcessor(callspan.CallRecordExporter("calls.jsonl")))
+        >>> provider.shutdown()
     """
 
     def __init__(self, stores: str | Path | Sequence[str | Path] | None = None) -> None:

@@ -32,7 +32,13 @@ _END: Final = fail_open("finish recording a call")
 
 
 class RecordedCall:
-    """One call told by hand; what `record_call` gives. No method raises, and all do nothing after the end."""
+    """One call recorded by hand, see `record_call`. No method raises, and all do nothing after the end.
+
+    Example:
+        >>> with callspan.record_call(provider="my_gateway", model="m") as call:
+        ...     call.request({"messages": [{"role": "user", "content": "Hi"}]})
+        ...     call.response({"choices": [{"message": {"role": "assistant", "content": "Hello!"}}]})
+    """
 
     def __init__(self) -> None:
         raise TypeError("a recorded call is made by callspan.record_call()")
@@ -149,13 +155,6 @@ def record_call(
 ) -> RecordedCall:  # fmt: skip
     """Record a call of a home-made client: a context manager, with `with` or `async with`.
 
-    ```python
-    with callspan.record_call(provider="my_gateway", api="chat_completions", model="m") as call:
-        call.request(body)
-        for event in client.stream(body):
-            call.chunk(event)
-    ```
-
     Args:
         provider: name for `gen_ai.provider.name`, such as `vllm`.
         api: whose wire the bodies follow: `chat_completions`, `responses`, `completions`, `embeddings`,
@@ -170,6 +169,11 @@ def record_call(
 
     Raises:
         ValueError: `api` is none of the above, or `server` is no URL.
+
+    Example:
+        >>> with callspan.record_call(provider="vllm", api="chat_completions", model="m", stream=True) as call:
+        ...     call.request({"model": "m", "stream": True, "messages": [{"role": "user", "content": "Hi"}]})
+        ...     call.chunk({"choices": [{"index": 0, "delta": {"content": "Hello!"}}]})
     """
     if api not in registry.APIS:
         known = ", ".join(sorted(registry.APIS))

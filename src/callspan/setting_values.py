@@ -23,7 +23,13 @@ _FILE_SUFFIXES: Final = (".db", ".sqlite", ".sqlite3", ".jsonl", ".ndjson")
 
 
 class SettingError(ValueError):
-    """A setting has an invalid value. The message names the setting and what it may be."""
+    """A setting has an invalid value. The message names the setting and what it may be.
+
+    Example:
+        >>> callspan.instrument(content="everything")
+        Traceback (most recent call last):
+        callspan.setting_values.SettingError: content='everything': use one of full, metadata, off
+    """
 
 
 class InvalidValueError(ValueError):

@@ -64,6 +64,11 @@ def session(  # noqa: PLR0913 - what a session is known by
         carrier: From `Session.carrier()` of another process: go on with that session.
         parent: The session or step above, or its session's id; None: the current one.
         at: When it begins; None: when the block is entered.
+
+    Example:
+        >>> with callspan.session("support", session_id="conversation-7", user_id="u1") as session:
+        ...     session.id
+        'conversation-7'
     """
     identity = Identity(
         name=None if callable(name) else as_text(name),
@@ -108,6 +113,14 @@ def timestep(
     `at` is when it begins; None: when the block is entered.
 
     Outside a session it opens one for itself, flagged and warned of once.
+
+    Example:
+        >>> @callspan.timestep
+        ... def turn(observation: str) -> str:
+        ...     return "north"
+        >>> with callspan.session("gridworld"):
+        ...     turn("a wall")
+        'north'
     """
     if callable(name):
         return Timestep.of(_current_or_implicit)(name)
@@ -132,6 +145,13 @@ def tool(
         call: The model's request for it, whose id, name and arguments are used: a tool call of chat
             completions, a function call item of Responses, a tool use block of messages; object, dict or id.
         arguments: Instead of those of `call`; for a decorated function: those it is called with.
+
+    Example:
+        >>> @callspan.tool
+        ... def add(a: int, b: int) -> int:
+        ...     return a + b
+        >>> add(1, 2)
+        3
     """
     if callable(name):
         return Tool()(name)
@@ -158,6 +178,10 @@ def invoke_agent(
         name: The agent's name; None: as the decorated function is called.
         input: What it is given; for a decorated function: its arguments.
         description: What kind of agent it is.
+
+    Example:
+        >>> with callspan.invoke_agent("planner", input="Plan a trip.") as agent:
+        ...     agent.output = ["book a train"]
     """
     if callable(name):
         return Agent()(name)
@@ -182,6 +206,13 @@ def guardrail(
     Args:
         name: The check's name; None: as the decorated function is called.
         input: What is checked; for a decorated function: its arguments.
+
+    Example:
+        >>> @callspan.guardrail
+        ... def is_offensive(text: str) -> bool:
+        ...     return "idiot" in text
+        >>> is_offensive("Hello")
+        False
     """
     if callable(name):
         return Guardrail()(name)
@@ -199,18 +230,33 @@ def handoff(
         call: The model's request for it, or its id, where it came as a tool call.
         reason: Why, or what is passed on; anything JSON can hold.
         at: When; None: now.
+
+    Example:
+        >>> with callspan.session("support"), callspan.invoke_agent("triage"):
+        ...     event_id = callspan.handoff("billing", reason="a question about an invoice")
     """
     return Handoff.made(to, sender, call, reason, None, at)
 
 
 def current_session() -> Session | None:
-    """Return the session the running code is in, or None."""
+    """Return the session the running code is in, or None.
+
+    Example:
+        >>> callspan.current_session() is None
+        True
+    """
     scope = current_scope()
     return scope.session if scope is not None else None
 
 
 def current_timestep() -> Timestep | None:
-    """Return the timestep the running code is in, or None."""
+    """Return the timestep the running code is in, or None.
+
+    Example:
+        >>> with callspan.session("chat"), callspan.timestep("answer"):
+        ...     callspan.current_timestep().name
+        'answer'
+    """
     scope = current_scope()
     return scope.step if scope is not None else None
 

@@ -16,7 +16,15 @@ _warned: Final = Once()
 
 
 class MisuseError(RuntimeError):
-    """The session API was used wrongly, and `strict` asks to be told. The message says what to do instead."""
+    """The session API was used wrongly, and the setting `strict` is on. The message says what to do instead.
+
+    Example:
+        >>> with callspan.testing.capture():  # where strict is on
+        ...     with callspan.timestep():
+        ...         pass
+        Traceback (most recent call last):
+        callspan.agent.api_misuse.MisuseError: a timestep belongs into `with callspan.session(...)`
+    """
 
 
 def misuse(flag: str, advice: str, runtime: Runtime | None) -> str:

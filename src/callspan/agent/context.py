@@ -84,6 +84,10 @@ class metadata:  # noqa: N801 - reads as a statement: with callspan.metadata(use
     before them), workflow_id, workflow_name, run_id, step, step_index, prompt_id, prompt_version, purpose, and
     `extra`, a dict of anything else. Unknown names are collected in `extra`; a field that is None changes nothing.
     An object is entered once.
+
+    Example:
+        >>> with callspan.metadata(user_id="u1", prompt_id="greet", extra={"variant": "b"}):
+        ...     answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
     """
 
     __slots__ = ("_fields", "_inner", "_outer")
@@ -123,8 +127,14 @@ class content:  # noqa: N801 - reads as a statement: with callspan.content("off"
     """Context manager: `full`, `metadata` or `off` for every call, session and event made within.
 
     It only takes away: neither the setting of `instrument()` nor that of a block around can be loosened. A call
-    keeps what held when it was made, wherever its stream is read. An object is entered once. Raises SettingError
-    for any other word.
+    keeps what held when it was made, wherever its stream is read. An object is entered once.
+
+    Raises:
+        SettingError: It is none of these words.
+
+    Example:
+        >>> with callspan.content("off"):
+        ...     answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "secret"}])
     """
 
     __slots__ = ("_inner", "_outer", "_setting")
@@ -180,6 +190,15 @@ def copy_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
     For threads and executors: `executor.submit(callspan.copy_context(work), 1)`. Coroutine functions too. The
     context of the thread is restored afterwards, whatever happens.
+
+    Example:
+        >>> from concurrent.futures import ThreadPoolExecutor
+        >>> def work() -> str | None:
+        ...     session = callspan.current_session()
+        ...     return None if session is None else session.id
+        >>> with ThreadPoolExecutor() as executor, callspan.session(session_id="episode-1"):
+        ...     executor.submit(callspan.copy_context(work)).result()
+        'episode-1'
     """
     captured = get_current()
     if inspect.iscoroutinefunction(function):

@@ -214,6 +214,12 @@ class Tool(Operation):
 
     Set `result` to what it returned, or `error` to an exception or text where it failed without raising. The tool
     call's id joins it to the call of the model that requested it.
+
+    Example:
+        >>> with callspan.tool("lookup", call="call_1", arguments={"id": 7}) as tool:
+        ...     tool.result = {"name": "Ada"}
+        >>> tool.tool_call_id
+        'call_1'
     """
 
     __slots__ = ("_given", "_tool_call_id")

@@ -47,6 +47,11 @@ def reward(  # noqa: PLR0913 - whom it is for, and what is said
     Rewards are only ever added. Without an id and outside a session it is kept and flagged. A value that is
     no number is kept as None. `carrier`, from `Session.carrier()`, names the session and, in a process that
     never saw it, its trace. `at` is when it was given; None: now.
+
+    Example:
+        >>> with callspan.session("gridworld") as session:
+        ...     pass
+        >>> reward_id = callspan.reward(1.0, session_id=session.id, source="judge")
     """
     sent = carried(carrier)
     runtime = installed_or_warn()
@@ -84,6 +89,11 @@ def feedback(
     """Keep what somebody thought of a call's answer: a number, a label, words; return the reward's id.
 
     `carrier` and `at` as for `callspan.reward`.
+
+    Example:
+        >>> with callspan.testing.capture() as seen:
+        ...     _ = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
+        >>> reward_id = callspan.feedback(seen.records[0].call_id, label="thumbs_up", annotation="polite")
     """
     sent = carried(carrier)
     runtime = installed_or_warn()

@@ -50,7 +50,14 @@ class Session(EventRecorder, Decorating):
     """One episode or conversation: a span `invoke_workflow {name}`, a row at its start, updates, and its end.
 
     Made by `callspan.session(...)`. A session re-attached by a carrier adds to the one it came from: it has no
-    span of its own, and its end does not end the episode.
+    span of its own, and its end does not end the episode. Safe from any thread.
+
+    Example:
+        >>> with callspan.session("gridworld", metadata={"seed": 7}) as session:
+        ...     with session.timestep() as step:
+        ...         _ = step.action("north")
+        ...         _ = step.environment("a wall", reward=-0.1, terminated=False)
+        ...     session.outcome(success=False)
     """
 
     __slots__ = (

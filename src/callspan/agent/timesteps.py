@@ -40,7 +40,15 @@ class Found(NamedTuple):
 class Timestep(EventRecorder, Decorating):
     """One turn of a session: a span `timestep`, a row at its start and at its end.
 
-    Made by `session.timestep()` or `callspan.timestep()`. `id` and `index` are known from the start on.
+    Made by `session.timestep()` or `callspan.timestep()`. `id` and `index` are known from the start on. Safe from any
+    thread.
+
+    Example:
+        >>> with callspan.session("chat") as session, session.timestep("answer") as step:
+        ...     _ = step.observation("Where is my parcel?")
+        ...     _ = step.reward(1.0, source="user")
+        >>> step.index
+        0
     """
 
     __slots__ = (

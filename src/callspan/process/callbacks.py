@@ -56,6 +56,13 @@ def add_callback(
     Raises:
         ValueError: `point` is unknown.
         TypeError: `callback` is a coroutine function. Callbacks are called in synchronous code too.
+
+    Example:
+        >>> remove = callspan.add_callback("timestep_end", lambda step: print(step.outcome))
+        >>> with callspan.testing.capture(), callspan.session("chat"), callspan.timestep():
+        ...     pass
+        success
+        >>> remove()
     """
     if point not in POINTS:
         raise ValueError(f"no callback point {point!r}; one of {', '.join(POINTS)}")

@@ -32,6 +32,9 @@ def redact_texts(mask: Callable[[str], str]) -> Redactor:
 
     Every kind of record, however deep: bodies, errors, names, metadata, arguments and results of tools. Ids that
     join records, and the names of fields, stay as they are. `mask` may be called from any thread.
+
+    Example:
+        >>> handle = callspan.instrument(redact=callspan.redact_texts(lambda text: text.replace("Ada", "[name]")))
     """
 
     def redactor(record: Record) -> Record:

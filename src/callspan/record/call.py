@@ -7,7 +7,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from callspan.record.messages import Conversation
+from callspan.record.messages import Conversation, Message, ToolCall
 from callspan.record.usage import Usage
 
 SCHEMA_VERSION: Final = 1
@@ -205,7 +205,14 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="call"):
     """One call to a provider with its retries and its whole stream.
 
-    Written by one function for plain, streamed and failed calls alike. Absent fields are unknown.
+    Written by one function for plain, streamed and failed calls alike. Absent fields are unknown. Immutable.
+
+    Example:
+        >>> with callspan.testing.capture() as seen:
+        ...     _ = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
+        >>> (record,) = seen.records
+        >>> record.text, record.outcome, record.usage.input_tokens
+        ('Hello!', 'success', 9)
     """
 
     call_id: str
@@ -251,3 +258,17 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     redactions: list[Redaction] = []
     conversation: Conversation | None = None
     """Derived from the bodies by readers; absent in the spool."""
+
+    @property
+    def text(self) -> str | None:
+        """Text of the answer's first choice; None where it has none, or the record has no conversation."""
+        return None if self._first is None else self._first.text
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        """Tool calls of the answer's first choice."""
+        return [] if self._first is None else self._first.tool_calls
+
+    @property
+    def _first(self) -> Message | None:
+        return self.conversation.output[0] if self.conversation is not None and self.conversation.output else None

@@ -96,6 +96,17 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     finish_reason: str | None = None
     """Output messages only: why this choice ended, in the provider's word."""
 
+    @property
+    def text(self) -> str | None:
+        """Its text, all text parts together; None where it has none, such as a message of tool calls only."""
+        texts = [part.text for part in self.parts if isinstance(part, Text)]
+        return "".join(texts) if texts else None
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        """The tool calls among its parts."""
+        return [part for part in self.parts if isinstance(part, ToolCall)]
+
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What was said in one call, derived from its wire bodies."""

@@ -31,7 +31,13 @@ _TOLD, _ENDED = 2, 3
 
 
 def trace_id() -> str | None:
-    """Return the id of the current trace, 32 hexadecimal digits, for logs and answers; None outside of any."""
+    """Return the id of the current trace, 32 hexadecimal digits, for logs and answers; None outside of any.
+
+    Example:
+        >>> with callspan.testing.capture(), callspan.session("chat"):
+        ...     len(callspan.trace_id() or "")
+        32
+    """
     context = trace.get_current_span().get_span_context()
     return f"{context.trace_id:032x}" if context.is_valid else None
 

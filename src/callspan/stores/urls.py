@@ -150,10 +150,21 @@ def load_sinks(urls: Iterable[str]) -> None:
 
 
 def open_store(urls: str | Iterable[str]) -> Reader:
-    """Return a reader of the first of these stores that can be read.
+    """Return a reader of the first of these stores that can be read. Close it after use.
 
-    Raises SettingError where none is readable by its kind, and what the store raises (StoreError for a file
-    that is missing) where it cannot be opened now.
+    Raises:
+        SettingError: None of them is readable by its kind.
+        StoreError: It cannot be opened now, such as a file that is missing.
+
+    Example:
+        >>> handle = callspan.instrument(stores="callspan.db")
+        >>> _ = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
+        >>> handle.force_flush()
+        True
+        >>> reader = callspan.open_store("callspan.db")
+        >>> [record.text for record in reader.calls()]
+        ['Hello!']
+        >>> reader.close()
     """
     parsed = [parse(url) for url in split_urls(urls)]
     for store in parsed:

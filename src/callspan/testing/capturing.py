@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -15,13 +16,24 @@ from callspan.process.redaction import Redactor
 from callspan.providers import registry
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
+from callspan.settings import SettingArguments
 from callspan.settings_loader import load
 from callspan.wiring import WIRING
 from callspan.wiring.pipeline import Parts
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 
 class Captured:
-    """What was captured so far; lists grow while the block runs."""
+    """What was captured so far; lists grow while the block runs.
+
+    Example:
+        >>> with callspan.testing.capture() as seen:
+        ...     _ = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
+        >>> [span.name for span in seen.spans], len(seen.records)
+        (['chat m'], 1)
+    """
 
     def __init__(self, exporter: InMemorySpanExporter) -> None:
         self._exporter = exporter
@@ -66,12 +78,21 @@ class Captured:
 
 
 @contextmanager
-def capture(*, redact: Redactor | None = None, **settings: object) -> Iterator[Captured]:
+def capture(*, redact: Redactor | None = None, **settings: Unpack[SettingArguments]) -> Iterator[Captured]:
     """Instrument the SDKs for the block and collect its spans and records; then put back what was before.
 
     The environment is not asked; `settings` are those of `callspan.instrument()`, by default with
     `strict=True`, so that misuse of the session API fails the test. Spans go to a provider of their own,
     not to the global one. Captures may be nested; the innermost sees the calls, and knows no session of another.
+
+    Raises:
+        SettingError: A setting is invalid.
+
+    Example:
+        >>> with callspan.testing.capture(content="off") as seen:
+        ...     _ = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
+        >>> seen.records[0].text is None
+        True
     """
     exporter = InMemorySpanExporter()
     provider = TracerProvider()

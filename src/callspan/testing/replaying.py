@@ -24,7 +24,14 @@ _SHOWN: Final = 12
 
 
 class ReplayError(LookupError):
-    """A request was made that no recorded call answers."""
+    """A request was made that no recorded call answers, or there is nothing to replay.
+
+    Example:
+        >>> with callspan.testing.replay(callspan.open_store("recorded.db"), session="unknown"):
+        ...     pass
+        Traceback (most recent call last):
+        callspan.testing.replaying.ReplayError: no session unknown in sqlite:///recorded.db, or several begin so
+    """
 
 
 class Recording:
@@ -80,7 +87,15 @@ class Recording:
 
 
 class Replayed(ScriptedProvider):
-    """A provider that answers out of a recording; `openai_url` and `anthropic_url` are for the clients."""
+    """A provider that answers with recorded calls, see `replay`; `openai_url` and `anthropic_url` are for the clients.
+
+    Example:
+        >>> with callspan.testing.replay("recorded.db") as provider:
+        ...     client = openai.OpenAI(base_url=provider.openai_url, api_key="any")
+        ...     _ = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
+        ...     len(provider.unused)
+        0
+    """
 
     def __init__(self, recording: Recording) -> None:
         super().__init__()
@@ -99,11 +114,6 @@ class Replayed(ScriptedProvider):
 def replay(store: str | Reader, *, session: str | None = None, match: Match = "order") -> Iterator[Replayed]:
     """Serve recorded calls on loopback, as whichever provider they went to; nothing leaves the machine.
 
-    ```python
-    with callspan.testing.replay("sqlite:///recorded.db") as provider:
-        client = openai.OpenAI(base_url=provider.openai_url, api_key="any")
-    ```
-
     A request with the same JSON body as a recorded one gets its answer, streamed if it asks for a stream; several of
     one body are answered in the order they were recorded. Any other request gets the next unused call of its API,
     or with `match="body"` none. A request without an answer is an error for the client at once, and ReplayError at
@@ -116,6 +126,13 @@ def replay(store: str | Reader, *, session: str | None = None, match: Match = "o
 
     Raises:
         ReplayError: There is nothing to replay, or a request had no answer.
+
+    Example:
+        >>> with callspan.testing.replay("sqlite:///recorded.db") as provider:
+        ...     client = openai.OpenAI(base_url=provider.openai_url, api_key="any")
+        ...     answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
+        >>> answer.choices[0].message.content
+        'Hello!'
     """
     provider = Replayed(Recording(_recorded(store, session), match=match))
     with provider:

@@ -41,7 +41,14 @@ _CLOSE_TIMEOUT_S: Final = 5.0
 
 
 class Handle:
-    """What `instrument()` returns. Safe from any thread; still usable after it was replaced or undone."""
+    """What `instrument()` returns. Safe from any thread; still usable after it was replaced or undone.
+
+    Example:
+        >>> handle = callspan.instrument(stores="sqlite:///callspan.db")
+        >>> handle.force_flush(timeout_millis=10_000)
+        True
+        >>> handle.uninstrument()
+    """
 
     _wiring: Wiring
     _pipeline: Pipeline
@@ -340,10 +347,21 @@ def instrument(
 
 
 def uninstrument() -> None:
-    """Restore the SDKs to what they were and close the stores. Calls that still run end as if observed."""
+    """Restore the SDKs to what they were and close the stores. Calls that still run end as if observed.
+
+    Example:
+        >>> handle = callspan.instrument()
+        >>> callspan.uninstrument()
+    """
     WIRING.remove(WIRING.pipeline)
 
 
 def patch_status() -> list[HookStatus]:
-    """Return the status of every hook of every patched SDK, with what is lost where a name is missing."""
+    """Return the status of every hook of every patched SDK, with what is lost where a name is missing.
+
+    Example:
+        >>> handle = callspan.instrument(sdks="openai")
+        >>> {hook.state for hook in callspan.patch_status() if hook.sdk == "openai"}
+        {'on'}
+    """
     return WIRING.patches.status()

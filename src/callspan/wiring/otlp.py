@@ -36,7 +36,15 @@ _CLASSES: Final = {
 
 
 class ByteBoundedExporter(SpanExporter):
-    """Hands spans on in batches of at most `max_bytes` (estimated), a larger single span alone."""
+    """Span exporter that passes spans on in batches of at most `max_bytes` (estimated), a larger single span alone.
+
+    For receivers that refuse large requests.
+
+    Example:
+        >>> from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+        >>> processor = BatchSpanProcessor(callspan.ByteBoundedExporter(ConsoleSpanExporter(), max_bytes=1_000_000))
+        >>> processor.shutdown()
+    """
 
     def __init__(self, exporter: SpanExporter, max_bytes: int = MAX_BATCH_BYTES) -> None:
         self._exporter = exporter

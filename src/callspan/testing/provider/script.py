@@ -13,7 +13,13 @@ Json = Mapping[str, object]
 
 @dataclass(frozen=True)
 class ReceivedRequest:
-    """One HTTP request as it arrived."""
+    """One HTTP request as it arrived.
+
+    Example:
+        >>> _ = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
+        >>> provider.requests[-1].path, provider.requests[-1].body["model"]
+        ('/v1/chat/completions', 'm')
+    """
 
     method: str
     """`GET`, `POST`, ..."""
@@ -50,7 +56,14 @@ class ReceivedRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What the model says in one completion."""
+    """One choice of a reply.
+
+    Example:
+        >>> provider.reply(choices=[callspan.testing.Choice(text="Yes."), callspan.testing.Choice(text="No.")])
+        >>> answer = client.chat.completions.create(model="m", n=2, messages=[{"role": "user", "content": "Hi"}])
+        >>> [choice.message.content for choice in answer.choices]
+        ['Yes.', 'No.']
+    """
 
     text: str | None = None
     """The visible text. None: no text."""
@@ -75,6 +88,13 @@ class Reply(Choice):
 
     Without any field it is a short greeting. Delays are in seconds. The counters of tokens are as callspan's records
     count them: `input_tokens` includes what came from and went to the cache, `output_tokens` includes reasoning.
+
+    Example:
+        >>> provider.reply(callspan.testing.Reply(status=429, headers={"retry-after": "0"}))
+        >>> provider.reply(callspan.testing.Reply(text="Second try.", usage={"input_tokens": 3}))
+        >>> answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
+        >>> answer.choices[0].message.content
+        'Second try.'
     """
 
     choices: Sequence[Choice | str] = ()

@@ -27,16 +27,18 @@ if TYPE_CHECKING:
 class ScriptedProvider:
     """An HTTP server on 127.0.0.1 that answers as OpenAI and Anthropic do, with what it was told to say.
 
-    ```python
-    with ScriptedProvider() as provider:
-        provider.reply(text="The capital of France is Paris.")
-        client = openai.OpenAI(base_url=provider.openai_url, api_key="any")
-    ```
-
     It listens from its construction until `close`. Each reply is used once, in the order scripted; with nothing left,
     a short default text is answered. Safe from any thread and usable by any number of clients at once, also from async
     code: it runs in threads of its own. Responses can be read again by their id; `GET /models` and counting tokens
     are answered without using up the script.
+
+    Example:
+        >>> with callspan.testing.ScriptedProvider() as provider:
+        ...     provider.reply(text="The capital of France is Paris.")
+        ...     client = openai.OpenAI(base_url=provider.openai_url, api_key="any")
+        ...     answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
+        >>> answer.choices[0].message.content
+        'The capital of France is Paris.'
     """
 
     def __init__(self) -> None:

@@ -1,0 +1,60 @@
+"""Every public name has an example in its docstring, and every example does what it says."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import openai
+import pytest
+
+import callspan
+import callspan.testing
+from callspan.testing import ScriptedProvider
+
+_HI: Any = [{"role": "user", "content": "Hi"}]
+PUBLIC = [(module, name) for module in (callspan, callspan.testing) for name in module.__all__]
+
+
+@pytest.fixture
+def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
+    """What examples may use: a client of a provider that says "Hello!", and a store with one recorded call."""
+    monkeypatch.chdir(tmp_path)
+    with ScriptedProvider() as provider:
+        provider.reply(text="Hello!", usage={"input_tokens": 9, "output_tokens": 3}, repeat=True)
+        with openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
+            callspan.instrument(stores="recorded.db")
+            client.chat.completions.create(model="m", messages=_HI)
+            callspan.uninstrument()
+            yield {"callspan": callspan, "openai": openai, "client": client, "provider": provider}
+            callspan.uninstrument()
+
+
+@pytest.mark.parametrize(("module", "name"), PUBLIC, ids=[name for _, name in PUBLIC])
+def test_its_example_does_what_it_says(module: ModuleType, name: str, names: dict[str, object]) -> None:
+    documentation = inspect.getdoc(getattr(module, name)) or ""
+    test = doctest.DocTestParser().get_doctest(documentation, dict(names), name, None, None)
+    assert test.examples, f"{name} has no example"
+    said: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    results = runner.run(test, out=said.append, clear_globs=False)
+    if isinstance(client := test.globs.get("client"), openai.OpenAI):
+        client.close()
+    assert results.failed == 0, "".join(said)
+
+
+@pytest.mark.parametrize(("module", "name"), PUBLIC, ids=[name for _, name in PUBLIC])
+def test_what_it_raises_is_said(module: ModuleType, name: str) -> None:
+    """A `raise` in a public function is an exception its documentation names."""
+    thing = getattr(module, name)
+    if not inspect.isfunction(thing):
+        return
+    source, documentation = inspect.getsource(inspect.unwrap(thing)), inspect.getdoc(thing) or ""
+    for line in source.splitlines():
+        if line.strip().startswith("raise ") and "from" not in line:
+            kind = line.strip().removeprefix("raise ").split("(")[0]
+            assert f"{kind}:" in documentation, f"{name} raises {kind} and does not say so"
