@@ -1,42 +1,86 @@
-"""Copies of wire JSON that share no container with the caller's objects, and how copies merge."""
+"""Copies of wire JSON that share no container with the caller's objects, and the ways such copies are merged."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from callspan.record.codec import plain
 
 _SCALARS: Final = (str, int, float, type(None))
+_LISTS: Final = (list, tuple)
+_JSON_KEYS: Final = {True: "true", False: "false", None: "null"}
 _MAX_DEPTH: Final = 64
+_T = TypeVar("_T")
 
 
-def detached(value: object, depth: int = 0) -> object:
-    """Return a deep copy of a JSON value, every string as it is. Below 64 levels a note stands for the rest.
+def detached(value: _T, depth: int = 0) -> _T:
+    """Return a deep copy of a JSON value as the wire has it: tuples are lists, keys are strings, no string changes.
 
-    What is no JSON becomes it, see `callspan.record.codec.plain`. Never raises.
+    What is no JSON becomes it, see `callspan.record.codec.plain`. Below 64 levels a note stands for the rest.
     """
-    if isinstance(value, _SCALARS):
-        return value
-    if depth >= _MAX_DEPTH:
-        return "<too deep>"
-    if isinstance(value, dict):
-        return detached_object(value, depth)
-    if isinstance(value, list):
-        return [detached(item, depth + 1) for item in value]
-    return plain(value, depth)
+    return value if isinstance(value, _SCALARS) else _copied(value, depth)  # type: ignore[return-value] # the same JSON
 
 
 def detached_object(value: dict[str, object], depth: int = 0) -> dict[str, object]:
     """Return a deep copy of a JSON object, as `detached` does."""
-    # Scalars are most of it and need no call.
-    return {key: item if isinstance(item, _SCALARS) else detached(item, depth + 1) for key, item in value.items()}
+    # Most items are scalars under string keys: those need no call.
+    return {
+        key if isinstance(key, str) else _key(key): item if isinstance(item, _SCALARS) else _copied(item, depth + 1)
+        for key, item in value.items()
+    }
 
 
-def overlay(known: dict[str, object], newer: dict[str, object], depth: int = 0) -> None:
-    """Write `newer` over `known`, which is ours: the last value stated of each key wins, null erases nothing."""
+def overlay(known: dict[str, Any], newer: dict[str, object], depth: int = 0) -> None:
+    """Write `newer` over `known`, which is ours: the last value of each key wins, null erases none, objects merge."""
     for key, value in newer.items():
         held = known.get(key)
         if isinstance(held, dict) and isinstance(value, dict) and depth < _MAX_DEPTH:
             overlay(held, value, depth + 1)
         elif value is not None or key not in known:
             known[key] = detached(value, depth + 1)
+
+
+def fill(known: dict[str, Any], newer: dict[str, object], depth: int = 0) -> None:
+    """Add to `known`, which is ours, what it lacks: the first value that is neither null nor empty wins."""
+    for key, value in newer.items():
+        held = known.get(key)
+        if isinstance(value, dict) and isinstance(held, dict) and depth < _MAX_DEPTH:
+            fill(held, value, depth + 1)
+        elif not held and (value or key not in known):
+            known[key] = detached(value, depth + 1)
+
+
+def merge_list(known: list[Any], newer: list[Any] | tuple[Any, ...]) -> None:
+    """Append the items of `newer` to `known`, which is ours; an object with an `index` known there updates that one."""
+    for item in newer:
+        index = item.get("index") if isinstance(item, dict) else None
+        held = _by_index(known, index) if isinstance(index, int) else None
+        if held is None:
+            known.append(detached(item))
+        else:
+            overlay(held, item)
+
+
+def _copied(value: object, depth: int) -> object:
+    if isinstance(value, _SCALARS):
+        return value
+    if depth >= _MAX_DEPTH:
+        return "<too deep>"
+    if isinstance(value, dict):
+        return detached_object(value, depth)
+    if isinstance(value, _LISTS):
+        return [item if isinstance(item, _SCALARS) else _copied(item, depth + 1) for item in value]
+    return plain(value, depth)
+
+
+def _key(key: object) -> str:
+    """A key as the standard library's JSON writes it."""
+    return _JSON_KEYS[key] if key is None or isinstance(key, bool) else str(key)
+
+
+def _by_index(entries: list[Any], index: int) -> dict[str, Any] | None:
+    # A stream adds to the newest entries.
+    for entry in reversed(entries):
+        if isinstance(entry, dict) and entry.get("index") == index:
+            return entry
+    return None

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.providers.copies import detached, overlay
+from callspan.providers.copies import detached, fill, merge_list, overlay
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -34,17 +39,33 @@ def test_every_character_is_kept() -> None:
     assert detached(["\0", "\ud83d", "é"]) == ["\0", "\ud83d", "é"]
 
 
-def test_what_is_nested_too_deep_ends_in_a_note() -> None:
-    value: list[object] = []
-    value.append(value)
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"pair": (1, 2)},
+        ("\0", "\ud83d", {"x": ("\ud83d",)}),
+        {1: "a", 1.5: "b"},
+        {True: "c"},
+        {None: {False: (None,)}},
+    ],
+)
+def test_a_copy_is_what_the_wire_has(value: Any) -> None:
+    """As the SDKs write it, with the standard library."""
+    assert detached(value) == json.loads(json.dumps(value))
 
-    copied = detached(value)
 
-    assert "<too deep>" in repr(copied)
+def test_what_is_no_json_is_made_json() -> None:
+    assert detached({"at": dt.date(2026, 1, 2)}) == {"at": "2026-01-02"}
 
 
-def test_what_is_no_json_becomes_it() -> None:
-    assert detached({"pair": (1, 2)}) == {"pair": [1, 2]}
+def test_cycles_end() -> None:
+    value: dict[str, Any] = {}
+    value["self"] = value
+    assert "<too deep>" in repr(detached(value))
+    target: dict[str, Any] = {}
+    overlay(target, value)
+    fill(target, value)
+    overlay(target, value)
 
 
 def test_the_last_value_stated_wins_and_null_erases_nothing() -> None:
@@ -68,14 +89,73 @@ def test_what_is_merged_is_not_shared(known: dict[str, object], newer: dict[str,
     assert all(ours[key] is not None for key, value in newer.items() if value is not None)
 
 
-def test_a_note_stands_for_what_lies_too_deep() -> None:
-    deep: object = "bottom"
+@pytest.mark.parametrize(
+    ("known", "new", "merged"),
+    [
+        ({}, {"a": 1}, {"a": 1}),
+        ({"a": 1}, {"a": 2}, {"a": 2}),
+        ({"a": 1}, {"a": None}, {"a": 1}),
+        ({}, {"a": None}, {"a": None}),
+        ({"a": None}, {"a": 0}, {"a": 0}),
+        ({"a": {"b": 1}}, {"a": {"c": 2}}, {"a": {"b": 1, "c": 2}}),
+        ({"a": {"b": 1}}, {"a": {"b": None}}, {"a": {"b": 1}}),
+        ({"a": {"b": 1}}, {"a": 3}, {"a": 3}),
+        ({"a": [1]}, {"a": [2]}, {"a": [2]}),
+    ],
+)
+def test_overlay_takes_the_last_value_that_is_not_null(
+    known: dict[str, Any], new: dict[str, Any], merged: dict[str, Any]
+) -> None:
+    overlay(known, new)
+    assert known == merged
+
+
+@pytest.mark.parametrize(
+    ("known", "new", "merged"),
+    [
+        ({}, {"a": 1}, {"a": 1}),
+        ({"a": 1}, {"a": 2}, {"a": 1}),
+        ({"a": None}, {"a": 2}, {"a": 2}),
+        ({"a": ""}, {"a": "x"}, {"a": "x"}),
+        ({"a": "x"}, {"a": ""}, {"a": "x"}),
+        ({}, {"a": ""}, {"a": ""}),
+        ({"a": {"b": 1}}, {"a": {"b": 2, "c": 3}}, {"a": {"b": 1, "c": 3}}),
+        ({"a": 1}, {"a": {"b": 1}}, {"a": 1}),
+    ],
+)
+def test_fill_takes_the_first_value_that_is_not_empty(
+    known: dict[str, Any], new: dict[str, Any], merged: dict[str, Any]
+) -> None:
+    fill(known, new)
+    assert known == merged
+
+
+def test_merged_values_are_copies() -> None:
+    inner = {"b": [1]}
+    over: dict[str, Any] = {}
+    filled: dict[str, Any] = {}
+    listed: list[Any] = []
+    overlay(over, {"a": inner})
+    fill(filled, {"a": inner})
+    merge_list(listed, [inner])
+    inner["b"].append(2)
+    assert over == filled == {"a": {"b": [1]}}
+    assert listed == [{"b": [1]}]
+
+
+def test_lists_grow_and_update_what_has_the_same_index() -> None:
+    target: list[Any] = []
+    merge_list(target, [{"index": 0, "a": 1}, "x"])
+    merge_list(target, [{"index": 0, "b": 2}, {"index": 1}, {"index": "0"}, None])
+    assert target == [{"index": 0, "a": 1, "b": 2}, "x", {"index": 1}, {"index": "0"}, None]
+
+
+@pytest.mark.parametrize("shape", ["list", "object"])
+def test_a_note_stands_for_what_lies_too_deep(shape: str) -> None:
+    deep: Any = "bottom"
     for _ in range(70):
-        deep = [deep]
-
+        deep = [deep] if shape == "list" else {"a": deep}
     copied = detached(deep)
-
     for _ in range(64):
-        assert isinstance(copied, list)
-        (copied,) = copied
+        (copied,) = copied if shape == "list" else copied.values()
     assert copied == "<too deep>"

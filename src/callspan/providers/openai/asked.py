@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from callspan.providers.openai.detach import detached
+from callspan.providers.copies import detached
 from callspan.providers.wire import dig, items, objects, text, word
 from callspan.record.call import Request
 from callspan.record.codec import encode_json

@@ -6,7 +6,7 @@ import base64
 import binascii
 from typing import Any
 
-from callspan.providers.openai.detach import fill
+from callspan.providers.copies import fill
 from callspan.providers.pieces import Pieces
 
 

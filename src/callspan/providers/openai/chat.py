@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from callspan.providers.base import Api, Operation, ResponseFacts
+from callspan.providers.copies import detached
 from callspan.providers.openai.asked import asked
 from callspan.providers.openai.chat_messages import answered_message, asked_message
 from callspan.providers.openai.chat_stream import ChatAccumulator
 from callspan.providers.openai.choices import choice_facts, in_order
-from callspan.providers.openai.detach import detached
 from callspan.providers.wire import objects
 from callspan.record.call import Request
 from callspan.record.messages import Conversation

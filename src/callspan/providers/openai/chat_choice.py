@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from callspan.providers.copies import detached, fill, merge_list, overlay
 from callspan.providers.openai.audio import Audio
-from callspan.providers.openai.detach import detached, fill, merge_list, overlay
 from callspan.providers.openai.growing import GrowingList
 from callspan.providers.openai.tool_calls import CallFragments, ToolCalls
 from callspan.providers.pieces import Pieces

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from callspan.providers.openai.detach import detached
+from callspan.providers.copies import detached
 from callspan.providers.openai.media import media
 from callspan.providers.openai.parts import list_or_none, parts_of
 from callspan.providers.openai.stated import finish_reason

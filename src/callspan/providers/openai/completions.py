@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from callspan.providers.base import Api, Operation, ResponseFacts
+from callspan.providers.copies import detached, overlay
 from callspan.providers.openai.asked import asked
 from callspan.providers.openai.choices import choice_facts, in_order
-from callspan.providers.openai.detach import detached, overlay
 from callspan.providers.openai.envelope import Envelope
 from callspan.providers.openai.prompts import prompt_messages
 from callspan.providers.openai.stated import finish_reason

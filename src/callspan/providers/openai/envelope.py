@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from callspan.providers.openai.detach import detached, overlay
+from callspan.providers.copies import detached, overlay
 
 # `obfuscation` is padding against eavesdroppers; `value` is the text of Writer's chunks.
 _APART: Final = frozenset({"choices", "object", "obfuscation", "value"})

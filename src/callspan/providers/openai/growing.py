@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from callspan.providers.openai.detach import fill
+from callspan.providers.copies import fill
 from callspan.providers.pieces import Pieces
 
 _GROWS: Final = ("text", "summary", "thinking")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from callspan.providers.openai.detach import detached
+from callspan.providers.copies import detached
 from callspan.providers.openai.media import REFERENCE, audio_mime, media, url_of
 from callspan.providers.wire import dig, items, mapping, text
 from callspan.record.messages import Media, Part, Reasoning, Refusal, Text, UnknownPart

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from callspan.providers.openai.detach import detached
+from callspan.providers.copies import detached
 from callspan.record.messages import Message, Part, Text, UnknownPart
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from callspan.providers.openai.detach import detached
+from callspan.providers.copies import detached
 from callspan.providers.pieces import Pieces
 
 

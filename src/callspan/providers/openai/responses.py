@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from callspan.providers.base import Api, Operation, ResponseFacts
+from callspan.providers.copies import detached
 from callspan.providers.openai.asked import asked
-from callspan.providers.openai.detach import detached
 from callspan.providers.openai.parts import parts_of
 from callspan.providers.openai.responses_items import item_messages, item_parts
 from callspan.providers.openai.responses_stream import ResponsesAccumulator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
-from callspan.providers.openai.detach import detached
+from callspan.providers.copies import detached
 from callspan.providers.openai.media import media
 from callspan.providers.openai.parts import parts_of
 from callspan.providers.wire import flag, mapping, objects, text

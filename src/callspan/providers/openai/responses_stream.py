@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
-from callspan.providers.openai.detach import detached
+from callspan.providers.copies import detached
 from callspan.providers.openai.response_item import GROWING, Item, Place
 from callspan.providers.wire import integer, text
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from callspan.providers.openai.detach import fill
+from callspan.providers.copies import fill
 from callspan.providers.pieces import Pieces
 from callspan.record.codec import encode_json
 

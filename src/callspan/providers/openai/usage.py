@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from callspan.providers.openai.detach import detached
+from callspan.providers.copies import detached
 from callspan.providers.wire import LARGEST_COUNT, UNFIT, Count, count, mapping
 from callspan.record.usage import Usage
 
