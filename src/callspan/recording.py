@@ -14,8 +14,8 @@ import msgspec
 from opentelemetry import context as otel_context
 
 from callspan.agent.api_misuse import installed_or_warn
+from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open
-from callspan.intercept.failures import error_of, outcome_of
 from callspan.observe.factory import CallFacts
 from callspan.observe.live_call import LiveCall
 from callspan.providers import registry
@@ -134,7 +134,7 @@ class RecordedCall:
             if error is None:
                 call.end()
             else:
-                info = error_of(error)
+                info = call_error(error)
                 outcome = outcome_of(error, info)
                 call.end(how="cancelled" if outcome == "cancelled" else "error", outcome=outcome, error=info)
 

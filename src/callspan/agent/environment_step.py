@@ -9,11 +9,11 @@ from opentelemetry.context import Context
 
 from callspan.agent.api_misuse import reward_value
 from callspan.agent.context import metadata_of
-from callspan.agent.faults import error_info
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import Scope, is_within
 from callspan.agent.times import Time, moment
 from callspan.agent.values import SupportsBool, as_bool
+from callspan.errors import application_error
 from callspan.record.events import EventRecord
 from callspan.record.ids import new_id
 
@@ -139,7 +139,7 @@ class EnvironmentStep(Scope):
         if self.runtime is None:
             return
         record = msgspec.structs.replace(
-            event, time_ns=self.start_ns, duration_ns=self.elapsed_ns(), error=error_info(error)
+            event, time_ns=self.start_ns, duration_ns=self.elapsed_ns(), error=application_error(error)
         )
         shown = self.runtime.process(record, "event")
         self.span.end(shown, error)

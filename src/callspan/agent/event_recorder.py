@@ -10,13 +10,13 @@ from opentelemetry.context import Context, get_current
 from callspan.agent.api_misuse import misuse
 from callspan.agent.context import metadata_of
 from callspan.agent.environment_step import EnvironmentStep, StepResult, environment_event
-from callspan.agent.faults import error_info
 from callspan.agent.operations import Agent, Guardrail, Handoff, Tool
 from callspan.agent.rewards import reward_record
 from callspan.agent.runtime import installed
 from callspan.agent.scope import Scope
 from callspan.agent.times import Time, moment
 from callspan.agent.values import SupportsBool, as_dict, as_text, as_texts
+from callspan.errors import application_error
 from callspan.record.events import EventRecord, MessageRecord
 from callspan.record.ids import new_id
 
@@ -107,7 +107,7 @@ class EventRecorder(Scope):
             sequence=target.sequence(),
             system=as_text(system),
             data=data,
-            error=error_info(error),
+            error=application_error(error),
             flags=flags,
             metadata={**target.around(), **as_dict(metadata)},
         )

@@ -12,11 +12,11 @@ from opentelemetry.context import Context
 from callspan.agent.api_misuse import installed_or_warn
 from callspan.agent.context import current_scope, metadata_of
 from callspan.agent.decorators import Decorating
-from callspan.agent.faults import error_info
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import IDLE, Scope, is_within
 from callspan.agent.times import Time
 from callspan.agent.values import as_bool, as_text
+from callspan.errors import application_error
 from callspan.fail_open import fail_open, value_of
 from callspan.record.codec import plain
 from callspan.record.events import AGENT_START, TOOL_START, EventRecord, Record, start_id
@@ -200,7 +200,7 @@ class Operation(Scope, Decorating):
             sequence=session.next_sequence() if session is not None else None,
             system=self.system(),
             data=data or None,
-            error=error_info(error if error is not None else self.error),
+            error=application_error(error if error is not None else self.error),
             flags=list(self._flags),
             metadata=self._own_metadata(),
         )

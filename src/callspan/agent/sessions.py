@@ -17,7 +17,6 @@ from callspan.agent.context import current_scope, metadata_of, with_metadata
 from callspan.agent.decorators import Decorating
 from callspan.agent.episode import Episode, episode_of
 from callspan.agent.event_recorder import EventRecorder
-from callspan.agent.faults import error_info, outcome_of
 from callspan.agent.rewards import write_session_reward
 from callspan.agent.runtime import Runtime, SpanHandle, SpanRef, installed
 from callspan.agent.scope import NO_SPAN, Scope
@@ -25,6 +24,7 @@ from callspan.agent.span_refs import SPAN_REFS, remember
 from callspan.agent.times import Time
 from callspan.agent.timesteps import Found, Timestep
 from callspan.agent.values import SupportsBool, as_bool, as_dict, as_text
+from callspan.errors import application_error, outcome_of
 from callspan.fail_open import fail_open
 from callspan.process.callbacks import Point
 from callspan.record.call import ErrorInfo, Place
@@ -282,7 +282,7 @@ class Session(EventRecorder, Decorating):
             record = self._record(
                 end_ns=self.start_ns + self.elapsed_ns(),
                 outcome=self._outcome(error),
-                error=error_info(error) if isinstance(error, Exception) else None,
+                error=application_error(error) if isinstance(error, Exception) else None,
                 totals=self.running.totals(),
             )
         # Of several sessions of one id that are open at once, the last to end speaks for all.

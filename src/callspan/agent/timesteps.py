@@ -12,12 +12,12 @@ from callspan.agent.api_misuse import mark
 from callspan.agent.context import metadata_of
 from callspan.agent.decorators import Decorating
 from callspan.agent.event_recorder import EventRecorder
-from callspan.agent.faults import error_info, outcome_of
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import Scope
 from callspan.agent.span_refs import remember
 from callspan.agent.times import Time
 from callspan.agent.values import as_dict, as_int, as_text
+from callspan.errors import application_error, outcome_of
 from callspan.fail_open import fail_open
 from callspan.record.call import Place
 from callspan.record.events import TimestepRecord
@@ -231,7 +231,7 @@ class Timestep(EventRecorder, Decorating):
             self._first,
             end_ns=self.start_ns + self.elapsed_ns(),
             outcome=self._status or outcome_of(error),
-            error=error_info(error) if isinstance(error, Exception) else None,
+            error=application_error(error) if isinstance(error, Exception) else None,
             totals=self.running.totals(),
         )
         shown = self.runtime.process(record, "timestep_end")

@@ -18,11 +18,11 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 
 from callspan import private_names as names
+from callspan.errors import call_error, outcome_of
 from callspan.fail_open import attempt, fail_open
 from callspan.intercept import native_tracing, stream_usage, streams
 from callspan.intercept.client_facts import facts_of
 from callspan.intercept.engine import CURRENT_CALL, Engine
-from callspan.intercept.failures import error_of, outcome_of
 from callspan.intercept.guarded import Function, Observer, guarded, guarded_data, reader
 from callspan.intercept.raw_responses import body_of, flaw_of, wants_raw
 from callspan.intercept.watch import WATCHES, Watch, watch_of
@@ -117,7 +117,7 @@ class OpenCall:
         with _CLOSE:
             self._restore()
         with _CLOSE:
-            info = error_of(error)
+            info = call_error(error)
             self.call.end(how=None, outcome=outcome_of(error, info), error=info)
 
     def follow(self, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2

@@ -12,8 +12,8 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from callspan import private_names as names
+from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open
-from callspan.intercept.failures import error_of, outcome_of
 from callspan.observe.late_ends import LateEnds
 from callspan.observe.live_call import LiveCall
 from callspan.record.call import StreamEnd
@@ -133,7 +133,7 @@ class Watch:
 
     def failed(self, error: BaseException) -> None:
         """Reading ended with an exception, cancellation among them."""
-        info = error_of(error)
+        info = call_error(error)
         outcome = outcome_of(error, info)
         how: StreamEnd = "cancelled" if outcome == "cancelled" else "error"
         self._end(partial(self.call.end, how=how, outcome=outcome, error=info))

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.agent import values
-from callspan.agent.faults import error_info, outcome_of
+from callspan.errors import application_error, outcome_of
 from callspan.fail_open import forget_failures
+from callspan.providers.error_bodies import MAX_MESSAGE_BYTES
 
 
 class Broken:
@@ -175,15 +176,24 @@ class MuteError(ValueError):
 def test_an_exception_of_the_application(
     error: BaseException, kind: str, name: str, message: str | None, outcome: str
 ) -> None:
-    info = error_info(error)
+    info = application_error(error)
     assert info is not None
     assert (info.kind, info.type, info.exception, info.message) == (kind, name, name, message)
     assert outcome_of(error) == outcome
 
 
+@pytest.mark.parametrize("error", [ValueError("x" * 100_000), "x" * 100_000])
+def test_a_long_message_is_cut_as_that_of_a_call(error: Exception | str) -> None:
+    info = application_error(error)
+    assert info is not None
+    assert info.message is not None
+    assert len(info.message.encode()) <= MAX_MESSAGE_BYTES
+    assert info.message.endswith("…")
+
+
 def test_text_is_a_message_without_an_exception_and_nothing_is_no_error() -> None:
-    info = error_info("went wrong")
+    info = application_error("went wrong")
     assert info is not None
     assert (info.kind, info.type, info.exception, info.message) == ("unknown", "error", None, "went wrong")
-    assert error_info(None) is None
+    assert application_error(None) is None
     assert outcome_of(None) == "success"

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from callspan.errors import call_error, outcome_of
 from callspan.intercept import stream_usage
 from callspan.intercept.client_facts import facts_of
 from callspan.intercept.engine import Engine
-from callspan.intercept.failures import error_of, outcome_of
 from callspan.intercept.raw_responses import body_of, observe_bytes, wants_raw
 from callspan.intercept.watch import WATCHES, Watch, is_running, watch_of
 from callspan.observe.factory import CallFactory, CallFacts
@@ -132,7 +132,7 @@ class MuteError(Exception):
 def test_an_errors_status_and_request_are_read_where_they_mean_something(
     error: Exception, expected: tuple[int | None, str | None]
 ) -> None:
-    info = error_of(error)
+    info = call_error(error)
     assert (info.status, info.request_id) == expected
     assert info.message == "odd"
     assert info.exception == f"{__name__}.OddError"
@@ -150,13 +150,13 @@ def test_an_errors_status_and_request_are_read_where_they_mean_something(
     ],
 )
 def test_how_a_call_ends_that_ends_with_this(error: BaseException, exception: str, outcome: str) -> None:
-    info = error_of(error)
+    info = call_error(error)
     assert info.exception == exception
     assert outcome_of(error, info) == outcome
 
 
 def test_an_exception_without_words_has_no_message() -> None:
-    assert error_of(MuteError()).message is None
+    assert call_error(MuteError()).message is None
 
 
 # Stream usage

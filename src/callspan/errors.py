@@ -1,0 +1,67 @@
+"""Errors: what an exception becomes in a record, and the outcome it stands for."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from callspan.fail_open import value_of
+from callspan.providers import errors
+from callspan.providers.error_bodies import capped
+from callspan.record.call import ErrorInfo, Outcome
+
+_FIRST_ERROR_STATUS: Final = 400
+_ATTRIBUTES: Final = ("status_code", "request_id", "body")
+
+
+def call_error(error: BaseException) -> ErrorInfo:
+    """Return the error of a call: its kind, and what the exception of an SDK or HTTP library states by its attributes.
+
+    Never raises, whatever the exception's `__str__` and properties do.
+    """
+    status, request_id, body = (value_of(partial(getattr, error, name, None)) for name in _ATTRIBUTES)
+    # A mid-stream error of the anthropic SDK carries the status of the stream's start: 200.
+    status = status if isinstance(status, int) and status >= _FIRST_ERROR_STATUS else None
+    return errors.error_info(
+        status=status,
+        body=body,
+        exception=qualified_name(type(error)),
+        message=_message(error),
+        request_id=request_id if isinstance(request_id, str) else None,
+    )
+
+
+def application_error(error: BaseException | str | None) -> ErrorInfo | None:
+    """Return the error of a session, timestep, tool or event; None for None. A text is a message without exception.
+
+    Nothing but class and message is read: the attributes of an exception of the application may mean anything.
+    """
+    if error is None:
+        return None
+    if isinstance(error, str):
+        return ErrorInfo(kind="unknown", type="error", message=capped(error))
+    name = qualified_name(type(error))
+    kind = "unknown" if isinstance(error, Exception) else "cancelled"
+    message = _message(error)
+    return ErrorInfo(kind=kind, type=name, exception=name, message=None if message is None else capped(message))
+
+
+def outcome_of(error: BaseException | None, info: ErrorInfo | None = None) -> Outcome:
+    """Return how what ended with this exception ended: None is a success, a call's `info` may say that it is a timeout.
+
+    Cancellation, a closed generator, an interrupt and an exit are `cancelled`.
+    """
+    if error is None:
+        return "success"
+    if not isinstance(error, Exception):
+        return "cancelled"
+    return "timeout" if info is not None and info.kind == "timeout" else "error"
+
+
+def qualified_name(kind: type[BaseException]) -> str:
+    """Return the name of a class with its module, but for built-in ones."""
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _message(error: BaseException) -> str | None:
+    return value_of(partial(str, error))
