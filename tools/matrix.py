@@ -51,13 +51,20 @@ class Pair:
     besides: tuple[str, ...] = ()
 
 
+OLDEST_TELEMETRY = (
+    "opentelemetry-api==1.35.0",
+    "opentelemetry-sdk==1.35.0",
+    "opentelemetry-instrumentation==0.56b0",
+)
+"""The oldest OpenTelemetry that pyproject.toml allows."""
+NEWEST_TELEMETRY = ("opentelemetry-api>=1.44", "opentelemetry-sdk>=1.44", "opentelemetry-instrumentation>=0.65b0")
 PAIRS = {
     # Both hand their HTTP client an argument that httpx 0.28 has taken away.
-    "floor": Pair("openai==1.40.0", "anthropic==0.34.0", ("httpx<0.28",)),
+    "floor": Pair("openai==1.40.0", "anthropic==0.34.0", ("httpx<0.28", *OLDEST_TELEMETRY)),
     "older": Pair("openai[aiohttp]==1.109.1", "anthropic[aiohttp]==0.125.0"),
     "recent": Pair("openai[aiohttp]==2.54.0", "anthropic[aiohttp]==1.17.0"),
     # Openai takes clients of the older HTTP library too, where that is there.
-    "newest": Pair("openai[aiohttp]>=3", "anthropic[aiohttp]>=2", ("httpx>=0.28",)),
+    "newest": Pair("openai[aiohttp]>=3", "anthropic[aiohttp]>=2", ("httpx>=0.28", *NEWEST_TELEMETRY)),
 }
 
 
@@ -185,8 +192,8 @@ def document(results: list[Result], missing: list[str]) -> str:
         "on old and new SDKs.",
         "Written by `make matrix`; `make older` runs one older pair, as part of `make test-all`.",
         "",
-        "| Python | openai | anthropic | HTTP library | passed | failed | skipped | s |",
-        "| --- | --- | --- | --- | ---: | ---: | ---: | ---: |",
+        "| Python | openai | anthropic | HTTP library | OpenTelemetry | passed | failed | skipped | s |",
+        "| --- | --- | --- | --- | --- | ---: | ---: | ---: | ---: |",
     ]
     lines += [_row(result) for result in results]
     lines += ["", *(f"Not run: no Python {version} was found." for version in missing)]
@@ -207,11 +214,12 @@ def document(results: list[Result], missing: list[str]) -> str:
 def _row(result: Result) -> str:
     if result.trouble:
         pair = PAIRS[result.pair]
-        return f"| {result.python} | {pair.openai} | {pair.anthropic} | | {result.trouble} | | | |"
+        return f"| {result.python} | {pair.openai} | {pair.anthropic} | | | {result.trouble} | | | |"
     versions = result.versions
     http = ", ".join(f"{name} {versions[name]}" for name in ("httpx", "httpx2") if name in versions)
     return (
         f"| {result.python} | {versions.get('openai')} | {versions.get('anthropic')} | {http} "
+        f"| {versions.get('opentelemetry-sdk')} "
         f"| {result.passed} | {len(result.failed)} | {sum(result.skipped.values())} | {result.seconds:.0f} |"
     )
 

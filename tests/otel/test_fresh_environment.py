@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from callspan.stores.urls import open_store
 from tests.otel.launching import APPS, Stage
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -35,20 +38,30 @@ def base_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _environment(tmp_path_factory.getbasetemp(), "base-environment", str(ROOT))
 
 
-def _environment(base: Path, name: str, package: str) -> Path:
+@pytest.fixture(scope="session")
+def oldest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with the oldest OpenTelemetry that the package allows."""
+    project = (ROOT / "pyproject.toml").read_text()
+    wanted = re.findall(r'^  "(opentelemetry-[a-z]+)>=([0-9.b]+)",$', project, re.MULTILINE)
+    assert [name.partition("-")[2] for name, _ in wanted] == ["api", "sdk", "instrumentation"]
+    pins = [f"{name}=={version}" for name, version in wanted]
+    return _environment(tmp_path_factory.getbasetemp(), "oldest-environment", f"{ROOT}[openai,anthropic]", *pins)
+
+
+def _environment(base: Path, name: str, *packages: str) -> Path:
     place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     with place.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (place / "complete").exists():
-            _make(place, package)
+            _make(place, *packages)
             (place / "complete").touch()
     return place / "bin"
 
 
-def _make(place: Path, package: str) -> None:
+def _make(place: Path, *packages: str) -> None:
     subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
     installed = subprocess.run(
-        [str(place / "bin" / "pip"), "install", "-q", "--disable-pip-version-check", package],
+        [str(place / "bin" / "pip"), "install", "-q", "--disable-pip-version-check", *packages],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if installed.returncode:
@@ -152,6 +165,50 @@ def test_an_unchanged_script_is_recorded_by_run_without_click(stage: Stage, fres
     assert done.returncode == 0, done.stderr
     assert len(stage.spans) == len(stage.calls()) == 2
     assert done.stderr.startswith("callspan: recorded to ")
+
+
+ONE_CALL_EACH = """
+import logging, sys
+import anthropic, openai
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+import callspan
+from callspan.testing import ScriptedProvider
+
+logging.basicConfig(level=logging.WARNING)
+provider, exporter = TracerProvider(), InMemorySpanExporter()
+provider.add_span_processor(SimpleSpanProcessor(exporter))
+trace.set_tracer_provider(provider)
+handle = callspan.instrument(stores=sys.argv[1], log_events=True)
+said = {"messages": [{"role": "user", "content": "Hello"}]}
+with ScriptedProvider() as scripted, callspan.session("s") as session, session.timestep() as step:
+    scripted.reply(text="Hello you")
+    scripted.reply(text="Hello you")
+    with openai.OpenAI(api_key="k", base_url=scripted.openai_url) as client:
+        list(client.chat.completions.create(model="gpt-5", stream=True, **said))
+    with anthropic.Anthropic(api_key="k", base_url=scripted.anthropic_url) as client:
+        client.messages.create(model="claude", max_tokens=64, **said)
+    step.reward(1.0)
+assert handle.force_flush()
+print(*sorted(span.name for span in exporter.get_finished_spans()), sep=",")
+"""
+
+
+def test_a_call_of_each_sdk_on_the_oldest_opentelemetry(oldest: Path, tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path / 'calls.db'}"
+    done = subprocess.run(
+        [str(oldest / "python"), "-W", "error::DeprecationWarning:callspan", "-c", ONE_CALL_EACH, store],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "chat claude,chat gpt-5,invoke_workflow s,timestep\n"
+    assert not done.stderr, "nothing is warned of"
+    with closing(open_store(store)) as reader:
+        calls = list(reader.calls())
+    assert {call.provider for call in calls} == {"anthropic", "openai"}
+    assert all(call.outcome == "success" and call.trace_id for call in calls)
 
 
 def test_the_command_says_what_it_needs(fresh: Path) -> None:
