@@ -19,7 +19,7 @@ QUICK :=
 CASES := 1000
 SEED := 1
 
-.PHONY: demo test test-all test-added coverage check documents older matrix mutants fuzz peers frameworks backend collector bench bench-peers scale nightly clean
+.PHONY: demo test test-all test-added coverage check documents older matrix mutants fuzz path peers frameworks backend collector bench bench-peers scale nightly clean
 
 demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace and its records
 	@$(BIN)/callspan demo
@@ -59,6 +59,9 @@ older: $(STAMP)-dev  ## The capture tests on one older version of both SDKs
 
 matrix: $(STAMP)-dev  ## The capture tests on four versions of both SDKs and every Python found; writes docs/matrix.md
 	$(BIN)/python tools/matrix.py
+
+path: $(STAMP)-dev  ## Which files and frames a plain call and a chunk run through; sizes of the package
+	$(BIN)/python tools/call_path.py
 
 mutants: $(STAMP)-dev  ## Whether the tests notice small changes: every one in three packages; see docs/mutation.md
 	$(BIN)/python tools/mutate.py

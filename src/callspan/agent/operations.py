@@ -254,14 +254,8 @@ class Tool(Operation):
         """The arguments: as given, else the model's own, parsed where they are JSON text."""
         return self._input
 
-    @property
-    def result(self) -> object:
-        """What the tool returned; None before it is set."""
-        return self.output
-
-    @result.setter
-    def result(self, value: object) -> None:
-        self._output = value
+    result = Operation.output
+    """What the tool returned; None before it is set."""
 
     def _copy(self, name: str, arguments: Mapping[str, object]) -> Operation:
         given, call, own = self._given

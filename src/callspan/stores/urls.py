@@ -122,10 +122,11 @@ def _readable(url: str, kind: str) -> str:
     return url
 
 
-def split_urls(urls: str | Iterable[str]) -> list[str]:
-    """Return the URLs of a comma list or of a sequence, trimmed, in order, the same one once."""
-    several = [urls] if isinstance(urls, str) else urls
-    return list(dict.fromkeys(url for text in several for url in setting_values.split_urls(text)))
+def split_urls(urls: str | Path | Iterable[str | Path]) -> list[str]:
+    """Return the URLs and paths of a comma list or of a sequence, trimmed, in order, without duplicates."""
+    several = [urls] if isinstance(urls, str | Path) else urls
+    split = ([str(one)] if isinstance(one, Path) else setting_values.split_urls(one) for one in several)
+    return list(dict.fromkeys(url for found in split for url in found))
 
 
 def check_store(url: object) -> None:
@@ -149,8 +150,8 @@ def load_sinks(urls: Iterable[str]) -> None:
         resources.files(__package__)  # imports its own readers with the first use
 
 
-def open_store(urls: str | Iterable[str]) -> Reader:
-    """Return a reader of the first of these stores that can be read. Close it after use.
+def open_store(urls: str | Path | Iterable[str | Path]) -> Reader:
+    """Return a reader of the first of these stores, given by URL or path, that can be read. Close it after use.
 
     Raises:
         SettingError: None of them is readable by its kind.

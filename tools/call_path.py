@@ -1,0 +1,131 @@
+"""The path of a call: which files of callspan a plain call and one chunk run through, and in how many frames.
+
+`make path` prints it with the sizes of the package; `--write` puts the figures into docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final, NamedTuple
+
+import openai
+from opentelemetry.sdk.trace import TracerProvider
+
+import callspan
+from callspan.testing import ScriptedProvider
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+SOURCE: Final = ROOT / "src" / "callspan"
+PAGE: Final = ROOT / "docs" / "architecture.md"
+_MARK: Final = "<!-- path -->"
+_MESSAGES: Final[Any] = [{"role": "user", "content": "Hi"}]
+
+
+class CallPath(NamedTuple):
+    """What one thread ran of callspan."""
+
+    files: list[str]
+    """In the order they were first entered."""
+    frames: int
+
+
+def traced(run: Callable[[], object]) -> CallPath:
+    """Run it and return the files and frames of callspan on this thread."""
+    frames: Counter[str] = Counter()
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        name = frame.f_code.co_filename
+        if event == "call" and name.startswith(str(SOURCE)) and "/testing/" not in name:
+            frames[name] += 1
+
+    sys.setprofile(note)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return CallPath([str(Path(name).relative_to(SOURCE)) for name in frames], frames.total())
+
+
+def paths(directory: Path) -> dict[str, CallPath]:
+    """Return the path of a plain call with spans and a SQLite store, on the caller's side, and of one chunk."""
+    store = directory / "callspan.db"
+    handle = callspan.instrument(stores=store, tracer_provider=TracerProvider(), sdks="openai")
+    with ScriptedProvider() as provider, openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
+        provider.reply(text="one two three four five six seven eight", repeat=True)
+
+        def plain() -> object:
+            return client.chat.completions.create(model="m", messages=_MESSAGES)
+
+        def chunks() -> Callable[[], object]:
+            stream = iter(client.chat.completions.create(model="m", messages=_MESSAGES, stream=True))
+            for _ in range(3):
+                next(stream)
+            return lambda: next(stream)
+
+        for _ in range(3):
+            plain()
+            chunks()
+        found = {"a plain call": traced(plain), "one chunk": traced(chunks())}
+        _row_arrives(handle, store)
+    callspan.uninstrument()
+    return found
+
+
+def _row_arrives(handle: callspan.Handle, store: Path) -> None:
+    handle.force_flush()
+    deadline = time.monotonic() + 10
+    reader = callspan.open_store(store)
+    try:
+        while not any(record.outcome == "success" for record in reader.calls()):
+            if time.monotonic() > deadline:
+                raise RuntimeError("the traced call did not reach its SQLite row")
+            time.sleep(0.05)
+    finally:
+        reader.close()
+
+
+def sizes() -> str:
+    """Return files, lines, median and largest module of the package."""
+    lines = {path: len(path.read_text().splitlines()) for path in sorted(SOURCE.rglob("*.py"))}
+    largest = max(lines, key=lambda path: lines[path])
+    short = sum(count < 60 for count in lines.values())
+    return (
+        f"{len(lines)} files, {sum(lines.values()):,} lines; median module {statistics.median(lines.values()):.0f}, "
+        f"largest {lines[largest]} (`{largest.relative_to(SOURCE)}`), {short} under 60 lines"
+    )
+
+
+def summary(found: dict[str, CallPath]) -> str:
+    """Return the figures as lines of Markdown."""
+    rows = [
+        f"- {name}: {len(path.files)} files, {path.frames} frames on the caller's side" for name, path in found.items()
+    ]
+    return "\n".join([f"- {sizes()}", *rows])
+
+
+def main() -> None:
+    """Print the paths; write the figures into the page where that is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="put the figures into docs/architecture.md")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        found = paths(Path(directory))
+    for name, path in found.items():
+        print(f"{name}:", *path.files, sep="\n  ")
+    print(summary(found))
+    if arguments.write:
+        before, _, rest = PAGE.read_text().partition(_MARK)
+        _, _, after = rest.partition(_MARK)
+        PAGE.write_text(f"{before}{_MARK}\n{summary(found)}\n{_MARK}{after}")
+
+
+if __name__ == "__main__":
+    main()
