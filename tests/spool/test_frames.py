@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.spool.frames import HEAD_BYTES, MAGIC, MAX_PAYLOAD, Frame, Gap, encode, scan
+from tests.points import points
 
 PAYLOADS = [b"{}", b'{"a":1}' * 9, b"", b"x" * 300]
 WHOLE = b"".join(encode(payload) for payload in PAYLOADS)
@@ -40,7 +41,7 @@ def test_offsets_are_those_of_the_segment() -> None:
     assert second.start == first.end
 
 
-@pytest.mark.parametrize("cut", range(len(WHOLE)))
+@points("cut", range(len(WHOLE)))
 def test_a_tail_torn_at_any_byte_costs_only_the_torn_frame(cut: int) -> None:
     torn = WHOLE[:cut]
     ends = [item.end for item in scan(WHOLE)]
@@ -51,7 +52,7 @@ def test_a_tail_torn_at_any_byte_costs_only_the_torn_frame(cut: int) -> None:
     assert all(isinstance(item, Gap) == (cut not in ends) for item in last)
 
 
-@pytest.mark.parametrize("cut", range(len(WHOLE)))
+@points("cut", range(len(WHOLE)))
 def test_a_reader_that_may_read_on_gets_no_gap_for_what_is_not_there_yet(cut: int) -> None:
     items = list(scan(WHOLE[:cut], final=False))
     assert not any(isinstance(item, Gap) for item in items)

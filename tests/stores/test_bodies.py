@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.points import points
 
 from callspan.stores import bodies
 from callspan.stores.text_extraction import fragments, role_of, said
@@ -23,7 +24,7 @@ def rebuilt(body: bytes, key: str | None = None) -> bytes:
     return bodies.join(parts.skeleton.json, [part.json for part in parts.history], known.__getitem__)
 
 
-@pytest.mark.parametrize(
+@points(
     "body",
     [
         {"model": "m", "messages": [], "n": 1},
@@ -148,7 +149,7 @@ def test_large_tools_are_compressed_and_small_ones_stay_readable() -> None:
     assert bodies.from_row(*row[1:]) == large
 
 
-@pytest.mark.parametrize(
+@points(
     ("value", "text"),
     [
         ("plain", "plain"),

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.points import points
 
 from callspan.settings import SettingError
 from callspan.stores.base import StoreError
@@ -15,7 +16,7 @@ from callspan.stores.urls import open_store, parse, safe_name, sinks_for, split_
 from .conftest import Delivery, Records
 
 
-@pytest.mark.parametrize(
+@points(
     ("url", "kind", "path"),
     [
         ("sqlite:///calls.db", "sqlite", "calls.db"),

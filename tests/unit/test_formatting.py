@@ -13,6 +13,7 @@ import pytest
 
 from callspan import formatting
 from callspan.formatting import UNKNOWN
+from tests.points import points
 
 MONEY = {
     "0": "$0.00",
@@ -90,7 +91,7 @@ def test_counts_have_thousands_separators(number: int | None, shown: str) -> Non
     assert formatting.count(number) == shown
 
 
-@pytest.mark.parametrize(
+@points(
     ("number", "shown"),
     [(None, UNKNOWN), (0, "0"), (7, "7"), (999, "999"), (1_000, "1k"), (1_234, "1.23k"), (3_400_000, "3.4M"),
      (5 * 10**9, "5G"), (0.5, "0.5"), (-12, "-12"), (999_499, "999k"), (999_950, "1M"), (-999_950, "-1M")],

@@ -14,6 +14,7 @@ from callspan.otlp_variables import (
     service_of_command,
     unknown_protocol,
 )
+from tests.points import points
 
 HTTP, GRPC = "http/protobuf", "grpc"
 BASE = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -131,7 +132,7 @@ def test_a_destination_knows_what_turns_it_off() -> None:
     assert Destination("logs", "grpc", None, "x").switch == "OTEL_LOGS_EXPORTER"
 
 
-@pytest.mark.parametrize(
+@points(
     ("command", "name"),
     [
         (["app.py"], "app"),

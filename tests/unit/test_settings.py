@@ -11,6 +11,7 @@ from msgspec.structs import astuple, replace
 
 from callspan.settings import SettingError, Settings
 from callspan.settings_loader import changes, forget_warnings, load, state_directory, variables
+from tests.points import points
 
 
 def test_without_anything_the_defaults_are_in_force() -> None:
@@ -94,13 +95,13 @@ def test_the_table_of_odd_values_has_every_setting() -> None:
     assert set(INVALID) == set(Settings.__struct_fields__)
 
 
-@pytest.mark.parametrize(("name", "value"), TABLE, ids=[f"{name}-{number}" for number, (name, _) in enumerate(TABLE)])
+@points(("name", "value"), TABLE, ids=[f"{name}-{number}" for number, (name, _) in enumerate(TABLE)])
 def test_an_invalid_argument_is_an_error_that_names_it(name: str, value: object) -> None:
     with pytest.raises(SettingError, match=f"^{name}="):
         load({name: value}, {})
 
 
-@pytest.mark.parametrize(
+@points(
     ("name", "value", "taken"),
     [
         ("content", False, "off"),

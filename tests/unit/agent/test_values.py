@@ -17,6 +17,7 @@ from callspan.agent import values
 from callspan.errors import application_error, outcome_of
 from callspan.fail_open import forget_failures
 from callspan.providers.error_bodies import MAX_MESSAGE_BYTES
+from tests.points import points
 
 
 class Broken:
@@ -53,7 +54,7 @@ def _no_failures_left() -> Any:
     forget_failures()
 
 
-@pytest.mark.parametrize(
+@points(
     ("value", "read"),
     [
         (1, 1.0), (0, 0.0), (-2.5, -2.5), (True, 1.0), (Decimal("0.1"), 0.1), (Fraction(1, 4), 0.25), (Scalar(3), 3.0),

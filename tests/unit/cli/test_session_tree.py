@@ -15,6 +15,7 @@ from callspan.record.messages import Conversation, Message, Text
 from callspan.record.usage import Usage
 from callspan.stores import aggregates
 from callspan.stores.base import Event, SessionSummary
+from tests.points import points
 
 from .conftest import MINUTE, SECOND, START_NS, drawn, made, session, summed
 
@@ -114,7 +115,7 @@ def test_a_step_within_a_step_hangs_below_it_and_one_of_an_unknown_step_below_th
     assert [line.index("step") for line in found[2:]] == [4, 8, 4]
 
 
-@pytest.mark.parametrize(
+@points(
     ("fields", "told"),
     [
         ({}, "step 0  \N{EN DASH}"),
@@ -147,7 +148,7 @@ def test_a_step_sums_the_calls_within_and_no_others() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@points(
     ("fields", "told"),
     [
         ({"took_ns": None, "request": Request()}, "chat \N{EN DASH}  \N{EN DASH}  \N{EN DASH}"),
@@ -179,7 +180,7 @@ def test_a_call_in_one_line(fields: dict[str, Any], told: str) -> None:
     assert only(made(**fields)) == told
 
 
-@pytest.mark.parametrize(
+@points(
     ("item", "told"),
     [
         (event("tool"), "tool tool"),

@@ -10,9 +10,10 @@ import pytest
 from callspan import formatting
 from callspan.cli import safe_text, screen
 from callspan.cli.screen import Screen
+from tests.points import points
 
 
-@pytest.mark.parametrize(
+@points(
     ("text", "shown"),
     [
         ("", ""),
@@ -57,7 +58,7 @@ def test_in_paragraphs_only_line_ends_stay(text: str, shown: str) -> None:
     assert safe_text.clean_lines(text) == shown
 
 
-@pytest.mark.parametrize("code", [*range(0x20), 0x7F, *range(0x80, 0xA0), 0x2028, 0x202E, 0x2066])
+@points("code", [*range(0x20), 0x7F, *range(0x80, 0xA0), 0x2028, 0x202E, 0x2066])
 def test_no_control_character_is_raw_in_json_and_each_comes_back(code: int) -> None:
     text = screen.json_text({"said": f"a{chr(code)}b"})
     assert chr(code) not in text

@@ -23,6 +23,7 @@ from callspan.observe.late_ends import LateEnds
 from callspan.providers import registry
 from callspan.record.call import CallRecord
 from callspan.record.events import Record
+from tests.points import points
 
 
 def options(**fields: Any) -> Any:
@@ -360,9 +361,9 @@ def test_a_body_read_in_pieces_is_recorded_and_passes_unchanged(how: str, size: 
     assert (record.usage.input_tokens, record.usage.output_tokens) == (3, 0)
 
 
-@pytest.mark.parametrize("how", ["sync", "async"])
-@pytest.mark.parametrize("size", [1, 13, 10_000])
-@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@points("how", ["sync", "async"])
+@points("size", [1, 13, 10_000])
+@points("line_end", ["\n", "\r\n"])
 def test_events_are_read_however_they_are_cut(how: str, size: int, line_end: str) -> None:
     call = Call(stream=True)
     events = [f"data: {json.dumps(chunk, ensure_ascii=False)}" for chunk in CHUNKS]

@@ -20,6 +20,7 @@ from callspan.record.messages import (
     UnknownPart,
 )  # fmt: skip
 from callspan.record.usage import Usage
+from tests.points import points
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_more_text_is_never_fewer_tokens(one: str, other: str) -> None:
     assert max(tokens_of(one), tokens_of(other)) <= together <= tokens_of(one) + tokens_of(other)
 
 
-@pytest.mark.parametrize(
+@points(
     ("part", "tokens"),
     [
         (Text(text="x" * 8), 2),

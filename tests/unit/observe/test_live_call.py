@@ -26,6 +26,7 @@ from callspan.providers.openai.chat import ChatCompletions
 from callspan.providers.openai.chat_stream import ChatAccumulator
 from callspan.record.call import CallRecord, ErrorInfo, Place, Response
 from callspan.record.messages import Conversation
+from tests.points import points
 
 REQUEST = {"model": "gpt-5", "messages": [{"role": "user", "content": "hi"}], "temperature": 0.5}
 ANSWER = {
@@ -263,8 +264,8 @@ def test_a_body_that_states_an_error_is_an_error() -> None:
     assert stage.record.error is not None
 
 
-@pytest.mark.parametrize("garbage", [None, [], "text", 3, {"choices": 4}, {"usage": []}, [[[]]]])
-@pytest.mark.parametrize("stream", [True, False])
+@points("garbage", [None, [], "text", 3, {"choices": 4}, {"usage": []}, [[[]]]])
+@points("stream", [True, False])
 def test_garbage_on_the_wire_still_gives_a_record(garbage: object, stream: bool) -> None:
     stage = Stage()
     call = stage.call(stream=stream)

@@ -9,6 +9,7 @@ import time
 
 import msgspec
 import pytest
+from tests.points import points
 
 from callspan.process import secrets
 from callspan.process.processors import caller_processors
@@ -35,8 +36,8 @@ _SECRETS = [
 _PREFIXES = ["gsk", "hf", "ghp", "gho", "ghs", "r8", "pplx", "xai", "csk", "tvly", "nvapi", "fw", "whsec"]
 
 
-@pytest.mark.parametrize("prefix", _PREFIXES)
-@pytest.mark.parametrize("joint", ["_", "-"])
+@points("prefix", _PREFIXES)
+@points("joint", ["_", "-"])
 def test_keys_are_known_by_the_prefix_of_who_gives_them_out(prefix: str, joint: str) -> None:
     key = f"{prefix}{joint}abcdefgh12345678"
     assert mask_text(f"key {key}.") == f"key {MASK}."
@@ -54,15 +55,15 @@ def test_a_token_of_google_is_masked() -> None:
     assert mask_text("ASIAIOSFODNN7EXAMPLE") == MASK
 
 
-@pytest.mark.parametrize("secret", _SECRETS)
-@pytest.mark.parametrize("text", ["{}", "Incorrect API key provided: {}. You can", '{{"key": "{}"}}', "({})"])
+@points("secret", _SECRETS)
+@points("text", ["{}", "Incorrect API key provided: {}. You can", '{{"key": "{}"}}', "({})"])
 def test_keys_of_providers_are_masked_in_any_text(secret: str, text: str) -> None:
     masked = mask_text(text.format(secret))
     assert secret not in masked
     assert MASK in masked
 
 
-@pytest.mark.parametrize(
+@points(
     ("text", "masked"),
     [
         ("Authorization: Bearer abc.def-123", f"Authorization: Bearer {MASK}"),
@@ -158,7 +159,7 @@ _NAMES = [
 ]
 
 
-@pytest.mark.parametrize("name", _NAMES)
+@points("name", _NAMES)
 def test_a_setting_of_a_secret_name_is_masked_however_it_is_spelt(name: str) -> None:
     assert mask_settings({name: "plain", "deep": [{name: "plain"}]}) == {name: MASK, "deep": [{name: MASK}]}
 

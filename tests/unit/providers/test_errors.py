@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.points import points
 
 from callspan.providers.error_bodies import MAX_BODY_BYTES, MAX_MESSAGE_BYTES
 from callspan.providers.errors import classify, error_info
@@ -52,7 +53,7 @@ def info(
     return error_info(status=status, body=body, exception=exception, message=message, request_id=request_id)
 
 
-@pytest.mark.parametrize(
+@points(
     ("status", "kind", "retryable"),
     [
         (400, "bad_input", False),
@@ -88,7 +89,7 @@ def test_a_status_alone_tells_the_kind(status: int | None, kind: str, retryable:
     assert classify(status, None, None, None) == (kind, retryable)
 
 
-@pytest.mark.parametrize(
+@points(
     ("status", "error_type", "kind"),
     [
         (529, "overloaded_error", "overloaded"),
@@ -110,7 +111,7 @@ def test_each_anthropic_type_has_its_kind_also_inside_a_stream(status: int, erro
     assert classify(status, error_type, None, None)[0] == kind
 
 
-@pytest.mark.parametrize(
+@points(
     ("status", "error_type", "code", "kind"),
     [
         (400, "invalid_request_error", "context_length_exceeded", "context_length"),
@@ -139,7 +140,7 @@ def test_words_of_openai_and_its_followers(
     assert classify(status, error_type, code, None)[0] == kind
 
 
-@pytest.mark.parametrize(
+@points(
     ("kind", "words"),
     [
         ("quota", "billing_hard_limit_reached quota_exceeded insufficient_balance insufficient_credits"),
@@ -182,7 +183,7 @@ def test_a_word_of_many_statuses_is_believed_only_without_one(kind: str, words: 
     assert {classify(404, word, None, None)[0] for word in words.split()} == {"not_found"}
 
 
-@pytest.mark.parametrize(
+@points(
     ("status", "message", "kind"),
     [
         (400, "prompt is too long: 210000 tokens > 200000 maximum", "context_length"),
@@ -211,7 +212,7 @@ def test_prose_under_a_general_type_is_read(status: int, message: str, kind: str
     assert classify(status, "invalid_request_error" if status == 400 else None, None, message)[0] == kind
 
 
-@pytest.mark.parametrize(
+@points(
     ("exception", "kind", "retryable"),
     [
         ("openai.APITimeoutError", "timeout", True),

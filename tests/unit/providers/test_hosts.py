@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.points import points
 
 from callspan.providers.hosts import provider_of
 
 
-@pytest.mark.parametrize(
+@points(
     ("client_class", "provider"),
     [
         ("AzureOpenAI", "azure.ai.openai"),
@@ -23,12 +24,12 @@ from callspan.providers.hosts import provider_of
         ("AnthropicFoundry", "azure.ai.inference"),
     ],
 )
-@pytest.mark.parametrize("host", ["gateway.example.com", "127.0.0.1:8080", "api.openai.com", None])
+@points("host", ["gateway.example.com", "127.0.0.1:8080", "api.openai.com", None])
 def test_a_client_of_a_platform_names_it_wherever_it_points(client_class: str, provider: str, host: str | None) -> None:
     assert provider_of(client_class, host, "openai") == provider
 
 
-@pytest.mark.parametrize(
+@points(
     ("host", "provider"),
     [
         ("api.openai.com", "openai"),
@@ -90,7 +91,7 @@ def test_a_host_names_its_provider(host: str, provider: str) -> None:
     assert provider_of("OpenAI", host, "openai") == provider
 
 
-@pytest.mark.parametrize(
+@points(
     "host",
     [
         None,
@@ -106,7 +107,7 @@ def test_a_host_names_its_provider(host: str, provider: str) -> None:
         "claude.googleapis.com",
     ],
 )
-@pytest.mark.parametrize("family", ["openai", "anthropic"])
+@points("family", ["openai", "anthropic"])
 def test_an_unknown_host_has_the_flavour_of_its_sdk(host: str | None, family: str) -> None:
     assert provider_of("OpenAI", host, family) == family
 

@@ -11,6 +11,7 @@ from types import MappingProxyType
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.points import points
 
 from callspan.providers.rate_limits import rate_limits, request_id, retry_after_s, stated_headers
 from callspan.record.call import RateLimit, RateLimits
@@ -92,7 +93,7 @@ def test_azure_counts_in_milliseconds() -> None:
     assert reset_s("500", {"x-ratelimit-renewalperiod-requests": "60"}) == 0.5
 
 
-@pytest.mark.parametrize(
+@points(
     ("value", "seconds"),
     [
         ("0s", 0.0),
@@ -119,9 +120,7 @@ def test_each_form_of_a_reset_is_seconds(value: str, seconds: float) -> None:
     assert reset_s(value) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize(
-    "value", ["", "soon", "-5", "1x", "5 s", "nan", "inf", "T", "2025-99-99T00:00:00Z", "s", "1m!"]
-)
+@points("value", ["", "soon", "-5", "1x", "5 s", "nan", "inf", "T", "2025-99-99T00:00:00Z", "s", "1m!"])
 def test_a_reset_of_another_form_is_absent(value: str) -> None:
     assert reset_s(value) is None
 
@@ -142,7 +141,7 @@ def test_no_headers_are_no_limits(headers: Mapping[str, str]) -> None:
     assert request_id(headers) is None
 
 
-@pytest.mark.parametrize(
+@points(
     ("headers", "seconds"),
     [
         ({"retry-after": "41"}, 41.0),
@@ -219,7 +218,7 @@ def test_each_header_alone_states_a_limit(header: str, value: str, limit: RateLi
     assert rate_limits({header: value}, NOW_S) == RateLimits(requests=limit)
 
 
-@pytest.mark.parametrize(
+@points(
     ("stated", "seconds"),
     [
         ("500ns", 5e-7),

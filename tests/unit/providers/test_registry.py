@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.points import points
 
 from callspan.providers import registry
 from callspan.record.call import CallRecord, Request, Response, Timing
@@ -32,7 +33,7 @@ def record(api: str = "messages", request: bytes = b"", response: bytes | None =
     )
 
 
-@pytest.mark.parametrize(
+@points(
     ("path", "api"),
     [
         ("/chat/completions", "chat_completions"),
@@ -56,7 +57,7 @@ def record(api: str = "messages", request: bytes = b"", response: bytes | None =
         ("/decisions", "decisions"),
     ],
 )
-@pytest.mark.parametrize("method", ["post", "POST"])
+@points("method", ["post", "POST"])
 def test_a_call_to_a_model_is_known_by_its_last_segments(method: str, path: str, api: str) -> None:
     endpoint = registry.endpoint_for(method, path)
 
@@ -65,7 +66,7 @@ def test_a_call_to_a_model_is_known_by_its_last_segments(method: str, path: str,
     assert endpoint is registry.by_api(api)
 
 
-@pytest.mark.parametrize(
+@points(
     "path",
     [
         "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.points import points
 
 from callspan.providers import wire
 from callspan.providers.anthropic.stated import facts
@@ -47,8 +48,8 @@ for _ in range(5000):
 POISONS: list[dict[str, object]] = [{HALF: 1}, {"note": HALF}, {"note": DEEP}, {HALF: {HALF: HALF}}]
 
 
-@pytest.mark.parametrize("poison", POISONS, ids=["name", "text", "depth", "everywhere"])
-@pytest.mark.parametrize("within", ["usage", "details", "body", "choice"])
+@points("poison", POISONS, ids=["name", "text", "depth", "everywhere"])
+@points("within", ["usage", "details", "body", "choice"])
 def test_half_a_surrogate_costs_neither_usage_nor_model_nor_id(within: str, poison: dict[str, object]) -> None:
     """JSON can hold half a surrogate pair, as a name too, and no encoder takes it."""
     details = {"cached_tokens": 1, **(poison if within == "details" else {})}
@@ -66,8 +67,8 @@ def test_half_a_surrogate_costs_neither_usage_nor_model_nor_id(within: str, pois
     assert (facts.usage.input_tokens, facts.usage.output_tokens, facts.usage.cache_read_tokens) == (3, 4, 1)
 
 
-@pytest.mark.parametrize("poison", POISONS, ids=["name", "text", "depth", "everywhere"])
-@pytest.mark.parametrize("within", ["usage", "server_tool_use", "body"])
+@points("poison", POISONS, ids=["name", "text", "depth", "everywhere"])
+@points("within", ["usage", "server_tool_use", "body"])
 def test_half_a_surrogate_costs_nothing_of_a_message(within: str, poison: dict[str, object]) -> None:
     ran = {"web_search_requests": 2, **(poison if within == "server_tool_use" else {})}
     usage = {"input_tokens": 3, "output_tokens": 4, "server_tool_use": ran, **(poison if within == "usage" else {})}

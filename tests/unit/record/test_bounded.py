@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from callspan.record.bounded import fitted, fitted_texts, json_attribute, newest_that_fit, text_attribute, weight
 from callspan.record.finish import normalised
+from tests.points import points
 
 
-@pytest.mark.parametrize(
+@points(
     ("text", "limit", "kept"),
     [
         ("", 0, ""),

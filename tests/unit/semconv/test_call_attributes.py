@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.points import points
 
 from callspan.record.call import (
     Attempt,
@@ -59,7 +60,7 @@ def test_what_is_known_at_the_start(place: Place, attributes: dict[str, Any]) ->
     assert call.start(record(place=place)) == {"callspan.call_id": "c", **attributes}
 
 
-@pytest.mark.parametrize(
+@points(
     ("fields", "attributes"),
     [
         ({}, {}),

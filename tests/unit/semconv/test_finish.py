@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from tests.points import points
 
 from callspan.record.finish import normalised
 from callspan.semconv.parts import finish_word
 
 
-@pytest.mark.parametrize(
+@points(
     ("word", "meaning"),
     [
         ("stop", "stop"),

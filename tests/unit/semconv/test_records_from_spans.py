@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.points import points
 
 from callspan.record.call import CallRecord
 from callspan.semconv.metric_names import DURATION_BUCKETS, TOKEN_BUCKETS, bounded_type
@@ -24,7 +25,7 @@ def known(attributes: dict[str, Any], **about: Any) -> CallRecord:
     return record
 
 
-@pytest.mark.parametrize(
+@points(
     ("attributes", "operation"),
     [
         ({"gen_ai.operation.name": "chat"}, ("chat", "chat_completions")),
@@ -53,7 +54,7 @@ def test_what_is_a_call(attributes: dict[str, Any], operation: tuple[str, str] |
     assert (record and (record.operation, record.api)) == operation
 
 
-@pytest.mark.parametrize(
+@points(
     ("attributes", "counters"),
     [
         ({"gen_ai.usage.input_tokens": 3, "gen_ai.usage.output_tokens": 0}, {"input_tokens": 3, "output_tokens": 0}),
@@ -164,7 +165,7 @@ def test_no_attributes_of_others_raise(attributes: dict[str, Any]) -> None:
     assert known(attributes).call_id
 
 
-@pytest.mark.parametrize(
+@points(
     ("error_type", "shown"),
     [
         ("429", "429"),

@@ -16,6 +16,7 @@ from callspan.record.events import EventRecord, Record, RewardRecord, SessionRec
 from callspan.record.usage import Usage
 from callspan.stores.columns import CALLS, EVENTS, REWARDS, SESSIONS, TABLES, TIMESTEPS, Table
 from callspan.stores.rows import on_conflict, to_row, to_tree
+from tests.points import points
 
 from .conftest import made
 
@@ -32,7 +33,7 @@ def row_of(table: Table, record: Record) -> dict[str, Any]:
     return to_row(table, record, tree_of(record))
 
 
-@pytest.mark.parametrize(
+@points(
     ("fields", "cells", "extra"),
     [
         ({}, {"retries": None, "in_tok": None, "cost_usd": None, "params": None, "sampled": None}, None),

@@ -17,6 +17,7 @@ from callspan.record.events import EventRecord, SessionRecord
 from callspan.spool.sink import PoisonError
 from callspan.stores import payloads, text_extraction
 from callspan.stores.payloads import line_of
+from tests.points import points
 
 from .conftest import MIDNIGHT_NS, chat, made, raw
 
@@ -53,7 +54,7 @@ def test_no_text_breaks_a_line(text: str) -> None:
     )
 
 
-@pytest.mark.parametrize(
+@points(
     ("record", "expected"),
     [
         (made("c"), (None, None, None, None)),
@@ -117,7 +118,7 @@ def test_a_call_without_bodies_and_other_records_have_none() -> None:
     assert found.tree["name"] == "n"
 
 
-@pytest.mark.parametrize(
+@points(
     "payload",
     [
         b"", b"{", b"null", b"[]", b"{}", b'"text"', b"\xff", b'{"kind":"call"}', b'{"kind":"unheard","call_id":"c"}',
@@ -133,7 +134,7 @@ def test_what_is_no_record_is_refused(payload: bytes) -> None:
         payloads.unpack(payload)
 
 
-@pytest.mark.parametrize(
+@points(
     ("value", "expected"),
     [
         (None, None),

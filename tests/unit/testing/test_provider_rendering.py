@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.points import points
 
 from callspan.testing.provider import Choice, ReceivedRequest, Reply
 from callspan.testing.provider.answer import Answer, Event, fragments, words
@@ -129,7 +130,7 @@ def test_items_and_parts_of_unknown_types_are_streamed_whole() -> None:
     ]
 
 
-@pytest.mark.parametrize(
+@points(
     ("method", "path", "inference", "named"),
     [
         ("POST", "/v1/chat/completions", True, {}),

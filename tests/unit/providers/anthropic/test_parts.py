@@ -7,6 +7,7 @@ import hashlib
 
 import msgspec
 import pytest
+from tests.points import points
 
 from callspan.process.media import media_by_reference
 from callspan.providers.anthropic.parts import conversation, parts
@@ -74,7 +75,7 @@ def test_a_message_of_another_type_is_kept() -> None:
     ]
 
 
-@pytest.mark.parametrize(
+@points(
     ("block", "part"),
     [
         ("plain", Text(text="plain")),

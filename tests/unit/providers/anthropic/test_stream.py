@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.points import points
 
 from callspan.providers.anthropic.stream import MessageAccumulator
 
@@ -377,7 +378,7 @@ def test_a_server_that_does_not_stream_gives_its_message_at_once() -> None:
     assert accumulator.body() == message
 
 
-@pytest.mark.parametrize(
+@points(
     ("chunk", "carries"),
     [
         (delta(0, "text_delta", text="x"), True),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.points import points
 
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.providers.openai.completions import Completions
@@ -88,7 +89,7 @@ def test_no_tools_is_unknown_and_not_empty() -> None:
     assert asked(model="m").tool_names is None
 
 
-@pytest.mark.parametrize(
+@points(
     ("endpoint", "body", "count"),
     [
         (ChatCompletions(), {"messages": [{}, {}]}, 2),

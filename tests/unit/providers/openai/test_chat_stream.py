@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.points import points
 
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.providers.openai.chat_stream import ChatAccumulator
@@ -72,7 +73,7 @@ def test_what_is_no_object_is_ignored(junk: object) -> None:
     assert accumulator.body() is None
 
 
-@pytest.mark.parametrize(
+@points(
     "odd",
     [
         {},
@@ -94,7 +95,7 @@ def test_odd_chunks_do_no_harm(odd: dict[str, Any]) -> None:
     assert body["choices"][0]["message"]["content"] == "ab"
 
 
-@pytest.mark.parametrize(
+@points(
     ("delta", "carries"),
     [
         ({"role": "assistant"}, False),

@@ -7,6 +7,7 @@ import hashlib
 from typing import Any
 
 import pytest
+from tests.points import points
 
 from callspan.providers.openai.parts import parts_of
 from callspan.record.messages import Media, Reasoning, Refusal, Text, UnknownPart
@@ -23,7 +24,7 @@ def only(part: Any) -> Any:
     return found[0]
 
 
-@pytest.mark.parametrize(
+@points(
     ("part", "expected"),
     [
         ("plain", Text(text="plain")),
@@ -126,7 +127,7 @@ def test_a_part_of_every_kind(part: Any, expected: object) -> None:
     assert only(part) == expected
 
 
-@pytest.mark.parametrize(
+@points(
     "part",
     [
         {"type": "image_url", "image_url": None},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.points import points
 
 from callspan.providers.openai.responses import Responses
 from callspan.record.messages import (
@@ -124,7 +125,7 @@ class TestOutput:
             )
         ]
 
-    @pytest.mark.parametrize(
+    @points(
         ("item", "parts"),
         [
             ({"type": "reasoning", "summary": []}, [Reasoning()]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.points import points
 
 from callspan.providers.openai.responses import Responses
 from callspan.providers.openai.responses_stream import ResponsesAccumulator
@@ -230,7 +231,7 @@ def test_a_whole_body_where_a_stream_was_due() -> None:
     assert accumulator.body() == {**RESPONSE, "status": "completed"}
 
 
-@pytest.mark.parametrize(
+@points(
     "odd",
     [
         None,

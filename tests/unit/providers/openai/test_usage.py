@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.points import points
 
 from callspan.providers.openai.usage import usage_of
 from callspan.record.usage import Usage
@@ -23,7 +24,7 @@ def counted(usage: Any, **body: Any) -> dict[str, Any]:
     return {key: value for key, value in fields.items() if value is not None and key not in ("raw", "estimated")}
 
 
-@pytest.mark.parametrize(
+@points(
     ("usage", "expected"),
     [
         (

@@ -1,0 +1,68 @@
+"""Tests whose cases are points of one loop: one test, which names every point that fails."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import pytest
+from _pytest._io.saferepr import saferepr
+
+Test = Callable[..., None]
+
+
+class PointsError(AssertionError):
+    """Some points fail; the first failure is the cause."""
+
+
+def points(
+    names: str | Sequence[str], values: Iterable[Any], *, ids: Iterable[str] | Callable[[Any], object] | None = None
+) -> Callable[[Test], Test]:
+    """Return a decorator that takes what `pytest.mark.parametrize` takes and makes one test of all cases.
+
+    Fixtures are made once, not for each point: this is for functions that leave nothing behind.
+    """
+    wanted = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
+    cases = [_case(wanted, value) for value in values]
+    told = list(ids) if ids is not None and not callable(ids) else None
+    assert cases
+    assert told is None or len(told) == len(cases)
+
+    def one_test(function: Test) -> Test:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def every_point(*args: Any, **fixtures: Any) -> None:
+            failed: list[tuple[str, BaseException]] = []
+            for place, case in enumerate(cases):
+                try:
+                    function(*args, **fixtures, **dict(zip(wanted, case, strict=True)))
+                except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - all that fail are told
+                    failed.append((_name(wanted, case, ids) if told is None else told[place], error))
+            if failed:
+                lines = [f"{len(failed)} of {len(cases)} points fail:", *(_line(*each) for each in failed)]
+                raise PointsError("\n".join(lines)) from failed[0][1]
+
+        left = [parameter for parameter in signature.parameters.values() if parameter.name not in wanted]
+        assert len(left) == len(signature.parameters) - len(wanted), f"{function.__name__} does not take {names}"
+        every_point.__signature__ = signature.replace(parameters=left)  # type: ignore[attr-defined]
+        return every_point
+
+    return one_test
+
+
+def _case(names: Sequence[str], value: Any) -> Sequence[Any]:
+    return (value,) if len(names) == 1 else tuple(value)
+
+
+def _name(names: Sequence[str], case: Sequence[Any], told: object) -> str:
+    """Return what tells the point apart: values as `told` has them, else as pytest would show them."""
+    show = told if callable(told) else saferepr
+    return ", ".join(f"{name}={show(value)}" for name, value in zip(names, case, strict=True))
+
+
+def _line(name: str, error: BaseException) -> str:
+    text = str(error) if isinstance(error, PointsError) else str(error).partition("\n")[0]
+    return f"  {name}: {type(error).__name__}: {text}".replace("\n", "\n  ")
