@@ -141,9 +141,11 @@ def _before(original: Function, observer: Observer) -> Function:
 
 
 def _around(original: Function, observer: Observer) -> Function:
-    begin, step = observer.begin, observer.step
+    begin, returned, step = observer.begin, observer.returned, observer.step
+    plain: type | None = None
 
     def hooked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the original's own
+        nonlocal plain
         state = None
         try:
             state = begin(args, kwargs)
@@ -154,10 +156,14 @@ def _around(original: Function, observer: Observer) -> Function:
             return original(*args, **kwargs)
         try:
             result = original(*args, **kwargs)
-            # The class is asked, and not for an attribute: those of pydantic answer such questions at length.
-            if issubclass(type(result), Awaitable):
-                return _awaited_later(observer, state, result)
-            return _returned(observer, state, result)
+            kind = type(result)
+            # A hook gives mostly one type. The class is asked, and not for an attribute: those of pydantic answer
+            # such questions at length.
+            if kind is not plain:
+                if issubclass(kind, Awaitable):
+                    return _awaited_later(observer, state, result)
+                plain = kind
+            return result if returned is None else _returned(step, returned, state, result)
         except BaseException as error:
             # The original's, or what interrupts the step after it; here too one may come.
             try:
@@ -171,7 +177,7 @@ def _around(original: Function, observer: Observer) -> Function:
 
 
 def _around_async(original: Function, observer: Observer) -> Function:
-    begin, step = observer.begin, observer.step
+    begin, returned, step = observer.begin, observer.returned, observer.step
 
     async def hooked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the original's own
         state = None
@@ -183,7 +189,8 @@ def _around_async(original: Function, observer: Observer) -> Function:
         if state is None:
             return await original(*args, **kwargs)
         try:
-            return _returned(observer, state, await original(*args, **kwargs))
+            result = await original(*args, **kwargs)
+            return result if returned is None else _returned(step, returned, state, result)
         except BaseException as error:
             try:
                 _raised(observer, state, error)
@@ -201,18 +208,14 @@ def _awaited_later(observer: Observer, state: object, awaitable: Awaitable[Any])
         with observer.step:
             observer.pause(state)
 
-    async def hooked() -> Any:  # noqa: ANN401 - the original's own
+    async def original() -> Any:  # noqa: ANN401 - the original's own
         if observer.resume is not None:
             with observer.step:
                 observer.resume(state)
-        try:
-            result = await awaitable
-        except BaseException as error:
-            _raised(observer, state, error)
-            raise
-        return _returned(observer, state, result)
+        return await awaitable
 
-    return hooked()
+    awaited: Awaitable[Any] = _around_async(original, msgspec.structs.replace(observer, begin=lambda *_: state))()
+    return awaited
 
 
 def _raised(observer: Observer, state: object, error: BaseException) -> None:
@@ -221,16 +224,14 @@ def _raised(observer: Observer, state: object, error: BaseException) -> None:
             observer.raised(state, error)
 
 
-def _returned(observer: Observer, state: object, result: Any) -> Any:  # noqa: ANN401 - the original's own
-    if observer.returned is not None:
-        try:
-            replacement = observer.returned(state, result)
-        except Exception as error:
-            if not _is_ours(observer.step, error):
-                raise
-        else:
-            return result if replacement is None else replacement
-    return result
+def _returned(step: fail_open, returned: Callable[[Any, Any], object], state: object, result: Any) -> Any:  # noqa: ANN401 - the original's own
+    try:
+        replacement = returned(state, result)
+    except Exception as error:
+        if not _is_ours(step, error):
+            raise
+        return result
+    return result if replacement is None else replacement
 
 
 def _is_ours(step: fail_open, error: Exception) -> bool:
