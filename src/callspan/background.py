@@ -19,7 +19,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Final
 
-from callspan.fail_open import fail_open
+from callspan.fail_open import fail_open, ours
 from callspan.forks import in_child
 
 _IDLE_S: Final = 1.0
@@ -134,7 +134,7 @@ class PutOff:
         while self._waiting:
             try:
                 work = self._waiting[0]
-            except IndexError:
+            except ours(IndexError):
                 return
             if not self._do(work):
                 return
@@ -178,7 +178,7 @@ class PutOff:
             # Not `Thread.start`: that waits for the new thread, which may wait for a lock that the code a finalizer
             # or a signal handler has interrupted holds.
             _thread.start_new_thread(self._start, ())
-        except RuntimeError:
+        except ours(RuntimeError):
             self._unstarted.set()  # the interpreter is ending: `drain` does the work
 
     def _start(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, Generic, ParamSpec, TypeVar, cast
 
 from callspan.agent.runtime import installed
 from callspan.agent.scope import Scope
-from callspan.fail_open import fail_open
+from callspan.fail_open import fail_open, ours
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -59,7 +59,7 @@ def _opener(prototype: Decorating, function: Callable[..., Any]) -> Callable[...
 def _named(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Mapping[str, object]:
     try:
         arguments = signature.bind(*args, **kwargs).arguments
-    except TypeError:
+    except ours(TypeError):
         return {}  # the function itself is about to complain
     arguments.pop("self", None)
     return arguments

@@ -17,7 +17,7 @@ from callspan.agent.scope import IDLE, Scope, is_within
 from callspan.agent.times import Time
 from callspan.agent.values import as_bool, as_text
 from callspan.errors import application_error
-from callspan.fail_open import fail_open, value_of
+from callspan.fail_open import fail_open, ours, value_of
 from callspan.record.codec import plain
 from callspan.record.events import AGENT_START, TOOL_START, EventRecord, Record, start_id
 from callspan.record.ids import new_id
@@ -392,7 +392,7 @@ def _parsed(arguments: object) -> object:
         return arguments
     try:
         return msgspec.json.decode(arguments)
-    except (msgspec.DecodeError, UnicodeEncodeError):
+    except ours(msgspec.DecodeError, UnicodeEncodeError):
         return arguments
 
 

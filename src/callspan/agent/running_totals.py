@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, TypeAlias, TypeVar
 
+from callspan.fail_open import ours
 from callspan.record.call import CallRecord
 from callspan.record.events import Totals
 
@@ -73,7 +74,7 @@ class RunningTotals:
     def _take(self) -> list[_Sums]:
         try:
             return self._free.pop()
-        except IndexError:
+        except ours(IndexError):
             cell = [_NOTHING]
             self._cells.append(cell)
             return cell

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from callspan.fail_open import value_of
+from callspan.fail_open import ours, value_of
 from callspan.process.secrets import masked_error
 from callspan.providers import errors, rate_limits
 from callspan.record.call import Attempt, ErrorInfo, RateLimits
@@ -165,5 +165,5 @@ def _json(content: bytes | None) -> object:
         return None
     try:
         return msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except ours(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from callspan.fail_open import ours
 from callspan.record.asked import asked_messages
 from callspan.record.codec import encode_json
 
@@ -26,7 +27,7 @@ def exact_json(content: bytes, body: object) -> bytes:
     text = _text(content)
     try:
         return msgspec.json.format(content, indent=-1) if isinstance(text, str) else encode_json(text)
-    except (msgspec.DecodeError, RecursionError):
+    except ours(msgspec.DecodeError, RecursionError):
         return encode_json(body if body is not None else text)
 
 
@@ -39,7 +40,7 @@ def exact_messages(content: bytes, body: object) -> tuple[bytes, list[msgspec.Ra
         return exact_json(content, body), None
     try:
         found = asked_messages(content)
-    except (msgspec.MsgspecError, RecursionError):
+    except ours(msgspec.MsgspecError, RecursionError):
         return exact_json(content, body), None
     return content, found if isinstance(found, list) else None
 
@@ -47,7 +48,7 @@ def exact_messages(content: bytes, body: object) -> tuple[bytes, list[msgspec.Ra
 def _is_json(content: bytes) -> bool:
     try:
         _skim(content)
-    except (msgspec.DecodeError, RecursionError):
+    except ours(msgspec.DecodeError, RecursionError):
         return False
     return True
 
@@ -55,7 +56,7 @@ def _is_json(content: bytes) -> bool:
 def _text(content: bytes) -> str | bytes:
     try:
         return content.decode()
-    except UnicodeDecodeError:
+    except ours(UnicodeDecodeError):
         return content
 
 

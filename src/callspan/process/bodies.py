@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from callspan.fail_open import ours
 from callspan.record.call import NO_BODY, CallRecord
 from callspan.record.codec import encode_json
 
@@ -19,7 +20,7 @@ def decoded(body: msgspec.Raw) -> object:
         return None
     try:
         return _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except ours(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return UNREADABLE
 
 

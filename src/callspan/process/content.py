@@ -12,6 +12,7 @@ from typing import Final, TypeVar, cast
 
 import msgspec
 
+from callspan.fail_open import ours
 from callspan.process.bodies import is_kept
 from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction, Request, Response
 from callspan.record.codec import encode_json
@@ -138,7 +139,7 @@ def _setting(key: str, value: object) -> object:
 def _roles(body: msgspec.Raw) -> list[str] | None:
     try:
         spoken = _spoken(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except ours(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     turns = spoken.messages or spoken.input
     if not isinstance(turns, list):

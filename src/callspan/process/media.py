@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from callspan.fail_open import ours
 from callspan.process.bodies import UNREADABLE, decoded, encoded, with_bodies
 from callspan.record.call import NO_BODY, CallRecord, Redaction
 from callspan.record.events import Record
@@ -195,7 +196,7 @@ def _mime(holder: dict[str, object], key: str) -> str | None:
 def _media(text: str, mime: str | None) -> dict[str, object] | None:
     try:
         data = base64.b64decode(text.replace("-", "+").replace("_", "/"))
-    except (binascii.Error, ValueError):
+    except ours(binascii.Error, ValueError):
         return None
     reference: dict[str, object] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
     if mime is not None:

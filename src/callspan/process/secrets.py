@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
+from callspan.fail_open import ours
 from callspan.process.bodies import UNREADABLE, decoded, encoded, is_kept, with_bodies
 from callspan.record.call import CallRecord, ErrorInfo, Redaction
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
@@ -132,7 +133,7 @@ def bare_url(url: str) -> str:
         parts = urlsplit(url)
         host = parts.hostname or ""
         port = "" if parts.port is None else f":{parts.port}"
-    except ValueError:
+    except ours(ValueError):
         return MASK
     host = f"[{host}]" if ":" in host else host
     return urlunsplit((parts.scheme, host + port, parts.path, "", ""))

@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Final, TypeAlias
 
+from callspan.fail_open import ours
 from callspan.forks import late_import
 from callspan.providers.wire import integer
 from callspan.record.call import RateLimit, RateLimits
@@ -178,7 +179,7 @@ def _stamp(value: str) -> float | None:
     """Unix time of a moment; all limits of an answer often state the same one."""
     try:
         moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
-    except ValueError:
+    except ours(ValueError):
         return None
     return _unix_s(moment)
 
@@ -193,7 +194,7 @@ def _from_number(value: float, now_s: float, bare_s: float) -> float:
 def _until_http_date(value: str, now_s: float) -> float | None:
     try:
         moment: datetime = late_import("email.utils").parsedate_to_datetime(value)
-    except (ValueError, TypeError, IndexError, OverflowError):
+    except ours(ValueError, TypeError, IndexError, OverflowError):
         return None
     return max(0.0, _unix_s(moment) - now_s)
 

@@ -11,6 +11,7 @@ from typing import Final, cast
 
 import msgspec
 
+from callspan.fail_open import ours
 from callspan.forks import late_import
 from callspan.providers.base import Api, Endpoint, Endpoints
 from callspan.record.call import CallRecord
@@ -79,7 +80,7 @@ def decoded(body: msgspec.Raw | bytes) -> object:
         return None
     try:
         return msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except ours(msgspec.DecodeError, RecursionError):
         return _leniently_decoded(data)
 
 
@@ -87,7 +88,7 @@ def _leniently_decoded(data: bytes) -> object:
     """What msgspec refuses and SDKs send: lone surrogates, NaN."""
     try:
         return json.loads(data)
-    except (ValueError, RecursionError):
+    except ours(ValueError, RecursionError):
         return None
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from callspan.fail_open import ours
 from callspan.record.codec import encode_json, plain
 
 _ATTEMPTS: Final = 6
@@ -113,7 +114,7 @@ def _utf8_size(text: str) -> int | None:
         return len(text)
     try:
         return len(text.encode())
-    except UnicodeEncodeError:
+    except ours(UnicodeEncodeError):
         return None
 
 

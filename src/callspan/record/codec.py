@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from callspan.fail_open import value_of
+from callspan.fail_open import ours, value_of
 from callspan.record.call import SCHEMA_VERSION
 from callspan.record.events import Record
 from callspan.safe_urls import whole_words
@@ -34,7 +34,7 @@ def encode(record: Record) -> bytes:
     """Return the record as one line of JSON. Never raises: what JSON cannot hold is replaced, see `plain`."""
     try:
         return _encoder.encode(record)
-    except (UnicodeEncodeError, RecursionError, TypeError, ValueError, OverflowError):
+    except ours(UnicodeEncodeError, RecursionError, TypeError, ValueError, OverflowError):
         return _encoder.encode(_fields(record))
 
 
@@ -57,7 +57,7 @@ def encode_json(value: object) -> bytes:
     """Return any value as compact JSON. Never raises, see `plain`."""
     try:
         return _encoder.encode(value)
-    except (UnicodeEncodeError, RecursionError, TypeError, ValueError, OverflowError):
+    except ours(UnicodeEncodeError, RecursionError, TypeError, ValueError, OverflowError):
         return _encoder.encode(plain(value))
 
 

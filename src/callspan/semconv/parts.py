@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from callspan.fail_open import ours
 from callspan.record.call import CallRecord
 from callspan.record.finish import TOOL_CALLS, normalised
 from callspan.record.messages import (
@@ -163,7 +164,7 @@ def _arguments(text: str) -> object:
         return text
     try:
         return _decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+    except ours(msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return text
 
 

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from callspan.fail_open import ours
 from callspan.record.answered import answered_choices
 from callspan.record.asked import asked_messages
 from callspan.record.bounded import fitted, newest_that_fit
@@ -39,7 +40,7 @@ def messages_json(
         return None
     try:
         found = asked_messages(record.request.body)
-    except msgspec.MsgspecError:
+    except ours(msgspec.MsgspecError):
         return None
     if isinstance(found, str):
         return fitted(found, max_bytes)
@@ -62,7 +63,7 @@ def choices_json(
         return known, 0
     try:
         found = answered_choices(response.body)
-    except msgspec.MsgspecError:
+    except ours(msgspec.MsgspecError):
         return None
     return None if found is None else _joined(found, response.body_bytes, max_bytes)
 

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from callspan.fail_open import ours
 from callspan.providers.copies import detached
 from callspan.providers.wire import flag, integer, items, mapping, text
 from callspan.record.codec import encode_json
@@ -158,7 +159,7 @@ def _inline(modality: str, source: _Block) -> Part:
         )
     try:
         data = base64.b64decode(text(source, "data") or "", validate=True)
-    except ValueError:
+    except ours(ValueError):
         data = b""
     digest = hashlib.sha256(data).hexdigest() if data else None
     return Media(modality=modality, mime=mime, sha256=digest, size=len(data) or None)

@@ -6,6 +6,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from callspan.fail_open import ours
 from callspan.providers.base import ResponseFacts
 from callspan.providers.copies import detached_object
 from callspan.providers.errors import error_info
@@ -73,7 +74,7 @@ def _usual(body: object) -> ResponseFacts | None:
     """The facts of a well-formed answer, read in one step; None for any other."""
     try:
         answer = msgspec.convert(body, _Answer)
-    except UNFIT:
+    except ours(*UNFIT):
         return None
     reason = answer.stop_reason
     if answer.error or answer.type == "error" or not reason:
@@ -121,7 +122,7 @@ def _counted(raw: dict[str, object]) -> Usage | None:
     try:
         stated = msgspec.convert(raw, _Counted)
         copy: dict[str, object] = msgspec.to_builtins(raw)
-    except UNFIT:
+    except ours(*UNFIT):
         return None
     written, spent, ran = stated.cache_creation or _NONE_WRITTEN, stated.output_tokens_details, stated.server_tool_use
     by_life = written.ephemeral_5m_input_tokens, written.ephemeral_1h_input_tokens

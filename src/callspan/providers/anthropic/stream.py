@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from typing import Final
 
+from callspan.fail_open import ours
 from callspan.providers.copies import detached, detached_object, overlay
 from callspan.providers.pieces import FULL, Pieces
 from callspan.providers.wire import integer, items, mapping, text
@@ -96,7 +97,7 @@ class MessageAccumulator:
             if delta["type"] != self._kind or chunk["index"] != self._at:  # type: ignore[index]
                 return None
             piece = delta[self._key]
-        except (KeyError, TypeError, IndexError):
+        except ours(KeyError, TypeError, IndexError):
             return None
         if type(piece) is not str:
             return None
@@ -263,5 +264,5 @@ def _parsed(written: str) -> tuple[object, bool]:
     """The tool input as JSON and True, or as the text that came and False."""
     try:
         return json.loads(written), True
-    except (ValueError, RecursionError):
+    except ours(ValueError, RecursionError):
         return written, False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from callspan.fail_open import ours
 from callspan.providers.openai.chat_choice import Choice
 from callspan.providers.openai.envelope import Envelope
 from callspan.providers.pieces import FULL
@@ -50,7 +51,7 @@ class ChatAccumulator:
                 if len(loose) >= FULL:
                     self._lane.content.pack()
                 return text != ""
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except ours(KeyError, TypeError, ValueError, AttributeError):
             return None
         return None
 

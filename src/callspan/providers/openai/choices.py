@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from callspan.fail_open import ours
 from callspan.providers.base import ResponseFacts
 from callspan.providers.openai.stated import finish_reason, meanings, moment, stated_error
 from callspan.providers.openai.usage import usage_of
@@ -56,7 +57,7 @@ def _usual(body: object, refused: bool) -> ResponseFacts | None:
     """The facts of a well-formed answer with one choice, read in one step; None for any other."""
     try:
         answer = msgspec.convert(body, _Answer)
-    except UNFIT:
+    except ours(*UNFIT):
         return None
     choice = answer.choices[0]
     if answer.error or choice.error or answer.object == "error":

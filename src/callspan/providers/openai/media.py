@@ -8,6 +8,7 @@ import hashlib
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from callspan.fail_open import ours
 from callspan.providers.wire import dig, integer, mapping, text
 from callspan.record.messages import Media
 
@@ -73,7 +74,7 @@ def _described(modality: str, mime: str | None, content: bytes | None, file_id: 
 def _decoded(data: str) -> bytes | None:
     try:
         return base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError):
+    except ours(binascii.Error, ValueError):
         return None
 
 

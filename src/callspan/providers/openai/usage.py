@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from callspan.fail_open import ours
 from callspan.providers.copies import detached
 from callspan.providers.wire import LARGEST_COUNT, UNFIT, Count, count, mapping
 from callspan.record.usage import Usage
@@ -110,7 +111,7 @@ def _usual(raw: dict[str, object], body: object) -> Usage | None:
     """The usage where it is stated as OpenAI itself does, read in one step; None where it is stated otherwise."""
     try:
         stated = msgspec.convert(raw, _Chat) if "prompt_tokens" in raw else msgspec.convert(raw, _Responses)
-    except UNFIT:
+    except ours(*UNFIT):
         return None
     asked, answered = stated.asked_details or _NOTHING_ASKED, stated.answered_details or _NOTHING_ANSWERED
     total = stated.total_tokens
@@ -155,7 +156,7 @@ def _whatever(raw: dict[str, object], body: object) -> Usage:
 def _copied(raw: dict[str, object]) -> dict[str, object]:
     try:
         copy: dict[str, object] = msgspec.to_builtins(raw)
-    except (TypeError, ValueError, RecursionError):
+    except ours(TypeError, ValueError, RecursionError):
         return detached(raw)
     return copy
 
@@ -201,6 +202,6 @@ def _exact(stated: float | str) -> Decimal | None:
     """Money as written: the shortest text of a float is the number that stood in the JSON."""
     try:
         money = Decimal(str(stated))
-    except InvalidOperation:
+    except ours(InvalidOperation):
         return None
     return money if money.is_finite() and money >= 0 else None
