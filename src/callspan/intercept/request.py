@@ -9,13 +9,11 @@ from __future__ import annotations
 import os
 import sys
 import weakref
-from contextvars import Token
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.context import Context
 
 from callspan import private_names as names
 from callspan.errors import call_error, outcome_of
@@ -47,9 +45,8 @@ class OpenCall:
     __slots__ = (
         "__weakref__",
         "_asked_usage",
-        "_context_token",
-        "_current_token",
         "_outer",
+        "_outer_call",
         "body_seen",
         "built",
         "built_retries",
@@ -83,39 +80,26 @@ class OpenCall:
         self.watch: Watch | None = None
         self.early_reader: tuple[int, weakref.ref[Any]] | None = None
         """The identity of a response and what reads its stream, where that was made before the response is followed."""
-        self._context_token: Token[Context] | None = None
-        self._current_token: Token[OpenCall | None] | None = None
+        self._outer_call: OpenCall | None = None
 
     def enter(self) -> None:
         """Make the call current here. Raises nothing but interrupts."""
-        self._context_token = attempt(_ATTACH, otel_context.attach, self.context)
-        self._current_token = CURRENT_CALL.set(self)
+        self._outer, self._outer_call = otel_context.get_current(), CURRENT_CALL.get()
+        CURRENT_CALL.set(self)
+        attempt(_ATTACH, otel_context.attach, self.context)
 
     def leave(self) -> None:
-        """Undo `enter`."""
-        # Taken before they are used: a token can be used once, and `_restore` does without.
-        current, self._current_token = self._current_token, None
-        with _CLOSE:
-            if current is not None:
-                CURRENT_CALL.reset(current)
-        context, self._context_token = self._context_token, None
-        with _CLOSE:
-            if context is not None:
-                otel_context.detach(context)
-
-    def _restore(self) -> None:
-        """Make current what was so before, where an interrupt has come between a step and its token."""
+        """Undo `enter`, also where an interrupt came in its middle. May be repeated."""
+        # Attaches instead of detaching: that swallows and logs what a signal handler raises in its middle.
         if CURRENT_CALL.get() is self:
-            CURRENT_CALL.set(None)
-        if otel_context.get_current() is self.context:
-            otel_context.attach(self._outer)
+            with _CLOSE:
+                otel_context.attach(self._outer)
+            CURRENT_CALL.set(self._outer_call)
 
     def raised(self, error: BaseException) -> None:
         """End the call with the exception `request` has raised, or with what interrupts us. May be repeated."""
         _REQUESTS.pop(id(self), None)
         self.leave()
-        with _CLOSE:
-            self._restore()
         with _CLOSE:
             info = call_error(error)
             self.call.end(how=None, outcome=outcome_of(error, info), error=info)
