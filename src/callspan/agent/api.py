@@ -262,9 +262,10 @@ def current_timestep() -> Timestep | None:
 
 
 def _current_or_implicit(start_ns: int) -> Found:
+    del start_ns
     current = current_session()
     if current is not None:
         return Found(current)
     flag = misuse("outside_session", "a timestep belongs into `with callspan.session(...)`", installed())
     implicit = Session.of(Identity(name="implicit", metadata={"callspan.flags": [flag]}))
-    return Found(implicit.start(current=False, at=start_ns), owned=True, flag=flag)
+    return Found(implicit, owned=True, flag=flag)

@@ -99,13 +99,17 @@ class metadata:  # noqa: N801 - reads as a statement: with callspan.metadata(use
         """Put the fields over those around."""
         self._outer = get_current()
         self._inner = with_metadata(self._outer, self._fields)
-        attach(self._inner)
+        _attach_or_restore(self._inner, self._outer)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Restore the fields around, from whichever task this is."""
-        restore(_METADATA, self._inner, self._outer)
+        try:
+            restore(_METADATA, self._inner, self._outer)
+        except BaseException:
+            restore(_METADATA, self._inner, self._outer)
+            raise
 
 
 def current_content() -> Content | None:
@@ -146,13 +150,26 @@ class content:  # noqa: N801 - reads as a statement: with callspan.content("off"
         """Take away what this block does not want shown."""
         self._outer = get_current()
         self._inner = set_value(_CONTENT, stricter(self._setting, current_content()), self._outer)
-        attach(self._inner)
+        _attach_or_restore(self._inner, self._outer)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Restore the setting around, from whichever task this is."""
-        restore(_CONTENT, self._inner, self._outer)
+        try:
+            restore(_CONTENT, self._inner, self._outer)
+        except BaseException:
+            restore(_CONTENT, self._inner, self._outer)
+            raise
+
+
+def _attach_or_restore(inner: Context, outer: Context) -> None:
+    """Make `inner` current; where an interrupt comes before the block begins, `outer` stays so."""
+    try:
+        attach(inner)
+    except BaseException:
+        attach(outer)
+        raise
 
 
 def restore(key: str, inner: Context, outer: Context) -> None:
@@ -172,7 +189,7 @@ def leave(scope: Scope, outer: Context) -> None:
 
     Attaches instead of detaching: a token is of no use in another task, where OpenTelemetry would log an error.
     """
-    if current_scope() is scope:
+    if get_current().get(_SCOPE) is scope:
         attach(_still_open(outer))
 
 
@@ -183,6 +200,53 @@ def _still_open(context: Context) -> Context:
         context = scope.outer
         scope = scope_of(context)
     return context
+
+
+class Using:
+    """Context manager that makes a scope the current one for a block, and nothing else."""
+
+    __slots__ = ("_outer", "_scope")
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._outer = get_current()
+
+    def __enter__(self) -> None:
+        """Make the scope current."""
+        self._outer = get_current()
+        _attach_or_restore(self._scope.inner or self._outer, self._outer)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Restore what was current."""
+        try:
+            leave(self._scope, self._outer)
+        except BaseException:
+            leave(self._scope, self._outer)
+            raise
+
+
+class _Within:
+    """Context manager that makes a context current for a block, and what was so before afterwards."""
+
+    __slots__ = ("_before", "_context")
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def __enter__(self) -> None:
+        self._before = get_current()
+        _attach_or_restore(self._context, self._before)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            attach(self._before)
+        except BaseException:
+            attach(self._before)
+            raise
 
 
 def copy_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -206,21 +270,23 @@ def copy_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
         @functools.wraps(function)
         async def run_async(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the signature is the wrapped one's
             before = get_current()
-            attach(captured)
             try:
-                return await function(*args, **kwargs)
-            finally:
-                attach(before)
+                with _Within(captured):
+                    return await function(*args, **kwargs)
+            except BaseException:
+                attach(before)  # an interrupt may come before the first step of the block's end
+                raise
 
         return cast("Callable[_P, _R]", run_async)
 
     @functools.wraps(function)
     def run(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         before = get_current()
-        attach(captured)
         try:
-            return function(*args, **kwargs)
-        finally:
+            with _Within(captured):
+                return function(*args, **kwargs)
+        except BaseException:
             attach(before)
+            raise
 
     return run

@@ -67,20 +67,30 @@ def _named(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str
 
 def _plain(function: Callable[..., Any], opener: Callable[..., Scope]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        with opener(*args, **kwargs) as scope:
-            result = function(*args, **kwargs)
-            scope.returned(result)
-            return result
+        scope = opener(*args, **kwargs)
+        try:
+            with scope:
+                result = function(*args, **kwargs)
+                scope.returned(result)
+                return result
+        except BaseException as error:
+            scope.end(error)  # an interrupt may come before the first step of the block's end
+            raise
 
     return call
 
 
 def _coroutine(function: Callable[..., Any], opener: Callable[..., Scope]) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        with opener(*args, **kwargs) as scope:
-            result = await function(*args, **kwargs)
-            scope.returned(result)
-            return result
+        scope = opener(*args, **kwargs)
+        try:
+            with scope:
+                result = await function(*args, **kwargs)
+                scope.returned(result)
+                return result
+        except BaseException as error:
+            scope.end(error)  # an interrupt may come before the first step of the block's end
+            raise
 
     return call
 
@@ -88,52 +98,64 @@ def _coroutine(function: Callable[..., Any], opener: Callable[..., Scope]) -> Ca
 def _generator(function: Callable[..., Any], opener: Callable[..., Scope]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:  # noqa: ANN401
         # A generator runs when it is asked, perhaps in another task each time: current only while it does.
-        scope = opener(*args, **kwargs).start(current=False)
-        with _Step(scope):
-            inner = function(*args, **kwargs)
-        return (yield from _Steps(scope, inner))
+        scope = opener(*args, **kwargs)
+        step = _Step(scope)
+        try:
+            scope.start(current=False)
+            with step:
+                inner = function(*args, **kwargs)
+            return (yield from _Steps(step, inner))
+        except BaseException as error:
+            step.abandon(error)
+            raise
 
     return call
 
 
 def _async_generator(function: Callable[..., Any], opener: Callable[..., Scope]) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:  # noqa: ANN401
-        scope = opener(*args, **kwargs).start(current=False)
-        with _Step(scope):
-            inner = function(*args, **kwargs)
-            advance = _unattended(inner)
-        relay = _Relay()
-        while True:
-            try:
-                with _Step(scope):
-                    item = await advance
-            except StopAsyncIteration:
-                return
-            with relay:
-                relay.sent = yield item
-            advance = relay.into(inner)
-            if relay.closing:
-                with _Step(scope, last=True):
-                    await advance
-                return
+        scope = opener(*args, **kwargs)
+        step = _Step(scope)
+        try:
+            scope.start(current=False)
+            with step:
+                inner = function(*args, **kwargs)
+                advance = _unattended(inner)
+            relay = _Relay()
+            while not relay.closing:
+                try:
+                    with step:
+                        item = await advance
+                except StopAsyncIteration:
+                    return
+                with relay:
+                    relay.sent = yield item
+                advance = relay.into(inner)
+            step.is_last = True
+            with step:
+                await advance
+        except BaseException as error:
+            step.abandon(error)
+            raise
 
     return call
 
 
 class _Step:
-    """One advance of a generator: its scope is current inside, and only inside; an error or the end ends it.
+    """Each advance of a generator: its scope is current inside, and only inside; an error or the end ends it.
 
     Nothing stays attached while the consumer has control: it may be another task, or never come back.
     """
 
-    __slots__ = ("_last", "_scope", "_using")
+    __slots__ = ("_scope", "_using", "is_last")
 
-    def __init__(self, scope: Scope, *, last: bool = False) -> None:
+    def __init__(self, scope: Scope) -> None:
         self._scope = scope
-        self._last = last
+        self._using = scope.using()
+        self.is_last = False
+        """No other advance follows."""
 
     def __enter__(self) -> None:
-        self._using = self._scope.using()
         self._using.__enter__()
 
     def __exit__(
@@ -144,33 +166,39 @@ class _Step:
             if isinstance(error, StopIteration) and error.value is not None:
                 self._scope.returned(error.value)
             self._scope.end()
-        elif error is not None or self._last:
+        elif error is not None or self.is_last:
             self._scope.end(error)
+
+    def abandon(self, error: BaseException) -> None:
+        """End the scope where an interrupt has come between two steps, or before the first step of an end."""
+        self._using.__exit__(type(error), error, error.__traceback__)
+        self._scope.end(error)
 
 
 class _Steps(Generator[_Yield, _Send, _Return], Generic[_Yield, _Send, _Return]):
     """A generator whose every advance happens inside a scope; what `yield from` delegates to."""
 
-    __slots__ = ("_inner", "_scope")
+    __slots__ = ("_inner", "_step")
 
-    def __init__(self, scope: Scope, inner: Generator[_Yield, _Send, _Return]) -> None:
-        self._scope = scope
+    def __init__(self, step: _Step, inner: Generator[_Yield, _Send, _Return]) -> None:
+        self._step = step
         self._inner = inner
 
     def __next__(self) -> _Yield:
-        with _Step(self._scope):
+        with self._step:
             return next(self._inner)
 
     def send(self, value: _Send) -> _Yield:
-        with _Step(self._scope):
+        with self._step:
             return self._inner.send(value)
 
     def throw(self, *thrown: Any) -> _Yield:  # noqa: ANN401 - one argument or three, as Python calls it
-        with _Step(self._scope):
+        with self._step:
             return self._inner.throw(*thrown)
 
     def close(self) -> None:
-        with _Step(self._scope, last=True):
+        self._step.is_last = True
+        with self._step:
             self._inner.close()
 
 

@@ -14,7 +14,7 @@ from callspan.agent.scope import Scope, is_within
 from callspan.agent.times import Time, moment
 from callspan.agent.values import SupportsBool, as_bool
 from callspan.errors import application_error
-from callspan.record.events import EventRecord
+from callspan.record.events import EventRecord, Record
 from callspan.record.ids import new_id
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ class StepResult(NamedTuple):
 
 
 def environment_event(target: EventRecorder, result: StepResult, flags: list[str]) -> EventRecord:
-    """Return the event of one step of the environment; its reward and end are counted in `target`."""
+    """Return the event of one step of the environment, not counted yet."""
     value = reward_value(result.reward, flags, target.runtime)
     states = {"before": result.before, "after": result.observation, "info": result.info}
-    record = EventRecord(
+    return EventRecord(
         event_id=new_id(),
         session_id=target.place.session_id,
         timestep_id=target.place.timestep_id,
@@ -55,9 +55,12 @@ def environment_event(target: EventRecorder, result: StepResult, flags: list[str
         flags=flags,
         metadata=target.around(),
     )
+
+
+def count_event(target: EventRecorder, record: EventRecord) -> None:
+    """Count the reward and the end of an episode that an environment's event tells."""
     target.saw_end(record.terminated, record.truncated)
-    target.add_reward(value)
-    return record
+    target.add_reward(record.reward)
 
 
 class EnvironmentStep(Scope):
@@ -68,13 +71,14 @@ class EnvironmentStep(Scope):
 
     is_aside = True
 
-    __slots__ = ("_flags", "_owner", "_result", "_where")
+    __slots__ = ("_event", "_flags", "_owner", "_result", "_where")
 
     def __init__(self, owner: EventRecorder, before: object = None) -> None:
         super().__init__()
         self._owner = owner
         self._result = StepResult(before=before)
         self._where = owner
+        self._event: EventRecord | None = None
         self._flags: list[str] = []
 
     @property
@@ -110,6 +114,7 @@ class EnvironmentStep(Scope):
     def _renew(self) -> None:
         super()._renew()
         self._result, self._flags = StepResult(before=self._result.before), []
+        self._event = None
 
     def _open(self, around: Scope | None, current: Context) -> Context:
         owner, flags = self._owner.target()
@@ -132,16 +137,17 @@ class EnvironmentStep(Scope):
         )
         self.begin_span(runtime.without_callbacks(first), base)
 
-    def _close(self, error: BaseException | None) -> None:
-        owner = self._where
-        # Counted also where nothing records: totals are kept whatever is installed.
-        event = environment_event(owner, self._result, self._flags)
+    def _close(self, error: BaseException | None) -> Record | None:
+        if self._event is None:
+            self._event = environment_event(self._where, self._result, self._flags)
+            # Counted also where nothing records: totals are kept whatever is installed.
+            count_event(self._where, self._event)
         if self.runtime is None:
-            return
+            return None
         record = msgspec.structs.replace(
-            event, time_ns=self.start_ns, duration_ns=self.elapsed_ns(), error=application_error(error)
+            self._event, time_ns=self.start_ns, duration_ns=self.elapsed_ns(), error=application_error(error)
         )
-        shown = self.runtime.process(record, "event")
-        self.span.end(shown, error)
-        self.write(shown)
-        owner.observe(shown)
+        return self.runtime.process(record, "event")
+
+    def _observe_end(self, final: Record) -> None:
+        self._where.observe(final)

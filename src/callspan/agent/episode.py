@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import count
 from threading import RLock
 from typing import Final
 
 from callspan.agent.running_totals import RunningTotals
 from callspan.agent.span_refs import SPAN_REFS
+from callspan.fail_open import value_of
 from callspan.forks import renew_locks
 from callspan.record.ids import new_id
 
@@ -40,7 +42,8 @@ class Episode:
         self.running = RunningTotals()
         self.start_ns: int | None = None
         self.steps = first_index
-        self.open = 0
+        self.open: dict[int, bool] = {}
+        """The sessions of this id that are open, by their identity."""
         self.info: dict[str, object] = {}
         self._sequence = count()
         self._indexes = count(first_index)
@@ -70,19 +73,19 @@ class Episode:
             self._version = version
             return version
 
-    def enter(self, now_ns: int) -> bool:
+    def enter(self, session: object, now_ns: int) -> bool:
         """Count a session of this id that starts; True for the first ever here."""
         with self._lock:
-            self.open += 1
+            self.open[id(session)] = True
             first = self.start_ns is None
             self.start_ns = now_ns if self.start_ns is None else self.start_ns
             return first
 
-    def exit(self) -> bool:
-        """Count a session of this id that ends; True when no other is open."""
+    def exit(self, session: object) -> bool:
+        """Count out a session of this id that ends, which may be repeated; True when no other is open."""
         with self._lock:
-            self.open -= 1
-            return self.open == 0
+            self.open.pop(id(session), None)
+            return not self.open
 
 
 _known: OrderedDict[str, Episode] = OrderedDict()
@@ -97,8 +100,7 @@ def episode_of(session_id: str | None, first_index: int = 0) -> Episode:
         return Episode(new_id(), first_index)
     # Each step is one of C: without a lock nobody waits for it, two threads that ask at once get the same one.
     episode = _known.get(session_id) or _known.setdefault(session_id, Episode(session_id, first_index))
-    with suppress(KeyError):  # forgotten meanwhile
-        _known.move_to_end(session_id)
+    value_of(partial(_known.move_to_end, session_id))  # raises where it was forgotten meanwhile
     if len(_known) > _REMEMBERED:
         _known.popitem(last=False)
     return episode

@@ -9,7 +9,7 @@ from opentelemetry.context import Context, get_current
 
 from callspan.agent.api_misuse import misuse
 from callspan.agent.context import metadata_of
-from callspan.agent.environment_step import EnvironmentStep, StepResult, environment_event
+from callspan.agent.environment_step import EnvironmentStep, StepResult, count_event, environment_event
 from callspan.agent.operations import Agent, Guardrail, Handoff, Tool
 from callspan.agent.rewards import reward_record
 from callspan.agent.runtime import installed
@@ -135,6 +135,7 @@ class EventRecorder(Scope):
         record = environment_event(
             target, StepResult(observation, reward, terminated, truncated, before, info, at), flags
         )
+        count_event(target, record)
         target.emit(record, "event")
         return record.event_id
 

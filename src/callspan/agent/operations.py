@@ -53,7 +53,7 @@ class Operation(Scope, Decorating):
     Made from a session or timestep it belongs there, else to the innermost scope of the code that starts it.
     """
 
-    __slots__ = ("_flags", "_id", "_input", "_metadata", "_output", "_owner", "_parent", "error", "name")
+    __slots__ = ("_counted", "_flags", "_id", "_input", "_metadata", "_output", "_owner", "_parent", "error", "name")
 
     kind: ClassVar[str]
     """Type of its event."""
@@ -70,6 +70,7 @@ class Operation(Scope, Decorating):
         self._owner: Scope | None = owner
         self._flags: list[str] = []
         self._id = new_id()
+        self._counted = False
         self._input = given
         self._output: object = _ABSENT
         self._metadata: Mapping[str, object] = {}
@@ -135,6 +136,7 @@ class Operation(Scope, Decorating):
     def _renew(self) -> None:
         super()._renew()
         self._id = new_id()
+        self._counted = False
         self._flags = []
         self._output, self.error = _ABSENT, None
 
@@ -163,24 +165,21 @@ class Operation(Scope, Decorating):
         )
         self.begin_span(shown, base)
         self.write(shown)
-        self._observe_above(shown)
+        self._observe_end(shown)
 
-    def _close(self, error: BaseException | None) -> None:
+    def _close(self, error: BaseException | None) -> Record | None:
         duration_ns = self.elapsed_ns()
-        self._count(duration_ns)
-        if self.runtime is None:
-            return
-        shown = self.runtime.process(self._record(error, duration_ns), "event")
-        self.span.end(shown, error)
-        self.write(shown)
-        self._observe_above(shown)
+        if not self._counted:
+            self._counted = True
+            self._count(duration_ns)
+        return None if self.runtime is None else self.runtime.process(self._record(error, duration_ns), "event")
 
     def _count(self, duration_ns: int) -> None:
         """Add it to the totals of what it runs in, where it counts there."""
 
-    def _observe_above(self, shown: Record) -> None:
+    def _observe_end(self, final: Record) -> None:
         if self.above is not None and not self.is_aside:
-            self.above.observe(shown)
+            self.above.observe(final)
 
     def _record(self, error: BaseException | None, duration_ns: int | None) -> EventRecord:
         input_name, output_name = self.fields

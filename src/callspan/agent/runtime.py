@@ -6,7 +6,7 @@ Empty until `callspan.instrument()`; then the session API runs and emits nothing
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import msgspec
 from opentelemetry.context import Context
@@ -40,6 +40,28 @@ class SpanHandle(Protocol):
 
     def end(self, record: Record, error: BaseException | None = None) -> None:
         """Put the final record's attributes on the span and end it, once."""
+
+
+class NoSpan:
+    """The span of a scope where nothing is instrumented: it has no ids and takes everything."""
+
+    trace_id: str | None = None
+    span_id: str | None = None
+    sampled = False
+    exchange: Exchange | None = None
+
+    def within(self, context: Context) -> Context:
+        """Return `context` as it is."""
+        return context
+
+    def event(self, record: Record) -> None:
+        """Take no notice."""
+
+    def end(self, record: Record, error: BaseException | None = None) -> None:
+        """Take no notice."""
+
+
+NO_SPAN: Final[SpanHandle] = NoSpan()
 
 
 class SpanRef(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +101,11 @@ def nowhere(kind: str, identity: str) -> SpanRef | None:
     return None
 
 
+def at_once(work: Callable[[], object]) -> None:
+    """Do the work: of who has no thread for it."""
+    work()
+
+
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     """What `callspan.instrument()` puts behind the session API."""
 
@@ -94,6 +121,8 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     find: Callable[[str, str], SpanRef | None] = nowhere
     """Looks a span up, of a kind (`session`, `timestep`, `call`) and an id this process does not know. Never raises."""
     service: str | None = None
+    put_off: Callable[[Callable[[], object]], None] = at_once
+    """Has what an interrupt has left undone done soon, on another thread."""
 
     def process(self, record: Record, point: Point | None = None) -> Record:
         """Return what of the record may be shown and stored, see `Processors.process`."""

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import contextvars
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Generator
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from opentelemetry.context import Context, attach, get_current
 
 from callspan.agent.api_misuse import misuse
-from callspan.agent.context import leave, scope_of, with_scope
+from callspan.agent.context import Using, current_scope, leave, scope_of, with_scope
 from callspan.agent.running_totals import RunningTotals
-from callspan.agent.runtime import Runtime, SpanHandle, installed
+from callspan.agent.runtime import NO_SPAN, Runtime, SpanHandle, at_once, installed
 from callspan.agent.times import Time, moment
-from callspan.fail_open import fail_open
+from callspan.fail_open import fail_open, is_interrupt
 from callspan.process import callbacks
 from callspan.process.callbacks import Point
 from callspan.record.call import CallRecord, Place
 from callspan.record.events import Record
 from callspan.record.messages import Conversation
-from callspan.semconv.exchange import Exchange, Observed, observed
+from callspan.semconv.exchange import Observed, observed
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -35,48 +38,20 @@ _RECORDING: Final = fail_open("record an event of a session")
 _SHOWING: Final = fail_open("start the span of a session, timestep or tool")
 _OBSERVING: Final = fail_open("keep what went into or came out of a session")
 _STARTING: Final = fail_open("record the start of a session, timestep or tool")
+_CLOSE, _SHOW, _WRITE, _TELL, _OVER = range(5)
+"""The steps of the end."""
 
 
-class NoSpan:
-    """The span of a scope where nothing is instrumented: it has no ids and takes everything."""
+class _Done(Awaitable[None]):
+    """What is awaited, and has been done already."""
 
-    trace_id: str | None = None
-    span_id: str | None = None
-    sampled = False
-    exchange: Exchange | None = None
+    __slots__ = ()
 
-    def within(self, context: Context) -> Context:
-        """Return `context` as it is."""
-        return context
-
-    def event(self, record: Record) -> None:
-        """Take no notice."""
-
-    def end(self, record: Record, error: BaseException | None = None) -> None:
-        """Take no notice."""
+    def __await__(self) -> Generator[Any, Any, None]:
+        yield from ()
 
 
-NO_SPAN: Final[SpanHandle] = NoSpan()
-
-
-class Using:
-    """Context manager that makes a scope the current one for a block, and nothing else."""
-
-    __slots__ = ("_outer", "_scope")
-
-    def __init__(self, scope: Scope) -> None:
-        self._scope = scope
-
-    def __enter__(self) -> None:
-        """Make the scope current."""
-        self._outer = get_current()
-        attach(self._scope.inner or self._outer)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Restore what was current."""
-        leave(self._scope, self._outer)
+_DONE: Final = _Done()
 
 
 class Scope(ABC):
@@ -88,6 +63,8 @@ class Scope(ABC):
 
     __slots__ = (
         "_clock_ns",
+        "_end_step",
+        "_final",
         "_lasted_ns",
         "base",
         "ended",
@@ -112,6 +89,8 @@ class Scope(ABC):
         self.started = self.ended = False
         self.start_ns = self._clock_ns = 0
         self._lasted_ns: int | None = None
+        self._final: Record | None = None
+        self._end_step = _CLOSE
         self.running = RunningTotals()
 
     @property
@@ -156,18 +135,16 @@ class Scope(ABC):
             # What happens from now on must be somewhere: in another one, made the same way.
             self._renew()
             self.flag(flag)
-        if not self.started:
-            self.start_ns, self._clock_ns = self._began(at), time.perf_counter_ns()
-            outside = get_current()
-            base = self._open(scope_of(outside), outside)
-            if self.runtime is not None:
-                with _STARTING:
-                    self._announce(self.runtime, base)
-            self.base = base
-            self.started = True
-        if current and (inner := self.inner) is not None:
-            self.outer = get_current()
-            attach(inner)
+        try:
+            if not self.started:
+                self._begin(at)
+            if current and (inner := self.inner) is not None:
+                self.outer = get_current()
+                attach(inner)
+        except BaseException as error:
+            if is_interrupt(error):
+                self._undo_start(error)
+            raise
         return self
 
     def end(self, error: BaseException | None = None, *, at: Time | None = None) -> None:
@@ -177,13 +154,19 @@ class Scope(ABC):
         """
         if self.ended or not self.started:
             return
-        if at is not None:
-            self._lasted_ns = max(0, self._moment(at) - self.start_ns)
-        self.ended = True
-        with _ENDING:
-            self._close(error)
-        if self.outer is not None:
-            leave(self, self.outer)
+        try:
+            if at is not None:
+                self._lasted_ns = max(0, self._moment(at) - self.start_ns)
+            self._end_inner(error)
+            self.ended = True
+            self._finish(error)
+            if self.outer is not None:
+                leave(self, self.outer)
+        except BaseException as interrupt:
+            if is_interrupt(interrupt):
+                self.ended = True
+                self._put_off(error)
+            raise
 
     def using(self) -> Using:
         """Return a context manager that makes this the current scope for a block; it starts and ends nothing."""
@@ -244,9 +227,70 @@ class Scope(ABC):
         if self.runtime is not None:
             callbacks.write(record, self.runtime.write)
 
+    def _begin(self, at: Time | None) -> None:
+        self.start_ns, self._clock_ns = self._began(at), time.perf_counter_ns()
+        outside = get_current()
+        base = self._open(scope_of(outside), outside)
+        if self.runtime is not None:
+            with _STARTING:
+                self._announce(self.runtime, base)
+        self.base = base
+        self.started = True
+
+    def _undo_start(self, error: BaseException) -> None:
+        """End what an interrupt has broken off in the middle of its start: its block is never entered."""
+        if self.span is NO_SPAN:
+            self.runtime = None  # nothing was shown or written
+        self.started = True
+        self.end(error)
+
+    def _finish(self, error: BaseException | None) -> None:
+        """Take the steps of the end that are left. One that is interrupted is taken again, but the last."""
+        with _ENDING:
+            if self._end_step == _CLOSE:
+                self._final = self._close(error)
+                self._end_step = _SHOW
+            final = self._final
+            if self._end_step == _SHOW:
+                if final is not None:
+                    self.span.end(final, error)
+                self._end_step = _WRITE
+            if self._end_step == _WRITE:
+                if final is not None:
+                    self._keep(final)
+                self._end_step = _TELL
+            if self._end_step == _TELL:
+                self._end_step, self._final = _OVER, None
+                if final is not None:
+                    self._observe_end(final)
+
+    def _end_inner(self, error: BaseException | None) -> None:
+        """End what is current within this: an interrupt came before the first step of its block's end."""
+        scope = current_scope()
+        if scope is self or not is_within(scope, self):
+            return
+        while scope is not None and scope is not self:
+            scope.flag("left_open")
+            scope.end(error)
+            scope = scope.above
+
+    def _put_off(self, error: BaseException | None) -> None:
+        """Restore what was current, and have the steps that an interrupt has left undone taken on another thread.
+
+        They may call back the application, which a time limit must not wait for; what may be shown is asked of the
+        context.
+        """
+        here = contextvars.copy_context()
+        if self.outer is not None and is_within(current_scope(), self):
+            attach(self.outer)
+        if self._end_step != _OVER:
+            put_off = at_once if self.runtime is None else self.runtime.put_off
+            put_off(partial(here.run, self._finish, error))
+
     def _renew(self) -> None:
         """Be as before the start, to start again as another one."""
         self.started = self.ended = False
+        self._end_step = _CLOSE
         self.base = self.outer = None
         self._lasted_ns = None
         self.span = NO_SPAN
@@ -282,8 +326,18 @@ class Scope(ABC):
         """Start the span in the context `base` and write the first record."""
 
     @abstractmethod
-    def _close(self, error: BaseException | None) -> None:
-        """Write the final record and end the span."""
+    def _close(self, error: BaseException | None) -> Record | None:
+        """Return the final record, treated, for the span and the stores; None where nobody records.
+
+        Called again where an interrupt came in its middle.
+        """
+
+    def _keep(self, final: Record) -> None:
+        """Write the final record."""
+        self.write(final)
+
+    def _observe_end(self, final: Record) -> None:  # noqa: B027 - most have no use for it
+        """Have what is above take notice of the final record."""
 
     def __enter__(self) -> Self:
         return self.start()
@@ -291,15 +345,21 @@ class Scope(ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.end(error)
+        try:
+            self.end(error)
+        except BaseException:
+            self.end(error)  # an interrupt may come before the first step of `end`
+            raise
 
     async def __aenter__(self) -> Self:
         return self.start()
 
-    async def __aexit__(
+    def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.end(error)
+    ) -> Awaitable[None]:
+        # No coroutine: an interrupt may come before that is awaited.
+        self.__exit__(kind, error, trace)
+        return _DONE
 
 
 def is_within(scope: Scope | None, outer: Scope) -> bool:
@@ -329,8 +389,8 @@ class Idle(Scope):
     def _announce(self, runtime: Runtime, base: Context) -> None:
         """Do nothing."""
 
-    def _close(self, error: BaseException | None) -> None:
-        """Do nothing."""
+    def _close(self, error: BaseException | None) -> None:  # noqa: ARG002 - as the base has it
+        return None
 
 
 IDLE: Final = Idle()

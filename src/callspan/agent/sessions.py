@@ -18,8 +18,8 @@ from callspan.agent.decorators import Decorating
 from callspan.agent.episode import Episode, episode_of
 from callspan.agent.event_recorder import EventRecorder
 from callspan.agent.rewards import write_session_reward
-from callspan.agent.runtime import Runtime, SpanHandle, SpanRef, installed
-from callspan.agent.scope import NO_SPAN, Scope
+from callspan.agent.runtime import NO_SPAN, Runtime, SpanHandle, SpanRef, installed
+from callspan.agent.scope import Scope
 from callspan.agent.span_refs import SPAN_REFS, remember
 from callspan.agent.times import Time
 from callspan.agent.timesteps import Found, Timestep
@@ -28,7 +28,7 @@ from callspan.errors import application_error, outcome_of
 from callspan.fail_open import fail_open
 from callspan.process.callbacks import Point
 from callspan.record.call import ErrorInfo, Place
-from callspan.record.events import SessionRecord, Totals
+from callspan.record.events import Record, SessionRecord, Totals
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +69,7 @@ class Session(EventRecorder, Decorating):
         "_parent_id",
         "_resumed",
         "_sent",
+        "_speaks",
         "_status",
         "_success",
         "identity",
@@ -97,6 +98,7 @@ class Session(EventRecorder, Decorating):
         self._parent_id: str | None = None
         self._status: str | None = None
         self._success: bool | None = None
+        self._speaks = False
 
     def __repr__(self) -> str:
         """Return its id, name and state."""
@@ -245,7 +247,7 @@ class Session(EventRecorder, Decorating):
         outer = around.session if around is not None else None
         outer_id = parent if isinstance(parent, str) else outer.id if outer is not None else None
         self._parent_id = outer_id if outer_id != self.id else None
-        self._resumed = not self._episode.enter(self.start_ns) or self._joined
+        self._resumed = not self._episode.enter(self, self.start_ns) or self._joined
         self.running = self._episode.running
         self._episode.info.update({**metadata_of(current), **self._info})
         self._info = self._episode.info
@@ -269,13 +271,14 @@ class Session(EventRecorder, Decorating):
         if not self._resumed:
             self.write(msgspec.structs.replace(first, trace_id=self.span.trace_id, span_id=self.span.span_id))
 
-    def _close(self, error: BaseException | None) -> None:
+    def _close(self, error: BaseException | None) -> Record | None:
         for step in list(self._open_steps.values()):
             step.flag("left_open")
             step.end(error)
-        last = self._episode.exit()
+        # Of several sessions of one id that are open at once, the last to end speaks for all.
+        self._speaks = self._episode.exit(self) or self._joined
         if self.runtime is None:
-            return
+            return None
         if self._joined:
             record = self._record()
         else:
@@ -285,13 +288,11 @@ class Session(EventRecorder, Decorating):
                 error=application_error(error) if isinstance(error, Exception) else None,
                 totals=self.running.totals(),
             )
-        # Of several sessions of one id that are open at once, the last to end speaks for all.
-        if self._joined or last:
-            processed = self.runtime.process(record, "session_end")
-            self.span.end(processed, error)
-            self.write(processed)
-        else:
-            self.span.end(self.runtime.without_callbacks(record), error)
+        return self.runtime.process(record, "session_end") if self._speaks else self.runtime.without_callbacks(record)
+
+    def _keep(self, final: Record) -> None:
+        if self._speaks:
+            super()._keep(final)
 
     def _outcome(self, error: BaseException | None) -> str:
         if self._status is not None:

@@ -20,7 +20,7 @@ from callspan.agent.values import as_dict, as_int, as_text
 from callspan.errors import application_error, outcome_of
 from callspan.fail_open import fail_open
 from callspan.record.call import Place
-from callspan.record.events import TimestepRecord
+from callspan.record.events import Record, TimestepRecord
 from callspan.record.ids import new_id
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Found(NamedTuple):
 
     session: Session
     owned: bool = False
-    """Opened for this step alone."""
+    """Made for this step alone, which starts it."""
     flag: str | None = None
     """A mark of misuse for the step."""
 
@@ -161,14 +161,21 @@ class Timestep(EventRecorder, Decorating):
 
     def end(self, error: BaseException | None = None, *, at: Time | None = None) -> None:
         """Finish the step, and the session that was opened for it alone."""
-        super().end(error, at=at)
-        if self._owns_session and self._session is not None:
-            self._session.end(error, at=at)
+        try:
+            self._end_both(error, at)
+        except BaseException:
+            self._end_both(error, at)  # an interrupt may come between the two; neither ends twice
+            raise
 
     def fresh(self, name: str, arguments: Mapping[str, object]) -> Timestep:  # noqa: ARG002
         """Return a new step like this one, for one call of a function."""
         given, turn = self._given
         return Timestep.of(self._find, given or name, turn, self._info)
+
+    def _end_both(self, error: BaseException | None, at: Time | None) -> None:
+        super().end(error, at=at)
+        if self._owns_session and self._session is not None:
+            self._session.end(error, at=at)
 
     def _renew(self) -> None:
         super()._renew()
@@ -183,6 +190,8 @@ class Timestep(EventRecorder, Decorating):
     def _open(self, around: Scope | None, current: Context) -> Context:
         session, self._owns_session, flag = self._find(self.start_ns)
         self._session = session
+        if self._owns_session:
+            session.start(current=False, at=self.start_ns)
         if flag is not None:
             self.flag(flag)
         self.runtime = session.runtime
@@ -221,12 +230,12 @@ class Timestep(EventRecorder, Decorating):
             above.running.add_timestep()
             above = above.above
 
-    def _close(self, error: BaseException | None) -> None:
+    def _close(self, error: BaseException | None) -> Record | None:
         session = self._session
         if session is not None:
             session.closed(self)
         if self.runtime is None or self._first is None:
-            return
+            return None
         record = self._later(
             self._first,
             end_ns=self.start_ns + self.elapsed_ns(),
@@ -234,9 +243,7 @@ class Timestep(EventRecorder, Decorating):
             error=application_error(error) if isinstance(error, Exception) else None,
             totals=self.running.totals(),
         )
-        shown = self.runtime.process(record, "timestep_end")
-        self.span.end(shown, error)
-        self.write(shown)
+        return self.runtime.process(record, "timestep_end")
 
     def _record(self, session: Session) -> TimestepRecord:
         name, turn = self._given

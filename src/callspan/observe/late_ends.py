@@ -11,6 +11,7 @@ import atexit
 import os
 import time
 import weakref
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -31,6 +32,7 @@ class LateEnds:
     def __init__(self, put_off: PutOff | None = None) -> None:
         """`put_off` is what carries the ends out; None: one of its own."""
         self.put_off = put_off or PutOff("callspan-late-ends")
+        self._exit_registered = False
         self._followed_in: int | None = None
         # Entries take themselves away when their call is collected. A WeakSet takes steps in Python for each change,
         # which another thread, or a signal handler, comes between.
@@ -42,13 +44,21 @@ class LateEnds:
         A forked child that drops its copy of a stream has ended nothing: the call goes on in the parent.
         """
         if not call.ended and call.record.pid in (None, os.getpid()):
-            self.put_off.put(partial(_end, call, call.offset_ns(), how))
+            self.put(partial(_end, call, call.offset_ns(), how))
+
+    def put(self, work: Callable[[], object]) -> None:
+        """Have the rest of an end that an interrupt has broken off done soon. Safe in a finalizer."""
+        if not self._exit_registered:
+            self._exit_registered = True
+            atexit.register(self.at_exit)
+        self.put_off.put(work)
 
     def follow(self, call: LiveCall) -> None:
         """Take care of a call whose response is still open: it may be dropped, or outlive the process."""
         if self._followed_in != os.getpid():
             # What was open in the parent of a fork is the parent's to end.
-            if self._followed_in is None:
+            if not self._exit_registered:
+                self._exit_registered = True
                 atexit.register(self.at_exit)
             self._open = {}
             self._followed_in = os.getpid()

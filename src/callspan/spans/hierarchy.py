@@ -48,7 +48,8 @@ class HierarchySpan:
     """The span of one session, timestep or tool. No method raises; events after the end are let go."""
 
     __slots__ = (
-        "_budget", "_evaluations", "_options", "_shows_content", "_span", "exchange", "sampled", "span_id", "trace_id",
+        "_budget", "_ended", "_evaluations", "_options", "_shows_content", "_span", "exchange", "sampled", "span_id",
+        "trace_id",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +66,7 @@ class HierarchySpan:
         self._evaluations = evaluations
         self._options = options
         self._budget: ByteBudget | None = None
+        self._ended = False
         self._shows_content = options.content and ours
         self.exchange = exchange
         self.sampled = context.trace_flags.sampled
@@ -111,11 +113,14 @@ class HierarchySpan:
         run_or_defer(self._end, record, error)
 
     def _end(self, record: Record, error: BaseException | None) -> None:
-        end_ns = _end_ns(record)
-        if self._span.is_recording():
+        end_ns, recording = _end_ns(record), self._span.is_recording()
+        if recording:
             with _END:
                 self._show_end(record, error, end_ns)
-        self._span.end(end_ns)
+        # Called again after an interrupt, it may have been ended: the SDK warns of a second end.
+        if recording or not self._ended:
+            self._ended = True
+            self._span.end(end_ns)
 
     def _add_content(self, attributes: Attributes, content: _Content, record: Record) -> None:
         # Guarded by itself: content that cannot be shown must not take the event or the end with it.

@@ -12,7 +12,7 @@ from opentelemetry import trace
 
 from callspan.agent import context as agent_context
 from callspan.agent.context import current_content, stricter
-from callspan.agent.runtime import Runtime
+from callspan.agent.runtime import Runtime, at_once
 from callspan.agent.span_refs import remember_call
 from callspan.cost import published
 from callspan.fail_open import fail_open, value_of
@@ -78,6 +78,7 @@ class Pipeline:
             strict=settings.strict,
             trace_per_timestep=settings.trace_per == "timestep",
             service=settings.service,
+            put_off=at_once if late_ends is None else late_ends.put,
         )
 
     def load(self) -> None:

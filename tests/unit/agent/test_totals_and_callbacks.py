@@ -119,11 +119,11 @@ def test_versions_rise_though_the_clock_does_not(monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_episode_begins_once_and_ends_with_the_last_that_is_open() -> None:
-    mine = episode.Episode("s")
-    assert [mine.enter(7), mine.enter(9)] == [True, False]
+    mine, one, other = episode.Episode("s"), object(), object()
+    assert [mine.enter(one, 7), mine.enter(other, 9)] == [True, False]
     assert mine.start_ns == 7
-    assert [mine.exit(), mine.exit()] == [False, True]
-    assert mine.enter(11) is False
+    assert [mine.exit(one), mine.exit(one), mine.exit(other)] == [False, False, True]
+    assert mine.enter(one, 11) is False
     assert mine.start_ns == 7
 
 
