@@ -52,14 +52,15 @@ class RecordedCall:
 
     def __repr__(self) -> str:
         """Return its id and state."""
-        state = "new" if self._token is None else "running" if self._call and not self._call.ended else "ended"
+        state = "new" if self._inner is None else "running" if self._call and not self._call.ended else "ended"
         return f"<RecordedCall {self.call_id} {state}>"
 
     def _set_up(self, api: Api, facts: CallFacts) -> None:
         self._api = api
         self._facts = facts
         self._call: LiveCall | None = None
-        self._token: object = None
+        self._outer = otel_context.Context()
+        self._inner: otel_context.Context | None = None
 
     @property
     def call_id(self) -> str | None:
@@ -110,6 +111,15 @@ class RecordedCall:
 
     def __enter__(self) -> Self:
         """Start the call; its span is the current one within the block."""
+        self._outer = otel_context.get_current()
+        try:
+            self._start()
+        except BaseException:
+            self._let_go()
+            raise
+        return self
+
+    def _start(self) -> None:
         with _START:
             engine = WIRING.engine
             factory = engine.factory()
@@ -118,8 +128,8 @@ class RecordedCall:
                 installed_or_warn()
             elif endpoint is not None:
                 self._call = factory.start(endpoint, self._facts)
-                self._token = otel_context.attach(engine.context_of(self._call, otel_context.get_current()))
-        return self
+                self._inner = engine.context_of(self._call, self._outer)
+                otel_context.attach(self._inner)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -128,8 +138,25 @@ class RecordedCall:
         call = self._call
         if call is None:
             return
+        try:
+            self._end(call, error)
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _let_go(self) -> None:
+        """Have a call ended elsewhere that an interrupt has come upon."""
+        self._restore()
+        self._call = None
+
+    def _restore(self) -> None:
+        """Make current what was so before the block."""
+        if otel_context.get_current() is self._inner:
+            otel_context.attach(self._outer)
+
+    def _end(self, call: LiveCall, error: BaseException | None) -> None:
         with _END:
-            otel_context.detach(self._token)  # type: ignore[arg-type] # a token of attach above
+            self._restore()
         with _END:
             if error is None:
                 call.end()
