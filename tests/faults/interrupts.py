@@ -1,21 +1,21 @@
-"""Raises an interrupt at the executed lines of callspan's code, one at a time, and looks at what becomes of the call.
+"""Raises an interrupt at the executed lines of callspan's code, one at a time, and looks at what becomes of the work.
 
     python interrupts.py [--share 0.05] [--seed 1] [--kinds ...] [--uses ...]      prints the results as JSON
 
-For each way to call an SDK the lines of ours that are executed on the calling thread are found by a trace function.
-Then the call is made once for each of them and each kind of interrupt: at the line a signal is marked as arrived, as
-the C handler of CPython does it, and the interpreter runs the Python handler where it next looks for signals. So only
-places are hit that a signal can hit.
+For each use of callspan (`interrupt_uses.py`) the lines of ours that are executed on the calling thread are found by a
+trace function, each once for every stack of ours it is executed in. Then the use is run once for each of them and each
+kind of interrupt: at the line a signal is marked as arrived, as the C handler of CPython does it, and the interpreter
+runs the Python handler where it next looks for signals. So only places are hit that a signal can hit.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import ctypes
 import functools
 import gc
 import json
+import logging
 import random
 import signal
 import sqlite3
@@ -31,8 +31,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-import anthropic
-import openai
+import msgspec
 from opentelemetry import context as otel_context
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -42,23 +41,27 @@ import callspan
 from callspan import fail_open
 from callspan.intercept.patching import SDKS
 from callspan.record.call import CallRecord
-from callspan.record.events import Record
+from callspan.record.events import EventRecord, Record, SessionRecord, TimestepRecord
 from callspan.settings_loader import load
 from callspan.testing import ScriptedProvider
 from callspan.wiring import WIRING
 from callspan.wiring.parts import Parts
+from tests.faults.interrupt_uses import USES, Use, use_named
 
 OURS = str(Path(callspan.__file__).parent)
 NOT_OURS = tuple(str(Path(OURS, name)) for name in ("testing", "cli"))
 CONTEXT = str(Path(otel_context.__file__).parent)
 AFTERWARDS = 50
+EVERY = 10
+"""After so many points, and after each fault, a run that nothing interrupts has to be recorded as ever."""
+DEEP = 12
+"""How many callers of ours tell two stacks apart."""
 UNRAISABLE: list[object] = []
 """Exceptions that the interpreter could give nobody: raised in a finalizer or a weak reference's callback."""
-MESSAGES: Any = [{"role": "user", "content": "hi"}]
 
 
-class TimeIsUpError(TimeoutError):
-    """What a time limit raises."""
+class TimeIsUpError(TimeoutError, KeyError, IndexError, TypeError, msgspec.ValidationError, RecursionError):
+    """What a time limit raises; of as many kinds as can be, for code of ours expects some of them."""
 
 
 def time_is_up(number: int, frame: FrameType | None) -> None:
@@ -91,6 +94,8 @@ class Kind(NamedTuple):
     trigger: Any
     of: Any
     raises: type[BaseException]
+    has_frame: bool = True
+    """Or is no `Exception`: it can be told from a fault of ours."""
 
 
 KINDS = {
@@ -98,62 +103,88 @@ KINDS = {
     "SystemExit": Kind(Signalled(), signal.SIGUSR1, SystemExit),
     "exception of a signal handler": Kind(Signalled(), signal.SIGUSR2, TimeIsUpError),
     "KeyboardInterrupt by SetAsyncExc": Kind(Thrown(), KeyboardInterrupt, KeyboardInterrupt),
-    "exception by SetAsyncExc": Kind(Thrown(), TimeIsUpError, TimeIsUpError),
+    "exception by SetAsyncExc": Kind(Thrown(), TimeIsUpError, TimeIsUpError, has_frame=False),
 }
 
 
 class Point(NamedTuple):
-    """A line of ours, and where it is."""
+    """A line of ours, and which execution of it."""
 
     file: str
     line: int
     function: str
+    number: int
 
     def __str__(self) -> str:
-        return f"{self.file.removeprefix(OURS)}:{self.line} {self.function}"
+        return f"{self.file.removeprefix(OURS)}:{self.line} {self.function}, {self.number}"
 
 
-def is_traced(file: str) -> bool:
-    return (file.startswith(OURS) and not file.startswith(NOT_OURS)) or file.startswith(CONTEXT)
+def is_ours(frame: FrameType | None) -> bool:
+    return (
+        frame is not None
+        and frame.f_code.co_filename.startswith(OURS)
+        and not frame.f_code.co_filename.startswith(NOT_OURS)
+    )
 
 
-def tracer(seen: Callable[[FrameType], Any]) -> Callable[..., Any]:
+def is_context(frame: FrameType | None) -> bool:
+    return frame is not None and frame.f_code.co_filename.startswith(CONTEXT)
+
+
+def stack_of(frame: FrameType | None) -> tuple[object, ...]:
+    """What tells the execution of a line from others: the lines of ours it was called from."""
+    found: list[object] = []
+    while frame is not None and len(found) < DEEP:
+        if is_ours(frame):
+            found.append((frame.f_code, frame.f_lineno))
+        frame = frame.f_back
+    return tuple(found)
+
+
+def points_of(run: Callable[[Callable[..., Any]], object]) -> list[Point]:
+    """The lines that are executed, in the order of their first execution; the context's where we have called it."""
+    found: dict[object, Point] = {}
+    executed: Counter[tuple[str, int]] = Counter()
+
     def inside(frame: FrameType, event: str, argument: object) -> Any:
         if event == "line":
-            seen(frame)
+            file, line = frame.f_code.co_filename, frame.f_lineno
+            executed[file, line] += 1
+            below: FrameType | None = frame
+            while is_context(below):
+                below = below and below.f_back
+            if is_ours(below):
+                point = Point(file, line, frame.f_code.co_name, executed[file, line])
+                found.setdefault((file, line, stack_of(frame)), point)
         return inside
 
     def around(frame: FrameType, event: str, argument: object) -> Any:
-        return inside if is_traced(frame.f_code.co_filename) else None
+        return inside if is_ours(frame) or is_context(frame) else None
 
-    return around
-
-
-def points_of(run: Callable[[], object]) -> list[Point]:
-    """The lines of ours that are executed, in the order of their first execution."""
-    found: dict[Point, None] = {}
-
-    def note(frame: FrameType) -> None:
-        found.setdefault(Point(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
-
-    sys.settrace(tracer(note))
-    try:
-        run()
-    finally:
-        sys.settrace(None)
-    return list(found)
+    run(around)
+    return list(found.values())
 
 
-def armed(point: Point, kind: Kind, reached: list[Point]) -> Callable[..., Any]:
+class Reached:
+    """Whether a point was reached, and where that was."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.done = self.elsewhere = False
+
+
+def armed(point: Point, kind: Kind, use: Use, reached: Reached) -> Callable[..., Any]:
     """A trace function that interrupts at the point, once, and notes that it was reached."""
-    trigger, of, file, line = kind.trigger, kind.of, point.file, point.line
+    trigger, of, file, line, number = kind.trigger, kind.of, point.file, point.line, point.number
 
     def inside(frame: FrameType, event: str, argument: object) -> Any:
-        if event == "line" and frame.f_lineno == line and frame.f_code.co_filename == file:
-            sys.settrace(None)
-            reached.append(point)
-            trigger[of]
-            return None
+        if event == "line" and frame.f_lineno == line:
+            reached.count += 1
+            if reached.count == number:
+                sys.settrace(None)
+                reached.done, reached.elsewhere = True, use.elsewhere()
+                trigger[of]
+                return None
         return inside
 
     def around(frame: FrameType, event: str, argument: object) -> Any:
@@ -171,118 +202,65 @@ def is_in_chain(error: BaseException | None, kind: type[BaseException]) -> bool:
     return False
 
 
-class Entered:
-    """Whether the SDK's own `request` was entered: a method it calls first."""
+def at_the_end_of_a_block(raised: BaseException | None) -> bool:
+    """Whether it was raised before the first instruction of an `__exit__` of ours, which the application calls."""
+    trace = raised.__traceback__ if raised is not None else None
+    while trace is not None and trace.tb_next is not None and trace.tb_next.tb_frame.f_code.co_filename != __file__:
+        caller, trace = trace.tb_frame, trace.tb_next
+        code = trace.tb_frame.f_code
+        if code.co_name in ("__exit__", "__aexit__") and is_ours(trace.tb_frame) and not is_ours(caller):
+            return trace.tb_lineno == code.co_firstlineno
+    return False
 
-    def __init__(self) -> None:
-        self.count = 0
 
-    def watch(self, client: Any) -> Any:
-        original = client._prepare_options
+def final(record: Record) -> tuple[str, str] | None:
+    """The kind and id of a record that is the last of its kind; None for others."""
+    if isinstance(record, CallRecord):
+        return None if record.outcome == "started" else ("call", record.call_id)
+    if isinstance(record, SessionRecord):
+        return None if record.end_ns is None else ("session", record.session_id)
+    if isinstance(record, TimestepRecord):
+        return None if record.end_ns is None else ("timestep", record.timestep_id)
+    if isinstance(record, EventRecord) and record.duration_ns is not None:
+        return record.event_type, record.event_id
+    return None
 
-        def prepare(options: Any) -> Any:
-            self.count += 1
-            return original(options)
 
-        client._prepare_options = prepare
-        return client
+KIND_OF = {"invoke_workflow": "session", "execute_tool": "tool", "invoke_agent": "agent", "chat": "call"}
 
 
 @dataclass
 class Seen:
-    """What has come of the calls."""
+    """What has come of what was done since last asked."""
 
     exporter: InMemorySpanExporter
     stored: bool
-    records: list[CallRecord] = field(default_factory=list)
+    finals: Counter[tuple[str, str]] = field(default_factory=Counter)
+    begun: set[str] = field(default_factory=set)
+    calls: set[str] = field(default_factory=set)
+    """Every call that was ever heard of."""
 
     def hear(self, record: Record) -> None:
-        if isinstance(record, CallRecord) and record.outcome != "started":
-            self.records.append(record)
+        key = final(record)
+        if key is not None:
+            self.finals[key] += 1
+            if key[0] == "call":
+                self.calls.add(key[1])
+        elif isinstance(record, CallRecord | SessionRecord | TimestepRecord):
+            self.begun.add(getattr(record, type(record).__struct_fields__[0]))
 
-    def counts(self) -> tuple[int, int]:
-        spans = len(self.exporter.get_finished_spans())
-        # By id: what is written once more after an interrupt is one record in every store.
-        return spans, len({record.call_id for record in self.records}) if self.stored else spans
-
-
-class Use:
-    """One way to use one SDK."""
-
-    def __init__(self, name: str, provider: ScriptedProvider) -> None:
-        self.name = name
-        self.sdk, self.manner, self.how = name.split()
-        self.entered = Entered()
-        self.loop = asyncio.new_event_loop() if self.manner == "async" else None
-        url = provider.openai_url if self.sdk == "openai" else provider.anthropic_url
-        kinds: Any = {
-            ("openai", "sync"): openai.OpenAI,
-            ("openai", "async"): openai.AsyncOpenAI,
-            ("anthropic", "sync"): anthropic.Anthropic,
-            ("anthropic", "async"): anthropic.AsyncAnthropic,
-        }
-        self.client = self.entered.watch(
-            kinds[self.sdk, self.manner](api_key="k", base_url=url, max_retries=0, timeout=10)
-        )
-
-    def request(self) -> Any:
-        stream = self.how == "stream"
-        if self.sdk == "openai":
-            return self.client.chat.completions.create(model="gpt-5", messages=MESSAGES, stream=stream)
-        return self.client.messages.create(model="claude", max_tokens=9, messages=MESSAGES, stream=stream)
-
-    def call(self, trace: Callable[..., Any] | None = None) -> tuple[BaseException | None, bool]:
-        """Make a call; return what it raised, and whether an OpenTelemetry context stayed attached."""
-        if self.loop is None:
-            return self._call(trace)
-        task = self.loop.create_task(self._call_async(trace))
-        try:
-            return self.loop.run_until_complete(task)
-        except BaseException as error:  # noqa: BLE001 - raised in the event loop itself
-            sys.settrace(None)
-            task.cancel()
-            try:
-                return self.loop.run_until_complete(task)
-            except BaseException:  # noqa: BLE001
-                return error, False
-
-    def _call(self, trace: Callable[..., Any] | None) -> tuple[BaseException | None, bool]:
-        before, raised = otel_context.get_current(), None
-        try:
-            if trace is not None:
-                sys.settrace(trace)
-            result = self.request()
-            if self.how == "stream":
-                for _ in result:
-                    pass
-            sys.settrace(None)
-        except BaseException as error:  # noqa: BLE001
-            sys.settrace(None)
-            raised = error
-        return raised, otel_context.get_current() is not before
-
-    async def _call_async(self, trace: Callable[..., Any] | None) -> tuple[BaseException | None, bool]:
-        before, raised = otel_context.get_current(), None
-        try:
-            if trace is not None:
-                sys.settrace(trace)
-            result = await self.request()
-            if self.how == "stream":
-                async for _ in result:
-                    pass
-            sys.settrace(None)
-        except BaseException as error:  # noqa: BLE001
-            sys.settrace(None)
-            raised = error
-        return raised, otel_context.get_current() is not before
-
-    def close(self) -> None:
-        if self.loop is None:
-            self.client.close()
-        else:
-            self.loop.run_until_complete(self.client.close())
-            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-            self.loop.close()
+    def take(self) -> tuple[Counter[str], Counter[str], int]:
+        """Return the spans and the records by kind, by id: a record may be written again; and how many only began."""
+        spans: Counter[str] = Counter()
+        for span in self.exporter.get_finished_spans():
+            word = span.name.split()[0]
+            spans[KIND_OF.get(word, word)] += 1
+        records = Counter(kind for kind, _ in self.finals) if self.stored else Counter(spans)
+        left = len(self.begun - {identity for _, identity in self.finals})
+        self.exporter.clear()
+        self.finals.clear()
+        self.begun.clear()
+        return spans, records, left
 
 
 @contextmanager
@@ -300,16 +278,17 @@ def instrumented(directory: str, *, stored: bool) -> Iterator[Seen]:
         handle.uninstrument()
 
 
-def settle() -> None:
+def settle(use: Use) -> None:
     gc.collect(1)
+    use.settle()
     WIRING.engine.late_ends.drain()
 
 
 class Run:
     """All points of one use under one kind of interrupt."""
 
-    def __init__(self, use: Use, seen: Seen, name: str) -> None:
-        self.use, self.seen, self.kind, self.name = use, seen, KINDS[name], name
+    def __init__(self, use: Use, seen: Seen, name: str, usual: Counter[str]) -> None:
+        self.use, self.seen, self.kind, self.name, self.usual = use, seen, KINDS[name], name, usual
         self.found: Counter[str] = Counter()
         self.faults: list[str] = []
 
@@ -319,49 +298,65 @@ class Run:
             stored = "stored" if self.seen.stored else "not stored"
             self.faults.append(f"{what}: {self.use.name}, {stored}, {self.name}, {point}")
 
+    def sweep(self, points: list[Point]) -> None:
+        for number, point in enumerate(points):
+            faults = sum(self.found.values()) - self.found["points"]
+            self.interrupt(point)
+            if number % EVERY == 0 or sum(self.found.values()) - self.found["points"] > faults:
+                self.well(point)
+
     def interrupt(self, point: Point) -> None:
-        use, seen = self.use, self.seen
-        entered, (spans, records) = use.entered.count, seen.counts()
+        use, reached, begun = self.use, Reached(), self.use.begun
         fail_open.forget_failures()
-        reached: list[Point] = []
         UNRAISABLE.clear()
-        raised, attached = use.call(armed(point, self.kind, reached))
-        self.found["points"] += len(reached)
-        if not reached:  # some lines are executed only where a thread of ours is idle
-            return
-        if raised is None and not UNRAISABLE:
-            self.fault("swallowed", point)
-        elif raised is None:
-            self.found["lost by the interpreter"] += 1
-        elif not is_in_chain(raised, self.kind.raises):
-            self.fault(f"replaced by {raised!r}", point)
-        if attached:
+        came = use.run(armed(point, self.kind, use, reached))
+        if reached.done:  # some lines are executed only where a thread of ours is idle
+            self.found["points"] += 1
+            self.judge(came.raised, reached, point)
+        if came.attached:
             self.fault("contexts left", point)
             otel_context._RUNTIME_CONTEXT._current_context.set(otel_context.Context())  # type: ignore[attr-defined]
-        del raised
-        settle()
-        now_spans, now_records = seen.counts()
-        more_spans, more_records = now_spans - spans, now_records - records
-        if use.entered.count > entered and not (more_spans and more_records):
-            self.fault(f"calls without {'a span' if not more_spans else 'a record'}", point)
-        if more_spans != more_records:
+        del came
+        settle(self.use)
+        spans, records, left = self.seen.take()
+        if reached.done:
+            self.count(spans, records, left, point, called=use.begun > begun)
+
+    def judge(self, raised: BaseException | None, reached: Reached, point: Point) -> None:
+        """Whether the interrupt has come to whoever is waiting."""
+        if UNRAISABLE:
+            self.found["lost by the interpreter"] += 1
+        elif at_the_end_of_a_block(raised):
+            self.found["at the first instruction of a block's end"] += 1
+        elif reached.elsewhere:
+            self.found["in a task that nobody awaits"] += 1
+        elif raised is None:
+            self.fault("swallowed", point)
+        elif not is_in_chain(raised, self.kind.raises):
+            self.fault(f"replaced by {raised!r}", point)
+
+    def count(self, spans: Counter[str], records: Counter[str], left: int, point: Point, *, called: bool) -> None:
+        if called and not (spans["call"] and records["call"]):
+            self.fault(f"calls without {'a record' if spans['call'] else 'a span'}", point)
+        if spans != records:
             self.fault("spans and records differ", point)
-        if more_spans > 1 or more_records > 1:
-            self.fault("calls with two spans or records", point)
-        self.well(point)
+        if left:
+            self.fault("begun and never ended", point)
+        if spans - self.usual or records - self.usual:
+            self.fault("more spans or records than ever", point)
 
     def well(self, point: Point | None) -> None:
-        """The next call is recorded as ever."""
-        spans, records = self.seen.counts()
-        raised, attached = self.use.call()
-        settle()
-        if raised is not None or attached:
-            self.fault(f"next calls that raise {raised!r}", point)
-        elif self.seen.counts() != (spans + 1, records + 1):
-            self.fault("next calls not recorded", point)
+        """The next run is recorded as ever."""
+        came = self.use.run()
+        settle(self.use)
+        spans, records, left = self.seen.take()
+        if came.raised is not None or came.attached:
+            self.fault(f"next runs that raise {came.raised!r}", point)
+        elif not spans == records == self.usual or left:
+            self.fault("next runs not recorded", point)
 
     def finish(self, directory: str) -> None:
-        """Fifty calls more, and all that were heard of are stored."""
+        """Fifty runs more, and all that were heard of are stored."""
         for _ in range(AFTERWARDS):
             self.well(None)
         if not self.seen.stored:
@@ -374,7 +369,7 @@ class Run:
         with sqlite3.connect(f"{directory}/calls.db") as connection:
             stored = {row[0] for row in connection.execute("SELECT call_id FROM calls WHERE outcome != 'started'")}
         connection.close()
-        missing = {record.call_id for record in self.seen.records} - stored
+        missing = self.seen.calls - stored
         if missing:
             self.found["records not stored"] += len(missing)
 
@@ -383,21 +378,34 @@ def chosen(points: list[Point], share: float, chance: random.Random) -> list[Poi
     return points if share >= 1 else chance.sample(points, max(1, round(share * len(points))))
 
 
-def every_use(provider: ScriptedProvider, names: list[str]) -> Iterator[Use]:
-    for name in names:
-        use = Use(name, provider)
-        try:
-            yield use
-        finally:
-            use.close()
+def usual_of(use: Use, seen: Seen) -> Counter[str]:
+    for _ in range(3):
+        seen.take()
+        came = use.run()
+        assert came == (None, False), came
+        settle(use)
+    spans, records, left = seen.take()
+    assert spans == records, (spans, records)
+    assert not left
+    return spans
 
 
-USES = [
-    f"{sdk} {manner} {how}"
-    for sdk in ("openai", "anthropic")
-    for manner in ("sync", "async")
-    for how in ("plain", "stream")
-]
+def measure(options: argparse.Namespace, provider: ScriptedProvider) -> Iterator[Run]:
+    chance = random.Random(options.seed)
+    for name in options.uses:
+        use = use_named(name, provider)
+        for stored in map(bool, options.stored):
+            with tempfile.TemporaryDirectory() as directory, instrumented(directory, stored=stored) as seen:
+                usual = usual_of(use, seen)
+                points = points_of(use.run)
+                seen.take()
+                gc.freeze()
+                for kind in options.kinds:
+                    run = Run(use, seen, kind, usual)
+                    run.sweep(chosen(points, options.share, chance))
+                    run.finish(directory)
+                    yield run
+        use.close()
 
 
 def main() -> None:
@@ -407,8 +415,11 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="*", default=list(KINDS))
     parser.add_argument("--uses", nargs="*", default=USES)
     parser.add_argument("--stored", type=int, nargs="*", default=[0, 1])
+    parser.add_argument("--verbose", action="store_true", help="a line for each use as it is done")
     options = parser.parse_args()
-    chance = random.Random(options.seed)
+    # What is logged is formatted as ever, and shown to nobody.
+    logging.getLogger("callspan").addHandler(logging.NullHandler())
+    logging.getLogger("callspan").propagate = False
     sys.unraisablehook = lambda lost: UNRAISABLE.append(lost.exc_type)
     # A shell that runs this in the background has SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -418,20 +429,13 @@ def main() -> None:
     faults: list[str] = []
     with ScriptedProvider() as provider:
         provider.reply(text="I am well.", repeat=True)
-        for use in every_use(provider, options.uses):
-            for stored in map(bool, options.stored):
-                with tempfile.TemporaryDirectory() as directory, instrumented(directory, stored=stored) as seen:
-                    for _ in range(3):
-                        assert use.call() == (None, False)
-                    points = points_of(use.call)
-                    gc.freeze()
-                    for name in options.kinds:
-                        run = Run(use, seen, name)
-                        for point in chosen(points, options.share, chance):
-                            run.interrupt(point)
-                        run.finish(directory)
-                        results[name] += run.found
-                        faults += run.faults
+        for run in measure(options, provider):
+            results[run.name] += run.found
+            faults += run.faults if run.kind.has_frame else ()
+            if options.verbose:
+                print(
+                    run.use.name, run.seen.stored, run.name, dict(run.found), *run.faults, sep="\n  ", file=sys.stderr
+                )
     json.dump({"results": results, "faults": faults}, sys.stdout, indent=1)
 
 
