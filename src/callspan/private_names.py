@@ -128,6 +128,10 @@ SPAN_PROCESSOR: Final = PrivateName(
     "_span_processor", ("opentelemetry.sdk.trace:Span",), "spans of other instrumentations are left to their owners",
     "spans of calls whose LLM span a framework never ends",
 )  # fmt: skip
+SDK_SPAN: Final = PrivateName(
+    "_Span", ("opentelemetry.sdk.trace",), "a span that can only be read is exported",
+    "where a framework never ends its span: what span processors do in `_on_ending`",
+)  # fmt: skip
 INTERNAL: Final = PrivateName(
     "_internal", ("opentelemetry.metrics",), "the meter provider is asked for with every call, which costs more", ""
 )
@@ -164,7 +168,7 @@ HOOKED: Final = (
 """Functions that are hooked; `intercept.hooks` says by what."""
 READ: Final = (
     BASE_URL, ITERATOR, SPAN_NAME, SPAN_ROUTE, SPAN_ATTRIBUTES, TRACER, OPEN_TELEMETRY, ATTRIBUTES,
-    BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, SPAN_LIMITS, EVENT, ADD_EVENT, SPAN_PROCESSOR, INTERNAL,
+    BOUNDED_DICT, MAX_VALUE_LEN, MAXLEN, LIMITS, SPAN_LIMITS, EVENT, ADD_EVENT, SPAN_PROCESSOR, SDK_SPAN, INTERNAL,
     METER_PROVIDER, PROXY_METER_PROVIDER, SELF_WRAPPER, GI_CODE, AG_CODE, GI_FRAME, AG_FRAME, GI_RUNNING, AG_RUNNING,
 )  # fmt: skip
 """Names that are read or set."""

@@ -8,11 +8,10 @@ thread of ours, or by whoever enters a section next.
 from __future__ import annotations
 
 import atexit
-import sys
+import inspect
 import threading
 from collections.abc import Callable
 from functools import partial
-from types import FrameType
 from typing import Final, TypeVar
 
 from callspan.background import AtomicFlag, PutOff
@@ -73,9 +72,10 @@ def _drain(timeout_s: float) -> bool:
 
 def _is_interrupted() -> bool:
     """Whether a section of this thread is really below: an interrupt may have left its mark behind."""
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None:
+    here = inspect.currentframe()
+    frame = None if here is None else here.f_back
+    # That of our caller, which is about to enter a section itself.
+    while frame is not None and (frame := frame.f_back) is not None:
         if frame.f_code is run_or_defer.__code__:
             return True
-        frame = frame.f_back
     return False

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,7 +16,8 @@ from typing import Any
 import openai
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -53,6 +56,9 @@ class Framework:
     @property
     def exported(self) -> list[ReadableSpan]:
         return list(self._exporter.get_finished_spans())
+
+    def clear(self) -> None:
+        self._exporter.clear()
 
     @property
     def record(self) -> CallRecord:
@@ -173,8 +179,66 @@ def test_of_many_spans_each_is_exported_once(framework: Framework) -> None:
     assert len(ids) == len(set(ids)) == 30
 
 
+class Editor(SpanProcessor):
+    """Edits spans as they end, as far as the SDK lets it: what may not be shown is taken out before any exporter."""
+
+    def __init__(self) -> None:
+        self.ending: list[str] = []
+
+    def _on_ending(self, span: Any) -> None:
+        self.ending.append(span.name)
+        span._attributes = BoundedAttributes(attributes={"edited": span.attributes["theirs"]})
+
+
+def test_processors_edit_the_span_that_stands_in_as_they_edit_all_others(framework: Framework) -> None:
+    editor = Editor()
+    framework.tracing.add_span_processor(editor)
+    framework.call(leave=False).end()
+    framework.call()
+    gc.collect()
+    deadline = time.monotonic() + 10
+    while len(framework.exported) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert editor.ending == ["their chat", "chat gpt-5"]
+    assert [dict(span.attributes or {}) for span in framework.exported] == [{"edited": 1}] * 2
+
+
+def test_without_the_sdks_own_class_a_span_that_can_be_read_is_exported(
+    framework: Framework, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    span = framework.call()
+    monkeypatch.delattr("opentelemetry.sdk.trace._Span")
+    is_ours(framework, framework.wait_for_one())
+    assert span.is_recording()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks there")
+def test_a_forked_child_leaves_the_span_of_its_parent_to_the_parent(framework: Framework) -> None:
+    span = framework.call()
+    child = os.fork()
+    if child == 0:
+        BORROWED.export_all(5)
+        os._exit(len(framework.exported))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    is_ours(framework, framework.wait_for_one())
+    assert span.is_recording()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks there")
+def test_a_forked_child_exports_for_the_spans_of_its_own(framework: Framework) -> None:
+    framework.call()
+    child = os.fork()
+    if child == 0:
+        framework.clear()
+        span = framework.call()
+        BORROWED.export_all(5)
+        is_ours(framework, framework.wait_for_one())
+        os._exit(0 if span.is_recording() else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 PROGRAM = """
-import sys
+import os, signal, sys
 import openai
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
@@ -192,8 +256,10 @@ span = tracing.get_tracer("framework").start_span("their chat", attributes={"gen
 with trace.use_span(span, end_on_exit=False):
     stream = client.chat.completions.create(model="gpt-5", messages=[], stream=True)
     next(iter(stream))
-    if sys.argv[1] == "closed":
+    if sys.argv[1] != "open":
         stream.close()
+if sys.argv[1] == "SIGTERM":
+    os.kill(os.getpid(), signal.SIGTERM)
 """
 
 
@@ -204,3 +270,17 @@ def test_at_exit_a_span_that_was_never_ended_is_exported(how: str, tmp_path: Pat
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == ["SPAN chat gpt-5"]
+
+
+def test_before_sigterm_ends_the_process_a_span_that_was_never_ended_is_exported(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(PROGRAM.replace("callspan.instrument(tracer_provider=tracing)", SET))
+    done = subprocess.run(
+        [sys.executable, "-m", "callspan.cli", "run", "app.py", "SIGTERM"],
+        capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if not name.startswith("OTEL_")},
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGTERM, done.stderr
+    assert [line for line in done.stdout.splitlines() if line.startswith("SPAN")] == ["SPAN chat gpt-5"]
+
+
+SET = "trace.set_tracer_provider(tracing)"

@@ -26,6 +26,7 @@ _SDK: Final = "opentelemetry.sdk.trace"
 _SCOPE: Final = "opentelemetry.sdk.util.instrumentation"
 _WATCH: Final = fail_open("watch for the end of another instrumentation's span")
 _EXPORT: Final = fail_open("export a span in place of one that was never ended")
+_MAKE: Final = fail_open("make a span of the SDK in place of one that was never ended")
 _AT_EXIT: Final = fail_open("export spans of others that were never ended")
 _DELAY_S: Final = 5.0
 
@@ -118,6 +119,7 @@ class _Watched:
         self._start_ns = record.timing.start_ns
         self._end_ns = record.timing.start_ns + (record.timing.duration_ns or 0)
         self._status = _status(record)
+        self._limits = getattr(span, names.LIMITS.name, None)
         # What is left of the span once it is collected; the attributes are a view that shows later ones too.
         self._context, self._parent, self._resource = span.context, span.parent, span.resource
         self._attributes, self._links, self._events = span.attributes, span.links, span.events
@@ -157,31 +159,50 @@ class _Watched:
         with _EXPORT:
             if (span := self._span()) is not None and not span.is_recording():
                 return  # its owner is about to export it
-            made = self._made(span)
+            fields = self._fields(span)
+            made = self._span_of_the_sdk(fields)
             if self._take():
-                self._processor.on_end(made)
+                if made is not None:
+                    made.end(self._end_ns)
+                else:
+                    self._processor.on_end(self._readable_span(fields))
 
     def _take(self) -> bool:
         self._of.forget(self)
         return self._unexported.test_and_clear()
 
-    def _made(self, span: Any) -> object:  # noqa: ANN401
-        return sys.modules[_SDK].ReadableSpan(
-            name=self._name,
-            context=self._context,
-            parent=self._parent,
-            resource=self._resource,
-            attributes=dict(self._attributes or {}),
-            events=self._events if span is None else span.events,
-            links=self._links if span is None else span.links,
-            kind=SpanKind.CLIENT,
-            status=self._status,
-            start_time=self._start_ns,
-            end_time=self._end_ns,
-            instrumentation_scope=late_import(_SCOPE).InstrumentationScope(
-                "callspan", self._version, schema_urls.SPANS_AND_EVENTS
-            ),
-        )
+    def _fields(self, span: Any) -> dict[str, object]:  # noqa: ANN401
+        scope = late_import(_SCOPE).InstrumentationScope("callspan", self._version, schema_urls.SPANS_AND_EVENTS)
+        return {
+            "name": self._name,
+            "context": self._context,
+            "parent": self._parent,
+            "resource": self._resource,
+            "attributes": dict(self._attributes or {}),
+            "events": self._events if span is None else span.events,
+            "links": self._links if span is None else span.links,
+            "kind": SpanKind.CLIENT,
+            "instrumentation_scope": scope,
+        }
+
+    def _span_of_the_sdk(self, fields: dict[str, object]) -> Any:  # noqa: ANN401
+        """Return a span that has started and told nobody; its end goes to the processors, `_on_ending` included."""
+        with _MAKE:
+            sdk: Any = sys.modules[_SDK]
+            make = getattr(sdk, names.SDK_SPAN.name, None)
+            if make is None:
+                return None
+            limits = {} if self._limits is None else {"limits": self._limits}
+            made = make(**fields, **limits, span_processor=sdk.SpanProcessor())
+            made.start(self._start_ns)
+            made.set_status(self._status)
+            setattr(made, names.SPAN_PROCESSOR.name, self._processor)
+            return made
+        return None
+
+    def _readable_span(self, fields: dict[str, object]) -> object:
+        times = {"start_time": self._start_ns, "end_time": self._end_ns}
+        return sys.modules[_SDK].ReadableSpan(**fields, **times, status=self._status)
 
 
 def _status(record: CallRecord) -> Status:
