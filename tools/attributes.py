@@ -8,24 +8,65 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from callspan.semconv.table import BOOLEAN, Body, Each, Elsewhere, From, Row, Sent
+
 if TYPE_CHECKING:
     from callspan.testing import ScriptedProvider
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "attributes.md"
-TABLES = {
-    "llm": "callspan.semconv.llm",
-    "gen_ai and what belongs beside it": "callspan.semconv.gen_ai",
-    "Of Anthropic's Messages (with gen_ai)": "callspan.semconv.anthropic",
-    "Where a call was made, how it ended": "callspan.semconv.call",
+TABLES: dict[str, tuple[str, ...]] = {
+    "llm": ("llm.START", "llm.END"),
+    "gen_ai and what belongs beside it": ("gen_ai.START", "gen_ai.END"),
+    "In place of the anthropic SDK's own span": ("anthropic.NATIVE",),
+    "Where a call was made, how it ended": ("call.START", "call.END"),
+    "OpenInference (opt-in)": ("openinference.START", "openinference.END"),
+}
+CONSTANTS = {
     "Sessions, timesteps, tools, rewards": "callspan.semconv.callspan",
     "Events and spans of a call's attempts": "callspan.semconv.call_events",
-    "OpenInference (opt-in)": "callspan.semconv.openinference",
     "Metrics": "callspan.semconv.metric_names",
 }
 CALLS = {"chat", "attempt"}
 """First words of the spans of calls, whose names are those of the vocabularies."""
 WHERE = "Spans by the first word of their names, span events by theirs; `{type}` is a word of the application's own."
 BEGIN, END = "<!-- tables -->", "<!-- /tables -->"
+
+
+def table(names: tuple[str, ...]) -> list[Row]:
+    """Return the rows of the tables of these names in `callspan.semconv`, the first row of each attribute."""
+    found: dict[str, Row] = {}
+    for name in names:
+        module, _, constant = name.partition(".")
+        rows = getattr(import_module(f"callspan.semconv.{module}"), constant)
+        for row in getattr(rows, "rows", rows):
+            found.setdefault(row.name, row)
+    return list(found.values())
+
+
+def when(row: Row) -> str:
+    """Return the conditions of a row in words."""
+    words = [f"of `{api}`" for api in row.apis] + [f"not of `{api}`" for api in row.not_apis]
+    if row.content is not None:
+        words.append("with content" if row.content else "without content")
+    if row.if_true:
+        words.append("where true" if row.type == BOOLEAN else "unless 0")
+    if row.compatibility:
+        words.append("with `compatibility`")
+    return ", ".join(words)
+
+
+def origin(row: Row) -> str:
+    """Return where the value comes from in words: a path in the record, request parameters, or what it is made of."""
+    match row.source:
+        case str(path) | From(path=path) | Each(path=path) if path:
+            return f"`{path}`"
+        case Sent(readers=readers):
+            return "parameters " + ", ".join(f"`{name}`" for name in readers)
+        case Body(answers=answers):
+            return "the answer" if answers else "the request"
+        case Elsewhere(where=where):
+            return where
+    return "computed"
 
 
 def constants(module_name: str) -> list[tuple[str, str]]:
@@ -146,7 +187,13 @@ def rendered() -> str:
     bags = sample()
     seen = {name: _type(value) for _, bag in bags for name, value in (bag or {}).items()}
     named: set[str] = set()
-    for title, module in TABLES.items():
+    for title, tables in TABLES.items():
+        listed = table(tables)
+        named |= {row.name for row in listed}
+        lines += ["", f"### {title}", "", f"From `callspan.semconv.{tables[0].partition('.')[0]}`.", ""]
+        lines += ["| Name | Type | From | When | What |", "| --- | --- | --- | --- | --- |"]
+        lines += [f"| `{row.name}` | {row.type} | {origin(row)} | {when(row)} | {row.about} |" for row in listed]
+    for title, module in CONSTANTS.items():
         rows = constants(module)
         named |= {name for name, _ in rows}
         lines += ["", f"### {title}", "", f"From `{module}`.", "", "| Name | Type | Note |", "| --- | --- | --- |"]

@@ -17,7 +17,7 @@ from callspan.record.events import (
     Totals,
 )
 from callspan.semconv import callspan as names
-from callspan.semconv.values import ByteBudget
+from callspan.semconv.budgets import ByteBudget
 
 SESSION = SessionRecord(session_id="s", record_version=1, name="gridworld", user_id="u", group_id="g", task_id="t")
 STEP = TimestepRecord(timestep_id="t", session_id="s", record_version=1, index=0, name="look", turn=2)

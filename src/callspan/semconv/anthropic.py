@@ -1,31 +1,17 @@
 """The `anthropic.*` attributes of a call on the Messages API, by the names the anthropic SDK's own span has them.
 
-Ours stands in that span's place, and is to say no less. What is not known of the record but of the exchange itself
-is the interception's to show, under the names at the end.
+Ours stands in that span's place, and says no less. They are part of the `gen_ai` vocabulary.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from callspan.record.call import CallRecord
 from callspan.record.usage import Usage
-from callspan.semconv.values import Attributes, whole, word
+from callspan.semconv.request_parameters import output_type, output_type_of_text, whole, word
+from callspan.semconv.table import INT, STRING, STRINGS, Each, Elsewhere, From, Row
 
-API: Final = "messages"
-REQUEST_SERVICE_TIER: Final = "anthropic.request.service_tier"
-RESPONSE_SERVICE_TIER: Final = "anthropic.response.service_tier"
-THINKING_TYPE: Final = "anthropic.thinking.type"
-THINKING_BUDGET: Final = "anthropic.thinking.budget_tokens"
-STOP_REASON: Final = "anthropic.message.stop_reason"
-"""The provider's own word; `gen_ai.response.finish_reasons` has the conventions'."""
-CACHE_WRITE_5M: Final = "anthropic.usage.cache_creation.ephemeral_5m_input_tokens"
-CACHE_WRITE_1H: Final = "anthropic.usage.cache_creation.ephemeral_1h_input_tokens"
-COMPACTION_INPUT: Final = "anthropic.usage.compaction.input_tokens"
-"""Beside `gen_ai.usage.input_tokens`, which leaves them out."""
-COMPACTION_OUTPUT: Final = "anthropic.usage.compaction.output_tokens"
 BETA: Final = "anthropic.beta"
-"""This and what follows: where ours stands in place of the SDK's own span (`native=replace`)."""
 ORGANIZATION_ID: Final = "anthropic.organization.id"
 WORKSPACE_ID: Final = "anthropic.workspace.id"
 HTTP_METHOD: Final = "http.request.method"
@@ -33,41 +19,79 @@ HTTP_ROUTE: Final = "http.route"
 URL_SCHEME: Final = "url.scheme"
 URL_PATH: Final = "url.path"
 URL_FULL: Final = "url.full"
-"""Without credentials and query."""
 
+API: Final = "messages"
+"""The endpoint, as `CallRecord.api` has it."""
 _INPUT: Final = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
 
-def end(record: CallRecord) -> Attributes:
-    """Return what is known of the record; unknown values are absent. No content."""
-    found: Attributes = {}
-    params, response, usage = record.request.params, record.response, record.usage
-    if params:
-        _put(found, REQUEST_SERVICE_TIER, word(params.get("service_tier")))
-        thinking = params.get("thinking")
-        if isinstance(thinking, dict):
-            _put(found, THINKING_TYPE, word(thinking.get("type")))
-            _put(found, THINKING_BUDGET, whole(thinking.get("budget_tokens")))
-    if response is not None:
-        _put(found, RESPONSE_SERVICE_TIER, response.service_tier)
-        _put(found, STOP_REASON, response.finish_reasons[0] if response.finish_reasons else None)
-    if usage is not None:
-        _put(found, CACHE_WRITE_5M, usage.cache_write_5m_tokens)
-        _put(found, CACHE_WRITE_1H, usage.cache_write_1h_tokens)
-        _put_compactions(found, usage)
-    return found
+def _output_type(params: dict[str, object]) -> str | None:
+    return output_type(params.get("output_format")) or output_type_of_text(params.get("output_config"))
 
 
-def _put(found: Attributes, name: str, value: str | int | None) -> None:
-    if value is not None:
-        found[name] = value
+def _thinking(params: dict[str, object]) -> tuple[str | None, int | None] | None:
+    thinking = params.get("thinking")
+    return (word(thinking.get("type")), whole(thinking.get("budget_tokens"))) if isinstance(thinking, dict) else None
 
 
-def _put_compactions(found: Attributes, usage: Usage) -> None:
+def _compactions(usage: Usage) -> tuple[int, int] | None:
     entries = None if usage.raw is None else usage.raw.get("iterations")
     if not isinstance(entries, list):
-        return
-    compactions = [entry for entry in entries if isinstance(entry, dict) and entry.get("type") == "compaction"]
-    if compactions:
-        found[COMPACTION_INPUT] = sum(whole(entry.get(name)) or 0 for entry in compactions for name in _INPUT)
-        found[COMPACTION_OUTPUT] = sum(whole(entry.get("output_tokens")) or 0 for entry in compactions)
+        return None
+    found = [entry for entry in entries if isinstance(entry, dict) and entry.get("type") == "compaction"]
+    if not found:
+        return None
+    taken = sum(whole(entry.get(name)) or 0 for entry in found for name in _INPUT)
+    return taken, sum(whole(entry.get("output_tokens")) or 0 for entry in found)
+
+
+_THINKING: Final = Each("request.params", _thinking)
+_COMPACTIONS: Final = Each("usage", _compactions)
+
+ROWS: Final = (
+    Row(
+        "anthropic.request.service_tier", STRING,
+        From("request.params", lambda params: word(params.get("service_tier"))), "As sent.", apis=(API,),
+    ),
+    Row("anthropic.thinking.type", STRING, _THINKING, "As sent.", apis=(API,)),
+    Row("anthropic.thinking.budget_tokens", INT, _THINKING, "As sent.", apis=(API,)),
+    Row(
+        "anthropic.response.service_tier", STRING, "response.service_tier", "The tier that answered.", apis=(API,)
+    ),
+    Row(
+        "anthropic.message.stop_reason", STRING, From("response.finish_reasons", lambda reasons: reasons[0]),
+        "The provider's own word; `gen_ai.response.finish_reasons` has the conventions'.", apis=(API,),
+    ),
+    Row(
+        "anthropic.usage.cache_creation.ephemeral_5m_input_tokens", INT, "usage.cache_write_5m_tokens",
+        "Input tokens put into the cache for five minutes.", apis=(API,),
+    ),
+    Row(
+        "anthropic.usage.cache_creation.ephemeral_1h_input_tokens", INT, "usage.cache_write_1h_tokens",
+        "Input tokens put into the cache for an hour.", apis=(API,),
+    ),
+    Row(
+        "anthropic.usage.compaction.input_tokens", INT, _COMPACTIONS,
+        "Input tokens of compactions, beside `gen_ai.usage.input_tokens`, which leaves them out.", apis=(API,),
+    ),
+    Row(
+        "anthropic.usage.compaction.output_tokens", INT, _COMPACTIONS, "Output tokens of compactions.", apis=(API,)
+    ),
+    Row(
+        "gen_ai.output.type", STRING, From("request.params", _output_type),
+        "`json`, where asked for.", apis=(API,),
+    ),
+)  # fmt: skip
+"""What is known of the record."""
+
+NATIVE: Final = (
+    Row(BETA, STRINGS, Elsewhere("request header"), "The betas that were asked for."),
+    Row(ORGANIZATION_ID, STRING, Elsewhere("response header"), "As the answer's header states it."),
+    Row(WORKSPACE_ID, STRING, Elsewhere("response header"), "As the answer's header states it."),
+    Row(HTTP_METHOD, STRING, Elsewhere("request"), "`POST`."),
+    Row(HTTP_ROUTE, STRING, Elsewhere("request"), "The path without ids."),
+    Row(URL_SCHEME, STRING, Elsewhere("request"), "`https` or `http`."),
+    Row(URL_PATH, STRING, Elsewhere("request"), "The path."),
+    Row(URL_FULL, STRING, Elsewhere("request"), "Without credentials and query."),
+)
+"""What is known of the HTTP exchange only: put by the interception where ours stands in place of the SDK's own span."""

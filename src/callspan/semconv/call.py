@@ -4,75 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
-from callspan.record.call import CallRecord, ErrorInfo, Stream
-from callspan.record.messages import Conversation
-from callspan.semconv.values import Attributes, ByteBudget
-
-_NS: Final = 1e9
+from callspan.record.call import CallRecord
+from callspan.semconv.budgets import Attributes
+from callspan.semconv.content_parts import Shown
+from callspan.semconv.table import BOOLEAN, DOUBLE, INT, STRING, STRINGS, Each, From, Put, Row, Table
 
 CALL_ID: Final = "callspan.call_id"
 STEP_INDEX: Final = "callspan.step.index"
-OUTCOME: Final = "callspan.outcome"
-STREAM_END: Final = "callspan.stream.end"
-COST_USD: Final = "callspan.cost.usd"
-USAGE_ESTIMATED: Final = "callspan.usage.estimated"
-TRUNCATED_BYTES: Final = "callspan.truncated_bytes"
-REQUEST_MESSAGES: Final = "callspan.request.messages"
-REQUEST_ROLES: Final = "callspan.request.roles"
-REQUEST_TOOLS: Final = "callspan.request.tools"
-REQUEST_BYTES: Final = "callspan.request.bytes"
-RESPONSE_BYTES: Final = "callspan.response.bytes"
-STREAM_CHUNKS: Final = "callspan.stream.chunks"
-STREAM_LARGEST_GAP: Final = "callspan.stream.largest_gap_s"
-FIRST_CONTENT: Final = "callspan.time_to_first_token_s"
-"""From the start of the call, waits and failed attempts included."""
-FIRST_CONTENT_OF_ANSWER: Final = "callspan.answer.time_to_first_token_s"
-"""From the start of the attempt that answered."""
-OUTPUT_RATE: Final = "callspan.output_tokens_per_second"
-RESPONSE_TRUNCATED: Final = "callspan.response.truncated"
-RESPONSE_REFUSED: Final = "callspan.response.refused"
 REQUEST_ID: Final = "callspan.request_id"
 ERROR_KIND: Final = "callspan.error.kind"
 ERROR_RETRYABLE: Final = "callspan.error.retryable"
-ERROR_CODE: Final = "callspan.error.code"
-ERROR_PARAM: Final = "callspan.error.param"
 SESSION_ID: Final = "session.id"
 CONVERSATION_ID: Final = "gen_ai.conversation.id"
-
-
-def start(record: CallRecord) -> Attributes:
-    """Return our call id and the session and step the call belongs to, as far as there are any."""
-    attributes: Attributes = {CALL_ID: record.call_id}
-    place = record.place
-    if place.session_id:
-        attributes[SESSION_ID] = place.session_id
-        attributes[CONVERSATION_ID] = place.session_id
-    if place.timestep is not None:
-        attributes[STEP_INDEX] = place.timestep
-    return attributes
-
-
-def end(record: CallRecord, conversation: Conversation | None, budget: ByteBudget) -> Attributes:
-    """Return how the call ended and what it cost; without a conversation also the sizes of what is not shown.
-
-    `callspan.cost.usd` is money as decimal text, never a float. `callspan.truncated_bytes` is what the
-    attributes of the span had no room for: call this after the vocabularies that share the budget.
-    """
-    attributes: Attributes = {OUTCOME: record.outcome}
-    if record.stream is not None:
-        _put_stream(attributes, record, record.stream)
-    _put_answer(attributes, record)
-    if record.error is not None:
-        _put_error(attributes, record.error)
-    if record.cost is not None:
-        attributes[COST_USD] = format(record.cost.usd, "f")
-    if record.usage is not None and record.usage.estimated:
-        attributes[USAGE_ESTIMATED] = True
-    if budget.cut:
-        attributes[TRUNCATED_BYTES] = budget.cut
-    if conversation is None:
-        _put_sizes(attributes, record)
-    return attributes
+_TRUNCATED_BYTES: Final = "callspan.truncated_bytes"
+_NS: Final = 1e9
 
 
 def output_tokens_per_second(record: CallRecord) -> float | None:
@@ -88,49 +33,80 @@ def output_tokens_per_second(record: CallRecord) -> float | None:
     return tokens * _NS / (until_ns - timing.answer_ns)
 
 
-def _put_answer(attributes: Attributes, record: CallRecord) -> None:
-    response = record.response
-    if response is not None:
-        if response.truncated:
-            attributes[RESPONSE_TRUNCATED] = True
-        if response.refused:
-            attributes[RESPONSE_REFUSED] = True
-    if record.attempts and (request_id := record.attempts[-1].request_id):
-        attributes[REQUEST_ID] = request_id
-    if (rate := output_tokens_per_second(record)) is not None:
-        attributes[OUTPUT_RATE] = rate
-
-
-def _put_stream(attributes: Attributes, record: CallRecord, stream: Stream) -> None:
+def _stream_times_s(record: CallRecord) -> tuple[float | None, float | None, float | None] | None:
+    if record.stream is None:
+        return None
     timing = record.timing
-    attributes[STREAM_END] = stream.end
-    attributes[STREAM_CHUNKS] = stream.chunks
-    if timing.largest_gap_ns is not None:
-        attributes[STREAM_LARGEST_GAP] = timing.largest_gap_ns / _NS
-    if timing.first_token_ns is not None:
-        attributes[FIRST_CONTENT] = timing.first_token_ns / _NS
-        if timing.answer_ns is not None:
-            attributes[FIRST_CONTENT_OF_ANSWER] = (timing.first_token_ns - timing.answer_ns) / _NS
+    gap_ns, first_ns, answer_ns = timing.largest_gap_ns, timing.first_token_ns, timing.answer_ns
+    return (
+        None if gap_ns is None else gap_ns / _NS,
+        None if first_ns is None else first_ns / _NS,
+        None if first_ns is None or answer_ns is None else (first_ns - answer_ns) / _NS,
+    )
 
 
-def _put_error(attributes: Attributes, error: ErrorInfo) -> None:
-    attributes[ERROR_KIND] = error.kind
-    attributes[ERROR_RETRYABLE] = error.retryable
-    if error.code:
-        attributes[ERROR_CODE] = error.code
-    if error.param:
-        attributes[ERROR_PARAM] = error.param
+def _put_truncated_bytes(attributes: Attributes, _: CallRecord, shown: Shown) -> None:
+    if shown.budget.cut:
+        attributes[_TRUNCATED_BYTES] = shown.budget.cut
 
 
-def _put_sizes(attributes: Attributes, record: CallRecord) -> None:
-    request, response = record.request, record.response
-    if request.message_count is not None:
-        attributes[REQUEST_MESSAGES] = request.message_count
-    if request.roles:
-        attributes[REQUEST_ROLES] = tuple(request.roles)
-    if request.tool_names:
-        attributes[REQUEST_TOOLS] = tuple(request.tool_names)
-    if request.body_bytes is not None:
-        attributes[REQUEST_BYTES] = request.body_bytes
-    if response is not None and response.body_bytes is not None:
-        attributes[RESPONSE_BYTES] = response.body_bytes
+_STREAM_TIMES: Final = Each("", _stream_times_s)
+
+START: Final = Table(
+    Row(CALL_ID, STRING, "call_id", "Our id of the call, also of its record."),
+    Row(SESSION_ID, STRING, "place.session_id", "The session the call belongs to."),
+    Row(CONVERSATION_ID, STRING, "place.session_id", "The same, by the conventions' name."),
+    Row(STEP_INDEX, INT, "place.timestep", "Index of the timestep within its session, from 0."),
+)
+
+END: Final = Table(
+    Row("callspan.outcome", STRING, "outcome", "`success`, `error`, `timeout` or `cancelled`."),
+    Row(
+        "callspan.stream.end", STRING, "stream.end",
+        "Who ended the stream: `complete`, `closed`, `dropped`, `error` or `cancelled`.",
+    ),
+    Row("callspan.stream.chunks", INT, "stream.chunks", "How many chunks came."),
+    Row("callspan.stream.largest_gap_s", DOUBLE, _STREAM_TIMES, "Longest time between two chunks, in seconds."),
+    Row(
+        "callspan.time_to_first_token_s", DOUBLE, _STREAM_TIMES,
+        "Seconds from the start of the call, waits and failed attempts included, to the first content.",
+    ),
+    Row(
+        "callspan.answer.time_to_first_token_s", DOUBLE, _STREAM_TIMES,
+        "Seconds from the start of the attempt that answered to the first content.",
+    ),
+    Row("callspan.response.truncated", BOOLEAN, "response.truncated", "The model stopped at a limit.", if_true=True),
+    Row(
+        "callspan.response.refused", BOOLEAN, "response.refused", "The answer is a refusal, or a filter took it away.",
+        if_true=True,
+    ),
+    Row(
+        REQUEST_ID, STRING, From("attempts", lambda attempts: attempts[-1].request_id),
+        "The provider's id of the request, of the last attempt.",
+    ),
+    Row(
+        "callspan.output_tokens_per_second", DOUBLE, output_tokens_per_second,
+        "Output tokens over the time from the start of the attempt that answered to its last chunk.",
+    ),
+    Row(
+        ERROR_KIND, STRING, "error.kind",
+        "`rate_limit`, `quota`, `timeout`, `connection`, `auth`, `permission`, `not_found`, `bad_input`, "
+        "`context_length`, `content_filter`, `overloaded`, `server`, `parsing`, `cancelled` or `unknown`.",
+    ),
+    Row(ERROR_RETRYABLE, BOOLEAN, "error.retryable", "Whether the same request may succeed later."),
+    Row("callspan.error.code", STRING, "error.code", "The provider's code."),
+    Row("callspan.error.param", STRING, "error.param", "The parameter the provider objects to."),
+    Row(
+        "callspan.cost.usd", STRING, From("cost", lambda cost: format(cost.usd, "f")),
+        "US dollars as decimal text: what the provider states; computed only with `span_cost`.",
+    ),
+    Row("callspan.usage.estimated", BOOLEAN, "usage.estimated", "Token counts are estimates.", if_true=True),
+    Row(
+        _TRUNCATED_BYTES, INT, Put(_put_truncated_bytes), "Bytes of content the attributes of the span had no room for."
+    ),
+    Row("callspan.request.messages", INT, "request.message_count", "How many messages were sent.", content=False),
+    Row("callspan.request.roles", STRINGS, From("request.roles", tuple), "Their roles in order.", content=False),
+    Row("callspan.request.tools", STRINGS, From("request.tool_names", tuple), "Names of the tools.", content=False),
+    Row("callspan.request.bytes", INT, "request.body_bytes", "Size of the body that was sent.", content=False),
+    Row("callspan.response.bytes", INT, "response.body_bytes", "Size of the body of the answer.", content=False),
+)  # fmt: skip

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from callspan.record.call import Attempt, CallRecord, ErrorInfo, RateLimits
+from callspan.semconv.budgets import Attributes
 from callspan.semconv.call import ERROR_KIND, REQUEST_ID, SESSION_ID
-from callspan.semconv.values import Attributes
 
 FIRST_CONTENT: Final = "llm.first_token"
 ATTEMPT: Final = "llm.attempt"

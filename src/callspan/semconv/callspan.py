@@ -20,8 +20,8 @@ from callspan.record.events import (
     Totals,
 )
 from callspan.record.metadata import METADATA_FIELDS
+from callspan.semconv.budgets import Attributes, AttributeValue, ByteBudget, put_json, put_text
 from callspan.semconv.llm import META
-from callspan.semconv.values import Attributes, AttributeValue, ByteBudget, put_json, put_text
 
 SESSION_ID: Final = "session.id"
 CONVERSATION_ID: Final = "gen_ai.conversation.id"

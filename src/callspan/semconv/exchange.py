@@ -12,9 +12,9 @@ from callspan.record.bounded import fitted, text_attribute, weight
 from callspan.record.call import CallRecord
 from callspan.record.events import AGENT_START, EventRecord, MessageRecord, Record, SessionRecord, TimestepRecord
 from callspan.record.messages import Conversation, Message
+from callspan.semconv.budgets import Attributes, ByteBudget, put_json, spread
+from callspan.semconv.content_parts import answer_messages, message_json, parts_json
 from callspan.semconv.gen_ai import INPUT_MESSAGES, OUTPUT_MESSAGES
-from callspan.semconv.parts import answer_messages, message_json, parts_json
-from callspan.semconv.values import Attributes, ByteBudget, put_json, spread
 
 _Json: TypeAlias = dict[str, object]
 _INCOMING, _ANSWER, _ENVIRONMENT, _CALL = range(4)

@@ -1,64 +1,38 @@
-"""The `gen_ai.*` attributes of a call, and the few of other conventions that belong beside them.
+"""The `gen_ai.*` attributes of a call, and those of other conventions and of the providers that belong beside them.
 
-State of the conventions: semantic-conventions-genai of autumn 2026, which has no release yet. The names
-are our own constants, since those of the Python package are frozen at an older state.
+State of the conventions: semantic-conventions-genai of autumn 2026, which has no release yet. The names are our own
+constants, since those of the Python package are frozen at an older state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Final
 
 from callspan.record.bounded import weight
-from callspan.record.call import CallRecord, Request, Response
-from callspan.record.messages import Conversation
-from callspan.record.usage import Usage
+from callspan.record.call import CallRecord
 from callspan.semconv import anthropic
+from callspan.semconv.budgets import Attributes, ByteBudget, put_json
+from callspan.semconv.content_parts import Shown, finish_word, input_messages, output_messages, parts_json
 from callspan.semconv.history import chosen
-from callspan.semconv.parts import finish_word, input_messages, output_messages, parts_json, tool_definitions
-from callspan.semconv.values import (
-    Attributes,
-    AttributeValue,
-    ByteBudget,
+from callspan.semconv.request_parameters import (
+    choice_count,
     number,
-    put_json,
-    spread,
+    output_type,
+    output_type_of_modalities,
+    output_type_of_text,
+    reasoning_level,
+    service_tier,
     whole,
     word,
     words,
 )
-from callspan.semconv.wire_json import body_sizes
+from callspan.semconv.table import BOOLEAN, DOUBLE, INT, JSON, STRING, STRINGS, Body, From, Row, Sent, Table, sent
+from callspan.semconv.wire_json import answer_bytes, request_bytes
 
 OPERATION_NAME: Final = "gen_ai.operation.name"
 PROVIDER_NAME: Final = "gen_ai.provider.name"
 REQUEST_MODEL: Final = "gen_ai.request.model"
-REQUEST_STREAM: Final = "gen_ai.request.stream"
-REQUEST_CHOICE_COUNT: Final = "gen_ai.request.choice.count"
-REQUEST_SEED: Final = "gen_ai.request.seed"
-REQUEST_TOP_K: Final = "gen_ai.request.top_k"
-REQUEST_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
-REQUEST_TEMPERATURE: Final = "gen_ai.request.temperature"
-REQUEST_TOP_P: Final = "gen_ai.request.top_p"
-REQUEST_FREQUENCY_PENALTY: Final = "gen_ai.request.frequency_penalty"
-REQUEST_PRESENCE_PENALTY: Final = "gen_ai.request.presence_penalty"
-REQUEST_STOP_SEQUENCES: Final = "gen_ai.request.stop_sequences"
-REQUEST_REASONING_LEVEL: Final = "gen_ai.request.reasoning.level"
-REQUEST_PREVIOUS_RESPONSE_ID: Final = "gen_ai.request.previous_response.id"
-REQUEST_ENCODING_FORMATS: Final = "gen_ai.request.encoding_formats"
-EMBEDDINGS_DIMENSION_COUNT: Final = "gen_ai.embeddings.dimension.count"
-OUTPUT_TYPE: Final = "gen_ai.output.type"
-RESPONSE_ID: Final = "gen_ai.response.id"
 RESPONSE_MODEL: Final = "gen_ai.response.model"
-RESPONSE_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
-RESPONSE_TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
-USAGE_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
-USAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
-USAGE_CACHE_READ_INPUT_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
-USAGE_CACHE_WRITE_INPUT_TOKENS: Final = "gen_ai.usage.cache_write.input_tokens"
-USAGE_CACHE_CREATION_INPUT_TOKENS: Final = "gen_ai.usage.cache_creation.input_tokens"
-"""The older name of cache_write: Jaeger, Phoenix, SigNoz and Langfuse read only this one."""
-USAGE_REASONING_OUTPUT_TOKENS: Final = "gen_ai.usage.reasoning.output_tokens"
 INPUT_MESSAGES: Final = "gen_ai.input.messages"
 OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
 SYSTEM_INSTRUCTIONS: Final = "gen_ai.system_instructions"
@@ -66,76 +40,11 @@ TOOL_DEFINITIONS: Final = "gen_ai.tool.definitions"
 SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
 ERROR_TYPE: Final = "error.type"
-HTTP_RESEND_COUNT: Final = "http.request.resend_count"
-HTTP_STATUS_CODE: Final = "http.response.status_code"
-OPENAI_API_TYPE: Final = "openai.api.type"
-OPENAI_REQUEST_SERVICE_TIER: Final = "openai.request.service_tier"
-OPENAI_RESPONSE_SERVICE_TIER: Final = "openai.response.service_tier"
-OPENAI_SYSTEM_FINGERPRINT: Final = "openai.response.system_fingerprint"
-AZURE_NAMESPACE: Final = "azure.resource_provider.namespace"
 
+_OPENAI: Final = ("chat_completions", "responses")
 _AZURE: Final = "azure.ai.openai"
 _AZURE_NAMESPACE: Final = "Microsoft.CognitiveServices"
-_OPENAI_APIS: Final = frozenset({"chat_completions", "responses"})
-_OUTPUT_TYPES: Final = {"text": "text", "json_object": "json", "json_schema": "json"}
-
-_Reader = Callable[[object], AttributeValue | None]
-
-
-def _effort(value: object) -> str | None:
-    return word(value.get("effort")) if isinstance(value, dict) else word(value)
-
-
-def _several(value: object) -> int | None:
-    count = whole(value)
-    return None if count == 1 else count
-
-
-def _chosen_tier(value: object) -> str | None:
-    return None if value == "auto" else word(value)
-
-
-def _encodings(value: object) -> tuple[str, ...] | None:
-    return words(value)
-
-
-def _format(value: object) -> str | None:
-    kind = value.get("type") if isinstance(value, dict) else None
-    return _OUTPUT_TYPES.get(kind) if isinstance(kind, str) else None
-
-
-def _text_format(value: object) -> str | None:
-    return _format(value.get("format")) if isinstance(value, dict) else None
-
-
-def _speech(value: object) -> str | None:
-    return "speech" if isinstance(value, list) and "audio" in value else None
-
-
-_PARAMS: Final[dict[str, tuple[str, _Reader]]] = {
-    "temperature": (REQUEST_TEMPERATURE, number),
-    "top_p": (REQUEST_TOP_P, number),
-    "top_k": (REQUEST_TOP_K, whole),
-    "frequency_penalty": (REQUEST_FREQUENCY_PENALTY, number),
-    "presence_penalty": (REQUEST_PRESENCE_PENALTY, number),
-    "max_tokens": (REQUEST_MAX_TOKENS, whole),
-    "max_completion_tokens": (REQUEST_MAX_TOKENS, whole),
-    "max_output_tokens": (REQUEST_MAX_TOKENS, whole),
-    "seed": (REQUEST_SEED, whole),
-    "n": (REQUEST_CHOICE_COUNT, _several),
-    "stop": (REQUEST_STOP_SEQUENCES, words),
-    "stop_sequences": (REQUEST_STOP_SEQUENCES, words),
-    "reasoning_effort": (REQUEST_REASONING_LEVEL, _effort),
-    "reasoning": (REQUEST_REASONING_LEVEL, _effort),
-    "output_config": (REQUEST_REASONING_LEVEL, _effort),
-    "previous_response_id": (REQUEST_PREVIOUS_RESPONSE_ID, word),
-    "encoding_format": (REQUEST_ENCODING_FORMATS, _encodings),
-    "dimensions": (EMBEDDINGS_DIMENSION_COUNT, whole),
-    "response_format": (OUTPUT_TYPE, _format),
-    "text": (OUTPUT_TYPE, _text_format),
-    "modalities": (OUTPUT_TYPE, _speech),
-}
-_CONTENT: Final = frozenset({REQUEST_STOP_SEQUENCES})
+_NS: Final = 1_000_000_000
 
 
 def span_name(record: CallRecord) -> str:
@@ -144,155 +53,155 @@ def span_name(record: CallRecord) -> str:
     return f"{record.operation} {model}" if model else record.operation
 
 
-def start(record: CallRecord) -> Attributes:
-    """Return what a sampler may need: operation, provider, requested model, streaming, server."""
-    attributes: Attributes = {OPERATION_NAME: record.operation, PROVIDER_NAME: record.provider}
-    if record.request.model:
-        attributes[REQUEST_MODEL] = record.request.model
-    if record.request.stream:
-        attributes[REQUEST_STREAM] = True
-    if record.server_address:
-        attributes[SERVER_ADDRESS] = record.server_address
-        if record.server_port is not None:
-            attributes[SERVER_PORT] = record.server_port
-    return attributes
-
-
-def end(
-    record: CallRecord, conversation: Conversation | None, budget: ByteBudget, *, compatibility: bool = True
-) -> Attributes:
-    """Return everything else; unknown values are absent.
-
-    Without a conversation no content is shown. `compatibility` adds older names that backends still read.
-    """
-    attributes: Attributes = {}
-    if record.request.params:
-        _put_params(attributes, record.request, conversation is not None)
-    if record.response is not None:
-        _put_response(attributes, record.response, record.outcome)
-    if record.usage is not None:
-        _put_usage(attributes, record.usage, compatibility)
-    _put_http(attributes, record)
-    if record.api == anthropic.API:
-        _put_anthropic(attributes, record)
-    else:
-        _put_openai(attributes, record)
-    if conversation is not None:
-        _put_content(attributes, record, conversation, budget)
-    return attributes
-
-
-def _put_params(attributes: Attributes, request: Request, content: bool) -> None:
-    for key, value in request.params.items():
-        row = _PARAMS.get(key)
-        if row is None or (not content and row[0] in _CONTENT):
-            continue
-        read = row[1](value)
-        if read is not None:
-            attributes[row[0]] = read
-
-
-def _put_response(attributes: Attributes, response: Response, outcome: str) -> None:
-    if response.id:
-        attributes[RESPONSE_ID] = response.id
-    if response.model:
-        attributes[RESPONSE_MODEL] = response.model
-    reasons = response.finish_reasons
-    if any(reasons):
-        missing = "error" if outcome == "success" else outcome
-        attributes[RESPONSE_FINISH_REASONS] = tuple([finish_word(reason) if reason else missing for reason in reasons])
-
-
-def _put_usage(attributes: Attributes, usage: Usage, compatibility: bool) -> None:
-    if usage.input_tokens is not None:
-        attributes[USAGE_INPUT_TOKENS] = usage.input_tokens
-    if usage.output_tokens is not None:
-        attributes[USAGE_OUTPUT_TOKENS] = usage.output_tokens
-    if usage.cache_read_tokens is not None:
-        attributes[USAGE_CACHE_READ_INPUT_TOKENS] = usage.cache_read_tokens
-    if usage.cache_write_tokens is not None:
-        attributes[USAGE_CACHE_WRITE_INPUT_TOKENS] = usage.cache_write_tokens
-        if compatibility:
-            attributes[USAGE_CACHE_CREATION_INPUT_TOKENS] = usage.cache_write_tokens
-    if usage.reasoning_tokens is not None:
-        attributes[USAGE_REASONING_OUTPUT_TOKENS] = usage.reasoning_tokens
-
-
-def _put_http(attributes: Attributes, record: CallRecord) -> None:
-    if record.retries:
-        attributes[HTTP_RESEND_COUNT] = record.retries
+def last_status(record: CallRecord) -> int | None:
+    """Return the HTTP status of the last attempt, else that of the error."""
     status = record.attempts[-1].status if record.attempts else None
-    if record.error is not None:
-        status = record.error.status if status is None else status
-        if record.outcome != "cancelled":
-            attributes[ERROR_TYPE] = record.error.type
-    if status is not None:
-        attributes[HTTP_STATUS_CODE] = status
-    first = record.timing.first_chunk_ns
-    if first is not None and record.request.stream:
-        attributes[RESPONSE_TIME_TO_FIRST_CHUNK] = first / 1_000_000_000
+    return record.error.status if status is None and record.error is not None else status
 
 
-def _put_anthropic(attributes: Attributes, record: CallRecord) -> None:
-    attributes.update(anthropic.end(record))
-    params = record.request.params
-    for asked in (_text_format(params.get("output_config")), _format(params.get("output_format"))):
-        if asked:
-            attributes[OUTPUT_TYPE] = asked
+def _finish_reasons(record: CallRecord) -> tuple[str, ...] | None:
+    reasons = record.response.finish_reasons if record.response is not None else ()
+    if not any(reasons):
+        return None
+    missing = "error" if record.outcome == "success" else record.outcome
+    return tuple([finish_word(reason) if reason else missing for reason in reasons])
 
 
-def _put_openai(attributes: Attributes, record: CallRecord) -> None:
-    if record.api in _OPENAI_APIS:
-        attributes[OPENAI_API_TYPE] = record.api
-    if tier := _chosen_tier(record.request.params.get("service_tier")):
-        attributes[OPENAI_REQUEST_SERVICE_TIER] = tier
-    response = record.response
-    if response is not None:
-        if response.service_tier:
-            attributes[OPENAI_RESPONSE_SERVICE_TIER] = response.service_tier
-        if response.system_fingerprint:
-            attributes[OPENAI_SYSTEM_FINGERPRINT] = response.system_fingerprint
-    if record.provider == _AZURE:
-        attributes[AZURE_NAMESPACE] = _AZURE_NAMESPACE
+def _error_type(record: CallRecord) -> str | None:
+    return None if record.error is None or record.outcome == "cancelled" else record.error.type
 
 
-def _put_content(attributes: Attributes, record: CallRecord, conversation: Conversation, budget: ByteBudget) -> None:
-    said, asked = (0, 0) if budget.plenty else body_sizes(record)
-    system = parts_json(conversation.system) if conversation.system else []
-    tools = tool_definitions(conversation.tools) if conversation.tools else []
-    if 2 * (said + asked) <= budget.left:
-        _put_output(attributes, record, conversation, budget)
-        _put_input(attributes, record, conversation, budget)
-        _put_list(attributes, SYSTEM_INSTRUCTIONS, system, asked, budget)
-        _put_list(attributes, TOOL_DEFINITIONS, tools, asked, budget)
-        return
-    of_system, of_tools = weight(system, asked), weight(tools, asked)
-    spread(
-        budget,
-        (
-            (said, partial(_put_output, attributes, record, conversation)),
-            (max(0, asked - of_system - of_tools), partial(_put_input, attributes, record, conversation)),
-            (of_system, partial(_put_list, attributes, SYSTEM_INSTRUCTIONS, system, None)),
-            (of_tools, partial(_put_list, attributes, TOOL_DEFINITIONS, tools, None)),
-        ),
-    )
+def _first_chunk_s(record: CallRecord) -> float | None:
+    first_ns = record.timing.first_chunk_ns
+    return first_ns / _NS if first_ns is not None and record.request.stream else None
 
 
-def _put_output(attributes: Attributes, record: CallRecord, conversation: Conversation, budget: ByteBudget) -> None:
-    if conversation.output:
-        answer = record.response
-        about = None if answer is None else answer.body_bytes
-        put_json(attributes, OUTPUT_MESSAGES, output_messages(record, conversation), budget, about)
+def _put_output(attributes: Attributes, name: str, record: CallRecord, shown: Shown, budget: ByteBudget) -> None:
+    if shown.conversation.output:
+        about = None if record.response is None else record.response.body_bytes
+        put_json(attributes, name, output_messages(record, shown.conversation), budget, about)
 
 
-def _put_input(attributes: Attributes, record: CallRecord, conversation: Conversation, budget: ByteBudget) -> None:
-    if conversation.input:
-        picked = chosen(conversation.input, record, budget)
-        put_json(attributes, INPUT_MESSAGES, input_messages(picked, record), budget, picked.about)
+def _put_input(attributes: Attributes, name: str, record: CallRecord, shown: Shown, budget: ByteBudget) -> None:
+    if shown.conversation.input:
+        picked = chosen(shown.conversation.input, record, budget)
+        put_json(attributes, name, input_messages(picked, record), budget, picked.about)
 
 
-def _put_list(
-    attributes: Attributes, name: str, items: Sequence[object], about: int | None, budget: ByteBudget
-) -> None:
-    if items:
-        put_json(attributes, name, items, budget, about)
+def _put_system(attributes: Attributes, name: str, record: CallRecord, shown: Shown, budget: ByteBudget) -> None:
+    if shown.conversation.system:
+        put_json(attributes, name, parts_json(shown.conversation.system), budget, request_bytes(record))
+
+
+def _put_tools(attributes: Attributes, name: str, record: CallRecord, shown: Shown, budget: ByteBudget) -> None:
+    if shown.tools:
+        put_json(attributes, name, shown.tools, budget, request_bytes(record))
+
+
+def _system_weight(record: CallRecord, shown: Shown) -> int:
+    return weight(parts_json(shown.conversation.system), request_bytes(record))
+
+
+def _tools_weight(record: CallRecord, shown: Shown) -> int:
+    return weight(shown.tools, request_bytes(record))
+
+
+def _input_weight(record: CallRecord, shown: Shown) -> int:
+    others = _system_weight(record, shown) + _tools_weight(record, shown)
+    return max(0, request_bytes(record) - others)
+
+
+_OUTPUT: Final = Body(_put_output, answers=2, weigh=lambda record, _: answer_bytes(record))
+_INPUT: Final = Body(_put_input, requests=2, weigh=_input_weight)
+"""Instructions and tools come out of the same body: what is counted on here is for them too."""
+_SYSTEM: Final = Body(_put_system, weigh=_system_weight)
+_TOOLS: Final = Body(_put_tools, weigh=_tools_weight)
+
+START: Final = Table(
+    Row(OPERATION_NAME, STRING, "operation", "What is done: `chat`, `text_completion`, `embeddings`, `decisions`."),
+    Row(PROVIDER_NAME, STRING, "provider", "Whose service answers, by the conventions' names."),
+    Row(REQUEST_MODEL, STRING, "request.model", "The model that was asked for."),
+    Row("gen_ai.request.stream", BOOLEAN, "request.stream", "True for a stream.", if_true=True),
+    Row(SERVER_ADDRESS, STRING, "server_address", "Host of the service."),
+    Row(SERVER_PORT, INT, lambda record: record.server_port if record.server_address else None, "Port of the service."),
+)
+"""What a sampler may need."""
+
+END: Final = Table(
+    Row("gen_ai.request.temperature", DOUBLE, sent("temperature", read=number), "As sent."),
+    Row("gen_ai.request.top_p", DOUBLE, sent("top_p", read=number), "As sent."),
+    Row("gen_ai.request.top_k", INT, sent("top_k", read=whole), "As sent."),
+    Row("gen_ai.request.frequency_penalty", DOUBLE, sent("frequency_penalty", read=number), "As sent."),
+    Row("gen_ai.request.presence_penalty", DOUBLE, sent("presence_penalty", read=number), "As sent."),
+    Row(
+        "gen_ai.request.max_tokens", INT, sent("max_tokens", "max_completion_tokens", "max_output_tokens", read=whole),
+        "Most tokens the answer may have, by any of its names.",
+    ),
+    Row("gen_ai.request.seed", INT, sent("seed", read=whole), "As sent."),
+    Row("gen_ai.request.choice.count", INT, sent("n", read=choice_count), "Choices asked for, unless one."),
+    Row(
+        "gen_ai.request.stop_sequences", STRINGS, sent("stop", "stop_sequences", read=words),
+        "Texts that end the answer.", content=True,
+    ),
+    Row(
+        "gen_ai.request.reasoning.level", STRING,
+        sent("reasoning_effort", "reasoning", "output_config", read=reasoning_level), "The effort asked for, as sent.",
+    ),
+    Row(
+        "gen_ai.request.previous_response.id", STRING, sent("previous_response_id", read=word),
+        "The response that the call continues.",
+    ),
+    Row("gen_ai.request.encoding_formats", STRINGS, sent("encoding_format", read=words), "Of embeddings."),
+    Row("gen_ai.embeddings.dimension.count", INT, sent("dimensions", read=whole), "As sent."),
+    Row(
+        "gen_ai.output.type", STRING,
+        Sent({"response_format": output_type, "text": output_type_of_text, "modalities": output_type_of_modalities}),
+        "`text`, `json` or `speech`, where asked for.",
+    ),
+    Row("gen_ai.response.id", STRING, "response.id", "The provider's id of the answer."),
+    Row(RESPONSE_MODEL, STRING, "response.model", "The model that answered, by the provider's word."),
+    Row(
+        "gen_ai.response.finish_reasons", STRINGS, _finish_reasons,
+        "Why the model stopped, one word for each choice; of a choice without one, how the call ended.",
+    ),
+    Row("gen_ai.usage.input_tokens", INT, "usage.input_tokens", "All input tokens, cached ones included."),
+    Row("gen_ai.usage.output_tokens", INT, "usage.output_tokens", "All output tokens, reasoning included."),
+    Row("gen_ai.usage.cache_read.input_tokens", INT, "usage.cache_read_tokens", "Input tokens read from the cache."),
+    Row("gen_ai.usage.cache_write.input_tokens", INT, "usage.cache_write_tokens", "Input tokens put into the cache."),
+    Row(
+        "gen_ai.usage.cache_creation.input_tokens", INT, "usage.cache_write_tokens",
+        "The older name of cache_write: Jaeger, Phoenix, SigNoz and Langfuse read only this one.", compatibility=True,
+    ),
+    Row("gen_ai.usage.reasoning.output_tokens", INT, "usage.reasoning_tokens", "Output tokens of reasoning."),
+    Row("http.request.resend_count", INT, "retries", "How often the request was sent again.", if_true=True),
+    Row(ERROR_TYPE, STRING, _error_type, "The provider's type or code of the error, else the exception's class."),
+    Row("http.response.status_code", INT, last_status, "Status of the last attempt."),
+    Row(
+        "gen_ai.response.time_to_first_chunk", DOUBLE, _first_chunk_s,
+        "Seconds from the start of the call to the first chunk of its stream.",
+    ),
+    *anthropic.ROWS,
+    Row("openai.api.type", STRING, "api", "`chat_completions` or `responses`.", apis=_OPENAI),
+    Row(
+        "openai.request.service_tier", STRING,
+        From("request.params", lambda params: service_tier(params.get("service_tier"))),
+        "As sent, unless `auto`.", not_apis=(anthropic.API,),
+    ),
+    Row(
+        "openai.response.service_tier", STRING, "response.service_tier", "The tier that answered.",
+        not_apis=(anthropic.API,),
+    ),
+    Row(
+        "openai.response.system_fingerprint", STRING, "response.system_fingerprint", "The backend's configuration.",
+        not_apis=(anthropic.API,),
+    ),
+    Row(
+        "azure.resource_provider.namespace", STRING,
+        lambda record: _AZURE_NAMESPACE if record.provider == _AZURE else None,
+        f"`{_AZURE_NAMESPACE}` for Azure.", not_apis=(anthropic.API,),
+    ),
+    Row(OUTPUT_MESSAGES, JSON, _OUTPUT, "The choices as messages of `{role, parts, finish_reason}`.", content=True),
+    Row(INPUT_MESSAGES, JSON, _INPUT, "The messages that were sent, as `{role, parts}`.", content=True),
+    Row(SYSTEM_INSTRUCTIONS, JSON, _SYSTEM, "Instructions that are no message, as parts.", content=True),
+    Row(TOOL_DEFINITIONS, JSON, _TOOLS, "Type, name, description and parameters of each tool.", content=True),
+)  # fmt: skip

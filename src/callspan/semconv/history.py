@@ -9,7 +9,7 @@ import msgspec
 from callspan.record.bounded import newest_that_fit, weight
 from callspan.record.call import CallRecord
 from callspan.record.messages import Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
-from callspan.semconv.values import ByteBudget
+from callspan.semconv.budgets import ByteBudget
 
 _PER_PART = 60
 _GIANT = 2

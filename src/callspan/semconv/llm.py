@@ -2,175 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Final
 
 from callspan.record.bounded import fitted_texts
-from callspan.record.call import CallRecord, RateLimit
+from callspan.record.call import CallRecord, Timing
 from callspan.record.finish import normalised
 from callspan.record.messages import Conversation, Message
 from callspan.record.metadata import METADATA_FIELDS
 from callspan.record.usage import Usage
+from callspan.semconv.budgets import Attributes, ByteBudget, put_encoded, put_json, put_text
+from callspan.semconv.content_parts import Shown
+from callspan.semconv.gen_ai import last_status
 from callspan.semconv.history import chosen, omission, spoken
-from callspan.semconv.values import (
-    Attributes,
-    AttributeValue,
-    ByteBudget,
-    number,
-    put_encoded,
-    put_json,
-    put_text,
-    spread,
-    whole,
-    word,
+from callspan.semconv.request_parameters import number, whole, word
+from callspan.semconv.table import (
+    ANY,
+    BOOLEAN,
+    DOUBLE,
+    INT,
+    JSON,
+    STRING,
+    Body,
+    Each,
+    From,
+    Put,
+    Row,
+    Table,
+    sent,
 )
-from callspan.semconv.wire_json import body_sizes, choices_json, messages_json
+from callspan.semconv.wire_json import choices_json, messages_json
 
-VENDOR: Final = "llm.vendor"
-ITEM_ID: Final = "llm.item_id"
-REQUEST_MODEL: Final = "llm.request.model"
-RESPONSE_MODEL: Final = "llm.response.model"
-PROMPTS: Final = "llm.prompts"
-PROMPTS_RAW: Final = "llm.prompts.raw"
-COMPLETIONS: Final = "llm.completions"
-COMPLETIONS_RAW: Final = "llm.completions.raw"
-FINISH_REASON: Final = "llm.finish_reason"
-PROMPT_TOKENS: Final = "llm.usage.prompt_tokens"
-COMPLETION_TOKENS: Final = "llm.usage.completion_tokens"
-TOTAL_TOKENS: Final = "llm.usage.total_tokens"
-LATENCY: Final = "llm.latency"
-TOTAL_LATENCY: Final = "llm.total_latency"
-RETRIES: Final = "llm.retries"
-RATE_LIMITED: Final = "llm.rate_limited"
-STATUS_CODE: Final = "llm.status_code"
-TEMPERATURE: Final = "llm.temperature"
-TOP_P: Final = "llm.top_p"
-FREQUENCY_PENALTY: Final = "llm.frequency_penalty"
-PRESENCE_PENALTY: Final = "llm.presence_penalty"
-MAX_TOKENS: Final = "llm.request.max_tokens"
-STOP_SEQUENCES: Final = "llm.chat.stop_sequences"
-USER: Final = "llm.user"
-OPTIONS: Final = "llm.options"
 META: Final = "llm.meta."
-META_EXTRA: Final = "llm.meta.extra"
-RATE_LIMITING: Final = "llm.rate_limiting."
-
-_PARAMS: Final[dict[str, tuple[str, Callable[[object], AttributeValue | None]]]] = {
-    "temperature": (TEMPERATURE, number),
-    "top_p": (TOP_P, number),
-    "frequency_penalty": (FREQUENCY_PENALTY, number),
-    "presence_penalty": (PRESENCE_PENALTY, number),
-    "max_tokens": (MAX_TOKENS, whole),
-    "max_completion_tokens": (MAX_TOKENS, whole),
-    "max_output_tokens": (MAX_TOKENS, whole),
-    "user": (USER, word),
-}
-_REQUEST_LIMITS: Final = (
-    RATE_LIMITING + "requests.limit",
-    RATE_LIMITING + "requests.remaining",
-    RATE_LIMITING + "requests.reset",
-)
-_TOKEN_LIMITS: Final = (
-    RATE_LIMITING + "tokens.limit",
-    RATE_LIMITING + "tokens.remaining",
-    RATE_LIMITING + "tokens.reset",
-)
+_STOP_SEQUENCES: Final = "llm.chat.stop_sequences"
+_OPTIONS: Final = "llm.options"
+_META_EXTRA: Final = "llm.meta.extra"
+_STOPS: Final = ("stop", "stop_sequences")
+_NS_PER_MS: Final = 1_000_000
 _BETWEEN: Final = 4
 """Bytes between a role and its text, and after that."""
-_STOPS: Final = ("stop", "stop_sequences")
 
 
-def start(record: CallRecord) -> Attributes:
-    """Return what is known before the call is sent: vendor and requested model."""
-    attributes: Attributes = {VENDOR: record.provider, ITEM_ID: record.call_id}
-    if record.request.model:
-        attributes[REQUEST_MODEL] = record.request.model
-    return attributes
+def first_finish_reason(reasons: Sequence[str | None]) -> str | None:
+    """Return the finish reason of the first choice, normalised."""
+    return normalised(reasons[0]) if reasons[0] else None
 
 
-def end(
-    record: CallRecord, conversation: Conversation | None, budget: ByteBudget, *, prompts: bool = True
-) -> Attributes:
-    """Return everything else. Without a conversation no content is shown: neither texts nor stop sequences.
-
-    Without `prompts` the prompt is left to another vocabulary, unless it has no messages to show there.
-    Unknown values are absent. `llm.latency` and `llm.total_latency` are whole milliseconds.
-    """
-    attributes: Attributes = {}
-    _put_answer(attributes, record)
-    _put_timing(attributes, record)
-    _put_request(attributes, record, conversation is not None, budget)
-    if record.usage is not None:
-        _put_usage(attributes, record.usage)
-    if record.metadata:
-        _put_metadata(attributes, record.metadata, budget)
-    limits = record.rate_limits
-    if limits is not None:
-        for names, limit in ((_REQUEST_LIMITS, limits.requests), (_TOKEN_LIMITS, limits.tokens)):
-            if limit is not None:
-                _put_rate_limit(attributes, names, limit)
-    if conversation is not None:
-        _put_content(attributes, record, conversation, budget, prompts or not conversation.input)
-    return attributes
+def _latencies(timing: Timing) -> tuple[int, int | None] | None:
+    if timing.duration_ns is None:
+        return None
+    answer_ns = timing.answer_ns
+    latency = None if answer_ns is None else round((timing.duration_ns - answer_ns) / _NS_PER_MS)
+    return round(timing.duration_ns / _NS_PER_MS), latency
 
 
-def _put_answer(attributes: Attributes, record: CallRecord) -> None:
-    response = record.response
-    if response is not None:
-        if response.model:
-            attributes[RESPONSE_MODEL] = response.model
-        if response.finish_reasons and response.finish_reasons[0]:
-            attributes[FINISH_REASON] = normalised(response.finish_reasons[0])
-    status = record.attempts[-1].status if record.attempts else None
-    if status is None and record.error is not None:
-        status = record.error.status
-    if status is not None:
-        attributes[STATUS_CODE] = status
+def _total_tokens(usage: Usage) -> int | None:
+    prompt, completion = usage.input_tokens, usage.output_tokens
+    if usage.total_tokens is not None or prompt is None or completion is None:
+        return usage.total_tokens
+    return prompt + completion
 
 
-def _put_timing(attributes: Attributes, record: CallRecord) -> None:
-    timing = record.timing
-    if timing.duration_ns is not None:
-        attributes[TOTAL_LATENCY] = round(timing.duration_ns / 1_000_000)
-        if timing.answer_ns is not None:
-            attributes[LATENCY] = round((timing.duration_ns - timing.answer_ns) / 1_000_000)
-    if record.retries is not None:
-        attributes[RETRIES] = record.retries
-    attributes[RATE_LIMITED] = record.rate_limited
-
-
-def _put_request(attributes: Attributes, record: CallRecord, content: bool, budget: ByteBudget) -> None:
+def _put_stop_sequences(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
     params = record.request.params
-    if not params:
-        return
-    for key, value in params.items():
-        row = _PARAMS.get(key)
-        if row is not None and (read := row[1](value)) is not None:
-            attributes[row[0]] = read
-    if not content:
-        return
     for key in _STOPS:
         if params.get(key):
-            put_json(attributes, STOP_SEQUENCES, params[key], budget)
-    put_json(attributes, OPTIONS, params, budget, record.request.body_bytes)
+            put_json(attributes, _STOP_SEQUENCES, params[key], shown.budget)
 
 
-def _put_usage(attributes: Attributes, usage: Usage) -> None:
-    prompt, completion, total = usage.input_tokens, usage.output_tokens, usage.total_tokens
-    if prompt is not None:
-        attributes[PROMPT_TOKENS] = prompt
-    if completion is not None:
-        attributes[COMPLETION_TOKENS] = completion
-    if total is None and prompt is not None and completion is not None:
-        total = prompt + completion
-    if total is not None:
-        attributes[TOTAL_TOKENS] = total
+def _put_options(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
+    if record.request.params:
+        put_json(attributes, _OPTIONS, record.request.params, shown.budget, record.request.body_bytes)
 
 
-def _put_metadata(attributes: Attributes, metadata: dict[str, object], budget: ByteBudget) -> None:
+def _put_metadata(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
     extra: dict[str, object] = {}
-    for key, value in metadata.items():
+    for key, value in record.metadata.items():
         if key in METADATA_FIELDS and isinstance(value, str | bool | int | float):
             attributes[META + key] = value
         elif key == "extra" and isinstance(value, dict):
@@ -178,88 +85,123 @@ def _put_metadata(attributes: Attributes, metadata: dict[str, object], budget: B
         elif value is not None:
             extra[key] = value
     if extra:
-        put_json(attributes, META_EXTRA, extra, budget)
+        put_json(attributes, _META_EXTRA, extra, shown.budget)
 
 
-def _put_rate_limit(attributes: Attributes, names: tuple[str, str, str], limit: RateLimit) -> None:
-    if limit.limit is not None:
-        attributes[names[0]] = limit.limit
-    if limit.remaining is not None:
-        attributes[names[1]] = limit.remaining
-    if limit.reset_s is not None:
-        attributes[names[2]] = limit.reset_s
-
-
-def _put_content(
-    attributes: Attributes, record: CallRecord, conversation: Conversation, budget: ByteBudget, prompts: bool
-) -> None:
-    said, asked = (0, 0) if budget.plenty else body_sizes(record)
-    parts: list[tuple[int, Callable[[ByteBudget], None]]] = [
-        (said, partial(_put_completions, attributes, conversation)),
-        (said, partial(_put_raw_completions, attributes, record, conversation)),
-    ]
-    if prompts:
-        parts += [
-            (asked, partial(_put_raw_prompts, attributes, record, conversation)),
-            (asked, partial(_put_prompts, attributes, record, conversation)),
-        ]
-    if sum(size for size, _ in parts) > budget.left:
-        spread(budget, parts)
-        return
-    for _, put in parts:
-        put(budget)
-
-
-def _put_completions(attributes: Attributes, conversation: Conversation, budget: ByteBudget) -> None:
-    texts = [text for message in conversation.output if (text := spoken(message.parts))]
+def _put_completions(attributes: Attributes, name: str, _: CallRecord, shown: Shown, budget: ByteBudget) -> None:
+    texts = [text for message in shown.conversation.output if (text := spoken(message.parts))]
     if texts:
-        put_text(attributes, COMPLETIONS, "\n\n".join(texts), budget)
+        put_text(attributes, name, "\n\n".join(texts), budget)
 
 
 def _put_raw_completions(
-    attributes: Attributes, record: CallRecord, conversation: Conversation, budget: ByteBudget
+    attributes: Attributes, name: str, record: CallRecord, shown: Shown, budget: ByteBudget
 ) -> None:
     room = budget.room
-    raw = choices_json(record, room, conversation) if room > 1 else None
+    raw = choices_json(record, room, shown.conversation) if room > 1 else None
     if raw is not None:
-        put_encoded(attributes, COMPLETIONS_RAW, raw[0], budget, raw[1])
+        put_encoded(attributes, name, raw[0], budget, raw[1])
 
 
-def _put_raw_prompts(
-    attributes: Attributes, record: CallRecord, conversation: Conversation, budget: ByteBudget
-) -> None:
+def _put_raw_prompts(attributes: Attributes, name: str, record: CallRecord, shown: Shown, budget: ByteBudget) -> None:
     room = budget.room
-    raw = messages_json(record, room, conversation) if room > 1 else None
+    raw = messages_json(record, room, shown.conversation) if room > 1 else None
     if raw is not None:
-        put_encoded(attributes, PROMPTS_RAW, raw[0], budget, raw[1])
+        put_encoded(attributes, name, raw[0], budget, raw[1])
 
 
-def _put_prompts(attributes: Attributes, record: CallRecord, conversation: Conversation, budget: ByteBudget) -> None:
-    text = _prompt_text(record, conversation, budget)
+def _put_prompts(attributes: Attributes, name: str, record: CallRecord, shown: Shown, budget: ByteBudget) -> None:
+    text = _prompt_text(record, shown.conversation, budget)
     if text:
-        put_text(attributes, PROMPTS, text, budget)
+        put_text(attributes, name, text, budget)
 
 
 def _prompt_text(record: CallRecord, conversation: Conversation, budget: ByteBudget) -> str:
     if len(conversation.input) == 1 and not conversation.system:
         return spoken(conversation.input[0].parts)
     picked = chosen(conversation.input, record, budget)
-    said: list[tuple[str, str]] = []
+    texts: list[tuple[str, str]] = []
     if conversation.system and (text := spoken(conversation.system)):
-        said.append(("system", text))
-    _add_texts(said, picked.first)
+        texts.append(("system", text))
+    _add_texts(texts, picked.first)
     if picked.omitted:
-        said.append(("callspan", omission(picked.omitted, record)))
-    _add_texts(said, picked.rest)
-    if len(said) == 1:
-        return said[0][1]
-    room = budget.room - sum(len(who) + _BETWEEN for who, _ in said)
-    texts = fitted_texts([text for _, text in said], room)
-    return "\n\n".join([f"{who}: {text}" for (who, _), text in zip(said, texts, strict=True)])
+        texts.append(("callspan", omission(picked.omitted, record)))
+    _add_texts(texts, picked.rest)
+    if len(texts) == 1:
+        return texts[0][1]
+    room = budget.room - sum(len(who) + _BETWEEN for who, _ in texts)
+    fitting = fitted_texts([text for _, text in texts], room)
+    return "\n\n".join([f"{who}: {text}" for (who, _), text in zip(texts, fitting, strict=True)])
 
 
-def _add_texts(said: list[tuple[str, str]], messages: Sequence[Message]) -> None:
+def _add_texts(texts: list[tuple[str, str]], messages: Sequence[Message]) -> None:
     for message in messages:
         text = spoken(message.parts)
         if text:
-            said.append((message.name or message.role, text))
+            texts.append((message.name or message.role, text))
+
+
+def _are_prompts_wanted(shown: Shown) -> bool:
+    return shown.prompts or not shown.conversation.input
+
+
+_LATENCIES: Final = Each("timing", _latencies)
+_METADATA: Final = Put(_put_metadata)
+_COMPLETIONS: Final = Body(_put_completions, answers=1)
+_RAW_COMPLETIONS: Final = Body(_put_raw_completions, answers=1)
+_RAW_PROMPTS: Final = Body(_put_raw_prompts, requests=1, when=_are_prompts_wanted)
+_PROMPTS: Final = Body(_put_prompts, requests=1, when=_are_prompts_wanted)
+
+START: Final = Table(
+    Row("llm.vendor", STRING, "provider", "Whose service answers."),
+    Row("llm.item_id", STRING, "call_id", "Our id of the call."),
+    Row("llm.request.model", STRING, "request.model", "The model that was asked for."),
+)
+"""What is known before the call is sent."""
+
+END: Final = Table(
+    Row("llm.response.model", STRING, "response.model", "The model that answered."),
+    Row(
+        "llm.finish_reason", STRING, From("response.finish_reasons", first_finish_reason),
+        "Why the model stopped: the first choice's, one word for all providers.",
+    ),
+    Row("llm.status_code", INT, last_status, "HTTP status of the last attempt."),
+    Row("llm.total_latency", INT, _LATENCIES, "Milliseconds of the call with all attempts, waits and its stream."),
+    Row("llm.latency", INT, _LATENCIES, "Milliseconds of the attempt that answered."),
+    Row("llm.retries", INT, "retries", "Attempts minus one."),
+    Row("llm.rate_limited", BOOLEAN, "rate_limited", "Whether an attempt was answered 429."),
+    Row("llm.temperature", DOUBLE, sent("temperature", read=number), "As sent."),
+    Row("llm.top_p", DOUBLE, sent("top_p", read=number), "As sent."),
+    Row("llm.frequency_penalty", DOUBLE, sent("frequency_penalty", read=number), "As sent."),
+    Row("llm.presence_penalty", DOUBLE, sent("presence_penalty", read=number), "As sent."),
+    Row(
+        "llm.request.max_tokens", INT, sent("max_tokens", "max_completion_tokens", "max_output_tokens", read=whole),
+        "Most tokens the answer may have, by any of its names.",
+    ),
+    Row("llm.user", STRING, sent("user", read=word), "The end user, as sent."),
+    Row(_STOP_SEQUENCES, JSON, Put(_put_stop_sequences), "Texts that end the answer, as sent.", content=True),
+    Row(_OPTIONS, JSON, Put(_put_options), "The request without messages and tools.", content=True),
+    Row("llm.usage.prompt_tokens", INT, "usage.input_tokens", "All input tokens, cached ones included."),
+    Row("llm.usage.completion_tokens", INT, "usage.output_tokens", "All output tokens, reasoning included."),
+    Row(
+        "llm.usage.total_tokens", INT, From("usage", _total_tokens), "The provider's own total, else the sum of both."
+    ),
+    Row(f"{META}*", ANY, _METADATA, "One for each field of `callspan.metadata(...)` around the call."),
+    Row(_META_EXTRA, JSON, _METADATA, "Other fields of `callspan.metadata(...)`."),
+    Row(
+        "llm.rate_limiting.requests.limit", INT, "rate_limits.requests.limit",
+        "Requests of the limit, as the last answer states.",
+    ),
+    Row("llm.rate_limiting.requests.remaining", INT, "rate_limits.requests.remaining", "Requests that are left of it."),
+    Row("llm.rate_limiting.requests.reset", DOUBLE, "rate_limits.requests.reset_s", "Seconds until it is full again."),
+    Row(
+        "llm.rate_limiting.tokens.limit", INT, "rate_limits.tokens.limit",
+        "Tokens of the limit, as the last answer states.",
+    ),
+    Row("llm.rate_limiting.tokens.remaining", INT, "rate_limits.tokens.remaining", "Tokens that are left of it."),
+    Row("llm.rate_limiting.tokens.reset", DOUBLE, "rate_limits.tokens.reset_s", "Seconds until it is full again."),
+    Row("llm.completions", STRING, _COMPLETIONS, "The texts of all choices, a blank line between them.", content=True),
+    Row("llm.completions.raw", JSON, _RAW_COMPLETIONS, "The choices as they came.", content=True),
+    Row("llm.prompts.raw", JSON, _RAW_PROMPTS, "The messages as they were sent.", content=True),
+    Row("llm.prompts", STRING, _PROMPTS, "The texts of the messages, each after its role.", content=True),
+)  # fmt: skip

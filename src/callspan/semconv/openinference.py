@@ -11,37 +11,24 @@ from typing import Final
 
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
-from callspan.record.finish import normalised
 from callspan.record.messages import Conversation, Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
-from callspan.record.usage import Usage
+from callspan.semconv.budgets import Attributes, AttributeValue, ByteBudget, put_encoded, put_json, put_text
+from callspan.semconv.content_parts import Shown
 from callspan.semconv.history import chosen, spoken
-from callspan.semconv.parts import tool_definitions
-from callspan.semconv.values import Attributes, AttributeValue, ByteBudget, put_encoded, put_json, put_text
+from callspan.semconv.llm import first_finish_reason
+from callspan.semconv.table import INT, JSON, STRING, From, Put, Row, Table
 from callspan.semconv.wire_json import choices_json, messages_json
 
 SPAN_KIND: Final = "openinference.span.kind"
-SYSTEM: Final = "llm.system"
-PROVIDER: Final = "llm.provider"
-MODEL_NAME: Final = "llm.model_name"
-EMBEDDING_MODEL_NAME: Final = "embedding.model_name"
-INVOCATION_PARAMETERS: Final = "llm.invocation_parameters"
-INPUT_VALUE: Final = "input.value"
-INPUT_MIME_TYPE: Final = "input.mime_type"
-OUTPUT_VALUE: Final = "output.value"
-OUTPUT_MIME_TYPE: Final = "output.mime_type"
-INPUT_MESSAGES: Final = "llm.input_messages"
-OUTPUT_MESSAGES: Final = "llm.output_messages"
-TOOLS: Final = "llm.tools"
-FINISH_REASON: Final = "llm.finish_reason"
-TOKENS_PROMPT: Final = "llm.token_count.prompt"
-TOKENS_COMPLETION: Final = "llm.token_count.completion"
-TOKENS_TOTAL: Final = "llm.token_count.total"
-TOKENS_CACHE_READ: Final = "llm.token_count.prompt_details.cache_read"
-TOKENS_CACHE_WRITE: Final = "llm.token_count.prompt_details.cache_write"
-TOKENS_REASONING: Final = "llm.token_count.completion_details.reasoning"
-SESSION_ID: Final = "session.id"
-USER_ID: Final = "user.id"
-METADATA: Final = "metadata"
+_INPUT_VALUE: Final = "input.value"
+_INPUT_MIME_TYPE: Final = "input.mime_type"
+_OUTPUT_VALUE: Final = "output.value"
+_OUTPUT_MIME_TYPE: Final = "output.mime_type"
+_INPUT_MESSAGES: Final = "llm.input_messages"
+_OUTPUT_MESSAGES: Final = "llm.output_messages"
+_INVOCATION_PARAMETERS: Final = "llm.invocation_parameters"
+_METADATA: Final = "metadata"
+_TOOLS: Final = "llm.tools"
 
 MAX_FLAT_ATTRIBUTES: Final = 48
 """How many attributes flat messages and tools may take together; the whole is in `input.value` all the same."""
@@ -63,87 +50,53 @@ _PROVIDERS: Final = {
 _Flat = list[tuple[str, AttributeValue]]
 
 
-def start(record: CallRecord) -> Attributes:
-    """Return what is known before the call is sent: kind, system, provider, model, session."""
-    attributes: Attributes = {
-        SPAN_KIND: _KINDS.get(record.operation, "LLM"),
-        SYSTEM: _SYSTEMS.get(record.api, "openai"),
-        PROVIDER: _PROVIDERS.get(record.provider, record.provider),
-    }
-    if record.request.model:
-        attributes[_model_attribute(record)] = record.request.model
-    if record.place.session_id:
-        attributes[SESSION_ID] = record.place.session_id
-    return attributes
+def _put_parameters(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
+    if record.request.params:
+        put_json(attributes, _INVOCATION_PARAMETERS, record.request.params, shown.budget)
 
 
-def end(record: CallRecord, conversation: Conversation | None, budget: ByteBudget) -> Attributes:
-    """Return everything else; unknown values are absent. Without a conversation no content is shown."""
-    attributes: Attributes = {}
-    response = record.response
-    if response is not None:
-        if response.model:
-            attributes[_model_attribute(record)] = response.model
-        if response.finish_reasons and response.finish_reasons[0]:
-            attributes[FINISH_REASON] = normalised(response.finish_reasons[0])
-    if record.usage is not None:
-        _put_usage(attributes, record.usage)
-    _put_metadata(attributes, record, budget)
-    if conversation is not None:
-        if record.request.params:
-            put_json(attributes, INVOCATION_PARAMETERS, record.request.params, budget)
-        _put_values(attributes, record, conversation, budget)
-        _put_messages(attributes, record, conversation, budget)
-    return attributes
-
-
-def _model_attribute(record: CallRecord) -> str:
-    return EMBEDDING_MODEL_NAME if record.operation == "embeddings" else MODEL_NAME
-
-
-def _put_usage(attributes: Attributes, usage: Usage) -> None:
-    rows = (
-        (TOKENS_PROMPT, usage.input_tokens),
-        (TOKENS_COMPLETION, usage.output_tokens),
-        (TOKENS_TOTAL, usage.total_tokens),
-        (TOKENS_CACHE_READ, usage.cache_read_tokens),
-        (TOKENS_CACHE_WRITE, usage.cache_write_tokens),
-        (TOKENS_REASONING, usage.reasoning_tokens),
-    )
-    attributes.update((name, count) for name, count in rows if count is not None)
-
-
-def _put_metadata(attributes: Attributes, record: CallRecord, budget: ByteBudget) -> None:
+def _put_metadata(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
     if record.metadata:
-        put_json(attributes, METADATA, record.metadata, budget)
-        user = record.metadata.get("user_id")
-        if isinstance(user, str):
-            attributes[USER_ID] = user
+        put_json(attributes, _METADATA, record.metadata, shown.budget)
 
 
-def _put_values(attributes: Attributes, record: CallRecord, conversation: Conversation, budget: ByteBudget) -> None:
+def _user_id(metadata: dict[str, object]) -> str | None:
+    user = metadata.get("user_id")
+    return user if isinstance(user, str) else None
+
+
+def _response_model(record: CallRecord) -> str | None:
+    return None if record.response is None else record.response.model
+
+
+def _is_embedding(record: CallRecord) -> bool:
+    return record.operation == "embeddings"
+
+
+def _put_values(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
     """Each value gets at most half the room, so that flat messages find some too."""
-    answered = choices_json(record, budget.room // 2, conversation) if budget.room > 1 else None
-    if answered is not None:
-        put_encoded(attributes, OUTPUT_VALUE, answered[0], budget, answered[1])
-        attributes[OUTPUT_MIME_TYPE] = _JSON_TYPE
-    asked = messages_json(record, budget.room // 2, conversation) if budget.room > 1 else None
-    if asked is not None:
-        put_encoded(attributes, INPUT_VALUE, asked[0], budget, asked[1])
-        attributes[INPUT_MIME_TYPE] = _JSON_TYPE
+    conversation, budget = shown.conversation, shown.budget
+    choices = choices_json(record, budget.room // 2, conversation) if budget.room > 1 else None
+    if choices is not None:
+        put_encoded(attributes, _OUTPUT_VALUE, choices[0], budget, choices[1])
+        attributes[_OUTPUT_MIME_TYPE] = _JSON_TYPE
+    messages = messages_json(record, budget.room // 2, conversation) if budget.room > 1 else None
+    if messages is not None:
+        put_encoded(attributes, _INPUT_VALUE, messages[0], budget, messages[1])
+        attributes[_INPUT_MIME_TYPE] = _JSON_TYPE
 
 
-def _put_messages(attributes: Attributes, record: CallRecord, conversation: Conversation, budget: ByteBudget) -> None:
+def _put_messages(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
     """Output first, then the instructions, then the newest messages, then tools: as far as the count allows."""
-    left = MAX_FLAT_ATTRIBUTES
+    conversation, budget, left = shown.conversation, shown.budget, MAX_FLAT_ATTRIBUTES
     for index, message in enumerate(conversation.output):
-        left = _put_group(attributes, _message(f"{OUTPUT_MESSAGES}.{index}.", message), left, budget)
-    asked = _numbered(record, conversation, budget)
-    for index, message in asked[:1] + asked[:0:-1]:
-        left = _put_group(attributes, _message(f"{INPUT_MESSAGES}.{index}.", message), left, budget)
-    for index, tool in enumerate(tool_definitions(conversation.tools)):
+        left = _put_group(attributes, _message(f"{_OUTPUT_MESSAGES}.{index}.", message), left, budget)
+    numbered = _numbered(record, conversation, budget)
+    for index, message in numbered[:1] + numbered[:0:-1]:
+        left = _put_group(attributes, _message(f"{_INPUT_MESSAGES}.{index}.", message), left, budget)
+    for index, tool in enumerate(shown.tools):
         schema = encode_json(tool).decode()
-        left = _put_group(attributes, [(f"{TOOLS}.{index}.tool.json_schema", schema)], left, budget)
+        left = _put_group(attributes, [(f"{_TOOLS}.{index}.tool.json_schema", schema)], left, budget)
 
 
 def _numbered(record: CallRecord, conversation: Conversation, budget: ByteBudget) -> list[tuple[int, Message]]:
@@ -218,3 +171,53 @@ def _tool_call(prefix: str, call: ToolCall) -> _Flat:
     if call.arguments is not None:
         flat.append((prefix + "function.arguments", call.arguments))
     return flat
+
+
+_VALUES: Final = Put(_put_values)
+_MESSAGES: Final = Put(_put_messages)
+
+START: Final = Table(
+    Row(SPAN_KIND, STRING, lambda record: _KINDS.get(record.operation, "LLM"), "`LLM` or `EMBEDDING`."),
+    Row("llm.system", STRING, lambda record: _SYSTEMS.get(record.api, "openai"), "Whose API it is."),
+    Row(
+        "llm.provider", STRING, lambda record: _PROVIDERS.get(record.provider, record.provider),
+        "Whose service answers, by OpenInference's names.",
+    ),
+    Row(
+        "embedding.model_name", STRING, lambda record: record.request.model if _is_embedding(record) else None,
+        "The model asked for, then the one that answered, of embeddings.",
+    ),
+    Row(
+        "llm.model_name", STRING, lambda record: None if _is_embedding(record) else record.request.model,
+        "The model asked for, then the one that answered.",
+    ),
+    Row("session.id", STRING, "place.session_id", "The session the call belongs to."),
+)  # fmt: skip
+
+END: Final = Table(
+    Row(
+        "embedding.model_name", STRING, lambda record: _response_model(record) if _is_embedding(record) else None,
+        "The model asked for, then the one that answered, of embeddings.",
+    ),
+    Row(
+        "llm.model_name", STRING, lambda record: None if _is_embedding(record) else _response_model(record),
+        "The model asked for, then the one that answered.",
+    ),
+    Row("llm.finish_reason", STRING, From("response.finish_reasons", first_finish_reason), "Why the model stopped."),
+    Row("llm.token_count.prompt", INT, "usage.input_tokens", "All input tokens, cached ones included."),
+    Row("llm.token_count.completion", INT, "usage.output_tokens", "All output tokens, reasoning included."),
+    Row("llm.token_count.total", INT, "usage.total_tokens", "The provider's total."),
+    Row("llm.token_count.prompt_details.cache_read", INT, "usage.cache_read_tokens", "Input tokens from the cache."),
+    Row("llm.token_count.prompt_details.cache_write", INT, "usage.cache_write_tokens", "Input tokens into the cache."),
+    Row("llm.token_count.completion_details.reasoning", INT, "usage.reasoning_tokens", "Output tokens of reasoning."),
+    Row(_METADATA, JSON, Put(_put_metadata), "Fields of `callspan.metadata(...)`."),
+    Row("user.id", STRING, From("metadata", _user_id), "`user_id` of the metadata."),
+    Row(_INVOCATION_PARAMETERS, JSON, Put(_put_parameters), "The request without messages and tools.", content=True),
+    Row(_OUTPUT_VALUE, JSON, _VALUES, "The choices as they came.", content=True),
+    Row(_OUTPUT_MIME_TYPE, STRING, _VALUES, "Always `application/json`.", content=True),
+    Row(_INPUT_VALUE, JSON, _VALUES, "The messages as they were sent.", content=True),
+    Row(_INPUT_MIME_TYPE, STRING, _VALUES, "Always `application/json`.", content=True),
+    Row(f"{_OUTPUT_MESSAGES}.*", STRING, _MESSAGES, "The choices, flat.", content=True),
+    Row(f"{_INPUT_MESSAGES}.*", STRING, _MESSAGES, "The messages, flat: the first and the newest.", content=True),
+    Row(f"{_TOOLS}.*", JSON, _MESSAGES, "The definition of each tool.", content=True),
+)  # fmt: skip

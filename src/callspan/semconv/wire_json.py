@@ -19,10 +19,14 @@ _GIANT: Final = 2
 """A message of more than half the room is counted as half of it: it is cut, not left out."""
 
 
-def body_sizes(record: CallRecord) -> tuple[int, int]:
-    """Return how many bytes of answer and request there are to show; media that went by reference count no more."""
-    response = record.response
-    return 0 if response is None else len(memoryview(response.body)), len(memoryview(record.request.body))
+def answer_bytes(record: CallRecord) -> int:
+    """Return how many bytes of the answer there are to show; media that went by reference count no more."""
+    return 0 if record.response is None else len(memoryview(record.response.body))
+
+
+def request_bytes(record: CallRecord) -> int:
+    """Return how many bytes of the request there are to show; media that went by reference count no more."""
+    return len(memoryview(record.request.body))
 
 
 def messages_json(

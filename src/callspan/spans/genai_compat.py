@@ -19,7 +19,7 @@ from callspan.fail_open import fail_open
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation
 from callspan.semconv.call import CALL_ID
-from callspan.semconv.parts import output_messages, parts_json, tool_definitions
+from callspan.semconv.content_parts import output_messages, parts_json, tool_definitions
 
 _INFERENCE: Final = "opentelemetry.genai.client.inference.context"
 _MARKS: Final = (_INFERENCE, "opentelemetry.genai.client.embedding.context")

@@ -30,8 +30,8 @@ from callspan.record.call import ErrorInfo
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.reentrancy import run_or_defer
 from callspan.semconv import callspan as names
+from callspan.semconv.budgets import Attributes, ByteBudget
 from callspan.semconv.exchange import Exchange, exchange_of
-from callspan.semconv.values import Attributes, ByteBudget
 from callspan.spans import span_attributes
 from callspan.spans.hierarchy_evaluations import Evaluations, HierarchyLog
 from callspan.spans.hierarchy_options import HierarchyOptions

@@ -21,7 +21,7 @@ from callspan.fail_open import fail_open
 from callspan.record.events import EventRecord, RewardRecord
 from callspan.semconv import callspan as names
 from callspan.semconv import schema_urls
-from callspan.semconv.values import Attributes
+from callspan.semconv.budgets import Attributes
 from callspan.spans.hierarchy_options import HierarchyOptions
 
 _EMIT: Final = fail_open("emit a reward as a log event")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from callspan.semconv.values import ByteBudget
+from callspan.semconv.budgets import ByteBudget
 
 _KIB: Final = 1024
 

@@ -14,8 +14,8 @@ from opentelemetry.util.types import AnyValue
 from callspan.fail_open import fail_open
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation
-from callspan.semconv import call, gen_ai, schema_urls
-from callspan.semconv.values import Attributes, ByteBudget
+from callspan.semconv import gen_ai, schema_urls
+from callspan.semconv.projection import Projection
 from callspan.settings import Settings
 
 _LOGGER: Final = logging.getLogger("callspan")
@@ -34,7 +34,7 @@ class CallLogEvents:
     """Emits one event for each finished call. Safe from any thread; never raises."""
 
     def __init__(self, settings: Settings, logger_provider: LoggerProvider | None, version: str) -> None:
-        self._settings = settings
+        self._projection = Projection(msgspec.structs.replace(settings, vocabularies=("gen_ai",)))
         self._provider = logger_provider
         self._version = version
         self._logger: Logger | None = None
@@ -67,11 +67,7 @@ class CallLogEvents:
         return self._logger
 
     def _attributes(self, record: CallRecord, conversation: Conversation | None) -> dict[str, AnyValue]:
-        settings = self._settings
-        budget = ByteBudget(settings.max_attribute_bytes, settings.max_span_bytes)
-        named: Attributes = {**call.start(record), **gen_ai.start(record)}
-        named |= gen_ai.end(record, conversation, budget, compatibility=settings.compatibility)
-        named |= call.end(record, conversation, budget)
+        named = self._projection.start(record) | self._projection.end(record, conversation)
         attributes: dict[str, AnyValue] = dict(named)
         for name in _STRUCTURED:
             text = named.get(name)

@@ -25,8 +25,8 @@ from callspan.record.events import EventRecord, Record, TimestepRecord
 from callspan.reentrancy import run_or_defer
 from callspan.semconv import gen_ai, schema_urls
 from callspan.semconv import metric_names as names
+from callspan.semconv.budgets import Attributes, AttributeValue
 from callspan.semconv.call import ERROR_KIND, ERROR_RETRYABLE
-from callspan.semconv.values import Attributes, AttributeValue
 from callspan.spans.delivery_metrics import Deliveries, DeliveryMetrics
 
 _COUNT_IN: Final = fail_open("count a call that begins")

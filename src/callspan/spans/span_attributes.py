@@ -15,7 +15,7 @@ from opentelemetry.trace import Span
 
 from callspan import private_names as names
 from callspan.fail_open import fail_open
-from callspan.semconv.values import Attributes, AttributeValue
+from callspan.semconv.budgets import Attributes, AttributeValue
 
 _SHORT: Final = fail_open("put attributes on a span in one step")
 _ABSENT: Final = object()

@@ -24,8 +24,8 @@ from callspan.record.call import (
 )
 from callspan.record.messages import Conversation, Message, Text, ToolCall, ToolResult
 from callspan.record.usage import Usage
+from callspan.semconv.budgets import Attributes
 from callspan.semconv.projection import Projection
-from callspan.semconv.values import Attributes
 from callspan.settings import Settings
 
 Call = tuple[CallRecord, Conversation]

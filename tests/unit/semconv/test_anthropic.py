@@ -10,7 +10,7 @@ import pytest
 from callspan.record.call import CallRecord, Request, Response, Timing
 from callspan.record.usage import Usage
 from callspan.semconv import gen_ai
-from callspan.semconv.values import Attributes, ByteBudget
+from callspan.semconv.budgets import Attributes
 
 CALL = CallRecord(
     call_id="1",
@@ -35,7 +35,7 @@ SAID = {
 
 
 def said(record: CallRecord) -> Attributes:
-    found = gen_ai.end(record, None, ByteBudget(1000, 1000))
+    found = gen_ai.END.of(record)
     return {name: value for name, value in found.items() if name.startswith("anthropic.")}
 
 
@@ -96,5 +96,5 @@ def test_without_a_compaction_there_are_no_sums(iterations: object) -> None:
     ],
 )
 def test_an_answer_that_is_to_be_json_is_told_by_either_parameter(params: dict[str, Any], kind: str | None) -> None:
-    found = gen_ai.end(with_params(**params), None, ByteBudget(1000, 1000))
+    found = gen_ai.END.of(with_params(**params))
     assert found.get("gen_ai.output.type") == kind

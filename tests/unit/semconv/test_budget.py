@@ -8,8 +8,9 @@ import pytest
 
 from callspan.record.call import CallRecord, Request, Timing
 from callspan.record.messages import Conversation, Media, Message, Part, Reasoning, Text, ToolCall, ToolResult
+from callspan.semconv.budgets import Attributes, ByteBudget, put_json, put_text, spread
 from callspan.semconv.history import chosen, message_weight, spoken
-from callspan.semconv.values import Attributes, ByteBudget, number, put_json, put_text, spread, whole, word, words
+from callspan.semconv.request_parameters import number, whole, word, words
 
 
 def test_content_is_charged_in_bytes_not_characters() -> None:

@@ -34,7 +34,8 @@ from callspan.record.events import (
 from callspan.record.messages import Conversation
 from callspan.record.usage import Usage
 from callspan.semconv import call, call_events, callspan
-from callspan.semconv.values import ByteBudget
+from callspan.semconv.budgets import ByteBudget
+from callspan.semconv.content_parts import Shown
 
 S = 1_000_000_000
 
@@ -57,7 +58,7 @@ def room(size: int = 1_000) -> ByteBudget:
     ],
 )
 def test_what_is_known_at_the_start(place: Place, attributes: dict[str, Any]) -> None:
-    assert call.start(record(place=place)) == {"callspan.call_id": "c", **attributes}
+    assert call.START.of(record(place=place)) == {"callspan.call_id": "c", **attributes}
 
 
 @points(
@@ -89,7 +90,7 @@ def test_what_is_known_at_the_start(place: Place, attributes: dict[str, Any]) ->
     ],
 )  # fmt: skip
 def test_what_is_known_at_the_end(fields: dict[str, Any], attributes: dict[str, Any]) -> None:
-    found = call.end(record(**fields), Conversation(), room())
+    found = call.END.of(record(**fields), Shown(Conversation(), room()))
     assert found == {"callspan.outcome": "success"} | attributes
 
 
@@ -100,15 +101,15 @@ def test_sizes_stand_for_content_that_is_not_shown() -> None:
         "callspan.request.messages": 0, "callspan.request.roles": ("user",), "callspan.request.tools": ("f",),
         "callspan.request.bytes": 9, "callspan.response.bytes": 0,
     }  # fmt: skip
-    assert call.end(whole, None, room()) == {"callspan.outcome": "success"} | sizes
-    assert call.end(whole, Conversation(), room()) == {"callspan.outcome": "success"}
-    assert call.end(record(), None, room()) == {"callspan.outcome": "success"}
+    assert call.END.of(whole) == {"callspan.outcome": "success"} | sizes
+    assert call.END.of(whole, Shown(Conversation(), room())) == {"callspan.outcome": "success"}
+    assert call.END.of(record()) == {"callspan.outcome": "success"}
 
 
 def test_what_the_budget_cut_is_said() -> None:
     budget = room()
     budget.cut = 7
-    assert call.end(record(), Conversation(), budget)["callspan.truncated_bytes"] == 7
+    assert call.END.of(record(), Shown(Conversation(), budget))["callspan.truncated_bytes"] == 7
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ def test_the_rate_of_an_answer_is_known_or_absent(
 ) -> None:
     timed = record(usage=Usage(output_tokens=tokens), timing=Timing(start_ns=1, **times))
     assert call.output_tokens_per_second(timed) == rate
-    assert call.end(timed, Conversation(), room()).get("callspan.output_tokens_per_second") == rate
+    assert call.END.of(timed, Shown(Conversation(), room())).get("callspan.output_tokens_per_second") == rate
     assert call.output_tokens_per_second(msgspec.structs.replace(timed, usage=None)) is None
 
 

@@ -22,13 +22,15 @@ from callspan.record.messages import (
 )
 from callspan.record.usage import Usage
 from callspan.semconv import gen_ai
-from callspan.semconv.values import Attributes, ByteBudget
+from callspan.semconv.budgets import Attributes, ByteBudget
+from callspan.semconv.content_parts import Shown
 
 Call = tuple[CallRecord, Conversation]
 
 
 def ended(record: CallRecord, conversation: Conversation | None = None, *, compatibility: bool = True) -> Attributes:
-    return gen_ai.end(record, conversation, ByteBudget(32_768, 131_072), compatibility=compatibility)
+    table = gen_ai.END if compatibility else gen_ai.END.without_compatibility()
+    return table.of(record, Shown(conversation, ByteBudget(32_768, 131_072)))
 
 
 def messages(attributes: Attributes, name: str) -> list[dict[str, object]]:
@@ -37,7 +39,7 @@ def messages(attributes: Attributes, name: str) -> list[dict[str, object]]:
 
 
 def test_sampler_sees_operation_provider_model_and_server(chat_call: Call) -> None:
-    assert gen_ai.start(chat_call[0]) == {
+    assert gen_ai.START.of(chat_call[0]) == {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "openai",
         "gen_ai.request.model": "gpt-5",
@@ -188,7 +190,7 @@ def test_tool_definitions_of_every_wire_have_one_shape(bare_call: CallRecord, to
 
 
 def test_what_is_unknown_is_absent(bare_call: CallRecord) -> None:
-    attributes = gen_ai.start(bare_call) | ended(bare_call, Conversation())
+    attributes = gen_ai.START.of(bare_call) | ended(bare_call, Conversation())
     assert attributes == {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "openai",

@@ -12,18 +12,19 @@ from callspan.record.call import CallRecord, Request, Response, Timing
 from callspan.record.messages import Conversation, Message, Reasoning, Refusal, Text, ToolCall, ToolResult
 from callspan.record.usage import Usage
 from callspan.semconv import llm
-from callspan.semconv.values import Attributes, ByteBudget
+from callspan.semconv.budgets import Attributes, ByteBudget
+from callspan.semconv.content_parts import Shown
 
 Call = tuple[CallRecord, Conversation]
 
 
 def ended(record: CallRecord, conversation: Conversation | None = None) -> Attributes:
-    return llm.end(record, conversation, ByteBudget(32_768, 131_072))
+    return llm.END.of(record, Shown(conversation, ByteBudget(32_768, 131_072)))
 
 
 def test_every_attribute_of_a_call_has_its_exact_name_and_value(chat_call: Call) -> None:
     record, conversation = chat_call
-    attributes = llm.start(record) | ended(record, conversation)
+    attributes = llm.START.of(record) | ended(record, conversation)
     options = attributes.pop("llm.options")
     assert json.loads(str(options)) == record.request.params
     prompts = json.loads(str(attributes.pop("llm.prompts.raw")))
@@ -88,7 +89,7 @@ def test_value_has_exactly_its_type(chat_call: Call, name: str, kind: type) -> N
 
 
 def test_what_is_unknown_is_absent_and_never_zero_or_empty(bare_call: CallRecord) -> None:
-    attributes = llm.start(bare_call) | ended(bare_call, Conversation())
+    attributes = llm.START.of(bare_call) | ended(bare_call, Conversation())
     assert attributes == {"llm.vendor": "openai", "llm.item_id": "c", "llm.rate_limited": False}
 
 
@@ -106,7 +107,7 @@ def test_total_needs_both_parts(bare_call: CallRecord) -> None:
 
 
 def test_failed_call_keeps_vendor_retries_and_status(failed_call: CallRecord) -> None:
-    attributes = llm.start(failed_call) | ended(failed_call)
+    attributes = llm.START.of(failed_call) | ended(failed_call)
     assert attributes["llm.vendor"] == "anthropic"
     assert attributes["llm.retries"] == 2
     assert attributes["llm.rate_limited"] is True
@@ -221,7 +222,7 @@ def test_long_history_keeps_instructions_and_newest_and_says_what_is_gone(
     agent_call: Callable[[int, int], Call],
 ) -> None:
     record, conversation = agent_call(100, 2000)
-    attributes = llm.end(record, conversation, ByteBudget(32_768, 65_536))
+    attributes = llm.END.of(record, Shown(conversation, ByteBudget(32_768, 65_536)))
     raw = json.loads(str(attributes["llm.prompts.raw"]))
     assert len(str(attributes["llm.prompts.raw"]).encode()) <= 32_768
     assert raw[0] == {"role": "system", "content": "You move."}

@@ -10,17 +10,18 @@ import msgspec
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation, Media, Message, Reasoning, Refusal, Text, ToolResult
 from callspan.semconv import openinference
-from callspan.semconv.values import Attributes, ByteBudget
+from callspan.semconv.budgets import Attributes, ByteBudget
+from callspan.semconv.content_parts import Shown
 
 Call = tuple[CallRecord, Conversation]
 
 
 def ended(record: CallRecord, conversation: Conversation | None) -> Attributes:
-    return openinference.end(record, conversation, ByteBudget(32_768, 131_072))
+    return openinference.END.of(record, Shown(conversation, ByteBudget(32_768, 131_072)))
 
 
 def test_kind_system_provider_and_model_are_known_at_the_start(chat_call: Call) -> None:
-    assert openinference.start(chat_call[0]) == {
+    assert openinference.START.of(chat_call[0]) == {
         "openinference.span.kind": "LLM",
         "llm.system": "openai",
         "llm.provider": "openai",
@@ -31,7 +32,7 @@ def test_kind_system_provider_and_model_are_known_at_the_start(chat_call: Call) 
 
 def test_providers_have_their_own_names_here(bare_call: CallRecord) -> None:
     record = msgspec.structs.replace(bare_call, provider="azure.ai.openai", api="messages", operation="embeddings")
-    started = openinference.start(record)
+    started = openinference.START.of(record)
     assert started["llm.provider"] == "azure"
     assert started["llm.system"] == "anthropic"
     assert started["openinference.span.kind"] == "EMBEDDING"

@@ -12,8 +12,8 @@ from callspan.record.answered import encoded_answer
 from callspan.record.call import CallRecord, Request, Response, Timing
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, Said
+from callspan.semconv.budgets import Attributes
 from callspan.semconv.projection import Projection
-from callspan.semconv.values import Attributes
 from callspan.semconv.wire_json import choices_json, messages_json
 from callspan.settings import Settings
 

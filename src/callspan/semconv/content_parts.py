@@ -27,6 +27,7 @@ from callspan.record.messages import (
     ToolResult,
     UnknownPart,
 )
+from callspan.semconv.budgets import ByteBudget
 from callspan.semconv.history import Chosen, omission
 
 Json = dict[str, object]
@@ -34,6 +35,33 @@ Json = dict[str, object]
 _CLIENT_TOOLS: Final = frozenset({"function", "custom"})
 _UNKNOWN_FINISH: Final = "unknown"
 _MOST_WORDS: Final = 64
+_EMPTY: Final = Conversation()
+
+
+class Shown:
+    """What content of a record may be shown, and the bytes there are for it. For one record, in one thread."""
+
+    __slots__ = ("_tools", "budget", "conversation", "has_content", "prompts")
+
+    def __init__(self, conversation: Conversation | None, budget: ByteBudget, *, prompts: bool = True) -> None:
+        """Take the conversation; None: no content may be shown."""
+        self.has_content = conversation is not None
+        self.conversation = _EMPTY if conversation is None else conversation
+        self.budget = budget
+        self.prompts = prompts
+        """Whether `llm.prompts` are to stand beside the input messages of another vocabulary."""
+        self._tools: list[Json] | None = None
+
+    @property
+    def tools(self) -> list[Json]:
+        """The tools of the request as the conventions shape them, made once."""
+        if self._tools is None:
+            self._tools = tool_definitions(self.conversation.tools) if self.conversation.tools else []
+        return self._tools
+
+
+NOTHING_SHOWN: Final = Shown(None, ByteBudget(0, 0))
+"""For what is put before a call has any content. Its budget is never drawn on."""
 
 
 @lru_cache(maxsize=_MOST_WORDS)

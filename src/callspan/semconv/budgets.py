@@ -1,4 +1,4 @@
-"""What attributes may hold, how much of it, and total readers of settings as they were sent."""
+"""Budgets: what attributes may hold, and how many bytes of content the attributes of one span may take."""
 
 from __future__ import annotations
 
@@ -101,29 +101,3 @@ def put_encoded(attributes: Attributes, name: str, data: bytes, budget: ByteBudg
     if not budget.plenty:
         budget.left -= len(data)
         budget.cut += cut
-
-
-def number(value: object) -> float | None:
-    """Return a number as float, None for anything else; bool is no number."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def whole(value: object) -> int | None:
-    """Return a whole number, also one written as float, None for anything else; bool is no number."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    return int(value) if isinstance(value, float) and value.is_integer() else None
-
-
-def word(value: object) -> str | None:
-    """Return a string that is not empty, None for anything else."""
-    return value if isinstance(value, str) and value else None
-
-
-def words(value: object) -> tuple[str, ...] | None:
-    """Return the strings of a list, or of a single string, None where there are none."""
-    if isinstance(value, str):
-        return (value,) if value else None
-    if isinstance(value, list):
-        return tuple([item for item in value if isinstance(item, str)]) or None
-    return None

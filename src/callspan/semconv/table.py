@@ -1,0 +1,285 @@
+"""Tables of attributes: each attribute is a row that says where its value comes from; a table puts its rows on a span.
+
+A value that is unknown (None) or an empty text is no attribute. A table is compiled to one function before it is used
+first, as `dataclasses` does it: attributes are put on every call, and to go through the rows one by one takes twice as
+many instructions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import groupby
+from typing import Any, Final, NamedTuple, TypeAlias, cast
+
+from callspan.record.call import CallRecord
+from callspan.semconv.budgets import Attributes, ByteBudget, spread
+from callspan.semconv.content_parts import NOTHING_SHOWN, Shown
+from callspan.semconv.wire_json import answer_bytes, request_bytes
+
+STRING: Final = "string"
+STRINGS: Final = "string[]"
+BOOLEAN: Final = "boolean"
+INT: Final = "int"
+DOUBLE: Final = "double"
+JSON: Final = "string (JSON)"
+ANY: Final = "any scalar"
+
+
+class Sent(NamedTuple):
+    """Source: request parameters by their names on the wire; of several the last one sent counts.
+
+    The attributes of neighbouring rows stand in the order in which the parameters were sent.
+    """
+
+    readers: Mapping[str, Callable[[Any], object]]
+    """Total readers of the values as sent; None: it is no attribute."""
+
+
+class From(NamedTuple):
+    """Source: a function of what stands at a path in the record; not called where that is absent or empty."""
+
+    path: str
+    read: Callable[[Any], object]
+
+
+class Each(NamedTuple):
+    """Source: a function that knows the values of all neighbouring rows that share it; None: of none of them."""
+
+    path: str
+    """What it is a function of; empty: the record. Not called where that is absent or empty."""
+    read: Callable[[Any], Sequence[object] | None]
+
+
+def sent(*names: str, read: Callable[[Any], object]) -> Sent:
+    """Return the source of a parameter with several names, read alike."""
+    return Sent(dict.fromkeys(names, read))
+
+
+class Put(NamedTuple):
+    """Source: a function that sets the attributes of all neighbouring rows that share it, within the budget."""
+
+    put: Callable[[Attributes, Any, Shown], None]
+
+
+class Body(NamedTuple):
+    """Source: content out of a body, which gets a fair share of the budget where not everything fits."""
+
+    put: Callable[[Attributes, str, Any, Shown, ByteBudget], None]
+    answers: int = 0
+    """How many times the size of the answer's body to count on in the question whether everything fits."""
+    requests: int = 0
+    """The same of the request's body."""
+    weigh: Callable[[Any, Shown], int] | None = None
+    """About how many bytes there are, if not as many: where not everything fits, smaller ones get their share first."""
+    when: Callable[[Shown], bool] | None = None
+
+
+class Elsewhere(NamedTuple):
+    """Source: not the record; where else. Such rows are for the documentation, in no table that is put."""
+
+    where: str
+
+
+Source: TypeAlias = str | Callable[[Any], object] | From | Each | Sent | Put | Body | Elsewhere
+"""Where a value comes from. A text is a path of fields from the record on; fields of an absent object are absent."""
+
+
+class Row(NamedTuple):
+    """One attribute."""
+
+    name: str
+    """As it stands on the span; `*` stands for what depends on the record."""
+    type: str
+    source: Source
+    about: str
+    """One sentence for the documentation: what it is and its unit."""
+    apis: Sequence[str] = ()
+    """The endpoints that have it; empty: all but those of `not_apis`."""
+    not_apis: Sequence[str] = ()
+    content: bool | None = None
+    """True: it is absent where content is not shown; False: where content is shown."""
+    if_true: bool = False
+    """Whether zero and false are absent too."""
+    compatibility: bool = False
+    """Whether it is an older name, which the setting `compatibility` takes away."""
+
+
+_Put: TypeAlias = Callable[[Attributes, Any, Shown], None]
+
+
+class Table:
+    """Rows in the order in which their attributes are put. Safe from any thread."""
+
+    __slots__ = ("_put", "rows")
+
+    def __init__(self, *rows: Row) -> None:
+        self.rows = rows
+        self._put: _Put | None = None
+
+    def without_compatibility(self) -> Table:
+        """Return the table without older names."""
+        return Table(*(row for row in self.rows if not row.compatibility))
+
+    def of(self, record: object, shown: Shown | None = None) -> Attributes:
+        """Return the attributes of a record; without `shown` no content, and none that tell of its size."""
+        attributes: Attributes = {}
+        self.put(attributes, record, NOTHING_SHOWN if shown is None else shown)
+        return attributes
+
+    @property
+    def put(self) -> _Put:
+        """The function that puts the attributes of a record, as far as its content may be shown."""
+        if self._put is None:
+            self._put = _compiled(self.rows)
+        return self._put
+
+
+def source(rows: Sequence[Row], names: dict[str, object]) -> str:
+    """Return the code of a function that puts the rows' attributes; what it refers to is put into `names`."""
+    lines = ["def put(attributes, record, shown):", "    has_content = shown.has_content"]
+    for condition, alike in groupby(rows, _condition):
+        block = [line for _, group in groupby(alike, _kind) for line in _lines(tuple(group), names)]
+        lines += _under(condition, block) if condition else block
+    return "\n".join(lines) + "\n"
+
+
+def _compiled(rows: Sequence[Row]) -> _Put:
+    names: dict[str, object] = {}
+    exec(compile(source(rows, names), f"<attributes from {rows[0].name} on>", "exec"), names)  # noqa: S102 - our rows
+    return cast("_Put", names["put"])
+
+
+def _condition(row: Row) -> str:
+    conditions = []
+    if row.content is not None and not isinstance(row.source, Sent):
+        conditions.append("has_content" if row.content else "not has_content")
+    if row.apis:
+        conditions.append(f"record.api in {tuple(row.apis)!r}")
+    if row.not_apis:
+        conditions.append(f"record.api not in {tuple(row.not_apis)!r}")
+    return " and ".join(conditions)
+
+
+def _kind(row: Row) -> object:
+    """What neighbouring rows that share a piece of code have in common."""
+    if isinstance(row.source, str):
+        return row.source.rpartition(".")[0]
+    return type(row.source) if isinstance(row.source, Sent | Body) else row.source
+
+
+def _lines(rows: Sequence[Row], names: dict[str, object]) -> list[str]:
+    """The code of neighbouring rows that share it, as the body of a function."""
+    row, found = rows[0], rows[0].source
+    match found:
+        case str():
+            return _of_fields(rows)
+        case From():
+            return _of_owner(found.path, _set(row, f"{_named(found.read, names)}(owner)"))
+        case Each():
+            values = [f"value{number}" for number in range(len(rows))]
+            each = [line for row, value in zip(rows, values, strict=True) for line in _set(row, value)]
+            block = _under("values is not None", [f"    {', '.join(values)} = values", *each])
+            return _of_owner(found.path, [f"    values = {_named(found.read, names)}(owner)", *block])
+        case Sent():
+            with_content, without = _readers(rows), _readers([row for row in rows if not row.content])
+            readers = f"{_named(with_content, names)} if has_content else {_named(without, names)}"
+            put = f"{_named(_put_sent, names)}(attributes, record.request.params, {readers})"
+            return _under("record.request.params", [f"    {put}"])
+        case Put():
+            return [f"    {_named(found.put, names)}(attributes, record, shown)"]
+        case Body():
+            return _of_bodies(rows, names)
+    return _set(row, f"{_named(found, names)}(record)")
+
+
+def _under(condition: str, lines: Sequence[str]) -> list[str]:
+    return [f"    if {condition}:", *("    " + line for line in lines)]
+
+
+def _set(row: Row, value: str) -> list[str]:
+    is_text = row.type in (STRING, STRINGS, JSON)
+    test = "value" if is_text or row.if_true else "value is not None"
+    return [f"    value = {value}", *_under(test, [f"    attributes[{row.name!r}] = value"])]
+
+
+def _of_fields(rows: Sequence[Row]) -> list[str]:
+    path = str(rows[0].source).rpartition(".")[0]
+    fields = [line for row in rows for line in _set(row, f"owner.{str(row.source).rpartition('.')[2]}")]
+    return _of_owner(path, fields)
+
+
+def _of_owner(path: str, lines: list[str]) -> list[str]:
+    """The lines, to be done with what the path leads to as `owner`; not done where that is absent or empty."""
+    first, *deeper = [f"record.{path}".rstrip(".")] if "." not in path else _ways(path)
+    block = lines
+    for way in reversed(deeper):
+        block = [f"    owner = {way}", *_under("owner", block)]
+    return [f"    owner = {first}", *(_under("owner", block) if path else block)]
+
+
+def _ways(path: str) -> list[str]:
+    first, *others = path.split(".")
+    return [f"record.{first}", *(f"owner.{field}" for field in others)]
+
+
+def _of_bodies(rows: Sequence[Row], names: dict[str, object]) -> list[str]:
+    bodies = [(row.name, row.source) for row in rows if isinstance(row.source, Body)]
+    put = []
+    for name, body in bodies:
+        line = f"    {_named(body.put, names)}(attributes, {name!r}, record, shown, budget)"
+        put += [line] if body.when is None else _under(f"{_named(body.when, names)}(shown)", [line])
+    sizes = [(body.answers, body.requests, body.when) for _, body in bodies if body.answers or body.requests]
+    fits = f"budget.plenty or {_named(partial(_fits, sizes), names)}(record, shown)"
+    otherwise = f"        {_named(partial(_put_shares, bodies), names)}(attributes, record, shown)"
+    return ["    budget = shown.budget", *_under(fits, put), "    else:", otherwise]
+
+
+def _named(value: object, names: dict[str, object]) -> str:
+    name = f"given{len(names)}"
+    names[name] = value
+    return name
+
+
+def _readers(rows: Sequence[Row]) -> dict[str, tuple[str, Callable[[Any], object]]]:
+    return {
+        parameter: (row.name, read)
+        for row in rows
+        if isinstance(row.source, Sent)
+        for parameter, read in row.source.readers.items()
+    }
+
+
+def _put_sent(
+    attributes: dict[str, object],
+    parameters: Mapping[str, object],
+    readers: Mapping[str, tuple[str, Callable[[Any], object]]],
+) -> None:
+    for parameter, value in parameters.items():
+        reader = readers.get(parameter)
+        if reader is not None and (read := reader[1](value)) is not None:
+            attributes[reader[0]] = read
+
+
+def _fits(sizes: Sequence[tuple[int, int, Callable[[Shown], bool] | None]], record: CallRecord, shown: Shown) -> bool:
+    """Whether all of it surely fits, by the size of the bodies alone."""
+    left, answer, request = shown.budget.left, answer_bytes(record), request_bytes(record)
+    for answers, requests, when in sizes:
+        if when is None or when(shown):
+            left -= answers * answer + requests * request
+    return left >= 0
+
+
+def _put_shares(bodies: Sequence[tuple[str, Body]], attributes: Attributes, record: CallRecord, shown: Shown) -> None:
+    wanted = [(name, body) for name, body in bodies if body.when is None or body.when(shown)]
+    spread(shown.budget, [_part(body, attributes, name, record, shown) for name, body in wanted])
+
+
+def _part(
+    body: Body, attributes: Attributes, name: str, record: CallRecord, shown: Shown
+) -> tuple[int, Callable[[ByteBudget], None]]:
+    if body.weigh is None:
+        size = body.answers * answer_bytes(record) + body.requests * request_bytes(record)
+    else:
+        size = body.weigh(record, shown)
+    return size, lambda share: body.put(attributes, name, record, shown, share)

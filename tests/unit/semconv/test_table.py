@@ -1,0 +1,172 @@
+"""Tables of attributes: what a row's source may be, when it is put, and that all rows fit the records."""
+
+from __future__ import annotations
+
+import types
+import typing
+from typing import Any
+
+import msgspec
+import pytest
+
+from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Response, Timing
+from callspan.record.messages import Conversation
+from callspan.record.usage import Usage
+from callspan.semconv import anthropic, call, gen_ai, llm, openinference
+from callspan.semconv.budgets import ByteBudget
+from callspan.semconv.content_parts import Shown
+from callspan.semconv.table import (
+    BOOLEAN,
+    DOUBLE,
+    INT,
+    JSON,
+    STRING,
+    STRINGS,
+    Body,
+    Each,
+    From,
+    Put,
+    Row,
+    Sent,
+    Source,
+    Table,
+    sent,
+)
+
+OF_CALLS = {
+    "llm": (*llm.START.rows, *llm.END.rows),
+    "gen_ai": (*gen_ai.START.rows, *gen_ai.END.rows, *anthropic.NATIVE),
+    "openinference": (*openinference.START.rows, *openinference.END.rows),
+    "call": (*call.START.rows, *call.END.rows),
+}
+FITTING: dict[str, tuple[type, ...]] = {
+    STRING: (str,), STRINGS: (list,), BOOLEAN: (bool,), INT: (int,), DOUBLE: (float, int),
+}  # fmt: skip
+
+
+def record(**fields: Any) -> CallRecord:
+    return CallRecord(call_id="c", timing=Timing(start_ns=1), **fields)
+
+
+def put(source: Source, of: CallRecord, *, kind: str = INT, content: bool = True, **when: Any) -> dict[str, Any]:
+    shown = Shown(Conversation() if content else None, ByteBudget(100, 100))
+    return dict(Table(Row("x", kind, source, "", **when)).of(of, shown))
+
+
+def kinds_at(path: str) -> set[type]:
+    """The types of a record's field, without None."""
+    found: Any = CallRecord
+    for field in path.split("."):
+        hints = typing.get_type_hints(found)
+        options = typing.get_args(hints[field]) if _is_union(hints[field]) else (hints[field],)
+        (found,) = [option for option in options if option is not type(None)]
+    origin = typing.get_origin(found)
+    return {str} if origin is typing.Literal else {origin or found}
+
+
+def _is_union(hint: object) -> bool:
+    return typing.get_origin(hint) in (typing.Union, types.UnionType)
+
+
+@pytest.mark.parametrize("name", OF_CALLS)
+def test_every_path_leads_to_a_field_of_the_attributes_type(name: str) -> None:
+    for row in OF_CALLS[name]:
+        if isinstance(row.source, str):
+            assert kinds_at(row.source) <= set(FITTING[row.type]), row.name
+        elif isinstance(row.source, From | Each) and row.source.path:
+            assert kinds_at(row.source.path), row.name
+
+
+@pytest.mark.parametrize("name", OF_CALLS)
+def test_every_attribute_is_told_of_in_a_sentence(name: str) -> None:
+    assert [row.name for row in OF_CALLS[name] if not row.about.endswith((".", ";"))] == []
+
+
+def test_a_field_is_put_unless_it_is_unknown_or_an_empty_text() -> None:
+    assert put("usage.input_tokens", record()) == {}
+    assert put("usage.input_tokens", record(usage=Usage())) == {}
+    assert put("usage.input_tokens", record(usage=Usage(input_tokens=0))) == {"x": 0}
+    assert put("usage.input_tokens", record(usage=Usage(input_tokens=0)), if_true=True) == {}
+    assert put("response.id", record(response=Response(id="")), kind=STRING) == {}
+    assert put("rate_limited", record(), kind=BOOLEAN) == {"x": False}
+
+
+def test_a_function_is_asked_only_where_there_is_something_to_ask_it() -> None:
+    read = From("response.finish_reasons", lambda reasons: reasons[0])
+    assert put(read, record(), kind=STRING) == {}
+    assert put(read, record(response=Response()), kind=STRING) == {}
+    assert put(read, record(response=Response(finish_reasons=["stop"])), kind=STRING) == {"x": "stop"}
+
+
+def test_neighbours_share_what_a_function_knows() -> None:
+    calls: list[Place] = []
+
+    def both(place: Place) -> tuple[str | None, int] | None:
+        calls.append(place)
+        return None if place.session_id is None else (None, 3)
+
+    each = Each("place", both)
+    table = Table(Row("a", STRING, each, ""), Row("b", INT, each, ""))
+    assert table.of(record()) == {}
+    assert table.of(record(place=Place(session_id="s"))) == {"b": 3}
+    assert len(calls) == 2
+
+
+def test_parameters_are_put_in_the_order_they_were_sent_and_the_last_name_counts() -> None:
+    table = Table(
+        Row("a", INT, sent("one", "uno", read=lambda value: value), ""),
+        Row("b", INT, Sent({"two": lambda value: value}), "", content=True),
+    )
+    params: dict[str, object] = {"two": 2, "uno": 1, "other": 5, "one": None}
+    of = record(request=Request(params=params))
+    assert list(table.of(of, Shown(Conversation(), ByteBudget(1, 1))).items()) == [("b", 2), ("a", 1)]
+    assert list(table.of(of)) == ["a"], "without content"
+
+
+@pytest.mark.parametrize(
+    ("when", "of_messages", "of_chat"),
+    [({"apis": ("messages",)}, True, False), ({"not_apis": ("messages",)}, False, True), ({}, True, True)],
+)
+def test_a_row_is_for_the_endpoints_it_names(when: dict[str, Any], of_messages: bool, of_chat: bool) -> None:
+    assert bool(put("call_id", record(api="messages"), kind=STRING, **when)) == of_messages
+    assert bool(put("call_id", record(api="chat_completions"), kind=STRING, **when)) == of_chat
+
+
+@pytest.mark.parametrize(("flag", "shown"), [(None, (True, True)), (True, (True, False)), (False, (False, True))])
+def test_a_row_is_for_calls_with_content_or_without(flag: bool | None, shown: tuple[bool, bool]) -> None:
+    found = tuple(bool(put("call_id", record(), kind=STRING, content=content)) for content in (True, False))
+    assert found == (True, True)
+    rows = Table(Row("x", STRING, "call_id", "", content=flag))
+    conversations = (Conversation(), None)
+    assert tuple(bool(rows.of(record(), Shown(each, ByteBudget(1, 1)))) for each in conversations) == shown
+
+
+def test_older_names_can_be_left_out() -> None:
+    table = Table(Row("old", STRING, "call_id", "", compatibility=True), Row("new", STRING, "call_id", ""))
+    assert table.of(record()) == {"old": "c", "new": "c"}
+    assert table.without_compatibility().of(record()) == {"new": "c"}
+
+
+def test_what_does_not_fit_is_shared_and_the_smaller_goes_first() -> None:
+    def body(size: int) -> Body:
+        def cut(attributes: dict[str, Any], name: str, _: object, __: Shown, budget: ByteBudget) -> None:
+            attributes[name] = min(size, budget.room)
+            budget.left -= attributes[name]
+
+        return Body(cut, requests=1, weigh=lambda *_: size)
+
+    table = Table(Row("big", JSON, body(90), "", content=True), Row("small", JSON, body(20), "", content=True))
+    of = record(request=Request(body=msgspec.Raw(b"[" + b"1" * 70 + b"]")))
+    assert table.of(of, Shown(Conversation(), ByteBudget(200, 200))) == {"big": 90, "small": 20}
+    assert list(table.of(of, Shown(Conversation(), ByteBudget(100, 100))).items()) == [("small", 20), ("big", 80)]
+
+
+def test_a_function_may_put_what_it_likes_and_is_not_called_twice_for_its_neighbours() -> None:
+    several = Put(lambda attributes, of, _: attributes.update({"x": of.call_id, "y": len(attributes)}))
+    table = Table(Row("x", STRING, several, ""), Row("y", INT, several, ""))
+    assert table.of(record()) == {"x": "c", "y": 0}
+
+
+def test_names_with_quotes_and_braces_are_no_code() -> None:
+    name = "a'{b}\"\\\n"
+    assert Table(Row(name, STRING, "error.kind", "")).of(record(error=ErrorInfo(kind="k", type="t"))) == {name: "k"}
