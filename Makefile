@@ -9,7 +9,7 @@ STAMP := $(VENV)/.callspan
 EXTRAS := openai,anthropic,cli,cost,otlp
 DEV_EXTRAS := $(EXTRAS),postgres,clickhouse,gymnasium
 PYTEST := $(BIN)/python -m pytest
-# Some tests are about time; a machine that stalls gets a second try, which is shown.
+# Engines, collectors and processes by the hundred: a machine that stalls gets a second try, which is shown.
 AGAIN := --reruns 2 -rR
 # With CALLSPAN_WIRE_CORPUS these replay recorded exchanges; without it they skip.
 CORPUS_TESTS := tests/wire tests/stores/test_rebuild.py tests/unit/semconv/test_recorded.py
@@ -26,7 +26,7 @@ demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace
 
 # Quick tests wait as much as they compute, for sockets and for processes of theirs: four at once, also on two cores.
 test: $(STAMP)-dev  ## The tests that need nothing but Python
-	$(PYTEST) -n 4 $(AGAIN) -m "not slow and not postgres and not clickhouse and not backend"
+	$(PYTEST) -n 4 -m "not slow and not timing and not postgres and not clickhouse and not backend"
 
 test-all: test test-added  ## Every test: with Postgres, the embedded ClickHouse engine, a Collector, the wire corpus
 
@@ -39,7 +39,7 @@ test-added: $(STAMP)-all  ## What test-all adds to test
 	$(MAKE) collector
 
 coverage: $(STAMP)-all  ## How much of the source the quick tests reach; at least nine tenths
-	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -n 2 $(AGAIN) -m "not slow and not backend" \
+	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -n 2 -m "not slow and not timing and not backend" \
 	  --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 check: $(STAMP)-dev  ## Lint, types, layers, documents

@@ -38,6 +38,7 @@ def interrupted(*options: str) -> dict[str, dict[str, int]]:
     return results
 
 
+@pytest.mark.timeout(600)
 def test_a_few_lines() -> None:
     uses = ("openai sync stream", "anthropic async plain", "agent sync blocks")
     interrupted("--uses", *uses, "--share", "0.004", "--seed", "1", "--stored", "1")
