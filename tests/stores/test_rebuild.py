@@ -87,7 +87,9 @@ def test_a_store_that_is_added_gets_what_is_written_from_then_on(tmp_path: Path,
     recorder = Recorder(Settings(stores=(first,)))
     before, after = records.call(at_s=0), records.call(at_s=1)
     recorder.write(before)
-    recorder.add_stores((second, first))
+    replaced = recorder.add_stores((second, first))
+    assert replaced is not None
+    assert replaced.close(20)
     recorder.write(after)
     assert recorder.flush(20)
     recorder.close(20)

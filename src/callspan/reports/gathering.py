@@ -14,7 +14,7 @@ import msgspec
 from callspan.record.call import CallRecord
 from callspan.reports.rows import ERROR, LOOSE, NAME, Json, Placed, call_row, loose_row, session_row
 from callspan.reports.text import shown
-from callspan.stores.aggregates import exact_sum, is_error, model_of
+from callspan.stores.aggregates import exact_sum, is_error, known_sum, model_of
 from callspan.stores.base import CallFilter, Reader, SessionSummary
 
 Progress: TypeAlias = Callable[[int, int, str], None]
@@ -58,7 +58,7 @@ class ModelTotals:
         self.outcomes[call.outcome] += 1
         self.retries += call.retries or 0
         for name in ("input_tokens", "output_tokens", "cache_read_tokens"):
-            value = getattr(call.usage, name, None)
+            value = known_sum([getattr(call.usage, name, None)])
             if value is not None:
                 setattr(self, name, (getattr(self, name) or 0) + value)
         if call.cost is not None:

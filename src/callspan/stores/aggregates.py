@@ -14,8 +14,17 @@ from typing import Final, NamedTuple
 import msgspec
 
 from callspan.record.call import CallRecord
-from callspan.record.events import EventRecord, RewardRecord, SessionRecord, record_key, start_id
+from callspan.record.events import (
+    EventRecord,
+    Record,
+    RewardRecord,
+    SessionRecord,
+    TimestepRecord,
+    record_key,
+    start_id,
+)
 from callspan.stores.base import Event, Grouping, SessionSummary, Summary
+from callspan.stores.columns import MAX_COUNT
 
 ERRORS: Final = frozenset({"error", "timeout"})
 """Outcomes that count as errors."""
@@ -47,8 +56,8 @@ def percentile_ms(values_ns: Sequence[float], share: float) -> float | None:
 
 
 def known_sum(values: Iterable[int | None]) -> int | None:
-    """Return the sum of what is known; None where nothing is."""
-    known = [value for value in values if value is not None]
+    """Return the sum of the known counts; None where none is known. A count that cannot be true is unknown."""
+    known = [value for value in values if value is not None and abs(value) <= MAX_COUNT]
     return sum(known) if known else None
 
 
@@ -101,17 +110,18 @@ def last_ns(record: CallRecord) -> int:
 def reward_of(events: Iterable[Event]) -> float | None:
     """Return a session's reward: the last it was given as a whole, else the sum over its events.
 
-    An event's own reward and a reward record for that event are one reward. None where there is none.
+    An event's own reward and a reward record for that event are one reward; of several records for one event the first
+    counts. The order of `events` does not matter. None where there is none.
     """
     by_event: dict[str, float] = {}
     loose: list[float] = []
     given: RewardRecord | None = None
-    for item in events:
+    for item in sorted(events, key=event_order):
         if isinstance(item, EventRecord) and item.reward is not None:
             by_event[item.event_id] = item.reward
         elif isinstance(item, RewardRecord) and item.objective == "reward" and item.value is not None:
             if item.scope == "session":
-                given = item if given is None or item.time_ns >= given.time_ns else given
+                given = item
             elif item.scope == "event" and item.event_id is not None:
                 by_event.setdefault(item.event_id, item.value)
             elif item.scope == "event":
@@ -178,6 +188,56 @@ def _summary(key: str | None, group: Sequence[CallRecord], *, latencies: bool) -
         first_ns=min(record.timing.start_ns for record in group),
         last_ns=max(last_ns(record) for record in group),
     )
+
+
+def sessions_of(records: Iterable[Record]) -> dict[str, tuple[int | None, SessionSummary]]:
+    """Return the summary of each session these records tell of, with its start; also where only calls name it.
+
+    Records are whole: each once, in its newest version.
+    """
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        session_id = record.place.session_id if isinstance(record, CallRecord) else record.session_id
+        if session_id is not None:
+            groups[session_id].append(record)
+    found = {session_id: _session(session_id, group) for session_id, group in groups.items()}
+    return {session_id: pair for session_id, pair in found.items() if pair is not None}
+
+
+def timesteps_of(records: Iterable[Record], session_id: str) -> list[TimestepRecord]:
+    """Return the timesteps of a session by their start."""
+    own = [record for record in records if isinstance(record, TimestepRecord) and record.session_id == session_id]
+    return sorted(own, key=lambda step: (step.start_ns or 0, step.index, step.timestep_id))
+
+
+def events_of(records: Iterable[Record], session_id: str) -> list[Event]:
+    """Return the events, messages and rewards of a session in order."""
+    return in_order(
+        record
+        for record in records
+        if not isinstance(record, CallRecord | SessionRecord | TimestepRecord) and record.session_id == session_id
+    )
+
+
+def _session(session_id: str, records: list[Record]) -> tuple[int | None, SessionSummary] | None:
+    """The session all these records belong to; None where neither it nor a call tells of it."""
+    known = next((record for record in records if isinstance(record, SessionRecord)), None)
+    calls = [record for record in records if isinstance(record, CallRecord)]
+    sums = next(iter(summarise(calls, "session")), None)
+    if known is None and sums is None:
+        return None
+    first = None if sums is None else sums.first_ns
+    session = known or SessionRecord(session_id=session_id, record_version=0, start_ns=first)
+    steps, events = timesteps_of(records, session_id), events_of(records, session_id)
+    summary = session_summary(
+        session,
+        sums,
+        models=map(model_of, calls),
+        timesteps=extent([step.start_ns if step.end_ns is None else step.end_ns for step in steps]),
+        events=extent([item.time_ns for item in events]),
+        reward=reward_of(events),
+    )
+    return (first if session.start_ns is None else session.start_ns), summary
 
 
 class Extent(NamedTuple):

@@ -16,8 +16,10 @@ PICO: Final = Decimal(10) ** 12
 REFERENCES: Final = ("request", "ctx", "system", "tools", "output")
 """Columns of `calls` that refer to contents; `ctx` to the last node of the history's chain."""
 
-Form: TypeAlias = Literal["text", "word", "int", "flag", "real", "decimal", "json"]
-"""A `word` is text that takes few different values."""
+Form: TypeAlias = Literal["text", "word", "int", "count", "flag", "real", "decimal", "json"]
+"""A `word` is text that takes few different values; a `count` is summed and at most `MAX_COUNT`."""
+MAX_COUNT: Final = 2**40
+"""Counts of tokens beyond it cannot be true: they stay in the record and are in no sum, which they would overflow."""
 
 
 class Column(NamedTuple):
@@ -64,6 +66,7 @@ def _column(
 
 
 _text, _word, _int = partial(_column, "text"), partial(_column, "word"), partial(_column, "int")
+_count = partial(_column, "count")
 _flag, _real, _decimal = partial(_column, "flag"), partial(_column, "real"), partial(_column, "decimal")
 _json = partial(_column, "json")
 _COMPUTED: Final = ""
@@ -112,12 +115,12 @@ CALLS: Final = Table(
         _int("ttft_ns", "timing.first_token_ns"),
         _int("duration_ns", "timing.duration_ns"),
         _int("end_ns", _COMPUTED),
-        _int("in_tok", "usage.input_tokens", note="with the tokens read from and written to the cache"),
-        _int("out_tok", "usage.output_tokens", note="with reasoning tokens"),
-        _int("total_tok", "usage.total_tokens"),
-        _int("cache_read_tok", "usage.cache_read_tokens"),
-        _int("cache_write_tok", "usage.cache_write_tokens"),
-        _int("reasoning_tok", "usage.reasoning_tokens"),
+        _count("in_tok", "usage.input_tokens", note="with the tokens read from and written to the cache"),
+        _count("out_tok", "usage.output_tokens", note="with reasoning tokens"),
+        _count("total_tok", "usage.total_tokens"),
+        _count("cache_read_tok", "usage.cache_read_tokens"),
+        _count("cache_write_tok", "usage.cache_write_tokens"),
+        _count("reasoning_tok", "usage.reasoning_tokens"),
         _decimal("cost_usd", "cost.usd", note="exact decimal; text in SQLite"),
         _int("cost_picousd", _COMPUTED, note="the same in whole picodollars, for sums; NULL where it does not fit"),
         _word("price_v", "cost.source"),

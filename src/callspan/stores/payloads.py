@@ -20,6 +20,8 @@ from callspan.stores.rows import Row, Tree
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _SIDES: Final = ("request", "response")
 _INT_LIMIT: Final = 2**63
+_DEAR_USD: Final = 10_000
+"""Calls that cost as much are summed one by one: a thousand of them would overflow 63 bits of picodollars."""
 _SPACES: Final = bytes.maketrans(b"\n\r", b"  ")
 
 
@@ -82,14 +84,18 @@ def derived(record: CallRecord) -> Row:
     return {
         "finish_reason": next((reason for reason in reasons if reason is not None), None),
         "http_status": status if status is not None else last,
-        "end_ns": None if duration is None else record.timing.start_ns + duration,
+        "end_ns": None if duration is None else _fitting(record.timing.start_ns + duration),
         "cost_picousd": None if record.cost is None else picodollars(record.cost.usd),
     }
 
 
+def _fitting(number: int) -> int | None:
+    return number if -_INT_LIMIT <= number < _INT_LIMIT else None
+
+
 def picodollars(usd: Decimal) -> int | None:
-    """Return the amount in whole picodollars; None where that would not be exact or not fit 63 bits."""
-    if not usd.is_finite() or abs(usd) >= Decimal(_INT_LIMIT) / PICO:
+    """Return the amount in whole picodollars; None where that would not be exact, or so large that sums overflow."""
+    if not usd.is_finite() or abs(usd) >= _DEAR_USD:
         return None
     pico = usd * PICO
     return int(pico) if pico == pico.to_integral_value() else None

@@ -16,7 +16,7 @@ import msgspec
 
 from callspan.record.codec import encode_json
 from callspan.record.events import Record, SessionRecord, TimestepRecord
-from callspan.stores.columns import Column, Form, Table
+from callspan.stores.columns import MAX_COUNT, Column, Form, Table
 
 Cell: TypeAlias = str | int | float | bytes | None
 Row: TypeAlias = dict[str, Cell]
@@ -80,7 +80,8 @@ def _cell(record: Record, column: Column) -> Cell:
     if column.form == "json":
         return None if value is None or value in ([], {}) else encode_json(value).decode()
     if isinstance(value, bool | int):
-        return int(value) if -_INT_LIMIT <= value < _INT_LIMIT else None
+        limit = MAX_COUNT + 1 if column.form == "count" else _INT_LIMIT
+        return int(value) if -limit <= value < limit else None
     if isinstance(value, Decimal):
         return format(value, "f")
     return value if isinstance(value, str | float) else None

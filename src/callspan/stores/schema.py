@@ -46,7 +46,7 @@ _TYPES: Final[dict[Dialect, _Types]] = {
     "sqlite": _Types(
         {
             **dict.fromkeys(("text", "word", "decimal", "json"), "TEXT"),
-            **dict.fromkeys(("int", "flag"), "INTEGER"),
+            **dict.fromkeys(("int", "count", "flag"), "INTEGER"),
             "real": "REAL",
         },
         "INTEGER",
@@ -54,7 +54,7 @@ _TYPES: Final[dict[Dialect, _Types]] = {
     "postgres": _Types(
         {
             **dict.fromkeys(("text", "word"), _TEXT),
-            "int": "bigint",
+            **dict.fromkeys(("int", "count"), "bigint"),
             "flag": "boolean",
             "real": "double precision",
             "decimal": "numeric",
@@ -66,7 +66,7 @@ _TYPES: Final[dict[Dialect, _Types]] = {
         {
             "text": "String",
             "word": "String",
-            "int": "Int64",
+            **dict.fromkeys(("int", "count"), "Int64"),
             "flag": "Bool",
             "real": "Float64",
             "decimal": "Decimal(76, 38)",

@@ -14,7 +14,15 @@ import msgspec
 
 from callspan.providers.registry import with_conversation
 from callspan.record.call import CallRecord
-from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
+from callspan.record.events import (
+    EventRecord,
+    MessageRecord,
+    Record,
+    RewardRecord,
+    SessionRecord,
+    TimestepRecord,
+    start_id,
+)
 from callspan.stores import aggregates, bodies
 from callspan.stores.base import CallFilter, Event, Grouping, SessionSummary, Summary
 from callspan.stores.columns import CALLS, EVENTS, MESSAGES, PICO, REWARDS, SESSIONS, TIMESTEPS, Table
@@ -25,7 +33,10 @@ _R = TypeVar("_R", bound=Record)
 
 _EVERY: Final = CallFilter()
 _AT_ONCE: Final = 200
-_HAPPENINGS: Final = ("events", "messages", "rewards")
+_ANNOUNCES_ANOTHER: Final = f"""
+event_id IN (SELECT event_id || '{start_id("")}' FROM events WHERE {{chosen}} AND event_type IN ('tool', 'agent'))
+"""
+"""Whether a row of events says that a run has begun whose end is there too."""
 _GROUPS: Final = {
     "model": "coalesce(c.model_req, c.model_resp)",
     "provider": "c.provider",
@@ -45,7 +56,7 @@ SELECT {key} AS key, count(*) AS calls,
   sum(CASE WHEN c.outcome = 'cancelled' THEN 1 ELSE 0 END) AS cancelled,
   CAST(sum(c.in_tok) AS bigint) AS input_tokens, CAST(sum(c.out_tok) AS bigint) AS output_tokens,
   CAST(sum(c.cache_read_tok) AS bigint) AS cache_read_tokens, CAST(sum(c.reasoning_tok) AS bigint) AS reasoning_tokens,
-  {pico} AS pico, count(c.cost_usd) AS priced, count(c.cost_picousd) AS exact,
+  {pico} AS pico, {priced} AS priced, count(c.cost_picousd) AS exact,
   CAST(sum(c.retries) AS bigint) AS retries, min(c.start_ns) AS first_ns, max(coalesce(c.end_ns, c.start_ns)) AS last_ns
 FROM calls c WHERE {where} GROUP BY 1 ORDER BY 2 DESC, coalesce({key}, '')
 """
@@ -70,6 +81,10 @@ class SqlReader(ABC):
     """SQL for the UTC day of `c.start_ns`, ISO text."""
     pico = "sum(c.cost_picousd)"
     """SQL for the sum of picodollars."""
+    priced = "count(c.cost_usd)"
+    """SQL for the number of calls whose cost is known."""
+    inexact = "c.cost_usd"
+    """SQL for the cost of a call that has none in picodollars; NULL for no cost."""
     contains: str
     """SQL condition that the text of content row `t` holds the case-folded `:text`."""
 
@@ -166,7 +181,9 @@ class SqlReader(ABC):
         Columns are the fields of `Summary`, and `pico`, `priced` and `exact`: the sum of picodollars, how many calls
         have a cost, and how many of those have it in picodollars.
         """
-        yield from self.rows(_SUMS.format(key=self.group(by), where=where, pico=self.pico), **values)
+        yield from self.rows(
+            _SUMS.format(key=self.group(by), where=where, pico=self.pico, priced=self.priced), **values
+        )
 
     def group(self, by: Grouping) -> str:
         """Return the SQL for what calls `c` are grouped by."""
@@ -263,11 +280,15 @@ class SqlReader(ABC):
         for row in self.rows(sql, **names):
             models[row["session_id"]].append(cast("str | None", row["model"]))
         steps = self._extents("timesteps", "coalesce(end_ns, start_ns)", chosen, names)
-        happened = {name: self._extents(name, "time_ns", chosen, names) for name in _HAPPENINGS}
+        once = f"{chosen} AND NOT ({_ANNOUNCES_ANOTHER.format(chosen=chosen)})"
+        happened = [
+            self._extents("events", "time_ns", once, names),
+            *(self._extents(name, "time_ns", chosen, names) for name in ("messages", "rewards")),
+        ]
         rewards = self._rewards(chosen, names)
         found = []
         for session_id in ids:
-            parts = [extents.get(session_id, aggregates.Extent()) for extents in happened.values()]
+            parts = [extents.get(session_id, aggregates.Extent()) for extents in happened]
             last = aggregates.extent([part.last_ns for part in parts]).last_ns
             found.append(
                 aggregates.session_summary(
@@ -330,8 +351,8 @@ class SqlReader(ABC):
         """Amounts that picodollars cannot hold, by group."""
         found: dict[object, list[Decimal]] = defaultdict(list)
         sql = (
-            f"SELECT {key} AS key, c.cost_usd AS usd FROM calls c "
-            f"WHERE {where} AND c.cost_picousd IS NULL AND c.cost_usd IS NOT NULL"
+            f"SELECT {key} AS key, {self.inexact} AS usd FROM calls c "
+            f"WHERE {where} AND c.cost_picousd IS NULL AND {self.inexact} IS NOT NULL"
         )
         for row in self.rows(sql, **values):
             found[row["key"]].append(Decimal(str(row["usd"])))

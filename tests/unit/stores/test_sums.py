@@ -32,7 +32,9 @@ def only(reader: Reader, by: Any = "provider", **which: Any) -> Summary:
         ([0, None], 0),
         ([0, 0], 0),
         ([None, 7, None, 5], 12),
-        ([2**62, None], 2**62),
+        ([2**40, None, 2**40], 2**41),
+        ([2**40 + 1, 3], 3),
+        ([2**62, None], None),
     ],
 )
 @pytest.mark.parametrize("counter", ["input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens"])

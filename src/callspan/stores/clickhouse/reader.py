@@ -28,6 +28,9 @@ class ClickHouseReader(SqlReader):
 
     day = "formatDateTime(fromUnixTimestamp64Nano(c.start_ns, 'UTC'), '%Y-%m-%d')"
     pico = "sum(toInt128(c.cost_picousd))"
+    # An amount that the column cannot hold is in `extra`.
+    priced = "count(c.price_v)"
+    inexact = "coalesce(toString(c.cost_usd), nullIf(JSONExtractString(ifNull(c.extra, '{}'), 'cost', 'usd'), ''))"
     contains = "position(replaceAll(lowerUTF8(t.text), 'ß', 'ss'), :text) > 0"
 
     def __init__(self, url: str) -> None:

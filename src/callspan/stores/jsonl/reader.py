@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -67,11 +66,11 @@ class JsonLinesReader:
 
     def timesteps(self, session_id: str) -> Iterator[TimestepRecord]:
         """Yield the timesteps of a session by their start."""
-        yield from _steps(self._records(), session_id)
+        yield from aggregates.timesteps_of(self._records(), session_id)
 
     def events(self, session_id: str) -> Iterator[Event]:
         """Yield events, messages and rewards of a session in the order they happened."""
-        yield from _events(self._records(), session_id)
+        yield from aggregates.events_of(self._records(), session_id)
 
     def summary(self, by: Grouping, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
         """Yield sums over calls, largest number of calls first."""
@@ -109,34 +108,7 @@ class JsonLinesReader:
 
     def _sessions(self) -> dict[str, tuple[int | None, SessionSummary]]:
         """Each session with the time it is sorted by."""
-        groups: dict[str, list[Record]] = defaultdict(list)
-        for record in self._records():
-            name = record.place.session_id if isinstance(record, CallRecord) else record.session_id
-            if name is not None:
-                groups[name].append(record)
-        found = {name: _session(name, records) for name, records in groups.items()}
-        return {name: pair for name, pair in found.items() if pair is not None}
-
-
-def _session(name: str, records: list[Record]) -> tuple[int | None, SessionSummary] | None:
-    """The session all these records belong to; None where neither it nor a call tells of it."""
-    stated = next((record for record in records if isinstance(record, SessionRecord)), None)
-    calls = [record for record in records if isinstance(record, CallRecord)]
-    sums = next(iter(aggregates.summarise(calls, "session")), None)
-    if stated is None and sums is None:
-        return None
-    first = None if sums is None else sums.first_ns
-    session = stated or SessionRecord(session_id=name, record_version=0, start_ns=first)
-    events = _events(records, name)
-    summary = aggregates.session_summary(
-        session,
-        sums,
-        models=map(aggregates.model_of, calls),
-        timesteps=aggregates.extent([step.end_ns or step.start_ns for step in _steps(records, name)]),
-        events=aggregates.extent([item.time_ns for item in events]),
-        reward=aggregates.reward_of(events),
-    )
-    return (first if session.start_ns is None else session.start_ns), summary
+        return aggregates.sessions_of(self._records())
 
 
 def _matches(record: CallRecord, which: CallFilter) -> bool:
@@ -166,19 +138,6 @@ def _newest(versions: list[Record]) -> Record:
         return merge([record for record in versions if isinstance(record, TimestepRecord)])
     return next(
         record for record in versions if getattr(record, "record_version", 0) == getattr(last, "record_version", 0)
-    )
-
-
-def _steps(records: Iterable[Record], session_id: str) -> list[TimestepRecord]:
-    own = [record for record in records if isinstance(record, TimestepRecord) and record.session_id == session_id]
-    return sorted(own, key=lambda step: (step.start_ns or 0, step.index, step.timestep_id))
-
-
-def _events(records: Iterable[Record], session_id: str) -> list[Event]:
-    return aggregates.in_order(
-        record
-        for record in records
-        if not isinstance(record, CallRecord | SessionRecord | TimestepRecord) and record.session_id == session_id
     )
 
 
