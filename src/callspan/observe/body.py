@@ -7,8 +7,8 @@ from typing import Final
 import msgspec
 
 from callspan.fail_open import ours
-from callspan.record.asked import asked_messages
 from callspan.record.codec import encode_json
+from callspan.record.raw_messages import request_messages
 
 _OPENERS: Final = (b"{", b"[")
 
@@ -39,7 +39,7 @@ def exact_messages(content: bytes, body: object) -> tuple[bytes, list[msgspec.Ra
     if body is None or not content.startswith(_OPENERS) or b"\n" in content or b"\r" in content:
         return exact_json(content, body), None
     try:
-        found = asked_messages(content)
+        found = request_messages(content)
     except ours(msgspec.MsgspecError, RecursionError):
         return exact_json(content, body), None
     return content, found if isinstance(found, list) else None

@@ -23,7 +23,6 @@ from callspan.process.content import withhold
 from callspan.providers import registry
 from callspan.providers.base import Accumulator, Endpoint, ResponseFacts
 from callspan.providers.wire import text
-from callspan.record.answered import encoded_answer
 from callspan.record.call import (
     NO_BODY,
     CallRecord,
@@ -36,7 +35,8 @@ from callspan.record.call import (
     StreamEnd,
 )
 from callspan.record.codec import encode_json
-from callspan.record.messages import Conversation, Said
+from callspan.record.messages import Conversation, RawConversation
+from callspan.record.raw_messages import encode_response
 from callspan.record.usage import Usage
 
 if TYPE_CHECKING:
@@ -66,8 +66,6 @@ class LiveCall:
         "_accumulator",
         "_add",
         "_add_piece",
-        "_answered",
-        "_asked",
         "_body",
         "_complete",
         "_endings",
@@ -78,6 +76,8 @@ class LiveCall:
         "_now_ns",
         "_over",
         "_pulse",
+        "_raw_input",
+        "_raw_output",
         "_request",
         "_scope",
         "_whole",
@@ -105,8 +105,8 @@ class LiveCall:
         self.attempts = AttemptLog()
         self._request: Request = record.request
         self._input: Conversation | None = None
-        self._asked: list[msgspec.Raw] | None = None
-        self._answered: bytes | None = None
+        self._raw_input: list[msgspec.Raw] | None = None
+        self._raw_output: bytes | None = None
         self._body: object = None
         self._whole = False
         self._accumulator: Accumulator | None = None
@@ -141,7 +141,7 @@ class LiveCall:
 
     @property
     def stream_complete(self) -> bool:
-        """True once the stream itself has said that it is over."""
+        """True once the stream has signalled its end."""
         return self._complete if self._accumulator is None else self._accumulator.complete
 
     def offset_ns(self) -> int:
@@ -157,10 +157,10 @@ class LiveCall:
         if self._request.body is not NO_BODY or self._endings:
             return
         with _READ_REQUEST:
-            exact, self._asked = exact_messages(content, body)
-            asked = attempt(_READ_REQUEST, self._endpoint.request, body) or self._request
+            exact, self._raw_input = exact_messages(content, body)
+            request = attempt(_READ_REQUEST, self._endpoint.request, body) or self._request
             self._request = msgspec.structs.replace(
-                asked, model=asked.model or self._request.model, stream=self.streaming, body_bytes=len(content),
+                request, model=request.model or self._request.model, stream=self.streaming, body_bytes=len(content),
                 body=msgspec.Raw(exact),
             )  # fmt: skip
             if self.span.wants_content:
@@ -260,7 +260,7 @@ class LiveCall:
             ending.step = _WRITE
             ending.conversation = None if self._scope is None else ending.conversation  # it may be long
         if ending.step == _WRITE:
-            # What holds the call may live on for long: let go of what was said.
+            # What holds the call may live for long, and the body may be large.
             ending.body = None
             self._factory.write(processed)
             ending.step = _MEASURE
@@ -291,7 +291,7 @@ class LiveCall:
         processed = self._factory.process(record)
         ending.conversation = self._conversation(record, processed, body) if self.span.wants_content else None
         ending.processed = processed
-        self._body = self._input = self._asked = self._answered = None
+        self._body = self._input = self._raw_input = self._raw_output = None
         self._request = self.record.request
 
     def __del__(self) -> None:
@@ -343,11 +343,11 @@ class LiveCall:
     def _content_fields(
         self, duration_ns: int, facts: ResponseFacts, error: ErrorInfo | None, body: object
     ) -> dict[str, Any]:
-        """What was answered, and in which attempts."""
+        """Response, usage and attempts."""
         attempts = self.attempts.records((self.record.timing.start_ns + duration_ns) / 1e9, duration_ns, error)
         response: Response | None = None
         if body is not None:
-            encoded, self._answered = (encode_json(body), None) if self.streaming else encoded_answer(body)
+            encoded, self._raw_output = (encode_json(body), None) if self.streaming else encode_response(body)
             response = msgspec.structs.replace(
                 facts.response, truncated=facts.truncated, refused=facts.refused, body_bytes=len(encoded),
                 body=msgspec.Raw(encoded),
@@ -361,25 +361,25 @@ class LiveCall:
             "rate_limits": last_limits(attempts),
         }
 
-    def _usage(self, stated: Usage | None, body: object) -> Usage | None:
+    def _usage(self, counted: Usage | None, body: object) -> Usage | None:
         if not self._factory.estimates or body is None or self._endpoint.operation == "embeddings":
-            return stated
+            return counted
         with _ESTIMATE:
             exact = self._request.body
-            asked = None if exact is NO_BODY else registry.decoded(exact)
-            return with_estimates(stated, self._endpoint.conversation(asked, body))
-        return stated
+            request = None if exact is NO_BODY else registry.decoded(exact)
+            return with_estimates(counted, self._endpoint.conversation(request, body))
+        return counted
 
     def _conversation(self, record: CallRecord, processed: CallRecord, body: object) -> Conversation | None:
         with _READ_MESSAGES:
             if processed is not record and _bodies(processed) != _bodies(record):
                 return registry.conversation_of(processed)
-            said, asked = self._endpoint.conversation(None, body), self._input
-            if asked is None:
-                return said
-            return Said(
-                system=asked.system, input=asked.input, output=said.output, tools=asked.tools, asked=self._asked,
-                answered=self._answered,
+            response, request = self._endpoint.conversation(None, body), self._input
+            if request is None:
+                return response
+            return RawConversation(
+                system=request.system, input=request.input, output=response.output, tools=request.tools,
+                raw_input=self._raw_input, raw_output=self._raw_output,
             )  # fmt: skip
         return None
 

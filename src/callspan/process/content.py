@@ -7,7 +7,6 @@ sizes only. In both, errors keep their types and lose their texts, which often q
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from typing import Final, TypeVar, cast
 
 import msgspec
@@ -17,6 +16,7 @@ from callspan.process.bodies import is_kept
 from callspan.record.call import NO_BODY, CallRecord, ErrorInfo, Redaction, Request, Response
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord
+from callspan.record.raw_messages import request_messages
 
 _PLAIN_VALUES: Final = frozenset(
     {
@@ -137,14 +137,13 @@ def _setting(key: str, value: object) -> object:
 
 
 def _roles(body: msgspec.Raw) -> list[str] | None:
+    """The roles of the messages in order; the type of what has no role."""
     try:
-        spoken = _spoken(body)
+        messages = request_messages(body)
+        turns = [_turn(message) for message in messages] if isinstance(messages, list) else None
     except ours(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    turns = spoken.messages or spoken.input
-    if not isinstance(turns, list):
-        return None
-    return [turn.role if isinstance(turn.role, str) else turn.type or "unknown" for turn in turns]
+    return None if turns is None else [turn.type or "unknown" if turn.role is None else turn.role for turn in turns]
 
 
 _SCALARS: Final = (str, bool, int, float)
@@ -155,9 +154,4 @@ class _Turn(msgspec.Struct):
     type: str | None = None
 
 
-class _Spoken(msgspec.Struct):
-    messages: list[_Turn] | None = None
-    input: list[_Turn] | str | None = None
-
-
-_spoken: Callable[[msgspec.Raw], _Spoken] = msgspec.json.Decoder(_Spoken).decode
+_turn: Final = msgspec.json.Decoder(_Turn).decode

@@ -109,7 +109,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What was said in one call, derived from its wire bodies."""
+    """The messages of one call, derived from its wire bodies."""
 
     system: list[Part] = []
     """Instructions given apart from the messages (Anthropic `system`, Responses `instructions`)."""
@@ -120,10 +120,10 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """Tool definitions as sent."""
 
 
-class Said(Conversation, frozen=True, kw_only=True):
-    """A conversation that also has what was asked and answered as it stands in the bodies, byte for byte."""
+class RawConversation(Conversation, frozen=True, kw_only=True):
+    """A conversation with its messages also as they stand in the bodies, byte for byte."""
 
-    asked: list[msgspec.Raw] | None = None
+    raw_input: list[msgspec.Raw] | None = None
     """The messages of the request; None where the body has no list of messages."""
-    answered: bytes | None = None
-    """The choices of the answer, a JSON list; None where they are to be looked for in the body."""
+    raw_output: bytes | None = None
+    """The choices of the response, a JSON list; None where they are to be looked for in the body."""

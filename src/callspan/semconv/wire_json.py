@@ -1,4 +1,4 @@
-"""The messages of a wire body, byte for byte: what was sent and answered, without reading into it."""
+"""The messages of a wire body, byte for byte: those of the request and of the response, as attributes show them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import Final
 import msgspec
 
 from callspan.fail_open import ours
-from callspan.record.answered import answered_choices
-from callspan.record.asked import asked_messages
 from callspan.record.bounded import fitted, newest_that_fit
 from callspan.record.call import NO_BODY, CallRecord
 from callspan.record.codec import encode_json
-from callspan.record.messages import Conversation, Said
+from callspan.record.messages import Conversation, RawConversation
+from callspan.record.raw_messages import request_messages, response_messages
 
 _NOTE_BYTES: Final = 100
 _GIANT: Final = 2
@@ -38,12 +37,12 @@ def messages_json(
     `{"callspan_omitted": {"messages": n, "bytes": size of the body}}` stands for the others. None: there are none.
     The body is not read again where the conversation has them.
     """
-    if isinstance(conversation, Said) and conversation.asked is not None:
-        return _joined(conversation.asked, record.request.body_bytes, max_bytes)
+    if isinstance(conversation, RawConversation) and conversation.raw_input is not None:
+        return _joined(conversation.raw_input, record.request.body_bytes, max_bytes)
     if record.request.body is NO_BODY:
         return None
     try:
-        found = asked_messages(record.request.body)
+        found = request_messages(record.request.body)
     except ours(msgspec.MsgspecError):
         return None
     if isinstance(found, str):
@@ -62,11 +61,11 @@ def choices_json(
     response = record.response
     if response is None or response.body is NO_BODY:
         return None
-    known = conversation.answered if isinstance(conversation, Said) else None
+    known = conversation.raw_output if isinstance(conversation, RawConversation) else None
     if known is not None and max(len(known), response.body_bytes or 0) <= max_bytes:
         return known, 0
     try:
-        found = answered_choices(response.body)
+        found = response_messages(response.body)
     except ours(msgspec.MsgspecError):
         return None
     return None if found is None else _joined(found, response.body_bytes, max_bytes)

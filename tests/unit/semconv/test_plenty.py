@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callspan.providers.registry import conversation_of
-from callspan.record.answered import encoded_answer
 from callspan.record.call import CallRecord, Request, Response, Timing
 from callspan.record.codec import encode_json
-from callspan.record.messages import Conversation, Said
+from callspan.record.messages import Conversation, RawConversation
+from callspan.record.raw_messages import encode_response
 from callspan.semconv.budgets import Attributes
 from callspan.semconv.projection import Projection
 from callspan.semconv.wire_json import choices_json, messages_json
@@ -54,8 +54,8 @@ def test_a_call_that_fits_is_shown_alike_whether_it_is_measured_or_not(
 def test_messages_read_with_the_body_are_those_read_again_from_it(messages: list[dict[str, str]], room: int) -> None:
     record = _call(messages, "yes")
     raws = [msgspec.Raw(msgspec.json.encode(message)) for message in messages]
-    assert messages_json(record, room, Said(asked=raws)) == messages_json(record, room)
-    assert messages_json(record, room, Conversation()) == messages_json(record, room, Said())
+    assert messages_json(record, room, RawConversation(raw_input=raws)) == messages_json(record, room)
+    assert messages_json(record, room, Conversation()) == messages_json(record, room, RawConversation())
 
 
 _TEXT = st.text(max_size=30)
@@ -72,21 +72,21 @@ _BODY = st.fixed_dictionaries(
 
 @given(body=_BODY, room=st.integers(min_value=2, max_value=400))
 def test_choices_encoded_with_the_body_are_those_read_again_from_it(body: dict[str, object], room: int) -> None:
-    encoded, answered = encoded_answer(body)
+    encoded, answered = encode_response(body)
     assert encoded == encode_json(body)
     record = CallRecord(
         call_id="c", timing=Timing(start_ns=1), response=Response(body=msgspec.Raw(encoded), body_bytes=len(encoded))
     )
-    assert choices_json(record, room, Said(answered=answered)) == choices_json(record, room)
+    assert choices_json(record, room, RawConversation(raw_output=answered)) == choices_json(record, room)
 
 
 @pytest.mark.parametrize("body", [None, "text", [1], 5, {}, {"choices": {}}, {"output": "said"}])
 def test_what_is_no_answer_is_encoded_alone(body: object) -> None:
-    assert encoded_answer(body) == (encode_json(body), None)
+    assert encode_response(body) == (encode_json(body), None)
 
 
 def test_choices_of_no_json_are_told_as_well_as_they_can_be() -> None:
     body = {"choices": [{"message": {"content": "half \ud800 a pair"}}], "id": "r"}
-    encoded, answered = encoded_answer(body)
+    encoded, answered = encode_response(body)
     assert encoded == encode_json(body)
     assert answered == b'[{"message":{"content":"half \xef\xbf\xbd a pair"}}]'

@@ -1,0 +1,67 @@
+"""Raw messages: the messages of wire bodies as they stand there, byte for byte, without reading into them.
+
+Of a request `messages`, `input` or `prompt`; of a response `choices` or `output`, or the message itself.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+import msgspec
+
+from callspan.record.codec import encode_json
+
+_Raws: TypeAlias = list[msgspec.Raw] | None
+_Texts: TypeAlias = list[msgspec.Raw] | str | None
+_CONTENT: Final = "content"
+
+
+class _Request(msgspec.Struct):
+    messages: _Texts = None
+    input: _Texts = None
+    prompt: _Texts = None
+
+
+class _Response(msgspec.Struct):
+    choices: _Raws = None
+    output: _Raws = None
+    content: _Raws = None
+
+
+def request_messages(body: bytes | msgspec.Raw) -> list[msgspec.Raw] | str | None:
+    """Return the messages, input or prompt of a request: a list, one text, or None where it has none.
+
+    Raises msgspec.MsgspecError for what is no JSON object of such messages, RecursionError for one nested too deeply.
+    """
+    found = _read_request(body)
+    return found.messages or found.input or found.prompt
+
+
+def response_messages(body: msgspec.Raw) -> list[msgspec.Raw] | None:
+    """Return the choices or output of a response; of a message, which has `content`, a list of itself; None: none.
+
+    Raises msgspec.MsgspecError for what is no JSON object of such lists.
+    """
+    found = _read_response(body)
+    if found.content is not None:
+        return [body]
+    return found.choices if found.choices is not None else found.output
+
+
+def encode_response(body: object) -> tuple[bytes, bytes | None]:
+    """Return a parsed response as one line of JSON, and its messages as a JSON list: those of `response_messages`.
+
+    None where they are to be looked for in the body.
+    """
+    listed = [key for key in _Response.__struct_fields__ if key in body] if isinstance(body, dict) else []
+    if len(listed) != 1 or not isinstance(messages := body[listed[0]], list):  # type: ignore[index] # a dict
+        return encode_json(body), None
+    if listed[0] == _CONTENT:
+        message = encode_json(body)
+        return message, b"[%b]" % message
+    part = encode_json(messages)
+    return encode_json({**body, listed[0]: msgspec.Raw(part)}), part  # type: ignore[dict-item] # a dict
+
+
+_read_request: Final = msgspec.json.Decoder(_Request).decode
+_read_response: Final = msgspec.json.Decoder(_Response).decode
