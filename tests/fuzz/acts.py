@@ -16,6 +16,7 @@ from tests.fuzz.transport import Log, Script
 from tests.fuzz.ways import WAYS, Caller
 
 _FINAL = ("until_done", "get_final_message", "get_final_completion", "get_final_response", "get_final_text")
+_PIECES = ("bytes", "texts", "raw_bytes")
 _ATTRIBUTES = (
     "status_code",
     "headers",
@@ -134,7 +135,9 @@ class Consumer:
             self.log("parsed", describe.value(parsed))
             if hasattr(parsed, "__next__") or hasattr(parsed, "__anext__"):
                 box[0] = parsed
-        elif name in ("bytes", "lines", "texts", "raw_bytes", "text_stream"):
+        elif name in _PIECES and self.case.wire == "socket":
+            await self._joined(self._reader(found, name))
+        elif name in (*_PIECES, "lines", "text_stream"):
             await self._loop(found.text_stream if name == "text_stream" else self._reader(found, name), act)
         else:
             await self._look(found, name)
@@ -174,6 +177,18 @@ class Consumer:
                 if act.name == "take" and number > act.count:
                     break
         self.log("left the loop", number)
+
+    async def _joined(self, pieces: Any) -> None:
+        """Read all pieces; where a socket cuts them is chance."""
+        seen: list[Any] = []
+        try:
+            if self.caller.is_async:
+                async for piece in pieces:
+                    seen.append(piece)
+            else:
+                seen.extend(pieces)
+        finally:
+            self.log("read", describe.value(seen[0][:0].join(seen) if seen else None))
 
     def _see(self, item: Any, act: Act, number: int) -> None:
         self.log("item", describe.value(item))

@@ -60,6 +60,8 @@ class Case:
     """Where the result is consumed: here, or in another thread or task."""
     cancel: bool = False
     """Whether an async caller is cancelled once the answer stalls."""
+    wire: str = "memory"
+    """memory (a transport of ours) or socket (a server on loopback, with the HTTP library's own transport)."""
     profile: str = "default"
     """Which settings callspan has."""
     sabotage: str | None = None

@@ -8,6 +8,7 @@ from typing import Any
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_PORT = re.compile(r"127\.0\.0\.1:\d+")
 _DEEPEST = 8
 _OF_ERRORS = ("status_code", "body", "code", "param", "type", "request_id", "message")
 _SCALARS = (str, int, float, bool, bytes, type(None))
@@ -19,7 +20,11 @@ def text(value: object) -> str:
         said = repr(value)
     except Exception as error:  # noqa: BLE001 - whatever the SDK raises is compared too
         said = f"<repr: {type(error).__name__}: {error}>"
-    return _ID.sub("<id>", _ADDRESS.sub("0x", said))
+    return _comparable(said)
+
+
+def _comparable(said: str) -> str:
+    return _PORT.sub("127.0.0.1:0", _ID.sub("<id>", _ADDRESS.sub("0x", said)))
 
 
 def name_of(kind: type) -> str:
@@ -65,7 +70,7 @@ def error(raised: BaseException | None, depth: int = 0) -> object:
         return "deeper"
     return {
         "type": name_of(type(raised)),
-        "said": _ADDRESS.sub("0x", _said(raised)),
+        "said": _comparable(_said(raised)),
         "args": [text(one) for one in raised.args],
         "has": {name: text(getattr(raised, name)) for name in _OF_ERRORS if hasattr(raised, name)},
         "notes": [text(note) for note in getattr(raised, "__notes__", ())],

@@ -14,6 +14,7 @@ from callspan.intercept.engine import CURRENT_CALL
 from callspan.testing import Captured, capture
 from tests.fuzz.case import Case
 from tests.fuzz.sabotage import sabotaged
+from tests.fuzz.stored import Stored
 
 NATIVE_SCOPE = "com.anthropic"
 _ENDS = frozenset({"success", "error", "timeout", "cancelled"})
@@ -30,7 +31,8 @@ def _profiles() -> dict[str, dict[str, Any]]:
         "metadata": {"content": "metadata"},
         "off": {"content": "off"},
         "kept": {"native": "keep", "media": "inline"},
-        "stored": {"stores": f"jsonl:///{directory}/calls.jsonl", "spool_dir": f"{directory}/spool"},
+        "stored": {"stores": f"sqlite:///{directory}/calls.db", "spool_dir": f"{directory}/spool"},
+        "lines": {"stores": f"jsonl:///{directory}/calls.jsonl", "spool_dir": f"{directory}/lines"},
     }  # fmt: skip
 
 
@@ -54,6 +56,9 @@ class Observed:
         self._profile: str | None = None
         self._stack = ExitStack()
         self._seen: Captured | None = None
+        self._stores = {
+            name: Stored(str(settings["stores"])) for name, settings in self._profiles.items() if "stores" in settings
+        }
         self._warned: list[str] = []
         for name in ("callspan", "opentelemetry"):
             logger = logging.getLogger(name)
@@ -96,6 +101,8 @@ class Observed:
             wrong.append("spans and records do not belong together")
         wrong += [f"a record ends as {record.outcome}" for record in records if record.outcome not in _ENDS]
         wrong += [f"span {span.name} has no end" for span in spans if span.end_time is None]
+        if case.profile in self._stores:
+            wrong += self._stores[case.profile].wrong(records, spans)
         native = [span.name for span in self._native.get_finished_spans() if "count_tokens" not in span.name]
         if (
             case.profile != "kept"

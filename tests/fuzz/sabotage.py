@@ -9,6 +9,8 @@ from functools import wraps
 from typing import Any
 from unittest import mock
 
+import msgspec
+
 
 def _bases() -> list[Any]:
     return [importlib.import_module(f"{sdk}._base_client") for sdk in ("openai", "anthropic")]
@@ -133,6 +135,19 @@ def _nothing(original: Any) -> Any:
     return lambda *args, **kwargs: None
 
 
+def _without_usage(original: Any) -> Any:
+    def write(self: Any, record: Any) -> Any:
+        return original(self, msgspec.structs.replace(record, usage=None))
+
+    return write
+
+
+def _recorder(name: str, make: Callable[[Any], Any]) -> list[Any]:
+    from callspan.wiring.recorder import Recorder
+
+    return [_wrapping(Recorder, name, make)]
+
+
 SABOTAGES: dict[str, Callable[[], list[Any]]] = {
     "a chunk is read ahead": _streams,
     "the cause of an exception is lost": lambda: _requests(_without_cause),
@@ -142,6 +157,8 @@ SABOTAGES: dict[str, Callable[[], list[Any]]] = {
     "a response is not closed": lambda: [_wrapping(library.Response, "close", _not_closing) for library in _http()],
     "bytes are read at once": lambda: [_wrapping(lib.Response, "iter_bytes", _reading_at_once) for lib in _http()],
     "a record is written twice": lambda: _calls("_keep", _twice),
+    "a row is lost": lambda: _recorder("write", _nothing),
+    "a row is not the record": lambda: _recorder("write", _without_usage),
     "cancelled calls are forgotten": lambda: _calls("end", _not_if_cancelled),
     "dropped streams are forgotten": lambda: _late("note", _nothing),
 }

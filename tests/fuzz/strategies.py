@@ -46,9 +46,11 @@ ON_STREAMS = ("all", "all", "all", "take", "take", "next", "raise", "close", "dr
 ON_STREAMS += ("parse", "attributes", "bytes")
 ON_RESPONSES = ("parse", "parse", "text", "json", "read", "bytes", "lines", "texts", "raw bytes", "all", "take", "next")
 ON_RESPONSES += ("close", "attributes", "drop", "content")
+LOOPS = ("runner", "iterator", "thread")
+"""Ways that call the model again with what the tools returned, or may."""
 CHANGES = ("drop", "double", "swap", "damage", "damage", "name")
 ODD_PAYLOADS = ('{"a":', "", " ", "null", "[]", "1", "nonsense", "[DONE] ")
-PROFILES = ("default", "default", "default", "everything", "metadata", "off", "kept", "stored")
+PROFILES = ("default", "default", "default", "everything", "metadata", "off", "kept", "stored", "stored", "lines")
 
 
 @st.composite
@@ -58,15 +60,15 @@ def cases(draw: Any, ways: dict[str, list[str]] | None = None) -> Case:
     sdk = draw(st.sampled_from(sorted(has)))
     way = draw(st.sampled_from(has[sdk]))
     wrap = draw(st.sampled_from(("none", "none", "raw", "streaming")))
-    if way.partition(".")[0] == "post" or "helper" in way or "runner" in way:
+    if way.partition(".")[0] == "post" or any(word in way for word in ("helper", *LOOPS)):
         wrap = "none"
     case = Case(sdk, way, wrap, draw(st.sampled_from(("sync", "async"))), draw(st.sampled_from(REQUESTS)))
     case.profile = draw(st.sampled_from(PROFILES))
     case.retries = draw(st.sampled_from((0, 0, 1, 2)))
     failed = st.integers(0, case.retries)
     case.answers = [draw(refusals(sdk)) for _ in range(draw(failed))] + [draw(answers(case))]
-    if draw(st.integers(0, 5)) == 0 or "runner" in way:
-        case.answers.append(draw(answers(case)))
+    if draw(st.integers(0, 5)) == 0 or any(word in way for word in LOOPS):
+        case.answers += [draw(answers(case)) for _ in range(draw(st.integers(1, 2)))]
     pool = ON_STREAMS if wrap == "none" else ON_RESPONSES
     case.acts = [
         Act(draw(st.sampled_from(pool)), draw(st.integers(0, 4)))
@@ -78,6 +80,8 @@ def cases(draw: Any, ways: dict[str, list[str]] | None = None) -> Case:
         case.cancel = True
         stalled = [chunk for answer in case.answers for chunk in answer.chunks] or [Chunk()]
         draw(st.sampled_from(stalled)).stall = True
+    elif draw(st.integers(0, 4)) == 0:
+        case.wire = "socket"
     return case
 
 

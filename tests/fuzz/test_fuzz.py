@@ -83,6 +83,8 @@ SHOWN_BY = {
         Answer(200, [], [Chunk("{"), Chunk(error="ReadError")]),
     ]),
     "a record is written twice": whole("embeddings.create"),
+    "a row is lost": whole("messages.create", profile="stored", wire="socket"),
+    "a row is not the record": whole("chat.create", profile="lines"),
     "cancelled calls are forgotten": whole("chat.stream", colour="async", acts=[Act("take"), Act("close")]),
     "dropped streams are forgotten": whole("messages.stream", acts=[Act("next", 1), Act("drop")]),
 }  # fmt: skip

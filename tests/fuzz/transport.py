@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -60,13 +60,22 @@ class Script:
 
 def headers_of(request: Any) -> list[tuple[str, str]]:
     """Return the headers as sent, in order, with what varies made equal; where tracing puts its own is not compared."""
-    headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw]
+    return comparable_headers(request.headers.raw)
+
+
+def comparable_headers(raw: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    """Return headers as they came, what varies made equal."""
+    headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw]
     kept = [(name, _RANDOM.sub("<id>", value)) for name, value in headers if name.lower() not in _VARIES]
     return [*kept, *sorted((name.lower(), "<varies>") for name, _ in headers if name.lower() in _VARIES)]
 
 
 def _bytes_of(request: Any) -> str:
-    content: bytes = request.content
+    return comparable_body(request.content)
+
+
+def comparable_body(content: bytes) -> str:
+    """Return the bytes of a body, one character each, random ids made equal."""
     return _RANDOM.sub("<id>", content.decode("latin-1"))
 
 

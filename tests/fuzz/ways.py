@@ -191,6 +191,72 @@ def _runner(*, stream: bool) -> Call:
     return call
 
 
+def _function_tool() -> dict[str, Any]:
+    schema = {
+        "type": "object",
+        "properties": {"to": {"type": "string"}},
+        "required": ["to"],
+        "additionalProperties": False,
+    }
+    return {"type": "function", "name": "move", "strict": True, "description": "Move.", "parameters": schema}
+
+
+def _responses_runner(method: str, *, stream: bool) -> Call:
+    def call(caller: Caller, wrap: str, request: str) -> Any:
+        runners = importlib.import_module("openai.lib.responses_tool_runner")
+
+        def execute(arguments: dict[str, Any]) -> str:
+            return _move(arguments["to"])
+
+        async def execute_later(arguments: dict[str, Any]) -> str:
+            return execute(arguments)
+
+        if caller.is_async:
+            tool = runners.AsyncRegisteredFunction(tool=_function_tool(), execute=execute_later)
+            runner = runners.AsyncResponsesToolRunner(functions=[tool])
+        else:
+            tool = runners.RegisteredFunction(tool=_function_tool(), execute=execute)
+            runner = runners.ResponsesToolRunner(functions=[tool])
+        return getattr(runner, method)(caller.client, _responses(request), max_steps=3, stream=stream)
+
+    return call
+
+
+def _decisions_runner() -> Call:
+    def call(caller: Caller, wrap: str, request: str) -> Any:
+        runners = importlib.import_module("openai.lib.decisions_tool_runner")
+
+        def walk() -> None:
+            return None
+
+        async def walk_later() -> None:
+            return None
+
+        def candidates(observation: object) -> list[Any]:
+            action = {"id": "north", "description": "North.", "execute": walk_later if caller.is_async else walk}
+            return [action, {"id": "done", "description": "Stop.", "done": True}]
+
+        async def candidates_later(observation: object) -> list[Any]:
+            return candidates(observation)
+
+        async def see() -> str:
+            return "A fork."
+
+        if caller.is_async:
+            runner = runners.AsyncDecisionsToolRunner(observe=see, candidates=candidates_later)
+        else:
+            runner = runners.DecisionsToolRunner(observe=lambda: "A fork.", candidates=candidates)
+        return runner.run(caller.client, {"model": "gpt-6-luna", "input": "Go."}, max_steps=3)
+
+    return call
+
+
+def _thread(caller: Caller, wrap: str, request: str) -> Any:
+    thread = caller.client.beta.messages.thread(**{n: v for n, v in _message(request).items() if n != "messages"})
+    return thread.send("How are you?")
+
+
+_QUESTION = {"type": "choice", "instructions": "Where?", "choices": [{"value": "north"}, {"value": "done"}]}
 OPENAI: dict[str, Call] = {
     "chat.create": _call("chat.completions", "create", _chat),
     "chat.stream": _call("chat.completions", "create", _chat, stream=True),
@@ -204,6 +270,12 @@ OPENAI: dict[str, Call] = {
     "responses.stream": _call("responses", "create", _responses, stream=True),
     "responses.parse": _call("responses", "parse", _parsed(_responses, "text_format")),
     "responses.helper": _call("responses", "stream", _responses),
+    "responses.runner": _responses_runner("run", stream=False),
+    "responses.streamed runner": _responses_runner("run", stream=True),
+    "responses.iterator": _responses_runner("iterate", stream=False),
+    "responses.streamed iterator": _responses_runner("iterate", stream=True),
+    "decisions.create": _call("decisions", "create", _plain(model="gpt-6-luna", input="Go.", questions=[_QUESTION])),
+    "decisions.runner": _decisions_runner(),
     "post.chat.object": _post("/chat/completions", _chat, "object"),
     "post.chat.text": _post("/chat/completions", _chat, "text"),
     "post.chat.response": _post("/chat/completions", _chat, "response"),
@@ -226,6 +298,7 @@ ANTHROPIC: dict[str, Call] = {
     "beta.helper": _call("beta.messages", "stream", _message),
     "beta.runner": _runner(stream=False),
     "beta.streamed runner": _runner(stream=True),
+    "beta.thread": _thread,
     "post.messages.object": _post("/v1/messages", _message, "object"),
     "post.messages.text": _post("/v1/messages", _message, "text"),
     "post.messages.response": _post("/v1/messages", _message, "response"),
@@ -238,7 +311,7 @@ ANTHROPIC: dict[str, Call] = {
 }
 
 WAYS: dict[str, dict[str, Call]] = {"openai": OPENAI, "anthropic": ANTHROPIC}
-STREAMED = ("stream", "helper", "resume", "streamed runner")
+STREAMED = ("stream", "helper", "resume", "streamed runner", "streamed iterator")
 
 
 def is_streamed(way: str) -> bool:

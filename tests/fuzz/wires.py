@@ -206,6 +206,16 @@ def listing(_flavour: str) -> Any:
     return {"object": "list", "data": [model], "id": "1", "input_tokens": 3, "results": [], "has_more": False}
 
 
+def decision(flavour: str) -> Any:
+    """A decision: to go on, or for other flavours that it is done."""
+    choice = "north" if flavour in ("text", "tool") else "done"
+    answer = {
+        "type": "choice", "name": "next_action", "choice": choice, "confidence": 0.9,
+        "probabilities": [{"value": choice, "probability": 0.9}],
+    }  # fmt: skip
+    return {"model": "gpt-6-luna-1", "answers": [answer], "usage": USAGE_RESPONSES}
+
+
 def failure(sdk: str) -> Any:
     """The body of a refusal."""
     error = {"message": "Not now.", "type": "rate_limit_error", "param": None, "code": "slow_down"}
@@ -221,7 +231,7 @@ def whole_of(way: str, flavour: str) -> Any:
     """The body that answers a way of calling in one piece."""
     named = {
         "chat": chat, "completions": completion, "embeddings": embedding, "responses": response, "messages": message,
-        "beta": message,
+        "beta": message, "decisions": decision,
     }  # fmt: skip
     return named.get(_kind(way), listing)(flavour)
 

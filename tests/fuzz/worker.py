@@ -13,6 +13,7 @@ import gc
 import importlib
 import json
 import os
+import ssl
 import sys
 import time
 import warnings
@@ -21,6 +22,7 @@ from typing import Any
 from tests.fuzz import describe
 from tests.fuzz.acts import Consumer, drive
 from tests.fuzz.case import Case, from_dict
+from tests.fuzz.sockets import Server, connections_of
 from tests.fuzz.transport import Script, transport_of
 from tests.fuzz.ways import WAYS, Caller, reaches_a_model
 
@@ -35,6 +37,8 @@ class Worker:
         self._requests: list[bool] = []
         self._callers: dict[tuple[str, str, int], Caller] = {}
         self._scripts = {sdk: Script(describe.http_of(importlib.import_module(f"{sdk}._base_client"))) for sdk in SDKS}
+        self._server = Server()
+        self._tls = ssl.create_default_context()
         for sdk in SDKS:
             _make_waits_visible(importlib.import_module(f"{sdk}._base_client"), self._note)
 
@@ -51,6 +55,7 @@ class Worker:
         self._log, self._requests = [], []
         script = self._scripts[case.sdk]
         script.begin(case, self._note)
+        self._server.begin(case, self._note)
         noise: list[str] = []
         hook, sys.unraisablehook = sys.unraisablehook, lambda seen: noise.append(_unraised(seen))
         # What was there before is looked through by no collection of this case.
@@ -68,10 +73,13 @@ class Worker:
         }  # fmt: skip
 
     def _consume(self, case: Case, script: Script, noise: list[str]) -> None:
-        caller = self._caller(case)
+        caller, on_socket = self._caller(case), case.wire == "socket"
         if not caller.is_async:
             drive(Consumer(case, caller, script, self._note).run())
             gc.collect()
+            if on_socket:
+                self._note("connections", connections_of(caller.client))
+                caller.client.close()
             return
 
         async def whole() -> None:
@@ -81,6 +89,9 @@ class Worker:
             for _ in range(3):
                 gc.collect()
                 await asyncio.sleep(0)
+            if on_socket:
+                self._note("connections", connections_of(caller.client))
+                await caller.client.close()
 
         asyncio.run(whole())
         gc.collect()
@@ -89,6 +100,8 @@ class Worker:
         self._log.append(list(event))
 
     def _caller(self, case: Case) -> Caller:
+        if case.wire == "socket":
+            return self._made(case)
         key = (case.sdk, case.colour, case.retries)
         if key not in self._callers:
             self._callers[key] = self._made(case)
@@ -110,8 +123,13 @@ class Worker:
                 return super().request(cast_to, options, *args, **kwargs)
 
         http: Any = library.AsyncClient if is_async else library.Client
-        http_client = http(transport=transport_of(script), follow_redirects=True)
-        client = Counting(api_key="sk-test", max_retries=case.retries, http_client=http_client)
+        address: dict[str, Any] = {}
+        if case.wire == "socket":
+            http_client = http(verify=self._tls, timeout=20.0, follow_redirects=True)
+            address["base_url"] = self._server.url.removesuffix("/v1" if case.sdk == "anthropic" else "")
+        else:
+            http_client = http(transport=transport_of(script), follow_redirects=True)
+        client = Counting(api_key="sk-test", max_retries=case.retries, http_client=http_client, **address)
         return Caller(case.sdk, is_async, client, library)
 
     def _requests_of(self) -> list[bool]:
@@ -122,7 +140,7 @@ def _has(caller: Caller, way: str) -> bool:
     """Whether the SDK has this way: only then asking for it with a wrong argument gets past finding it."""
     try:
         made = WAYS[caller.sdk][way](caller, "none", "wrong argument")
-    except AttributeError:
+    except (AttributeError, ImportError):
         return False
     except Exception:  # noqa: BLE001 - it is there, and refuses
         return True
