@@ -310,17 +310,20 @@ class Run:
         fail_open.forget_failures()
         UNRAISABLE.clear()
         came = use.run(armed(point, self.kind, use, reached))
+        # An `__exit__` that was not begun has ended nothing; what is around it, where there is something, does.
+        unbegun = at_the_end_of_a_block(came.raised)
         if reached.done:  # some lines are executed only where a thread of ours is idle
             self.found["points"] += 1
             self.judge(came.raised, reached, point)
         if came.attached:
-            self.fault("contexts left", point)
+            if not unbegun:
+                self.fault("contexts left", point)
             otel_context._RUNTIME_CONTEXT._current_context.set(otel_context.Context())  # type: ignore[attr-defined]
         del came
         settle(self.use)
         spans, records, left = self.seen.take()
         if reached.done:
-            self.count(spans, records, left, point, called=use.begun > begun)
+            self.count(spans, records, 0 if unbegun else left, point, called=use.begun > begun)
 
     def judge(self, raised: BaseException | None, reached: Reached, point: Point) -> None:
         """Whether the interrupt has come to whoever is waiting."""

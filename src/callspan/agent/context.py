@@ -40,7 +40,8 @@ def current_scope() -> Scope | None:
 
 def scope_of(context: Context) -> Scope | None:
     """Return the innermost scope `context` carries, or None."""
-    return cast("Scope | None", context.get(_SCOPE))
+    scope: Any = context.get(_SCOPE)
+    return scope  # type: ignore[no-any-return] # `cast` is a call
 
 
 def with_scope(scope: Scope, context: Context) -> Context:
@@ -58,7 +59,8 @@ def current_metadata() -> dict[str, object]:
 
 def metadata_of(context: Context) -> Mapping[str, object]:
     """Return the fields `context` carries, see `current_metadata`; shared, not to be changed."""
-    return cast("Mapping[str, object]", context.get(_METADATA) or _NOTHING)
+    found: Any = context.get(_METADATA)
+    return found or _NOTHING
 
 
 def with_metadata(context: Context, fields: dict[str, object]) -> Context:
@@ -119,7 +121,8 @@ def current_content() -> Content | None:
 
 def content_of(context: Context) -> Content | None:
     """Return the content setting `context` carries, see `current_content`."""
-    return cast("Content | None", context.get(_CONTENT))
+    setting: Any = context.get(_CONTENT)
+    return setting  # type: ignore[no-any-return]
 
 
 def stricter(one: Content, other: Content | None) -> Content:

@@ -50,8 +50,9 @@ class RunningTotals:
 
     def totals(self) -> Totals:
         """Return the sums so far."""
-        sums = _NOTHING
-        for cell in list(self._cells):
+        cells = list(self._cells)
+        sums = cells[0][0] if cells else _NOTHING
+        for cell in cells[1:]:
             sums = _plus(sums, cell[0])
         calls, errors, tools, timesteps, read, written, reward, model_ns, tool_ns = sums
         return Totals(
@@ -72,12 +73,14 @@ class RunningTotals:
         self._free.append(cell)
 
     def _take(self) -> list[_Sums]:
-        try:
-            return self._free.pop()
-        except ours(IndexError):
-            cell = [_NOTHING]
-            self._cells.append(cell)
-            return cell
+        if self._free:
+            try:
+                return self._free.pop()
+            except ours(IndexError):
+                pass  # another thread has taken it
+        cell = [_NOTHING]
+        self._cells.append(cell)
+        return cell
 
 
 def _plus(left: _Sums, right: _Sums) -> _Sums:
@@ -86,9 +89,9 @@ def _plus(left: _Sums, right: _Sums) -> _Sums:
         left[1] + right[1],
         left[2] + right[2],
         left[3] + right[3],
-        _sum(left[4], right[4]),
-        _sum(left[5], right[5]),
-        _sum(left[6], right[6]),
+        left[4] if right[4] is None else _sum(left[4], right[4]),
+        left[5] if right[5] is None else _sum(left[5], right[5]),
+        left[6] if right[6] is None else _sum(left[6], right[6]),
         left[7] + right[7],
         left[8] + right[8],
     )

@@ -157,7 +157,9 @@ class Scope(ABC):
         try:
             if at is not None:
                 self._lasted_ns = max(0, self._moment(at) - self.start_ns)
-            self._end_inner(error)
+            current = scope_of(get_current())
+            if current is not self and is_within(current, self):
+                self._end_inner(current, error)
             self.ended = True
             self._finish(error)
             if self.outer is not None:
@@ -264,11 +266,8 @@ class Scope(ABC):
                 if final is not None:
                     self._observe_end(final)
 
-    def _end_inner(self, error: BaseException | None) -> None:
+    def _end_inner(self, scope: Scope | None, error: BaseException | None) -> None:
         """End what is current within this: an interrupt came before the first step of its block's end."""
-        scope = current_scope()
-        if scope is self or not is_within(scope, self):
-            return
         while scope is not None and scope is not self:
             scope.flag("left_open")
             scope.end(error)
