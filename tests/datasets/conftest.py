@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.datasets import Choice, Statistics, export
-from callspan.datasets.options import Options
+from callspan.datasets import Selection, Statistics, export
+from callspan.datasets.export_run import Options
 from callspan.providers.registry import by_api, with_conversation
 from callspan.record.call import CallRecord, Cost, Place, Response, Timing
 from callspan.record.codec import encode
@@ -148,7 +148,7 @@ def exported(world: World, tmp_path: Path) -> Iterator[Export]:
         number = next(numbers)
         reader = open_store(world.write(tmp_path / f"{number}.db"))
         target = tmp_path / f"{number}.jsonl"
-        statistics = export(reader, format_name, target, Choice(**choice), options or Options())
+        statistics = export(reader, format_name, target, Selection(**choice), options or Options())
         assert not target.exists() or target.stat().st_mode & 0o777 == 0o600, "for nobody else"
         reader.close()
         rows = [json.loads(line) for line in target.read_text().splitlines()] if target.exists() else []

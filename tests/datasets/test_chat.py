@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from callspan.datasets.chat import Spoken, same_said, spoken
+from callspan.datasets.chat import ChatCall, canonical, chat_call
 
 from .conftest import World, tool_call
 
 PNG = base64.b64encode(b"\x89PNG a picture that is long enough").decode()
 
 
-def convert(world: World, api: str, request: Any, response: Any, **options: bool) -> tuple[Spoken, Counter[str]]:
+def convert(world: World, api: str, request: Any, response: Any, **options: bool) -> tuple[ChatCall, Counter[str]]:
     dropped: Counter[str] = Counter()
-    found = spoken(world.call(api, {"model": "m", **request}, response), dropped, **options)
+    found = chat_call(world.call(api, {"model": "m", **request}, response), dropped, **options)
     assert found is not None
     return found, dropped
 
@@ -51,7 +51,7 @@ def test_chat_messages_come_back_as_they_were_sent(world: World) -> None:
         },
     ]
     found, dropped = convert(world, "chat_completions", {"messages": messages}, chat_answer(content="Un."))
-    assert found.asked == messages
+    assert found.prompt == messages
     assert found.answer == {"role": "assistant", "content": "Un."}
     assert not dropped
 
@@ -83,7 +83,7 @@ def test_messages_api_becomes_chat_with_results_after_their_calls(world: World) 
     }
     response = {"role": "assistant", "content": [{"type": "text", "text": "Done."}], "stop_reason": "end_turn"}
     found, dropped = convert(world, "messages", request, response)
-    assert found.asked == [
+    assert found.prompt == [
         {"role": "system", "content": [{"type": "text", "text": "One."}, {"type": "text", "text": "Two."}]},
         {"role": "user", "content": "Go"},
         {
@@ -119,7 +119,7 @@ def test_responses_items_become_chat(world: World) -> None:
         "output": [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Done."}]}],
     }
     found, dropped = convert(world, "responses", request, response)
-    assert [message["role"] for message in found.asked] == ["system", "user", "assistant", "tool"]
+    assert [message["role"] for message in found.prompt] == ["system", "user", "assistant", "tool"]
     assert found.answer == {"role": "assistant", "content": "Done."}
     function = {"name": "look", "parameters": {"type": "object"}, "strict": True}
     assert found.tools == [{"type": "function", "function": function}]
@@ -131,7 +131,7 @@ def test_an_inline_picture_of_the_messages_api_keeps_its_bytes(world: World) -> 
     request = {"messages": [{"role": "user", "content": [{"type": "image", "source": source}]}]}
     response = {"role": "assistant", "content": [{"type": "text", "text": "A cat."}]}
     found, dropped = convert(world, "messages", request, response)
-    assert found.asked[0]["content"] == [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}]
+    assert found.prompt[0]["content"] == [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}]
     assert not dropped
 
 
@@ -141,7 +141,7 @@ def test_a_picture_kept_by_reference_is_said_to_be_missing(world: World) -> None
     found, dropped = convert(
         world, "chat_completions", {"messages": [{"role": "user", "content": content}]}, chat_answer(content="A cat.")
     )
-    assert found.asked[0]["content"] == "What?"
+    assert found.prompt[0]["content"] == "What?"
     assert dropped == {"image kept by reference only": 1}
 
 
@@ -186,9 +186,9 @@ def test_old_function_calls_get_ids_that_their_results_find(world: World) -> Non
     called = {"role": "assistant", "content": None, "function_call": {"name": "look", "arguments": "{}"}}
     messages = [{"role": "user", "content": "Go"}, called, {"role": "function", "name": "look", "content": "wall"}]
     found, _ = convert(world, "chat_completions", {"messages": messages}, chat_answer(content="Done."))
-    calls = found.asked[1]["tool_calls"]
+    calls = found.prompt[1]["tool_calls"]
     assert isinstance(calls, list)
-    assert found.asked[2]["tool_call_id"] == calls[0]["id"]
+    assert found.prompt[2]["tool_call_id"] == calls[0]["id"]
 
 
 def test_a_tool_result_that_is_a_picture_or_an_error_is_said_to_lose_it(world: World) -> None:
@@ -197,20 +197,20 @@ def test_a_tool_result_that_is_a_picture_or_an_error_is_said_to_lose_it(world: W
     used = {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "look", "input": {}}]}
     request = {"messages": [{"role": "user", "content": "Go"}, used, {"role": "user", "content": [result]}]}
     found, dropped = convert(world, "messages", request, {"role": "assistant", "content": "So."})
-    assert found.asked[2] == {"role": "tool", "tool_call_id": "t1", "content": "oops"}
+    assert found.prompt[2] == {"role": "tool", "tool_call_id": "t1", "content": "oops"}
     assert dropped == {"error mark of a tool result": 1, "part of a tool result that is no text": 1}
 
 
 @pytest.mark.parametrize("response", [None, {"choices": []}])
 def test_no_answer_no_row(world: World, response: Any) -> None:
     call = world.call("chat_completions", {"messages": [{"role": "user", "content": "?"}]}, response)
-    assert spoken(call, Counter()) is None
+    assert chat_call(call, Counter()) is None
 
 
 def test_an_answer_is_recognised_however_it_is_sent_back() -> None:
     answered = {"role": "assistant", "content": None, "tool_calls": [tool_call("look", {"a": 1, "b": 2}, "c1")]}
     again: dict[str, Any] = {"role": "assistant", "content": "", "reasoning_content": "Hmm.", "weight": 1}
     again["tool_calls"] = [{**tool_call("look", {"b": 2, "a": 1}, "c1")}]
-    assert same_said(answered) == same_said(again)
+    assert canonical(answered) == canonical(again)
     again["tool_calls"] = [tool_call("look", {"a": 2, "b": 2}, "c1")]
-    assert same_said(answered) != same_said(again)
+    assert canonical(answered) != canonical(again)

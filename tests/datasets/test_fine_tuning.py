@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from callspan.datasets.options import Options
+from callspan.datasets.export_run import Options
 
 from .conftest import TOOLS, Export, World, asking, tool_call
 from .formats import check_fine_tuning
@@ -109,7 +109,10 @@ def test_a_history_that_is_not_in_the_store_is_named(world: World, exported: Exp
     [
         ([{"role": "tool", "tool_call_id": "c1", "content": "x"}], "a tool result without its call"),
         ([asking(tool_call("look", {}, "c1")), {"role": "user", "content": "?"}], "a tool call without its result"),
-        ([{"role": "assistant", "content": ""}, {"role": "user", "content": "?"}], "an answer that says nothing"),
+        (
+            [{"role": "assistant", "content": ""}, {"role": "user", "content": "?"}],
+            "an empty assistant message",
+        ),
     ],
 )
 def test_what_trainers_refuse_is_left_out_and_counted(

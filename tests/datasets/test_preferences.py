@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from callspan.datasets.options import Options
+from callspan.datasets.export_run import Options
 
 from .conftest import TOOLS, Export, World, asking, tool_call
 from .formats import check_preference
@@ -50,7 +50,7 @@ def test_what_gives_no_pair_is_counted(world: World, exported: Export) -> None:
     assert found.rows == []
     assert found.left_out == {
         "pair: rewards too alike": 1,
-        "pair: no question answered differently": 1,
+        "pair: no prompt with different answers": 1,
         "pair: only one session of its task": 1,
         "session: no reward": 1,
         "session: no task_id": 1,

@@ -9,9 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.datasets.chat import spoken
-from callspan.datasets.flaws import called_tools, flaw
-from callspan.datasets.tool_definitions import tool_name
+from callspan.datasets.chat import called_tools, chat_call, flaw, tool_name
 from callspan.providers import registry
 from callspan.record.call import CallRecord, Timing
 from tests.datasets.conftest import raw
@@ -47,7 +45,7 @@ def test_every_recorded_call_becomes_a_row_or_has_a_reason() -> None:
     outcomes: Counter[str] = Counter()
     for exchange in corpus.select(lambda one: one.inference):
         call = call_of(exchange)
-        said = None if call is None else spoken(call, Counter())
+        said = None if call is None else chat_call(call, Counter())
         if said is None:
             continue
         messages = [*said.asked, said.answer]
@@ -64,7 +62,7 @@ def test_chat_messages_come_back_as_they_were_sent_unless_something_is_said_to_b
     for exchange in corpus.select(lambda one: one.inference and one.endpoint == "chat_completions"):
         dropped: Counter[str] = Counter()
         call = call_of(exchange)
-        said = None if call is None else spoken(call, dropped)
+        said = None if call is None else chat_call(call, dropped)
         if said is None or dropped or exchange.request is None:
             continue
         sent: Any = exchange.request.get("messages")

@@ -14,8 +14,8 @@ from callspan.cli.filters import MOMENT
 from callspan.cli.frame import Frame, framed
 from callspan.cli.parameter_types import Amount, DecimalType, File, PairType, Rows
 from callspan.cli.progress import progress
-from callspan.datasets import FORMATS, Choice, Statistics, export
-from callspan.datasets.options import Options
+from callspan.datasets import FORMATS, Selection, Statistics, export
+from callspan.datasets.export_run import Options
 from callspan.formatting import count, reward
 from callspan.output_file import is_stream, written_to
 from callspan.settings import SettingError
@@ -70,7 +70,7 @@ class Tag(PairType):
 @click.option("--provider", "providers", multiple=True, metavar="NAME", help="Such as openai; may be repeated.")
 @click.option("--since", "since_ns", type=MOMENT, metavar="TIME", help="Not older: 30m, 2h, 3d ago, or ISO 8601.")
 @click.option("--until", "until_ns", type=MOMENT, metavar="TIME", help="Older.")
-@click.option("--text", metavar="PART", help="Sessions in which this was said; capitals do not matter.")
+@click.option("--text", metavar="PART", help="Only sessions with this text; case-insensitive.")
 @click.option("--min-reward", type=Amount(), help="Sessions with at least this reward.")
 @click.option("--max-reward", type=Amount(), help="Sessions with at most this reward.")
 @click.option("--max-cost", type=Money(), help="Sessions that cost at most so many dollars.")
@@ -95,7 +95,7 @@ def command(frame: Frame, format_name: str, output: Path | None, dry_run: bool, 
     if output is None and not dry_run:
         raise click.UsageError("Name the file to write with -o FILE, or look first with --dry-run.")
     target = None if dry_run else output
-    choice = msgspec.convert({name: given[name] for name in Choice.__struct_fields__}, Choice)
+    choice = msgspec.convert({name: given[name] for name in Selection.__struct_fields__}, Selection)
     options = msgspec.convert({name: given[name] for name in Options.__struct_fields__}, Options)
     with frame.reader() as reader, progress(frame, "sessions") as tell:
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from callspan.datasets.choosing import Choice
+from callspan.datasets.export_run import Statistics
 from callspan.datasets.exporting import FORMATS, export
-from callspan.datasets.statistics import Statistics
+from callspan.datasets.selection import Selection
 
-__all__ = ["FORMATS", "Choice", "Statistics", "export"]
+__all__ = ["FORMATS", "Selection", "Statistics", "export"]

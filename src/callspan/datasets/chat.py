@@ -1,4 +1,4 @@
-"""Chat messages: what was said in a call, on any API, in the form of chat completions.
+"""Chat messages: a call of any API in the form of chat completions, with its tool definitions and its validity.
 
 What that form cannot hold is counted by name in `dropped`, never lost silently.
 """
@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
 import msgspec
 
 from callspan.datasets.media import content_part, inline_media
-from callspan.datasets.tool_definitions import chat_tools
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.messages import (
@@ -35,20 +34,21 @@ Dropped: TypeAlias = Counter[str]
 _ROLES: Final = frozenset({"system", "developer", "user", "assistant"})
 _OTHER_ROLES: Final = {"model": "assistant", "human": "user", "ai": "assistant"}
 _TEXTS: Final = frozenset({"text", "input_text", "output_text"})
+_DEFINITION_FIELDS: Final = ("name", "description", "parameters", "strict")
 
 
-class Spoken(msgspec.Struct, frozen=True, kw_only=True):
+class ChatCall(msgspec.Struct, frozen=True, kw_only=True):
     """One call in the form of chat completions."""
 
-    asked: list[ChatMessage]
+    prompt: list[ChatMessage]
     answer: ChatMessage
     tools: list[dict[str, object]]
     parallel_tool_calls: bool | None = None
     """None: the request did not say."""
 
 
-def spoken(call: CallRecord, dropped: Dropped, *, reasoning: bool = False) -> Spoken | None:
-    """Return what was said in a call; None where nothing was answered or no content was kept.
+def chat_call(call: CallRecord, dropped: Dropped, *, reasoning: bool = False) -> ChatCall | None:
+    """Return a call as chat messages; None where it has no answer or no content was kept.
 
     `reasoning` keeps the model's thinking as `reasoning_content` of assistant messages.
     """
@@ -58,20 +58,20 @@ def spoken(call: CallRecord, dropped: Dropped, *, reasoning: bool = False) -> Sp
     if len(conversation.output) > 1:
         dropped["other choices of one answer"] += len(conversation.output) - 1
     writer = _Writer(inline_media(call), dropped, reasoning=reasoning)
-    asked = [*writer.instructions(conversation), *writer.messages(conversation.input)]
+    prompt = [*writer.instructions(conversation), *writer.messages(conversation.input)]
     answers = writer.messages(conversation.output[:1])
-    return Spoken(
-        asked=asked,
+    return ChatCall(
+        prompt=prompt,
         answer=answers[0] if answers else {"role": "assistant", "content": ""},
         tools=chat_tools(conversation.tools, dropped),
         parallel_tool_calls=_parallel(call),
     )
 
 
-def same_said(message: ChatMessage) -> bytes:
-    """Return what two tellings of one message have in common.
+def canonical(message: ChatMessage) -> bytes:
+    """Return a message in a form that is equal for equal messages.
 
-    Whoever sends an answer back may leave out thinking, write null for "no text" or arguments with other spaces.
+    A client that sends an answer back may leave out thinking, write null for "no text", or format arguments otherwise.
     """
     calls = message.get("tool_calls")
     common = {
@@ -136,10 +136,10 @@ class _Writer:
         return written
 
     def _think(self, written: ChatMessage, thoughts: list[Reasoning]) -> None:
-        told = "\n\n".join(thought.text for thought in thoughts if thought.text)
-        if self._reasoning and told:
-            written["reasoning_content"] = told
-        elif told:
+        text = "\n\n".join(thought.text for thought in thoughts if thought.text)
+        if self._reasoning and text:
+            written["reasoning_content"] = text
+        elif text:
             self._dropped["reasoning"] += 1
         if any(thought.signature or thought.sealed for thought in thoughts):
             self._dropped["signatures of reasoning"] += 1
@@ -168,9 +168,9 @@ class _Writer:
         if part.is_error:
             self._dropped["error mark of a tool result"] += 1
         found = part.id or (self._open.popleft() if self._open else None)
-        return {"role": "tool", "tool_call_id": found or "unknown", "content": self._told(part.content)}
+        return {"role": "tool", "tool_call_id": found or "unknown", "content": self._result_content(part.content)}
 
-    def _told(self, content: object) -> object:
+    def _result_content(self, content: object) -> object:
         """The content of a tool result: text, or several texts; pictures have no place there."""
         if content is None or isinstance(content, str):
             return content or ""
@@ -219,9 +219,9 @@ def _shortest(parts: list[object] | list[dict[str, object]]) -> object:
 
 
 def _parallel(call: CallRecord) -> bool | None:
-    stated = call.request.params.get("parallel_tool_calls")
-    if isinstance(stated, bool):
-        return stated
+    value = call.request.params.get("parallel_tool_calls")
+    if isinstance(value, bool):
+        return value
     choice = call.request.params.get("tool_choice")
     disabled = choice.get("disable_parallel_tool_use") if isinstance(choice, dict) else None
     return not disabled if isinstance(disabled, bool) else None
@@ -236,7 +236,80 @@ def _bare(content: object) -> object:
 def _bare_call(call: dict[str, object]) -> list[object]:
     inner = call.get("function") or call.get("custom")
     fields = inner if isinstance(inner, dict) else {}
-    said = fields.get("arguments", fields.get("input"))
+    arguments = fields.get("arguments", fields.get("input"))
     with contextlib.suppress(msgspec.DecodeError):
-        said = msgspec.json.decode(said) if isinstance(said, str) else said
-    return [call.get("id"), fields.get("name"), said]
+        arguments = msgspec.json.decode(arguments) if isinstance(arguments, str) else arguments
+    return [call.get("id"), fields.get("name"), arguments]
+
+
+def flaw(messages: Sequence[ChatMessage]) -> str | None:
+    """Return the first reason why trainers refuse these messages; None where there is none.
+
+    Every tool call has its result before another message follows, except in the last message; every tool result has
+    its call; every assistant message has content.
+    """
+    waiting: set[str] = set()
+    for message in messages:
+        if message["role"] == "tool":
+            call_id = str(message["tool_call_id"])
+            if call_id not in waiting:
+                return "a tool result without its call"
+            waiting.discard(call_id)
+            continue
+        if waiting:
+            return "a tool call without its result"
+        if message["role"] == "assistant":
+            waiting = set(call_ids(message))
+            if not waiting and not message.get("content") and not message.get("refusal"):
+                return "an empty assistant message"
+    return None if messages and messages[-1]["role"] == "assistant" else "no answer"
+
+
+def call_ids(message: ChatMessage) -> list[str]:
+    """Return the ids of a message's tool calls."""
+    calls = message.get("tool_calls")
+    return [str(call.get("id")) for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+
+
+def called_tools(message: ChatMessage) -> list[str]:
+    """Return the names of the tools a message calls."""
+    calls = message.get("tool_calls")
+    named = (tool_name(call) for call in calls if isinstance(call, dict)) if isinstance(calls, list) else ()
+    return list(named)
+
+
+def chat_tools(tools: list[object], dropped: Counter[str]) -> list[dict[str, object]]:
+    """Return definitions as chat completions take them; tools the provider hosts are counted and left out."""
+    return [written for tool in tools if (written := _tool(tool, dropped)) is not None]
+
+
+def tool_name(tool: dict[str, object]) -> str:
+    """Return the name of a definition, or of a call, in the form of chat completions."""
+    inner = tool.get("function") or tool.get("custom")
+    return str(inner.get("name")) if isinstance(inner, dict) else ""
+
+
+def _tool(tool: object, dropped: Counter[str]) -> dict[str, object] | None:
+    if not isinstance(tool, dict):
+        dropped["tool definition of unknown form"] += 1
+        return None
+    kind = tool.get("type") or ("function" if "input_schema" in tool or "parameters" in tool else "unknown")
+    if isinstance(tool.get("function"), dict) or isinstance(tool.get("custom"), dict):
+        return {"type": kind, str(kind): tool[str(kind)]} if str(kind) in tool else None
+    # The Messages API names its schema otherwise; `custom` there is what `function` is here.
+    if "input_schema" in tool:
+        function = {"name": tool.get("name"), "parameters": tool["input_schema"]}
+        return {"type": "function", "function": _with_description(function, tool)}
+    if kind == "function":
+        return {
+            "type": "function",
+            "function": {key: tool[key] for key in _DEFINITION_FIELDS if tool.get(key) is not None},
+        }
+    if kind == "custom":
+        return {"type": "custom", "custom": {key: value for key, value in tool.items() if key != "type"}}
+    dropped[f"hosted tool: {kind}"] += 1
+    return None
+
+
+def _with_description(function: dict[str, object], tool: dict[str, object]) -> dict[str, object]:
+    return function | ({"description": tool["description"]} if tool.get("description") else {})

@@ -7,12 +7,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from callspan.datasets.choosing import Choice, Episode, episodes, loose_calls
+from callspan.datasets.export_run import Options, Statistics
 from callspan.datasets.fine_tuning import Row, rows_per_call, rows_per_session
-from callspan.datasets.options import Options
 from callspan.datasets.preferences import preference_rows
 from callspan.datasets.rollouts import rollout_rows
-from callspan.datasets.statistics import Statistics
+from callspan.datasets.selection import Episode, Selection, calls_outside_sessions, episodes
 from callspan.datasets.tables import table_rows, write_parquet
 from callspan.datasets.trajectories import trajectory_rows
 from callspan.output_file import replacement
@@ -51,7 +50,7 @@ def export(
     reader: Reader,
     format_name: str,
     target: Path | None,
-    choice: Choice = Choice(),  # noqa: B008 - immutable
+    selection: Selection = Selection(),  # noqa: B008 - immutable
     options: Options = Options(),  # noqa: B008 - immutable
     *,
     progress: Progress | None = None,
@@ -66,9 +65,9 @@ def export(
         raise SettingError(f"no format {format_name!r}: use one of {', '.join(FORMATS)}")
     made = FORMATS[format_name]
     statistics = Statistics()
-    tell = progress or _nobody_watches
-    sources = _watched(_sources(reader, made, choice, statistics), statistics, tell)
-    limited = islice(_counted(made.rows(sources, options, statistics), statistics, tell), choice.limit)
+    report = progress or _no_progress
+    sources = _watched(_sources(reader, made, selection, statistics), statistics, report)
+    limited = islice(_counted(made.rows(sources, options, statistics), statistics, report), selection.limit)
     if target is None:
         for _ in limited:
             continue
@@ -80,11 +79,11 @@ def export(
     return statistics
 
 
-def _sources(reader: Reader, made: Format, choice: Choice, statistics: Statistics) -> Iterator[Episode]:
-    yield from episodes(reader, choice, statistics)
+def _sources(reader: Reader, made: Format, selection: Selection, statistics: Statistics) -> Iterator[Episode]:
+    yield from episodes(reader, selection, statistics)
     if made.loose == "none":
         return
-    found = loose_calls(reader, choice, statistics)
+    found = calls_outside_sessions(reader, selection, statistics)
     if made.loose == "all":
         calls = list(found)
         yield Episode(_NO_SESSION, calls, [])
@@ -93,7 +92,7 @@ def _sources(reader: Reader, made: Format, choice: Choice, statistics: Statistic
         yield Episode(_NO_SESSION, [call], [])
 
 
-def _nobody_watches(_: Statistics) -> None:
+def _no_progress(_: Statistics) -> None:
     return
 
 

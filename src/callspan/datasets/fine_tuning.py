@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
-from callspan.datasets.chat import ChatMessage
-from callspan.datasets.choosing import Episode
-from callspan.datasets.flaws import called_tools, flaw
+from callspan.datasets.chat import ChatMessage, called_tools, flaw, tool_name
+from callspan.datasets.export_run import Options, Statistics
 from callspan.datasets.lineage import Turn, all_tools, leaves, turns
-from callspan.datasets.options import Options
-from callspan.datasets.statistics import Statistics
-from callspan.datasets.tool_definitions import tool_name
+from callspan.datasets.selection import Episode
 
 Row: TypeAlias = dict[str, object]
 
@@ -28,8 +25,8 @@ def rows_per_call(found: Iterable[Episode], options: Options, statistics: Statis
 def rows_per_session(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
     """Yield one row per conversation of a session, whole and without repeated history.
 
-    A session that forked has several; each recorded answer is trained on in one row only. Assistant messages that
-    no recorded call answered (made-up history, calls that were not chosen) have weight 0.
+    A session that forked has several; each recorded answer is trained on in one row only. Assistant messages of
+    no recorded call (made-up history, calls that were not selected) have weight 0.
     """
     for episode in found:
         every = turns(episode.calls, statistics.dropped, reasoning=options.reasoning)

@@ -1,7 +1,7 @@
-"""Lineage: which call's conversation continues which, told by the messages themselves.
+"""Lineage: which call continues the conversation of which, by comparing their messages.
 
 Each message has a node, the hash of all before it and itself. A call's answer is a node too: where it is among the
-nodes another call was asked with, that call continues it. Retries and forks share nodes as far as they agree.
+nodes of another call's prompt, that call continues it. Retries and forks share nodes as far as they agree.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from callspan.datasets.chat import ChatMessage, Dropped, Spoken, same_said, spoken
-from callspan.datasets.tool_definitions import tool_name
+from callspan.datasets.chat import ChatCall, ChatMessage, Dropped, canonical, chat_call, tool_name
 from callspan.record.call import CallRecord
 
 _ROOT: Final = b""
@@ -22,9 +21,9 @@ class Turn(NamedTuple):
 
     call: CallRecord
     messages: list[ChatMessage]
-    """Everything asked, what the provider remembered of earlier calls included."""
+    """The whole prompt, with what the provider remembered of earlier calls."""
     nodes: list[bytes]
-    """One for each message asked."""
+    """One for each message of the prompt."""
     answer: ChatMessage
     answer_node: bytes
     tools: list[dict[str, object]]
@@ -49,13 +48,13 @@ def turns(calls: Sequence[CallRecord], dropped: Dropped, *, reasoning: bool = Fa
     by_response: dict[str, Turn] = {}
     found: list[Turn] = []
     for call in calls:
-        said = spoken(call, dropped, reasoning=reasoning)
-        if said is None:
+        chat = chat_call(call, dropped, reasoning=reasoning)
+        if chat is None:
             continue
         before = by_response.get(str(call.request.params.get("previous_response_id")))
         if before is None and ("previous_response_id" in call.request.params or "conversation" in call.request.params):
             dropped["history only the provider remembers"] += 1
-        turn = _turn(call, said, before)
+        turn = _turn(call, chat, before)
         found.append(turn)
         if call.response is not None and call.response.id:
             by_response[call.response.id] = turn
@@ -76,22 +75,22 @@ def all_tools(leaf: Turn, found: Sequence[Turn]) -> list[dict[str, object]]:
     return list(tools.values())
 
 
-def _turn(call: CallRecord, said: Spoken, before: Turn | None) -> Turn:
-    messages = said.asked if before is None else _continued(before, said.asked)
+def _turn(call: CallRecord, chat: ChatCall, before: Turn | None) -> Turn:
+    messages = chat.prompt if before is None else _continued(before, chat.prompt)
     node = _ROOT
     nodes: list[bytes] = []
     for message in messages:
         node = _node(node, message)
         nodes.append(node)
-    return Turn(call, messages, nodes, said.answer, _node(node, said.answer), said.tools, said.parallel_tool_calls)
+    return Turn(call, messages, nodes, chat.answer, _node(node, chat.answer), chat.tools, chat.parallel_tool_calls)
 
 
-def _continued(before: Turn, asked: list[ChatMessage]) -> list[ChatMessage]:
+def _continued(before: Turn, prompt: list[ChatMessage]) -> list[ChatMessage]:
     """What came before and what is new. Instructions are not remembered: those of the new call count."""
-    new = asked[0] if asked and asked[0]["role"] == "system" else None
+    new = prompt[0] if prompt and prompt[0]["role"] == "system" else None
     remembered = before.whole[1:] if before.messages and before.messages[0]["role"] == "system" else before.whole
-    return [*([new] if new else []), *remembered, *(asked[1:] if new else asked)]
+    return [*([new] if new else []), *remembered, *(prompt[1:] if new else prompt)]
 
 
 def _node(parent: bytes, message: ChatMessage) -> bytes:
-    return hashlib.sha256(parent + hashlib.sha256(same_said(message)).digest()).digest()
+    return hashlib.sha256(parent + hashlib.sha256(canonical(message)).digest()).digest()

@@ -1,4 +1,4 @@
-"""Preference pairs: two sessions of one task, told apart by their rewards, at the answer where they part."""
+"""Preference pairs: two sessions of one task, compared by their rewards, at the answer where they differ first."""
 
 from __future__ import annotations
 
@@ -6,22 +6,20 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from callspan.datasets.chat import ChatMessage
-from callspan.datasets.choosing import Episode
+from callspan.datasets.chat import ChatMessage, flaw
+from callspan.datasets.export_run import Options, Statistics
 from callspan.datasets.fine_tuning import Row
-from callspan.datasets.flaws import flaw
 from callspan.datasets.lineage import Turn, turns
-from callspan.datasets.options import Options
-from callspan.datasets.statistics import Statistics
+from callspan.datasets.selection import Episode
 from callspan.record.events import SessionRecord
 
 _FIELDS: Final = ("task_id", "group_id", "name")
 
 
 def preference_rows(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
-    """Yield the best against each worse session of a task: what both were asked, the better answer, the worse one.
+    """Yield the best against each worse session of a task: the prompt they share, the better answer, the worse one.
 
-    Sessions that share no question, or answered it alike throughout, give no pair.
+    Sessions that share no prompt, or have the same answers, give no pair.
     """
     for key, group in _by_task(found, options, statistics).items():
         ranked = sorted(group, key=lambda episode: episode.summary.reward or 0.0, reverse=True)
@@ -53,12 +51,12 @@ def _key(session: SessionRecord, pair_by: str) -> str | None:
 
 
 def _pair(key: str, best: Episode, worse: Episode, options: Options, statistics: Statistics) -> Iterator[Row]:
-    """The first question both were asked in the very same words and answered differently."""
-    answered: dict[bytes, Turn] = {}
+    """The first identical prompt of both with different answers."""
+    by_prompt: dict[bytes, Turn] = {}
     for turn in turns(best.calls, statistics.dropped, reasoning=options.reasoning):
-        answered.setdefault(_question(turn), turn)
+        by_prompt.setdefault(_question(turn), turn)
     for turn in turns(worse.calls, statistics.dropped, reasoning=options.reasoning):
-        good = answered.get(_question(turn))
+        good = by_prompt.get(_question(turn))
         if good is None or good.answer_node == turn.answer_node:
             continue
         reason = flaw(good.whole) or flaw(turn.whole)
@@ -68,7 +66,7 @@ def _pair(key: str, best: Episode, worse: Episode, options: Options, statistics:
             yield _row(key, good, turn, (best, worse), options)
             return
         statistics.left_out[f"pair: {reason}"] += 1
-    statistics.left_out["pair: no question answered differently"] += 1
+    statistics.left_out["pair: no prompt with different answers"] += 1
 
 
 def _question(turn: Turn) -> bytes:
@@ -76,12 +74,12 @@ def _question(turn: Turn) -> bytes:
 
 
 def _row(key: str, good: Turn, bad: Turn, pair: tuple[Episode, Episode], options: Options) -> Row:
-    asked: Row = {"messages": _without_weights(good.messages)}
+    prompt: Row = {"messages": _without_weights(good.messages)}
     if good.tools:
-        asked["tools"] = good.tools
+        prompt["tools"] = good.tools
         if good.parallel_tool_calls is not None:
-            asked["parallel_tool_calls"] = good.parallel_tool_calls
-    row: Row = {"input": asked, "preferred_output": [good.answer], "non_preferred_output": [bad.answer]}
+            prompt["parallel_tool_calls"] = good.parallel_tool_calls
+    row: Row = {"input": prompt, "preferred_output": [good.answer], "non_preferred_output": [bad.answer]}
     if options.metadata:
         sessions = [episode.id for episode in pair]
         row["metadata"] = {"task": key, "sessions": sessions, "rewards": [e.summary.reward for e in pair]}

@@ -7,11 +7,10 @@ from typing import Final
 
 import msgspec
 
-from callspan.datasets.choosing import Episode
+from callspan.datasets.export_run import Options, Statistics
 from callspan.datasets.fine_tuning import Row
 from callspan.datasets.lineage import Turn, turns
-from callspan.datasets.options import Options
-from callspan.datasets.statistics import Statistics
+from callspan.datasets.selection import Episode
 from callspan.providers.wire import dig, items, number, objects
 from callspan.record.call import CallRecord
 
@@ -19,7 +18,7 @@ _PROMPT_IDS: Final = ("prompt_token_ids", "prompt_ids")
 
 
 class Tokens(msgspec.Struct, frozen=True, kw_only=True):
-    """What the server said of tokens."""
+    """The token ids of a call, as the server returned them."""
 
     prompt_ids: list[int]
     completion_ids: list[int]

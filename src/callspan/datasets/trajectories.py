@@ -12,21 +12,26 @@ from typing import Final
 
 import msgspec
 
-from callspan.datasets.atif_content import arguments_of, content_of
-from callspan.datasets.chat import ChatMessage, same_said
-from callspan.datasets.choosing import Episode
+from callspan.datasets.chat import ChatMessage, canonical, tool_name
+from callspan.datasets.export_run import Options, Statistics
 from callspan.datasets.fine_tuning import Row
 from callspan.datasets.lineage import Turn, turns
-from callspan.datasets.options import Options
 from callspan.datasets.rollouts import tokens_of
-from callspan.datasets.statistics import Statistics
-from callspan.datasets.tool_definitions import tool_name
+from callspan.datasets.selection import Episode
+from callspan.providers.wire import text as text_at
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord
 from callspan.stores.aggregates import exact_sum, known_sum
 
 _SOURCES: Final = {"system": "system", "developer": "system", "user": "user", "assistant": "agent"}
 _US_PER_NS: Final = 1000
+_MEDIA_TYPES: Final = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+}
 
 
 def trajectory_rows(found: Iterable[Episode], options: Options, statistics: Statistics) -> Iterator[Row]:
@@ -53,8 +58,8 @@ class _Steps:
         self.steps: list[Row] = []
         self._dropped = dropped
         self._nodes: set[bytes] = set()
-        self._told: set[bytes] = set()
-        self._unanswered: dict[str, Row] = {}
+        self._seen: set[bytes] = set()
+        self._open_calls: dict[str, Row] = {}
 
     def add(self, turn: Turn) -> None:
         """Add what is new in a call's request, then its answer."""
@@ -63,7 +68,7 @@ class _Steps:
                 self._nodes.add(node)
                 self._add_message(message, turn)
         self._nodes.add(turn.answer_node)
-        self._told.add(same_said(turn.answer))
+        self._seen.add(canonical(turn.answer))
         step = self._agent_step(turn.answer)
         step |= {"timestamp": _iso(turn.call.timing.start_ns), "llm_call_count": 1, "metrics": _metrics(turn)}
         step["extra"] = {"call_id": turn.call.call_id, "timestep": turn.call.place.timestep}
@@ -77,18 +82,18 @@ class _Steps:
         """Answer tool calls whose result was never sent to a model from what the tools themselves recorded."""
         for event in events:
             data = event.data if isinstance(event.data, dict) else {}
-            if event.event_type == "tool" and event.tool_call_id in self._unanswered and "result" in data:
+            if event.event_type == "tool" and event.tool_call_id in self._open_calls and "result" in data:
                 result = data["result"]
-                told = result if isinstance(result, str) else encode_json(result).decode()
-                self._observe(event.tool_call_id, told)
+                text = result if isinstance(result, str) else encode_json(result).decode()
+                self._observe(event.tool_call_id, text)
 
     def _add_message(self, message: ChatMessage, turn: Turn) -> None:
         if message["role"] == "tool":
             self._add_result(message)
             return
-        said = same_said(message)
-        copied = said in self._told
-        self._told.add(said)
+        content = canonical(message)
+        copied = content in self._seen
+        self._seen.add(content)
         source = _SOURCES.get(str(message["role"]), "user")
         step = self._agent_step(message) if source == "agent" else self._step(source, message)
         if copied and turn.call.timing.start_ns:
@@ -97,17 +102,17 @@ class _Steps:
     def _add_result(self, message: ChatMessage) -> None:
         content = content_of(message.get("content"), self._dropped)
         call_id = str(message.get("tool_call_id"))
-        if call_id in self._unanswered:
+        if call_id in self._open_calls:
             self._observe(call_id, content)
-        elif self.steps and self.steps[-1]["source"] == "agent" and not self._is_answered(call_id):
+        elif self.steps and self.steps[-1]["source"] == "agent" and not self._has_result(call_id):
             self._results(self.steps[-1]).append({"content": content})
 
     def _observe(self, call_id: str | None, content: object) -> None:
-        step = self._unanswered.pop(call_id or "")
+        step = self._open_calls.pop(call_id or "")
         self._results(step).append({"source_call_id": call_id, "content": content})
 
-    def _is_answered(self, call_id: str) -> bool:
-        """Whether this result was told before: histories that were cut or rewritten tell it again."""
+    def _has_result(self, call_id: str) -> bool:
+        """Whether this result was there before: histories that were cut or rewritten repeat it."""
         observed = (step["observation"] for step in self.steps if "observation" in step)
         return any(r.get("source_call_id") == call_id for o in observed if isinstance(o, dict) for r in o["results"])
 
@@ -128,7 +133,7 @@ class _Steps:
         calls = message.get("tool_calls")
         if isinstance(calls, list) and calls:
             step["tool_calls"] = [_tool_call(call) for call in calls]
-            self._unanswered.update((str(call["id"]), step) for call in calls)
+            self._open_calls.update((str(call["id"]), step) for call in calls)
         if message.get("reasoning_content"):
             step["reasoning_content"] = message["reasoning_content"]
         return step
@@ -206,3 +211,47 @@ def _known(fields: Row) -> Row:
 def _iso(ns: int) -> str:
     seconds, rest = divmod(ns, 1_000_000_000)
     return datetime.fromtimestamp(seconds, tz=timezone.utc).replace(microsecond=rest // _US_PER_NS).isoformat()
+
+
+def content_of(content: object, dropped: Counter[str]) -> object:
+    """Return the content of a chat message as ATIF takes it; parts it has no place for are counted."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    parts = (
+        [part for item in content if (part := _content_part(item, dropped)) is not None]
+        if isinstance(content, list)
+        else []
+    )
+    if all(part["type"] == "text" for part in parts):
+        return "\n".join(str(part["text"]) for part in parts)
+    return parts
+
+
+def arguments_of(written: str) -> tuple[dict[str, object], bool]:
+    """Return a tool call's arguments as an object, and whether that is all that was written."""
+    try:
+        found = msgspec.json.decode(written) if written else {}
+    except (msgspec.DecodeError, RecursionError):
+        return {}, False
+    return (found, True) if isinstance(found, dict) else ({}, False)
+
+
+def _content_part(item: object, dropped: Counter[str]) -> dict[str, object] | None:
+    kind = text_at(item, "type")
+    if kind == "text":
+        return {"type": "text", "text": text_at(item, "text") or ""}
+    url = text_at(item, "image_url", "url") if kind == "image_url" else None
+    media_type = _media_type(url) if url else None
+    if media_type is None:
+        dropped[f"{kind} of a trajectory"] += 1
+        return None
+    return {"type": "image", "source": {"media_type": media_type, "path": url}}
+
+
+def _media_type(url: str) -> str | None:
+    if url.startswith("data:"):
+        given = url[len("data:") :].partition(";")[0]
+        return given if given in _MEDIA_TYPES.values() else None
+    # A recorded text may be no URL; the path of one with a query has the suffix.
+    path = url.partition("?")[0].partition("#")[0].lower()
+    return next((kind for suffix, kind in _MEDIA_TYPES.items() if path.endswith(suffix)), None)

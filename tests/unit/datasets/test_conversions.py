@@ -13,13 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.datasets.atif_content import arguments_of, content_of
-from callspan.datasets.chat import same_said, spoken
-from callspan.datasets.choosing import Choice, achievements
-from callspan.datasets.flaws import call_ids, called_tools, flaw
+from callspan.datasets.chat import call_ids, called_tools, canonical, chat_call, chat_tools, flaw, tool_name
+from callspan.datasets.export_run import Statistics
 from callspan.datasets.media import content_part, inline_media
-from callspan.datasets.statistics import Statistics
-from callspan.datasets.tool_definitions import chat_tools, tool_name
+from callspan.datasets.selection import Selection, achievements
+from callspan.datasets.trajectories import arguments_of, content_of
 from callspan.record.call import CallRecord, Request, Timing
 from callspan.record.events import EventRecord, RewardRecord
 from callspan.record.messages import (
@@ -57,17 +55,20 @@ def tells(call_id: str) -> dict[str, Any]:
         ([USER, asks("a", "b"), tells("b"), tells("a"), ANSWER], None),
         ([USER, asks("a", content="text too"), tells("a"), ANSWER], None),
         ([USER, {"role": "assistant", "content": None, "refusal": "no"}], None),
-        ([], "nothing was answered"),
-        ([USER], "nothing was answered"),
-        ([USER, asks("a"), tells("a")], "nothing was answered"),
+        ([], "no answer"),
+        ([USER], "no answer"),
+        ([USER, asks("a"), tells("a")], "no answer"),
         ([USER, asks("a"), ANSWER], "a tool call without its result"),
         ([USER, asks("a", "b"), tells("a"), USER, ANSWER], "a tool call without its result"),
         ([USER, tells("a"), ANSWER], "a tool result without its call"),
         ([USER, asks("a"), tells("b"), ANSWER], "a tool result without its call"),
         ([USER, asks("a"), tells("a"), tells("a"), ANSWER], "a tool result without its call"),
-        ([USER, {"role": "assistant", "content": ""}], "an answer that says nothing"),
-        ([USER, {"role": "assistant", "content": None, "tool_calls": []}], "an answer that says nothing"),
-        ([USER, {"role": "assistant", "content": "", "reasoning_content": "hm"}], "an answer that says nothing"),
+        ([USER, {"role": "assistant", "content": ""}], "an empty assistant message"),
+        ([USER, {"role": "assistant", "content": None, "tool_calls": []}], "an empty assistant message"),
+        (
+            [USER, {"role": "assistant", "content": "", "reasoning_content": "hm"}],
+            "an empty assistant message",
+        ),
     ],
 )
 def test_what_trainers_refuse(messages: list[dict[str, Any]], reason: str | None) -> None:
@@ -169,7 +170,7 @@ def said(output: list[Part], role: str = "assistant", asked: list[Message] | Non
     conversation = Conversation(input=asked or [], output=[Message(role=role, parts=output)])
     dropped: Counter[str] = Counter()
     call = CallRecord(call_id="c", conversation=conversation, timing=Timing(start_ns=1))
-    found = spoken(call, dropped, **options)
+    found = chat_call(call, dropped, **options)
     assert found is not None
     return found, dict(dropped)
 
@@ -221,7 +222,7 @@ def test_thinking_that_is_kept_is_not_dropped() -> None:
 def test_a_tool_result_is_text(content: object, told: object, dropped: int) -> None:
     asked = [Message(role="tool", parts=[ToolResult(id="k", content=content)])]
     found, counted = said([Text(text="x")], asked=asked)
-    assert found.asked == [{"role": "tool", "tool_call_id": "k", "content": told}]
+    assert found.prompt == [{"role": "tool", "tool_call_id": "k", "content": told}]
     assert sum(counted.values()) == dropped
 
 
@@ -236,7 +237,7 @@ def test_a_tool_result_is_text(content: object, told: object, dropped: int) -> N
 )
 def test_roles_nobody_knows_are_users_and_counted(role: str, written: str, dropped: dict[str, int]) -> None:
     found, counted = said([Text(text="x")], asked=[Message(role=role, parts=[Text(text="q")], name="n")])
-    assert found.asked == [{"role": written, "content": "q", "name": "n"}]
+    assert found.prompt == [{"role": written, "content": "q", "name": "n"}]
     assert counted == dropped
 
 
@@ -253,7 +254,7 @@ SAME = [
 
 @pytest.mark.parametrize(("one", "other", "same"), SAME)
 def test_two_tellings_of_one_message(one: dict[str, Any], other: dict[str, Any], same: bool) -> None:
-    assert (same_said(one) == same_said(other)) is same
+    assert (canonical(one) == canonical(other)) is same
 
 
 @given(st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=3), max_size=4))
@@ -265,7 +266,7 @@ def test_spaces_and_order_of_arguments_do_not_matter(arguments: dict[str, Any]) 
             json.dumps(dict(reversed(arguments.items())), indent=1, ensure_ascii=False),
         )
     ]
-    assert same_said(calls[0]) == same_said(calls[1])
+    assert canonical(calls[0]) == canonical(calls[1])
 
 
 @pytest.mark.parametrize(
@@ -336,7 +337,7 @@ def test_statistics_are_json_with_the_most_frequent_first_and_no_zeros() -> None
     ],
 )  # fmt: skip
 def test_what_only_a_session_can_answer(asked: dict[str, Any], of_sessions: bool) -> None:
-    assert Choice(**asked).of_sessions is of_sessions
+    assert Selection(**asked).of_sessions is of_sessions
 
 
 @pytest.mark.parametrize(

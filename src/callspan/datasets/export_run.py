@@ -1,10 +1,29 @@
-"""Statistics: what an export took, what it left out and why, and what a conversion could not carry over."""
+"""Export run: the options of one export, and its statistics: what it took, what it left out and why."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
 from statistics import fmean, median
+
+import msgspec
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How rows are written. A format ignores options of others."""
+
+    reasoning: bool = False
+    """Keep the model's thinking as `reasoning_content`; OpenAI's trainer refuses it, open ones take it."""
+    metadata: bool = False
+    """Add `metadata` with session, call, reward; OpenAI's trainer refuses it."""
+    pair_by: str = "task_id"
+    """Preference pairs: `task_id`, `group_id`, `name`, or the name of a field of the session's metadata."""
+    margin: float = 0.0
+    """Preference pairs: least difference of rewards, and more than 0."""
+    agent_name: str | None = None
+    """Trajectories: name of the agent; None: the session's name."""
+    agent_version: str = "unknown"
+    """Trajectories: version of the agent, which the format requires."""
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from callspan.datasets import Choice, export
+from callspan.datasets import Selection, export
 from callspan.record.call import Cost
 from callspan.record.usage import Usage
 from callspan.settings import SettingError
@@ -106,7 +106,7 @@ def test_nothing_half_written_is_left_behind(world: World, tmp_path: Path) -> No
         export(reader, "openai", target, progress=fail)
     assert target.read_text() == "old"
     assert not list(tmp_path.glob("*.part"))
-    export(reader, "openai", target, Choice(min_reward=99))
+    export(reader, "openai", target, Selection(min_reward=99))
     assert target.read_text() == "old", "no rows: nothing is written"
 
 
@@ -126,4 +126,4 @@ def test_a_text_chooses_the_sessions_in_which_it_was_said_and_such_calls_outside
     world.chat([{"role": "user", "content": "?"}], "To the north.")
     found = exported("openai", text="east")
     assert [row["messages"][-1]["content"] for row in found.rows] == ["Go EAST.", "To the east."]
-    assert found.left_out == {"session: the text was not said": 1}
+    assert found.left_out == {"session: without the text": 1}

@@ -1,0 +1,217 @@
+"""Selection: which sessions and calls go into a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Final, NamedTuple
+
+import msgspec
+
+from callspan.datasets.export_run import Statistics
+from callspan.record.call import CallRecord
+from callspan.record.events import EventRecord, RewardRecord
+from callspan.stores.base import CallFilter, Event, Reader, SessionSummary
+
+ACHIEVEMENT: Final = "achievement"
+"""Objective of rewards whose label names an achievement; environment steps have theirs in `after.achievements`."""
+_CALL_FIELDS: Final = ("models", "providers", "since_ns", "until_ns", "session_ids", "limit", "text")
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """What to export. Each field narrows, None and empty do not; an unknown value is outside every bound."""
+
+    session_ids: tuple[str, ...] = ()
+    since_ns: int | None = None
+    until_ns: int | None = None
+    models: tuple[str, ...] = ()
+    """Calls whose requested or responding model is one of these."""
+    providers: tuple[str, ...] = ()
+    text: str | None = None
+    """Sessions with this text in any call, and calls outside sessions with it; case-insensitive."""
+    min_reward: float | None = None
+    max_reward: float | None = None
+    max_cost: Decimal | None = None
+    """US dollars of the whole session."""
+    max_tokens: int | None = None
+    """Input and output of the whole session."""
+    success: bool | None = None
+    tags: tuple[tuple[str, str], ...] = ()
+    """Pairs of metadata of the session; values are compared as text."""
+    achievements: tuple[str, ...] = ()
+    """All of these."""
+    without_achievements: tuple[str, ...] = ()
+    min_achievements: int | None = None
+    limit: int | None = None
+    """Rows at most."""
+
+    @property
+    def of_sessions(self) -> bool:
+        """Whether a field narrows that only sessions have."""
+        defaults = Selection()
+        names = (name for name in self.__struct_fields__ if name not in _CALL_FIELDS)
+        return any(getattr(self, name) != getattr(defaults, name) for name in names)
+
+
+class Episode(NamedTuple):
+    """One session that was selected, with its calls in order."""
+
+    summary: SessionSummary
+    calls: list[CallRecord]
+    events: list[Event]
+
+    @property
+    def id(self) -> str:
+        """The session's id."""
+        return self.summary.session.session_id
+
+
+def episodes(reader: Reader, selection: Selection, statistics: Statistics) -> Iterator[Episode]:
+    """Yield the selected sessions, oldest first; why others are left out is counted."""
+    found = list(_sessions(reader, selection, statistics))
+    statistics.sessions_found = len(found)
+    with_text = _sessions_with_text(reader, selection)
+    for summary in reversed(found):
+        statistics.sessions += 1
+        lacks_text = with_text is not None and summary.session.session_id not in with_text
+        reason = "without the text" if lacks_text else _unfit(summary, selection)
+        events = [] if reason else list(reader.events(summary.session.session_id))
+        reason = reason or _lacking(events, selection)
+        if reason:
+            statistics.left_out[f"session: {reason}"] += 1
+            continue
+        every = reader.calls(CallFilter(session_id=summary.session.session_id, newest_first=False))
+        calls = list(selected_calls(every, selection, statistics))
+        if not calls:
+            statistics.left_out["session: no call that fits"] += 1
+            continue
+        statistics.sessions_kept += 1
+        if summary.reward is not None:
+            statistics.rewards.append(summary.reward)
+        yield Episode(summary, calls, events)
+
+
+def calls_outside_sessions(reader: Reader, selection: Selection, statistics: Statistics) -> Iterator[CallRecord]:
+    """Yield the selected calls that belong to no session, oldest first; none where sessions are selected."""
+    if selection.of_sessions or selection.session_ids:
+        return
+    which = CallFilter(
+        since_ns=selection.since_ns, until_ns=selection.until_ns, text=selection.text, newest_first=False
+    )
+    found = (call for call in reader.calls(which) if call.place.session_id is None)
+    yield from selected_calls(found, selection, statistics)
+
+
+def selected_calls(calls: Iterator[CallRecord], selection: Selection, statistics: Statistics) -> Iterator[CallRecord]:
+    """Yield the successful calls that match; why others are left out is counted."""
+    for call in calls:
+        statistics.calls += 1
+        reason = _unfit_call(call, selection)
+        if reason:
+            statistics.left_out[f"call: {reason}"] += 1
+        else:
+            yield call
+
+
+def achievements(events: list[Event]) -> set[str]:
+    """Return the names of all that was achieved in a session, by its environment or by rewards."""
+    found: set[str] = set()
+    for item in events:
+        if isinstance(item, RewardRecord) and item.objective == ACHIEVEMENT and item.label:
+            found.add(item.label)
+        if isinstance(item, EventRecord) and item.event_type == "environment" and isinstance(item.data, Mapping):
+            after = item.data.get("after")
+            value = after.get("achievements") if isinstance(after, Mapping) else None
+            found.update(_names(value))
+    return found
+
+
+def _names(value: object) -> set[str]:
+    """Achievements as a mapping of names to whether or how often, or as a list of names."""
+    if isinstance(value, Mapping):
+        return {str(name) for name, reached in value.items() if reached}
+    return {str(name) for name in value} if isinstance(value, list) else set()
+
+
+def _sessions(reader: Reader, selection: Selection, statistics: Statistics) -> Iterator[SessionSummary]:
+    if not selection.session_ids:
+        yield from reader.sessions(since_ns=selection.since_ns)
+        return
+    for session_id in reversed(selection.session_ids):
+        found = reader.session(session_id)
+        if found is None:
+            statistics.left_out[f"session: {session_id} is not in the store, or several begin so"] += 1
+        else:
+            yield found
+
+
+def _sessions_with_text(reader: Reader, selection: Selection) -> frozenset[str | None] | None:
+    """Ids of the sessions with the text; None where no text is selected."""
+    if selection.text is None:
+        return None
+    found = reader.summary("session", CallFilter(text=selection.text), latencies=False)
+    return frozenset(summary.key for summary in found)
+
+
+def _unfit(summary: SessionSummary, selection: Selection) -> str | None:
+    """Why a session does not fit; None where it does."""
+    session, reward = summary.session, summary.reward
+    tokens = None if summary.input_tokens is None else summary.input_tokens + (summary.output_tokens or 0)
+    start, until = session.start_ns, selection.until_ns
+    checks = (
+        ("began too late", until is not None and (start is None or start >= until)),
+        (
+            "reward too low or unknown",
+            selection.min_reward is not None and (reward is None or reward < selection.min_reward),
+        ),
+        (
+            "reward too high or unknown",
+            selection.max_reward is not None and (reward is None or reward > selection.max_reward),
+        ),
+        (
+            "too dear, or cost unknown",
+            selection.max_cost is not None and (summary.cost_usd is None or summary.cost_usd > selection.max_cost),
+        ),
+        (
+            "too many tokens, or unknown",
+            selection.max_tokens is not None and (tokens is None or tokens > selection.max_tokens),
+        ),
+        ("success", selection.success is not None and _succeeded(summary) is not selection.success),
+        ("tags", any(str(session.metadata.get(name)) != value for name, value in selection.tags)),
+    )
+    return next((reason for reason, failed in checks if failed), None)
+
+
+def _succeeded(summary: SessionSummary) -> bool | None:
+    """The session's own success, else by its outcome; None where neither is known."""
+    session = summary.session
+    if session.success is not None or session.outcome is None:
+        return session.success
+    return session.outcome == "success"
+
+
+def _lacking(events: list[Event], selection: Selection) -> str | None:
+    if not (selection.achievements or selection.without_achievements or selection.min_achievements):
+        return None
+    found = achievements(events)
+    fits = (
+        found.issuperset(selection.achievements)
+        and found.isdisjoint(selection.without_achievements)
+        and len(found) >= (selection.min_achievements or 0)
+    )
+    return None if fits else "achievements"
+
+
+def _unfit_call(call: CallRecord, selection: Selection) -> str | None:
+    responding = call.response.model if call.response else None
+    if call.outcome != "success":
+        return f"outcome {call.outcome}"
+    if call.operation in ("embeddings", "decisions"):
+        return call.operation
+    if call.conversation is None or not call.conversation.output:
+        return "content was not kept"
+    if selection.models and not {call.request.model, responding} & set(selection.models):
+        return "model"
+    if selection.providers and call.provider not in selection.providers:
+        return "provider"
+    return None
