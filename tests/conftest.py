@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.logs import nothing_is_warned_of
 
 settings.register_profile(
     "quick", max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
@@ -21,3 +25,10 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def nothing_warned() -> Iterator[list[str]]:
+    """Fail the test if anybody warns of anything while it runs; what was heard so far."""
+    with nothing_is_warned_of() as heard:
+        yield heard

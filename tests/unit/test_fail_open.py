@@ -65,7 +65,9 @@ def test_a_step_of_one_function_gives_its_value_or_none(caplog: pytest.LogCaptur
     assert len(caplog.records) == 1
 
 
-def test_a_foreign_function_gives_its_value_or_none_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_foreign_function_gives_its_value_or_none_without_a_word(
+    nothing_warned: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.DEBUG, logger="callspan"):
         assert value_of(lambda: 3) == 3
         assert value_of(lambda: 1 // 0) is None

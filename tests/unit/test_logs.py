@@ -1,0 +1,64 @@
+"""That a warning of anybody, however it comes, fails a test that claims there is none."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import warnings
+from collections.abc import Callable
+
+import pytest
+
+from tests.logs import nothing_is_warned_of
+
+
+class Dropped:
+    """Raises in its finalizer, which Python can only report."""
+
+    def __del__(self) -> None:
+        raise RuntimeError("nobody sees this")
+
+
+def dropped() -> None:
+    Dropped()
+    gc.collect(0)
+
+
+def disabled() -> None:
+    logging.disable(logging.CRITICAL)
+    with nothing_is_warned_of():
+        logging.getLogger("anybody").warning("said")
+
+
+WARNINGS: list[Callable[[], object]] = [
+    lambda: logging.getLogger("callspan").warning("said"),
+    lambda: logging.getLogger("opentelemetry.attributes").error("said"),
+    lambda: logging.getLogger().warning("said"),
+    lambda: warnings.warn("said", DeprecationWarning, stacklevel=1),
+    lambda: warnings.warn("said", ResourceWarning, stacklevel=1),
+    dropped,
+]
+
+
+@pytest.mark.parametrize("warn", WARNINGS)
+def test_a_warning_of_anybody_is_heard(warn: Callable[[], object]) -> None:
+    with pytest.raises(AssertionError), nothing_is_warned_of():
+        warn()
+
+
+def test_what_is_no_warning_is_nothing() -> None:
+    level = logging.getLogger().level
+    with nothing_is_warned_of() as heard:
+        logging.getLogger("callspan").info("said")
+        logging.getLogger().debug("said")
+        assert heard == []
+    assert logging.getLogger().level == level
+
+
+def test_logging_that_is_switched_off_is_heard_too() -> None:
+    before = logging.root.manager.disable
+    try:
+        with pytest.raises(AssertionError):
+            disabled()
+    finally:
+        logging.disable(before)
