@@ -32,6 +32,7 @@ ENVIRONMENTS: dict[str, dict[str, list[str]]] = {
         ".venv-frameworks/litellm": ["-e", ".", "litellm", "mcp"],  # which it imports and does not ask for
         ".venv-frameworks/instructor": ["-e", ".", "instructor", "anthropic"],
         ".venv-frameworks/pydantic-ai": ["-e", ".", "pydantic-ai-slim[openai,anthropic]"],
+        ".venv-frameworks/strands": ["-e", ".", "strands-agents[openai]"],
         ".venv-frameworks/celery": ["-e", ".[openai,anthropic,otlp]", "celery"],
     },
 }  # fmt: skip

@@ -48,7 +48,8 @@ def run_or_defer(work: Callable[[_A, _B], object], first: _A, second: _B) -> Non
             _drain(_IN_ORDER_S)
         work(first, second)
     finally:
-        _sections.pop(thread, None)
+        if thread in _sections:
+            del _sections[thread]
 
 
 def drain(timeout_s: float) -> bool:

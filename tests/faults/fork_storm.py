@@ -60,6 +60,8 @@ def main() -> None:
         # The SDK, too, imports with its first calls, and then hangs without us.
         ask(provider.openai_url, "bare")
         callspan.instrument(stores=STORE)
+        # Imported by the thread that delivers, later, it would hold the import lock over a fork.
+        assert "genai_prices" in sys.modules
         for number in range(trials):
             process = os.fork()
             if process == 0:

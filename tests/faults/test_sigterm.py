@@ -49,3 +49,40 @@ def test_a_stream_that_is_open_ends_as_cancelled_and_has_its_span(tmp_path: Path
         [json.loads(line) for line in calls.stdout.splitlines()] if "\n{" in calls.stdout else json.loads(calls.stdout)
     )
     assert sorted(row["outcome"] for row in rows) == ["cancelled", "success"]
+
+
+AT_EXIT = """
+import _thread, atexit, os, signal, sys
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+
+provider = TracerProvider()
+provider.add_span_processor(BatchSpanProcessor(ConsoleSpanExporter(formatter=lambda span: span.name + "\\n")))
+trace.set_tracer_provider(provider)
+provider.get_tracer("application").start_span("last").end()
+
+def refuse(*given):
+    raise RuntimeError("can't create new thread at interpreter shutdown")
+
+def late():
+    if sys.argv[1] == "refused":
+        _thread.start_new_thread = refuse
+    os.kill(os.getpid(), signal.SIGTERM)
+
+atexit.register(late)
+"""
+
+
+@pytest.mark.parametrize("threads", ["as they are", "refused"])
+def test_while_the_process_ends_spans_are_sent_and_the_signal_takes_its_effect(threads: str, tmp_path: Path) -> None:
+    """Python 3.12 starts no thread once it runs what is registered with `atexit`."""
+    (tmp_path / "app.py").write_text(AT_EXIT)
+    done = subprocess.run(
+        [sys.executable, "-m", "callspan.cli", "run", "app.py", threads],
+        capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if not name.startswith("OTEL_")},
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGTERM, done.stderr
+    assert done.stdout.split() == ["last"]
+    assert "Could not" not in done.stderr

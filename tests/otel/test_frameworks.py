@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,3 +55,19 @@ def test_every_wire_call_has_one_span_under_the_callers(framework: str) -> None:
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_nothing_is_warned_of(framework: str) -> None:
     assert played(framework, "on")["heard"] == []
+
+
+def test_strands_ends_no_span_of_a_stream_that_is_left_and_each_call_has_one(tmp_path: Path) -> None:
+    """Read to its end, its own span is exported; left early, or cancelled, ours with the ids of the record."""
+    python = python_of(".venv-frameworks/strands", "make frameworks")
+    done = subprocess.run(
+        [python, str(APPS / "frameworks" / "strands_sdk.py")],
+        capture_output=True, text=True, timeout=200, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))[7:])
+    spans, records = dict(found["spans"]), found["records"]
+    assert len(found["spans"]) == len(spans) == 3
+    assert spans.keys() == records.keys()
+    ends = sorted((spans[span_id], outcome) for span_id, outcome in records.items())
+    assert ends == [("callspan", "cancelled"), ("callspan", "cancelled"), ("strands.telemetry.tracer", "success")]

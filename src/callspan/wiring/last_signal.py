@@ -8,6 +8,7 @@ all, only a moment later.
 from __future__ import annotations
 
 import _thread
+import atexit
 import os
 import signal
 import threading
@@ -15,13 +16,16 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from callspan.background import run_apart
-from callspan.fail_open import fail_open
+from callspan.background import AtomicFlag, run_apart
+from callspan.fail_open import fail_open, ours
 
 _FLUSH: Final = fail_open("send spans before SIGTERM ends the process")
 _FLUSH_S: Final = 3.0
 _POLL_S: Final = 0.005
 _flushes: Final[list[Callable[[float], object]]] = []
+_put_off: Final[list[int]] = []
+"""A signal that came while `atexit` ran, where Python 3.12 starts no thread any more. A second one is not put off."""
+_exit_unregistered: Final = AtomicFlag(is_set=True)
 
 
 def flush_before(flush: Callable[[float], object]) -> bool:
@@ -33,6 +37,8 @@ def flush_before(flush: Callable[[float], object]) -> bool:
     if threading.current_thread() is not threading.main_thread():
         return False
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        if _exit_unregistered.test_and_clear():
+            atexit.register(_at_exit)
         signal.signal(signal.SIGTERM, _end)
     return signal.getsignal(signal.SIGTERM) is _end
 
@@ -49,11 +55,33 @@ def _end(number: int, frame: object) -> None:
     # The interrupted code may hold any lock, so another thread flushes and is waited for no longer than it may take.
     # It is no `threading.Thread`: starting one waits for a lock that the interrupted code may hold, too.
     done: list[bool] = []
-    with _FLUSH:
+    if _started(done):
+        with _FLUSH:
+            deadline = time.monotonic() + _FLUSH_S
+            while not done and time.monotonic() < deadline:
+                time.sleep(_POLL_S)
+    elif not _put_off:
+        _put_off.append(number)
+        return
+    _die(number)
+
+
+def _started(done: list[bool]) -> bool:
+    try:
         _thread.start_new_thread(_flush_apart, (done,))
-        deadline = time.monotonic() + _FLUSH_S
-        while not done and time.monotonic() < deadline:
-            time.sleep(_POLL_S)
+    except ours(RuntimeError):
+        return False
+    return True
+
+
+def _at_exit() -> None:
+    if _put_off:
+        with _FLUSH:
+            run_apart(_flush)
+        _die(_put_off[0])
+
+
+def _die(number: int) -> None:
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
