@@ -19,11 +19,17 @@ from callspan.background import AtomicFlag, PutOff
 _A = TypeVar("_A")
 _B = TypeVar("_B")
 
+
+class _Thread(threading.local):
+    """State of each thread. Its attributes are read without a call of a function."""
+
+    in_section = False
+
+
 _AT_EXIT_S: Final = 5.0
 _IN_ORDER_S: Final = 1.0
 """Seconds for which a section waits for what was deferred before it and is being done."""
-_sections: Final[dict[int, None]] = {}
-"""Threads that are in a section."""
+_here: Final = _Thread()
 _deferred: Final = PutOff("callspan-deferred-telemetry")
 _pending: Final[list[None]] = []
 """Not empty where something may have been deferred since `drain`."""
@@ -35,21 +41,19 @@ def run_or_defer(work: Callable[[_A, _B], object], first: _A, second: _B) -> Non
 
     What was deferred before is done first. Raises what `work` raises.
     """
-    thread = threading.get_ident()
-    if thread in _sections and _is_interrupted():
+    if _here.in_section and _is_interrupted():
         if _exit_unregistered.test_and_clear():
             atexit.register(drain, _AT_EXIT_S)
         _deferred.put(partial(work, first, second))
         _pending.append(None)
         return
-    _sections[thread] = None
+    _here.in_section = True
     try:
         if _pending:
             _drain(_IN_ORDER_S)
         work(first, second)
     finally:
-        if thread in _sections:
-            del _sections[thread]
+        _here.in_section = False
 
 
 def drain(timeout_s: float) -> bool:
@@ -57,7 +61,7 @@ def drain(timeout_s: float) -> bool:
 
     In a signal handler that has interrupted a section nothing can be done before the handler returns: False at once.
     """
-    if threading.get_ident() in _sections and _is_interrupted():
+    if _here.in_section and _is_interrupted():
         return not _pending
     return _drain(timeout_s)
 

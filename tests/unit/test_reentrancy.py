@@ -81,11 +81,11 @@ def test_a_handler_that_interrupts_no_section_does_its_work_at_once(
 
 
 def test_a_mark_that_an_interrupt_has_left_behind_defers_nothing() -> None:
-    reentrancy._sections[threading.get_ident()] = None
+    reentrancy._here.in_section = True
     work = Work()
     run_or_defer(work.do, "afterwards", False)
     assert work.done == ["afterwards"]
-    assert threading.get_ident() not in reentrancy._sections
+    assert not reentrancy._here.in_section
 
 
 def test_what_raises_leaves_the_section() -> None:
@@ -94,7 +94,7 @@ def test_what_raises_leaves_the_section() -> None:
 
     with pytest.raises(KeyError):
         run_or_defer(fail, None, None)
-    assert threading.get_ident() not in reentrancy._sections
+    assert not reentrancy._here.in_section
 
 
 AT_EXIT = """
