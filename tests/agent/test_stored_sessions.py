@@ -249,12 +249,12 @@ def test_a_tool_result_in_the_next_request_joins_the_call_that_asked(
     with read(store) as reader:
         (use,) = tool_uses(reader, own.id)
         first, second, *_ = sorted(reader.calls(), key=lambda call: call.timing.start_ns)
-    assert use.asked is not None
+    assert use.tool_call is not None
     assert use.result is not None
-    assert (use.tool_call_id, use.asked.name) == ("call_1", "move")
-    assert json.loads(use.asked.arguments or "") == {"direction": "up"}
+    assert (use.tool_call_id, use.tool_call.name) == ("call_1", "move")
+    assert json.loads(use.tool_call.arguments or "") == {"direction": "up"}
     assert use.result.content == "moved"
-    assert (use.asked_by, use.answered_in, use.timestep_id) == (first.call_id, second.call_id, step.id)
+    assert (use.requested_in, use.returned_in, use.timestep_id) == (first.call_id, second.call_id, step.id)
     assert (use.run is not None) == told
     if use.run is not None:
         assert use.run.data == {"arguments": {"direction": "up"}, "result": "moved it"}
@@ -279,8 +279,8 @@ def test_an_id_a_gateway_gives_out_again_is_another_use(tmp_path: Path, provider
         first, second = tool_uses(reader, own.id)
     assert [use.result and use.result.content for use in (first, second)] == ["result 0", "result 1"]
     assert [use.run and use.run.data["result"] for use in (first, second)] == [0, 1]  # type: ignore[index]
-    assert first.asked_by != second.asked_by
-    assert first.answered_in == second.asked_by
+    assert first.requested_in != second.requested_in
+    assert first.returned_in == second.requested_in
 
 
 def test_a_result_whose_asking_call_is_unknown_is_a_use_without_one(tmp_path: Path, provider: ScriptedProvider) -> None:
@@ -294,7 +294,7 @@ def test_a_result_whose_asking_call_is_unknown_is_a_use_without_one(tmp_path: Pa
     handle.uninstrument()
     with read(store) as reader:
         found, lone = tool_uses(reader, own.id)
-    assert (found.asked, found.asked_by, found.result and found.result.content) == (None, None, "found")
+    assert (found.tool_call, found.requested_in, found.result and found.result.content) == (None, None, "found")
     assert (lone.tool_call_id, lone.run and lone.run.name, lone.result) == ("call_9", "look", None)
 
 

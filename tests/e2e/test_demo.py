@@ -65,8 +65,8 @@ def test_the_refused_call_keeps_what_the_provider_said(ask: Ask) -> None:
 def test_the_stream_stopped_early_keeps_what_had_come(ask: Ask) -> None:
     (stopped,) = [call for call in ask("calls", "--json").json if call["outcome"] == "cancelled"]
     assert stopped["stream_end"] == "closed"
-    assert stopped["said"].startswith("I could go west")
-    assert "pit" not in stopped["said"]
+    assert stopped["output"].startswith("I could go west")
+    assert "pit" not in stopped["output"]
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ def ask(directory: Path, *arguments: str) -> Any:
 def test_quickstart_records_its_call(tmp_path: Path) -> None:
     assert run("quickstart.py", tmp_path).startswith("Paris.\n")
     (call,) = ask(tmp_path, "calls")
-    assert (call["said"], call["input_tokens"], call["output_tokens"]) == ("Paris.", 14, 2)
+    assert (call["output"], call["input_tokens"], call["output_tokens"]) == ("Paris.", 14, 2)
 
 
 def test_the_agent_reaches_its_goal_step_by_step(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_arguments_output_and_exit_code_are_the_applications_own(place: Path, st
     )
     assert (answer.code, answer.err) == (7, RECORDED)
     (call,) = calls(place)
-    assert (call["model"], call["outcome"], call["said"]) == ("gpt-5", "success", "Hello from the scripted provider.")
+    assert (call["model"], call["outcome"], call["output"]) == ("gpt-5", "success", "Hello from the scripted provider.")
 
 
 def test_an_exception_ends_it_as_python_does(place: Path) -> None:
@@ -115,7 +115,7 @@ def test_the_store_stays_where_it_was_named_when_the_application_moves(place: Pa
 def test_settings_of_the_environment_hold(place: Path) -> None:
     assert run(place, "app.py", CALLSPAN_CONTENT="off").code == 7
     (call,) = calls(place)
-    assert call["said"] is None
+    assert call["output"] is None
     assert call["output_tokens"] is not None
 
 

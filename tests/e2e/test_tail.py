@@ -50,11 +50,11 @@ def ask(directory: Path, question: str) -> None:
 @pytest.mark.slow
 def test_calls_show_as_they_finish_until_it_is_interrupted(following: subprocess.Popen[str], tmp_path: Path) -> None:
     assert following.stdout is not None
-    assert json.loads(following.stdout.readline())["said"].startswith("Answer to Before?")
+    assert json.loads(following.stdout.readline())["output"].startswith("Answer to Before?")
     for question in ("One?", "Two?"):
         ask(tmp_path, question)
         line = following.stdout.readline()
         assert "\x1b" not in line
-        assert json.loads(line)["said"].startswith(f"Answer to {question}")
+        assert json.loads(line)["output"].startswith(f"Answer to {question}")
     os.kill(following.pid, signal.SIGINT)
     assert following.wait(20) == 0

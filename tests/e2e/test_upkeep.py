@@ -56,7 +56,7 @@ def test_doctor_reads_as_a_page(tmp_path: Path) -> None:
         "doctor", cwd=tmp_path, env={"CALLSPAN_STORES": "jsonl:///calls.jsonl", "CALLSPAN_CONTENT": "off"}
     )
     assert answer.code == 0
-    assert "All well." in answer.out
+    assert "All checks passed." in answer.out
     assert "off  (CALLSPAN_CONTENT)" in answer.out
     assert max(map(len, answer.out.splitlines())) <= 100
 
@@ -160,4 +160,4 @@ def test_prune_deletes_what_is_old_and_nothing_else(tmp_path: Path) -> None:
 def test_prune_of_a_store_that_keeps_nothing_is_wrong_usage() -> None:
     answer = in_process("--store", "unix:///run/receiver.sock", "prune", "--older-than", "1d")
     assert answer.code == 2
-    assert "keeps nothing" in answer.err
+    assert "keeps no records" in answer.err

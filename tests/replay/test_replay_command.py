@@ -126,7 +126,7 @@ def test_vectors_kept_by_their_length_are_not_said_to_be_the_same(tmp_path: Path
 def test_the_same_answer_is_said_to_be_the_same(played: Played) -> None:
     told = json.loads(played.again("responses", "--json").stdout)
     assert told["same"] is True
-    assert told["recorded"]["said"] == told["replayed"]["said"] == "The old answer."
+    assert told["recorded"]["output"] == told["replayed"]["output"] == "The old answer."
 
 
 def test_another_model_can_be_asked(played: Played) -> None:

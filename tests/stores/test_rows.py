@@ -16,7 +16,7 @@ from callspan.record.events import Record, record_key
 from callspan.record.usage import Usage
 from callspan.spool.sink import PoisonError
 from callspan.stores.columns import CALLS, TABLES
-from callspan.stores.payloads import derived, picodollars, said_in, unpack
+from callspan.stores.payloads import derived, picodollars, text_of, unpack
 from callspan.stores.rows import to_row, to_tree
 
 from .conftest import START_NS, Records, raw
@@ -91,7 +91,7 @@ def test_every_column_has_one_place_and_every_place_one_column() -> None:
 
 @pytest.mark.parametrize("payload", [b"", b"\xff", b"[" * 5_000, b'{"kind":"call","call_id":7}'])
 def test_what_is_no_record_is_poison(payload: bytes) -> None:
-    with pytest.raises(PoisonError, match="no record"):
+    with pytest.raises(PoisonError, match="not a record"):
         unpack(payload)
 
 
@@ -132,11 +132,11 @@ def test_picodollars_are_exact_or_absent(usd: str, pico: int | None) -> None:
     assert picodollars(Decimal(usd)) == pico
 
 
-def test_what_was_said_in_a_call(records: Records) -> None:
+def test_the_text_of_a_call(records: Records) -> None:
     request = {"system": "Be kind.", "messages": [{"role": "user", "content": "Hi"}]}
     spoken = records.call(answer="Hello.", api="messages", request=call.Request(body=raw(request)))
-    assert said_in(spoken) == "Be kind.\nHi\nHello."
-    assert said_in(call.CallRecord(call_id="c", timing=call.Timing(start_ns=1))) == ""
+    assert text_of(spoken) == "Be kind.\nHi\nHello."
+    assert text_of(call.CallRecord(call_id="c", timing=call.Timing(start_ns=1))) == ""
 
 
 def test_every_column_of_calls_is_documented() -> None:

@@ -45,7 +45,7 @@ def test_an_unknown_kind_names_the_setting_and_what_may_be_used(url: str) -> Non
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "jsonl:///?max_bytes=1"])
 def test_a_url_without_a_file_is_an_error(url: str) -> None:
-    with pytest.raises(SettingError, match="names no file"):
+    with pytest.raises(SettingError, match="has no path"):
         parse(url)
 
 

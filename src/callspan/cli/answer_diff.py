@@ -1,4 +1,4 @@
-"""Answered: what a call was answered, as text to show and as something to compare with another answer."""
+"""Answer diff: the full output of a call as text, and whether two calls had the same output."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from callspan.record.call import CallRecord
 _FLOAT_BYTES: Final = 4
 
 
-def said_in_full(call: CallRecord) -> str | None:
-    """Return all that was answered, of embeddings how many vectors of which length; None where nothing was kept."""
+def full_output(call: CallRecord) -> str | None:
+    """Return the whole output, for embeddings the number and length of the vectors; None where none was kept."""
     sizes = [size for size, _ in _vectors(call)]
     if sizes:
         numbers = " and ".join(f"{size:,}" for size in sorted(set(sizes)))
@@ -29,10 +29,10 @@ def said_in_full(call: CallRecord) -> str | None:
 
 
 def same_answer(before: CallRecord, after: CallRecord) -> bool | None:
-    """Return whether two calls were answered the same; None where vectors were kept by their length alone."""
+    """Return whether two calls had the same output; None where only the length of vectors was kept."""
     pair = [_vectors(call) for call in (before, after)]
     if not any(pair):
-        return said_in_full(before) == said_in_full(after)
+        return full_output(before) == full_output(after)
     sizes, values = ([[vector[part] for vector in found] for found in pair] for part in (0, 1))
     if sizes[0] != sizes[1]:
         return False

@@ -1,4 +1,4 @@
-"""Call page: one call in full: identity, times, attempts, usage, what was said, what went wrong."""
+"""Call page: one call in full: identity, times, attempts, usage, messages, errors."""
 
 from __future__ import annotations
 
@@ -86,16 +86,16 @@ def _attempt(attempt: Attempt) -> str:
 
 
 def _print_conversation(screen: Screen, call: CallRecord) -> None:
-    said = call.conversation
-    if said is None:
+    conversation = call.conversation
+    if conversation is None:
         return
-    if said.tools:
-        names = ", ".join(_tool_name(tool) for tool in said.tools)
+    if conversation.tools:
+        names = ", ".join(_tool_name(tool) for tool in conversation.tools)
         screen.line((f"{'tools':<{_LABEL_WIDTH}}", "dim"), names)
-    turns = [Message(role="system", parts=said.system)] if said.system else []
-    for message in (*turns, *said.input):
+    turns = [Message(role="system", parts=conversation.system)] if conversation.system else []
+    for message in (*turns, *conversation.input):
         _print_message(screen, message, "")
-    for message in said.output:
+    for message in conversation.output:
         _print_message(screen, message, "answer")
 
 

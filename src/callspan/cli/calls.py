@@ -12,7 +12,7 @@ from rich.text import Text
 from callspan.cli.filters import choosing_calls, of_one_session
 from callspan.cli.frame import Frame, framed
 from callspan.cli.parameter_types import Rows
-from callspan.cli.rows import call_row, said, short_ids
+from callspan.cli.rows import call_row, output_text, short_ids
 from callspan.cli.screen import OUTCOME_STYLES, styled
 from callspan.cli.table import Column, fitted
 from callspan.formatting import UNKNOWN, duration, local_time, money, tokens
@@ -29,7 +29,7 @@ _COLUMNS: Final = (
     Column("cost", right=True, rank=5, known=True),
     Column("time", right=True, rank=3),
     Column("outcome", shrinks=True, least=16),
-    Column("said", shrinks=True, rank=6),
+    Column("output", shrinks=True, rank=6),
 )
 _EPILOG: Final = """\b
 Examples:
@@ -38,14 +38,14 @@ Examples:
   callspan calls --text "refund" --json | jq '.[].call_id'"""
 
 
-@click.command("calls", short_help="List calls: model, tokens, time, outcome, what was said.", epilog=_EPILOG)
+@click.command("calls", short_help="List calls: model, tokens, time, outcome, output.", epilog=_EPILOG)
 @choosing_calls
-@click.option("--limit", type=Rows(1), default=50, show_default=True, help="At most so many.")
-@click.option("--offset", type=Rows(0), default=0, help="Leave out so many first.")
-@click.option("--oldest-first", is_flag=True, help="In the order they were made.")
+@click.option("--limit", type=Rows(1), default=50, show_default=True, help="Show at most N calls.")
+@click.option("--offset", type=Rows(0), default=0, help="Skip the first N calls.")
+@click.option("--oldest-first", is_flag=True, help="Oldest first instead of newest first.")
 @framed
 def command(frame: Frame, which: CallFilter, limit: int, offset: int, oldest_first: bool) -> None:
-    """List calls, newest first: model, tokens, time, outcome, and what was said."""
+    """List calls, newest first: model, tokens, time, outcome and output."""
     with frame.reader() as reader:
         which = of_one_session(frame, reader, which)
         which = msgspec.structs.replace(which, limit=limit, offset=offset, newest_first=not oldest_first)
@@ -82,7 +82,7 @@ def _cells(call: CallRecord, short: str) -> list[Text | str]:
         money(call.cost.usd if call.cost else None),
         duration(call.timing.duration_ns),
         outcome_text(call),
-        styled((said(call) or (call.error.message if call.error else None) or "", "dim")),
+        styled((output_text(call) or (call.error.message if call.error else None) or "", "dim")),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Checks: what `doctor` looks at, each told in one line."""
+"""Checks: what `doctor` looks at, each reported in one line."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ def _hooks() -> Iterator[Check]:
             statuses = [status for status in callspan.patch_status() if status.sdk == sdk]
             drifted = [status for status in statuses if status.state != "on"]
             there = sum(status.state != "missing" for status in statuses)
-            told = f"{version}, {there} of {len(statuses)} hooks can be set"
-            yield Check("SDKs", sdk, "ok" if statuses and not drifted else "warning", told)
+            detail = f"{version}, {there} of {len(statuses)} hooks can be set"
+            yield Check("SDKs", sdk, "ok" if statuses and not drifted else "warning", detail)
             for status in drifted:
                 lost = "not recorded are" if status.state == "missing" else "hooked; may be lost:"
                 yield Check("SDKs", status.name, "warning", f"{status.state}: {lost} {status.without}")
@@ -113,11 +113,11 @@ def _private_names() -> Iterator[Check]:
         with contextlib.suppress(ImportError):  # not installed, or of another version
             importlib.import_module(module)
     missing = drift.gone()
-    told = f"{len(READ) - len({row for _, row in missing})} of {len(READ)} are there"
-    yield Check("private names", "read besides hooks", "warning" if missing else "ok", told)
+    detail = f"{len(READ) - len({row for _, row in missing})} of {len(READ)} are there"
+    yield Check("private names", "read besides hooks", "warning" if missing else "ok", detail)
     for where, row in missing:
-        said = f"missing: {row.fallback}; lost: {row.lost or 'nothing'}"
-        yield Check("private names", f"{where.replace(':', '.')}.{row.name}", "warning", said)
+        detail = f"missing: {row.fallback}; lost: {row.lost or 'nothing'}"
+        yield Check("private names", f"{where.replace(':', '.')}.{row.name}", "warning", detail)
 
 
 def _others() -> Iterator[Check]:
@@ -137,25 +137,25 @@ def _others() -> Iterator[Check]:
     for name in (*conflicts.DISTRIBUTIONS, *_PLATFORMS):
         version = _version(name)
         if version is not None and name not in (*active, *turned_on):
-            told = f"{version} installed, not on here: if the application turns it on, it {conflicts.MEANS}"
-            yield Check(area, name, "note", told)
+            detail = f"{version} installed, not on here: if the application turns it on, it {conflicts.MEANS}"
+            yield Check(area, name, "note", detail)
     if _version("anthropic") is not None:
-        told = "traces itself; callspan puts its own span in that one's place, so there is one a call"
-        yield Check(area, "anthropic SDK", "note", told)
+        detail = "traces itself; callspan puts its own span in that one's place, so there is one a call"
+        yield Check(area, "anthropic SDK", "note", detail)
 
 
 def _store(url: str, settings: Settings) -> Check:
     from callspan.cli.spool_status import spool_of, waiting_bytes
 
-    trouble, told = store_check(url)
+    trouble, detail = store_check(url)
     if trouble is not None:
         return Check("stores", safe_name(url), "failed", trouble, "Records wait on disk until it works.")
-    state: State = "note" if told.startswith(NOT_YET) else "ok"
+    state: State = "note" if detail.startswith(NOT_YET) else "ok"
     directory = spool_of(",".join(settings.stores))
     waiting = waiting_bytes(directory)
     backlog = f"; {waiting:,} bytes in {directory}" if waiting else ""
     advice = "If no application is running, deliver them: callspan ship" if waiting else None
-    return Check("stores", safe_name(url), state, f"{told}{backlog}", advice)
+    return Check("stores", safe_name(url), state, f"{detail}{backlog}", advice)
 
 
 def _left_for_others(settings: Settings) -> Iterator[Check]:
@@ -166,19 +166,19 @@ def _left_for_others(settings: Settings) -> Iterator[Check]:
     try:
         held = held_for_others(stores)
     except SettingError:
-        return  # told of as a store that fails
+        return  # reported as a store that fails
     if held:
         size = sum(path.stat().st_size for path in held)
-        told = f"{size:,} bytes in {len(held)} segments of {spool_of(stores)} are for another set of stores"
+        detail = f"{size:,} bytes in {len(held)} segments of {spool_of(stores)} are for another set of stores"
         advice = "Deliver them where they were meant for: callspan --store <the stores of then> ship"
-        yield Check("stores", "for_other_stores", "warning", told, advice)
+        yield Check("stores", "for_other_stores", "warning", detail, advice)
 
 
 def _otlp() -> Iterator[Check]:
     """Say of each signal where OpenTelemetry's variables send it, and whether its receiver accepts connections."""
     if not otlp_is_named():
-        told = "OTEL_EXPORTER_OTLP_ENDPOINT is not set: spans go where the application sends them"
-        yield Check("spans", "OTLP", "note", told)
+        detail = "OTEL_EXPORTER_OTLP_ENDPOINT is not set: spans go where the application sends them"
+        yield Check("spans", "OTLP", "note", detail)
         return
     found = {destination.signal: destination for destination in destinations(otlp=True)}
     refusals: dict[tuple[str, int], str | None] = {}
@@ -216,7 +216,7 @@ def _settings(settings: Settings) -> Iterator[Check]:
     for name, variable in variables().items():
         value = getattr(settings, name)
         shown = ", ".join(safe_name(str(item)) for item in value) if isinstance(value, tuple) else str(value)
-        said_by = f"{variable} or --store" if name == "stores" else variable
+        origin = f"{variable} or --store" if name == "stores" else variable
         changed = value != getattr(defaults, name)
-        source = f"  ({said_by})" if changed else ""
+        source = f"  ({origin})" if changed else ""
         yield Check("settings", name, "note", f"{shown or 'none'}{source}", changed=changed)

@@ -66,7 +66,7 @@ class _Run(click.Command):
 
 
 class _Commands(click.Group):
-    """Sub-commands in the order people meet them, imported when asked for."""
+    """Sub-commands in the order people meet them, imported on use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return all names."""
@@ -121,6 +121,6 @@ def _forget_output() -> None:
 @click.pass_context
 def callspan(ctx: click.Context, store: str | None, as_json: bool, no_pager: bool) -> None:
     """See, sum and check what callspan has recorded of calls to openai and anthropic."""
-    # What the driver warns of it raises as well, and that is what is told.
+    # The driver raises what it warns of, and we report that.
     logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
     ctx.obj = Defaults(store=store, json=as_json, pager=not no_pager)

@@ -42,7 +42,7 @@ Examples:
 _JAEGER: Final = "docker run --rm -p 16686:16686 -p 4317:4317 -p 4318:4318 jaegertracing/jaeger:latest"
 _QUERY: Final = '"select role, text from call_messages limit 9"'
 _NO_PROXY: Final[Mapping[str, None]] = {"all://127.0.0.1": None}
-"""Else a proxy of the environment is asked for loopback addresses, too."""
+"""Keeps a proxy of the environment from being used for loopback addresses."""
 _FLUSH_S: Final = 10
 _NEEDED: Final = 'The demo needs {name}: pip install "callspan[openai,anthropic]"'
 
@@ -58,7 +58,7 @@ class _Clients(NamedTuple):
 
 
 @click.command("demo", short_help="An agent in a grid world, offline: trace and records.", epilog=_EPILOG)
-@click.option("--live", is_flag=True, help="Ask the real providers, with the keys of the environment.")
+@click.option("--live", is_flag=True, help="Call the real providers, with the API keys of the environment.")
 @click.option(
     "--otlp", type=HttpUrl(), metavar="URL", help="Send telemetry there. Default: $OTEL_EXPORTER_OTLP_ENDPOINT."
 )
@@ -201,7 +201,7 @@ def _tell(frame: Frame, world: GridWorld, who: str) -> None:
 
 def _settle(handle: Handle) -> None:
     if not handle.force_flush(_FLUSH_S * 1000):
-        click.echo(f"Not everything has reached its place within {_FLUSH_S} s; `callspan doctor` says why.", err=True)
+        click.echo(f"Records or spans were not delivered within {_FLUSH_S} s; see `callspan doctor`.", err=True)
 
 
 @contextmanager

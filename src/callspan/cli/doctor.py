@@ -78,7 +78,7 @@ def _print(frame: Frame, checks: list[Check]) -> None:
         frame.screen.print(table)
     bad = [check for check in checks if check.state == "failed"]
     frame.screen.print()
-    frame.screen.line((f"{len(bad)} failed" if bad else "All well.", "bold red" if bad else "bold green"))
+    frame.screen.line((f"{len(bad)} failed" if bad else "All checks passed.", "bold red" if bad else "bold green"))
 
 
 def _grid(width: int) -> Table:

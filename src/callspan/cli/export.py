@@ -63,37 +63,46 @@ class Tag(PairType):
 
 @click.command("export", short_help="Datasets: fine-tuning rows, pairs, trajectories, Parquet.", epilog=_EPILOG)
 @click.argument("format_name", metavar="FORMAT", type=click.Choice(list(FORMATS)))
-@click.option("-o", "--output", type=File(dir_okay=False, allow_dash=True), help="The file; - is stdout.")
-@click.option("--dry-run", is_flag=True, help="Write nothing, show what would be written.")
-@click.option("--session", "session_ids", multiple=True, metavar="ID", help="This session; may be repeated.")
-@click.option("--model", "models", multiple=True, metavar="NAME", help="Calls of this model; may be repeated.")
-@click.option("--provider", "providers", multiple=True, metavar="NAME", help="Such as openai; may be repeated.")
-@click.option("--since", "since_ns", type=MOMENT, metavar="TIME", help="Not older: 30m, 2h, 3d ago, or ISO 8601.")
-@click.option("--until", "until_ns", type=MOMENT, metavar="TIME", help="Older.")
-@click.option("--text", metavar="PART", help="Only sessions with this text; case-insensitive.")
-@click.option("--min-reward", type=Amount(), help="Sessions with at least this reward.")
-@click.option("--max-reward", type=Amount(), help="Sessions with at most this reward.")
-@click.option("--max-cost", type=Money(), help="Sessions that cost at most so many dollars.")
-@click.option("--max-tokens", type=Rows(0), help="Sessions of at most so many tokens, in and out.")
-@click.option("--success/--failure", default=None, help="Sessions that succeeded / that did not.")
-@click.option("--tag", "tags", type=Tag(), multiple=True, help="Sessions with this metadata; may be repeated.")
-@click.option("--achievement", "achievements", multiple=True, metavar="NAME", help="Sessions that achieved this.")
-@click.option("--without-achievement", "without_achievements", multiple=True, metavar="NAME", help="And not this.")
-@click.option("--min-achievements", type=Rows(0), help="Sessions with at least so many achievements.")
-@click.option("--limit", type=Rows(1), help="At most so many rows.")
-@click.option("--reasoning", is_flag=True, help="Keep thinking as reasoning_content (not for OpenAI's trainer).")
-@click.option("--metadata", is_flag=True, help="Add ids and rewards to rows (not for OpenAI's trainer).")
+@click.option("-o", "--output", type=File(dir_okay=False, allow_dash=True), help="Output file; - for stdout.")
+@click.option("--dry-run", is_flag=True, help="Write nothing; show what would be written.")
+@click.option("--session", "session_ids", multiple=True, metavar="ID", help="Only this session; may be repeated.")
+@click.option("--model", "models", multiple=True, metavar="NAME", help="Only calls of this model; may be repeated.")
+@click.option("--provider", "providers", multiple=True, metavar="NAME", help="Only this provider; may be repeated.")
+@click.option("--since", "since_ns", type=MOMENT, metavar="TIME", help="Only since: 30m, 2h, 3d ago, or ISO 8601.")
+@click.option("--until", "until_ns", type=MOMENT, metavar="TIME", help="Only before this time.")
+@click.option("--text", metavar="PART", help="Only sessions whose messages contain PART (case-insensitive).")
+@click.option("--min-reward", type=Amount(), help="Only sessions with at least this reward.")
+@click.option("--max-reward", type=Amount(), help="Only sessions with at most this reward.")
+@click.option("--max-cost", type=Money(), help="Only sessions that cost at most this many dollars.")
+@click.option("--max-tokens", type=Rows(0), help="Only sessions with at most N input and output tokens together.")
+@click.option("--success/--failure", default=None, help="Only successful / only failed sessions.")
+@click.option("--tag", "tags", type=Tag(), multiple=True, help="Only with this metadata; may be repeated.")
+@click.option("--achievement", "achievements", multiple=True, metavar="NAME", help="Only with this achievement.")
 @click.option(
-    "--pair-by", default="task_id", show_default=True, help="What makes sessions one task, or a metadata name."
+    "--without-achievement",
+    "without_achievements",
+    multiple=True,
+    metavar="NAME",
+    help="Only without this achievement.",
 )
-@click.option("--margin", type=Amount(), default=0.0, help="Pairs: least difference of rewards.")
-@click.option("--agent-name", help="Trajectories: the agent's name; else the session's.")
+@click.option("--min-achievements", type=Rows(0), help="Only sessions with at least N achievements.")
+@click.option("--limit", type=Rows(1), help="Write at most N rows.")
+@click.option("--reasoning", is_flag=True, help="Keep reasoning as reasoning_content (OpenAI refuses it).")
+@click.option("--metadata", is_flag=True, help="Add ids and rewards to rows (OpenAI refuses them).")
+@click.option(
+    "--pair-by",
+    default="task_id",
+    show_default=True,
+    help="Group sessions by task_id or a metadata name.",
+)
+@click.option("--margin", type=Amount(), default=0.0, help="Pairs: minimum difference of rewards.")
+@click.option("--agent-name", help="Trajectories: the agent's name. Default: the session's name.")
 @click.option("--agent-version", default="unknown", help="Trajectories: the agent's version.")
 @framed
 def command(frame: Frame, format_name: str, output: Path | None, dry_run: bool, **given: object) -> None:
-    """Write recorded calls and sessions as a dataset; say what was left out and what the format cannot hold."""
+    """Write recorded calls and sessions as a dataset, and report what was left out and what the format cannot hold."""
     if output is None and not dry_run:
-        raise click.UsageError("Name the file to write with -o FILE, or look first with --dry-run.")
+        raise click.UsageError("Give the output file with -o FILE, or use --dry-run.")
     target = None if dry_run else output
     choice = msgspec.convert({name: given[name] for name in Selection.__struct_fields__}, Selection)
     options = msgspec.convert({name: given[name] for name in Options.__struct_fields__}, Options)
@@ -123,11 +132,11 @@ def _report(frame: Frame, statistics: Statistics, target: Path | None) -> None:
     else:
         _tell(frame, statistics, target)
     if not statistics.rows:
-        frame.nothing(f"Nothing in {safe_name(frame.store)} fits.")
+        frame.nothing(f"Nothing in {safe_name(frame.store)} matches.")
 
 
 def _tell(frame: Frame, statistics: Statistics, target: Path | None) -> None:
-    screen, told = frame.screen, statistics.as_json()
+    screen, summary = frame.screen, statistics.as_json()
     where = "would be written" if target is None else f"written to {target}"
     rows = "1 row" if statistics.rows == 1 else f"{count(statistics.rows)} rows"
     screen.line((f"{rows} {where}" if statistics.rows else "no rows, nothing written", "bold"))
@@ -135,7 +144,7 @@ def _tell(frame: Frame, statistics: Statistics, target: Path | None) -> None:
         f"  {count(statistics.sessions_kept)} of {count(statistics.sessions)} sessions, "
         f"{count(statistics.messages)} messages, {count(statistics.trained)} of them to train on"
     )
-    spread = told["reward"]
+    spread = summary["reward"]
     if isinstance(spread, dict):
         screen.line("  reward  " + ", ".join(f"{name} {reward(value)}" for name, value in spread.items()))
     for title, counts in (("left out", statistics.left_out), ("not in this format", +statistics.dropped)):

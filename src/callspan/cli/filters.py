@@ -62,16 +62,16 @@ def choosing_calls(function: Callable[..., None]) -> Callable[..., None]:
     `--min-reward` narrows what the frame's reader yields.
     """
 
-    @click.option("--session", "session_id", metavar="ID", help="Of this session (its id or a unique prefix).")
-    @click.option("--model", metavar="NAME", help="Asked of, or answered by, this model.")
-    @click.option("--provider", metavar="NAME", help="Such as openai, anthropic.")
-    @click.option("--since", "since_ns", type=MOMENT, metavar="TIME", help="Not older: 30m, 2h, 3d ago, or ISO 8601.")
-    @click.option("--until", "until_ns", type=MOMENT, metavar="TIME", help="Older.")
-    @click.option("--error/--no-error", "errors", default=None, help="Only what failed / only what succeeded.")
+    @click.option("--session", "session_id", metavar="ID", help="Only calls of this session (id or unique prefix).")
+    @click.option("--model", metavar="NAME", help="Only calls that requested this model, or that it answered.")
+    @click.option("--provider", metavar="NAME", help="Only calls to this provider, such as openai.")
+    @click.option("--since", "since_ns", type=MOMENT, metavar="TIME", help="Only since: 30m, 2h, 3d ago, or ISO 8601.")
+    @click.option("--until", "until_ns", type=MOMENT, metavar="TIME", help="Only before this time.")
+    @click.option("--error/--no-error", "errors", default=None, help="Only failed / only successful calls.")
     @click.option(
-        "--min-reward", "least_reward", type=Amount(), metavar="R", help="Of sessions with at least this reward."
+        "--min-reward", "least_reward", type=Amount(), metavar="R", help="Only sessions with at least this reward."
     )
-    @click.option("--text", metavar="PART", help="With this in what was said; capitals do not matter.")
+    @click.option("--text", metavar="PART", help="Only calls whose messages contain PART (case-insensitive).")
     @functools.wraps(function)
     def filtered(*args: object, **options: object) -> None:
         chosen = {name: whole_characters(options.pop(name)) for name in _CHOICES}

@@ -36,7 +36,7 @@ def store_errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
 
 
 class Defaults(NamedTuple):
-    """What was said before the sub-command."""
+    """The options before the sub-command."""
 
     store: str | None = None
     json: bool = False
@@ -116,8 +116,8 @@ def wrong(error: SettingError) -> click.UsageError:
 
 def _gist(error: Exception) -> str:
     """The first line of what a driver says; some say a page."""
-    said = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-    return without_passwords(said if len(said) <= _GIST else whole_words(said, _GIST) + "…")
+    message = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return without_passwords(message if len(message) <= _GIST else whole_words(message, _GIST) + "…")
 
 
 def framed(function: Callable[..., None]) -> Callable[..., None]:

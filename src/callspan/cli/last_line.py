@@ -21,7 +21,7 @@ from callspan.wiring.recorder import Destination, last_destination
 
 _READABLE: Final = ("sqlite", "jsonl", "postgresql", "clickhouse")
 _SDKS: Final = ("openai", "anthropic")
-_TELL: Final = fail_open("say where the records are")
+_TELL: Final = fail_open("print where the records are")
 
 
 def print_at_exit(settings: Settings) -> None:
@@ -57,7 +57,7 @@ def _line(settings: Settings, destination: Destination | None, directory: Path) 
 
 
 def _option(stores: tuple[str, ...], directory: Path) -> str:
-    """What the command must be told to find the same stores."""
+    """The options with which the command finds the same stores."""
     if len(stores) == 1 and parse(stores[0]).path == directory / str(parse(DEFAULT_STORE).path):
         return ""
     return " --store " + shlex.quote(",".join(_url(url, directory) for url in stores))

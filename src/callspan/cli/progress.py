@@ -42,17 +42,17 @@ def progress(frame: Frame, what: str) -> Iterator[Tell]:
         SpinnerColumn("dots" if is_unicode(console.encoding) else "line"),
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
-        TextColumn("{task.fields[told]}", markup=False),
+        TextColumn("{task.fields[progress_text]}", markup=False),
         _Clock(),
         console=console,
         transient=True,
         disable=frame.json or not sys.stderr.isatty(),
     )
     with bars:
-        task = bars.add_task(what, total=None, told="")
+        task = bars.add_task(what, total=None, progress_text="")
 
         def tell(done: int, of: int | None = None, what: str = what) -> None:
-            told = f"{done:,}" if of is None else f"{done:,} of {of:,}"
-            bars.update(task, completed=done, total=of, description=clean(what), told=told)
+            progress_text = f"{done:,}" if of is None else f"{done:,} of {of:,}"
+            bars.update(task, completed=done, total=of, description=clean(what), progress_text=progress_text)
 
         yield tell

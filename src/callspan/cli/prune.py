@@ -21,9 +21,9 @@ Examples:
   callspan prune --older-than 2026-01-01"""
 
 
-@click.command("prune", short_help="Delete what is old.", epilog=_EPILOG)
+@click.command("prune", short_help="Delete old records.", epilog=_EPILOG)
 @click.option("--older-than", "older_ns", type=MOMENT, metavar="TIME", required=True, help="30d, 12h, or ISO 8601.")
-@click.option("--dry-run", is_flag=True, help="Delete nothing, say how much would be deleted.")
+@click.option("--dry-run", is_flag=True, help="Delete nothing; show how much would be deleted.")
 @framed
 def command(frame: Frame, older_ns: int, dry_run: bool) -> None:
     """Delete calls and sessions from before a time, and every content that only they referred to.

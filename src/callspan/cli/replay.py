@@ -7,7 +7,7 @@ from typing import Final
 import click
 from rich.rule import Rule
 
-from callspan.cli.answer_diff import kind_of_answer, said_in_full, same_answer
+from callspan.cli.answer_diff import full_output, kind_of_answer, same_answer
 from callspan.cli.frame import Frame, framed
 from callspan.cli.parameter_types import HttpUrl, Seconds
 from callspan.cli.resending import ResendError, resend
@@ -32,11 +32,18 @@ when it was recorded; any other one must be named with --base-url.
 Exit code 0 where the new call succeeds, whatever it says; 1 where it fails or cannot be sent."""
 
 
-@click.command("replay", short_help="Send a recorded request again; show both answers.", epilog=_EPILOG)
+@click.command("replay", short_help="Send a recorded request again; compare both outputs.", epilog=_EPILOG)
 @click.argument("ident", metavar="CALL")
-@click.option("--model", metavar="NAME", help="Ask this model instead.")
-@click.option("--base-url", type=HttpUrl(), metavar="URL", help="Send it there.")
-@click.option("--timeout", "timeout_s", type=Seconds(0.1), default=120.0, show_default=True, help="Seconds.")
+@click.option("--model", metavar="NAME", help="Send the request to this model instead.")
+@click.option("--base-url", type=HttpUrl(), metavar="URL", help="Send the request to this URL instead.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=Seconds(0.1),
+    default=120.0,
+    show_default=True,
+    help="In seconds.",
+)
 @framed
 def command(frame: Frame, ident: str, model: str | None, base_url: str | None, timeout_s: float) -> None:
     """Send a recorded request again, the same JSON, and show both answers. It may cost money.
@@ -60,7 +67,7 @@ def command(frame: Frame, ident: str, model: str | None, base_url: str | None, t
 
 
 def _full_row(call: CallRecord) -> dict[str, object]:
-    return {**call_row(call), "said": said_in_full(call)}
+    return {**call_row(call), "output": full_output(call)}
 
 
 def _show(screen: Screen, before: CallRecord, after: CallRecord) -> None:
@@ -74,9 +81,7 @@ def _show(screen: Screen, before: CallRecord, after: CallRecord) -> None:
             f"  {money(call.cost.usd if call.cost else None)}  {duration(call.timing.duration_ns)}",
             ("" if call.outcome == "success" else f"  {call.outcome}", "red"),
         )
-        screen.print(
-            clean_lines(said_in_full(call) or (call.error.message if call.error else None) or "nothing was said")
-        )
+        screen.print(clean_lines(full_output(call) or (call.error.message if call.error else None) or "no output"))
     screen.print(Rule(style="bright_black"))
     same, what = same_answer(before, after), kind_of_answer(after)
     if same is None:

@@ -23,7 +23,7 @@ Examples:
   callspan report -o today.html --since 1d
   callspan report --session 019aa0 -o episode.html
 
-The page is one file that loads nothing and sends nothing. It holds what models were told and said: share it as you
+The page is one file that loads nothing and sends nothing. It contains prompts and outputs: share it as you
 would share the store."""
 
 
@@ -35,7 +35,7 @@ would share the store."""
     type=File(dir_okay=False, allow_dash=True),
     default=Path("report.html"),
     show_default=True,
-    help="The file to write; - is stdout.",
+    help="Output file; - for stdout.",
 )
 @framed
 def command(frame: Frame, which: CallFilter, output: Path) -> None:

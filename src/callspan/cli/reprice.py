@@ -39,14 +39,14 @@ Examples:
   callspan reprice --all --prices mine.json   every call, by your own prices
   callspan reprice --all --since 30d --dry-run
 
-What a provider itself stated it charged is never changed."""
+A cost that the provider reported is never changed."""
 
 
-@click.command("reprice", short_help="Compute costs anew, exactly.", epilog=_EPILOG)
+@click.command("reprice", short_help="Recompute costs from prices.", epilog=_EPILOG)
 @choosing_calls
 @click.option("--prices", type=File(exists=True, dir_okay=False), help="Your own price file.")
-@click.option("--all", "every", is_flag=True, help="Also calls that have a cost.")
-@click.option("--dry-run", is_flag=True, help="Change nothing, say what would change.")
+@click.option("--all", "every", is_flag=True, help="Also reprice calls that have a cost.")
+@click.option("--dry-run", is_flag=True, help="Change nothing; show what would change.")
 @framed
 def command(frame: Frame, which: CallFilter, prices: Path | None, every: bool, dry_run: bool) -> None:
     """Compute the cost of stored calls from their tokens and the prices of their day."""

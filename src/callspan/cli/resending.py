@@ -50,7 +50,7 @@ def resend(call: CallRecord, *, model: str | None, base_url: str | None, timeout
     sdk = _SDKS.get(call.api)
     endpoint = by_api(call.api)
     if sdk is None or endpoint is None:
-        raise ResendError(f"{call.api} is no API that can be asked again")
+        raise ResendError(f"{call.api} is not an API that can be replayed")
     client, errors = _client(sdk, call, base_url, timeout_s)
     path = sdk.prefix + endpoint.path.removeprefix("/v1")
     # Inline, so that the new answer can be looked at whole.
@@ -60,7 +60,7 @@ def resend(call: CallRecord, *, model: str | None, base_url: str | None, timeout
         finally:
             client.close()
     if not captured.records:
-        raise ResendError("the SDK sent nothing; is this version of it supported? See `callspan doctor`.")
+        raise ResendError("the SDK sent no request; this version may be unsupported, see `callspan doctor`")
     return captured.records[-1]
 
 
@@ -82,13 +82,13 @@ def _body(call: CallRecord) -> dict[str, object]:
     if not kept:
         raise ResendError("the request was not kept: record with content='full'")
     if MEDIA_KEY.encode() in kept:
-        raise ResendError("the request's pictures or sounds were kept by reference: record with media='inline'")
+        raise ResendError("images or audio of the request were replaced by references: record with media='inline'")
     if lost:
         reasons = ", ".join(sorted({redaction.why for redaction in lost}))
-        raise ResendError(f"the request was not kept whole ({reasons}), so it cannot be sent as it was")
+        raise ResendError(f"the request was not kept in full ({reasons}), so it cannot be replayed")
     found = msgspec.json.decode(kept)
     if not isinstance(found, dict):
-        raise ResendError("the request is no JSON object")
+        raise ResendError("the request is not a JSON object")
     return found
 
 
@@ -107,6 +107,6 @@ def _client(sdk: _Sdk, call: CallRecord, base_url: str | None, timeout_s: float)
     if base_url is None and host != (call.server_address or sdk.host):
         client.close()
         raise ResendError(
-            f"the call went to {call.server_address}, and {sdk.module} would now ask {host}: say where with --base-url"
+            f"the call went to {call.server_address}, and {sdk.module} would now call {host}: use --base-url"
         )
     return client, failure

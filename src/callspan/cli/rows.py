@@ -56,7 +56,7 @@ def call_row(call: CallRecord) -> Row:
         "cost_usd": amount(call.cost.usd if call.cost else None),
         "duration_ms": _ms(call.timing.duration_ns),
         "first_token_ms": _ms(call.timing.first_token_ns),
-        "said": said(call),
+        "output": output_text(call),
     }
 
 
@@ -98,7 +98,7 @@ def lasted_ns(summary: SessionSummary) -> int | None:
     return None if start is None or end is None else max(0, end - start)
 
 
-def said(call: CallRecord) -> str | None:
+def output_text(call: CallRecord) -> str | None:
     """Return the gist of what came back: the text, else the tools it called; None where nothing was kept."""
     conversation = call.conversation
     if conversation is None:

@@ -70,7 +70,7 @@ def main(arguments: Sequence[str], *, store: str | None = None) -> NoReturn:
 
 
 def _understood(arguments: Sequence[str], store: str | None) -> tuple[list[str], str, str | None]:
-    """Return the command line to run, the stores and what telemetry calls it, after help where it is asked for."""
+    """Return the command line to run, the stores and what telemetry calls it, after printing help where requested."""
     given = leading_options(arguments, _FLAGS, ("--store",))
     if given.flags & {"-h", "--help"}:
         print(_HELP, end="")

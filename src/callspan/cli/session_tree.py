@@ -159,14 +159,16 @@ def _metadata(metadata: dict[str, object]) -> str:
 
 
 def _step_line(step: TimestepRecord, calls: Sequence[CallRecord] | None) -> Text:
-    """A step, with the sums of its calls; None: they are not all known, and what the step itself summed is said."""
+    """A step, with the sums of its calls; None: they are not all known, and the sums of the step record are shown."""
     totals = step.totals
     lasted = None if step.start_ns is None or step.end_ns is None else step.end_ns - step.start_ns
     ended = "  terminated" if step.terminated else "  truncated" if step.truncated else ""
-    asked, answered, cost = (totals.input_tokens, totals.output_tokens, None) if totals else (None, None, None)
+    input_tokens = totals.input_tokens if totals else None
+    output_tokens = totals.output_tokens if totals else None
+    cost = None
     if calls is not None:
-        asked = known_sum(call.usage.input_tokens if call.usage else None for call in calls)
-        answered = known_sum(call.usage.output_tokens if call.usage else None for call in calls)
+        input_tokens = known_sum(call.usage.input_tokens if call.usage else None for call in calls)
+        output_tokens = known_sum(call.usage.output_tokens if call.usage else None for call in calls)
         cost = exact_sum(call.cost.usd if call.cost else None for call in calls)
     amount = totals.reward if totals else None
     odd = "" if step.outcome in (None, "success") else f"  {step.outcome}"
@@ -174,7 +176,7 @@ def _step_line(step: TimestepRecord, calls: Sequence[CallRecord] | None) -> Text
         (f"step {step.index}", "bold"),
         f" {step.name}" if step.name else "",
         *((("  ", ""), (reward(amount), reward_style(amount))) if amount is not None else ()),
-        f"  {tokens(asked, answered)} tokens" if calls or asked is not None else "",
+        f"  {tokens(input_tokens, output_tokens)} tokens" if calls or input_tokens is not None else "",
         f"  {money(cost)}" if cost is not None else "",
         f"  {duration(lasted)}",
         (f"{odd}{ended}", "yellow"),
@@ -207,10 +209,10 @@ def _call_line(call: CallRecord) -> Text:
     if call.outcome != "success" or call.retries:
         line.append_text(outcome_text(call))
         line.append("  ")
-    said = (
+    shown = (
         " ".join(piece for message in call.conversation.output for piece in gist(message)) if call.conversation else ""
     )
-    line.append_text(styled((said or (call.error.message if call.error else None) or "", _FAINT)))
+    line.append_text(styled((shown or (call.error.message if call.error else None) or "", _FAINT)))
     return line
 
 

@@ -43,10 +43,10 @@ Examples:
 
 @click.command("sessions", short_help="List sessions: outcome, reward, tokens, cost, time.", epilog=_EPILOG)
 @choosing_calls
-@click.option("--max-reward", type=Amount(), metavar="R", help="With at most this reward.")
-@click.option("--outcome", metavar="WORD", help="Such as success, error, interrupted.")
-@click.option("--limit", type=Rows(1), default=50, show_default=True, help="At most so many, newest first.")
-@click.option("--offset", type=Rows(0), default=0, help="Leave out so many first.")
+@click.option("--max-reward", type=Amount(), metavar="R", help="Only sessions with at most this reward.")
+@click.option("--outcome", metavar="WORD", help="Only sessions with this outcome: success, error, interrupted, …")
+@click.option("--limit", type=Rows(1), default=50, show_default=True, help="Show at most N sessions.")
+@click.option("--offset", type=Rows(0), default=0, help="Skip the first N sessions.")
 @framed
 def command(frame: Frame, which: CallFilter, limit: int, offset: int, **options: object) -> None:
     """List sessions, newest first, with outcome, reward, tokens, cost and time.
@@ -80,10 +80,10 @@ class Wanted(msgspec.Struct, frozen=True):
     outcome: str | None = None
     which: CallFilter = CallFilter()
     with_such_calls: frozenset[str | None] | None = None
-    """Ids of sessions with a call as asked for."""
+    """Ids of the sessions that have a matching call."""
 
     def fits(self, summary: SessionSummary) -> bool:
-        """Return whether a session is asked for."""
+        """Return whether a session matches the filters."""
         session, which = summary.session, self.which
         return (
             (self.max_reward is None or (summary.reward is not None and summary.reward <= self.max_reward))
@@ -98,8 +98,8 @@ class Wanted(msgspec.Struct, frozen=True):
 def _with_such_calls(reader: Reader, which: CallFilter) -> frozenset[str | None] | None:
     if which.model is None and which.provider is None and which.text is None:
         return None
-    asked = CallFilter(model=which.model, provider=which.provider, text=which.text)
-    return frozenset(summary.key for summary in reader.summary("session", asked, latencies=False))
+    matching = CallFilter(model=which.model, provider=which.provider, text=which.text)
+    return frozenset(summary.key for summary in reader.summary("session", matching, latencies=False))
 
 
 def _table(found: list[SessionSummary], width: int) -> Group:

@@ -25,7 +25,7 @@ Names the same stores, in the same order, as the application did."""
 
 
 @click.command("ship", short_help="Deliver records that wait on disk.", epilog=_EPILOG)
-@click.option("--timeout", "timeout_s", type=Seconds(0.1), default=30.0, show_default=True, help="Seconds.")
+@click.option("--timeout", "timeout_s", type=Seconds(0.1), default=30.0, show_default=True, help="In seconds.")
 @framed
 def command(frame: Frame, timeout_s: float) -> None:
     """Deliver waiting records to the store; exit code 1 if some still wait."""
@@ -43,17 +43,17 @@ def command(frame: Frame, timeout_s: float) -> None:
         counters = ship_once(directory, sinks, timeout_s)
     left = waiting_bytes(directory)
     delivered = sum(number for name, number in counters.items() if name.startswith("shipped."))
-    told = f"{count(delivered)} records delivered to {safe_name(frame.store)}"
-    told += f"; {count(left)} bytes wait." if left else "; nothing waits."
+    message = f"{count(delivered)} records delivered to {safe_name(frame.store)}"
+    message += f"; {count(left)} bytes wait." if left else "; nothing waits."
     if others := counters["for_other_stores"]:
-        told += f" {count(others)} segments are for another set of stores: name those with --store."
-    _report(frame, dict(counters), left, told)
+        message += f" {count(others)} segments are for another set of stores: name those with --store."
+    _report(frame, dict(counters), left, message)
     if left:
         raise click.exceptions.Exit(1)
 
 
-def _report(frame: Frame, counters: dict[str, int], left: int, told: str) -> None:
+def _report(frame: Frame, counters: dict[str, int], left: int, message: str) -> None:
     if frame.json:
         frame.emit({"counters": counters, "waiting_bytes": left})
     else:
-        frame.screen.paragraph(told)
+        frame.screen.paragraph(message)

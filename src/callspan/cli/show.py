@@ -30,11 +30,11 @@ Examples:
 
 @click.command("show", short_help="A session as a tree, or one call in full.", epilog=_EPILOG)
 @click.argument("ident", metavar="[ID]", default="last")
-@click.option("--limit", type=Rows(1), help=f"Of a session at most so many entries; as a tree {_LIMIT:,}.")
-@click.option("--offset", type=Rows(0), default=0, help="Of a session leave out so many entries first.")
+@click.option("--limit", type=Rows(1), help=f"Show at most N entries of a session. Default for a tree: {_LIMIT:,}.")
+@click.option("--offset", type=Rows(0), default=0, help="Skip the first N entries of a session.")
 @framed
 def command(frame: Frame, ident: str, limit: int | None, offset: int) -> None:
-    """Show a session as a tree of steps, calls, tools and events, or a call with all that was said.
+    """Show a session as a tree of steps, calls, tools and events, or one call in full.
 
     ID is a session's or a call's id, the beginning of one, a call's span id, or `last`: the newest session, or the
     newest call where it belongs to no session and began later.

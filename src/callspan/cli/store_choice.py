@@ -11,7 +11,7 @@ from callspan.settings_loader import load
 from callspan.stores.urls import parse
 
 DEFAULT_STORE: Final = "sqlite:///callspan.db"
-"""Where `run` and `demo` write and everything else reads when nothing else is said."""
+"""Where `run` and `demo` write and everything else reads by default."""
 
 
 def stores_of_environment() -> str:

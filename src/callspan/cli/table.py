@@ -45,17 +45,17 @@ def fitted(columns: Sequence[Column], rows: Iterable[Sequence[Text | str]], widt
     """Return the rows below their heads, one line each, no wider than `width`."""
     lines = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
     natural = [max([len(column.name), *(row[at].cell_len for row in lines)]) for at, column in enumerate(columns)]
-    told = [
+    known = [
         at for at, column in enumerate(columns) if not column.known or any(row[at].plain != UNKNOWN for row in lines)
     ]
-    idle = {at for at in told if lines and all(row[at].plain in _NOTHING for row in lines)}
+    idle = {at for at in known if lines and all(row[at].plain in _NOTHING for row in lines)}
     layout = _layout(
         [
             column._replace(rank=column.rank + _IDLE * (at in idle)) if column.rank else column
             for at, column in enumerate(columns)
         ],
         natural,
-        told,
+        known,
         width,
     )
     heads = [Text(column.name, style="bold") for column in columns]

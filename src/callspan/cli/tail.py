@@ -14,7 +14,7 @@ from callspan.cli.calls import outcome_text
 from callspan.cli.filters import choosing_calls, of_one_session
 from callspan.cli.frame import Frame, framed, store_errors
 from callspan.cli.parameter_types import Rows
-from callspan.cli.rows import call_row, said
+from callspan.cli.rows import call_row, output_text
 from callspan.cli.safe_text import clean
 from callspan.cli.screen import styled
 from callspan.formatting import UNKNOWN, duration, local_time, tokens
@@ -36,13 +36,13 @@ _EPILOG: Final = """\b
 Examples:
   callspan tail -n 20 --error
   callspan tail -f --session 019aa0
-  callspan tail -f --json | jq -r .said"""
+  callspan tail -f --json | jq -r .output"""
 
 
-@click.command("tail", short_help="The last calls; with -f those to come.", epilog=_EPILOG)
+@click.command("tail", short_help="Show the last calls; with -f also new ones.", epilog=_EPILOG)
 @choosing_calls
-@click.option("-n", "number", type=Rows(0), default=10, show_default=True, help="So many that are there.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with calls as they finish, until Ctrl-C.")
+@click.option("-n", "number", type=Rows(0), default=10, show_default=True, help="Show the last N calls.")
+@click.option("-f", "--follow", is_flag=True, help="Keep showing calls as they finish, until Ctrl-C.")
 @framed
 def command(frame: Frame, which: CallFilter, number: int, follow: bool) -> None:
     """Show the last calls, one line each, oldest first; with --json one JSON object a line."""
@@ -70,16 +70,16 @@ def _tail(frame: Frame, which: CallFilter, number: int, *, follow: bool) -> None
 
 def _wait_for(frame: Frame) -> None:
     """Wait until something is recorded in the store."""
-    told = _why_empty(frame)
-    if told is not None and not frame.json:
-        click.echo(clean(f"{told}; waiting for the first record"), err=True)
-    while told is not None:
+    reason = _why_empty(frame)
+    if reason is not None and not frame.json:
+        click.echo(clean(f"{reason}; waiting for the first record"), err=True)
+    while reason is not None:
         time.sleep(_POLL_S)
-        told = _why_empty(frame)
+        reason = _why_empty(frame)
 
 
 def _why_empty(frame: Frame) -> str | None:
-    """Why there is nothing to read yet; None where there is, and where something else is wrong, which is told later."""
+    """Why there is nothing to read yet; None where there is something, or where another error is reported later."""
     try:
         open_store(frame.store).close()
     except EmptyStoreError as error:
@@ -115,5 +115,5 @@ def _show(frame: Frame, call: CallRecord, shown: set[str]) -> None:
         f"  {duration(call.timing.duration_ns):>{_TIME}}  ",
     )
     line.append_text(outcome_text(call))
-    line.append_text(styled((f"  {said(call) or (call.error.message if call.error else None) or ''}", "dim")))
+    line.append_text(styled((f"  {output_text(call) or (call.error.message if call.error else None) or ''}", "dim")))
     frame.screen.text(line)

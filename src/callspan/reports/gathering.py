@@ -158,7 +158,7 @@ def _summaries(reader: Reader, which: CallFilter, rows: Rows) -> list[SessionSum
         for summary in reader.sessions(since_ns=which.since_ns)
         if summary.session.session_id in rows or not _narrow(which)
     ]
-    # Those that began before the time asked about, but have calls since.
+    # Sessions that began before the filter's time, but have calls since.
     known = {summary.session.session_id for summary in found}
     older = (reader.session(session_id) for session_id in rows if session_id not in known)
     return [*found, *(summary for summary in older if summary is not None)]
@@ -174,7 +174,7 @@ def _left_out(found: Gathered) -> str:
 
 
 def _narrow(which: CallFilter) -> bool:
-    """Whether only some calls of a session are asked for, so that one without any is of no interest."""
+    """Whether the filter selects single calls, so that sessions without any are left out."""
     return any((which.model, which.provider, which.until_ns, which.text, which.errors is not None))
 
 

@@ -81,8 +81,8 @@ def _models(found: Gathered) -> str:
 
 
 def _model_row(name: str, totals: ModelTotals, most: int) -> list[str]:
-    asked, answered = totals.input_tokens or 0, totals.output_tokens or 0
-    bar = share_bar((("in", asked / most), ("out", answered / most)))
+    tokens_in, tokens_out = totals.input_tokens or 0, totals.output_tokens or 0
+    bar = share_bar((("in", tokens_in / most), ("out", tokens_out / most)))
     cells = [
         f'<span class="name">{escaped(name)}</span>{bar}',
         count(totals.calls),

@@ -42,10 +42,10 @@ _OUTCOME, _MS, _IN, _OUT, _COST = 1, 2, 4, 5, 6
 def call_row(call: CallRecord, model: int, limit: int) -> list[object]:
     """Return one call as the page's script takes it apart.
 
-    `model` is its place in the page's list of models; of what was said there are at most `limit` characters.
+    `model` is its place in the page's list of models; the output is cut to `limit` characters.
     """
     usage, timing = call.usage, call.timing
-    said = " ".join(_gist(call.conversation.output if call.conversation else ())) if limit else ""
+    output = " ".join(_gist(call.conversation.output if call.conversation else ())) if limit else ""
     return [
         model,
         call.outcome,
@@ -55,7 +55,7 @@ def call_row(call: CallRecord, model: int, limit: int) -> list[object]:
         usage.output_tokens if usage else None,
         format(call.cost.usd, "f") if call.cost else None,
         call.retries or 0,
-        shown(said, limit) if said else "",
+        shown(output, limit) if output else "",
         shown(call.error.message or call.error.type, ERROR) if call.error else "",
         call.call_id,
     ]
@@ -153,12 +153,12 @@ def _event(item: Event, start: int, places: Places, limit: int) -> list[object] 
     at = _ms(item.time_ns - start)
     match item:
         case EventRecord():
-            told = f"{item.name or ''} {_event_text(item, limit)}".strip()
+            text = f"{item.name or ''} {_event_text(item, limit)}".strip()
             return [
                 place,
                 at,
                 shown(item.event_type, NAME),
-                shown(told, limit) if limit else "",
+                shown(text, limit) if limit else "",
                 item.reward,
                 _ms(item.duration_ns),
             ]

@@ -29,12 +29,12 @@ _reading: Final = threading.Lock()
 
 
 class Batch(NamedTuple):
-    """What was read from one offset on."""
+    """Entries read from one offset on."""
 
     entries: Sequence[Entry]
     gaps: Sequence[Gap]
     end: int
-    """Where to read on; the offset asked for if there was nothing."""
+    """Offset to read on from; the given offset if there was nothing."""
 
 
 class Source(Protocol):
@@ -153,7 +153,7 @@ class Segment:
             self._listed = True
 
     def batch(self, offset: int, entries: int, size: int) -> Batch:
-        """Read whole frames from `offset` on; skipped bytes are told as gaps. Raises OSError."""
+        """Read whole frames from `offset` on; skipped bytes are returned as gaps. Raises OSError."""
         taken: list[Entry] = []
         gaps: list[Gap] = []
         limit, window, total, lost = self.end, _WINDOW, 0, 0

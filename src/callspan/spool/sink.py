@@ -1,4 +1,4 @@
-"""Sink: what a store promises to the spool, and the words they share.
+"""Sink: the protocol between the spool and a store.
 
 At least once, idempotent by record key: a sink may be given an entry again after any failure, by any
 process, and an older version of a record must change nothing.
@@ -62,4 +62,4 @@ class Sink(Protocol):
         """Drop the cursor of a segment that is gone."""
 
     def close(self) -> None:
-        """Let go of files and connections; `open` may follow."""
+        """Close files and connections; `open` may follow."""

@@ -251,7 +251,7 @@ class Spool:
             return self._active
         now = time.monotonic()
         if now < self._open_at:
-            raise OSError(f"{self.directory} took no file a moment ago")
+            raise OSError(f"{self.directory} could not create a file a moment ago")
         try:
             segment = self._segments.create()
         except ours(OSError):
@@ -302,7 +302,7 @@ class Spool:
         self._warn_at = time.monotonic() + _WARN_S
         log(
             logging.WARNING,
-            "The spool directory %s takes no records (%s); up to %d MiB wait in memory, the oldest are dropped",
+            "The spool directory %s is not writable (%s): up to %d MiB wait in memory, then the oldest are dropped",
             self.directory,
             error,
             self._memory_bytes // _MIB,
@@ -315,7 +315,7 @@ class Spool:
         try:
             thread(partial(self._launch, self._segments, self._unlaunched), "callspan-launch").start()
         except ours(RuntimeError):
-            log(logging.DEBUG, "No threads at this point of the interpreter's end; the next process ships")
+            log(logging.DEBUG, "The interpreter is shutting down and starts no thread; the next process delivers")
         self._started = True
 
     def _watch(self) -> None:

@@ -1,4 +1,4 @@
-"""Answers: the arithmetic every reader shares, so that all stores give the same numbers."""
+"""Aggregates: the definition of every sum, percentile, count and order that readers return, for all stores."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def is_error(outcome: str | None) -> bool:
 
 
 def model_of(record: CallRecord) -> str | None:
-    """Return the model a call counts for: the one asked for, else the one that answered."""
+    """Return the model a call counts for: the requested one, else the responding one."""
     return record.request.model or (record.response.model if record.response else None)
 
 
@@ -103,7 +103,7 @@ def summarise(records: Iterable[CallRecord], by: Grouping, *, latencies: bool = 
 
 
 def last_ns(record: CallRecord) -> int:
-    """Return when a call was last heard of, Unix nanoseconds."""
+    """Return the end of a call, else its start, Unix nanoseconds."""
     return record.timing.start_ns + (record.timing.duration_ns or 0)
 
 
@@ -241,7 +241,7 @@ def _session(session_id: str, records: list[Record]) -> tuple[int | None, Sessio
 
 
 class Extent(NamedTuple):
-    """How many records of a kind a session has, and when it was last heard of by one of them."""
+    """How many records of a kind a session has, and the time of the latest."""
 
     number: int = 0
     last_ns: int | None = None

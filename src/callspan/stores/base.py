@@ -1,4 +1,4 @@
-"""Reading: the questions every readable store answers, and the shape of the answers."""
+"""Base: the `Reader` protocol of stores, its filters, and the types it returns."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class EmptyStoreError(StoreError):
 
 
 class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which calls; every field narrows, None asks nothing."""
+    """Which calls: all conditions must hold; None is no condition."""
 
     session_id: str | None = None
     timestep_id: str | None = None
@@ -36,14 +36,14 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     errors: bool | None = None
     """True: only calls whose outcome is error or timeout; False: only successes."""
     text: str | None = None
-    """Case-insensitive part of what was said."""
+    """Part of a message's text, case-insensitive."""
     limit: int | None = None
     offset: int = 0
     newest_first: bool = True
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """Sums over calls. A value no call told is None, never 0, and calls that lack it do not dilute averages."""
+    """Sums over calls. A value that no call has is None, never 0, and calls without it are left out of averages."""
 
     key: str | None
     """What was grouped by: model, provider, session id, or day (UTC, ISO)."""
@@ -58,7 +58,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: Decimal | None = None
     calls_without_cost: int = 0
     p50_ms: float | None = None
-    """Of the calls that succeeded; None where none told, or where latencies were not asked for."""
+    """Of the calls that succeeded; None where none has one, or where latencies were not requested."""
     p95_ms: float | None = None
     ttft_p50_ms: float | None = None
     retries: int | None = None
@@ -116,4 +116,4 @@ class Reader(Protocol):
         """Yield sums over calls, largest number of calls first; percentiles cost most and may be left out."""
 
     def close(self) -> None:
-        """Let go of the store."""
+        """Close the store."""

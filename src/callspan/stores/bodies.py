@@ -1,4 +1,4 @@
-"""Bodies: a request or answer taken apart into pieces worth storing once, and put together again.
+"""Bodies: a request or response split into pieces that are stored once, and joined again.
 
 The growing history of a request becomes a chain of pieces, large values become pieces of their own, the
 rest stays in a small skeleton that is itself a piece. Everything is exact: each piece keeps its JSON bytes.
@@ -58,7 +58,7 @@ class Stored(NamedTuple):
 
     role: str | None
     text: str | None
-    """What a person would read; None where nothing is said. Where `rest` is kept, its beginning and an ellipsis."""
+    """What a person would read; None where there is no text. Where `rest` is kept, its beginning and an ellipsis."""
     rest: bytes | None
     """What follows the beginning of a long text, compressed; None where `text` is whole."""
     enc: int
@@ -156,7 +156,7 @@ def to_row(part: Piece, *, press: bool = True) -> Stored:
 
 
 def whole_text(text: str | None, rest: bytes | None) -> str | None:
-    """Return the whole text of a stored piece; None where nothing is said."""
+    """Return the whole text of a stored piece; None where there is no text."""
     if text is None or rest is None:
         return text
     text = text[: -len(_CUT)]

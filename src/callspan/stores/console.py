@@ -1,4 +1,4 @@
-"""Console as a sink: one line per finished call on standard error, for people who are debugging; not readable."""
+"""Sink for the console: one line per finished call on standard error, for debugging; it cannot be read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SAID_BYTES: Final = 80
 
 
 class ConsoleStore:
-    """Prints each call once it has ended; what was said only where the content setting keeps it."""
+    """Prints each call once it has ended; messages only where the content setting keeps them."""
 
     def __init__(self, url: str) -> None:
         """Take the URL, `console://`, which has no parts."""
@@ -70,9 +70,9 @@ def _parts(call: CallRecord) -> Iterator[str]:
         yield "+".join("-" if count is None else str(count) for count in counts) + " tokens"
     if call.timing.duration_ns is not None:
         yield duration(call.timing.duration_ns)
-    said = with_conversation(call).conversation
-    if said is not None:
-        yield f"{_words(said.input)} -> {_words(said.output)}"
+    conversation = with_conversation(call).conversation
+    if conversation is not None:
+        yield f"{_words(conversation.input)} -> {_words(conversation.output)}"
 
 
 def _words(messages: Sequence[Message]) -> str:

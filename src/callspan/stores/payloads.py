@@ -55,7 +55,7 @@ def unpack(payload: bytes, process: Callable[[Record], Record] = as_it_is) -> Un
             parts = {side: _apart(fields, side) for side in _SIDES}
         tree: Tree = {name: msgspec.json.decode(value) for name, value in fields.items()}
     except (msgspec.DecodeError, UnknownSchemaError, UnicodeDecodeError, RecursionError) as error:
-        raise PoisonError(f"no record: {error}") from error
+        raise PoisonError(f"not a record: {error}") from error
     return Unpacked(record, tree, parts.get("request", b""), parts.get("response", b""))
 
 
@@ -107,8 +107,8 @@ def message_key(record: CallRecord) -> str | None:
     return None if endpoint is None else endpoint.message_key
 
 
-def said_in(record: CallRecord) -> str:
-    """Return what was said in a call: system prompt, history and answer, line by line."""
+def text_of(record: CallRecord) -> str:
+    """Return the text of a call: system prompt, history and output, joined by line ends."""
     found: list[str | None] = []
     if body := bytes(record.request.body):
         parts = bodies.split(body, message_key(record))

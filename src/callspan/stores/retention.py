@@ -92,7 +92,7 @@ def _remove(store: str | Path, choice: Choice) -> Removed:
     found = StoreUrl("sqlite", str(store), store, {}) if isinstance(store, Path) else parse(store)
     module = _REMOVERS.get(found.kind)
     if module is None:
-        raise SettingError(f"{safe_name(found.url)} keeps nothing, so nothing can be deleted there")
+        raise SettingError(f"{safe_name(found.url)} keeps no records, so none can be deleted")
     remove = late_import(f"callspan.stores.{module}").remove
     place = found.url if found.path is None else found.path
     return cast("Callable[[str | Path, Choice], Removed]", remove)(place, choice)

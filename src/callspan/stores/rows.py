@@ -127,8 +127,8 @@ def merge(versions: Iterable[_R]) -> _R:
     known = list(versions)
     if len(known) == 1:
         return known[0]
-    told = [_story(msgspec.json.decode(encode_json(record))) for record in known]
-    return msgspec.convert(_tree(reduce(_told, told)), type(known[0]), strict=False)
+    versions_of = [_story(msgspec.json.decode(encode_json(record))) for record in known]
+    return msgspec.convert(_tree(reduce(_merged, versions_of)), type(known[0]), strict=False)
 
 
 def merged_row(table: Table, there: Mapping[str, object] | None, tree: Tree) -> Row:
@@ -139,7 +139,7 @@ def merged_row(table: Table, there: Mapping[str, object] | None, tree: Tree) -> 
         stamps = there["stamps"]
         before = to_tree(table, there)
         before.pop("kind")
-        story = _told(_story(before, _stamps.decode(stamps) if isinstance(stamps, str | bytes) else {}), story)
+        story = _merged(_story(before, _stamps.decode(stamps) if isinstance(stamps, str | bytes) else {}), story)
     whole = _tree(story)
     row = to_row(table, msgspec.convert(whole, _KINDS[table.kind], strict=False), whole)
     other = {path: stamp for path, stamp in story.stamps.items() if stamp != story.version}
@@ -156,7 +156,7 @@ def _story(tree: Tree, stamps: Mapping[str, int] | None = None) -> _Story:
     return _Story(values, dict.fromkeys(values, version) | dict(stamps or {}), version)
 
 
-def _told(one: _Story, other: _Story) -> _Story:
+def _merged(one: _Story, other: _Story) -> _Story:
     values, stamps = dict(one.values), dict(one.stamps)
     for path, value in other.values.items():
         if path not in values or other.stamps[path] > stamps[path]:

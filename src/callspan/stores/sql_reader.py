@@ -1,4 +1,4 @@
-"""Reading by SQL: every question of `Reader`, for any store that keeps the tables of `columns`."""
+"""SQL reader: the `Reader` of stores that have the tables of `columns`."""
 
 # ruff: noqa: S608 - only our own column names and conditions are put into SQL; values are parameters
 
@@ -63,7 +63,7 @@ FROM calls c WHERE {where} GROUP BY 1 ORDER BY 2 DESC, coalesce({key}, '')
 
 
 class Latencies(NamedTuple):
-    """Percentiles of one group of calls, milliseconds; None where no call told."""
+    """Percentiles of one group of calls, milliseconds; None where no call has one."""
 
     p50_ms: float | None = None
     p95_ms: float | None = None
@@ -98,7 +98,7 @@ class SqlReader(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the store."""
+        """Close the store."""
 
     def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
         """Yield calls with their conversations."""
@@ -130,14 +130,14 @@ class SqlReader(ABC):
         return int(str(next(self.rows(f"SELECT count(*) AS n FROM calls c WHERE {where}", **values))["n"]))
 
     def sessions(self, *, since_ns: int | None = None, limit: int | None = None) -> Iterator[SessionSummary]:
-        """Yield sessions, newest first; also those only their calls tell of."""
+        """Yield sessions, newest first; also those that only their calls name."""
         sql = f"""
             SELECT session_id FROM (
-              SELECT session_id, coalesce(max(stated), min(called)) AS at FROM (
-                SELECT session_id, start_ns AS stated, CAST(NULL AS bigint) AS called FROM sessions
+              SELECT session_id, coalesce(max(recorded), min(called)) AS at FROM (
+                SELECT session_id, start_ns AS recorded, CAST(NULL AS bigint) AS called FROM sessions
                 UNION ALL
-                SELECT session_id, CAST(NULL AS bigint) AS stated, start_ns AS called FROM calls
-                 WHERE session_id IS NOT NULL) told
+                SELECT session_id, CAST(NULL AS bigint) AS recorded, start_ns AS called FROM calls
+                 WHERE session_id IS NOT NULL) starts
               GROUP BY session_id) found
             WHERE {"at >= :since_ns" if since_ns is not None else "1 = 1"}
             ORDER BY coalesce(at, 0) DESC, session_id DESC {"" if limit is None else self.page(limit, 0)}"""
@@ -238,11 +238,11 @@ class SqlReader(ABC):
             conditions.append("c.outcome IN ('error', 'timeout')" if which.errors else "c.outcome = 'success'")
         if which.text is not None:
             values["text"] = which.text.casefold()
-            conditions.append(self.said())
+            conditions.append(self.text_condition())
         return " AND ".join(conditions) or "1 = 1", values
 
-    def said(self) -> str:
-        """Return the condition that `:text` was said in call `c`."""
+    def text_condition(self) -> str:
+        """Return the condition that a message of call `c` contains `:text`."""
         matching = self.matching()
         return f"""(c.output IN ({matching}) OR c.system IN ({matching}) OR c.ctx IN (
             WITH RECURSIVE hit (id) AS (
@@ -251,7 +251,7 @@ class SqlReader(ABC):
             SELECT id FROM hit))"""
 
     def matching(self) -> str:
-        """Return the query for the ids of what says `:text`."""
+        """Return the query for the ids of contents whose text contains `:text`."""
         return f"SELECT t.id FROM said t WHERE t.role IS NOT NULL AND {self.contains}"
 
     def whole(self, row: Values) -> CallRecord:
@@ -292,7 +292,7 @@ class SqlReader(ABC):
             last = aggregates.extent([part.last_ns for part in parts]).last_ns
             found.append(
                 aggregates.session_summary(
-                    self._stated(session_id, rows.get(session_id), sums.get(session_id)),
+                    self._session_record(session_id, rows.get(session_id), sums.get(session_id)),
                     sums.get(session_id),
                     models=models[session_id],
                     timesteps=steps.get(session_id, aggregates.Extent()),
@@ -303,7 +303,7 @@ class SqlReader(ABC):
         return found
 
     @staticmethod
-    def _stated(session_id: str, row: Values | None, sums: Summary | None) -> SessionRecord:
+    def _session_record(session_id: str, row: Values | None, sums: Summary | None) -> SessionRecord:
         if row is not None:
             return _record(SESSIONS, row, SessionRecord)
         first = None if sums is None else sums.first_ns

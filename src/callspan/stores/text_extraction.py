@@ -1,4 +1,4 @@
-"""Speech: what a person would read in a piece of wire JSON, whatever the provider.
+"""Text extraction: what a person would read in a piece of wire JSON, whatever the provider.
 
 Typed messages come from `callspan.providers`; this is only the plain text that SQL users search and see.
 """
@@ -29,7 +29,7 @@ _ROLE_OF_TYPE: Final = {
 
 
 class Fragment(NamedTuple):
-    """A piece of what is said."""
+    """A piece of text."""
 
     text: str
     verbatim: bool = True
@@ -39,13 +39,13 @@ class Fragment(NamedTuple):
 _LINE_END: Final = Fragment("\n", verbatim=False)
 
 
-def said(value: object) -> str | None:
+def text_in(value: object) -> str | None:
     """Return the texts in `value` joined by line ends, tool calls as `name(arguments)`; None if there is none."""
     return "".join(fragment.text for fragment in fragments(value)) or None
 
 
 def fragments(value: object) -> list[Fragment]:
-    """Return what `said` joins, piece by piece, line ends among them."""
+    """Return what `text_in` joins, piece by piece, line ends among them."""
     found: list[Fragment] = []
     for line in _lines(value, 0):
         found += [_LINE_END, *line] if found else line

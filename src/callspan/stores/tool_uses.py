@@ -1,6 +1,6 @@
-"""Tool uses: each tool call of a model with its run and its answer, joined by the tool call's id when read.
+"""Tool uses: each tool call of a model with its run and its result, joined by the tool call's id.
 
-Nothing has to be told for that: the answer stands in the request of a later call of the session.
+The result is found in the request of a later call of the session; nothing has to be reported for that.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class ToolUse(msgspec.Struct, kw_only=True):
     """One tool call, and what became of it as far as the store knows."""
 
     tool_call_id: str
-    asked: ToolCall | None = None
+    tool_call: ToolCall | None = None
     """As the model wrote it; None where the asking call is not recorded."""
-    asked_by: str | None = None
+    requested_in: str | None = None
     """Id of the call in whose answer it stands."""
     timestep_id: str | None = None
     """The step of that call, else of the run."""
@@ -30,12 +30,12 @@ class ToolUse(msgspec.Struct, kw_only=True):
     """The `tool` event of `with step.tool(...)`; a `tool_start` where it never ended; None where there was none."""
     result: ToolResult | None = None
     """As it was sent back to the model; None where no later call holds one."""
-    answered_in: str | None = None
+    returned_in: str | None = None
     """Id of the first call whose request holds the result."""
 
 
 def tool_uses(reader: Reader, session_id: str) -> list[ToolUse]:
-    """Return the tool uses of a session in the order they were asked for.
+    """Return the tool uses of a session in the order the model requested them.
 
     An id that a provider gives out twice is two uses: runs and results belong to them in their order, the
     newest to the newest.
@@ -46,13 +46,16 @@ def tool_uses(reader: Reader, session_id: str) -> list[ToolUse]:
         if call.conversation is None:
             continue
         _join_results(call, by_id, found)
-        for asked in _tool_calls(call.conversation.output):
+        for made in _tool_calls(call.conversation.output):
             use = ToolUse(
-                tool_call_id=asked.id or "", asked=asked, asked_by=call.call_id, timestep_id=call.place.timestep_id
+                tool_call_id=made.id or "",
+                tool_call=made,
+                requested_in=call.call_id,
+                timestep_id=call.place.timestep_id,
             )
             found.append(use)
-            if asked.id is not None:
-                by_id[asked.id].append(use)
+            if made.id is not None:
+                by_id[made.id].append(use)
     _join_runs(reader, session_id, by_id, found)
     return found
 
@@ -69,8 +72,8 @@ def _join_results(call: CallRecord, by_id: dict[str, list[ToolUse]], found: list
             found.append(uses[0])
         # From the end: a history that was cut short lacks its oldest results.
         for use, answer in zip(reversed(uses), reversed(answers), strict=False):
-            if use.answered_in is None:
-                use.result, use.answered_in = answer, call.call_id
+            if use.returned_in is None:
+                use.result, use.returned_in = answer, call.call_id
 
 
 def _join_runs(reader: Reader, session_id: str, by_id: dict[str, list[ToolUse]], found: list[ToolUse]) -> None:

@@ -1,4 +1,4 @@
-"""Unix socket as a sink: one JSON line per record to whoever listens there; it cannot be read back.
+"""Sink for a Unix socket: one JSON line per record to the process that listens; it cannot be read.
 
 Every line has `protocol_version`. With `acks=on` each line also has `ack`, and the cursor moves only once
 the receiver has answered `{"ack": "<segment>:<offset>"}`; without, what the receiver's socket took is done.
@@ -43,7 +43,7 @@ class UnixSocketStore:
     def __init__(self, path: str | Path, *, acks: str = "off", timeout_s: float | str = 10.0) -> None:
         """`acks` is `on` or `off`; `timeout_s` bounds each send and each wait for answers."""
         if acks not in _SWITCH:
-            raise SettingError(f"CALLSPAN_STORES: unix socket {path}: acks={acks!r} means nothing; use on or off")
+            raise SettingError(f"CALLSPAN_STORES: unix socket {path}: acks={acks!r} is invalid; use on or off")
         if _UNIX < 0:
             raise SettingError(f"CALLSPAN_STORES: unix://{path}: this system has no Unix sockets; name another store")
         self.path = Path(path)
@@ -102,7 +102,7 @@ class UnixSocketStore:
         """Do nothing: there is no cursor here."""
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         connection, self._socket = self._socket, None
         self._received = b""
         if connection is not None:
@@ -127,14 +127,14 @@ class UnixSocketStore:
     def _answers(self, connection: socket.socket) -> Iterator[str]:
         data = connection.recv(_RECEIVE_BYTES)
         if not data:
-            raise ConnectionResetError(f"{self.name}: the receiver hung up before it acknowledged everything")
+            raise ConnectionResetError(f"{self.name}: closed by the receiver before everything was acknowledged")
         *whole, self._received = (self._received + data).split(b"\n")
         if len(self._received) > _LONGEST_ANSWER:
-            raise ConnectionError(f"{self.name}: the receiver answers without line ends")
+            raise ConnectionError(f"{self.name}: the receiver sends no line ends")
         try:
             yield from [_acks.decode(line).ack for line in whole]
         except msgspec.DecodeError as error:
-            raise ConnectionError(f"{self.name}: the receiver answered no acknowledgement: {error}") from error
+            raise ConnectionError(f"{self.name}: the receiver sent no acknowledgement: {error}") from error
 
 
 def _place(entry: Entry) -> str:

@@ -1,4 +1,4 @@
-"""Opening: a store's URL becomes the sink that writes it or the reader that answers from it."""
+"""URLs: a store's URL becomes the sink that writes it or the reader that reads it."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def parse(url: str) -> StoreUrl:
     if kind == "unix" and not split.netloc:
         path = "/" + path.lstrip("/")
     if not path:
-        raise SettingError(f"{_SETTING}: {safe_name(url)} names no file; write for example {kind}:///calls.{kind}")
+        raise SettingError(f"{_SETTING}: {safe_name(url)} has no path; write for example {kind}:///calls.{kind}")
     return StoreUrl(kind, url, _path(path), dict(parse_qsl(split.query)))
 
 
@@ -93,7 +93,7 @@ def _split(url: str) -> SplitResult:
         _ = split.port
     except ValueError:
         # What it says may quote a part of the password.
-        raise SettingError(f"{_SETTING}: {safe_name(url)} is no URL") from None
+        raise SettingError(f"{_SETTING}: {safe_name(url)} is not a valid URL") from None
     return split
 
 
@@ -101,10 +101,10 @@ def _path(text: str) -> Path:
     """The path; a `~` that stands for no known home stays. Raises SettingError where no file can be named so."""
     try:
         if b"\0" in os.fsencode(text):
-            raise SettingError(f"{_SETTING}: {text!r}: a path holds no NUL character")
+            raise SettingError(f"{_SETTING}: {text!r}: a path cannot contain a NUL character")
         return Path(text).expanduser()
     except UnicodeEncodeError as error:
-        raise SettingError(f"{_SETTING}: {text!r} can be no path: {error.reason}") from error
+        raise SettingError(f"{_SETTING}: {text!r} is not a valid path: {error.reason}") from error
     except RuntimeError:
         return Path(text)
 
@@ -130,14 +130,14 @@ def split_urls(urls: str | Path | Iterable[str | Path]) -> list[str]:
 
 
 def check_store(url: object) -> None:
-    """Raise SettingError for a URL that means nothing or whose optional dependency is not installed."""
+    """Raise SettingError for an invalid URL or one whose optional dependency is not installed."""
     _sink(parse(str(url)))
 
 
 def sinks_for(urls: str | Iterable[str]) -> list[Sink]:
     """Return one sink per URL, in order, none opened yet.
 
-    Raises SettingError for a URL that means nothing or whose optional dependency is not installed.
+    Raises SettingError for an invalid URL or one whose optional dependency is not installed.
     """
     return [_sink(parse(url)) for url in split_urls(urls)]
 
@@ -179,7 +179,7 @@ def open_store(urls: str | Path | Iterable[str | Path]) -> Reader:
 def safe_name(url: str) -> str:
     """Return the URL without its password and query, fit for logs and the same for the same store.
 
-    Where it cannot be told what of the URL is the password, a short hash tells stores apart.
+    Where the password cannot be found in the URL, a short hash distinguishes stores.
     """
     name = safe_url(url)
     return f"{name}-{sha256(url.encode('utf-8', 'replace')).hexdigest()[:8]}" if name.endswith(HIDDEN) else name

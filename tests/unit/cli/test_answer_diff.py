@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.cli.answer_diff import kind_of_answer, said_in_full, same_answer
+from callspan.cli.answer_diff import full_output, kind_of_answer, same_answer
 from callspan.record.call import CallRecord, Response
 from callspan.record.messages import Conversation, Message, Text, ToolCall
 
@@ -44,7 +44,7 @@ def spoken(*parts: Any) -> CallRecord:
     ],
 )
 def test_what_was_answered_is_told_in_full(call: CallRecord, told: str | None) -> None:
-    assert said_in_full(call) == told
+    assert full_output(call) == told
 
 
 @pytest.mark.parametrize(

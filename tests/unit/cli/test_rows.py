@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from callspan.cli.rows import amount, call_row, gist, lasted_ns, said, session_row, short_ids
+from callspan.cli.rows import amount, call_row, gist, lasted_ns, output_text, session_row, short_ids
 from callspan.record.call import Attempt, Cost, ErrorInfo, Place, Request, Response, Stream, Timing
 from callspan.record.messages import (
     Conversation,
@@ -28,7 +28,7 @@ from .conftest import START_NS, made, session, summed
 _UNKNOWN_OF_A_CALL = {
     "session_id", "session_name", "timestep", "timestep_id", "trace_id", "span_id", "response_model", "error_type",
     "error_kind", "error_message", "http_status", "retries", "stream_end", "input_tokens", "output_tokens",
-    "cache_read_tokens", "reasoning_tokens", "cost_usd", "duration_ms", "first_token_ms", "said",
+    "cache_read_tokens", "reasoning_tokens", "cost_usd", "duration_ms", "first_token_ms", "output",
 }  # fmt: skip
 
 
@@ -128,11 +128,11 @@ def test_the_gist_of_every_kind_of_part(part: Part, pieces: list[str]) -> None:
 )
 def test_what_was_said_is_short_and_none_where_nothing_was(output: list[list[Part]], expected: str | None) -> None:
     messages = [Message(role="assistant", parts=parts) for parts in output]
-    assert said(made(conversation=Conversation(output=messages))) == expected
+    assert output_text(made(conversation=Conversation(output=messages))) == expected
 
 
 def test_a_call_without_a_conversation_has_said_nothing_known() -> None:
-    assert said(made()) is None
+    assert output_text(made()) is None
 
 
 @pytest.mark.parametrize(

@@ -292,7 +292,7 @@ def test_a_dry_run_says_how_many_and_writes_nothing(
     keep(store, answered("a"), answered("b", "Right."))
     answer = ask("--store", store, "export", "openai", "--dry-run", "-o", str(rows), *arguments)
     assert (answer.code, answer.out.splitlines()[0]) == (code, first)
-    assert answer.err == ("" if code == 0 else f"Nothing in {store} fits.\n")
+    assert answer.err == ("" if code == 0 else f"Nothing in {store} matches.\n")
     assert not rows.exists()
 
 
@@ -326,14 +326,14 @@ def test_a_report_says_how_large_it_is_and_what_is_in_it(
     ("fields", "told"),
     [
         ({"request": Request(model="m")}, "record with content='full'"),
-        ({"request": Request(body=msgspec.Raw(b"[1]"))}, "the request is no JSON object"),
-        ({"redactions": [Redaction(what="request.body", why="size")]}, "was not kept whole (size)"),
+        ({"request": Request(body=msgspec.Raw(b"[1]"))}, "the request is not a JSON object"),
+        ({"redactions": [Redaction(what="request.body", why="size")]}, "was not kept in full (size)"),
         (
             {"redactions": [Redaction(what="request.a", why="secret"), Redaction(what="request.b", why="redactor")]},
-            "was not kept whole (redactor, secret)",
+            "was not kept in full (redactor, secret)",
         ),
-        ({"api": "unknown"}, "unknown is no API that can be asked again"),
-        ({"api": "teapots\x1b"}, "teapots\ufffd is no API that can be asked again"),
+        ({"api": "unknown"}, "unknown is not an API that can be replayed"),
+        ({"api": "teapots\x1b"}, "teapots\ufffd is not an API that can be replayed"),
     ],
 )
 def test_what_cannot_be_sent_again_is_said_before_anything_is_sent(

@@ -80,7 +80,7 @@ def test_a_store_in_a_file_is_checked_and_left_as_it_was(anywhere: str) -> None:
     [
         ("teapot://x", "unknown kind of store"),
         ("", "unknown kind of store"),
-        ("sqlite:///", "names no file"),
+        ("sqlite:///", "has no path"),
         ("jsonl:///x.jsonl?colour=red", "has no such option or value: colour=red"),
     ],
 )

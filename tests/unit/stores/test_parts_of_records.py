@@ -167,7 +167,7 @@ def test_what_is_no_record_is_refused(payload: bytes) -> None:
     ],
 )
 def test_what_is_said(value: object, expected: str | None) -> None:
-    assert text_extraction.said(value) == expected
+    assert text_extraction.text_in(value) == expected
 
 
 NESTED = st.recursive(
@@ -201,8 +201,8 @@ def test_verbatim_fragments_stand_in_the_json(value: Any) -> None:
         (made("c", api="unknown", body=raw("only text")), ""),
     ],
 )
-def test_what_was_said_in_a_call(record: CallRecord, text: str) -> None:
-    assert payloads.said_in(record) == text
+def test_the_text_of_a_call(record: CallRecord, text: str) -> None:
+    assert payloads.text_of(record) == text
 
 
 @pytest.mark.parametrize(

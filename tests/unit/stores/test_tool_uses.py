@@ -36,8 +36,8 @@ def test_a_call_its_run_and_its_answer_are_one_use(holding: Holding) -> None:
         chat("other", [ASK], asking("k"), at_s=3, session_id="s9"),
     )
     (use,) = tool_uses(reader, "s")
-    assert use.asked == ToolCall(id="k", name="f", arguments='{"n": "k"}')
-    assert (use.asked_by, use.answered_in, use.timestep_id) == ("c1", "c2", "t1")
+    assert use.tool_call == ToolCall(id="k", name="f", arguments='{"n": "k"}')
+    assert (use.requested_in, use.returned_in, use.timestep_id) == ("c1", "c2", "t1")
     assert use.result == ToolResult(id="k", content="found")
     assert use.run is not None
     assert use.run.event_id == "r"
@@ -45,7 +45,7 @@ def test_a_call_its_run_and_its_answer_are_one_use(holding: Holding) -> None:
 
 def test_what_is_not_known_of_a_use_is_none(holding: Holding) -> None:
     (use,) = tool_uses(holding(chat("c1", [ASK], asking("k"), session_id="s")), "s")
-    assert (use.run, use.result, use.answered_in, use.timestep_id) == (None, None, None, None)
+    assert (use.run, use.result, use.returned_in, use.timestep_id) == (None, None, None, None)
 
 
 def test_uses_are_in_the_order_they_were_asked_for(holding: Holding) -> None:
@@ -66,7 +66,7 @@ def test_an_answer_belongs_to_the_first_call_that_holds_it(holding: Holding) -> 
         chat("c3", [*history, ASK], at_s=2, session_id="s"),
         chat("c2", history, at_s=1, session_id="s"),
     )
-    assert [use.answered_in for use in tool_uses(reader, "s")] == ["c2"]
+    assert [use.returned_in for use in tool_uses(reader, "s")] == ["c2"]
 
 
 def test_an_id_given_twice_is_two_uses(holding: Holding) -> None:
@@ -79,7 +79,7 @@ def test_an_id_given_twice_is_two_uses(holding: Holding) -> None:
         chat("c3", [*first, asking("call_0"), result("call_0", "two")], at_s=2, session_id="s"),
     )
     uses = tool_uses(reader, "s")
-    assert [(u.asked_by, u.run.event_id, u.result.content, u.answered_in) for u in uses if u.run and u.result] == [
+    assert [(u.requested_in, u.run.event_id, u.result.content, u.returned_in) for u in uses if u.run and u.result] == [
         ("c1", "r1", "one", "c2"),
         ("c2", "r2", "two", "c3"),
     ]
@@ -102,7 +102,7 @@ def test_runs_and_answers_nobody_asked_for_are_uses_too(holding: Holding) -> Non
         run("w", "x", 3, event_type="environment"),
     )
     uses = tool_uses(reader, "s")
-    assert [(use.tool_call_id, use.asked, use.timestep_id) for use in uses] == [
+    assert [(use.tool_call_id, use.tool_call, use.timestep_id) for use in uses] == [
         ("old", None, None),
         ("alone", None, "t9"),
     ]

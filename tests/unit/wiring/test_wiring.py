@@ -96,7 +96,7 @@ def test_a_handle_of_the_same_settings_undoes_the_one_in_use() -> None:
     ("given", "error", "named"),
     [
         ({"stores": "teapot://x"}, SettingError, "teapot"),
-        ({"stores": ["sqlite:///a.db", "sqlite:///"]}, SettingError, "names no file"),
+        ({"stores": ["sqlite:///a.db", "sqlite:///"]}, SettingError, "has no path"),
         ({"content": "some"}, SettingError, "content='some'"),
         ({"vocabularies": ["klingon"]}, SettingError, "klingon"),
         ({"prices": "/no/such/prices.json"}, SettingError, "prices.json"),

@@ -1,4 +1,4 @@
-"""ClickHouse as a reader: the questions of `Reader` asked of tables others write, each row in its last state."""
+"""Reader of ClickHouse. Queries run with `final = 1`, so that each row is in its last state."""
 
 # ruff: noqa: S608 - only our own conditions are put into SQL; values are parameters
 
@@ -34,7 +34,7 @@ class ClickHouseReader(SqlReader):
     contains = "position(replaceAll(lowerUTF8(t.text), 'ß', 'ss'), :text) > 0"
 
     def __init__(self, url: str) -> None:
-        """Connect now, so that a mistake shows at once."""
+        """Connect at once, so that errors show early."""
         self.name = safe_name(url)
         self._client = connect(url)
         self._pieces: dict[str, bytes] = {}
@@ -85,8 +85,8 @@ class ClickHouseReader(SqlReader):
         known = self._pieces.get(key)
         return super().content(column, key) if known is None else known
 
-    def said(self) -> str:
-        """Return the condition that `:text` was said in call `c`."""
+    def text_condition(self) -> str:
+        """Return the condition that a message of call `c` contains `:text`."""
         return f"hasAny(arrayConcat(c.history, [ifNull(c.output, ''), ifNull(c.system, '')]), ({self._hits()}))"
 
     def _hits(self) -> str:
@@ -105,11 +105,11 @@ class ClickHouseReader(SqlReader):
         return super().page(_ALL if limit < 0 else limit, offset)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._client.close()
 
     def _fetch(self, calls: Iterable[Values]) -> None:
-        """Have all contents these calls name at hand."""
+        """Load all contents that these calls refer to."""
         wanted: set[str] = set()
         for row in calls:
             wanted.update(cast("list[str]", row["history"]))

@@ -1,4 +1,4 @@
-"""ClickHouse as a sink: rows that may be written any number of times, each batch known by where it lies in the spool.
+"""Sink for ClickHouse: rows may be written repeatedly; each batch has a deduplication token, its place in the spool.
 
 There are no transactions: contents go first, then what refers to them, and a batch that failed in the middle is
 written again. Cursors stay with the spool.
@@ -103,7 +103,7 @@ class ClickHouseStore:
         """Do nothing: there is no cursor here."""
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         client, self._client = self._client, None
         self._written.clear()
         if client is not None:

@@ -1,4 +1,4 @@
-"""JSON Lines as a reader: the questions of `Reader` answered by a scan of the file, rotated ones first."""
+"""Reader of JSON Lines: each query scans the files, rotated ones first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from callspan.record.events import Record, SessionRecord, TimestepRecord, record
 from callspan.stores import aggregates
 from callspan.stores.base import CallFilter, EmptyStoreError, Event, Grouping, SessionSummary, Summary
 from callspan.stores.jsonl.store import files_of, lines_in
-from callspan.stores.payloads import said_in
+from callspan.stores.payloads import text_of
 from callspan.stores.rows import merge
 
 _EVERY: Final = CallFilter()
@@ -26,7 +26,7 @@ _NO_RECORD: Final = (msgspec.DecodeError, UnknownSchemaError, UnicodeDecodeError
 
 
 class JsonLinesReader:
-    """Reads the whole file anew for each question, so that it follows a file that grows."""
+    """Reads the files again for each query, so that it follows a file that grows."""
 
     def __init__(self, path: str | Path) -> None:
         """A missing file is a StoreError at once."""
@@ -54,7 +54,7 @@ class JsonLinesReader:
         return sum(1 for _ in self._matching(which))
 
     def sessions(self, *, since_ns: int | None = None, limit: int | None = None) -> Iterator[SessionSummary]:
-        """Yield sessions, newest first; also those only their calls tell of."""
+        """Yield sessions, newest first; also those that only their calls name."""
         found = [(at, one) for at, one in self._sessions().values() if since_ns is None or (at or 0) >= since_ns]
         newest = sorted(found, key=lambda pair: (pair[0] or 0, pair[1].session.session_id), reverse=True)
         yield from (one for _, one in newest[:limit])
@@ -122,7 +122,7 @@ def _matches(record: CallRecord, which: CallFilter) -> bool:
         and (which.since_ns is None or start >= which.since_ns)
         and (which.until_ns is None or start < which.until_ns)
         and (which.errors is None or _fits(record, errors=which.errors))
-        and (which.text is None or which.text.casefold() in said_in(record).casefold())
+        and (which.text is None or which.text.casefold() in text_of(record).casefold())
     )
 
 

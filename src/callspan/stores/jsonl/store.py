@@ -1,4 +1,4 @@
-"""JSON Lines as a sink: one record per line, whole lines in single writes, the cursor in a small side file."""
+"""Sink for JSON Lines: one record per line, batches in single writes, cursors in a side file."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def _write(path: Path, data: bytes) -> int:
             data = data if os.read(descriptor, 1) == b"\n" else b"\n" + data
         if os.write(descriptor, data) != len(data):
             os.ftruncate(descriptor, size)
-            raise OSError(f"{path}: the disk took only a part of a batch; it was taken back")
+            raise OSError(f"{path}: short write: the disk took only a part of a batch, which was removed again")
         return size + len(data)
     finally:
         os.close(descriptor)
@@ -282,7 +282,9 @@ def _merged(path: Path) -> dict[tuple[str, str], SessionRecord | TimestepRecord]
                     sessions.setdefault(record_key(record), []).append(record)
                 elif isinstance(record, TimestepRecord):
                     steps.setdefault(record_key(record), []).append(record)
-    return {key: merge(told) for key, told in sessions.items()} | {key: merge(told) for key, told in steps.items()}
+    return {key: merge(versions) for key, versions in sessions.items()} | {
+        key: merge(versions) for key, versions in steps.items()
+    }
 
 
 def _records(line: bytes) -> Iterator[Record]:

@@ -1,4 +1,4 @@
-"""Postgres as a reader: the questions of `Reader` asked of a database others are writing."""
+"""Reader of Postgres, while others write."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PostgresReader(SqlReader):
     contains = "position(:text in replace(lower(t.text), 'ß', 'ss')) > 0"
 
     def __init__(self, url: str) -> None:
-        """Connect now, so that a mistake shows at once."""
+        """Connect at once, so that errors show early."""
         self.name = safe_name(url)
         self._connection = psycopg.connect(url, autocommit=True, application_name="callspan")
         self._connection.read_only = True
@@ -54,5 +54,5 @@ class PostgresReader(SqlReader):
         return super().page(limit, offset) if limit >= 0 else f"OFFSET {int(offset)}"
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._connection.close()

@@ -1,4 +1,4 @@
-"""Postgres as a sink: whole batches in one transaction, every row keyed, so that any number of writers may repeat."""
+"""Sink for Postgres: a batch is one transaction, and every row has a key, so that writers may repeat batches."""
 
 # ruff: noqa: S608 - only our own table and column names are put into SQL; values are parameters
 
@@ -89,7 +89,7 @@ class PostgresStore:
         self._open.execute("DELETE FROM cursors WHERE segment = %s", (segment,))
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()

@@ -1,4 +1,4 @@
-"""The SQLite file: opening it safely, its pragmas, and the migrations that bring it up to date."""
+"""The SQLite file: opening, pragmas, migrations, and the sums kept in it."""
 
 from __future__ import annotations
 

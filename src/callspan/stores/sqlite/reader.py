@@ -1,4 +1,4 @@
-"""SQLite as a reader: the questions of `Reader` asked of a file that others may be writing."""
+"""Reader of a SQLite file, while others write."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class SQLiteReader(SqlReader):
     contains = "callspan_says(t.text, t.rest, :text)"
 
     def __init__(self, path: str | Path) -> None:
-        """Open `path` now, so that a mistake shows at once."""
+        """Open `path` at once, so that errors show early."""
         self.name = f"sqlite:///{path}"
         self._connection = open_for_reading(Path(path))
         self._connection.row_factory = sqlite3.Row
@@ -57,7 +57,7 @@ class SQLiteReader(SqlReader):
         yield from cursor.execute(sql, values)
 
     def sums(self, by: Grouping, where: str, values: Values) -> Iterator[Values]:
-        """Yield one row per group, out of the sums the file keeps where these can tell the calls that are asked for."""
+        """Yield one row per group, from the sums the file keeps where these can answer the query."""
         kept = _kept_sums(by, where)
         return super().sums(by, where, values) if kept is None else self.rows(kept, **values)
 

@@ -1,4 +1,4 @@
-"""SQLite as a sink: batches in one transaction together with the cursor, every content stored once."""
+"""Sink for SQLite: a batch and its cursor are one transaction, and every content is stored once."""
 
 # ruff: noqa: S608 - only our own table and column names are put into SQL; values are parameters
 
@@ -67,7 +67,7 @@ class SQLiteStore:
         """
         connection = self._open
         if self._inode_there() != self._inode:
-            raise FileNotFoundError(f"{self.path}: deleted or replaced while it was in use; it is opened anew")
+            raise FileNotFoundError(f"{self.path}: deleted or replaced while in use; it is reopened")
         connection.execute("BEGIN IMMEDIATE")
         try:
             with connection:
@@ -164,8 +164,8 @@ class SQLiteStore:
 
     def _new_content(self, connection: sqlite3.Connection, part: bodies.Piece) -> int:
         role, text, rest, enc, data = bodies.to_row(part)
-        said = None if text is None else (text, rest)
-        lender = None if said is None else self._answers.get(said)
+        spoken = None if text is None else (text, rest)
+        lender = None if spoken is None else self._answers.get(spoken)
         cursor = connection.execute(
             "INSERT INTO content (hash, role, text, rest, text_of, enc, size, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
@@ -179,8 +179,8 @@ class SQLiteStore:
             ),
         )
         found = int(cursor.lastrowid or 0)
-        if part.role == _ANSWERS and said is not None and len(said[0]) >= _LENT_CHARACTERS and lender is None:
-            self._answers[said] = found
+        if part.role == _ANSWERS and spoken is not None and len(spoken[0]) >= _LENT_CHARACTERS and lender is None:
+            self._answers[spoken] = found
             if len(self._answers) > _ANSWERS_ENTRIES:
                 del self._answers[next(iter(self._answers))]
         return found
