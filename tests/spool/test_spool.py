@@ -303,7 +303,7 @@ class TestDisks:
         fill(spool, keys(100), size=500)
         counts = spool.counters()
         assert (counts["appended"], counts["in_memory"], counts["dropped.memory"]) == (0, 100, 80)
-        assert len([r for r in caplog.records if "takes no records" in r.getMessage()]) == 1
+        assert len([r for r in caplog.records if "is not writable" in r.getMessage()]) == 1
         sink.up.set()
         assert spool.flush(10)
         assert sink.keys() == keys(100)[80:]
