@@ -24,8 +24,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 import callspan
 from callspan.record.call import CallRecord, ErrorInfo, Request, Timing
-from callspan.semconv import metric_names
-from callspan.semconv.metric_names import bounded_type
+from callspan.semconv.metrics import COST, INSTRUMENTS, bounded_type
 from callspan.spans.metrics import CallMetrics
 from callspan.testing import ScriptedProvider
 from tests.attempts.caller import Caller, Run
@@ -338,7 +337,7 @@ ALERTS: Final = Path(__file__).resolve().parents[2] / "docs/alerts.md"
 
 def test_the_page_for_operators_names_what_there_is() -> None:
     page = ALERTS.read_text()
-    told = {value for name, value in vars(metric_names).items() if name.isupper() and ".client." in str(value)}
+    told = {instrument.name for instrument in INSTRUMENTS if ".client." in instrument.name}
     table = {name for line in page.splitlines() if line.startswith("| `") for name in NAMED.findall(line)}
     limit = "callspan.client.rate_limit.limit"
     assert limit in told
@@ -356,7 +355,7 @@ def test_every_query_of_the_page_asks_for_a_metric_there_is(plain: Caller, run: 
     with pytest.raises((openai.APIStatusError, anthropic.APIStatusError)):
         run(plain.call)
     # What calls cost is known of those that have a price: see tests/otel/test_cost_and_records.py.
-    there = {name.replace(".", "_") for name in (*measured.read(), metric_names.COST)}
+    there = {name.replace(".", "_") for name in (*measured.read(), COST.name)}
     queries = "".join(re.findall(r"```promql(.*?)```", ALERTS.read_text(), re.DOTALL))
     asked = set(re.findall(r"\b((?:callspan|gen_ai)_client_[a-z_]+)", queries))
     assert asked

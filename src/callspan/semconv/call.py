@@ -1,13 +1,14 @@
-"""The attributes of a call that no convention has, and where in an agent's work the call was made."""
+"""The attributes of a call that no convention has, where in an agent's work it was made, and those of its attempts."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from callspan.record.call import CallRecord
+from callspan.record.call import Attempt, CallRecord
 from callspan.semconv.budgets import Attributes
 from callspan.semconv.content_parts import Shown
-from callspan.semconv.table import BOOLEAN, DOUBLE, INT, STRING, STRINGS, Each, From, Put, Row, Table
+from callspan.semconv.llm import rate_limit_rows
+from callspan.semconv.table import BOOLEAN, DOUBLE, INT, STRING, STRINGS, Constant, Each, From, Put, Row, Table
 
 CALL_ID: Final = "callspan.call_id"
 STEP_INDEX: Final = "callspan.step.index"
@@ -16,6 +17,11 @@ ERROR_KIND: Final = "callspan.error.kind"
 ERROR_RETRYABLE: Final = "callspan.error.retryable"
 SESSION_ID: Final = "session.id"
 CONVERSATION_ID: Final = "gen_ai.conversation.id"
+FIRST_CONTENT_EVENT: Final = "llm.first_token"
+ATTEMPT_EVENT: Final = "llm.attempt"
+EXCEPTION_EVENT: Final = "exception"
+ATTEMPT_SPAN_NAME: Final = "POST"
+"""Name of an attempt's span, as HTTP clients name theirs: every endpoint is posted to."""
 _TRUNCATED_BYTES: Final = "callspan.truncated_bytes"
 _NS: Final = 1e9
 
@@ -110,3 +116,58 @@ END: Final = Table(
     Row("callspan.request.bytes", INT, "request.body_bytes", "Size of the body that was sent.", content=False),
     Row("callspan.response.bytes", INT, "response.body_bytes", "Size of the body of the answer.", content=False),
 )  # fmt: skip
+
+
+def _text(name: str, path: str, about: str) -> Row:
+    return Row(name, STRING, path, about, if_empty=True)
+
+
+_ATTEMPT: Final = (
+    Row("llm.attempt.number", INT, "number", "1 for the first."),
+    _text(ERROR_KIND, "error_kind", "Our class of its error."),
+    _text("error.type", "error_type", "The provider's type or code of its error, else the exception's class."),
+    _text(REQUEST_ID, "request_id", "The provider's id of the request."),
+    Row("llm.attempt.retry_after_s", DOUBLE, "retry_after_s", "Seconds the provider asks to wait."),
+    Row("llm.attempt.planned_wait_s", DOUBLE, "planned_wait_s", "Seconds the SDK decided to wait before the next."),
+    Row("llm.attempt.wait_s", DOUBLE, "wait_s", "Seconds that passed before the next."),
+    *rate_limit_rows("requests", "rate_limits.requests"),
+    *rate_limit_rows("tokens", "rate_limits.tokens"),
+    *rate_limit_rows("input_tokens", "rate_limits.input_tokens"),
+    *rate_limit_rows("output_tokens", "rate_limits.output_tokens"),
+)
+
+
+def _headers_s(attempt: Attempt) -> float | None:
+    return None if attempt.headers_ns is None else (attempt.headers_ns - attempt.start_ns) / _NS
+
+
+ATTEMPT: Final = Table(
+    *_ATTEMPT,
+    Row("llm.attempt.start_s", DOUBLE, lambda attempt: attempt.start_ns / _NS, "Seconds from the start of the call."),
+    Row("llm.status_code", INT, "status", "HTTP status of its answer."),
+    Row("llm.attempt.time_to_headers_s", DOUBLE, _headers_s, "Seconds from its own start to the answer's headers."),
+)
+"""The event of an attempt."""
+ATTEMPT_SPAN: Final = Table(
+    *_ATTEMPT,
+    Row("http.request.method", STRING, Constant("POST"), "`POST`."),
+    Row("http.response.status_code", INT, "status", "HTTP status of its answer."),
+    Row("http.request.resend_count", INT, lambda attempt: attempt.number - 1, "Attempts before it.", if_true=True),
+)
+ATTEMPT_SPAN_OF_CALL: Final = Table(
+    _text("server.address", "server_address", "Host of the service."),
+    Row("server.port", INT, "server_port", "Port of the service."),
+    _text(SESSION_ID, "place.session_id", "The session the call belongs to."),
+)
+"""What the span of an attempt has of its call."""
+EXCEPTION_TYPE: Final = Table(
+    Row(
+        "exception.type", STRING, lambda error: error.exception or error.type, "The exception's class, with its module."
+    )
+)
+EXCEPTION: Final = Table(*EXCEPTION_TYPE.rows, Row("exception.message", STRING, "message", "Its message."))
+
+
+def attempt_span_attributes(record: CallRecord, attempt: Attempt) -> Attributes:
+    """Return the attributes of an attempt's own span: those of an HTTP client's, and what its event would say."""
+    return ATTEMPT_SPAN.of(attempt) | ATTEMPT_SPAN_OF_CALL.of(record)

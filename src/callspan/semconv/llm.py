@@ -43,6 +43,16 @@ _BETWEEN: Final = 4
 """Bytes between a role and its text, and after that."""
 
 
+def rate_limit_rows(unit: str, path: str) -> tuple[Row, Row, Row]:
+    """Return the rows of a rate limit of a unit (`requests`, ...), which stands at `path`."""
+    prefix, words = f"llm.rate_limiting.{unit}", unit.replace("_", " ")
+    return (
+        Row(f"{prefix}.limit", INT, f"{path}.limit", f"The limit on {words}, as the answer's headers state it."),
+        Row(f"{prefix}.remaining", INT, f"{path}.remaining", f"What is left of the limit on {words}."),
+        Row(f"{prefix}.reset", DOUBLE, f"{path}.reset_s", f"Seconds until the limit on {words} is full again."),
+    )
+
+
 def first_finish_reason(reasons: Sequence[str | None]) -> str | None:
     """Return the finish reason of the first choice, normalised."""
     return normalised(reasons[0]) if reasons[0] else None
@@ -188,18 +198,8 @@ END: Final = Table(
     ),
     Row(f"{META}*", ANY, _METADATA, "One for each field of `callspan.metadata(...)` around the call."),
     Row(_META_EXTRA, JSON, _METADATA, "Other fields of `callspan.metadata(...)`."),
-    Row(
-        "llm.rate_limiting.requests.limit", INT, "rate_limits.requests.limit",
-        "Requests of the limit, as the last answer states.",
-    ),
-    Row("llm.rate_limiting.requests.remaining", INT, "rate_limits.requests.remaining", "Requests that are left of it."),
-    Row("llm.rate_limiting.requests.reset", DOUBLE, "rate_limits.requests.reset_s", "Seconds until it is full again."),
-    Row(
-        "llm.rate_limiting.tokens.limit", INT, "rate_limits.tokens.limit",
-        "Tokens of the limit, as the last answer states.",
-    ),
-    Row("llm.rate_limiting.tokens.remaining", INT, "rate_limits.tokens.remaining", "Tokens that are left of it."),
-    Row("llm.rate_limiting.tokens.reset", DOUBLE, "rate_limits.tokens.reset_s", "Seconds until it is full again."),
+    *rate_limit_rows("requests", "rate_limits.requests"),
+    *rate_limit_rows("tokens", "rate_limits.tokens"),
     Row("llm.completions", STRING, _COMPLETIONS, "The texts of all choices, a blank line between them.", content=True),
     Row("llm.completions.raw", JSON, _RAW_COMPLETIONS, "The choices as they came.", content=True),
     Row("llm.prompts.raw", JSON, _RAW_PROMPTS, "The messages as they were sent.", content=True),

@@ -36,6 +36,12 @@ class Sent(NamedTuple):
     """Total readers of the values as sent; None: it is no attribute."""
 
 
+class Constant(NamedTuple):
+    """Source: always the same."""
+
+    value: str
+
+
 class From(NamedTuple):
     """Source: a function of what stands at a path in the record; not called where that is absent or empty."""
 
@@ -76,12 +82,12 @@ class Body(NamedTuple):
 
 
 class Elsewhere(NamedTuple):
-    """Source: not the record; where else. Such rows are for the documentation, in no table that is put."""
+    """Source: not the record, but what the text says. Somebody else puts it; the row is for the documentation."""
 
     where: str
 
 
-Source: TypeAlias = str | Callable[[Any], object] | From | Each | Sent | Put | Body | Elsewhere
+Source: TypeAlias = str | Callable[[Any], object] | Constant | From | Each | Sent | Put | Body | Elsewhere
 """Where a value comes from. A text is a path of fields from the record on; fields of an absent object are absent."""
 
 
@@ -101,6 +107,8 @@ class Row(NamedTuple):
     """True: it is absent where content is not shown; False: where content is shown."""
     if_true: bool = False
     """Whether zero and false are absent too."""
+    if_empty: bool = False
+    """Whether an empty text is put too, as the application may mean it."""
     compatibility: bool = False
     """Whether it is an older name, which the setting `compatibility` takes away."""
 
@@ -138,7 +146,8 @@ class Table:
 def source(rows: Sequence[Row], names: dict[str, object]) -> str:
     """Return the code of a function that puts the rows' attributes; what it refers to is put into `names`."""
     lines = ["def put(attributes, record, shown):", "    has_content = shown.has_content"]
-    for condition, alike in groupby(rows, _condition):
+    of_records = [row for row in rows if not isinstance(row.source, Elsewhere)]
+    for condition, alike in groupby(of_records, _condition):
         block = [line for _, group in groupby(alike, _kind) for line in _lines(tuple(group), names)]
         lines += _under(condition, block) if condition else block
     return "\n".join(lines) + "\n"
@@ -174,6 +183,8 @@ def _lines(rows: Sequence[Row], names: dict[str, object]) -> list[str]:
     match found:
         case str():
             return _of_fields(rows)
+        case Constant():
+            return [f"    attributes[{row.name!r}] = {found.value!r}"]
         case From():
             return _of_owner(found.path, _set(row, f"{_named(found.read, names)}(owner)"))
         case Each():
@@ -198,7 +209,7 @@ def _under(condition: str, lines: Sequence[str]) -> list[str]:
 
 
 def _set(row: Row, value: str) -> list[str]:
-    is_text = row.type in (STRING, STRINGS, JSON)
+    is_text = row.type in (STRING, STRINGS, JSON) and not row.if_empty
     test = "value" if is_text or row.if_true else "value is not None"
     return [f"    value = {value}", *_under(test, [f"    attributes[{row.name!r}] = value"])]
 

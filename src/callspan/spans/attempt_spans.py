@@ -9,7 +9,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
 from callspan.record.call import Attempt, CallRecord
-from callspan.semconv import call_events
+from callspan.semconv import call
 
 
 def add_events(span: Span, record: CallRecord) -> None:
@@ -20,7 +20,7 @@ def add_events(span: Span, record: CallRecord) -> None:
     attempts, start_ns = record.attempts, record.timing.start_ns
     for attempt in attempts:
         if len(attempts) > 1 or attempt.error_type is not None:
-            span.add_event(call_events.ATTEMPT, call_events.attempt(attempt), start_ns + _known_ns(attempt))
+            span.add_event(call.ATTEMPT_EVENT, call.ATTEMPT.of(attempt), start_ns + _known_ns(attempt))
 
 
 def add_spans(tracer: Tracer, span: Span, record: CallRecord) -> None:
@@ -32,10 +32,10 @@ def add_spans(tracer: Tracer, span: Span, record: CallRecord) -> None:
     start_ns = record.timing.start_ns
     for attempt in record.attempts:
         child = tracer.start_span(
-            call_events.ATTEMPT_SPAN,
+            call.ATTEMPT_SPAN_NAME,
             context=parent,
             kind=SpanKind.CLIENT,
-            attributes=call_events.attempt_span(record, attempt),
+            attributes=call.attempt_span_attributes(record, attempt),
             start_time=start_ns + attempt.start_ns,
         )
         if attempt.error_type is not None:

@@ -13,7 +13,7 @@ from callspan.fail_open import fail_open
 from callspan.record.call import CallRecord, ErrorInfo
 from callspan.record.messages import Conversation
 from callspan.reentrancy import run_or_defer
-from callspan.semconv import call_events, gen_ai, schema_urls
+from callspan.semconv import call, gen_ai, schema_urls
 from callspan.semconv.projection import Projection
 from callspan.settings import Settings
 from callspan.spans import attempt_spans, genai_compat, span_attributes
@@ -91,7 +91,7 @@ class CallSpan:
                 if not begun:
                     attempt_spans.add_events(span, record)
                     if timing.first_token_ns is not None:
-                        span.add_event(call_events.FIRST_CONTENT, None, timing.start_ns + timing.first_token_ns)
+                        span.add_event(call.FIRST_CONTENT_EVENT, None, timing.start_ns + timing.first_token_ns)
                     if self._owned and record.error is not None:
                         _set_status(span, record, record.error, end_ns)
                     if self._of.attempt_spans:
@@ -176,4 +176,4 @@ def _parent_of(span: Span) -> Span:
 def _set_status(span: Span, record: CallRecord, error: ErrorInfo, end_ns: int) -> None:
     if record.outcome in ("error", "timeout"):
         span.set_status(Status(StatusCode.ERROR, error.message or error.type))
-        span.add_event(call_events.EXCEPTION, call_events.exception(error), end_ns)
+        span.add_event(call.EXCEPTION_EVENT, call.EXCEPTION.of(error), end_ns)

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from callspan.fail_open import fail_open
-from callspan.semconv import metric_names as names
+from callspan.semconv import metrics as names
 from callspan.spool.shipper import SinkState
 
 _READ: Final = fail_open("read the counters of the spool")
@@ -31,18 +31,9 @@ class DeliveryMetrics:
     def __init__(self, meter: Meter) -> None:
         self.of: Deliveries | None = None
         """Whose records these are: those of the `instrument()` in force."""
-        meter.create_observable_counter(
-            names.RECORDS_WRITTEN, [self._written], "{record}", "Records a store has taken from this process."
-        )
-        meter.create_observable_counter(
-            names.RECORDS_DROPPED,
-            [self._dropped],
-            "{record}",
-            "Records that are lost: to every store by the spool, to one store that can never take them.",
-        )
-        meter.create_observable_gauge(
-            names.RECORDS_WAITING, [self._waiting], "s", "For how long the oldest record has waited for a store."
-        )
+        meter.create_observable_counter(*names.RECORDS_WRITTEN.read_by(self._written))
+        meter.create_observable_counter(*names.RECORDS_DROPPED.read_by(self._dropped))
+        meter.create_observable_gauge(*names.RECORDS_WAITING.read_by(self._waiting))
 
     def _written(self, options: CallbackOptions) -> Iterable[Observation]:
         del options

@@ -29,7 +29,7 @@ from callspan.fail_open import fail_open
 from callspan.record.call import ErrorInfo
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.reentrancy import run_or_defer
-from callspan.semconv import callspan as names
+from callspan.semconv import session as semconv
 from callspan.semconv.budgets import Attributes, ByteBudget
 from callspan.semconv.exchange import Exchange, exchange_of
 from callspan.spans import span_attributes
@@ -100,9 +100,9 @@ class HierarchySpan:
                 if not isinstance(record, MessageRecord):
                     self._evaluations.late(record, self._span.get_span_context())
                 return
-            attributes = names.event_attributes(record)
-            self._add_content(attributes, names.event_content, record)
-            span_attributes.add_event(self._span, names.event_name(record), attributes, record.time_ns)
+            attributes = semconv.event_attributes(record)
+            self._add_content(attributes, semconv.event_content, record)
+            span_attributes.add_event(self._span, semconv.event_name(record), attributes, record.time_ns)
             if isinstance(record, RewardRecord):
                 self._evaluations.also_log(record, self._span.get_span_context())
             else:
@@ -137,14 +137,14 @@ class HierarchySpan:
                 attributes.update(exchange.attributes(self._options.rest(self._budget)))
 
     def _add_evaluation(self, record: Record, time_ns: int | None) -> None:
-        evaluation = names.evaluation_attributes(record)
+        evaluation = semconv.evaluation_attributes(record)
         if evaluation is not None and isinstance(record, EventRecord):
-            span_attributes.add_event(self._span, names.EVALUATION_EVENT, evaluation, time_ns)
+            span_attributes.add_event(self._span, semconv.EVALUATION_EVENT, evaluation, time_ns)
             self._evaluations.also_log(record, self._span.get_span_context())
 
     def _show_end(self, record: Record, error: BaseException | None, end_ns: int | None) -> None:
-        attributes = names.end_attributes(record)
-        self._add_content(attributes, names.span_content, record)
+        attributes = semconv.end_attributes(record)
+        self._add_content(attributes, semconv.span_content, record)
         self._add_exchange(attributes, record)
         span_attributes.put(self._span, attributes)
         self._add_evaluation(record, end_ns)
@@ -154,11 +154,11 @@ class HierarchySpan:
             self._span.set_status(Status(StatusCode.ERROR, info.message if self._options.content else info.type))
 
     def _exception(self, info: ErrorInfo, error: BaseException | None) -> Attributes:
-        attributes = names.exception_attributes(info, content=self._options.content)
+        attributes = semconv.exception_attributes(info, content=self._options.content)
         if error is not None:
             # Frames only: the last line of a traceback is the message, which the processors may have removed.
             frames = traceback.format_list(traceback.extract_tb(error.__traceback__, -_MAX_FRAMES))
-            attributes["exception.stacktrace"] = "".join(frames)
+            attributes[semconv.EXCEPTION_STACKTRACE] = "".join(frames)
         return attributes
 
 
@@ -185,10 +185,10 @@ class TracedHierarchy:
         if root:
             context = set_span_in_context(INVALID_SPAN, context)
         span = self._tracer.start_span(
-            names.span_name(record),
+            semconv.span_name(record),
             context,
             SpanKind.INTERNAL,
-            names.start_attributes(record, compatibility=self._options.compatibility, llm=self._options.llm),
+            semconv.start_attributes(record, compatibility=self._options.compatibility, llm=self._options.llm),
             links=[link.link()] if isinstance(link, HierarchySpan) and link.is_elsewhere(context) else None,
             start_time=_start_ns(record),
         )

@@ -24,7 +24,7 @@ from callspan.record.call import CallRecord, Cost, RateLimit
 from callspan.record.events import EventRecord, Record, TimestepRecord
 from callspan.reentrancy import run_or_defer
 from callspan.semconv import gen_ai, schema_urls
-from callspan.semconv import metric_names as names
+from callspan.semconv import metrics as names
 from callspan.semconv.budgets import Attributes, AttributeValue
 from callspan.semconv.call import ERROR_KIND, ERROR_RETRYABLE
 from callspan.spans.delivery_metrics import Deliveries, DeliveryMetrics
@@ -162,27 +162,19 @@ class _Instruments:
         self._names: set[str] = set()
         self._running: dict[tuple[int, _Key], dict[str, None]] = {}
         self._limits: dict[_Key, tuple[float, RateLimit]] = {}
-        self._duration = _histogram(meter, names.DURATION, "s", "Duration of a call with its retries and stream.")
-        self._tokens = _histogram(meter, names.TOKEN_USAGE, "{token}", "Tokens of a call.")
-        self._first_chunk = _histogram(
-            meter, names.TIME_TO_FIRST_CHUNK, "s", "From the start of a call to the first chunk of its stream."
-        )
-        self._per_chunk = _histogram(
-            meter, names.TIME_PER_CHUNK, "s", "Time between the chunks of a stream; the mean of each stream."
-        )
-        self._cost = _histogram(meter, names.COST, "{USD}", "Cost of a call, where it is known.")
-        self._tool = _histogram(meter, names.TOOL_DURATION, "s", "Duration of the run of a tool.")
-        self._timestep = _histogram(meter, names.TIMESTEP_DURATION, "s", "Duration of a timestep of an agent.")
-        self._retries = meter.create_counter(names.RETRIES, "{retry}", "Requests that were sent again.")
-        self._rate_limited = meter.create_counter(names.RATE_LIMITED, "{response}", "Responses with status 429.")
-        self._errors = meter.create_counter(names.ERRORS, "{call}", "Calls that failed or timed out.")
-        meter.create_observable_up_down_counter(
-            names.IN_FLIGHT, [self._in_flight], "{call}", "Calls that have not ended."
-        )
-        meter.create_observable_gauge(
-            names.REMAINING, [self._remaining], "{unit}", "What is left of a rate limit, as last stated."
-        )
-        meter.create_observable_gauge(names.LIMIT, [self._whole_limit], "{unit}", "A rate limit, as last stated.")
+        self._duration = _histogram(meter, names.DURATION)
+        self._tokens = _histogram(meter, names.TOKEN_USAGE)
+        self._first_chunk = _histogram(meter, names.TIME_TO_FIRST_CHUNK)
+        self._per_chunk = _histogram(meter, names.TIME_PER_CHUNK)
+        self._cost = _histogram(meter, names.COST)
+        self._tool = _histogram(meter, names.TOOL_DURATION)
+        self._timestep = _histogram(meter, names.TIMESTEP_DURATION)
+        self._retries = meter.create_counter(*names.RETRIES.described)
+        self._rate_limited = meter.create_counter(*names.RATE_LIMITED.described)
+        self._errors = meter.create_counter(*names.ERRORS.described)
+        meter.create_observable_up_down_counter(*names.IN_FLIGHT.read_by(self._in_flight))
+        meter.create_observable_gauge(*names.REMAINING.read_by(self._remaining))
+        meter.create_observable_gauge(*names.LIMIT.read_by(self._whole_limit))
         self.delivery = DeliveryMetrics(meter)
 
     def count_in(self, record: CallRecord) -> Callable[[], None]:
@@ -292,7 +284,6 @@ class _Instruments:
         return ((dict(key), limit) for key, (told_s, limit) in list(self._limits.items()) if told_s >= oldest_s)
 
 
-_BUCKETS: Final = {"{token}": names.TOKEN_BUCKETS, "{USD}": names.COST_BUCKETS}
 _Key = tuple[tuple[str, AttributeValue], ...]
 
 _BY_PROVIDER: Final[WeakKeyDictionary[MeterProvider, _Instruments]] = WeakKeyDictionary()
@@ -312,9 +303,8 @@ def _limits(record: CallRecord) -> Iterator[tuple[str, RateLimit]]:
                 yield unit, limit
 
 
-def _histogram(meter: Meter, name: str, unit: str, description: str) -> Histogram:
-    """A histogram with the conventions' buckets, as far as this OpenTelemetry lets an instrument advise any."""
+def _histogram(meter: Meter, instrument: names.Instrument) -> Histogram:
+    """A histogram with its buckets, as far as this OpenTelemetry lets an instrument advise any."""
     if "explicit_bucket_boundaries_advisory" not in inspect.signature(meter.create_histogram).parameters:
-        return meter.create_histogram(name, unit, description)
-    buckets = _BUCKETS.get(unit, names.DURATION_BUCKETS)
-    return meter.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=buckets)
+        return meter.create_histogram(*instrument.described)
+    return meter.create_histogram(*instrument.described, explicit_bucket_boundaries_advisory=instrument.buckets)

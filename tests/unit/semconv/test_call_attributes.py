@@ -33,7 +33,7 @@ from callspan.record.events import (
 )
 from callspan.record.messages import Conversation
 from callspan.record.usage import Usage
-from callspan.semconv import call, call_events, callspan
+from callspan.semconv import call, session
 from callspan.semconv.budgets import ByteBudget
 from callspan.semconv.content_parts import Shown
 
@@ -152,7 +152,7 @@ def test_the_rate_of_an_answer_is_known_or_absent(
 )  # fmt: skip
 def test_an_attempt_as_an_event(attempt: dict[str, Any], attributes: dict[str, Any]) -> None:
     of = Attempt(**({"number": 1, "start_ns": S} | attempt))
-    assert call_events.attempt(of) == {"llm.attempt.number": 1, "llm.attempt.start_s": 1.0} | attributes
+    assert call.ATTEMPT.of(of) == {"llm.attempt.number": 1, "llm.attempt.start_s": 1.0} | attributes
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_an_attempt_as_an_event(attempt: dict[str, Any], attributes: dict[str, A
     ],
 )  # fmt: skip
 def test_an_attempt_as_a_span(number: int, fields: dict[str, Any], attributes: dict[str, Any]) -> None:
-    found = call_events.attempt_span(record(**fields), Attempt(number=number, start_ns=0, status=500))
+    found = call.attempt_span_attributes(record(**fields), Attempt(number=number, start_ns=0, status=500))
     base = {"llm.attempt.number": number, "http.request.method": "POST", "http.response.status_code": 500}
     assert found == base | attributes
 
@@ -182,8 +182,8 @@ def test_an_attempt_as_a_span(number: int, fields: dict[str, Any], attributes: d
     ],
 )
 def test_an_exception_event(error: ErrorInfo, attributes: dict[str, Any]) -> None:
-    assert call_events.exception(error) == attributes
-    assert callspan.exception_attributes(error, content=False) == {"exception.type": attributes["exception.type"]}
+    assert call.EXCEPTION.of(error) == attributes
+    assert session.exception_attributes(error, content=False) == {"exception.type": attributes["exception.type"]}
 
 
 SESSION = SessionRecord(session_id="s", record_version=1)
@@ -216,7 +216,7 @@ def with_(one: Record, **fields: Any) -> Record:
     ],
 )  # fmt: skip
 def test_the_end_of_what_is_above_calls(one: Record, attributes: dict[str, Any]) -> None:
-    assert callspan.end_attributes(one) == attributes
+    assert session.end_attributes(one) == attributes
 
 
 @pytest.mark.parametrize(
@@ -240,10 +240,10 @@ def test_the_end_of_what_is_above_calls(one: Record, attributes: dict[str, Any])
 def test_events_messages_and_rewards_as_span_events(
     one: Record, name: str, attributes: dict[str, Any], content: dict[str, Any]
 ) -> None:
-    assert callspan.event_name(one) == name
-    assert callspan.event_attributes(one) == attributes
-    assert callspan.event_content(one, room()) == content
-    assert callspan.event_content(one, room(0)) == {}
+    assert session.event_name(one) == name
+    assert session.event_attributes(one) == attributes
+    assert session.event_content(one, room()) == content
+    assert session.event_content(one, room(0)) == {}
 
 
 @pytest.mark.parametrize(
@@ -257,5 +257,5 @@ def test_events_messages_and_rewards_as_span_events(
 def test_metadata_of_known_names_and_plain_values_is_for_samplers(
     metadata: dict[str, Any], llm: bool, shown: dict[str, Any]
 ) -> None:
-    found = callspan.start_attributes(with_(SESSION, metadata=metadata), compatibility=False, llm=llm)
+    found = session.start_attributes(with_(SESSION, metadata=metadata), compatibility=False, llm=llm)
     assert {name: value for name, value in found.items() if name.startswith("llm.")} == shown

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.points import points
 
 from callspan.record.call import CallRecord
-from callspan.semconv.metric_names import DURATION_BUCKETS, TOKEN_BUCKETS, bounded_type
+from callspan.semconv.metrics import DURATION_BUCKETS, TOKEN_BUCKETS, bounded_type
 from callspan.semconv.records_from_spans import call_of
 
 

@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Response, Timing
+from callspan.record.call import Attempt, CallRecord, ErrorInfo, Place, Request, Response, Timing
+from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
 from callspan.record.messages import Conversation
 from callspan.record.usage import Usage
-from callspan.semconv import anthropic, call, gen_ai, llm, openinference
+from callspan.semconv import anthropic, call, gen_ai, llm, openinference, session
 from callspan.semconv.budgets import ByteBudget
 from callspan.semconv.content_parts import Shown
 from callspan.semconv.table import (
@@ -23,7 +24,9 @@ from callspan.semconv.table import (
     STRING,
     STRINGS,
     Body,
+    Constant,
     Each,
+    Elsewhere,
     From,
     Put,
     Row,
@@ -53,9 +56,9 @@ def put(source: Source, of: CallRecord, *, kind: str = INT, content: bool = True
     return dict(Table(Row("x", kind, source, "", **when)).of(of, shown))
 
 
-def kinds_at(path: str) -> set[type]:
+def kinds_at(record: type, path: str) -> set[type]:
     """The types of a record's field, without None."""
-    found: Any = CallRecord
+    found: Any = record
     for field in path.split("."):
         hints = typing.get_type_hints(found)
         options = typing.get_args(hints[field]) if _is_union(hints[field]) else (hints[field],)
@@ -68,18 +71,49 @@ def _is_union(hint: object) -> bool:
     return typing.get_origin(hint) in (typing.Union, types.UnionType)
 
 
-@pytest.mark.parametrize("name", OF_CALLS)
-def test_every_path_leads_to_a_field_of_the_attributes_type(name: str) -> None:
-    for row in OF_CALLS[name]:
+OF_OTHERS: list[tuple[type, Table]] = [
+    (Attempt, call.ATTEMPT),
+    (Attempt, call.ATTEMPT_SPAN),
+    (CallRecord, call.ATTEMPT_SPAN_OF_CALL),
+    (ErrorInfo, session.EXCEPTION),
+    (SessionRecord, session.SESSION_START),
+    (SessionRecord, session.SESSION_END),
+    (TimestepRecord, session.TIMESTEP_START),
+    (TimestepRecord, session.TIMESTEP_END),
+    (EventRecord, session.ENVIRONMENT_START),
+    (EventRecord, session.ENVIRONMENT_END),
+    (EventRecord, session.TOOL_START),
+    (EventRecord, session.INVOKED_AGENT_START),
+    (EventRecord, session.GUARDRAIL_START),
+    (EventRecord, session.GUARDRAIL_END),
+    (EventRecord, session.HANDOFF_START),
+    (EventRecord, session.OPERATION_END),
+    (EventRecord, session.EVENT),
+    (EventRecord, session.EVALUATION),
+    (EventRecord, session.EVALUATION_SPAN),
+    (MessageRecord, session.MESSAGE),
+    (RewardRecord, session.REWARD),
+    (RewardRecord, session.EVALUATION_SPAN),
+]
+
+
+def check(kind: type, rows: typing.Iterable[Row]) -> None:
+    for row in rows:
         if isinstance(row.source, str):
-            assert kinds_at(row.source) <= set(FITTING[row.type]), row.name
+            assert kinds_at(kind, row.source) <= set(FITTING[row.type]), row.name
         elif isinstance(row.source, From | Each) and row.source.path:
-            assert kinds_at(row.source.path), row.name
+            assert kinds_at(kind, row.source.path), row.name
+        assert row.about.endswith("."), row.name
 
 
 @pytest.mark.parametrize("name", OF_CALLS)
-def test_every_attribute_is_told_of_in_a_sentence(name: str) -> None:
-    assert [row.name for row in OF_CALLS[name] if not row.about.endswith((".", ";"))] == []
+def test_every_path_leads_to_a_field_of_the_attributes_type_and_every_row_has_a_sentence(name: str) -> None:
+    check(CallRecord, OF_CALLS[name])
+
+
+def test_so_it_is_with_the_records_that_are_no_calls() -> None:
+    for kind, table in OF_OTHERS:
+        check(kind, table.rows)
 
 
 def test_a_field_is_put_unless_it_is_unknown_or_an_empty_text() -> None:
@@ -139,6 +173,16 @@ def test_a_row_is_for_calls_with_content_or_without(flag: bool | None, shown: tu
     rows = Table(Row("x", STRING, "call_id", "", content=flag))
     conversations = (Conversation(), None)
     assert tuple(bool(rows.of(record(), Shown(each, ByteBudget(1, 1)))) for each in conversations) == shown
+
+
+def test_an_empty_text_of_the_application_is_put_where_the_row_says_so() -> None:
+    assert put("response.id", record(response=Response(id="")), kind=STRING, if_empty=True) == {"x": ""}
+    assert put("response.id", record(response=Response()), kind=STRING, if_empty=True) == {}
+
+
+def test_a_constant_is_put_always_and_what_others_put_never() -> None:
+    assert put(Constant("it's"), record(), kind=STRING) == {"x": "it's"}
+    assert put(Elsewhere("a header"), record(), kind=STRING) == {}
 
 
 def test_older_names_can_be_left_out() -> None:

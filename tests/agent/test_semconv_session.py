@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from callspan.record.call import ErrorInfo, Place
+from callspan.record.call import ErrorInfo
 from callspan.record.events import (
     EventRecord,
     MessageRecord,
@@ -16,7 +16,7 @@ from callspan.record.events import (
     TimestepRecord,
     Totals,
 )
-from callspan.semconv import callspan as names
+from callspan.semconv import session as names
 from callspan.semconv.budgets import ByteBudget
 
 SESSION = SessionRecord(session_id="s", record_version=1, name="gridworld", user_id="u", group_id="g", task_id="t")
@@ -41,17 +41,10 @@ def test_what_is_unknown_is_left_out() -> None:
     for record in (SESSION, STEP, TOOL):
         found = names.start_attributes(record, compatibility=False) | names.end_attributes(record)
         assert None not in found.values()
-    assert names.place_attributes(Place()) == {}
 
 
-def test_the_index_of_the_first_step_is_zero_and_said() -> None:
+def test_the_index_of_the_first_step_is_zero_and_shown() -> None:
     assert names.start_attributes(STEP, compatibility=False)["callspan.step.index"] == 0
-    assert names.place_attributes(Place(session_id="s", timestep_id="t", timestep=0)) == {
-        "session.id": "s",
-        "gen_ai.conversation.id": "s",
-        "callspan.step.id": "t",
-        "callspan.step.index": 0,
-    }
 
 
 def test_the_compatibility_kind_can_be_turned_off() -> None:

@@ -1,0 +1,155 @@
+"""The metrics as a table of instruments, the attributes that only metrics have, and the conventions' buckets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final, NamedTuple, TypeVar
+
+from callspan.semconv.call import ERROR_KIND, ERROR_RETRYABLE
+from callspan.semconv.gen_ai import (
+    ERROR_TYPE,
+    OPERATION_NAME,
+    PROVIDER_NAME,
+    REQUEST_MODEL,
+    RESPONSE_MODEL,
+    SERVER_ADDRESS,
+    SERVER_PORT,
+)
+from callspan.semconv.table import BOOLEAN, STRING, Elsewhere, Row
+
+TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - no secret
+RATE_LIMIT_UNIT: Final = "callspan.rate_limit.unit"
+COST_SOURCE: Final = "callspan.cost.source"
+COST_ESTIMATED: Final = "callspan.cost.estimated"
+STORE: Final = "callspan.store"
+DROP_REASON: Final = "callspan.drop.reason"
+TOOL_NAME: Final = "gen_ai.tool.name"
+SUCCESS: Final = "callspan.success"
+
+STATED: Final = "provider"
+COMPUTED: Final = "computed"
+RATE_LIMIT_UNITS: Final = ("requests", "tokens", "input_tokens", "output_tokens")
+OTHER: Final = "_OTHER"
+"""The conventions' word for a value that is not told apart."""
+
+_WORD: Final = re.compile(r"[A-Za-z_.\-]{1,64}[0-9]{0,3}|[0-9]{3}")
+
+ATTRIBUTES: Final = (
+    Row(TOKEN_TYPE, STRING, Elsewhere("computed"), "`input` or `output`."),
+    Row(RATE_LIMIT_UNIT, STRING, Elsewhere("`rate_limits`"), "`requests`, `tokens`, `input_tokens`, `output_tokens`."),
+    Row(
+        COST_SOURCE, STRING, Elsewhere("`cost.source`"),
+        f"`{STATED}`: the provider states it; `{COMPUTED}`: from prices.",
+    ),
+    Row(COST_ESTIMATED, BOOLEAN, Elsewhere("`cost.estimated`"), "Whether the cost is an estimate."),
+    Row(STORE, STRING, Elsewhere("the store"), "The store's name, without any password."),
+    Row(DROP_REASON, STRING, Elsewhere("the spool"), "Why records were dropped."),
+    Row(TOOL_NAME, STRING, Elsewhere("`name`"), "Name of the tool."),
+    Row(SUCCESS, BOOLEAN, Elsewhere("`error`"), "Whether it ended without an error."),
+)  # fmt: skip
+
+DURATION_BUCKETS: Final = tuple(0.01 * 2**power for power in range(14))
+"""Seconds: 0.01, doubled until 81.92."""
+TOKEN_BUCKETS: Final = tuple(4**power for power in range(14))
+"""Tokens: 1, times four until 67108864."""
+COST_BUCKETS: Final = tuple(0.00001 * 4**power for power in range(13))
+"""US dollars: 0.00001, times four until 167.77216."""
+
+
+_Callback = TypeVar("_Callback")
+
+
+class Instrument(NamedTuple):
+    """One metric."""
+
+    name: str
+    kind: str
+    """`histogram`, `counter`, `up-down counter` or `gauge`."""
+    unit: str
+    about: str
+    """One sentence, also the instrument's description."""
+    attributes: Sequence[str]
+    buckets: Sequence[float] = ()
+    """Boundaries to advise, of a histogram."""
+
+    @property
+    def described(self) -> tuple[str, str, str]:
+        """Name, unit and description, as a meter takes them for what is fed."""
+        return self.name, self.unit, self.about
+
+    def read_by(self, callback: _Callback) -> tuple[str, list[_Callback], str, str]:
+        """Return the arguments with which a meter makes an instrument that is read by `callback`."""
+        return self.name, [callback], self.unit, self.about
+
+
+_CALL: Final = (OPERATION_NAME, PROVIDER_NAME, REQUEST_MODEL)
+_ANSWER: Final = (*_CALL, RESPONSE_MODEL, SERVER_ADDRESS, SERVER_PORT)
+
+DURATION: Final = Instrument(
+    "gen_ai.client.operation.duration", "histogram", "s", "Duration of a call with its retries and stream.",
+    (*_ANSWER, ERROR_TYPE), DURATION_BUCKETS,
+)  # fmt: skip
+TOKEN_USAGE: Final = Instrument(
+    "gen_ai.client.token.usage", "histogram", "{token}", "Tokens of a call.", (*_ANSWER, TOKEN_TYPE), TOKEN_BUCKETS
+)
+TIME_TO_FIRST_CHUNK: Final = Instrument(
+    "gen_ai.client.operation.time_to_first_chunk", "histogram", "s",
+    "From the start of a call to the first chunk of its stream.", _ANSWER, DURATION_BUCKETS,
+)  # fmt: skip
+TIME_PER_CHUNK: Final = Instrument(
+    "gen_ai.client.operation.time_per_output_chunk", "histogram", "s",
+    "Time between the chunks of a stream; the mean of each stream.", _ANSWER, DURATION_BUCKETS,
+)  # fmt: skip
+COST: Final = Instrument(
+    "callspan.client.cost", "histogram", "{USD}", "Cost of a call, where it is known.",
+    (*_CALL, COST_SOURCE, COST_ESTIMATED), COST_BUCKETS,
+)  # fmt: skip
+TOOL_DURATION: Final = Instrument(
+    "callspan.agent.tool.duration", "histogram", "s", "Duration of the run of a tool.", (TOOL_NAME, SUCCESS),
+    DURATION_BUCKETS,
+)  # fmt: skip
+TIMESTEP_DURATION: Final = Instrument(
+    "callspan.agent.timestep.duration", "histogram", "s", "Duration of a timestep of an agent.", (SUCCESS,),
+    DURATION_BUCKETS,
+)  # fmt: skip
+RETRIES: Final = Instrument(
+    "callspan.client.retries", "counter", "{retry}", "Requests that were sent again.", _CALL
+)  # fmt: skip
+RATE_LIMITED: Final = Instrument(
+    "callspan.client.rate_limit.hits", "counter", "{response}", "Responses with status 429.", _CALL
+)
+ERRORS: Final = Instrument(
+    "callspan.client.errors", "counter", "{call}", "Calls that failed or timed out.",
+    (*_CALL, ERROR_KIND, ERROR_RETRYABLE),
+)  # fmt: skip
+IN_FLIGHT: Final = Instrument(
+    "callspan.client.in_flight", "up-down counter", "{call}", "Calls that have not ended.", _CALL
+)
+REMAINING: Final = Instrument(
+    "callspan.client.rate_limit.remaining", "gauge", "{unit}", "What is left of a rate limit, as last stated.",
+    (*_CALL, RATE_LIMIT_UNIT),
+)  # fmt: skip
+LIMIT: Final = Instrument(
+    "callspan.client.rate_limit.limit", "gauge", "{unit}", "A rate limit, as last stated.", (*_CALL, RATE_LIMIT_UNIT)
+)
+RECORDS_WRITTEN: Final = Instrument(
+    "callspan.records.written", "counter", "{record}", "Records a store has taken from this process.", (STORE,)
+)
+RECORDS_DROPPED: Final = Instrument(
+    "callspan.records.dropped", "counter", "{record}",
+    "Records that are lost: to every store by the spool, to one store that can never take them.", (STORE, DROP_REASON),
+)  # fmt: skip
+RECORDS_WAITING: Final = Instrument(
+    "callspan.records.oldest_waiting", "gauge", "s", "For how long the oldest record has waited for a store.", (STORE,)
+)
+
+INSTRUMENTS: Final = (
+    DURATION, TOKEN_USAGE, TIME_TO_FIRST_CHUNK, TIME_PER_CHUNK, COST, TOOL_DURATION, TIMESTEP_DURATION, RETRIES,
+    RATE_LIMITED, ERRORS, IN_FLIGHT, REMAINING, LIMIT, RECORDS_WRITTEN, RECORDS_DROPPED, RECORDS_WAITING,
+)  # fmt: skip
+
+
+def bounded_type(error_type: str) -> str:
+    """Return an `error.type` that is a word or a status, as the providers' codes are; else `_OTHER`."""
+    return error_type if _WORD.fullmatch(error_type) else OTHER
