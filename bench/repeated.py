@@ -24,7 +24,7 @@ COLUMNS: Final = ("openai plain sync", "openai 200 KB request")
 _PIECES: Final[tuple[tuple[str, type, str], ...]] = (
     ("of callspan's: OpenTelemetry's `start_span`", Tracer, "start_span"),
     ("a call begun, that span included", CallFactory, "start"),
-    ("facts of the answer", ChatCompletions, "facts"),
+    ("info of the response", ChatCompletions, "response_info"),
     ("content and attempts for the record", LiveCall, "_content_fields"),
     ("processors", Processors, "process"),
     ("attributes in both vocabularies", Projection, "end"),

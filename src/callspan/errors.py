@@ -7,7 +7,7 @@ from typing import Final
 
 from callspan.fail_open import value_of
 from callspan.providers import errors
-from callspan.providers.error_bodies import capped
+from callspan.providers.errors import capped
 from callspan.record.call import ErrorInfo, Outcome
 
 _FIRST_ERROR_STATUS: Final = 400

@@ -70,7 +70,7 @@ class World:
         endpoint = by_api(api)
         assert endpoint is not None
         number = next(self._clock)
-        facts = endpoint.facts(response)
+        facts = endpoint.response_info(response)
         answered = msgspec.structs.replace(facts.response, truncated=facts.truncated) if response else Response()
         made = {
             "call_id": f"01990000-0000-7000-8000-{number:012x}",

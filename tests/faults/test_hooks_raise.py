@@ -92,7 +92,7 @@ def colour(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.mark.parametrize("broken", ["request", "accumulator", "facts", "conversation"])
+@pytest.mark.parametrize("broken", ["request", "accumulator", "response_info", "conversation"])
 def test_an_endpoint_adapter_that_raises(
     broken: str, colour: str, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:

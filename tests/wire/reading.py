@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from callspan.providers import registry
-from callspan.providers.base import Endpoint, ResponseFacts
+from callspan.providers.base import Endpoint, ResponseInfo
 from callspan.record.call import CallRecord, ErrorInfo, Request, Response
 from callspan.record.messages import Conversation, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
 from callspan.record.usage import Usage
@@ -45,7 +45,7 @@ def read_by_adapter(exchange: Exchange) -> Facts:
     if body is None:
         _take_conversation(facts, endpoint.conversation(exchange.request, None))
         return facts
-    found: ResponseFacts = endpoint.facts(body)
+    found: ResponseInfo = endpoint.response_info(body)
     _take_error(facts, found.error)
     _take_conversation(facts, endpoint.conversation(exchange.request, body))
     if exchange.status == 200:

@@ -33,7 +33,7 @@ def call_of(exchange: corpus.Exchange) -> CallRecord | None:
     elif not exchange.body.lstrip().startswith("{"):
         return None
     body = accumulator.body() if "event-stream" in exchange.mime else json.loads(exchange.body)
-    response = msgspec.structs.replace(endpoint.facts(body).response, body=raw(body))
+    response = msgspec.structs.replace(endpoint.response_info(body).response, body=raw(body))
     request = msgspec.structs.replace(endpoint.request(exchange.request), body=raw(exchange.request))
     timing = Timing(start_ns=1)
     return registry.with_conversation(

@@ -11,7 +11,7 @@ import msgspec
 
 from callspan.cli.rows import gist
 from callspan.process.media import VECTOR_KEY
-from callspan.providers.wire import dig, integer, objects
+from callspan.providers.json_readers import dig, integer, objects
 from callspan.record.call import CallRecord
 
 _FLOAT_BYTES: Final = 4

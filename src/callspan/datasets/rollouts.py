@@ -11,7 +11,7 @@ from callspan.datasets.export_run import Options, Statistics
 from callspan.datasets.fine_tuning import Row
 from callspan.datasets.lineage import Turn, turns
 from callspan.datasets.selection import Episode
-from callspan.providers.wire import dig, items, number, objects
+from callspan.providers.json_readers import dig, items, number, objects
 from callspan.record.call import CallRecord
 
 _PROMPT_IDS: Final = ("prompt_token_ids", "prompt_ids")

@@ -18,7 +18,7 @@ from callspan.datasets.fine_tuning import Row
 from callspan.datasets.lineage import Turn, turns
 from callspan.datasets.rollouts import tokens_of
 from callspan.datasets.selection import Episode
-from callspan.providers.wire import text as text_at
+from callspan.providers.json_readers import text as text_at
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord
 from callspan.stores.aggregates import exact_sum, known_sum

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from callspan.observe.pulse import Pulse
-from callspan.providers.wire import integer, objects, text
+from callspan.providers.json_readers import integer, objects, text
 from callspan.record.call import ChunkNote
 
 

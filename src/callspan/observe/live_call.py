@@ -21,8 +21,8 @@ from callspan.observe.estimate import with_estimates
 from callspan.observe.pulse import Pulse
 from callspan.process.content import withhold
 from callspan.providers import registry
-from callspan.providers.base import Accumulator, Endpoint, ResponseFacts
-from callspan.providers.wire import text
+from callspan.providers.base import Accumulator, Endpoint, ResponseInfo
+from callspan.providers.json_readers import text
 from callspan.record.call import (
     NO_BODY,
     CallRecord,
@@ -49,7 +49,7 @@ _ESTIMATE: Final = fail_open("estimate the tokens of a call")
 _BUILD_RECORD: Final = fail_open("build the record of a call")
 _READ_MESSAGES: Final = fail_open("read the messages of a call")
 _TOTALS: Final = fail_open("add a call to its session")
-_NO_FACTS: Final = ResponseFacts(response=Response())
+_NO_INFO: Final = ResponseInfo(response=Response())
 _FOLD, _BUILD, _SHOW, _WRITE, _MEASURE, _COUNT_OUT, _TOTAL, _OVER = range(8)
 """The steps of the end of a call."""
 
@@ -282,11 +282,11 @@ class LiveCall:
         if ending.processed is not None:
             return
         body, duration_ns = ending.body, ending.duration_ns
-        facts = _NO_FACTS if body is None else attempt(_READ_RESPONSE, self._endpoint.facts, body) or _NO_FACTS
-        error = ending.error or facts.error
+        info = _NO_INFO if body is None else attempt(_READ_RESPONSE, self._endpoint.response_info, body) or _NO_INFO
+        error = ending.error or info.error
         fields = self._ending_fields(ending, error)
         with _BUILD_RECORD:
-            fields.update(self._content_fields(duration_ns, facts, error, body))
+            fields.update(self._content_fields(duration_ns, info, error, body))
         record = msgspec.structs.replace(self.record, **fields)
         processed = self._factory.process(record)
         ending.conversation = self._conversation(record, processed, body) if self.span.wants_content else None
@@ -341,7 +341,7 @@ class LiveCall:
         )
 
     def _content_fields(
-        self, duration_ns: int, facts: ResponseFacts, error: ErrorInfo | None, body: object
+        self, duration_ns: int, info: ResponseInfo, error: ErrorInfo | None, body: object
     ) -> dict[str, Any]:
         """Response, usage and attempts."""
         attempts = self.attempts.records((self.record.timing.start_ns + duration_ns) / 1e9, duration_ns, error)
@@ -349,14 +349,14 @@ class LiveCall:
         if body is not None:
             encoded, self._raw_output = (encode_json(body), None) if self.streaming else encode_response(body)
             response = msgspec.structs.replace(
-                facts.response, truncated=facts.truncated, refused=facts.refused, body_bytes=len(encoded),
+                info.response, truncated=info.truncated, refused=info.refused, body_bytes=len(encoded),
                 body=msgspec.Raw(encoded),
             )  # fmt: skip
         elif attempts:
-            response = facts.response
+            response = info.response
         return {
             "response": response,
-            "usage": self._usage(facts.usage, body),
+            "usage": self._usage(info.usage, body),
             "attempts": attempts,
             "rate_limits": last_limits(attempts),
         }

@@ -19,25 +19,25 @@ Api: TypeAlias = Literal["chat_completions", "responses", "completions", "embedd
 Operation: TypeAlias = Literal["chat", "text_completion", "embeddings", "decisions"]
 
 
-class ResponseFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What an answer states, besides its content."""
+class ResponseInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a response says of itself, besides its content."""
 
     response: Response
     """Without its body."""
     usage: Usage | None = None
     error: ErrorInfo | None = None
-    """An error the body itself states: a failed response, an error event. `"error": null` is none."""
+    """An error in the body: a failed response, an error event. `"error": null` is none."""
     truncated: bool = False
     """The model stopped at a length limit."""
     refused: bool = False
-    """The answer is a refusal or was filtered."""
+    """The response is a refusal or was filtered."""
 
 
 class Accumulator(Protocol):
     """Folds the chunks of a stream into the body the endpoint would have returned in one piece."""
 
     complete: bool
-    """True once the stream has said that it is over (finish reason, terminal event)."""
+    """True once the stream has signalled its end (finish reason, terminal event)."""
 
     def add(self, chunk: object) -> bool:
         """Fold in one parsed chunk; return True if it carried content (text, reasoning, refusal, tool call).
@@ -59,7 +59,7 @@ class PieceAccumulator(Accumulator, Protocol):
     def add_piece(self, chunk: object) -> bool | None:
         """Take a chunk that is but the next piece of what the last one brought; whether it carried content.
 
-        None: it is something else, nothing was taken, and `add_other` is to be asked. Never raises, whatever it is
+        None: it is something else, nothing was taken, and `add_other` must be called. Never raises, whatever it is
         given, since nothing stands between it and the caller.
         """
 
@@ -83,11 +83,11 @@ class Endpoint(Protocol):
     def accumulator(self) -> Accumulator:
         """Return a fresh accumulator for one stream."""
 
-    def facts(self, body: object) -> ResponseFacts:
-        """Return what a whole (or folded) answer states."""
+    def response_info(self, body: object) -> ResponseInfo:
+        """Return what a body, whole or folded, says of itself."""
 
     def conversation(self, request: object, response: object) -> Conversation:
-        """Return what was said as typed messages. Either side may be None."""
+        """Return the messages of both bodies, typed. Either may be None."""
 
 
 Endpoints: TypeAlias = Sequence[Endpoint]

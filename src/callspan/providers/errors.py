@@ -1,4 +1,4 @@
-"""What an error is: one of our kinds, whether asking again may help, and the fields its body states.
+"""What an error is: one of our kinds, whether a retry may help, and the fields of its body.
 
 The rules are tables, and the first that matches wins: the exception (what happened on our side of the wire),
 the provider's words (`code`, then `type`), patterns in its message, the HTTP status, and last the words and
@@ -10,11 +10,20 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from callspan.providers.error_bodies import MAX_WORD_BYTES, capped, capped_body
-from callspan.providers.wire import integer, items, mapping, text
+from callspan.providers.json_readers import integer, items, mapping, text
 from callspan.record.call import ErrorInfo
 from callspan.record.codec import plain
+from callspan.safe_urls import whole_words
 
+MAX_MESSAGE_BYTES: Final = 4096
+"""Longest text of an error that an ErrorInfo keeps, in UTF-8."""
+MAX_BODY_BYTES: Final = 4 * MAX_MESSAGE_BYTES
+"""How much of a parsed error body an ErrorInfo keeps, in UTF-8, counted roughly: texts, keys and a few per value."""
+MAX_WORD_BYTES: Final = 256
+"""Longest type, code or id that an ErrorInfo keeps."""
+
+_PER_VALUE: Final = 8
+_CUT: Final = "…"
 _CLIENT_ERRORS: Final = 400
 _SERVER_ERRORS: Final = 500
 _HTTP_ERROR: Final = re.compile("[45][0-9][0-9]")
@@ -174,21 +183,82 @@ def error_info(
     outer = _outer(body)
     inner = _inner(outer)
     word, code, detail = _word(inner), _code(inner), _short(text(inner, "details", "error_code"))
-    said = _said(inner) or _said(outer) or (body if isinstance(body, str) and body else None) or message
-    kind, retryable = classify(status, word, code or detail, said, exception)
+    text_of_error = _message(inner) or _message(outer) or (body if isinstance(body, str) and body else None) or message
+    kind, retryable = classify(status, word, code or detail, text_of_error, exception)
     specific = None if code is None or code.isdigit() else code
     return ErrorInfo(
         kind=kind,
         type=specific or word or _class_or_status(exception, status),
         retryable=retryable,
         exception=exception,
-        message=None if said is None else capped(said),
+        message=None if text_of_error is None else capped(text_of_error),
         code=code or detail,
         param=_short(text(inner, "param")),
         status=status,
         request_id=_short(request_id or text(outer, "request_id") or text(inner, "request_id")),
         body=capped(body) if isinstance(body, str) else capped_body(plain(body)),
     )
+
+
+def capped(text: str, most: int = MAX_MESSAGE_BYTES) -> str:
+    """Return the text, or its beginning in at most `most` bytes of UTF-8, which then ends in `…`.
+
+    The word that is cut is left out: half a secret is not recognised as one when the record is searched for secrets.
+    """
+    if len(text) * 4 <= most:
+        return text
+    encoded = text.encode("utf-8", "replace")
+    if len(encoded) <= most:
+        return text
+    kept = encoded[: max(0, most - 3)].decode("utf-8", "ignore")
+    return whole_words(kept, len(kept)) + _CUT
+
+
+def capped_body(body: object) -> object:
+    """Return JSON values with long texts cut as messages are, and no more items than fit into `MAX_BODY_BYTES`.
+
+    Where items of a list or a mapping are left out, `…` stands in their place with their number.
+    """
+    return _Room(MAX_BODY_BYTES).fitted(body)
+
+
+class _Room:
+    """How many bytes of a body may still be kept."""
+
+    def __init__(self, bytes_left: int) -> None:
+        self._left = bytes_left
+
+    def fitted(self, value: object) -> object:
+        """Return as much of the value as there is room for."""
+        if isinstance(value, str):
+            return self._text(value)
+        self._left -= _PER_VALUE
+        if isinstance(value, dict):
+            return self._mapping(value)
+        return self._list(value) if isinstance(value, list) else value
+
+    def _text(self, text: str) -> str:
+        kept = capped(text, max(0, min(MAX_MESSAGE_BYTES, self._left)))
+        self._left -= _PER_VALUE + len(kept.encode("utf-8", "replace"))
+        return kept
+
+    def _mapping(self, items: dict[object, object]) -> dict[object, object]:
+        kept: dict[object, object] = {}
+        for key, item in items.items():
+            if self._left <= 0:
+                kept[_CUT] = len(items) - len(kept)
+                break
+            name = self._text(key) if isinstance(key, str) else key
+            kept[name] = self.fitted(item)
+        return kept
+
+    def _list(self, items: list[object]) -> list[object]:
+        kept: list[object] = []
+        for item in items:
+            if self._left <= 0:
+                return [*kept, f"{_CUT} {len(items) - len(kept)}"]
+            kept.append(self.fitted(item))
+        return kept
 
 
 def _kind(status: int | None, error_type: str | None, code: str | None, message: str | None, name: str | None) -> str:
@@ -212,9 +282,9 @@ def _kind(status: int | None, error_type: str | None, code: str | None, message:
 
 
 def _effective_status(status: int | None, code: str | None) -> int | None:
-    """The status, or the one a gateway states as code of an error that came under another."""
-    stated = code is not None and (status is None or status < _CLIENT_ERRORS) and _HTTP_ERROR.fullmatch(code)
-    return int(stated[0]) if stated else status
+    """The status, or the one a gateway gives as `code` of an error that came under another."""
+    found = code is not None and (status is None or status < _CLIENT_ERRORS) and _HTTP_ERROR.fullmatch(code)
+    return int(found[0]) if found else status
 
 
 def _class_or_status(exception: str | None, status: int | None) -> str:
@@ -253,7 +323,7 @@ def _short(word: str | None) -> str | None:
     return None if word is None else capped(word, MAX_WORD_BYTES)
 
 
-def _said(value: object) -> str | None:
+def _message(value: object) -> str | None:
     """The message; some servers state it as the error itself, or as `detail`."""
     return text(value, "message") or text(value, "error") or text(value, "detail")
 

@@ -1,6 +1,6 @@
 """Which endpoint a request speaks to, and what the bodies of a record say: the table of all adapters.
 
-Adapters are imported when their SDK is patched, or else when first asked for: importing this module costs nothing.
+Adapters are imported when their SDK is patched, or else when first used: importing this module costs nothing.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def load(family: str) -> None:
 
 
 def conversation_of(record: CallRecord) -> Conversation | None:
-    """Return what was said in a call, read from its bodies.
+    """Return the messages of a call, read from its bodies.
 
     None if neither body was kept or can be read, or the endpoint is unknown. Never raises.
     """

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from callspan.providers.wire import mapping, text
+from callspan.providers.json_readers import mapping, text
 from callspan.record.codec import encode_json
 
 _MAX_DEPTH: Final = 32

@@ -21,7 +21,7 @@ from callspan.observe.late_ends import LateEnds
 from callspan.observe.live_call import LiveCall
 from callspan.process.processors import Processor, Processors
 from callspan.providers import registry
-from callspan.providers.base import ResponseFacts
+from callspan.providers.base import ResponseInfo
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.providers.openai.chat_stream import ChatAccumulator
 from callspan.record.call import CallRecord, ErrorInfo, Place, Response
@@ -627,7 +627,7 @@ def test_a_gap_lies_between_two_chunks(chunks: int, gap: int | None) -> None:
 
 def test_what_is_known_of_a_call_cannot_be_changed() -> None:
     facts = CallFacts(provider="openai")
-    stated = ResponseFacts(response=Response())
+    stated = ResponseInfo(response=Response())
     with pytest.raises(AttributeError):
         facts.provider = "other"  # type: ignore[misc]
     with pytest.raises(AttributeError):
@@ -666,7 +666,7 @@ def test_a_call_without_any_answer_has_no_response(answered: bool) -> None:
 class Unreadable(ChatCompletions):
     """An adapter with a fault: it reads no answer."""
 
-    def facts(self, body: object) -> ResponseFacts:
+    def response_info(self, body: object) -> ResponseInfo:
         raise RuntimeError("a fault")
 
 

@@ -16,8 +16,7 @@ from callspan.process.bodies import UNREADABLE, decoded
 from callspan.process.content import without_content
 from callspan.process.redaction import redact_texts, redacted
 from callspan.process.secrets import MASK, MAX_SEARCHED, MAX_SETTINGS_SEARCHED, mask_record, masked_error
-from callspan.providers.error_bodies import MAX_MESSAGE_BYTES, MAX_WORD_BYTES
-from callspan.providers.errors import error_info
+from callspan.providers.errors import MAX_MESSAGE_BYTES, MAX_WORD_BYTES, error_info
 from callspan.record.call import CallRecord, ErrorInfo, Request, Response, Timing
 from callspan.record.codec import decode, encode, plain
 from callspan.record.events import EventRecord, SessionRecord

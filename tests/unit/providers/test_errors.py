@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.points import points
 
-from callspan.providers.error_bodies import MAX_BODY_BYTES, MAX_MESSAGE_BYTES
-from callspan.providers.errors import classify, error_info
+from callspan.providers.errors import MAX_BODY_BYTES, MAX_MESSAGE_BYTES, classify, error_info
 from callspan.record.call import ErrorInfo
 from callspan.safe_urls import LONGEST_SECRET
 

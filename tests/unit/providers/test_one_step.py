@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callspan.providers.anthropic.messages import Messages
-from callspan.providers.base import ResponseFacts
+from callspan.providers.base import ResponseInfo
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.record.usage import Usage
 
@@ -67,7 +67,7 @@ _MESSAGE = _some(
 )
 
 
-def _bare(facts: ResponseFacts) -> ResponseFacts:
+def _bare(facts: ResponseInfo) -> ResponseInfo:
     """The facts without the id, which is made odd here, and the usage as it came."""
     usage: Usage | None = facts.usage and msgspec.structs.replace(facts.usage, raw=None)
     response = msgspec.structs.replace(facts.response, id=None)
@@ -78,14 +78,14 @@ def _bare(facts: ResponseFacts) -> ResponseFacts:
 @given(body=_CHAT)
 def test_an_odd_id_changes_nothing_else_of_a_chat_answer(body: dict[str, object]) -> None:
     endpoint = ChatCompletions()
-    assert _bare(endpoint.facts(body)) == _bare(endpoint.facts({**body, "id": 5}))
+    assert _bare(endpoint.response_info(body)) == _bare(endpoint.response_info({**body, "id": 5}))
 
 
 @settings(max_examples=80, deadline=None)
 @given(usage=_CHAT_USAGE | _RESPONSES_USAGE)
 def test_a_field_of_a_gateway_changes_nothing_else_of_openai_usage(usage: dict[str, object]) -> None:
     endpoint = ChatCompletions()
-    plain, with_more = (endpoint.facts({"usage": found}) for found in (usage, {**usage, "of_a_gateway": 1}))
+    plain, with_more = (endpoint.response_info({"usage": found}) for found in (usage, {**usage, "of_a_gateway": 1}))
     assert (plain.usage is None) == (usage == {})
     if usage:
         assert _bare(plain) == _bare(with_more)
@@ -95,7 +95,7 @@ def test_a_field_of_a_gateway_changes_nothing_else_of_openai_usage(usage: dict[s
 @given(body=_MESSAGE)
 def test_an_odd_id_changes_nothing_else_of_a_message(body: dict[str, object]) -> None:
     endpoint = Messages()
-    assert _bare(endpoint.facts(body)) == _bare(endpoint.facts({**body, "id": 5}))
+    assert _bare(endpoint.response_info(body)) == _bare(endpoint.response_info({**body, "id": 5}))
 
 
 @settings(max_examples=80, deadline=None)
@@ -105,5 +105,5 @@ def test_a_count_written_as_text_is_the_same_count(body: dict[str, object]) -> N
     if isinstance(usage, dict):
         written = {key: str(value) if isinstance(value, int) else value for key, value in usage.items()}
         told = {"stop_reason": "end_turn", "usage": usage}, {"stop_reason": "end_turn", "usage": written}
-        plain, as_text = (_bare(Messages().facts(found)) for found in told)
+        plain, as_text = (_bare(Messages().response_info(found)) for found in told)
         assert plain.usage == as_text.usage

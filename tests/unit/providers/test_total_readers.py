@@ -5,40 +5,40 @@ from __future__ import annotations
 import pytest
 from tests.points import points
 
-from callspan.providers import wire
-from callspan.providers.anthropic.stated import facts
-from callspan.providers.openai.choices import choice_facts
+from callspan.providers import json_readers
+from callspan.providers.anthropic.response import response_info
+from callspan.providers.openai.choices import choices_info
 
 ODD: list[object] = [None, "x", True, False, [], {}, [1], {"a": 1}]
 
 
 @pytest.mark.parametrize("odd", ODD)
 def test_what_is_no_number_is_absent(odd: object) -> None:
-    assert wire.number({"a": odd}, "a") is None
-    assert wire.number(odd, "b") is None
+    assert json_readers.number({"a": odd}, "a") is None
+    assert json_readers.number(odd, "b") is None
 
 
 @pytest.mark.parametrize(("found", "number"), [(3, 3.0), (0, 0.0), (-1.5, -1.5)])
 def test_numbers_are_read_as_they_are(found: object, number: float) -> None:
-    assert wire.number({"a": {"b": found}}, "a", "b") == number
+    assert json_readers.number({"a": {"b": found}}, "a", "b") == number
 
 
 @pytest.mark.parametrize("odd", ODD)
 def test_what_is_no_integer_is_absent(odd: object) -> None:
-    assert wire.integer({"a": odd}, "a") is None
+    assert json_readers.integer({"a": odd}, "a") is None
 
 
 @pytest.mark.parametrize(
     ("value", "whole"), [("1" * 19, int("1" * 19)), ("1" * 20, None), ("", None), ("-1", None), ("\u0663", None)]
 )
 def test_digits_are_a_whole_number_up_to_nineteen(value: str, whole: int | None) -> None:
-    assert wire.integer({"a": value}, "a") == whole
+    assert json_readers.integer({"a": value}, "a") == whole
 
 
 @pytest.mark.parametrize("value", [0, 1, "true", None, [], {}])
 def test_only_a_boolean_is_a_flag(value: object) -> None:
-    assert wire.flag({"a": value}, "a") is None
-    assert wire.flag({"a": True}, "a") is True
+    assert json_readers.flag({"a": value}, "a") is None
+    assert json_readers.flag({"a": True}, "a") is True
 
 
 HALF = "a\ud800b"
@@ -61,7 +61,7 @@ def test_half_a_surrogate_costs_neither_usage_nor_model_nor_id(within: str, pois
         "usage": {**usage, **(poison if within == "usage" else {})},
         **(poison if within == "body" else {}),
     }  # fmt: skip
-    facts = choice_facts(chat)
+    facts = choices_info(chat)
     assert (facts.response.id, facts.response.model, facts.response.finish_reasons) == ("c1", "gpt-x", ["stop"])
     assert facts.usage is not None
     assert (facts.usage.input_tokens, facts.usage.output_tokens, facts.usage.cache_read_tokens) == (3, 4, 1)
@@ -76,7 +76,7 @@ def test_half_a_surrogate_costs_nothing_of_a_message(within: str, poison: dict[s
         "id": "m1", "type": "message", "role": "assistant", "model": "claude-x", "stop_reason": "end_turn",
         "content": [{"type": "text", "text": "hi"}], "usage": usage, **(poison if within == "body" else {}),
     }  # fmt: skip
-    found = facts(message)
+    found = response_info(message)
     assert (found.response.id, found.response.model) == ("m1", "claude-x")
     assert found.usage is not None
     assert (found.usage.input_tokens, found.usage.output_tokens, found.usage.web_search_requests) == (3, 4, 2)

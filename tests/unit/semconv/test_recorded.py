@@ -73,7 +73,7 @@ def _record(endpoint: Endpoint, exchange: dict[str, Any]) -> CallRecord:
     sent = json.dumps(exchange["request"]).encode()
     answer = _answer(endpoint, exchange)
     came = NO_BODY if answer is None else msgspec.Raw(msgspec.json.encode(answer))
-    facts = endpoint.facts(answer)
+    facts = endpoint.response_info(answer)
     asked = endpoint.request(exchange["request"])
     return CallRecord(
         call_id=str(exchange["id"]),

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 from callspan.providers.anthropic.parts import conversation
-from callspan.providers.anthropic.stated import facts
+from callspan.providers.anthropic.response import response_info
 from callspan.providers.anthropic.stream import MessageAccumulator
-from callspan.providers.base import Accumulator, Api, Operation, ResponseFacts
+from callspan.providers.base import Accumulator, Api, Operation, ResponseInfo
 from callspan.providers.copies import detached
-from callspan.providers.wire import objects, text, word
+from callspan.providers.json_readers import objects, text, word
 from callspan.record.call import Request
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation
 
 _NO_PARAMS: Final = frozenset({"model", "stream", "messages", "system", "tools", "mcp_servers"})
-"""What is content, told elsewhere, or (the servers' authorization tokens) secret."""
+"""What is content, kept elsewhere, or (the servers' authorization tokens) secret."""
 
 _MAX_PARAM_BYTES: Final = 4096
 
@@ -32,12 +32,12 @@ class Messages:
         """Return model, stream, parameters and counts of a request; large parameters are left to its body."""
         if not isinstance(body, dict):
             return Request()
-        said = body.get("messages")
+        messages = body.get("messages")
         return Request(
             model=word(body, "model"),
             stream=body.get("stream") is True,
             params={key: detached(value) for key, value in body.items() if key not in _NO_PARAMS and _is_small(value)},
-            message_count=len(said) if isinstance(said, list) else None,
+            message_count=len(messages) if isinstance(messages, list) else None,
             tool_names=_tool_names(body) if isinstance(body.get("tools"), list) else None,
         )
 
@@ -45,12 +45,12 @@ class Messages:
         """Return a fresh accumulator for one stream."""
         return MessageAccumulator()
 
-    def facts(self, body: object) -> ResponseFacts:
+    def response_info(self, body: object) -> ResponseInfo:
         """Return what a whole or folded answer states."""
-        return facts(body)
+        return response_info(body)
 
     def conversation(self, request: object, response: object) -> Conversation:
-        """Return what was said as typed messages. Either side may be None."""
+        """Return the messages of both bodies, typed. Either may be None."""
         return conversation(request, response)
 
 

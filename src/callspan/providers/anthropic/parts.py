@@ -1,4 +1,4 @@
-"""Messages of the Messages API, asked and answered, as typed parts."""
+"""Messages of the Messages API, of requests and responses, as typed parts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from callspan.fail_open import ours
 from callspan.providers.copies import detached
-from callspan.providers.wire import flag, integer, items, mapping, text
+from callspan.providers.json_readers import flag, integer, items, mapping, text
 from callspan.record.codec import encode_json
 from callspan.record.messages import (
     Conversation,
@@ -34,7 +34,7 @@ _TOOL_RESULT: Final = "_tool_result"
 
 
 def conversation(request: object, response: object) -> Conversation:
-    """Return what was said in one call; either body may be None or anything else."""
+    """Return the messages of one call; either body may be None or any JSON."""
     return Conversation(
         system=parts(request.get("system")) if isinstance(request, dict) else [],
         input=[_message(message) for message in items(request, "messages")],
@@ -54,8 +54,8 @@ def _message(message: object) -> Message:
     if not isinstance(message, dict):
         return Message(role="unknown", parts=[UnknownPart(data=detached(message))])
     role, content = message.get("role"), message.get("content")
-    said: list[Part] = [Text(text=content)] if type(content) is str else parts(content)
-    return Message(role=role if isinstance(role, str) and role else "unknown", parts=said)
+    content_parts: list[Part] = [Text(text=content)] if type(content) is str else parts(content)
+    return Message(role=role if isinstance(role, str) and role else "unknown", parts=content_parts)
 
 
 def _answer(response: object) -> Iterator[Message]:
@@ -83,9 +83,9 @@ def _part(block: object) -> Part:
 
 
 def _text(block: _Block) -> Part | None:
-    said = text(block, "text")
+    written = text(block, "text")
     citations = [detached(citation) for citation in items(block, "citations")]
-    return None if said is None else Text(text=said, annotations=citations or None)
+    return None if written is None else Text(text=written, annotations=citations or None)
 
 
 def _thinking(block: _Block) -> Part:
@@ -174,8 +174,8 @@ def _filed(modality: str, source: _Block) -> Part:
 
 
 def _written(_: str, source: _Block) -> Part | None:
-    said = text(source, "data")
-    return None if said is None else Text(text=said)
+    written = text(source, "data")
+    return None if written is None else Text(text=written)
 
 
 _READERS: Final[dict[str, Callable[[_Block], Part | None]]] = {

@@ -1,7 +1,7 @@
 """The chunks of a Messages stream, folded into the message the endpoint would have returned in one piece.
 
-Wire reference: https://docs.anthropic.com/en/docs/build-with-claude/streaming. Blocks are told apart by their
-index; text, thinking and tool input come in pieces, which are joined when a body is asked for.
+Wire reference: https://docs.anthropic.com/en/docs/build-with-claude/streaming. Blocks are identified by their
+index; text, thinking and tool input come in pieces, which are joined when the body is read.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Final
 
 from callspan.fail_open import ours
 from callspan.providers.copies import detached, detached_object, overlay
-from callspan.providers.pieces import FULL, Pieces
-from callspan.providers.wire import integer, items, mapping, text
+from callspan.providers.json_readers import integer, items, mapping, text
+from callspan.providers.string_builder import FULL, StringBuilder
 
 _PIECES: Final = {
     "text_delta": ("text", "text", "text"),
@@ -23,7 +23,7 @@ _PIECES: Final = {
 """Deltas that come in pieces: where the piece is, where it goes, the block it belongs to if none was started."""
 
 _VALUES: Final = frozenset({"signature_delta", "compaction_delta"})
-"""Deltas that state whole values, under the names of the block's own fields."""
+"""Deltas with whole values, under the names of the block's own fields."""
 
 _BESIDE: Final = {"signature_delta": "thinking", "citations_delta": "text"}
 """Deltas that carry no content of their own, and the block they belong to."""
@@ -40,7 +40,7 @@ class _Block:
 
     def __init__(self, fields: dict[str, object]) -> None:
         self.fields = fields
-        self.pieces: dict[str, Pieces] = {}
+        self.pieces: dict[str, StringBuilder] = {}
         self.stopped = False
 
     def body(self, ended: bool) -> dict[str, object]:
@@ -86,7 +86,7 @@ class MessageAccumulator:
         # Where the last piece went; most chunks are the next piece of the same.
         self._at: object = _NOWHERE
         self._kind = self._key = ""
-        self._pieces = Pieces()
+        self._pieces = StringBuilder()
         self._loose = self._pieces.loose
 
     def add_piece(self, chunk: object) -> bool | None:
@@ -182,7 +182,7 @@ class MessageAccumulator:
         block = self._block(index, block_type)
         pieces = block.pieces.get(key)
         if pieces is None:
-            pieces = block.pieces[key] = Pieces()
+            pieces = block.pieces[key] = StringBuilder()
         self._kind, self._key, self._pieces, self._loose = kind, source, pieces, pieces.loose
         self._at = _NOWHERE if index is None else index
         pieces.add(piece)

@@ -8,7 +8,7 @@ from typing import Any
 
 from callspan.fail_open import ours
 from callspan.providers.copies import fill
-from callspan.providers.pieces import Pieces
+from callspan.providers.string_builder import StringBuilder
 
 
 class Audio:
@@ -19,7 +19,7 @@ class Audio:
     def __init__(self) -> None:
         self._fields: dict[str, Any] = {}
         self._data: list[str] = []
-        self._transcript = Pieces()
+        self._transcript = StringBuilder()
 
     def take(self, fragment: dict[str, Any]) -> bool:
         """Fold in one `delta.audio`; return True if it carried sound or words."""

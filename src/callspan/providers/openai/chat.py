@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from callspan.providers.base import Api, Operation, ResponseFacts
+from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.copies import detached
-from callspan.providers.openai.asked import asked
-from callspan.providers.openai.chat_messages import answered_message, asked_message
+from callspan.providers.json_readers import objects
+from callspan.providers.openai.chat_messages import request_message, response_message
 from callspan.providers.openai.chat_stream import ChatAccumulator
-from callspan.providers.openai.choices import choice_facts, in_order
-from callspan.providers.wire import objects
+from callspan.providers.openai.choices import choices_info, in_order
+from callspan.providers.openai.request import read_request
 from callspan.record.call import Request
 from callspan.record.messages import Conversation
 
@@ -27,26 +27,26 @@ class ChatCompletions:
 
     def request(self, body: object) -> Request:
         """Return model, stream, parameters and counts of a request, without its body. Total."""
-        return asked(body, self.message_key)
+        return read_request(body, self.message_key)
 
     def accumulator(self) -> ChatAccumulator:
         """Return a fresh accumulator for one stream."""
         return ChatAccumulator()
 
-    def facts(self, body: object) -> ResponseFacts:
+    def response_info(self, body: object) -> ResponseInfo:
         """Return what a whole or folded answer states. Total."""
-        return choice_facts(body)
+        return choices_info(body)
 
     def conversation(self, request: object, response: object) -> Conversation:
-        """Return what was said; either side may be None or anything else."""
-        said = [] if response is None else [answered_message(choice) for choice in in_order(response)]
+        """Return the messages of both bodies; either may be None or any JSON."""
+        output = [] if response is None else [response_message(choice) for choice in in_order(response)]
         if not isinstance(request, dict):
-            return Conversation(output=said)
+            return Conversation(output=output)
         messages = request.get("messages")
         if not isinstance(messages, list):
             messages = [messages] if isinstance(messages, str | dict) else []
         return Conversation(
-            input=[asked_message(message) for message in messages],
-            output=said,
+            input=[request_message(message) for message in messages],
+            output=output,
             tools=[detached(tool) for key in _TOOLS if key in request for tool in objects(request, key)],
         )

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from callspan.providers.copies import detached, fill, merge_list, overlay
 from callspan.providers.openai.audio import Audio
-from callspan.providers.openai.growing import GrowingList
+from callspan.providers.openai.fragment_list import FragmentList
 from callspan.providers.openai.tool_calls import CallFragments, ToolCalls
-from callspan.providers.pieces import Pieces
+from callspan.providers.string_builder import StringBuilder
 from callspan.record.finish import normalised
 
 _TEXTS: Final = frozenset({"refusal", "reasoning_content", "reasoning", "reasoning_text", "thinking"})
@@ -31,10 +31,10 @@ class Choice:
         self.index = index
         self.role: str | None = None
         self.finish_reason: str | None = None
-        self.content = Pieces()
-        self._rich: GrowingList | None = None
-        self._texts: dict[str, Pieces] = {}
-        self._details = GrowingList()
+        self.content = StringBuilder()
+        self._rich: FragmentList | None = None
+        self._texts: dict[str, StringBuilder] = {}
+        self._details = FragmentList()
         self._calls = ToolCalls()
         self._function: CallFragments | None = None
         self._audio: Audio | None = None
@@ -80,7 +80,7 @@ class Choice:
                 continue
             if key in _TEXTS and isinstance(value, str):
                 if value:
-                    self._texts.setdefault(key, Pieces()).add(value)
+                    self._texts.setdefault(key, StringBuilder()).add(value)
                     carried = True
             else:
                 rule = _RULES.get(key)
@@ -102,12 +102,12 @@ class Choice:
         carried = [rich.add(part if isinstance(part, dict) else {"type": "text", "text": part}) for part in content]
         return True in carried
 
-    def _settle(self) -> GrowingList:
+    def _settle(self) -> FragmentList:
         """Move plain text that came so far into the list of parts, so that the order stays."""
-        self._rich = rich = GrowingList() if self._rich is None else self._rich
+        self._rich = rich = FragmentList() if self._rich is None else self._rich
         if text := self.content.joined():
             rich.add({"type": "text", "text": text})
-        self.content = Pieces()
+        self.content = StringBuilder()
         return rich
 
     def _add_tool_calls(self, fragments: object) -> bool:

@@ -1,4 +1,4 @@
-"""Chat messages, asked and answered, as typed messages: nothing that was said is lost, nothing is said twice."""
+"""Chat messages of requests and responses as typed messages: no content is lost, none is there twice."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from callspan.providers.copies import detached
+from callspan.providers.json_readers import dig, flag, mapping, objects, text, word
 from callspan.providers.openai.media import media
 from callspan.providers.openai.parts import list_or_none, parts_of
-from callspan.providers.openai.stated import finish_reason
-from callspan.providers.wire import dig, flag, mapping, objects, text, word
+from callspan.providers.openai.response import finish_reason
 from callspan.record.codec import encode_json
 from callspan.record.messages import (
     Media,
@@ -30,15 +30,15 @@ _BARE: Final = 2
 _CALL_FIELDS: Final = frozenset({"id", "type", "function", "custom", "index", "incomplete"})
 
 
-def asked_message(message: object) -> Message:
+def request_message(message: object) -> Message:
     """Return one message of a request, whatever it is."""
     if isinstance(message, str):
         return Message(role="user", parts=parts_of(message))
     # Nearly every message of a long history is a role and a text.
     if type(message) is dict and len(message) == _BARE:
-        role, said = message.get("role"), message.get("content")
-        if type(role) is str and type(said) is str and role and said and role not in _RESULTS:
-            return Message(role=role, parts=[Text(text=said)])
+        role, content = message.get("role"), message.get("content")
+        if type(role) is str and type(content) is str and role and content and role not in _RESULTS:
+            return Message(role=role, parts=[Text(text=content)])
     fields = mapping(message)
     if fields is None:
         return Message(role="unknown", parts=[UnknownPart(data=detached(message))])
@@ -47,7 +47,7 @@ def asked_message(message: object) -> Message:
     return Message(role=whose, parts=parts, name=text(fields, "name") or None)
 
 
-def answered_message(choice: dict[str, object]) -> Message:
+def response_message(choice: dict[str, object]) -> Message:
     """Return the message of one choice."""
     fields = mapping(choice, "message") or {}
     parts = _parts(fields)
@@ -63,17 +63,17 @@ def answered_message(choice: dict[str, object]) -> Message:
 
 
 def _parts(fields: dict[str, object]) -> list[Part]:
-    """What `said` yields, which most messages need not be asked for: they hold a text and nothing else."""
+    """What `message_parts` yields; most messages hold a text and nothing else, which needs no generator."""
     content = fields.get("content")
     if not isinstance(content, str):
-        return list(said(fields))
+        return list(message_parts(fields))
     for key, value in fields.items():
         if value and key not in _PLAIN:
-            return list(said(fields))
+            return list(message_parts(fields))
     return [Text(text=content)] if content else []
 
 
-def said(fields: dict[str, object]) -> Iterator[Part]:
+def message_parts(fields: dict[str, object]) -> Iterator[Part]:
     """Yield the parts of a message: reasoning, content, refusal, tool calls, sound, images."""
     yield from _reasoning(fields)
     yield from _content(fields)
@@ -94,20 +94,20 @@ def said(fields: dict[str, object]) -> Iterator[Part]:
 
 
 def _reasoning(fields: dict[str, object]) -> Iterator[Part]:
-    """Structured details first; plain fields only where they add text that nothing said yet."""
-    told = ""
+    """Structured details first; plain fields only where they add text that is not there yet."""
+    seen = ""
     for detail in objects(fields, "reasoning_details"):
         thought = _detail(detail)
-        told += thought.text or ""
+        seen += thought.text or ""
         yield thought
     for block in objects(fields, "thinking_blocks"):
         for part in parts_of([block]):
-            told += part.text or "" if isinstance(part, Reasoning) else ""
+            seen += part.text or "" if isinstance(part, Reasoning) else ""
             yield part
     for key in _REASONING:
         plain = text(fields, key)
-        if plain and _squeezed(plain) not in _squeezed(told):
-            told += plain
+        if plain and _squeezed(plain) not in _squeezed(seen):
+            seen += plain
             yield Reasoning(text=plain, signature=text(fields, "reasoning_signature") or None)
     # Gemini signs the turn as a whole.
     if signature := text(fields, "extra_content", "google", "thought_signature"):

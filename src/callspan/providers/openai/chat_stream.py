@@ -6,22 +6,22 @@ from typing import Any, Final
 
 from callspan.fail_open import ours
 from callspan.providers.openai.chat_choice import Choice
-from callspan.providers.openai.envelope import Envelope
-from callspan.providers.pieces import FULL
+from callspan.providers.openai.chunk_header import ChunkHeader
+from callspan.providers.string_builder import FULL
 
 _BARE: Final = 3
 """Fields of a plain choice: index, delta, finish_reason."""
 
 
 class ChatAccumulator:
-    """Folds chat chunks. Choices are told apart by their index, without one by their place in the list."""
+    """Folds chat chunks. Choices are identified by their index, without one by their place in the list."""
 
     __slots__ = ("_came", "_choices", "_envelope", "_lane", "_open", "_width", "complete")
 
     def __init__(self) -> None:
         self.complete = False
         self._came = False
-        self._envelope = Envelope()
+        self._envelope = ChunkHeader()
         self._choices: dict[int, Choice] = {}
         # Where the last piece went. No chunk has this index, so that the first one takes the long way.
         self._lane = Choice(-1)

@@ -1,4 +1,4 @@
-"""Answers made of choices (chat and legacy completions): their order and the facts they state."""
+"""Responses made of choices (chat and legacy completions): their order, and what they say of themselves."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import msgspec
 
 from callspan.fail_open import ours
-from callspan.providers.base import ResponseFacts
-from callspan.providers.openai.stated import finish_reason, meanings, moment, stated_error
+from callspan.providers.base import ResponseInfo
+from callspan.providers.json_readers import UNFIT, integer, items, text, word
+from callspan.providers.openai.response import finish_meanings, finish_reason, response_error, unix_time
 from callspan.providers.openai.usage import usage_of
-from callspan.providers.wire import UNFIT, integer, items, text, word
 from callspan.record.call import Response
 from callspan.record.finish import CONTENT_FILTER, LENGTH, normalised
 
@@ -48,13 +48,13 @@ def in_order(body: object) -> list[dict[str, object]]:
     return [choice for _, choice in placed]
 
 
-def choice_facts(body: object, *, refused: bool = False) -> ResponseFacts:
+def choices_info(body: object, *, refused: bool = False) -> ResponseInfo:
     """Return what an answer made of choices states. `refused`: its content is a refusal."""
-    return _usual(body, refused) or _whatever(body, refused)
+    return _fast(body, refused) or _generic(body, refused)
 
 
-def _usual(body: object, refused: bool) -> ResponseFacts | None:
-    """The facts of a well-formed answer with one choice, read in one step; None for any other."""
+def _fast(body: object, refused: bool) -> ResponseInfo | None:
+    """The info of a well-formed response with one choice, read in one step; None for any other."""
     try:
         answer = msgspec.convert(body, _Answer)
     except ours(*UNFIT):
@@ -64,7 +64,7 @@ def _usual(body: object, refused: bool) -> ResponseFacts | None:
         return None
     reason = choice.finish_reason or None
     meant = None if reason is None else normalised(reason)
-    return ResponseFacts(
+    return ResponseInfo(
         response=Response(
             id=answer.id or None,
             model=answer.model or None,
@@ -79,22 +79,22 @@ def _usual(body: object, refused: bool) -> ResponseFacts | None:
     )
 
 
-def _whatever(body: object, refused: bool) -> ResponseFacts:
-    """The facts of any answer, field by field."""
+def _generic(body: object, refused: bool) -> ResponseInfo:
+    """The info of any response, field by field."""
     reasons = [finish_reason(choice.get("finish_reason")) for choice in in_order(body)]
-    meant = meanings(reasons)
+    meant = finish_meanings(reasons)
     refused = refused or any(text(choice, "message", "refusal") for choice in items(body, "choices"))
-    return ResponseFacts(
+    return ResponseInfo(
         response=Response(
             id=word(body, "id"),
             model=word(body, "model"),
-            created=moment(body, "created"),
+            created=unix_time(body, "created"),
             finish_reasons=reasons,
             service_tier=word(body, "service_tier"),
             system_fingerprint=word(body, "system_fingerprint"),
         ),
         usage=usage_of(body),
-        error=stated_error(body),
+        error=response_error(body),
         truncated=LENGTH in meant,
         refused=refused or CONTENT_FILTER in meant,
     )

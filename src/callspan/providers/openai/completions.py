@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from callspan.providers.base import Api, Operation, ResponseFacts
+from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.copies import detached, overlay
-from callspan.providers.openai.asked import asked
-from callspan.providers.openai.choices import choice_facts, in_order
-from callspan.providers.openai.envelope import Envelope
-from callspan.providers.openai.prompts import prompt_messages
-from callspan.providers.openai.stated import finish_reason
-from callspan.providers.pieces import Pieces
-from callspan.providers.wire import dig, text
+from callspan.providers.json_readers import dig, text
+from callspan.providers.openai.choices import choices_info, in_order
+from callspan.providers.openai.chunk_header import ChunkHeader
+from callspan.providers.openai.parts import prompt_messages
+from callspan.providers.openai.request import read_request
+from callspan.providers.openai.response import finish_reason
+from callspan.providers.string_builder import StringBuilder
 from callspan.record.call import Request
 from callspan.record.messages import Conversation, Message, Part, Text
 
@@ -22,7 +22,7 @@ class _Choice:
 
     def __init__(self, index: int) -> None:
         self.index = index
-        self.text = Pieces()
+        self.text = StringBuilder()
         self.finish_reason: str | None = None
         self.logprobs: dict[str, Any] | None = None
         self.extra: dict[str, Any] = {}
@@ -61,7 +61,7 @@ class CompletionAccumulator:
     def __init__(self) -> None:
         self.complete = False
         self._came = False
-        self._envelope = Envelope()
+        self._envelope = ChunkHeader()
         self._choices: dict[int, _Choice] = {}
 
     def add(self, chunk: object) -> bool:
@@ -107,15 +107,15 @@ class Completions:
 
     def request(self, body: object) -> Request:
         """Return model, stream, parameters and counts of a request, without its body. Total."""
-        return asked(body, self.message_key)
+        return read_request(body, self.message_key)
 
     def accumulator(self) -> CompletionAccumulator:
         """Return a fresh accumulator for one stream."""
         return CompletionAccumulator()
 
-    def facts(self, body: object) -> ResponseFacts:
+    def response_info(self, body: object) -> ResponseInfo:
         """Return what a whole or folded answer states. Total."""
-        return choice_facts(body)
+        return choices_info(body)
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return each prompt as a user's message and each choice as an assistant's."""
@@ -126,7 +126,7 @@ class Completions:
 
 
 def _answer(choice: dict[str, object]) -> Message:
-    said = text(choice, "text")
+    completion = text(choice, "text")
     logprobs = choice.get("logprobs")
-    parts: list[Part] = [Text(text=said, logprobs=detached(logprobs) if logprobs else None)] if said else []
+    parts: list[Part] = [Text(text=completion, logprobs=detached(logprobs) if logprobs else None)] if completion else []
     return Message(role="assistant", parts=parts, finish_reason=finish_reason(choice.get("finish_reason")))

@@ -5,13 +5,13 @@ The questions stand after the input as one more message of the user, each as its
 
 from __future__ import annotations
 
-from callspan.providers.base import Api, Operation, ResponseFacts
-from callspan.providers.openai.asked import asked
-from callspan.providers.openai.choices import choice_facts
-from callspan.providers.openai.prompts import prompt_messages
+from callspan.providers.base import Api, Operation, ResponseInfo
+from callspan.providers.json_readers import dig, items, text
+from callspan.providers.openai.choices import choices_info
+from callspan.providers.openai.parts import prompt_messages
+from callspan.providers.openai.request import read_request
+from callspan.providers.openai.response import SingleBody
 from callspan.providers.openai.responses_items import item_messages
-from callspan.providers.openai.whole import WholeBody
-from callspan.providers.wire import dig, items, text
 from callspan.record.call import Request
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, Message, Part, Refusal, Text
@@ -27,15 +27,15 @@ class Decisions:
 
     def request(self, body: object) -> Request:
         """Return model, parameters and counts of a request, without its body. Total."""
-        return asked(body, self.message_key)
+        return read_request(body, self.message_key)
 
-    def accumulator(self) -> WholeBody:
+    def accumulator(self) -> SingleBody:
         """Return a fresh accumulator."""
-        return WholeBody("answers")
+        return SingleBody("answers")
 
-    def facts(self, body: object) -> ResponseFacts:
+    def response_info(self, body: object) -> ResponseInfo:
         """Return model, usage and error of an answer; one question that was declined makes it a refusal. Total."""
-        return choice_facts(body, refused=any(text(answer, "type") == "refusal" for answer in items(body, "answers")))
+        return choices_info(body, refused=any(text(answer, "type") == "refusal" for answer in items(body, "answers")))
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the input with the questions about it, and the answers; either side may be None."""

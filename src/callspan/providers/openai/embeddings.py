@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from callspan.providers.base import Api, Operation, ResponseFacts
-from callspan.providers.openai.asked import asked
-from callspan.providers.openai.choices import choice_facts
-from callspan.providers.openai.prompts import prompt_messages
-from callspan.providers.openai.whole import WholeBody
-from callspan.providers.wire import dig
+from callspan.providers.base import Api, Operation, ResponseInfo
+from callspan.providers.json_readers import dig
+from callspan.providers.openai.choices import choices_info
+from callspan.providers.openai.parts import prompt_messages
+from callspan.providers.openai.request import read_request
+from callspan.providers.openai.response import SingleBody
 from callspan.record.call import Request
 from callspan.record.messages import Conversation
 
@@ -22,15 +22,15 @@ class Embeddings:
 
     def request(self, body: object) -> Request:
         """Return model, parameters and counts of a request, without its body. Total."""
-        return asked(body, self.message_key)
+        return read_request(body, self.message_key)
 
-    def accumulator(self) -> WholeBody:
+    def accumulator(self) -> SingleBody:
         """Return a fresh accumulator."""
-        return WholeBody("data")
+        return SingleBody("data")
 
-    def facts(self, body: object) -> ResponseFacts:
+    def response_info(self, body: object) -> ResponseInfo:
         """Return model, usage and error of an answer. Total."""
-        return choice_facts(body)
+        return choices_info(body)
 
     def conversation(self, request: object, response: object) -> Conversation:  # noqa: ARG002 - vectors say nothing
         """Return the texts that were embedded as messages of a user; there is no output."""

@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from callspan.fail_open import ours
-from callspan.providers.wire import dig, integer, mapping, text
+from callspan.providers.json_readers import dig, integer, mapping, text
 from callspan.record.messages import Media
 
 REFERENCE: Final = "callspan_media"
@@ -28,10 +28,10 @@ def media(
     """
     found = mapping(source, REFERENCE) or mapping(part, REFERENCE)
     if found is not None:
-        stated = text(found, "mime") or mime
+        mime = text(found, "mime") or mime
         return Media(
-            modality=_modality(modality, stated),
-            mime=stated,
+            modality=_modality(modality, mime),
+            mime=mime,
             sha256=text(found, "sha256"),
             size=integer(found, "bytes"),
             file_id=file_id,
@@ -47,8 +47,8 @@ def media(
 
 def audio_mime(sound: object) -> str | None:
     """Return the MIME type of an `input_audio` object by its `format`, or None."""
-    stated = text(sound, "format")
-    return _FORMATS.get(stated, f"audio/{stated}") if stated else None
+    audio_format = text(sound, "format")
+    return _FORMATS.get(audio_format, f"audio/{audio_format}") if audio_format else None
 
 
 def url_of(value: object) -> object:
@@ -58,9 +58,9 @@ def url_of(value: object) -> object:
 
 def _inline(modality: str, source: str, mime: str | None, file_id: str | None) -> Media:
     head, _, data = source[5:].partition(",")
-    stated = head.partition(";")[0].strip().lower() or mime
+    mime = head.partition(";")[0].strip().lower() or mime
     content = _decoded(data) if head.lower().endswith(";base64") else unquote_to_bytes(data.encode("utf-8", "replace"))
-    return _described(modality, stated, content, file_id)
+    return _described(modality, mime, content, file_id)
 
 
 def _described(modality: str, mime: str | None, content: bytes | None, file_id: str | None) -> Media:
@@ -79,6 +79,6 @@ def _decoded(data: str) -> bytes | None:
 
 
 def _modality(default: str, mime: str | None) -> str:
-    """A file is what its type says; anything else is what its part said."""
+    """The modality by the MIME type for a file, else as its part names it."""
     kind = (mime or "").partition("/")[0]
     return kind if default == "document" and kind in _MODALITIES else default

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from callspan.providers.copies import detached
+from callspan.providers.json_readers import dig, items, mapping, text
 from callspan.providers.openai.media import REFERENCE, audio_mime, media, url_of
-from callspan.providers.wire import dig, items, mapping, text
-from callspan.record.messages import Media, Part, Reasoning, Refusal, Text, UnknownPart
+from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, Text, UnknownPart
 
 _Fields: TypeAlias = dict[str, object]
 _Reader: TypeAlias = Callable[[_Fields], Part | None]
@@ -135,3 +135,17 @@ _READERS: Final[dict[str, _Reader]] = {
 
 _UNTYPED: Final = ("text", "image_url", "input_audio", "file", "refusal")
 """Parts without a type go by the field they have."""
+
+
+def prompt_messages(prompt: object) -> list[Message]:
+    """Return a prompt of texts or token ids as messages of a user, one per text; token ids stay as they are."""
+    if prompt is None or prompt == "":
+        return []
+    if not isinstance(prompt, list) or (prompt and isinstance(prompt[0], int)):
+        return [_prompt_message(prompt)]
+    return [_prompt_message(entry) for entry in prompt]
+
+
+def _prompt_message(entry: object) -> Message:
+    part: Part = Text(text=entry) if isinstance(entry, str) else UnknownPart(data=detached(entry))
+    return Message(role="user", parts=[part])

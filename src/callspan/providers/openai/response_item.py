@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from callspan.providers.copies import detached
-from callspan.providers.pieces import Pieces
+from callspan.providers.string_builder import StringBuilder
 
 
 class Place(NamedTuple):
     """Where a fragment belongs within its item."""
 
     item_type: str
-    """What the item must be, where no event said it."""
+    """The type of the item, where no event names it."""
     key: str | None
     """List of parts within the item (`content`, `summary`); None: a field of the item itself."""
     field: str
@@ -45,7 +45,7 @@ class Item:
     def __init__(self) -> None:
         self._fields: dict[str, Any] = {}
         self._parts: dict[tuple[str, int], dict[str, Any]] = {}
-        self._texts: dict[_Key, Pieces] = {}
+        self._texts: dict[_Key, StringBuilder] = {}
         self._settled: set[_Key] = set()
         self._type: str | None = None
         self._done = False
@@ -116,13 +116,13 @@ class Item:
             whole["incomplete"] = True
         return whole
 
-    def _pieces(self, place: Place, number: int) -> Pieces:
+    def _pieces(self, place: Place, number: int) -> StringBuilder:
         if self._type is None:
             self._type = place.item_type
         key = (place.key, number, place.field)
         pieces = self._texts.get(key)
         if pieces is None:
-            pieces = self._texts[key] = Pieces()
+            pieces = self._texts[key] = StringBuilder()
         return pieces
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from callspan.providers.base import Api, Operation, ResponseFacts
+from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.copies import detached
-from callspan.providers.openai.asked import asked
+from callspan.providers.json_readers import dig, items, objects, text, word
 from callspan.providers.openai.parts import parts_of
+from callspan.providers.openai.request import read_request
+from callspan.providers.openai.response import finish_meanings, response_error, unix_time
 from callspan.providers.openai.responses_items import item_messages, item_parts
 from callspan.providers.openai.responses_stream import ResponsesAccumulator
-from callspan.providers.openai.stated import meanings, moment, stated_error
 from callspan.providers.openai.usage import usage_of
-from callspan.providers.wire import dig, items, objects, text, word
 from callspan.record.call import ErrorInfo, Request, Response
 from callspan.record.finish import CONTENT_FILTER, LENGTH
 from callspan.record.messages import Conversation, Message, Part
@@ -31,37 +31,37 @@ class Responses:
 
     def request(self, body: object) -> Request:
         """Return model, stream, parameters and counts of a request, without its body. Total."""
-        return asked(body, self.message_key)
+        return read_request(body, self.message_key)
 
     def accumulator(self) -> ResponsesAccumulator:
         """Return a fresh accumulator for one stream."""
         return ResponsesAccumulator()
 
-    def facts(self, body: object) -> ResponseFacts:
+    def response_info(self, body: object) -> ResponseInfo:
         """Return what a whole or folded answer states. Total.
 
         The finish reason is the reason of an incomplete answer, else its status once it has ended.
         """
         reasons = [_reason(body)] if isinstance(dig(body, "output"), list) or text(body, "status") else []
-        meant = meanings(reasons)
-        return ResponseFacts(
+        meant = finish_meanings(reasons)
+        return ResponseInfo(
             response=Response(
                 id=word(body, "id"),
                 model=word(body, "model"),
-                created=moment(body, "created_at", "created"),
+                created=unix_time(body, "created_at", "created"),
                 finish_reasons=reasons,
                 service_tier=word(body, "service_tier"),
                 system_fingerprint=word(body, "system_fingerprint"),
                 status=word(body, "status"),
             ),
             usage=usage_of(body),
-            error=stated_error(body) or _unexplained(body),
+            error=response_error(body) or _unexplained(body),
             truncated=LENGTH in meant,
             refused=CONTENT_FILTER in meant or any(_refusals(body)),
         )
 
     def conversation(self, request: object, response: object) -> Conversation:
-        """Return what was said; either side may be None or anything else."""
+        """Return the messages of both bodies; either may be None or any JSON."""
         return Conversation(
             system=_instructions(dig(request, "instructions")),
             input=_input(dig(request, "input")),
@@ -71,9 +71,9 @@ class Responses:
 
 
 def _reason(body: object) -> str | None:
-    stated = text(body, "incomplete_details", "reason")
+    reason = text(body, "incomplete_details", "reason")
     status = text(body, "status")
-    return stated or (None if status in _UNDER_WAY else status) or None
+    return reason or (None if status in _UNDER_WAY else status) or None
 
 
 def _unexplained(body: object) -> ErrorInfo | None:
@@ -102,8 +102,8 @@ def _output(response: object) -> list[Message]:
     """One message: the Responses API has one choice. A compaction repeats the user's own messages before it."""
     output = items(response, "output")
     echoed = [item for item in output if text(item, "role") == "user"]
-    answered = [item for item in output if text(item, "role") != "user"]
+    output_items = [item for item in output if text(item, "role") != "user"]
     if not output:
         return []
-    answer = Message(role="assistant", parts=item_parts(answered), finish_reason=_reason(response))
-    return [*item_messages(echoed), answer]
+    message = Message(role="assistant", parts=item_parts(output_items), finish_reason=_reason(response))
+    return [*item_messages(echoed), message]

@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
 from callspan.providers.copies import detached
+from callspan.providers.json_readers import flag, mapping, objects, text
 from callspan.providers.openai.media import media
 from callspan.providers.openai.parts import parts_of
-from callspan.providers.wire import flag, mapping, objects, text
 from callspan.record.codec import encode_json
 from callspan.record.messages import Message, Part, Reasoning, ToolCall, ToolResult, UnknownPart
 
 _Fields: TypeAlias = dict[str, object]
 
 _ARGUMENTS: Final = ("arguments", "input", "action", "code", "queries")
-"""Where the items of tool calls keep what was asked of the tool, the first that is there."""
+"""Where the items of tool calls keep the arguments of the tool; the first that is there."""
 
 _CUT: Final = ("incomplete", "in_progress")
 _CALL: Final = "_call"
@@ -63,15 +63,15 @@ def _item(item: object) -> tuple[str, list[Part], str | None]:
 
 def _reasoning(item: _Fields) -> list[Part]:
     """Summary and content apart; the sealed payload goes with the first of them."""
-    told = [_joined(item, "summary"), _joined(item, "content")]
-    texts: list[str | None] = [said for said in told if said] or [None]
+    joined = [_joined(item, "summary"), _joined(item, "content")]
+    texts: list[str | None] = [found for found in joined if found] or [None]
     sealed, signature = text(item, "encrypted_content") or None, text(item, "signature") or None
     first = Reasoning(text=texts[0], sealed=sealed, signature=signature)
-    return [first, *(Reasoning(text=said) for said in texts[1:])]
+    return [first, *(Reasoning(text=more) for more in texts[1:])]
 
 
 def _joined(item: _Fields, key: str) -> str:
-    return "\n\n".join(said for part in objects(item, key) if (said := text(part, "text")))
+    return "\n\n".join(written for part in objects(item, key) if (written := text(part, "text")))
 
 
 def _call(item: _Fields, tool_type: str) -> ToolCall:
@@ -103,8 +103,8 @@ def _image_call(item: _Fields) -> list[Part]:
 
 
 def _picture_mime(item: _Fields) -> str | None:
-    stated = text(item, "output_format")
-    return f"image/{stated}" if stated else None
+    image_format = text(item, "output_format")
+    return f"image/{image_format}" if image_format else None
 
 
 def _result(item: _Fields, kind: str) -> ToolResult:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from callspan.providers.copies import detached
+from callspan.providers.json_readers import integer, text
 from callspan.providers.openai.response_item import GROWING, Item, Place
-from callspan.providers.wire import integer, text
 
 _Event: TypeAlias = dict[str, Any]
 
@@ -101,8 +101,8 @@ class ResponsesAccumulator:
 
     def _failed(self, event: _Event) -> None:
         nested = event.get("error")
-        stated = nested or {key: value for key, value in event.items() if key not in _ABOUT_EVENT}
-        self._error = detached(stated)
+        error = nested or {key: value for key, value in event.items() if key not in _ABOUT_EVENT}
+        self._error = detached(error)
 
     def _untyped(self, chunk: _Event) -> None:
         """A whole body where a stream was due, or an error of a gateway."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from callspan.fail_open import ours
 from callspan.providers.copies import fill
-from callspan.providers.pieces import Pieces
+from callspan.providers.string_builder import StringBuilder
 from callspan.record.codec import encode_json
 
 _TEXTS: Final = {"function": "arguments", "custom": "input"}
@@ -23,7 +23,7 @@ class CallFragments:
         self.index = index
         self.fields: dict[str, Any] = {}
         self._names: dict[str, str] = {}
-        self._texts: dict[str, Pieces] = {}
+        self._texts: dict[str, StringBuilder] = {}
 
     @property
     def name(self) -> str:
@@ -45,7 +45,7 @@ class CallFragments:
 
     def grow(self, part: dict[str, Any], kind: str = "function") -> None:
         """Fold in a `function` or `custom` object: its name is joined, unless it repeats what is there."""
-        pieces = self._texts.setdefault(kind, Pieces())
+        pieces = self._texts.setdefault(kind, StringBuilder())
         name, text = part.get("name"), part.get(_TEXTS[kind])
         known = self._names.get(kind, "")
         if isinstance(name, str) and name != known:

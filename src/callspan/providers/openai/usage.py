@@ -10,7 +10,7 @@ import msgspec
 
 from callspan.fail_open import ours
 from callspan.providers.copies import detached
-from callspan.providers.wire import LARGEST_COUNT, UNFIT, Count, count, mapping
+from callspan.providers.json_readers import LARGEST_COUNT, UNFIT, Count, count, mapping
 from callspan.record.usage import Usage
 
 _IN: Final = ("prompt_tokens_details", "input_tokens_details", "prompt_token_details")
@@ -78,22 +78,22 @@ class _Chat(msgspec.Struct, forbid_unknown_fields=True):
     """Usage as OpenAI itself states it, and nothing else."""
 
     total_tokens: _Count = None
-    asked: _Count = msgspec.field(default=None, name="prompt_tokens")
-    answered: _Count = msgspec.field(default=None, name="completion_tokens")
-    asked_details: _Asked | None = msgspec.field(default=None, name="prompt_tokens_details")
-    answered_details: _Answered | None = msgspec.field(default=None, name="completion_tokens_details")
+    input: _Count = msgspec.field(default=None, name="prompt_tokens")
+    output: _Count = msgspec.field(default=None, name="completion_tokens")
+    input_details: _Asked | None = msgspec.field(default=None, name="prompt_tokens_details")
+    output_details: _Answered | None = msgspec.field(default=None, name="completion_tokens_details")
 
 
 class _Responses(msgspec.Struct, forbid_unknown_fields=True):
     total_tokens: _Count = None
-    asked: _Count = msgspec.field(default=None, name="input_tokens")
-    answered: _Count = msgspec.field(default=None, name="output_tokens")
-    asked_details: _Asked | None = msgspec.field(default=None, name="input_tokens_details")
-    answered_details: _Answered | None = msgspec.field(default=None, name="output_tokens_details")
+    input: _Count = msgspec.field(default=None, name="input_tokens")
+    output: _Count = msgspec.field(default=None, name="output_tokens")
+    input_details: _Asked | None = msgspec.field(default=None, name="input_tokens_details")
+    output_details: _Answered | None = msgspec.field(default=None, name="output_tokens_details")
 
 
-_NOTHING_ASKED: Final = _Asked()
-_NOTHING_ANSWERED: Final = _Answered()
+_NO_INPUT_DETAILS: Final = _Asked()
+_NO_OUTPUT_DETAILS: Final = _Answered()
 _SEARCHES: Final = ("tool_usage", "web_search", "num_requests")
 
 
@@ -104,35 +104,35 @@ def usage_of(body: object) -> Usage | None:
         raw = mapping(body, "x_groq", "usage")
     if not raw:
         return None
-    return _usual(raw, body) or _whatever(raw, body)
+    return _fast(raw, body) or _generic(raw, body)
 
 
-def _usual(raw: dict[str, object], body: object) -> Usage | None:
-    """The usage where it is stated as OpenAI itself does, read in one step; None where it is stated otherwise."""
+def _fast(raw: dict[str, object], body: object) -> Usage | None:
+    """The usage in OpenAI's own shape, read in one step; None for any other shape."""
     try:
-        stated = msgspec.convert(raw, _Chat) if "prompt_tokens" in raw else msgspec.convert(raw, _Responses)
+        read = msgspec.convert(raw, _Chat) if "prompt_tokens" in raw else msgspec.convert(raw, _Responses)
     except ours(*UNFIT):
         return None
-    asked, answered = stated.asked_details or _NOTHING_ASKED, stated.answered_details or _NOTHING_ANSWERED
-    total = stated.total_tokens
-    if total is None and stated.asked is not None and stated.answered is not None:
-        total = stated.asked + stated.answered
+    input_, output = read.input_details or _NO_INPUT_DETAILS, read.output_details or _NO_OUTPUT_DETAILS
+    total = read.total_tokens
+    if total is None and read.input is not None and read.output is not None:
+        total = read.input + read.output
     # More than fifteen keywords in one call go through a dictionary, which takes five times as long.
     usage = Usage(
-        input_tokens=stated.asked,
-        output_tokens=stated.answered,
+        input_tokens=read.input,
+        output_tokens=read.output,
         total_tokens=total,
-        cache_read_tokens=asked.cached_tokens,
-        cache_write_tokens=asked.cache_write_tokens,
-        reasoning_tokens=answered.reasoning_tokens,
-        input_audio_tokens=asked.audio_tokens,
-        input_text_tokens=asked.text_tokens,
-        input_image_tokens=asked.image_tokens,
-        output_audio_tokens=answered.audio_tokens,
-        output_text_tokens=answered.text_tokens,
-        output_image_tokens=answered.image_tokens,
-        accepted_prediction_tokens=answered.accepted_prediction_tokens,
-        rejected_prediction_tokens=answered.rejected_prediction_tokens,
+        cache_read_tokens=input_.cached_tokens,
+        cache_write_tokens=input_.cache_write_tokens,
+        reasoning_tokens=output.reasoning_tokens,
+        input_audio_tokens=input_.audio_tokens,
+        input_text_tokens=input_.text_tokens,
+        input_image_tokens=input_.image_tokens,
+        output_audio_tokens=output.audio_tokens,
+        output_text_tokens=output.text_tokens,
+        output_image_tokens=output.image_tokens,
+        accepted_prediction_tokens=output.accepted_prediction_tokens,
+        rejected_prediction_tokens=output.rejected_prediction_tokens,
         # Numbers, and objects of numbers: so much is known of it here.
         raw={name: dict(part) if isinstance(part, dict) else part for name, part in raw.items()},
     )
@@ -141,7 +141,7 @@ def _usual(raw: dict[str, object], body: object) -> Usage | None:
     return msgspec.structs.replace(usage, web_search_requests=count(body, *_SEARCHES))
 
 
-def _whatever(raw: dict[str, object], body: object) -> Usage:
+def _generic(raw: dict[str, object], body: object) -> Usage:
     """The usage wherever its counters stand."""
     counts = _counts(raw)
     given, spent = counts.get("input_tokens"), counts.get("output_tokens")
@@ -165,7 +165,7 @@ def _counts(raw: dict[str, object]) -> dict[str, int]:
     """Field -> counter. Where they stand is the same for all answers of one server: it is looked up once."""
     counts: dict[str, int] = {}
     for field, group, name in _stated_in(
-        tuple([(group, *stated) if type(stated) is dict else group for group, stated in raw.items()])
+        tuple([(group, *value) if type(value) is dict else group for group, value in raw.items()])
     ):
         value: object = raw[name] if group is None else raw[group][name]  # type: ignore[index] # as its shape says
         found = value if type(value) is int and 0 <= value <= LARGEST_COUNT else count(value)
@@ -192,16 +192,16 @@ def _stated_in(shape: _Shape) -> tuple[tuple[str, str | None, str], ...]:
 
 
 def _cost(raw: dict[str, object]) -> Decimal | None:
-    stated = raw.get("cost")
-    if isinstance(stated, dict):
-        stated = stated.get("total_cost")
-    return _exact(stated) if isinstance(stated, int | float | str) and not isinstance(stated, bool) else None
+    amount = raw.get("cost")
+    if isinstance(amount, dict):
+        amount = amount.get("total_cost")
+    return _exact(amount) if isinstance(amount, int | float | str) and not isinstance(amount, bool) else None
 
 
-def _exact(stated: float | str) -> Decimal | None:
+def _exact(amount: float | str) -> Decimal | None:
     """Money as written: the shortest text of a float is the number that stood in the JSON."""
     try:
-        money = Decimal(str(stated))
+        money = Decimal(str(amount))
     except ours(InvalidOperation):
         return None
     return money if money.is_finite() and money >= 0 else None

@@ -204,7 +204,7 @@ def test_after_any_prefix_the_body_is_the_part_that_came(
         body = accumulator.body()
 
         assert body is not None
-        stated, said = MESSAGES.facts(body), MESSAGES.conversation(None, body)
+        stated, said = MESSAGES.response_info(body), MESSAGES.conversation(None, body)
         assert stated.response.finish_reasons == ["end_turn" if accumulator.complete else None]
         assert len(said.output) == 1
         for block in body["content"]:  # type: ignore[attr-defined]
@@ -231,7 +231,7 @@ def test_any_chunks_are_folded_and_stay_as_they_were(chunks: list[object]) -> No
     for chunk in chunks:
         assert isinstance(accumulator.add(chunk), bool)
         body = accumulator.body()
-        MESSAGES.facts(body)
+        MESSAGES.response_info(body)
         encode_json(MESSAGES.conversation(None, body))
         encode_json(body)
         spoil(body)
@@ -244,7 +244,7 @@ def test_any_bodies_are_read_and_stay_as_they_were(request: object, response: ob
     before = repr((request, response))
 
     MESSAGES.request(request)
-    MESSAGES.facts(response)
+    MESSAGES.response_info(response)
     spoil(MESSAGES.conversation(request, response).tools)
 
     assert repr((request, response)) == before
@@ -253,7 +253,7 @@ def test_any_bodies_are_read_and_stay_as_they_were(request: object, response: ob
 @given(st.dictionaries(WORDS, JSON), st.dictionaries(WORDS, JSON))
 def test_almost_bodies_are_read(request: object, response: object) -> None:
     MESSAGES.request(request)
-    MESSAGES.facts(response)
+    MESSAGES.response_info(response)
     encode_json(MESSAGES.conversation(request, response))
 
 

@@ -137,7 +137,7 @@ def test_choices_are_kept_apart_by_index() -> None:
         chunk({}, index=0, finish="stop"),
     )
     assert [choice["message"]["content"] for choice in body["choices"]] == ["AAA", "BB"]
-    assert ChatCompletions().facts(body).response.finish_reasons == ["stop", "length"]
+    assert ChatCompletions().response_info(body).response.finish_reasons == ["stop", "length"]
 
 
 def test_choices_without_index_go_by_their_place() -> None:
@@ -202,7 +202,7 @@ def test_an_empty_finish_reason_is_none(reason: str | None) -> None:
     accumulator = ChatAccumulator()
     accumulator.add(chunk({"content": "x"}, finish=reason))
     body = accumulator.body()
-    assert ChatCompletions().facts(body).response.finish_reasons == [None]
+    assert ChatCompletions().response_info(body).response.finish_reasons == [None]
     assert not accumulator.complete
 
 
@@ -271,7 +271,7 @@ def test_a_body_may_be_asked_for_at_any_time() -> None:
 def test_refusal_is_apart_from_content() -> None:
     body = fold(chunk({"role": "assistant", "content": ""}), chunk({"refusal": "I "}), chunk({"refusal": "can't"}))
     assert body["choices"][0]["message"]["refusal"] == "I can't"
-    assert ChatCompletions().facts(body).refused
+    assert ChatCompletions().response_info(body).refused
 
 
 @pytest.mark.parametrize("field", ["reasoning", "reasoning_content", "thinking"])
@@ -403,7 +403,7 @@ def test_an_error_in_the_stream_is_kept_with_what_came_before() -> None:
     accumulator = ChatAccumulator()
     accumulator.add(chunk({"content": "par"}))
     accumulator.add({"error": {"message": "overloaded", "type": "server_error", "code": 503}})
-    facts = ChatCompletions().facts(accumulator.body())
+    facts = ChatCompletions().response_info(accumulator.body())
     assert facts.error is not None
     assert (facts.error.type, facts.error.status, facts.error.retryable) == ("server_error", 503, True)
     assert not accumulator.complete
@@ -435,14 +435,14 @@ class TestUsage:
             chunk({"content": "x"}),
             chunk({}, finish="stop", x_groq={"id": "req_1", "usage": {"prompt_tokens": 4, "completion_tokens": 1}}),
         )
-        usage = ChatCompletions().facts(body).usage
+        usage = ChatCompletions().response_info(body).usage
         assert usage is not None
         assert (usage.input_tokens, usage.output_tokens, usage.total_tokens) == (4, 1, 5)
 
     def test_no_usage_is_no_usage(self) -> None:
         body = fold(chunk({"content": "x"}, usage=None))
         assert "usage" not in body
-        assert ChatCompletions().facts(body).usage is None
+        assert ChatCompletions().response_info(body).usage is None
 
 
 def test_a_body_shares_no_container_with_the_chunks() -> None:

@@ -121,7 +121,7 @@ def test_every_choice_is_an_answer_with_its_reason() -> None:
         Message(role="assistant", parts=[Text(text="b", logprobs={"tokens": ["b"]})], finish_reason="length"),
         Message(role="assistant"),
     ]
-    assert Completions().facts(body).response.finish_reasons == ["stop", "length", None]
+    assert Completions().response_info(body).response.finish_reasons == ["stop", "length", None]
 
 
 def test_the_index_counts_and_not_the_place_in_the_list() -> None:

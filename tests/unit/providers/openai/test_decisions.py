@@ -27,7 +27,7 @@ def body(*answers: object) -> dict[str, Any]:
 
 
 def test_facts_are_model_and_usage() -> None:
-    facts = Decisions().facts(body(ANSWER))
+    facts = Decisions().response_info(body(ANSWER))
     assert (facts.response.model, facts.response.finish_reasons, facts.error) == ("gpt-6-luna", [], None)
     assert facts.usage is not None
     usage = facts.usage
@@ -40,7 +40,7 @@ def test_facts_are_model_and_usage() -> None:
     [([ANSWER], False), ([DECLINED], True), ([ANSWER, DECLINED], True), ([], False), ([None, 3], False)],
 )
 def test_a_question_that_was_declined_makes_a_refusal(answers: list[object], refused: bool) -> None:
-    assert Decisions().facts(body(*answers)).refused is refused
+    assert Decisions().response_info(body(*answers)).refused is refused
 
 
 def test_questions_follow_the_input_and_answers_stand_in_their_order() -> None:

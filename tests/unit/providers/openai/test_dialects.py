@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from callspan.providers.base import ResponseFacts
+from callspan.providers.base import ResponseInfo
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.record.messages import Message, Reasoning, Refusal, Text, ToolCall
 
 
-def told(chunks: list[dict[str, Any]]) -> tuple[list[Message], ResponseFacts]:
+def told(chunks: list[dict[str, Any]]) -> tuple[list[Message], ResponseInfo]:
     endpoint = ChatCompletions()
     accumulator = endpoint.accumulator()
     for chunk in chunks:
         accumulator.add(chunk)
     body = accumulator.body()
-    return endpoint.conversation(None, body).output, endpoint.facts(body)
+    return endpoint.conversation(None, body).output, endpoint.response_info(body)
 
 
 def choice(delta: Any, finish: Any = None, **fields: Any) -> list[dict[str, Any]]:

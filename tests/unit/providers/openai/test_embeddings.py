@@ -16,7 +16,7 @@ BODY = {
 
 
 def test_facts_are_model_and_usage() -> None:
-    facts = Embeddings().facts(BODY)
+    facts = Embeddings().response_info(BODY)
     assert facts.response.model == "text-embedding-3-small"
     assert facts.response.finish_reasons == []
     assert facts.usage is not None

@@ -122,7 +122,7 @@ def test_any_cut_and_interleaving_of_a_chat_answer_is_the_answer(case: tuple[dic
     assert chunks == before
     assert accumulator.complete
     assert without_marks(endpoint.conversation(None, body)) == without_marks(endpoint.conversation(None, whole))
-    assert endpoint.facts(body) == endpoint.facts(whole)
+    assert endpoint.response_info(body) == endpoint.response_info(whole)
 
 
 @given(chat_streams(), st.data())
@@ -228,7 +228,7 @@ def test_readers_take_any_json_and_change_nothing(endpoint: Endpoint, given_json
     wrapped = {endpoint.message_key: given_json, "tools": given_json, "choices": answer, "output": answer}
     for asked, body in ((given_json, answer), (wrapped, wrapped)):
         request = endpoint.request(asked)
-        facts = endpoint.facts(body)
+        facts = endpoint.response_info(body)
         said = endpoint.conversation(asked, body)
         for made in (request.params, facts.response.finish_reasons, said.input, said.output):
             encode_json(made)
@@ -262,7 +262,7 @@ def test_accumulators_take_any_json_at_any_time(endpoint: Endpoint, chunks: list
     for chunk in chunks:
         assert isinstance(accumulator.add(chunk), bool)
         body = accumulator.body()
-        endpoint.facts(body)
+        endpoint.response_info(body)
         endpoint.conversation(None, body)
         assert body is None or isinstance(encode_json(body), bytes)
     assert isinstance(accumulator.complete, bool)
@@ -276,4 +276,4 @@ def test_accumulators_take_any_delta(endpoint: Endpoint, deltas: list[Any], key:
     for delta in deltas:
         accumulator.add({**HEAD, "choices": [{"index": 0, key: delta, "finish_reason": None}]})
         endpoint.conversation(None, accumulator.body())
-        endpoint.facts(accumulator.body())
+        endpoint.response_info(accumulator.body())

@@ -61,19 +61,19 @@ def asked(given: Any, **request: Any) -> Conversation:
     ],
 )
 def test_why_an_answer_ended(fields: dict[str, Any], reasons: list[str | None], truncated: bool, refused: bool) -> None:
-    facts = Responses().facts(body(**fields))
+    facts = Responses().response_info(body(**fields))
     assert facts.response.finish_reasons == reasons
     assert (facts.truncated, facts.refused) == (truncated, refused)
 
 
 def test_names_and_times_of_an_answer() -> None:
-    response = Responses().facts(body(created_at=17, service_tier="flex")).response
+    response = Responses().response_info(body(created_at=17, service_tier="flex")).response
     assert (response.id, response.model, response.created) == ("resp_1", "gpt-5", 17)
     assert (response.service_tier, response.status) == ("flex", "completed")
 
 
 def test_a_failed_answer_states_its_error_and_keeps_its_usage() -> None:
-    facts = Responses().facts(
+    facts = Responses().response_info(
         body(
             status="failed",
             error={"code": "server_error", "message": "sorry"},
@@ -87,18 +87,18 @@ def test_a_failed_answer_states_its_error_and_keeps_its_usage() -> None:
 
 
 def test_a_failure_without_a_reason_is_a_failure() -> None:
-    error = Responses().facts(body(status="failed", error=None)).error
+    error = Responses().response_info(body(status="failed", error=None)).error
     assert error is not None
     assert (error.kind, error.type) == ("unknown", "failed")
 
 
 def test_error_null_is_no_error() -> None:
-    assert Responses().facts(body(error=None)).error is None
+    assert Responses().response_info(body(error=None)).error is None
 
 
 @pytest.mark.parametrize("odd", [None, 3, [], "x", {}, {"output": None}, {"error": {"message": "x"}}])
 def test_what_is_no_response_has_no_finish_reason(odd: object) -> None:
-    assert Responses().facts(odd).response.finish_reasons == []
+    assert Responses().response_info(odd).response.finish_reasons == []
 
 
 class TestOutput:
@@ -344,8 +344,8 @@ class TestInput:
 
 
 def test_the_fingerprint_of_a_gateway_is_kept() -> None:
-    assert Responses().facts(body(system_fingerprint="fp_1")).response.system_fingerprint == "fp_1"
-    assert Responses().facts(body(system_fingerprint="")).response.system_fingerprint is None
+    assert Responses().response_info(body(system_fingerprint="fp_1")).response.system_fingerprint == "fp_1"
+    assert Responses().response_info(body(system_fingerprint="")).response.system_fingerprint is None
 
 
 @pytest.mark.parametrize(
@@ -363,8 +363,8 @@ def test_an_item_without_a_type_is_a_message_if_it_looks_like_one(item: dict[str
 
 @pytest.mark.parametrize(("created", "kept"), [(2**63 - 1, 2**63 - 1), (2**63, None), (1, 1), (0, None)])
 def test_a_time_that_no_record_can_hold_is_unknown(created: int, kept: int | None) -> None:
-    assert Responses().facts(body(created_at=created)).response.created == kept
-    assert Responses().facts(body(created=created)).response.created == kept
+    assert Responses().response_info(body(created_at=created)).response.created == kept
+    assert Responses().response_info(body(created=created)).response.created == kept
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_a_cut_stream_keeps_the_partial_text() -> None:
     body = fold(created(), added(MESSAGE), text("Hel"), text("lo"))
     assert body["output"] == [{**MESSAGE, "content": [{"type": "output_text", "text": "Hello"}]}]
     assert body["status"] == "in_progress"
-    facts = Responses().facts(body)
+    facts = Responses().response_info(body)
     assert facts.response.finish_reasons == [None]
     assert facts.response.id == "resp_1"
 
@@ -213,7 +213,7 @@ def test_status_is_the_latest_without_repeating_the_rest() -> None:
 )
 def test_an_error_event_is_an_error_with_the_partial_text(error: dict[str, Any]) -> None:
     body = fold(created(), added(MESSAGE), text("par"), error)
-    facts = Responses().facts(body)
+    facts = Responses().response_info(body)
     assert facts.error is not None
     assert (facts.error.type, facts.error.message) == ("rate_limit_exceeded", "slow down")
     assert (facts.error.kind, facts.error.retryable) == ("rate_limit", True)

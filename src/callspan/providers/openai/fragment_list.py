@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from callspan.providers.copies import fill
-from callspan.providers.pieces import Pieces
+from callspan.providers.string_builder import StringBuilder
 
 _GROWS: Final = ("text", "summary", "thinking")
 
@@ -15,7 +15,7 @@ class _Entry:
 
     def __init__(self) -> None:
         self.fields: dict[str, Any] = {}
-        self.texts: dict[str, Pieces] = {}
+        self.texts: dict[str, StringBuilder] = {}
         self.wrapped = False
         """True when `thinking` came as a list of text parts, as Mistral sends it."""
 
@@ -26,7 +26,7 @@ class _Entry:
             text = self._text(rest.get(key))
             if text is not None:
                 del rest[key]
-                self.texts.setdefault(key, Pieces()).add(text)
+                self.texts.setdefault(key, StringBuilder()).add(text)
                 grown = grown or bool(text)
         fill(self.fields, rest)
         return grown
@@ -50,7 +50,7 @@ class _Entry:
         return "".join(str(text) for text in texts)
 
 
-class GrowingList:
+class FragmentList:
     """Folds fragments of typed objects: one with an index continues that one, else one of the newest's type does."""
 
     __slots__ = ("_by_key", "_entries")

@@ -1,4 +1,4 @@
-"""What a message states besides its content: identity, why it ended, usage, errors."""
+"""Response bodies of the Messages API besides their content: identity, stop reason, usage, errors."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from callspan.fail_open import ours
-from callspan.providers.base import ResponseFacts
+from callspan.providers.base import ResponseInfo
 from callspan.providers.copies import detached_object
 from callspan.providers.errors import error_info
-from callspan.providers.wire import UNFIT, Count, count, mapping, text, word
+from callspan.providers.json_readers import UNFIT, Count, count, mapping, text, word
 from callspan.record.call import ErrorInfo, Response
 from callspan.record.usage import Usage
 
@@ -36,7 +36,7 @@ class _Ran(msgspec.Struct):
 
 
 class _Counted(msgspec.Struct):
-    """A `usage` object as the API states it."""
+    """A `usage` object in the API's own shape."""
 
     input_tokens: Count
     output_tokens: Count
@@ -65,13 +65,13 @@ class _Answer(msgspec.Struct):
     error: Any = None
 
 
-def facts(body: object) -> ResponseFacts:
-    """Return what a whole or folded answer states. Any JSON is read; what is no message states nothing."""
-    return _usual(body) or _whatever(body)
+def response_info(body: object) -> ResponseInfo:
+    """Return identity, stop reason, usage and error of a body, whole or folded; any JSON is read."""
+    return _fast(body) or _generic(body)
 
 
-def _usual(body: object) -> ResponseFacts | None:
-    """The facts of a well-formed answer, read in one step; None for any other."""
+def _fast(body: object) -> ResponseInfo | None:
+    """The info of a well-formed message, read in one step; None for any other."""
     try:
         answer = msgspec.convert(body, _Answer)
     except ours(*UNFIT):
@@ -79,7 +79,7 @@ def _usual(body: object) -> ResponseFacts | None:
     reason = answer.stop_reason
     if answer.error or answer.type == "error" or not reason:
         return None
-    return ResponseFacts(
+    return ResponseInfo(
         response=Response(
             id=answer.id or None,
             model=answer.model or None,
@@ -92,10 +92,10 @@ def _usual(body: object) -> ResponseFacts | None:
     )
 
 
-def _whatever(body: object) -> ResponseFacts:
-    """The facts of any answer, field by field."""
+def _generic(body: object) -> ResponseInfo:
+    """The info of any body, field by field."""
     reason = word(body, "stop_reason")
-    return ResponseFacts(
+    return ResponseInfo(
         response=Response(
             id=word(body, "id"),
             model=word(body, "model"),
@@ -118,23 +118,23 @@ def usage(counted: dict[str, object] | None) -> Usage | None:
 
 
 def _counted(raw: dict[str, object]) -> Usage | None:
-    """The usage as the API states it, read in one step; None where it is stated otherwise."""
+    """The usage in the API's own shape, read in one step; None for any other shape."""
     try:
-        stated = msgspec.convert(raw, _Counted)
+        read = msgspec.convert(raw, _Counted)
         copy: dict[str, object] = msgspec.to_builtins(raw)
     except ours(*UNFIT):
         return None
-    written, spent, ran = stated.cache_creation or _NONE_WRITTEN, stated.output_tokens_details, stated.server_tool_use
+    written, spent, ran = read.cache_creation or _NONE_WRITTEN, read.output_tokens_details, read.server_tool_use
     by_life = written.ephemeral_5m_input_tokens, written.ephemeral_1h_input_tokens
-    write = stated.cache_creation_input_tokens
+    write = read.cache_creation_input_tokens
     if write is None and by_life != (None, None):
         write = (by_life[0] or 0) + (by_life[1] or 0)
-    total_input = stated.input_tokens + (stated.cache_read_input_tokens or 0) + (write or 0)
+    total_input = read.input_tokens + (read.cache_read_input_tokens or 0) + (write or 0)
     return Usage(
         input_tokens=total_input,
-        output_tokens=stated.output_tokens,
-        total_tokens=total_input + stated.output_tokens,
-        cache_read_tokens=stated.cache_read_input_tokens,
+        output_tokens=read.output_tokens,
+        total_tokens=total_input + read.output_tokens,
+        cache_read_tokens=read.cache_read_input_tokens,
         cache_write_tokens=write,
         cache_write_5m_tokens=by_life[0],
         cache_write_1h_tokens=by_life[1],
@@ -166,7 +166,7 @@ def _counted_one_by_one(counted: dict[str, object]) -> Usage:
 
 
 def _cache_write(counted: dict[str, object]) -> int | None:
-    """Written to the cache: the total, else the sum of its parts by lifetime as far as stated."""
+    """Written to the cache: the total, else the sum of its parts by lifetime, as far as they are there."""
     total = count(counted, "cache_creation_input_tokens")
     if total is not None:
         return total
@@ -181,8 +181,8 @@ def _is_message(body: object) -> bool:
 
 def _error(body: object) -> ErrorInfo | None:
     """The error a body is, or holds beside the part of a message that came before it. `null` is none."""
-    stated = body.get("error") if isinstance(body, dict) else None
-    if not stated and text(body, "type") != "error":
+    error = body.get("error") if isinstance(body, dict) else None
+    if not error and text(body, "type") != "error":
         return None
-    whole = {"type": "error", "error": stated, "request_id": text(body, "request_id")}
-    return error_info(status=None, body=whole if stated else body, exception=None, message=None, request_id=None)
+    whole = {"type": "error", "error": error, "request_id": text(body, "request_id")}
+    return error_info(status=None, body=whole if error else body, exception=None, message=None, request_id=None)

@@ -1,12 +1,13 @@
-"""What an answer states about its own failure or refusal, in any of OpenAI's endpoints."""
+"""Response bodies of OpenAI's endpoints: finish reasons, times, errors, and bodies that come in one piece."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
 
+from callspan.providers.copies import detached
 from callspan.providers.errors import error_info
-from callspan.providers.wire import integer, items
+from callspan.providers.json_readers import integer, items
 from callspan.record.call import ErrorInfo
 from callspan.record.finish import normalised
 
@@ -14,12 +15,36 @@ _HTTP_ERRORS: Final = range(400, 600)
 _TIMES: Final = range(1, 2**63)
 
 
+class SingleBody:
+    """The accumulator of endpoints that have no streams: keeps the one body there is."""
+
+    __slots__ = ("_body", "_holds", "complete")
+
+    def __init__(self, holds: str) -> None:
+        """`holds` is the key without which a body is no response."""
+        self.complete = False
+        self._holds = holds
+        self._body: dict[str, object] | None = None
+
+    def add(self, chunk: object) -> bool:
+        """Take a body; the last one wins. True if it is a response."""
+        if not isinstance(chunk, dict):
+            return False
+        self._body = detached(chunk)
+        self.complete = self._holds in chunk
+        return self.complete
+
+    def body(self) -> dict[str, object] | None:
+        """Return the body; None if none came."""
+        return self._body
+
+
 def finish_reason(value: object) -> str | None:
-    """Return a finish reason in the provider's word; None for an empty or missing one."""
+    """Return a finish reason as the provider names it; None for an empty or missing one."""
     return value if isinstance(value, str) and value else None
 
 
-def moment(body: object, *keys: str) -> int | None:
+def unix_time(body: object, *keys: str) -> int | None:
     """Return the Unix time in whole seconds that stands under the first of `keys`; gateways put 0 for none."""
     for key in keys:
         if found := integer(body, key):
@@ -27,13 +52,13 @@ def moment(body: object, *keys: str) -> int | None:
     return None
 
 
-def meanings(reasons: Sequence[str | None]) -> set[str]:
-    """Return what these finish reasons mean, in our words."""
+def finish_meanings(reasons: Sequence[str | None]) -> set[str]:
+    """Return what these finish reasons mean, by our names."""
     return {normalised(reason) for reason in reasons if reason is not None}
 
 
-def stated_error(body: object) -> ErrorInfo | None:
-    """Return the error an answer states: at its top, as itself (`"object": "error"`), or in a choice."""
+def response_error(body: object) -> ErrorInfo | None:
+    """Return the error in a response: at its top, as itself (`"object": "error"`), or in a choice."""
     # Google's compatible endpoint wraps its errors in a list.
     if isinstance(body, list):
         body = next(iter(body), body)

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from callspan.providers.base import ResponseFacts
+from callspan.providers.base import ResponseInfo
 from callspan.providers.openai.chat import ChatCompletions
 
 
-def facts(*reasons: Any, **body: Any) -> ResponseFacts:
+def facts(*reasons: Any, **body: Any) -> ResponseInfo:
     choices = [{"index": n, "message": {"content": "x"}, "finish_reason": reason} for n, reason in enumerate(reasons)]
-    return ChatCompletions().facts({"id": "c1", "model": "m", "created": 17, "choices": choices, **body})
+    return ChatCompletions().response_info({"id": "c1", "model": "m", "created": 17, "choices": choices, **body})
 
 
 def test_names_are_those_of_the_answer() -> None:
@@ -88,14 +88,16 @@ def test_an_empty_error_is_no_error(nothing: object) -> None:
     ],
 )
 def test_an_error_in_a_body_is_an_error(body: dict[str, Any], kind: str, error_type: str, status: int | None) -> None:
-    error = ChatCompletions().facts(body).error
+    error = ChatCompletions().response_info(body).error
     assert error is not None
     assert (error.kind, error.type, error.status) == (kind, error_type, status)
     assert error.exception is None
 
 
 def test_an_error_in_a_list_is_an_error() -> None:
-    error = ChatCompletions().facts([{"error": {"code": 400, "message": "m", "status": "INVALID_ARGUMENT"}}]).error
+    error = (
+        ChatCompletions().response_info([{"error": {"code": 400, "message": "m", "status": "INVALID_ARGUMENT"}}]).error
+    )
     assert error is not None
     assert (error.kind, error.message, error.status) == ("bad_input", "m", 400)
 
@@ -110,7 +112,7 @@ def test_an_error_shares_nothing_with_the_body() -> None:
 
 @pytest.mark.parametrize("odd", [None, [], 3, "x", {}, {"choices": None}, {"choices": [None, "x"]}])
 def test_what_states_nothing_states_nothing(odd: object) -> None:
-    found = ChatCompletions().facts(odd)
+    found = ChatCompletions().response_info(odd)
     assert found.response.finish_reasons == []
     assert found.usage is None
     assert found.error is None

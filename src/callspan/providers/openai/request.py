@@ -1,11 +1,11 @@
-"""What was asked: the scalars of a request body of any of OpenAI's endpoints."""
+"""Request bodies of OpenAI's endpoints: model, parameters, counts and tool names."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from callspan.providers.copies import detached
-from callspan.providers.wire import dig, items, objects, text, word
+from callspan.providers.json_readers import dig, items, objects, text, word
 from callspan.record.call import Request
 from callspan.record.codec import encode_json
 
@@ -15,8 +15,8 @@ _CONTENT: Final = frozenset(
 _MAX_PARAM_BYTES: Final = 4096
 
 
-def asked(body: object, message_key: str) -> Request:
-    """Return model, stream, parameters and counts of a request; `message_key` holds what was said. Total."""
+def read_request(body: object, message_key: str) -> Request:
+    """Return model, stream, parameters and counts of a request; `message_key` holds the messages. Total."""
     if not isinstance(body, dict):
         return Request()
     return Request(
@@ -45,13 +45,13 @@ def _is_small(value: object) -> bool:
     return len(encode_json(value)) <= _MAX_PARAM_BYTES
 
 
-def _message_count(said: object) -> int | None:
+def _message_count(messages: object) -> int | None:
     """One text and one array of token ids are one message each."""
-    if isinstance(said, str):
+    if isinstance(messages, str):
         return 1
-    if not isinstance(said, list):
+    if not isinstance(messages, list):
         return None
-    return 1 if said and isinstance(said[0], int) else len(said)
+    return 1 if messages and isinstance(messages[0], int) else len(messages)
 
 
 def _tool_names(body: object) -> list[str] | None:

@@ -1,4 +1,4 @@
-"""Pieces: text that arrives in many small strings, kept in little more memory than the text itself."""
+"""String builder: text that arrives in many small strings, kept in little more memory than the text itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ FULL: Final = 64
 """So many strings are joined into one block: a short `str` costs some 50 bytes besides its text."""
 
 
-class Pieces:
+class StringBuilder:
     """Text under construction. `loose` holds the newest strings; append there only through `add`, or pack in time."""
 
     __slots__ = ("blocks", "loose")

@@ -1,4 +1,4 @@
-"""The envelope of a chunk: everything beside its choices, folded over a stream (chat and legacy completions)."""
+"""Chunk header: everything in a chunk beside its choices, folded over a stream (chat and legacy completions)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _CUMULATIVE: Final = ("usage", "x_groq")
 _NEVER_OPEN: Final = _APART | {"usage"}
 
 
-class Envelope:
-    """Folds top-level fields: the first value that is not empty wins, counters of usage are the last stated.
+class ChunkHeader:
+    """Folds top-level fields: the first value that is not empty wins, of usage the last counters win.
 
     `still_open` names the fields of the last chunk that a later one may still change.
     """

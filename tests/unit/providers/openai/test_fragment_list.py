@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 
-from callspan.providers.openai.growing import GrowingList
-from callspan.providers.pieces import FULL, Pieces
+from callspan.providers.openai.fragment_list import FragmentList
+from callspan.providers.string_builder import FULL, StringBuilder
 
 
 def grown(*items: dict[str, Any]) -> list[dict[str, Any]]:
-    growing = GrowingList()
+    growing = FragmentList()
     for item in items:
         growing.add(item)
     return growing.body()
 
 
 def test_pieces_are_joined_in_order() -> None:
-    pieces = Pieces()
+    pieces = StringBuilder()
     assert not pieces
     for number in range(3 * FULL + 5):
         pieces.add(f"{number},")
@@ -29,7 +29,7 @@ def test_pieces_are_joined_in_order() -> None:
 
 
 def test_pieces_can_be_replaced() -> None:
-    pieces = Pieces()
+    pieces = StringBuilder()
     for _ in range(FULL + 1):
         pieces.add("x")
     pieces.set("whole")
@@ -75,7 +75,7 @@ def test_a_list_that_holds_more_than_texts_is_kept_as_it_is() -> None:
 
 
 def test_new_objects_and_new_text_carry_content() -> None:
-    growing = GrowingList()
+    growing = FragmentList()
     assert not growing
     assert growing.add({"type": "text", "text": "a"})
     assert not growing.add({"type": "text", "text": ""})

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from callspan.providers.anthropic.stated import facts, usage
+from callspan.providers.anthropic.response import response_info, usage
 from callspan.record.call import Response
 from callspan.record.usage import Usage
 
@@ -22,30 +22,28 @@ def counted(**counters: Any) -> Usage:
 
 
 def test_a_message_states_who_answered_and_why_it_ended() -> None:
-    stated = facts(message(id="msg_1", model="claude-x", usage={"service_tier": "priority"}))
+    info = response_info(message(id="msg_1", model="claude-x", usage={"service_tier": "priority"}))
 
-    assert stated.response == Response(
-        id="msg_1", model="claude-x", finish_reasons=["end_turn"], service_tier="priority"
-    )
-    assert stated.error is None
-    assert not stated.truncated
-    assert not stated.refused
+    assert info.response == Response(id="msg_1", model="claude-x", finish_reasons=["end_turn"], service_tier="priority")
+    assert info.error is None
+    assert not info.truncated
+    assert not info.refused
 
 
 def test_a_message_that_did_not_end_has_an_empty_reason() -> None:
-    assert facts(message(stop_reason=None)).response.finish_reasons == [None]
+    assert response_info(message(stop_reason=None)).response.finish_reasons == [None]
 
 
 @pytest.mark.parametrize("reason", ["max_tokens", "model_context_window_exceeded"])
 def test_a_length_limit_is_a_truncation(reason: str) -> None:
-    stated = facts(message(stop_reason=reason))
+    info = response_info(message(stop_reason=reason))
 
-    assert stated.truncated
-    assert stated.response.finish_reasons == [reason]
+    assert info.truncated
+    assert info.response.finish_reasons == [reason]
 
 
 def test_a_refusal_is_one() -> None:
-    assert facts(message(stop_reason="refusal")).refused
+    assert response_info(message(stop_reason="refusal")).refused
 
 
 def test_input_includes_what_the_cache_served_and_took() -> None:
@@ -105,7 +103,7 @@ def test_the_stated_cache_total_beats_the_sum_of_its_parts() -> None:
 @pytest.mark.parametrize("given", [None, {}])
 def test_no_counters_are_no_usage(given: dict[str, object] | None) -> None:
     assert usage(given) is None
-    assert facts(message(usage=given)).usage is None
+    assert response_info(message(usage=given)).usage is None
 
 
 @pytest.mark.parametrize("value", ["many", None, True, [1], {"n": 1}, 1.5])
@@ -128,53 +126,53 @@ ERROR = {"type": "error", "error": {"type": "overloaded_error", "message": "Over
 
 
 def test_an_error_body_is_an_error_without_finish_reasons() -> None:
-    stated = facts(ERROR)
+    info = response_info(ERROR)
 
-    assert stated.error is not None
-    assert (stated.error.kind, stated.error.type, stated.error.message, stated.error.request_id) == (
+    assert info.error is not None
+    assert (info.error.kind, info.error.type, info.error.message, info.error.request_id) == (
         "overloaded",
         "overloaded_error",
         "Overloaded",
         "req_1",
     )
-    assert stated.response.finish_reasons == []
+    assert info.response.finish_reasons == []
 
 
 def test_an_error_beside_part_of_a_message_keeps_both() -> None:
-    stated = facts({**message(id="msg_1", stop_reason=None), "error": ERROR["error"]})
+    info = response_info({**message(id="msg_1", stop_reason=None), "error": ERROR["error"]})
 
-    assert stated.error is not None
-    assert stated.error.type == "overloaded_error"
-    assert stated.response.id == "msg_1"
+    assert info.error is not None
+    assert info.error.type == "overloaded_error"
+    assert info.response.id == "msg_1"
 
 
 def test_an_error_of_no_known_shape_is_still_one() -> None:
-    stated = facts({"type": "error", "reason": "?"})
+    info = response_info({"type": "error", "reason": "?"})
 
-    assert stated.error is not None
-    assert stated.error.kind == "unknown"
+    assert info.error is not None
+    assert info.error.kind == "unknown"
 
 
 def test_a_null_error_is_none() -> None:
-    assert facts(message(error=None)).error is None
+    assert response_info(message(error=None)).error is None
 
 
 @pytest.mark.parametrize("body", [None, [], "text", 3, {}, {"usage": [], "error": None}])
 def test_what_is_no_message_states_nothing(body: object) -> None:
-    stated = facts(body)
+    info = response_info(body)
 
-    assert stated.response == Response()
-    assert stated.usage is None
-    assert stated.error is None
+    assert info.response == Response()
+    assert info.usage is None
+    assert info.error is None
 
 
 @pytest.mark.parametrize(("body", "reasons"), [({"content": []}, [None]), ({"stop_reason": None}, [None]), ({}, [])])
 def test_what_has_content_or_a_reason_is_a_message(body: dict[str, object], reasons: list[None]) -> None:
-    assert facts(body).response.finish_reasons == reasons
+    assert response_info(body).response.finish_reasons == reasons
 
 
 def test_an_error_beside_a_message_is_described_as_the_api_does() -> None:
-    error = facts(message(error={"type": "overloaded_error", "message": "no"}, request_id="req_1")).error
+    error = response_info(message(error={"type": "overloaded_error", "message": "no"}, request_id="req_1")).error
 
     assert error is not None
     assert (error.kind, error.request_id) == ("overloaded", "req_1")
@@ -186,7 +184,7 @@ def test_an_error_beside_a_message_is_described_as_the_api_does() -> None:
 
 
 def test_a_bare_error_is_read_as_it_stands() -> None:
-    error = facts({"type": "error", "message": "no", "request_id": "req_1"}).error
+    error = response_info({"type": "error", "message": "no", "request_id": "req_1"}).error
 
     assert error is not None
     assert (error.message, error.request_id) == ("no", "req_1")
