@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Any, Final
 
-from callspan.fail_open import fail_open, value_of
+from callspan.fail_open import fail_open, ours, value_of
 from callspan.intercept.engine import Engine
 from callspan.intercept.event_lines import EventLines
 from callspan.intercept.guarded import Function, Observer, guarded
@@ -35,6 +35,8 @@ def wants_raw(options: Any) -> bool:  # noqa: ANN401 - FinalRequestOptions of ei
 
 def body_of(result: object, response: Any) -> object:  # noqa: ANN401 - httpx, httpx2 or anything else
     """Return the JSON of a finished call nobody has parsed: of the read response, else of the result itself."""
+    if isinstance(result, str):
+        return value_of(partial(json.loads, _as_sent(result)))
     if hasattr(response, "json") and getattr(response, "is_closed", False):
         return value_of(response.json)
     for name in ("to_dict", "model_dump"):
@@ -45,12 +47,33 @@ def body_of(result: object, response: Any) -> object:  # noqa: ANN401 - httpx, h
     return None
 
 
-def flaw_of(response: Any) -> ErrorInfo | None:  # noqa: ANN401 - httpx, httpx2 or anything else
-    """Return what is wrong with a body that was read and is no JSON; the caller of a raw response learns it later."""
+def flaw_of(result: object, response: Any) -> ErrorInfo | None:  # noqa: ANN401 - httpx, httpx2 or anything else
+    """Return what is wrong with a body that was read and is not JSON; None: nothing, or it was not read.
+
+    The SDKs return such a body as text where its content type does not say that it is JSON; the caller of a raw
+    response learns it later.
+    """
+    if isinstance(result, str):
+        return _parsing_error(_as_sent(result))
+    response = result if response is None else response
     content = value_of(lambda: response.content) if getattr(response, "is_closed", False) else None
-    if not isinstance(content, bytes) or not content or value_of(response.json) is not None:
+    return _parsing_error(content) if isinstance(content, bytes) else None
+
+
+def _as_sent(text: str) -> bytes:
+    """The bytes of a text; the standard library reads a byte order mark only there."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _parsing_error(content: bytes) -> ErrorInfo | None:
+    """Return the error of a body that is not JSON, however it was read; None for JSON."""
+    try:
+        json.loads(content)
+    except ours(ValueError) as error:
+        return ErrorInfo(kind="parsing", type=type(error).__name__)
+    except ours(RecursionError):
         return None
-    return ErrorInfo(kind="parsing", type="JSONDecodeError")
+    return None
 
 
 def observe_bytes(engine: Engine, original: Function) -> Function:
@@ -162,14 +185,17 @@ class _Copy:
         """The last piece has passed."""
         if self._watch.iterated:
             return
+        flaw: ErrorInfo | None = None
         with _COPY:
             if self._watch.call.streaming:
                 self._take(self._events.end())
                 self._take([])
-            elif self._held and self._size <= _CAP_BYTES:
-                self._feed([b"".join(self._held)])
+            elif self._size <= _CAP_BYTES:
+                body = b"".join(self._held)
+                self._feed([body])
+                flaw = None if self._watch.call.has_body else _parsing_error(body)
         if not self._of_others or self._watch.call.stream_complete:
-            self._watch.finished()
+            self._watch.finished(flaw)
 
     def broken_off(self) -> None:
         """Nothing more will pass."""

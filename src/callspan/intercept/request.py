@@ -147,7 +147,7 @@ class OpenCall:
                 response = _response_of(result)
                 if self._goes_on(result, response):
                     return
-                flaw = flaw_of(result if response is None else response)
+                flaw = flaw_of(result, response)
         with _CLOSE:
             self.call.end(how=None, error=flaw)
 

@@ -16,7 +16,7 @@ from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open
 from callspan.observe.late_ends import LateEnds
 from callspan.observe.live_call import LiveCall
-from callspan.record.call import StreamEnd
+from callspan.record.call import ErrorInfo, StreamEnd
 
 _END: Final = fail_open("end a call")
 OBSERVED: Final = "callspan_observed"
@@ -127,9 +127,9 @@ class Watch:
         """True while the SDK's own reader waits for bytes."""
         return self.source is not None and is_running(self.source())
 
-    def finished(self) -> None:
-        """The stream came to its normal end."""
-        self._end(self.call.end)
+    def finished(self, flaw: ErrorInfo | None = None) -> None:
+        """The stream or body came to its normal end; `flaw` is what is wrong with a body all the same."""
+        self._end(self.call.end if flaw is None else partial(self.call.end, error=flaw))
 
     def failed(self, error: BaseException) -> None:
         """Reading ended with an exception, cancellation among them."""
