@@ -101,7 +101,11 @@ class metadata:  # noqa: N801 - reads as a statement: with callspan.metadata(use
         """Put the fields over those around."""
         self._outer = get_current()
         self._inner = with_metadata(self._outer, self._fields)
-        _attach_or_restore(self._inner, self._outer)
+        try:
+            attach(self._inner)
+        except BaseException:
+            attach(self._outer)  # where an interrupt comes before the block begins
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -153,7 +157,11 @@ class content:  # noqa: N801 - reads as a statement: with callspan.content("off"
         """Take away what this block does not want shown."""
         self._outer = get_current()
         self._inner = set_value(_CONTENT, stricter(self._setting, current_content()), self._outer)
-        _attach_or_restore(self._inner, self._outer)
+        try:
+            attach(self._inner)
+        except BaseException:
+            attach(self._outer)  # where an interrupt comes before the block begins
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -164,15 +172,6 @@ class content:  # noqa: N801 - reads as a statement: with callspan.content("off"
         except BaseException:
             restore(_CONTENT, self._inner, self._outer)
             raise
-
-
-def _attach_or_restore(inner: Context, outer: Context) -> None:
-    """Make `inner` current; where an interrupt comes before the block begins, `outer` stays so."""
-    try:
-        attach(inner)
-    except BaseException:
-        attach(outer)
-        raise
 
 
 def restore(key: str, inner: Context, outer: Context) -> None:
@@ -217,7 +216,11 @@ class Using:
     def __enter__(self) -> None:
         """Make the scope current."""
         self._outer = get_current()
-        _attach_or_restore(self._scope.inner or self._outer, self._outer)
+        try:
+            attach(self._scope.inner or self._outer)
+        except BaseException:
+            leave(self._scope, self._outer)
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -240,7 +243,11 @@ class _Within:
 
     def __enter__(self) -> None:
         self._before = get_current()
-        _attach_or_restore(self._context, self._before)
+        try:
+            attach(self._context)
+        except BaseException:
+            attach(self._before)
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -142,8 +142,7 @@ class Scope(ABC):
                 self.outer = get_current()
                 attach(inner)
         except BaseException as error:
-            if is_interrupt(error):
-                self._undo_start(error)
+            self._undo_start(error)
             raise
         return self
 
@@ -240,11 +239,12 @@ class Scope(ABC):
         self.started = True
 
     def _undo_start(self, error: BaseException) -> None:
-        """End what an interrupt has broken off in the middle of its start: its block is never entered."""
-        if self.span is NO_SPAN:
-            self.runtime = None  # nothing was shown or written
-        self.started = True
-        self.end(error)
+        """End what an interrupt has broken off in its start: its block is never entered."""
+        if is_interrupt(error) and not self.ended:
+            if self.span is NO_SPAN:
+                self.runtime = None  # nothing was shown or written
+            self.started = True
+            self.end(error)
 
     def _finish(self, error: BaseException | None) -> None:
         """Take the steps of the end that are left. One that is interrupted is taken again, but the last."""
@@ -274,12 +274,8 @@ class Scope(ABC):
             scope = scope.above
 
     def _put_off(self, error: BaseException | None) -> None:
-        """Restore what was current, and have the steps that an interrupt has left undone taken on another thread.
-
-        They may call back the application, which a time limit must not wait for; what may be shown is asked of the
-        context.
-        """
-        here = contextvars.copy_context()
+        """Restore what was current, and have the steps that an interrupt has left undone taken on another thread."""
+        here = contextvars.copy_context()  # it says what may be shown
         if self.outer is not None and is_within(current_scope(), self):
             attach(self.outer)
         if self._end_step != _OVER:
@@ -339,7 +335,11 @@ class Scope(ABC):
         """Have what is above take notice of the final record."""
 
     def __enter__(self) -> Self:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException as error:
+            self._undo_start(error)  # CPython 3.10 also interrupts between the return of `start` and here
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -351,7 +351,11 @@ class Scope(ABC):
             raise
 
     async def __aenter__(self) -> Self:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException as error:
+            self._undo_start(error)
+            raise
 
     def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

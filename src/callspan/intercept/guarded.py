@@ -44,9 +44,10 @@ class Observer(msgspec.Struct, frozen=True, kw_only=True):
     """Takes the result; returns what the caller gets in its place, or None for the result itself."""
     raised: Callable[[Any, BaseException], object] | None = None
     """Takes the exception, which goes on to the caller. Called again with what interrupts it, or `returned`."""
+    enter: Callable[[Any], object] | None = None
+    """Does what `returned` and `raised` undo. Raises nothing but interrupts, which `raised` is told of."""
     pause: Callable[[Any], object] | None = None
-    """Called where the result is still to be awaited; `resume` follows in the context it is awaited in."""
-    resume: Callable[[Any], object] | None = None
+    """Called where the result is still to be awaited; `enter` follows in the context it is awaited in."""
 
 
 def guarded(original: Function, observer: Observer, *, is_async: bool = False) -> Function:
@@ -141,7 +142,7 @@ def _before(original: Function, observer: Observer) -> Function:
 
 
 def _around(original: Function, observer: Observer) -> Function:
-    begin, returned, step = observer.begin, observer.returned, observer.step
+    begin, enter, returned, step = observer.begin, observer.enter, observer.returned, observer.step
     plain: type | None = None
 
     def hooked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the original's own
@@ -155,6 +156,8 @@ def _around(original: Function, observer: Observer) -> Function:
         if state is None:
             return original(*args, **kwargs)
         try:
+            if enter is not None:
+                enter(state)
             result = original(*args, **kwargs)
             kind = type(result)
             # A hook gives mostly one type. The class is asked, and not for an attribute: those of pydantic answer
@@ -177,7 +180,7 @@ def _around(original: Function, observer: Observer) -> Function:
 
 
 def _around_async(original: Function, observer: Observer) -> Function:
-    begin, returned, step = observer.begin, observer.returned, observer.step
+    begin, enter, returned, step = observer.begin, observer.enter, observer.returned, observer.step
 
     async def hooked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the original's own
         state = None
@@ -189,6 +192,8 @@ def _around_async(original: Function, observer: Observer) -> Function:
         if state is None:
             return await original(*args, **kwargs)
         try:
+            if enter is not None:
+                enter(state)
             result = await original(*args, **kwargs)
             return result if returned is None else _returned(step, returned, state, result)
         except BaseException as error:
@@ -209,9 +214,6 @@ def _awaited_later(observer: Observer, state: object, awaitable: Awaitable[Any])
             observer.pause(state)
 
     async def original() -> Any:  # noqa: ANN401 - the original's own
-        if observer.resume is not None:
-            with observer.step:
-                observer.resume(state)
         return await awaitable
 
     awaited: Awaitable[Any] = _around_async(original, msgspec.structs.replace(observer, begin=lambda *_: state))()

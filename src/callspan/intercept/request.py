@@ -17,7 +17,7 @@ from opentelemetry import trace
 
 from callspan import private_names as names
 from callspan.errors import call_error, outcome_of
-from callspan.fail_open import attempt, fail_open
+from callspan.fail_open import fail_open
 from callspan.intercept import native_tracing, stream_usage, streams
 from callspan.intercept.client_facts import facts_of
 from callspan.intercept.engine import CURRENT_CALL, Engine
@@ -84,9 +84,11 @@ class OpenCall:
 
     def enter(self) -> None:
         """Make the call current here. Raises nothing but interrupts."""
-        self._outer, self._outer_call = otel_context.get_current(), CURRENT_CALL.get()
-        CURRENT_CALL.set(self)
-        attempt(_ATTACH, otel_context.attach, self.context)
+        with _ATTACH:
+            self._outer, self._outer_call = otel_context.get_current(), CURRENT_CALL.get()
+            _REQUESTS[id(self)] = weakref.ref(self)
+            CURRENT_CALL.set(self)
+            otel_context.attach(self.context)
 
     def leave(self) -> None:
         """Undo `enter`, also where an interrupt came in its middle. May be repeated."""
@@ -207,18 +209,11 @@ def observe_request(engine: Engine, original: Function, *, is_async: bool = Fals
         if endpoint is None:
             return None
         stream = bool(stream_of(args, kwargs))
-        opened = _opened(engine, factory, endpoint, _Asked(args[0], options, stream))
-        try:
-            _REQUESTS[id(opened)] = weakref.ref(opened)
-            opened.enter()
-        except BaseException as error:
-            opened.raised(error)
-            raise
-        return opened
+        return _opened(engine, factory, endpoint, _Asked(args[0], options, stream))
 
     observer = Observer(
-        step=_OPEN, begin=begin, returned=OpenCall.returned, raised=OpenCall.raised, pause=OpenCall.leave,
-        resume=OpenCall.enter,
+        step=_OPEN, begin=begin, enter=OpenCall.enter, returned=OpenCall.returned, raised=OpenCall.raised,
+        pause=OpenCall.leave,
     )  # fmt: skip
     return guarded(original, observer, is_async=is_async)
 
