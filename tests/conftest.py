@@ -1,10 +1,12 @@
-"""What all tests share: how long property tests search, and a heap of which only the new part is looked through."""
+"""What all tests share: how long property tests search, what is made once a run, and which heap is looked through."""
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -32,3 +34,21 @@ def nothing_warned() -> Iterator[list[str]]:
     """Fail the test if anybody warns of anything while it runs; what was heard so far."""
     with nothing_is_warned_of() as heard:
         yield heard
+
+
+@pytest.fixture(scope="session")
+def once_per_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Has a directory made under a name by the first test that asks, whatever processes the tests are spread over."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        place, done = shared / name, shared / f"{name}.done"
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                make(place)
+                done.touch()
+        return place
+
+    return made

@@ -7,11 +7,13 @@ Each is made once; one that is there and has what is asked for is left as it is.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+TOOLS = Path(__file__).resolve().parent
+ROOT = TOOLS.parent
 ENVIRONMENTS: dict[str, dict[str, list[str]]] = {
     "peers": {
         ".venv-peers": [
@@ -39,19 +41,16 @@ ENVIRONMENTS: dict[str, dict[str, list[str]]] = {
 
 
 def make(place: Path, packages: list[str]) -> None:
-    """Make one environment, or add what it lacks of what is asked for today."""
+    """Make one environment, or add what it lacks of what is asked for today. Raises CalledProcessError."""
     done = place / ".complete"
     asked = "\n".join(packages)
     if done.exists() and done.read_text() == asked:
         return
-    print(f"{place.relative_to(ROOT)}: {' '.join(packages)}", flush=True)
+    print(f"{place.name}: {' '.join(packages)}", flush=True)
     place.parent.mkdir(exist_ok=True)
     if not (place / "bin" / "python").exists():
-        subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
-    subprocess.run(
-        [str(place / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages],
-        check=True, cwd=ROOT,
-    )  # fmt: skip
+        subprocess.run([TOOLS / "make_venv.sh", place], env={**os.environ, "PYTHON": sys.executable}, check=True)
+    subprocess.run([TOOLS / "install.sh", place, *packages], cwd=ROOT, check=True)
     done.write_text(asked)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from tools import environments
 
 from callspan.testing import ScriptedProvider
 from tests.documents.pages import ROOT, Example
@@ -26,19 +25,15 @@ AS_INSTALLED = bool(os.environ.get("CALLSPAN_DOCUMENT_ENVIRONMENTS"))
 
 
 @pytest.fixture(scope="session")
-def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the store that `callspan demo` writes, once for whatever processes the tests are spread over."""
-    base = tmp_path_factory.getbasetemp()
-    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "demo-of-the-documents"
-    with place.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not place.exists():
-            making = place.with_suffix(".making")
-            making.mkdir()
-            command = [sys.executable, "-m", "callspan.cli", "demo"]
-            subprocess.run(command, cwd=making, env=plain_environment(), check=True, capture_output=True)
-            making.rename(place)
-    return place
+def demo_store(once_per_run: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """A directory with the store that `callspan demo` writes."""
+    return once_per_run("demo-of-the-documents", _demo)
+
+
+def _demo(place: Path) -> None:
+    place.mkdir()
+    command = [sys.executable, "-m", "callspan.cli", "demo"]
+    subprocess.run(command, cwd=place, env=plain_environment(), check=True, capture_output=True)
 
 
 @pytest.fixture
@@ -53,11 +48,5 @@ def _python(requirement: str) -> Path:
         return Path(sys.executable)
     packages = [requirement.replace("callspan", str(ROOT), 1), *(SDKS if requirement in BESIDE else ())]
     place = ROOT / ".venv-documents" / sha256(requirement.encode()).hexdigest()[:12]
-    if not (place / ".complete").exists():
-        shutil.rmtree(place, ignore_errors=True)  # one that was begun
-        place.parent.mkdir(exist_ok=True)
-        make = os.environ | {"PYTHON": sys.executable}
-        subprocess.run([ROOT / "tools/make_venv.sh", place], env=make, check=True)
-        subprocess.run([ROOT / "tools/install.sh", place, *packages], check=True)
-        (place / ".complete").touch()
+    environments.make(place, packages)
     return place / "bin" / "python"

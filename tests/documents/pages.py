@@ -75,11 +75,12 @@ def pages() -> list[Path]:
     """Return the README and every page it links to, also by way of others."""
     found = [readme()]
     for page in found:
-        found.extend(target for target in _links(page) if target.suffix == ".md" and target not in found)
+        found.extend(target for target in links(page) if target.suffix == ".md" and target not in found)
     return found
 
 
-def _links(page: Path) -> Iterator[Path]:
+def links(page: Path) -> Iterator[Path]:
+    """Return where a page's links to files of the project lead; a directory stands for its README."""
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
         path = (page.parent / target).resolve()
         yield path / "README.md" if path.is_dir() else path

@@ -12,7 +12,7 @@ import pytest
 from callspan.cost.table import read_prices
 from callspan.settings import Settings
 from callspan.settings_loader import variables
-from tests.documents.pages import ROOT, pages
+from tests.documents.pages import ROOT, links, pages, readme
 
 
 def rows() -> dict[str, str]:
@@ -45,25 +45,19 @@ def test_no_variable_is_documented_that_is_not_read() -> None:
 
 def test_links_between_documents_lead_somewhere() -> None:
     for page in [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]:
-        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+        assert [str(target) for target in links(page) if not target.exists()] == [], page.name
 
 
 def test_every_document_can_be_reached_from_the_readme() -> None:
     """By links on the README itself: nobody looks for a page that he has not heard of."""
-    linked = {(ROOT / target).resolve() for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", readme())}
-    missing = {page.name for page in (ROOT / "docs").rglob("*.md")} - {page.name for page in linked}
+    missing = {page.name for page in (ROOT / "docs").rglob("*.md")} - {page.name for page in links(readme())}
     assert missing == set()
     assert set((ROOT / "docs").glob("*.md")) <= set(pages())
 
 
-def readme() -> str:
-    return (ROOT / "README.md").read_text()
-
-
 def test_links_of_the_package_lead_to_the_source_and_nowhere_else_is_its_address() -> None:
     absolute = runpy.run_path(str(ROOT / "tools/package_readme.py"))["absolute"]
-    page = absolute(readme(), "https://example.com/callspan", "1.2")
+    page = absolute(readme().read_text(), "https://example.com/callspan", "1.2")
     assert not re.search(r"\]\((?!https?:|#)", page)
     assert "](https://example.com/callspan/blob/v1.2/docs/settings.md)" in page
     assert (

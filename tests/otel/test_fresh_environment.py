@@ -5,15 +5,15 @@ The other tests run in an environment that has everything; what is missing from 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import subprocess
-import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tools import environments
 
 from callspan.stores.urls import open_store
 from tests.otel.launching import APPS, Stage
@@ -25,50 +25,38 @@ SCRIPT = str(APPS / "script.py")
 EXTRAS = "otlp,openai,anthropic"
 
 
-@pytest.fixture(scope="session")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of the environment's commands; made once, whatever processes the tests are spread over."""
-    base = tmp_path_factory.getbasetemp()
-    return _environment(base, "fresh-environment", f"{ROOT}[{EXTRAS}]")
+OncePerRun = Callable[[str, Callable[[Path], object]], Path]
 
 
 @pytest.fixture(scope="session")
-def base_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fresh(once_per_run: OncePerRun) -> Path:
+    """The directory of the environment's commands."""
+    return once_per_run("fresh-environment", lambda place: _make(place, f"{ROOT}[{EXTRAS}]")) / "bin"
+
+
+@pytest.fixture(scope="session")
+def base_only(once_per_run: OncePerRun) -> Path:
     """The same without any extra."""
-    return _environment(tmp_path_factory.getbasetemp(), "base-environment", str(ROOT))
+    return once_per_run("base-environment", lambda place: _make(place, str(ROOT))) / "bin"
 
 
 @pytest.fixture(scope="session")
-def oldest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def oldest(once_per_run: OncePerRun) -> Path:
     """The same with the oldest OpenTelemetry that the package allows."""
     project = (ROOT / "pyproject.toml").read_text()
     wanted = re.findall(r'^  "(opentelemetry-[a-z]+)>=([0-9.b]+)",$', project, re.MULTILINE)
     assert [name.partition("-")[2] for name, _ in wanted] == ["api", "sdk", "instrumentation"]
     pins = [f"{name}=={version}" for name, version in wanted]
-    return _environment(tmp_path_factory.getbasetemp(), "oldest-environment", f"{ROOT}[openai,anthropic]", *pins)
-
-
-def _environment(base: Path, name: str, *packages: str) -> Path:
-    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
-    with place.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (place / "complete").exists():
-            _make(place, *packages)
-            (place / "complete").touch()
-    return place / "bin"
+    return once_per_run("oldest-environment", lambda place: _make(place, f"{ROOT}[openai,anthropic]", *pins)) / "bin"
 
 
 def _make(place: Path, *packages: str) -> None:
-    subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
-    installed = subprocess.run(
-        [str(place / "bin" / "pip"), "install", "-q", "--disable-pip-version-check", *packages],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if installed.returncode:
-        missing = f"nothing could be installed: {installed.stderr[-2000:]}"
+    try:
+        environments.make(place, list(packages))
+    except subprocess.CalledProcessError as error:
         if os.environ.get("CALLSPAN_REQUIRE_ENGINES"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+            raise
+        pytest.skip(f"nothing could be installed: {error}")
 
 
 @pytest.fixture
