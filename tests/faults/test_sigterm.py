@@ -86,3 +86,35 @@ def test_while_the_process_ends_spans_are_sent_and_the_signal_takes_its_effect(t
     assert done.returncode == -signal.SIGTERM, done.stderr
     assert done.stdout.split() == ["last"]
     assert "Could not" not in done.stderr
+
+
+GEVENT = """
+from gevent import monkey; monkey.patch_all()
+import os, signal
+import gevent
+"""
+
+
+def test_while_all_greenlets_of_gevent_wait_streams_are_ended_and_spans_sent(tmp_path: Path) -> None:
+    """Its hub runs the handler then, in which nothing may wait."""
+    pytest.importorskip("gevent", reason="gevent is not installed")
+    raises = "os.kill(os.getpid(), signal.SIGTERM)"
+    native = "monkey.get_original('_thread', 'start_new_thread'), monkey.get_original('time', 'sleep')"
+    idle = f"start, sleep = {native}\nstart(lambda: (sleep(0.5), {raises}), ())\ngevent.sleep(20)"
+    (tmp_path / "app.py").write_text(
+        GEVENT + INSTRUMENTED + APPLICATION.replace(raises, idle).replace("SimpleSpanP", "BatchSpanP")
+    )
+    done = subprocess.run(
+        [sys.executable, "app.py"], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if not name.startswith("OTEL_")},
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGTERM, done.stderr
+    assert sorted(done.stdout.split("\n"))[1:] == ["chat cut", "chat whole"], done.stderr
+    assert "Could not" not in done.stderr
+
+
+INSTRUMENTED = """
+import callspan
+from callspan.wiring import WIRING
+WIRING.flush_before_sigterm(callspan.instrument(stores="sqlite:///calls.db").settings)
+"""

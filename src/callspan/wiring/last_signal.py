@@ -11,15 +11,17 @@ import _thread
 import atexit
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from callspan.background import AtomicFlag, run_apart
 from callspan.fail_open import fail_open, ours
 
 _FLUSH: Final = fail_open("send spans before SIGTERM ends the process")
+_LOOK: Final = fail_open("look for gevent's hub")
 _FLUSH_S: Final = 3.0
 _POLL_S: Final = 0.005
 _flushes: Final[list[Callable[[float], object]]] = []
@@ -55,6 +57,9 @@ def _end(number: int, frame: object) -> None:
     # The interrupted code may hold any lock, so another thread flushes and is waited for no longer than it may take.
     # It is no `threading.Thread`: starting one waits for a lock that the interrupted code may hold, too.
     done: list[bool] = []
+    if (gevent := _gevent_in_its_hub()) is not None:
+        gevent.spawn(_flush_and_die, number)
+        return
     if _started(done):
         with _FLUSH:
             deadline = time.monotonic() + _FLUSH_S
@@ -64,6 +69,14 @@ def _end(number: int, frame: object) -> None:
         _put_off.append(number)
         return
     _die(number)
+
+
+def _gevent_in_its_hub() -> Any:  # noqa: ANN401 - a package we do not depend on
+    """Return gevent where its hub runs this handler, in which nothing may wait; it does while all greenlets wait."""
+    gevent = sys.modules.get("gevent")
+    with _LOOK:
+        return gevent if gevent is not None and gevent.getcurrent() is gevent.get_hub() else None
+    return None
 
 
 def _started(done: list[bool]) -> bool:
@@ -76,9 +89,13 @@ def _started(done: list[bool]) -> bool:
 
 def _at_exit() -> None:
     if _put_off:
-        with _FLUSH:
-            run_apart(_flush)
-        _die(_put_off[0])
+        _flush_and_die(_put_off[0])
+
+
+def _flush_and_die(number: int) -> None:
+    with _FLUSH:
+        run_apart(_flush)
+    _die(number)
 
 
 def _die(number: int) -> None:
