@@ -29,8 +29,8 @@ def warn_once(library: str) -> None:
     """Warn of the names of a library that are gone, in one line, and of each once in this process."""
     fresh = [each for each in gone(library) if _warned.first(each)]
     if fresh:
-        told = "; ".join(f"{where}.{row.name} (lost: {row.lost or 'nothing'}; {row.fallback})" for where, row in fresh)
-        _LOGGER.warning("This version of %s lacks names callspan uses: %s", library, told)
+        names = "; ".join(f"{where}.{row.name} (lost: {row.lost or 'nothing'}; {row.fallback})" for where, row in fresh)
+        _LOGGER.warning("This version of %s lacks names callspan uses: %s", library, names)
 
 
 def _lacks(where: str, row: PrivateName) -> bool:

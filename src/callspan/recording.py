@@ -1,6 +1,6 @@
 """Recording by hand: the same span and record for calls that go through no SDK callspan knows.
 
-A home-made client says what it sends and what comes back; everything else is as for the SDKs.
+A client of your own reports what it sends and receives; everything else is as for the SDKs.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class RecordedCall:
         return None if self._call is None else self._call.record.call_id
 
     def request(self, body: Mapping[str, object] | bytes) -> None:
-        """Say what is sent: the JSON body, as an object or as its exact bytes. A body with `stream` makes a stream."""
+        """Record the request's JSON body, as an object or as its exact bytes. With `stream` in it, a stream."""
         call = self._call
         if call is None:
             return
@@ -79,15 +79,15 @@ class RecordedCall:
                 call.streaming = call.streaming or parsed.get("stream") is True
             call.sent(content, parsed)
 
-    def sending(self) -> None:
-        """Say that a request is about to be sent: an attempt. Needed only to tell attempts and their times."""
+    def attempt_started(self) -> None:
+        """Record the start of an attempt, before its request is sent. Only needed for the times of attempts."""
         call = self._call
         if call is not None:
             with _FEED:
                 call.attempts.started(call.offset_ns())
 
-    def answered(self, status: int, headers: Mapping[str, str] | None = None) -> None:
-        """Say that response headers are here: the HTTP status and, if known, the headers (any case)."""
+    def response_headers(self, status: int, headers: Mapping[str, str] | None = None) -> None:
+        """Record the response's HTTP status and, if known, its headers (names in any case)."""
         call = self._call
         if call is not None:
             with _FEED:
@@ -95,14 +95,14 @@ class RecordedCall:
                 call.attempts.answered(call.offset_ns(), status, lowered)
 
     def chunk(self, data: object) -> None:
-        """Say what came: one event of a stream, parsed."""
+        """Record one event of a stream, parsed."""
         call = self._call
         if call is not None:
             call.streaming = True
             call.data(data)
 
     def response(self, body: object) -> None:
-        """Say what came: the whole body, parsed. It is kept as it is now; changing it later changes nothing."""
+        """Record the whole body, parsed. It is copied: changing it later changes nothing."""
         call = self._call
         if call is not None:
             with _FEED:
@@ -186,10 +186,10 @@ def record_call(
         provider: name for `gen_ai.provider.name`, such as `vllm`.
         api: whose wire the bodies follow: `chat_completions`, `responses`, `completions`, `embeddings`,
             `decisions` or `messages`.
-        model: the model asked for, where it is known before the body; None: the body says.
+        model: the requested model, if it is known before the body; None: that of the body.
         server: URL of the server; None: unknown.
         client: name and version of the client, such as `mine/1.0`; None: unknown.
-        stream: whether the answer will come as a stream; a body or a chunk can say so later, too.
+        stream: whether it is a stream, if it is known before the body or the first chunk.
 
     Returns:
         The call; without `instrument()` it records nothing.

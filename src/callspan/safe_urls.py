@@ -25,7 +25,7 @@ def safe_url(url: str) -> str:
     """Return the URL without password, query and fragment, fit for logs.
 
     Whatever lies before the last `@` may belong to a password that was not escaped, also `/`, `?`, `#` and `@`. Where
-    it cannot be told, everything after the scheme is `***`.
+    that is ambiguous, everything after the scheme is `***`.
     """
     scheme, mark, rest = url.strip().partition("://")
     if not mark:

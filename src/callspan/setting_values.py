@@ -164,7 +164,7 @@ def path(value: object) -> Path | None:
     try:
         return Path(value).expanduser()
     except RuntimeError as error:
-        raise InvalidValueError("use a path; whose home directory this is cannot be told", value) from error
+        raise InvalidValueError("use a path; its home directory is unknown", value) from error
 
 
 def _items(value: object, expected: str, split: Callable[[str], list[str]] | None = None) -> list[object]:

@@ -99,8 +99,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         spool_max_bytes: Records that wait for their stores, in bytes; beyond it bodies are given up first, then
             records, both counted. Default: 1 GiB.
         spool_dir: Directory of the records that wait. Default: beside a file store, else the user's state directory.
-        flush_on_sigterm: Under `opentelemetry-instrument`, `callspan run` and with `otlp`: send telemetry before a
-            SIGTERM that nobody handles ends the process. Default: on.
+        flush_on_sigterm: Under `opentelemetry-instrument`, `callspan run` and with `otlp`: send telemetry before an
+            unhandled SIGTERM ends the process. Default: on.
         trace_per: `session`: one trace per session; `timestep`: one per timestep, linked. Default: `session`.
         prices: File of your own prices of models, used before the published ones. Default: none.
         span_cost: Computed cost on spans too, at about 0.1 ms a call; a cost the provider reports is always there.

@@ -159,11 +159,11 @@ def _from_environment(
     """The values of the environment; what is wrong with those that no argument replaces goes to `troubles`."""
     values: dict[str, object] = {}
     for name, (variable, parse) in _VARIABLES.items():
-        said = environment.get(variable, "").strip()
-        if not said or name in given:
+        value = environment.get(variable, "").strip()
+        if not value or name in given:
             continue
         try:
-            values[name] = parse(said)
+            values[name] = parse(value)
         except InvalidValueError as error:
             values[name] = _in_place_of(name, error.kept)
             troubles.append(f"{variable}={error.shown}: {error}. {_applies(name, values[name])}")
@@ -211,13 +211,13 @@ def _refused(check: Callable[[object], object], value: object, name: str) -> str
 
 
 def _take_standard_content(environment: Mapping[str, str], values: dict[str, object], troubles: list[str]) -> None:
-    said = environment.get(CONTENT_STANDARD_VARIABLE, "").strip()
-    if not said:
+    value = environment.get(CONTENT_STANDARD_VARIABLE, "").strip()
+    if not value:
         return
-    mode = said.lower()
+    mode = value.lower()
     if mode not in _CONTENT_STANDARD and mode not in _NO_CONTENT:
         usual = "NO_CONTENT, SPAN_ONLY, EVENT_ONLY, SPAN_AND_EVENT"
-        troubles.append(f"{CONTENT_STANDARD_VARIABLE}={shown(said)}: use one of {usual}. {_applies('content', 'off')}")
+        troubles.append(f"{CONTENT_STANDARD_VARIABLE}={shown(value)}: use one of {usual}. {_applies('content', 'off')}")
     values["content"], values["content_on_spans"], events = _CONTENT_STANDARD.get(mode, ("off", True, False))
     if events:
         values.setdefault("log_events", True)

@@ -70,7 +70,7 @@ class Seen:
 @pytest.fixture
 def seen(caplog: pytest.LogCaptureFixture) -> Iterator[Seen]:
     """What happens is kept; at the end nothing may have failed inside callspan and nothing logged an error."""
-    api_misuse.forget_misuse()
+    api_misuse.forget_warnings()
     forget_failures()
     kept = Seen()
     kept.install()

@@ -10,16 +10,16 @@ from tests.agent.conftest import Seen
 
 import callspan
 from callspan.agent import runtime
-from callspan.agent.api_misuse import forget_misuse
+from callspan.agent.api_misuse import forget_warnings
 
 
 @pytest.fixture(autouse=True)
 def new_process() -> Iterator[None]:
     runtime.forget()
-    forget_misuse()
+    forget_warnings()
     yield
     runtime.remove()
-    forget_misuse()
+    forget_warnings()
 
 
 def a_session() -> None:

@@ -15,6 +15,7 @@ import pytest
 import callspan
 import callspan.testing
 from callspan.testing import ScriptedProvider
+from callspan.wiring import WIRING
 
 _HI: Any = [{"role": "user", "content": "Hi"}]
 PUBLIC = [(module, name) for module in (callspan, callspan.testing) for name in module.__all__]
@@ -24,6 +25,8 @@ PUBLIC = [(module, name) for module in (callspan, callspan.testing) for name in 
 def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
     """What examples may use: a client of a provider that says "Hello!", and a store with one recorded call."""
     monkeypatch.chdir(tmp_path)
+    # The stores of an exporter stay with the process, whatever is instrumented later.
+    monkeypatch.setattr(WIRING, "_exporter_stores", ())
     with ScriptedProvider() as provider:
         provider.reply(text="Hello!", usage={"input_tokens": 9, "output_tokens": 3}, repeat=True)
         with openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:

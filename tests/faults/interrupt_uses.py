@@ -186,8 +186,8 @@ class ByHand(Use):
     def work(self) -> None:
         with callspan.record_call(provider="mine", api="chat_completions", model="gpt-5") as call:
             call.request(BODY)
-            call.sending()
-            call.answered(200, {"x-request-id": "r1"})
+            call.attempt_started()
+            call.response_headers(200, {"x-request-id": "r1"})
             call.response(ANSWER)
 
 

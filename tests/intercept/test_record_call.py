@@ -72,8 +72,8 @@ def test_what_is_told_is_in_the_record(mode: Mode, run: Run, seen: Captured) -> 
     async def body() -> None:
         async with record(mode, api="messages", server="https://gpu-1/v1", client="mine/1.0", model="m") as call:
             call.request({"model": "m", "max_tokens": 3, "messages": QUESTION})
-            call.sending()
-            call.answered(200, {"Request-ID": "req_1"})
+            call.attempt_started()
+            call.response_headers(200, {"Request-ID": "req_1"})
             call.response({
                 "id": "msg_1", "model": "m", "role": "assistant", "stop_reason": "end_turn",
                 "content": [{"type": "text", "text": "Well."}],
@@ -181,8 +181,8 @@ def test_it_belongs_to_the_session_and_timestep_around_it(mode: Mode, run: Run, 
 def test_without_instrumenting_nothing_is_recorded_and_nothing_fails() -> None:
     with callspan.record_call(provider="vllm") as call:
         call.request(CHAT)
-        call.sending()
-        call.answered(200)
+        call.attempt_started()
+        call.response_headers(200)
         call.chunk({})
         call.response({})
         assert call.call_id is None

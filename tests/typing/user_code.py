@@ -42,7 +42,7 @@ def records_by_hand(body: dict[str, object]) -> None:
         call.request(b"{}")
         call.chunk({"type": "ping"})
         call.response(body)
-        call.answered(200, {"x-request-id": "r"})
+        call.response_headers(200, {"x-request-id": "r"})
         assert_type(call.call_id, str | None)
     callspan.record_call(provider="vllm", api="chats")  # type: ignore[arg-type]
     callspan.record_call("vllm")  # type: ignore[call-arg]

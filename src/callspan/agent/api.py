@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import ParamSpec, TypeVar, overload
 
-from callspan.agent.api_misuse import misuse
+from callspan.agent.api_misuse import flagged
 from callspan.agent.context import current_scope
 from callspan.agent.operations import Agent, Guardrail, Handoff, Tool
 from callspan.agent.runtime import installed
@@ -266,6 +266,6 @@ def _current_or_implicit(start_ns: int) -> Found:
     current = current_session()
     if current is not None:
         return Found(current)
-    flag = misuse("outside_session", "a timestep belongs into `with callspan.session(...)`", installed())
+    flag = flagged("outside_session", "a timestep belongs into `with callspan.session(...)`", installed())
     implicit = Session.of(Identity(name="implicit", metadata={"callspan.flags": [flag]}))
     return Found(implicit, owned=True, flag=flag)

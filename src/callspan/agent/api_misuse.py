@@ -27,18 +27,18 @@ class MisuseError(RuntimeError):
     """
 
 
-def misuse(flag: str, advice: str, runtime: Runtime | None) -> str:
-    """Report a misuse and return `flag`, the mark for the record.
+def flagged(flag: str, advice: str, runtime: Runtime | None) -> str:
+    """Warn of a wrong use and return `flag` for the record.
 
     Warns once per flag and process. Raises MisuseError where the runtime is strict; silent without a runtime.
     """
-    # Off means off: nobody records what the flag would mark.
+    # Without a runtime there is no record to flag.
     if runtime is None:
         return flag
     if runtime.strict:
         raise MisuseError(advice)
     if _warned.first(flag):
-        log(logging.WARNING, "%s (recorded as %r; said once)", advice, flag)
+        log(logging.WARNING, "%s (recorded as %r; logged once)", advice, flag)
     return flag
 
 
@@ -58,19 +58,19 @@ def installed_or_warn() -> Runtime | None:
 
 
 def reward_value(value: object, flags: list[str], runtime: Runtime | None) -> float | None:
-    """Return a reward as a number, None for None; what is no finite number is a misuse, marked in `flags`."""
+    """Return a reward as a number, None for None; anything but a finite number is flagged."""
     amount = None if value is None else as_float(value)
     if amount is None and value is not None:
-        flags.append(misuse("reward_without_number", "a reward is a number", runtime))
+        flags.append(flagged("reward_without_number", "a reward is a number", runtime))
     return amount
 
 
 def mark(metadata: dict[str, object], flag: str) -> None:
-    """Put a mark of misuse into the metadata of what has no flags of its own."""
+    """Add a flag to the metadata of a record that has no flags."""
     marks = metadata.get("callspan.flags")
     metadata["callspan.flags"] = [*marks, flag] if isinstance(marks, list) else [flag]
 
 
-def forget_misuse() -> None:
+def forget_warnings() -> None:
     """Warn of each kind anew. For tests."""
     _warned.forget()

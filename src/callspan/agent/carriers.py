@@ -47,10 +47,10 @@ def carried(carrier: Mapping[str, str] | None) -> Carried:
     Any mapping will do, such as the headers of a request; what is none says nothing.
     """
     items: dict[object, object] = value_of(partial(dict, carrier)) or {} if carrier is not None else {}
-    told = {str(key).lower(): str(value) for key, value in items.items()}
-    following, name = told.get(_NEXT, ""), told.get(_NAME)
-    place = Place(session_id=told.get(_ID), session_name=None if name is None else unquote(name))
-    trace = _TRACEPARENT.fullmatch(told.get(_TRACE, ""))
+    fields = {str(key).lower(): str(value) for key, value in items.items()}
+    following, name = fields.get(_NEXT, ""), fields.get(_NAME)
+    place = Place(session_id=fields.get(_ID), session_name=None if name is None else unquote(name))
+    trace = _TRACEPARENT.fullmatch(fields.get(_TRACE, ""))
     return Carried(
         session_id=place.session_id,
         name=place.session_name,

@@ -97,7 +97,7 @@ def _coroutine(function: Callable[..., Any], opener: Callable[..., Scope]) -> Ca
 
 def _generator(function: Callable[..., Any], opener: Callable[..., Scope]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:  # noqa: ANN401
-        # A generator runs when it is asked, perhaps in another task each time: current only while it does.
+        # A generator runs when it is iterated, perhaps in another task each time: current only while it does.
         scope = opener(*args, **kwargs)
         step = _Step(scope)
         try:

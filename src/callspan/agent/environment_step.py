@@ -108,7 +108,7 @@ class EnvironmentStep(Scope):
         self._result = StepResult(observation, reward, terminated, truncated, self._result.before, info)
 
     def flag(self, flag: str) -> None:
-        """Put a mark of misuse on its row."""
+        """Flag its row."""
         self._flags.append(flag)
 
     def _renew(self) -> None:

@@ -98,7 +98,7 @@ def episode_of(session_id: str | None, first_index: int = 0) -> Episode:
     """
     if session_id is None:
         return Episode(new_id(), first_index)
-    # Each step is one of C: without a lock nobody waits for it, two threads that ask at once get the same one.
+    # Each step is atomic in C: no lock to wait for, and two threads at the same moment get the same one.
     episode = _known.get(session_id) or _known.setdefault(session_id, Episode(session_id, first_index))
     value_of(partial(_known.move_to_end, session_id))  # raises where it was forgotten meanwhile
     if len(_known) > _REMEMBERED:

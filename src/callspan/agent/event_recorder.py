@@ -7,7 +7,7 @@ from typing import SupportsFloat
 
 from opentelemetry.context import Context, get_current
 
-from callspan.agent.api_misuse import misuse
+from callspan.agent.api_misuse import flagged
 from callspan.agent.context import metadata_of
 from callspan.agent.environment_step import EnvironmentStep, StepResult, count_event, environment_event
 from callspan.agent.operations import Agent, Guardrail, Handoff, Tool
@@ -46,7 +46,7 @@ class EventRecorder(Scope):
         """
         target, flags = self.target()
         if not kind:
-            flags.append(misuse("message_without_kind", "a message needs a kind, such as 'observation'", self.runtime))
+            flags.append(flagged("message_without_kind", "a message needs a kind, such as 'observation'", self.runtime))
         record = MessageRecord(
             message_id=new_id(),
             session_id=target.place.session_id,
@@ -94,7 +94,7 @@ class EventRecorder(Scope):
         """
         target, flags = self.target()
         if not isinstance(type, str) or not type:
-            flags.append(misuse("event_without_type", "an event needs a type, such as 'reset'", self.runtime))
+            flags.append(flagged("event_without_type", "an event needs a type, such as 'reset'", self.runtime))
         record = EventRecord(
             event_id=new_id(),
             session_id=target.place.session_id,
@@ -223,7 +223,7 @@ class EventRecorder(Scope):
         return dict(metadata_of(get_current()) or metadata_of(self.base or Context()))
 
     def saw_end(self, terminated: bool | None, truncated: bool | None) -> None:
-        """Take notice that the environment told whether the episode is over."""
+        """Keep whether the environment ended the episode."""
 
     def sequence(self) -> int | None:
         """Return the next number of the order of things in this session; None without a session."""
@@ -231,12 +231,12 @@ class EventRecorder(Scope):
         return session.next_sequence() if session is not None else None
 
     def target(self, *, late: bool = False) -> tuple[EventRecorder, list[str]]:
-        """Return where the record belongs and the marks of misuse; `late` allows it after the end."""
+        """Return where the record belongs and flags; `late` allows it after the end."""
         if not self.started:
-            flag = misuse("before_start", f"use the {type(self).__name__.lower()} with `with`", installed())
+            flag = flagged("before_start", f"use the {type(self).__name__.lower()} with `with`", installed())
             self.start(current=False)
             return self, [flag]
         if self.ended and not late:
             advice = f"the {type(self).__name__.lower()} has ended; nothing happens in it any more"
-            return self, [misuse("after_end", advice, self.runtime)]
+            return self, [flagged("after_end", advice, self.runtime)]
         return self, []

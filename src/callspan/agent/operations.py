@@ -119,7 +119,7 @@ class Operation(Scope, Decorating):
         return IDLE if self._is_unrecorded() else self._copy(name, arguments)
 
     def flag(self, flag: str) -> None:
-        """Put a mark of misuse on its row."""
+        """Flag its row."""
         self._flags.append(flag)
 
     def system(self) -> str | None:

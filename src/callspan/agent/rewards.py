@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, SupportsFloat, Typ
 
 import msgspec
 
-from callspan.agent.api_misuse import installed_or_warn, misuse, reward_value
+from callspan.agent.api_misuse import flagged, installed_or_warn, reward_value
 from callspan.agent.carriers import carried
 from callspan.agent.context import current_metadata, current_scope
 from callspan.agent.runtime import Runtime, SpanRef
@@ -29,7 +29,7 @@ _ADVICE: Final = "a reward outside a session needs the session_id, timestep_id o
 _NO_METADATA: Final[Mapping[str, object]] = {}
 
 
-def reward(  # noqa: PLR0913 - whom it is for, and what is said
+def reward(  # noqa: PLR0913 - its target and its fields
     value: SupportsFloat | None,
     *,
     session_id: str | None = None,
@@ -56,7 +56,7 @@ def reward(  # noqa: PLR0913 - whom it is for, and what is said
     sent = carried(carrier)
     runtime = installed_or_warn()
     target = _target(runtime, as_text(session_id) or sent.session_id, as_text(timestep_id), as_text(call_id))
-    flags = [] if target.named or target.here is not None else [misuse("outside_session", _ADVICE, runtime)]
+    flags = [] if target.named or target.here is not None else [flagged("outside_session", _ADVICE, runtime)]
     record = reward_record(
         target.place,
         value,
@@ -97,7 +97,7 @@ def feedback(
     """
     sent = carried(carrier)
     runtime = installed_or_warn()
-    flags = [] if call_id else [misuse("feedback_without_call", "feedback is for a call; give its id", runtime)]
+    flags = [] if call_id else [flagged("feedback_without_call", "feedback is for a call; give its id", runtime)]
     where = found(runtime, call=as_text(call_id))
     place = where.place if where is not None else Place(session_id=sent.session_id)
     record = reward_record(
@@ -179,9 +179,9 @@ def _target(runtime: Runtime | None, session_id: str | None, timestep_id: str | 
     scope = current_scope()
     if where is not None:
         session_id = session_id or where.place.session_id
-    # A step named by an unknown id may be anybody's: nothing of the current place may be told of it.
-    anybodys = timestep_id is not None and call_id is None and session_id is None
-    here = scope if scope is not None and not anybodys and session_id in {None, _session_of(scope)} else None
+    # A step of an unknown id may be in any session: the current place does not apply.
+    is_elsewhere = timestep_id is not None and call_id is None and session_id is None
+    here = scope if scope is not None and not is_elsewhere and session_id in {None, _session_of(scope)} else None
     if where is not None:
         place = msgspec.structs.replace(where.place, session_id=session_id)
     elif here is not None and session_id is None and timestep_id is None:

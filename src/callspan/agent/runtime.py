@@ -65,7 +65,7 @@ NO_SPAN: Final[SpanHandle] = NoSpan()
 
 
 class SpanRef(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a session, timestep or call is, and its span, for what is said of it after its end."""
+    """The place and span of a session, timestep or call, for rewards after its end."""
 
     trace_id: str | None = None
     """32 hex digits; None where it had no span."""
@@ -92,7 +92,7 @@ class HierarchySpans(Protocol):
         """Return a handle of a span of another process, to be a parent only; ending it does nothing."""
 
     def evaluated(self, record: Record, of: SpanRef | None) -> None:
-        """Show a reward given by id, below the span it is for; None: nobody knows where that is."""
+        """Show a reward given by id, below the span it is for; None: unknown."""
 
 
 def nowhere(kind: str, identity: str) -> SpanRef | None:

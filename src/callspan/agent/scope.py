@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from opentelemetry.context import Context, attach, get_current
 
-from callspan.agent.api_misuse import misuse
+from callspan.agent.api_misuse import flagged
 from callspan.agent.context import Using, current_scope, leave, scope_of, with_scope
 from callspan.agent.running_totals import RunningTotals
 from callspan.agent.runtime import NO_SPAN, Runtime, SpanHandle, at_once, installed
@@ -128,7 +128,7 @@ class Scope(ABC):
         """
         if self.ended or self.outer is not None:
             advice = f"a {type(self).__name__.lower()} starts once; make a new one"
-            flag = misuse("started_twice", advice, self.runtime)
+            flag = flagged("started_twice", advice, self.runtime)
             if not self.ended:
                 self.flag(flag)
                 return self
@@ -302,7 +302,7 @@ class Scope(ABC):
         return told
 
     def flag(self, flag: str) -> None:  # noqa: B027 - most have nowhere to keep it
-        """Put a mark of misuse on what is kept of this, where it is kept."""
+        """Flag its record, where it has one."""
 
     def acting(self) -> str | None:
         """Return the name of the innermost agent, of several, whose doing this is; None outside of any."""

@@ -11,7 +11,7 @@ from typing import SupportsFloat
 import msgspec
 from opentelemetry.context import Context
 
-from callspan.agent.api_misuse import installed_or_warn, mark, misuse
+from callspan.agent.api_misuse import flagged, installed_or_warn, mark
 from callspan.agent.carriers import Carrier, carried, carrier_of
 from callspan.agent.context import current_scope, metadata_of, with_metadata
 from callspan.agent.decorators import Decorating
@@ -193,7 +193,7 @@ class Session(EventRecorder, Decorating):
         return self._episode.next_version()
 
     def flag(self, flag: str) -> None:
-        """Put a mark of misuse on the session, kept with its next record."""
+        """Flag the session; kept with its next record."""
         mark(self._info, flag)
 
     def opened(self, step: Timestep) -> None:
@@ -215,15 +215,15 @@ class Session(EventRecorder, Decorating):
     def _for_step(self, start_ns: int) -> Found:
         flag = None
         if not self.started:
-            flag = misuse("before_start", "use the session with `with` before its first timestep", installed())
+            flag = flagged("before_start", "use the session with `with` before its first timestep", installed())
             self.start(current=False, at=start_ns if self.identity.at is None else None)
         elif self.ended:
             advice = "the session has ended; open another one, of the same id if you like"
-            flag = misuse("after_end", advice, self.runtime)
+            flag = flagged("after_end", advice, self.runtime)
         return Found(self, flag=flag)
 
     def target(self, *, late: bool = False) -> tuple[EventRecorder, list[str]]:
-        """Return the step of this session the running code is in, else the session, and the marks of misuse."""
+        """Return the step of this session the running code is in, else the session, and flags."""
         scope = current_scope()
         step = scope.step if scope is not None and scope.session is self else None
         if step is not None and not step.ended:

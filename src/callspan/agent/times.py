@@ -6,7 +6,7 @@ import time
 from datetime import datetime, timedelta, timezone
 from typing import Final, TypeAlias
 
-from callspan.agent.api_misuse import misuse
+from callspan.agent.api_misuse import flagged
 from callspan.agent.runtime import Runtime
 
 Time: TypeAlias = int | float | datetime
@@ -23,7 +23,7 @@ _ADVICE: Final = "a time is Unix nanoseconds (int), Unix seconds (float), or a d
 def moment(at: Time | None, flags: list[str], runtime: Runtime | None) -> int:
     """Return `at` as Unix nanoseconds, the present for None.
 
-    What is no such time is a misuse, marked in `flags`: a datetime without a zone counts as UTC, a number that
+    Anything else is flagged: a datetime without a zone counts as UTC, a number that
     stores can hold stays as it is, anything else is the present.
     """
     if at is None:
@@ -31,7 +31,7 @@ def moment(at: Time | None, flags: list[str], runtime: Runtime | None) -> int:
     read = _nanoseconds(at)
     sound = read is not None and read >= _EARLIEST and not (isinstance(at, datetime) and at.tzinfo is None)
     if not sound:
-        flags.append(misuse("odd_time", _ADVICE, runtime))
+        flags.append(flagged("odd_time", _ADVICE, runtime))
     return time.time_ns() if read is None else read
 
 

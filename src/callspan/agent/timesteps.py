@@ -34,7 +34,7 @@ class Found(NamedTuple):
     owned: bool = False
     """Made for this step alone, which starts it."""
     flag: str | None = None
-    """A mark of misuse for the step."""
+    """A flag for the step."""
 
 
 class Timestep(EventRecorder, Decorating):
@@ -151,11 +151,11 @@ class Timestep(EventRecorder, Decorating):
                 self.write(self.runtime.process(self._later(self._first, outcome=self._status)))
 
     def flag(self, flag: str) -> None:
-        """Put a mark of misuse on the step, kept with its end."""
+        """Flag the step; kept with its end."""
         mark(self._info, flag)
 
     def saw_end(self, terminated: bool | None, truncated: bool | None) -> None:
-        """Keep what the environment said last about the end of the episode."""
+        """Keep the last flags of the environment about the end of the episode."""
         self._terminated = self._terminated if terminated is None else terminated
         self._truncated = self._truncated if truncated is None else truncated
 

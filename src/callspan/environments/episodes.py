@@ -65,8 +65,8 @@ class Episodes:
         """Return a context manager around the environment's work; None inside where no turn is open."""
         return nullcontext() if self.timestep is None else self.timestep.environment_step()
 
-    def tell(self, turn: Turn, world: EnvironmentStep | None = None) -> None:
-        """Record what the environment answered, in `world` where its work is timed."""
+    def record(self, turn: Turn, world: EnvironmentStep | None = None) -> None:
+        """Record the result of the environment's step, in `world` where its work is timed."""
         if self.timestep is None:
             return
         with _RECORD:

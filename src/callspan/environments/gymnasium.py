@@ -79,7 +79,7 @@ class _Recording(ABC):
 class Traced(_Recording, _Wrapper):
     """An environment that records itself: each `reset` opens a session, each turn is a timestep.
 
-    The timestep is open, and current, from `reset` or `step` on until the next `step` has been answered, so that
+    The timestep is open, and current, from `reset` or `step` on until the next `step` has returned, so that
     what the agent asks a model for in between belongs to it. The environment's own work is a span within.
 
     ```python
@@ -124,7 +124,7 @@ class Traced(_Recording, _Wrapper):
             with _RECORD:
                 observation, reward, terminated, truncated, info = result
                 over = bool(terminated or truncated)
-                episodes.tell(Turn(observation, reward, terminated, truncated, info), world)
+                episodes.record(Turn(observation, reward, terminated, truncated, info), world)
         episodes.turn(over=over)
         return result
 
@@ -207,7 +207,7 @@ class TracedVector(_Recording, _VectorWrapper):
                     episodes.begin(split[number], {})
                 continue
             last = final[number] if over and final is not None else split[number]
-            episodes.tell(Turn(last, rewards[number], terminated[number], truncated[number]))
+            episodes.record(Turn(last, rewards[number], terminated[number], truncated[number]))
             episodes.turn(over=over)
             if over and final is not None:
                 episodes.begin(split[number], {})

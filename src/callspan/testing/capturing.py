@@ -81,8 +81,8 @@ class Captured:
 def capture(*, redact: Redactor | None = None, **settings: Unpack[SettingArguments]) -> Iterator[Captured]:
     """Instrument the SDKs for the block and collect its spans and records; then put back what was before.
 
-    The environment is not asked; `settings` are those of `callspan.instrument()`, by default with
-    `strict=True`, so that misuse of the session API fails the test. Spans go to a provider of their own,
+    The environment is not read; `settings` are those of `callspan.instrument()`, by default with
+    `strict=True`, so that a wrong use of the session API fails the test. Spans go to a provider of their own,
     not to the global one. Captures may be nested; the innermost sees the calls, and knows no session of another.
 
     Raises:

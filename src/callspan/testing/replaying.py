@@ -49,12 +49,12 @@ class Recording:
 
     @property
     def unused(self) -> list[CallRecord]:
-        """The calls that no request has asked for yet, in the order they were made."""
+        """The calls that no request has used yet, in the order they were made."""
         with self._lock:
             return list(self._unused.values())
 
     def answer(self, request: ReceivedRequest) -> Reply:
-        """Return what was answered to this request. Raises ReplayError where nothing was."""
+        """Return the recorded answer to this request. Raises ReplayError where there is none."""
         key = body_hash(request.content)
         with self._lock:
             # The SDK's own retry of what failed is the same call.
@@ -101,12 +101,12 @@ class Replayed(ScriptedProvider):
         super().__init__()
         self.recording = recording
         self.reply(Reply(responder=recording.answer), repeat=True)
-        # What a scripted provider has no answers of its own for is asked for by name only.
+        # Paths without a default answer need a reply by name.
         self.reply(Reply(responder=recording.answer), on=_is_a_call, repeat=True)
 
     @property
     def unused(self) -> list[CallRecord]:
-        """The recorded calls that no request has asked for yet."""
+        """The recorded calls that no request has used yet."""
         return self.recording.unused
 
 

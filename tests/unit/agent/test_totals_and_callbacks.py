@@ -1,4 +1,4 @@
-"""Running sums, episodes, callbacks and misuse, each on its own."""
+"""Running sums, episodes, callbacks and flagged, each on its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.agent import episode
-from callspan.agent.api_misuse import MisuseError, forget_misuse, misuse
+from callspan.agent.api_misuse import MisuseError, flagged, forget_warnings
 from callspan.agent.running_totals import RunningTotals
 from callspan.agent.runtime import Runtime
 from callspan.fail_open import fail_open, failures, forget_failures
@@ -295,19 +295,19 @@ def runtime(*, strict: bool) -> Runtime:
 
 
 def test_misuse_is_said_once_for_each_flag(caplog: pytest.LogCaptureFixture) -> None:
-    forget_misuse()
+    forget_warnings()
     with caplog.at_level(logging.WARNING, "callspan"):
-        marks = [misuse(flag, f"do not {flag}", runtime(strict=False)) for flag in ("a", "a", "b")]
+        marks = [flagged(flag, f"do not {flag}", runtime(strict=False)) for flag in ("a", "a", "b")]
     assert marks == ["a", "a", "b"]
     assert [entry.getMessage() for entry in caplog.records] == [
-        f"do not {flag} (recorded as '{flag}'; said once)" for flag in "ab"
+        f"do not {flag} (recorded as '{flag}'; logged once)" for flag in "ab"
     ]
-    forget_misuse()
+    forget_warnings()
 
 
 def test_strict_raises_every_time_and_off_is_silent(nothing_warned: list[str]) -> None:
-    forget_misuse()
+    forget_warnings()
     for _ in range(2):
         with pytest.raises(MisuseError, match="do this instead"):
-            misuse("a", "do this instead", runtime(strict=True))
-    assert misuse("a", "x", None) == "a"
+            flagged("a", "do this instead", runtime(strict=True))
+    assert flagged("a", "x", None) == "a"

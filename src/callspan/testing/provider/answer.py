@@ -26,7 +26,7 @@ class Event(NamedTuple):
     name: str | None = None
     """The `event:` line; None for none."""
     content: bool = False
-    """Whether it carries something the model said."""
+    """Whether it has content."""
 
 
 class ToolCall(NamedTuple):
@@ -62,12 +62,12 @@ class Answer:
     @property
     def model(self) -> str:
         """The model that answers."""
-        asked = self.request.body.get("model", self.named.get("model"))
-        return self.reply.model or (asked if isinstance(asked, str) else "scripted-model")
+        requested = self.request.body.get("model", self.named.get("model"))
+        return self.reply.model or (requested if isinstance(requested, str) else "scripted-model")
 
     @property
     def completions(self) -> list[Choice]:
-        """As many completions as were scripted, or as were asked for."""
+        """As many completions as were scripted or requested."""
         count = self.request.body.get("n")
         return self.reply.completions(count if isinstance(count, int) else 1)
 

@@ -80,7 +80,7 @@ class Server(socketserver.ThreadingTCPServer):
             del self._connections[connection]
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 (socketserver's signature)
-        """Keep what the user's responder raised for `ScriptedProvider.close`, and tell the client not to retry."""
+        """Keep what the user's responder raised for `ScriptedProvider.close`, and keep the client from retrying."""
         failure = sys.exc_info()[1]
         if isinstance(failure, Exception) and not isinstance(failure, ConnectionError):
             self.failures.append(failure)

@@ -88,10 +88,10 @@ def _chat_choice_chunks(choice: Json) -> Iterator[tuple[Json, bool]]:
     tokens = iter(objects(member(choice, "logprobs").get("content")))
     shared = {"index": choice.get("index", 0), "logprobs": None}
     for delta, content in _deltas(member(choice, "message")):
-        said = delta.get("content")
-        token = next(tokens, None) if said else None
+        text = delta.get("content")
+        token = next(tokens, None) if text else None
         logprobs = None if token is None else {"content": [token], "refusal": None}
-        ids = {"token_ids": completion_ids(str(said))} if said and "token_ids" in choice else {}
+        ids = {"token_ids": completion_ids(str(text))} if text and "token_ids" in choice else {}
         yield {**shared, "delta": delta, "logprobs": logprobs, "finish_reason": None, **ids}, content
     yield {**shared, "delta": {}, "finish_reason": choice.get("finish_reason")}, False
 
@@ -104,12 +104,12 @@ def _text_choice_chunks(choice: Json) -> Iterator[tuple[Json, bool]]:
 
 
 def _chunks(body: Json, answer: Answer, choices: list[list[tuple[Json, bool]]], name: str) -> list[Event]:
-    """Chunks of all choices in turn, then the usage if it was asked for, then the end."""
+    """Chunks of all choices in turn, then the usage if it was requested, then the end."""
     options = answer.request.body.get("stream_options")
-    asked = isinstance(options, Mapping) and options.get("include_usage") is True
+    with_usage = isinstance(options, Mapping) and options.get("include_usage") is True
     shared = {key: value for key, value in body.items() if key not in _NOT_IN_EVERY_CHUNK}
     shared["object"] = name
-    unknown = {"usage": None} if asked and "usage" in body else {}
+    unknown = {"usage": None} if with_usage and "usage" in body else {}
     events = [
         Event({**shared, "choices": [piece[0]], **unknown}, content=piece[1])
         for turn in zip_longest(*choices)

@@ -24,8 +24,8 @@ def _input_count(value: object) -> int:
 def _vector(answer: Answer) -> Sequence[float]:
     if answer.reply.embedding is not None:
         return answer.reply.embedding
-    asked = answer.request.body.get("dimensions")
-    size = asked if isinstance(asked, int) else _DIMENSIONS
+    requested = answer.request.body.get("dimensions")
+    size = requested if isinstance(requested, int) else _DIMENSIONS
     return [1 / (position + 1) for position in range(size)]
 
 

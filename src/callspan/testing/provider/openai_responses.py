@@ -63,8 +63,8 @@ def _content(choice: Choice) -> list[Json]:
 def _reasoning(text: str, request: Json) -> Json:
     item = {"id": _item_id("rs"), "type": "reasoning", "summary": [{"type": "summary_text", "text": text}]}
     include = request.get("include")
-    asked = isinstance(include, list) and "reasoning.encrypted_content" in include
-    return {**item, "encrypted_content": base62(64)} if asked else item
+    requested = isinstance(include, list) and "reasoning.encrypted_content" in include
+    return {**item, "encrypted_content": base62(64)} if requested else item
 
 
 def _output(choice: Choice, request: Json) -> list[Json]:

@@ -84,7 +84,7 @@ class Rendering:
 
 
 def render(answer: Answer, route: Route | None, known: Json | None = None) -> Rendering:
-    """The reply as this endpoint answers; `known` is a body made before that is to be told again."""
+    """The reply as this endpoint answers; `known` is a body made before that is repeated."""
     reply, family = answer.reply, family_of(answer.request, route)
     if reply.status >= HTTPStatus.BAD_REQUEST and reply.raw is None:
         return _plain(answer, family, family.error(answer.error))

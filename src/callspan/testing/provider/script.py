@@ -43,9 +43,9 @@ class ReceivedRequest:
 
     @property
     def stream(self) -> bool:
-        """Whether the client asked for a stream; Bedrock is asked by the path."""
-        asked = self.body.get("stream") is True or self.query.get("stream") == "true"
-        return asked or self.path.endswith("/invoke-with-response-stream")
+        """Whether the client requested a stream; for Bedrock the path says it."""
+        requested = self.body.get("stream") is True or self.query.get("stream") == "true"
+        return requested or self.path.endswith("/invoke-with-response-stream")
 
     @property
     def retry_count(self) -> int | None:
@@ -100,7 +100,7 @@ class Reply(Choice):
     choices: Sequence[Choice | str] = ()
     """Several completions (n > 1); a string is a text. Wires that have only one completion show the first."""
     model: str | None = None
-    """The model that answered. None: the one that was asked."""
+    """The responding model. None: the requested one."""
     usage: Json | None = None
     """The wire's own usage object as given; empty: the answer has no usage. None: made of the counters below."""
     input_tokens: int = 12
@@ -132,7 +132,7 @@ class Reply(Choice):
     message: str = "The scripted provider answers with an error."
     """The error's message."""
     retry_after_s: float | None = None
-    """`retry-after` header. The SDKs take 0 for nothing said; say 0.001 for a retry without a wait."""
+    """`retry-after` header. The SDKs ignore 0; use 0.001 for a retry without a wait."""
     cut_after: int | None = None
     """In a stream: hang up after so many events; negative counts from the end (-1: all but the last)."""
     end_after: int | None = None
@@ -204,7 +204,7 @@ Match = str | Callable[[ReceivedRequest], bool]
 """Which requests a reply is for: how the path ends, or a predicate."""
 
 DEFAULT_REPLY = Reply(text="Hello from the scripted provider.")
-"""What is answered when nothing is scripted."""
+"""The reply when nothing is scripted."""
 
 
 @dataclass(frozen=True, eq=False)

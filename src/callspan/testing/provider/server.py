@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class ScriptedProvider:
-    """An HTTP server on 127.0.0.1 that answers as OpenAI and Anthropic do, with what it was told to say.
+    """An HTTP server on 127.0.0.1 that answers as OpenAI and Anthropic do, by a script.
 
     It listens from its construction until `close`. Each reply is used once, in the order scripted; with nothing left,
     a short default text is answered. Safe from any thread and usable by any number of clients at once, also from async

@@ -1,4 +1,4 @@
-"""Token ids, as servers of open models return them when asked with `return_token_ids` (vLLM): one made up per word.
+"""Token ids, as servers of open models return them when requested with `return_token_ids` (vLLM): one made up per word.
 
 Wire reference: https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html
 """
@@ -18,7 +18,7 @@ def wanted(answer: Answer) -> bool:
 
 
 def prompt_ids(answer: Answer) -> list[int]:
-    """Return the ids of all that was asked: of each message its role, its words and its end."""
+    """Return the ids of the prompt: of each message its role, its words and its end."""
     texts = [
         f"{message.get('role')}: {message.get('content')} ." for message in objects(answer.request.body.get("messages"))
     ]
