@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from callspan.record.call import CallRecord
     from callspan.recording import RecordedCall, record_call
     from callspan.settings import SettingError, Settings
-    from callspan.spans.call_span import trace_id
+    from callspan.spans.call import trace_id
     from callspan.stores.urls import open_store
     from callspan.wiring import Handle, instrument, patch_status, uninstrument
     from callspan.wiring.otlp import ByteBoundedExporter
@@ -74,7 +74,7 @@ _HOMES = {
     "session": "callspan.agent",
     "timestep": "callspan.agent",
     "tool": "callspan.agent",
-    "trace_id": "callspan.spans.call_span",
+    "trace_id": "callspan.spans.call",
     "uninstrument": "callspan.wiring",
 }
 

@@ -17,8 +17,8 @@ from callspan.fail_open import fail_open, failures, forget_failures
 from callspan.process.processors import Processor, Processors
 from callspan.record.codec import decode, encode
 from callspan.record.events import EventRecord, Record
-from callspan.spans.hierarchy import TracedHierarchy
-from callspan.spans.hierarchy_options import HierarchyOptions
+from callspan.spans.evaluations import HierarchyOptions
+from callspan.spans.session import TracedHierarchy
 
 
 def processing(step: Callable[[Any], Any]) -> Callable[[], Processors]:

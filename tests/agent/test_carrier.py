@@ -28,7 +28,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from callspan.agent.api import session
 from callspan.agent.runtime import Runtime, install
 from callspan.record.codec import encode
-from callspan.spans.hierarchy import TracedHierarchy
+from callspan.spans.session import TracedHierarchy
 out = open(sys.argv[1], "ab", buffering=0)
 install(Runtime(write=lambda record: out.write(encode(record) + b"\\n"),
                 spans=TracedHierarchy(TracerProvider().get_tracer("child"))))

@@ -18,7 +18,7 @@ from callspan.agent.sessions import Session
 from callspan.record.call import CallRecord, Timing
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.record.usage import Usage
-from callspan.spans.hierarchy_options import HierarchyOptions
+from callspan.spans.evaluations import HierarchyOptions
 
 if TYPE_CHECKING:
     from tests.agent.conftest import Seen

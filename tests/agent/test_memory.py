@@ -18,7 +18,7 @@ from callspan.agent.context import current_scope
 from callspan.agent.runtime import Runtime, install, remove
 from callspan.agent.sessions import Session
 from callspan.record.call import CallRecord, Timing
-from callspan.spans.hierarchy import TracedHierarchy
+from callspan.spans.session import TracedHierarchy
 
 STATM = Path("/proc/self/statm")
 CALL = CallRecord(call_id="c", timing=Timing(start_ns=1))

@@ -15,7 +15,7 @@ from callspan.agent.context import current_scope, metadata
 from callspan.agent.scope import IDLE
 from callspan.record.call import CallRecord, Timing
 from callspan.record.events import EventRecord, SessionRecord
-from callspan.spans.hierarchy_options import HierarchyOptions
+from callspan.spans.evaluations import HierarchyOptions
 from callspan.stores.aggregates import in_order
 
 if TYPE_CHECKING:

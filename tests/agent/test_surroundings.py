@@ -22,7 +22,7 @@ from callspan.record.events import (
     TimestepRecord,
     start_id,
 )
-from callspan.spans.hierarchy_options import HierarchyOptions
+from callspan.spans.evaluations import HierarchyOptions
 from callspan.testing import capture
 
 if TYPE_CHECKING:

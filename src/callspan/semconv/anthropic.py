@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from callspan.record.usage import Usage
-from callspan.semconv.request_parameters import output_type, output_type_of_text, whole, word
+from callspan.semconv.request_parameters import as_int, as_text, output_type, output_type_of_text
 from callspan.semconv.table import INT, STRING, STRINGS, Each, Elsewhere, From, Row
 
 BETA: Final = "anthropic.beta"
@@ -31,7 +31,9 @@ def _output_type(params: dict[str, object]) -> str | None:
 
 def _thinking(params: dict[str, object]) -> tuple[str | None, int | None] | None:
     thinking = params.get("thinking")
-    return (word(thinking.get("type")), whole(thinking.get("budget_tokens"))) if isinstance(thinking, dict) else None
+    return (
+        (as_text(thinking.get("type")), as_int(thinking.get("budget_tokens"))) if isinstance(thinking, dict) else None
+    )
 
 
 def _compactions(usage: Usage) -> tuple[int, int] | None:
@@ -41,8 +43,8 @@ def _compactions(usage: Usage) -> tuple[int, int] | None:
     found = [entry for entry in entries if isinstance(entry, dict) and entry.get("type") == "compaction"]
     if not found:
         return None
-    taken = sum(whole(entry.get(name)) or 0 for entry in found for name in _INPUT)
-    return taken, sum(whole(entry.get("output_tokens")) or 0 for entry in found)
+    taken = sum(as_int(entry.get(name)) or 0 for entry in found for name in _INPUT)
+    return taken, sum(as_int(entry.get("output_tokens")) or 0 for entry in found)
 
 
 _THINKING: Final = Each("request.params", _thinking)
@@ -51,12 +53,12 @@ _COMPACTIONS: Final = Each("usage", _compactions)
 ROWS: Final = (
     Row(
         "anthropic.request.service_tier", STRING,
-        From("request.params", lambda params: word(params.get("service_tier"))), "As sent.", apis=(API,),
+        From("request.params", lambda params: as_text(params.get("service_tier"))), "As sent.", apis=(API,),
     ),
     Row("anthropic.thinking.type", STRING, _THINKING, "As sent.", apis=(API,)),
     Row("anthropic.thinking.budget_tokens", INT, _THINKING, "As sent.", apis=(API,)),
     Row(
-        "anthropic.response.service_tier", STRING, "response.service_tier", "The tier that answered.", apis=(API,)
+        "anthropic.response.service_tier", STRING, "response.service_tier", "The tier that was used.", apis=(API,)
     ),
     Row(
         "anthropic.message.stop_reason", STRING, From("response.finish_reasons", lambda reasons: reasons[0]),
@@ -79,13 +81,13 @@ ROWS: Final = (
     ),
     Row(
         "gen_ai.output.type", STRING, From("request.params", _output_type),
-        "`json`, where asked for.", apis=(API,),
+        "The requested format.", apis=(API,),
     ),
 )  # fmt: skip
 """What is known of the record."""
 
 NATIVE: Final = (
-    Row(BETA, STRINGS, Elsewhere("request header"), "The betas that were asked for."),
+    Row(BETA, STRINGS, Elsewhere("request header"), "The requested betas."),
     Row(ORGANIZATION_ID, STRING, Elsewhere("response header"), "As the answer's header states it."),
     Row(WORKSPACE_ID, STRING, Elsewhere("response header"), "As the answer's header states it."),
     Row(HTTP_METHOD, STRING, Elsewhere("request"), "`POST`."),

@@ -79,7 +79,7 @@ END: Final = Table(
     ),
     Row(
         "callspan.answer.time_to_first_token_s", DOUBLE, _STREAM_TIMES,
-        "Seconds from the start of the attempt that answered to the first content.",
+        "Seconds from the start of the attempt with the response to the first content.",
     ),
     Row("callspan.response.truncated", BOOLEAN, "response.truncated", "The model stopped at a limit.", if_true=True),
     Row(
@@ -92,7 +92,7 @@ END: Final = Table(
     ),
     Row(
         "callspan.output_tokens_per_second", DOUBLE, output_tokens_per_second,
-        "Output tokens over the time from the start of the attempt that answered to its last chunk.",
+        "Output tokens over the time from the start of the attempt with the response to its last chunk.",
     ),
     Row(
         ERROR_KIND, STRING, "error.kind",

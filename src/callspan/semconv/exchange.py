@@ -28,24 +28,24 @@ _AGENT: Final = "agent"
 class Observed:
     """One message, event or call as an exchange keeps it. Made once, given to the exchanges of all scopes above."""
 
-    __slots__ = ("_asked", "answer", "conversation", "kind", "message")
+    __slots__ = ("_requested", "answer", "conversation", "kind", "message")
 
     def __init__(self, kind: int, message: _Json | None = None) -> None:
         self.kind = kind
         self.message = message
         self.conversation: Conversation | None = None
         self.answer: tuple[str, Sequence[Message]] | None = None
-        self._asked: tuple[list[_Json], list[_Json]] | None = None
+        self._requested: tuple[list[_Json], list[_Json]] | None = None
 
-    def asked(self, room: int) -> tuple[list[_Json], list[_Json]]:
+    def requested(self, room: int) -> tuple[list[_Json], list[_Json]]:
         """Return a call's instructions and what is new since the model last spoke, each within `room` bytes."""
-        if self._asked is None:
+        if self._requested is None:
             found = self.conversation or Conversation()
             system: list[_Json] = [{"role": "system", "parts": parts_json(found.system)}] if found.system else []
             system += [message_json(message) for message in found.input if message.role in _INSTRUCTIONS]
             news = [message_json(message) for message in _since_the_last_answer(found.input)]
-            self._asked = _within(system, room), _within(news, room)
-        return self._asked
+            self._requested = _within(system, room), _within(news, room)
+        return self._requested
 
 
 def exchange_of(record: Record, room: int) -> Exchange | None:
@@ -88,44 +88,44 @@ class Exchange:
     Several threads may add to it: each step is one assignment, and the last one counts.
     """
 
-    __slots__ = ("_answer", "_asked", "_environment", "_incoming", "_is_given", "room")
+    __slots__ = ("_answer", "_environment", "_incoming", "_is_given", "_requested", "room")
 
     def __init__(self, room: int) -> None:
         self.room = room
         """Bytes that one message, or the messages of one call, may take."""
         self._incoming: list[_Json] = []
-        self._asked: tuple[list[_Json], list[_Json]] | None = None
+        self._requested: tuple[list[_Json], list[_Json]] | None = None
         self._answer: tuple[str, Sequence[Message]] | _Json | None = None
         self._environment: tuple[_Json, bool] | None = None
         self._is_given = False
 
-    def add(self, said: Observed) -> None:
+    def add(self, item: Observed) -> None:
         """Take notice of a message, event or call."""
-        if said.kind == _CALL:
-            self._asked = self._asked or said.asked(self.room)
-            self._answer = said.answer or self._answer
-        elif said.kind == _ANSWER:
-            self._answer = said.message
-        elif said.message is None:
+        if item.kind == _CALL:
+            self._requested = self._requested or item.requested(self.room)
+            self._answer = item.answer or self._answer
+        elif item.kind == _ANSWER:
+            self._answer = item.message
+        elif item.message is None:
             return
-        elif said.kind == _ENVIRONMENT or self._answer is not None or self._environment is not None:
-            word = {"finish_reason": "continue", **said.message, "role": "environment"}
+        elif item.kind == _ENVIRONMENT or self._answer is not None or self._environment is not None:
+            word = {"finish_reason": "continue", **item.message, "role": "environment"}
             self._environment = word, self._answer is None
         elif len(self._incoming) < _MOST_INCOMING and not self._is_given:
-            self._incoming.append(said.message)
-        if self._environment is not None and (said.kind == _ANSWER or said.answer is not None):
+            self._incoming.append(item.message)
+        if self._environment is not None and (item.kind == _ANSWER or item.answer is not None):
             self._environment = self._environment[0], True
 
     def start(self, record: Record) -> None:
-        """Take the input that an agent is given at its start: it stands for whatever its first call is asked."""
-        said = observed(record, None, self.room)
-        if said is not None and said.message is not None:
-            self._incoming, self._is_given = [said.message], True
+        """Take the input that an agent is given at its start: it replaces the input of its first call."""
+        item = observed(record, None, self.room)
+        if item is not None and item.message is not None:
+            self._incoming, self._is_given = [item.message], True
 
     def close(self, record: Record) -> None:
-        """Take the output that an agent states at its end: it stands for whatever its last call answered."""
-        if isinstance(record, EventRecord) and (said := observed(record, None, self.room)) is not None:
-            self.add(said)
+        """Take the output that an agent states at its end: it replaces the output of its last call."""
+        if isinstance(record, EventRecord) and (item := observed(record, None, self.room)) is not None:
+            self.add(item)
 
     def attributes(self, budget: ByteBudget) -> Attributes:
         """Return the input and output messages within the budget, as far as there are any."""
@@ -140,7 +140,7 @@ class Exchange:
         return attributes
 
     def _inputs(self) -> list[_Json]:
-        instructions, news = self._asked or ([], [])
+        instructions, news = self._requested or ([], [])
         shown = [*instructions, *self._incoming]
         seen = [message["parts"] for message in self._incoming]
         return shown if self._is_given else [*shown, *(message for message in news if message["parts"] not in seen)]
@@ -156,11 +156,11 @@ class Exchange:
 def _of_call(record: CallRecord, conversation: Conversation | None) -> Observed | None:
     if conversation is None or record.operation not in _OPERATIONS:
         return None
-    said = Observed(_CALL)
-    said.conversation = Conversation(system=conversation.system, input=conversation.input)
+    item = Observed(_CALL)
+    item.conversation = Conversation(system=conversation.system, input=conversation.input)
     if any(message.parts for message in conversation.output):
-        said.answer = record.outcome, conversation.output
-    return said
+        item.answer = record.outcome, conversation.output
+    return item
 
 
 def _since_the_last_answer(messages: Sequence[Message]) -> list[Message]:

@@ -15,20 +15,22 @@ from callspan.semconv.budgets import Attributes, ByteBudget, put_json
 from callspan.semconv.content_parts import Shown, finish_word, input_messages, output_messages, parts_json
 from callspan.semconv.history import chosen
 from callspan.semconv.request_parameters import (
+    as_float,
+    as_int,
+    as_text,
+    as_texts,
     choice_count,
-    number,
     output_type,
     output_type_of_modalities,
     output_type_of_text,
     reasoning_level,
     service_tier,
-    whole,
-    word,
-    words,
 )
 from callspan.semconv.table import BOOLEAN, DOUBLE, INT, JSON, STRING, STRINGS, Body, From, Row, Sent, Table, sent
 from callspan.semconv.wire_json import answer_bytes, request_bytes
 
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
+"""Of the scope of spans and events: the development state that the conventions' own manifest states."""
 OPERATION_NAME: Final = "gen_ai.operation.name"
 PROVIDER_NAME: Final = "gen_ai.provider.name"
 REQUEST_MODEL: Final = "gen_ai.request.model"
@@ -120,7 +122,7 @@ _TOOLS: Final = Body(_put_tools, weigh=_tools_weight)
 START: Final = Table(
     Row(OPERATION_NAME, STRING, "operation", "What is done: `chat`, `text_completion`, `embeddings`, `decisions`."),
     Row(PROVIDER_NAME, STRING, "provider", "Whose service answers, by the conventions' names."),
-    Row(REQUEST_MODEL, STRING, "request.model", "The model that was asked for."),
+    Row(REQUEST_MODEL, STRING, "request.model", "The requested model."),
     Row("gen_ai.request.stream", BOOLEAN, "request.stream", "True for a stream.", if_true=True),
     Row(SERVER_ADDRESS, STRING, "server_address", "Host of the service."),
     Row(SERVER_PORT, INT, lambda record: record.server_port if record.server_address else None, "Port of the service."),
@@ -128,38 +130,38 @@ START: Final = Table(
 """What a sampler may need."""
 
 END: Final = Table(
-    Row("gen_ai.request.temperature", DOUBLE, sent("temperature", read=number), "As sent."),
-    Row("gen_ai.request.top_p", DOUBLE, sent("top_p", read=number), "As sent."),
-    Row("gen_ai.request.top_k", INT, sent("top_k", read=whole), "As sent."),
-    Row("gen_ai.request.frequency_penalty", DOUBLE, sent("frequency_penalty", read=number), "As sent."),
-    Row("gen_ai.request.presence_penalty", DOUBLE, sent("presence_penalty", read=number), "As sent."),
+    Row("gen_ai.request.temperature", DOUBLE, sent("temperature", read=as_float), "As sent."),
+    Row("gen_ai.request.top_p", DOUBLE, sent("top_p", read=as_float), "As sent."),
+    Row("gen_ai.request.top_k", INT, sent("top_k", read=as_int), "As sent."),
+    Row("gen_ai.request.frequency_penalty", DOUBLE, sent("frequency_penalty", read=as_float), "As sent."),
+    Row("gen_ai.request.presence_penalty", DOUBLE, sent("presence_penalty", read=as_float), "As sent."),
     Row(
-        "gen_ai.request.max_tokens", INT, sent("max_tokens", "max_completion_tokens", "max_output_tokens", read=whole),
+        "gen_ai.request.max_tokens", INT, sent("max_tokens", "max_completion_tokens", "max_output_tokens", read=as_int),
         "Most tokens the answer may have, by any of its names.",
     ),
-    Row("gen_ai.request.seed", INT, sent("seed", read=whole), "As sent."),
-    Row("gen_ai.request.choice.count", INT, sent("n", read=choice_count), "Choices asked for, unless one."),
+    Row("gen_ai.request.seed", INT, sent("seed", read=as_int), "As sent."),
+    Row("gen_ai.request.choice.count", INT, sent("n", read=choice_count), "Requested choices, unless one."),
     Row(
-        "gen_ai.request.stop_sequences", STRINGS, sent("stop", "stop_sequences", read=words),
+        "gen_ai.request.stop_sequences", STRINGS, sent("stop", "stop_sequences", read=as_texts),
         "Texts that end the answer.", content=True,
     ),
     Row(
         "gen_ai.request.reasoning.level", STRING,
-        sent("reasoning_effort", "reasoning", "output_config", read=reasoning_level), "The effort asked for, as sent.",
+        sent("reasoning_effort", "reasoning", "output_config", read=reasoning_level), "The requested effort, as sent.",
     ),
     Row(
-        "gen_ai.request.previous_response.id", STRING, sent("previous_response_id", read=word),
+        "gen_ai.request.previous_response.id", STRING, sent("previous_response_id", read=as_text),
         "The response that the call continues.",
     ),
-    Row("gen_ai.request.encoding_formats", STRINGS, sent("encoding_format", read=words), "Of embeddings."),
-    Row("gen_ai.embeddings.dimension.count", INT, sent("dimensions", read=whole), "As sent."),
+    Row("gen_ai.request.encoding_formats", STRINGS, sent("encoding_format", read=as_texts), "Of embeddings."),
+    Row("gen_ai.embeddings.dimension.count", INT, sent("dimensions", read=as_int), "As sent."),
     Row(
         "gen_ai.output.type", STRING,
         Sent({"response_format": output_type, "text": output_type_of_text, "modalities": output_type_of_modalities}),
-        "`text`, `json` or `speech`, where asked for.",
+        "The requested format: `text`, `json` or `speech`.",
     ),
     Row("gen_ai.response.id", STRING, "response.id", "The provider's id of the answer."),
-    Row(RESPONSE_MODEL, STRING, "response.model", "The model that answered, by the provider's word."),
+    Row(RESPONSE_MODEL, STRING, "response.model", "The model of the response, by the provider's word."),
     Row(
         "gen_ai.response.finish_reasons", STRINGS, _finish_reasons,
         "Why the model stopped, one word for each choice; of a choice without one, how the call ended.",
@@ -188,7 +190,7 @@ END: Final = Table(
         "As sent, unless `auto`.", not_apis=(anthropic.API,),
     ),
     Row(
-        "openai.response.service_tier", STRING, "response.service_tier", "The tier that answered.",
+        "openai.response.service_tier", STRING, "response.service_tier", "The tier that was used.",
         not_apis=(anthropic.API,),
     ),
     Row(

@@ -83,8 +83,8 @@ def _part_weight(part: Part, limit: int) -> int:
     return weight(getattr(part, "data", None), limit)
 
 
-def spoken(parts: Sequence[Part]) -> str:
-    """Return the texts of a message, tool results included, joined by line breaks; "" where nothing is said.
+def joined_text(parts: Sequence[Part]) -> str:
+    """Return the texts of a message, tool results included, joined by line breaks; "" where there are none.
 
     Reasoning, refusals, tool calls and media are no text.
     """

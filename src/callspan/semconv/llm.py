@@ -14,8 +14,8 @@ from callspan.record.usage import Usage
 from callspan.semconv.budgets import Attributes, ByteBudget, put_encoded, put_json, put_text
 from callspan.semconv.content_parts import Shown
 from callspan.semconv.gen_ai import last_status
-from callspan.semconv.history import chosen, omission, spoken
-from callspan.semconv.request_parameters import number, whole, word
+from callspan.semconv.history import chosen, joined_text, omission
+from callspan.semconv.request_parameters import as_float, as_int, as_text
 from callspan.semconv.table import (
     ANY,
     BOOLEAN,
@@ -99,7 +99,7 @@ def _put_metadata(attributes: Attributes, record: CallRecord, shown: Shown) -> N
 
 
 def _put_completions(attributes: Attributes, name: str, _: CallRecord, shown: Shown, budget: ByteBudget) -> None:
-    texts = [text for message in shown.conversation.output if (text := spoken(message.parts))]
+    texts = [text for message in shown.conversation.output if (text := joined_text(message.parts))]
     if texts:
         put_text(attributes, name, "\n\n".join(texts), budget)
 
@@ -128,10 +128,10 @@ def _put_prompts(attributes: Attributes, name: str, record: CallRecord, shown: S
 
 def _prompt_text(record: CallRecord, conversation: Conversation, budget: ByteBudget) -> str:
     if len(conversation.input) == 1 and not conversation.system:
-        return spoken(conversation.input[0].parts)
+        return joined_text(conversation.input[0].parts)
     picked = chosen(conversation.input, record, budget)
     texts: list[tuple[str, str]] = []
-    if conversation.system and (text := spoken(conversation.system)):
+    if conversation.system and (text := joined_text(conversation.system)):
         texts.append(("system", text))
     _add_texts(texts, picked.first)
     if picked.omitted:
@@ -146,7 +146,7 @@ def _prompt_text(record: CallRecord, conversation: Conversation, budget: ByteBud
 
 def _add_texts(texts: list[tuple[str, str]], messages: Sequence[Message]) -> None:
     for message in messages:
-        text = spoken(message.parts)
+        text = joined_text(message.parts)
         if text:
             texts.append((message.name or message.role, text))
 
@@ -165,30 +165,30 @@ _PROMPTS: Final = Body(_put_prompts, requests=1, when=_are_prompts_wanted)
 START: Final = Table(
     Row("llm.vendor", STRING, "provider", "Whose service answers."),
     Row("llm.item_id", STRING, "call_id", "Our id of the call."),
-    Row("llm.request.model", STRING, "request.model", "The model that was asked for."),
+    Row("llm.request.model", STRING, "request.model", "The requested model."),
 )
 """What is known before the call is sent."""
 
 END: Final = Table(
-    Row("llm.response.model", STRING, "response.model", "The model that answered."),
+    Row("llm.response.model", STRING, "response.model", "The model of the response."),
     Row(
         "llm.finish_reason", STRING, From("response.finish_reasons", first_finish_reason),
         "Why the model stopped: the first choice's, one word for all providers.",
     ),
     Row("llm.status_code", INT, last_status, "HTTP status of the last attempt."),
     Row("llm.total_latency", INT, _LATENCIES, "Milliseconds of the call with all attempts, waits and its stream."),
-    Row("llm.latency", INT, _LATENCIES, "Milliseconds of the attempt that answered."),
+    Row("llm.latency", INT, _LATENCIES, "Milliseconds of the attempt with the response."),
     Row("llm.retries", INT, "retries", "Attempts minus one."),
-    Row("llm.rate_limited", BOOLEAN, "rate_limited", "Whether an attempt was answered 429."),
-    Row("llm.temperature", DOUBLE, sent("temperature", read=number), "As sent."),
-    Row("llm.top_p", DOUBLE, sent("top_p", read=number), "As sent."),
-    Row("llm.frequency_penalty", DOUBLE, sent("frequency_penalty", read=number), "As sent."),
-    Row("llm.presence_penalty", DOUBLE, sent("presence_penalty", read=number), "As sent."),
+    Row("llm.rate_limited", BOOLEAN, "rate_limited", "Whether any attempt got status 429."),
+    Row("llm.temperature", DOUBLE, sent("temperature", read=as_float), "As sent."),
+    Row("llm.top_p", DOUBLE, sent("top_p", read=as_float), "As sent."),
+    Row("llm.frequency_penalty", DOUBLE, sent("frequency_penalty", read=as_float), "As sent."),
+    Row("llm.presence_penalty", DOUBLE, sent("presence_penalty", read=as_float), "As sent."),
     Row(
-        "llm.request.max_tokens", INT, sent("max_tokens", "max_completion_tokens", "max_output_tokens", read=whole),
+        "llm.request.max_tokens", INT, sent("max_tokens", "max_completion_tokens", "max_output_tokens", read=as_int),
         "Most tokens the answer may have, by any of its names.",
     ),
-    Row("llm.user", STRING, sent("user", read=word), "The end user, as sent."),
+    Row("llm.user", STRING, sent("user", read=as_text), "The end user, as sent."),
     Row(_STOP_SEQUENCES, JSON, Put(_put_stop_sequences), "Texts that end the answer, as sent.", content=True),
     Row(_OPTIONS, JSON, Put(_put_options), "The request without messages and tools.", content=True),
     Row("llm.usage.prompt_tokens", INT, "usage.input_tokens", "All input tokens, cached ones included."),

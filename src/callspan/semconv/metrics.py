@@ -18,6 +18,8 @@ from callspan.semconv.gen_ai import (
 )
 from callspan.semconv.table import BOOLEAN, STRING, Elsewhere, Row
 
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.37.0"
+"""Names and units are those of the newest released official instrumentation (1.3b0), which states this."""
 TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - no secret
 RATE_LIMIT_UNIT: Final = "callspan.rate_limit.unit"
 COST_SOURCE: Final = "callspan.cost.source"
@@ -31,7 +33,7 @@ STATED: Final = "provider"
 COMPUTED: Final = "computed"
 RATE_LIMIT_UNITS: Final = ("requests", "tokens", "input_tokens", "output_tokens")
 OTHER: Final = "_OTHER"
-"""The conventions' word for a value that is not told apart."""
+"""The conventions' value for all that are not listed one by one."""
 
 _WORD: Final = re.compile(r"[A-Za-z_.\-]{1,64}[0-9]{0,3}|[0-9]{3}")
 

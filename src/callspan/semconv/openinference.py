@@ -14,7 +14,7 @@ from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
 from callspan.semconv.budgets import Attributes, AttributeValue, ByteBudget, put_encoded, put_json, put_text
 from callspan.semconv.content_parts import Shown
-from callspan.semconv.history import chosen, spoken
+from callspan.semconv.history import chosen, joined_text
 from callspan.semconv.llm import first_finish_reason
 from callspan.semconv.table import INT, JSON, STRING, From, Put, Row, Table
 from callspan.semconv.wire_json import choices_json, messages_json
@@ -145,7 +145,7 @@ def _content(prefix: str, parts: Sequence[Part]) -> _Flat:
             for index, row in enumerate(shown)
             for name, value in row
         ]
-    text = spoken(parts)
+    text = joined_text(parts)
     return [(prefix + "content", text)] if text else []
 
 
@@ -185,11 +185,11 @@ START: Final = Table(
     ),
     Row(
         "embedding.model_name", STRING, lambda record: record.request.model if _is_embedding(record) else None,
-        "The model asked for, then the one that answered, of embeddings.",
+        "The requested model, then the one of the response, of embeddings.",
     ),
     Row(
         "llm.model_name", STRING, lambda record: None if _is_embedding(record) else record.request.model,
-        "The model asked for, then the one that answered.",
+        "The requested model, then the one of the response.",
     ),
     Row("session.id", STRING, "place.session_id", "The session the call belongs to."),
 )  # fmt: skip
@@ -197,11 +197,11 @@ START: Final = Table(
 END: Final = Table(
     Row(
         "embedding.model_name", STRING, lambda record: _response_model(record) if _is_embedding(record) else None,
-        "The model asked for, then the one that answered, of embeddings.",
+        "The requested model, then the one of the response, of embeddings.",
     ),
     Row(
         "llm.model_name", STRING, lambda record: None if _is_embedding(record) else _response_model(record),
-        "The model asked for, then the one that answered.",
+        "The requested model, then the one of the response.",
     ),
     Row("llm.finish_reason", STRING, From("response.finish_reasons", first_finish_reason), "Why the model stopped."),
     Row("llm.token_count.prompt", INT, "usage.input_tokens", "All input tokens, cached ones included."),

@@ -35,7 +35,7 @@ class Projection:
         self._prompts = settings.llm_prompts or settings.vocabularies == ("llm",)
         tables = [_VOCABULARIES[name] for name in settings.vocabularies]
         starts, ends = tuple(start for start, _ in tables), tuple(end for _, end in tables)
-        # A sampler is told once: what the other vocabularies say of the same costs several times as much then as later.
+        # At the start an attribute costs several times as much as at the end; a sampler needs one vocabulary only.
         first = (gen_ai.START,) if gen_ai.START in starts else starts
         self._starts: Sequence[Table] = (call.START, *first)
         self._later: Sequence[Table] = [start for start in starts if start not in first]
@@ -60,7 +60,7 @@ class Projection:
         budget = ByteBudget(self._attribute_bytes, self._span_bytes, plenty=plenty)
         shown = Shown(conversation, budget, prompts=self._prompts)
         attributes: Attributes = {}
-        # First: what a vocabulary says of the end may take the place of what it said of the start.
+        # First, as attributes of the end may replace those of the start.
         for table in self._later:
             table.put(attributes, record, NOTHING_SHOWN)
         waiting = len(self._ends)

@@ -7,24 +7,24 @@ from typing import Final
 _OUTPUT_TYPES: Final = {"text": "text", "json_object": "json", "json_schema": "json"}
 
 
-def number(value: object) -> float | None:
+def as_float(value: object) -> float | None:
     """Return a number as float, None for anything else; bool is no number."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def whole(value: object) -> int | None:
+def as_int(value: object) -> int | None:
     """Return a whole number, also one written as float, None for anything else; bool is no number."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     return int(value) if isinstance(value, float) and value.is_integer() else None
 
 
-def word(value: object) -> str | None:
+def as_text(value: object) -> str | None:
     """Return a string that is not empty, None for anything else."""
     return value if isinstance(value, str) and value else None
 
 
-def words(value: object) -> tuple[str, ...] | None:
+def as_texts(value: object) -> tuple[str, ...] | None:
     """Return the strings of a list, or of a single string, None where there are none."""
     if isinstance(value, str):
         return (value,) if value else None
@@ -35,18 +35,18 @@ def words(value: object) -> tuple[str, ...] | None:
 
 def reasoning_level(value: object) -> str | None:
     """Return the effort of `reasoning_effort`, `reasoning` or `output_config`."""
-    return word(value.get("effort")) if isinstance(value, dict) else word(value)
+    return as_text(value.get("effort")) if isinstance(value, dict) else as_text(value)
 
 
 def choice_count(value: object) -> int | None:
-    """Return how many choices were asked for where they are not just one."""
-    count = whole(value)
+    """Return the number of requested choices; None for a single one."""
+    count = as_int(value)
     return None if count == 1 else count
 
 
 def service_tier(value: object) -> str | None:
-    """Return a service tier that was asked for; `auto` asks for none."""
-    return None if value == "auto" else word(value)
+    """Return a requested service tier; None for `auto`."""
+    return None if value == "auto" else as_text(value)
 
 
 def output_type(value: object) -> str | None:

@@ -211,7 +211,7 @@ GUARDRAIL_START: Final = Table(
 HANDOFF_START: Final = Table(
     _text("callspan.handoff.from", "system", "The agent that hands over."),
     _text("callspan.handoff.to", "name", "The agent that takes over."),
-    _text("gen_ai.tool.call.id", "tool_call_id", "The tool call of the model that asked for it."),
+    _text("gen_ai.tool.call.id", "tool_call_id", "The tool call of the model that requested it."),
     *_WITHIN,
     _kind("CHAIN"),
 )

@@ -20,7 +20,7 @@ from callspan.background import AtomicFlag, PutOff
 from callspan.fail_open import fail_open
 from callspan.forks import in_child, late_import
 from callspan.record.call import CallRecord
-from callspan.semconv import gen_ai, schema_urls
+from callspan.semconv import gen_ai
 
 _SDK: Final = "opentelemetry.sdk.trace"
 _SCOPE: Final = "opentelemetry.sdk.util.instrumentation"
@@ -172,7 +172,7 @@ class _Watched:
         return self._unexported.test_and_clear()
 
     def _fields(self, span: Any) -> dict[str, object]:  # noqa: ANN401
-        scope = late_import(_SCOPE).InstrumentationScope("callspan", self._version, schema_urls.SPANS_AND_EVENTS)
+        scope = late_import(_SCOPE).InstrumentationScope("callspan", self._version, gen_ai.SCHEMA_URL)
         return {
             "name": self._name,
             "context": self._context,

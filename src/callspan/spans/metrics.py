@@ -9,9 +9,9 @@ from __future__ import annotations
 import inspect
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 from weakref import WeakKeyDictionary
 
 from opentelemetry import metrics
@@ -23,13 +23,15 @@ from callspan.fail_open import attempt, fail_open
 from callspan.record.call import CallRecord, Cost, RateLimit
 from callspan.record.events import EventRecord, Record, TimestepRecord
 from callspan.reentrancy import run_or_defer
-from callspan.semconv import gen_ai, schema_urls
+from callspan.semconv import gen_ai
 from callspan.semconv import metrics as names
 from callspan.semconv.budgets import Attributes, AttributeValue
 from callspan.semconv.call import ERROR_KIND, ERROR_RETRYABLE
-from callspan.spans.delivery_metrics import Deliveries, DeliveryMetrics
+from callspan.spool.shipper import SinkState
 
 _COUNT_IN: Final = fail_open("count a call that begins")
+_READ: Final = fail_open("read the counters of the spool")
+_DEAD: Final = "dead_letter"
 _MEASURE: Final = fail_open("measure a call")
 _INSTRUMENTS: Final = fail_open("create the instruments for metrics")
 _UNKNOWN: Final = object()
@@ -37,6 +39,51 @@ _NS: Final = 1e9
 _TOO_MANY_REQUESTS: Final = 429
 _MAX_NAMES: Final = 200
 _STALE_S: Final = 300.0
+
+
+class Deliveries(Protocol):
+    """Who knows of the records of this process."""
+
+    def states(self) -> Sequence[SinkState]:
+        """Return how each store is doing; empty before the first record."""
+
+    def drops(self) -> Mapping[str, int]:
+        """Return how many records were dropped before any store could have them, by reason."""
+
+
+class DeliveryMetrics:
+    """Instruments that are read, not fed: a record costs nothing. Attributes: the store's name, the reason."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.of: Deliveries | None = None
+        """Whose records these are: those of the `instrument()` in force."""
+        meter.create_observable_counter(*names.RECORDS_WRITTEN.read_by(self._written))
+        meter.create_observable_counter(*names.RECORDS_DROPPED.read_by(self._dropped))
+        meter.create_observable_gauge(*names.RECORDS_WAITING.read_by(self._waiting))
+
+    def _written(self, options: CallbackOptions) -> Iterable[Observation]:
+        del options
+        return [Observation(state.delivered, {names.STORE: state.name}) for state in self._states()]
+
+    def _dropped(self, options: CallbackOptions) -> Iterable[Observation]:
+        del options
+        lost = [
+            Observation(state.dead_letters, {names.STORE: state.name, names.DROP_REASON: _DEAD})
+            for state in self._states()
+        ]
+        with _READ:
+            counted = {} if self.of is None else self.of.drops()
+            lost += [Observation(count, {names.DROP_REASON: reason}) for reason, count in counted.items()]
+        return lost
+
+    def _waiting(self, options: CallbackOptions) -> Iterable[Observation]:
+        del options
+        return [Observation(state.oldest_s or 0.0, {names.STORE: state.name}) for state in self._states()]
+
+    def _states(self) -> Sequence[SinkState]:
+        with _READ:
+            return () if self.of is None else self.of.states()
+        return ()
 
 
 def _nothing() -> None:
@@ -141,7 +188,7 @@ class CallMetrics:
     def _made(self, provider: MeterProvider) -> _Instruments:
         found = _BY_PROVIDER.get(provider)
         if found is None:
-            meter = provider.get_meter("callspan", self._version, schema_urls.METRICS)
+            meter = provider.get_meter("callspan", self._version, names.SCHEMA_URL)
             found = _BY_PROVIDER[provider] = _Instruments(meter)
         return found
 

@@ -23,13 +23,12 @@ from callspan.process import callbacks
 from callspan.process.processors import Processors, caller_processors
 from callspan.record.call import CallRecord
 from callspan.record.events import Record
-from callspan.semconv import schema_urls
+from callspan.semconv import gen_ai
 from callspan.settings import Content, Settings
-from callspan.spans.call_span import CallSpans
-from callspan.spans.hierarchy import TracedHierarchy
-from callspan.spans.hierarchy_evaluations import HierarchyLog
-from callspan.spans.hierarchy_options import HierarchyOptions
+from callspan.spans.call import CallSpans
+from callspan.spans.evaluations import HierarchyLog, HierarchyOptions
 from callspan.spans.metrics import CallMetrics
+from callspan.spans.session import TracedHierarchy
 from callspan.stores.urls import load_sinks
 from callspan.wiring.forked_workers import ForkedWorkers
 from callspan.wiring.parts import Parts
@@ -64,7 +63,7 @@ class Pipeline:
             write=self._emitted,
             processors=self._current_processors,
             spans=TracedHierarchy(
-                trace.get_tracer("callspan", self._version, parts.tracer_provider, schema_urls.SPANS_AND_EVENTS),
+                trace.get_tracer("callspan", self._version, parts.tracer_provider, gen_ai.SCHEMA_URL),
                 HierarchyOptions(
                     content=settings.content == "full" and settings.content_on_spans,
                     compatibility=settings.compatibility,

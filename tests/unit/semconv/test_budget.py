@@ -9,8 +9,8 @@ import pytest
 from callspan.record.call import CallRecord, Request, Timing
 from callspan.record.messages import Conversation, Media, Message, Part, Reasoning, Text, ToolCall, ToolResult
 from callspan.semconv.budgets import Attributes, ByteBudget, put_json, put_text, spread
-from callspan.semconv.history import chosen, message_weight, spoken
-from callspan.semconv.request_parameters import number, whole, word, words
+from callspan.semconv.history import chosen, joined_text, message_weight
+from callspan.semconv.request_parameters import as_float, as_int, as_text, as_texts
 
 
 def test_content_is_charged_in_bytes_not_characters() -> None:
@@ -59,7 +59,7 @@ def test_share_gives_back_what_it_does_not_use() -> None:
 def test_settings_are_read_by_their_type_alone(
     value: object, as_number: object, as_whole: object, as_word: object, as_words: object
 ) -> None:
-    assert (number(value), whole(value), word(value), words(value)) == (as_number, as_whole, as_word, as_words)
+    assert (as_float(value), as_int(value), as_text(value), as_texts(value)) == (as_number, as_whole, as_word, as_words)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_settings_are_read_by_their_type_alone(
     ],
 )
 def test_spoken_text_is_text_and_tool_results(parts: list[Part], text: str) -> None:
-    assert spoken(parts) == text
+    assert joined_text(parts) == text
 
 
 def test_weight_of_a_message_grows_with_everything_in_it() -> None:

@@ -14,7 +14,7 @@ from opentelemetry.util.types import AnyValue
 from callspan.fail_open import fail_open
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation
-from callspan.semconv import gen_ai, schema_urls
+from callspan.semconv import gen_ai
 from callspan.semconv.projection import Projection
 from callspan.settings import Settings
 
@@ -62,7 +62,7 @@ class CallLogEvents:
                 "log_events is on and nobody takes log events: set a logger provider, or give otlp= or "
                 "OTEL_EXPORTER_OTLP_ENDPOINT"
             )
-        url = schema_urls.SPANS_AND_EVENTS
+        url = gen_ai.SCHEMA_URL
         self._logger = _logs.get_logger("callspan", self._version, self._provider, url)
         return self._logger
 

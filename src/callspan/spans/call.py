@@ -13,12 +13,12 @@ from callspan.fail_open import fail_open
 from callspan.record.call import CallRecord, ErrorInfo
 from callspan.record.messages import Conversation
 from callspan.reentrancy import run_or_defer
-from callspan.semconv import call, gen_ai, schema_urls
+from callspan.semconv import call, gen_ai
 from callspan.semconv.projection import Projection
 from callspan.settings import Settings
-from callspan.spans import attempt_spans, genai_compat, span_attributes
+from callspan.spans import attempts, genai_compat, span_attributes
 from callspan.spans.borrowed import BORROWED
-from callspan.spans.log_events import CallLogEvents
+from callspan.spans.logs import CallLogEvents
 
 _START: Final = fail_open("start a span")
 _PROJECT: Final = fail_open("put a record on its span")
@@ -26,8 +26,8 @@ _END: Final = fail_open("end a span")
 _IDENTIFY: Final = fail_open("read the ids of a span")
 _CURRENT: Final = fail_open("make a call's span the current one")
 _LOOK: Final = fail_open("look at the span around a call")
-_TELL: Final = fail_open("tell of a call besides its span")
-_TOLD, _ENDED = 2, 3
+_NOTIFY: Final = fail_open("pass a call to log events and hooks")
+_NOTIFIED, _ENDED = 2, 3
 
 
 def trace_id() -> str | None:
@@ -89,19 +89,19 @@ class CallSpan:
         with _PROJECT:
             if span.is_recording():
                 if not begun:
-                    attempt_spans.add_events(span, record)
+                    attempts.add_events(span, record)
                     if timing.first_token_ns is not None:
                         span.add_event(call.FIRST_CONTENT_EVENT, None, timing.start_ns + timing.first_token_ns)
                     if self._owned and record.error is not None:
                         _set_status(span, record, record.error, end_ns)
                     if self._of.attempt_spans:
-                        attempt_spans.add_spans(self._of.tracer, span, record)
+                        attempts.add_spans(self._of.tracer, span, record)
                 shown = conversation if self._of.content else None
                 span_attributes.put(span, self._of.projection.end(record, shown))
-        if begun < _TOLD:
-            self._begun = _TOLD
-            with _TELL:
-                self._of.told(record, conversation, span)
+        if begun < _NOTIFIED:
+            self._begun = _NOTIFIED
+            with _NOTIFY:
+                self._of.notify(record, conversation, span)
         if self._owned and (begun < _ENDED or span.is_recording()):
             self._begun = _ENDED
             with _END:
@@ -122,7 +122,7 @@ class CallSpans:
         logger_provider: LoggerProvider | None = None,
     ) -> None:
         # A provider of None is looked up late: an application may set its own after `instrument()`.
-        self.tracer = trace.get_tracer("callspan", version, tracer_provider, schema_urls.SPANS_AND_EVENTS)
+        self.tracer = trace.get_tracer("callspan", version, tracer_provider, gen_ai.SCHEMA_URL)
         self.version = version
         self.attempt_spans = settings.attempt_spans
         self.content = settings.content == "full" and settings.content_on_spans
@@ -153,8 +153,8 @@ class CallSpans:
             )
         return CallSpan(self, span, parent)
 
-    def told(self, record: CallRecord, conversation: Conversation | None, span: Span) -> None:
-        """Tell of a finished call whoever hears of it besides the span."""
+    def notify(self, record: CallRecord, conversation: Conversation | None, span: Span) -> None:
+        """Pass a finished call to log events and to the completion hook."""
         if self._events is not None:
             self._events.emit(record, conversation, span)
         if self._hook is not None and conversation is not None:

@@ -19,19 +19,55 @@ from opentelemetry.trace import (
 
 from callspan.fail_open import fail_open
 from callspan.record.events import EventRecord, RewardRecord
-from callspan.semconv import schema_urls
+from callspan.semconv import gen_ai
 from callspan.semconv import session as semconv
-from callspan.semconv.budgets import Attributes
-from callspan.spans.hierarchy_options import HierarchyOptions
+from callspan.semconv.budgets import Attributes, ByteBudget
 
 _EMIT: Final = fail_open("emit a reward as a log event")
+
+
+_KIB: Final = 1024
+
+
+class HierarchyOptions:
+    """How the hierarchy is shown: content or not, `llm.meta.*`, compatibility names, byte caps."""
+
+    __slots__ = ("attribute_bytes", "compatibility", "content", "llm", "span_bytes")
+
+    def __init__(
+        self,
+        *,
+        content: bool = True,
+        compatibility: bool = True,
+        llm: bool = True,
+        attribute_bytes: int = 32 * _KIB,
+        span_bytes: int = 128 * _KIB,
+    ) -> None:
+        self.content = content
+        self.compatibility = compatibility
+        self.llm = llm
+        self.attribute_bytes = attribute_bytes
+        self.span_bytes = span_bytes
+
+    def budget(self, *, reserved: bool = False) -> ByteBudget:
+        """Return the bytes of content a new span may hold; `reserved` keeps back those of what went in and came out."""
+        return ByteBudget(self.attribute_bytes, self.span_bytes - (self._reserve if reserved else 0))
+
+    def rest(self, used: ByteBudget | None) -> ByteBudget:
+        """Return what is left for what went in and came out, of a span whose other content has `used` its budget."""
+        left = self.span_bytes if used is None else used.left + self._reserve
+        return ByteBudget(self.attribute_bytes, left)
+
+    @property
+    def _reserve(self) -> int:
+        return min(2 * self.attribute_bytes, self.span_bytes // 2)
 
 
 class HierarchyLog:
     """The log pipeline that rewards go to as events. Safe from any thread; never raises."""
 
     def __init__(self, provider: LoggerProvider | None, version: str) -> None:
-        """Take the provider; None: the global one, asked for with each event, as it may be set late."""
+        """Take the provider; None: the global one, looked up with each event, as it may be set late."""
         self._provider = provider
         self._version = version
 
@@ -56,7 +92,7 @@ class HierarchyLog:
         provider = self._provider or _logs.get_logger_provider()
         if not hasattr(provider, "force_flush"):
             return None
-        return provider.get_logger("callspan", self._version, schema_urls.SPANS_AND_EVENTS)
+        return provider.get_logger("callspan", self._version, gen_ai.SCHEMA_URL)
 
 
 class Evaluations:

@@ -33,8 +33,7 @@ from callspan.semconv import session as semconv
 from callspan.semconv.budgets import Attributes, ByteBudget
 from callspan.semconv.exchange import Exchange, exchange_of
 from callspan.spans import span_attributes
-from callspan.spans.hierarchy_evaluations import Evaluations, HierarchyLog
-from callspan.spans.hierarchy_options import HierarchyOptions
+from callspan.spans.evaluations import Evaluations, HierarchyLog, HierarchyOptions
 
 _MAX_FRAMES: Final = 20
 _EVENT: Final = fail_open("show an event on a span")
