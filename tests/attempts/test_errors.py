@@ -16,6 +16,7 @@ from callspan.testing import Captured, capture
 from tests.attempts.caller import Caller, Run, the_record
 from tests.intercept.mode import Mode
 from tests.intercept.sdks import needs
+from tests.points import points
 
 pytestmark = pytest.mark.slow
 
@@ -48,11 +49,12 @@ def classes(error: BaseException) -> set[str]:
     return {kind.__name__ for kind in type(error).__mro__}
 
 
-@pytest.mark.parametrize("status", STATUSES)
-def test_a_status_has_one_class(caller: Caller, run: Run, seen: Captured, status: int) -> None:
+@points("status", STATUSES)
+def test_a_status_has_one_class(caller: Caller, run: Run, status: int) -> None:
     kind, retryable, base = STATUSES[status]
     caller.script({"status": status, "message": "No such luck."})
-    error = failing(caller, run)
+    with capture() as seen:
+        error = failing(caller, run)
     assert base in classes(error)
     record = the_record(seen)
     info = record.error

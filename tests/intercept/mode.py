@@ -72,5 +72,5 @@ class Mode:
                 yield value
 
     async def close(self) -> None:
-        for client in self._open:
-            await self.wait(client.close())
+        while self._open:
+            await self.wait(self._open.pop().close())

@@ -19,16 +19,20 @@ import pytest
 
 import callspan
 from callspan.intercept.hooks import HOOKS, Hook
-from callspan.testing import Captured, capture
+from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import QUESTION
+from tests.points import points
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 Function = Callable[..., Any]
-ROWS = pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: f"{hook.owner}.{hook.attribute}")
 SDKS = pytest.mark.parametrize("sdk", ["openai", "anthropic"])
-QUICK = [hook for hook in HOOKS if hook.attribute in ("request", "_process_response_data", "send", "__stream__")]
+SAMPLE = [hook for hook in HOOKS if hook.attribute in ("request", "__stream__")]
+
+
+def name_of(hook: Hook) -> str:
+    return f"{hook.owner}.{hook.attribute}"
 
 
 def modules(sdk: str, hook: Hook) -> Any:
@@ -245,32 +249,40 @@ def compared(
         return bare, seen, states[f"{hook.owner}.{hook.attribute}"]
 
 
-def concerns(hook: Hook, mode: Mode) -> None:
+def concerns(hook: Hook, mode: Mode) -> bool:
+    """Whether calls of this colour come by."""
     other = "Sync" if mode.is_async else "Async"
     names = f"{hook.owner}.{hook.attribute}"
-    if names.startswith(other) or (mode.is_async and hook.owner in ("Stream", "Client")) or hook.attribute in (
-        ("close", "iter_bytes") if mode.is_async else ("aclose", "aiter_bytes")
-    ):  # fmt: skip
-        pytest.skip("of the other colour")
+    return not (
+        names.startswith(other)
+        or (mode.is_async and hook.owner in ("Stream", "Client"))
+        or hook.attribute in (("close", "iter_bytes") if mode.is_async else ("aclose", "aiter_bytes"))
+    )
 
 
-def quick_or_slow() -> list[Any]:
-    return [pytest.param(hook, id=f"{hook.owner}.{hook.attribute}", marks=() if hook in QUICK else pytest.mark.slow)
-            for hook in HOOKS]  # fmt: skip
+FORMS = [(more_keywords, giving_keywords), (more_positions, giving_positions)]
 
 
 @SDKS
-@pytest.mark.parametrize("hook", quick_or_slow())
 @pytest.mark.parametrize(
-    ("change", "giving"),
-    [(more_keywords, giving_keywords), (more_positions, giving_positions)],
-    ids=["keyword", "position"],
+    ("hooks", "forms"), [(SAMPLE, FORMS[:1]), pytest.param(HOOKS, FORMS, marks=pytest.mark.slow)], ids=["some", "all"]
 )
 def test_a_function_that_takes_more_gets_it_and_everything_is_recorded(
+    hooks: list[Hook], forms: Any, sdk: str, mode: Mode, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    @points("hook", [hook for hook in hooks if concerns(hook, mode)], ids=name_of)
+    @points(("change", "giving"), forms, ids=lambda function: function.__name__)
+    def takes_more(change: Function, giving: Function, hook: Hook) -> None:
+        _takes_more(change, giving, hook, sdk, mode, run, caplog)
+
+    takes_more()
+
+
+def _takes_more(
     change: Function, giving: Function, hook: Hook, sdk: str, mode: Mode, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
-    concerns(hook, mode)
     mode.provider.reply(text="I am well.", repeat=True)
+    caplog.clear()
     with caplog.at_level(logging.WARNING):
         bare, seen, state = compared(run, mode, sdk, hook, change, giving)
     assert [said for said in bare if "Error" in said] == []
@@ -290,16 +302,19 @@ def test_a_function_that_takes_more_gets_it_and_everything_is_recorded(
 
 @pytest.mark.slow
 @SDKS
-@ROWS
 @pytest.mark.parametrize("change", [nothing, raising, coroutine, plain, asked_for, Frozen])
 # A coroutine that the SDK does not expect is awaited by nobody, without us too.
 @pytest.mark.filterwarnings("ignore:.*was never awaited", "ignore::pytest.PytestUnraisableExceptionWarning")
+@points("hook", HOOKS, ids=name_of)
 def test_whatever_a_function_has_become_the_caller_has_what_he_has_without_us(
     change: Function, hook: Hook, sdk: str, mode: Mode, run: Run
 ) -> None:
-    concerns(hook, mode)
-    mode.provider.reply(text="I am well.", repeat=True)
-    _, seen, state = compared(run, mode, sdk, hook, change)
+    if not concerns(hook, mode):
+        return
+    # Of its own: what a changed function leaves unasked for is no answer for the next.
+    with ScriptedProvider() as mode.provider:
+        mode.provider.reply(text="I am well.", repeat=True)
+        _, seen, state = compared(run, mode, sdk, hook, change)
     assert state == ("missing" if change is asked_for else state)
     assert len(seen.records) <= len(WAYS)
     # What is no function is left alone; what the SDK would have to await, and does not, has no end.

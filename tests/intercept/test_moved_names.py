@@ -33,7 +33,10 @@ from tests.intercept.mode import Mode
 from tests.intercept.test_endings import QUESTION
 
 VARIABLES = {value: name for name, value in vars(private_names).items() if isinstance(value, PrivateName)}
-ROWS = pytest.mark.parametrize("row", READ, ids=lambda row: row.name)
+SAMPLE = (private_names.BASE_URL, private_names.ITERATOR, private_names.TRACER, private_names.SPAN_LIMITS)
+ROWS = pytest.mark.parametrize(
+    "row", [pytest.param(row, id=row.name, marks=() if row in SAMPLE else pytest.mark.slow) for row in READ]
+)
 CHAT: dict[str, Any] = {"model": "gpt-5", "messages": QUESTION}
 MESSAGE: dict[str, Any] = {"model": "claude-sonnet-5", "max_tokens": 64, "messages": QUESTION}
 

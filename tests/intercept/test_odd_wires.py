@@ -18,6 +18,7 @@ from callspan.testing import Captured, capture
 from tests.intercept import transports
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import QUESTION, text_of, the_call
+from tests.points import points
 
 pytestmark = pytest.mark.slow
 
@@ -119,8 +120,8 @@ async def read(mode: Mode, sdk: str, wire: bytes, size: int, how: str, encoding:
     return heard
 
 
-@pytest.mark.parametrize("wire", WIRES)
 @pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+@points("wire", WIRES)
 def test_an_odd_stream_is_recorded_as_the_caller_saw_it(sdk: str, wire: str, mode: Mode, run: Run) -> None:
     sent = WIRES[wire](whole(sdk))
     for size in SIZES:
@@ -133,8 +134,8 @@ def test_an_odd_stream_is_recorded_as_the_caller_saw_it(sdk: str, wire: str, mod
 
 
 @pytest.mark.parametrize("how", ["raw", "response"])
-@pytest.mark.parametrize("wire", WIRES)
 @pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+@points("wire", WIRES)
 def test_an_odd_stream_whose_bytes_the_caller_reads_himself_is_recorded(
     sdk: str, wire: str, how: str, mode: Mode, run: Run
 ) -> None:
@@ -225,10 +226,10 @@ async def ask(mode: Mode, sdk: str, body: bytes, how: str, content_type: str) ->
         return f"{type(error).__name__}: {error}"
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "text/plain"])
 @pytest.mark.parametrize("how", ["plain", "raw", "streaming"])
-@pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("sdk", ["openai", "anthropic"])
+@points("content_type", ["application/json", "text/plain"])
+@points("body", BODIES)
 def test_an_odd_body_is_handed_on_and_is_one_call(
     sdk: str, body: str, how: str, content_type: str, mode: Mode, run: Run
 ) -> None:

@@ -146,10 +146,12 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value"), TEXTS, ids=[f"{name}-{number}" for number, (name, _) in enumerate(TEXTS)])
+@points(("name", "value"), TEXTS)
 def test_an_invalid_text_of_the_environment_costs_only_itself(
     name: str, value: str, caplog: pytest.LogCaptureFixture, warnings: None
 ) -> None:
+    caplog.clear()
+    forget_warnings()
     variable = variables()[name]
     environment = {"CALLSPAN_SPOOL_MAX_BYTES": "5k", "CALLSPAN_LOG_EVENTS": "on", "CALLSPAN_MEDIA": "inline"}
     expected = load(None, {key: text for key, text in environment.items() if key != variable})

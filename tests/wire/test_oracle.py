@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.points import points
 from wire import facts, folding, oracle, sse
 from wire.corpus import Exchange
 
@@ -106,7 +107,7 @@ def test_no_fact_is_vacuous_every_one_is_stated_by_some_exchange(exchanges: tupl
     assert set(facts.NAMES) - stated == set()
 
 
-@pytest.mark.parametrize("name", facts.NAMES)
+@points("name", facts.NAMES)
 def test_a_fact_that_is_lost_or_changed_does_not_pass(name: str, exchanges: tuple[Exchange, ...]) -> None:
     """Takes an exchange that states the fact, and hands in a reading without it and one with another value."""
     each, wire = next(

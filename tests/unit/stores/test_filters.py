@@ -13,6 +13,7 @@ from callspan.record.call import CallRecord
 from callspan.record.events import SessionRecord
 from callspan.stores.base import CallFilter, Reader
 from callspan.stores.urls import open_store
+from tests.points import points
 
 from .conftest import MIDNIGHT_NS, SECOND, Holding, chat, deliver, made
 
@@ -38,7 +39,7 @@ def mixed(holding: Holding) -> Reader:
     )
 
 
-@pytest.mark.parametrize(
+@points(
     ("which", "expected"),
     [
         ({}, "fedcba"),
@@ -119,7 +120,7 @@ def talking(holding: Holding) -> Reader:
     )
 
 
-@pytest.mark.parametrize(
+@points(
     ("text", "expected"),
     [
         ("red key", {"system", "first", "second"}),
