@@ -18,6 +18,8 @@ QUICK :=
 # Of `make fuzz`.
 CASES := 1000
 SEED := 1
+# Of `make mutants`: names of changes, such as callspan.providers.hosts*; all of them if empty.
+ONLY :=
 
 .PHONY: demo test test-all test-added coverage check documents older matrix mutants fuzz path peers frameworks backend collector bench bench-peers scale nightly clean
 
@@ -63,8 +65,14 @@ matrix: $(STAMP)-dev  ## The capture tests on four versions of both SDKs and eve
 path: $(STAMP)-dev  ## Which files and frames a plain call and a chunk run through; sizes of the package
 	$(BIN)/python tools/call_path.py
 
-mutants: $(STAMP)-dev  ## Whether the tests notice small changes: every one in three packages; see docs/mutation.md
-	$(BIN)/python tools/mutate.py
+mutants: $(STAMP)-dev  ## Whether the tests notice small changes in three packages; `make mutants ONLY='callspan.providers.hosts*'`
+	@tools/install.sh $(VENV) "mutmut>=3.8,<4"
+	PATH="$(BIN):$$PATH" mutmut run $(ONLY)
+	PATH="$(BIN):$$PATH" mutmut results
+	PATH="$(BIN):$$PATH" mutmut export-cicd-stats
+	@$(BIN)/python -c 'import json; s = json.load(open("mutants/mutmut-cicd-stats.json")); \
+	  share = 100 * s["killed"] / max(1, s["killed"] + s["survived"] + s["no_tests"]); \
+	  print(f"{share:.1f} % noticed"); raise SystemExit(share < 85)'
 
 documents: $(STAMP)-dev  ## Every example of the documents, each in an environment installed as its page says
 	CALLSPAN_DOCUMENT_ENVIRONMENTS=1 $(PYTEST) tests/documents/test_examples.py
@@ -105,7 +113,7 @@ nightly: test-all coverage documents bench bench-peers matrix mutants peers fram
 	CALLSPAN_SIGNALS=all $(PYTEST) tests/faults/test_calls_in_signals.py
 
 clean:  ## Remove what the targets above have made
-	rm -rf .cache $(VENV) .venv-matrix .venv-peers .venv-bench .venv-frameworks .venv-backend .venv-documents .coverage* .mypy_cache .ruff_cache .hypothesis
+	rm -rf .cache mutants $(VENV) .venv-matrix .venv-peers .venv-bench .venv-frameworks .venv-backend .venv-documents .coverage* .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/pyvenv.cfg:
 	@PYTHON="$(PYTHON)" tools/make_venv.sh $(VENV)
