@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from callspan.spool.cursor import cursor_path, read_cursor, write_cursor
 from callspan.spool.frames import encode
-from callspan.spool.segment import Segment
+from callspan.spool.segment import Segment, cursor_path, read_cursor, write_cursor
 from callspan.spool.sink import Entry
 from callspan.spool.spool import Spool, ship_once
 

@@ -14,10 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.file_lock import try_lock
-from callspan.spool.cursor import cursor_path, read_cursor, remove_cursors, write_cursor
 from callspan.spool.frames import HEAD_BYTES, Gap, encode
 from callspan.spool.memory_buffer import MemoryBuffer
-from callspan.spool.segment import Batch, Segment
+from callspan.spool.segment import Batch, Segment, cursor_path, read_cursor, remove_cursors, write_cursor
 from callspan.spool.segment_set import SegmentSet
 
 from .rig import python, until
@@ -73,8 +72,8 @@ class TestSegment:
         for payload in (b"one", b"three"):
             segment.append(encode(payload))
         first, second = segment.batch(0, 10, 1000).entries
-        assert first == (segment.name, 0, HEAD_BYTES + 3, b"one")
-        assert second == (segment.name, HEAD_BYTES + 3, segment.end, b"three")
+        assert first[:4] == (segment.name, 0, HEAD_BYTES + 3, b"one")
+        assert second[:4] == (segment.name, HEAD_BYTES + 3, segment.end, b"three")
         assert said(segment.batch(first.end, 10, 1000)) == [b"three"]
         assert segment.batch(segment.end, 10, 1000) == ([], [], segment.end)
         segment.release()

@@ -16,7 +16,7 @@ def main() -> None:
     Exits 0 when all is well, 1 where nothing was found or a check failed, 2 on wrong usage, 130 when interrupted, 141
     when whoever reads its output has gone. `run` and `--version` need nothing beyond the base installation.
     """
-    from callspan.cli.encoding import forgive_encodings
+    from callspan.cli.safe_text import forgive_encodings
 
     forgive_encodings()
     if _without_click(sys.argv[1:]):

@@ -64,7 +64,7 @@ def command(frame: Frame, which: CallFilter, limit: int, offset: int, oldest_fir
 
 
 def calls_table(found: list[CallRecord], width: int) -> Group:
-    """Return calls as a table of so many columns; where they are few, the least telling ones go."""
+    """Return calls as a table of the given width; where it is narrow, the least important columns are left out."""
     ids = short_ids(
         (call.call_id for call in found),
         # `show` takes a beginning that both have for the session's.

@@ -273,7 +273,7 @@ def _show_records(frame: Frame, since: str | None) -> None:
 
 
 def _session_ids(frame: Frame, newer: list[str]) -> list[str]:
-    """The sessions of this demo, oldest first, asked of another process."""
+    """The sessions of this demo, oldest first, read by another process."""
     import msgspec
 
     found = subprocess.run(  # noqa: S603 - our own command
@@ -306,7 +306,7 @@ def _say_where(frame: Frame, traced: _Traced) -> None:
     line = frame.screen.line
     kinds = Counter(span.name.split(" ")[0] for span in traced.spans)
     traces = {span.context.trace_id for span in traced.spans if span.context is not None}
-    told = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
+    spans = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
     option = "" if frame.store == DEFAULT_STORE else f" --store {safe_name(frame.store)}"
     line()
     line(("Records  ", "bold"), safe_name(frame.store), ("  (read above by other processes)", "dim"))
@@ -322,7 +322,7 @@ def _say_where(frame: Frame, traced: _Traced) -> None:
         "   or   ",
         ("export rollouts, atif, openai", "cyan"),
     )
-    line(("Spans    ", "bold"), f"{len(traced.spans)} in {len(traces)} traces: {told}")
+    line(("Spans    ", "bold"), f"{len(traced.spans)} in {len(traces)} traces: {spans}")
     if traced.sent is not None:
         for signal, exporter in traced.sent.exporters.items():
             line("         ", f"{signal} {_how(signal, exporter, len(traced.spans))}: {exporter.address}")

@@ -74,7 +74,7 @@ async def play_with_anthropic(client: AsyncAnthropic, world: GridWorld, *, hasty
 async def play_rollout(client: AsyncOpenAI, world: GridWorld, *, model: str, number: int) -> None:
     """Play one of several episodes of one task, as for reinforcement learning: one word a turn, sampled.
 
-    Servers of open models are asked for token ids, too; others would not take that.
+    Only servers of open models accept the request for token ids.
     """
     more = {"return_token_ids": True} if model == POLICY else None
     metadata = {"seed": world.seed, "rollout": number}
@@ -88,9 +88,9 @@ async def play_rollout(client: AsyncOpenAI, world: GridWorld, *, model: str, num
                 reply = await client.chat.completions.create(
                     model=model, messages=messages, seed=number, temperature=1.0, logprobs=True, extra_body=more
                 )
-                said = reply.choices[0].message.content or ""
-                messages.append({"role": "assistant", "content": said})
-                _move(world, step, _direction_in(said) or "north")
+                reply_text = reply.choices[0].message.content or ""
+                messages.append({"role": "assistant", "content": reply_text})
+                _move(world, step, _direction_in(reply_text) or "north")
         _finish(session, world)
 
 
@@ -168,15 +168,15 @@ async def _ask_for_nothing(client: AsyncAnthropic, step: Timestep) -> None:
 
 async def _first_direction(client: AsyncAnthropic, world: GridWorld, messages: list[MessageParam]) -> str:
     """A stream that is closed as soon as it names a direction."""
-    said = ""
+    reply_text = ""
     stream = await client.messages.create(
         model=CLAUDE, max_tokens=256, system=TASK.format(seed=world.seed), messages=messages, stream=True
     )
     async with stream:
         async for event in stream:
             if event.type == "content_block_delta" and event.delta.type == "text_delta":
-                said += event.delta.text
-            found = _direction_in(said)
+                reply_text += event.delta.text
+            found = _direction_in(reply_text)
             if found is not None:
                 return found
     return "north"

@@ -48,8 +48,8 @@ def _sync_episode(provider: ScriptedProvider) -> None:
 
 def _rollouts(provider: ScriptedProvider) -> None:
     """Two samples of one task: the first finds the pit, the second the key and then the exit."""
-    for rollout, said, asked in ((0, "west", 39), (1, "east", 39), (1, "south", 57)):
-        provider.reply(text=said, input_tokens=asked, output_tokens=1, delay_s=0.02, on=_rollout(rollout))
+    for rollout, direction, tokens in ((0, "west", 39), (1, "east", 39), (1, "south", 57)):
+        provider.reply(text=direction, input_tokens=tokens, output_tokens=1, delay_s=0.02, on=_rollout(rollout))
 
 
 def _tool(

@@ -11,9 +11,8 @@ from typing import Final, NamedTuple, NoReturn
 
 import click
 
-from callspan.cli.encoding import ascii_json, is_unicode
 from callspan.cli.reward_filter import Rewarded
-from callspan.cli.safe_text import clean, whole_characters
+from callspan.cli.safe_text import ascii_json, clean, is_unicode, whole_characters
 from callspan.cli.screen import Screen, json_text
 from callspan.cli.store_choice import stores_of_environment
 from callspan.safe_urls import whole_words, without_passwords

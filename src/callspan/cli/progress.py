@@ -11,9 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
 
-from callspan.cli.encoding import is_unicode
 from callspan.cli.frame import Frame
-from callspan.cli.safe_text import clean
+from callspan.cli.safe_text import clean, is_unicode
 from callspan.formatting import milliseconds
 
 _MINUTE_S: Final = 60

@@ -1,4 +1,4 @@
-"""`callspan reprice`: the cost of stored calls, computed anew."""
+"""`callspan reprice`: recomputes the cost of stored calls."""
 
 from __future__ import annotations
 

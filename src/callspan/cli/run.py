@@ -118,7 +118,7 @@ def _become(program: list[str], environment: dict[str, str]) -> NoReturn:
         if stream is not None:  # closed by whoever started us
             stream.flush()
     try:
-        os.execve(program[0], program, environment)  # noqa: S606 - what the user asked for
+        os.execve(program[0], program, environment)  # noqa: S606 - the command the user gave
     except (OSError, ValueError) as error:
         why = (error.strerror if isinstance(error, OSError) else None) or error
         print(f"Error: {clean(f'{program[0]} cannot be run: {why}')}", file=sys.stderr)

@@ -1,14 +1,45 @@
-"""Safe text: recorded text and arguments without what could command a terminal."""
+"""Safe text: recorded text without terminal control sequences, and output that the stream's encoding can represent.
+
+Characters that stdout or stderr cannot encode are replaced, lines and arrows by ASCII ones; never a traceback.
+"""
 
 from __future__ import annotations
 
+import codecs
+import io
 import re
+import sys
 from typing import Final
 
 _UNSAFE: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ufff9-\ufffb]"
 )
 _UNSAFE_IN_LINES: Final = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
+_HANDLER: Final = "callspan.replace"
+_STRICT: Final = ("strict", "surrogateescape", "backslashreplace")
+"""What Python gives its streams by itself; another choice is the user's own."""
+_ASCII: Final = str.maketrans(
+    {
+        **dict.fromkeys("─━═╌╍╴╶╸╺", "-"),
+        **dict.fromkeys("│┃║╎╏╷╵╿", "|"),
+        **dict.fromkeys("┌┐└┘├┤┬┴┼╭╮╰╯┏┓┗┛┣┫╞╡╪", "+"),
+        **dict.fromkeys("\N{EN DASH}\N{EM DASH}\N{HYPHEN}\N{NON-BREAKING HYPHEN}\N{MINUS SIGN}", "-"),
+        **dict.fromkeys("\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}", "'"),
+        **dict.fromkeys("\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}", '"'),
+        "→": ">",
+        "←": "<",
+        "…": "~",
+        "·": ".",
+        "•": "*",
+        "✓": "+",
+        "✗": "x",
+        "\N{NO-BREAK SPACE}": " ",
+        "\N{MULTIPLICATION SIGN}": "x",
+    }
+)
+"""One character for one, so that columns stay in line."""
+_NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]")
+_BMP: Final = 0xFFFF
 
 
 def clean(text: str) -> str:
@@ -16,12 +47,12 @@ def clean(text: str) -> str:
 
     Also gone: what turns the direction of writing round or has no width, for it hides what is there.
     """
-    return _UNSAFE.sub(_replacement, text)
+    return _UNSAFE.sub(_safe, text)
 
 
 def clean_lines(text: str) -> str:
     """Return text fit for a terminal with its line ends kept."""
-    return _UNSAFE_IN_LINES.sub(_replacement, text)
+    return _UNSAFE_IN_LINES.sub(_safe, text)
 
 
 def whole_characters(value: object) -> object:
@@ -31,5 +62,44 @@ def whole_characters(value: object) -> object:
     return tuple(map(whole_characters, value)) if isinstance(value, tuple) else value
 
 
-def _replacement(found: re.Match[str]) -> str:
+def _safe(found: re.Match[str]) -> str:
     return " " if found[0] in "\n\t" else "" if found[0] == "\r" else "\N{REPLACEMENT CHARACTER}"
+
+
+def forgive_encodings() -> None:
+    """Let both output streams of this process take any text, whatever their encoding."""
+    codecs.register_error(_HANDLER, _replaced)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in _STRICT:
+            stream.reconfigure(errors=_HANDLER)
+
+
+def fit(text: str, encoding: str | None) -> str:
+    """Return text with every character that the encoding lacks replaced; None is UTF-8."""
+    codecs.register_error(_HANDLER, _replaced)
+    return text.encode(encoding or "utf-8", _HANDLER).decode(encoding or "utf-8")
+
+
+def ascii_json(text: str) -> str:
+    """Return the same JSON in ASCII alone."""
+    return _NOT_ASCII.sub(_escaped, text)
+
+
+def is_unicode(encoding: str | None) -> bool:
+    """Return whether an encoding has every character."""
+    return (encoding or "utf-8").lower().replace("_", "-").startswith("utf")
+
+
+def _replaced(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lost = error.object[error.start : error.end].translate(_ASCII)
+    return _NOT_ASCII.sub("?", lost), error.end
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code <= _BMP:
+        return f"\\u{code:04x}"
+    high, low = divmod(code - _BMP - 1, 0x400)
+    return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"

@@ -12,8 +12,7 @@ import click
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from callspan.cli.encoding import fit
-from callspan.cli.safe_text import clean
+from callspan.cli.safe_text import clean, fit
 from callspan.record.codec import encode_json
 
 _WIDTH: Final = 100

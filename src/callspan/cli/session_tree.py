@@ -35,7 +35,7 @@ _ODD: Final = {"error": "red", "timeout": "red", "cancelled": "yellow"}
 
 
 def session_tree(page: Page, width: int = 100) -> Tree:
-    """Return the tree, for a screen of so many columns. What belongs to no known step hangs below the session."""
+    """Return the tree, for a screen of the given width. What belongs to no known step is placed below the session."""
     tree = Tree(_session_line(page), guide_style=_GUIDE)
     steps = page.shown_steps
     ruler = _Ruler.of(page, width)
@@ -54,7 +54,7 @@ def session_tree(page: Page, width: int = 100) -> Tree:
                 leaves.append((depth, branch.add(""), entry))
 
     while below:
-        # More than once only where steps are said to be each other's parents.
+        # A step occurs twice only where steps are each other's parents.
         grow(tree, None if None in below else next(iter(below)), 0)
     deepest = max((depth for depth, _, _ in leaves), default=0)
     for depth, leaf, item in leaves:
@@ -87,7 +87,7 @@ def _begun(entry: Item | TimestepRecord) -> tuple[int, bool]:
 
 
 class _Ruler(NamedTuple):
-    """The waterfall: when each thing ran within its session, on so many cells; none where the screen is narrow."""
+    """The waterfall: when each thing ran within its session, on `cells` cells; none where the screen is narrow."""
 
     start_ns: int
     whole_ns: int
@@ -107,10 +107,10 @@ class _Ruler(NamedTuple):
         """When it ran, as a line of the waterfall; a moment is one thin mark."""
         if not self.cells:
             return styled()
-        begun = when(item) - self.start_ns
+        started = when(item) - self.start_ns
         lasted = _lasted(item)
-        first = min(self.cells - 1, self.cells * begun // self.whole_ns)
-        last = min(self.cells - 1, self.cells * (begun + (lasted or 0)) // self.whole_ns)
+        first = min(self.cells - 1, self.cells * started // self.whole_ns)
+        last = min(self.cells - 1, self.cells * (started + (lasted or 0)) // self.whole_ns)
         mark = _MOMENT if lasted is None else _RUNNING * (last - first + 1)
         return styled((" " * first, ""), (mark, _mark_style(item)), " " * (self.cells + 1 - first - len(mark)))
 

@@ -21,7 +21,7 @@ Progress: TypeAlias = Callable[[int, int, str], None]
 """Told how many are read, of how many, and of what: `calls`, then `sessions`."""
 
 _SAID: Final = ((10_000, 160), (50_000, 60))
-"""Up to so many calls, so many characters of each answer; of more calls none."""
+"""Characters of each output, by the number of calls it applies up to; with more calls no output is shown."""
 _CALLS: Final = 50_000
 """So many calls, the newest, have rows of their own; older ones count in the sums alone."""
 _SESSIONS: Final = 20_000

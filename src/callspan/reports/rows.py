@@ -131,12 +131,12 @@ def _whole(value: object) -> int | None:
 
 def _step(step: TimestepRecord, start: int) -> list[object]:
     """One step: index, offset, duration, reward, how it ended."""
-    begun = step.start_ns or start
+    started = step.start_ns or start
     ended = "terminated" if step.terminated else "truncated" if step.truncated else ""
     return [
         step.index,
-        _ms(begun - start),
-        None if step.end_ns is None else _ms(step.end_ns - begun),
+        _ms(started - start),
+        None if step.end_ns is None else _ms(step.end_ns - started),
         step.totals.reward if step.totals else None,
         ended if step.outcome in (None, "success") else shown(f"{step.outcome} {ended}", NAME),
     ]

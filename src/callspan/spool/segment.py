@@ -1,10 +1,12 @@
 """Segment: one append-only file of frames, written by one process and held by one process at a time.
 
-Holding means having the file locked. Its writer holds it while it lives; afterwards any process may adopt it.
+Holding means having the file locked. Its writer holds it while it lives; afterwards any process may adopt it. A cursor
+file beside it says how far a sink that keeps no cursor of its own has read; only the holder writes it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import threading
@@ -13,12 +15,14 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
+from zlib import crc32
 
 from callspan.file_lock import try_lock
 from callspan.spool.frames import Gap, scan
 from callspan.spool.sink import Entry
 
 SUFFIX: Final = ".segment"
+CURSOR_SUFFIX: Final = ".cursor"
 _FLAGS: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _WINDOW: Final = 1 << 20
 _BEING_MADE_S: Final = 60.0
@@ -228,3 +232,41 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def cursor_path(directory: Path, segment: str, sink: str) -> Path:
+    """Return the path of the cursor file of a sink for a segment."""
+    return directory / f"{segment}.{hashlib.sha256(sink.encode()).hexdigest()[:16]}{CURSOR_SUFFIX}"
+
+
+def read_cursor(directory: Path, segment: str, sink: str) -> int:
+    """Return the stored offset; 0 if there is none or it is damaged: delivering twice is harmless, skipping is not."""
+    try:
+        kept = cursor_path(directory, segment, sink).read_bytes()
+    except OSError:
+        return 0
+    digits, _, _ = kept.partition(b" ")
+    return int(digits) if digits.isdigit() and kept == _with_checksum(digits) else 0
+
+
+def write_cursor(directory: Path, segment: str, sink: str, offset: int) -> None:
+    """Store the offset atomically. Raises OSError."""
+    path = cursor_path(directory, segment, sink)
+    fresh = path.with_suffix(".new")
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o600)
+    try:
+        os.write(fd, _with_checksum(b"%d" % offset))
+    finally:
+        os.close(fd)
+    fresh.replace(path)
+
+
+def remove_cursors(directory: Path, segment: str) -> None:
+    """Delete the cursors of a segment that is gone. Raises OSError."""
+    for path in directory.glob(f"{segment}.*"):
+        if path.suffix in {CURSOR_SUFFIX, ".new"}:
+            path.unlink(missing_ok=True)
+
+
+def _with_checksum(digits: bytes) -> bytes:
+    return b"%b %08x" % (digits, crc32(digits))

@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from callspan.fail_open import fail_open, ours
-from callspan.spool.cursor import SUFFIX as CURSOR_SUFFIX
-from callspan.spool.cursor import remove_cursors
 from callspan.spool.frames import Gap
-from callspan.spool.segment import SUFFIX, Segment, Source, store_key_of
+from callspan.spool.segment import CURSOR_SUFFIX, SUFFIX, Segment, Source, remove_cursors, store_key_of
 
 _ADOPTED_AT_ONCE: Final = 64
 _SCAN_S: Final = 5.0
@@ -118,7 +116,7 @@ class SegmentSet:
         return self.adopted > before
 
     def cursor(self, source: Source, sink: int) -> int | None:
-        """Return the cursor of the sink; None if the sink must be asked for it."""
+        """Return the cursor of the sink; None if only the sink knows it."""
         with self.lock:
             return source.cursors.get(sink)
 

@@ -17,8 +17,7 @@ from typing import Final, NamedTuple
 from callspan.background import thread
 from callspan.fail_open import fail_open
 from callspan.safe_urls import without_passwords
-from callspan.spool.cursor import read_cursor, write_cursor
-from callspan.spool.segment import Segment, Source
+from callspan.spool.segment import Segment, Source, read_cursor, write_cursor
 from callspan.spool.segment_set import SegmentSet
 from callspan.spool.sink import Entry, PoisonError, Sink
 

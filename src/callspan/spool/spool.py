@@ -50,7 +50,7 @@ class Spool:
     """Durable hand-over of one process, or of any number that share the directory. Safe from any thread.
 
     `sinks` may be a function that builds them: it is called on a thread of ours, and again in each forked child that
-    appends. Given a sequence, a child opens the same objects anew; across the fork itself they are closed.
+    appends. Given a sequence, a child reopens the same objects; across the fork itself they are closed.
     Construction does nothing; the first append makes the directory (0700), the segment (0600) and the threads.
     """
 
@@ -362,7 +362,7 @@ class Spool:
             self._lock.release()
 
     def _all_quiet(self, deadline: float) -> bool:
-        """Park the shippers and take the locks; False where others have begun meanwhile."""
+        """Park the shippers and take the locks; False where other shippers have started meanwhile."""
         self._parking = self._shippers
         for shipper in self._parking:
             shipper.park()
@@ -379,7 +379,7 @@ class Spool:
             shipper.unpark()
 
     def after_fork_in_child(self) -> None:
-        """Leave the parent's files to the parent, and its sinks untouched; begin anew at the next append."""
+        """Leave the parent's files to the parent, and its sinks untouched; start afresh with the next append."""
         # Kept for ever: collecting the parent's connections would close them for the parent too.
         self._inherited.append((self._shippers, self._fsync_thread, self._segments))
         self._segments.release_all()

@@ -36,7 +36,7 @@ _AT_ONCE: Final = 200
 _ANNOUNCES_ANOTHER: Final = f"""
 event_id IN (SELECT event_id || '{start_id("")}' FROM events WHERE {{chosen}} AND event_type IN ('tool', 'agent'))
 """
-"""Whether a row of events says that a run has begun whose end is there too."""
+"""Condition on rows of `events` that mark the start of a run whose end is stored too."""
 _GROUPS: Final = {
     "model": "coalesce(c.model_req, c.model_resp)",
     "provider": "c.provider",

@@ -1,7 +1,7 @@
 """Sink for a Unix socket: one JSON line per record to the process that listens; it cannot be read.
 
 Every line has `protocol_version`. With `acks=on` each line also has `ack`, and the cursor moves only once
-the receiver has answered `{"ack": "<segment>:<offset>"}`; without, what the receiver's socket took is done.
+the receiver has sent `{"ack": "<segment>:<offset>"}`; without, a record is delivered once the socket has taken it.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from callspan.cli import main
-from callspan.cli.encoding import ascii_json, fit
+from callspan.cli.safe_text import ascii_json, fit
 from callspan.record.call import ErrorInfo, Place, Request
 from callspan.record.events import EventRecord, TimestepRecord
 

@@ -56,7 +56,7 @@ class JsonLinesStore:
     """A sink that only ever appends; older versions of a record stay in the file and readers skip them.
 
     `max_bytes` rotates: a file that has grown beyond it is renamed to `<name>.1`, `.2`, ... and a new one
-    begun; 0 never rotates.
+    started; 0 never rotates.
     """
 
     def __init__(self, path: str | Path, *, max_bytes: int | str = 0) -> None:
@@ -293,7 +293,7 @@ def _records(line: bytes) -> Iterator[Record]:
 
 
 def _rewrite(file: Path, going: _Going, *, keep_empty: bool) -> set[tuple[str, str]]:
-    """Write the file anew and return the keys of what went; untouched where nothing goes."""
+    """Rewrite the file and return the keys of what was removed; a file with nothing to remove is not touched."""
     removed: set[tuple[str, str]] = set()
     fresh = file.with_name(f"{file.name}.{os.getpid()}.new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -30,7 +30,7 @@ _POISON: Final = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.Prog
 
 
 class PostgresStore:
-    """A sink that keeps its cursors in the database. One plain connection, made anew by `open` after a failure."""
+    """A sink that keeps its cursors in the database. It has one connection, which `open` replaces after a failure."""
 
     def __init__(self, url: str) -> None:
         """`url` is a libpq URL; the tables are made where its `search_path` begins."""

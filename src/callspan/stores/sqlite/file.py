@@ -136,8 +136,8 @@ class Upkeep:
 
     def look(self, connection: sqlite3.Connection) -> None:
         """Sum up if it is time, within the transaction that is open."""
-        begun = time.monotonic()
-        if begun >= self._next:
+        started = time.monotonic()
+        if started >= self._next:
             sum_up(connection)
             ended = time.monotonic()
-            self._next = ended + max(_EVERY_S, _REST * (ended - begun))
+            self._next = ended + max(_EVERY_S, _REST * (ended - started))
