@@ -45,7 +45,7 @@ from callspan.record.events import EventRecord, Record, SessionRecord, TimestepR
 from callspan.settings_loader import load
 from callspan.testing import ScriptedProvider
 from callspan.wiring import WIRING
-from callspan.wiring.parts import Parts
+from callspan.wiring.telemetry_providers import Providers
 from tests.faults.interrupt_uses import USES, Use, use_named
 
 OURS = str(Path(callspan.__file__).parent)
@@ -270,7 +270,7 @@ def instrumented(directory: str, *, stored: bool) -> Iterator[Seen]:
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     seen = Seen(exporter, stored)
     loaded = load({"stores": [f"sqlite:///{directory}/calls.db"] if stored else []}, environment={})
-    parts = Parts(tracer_provider=provider, listeners=(seen.hear,) if stored else ())
+    parts = Providers(tracer_provider=provider, listeners=(seen.hear,) if stored else ())
     handle = WIRING.install(loaded, parts, SDKS)
     try:
         yield seen

@@ -305,7 +305,7 @@ def test_instrumenting_twice_is_once(provider: ScriptedProvider) -> None:
     with capture() as seen, openai.OpenAI(api_key="sk-test", base_url=provider.openai_url) as client:
         callspan.wiring.WIRING.install(  # type: ignore[attr-defined]
             callspan.wiring.WIRING.pipeline.settings,
-            callspan.wiring.WIRING.pipeline.parts,
+            callspan.wiring.WIRING.pipeline.providers,
             ("openai",),  # type: ignore[union-attr]
         )
         client.chat.completions.create(**CHAT)  # type: ignore[call-overload]

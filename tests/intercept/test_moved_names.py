@@ -27,7 +27,7 @@ from callspan.record.call import CallRecord
 from callspan.settings import Settings
 from callspan.testing import Captured, ScriptedProvider, capture
 from callspan.wiring import WIRING
-from callspan.wiring.parts import Parts
+from callspan.wiring.telemetry_providers import Providers
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import QUESTION
@@ -193,7 +193,7 @@ def raises() -> Any:
 @pytest.mark.parametrize("give", [raises, lambda: None, object, lambda: NamelessSpan(SpanContext(1, 2, False))])
 def test_a_tracer_that_misbehaves_costs_no_record(give: Callable[[], Any], provider: ScriptedProvider) -> None:
     heard: list[Any] = []
-    parts = Parts(tracer_provider=BrokenTracers(give), listeners=(heard.append,))
+    parts = Providers(tracer_provider=BrokenTracers(give), listeners=(heard.append,))
     handle = WIRING.install(Settings(), parts, SDKS)
     try:
         with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:

@@ -85,9 +85,9 @@ def _hooks() -> Iterator[Check]:
     import callspan
     from callspan.settings import Settings as Fresh
     from callspan.wiring import WIRING
-    from callspan.wiring.pipeline import Parts
+    from callspan.wiring.telemetry_providers import Providers
 
-    handle = WIRING.install(Fresh(), Parts(), _SDKS)
+    handle = WIRING.install(Fresh(), Providers(), _SDKS)
     try:
         for sdk in _SDKS:
             version = _version(sdk)

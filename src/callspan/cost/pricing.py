@@ -1,4 +1,4 @@
-"""Pricing: where the cost of a call comes from: the provider's own word, the user's prices, the published ones."""
+"""Pricing: the cost of a call as its provider states it, else by the user's prices, else by the published ones."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from callspan.cost.table import PriceTable, read_prices
 from callspan.record.call import CallRecord, Cost
 
 PROVIDER = "provider"
-"""Source of a cost that the provider itself states."""
+"""Source of a cost that the provider states in its response."""
 
 
 class Pricer:
     """Prices calls. Safe from any thread; slow at the first call, so never on a caller's thread."""
 
     def __init__(self, table: PriceTable | None = None) -> None:
-        """`table` is the user's own prices, asked before the published ones."""
+        """`table` has the user's own prices, which come before the published ones."""
         self.table = table
 
     def cost(self, record: CallRecord) -> Cost | None:
@@ -27,9 +27,9 @@ class Pricer:
         usage = record.usage
         if usage is None or record.outcome == "started":
             return None
-        stated = stated_cost(record)
-        if stated is not None:
-            return stated
+        of_provider = stated_cost(record)
+        if of_provider is not None:
+            return of_provider
         found = self._by_table(record) or published_cost(record)
         if found is None:
             return None
@@ -45,8 +45,10 @@ class Pricer:
     def _by_table(self, record: CallRecord) -> Cost | None:
         if self.table is None or record.usage is None:
             return None
-        answered, tier = (record.response.model, record.response.service_tier) if record.response else (None, None)
-        for model in (answered, record.request.model):
+        response_model, tier = (
+            (record.response.model, record.response.service_tier) if record.response else (None, None)
+        )
+        for model in (response_model, record.request.model):
             prices = self.table.find(record.provider, model) if model else None
             if prices is None:
                 continue
@@ -60,7 +62,7 @@ class Pricer:
 
 
 def stated_cost(record: CallRecord) -> Cost | None:
-    """Return what the provider itself says it charged; None where it says nothing."""
+    """Return the cost that the provider states in its usage; None where it states none."""
     usd = record.usage.cost_usd if record.usage is not None else None
     return None if usd is None else Cost(usd=usd, source=PROVIDER)
 

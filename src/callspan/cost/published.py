@@ -121,9 +121,9 @@ def _total(
 
 
 def _models(record: CallRecord) -> Iterator[str]:
-    """The model that answered, then the one asked for: on Azure the latter is the name of a deployment."""
-    answered = record.response.model if record.response else None
-    yield from dict.fromkeys(name for name in (answered, record.request.model) if name)
+    """The model of the response, then of the request: on Azure the latter is the name of a deployment."""
+    response_model = record.response.model if record.response else None
+    yield from dict.fromkeys(name for name in (response_model, record.request.model) if name)
 
 
 @cache

@@ -24,7 +24,7 @@ def with_stated_cost(record: Record) -> Record:
 
 
 class ComputedCost:
-    """Adds the cost to a call that has none: as stated, else from the user's prices, else from published ones."""
+    """Adds the cost to a call that has none: the stated one, else from the user's prices, else from published ones."""
 
     __slots__ = ("_prices",)
 

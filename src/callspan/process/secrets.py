@@ -180,10 +180,10 @@ def masked_error(error: ErrorInfo) -> ErrorInfo:
     Of all its texts together `MAX_SEARCHED` characters are searched; what lies beyond is cut and says so.
     """
     search = BoundedSearch(MAX_SEARCHED)
-    told = {name: getattr(error, name) for name in _ERROR_TEXTS}
-    safe = {name: search.masked(text) for name, text in told.items() if isinstance(text, str)}
+    texts = {name: getattr(error, name) for name in _ERROR_TEXTS}
+    safe = {name: search.masked(text) for name, text in texts.items() if isinstance(text, str)}
     body = search.all_masked(error.body)
-    if body == error.body and all(text == told[name] for name, text in safe.items()):
+    if body == error.body and all(text == texts[name] for name, text in safe.items()):
         return error
     return msgspec.structs.replace(error, body=body, **safe)
 

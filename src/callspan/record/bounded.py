@@ -1,4 +1,4 @@
-"""Values made to fit: valid JSON and whole characters within a number of bytes, what was cut said.
+"""Bounded values: cut to a number of bytes as valid JSON and whole characters, with a note of what was cut.
 
 Work is bounded by the limit, not by the value: strings are sliced before they are encoded.
 """

@@ -77,7 +77,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     duration_ns: int | None = None
     """Start to end, all attempts, waits and the whole stream; None while it runs."""
     answer_ns: int | None = None
-    """Offset of the start of the attempt that answered, be it with an error; None when none did."""
+    """Offset of the start of the attempt that got the response, also an error; None when none did."""
     headers_ns: int | None = None
     first_chunk_ns: int | None = None
     first_token_ns: int | None = None
@@ -87,7 +87,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What was asked."""
+    """The request of a call."""
 
     model: str | None = None
     stream: bool = False
@@ -144,7 +144,7 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ChunkNote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """When one chunk came and of what kind it was. What it said is in the response."""
+    """When one chunk came and of what kind it was. Its content is in the response."""
 
     offset_ns: int
     """Since the start of the call, monotonic."""
@@ -246,10 +246,10 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     timing: Timing
     attempts: list[Attempt] = []
     retries: int | None = None
-    """Attempts minus one as the SDK made them; None when nothing told."""
+    """Attempts of the SDK minus one; None when unknown."""
     rate_limits: RateLimits | None = None
     rate_limited: bool = False
-    """True once any attempt was answered 429."""
+    """True once any attempt got a 429."""
     outcome: Outcome = "success"
     error: ErrorInfo | None = None
     stream: Stream | None = None

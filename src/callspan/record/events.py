@@ -29,7 +29,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     timesteps: int = 0
     """Those of a session, or the nested ones of a step."""
     input_tokens: int | None = None
-    """None when no call told its tokens; calls that did not are left out, not counted as 0."""
+    """None when no call has token counts; calls without are left out, not counted as 0."""
     output_tokens: int | None = None
     reward: float | None = None
     model_ns: int = 0

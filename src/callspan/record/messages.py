@@ -35,7 +35,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 
 
 class ToolCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="tool_call"):
-    """A tool the model asked for.
+    """A tool the model calls.
 
     `tool_type` is `function`, `custom`, or the provider's own name of a hosted tool
     (`web_search`, `mcp`, `code_interpreter`, ...).

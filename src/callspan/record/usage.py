@@ -8,7 +8,7 @@ import msgspec
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Token counts of one call. `None` means the provider did not say; 0 means it said zero.
+    """Token counts of one call. `None` means unknown; 0 means the provider counted zero.
 
     `input_tokens` and `output_tokens` are inclusive: the other counters are parts of them. Anthropic
     reports its input without the cached part, so there the total is input + cache read + cache write.
@@ -38,6 +38,6 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_usd: Decimal | None = None
     """What the provider itself states it charged (OpenRouter's `usage.cost`)."""
     estimated: bool = False
-    """True only when the provider said nothing and estimation was asked for."""
+    """True only when the provider states no counts and estimation is on."""
     raw: dict[str, object] | None = None
     """The provider's usage object as it came, detached from the caller's objects."""

@@ -19,7 +19,7 @@ from callspan.record.events import EventRecord, MessageRecord, Record, RewardRec
 from callspan.settings import SettingArguments
 from callspan.settings_loader import load
 from callspan.wiring import WIRING
-from callspan.wiring.pipeline import Parts
+from callspan.wiring.telemetry_providers import Providers
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -99,9 +99,9 @@ def capture(*, redact: Redactor | None = None, **settings: Unpack[SettingArgumen
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     captured = Captured(exporter)
     loaded = load({"strict": True, **settings}, environment={})
-    parts = Parts(tracer_provider=provider, redact=redact, listeners=(captured.hear,))
+    providers = Providers(tracer_provider=provider, redact=redact, listeners=(captured.hear,))
     before = WIRING.pipeline
-    WIRING.install(loaded, parts, SDKS)
+    WIRING.install(loaded, providers, SDKS)
     try:
         with forgotten():
             yield captured

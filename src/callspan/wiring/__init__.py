@@ -27,10 +27,10 @@ from callspan.stores.urls import check_store
 from callspan.wiring import last_signal
 from callspan.wiring.byte_bounds import unbound_exporters
 from callspan.wiring.otlp import check_otlp, set_up_global
-from callspan.wiring.parts import Parts, changed_parts, given_parts
 from callspan.wiring.pipeline import Pipeline
 from callspan.wiring.recorder import Recorder
 from callspan.wiring.store_sinks import check_prices
+from callspan.wiring.telemetry_providers import Providers, changed_providers, given_providers
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -82,7 +82,7 @@ class Handle:
         deadline = time.monotonic() + timeout_millis / 1000
         self._wiring.engine.late_ends.drain(_left(deadline))
         delivered = self._pipeline.recorder.flush(_left(deadline))
-        return self._pipeline.parts.flush(_left(deadline)) and delivered
+        return self._pipeline.providers.flush(_left(deadline)) and delivered
 
     def counters(self) -> Mapping[str, int]:
         """Return how many records were appended, delivered and dropped."""
@@ -112,7 +112,7 @@ class Wiring:
     def change(
         self,
         arguments: Mapping[str, object],
-        parts: Mapping[str, object],
+        given: Mapping[str, object],
         sdks: Sequence[Sdk] | None,
         otlp: str | bool | None = None,
     ) -> Handle:
@@ -124,32 +124,36 @@ class Wiring:
         with self._lock:
             old = self._pipeline
             settings = load(arguments, base=None if old is None else old.settings, checks=CHECKS)
-            all_parts = given_parts(Parts() if old is None else old.parts, parts)
+            providers = given_providers(Providers() if old is None else old.providers, given)
             if old is not None:
-                told = changes(old.settings, settings) + changed_parts(old.parts, all_parts)
-                if told:
-                    warn_once(f"callspan.instrument() was called again and changes what is in force: {'; '.join(told)}")
+                changed = changes(old.settings, settings) + changed_providers(old.providers, providers)
+                if changed:
+                    warn_once(
+                        f"callspan.instrument() was called again and changes what is in force: {'; '.join(changed)}"
+                    )
             if otlp and settings.enabled:
-                set_up_global(otlp, wanted=all_parts.without_provider(log_events=settings.log_events))
+                set_up_global(otlp, wanted=providers.without_provider(log_events=settings.log_events))
                 self.flush_before_sigterm(settings)
             used = (SDKS if old is None else self._sdks) if sdks is None else sdks
-            handle, replaced = self._exchange(settings, all_parts, used)
+            handle, replaced = self._exchange(settings, providers, used)
         _retire(replaced)
         return handle
 
-    def install(self, settings: Settings, parts: Parts, sdks: Sequence[Sdk]) -> Handle:
+    def install(self, settings: Settings, providers: Providers, sdks: Sequence[Sdk]) -> Handle:
         """Put a pipeline in use, replacing another one, and patch the SDKs."""
         with self._lock:
-            handle, replaced = self._exchange(settings, parts, sdks)
+            handle, replaced = self._exchange(settings, providers, sdks)
         _retire(replaced)
         return handle
 
-    def _exchange(self, settings: Settings, parts: Parts, sdks: Sequence[Sdk]) -> tuple[Handle, Pipeline | None]:
+    def _exchange(
+        self, settings: Settings, providers: Providers, sdks: Sequence[Sdk]
+    ) -> tuple[Handle, Pipeline | None]:
         """Do what `install` does, under the lock; return the pipeline that was replaced, to be retired without it."""
         old = self._pipeline
         replaced = None
-        if old is None or old.settings != settings or old.parts != parts:
-            self._put(Pipeline(settings, parts, self.engine.late_ends))
+        if old is None or old.settings != settings or old.providers != providers:
+            self._put(Pipeline(settings, providers, self.engine.late_ends))
             replaced = old
         self._sdks = tuple(dict.fromkeys((*self._sdks, *sdks)))
         if settings.enabled:
@@ -212,8 +216,8 @@ class Wiring:
         self.engine.late_ends.end_open(timeout_s / 3)
         if self._pipeline is not None:
             self._pipeline.recorder.flush(timeout_s / 3)
-        parts = self._pipeline.parts if self._pipeline is not None else Parts()
-        parts.last_flush(timeout_s / 3)
+        providers = self._pipeline.providers if self._pipeline is not None else Providers()
+        providers.last_flush(timeout_s / 3)
 
     def write(self, record: Record) -> None:
         """Store a record of another instrumentation's span, processed like our own."""
@@ -337,13 +341,13 @@ def instrument(
     """
     chosen = None if sdks is None else sdks_of(sdks)
     check_otlp(otlp)
-    parts = {
+    given = {
         "tracer_provider": tracer_provider,
         "meter_provider": meter_provider,
         "logger_provider": logger_provider,
         "redact": redact,
     }
-    return WIRING.change(settings, parts, chosen, otlp=otlp)
+    return WIRING.change(settings, given, chosen, otlp=otlp)
 
 
 def uninstrument() -> None:

@@ -55,8 +55,8 @@ class ForkedWorkers:
         if celery is not None:
             celery.worker_process_shutdown.connect(self._end_in_celery, weak=False, dispatch_uid="callspan")
 
-    def _end_in_celery(self, **told: object) -> None:
-        del told
+    def _end_in_celery(self, **signal_arguments: object) -> None:
+        del signal_arguments
         with _DELIVER:
             self._deliver(_DELIVER_S)
         self._end()

@@ -67,13 +67,13 @@ class ByteBoundedExporter(SpanExporter):
 
 
 class OtlpProviders:
-    """Makes providers that send by OTLP, each when it is asked for. They share a resource, and patience."""
+    """Makes providers that send by OTLP, each when it is first used. They share a resource, and patience."""
 
     def __init__(self, otlp: str | bool, service: str | None = None) -> None:
         """`otlp` as `instrument()` has it; `service` is the name where the environment gives none."""
         self.patience = Patience()
         self.exporters: dict[Signal, OtlpExporter] = {}
-        """What sends, by signal; as they are asked for."""
+        """The exporters by signal, made when first used."""
         self.made: list[tuple[object, OtlpExporter]] = []
         """Each provider with its exporter."""
         self._service = service
@@ -202,7 +202,7 @@ def last_exports() -> None:
 def delivers(provider: object) -> bool:
     """Return whether the receiver has taken the last batch of a provider; True for those not made here.
 
-    A receiver that does not know the signal counts as one that has: a sentence has said so, and nothing is to be done.
+    A receiver that does not know the signal counts as one that has: a warning was logged, and a retry would not help.
     """
     ours = (exporter for providers in _in_force for made, exporter in providers.made if made is provider)
     return not any(exporter.outage for exporter in ours)

@@ -63,7 +63,7 @@ class Patience:
         self._final = False
         self._gone: set[str] = set()
         self.reported: set[str] = set()
-        """The hosts whose outage a sentence has told of: one for all signals."""
+        """The hosts whose outage was reported: once for all signals."""
 
     @contextmanager
     def limited(self, timeout_s: float) -> Iterator[None]:
@@ -93,7 +93,7 @@ class Patience:
             self._gone.add(host)
 
     def has_given_up(self, host: str) -> bool:
-        """Return whether nobody has answered at a host in the limited time under way."""
+        """Return whether a host has not responded within the time limit in force."""
         return self._until_s < math.inf and host in self._gone
 
 
@@ -239,7 +239,7 @@ class _Attempt:
         self._patience = patience
         self._word: str | None = None
         self.status: str | None = None
-        """The HTTP status or the name of the gRPC status, None where nobody has answered."""
+        """The HTTP status or the name of the gRPC status, None where there was no response."""
         self.unreachable = False
 
     @property
@@ -300,4 +300,4 @@ def listen() -> None:
     for name in _LOGGERS:
         filters = logging.getLogger(name).filters
         if _LISTENER not in filters:
-            filters.insert(0, _LISTENER)  # before theirs, which leave out what is said twice
+            filters.insert(0, _LISTENER)  # before theirs, which drop repeated messages

@@ -31,11 +31,9 @@ from callspan.spans.metrics import CallMetrics
 from callspan.spans.session import TracedHierarchy
 from callspan.stores.urls import load_sinks
 from callspan.wiring.forked_workers import ForkedWorkers
-from callspan.wiring.parts import Parts
 from callspan.wiring.recorder import Recorder
 from callspan.wiring.span_finder import SpanFinder
-
-__all__ = ["Parts", "Pipeline"]
+from callspan.wiring.telemetry_providers import Providers
 
 _LOAD_STORES: Final = fail_open("import what delivers to the stores")
 
@@ -43,18 +41,18 @@ _LOAD_STORES: Final = fail_open("import what delivers to the stores")
 class Pipeline:
     """Settings made into the objects that do the work. Starts no thread and opens no file."""
 
-    def __init__(self, settings: Settings, parts: Parts, late_ends: LateEnds | None = None) -> None:
+    def __init__(self, settings: Settings, providers: Providers, late_ends: LateEnds | None = None) -> None:
         """`late_ends` carries out ends that were interrupted; None: nobody does."""
         self.settings = settings
-        self.parts = parts
+        self.providers = providers
         self._late_ends = late_ends
-        self.recorder = Recorder(settings, parts.listeners, self._priced)
+        self.recorder = Recorder(settings, providers.listeners, self._priced)
         self._version = _version()
-        self._metrics = CallMetrics(parts.meter_provider, self._version, self.recorder)
-        self._workers = ForkedWorkers(parts.last_flush, self.recorder.flush)
+        self._metrics = CallMetrics(providers.meter_provider, self._version, self.recorder)
+        self._workers = ForkedWorkers(providers.last_flush, self.recorder.flush)
         stricter_ones = {level: stricter(settings.content, level) for level in get_args(Content)}
         self._processors = {
-            level: caller_processors(msgspec.structs.replace(settings, content=level), parts.redact)
+            level: caller_processors(msgspec.structs.replace(settings, content=level), providers.redact)
             for level in set(stricter_ones.values())
         }
         self.factories: dict[Content, CallFactory] = {level: self._factory(level) for level in self._processors}
@@ -63,7 +61,7 @@ class Pipeline:
             write=self._emitted,
             processors=self._current_processors,
             spans=TracedHierarchy(
-                trace.get_tracer("callspan", self._version, parts.tracer_provider, gen_ai.SCHEMA_URL),
+                trace.get_tracer("callspan", self._version, providers.tracer_provider, gen_ai.SCHEMA_URL),
                 HierarchyOptions(
                     content=settings.content == "full" and settings.content_on_spans,
                     compatibility=settings.compatibility,
@@ -71,7 +69,7 @@ class Pipeline:
                     span_bytes=settings.max_span_bytes,
                     llm="llm" in settings.vocabularies,
                 ),
-                HierarchyLog(parts.logger_provider, self._version) if settings.log_events else None,
+                HierarchyLog(providers.logger_provider, self._version) if settings.log_events else None,
             ),
             find=SpanFinder(settings.stores),
             strict=settings.strict,
@@ -119,8 +117,8 @@ class Pipeline:
         return self._processors[stricter(self.settings.content, current_content())]
 
     def _spans(self, level: Content) -> CallSpans:
-        settings, parts = msgspec.structs.replace(self.settings, content=level), self.parts
-        return CallSpans(settings, parts.tracer_provider, self._version, parts.logger_provider)
+        settings, providers = msgspec.structs.replace(self.settings, content=level), self.providers
+        return CallSpans(settings, providers.tracer_provider, self._version, providers.logger_provider)
 
     def _factory(self, level: Content) -> CallFactory:
         spans, settings = self._spans(level), self.settings

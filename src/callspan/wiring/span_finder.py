@@ -36,7 +36,7 @@ class _Row(msgspec.Struct):
 class SpanFinder:
     """Asks the SQLite files among the stores, one indexed row at a time.
 
-    Stores on a network are not asked: a reward is given where something may be waiting.
+    Stores on a network are not queried: rewards are given on the thread of the caller.
     """
 
     def __init__(self, stores: Iterable[str]) -> None:

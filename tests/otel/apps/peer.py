@@ -32,10 +32,10 @@ def other(named: str) -> Any:
 def ours(records: list[Any]) -> Any:
     import callspan
     from callspan.wiring import WIRING
-    from callspan.wiring.parts import Parts
+    from callspan.wiring.telemetry_providers import Providers
 
     settings = callspan.Settings()
-    return WIRING.install(settings, Parts(listeners=(records.append,)), ("openai", "anthropic"))
+    return WIRING.install(settings, Providers(listeners=(records.append,)), ("openai", "anthropic"))
 
 
 def main(named: str, order: str) -> None:

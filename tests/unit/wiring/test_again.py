@@ -37,7 +37,7 @@ def redact(record: Record) -> Record:
 
 def in_force() -> tuple[object, ...]:
     assert WIRING.pipeline is not None
-    settings, parts = WIRING.pipeline.settings, WIRING.pipeline.parts
+    settings, parts = WIRING.pipeline.settings, WIRING.pipeline.providers
     return settings.content, settings.stores, parts.redact, parts.tracer_provider
 
 

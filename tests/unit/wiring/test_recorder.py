@@ -24,8 +24,8 @@ from callspan.settings import Settings
 from callspan.wiring import last_signal, recorder
 from callspan.wiring.forked_workers import ForkedWorkers
 from callspan.wiring.otlp import ByteBoundedExporter, OtlpProviders
-from callspan.wiring.parts import Parts
 from callspan.wiring.recorder import Recorder, spool_directory
+from callspan.wiring.telemetry_providers import Providers
 
 from .conftest import made, stored
 
@@ -159,13 +159,13 @@ class Provider:
 )
 def test_every_provider_is_flushed_also_after_one_that_cannot(answers: tuple[object, object], flushed: bool) -> None:
     tracer, meter = (Provider(answer) for answer in answers)
-    parts: Any = Parts(tracer_provider=tracer, meter_provider=meter)  # type: ignore[arg-type]
+    parts: Any = Providers(tracer_provider=tracer, meter_provider=meter)  # type: ignore[arg-type]
     assert parts.flush(1.5) == flushed
     assert tracer.asked == meter.asked == [1500]
 
 
 def test_providers_that_hold_nothing_are_flushed() -> None:
-    assert Parts(tracer_provider=object(), meter_provider=object(), logger_provider=object()).flush(1)  # type: ignore[arg-type]
+    assert Providers(tracer_provider=object(), meter_provider=object(), logger_provider=object()).flush(1)  # type: ignore[arg-type]
 
 
 # OTLP

@@ -13,7 +13,7 @@ from callspan.agent import runtime
 from callspan.intercept.patching import SDKS, Sdk
 from callspan.settings import SettingError, Settings
 from callspan.wiring import WIRING, Wiring
-from callspan.wiring.parts import Parts
+from callspan.wiring.telemetry_providers import Providers
 
 from .conftest import made, stored
 
@@ -224,7 +224,7 @@ def test_replacing_delivers_what_was_written_to_the_old_store(store: str, other:
 
 def test_stores_of_an_exporter_come_on_top(store: str, other: str) -> None:
     wiring = Wiring()
-    handle = wiring.install(Settings(stores=(store,)), Parts(), NONE)
+    handle = wiring.install(Settings(stores=(store,)), Providers(), NONE)
     try:
         wiring.write(made("early"))
         assert wiring.add_stores(other, "unused.db") == (other,)
@@ -261,7 +261,7 @@ def test_an_exporter_alone_keeps_records_and_later_pipelines_get_its_stores(stor
     wiring.write(made("alone"))
     assert wiring.flush(10)
     assert stored(store) == {"alone"}
-    handle = wiring.install(Settings(stores=(other,)), Parts(), NONE)
+    handle = wiring.install(Settings(stores=(other,)), Providers(), NONE)
     wiring.write(made("together"))
     handle.uninstrument()
     assert (stored(store), stored(other)) == ({"alone", "together"}, {"together"})

@@ -1,4 +1,4 @@
-"""Parts: what `instrument()` is given besides settings, and the OpenTelemetry providers in use."""
+"""Telemetry providers: OpenTelemetry's providers in use, and the objects `instrument()` is given besides settings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _GLOBAL: Final[tuple[tuple[str, Callable[[], object]], ...]] = (
 )
 
 
-class Parts(msgspec.Struct, frozen=True, kw_only=True):
+class Providers(msgspec.Struct, frozen=True, kw_only=True):
     """What `instrument()` is given besides settings. A provider of None is the global one, looked up late."""
 
     tracer_provider: TracerProvider | None = None
@@ -44,7 +44,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
         return [signal for signal in SIGNALS if given[signal] is None and (signal != "logs" or log_events)]
 
     def flush(self, timeout_s: float) -> bool:
-        """Have the providers in use send what they hold; False if one could not in its time, or was not heard."""
+        """Have the providers in use send what they hold; False if one could not in time, or nobody took it."""
         flushed = True
         with limited_retries(timeout_s):
             for name, global_one in _GLOBAL:
@@ -55,14 +55,14 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
         return flushed
 
     def last_flush(self, timeout_s: float) -> bool:
-        """Flush in a process that is about to end: what the time does not suffice for is not tried again."""
+        """Flush in a process that is about to end: exports that run out of time are not retried."""
         last_exports()
         BORROWED.export_all(timeout_s)
         return self.flush(timeout_s)
 
 
-def given_parts(base: Parts, arguments: Mapping[str, object]) -> Parts:
-    """Return the parts in force with those that are given; None is not given, a redactor of False is none.
+def given_providers(base: Providers, arguments: Mapping[str, object]) -> Providers:
+    """Return what is in force with what is given; None is not given, a redactor of False is none.
 
     Raises SettingError for a redactor that cannot be called and for what is no provider.
     """
@@ -78,14 +78,14 @@ def given_parts(base: Parts, arguments: Mapping[str, object]) -> Parts:
     return msgspec.structs.replace(base, **given)
 
 
-def changed_parts(old: Parts, new: Parts) -> list[str]:
-    """Return which parts differ, each with the names of the old and the new one."""
+def changed_providers(old: Providers, new: Providers) -> list[str]:
+    """Return what differs, each with the names of the old and the new object."""
     names = [name for name in (*_METHODS, "redact") if getattr(old, name) is not getattr(new, name)]
     return [f"{name} {_name(getattr(old, name))} -> {_name(getattr(new, name))}" for name in names]
 
 
-def _name(part: object) -> str:
-    if part is None:
+def _name(given: object) -> str:
+    if given is None:
         return "none"
-    name = getattr(part, "__qualname__", None)
-    return f"{name if isinstance(name, str) else type(part).__name__} at {id(part):#x}"
+    name = getattr(given, "__qualname__", None)
+    return f"{name if isinstance(name, str) else type(given).__name__} at {id(given):#x}"
