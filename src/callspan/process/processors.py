@@ -32,6 +32,7 @@ from callspan.process.media import media_by_reference
 from callspan.process.redaction import Redactor, redacted
 from callspan.process.secrets import mask_record
 from callspan.process.size import within
+from callspan.record.call import CallRecord
 from callspan.record.events import Record
 from callspan.settings import Settings
 
@@ -51,15 +52,18 @@ class Processor(NamedTuple):
     process: Process
     failed: Process = _FAILED
     """What replaces its result when it raises: by default the record loses its content. Must not raise."""
+    calls_only: bool = False
+    """Records of other kinds do not go through it."""
 
 
 class Processors:
     """A list of processors. Safe from any thread."""
 
-    __slots__ = ("_processors",)
+    __slots__ = ("_of_calls", "_of_others")
 
     def __init__(self, processors: Sequence[Processor] = ()) -> None:
-        self._processors = tuple(processors)
+        self._of_calls = tuple((each.step, each.process, each.failed) for each in processors)
+        self._of_others = tuple((each.step, each.process, each.failed) for each in processors if not each.calls_only)
 
     def process(self, record: _R, point: Point | None = None) -> _R:
         """Return the record as it may be shown and stored, after the callbacks of `point` and of `before_record`.
@@ -67,24 +71,25 @@ class Processors:
         The same object where nothing changes. Raises nothing but interrupts: where a processor raises, the record
         loses its content and is kept.
         """
-        processed = attempt_each(self._processors, record)
+        processors = self._of_calls if type(record) is CallRecord else self._of_others
+        processed = attempt_each(processors, record)
         if not callbacks.any_registered():
             return processed
         if point is not None:
             callbacks.call(point, processed)
         replaced = callbacks.call("before_record", processed)
-        return processed if replaced is processed else attempt_each(self._processors, replaced)
+        return processed if replaced is processed else attempt_each(processors, replaced)
 
     def without_callbacks(self, record: _R) -> _R:
         """Return what `process` does, without callbacks: for a record that is shown only, or delivered."""
-        return attempt_each(self._processors, record)
+        return attempt_each(self._of_calls if type(record) is CallRecord else self._of_others, record)
 
 
 def caller_processors(settings: Settings, redactor: Redactor | None = None) -> Processors:
     """Return the processors that run on the thread of the caller."""
     steps = [Processor(fail_open("mask the secrets of a record"), mask_record)]
     if settings.media == "reference" and (settings.content == "full" or redactor is not None):
-        steps.append(Processor(fail_open("replace the media of a record"), media_by_reference))
+        steps.append(Processor(fail_open("replace the media of a call"), media_by_reference, calls_only=True))
     if redactor is not None:
         redact = partial(redacted, redactor=redactor)
         guard = fail_open("redact a record with the application's redactor")
@@ -96,13 +101,13 @@ def caller_processors(settings: Settings, redactor: Redactor | None = None) -> P
         Processor(fail_open("limit the size of a record"), partial(within, max_bytes=settings.max_record_bytes))
     )
     cost = ComputedCost(settings.prices) if settings.span_cost else with_stated_cost
-    steps.append(Processor(_PRICE, cost, _unchanged))
+    steps.append(Processor(_PRICE, cost, _unchanged, calls_only=True))
     return Processors(steps)
 
 
 def delivery_processors(prices: Path | None) -> Processors:
     """Return the processors that run on the way from the spool to a store; `prices` is the user's own price file."""
-    return Processors([Processor(_PRICE, ComputedCost(prices), _unchanged)])
+    return Processors([Processor(_PRICE, ComputedCost(prices), _unchanged, calls_only=True)])
 
 
 def _unchanged(record: Record) -> Record:
