@@ -28,20 +28,20 @@ TABLES: dict[str, tuple[str, ...]] = {
     "Steps of the environment": (
         "session.ENVIRONMENT_START",
         "session.ENVIRONMENT_END",
-        "session.ENVIRONMENT_CONTENT",
+        "events.ENVIRONMENT_CONTENT",
     ),
     "Tools": ("session.TOOL_START", "session.OPERATION_END", "session.TOOL_CONTENT"),
     "Agents": ("session.INVOKED_AGENT_START", "session.OPERATION_END", "session.OPERATION_CONTENT"),
     "Guardrails": ("session.GUARDRAIL_START", "session.GUARDRAIL_END", "session.OPERATION_CONTENT"),
     "Handoffs": ("session.HANDOFF_START", "session.OPERATION_END", "session.OPERATION_CONTENT"),
     "Events (`callspan.{type}`)": (
-        "session.EVENT",
-        "session.EVENT_CONTENT",
-        "session.ACTION_CONTENT",
-        "session.ENVIRONMENT_CONTENT",
+        "events.EVENT",
+        "events.EVENT_CONTENT",
+        "events.ACTION_CONTENT",
+        "events.ENVIRONMENT_CONTENT",
     ),
-    "Messages (`callspan.message`)": ("session.MESSAGE", "session.MESSAGE_CONTENT"),
-    "Rewards (`gen_ai.evaluation.result`)": ("session.REWARD", "session.EVALUATION", "session.REWARD_CONTENT"),
+    "Messages (`callspan.message`)": ("events.MESSAGE", "events.MESSAGE_CONTENT"),
+    "Rewards (`gen_ai.evaluation.result`)": ("events.REWARD", "events.EVALUATION", "events.REWARD_CONTENT"),
 }
 BEGIN, END = "<!-- tables -->", "<!-- /tables -->"
 

@@ -10,7 +10,7 @@ import openai
 
 import callspan
 from callspan.semconv import anthropic as of_anthropic
-from callspan.semconv import call, gen_ai, llm, openinference, session
+from callspan.semconv import call, events, gen_ai, llm, openinference, session
 from callspan.semconv.table import Row, Table
 from callspan.testing import ScriptedProvider, capture
 
@@ -79,7 +79,7 @@ def ask_anthropic(provider: ScriptedProvider) -> None:
 
 def rows() -> Iterator[Row]:
     yield from of_anthropic.NATIVE
-    for module in (call, gen_ai, llm, openinference, session):
+    for module in (call, events, gen_ai, llm, openinference, session):
         for table in vars(module).values():
             if isinstance(table, Table):
                 yield from table.rows

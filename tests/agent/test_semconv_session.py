@@ -16,6 +16,7 @@ from callspan.record.events import (
     TimestepRecord,
     Totals,
 )
+from callspan.semconv import events as events_of
 from callspan.semconv import session as names
 from callspan.semconv.budgets import ByteBudget
 
@@ -87,12 +88,12 @@ def test_an_error_is_named_by_its_type() -> None:
 def test_the_label_of_an_environments_reward_says_whether_the_episode_goes_on() -> None:
     def label(**end: bool) -> object:
         record = EventRecord(event_id="e", event_type="environment", time_ns=1, reward=1.0, **end)  # type: ignore[arg-type]
-        return (names.evaluation_attributes(record) or {}).get("gen_ai.evaluation.score.label")
+        return (events_of.evaluation_attributes(record) or {}).get("gen_ai.evaluation.score.label")
 
     assert label() == label(terminated=False, truncated=False) == "continue"
     assert label(terminated=True) == "terminated"
     assert label(truncated=True) == "truncated"
-    assert names.evaluation_attributes(TOOL) is None
+    assert events_of.evaluation_attributes(TOOL) is None
 
 
 def test_content_is_only_in_the_content_functions() -> None:
@@ -105,16 +106,16 @@ def test_content_is_only_in_the_content_functions() -> None:
         RewardRecord(reward_id="r", time_ns=1, annotation=secret),
     ]
     for record in events:
-        assert secret not in str(names.event_attributes(record))
-        assert secret in str(names.event_content(record, budget()))
-    assert [names.event_name(record) for record in events] == [
+        assert secret not in str(events_of.event_attributes(record))
+        assert secret in str(events_of.event_content(record, budget()))
+    assert [events_of.event_name(record) for record in events] == [
         "callspan.action",
         "callspan.environment",
         "callspan.mine",
         "callspan.message",
         "gen_ai.evaluation.result",
     ]
-    assert names.event_attributes(SESSION) == {}
+    assert events_of.event_attributes(SESSION) == {}
     assert names.start_attributes(events[-1], compatibility=True) == {}
 
 

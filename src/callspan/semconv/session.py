@@ -1,37 +1,44 @@
-"""The attributes of the agent's hierarchy: sessions, timesteps, tools, events, messages, rewards.
+"""The attributes of the spans of an agent: sessions, timesteps, tools, agents, guardrails, handoffs.
 
 The conventions' names where they have one, `callspan.*` where they have none. Pure: records in, attributes out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from callspan.record.call import ErrorInfo
 from callspan.record.events import (
     AGENT_START,
     EventRecord,
-    MessageRecord,
     Record,
-    RewardRecord,
     SessionRecord,
     TimestepRecord,
     Totals,
 )
 from callspan.record.messages import Conversation
 from callspan.record.metadata import METADATA_FIELDS
-from callspan.semconv.budgets import Attributes, AttributeValue, ByteBudget, put_json, put_text
-from callspan.semconv.call import CONVERSATION_ID, EXCEPTION_TYPE, SESSION_ID, STEP_INDEX
+from callspan.semconv.budgets import Attributes, AttributeValue, ByteBudget, put_json
+from callspan.semconv.call import EXCEPTION_TYPE, STEP_INDEX
 from callspan.semconv.content_parts import Shown
+from callspan.semconv.events import (
+    ENVIRONMENT,
+    ENVIRONMENT_CONTENT,
+    ERROR,
+    REWARD_OF_ENVIRONMENT,
+    SESSION,
+    TERMINATED,
+    WITHIN,
+    text_row,
+)
 from callspan.semconv.llm import META
+from callspan.semconv.openinference import SPAN_KIND
 from callspan.semconv.table import (
     BOOLEAN,
     DOUBLE,
     INT,
     JSON,
     STRING,
-    STRINGS,
     Constant,
     Each,
     Elsewhere,
@@ -42,12 +49,7 @@ from callspan.semconv.table import (
     Table,
 )
 
-EVALUATION_EVENT: Final = "gen_ai.evaluation.result"
 EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
-_SPAN_KIND: Final = "openinference.span.kind"
-EVALUATOR: Final[Attributes] = {_SPAN_KIND: "EVALUATOR"}
-"""What OpenInference calls the span of a reward that stands for itself."""
-_ENVIRONMENT: Final = "environment"
 _NS: Final = 1e9
 
 
@@ -59,13 +61,8 @@ def _metadata(field: str) -> Source:
     return From("metadata", lambda metadata: _scalar(metadata.get(field)))
 
 
-def _text(name: str, path: str, about: str) -> Row:
-    """A row for a text of the application, which may be empty."""
-    return Row(name, STRING, path, about, if_empty=True)
-
-
 def _kind(kind: str) -> Row:
-    return Row(_SPAN_KIND, STRING, Constant(kind), "What Phoenix shows the span as.", compatibility=True)
+    return Row(SPAN_KIND, STRING, Constant(kind), "What Phoenix shows the span as.", compatibility=True)
 
 
 def _operation(name: str) -> Row:
@@ -84,40 +81,9 @@ def _rest_s(record: TimestepRecord) -> float | None:
     return max(0, end_ns - start_ns - totals.model_ns - totals.tool_ns) / _NS
 
 
-def _end_of_episode(record: EventRecord) -> str:
-    if record.terminated or record.truncated:
-        return "terminated" if record.terminated else "truncated"
-    return "continue"
-
-
-def _json(name: str, about: str, read: Callable[[Any], object]) -> Row:
-    """A row for content as JSON within the budget."""
-    return Row(
-        name, JSON, Put(lambda found, record, shown: put_json(found, name, read(record), shown.budget)), about
-    )  # fmt: skip
-
-
-def _put_annotation(attributes: Attributes, record: RewardRecord, shown: Shown) -> None:
-    if record.annotation is not None:
-        put_text(attributes, "gen_ai.evaluation.explanation", record.annotation, shown.budget)
-
-
 def _put_metadata(attributes: Attributes, record: SessionRecord | TimestepRecord, shown: Shown) -> None:
     if record.metadata:
         put_json(attributes, "callspan.metadata", record.metadata, shown.budget)
-
-
-def _put_event_data(attributes: Attributes, record: EventRecord, shown: Shown) -> None:
-    if record.data is not None:
-        put_json(attributes, "callspan.event.data", record.data, shown.budget)
-
-
-def _put_states(attributes: Attributes, record: EventRecord, shown: Shown) -> None:
-    if not isinstance(record.data, dict):
-        _put_event_data(attributes, record, shown)
-        return
-    for name, value in record.data.items():
-        put_json(attributes, _STATES.get(name, f"callspan.{name}"), value, shown.budget)
 
 
 def _put_input_and_output(attributes: Attributes, record: EventRecord, shown: Shown) -> None:
@@ -132,27 +98,10 @@ def _put_arguments_and_result(attributes: Attributes, record: EventRecord, shown
             put_json(attributes, f"gen_ai.tool.call.{name}", value, shown.budget)
 
 
-_STATES: Final = {"after": "callspan.observation", "before": "callspan.observation.before"}
 _SECONDS: Final = Each("totals", _seconds)
-_OF_STATES: Final = Put(_put_states)
 _OF_INPUT_AND_OUTPUT: Final = Put(_put_input_and_output)
 _OF_ARGUMENTS_AND_RESULT: Final = Put(_put_arguments_and_result)
 
-_SESSION: Final = (
-    _text(SESSION_ID, "session_id", "The session it belongs to."),
-    _text(CONVERSATION_ID, "session_id", "The same, by the conventions' name."),
-)
-_WITHIN: Final = (
-    *_SESSION,
-    _text("callspan.step.id", "timestep_id", "The timestep it belongs to."),
-    Row(STEP_INDEX, INT, "timestep", "Index of that timestep within its session, from 0."),
-)
-_ERROR: Final = _text("error.type", "error.type", "The exception's class, or what the application says.")
-_TERMINATED: Final = (
-    Row("callspan.terminated", BOOLEAN, "terminated", "Whether the episode has come to its end, as in Gymnasium."),
-    Row("callspan.truncated", BOOLEAN, "truncated", "Whether the episode was cut off, as in Gymnasium."),
-)
-_REWARD: Final = Row("callspan.reward", DOUBLE, "reward", "The reward of the environment.")
 _TOTALS: Final = (
     Row("callspan.reward", DOUBLE, "totals.reward", "Sum of all rewards."),
     Row("callspan.totals.timesteps", INT, "totals.timesteps", "Timesteps.", if_true=True),
@@ -167,73 +116,73 @@ _TOTALS: Final = (
 
 SESSION_START: Final = Table(
     _operation("invoke_workflow"),
-    _text("gen_ai.workflow.name", "name", "Name of the session."),
-    *_SESSION,
-    _text("user.id", "user_id", "As `callspan.session(user_id=...)` has it."),
-    _text("callspan.group.id", "group_id", "As `callspan.session(group_id=...)` has it."),
-    _text("callspan.task.id", "task_id", "As `callspan.session(task_id=...)` has it."),
-    _text("callspan.experiment", "experiment", "As `callspan.session(experiment=...)` has it."),
-    _text("callspan.session.parent.id", "parent_session_id", "The session around it."),
+    text_row("gen_ai.workflow.name", "name", "Name of the session."),
+    *SESSION,
+    text_row("user.id", "user_id", "As `callspan.session(user_id=...)` has it."),
+    text_row("callspan.group.id", "group_id", "As `callspan.session(group_id=...)` has it."),
+    text_row("callspan.task.id", "task_id", "As `callspan.session(task_id=...)` has it."),
+    text_row("callspan.experiment", "experiment", "As `callspan.session(experiment=...)` has it."),
+    text_row("callspan.session.parent.id", "parent_session_id", "The session around it."),
     _kind("CHAIN"),
 )
 TIMESTEP_START: Final = Table(
-    *_SESSION,
-    _text("callspan.step.id", "timestep_id", "Its id."),
+    *SESSION,
+    text_row("callspan.step.id", "timestep_id", "Its id."),
     Row(STEP_INDEX, INT, "index", "Its index within the session, from 0."),
-    _text("callspan.step.name", "name", "Its name."),
+    text_row("callspan.step.name", "name", "Its name."),
     Row("callspan.step.turn", INT, "turn", "The number the application gives it."),
-    _text("callspan.step.parent.id", "parent_timestep_id", "The timestep around it."),
+    text_row("callspan.step.parent.id", "parent_timestep_id", "The timestep around it."),
     _kind("CHAIN"),
 )
-ENVIRONMENT_START: Final = Table(*_WITHIN, _kind("CHAIN"))
+ENVIRONMENT_START: Final = Table(*WITHIN, _kind("CHAIN"))
 TOOL_START: Final = Table(
     _operation("execute_tool"),
-    _text("gen_ai.tool.name", "name", "Name of the tool."),
+    text_row("gen_ai.tool.name", "name", "Name of the tool."),
     Row("gen_ai.tool.type", STRING, Constant("function"), "`function`."),
-    _text("gen_ai.tool.call.id", "tool_call_id", "The tool call of the model that it answers."),
-    _text("gen_ai.agent.name", "system", "The agent that runs it."),
-    *_WITHIN,
+    text_row("gen_ai.tool.call.id", "tool_call_id", "The tool call of the model that it answers."),
+    text_row("gen_ai.agent.name", "system", "The agent that runs it."),
+    *WITHIN,
     _kind("TOOL"),
 )
 INVOKED_AGENT_START: Final = Table(
     _operation("invoke_agent"),
-    _text("gen_ai.agent.name", "name", "Name of the agent."),
+    text_row("gen_ai.agent.name", "name", "Name of the agent."),
     Row("gen_ai.agent.description", STRING, _metadata("description"), "What it is for.", if_empty=True),
-    *_WITHIN,
+    *WITHIN,
     _kind("AGENT"),
 )
 GUARDRAIL_START: Final = Table(
-    _text("callspan.guardrail.name", "name", "Name of the guardrail."),
-    _text("gen_ai.agent.name", "system", "The agent it guards."),
-    *_WITHIN,
+    text_row("callspan.guardrail.name", "name", "Name of the guardrail."),
+    text_row("gen_ai.agent.name", "system", "The agent it guards."),
+    *WITHIN,
     _kind("GUARDRAIL"),
 )
 HANDOFF_START: Final = Table(
-    _text("callspan.handoff.from", "system", "The agent that hands over."),
-    _text("callspan.handoff.to", "name", "The agent that takes over."),
-    _text("gen_ai.tool.call.id", "tool_call_id", "The tool call of the model that requested it."),
-    *_WITHIN,
+    text_row("callspan.handoff.from", "system", "The agent that hands over."),
+    text_row("callspan.handoff.to", "name", "The agent that takes over."),
+    text_row("gen_ai.tool.call.id", "tool_call_id", "The tool call of the model that requested it."),
+    *WITHIN,
     _kind("CHAIN"),
 )
 
 SESSION_END: Final = Table(
-    _text("callspan.outcome", "outcome", "How it ended."),
+    text_row("callspan.outcome", "outcome", "How it ended."),
     Row("callspan.success", BOOLEAN, "success", "Whether it succeeded, as the application says."),
     *_TOTALS,
-    _ERROR,
+    ERROR,
 )
 TIMESTEP_END: Final = Table(
-    _text("callspan.outcome", "outcome", "How it ended."),
-    *_TERMINATED,
+    text_row("callspan.outcome", "outcome", "How it ended."),
+    *TERMINATED,
     *_TOTALS,
     Row("callspan.totals.rest_s", DOUBLE, _rest_s, "Seconds besides those of its calls and tools."),
-    _ERROR,
+    ERROR,
 )
-ENVIRONMENT_END: Final = Table(_REWARD, *_TERMINATED, _ERROR)
+ENVIRONMENT_END: Final = Table(REWARD_OF_ENVIRONMENT, *TERMINATED, ERROR)
 GUARDRAIL_END: Final = Table(
-    Row("callspan.guardrail.triggered", BOOLEAN, _metadata("triggered"), "Whether it was triggered."), _ERROR
+    Row("callspan.guardrail.triggered", BOOLEAN, _metadata("triggered"), "Whether it was triggered."), ERROR
 )
-OPERATION_END: Final = Table(_ERROR)
+OPERATION_END: Final = Table(ERROR)
 
 SESSION_CONTENT: Final = Table(
     Row("callspan.metadata", JSON, Put(_put_metadata), "`metadata` of the session or timestep.")
@@ -245,61 +194,6 @@ TOOL_CONTENT: Final = Table(
 OPERATION_CONTENT: Final = Table(
     Row("callspan.input", JSON, _OF_INPUT_AND_OUTPUT, "What went in."),
     Row("callspan.output", JSON, _OF_INPUT_AND_OUTPUT, "What came out."),
-)
-ENVIRONMENT_CONTENT: Final = Table(
-    Row("callspan.observation", JSON, _OF_STATES, "What the environment shows after the action."),
-    Row("callspan.observation.before", JSON, _OF_STATES, "What it showed before."),
-    Row("callspan.info", JSON, _OF_STATES, "Its `info`, as in Gymnasium."),
-)
-
-EVENT: Final = Table(
-    _text("callspan.event.id", "event_id", "Its id."),
-    _text("callspan.event.name", "name", "Its name."),
-    Row("callspan.event.sequence", INT, "sequence", "Its number within the session."),
-    _text("callspan.system", "system", "Who says so."),
-    _text("callspan.call_id", "call_id", "The call it belongs to."),
-    _REWARD,
-    *_TERMINATED,
-    Row("callspan.flags", STRINGS, From("flags", tuple), "What is wrong with it, by our words."),
-    _ERROR,
-)
-MESSAGE: Final = Table(
-    _text("callspan.message.id", "message_id", "Its id."),
-    _text("callspan.message.type", "message_type", "Its type."),
-    _text("callspan.message.sender", "sender", "Who sent it."),
-    _text("callspan.message.receiver", "receiver", "Who got it."),
-    Row("callspan.message.sequence", INT, "sequence", "Its number within the session."),
-    Row(
-        "callspan.message.causal_influence", STRINGS, From("causal_influence", tuple),
-        "Ids of the messages that led to it.",
-    ),
-    _text("callspan.call_id", "call_id", "The call it belongs to."),
-    Row("callspan.flags", STRINGS, From("flags", tuple), "What is wrong with it, by our words."),
-)  # fmt: skip
-REWARD: Final = Table(
-    _text("gen_ai.evaluation.name", "objective", "What is judged; `reward` unless the application says otherwise."),
-    Row("gen_ai.evaluation.score.value", DOUBLE, "value", "The reward."),
-    _text("gen_ai.evaluation.score.label", "label", "The judgement as a word."),
-    _text("callspan.reward.id", "reward_id", "Its id."),
-    _text("callspan.reward.scope", "scope", "`event`, `session` or `call`: what is judged."),
-    _text("callspan.reward.source", "source", "Who judges."),
-    _text("callspan.event.id", "event_id", "The event that is judged."),
-    _text("callspan.call_id", "call_id", "The call that is judged."),
-)
-EVALUATION: Final = Table(
-    Row("gen_ai.evaluation.name", STRING, Constant("reward"), "`reward`."),
-    Row("gen_ai.evaluation.score.value", DOUBLE, "reward", "The reward of the environment."),
-    Row("gen_ai.evaluation.score.label", STRING, _end_of_episode, "`terminated`, `truncated` or `continue`."),
-)
-"""The conventions' event of an environment's reward."""
-EVALUATION_SPAN: Final = Table(*_WITHIN)
-"""What is judged, on the span of a reward that stands for itself."""
-
-MESSAGE_CONTENT: Final = Table(_json("callspan.message.content", "What it says.", lambda record: record.content))
-ACTION_CONTENT: Final = Table(_json("callspan.action", "The action.", lambda record: record.data))
-EVENT_CONTENT: Final = Table(Row("callspan.event.data", JSON, Put(_put_event_data), "Its data."))
-REWARD_CONTENT: Final = Table(
-    Row("gen_ai.evaluation.explanation", STRING, Put(_put_annotation), "Why, in the judge's words.")
 )
 EXCEPTION: Final = Table(
     *EXCEPTION_TYPE.rows,
@@ -327,13 +221,12 @@ _OF_TIMESTEPS: Final = _spans("timestep", TIMESTEP_START, TIMESTEP_END, SESSION_
 _OF_TOOLS: Final = _spans("execute_tool", TOOL_START, OPERATION_END, TOOL_CONTENT)
 _OF_AGENTS: Final = _spans("invoke_agent", INVOKED_AGENT_START, OPERATION_END, OPERATION_CONTENT)
 _OF_EVENTS: Final = {
-    _ENVIRONMENT: _spans("environment", ENVIRONMENT_START, ENVIRONMENT_END, ENVIRONMENT_CONTENT),
+    ENVIRONMENT: _spans("environment", ENVIRONMENT_START, ENVIRONMENT_END, ENVIRONMENT_CONTENT),
     "agent": _OF_AGENTS,
     AGENT_START: _OF_AGENTS,
     "guardrail": _spans("guardrail", GUARDRAIL_START, GUARDRAIL_END, OPERATION_CONTENT),
     "handoff": _spans("handoff", HANDOFF_START, OPERATION_END, OPERATION_CONTENT),
 }
-_EVENT_CONTENTS: Final = {_ENVIRONMENT: ENVIRONMENT_CONTENT, "action": ACTION_CONTENT}
 
 
 def _spans_of(record: Record) -> _Spans | None:
@@ -352,7 +245,7 @@ def span_name(record: Record) -> str:
     of = _spans_of(record)
     if of is None:
         return "timestep"
-    if isinstance(record, SessionRecord | EventRecord) and record.name and of.verb != _ENVIRONMENT:
+    if isinstance(record, SessionRecord | EventRecord) and record.name and of.verb != ENVIRONMENT:
         return f"{of.verb} {record.name}"
     return of.verb
 
@@ -386,69 +279,6 @@ def span_content(record: Record, budget: ByteBudget) -> Attributes:
     """
     of = _spans_of(record)
     return {} if of is None else of.content.of(record, Shown(None, budget))
-
-
-def event_name(record: Record) -> str:
-    """Return the name of the span event of an event, message or reward."""
-    match record:
-        case EventRecord():
-            return f"callspan.{record.event_type}"
-        case MessageRecord():
-            return "callspan.message"
-    return EVALUATION_EVENT
-
-
-def event_attributes(record: Record) -> Attributes:
-    """Return the attributes of the span event of an event, message or reward; no content."""
-    match record:
-        case EventRecord():
-            return EVENT.of(record)
-        case MessageRecord():
-            return MESSAGE.of(record)
-        case RewardRecord():
-            return REWARD.of(record)
-    return {}
-
-
-def event_content(record: Record, budget: ByteBudget) -> Attributes:
-    """Return the content of an event, message or reward within the budget."""
-    shown = Shown(None, budget)
-    match record:
-        case MessageRecord():
-            return MESSAGE_CONTENT.of(record, shown)
-        case EventRecord():
-            return _EVENT_CONTENTS.get(record.event_type, EVENT_CONTENT).of(record, shown)
-        case RewardRecord():
-            return REWARD_CONTENT.of(record, shown)
-    return {}
-
-
-def evaluation_attributes(record: Record) -> Attributes | None:
-    """Return the conventions' evaluation event of an environment's reward; None where the event has none."""
-    if not isinstance(record, EventRecord) or record.reward is None:
-        return None
-    return EVALUATION.of(record)
-
-
-def evaluation_span_name(record: Record) -> str:
-    """Return the name of the span of a reward that stands for itself."""
-    return f"evaluation {record.objective}" if isinstance(record, RewardRecord) else "evaluation reward"
-
-
-def late_evaluation(record: Record, response_id: str | None) -> Attributes | None:
-    """Return what stands for itself of a reward: what it is for, and the evaluation; None for other records.
-
-    `response_id` is the provider's id of the answer that was judged. No content.
-    """
-    if not isinstance(record, EventRecord | RewardRecord):
-        return None
-    evaluation = REWARD.of(record) if isinstance(record, RewardRecord) else evaluation_attributes(record)
-    if evaluation is None:
-        return None
-    attributes = EVALUATION_SPAN.of(record)
-    if response_id is not None:
-        attributes["gen_ai.response.id"] = response_id
-    return attributes | evaluation
 
 
 def exception_attributes(error: ErrorInfo, *, content: bool) -> Attributes:

@@ -19,8 +19,7 @@ from opentelemetry.trace import (
 
 from callspan.fail_open import fail_open
 from callspan.record.events import EventRecord, RewardRecord
-from callspan.semconv import gen_ai
-from callspan.semconv import session as semconv
+from callspan.semconv import events, gen_ai
 from callspan.semconv.budgets import Attributes, ByteBudget
 
 _EMIT: Final = fail_open("emit a reward as a log event")
@@ -81,7 +80,7 @@ class HierarchyLog:
                         timestamp=time_ns,
                         context=context,
                         attributes=dict(attributes),
-                        event_name=semconv.EVALUATION_EVENT,
+                        event_name=events.EVALUATION_EVENT,
                     )
                 )
                 return True
@@ -117,33 +116,33 @@ class Evaluations:
         if self._log is not None and self._emit(self._log, record, context, response_id):
             return
         if of is None or of.trace_flags.sampled:
-            attributes = semconv.late_evaluation(record, response_id)
+            attributes = events.late_evaluation(record, response_id)
             if attributes is not None:
                 self._span(record, attributes, context)
 
     def _span(self, record: EventRecord | RewardRecord, attributes: Attributes, context: Context) -> None:
         options = self._options
         if options.content and isinstance(record, RewardRecord):
-            attributes |= semconv.event_content(record, options.budget())
+            attributes |= events.event_content(record, options.budget())
         # Who judges is elsewhere, perhaps days later: the judge's own trace is linked, not joined.
         judge, judged = get_current_span().get_span_context(), get_current_span(context).get_span_context()
         span = self._tracer.start_span(
-            semconv.evaluation_span_name(record),
+            events.evaluation_span_name(record),
             context,
             SpanKind.INTERNAL,
-            {**attributes, **semconv.EVALUATOR} if options.compatibility else attributes,
+            {**attributes, **events.EVALUATOR} if options.compatibility else attributes,
             links=[Link(judge)] if judge.is_valid and judge != judged else None,
             start_time=record.time_ns,
         )
-        span.add_event(semconv.EVALUATION_EVENT, attributes, record.time_ns)
+        span.add_event(events.EVALUATION_EVENT, attributes, record.time_ns)
         span.end(record.time_ns)
 
     def _emit(
         self, log: HierarchyLog, record: EventRecord | RewardRecord, context: Context, response_id: str | None
     ) -> bool:
-        attributes = semconv.late_evaluation(record, response_id)
+        attributes = events.late_evaluation(record, response_id)
         if attributes is None:
             return False
         # It is processed: what may not be shown is not there any more.
-        attributes |= semconv.event_content(record, self._options.budget()) if isinstance(record, RewardRecord) else {}
+        attributes |= events.event_content(record, self._options.budget()) if isinstance(record, RewardRecord) else {}
         return log.emit(attributes, record.time_ns, context)

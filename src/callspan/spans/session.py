@@ -29,6 +29,7 @@ from callspan.fail_open import fail_open
 from callspan.record.call import ErrorInfo
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.reentrancy import run_or_defer
+from callspan.semconv import events
 from callspan.semconv import session as semconv
 from callspan.semconv.budgets import Attributes, ByteBudget
 from callspan.semconv.exchange import Exchange, exchange_of
@@ -99,9 +100,9 @@ class HierarchySpan:
                 if not isinstance(record, MessageRecord):
                     self._evaluations.late(record, self._span.get_span_context())
                 return
-            attributes = semconv.event_attributes(record)
-            self._add_content(attributes, semconv.event_content, record)
-            span_attributes.add_event(self._span, semconv.event_name(record), attributes, record.time_ns)
+            attributes = events.event_attributes(record)
+            self._add_content(attributes, events.event_content, record)
+            span_attributes.add_event(self._span, events.event_name(record), attributes, record.time_ns)
             if isinstance(record, RewardRecord):
                 self._evaluations.also_log(record, self._span.get_span_context())
             else:
@@ -136,9 +137,9 @@ class HierarchySpan:
                 attributes.update(exchange.attributes(self._options.rest(self._budget)))
 
     def _add_evaluation(self, record: Record, time_ns: int | None) -> None:
-        evaluation = semconv.evaluation_attributes(record)
+        evaluation = events.evaluation_attributes(record)
         if evaluation is not None and isinstance(record, EventRecord):
-            span_attributes.add_event(self._span, semconv.EVALUATION_EVENT, evaluation, time_ns)
+            span_attributes.add_event(self._span, events.EVALUATION_EVENT, evaluation, time_ns)
             self._evaluations.also_log(record, self._span.get_span_context())
 
     def _show_end(self, record: Record, error: BaseException | None, end_ns: int | None) -> None:

@@ -33,7 +33,7 @@ from callspan.record.events import (
 )
 from callspan.record.messages import Conversation
 from callspan.record.usage import Usage
-from callspan.semconv import call, session
+from callspan.semconv import call, events, session
 from callspan.semconv.budgets import ByteBudget
 from callspan.semconv.content_parts import Shown
 
@@ -240,10 +240,10 @@ def test_the_end_of_what_is_above_calls(one: Record, attributes: dict[str, Any])
 def test_events_messages_and_rewards_as_span_events(
     one: Record, name: str, attributes: dict[str, Any], content: dict[str, Any]
 ) -> None:
-    assert session.event_name(one) == name
-    assert session.event_attributes(one) == attributes
-    assert session.event_content(one, room()) == content
-    assert session.event_content(one, room(0)) == {}
+    assert events.event_name(one) == name
+    assert events.event_attributes(one) == attributes
+    assert events.event_content(one, room()) == content
+    assert events.event_content(one, room(0)) == {}
 
 
 @pytest.mark.parametrize(

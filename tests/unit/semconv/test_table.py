@@ -13,7 +13,7 @@ from callspan.record.call import Attempt, CallRecord, ErrorInfo, Place, Request,
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
 from callspan.record.messages import Conversation
 from callspan.record.usage import Usage
-from callspan.semconv import anthropic, call, gen_ai, llm, openinference, session
+from callspan.semconv import anthropic, call, events, gen_ai, llm, openinference, session
 from callspan.semconv.budgets import ByteBudget
 from callspan.semconv.content_parts import Shown
 from callspan.semconv.table import (
@@ -88,12 +88,12 @@ OF_OTHERS: list[tuple[type, Table]] = [
     (EventRecord, session.GUARDRAIL_END),
     (EventRecord, session.HANDOFF_START),
     (EventRecord, session.OPERATION_END),
-    (EventRecord, session.EVENT),
-    (EventRecord, session.EVALUATION),
-    (EventRecord, session.EVALUATION_SPAN),
-    (MessageRecord, session.MESSAGE),
-    (RewardRecord, session.REWARD),
-    (RewardRecord, session.EVALUATION_SPAN),
+    (EventRecord, events.EVENT),
+    (EventRecord, events.EVALUATION),
+    (EventRecord, events.EVALUATION_SPAN),
+    (MessageRecord, events.MESSAGE),
+    (RewardRecord, events.REWARD),
+    (RewardRecord, events.EVALUATION_SPAN),
 ]
 
 

@@ -1,0 +1,197 @@
+"""The attributes of events, messages and rewards, and what the spans around them share with them.
+
+The conventions' names where they have one, `callspan.*` where they have none. Pure: records in, attributes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord
+from callspan.semconv.budgets import Attributes, ByteBudget, put_json, put_text
+from callspan.semconv.call import CONVERSATION_ID, SESSION_ID, STEP_INDEX
+from callspan.semconv.content_parts import Shown
+from callspan.semconv.openinference import SPAN_KIND
+from callspan.semconv.table import BOOLEAN, DOUBLE, INT, JSON, STRING, STRINGS, Constant, From, Put, Row, Table
+
+EVALUATION_EVENT: Final = "gen_ai.evaluation.result"
+EVALUATOR: Final[Attributes] = {SPAN_KIND: "EVALUATOR"}
+"""What OpenInference calls the span of a reward that stands for itself."""
+ENVIRONMENT: Final = "environment"
+_STATES: Final = {"after": "callspan.observation", "before": "callspan.observation.before"}
+
+
+def text_row(name: str, path: str, about: str) -> Row:
+    """A row for a text of the application, which may be empty."""
+    return Row(name, STRING, path, about, if_empty=True)
+
+
+def _end_of_episode(record: EventRecord) -> str:
+    if record.terminated or record.truncated:
+        return "terminated" if record.terminated else "truncated"
+    return "continue"
+
+
+def _json(name: str, about: str, read: Callable[[Any], object]) -> Row:
+    """A row for content as JSON within the budget."""
+    return Row(
+        name, JSON, Put(lambda found, record, shown: put_json(found, name, read(record), shown.budget)), about
+    )  # fmt: skip
+
+
+def _put_annotation(attributes: Attributes, record: RewardRecord, shown: Shown) -> None:
+    if record.annotation is not None:
+        put_text(attributes, "gen_ai.evaluation.explanation", record.annotation, shown.budget)
+
+
+def _put_event_data(attributes: Attributes, record: EventRecord, shown: Shown) -> None:
+    if record.data is not None:
+        put_json(attributes, "callspan.event.data", record.data, shown.budget)
+
+
+def _put_states(attributes: Attributes, record: EventRecord, shown: Shown) -> None:
+    if not isinstance(record.data, dict):
+        _put_event_data(attributes, record, shown)
+        return
+    for name, value in record.data.items():
+        put_json(attributes, _STATES.get(name, f"callspan.{name}"), value, shown.budget)
+
+
+_OF_STATES: Final = Put(_put_states)
+
+SESSION: Final = (
+    text_row(SESSION_ID, "session_id", "The session it belongs to."),
+    text_row(CONVERSATION_ID, "session_id", "The same, by the conventions' name."),
+)
+WITHIN: Final = (
+    *SESSION,
+    text_row("callspan.step.id", "timestep_id", "The timestep it belongs to."),
+    Row(STEP_INDEX, INT, "timestep", "Index of that timestep within its session, from 0."),
+)
+ERROR: Final = text_row("error.type", "error.type", "The exception's class, or what the application says.")
+TERMINATED: Final = (
+    Row("callspan.terminated", BOOLEAN, "terminated", "Whether the episode has come to its end, as in Gymnasium."),
+    Row("callspan.truncated", BOOLEAN, "truncated", "Whether the episode was cut off, as in Gymnasium."),
+)
+REWARD_OF_ENVIRONMENT: Final = Row("callspan.reward", DOUBLE, "reward", "The reward of the environment.")
+
+ENVIRONMENT_CONTENT: Final = Table(
+    Row("callspan.observation", JSON, _OF_STATES, "What the environment shows after the action."),
+    Row("callspan.observation.before", JSON, _OF_STATES, "What it showed before."),
+    Row("callspan.info", JSON, _OF_STATES, "Its `info`, as in Gymnasium."),
+)
+
+EVENT: Final = Table(
+    text_row("callspan.event.id", "event_id", "Its id."),
+    text_row("callspan.event.name", "name", "Its name."),
+    Row("callspan.event.sequence", INT, "sequence", "Its number within the session."),
+    text_row("callspan.system", "system", "Who says so."),
+    text_row("callspan.call_id", "call_id", "The call it belongs to."),
+    REWARD_OF_ENVIRONMENT,
+    *TERMINATED,
+    Row("callspan.flags", STRINGS, From("flags", tuple), "What is wrong with it, by our words."),
+    ERROR,
+)
+MESSAGE: Final = Table(
+    text_row("callspan.message.id", "message_id", "Its id."),
+    text_row("callspan.message.type", "message_type", "Its type."),
+    text_row("callspan.message.sender", "sender", "Who sent it."),
+    text_row("callspan.message.receiver", "receiver", "Who got it."),
+    Row("callspan.message.sequence", INT, "sequence", "Its number within the session."),
+    Row(
+        "callspan.message.causal_influence", STRINGS, From("causal_influence", tuple),
+        "Ids of the messages that led to it.",
+    ),
+    text_row("callspan.call_id", "call_id", "The call it belongs to."),
+    Row("callspan.flags", STRINGS, From("flags", tuple), "What is wrong with it, by our words."),
+)  # fmt: skip
+REWARD: Final = Table(
+    text_row("gen_ai.evaluation.name", "objective", "What is judged; `reward` unless the application says otherwise."),
+    Row("gen_ai.evaluation.score.value", DOUBLE, "value", "The reward."),
+    text_row("gen_ai.evaluation.score.label", "label", "The judgement as a word."),
+    text_row("callspan.reward.id", "reward_id", "Its id."),
+    text_row("callspan.reward.scope", "scope", "`event`, `session` or `call`: what is judged."),
+    text_row("callspan.reward.source", "source", "Who judges."),
+    text_row("callspan.event.id", "event_id", "The event that is judged."),
+    text_row("callspan.call_id", "call_id", "The call that is judged."),
+)
+EVALUATION: Final = Table(
+    Row("gen_ai.evaluation.name", STRING, Constant("reward"), "`reward`."),
+    Row("gen_ai.evaluation.score.value", DOUBLE, "reward", "The reward of the environment."),
+    Row("gen_ai.evaluation.score.label", STRING, _end_of_episode, "`terminated`, `truncated` or `continue`."),
+)
+"""The conventions' event of an environment's reward."""
+EVALUATION_SPAN: Final = Table(*WITHIN)
+"""What is judged, on the span of a reward that stands for itself."""
+
+MESSAGE_CONTENT: Final = Table(_json("callspan.message.content", "What it says.", lambda record: record.content))
+ACTION_CONTENT: Final = Table(_json("callspan.action", "The action.", lambda record: record.data))
+EVENT_CONTENT: Final = Table(Row("callspan.event.data", JSON, Put(_put_event_data), "Its data."))
+REWARD_CONTENT: Final = Table(
+    Row("gen_ai.evaluation.explanation", STRING, Put(_put_annotation), "Why, in the judge's words.")
+)
+_EVENT_CONTENTS: Final = {ENVIRONMENT: ENVIRONMENT_CONTENT, "action": ACTION_CONTENT}
+
+
+def event_name(record: Record) -> str:
+    """Return the name of the span event of an event, message or reward."""
+    match record:
+        case EventRecord():
+            return f"callspan.{record.event_type}"
+        case MessageRecord():
+            return "callspan.message"
+    return EVALUATION_EVENT
+
+
+def event_attributes(record: Record) -> Attributes:
+    """Return the attributes of the span event of an event, message or reward; no content."""
+    match record:
+        case EventRecord():
+            return EVENT.of(record)
+        case MessageRecord():
+            return MESSAGE.of(record)
+        case RewardRecord():
+            return REWARD.of(record)
+    return {}
+
+
+def event_content(record: Record, budget: ByteBudget) -> Attributes:
+    """Return the content of an event, message or reward within the budget."""
+    shown = Shown(None, budget)
+    match record:
+        case MessageRecord():
+            return MESSAGE_CONTENT.of(record, shown)
+        case EventRecord():
+            return _EVENT_CONTENTS.get(record.event_type, EVENT_CONTENT).of(record, shown)
+        case RewardRecord():
+            return REWARD_CONTENT.of(record, shown)
+    return {}
+
+
+def evaluation_attributes(record: Record) -> Attributes | None:
+    """Return the conventions' evaluation event of an environment's reward; None where the event has none."""
+    if not isinstance(record, EventRecord) or record.reward is None:
+        return None
+    return EVALUATION.of(record)
+
+
+def evaluation_span_name(record: Record) -> str:
+    """Return the name of the span of a reward that stands for itself."""
+    return f"evaluation {record.objective}" if isinstance(record, RewardRecord) else "evaluation reward"
+
+
+def late_evaluation(record: Record, response_id: str | None) -> Attributes | None:
+    """Return what stands for itself of a reward: what it is for, and the evaluation; None for other records.
+
+    `response_id` is the provider's id of the answer that was judged. No content.
+    """
+    if not isinstance(record, EventRecord | RewardRecord):
+        return None
+    evaluation = REWARD.of(record) if isinstance(record, RewardRecord) else evaluation_attributes(record)
+    if evaluation is None:
+        return None
+    attributes = EVALUATION_SPAN.of(record)
+    if response_id is not None:
+        attributes["gen_ai.response.id"] = response_id
+    return attributes | evaluation
