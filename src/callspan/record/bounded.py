@@ -17,6 +17,8 @@ _ATTEMPTS: Final = 6
 _SMALLEST: Final = b"0"
 _PER_ITEM: Final = 4
 """Bytes that punctuation takes per element, roughly."""
+_SCALARS: Final = frozenset({int, float, bool, type(None)})
+"""Types of the values that are most frequent in records, recognised first."""
 
 
 def text_attribute(text: str, max_bytes: int) -> str:
@@ -68,6 +70,8 @@ def fitted_texts(texts: Sequence[str], max_bytes: int) -> list[str]:
 
 def weight(value: object, limit: int) -> int:
     """Return about how many bytes `value` takes as JSON; stops counting once over `limit`. Never raises."""
+    if type(value) in _SCALARS:
+        return _PER_ITEM
     if isinstance(value, str):
         return len(value) + 2
     if isinstance(value, dict):
