@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.points import points
 
 from callspan.stores import bodies
-from callspan.stores.text_extraction import fragments, role_of, said
+from callspan.stores.text_extraction import fragments, role_of, text_in
 
 
 def compact(value: object) -> bytes:
@@ -174,19 +174,19 @@ def test_large_tools_are_compressed_and_small_ones_stay_readable() -> None:
     ],
 )
 def test_what_a_person_would_read(value: object, text: str | None) -> None:
-    assert said(value) == text
+    assert text_in(value) == text
 
 
 def test_deep_nesting_ends_somewhere() -> None:
     value: object = "deep"
     for _ in range(500):
         value = {"content": [value]}
-    assert said(value) is None
+    assert text_in(value) is None
 
 
 @given(st.recursive(st.none() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
 def test_reading_never_fails_and_its_pieces_make_the_whole(value: object) -> None:
-    assert (said(value) or "") == "".join(fragment.text for fragment in fragments(value))
+    assert (text_in(value) or "") == "".join(fragment.text for fragment in fragments(value))
 
 
 @pytest.mark.parametrize(
