@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from opentelemetry.context import Context, attach, get_current
 
-from callspan.agent.api_misuse import flagged
+from callspan.agent.api_misuse import MisuseError, flagged
 from callspan.agent.context import Using, current_scope, leave, scope_of, with_scope
 from callspan.agent.running_totals import RunningTotals
 from callspan.agent.runtime import NO_SPAN, Runtime, SpanHandle, at_once, installed
 from callspan.agent.times import Time, moment
-from callspan.fail_open import fail_open, is_interrupt
+from callspan.fail_open import fail_open
 from callspan.process import callbacks
 from callspan.process.callbacks import Point
 from callspan.record.call import CallRecord, Place
@@ -164,7 +164,7 @@ class Scope(ABC):
             if self.outer is not None:
                 leave(self, self.outer)
         except BaseException as interrupt:
-            if is_interrupt(interrupt):
+            if not isinstance(interrupt, MisuseError):
                 self.ended = True
                 self._put_off(error)
             raise
@@ -240,7 +240,7 @@ class Scope(ABC):
 
     def _undo_start(self, error: BaseException) -> None:
         """End what an interrupt has broken off in its start: its block is never entered."""
-        if is_interrupt(error) and not self.ended:
+        if not isinstance(error, MisuseError) and not self.ended:
             if self.span is NO_SPAN:
                 self.runtime = None  # nothing was shown or written
             self.started = True
