@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from types import FunctionType
 from typing import Any, Final
 
+from callspan.fail_open import log
 from callspan.once import Once
 from callspan.private_names import READ, PrivateName
 
-_LOGGER: Final = logging.getLogger("callspan")
 _warned: Final = Once()
 
 
@@ -30,7 +30,7 @@ def warn_once(library: str) -> None:
     fresh = [each for each in gone(library) if _warned.first(each)]
     if fresh:
         names = "; ".join(f"{where}.{row.name} (lost: {row.lost or 'nothing'}; {row.fallback})" for where, row in fresh)
-        _LOGGER.warning("This version of %s lacks names callspan uses: %s", library, names)
+        log(logging.WARNING, "This version of %s lacks names callspan uses: %s", library, names)
 
 
 def _lacks(where: str, row: PrivateName) -> bool:

@@ -12,10 +12,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from callspan import private_names as names
-from callspan.fail_open import fail_open
+from callspan.fail_open import fail_open, log
 from callspan.once import Once
 
-_LOGGER: Final = logging.getLogger("callspan")
 _LOOK: Final = fail_open("look for other instrumentations")
 
 _METHODS: Final = (
@@ -71,7 +70,7 @@ def warn_once(names: Iterable[str]) -> None:
     """Warn of those that were not warned of before in this process."""
     fresh = [name for name in sorted(set(names)) if _warned.first(name)]
     if fresh:
-        _LOGGER.warning("%s %s. %s", " and ".join(fresh), MEANS, REMEDY)
+        log(logging.WARNING, "%s %s. %s", " and ".join(fresh), MEANS, REMEDY)
 
 
 def _layers(function: Any) -> Iterator[str]:  # noqa: ANN401 - whatever wraps a method

@@ -18,7 +18,7 @@ import msgspec
 import wrapt
 
 from callspan import drift
-from callspan.fail_open import fail_open
+from callspan.fail_open import fail_open, log
 from callspan.forks import renew_locks
 from callspan.intercept import request
 from callspan.intercept.captured import hand_over
@@ -35,7 +35,6 @@ SDKS: Final[tuple[Sdk, ...]] = ("openai", "anthropic")
 _SDK_NAMES: Final = cast("Callable[[object], tuple[Sdk, ...]]", words_of(Sdk))
 
 _LOAD: Final = fail_open("import what calls will need")
-_LOGGER: Final = logging.getLogger("callspan")
 _OLDER_HTTP: Final = "httpx"
 _HTTP_LIBRARIES: Final = ("httpx2", _OLDER_HTTP)
 
@@ -246,6 +245,6 @@ def _warn_of_drift(sdk: Sdk, statuses: list[HookStatus]) -> None:
         return "; ".join(f"{s.name} ({s.without})" for s in statuses if s.sdk == sdk and s.state == state)
 
     if missing := named("missing"):
-        _LOGGER.warning("This version of %s lacks names callspan hooks; not recorded: %s", sdk, missing)
+        log(logging.WARNING, "This version of %s lacks names callspan hooks; not recorded: %s", sdk, missing)
     if changed := named("changed"):
-        _LOGGER.warning("This version of %s has changed functions callspan hooks; may be lost: %s", sdk, changed)
+        log(logging.WARNING, "This version of %s has changed functions callspan hooks; may be lost: %s", sdk, changed)

@@ -11,14 +11,13 @@ from opentelemetry._logs import Logger, LoggerProvider, LogRecord, SeverityNumbe
 from opentelemetry.trace import Span
 from opentelemetry.util.types import AnyValue
 
-from callspan.fail_open import fail_open
+from callspan.fail_open import fail_open, log
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation
 from callspan.semconv import gen_ai
 from callspan.semconv.projection import Projection
 from callspan.settings import Settings
 
-_LOGGER: Final = logging.getLogger("callspan")
 EVENT_NAME: Final = "gen_ai.client.inference.operation.details"
 
 _EMIT: Final = fail_open("emit a log event")
@@ -58,9 +57,10 @@ class CallLogEvents:
     def _first_logger(self) -> Logger:
         # The API's own providers keep nothing: what keeps something can be flushed.
         if not hasattr(self._provider or _logs.get_logger_provider(), "force_flush"):
-            _LOGGER.warning(
+            log(
+                logging.WARNING,
                 "log_events is on and nobody takes log events: set a logger provider, or give otlp= or "
-                "OTEL_EXPORTER_OTLP_ENDPOINT"
+                "OTEL_EXPORTER_OTLP_ENDPOINT",
             )
         url = gen_ai.SCHEMA_URL
         self._logger = _logs.get_logger("callspan", self._version, self._provider, url)

@@ -15,7 +15,7 @@ from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resou
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
-from callspan.fail_open import fail_open
+from callspan.fail_open import fail_open, log
 from callspan.otlp_variables import Destination, Signal, destinations, main_name, unknown_protocol
 from callspan.safe_urls import is_http_url
 from callspan.settings import SettingError
@@ -23,7 +23,6 @@ from callspan.stores.urls import safe_name
 from callspan.wiring.byte_bounds import MAX_BATCH_BYTES, export_parts
 from callspan.wiring.otlp_exporter import OtlpExporter, Patience
 
-_LOGGER: Final = logging.getLogger("callspan")
 _SET_UP: Final = fail_open("set up the OTLP exporters")
 _Provider = TypeVar("_Provider")
 _LAST_S: Final = 3.0
@@ -173,7 +172,7 @@ def set_up_global(otlp: str | bool, *, wanted: Sequence[Signal]) -> None:
             if signal in wanted and is_placeholder(current()):
                 _put(make, put, missing)
         for sentence in missing:
-            _LOGGER.warning("%s", sentence)
+            log(logging.WARNING, "%s", sentence)
         if providers.exporters:
             _in_force.append(providers)
             atexit.register(providers.end)
@@ -233,7 +232,7 @@ def _exporter_inside(destination: Destination) -> Any:  # noqa: ANN401 - of six 
 def _warn_of_protocol(signal: Signal) -> None:
     named = unknown_protocol(signal)
     if named is not None:
-        _LOGGER.warning("OTLP protocol %s is not known for %s: http/protobuf is used", named, signal)
+        log(logging.WARNING, "OTLP protocol %s is not known for %s: http/protobuf is used", named, signal)
 
 
 def _resource(service: str | None) -> Resource:
