@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.faults.interrupts import KINDS, Signalled, TimeIsUpError, time_is_up
 
 ROOT = Path(__file__).parents[2]
 HARNESS = "tests.faults.interrupts"
@@ -42,6 +46,57 @@ def interrupted(*options: str) -> dict[str, dict[str, int]]:
 def test_a_few_lines() -> None:
     uses = ("openai sync stream", "anthropic async plain", "agent sync blocks")
     interrupted("--uses", *uses, "--share", "0.004", "--seed", "1", "--stored", "1")
+
+
+class Block:
+    """A context manager like any other."""
+
+    ended = False
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self.ended = True
+
+
+def test_python_may_raise_before_the_first_instruction_of_a_blocks_end() -> None:
+    block, before = Block(), signal.signal(signal.SIGUSR2, time_is_up)
+    try:
+        with pytest.raises(TimeIsUpError) as raised, block:
+            Signalled()[signal.SIGUSR2]
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert not block.ended
+    assert any(entry.name == "__exit__" for entry in raised.traceback)
+
+
+def test_python_gives_to_nobody_what_is_raised_in_the_callback_of_a_weak_reference(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lost: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda given: lost.append(given.exc_type))
+
+    def collected(_: object) -> None:
+        raise KeyboardInterrupt
+
+    block = Block()
+    reference = weakref.ref(block, collected)
+    del block
+    assert reference() is None
+    assert lost == [KeyboardInterrupt]
+
+
+def test_what_is_thrown_into_a_thread_has_no_frame_of_a_handler() -> None:
+    thrown = KINDS[CANNOT_BE_TOLD_APART]
+
+    def throw() -> None:
+        thrown.trigger[thrown.of]
+        "".join(())  # the interpreter looks for it after a call
+
+    with pytest.raises(TimeIsUpError) as raised:
+        throw()
+    assert {str(entry.path) for entry in raised.traceback} == {__file__}
 
 
 @pytest.mark.slow

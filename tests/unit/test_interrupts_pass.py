@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
 
+import callspan
 from callspan.fail_open import attempt, fail_open, failures, forget_failures, log, ours, report, value_of
 
 NUMBER = signal.SIGUSR1
@@ -182,3 +185,22 @@ def test_a_log_handler_that_raises_is_swallowed() -> None:
 def test_a_line_of_the_log_names_the_place_it_comes_from(caplog: pytest.LogCaptureFixture) -> None:
     log(logging.WARNING, "%d things", 2)
     assert [(each.getMessage(), each.filename) for each in caplog.records] == [("2 things", "test_interrupts_pass.py")]
+
+
+CALLERS_PATH = ("agent", "observe", "process", "providers", "record", "semconv")
+"""Packages that run on the caller's thread, where a signal handler may raise anything."""
+OF_THE_PROTOCOL = {"StopAsyncIteration", "AttributeError", "BaseException"}
+"""The end of an asynchronous generator; a finalizer, out of which nothing comes anyway; and what raises again."""
+
+
+def test_what_the_callers_path_expects_it_does_not_mistake_an_interrupt_for() -> None:
+    """An `except` clause that names a type names it by `ours(...)`."""
+    wrong = []
+    for package in CALLERS_PATH:
+        for path in Path(callspan.__file__).parent.joinpath(package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ExceptHandler) and node.type is not None:
+                    named = ast.unparse(node.type)
+                    if not named.startswith("ours(") and named not in OF_THE_PROTOCOL:
+                        wrong.append(f"{path}:{node.lineno} {named}")
+    assert not wrong
