@@ -159,6 +159,8 @@ ONE_CALL_EACH = """
 import logging, sys
 import anthropic, openai
 from opentelemetry import trace
+from opentelemetry._logs import set_logger_provider
+from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -169,6 +171,7 @@ logging.basicConfig(level=logging.WARNING)
 provider, exporter = TracerProvider(), InMemorySpanExporter()
 provider.add_span_processor(SimpleSpanProcessor(exporter))
 trace.set_tracer_provider(provider)
+set_logger_provider(LoggerProvider())
 handle = callspan.instrument(stores=sys.argv[1], log_events=True)
 said = {"messages": [{"role": "user", "content": "Hello"}]}
 with ScriptedProvider() as scripted, callspan.session("s") as session, session.timestep() as step:
