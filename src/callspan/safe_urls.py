@@ -18,6 +18,7 @@ _FILES: Final = frozenset({"sqlite", "sqlite3", "jsonl", "unix", "console", "fil
 _WORD: Final = re.compile(r"[^\s\"'<>]+")
 _MAX_ERROR: Final = 4096
 _SPACES: Final = " \t\r\n"
+_NO_ESCAPE: Final = re.compile("%(?!0[1-9A-Fa-f]|[1-9A-Fa-f][0-9A-Fa-f])")
 _NOT_IN_USER: Final = re.compile(r"[/?#\s\"'<>]")
 
 
@@ -38,10 +39,15 @@ def safe_url(url: str) -> str:
 
 
 def unescaped(url: str) -> bool:
-    """Return whether `/`, `?`, `#` or a space may stand unescaped in the URL's password, so that no driver reads it."""
+    """Return whether `/`, `?`, `#`, `%` or a space may stand unescaped in the URL's password, so no driver reads it.
+
+    Drivers quote what they cannot read: a `%` that begins no escape is reported wherever it stands.
+    """
     scheme, mark, rest = url.strip().partition("://")
     if not mark or scheme.partition("+")[0].lower() in _FILES:
         return False
+    if _NO_ESCAPE.search(rest):
+        return True
     before, at, _ = rest.rpartition("@")
     if not at:
         return _safe_rest(rest) == HIDDEN

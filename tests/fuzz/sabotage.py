@@ -115,12 +115,12 @@ def _calls(name: str, make: Callable[[Any], Any]) -> list[Any]:
     return [_wrapping(LiveCall, name, make)]
 
 
-def _twice(original: Any) -> Any:
-    def keep(*args: Any) -> Any:
-        original(*args)
-        return original(*args)
+def _written_early(original: Any) -> Any:
+    def build(self: Any, ending: Any) -> None:
+        original(self, ending)
+        self._factory.write(ending.processed)
 
-    return keep
+    return build
 
 
 def _not_if_cancelled(original: Any) -> Any:
@@ -156,7 +156,7 @@ SABOTAGES: dict[str, Callable[[], list[Any]]] = {
     "the parsed body is changed": lambda: _built("_process_response_data", _with_other_body),
     "a response is not closed": lambda: [_wrapping(library.Response, "close", _not_closing) for library in _http()],
     "bytes are read at once": lambda: [_wrapping(lib.Response, "iter_bytes", _reading_at_once) for lib in _http()],
-    "a record is written twice": lambda: _calls("_keep", _twice),
+    "a record is written twice": lambda: _calls("_build", _written_early),
     "a row is lost": lambda: _recorder("write", _nothing),
     "a row is not the record": lambda: _recorder("write", _without_usage),
     "cancelled calls are forgotten": lambda: _calls("end", _not_if_cancelled),

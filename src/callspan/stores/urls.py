@@ -113,7 +113,8 @@ def _readable(url: str, kind: str) -> str:
     """The URL of a server as its driver reads it. Raises SettingError where user or password are not escaped."""
     if unescaped(url):
         raise SettingError(
-            f"{_SETTING}: {safe_name(url)}: write / as %2F, ? as %3F, # as %23 and @ as %40 in the user and password"
+            f"{_SETTING}: {safe_name(url)}: write / as %2F, ? as %3F, # as %23, @ as %40 and % as %25 "
+            "in the user and password"
         )
     before, at, after = url.partition("://")[2].rpartition("@")
     if kind == "postgresql" and at and "@" in before and not set(before) & set("/?#"):

@@ -205,3 +205,11 @@ def test_an_invalid_environment_never_raises(
     assert caplog.messages
     assert all(text.startswith("CALLSPAN_") for text in caplog.messages)
     assert "word-8" not in caplog.text
+
+
+@pytest.mark.parametrize("password", ["hunter2%zz", "hunter2%", "hunter2%00x", "hunter2%2"])
+def test_a_password_with_a_bare_percent_sign_is_an_error_that_does_not_show_it(password: str) -> None:
+    """Postgres' driver quotes what it cannot decode."""
+    with pytest.raises(callspan.SettingError, match="% as %25") as caught:
+        callspan.instrument(stores=f"postgresql://u:{password}@127.0.0.1:9/db")
+    assert "hunter2" not in str(caught.value)
