@@ -48,7 +48,7 @@ def test_every_recorded_call_becomes_a_row_or_has_a_reason() -> None:
         said = None if call is None else chat_call(call, Counter())
         if said is None:
             continue
-        messages = [*said.asked, said.answer]
+        messages = [*said.prompt, said.answer]
         reason = flaw(messages)
         outcomes[reason or "row"] += 1
         called = {name for message in messages for name in called_tools(message)}
@@ -66,7 +66,7 @@ def test_chat_messages_come_back_as_they_were_sent_unless_something_is_said_to_b
         if said is None or dropped or exchange.request is None:
             continue
         sent: Any = exchange.request.get("messages")
-        told = [_plain(message) for message in said.asked]
+        told = [_plain(message) for message in said.prompt]
         assert told == [_plain(message) for message in sent]
         same[True] += 1
     assert same[True] > 300

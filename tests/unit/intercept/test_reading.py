@@ -379,10 +379,11 @@ def test_events_are_read_however_they_are_cut(how: str, size: int, line_end: str
 
 @pytest.mark.parametrize("how", ["sync", "async"])
 @pytest.mark.parametrize("pieces", [[], [b""], [b"no json"], [b'{"half":'], [b"\xff\xfe"]])
-def test_what_is_no_json_passes_and_the_call_succeeds(how: str, pieces: list[bytes]) -> None:
+def test_what_is_no_json_passes_and_the_call_ends_with_a_parsing_error(how: str, pieces: list[bytes]) -> None:
     call = Call()
     assert call.read(Response(*pieces), how) == pieces
-    assert (call.record.outcome, call.record.usage) == ("success", None)
+    assert call.record.error is not None
+    assert (call.record.outcome, call.record.error.kind, call.record.usage) == ("error", "parsing", None)
 
 
 @pytest.mark.parametrize("how", ["sync", "async"])
