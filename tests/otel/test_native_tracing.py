@@ -282,6 +282,19 @@ def test_a_session_of_ours_is_the_conversation_whatever_the_client_was_told(
     assert (span.attributes or {})["http.route"] == "/v1/messages"
 
 
+def test_what_extra_body_replaces_is_what_the_span_says(provider: ScriptedProvider) -> None:
+    """Anthropic 1.17 merges it into the body of a stream after it has asked for the attributes."""
+    body: Any = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
+    with capture() as captured, anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url) as client:
+        client.messages.create(**body, extra_body={"model": "other"})
+        client.messages.create(**body, extra_body={"model": "other"}, stream=True).close()
+        with client.messages.stream(**body, extra_body={"model": "other"}) as stream:
+            stream.until_done()
+    assert [(span.attributes or {})["gen_ai.request.model"] for span in captured.spans] == ["other"] * 3
+    assert [span.name for span in captured.spans] == ["chat other"] * 3
+    assert [record.request.model for record in captured.records] == ["other"] * 3
+
+
 @pytest.mark.parametrize("broken", [lambda body: 1 / 0, "no mapping"])
 def test_what_the_sdk_means_to_say_may_be_broken_and_the_call_is_observed(
     provider: ScriptedProvider, broken: Any, monkeypatch: pytest.MonkeyPatch

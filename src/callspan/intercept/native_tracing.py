@@ -124,12 +124,18 @@ def _begun_with(client: object, options: Any) -> dict[str, AttributeValue]:  # n
         if isinstance(route, str):
             found[anthropic.HTTP_ROUTE] = route
         of_method = getattr(options, names.SPAN_ATTRIBUTES.name, None)
-        found |= _plain(of_method(options.json_data) if callable(of_method) else of_method)
+        found |= _plain(of_method(_body(options)) if callable(of_method) else of_method)
         settings = getattr(client, names.OPEN_TELEMETRY.name, None)
         conversation = settings.get("conversation_id") if isinstance(settings, dict) else None
         if isinstance(conversation, str):
             found[CONVERSATION_ID] = conversation
     return found
+
+
+def _body(options: Any) -> object:  # noqa: ANN401 - of the anthropic SDK
+    """The body with `extra_body` in it; the SDK merges the two later than we look at them."""
+    body, extra = options.json_data, getattr(options, "extra_json", None)
+    return {**body, **extra} if isinstance(body, Mapping) and isinstance(extra, Mapping) else body
 
 
 def _plain(attributes: object) -> dict[str, AttributeValue]:
