@@ -72,6 +72,14 @@ def test_stores_that_cannot_be_read_are_an_error(tmp_path: Path) -> None:
         open_store("")
 
 
+@pytest.mark.parametrize("name", ["password", "username", "host", "port", "database", "interface", "dsn"])
+def test_clickhouse_takes_its_address_from_before_the_parameters(name: str) -> None:
+    """The driver raises TypeError, with nothing of ours around it, where it is given one of them twice."""
+    with pytest.raises(SettingError, match=f"{name} cannot be parameters") as raised:
+        open_store(f"clickhouse://ann@127.0.0.1:1/db?{name}=secret7")
+    assert "secret7" not in str(raised.value)
+
+
 @pytest.mark.parametrize("name", ["no.db", "no.jsonl"])
 def test_a_missing_file_is_an_error_that_names_it_and_creates_nothing(tmp_path: Path, name: str) -> None:
     with pytest.raises(StoreError, match=f"{name}: there is no such file"):

@@ -48,6 +48,8 @@ _KINDS: Final = {
 _ALIASES: Final = {"postgres": "postgresql", "sqlite3": "sqlite"}
 _SUFFIXES: Final = {".db": "sqlite", ".sqlite": "sqlite", ".sqlite3": "sqlite", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
+_CLICKHOUSE_ADDRESS: Final = frozenset({"database", "dsn", "host", "interface", "password", "port", "username"})
+
 
 class StoreUrl(NamedTuple):
     """A store's URL, understood."""
@@ -74,7 +76,15 @@ def parse(url: str) -> StoreUrl:
         raise _unknown(url)
     if not _KINDS[kind].file:
         readable = _readable(url, kind)
-        _split(url.replace("clickhouse+", "", 1))
+        query = _split(url.replace("clickhouse+", "", 1)).query
+        # The driver takes these from before the `?`, and raises TypeError where they are given twice.
+        if kind == "clickhouse" and (
+            repeated := _CLICKHOUSE_ADDRESS.intersection(name for name, _ in parse_qsl(query))
+        ):
+            names = ", ".join(sorted(repeated))
+            raise SettingError(
+                f"{_SETTING}: {safe_name(url)}: {names} cannot be parameters; write clickhouse://user:password@host:port/db"
+            )
         return StoreUrl(kind, readable, None, {})
     split = _split(url)
     # `kind:///p` is relative and `kind:////p` absolute; a socket's path is absolute either way.
