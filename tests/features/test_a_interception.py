@@ -193,7 +193,7 @@ def test_whatever_breaks_inside_us_the_call_does_not(
 
     own = TracerProvider()
     own.add_span_processor(SimpleSpanProcessor(BrokenExporter()))
-    for name in ("request", "facts", "conversation", "accumulator"):
+    for name in ("request", "response_info", "conversation", "accumulator"):
         monkeypatch.setattr(ChatCompletions, name, broken, raising=True)
     remove = callspan.add_callback("before_record", broken)
     reply: dict[str, Any] = {"status": 401, "message": "No such key"} if fails else {"text": "I am well."}

@@ -24,6 +24,7 @@ _CAP_BYTES: Final = 8 << 20
 _COPY: Final = fail_open("read a copy of a raw response")
 _FOLLOW: Final = fail_open("follow the bytes of a stream")
 _DONE: Final = b"[DONE]"
+_EVENT_STARTS: Final = (b"data:", b"event:", b":")
 _RAW_HEADER: Final = "x-stainless-raw-response"
 
 
@@ -66,7 +67,12 @@ def _as_sent(text: str) -> bytes:
 
 
 def _parsing_error(content: bytes) -> ErrorInfo | None:
-    """Return the error of a body that is not JSON, however it was read; None for JSON."""
+    """Return the error of a body that is not JSON, however it was read; None for JSON, no body, and a stream's events.
+
+    Events come as text where a stream was requested by `extra_body` of a call the SDK takes for a plain one.
+    """
+    if not content or content.startswith(_EVENT_STARTS):
+        return None
     try:
         json.loads(content)
     except ours(ValueError) as error:

@@ -378,7 +378,15 @@ def test_events_are_read_however_they_are_cut(how: str, size: int, line_end: str
 
 
 @pytest.mark.parametrize("how", ["sync", "async"])
-@pytest.mark.parametrize("pieces", [[], [b""], [b"no json"], [b'{"half":'], [b"\xff\xfe"]])
+@pytest.mark.parametrize("pieces", [[], [b""], [b"data: {}\n\n"]])
+def test_no_body_and_the_events_of_a_stream_are_no_broken_json(how: str, pieces: list[bytes]) -> None:
+    call = Call()
+    assert call.read(Response(*pieces), how) == pieces
+    assert (call.record.outcome, call.record.error) == ("success", None)
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+@pytest.mark.parametrize("pieces", [[b"no json"], [b'{"half":'], [b"\xff\xfe"]])
 def test_what_is_no_json_passes_and_the_call_ends_with_a_parsing_error(how: str, pieces: list[bytes]) -> None:
     call = Call()
     assert call.read(Response(*pieces), how) == pieces
