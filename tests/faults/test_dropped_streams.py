@@ -77,4 +77,4 @@ def test_no_call_waits_for_a_slow_redactor_of_a_dropped_stream(url: str, slow: S
         slow.may_end.set()
         assert callspan.instrument().force_flush()
     ended = [thread for outcome, thread in slow.redacted if outcome == "cancelled"]
-    assert ended == ["callspan-late-ends"]
+    assert ended == ["callspan-deferred-ends"]

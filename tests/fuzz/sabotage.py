@@ -104,9 +104,9 @@ def _reading_at_once(original: Any) -> Any:
 
 
 def _late(name: str, make: Callable[[Any], Any]) -> list[Any]:
-    from callspan.observe.late_ends import LateEnds
+    from callspan.observe.deferred_ends import DeferredEnds
 
-    return [_wrapping(LateEnds, name, make)]
+    return [_wrapping(DeferredEnds, name, make)]
 
 
 def _calls(name: str, make: Callable[[Any], Any]) -> list[Any]:

@@ -12,8 +12,8 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from callspan.agent.context import content_of, stricter
 from callspan.intercept import conflicts
+from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.factory import CallFactory
-from callspan.observe.late_ends import LateEnds
 from callspan.observe.live_call import LiveCall
 from callspan.settings import Content, Native
 
@@ -53,7 +53,7 @@ class Engine:
         """Whether other instrumentations have been looked for since the last `instrument()`."""
         self.missing: set[tuple[str, str]] = set()
         """SDK and name of what could not be hooked; where there is another way, it is taken instead."""
-        self.late_ends = LateEnds()
+        self.deferred_ends = DeferredEnds()
         self.prepare: Callable[[], object] = _nothing
         """Imports what calls will need besides the adapters of their SDK; called when one is patched."""
 

@@ -102,7 +102,7 @@ class Patches:
         """
         self._wanted.discard(sdk)
         with self._lock:
-            under_way = self._engine.late_ends.under_way or request.in_flight()
+            under_way = self._engine.deferred_ends.under_way or request.in_flight()
             patches = self._applied.pop(sdk, [])
             self._status.pop(sdk, None)
             self._engine.missing -= {(of, name) for of, name in self._engine.missing if of == sdk}

@@ -125,7 +125,7 @@ class OpenCall:
             self.watch = self._new_watch(response)
 
     def _new_watch(self, response: Any) -> Watch:  # noqa: ANN401
-        watch = Watch(self.call, self.engine.late_ends, self.raw)
+        watch = Watch(self.call, self.engine.deferred_ends, self.raw)
         watch.hides_usage = self._asked_usage
         watch.reads_items = self._lacks(names.PROCESS_RESPONSE_DATA.name)
         if self.early_reader is not None and self.early_reader[0] == id(response):
@@ -133,7 +133,7 @@ class OpenCall:
         watch.follow(response)
         # Mocks may lack `is_closed`.
         if getattr(response, "is_closed", False) is not True:
-            self.engine.late_ends.follow(self.call)
+            self.engine.deferred_ends.track(self.call)
             watch.may_be_lost = True
         return watch
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 from callspan import private_names as names
 from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open
-from callspan.observe.late_ends import LateEnds
+from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.live_call import LiveCall
 from callspan.record.call import ErrorInfo, StreamEnd
 
@@ -47,10 +47,10 @@ class Watch:
         "_place",
         "call",
         "data",
+        "deferred_ends",
         "direct",
         "hides_usage",
         "iterated",
-        "late_ends",
         "may_be_lost",
         "pulling",
         "raw",
@@ -59,11 +59,11 @@ class Watch:
         "source",
     )
 
-    def __init__(self, call: LiveCall, late_ends: LateEnds, raw: bool) -> None:
+    def __init__(self, call: LiveCall, deferred_ends: DeferredEnds, raw: bool) -> None:
         self.call = call
         self.data: Callable[[object], None] = call.data
         """Takes each parsed body or chunk; bound once, since it runs for every chunk."""
-        self.late_ends = late_ends
+        self.deferred_ends = deferred_ends
         self.raw = raw
         """The caller asked for the raw response and may read its bytes himself."""
         self.direct = False
@@ -147,11 +147,11 @@ class Watch:
 
     def dropped(self) -> None:
         """The reader or the response was collected; safe in a finalizer."""
-        self._end(partial(self.late_ends.note, self.call, "dropped"))
+        self._end(partial(self.deferred_ends.note, self.call, "dropped"))
 
     def let_go(self) -> None:
         """The reader was closed or collected: nobody can tell which in here; safe in a finalizer."""
-        self._end(partial(self.late_ends.note, self.call, "closed"))
+        self._end(partial(self.deferred_ends.note, self.call, "closed"))
 
     def _end(self, end: Callable[[], None]) -> None:
         """Within the SDK's `request` a response may come and go (middleware): only the caller's own ends the call."""

@@ -80,7 +80,7 @@ class Handle:
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Wait until telemetry is exported and every store has every record; False: too slow, or nobody took it."""
         deadline = time.monotonic() + timeout_millis / 1000
-        self._wiring.engine.late_ends.drain(_left(deadline))
+        self._wiring.engine.deferred_ends.drain(_left(deadline))
         delivered = self._pipeline.recorder.flush(_left(deadline))
         return self._pipeline.providers.flush(_left(deadline)) and delivered
 
@@ -153,7 +153,7 @@ class Wiring:
         old = self._pipeline
         replaced = None
         if old is None or old.settings != settings or old.providers != providers:
-            self._put(Pipeline(settings, providers, self.engine.late_ends))
+            self._put(Pipeline(settings, providers, self.engine.deferred_ends))
             replaced = old
         self._sdks = tuple(dict.fromkeys((*self._sdks, *sdks)))
         if settings.enabled:
@@ -166,7 +166,7 @@ class Wiring:
 
     def remove(self, pipeline: Pipeline | None) -> None:
         """Take the pipeline out of use, if it still is the one, and restore the SDKs."""
-        self.engine.late_ends.drain(_CLOSE_TIMEOUT_S)
+        self.engine.deferred_ends.drain(_CLOSE_TIMEOUT_S)
         with self._lock:
             if pipeline is None or pipeline is not self._pipeline:
                 return
@@ -213,7 +213,7 @@ class Wiring:
 
     def _flush_providers(self, timeout_s: float) -> None:
         # Streams nobody has finished have no span yet, and their record says no more than that they have begun.
-        self.engine.late_ends.end_open(timeout_s / 3)
+        self.engine.deferred_ends.end_open(timeout_s / 3)
         if self._pipeline is not None:
             self._pipeline.recorder.flush(timeout_s / 3)
         providers = self._pipeline.providers if self._pipeline is not None else Providers()
@@ -230,7 +230,7 @@ class Wiring:
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until every store has every record so far; False if that took too long."""
-        self.engine.late_ends.drain(timeout_s)
+        self.engine.deferred_ends.drain(timeout_s)
         if self._pipeline is not None:
             return self._pipeline.recorder.flush(timeout_s)
         return self._of_exporter is None or self._of_exporter[0].flush(timeout_s)

@@ -16,8 +16,8 @@ from callspan.agent.runtime import Runtime, at_once
 from callspan.agent.span_refs import remember_call
 from callspan.cost import published
 from callspan.fail_open import fail_open, value_of
+from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.factory import CallFactory
-from callspan.observe.late_ends import LateEnds
 from callspan.observe.live_call import LiveCall
 from callspan.process import callbacks
 from callspan.process.processors import Processors, caller_processors
@@ -41,11 +41,11 @@ _LOAD_STORES: Final = fail_open("import what delivers to the stores")
 class Pipeline:
     """Settings made into the objects that do the work. Starts no thread and opens no file."""
 
-    def __init__(self, settings: Settings, providers: Providers, late_ends: LateEnds | None = None) -> None:
-        """`late_ends` carries out ends that were interrupted; None: nobody does."""
+    def __init__(self, settings: Settings, providers: Providers, deferred_ends: DeferredEnds | None = None) -> None:
+        """`deferred_ends` carries out ends that were interrupted; None: nobody does."""
         self.settings = settings
         self.providers = providers
-        self._late_ends = late_ends
+        self._deferred_ends = deferred_ends
         self.recorder = Recorder(settings, providers.listeners, self._priced)
         self._version = _version()
         self._metrics = CallMetrics(providers.meter_provider, self._version, self.recorder)
@@ -75,7 +75,7 @@ class Pipeline:
             strict=settings.strict,
             trace_per_timestep=settings.trace_per == "timestep",
             service=settings.service,
-            put_off=at_once if late_ends is None else late_ends.put,
+            put_off=at_once if deferred_ends is None else deferred_ends.put,
         )
 
     def load(self) -> None:
@@ -100,8 +100,8 @@ class Pipeline:
             remember_call(record)
 
     def _put_off(self, call: LiveCall) -> None:
-        if self._late_ends is not None:
-            self._late_ends.note(call, "cancelled")
+        if self._deferred_ends is not None:
+            self._deferred_ends.note(call, "cancelled")
 
     def _under_way(self, record: CallRecord) -> bool:
         wanted = self.recorder.wanted or callbacks.any_registered("before_record", "after_record")

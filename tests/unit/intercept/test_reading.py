@@ -18,8 +18,8 @@ from callspan.intercept.client_facts import facts_of
 from callspan.intercept.engine import Engine
 from callspan.intercept.raw_responses import body_of, observe_bytes, wants_raw
 from callspan.intercept.watch import WATCHES, Watch, is_running, watch_of
+from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.factory import CallFactory, CallFacts
-from callspan.observe.late_ends import LateEnds
 from callspan.providers import registry
 from callspan.record.call import CallRecord
 from callspan.record.events import Record
@@ -310,13 +310,13 @@ class Call:
         )
         chat = endpoint("/chat/completions")
         self.live = factory.start(chat, CallFacts(provider="openai", model="gpt-5", stream=stream))
-        self.late = LateEnds()
-        self.watch = Watch(self.live, self.late, raw=True)
+        self.deferred = DeferredEnds()
+        self.watch = Watch(self.live, self.deferred, raw=True)
         self.watch.begin()
 
     @property
     def record(self) -> CallRecord:
-        self.late.drain()
+        self.deferred.drain()
         (record,) = [one for one in self.written if isinstance(one, CallRecord) and one.outcome != "started"]
         return record
 
@@ -466,10 +466,10 @@ def test_a_response_that_takes_no_weak_reference_has_no_watch() -> None:
 )
 def test_an_end_before_the_response_was_the_callers_counts_when_it_is(end: str, outcome: str) -> None:
     call = Call(stream=True)
-    watch = Watch(call.live, call.late, raw=False)
+    watch = Watch(call.live, call.deferred, raw=False)
     getattr(watch, end)()
     watch.failed(ValueError("later, so it does not count"))
-    call.late.drain()
+    call.deferred.drain()
     assert not call.live.ended
     watch.begin()
     assert call.record.outcome == outcome

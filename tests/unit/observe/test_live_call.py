@@ -16,8 +16,8 @@ import pytest
 from callspan.background import PutOff
 from callspan.fail_open import fail_open, forget_failures
 from callspan.observe.clock import Clock
+from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.factory import CallFactory, CallFacts
-from callspan.observe.late_ends import LateEnds
 from callspan.observe.live_call import LiveCall
 from callspan.process.processors import Processor, Processors
 from callspan.providers import registry
@@ -336,7 +336,7 @@ def test_a_dropped_stream_is_ended_elsewhere_with_the_time_it_was_dropped() -> N
     stage = Stage()
     call = stage.call(stream=True)
     call.data(chunk("Hel"))
-    ends = LateEnds()
+    ends = DeferredEnds()
     stage.time.passes(100)
     ends.note(call, "dropped")
     stage.time.passes(9_000)
@@ -352,7 +352,7 @@ def test_a_stream_dropped_after_its_last_word_is_complete() -> None:
     stage = Stage()
     call = stage.call(stream=True)
     call.data(chunk("x", "stop"))
-    ends = LateEnds()
+    ends = DeferredEnds()
     ends.note(call, "dropped")
     ends.drain()
     assert stage.record.outcome == "success"
@@ -365,8 +365,8 @@ def test_a_thread_ends_dropped_streams_without_anybody_asking() -> None:
     endpoint = registry.by_api("chat_completions")
     assert endpoint is not None
     call = factory.start(endpoint, CallFacts(provider="openai", stream=True))
-    ends = LateEnds()
-    ends.follow(call)
+    ends = DeferredEnds()
+    ends.track(call)
     ends.note(call, "dropped")
     assert done.wait(5)
     atexit.unregister(ends.at_exit)
@@ -530,7 +530,7 @@ def test_a_call_that_has_ended_or_is_of_another_process_is_not_noted() -> None:
     ended, foreign = stage.call(stream=True), stage.call(stream=True)
     ended.end()
     foreign.record = msgspec.structs.replace(foreign.record, pid=-1)
-    ends = LateEnds()
+    ends = DeferredEnds()
     ends.note(ended, "dropped")
     ends.note(foreign, "dropped")
     ends.drain()
@@ -540,9 +540,9 @@ def test_a_call_that_has_ended_or_is_of_another_process_is_not_noted() -> None:
 
 def test_no_thread_is_there_before_something_is_put_off_to_it() -> None:
     stage = Stage()
-    ends = LateEnds(PutOff("callspan-of-this-test"))
+    ends = DeferredEnds(PutOff("callspan-of-this-test"))
     call = stage.call(stream=True)
-    ends.follow(call)
+    ends.track(call)
     atexit.unregister(ends.at_exit)
 
     def threads() -> list[threading.Thread]:
@@ -558,9 +558,9 @@ def test_no_thread_is_there_before_something_is_put_off_to_it() -> None:
 def test_at_the_end_of_the_process_open_streams_are_dropped_and_whole_ones_complete() -> None:
     stage = Stage()
     cut, whole = stage.call(stream=True), stage.call(stream=True)
-    ends = LateEnds()
+    ends = DeferredEnds()
     for call in (cut, whole):
-        ends.follow(call)
+        ends.track(call)
         call.data(chunk("x", "stop" if call is whole else None))
     ends.at_exit()
     atexit.unregister(ends.at_exit)

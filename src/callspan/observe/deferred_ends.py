@@ -1,4 +1,4 @@
-"""Late ends: ends that nobody but the garbage collector or the end of the process reports.
+"""Deferred ends: ends that nobody but the garbage collector or the end of the process reports.
 
 A finalizer may run anywhere, also while its thread holds a lock of the OpenTelemetry SDK or of ours:
 ending a span there can deadlock. So it only notes the call and wakes a thread; nothing else is safe. Nobody's call
@@ -26,14 +26,14 @@ _AT_EXIT_S: Final = 5.0
 """Seconds for which the end of the process waits for ends that a thread is carrying out."""
 
 
-class LateEnds:
+class DeferredEnds:
     """Calls whose ends are put off to a thread of ours, and those whose response is open. Takes no lock."""
 
     def __init__(self, put_off: PutOff | None = None) -> None:
         """`put_off` is what carries the ends out; None: one of its own."""
-        self.put_off = put_off or PutOff("callspan-late-ends")
+        self.put_off = put_off or PutOff("callspan-deferred-ends")
         self._exit_registered = False
-        self._followed_in: int | None = None
+        self._tracked_in: int | None = None
         # Entries take themselves away when their call is collected. A WeakSet takes steps in Python for each change,
         # which another thread, or a signal handler, comes between.
         self._open: dict[int, weakref.ref[LiveCall]] = {}
@@ -53,22 +53,22 @@ class LateEnds:
             atexit.register(self.at_exit)
         self.put_off.put(work)
 
-    def follow(self, call: LiveCall) -> None:
-        """Take care of a call whose response is still open: it may be dropped, or outlive the process."""
-        if self._followed_in != os.getpid():
+    def track(self, call: LiveCall) -> None:
+        """Track a call whose response is still open: it may be dropped, or outlive the process."""
+        if self._tracked_in != os.getpid():
             # What was open in the parent of a fork is the parent's to end.
             if not self._exit_registered:
                 self._exit_registered = True
                 atexit.register(self.at_exit)
             self._open = {}
-            self._followed_in = os.getpid()
+            self._tracked_in = os.getpid()
         key, entries = id(call), self._open
         entries[key] = weakref.ref(call, lambda _: entries.pop(key, None))
 
     @property
     def under_way(self) -> bool:
         """True while a response of this process is open whose call has not ended."""
-        return self._followed_in == os.getpid() and any(not call.ended for call in self._calls())
+        return self._tracked_in == os.getpid() and any(not call.ended for call in self._calls())
 
     def at_exit(self) -> None:
         """End what is still open as dropped: the process ends, nobody will read on."""
@@ -76,7 +76,7 @@ class LateEnds:
 
     def end_open(self, timeout_s: float) -> None:
         """End every call whose response is open as dropped; wait for those being ended on other threads."""
-        if self._followed_in == os.getpid():
+        if self._tracked_in == os.getpid():
             for call in self._calls():
                 self.note(call, "dropped")
         self.drain(timeout_s)
