@@ -16,9 +16,9 @@ from callspan.fail_open import attempt, fail_open
 from callspan.observe.attempts import AttemptLog, last_limits
 from callspan.observe.body import exact_messages
 from callspan.observe.chunk_log import ChunkLog
+from callspan.observe.chunk_timing import ChunkTiming
 from callspan.observe.ending import Ending
 from callspan.observe.estimate import with_estimates
-from callspan.observe.pulse import Pulse
 from callspan.process.content import withhold
 from callspan.providers import registry
 from callspan.providers.base import Accumulator, Endpoint, ResponseInfo
@@ -75,11 +75,11 @@ class LiveCall:
         "_notes",
         "_now_ns",
         "_over",
-        "_pulse",
         "_raw_input",
         "_raw_output",
         "_request",
         "_scope",
+        "_timing",
         "_whole",
         "_zero_ns",
         "attempts",
@@ -114,7 +114,7 @@ class LiveCall:
         self._add: Callable[[object], bool] | None = None
         self._add_piece: Callable[[object], bool | None] = _no_piece
         self._notes: list[ChunkNote] = []
-        self._pulse = Pulse()
+        self._timing = ChunkTiming()
         # list.append is atomic: the first one in it is the end that counts, without a lock.
         self._endings: list[Ending] = []
         self._over = factory.begun(record)
@@ -137,7 +137,7 @@ class LiveCall:
     @property
     def chunks(self) -> int:
         """How many chunks of a stream have come."""
-        return self._pulse.chunks
+        return self._timing.chunks
 
     @property
     def stream_complete(self) -> bool:
@@ -180,27 +180,27 @@ class LiveCall:
         """Take one chunk of a stream."""
         if self._endings:
             return
-        # The pulse is written here and not by a method of its own: a call is a good part of what a chunk costs.
-        pulse, now_ns = self._pulse, self._now_ns()
-        last_ns, pulse.last_ns = pulse.last_ns, now_ns
-        pulse.chunks += 1
+        # The timing is written here and not by a method: a call is a good part of what a chunk costs.
+        timing, now_ns = self._timing, self._now_ns()
+        last_ns, timing.last_ns = timing.last_ns, now_ns
+        timing.chunks += 1
         if last_ns is None:
-            pulse.first_ns = now_ns
-        elif now_ns - last_ns > pulse.gap_ns:
-            pulse.gap_ns = now_ns - last_ns
+            timing.first_ns = now_ns
+        elif now_ns - last_ns > timing.gap_ns:
+            timing.gap_ns = now_ns - last_ns
         carried = self._add_piece(data)
         if carried is None:
             # Pieces that follow are of the same type.
             self._body = data
             carried = attempt(_READ_CHUNK, self._add or self._add_first, data)
-        if carried and pulse.content_ns is None:
-            pulse.content_ns = now_ns
+        if carried and timing.content_ns is None:
+            timing.content_ns = now_ns
 
     def _add_first(self, data: object) -> bool:
         self._accumulator = self._endpoint.accumulator()
         self._add = self._accumulator.add
         if self._factory.chunk_log:
-            log = ChunkLog(self._factory.chunk_log, self._add, self._pulse, self._zero_ns)
+            log = ChunkLog(self._factory.chunk_log, self._add, self._timing, self._zero_ns)
             self._add, self._notes = log.add, log.notes
         else:
             self._add_piece = getattr(self._accumulator, "add_piece", _no_piece)
@@ -211,7 +211,7 @@ class LiveCall:
         """Forget what came of a response that another one has replaced."""
         self._body, self._whole, self._accumulator = None, False, None
         self._add, self._add_piece = None, _no_piece
-        self._pulse, self._notes = Pulse(), []
+        self._timing, self._notes = ChunkTiming(), []
 
     def end(
         self, *, how: StreamEnd | None = "complete", outcome: Outcome = "success", error: ErrorInfo | None = None,
@@ -326,7 +326,7 @@ class LiveCall:
             **self._trace(),
             "record_version": 2,
             "request": self._request,
-            "timing": self._pulse.timing(self.record.timing.start_ns, self._zero_ns, duration_ns, attempts),
+            "timing": self._timing.timing(self.record.timing.start_ns, self._zero_ns, duration_ns, attempts),
             "retries": attempts.retries,
             "rate_limited": attempts.rate_limited,
             "outcome": outcome,
@@ -337,7 +337,7 @@ class LiveCall:
     def _stream(self, how: StreamEnd) -> Stream:
         last = None if self._whole else text(self._body, "type")
         return Stream(
-            end=how, chunks=self._pulse.chunks, complete=self.stream_complete, last_event=last, log=self._notes
+            end=how, chunks=self._timing.chunks, complete=self.stream_complete, last_event=last, log=self._notes
         )
 
     def _content_fields(

@@ -1,4 +1,4 @@
-"""Pulse: when the chunks of a stream came."""
+"""Chunk timing: when the chunks of a stream came."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from callspan.observe.attempts import AttemptLog
 from callspan.record.call import Timing
 
 
-class Pulse:
+class ChunkTiming:
     """Times of chunks as monotonic nanoseconds; a few integers, however long the stream. The call writes them."""
 
     __slots__ = ("chunks", "content_ns", "first_ns", "gap_ns", "last_ns")
