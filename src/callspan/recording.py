@@ -16,7 +16,7 @@ from opentelemetry import context as otel_context
 from callspan.agent.api_misuse import installed_or_warn
 from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open
-from callspan.observe.factory import CallFacts
+from callspan.observe.factory import CallInfo
 from callspan.observe.live_call import LiveCall
 from callspan.providers import registry
 from callspan.providers.base import Api
@@ -44,10 +44,10 @@ class RecordedCall:
         raise TypeError("a recorded call is made by callspan.record_call()")
 
     @classmethod
-    def of(cls, api: Api, facts: CallFacts) -> RecordedCall:
+    def of(cls, api: Api, info: CallInfo) -> RecordedCall:
         """Return a call that has not started. For callspan itself; use `callspan.record_call()`."""
         call = cls.__new__(cls)
-        call._set_up(api, facts)
+        call._set_up(api, info)
         return call
 
     def __repr__(self) -> str:
@@ -55,9 +55,9 @@ class RecordedCall:
         state = "new" if self._inner is None else "running" if self._call and not self._call.ended else "ended"
         return f"<RecordedCall {self.call_id} {state}>"
 
-    def _set_up(self, api: Api, facts: CallFacts) -> None:
+    def _set_up(self, api: Api, info: CallInfo) -> None:
         self._api = api
-        self._facts = facts
+        self._info = info
         self._call: LiveCall | None = None
         self._outer = otel_context.Context()
         self._inner: otel_context.Context | None = None
@@ -127,7 +127,7 @@ class RecordedCall:
             if factory is None:
                 installed_or_warn()
             elif endpoint is not None:
-                self._call = factory.start(endpoint, self._facts)
+                self._call = factory.start(endpoint, self._info)
                 self._inner = engine.context_of(self._call, self._outer)
                 otel_context.attach(self._inner)
 
@@ -206,8 +206,8 @@ def record_call(
         known = ", ".join(sorted(registry.APIS))
         raise ValueError(f"record_call: api={api!r} is unknown; use one of {known}")
     address = urlsplit(server or "")
-    facts = CallFacts(
+    info = CallInfo(
         provider=provider, sdk=client, model=model, stream=stream, server_address=address.hostname,
         server_port=address.port or {"https": 443, "http": 80}.get(address.scheme),
     )  # fmt: skip
-    return RecordedCall.of(api, facts)
+    return RecordedCall.of(api, info)

@@ -19,7 +19,7 @@ from callspan import private_names as names
 from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open
 from callspan.intercept import native_tracing, stream_usage, streams
-from callspan.intercept.client_facts import facts_of
+from callspan.intercept.client_info import call_info
 from callspan.intercept.engine import CURRENT_CALL, Engine
 from callspan.intercept.guarded import Function, Observer, guarded, guarded_data, reader
 from callspan.intercept.raw_responses import body_of, flaw_of, wants_raw
@@ -290,7 +290,7 @@ def _opened(engine: Engine, factory: CallFactory, endpoint: Endpoint, asked: _As
         engine.look_around()
     raw = wants_raw(options)
     asked_usage = engine.stream_usage and stream and not raw and stream_usage.ask(endpoint, options)
-    call = factory.start(endpoint, facts_of(client, options, stream))
+    call = factory.start(endpoint, call_info(client, options, stream))
     opened = OpenCall(engine, call, raw=raw, inject=arrangement.inject, asked_usage=asked_usage)
     if arrangement.replaced is not None:
         with _OPEN:

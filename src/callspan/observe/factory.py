@@ -59,7 +59,7 @@ class Scope(Protocol):
         """Add the call to the totals, and what was said in it (None: it may not be shown) to what went in and out."""
 
 
-class CallFacts(msgspec.Struct, frozen=True, kw_only=True):
+class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What interception knows before anything is sent."""
 
     provider: str
@@ -123,7 +123,7 @@ class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
     chunk_log: int = 0
     """How many chunks of a stream are noted one by one."""
 
-    def start(self, endpoint: Endpoint, facts: CallFacts) -> LiveCall:
+    def start(self, endpoint: Endpoint, info: CallInfo) -> LiveCall:
         """Return a new call that has just begun, with its span started in the current context."""
         start_ns, zero_ns = self.clock.wall_ns(), self.clock.monotonic_ns()
         scope: Scope | None = None
@@ -135,17 +135,17 @@ class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
             call_id=new_id(),
             record_version=1,
             outcome="started",
-            provider=facts.provider,
+            provider=info.provider,
             api=endpoint.api,
             operation=endpoint.operation,
-            sdk=facts.sdk,
-            server_address=facts.server_address,
-            server_port=facts.server_port,
+            sdk=info.sdk,
+            server_address=info.server_address,
+            server_port=info.server_port,
             place=_NOWHERE if scope is None else scope.place,
             service=self.service,
             host=self.host,
             pid=self.process_id(),
-            request=Request(model=facts.model, stream=facts.stream),
+            request=Request(model=info.model, stream=info.stream),
             timing=Timing(start_ns=start_ns),
         )
         if metadata:

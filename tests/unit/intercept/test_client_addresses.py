@@ -6,7 +6,7 @@ import anthropic
 import openai
 import pytest
 
-from callspan.intercept.client_facts import facts_of
+from callspan.intercept.client_info import call_info
 
 
 class _Options:
@@ -29,8 +29,8 @@ class _Elsewhere(openai.OpenAI):
 
 
 def _asked(client: object) -> tuple[str | None, int | None]:
-    facts = facts_of(client, _Options(), stream=False)
-    return facts.server_address, facts.server_port
+    info = call_info(client, _Options(), stream=False)
+    return info.server_address, info.server_port
 
 
 def test_a_property_of_the_applications_own_is_asked_each_time() -> None:

@@ -1,4 +1,4 @@
-"""What is read from the SDKs' own objects, however odd they are: facts, failures, raw responses, usage, watches."""
+"""What is read from the SDKs' own objects, however odd they are: info, failures, raw responses, usage, watches."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pytest
 
 from callspan.errors import call_error, outcome_of
 from callspan.intercept import stream_usage
-from callspan.intercept.client_facts import facts_of
+from callspan.intercept.client_info import call_info
 from callspan.intercept.engine import Engine
 from callspan.intercept.raw_responses import body_of, observe_bytes, wants_raw
 from callspan.intercept.watch import WATCHES, Watch, is_running, watch_of
 from callspan.observe.deferred_ends import DeferredEnds
-from callspan.observe.factory import CallFactory, CallFacts
+from callspan.observe.factory import CallFactory, CallInfo
 from callspan.providers import registry
 from callspan.record.call import CallRecord
 from callspan.record.events import Record
@@ -62,18 +62,18 @@ class AnthropicBedrock(OpenAI): ...
 def test_a_client_says_whom_it_asks(client: object, expected: tuple[str, str | None, str | None, int | None]) -> None:
     family, provider, host, port = expected
     for _ in range(2):
-        facts = facts_of(client, options(), False)
-        assert (facts.sdk or "").split("/")[0] == family
-        assert provider in (None, facts.provider)
-        assert host in (None, facts.server_address)
-        assert facts.server_port == port
+        info = call_info(client, options(), False)
+        assert (info.sdk or "").split("/")[0] == family
+        assert provider in (None, info.provider)
+        assert host in (None, info.server_address)
+        assert info.server_port == port
 
 
 def test_a_client_whose_address_changes_is_asked_again() -> None:
     client = OpenAI("http://one:1/")
-    assert facts_of(client, options(), False).server_address == "one"
+    assert call_info(client, options(), False).server_address == "one"
     client.base_url = "http://two:2/"
-    assert facts_of(client, options(), False).server_address == "two"
+    assert call_info(client, options(), False).server_address == "two"
 
 
 def test_a_client_that_raises_is_no_harm() -> None:
@@ -82,7 +82,7 @@ def test_a_client_that_raises_is_no_harm() -> None:
         def base_url(self) -> str:
             raise ValueError("no")
 
-    assert facts_of(Broken(), options(), True) == facts_of(object(), options(), True)
+    assert call_info(Broken(), options(), True) == call_info(object(), options(), True)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_client_that_raises_is_no_harm() -> None:
     ],
 )
 def test_the_model_is_the_one_that_will_be_sent(given: dict[str, Any], model: str | None) -> None:
-    assert facts_of(object(), options(**given), True).model == model
+    assert call_info(object(), options(**given), True).model == model
 
 
 # Failures
@@ -309,7 +309,7 @@ class Call:
             process_id=os.getpid,
         )
         chat = endpoint("/chat/completions")
-        self.live = factory.start(chat, CallFacts(provider="openai", model="gpt-5", stream=stream))
+        self.live = factory.start(chat, CallInfo(provider="openai", model="gpt-5", stream=stream))
         self.deferred = DeferredEnds()
         self.watch = Watch(self.live, self.deferred, raw=True)
         self.watch.begin()

@@ -17,7 +17,7 @@ from callspan.background import PutOff
 from callspan.fail_open import fail_open, forget_failures
 from callspan.observe.clock import Clock
 from callspan.observe.deferred_ends import DeferredEnds
-from callspan.observe.factory import CallFactory, CallFacts
+from callspan.observe.factory import CallFactory, CallInfo
 from callspan.observe.live_call import LiveCall
 from callspan.process.processors import Processor, Processors
 from callspan.providers import registry
@@ -93,7 +93,7 @@ class Stage:
     def call(self, *, stream: bool = False) -> LiveCall:
         endpoint = registry.endpoint_for("post", "/chat/completions")
         assert endpoint is not None
-        return self.factory.start(endpoint, CallFacts(provider="openai", model="gpt-5", stream=stream))
+        return self.factory.start(endpoint, CallInfo(provider="openai", model="gpt-5", stream=stream))
 
     @property
     def record(self) -> CallRecord:
@@ -257,7 +257,7 @@ def test_a_body_that_states_an_error_is_an_error() -> None:
     stage = Stage()
     endpoint = registry.by_api("responses")
     assert endpoint is not None
-    call = stage.factory.start(endpoint, CallFacts(provider="openai"))
+    call = stage.factory.start(endpoint, CallInfo(provider="openai"))
     call.data({"id": "resp_1", "status": "failed", "error": {"code": "server_error", "message": "no"}, "output": []})
     call.end()
     assert stage.record.outcome == "error"
@@ -364,7 +364,7 @@ def test_a_thread_ends_dropped_streams_without_anybody_asking() -> None:
     factory = msgspec.structs.replace(stage.factory, observed=lambda _record: done.set())
     endpoint = registry.by_api("chat_completions")
     assert endpoint is not None
-    call = factory.start(endpoint, CallFacts(provider="openai", stream=True))
+    call = factory.start(endpoint, CallInfo(provider="openai", stream=True))
     ends = DeferredEnds()
     ends.track(call)
     ends.note(call, "dropped")
@@ -439,7 +439,7 @@ def test_an_error_of_a_body_that_names_a_time_out_is_one() -> None:
     stage = Stage()
     endpoint = registry.by_api("responses")
     assert endpoint is not None
-    call = stage.factory.start(endpoint, CallFacts(provider="openai"))
+    call = stage.factory.start(endpoint, CallInfo(provider="openai"))
     call.data({"id": "resp_1", "status": "failed", "error": {"code": "timeout", "message": "no"}, "output": []})
     call.end()
     assert stage.record.outcome == "timeout"
@@ -498,7 +498,7 @@ def test_estimates_are_made_only_when_asked_for_and_never_of_vectors() -> None:
         endpoint = registry.by_api(api)
         assert endpoint is not None
         factory = msgspec.structs.replace(stage.factory, estimates=estimates)
-        call = factory.start(endpoint, CallFacts(provider="openai"))
+        call = factory.start(endpoint, CallInfo(provider="openai"))
         call.sent(b'{"input":"twelve words"}', {"input": "twelve words"})
         call.data(answer)
         call.end()
@@ -515,7 +515,7 @@ def test_an_estimate_that_fails_leaves_what_was_stated() -> None:
     stage = Stage()
     endpoint = registry.by_api("chat_completions")
     assert endpoint is not None
-    call = msgspec.structs.replace(stage.factory, estimates=True).start(endpoint, CallFacts(provider="openai"))
+    call = msgspec.structs.replace(stage.factory, estimates=True).start(endpoint, CallInfo(provider="openai"))
     half = b'{"messages":[{"role":"user","content":"\\ud800"}]}'
     call.sent(half, json.loads(half))
     call.data({**ANSWER, "usage": {"prompt_tokens": 3}})
@@ -582,7 +582,7 @@ def test_the_session_around_a_call_is_told_of_its_end() -> None:
     endpoint = registry.by_api("chat_completions")
     assert endpoint is not None
     factory = msgspec.structs.replace(stage.factory, scope=lambda: session)
-    call = factory.start(endpoint, CallFacts(provider="openai"))
+    call = factory.start(endpoint, CallInfo(provider="openai"))
     call.data(ANSWER)
     call.end()
     assert session.ended == [stage.record]
@@ -626,10 +626,10 @@ def test_a_gap_lies_between_two_chunks(chunks: int, gap: int | None) -> None:
 
 
 def test_what_is_known_of_a_call_cannot_be_changed() -> None:
-    facts = CallFacts(provider="openai")
+    info = CallInfo(provider="openai")
     stated = ResponseInfo(response=Response())
     with pytest.raises(AttributeError):
-        facts.provider = "other"  # type: ignore[misc]
+        info.provider = "other"  # type: ignore[misc]
     with pytest.raises(AttributeError):
         stated.truncated = True  # type: ignore[misc]
     with pytest.raises(AttributeError):
@@ -672,7 +672,7 @@ class Unreadable(ChatCompletions):
 
 def test_an_adapter_that_fails_costs_what_it_would_have_read() -> None:
     stage = Stage()
-    call = stage.factory.start(Unreadable(), CallFacts(provider="openai", model="gpt-5"))
+    call = stage.factory.start(Unreadable(), CallInfo(provider="openai", model="gpt-5"))
     call.data(ANSWER)
     call.end()
     forget_failures()
@@ -697,7 +697,7 @@ def test_a_stream_says_what_its_last_event_was() -> None:
     stage = Stage()
     endpoint = registry.by_api("responses")
     assert endpoint is not None
-    call = stage.factory.start(endpoint, CallFacts(provider="openai", stream=True))
+    call = stage.factory.start(endpoint, CallInfo(provider="openai", stream=True))
     call.data({"type": "response.created", "response": {"id": "resp_1", "output": []}})
     call.data({"type": "response.completed", "response": {"id": "resp_1", "output": []}})
     call.end()
@@ -709,7 +709,7 @@ def test_an_answer_to_a_request_nobody_saw_can_be_estimated() -> None:
     stage = Stage()
     endpoint = registry.by_api("chat_completions")
     assert endpoint is not None
-    call = msgspec.structs.replace(stage.factory, estimates=True).start(endpoint, CallFacts(provider="openai"))
+    call = msgspec.structs.replace(stage.factory, estimates=True).start(endpoint, CallInfo(provider="openai"))
     call.data({key: value for key, value in ANSWER.items() if key != "usage"})
     call.end()
     assert stage.record.usage is not None

@@ -1,4 +1,4 @@
-"""Client facts: who is asked, read from the SDK's client and options before anything is sent."""
+"""Client info: who is asked, read from the SDK's client and options before anything is sent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from callspan import private_names as names
 from callspan.fail_open import attempt, fail_open, value_of
-from callspan.observe.factory import CallFacts
+from callspan.observe.factory import CallInfo
 from callspan.providers.hosts import provider_of
 
 _Server: TypeAlias = tuple[str, str, str | None, int | None]
@@ -23,10 +23,10 @@ _KNOWN: Final[dict[int, tuple[object, type, _Server]]] = {}
 """By identity of the base URL, which is held so that its identity stays its own."""
 
 
-def facts_of(client: Any, options: Any, stream: bool) -> CallFacts:  # noqa: ANN401 - any client of either SDK
+def call_info(client: Any, options: Any, stream: bool) -> CallInfo:  # noqa: ANN401 - any client of either SDK
     """Return provider, server, model and SDK of a call. Reads scalars only: `messages` may be a generator."""
     sdk, provider, host, port = _asked(client)
-    return CallFacts(
+    return CallInfo(
         provider=provider, sdk=sdk, server_address=host, server_port=port, model=_model(options), stream=stream
     )
 
