@@ -24,7 +24,7 @@ from callspan.intercept import request
 from callspan.intercept.captured import hand_over
 from callspan.intercept.engine import Engine
 from callspan.intercept.guarded import VARIADIC, Function, parameters
-from callspan.intercept.hooks import HOOKS, Hook
+from callspan.intercept.hook_table import HOOKS, Hook
 from callspan.intercept.watch import OBSERVED
 from callspan.providers import registry
 from callspan.setting_values import InvalidValueError, words_of

@@ -14,7 +14,7 @@ import wrapt
 from callspan.intercept import conflicts, patching
 from callspan.intercept.captured import hand_over
 from callspan.intercept.engine import Engine
-from callspan.intercept.hooks import Hook
+from callspan.intercept.hook_table import Hook
 from callspan.intercept.patching import Patches
 from callspan.once import Once
 from tests.logs import nothing_is_warned_of

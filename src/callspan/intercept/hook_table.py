@@ -1,4 +1,4 @@
-"""Hooks: what stands around each function of the SDKs and the HTTP library that callspan hooks.
+"""Hook table: each function of the SDKs and the HTTP library that is wrapped, and what makes its wrapper.
 
 The names, and what is lost without them, stand in `private_names`. They exist in openai 1.40 to 3.x and anthropic
 0.34 to 2.x; one that is missing costs what its row says, never a call.
