@@ -121,14 +121,14 @@ class RecordedCall:
 
     def _start(self) -> None:
         with _START:
-            engine = WIRING.engine
-            factory = engine.factory()
+            hook_context = WIRING.hook_context
+            factory = hook_context.factory()
             endpoint = registry.by_api(self._api)
             if factory is None:
                 installed_or_warn()
             elif endpoint is not None:
                 self._call = factory.start(endpoint, self._info)
-                self._inner = engine.context_of(self._call, self._outer)
+                self._inner = hook_context.context_of(self._call, self._outer)
                 otel_context.attach(self._inner)
 
     def __exit__(

@@ -281,7 +281,7 @@ def instrumented(directory: str, *, stored: bool) -> Iterator[Seen]:
 def settle(use: Use) -> None:
     gc.collect(1)
     use.settle()
-    WIRING.engine.deferred_ends.drain()
+    WIRING.hook_context.deferred_ends.drain()
 
 
 def drops() -> int:

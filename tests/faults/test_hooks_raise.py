@@ -138,9 +138,9 @@ def kept(seen: Captured) -> None:
 def test_a_part_of_the_factory_that_raises(part: str, colour: str, provider: ScriptedProvider) -> None:
     """Some of these promise not to raise; whoever breaks the promise still breaks no call."""
     with capture(estimate_usage=True):
-        engine = WIRING.engine
-        engine.factories = {
-            level: msgspec.structs.replace(factory, **{part: boom}) for level, factory in engine.factories.items()
+        hook_context = WIRING.hook_context
+        hook_context.factories = {
+            level: msgspec.structs.replace(factory, **{part: boom}) for level, factory in hook_context.factories.items()
         }
         assert use(provider, colour) == WELL
 

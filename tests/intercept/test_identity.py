@@ -159,7 +159,7 @@ def test_a_magic_mock_as_the_response_of_a_stream_works_as_without_us() -> None:
         assert len(seen.records) == 1
 
 
-def test_clients_may_be_subclassed_and_override_the_engine(provider: ScriptedProvider, seen: Captured) -> None:
+def test_clients_may_be_subclassed_and_override_request(provider: ScriptedProvider, seen: Captured) -> None:
     class Counting(openai.OpenAI):
         asked = 0
 

@@ -116,7 +116,7 @@ def test_a_mock_in_place_of_an_http_response_comes_to_the_same(
 
 @both
 def test_a_patched_class_is_put_back_as_it_was(sdk: str, mode: Mode, run: Run, seen: Captured) -> None:
-    """A test that patches the engine itself while we have patched it."""
+    """A test that patches the base client itself while we have patched it."""
     base = __import__(f"{sdk}._base_client", fromlist=["x"])
     owner = base.AsyncAPIClient if mode.is_async else base.SyncAPIClient
     ours = vars(owner)["request"]
@@ -133,7 +133,7 @@ def test_a_patched_class_is_put_back_as_it_was(sdk: str, mode: Mode, run: Run, s
 
 @both
 @plain_and_streamed
-def test_a_subclass_that_overrides_the_engine_is_asked_once_per_call(
+def test_a_subclass_that_overrides_request_is_called_once_per_call(
     sdk: str, stream: bool, mode: Mode, run: Run, seen: Captured
 ) -> None:
     mode.provider.reply(text="I am well.")

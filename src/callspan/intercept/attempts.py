@@ -12,8 +12,8 @@ from typing import Any, Final
 from opentelemetry import propagate
 
 from callspan.fail_open import fail_open
-from callspan.intercept.engine import CURRENT_CALL, Engine
 from callspan.intercept.guarded import Function, Observer, guarded, reader
+from callspan.intercept.hook_context import CURRENT_CALL, HookContext
 from callspan.intercept.request import OpenCall
 from callspan.providers import registry
 from callspan.providers.rate_limits import stated_headers
@@ -23,9 +23,9 @@ _MARK: Final = b"x-stainless-lang"
 _COUNT: Final = b"x-stainless-retry-count"
 
 
-def observe_send(engine: Engine, original: Function, *, is_async: bool = False) -> Function:
+def observe_send(hook_context: HookContext, original: Function, *, is_async: bool = False) -> Function:
     """Return `Client.send` or `AsyncClient.send` with the attempts of calls observed."""
-    del engine
+    del hook_context
     request_of = reader(original, "request", 1)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:

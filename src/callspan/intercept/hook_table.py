@@ -14,8 +14,8 @@ import msgspec
 
 from callspan import private_names as names
 from callspan.intercept import attempts, raw_responses, request, streams
-from callspan.intercept.engine import Engine
 from callspan.intercept.guarded import Function
+from callspan.intercept.hook_context import HookContext
 from callspan.private_names import PrivateName
 
 Module: TypeAlias = Literal["_base_client", "_streaming", "http"]
@@ -28,7 +28,7 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
     """A module of the SDK, or the HTTP library the SDK uses."""
     owner: str
     attribute: str
-    make: Callable[[Engine, Function], Function]
+    make: Callable[[HookContext, Function], Function]
     """Makes the replacement of the original; see `guarded`."""
     outlasts: bool = True
     """Left in place, where callspan is switched off, for the calls that are under way then."""
@@ -47,7 +47,7 @@ _SENDING: Final = ("stream", "auth", "follow_redirects")
 
 
 def _hook(
-    name: PrivateName, make: Callable[[Engine, Function], Function], *, reads: tuple[str, ...] = (),
+    name: PrivateName, make: Callable[[HookContext, Function], Function], *, reads: tuple[str, ...] = (),
     ignores: tuple[str, ...] = (), outlasts: bool = True,
 ) -> Hook:  # fmt: skip
     module, _, owner = name.where[0].partition(":")

@@ -22,8 +22,8 @@ from callspan.fail_open import fail_open, log
 from callspan.forks import renew_locks
 from callspan.intercept import request
 from callspan.intercept.captured import hand_over
-from callspan.intercept.engine import Engine
 from callspan.intercept.guarded import VARIADIC, Function, parameters
+from callspan.intercept.hook_context import HookContext
 from callspan.intercept.hook_table import HOOKS, Hook
 from callspan.intercept.watch import OBSERVED
 from callspan.providers import registry
@@ -69,8 +69,8 @@ class _Patch(msgspec.Struct, frozen=True):
 class Patches:
     """What is patched in this process. Safe from any thread; never holds its lock while importing."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, hook_context: HookContext) -> None:
+        self._hook_context = hook_context
         # Reentrant: a signal handler may ask for the hooks' status while its thread patches.
         self._lock = threading.RLock()
         self._applied: dict[str, list[_Patch]] = {}
@@ -102,10 +102,10 @@ class Patches:
         """
         self._wanted.discard(sdk)
         with self._lock:
-            under_way = self._engine.deferred_ends.under_way or request.in_flight()
+            under_way = self._hook_context.deferred_ends.under_way or request.in_flight()
             patches = self._applied.pop(sdk, [])
             self._status.pop(sdk, None)
-            self._engine.missing -= {(of, name) for of, name in self._engine.missing if of == sdk}
+            self._hook_context.missing -= {(of, name) for of, name in self._hook_context.missing if of == sdk}
             shared = {(p.owner, p.attribute) for others in self._applied.values() for p in others}
             for patch in reversed(patches):
                 if (patch.owner, patch.attribute) in shared:
@@ -128,7 +128,7 @@ class Patches:
             # Here, and not with the first call: it may be made by a thread while another one forks, or by a handler
             # of a signal that has interrupted the import.
             registry.load(sdk)
-            self._engine.prepare()
+            self._hook_context.prepare()
         with fail_open(f"patch {sdk}"):
             modules = _modules(sdk)
             with self._lock:
@@ -159,7 +159,7 @@ class Patches:
                 applied.extend([] if patch is None or patch in applied else [patch])
                 self._status.setdefault(sdk, []).append(status)
                 if status.state == "missing":
-                    self._engine.missing.add((sdk, hook.attribute))
+                    self._hook_context.missing.add((sdk, hook.attribute))
 
     def _one(self, sdk: Sdk, hook: Hook, module: ModuleType) -> tuple[_Patch | None, HookStatus]:
         name = f"{module.__name__}.{hook.owner}.{hook.attribute}"
@@ -173,13 +173,13 @@ class Patches:
         patch = shared or self._put(owner, hook, original)
         state: Literal["on", "changed"] = "on" if _is_known(original, hook) else "changed"
         if _lacks(original, hook):
-            self._engine.missing.add((sdk, hook.attribute))
+            self._hook_context.missing.add((sdk, hook.attribute))
         return patch, HookStatus(sdk=sdk, name=name, state=state, without=hook.without)
 
     def _put(self, owner: type, hook: Hook, original: Any) -> _Patch:  # noqa: ANN401 - any function
         patch = self._left.pop((owner, hook.attribute), None)
         if patch is None or patch.replacement is not original:
-            replacement = hook.make(self._engine, original)
+            replacement = hook.make(self._hook_context, original)
             setattr(replacement, OBSERVED, True)
             patch = _Patch(owner, hook.attribute, original, replacement, hook.outlasts)
             setattr(owner, hook.attribute, replacement)

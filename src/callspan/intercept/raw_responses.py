@@ -14,9 +14,9 @@ from functools import partial
 from typing import Any, Final
 
 from callspan.fail_open import fail_open, ours, value_of
-from callspan.intercept.engine import Engine
 from callspan.intercept.event_lines import EventLines
 from callspan.intercept.guarded import Function, Observer, guarded
+from callspan.intercept.hook_context import HookContext
 from callspan.intercept.watch import Watch, watch_of
 from callspan.record.call import ErrorInfo
 
@@ -82,9 +82,9 @@ def _parsing_error(content: bytes) -> ErrorInfo | None:
     return None
 
 
-def observe_bytes(engine: Engine, original: Function) -> Function:
+def observe_bytes(hook_context: HookContext, original: Function) -> Function:
     """Return `Response.iter_bytes` or `aiter_bytes` with raw responses of calls copied."""
-    del engine
+    del hook_context
     return guarded(original, Observer(step=_FOLLOW, begin=_followed, returned=_shown))
 
 

@@ -1,4 +1,4 @@
-"""Requests: where a call begins and where a plain one ends, in the SDKs' engine.
+"""Requests: where a call begins and where a plain one ends, around the request method of the SDKs.
 
 `APIClient.request` is the one door every method, helper and raw call of both SDKs goes through; inside it
 the body is built, the response processed, retries planned. Two thin drivers, one logic.
@@ -20,8 +20,8 @@ from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open
 from callspan.intercept import native_tracing, stream_usage, streams
 from callspan.intercept.client_info import call_info
-from callspan.intercept.engine import CURRENT_CALL, Engine
 from callspan.intercept.guarded import Function, Observer, guarded, guarded_data, reader
+from callspan.intercept.hook_context import CURRENT_CALL, HookContext
 from callspan.intercept.raw_responses import body_of, flaw_of, wants_raw
 from callspan.intercept.watch import WATCHES, Watch, watch_of
 from callspan.observe.factory import CallFactory
@@ -53,14 +53,16 @@ class OpenCall:
         "call",
         "context",
         "early_reader",
-        "engine",
+        "hook_context",
         "inject",
         "raw",
         "replaced",
         "watch",
     )
 
-    def __init__(self, engine: Engine, call: LiveCall, *, raw: bool, inject: bool, asked_usage: bool) -> None:
+    def __init__(
+        self, hook_context: HookContext, call: LiveCall, *, raw: bool, inject: bool, asked_usage: bool
+    ) -> None:
         self._asked_usage = asked_usage
         self.built: object = None
         """The request the SDK built last."""
@@ -68,7 +70,7 @@ class OpenCall:
         """Which retry of its own the SDK built it for."""
         self.body_seen = False
         """Whether `_build_request` has shown the body; else the HTTP request does."""
-        self.engine = engine
+        self.hook_context = hook_context
         self.call = call
         self.raw = raw
         self.inject = inject
@@ -76,7 +78,7 @@ class OpenCall:
         self.replaced: native_tracing.Replaced | None = None
         """The SDK's own span that this call's stands in for, where there would be one."""
         self._outer = otel_context.get_current()
-        self.context = engine.context_of(call, self._outer)
+        self.context = hook_context.context_of(call, self._outer)
         self.watch: Watch | None = None
         self.early_reader: tuple[int, weakref.ref[Any]] | None = None
         """The identity of a response and what reads its stream, where that was made before the response is followed."""
@@ -125,7 +127,7 @@ class OpenCall:
             self.watch = self._new_watch(response)
 
     def _new_watch(self, response: Any) -> Watch:  # noqa: ANN401
-        watch = Watch(self.call, self.engine.deferred_ends, self.raw)
+        watch = Watch(self.call, self.hook_context.deferred_ends, self.raw)
         watch.hides_usage = self._asked_usage
         watch.reads_items = self._lacks(names.PROCESS_RESPONSE_DATA.name)
         if self.early_reader is not None and self.early_reader[0] == id(response):
@@ -133,7 +135,7 @@ class OpenCall:
         watch.follow(response)
         # Mocks may lack `is_closed`.
         if getattr(response, "is_closed", False) is not True:
-            self.engine.deferred_ends.track(self.call)
+            self.hook_context.deferred_ends.track(self.call)
             watch.may_be_lost = True
         return watch
 
@@ -154,7 +156,7 @@ class OpenCall:
             self.call.end(how=None, error=flaw)
 
     def _lacks(self, name: str) -> bool:
-        missing = self.engine.missing
+        missing = self.hook_context.missing
         return bool(missing) and ((self.call.record.sdk or "").partition("/")[0], name) in missing
 
     def _goes_on(self, result: object, response: Any) -> bool:  # noqa: ANN401 - httpx, httpx2 or anything else
@@ -196,12 +198,12 @@ def in_flight() -> bool:
     return any(call is not None and not call.ended and call.record.pid in pids for call in calls)
 
 
-def observe_request(engine: Engine, original: Function, *, is_async: bool = False) -> Function:
+def observe_request(hook_context: HookContext, original: Function, *, is_async: bool = False) -> Function:
     """Return `APIClient.request` with its calls observed."""
     options_of, stream_of = reader(original, "options", 2), reader(original, "stream", 3, False)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
-        factory = engine.factory()
+        factory = hook_context.factory()
         if factory is None:
             return None
         options = options_of(args, kwargs)
@@ -209,7 +211,7 @@ def observe_request(engine: Engine, original: Function, *, is_async: bool = Fals
         if endpoint is None:
             return None
         stream = bool(stream_of(args, kwargs))
-        return _opened(engine, factory, endpoint, _Asked(args[0], options, stream))
+        return _opened(hook_context, factory, endpoint, _Asked(args[0], options, stream))
 
     observer = Observer(
         step=_OPEN, begin=begin, enter=OpenCall.enter, returned=OpenCall.returned, raised=OpenCall.raised,
@@ -218,9 +220,9 @@ def observe_request(engine: Engine, original: Function, *, is_async: bool = Fals
     return guarded(original, observer, is_async=is_async)
 
 
-def observe_response(engine: Engine, original: Function) -> Function:
+def observe_response(hook_context: HookContext, original: Function) -> Function:
     """Return `_process_response`, sync and async alike, that is seen: it gets the final HTTP response."""
-    del engine
+    del hook_context
     response_of = reader(original, "response", 3)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -234,15 +236,15 @@ def observe_response(engine: Engine, original: Function) -> Function:
     return guarded(original, Observer(step=_BIND, begin=begin))
 
 
-def observe_data(engine: Engine, original: Function) -> Function:
+def observe_data(hook_context: HookContext, original: Function) -> Function:
     """Return `_process_response_data` that shows each parsed body or chunk to its call first."""
-    del engine
+    del hook_context
     return guarded_data(original, _DATA, WATCHES)
 
 
-def observe_build(engine: Engine, original: Function) -> Function:
+def observe_build(hook_context: HookContext, original: Function) -> Function:
     """Return `_build_request` that shows the body, exactly as it is sent."""
-    del engine
+    del hook_context
     options_of = reader(original, "options", 1)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[OpenCall, Any, object] | None:
@@ -262,9 +264,9 @@ def observe_build(engine: Engine, original: Function) -> Function:
     return guarded(original, Observer(step=_BODY, begin=begin, returned=returned))
 
 
-def observe_wait(engine: Engine, original: Function) -> Function:
+def observe_wait(hook_context: HookContext, original: Function) -> Function:
     """Return `_calculate_retry_timeout` that notes the wait the SDK decided on, in seconds."""
-    del engine
+    del hook_context
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
         del args, kwargs
@@ -282,16 +284,16 @@ class _Asked(NamedTuple):
     stream: bool
 
 
-def _opened(engine: Engine, factory: CallFactory, endpoint: Endpoint, asked: _Asked) -> OpenCall:
+def _opened(hook_context: HookContext, factory: CallFactory, endpoint: Endpoint, asked: _Asked) -> OpenCall:
     """Start observing a call. From the start of the call on, nothing in here may raise, or it would have no end."""
     client, options, stream = asked
-    arrangement = native_tracing.arrange(client, options, native=engine.native, propagate=engine.propagate)
-    if not engine.looked_around:
-        engine.look_around()
+    arrangement = native_tracing.arrange(client, options, native=hook_context.native, propagate=hook_context.propagate)
+    if not hook_context.looked_around:
+        hook_context.look_around()
     raw = wants_raw(options)
-    asked_usage = engine.stream_usage and stream and not raw and stream_usage.ask(endpoint, options)
+    asked_usage = hook_context.stream_usage and stream and not raw and stream_usage.ask(endpoint, options)
     call = factory.start(endpoint, call_info(client, options, stream))
-    opened = OpenCall(engine, call, raw=raw, inject=arrangement.inject, asked_usage=asked_usage)
+    opened = OpenCall(hook_context, call, raw=raw, inject=arrangement.inject, asked_usage=asked_usage)
     if arrangement.replaced is not None:
         with _OPEN:
             opened.replaced = native_tracing.replaced_by(

@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from callspan import private_names as names
 from callspan.fail_open import fail_open
-from callspan.intercept.engine import CURRENT_CALL, Engine
 from callspan.intercept.guarded import Function, Observer, guarded
+from callspan.intercept.hook_context import CURRENT_CALL, HookContext
 from callspan.intercept.stream_readers import Reader, reporting, without_usage
 from callspan.intercept.watch import OBSERVED, WATCHES, HttpResponse, Watch, is_running, watch_of
 
@@ -30,9 +30,9 @@ _SYNC: Final = ("close", "iter_bytes")
 _ASYNC: Final = ("aclose", "aiter_bytes")
 
 
-def observe_reader(engine: Engine, original: Function) -> Function:
+def observe_reader(hook_context: HookContext, original: Function) -> Function:
     """Return `Stream.__stream__`, sync and async alike: the same items, with the end reported."""
-    del engine
+    del hook_context
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - a stream of either SDK
         del kwargs
@@ -88,9 +88,9 @@ def _frame_of(reader: object) -> object:
     return getattr(reader, names.AG_FRAME.name, None) if frame is None else frame
 
 
-def observe_close(engine: Engine, original: Function, *, is_async: bool = False) -> Function:
+def observe_close(hook_context: HookContext, original: Function, *, is_async: bool = False) -> Function:
     """Return `Response.close` or `aclose` with the end of a watched call reported."""
-    del engine
+    del hook_context
     return guarded(
         original,
         Observer(step=_CLOSED, begin=_followed_response, returned=_closed, raised=_on_close),

@@ -42,13 +42,13 @@ class Captured:
     @property
     def spans(self) -> list[ReadableSpan]:
         """Finished spans in the order they ended."""
-        WIRING.engine.deferred_ends.drain()
+        WIRING.hook_context.deferred_ends.drain()
         return list(self._exporter.get_finished_spans())
 
     @property
     def everything(self) -> list[Record]:
         """Every record in the order it was written, `started` records of streams among them."""
-        WIRING.engine.deferred_ends.drain()
+        WIRING.hook_context.deferred_ends.drain()
         return list(self._all)
 
     @property
@@ -106,6 +106,6 @@ def capture(*, redact: Redactor | None = None, **settings: Unpack[SettingArgumen
         with forgotten():
             yield captured
     finally:
-        WIRING.engine.deferred_ends.drain()
+        WIRING.hook_context.deferred_ends.drain()
         WIRING.restore(before)
         provider.shutdown()

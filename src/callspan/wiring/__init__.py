@@ -15,7 +15,7 @@ from opentelemetry.trace import TracerProvider
 
 from callspan.agent import runtime
 from callspan.forks import renew_locks
-from callspan.intercept.engine import Engine
+from callspan.intercept.hook_context import HookContext
 from callspan.intercept.patching import SDKS, HookStatus, Patches, Sdk, sdks_of
 from callspan.process import callbacks
 from callspan.process.processors import Processors, caller_processors
@@ -80,7 +80,7 @@ class Handle:
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Wait until telemetry is exported and every store has every record; False: too slow, or nobody took it."""
         deadline = time.monotonic() + timeout_millis / 1000
-        self._wiring.engine.deferred_ends.drain(_left(deadline))
+        self._wiring.hook_context.deferred_ends.drain(_left(deadline))
         delivered = self._pipeline.recorder.flush(_left(deadline))
         return self._pipeline.providers.flush(_left(deadline)) and delivered
 
@@ -90,11 +90,11 @@ class Handle:
 
 
 class Wiring:
-    """The state of this process: one engine, its patches, and the pipeline in use."""
+    """The state of this process: one hook context, its patches, and the pipeline in use."""
 
     def __init__(self) -> None:
-        self.engine = Engine()
-        self.patches = Patches(self.engine)
+        self.hook_context = HookContext()
+        self.patches = Patches(self.hook_context)
         self._pipeline: Pipeline | None = None
         self._sdks: tuple[Sdk, ...] = ()
         """What the pipeline in use is to patch, also while its settings are off."""
@@ -153,7 +153,7 @@ class Wiring:
         old = self._pipeline
         replaced = None
         if old is None or old.settings != settings or old.providers != providers:
-            self._put(Pipeline(settings, providers, self.engine.deferred_ends))
+            self._put(Pipeline(settings, providers, self.hook_context.deferred_ends))
             replaced = old
         self._sdks = tuple(dict.fromkeys((*self._sdks, *sdks)))
         if settings.enabled:
@@ -166,7 +166,7 @@ class Wiring:
 
     def remove(self, pipeline: Pipeline | None) -> None:
         """Take the pipeline out of use, if it still is the one, and restore the SDKs."""
-        self.engine.deferred_ends.drain(_CLOSE_TIMEOUT_S)
+        self.hook_context.deferred_ends.drain(_CLOSE_TIMEOUT_S)
         with self._lock:
             if pipeline is None or pipeline is not self._pipeline:
                 return
@@ -213,7 +213,7 @@ class Wiring:
 
     def _flush_providers(self, timeout_s: float) -> None:
         # Streams nobody has finished have no span yet, and their record says no more than that they have begun.
-        self.engine.deferred_ends.end_open(timeout_s / 3)
+        self.hook_context.deferred_ends.end_open(timeout_s / 3)
         if self._pipeline is not None:
             self._pipeline.recorder.flush(timeout_s / 3)
         providers = self._pipeline.providers if self._pipeline is not None else Providers()
@@ -230,7 +230,7 @@ class Wiring:
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until every store has every record so far; False if that took too long."""
-        self.engine.deferred_ends.drain(timeout_s)
+        self.hook_context.deferred_ends.drain(timeout_s)
         if self._pipeline is not None:
             return self._pipeline.recorder.flush(timeout_s)
         return self._of_exporter is None or self._of_exporter[0].flush(timeout_s)
@@ -250,14 +250,14 @@ class Wiring:
             pipeline.recorder.in_use = True
             pipeline.recorder.add_stores(self._exporter_stores)
         enabled = pipeline is not None and pipeline.settings.enabled
-        engine = self.engine
-        engine.factories = pipeline.factories if enabled and pipeline is not None else {}
-        engine.prepare = pipeline.load if enabled and pipeline is not None else _nothing_to_load
-        engine.looked_around = False
+        hook_context = self.hook_context
+        hook_context.factories = pipeline.factories if enabled and pipeline is not None else {}
+        hook_context.prepare = pipeline.load if enabled and pipeline is not None else _nothing_to_load
+        hook_context.looked_around = False
         if pipeline is not None:
-            engine.content = pipeline.settings.content
-            engine.propagate, engine.native = pipeline.settings.propagate, pipeline.settings.native
-            engine.stream_usage = pipeline.settings.stream_usage
+            hook_context.content = pipeline.settings.content
+            hook_context.propagate, hook_context.native = pipeline.settings.propagate, pipeline.settings.native
+            hook_context.stream_usage = pipeline.settings.stream_usage
         if enabled and pipeline is not None:
             runtime.install(pipeline.runtime)
         else:

@@ -13,7 +13,7 @@ import wrapt
 
 from callspan.intercept import conflicts, patching
 from callspan.intercept.captured import hand_over
-from callspan.intercept.engine import Engine
+from callspan.intercept.hook_context import HookContext
 from callspan.intercept.hook_table import Hook
 from callspan.intercept.patching import Patches
 from callspan.once import Once
@@ -67,10 +67,10 @@ def library() -> Any:
 
 @pytest.fixture
 def patches() -> Patches:
-    return Patches(Engine())
+    return Patches(HookContext())
 
 
-def plain(engine: Engine, original: Callable[..., Any]) -> Callable[..., Any]:
+def plain(hook_context: HookContext, original: Callable[..., Any]) -> Callable[..., Any]:
     def send(self: Any, *args: Any, **kwargs: Any) -> str:
         return f"plain {original(self, *args, **kwargs)}"
 
@@ -118,11 +118,11 @@ def test_a_hook_is_on_missing_or_changed_and_then_taken_back(
     assert (status.state, status.name, status.sdk) == (state, f"somebody.{how.owner}.{how.attribute}", "openai")
     assert library.Client().send("x") == answer
     lacks = state == "missing" or "timeout" in how.reads
-    assert patches._engine.missing == ({("openai", how.attribute)} if lacks else set())
+    assert patches._hook_context.missing == ({("openai", how.attribute)} if lacks else set())
     patches.undo("openai")
     assert vars(library.Base)["send"] is original
     assert patches.status() == []
-    assert patches._engine.missing == set()
+    assert patches._hook_context.missing == set()
 
 
 def test_an_inherited_name_is_patched_where_it_lies(library: Any, patches: Patches, table: Any) -> None:
@@ -193,7 +193,7 @@ def test_a_wrapper_on_a_subclass_gets_the_replacement_and_gives_it_back(depth: i
     for _ in range(depth):
         wrapper = wrapt.FunctionWrapper(wrapper, quiet)
     library.Client.send = wrapper
-    replacement = plain(Engine(), original)
+    replacement = plain(HookContext(), original)
     hand_over(library.Base, "send", original, replacement)
     assert library.Client().send("x") == "quiet " * depth + "plain sent x"
     hand_over(library.Base, "send", replacement, original)
@@ -214,7 +214,7 @@ def test_a_subclass_of_a_subclass_is_found_and_other_functions_are_left_alone() 
     class Strange(library.Base):  # type: ignore[name-defined, misc]
         send = wrapt.FunctionWrapper(lambda self, request: "strange", quiet)
 
-    hand_over(library.Base, "send", original, plain(Engine(), original))
+    hand_over(library.Base, "send", original, plain(HookContext(), original))
     assert (Own().send("x"), Far().send("x"), Strange().send("x")) == ("own", "quiet plain sent x", "quiet strange")
 
 

@@ -15,7 +15,7 @@ import pytest
 from callspan.errors import call_error, outcome_of
 from callspan.intercept import stream_usage
 from callspan.intercept.client_info import call_info
-from callspan.intercept.engine import Engine
+from callspan.intercept.hook_context import HookContext
 from callspan.intercept.raw_responses import body_of, observe_bytes, wants_raw
 from callspan.intercept.watch import WATCHES, Watch, is_running, watch_of
 from callspan.observe.deferred_ends import DeferredEnds
@@ -262,7 +262,7 @@ def test_a_body_nobody_parsed_is_read_where_it_can_be(result: object, response: 
 
 
 def hooked(original: Any) -> Any:
-    return observe_bytes(Engine(), original)
+    return observe_bytes(HookContext(), original)
 
 
 class Response:

@@ -72,7 +72,7 @@ def test_what_is_not_given_stays(
     callspan.instrument(**given)
     content, stores, redactor, _ = in_force()
     assert (content, stores, redactor) == (expected[0], (store,) if expected[1] is None else expected[1], expected[2])
-    assert WIRING.engine.content == expected[0]
+    assert WIRING.hook_context.content == expected[0]
     assert len(caplog.messages) == 1
     callspan.instrument(**given)
     assert len(caplog.messages) == 1, "warned of once"
@@ -178,7 +178,7 @@ def test_a_wrong_argument_changes_nothing(given: dict[str, Any], named: str) -> 
     with pytest.raises(SettingError, match=named) as refused:
         callspan.instrument(content="full", **given)
     assert WIRING.pipeline is before
-    assert WIRING.engine.content == "off"
+    assert WIRING.hook_context.content == "off"
     assert "word-8" not in str(refused.value)
 
 

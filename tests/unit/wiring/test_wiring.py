@@ -115,7 +115,7 @@ def test_a_wrong_setting_leaves_what_is_in_use_alone(given: dict[str, Any], erro
 def test_off_means_no_hook_and_no_session(store: str) -> None:
     callspan.instrument(enabled=False, stores=store)
     assert callspan.patch_status() == []
-    assert WIRING.engine.factory() is None
+    assert WIRING.hook_context.factory() is None
     with callspan.session("run"):
         pass
     assert not Path(store.removeprefix("sqlite:///")).exists()
@@ -124,7 +124,7 @@ def test_off_means_no_hook_and_no_session(store: str) -> None:
 def test_switched_off_by_opentelemetrys_own_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     assert callspan.instrument().settings.enabled is False
-    assert WIRING.engine.factory() is None
+    assert WIRING.hook_context.factory() is None
 
 
 def test_one_sdk_is_patched_without_the_other_and_both_together() -> None:
@@ -165,7 +165,7 @@ def test_a_pipeline_can_be_put_back() -> None:
     callspan.instrument(sdks=NONE, content="full")
     WIRING.restore(before)
     assert WIRING.pipeline is before
-    assert WIRING.engine.content == "off"
+    assert WIRING.hook_context.content == "off"
     WIRING.restore(before)
     assert WIRING.pipeline is before
     WIRING.restore(None)
@@ -182,9 +182,9 @@ def test_a_pipeline_can_be_put_back() -> None:
 )
 def test_the_engine_follows_the_settings(settings: dict[str, Any], expected: tuple[object, ...]) -> None:
     callspan.instrument(sdks=NONE, **settings)
-    engine = WIRING.engine
-    assert (engine.content, engine.propagate, engine.native, engine.stream_usage) == expected
-    assert engine.factory() is not None
+    hook_context = WIRING.hook_context
+    assert (hook_context.content, hook_context.propagate, hook_context.native, hook_context.stream_usage) == expected
+    assert hook_context.factory() is not None
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_the_engine_follows_the_settings(settings: dict[str, Any], expected: tup
 )
 def test_there_is_a_way_to_observe_for_each_stricter_content(content: Any, levels: set[str]) -> None:
     callspan.instrument(sdks=NONE, content=content)
-    assert set(WIRING.engine.factories) == levels
+    assert set(WIRING.hook_context.factories) == levels
 
 
 def test_a_handle_counts_and_flushes_its_own_records(store: str) -> None:

@@ -1,4 +1,4 @@
-"""Engine: what the hooks share while callspan is on; emptied, every hook lets its call straight through."""
+"""Hook context: what the hooks share while callspan is on; emptied, every hook lets its call straight through."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _nothing() -> None:
     """Stand in where nothing is instrumented."""
 
 
-class Engine:
+class HookContext:
     """The link from the hooks to the rest; one per process, safe from any thread."""
 
     def __init__(self) -> None:
