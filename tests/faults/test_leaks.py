@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 import callspan
 from callspan.intercept.request import OpenCall
-from callspan.intercept.watch import Watch
+from callspan.intercept.response_observer import ResponseObserver
 from callspan.observe.live_call import LiveCall
 from callspan.testing import capture
 from tests.intercept import sdks
@@ -205,7 +205,7 @@ def alive(sdk: str) -> Counter[str]:
     """How many objects of ours and of the SDK's are alive that belong to single calls."""
     library = sdks.http_of(sdk)
     module: Any = openai if sdk == "openai" else anthropic
-    kinds = (LiveCall, OpenCall, Watch, library.Response, library.Request, module.Stream, module.AsyncStream)
+    kinds = (LiveCall, OpenCall, ResponseObserver, library.Response, library.Request, module.Stream, module.AsyncStream)
     gc.collect()
     return Counter(type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, kinds))
 

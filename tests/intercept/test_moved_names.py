@@ -302,11 +302,11 @@ def test_what_follows_a_response_is_invisible_on_it(transport: str, sdk: str, mo
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left() -> Iterator[None]:
-    from callspan.intercept.watch import WATCHES
+    from callspan.intercept.response_observer import OBSERVERS
 
     # Other tests may have left responses of theirs behind.
     gc.collect()
-    before = len(WATCHES)
+    before = len(OBSERVERS)
     yield
     gc.collect()
-    assert len(WATCHES) < before + 20, "watches go with their responses"
+    assert len(OBSERVERS) < before + 20, "observers go with their responses"

@@ -12,7 +12,7 @@ from typing import Any, Final
 from opentelemetry import propagate
 
 from callspan.fail_open import fail_open
-from callspan.intercept.guarded import Function, Observer, guarded, reader
+from callspan.intercept.guarded import Function, HookSteps, guarded, reader
 from callspan.intercept.hook_context import CURRENT_CALL, HookContext
 from callspan.intercept.request import OpenCall
 from callspan.providers import registry
@@ -33,7 +33,7 @@ def observe_send(hook_context: HookContext, original: Function, *, is_async: boo
         return opened if opened is not None and _is_attempt(opened, request_of(args, kwargs)) else None
 
     return guarded(
-        original, Observer(step=_ATTEMPT, begin=begin, returned=_answered, raised=_failed), is_async=is_async
+        original, HookSteps(step=_ATTEMPT, begin=begin, returned=_answered, raised=_failed), is_async=is_async
     )
 
 

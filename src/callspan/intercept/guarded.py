@@ -34,7 +34,7 @@ class Follower(Protocol):
     data: Callable[[object], None]
 
 
-class Observer(msgspec.Struct, frozen=True, kw_only=True):
+class HookSteps(msgspec.Struct, frozen=True, kw_only=True):
     """What is done around a hooked function. Each step may raise: that is reported, and the call goes on."""
 
     step: fail_open
@@ -50,17 +50,17 @@ class Observer(msgspec.Struct, frozen=True, kw_only=True):
     """Called where the result is still to be awaited; `enter` follows in the context it is awaited in."""
 
 
-def guarded(original: Function, observer: Observer, *, is_async: bool = False) -> Function:
+def guarded(original: Function, steps: HookSteps, *, is_async: bool = False) -> Function:
     """Return a function that does what `original` does, observed.
 
     `is_async` holds for functions that are awaited but are no coroutine functions, as wrappers of others may be.
     """
-    if observer.returned is None and observer.raised is None:
-        hooked = _before(original, observer)
+    if steps.returned is None and steps.raised is None:
+        hooked = _before(original, steps)
     elif is_async or inspect.iscoroutinefunction(original):
-        hooked = _around_async(original, observer)
+        hooked = _around_async(original, steps)
     else:
-        hooked = _around(original, observer)
+        hooked = _around(original, steps)
     return update_wrapper(hooked, original)
 
 
@@ -127,8 +127,8 @@ def parameters(original: Function) -> Mapping[str, inspect.Parameter]:
         return {}
 
 
-def _before(original: Function, observer: Observer) -> Function:
-    begin, step = observer.begin, observer.step
+def _before(original: Function, steps: HookSteps) -> Function:
+    begin, step = steps.begin, steps.step
 
     def hooked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the original's own
         try:
@@ -141,8 +141,8 @@ def _before(original: Function, observer: Observer) -> Function:
     return hooked
 
 
-def _around(original: Function, observer: Observer) -> Function:
-    begin, enter, returned, step = observer.begin, observer.enter, observer.returned, observer.step
+def _around(original: Function, steps: HookSteps) -> Function:
+    begin, enter, returned, step = steps.begin, steps.enter, steps.returned, steps.step
     plain: type | None = None
 
     def hooked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the original's own
@@ -164,23 +164,23 @@ def _around(original: Function, observer: Observer) -> Function:
             # such questions at length.
             if kind is not plain:
                 if issubclass(kind, Awaitable):
-                    return _awaited_later(observer, state, result)
+                    return _awaited_later(steps, state, result)
                 plain = kind
             return result if returned is None else _returned(step, returned, state, result)
         except BaseException as error:
             # The original's, or what interrupts the step after it; here too one may come.
             try:
-                _raised(observer, state, error)
+                _raised(steps, state, error)
             except BaseException as interrupt:
-                _raised(observer, state, interrupt)
+                _raised(steps, state, interrupt)
                 raise
             raise
 
     return hooked
 
 
-def _around_async(original: Function, observer: Observer) -> Function:
-    begin, enter, returned, step = observer.begin, observer.enter, observer.returned, observer.step
+def _around_async(original: Function, steps: HookSteps) -> Function:
+    begin, enter, returned, step = steps.begin, steps.enter, steps.returned, steps.step
 
     async def hooked(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the original's own
         state = None
@@ -198,32 +198,32 @@ def _around_async(original: Function, observer: Observer) -> Function:
             return result if returned is None else _returned(step, returned, state, result)
         except BaseException as error:
             try:
-                _raised(observer, state, error)
+                _raised(steps, state, error)
             except BaseException as interrupt:
-                _raised(observer, state, interrupt)
+                _raised(steps, state, interrupt)
                 raise
             raise
 
     return hooked
 
 
-def _awaited_later(observer: Observer, state: object, awaitable: Awaitable[Any]) -> Awaitable[Any]:
+def _awaited_later(steps: HookSteps, state: object, awaitable: Awaitable[Any]) -> Awaitable[Any]:
     """Observe a function that was called as a plain one, and gives what is still to be awaited."""
-    if observer.pause is not None:
-        with observer.step:
-            observer.pause(state)
+    if steps.pause is not None:
+        with steps.step:
+            steps.pause(state)
 
     async def original() -> Any:  # noqa: ANN401 - the original's own
         return await awaitable
 
-    awaited: Awaitable[Any] = _around_async(original, msgspec.structs.replace(observer, begin=lambda *_: state))()
+    awaited: Awaitable[Any] = _around_async(original, msgspec.structs.replace(steps, begin=lambda *_: state))()
     return awaited
 
 
-def _raised(observer: Observer, state: object, error: BaseException) -> None:
-    if observer.raised is not None:
-        with observer.step:
-            observer.raised(state, error)
+def _raised(steps: HookSteps, state: object, error: BaseException) -> None:
+    if steps.raised is not None:
+        with steps.step:
+            steps.raised(state, error)
 
 
 def _returned(step: fail_open, returned: Callable[[Any, Any], object], state: object, result: Any) -> Any:  # noqa: ANN401 - the original's own

@@ -25,7 +25,7 @@ from callspan.intercept.captured import hand_over
 from callspan.intercept.guarded import VARIADIC, Function, parameters
 from callspan.intercept.hook_context import HookContext
 from callspan.intercept.hook_table import HOOKS, Hook
-from callspan.intercept.watch import OBSERVED
+from callspan.intercept.response_observer import OBSERVED
 from callspan.providers import registry
 from callspan.setting_values import InvalidValueError, words_of
 from callspan.settings import SettingError

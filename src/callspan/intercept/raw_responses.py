@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from callspan.fail_open import fail_open, ours, value_of
 from callspan.intercept.event_lines import EventLines
-from callspan.intercept.guarded import Function, Observer, guarded
+from callspan.intercept.guarded import Function, HookSteps, guarded
 from callspan.intercept.hook_context import HookContext
-from callspan.intercept.watch import Watch, watch_of
+from callspan.intercept.response_observer import ResponseObserver, observer_of
 from callspan.record.call import ErrorInfo
 
 _CAP_BYTES: Final = 8 << 20
@@ -85,66 +85,66 @@ def _parsing_error(content: bytes) -> ErrorInfo | None:
 def observe_bytes(hook_context: HookContext, original: Function) -> Function:
     """Return `Response.iter_bytes` or `aiter_bytes` with raw responses of calls copied."""
     del hook_context
-    return guarded(original, Observer(step=_FOLLOW, begin=_followed, returned=_shown))
+    return guarded(original, HookSteps(step=_FOLLOW, begin=_followed, returned=_shown))
 
 
-def _followed(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Watch | None:
-    """Return the watch of a response that somebody begins to read, unless it needs no reading of ours."""
+def _followed(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ResponseObserver | None:
+    """Return the observer of a response that somebody begins to read, unless it needs no reading of ours."""
     del kwargs
-    watch = watch_of(args[0])
-    return None if watch is None or watch.iterated or watch.call.ended else watch
+    observer = observer_of(args[0])
+    return None if observer is None or observer.iterated or observer.call.ended else observer
 
 
-def _shown(watch: Watch, pieces: Any) -> Iterator[bytes] | AsyncIterator[bytes] | None:  # noqa: ANN401 - of either colour
+def _shown(observer: ResponseObserver, pieces: Any) -> Iterator[bytes] | AsyncIterator[bytes] | None:  # noqa: ANN401 - of either colour
     """Return what is read in place of `pieces`; None: they themselves, for the SDK's stream reads them."""
     if not (is_async := hasattr(pieces, "__anext__")) and not hasattr(pieces, "__next__"):
         return None
-    if watch.is_being_read():
-        watch.iterated, watch.source = True, weakref.ref(pieces)
+    if observer.is_being_read():
+        observer.iterated, observer.source = True, weakref.ref(pieces)
         return None
     # `streaming`: somebody reads the response of an SDK's stream himself.
-    if not (watch.raw or watch.call.streaming):
+    if not (observer.raw or observer.call.streaming):
         return None
-    return _copied_async(pieces, watch) if is_async else _copied(pieces, watch)
+    return _copied_async(pieces, observer) if is_async else _copied(pieces, observer)
 
 
-def _copied(pieces: Iterator[bytes], watch: Watch) -> Iterator[bytes]:
-    copy = _Copy(watch)
+def _copied(pieces: Iterator[bytes], observer: ResponseObserver) -> Iterator[bytes]:
+    copy = _Copy(observer)
     try:
         for piece in copy.pulled(pieces):
             copy.add(piece)
             yield piece
     except GeneratorExit:
         copy.broken_off()
-        watch.let_go()
+        observer.let_go()
         raise
     except BaseException as error:
         copy.broken_off()
-        watch.failed(error)
+        observer.failed(error)
         raise
     copy.finished()
 
 
-async def _copied_async(pieces: AsyncIterator[bytes], watch: Watch) -> AsyncIterator[bytes]:
-    copy = _Copy(watch)
+async def _copied_async(pieces: AsyncIterator[bytes], observer: ResponseObserver) -> AsyncIterator[bytes]:
+    copy = _Copy(observer)
     try:
         while True:
-            watch.pulling = True
+            observer.pulling = True
             try:
                 piece = await pieces.__anext__()
             except StopAsyncIteration:
                 break
             finally:
-                watch.pulling = False
+                observer.pulling = False
             copy.add(piece)
             yield piece
     except GeneratorExit:
         copy.broken_off()
-        watch.let_go()
+        observer.let_go()
         raise
     except BaseException as error:
         copy.broken_off()
-        watch.failed(error)
+        observer.failed(error)
         raise
     copy.finished()
 
@@ -152,10 +152,10 @@ async def _copied_async(pieces: AsyncIterator[bytes], watch: Watch) -> AsyncIter
 class _Copy:
     """What has passed: a whole body, or server-sent events fed on as they come."""
 
-    __slots__ = ("_events", "_fed", "_held", "_of_others", "_size", "_waiting", "_watch")
+    __slots__ = ("_events", "_fed", "_held", "_observer", "_of_others", "_size", "_waiting")
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+    def __init__(self, observer: ResponseObserver) -> None:
+        self._observer = observer
         self._events = EventLines()
         self._fed = 0
         self._held: list[bytes] = []
@@ -166,22 +166,22 @@ class _Copy:
     def pulled(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         """Yield the pieces, marking the time inside the response's own reading."""
         while True:
-            self._watch.pulling = True
+            self._observer.pulling = True
             try:
                 piece = next(pieces, None)
             finally:
-                self._watch.pulling = False
+                self._observer.pulling = False
             if piece is None:
                 return
             yield piece
 
     def add(self, piece: bytes) -> None:
         """Take a piece, unless the SDK's stream reads the response and shows its chunks itself."""
-        if self._watch.iterated or self._of_others or self._size > _CAP_BYTES:
+        if self._observer.iterated or self._of_others or self._size > _CAP_BYTES:
             return
         with _COPY:
             self._size += len(piece)
-            if not self._watch.call.streaming:
+            if not self._observer.call.streaming:
                 self._held.append(piece)
             elif payloads := self._events.feed(piece):
                 self._size = 0
@@ -189,19 +189,19 @@ class _Copy:
 
     def finished(self) -> None:
         """The last piece has passed."""
-        if self._watch.iterated:
+        if self._observer.iterated:
             return
         flaw: ErrorInfo | None = None
         with _COPY:
-            if self._watch.call.streaming:
+            if self._observer.call.streaming:
                 self._take(self._events.end())
                 self._take([])
             elif self._size <= _CAP_BYTES:
                 body = b"".join(self._held)
                 self._feed([body])
-                flaw = None if self._watch.call.has_body else _parsing_error(body)
-        if not self._of_others or self._watch.call.stream_complete:
-            self._watch.finished(flaw)
+                flaw = None if self._observer.call.has_body else _parsing_error(body)
+        if not self._of_others or self._observer.call.stream_complete:
+            self._observer.finished(flaw)
 
     def broken_off(self) -> None:
         """Nothing more will pass."""
@@ -210,8 +210,8 @@ class _Copy:
                 self._take([])
 
     def _take(self, payloads: list[bytes]) -> None:
-        call = self._watch.call
-        if not self._watch.raw:
+        call = self._observer.call
+        if not self._observer.raw:
             # Who reads the response of a stream may have the SDK parse what he reads, which shows it already: so
             # each payload waits for the next.
             self._of_others = self._of_others or call.chunks > self._fed
@@ -226,4 +226,4 @@ class _Copy:
                     # What is no JSON is the provider's affair and the reader's, and nothing that went wrong here.
                     data = value_of(partial(json.loads, payload))
                     if data is not None:
-                        self._watch.data(data)
+                        self._observer.data(data)

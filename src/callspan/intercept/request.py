@@ -20,10 +20,10 @@ from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open
 from callspan.intercept import native_tracing, stream_usage, streams
 from callspan.intercept.client_info import call_info
-from callspan.intercept.guarded import Function, Observer, guarded, guarded_data, reader
+from callspan.intercept.guarded import Function, HookSteps, guarded, guarded_data, reader
 from callspan.intercept.hook_context import CURRENT_CALL, HookContext
 from callspan.intercept.raw_responses import body_of, flaw_of, wants_raw
-from callspan.intercept.watch import WATCHES, Watch, watch_of
+from callspan.intercept.response_observer import OBSERVERS, ResponseObserver, observer_of
 from callspan.observe.factory import CallFactory
 from callspan.observe.live_call import LiveCall
 from callspan.providers import registry
@@ -55,9 +55,9 @@ class OpenCall:
         "early_reader",
         "hook_context",
         "inject",
+        "observer",
         "raw",
         "replaced",
-        "watch",
     )
 
     def __init__(
@@ -79,7 +79,7 @@ class OpenCall:
         """The SDK's own span that this call's stands in for, where there would be one."""
         self._outer = otel_context.get_current()
         self.context = hook_context.context_of(call, self._outer)
-        self.watch: Watch | None = None
+        self.observer: ResponseObserver | None = None
         self.early_reader: tuple[int, weakref.ref[Any]] | None = None
         """The identity of a response and what reads its stream, where that was made before the response is followed."""
         self._outer_call: OpenCall | None = None
@@ -109,35 +109,35 @@ class OpenCall:
             self.call.end(how=None, outcome=outcome_of(error, info), error=info)
 
     def follow(self, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2
-        """Put the watch on a response, so that its reading finds the call; the last one followed counts.
+        """Put the observer on a response, so that its reading finds the call; the last one followed counts.
 
         A middleware may ask twice, or return another response than the one that came.
         """
-        watch = watch_of(response)
-        if watch is not None and watch is self.watch:
+        observer = observer_of(response)
+        if observer is not None and observer is self.observer:
             return
-        if self.watch is not None:
-            self.watch.retire()
-            self.watch = None
+        if self.observer is not None:
+            self.observer.retire()
+            self.observer = None
             self.call.forget_answer()
-        if watch is not None and watch.call is self.call:
-            watch.data = self.call.data
-            self.watch = watch
+        if observer is not None and observer.call is self.call:
+            observer.data = self.call.data
+            self.observer = observer
         else:
-            self.watch = self._new_watch(response)
+            self.observer = self._new_observer(response)
 
-    def _new_watch(self, response: Any) -> Watch:  # noqa: ANN401
-        watch = Watch(self.call, self.hook_context.deferred_ends, self.raw)
-        watch.hides_usage = self._asked_usage
-        watch.reads_items = self._lacks(names.PROCESS_RESPONSE_DATA.name)
+    def _new_observer(self, response: Any) -> ResponseObserver:  # noqa: ANN401
+        observer = ResponseObserver(self.call, self.hook_context.deferred_ends, self.raw)
+        observer.hides_usage = self._asked_usage
+        observer.reads_items = self._lacks(names.PROCESS_RESPONSE_DATA.name)
         if self.early_reader is not None and self.early_reader[0] == id(response):
-            watch.reader = self.early_reader[1]
-        watch.follow(response)
+            observer.reader = self.early_reader[1]
+        observer.follow(response)
         # Mocks may lack `is_closed`.
         if getattr(response, "is_closed", False) is not True:
             self.hook_context.deferred_ends.track(self.call)
-            watch.may_be_lost = True
-        return watch
+            observer.may_be_lost = True
+        return observer
 
     def returned(self, result: object) -> None:
         """Take what `request` returned: a plain call has ended, a stream or an unread response has not."""
@@ -167,11 +167,11 @@ class OpenCall:
                 streams.observe_iterator(result)
         if not call.streaming and not call.has_body:
             response = response if response is not None else result
-            if self.watch is None or getattr(response, "is_closed", True):
+            if self.observer is None or getattr(response, "is_closed", True):
                 call.data(body_of(result, response))
-        if call.has_body or self.watch is None:
+        if call.has_body or self.observer is None:
             return False
-        self.watch.begin()
+        self.observer.begin()
         return True
 
 
@@ -213,11 +213,11 @@ def observe_request(hook_context: HookContext, original: Function, *, is_async: 
         stream = bool(stream_of(args, kwargs))
         return _opened(hook_context, factory, endpoint, _Asked(args[0], options, stream))
 
-    observer = Observer(
+    steps = HookSteps(
         step=_OPEN, begin=begin, enter=OpenCall.enter, returned=OpenCall.returned, raised=OpenCall.raised,
         pause=OpenCall.leave,
     )  # fmt: skip
-    return guarded(original, observer, is_async=is_async)
+    return guarded(original, steps, is_async=is_async)
 
 
 def observe_response(hook_context: HookContext, original: Function) -> Function:
@@ -233,13 +233,13 @@ def observe_response(hook_context: HookContext, original: Function) -> Function:
                 opened.call.attempts.told_retries(retries)
             opened.follow(response_of(args, kwargs))
 
-    return guarded(original, Observer(step=_BIND, begin=begin))
+    return guarded(original, HookSteps(step=_BIND, begin=begin))
 
 
 def observe_data(hook_context: HookContext, original: Function) -> Function:
     """Return `_process_response_data` that shows each parsed body or chunk to its call first."""
     del hook_context
-    return guarded_data(original, _DATA, WATCHES)
+    return guarded_data(original, _DATA, OBSERVERS)
 
 
 def observe_build(hook_context: HookContext, original: Function) -> Function:
@@ -261,7 +261,7 @@ def observe_build(hook_context: HookContext, original: Function) -> Function:
         opened.call.sent(built.content, body)
         opened.body_seen = True
 
-    return guarded(original, Observer(step=_BODY, begin=begin, returned=returned))
+    return guarded(original, HookSteps(step=_BODY, begin=begin, returned=returned))
 
 
 def observe_wait(hook_context: HookContext, original: Function) -> Function:
@@ -275,7 +275,7 @@ def observe_wait(hook_context: HookContext, original: Function) -> Function:
     def returned(opened: OpenCall, seconds: float) -> None:
         opened.call.attempts.will_wait(float(seconds))
 
-    return guarded(original, Observer(step=_WAIT, begin=begin, returned=returned))
+    return guarded(original, HookSteps(step=_WAIT, begin=begin, returned=returned))
 
 
 class _Asked(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from callspan.intercept import stream_usage
 from callspan.intercept.raw_responses import body_of
-from callspan.intercept.watch import Watch, watch_of
+from callspan.intercept.response_observer import ResponseObserver, observer_of
 
 Reader: TypeAlias = Iterator[object] | AsyncIterator[object]
 """What a stream of either colour reads its items from."""
@@ -23,7 +23,7 @@ def without_usage(reader: Any) -> Reader:  # noqa: ANN401 - an iterator of eithe
 
 
 def reporting(reader: Any, response: object) -> Reader:  # noqa: ANN401 - an iterator of either colour
-    """Return a reader that reports its end to the watch of the response, which it looks up at its first step.
+    """Return a reader that reports its end to the observer of the response, which it looks up at its first step.
 
     Not before: a middleware may replace the response in between.
     """
@@ -43,38 +43,38 @@ async def _hiding_async(inner: AsyncIterator[object]) -> AsyncIterator[object]:
 
 
 def _read(inner: Iterator[object], response: object) -> Iterator[object]:
-    watch = watch_of(response)
-    if watch is None:
+    observer = observer_of(response)
+    if observer is None:
         yield from inner
         return
-    watch.iterated = True
-    shown = _showing(inner, watch) if watch.reads_items else inner
+    observer.iterated = True
+    shown = _showing(inner, observer) if observer.reads_items else inner
     try:
-        yield from _hiding(shown) if watch.hides_usage else shown
+        yield from _hiding(shown) if observer.hides_usage else shown
     except GeneratorExit:
-        watch.let_go()
+        observer.let_go()
         raise
     except BaseException as error:
-        watch.failed(error)
+        observer.failed(error)
         raise
-    watch.finished()
+    observer.finished()
 
 
-def _showing(inner: Iterator[object], watch: Watch) -> Iterator[object]:
+def _showing(inner: Iterator[object], observer: ResponseObserver) -> Iterator[object]:
     for item in inner:
-        watch.data(body_of(item, None))
+        observer.data(body_of(item, None))
         yield item
 
 
 class _AsyncReader:
     """An async iterator over the SDK's reader; not a generator, whose finalisation would race with the inner one."""
 
-    __slots__ = ("__weakref__", "_inner", "_response", "_watch", "running")
+    __slots__ = ("__weakref__", "_inner", "_observer", "_response", "running")
 
     def __init__(self, inner: AsyncIterator[object], response: object) -> None:
         self._inner = inner
         self._response = response
-        self._watch: Watch | None = None
+        self._observer: ResponseObserver | None = None
         self.running = False
         """True while somebody waits for an item."""
 
@@ -84,24 +84,24 @@ class _AsyncReader:
 
     async def __anext__(self) -> object:
         """Return the next item, and report the end where there is none."""
-        watch = self._watch or self._begin()
+        observer = self._observer or self._begin()
         # While one task is inside, another is refused by the SDK's reader: that is its error, and no end of the stream.
-        if watch is None or self.running:
+        if observer is None or self.running:
             return await self._inner.__anext__()
         self.running = True
         try:
             item = await self._inner.__anext__()
-            while watch.hides_usage and stream_usage.is_extra(item):
+            while observer.hides_usage and stream_usage.is_extra(item):
                 item = await self._inner.__anext__()
         except StopAsyncIteration:
-            watch.finished()
+            observer.finished()
             raise
         except BaseException as error:
-            watch.failed(error)
+            observer.failed(error)
             raise
         else:
-            if watch.reads_items:
-                watch.data(body_of(item, None))
+            if observer.reads_items:
+                observer.data(body_of(item, None))
             return item
         finally:
             self.running = False
@@ -109,8 +109,8 @@ class _AsyncReader:
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the SDK's reader has
         return getattr(self._inner, name)
 
-    def _begin(self) -> Watch | None:
-        watch = self._watch = watch_of(self._response)
-        if watch is not None:
-            watch.iterated = True
-        return watch
+    def _begin(self) -> ResponseObserver | None:
+        observer = self._observer = observer_of(self._response)
+        if observer is not None:
+            observer.iterated = True
+        return observer

@@ -18,10 +18,17 @@ from typing import Any, Final
 
 from callspan import private_names as names
 from callspan.fail_open import fail_open
-from callspan.intercept.guarded import Function, Observer, guarded
+from callspan.intercept.guarded import Function, HookSteps, guarded
 from callspan.intercept.hook_context import CURRENT_CALL, HookContext
+from callspan.intercept.response_observer import (
+    OBSERVED,
+    OBSERVERS,
+    HttpResponse,
+    ResponseObserver,
+    is_running,
+    observer_of,
+)
 from callspan.intercept.stream_readers import Reader, reporting, without_usage
-from callspan.intercept.watch import OBSERVED, WATCHES, HttpResponse, Watch, is_running, watch_of
 
 _CLOSED: Final = fail_open("see who closed a response")
 _FOLLOW: Final = fail_open("follow a stream")
@@ -41,7 +48,7 @@ def observe_reader(hook_context: HookContext, original: Function) -> Function:
     def returned(stream: Any, inner: Reader) -> Reader:  # noqa: ANN401
         return _followed(inner, stream.response)
 
-    return guarded(original, Observer(step=_FOLLOW, begin=begin, returned=returned))
+    return guarded(original, HookSteps(step=_FOLLOW, begin=begin, returned=returned))
 
 
 def observe_iterator(stream: Any) -> None:  # noqa: ANN401 - a stream of either SDK
@@ -56,17 +63,17 @@ def _is_reader(found: object) -> bool:
 
 
 def _followed(reader: Reader, response: HttpResponse) -> Reader:
-    watch, opened = watch_of(response), CURRENT_CALL.get()
-    if (watch is None and opened is None) or not _is_reader(reader):
+    observer, opened = observer_of(response), CURRENT_CALL.get()
+    if (observer is None and opened is None) or not _is_reader(reader):
         return reader
     # The call that is open here may find its response later: where a middleware has put another one in its place.
-    direct = watch is not None and not watch.reads_items and _tells_its_end(reader, response)
+    direct = observer is not None and not observer.reads_items and _tells_its_end(reader, response)
     shown = reader if direct else reporting(reader, response)
-    if watch is not None:
-        watch.direct, watch.reader = direct, weakref.ref(shown)
+    if observer is not None:
+        observer.direct, observer.reader = direct, weakref.ref(shown)
     elif opened is not None:
         opened.early_reader = id(response), weakref.ref(shown)
-    return without_usage(shown) if direct and watch is not None and watch.hides_usage else shown
+    return without_usage(shown) if direct and observer is not None and observer.hides_usage else shown
 
 
 def _tells_its_end(reader: object, response: HttpResponse) -> bool:
@@ -89,11 +96,11 @@ def _frame_of(reader: object) -> object:
 
 
 def observe_close(hook_context: HookContext, original: Function, *, is_async: bool = False) -> Function:
-    """Return `Response.close` or `aclose` with the end of a watched call reported."""
+    """Return `Response.close` or `aclose` with the end of an observed call reported."""
     del hook_context
     return guarded(
         original,
-        Observer(step=_CLOSED, begin=_followed_response, returned=_closed, raised=_on_close),
+        HookSteps(step=_CLOSED, begin=_followed_response, returned=_closed, raised=_on_close),
         is_async=is_async,
     )
 
@@ -101,7 +108,7 @@ def observe_close(hook_context: HookContext, original: Function, *, is_async: bo
 def _followed_response(args: tuple[Any, ...], kwargs: dict[str, Any]) -> HttpResponse | None:
     del kwargs
     response: HttpResponse = args[0]
-    return response if id(response) in WATCHES else None
+    return response if id(response) in OBSERVERS else None
 
 
 def _closed(response: HttpResponse, result: object) -> None:
@@ -111,29 +118,29 @@ def _closed(response: HttpResponse, result: object) -> None:
 
 def _on_close(response: HttpResponse, error: BaseException | None) -> None:
     """Somebody has closed the response; `error` is what that raised."""
-    watch = watch_of(response)
-    if watch is None or watch.call.ended or watch.pulling:
+    observer = observer_of(response)
+    if observer is None or observer.call.ended or observer.pulling:
         return
-    known = watch.reader
+    known = observer.reader
     reader = None if known is None else known()
     if reader is None and known is not None:
         # The collector clears weak references before it closes the generators it found, whose `finally` closes
         # the response: this may be a finalizer.
-        watch.let_go()
+        observer.let_go()
     elif not is_running(reader):
-        watch.closed()
-    elif watch.direct:
-        _closed_by(reader, watch, error)
+        observer.closed()
+    elif observer.direct:
+        _closed_by(reader, observer, error)
 
 
-def _closed_by(reader: object, watch: Watch, error: BaseException | None) -> None:
+def _closed_by(reader: object, observer: ResponseObserver, error: BaseException | None) -> None:
     """The response was closed while its reader is executing: by that, or by anybody else."""
     frame = _frame_of(reader)
     if not isinstance(frame, FrameType):
         return
     # At the end of the bytes the HTTP library closes the response, and the reader may have items left. Another task
     # or thread may close it at any time. Either way the reader will close it once more, at its own end.
-    if watch.at_bytes() or not _is_below(inspect.currentframe(), frame):
+    if observer.at_bytes() or not _is_below(inspect.currentframe(), frame):
         return
     if error is None and (in_flight := sys.exc_info()[1]) is not None:
         where = _outermost(in_flight)
@@ -143,11 +150,11 @@ def _closed_by(reader: object, watch: Watch, error: BaseException | None) -> Non
             return  # On its way to the reader, out of something that the reader has called.
         # Else it is an error the caller is about while he reads.
     if error is None:
-        watch.finished()
+        observer.finished()
     elif isinstance(error, GeneratorExit):
-        watch.let_go()
+        observer.let_go()
     else:
-        watch.failed(error)
+        observer.failed(error)
 
 
 def _outermost(error: BaseException) -> FrameType | None:

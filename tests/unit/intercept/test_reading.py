@@ -1,4 +1,4 @@
-"""What is read from the SDKs' own objects, however odd they are: info, failures, raw responses, usage, watches."""
+"""What is read from the SDKs' own objects, however odd they are: info, failures, raw responses, usage, observers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from callspan.intercept import stream_usage
 from callspan.intercept.client_info import call_info
 from callspan.intercept.hook_context import HookContext
 from callspan.intercept.raw_responses import body_of, observe_bytes, wants_raw
-from callspan.intercept.watch import WATCHES, Watch, is_running, watch_of
+from callspan.intercept.response_observer import OBSERVERS, ResponseObserver, is_running, observer_of
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.factory import CallFactory, CallInfo
 from callspan.providers import registry
@@ -311,8 +311,8 @@ class Call:
         chat = endpoint("/chat/completions")
         self.live = factory.start(chat, CallInfo(provider="openai", model="gpt-5", stream=stream))
         self.deferred = DeferredEnds()
-        self.watch = Watch(self.live, self.deferred, raw=True)
-        self.watch.begin()
+        self.observer = ResponseObserver(self.live, self.deferred, raw=True)
+        self.observer.begin()
 
     @property
     def record(self) -> CallRecord:
@@ -321,7 +321,7 @@ class Call:
         return record
 
     def read(self, response: Response, how: str) -> list[bytes]:
-        self.watch.follow(response)
+        self.observer.follow(response)
         if how == "sync":
             return list(response.iter_bytes())
 
@@ -401,13 +401,13 @@ def test_an_error_while_reading_is_the_callers_and_the_calls(how: str, error: Ba
     with pytest.raises(type(error)):
         call.read(Response(b"data: {}\n\n", error=error), how)
     assert call.record.outcome == outcome
-    assert call.watch.pulling is False
+    assert call.observer.pulling is False
 
 
 def test_a_reader_that_is_given_up_closes_the_call() -> None:
     call = Call(stream=True)
     response = Response(b"data: {}\n\n", b"data: {}\n\n")
-    call.watch.follow(response)
+    call.observer.follow(response)
     reading: Any = response.iter_bytes()
     next(reading)
     reading.close()
@@ -417,7 +417,7 @@ def test_a_reader_that_is_given_up_closes_the_call() -> None:
 @pytest.mark.parametrize("how", ["sync", "async"])
 def test_of_a_response_that_is_nobodys_the_bytes_pass_alone(how: str) -> None:
     call = Call()
-    call.watch.raw = False
+    call.observer.raw = False
     assert call.read(Response(b"x"), how) == [b"x"]
     assert call.written == []
     response = Response(b"y")
@@ -429,26 +429,26 @@ def test_of_a_response_that_is_nobodys_the_bytes_pass_alone(how: str) -> None:
 
 @pytest.mark.parametrize("response", [None, object(), options(extensions=None), [], Response()])
 def test_what_has_no_watch_has_none(response: object) -> None:
-    assert watch_of(response) is None
+    assert observer_of(response) is None
 
 
 def test_a_watch_is_found_by_its_response_until_that_is_gone() -> None:
-    before = len(WATCHES)
+    before = len(OBSERVERS)
     call, response = Call(), Response()
-    call.watch.follow(response)
-    assert watch_of(response) is call.watch
-    assert watch_of(copy.copy(response)) is None
+    call.observer.follow(response)
+    assert observer_of(response) is call.observer
+    assert observer_of(copy.copy(response)) is None
     del response
-    assert len(WATCHES) == before
+    assert len(OBSERVERS) == before
 
 
 def test_a_response_that_answers_several_calls_ends_them_all_when_it_is_dropped() -> None:
     """A transport of a test may give one response to every request."""
     calls, response = [Call(stream=True) for _ in range(3)], Response()
     for call in calls:
-        call.watch.may_be_lost = True
-        call.watch.follow(response)
-    assert watch_of(response) is calls[-1].watch
+        call.observer.may_be_lost = True
+        call.observer.follow(response)
+    assert observer_of(response) is calls[-1].observer
     del response
     assert [call.record.stream and call.record.stream.end for call in calls] == ["dropped"] * 3
 
@@ -456,8 +456,8 @@ def test_a_response_that_answers_several_calls_ends_them_all_when_it_is_dropped(
 def test_a_response_that_takes_no_weak_reference_has_no_watch() -> None:
     call, response = Call(), []  # type: ignore[var-annotated]
     with pytest.raises(TypeError):
-        call.watch.follow(response)
-    assert watch_of(response) is None
+        call.observer.follow(response)
+    assert observer_of(response) is None
 
 
 @pytest.mark.parametrize(
@@ -466,28 +466,28 @@ def test_a_response_that_takes_no_weak_reference_has_no_watch() -> None:
 )
 def test_an_end_before_the_response_was_the_callers_counts_when_it_is(end: str, outcome: str) -> None:
     call = Call(stream=True)
-    watch = Watch(call.live, call.deferred, raw=False)
-    getattr(watch, end)()
-    watch.failed(ValueError("later, so it does not count"))
+    observer = ResponseObserver(call.live, call.deferred, raw=False)
+    getattr(observer, end)()
+    observer.failed(ValueError("later, so it does not count"))
     call.deferred.drain()
     assert not call.live.ended
-    watch.begin()
+    observer.begin()
     assert call.record.outcome == outcome
 
 
 def test_the_first_end_counts() -> None:
     call = Call()
-    call.watch.failed(TimeoutError("slow"))
-    call.watch.finished()
-    call.watch.closed()
+    call.observer.failed(TimeoutError("slow"))
+    call.observer.finished()
+    call.observer.closed()
     assert call.record.outcome == "timeout"
 
 
 def test_what_is_read_of_a_replaced_response_belongs_to_no_call() -> None:
     call = Call()
-    call.watch.retire()
-    call.watch.data(ANSWER)
-    call.watch.finished()
+    call.observer.retire()
+    call.observer.data(ANSWER)
+    call.observer.finished()
     assert (call.record.outcome, call.record.usage) == ("success", None)
 
 

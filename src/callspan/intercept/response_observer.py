@@ -1,6 +1,6 @@
-"""Watch: what follows an HTTP response, joining the hooks that see parts of one call.
+"""Response observer: what follows an HTTP response, joining the hooks that see parts of one call.
 
-Nothing is put on objects the caller sees: watches are found by the identity of the response, as long as that lives.
+Nothing is put on objects the caller sees: observers are found by the identity of the response, as long as that lives.
 They hold the response and its iterators weakly, or these could never be collected.
 """
 
@@ -21,8 +21,8 @@ from callspan.record.call import ErrorInfo, StreamEnd
 _END: Final = fail_open("end a call")
 OBSERVED: Final = "callspan_observed"
 """Marks a function as hooked; `functools.wraps` and wrapt hand the mark on to whoever wraps it once more."""
-WATCHES: Final[dict[int, Watch]] = {}
-"""The watch of each response that is followed, by the identity of the response; changed by `follow` alone."""
+OBSERVERS: Final[dict[int, ResponseObserver]] = {}
+"""The observer of each response that is followed, by the identity of the response; changed by `follow` alone."""
 
 
 class HttpResponse(Protocol):
@@ -37,7 +37,7 @@ class HttpResponse(Protocol):
         """The body, once read."""
 
 
-class Watch:
+class ResponseObserver:
     """One call's hold on its response. Methods never raise."""
 
     __slots__ = (
@@ -85,22 +85,22 @@ class Watch:
         self._begun = False
         self._early: Callable[[], None] | None = None
         self._place: _Place | None = None
-        self._before: Watch | None = None
+        self._before: ResponseObserver | None = None
 
     def follow(self, response: object) -> None:
-        """Take the response's place among the watches, until it is collected.
+        """Take the response's place among the observers, until it is collected.
 
         Raises TypeError for an object that takes no weak references.
         """
         identity = id(response)
-        before = WATCHES.get(identity)
+        before = OBSERVERS.get(identity)
         if before is None:
             self._place = _Place(response, _collected)
             self._place.identity = identity
         else:
             # A transport may answer several calls with one response.
             self._place, self._before = before._place, before._before if before.call.ended else before
-        WATCHES[identity] = self
+        OBSERVERS[identity] = self
 
     def collected(self) -> None:
         """The response was collected; safe in a finalizer."""
@@ -173,16 +173,16 @@ class _Place(weakref.ref):  # type: ignore[type-arg] # of any object
     identity: int
 
 
-def _collected(place: Any, watches: dict[int, Watch] = WATCHES) -> None:  # noqa: ANN401 - a _Place
-    # The argument keeps the watches at hand when the interpreter ends and modules lose their names.
-    watch = watches.pop(place.identity, None)
-    if watch is not None:
-        watch.collected()
+def _collected(place: Any, observers: dict[int, ResponseObserver] = OBSERVERS) -> None:  # noqa: ANN401 - a _Place
+    # The argument keeps the observers at hand when the interpreter ends and modules lose their names.
+    observer = observers.pop(place.identity, None)
+    if observer is not None:
+        observer.collected()
 
 
-def watch_of(response: object) -> Watch | None:
-    """Return the watch of a response, or None."""
-    return WATCHES.get(id(response))
+def observer_of(response: object) -> ResponseObserver | None:
+    """Return the observer of a response, or None."""
+    return OBSERVERS.get(id(response))
 
 
 def is_running(reader: object) -> bool:
