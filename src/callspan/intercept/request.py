@@ -108,7 +108,7 @@ class OpenCall:
             info = call_error(error)
             self.call.end(how=None, outcome=outcome_of(error, info), error=info)
 
-    def follow(self, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2
+    def attach_response(self, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2
         """Put the observer on a response, so that its reading finds the call; the last one followed counts.
 
         A middleware may ask twice, or return another response than the one that came.
@@ -132,14 +132,14 @@ class OpenCall:
         observer.reads_items = self._lacks(names.PROCESS_RESPONSE_DATA.name)
         if self.early_reader is not None and self.early_reader[0] == id(response):
             observer.reader = self.early_reader[1]
-        observer.follow(response)
+        observer.attach(response)
         # Mocks may lack `is_closed`.
         if getattr(response, "is_closed", False) is not True:
             self.hook_context.deferred_ends.track(self.call)
             observer.may_be_lost = True
         return observer
 
-    def returned(self, result: object) -> None:
+    def finish(self, result: object) -> None:
         """Take what `request` returned: a plain call has ended, a stream or an unread response has not."""
         _REQUESTS.pop(id(self), None)
         self.leave()
@@ -162,7 +162,7 @@ class OpenCall:
     def _goes_on(self, result: object, response: Any) -> bool:  # noqa: ANN401 - httpx, httpx2 or anything else
         call = self.call
         if hasattr(response, "headers") and (call.streaming or not getattr(response, "is_closed", True)):
-            self.follow(response)
+            self.attach_response(response)
             if self._lacks(names.STREAM.name):
                 streams.observe_iterator(result)
         if not call.streaming and not call.has_body:
@@ -214,7 +214,7 @@ def observe_request(hook_context: HookContext, original: Function, *, is_async: 
         return _opened(hook_context, factory, endpoint, _Asked(args[0], options, stream))
 
     steps = HookSteps(
-        step=_OPEN, begin=begin, enter=OpenCall.enter, returned=OpenCall.returned, raised=OpenCall.raised,
+        step=_OPEN, begin=begin, enter=OpenCall.enter, returned=OpenCall.finish, raised=OpenCall.raised,
         pause=OpenCall.leave,
     )  # fmt: skip
     return guarded(original, steps, is_async=is_async)
@@ -231,7 +231,7 @@ def observe_response(hook_context: HookContext, original: Function) -> Function:
             retries = kwargs.get("retries_taken")
             if isinstance(retries, int):
                 opened.call.attempts.told_retries(retries)
-            opened.follow(response_of(args, kwargs))
+            opened.attach_response(response_of(args, kwargs))
 
     return guarded(original, HookSteps(step=_BIND, begin=begin))
 

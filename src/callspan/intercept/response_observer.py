@@ -22,7 +22,7 @@ _END: Final = fail_open("end a call")
 OBSERVED: Final = "callspan_observed"
 """Marks a function as hooked; `functools.wraps` and wrapt hand the mark on to whoever wraps it once more."""
 OBSERVERS: Final[dict[int, ResponseObserver]] = {}
-"""The observer of each response that is followed, by the identity of the response; changed by `follow` alone."""
+"""The observer of each response that is followed, by the identity of the response; changed by `attach` alone."""
 
 
 class HttpResponse(Protocol):
@@ -87,7 +87,7 @@ class ResponseObserver:
         self._place: _Place | None = None
         self._before: ResponseObserver | None = None
 
-    def follow(self, response: object) -> None:
+    def attach(self, response: object) -> None:
         """Take the response's place among the observers, until it is collected.
 
         Raises TypeError for an object that takes no weak references.

@@ -321,7 +321,7 @@ class Call:
         return record
 
     def read(self, response: Response, how: str) -> list[bytes]:
-        self.observer.follow(response)
+        self.observer.attach(response)
         if how == "sync":
             return list(response.iter_bytes())
 
@@ -407,7 +407,7 @@ def test_an_error_while_reading_is_the_callers_and_the_calls(how: str, error: Ba
 def test_a_reader_that_is_given_up_closes_the_call() -> None:
     call = Call(stream=True)
     response = Response(b"data: {}\n\n", b"data: {}\n\n")
-    call.observer.follow(response)
+    call.observer.attach(response)
     reading: Any = response.iter_bytes()
     next(reading)
     reading.close()
@@ -435,7 +435,7 @@ def test_what_has_no_watch_has_none(response: object) -> None:
 def test_a_watch_is_found_by_its_response_until_that_is_gone() -> None:
     before = len(OBSERVERS)
     call, response = Call(), Response()
-    call.observer.follow(response)
+    call.observer.attach(response)
     assert observer_of(response) is call.observer
     assert observer_of(copy.copy(response)) is None
     del response
@@ -447,7 +447,7 @@ def test_a_response_that_answers_several_calls_ends_them_all_when_it_is_dropped(
     calls, response = [Call(stream=True) for _ in range(3)], Response()
     for call in calls:
         call.observer.may_be_lost = True
-        call.observer.follow(response)
+        call.observer.attach(response)
     assert observer_of(response) is calls[-1].observer
     del response
     assert [call.record.stream and call.record.stream.end for call in calls] == ["dropped"] * 3
@@ -456,7 +456,7 @@ def test_a_response_that_answers_several_calls_ends_them_all_when_it_is_dropped(
 def test_a_response_that_takes_no_weak_reference_has_no_watch() -> None:
     call, response = Call(), []  # type: ignore[var-annotated]
     with pytest.raises(TypeError):
-        call.observer.follow(response)
+        call.observer.attach(response)
     assert observer_of(response) is None
 
 
