@@ -10,7 +10,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Final, NamedTuple
 
@@ -72,8 +72,11 @@ class _Try(fail_open):
 class Shipper:
     """Delivers to one sink from a thread of its own, which never keeps the interpreter alive."""
 
-    def __init__(self, number: int, sink: Sink, segments: SegmentSet) -> None:
+    def __init__(
+        self, number: int, sink: Sink, segments: SegmentSet, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.sink = sink
+        self._clock = clock
         self.number = number
         self.delivered = 0
         self.retried = 0
@@ -257,13 +260,19 @@ class Shipper:
             self.sink.close()
 
     def _rest(self) -> None:
-        if self._wait(_IDLE_S) and self._unparked.is_set() and not self._stopping and not self._hurried:
+        if self._wait(_IDLE_S):
             self._sleep(_LINGER_S)  # gather a batch
 
     def _sleep(self, seconds: float) -> None:
-        # Appends do not end this: with `_woken` set only `hurry` and `stop` send a signal.
-        self._woken = True
-        self._wait(seconds)
+        """Wait as long as given, however many appends come; a flush, a stop or a fork ends it."""
+        self._woken = True  # appends need not say more
+        deadline = self._clock() + seconds
+        while (left := deadline - self._clock()) > 0 and not self._is_urgent():
+            # May return at once: of appends that came before this wait a signal may be left.
+            self._wait(left)
+
+    def _is_urgent(self) -> bool:
+        return self._hurried or self._stopping or not self._unparked.is_set()
 
     def _wait(self, seconds: float) -> bool:
         try:
