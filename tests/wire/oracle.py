@@ -6,8 +6,8 @@ or empty; an empty string says nothing (some gateways send one for every field t
 Decisions, each on what the wire says:
 
 - Input is inclusive. Anthropic counts cached tokens apart, so its input is the sum of three counters.
-- A Responses answer finishes with its incomplete reason, else with its status once that is final; `queued`
-  and `in_progress` are no reason.
+- A Responses answer finishes with its incomplete reason, with `tool_calls` where it requests a tool of the
+  application, else with its status once that is final; `queued` and `in_progress` are no reason.
 - A compaction repeats the user's messages in its output; they are not the model's words.
 - The parts of one reasoning item are paragraphs of one thought.
 - While an answer is queued, its `usage` null, nothing is counted, whatever else says 0.
@@ -29,6 +29,7 @@ from wire.facts import Facts, Tool
 from wire.folding import Json, fold
 from wire.sse import chunks
 
+APPLICATION_TOOLS = ("function_call", "custom_tool_call", "computer_call")
 PENDING = {"queued", "in_progress"}
 CALLER_RUNS = {"function_call": "function", "custom_tool_call": "custom"}
 HISTORY = {
@@ -188,7 +189,8 @@ def _read_responses(facts: Facts, body: Json) -> None:
     finish = reason or (None if facts.status in PENDING else facts.status)
     output = body.get("output") or []
     facts.choices = 1 if output else None
-    facts.finish_reasons = (finish,)
+    requested = any(item["type"] in APPLICATION_TOOLS or item.get("execution") == "client" for item in output)
+    facts.finish_reasons = ("tool_calls" if requested and finish == "completed" else finish,)
     _read_responses_usage(facts, body)
     parts = [
         part for item in output if item["type"] == "message" and item["role"] == "assistant" for part in item["content"]

@@ -63,10 +63,9 @@ def last_status(record: CallRecord) -> int | None:
 
 def _finish_reasons(record: CallRecord) -> tuple[str, ...] | None:
     reasons = record.response.finish_reasons if record.response is not None else ()
-    if not any(reasons):
-        return None
-    missing = "error" if record.outcome == "success" else record.outcome
-    return tuple([finish_word(reason) if reason else missing for reason in reasons])
+    words = tuple([finish_word(reason) for reason in reasons if reason])
+    # Their order is that of the choices, so that none can be left out.
+    return words if words and len(words) == len(reasons) else None
 
 
 def _error_type(record: CallRecord) -> str | None:
@@ -164,7 +163,7 @@ END: Final = Table(
     Row(RESPONSE_MODEL, STRING, "response.model", "The model of the response, by the provider's word."),
     Row(
         "gen_ai.response.finish_reasons", STRINGS, _finish_reasons,
-        "Why the model stopped, one word for each choice; of a choice without one, how the call ended.",
+        "Why the model stopped, one word for each choice; absent where a choice has none.",
     ),
     Row("gen_ai.usage.input_tokens", INT, "usage.input_tokens", "All input tokens, cached ones included."),
     Row("gen_ai.usage.output_tokens", INT, "usage.output_tokens", "All output tokens, reasoning included."),

@@ -98,7 +98,7 @@ def _response(attributes: Mapping[str, object]) -> Response:
     return Response(
         id=_text(attributes, ("gen_ai.response.id",)),
         model=_text(attributes, _RESPONSE_MODEL),
-        finish_reasons=[str(reason) for reason in reasons] if isinstance(reasons, list | tuple) else [],
+        finish_reasons=[str(reason) or None for reason in reasons] if isinstance(reasons, list | tuple) else [],
     )
 
 

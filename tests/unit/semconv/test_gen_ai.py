@@ -237,13 +237,15 @@ def test_no_resend_is_absent(bare_call: CallRecord) -> None:
         (["end_turn"], "success", ("stop",)),
         (["refusal"], "success", ("content_filter",)),
         (["pause_turn"], "success", ("pause_turn",)),
-        (["stop", None], "cancelled", ("stop", "cancelled")),
-        (["stop", None], "success", ("stop", "error")),
+        (["stop", None], "cancelled", None),
+        ([None, "stop"], "success", None),
+        (["stop", ""], "success", None),
         ([None], "error", None),
+        ([""], "success", None),
         ([], "success", None),
     ],
 )
-def test_finish_reasons_are_one_word_per_choice(
+def test_finish_reasons_are_one_word_for_each_choice_and_absent_where_one_is_unknown(
     bare_call: CallRecord, reasons: list[str | None], outcome: str, shown: object
 ) -> None:
     record = msgspec.structs.replace(bare_call, response=Response(finish_reasons=reasons), outcome=outcome)

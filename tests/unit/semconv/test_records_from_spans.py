@@ -131,9 +131,17 @@ def test_times_never_run_backwards(start: int, end: int | None, duration: int | 
 
 @pytest.mark.parametrize(
     ("reasons", "read_as"),
-    [(("stop", "length"), ["stop", "length"]), (["stop"], ["stop"]), ("stop", []), (None, []), ((), []), ((1,), ["1"])],
+    [
+        (("stop", "length"), ["stop", "length"]),
+        (["stop"], ["stop"]),
+        ("stop", []),
+        (None, []),
+        ((), []),
+        ((1,), ["1"]),
+        (("", "stop"), [None, "stop"]),
+    ],
 )
-def test_finish_reasons_are_a_list(reasons: object, read_as: list[str]) -> None:
+def test_finish_reasons_are_a_list(reasons: object, read_as: list[str | None]) -> None:
     record = known({"gen_ai.response.finish_reasons": reasons, "gen_ai.response.id": "r"})
     assert record.response is not None
     assert (record.response.finish_reasons, record.response.id) == (read_as, "r")

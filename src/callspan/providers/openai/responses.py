@@ -11,13 +11,14 @@ from callspan.providers.json_readers import dig, items, objects, text, word
 from callspan.providers.openai.parts import parts_of
 from callspan.providers.openai.request import read_request
 from callspan.providers.openai.response import finish_meanings, response_error, unix_time
-from callspan.providers.openai.responses_items import item_messages, item_parts
+from callspan.providers.openai.responses_items import item_messages, item_parts, requests_tools
 from callspan.providers.openai.responses_stream import ResponsesAccumulator
 from callspan.providers.openai.usage import usage_of
 from callspan.record.call import ErrorInfo, Request, Response
-from callspan.record.finish import CONTENT_FILTER, LENGTH
+from callspan.record.finish import CONTENT_FILTER, LENGTH, TOOL_CALLS
 from callspan.record.messages import Conversation, Message, Part
 
+_COMPLETED: Final = "completed"
 _UNDER_WAY: Final = ("in_progress", "queued")
 
 
@@ -40,7 +41,8 @@ class Responses:
     def response_info(self, body: object) -> ResponseInfo:
         """Return what a whole or folded answer states. Total.
 
-        The finish reason is the reason of an incomplete answer, else its status once it has ended.
+        The finish reason is the reason of an incomplete answer, `tool_calls` for a completed one that requests tools of
+        the application, else its status once it has ended.
         """
         reasons = [_reason(body)] if isinstance(dig(body, "output"), list) or text(body, "status") else []
         meant = finish_meanings(reasons)
@@ -73,7 +75,9 @@ class Responses:
 def _reason(body: object) -> str | None:
     reason = text(body, "incomplete_details", "reason")
     status = text(body, "status")
-    return reason or (None if status in _UNDER_WAY else status) or None
+    if reason or status != _COMPLETED:
+        return reason or (None if status in _UNDER_WAY else status) or None
+    return TOOL_CALLS if requests_tools(items(body, "output")) else status
 
 
 def _unexplained(body: object) -> ErrorInfo | None:

@@ -41,6 +41,18 @@ def item_parts(items: Iterable[object]) -> list[Part]:
     return [part for item in items for part in _item(item)[1]]
 
 
+def requests_tools(output: Iterable[object]) -> bool:
+    """Whether output items request a tool of the application: a call it has to run, without an output beside it."""
+    requested, answered = set(), set()
+    for item in output:
+        kind = text(item, "type") or ""
+        if kind in _OF_APPLICATION or (kind == "tool_search_call" and text(item, "execution") == "client"):
+            requested.add(text(item, "call_id"))
+        elif kind.endswith(_RESULT):
+            answered.add(text(item, "call_id"))
+    return bool(requested - answered)
+
+
 def _item(item: object) -> tuple[str, list[Part], str | None]:
     """Role, parts and name of one item, whatever it is."""
     if isinstance(item, str):
@@ -130,4 +142,8 @@ _READERS: Final[dict[str, Callable[[_Fields], list[Part]]]] = {
 }
 
 _NAMED: Final = ("function", "custom")
+_OF_APPLICATION: Final = frozenset(
+    {"function_call", "custom_tool_call", "computer_call", "local_shell_call", "shell_call", "apply_patch_call"}
+)
+"""Calls of tools that the application runs; a hosted shell puts its output beside the call."""
 _OF_USER: Final = ("mcp_approval_response", "item_reference")

@@ -34,6 +34,24 @@ def asked(given: Any, **request: Any) -> Conversation:
     return Responses().conversation({"input": given, **request}, None)
 
 
+HOSTED = {"type": "web_search_call", "id": "ws_1", "status": "completed"}
+SHELL = {"type": "shell_call", "call_id": "call_1", "action": {"commands": ["ls"]}}
+
+REQUESTS_OF_TOOLS: list[tuple[list[dict[str, Any]], list[str]]] = [
+    ([{"type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}"}], ["tool_calls"]),
+    ([{"type": "custom_tool_call", "call_id": "call_1", "name": "f", "input": "x"}], ["tool_calls"]),
+    ([{"type": "computer_call", "call_id": "call_1", "action": {}}], ["tool_calls"]),
+    ([SHELL], ["tool_calls"]),
+    ([SHELL, {"type": "shell_call_output", "call_id": "call_1", "output": []}], ["completed"]),
+    ([SHELL, {"type": "shell_call_output", "call_id": "call_2", "output": []}], ["tool_calls"]),
+    ([{"type": "tool_search_call", "call_id": "call_1", "execution": "client"}], ["tool_calls"]),
+    ([{"type": "tool_search_call", "call_id": "call_1", "execution": "server"}], ["completed"]),
+    ([HOSTED], ["completed"]),
+    ([HOSTED, {"type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}"}], ["tool_calls"]),
+]
+"""Output items and what a completed answer with them finishes with: hosted tools request nothing of the application."""
+
+
 @pytest.mark.parametrize(
     ("fields", "reasons", "truncated", "refused"),
     [
@@ -58,6 +76,7 @@ def asked(given: Any, **request: Any) -> Conversation:
             False,
             True,
         ),
+        *(({"output": output}, reasons, False, False) for output, reasons in REQUESTS_OF_TOOLS),
     ],
 )
 def test_why_an_answer_ended(fields: dict[str, Any], reasons: list[str | None], truncated: bool, refused: bool) -> None:
@@ -121,7 +140,7 @@ class TestOutput:
             Message(
                 role="assistant",
                 parts=[Reasoning(text="hm"), Text(text="hi"), ToolCall(id="call_1", name="f", arguments="{}")],
-                finish_reason="completed",
+                finish_reason="tool_calls",
             )
         ]
 
