@@ -39,7 +39,7 @@ def run_apart(target: Callable[[], object]) -> None:
 
 
 def _run_suppressed(target: Callable[[], object]) -> None:
-    # Looked up, not imported: the lower layers know no OpenTelemetry, and where nobody has imported it nobody traces.
+    # No import: lower layers do not depend on OpenTelemetry; where it is not imported yet, nothing is traced.
     utils = sys.modules.get("opentelemetry.instrumentation.utils")
     suppressed = getattr(utils, "suppress_instrumentation", nullcontext)
     with suppressed():
@@ -94,7 +94,7 @@ class PutOff:
         self._waiting: deque[Callable[[], object]] = deque()
         self._later: dict[object, tuple[float, Callable[[], object]]] = {}
         self._wake: SimpleQueue[None] = SimpleQueue()
-        # Whoever clears it starts the thread, which sets it again as it ends.
+        # The thread that clears it starts the worker, which sets it again as it ends.
         self._unstarted = AtomicFlag(is_set=True)
         self._working: dict[int, _Claim] = {}
 

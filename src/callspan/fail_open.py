@@ -112,8 +112,8 @@ def is_interrupt(error: BaseException) -> bool:
     """Return whether the exception came from outside of what was running when it was raised.
 
     True for all that is no `Exception`, and for what a handler of the application has raised that Python runs between
-    two instructions: a signal handler, a trace function. Such a handler is told by its frame in the traceback: it was
-    given the frame that stands before its own, or it is registered as a signal handler.
+    two instructions: a signal handler, a trace function. Such a handler is recognised by its frame in the traceback: it
+    was given the frame that stands before its own, or it is registered as a signal handler.
     """
     return not isinstance(error, Exception) or _passed_handler(error)
 
@@ -125,8 +125,8 @@ def report(what: str, error: Exception) -> None:
         log(logging.WARNING, "Could not %s (%s); the call is not affected", what, type(error).__name__)
     if _LOGGER.isEnabledFor(logging.DEBUG):
         # Without the chain: the application's own exception may be in it, with what a provider echoed.
-        told = traceback.format_exception(type(error), error, error.__traceback__, chain=False)
-        log(logging.DEBUG, "Could not %s\n%s", what, "".join(told))
+        lines = traceback.format_exception(type(error), error, error.__traceback__, chain=False)
+        log(logging.DEBUG, "Could not %s\n%s", what, "".join(lines))
 
 
 def log(level: int, message: str, *values: object) -> None:

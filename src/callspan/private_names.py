@@ -133,11 +133,11 @@ SDK_SPAN: Final = PrivateName(
     "where a framework never ends its span: what span processors do in `_on_ending`",
 )  # fmt: skip
 INTERNAL: Final = PrivateName(
-    "_internal", ("opentelemetry.metrics",), "the meter provider is asked for with every call, which costs more", ""
+    "_internal", ("opentelemetry.metrics",), "the meter provider is looked up on every call, which costs more", ""
 )
 METER_PROVIDER: Final = PrivateName(
     "_METER_PROVIDER", ("opentelemetry.metrics._internal",),
-    "the meter provider is asked for with every call, which costs more", "",
+    "the meter provider is looked up on every call, which costs more", "",
 )  # fmt: skip
 PROXY_METER_PROVIDER: Final = PrivateName(
     "_ProxyMeterProvider", ("opentelemetry.metrics._internal",), "the placeholder is fed, which costs more", ""

@@ -1,8 +1,8 @@
 """Reentrancy: OpenTelemetry's work for a call made in a signal handler, deferred where its own thread is in such work.
 
 Spans, instruments and span processors have plain locks. A signal handler that has interrupted their holder and comes to
-the same lock waits for ever. So a thread is in one such section at a time; what a handler adds meanwhile is done by a
-thread of ours, or by whoever enters a section next.
+the same lock waits for ever. So a thread is in one such section at a time; work that a handler adds meanwhile is done
+by a background thread, or by the next thread that enters a section.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         span_cost: Computed cost on spans too, at about 0.1 ms a call; a cost the provider reports is always there.
             Default: off.
         compatibility: Attribute names that backends still read, besides the conventions' own. Default: on.
-        strict: Misuse of the session API raises `MisuseError` instead of being flagged. Default: off.
+        strict: Wrong use of the session API raises `MisuseError` instead of being flagged. Default: off.
         service: Name of the service in records; spans have that of their resource. Default: none.
 
     Example:

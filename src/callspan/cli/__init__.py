@@ -14,7 +14,7 @@ def main() -> None:
     """Run the command.
 
     Exits 0 when all is well, 1 where nothing was found or a check failed, 2 on wrong usage, 130 when interrupted, 141
-    when whoever reads its output has gone. `run` and `--version` need nothing beyond the base installation.
+    when the reader of its output has closed the pipe. `run` and `--version` need nothing beyond the base installation.
     """
     from callspan.cli.safe_text import forgive_encodings
 

@@ -45,7 +45,7 @@ Examples:
   callspan export openai-session -o train.jsonl --min-reward 0.5
 
 Exit codes: 0 all well, 1 nothing found or a check failed, 2 wrong usage,
-130 interrupted, 141 nobody reads the output any more."""
+130 interrupted, 141 the reader of the output closed the pipe."""
 _LONGEST: Final = 500
 _INTERRUPTED: Final = 128 + signal.SIGINT
 _PIPE_BROKEN: Final = 141

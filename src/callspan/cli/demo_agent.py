@@ -24,7 +24,7 @@ PLANNER: Final = "gpt-5-mini"
 ACTOR: Final = "gpt-4.1-mini"
 CLAUDE: Final = "claude-haiku-4-5"
 POLICY: Final = "my-policy-4b"
-"""A model of one's own, being trained: nobody knows its price, and its server tells token ids."""
+"""The user's own model in training: its price is unknown, and its server returns token ids."""
 TASK: Final = "You are a robot on a grid. Fetch the key, then leave by the exit. Pits end the episode. Seed {seed}."
 
 _LOOKS_PER_TURN: Final = 3

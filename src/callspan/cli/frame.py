@@ -66,7 +66,7 @@ class Frame:
         try:
             yield reader if self.min_reward is None else Rewarded(reader, self.min_reward)
         except BrokenPipeError:
-            # Whoever read our output has gone; that says nothing of the store.
+            # The reader of our output closed the pipe; the store is not at fault.
             raise
         except store_errors() as error:
             self.fail(f"{safe_name(self.store)} cannot be read: {_gist(error)}")

@@ -1,4 +1,4 @@
-"""Progress: a bar on stderr while something long runs; none where nobody watches."""
+"""Progress: a bar on stderr for long operations; none where stderr is no terminal."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from callspan.cli.safe_text import clean, is_unicode
 from callspan.formatting import milliseconds
 
 _MINUTE_S: Final = 60
-Tell: TypeAlias = Callable[..., None]
-"""`tell(done, of, what="calls")`: how far it is; `of=None` where the end is not known."""
+UpdateProgress: TypeAlias = Callable[..., None]
+"""`update(done, of, what="calls")` sets the progress; `of=None`: the total is unknown."""
 
 
 class _Clock(ProgressColumn):
-    """How long it will still take; where nobody knows, how long it has taken."""
+    """The estimated time left; where it is unknown, the time elapsed."""
 
     def render(self, task: Task) -> Text:
         """Return what the column says now."""
@@ -34,7 +34,7 @@ class _Clock(ProgressColumn):
 
 
 @contextmanager
-def progress(frame: Frame, what: str) -> Iterator[Tell]:
+def progress(frame: Frame, what: str) -> Iterator[UpdateProgress]:
     """Show a bar while the block runs, and yield how to move it; nothing is shown where stderr is no terminal."""
     console = Console(stderr=True)
     bars = Progress(
@@ -50,8 +50,8 @@ def progress(frame: Frame, what: str) -> Iterator[Tell]:
     with bars:
         task = bars.add_task(what, total=None, progress_text="")
 
-        def tell(done: int, of: int | None = None, what: str = what) -> None:
+        def update(done: int, of: int | None = None, what: str = what) -> None:
             progress_text = f"{done:,}" if of is None else f"{done:,} of {of:,}"
             bars.update(task, completed=done, total=of, description=clean(what), progress_text=progress_text)
 
-        yield tell
+        yield update

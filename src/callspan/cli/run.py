@@ -115,7 +115,7 @@ def _absolute(urls: str) -> str:
 
 def _become(program: list[str], environment: dict[str, str]) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # closed by whoever started us
+        if stream is not None:  # closed by the parent process
             stream.flush()
     try:
         os.execve(program[0], program, environment)  # noqa: S606 - the command the user gave

@@ -1,4 +1,4 @@
-"""Screen: text for people. Recorded text is somebody else's: no control character of it reaches the terminal."""
+"""Screen: text for people. Recorded text is untrusted: none of its control characters reaches the terminal."""
 
 from __future__ import annotations
 

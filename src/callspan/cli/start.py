@@ -16,5 +16,5 @@ def start() -> None:
             # Before anything of ours that runs at exit, so that it comes after all of it.
             print_at_exit(load(warn=False))
         handle = instrument(otlp=otlp_is_named())
-        # Also where no spans are sent: the records of streams that nobody has finished are to say how they ended.
+        # Also where no spans are sent: the records of unfinished streams must contain how they ended.
         WIRING.flush_before_sigterm(handle.settings)

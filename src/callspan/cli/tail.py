@@ -31,7 +31,7 @@ _WHOLE_EVERY: Final = 20
 """So seldom that far; else at the calls that began last."""
 _RECENT: Final = 200
 _MODEL, _TOKENS, _TIME = 17, 12, 7
-"""Widths of columns that line up with lines nobody has seen yet."""
+"""Fixed widths of columns, so that later lines align with earlier ones."""
 _EPILOG: Final = """\b
 Examples:
   callspan tail -n 20 --error

@@ -27,7 +27,7 @@ class Pricer:
         usage = record.usage
         if usage is None or record.outcome == "started":
             return None
-        of_provider = stated_cost(record)
+        of_provider = provider_cost(record)
         if of_provider is not None:
             return of_provider
         found = self._by_table(record) or published_cost(record)
@@ -61,7 +61,7 @@ class Pricer:
         return None
 
 
-def stated_cost(record: CallRecord) -> Cost | None:
+def provider_cost(record: CallRecord) -> Cost | None:
     """Return the cost that the provider states in its usage; None where it states none."""
     usd = record.usage.cost_usd if record.usage is not None else None
     return None if usd is None else Cost(usd=usd, source=PROVIDER)

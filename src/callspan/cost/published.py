@@ -43,7 +43,7 @@ _PROVIDERS: Final[Mapping[str, str]] = {
 """Names of the conventions -> names of the price list."""
 
 _HOSTS: Final[Mapping[str, tuple[str, ...]]] = {"openai": ("api.openai.com",), "anthropic": ("api.anthropic.com",)}
-"""These two names are also those of the SDKs' families: behind any other host is a gateway or somebody's own server."""
+"""These two names are also those of the SDKs' families: any other host is a gateway or a private server."""
 
 _COUNTERS: Final[Mapping[str, str]] = {
     "input_tokens": "input_tokens",

@@ -28,7 +28,7 @@ class PriceFileError(ValueError):
 
 
 class ModelPrices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Prices of one model, US dollars per million tokens. A price that is not stated is that of `input` or `output`."""
+    """Prices of one model, US dollars per million tokens. A missing price is that of `input` or `output`."""
 
     input: Decimal
     output: Decimal = Decimal(0)

@@ -16,7 +16,7 @@ from callspan.intercept.guarded import Function, HookSteps, guarded, reader
 from callspan.intercept.hook_context import CURRENT_CALL, HookContext
 from callspan.intercept.request import OpenCall
 from callspan.providers import registry
-from callspan.providers.rate_limits import stated_headers
+from callspan.providers.rate_limits import relevant_headers
 
 _ATTEMPT: Final = fail_open("observe an attempt")
 _MARK: Final = b"x-stainless-lang"
@@ -70,7 +70,7 @@ def _failed(opened: OpenCall, error: BaseException) -> None:
 def _answered(opened: OpenCall, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2
     call = opened.call
     offset_ns = call.offset_ns()
-    headers = stated_headers(response.headers.raw)
+    headers = relevant_headers(response.headers.raw)
     call.attempts.answered(offset_ns, response.status_code, headers, lambda: response.content)
     if opened.replaced is not None:
         opened.replaced.answered(response)

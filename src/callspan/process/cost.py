@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from callspan.cost.pricing import Pricer, pricer_for, stated_cost
+from callspan.cost.pricing import Pricer, pricer_for, provider_cost
 from callspan.fail_open import fail_open
 from callspan.record.call import CallRecord
 from callspan.record.events import Record
@@ -15,16 +15,16 @@ from callspan.record.events import Record
 _READ: Final = fail_open("read the price file")
 
 
-def with_stated_cost(record: Record) -> Record:
+def with_provider_cost(record: Record) -> Record:
     """Return a call with the cost its provider states; any other record as it is."""
     if not isinstance(record, CallRecord) or record.cost is not None or record.usage is None:
         return record
-    cost = stated_cost(record)
+    cost = provider_cost(record)
     return record if cost is None else msgspec.structs.replace(record, cost=cost)
 
 
 class ComputedCost:
-    """Adds the cost to a call that has none: the stated one, else from the user's prices, else from published ones."""
+    """Adds a missing cost to a call: the provider's, else by the user's prices, else by published ones."""
 
     __slots__ = ("_prices",)
 

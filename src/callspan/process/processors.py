@@ -27,7 +27,7 @@ from callspan.fail_open import attempt_each, fail_open
 from callspan.process import callbacks
 from callspan.process.callbacks import Point
 from callspan.process.content import withhold, without_content
-from callspan.process.cost import ComputedCost, with_stated_cost
+from callspan.process.cost import ComputedCost, with_provider_cost
 from callspan.process.media import media_by_reference
 from callspan.process.redaction import Redactor, redacted
 from callspan.process.secrets import mask_record
@@ -100,7 +100,7 @@ def caller_processors(settings: Settings, redactor: Redactor | None = None) -> P
     steps.append(
         Processor(fail_open("limit the size of a record"), partial(within, max_bytes=settings.max_record_bytes))
     )
-    cost = ComputedCost(settings.prices) if settings.span_cost else with_stated_cost
+    cost = ComputedCost(settings.prices) if settings.span_cost else with_provider_cost
     steps.append(Processor(_PRICE, cost, _unchanged, calls_only=True))
     return Processors(steps)
 

@@ -1,6 +1,6 @@
 """What response headers say: rate limits, how long to wait, and the provider's id of the request.
 
-Headers are given with lower-case names, as `stated_headers` and `httpx.Headers` have them.
+Headers are given with lower-case names, as `relevant_headers` and `httpx.Headers` have them.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ _EPOCH_S: Final = 1e9
 _EPOCH_MS: Final = 1e12
 
 
-def stated_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+def relevant_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Return those of a response's headers that are read here, by their names in lower case. Safe from any thread.
 
     A response has twice as many others. Of one that came several times the last counts.

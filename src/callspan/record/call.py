@@ -162,7 +162,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     end: StreamEnd
     chunks: int = 0
     complete: bool = False
-    """True when the provider's terminal event was seen, whoever ended the stream."""
+    """True when the provider's terminal event was seen, whatever ended the stream."""
     last_event: str | None = None
     """Type of the last event that came, as the provider names it; None where its events have no types (chat)."""
     log: list[ChunkNote] = []

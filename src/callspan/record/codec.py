@@ -88,7 +88,7 @@ def plain(value: object, depth: int = 0) -> object:
 
 
 def _object(value: object, depth: int) -> object:
-    """An object of somebody else's: by its own JSON form where it has one, else described."""
+    """Return a foreign object in its own JSON form where it has one, else a description of it."""
     if isinstance(value, msgspec.Struct):
         return _fields(value, depth)
     for name in _JSON_METHODS if not isinstance(value, type) else ():

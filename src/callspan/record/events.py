@@ -120,7 +120,7 @@ class EventRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     truncated: bool | None = None
     error: ErrorInfo | None = None
     flags: list[str] = []
-    """Marks of misuse, such as `outside_session` or `after_end`."""
+    """Flags of wrong API use, such as `outside_session` or `after_end`."""
     metadata: dict[str, object] = {}
     redactions: list[Redaction] = []
 

@@ -24,4 +24,4 @@ METADATA_FIELDS: Final = frozenset(
         "internal_user_id",
     }
 )
-"""The `internal_*` ones are those of the platform itself, where the others are of whoever uses it."""
+"""`internal_*` fields identify the platform's operator, the others its customers."""

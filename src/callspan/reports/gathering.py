@@ -18,9 +18,9 @@ from callspan.stores.aggregates import exact_sum, is_error, known_sum, model_of
 from callspan.stores.base import CallFilter, Reader, SessionSummary
 
 Progress: TypeAlias = Callable[[int, int, str], None]
-"""Told how many are read, of how many, and of what: `calls`, then `sessions`."""
+"""Called with the number read, the total, and what is counted: `calls`, then `sessions`."""
 
-_SAID: Final = ((10_000, 160), (50_000, 60))
+_OUTPUT_LENGTHS: Final = ((10_000, 160), (50_000, 60))
 """Characters of each output, by the number of calls it applies up to; with more calls no output is shown."""
 _CALLS: Final = 50_000
 """So many calls, the newest, have rows of their own; older ones count in the sums alone."""
@@ -111,7 +111,7 @@ def gather(reader: Reader, which: CallFilter, progress: Progress) -> Gathered:
     """Read the calls once, newest first, then what their sessions did. Memory is bounded by what the page lists."""
     found = Gathered(reader.name)
     total = reader.count_calls(which)
-    limit = next((characters for calls, characters in _SAID if total <= calls), 0)
+    limit = next((characters for calls, characters in _OUTPUT_LENGTHS if total <= calls), 0)
     rows: Rows = defaultdict(list)
     for number, call in enumerate(reader.calls(msgspec.structs.replace(which, newest_first=True)), 1):
         _count(found, call)

@@ -62,18 +62,18 @@
     return node;
   };
   const callLine = (c, inside, whole) => {
-    const [, at, model, outcome, ms, first, asked, answered, cost, retries, said, error, id] = c;
+    const [, at, model, outcome, ms, first, inputTokens, outputTokens, cost, retries, output, error, id] = c;
     const bars = [["call " + outcome, at, ms ?? 0]];
     if (first !== null) bars.push(["wait", at, first]);
     const odd = [outcome === "success" ? "" : outcome, !retries ? "" : retries === 1 ? "1 retry" : retries + " retries"].filter(Boolean);
-    const node = line(inside + " call", [data.models[model], odd.length ? "· " + odd.join(" · ") : said], bars, time(ms), whole);
+    const node = line(inside + " call", [data.models[model], odd.length ? "· " + odd.join(" · ") : output], bars, time(ms), whole);
     if (odd.length) node.firstChild.className = outcomes[outcome] === "bad" ? "bad" : "warn";
     node.tabIndex = 0;
     const open = () => {
-      if (node.nextSibling && node.nextSibling.className === "said") return node.nextSibling.remove();
-      const more = make("div", "said", said || (error ? "" : "nothing was said, or it was not kept"));
+      if (node.nextSibling && node.nextSibling.className === "output") return node.nextSibling.remove();
+      const more = make("div", "output", output || (error ? "" : "no output, or it was not kept"));
       if (error) more.append(make("div", "bad", error));
-      more.append(make("small", "", `${number(asked)} in, ${number(answered)} out · ${money(cost)}`
+      more.append(make("small", "", `${number(inputTokens)} in, ${number(outputTokens)} out · ${money(cost)}`
         + (first === null ? "" : ` · first token ${time(first)}`) + ` · ${id}`));
       node.after(more);
     };

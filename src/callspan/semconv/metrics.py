@@ -129,11 +129,11 @@ IN_FLIGHT: Final = Instrument(
     "callspan.client.in_flight", "up-down counter", "{call}", "Calls that have not ended.", _CALL
 )
 REMAINING: Final = Instrument(
-    "callspan.client.rate_limit.remaining", "gauge", "{unit}", "What is left of a rate limit, as last stated.",
+    "callspan.client.rate_limit.remaining", "gauge", "{unit}", "What is left of a rate limit, as last received.",
     (*_CALL, RATE_LIMIT_UNIT),
 )  # fmt: skip
 LIMIT: Final = Instrument(
-    "callspan.client.rate_limit.limit", "gauge", "{unit}", "A rate limit, as last stated.", (*_CALL, RATE_LIMIT_UNIT)
+    "callspan.client.rate_limit.limit", "gauge", "{unit}", "A rate limit, as last received.", (*_CALL, RATE_LIMIT_UNIT)
 )
 RECORDS_WRITTEN: Final = Instrument(
     "callspan.records.written", "counter", "{record}", "Records a store has taken from this process.", (STORE,)

@@ -82,7 +82,7 @@ class Body(NamedTuple):
 
 
 class Elsewhere(NamedTuple):
-    """Source: not the record, but what the text says. Somebody else puts it; the row is for the documentation."""
+    """Source: outside the record, as `where` says. Other code sets the attribute; the row is for the documentation."""
 
     where: str
 

@@ -44,7 +44,7 @@ _skeletons = msgspec.json.Decoder(list[tuple[str, str, msgspec.Raw]])
 
 
 class Piece(NamedTuple):
-    """One value that is stored once, whoever refers to it."""
+    """One value, stored once however many records refer to it."""
 
     hash: bytes
     """SHA-256 of the exact JSON."""

@@ -48,7 +48,7 @@ UNION SELECT tools FROM calls WHERE tools IS NOT NULL
 UNION SELECT output FROM calls WHERE output IS NOT NULL
 UNION SELECT x.content FROM ctx x JOIN live_ctx l ON l.id = x.id
 """
-_SKELETONS: Final = "SELECT text, rest, enc, data FROM said WHERE id IN (SELECT request FROM calls)"
+_SKELETONS: Final = "SELECT text, rest, enc, data FROM content_text WHERE id IN (SELECT request FROM calls)"
 
 
 class Removed(msgspec.Struct, frozen=True, kw_only=True):

@@ -213,7 +213,7 @@ class SqlReader(ABC):
 
     def content(self, column: str, value: object) -> bytes:
         """Return the exact JSON of the content row whose `id` or `hash` this is. Raises KeyError if it is gone."""
-        sql = f"SELECT text, rest, enc, data FROM said WHERE {column} = :value"
+        sql = f"SELECT text, rest, enc, data FROM content_text WHERE {column} = :value"
         row = next(iter(self.rows(sql, value=value)), None)
         if row is None:
             raise KeyError(value)
@@ -227,7 +227,7 @@ class SqlReader(ABC):
             WITH RECURSIVE up (parent, content, depth) AS (
               SELECT parent, content, depth FROM ctx WHERE id = :node
               UNION ALL SELECT x.parent, x.content, x.depth FROM up JOIN ctx x ON x.id = up.parent)
-            SELECT t.text, t.rest, t.enc, t.data FROM up JOIN said t ON t.id = up.content ORDER BY up.depth"""
+            SELECT t.text, t.rest, t.enc, t.data FROM up JOIN content_text t ON t.id = up.content ORDER BY up.depth"""
         return [json_of(found) for found in self.rows(sql, node=row["ctx"])]
 
     def where(self, which: CallFilter) -> tuple[str, dict[str, object]]:
@@ -252,7 +252,7 @@ class SqlReader(ABC):
 
     def matching(self) -> str:
         """Return the query for the ids of contents whose text contains `:text`."""
-        return f"SELECT t.id FROM said t WHERE t.role IS NOT NULL AND {self.contains}"
+        return f"SELECT t.id FROM content_text t WHERE t.role IS NOT NULL AND {self.contains}"
 
     def whole(self, row: Values) -> CallRecord:
         """Return the call of a row, with its bodies and its conversation."""
@@ -360,7 +360,7 @@ class SqlReader(ABC):
 
 
 def json_of(row: Values) -> bytes:
-    """Return the exact JSON of a row of `said`."""
+    """Return the exact JSON of a row of `content_text`."""
     text, rest, enc, data = row["text"], row["rest"], row["enc"], row["data"]
     raw = data.encode() if isinstance(data, str) else bytes(data) if isinstance(data, bytes | memoryview) else b""
     more = rest if isinstance(rest, bytes) else None

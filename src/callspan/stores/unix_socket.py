@@ -55,7 +55,7 @@ class UnixSocketStore:
         self._received = b""
 
     def open(self) -> None:
-        """Connect. Raises OSError where nobody listens."""
+        """Connect. Raises OSError where no process listens."""
         self.close()
         connection = socket.socket(_UNIX, socket.SOCK_STREAM)
         try:

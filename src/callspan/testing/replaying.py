@@ -35,10 +35,10 @@ class ReplayError(LookupError):
 
 
 class Recording:
-    """The recorded calls of a store, each to be answered once, and which have been. Safe from any thread."""
+    """The recorded calls of a store, each served once, and which ones are unused. Safe from any thread."""
 
     def __init__(self, calls: list[CallRecord], *, match: Match = "order") -> None:
-        """`match` is `body`: only the very same request is answered; `order`: another one gets the next of its API."""
+        """`match`: `body` serves only requests with an equal body; `order` serves others the next call of their API."""
         self._match = match
         self._lock = threading.Lock()
         self._unused: dict[str, CallRecord] = {call.call_id: call for call in calls}
@@ -114,10 +114,10 @@ class Replayed(ScriptedProvider):
 def replay(store: str | Reader, *, session: str | None = None, match: Match = "order") -> Iterator[Replayed]:
     """Serve recorded calls on loopback, as whichever provider they went to; nothing leaves the machine.
 
-    A request with the same JSON body as a recorded one gets its answer, streamed if it asks for a stream; several of
-    one body are answered in the order they were recorded. Any other request gets the next unused call of its API,
+    A request with the same JSON body as a recorded one gets its response, streamed if it asks for a stream; several
+    with one body are served in the order they were recorded. Any other request gets the next unused call of its API,
     or with `match="body"` none. A request without an answer is an error for the client at once, and ReplayError at
-    the end of the block. Recorded errors are answered as errors, without retries.
+    the end of the block. Recorded errors are served as errors, without retries.
 
     Args:
         store: URL of a store, or one that is open.

@@ -78,7 +78,7 @@ class Handle:
         self._wiring.remove(self._pipeline)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Wait until telemetry is exported and every store has every record; False: too slow, or nobody took it."""
+        """Wait until telemetry is exported and every store has every record; False: timed out or not accepted."""
         deadline = time.monotonic() + timeout_millis / 1000
         self._wiring.hook_context.deferred_ends.drain(_left(deadline))
         delivered = self._pipeline.recorder.flush(_left(deadline))
@@ -207,12 +207,12 @@ class Wiring:
         return named
 
     def flush_before_sigterm(self, settings: Settings) -> None:
-        """See to it that spans survive a SIGTERM nobody handles, unless the settings are against it."""
+        """Send spans at a SIGTERM without a handler, unless the settings disable it."""
         if settings.enabled and settings.flush_on_sigterm:
             last_signal.flush_before(self._flush_providers)
 
     def _flush_providers(self, timeout_s: float) -> None:
-        # Streams nobody has finished have no span yet, and their record says no more than that they have begun.
+        # Unfinished streams have no span yet, and only a `started` record.
         self.hook_context.deferred_ends.end_open(timeout_s / 3)
         if self._pipeline is not None:
             self._pipeline.recorder.flush(timeout_s / 3)

@@ -1,7 +1,7 @@
 """Byte bounds: batches of spans and log records cut by their bytes, as OTLP receivers limit them.
 
 OpenTelemetry bounds batches by their number; with prompts in them one can pass what a receiver takes, which then
-refuses all of it. Where auto-instrumentation has made the exporters, nobody can put a bound around one; there their
+refuses all of it. Exporters made by auto-instrumentation cannot be wrapped; there their
 classes get it.
 """
 
@@ -45,7 +45,7 @@ def bound_exporters() -> None:
 
 
 def unbound_exporters() -> None:
-    """Restore what `bound_exporters` has replaced; what somebody else has wrapped since stays as it is."""
+    """Restore what `bound_exporters` has replaced; what other code has wrapped since stays as it is."""
     while _bounded:
         exporter, (original, replacement) = _bounded.popitem()
         if vars(exporter).get("export") is replacement:

@@ -1,7 +1,7 @@
 """Forked workers: how spans still in memory are sent when a forked worker of multiprocessing ends.
 
 Such a worker ends without `atexit`, on which OpenTelemetry's providers rely, and forgets the finalisers of its
-parent. So it is noticed by its first call, which is where its process id is asked for. Celery's prefork workers run
+parent. So it is noticed at its first call, which reads the process id. Celery's prefork workers run
 no finalisers either; a signal of Celery's own tells of their end.
 """
 

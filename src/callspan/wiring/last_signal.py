@@ -1,4 +1,4 @@
-"""Last signal: open streams are ended and spans in memory sent when a SIGTERM that nobody handles ends the process.
+"""Last signal: open streams are ended and spans in memory sent when a SIGTERM without a handler ends the process.
 
 Servers such as uvicorn end by raising SIGTERM once more after their own clean-up, on which Python ends without
 `atexit`, and OpenTelemetry's batches are lost. Where the signal has its default effect it keeps it, exit status and

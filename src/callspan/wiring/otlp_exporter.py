@@ -88,7 +88,7 @@ class Patience:
         return time.monotonic() + wait_s <= self._until_s
 
     def give_up(self, host: str) -> None:
-        """Remember that nobody answers at a host, where time is limited: the next signal need not find out anew."""
+        """Remember an unreachable host while time is limited, so that the next signal does not wait for it again."""
         if self._until_s < math.inf:
             self._gone.add(host)
 
@@ -149,7 +149,7 @@ class OtlpExporter:
     def _export(self, batch: Any, count: int, options: dict[str, Any]) -> Any:  # noqa: ANN401
         if self._patience.has_given_up(self._host):
             self.lost += count
-            self.outage, self.trouble = True, self.trouble or "nobody answers"
+            self.outage, self.trouble = True, self.trouble or "no response"
             return self._failure
         attempt = _Attempt(self._patience)
         result = self._failure
@@ -227,7 +227,7 @@ class OtlpExporter:
 
 
 class _NoMoreRetries(BaseException):
-    """Ends an export that was about to wait and try again. No `Exception`, so that nobody on its way takes it."""
+    """Ends an export that was about to wait and retry. No `Exception`, so that no handler on its way catches it."""
 
 
 class _Attempt:

@@ -42,7 +42,7 @@ class Pipeline:
     """Settings made into the objects that do the work. Starts no thread and opens no file."""
 
     def __init__(self, settings: Settings, providers: Providers, deferred_ends: DeferredEnds | None = None) -> None:
-        """`deferred_ends` carries out ends that were interrupted; None: nobody does."""
+        """`deferred_ends` carries out interrupted ends; None: they are not carried out."""
         self.settings = settings
         self.providers = providers
         self._deferred_ends = deferred_ends

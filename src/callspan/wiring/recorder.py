@@ -73,7 +73,7 @@ class Recorder:
 
     @property
     def wanted(self) -> bool:
-        """True where somebody gets the records: a store or a listener."""
+        """True where a store or a listener receives the records."""
         return bool(self._stores or self._listeners)
 
     @property
@@ -156,8 +156,8 @@ def spool_directory(settings: Settings, stores: tuple[str, ...]) -> Path:
         path = parse(url).path
         if path is not None and parse(url).kind in _FILES:
             return path.with_name(path.name + ".spool")
-    # One directory for each set of stores: whoever adopts a dead process's segment delivers it to its own stores. A new
-    # password is the same store.
+    # One directory for each set of stores: the process that adopts a dead process's segment delivers it to its own
+    # stores. A new password is the same store.
     return state_directory() / "spool" / sha256("\n".join(map(safe_name, stores)).encode()).hexdigest()[:16]
 
 

@@ -44,7 +44,7 @@ class Providers(msgspec.Struct, frozen=True, kw_only=True):
         return [signal for signal in SIGNALS if given[signal] is None and (signal != "logs" or log_events)]
 
     def flush(self, timeout_s: float) -> bool:
-        """Have the providers in use send what they hold; False if one could not in time, or nobody took it."""
+        """Have the providers in use send what they hold; False if one timed out or did not accept it."""
         flushed = True
         with limited_retries(timeout_s):
             for name, global_one in _GLOBAL:

@@ -57,7 +57,7 @@ _PLACES: Final[dict[str, tuple[_Path, ...]]] = {
 _Count: TypeAlias = Count | None
 
 
-class _Asked(msgspec.Struct, forbid_unknown_fields=True):
+class _InputDetails(msgspec.Struct, forbid_unknown_fields=True):
     cached_tokens: _Count = None
     cache_write_tokens: _Count = None
     audio_tokens: _Count = None
@@ -65,7 +65,7 @@ class _Asked(msgspec.Struct, forbid_unknown_fields=True):
     image_tokens: _Count = None
 
 
-class _Answered(msgspec.Struct, forbid_unknown_fields=True):
+class _OutputDetails(msgspec.Struct, forbid_unknown_fields=True):
     reasoning_tokens: _Count = None
     audio_tokens: _Count = None
     text_tokens: _Count = None
@@ -80,20 +80,20 @@ class _Chat(msgspec.Struct, forbid_unknown_fields=True):
     total_tokens: _Count = None
     input: _Count = msgspec.field(default=None, name="prompt_tokens")
     output: _Count = msgspec.field(default=None, name="completion_tokens")
-    input_details: _Asked | None = msgspec.field(default=None, name="prompt_tokens_details")
-    output_details: _Answered | None = msgspec.field(default=None, name="completion_tokens_details")
+    input_details: _InputDetails | None = msgspec.field(default=None, name="prompt_tokens_details")
+    output_details: _OutputDetails | None = msgspec.field(default=None, name="completion_tokens_details")
 
 
 class _Responses(msgspec.Struct, forbid_unknown_fields=True):
     total_tokens: _Count = None
     input: _Count = msgspec.field(default=None, name="input_tokens")
     output: _Count = msgspec.field(default=None, name="output_tokens")
-    input_details: _Asked | None = msgspec.field(default=None, name="input_tokens_details")
-    output_details: _Answered | None = msgspec.field(default=None, name="output_tokens_details")
+    input_details: _InputDetails | None = msgspec.field(default=None, name="input_tokens_details")
+    output_details: _OutputDetails | None = msgspec.field(default=None, name="output_tokens_details")
 
 
-_NO_INPUT_DETAILS: Final = _Asked()
-_NO_OUTPUT_DETAILS: Final = _Answered()
+_NO_INPUT_DETAILS: Final = _InputDetails()
+_NO_OUTPUT_DETAILS: Final = _OutputDetails()
 _SEARCHES: Final = ("tool_usage", "web_search", "num_requests")
 
 

@@ -117,7 +117,9 @@ class ClickHouseReader(SqlReader):
         hashes = sorted(wanted - self._pieces.keys())
         for start in range(0, len(hashes), _AT_ONCE):
             chosen = hashes[start : start + _AT_ONCE]
-            for row in self.rows("SELECT hash, text, rest, enc, data FROM said WHERE hash IN :hashes", hashes=chosen):
+            for row in self.rows(
+                "SELECT hash, text, rest, enc, data FROM content_text WHERE hash IN :hashes", hashes=chosen
+            ):
                 self._pieces[str(row["hash"])] = json_of(row)
 
 

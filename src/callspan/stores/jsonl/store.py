@@ -67,7 +67,7 @@ class JsonLinesStore:
         self._max_bytes = int(max_bytes)
         self._cursor_path = self.path.with_name(self.path.name + ".cursor")
         self.lock_path = self.path.with_name(self.path.name + ".lock")
-        """Whoever changes the file holds this one."""
+        """Held by the process that changes the file."""
         self._seen: dict[tuple[str, str], int] = {}
         self._scanned: tuple[int, int] | None = None
         """Inode and size up to which lines are known; None before the first look."""

@@ -46,7 +46,7 @@ class PostgresStore:
             self._url, autocommit=True, connect_timeout=_CONNECT_S, application_name="callspan"
         )
         connection.adapters.register_loader("json", TextLoader)
-        # Whoever waited for another writer must see what that one wrote, whatever the server's default.
+        # After waiting for another writer, its rows must be visible, whatever the server's default.
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         try:
             migrate(connection)

@@ -49,7 +49,7 @@ CREATE TABLE IF NOT EXISTS content (
   hash String, role LowCardinality(Nullable(String)), text Nullable(String) CODEC(ZSTD(3)), enc UInt8, size UInt64,
   data String CODEC(ZSTD(3)), seen_ns Int64
 ) ENGINE = ReplacingMergeTree(seen_ns) ORDER BY hash SETTINGS non_replicated_deduplication_window = 1000;
-CREATE VIEW IF NOT EXISTS said AS
+CREATE VIEW IF NOT EXISTS content_text AS
 SELECT hash AS id, hash, role, text, CAST(NULL, 'Nullable(String)') AS rest, enc, data FROM content;
 CREATE TABLE IF NOT EXISTS dead_letter (key String, reason String, frame String, time_ns Int64)
 ENGINE = ReplacingMergeTree ORDER BY key SETTINGS non_replicated_deduplication_window = 1000;

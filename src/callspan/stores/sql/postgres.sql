@@ -36,7 +36,7 @@ CREATE INDEX rewards_session ON rewards (session_id, time_ns);
 CREATE TABLE content (
   hash bytea PRIMARY KEY, role text, text text, enc integer NOT NULL, size bigint NOT NULL, data bytea NOT NULL
 );
-CREATE VIEW said AS SELECT hash AS id, hash, role, text, NULL::bytea AS rest, enc, data FROM content;
+CREATE VIEW content_text AS SELECT hash AS id, hash, role, text, NULL::bytea AS rest, enc, data FROM content;
 -- A history is a chain: id = SHA-256 of the parent's id (empty for none) and the content's hash.
 CREATE TABLE ctx (id bytea PRIMARY KEY, parent bytea NOT NULL, content bytea NOT NULL, depth integer NOT NULL);
 CREATE INDEX ctx_parent ON ctx (parent);

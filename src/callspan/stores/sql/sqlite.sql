@@ -67,8 +67,8 @@ CREATE TABLE content (
   id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, role TEXT, text TEXT, rest BLOB, text_of INTEGER, enc INTEGER NOT NULL,
   size INTEGER NOT NULL, data NOT NULL
 );
--- `said` shows each content with its text; an answer sent again in the next request borrows it by `text_of`.
-CREATE VIEW said AS
+-- `content_text` shows each content with its text; an answer sent again in the next request borrows it by `text_of`.
+CREATE VIEW content_text AS
 SELECT c.id AS id, c.hash AS hash, c.role AS role, coalesce(c.text, o.text) AS text,
        coalesce(c.rest, o.rest) AS rest, c.enc AS enc, c.data AS data
   FROM content c LEFT JOIN content o ON o.id = c.text_of;
@@ -85,7 +85,7 @@ CREATE TABLE cursors (segment TEXT PRIMARY KEY, off INTEGER NOT NULL) WITHOUT RO
 CREATE VIEW call_messages AS
 SELECT c.call_id AS call_id, c.session_id AS session_id, -1 AS position, 'in' AS direction, s.role AS role,
        s.text AS text
-  FROM calls c JOIN said s ON s.id = c.system
+  FROM calls c JOIN content_text s ON s.id = c.system
 UNION ALL
 SELECT c.call_id, c.session_id, m.key, 'in', t.role, t.text
   FROM calls c, json_each((
@@ -94,7 +94,7 @@ SELECT c.call_id, c.session_id, m.key, 'in', t.role, t.text
            UNION ALL
            SELECT x.parent, x.content, x.depth FROM up JOIN ctx x ON x.id = up.parent)
          SELECT json_group_array(content) FROM (SELECT content FROM up ORDER BY depth))) m
-       JOIN said t ON t.id = m.value
+       JOIN content_text t ON t.id = m.value
 UNION ALL
 SELECT c.call_id, c.session_id, coalesce((SELECT depth + 1 FROM ctx WHERE id = c.ctx), 0), 'out', o.role, o.text
-  FROM calls c JOIN said o ON o.id = c.output;
+  FROM calls c JOIN content_text o ON o.id = c.output;

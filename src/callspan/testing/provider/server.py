@@ -28,9 +28,9 @@ class ScriptedProvider:
     """An HTTP server on 127.0.0.1 that answers as OpenAI and Anthropic do, by a script.
 
     It listens from its construction until `close`. Each reply is used once, in the order scripted; with nothing left,
-    a short default text is answered. Safe from any thread and usable by any number of clients at once, also from async
+    the reply is a short default text. Safe from any thread and usable by any number of clients at once, also from async
     code: it runs in threads of its own. Responses can be read again by their id; `GET /models` and counting tokens
-    are answered without using up the script.
+    do not use up the script.
 
     Example:
         >>> with callspan.testing.ScriptedProvider() as provider:
