@@ -92,7 +92,7 @@ class RecordedCall:
         if call is not None:
             with _FEED:
                 lowered = {str(name).lower(): str(value) for name, value in (headers or {}).items()}
-                call.attempts.answered(call.offset_ns(), status, lowered)
+                call.attempts.headers_received(call.offset_ns(), status, lowered)
 
     def chunk(self, data: object) -> None:
         """Record one event of a stream, parsed."""

@@ -17,8 +17,8 @@ from callspan.fail_open import fail_open, failures, forget_failures
 from callspan.process.processors import Processor, Processors
 from callspan.record.codec import decode, encode
 from callspan.record.events import EventRecord, Record
-from callspan.spans.evaluations import HierarchyOptions
-from callspan.spans.session import TracedHierarchy
+from callspan.spans.evaluations import SessionSpanOptions
+from callspan.spans.session import SessionSpans
 
 
 def processing(step: Callable[[Any], Any]) -> Callable[[], Processors]:
@@ -41,10 +41,10 @@ class Seen:
         decode(encode(record))
         self.records.append(record)
 
-    def runtime(self, options: HierarchyOptions | None = None, **settings: Any) -> Runtime:
-        return Runtime(write=self.write, spans=TracedHierarchy(self.tracer, options), service="tests", **settings)
+    def runtime(self, options: SessionSpanOptions | None = None, **settings: Any) -> Runtime:
+        return Runtime(write=self.write, spans=SessionSpans(self.tracer, options), service="tests", **settings)
 
-    def install(self, options: HierarchyOptions | None = None, **settings: Any) -> None:
+    def install(self, options: SessionSpanOptions | None = None, **settings: Any) -> None:
         install(self.runtime(options, **settings))
 
     @property

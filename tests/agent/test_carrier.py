@@ -28,10 +28,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from callspan.agent.api import session
 from callspan.agent.runtime import Runtime, install
 from callspan.record.codec import encode
-from callspan.spans.session import TracedHierarchy
+from callspan.spans.session import SessionSpans
 out = open(sys.argv[1], "ab", buffering=0)
 install(Runtime(write=lambda record: out.write(encode(record) + b"\\n"),
-                spans=TracedHierarchy(TracerProvider().get_tracer("child"))))
+                spans=SessionSpans(TracerProvider().get_tracer("child"))))
 """
 
 WORKER = """

@@ -18,7 +18,7 @@ from callspan.agent.sessions import Session
 from callspan.record.call import CallRecord, Timing
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.record.usage import Usage
-from callspan.spans.evaluations import HierarchyOptions
+from callspan.spans.evaluations import SessionSpanOptions
 
 if TYPE_CHECKING:
     from tests.agent.conftest import Seen
@@ -214,7 +214,7 @@ def test_a_tool_that_fails_is_an_error_of_the_tool_only_where_it_is_caught(seen:
 
 
 def test_without_content_spans_say_what_happened_but_not_what_was_said(seen: Seen) -> None:
-    seen.install(HierarchyOptions(content=False))
+    seen.install(SessionSpanOptions(content=False))
     secret = "open sesame"
 
     def reveal(episode: Session) -> None:
@@ -236,7 +236,7 @@ def test_without_content_spans_say_what_happened_but_not_what_was_said(seen: See
 
 
 def test_attributes_stay_within_their_bytes_and_valid_json(seen: Seen) -> None:
-    seen.install(HierarchyOptions(attribute_bytes=1000, span_bytes=2500))
+    seen.install(SessionSpanOptions(attribute_bytes=1000, span_bytes=2500))
     with session("s") as episode, episode.timestep() as step:
         for _ in range(5):
             step.environment({"picture": "ä" * 5000})

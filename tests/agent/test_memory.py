@@ -18,7 +18,7 @@ from callspan.agent.context import current_scope
 from callspan.agent.runtime import Runtime, install, remove
 from callspan.agent.sessions import Session
 from callspan.record.call import CallRecord, Timing
-from callspan.spans.session import TracedHierarchy
+from callspan.spans.session import SessionSpans
 
 STATM = Path("/proc/self/statm")
 CALL = CallRecord(call_id="c", timing=Timing(start_ns=1))
@@ -27,7 +27,7 @@ CALL = CallRecord(call_id="c", timing=Timing(start_ns=1))
 @pytest.mark.slow
 @pytest.mark.parametrize("trace_per_timestep", [False, True])
 def test_memory_stays_flat_however_many_steps_a_session_has(trace_per_timestep: bool) -> None:
-    hierarchy = TracedHierarchy(TracerProvider().get_tracer("tests"))
+    hierarchy = SessionSpans(TracerProvider().get_tracer("tests"))
     install(Runtime(write=lambda record: None, spans=hierarchy, trace_per_timestep=trace_per_timestep))
     tracemalloc.start()
     try:

@@ -15,7 +15,7 @@ from callspan.agent.context import current_scope, metadata
 from callspan.agent.scope import IDLE
 from callspan.record.call import CallRecord, Timing
 from callspan.record.events import EventRecord, SessionRecord
-from callspan.spans.evaluations import HierarchyOptions
+from callspan.spans.evaluations import SessionSpanOptions
 from callspan.stores.aggregates import in_order
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ def test_metadata_around_is_on_their_rows_and_spans(seen: Seen) -> None:
 
 
 def test_content_stays_off_spans_where_it_may_not_be(seen: Seen) -> None:
-    seen.install(HierarchyOptions(content=False))
+    seen.install(SessionSpanOptions(content=False))
     with session("s"), invoke_agent("a", input="secret") as agent:
         agent.output = "secret"
     assert "secret" not in str([span.attributes for span in seen.spans])

@@ -9,8 +9,7 @@ from typing import Any
 import openai
 import pytest
 
-from callspan.observe.chunk_log import ChunkLog
-from callspan.observe.chunk_timing import ChunkTiming
+from callspan.observe.chunk_timing import ChunkLog, ChunkTiming
 from callspan.record.call import ChunkNote
 from callspan.settings import SettingError
 from callspan.settings_loader import load

@@ -119,4 +119,4 @@ def test_where_nobody_takes_events_one_sentence_says_so(
     finally:
         handle.uninstrument()
     (warning,) = caplog.messages
-    assert warning.startswith("log_events is on and nobody takes log events")
+    assert warning.startswith("log_events is on and there is no logger provider")

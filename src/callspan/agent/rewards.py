@@ -86,7 +86,7 @@ def feedback(
     carrier: Mapping[str, str] | None = None,
     at: Time | None = None,
 ) -> str:
-    """Keep what somebody thought of a call's answer: a number, a label, words; return the reward's id.
+    """Record feedback on a call's response: a number, a label, a comment; return the reward's id.
 
     `carrier` and `at` as for `callspan.reward`.
 
@@ -162,7 +162,7 @@ def reward_record(  # noqa: PLR0913 - the fields of a reward
 
 
 class _Target(NamedTuple):
-    """Whom a reward is for."""
+    """What a reward is for."""
 
     named: bool
     place: Place

@@ -22,7 +22,7 @@ Attributes: TypeAlias = Mapping[str, AttributeValue]
 
 
 class SpanHandle(Protocol):
-    """A span as the hierarchy needs it. No method raises; all are safe after the end."""
+    """The span of a session, timestep or operation. No method raises; all are safe after the end."""
 
     trace_id: str | None
     """32 hex digits; None where no tracing is."""
@@ -43,7 +43,7 @@ class SpanHandle(Protocol):
 
 
 class NoSpan:
-    """The span of a scope where nothing is instrumented: it has no ids and takes everything."""
+    """The span of a scope where nothing is instrumented: no ids, every method does nothing."""
 
     trace_id: str | None = None
     span_id: str | None = None
@@ -55,10 +55,10 @@ class NoSpan:
         return context
 
     def event(self, record: Record) -> None:
-        """Take no notice."""
+        """Do nothing."""
 
     def end(self, record: Record, error: BaseException | None = None) -> None:
-        """Take no notice."""
+        """Do nothing."""
 
 
 NO_SPAN: Final[SpanHandle] = NoSpan()
@@ -74,10 +74,10 @@ class SpanRef(msgspec.Struct, frozen=True, kw_only=True):
     place: Place = Place()
     """The session and timestep it belongs to, as far as known."""
     response_id: str | None = None
-    """The provider's id of a call's answer; None where unknown, and for what is no call."""
+    """The provider's id of a call's response; None if unknown, or if it is not a call."""
 
 
-class HierarchySpans(Protocol):
+class SpanStarter(Protocol):
     """Starts the spans of sessions, timesteps and tools out of their first records."""
 
     def start(
@@ -95,14 +95,14 @@ class HierarchySpans(Protocol):
         """Show a reward given by id, below the span it is for; None: unknown."""
 
 
-def nowhere(kind: str, identity: str) -> SpanRef | None:
-    """Know no span: the memory of who has none."""
+def no_span_ref(kind: str, identity: str) -> SpanRef | None:
+    """Return None: no span is known."""
     del kind, identity
     return None
 
 
-def at_once(work: Callable[[], object]) -> None:
-    """Do the work: of who has no thread for it."""
+def run_now(work: Callable[[], object]) -> None:
+    """Run the work on the calling thread."""
     work()
 
 
@@ -111,17 +111,17 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
 
     write: Callable[[Record], None]
     """Stores a processed record; never raises."""
-    spans: HierarchySpans
+    spans: SpanStarter
     """Shows processed records."""
     processors: Callable[[], Processors] = Processors
     """Returns what each record goes through once, by the content setting of the running code."""
     strict: bool = False
     """Misuse raises instead of being flagged."""
     trace_per_timestep: bool = False
-    find: Callable[[str, str], SpanRef | None] = nowhere
+    find: Callable[[str, str], SpanRef | None] = no_span_ref
     """Looks a span up, of a kind (`session`, `timestep`, `call`) and an id this process does not know. Never raises."""
     service: str | None = None
-    put_off: Callable[[Callable[[], object]], None] = at_once
+    put_off: Callable[[Callable[[], object]], None] = run_now
     """Has what an interrupt has left undone done soon, on another thread."""
 
     def process(self, record: Record, point: Point | None = None) -> Record:

@@ -15,7 +15,7 @@ from opentelemetry.context import Context, attach, get_current
 from callspan.agent.api_misuse import MisuseError, flagged
 from callspan.agent.context import Using, current_scope, leave, scope_of, with_scope
 from callspan.agent.running_totals import RunningTotals
-from callspan.agent.runtime import NO_SPAN, Runtime, SpanHandle, at_once, installed
+from callspan.agent.runtime import NO_SPAN, Runtime, SpanHandle, installed, run_now
 from callspan.agent.times import Time, moment
 from callspan.fail_open import fail_open
 from callspan.process import callbacks
@@ -38,7 +38,7 @@ _RECORDING: Final = fail_open("record an event of a session")
 _SHOWING: Final = fail_open("start the span of a session, timestep or tool")
 _OBSERVING: Final = fail_open("keep what went into or came out of a session")
 _STARTING: Final = fail_open("record the start of a session, timestep or tool")
-_CLOSE, _SHOW, _WRITE, _TELL, _OVER = range(5)
+_CLOSE, _SHOW, _WRITE, _REPORT, _OVER = range(5)
 """The steps of the end."""
 
 
@@ -78,7 +78,7 @@ class Scope(ABC):
     )
 
     is_aside: ClassVar[bool] = False
-    """What is said within is neither input nor output of what it is a part of: tools, checks, environments."""
+    """What is exchanged within is neither input nor output of the scope above: tools, checks, environments."""
 
     def __init__(self) -> None:
         self.runtime: Runtime | None = None
@@ -177,7 +177,7 @@ class Scope(ABC):
         """Take notice of what a decorated function has returned."""
 
     def call_ended(self, record: CallRecord, conversation: Conversation | None = None) -> None:
-        """Add a call that has ended to the totals of this scope and of those above it, and what was said in it."""
+        """Add a call that has ended to the totals of this scope and of those above it, and its conversation."""
         if record.outcome == "started":
             return
         if conversation is not None:
@@ -188,7 +188,7 @@ class Scope(ABC):
             scope = scope.above
 
     def elapsed_ns(self) -> int:
-        """Return the nanoseconds since the start, by the monotonic clock; to the end where the end was told."""
+        """Return the nanoseconds since the start, by the monotonic clock; to the end where the end was given."""
         return time.perf_counter_ns() - self._clock_ns if self._lasted_ns is None else self._lasted_ns
 
     def emit(self, record: Record, point: Point | None = None) -> None:
@@ -204,15 +204,15 @@ class Scope(ABC):
     def observe(self, record: Record, conversation: Conversation | None = None) -> None:
         """Have this scope and those above it show what a processed record says went in or came out."""
         with _OBSERVING:
-            said: Observed | None = None
+            seen: Observed | None = None
             scope: Scope | None = self
             while scope is not None and not scope.is_aside:
                 exchange = scope.span.exchange
                 if exchange is not None:
-                    said = said or observed(record, conversation, exchange.room)
-                    if said is None:
+                    seen = seen or observed(record, conversation, exchange.room)
+                    if seen is None:
                         return
-                    exchange.add(said)
+                    exchange.add(seen)
                 scope = scope.above
 
     def begin_span(
@@ -260,8 +260,8 @@ class Scope(ABC):
             if self._end_step == _WRITE:
                 if final is not None:
                     self._keep(final)
-                self._end_step = _TELL
-            if self._end_step == _TELL:
+                self._end_step = _REPORT
+            if self._end_step == _REPORT:
                 self._end_step, self._final = _OVER, None
                 if final is not None:
                     self._observe_end(final)
@@ -279,7 +279,7 @@ class Scope(ABC):
         if self.outer is not None and is_within(current_scope(), self):
             attach(self.outer)
         if self._end_step != _OVER:
-            put_off = at_once if self.runtime is None else self.runtime.put_off
+            put_off = run_now if self.runtime is None else self.runtime.put_off
             put_off(partial(here.run, self._finish, error))
 
     def _renew(self) -> None:
@@ -296,10 +296,10 @@ class Scope(ABC):
 
     def _moment(self, at: Time) -> int:
         flags: list[str] = []
-        told = moment(at, flags, self.runtime or installed())
+        time_ns = moment(at, flags, self.runtime or installed())
         for flag in flags:
             self.flag(flag)
-        return told
+        return time_ns
 
     def flag(self, flag: str) -> None:  # noqa: B027 - most have nowhere to keep it
         """Flag its record, where it has one."""
@@ -322,7 +322,7 @@ class Scope(ABC):
 
     @abstractmethod
     def _close(self, error: BaseException | None) -> Record | None:
-        """Return the final record, treated, for the span and the stores; None where nobody records.
+        """Return the final record, processed, for the span and the stores; None where nobody records.
 
         Called again where an interrupt came in its middle.
         """

@@ -42,7 +42,7 @@ def _is_attempt(opened: OpenCall, request: Any) -> bool:  # noqa: ANN401 - httpx
     attempts = opened.call.attempts
     if request is opened.built and opened.built_retries is not None:
         attempts.started(opened.call.offset_ns())
-        attempts.told_retries(opened.built_retries)
+        attempts.set_retries(opened.built_retries)
     else:
         # Headers are read once, raw: asking httpx for one by its name decodes all of them, several times.
         sent = {name.lower(): value for name, value in request.headers.raw}
@@ -71,6 +71,6 @@ def _answered(opened: OpenCall, response: Any) -> None:  # noqa: ANN401 - httpx 
     call = opened.call
     offset_ns = call.offset_ns()
     headers = relevant_headers(response.headers.raw)
-    call.attempts.answered(offset_ns, response.status_code, headers, lambda: response.content)
+    call.attempts.headers_received(offset_ns, response.status_code, headers, lambda: response.content)
     if opened.replaced is not None:
         opened.replaced.answered(response)

@@ -230,7 +230,7 @@ def observe_response(hook_context: HookContext, original: Function) -> Function:
         if opened is not None:
             retries = kwargs.get("retries_taken")
             if isinstance(retries, int):
-                opened.call.attempts.told_retries(retries)
+                opened.call.attempts.set_retries(retries)
             opened.attach_response(response_of(args, kwargs))
 
     return guarded(original, HookSteps(step=_BIND, begin=begin))

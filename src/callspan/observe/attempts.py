@@ -40,24 +40,24 @@ class AttemptLog:
     Offsets are nanoseconds since the start of the call.
     """
 
-    __slots__ = ("_attempts", "_told_retries", "rate_limited")
+    __slots__ = ("_attempts", "_sdk_retries", "rate_limited")
 
     def __init__(self) -> None:
         self.rate_limited = False
-        """True once any attempt was answered 429."""
+        """True once any attempt got a 429."""
         self._attempts: list[_Open] = []
-        self._told_retries: int | None = None
+        self._sdk_retries: int | None = None
 
     def started(self, offset_ns: int) -> None:
         """Note that a request is about to be sent."""
         self._attempts.append(_Open(offset_ns))
 
-    def answered(
+    def headers_received(
         self, offset_ns: int, status: int, headers: Mapping[str, str], body: Callable[[], bytes] | None = None
     ) -> None:
         """Note the response headers (names in lower case) of the request sent last.
 
-        `body` returns the body of an error, once it is read; it is asked at the end of the call and may raise.
+        `body` returns the body of an error, once it is read; it is called at the end of the call and may raise.
         """
         if self._attempts:
             last = self._attempts[-1]
@@ -76,25 +76,25 @@ class AttemptLog:
         if self._attempts:
             self._attempts[-1].planned_wait_s = seconds
 
-    def told_retries(self, count: int) -> None:
-        """Note the number of retries the SDK itself states."""
-        self._told_retries = count
+    def set_retries(self, count: int) -> None:
+        """Set the number of retries by the SDK's own count."""
+        self._sdk_retries = count
 
     def sent_retries(self, text: str | None) -> None:
         """Note the count of retries in the request sent last, which the application may have put there itself."""
         if text is not None and text.isdecimal() and int(text) < len(self._attempts):
-            self._told_retries = int(text)
+            self._sdk_retries = int(text)
 
     @property
     def retries(self) -> int | None:
-        """Attempts minus one, as the SDK states it or as seen; None when nothing was seen."""
-        if self._told_retries is not None:
-            return self._told_retries
+        """Attempts minus one, by the SDK's own count or as observed; None when nothing was observed."""
+        if self._sdk_retries is not None:
+            return self._sdk_retries
         return len(self._attempts) - 1 if self._attempts else None
 
     @property
     def answer_start_ns(self) -> int | None:
-        """Offset of the start of the attempt that answered, be it with an error; None when none did."""
+        """Offset of the start of the attempt that got a response, even an error; None when none did."""
         last = self._attempts[-1] if self._attempts else None
         return None if last is None or last.status is None else last.start_ns
 
@@ -107,7 +107,7 @@ class AttemptLog:
         """Return the attempts as records of a call that ended at the offset `end_ns`, perhaps with an error.
 
         `now_s` (Unix) turns reset stamps into seconds. Bodies of errors are read now and let go. A connection
-        that broke while the answer was read is a failure of the attempt that answered.
+        that broke while the response was read is a failure of the attempt that got it.
         """
         records: list[Attempt] = []
         for number, attempt in enumerate(self._attempts, start=1):
@@ -119,7 +119,7 @@ class AttemptLog:
 
 
 def last_limits(attempts: list[Attempt]) -> RateLimits | None:
-    """Return the rate limits of the last response that stated any."""
+    """Return the rate limits of the last response that has any."""
     for attempt in reversed(attempts):
         if attempt.rate_limits is not None:
             return attempt.rate_limits

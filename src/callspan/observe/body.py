@@ -18,7 +18,7 @@ def exact_json(content: bytes, body: object) -> bytes:
 
     The SDKs encode with the standard library, which writes `NaN` where JSON has no word for it, and lone surrogates,
     which no store takes; content that is not JSON at all is kept as a JSON string: as text where it is UTF-8, else in
-    base64. `body` None: the SDK has encoded nothing, the content is somebody's own.
+    base64. `body` None: the SDK has encoded nothing, the application gave the content itself.
     """
     if not content.startswith(_OPENERS):
         return encode_json(body if body is not None else _text(content))

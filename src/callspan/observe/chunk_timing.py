@@ -1,9 +1,12 @@
-"""Chunk timing: when the chunks of a stream came."""
+"""Chunk timing: when the chunks of a stream came; and, if requested, a note of each of the first ones."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from callspan.observe.attempts import AttemptLog
-from callspan.record.call import Timing
+from callspan.providers.json_readers import integer, objects, text
+from callspan.record.call import ChunkNote, Timing
 
 
 class ChunkTiming:
@@ -37,3 +40,34 @@ class ChunkTiming:
             last_chunk_ns=self.since(self.last_ns, zero_ns),
             largest_gap_ns=None if self.gap_ns < 0 else self.gap_ns,
         )
+
+
+class ChunkLog:
+    """Wraps an accumulator's `add` and notes each of the first chunks, up to a limit. Not thread-safe."""
+
+    def __init__(self, limit: int, add: Callable[[object], bool], timing: ChunkTiming, zero_ns: int) -> None:
+        """`zero_ns` is when the call started; `timing` has the arrival of the chunk that is added."""
+        self.notes: list[ChunkNote] = []
+        self._limit = limit
+        self._add = add
+        self._timing = timing
+        self._zero_ns = zero_ns
+
+    def add(self, chunk: object) -> bool:
+        """Add the chunk; return True if it carried content."""
+        content = self._add(chunk)
+        if len(self.notes) < self._limit:
+            offset_ns = self._timing.since(self._timing.last_ns, self._zero_ns) or 0
+            note = ChunkNote(offset_ns=offset_ns, event=text(chunk, "type"), choice=_choice(chunk), content=content)
+            self.notes.append(note)
+        return content
+
+
+def _choice(chunk: object) -> int | None:
+    """Which choice (chat), output item (Responses) or content block (Messages) a chunk belongs to."""
+    indexes = (
+        integer(next(objects(chunk, "choices"), None), "index"),
+        integer(chunk, "output_index"),
+        integer(chunk, "index"),
+    )
+    return next((index for index in indexes if index is not None), None)

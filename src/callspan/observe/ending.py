@@ -44,11 +44,11 @@ class Ending:
 
     @property
     def interrupted(self) -> bool:
-        """Whether somebody has to take the steps that are left."""
+        """Whether the steps that are left have still to be taken."""
         return bool(self._interrupted)
 
     def interrupt(self) -> None:
-        """Leave the remaining steps to whoever takes over."""
+        """Leave the remaining steps to the next call of `end`."""
         self._interrupts += 1
         if self._interrupts > _TRIES:
             # A callback of the application may raise `SystemExit` each time.

@@ -1,4 +1,4 @@
-"""Estimates of tokens, for those who ask for them where a provider states none; always marked as estimates.
+"""Estimates of tokens, an option for calls whose provider returns none; always marked as estimates.
 
 The count rests on the text alone: a token for four letters of Latin script, about one for each character of
 others. It is right to some tens of per cent, and knows nothing of images, audio or hidden reasoning.
@@ -18,20 +18,21 @@ _PER_MESSAGE: Final = 4
 _LETTERS_PER_TOKEN: Final = 4
 
 
-def with_estimates(usage: Usage | None, said: Conversation) -> Usage:
+def with_estimates(usage: Usage | None, conversation: Conversation) -> Usage:
     """Return the usage with an estimate of the input or output where the provider did not state it."""
     known = usage if usage is not None else Usage()
     if known.input_tokens is not None and known.output_tokens is not None:
         return known
-    asked = known.input_tokens
-    answered = known.output_tokens
-    if asked is None:
-        asked = _of_parts(said.system) + _of_messages(said.input) + _of_values(said.tools)
-    if answered is None:
-        answered = _of_messages(said.output)
+    input_tokens, output_tokens = known.input_tokens, known.output_tokens
+    if input_tokens is None:
+        input_tokens = (
+            _of_parts(conversation.system) + _of_messages(conversation.input) + _of_values(conversation.tools)
+        )
+    if output_tokens is None:
+        output_tokens = _of_messages(conversation.output)
     return msgspec.structs.replace(
-        known, input_tokens=asked, output_tokens=answered, total_tokens=known.total_tokens or asked + answered,
-        estimated=True,
+        known, input_tokens=input_tokens, output_tokens=output_tokens,
+        total_tokens=known.total_tokens or input_tokens + output_tokens, estimated=True,
     )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ class SpanHandle(Protocol):
     parent_span_id: str | None
     sampled: bool | None
     wants_content: bool
-    """False where nobody would see the messages: not recording, or content is off for spans."""
+    """False if the messages would not be shown: the span is not recording, or content is off for spans."""
 
     def end(self, record: CallRecord, conversation: Conversation | None) -> None:
         """Put the record on the span and end it at the record's end."""
@@ -56,7 +56,7 @@ class Scope(Protocol):
         """Ids of the session and timestep."""
 
     def call_ended(self, record: CallRecord, conversation: Conversation | None) -> None:
-        """Add the call to the totals, and what was said in it (None: it may not be shown) to what went in and out."""
+        """Add the call to the totals, and its conversation (None: may not be shown) to the input and output."""
 
 
 class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,21 +74,21 @@ _NO_SPAN: Final[SpanHandle] = _NoSpan()
 
 
 def _nothing() -> None:
-    """End of a call that nobody counts."""
+    """Count nothing."""
 
 
 def _left(call: LiveCall) -> None:
-    """Stand in where nobody ends what was interrupted."""
+    """Leave an interrupted call as it is."""
 
 
 def _always(record: CallRecord) -> bool:
-    """Stand in where every record is wanted."""
+    """Want every record."""
     del record
     return True
 
 
 def _uncounted(record: CallRecord) -> Callable[[], None]:
-    """Stand in where nobody counts the calls that run."""
+    """Count nothing at the start of a call either."""
     del record
     return _nothing
 
@@ -102,16 +102,16 @@ class CallFactory(msgspec.Struct, frozen=True, kw_only=True):
     write: Callable[[Record], None]
     """Stores a processed record; never raises."""
     observed: Callable[[CallRecord], None]
-    """Told of every finished record: metrics. Never raises."""
+    """Called with every finished record: metrics. Never raises."""
     begun: Callable[[CallRecord], Callable[[], None]] = _uncounted
-    """Told of every call that begins; what it returns is called when the call is over. Neither raises.
+    """Called with every call that begins; what it returns is called when the call is over. Neither raises.
 
     Either may be called again for the same call, after an interrupt: that counts once.
     """
     put_off: Callable[[LiveCall], None] = _left
-    """Told of a call whose end nobody has reported, or was interrupted: has `end` called soon, on another thread."""
+    """Called with a call whose end was not reported, or was interrupted: has `end` called soon, on another thread."""
     under_way: Callable[[CallRecord], bool] = _always
-    """Called with a stream that is sent, not processed; False: nobody would see it. Never raises."""
+    """Called with the unprocessed record of a stream that is sent; False: do not write it. Never raises."""
     scope: Callable[[], Scope | None]
     metadata: Callable[[], dict[str, object]]
     clock: Clock = SYSTEM_CLOCK

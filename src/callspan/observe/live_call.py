@@ -15,8 +15,7 @@ import msgspec
 from callspan.fail_open import attempt, fail_open
 from callspan.observe.attempts import AttemptLog, last_limits
 from callspan.observe.body import exact_messages
-from callspan.observe.chunk_log import ChunkLog
-from callspan.observe.chunk_timing import ChunkTiming
+from callspan.observe.chunk_timing import ChunkLog, ChunkTiming
 from callspan.observe.ending import Ending
 from callspan.observe.estimate import with_estimates
 from callspan.process.content import withhold
@@ -58,7 +57,7 @@ class LiveCall:
     """One call from its start to its record. Its methods raise nothing but interrupts.
 
     Events come from one thread or task at a time, as the SDK's own do; `end` may come from any. An end that is
-    interrupted counts as not ended, and is put off: whoever calls `end` next takes the steps that are left.
+    interrupted counts as not ended, and is put off: the next call of `end` takes the steps that are left.
     """
 
     __slots__ = (
@@ -67,6 +66,7 @@ class LiveCall:
         "_add",
         "_add_piece",
         "_body",
+        "_chunk_timing",
         "_complete",
         "_endings",
         "_endpoint",
@@ -126,7 +126,7 @@ class LiveCall:
 
     @property
     def ended(self) -> bool:
-        """True once somebody has ended the call, or is about to."""
+        """True once the call has ended, or is being ended."""
         return bool(self._endings) and not self._endings[0].interrupted
 
     @property
@@ -295,7 +295,7 @@ class LiveCall:
         self._request = self.record.request
 
     def __del__(self) -> None:
-        """Have a call ended that nobody has ended: it was interrupted where nobody else could tell of it."""
+        """End a call that was interrupted where nothing else could report its end."""
         try:
             endings = self._endings
         except AttributeError:

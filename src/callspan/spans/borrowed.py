@@ -1,4 +1,4 @@
-"""Borrowed spans: what becomes of a span that a call was told to, and that its owner may never end.
+"""Borrowed spans: spans of other libraries that show a call, and that their owners may never end.
 
 Where an LLM span of a framework is current, the call has no span of its own. An owner that forgets its span, as some
 do with a stream that is left early, would leave the call without any. So the span is watched from the call's end on,
@@ -186,7 +186,7 @@ class _Watched:
         }
 
     def _span_of_the_sdk(self, fields: dict[str, object]) -> Any:  # noqa: ANN401
-        """Return a span that has started and told nobody; its end goes to the processors, `_on_ending` included."""
+        """Return a span that was started without a processor; its end goes to the processors, `_on_ending` included."""
         with _MAKE:
             sdk: Any = sys.modules[_SDK]
             make = getattr(sdk, names.SDK_SPAN.name, None)

@@ -28,8 +28,8 @@ _EMIT: Final = fail_open("emit a reward as a log event")
 _KIB: Final = 1024
 
 
-class HierarchyOptions:
-    """How the hierarchy is shown: content or not, `llm.meta.*`, compatibility names, byte caps."""
+class SessionSpanOptions:
+    """How spans of the agent are shown: content or not, `llm.meta.*`, compatibility names, byte caps."""
 
     __slots__ = ("attribute_bytes", "compatibility", "content", "llm", "span_bytes")
 
@@ -62,7 +62,7 @@ class HierarchyOptions:
         return min(2 * self.attribute_bytes, self.span_bytes // 2)
 
 
-class HierarchyLog:
+class EvaluationLog:
     """The log pipeline that rewards go to as events. Safe from any thread; never raises."""
 
     def __init__(self, provider: LoggerProvider | None, version: str) -> None:
@@ -71,7 +71,7 @@ class HierarchyLog:
         self._version = version
 
     def emit(self, attributes: Attributes, time_ns: int, context: Context) -> bool:
-        """Emit one evaluation in the context of the span it is for; False where nobody would keep it."""
+        """Emit one evaluation in the context of the span it is for; False if it would not be kept."""
         with _EMIT:
             logger = self._logger()
             if logger is not None:
@@ -97,7 +97,7 @@ class HierarchyLog:
 class Evaluations:
     """Shows the rewards that no open span takes: as log events where there is a log, else as spans of their own."""
 
-    def __init__(self, tracer: Tracer, options: HierarchyOptions, log: HierarchyLog | None) -> None:
+    def __init__(self, tracer: Tracer, options: SessionSpanOptions, log: EvaluationLog | None) -> None:
         self._tracer = tracer
         self._options = options
         self._log = log
@@ -108,7 +108,7 @@ class Evaluations:
             self._emit(self._log, record, set_span_in_context(NonRecordingSpan(of)), None)
 
     def late(self, record: EventRecord | RewardRecord, of: SpanContext | None, response_id: str | None = None) -> None:
-        """Show a reward below the span it is for, or, where nobody knows that, below the current one.
+        """Show a reward below the span it is for, or, if that is unknown, below the current one.
 
         As one log event or one span, whichever there is; a span that was not sampled has no others below it.
         """
@@ -138,7 +138,7 @@ class Evaluations:
         span.end(record.time_ns)
 
     def _emit(
-        self, log: HierarchyLog, record: EventRecord | RewardRecord, context: Context, response_id: str | None
+        self, log: EvaluationLog, record: EventRecord | RewardRecord, context: Context, response_id: str | None
     ) -> bool:
         attributes = events.late_evaluation(record, response_id)
         if attributes is None:

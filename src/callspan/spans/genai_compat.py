@@ -1,6 +1,6 @@
 """GenAI compatibility: one span per call beside OpenTelemetry's GenAI utilities and frameworks with spans of their own.
 
-There is to be one LLM span per call. Where somebody else's is open around ours, our call says what it knows on that
+There is to be one LLM span per call. If another library's is open around ours, our call puts its attributes on that
 one and makes none. OpenTelemetry's utilities mark the context for that, and so do we where they are in use; other
 spans are known by their attributes. No package is needed for any of it.
 """
@@ -28,7 +28,7 @@ _CALLS: Final = (
     ("openinference.span.kind", ("LLM", "EMBEDDING")),
     ("llm.request.type", ("chat", "completion", "embedding")),
 )
-"""What spans of one call say of themselves, by the conventions, OpenInference and OpenLLMetry."""
+"""Attributes by which spans of one call are known, by the conventions, OpenInference and OpenLLMetry."""
 _OURS: Final = "callspan.inference"
 _UTIL: Final = "opentelemetry.util.genai.invocation"
 _HOOK: Final = fail_open("call the completion hook")
@@ -42,7 +42,7 @@ Hook = Callable[[CallRecord, Conversation, Span], None]
 def outer_span(span: Span) -> Span | None:
     """Return the span that is open around the running code if it is an LLM span that stands for this call, or None.
 
-    It stands for one call: a span that one of our calls has told its facts already is left to that one.
+    It stands for one call: a span that has the attributes of one of our calls already is left to that one.
     """
     with _LOOK:
         if not span.is_recording():
@@ -62,7 +62,7 @@ def _is_call(attributes: Mapping[str, object]) -> bool:
 
 
 def marked(context: Context) -> Context:
-    """Return `context` with our LLM span marked as open, where somebody may look for it."""
+    """Return `context` with our LLM span marked as open, for libraries that look for it."""
     util = sys.modules.get(_UTIL)
     if util is None:
         return context

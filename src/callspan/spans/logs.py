@@ -41,7 +41,7 @@ class CallLogEvents:
     def emit(self, record: CallRecord, conversation: Conversation | None, span: Span) -> None:
         """Emit the event of a call, in the context of its span; no conversation: without content."""
         with _EMIT:
-            # Asked for late: an application may set the global provider after `instrument()`.
+            # Looked up late: an application may set the global provider after `instrument()`.
             logger = self._logger or self._first_logger()
             timing = record.timing
             logger.emit(
@@ -59,7 +59,7 @@ class CallLogEvents:
         if not hasattr(self._provider or _logs.get_logger_provider(), "force_flush"):
             log(
                 logging.WARNING,
-                "log_events is on and nobody takes log events: set a logger provider, or give otlp= or "
+                "log_events is on and there is no logger provider: set one, or give otlp= or "
                 "OTEL_EXPORTER_OTLP_ENDPOINT",
             )
         url = gen_ai.SCHEMA_URL

@@ -87,7 +87,7 @@ class DeliveryMetrics:
 
 
 def _nothing() -> None:
-    """End of a call that nobody measures."""
+    """Measure nothing at the end of a call."""
 
 
 class CallMetrics:
@@ -125,9 +125,9 @@ class CallMetrics:
             if instruments is not None:
                 instruments.measure_cost(record, cost)
 
-    def happened(self, record: Record) -> None:
-        """Measure the run of a tool or a timestep that has ended; take no notice of other records."""
-        # Told of every event of every step: to ask for the provider takes longer than all of this.
+    def measure_event(self, record: Record) -> None:
+        """Measure the run of a tool or a timestep that has ended; ignore other records."""
+        # Called with every event of every step: looking up the provider takes longer than all of this.
         with _MEASURE:
             if isinstance(record, EventRecord):
                 if record.event_type == "tool" and (provider := self._in_use()) is not None:
@@ -181,7 +181,7 @@ class CallMetrics:
 
     @staticmethod
     def _is_unset() -> bool:
-        """Whether the application has no meter provider; False where that cannot be told without asking for it."""
+        """Whether the application has no meter provider; False if that cannot be known without looking it up."""
         internal = getattr(metrics, private_names.INTERNAL.name, None)
         return getattr(internal, private_names.METER_PROVIDER.name, _UNKNOWN) is None
 
@@ -236,7 +236,7 @@ class _Instruments:
         self._count(record, about)
         for unit, limit in _limits(record):
             self._limits[_key({**about, names.RATE_LIMIT_UNIT: unit})] = time.monotonic(), limit
-        self._measure_operation(record, {**about, **self._answered(record)})
+        self._measure_operation(record, {**about, **self._response_attributes(record)})
         if record.cost is not None:
             self.measure_cost(record, record.cost)
 
@@ -290,7 +290,7 @@ class _Instruments:
             about[gen_ai.REQUEST_MODEL] = self._bounded(record.request.model)
         return about
 
-    def _answered(self, record: CallRecord) -> Attributes:
+    def _response_attributes(self, record: CallRecord) -> Attributes:
         found: Attributes = {}
         if record.response is not None and record.response.model:
             found[gen_ai.RESPONSE_MODEL] = self._bounded(record.response.model)
@@ -326,9 +326,9 @@ class _Instruments:
         return [Observation(limit.limit, key) for key, limit in self._fresh() if limit.limit is not None]
 
     def _fresh(self) -> Iterator[tuple[Attributes, RateLimit]]:
-        """The limits that were stated lately: what an idle application was once told says nothing of now."""
+        """The limits of recent responses: those of an idle application's last response are out of date."""
         oldest_s = time.monotonic() - _STALE_S
-        return ((dict(key), limit) for key, (told_s, limit) in list(self._limits.items()) if told_s >= oldest_s)
+        return ((dict(key), limit) for key, (seen_s, limit) in list(self._limits.items()) if seen_s >= oldest_s)
 
 
 _Key = tuple[tuple[str, AttributeValue], ...]

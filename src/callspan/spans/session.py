@@ -1,4 +1,4 @@
-"""Spans of the hierarchy: sessions, timesteps and tools as OpenTelemetry spans, with what happens as span events."""
+"""Spans of sessions, timesteps and operations, with their events as span events."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from callspan.semconv import session as semconv
 from callspan.semconv.budgets import Attributes, ByteBudget
 from callspan.semconv.exchange import Exchange, exchange_of
 from callspan.spans import span_attributes
-from callspan.spans.evaluations import Evaluations, HierarchyLog, HierarchyOptions
+from callspan.spans.evaluations import EvaluationLog, Evaluations, SessionSpanOptions
 
 _MAX_FRAMES: Final = 20
 _EVENT: Final = fail_open("show an event on a span")
@@ -44,7 +44,7 @@ _CONTENT: Final = fail_open("show content of a session on a span")
 _Content: TypeAlias = Callable[[Record, ByteBudget], Attributes]
 
 
-class HierarchySpan:
+class SessionSpan:
     """The span of one session, timestep or tool. No method raises; events after the end are let go."""
 
     __slots__ = (
@@ -55,7 +55,7 @@ class HierarchySpan:
     def __init__(
         self,
         span: Span,
-        options: HierarchyOptions,
+        options: SessionSpanOptions,
         evaluations: Evaluations,
         *,
         ours: bool = True,
@@ -92,7 +92,7 @@ class HierarchySpan:
         A reward that the span cannot take, because it has ended or is another process's, is shown below it.
         """
         if isinstance(record, EventRecord | MessageRecord | RewardRecord):
-            run_or_defer(HierarchySpan._add_event, self, record)
+            run_or_defer(SessionSpan._add_event, self, record)
 
     def _add_event(self, record: EventRecord | MessageRecord | RewardRecord) -> None:
         with _EVENT:
@@ -162,20 +162,20 @@ class HierarchySpan:
         return attributes
 
 
-class TracedHierarchy:
-    """Starts the spans of the hierarchy with a tracer; what `callspan.agent.runtime.HierarchySpans` asks for."""
+class SessionSpans:
+    """Starts the spans of sessions, timesteps and operations; implements `callspan.agent.runtime.SpanStarter`."""
 
     def __init__(
-        self, tracer: Tracer, options: HierarchyOptions | None = None, log: HierarchyLog | None = None
+        self, tracer: Tracer, options: SessionSpanOptions | None = None, log: EvaluationLog | None = None
     ) -> None:
         """Take the tracer, how to show, and the log that rewards go to as events (None: nowhere)."""
         self._tracer = tracer
-        self._options = options or HierarchyOptions()
+        self._options = options or SessionSpanOptions()
         self._evaluations = Evaluations(tracer, self._options, log)
 
     def start(
         self, record: Record, *, parent: Context | None, link: SpanHandle | None = None, root: bool = False
-    ) -> HierarchySpan:
+    ) -> SessionSpan:
         """Start the span of a session, timestep or tool event out of its first record.
 
         `parent` None means the current context. `root` starts a new trace. Linked to `link`, in another trace.
@@ -189,21 +189,21 @@ class TracedHierarchy:
             context,
             SpanKind.INTERNAL,
             semconv.start_attributes(record, compatibility=self._options.compatibility, llm=self._options.llm),
-            links=[link.link()] if isinstance(link, HierarchySpan) and link.is_elsewhere(context) else None,
+            links=[link.link()] if isinstance(link, SessionSpan) and link.is_elsewhere(context) else None,
             start_time=_start_ns(record),
         )
         exchange = None
         if self._options.content and span.is_recording():
             exchange = exchange_of(record, self._options.attribute_bytes)
-        return HierarchySpan(span, self._options, self._evaluations, exchange=exchange)
+        return SessionSpan(span, self._options, self._evaluations, exchange=exchange)
 
-    def joined(self, trace_id: str, span_id: str, *, sampled: bool = True) -> HierarchySpan:
+    def joined(self, trace_id: str, span_id: str, *, sampled: bool = True) -> SessionSpan:
         """Return a handle of a span of another process, to be a parent only; its ids are hexadecimal."""
         span = NonRecordingSpan(_context_of(trace_id, span_id, sampled=sampled))
-        return HierarchySpan(span, self._options, self._evaluations, ours=False)
+        return SessionSpan(span, self._options, self._evaluations, ours=False)
 
     def evaluated(self, record: Record, of: SpanRef | None) -> None:
-        """Show a reward given by id, below the span it is for; None: nobody knows where that is."""
+        """Show a reward given by id, below the span it is for; None: unknown."""
         if isinstance(record, RewardRecord):
             run_or_defer(self._evaluated, record, of)
 

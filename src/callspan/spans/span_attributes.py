@@ -28,7 +28,7 @@ def put(span: Span, attributes: Attributes) -> None:
     with _SHORT:
         room = _room(getattr(span, names.ATTRIBUTES.name, None), attributes)
         if room is not None and span.is_recording():
-            # One step under the interpreter's lock: whoever sets another attribute meanwhile comes before or after it.
+            # One step under the interpreter's lock: another thread sets its attribute before or after it.
             room.update(attributes)
             return
     span.set_attributes(attributes)

@@ -12,7 +12,7 @@ from opentelemetry import trace
 
 from callspan.agent import context as agent_context
 from callspan.agent.context import current_content, stricter
-from callspan.agent.runtime import Runtime, at_once
+from callspan.agent.runtime import Runtime, run_now
 from callspan.agent.span_refs import remember_call
 from callspan.cost import published
 from callspan.fail_open import fail_open, value_of
@@ -26,9 +26,9 @@ from callspan.record.events import Record
 from callspan.semconv import gen_ai
 from callspan.settings import Content, Settings
 from callspan.spans.call import CallSpans
-from callspan.spans.evaluations import HierarchyLog, HierarchyOptions
+from callspan.spans.evaluations import EvaluationLog, SessionSpanOptions
 from callspan.spans.metrics import CallMetrics
-from callspan.spans.session import TracedHierarchy
+from callspan.spans.session import SessionSpans
 from callspan.stores.urls import load_sinks
 from callspan.wiring.forked_workers import ForkedWorkers
 from callspan.wiring.recorder import Recorder
@@ -60,22 +60,22 @@ class Pipeline:
         self.runtime = Runtime(
             write=self._emitted,
             processors=self._current_processors,
-            spans=TracedHierarchy(
+            spans=SessionSpans(
                 trace.get_tracer("callspan", self._version, providers.tracer_provider, gen_ai.SCHEMA_URL),
-                HierarchyOptions(
+                SessionSpanOptions(
                     content=settings.content == "full" and settings.content_on_spans,
                     compatibility=settings.compatibility,
                     attribute_bytes=settings.max_attribute_bytes,
                     span_bytes=settings.max_span_bytes,
                     llm="llm" in settings.vocabularies,
                 ),
-                HierarchyLog(providers.logger_provider, self._version) if settings.log_events else None,
+                EvaluationLog(providers.logger_provider, self._version) if settings.log_events else None,
             ),
             find=SpanFinder(settings.stores),
             strict=settings.strict,
             trace_per_timestep=settings.trace_per == "timestep",
             service=settings.service,
-            put_off=at_once if deferred_ends is None else deferred_ends.put,
+            put_off=run_now if deferred_ends is None else deferred_ends.put,
         )
 
     def load(self) -> None:
@@ -92,7 +92,7 @@ class Pipeline:
 
     def _emitted(self, record: Record) -> None:
         self.recorder.write(record)
-        self._metrics.happened(record)
+        self._metrics.measure_event(record)
 
     def _called(self, record: Record) -> None:
         self.recorder.write(record)

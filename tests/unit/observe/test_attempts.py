@@ -26,7 +26,7 @@ def test_nothing_seen_is_nothing_known() -> None:
 def test_events_without_an_attempt_are_ignored() -> None:
     """As where an application's own HTTP client hides the sending."""
     log = AttemptLog()
-    log.answered(1, 200, {})
+    log.headers_received(1, 200, {})
     log.failed(2, "ReadTimeout")
     log.will_wait(0.5)
     log.sent_retries("0")
@@ -36,16 +36,16 @@ def test_events_without_an_attempt_are_ignored() -> None:
 
 def test_the_sdk_knows_the_retries_where_attempts_were_hidden() -> None:
     log = AttemptLog()
-    log.told_retries(2)
+    log.set_retries(2)
     assert log.retries == 2
 
 
 def test_an_answer_ends_with_the_call_and_an_error_with_its_headers() -> None:
     log = AttemptLog()
     log.started(10)
-    log.answered(20, 500, {})
+    log.headers_received(20, 500, {})
     log.started(1_000_000_020)
-    log.answered(1_000_000_050, 200, {})
+    log.headers_received(1_000_000_050, 200, {})
     first, second = log.records(NOW_S, END_NS)
     assert (first.start_ns, first.headers_ns, first.end_ns, first.wait_s) == (10, 20, 20, 1.0)
     assert (second.headers_ns, second.end_ns, second.wait_s) == (1_000_000_050, END_NS, None)
@@ -74,7 +74,7 @@ def test_an_answer_that_failed_later_is_no_answer() -> None:
     """A 429, and then nobody was there."""
     log = AttemptLog()
     log.started(0)
-    log.answered(1, 429, {})
+    log.headers_received(1, 429, {})
     log.started(2)
     log.failed(3, "ConnectError")
     assert log.answer_start_ns is None
@@ -100,7 +100,7 @@ def test_the_body_of_an_error_says_which_it_is(status: int, content: object, exp
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     log = AttemptLog()
     log.started(0)
-    log.answered(1, status, {}, (lambda: body) if content is not None else None)
+    log.headers_received(1, status, {}, (lambda: body) if content is not None else None)
     (attempt,) = log.records(NOW_S, END_NS)
     assert (attempt.error_kind, attempt.error_type) == expected
 
@@ -111,7 +111,7 @@ def test_a_body_nobody_has_read_costs_its_word_only() -> None:
 
     log = AttemptLog()
     log.started(0)
-    log.answered(1, 429, {"x-request-id": "req_1"}, unread)
+    log.headers_received(1, 429, {"x-request-id": "req_1"}, unread)
     (attempt,) = log.records(NOW_S, END_NS)
     assert (attempt.error_kind, attempt.error_type, attempt.request_id) == ("rate_limit", "429", "req_1")
 
@@ -122,7 +122,7 @@ def test_the_body_of_an_answer_is_not_asked_for() -> None:
 
     log = AttemptLog()
     log.started(0)
-    log.answered(1, 200, {}, asked)
+    log.headers_received(1, 200, {}, asked)
     assert log.records(NOW_S, END_NS)[0].error_kind is None
 
 
@@ -142,7 +142,7 @@ def test_retry_after_is_read_from_errors_only() -> None:
     log = AttemptLog()
     for offset, status in ((0, 503), (10, 200)):
         log.started(offset)
-        log.answered(offset + 1, status, {"retry-after": "7"})
+        log.headers_received(offset + 1, status, {"retry-after": "7"})
     first, second = log.records(NOW_S, END_NS)
     assert (first.retry_after_s, second.retry_after_s) == (7.0, None)
 
@@ -171,7 +171,7 @@ def test_waits_and_attempts_fill_the_call(story: list[tuple[int | None, int, int
         if status is None:
             log.failed(now_ns, "ReadError")
         else:
-            log.answered(now_ns, status, {})
+            log.headers_received(now_ns, status, {})
         log.will_wait(wait_ns / 1e9)
         now_ns += wait_ns
     records = log.records(NOW_S, now_ns)
@@ -190,7 +190,7 @@ def test_the_body_of_an_error_is_read_up_to_64_kilobytes(size: int, read: bool) 
     assert len(body) == size
     log = AttemptLog()
     log.started(0)
-    log.answered(1, 500, {}, lambda: body)
+    log.headers_received(1, 500, {}, lambda: body)
     (attempt,) = log.records(0.0, 2)
     assert attempt.error_kind == ("overloaded" if read else "server")
 
@@ -209,7 +209,7 @@ def test_a_connection_that_broke_is_the_failure_of_the_attempt_that_answered(
 ) -> None:
     log = AttemptLog()
     log.started(0)
-    log.answered(1, status, {})
+    log.headers_received(1, status, {})
     (attempt,) = log.records(0.0, 2, ErrorInfo(kind=kind, type="x"))
     assert attempt.error_kind == expected
 
@@ -218,7 +218,7 @@ def test_an_error_without_a_body_is_no_failure_of_ours() -> None:
     forget_failures()
     log = AttemptLog()
     log.started(0)
-    log.answered(1, 500, {})
+    log.headers_received(1, 500, {})
     (attempt,) = log.records(0.0, 2)
     assert attempt.error_kind == "server"
     assert not any(failures().values())

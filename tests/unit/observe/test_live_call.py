@@ -112,7 +112,7 @@ def test_a_plain_call_becomes_one_whole_record() -> None:
     send(call)
     call.attempts.started(call.offset_ns())
     stage.time.passes(1_000)
-    call.attempts.answered(call.offset_ns(), 200, {"x-request-id": "req_1"})
+    call.attempts.headers_received(call.offset_ns(), 200, {"x-request-id": "req_1"})
     call.data(ANSWER)
     stage.time.passes(500)
     call.end()
@@ -397,7 +397,7 @@ def test_attempts_retries_and_limits_come_out_in_order() -> None:
     for status, headers in ((429, limits), (500, {}), (200, {"x-request-id": "req_3"})):
         call.attempts.started(call.offset_ns())
         stage.time.passes(100)
-        call.attempts.answered(call.offset_ns(), status, headers)
+        call.attempts.headers_received(call.offset_ns(), status, headers)
         if status != 200:
             call.attempts.will_wait(0.5)
             stage.time.passes(1_000)
@@ -595,7 +595,7 @@ def test_a_reset_stated_as_a_moment_counts_from_the_end_of_the_call() -> None:
     call.attempts.started(call.offset_ns())
     stage.time.passes(2_000_000_000)
     reset = {"x-ratelimit-reset-requests": "1700000012"}
-    call.attempts.answered(call.offset_ns(), 200, reset)
+    call.attempts.headers_received(call.offset_ns(), 200, reset)
     call.data(ANSWER)
     call.end()
     assert stage.record.rate_limits is not None
@@ -658,7 +658,7 @@ def test_a_call_without_any_answer_has_no_response(answered: bool) -> None:
     call = stage.call()
     if answered:
         call.attempts.started(0)
-        call.attempts.answered(1, 500, {})
+        call.attempts.headers_received(1, 500, {})
     call.end(how=None, outcome="error", error=ErrorInfo(kind="connection", type="x"))
     assert (stage.record.response is not None) is answered
 
