@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import delivery
 import open_streams
 import page
 import repeated
@@ -54,7 +55,8 @@ def _times(options: argparse.Namespace) -> str:
             done.append(measure(column, rows(column, tracing), share * seconds, least=_LEAST[options.quick]))
             print(report.summary(done[-1]), flush=True)
     pieces = repeated.measure(tracing)
-    return report.times(done, pieces, startup.measure(3 if options.quick else 15), open_streams.measure(), neighbours)
+    starts, held_kb = startup.measure(3 if options.quick else 15), open_streams.measure()
+    return report.times(done, pieces, starts, held_kb, neighbours, delivery.times_section())
 
 
 def _instructions(options: argparse.Namespace) -> str:
@@ -66,7 +68,8 @@ def _instructions(options: argparse.Namespace) -> str:
         # A fixed seed for hashes: sets and dictionaries fill the same way in each run.
         valgrind.run(sys.executable, arguments, Path(directory), {**os.environ, "PYTHONHASHSEED": "0"})
         counted = json.loads(Path(directory, "counted.json").read_text())
-    return report.instructions([(Measured(**one), Measured(**other)) for one, other in counted])
+    found = [(Measured(**one), Measured(**other)) for one, other in counted]
+    return report.instructions(found, "" if options.only else delivery.instructions_section())
 
 
 if __name__ == "__main__":

@@ -7,12 +7,10 @@ known are its prices looked up; a name alone may be anybody's model.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
-from decimal import Decimal
 from functools import cache
-from types import ModuleType
 from typing import Final
 
+from callspan.cost.price_list import PriceList
 from callspan.fail_open import fail_open
 from callspan.forks import LATE_IMPORTS, late_import
 from callspan.record.call import CallRecord, Cost
@@ -45,29 +43,17 @@ _PROVIDERS: Final[Mapping[str, str]] = {
 _HOSTS: Final[Mapping[str, tuple[str, ...]]] = {"openai": ("api.openai.com",), "anthropic": ("api.anthropic.com",)}
 """These two names are also those of the SDKs' families: any other host is a gateway or a private server."""
 
-_COUNTERS: Final[Mapping[str, str]] = {
-    "input_tokens": "input_tokens",
-    "output_tokens": "output_tokens",
-    "cache_read_tokens": "cache_read_tokens",
-    "cache_write_tokens": "cache_write_tokens",
-    "cache_write_5m_tokens": "cache_write_5m_tokens",
-    "cache_write_1h_tokens": "cache_write_1h_tokens",
-    "input_audio_tokens": "input_audio_tokens",
-    "output_audio_tokens": "output_audio_tokens",
-    "web_search_requests": "web_searches",
-}
-"""Our counters -> those of the price list."""
 USUAL_TIERS: Final = frozenset({None, "default", "standard", "auto", "scale"})
 """Names of the service tier that plain prices are for."""
 
 
 def published_cost(record: CallRecord) -> Cost | None:
     """Return what the call costs by the published prices of its day; None where those do not tell, or are not here."""
-    package, provider, usage = _package(), _PROVIDERS.get(record.provider), record.usage
-    if package is None or provider is None or usage is None or usage.input_tokens is None:
+    prices, provider, usage = _price_list(), _PROVIDERS.get(record.provider), record.usage
+    if prices is None or provider is None or usage is None or usage.input_tokens is None:
         return None
     for model in _models(record):
-        found = _price(package, record, usage, provider, model)
+        found = _price(prices, record, usage, provider, model)
         if found is not None:
             return found
     return None
@@ -75,12 +61,12 @@ def published_cost(record: CallRecord) -> Cost | None:
 
 def load() -> None:
     """Import the price list now, if it is installed, and not with the first call that is priced."""
-    _package()
+    _price_list()
 
 
 def is_installed() -> bool:
     """Return whether published prices are to be had; they are loaded for it."""
-    return _package() is not None
+    return _price_list() is not None
 
 
 def guessed_provider(record: CallRecord) -> bool:
@@ -89,35 +75,16 @@ def guessed_provider(record: CallRecord) -> bool:
     return own is not None and record.server_address is not None and record.server_address not in own
 
 
-def _price(package: ModuleType, record: CallRecord, usage: Usage, provider: str, model: str) -> Cost | None:
+def _price(prices: PriceList, record: CallRecord, usage: Usage, provider: str, model: str) -> Cost | None:
     tier = record.response.service_tier if record.response else None
-    usual = _total(package, record, usage, (provider, model), None)
+    names, start_ns = (provider, model), record.timing.start_ns
+    usual = prices.usd(names, None, start_ns, usage)
     if usual is None:
         return None
     # A tier the list has no prices for is priced as the usual one, which is a guess.
-    total = usual if tier in USUAL_TIERS else _total(package, record, usage, (provider, model), tier) or usual
+    total = usual if tier in USUAL_TIERS else prices.usd(names, tier, start_ns, usage) or usual
     guessed = guessed_provider(record) or (tier not in USUAL_TIERS and total == usual)
-    return Cost(usd=total, source=f"genai-prices {package.__version__}", estimated=guessed)
-
-
-def _total(
-    package: ModuleType, record: CallRecord, usage: Usage, names: tuple[str, str], tier: str | None
-) -> Decimal | None:
-    counted = {theirs: count for ours, theirs in _COUNTERS.items() if (count := getattr(usage, ours))}
-    moment = datetime.fromtimestamp(record.timing.start_ns // 1_000_000_000, tz=timezone.utc)
-    try:
-        found = package.calc_price(
-            package.Usage(**counted),
-            model_ref=names[1],
-            provider_id=names[0],
-            genai_request_timestamp=moment,
-            price_context={"service_tier": tier} if tier else None,
-        )
-    # LookupError: no such model. ValueError: counts that contradict one another.
-    except (LookupError, ValueError, OverflowError):
-        return None
-    total = found.total_price
-    return total if isinstance(total, Decimal) and total.is_finite() else None
+    return Cost(usd=total, source=prices.version, estimated=guessed)
 
 
 def _models(record: CallRecord) -> Iterator[str]:
@@ -127,7 +94,7 @@ def _models(record: CallRecord) -> Iterator[str]:
 
 
 @cache
-def _package() -> ModuleType | None:
+def _price_list() -> PriceList | None:
     try:
         package = late_import("genai_prices")
     except ImportError:
@@ -135,4 +102,4 @@ def _package() -> ModuleType | None:
     with LATE_IMPORTS, _LOAD:
         # The price list itself, a megabyte and a half of Python, is imported with the first price.
         package.calc_price(package.Usage(), model_ref="gpt-4o", provider_id="openai")
-    return package
+    return PriceList(package)

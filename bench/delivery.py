@@ -1,0 +1,173 @@
+"""What it takes to deliver a record from the spool to a store, prices and all: CPU time, or instructions.
+
+    python bench/delivery.py [URL ...]
+
+Under callgrind, with the directory of its files first, it counts and answers in JSON; see `counted`.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import page
+import valgrind
+from callspan.spool import frames
+from callspan.spool.segment import Segment
+from callspan.spool.shipper import BATCH_BYTES
+from callspan.spool.sink import Sink
+from callspan.wiring.store_sinks import store_sinks
+
+_BLOCK, _WARM = 500, 500
+_ROUNDS = 8
+_FIRST, _COUNTED = 200, 300
+"""Records that are not counted, and then those that are, under callgrind."""
+BEFORE = {"sqlite": 2_900_785, "jsonl": 1_530_461, "postgresql": 2_764_644}
+"""Instructions per record when they were first counted."""
+MOST_MS = {"sqlite": 0.20, "jsonl": 0.10, "postgresql": 0.30}
+MOST_PART = 0.36
+_HERE = Path(__file__).resolve().parent
+
+
+class Delivery:
+    """A store that gets its records as a shipper brings them, from a segment on disk."""
+
+    def __init__(self, url: str, segment: Segment) -> None:
+        self._segment = segment
+        self._sink: Sink = store_sinks([url])[0]
+        self._sink.open()
+        self._offset = 0
+
+    def deliver(self, records: int) -> None:
+        """Deliver so many of the next records."""
+        while records > 0:
+            batch = self._segment.batch(self._offset, min(records, self._sink.batch_entries), BATCH_BYTES)
+            if not batch.entries:
+                raise ValueError("the segment has no more records")
+            self._sink.deliver(batch.entries)
+            self._offset = batch.end
+            records -= len(batch.entries)
+
+    def waiting(self) -> int:
+        """Return how many records are left."""
+        return len(self._segment.batch(self._offset, sys.maxsize, sys.maxsize).entries)
+
+    def close(self) -> None:
+        """Close the store."""
+        self._sink.close()
+
+
+def times(urls: Sequence[str]) -> dict[str, list[float]]:
+    """Return CPU nanoseconds per record of each store, block after block, the stores in turn."""
+    found: dict[str, list[float]] = {url: [] for url in urls}
+    with _segment(_WARM + _ROUNDS * _BLOCK) as segment:
+        deliveries = {url: Delivery(url, segment) for url in urls}
+        for delivery in deliveries.values():
+            delivery.deliver(_WARM)
+        gc.collect()
+        for _ in range(_ROUNDS):
+            for url, delivery in deliveries.items():
+                before = time.thread_time_ns()
+                delivery.deliver(_BLOCK)
+                found[url].append((time.thread_time_ns() - before) / _BLOCK)
+        for delivery in deliveries.values():
+            delivery.close()
+    return found
+
+
+def counted(urls: Sequence[str], records: int = _COUNTED) -> dict[str, float]:
+    """Return instructions per record of each store; callgrind must be there."""
+    with tempfile.TemporaryDirectory() as directory, _segment(_FIRST + records) as segment:
+        segment.release()
+        arguments = [str(_HERE / "delivery.py"), directory, str(segment.path), *urls]
+        valgrind.run(sys.executable, arguments, Path(directory), {**os.environ, "PYTHONHASHSEED": "0"})
+        found: dict[str, float] = json.loads(Path(directory, "delivered.json").read_text())
+    return found
+
+
+def _count(directory: Path, path: Path, urls: Sequence[str]) -> None:
+    counter, segment, found = valgrind.Counter(directory), Segment.adopt(path), {}
+    if segment is None:
+        raise ValueError(f"{path} is held by another process")
+    for url in urls:
+        delivery = Delivery(url, segment)
+        delivery.deliver(_FIRST)
+        records = delivery.waiting()
+        gc.collect()
+        spent = counter.count(partial(delivery.deliver, records))
+        found[url] = spent.instructions / records
+        delivery.close()
+    (directory / "delivered.json").write_text(json.dumps(found))
+
+
+@contextmanager
+def _segment(records: int) -> Iterator[Segment]:
+    # Only what is measured needs an SDK.
+    import workload
+
+    with tempfile.TemporaryDirectory() as directory:
+        segment = Segment.create(Path(directory))
+        for payload in workload.payloads(records):
+            segment.append(frames.encode(payload))
+        yield segment
+        segment.release()
+
+
+@contextmanager
+def files() -> Iterator[list[str]]:
+    """Return URLs of new stores that are files."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield [f"sqlite:///{directory}/calls.db", f"jsonl:///{directory}/calls.jsonl"]
+
+
+def times_section() -> str:
+    """Return the table of times."""
+    with files() as urls:
+        found = times(urls)
+    rows = []
+    for url, spent in found.items():
+        kind, middle = _kind(url), statistics.median(spent) / 1e6
+        verdict = "" if middle <= MOST_MS[kind] else "**missed**"
+        rows.append((kind, f"{middle:.3f} ({min(spent) / 1e6:.3f} at best)", f"{MOST_MS[kind]:.2f}", verdict))
+    return page.table(("store", "ms of CPU per record", "at most", ""), rows)
+
+
+def instructions_section() -> str:
+    """Return the table of instructions."""
+    with files() as urls:
+        found = counted(urls)
+    rows = []
+    for url, spent in found.items():
+        part = spent / BEFORE[_kind(url)]
+        verdict = "" if part <= MOST_PART else "**missed**"
+        rows.append((_kind(url), f"{spent / 1000:.0f}", f"{part:.0%}", f"{MOST_PART:.0%}", verdict))
+    return page.table(("store", "thousands of instructions", "of those first counted", "at most", ""), rows)
+
+
+def _kind(url: str) -> str:
+    return url.partition(":")[0]
+
+
+def main() -> None:
+    """Measure, or count."""
+    first, *others = sys.argv[1:] or [""]
+    if first and Path(first).is_dir():
+        _count(Path(first), Path(others[0]), others[1:])
+        return
+    with files() as urls:
+        for url, found in times([first, *others] if first else urls).items():
+            middle, best = statistics.median(found) / 1e6, min(found) / 1e6
+            print(f"{_kind(url)}: {middle:.3f} ms of CPU per record, {best:.3f} at best")
+
+
+if __name__ == "__main__":
+    main()
