@@ -6,6 +6,7 @@ or empty; an empty string says nothing (some gateways send one for every field t
 Decisions, each on what the wire says:
 
 - Input is inclusive. Anthropic counts cached tokens apart, so its input is the sum of three counters.
+- What is in the total and in no part of it was generated (Gemini counts thoughts in its total alone): output.
 - A Responses answer finishes with its incomplete reason, with `tool_calls` where it requests a tool of the
   application, else with its status once that is final; `queued` and `in_progress` are no reason.
 - A compaction repeats the user's messages in its output; they are not the model's words.
@@ -298,6 +299,8 @@ def _read_openai_usage(facts: Facts, usage: Json) -> None:
     into, out_of = (usage.get(key) or {} for key in ("prompt_tokens_details", "completion_tokens_details"))
     facts.input_tokens = usage.get("prompt_tokens")
     facts.output_tokens = usage.get("completion_tokens")
+    if facts.input_tokens is not None and facts.output_tokens is not None and usage.get("total_tokens"):
+        facts.output_tokens = max(facts.output_tokens, usage["total_tokens"] - facts.input_tokens)
     facts.total_tokens = _total(usage.get("total_tokens"), facts.input_tokens, facts.output_tokens)
     cached = [into.get("cached_tokens")]
     cached += [usage.get(key) for key in ("prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens")]

@@ -38,6 +38,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_usd: Decimal | None = None
     """What the provider itself states it charged (OpenRouter's `usage.cost`)."""
     estimated: bool = False
-    """True only when the provider states no counts and estimation is on."""
+    """True where a count is not the provider's alone: estimated from the text (`estimate_usage`), taken from its total
+    where the total is more than its parts, or contradicted by another counter."""
     raw: dict[str, object] | None = None
     """The provider's usage object as it came, detached from the caller's objects."""

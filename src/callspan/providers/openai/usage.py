@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from callspan.fail_open import ours
 from callspan.providers.copies import detached
@@ -104,7 +105,31 @@ def usage_of(body: object) -> Usage | None:
         raw = mapping(body, "x_groq", "usage")
     if not raw:
         return None
-    return _fast(raw, body) or _generic(raw, body)
+    return _reconciled(_fast(raw, body) or _generic(raw, body))
+
+
+def _reconciled(usage: Usage) -> Usage:
+    """The usage with what its total, or its reasoning, shows to be missing in its input or output.
+
+    Grok counts reasoning beside its output, Bedrock behind gateways the cached input beside its input; Gemini counts
+    thoughts in its total alone. What the stated counters do not explain is taken for output, and marked as estimated.
+    """
+    sent, out, total, reasoning = usage.input_tokens, usage.output_tokens, usage.total_tokens, usage.reasoning_tokens
+    if sent is None or out is None or total is None:
+        return usage
+    excess, beside = total - sent - out, reasoning is not None and reasoning > out
+    if excess <= 0 and not beside:
+        return usage
+    cached = (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
+    if reasoning and excess == reasoning:
+        return replace(usage, output_tokens=out + reasoning)
+    if cached and excess == cached:
+        return replace(usage, input_tokens=sent + cached)
+    if excess > 0 and (sent or out):
+        return replace(usage, output_tokens=total - sent, estimated=True)
+    if reasoning and not excess and "total_tokens" not in (usage.raw or {}):
+        return replace(usage, output_tokens=out + reasoning, total_tokens=total + reasoning)
+    return replace(usage, estimated=True)
 
 
 def _fast(raw: dict[str, object], body: object) -> Usage | None:
@@ -138,7 +163,7 @@ def _fast(raw: dict[str, object], body: object) -> Usage | None:
     )
     if not isinstance(body, dict) or _SEARCHES[0] not in body:
         return usage
-    return msgspec.structs.replace(usage, web_search_requests=count(body, *_SEARCHES))
+    return replace(usage, web_search_requests=count(body, *_SEARCHES))
 
 
 def _generic(raw: dict[str, object], body: object) -> Usage:

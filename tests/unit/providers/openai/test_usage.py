@@ -162,3 +162,36 @@ def test_what_is_no_json_in_the_snapshot_becomes_it() -> None:
     assert raw is not None
     assert raw["prompt_tokens"] == 1
     assert isinstance(raw["odd"], str)
+
+
+@points(
+    ("usage", "counts", "estimated"),
+    [
+        # Gemini 2.5 Pro, as recorded: thoughts are in the total alone.
+        ((35, 12, 109), (35, 74, 109), True),
+        # The same with its thoughts stated; Grok.
+        ((35, 12, 109, {"completion_tokens_details": {"reasoning_tokens": 62}}), (35, 74, 109), False),
+        ((35, 62, 97, {"completion_tokens_details": {"reasoning_tokens": 62}}), (35, 62, 97), False),
+        ((35, 12, None, {"completion_tokens_details": {"reasoning_tokens": 62}}), (35, 74, 109), False),
+        ((35, 12, 47, {"completion_tokens_details": {"reasoning_tokens": 62}}), (35, 12, 47), True),
+        ((35, 12, 60, {"completion_tokens_details": {"reasoning_tokens": 62}}), (35, 25, 60), True),
+        # Bedrock behind a gateway: what was cached is in the total alone.
+        ((35, 12, 1047, {"cache_read_input_tokens": 1000}), (1035, 12, 1047), False),
+        ((1035, 12, 1047, {"cache_read_input_tokens": 1000}), (1035, 12, 1047), False),
+        # A total below its parts, and one without parts, explain nothing.
+        ((35, 12, 40), (35, 12, 40), False),
+        ((0, 0, 40), (0, 0, 40), True),
+    ],
+)
+def test_output_includes_what_the_total_does_or_is_marked_as_estimated(
+    usage: tuple[Any, ...], counts: tuple[int, int, int], estimated: bool
+) -> None:
+    sent, out, total, *details = usage
+    stated = {"prompt_tokens": sent, "completion_tokens": out, **({} if total is None else {"total_tokens": total})}
+    for detail in details:
+        stated.update(detail)
+    for found in (read(stated), read({**stated, "queue_time": 0.1})):
+        assert (found.input_tokens, found.output_tokens, found.total_tokens) == counts
+        assert found.estimated is estimated
+        assert found.raw is not None
+        assert found.raw["completion_tokens"] == out
