@@ -1,4 +1,4 @@
-"""Copies of wire JSON that share no container with the caller's objects, and the ways such copies are merged."""
+"""Copies of wire JSON that share no container with the caller's objects: how they are merged, and texts joined."""
 
 from __future__ import annotations
 
@@ -84,3 +84,40 @@ def _by_index(entries: list[Any], index: int) -> dict[str, Any] | None:
         if isinstance(entry, dict) and entry.get("index") == index:
             return entry
     return None
+
+
+FULL: Final = 64
+"""So many strings are joined into one block: a short `str` costs some 50 bytes besides its text."""
+
+
+class StringBuilder:
+    """Text under construction. `loose` holds the newest strings; append there only through `add`, or pack in time."""
+
+    __slots__ = ("blocks", "loose")
+
+    def __init__(self) -> None:
+        self.blocks: list[str] = []
+        self.loose: list[str] = []
+
+    def add(self, text: str) -> None:
+        """Append `text`. Amortised O(1)."""
+        self.loose.append(text)
+        if len(self.loose) >= FULL:
+            self.pack()
+
+    def pack(self) -> None:
+        """Join the loose strings into one block."""
+        self.blocks.append("".join(self.loose))
+        self.loose.clear()
+
+    def set(self, text: str) -> None:
+        """Replace everything by `text`."""
+        self.blocks.clear()
+        self.loose[:] = [text]
+
+    def joined(self) -> str:
+        """Return the whole text, which stays here too."""
+        return "".join([*self.blocks, *self.loose])
+
+    def __bool__(self) -> bool:
+        return bool(self.loose or self.blocks)

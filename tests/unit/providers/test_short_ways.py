@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.providers.anthropic import response as anthropic_response
-from callspan.providers.openai import choices, usage
+from callspan.providers.anthropic import messages
+from callspan.providers.openai import response, usage
 from callspan.record.usage import Usage
 
 COUNTS = (
@@ -85,7 +85,7 @@ def same(short: Usage | None, long: Usage | None) -> bool:
 
 @given(raw=ANTHROPIC.filter(bool))
 def test_anthropic_usage_is_the_same_either_way(raw: dict[str, Any]) -> None:
-    assert same(anthropic_response._counted(raw), anthropic_response._counted_one_by_one(raw))
+    assert same(messages._counted(raw), messages._counted_one_by_one(raw))
 
 
 @given(raw=OPENAI.filter(bool))
@@ -96,21 +96,21 @@ def test_openai_usage_is_the_same_either_way(raw: dict[str, Any]) -> None:
 
 @given(body=MESSAGES)
 def test_facts_of_a_message_are_the_same_either_way(body: dict[str, Any]) -> None:
-    short = anthropic_response._fast(body)
-    assert short is None or short == anthropic_response._generic(body)
+    short = messages._fast(body)
+    assert short is None or short == messages._generic(body)
 
 
 @given(body=CHATS, refused=st.booleans())
 def test_facts_of_a_chat_answer_are_the_same_either_way(body: dict[str, Any], refused: bool) -> None:
-    short = choices._fast(body, refused)
-    assert short is None or short == choices._generic(body, refused)
+    short = response._fast(body, refused)
+    assert short is None or short == response._generic(body, refused)
 
 
 @pytest.mark.parametrize("stated_count", [-1, 2**63, 2**70])
 def test_a_count_nobody_can_have_meant_is_unknown(stated_count: int) -> None:
     """A counter that counts nothing costs itself and the sums it is part of, nothing else."""
     for stated in (
-        anthropic_response.usage({"input_tokens": 5, "output_tokens": stated_count}),
+        messages.usage({"input_tokens": 5, "output_tokens": stated_count}),
         usage.usage_of({"usage": {"prompt_tokens": 5, "completion_tokens": stated_count}}),
     ):
         assert stated is not None

@@ -6,8 +6,8 @@ import pytest
 from tests.points import points
 
 from callspan.providers import json_readers
-from callspan.providers.anthropic.response import response_info
-from callspan.providers.openai.choices import choices_info
+from callspan.providers.anthropic.messages import response_info
+from callspan.providers.openai.response import choices_info
 
 ODD: list[object] = [None, "x", True, False, [], {}, [1], {"a": 1}]
 

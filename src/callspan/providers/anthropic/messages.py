@@ -1,18 +1,22 @@
-"""The Messages endpoint: requests, answers and streams of `/v1/messages`, on every platform that serves it."""
+"""The Messages endpoint, on every platform: requests and responses of `/v1/messages`, their usage and errors."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final, TypeAlias
 
+import msgspec
+
+from callspan.fail_open import ours
 from callspan.providers.anthropic.parts import conversation
-from callspan.providers.anthropic.response import response_info
 from callspan.providers.anthropic.stream import MessageAccumulator
 from callspan.providers.base import Accumulator, Api, Operation, ResponseInfo
-from callspan.providers.copies import detached
-from callspan.providers.json_readers import objects, text, word
-from callspan.record.call import Request
+from callspan.providers.copies import detached, detached_object
+from callspan.providers.errors import error_info
+from callspan.providers.json_readers import UNFIT, Count, count, mapping, objects, text, word
+from callspan.record.call import ErrorInfo, Request, Response
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation
+from callspan.record.usage import Usage
 
 _NO_PARAMS: Final = frozenset({"model", "stream", "messages", "system", "tools", "mcp_servers"})
 """What is content, kept elsewhere, or (the servers' authorization tokens) secret."""
@@ -66,3 +70,177 @@ def _tool_names(body: object) -> list[str]:
     places = ("name", "mcp_server_name", "type")
     names = (next((name for place in places if (name := text(tool, place))), None) for tool in objects(body, "tools"))
     return [name for name in names if name]
+
+
+_TRUNCATED: Final = frozenset({"max_tokens", "model_context_window_exceeded"})
+_MESSAGE_FIELDS: Final = ("content", "stop_reason")
+
+
+_Count: TypeAlias = Count | None
+
+
+class _Written(msgspec.Struct):
+    ephemeral_5m_input_tokens: _Count = None
+    ephemeral_1h_input_tokens: _Count = None
+
+
+class _Spent(msgspec.Struct):
+    thinking_tokens: _Count = None
+
+
+class _Ran(msgspec.Struct):
+    web_search_requests: _Count = None
+    web_fetch_requests: _Count = None
+
+
+class _Counted(msgspec.Struct):
+    """A `usage` object in the API's own shape."""
+
+    input_tokens: Count
+    output_tokens: Count
+    cache_read_input_tokens: _Count = None
+    cache_creation_input_tokens: _Count = None
+    cache_creation: _Written | None = None
+    output_tokens_details: _Spent | None = None
+    server_tool_use: _Ran | None = None
+
+
+class _Named(msgspec.Struct):
+    service_tier: str | None = None
+
+
+_NONE_WRITTEN: Final = _Written()
+
+
+class _Answer(msgspec.Struct):
+    """A message as nearly all are: what is read of it."""
+
+    stop_reason: str
+    usage: _Named
+    id: str | None = None
+    model: str | None = None
+    type: str | None = None
+    error: Any = None
+
+
+def response_info(body: object) -> ResponseInfo:
+    """Return identity, stop reason, usage and error of a body, whole or folded; any JSON is read."""
+    return _fast(body) or _generic(body)
+
+
+def _fast(body: object) -> ResponseInfo | None:
+    """The info of a well-formed message, read in one step; None for any other."""
+    try:
+        answer = msgspec.convert(body, _Answer)
+    except ours(*UNFIT):
+        return None
+    reason = answer.stop_reason
+    if answer.error or answer.type == "error" or not reason:
+        return None
+    return ResponseInfo(
+        response=Response(
+            id=answer.id or None,
+            model=answer.model or None,
+            finish_reasons=[reason],
+            service_tier=answer.usage.service_tier,
+        ),
+        usage=usage(mapping(body, "usage")),
+        truncated=reason in _TRUNCATED,
+        refused=reason == "refusal",
+    )
+
+
+def _generic(body: object) -> ResponseInfo:
+    """The info of any body, field by field."""
+    reason = word(body, "stop_reason")
+    return ResponseInfo(
+        response=Response(
+            id=word(body, "id"),
+            model=word(body, "model"),
+            finish_reasons=[reason] if _is_message(body) else [],
+            service_tier=text(body, "usage", "service_tier"),
+        ),
+        usage=usage(mapping(body, "usage")),
+        error=_error(body),
+        truncated=reason in _TRUNCATED,
+        refused=reason == "refusal",
+    )
+
+
+def usage(counted: dict[str, object] | None) -> Usage | None:
+    """Return a `usage` object in our terms, or None if there is none.
+
+    `input_tokens` there leaves out what was read from and written to the cache; ours includes it.
+    """
+    return (_counted(counted) or _counted_one_by_one(counted)) if counted else None
+
+
+def _counted(raw: dict[str, object]) -> Usage | None:
+    """The usage in the API's own shape, read in one step; None for any other shape."""
+    try:
+        read = msgspec.convert(raw, _Counted)
+        copy: dict[str, object] = msgspec.to_builtins(raw)
+    except ours(*UNFIT):
+        return None
+    written, spent, ran = read.cache_creation or _NONE_WRITTEN, read.output_tokens_details, read.server_tool_use
+    by_life = written.ephemeral_5m_input_tokens, written.ephemeral_1h_input_tokens
+    write = read.cache_creation_input_tokens
+    if write is None and by_life != (None, None):
+        write = (by_life[0] or 0) + (by_life[1] or 0)
+    total_input = read.input_tokens + (read.cache_read_input_tokens or 0) + (write or 0)
+    return Usage(
+        input_tokens=total_input,
+        output_tokens=read.output_tokens,
+        total_tokens=total_input + read.output_tokens,
+        cache_read_tokens=read.cache_read_input_tokens,
+        cache_write_tokens=write,
+        cache_write_5m_tokens=by_life[0],
+        cache_write_1h_tokens=by_life[1],
+        reasoning_tokens=None if spent is None else spent.thinking_tokens,
+        web_search_requests=None if ran is None else ran.web_search_requests,
+        web_fetch_requests=None if ran is None else ran.web_fetch_requests,
+        raw=copy,
+    )
+
+
+def _counted_one_by_one(counted: dict[str, object]) -> Usage:
+    written, ran = counted.get("cache_creation"), counted.get("server_tool_use")
+    read, write = count(counted, "cache_read_input_tokens"), _cache_write(counted)
+    fresh, output = count(counted, "input_tokens"), count(counted, "output_tokens")
+    total_input = None if fresh is None else fresh + (read or 0) + (write or 0)
+    return Usage(
+        input_tokens=total_input,
+        output_tokens=output,
+        total_tokens=None if total_input is None or output is None else total_input + output,
+        cache_read_tokens=read,
+        cache_write_tokens=write,
+        cache_write_5m_tokens=count(written, "ephemeral_5m_input_tokens"),
+        cache_write_1h_tokens=count(written, "ephemeral_1h_input_tokens"),
+        reasoning_tokens=count(counted.get("output_tokens_details"), "thinking_tokens"),
+        web_search_requests=count(ran, "web_search_requests"),
+        web_fetch_requests=count(ran, "web_fetch_requests"),
+        raw=detached_object(counted),
+    )
+
+
+def _cache_write(counted: dict[str, object]) -> int | None:
+    """Written to the cache: the total, else the sum of its parts by lifetime, as far as they are there."""
+    total = count(counted, "cache_creation_input_tokens")
+    if total is not None:
+        return total
+    parts = [count(counted, "cache_creation", f"ephemeral_{life}_input_tokens") for life in ("5m", "1h")]
+    known = [part for part in parts if part is not None]
+    return sum(known) if known else None
+
+
+def _is_message(body: object) -> bool:
+    return isinstance(body, dict) and any(field in body for field in _MESSAGE_FIELDS)
+
+
+def _error(body: object) -> ErrorInfo | None:
+    """The error a body is, or holds beside the part of a message that came before it. `null` is none."""
+    error = body.get("error") if isinstance(body, dict) else None
+    if not error and text(body, "type") != "error":
+        return None
+    whole = {"type": "error", "error": error, "request_id": text(body, "request_id")}
+    return error_info(status=None, body=whole if error else body, exception=None, message=None, request_id=None)

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from typing import Final
 
 from callspan.fail_open import ours
-from callspan.providers.copies import detached, detached_object, overlay
+from callspan.providers.copies import FULL, StringBuilder, detached, detached_object, overlay
 from callspan.providers.json_readers import integer, items, mapping, text
-from callspan.providers.string_builder import FULL, StringBuilder
 
 _PIECES: Final = {
     "text_delta": ("text", "text", "text"),

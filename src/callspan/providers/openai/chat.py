@@ -1,18 +1,31 @@
-"""Chat completions: what requests and answers of `/chat/completions` mean."""
+"""Chat completions: requests and responses of `/chat/completions`, and their messages as typed parts."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.copies import detached
-from callspan.providers.json_readers import objects
-from callspan.providers.openai.chat_messages import request_message, response_message
+from callspan.providers.json_readers import dig, flag, mapping, objects, text, word
 from callspan.providers.openai.chat_stream import ChatAccumulator
-from callspan.providers.openai.choices import choices_info, in_order
+from callspan.providers.openai.parts import list_or_none, media, parts_of
 from callspan.providers.openai.request import read_request
+from callspan.providers.openai.response import choices_info, finish_reason, in_order
 from callspan.record.call import Request
-from callspan.record.messages import Conversation
+from callspan.record.codec import encode_json
+from callspan.record.messages import (
+    Conversation,
+    Media,
+    Message,
+    Part,
+    Reasoning,
+    Refusal,
+    Text,
+    ToolCall,
+    ToolResult,
+    UnknownPart,
+)
 
 _TOOLS: Final = ("tools", "functions")
 
@@ -50,3 +63,171 @@ class ChatCompletions:
             output=output,
             tools=[detached(tool) for key in _TOOLS if key in request for tool in objects(request, key)],
         )
+
+
+_REASONING: Final = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
+_RESULTS: Final = ("tool", "function")
+_PLAIN: Final = frozenset({"role", "content", "name"})
+_BARE: Final = 2
+_CALL_FIELDS: Final = frozenset({"id", "type", "function", "custom", "index", "incomplete"})
+
+
+def request_message(message: object) -> Message:
+    """Return one message of a request, whatever it is."""
+    if isinstance(message, str):
+        return Message(role="user", parts=parts_of(message))
+    # Nearly every message of a long history is a role and a text.
+    if type(message) is dict and len(message) == _BARE:
+        role, content = message.get("role"), message.get("content")
+        if type(role) is str and type(content) is str and role and content and role not in _RESULTS:
+            return Message(role=role, parts=[Text(text=content)])
+    fields = mapping(message)
+    if fields is None:
+        return Message(role="unknown", parts=[UnknownPart(data=detached(message))])
+    whose = text(fields, "role") or "unknown"
+    parts: list[Part] = [_tool_result(fields, whose)] if whose in _RESULTS else _parts(fields)
+    return Message(role=whose, parts=parts, name=text(fields, "name") or None)
+
+
+def response_message(choice: dict[str, object]) -> Message:
+    """Return the message of one choice."""
+    fields = mapping(choice, "message") or {}
+    parts = _parts(fields)
+    logprobs = choice.get("logprobs")
+    if logprobs and isinstance(logprobs, dict) and any(logprobs.values()):
+        parts = _with_logprobs(parts, detached(logprobs))
+    return Message(
+        role=word(fields, "role") or "assistant",
+        parts=parts,
+        name=word(fields, "name"),
+        finish_reason=finish_reason(choice.get("finish_reason")),
+    )
+
+
+def _parts(fields: dict[str, object]) -> list[Part]:
+    """What `message_parts` yields; most messages hold a text and nothing else, which needs no generator."""
+    content = fields.get("content")
+    if not isinstance(content, str):
+        return list(message_parts(fields))
+    for key, value in fields.items():
+        if value and key not in _PLAIN:
+            return list(message_parts(fields))
+    return [Text(text=content)] if content else []
+
+
+def message_parts(fields: dict[str, object]) -> Iterator[Part]:
+    """Yield the parts of a message: reasoning, content, refusal, tool calls, sound, images."""
+    yield from _reasoning(fields)
+    yield from _content(fields)
+    if refusal := text(fields, "refusal"):
+        yield Refusal(text=refusal)
+    for call in objects(fields, "tool_calls"):
+        yield _tool_call(call)
+    # Snowflake fills in empty objects for what is not there.
+    called = mapping(fields, "function_call")
+    if called and any(called.values()):
+        yield ToolCall(name=text(called, "name") or None, arguments=_arguments(called.get("arguments")))
+    for tool in objects(fields, "executed_tools"):
+        yield _hosted_call(tool)
+    audio = mapping(fields, "audio")
+    if audio and any(audio.values()):
+        yield _sound(audio)
+    yield from parts_of(fields.get("images"))
+
+
+def _reasoning(fields: dict[str, object]) -> Iterator[Part]:
+    """Structured details first; plain fields only where they add text that is not there yet."""
+    seen = ""
+    for detail in objects(fields, "reasoning_details"):
+        thought = _detail(detail)
+        seen += thought.text or ""
+        yield thought
+    for block in objects(fields, "thinking_blocks"):
+        for part in parts_of([block]):
+            seen += part.text or "" if isinstance(part, Reasoning) else ""
+            yield part
+    for key in _REASONING:
+        plain = text(fields, key)
+        if plain and _squeezed(plain) not in _squeezed(seen):
+            seen += plain
+            yield Reasoning(text=plain, signature=text(fields, "reasoning_signature") or None)
+    # Gemini signs the turn as a whole.
+    if signature := text(fields, "extra_content", "google", "thought_signature"):
+        yield Reasoning(signature=signature)
+
+
+def _detail(detail: dict[str, object]) -> Reasoning:
+    return Reasoning(
+        text=text(detail, "text") or text(detail, "summary") or None,
+        signature=text(detail, "signature") or None,
+        sealed=text(detail, "data") or None,
+    )
+
+
+def _squeezed(thought: str) -> str:
+    return "".join(thought.split())
+
+
+def _content(fields: dict[str, object]) -> Iterator[Part]:
+    """Content, with the annotations of the message on its first text."""
+    annotations = list_or_none(fields.get("annotations"))
+    for part in parts_of(fields.get("content")):
+        if annotations and isinstance(part, Text):
+            yield Text(text=part.text, annotations=[*(part.annotations or ()), *annotations], logprobs=part.logprobs)
+            annotations = None
+        else:
+            yield part
+
+
+def _tool_call(call: dict[str, object]) -> ToolCall:
+    kind = "custom" if mapping(call, "custom") and not mapping(call, "function") else "function"
+    inner = mapping(call, kind) or {}
+    extra = {key: detached(value) for key, value in call.items() if key not in _CALL_FIELDS and value is not None}
+    return ToolCall(
+        id=text(call, "id") or None,
+        name=text(inner, "name") or None,
+        arguments=_arguments(inner.get("input" if kind == "custom" else "arguments")),
+        tool_type=text(call, "type") or kind,
+        incomplete=flag(call, "incomplete") is True,
+        extra=extra or None,
+    )
+
+
+def _arguments(value: object) -> str | None:
+    """Text as the model wrote it; servers that send an object instead get its JSON."""
+    if value is None or isinstance(value, str):
+        return value
+    return encode_json(value).decode()
+
+
+def _hosted_call(tool: dict[str, object]) -> ToolCall:
+    kind = text(tool, "type") or "hosted"
+    return ToolCall(
+        name=text(tool, "name") or kind,
+        arguments=_arguments(tool.get("arguments")),
+        tool_type=kind,
+        extra={key: detached(value) for key, value in tool.items() if key not in ("type", "name", "arguments")} or None,
+    )
+
+
+def _tool_result(fields: dict[str, object], role: str) -> ToolResult:
+    return ToolResult(
+        id=text(fields, "tool_call_id") or None,
+        content=detached(fields.get("content")),
+        is_error=flag(fields, "is_error"),
+        tool_type=role if role == "function" else "function",
+    )
+
+
+def _sound(audio: dict[str, object]) -> Media | UnknownPart:
+    found = media("audio", dig(audio, "data"), part=audio, file_id=text(audio, "id") or None)
+    return UnknownPart(data={"audio": detached(audio)}) if found is None else found
+
+
+def _with_logprobs(parts: list[Part], logprobs: object) -> list[Part]:
+    """The parts with the log-probabilities of the choice on the first text."""
+    for position, part in enumerate(parts):
+        if isinstance(part, Text):
+            with_them = Text(text=part.text, annotations=part.annotations, logprobs=logprobs)
+            return [*parts[:position], with_them, *parts[position + 1 :]]
+    return parts

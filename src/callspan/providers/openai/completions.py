@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from callspan.providers.base import Api, Operation, ResponseInfo
-from callspan.providers.copies import detached, overlay
+from callspan.providers.copies import StringBuilder, detached, overlay
 from callspan.providers.json_readers import dig, text
-from callspan.providers.openai.choices import choices_info, in_order
-from callspan.providers.openai.chunk_header import ChunkHeader
+from callspan.providers.openai.chat_stream import ChunkHeader
 from callspan.providers.openai.parts import prompt_messages
 from callspan.providers.openai.request import read_request
-from callspan.providers.openai.response import finish_reason
-from callspan.providers.string_builder import StringBuilder
+from callspan.providers.openai.response import choices_info, finish_reason, in_order
 from callspan.record.call import Request
 from callspan.record.messages import Conversation, Message, Part, Text
 

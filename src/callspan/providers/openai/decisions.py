@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.json_readers import dig, items, text
-from callspan.providers.openai.choices import choices_info
 from callspan.providers.openai.parts import prompt_messages
 from callspan.providers.openai.request import read_request
-from callspan.providers.openai.response import SingleBody
-from callspan.providers.openai.responses_items import item_messages
+from callspan.providers.openai.response import SingleBody, choices_info
+from callspan.providers.openai.responses import item_messages
 from callspan.record.call import Request
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, Message, Part, Refusal, Text

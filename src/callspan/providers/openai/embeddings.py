@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.json_readers import dig
-from callspan.providers.openai.choices import choices_info
 from callspan.providers.openai.parts import prompt_messages
 from callspan.providers.openai.request import read_request
-from callspan.providers.openai.response import SingleBody
+from callspan.providers.openai.response import SingleBody, choices_info
 from callspan.record.call import Request
 from callspan.record.messages import Conversation
 

@@ -1,22 +1,22 @@
-"""Responses: what requests and answers of `/responses` mean."""
+"""The Responses API: requests and responses of `/responses`, and their items as typed parts and messages."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, TypeAlias
 
 from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.copies import detached
-from callspan.providers.json_readers import dig, items, objects, text, word
-from callspan.providers.openai.parts import parts_of
+from callspan.providers.json_readers import dig, flag, items, mapping, objects, text, word
+from callspan.providers.openai.parts import media, parts_of
 from callspan.providers.openai.request import read_request
 from callspan.providers.openai.response import finish_meanings, response_error, unix_time
-from callspan.providers.openai.responses_items import item_messages, item_parts, requests_tools
 from callspan.providers.openai.responses_stream import ResponsesAccumulator
 from callspan.providers.openai.usage import usage_of
 from callspan.record.call import ErrorInfo, Request, Response
+from callspan.record.codec import encode_json
 from callspan.record.finish import CONTENT_FILTER, LENGTH, TOOL_CALLS
-from callspan.record.messages import Conversation, Message, Part
+from callspan.record.messages import Conversation, Message, Part, Reasoning, ToolCall, ToolResult, UnknownPart
 
 _COMPLETED: Final = "completed"
 _UNDER_WAY: Final = ("in_progress", "queued")
@@ -111,3 +111,140 @@ def _output(response: object) -> list[Message]:
         return []
     message = Message(role="assistant", parts=item_parts(output_items), finish_reason=_reason(response))
     return [*item_messages(echoed), message]
+
+
+_Fields: TypeAlias = dict[str, object]
+
+_ARGUMENTS: Final = ("arguments", "input", "action", "code", "queries")
+"""Where the items of tool calls keep the arguments of the tool; the first that is there."""
+
+_CUT: Final = ("incomplete", "in_progress")
+_CALL: Final = "_call"
+_RESULT: Final = ("_call_output", "_output")
+_NOT_EXTRA: Final = frozenset({"type", "id", "call_id", "name", "incomplete"})
+
+
+def item_messages(items: Iterable[object]) -> list[Message]:
+    """Return items as messages: what the assistant did in a row is one message, a tool's output is one of its own."""
+    messages: list[Message] = []
+    for item in items:
+        role, parts, name = _item(item)
+        last = messages[-1] if messages else None
+        if last is not None and last.role == role == "assistant":
+            messages[-1] = Message(role=role, parts=[*last.parts, *parts])
+        else:
+            messages.append(Message(role=role, parts=parts, name=name))
+    return messages
+
+
+def item_parts(items: Iterable[object]) -> list[Part]:
+    """Return the parts of output items, in their order."""
+    return [part for item in items for part in _item(item)[1]]
+
+
+def requests_tools(output: Iterable[object]) -> bool:
+    """Whether output items request a tool of the application: a call it has to run, without an output beside it."""
+    requested, answered = set(), set()
+    for item in output:
+        kind = text(item, "type") or ""
+        if kind in _OF_APPLICATION or (kind == "tool_search_call" and text(item, "execution") == "client"):
+            requested.add(text(item, "call_id"))
+        elif kind.endswith(_RESULT):
+            answered.add(text(item, "call_id"))
+    return bool(requested - answered)
+
+
+def _item(item: object) -> tuple[str, list[Part], str | None]:
+    """Role, parts and name of one item, whatever it is."""
+    if isinstance(item, str):
+        return "user", parts_of(item), None
+    fields = mapping(item)
+    if fields is None:
+        return "unknown", [UnknownPart(data=detached(item))], None
+    kind = text(fields, "type") or ("message" if "role" in fields or "content" in fields else "")
+    if kind == "message":
+        return text(fields, "role") or "user", parts_of(fields.get("content")), text(fields, "name") or None
+    if kind in _READERS:
+        return "assistant", _READERS[kind](fields), None
+    if kind.endswith(_RESULT):
+        return "tool", [_result(fields, kind)], None
+    if kind.endswith(_CALL):
+        return "assistant", [_call(fields, kind.removesuffix(_CALL))], None
+    role = "user" if kind in _OF_USER else "assistant"
+    return text(fields, "role") or role, [UnknownPart(data=detached(fields))], None
+
+
+def _reasoning(item: _Fields) -> list[Part]:
+    """Summary and content apart; the sealed payload goes with the first of them."""
+    joined = [_joined(item, "summary"), _joined(item, "content")]
+    texts: list[str | None] = [found for found in joined if found] or [None]
+    sealed, signature = text(item, "encrypted_content") or None, text(item, "signature") or None
+    first = Reasoning(text=texts[0], sealed=sealed, signature=signature)
+    return [first, *(Reasoning(text=more) for more in texts[1:])]
+
+
+def _joined(item: _Fields, key: str) -> str:
+    return "\n\n".join(written for part in objects(item, key) if (written := text(part, "text")))
+
+
+def _call(item: _Fields, tool_type: str) -> ToolCall:
+    at = next((key for key in _ARGUMENTS if item.get(key) is not None), None)
+    extra = {
+        key: detached(value)
+        for key, value in item.items()
+        if key not in _NOT_EXTRA and key != at and value is not None and (key, value) != ("status", "completed")
+    }
+    return ToolCall(
+        id=text(item, "call_id") or text(item, "id") or None,
+        name=text(item, "name") or (None if tool_type in _NAMED else tool_type),
+        arguments=None if at is None else _as_text(item[at]),
+        tool_type=tool_type,
+        incomplete=flag(item, "incomplete") is True or text(item, "status") in _CUT,
+        extra=extra or None,
+    )
+
+
+def _custom_call(item: _Fields) -> list[Part]:
+    return [_call(item, "custom")]
+
+
+def _image_call(item: _Fields) -> list[Part]:
+    """The picture apart from the call that made it."""
+    picture = media("image", item.get("result"), part=item, mime=_picture_mime(item))
+    call = _call({key: value for key, value in item.items() if key != "result"}, "image_generation")
+    return [call] if picture is None else [call, picture]
+
+
+def _picture_mime(item: _Fields) -> str | None:
+    image_format = text(item, "output_format")
+    return f"image/{image_format}" if image_format else None
+
+
+def _result(item: _Fields, kind: str) -> ToolResult:
+    suffix = next(suffix for suffix in _RESULT if kind.endswith(suffix))
+    named = kind.removesuffix(suffix)
+    tool_type = "custom" if named == "custom_tool" else named
+    content = item.get("output", item.get("tools"))
+    return ToolResult(
+        id=text(item, "call_id") or text(item, "id") or None,
+        content=detached(content),
+        tool_type=tool_type,
+    )
+
+
+def _as_text(value: object) -> str:
+    return value if isinstance(value, str) else encode_json(value).decode()
+
+
+_READERS: Final[dict[str, Callable[[_Fields], list[Part]]]] = {
+    "reasoning": _reasoning,
+    "custom_tool_call": _custom_call,
+    "image_generation_call": _image_call,
+}
+
+_NAMED: Final = ("function", "custom")
+_OF_APPLICATION: Final = frozenset(
+    {"function_call", "custom_tool_call", "computer_call", "local_shell_call", "shell_call", "apply_patch_call"}
+)
+"""Calls of tools that the application runs; a hosted shell puts its output beside the call."""
+_OF_USER: Final = ("mcp_approval_response", "item_reference")

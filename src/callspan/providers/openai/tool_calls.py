@@ -6,8 +6,7 @@ import json
 from typing import Any, Final
 
 from callspan.fail_open import ours
-from callspan.providers.copies import fill
-from callspan.providers.string_builder import StringBuilder
+from callspan.providers.copies import StringBuilder, fill
 from callspan.record.codec import encode_json
 
 _TEXTS: Final = {"function": "arguments", "custom": "input"}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from callspan.providers.anthropic.response import response_info, usage
+from callspan.providers.anthropic.messages import response_info, usage
 from callspan.record.call import Response
 from callspan.record.usage import Usage
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from callspan.providers.openai.fragment_list import FragmentList
-from callspan.providers.string_builder import FULL, StringBuilder
+from callspan.providers.copies import FULL, StringBuilder
+from callspan.providers.openai.chat_choice import FragmentList
 
 
 def grown(*items: dict[str, Any]) -> list[dict[str, Any]]:
