@@ -16,8 +16,8 @@ from opentelemetry import context as otel_context
 from callspan.agent.api_misuse import installed_or_warn
 from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open
-from callspan.observe.factory import CallInfo
 from callspan.observe.live_call import LiveCall
+from callspan.observe.ports import CallInfo
 from callspan.providers import registry
 from callspan.providers.base import Api
 from callspan.record.codec import encode_json

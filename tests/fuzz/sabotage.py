@@ -118,7 +118,7 @@ def _calls(name: str, make: Callable[[Any], Any]) -> list[Any]:
 def _written_early(original: Any) -> Any:
     def build(self: Any, ending: Any) -> None:
         original(self, ending)
-        self._factory.write(ending.processed)
+        self._ports.write(ending.processed)
 
     return build
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from callspan import private_names as names
 from callspan.fail_open import attempt, fail_open, value_of
-from callspan.observe.factory import CallInfo
+from callspan.observe.ports import CallInfo
 from callspan.providers.hosts import provider_of
 
 _Server: TypeAlias = tuple[str, str, str | None, int | None]

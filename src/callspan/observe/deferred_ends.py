@@ -19,6 +19,7 @@ from callspan import reentrancy
 from callspan.background import PutOff
 from callspan.fail_open import fail_open
 from callspan.observe.live_call import LiveCall
+from callspan.observe.ports import UnfinishedCall
 from callspan.record.call import StreamEnd
 
 _END: Final = fail_open("end a dropped stream")
@@ -38,7 +39,7 @@ class DeferredEnds:
         # which another thread, or a signal handler, comes between.
         self._open: dict[int, weakref.ref[LiveCall]] = {}
 
-    def note(self, call: LiveCall, how: StreamEnd) -> None:
+    def note(self, call: UnfinishedCall, how: StreamEnd) -> None:
         """Note that `call` has ended now. Safe in a finalizer.
 
         A forked child that drops its copy of a stream has ended nothing: the call goes on in the parent.
@@ -91,7 +92,7 @@ class DeferredEnds:
         return [call for entry in list(self._open.values()) if (call := entry()) is not None]
 
 
-def _end(call: LiveCall, at_ns: int, how: StreamEnd) -> None:
+def _end(call: UnfinishedCall, at_ns: int, how: StreamEnd) -> None:
     with _END:
         complete = call.stream_complete
         call.end(how="complete" if complete else how, outcome="success" if complete else "cancelled", at_ns=at_ns)

@@ -8,7 +8,7 @@ the call, and never the record's identity.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
@@ -18,6 +18,7 @@ from callspan.observe.body import exact_messages
 from callspan.observe.chunk_timing import ChunkLog, ChunkTiming
 from callspan.observe.ending import Ending
 from callspan.observe.estimate import with_estimates
+from callspan.observe.ports import CallPorts, Scope, SpanHandle
 from callspan.process.content import withhold
 from callspan.providers import registry
 from callspan.providers.base import Accumulator, Endpoint, ResponseInfo
@@ -37,9 +38,6 @@ from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, RawConversation
 from callspan.record.raw_messages import encode_response
 from callspan.record.usage import Usage
-
-if TYPE_CHECKING:
-    from callspan.observe.factory import CallFactory, Scope, SpanHandle
 
 _READ_REQUEST: Final = fail_open("read the request of a call")
 _READ_CHUNK: Final = fail_open("read a chunk of a stream")
@@ -70,11 +68,11 @@ class LiveCall:
         "_complete",
         "_endings",
         "_endpoint",
-        "_factory",
         "_input",
         "_notes",
         "_now_ns",
         "_over",
+        "_ports",
         "_raw_input",
         "_raw_output",
         "_request",
@@ -89,15 +87,15 @@ class LiveCall:
     )  # fmt: skip
 
     def __init__(
-        self, factory: CallFactory, endpoint: Endpoint, record: CallRecord, span: SpanHandle, scope: Scope | None,
+        self, ports: CallPorts, endpoint: Endpoint, record: CallRecord, span: SpanHandle, scope: Scope | None,
         zero_ns: int,
     ) -> None:  # fmt: skip
-        self._factory = factory
+        self._ports = ports
         self._endpoint = endpoint
         self._scope = scope
         self._zero_ns = zero_ns
         self._over: Callable[[], None] | None = None
-        self._now_ns = factory.clock.monotonic_ns
+        self._now_ns = ports.clock.monotonic_ns
         self.record = record
         """What was known before the span was there; the final record goes to the span and the stores, not here."""
         self.span = span
@@ -117,7 +115,7 @@ class LiveCall:
         self._timing = ChunkTiming()
         # list.append is atomic: the first one in it is the end that counts, without a lock.
         self._endings: list[Ending] = []
-        self._over = factory.begun(record)
+        self._over = ports.begun(record)
 
     @property
     def data(self) -> Callable[[object], None]:
@@ -146,7 +144,7 @@ class LiveCall:
 
     def offset_ns(self) -> int:
         """Return the monotonic time since the start of the call."""
-        return self._factory.clock.monotonic_ns() - self._zero_ns
+        return self._ports.clock.monotonic_ns() - self._zero_ns
 
     def sent(self, content: bytes, body: object) -> None:
         """Take the request as it is sent: its exact bytes and the same as plain JSON.
@@ -168,8 +166,8 @@ class LiveCall:
         if self.streaming:
             request = msgspec.structs.replace(self._request, body=NO_BODY)
             started = msgspec.structs.replace(self.record, request=request, **self._trace())
-            if self._factory.under_way(started):
-                self._factory.write(self._factory.process(started))
+            if self._ports.under_way(started):
+                self._ports.write(self._ports.process(started))
 
     def whole(self, body: object) -> None:
         """Take the whole body of a plain call."""
@@ -199,8 +197,8 @@ class LiveCall:
     def _add_first(self, data: object) -> bool:
         self._accumulator = self._endpoint.accumulator()
         self._add = self._accumulator.add
-        if self._factory.chunk_log:
-            log = ChunkLog(self._factory.chunk_log, self._add, self._timing, self._zero_ns)
+        if self._ports.chunk_log:
+            log = ChunkLog(self._ports.chunk_log, self._add, self._timing, self._zero_ns)
             self._add, self._notes = log.add, log.notes
         else:
             self._add_piece = getattr(self._accumulator, "add_piece", _no_piece)
@@ -236,7 +234,7 @@ class LiveCall:
             # Whatever comes from outside must not wait for the rest, which may call back the application.
             if mine or endings[:1] == [ending]:
                 ending.interrupt()
-                self._factory.put_off(self)
+                self._ports.put_off(self)
             raise
 
     def _take_steps(self, ending: Ending) -> None:
@@ -262,13 +260,13 @@ class LiveCall:
         if ending.step == _WRITE:
             # What holds the call may live for long, and the body may be large.
             ending.body = None
-            self._factory.write(processed)
+            self._ports.write(processed)
             ending.step = _MEASURE
         if ending.step == _MEASURE:
             ending.step = _COUNT_OUT
-            self._factory.observed(processed)
+            self._ports.observed(processed)
         if ending.step == _COUNT_OUT:
-            (self._over or self._factory.begun(self.record))()
+            (self._over or self._ports.begun(self.record))()
             ending.step = _TOTAL
         if ending.step == _TOTAL:
             ending.step = _OVER
@@ -288,7 +286,7 @@ class LiveCall:
         with _BUILD_RECORD:
             fields.update(self._content_fields(duration_ns, info, error, body))
         record = msgspec.structs.replace(self.record, **fields)
-        processed = self._factory.process(record)
+        processed = self._ports.process(record)
         ending.conversation = self._conversation(record, processed, body) if self.span.wants_content else None
         ending.processed = processed
         self._body = self._input = self._raw_input = self._raw_output = None
@@ -301,7 +299,7 @@ class LiveCall:
         except AttributeError:
             return  # it has not begun
         if not endings or endings[0].interrupted:
-            self._factory.put_off(self)
+            self._ports.put_off(self)
 
     def _folded(self) -> object:
         with _READ_RESPONSE:
@@ -362,7 +360,7 @@ class LiveCall:
         }
 
     def _usage(self, counted: Usage | None, body: object) -> Usage | None:
-        if not self._factory.estimates or body is None or self._endpoint.operation == "embeddings":
+        if not self._ports.estimates or body is None or self._endpoint.operation == "embeddings":
             return counted
         with _ESTIMATE:
             exact = self._request.body

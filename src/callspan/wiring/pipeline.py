@@ -18,7 +18,7 @@ from callspan.cost import published
 from callspan.fail_open import fail_open, value_of
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.factory import CallFactory
-from callspan.observe.live_call import LiveCall
+from callspan.observe.ports import UnfinishedCall
 from callspan.process import callbacks
 from callspan.process.processors import Processors, caller_processors
 from callspan.record.call import CallRecord
@@ -99,7 +99,7 @@ class Pipeline:
         if isinstance(record, CallRecord):
             remember_call(record)
 
-    def _put_off(self, call: LiveCall) -> None:
+    def _put_off(self, call: UnfinishedCall) -> None:
         if self._deferred_ends is not None:
             self._deferred_ends.note(call, "cancelled")
 

@@ -19,7 +19,8 @@ from callspan.intercept.hook_context import HookContext
 from callspan.intercept.raw_responses import body_of, observe_bytes, wants_raw
 from callspan.intercept.response_observer import OBSERVERS, ResponseObserver, is_running, observer_of
 from callspan.observe.deferred_ends import DeferredEnds
-from callspan.observe.factory import CallFactory, CallInfo
+from callspan.observe.factory import CallFactory
+from callspan.observe.ports import CallInfo
 from callspan.providers import registry
 from callspan.record.call import CallRecord
 from callspan.record.events import Record

@@ -15,10 +15,10 @@ import pytest
 
 from callspan.background import PutOff
 from callspan.fail_open import fail_open, forget_failures
-from callspan.observe.clock import Clock
 from callspan.observe.deferred_ends import DeferredEnds
-from callspan.observe.factory import CallFactory, CallInfo
+from callspan.observe.factory import CallFactory
 from callspan.observe.live_call import LiveCall
+from callspan.observe.ports import CallInfo, Clock
 from callspan.process.processors import Processor, Processors
 from callspan.providers import registry
 from callspan.providers.base import ResponseInfo
