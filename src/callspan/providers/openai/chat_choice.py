@@ -54,6 +54,8 @@ def _joined(fragments: list[str]) -> str:
 
 
 _GROWS: Final = ("text", "summary", "thinking")
+_SIGNATURE: Final = "signature"
+"""Ends a thought: what follows with a text or another signature is another one."""
 
 
 class _Entry:
@@ -128,9 +130,15 @@ class FragmentList:
 
     def _newest(self, kind: str | None, item: dict[str, Any]) -> _Entry | None:
         newest = self._entries[-1] if self._entries else None
-        if newest is None or newest.fields.get("type") != kind or not any(key in item for key in _GROWS):
+        if newest is None or newest.fields.get("type") != kind or not newest.texts:
             return None
-        return newest if newest.texts else None
+        signature = newest.fields.get(_SIGNATURE)
+        if signature:
+            ended = item.get(_SIGNATURE, signature) != signature or any(item.get(key) for key in _GROWS)
+        else:
+            ends_thought = _SIGNATURE in item and "thinking" in newest.texts
+            ended = not ends_thought and not any(key in item for key in _GROWS)
+        return None if ended else newest
 
 
 _TEXTS: Final = frozenset({"refusal", "reasoning_content", "reasoning", "reasoning_text", "thinking"})
@@ -139,6 +147,14 @@ _TEXTS: Final = frozenset({"refusal", "reasoning_content", "reasoning", "reasoni
 _CONTENT: Final = frozenset({"annotations", "executed_tools", "images"})
 """Fields no rule folds, that carry content all the same."""
 
+_THOUGHTS: Final = "thinking_blocks"
+_FOLDED: Final = frozenset({"reasoning_details", _THOUGHTS})
+"""Lists of typed objects whose texts arrive in fragments."""
+
+_SPECIFIC: Final = "provider_specific_fields"
+_SPECIFIC_THOUGHTS: Final = f"{_SPECIFIC}.{_THOUGHTS}"
+"""LiteLLM sends the thoughts of Claude twice, the second time among the fields that only it knows."""
+
 # `text`: Together repeats the delta there.
 _KNOWN_IN_CHOICE: Final = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "token_ids", "text"})
 
@@ -146,7 +162,7 @@ _KNOWN_IN_CHOICE: Final = frozenset({"index", "delta", "message", "finish_reason
 class Choice:
     """Folds the deltas of one choice. The hot path appends to `content` itself."""
 
-    __slots__ = ("_audio", "_calls", "_details", "_extra", "_fields", "_function", "_ids", "_logprobs", "_rich",
+    __slots__ = ("_audio", "_calls", "_extra", "_fields", "_function", "_ids", "_lists", "_logprobs", "_rich",
                  "_texts", "content", "finish_reason", "index", "role")  # fmt: skip
 
     def __init__(self, index: int) -> None:
@@ -156,7 +172,7 @@ class Choice:
         self.content = StringBuilder()
         self._rich: FragmentList | None = None
         self._texts: dict[str, StringBuilder] = {}
-        self._details = FragmentList()
+        self._lists: dict[str, FragmentList] = {}
         self._calls = ToolCalls()
         self._function: CallFragments | None = None
         self._audio: Audio | None = None
@@ -248,9 +264,18 @@ class Choice:
         self._audio = self._audio or Audio()
         return self._audio.take(fragment)
 
-    def _add_details(self, details: object) -> bool:
-        entries = details if isinstance(details, list) else ()
-        return True in [self._details.add(entry) for entry in entries if isinstance(entry, dict)]
+    def _add_to_list(self, key: str, value: object) -> bool:
+        entries = [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+        if not entries:
+            return False
+        known = self._lists.setdefault(key, FragmentList())
+        return True in [known.add(entry) for entry in entries]
+
+    def _add_specific(self, fields: object) -> bool:
+        if not isinstance(fields, dict):
+            return False
+        self._add_other(_SPECIFIC, {key: value for key, value in fields.items() if key != _THOUGHTS})
+        return self._add_to_list(_SPECIFIC_THOUGHTS, fields.get(_THOUGHTS))
 
     # Together gives one id per delta, vLLM lists beside the delta.
     def _add_token_id(self, token_id: object) -> bool:
@@ -271,6 +296,8 @@ class Choice:
                 self._logprobs[key] = detached(value)
 
     def _add_other(self, key: str, value: object) -> bool:
+        if key in _FOLDED:
+            return self._add_to_list(key, value)
         if isinstance(value, list) and isinstance(self._fields.setdefault(key, []), list):
             merge_list(self._fields[key], value)
         elif self._fields.get(key) != value:
@@ -281,8 +308,11 @@ class Choice:
         message: dict[str, Any] = {"role": self.role or "assistant", "content": None}
         message.update((key, pieces.joined()) for key, pieces in self._texts.items())
         message.update(detached(self._fields))
-        if self._details:
-            message["reasoning_details"] = detached(self._details.body())
+        for key, known in self._lists.items():
+            if key == _SPECIFIC_THOUGHTS:
+                message[_SPECIFIC] = {**message.get(_SPECIFIC, {}), _THOUGHTS: detached(known.body())}
+            else:
+                message[key] = detached(known.body())
         if self._calls:
             message["tool_calls"] = detached(self._calls.body(cut=self._was_cut()))
         if self._function is not None:
@@ -309,6 +339,6 @@ _RULES: Final = {
     "tool_calls": Choice._add_tool_calls,
     "function_call": Choice._add_function,
     "audio": Choice._add_audio,
-    "reasoning_details": Choice._add_details,
+    _SPECIFIC: Choice._add_specific,
     "token_id": Choice._add_token_id,
 }

@@ -100,6 +100,23 @@ def test_openrouter_thinks_in_two_fields_and_states_its_price() -> None:
     assert str(facts.usage.cost_usd) == "0.00014"
 
 
+def test_litellm_sends_claudes_thoughts_in_fragments_of_blocks() -> None:
+    fragments = [{"type": "thinking", "thinking": f"{number} ", "signature": None} for number in range(200)]
+    ends = [{"type": "thinking", "thinking": "", "signature": "s1"}, {"type": "redacted_thinking", "data": "sealed"}]
+    second = [{"type": "thinking", "thinking": "Done.", "signature": None}, {"type": "thinking", "signature": "s2"}]
+    deltas: list[dict[str, Any]] = [
+        {"thinking_blocks": [one], "reasoning_content": one.get("thinking")} for one in [*fragments, *ends, *second]
+    ]
+    output, _ = told([{"choices": choice(delta)} for delta in [*deltas, {"content": "Yes."}]])
+    thought = "".join(f"{number} " for number in range(200))
+    assert output[0].parts == [
+        Reasoning(text=thought, signature="s1"),
+        Reasoning(sealed="sealed"),
+        Reasoning(text="Done.", signature="s2"),
+        Text(text="Yes."),
+    ]
+
+
 def test_vllm_counts_in_every_chunk() -> None:
     def chunk(delta: dict[str, Any], count: int, finish: str | None = None) -> dict[str, Any]:
         usage = {"prompt_tokens": 7, "completion_tokens": count, "total_tokens": 7 + count}

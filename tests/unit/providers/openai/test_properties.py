@@ -59,10 +59,55 @@ def call_deltas(draw: st.DrawFn, number: int, name: str, arguments: str) -> list
     return [{"tool_calls": [one]} for one in (first, *rest)]
 
 
-def deltas(draw: st.DrawFn, text: str, reasoning: str, calls: list[tuple[str, str]]) -> list[dict[str, Any]]:
+def thinking_blocks(draw: st.DrawFn, reasoning: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Thoughts as LiteLLM has Claude's, twice: signed blocks, and redacted ones that come whole."""
+    blocks: list[dict[str, Any]] = []
+    fragments: list[dict[str, Any]] = []
+    for number, thought in enumerate(pieces(draw, reasoning)):
+        signature = f"signature {number}"
+        blocks.append({"type": "thinking", "thinking": thought, "signature": signature})
+        shown = pieces(draw, thought)
+        fragments += [{"type": "thinking", "thinking": piece, "signature": None} for piece in shown]
+        fragments.append(draw(st.sampled_from([{"thinking": ""}, {}])) | {"type": "thinking", "signature": signature})
+        if draw(st.booleans()):
+            blocks.append({"type": "redacted_thinking", "data": f"sealed {number}"})
+            fragments.append(blocks[-1])
+    whole = {"thinking_blocks": blocks, "reasoning_content": reasoning}
+    again = {"provider_specific_fields": {"citations": None, "thinking_blocks": blocks}}
+    return whole | again, [
+        {
+            "thinking_blocks": [fragment],
+            "reasoning_content": fragment.get("thinking"),
+            "provider_specific_fields": {"citations": None, "thinking_blocks": [fragment]},
+        }
+        for fragment in fragments
+    ]
+
+
+def reasoning_details(draw: st.DrawFn, reasoning: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Thoughts as OpenRouter has them."""
+    entry = {"type": "reasoning.text", "format": "anthropic-claude-v1", "index": 0}
+    whole = {"reasoning": reasoning, "reasoning_details": [{**entry, "text": reasoning, "signature": "sealed"}]}
+    thread = [
+        {"reasoning": piece, "reasoning_details": [{**entry, "text": piece}]} for piece in pieces(draw, reasoning)
+    ]
+    return whole, [*thread, {"reasoning_details": [{**entry, "signature": "sealed"}]}]
+
+
+def reasoning_content(draw: st.DrawFn, reasoning: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Thoughts as DeepSeek and vLLM have them."""
+    return {"reasoning_content": reasoning}, [{"reasoning_content": piece} for piece in pieces(draw, reasoning)]
+
+
+DIALECTS = st.sampled_from([reasoning_content, reasoning_details, thinking_blocks])
+
+
+def deltas(
+    draw: st.DrawFn, text: str, thoughts: list[dict[str, Any]], calls: list[tuple[str, str]]
+) -> list[dict[str, Any]]:
     threads = [
         [{"content": piece} for piece in pieces(draw, text)],
-        [{"reasoning_content": piece} for piece in pieces(draw, reasoning)],
+        thoughts,
         *(call_deltas(draw, number, *call) for number, call in enumerate(calls)),
     ]
     return [{"role": "assistant", "content": ""}, *interleaved(draw, threads)]
@@ -82,8 +127,10 @@ def chat_streams(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]
     logprobs = draw(st.booleans())
     for index, (text, reasoning, calls, reason) in enumerate(draw(ANSWERS)):
         message: dict[str, Any] = {"role": "assistant", "content": text or None}
+        thoughts: list[dict[str, Any]] = []
         if reasoning:
-            message["reasoning_content"] = reasoning
+            fields, thoughts = draw(DIALECTS)(draw, reasoning)
+            message.update(fields)
         if calls:
             message["tool_calls"] = [
                 {"id": f"call_{n}", "type": "function", "function": {"name": name, "arguments": arguments}}
@@ -91,7 +138,7 @@ def chat_streams(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]
             ]
         choices.append({"index": index, "message": message, "finish_reason": reason})
         entries = [
-            {"index": index, "delta": delta, "finish_reason": None} for delta in deltas(draw, text, reasoning, calls)
+            {"index": index, "delta": delta, "finish_reason": None} for delta in deltas(draw, text, thoughts, calls)
         ]
         threads.append([*entries, {"index": index, "delta": {}, "finish_reason": reason}])
     if logprobs:
@@ -123,6 +170,12 @@ def test_any_cut_and_interleaving_of_a_chat_answer_is_the_answer(case: tuple[dic
     assert accumulator.complete
     assert without_marks(endpoint.conversation(None, body)) == without_marks(endpoint.conversation(None, whole))
     assert endpoint.response_info(body) == endpoint.response_info(whole)
+    assert [thoughts_of(choice) for choice in body["choices"]] == [thoughts_of(choice) for choice in whole["choices"]]
+
+
+def thoughts_of(choice: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a message with thoughts, as they stand on the wire."""
+    return {key: value for key, value in choice["message"].items() if key not in ("role", "content", "tool_calls")}
 
 
 @given(chat_streams(), st.data())
