@@ -120,7 +120,7 @@ def test_settings_of_the_environment_hold(place: Path) -> None:
 
 
 def test_a_setting_that_means_nothing_keeps_no_application_from_starting(place: Path) -> None:
-    program = "from callspan.cli import start; start.start(); print('started')"
+    program = "from callspan.cli import run_process; run_process.start(); print('started')"
     (place / "app.py").write_text(program)
     answer = in_its_own("run", "--store", "callspan.db", "app.py", cwd=place, env={"CALLSPAN_MEDIA": "pigeon"})
     assert answer.out == "started\n"

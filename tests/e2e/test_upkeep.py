@@ -10,7 +10,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from callspan.cli import checks
+from callspan.cli import doctor
 from callspan.intercept import conflicts
 from callspan.once import Once
 from callspan.record.codec import encode
@@ -98,8 +98,8 @@ def test_doctor_names_a_setting_that_means_nothing(monkeypatch: pytest.MonkeyPat
 
 
 def test_doctor_tells_of_a_platform_that_is_only_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "_PLATFORMS", ("pytest",))
-    (note,) = [check for check in checks.every_check("") if check.name == "pytest"]
+    monkeypatch.setattr(doctor, "_PLATFORMS", ("pytest",))
+    (note,) = [check for check in doctor.every_check("") if check.name == "pytest"]
     assert note.state == "note"
     assert "two spans" in note.detail
 
@@ -108,7 +108,7 @@ def test_doctor_names_who_wraps_the_sdks_as_the_warning_does(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(conflicts, "found", lambda: ["openinference-instrumentation-openai"])
-    (warning,) = [check for check in checks.every_check("") if check.name == "openinference-instrumentation-openai"]
+    (warning,) = [check for check in doctor.every_check("") if check.name == "openinference-instrumentation-openai"]
     assert warning.state == "warning"
     monkeypatch.setattr(conflicts, "_warned", Once())
     conflicts.warn_once(conflicts.found())

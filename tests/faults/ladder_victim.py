@@ -36,7 +36,7 @@ import anthropic  # noqa: E402
 import openai  # noqa: E402
 
 import callspan  # noqa: E402
-from callspan.cli.checks import every_check  # noqa: E402
+from callspan.cli.doctor import every_check  # noqa: E402
 from callspan.testing import ScriptedProvider, capture  # noqa: E402
 
 MESSAGES: Any = [{"role": "user", "content": "hi"}]

@@ -9,12 +9,10 @@ import msgspec
 from rich.console import Group
 from rich.text import Text
 
-from callspan.cli.filters import choosing_calls, of_one_session
+from callspan.cli.filters import Rows, choosing_calls, of_one_session
 from callspan.cli.frame import Frame, framed
-from callspan.cli.parameter_types import Rows
 from callspan.cli.rows import call_row, output_text, short_ids
-from callspan.cli.screen import OUTCOME_STYLES, styled
-from callspan.cli.table import Column, fitted
+from callspan.cli.screen import OUTCOME_STYLES, Column, fitted, styled
 from callspan.formatting import UNKNOWN, duration, local_time, money, tokens
 from callspan.record.call import CallRecord
 from callspan.stores.aggregates import model_of

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import click
 
 from callspan.cli.demo_world import GridWorld, worlds
+from callspan.cli.filters import HttpUrl
 from callspan.cli.frame import Frame, framed, store_errors, wrong
-from callspan.cli.parameter_types import HttpUrl
 from callspan.cli.rows import short_ids
 from callspan.cli.screen import reward_style
 from callspan.cli.store_choice import DEFAULT_STORE
@@ -215,7 +215,7 @@ def _clients(frame: Frame, *, live: bool) -> Iterator[_Clients]:
     if live:
         yield _live_clients(frame)
         return
-    from callspan.cli.demo_script import script_demo
+    from callspan.cli.demo_world import script_demo
     from callspan.testing import ScriptedProvider
 
     with ScriptedProvider() as provider:

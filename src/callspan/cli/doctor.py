@@ -1,17 +1,30 @@
-"""`callspan doctor`: what is patched, who else patches, where spans and records go, and whether they get there."""
+"""`callspan doctor`: checks what is patched and by whom, where spans and records go, and whether they arrive."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import platform
+import socket
+from collections.abc import Iterator
+from importlib import metadata
 from itertools import groupby
-from typing import Final
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import click
 from rich.table import Table
 from rich.text import Text as RichText
 
-from callspan.cli.checks import Check, every_check
+from callspan import drift
 from callspan.cli.frame import Frame, framed
 from callspan.cli.safe_text import clean
+from callspan.cli.store_check import NOT_YET, store_check
+from callspan.intercept import conflicts
+from callspan.otlp_variables import SIGNALS, Destination, destinations, otlp_is_named
+from callspan.private_names import MODULES, READ
+from callspan.settings import SettingError, Settings
+from callspan.settings_loader import load, troubles_of, variables
+from callspan.stores.urls import safe_name, split_urls
 
 _MARKS: Final = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "failed": ("✗", "bold red")}
 _AREAS: Final = (
@@ -87,3 +100,206 @@ def _grid(width: int) -> Table:
     table.add_column(min_width=width)
     table.add_column()
     return table
+
+
+State: TypeAlias = Literal["ok", "note", "warning", "failed"]
+
+_SDKS: Final = ("openai", "anthropic")
+_OURS: Final = "callspan"
+_PLATFORMS: Final = ("traceloop-sdk", "logfire", "langfuse", "langsmith", "ddtrace", "sentry-sdk", "openlit", "mlflow")
+"""Distributions that instrument these SDKs, too, if their application tells them to."""
+_CONNECT_S: Final = 2.0
+
+
+class Check(NamedTuple):
+    """One thing that was looked at."""
+
+    area: str
+    name: str
+    state: State
+    detail: str
+    advice: str | None = None
+    """What to do about it."""
+    changed: bool = False
+    """A setting that is not as by default."""
+
+
+def every_check(stores: str) -> Iterator[Check]:
+    """Yield all checks; `stores` is a comma list of URLs.
+
+    Writes a test record to each store that exists, and takes it out again. Makes no file.
+    """
+    yield from _hooks()
+    yield from _private_names()
+    yield from _others()
+    yield from _versions()
+    from callspan.wiring import CHECKS
+
+    for trouble in troubles_of(checks=CHECKS):
+        yield Check("settings", "environment", "failed", trouble, "Correct the variable, or unset it.")
+    settings = load({"stores": tuple(split_urls(stores))})
+    for url in settings.stores:
+        yield _store(url, settings)
+    yield from _left_for_others(settings)
+    yield from _otlp()
+    yield from _settings(settings)
+
+
+def _versions() -> Iterator[Check]:
+    yield Check("versions", "callspan", "ok", metadata.version("callspan"))
+    yield Check("versions", "python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    for distribution in (
+        "opentelemetry-sdk",
+        "opentelemetry-instrumentation",
+        "opentelemetry-exporter-otlp-proto-http",
+    ):
+        yield Check("versions", distribution, "note", _version(distribution) or "not installed")
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _hooks() -> Iterator[Check]:
+    """Patch the SDKs of this process and say what is on; then take it back."""
+    import callspan
+    from callspan.settings import Settings as Fresh
+    from callspan.wiring import WIRING
+    from callspan.wiring.telemetry_providers import Providers
+
+    handle = WIRING.install(Fresh(), Providers(), _SDKS)
+    try:
+        for sdk in _SDKS:
+            version = _version(sdk)
+            if version is None:
+                yield Check("SDKs", sdk, "note", "not installed", f'pip install "callspan[{sdk}]"')
+                continue
+            importlib.import_module(sdk)
+            statuses = [status for status in callspan.patch_status() if status.sdk == sdk]
+            drifted = [status for status in statuses if status.state != "on"]
+            there = sum(status.state != "missing" for status in statuses)
+            detail = f"{version}, {there} of {len(statuses)} hooks can be set"
+            yield Check("SDKs", sdk, "ok" if statuses and not drifted else "warning", detail)
+            for status in drifted:
+                lost = "not recorded are" if status.state == "missing" else "hooked; may be lost:"
+                yield Check("SDKs", status.name, "warning", f"{status.state}: {lost} {status.without}")
+    finally:
+        handle.uninstrument()
+
+
+def _private_names() -> Iterator[Check]:
+    """Say which names of the SDKs and OpenTelemetry that callspan reads are gone in the installed versions."""
+    for module in (*MODULES, "opentelemetry.sdk.trace"):
+        with contextlib.suppress(ImportError):  # not installed, or of another version
+            importlib.import_module(module)
+    missing = drift.gone()
+    detail = f"{len(READ) - len({row for _, row in missing})} of {len(READ)} are there"
+    yield Check("private names", "read besides hooks", "warning" if missing else "ok", detail)
+    for where, row in missing:
+        detail = f"missing: {row.fallback}; lost: {row.lost or 'nothing'}"
+        yield Check("private names", f"{where.replace(':', '.')}.{row.name}", "warning", detail)
+
+
+def _others() -> Iterator[Check]:
+    """Who wraps the SDKs in this process, who would under `opentelemetry-instrument`, who is only installed."""
+    area = "other instrumentations"
+    active = conflicts.found()
+    for name in active:
+        yield Check(area, name, "warning", conflicts.MEANS, f"{conflicts.REMEDY}.")
+    turned_on: dict[str, list[str]] = {}
+    for point in metadata.entry_points(group="opentelemetry_instrumentor"):
+        owner = point.dist.name if point.dist is not None else point.value.partition(".")[0]
+        if point.name.partition("-")[0] in _SDKS and owner not in (_OURS, *active):
+            turned_on.setdefault(owner, []).append(point.name)
+    for name, points in turned_on.items():
+        advice = f"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS={','.join(points)}"
+        yield Check(area, name, "warning", f"opentelemetry-instrument turns it on: it {conflicts.MEANS}", advice)
+    for name in (*conflicts.DISTRIBUTIONS, *_PLATFORMS):
+        version = _version(name)
+        if version is not None and name not in (*active, *turned_on):
+            detail = f"{version} installed, not on here: if the application turns it on, it {conflicts.MEANS}"
+            yield Check(area, name, "note", detail)
+    if _version("anthropic") is not None:
+        detail = "traces itself; callspan puts its own span in that one's place, so there is one a call"
+        yield Check(area, "anthropic SDK", "note", detail)
+
+
+def _store(url: str, settings: Settings) -> Check:
+    from callspan.cli.ship import spool_of, waiting_bytes
+
+    trouble, detail = store_check(url)
+    if trouble is not None:
+        return Check("stores", safe_name(url), "failed", trouble, "Records wait on disk until it works.")
+    state: State = "note" if detail.startswith(NOT_YET) else "ok"
+    directory = spool_of(",".join(settings.stores))
+    waiting = waiting_bytes(directory)
+    backlog = f"; {waiting:,} bytes in {directory}" if waiting else ""
+    advice = "If no application is running, deliver them: callspan ship" if waiting else None
+    return Check("stores", safe_name(url), state, f"{detail}{backlog}", advice)
+
+
+def _left_for_others(settings: Settings) -> Iterator[Check]:
+    """Records that no process with these settings will ever deliver."""
+    from callspan.cli.ship import held_for_others, spool_of
+
+    stores = ",".join(settings.stores)
+    try:
+        held = held_for_others(stores)
+    except SettingError:
+        return  # reported as a store that fails
+    if held:
+        size = sum(path.stat().st_size for path in held)
+        detail = f"{size:,} bytes in {len(held)} segments of {spool_of(stores)} are for another set of stores"
+        advice = "Deliver them where they were meant for: callspan --store <the stores of then> ship"
+        yield Check("stores", "for_other_stores", "warning", detail, advice)
+
+
+def _otlp() -> Iterator[Check]:
+    """Say of each signal where OpenTelemetry's variables send it, and whether its receiver accepts connections."""
+    if not otlp_is_named():
+        detail = "OTEL_EXPORTER_OTLP_ENDPOINT is not set: spans go where the application sends them"
+        yield Check("spans", "OTLP", "note", detail)
+        return
+    found = {destination.signal: destination for destination in destinations(otlp=True)}
+    refusals: dict[tuple[str, int], str | None] = {}
+    for signal in SIGNALS:
+        name = f"OTLP {signal}"
+        if signal in found:
+            yield _receiver(name, found[signal], refusals)
+        else:
+            yield Check("spans", name, "note", "the OTEL_* variables do not send it by OTLP")
+
+
+def _receiver(name: str, destination: Destination, refusals: dict[tuple[str, int], str | None]) -> Check:
+    """Check one signal; `refusals` are the answers of the servers that were tried before, None for a connection."""
+    shown, server = f"{safe_name(destination.address)} ({destination.protocol})", destination.server
+    if server is None:
+        return Check("spans", name, "failed", f"{shown} is not a valid address", "http://localhost:4318 is one.")
+    if server not in refusals:
+        refusals[server] = _refusal(server)
+    refusal = refusals[server]
+    if refusal is not None:
+        return Check("spans", name, "failed", f"cannot connect to {shown}: {refusal}")
+    return Check("spans", name, "ok", f"{shown} accepts connections")
+
+
+def _refusal(server: tuple[str, int]) -> str | None:
+    try:
+        socket.create_connection(server, _CONNECT_S).close()
+    except (OSError, UnicodeError) as error:
+        return getattr(error, "strerror", None) or str(error)
+    return None
+
+
+def _settings(settings: Settings) -> Iterator[Check]:
+    defaults = Settings()
+    for name, variable in variables().items():
+        value = getattr(settings, name)
+        shown = ", ".join(safe_name(str(item)) for item in value) if isinstance(value, tuple) else str(value)
+        origin = f"{variable} or --store" if name == "stores" else variable
+        changed = value != getattr(defaults, name)
+        source = f"  ({origin})" if changed else ""
+        yield Check("settings", name, "note", f"{shown or 'none'}{source}", changed=changed)

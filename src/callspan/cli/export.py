@@ -10,10 +10,8 @@ from typing import Final
 import click
 import msgspec
 
-from callspan.cli.filters import MOMENT
-from callspan.cli.frame import Frame, framed
-from callspan.cli.parameter_types import Amount, DecimalType, File, PairType, Rows
-from callspan.cli.progress import progress
+from callspan.cli.filters import MOMENT, Amount, DecimalType, File, PairType, Rows
+from callspan.cli.frame import Frame, framed, progress
 from callspan.datasets import FORMATS, Selection, Statistics, export
 from callspan.datasets.export_run import Options
 from callspan.formatting import count, reward

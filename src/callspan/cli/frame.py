@@ -7,14 +7,18 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple, NoReturn, TypeAlias
 
 import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.text import Text
 
 from callspan.cli.reward_filter import Rewarded
 from callspan.cli.safe_text import ascii_json, clean, is_unicode, whole_characters
 from callspan.cli.screen import Screen, json_text
 from callspan.cli.store_choice import stores_of_environment
+from callspan.formatting import milliseconds
 from callspan.safe_urls import whole_words, without_passwords
 from callspan.settings import SettingError
 from callspan.stores.base import Reader, StoreError
@@ -144,3 +148,45 @@ def _stores_of_environment() -> str:
         return stores_of_environment()
     except SettingError as error:
         raise click.UsageError(clean(str(error))) from error
+
+
+_MINUTE_S: Final = 60
+UpdateProgress: TypeAlias = Callable[..., None]
+"""`update(done, of, what="calls")` sets the progress; `of=None`: the total is unknown."""
+
+
+class _Clock(ProgressColumn):
+    """The estimated time left; where it is unknown, the time elapsed."""
+
+    def render(self, task: Task) -> Text:
+        """Return what the column says now."""
+        left = task.time_remaining
+        if left is not None and not task.finished:
+            return Text(
+                f"about {milliseconds(left * 1000) if left >= _MINUTE_S else f'{left:.0f} s'} left", style="dim"
+            )
+        return Text(milliseconds((task.elapsed or 0) * 1000), style="dim")
+
+
+@contextmanager
+def progress(frame: Frame, what: str) -> Iterator[UpdateProgress]:
+    """Show a bar while the block runs, and yield how to move it; nothing is shown where stderr is no terminal."""
+    console = Console(stderr=True)
+    bars = Progress(
+        SpinnerColumn("dots" if is_unicode(console.encoding) else "line"),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=30),
+        TextColumn("{task.fields[progress_text]}", markup=False),
+        _Clock(),
+        console=console,
+        transient=True,
+        disable=frame.json or not sys.stderr.isatty(),
+    )
+    with bars:
+        task = bars.add_task(what, total=None, progress_text="")
+
+        def update(done: int, of: int | None = None, what: str = what) -> None:
+            progress_text = f"{done:,}" if of is None else f"{done:,} of {of:,}"
+            bars.update(task, completed=done, total=of, description=clean(what), progress_text=progress_text)
+
+        yield update

@@ -7,8 +7,7 @@ from typing import Final
 import click
 
 from callspan.cli.filters import MOMENT
-from callspan.cli.frame import Frame, framed, store_errors, wrong
-from callspan.cli.progress import progress
+from callspan.cli.frame import Frame, framed, progress, store_errors, wrong
 from callspan.formatting import count, iso
 from callspan.settings import SettingError
 from callspan.stores.base import CallFilter

@@ -1,21 +1,28 @@
-"""`callspan replay CALL`: the exact recorded request, sent again; both answers, one above the other."""
+"""`callspan replay CALL`: sends the exact recorded request again and shows both outputs."""
 
 from __future__ import annotations
 
-from typing import Final
+import base64
+import binascii
+import importlib
+import struct
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
 import click
+import msgspec
 from rich.rule import Rule
 
-from callspan.cli.answer_diff import full_output, kind_of_answer, same_answer
+from callspan.cli.filters import HttpUrl, Seconds
 from callspan.cli.frame import Frame, framed
-from callspan.cli.parameter_types import HttpUrl, Seconds
-from callspan.cli.resending import ResendError, resend
-from callspan.cli.rows import call_row
+from callspan.cli.rows import call_row, gist
 from callspan.cli.safe_text import clean_lines
 from callspan.cli.screen import Screen
 from callspan.cost import priced
 from callspan.formatting import UNKNOWN, duration, money, tokens
+from callspan.process.media import MEDIA_KEY, VECTOR_KEY
+from callspan.providers.json_readers import dig, integer, objects
+from callspan.providers.registry import by_api
 from callspan.record.call import CallRecord
 from callspan.stores.aggregates import model_of
 from callspan.stores.urls import safe_name
@@ -88,3 +95,153 @@ def _show(screen: Screen, before: CallRecord, after: CallRecord) -> None:
         screen.line(("the recorded vectors were kept by their length alone: record with media='inline'", "yellow"))
     else:
         screen.line((f"the same {what}" if same else f"other {what}", "green" if same else "yellow"))
+
+
+class ResendError(Exception):
+    """A recorded request cannot be sent again. The message says why, and what to do."""
+
+
+class _Sdk(NamedTuple):
+    """One SDK: its module, its client, and the path of its endpoints below the base URL."""
+
+    module: str
+    client: str
+    prefix: str
+    host: str
+
+
+_SDKS: Final = {
+    "messages": _Sdk("anthropic", "Anthropic", "/v1", "api.anthropic.com"),
+    "chat_completions": _Sdk("openai", "OpenAI", "", "api.openai.com"),
+    "responses": _Sdk("openai", "OpenAI", "", "api.openai.com"),
+    "completions": _Sdk("openai", "OpenAI", "", "api.openai.com"),
+    "embeddings": _Sdk("openai", "OpenAI", "", "api.openai.com"),
+    "decisions": _Sdk("openai", "OpenAI", "", "api.openai.com"),
+}
+
+
+def resend(call: CallRecord, *, model: str | None, base_url: str | None, timeout_s: float) -> CallRecord:
+    """Send the recorded request and return the record of the new call, be it an error.
+
+    Raises ResendError for a request that was not kept whole, an SDK or key that is missing, or a host that would not
+    be the recorded one.
+    """
+    from callspan.testing.capturing import capture
+
+    body = _body(call)
+    if model is not None:
+        body["model"] = model
+    sdk = _SDKS.get(call.api)
+    endpoint = by_api(call.api)
+    if sdk is None or endpoint is None:
+        raise ResendError(f"{call.api} is not an API that can be replayed")
+    client, errors = _client(sdk, call, base_url, timeout_s)
+    path = sdk.prefix + endpoint.path.removeprefix("/v1")
+    # Inline, so that the new answer can be looked at whole.
+    with capture(strict=False, media="inline") as captured:
+        try:
+            _send(client, path, body, errors)
+        finally:
+            client.close()
+    if not captured.records:
+        raise ResendError("the SDK sent no request; this version may be unsupported, see `callspan doctor`")
+    return captured.records[-1]
+
+
+def _send(client: Any, path: str, body: dict[str, object], errors: type[Exception]) -> None:  # noqa: ANN401 - an SDK's client
+    stream = body.get("stream") is True
+    streams = importlib.import_module(type(client).__module__.partition(".")[0]).Stream[object]
+    try:
+        answer = client.post(path, body=body, cast_to=object, stream=stream, stream_cls=streams)
+        for _ in answer if stream else ():
+            continue
+    except errors:
+        # It is in the record, which is what is shown.
+        return
+
+
+def _body(call: CallRecord) -> dict[str, object]:
+    kept = bytes(call.request.body)
+    lost = [redaction for redaction in call.redactions if redaction.what.startswith("request")]
+    if not kept:
+        raise ResendError("the request was not kept: record with content='full'")
+    if MEDIA_KEY.encode() in kept:
+        raise ResendError("images or audio of the request were replaced by references: record with media='inline'")
+    if lost:
+        reasons = ", ".join(sorted({redaction.why for redaction in lost}))
+        raise ResendError(f"the request was not kept in full ({reasons}), so it cannot be replayed")
+    found = msgspec.json.decode(kept)
+    if not isinstance(found, dict):
+        raise ResendError("the request is not a JSON object")
+    return found
+
+
+def _client(sdk: _Sdk, call: CallRecord, base_url: str | None, timeout_s: float) -> tuple[Any, type[Exception]]:
+    try:
+        module = importlib.import_module(sdk.module)
+    except ImportError as error:
+        raise ResendError(f'{sdk.module} is not installed: pip install "callspan[{sdk.module}]"') from error
+    failure: type[Exception] = getattr(module, f"{sdk.client}Error")
+    make: Callable[..., Any] = getattr(module, sdk.client)
+    try:
+        client = make(base_url=base_url, timeout=timeout_s)
+    except failure as error:
+        raise ResendError(str(error)) from error
+    host = client.base_url.host
+    if base_url is None and host != (call.server_address or sdk.host):
+        client.close()
+        raise ResendError(
+            f"the call went to {call.server_address}, and {sdk.module} would now call {host}: use --base-url"
+        )
+    return client, failure
+
+
+_FLOAT_BYTES: Final = 4
+
+
+def full_output(call: CallRecord) -> str | None:
+    """Return the whole output, for embeddings the number and length of the vectors; None where none was kept."""
+    sizes = [size for size, _ in _vectors(call)]
+    if sizes:
+        numbers = " and ".join(f"{size:,}" for size in sorted(set(sizes)))
+        return f"{len(sizes):,} vector{'' if len(sizes) == 1 else 's'} of {numbers} numbers"
+    if call.conversation is None:
+        return None
+    return "\n".join(piece for message in call.conversation.output for piece in gist(message)) or None
+
+
+def same_answer(before: CallRecord, after: CallRecord) -> bool | None:
+    """Return whether two calls had the same output; None where only the length of vectors was kept."""
+    pair = [_vectors(call) for call in (before, after)]
+    if not any(pair):
+        return full_output(before) == full_output(after)
+    sizes, values = ([[vector[part] for vector in found] for found in pair] for part in (0, 1))
+    if sizes[0] != sizes[1]:
+        return False
+    return None if None in values[0] or None in values[1] else values[0] == values[1]
+
+
+def kind_of_answer(call: CallRecord) -> str:
+    """Return what an answer is made of, as people say it."""
+    return "vectors" if call.operation == "embeddings" else "words"
+
+
+def _vectors(call: CallRecord) -> list[tuple[int, tuple[float, ...] | None]]:
+    """The vectors of an embeddings answer with their lengths; None for one of which only the length was kept."""
+    body = bytes(call.response.body) if call.response and call.operation == "embeddings" else b""
+    rows = objects(msgspec.json.decode(body), "data") if body else ()
+    return [_vector(dig(row, "embedding")) for row in rows]
+
+
+def _vector(value: object) -> tuple[int, tuple[float, ...] | None]:
+    if isinstance(value, list):
+        numbers = tuple(number for number in value if isinstance(number, int | float))
+        return len(numbers), numbers
+    if isinstance(value, str):
+        try:
+            packed = base64.b64decode(value, validate=True)
+        except binascii.Error:
+            return 0, None
+        count = len(packed) // _FLOAT_BYTES
+        return count, struct.unpack(f"<{count}f", packed[: count * _FLOAT_BYTES])
+    return integer(value, VECTOR_KEY, "dimensions") or 0, None

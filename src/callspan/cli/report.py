@@ -7,10 +7,8 @@ from typing import Final
 
 import click
 
-from callspan.cli.filters import choosing_calls, of_one_session
-from callspan.cli.frame import Frame, framed
-from callspan.cli.parameter_types import File
-from callspan.cli.progress import progress
+from callspan.cli.filters import File, choosing_calls, of_one_session
+from callspan.cli.frame import Frame, framed, progress
 from callspan.formatting import plural
 from callspan.output_file import is_stream, written_to
 from callspan.reports import write_report

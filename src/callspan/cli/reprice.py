@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Final
 import click
 import msgspec
 
-from callspan.cli.filters import choosing_calls, of_one_session
-from callspan.cli.frame import Frame, framed
-from callspan.cli.parameter_types import File
-from callspan.cli.progress import progress
+from callspan.cli.filters import File, choosing_calls, of_one_session
+from callspan.cli.frame import Frame, framed, progress
 from callspan.cost import PriceFileError, Pricer, pricer_for
 from callspan.cost.pricing import PROVIDER
 from callspan.cost.published import is_installed

@@ -10,12 +10,10 @@ import msgspec
 from rich.console import Group
 from rich.text import Text
 
-from callspan.cli.filters import choosing_calls, of_one_session
+from callspan.cli.filters import Amount, Rows, choosing_calls, of_one_session
 from callspan.cli.frame import Frame, framed
-from callspan.cli.parameter_types import Amount, Rows
 from callspan.cli.rows import lasted_ns, session_row, short_ids
-from callspan.cli.screen import OUTCOME_STYLES, reward_style, styled
-from callspan.cli.table import Column, fitted
+from callspan.cli.screen import OUTCOME_STYLES, Column, fitted, reward_style, styled
 from callspan.formatting import UNKNOWN, count, duration, local_time, money, reward, tokens
 from callspan.stores.base import CallFilter, Reader, SessionSummary
 from callspan.stores.urls import safe_name

@@ -1,18 +1,18 @@
-"""`callspan ship`: deliver what waits on disk, left behind by processes that ended too soon."""
+"""`callspan ship`: deliver the records that wait on disk, left by processes that ended before delivery."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 import click
 
-from callspan.cli.frame import Frame, framed, wrong
-from callspan.cli.parameter_types import Seconds
-from callspan.cli.progress import progress
-from callspan.cli.spool_status import spool_of, waiting_bytes
+from callspan.cli.filters import Seconds
+from callspan.cli.frame import Frame, framed, progress, wrong
 from callspan.formatting import count
 from callspan.settings import SettingError
 from callspan.settings_loader import load
+from callspan.spool.segment import SUFFIX, store_key_of
 from callspan.stores.urls import safe_name, split_urls
 from callspan.wiring.store_sinks import store_sinks
 
@@ -57,3 +57,36 @@ def _report(frame: Frame, counters: dict[str, int], left: int, message: str) -> 
         frame.emit({"counters": counters, "waiting_bytes": left})
     else:
         frame.screen.paragraph(message)
+
+
+def spool_of(stores: str) -> Path:
+    """Return the directory in which records wait for these stores."""
+    from callspan.wiring.recorder import spool_directory
+
+    urls = tuple(split_urls(stores))
+    return spool_directory(load({"stores": urls}), urls)
+
+
+def held_for_others(stores: str) -> list[Path]:
+    """Return the segments that wait where those for these stores do, and are for another set of stores.
+
+    Raises SettingError for a store that cannot be used here.
+    """
+    from callspan.spool.store_key import store_key
+    from callspan.wiring.store_sinks import store_sinks
+
+    directory = spool_of(stores)
+    if not directory.is_dir():
+        return []
+    ours = {None, store_key(directory, store_sinks(split_urls(stores)))}
+    return [path for path in directory.iterdir() if path.suffix == SUFFIX and store_key_of(path.name) not in ours]
+
+
+def waiting_bytes(directory: Path) -> int:
+    """Return the bytes of all segments in a spool directory; 0 where there is none.
+
+    Segments of living processes count, of which much may be delivered.
+    """
+    if not directory.is_dir():
+        return 0
+    return sum(path.stat().st_size for path in directory.iterdir() if path.is_file() and path.suffix == SUFFIX)

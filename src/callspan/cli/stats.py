@@ -12,8 +12,7 @@ from rich.text import Text
 from callspan.cli.filters import choosing_calls, of_one_session
 from callspan.cli.frame import Frame, framed
 from callspan.cli.rows import amount
-from callspan.cli.screen import styled
-from callspan.cli.table import Column, fitted
+from callspan.cli.screen import Column, fitted, styled
 from callspan.formatting import UNKNOWN, count, milliseconds, money, tokens
 from callspan.stores.base import CallFilter, Grouping, Summary
 from callspan.stores.urls import safe_name

@@ -11,9 +11,8 @@ import click
 import msgspec
 
 from callspan.cli.calls import outcome_text
-from callspan.cli.filters import choosing_calls, of_one_session
+from callspan.cli.filters import Rows, choosing_calls, of_one_session
 from callspan.cli.frame import Frame, framed, store_errors
-from callspan.cli.parameter_types import Rows
 from callspan.cli.rows import call_row, output_text
 from callspan.cli.safe_text import clean
 from callspan.cli.screen import styled

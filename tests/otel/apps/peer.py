@@ -65,7 +65,7 @@ def main(named: str, order: str) -> None:
     calls = [
         {"span_id": call.span_id, "parent_id": call.parent_span_id} for call in records if call.outcome == "success"
     ]
-    from callspan.cli.checks import _others
+    from callspan.cli.doctor import _others
 
     print(
         json.dumps(

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.cli.answer_diff import full_output, kind_of_answer, same_answer
+from callspan.cli.replay import full_output, kind_of_answer, same_answer
 from callspan.record.call import CallRecord, Response
 from callspan.record.messages import Conversation, Message, Text, ToolCall
 

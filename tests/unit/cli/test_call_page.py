@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from callspan.cli.call_page import print_call
 from callspan.cli.screen import Screen
+from callspan.cli.show import print_call
 from callspan.record.call import (
     Attempt,
     CallRecord,

@@ -11,8 +11,7 @@ from click.testing import CliRunner
 
 from callspan.cli import stats
 from callspan.cli.commands import callspan
-from callspan.cli.frame import Frame
-from callspan.cli.progress import progress
+from callspan.cli.frame import Frame, progress
 
 from .conftest import ask, keep, made
 

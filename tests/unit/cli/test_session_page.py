@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from callspan.cli.session_page import Page, step_of, when
+from callspan.cli.session_tree import Page, step_of, when
 from callspan.record.call import Place
 from callspan.record.events import EventRecord, TimestepRecord
 from callspan.stores.urls import open_store

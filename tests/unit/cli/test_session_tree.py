@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from callspan.cli.session_page import Page, when
-from callspan.cli.session_tree import session_tree
+from callspan.cli.session_tree import Page, session_tree, when
 from callspan.record.call import CallRecord, Cost, ErrorInfo, Place, Request, Timing
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, TimestepRecord, Totals
 from callspan.record.messages import Conversation, Message, Text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.text import Text
 
-from callspan.cli.table import Column, fitted
+from callspan.cli.screen import Column, fitted
 from callspan.formatting import UNKNOWN
 
 from .conftest import drawn

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from callspan.cli import doctor, sessions
-from callspan.cli.checks import Check
+from callspan.cli.doctor import Check
 from callspan.cli.frame import Frame
+from callspan.cli.screen import Column, fitted
 from callspan.cli.store_check import NOT_YET, store_check
-from callspan.cli.table import Column, fitted
 from callspan.record.call import Place
 from callspan.stores.urls import open_store
 

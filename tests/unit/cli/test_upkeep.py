@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from callspan.cli import checks
-from callspan.cli.spool_status import spool_of, waiting_bytes
+from callspan.cli import doctor
+from callspan.cli.ship import spool_of, waiting_bytes
 from callspan.cli.store_check import store_check
 from callspan.record.codec import encode
 from callspan.settings import Settings
@@ -101,7 +101,7 @@ def test_a_file_that_is_no_database_is_the_trouble(tmp_path: Path) -> None:
 
 def test_every_setting_is_told_with_where_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALLSPAN_CONTENT", "metadata")
-    found = {check.name: check for check in checks.every_check("postgresql://me:secret@127.0.0.1:9/d?password=secret")}
+    found = {check.name: check for check in doctor.every_check("postgresql://me:secret@127.0.0.1:9/d?password=secret")}
     assert found["content"].detail == "metadata  (CALLSPAN_CONTENT)"
     assert found["stores"].detail == "postgresql://me@127.0.0.1:9/d  (CALLSPAN_STORES or --store)"
     assert found["media"].detail == "reference"
@@ -112,7 +112,7 @@ def test_every_setting_is_told_with_where_it_comes_from(monkeypatch: pytest.Monk
 def test_an_invalid_setting_fails_its_check_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALLSPAN_FSYNC", "perhaps")
     monkeypatch.setenv("CALLSPAN_STORES", "teapot://x,postgresql://u:pass/word-8@h/db,console://")
-    found = list(checks.every_check(""))
+    found = list(doctor.every_check(""))
     failed = [
         check.detail
         for check in found
@@ -128,13 +128,13 @@ def test_an_invalid_setting_fails_its_check_and_the_others_go_on(monkeypatch: py
 @pytest.mark.parametrize("endpoint", ["http://u:pass/word-8@h", "http://h:port", "http://[::1", "banana"])
 def test_an_endpoint_that_is_no_address_fails_its_check(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
-    found = [check for check in checks.every_check("") if check.area == "spans"]
+    found = [check for check in doctor.every_check("") if check.area == "spans"]
     assert [check.state for check in found] == ["failed"] * 3
     assert "word-8" not in str(found)
 
 
 def test_what_is_patched_comes_first_and_versions_after() -> None:
-    found = checks.every_check("")
+    found = doctor.every_check("")
     assert [next(found).name for _ in range(2)] == ["openai", "anthropic"]
 
 
@@ -146,7 +146,7 @@ def test_an_endpoint_is_asked_whether_anybody_listens(listening: bool, monkeypat
             server.listen()
         endpoint = f"http://user:secret@127.0.0.1:{server.getsockname()[1]}/v1/traces?token=secret"
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint)
-        found, *others = [check for check in checks.every_check("") if check.area == "spans"]
+        found, *others = [check for check in doctor.every_check("") if check.area == "spans"]
     assert found.state == ("ok" if listening else "failed")
     assert "secret" not in found.detail
     assert [check.state for check in others] == ["note", "note"], "only traces have an endpoint"
@@ -166,7 +166,7 @@ def test_grpc_needs_no_scheme_and_each_signal_is_asked_where_it_goes(
         monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "http/protobuf")
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "localhost:4318/v1/logs")
-        found = {check.name: check.state for check in checks.every_check("") if check.area == "spans"}
+        found = {check.name: check.state for check in doctor.every_check("") if check.area == "spans"}
     # Over HTTP an address without a scheme is one that the exporter refuses.
     assert found == {"OTLP traces": "ok" if listening else "failed", "OTLP metrics": "note", "OTLP logs": "failed"}
 
@@ -174,7 +174,7 @@ def test_grpc_needs_no_scheme_and_each_signal_is_asked_where_it_goes(
 def test_signals_named_without_an_endpoint_go_to_the_default_port(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp_proto_grpc")
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "console")
-    found = [check.detail for check in checks.every_check("") if check.name == "OTLP traces"]
+    found = [check.detail for check in doctor.every_check("") if check.name == "OTLP traces"]
     assert "localhost:4317 (grpc)" in found[0]
 
 
@@ -182,11 +182,11 @@ def test_every_signal_turned_off_is_no_failure(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     for signal in ("TRACES", "METRICS", "LOGS"):
         monkeypatch.setenv(f"OTEL_{signal}_EXPORTER", "none")
-    assert {check.state for check in checks.every_check("") if check.area == "spans"} == {"note"}
+    assert {check.state for check in doctor.every_check("") if check.area == "spans"} == {"note"}
 
 
 def test_without_an_endpoint_spans_are_the_applications_affair() -> None:
-    found = next(check for check in checks.every_check("") if check.area == "spans")
+    found = next(check for check in doctor.every_check("") if check.area == "spans")
     assert (found.state, "is not set" in found.detail) == ("note", True)
 
 

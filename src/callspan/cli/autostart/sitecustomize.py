@@ -9,7 +9,7 @@ _HERE = str(Path(__file__).parent)
 
 def _instrument() -> None:
     try:
-        from callspan.cli.start import start
+        from callspan.cli.run_process import start
     except ImportError:
         # A process of another interpreter, which has no callspan.
         return

@@ -1,4 +1,4 @@
-"""Last line: what `callspan run` says on stderr when the application has ended: where its records are."""
+"""Run process: what `callspan run` adds to each process of the application: its start and its last line on stderr."""
 
 from __future__ import annotations
 
@@ -14,10 +14,24 @@ from typing import Final
 from callspan.cli.safe_text import clean
 from callspan.cli.store_choice import DEFAULT_STORE
 from callspan.fail_open import fail_open
+from callspan.otlp_variables import otlp_is_named
 from callspan.settings import Settings
-from callspan.settings_loader import is_run_process
+from callspan.settings_loader import is_run_process, load
 from callspan.stores.urls import parse, safe_name
+from callspan.wiring import WIRING, instrument
 from callspan.wiring.recorder import Destination, last_destination
+
+
+def start() -> None:
+    """Instrument by the environment's settings; an invalid one costs a warning, never the application's start."""
+    with fail_open("start under `callspan run`"):
+        if is_run_process():
+            # Before anything of ours that runs at exit, so that it comes after all of it.
+            print_at_exit(load(warn=False))
+        handle = instrument(otlp=otlp_is_named())
+        # Also where no spans are sent: the records of unfinished streams must contain how they ended.
+        WIRING.flush_before_sigterm(handle.settings)
+
 
 _READABLE: Final = ("sqlite", "jsonl", "postgresql", "clickhouse")
 _SDKS: Final = ("openai", "anthropic")
