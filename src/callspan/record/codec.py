@@ -44,13 +44,20 @@ def decode(data: bytes) -> Record:
     Fields this version does not know are ignored. Raises UnknownSchemaError for another schema version,
     msgspec.ValidationError or msgspec.DecodeError for what is no record.
     """
-    head = _head_decoder.decode(data)
-    if head.schema_version != SCHEMA_VERSION:
-        raise UnknownSchemaError(
-            f"a record of schema {head.schema_version}: this callspan reads schema {SCHEMA_VERSION}; upgrade callspan"
-        )
-    record: Record = _decoder.decode(data)
+    try:
+        record: Record = _decoder.decode(data)
+    except msgspec.ValidationError:
+        _check_schema(_head_decoder.decode(data).schema_version)
+        raise
+    _check_schema(record.schema_version)
     return record
+
+
+def _check_schema(version: int) -> None:
+    if version != SCHEMA_VERSION:
+        raise UnknownSchemaError(
+            f"a record of schema {version}: this callspan reads schema {SCHEMA_VERSION}; upgrade callspan"
+        )
 
 
 def encode_json(value: object) -> bytes:

@@ -8,7 +8,7 @@ A new field is one row with the next layout as `since`; files and databases of a
 from __future__ import annotations
 
 from decimal import Decimal
-from functools import partial
+from functools import cache, partial
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 PICO: Final = Decimal(10) ** 12
@@ -51,10 +51,19 @@ class Table(NamedTuple):
     versioned: bool = False
     """True: a higher `rec_version` replaces the row; else the first row stays."""
 
+    def __hash__(self) -> int:
+        """A table is a key of caches: the hash of all its columns would take longer than what they spare."""
+        return hash((self.name, len(self.columns)))
+
     @property
     def names(self) -> tuple[str, ...]:
         """All columns in order, `extra` last."""
-        return (*(column.name for column in self.columns), "extra")
+        return _names(self)
+
+
+@cache
+def _names(table: Table) -> tuple[str, ...]:
+    return (*(column.name for column in table.columns), "extra")
 
 
 def _column(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
+from functools import cache
 from typing import Final, NamedTuple
 
 import msgspec
@@ -11,13 +12,15 @@ import msgspec
 from callspan.providers.registry import by_api, with_conversation
 from callspan.record.call import CallRecord
 from callspan.record.codec import UnknownSchemaError, decode, encode, encode_json
-from callspan.record.events import Record
+from callspan.record.events import Record, record_key
 from callspan.spool.sink import PoisonError, as_it_is
 from callspan.stores import bodies
-from callspan.stores.columns import PICO
-from callspan.stores.rows import Row, Tree
+from callspan.stores.columns import PICO, TABLES, Table
+from callspan.stores.row_builders import RowBuilder
+from callspan.stores.rows import Cell, Row, Tree, to_row
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_DERIVED: Final = tuple(column.name for column in TABLES["call"].columns if not column.path)
 _SIDES: Final = ("request", "response")
 _INT_LIMIT: Final = 2**63
 _DEAR_USD: Final = 10_000
@@ -29,11 +32,48 @@ class Unpacked(NamedTuple):
     """One record and its parts."""
 
     record: Record
-    tree: Tree
-    """The record's JSON without bodies, fields of newer versions included."""
     request: bytes
     """JSON as sent; empty where none was kept."""
     response: bytes
+    payload: bytes
+    decoded: Record
+    """The record before it was processed: what a type here knows of the payload."""
+
+    def tree(self) -> Tree:
+        """Return the record's JSON without bodies, fields of newer versions included. Raises PoisonError."""
+        if not isinstance(self.record, CallRecord) and self._is_known:
+            tree: Tree = msgspec.to_builtins(self.record)
+            return tree
+        try:
+            return self._tree_of_json()
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise PoisonError(f"not a record: {error}") from error
+
+    def cells(self) -> Sequence[Cell]:
+        """Return the row of the record's table: all columns, `extra` last. Raises PoisonError."""
+        kind = record_key(self.record)[0]
+        cells = _builder(TABLES[kind]).cells(self.record) if self._is_known else None
+        if cells is not None:
+            return cells
+        row = to_row(TABLES[kind], self.record, self.tree())
+        if isinstance(self.record, CallRecord):
+            row |= derived(self.record)
+        return list(row.values())
+
+    @property
+    def _is_known(self) -> bool:
+        """Whether the record is all that the payload holds. Cheaper than to decode it once more without types."""
+        return encode(self.decoded) == self.payload
+
+    def _tree_of_json(self) -> Tree:
+        fields = _fields.decode(self.payload)
+        if self.record is not self.decoded:
+            fields.update(_changes(self.decoded, self.record))
+        if isinstance(self.record, CallRecord):
+            fields.pop("conversation", None)
+            for side in _SIDES:
+                _remove_body(fields, side)
+        return {name: msgspec.json.decode(value) for name, value in fields.items()}
 
 
 def unpack(payload: bytes, process: Callable[[Record], Record] = as_it_is) -> Unpacked:
@@ -43,20 +83,29 @@ def unpack(payload: bytes, process: Callable[[Record], Record] = as_it_is) -> Un
     """
     try:
         # Bodies are passed over by the decoder, bytes that are no text among them.
-        payload.decode("utf-8")
+        if not payload.isascii():
+            payload.decode("utf-8")
         decoded = decode(payload)
-        record = process(decoded)
-        fields = _fields.decode(payload)
-        if record is not decoded:
-            fields.update(_changes(decoded, record))
-        parts = {}
-        if isinstance(record, CallRecord):
-            fields.pop("conversation", None)
-            parts = {side: _apart(fields, side) for side in _SIDES}
-        tree: Tree = {name: msgspec.json.decode(value) for name, value in fields.items()}
     except (msgspec.DecodeError, UnknownSchemaError, UnicodeDecodeError, RecursionError) as error:
         raise PoisonError(f"not a record: {error}") from error
-    return Unpacked(record, tree, parts.get("request", b""), parts.get("response", b""))
+    record = process(decoded)
+    if not isinstance(record, CallRecord):
+        return Unpacked(record, b"", b"", payload, decoded)
+    response = b"" if record.response is None else bytes(record.response.body)
+    return Unpacked(record, bytes(record.request.body), response, payload, decoded)
+
+
+@cache
+def _builder(table: Table) -> RowBuilder:
+    return RowBuilder(table, _derived if table is TABLES["call"] else _no_stamps if table.merges else _nothing)
+
+
+def _no_stamps(_: Record) -> tuple[Cell, ...]:
+    return (None,)
+
+
+def _nothing(_: Record) -> tuple[Cell, ...]:
+    return ()
 
 
 def _changes(before: Record, after: Record) -> dict[str, msgspec.Raw]:
@@ -65,28 +114,31 @@ def _changes(before: Record, after: Record) -> dict[str, msgspec.Raw]:
     return {name: msgspec.Raw(encode_json(getattr(after, name))) for name in changed}
 
 
-def _apart(fields: dict[str, msgspec.Raw], side: str) -> bytes:
-    """Take the body out of one side of a call and return it; empty where there is none."""
-    if side not in fields:
-        return b""
-    inner = _fields.decode(fields[side]) if bytes(fields[side]) != b"null" else {}
-    body = bytes(inner.pop("body", b""))
-    fields[side] = msgspec.Raw(msgspec.json.encode(inner))
-    return body
+def _remove_body(fields: dict[str, msgspec.Raw], side: str) -> None:
+    """Take the body out of one side of a call."""
+    if side in fields:
+        inner = _fields.decode(fields[side]) if bytes(fields[side]) != b"null" else {}
+        inner.pop("body", None)
+        fields[side] = msgspec.Raw(msgspec.json.encode(inner))
 
 
 def derived(record: CallRecord) -> Row:
     """Return the columns of a call that are computed: None where what they need is unknown."""
-    reasons = record.response.finish_reasons if record.response else []
-    last = record.attempts[-1].status if record.attempts else None
+    return dict(zip(_DERIVED, _derived(record), strict=True))
+
+
+def _derived(record: CallRecord) -> tuple[Cell, ...]:
+    reasons = record.response.finish_reasons if record.response else ()
     status = record.error.status if record.error else None
+    if status is None and record.attempts:
+        status = record.attempts[-1].status
     duration = record.timing.duration_ns
-    return {
-        "finish_reason": next((reason for reason in reasons if reason is not None), None),
-        "http_status": status if status is not None else last,
-        "end_ns": None if duration is None else _fitting(record.timing.start_ns + duration),
-        "cost_picousd": None if record.cost is None else picodollars(record.cost.usd),
-    }
+    return (
+        next((reason for reason in reasons if reason is not None), None),
+        status,
+        None if duration is None else _fitting(record.timing.start_ns + duration),
+        None if record.cost is None else picodollars(record.cost.usd),
+    )
 
 
 def _fitting(number: int) -> int | None:

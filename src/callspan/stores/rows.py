@@ -23,6 +23,8 @@ Row: TypeAlias = dict[str, Cell]
 Tree: TypeAlias = dict[str, object]
 
 _INT_LIMIT: Final = 2**63
+LIMITS: Final[Mapping[Form, int]] = {"int": _INT_LIMIT, "count": MAX_COUNT + 1}
+"""What the size of a number must stay below to fit its column; it stays in `extra` otherwise."""
 _R = TypeVar("_R", SessionRecord, TimestepRecord)
 
 _VERSION: Final = "record_version"
@@ -79,9 +81,11 @@ def _cell(record: Record, column: Column) -> Cell:
         value = getattr(value, name, None)
     if column.form == "json":
         return None if value is None or value in ([], {}) else encode_json(value).decode()
-    if isinstance(value, bool | int):
-        limit = MAX_COUNT + 1 if column.form == "count" else _INT_LIMIT
-        return int(value) if -limit <= value < limit else None
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        limit = LIMITS.get(column.form, _INT_LIMIT)
+        return value if -limit <= value < limit else None
     if isinstance(value, Decimal):
         return format(value, "f")
     return value if isinstance(value, str | float) else None

@@ -26,10 +26,10 @@ from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.base import StoreError
 from callspan.stores.clickhouse.connection import connect, layout, make_tables
-from callspan.stores.columns import TABLES, Table
-from callspan.stores.payloads import Unpacked, derived, message_key, unpack
+from callspan.stores.columns import TABLES
+from callspan.stores.payloads import Unpacked, message_key, unpack
 from callspan.stores.retention import Choice, Removed
-from callspan.stores.rows import Row, to_row
+from callspan.stores.rows import Row
 from callspan.stores.urls import safe_name
 
 _WRITTEN_AGAIN_S: Final = 3600.0
@@ -181,7 +181,7 @@ class _Batch:
     def add(self, item: Unpacked) -> None:
         record = item.record
         table = TABLES[record_key(record)[0]]
-        row = _fitting(table, to_row(table, record, item.tree))
+        row = _fitting(dict(zip(table.names, item.cells(), strict=True)))
         if not isinstance(record, CallRecord):
             row.pop("stamps", None)
             self.rows[f"{table.kind}_versions" if table.merges else table.name].append(row)
@@ -189,7 +189,7 @@ class _Batch:
         known = self.calls.get(record.call_id)
         if known is None or record.record_version > _version(known):
             references, self.parts[record.call_id] = _references(record, item)
-            self.calls[record.call_id] = row | derived(record) | references
+            self.calls[record.call_id] = row | references
 
 
 def _references(record: CallRecord, item: Unpacked) -> tuple[dict[str, object], list[bodies.Piece]]:
@@ -214,12 +214,9 @@ def _content(part: bodies.Piece) -> dict[str, object]:
     return {"hash": part.hash.hex(), "seen_ns": time.time_ns()} | values
 
 
-def _fitting(table: Table, row: Row) -> dict[str, object]:
-    """The row as ClickHouse takes it: flags as booleans, and an amount of more digits than its column in `extra`."""
-    flags = {column.name for column in table.columns if column.form == "flag"}
-    found: dict[str, object] = {
-        name: bool(value) if name in flags and value is not None else value for name, value in row.items()
-    }
+def _fitting(row: Row) -> dict[str, object]:
+    """The row as ClickHouse takes it: an amount of more digits than its column holds stays in `extra`."""
+    found: dict[str, object] = {**row}
     usd = row.get("cost_usd")
     if isinstance(usd, str) and not _holds(Decimal(usd)):
         extra = row["extra"]

@@ -8,6 +8,8 @@ import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import cache
+from operator import itemgetter
 from typing import Final
 
 import psycopg
@@ -19,13 +21,17 @@ from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.base import StoreError
 from callspan.stores.columns import REFERENCES, TABLES, Table
-from callspan.stores.payloads import Unpacked, derived, message_key, unpack
+from callspan.stores.payloads import Unpacked, message_key, unpack
 from callspan.stores.postgres.connection import layout, migrate, to_query
 from callspan.stores.retention import Choice, Dialect, Removed, remove_by_sql
-from callspan.stores.rows import Tree, merged_row, on_conflict, to_row
+from callspan.stores.rows import Tree, merged_row, on_conflict
 from callspan.stores.urls import safe_name
 
 _CONNECT_S: Final = 10
+_NUL: Final = b"\\u0000"
+"""How JSON has what Postgres cannot have in texts."""
+_KEY: Final = itemgetter(0)
+"""The key of a row: the first column of every table."""
 _POISON: Final = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
 
 
@@ -109,19 +115,20 @@ class _Batch:
     def __init__(self) -> None:
         self._contents: dict[bytes, bodies.Piece] = {}
         self._nodes: dict[bytes, tuple[bytes, bytes, bytes, int]] = {}
-        self._rows: dict[str, list[Mapping[str, object]]] = defaultdict(list)
+        self._rows: dict[str, list[Sequence[object]]] = defaultdict(list)
         self._versions: dict[str, list[tuple[object, Tree]]] = defaultdict(list)
 
     def add(self, item: Unpacked) -> None:
-        record = item.record
-        table = TABLES[record_key(record)[0]]
-        if table.merges:
-            self._versions[table.kind].append((_storable(record_key(record)[1]), item.tree))
+        kind, key = record_key(item.record)
+        if TABLES[kind].merges:
+            self._versions[kind].append((_storable(key), item.tree()))
             return
-        row: dict[str, object] = dict(to_row(table, record, item.tree))
-        if isinstance(record, CallRecord):
-            row |= derived(record) | self._references(record, item)
-        self._rows[table.kind].append(_fitting(table, row))
+        cells: Sequence[object] = item.cells()
+        if _NUL in item.payload:
+            cells = [_storable(cell) for cell in cells]
+        if isinstance(item.record, CallRecord):
+            cells = (*cells, *self._references(item.record, item))
+        self._rows[kind].append(cells)
 
     def write(self, cursor: psycopg.Cursor) -> None:
         contents = [(part.hash, *_stored(part)) for part in sorted(self._contents.values(), key=lambda part: part.hash)]
@@ -129,11 +136,10 @@ class _Batch:
         cursor.executemany(_NODE, sorted(self._nodes.values()))
         for kind, table in TABLES.items():
             found = self._merge(cursor, table) if table.merges else self._rows[kind]
-            rows = sorted(found, key=lambda row: str(row[table.key]))
-            if rows:
-                cursor.executemany(_insert(table, list(rows[0])), [list(row.values()) for row in rows])
+            if found:
+                cursor.executemany(_insert(table), sorted(found, key=_KEY))
 
-    def _merge(self, cursor: psycopg.Cursor, table: Table) -> list[Mapping[str, object]]:
+    def _merge(self, cursor: psycopg.Cursor, table: Table) -> list[Sequence[object]]:
         """The versions of this batch together with the rows that are there, which stay locked till the end."""
         keys = sorted({str(key) for key, _ in self._versions[table.kind]})
         if not keys:
@@ -150,22 +156,23 @@ class _Batch:
             row = dict(zip(names, values, strict=True))
             rows[str(row[table.key])] = row
         for key, tree in self._versions[table.kind]:
-            rows[str(key)] = _fitting(table, merged_row(table, rows[str(key)], tree))
-        return list(rows.values())
+            rows[str(key)] = {name: _storable(value) for name, value in merged_row(table, rows[str(key)], tree).items()}
+        return [tuple(row.values()) for row in rows.values()]
 
-    def _references(self, record: CallRecord, item: Unpacked) -> dict[str, object]:
-        row: dict[str, object] = dict.fromkeys(REFERENCES)
+    def _references(self, record: CallRecord, item: Unpacked) -> tuple[bytes | None, ...]:
+        """Keys of the contents, in the order of `REFERENCES`."""
+        request = ctx = system = tools = output = None
         if item.request:
             parts = bodies.split(item.request, message_key(record))
             for part in (parts.skeleton, *parts.others, *parts.history):
                 self._contents.setdefault(part.hash, part)
-            row |= {"request": parts.skeleton.hash, "system": parts.system, "tools": parts.tools}
-            row["ctx"] = self._chain(parts.history)
+            request, system, tools = parts.skeleton.hash, parts.system, parts.tools
+            ctx = self._chain(parts.history)
         if item.response:
             answer = bodies.piece(item.response, "assistant")
             self._contents.setdefault(answer.hash, answer)
-            row["output"] = answer.hash
-        return row
+            output = answer.hash
+        return request, ctx, system, tools, output
 
     def _chain(self, history: Sequence[bodies.Piece]) -> bytes | None:
         node = b""
@@ -190,18 +197,12 @@ def _stored(part: bodies.Piece) -> tuple[object, ...]:
     return role, text, enc, data, len(part.json)
 
 
-def _insert(table: Table, names: Sequence[str]) -> bytes:
+@cache
+def _insert(table: Table) -> bytes:
+    names = (*table.names, *REFERENCES) if table.versioned else table.names
     values = ", ".join(["%s"] * len(names))
     sql = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values}) {on_conflict(table, names)}"
     return sql.encode()
-
-
-def _fitting(table: Table, row: Mapping[str, object]) -> dict[str, object]:
-    """The row as Postgres takes it: flags as booleans, no NUL in texts."""
-    flags = {column.name for column in table.columns if column.form == "flag"}
-    return {
-        name: bool(value) if name in flags and value is not None else _storable(value) for name, value in row.items()
-    }
 
 
 def _ends(entries: Sequence[Entry]) -> dict[str, int]:

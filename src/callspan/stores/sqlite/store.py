@@ -17,15 +17,16 @@ from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.base import StoreError
 from callspan.stores.columns import REFERENCES, TABLES, Table
-from callspan.stores.payloads import Unpacked, derived, message_key, unpack
+from callspan.stores.payloads import Unpacked, message_key, unpack
 from callspan.stores.retention import Choice, Dialect, Removed, remove_by_sql
-from callspan.stores.rows import Row, merged_row, on_conflict, to_row
+from callspan.stores.rows import Cell, Row, merged_row, on_conflict
 from callspan.stores.sqlite.file import Upkeep, open_for_writing, sum_up
 
 _POISON: Final = (
     OverflowError, UnicodeEncodeError, sqlite3.InterfaceError, sqlite3.DataError, sqlite3.IntegrityError,
 )  # fmt: skip
 _MEMORY_ENTRIES: Final = 50_000
+_CALL: Final = "call"
 _ANSWERS: Final = "assistant"
 _ANSWERS_ENTRIES: Final = 200
 _LENT_CHARACTERS: Final = 64
@@ -124,14 +125,13 @@ class SQLiteStore:
         record = item.record
         table = TABLES[record_key(record)[0]]
         if not isinstance(record, CallRecord):
-            row = self._merged(connection, table, item) if table.merges else to_row(table, record, item.tree)
-            connection.execute(_insert(table, table.names), list(row.values()))
+            cells = list(self._merged(connection, table, item).values()) if table.merges else item.cells()
+            connection.execute(_insert(table), cells)
             return
         known = connection.execute("SELECT rec_version FROM calls WHERE call_id = ?", (record.call_id,)).fetchone()
         if known is not None and known[0] >= record.record_version:
             return
-        row = to_row(table, record, item.tree) | derived(record) | self._references(connection, record, item)
-        connection.execute(_insert(table, (*table.names, *REFERENCES)), list(row.values()))
+        connection.execute(_insert(table), (*item.cells(), *self._references(connection, record, item)))
 
     @staticmethod
     def _merged(connection: sqlite3.Connection, table: Table, item: Unpacked) -> Row:
@@ -139,20 +139,21 @@ class SQLiteStore:
         cursor.row_factory = sqlite3.Row
         key = record_key(item.record)[1]
         there = cursor.execute(f"SELECT * FROM {table.name} WHERE {table.key} = ?", (key,)).fetchone()
-        return merged_row(table, there, item.tree)
+        return merged_row(table, there, item.tree())
 
-    def _references(self, connection: sqlite3.Connection, record: CallRecord, item: Unpacked) -> Row:
-        row: Row = dict.fromkeys(REFERENCES)
+    def _references(self, connection: sqlite3.Connection, record: CallRecord, item: Unpacked) -> tuple[Cell, ...]:
+        """Ids of the contents, in the order of `REFERENCES`."""
+        request = ctx = system = tools = output = None
         if item.request:
             parts = bodies.split(item.request, message_key(record))
             ids = {part.hash: self._content(connection, part) for part in parts.others}
-            row["request"] = self._content(connection, parts.skeleton)
-            row["system"] = ids.get(parts.system) if parts.system else None
-            row["tools"] = ids.get(parts.tools) if parts.tools else None
-            row["ctx"] = self._chain(connection, parts.history)
+            request = self._content(connection, parts.skeleton)
+            system = ids.get(parts.system) if parts.system else None
+            tools = ids.get(parts.tools) if parts.tools else None
+            ctx = self._chain(connection, parts.history)
         if item.response:
-            row["output"] = self._content(connection, bodies.piece(item.response, _ANSWERS))
-        return row
+            output = self._content(connection, bodies.piece(item.response, _ANSWERS))
+        return request, ctx, system, tools, output
 
     def _content(self, connection: sqlite3.Connection, part: bodies.Piece) -> int:
         found = self._contents.get(part.hash)
@@ -227,8 +228,9 @@ class SQLiteStore:
 
 
 @cache
-def _insert(table: Table, names: tuple[str, ...]) -> str:
+def _insert(table: Table) -> str:
     """SQL that inserts a row, or does to the row of the same key what the table says."""
+    names = (*table.names, *REFERENCES) if table.kind == _CALL else table.names
     values = ", ".join("?" * len(names))
     return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values}) {on_conflict(table, names)}"
 
