@@ -72,11 +72,13 @@ def test_raw_completions_are_the_choices_of_the_answer(
     assert record.response is not None
     body = json.loads(bytes(record.response.body))
     raw = json.loads(shown(seen)["llm.completions.raw"])
-    if api == "messages":
-        (choice,) = raw
-        assert (choice["content"], choice["stop_reason"]) == (body["content"], "tool_use")
+    if api == "chat_completions":
+        assert raw == body["choices"]
     else:
-        assert raw == body["choices" if api == "chat_completions" else "output"]
+        (choice,) = raw
+        message = body if api == "messages" else {"role": "assistant", "content": body["output"]}
+        reason = "tool_use" if api == "messages" else "tool_calls"
+        assert choice == {"index": 0, "message": message, "finish_reason": reason}
     assert "look" in json.dumps(raw)
 
 

@@ -14,12 +14,18 @@ from callspan.record.codec import encode_json
 _Raws: TypeAlias = list[msgspec.Raw] | None
 _Texts: TypeAlias = list[msgspec.Raw] | str | None
 _CONTENT: Final = "content"
+_NOTHING: Final = (b"", b"null", b'""', b"[]")
 
 
 class _Request(msgspec.Struct):
     messages: _Texts = None
     input: _Texts = None
     prompt: _Texts = None
+
+
+class _Instructions(msgspec.Struct):
+    system: msgspec.Raw = msgspec.Raw()
+    instructions: msgspec.Raw = msgspec.Raw()
 
 
 class _Response(msgspec.Struct):
@@ -35,6 +41,15 @@ def request_messages(body: bytes | msgspec.Raw) -> list[msgspec.Raw] | str | Non
     """
     found = _read_request(body)
     return found.messages or found.input or found.prompt
+
+
+def request_instructions(body: bytes | msgspec.Raw) -> msgspec.Raw | None:
+    """Return what a request has as `system` (Messages) or `instructions` (Responses); None where it has neither.
+
+    Raises msgspec.MsgspecError for what is no JSON object, RecursionError for one nested too deeply.
+    """
+    found = _read_instructions(body)
+    return next((given for given in (found.system, found.instructions) if bytes(given) not in _NOTHING), None)
 
 
 def response_messages(body: msgspec.Raw) -> list[msgspec.Raw] | None:
@@ -64,4 +79,5 @@ def encode_response(body: object) -> tuple[bytes, bytes | None]:
 
 
 _read_request: Final = msgspec.json.Decoder(_Request).decode
+_read_instructions: Final = msgspec.json.Decoder(_Instructions).decode
 _read_response: Final = msgspec.json.Decoder(_Response).decode

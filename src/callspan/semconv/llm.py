@@ -58,6 +58,12 @@ def first_finish_reason(reasons: Sequence[str | None]) -> str | None:
     return normalised(reasons[0]) if reasons[0] else None
 
 
+def _user(record: CallRecord) -> str | None:
+    params = record.request.params
+    metadata = params.get("metadata") if record.api == "messages" else None
+    return as_text(metadata.get("user_id") if isinstance(metadata, dict) else params.get("user"))
+
+
 def _latencies(timing: Timing) -> tuple[int, int | None] | None:
     if timing.duration_ns is None:
         return None
@@ -188,7 +194,7 @@ END: Final = Table(
         "llm.request.max_tokens", INT, sent("max_tokens", "max_completion_tokens", "max_output_tokens", read=as_int),
         "Most tokens the answer may have, by any of its names.",
     ),
-    Row("llm.user", STRING, sent("user", read=as_text), "The end user, as sent."),
+    Row("llm.user", STRING, _user, "The end user, as sent: `user`, of Messages `metadata.user_id`."),
     Row(_STOP_SEQUENCES, JSON, Put(_put_stop_sequences), "Texts that end the answer, as sent.", content=True),
     Row(_OPTIONS, JSON, Put(_put_options), "The request without messages and tools.", content=True),
     Row("llm.usage.prompt_tokens", INT, "usage.input_tokens", "All input tokens, cached ones included."),
@@ -201,7 +207,15 @@ END: Final = Table(
     *rate_limit_rows("requests", "rate_limits.requests"),
     *rate_limit_rows("tokens", "rate_limits.tokens"),
     Row("llm.completions", STRING, _COMPLETIONS, "The texts of all choices, a blank line between them.", content=True),
-    Row("llm.completions.raw", JSON, _RAW_COMPLETIONS, "The choices as they came.", content=True),
-    Row("llm.prompts.raw", JSON, _RAW_PROMPTS, "The messages as they were sent.", content=True),
+    Row(
+        "llm.completions.raw", JSON, _RAW_COMPLETIONS,
+        "One `{index, message, finish_reason}` for each choice. Chat and completions: as they came; Responses: the"
+        " output items are the content of the message; Messages: the message is the whole answer.", content=True,
+    ),
+    Row(
+        "llm.prompts.raw", JSON, _RAW_PROMPTS,
+        "The messages as they were sent; instructions given apart stand before them, as one with the role `system`.",
+        content=True,
+    ),
     Row("llm.prompts", STRING, _PROMPTS, "The texts of the messages, each after its role.", content=True),
 )  # fmt: skip

@@ -11,9 +11,12 @@ from callspan.record.bounded import fitted, newest_that_fit
 from callspan.record.call import NO_BODY, CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, RawConversation
-from callspan.record.raw_messages import request_messages, response_messages
+from callspan.record.raw_messages import request_instructions, request_messages, response_messages
 
 _NOTE_BYTES: Final = 100
+_MESSAGE: Final = b'"message":'
+_APART: Final[dict[str, bytes]] = {"messages": b"", "responses": b'{"role":"assistant","content":'}
+"""The endpoints with instructions beside the messages, and what stands before their answer as one message."""
 _GIANT: Final = 2
 """A message of more than half the room is counted as half of it: it is cut, not left out."""
 
@@ -33,42 +36,82 @@ def messages_json(
 ) -> tuple[bytes, int] | None:
     """Return the messages, input or prompt of the request as sent, as JSON, and how many bytes were cut.
 
-    Where they do not fit into `max_bytes`, the longest texts are cut, the first and the newest are kept and
+    Instructions given apart from the messages stand before them, as a message with the role `system`. Where they do not
+    fit into `max_bytes`, the longest texts are cut, the first and the newest are kept and
     `{"callspan_omitted": {"messages": n, "bytes": size of the body}}` stands for the others. None: there are none.
     The body is not read again where the conversation has them.
     """
-    if isinstance(conversation, RawConversation) and conversation.raw_input is not None:
-        return _joined(conversation.raw_input, record.request.body_bytes, max_bytes)
-    if record.request.body is NO_BODY:
+    request = record.request
+    raw = conversation.raw_input if isinstance(conversation, RawConversation) else None
+    if raw is not None and not _has_instructions(record, conversation):
+        return _joined(raw, request.body_bytes, max_bytes)
+    if request.body is NO_BODY:
         return None
     try:
-        found = request_messages(record.request.body)
+        found = request_messages(request.body) if raw is None else raw
+        system = request_instructions(request.body) if _has_instructions(record, conversation) else None
     except ours(msgspec.MsgspecError):
         return None
+    if system is not None:
+        prompt = (
+            [msgspec.Raw(b'{"role":"user","content":%b}' % encode_json(found))] if isinstance(found, str) else found
+        )
+        return _joined([_message("system", system), *(prompt or ())], request.body_bytes, max_bytes)
     if isinstance(found, str):
         return fitted(found, max_bytes)
-    return None if found is None else _joined(found, record.request.body_bytes, max_bytes)
+    return None if found is None else _joined(found, request.body_bytes, max_bytes)
 
 
 def choices_json(
     record: CallRecord, max_bytes: int, conversation: Conversation | None = None
 ) -> tuple[bytes, int] | None:
-    """Return the choices of the answer as they came, as JSON, and how many bytes were cut; None: there are none.
+    """Return the choices of the answer as JSON, and how many bytes were cut; None: there are none.
 
-    Chat and completions: `choices`. Responses: `output`. Messages: a list of the one message.
+    A list of `{index, message, finish_reason}`: chat's and completions' choices as they came; for Responses one, whose
+    message has the output items as content; for Messages one, whose message is the whole answer.
     The body is not read again where the conversation has them and they fit.
     """
     response = record.response
     if response is None or response.body is NO_BODY:
         return None
+    before, after = _around(record)
+    room = max_bytes - len(before) - len(after)
     known = conversation.raw_output if isinstance(conversation, RawConversation) else None
-    if known is not None and max(len(known), response.body_bytes or 0) <= max_bytes:
-        return known, 0
+    if known is not None and max(len(known), response.body_bytes or 0) <= room:
+        return _wrapped(known, before, after), 0
     try:
         found = response_messages(response.body)
     except ours(msgspec.MsgspecError):
         return None
-    return None if found is None else _joined(found, response.body_bytes, max_bytes)
+    if found is None or room <= 0:
+        return None
+    data, cut = _joined(found, response.body_bytes, room)
+    return _wrapped(data, before, after), cut
+
+
+def _has_instructions(record: CallRecord, conversation: Conversation | None) -> bool:
+    """Whether the request may have instructions apart from its messages."""
+    return record.api in _APART and (conversation is None or bool(conversation.system))
+
+
+def _message(role: str, content: msgspec.Raw) -> msgspec.Raw:
+    return msgspec.Raw(b'{"role":"%b","content":%b}' % (role.encode(), content))
+
+
+def _around(record: CallRecord) -> tuple[bytes, bytes]:
+    """What makes one choice of the list of output items, or of the one message; empty where choices came."""
+    before = _APART.get(record.api)
+    if before is None:
+        return b"", b""
+    reasons = record.response.finish_reasons if record.response is not None else []
+    end = b',"finish_reason":%b}]' % encode_json(reasons[0] if reasons else None)
+    return b'[{"index":0,"message":' + before, (b"}" if before else b"") + end
+
+
+def _wrapped(data: bytes, before: bytes, after: bytes) -> bytes:
+    if before.endswith(_MESSAGE):
+        data = data.removeprefix(b"[").removesuffix(b"]")
+    return before + data + after
 
 
 def _joined(items: list[msgspec.Raw], body_bytes: int | None, max_bytes: int) -> tuple[bytes, int]:

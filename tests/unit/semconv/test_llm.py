@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
 
 from callspan.record.call import CallRecord, Request, Response, Timing
-from callspan.record.messages import Conversation, Message, Reasoning, Refusal, Text, ToolCall, ToolResult
+from callspan.record.messages import (
+    Conversation,
+    Message,
+    RawConversation,
+    Reasoning,
+    Refusal,
+    Text,
+    ToolCall,
+    ToolResult,
+)
+from callspan.record.raw_messages import encode_response
 from callspan.record.usage import Usage
 from callspan.semconv import llm
 from callspan.semconv.budgets import Attributes, ByteBudget
@@ -174,6 +185,20 @@ def test_first_choice_tells_the_finish_reason_in_common_words(bare_call: CallRec
     ("api", "request_body", "prompts"),
     [
         ("responses", {"input": "Hi"}, "Hi"),
+        ("responses", {"input": "Hi", "instructions": None}, "Hi"),
+        (
+            "responses",
+            {"input": "Hi", "instructions": "Be terse."},
+            [{"role": "system", "content": "Be terse."}, {"role": "user", "content": "Hi"}],
+        ),
+        ("responses", {"instructions": "Be terse."}, [{"role": "system", "content": "Be terse."}]),
+        (
+            "messages",
+            {"system": [{"type": "text", "text": "Be terse."}], "messages": [{"role": "user", "content": "Hi"}]},
+            [{"role": "system", "content": [{"type": "text", "text": "Be terse."}]}, {"role": "user", "content": "Hi"}],
+        ),
+        ("messages", {"system": "", "messages": [{"role": "user", "content": "Hi"}]}, None),
+        ("chat_completions", {"system": "x", "messages": [{"role": "user", "content": "Hi"}]}, None),
         ("responses", {"input": [{"role": "user", "content": "Hi"}]}, [{"role": "user", "content": "Hi"}]),
         ("completions", {"prompt": ["a", "b"]}, ["a", "b"]),
         ("messages", {"messages": [{"role": "user", "content": [{"type": "text", "cache_control": {}}]}]}, None),
@@ -186,7 +211,9 @@ def test_raw_prompts_are_what_the_wire_had_under_any_name(
 ) -> None:
     body = msgspec.Raw(json.dumps(request_body).encode())
     request = Request(body=body, body_bytes=len(bytes(body)))
-    attributes = ended(msgspec.structs.replace(bare_call, api=api, request=request), Conversation())
+    apart = isinstance(request_body, dict) and (request_body.get("instructions") or request_body.get("system"))
+    conversation = Conversation(system=[Text(text="Be terse.")] if apart and api != "chat_completions" else [])
+    attributes = ended(msgspec.structs.replace(bare_call, api=api, request=request), conversation)
     if prompts is False:
         assert "llm.prompts.raw" not in attributes
         return
@@ -195,21 +222,72 @@ def test_raw_prompts_are_what_the_wire_had_under_any_name(
 
 
 @pytest.mark.parametrize(
-    ("body", "shown"),
+    ("api", "body", "reason", "shown"),
     [
-        ({"output": [{"type": "message"}], "usage": {}}, [{"type": "message"}]),
         (
-            {"content": [{"type": "text", "text": "x"}], "stop_reason": "end_turn"},
-            [{"content": [{"type": "text", "text": "x"}], "stop_reason": "end_turn"}],
+            "chat_completions",
+            {"choices": [{"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}]},
+            "stop",
+            None,
         ),
-        ({"data": [{"embedding": [1.0]}]}, None),
+        ("completions", {"choices": [{"index": 0, "text": "x", "finish_reason": "stop"}]}, "stop", None),
+        (
+            "responses",
+            {"output": [{"type": "message"}], "usage": {}},
+            "completed",
+            {"role": "assistant", "content": [{"type": "message"}]},
+        ),
+        ("responses", {"output": []}, None, {"role": "assistant", "content": []}),
+        (
+            "messages",
+            {"content": [{"type": "text", "text": "x"}], "stop_reason": "end_turn"},
+            "end_turn",
+            {"content": [{"type": "text", "text": "x"}], "stop_reason": "end_turn"},
+        ),
+        ("embeddings", {"data": [{"embedding": [1.0]}]}, None, False),
     ],
 )
-def test_raw_completions_are_the_choices_of_any_wire(bare_call: CallRecord, body: object, shown: object) -> None:
-    response = Response(body=msgspec.Raw(json.dumps(body).encode()), body_bytes=100)
-    attributes = ended(msgspec.structs.replace(bare_call, response=response), Conversation())
-    found = attributes.get("llm.completions.raw")
-    assert (None if found is None else json.loads(str(found))) == shown
+def test_raw_completions_have_one_shape_whatever_the_wire(
+    bare_call: CallRecord, api: str, body: dict[str, Any], reason: str | None, shown: object
+) -> None:
+    encoded, raw_output = encode_response(body)
+    response = Response(body=msgspec.Raw(encoded), body_bytes=len(encoded), finish_reasons=[reason])
+    record = msgspec.structs.replace(bare_call, api=api, response=response)
+    expected = body.get("choices") if shown is None else [{"index": 0, "message": shown, "finish_reason": reason}]
+    for conversation in (Conversation(), RawConversation(raw_output=raw_output)):
+        found = ended(record, conversation).get("llm.completions.raw")
+        assert (None if found is None else json.loads(str(found))) == (None if shown is False else expected)
+
+
+@pytest.mark.parametrize("api", ["messages", "responses"])
+def test_raw_completions_that_do_not_fit_are_valid_json(bare_call: CallRecord, api: str) -> None:
+    body = {"content" if api == "messages" else "output": [{"type": "text", "text": "x" * 2_000}] * 3}
+    encoded, _ = encode_response(body)
+    response = Response(body=msgspec.Raw(encoded), body_bytes=len(encoded), finish_reasons=["stop"])
+    record = msgspec.structs.replace(bare_call, api=api, response=response)
+    for room in range(1, 4_000, 97):
+        found = llm.END.of(record, Shown(Conversation(), ByteBudget(room, room))).get("llm.completions.raw")
+        if found is not None:
+            assert len(str(found)) <= room
+            (choice,) = json.loads(str(found))
+            assert choice["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize(
+    ("api", "params", "user"),
+    [
+        ("chat_completions", {"user": "ann"}, "ann"),
+        ("messages", {"metadata": {"user_id": "ann"}}, "ann"),
+        ("messages", {"metadata": {"user_id": 7}}, None),
+        ("messages", {"metadata": ["ann"]}, None),
+        ("chat_completions", {"metadata": {"user_id": "ann"}}, None),
+    ],
+)
+def test_the_end_user_by_the_name_each_wire_has(
+    bare_call: CallRecord, api: str, params: dict[str, object], user: str | None
+) -> None:
+    record = msgspec.structs.replace(bare_call, api=api, request=Request(params=params))
+    assert ended(record).get("llm.user") == user
 
 
 def test_latency_counts_the_answering_attempt_only(bare_call: CallRecord) -> None:
