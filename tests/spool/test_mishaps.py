@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from callspan.spool.cursors import cursor_path, read_cursor, write_cursor
 from callspan.spool.frames import encode
-from callspan.spool.segment import Segment, cursor_path, read_cursor, write_cursor
+from callspan.spool.segment import Segment
 from callspan.spool.sink import Entry
 from callspan.spool.spool import Spool, ship_once
+from callspan.spool.store_key import store_key
 
 from .rig import DownSink, FileSink, SqliteSink, key_of, python, record, rows, until
 
@@ -91,7 +93,7 @@ class TestCursors:
         """Bits rot, disks lose the end of a file: to deliver twice is harmless, to skip is not."""
         segment = orphan(place, "a", "b", "c")
         sink = FileSink(tmp_path / "f")
-        cursor_path(place, segment.name, sink.name).write_text(kept, encoding="utf-8")
+        cursor_path(place, segment.name, store_key(place, sink)).write_text(kept, encoding="utf-8")
         counts = ship_once(place, [sink], 30)
         assert sink.keys() == ["a", "b", "c"]
         assert counts["corrupt_bytes"] == 0
@@ -99,7 +101,7 @@ class TestCursors:
     def test_a_cursor_is_believed_where_it_was_written(self, place: Path, tmp_path: Path) -> None:
         segment = orphan(place, "a", "b", "c")
         sink = FileSink(tmp_path / "f")
-        write_cursor(place, segment.name, sink.name, len(encode(record("a"))))
+        write_cursor(place, segment.name, store_key(place, sink), len(encode(record("a"))))
         ship_once(place, [sink], 30)
         assert sink.keys() == ["b", "c"]
 

@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.file_lock import try_lock
+from callspan.spool.cursors import cursor_path, read_cursor, remove_cursors, write_cursor
 from callspan.spool.frames import HEAD_BYTES, Gap, encode
 from callspan.spool.memory_buffer import MemoryBuffer
-from callspan.spool.segment import Batch, Segment, cursor_path, read_cursor, remove_cursors, write_cursor
+from callspan.spool.segment import Batch, Segment
 from callspan.spool.segment_set import SegmentSet
 
 from .rig import python, until
@@ -213,17 +214,13 @@ class TestRing:
 
 
 class TestCursorFiles:
-    def test_a_cursor_is_kept_by_segment_and_sink(self, tmp_path: Path) -> None:
-        write_cursor(tmp_path, "a.segment", "sqlite", 7)
-        write_cursor(tmp_path, "a.segment", "sqlite", 123456789012)
-        write_cursor(tmp_path, "a.segment", "postgresql://host/db", 5)
-        assert read_cursor(tmp_path, "a.segment", "sqlite") == 123456789012
-        assert read_cursor(tmp_path, "a.segment", "postgresql://host/db") == 5
-        assert read_cursor(tmp_path, "b.segment", "sqlite") == 0
-
-    def test_a_cursor_names_its_sink_to_nobody(self, tmp_path: Path) -> None:
-        path = cursor_path(tmp_path, "a.segment", "postgresql://host/db")
-        assert "host" not in path.name
+    def test_a_cursor_is_kept_by_segment_and_store(self, tmp_path: Path) -> None:
+        write_cursor(tmp_path, "a.segment", "5e3340b33aa7", 7)
+        write_cursor(tmp_path, "a.segment", "5e3340b33aa7", 123456789012)
+        write_cursor(tmp_path, "a.segment", "0e1bd2ffd4d9", 5)
+        assert read_cursor(tmp_path, "a.segment", "5e3340b33aa7") == 123456789012
+        assert read_cursor(tmp_path, "a.segment", "0e1bd2ffd4d9") == 5
+        assert read_cursor(tmp_path, "b.segment", "5e3340b33aa7") == 0
 
     @pytest.mark.parametrize("content", [b"", b"abc", b"\xff\xfe", b"-5"])
     def test_a_cursor_that_cannot_be_read_means_from_the_beginning(self, tmp_path: Path, content: bytes) -> None:

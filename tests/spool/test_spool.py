@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from callspan.spool.cursors import write_cursor
 from callspan.spool.frames import Frame, encode, scan
 from callspan.spool.segment import Segment
 from callspan.spool.sink import Entry
 from callspan.spool.spool import Spool, ship_once
+from callspan.spool.store_key import store_keys
 
 from .rig import DownSink, FileSink, HangingSink, PickySink, SqliteSink, python, record, rows, until
 
@@ -417,15 +419,44 @@ class TestOrphans:
         until(lambda: ship_once(place, [sink], 10)["adopted"] == 1)
         assert sink.keys() == ["mine"]
 
-    def test_records_for_other_stores_are_left_to_those_who_deliver_there(self, place: Path, tmp_path: Path) -> None:
-        """Neither one store more nor one less; in another order, and seen from another mount, it is the same set."""
+    def test_each_store_gets_what_is_meant_for_it_whoever_comes_and_the_last_one_deletes(
+        self, place: Path, tmp_path: Path
+    ) -> None:
+        """One store less leaves the rest to the others, one store more gets nothing of it."""
         down, second = DownSink(tmp_path / "d"), DownSink(tmp_path / "e", "second")
         owner = Spool(place, [down, second])
         fill(owner, ["theirs"])
         owner.close(0.1)
-        for others in ([FileSink(tmp_path / "f")], [down], [down, second, FileSink(tmp_path / "f")]):
-            counts = ship_once(place, others, 0.3)
-            assert (counts["adopted"], counts["for_other_stores"]) == (0, 1)
+        stranger = FileSink(tmp_path / "f")
+        counts = ship_once(place, [stranger], 0.3)
+        assert (counts["adopted"], counts["for_other_stores"]) == (0, 1)
+        down.up.set()
+        assert ship_once(place, [stranger, down], 10)["adopted"] == 1
+        assert (stranger.keys(), down.keys()) == ([], ["theirs"])
+        assert len(list(place.glob("*.segment"))) == 1
+        assert ship_once(place, [down], 10)["adopted"] == 0, "it has everything"
+        second.up.set()
+        assert ship_once(place, [second], 10)["adopted"] == 1
+        assert (down.keys(), second.keys()) == (["theirs"], ["theirs"])
+        assert not list(place.iterdir())
+
+    def test_what_every_store_has_is_deleted_by_whoever_finds_it(self, place: Path, tmp_path: Path) -> None:
+        """A process was killed after it had noted its delivery and before it deleted the segment."""
+        sinks = [FileSink(tmp_path / "d"), FileSink(tmp_path / "e", "second")]
+        keys = store_keys(place, sinks)
+        segment = Segment.create(place, keys)
+        segment.append(encode(b"a "))
+        segment.release()
+        for key in keys:
+            write_cursor(place, segment.name, key, segment.end)
+        ship_once(place, sinks[:1], 10)
+        assert sinks[0].keys() == []
+        assert not list(place.iterdir())
+
+    def test_seen_from_another_mount_it_is_the_same_set_of_stores(self, place: Path, tmp_path: Path) -> None:
+        owner = Spool(place, [DownSink(tmp_path / "d"), DownSink(tmp_path / "e", "second")])
+        fill(owner, ["theirs"])
+        owner.close(0.1)
         moved = tmp_path / "moved"
         moved.mkdir()
         place.rename(moved / "spool")
@@ -434,6 +465,16 @@ class TestOrphans:
         last.up.set()
         assert ship_once(moved / "spool", [last, first], 10)["adopted"] == 1
         assert first.keys() == last.keys() == ["theirs"]
+
+    def test_shipping_ends_where_nothing_moves_or_every_try_fails(self, place: Path, tmp_path: Path) -> None:
+        for limits in ({"tries": 3}, {"idle_s": 0.3}):
+            owner = Spool(place, [sink := DownSink(tmp_path / "d")])
+            fill(owner, ["a"])
+            owner.close(0.1)
+            reader, began = Spool(place, [sink]), time.monotonic()
+            assert not reader.ship(60, **limits)  # type: ignore[arg-type]
+            assert time.monotonic() - began < 10
+            reader.close(0.1)
 
     def test_an_empty_segment_that_may_be_in_the_making_is_left_alone(self, place: Path, tmp_path: Path) -> None:
         place.mkdir()

@@ -107,7 +107,7 @@ import sys, windows
 from pathlib import Path
 from callspan.record.call import CallRecord, Timing
 from callspan.record.codec import encode
-from callspan.spool.segment import write_cursor
+from callspan.spool.cursors import write_cursor
 from callspan.spool.frames import encode as frame
 from callspan.spool.sink import Entry
 from callspan.spool.spool import Spool, ship_once
@@ -126,7 +126,7 @@ for sink in sinks_for(urls):
 spool = Spool(place, sinks_for(urls))
 spool.append(record)
 ship_once(place, sinks_for(f"sqlite:///{place}/calls.db"), 30)
-write_cursor(place, "1-2-3.segment", "sqlite:///calls.db", 5)
+write_cursor(place, "1-2-3.segment", "5e3340b33aa7", 5)
 print(*sorted(path.name for path in place.iterdir()), sep="\\n")
 """
 

@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.text import Text
 
 from callspan.cli.filters import Rows, choosing_calls, of_one_session
-from callspan.cli.frame import Frame, framed
+from callspan.cli.frame import Frame, reading
 from callspan.cli.rows import call_row, output_text, short_ids
 from callspan.cli.screen import OUTCOME_STYLES, Column, fitted, styled
 from callspan.formatting import UNKNOWN, duration, local_time, money, tokens
@@ -41,7 +41,7 @@ Examples:
 @click.option("--limit", type=Rows(1), default=50, show_default=True, help="Show at most N calls.")
 @click.option("--offset", type=Rows(0), default=0, help="Skip the first N calls.")
 @click.option("--oldest-first", is_flag=True, help="Oldest first instead of newest first.")
-@framed
+@reading
 def command(frame: Frame, which: CallFilter, limit: int, offset: int, oldest_first: bool) -> None:
     """List calls, newest first: model, tokens, time, outcome and output."""
     with frame.reader() as reader:

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from callspan.cli.filters import MOMENT, Amount, DecimalType, File, PairType, Rows
-from callspan.cli.frame import Frame, framed, progress
+from callspan.cli.frame import Frame, progress, reading
 from callspan.datasets import FORMATS, Selection, Statistics, export
 from callspan.datasets.export_run import Options
 from callspan.formatting import count, reward
@@ -96,7 +96,7 @@ class Tag(PairType):
 @click.option("--margin", type=Amount(), default=0.0, help="Pairs: minimum difference of rewards.")
 @click.option("--agent-name", help="Trajectories: the agent's name. Default: the session's name.")
 @click.option("--agent-version", default="unknown", help="Trajectories: the agent's version.")
-@framed
+@reading
 def command(frame: Frame, format_name: str, output: Path | None, dry_run: bool, **given: object) -> None:
     """Write recorded calls and sessions as a dataset, and report what was left out and what the format cannot hold."""
     if output is None and not dry_run:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial, update_wrapper
 from typing import Final, NamedTuple, NoReturn, TypeAlias
 
 import click
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
 
+from callspan.cli.backlog import Backlog
 from callspan.cli.reward_filter import Rewarded
 from callspan.cli.safe_text import ascii_json, clean, is_unicode, whole_characters
 from callspan.cli.screen import Screen, json_text
@@ -21,7 +22,7 @@ from callspan.cli.store_choice import stores_of_environment
 from callspan.formatting import milliseconds
 from callspan.safe_urls import whole_words, without_passwords
 from callspan.settings import SettingError
-from callspan.stores.base import Reader, StoreError
+from callspan.stores.base import EmptyStoreError, Reader, StoreError
 from callspan.stores.urls import open_store, parse, safe_name, split_urls
 
 _DRIVER_ERRORS: Final = {"psycopg": "Error", "clickhouse_connect.driver.exceptions": "ClickHouseError"}
@@ -49,25 +50,44 @@ class Defaults(NamedTuple):
 class Frame:
     """One run of a sub-command."""
 
-    def __init__(self, store: str, *, json: bool, pager: bool = False, min_reward: float | None = None) -> None:
+    def __init__(
+        self, store: str, *, json: bool, pager: bool = False, min_reward: float | None = None, deliver: bool = False
+    ) -> None:
+        """`deliver` True: what ended processes left for the store is delivered before it is read."""
         self.store = store
+        self._deliver = deliver
         self.min_reward = min_reward
         self.json = json
         self.screen = Screen(pager=pager)
 
     @contextmanager
     def reader(self) -> Iterator[Reader]:
-        """Yield the store, opened for reading. What is wrong with it ends the command, saying what to do."""
+        """Yield the store, opened for reading, with what waited for it.
+
+        Says what still waits. What is wrong with the store ends the command, saying what to do.
+        """
         try:
             self._no_directory()
+            backlog = Backlog(self.store, partial(progress, self), deliver=self._deliver)
+            backlog.deliver()
+        except SettingError as error:
+            raise wrong(error) from error
+        try:
             reader = open_store(self.store)
         except SettingError as error:
             raise wrong(error) from error
-        except StoreError as error:
+        except EmptyStoreError as error:
+            if backlog.say():
+                self.fail(f"{safe_name(self.store)} has no records yet.")
             self.fail(f"{error}\n{_ADVICE}")
+        except StoreError as error:
+            backlog.say()
+            self.fail(str(error))
         except store_errors() as error:
+            backlog.say()
             self.fail(f"{safe_name(self.store)} cannot be opened: {_gist(error)}")
         try:
+            backlog.say(reader.position)
             yield reader if self.min_reward is None else Rewarded(reader, self.min_reward)
         except BrokenPipeError:
             # The reader of our output closed the pipe; the store is not at fault.
@@ -130,17 +150,30 @@ def framed(function: Callable[..., None]) -> Callable[..., None]:
     @click.option("--json", "as_json", is_flag=True, help="Machine-readable output on stdout.")
     @click.pass_context
     def with_frame(
-        ctx: click.Context, /, store: str | None, as_json: bool, least_reward: float | None = None, **options: object
+        ctx: click.Context,
+        /,
+        store: str | None,
+        as_json: bool,
+        no_ship: bool = True,
+        least_reward: float | None = None,
+        **options: object,
     ) -> None:
         defaults = ctx.obj if isinstance(ctx.obj, Defaults) else Defaults()
         url = store or defaults.store or _stores_of_environment()
         if not split_urls(url):
             raise click.UsageError(f"--store {url!r} names no store")
-        frame = Frame(url, json=as_json or defaults.json, pager=defaults.pager, min_reward=least_reward)
+        as_json = as_json or defaults.json
+        frame = Frame(url, json=as_json, pager=defaults.pager, min_reward=least_reward, deliver=not no_ship)
         function(frame, **{name: whole_characters(value) for name, value in options.items()})
 
     # What a command says of itself, and the options it has been given so far, belong to the function.
-    return functools.update_wrapper(with_frame, function)
+    return update_wrapper(with_frame, function)
+
+
+def reading(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a sub-command that reads a store what `framed` gives, and `--no-ship`."""
+    leave = click.option("--no-ship", is_flag=True, help="Do not deliver what ended processes left for the store.")
+    return leave(framed(function))
 
 
 def _stores_of_environment() -> str:

@@ -14,7 +14,7 @@ import msgspec
 from rich.rule import Rule
 
 from callspan.cli.filters import HttpUrl, Seconds
-from callspan.cli.frame import Frame, framed
+from callspan.cli.frame import Frame, reading
 from callspan.cli.rows import call_row, gist
 from callspan.cli.safe_text import clean_lines
 from callspan.cli.screen import Screen
@@ -51,7 +51,7 @@ Exit code 0 where the new call succeeds, whatever it says; 1 where it fails or c
     show_default=True,
     help="In seconds.",
 )
-@framed
+@reading
 def command(frame: Frame, ident: str, model: str | None, base_url: str | None, timeout_s: float) -> None:
     """Send a recorded request again, the same JSON, and show both answers. It may cost money.
 

@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from callspan.cli.filters import File, choosing_calls, of_one_session
-from callspan.cli.frame import Frame, framed, progress
+from callspan.cli.frame import Frame, progress, reading
 from callspan.formatting import plural
 from callspan.output_file import is_stream, written_to
 from callspan.reports import write_report
@@ -35,7 +35,7 @@ would share the store."""
     show_default=True,
     help="Output file; - for stdout.",
 )
-@framed
+@reading
 def command(frame: Frame, which: CallFilter, output: Path) -> None:
     """Write one self-contained HTML page: timeline of sessions, reward curve, tokens and cost, times, errors."""
     with frame.reader() as reader, progress(frame, "calls") as tell:

@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from callspan.cli.filters import File, choosing_calls, of_one_session
-from callspan.cli.frame import Frame, framed, progress
+from callspan.cli.frame import Frame, progress, reading
 from callspan.cost import PriceFileError, Pricer, pricer_for
 from callspan.cost.pricing import PROVIDER
 from callspan.cost.published import is_installed
@@ -45,7 +45,7 @@ A cost that the provider reported is never changed."""
 @click.option("--prices", type=File(exists=True, dir_okay=False), help="Your own price file.")
 @click.option("--all", "every", is_flag=True, help="Also reprice calls that have a cost.")
 @click.option("--dry-run", is_flag=True, help="Change nothing; show what would change.")
-@framed
+@reading
 def command(frame: Frame, which: CallFilter, prices: Path | None, every: bool, dry_run: bool) -> None:
     """Compute the cost of stored calls from their tokens and the prices of their day."""
     pricer = _pricer(frame, prices)

@@ -66,6 +66,10 @@ class Rewarded:
         slim = (msgspec.structs.replace(call, conversation=None) for call in self.calls(which))
         return aggregates.summarise(slim, by, latencies=latencies)
 
+    def position(self, segment: str) -> int | None:
+        """Return up to which offset the store has a segment of a spool."""
+        return self._reader.position(segment)
+
     def close(self) -> None:
         """Let go of the store."""
         self._reader.close()

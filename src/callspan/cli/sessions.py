@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.text import Text
 
 from callspan.cli.filters import Amount, Rows, choosing_calls, of_one_session
-from callspan.cli.frame import Frame, framed
+from callspan.cli.frame import Frame, reading
 from callspan.cli.rows import lasted_ns, session_row, short_ids
 from callspan.cli.screen import OUTCOME_STYLES, Column, fitted, reward_style, styled
 from callspan.formatting import UNKNOWN, count, duration, local_time, money, reward, tokens
@@ -45,7 +45,7 @@ Examples:
 @click.option("--outcome", metavar="WORD", help="Only sessions with this outcome: success, error, interrupted, …")
 @click.option("--limit", type=Rows(1), default=50, show_default=True, help="Show at most N sessions.")
 @click.option("--offset", type=Rows(0), default=0, help="Skip the first N sessions.")
-@framed
+@reading
 def command(frame: Frame, which: CallFilter, limit: int, offset: int, **options: object) -> None:
     """List sessions, newest first, with outcome, reward, tokens, cost and time.
 

@@ -2,59 +2,82 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import click
 
 from callspan.cli.filters import Seconds
-from callspan.cli.frame import Frame, framed, progress, wrong
-from callspan.formatting import count
+from callspan.cli.frame import Frame, framed, progress, store_errors, wrong
+from callspan.formatting import plural
 from callspan.settings import SettingError
 from callspan.settings_loader import load
-from callspan.spool.segment import SUFFIX, store_key_of
-from callspan.stores.urls import safe_name, split_urls
+from callspan.spool.directory import Listing
+from callspan.spool.segment import SUFFIX, keys_of
+from callspan.stores.urls import open_store, safe_name, split_urls
 from callspan.wiring.store_sinks import store_sinks
 
+_IDLE_S: Final = 30.0
+_LONG_S: Final = 1e6
+_SHIPPED: Final = "shipped."
 _EPILOG: Final = """\b
 Examples:
   callspan ship
   callspan --store postgresql://me@db/calls ship --timeout 60
 
-Names the same stores, in the same order, as the application did."""
+Any one of the stores of the application will do, if the spool is beside it; what the others need stays."""
 
 
 @click.command("ship", short_help="Deliver records that wait on disk.", epilog=_EPILOG)
-@click.option("--timeout", "timeout_s", type=Seconds(0.1), default=30.0, show_default=True, help="In seconds.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=Seconds(0.1),
+    help=f"Stop after so many seconds. Default: when nothing could be delivered for {_IDLE_S:.0f} s.",
+)
 @framed
-def command(frame: Frame, timeout_s: float) -> None:
-    """Deliver waiting records to the store; exit code 1 if some still wait."""
+def command(frame: Frame, timeout_s: float | None) -> None:
+    """Deliver waiting records to the stores; exit code 1 if some still wait for one of them, or are damaged."""
     from callspan.spool.spool import ship_once
 
+    urls = split_urls(frame.store)
     try:
         directory = spool_of(frame.store)
         if not directory.is_dir():
-            _report(frame, {}, 0, f"Nothing waits: {directory} does not exist.")
+            _report(frame, {}, {}, f"Nothing waits: {directory} does not exist.")
             return
-        sinks = store_sinks(split_urls(frame.store), load().prices)
+        sinks = store_sinks(urls, load().prices)
     except SettingError as error:
         raise wrong(error) from error
-    with progress(frame, f"{count(waiting_bytes(directory))} bytes to {safe_name(frame.store)}"):
-        counters = ship_once(directory, sinks, timeout_s)
-    left = waiting_bytes(directory)
-    delivered = sum(number for name, number in counters.items() if name.startswith("shipped."))
-    message = f"{count(delivered)} records delivered to {safe_name(frame.store)}"
-    message += f"; {count(left)} bytes wait." if left else "; nothing waits."
-    if others := counters["for_other_stores"]:
-        message += f" {count(others)} segments are for another set of stores: name those with --store."
-    _report(frame, dict(counters), left, message)
-    if left:
+    with progress(frame, f"records to {', '.join(map(safe_name, urls))}") as tell:
+        counters = ship_once(directory, sinks, timeout_s or _LONG_S, idle_s=_IDLE_S, progress=tell)
+    left = {name: records for name, records in waiting_records(frame.store).items() if records}
+    lines = [
+        f"{plural(number, 'record')} delivered to {name.removeprefix(_SHIPPED)}."
+        for name, number in counters.items()
+        if name.startswith(_SHIPPED)
+    ]
+    lines += [
+        f"{plural(records, 'record')} still wait{'s' if records == 1 else ''} for {name}."
+        for name, records in left.items()
+    ]
+    if not left:
+        lines.append("Nothing waits.")
+    if others := held_for_others(frame.store):
+        lines.append(f"{plural(len(others), 'segment')} wait in {directory} for other stores: name those with --store.")
+    if damaged := counters["corrupt_bytes"]:
+        lines.append(f"{plural(damaged, 'byte')} damaged: kept in {directory}/*.bad.")
+    _report(frame, dict(counters), left, " ".join(lines))
+    if left or damaged:
         raise click.exceptions.Exit(1)
 
 
-def _report(frame: Frame, counters: dict[str, int], left: int, message: str) -> None:
+def _report(frame: Frame, counters: dict[str, int], left: dict[str, int], message: str) -> None:
     if frame.json:
-        frame.emit({"counters": counters, "waiting_bytes": left})
+        size = waiting_bytes(spool_of(frame.store))
+        frame.emit({"counters": counters, "waiting": left, "waiting_bytes": size})
     else:
         frame.screen.paragraph(message)
 
@@ -72,14 +95,14 @@ def held_for_others(stores: str) -> list[Path]:
 
     Raises SettingError for a store that cannot be used here.
     """
-    from callspan.spool.store_key import store_key
+    from callspan.spool.store_key import store_keys
     from callspan.wiring.store_sinks import store_sinks
 
     directory = spool_of(stores)
     if not directory.is_dir():
         return []
-    ours = {None, store_key(directory, store_sinks(split_urls(stores)))}
-    return [path for path in directory.iterdir() if path.suffix == SUFFIX and store_key_of(path.name) not in ours]
+    ours = frozenset(store_keys(directory, store_sinks(split_urls(stores))))
+    return [directory / name for name in Listing(directory).segments if not (keys_of(name) or ours) <= ours]
 
 
 def waiting_bytes(directory: Path) -> int:
@@ -90,3 +113,32 @@ def waiting_bytes(directory: Path) -> int:
     if not directory.is_dir():
         return 0
     return sum(path.stat().st_size for path in directory.iterdir() if path.is_file() and path.suffix == SUFFIX)
+
+
+def waiting_records(stores: str) -> dict[str, int]:
+    """Return how many records wait for each of these stores, by its name; 0 where it has everything.
+
+    Of a store that cannot be asked how far it is, what it has may count too. Raises SettingError.
+    """
+    from callspan.wiring.takeover import places, still_waiting
+
+    urls = split_urls(stores)
+    found: dict[str, int] = {}
+    for url in urls:
+        with _position(url) as position:
+            left = still_waiting([place for place in places(urls, url) if place.own], position)
+        found[safe_name(url)] = sum(one.records for one in left)
+    return found
+
+
+@contextmanager
+def _position(url: str) -> Iterator[Callable[[str], int | None] | None]:
+    try:
+        reader = open_store(url)
+    except store_errors(SettingError):
+        yield None
+        return
+    try:
+        yield reader.position
+    finally:
+        reader.close()

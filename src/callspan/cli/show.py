@@ -12,7 +12,7 @@ from rich.text import Text as RichText
 
 from callspan.cli.calls import outcome_text
 from callspan.cli.filters import Rows
-from callspan.cli.frame import Frame, framed
+from callspan.cli.frame import Frame, reading
 from callspan.cli.rows import call_row, session_row
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.screen import Screen, styled
@@ -41,7 +41,7 @@ Examples:
 @click.argument("ident", metavar="[ID]", default="last")
 @click.option("--limit", type=Rows(1), help=f"Show at most N entries of a session. Default for a tree: {_LIMIT:,}.")
 @click.option("--offset", type=Rows(0), default=0, help="Skip the first N entries of a session.")
-@framed
+@reading
 def command(frame: Frame, ident: str, limit: int | None, offset: int) -> None:
     """Show a session as a tree of steps, calls, tools and events, or one call in full.
 

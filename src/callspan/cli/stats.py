@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.text import Text
 
 from callspan.cli.filters import choosing_calls, of_one_session
-from callspan.cli.frame import Frame, framed
+from callspan.cli.frame import Frame, reading
 from callspan.cli.rows import amount
 from callspan.cli.screen import Column, fitted, styled
 from callspan.formatting import UNKNOWN, count, milliseconds, money, tokens
@@ -39,7 +39,7 @@ A dash is unknown, never zero: a provider that tells no tokens, a model without 
 @click.command("stats", short_help="Sums per model, provider, session or day.", epilog=_EPILOG)
 @choosing_calls
 @click.option("--by", type=click.Choice(get_args(Grouping)), default="model", show_default=True, help="Group by.")
-@framed
+@reading
 def command(frame: Frame, which: CallFilter, by: Grouping) -> None:
     """Sum calls, errors, tokens and cost, with latency (p50, p95), time to first token and retries."""
     with frame.reader() as reader:

@@ -12,7 +12,7 @@ import msgspec
 
 from callspan.cli.calls import outcome_text
 from callspan.cli.filters import Rows, choosing_calls, of_one_session
-from callspan.cli.frame import Frame, framed, store_errors
+from callspan.cli.frame import Frame, reading, store_errors
 from callspan.cli.rows import call_row, output_text
 from callspan.cli.safe_text import clean
 from callspan.cli.screen import styled
@@ -42,7 +42,7 @@ Examples:
 @choosing_calls
 @click.option("-n", "number", type=Rows(0), default=10, show_default=True, help="Show the last N calls.")
 @click.option("-f", "--follow", is_flag=True, help="Keep showing calls as they finish, until Ctrl-C.")
-@framed
+@reading
 def command(frame: Frame, which: CallFilter, number: int, follow: bool) -> None:
     """Show the last calls, one line each, oldest first; with --json one JSON object a line."""
     with suppress(KeyboardInterrupt) if follow else nullcontext():

@@ -19,6 +19,7 @@ class MemoryBuffer:
         self.end = 0
         self.sealed = False
         self.own = True
+        self.keys: frozenset[str] | None = None
         self.cursors: dict[int, int] = {}
         self.created_ns = time.time_ns()
         self.caught_up_ns: dict[int, int] = {}

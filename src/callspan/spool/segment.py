@@ -1,33 +1,30 @@
 """Segment: one append-only file of frames, written by one process and held by one process at a time.
 
-Holding means having the file locked. Its writer holds it while it lives; afterwards any process may adopt it. A cursor
-file beside it says how far a sink that keeps no cursor of its own has read; only the holder writes it.
+Holding means having the file locked. Its writer holds it while it lives; afterwards any process may adopt it that
+delivers to one of the stores in its name.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
-from zlib import crc32
 
 from callspan.file_lock import try_lock
 from callspan.spool.frames import Gap, scan
 from callspan.spool.sink import Entry
 
 SUFFIX: Final = ".segment"
-CURSOR_SUFFIX: Final = ".cursor"
 _FLAGS: Final = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _WINDOW: Final = 1 << 20
 _BEING_MADE_S: Final = 60.0
-_STORE_KEY: Final = 3
-"""Index of the store key among the dash-separated parts of a file name."""
+_FIRST_KEY: Final = 3
+"""Index of the first store key among the dash-separated parts of a file name."""
 
 _reading: Final = threading.Lock()
 
@@ -51,6 +48,8 @@ class Source(Protocol):
     """Nothing will be added."""
     own: bool
     """Written by this process."""
+    keys: frozenset[str] | None
+    """Which stores it is for, by their keys; None: for those of whoever holds it."""
     cursors: dict[int, int]
     """Offset each shipper, by its number, has passed."""
     created_ns: int
@@ -78,6 +77,7 @@ class Segment:
         self.path = path
         self.name = path.name
         self.own = own
+        self.keys = keys_of(path.name)
         self.sealed = not own
         self.end = os.fstat(fd).st_size
         self.cursors: dict[int, int] = {}
@@ -91,14 +91,14 @@ class Segment:
         self._fd = fd
 
     @classmethod
-    def create(cls, directory: Path, store_key: str | None = None) -> Segment:
+    def create(cls, directory: Path, keys: Collection[str] = ()) -> Segment:
         """Make, lock and return a new segment; its directory too if need be. Raises OSError.
 
-        `store_key` becomes part of its name: which stores it is for.
+        The keys of the stores it is for become part of its name.
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = f"{time.time_ns():020d}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
-        path = directory / (name + (f"-{store_key}" if store_key else "") + SUFFIX)
+        path = directory / ("-".join((name, *sorted(set(keys)))) + SUFFIX)
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
         try:
             if not try_lock(fd):
@@ -205,10 +205,9 @@ class Segment:
             os.close(fd)
 
 
-def store_key_of(name: str) -> str | None:
-    """Return which stores a segment is for, by its file name; None where that does not say."""
-    parts = name.removesuffix(SUFFIX).split("-")
-    return parts[_STORE_KEY] if len(parts) > _STORE_KEY else None
+def keys_of(name: str) -> frozenset[str] | None:
+    """Return the keys of the stores a segment is for, by its file name; None where that does not say."""
+    return frozenset(name.removesuffix(SUFFIX).split("-")[_FIRST_KEY:]) or None
 
 
 def _created_ns(name: str) -> int:
@@ -232,41 +231,3 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def cursor_path(directory: Path, segment: str, sink: str) -> Path:
-    """Return the path of the cursor file of a sink for a segment."""
-    return directory / f"{segment}.{hashlib.sha256(sink.encode()).hexdigest()[:16]}{CURSOR_SUFFIX}"
-
-
-def read_cursor(directory: Path, segment: str, sink: str) -> int:
-    """Return the stored offset; 0 if there is none or it is damaged: delivering twice is harmless, skipping is not."""
-    try:
-        kept = cursor_path(directory, segment, sink).read_bytes()
-    except OSError:
-        return 0
-    digits, _, _ = kept.partition(b" ")
-    return int(digits) if digits.isdigit() and kept == _with_checksum(digits) else 0
-
-
-def write_cursor(directory: Path, segment: str, sink: str, offset: int) -> None:
-    """Store the offset atomically. Raises OSError."""
-    path = cursor_path(directory, segment, sink)
-    fresh = path.with_suffix(".new")
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o600)
-    try:
-        os.write(fd, _with_checksum(b"%d" % offset))
-    finally:
-        os.close(fd)
-    fresh.replace(path)
-
-
-def remove_cursors(directory: Path, segment: str) -> None:
-    """Delete the cursors of a segment that is gone. Raises OSError."""
-    for path in directory.glob(f"{segment}.*"):
-        if path.suffix in {CURSOR_SUFFIX, ".new"}:
-            path.unlink(missing_ok=True)
-
-
-def _with_checksum(digits: bytes) -> bytes:
-    return b"%b %08x" % (digits, crc32(digits))

@@ -1,6 +1,7 @@
 """Segment set: the sources one process reads from, the cursor of each sink, and the adoption of orphaned segments.
 
-A source leaves the set, and its file is deleted, once it is sealed and every sink has passed its end.
+A source leaves the set once it is sealed and every sink of this process that it is for has passed its end. Its file is
+deleted then, unless stores that this process does not deliver to still need it: to those it is left.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from collections import deque
 from pathlib import Path
 from typing import Final
 
-from callspan.fail_open import fail_open, ours
+from callspan.fail_open import fail_open
+from callspan.spool.cursors import remove_cursors, write_cursor
+from callspan.spool.directory import Listing, size_of
 from callspan.spool.frames import Gap
-from callspan.spool.segment import CURSOR_SUFFIX, SUFFIX, Segment, Source, remove_cursors, store_key_of
+from callspan.spool.segment import Segment, Source
 
 _ADOPTED_AT_ONCE: Final = 64
 _SCAN_S: Final = 5.0
@@ -26,15 +29,18 @@ _KEEP: Final = fail_open("keep the damaged part of a spool segment")
 
 
 class SegmentSet:
-    """Sources of one process and one spool directory. Safe from any thread; its lock is never held over a sink."""
+    """Sources of one process and one spool directory. Safe from any thread; `lock` is held over no I/O."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, unnamed: bool = True) -> None:
+        """`unnamed` False: segments that do not name their stores are left alone."""
         self.directory = directory
-        self.store_key: str | None = None
-        """Which stores this process delivers to; None while that is unknown. Segments for others are left alone."""
+        self.keys: tuple[str, ...] = ()
+        """Which stores this process delivers to, by the numbers of its sinks; empty while that is unknown."""
         self.foreign = 0
-        """Number of segments for other stores, at the last scan."""
+        """Number of segments that only other stores need, at the last scan."""
         self.lock = threading.RLock()
+        self.adoption = threading.RLock()
+        """Held by who looks for segments to adopt, which is never a thread that appends."""
         self.progress = threading.Condition(self.lock)
         """Notified whenever a cursor moves or a source leaves."""
         self.sinks: int | None = None
@@ -43,6 +49,7 @@ class SegmentSet:
         self.corrupt_bytes = 0
         self.removed: list[deque[str]] = []
         """For each sink, names of removed sources whose cursors it may delete."""
+        self._unnamed = unnamed
         self._sources: list[Source] = []
         self._seen: set[tuple[str, int]] = set()
         self._next_scan = 0.0
@@ -79,14 +86,15 @@ class SegmentSet:
 
     def create(self) -> Segment:
         """Return a new segment for this process to write. Raises OSError."""
-        with self.lock:
-            segment = Segment.create(self.directory, self.store_key)
-            self._sources.append(segment)
-            return segment
+        segment = Segment.create(self.directory, self.keys)
+        self.add(segment)
+        return segment
 
     def adopt(self, *, now: bool = False) -> bool:
         """Adopt segments whose processes have ended; True if there were any. Scans every few seconds unless `now`."""
-        with self.lock, _ADOPT:
+        if not now and time.monotonic() < self._next_scan:
+            return False
+        with self.adoption, _ADOPT:
             if not now and time.monotonic() < self._next_scan:
                 return False
             self._next_scan = time.monotonic() + _SCAN_S * _CHANCE.uniform(0.8, 1.2)
@@ -94,26 +102,25 @@ class SegmentSet:
         return False
 
     def _adopt(self) -> bool:
-        mine = {source.name for source in self._sources}
-        names = sorted(path.name for path in self.directory.iterdir()) if self.directory.is_dir() else []
-        segments = {name for name in names if name.endswith(SUFFIX)}
-        for source in self._sources:
-            if isinstance(source, Segment) and source.name not in segments:
+        before = self.sources()  # a segment that is made after this is not looked for
+        listing = Listing(self.directory)
+        there = frozenset(listing.segments)
+        for source in before:
+            if isinstance(source, Segment) and source.name not in there:
                 source.missing = True
-        for name in names:
-            if name.endswith(CURSOR_SUFFIX) and name.partition(SUFFIX)[0] + SUFFIX not in segments:
-                self.directory.joinpath(name).unlink(missing_ok=True)
-        before = self.adopted
-        ours = {name for name in segments if store_key_of(name) in {None, self.store_key}}
-        self.foreign = len(segments - ours)
-        for name in sorted(ours - mine):
-            if self.adopted - before >= _ADOPTED_AT_ONCE:
+        listing.remove_stray_cursors()
+        self.foreign = len(listing.for_others(self.keys))
+        mine = {source.name for source in before}
+        found = 0
+        for name in listing.for_stores(self.keys, unnamed=self._unnamed):
+            if found >= _ADOPTED_AT_ONCE:
                 break
-            segment = Segment.adopt(self.directory / name)
+            segment = None if name in mine else Segment.adopt(self.directory / name)
             if segment is not None:
-                self._sources.append(segment)
-                self.adopted += 1
-        return self.adopted > before
+                self.add(segment)
+                found += 1
+        self.adopted += found
+        return found > 0
 
     def cursor(self, source: Source, sink: int) -> int | None:
         """Return the cursor of the sink; None if only the sink knows it."""
@@ -126,10 +133,11 @@ class SegmentSet:
             source.cursors[sink] = offset
             if offset >= source.end:
                 source.caught_up_ns[sink] = time.time_ns()
-            if self.sinks and len(source.cursors) == self.sinks:
-                source.discard_before(min(source.cursors.values()))
-            self.remove_delivered(source)
+            wanted = self._wanted(source)
+            if wanted and wanted <= source.cursors.keys():
+                source.discard_before(min(source.cursors[number] for number in wanted))
             self.progress.notify_all()
+        self.remove_delivered(source)
 
     def invalidate_cursors(self, sink: int) -> None:
         """Drop the cursors of a sink, after a failure that may have come before or after its commit."""
@@ -137,22 +145,45 @@ class SegmentSet:
             for source in self._sources:
                 source.cursors.pop(sink, None)
 
+    def wants(self, source: Source, sink: int) -> bool:
+        """Return whether the source is for this sink."""
+        return source.keys is None or self.keys[sink] in source.keys
+
     def remove_delivered(self, source: Source) -> None:
-        """Remove the source if it is sealed and every sink has passed its end."""
-        with self.lock, _REMOVE:
+        """Take out the source if it is sealed and every sink has passed its end; delete it unless others need it."""
+        with self.lock:
             if source not in self._sources or not source.sealed or not self._delivered(source, source.end):
                 return
+            wanted = sorted(self._wanted(source))
             self._sources.remove(source)
+        with _REMOVE:
+            self._dispose(source, wanted)
+            for number in wanted:
+                self.removed[number].append(source.name)
+        with self.lock:
+            self.progress.notify_all()
+
+    def _dispose(self, source: Source, wanted: list[int]) -> None:
+        """Delete what every store has; else note who has it, and leave it to those who deliver to the others."""
+        others = (source.keys or frozenset()) - frozenset(self.keys)
+        if others:
+            for number in wanted:
+                write_cursor(self.directory, source.name, self.keys[number], source.end)
+        if not others or Listing(self.directory).is_delivered(source.name, others):
             source.remove()
             remove_cursors(self.directory, source.name)
-            for names in self.removed:
-                names.append(source.name)
+        else:
+            source.release()
+
+    def _wanted(self, source: Source) -> frozenset[int]:
+        """Numbers of the sinks that the source is for; empty while they are unknown."""
+        return frozenset(number for number in range(self.sinks or 0) if self.wants(source, number))
 
     def _delivered(self, source: Source, offset: int) -> bool:
         if source not in self._sources:
             return True
-        cursors = source.cursors
-        return bool(self.sinks) and len(cursors) == self.sinks and min(cursors.values()) >= offset
+        wanted = self._wanted(source)
+        return bool(wanted) and all(source.cursors.get(number, -1) >= offset for number in wanted)
 
     def wait(self, goals: list[tuple[Source, int]], deadline: float) -> bool:
         """Return True once every sink has passed each offset, False at the deadline (monotonic seconds)."""
@@ -167,7 +198,10 @@ class SegmentSet:
     def lag(self, sink: int) -> int:
         """Return how many bytes at hand the sink has not passed."""
         with self.lock:
-            return sum(max(0, source.end - source.cursors.get(sink, 0)) for source in self._sources)
+            return sum(max(0, source.end - source.cursors.get(sink, 0)) for source in self._of(sink))
+
+    def _of(self, sink: int) -> list[Source]:
+        return [source for source in self._sources if self.wants(source, sink)]
 
     def caught_up(self, source: Source, sink: int) -> None:
         """Note that the sink has all there is now."""
@@ -177,18 +211,19 @@ class SegmentSet:
     def oldest_ns(self, sink: int) -> int | None:
         """Return since when, at the earliest, a record at hand waits for the sink (Unix time); None where none does."""
         with self.lock:
-            waiting = [source for source in self._sources if source.end > source.cursors.get(sink, 0)]
+            waiting = [source for source in self._of(sink) if source.end > source.cursors.get(sink, 0)]
             return min((source.caught_up_ns.get(sink, source.created_ns) for source in waiting), default=None)
 
     def damaged(self, source: Source, gap: Gap, skipped: bytes) -> None:
         """Count a gap once, whichever sink meets it first, and keep bytes from the middle of a segment as a file."""
-        with self.lock, _KEEP:
+        with self.lock:
             if (source.name, gap.start) in self._seen:
                 return
             self._seen.add((source.name, gap.start))
             self.corrupt_bytes += gap.end - gap.start
-            if gap.end == source.end:
-                return  # a torn tail: its append never returned
+        if gap.end == source.end:
+            return  # a torn tail: its append never returned
+        with _KEEP:
             path = self.directory / f"{source.name}.{gap.start}.bad"
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o600)
             with os.fdopen(fd, "wb") as file:
@@ -196,24 +231,21 @@ class SegmentSet:
 
     def measure(self) -> int:
         """Return the bytes of all segments in the directory, whoever writes them."""
-        total = 0
-        with self.lock, fail_open("measure the spool directory"):
-            if self.directory.is_dir():
-                with os.scandir(self.directory) as entries:
-                    for entry in entries:
-                        if entry.name.endswith(SUFFIX):
-                            total += _size(entry)
-        return total
+        with fail_open("measure the spool directory"):
+            return size_of(self.directory)
+        return 0
 
     def release(self, source: Source) -> None:
         """Unlock one source for other processes to adopt; an empty one is deleted."""
-        with self.lock, _REMOVE:
-            if source in self._sources:
-                self._sources.remove(source)
-                if source.end:
-                    source.release()
-                else:
-                    source.remove()
+        with self.lock:
+            if source not in self._sources:
+                return
+            self._sources.remove(source)
+        with _REMOVE:
+            if source.end:
+                source.release()
+            else:
+                source.remove()
 
     def enter(self) -> None:
         """Count one more running shipper."""
@@ -234,11 +266,14 @@ class SegmentSet:
 
     def _release_sealed(self) -> None:
         with self.lock:
-            if self._finishing and self._shippers == 0:
-                for source in [source for source in self._sources if source.sealed]:
-                    self._sources.remove(source)
-                    source.release()
-                self.progress.notify_all()
+            if not self._finishing or self._shippers:
+                return
+            sealed = [source for source in self._sources if source.sealed]
+            self._sources[:] = [source for source in self._sources if not source.sealed]
+        for source in sealed:
+            source.release()
+        with self.lock:
+            self.progress.notify_all()
 
     def release_all(self) -> None:
         """Release every source at once: for a forked child, where no shipper runs."""
@@ -247,10 +282,3 @@ class SegmentSet:
                 source.release()
             self._sources.clear()
             self.progress.notify_all()
-
-
-def _size(entry: os.DirEntry[str]) -> int:
-    try:
-        return entry.stat().st_size
-    except ours(FileNotFoundError):
-        return 0

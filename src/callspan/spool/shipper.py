@@ -17,7 +17,8 @@ from typing import Final, NamedTuple
 from callspan.background import thread
 from callspan.fail_open import fail_open
 from callspan.safe_urls import without_passwords
-from callspan.spool.segment import Segment, Source, read_cursor, write_cursor
+from callspan.spool.cursors import read_cursor, write_cursor
+from callspan.spool.segment import Segment, Source
 from callspan.spool.segment_set import SegmentSet
 from callspan.spool.sink import Entry, PoisonError, Sink
 
@@ -85,7 +86,7 @@ class Shipper:
         self._segments = segments
         self._keeps_cursor: bool | None = None
         self._open = False
-        self._failures = 0
+        self.failures = 0
         self._stopping = False
         self._woken = False
         self._hurried = False
@@ -172,10 +173,12 @@ class Shipper:
             self._open = True
         moved = False
         for source in self._segments.sources():
+            if not self._segments.wants(source, self.number):
+                continue
             while self._unparked.is_set() and not self._stopping and self._ship(source):
                 moved = True
         self._forget()
-        self._failures, self.error = 0, None
+        self.failures, self.error = 0, None
         return moved
 
     def _ship(self, source: Source) -> bool:
@@ -207,16 +210,24 @@ class Shipper:
     def _position(self, source: Source) -> int:
         position = self.sink.position(source.name)
         self._keeps_cursor = position is not None
-        if position is None and isinstance(source, Segment):
-            position = read_cursor(self._segments.directory, source.name, self.sink.name)
+        kept = 0
+        if isinstance(source, Segment):
+            kept = read_cursor(self._segments.directory, source.name, self._key)
+        # Of a segment that another process left to other stores, this one's cursor may be gone with the rest.
+        if position is None or (kept == source.end and not source.own):
+            position = kept
         # Behind the end lies nothing that was delivered: the end of the file was lost, with the machine or by hand.
-        return position if position is not None and position <= source.end else 0
+        return position if position <= source.end else 0
+
+    @property
+    def _key(self) -> str:
+        return self._segments.keys[self.number]
 
     def _deliver(self, source: Source, entries: Sequence[Entry]) -> None:
         try:
             self.sink.deliver(entries)
         except _ODD as poison:
-            if not isinstance(poison, PoisonError) and self._failures < _PATIENCE:
+            if not isinstance(poison, PoisonError) and self.failures < _PATIENCE:
                 raise
             if len(entries) > 1:
                 middle = len(entries) // 2
@@ -235,7 +246,7 @@ class Shipper:
         if not self._keeps_cursor and isinstance(source, Segment):
             # On a full disk delivering must go on: it is what frees the disk.
             with _KEEP_CURSOR:
-                write_cursor(self._segments.directory, source.name, self.sink.name, offset)
+                write_cursor(self._segments.directory, source.name, self._key, offset)
         self._segments.advance(source, self.number, offset)
 
     def _forget(self) -> None:
@@ -250,8 +261,8 @@ class Shipper:
         self._close()
         if self._keeps_cursor:
             self._segments.invalidate_cursors(self.number)
-        longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(self._failures, 16))
-        self._failures += 1
+        longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(self.failures, 16))
+        self.failures += 1
         self._sleep(longest * _CHANCE.uniform(0.5, 1.0))
 
     def _close(self) -> None:

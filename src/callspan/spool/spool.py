@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from callspan.background import AtomicFlag, thread
 from callspan.fail_open import fail_open, log, ours
@@ -24,11 +24,11 @@ from callspan.spool import lifetime
 from callspan.spool.append_queue import AppendQueue, Slim
 from callspan.spool.frames import HEAD_BYTES, MAX_PAYLOAD, encode
 from callspan.spool.memory_buffer import MemoryBuffer
-from callspan.spool.segment import Segment
+from callspan.spool.segment import Segment, Source
 from callspan.spool.segment_set import SegmentSet
 from callspan.spool.shipper import FsyncThread, Shipper, SinkState
 from callspan.spool.sink import Sink
-from callspan.spool.store_key import store_key
+from callspan.spool.store_key import store_keys
 
 Fsync: TypeAlias = Literal["none", "interval", "always"]
 Sinks: TypeAlias = Sequence[Sink] | Callable[[], Sequence[Sink]]
@@ -43,7 +43,21 @@ _GRACE_S: Final = 0.1
 _DROPPED: Final = "dropped."
 _SAVED_AT_ONCE: Final = 64
 _PARK_S: Final = 1.0
+_LOOK_S: Final = 0.1
+_CLOSE_S: Final = 5.0
 _APPEND: Final = fail_open("keep a record")
+Progress: TypeAlias = Callable[[int], object]
+
+
+class Limits(NamedTuple):
+    """How long to go on with a delivery, see `Spool.ship`."""
+
+    idle_s: float | None
+    tries: int | None
+
+
+def _unseen(delivered: int) -> None:
+    """Show no progress."""
 
 
 class Spool:
@@ -62,12 +76,15 @@ class Spool:
         fsync: Fsync = "none",
         max_bytes: int = 1 << 30,
         memory_bytes: int = _MEMORY_BYTES,
+        unnamed: bool = True,
     ) -> None:
+        """`unnamed` False: segments of others that do not name their stores are left alone."""
         self.directory = directory
         self._sinks = sinks
         self._fsync = fsync
         self._max_bytes = max_bytes
         self._memory_bytes = memory_bytes
+        self._unnamed = unnamed
         self._segment_bytes = max(1, min(_SEGMENT_BYTES, max_bytes // 8))
         # The last eighth is for records without their bodies.
         self._full_bytes = max_bytes - max_bytes // 8
@@ -77,9 +94,9 @@ class Spool:
 
     def _begin(self) -> None:
         self._lock = threading.RLock()
-        self._segments = SegmentSet(self.directory)
+        self._segments = SegmentSet(self.directory, unnamed=self._unnamed)
         if not callable(self._sinks):
-            self._segments.store_key = store_key(self.directory, self._sinks)
+            self._segments.keys = store_keys(self.directory, self._sinks)
         self._shippers: tuple[Shipper, ...] = ()
         self._fsync_thread: FsyncThread | None = None
         self._active: Segment | None = None
@@ -88,7 +105,7 @@ class Spool:
         # Of several threads that were started for it, one builds the stores.
         self._unlaunched = AtomicFlag(is_set=True)
         self._parking: tuple[Shipper, ...] = ()
-        self._parked = True
+        self._parked, self._adopting = True, False
         self._used = 0
         self._measure_at = self._open_at = self._warn_at = 0.0
         self._counts: Counter[str] = Counter()
@@ -114,8 +131,14 @@ class Spool:
         self._hurry()
         return self._segments.wait(goals, deadline)
 
-    def ship(self, timeout_s: float) -> bool:
-        """Adopt all that dead processes left and deliver it; False if the time ran out or there is no sink."""
+    def ship(
+        self, timeout_s: float, *, idle_s: float | None = None, tries: int | None = None, progress: Progress = _unseen
+    ) -> bool:
+        """Adopt all that dead processes left and deliver it; False if the time ran out or there is no sink.
+
+        Ends earlier where nothing was delivered for `idle_s`, or where every sink that still lacks something has
+        failed `tries` times in a row. `progress` is called now and then with how many records were delivered.
+        """
         deadline = time.monotonic() + timeout_s
         self._watch()
         with self._lock:
@@ -127,9 +150,26 @@ class Spool:
             if not goals:
                 return True
             self._hurry()
-            if not self._segments.wait(goals, deadline):
+            if not self._deliver(goals, deadline, Limits(idle_s, tries), progress):
                 return False
         return False
+
+    def _deliver(self, goals: list[tuple[Source, int]], deadline: float, limits: Limits, progress: Progress) -> bool:
+        """Wait until every sink has passed each offset; False where that takes too long."""
+        delivered, moved_at = -1, time.monotonic()
+        while True:
+            now = time.monotonic()
+            done = self._segments.wait(goals, min(deadline, now + _LOOK_S))
+            before, delivered = delivered, sum(shipper.delivered for shipper in self._shippers)
+            progress(delivered)
+            if delivered > before:
+                moved_at = now
+            if done:
+                return True
+            behind = [shipper for shipper in self._shippers if self._segments.lag(shipper.number)]
+            failed = limits.tries is not None and all(shipper.failures >= limits.tries for shipper in behind)
+            if now >= deadline or failed or (limits.idle_s is not None and now - moved_at >= limits.idle_s):
+                return False
 
     def close(self, timeout_s: float) -> bool:
         """Flush, end the threads, leave the rest to the next process; False if time ran out. Appends are refused."""
@@ -142,10 +182,11 @@ class Spool:
     def halt(self, deadline: float) -> None:
         """Stop shipping by `deadline` (monotonic seconds). Appends still reach the disk, for the next process."""
         self._queue.write()
-        with self._lock, self._segments.lock:
-            self._stopping = True
+        with self._lock:
+            with self._segments.lock:
+                self._stopping = True
+                shippers, fsync_thread = self._shippers, self._fsync_thread
             self._seal()
-            shippers, fsync_thread = self._shippers, self._fsync_thread
         if self._memory is not None:
             self._memory.sealed = True
             self._segments.remove_delivered(self._memory)
@@ -331,7 +372,7 @@ class Spool:
             sinks = list(self._sinks() if callable(self._sinks) else self._sinks)
             shippers = tuple(Shipper(number, sink, segments) for number, sink in enumerate(sinks))
             with segments.lock:
-                segments.store_key = store_key(self.directory, sinks)
+                segments.keys = store_keys(self.directory, sinks)
                 segments.expect(len(sinks))
                 if self._stopping:
                     return
@@ -358,8 +399,7 @@ class Spool:
         # SQLite remembers its locks per process and would believe them in the child, which has none of them.
         deadline = time.monotonic() + _PARK_S
         while not self._all_quiet(deadline):
-            self._segments.lock.release()
-            self._lock.release()
+            self._let_go()
 
     def _all_quiet(self, deadline: float) -> bool:
         """Park the shippers and take the locks; False where other shippers have started meanwhile."""
@@ -367,14 +407,20 @@ class Spool:
         for shipper in self._parking:
             shipper.park()
         self._parked = all(shipper.parked(deadline - time.monotonic()) for shipper in self._parking)
+        self._adopting = not self._segments.adoption.acquire(timeout=max(0.0, deadline - time.monotonic()))
         self._lock.acquire()
         self._segments.lock.acquire()
         return self._parking is self._shippers
 
-    def after_fork_in_parent(self) -> None:
-        """Go on."""
+    def _let_go(self) -> None:
         self._segments.lock.release()
         self._lock.release()
+        if not self._adopting:
+            self._segments.adoption.release()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._let_go()
         for shipper in self._parking:
             shipper.unpark()
 
@@ -389,10 +435,12 @@ class Spool:
         self._stopping = not parked
 
 
-def ship_once(directory: Path, sinks: Sinks, timeout_s: float) -> Mapping[str, int]:
-    """Deliver what dead processes left in `directory`, for about `timeout_s`; return the counters of what is left."""
+def ship_once(
+    directory: Path, sinks: Sinks, timeout_s: float, *, idle_s: float | None = None, progress: Progress = _unseen
+) -> Mapping[str, int]:
+    """Deliver what dead processes left in `directory`, see `Spool.ship`; return the counters of what is left."""
     spool = Spool(directory, sinks)
     deadline = time.monotonic() + timeout_s
-    spool.ship(timeout_s)
-    spool.close(max(0.1, deadline - time.monotonic()))
+    spool.ship(timeout_s, idle_s=idle_s, progress=progress)
+    spool.close(min(_CLOSE_S, max(0.1, deadline - time.monotonic())))
     return spool.counters()

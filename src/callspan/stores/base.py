@@ -115,5 +115,8 @@ class Reader(Protocol):
     def summary(self, by: Grouping, which: CallFilter = ..., *, latencies: bool = True) -> Iterator[Summary]:
         """Yield sums over calls, largest number of calls first; percentiles cost most and may be left out."""
 
+    def position(self, segment: str) -> int | None:
+        """Return up to which offset the store says it has a segment of a spool; None where it does not know."""
+
     def close(self) -> None:
         """Close the store."""

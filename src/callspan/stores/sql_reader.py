@@ -85,6 +85,8 @@ class SqlReader(ABC):
     """SQL for the number of calls whose cost is known."""
     inexact = "c.cost_usd"
     """SQL for the cost of a call that has none in picodollars; NULL for no cost."""
+    keeps_cursors = True
+    """Its sink keeps its cursors in the tables."""
     contains: str
     """SQL condition that the text of content row `t` holds the case-folded `:text`."""
 
@@ -95,6 +97,13 @@ class SqlReader(ABC):
     @abstractmethod
     def tuples(self, sql: str, **values: object) -> Iterator[tuple[object, ...]]:
         """Yield the same rows as plain tuples, for queries that return very many."""
+
+    def position(self, segment: str) -> int | None:
+        """Return up to which offset the store says it has a segment of a spool; None where it keeps no cursors."""
+        if not self.keeps_cursors:
+            return None
+        found = next(self.tuples("SELECT off FROM cursors WHERE segment = :segment", segment=segment), None)
+        return 0 if found is None else int(str(found[0]))
 
     @abstractmethod
     def close(self) -> None:

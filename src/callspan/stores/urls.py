@@ -178,12 +178,18 @@ def open_store(urls: str | Path | Iterable[str | Path]) -> Reader:
         ['Hello!']
         >>> reader.close()
     """
-    parsed = [parse(url) for url in split_urls(urls)]
-    for store in parsed:
-        reader = _KINDS[store.kind].reader
-        if reader is not None:
-            return cast("Reader", _load(store.kind, reader)(store.path if store.path is not None else store.url))
-    names = ", ".join(safe_name(store.url) for store in parsed) or "nothing"
+    store = parse(first_readable(urls))
+    reader = _load(store.kind, _KINDS[store.kind].reader or "")
+    return cast("Reader", reader(store.path if store.path is not None else store.url))
+
+
+def first_readable(urls: str | Path | Iterable[str | Path]) -> str:
+    """Return the URL of the first of these stores that keeps records. Raises SettingError where none does."""
+    split = split_urls(urls)
+    for url, store in [(url, parse(url)) for url in split]:
+        if _KINDS[store.kind].reader is not None:
+            return url
+    names = ", ".join(map(safe_name, split)) or "nothing"
     raise SettingError(f"{_SETTING}: {names} cannot be read; name a store that keeps records: {_FORMS}")
 
 

@@ -203,5 +203,5 @@ def test_what_waits_is_told_and_shipped(store: str) -> None:
 
 def test_nothing_to_ship_is_well(store: str) -> None:
     answer = ask("--store", store, "ship", "--json")
-    assert (answer.code, answer.json) == (0, {"counters": {}, "waiting_bytes": 0})
+    assert (answer.code, answer.json) == (0, {"counters": {}, "waiting": {}, "waiting_bytes": 0})
     assert "Nothing waits:" in ask("--store", store, "ship").out

@@ -31,6 +31,7 @@ class ClickHouseReader(SqlReader):
     # An amount that the column cannot hold is in `extra`.
     priced = "count(c.price_v)"
     inexact = "coalesce(toString(c.cost_usd), nullIf(JSONExtractString(ifNull(c.extra, '{}'), 'cost', 'usd'), ''))"
+    keeps_cursors = False
     contains = "position(replaceAll(lowerUTF8(t.text), 'ß', 'ss'), :text) > 0"
 
     def __init__(self, url: str) -> None:

@@ -16,7 +16,7 @@ from callspan.record.codec import UnknownSchemaError, decode
 from callspan.record.events import Record, SessionRecord, TimestepRecord, record_key
 from callspan.stores import aggregates
 from callspan.stores.base import CallFilter, EmptyStoreError, Event, Grouping, SessionSummary, Summary
-from callspan.stores.jsonl.store import files_of, lines_in
+from callspan.stores.jsonl.store import files_of, lines_in, read_cursors
 from callspan.stores.payloads import text_of
 from callspan.stores.rows import merge
 
@@ -75,6 +75,10 @@ class JsonLinesReader:
     def summary(self, by: Grouping, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
         """Yield sums over calls, largest number of calls first."""
         yield from aggregates.summarise(self._matching(which), by, latencies=latencies)
+
+    def position(self, segment: str) -> int | None:
+        """Return up to which offset the file has a segment of a spool."""
+        return read_cursors(self.path).get(segment, 0)
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -65,7 +65,7 @@ class JsonLinesStore:
         self.name = f"jsonl:///{path}"
         self.batch_entries = 100
         self._max_bytes = int(max_bytes)
-        self._cursor_path = self.path.with_name(self.path.name + ".cursor")
+        self._cursor_path = _cursor_path(self.path)
         self.lock_path = self.path.with_name(self.path.name + ".lock")
         """Held by the process that changes the file."""
         self._seen: dict[tuple[str, str], int] = {}
@@ -178,10 +178,7 @@ class JsonLinesStore:
         self._write_cursors(cursors)
 
     def _read_cursors(self) -> dict[str, int]:
-        try:
-            return _cursors.decode(self._cursor_path.read_bytes())
-        except (FileNotFoundError, msgspec.DecodeError):
-            return {}
+        return read_cursors(self.path)
 
     def _write_cursors(self, cursors: dict[str, int]) -> None:
         fresh = self._cursor_path.with_name(f"{self._cursor_path.name}.{os.getpid()}")
@@ -189,6 +186,18 @@ class JsonLinesStore:
         with os.fdopen(descriptor, "wb") as file:
             file.write(msgspec.json.encode(cursors))
         fresh.replace(self._cursor_path)
+
+
+def read_cursors(path: Path) -> dict[str, int]:
+    """Return up to which offset a JSON Lines store has each segment; empty where nothing is known."""
+    try:
+        return _cursors.decode(_cursor_path(path).read_bytes())
+    except (FileNotFoundError, msgspec.DecodeError):
+        return {}
+
+
+def _cursor_path(path: Path) -> Path:
+    return path.with_name(path.name + ".cursor")
 
 
 def files_of(path: Path) -> list[Path]:

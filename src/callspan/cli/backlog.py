@@ -1,0 +1,109 @@
+"""Backlog: what processes that have ended left for a store is delivered before it is read; what still waits is said."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import click
+
+from callspan.cli.safe_text import clean
+from callspan.formatting import plural
+from callspan.stores.spools import hold_segments
+from callspan.stores.urls import first_readable, split_urls
+
+if TYPE_CHECKING:
+    from callspan.spool.waiting import Waiting
+    from callspan.wiring.takeover import Place
+
+_SHORTLY_S: Final = 0.25
+Position: TypeAlias = Callable[[str], int | None]
+ShowProgress: TypeAlias = Callable[[str], AbstractContextManager[Callable[[int], object]]]
+"""Shows a bar with a title while a block runs, and gives how to move it."""
+
+
+class Backlog:
+    """The records that wait for the store a command reads."""
+
+    def __init__(self, stores: str, progress: ShowProgress, *, deliver: bool) -> None:
+        """`stores` is a comma list; `deliver` False leaves everything as it is. Raises SettingError."""
+        self._progress = progress
+        self._deliver = deliver
+        self._readable = first_readable(stores)
+        self._urls = split_urls(stores)
+        self._places: Sequence[Place] = ()
+        self._errors: tuple[str, ...] = ()
+
+    def deliver(self) -> None:
+        """Deliver what no running process has, and say how much it was."""
+        # Importing what delivers takes longer than most commands.
+        if not hold_segments(self._readable):
+            return
+        from callspan.wiring.takeover import places, take_over
+
+        self._places = places(self._urls, self._readable)
+        if not self._deliver:
+            return
+        with self._progress("records that ended processes left") as tell:
+            done = take_over(self._places, self._readable, progress=tell)
+        self._errors = done.errors
+        if done.delivered:
+            where = ", ".join(map(str, done.directories))
+            _say(f"Delivered {plural(done.delivered, 'record')} that ended processes had left in {where}.")
+        if done.corrupt_bytes:
+            _say(f"{plural(done.corrupt_bytes, 'byte')} there are damaged: see callspan doctor.")
+
+    def say(self, position: Position | None = None) -> bool:
+        """Say on stderr what still waits and why; return whether anything does.
+
+        `position` says up to which offset the store has a segment.
+        """
+        lines = self._lines(position)
+        for line in lines:
+            _say(line)
+        return bool(lines)
+
+    def _lines(self, position: Position | None) -> list[str]:
+        from callspan.wiring.takeover import for_others, still_waiting
+
+        found = still_waiting(self._places, position)
+        moving = _moving(found, position)
+        sums: defaultdict[tuple[Path, str], int] = defaultdict(int)
+        for one in found:
+            if one.path not in moving:
+                sums[one.path.parent, self._why(one)] += one.records
+        lines = [f"{_wait(records)} in {directory}: {why}." for (directory, why), records in sums.items()]
+        others = for_others(self._places)
+        return lines + [
+            f"{_wait(records)} in {directory} for other stores: name those with --store."
+            for directory, records in others.items()
+        ]
+
+    def _why(self, one: Waiting) -> str:
+        if one.held:
+            return "a running process has them"
+        if self._errors:
+            return self._errors[0]
+        return "callspan ship delivers them"
+
+
+def _wait(records: int) -> str:
+    return f"{plural(records, 'record')} wait{'s' if records == 1 else ''}"
+
+
+def _moving(found: Sequence[Waiting], position: Position | None) -> frozenset[Path]:
+    """Segments that a running process is delivering at this moment: of those nothing is worth a word."""
+    held = [one.path for one in found if one.held]
+    if not held or position is None:
+        return frozenset()
+    before = {path: position(path.name) for path in held}
+    time.sleep(_SHORTLY_S)
+    return frozenset(path for path in held if not path.exists() or position(path.name) != before[path])
+
+
+def _say(line: str) -> None:
+    click.echo(clean(line), err=True)

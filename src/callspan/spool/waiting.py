@@ -1,0 +1,96 @@
+"""Waiting: how many records of a spool directory a store does not have yet, and whether a running process has them."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from callspan.fail_open import ours
+from callspan.file_lock import try_lock
+from callspan.spool.cursors import read_cursor
+from callspan.spool.directory import Listing
+from callspan.spool.frames import HEAD_BYTES, MAGIC
+
+_LENGTH: Final = struct.Struct("<I")
+_OPEN: Final = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+class Waiting(NamedTuple):
+    """The records of one segment that a store does not have."""
+
+    path: Path
+    records: int
+    held: bool
+    """A running process has the segment, and delivers it where it can."""
+
+    @property
+    def since_ns(self) -> int:
+        """When the segment was begun, Unix time."""
+        stamp = self.path.name.partition("-")[0]
+        return int(stamp) if stamp.isdecimal() else 0
+
+
+def waiting(
+    directory: Path, key: str, position: Callable[[str], int | None] | None = None, *, unnamed: bool = True
+) -> list[Waiting]:
+    """Return what waits for the store of this key, the oldest first. Raises OSError.
+
+    `position` says up to which offset the store itself has a segment; None where it does not know, or cannot be asked.
+    """
+    found = []
+    for name in Listing(directory).for_stores((key,), unnamed=unnamed):
+        path = directory / name
+        known = read_cursor(directory, name, key), (position(name) if position is not None else None) or 0
+        records = count_records(path, max(known))
+        if records:
+            found.append(Waiting(path, records, is_held(path)))
+    return found
+
+
+def can_be_adopted(directory: Path, key: str, *, unnamed: bool = True) -> bool:
+    """Return whether segments that the store of this key may need lie there without a process. Raises OSError."""
+    names = Listing(directory).for_stores((key,), unnamed=unnamed)
+    return any(not is_held(directory / name) for name in names)
+
+
+def is_held(path: Path) -> bool:
+    """Return whether a process has the segment locked, or this one may not lock it."""
+    try:
+        descriptor = os.open(path, _OPEN)
+    except ours(FileNotFoundError):
+        return False
+    except ours(OSError):
+        return True
+    try:
+        return not try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def count_records(path: Path, offset: int = 0) -> int:
+    """Return how many frames begin at `offset` or behind it, by their lengths; 0 where the file cannot be read."""
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size <= offset:
+                return 0
+            with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as data:
+                return _count(data, offset)
+    except ours(OSError, ValueError):
+        return 0
+
+
+def _count(data: mmap.mmap, at: int) -> int:
+    count = 0
+    while 0 <= at <= len(data) - HEAD_BYTES:
+        end = at + HEAD_BYTES + int(_LENGTH.unpack_from(data, at + len(MAGIC))[0])
+        if data[at : at + len(MAGIC)] == MAGIC and end <= len(data):
+            count += 1
+            at = end
+        else:
+            at = data.find(MAGIC, at + 1)
+    return count

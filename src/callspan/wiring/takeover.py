@@ -1,0 +1,134 @@
+"""Takeover: who reads a store first delivers to it what processes that have ended left in its spool."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from callspan.fail_open import ours
+from callspan.settings_loader import load
+from callspan.spool.directory import Listing
+from callspan.spool.segment import keys_of
+from callspan.spool.sink import Sink
+from callspan.spool.spool import Progress, Spool
+from callspan.spool.store_key import store_key
+from callspan.spool.waiting import Waiting, can_be_adopted, count_records, waiting
+from callspan.stores.spools import directories_of
+from callspan.wiring.recorder import spool_directory
+
+TIMEOUT_S: Final = 30.0
+"""How long a reader spends on it at most."""
+_TRIES: Final = 3
+_CLOSE_S: Final = 0.5
+
+
+class TakenOver(NamedTuple):
+    """What became of the records that waited."""
+
+    delivered: int
+    directories: tuple[Path, ...]
+    """Where they waited."""
+    corrupt_bytes: int
+    errors: tuple[str, ...]
+    """Why the store did not take records."""
+
+
+class Place(NamedTuple):
+    """A spool directory in which records may wait for the store."""
+
+    directory: Path
+    key: str
+    """The store's key there."""
+    own: bool
+    """It is the directory of exactly these stores, and not only one that may serve this store, too."""
+    unnamed: bool
+    """Segments that do not say which stores they are for are meant, too."""
+
+
+def _unseen(delivered: int) -> None:
+    """Show no progress."""
+
+
+def _add_up(progress: Progress, before: int, delivered: int) -> None:
+    progress(before + delivered)
+
+
+def places(urls: Sequence[str], readable: str) -> list[Place]:
+    """Return the existing spool directories that may hold records for the store `readable`, one of `urls`.
+
+    That of these stores; beside a file, those of the files next to it; and all below the state directory. Raises
+    SettingError for a store that cannot be used here.
+    """
+    (sink,) = _sinks(readable)
+    own = spool_directory(load({"stores": tuple(urls)}, warn=False), tuple(urls))
+    found = dict.fromkeys((own, *directories_of(readable)))
+    return [
+        Place(directory, store_key(directory, sink), own=directory == own, unnamed=directory == own and len(urls) == 1)
+        for directory in found
+        if directory.is_dir()
+    ]
+
+
+def take_over(
+    found: Sequence[Place], readable: str, *, timeout_s: float = TIMEOUT_S, progress: Progress = _unseen
+) -> TakenOver:
+    """Deliver to the store what waits for it and no running process has; what fails is tried a few times.
+
+    `progress` is called now and then with the number of records delivered.
+    """
+    deadline = time.monotonic() + timeout_s
+    delivered, corrupt, errors, directories = 0, 0, list[str](), list[Path]()
+    for place in found:
+        if not _has_orphans(place):
+            continue
+        spool = Spool(place.directory, _sinks(readable), unnamed=place.unnamed)
+        left_s = max(0.0, deadline - time.monotonic())
+        spool.ship(left_s, tries=_TRIES, progress=partial(_add_up, progress, delivered))
+        states = spool.states()
+        spool.close(_CLOSE_S)
+        number = sum(state.delivered for state in spool.states())
+        delivered += number
+        directories += [place.directory] if number else []
+        errors += [state.error for state in states if state.error is not None]
+        corrupt += spool.counters()["corrupt_bytes"]
+    return TakenOver(delivered, tuple(directories), corrupt, tuple(dict.fromkeys(errors)))
+
+
+def still_waiting(found: Sequence[Place], position: Callable[[str], int | None] | None = None) -> list[Waiting]:
+    """Return what waits for the store; `position`: how far it has a segment by what it says itself."""
+    return [one for place in found for one in _waiting_in(place, position)]
+
+
+def _waiting_in(place: Place, position: Callable[[str], int | None] | None) -> list[Waiting]:
+    try:
+        return waiting(place.directory, place.key, position, unnamed=place.unnamed)
+    except ours(OSError):
+        return []  # not ours to read
+
+
+def for_others(found: Sequence[Place]) -> dict[Path, int]:
+    """Return how many records wait in the stores' own directory for other stores only."""
+    counted: dict[Path, int] = {}
+    for place in (one for one in found if one.own):
+        listing = Listing(place.directory)
+        others = [name for name in listing.segments if place.key not in (keys_of(name) or (place.key,))]
+        records = sum(count_records(place.directory / name) for name in others)
+        if records:
+            counted[place.directory] = records
+    return counted
+
+
+def _sinks(url: str) -> list[Sink]:
+    from callspan.wiring.store_sinks import store_sinks
+
+    return store_sinks(url, load(warn=False).prices)
+
+
+def _has_orphans(place: Place) -> bool:
+    try:
+        return can_be_adopted(place.directory, place.key, unnamed=place.unnamed)
+    except ours(OSError):
+        return False

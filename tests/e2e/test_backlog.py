@@ -1,0 +1,143 @@
+"""What a process left in its spool is seen by whoever reads the store next, with any command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from callspan.spool.segment import SUFFIX
+from tests.e2e.conftest import in_process
+
+DEAD = "postgresql://me:geheim@127.0.0.1:1/db"
+PROGRAM = """
+import os, sys, callspan
+handle = callspan.instrument(stores=sys.argv[1])
+with callspan.session("s", session_id="one"):
+    for number in range(int(sys.argv[2])):
+        with callspan.record_call(provider="mine", model="m") as call:
+            call.request({"model": "m", "messages": [{"role": "user", "content": "Hi"}]})
+            call.response({"choices": [{"message": {"role": "assistant", "content": f"Hello {number}"}}]})
+if sys.argv[3] == "wait":
+    print("ready", flush=True)
+    sys.stdin.read()
+if sys.argv[3] == "kill":
+    os.kill(os.getpid(), 9)
+"""
+
+
+def start(stores: str, count: int, end: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PROGRAM, stores, str(count), end]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+
+
+def killed(stores: str, count: int = 3) -> None:
+    process = start(stores, count, "kill")
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("calls", "--json"),
+        ("show", "last", "--json"),
+        ("stats", "--json"),
+        ("sessions", "--json"),
+        ("report", "-o", "{}/report.html", "--json"),
+        ("export", "openai", "-o", "{}/rows.jsonl", "--json"),
+        ("tail", "--json"),
+    ],
+)
+@pytest.mark.parametrize("also", ["", "," + DEAD])
+def test_every_command_that_reads_delivers_first(tmp_path: Path, command: tuple[str, ...], also: str) -> None:
+    store = f"sqlite:///{tmp_path}/calls.db"
+    killed(store + also)
+    answer = in_process("--store", store, *(word.format(tmp_path) for word in command))
+    assert answer.code == 0, answer.err
+    assert answer.err.startswith("Delivered ")
+    found = [json.loads(line) for line in answer.out.splitlines()] if command[0] == "tail" else answer.json
+    counts = {
+        "calls": lambda: len(found),
+        "show": lambda: len(found["loose_calls"]),
+        "stats": lambda: found[0]["calls"],
+        "sessions": lambda: found[0]["calls"],
+        "report": lambda: found["calls"],
+        "export": lambda: found["rows"],
+        "tail": lambda: len(found),
+    }
+    assert counts[command[0]]() == 3
+    left = list((tmp_path / "calls.db.spool").glob(f"*{SUFFIX}"))
+    assert len(left) == (1 if also else 0), "it is left to the store that does not have it"
+    again = in_process("--store", store, "calls", "--json")
+    assert (len(again.json), again.err) == (3, "")
+
+
+def test_a_second_file_is_served_from_the_spool_beside_the_first(tmp_path: Path) -> None:
+    killed(f"jsonl:///{tmp_path}/a.jsonl,sqlite:///{tmp_path}/b.db")
+    assert len(in_process("--store", f"sqlite:///{tmp_path}/b.db", "calls", "--json").json) == 3
+    assert len(in_process("--store", f"jsonl:///{tmp_path}/a.jsonl", "calls", "--json").json) == 3
+    assert not list((tmp_path / "a.jsonl.spool").iterdir())
+
+
+def test_no_ship_leaves_everything_and_says_so(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/calls.db"
+    killed(store)
+    answer = in_process("--store", store, "calls", "--no-ship")
+    assert answer.code == 1
+    assert "records wait in" in answer.err
+    assert "callspan ship delivers them" in answer.err
+    assert "recorded there" not in answer.err, "something was"
+    assert len(list((tmp_path / "calls.db.spool").glob(f"*{SUFFIX}"))) == 1
+
+
+def test_what_a_running_process_cannot_deliver_is_told_of(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/calls.db"
+    (tmp_path / "calls.db").mkdir()
+    process = start(store, 3, "wait")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    try:
+        process.send_signal(signal.SIGSTOP)
+        (tmp_path / "calls.db").rmdir()
+        answer = in_process("--store", store, "calls", "--json")
+        assert answer.code == 1
+        # Three calls and the session around them, which is told of at its beginning and at its end.
+        assert "records wait in" in answer.err
+        assert "a running process has them" in answer.err
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.communicate(timeout=60)
+    assert len(in_process("--store", store, "calls", "--json").json) == 3
+
+
+def test_a_store_that_takes_nothing_is_read_and_the_reason_told(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/calls.db"
+    killed(store)
+    for path in tmp_path.glob("calls.db*"):
+        if path.is_file():
+            path.unlink()
+    (tmp_path / "calls.db").write_bytes(b"not a database, by far" * 100)
+    answer = in_process("--store", store, "calls")
+    assert answer.code == 1
+    assert "not an SQLite file" in answer.err
+    assert "records wait in" in answer.err
+
+
+def test_forty_short_processes_lose_nothing(tmp_path: Path) -> None:
+    """Too short to deliver: some are killed, some end by themselves, five at once."""
+    store = f"sqlite:///{tmp_path}/calls.db"
+    count = 40 if os.environ.get("CALLSPAN_PROPERTIES") == "thorough" else 10
+    for begun in range(0, count, 5):
+        running = [start(store, 5, "kill" if number % 2 else "end") for number in range(begun, begun + 5)]
+        for process in running:
+            process.communicate(timeout=100)
+    assert sum(row["calls"] for row in in_process("--store", store, "stats", "--json").json) == 5 * count
+    assert not list((tmp_path / "calls.db.spool").glob(f"*{SUFFIX}"))
