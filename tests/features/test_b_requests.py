@@ -74,6 +74,18 @@ def test_prompts_are_text_for_people_and_json_as_sent(mode: Mode, run: Run) -> N
     assert json.loads(attributes["llm.prompts.raw"]) == sent
 
 
+def test_raw_prompts_begin_with_the_instructions_of_every_api(mode: Mode, run: Run) -> None:
+    """A system prompt beside the messages is a message of its own, in the shape in which it was sent."""
+    blocks = [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}]
+    given: dict[str, dict[str, Any]] = {"messages": {"system": blocks}, "responses": {"instructions": "Be brief."}}
+    for api, instructions in given.items():
+        with capture(llm_prompts=True) as seen:
+            run(lambda api=api, instructions=instructions: answered(mode, api, **instructions))
+        system, *messages = json.loads(shown(seen)["llm.prompts.raw"])
+        assert system == {"role": "system", "content": next(iter(instructions.values()))}
+        assert messages == QUESTION
+
+
 def test_only_the_sampling_parameters_that_were_sent_are_there(mode: Mode, run: Run, seen: Captured) -> None:
     """No default temperature is made up; what the provider alone knows is kept with the rest."""
     given = {"temperature": 0, "top_p": 0.5, "seed": 7, "n": 1, "stop": ["x", "y"], "user": "u1"}
