@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from types import FunctionType
 from typing import Any
 from unittest import mock
 
@@ -18,7 +19,15 @@ def _bases() -> list[Any]:
 
 def _wrapping(owner: Any, name: str, make: Callable[[Any], Any]) -> Any:
     original = vars(owner)[name]
-    return mock.patch.object(owner, name, wraps(original)(make(original)))
+    return mock.patch.object(owner, name, wraps(original)(_as_ours(make(original))))
+
+
+def _as_ours(function: Any) -> Any:
+    """The same function as if callspan had it: another package's would be found by the warning of conflicts alone."""
+    names = {**function.__globals__, "__name__": "callspan"}
+    ours = FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
+    ours.__kwdefaults__ = function.__kwdefaults__
+    return ours
 
 
 def _read_ahead(original: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -37,6 +38,10 @@ class Result:
         )
 
 
+class _FirstError(Exception):
+    """Ends a search: hypothesis makes no more cases after one that raises."""
+
+
 def search(pair: Pair, start: int, number: int, *, sabotage: str | None = None, first: bool = False) -> Result:
     """Run `number` cases; with `first`, no more once one differs.
 
@@ -52,16 +57,19 @@ def search(pair: Pair, start: int, number: int, *, sabotage: str | None = None, 
     @given(cases(pair.ways))
     def each(case: Case) -> None:
         if first and result.found:
-            return
+            raise _FirstError
         case.sabotage = sabotage
         differences = pair.differences(case)
         result.cases += 1
         result.ways[f"{case.sdk} {case.way} {case.wrap} {case.colour}"] += 1
         if differences:
             note(result, case, differences)
+            if first:
+                raise _FirstError
 
     began, before = time.monotonic(), pair.calls
-    each()
+    with suppress(_FirstError):
+        each()
     result.calls = pair.calls - before
     result.seconds = time.monotonic() - began
     return result

@@ -17,7 +17,7 @@ from tests.fuzz.ways import WAYS, is_streamed
 ODD: list[Any] = [
     None, True, -1, 0, 1.5, 10**30, float("nan"), "", "x", "\ud800", [], {}, [None], {"a": {"b": []}}, [[]], "9" * 400,
 ]  # fmt: skip
-REQUESTS = ("plain", "plain", "plain", "extra", "tools", "turns", "generator", "unsendable", "surrogate", "no model")
+REQUESTS = ("plain",) * 10 + ("extra", "tools", "turns", "generator", "unsendable", "surrogate", "no model")
 REQUESTS += ("timeout", "usage", "wrong argument", "big")
 HTTP_ERRORS = ("ReadError", "ReadTimeout", "RemoteProtocolError", "OSError", "RuntimeError", "DecodingError")
 SEND_ERRORS = ("ConnectError", "ConnectTimeout", "PoolTimeout", "WriteError", "OSError", "ValueError")
@@ -58,7 +58,7 @@ def cases(draw: Any, ways: dict[str, list[str]] | None = None) -> Case:
     """A case of any SDK; `ways` are those the installed versions have."""
     has = ways or {sdk: list(names) for sdk, names in WAYS.items()}
     sdk = draw(st.sampled_from(sorted(has)))
-    way = draw(st.sampled_from(has[sdk]))
+    way = draw(st.sampled_from([one for one in has[sdk] if is_streamed(one)] if draw(st.booleans()) else has[sdk]))
     wrap = draw(st.sampled_from(("none", "none", "raw", "streaming")))
     if way.partition(".")[0] == "post" or any(word in way for word in ("helper", *LOOPS)):
         wrap = "none"
