@@ -40,7 +40,7 @@ test-added: $(STAMP)-all  ## What test-all adds to test
 	$(MAKE) older
 	$(MAKE) collector
 	$(BIN)/python tools/environments.py peers
-	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) tests/otel/test_peers.py -k one_span_per_call
+	CALLSPAN_REQUIRE_ENVIRONMENTS=1 $(PYTEST) tests/otel/test_peers.py
 
 coverage: $(STAMP)-all  ## How much of the source the quick tests reach; at least nine tenths
 	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -n 2 -m "not slow and not timing and not backend" \

@@ -51,11 +51,11 @@ class Stage:
             "CALLSPAN_STORES": self.store,
         }
 
-    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, timeout_s: float = 60.0, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command of this environment to its end."""
         return subprocess.run(
             [str(BIN / command[0]), *command[1:]],
-            env={**self.environment, **environment}, cwd=self.place, capture_output=True, text=True, timeout=60,
+            env={**self.environment, **environment}, cwd=self.place, capture_output=True, text=True, timeout=timeout_s,
             check=False,
         )  # fmt: skip
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
+from callspan.testing import ScriptedProvider
 from tests.otel.environments import python_of
 from tests.otel.launching import Stage
+from tests.otel.receiver import OtlpReceiver
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("peers")]
 
 ONE_SPAN = [
     ("opentelemetry.instrumentation.genai.openai:OpenAIInstrumentor", "opentelemetry-instrumentation-genai-openai"),
@@ -30,19 +32,35 @@ TWO_SPANS = [
 ORDERS = ["theirs-first", "ours-first"]
 
 
-def beside(stage: Stage, named: str, order: str) -> Any:
+Scenes: TypeAlias = dict[tuple[str, str], Any]
+"""What came of each peer in each order."""
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
+    """All at once: what takes long is to import the SDKs and the peers, which one process does for all."""
     python = python_of(".venv-peers", "make peers")
-    done = stage.run(python, str(stage.app("peer.py")), named, order, CALLSPAN_STORES="")
+    asked = [(named, order) for named, _ in (*ONE_SPAN, *TWO_SPANS) for order in ORDERS]
+    words = [word for pair in asked for word in pair]
+    with ScriptedProvider() as provider, OtlpReceiver() as receiver:
+        stage = Stage(tmp_path_factory.mktemp("peers"), provider, receiver)
+        done = stage.run(python, str(stage.app("peer.py")), *words, timeout_s=300.0, CALLSPAN_STORES="")
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return dict(zip(asked, json.loads(done.stdout), strict=True))
+
+
+def beside(scenes: Scenes, named: str, order: str) -> Any:
+    result = scenes[named, order]
+    assert "failed" not in result, result["failed"]
+    return result
 
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize(("named", "distribution"), ONE_SPAN)
 def test_there_is_one_span_per_call_theirs_and_we_say_on_it_what_we_know(
-    stage: Stage, named: str, distribution: str, order: str
+    scenes: Scenes, named: str, distribution: str, order: str
 ) -> None:
-    result = beside(stage, named, order)
+    result = beside(scenes, named, order)
     spans = [span for span in result["spans"] if span["name"] != "app"]
     calls = result["calls"]
     assert [span["span_id"] for span in spans] == [call["span_id"] for call in calls]
@@ -58,17 +76,17 @@ def test_there_is_one_span_per_call_theirs_and_we_say_on_it_what_we_know(
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize(("named", "distribution"), TWO_SPANS)
-def test_a_span_that_is_not_current_cannot_be_joined(stage: Stage, named: str, distribution: str, order: str) -> None:
-    result = beside(stage, named, order)
+def test_a_span_that_is_not_current_cannot_be_joined(scenes: Scenes, named: str, distribution: str, order: str) -> None:
+    result = beside(scenes, named, order)
     assert len([span for span in result["spans"] if span["name"] != "app"]) == 2 * len(result["calls"])
 
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize(("named", "distribution"), [*ONE_SPAN, *TWO_SPANS])
 def test_the_other_instrumentation_is_named_in_one_warning(
-    stage: Stage, named: str, distribution: str, order: str
+    scenes: Scenes, named: str, distribution: str, order: str
 ) -> None:
-    result = beside(stage, named, order)
+    result = beside(scenes, named, order)
     warnings = [said for said in result["heard"] if distribution in said]
     assert len(warnings) == 1
     assert "instruments the same SDKs as callspan" in warnings[0]
@@ -77,10 +95,10 @@ def test_the_other_instrumentation_is_named_in_one_warning(
     assert f"{distribution} {told[distribution]['detail']}. {told[distribution]['advice']}" == f"{warnings[0]}."
 
 
-def test_doctor_names_those_that_are_only_installed_by_what_would_turn_them_on(stage: Stage) -> None:
+def test_doctor_names_those_that_are_only_installed_by_what_would_turn_them_on(scenes: Scenes) -> None:
     """In a process in which only the first is on."""
     named, distribution = ONE_SPAN[0]
-    told = {check["name"]: check for check in beside(stage, named, "ours-first")["doctor"]}
+    told = {check["name"]: check for check in beside(scenes, named, "ours-first")["doctor"]}
     every = {name for _, name in (*ONE_SPAN, *TWO_SPANS)}
     assert every <= set(told)
     for name in every - {distribution}:

@@ -1,9 +1,17 @@
-"""One call of an SDK with another instrumentation on beside ours; prints what came of it as JSON."""
+"""Calls of an SDK with another instrumentation on beside ours; prints what came of each scene as JSON.
+
+    peer.py NAMED ORDER [NAMED ORDER ...]
+
+Everybody's packages are imported once; each scene is a process of its own, forked before anybody instruments.
+"""
 
 import importlib
 import json
 import logging
+import multiprocessing
 import sys
+import traceback
+from multiprocessing.connection import Connection
 from typing import Any
 
 from calling import ask, ask_claude, ask_streamed
@@ -38,7 +46,7 @@ def ours(records: list[Any]) -> Any:
     return WIRING.install(settings, Providers(listeners=(records.append,)), ("openai", "anthropic"))
 
 
-def main(named: str, order: str) -> None:
+def scene(named: str, order: str) -> dict[str, Any]:
     heard, exporter, records = Heard(), InMemorySpanExporter(), []
     logging.getLogger().addHandler(heard)
     provider = TracerProvider()
@@ -67,19 +75,39 @@ def main(named: str, order: str) -> None:
     ]
     from callspan.cli.doctor import _others
 
-    print(
-        json.dumps(
-            {
-                "said": said,
-                "spans": spans,
-                "calls": calls,
-                "heard": heard.said,
-                "found": conflicts.found(),
-                "doctor": [check._asdict() for check in _others()],
-            }
-        )
-    )
+    return {
+        "said": said,
+        "spans": spans,
+        "calls": calls,
+        "heard": heard.said,
+        "found": conflicts.found(),
+        "doctor": [check._asdict() for check in _others()],
+    }
+
+
+def played(named: str, order: str, told: Connection) -> None:
+    try:
+        told.send(scene(named, order))
+    except BaseException:
+        told.send({"failed": traceback.format_exc()})
+        raise
+
+
+def main(words: list[str]) -> None:
+    scenes = list(zip(words[::2], words[1::2], strict=True))
+    for named, _ in scenes:
+        importlib.import_module(named.partition(":")[0])
+    forking = multiprocessing.get_context("fork")
+    results = []
+    for named, order in scenes:
+        told, telling = forking.Pipe(duplex=False)
+        process = forking.Process(target=played, args=(named, order, telling))
+        process.start()
+        telling.close()
+        results.append(told.recv())
+        process.join()
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1:])
