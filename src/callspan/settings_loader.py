@@ -19,10 +19,17 @@ import msgspec
 from callspan.fail_open import log
 from callspan.once import Once
 from callspan.safe_urls import safe_url
-from callspan.setting_values import (
+from callspan.settings import (
+    Content,
+    Fsync,
     InvalidValueError,
+    Media,
+    Native,
     Parse,
     SettingError,
+    Settings,
+    TracePer,
+    Vocabulary,
     count,
     flag,
     one_of,
@@ -33,7 +40,6 @@ from callspan.setting_values import (
     urls,
     words_of,
 )
-from callspan.settings import Content, Fsync, Media, Native, Settings, TracePer, Vocabulary
 
 Checks: TypeAlias = Mapping[str, Callable[[object], object]]
 """Setting -> what raises SettingError for a value that has the right form and cannot be used. Of `stores`: one URL."""

@@ -15,9 +15,8 @@ from tests.agent.conftest import processing
 from callspan.agent.api import current_session, current_timestep, session, timestep, tool
 from callspan.agent.context import current_metadata, current_scope, metadata
 from callspan.agent.sessions import Session
-from callspan.record.call import CallRecord, Timing
+from callspan.record.call import CallRecord, Timing, Usage
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
-from callspan.record.usage import Usage
 from callspan.spans.evaluations import SessionSpanOptions
 
 if TYPE_CHECKING:

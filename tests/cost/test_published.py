@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from callspan.cost import priced
-from callspan.record.usage import Usage
+from callspan.record.call import Usage
 
 from .conftest import MakeCall
 
@@ -141,7 +141,7 @@ def test_without_the_package_there_is_no_cost_and_no_error(call: MakeCall) -> No
         "import sys; sys.modules['genai_prices'] = None\n"
         "from callspan.cost import priced\n"
         "from callspan.record.call import CallRecord, Request, Timing\n"
-        "from callspan.record.usage import Usage\n"
+        "from callspan.record.call import Usage\n"
         "print(priced(CallRecord(call_id='c', provider='openai', request=Request(model='gpt-4o'),"
         " usage=Usage(input_tokens=5), timing=Timing(start_ns=1))).cost)"
     )

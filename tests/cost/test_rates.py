@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from callspan.cost.price_list import PriceList
-from callspan.record.usage import Usage
+from callspan.record.call import Usage
 
 from .conftest import NOVEMBER_2026_NS
 

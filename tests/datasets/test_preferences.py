@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from callspan.datasets.export_run import Options
+from callspan.datasets.selection import Options
 
 from .conftest import TOOLS, Export, World, asking, tool_call
 from .formats import check_preference

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from callspan.datasets import export, tables
-from callspan.datasets.export_run import Options
+from callspan.datasets.selection import Options
 from callspan.record.call import Place
 from callspan.settings import SettingError
 from callspan.stores.urls import open_store

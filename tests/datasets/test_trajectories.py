@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from callspan.datasets.export_run import Options
+from callspan.datasets.selection import Options
 
 from .conftest import TOOLS, Export, World, asking, tool_call
 from .formats import check_trajectory

@@ -19,7 +19,7 @@ from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 import callspan
-from callspan import drift, private_names
+from callspan import private_names
 from callspan.intercept.patching import SDKS
 from callspan.once import Once
 from callspan.private_names import READ, PrivateName
@@ -96,8 +96,8 @@ def facts(seen: Captured) -> list[object]:
 def changed(row: PrivateName, name: str, monkeypatch: pytest.MonkeyPatch) -> PrivateName:
     other = row._replace(name=name)
     monkeypatch.setattr(private_names, VARIABLES[row], other)
-    monkeypatch.setattr(drift, "READ", tuple(other if each is row else each for each in READ))
-    monkeypatch.setattr(drift, "_warned", Once())
+    monkeypatch.setattr(private_names, "READ", tuple(other if each is row else each for each in READ))
+    monkeypatch.setattr(private_names, "_warned", Once())
     return other
 
 
@@ -129,7 +129,7 @@ def test_without_a_private_name_the_public_way_is_taken_and_what_is_lost_is_said
 
 def present(where: str, row: PrivateName) -> bool:
     """Whether this version of the library has the place where such a name is looked for."""
-    return drift._lacks(where, row._replace(name="_surely_not_there"))
+    return private_names._lacks(where, row._replace(name="_surely_not_there"))
 
 
 # What is around a call

@@ -19,8 +19,7 @@ from callspan import open_store
 from callspan.fail_open import failures
 from callspan.process.processors import delivery_processors
 from callspan.record import codec
-from callspan.record.call import CallRecord, Cost, Request, Timing
-from callspan.record.usage import Usage
+from callspan.record.call import CallRecord, Cost, Request, Timing, Usage
 from callspan.spans.metrics import CallMetrics
 from callspan.spool.processed_sink import ProcessedSink
 from callspan.spool.sink import Entry

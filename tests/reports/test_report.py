@@ -14,9 +14,8 @@ from click.testing import CliRunner
 
 from callspan.cli.commands import callspan
 from callspan.formatting import UNKNOWN
-from callspan.record.call import CallRecord, Cost, ErrorInfo, Place, Timing
+from callspan.record.call import CallRecord, Cost, ErrorInfo, Place, Timing, Usage
 from callspan.record.events import TimestepRecord, Totals
-from callspan.record.usage import Usage
 from callspan.reports import gathering, write_report
 from callspan.stores.urls import open_store
 from tests.datasets.conftest import SECOND, START_NS, World

@@ -16,8 +16,8 @@ import msgspec
 import pytest
 
 from callspan.record import call, events
+from callspan.record.call import Usage
 from callspan.record.codec import encode
-from callspan.record.usage import Usage
 from callspan.spool.sink import Entry, Sink
 from callspan.stores.base import Reader
 from callspan.stores.urls import open_store, sinks_for

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from callspan.record import call, events
-from callspan.record.usage import Usage
+from callspan.record.call import Usage
 from callspan.spool.sink import PoisonError
 from callspan.stores.base import CallFilter
 from callspan.stores.urls import open_store

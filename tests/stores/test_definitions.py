@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from callspan.record import call, events
-from callspan.record.usage import Usage
+from callspan.record.call import Usage
 from callspan.stores import aggregates
 from callspan.stores.base import CallFilter, Grouping, SessionSummary, Summary
 

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from callspan.record import call
+from callspan.record.call import Usage
 from callspan.record.codec import encode
-from callspan.record.usage import Usage
 from callspan.spool.sink import PoisonError
 from callspan.stores.base import CallFilter, Grouping
 

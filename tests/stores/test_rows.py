@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.record import call
+from callspan.record.call import Usage
 from callspan.record.codec import encode
 from callspan.record.events import Record, record_key
-from callspan.record.usage import Usage
 from callspan.spool.sink import PoisonError
 from callspan.stores.columns import CALLS, TABLES
 from callspan.stores.payloads import Unpacked, derived, picodollars, text_of, unpack

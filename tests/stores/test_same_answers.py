@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from callspan.cli.commands import callspan
 from callspan.record import call, events
-from callspan.record.usage import Usage
+from callspan.record.call import Usage
 
 from .conftest import SECOND, START_NS, Delivery, Records
 

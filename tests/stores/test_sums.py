@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callspan.record import call
-from callspan.record.usage import Usage
+from callspan.record.call import Usage
 from callspan.stores import retention
 from callspan.stores.base import CallFilter, Grouping, Reader
 from callspan.stores.retention import delete_session

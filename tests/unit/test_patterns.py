@@ -24,7 +24,7 @@ NOISE_S: Final = 0.2 if THOROUGH else 0.003
 """Less than this for the longer text is not looked at: 50 ms per million characters, or what no clock can tell."""
 _RUNS_APART: Final = ("__main__", "autostart")
 MATCHED: Final = {
-    "callspan.setting_values._URL_START": ("match",),
+    "callspan.settings._URL_START": ("match",),
     "callspan.cli.filters._AGO": ("fullmatch",),
 }
 """What is used in one way only; searching by these would be quadratic."""

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import callspan
-from callspan import drift, private_names
+from callspan import private_names
 from callspan.once import Once
 from callspan.private_names import HOOKED, MODULES, READ, PrivateName
 
@@ -128,7 +128,7 @@ def test_each_name_is_there_in_the_installed_versions(row: PrivateName) -> None:
             importlib.import_module(module)
         except ImportError:
             pytest.skip(f"{module} is not installed")
-    assert [(where, name) for where, name in drift.gone() if name is row] == []
+    assert [(where, name) for where, name in private_names.gone() if name is row] == []
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     made: Any = ModuleType("moved")
     made.Client, made._there = Client, 1
     monkeypatch.setitem(sys.modules, "moved", made)
-    monkeypatch.setattr(drift, "_warned", Once())
+    monkeypatch.setattr(private_names, "_warned", Once())
     library: ModuleType = made
     return library
 
@@ -175,10 +175,10 @@ def test_what_is_gone_is_found_and_warned_of_once(
     where: str, name: str, beside: str, gone: bool, library: ModuleType,
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(drift, "READ", (PrivateName(name, (where,), "do without", "much", beside),))
+    monkeypatch.setattr(private_names, "READ", (PrivateName(name, (where,), "do without", "much", beside),))
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            drift.warn_once("moved")
-            drift.warn_once("other")
+            private_names.warn_once("moved")
+            private_names.warn_once("other")
     line = f"This version of moved lacks names callspan uses: {where}.{name} (lost: much; do without)"
     assert caplog.messages == ([line] if gone else [])

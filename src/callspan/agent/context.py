@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
 from opentelemetry.context import Context, attach, get_current, set_value
 
-from callspan.record.metadata import METADATA_FIELDS
+from callspan.record.events import METADATA_FIELDS
 from callspan.settings import Content
 from callspan.settings_loader import content_word
 

@@ -15,7 +15,7 @@ import click
 from rich.table import Table
 from rich.text import Text as RichText
 
-from callspan import drift
+from callspan import private_names
 from callspan.cli.frame import Frame, framed
 from callspan.cli.safe_text import clean
 from callspan.cli.store_check import NOT_YET, store_check
@@ -195,7 +195,7 @@ def _private_names() -> Iterator[Check]:
     for module in (*MODULES, "opentelemetry.sdk.trace"):
         with contextlib.suppress(ImportError):  # not installed, or of another version
             importlib.import_module(module)
-    missing = drift.gone()
+    missing = private_names.gone()
     detail = f"{len(READ) - len({row for _, row in missing})} of {len(READ)} are there"
     yield Check("private names", "read besides hooks", "warning" if missing else "ok", detail)
     for where, row in missing:

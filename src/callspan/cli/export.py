@@ -13,7 +13,7 @@ import msgspec
 from callspan.cli.filters import MOMENT, Amount, DecimalType, File, PairType, Rows
 from callspan.cli.frame import Frame, progress, reading
 from callspan.datasets import FORMATS, Selection, Statistics, export
-from callspan.datasets.export_run import Options
+from callspan.datasets.selection import Options
 from callspan.formatting import count, reward
 from callspan.output_file import is_stream, written_to
 from callspan.settings import SettingError

@@ -18,11 +18,10 @@ from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.screen import Screen, styled
 from callspan.cli.session_tree import Page, session_tree
 from callspan.formatting import UNKNOWN, count, duration, local_time, money
-from callspan.record.call import Attempt, CallRecord
+from callspan.record.call import Attempt, CallRecord, Usage
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord
 from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
-from callspan.record.usage import Usage
 from callspan.stores.aggregates import model_of
 from callspan.stores.base import CallFilter, Event, Reader, SessionSummary
 from callspan.stores.urls import safe_name

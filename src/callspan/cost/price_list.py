@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from callspan.cost.rates import Rates
 from callspan.fail_open import fail_open
-from callspan.record.usage import Usage
+from callspan.record.call import Usage
 
 _COUNTERS: Final[Mapping[str, str]] = {
     "input_tokens": "input_tokens",

@@ -13,8 +13,7 @@ from typing import Final
 from callspan.cost.price_list import PriceList
 from callspan.fail_open import fail_open
 from callspan.forks import LATE_IMPORTS, late_import
-from callspan.record.call import CallRecord, Cost
-from callspan.record.usage import Usage
+from callspan.record.call import CallRecord, Cost, Usage
 
 _LOAD: Final = fail_open("load the published prices")
 _PROVIDERS: Final[Mapping[str, str]] = {

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Final, NamedTuple, Protocol, cast
 
-from callspan.record.usage import Usage
+from callspan.record.call import Usage
 
 _PER: Final[Mapping[str, int]] = {"mtok": 1_000_000, "kcount": 1_000}
 """Units by the last word of a price's name."""

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from callspan.record.usage import Usage
+from callspan.record.call import Usage
 
 _MILLION: Final = Decimal(1_000_000)
 _EXACT: Final = Context(prec=200)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from callspan.datasets.export_run import Statistics
 from callspan.datasets.exporting import FORMATS, export
-from callspan.datasets.selection import Selection
+from callspan.datasets.selection import Selection, Statistics
 
 __all__ = ["FORMATS", "Selection", "Statistics", "export"]

@@ -7,11 +7,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from callspan.datasets.export_run import Options, Statistics
 from callspan.datasets.fine_tuning import Row, rows_per_call, rows_per_session
 from callspan.datasets.preferences import preference_rows
 from callspan.datasets.rollouts import rollout_rows
-from callspan.datasets.selection import Episode, Selection, calls_outside_sessions, episodes
+from callspan.datasets.selection import Episode, Options, Selection, Statistics, calls_outside_sessions, episodes
 from callspan.datasets.tables import table_rows, write_parquet
 from callspan.datasets.trajectories import trajectory_rows
 from callspan.output_file import replacement

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 from callspan.datasets.chat import ChatMessage, called_tools, flaw, tool_name
-from callspan.datasets.export_run import Options, Statistics
 from callspan.datasets.lineage import Turn, all_tools, leaves, turns
-from callspan.datasets.selection import Episode
+from callspan.datasets.selection import Episode, Options, Statistics
 
 Row: TypeAlias = dict[str, object]
 

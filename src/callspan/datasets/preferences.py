@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from callspan.datasets.chat import ChatMessage, flaw
-from callspan.datasets.export_run import Options, Statistics
 from callspan.datasets.fine_tuning import Row
 from callspan.datasets.lineage import Turn, turns
-from callspan.datasets.selection import Episode
+from callspan.datasets.selection import Episode, Options, Statistics
 from callspan.record.events import SessionRecord
 
 _FIELDS: Final = ("task_id", "group_id", "name")

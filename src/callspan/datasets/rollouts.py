@@ -7,10 +7,9 @@ from typing import Final
 
 import msgspec
 
-from callspan.datasets.export_run import Options, Statistics
 from callspan.datasets.fine_tuning import Row
 from callspan.datasets.lineage import Turn, turns
-from callspan.datasets.selection import Episode
+from callspan.datasets.selection import Episode, Options, Statistics
 from callspan.providers.json_readers import dig, items, number, objects
 from callspan.record.call import CallRecord
 

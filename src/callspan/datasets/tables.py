@@ -8,10 +8,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from callspan.datasets.export_run import Options, Statistics
 from callspan.datasets.fine_tuning import Row
 from callspan.datasets.lineage import turns
-from callspan.datasets.selection import Episode
+from callspan.datasets.selection import Episode, Options, Statistics
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.settings import SettingError

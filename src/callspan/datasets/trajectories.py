@@ -13,11 +13,10 @@ from typing import Final
 import msgspec
 
 from callspan.datasets.chat import ChatMessage, canonical, tool_name
-from callspan.datasets.export_run import Options, Statistics
 from callspan.datasets.fine_tuning import Row
 from callspan.datasets.lineage import Turn, turns
 from callspan.datasets.rollouts import tokens_of
-from callspan.datasets.selection import Episode
+from callspan.datasets.selection import Episode, Options, Statistics
 from callspan.providers.json_readers import text as text_at
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, TypeAlias, cast
 import msgspec
 import wrapt
 
-from callspan import drift
+from callspan import private_names
 from callspan.fail_open import fail_open, log
 from callspan.forks import renew_locks
 from callspan.intercept import request
@@ -27,8 +27,7 @@ from callspan.intercept.hook_context import HookContext
 from callspan.intercept.hook_table import HOOKS, Hook
 from callspan.intercept.response_observer import OBSERVED
 from callspan.providers import registry
-from callspan.setting_values import InvalidValueError, words_of
-from callspan.settings import SettingError
+from callspan.settings import InvalidValueError, SettingError, words_of
 
 Sdk: TypeAlias = Literal["openai", "anthropic"]
 SDKS: Final[tuple[Sdk, ...]] = ("openai", "anthropic")
@@ -137,7 +136,7 @@ class Patches:
                 self._patch(sdk, modules)
             _warn_of_drift(sdk, self.status())
             for library in (sdk, "opentelemetry", "wrapt"):
-                drift.warn_once(library)
+                private_names.warn_once(library)
         if _OLDER_HTTP not in self._waiting:
             self._waiting.add(_OLDER_HTTP)
             wrapt.register_post_import_hook(self._older_http_imported, _OLDER_HTTP)

@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 
+from callspan.record.call import Usage
 from callspan.record.messages import Conversation, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
-from callspan.record.usage import Usage
 
 _PER_MESSAGE: Final = 4
 _LETTERS_PER_TOKEN: Final = 4

@@ -33,11 +33,11 @@ from callspan.record.call import (
     Response,
     Stream,
     StreamEnd,
+    Usage,
 )
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, RawConversation
 from callspan.record.raw_messages import encode_response
-from callspan.record.usage import Usage
 
 _READ_REQUEST: Final = fail_open("read the request of a call")
 _READ_CHUNK: Final = fail_open("read a chunk of a stream")

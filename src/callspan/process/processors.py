@@ -23,11 +23,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
+import msgspec
+
+from callspan.cost.pricing import Pricer, pricer_for, provider_cost
 from callspan.fail_open import attempt_each, fail_open
 from callspan.process import callbacks
 from callspan.process.callbacks import Point
 from callspan.process.content import withhold, without_content
-from callspan.process.cost import ComputedCost, with_provider_cost
 from callspan.process.media import media_by_reference
 from callspan.process.redaction import Redactor, redacted
 from callspan.process.secrets import mask_record
@@ -110,8 +112,39 @@ def delivery_processors(prices: Path | None) -> Processors:
     return Processors([Processor(_PRICE, ComputedCost(prices), _unchanged, calls_only=True)])
 
 
+def with_provider_cost(record: Record) -> Record:
+    """Return a call with the cost its provider states; any other record as it is."""
+    if not isinstance(record, CallRecord) or record.cost is not None or record.usage is None:
+        return record
+    cost = provider_cost(record)
+    return record if cost is None else msgspec.structs.replace(record, cost=cost)
+
+
+class ComputedCost:
+    """Adds a missing cost to a call: the provider's, else by the user's prices, else by published ones."""
+
+    __slots__ = ("_prices",)
+
+    def __init__(self, prices: Path | None = None) -> None:
+        """`prices` is the user's own price file; it is read when the first call is priced."""
+        self._prices = prices
+
+    def __call__(self, record: Record) -> Record:
+        """Return the record with its cost; the same object where there is none to add."""
+        if not isinstance(record, CallRecord) or record.cost is not None or record.usage is None:
+            return record
+        return self._pricer().priced(record)
+
+    def _pricer(self) -> Pricer:
+        with _READ:
+            return pricer_for(self._prices)
+        # `instrument()` has refused an invalid file; one that became invalid since is reported above.
+        return pricer_for(None)
+
+
 def _unchanged(record: Record) -> Record:
     return record
 
 
 _PRICE: Final = fail_open("price a call")
+_READ: Final = fail_open("read the price file")

@@ -11,9 +11,8 @@ from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
-from callspan.record.call import ErrorInfo, Request, Response
+from callspan.record.call import ErrorInfo, Request, Response, Usage
 from callspan.record.messages import Conversation
-from callspan.record.usage import Usage
 
 Api: TypeAlias = Literal["chat_completions", "responses", "completions", "embeddings", "decisions", "messages"]
 Operation: TypeAlias = Literal["chat", "text_completion", "embeddings", "decisions"]

@@ -1,4 +1,4 @@
-"""CallRecord: the one normalised value of a call, whatever the provider, however it ended."""
+"""CallRecord: one call in one form for all providers and all ends, with its usage and finish reasons."""
 
 from __future__ import annotations
 
@@ -8,7 +8,88 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from callspan.record.messages import Conversation, Message, ToolCall
-from callspan.record.usage import Usage
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Token counts of one call. `None` means unknown; 0 means the provider counted zero.
+
+    `input_tokens` and `output_tokens` are inclusive: the other counters are parts of them. Anthropic
+    reports its input without the cached part, so there the total is input + cache read + cache write.
+    """
+
+    input_tokens: int | None = None
+    """All input tokens, cached ones included."""
+    output_tokens: int | None = None
+    """All output tokens, reasoning included."""
+    total_tokens: int | None = None
+    """The provider's own total, else the sum when both parts are known."""
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_write_5m_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    input_audio_tokens: int | None = None
+    input_text_tokens: int | None = None
+    input_image_tokens: int | None = None
+    output_audio_tokens: int | None = None
+    output_text_tokens: int | None = None
+    output_image_tokens: int | None = None
+    accepted_prediction_tokens: int | None = None
+    rejected_prediction_tokens: int | None = None
+    web_search_requests: int | None = None
+    web_fetch_requests: int | None = None
+    cost_usd: Decimal | None = None
+    """What the provider itself states it charged (OpenRouter's `usage.cost`)."""
+    estimated: bool = False
+    """True where a count is not the provider's alone: estimated from the text (`estimate_usage`), taken from its total
+    where the total is more than its parts, or contradicted by another counter."""
+    raw: dict[str, object] | None = None
+    """The provider's usage object as it came, detached from the caller's objects."""
+
+
+STOP: Final = "stop"
+LENGTH: Final = "length"
+TOOL_CALLS: Final = "tool_calls"
+CONTENT_FILTER: Final = "content_filter"
+
+_WORDS: Final[dict[str, str]] = {
+    "stop": STOP,
+    "completed": STOP,
+    "complete": STOP,
+    "end": STOP,
+    "end_turn": STOP,
+    "stop_sequence": STOP,
+    "eos": STOP,
+    "eos_token": STOP,
+    "end_of_turn": STOP,
+    "finish_reason_stop": STOP,
+    "length": LENGTH,
+    "max_tokens": LENGTH,
+    "max_output_tokens": LENGTH,
+    "max_completion_tokens": LENGTH,
+    "max_length": LENGTH,
+    "model_length": LENGTH,
+    "model_context_window_exceeded": LENGTH,
+    "tool_calls": TOOL_CALLS,
+    "tool_call": TOOL_CALLS,
+    "tool_use": TOOL_CALLS,
+    "function_call": TOOL_CALLS,
+    "content_filter": CONTENT_FILTER,
+    "content_filtered": CONTENT_FILTER,
+    "refusal": CONTENT_FILTER,
+    "safety": CONTENT_FILTER,
+    "recitation": CONTENT_FILTER,
+    "guardrail_intervened": CONTENT_FILTER,
+}
+
+
+def normalised(reason: str) -> str:
+    """Return `stop`, `length`, `tool_calls` or `content_filter` for the words known to mean these.
+
+    Any other text is returned as it is. Capitals do not matter.
+    """
+    return _WORDS.get(reason) or _WORDS.get(reason.lower(), reason)
+
 
 SCHEMA_VERSION: Final = 1
 """Version of every record in this package; readers refuse others by name."""

@@ -193,3 +193,26 @@ def record_key(record: Record) -> tuple[str, str]:
             return "message", record.message_id
         case RewardRecord():
             return "reward", record.reward_id
+
+
+METADATA_FIELDS: Final = frozenset(
+    {
+        "application",
+        "environment",
+        "organization_id",
+        "project_id",
+        "user_id",
+        "workflow_id",
+        "workflow_name",
+        "run_id",
+        "step",
+        "step_index",
+        "prompt_id",
+        "prompt_version",
+        "purpose",
+        "internal_organization_id",
+        "internal_project_id",
+        "internal_user_id",
+    }
+)
+"""`internal_*` fields identify the platform's operator, the others its customers."""

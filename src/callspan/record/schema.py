@@ -8,7 +8,7 @@ from typing import Final, TypeAlias, get_args
 
 from msgspec import inspect
 
-from callspan.record import call, events, messages, usage
+from callspan.record import call, events, messages
 from callspan.record.call import SCHEMA_VERSION
 from callspan.record.events import Record
 
@@ -17,7 +17,7 @@ _Structs: TypeAlias = dict[str, inspect.StructType]
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _VERSION_FIELD: Final = "schema_version"
-_MODULES: Final = (call, events, messages, usage)
+_MODULES: Final = (call, events, messages)
 _PLAIN: Final[dict[type[inspect.Type], _Schema]] = {
     inspect.StrType: {"type": "string"},
     inspect.IntType: {"type": "integer"},

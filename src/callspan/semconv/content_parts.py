@@ -13,8 +13,7 @@ from typing import Final
 import msgspec
 
 from callspan.fail_open import ours
-from callspan.record.call import CallRecord
-from callspan.record.finish import TOOL_CALLS, normalised
+from callspan.record.call import TOOL_CALLS, CallRecord, normalised
 from callspan.record.messages import (
     Conversation,
     Media,

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from callspan.record.bounded import fitted_texts
-from callspan.record.call import CallRecord, Timing
-from callspan.record.finish import normalised
+from callspan.record.call import CallRecord, Timing, Usage, normalised
+from callspan.record.events import METADATA_FIELDS
 from callspan.record.messages import Conversation, Message
-from callspan.record.metadata import METADATA_FIELDS
-from callspan.record.usage import Usage
 from callspan.semconv.budgets import Attributes, ByteBudget, put_encoded, put_json, put_text
 from callspan.semconv.content_parts import Shown
 from callspan.semconv.gen_ai import last_status

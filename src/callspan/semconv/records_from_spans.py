@@ -12,8 +12,7 @@ from typing import Final
 
 import msgspec
 
-from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Response, Timing
-from callspan.record.usage import Usage
+from callspan.record.call import CallRecord, ErrorInfo, Place, Request, Response, Timing, Usage
 
 _OPERATIONS: Final = {
     "chat": ("chat", "chat_completions"),

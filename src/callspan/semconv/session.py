@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from callspan.record.call import ErrorInfo
 from callspan.record.events import (
     AGENT_START,
+    METADATA_FIELDS,
     EventRecord,
     Record,
     SessionRecord,
@@ -17,7 +18,6 @@ from callspan.record.events import (
     Totals,
 )
 from callspan.record.messages import Conversation
-from callspan.record.metadata import METADATA_FIELDS
 from callspan.semconv.budgets import Attributes, AttributeValue, ByteBudget, put_json
 from callspan.semconv.call import EXCEPTION_TYPE, STEP_INDEX
 from callspan.semconv.content_parts import Shown

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Final, NamedTuple, cast
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-from callspan import setting_values
 from callspan.forks import late_import
 from callspan.safe_urls import HIDDEN, safe_url, unescaped
 from callspan.settings import SettingError
+from callspan.settings import split_urls as split_text
 from callspan.spool.sink import Sink
 from callspan.stores.base import Reader
 
@@ -136,7 +136,7 @@ def _readable(url: str, kind: str) -> str:
 def split_urls(urls: str | Path | Iterable[str | Path]) -> list[str]:
     """Return the URLs and paths of a comma list or of a sequence, trimmed, in order, without duplicates."""
     several = [urls] if isinstance(urls, str | Path) else urls
-    split = ([str(one)] if isinstance(one, Path) else setting_values.split_urls(one) for one in several)
+    split = ([str(one)] if isinstance(one, Path) else split_text(one) for one in several)
     return list(dict.fromkeys(url for found in split for url in found))
 
 

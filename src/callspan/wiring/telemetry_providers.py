@@ -15,8 +15,7 @@ from opentelemetry.trace import TracerProvider
 from callspan.fail_open import value_of
 from callspan.otlp_variables import SIGNALS, Signal
 from callspan.process.redaction import Redactor
-from callspan.setting_values import shown
-from callspan.settings import SettingError
+from callspan.settings import SettingError, shown
 from callspan.spans.borrowed import BORROWED
 from callspan.wiring.otlp import delivers, last_exports, limited_retries
 from callspan.wiring.recorder import Listener

@@ -20,9 +20,8 @@ from callspan.agent.runtime import Runtime
 from callspan.fail_open import fail_open, failures, forget_failures
 from callspan.process import callbacks
 from callspan.process.processors import Processor, Processors
-from callspan.record.call import CallRecord, Timing
+from callspan.record.call import CallRecord, Timing, Usage
 from callspan.record.events import EventRecord, MessageRecord, Record, SessionRecord, TimestepRecord, Totals
-from callspan.record.usage import Usage
 
 
 def call(outcome: Any = "success", duration_ns: int | None = None, usage: Usage | None = None) -> CallRecord:

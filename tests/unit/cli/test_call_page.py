@@ -21,6 +21,7 @@ from callspan.record.call import (
     Stream,
     StreamEnd,
     Timing,
+    Usage,
 )
 from callspan.record.messages import (
     Conversation,
@@ -34,7 +35,6 @@ from callspan.record.messages import (
     ToolResult,
     UnknownPart,
 )
-from callspan.record.usage import Usage
 
 from .conftest import SECOND, START_NS, made
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from callspan.cli.rows import amount, call_row, gist, lasted_ns, output_text, session_row, short_ids
-from callspan.record.call import Attempt, Cost, ErrorInfo, Place, Request, Response, Stream, Timing
+from callspan.record.call import Attempt, Cost, ErrorInfo, Place, Request, Response, Stream, Timing, Usage
 from callspan.record.messages import (
     Conversation,
     Media,
@@ -21,7 +21,6 @@ from callspan.record.messages import (
     ToolResult,
     UnknownPart,
 )
-from callspan.record.usage import Usage
 
 from .conftest import START_NS, made, session, summed
 

@@ -13,10 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.datasets.chat import call_ids, called_tools, canonical, chat_call, chat_tools, flaw, tool_name
-from callspan.datasets.export_run import Statistics
-from callspan.datasets.media import content_part, inline_media
-from callspan.datasets.selection import Selection, achievements
+from callspan.datasets.chat import (
+    call_ids,
+    called_tools,
+    canonical,
+    chat_call,
+    chat_tools,
+    content_part,
+    flaw,
+    inline_media,
+    tool_name,
+)
+from callspan.datasets.selection import Selection, Statistics, achievements
 from callspan.datasets.trajectories import arguments_of, content_of
 from callspan.record.call import CallRecord, Request, Timing
 from callspan.record.events import EventRecord, RewardRecord

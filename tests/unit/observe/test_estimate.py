@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.observe.estimate import tokens_of, with_estimates
+from callspan.record.call import Usage
 from callspan.record.messages import (
     Conversation,
     Media,
@@ -19,7 +20,6 @@ from callspan.record.messages import (
     ToolResult,
     UnknownPart,
 )  # fmt: skip
-from callspan.record.usage import Usage
 from tests.points import points
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.cost.table import ModelPrices, PriceTable
-from callspan.record.usage import Usage
+from callspan.record.call import Usage
 from callspan.reports import charts, text
 
 

@@ -21,9 +21,9 @@ from callspan.record.call import (
     Response,
     Stream,
     Timing,
+    Usage,
 )
 from callspan.record.messages import Conversation, Message, Text, ToolCall, ToolResult
-from callspan.record.usage import Usage
 from callspan.semconv.budgets import Attributes
 from callspan.semconv.projection import Projection
 from callspan.settings import Settings

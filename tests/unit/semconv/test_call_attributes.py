@@ -21,6 +21,7 @@ from callspan.record.call import (
     Response,
     Stream,
     Timing,
+    Usage,
 )  # fmt: skip
 from callspan.record.events import (
     EventRecord,
@@ -32,7 +33,6 @@ from callspan.record.events import (
     Totals,
 )
 from callspan.record.messages import Conversation
-from callspan.record.usage import Usage
 from callspan.semconv import call, events, session
 from callspan.semconv.budgets import ByteBudget
 from callspan.semconv.content_parts import Shown

@@ -9,7 +9,7 @@ from typing import Any, Final
 from callspan.fail_open import ours
 from callspan.providers.copies import StringBuilder, detached, fill, merge_list, overlay
 from callspan.providers.openai.tool_calls import CallFragments, ToolCalls
-from callspan.record.finish import normalised
+from callspan.record.call import normalised
 
 
 class Audio:

@@ -13,8 +13,7 @@ from callspan.providers.copies import detached
 from callspan.providers.errors import error_info
 from callspan.providers.json_readers import UNFIT, integer, items, text, word
 from callspan.providers.openai.usage import usage_of
-from callspan.record.call import ErrorInfo, Response
-from callspan.record.finish import CONTENT_FILTER, LENGTH, normalised
+from callspan.record.call import CONTENT_FILTER, LENGTH, ErrorInfo, Response, normalised
 
 
 class _Message(msgspec.Struct):

@@ -13,9 +13,8 @@ from callspan.providers.openai.request import read_request
 from callspan.providers.openai.response import finish_meanings, response_error, unix_time
 from callspan.providers.openai.responses_stream import ResponsesAccumulator
 from callspan.providers.openai.usage import usage_of
-from callspan.record.call import ErrorInfo, Request, Response
+from callspan.record.call import CONTENT_FILTER, LENGTH, TOOL_CALLS, ErrorInfo, Request, Response
 from callspan.record.codec import encode_json
-from callspan.record.finish import CONTENT_FILTER, LENGTH, TOOL_CALLS
 from callspan.record.messages import Conversation, Message, Part, Reasoning, ToolCall, ToolResult, UnknownPart
 
 _COMPLETED: Final = "completed"

@@ -1,4 +1,4 @@
-"""Chat completions and the older completions, whole and in chunks.
+"""Chat completions and legacy completions, as bodies and chunks, with token ids as vLLM returns them.
 
 Wire reference: https://platform.openai.com/docs/api-reference/chat
 """
@@ -7,11 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
+from zlib import crc32
 
 from callspan.testing.provider.answer import Answer, Event, Wire, base62, fragments, member, objects, tool_calls, words
 from callspan.testing.provider.openai_family import FINISH_REASONS, OPENAI, usage, with_usage
 from callspan.testing.provider.script import Choice, Json
-from callspan.testing.provider.token_ids import completion_ids, prompt_ids, wanted
+
+_VOCABULARY = 150_000
+
+
+def wanted(answer: Answer) -> bool:
+    """Return whether the request asks for token ids."""
+    return answer.request.body.get("return_token_ids") is True
+
+
+def prompt_ids(answer: Answer) -> list[int]:
+    """Return the ids of the prompt: of each message its role, its words and its end."""
+    texts = [
+        f"{message.get('role')}: {message.get('content')} ." for message in objects(answer.request.body.get("messages"))
+    ]
+    return [one for text in texts for one in completion_ids(text)]
+
+
+def completion_ids(text: str | None) -> list[int]:
+    """Return one id per word, the same for the same word."""
+    return [crc32(word.encode()) % _VOCABULARY for word in words(text or "")]
+
 
 _DONE = Event("[DONE]")
 _NOT_IN_EVERY_CHUNK = frozenset({"choices", "usage", "object", "prompt_token_ids"})

@@ -1,11 +1,14 @@
-"""What the wires of OpenAI share: errors, headers, ids, usage, and the endpoints that only list."""
+"""What OpenAI's endpoints share: errors, headers, ids, usage; and the embeddings and lists."""
 
 from __future__ import annotations
 
+import base64
 import secrets
+import struct
+from collections.abc import Sequence
 from http import HTTPStatus
 
-from callspan.testing.provider.answer import Answer, ErrorAnswer, Event, Family
+from callspan.testing.provider.answer import Answer, ErrorAnswer, Event, Family, Wire
 from callspan.testing.provider.script import Json, Reply
 
 _ERRORS: dict[int, tuple[str, str | None]] = {
@@ -95,3 +98,39 @@ OPENAI = Family(
     request_id=lambda: f"req_{secrets.token_hex(16)}",
 )
 """OpenAI and everything that speaks like it."""
+
+
+_DIMENSIONS = 8
+
+
+def _input_count(value: object) -> int:
+    """A list of tokens is one input, a list of texts or of token lists is several."""
+    return len(value) if isinstance(value, list) and value and not isinstance(value[0], int) else 1
+
+
+def _vector(answer: Answer) -> Sequence[float]:
+    if answer.reply.embedding is not None:
+        return answer.reply.embedding
+    requested = answer.request.body.get("dimensions")
+    size = requested if isinstance(requested, int) else _DIMENSIONS
+    return [1 / (position + 1) for position in range(size)]
+
+
+def _embeddings(answer: Answer) -> Json:
+    vector = _vector(answer)
+    packed = answer.request.body.get("encoding_format") == "base64"
+    shown = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode() if packed else list(vector)
+    body: dict[str, object] = {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": index, "embedding": shown}
+            for index in range(_input_count(answer.request.body.get("input")))
+        ],
+        "model": answer.model,
+    }
+    tokens = answer.reply.input_tokens
+    return with_usage(body, answer.reply, {"prompt_tokens": tokens, "total_tokens": tokens})
+
+
+EMBEDDINGS = Wire(OPENAI, _embeddings)
+"""`POST /v1/embeddings`."""

@@ -1,19 +1,20 @@
-"""From a reply to what goes on the wire: status, headers, and a body or events."""
+"""Renders a reply for the wire: status, headers, and a body or events, those of Bedrock framed as AWS does."""
 
 from __future__ import annotations
 
+import base64
 import re
+import struct
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import NamedTuple, Protocol
 
-from callspan.testing.provider.answer import Answer, Event, Family, Wire, encode
+from callspan.testing.provider.answer import Answer, Event, Family, Wire, encode, member
 from callspan.testing.provider.anthropic_messages import ANTHROPIC, COUNT_TOKENS, MESSAGES
-from callspan.testing.provider.event_stream import MEDIA_TYPE, event_frame
 from callspan.testing.provider.openai_chat import CHAT, COMPLETIONS
-from callspan.testing.provider.openai_embeddings import EMBEDDINGS
-from callspan.testing.provider.openai_family import OPENAI, models
+from callspan.testing.provider.openai_family import EMBEDDINGS, OPENAI, models
 from callspan.testing.provider.openai_responses import RESPONSES
 from callspan.testing.provider.script import Json, ReceivedRequest, Reply
 
@@ -158,3 +159,34 @@ def event_bytes(event: Event, *, malformed: bool = False) -> bytes:
         data = data[: len(data) // 2]
     name = b"" if event.name is None else b"event: " + event.name.encode() + b"\n"
     return name + b"data: " + data + b"\n\n"
+
+
+MEDIA_TYPE = "application/vnd.amazon.eventstream"
+_TEXT = 7
+"""The type number of a header that is a string."""
+
+
+def event_frame(event: Event, *, malformed: bool = False) -> bytes:
+    """The event as Bedrock sends it: base64 within JSON within a frame; malformed: with half of its data."""
+    data = event.data.encode() if isinstance(event.data, str) else encode(event.data)
+    error = member(event.data, "error") if not isinstance(event.data, str) and event.name == "error" else {}
+    if error:
+        kind = str(error.get("type"))
+        headers = {":message-type": "exception", ":exception-type": kind, ":content-type": "application/json"}
+        return _frame(headers, encode({"message": error.get("message")}))
+    if malformed:
+        data = data[: len(data) // 2]
+    headers = {":event-type": "chunk", ":content-type": "application/json", ":message-type": "event"}
+    return _frame(headers, encode({"bytes": base64.b64encode(data).decode()}))
+
+
+def _frame(headers: dict[str, str], payload: bytes) -> bytes:
+    head = b"".join(_header(name, value) for name, value in headers.items())
+    prelude = struct.pack("!II", 12 + len(head) + len(payload) + 4, len(head))
+    message = prelude + struct.pack("!I", zlib.crc32(prelude)) + head + payload
+    return message + struct.pack("!I", zlib.crc32(message))
+
+
+def _header(name: str, value: str) -> bytes:
+    text = value.encode()
+    return struct.pack("!B", len(name)) + name.encode() + struct.pack("!BH", _TEXT, len(text)) + text
