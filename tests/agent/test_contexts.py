@@ -13,7 +13,8 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 
 from callspan.agent.api import current_session, current_timestep, session, timestep, tool
-from callspan.agent.context import copy_context, current_metadata, current_scope, metadata
+from callspan.agent.context import copy_context, current_metadata, metadata
+from callspan.agent.scope import current_scope
 from callspan.record.call import CallRecord, Timing
 from callspan.record.events import EventRecord, MessageRecord, SessionRecord, TimestepRecord
 

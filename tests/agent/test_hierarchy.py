@@ -13,7 +13,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 from tests.agent.conftest import processing
 
 from callspan.agent.api import current_session, current_timestep, session, timestep, tool
-from callspan.agent.context import current_metadata, current_scope, metadata
+from callspan.agent.context import current_metadata, metadata
+from callspan.agent.scope import current_scope
 from callspan.agent.sessions import Session
 from callspan.record.call import CallRecord, Timing, Usage
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord

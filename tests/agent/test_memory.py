@@ -14,8 +14,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 import callspan
 from callspan.agent.api import session, tool
-from callspan.agent.context import current_scope
 from callspan.agent.runtime import Runtime, install, remove
+from callspan.agent.scope import current_scope
 from callspan.agent.sessions import Session
 from callspan.record.call import CallRecord, Timing
 from callspan.spans.session import SessionSpans

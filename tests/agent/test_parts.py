@@ -11,8 +11,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 import callspan
 from callspan.agent.api import current_session, current_timestep, guardrail, handoff, invoke_agent, session, tool
-from callspan.agent.context import current_scope, metadata
-from callspan.agent.scope import IDLE
+from callspan.agent.context import metadata
+from callspan.agent.scope import IDLE, current_scope
 from callspan.record.call import CallRecord, Timing
 from callspan.record.events import EventRecord, SessionRecord
 from callspan.spans.evaluations import SessionSpanOptions

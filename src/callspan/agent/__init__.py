@@ -16,8 +16,7 @@ from callspan.agent.api_misuse import MisuseError
 from callspan.agent.context import content, copy_context, metadata
 from callspan.agent.operations import Tool
 from callspan.agent.rewards import feedback, reward
-from callspan.agent.sessions import Session
-from callspan.agent.timesteps import Timestep
+from callspan.agent.sessions import Session, Timestep
 from callspan.process.callbacks import add_callback
 
 __all__ = [

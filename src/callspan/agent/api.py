@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import ParamSpec, TypeVar, overload
 
 from callspan.agent.api_misuse import flagged
-from callspan.agent.context import current_scope
 from callspan.agent.operations import Agent, Guardrail, Handoff, Tool
 from callspan.agent.runtime import installed
-from callspan.agent.sessions import Identity, Session
-from callspan.agent.times import Time
-from callspan.agent.timesteps import Found, Timestep
-from callspan.agent.values import as_text
+from callspan.agent.scope import current_scope
+from callspan.agent.sessions import Identity, Session, Timestep
+from callspan.agent.timesteps import Found
+from callspan.agent.values import Time, as_text
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -246,7 +245,8 @@ def current_session() -> Session | None:
         True
     """
     scope = current_scope()
-    return scope.session if scope is not None else None
+    session = scope.session if scope is not None else None
+    return session if isinstance(session, Session) else None
 
 
 def current_timestep() -> Timestep | None:
@@ -258,7 +258,8 @@ def current_timestep() -> Timestep | None:
         'answer'
     """
     scope = current_scope()
-    return scope.step if scope is not None else None
+    step = scope.step if scope is not None else None
+    return step if isinstance(step, Timestep) else None
 
 
 def _current_or_implicit(start_ns: int) -> Found:

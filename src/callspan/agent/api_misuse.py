@@ -6,7 +6,6 @@ import logging
 from typing import Final
 
 from callspan.agent.runtime import Runtime, installed, never_instrumented
-from callspan.agent.values import as_float
 from callspan.fail_open import log
 from callspan.once import Once
 from callspan.settings_loader import load
@@ -55,14 +54,6 @@ def installed_or_warn() -> Runtime | None:
             "callspan sessions are used, but callspan.instrument() has not been called: nothing is recorded",
         )
     return runtime
-
-
-def reward_value(value: object, flags: list[str], runtime: Runtime | None) -> float | None:
-    """Return a reward as a number, None for None; anything but a finite number is flagged."""
-    amount = None if value is None else as_float(value)
-    if amount is None and value is not None:
-        flags.append(flagged("reward_without_number", "a reward is a number", runtime))
-    return amount
 
 
 def mark(metadata: dict[str, object], flag: str) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import quote, unquote
 
-from callspan.agent.runtime import SpanHandle, SpanRef
+from callspan.agent.runtime import ScopeSpanHandle, SpanRef
 from callspan.fail_open import value_of
 from callspan.record.call import Place
 
@@ -31,7 +31,7 @@ class Carried(NamedTuple):
     span: SpanRef | None = None
 
 
-def carrier_of(session_id: str, name: str | None, next_index: int, span: SpanHandle) -> Carrier:
+def carrier_of(session_id: str, name: str | None, next_index: int, span: ScopeSpanHandle) -> Carrier:
     """Return the carrier of a session."""
     carrier = {_ID: session_id, _NEXT: str(next_index)}
     if name is not None:

@@ -1,4 +1,4 @@
-"""Context: which session and timestep the running code belongs to, its metadata, and how much content is kept.
+"""Context: the metadata of the running code, and how much content is kept.
 
 Everything lives in the OpenTelemetry context, so it follows tasks and whatever carries that context to threads.
 """
@@ -9,7 +9,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
+from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from opentelemetry.context import Context, attach, get_current, set_value
 
@@ -17,36 +17,13 @@ from callspan.record.events import METADATA_FIELDS
 from callspan.settings import Content
 from callspan.settings_loader import content_word
 
-if TYPE_CHECKING:
-    from callspan.agent.scope import Scope
-
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-_SCOPE: Final = "callspan.scope"
 _NOTHING: Final[Mapping[str, object]] = {}
 _METADATA: Final = "callspan.metadata"
 _CONTENT: Final = "callspan.content"
 _STRICTNESS: Final[tuple[Content, ...]] = ("full", "metadata", "off")
-
-
-def current_scope() -> Scope | None:
-    """Return the innermost session, timestep or tool of the running code, or None.
-
-    It has `.place` for a call's record and `.call_ended(record)` for the totals above the call.
-    """
-    return scope_of(get_current())
-
-
-def scope_of(context: Context) -> Scope | None:
-    """Return the innermost scope `context` carries, or None."""
-    scope: Any = context.get(_SCOPE)
-    return scope  # type: ignore[no-any-return] # `cast` is a call
-
-
-def with_scope(scope: Scope, context: Context) -> Context:
-    """Return `context` with `scope` as its innermost one."""
-    return set_value(_SCOPE, scope, context)
 
 
 def current_metadata() -> dict[str, object]:
@@ -184,53 +161,6 @@ def restore(key: str, inner: Context, outer: Context) -> None:
         attach(outer)
     elif current.get(key) is inner.get(key):
         attach(set_value(key, outer.get(key), current))
-
-
-def leave(scope: Scope, outer: Context) -> None:
-    """Make `outer` current again where `scope` is the current one; elsewhere there is nothing to restore.
-
-    Attaches instead of detaching: a token is of no use in another task, where OpenTelemetry would log an error.
-    """
-    if get_current().get(_SCOPE) is scope:
-        attach(_still_open(outer))
-
-
-def _still_open(context: Context) -> Context:
-    # Two sessions that end in the order they started must not leave the first one, ended, as the current one.
-    scope = scope_of(context)
-    while scope is not None and scope.ended and scope.outer is not None and scope.outer is not context:
-        context = scope.outer
-        scope = scope_of(context)
-    return context
-
-
-class Using:
-    """Context manager that makes a scope the current one for a block, and nothing else."""
-
-    __slots__ = ("_outer", "_scope")
-
-    def __init__(self, scope: Scope) -> None:
-        self._scope = scope
-        self._outer = get_current()
-
-    def __enter__(self) -> None:
-        """Make the scope current."""
-        self._outer = get_current()
-        try:
-            attach(self._scope.inner or self._outer)
-        except BaseException:
-            leave(self._scope, self._outer)
-            raise
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Restore what was current."""
-        try:
-            leave(self._scope, self._outer)
-        except BaseException:
-            leave(self._scope, self._outer)
-            raise
 
 
 class _Within:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, SupportsFloat
+from typing import NamedTuple, SupportsFloat
 
 import msgspec
 from opentelemetry.context import Context
 
-from callspan.agent.api_misuse import reward_value
 from callspan.agent.context import metadata_of
+from callspan.agent.event_recorder import EventRecorder
+from callspan.agent.lifecycle import is_within
 from callspan.agent.runtime import Runtime
-from callspan.agent.scope import Scope, is_within
-from callspan.agent.times import Time, moment
-from callspan.agent.values import SupportsBool, as_bool
+from callspan.agent.scope import Scope, scope_of
+from callspan.agent.values import SupportsBool, Time, as_bool, moment, reward_value
 from callspan.errors import application_error
 from callspan.record.events import EventRecord, Record
 from callspan.record.ids import new_id
-
-if TYPE_CHECKING:
-    from callspan.agent.event_recorder import EventRecorder
-    from callspan.agent.sessions import Session
-    from callspan.agent.timesteps import Timestep
 
 
 class StepResult(NamedTuple):
@@ -82,16 +77,6 @@ class EnvironmentStep(Scope):
         self._flags: list[str] = []
 
     @property
-    def session(self) -> Session | None:
-        """The session the environment belongs to."""
-        return self._owner.session
-
-    @property
-    def step(self) -> Timestep | None:
-        """The timestep it is a part of; None outside of one."""
-        return self._where.step
-
-    @property
     def above(self) -> Scope | None:
         """The timestep or session it is a part of."""
         return self._where
@@ -116,13 +101,13 @@ class EnvironmentStep(Scope):
         self._result, self._flags = StepResult(before=self._result.before), []
         self._event = None
 
-    def _open(self, around: Scope | None, current: Context) -> Context:
+    def _open(self, current: Context) -> Context:
         owner, flags = self._owner.target()
         self._where = owner
         self._flags += flags
         self.runtime = owner.runtime
         self.place = owner.place
-        return current if is_within(around, owner) else owner.inner or current
+        return current if is_within(scope_of(current), owner) else owner.inner or current
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
         place = self.place

@@ -1,4 +1,4 @@
-"""Event recorder: records events, messages, rewards and operations in a session or timestep."""
+"""Event recorder: records events, messages and rewards in a session or timestep."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ from opentelemetry.context import Context, get_current
 
 from callspan.agent.api_misuse import flagged
 from callspan.agent.context import metadata_of
-from callspan.agent.environment_step import EnvironmentStep, StepResult, count_event, environment_event
-from callspan.agent.operations import Agent, Guardrail, Handoff, Tool
 from callspan.agent.rewards import reward_record
 from callspan.agent.runtime import installed
 from callspan.agent.scope import Scope
-from callspan.agent.times import Time, moment
-from callspan.agent.values import SupportsBool, as_dict, as_text, as_texts
+from callspan.agent.values import Time, as_dict, as_text, as_texts, moment
 from callspan.errors import application_error
 from callspan.record.events import EventRecord, MessageRecord
 from callspan.record.ids import new_id
@@ -114,38 +111,6 @@ class EventRecorder(Scope):
         target.emit(record, "event")
         return record.event_id
 
-    def environment(
-        self,
-        observation: object = None,
-        reward: SupportsFloat | None = None,
-        terminated: SupportsBool | None = None,
-        truncated: SupportsBool | None = None,
-        before: object = None,
-        info: object = None,
-        *,
-        at: Time | None = None,
-    ) -> str:
-        """Record one step of the environment; return the event's id.
-
-        `observation` is the state after it, `before` the state before, `info` what else there is to say; None: not
-        given. The reward counts in the totals of step and session. NumPy values are welcome. `at` is when
-        it happened; None: now.
-        """
-        target, flags = self.target()
-        record = environment_event(
-            target, StepResult(observation, reward, terminated, truncated, before, info, at), flags
-        )
-        count_event(target, record)
-        target.emit(record, "event")
-        return record.event_id
-
-    def environment_step(self, before: object = None) -> EnvironmentStep:
-        """Return one step of the environment that takes time, to be used with `with`: a span of its own.
-
-        `before` is the state before it. Give the rest by `set_result(observation, reward, terminated, truncated)`.
-        """
-        return EnvironmentStep(self, before)
-
     def reward(
         self,
         value: SupportsFloat | None,
@@ -181,36 +146,6 @@ class EventRecorder(Scope):
         target.emit(record)
         return record.reward_id
 
-    def tool(self, name: str | None = None, call: object = None, arguments: object = None) -> Tool:
-        """Return the run of a tool, to be used with `with`, see `callspan.tool`."""
-        return Tool(name, call, arguments, owner=self)
-
-    def invoke_agent(
-        self,
-        name: str | None = None,
-        *,
-        input: object = None,  # noqa: A002 - the public word
-        description: str | None = None,
-    ) -> Agent:
-        """Return the run of an agent among several, to be used with `with`, see `callspan.invoke_agent`."""
-        return Agent(name, input, self, description)
-
-    def guardrail(self, name: str | None = None, *, input: object = None) -> Guardrail:  # noqa: A002
-        """Return a check, to be used with `with`, see `callspan.guardrail`."""
-        return Guardrail(name, input, self)
-
-    def handoff(
-        self,
-        to: str,
-        sender: str | None = None,
-        *,
-        call: object = None,
-        reason: object = None,
-        at: Time | None = None,
-    ) -> str:
-        """Record that one agent passes the work on to another, see `callspan.handoff`; return the event's id."""
-        return Handoff.made(to, sender, call, reason, self, at)
-
     def add_reward(self, value: float | None) -> None:
         """Add to the totals of this scope and of those above it."""
         scope: Scope | None = self
@@ -224,11 +159,6 @@ class EventRecorder(Scope):
 
     def saw_end(self, terminated: bool | None, truncated: bool | None) -> None:
         """Keep whether the environment ended the episode."""
-
-    def sequence(self) -> int | None:
-        """Return the next number of the order of things in this session; None without a session."""
-        session = self.session
-        return session.next_sequence() if session is not None else None
 
     def target(self, *, late: bool = False) -> tuple[EventRecorder, list[str]]:
         """Return where the record belongs and flags; `late` allows it after the end."""

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import ClassVar, Final
 
 import msgspec
 from opentelemetry.context import Context
 
 from callspan.agent.api_misuse import installed_or_warn
-from callspan.agent.context import current_scope, metadata_of
+from callspan.agent.context import metadata_of
 from callspan.agent.decorators import Decorating
+from callspan.agent.event_recorder import EventRecorder
+from callspan.agent.lifecycle import is_within
 from callspan.agent.runtime import Runtime
-from callspan.agent.scope import IDLE, Scope, is_within
-from callspan.agent.times import Time
-from callspan.agent.values import as_bool, as_text
+from callspan.agent.scope import IDLE, Scope, current_scope, scope_of
+from callspan.agent.values import Time, as_bool, as_text
 from callspan.errors import application_error
 from callspan.fail_open import fail_open, ours, value_of
 from callspan.record.codec import plain
 from callspan.record.events import AGENT_START, TOOL_START, EventRecord, Record, start_id
 from callspan.record.ids import new_id
-
-if TYPE_CHECKING:
-    from callspan.agent.event_recorder import EventRecorder
-    from callspan.agent.sessions import Session
-    from callspan.agent.timesteps import Timestep
 
 _ABSENT: Final = msgspec.UNSET
 
@@ -96,16 +92,6 @@ class Operation(Scope, Decorating):
         self._output = value
 
     @property
-    def session(self) -> Session | None:
-        """The session it runs in, or None."""
-        return self._owner.session if self._owner is not None else None
-
-    @property
-    def step(self) -> Timestep | None:
-        """The timestep it runs in, or None."""
-        return self._owner.step if self._owner is not None else None
-
-    @property
     def above(self) -> Scope | None:
         """The timestep, session, tool or agent it runs in, or None."""
         return self._owner
@@ -140,8 +126,8 @@ class Operation(Scope, Decorating):
         self._flags = []
         self._output, self.error = _ABSENT, None
 
-    def _open(self, around: Scope | None, current: Context) -> Context:
-        owner = self._parent
+    def _open(self, current: Context) -> Context:
+        around, owner = scope_of(current), self._parent
         if owner is not None:
             owner, flags = owner.target()
             self._flags += flags
@@ -186,7 +172,6 @@ class Operation(Scope, Decorating):
         data = {} if self._input is None else {input_name: self._input}
         if self._output is not _ABSENT:
             data[output_name] = self._output
-        session = self.session
         return EventRecord(
             event_id=self._id,
             session_id=self.place.session_id,
@@ -196,7 +181,7 @@ class Operation(Scope, Decorating):
             name=self.name,
             time_ns=self.start_ns,
             duration_ns=duration_ns,
-            sequence=session.next_sequence() if session is not None else None,
+            sequence=self.sequence(),
             system=self.system(),
             data=data or None,
             error=application_error(error if error is not None else self.error),

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, SupportsFloat, TypeAlias
+from typing import Final, Literal, NamedTuple, SupportsFloat, TypeAlias
 
 import msgspec
 
-from callspan.agent.api_misuse import flagged, installed_or_warn, reward_value
+from callspan.agent.api_misuse import flagged, installed_or_warn
 from callspan.agent.carriers import carried
-from callspan.agent.context import current_metadata, current_scope
+from callspan.agent.context import current_metadata
 from callspan.agent.runtime import Runtime, SpanRef
+from callspan.agent.scope import Scope, current_scope
 from callspan.agent.span_refs import found
-from callspan.agent.times import Time, moment
-from callspan.agent.values import as_text
+from callspan.agent.values import Time, as_text, moment, reward_value
 from callspan.fail_open import fail_open
 from callspan.process import callbacks
 from callspan.record.call import Place
 from callspan.record.events import RewardRecord
 from callspan.record.ids import new_id
-
-if TYPE_CHECKING:
-    from callspan.agent.scope import Scope
-    from callspan.agent.sessions import Session
 
 Level: TypeAlias = Literal["event", "session", "call"]
 _ADVICE: Final = "a reward outside a session needs the session_id, timestep_id or call_id it is for"
@@ -118,13 +114,6 @@ def feedback(
     return record.reward_id
 
 
-def write_session_reward(session: Session, value: object, at: Time | None = None) -> float | None:
-    """Write the reward of a whole session; return its value, None where it is no number."""
-    record = reward_record(Place(session_id=session.id), value, [], session.runtime, scope="session", at=at)
-    session.emit(record)
-    return record.value
-
-
 def reward_record(  # noqa: PLR0913 - the fields of a reward
     place: Place,
     value: object,
@@ -181,7 +170,7 @@ def _target(runtime: Runtime | None, session_id: str | None, timestep_id: str | 
         session_id = session_id or where.place.session_id
     # A step of an unknown id may be in any session: the current place does not apply.
     is_elsewhere = timestep_id is not None and call_id is None and session_id is None
-    here = scope if scope is not None and not is_elsewhere and session_id in {None, _session_of(scope)} else None
+    here = scope if scope is not None and not is_elsewhere and session_id in {None, scope.place.session_id} else None
     if where is not None:
         place = msgspec.structs.replace(where.place, session_id=session_id)
     elif here is not None and session_id is None and timestep_id is None:
@@ -194,10 +183,6 @@ def _target(runtime: Runtime | None, session_id: str | None, timestep_id: str | 
     elif session_id is not None and timestep_id is None:
         level = "session"
     return _Target(named, place, level, here, where)
-
-
-def _session_of(scope: Scope) -> str | None:
-    return scope.session.id if scope.session is not None else None
 
 
 def _hand_over(record: RewardRecord, target: _Target, sent: SpanRef | None) -> None:

@@ -15,18 +15,16 @@ from callspan.process.callbacks import Point
 from callspan.process.processors import Processors
 from callspan.record.call import Place
 from callspan.record.events import Record
+from callspan.record.ids import SpanIds
 from callspan.semconv.exchange import Exchange
 
 AttributeValue: TypeAlias = str | bool | int | float | list[str] | list[int] | list[float]
 Attributes: TypeAlias = Mapping[str, AttributeValue]
 
 
-class SpanHandle(Protocol):
+class ScopeSpanHandle(SpanIds, Protocol):
     """The span of a session, timestep or operation. No method raises; all are safe after the end."""
 
-    trace_id: str | None
-    """32 hex digits; None where no tracing is."""
-    span_id: str | None
     sampled: bool
     """Whether the span is kept; travels in carriers, so that other processes decide alike."""
     exchange: Exchange | None
@@ -61,7 +59,7 @@ class NoSpan:
         """Do nothing."""
 
 
-NO_SPAN: Final[SpanHandle] = NoSpan()
+NO_SPAN: Final[ScopeSpanHandle] = NoSpan()
 
 
 class SpanRef(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,14 +79,14 @@ class SpanStarter(Protocol):
     """Starts the spans of sessions, timesteps and tools out of their first records."""
 
     def start(
-        self, record: Record, *, parent: Context | None, link: SpanHandle | None = None, root: bool = False
-    ) -> SpanHandle:
+        self, record: Record, *, parent: Context | None, link: ScopeSpanHandle | None = None, root: bool = False
+    ) -> ScopeSpanHandle:
         """Start the span of a session, timestep or tool event, linked to `link` where that is in another trace.
 
         `parent` None means the current context; `root` starts a new trace.
         """
 
-    def joined(self, trace_id: str, span_id: str, *, sampled: bool = True) -> SpanHandle:
+    def joined(self, trace_id: str, span_id: str, *, sampled: bool = True) -> ScopeSpanHandle:
         """Return a handle of a span of another process, to be a parent only; ending it does nothing."""
 
     def evaluated(self, record: Record, of: SpanRef | None) -> None:

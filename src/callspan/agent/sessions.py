@@ -13,17 +13,16 @@ from opentelemetry.context import Context
 
 from callspan.agent.api_misuse import flagged, installed_or_warn, mark
 from callspan.agent.carriers import Carrier, carried, carrier_of
-from callspan.agent.context import current_scope, metadata_of, with_metadata
+from callspan.agent.context import metadata_of, with_metadata
 from callspan.agent.decorators import Decorating
-from callspan.agent.episode import Episode, episode_of
+from callspan.agent.episode import episode_of
 from callspan.agent.event_recorder import EventRecorder
-from callspan.agent.rewards import write_session_reward
-from callspan.agent.runtime import NO_SPAN, Runtime, SpanHandle, SpanRef, installed
-from callspan.agent.scope import Scope
+from callspan.agent.rewards import reward_record
+from callspan.agent.runtime import NO_SPAN, Runtime, ScopeSpanHandle, SpanRef, installed
+from callspan.agent.scope import Scope, current_scope, scope_of
 from callspan.agent.span_refs import SPAN_REFS, remember
-from callspan.agent.times import Time
-from callspan.agent.timesteps import Found, Timestep
-from callspan.agent.values import SupportsBool, as_bool, as_dict, as_text
+from callspan.agent.timesteps import Found, SessionScope, TimestepScope
+from callspan.agent.values import SupportsBool, Time, as_bool, as_dict, as_text
 from callspan.errors import application_error, outcome_of
 from callspan.fail_open import fail_open
 from callspan.process.callbacks import Point
@@ -46,7 +45,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     at: Time | None = None
 
 
-class Session(EventRecorder, Decorating):
+class Session(SessionScope, Decorating):
     """One episode or conversation: a span `invoke_workflow {name}`, a row at its start, updates, and its end.
 
     Made by `callspan.session(...)`. A session re-attached by a carrier adds to the one it came from: it has no
@@ -61,11 +60,8 @@ class Session(EventRecorder, Decorating):
     """
 
     __slots__ = (
-        "_episode",
         "_info",
         "_joined",
-        "_last",
-        "_open_steps",
         "_parent_id",
         "_resumed",
         "_sent",
@@ -90,11 +86,11 @@ class Session(EventRecorder, Decorating):
         self.identity = identity
         self._sent = carried(identity.carrier)
         self._joined = self._resumed = self._sent.session_id is not None
-        self._episode: Episode = episode_of(self._sent.session_id or identity.session_id, self._sent.next_index)
+        self._episode = episode_of(self._sent.session_id or identity.session_id, self._sent.next_index)
         self.place = Place(session_id=self._episode.id, session_name=identity.name or self._sent.name)
         self._info = as_dict(identity.metadata)
-        self._last: SpanHandle = NO_SPAN
-        self._open_steps: dict[str, Timestep] = {}
+        self._last = NO_SPAN
+        self._open_steps = {}
         self._parent_id: str | None = None
         self._status: str | None = None
         self._success: bool | None = None
@@ -105,11 +101,6 @@ class Session(EventRecorder, Decorating):
         return f"<Session {self.id} name={self.name!r} {self.state}>"
 
     @property
-    def id(self) -> str:
-        """The session's id: as given, as carried, or one of ours. Known before the start."""
-        return self._episode.id
-
-    @property
     def name(self) -> str | None:
         """The session's name; None where a carrier brought none."""
         return self.place.session_name
@@ -118,16 +109,6 @@ class Session(EventRecorder, Decorating):
     def session(self) -> Session | None:
         """The session itself."""
         return self
-
-    @property
-    def step(self) -> Timestep | None:
-        """None: a session is in no timestep of its own."""
-        return None
-
-    @property
-    def above(self) -> Scope | None:
-        """None: totals are per session, those of a nested one are its own."""
-        return None
 
     def timestep(
         self,
@@ -156,8 +137,9 @@ class Session(EventRecorder, Decorating):
         May be called again, and after the end; what is None changes nothing. `at` is when the reward was given.
         """
         if reward is not None:
-            value = write_session_reward(self, reward, at)
-            self.running.add_reward(value)
+            record = reward_record(Place(session_id=self.id), reward, [], self.runtime, scope="session", at=at)
+            self.emit(record)
+            self.running.add_reward(record.value)
         self._success = self._success if success is None else as_bool(success)
         self.update(status=status)
 
@@ -180,37 +162,9 @@ class Session(EventRecorder, Decorating):
         identity = self.identity
         return Session.of(msgspec.structs.replace(identity, name=identity.name or name, at=None))
 
-    def next_index(self) -> int:
-        """Return the index of the next timestep."""
-        return self._episode.next_index()
-
-    def next_sequence(self) -> int:
-        """Return the next number of the order of things in this session."""
-        return self._episode.next_sequence()
-
-    def next_version(self) -> int:
-        """Return the version of the next record, higher than any before."""
-        return self._episode.next_version()
-
     def flag(self, flag: str) -> None:
         """Flag the session; kept with its next record."""
         mark(self._info, flag)
-
-    def opened(self, step: Timestep) -> None:
-        """Remember a step until it is closed."""
-        self._open_steps[step.id] = step
-
-    def closed(self, step: Timestep) -> None:
-        """Forget a step."""
-        self._open_steps.pop(step.id, None)
-
-    def last_span(self) -> SpanHandle:
-        """Return the span of the last step, or the session's own: what a trace of its own links to."""
-        return self._last
-
-    def leave_behind(self, span: SpanHandle) -> None:
-        """Keep the span of the newest step, in place of the one before."""
-        self._last = span
 
     def _for_step(self, start_ns: int) -> Found:
         flag = None
@@ -226,7 +180,7 @@ class Session(EventRecorder, Decorating):
         """Return the step of this session the running code is in, else the session, and flags."""
         scope = current_scope()
         step = scope.step if scope is not None and scope.session is self else None
-        if step is not None and not step.ended:
+        if isinstance(step, EventRecorder) and not step.ended:
             return step, []
         return super().target(late=late)
 
@@ -238,14 +192,13 @@ class Session(EventRecorder, Decorating):
     def _began(self, at: Time | None) -> int:
         return super()._began(self.identity.at if at is None else at)
 
-    def _open(self, around: Scope | None, current: Context) -> Context:
+    def _open(self, current: Context) -> Context:
         self.runtime = installed_or_warn()
         identity = self.identity
-        parent = identity.parent
+        around, parent = scope_of(current), identity.parent
         if isinstance(parent, Scope):
             current, around = parent.inner or current, parent
-        outer = around.session if around is not None else None
-        outer_id = parent if isinstance(parent, str) else outer.id if outer is not None else None
+        outer_id = parent if isinstance(parent, str) else around.place.session_id if around is not None else None
         self._parent_id = outer_id if outer_id != self.id else None
         self._resumed = not self._episode.enter(self, self.start_ns) or self._joined
         self.running = self._episode.running
@@ -334,7 +287,29 @@ class Session(EventRecorder, Decorating):
         )
 
 
-def _joined(runtime: Runtime, where: SpanRef | None) -> SpanHandle | None:
+class Timestep(TimestepScope):
+    """One turn of a session: a span `timestep`, a row at its start and at its end.
+
+    Made by `session.timestep()` or `callspan.timestep()`. `id` and `index` are known from the start on. Safe from any
+    thread.
+
+    Example:
+        >>> with callspan.session("chat") as session, session.timestep("answer") as step:
+        ...     _ = step.observation("Where is my parcel?")
+        ...     _ = step.reward(1.0, source="user")
+        >>> step.index
+        0
+    """
+
+    __slots__ = ()
+
+    @property
+    def session(self) -> Session | None:
+        """The session it belongs to; None before the start."""
+        return self._session if isinstance(self._session, Session) else None
+
+
+def _joined(runtime: Runtime, where: SpanRef | None) -> ScopeSpanHandle | None:
     if where is None or where.trace_id is None or where.span_id is None:
         return None
     return runtime.spans.joined(where.trace_id, where.span_id, sampled=where.sampled)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from callspan.agent.runtime import Runtime, SpanHandle, SpanRef
+from callspan.agent.runtime import Runtime, ScopeSpanHandle, SpanRef
 from callspan.record.call import CallRecord, Place
 
 
@@ -48,7 +48,7 @@ class LRUCache:
 SPAN_REFS: Final = {"session": LRUCache(4096), "timestep": LRUCache(1024), "call": LRUCache(4096)}
 
 
-def remember(kind: str, identity: str, span: SpanHandle, place: Place) -> None:
+def remember(kind: str, identity: str, span: ScopeSpanHandle, place: Place) -> None:
     """Keep where a session or timestep and its span are."""
     where = SpanRef(trace_id=span.trace_id, span_id=span.span_id, sampled=span.sampled, place=place)
     SPAN_REFS[kind].keep(identity, where)

@@ -11,12 +11,12 @@ from opentelemetry.context import Context
 from callspan.agent.api_misuse import mark
 from callspan.agent.context import metadata_of
 from callspan.agent.decorators import Decorating
-from callspan.agent.event_recorder import EventRecorder
-from callspan.agent.runtime import Runtime
-from callspan.agent.scope import Scope
+from callspan.agent.episode import Episode
+from callspan.agent.operation_recorder import OperationRecorder
+from callspan.agent.runtime import Runtime, ScopeSpanHandle
+from callspan.agent.scope import Scope, scope_of
 from callspan.agent.span_refs import remember
-from callspan.agent.times import Time
-from callspan.agent.values import as_dict, as_int, as_text
+from callspan.agent.values import Time, as_dict, as_int, as_text
 from callspan.errors import application_error, outcome_of
 from callspan.fail_open import fail_open
 from callspan.record.call import Place
@@ -24,32 +24,74 @@ from callspan.record.events import Record, TimestepRecord
 from callspan.record.ids import new_id
 
 if TYPE_CHECKING:
-    from callspan.agent.sessions import Session
+    from typing_extensions import Self
+
+
+class SessionScope(OperationRecorder):
+    """A session as its timesteps know it: the counters of its episode, its open steps, and its last span."""
+
+    __slots__ = ("_episode", "_last", "_open_steps")
+
+    _episode: Episode
+    _last: ScopeSpanHandle
+    _open_steps: dict[str, Scope]
+
+    @property
+    def id(self) -> str:
+        """The session's id: as given, as carried, or one of ours. Known before the start."""
+        return self._episode.id
+
+    @property
+    def step(self) -> None:
+        """None: a session is in no timestep of its own."""
+        return
+
+    @property
+    def above(self) -> None:
+        """None: totals are per session, those of a nested one are its own."""
+        return
+
+    def next_index(self) -> int:
+        """Return the index of the next timestep."""
+        return self._episode.next_index()
+
+    def sequence(self) -> int:
+        """Return the next number of the order of events in this session."""
+        return self._episode.next_sequence()
+
+    def next_version(self) -> int:
+        """Return the version of the next record, higher than any before."""
+        return self._episode.next_version()
+
+    def opened(self, step: TimestepScope) -> None:
+        """Remember a step until it is closed."""
+        self._open_steps[step.id] = step
+
+    def closed(self, step: TimestepScope) -> None:
+        """Forget a step."""
+        self._open_steps.pop(step.id, None)
+
+    def last_span(self) -> ScopeSpanHandle:
+        """Return the span of the last step, or the session's own: what a trace of its own links to."""
+        return self._last
+
+    def leave_behind(self, span: ScopeSpanHandle) -> None:
+        """Keep the span of the newest step, in place of the one before."""
+        self._last = span
 
 
 class Found(NamedTuple):
     """The session of a step that starts."""
 
-    session: Session
+    session: SessionScope
     owned: bool = False
     """Made for this step alone, which starts it."""
     flag: str | None = None
     """A flag for the step."""
 
 
-class Timestep(EventRecorder, Decorating):
-    """One turn of a session: a span `timestep`, a row at its start and at its end.
-
-    Made by `session.timestep()` or `callspan.timestep()`. `id` and `index` are known from the start on. Safe from any
-    thread.
-
-    Example:
-        >>> with callspan.session("chat") as session, session.timestep("answer") as step:
-        ...     _ = step.observation("Where is my parcel?")
-        ...     _ = step.reward(1.0, source="user")
-        >>> step.index
-        0
-    """
+class TimestepScope(OperationRecorder, Decorating):
+    """One turn of a session, see `callspan.agent.sessions.Timestep`, which adds the type of its session."""
 
     __slots__ = (
         "_at",
@@ -78,7 +120,7 @@ class Timestep(EventRecorder, Decorating):
         turn: int | None = None,
         metadata: Mapping[str, object] | None = None,
         at: Time | None = None,
-    ) -> Timestep:
+    ) -> Self:
         """Return a step that has not started. For callspan itself; use `callspan.timestep()`.
 
         `find` returns the session of a step that starts at the given time.
@@ -100,7 +142,7 @@ class Timestep(EventRecorder, Decorating):
         self._given = (as_text(name), as_int(turn))
         self._at = at
         self._info = as_dict(metadata)
-        self._session: Session | None = None
+        self._session: SessionScope | None = None
         self._owns_session = False
         self._first: TimestepRecord | None = None
         self._parent: Scope | None = None
@@ -125,12 +167,12 @@ class Timestep(EventRecorder, Decorating):
         return self._given[0]
 
     @property
-    def session(self) -> Session | None:
+    def session(self) -> SessionScope | None:
         """The session it belongs to; None before the start."""
         return self._session
 
     @property
-    def step(self) -> Timestep | None:
+    def step(self) -> TimestepScope:
         """The timestep itself."""
         return self
 
@@ -167,10 +209,10 @@ class Timestep(EventRecorder, Decorating):
             self._end_both(error, at)  # an interrupt may come between the two; neither ends twice
             raise
 
-    def fresh(self, name: str, arguments: Mapping[str, object]) -> Timestep:  # noqa: ARG002
+    def fresh(self, name: str, arguments: Mapping[str, object]) -> Self:  # noqa: ARG002
         """Return a new step like this one, for one call of a function."""
         given, turn = self._given
-        return Timestep.of(self._find, given or name, turn, self._info)
+        return self.of(self._find, given or name, turn, self._info)
 
     def _end_both(self, error: BaseException | None, at: Time | None) -> None:
         super().end(error, at=at)
@@ -187,7 +229,7 @@ class Timestep(EventRecorder, Decorating):
     def _began(self, at: Time | None) -> int:
         return super()._began(self._at if at is None else at)
 
-    def _open(self, around: Scope | None, current: Context) -> Context:
+    def _open(self, current: Context) -> Context:
         session, self._owns_session, flag = self._find(self.start_ns)
         self._session = session
         if self._owns_session:
@@ -202,6 +244,7 @@ class Timestep(EventRecorder, Decorating):
             timestep_id=self.id,
             timestep=self._index,
         )
+        around = scope_of(current)
         # Started from elsewhere (another thread or session) it hangs below its session, not below what runs there.
         inside = around is not None and around.session is session
         self._parent = around if inside and around is not session else None
@@ -245,9 +288,8 @@ class Timestep(EventRecorder, Decorating):
         )
         return self.runtime.process(record, "timestep_end")
 
-    def _record(self, session: Session) -> TimestepRecord:
+    def _record(self, session: SessionScope) -> TimestepRecord:
         name, turn = self._given
-        outer = self._parent.step if self._parent is not None else None
         return TimestepRecord(
             timestep_id=self.id,
             session_id=session.id,
@@ -255,7 +297,7 @@ class Timestep(EventRecorder, Decorating):
             index=self._index,
             name=name,
             turn=turn,
-            parent_timestep_id=outer.id if outer is not None else None,
+            parent_timestep_id=None if self._parent is None else self._parent.place.timestep_id,
             start_ns=self.start_ns,
             metadata=dict(self._info),
         )

@@ -14,8 +14,7 @@ import gymnasium
 import msgspec
 from gymnasium.vector.utils import iterate
 
-from callspan.agent.sessions import Identity, Session
-from callspan.agent.timesteps import Timestep
+from callspan.agent.sessions import Identity, Session, Timestep
 from callspan.environments.episodes import Episodes, Turn
 from callspan.fail_open import fail_open
 

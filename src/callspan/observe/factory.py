@@ -8,7 +8,7 @@ import msgspec
 
 from callspan.fail_open import attempt, fail_open
 from callspan.observe.live_call import LiveCall
-from callspan.observe.ports import NO_SPAN, CallInfo, CallPorts, Scope
+from callspan.observe.ports import NO_SPAN, CallInfo, CallPorts, CallScope
 from callspan.providers.base import Endpoint
 from callspan.record.call import CallRecord, Place, Request, Timing
 from callspan.record.ids import new_id
@@ -24,7 +24,7 @@ class CallFactory(CallPorts, frozen=True, kw_only=True):
     def start(self, endpoint: Endpoint, info: CallInfo) -> LiveCall:
         """Return a new call that has just begun, with its span started in the current context."""
         start_ns, zero_ns = self.clock.wall_ns(), self.clock.monotonic_ns()
-        scope: Scope | None = None
+        scope: CallScope | None = None
         metadata: dict[str, object] = {}
         with _READ_SURROUNDINGS:
             scope, metadata = self.scope(), self.metadata()

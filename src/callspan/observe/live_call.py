@@ -18,7 +18,7 @@ from callspan.observe.body import exact_messages
 from callspan.observe.chunk_timing import ChunkLog, ChunkTiming
 from callspan.observe.ending import Ending
 from callspan.observe.estimate import with_estimates
-from callspan.observe.ports import CallPorts, Scope, SpanHandle
+from callspan.observe.ports import CallPorts, CallScope, CallSpanHandle
 from callspan.process.content import withhold
 from callspan.providers import registry
 from callspan.providers.base import Accumulator, Endpoint, ResponseInfo
@@ -87,7 +87,7 @@ class LiveCall:
     )  # fmt: skip
 
     def __init__(
-        self, ports: CallPorts, endpoint: Endpoint, record: CallRecord, span: SpanHandle, scope: Scope | None,
+        self, ports: CallPorts, endpoint: Endpoint, record: CallRecord, span: CallSpanHandle, scope: CallScope | None,
         zero_ns: int,
     ) -> None:  # fmt: skip
         self._ports = ports

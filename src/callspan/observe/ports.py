@@ -10,6 +10,7 @@ import msgspec
 
 from callspan.record.call import CallRecord, ErrorInfo, Outcome, Place, StreamEnd
 from callspan.record.events import Record
+from callspan.record.ids import SpanIds
 from callspan.record.messages import Conversation
 
 
@@ -25,11 +26,9 @@ class Clock(msgspec.Struct, frozen=True):
 SYSTEM_CLOCK: Final = Clock()
 
 
-class SpanHandle(Protocol):
+class CallSpanHandle(SpanIds, Protocol):
     """The span of a call, as observation needs it. No method raises."""
 
-    trace_id: str | None
-    span_id: str | None
     parent_span_id: str | None
     sampled: bool | None
     wants_content: bool
@@ -52,7 +51,7 @@ class _NoSpan:
         """Show nothing."""
 
 
-class Scope(Protocol):
+class CallScope(Protocol):
     """The session and timestep a call belongs to."""
 
     @property
@@ -74,7 +73,7 @@ class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
 
 
-NO_SPAN: Final[SpanHandle] = _NoSpan()
+NO_SPAN: Final[CallSpanHandle] = _NoSpan()
 
 
 class UnfinishedCall(Protocol):
@@ -124,7 +123,7 @@ def _uncounted(record: CallRecord) -> Callable[[], None]:
 class CallPorts(msgspec.Struct, frozen=True, kw_only=True):
     """What every call needs around it. Safe from any thread."""
 
-    start_span: Callable[[CallRecord], SpanHandle]
+    start_span: Callable[[CallRecord], CallSpanHandle]
     process: Callable[[CallRecord], CallRecord]
     """Returns what of a record may be shown and stored, see `Processors.process`. Raises nothing but interrupts."""
     write: Callable[[Record], None]
@@ -140,7 +139,7 @@ class CallPorts(msgspec.Struct, frozen=True, kw_only=True):
     """Called with a call whose end was not reported, or was interrupted: has `end` called soon, on another thread."""
     under_way: Callable[[CallRecord], bool] = _always
     """Called with the unprocessed record of a stream that is sent; False: do not write it. Never raises."""
-    scope: Callable[[], Scope | None]
+    scope: Callable[[], CallScope | None]
     metadata: Callable[[], dict[str, object]]
     clock: Clock = SYSTEM_CLOCK
     service: str | None = None

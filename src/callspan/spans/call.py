@@ -1,22 +1,23 @@
-"""Call spans: one CLIENT span per call, started with what a sampler needs, ended with the record."""
+"""Call spans: one CLIENT span per call, started with what a sampler needs, ended with the record and its attempts."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from opentelemetry import trace
 from opentelemetry._logs import LoggerProvider
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, TracerProvider
+from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode, Tracer, TracerProvider
 
 from callspan.fail_open import fail_open
-from callspan.record.call import CallRecord, ErrorInfo
+from callspan.record.call import Attempt, CallRecord, ErrorInfo
 from callspan.record.messages import Conversation
 from callspan.reentrancy import run_or_defer
 from callspan.semconv import call, gen_ai
 from callspan.semconv.projection import Projection
 from callspan.settings import Settings
-from callspan.spans import attempts, genai_compat, span_attributes
+from callspan.spans import genai_compat, span_attributes
 from callspan.spans.borrowed import BORROWED
 from callspan.spans.logs import CallLogEvents
 
@@ -89,13 +90,13 @@ class CallSpan:
         with _PROJECT:
             if span.is_recording():
                 if not begun:
-                    attempts.add_events(span, record)
+                    _add_attempt_events(span, record)
                     if timing.first_token_ns is not None:
                         span.add_event(call.FIRST_CONTENT_EVENT, None, timing.start_ns + timing.first_token_ns)
                     if self._owned and record.error is not None:
                         _set_status(span, record, record.error, end_ns)
                     if self._of.attempt_spans:
-                        attempts.add_spans(self._of.tracer, span, record)
+                        _add_attempt_spans(self._of.tracer, span, record)
                 shown = conversation if self._of.content else None
                 span_attributes.put(span, self._of.projection.end(record, shown))
         if begun < _NOTIFIED:
@@ -177,3 +178,45 @@ def _set_status(span: Span, record: CallRecord, error: ErrorInfo, end_ns: int) -
     if record.outcome in ("error", "timeout"):
         span.set_status(Status(StatusCode.ERROR, error.message or error.type))
         span.add_event(call.EXCEPTION_EVENT, call.EXCEPTION.of(error), end_ns)
+
+
+def _add_attempt_events(span: Span, record: CallRecord) -> None:
+    """Put an event on the span for each failed attempt, and for every one where there were several.
+
+    The time of the event is that of the answer's headers, or of the failure.
+    """
+    attempts, start_ns = record.attempts, record.timing.start_ns
+    for attempt in attempts:
+        if len(attempts) > 1 or attempt.error_type is not None:
+            span.add_event(call.ATTEMPT_EVENT, call.ATTEMPT.of(attempt), start_ns + _known_ns(attempt))
+
+
+def _add_attempt_spans(tracer: Tracer, span: Span, record: CallRecord) -> None:
+    """Make a CLIENT span of every attempt, a child of the call's span, with the attempt's own times.
+
+    They are made when the call is over, so none of them is ever the current span.
+    """
+    parent = trace.set_span_in_context(span, Context())
+    start_ns = record.timing.start_ns
+    for attempt in record.attempts:
+        child = tracer.start_span(
+            call.ATTEMPT_SPAN_NAME,
+            context=parent,
+            kind=SpanKind.CLIENT,
+            attributes=call.attempt_span_attributes(record, attempt),
+            start_time=start_ns + attempt.start_ns,
+        )
+        if attempt.error_type is not None:
+            child.set_status(Status(StatusCode.ERROR, attempt.error_type))
+        child.end(start_ns + _last_ns((attempt.end_ns, attempt.headers_ns, attempt.start_ns)))
+
+
+def _known_ns(attempt: Attempt) -> int:
+    """When it was known how the attempt went."""
+    if attempt.headers_ns is not None:
+        return attempt.headers_ns
+    return _last_ns((attempt.end_ns, attempt.start_ns))
+
+
+def _last_ns(offsets: Iterable[int | None]) -> int:
+    return max(offset for offset in offsets if offset is not None)

@@ -24,7 +24,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from callspan.agent.runtime import SpanHandle, SpanRef
+from callspan.agent.runtime import ScopeSpanHandle, SpanRef
 from callspan.fail_open import fail_open
 from callspan.record.call import ErrorInfo
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
@@ -174,7 +174,7 @@ class SessionSpans:
         self._evaluations = Evaluations(tracer, self._options, log)
 
     def start(
-        self, record: Record, *, parent: Context | None, link: SpanHandle | None = None, root: bool = False
+        self, record: Record, *, parent: Context | None, link: ScopeSpanHandle | None = None, root: bool = False
     ) -> SessionSpan:
         """Start the span of a session, timestep or tool event out of its first record.
 

@@ -10,9 +10,9 @@ from typing import Final, get_args
 import msgspec
 from opentelemetry import trace
 
-from callspan.agent import context as agent_context
-from callspan.agent.context import current_content, stricter
+from callspan.agent.context import current_content, current_metadata, stricter
 from callspan.agent.runtime import Runtime, run_now
+from callspan.agent.scope import current_scope
 from callspan.agent.span_refs import remember_call
 from callspan.cost import published
 from callspan.fail_open import fail_open, value_of
@@ -130,8 +130,8 @@ class Pipeline:
             begun=self._metrics.begun,
             under_way=self._under_way,
             put_off=self._put_off,
-            scope=agent_context.current_scope,
-            metadata=agent_context.current_metadata,
+            scope=current_scope,
+            metadata=current_metadata,
             service=settings.service,
             host=platform.node() or None,
             process_id=self._workers.process_id,
