@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from callspan.cli.commands import callspan
+from callspan.record.call import CallRecord, Timing
+from callspan.record.codec import encode as encode_record
 from callspan.spool.cursors import cursor_path, read_cursor, write_cursor
 from callspan.spool.frames import encode
 from callspan.spool.segment import Segment
@@ -162,6 +167,48 @@ class TestDamage:
                 assert found == keys[:lost] + keys[lost + 1 :], offset
                 assert sum(gap.end - gap.start for gap in batch.gaps) == len(whole) // len(keys)
                 assert batch.end == len(whole)
+                assert [gap.torn for gap in batch.gaps] == [False], "it is damage in the last frame, too"
+
+    def test_a_frame_torn_anywhere_is_no_damage(self, place: Path) -> None:
+        path = orphan(place, "first", "second")
+        whole = path.read_bytes()
+        for end in range(len(whole) // 2 + 1, len(whole)):
+            path.write_bytes(whole[:end])
+            segment = Segment.adopt(path)
+            assert segment is not None
+            batch = segment.batch(0, 100, 1 << 20)
+            segment.release()
+            assert [key_of(entry.payload) for entry in batch.entries] == ["first"]
+            assert [gap.torn for gap in batch.gaps] == [True]
+
+    def test_garbage_before_a_torn_frame_is_damage(self, place: Path, tmp_path: Path) -> None:
+        path = orphan(place, "a")
+        path.write_bytes(path.read_bytes() + b"garbage" + encode(record("b"))[:-1])
+        counts = ship_once(place, [FileSink(tmp_path / "f")], 30)
+        assert (counts["corrupt_bytes"], counts["torn_bytes"]) == (7, len(encode(record("b"))) - 1)
+
+    @pytest.mark.parametrize("bit", [0, 40, 70, 100, 500])
+    def test_damage_is_kept_logged_and_told_by_the_commands(
+        self, place: Path, caplog: pytest.LogCaptureFixture, bit: int
+    ) -> None:
+        """Also in the last frame of a segment, where it looks like the end of a process."""
+        path = orphan(place, name="00000000000000000001-1-aa.segment")
+        frame = bytearray(encode(encode_record(CallRecord(call_id="one", timing=Timing(start_ns=1)))))
+        frame[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(frame)
+        store = f"sqlite:///{place.parent}/calls.db"
+        environment = {"CALLSPAN_SPOOL_DIR": str(place)}
+        done = CliRunner().invoke(callspan, ["--store", store, "ship"], env=environment)
+        assert done.exit_code == 1
+        assert f"{len(frame)} bytes damaged" in " ".join(done.output.split())
+        (kept,) = place.glob("*.bad")
+        assert kept.read_bytes() == frame
+        (logged,) = (one.getMessage() for one in caplog.records if "Damage" in one.getMessage())
+        assert f"{path.name}: {len(frame)} bytes from offset 0 on" in logged
+        done = CliRunner().invoke(callspan, ["--store", store, "doctor", "--json"], env=environment)
+        assert done.exit_code == 1
+        (told,) = (check for check in json.loads(done.stdout)["checks"] if check["name"] == "damage")
+        assert (told["state"], kept.name in told["detail"]) == ("failed", True)
 
     def test_a_file_of_zeros_is_passed_over_and_kept(self, place: Path, tmp_path: Path) -> None:
         """As some file systems leave a file whose end was not on the medium yet."""

@@ -24,6 +24,7 @@ from callspan.otlp_variables import SIGNALS, Destination, destinations, otlp_is_
 from callspan.private_names import MODULES, READ
 from callspan.settings import SettingError, Settings
 from callspan.settings_loader import load, troubles_of, variables
+from callspan.spool.directory import BAD_SUFFIX, Listing
 from callspan.stores.urls import safe_name, split_urls
 
 _MARKS: Final = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "failed": ("✗", "bold red")}
@@ -141,6 +142,7 @@ def every_check(stores: str) -> Iterator[Check]:
     for url in settings.stores:
         yield _store(url, settings)
     yield from _left_for_others(settings)
+    yield from _damage(settings)
     yield from _otlp()
     yield from _settings(settings)
 
@@ -255,6 +257,19 @@ def _left_for_others(settings: Settings) -> Iterator[Check]:
         detail = f"{size:,} bytes in {len(held)} segments of {spool_of(stores)} are for another set of stores"
         advice = "Deliver them where they were meant for: callspan --store <the stores of then> ship"
         yield Check("stores", "for_other_stores", "warning", detail, advice)
+
+
+def _damage(settings: Settings) -> Iterator[Check]:
+    """Report the damaged parts of segments that are kept beside them."""
+    from callspan.cli.ship import spool_of
+
+    directory = spool_of(",".join(settings.stores))
+    for path in Listing(directory).damaged():
+        segment, _, offset = path.name.removesuffix(BAD_SUFFIX).rpartition(".")
+        detail = f"{path.stat().st_size:,} bytes of {directory / segment} from offset {offset} on, kept in {path.name}"
+        yield Check(
+            "stores", "damage", "failed", detail, "The records there are lost. Delete the file to silence this."
+        )
 
 
 def _otlp() -> Iterator[Check]:

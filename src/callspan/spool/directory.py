@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from pathlib import Path
+from typing import Final
 
 from callspan.fail_open import ours
 from callspan.spool.cursors import CURSOR_SUFFIX, cursor_path, read_cursor
 from callspan.spool.segment import SUFFIX, keys_of
+
+BAD_SUFFIX: Final = ".bad"
+"""Ends the names of files that keep the damaged parts of segments."""
 
 
 class Listing:
@@ -23,6 +27,10 @@ class Listing:
             self._names = frozenset()
         self.segments = sorted(name for name in self._names if name.endswith(SUFFIX))
         """The oldest first."""
+
+    def damaged(self) -> list[Path]:
+        """Return the files that keep damaged parts of segments."""
+        return sorted(self.directory / name for name in self._names if _is_bad(name))
 
     def for_stores(self, keys: Collection[str], *, unnamed: bool = True) -> list[str]:
         """Return the segments that one of these stores may still need; `unnamed`: also those that name no stores."""
@@ -58,6 +66,10 @@ class Listing:
         mine = sorted(named.intersection(keys))
         # What every store has is still to be deleted, by whoever finds it.
         return bool(mine) and (not self.is_delivered(name, mine) or self.is_delivered(name, sorted(named)))
+
+
+def _is_bad(name: str) -> bool:
+    return name.endswith(BAD_SUFFIX) and SUFFIX in name
 
 
 def size_of(directory: Path) -> int:

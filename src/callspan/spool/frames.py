@@ -37,10 +37,12 @@ class Frame(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """Bytes that are no frame: a torn tail where `end` is the segment's end, else damage."""
+    """Bytes that are no frame."""
 
     start: int
     end: int
+    torn: bool = False
+    """The beginning of a frame whose append never returned, at the segment's end; anything else is damage."""
 
 
 def encode(payload: bytes) -> bytes:
@@ -72,8 +74,14 @@ def scan(data: bytes, base: int = 0, *, final: bool = True) -> Iterator[Frame | 
         if end == _CUT and not final:
             break
         if end < 0:
+            following = _next_magic(data, at + 1, final=final)
+            if end == _CUT and following == len(data) and not _is_whole(data, at):
+                if damaged is not None:
+                    yield Gap(base + damaged, base + at)
+                yield Gap(base + at, base + len(data), torn=True)
+                return
             damaged = at if damaged is None else damaged
-            at = _next_magic(data, at + 1, final=final)
+            at = following
             continue
         if damaged is not None:
             yield Gap(base + damaged, base + at)
@@ -94,6 +102,13 @@ def _frame_end(data: bytes, at: int) -> int:
     if end > len(data):
         return _CUT
     return end if _checksum(memoryview(data)[at + HEAD_BYTES : end]) == checksum else _BAD
+
+
+def _is_whole(data: bytes, at: int) -> bool:
+    """Whether the rest is one complete frame whose length alone was damaged."""
+    if len(data) - at < HEAD_BYTES:
+        return False
+    return int(_HEAD.unpack_from(data, at)[2]) == _checksum(memoryview(data)[at + HEAD_BYTES :])
 
 
 def _next_magic(data: bytes, start: int, *, final: bool) -> int:

@@ -178,6 +178,8 @@ class Segment:
                     taken.append(Entry(self.name, *item))
                 offset = item.end
             window = window * 4 if offset == before else _WINDOW
+        if lost:
+            gaps.append(Gap(offset, offset + lost))
         return Batch(taken, gaps, offset + lost)
 
     def read(self, gap: Gap) -> bytes:

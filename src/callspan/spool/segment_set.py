@@ -6,6 +6,7 @@ deleted then, unless stores that this process does not deliver to still need it:
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import threading
@@ -14,9 +15,9 @@ from collections import deque
 from pathlib import Path
 from typing import Final
 
-from callspan.fail_open import fail_open
+from callspan.fail_open import fail_open, log
 from callspan.spool.cursors import remove_cursors, write_cursor
-from callspan.spool.directory import Listing, size_of
+from callspan.spool.directory import BAD_SUFFIX, Listing, size_of
 from callspan.spool.frames import Gap
 from callspan.spool.segment import Segment, Source
 
@@ -46,7 +47,7 @@ class SegmentSet:
         self.sinks: int | None = None
         """How many sinks there are; None until they are known. Without sinks nothing is ever deleted."""
         self.adopted = 0
-        self.corrupt_bytes = 0
+        self.corrupt_bytes = self.torn_bytes = 0
         self.removed: list[deque[str]] = []
         """For each sink, names of removed sources whose cursors it may delete."""
         self._unnamed = unnamed
@@ -215,16 +216,26 @@ class SegmentSet:
             return min((source.caught_up_ns.get(sink, source.created_ns) for source in waiting), default=None)
 
     def damaged(self, source: Source, gap: Gap, skipped: bytes) -> None:
-        """Count a gap once, whichever sink meets it first, and keep bytes from the middle of a segment as a file."""
+        """Count, report and keep a damaged part once, whichever sink meets it first; a torn tail is only counted."""
+        size = gap.end - gap.start
         with self.lock:
             if (source.name, gap.start) in self._seen:
                 return
             self._seen.add((source.name, gap.start))
-            self.corrupt_bytes += gap.end - gap.start
-        if gap.end == source.end:
-            return  # a torn tail: its append never returned
+            if gap.torn:
+                self.torn_bytes += size
+                return
+            self.corrupt_bytes += size
+        path = self.directory / f"{source.name}.{gap.start}{BAD_SUFFIX}"
+        log(
+            logging.ERROR,
+            "Damage in %s: %d bytes from offset %d on are no record any more; they are kept in %s",
+            self.directory / source.name,
+            size,
+            gap.start,
+            path.name,
+        )
         with _KEEP:
-            path = self.directory / f"{source.name}.{gap.start}.bad"
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o600)
             with os.fdopen(fd, "wb") as file:
                 file.write(skipped)

@@ -204,7 +204,8 @@ class Spool:
         """Return counts since the start of this process.
 
         `appended` (on disk), `in_memory`, `slimmed`, `dropped.<cap|memory|size|closed|error>`, `shipped.<sink name>`,
-        `retried`, `dead_letters`, `adopted` (segments), `corrupt_bytes`, `moved_to_disk` (from memory), and of now:
+        `retried`, `dead_letters`, `adopted` (segments), `corrupt_bytes` (damage),
+        `torn_bytes` (of appends that never returned), `moved_to_disk` (from memory), and of now:
         `spool_bytes` (what the directory holds, of all processes), `for_other_stores` (segments left alone),
         `oldest_unshipped_ms` (how long a record has waited for a sink, at most; 0 where none waits).
         """
@@ -216,6 +217,7 @@ class Spool:
         counts["dropped.memory"] = 0 if self._memory is None else self._memory.dropped
         counts["adopted"] = self._segments.adopted
         counts["corrupt_bytes"] = self._segments.corrupt_bytes
+        counts["torn_bytes"] = self._segments.torn_bytes
         counts["spool_bytes"] = self._segments.measure()
         counts["for_other_stores"] = self._segments.foreign
         counts["oldest_unshipped_ms"] = max((int(1000 * (state.oldest_s or 0)) for state in states), default=0)
