@@ -118,11 +118,11 @@ def is_interrupt(error: BaseException) -> bool:
     return not isinstance(error, Exception) or _passed_handler(error)
 
 
-def report(what: str, error: Exception) -> None:
+def report(what: str, error: Exception, *, level: int = logging.WARNING) -> None:
     """Log and count that `what` could not be done. Raises nothing but interrupts."""
     _failures[what] += 1
     if _warned.first(what):
-        log(logging.WARNING, "Could not %s (%s); the call is not affected", what, type(error).__name__)
+        log(level, "Could not %s (%s); the call is not affected", what, type(error).__name__)
     if _LOGGER.isEnabledFor(logging.DEBUG):
         # Without the chain: the application's own exception may be in it, with what a provider echoed.
         lines = traceback.format_exception(type(error), error, error.__traceback__, chain=False)
@@ -156,6 +156,26 @@ class _Quiet(fail_open):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         return error is not None and not is_interrupt(error)
+
+
+class Attempt(fail_open):
+    """Swallows like `fail_open`, and keeps the error for its caller, who reports it. For one use."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.error: Exception | None = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        """Return True, which swallows, for every `Exception` but interrupts; count it, log it at debug."""
+        if error is None or not isinstance(error, Exception) or is_interrupt(error):
+            return False
+        self.error = error
+        report(self.what, error, level=logging.DEBUG)
+        return True
 
 
 _FOREIGN: Final = _Quiet("use an object of the application")

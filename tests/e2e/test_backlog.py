@@ -141,3 +141,12 @@ def test_forty_short_processes_lose_nothing(tmp_path: Path) -> None:
             process.communicate(timeout=100)
     assert sum(row["calls"] for row in in_process("--store", store, "stats", "--json").json) == 5 * count
     assert not list((tmp_path / "calls.db.spool").glob(f"*{SUFFIX}"))
+
+
+def test_a_flush_takes_over_where_nothing_was_recorded_yet(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/calls.db"
+    killed(store)
+    code = "import sys, callspan; sys.exit(not callspan.instrument(stores=sys.argv[1]).force_flush())"
+    assert subprocess.run([sys.executable, "-c", code, store], timeout=60, check=False).returncode == 0
+    assert not list((tmp_path / "calls.db.spool").iterdir())
+    assert len(in_process("--store", store, "calls", "--json", "--no-ship").json) == 3

@@ -21,6 +21,7 @@ class MemoryBuffer:
         self.own = True
         self.keys: frozenset[str] | None = None
         self.cursors: dict[int, int] = {}
+        self.passed: dict[int, int] = {}
         self.created_ns = time.time_ns()
         self.caught_up_ns: dict[int, int] = {}
         self.dropped = 0

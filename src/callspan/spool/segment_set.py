@@ -132,6 +132,7 @@ class SegmentSet:
         """Set the cursor of a sink; the source is removed if this was the last sink to pass its end."""
         with self.lock:
             source.cursors[sink] = offset
+            source.passed[sink] = max(offset, source.passed.get(sink, 0))
             if offset >= source.end:
                 source.caught_up_ns[sink] = time.time_ns()
             wanted = self._wanted(source)
@@ -200,6 +201,12 @@ class SegmentSet:
         """Return how many bytes at hand the sink has not passed."""
         with self.lock:
             return sum(max(0, source.end - source.cursors.get(sink, 0)) for source in self._of(sink))
+
+    def behind(self, sink: int) -> list[tuple[str, int]]:
+        """Return the name of each source that the sink lacks a part of, and up to which offset it surely has it."""
+        with self.lock:
+            known = [(source, source.passed.get(sink, 0)) for source in self._of(sink)]
+            return [(source.name, offset) for source, offset in known if offset < source.end]
 
     def _of(self, sink: int) -> list[Source]:
         return [source for source in self._sources if self.wants(source, sink)]

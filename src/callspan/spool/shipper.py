@@ -11,16 +11,17 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Final, NamedTuple
 
 from callspan.background import thread
-from callspan.fail_open import fail_open
+from callspan.fail_open import Attempt, fail_open
 from callspan.safe_urls import without_passwords
 from callspan.spool.cursors import read_cursor, write_cursor
+from callspan.spool.health import Backlog, Health
 from callspan.spool.segment import Segment, Source
 from callspan.spool.segment_set import SegmentSet
 from callspan.spool.sink import Entry, PoisonError, Sink
+from callspan.spool.waiting import count_records
 
 BATCH_BYTES: Final = 8 * 1024 * 1024
 _FIRST_WAIT_S: Final = 0.05
@@ -54,22 +55,6 @@ class SinkState(NamedTuple):
     """For how long the oldest record at hand has waited for it, at most; None where none waits."""
 
 
-class _Try(fail_open):
-    """Like `fail_open`, and remembers what went wrong."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
-        self.error: Exception | None = None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        self.error = error if isinstance(error, Exception) else None
-        return super().__exit__(kind, error, trace)
-
-
 class Shipper:
     """Delivers to one sink from a thread of its own, which never keeps the interpreter alive."""
 
@@ -87,6 +72,7 @@ class Shipper:
         self._keeps_cursor: bool | None = None
         self._open = False
         self.failures = 0
+        self._health = Health(sink.name, self._backlog, clock)
         self._stopping = False
         self._woken = False
         self._hurried = False
@@ -153,7 +139,7 @@ class Shipper:
                 self._parked.set()
                 self._unparked.wait()
             moved = self._woken = self._hurried = False
-            attempt = _Try(f"deliver records to {self.sink.name}")
+            attempt = Attempt(f"deliver records to {self.sink.name}")
             with attempt:
                 moved = self._round()
             if attempt.error is not None:
@@ -177,8 +163,10 @@ class Shipper:
                 continue
             while self._unparked.is_set() and not self._stopping and self._ship(source):
                 moved = True
+        failures, self.failures, self.error = self.failures, 0, None
+        if failures:
+            self._health.recovered()
         self._forget()
-        self.failures, self.error = 0, None
         return moved
 
     def _ship(self, source: Source) -> bool:
@@ -259,11 +247,19 @@ class Shipper:
         self.retried += 1
         self.error = without_passwords(f"{type(error).__name__}: {error}")
         self._close()
+        self._health.failed(error)
         if self._keeps_cursor:
             self._segments.invalidate_cursors(self.number)
         longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(self.failures, 16))
         self.failures += 1
         self._sleep(longest * _CHANCE.uniform(0.5, 1.0))
+
+    def _backlog(self) -> Backlog:
+        """What waits for this sink, as far as this process has it at hand."""
+        directory = self._segments.directory
+        waiting = self._segments.behind(self.number)
+        records = sum(count_records(directory / name, offset) for name, offset in waiting)
+        return Backlog(records, self._segments.oldest_ns(self.number), str(directory))
 
     def _close(self) -> None:
         self._open = False

@@ -201,9 +201,12 @@ class Wiring:
         named = load({"stores": urls}, checks=CHECKS).stores or (default,)
         with self._lock:
             self._exporter_stores += tuple(url for url in named if url not in self._exporter_stores)
-            replaced = None if self._pipeline is None else self._pipeline.recorder.add_stores(named)
-        if replaced is not None:
-            replaced.close(_CLOSE_TIMEOUT_S)
+            recorders = [] if self._pipeline is None else [self._pipeline.recorder]
+            recorders += [] if self._of_exporter is None else [self._of_exporter[0]]
+            replaced = [recorder.add_stores(named) for recorder in recorders]
+        for spool in replaced:
+            if spool is not None:
+                spool.close(_CLOSE_TIMEOUT_S)
         return named
 
     def flush_before_sigterm(self, settings: Settings) -> None:

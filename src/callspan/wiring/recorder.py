@@ -17,6 +17,7 @@ from callspan.record.call import NO_BODY, CallRecord, Redaction
 from callspan.record.events import Record
 from callspan.settings import Settings
 from callspan.settings_loader import state_directory
+from callspan.spool.directory import Listing
 from callspan.spool.processed_sink import Delivered
 from callspan.spool.shipper import SinkState
 from callspan.spool.spool import Spool
@@ -102,8 +103,16 @@ class Recorder:
                 listener(record)
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until every store has every record so far; False if that took too long."""
-        return (spool := self.spool) is None or spool.flush(timeout_s)
+        """Wait until every store has every record so far; False if that took too long.
+
+        Where nothing was recorded yet, deliver what processes that have ended left for these stores.
+        """
+        spool = self.spool
+        if spool is not None:
+            return spool.flush(timeout_s)
+        if not self._stores or not self.in_use or not Listing(spool_directory(self._settings, self._stores)).segments:
+            return True
+        return self._open().ship(timeout_s)
 
     def close(self, timeout_s: float) -> None:
         """Deliver what can be delivered in time; the rest waits on disk for the next process."""

@@ -277,3 +277,15 @@ def test_the_runtime_of_sessions_comes_and_goes_with_the_pipeline() -> None:
     assert runtime.installed() is WIRING.pipeline.runtime
     handle.uninstrument()
     assert runtime.installed() is None
+
+
+def test_an_exporter_that_comes_after_the_first_record_gets_the_next_ones(store: str, other: str) -> None:
+    wiring = Wiring()
+    wiring.add_stores(store, "unused.db")
+    wiring.write(made("a"))
+    wiring.add_stores(other, "unused.db")
+    wiring.write(made("b"))
+    assert wiring.flush(10.0)
+    assert (stored(store), stored(other)) == ({"a", "b"}, {"b"})
+    assert wiring._of_exporter is not None
+    wiring._of_exporter[0].close(5.0)

@@ -1,0 +1,77 @@
+"""Health: what an operator is told of a store that fails: what failed, why, how much waits since when, and its end."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from callspan.fail_open import log
+from callspan.formatting import iso, plural
+from callspan.safe_urls import whole_words, without_passwords
+
+_AGAIN_S: Final = 300.0
+"""The same reason is told again after this time at the earliest."""
+_LONGEST: Final = 200
+
+
+class Backlog(NamedTuple):
+    """What waits for a store."""
+
+    records: int
+    since_ns: int | None
+    """When the first of them was written, at the earliest; Unix time."""
+    place: str
+
+
+class Health:
+    """Warns of the failures of one store. Used by the thread that delivers to it."""
+
+    def __init__(self, name: str, backlog: Callable[[], Backlog], clock: Callable[[], float] = time.monotonic) -> None:
+        """`backlog` is only asked when something is told: it reads what waits."""
+        self._name = name
+        self._backlog = backlog
+        self._clock = clock
+        self._told: dict[str, float] = {}
+        """When each reason was told last."""
+        self._failing_since: float | None = None
+        self._was_told = False
+
+    def failed(self, error: Exception) -> None:
+        """Warn of a failure, unless its reason was told some minutes ago."""
+        now, why = self._clock(), reason(error)
+        if self._failing_since is None:
+            self._failing_since = now
+        if now < self._told.get(why, -_AGAIN_S) + _AGAIN_S:
+            return
+        self._told[why] = now
+        self._was_told = True
+        waits = self._backlog()
+        since = "" if waits.since_ns is None else f" since {iso(waits.since_ns)}"
+        log(
+            logging.WARNING,
+            "%s is unavailable (%s): %s%s, kept in %s; retrying",
+            self._name,
+            why,
+            f"{plural(waits.records, 'record')} {'waits' if waits.records == 1 else 'wait'}",
+            since,
+            waits.place,
+        )
+
+    def recovered(self) -> None:
+        """Say once that the store takes records again, if its failure was told."""
+        since, was_told = self._failing_since, self._was_told
+        self._failing_since, self._was_told = None, False
+        if since is not None and was_told:
+            log(logging.WARNING, "%s takes records again, after %.1f s", self._name, self._clock() - since)
+
+
+def reason(error: Exception) -> str:
+    """Return why a store failed, in a few words without passwords."""
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    else:
+        text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    text = without_passwords(text)
+    return text if len(text) <= _LONGEST else whole_words(text, _LONGEST).rstrip() + "…"

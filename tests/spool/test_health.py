@@ -1,0 +1,99 @@
+"""Health: what is told of a store that fails, when, and how often."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from callspan.spool.health import Backlog, Health, reason
+from callspan.spool.spool import Spool
+
+from .rig import DownSink, record, until
+
+REFUSED = ConnectionRefusedError(111, "Connection refused")
+LOCKED = sqlite3.OperationalError("attempt to write a readonly database")
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def health(clock: Clock) -> Health:
+    return Health("postgresql://me@host/db", lambda: Backlog(1204, 0, "callspan.db.spool"), clock)
+
+
+def test_it_says_what_why_how_much_and_since_when(health: Health, caplog: pytest.LogCaptureFixture) -> None:
+    health.failed(REFUSED)
+    assert caplog.messages == [
+        "postgresql://me@host/db is unavailable (Connection refused): "
+        "1,204 records wait since 1970-01-01T00:00:00.000000Z, kept in callspan.db.spool; retrying"
+    ]
+    assert caplog.records[0].levelno == logging.WARNING
+
+
+def test_the_same_reason_is_told_every_five_minutes_another_one_at_once_and_the_end_once(
+    health: Health, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    for second in range(0, 700, 10):
+        clock.now = float(second)
+        health.failed(LOCKED if 100 <= second < 200 else REFUSED)
+    health.recovered()
+    health.recovered()
+    told = ["readonly" if "readonly" in one else "refused" if "refused" in one else "well" for one in caplog.messages]
+    assert told == ["refused", "readonly", "refused", "refused", "well"]
+    assert caplog.messages[-1] == "postgresql://me@host/db takes records again, after 690.0 s"
+
+
+def test_a_store_that_flaps_is_told_of_as_seldom(
+    health: Health, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    for second in range(0, 600, 10):
+        clock.now = float(second)
+        health.failed(REFUSED)
+        health.recovered()
+    assert len(caplog.messages) == 4, "twice down, twice up"
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (REFUSED, "Connection refused"),
+        (OSError(28, "No space left on device", "/a/b.jsonl"), "No space left on device: /a/b.jsonl"),
+        (sqlite3.OperationalError("no such table: calls"), "no such table: calls"),
+        (ValueError(), "ValueError"),
+        (RuntimeError("postgresql://me:geheim@host/db refused\nHINT: more"), "postgresql://me:***@host/db refused"),
+        (RuntimeError("long " * 100), "long " * 39 + "long…"),
+    ],
+)
+def test_the_reason_is_short_and_without_passwords(error: Exception, why: str) -> None:
+    assert reason(error) == why
+
+
+def test_a_spool_tells_of_its_failing_sink_and_of_its_recovery(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    down = DownSink(tmp_path / "d")
+    spool = Spool(tmp_path / "spool", [down])
+    for number in range(3):
+        spool.append(record(f"k{number}"))
+    until(lambda: spool.counters()["retried"] >= 4)
+    (told,) = caplog.messages
+    assert told.startswith("down is unavailable (nobody listens at postgresql://me:***@host/db): ")
+    assert f"kept in {tmp_path / 'spool'}; retrying" in told
+    down.up.set()
+    assert spool.flush(10)
+    until(lambda: len(caplog.messages) == 2)
+    assert caplog.messages[1].startswith("down takes records again, after ")
+    spool.close(5)
