@@ -8,6 +8,8 @@ runs: their bounds are wide, and catch a step that got several times slower with
 from __future__ import annotations
 
 import json
+import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -142,3 +144,18 @@ def test_importing_costs_less_than_opentelemetry_and_instrumenting_starts_no_thr
     ratio, threads = done.stdout.split()
     assert float(ratio) <= 2.5
     assert threads == "0"
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(shutil.which("valgrind") is None or platform.machine() != "x86_64", reason="needs valgrind")
+def test_delivering_a_record_takes_a_third_of_the_instructions_it_once_took() -> None:
+    """From the spool into SQLite and JSON Lines, priced; see `bench/delivery.py`."""
+    program = (
+        "import json, sys; sys.path.insert(0, sys.argv[1]); import delivery\n"
+        "with delivery.files() as urls: found = delivery.counted(urls, 100)\n"
+        "print(json.dumps({url.partition(':')[0]: instructions for url, instructions in found.items()}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(_BENCH)], check=True, capture_output=True, text=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    assert found["sqlite"] <= 0.36 * 2_900_785
+    assert found["jsonl"] <= 0.36 * 1_530_461

@@ -22,6 +22,9 @@ from callspan.stores.text_extraction import Fragment, fragments, role_of
 _INLINE_BYTES: Final = 256
 _COMPRESS_BYTES: Final = 128
 _PLAIN_BYTES: Final = 4096
+_SMALL_BYTES: Final = 900
+_SMALL_WINDOW, _SMALL_MEMORY = 12, 4
+"""Parameters of zlib: its window of 4 KB holds the words and all small data."""
 _LONG_CHARACTERS: Final = 1024
 _PREVIEW_CHARACTERS: Final = 350
 _CUT: Final = "…"
@@ -30,6 +33,8 @@ _LIFTED: Final = b"\x1a"
 """Begins what stands where a text was, `<0x1A>start,length;`: no JSON text holds this byte unescaped."""
 
 _MARK: Final = re.compile(rb"\x1a(\d+),(\d+);")
+_DEEP: Final = 32
+"""Objects and lists in a value that may be too deep for whoever reads it recursively."""
 _FROM_JSON: Final = ""
 
 _SYSTEM_KEYS: Final = frozenset({"system", "instructions"})
@@ -181,8 +186,9 @@ def _lifted(json: bytes, spoken: Sequence[Fragment]) -> bytes:
         length = len(fragment.text)
         if fragment.verbatim and length >= _LIFTED_CHARACTERS:
             needle = msgspec.json.encode(fragment.text)
-            if json.count(needle) == 1:
-                json = json.replace(needle, b"%b%d,%d;" % (_LIFTED, start, length))
+            before, found, after = json.partition(needle)
+            if found and needle not in after:
+                json = b"%b%b%d,%d;%b" % (before, _LIFTED, start, length, after)
         start += length
     return json
 
@@ -208,8 +214,17 @@ def _squeezed(data: bytes, enc: int, least: int) -> tuple[int, bytes]:
 
 
 def _pressed(data: bytes, before: str = "") -> bytes:
-    press = zlib.compressobj(9, zlib.DEFLATED, -15, zdict=_words() + before.encode())
+    if before or len(data) > _SMALL_BYTES:
+        press = zlib.compressobj(9, zlib.DEFLATED, -15, zdict=_words() + before.encode())
+    else:
+        press = _small_press().copy()
     return press.compress(data) + press.flush()
+
+
+@cache
+def _small_press() -> zlib._Compress:
+    """What compresses small data: it has read the words, and a copy of it takes 24 KB instead of 260."""
+    return zlib.compressobj(9, zlib.DEFLATED, -_SMALL_WINDOW, _SMALL_MEMORY, zdict=_words())
 
 
 def _expanded(data: bytes, before: str = "") -> bytes:
@@ -228,6 +243,8 @@ def _skeleton(fields: _Skeleton) -> Piece:
 
 def _value(json: bytes) -> object:
     try:
-        return plain(msgspec.json.decode(json))
+        value = msgspec.json.decode(json)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+    # Only escapes can stand for what a text must not hold.
+    return plain(value) if b"\\u" in json or json.count(b"{") + json.count(b"[") > _DEEP else value

@@ -18,7 +18,7 @@ from callspan.record.codec import encode_json
 from callspan.record.events import Record, SessionRecord, TimestepRecord
 from callspan.stores.columns import MAX_COUNT, Column, Form, Table
 
-Cell: TypeAlias = str | int | float | bytes | None
+Cell: TypeAlias = str | int | float | bytes | bytearray | None
 Row: TypeAlias = dict[str, Cell]
 Tree: TypeAlias = dict[str, object]
 

@@ -5,7 +5,6 @@ Typed messages come from `callspan.providers`; this is only the plain text that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from callspan.providers.json_readers import mapping, text
@@ -47,8 +46,7 @@ def text_in(value: object) -> str | None:
 def fragments(value: object) -> list[Fragment]:
     """Return what `text_in` joins, piece by piece, line ends among them."""
     found: list[Fragment] = []
-    for line in _lines(value, 0):
-        found += [_LINE_END, *line] if found else line
+    _add_lines(value, 0, found)
     return found
 
 
@@ -60,20 +58,26 @@ def role_of(value: object) -> str:
     return text(value, "role") or _ROLE_OF_TYPE.get(kind, "assistant" if kind else "user")
 
 
-def _lines(value: object, depth: int) -> Iterator[list[Fragment]]:
+def _add_lines(value: object, depth: int, found: list[Fragment]) -> None:
     if isinstance(value, str):
-        yield [Fragment(value)]
+        _add_line([Fragment(value)], found)
     elif depth > _MAX_DEPTH:
         return
     elif isinstance(value, list):
         for item in value:
-            yield from _lines(item, depth + 1)
+            _add_lines(item, depth + 1, found)
     elif isinstance(value, dict):
-        if call := _tool_call(value):
-            yield call
+        if "name" in value:
+            _add_line(_tool_call(value), found)
         for key, item in value.items():
             if key in _SPOKEN and item:
-                yield from _lines(item, depth + 1)
+                _add_lines(item, depth + 1, found)
+
+
+def _add_line(line: list[Fragment], found: list[Fragment]) -> None:
+    if line and found:
+        found.append(_LINE_END)
+    found += line
 
 
 def _tool_call(value: dict[str, object]) -> list[Fragment]:

@@ -20,6 +20,8 @@ _RETRY_S: Final = 0.005
 _PAGE_BYTES: Final = 512
 """Rows and texts here are a few hundred bytes: larger pages stay half empty, see docs/stores.md for the figures."""
 
+_LOG_BYTES: Final = 4 * 1024 * 1024
+"""When the log is folded into the file: with these pages, 512 KB by default, it would be after each batch."""
 _MAPPED_BYTES: Final = 1 << 30
 _SUM_UP: Final = ("INSERT INTO summed SELECT * FROM fresh_sums", "DELETE FROM summed WHERE calls IS NULL")
 _EVERY_S: Final = 5.0
@@ -85,6 +87,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
     connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute(f"PRAGMA wal_autocheckpoint={_LOG_BYTES // _PAGE_BYTES}")
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:

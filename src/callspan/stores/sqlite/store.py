@@ -21,6 +21,7 @@ from callspan.stores.payloads import Unpacked, message_key, unpack
 from callspan.stores.retention import Choice, Dialect, Removed, remove_by_sql
 from callspan.stores.rows import Cell, Row, merged_row, on_conflict
 from callspan.stores.sqlite.file import Upkeep, open_for_writing, sum_up
+from callspan.stores.sqlite.inserts import Insert
 
 _POISON: Final = (
     OverflowError, UnicodeEncodeError, sqlite3.InterfaceError, sqlite3.DataError, sqlite3.IntegrityError,
@@ -126,12 +127,12 @@ class SQLiteStore:
         table = TABLES[record_key(record)[0]]
         if not isinstance(record, CallRecord):
             cells = list(self._merged(connection, table, item).values()) if table.merges else item.cells()
-            connection.execute(_insert(table), cells)
+            _insert(table).run(connection, cells)
             return
         known = connection.execute("SELECT rec_version FROM calls WHERE call_id = ?", (record.call_id,)).fetchone()
         if known is not None and known[0] >= record.record_version:
             return
-        connection.execute(_insert(table), (*item.cells(), *self._references(connection, record, item)))
+        _insert(table).run(connection, (*item.cells(), *self._references(connection, record, item)))
 
     @staticmethod
     def _merged(connection: sqlite3.Connection, table: Table, item: Unpacked) -> Row:
@@ -158,7 +159,7 @@ class SQLiteStore:
     def _content(self, connection: sqlite3.Connection, part: bodies.Piece) -> int:
         found = self._contents.get(part.hash)
         if found is None:
-            known = connection.execute("SELECT id FROM content WHERE hash = ?", (part.hash,)).fetchone()
+            known = connection.execute("SELECT id FROM content WHERE hash = ?", (bytearray(part.hash),)).fetchone()
             found = known[0] if known else self._new_content(connection, part)
             self._contents[part.hash] = found
         return found
@@ -167,18 +168,9 @@ class SQLiteStore:
         role, text, rest, enc, data = bodies.to_row(part)
         spoken = None if text is None else (text, rest)
         lender = None if spoken is None else self._answers.get(spoken)
-        cursor = connection.execute(
-            "INSERT INTO content (hash, role, text, rest, text_of, enc, size, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                part.hash,
-                role,
-                *((text, rest) if lender is None else (None, None)),
-                lender,
-                enc,
-                len(part.json),
-                data if enc & 1 else data.decode(),
-            ),
-        )
+        lent = (text, rest) if lender is None else (None, None)
+        stored = bytearray(data) if enc & 1 else data.decode()
+        cursor = _CONTENT.run(connection, (bytearray(part.hash), role, *lent, lender, enc, len(part.json), stored))
         found = int(cursor.lastrowid or 0)
         if part.role == _ANSWERS and spoken is not None and len(spoken[0]) >= _LENT_CHARACTERS and lender is None:
             self._answers[spoken] = found
@@ -228,11 +220,14 @@ class SQLiteStore:
 
 
 @cache
-def _insert(table: Table) -> str:
-    """SQL that inserts a row, or does to the row of the same key what the table says."""
+def _insert(table: Table) -> Insert:
+    """What inserts a row, or does to the row of the same key what the table says."""
     names = (*table.names, *REFERENCES) if table.kind == _CALL else table.names
-    values = ", ".join("?" * len(names))
-    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values}) {on_conflict(table, names)}"
+    flags = [column.name for column in table.columns if column.form == "flag"]
+    return Insert(table.name, names, flags, on_conflict(table, names))
+
+
+_CONTENT: Final = Insert("content", ("hash", "role", "text", "rest", "text_of", "enc", "size", "data"))
 
 
 def remove(path: Path, choice: Choice) -> Removed:
