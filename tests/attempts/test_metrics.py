@@ -121,8 +121,46 @@ def test_streams_have_the_time_of_their_chunks(mode: Mode, api: str, run: Run, m
     (first,) = points["gen_ai.client.operation.time_to_first_chunk"]
     (between,) = points["gen_ai.client.operation.time_per_output_chunk"]
     assert tuple(between.explicit_bounds) == DURATION_BUCKETS
-    assert (first.count, between.count) == (1, 1)
+    (token,) = points["callspan.client.time_to_first_token"]
+    assert (first.count, token.count, between.count) == (1, 1, 1)
+    assert token.sum >= first.sum
+    assert token.sum >= 0.05, "the pause before the first content, not the first chunk's"
     assert 0.01 <= between.sum < 5
+    (duration,) = points["gen_ai.client.operation.duration"]
+    assert not {"callspan.outcome", "callspan.stream.end"} & set(duration.attributes)
+
+
+def test_the_duration_of_a_stream_that_was_closed_is_marked(mode: Mode, run: Run, measured: Meters) -> None:
+    mode.provider.reply(text="one two three four five", chunk_delay_s=0.1)
+
+    async def leave() -> None:
+        stream = await mode.wait(
+            mode.openai().chat.completions.create(
+                model="gpt-5", messages=[{"role": "user", "content": "Hi"}], stream=True
+            )
+        )
+        async with mode.entered(stream):
+            await mode.next(stream)
+
+    run(leave)
+    (duration,) = measured.read()["gen_ai.client.operation.duration"]
+    assert duration.attributes["callspan.stream.end"] == "closed"
+    assert "error.type" not in duration.attributes
+
+
+def test_the_duration_of_a_cancelled_call_is_marked_and_is_no_error(mode: Mode, measured: Meters) -> None:
+    mode.provider.reply(hang=True)
+
+    async def give_up() -> None:
+        async with openai.AsyncOpenAI(api_key="k", base_url=mode.provider.openai_url, max_retries=0) as client:
+            call = client.chat.completions.create(model="gpt-5", messages=HI)
+            await asyncio.wait_for(call, 0.2)
+
+    with pytest.raises(asyncio.TimeoutError):
+        asyncio.run(give_up())
+    (duration,) = measured.read()["gen_ai.client.operation.duration"]
+    assert duration.attributes["callspan.outcome"] == "cancelled"
+    assert "error.type" not in duration.attributes
 
 
 def test_retries_rate_limits_and_errors_are_counted(plain: Caller, run: Run, measured: Meters) -> None:
@@ -332,6 +370,7 @@ def test_without_a_meter_provider_a_call_costs_next_to_nothing() -> None:
     assert calls_made_by(one_call) <= 30
 
 
+HI: Final[list[Any]] = [{"role": "user", "content": "Hi"}]
 ALERTS: Final = Path(__file__).resolve().parents[2] / "docs/alerts.md"
 
 

@@ -17,6 +17,8 @@ ERROR_KIND: Final = "callspan.error.kind"
 ERROR_RETRYABLE: Final = "callspan.error.retryable"
 SESSION_ID: Final = "session.id"
 CONVERSATION_ID: Final = "gen_ai.conversation.id"
+OUTCOME: Final = "callspan.outcome"
+STREAM_END: Final = "callspan.stream.end"
 FIRST_CONTENT_EVENT: Final = "llm.first_token"
 ATTEMPT_EVENT: Final = "llm.attempt"
 EXCEPTION_EVENT: Final = "exception"
@@ -66,9 +68,9 @@ START: Final = Table(
 )
 
 END: Final = Table(
-    Row("callspan.outcome", STRING, "outcome", "`success`, `error`, `timeout` or `cancelled`."),
+    Row(OUTCOME, STRING, "outcome", "`success`, `error`, `timeout` or `cancelled`."),
     Row(
-        "callspan.stream.end", STRING, "stream.end",
+        STREAM_END, STRING, "stream.end",
         "Who ended the stream: `complete`, `closed`, `dropped`, `error` or `cancelled`.",
     ),
     Row("callspan.stream.chunks", INT, "stream.chunks", "How many chunks came."),

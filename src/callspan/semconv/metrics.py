@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple, TypeVar
 
-from callspan.semconv.call import ERROR_KIND, ERROR_RETRYABLE
+from callspan.semconv.call import ERROR_KIND, ERROR_RETRYABLE, OUTCOME, STREAM_END
 from callspan.semconv.gen_ai import (
     ERROR_TYPE,
     OPERATION_NAME,
@@ -90,7 +90,7 @@ _ANSWER: Final = (*_CALL, RESPONSE_MODEL, SERVER_ADDRESS, SERVER_PORT)
 
 DURATION: Final = Instrument(
     "gen_ai.client.operation.duration", "histogram", "s", "Duration of a call with its retries and stream.",
-    (*_ANSWER, ERROR_TYPE), DURATION_BUCKETS,
+    (*_ANSWER, ERROR_TYPE, OUTCOME, STREAM_END), DURATION_BUCKETS,
 )  # fmt: skip
 TOKEN_USAGE: Final = Instrument(
     "gen_ai.client.token.usage", "histogram", "{token}", "Tokens of a call.", (*_ANSWER, TOKEN_TYPE), TOKEN_BUCKETS
@@ -98,6 +98,10 @@ TOKEN_USAGE: Final = Instrument(
 TIME_TO_FIRST_CHUNK: Final = Instrument(
     "gen_ai.client.operation.time_to_first_chunk", "histogram", "s",
     "From the start of a call to the first chunk of its stream.", _ANSWER, DURATION_BUCKETS,
+)  # fmt: skip
+TIME_TO_FIRST_TOKEN: Final = Instrument(
+    "callspan.client.time_to_first_token", "histogram", "s",
+    "From the start of a call to the first content of its stream.", _ANSWER, DURATION_BUCKETS,
 )  # fmt: skip
 TIME_PER_CHUNK: Final = Instrument(
     "gen_ai.client.operation.time_per_output_chunk", "histogram", "s",
@@ -147,8 +151,9 @@ RECORDS_WAITING: Final = Instrument(
 )
 
 INSTRUMENTS: Final = (
-    DURATION, TOKEN_USAGE, TIME_TO_FIRST_CHUNK, TIME_PER_CHUNK, COST, TOOL_DURATION, TIMESTEP_DURATION, RETRIES,
-    RATE_LIMITED, ERRORS, IN_FLIGHT, REMAINING, LIMIT, RECORDS_WRITTEN, RECORDS_DROPPED, RECORDS_WAITING,
+    DURATION, TOKEN_USAGE, TIME_TO_FIRST_CHUNK, TIME_TO_FIRST_TOKEN, TIME_PER_CHUNK, COST, TOOL_DURATION,
+    TIMESTEP_DURATION, RETRIES, RATE_LIMITED, ERRORS, IN_FLIGHT, REMAINING, LIMIT, RECORDS_WRITTEN, RECORDS_DROPPED,
+    RECORDS_WAITING,
 )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from callspan.reentrancy import run_or_defer
 from callspan.semconv import gen_ai
 from callspan.semconv import metrics as names
 from callspan.semconv.budgets import Attributes, AttributeValue
-from callspan.semconv.call import ERROR_KIND, ERROR_RETRYABLE
+from callspan.semconv.call import ERROR_KIND, ERROR_RETRYABLE, OUTCOME, STREAM_END
 from callspan.spool.shipper import SinkState
 
 _COUNT_IN: Final = fail_open("count a call that begins")
@@ -212,6 +212,7 @@ class _Instruments:
         self._duration = _histogram(meter, names.DURATION)
         self._tokens = _histogram(meter, names.TOKEN_USAGE)
         self._first_chunk = _histogram(meter, names.TIME_TO_FIRST_CHUNK)
+        self._first_token = _histogram(meter, names.TIME_TO_FIRST_TOKEN)
         self._per_chunk = _histogram(meter, names.TIME_PER_CHUNK)
         self._cost = _histogram(meter, names.COST)
         self._tool = _histogram(meter, names.TOOL_DURATION)
@@ -272,16 +273,27 @@ class _Instruments:
             for kind, tokens in (("input", usage.input_tokens), ("output", usage.output_tokens)):
                 if tokens is not None:
                     self._tokens.record(tokens, {**about, names.TOKEN_TYPE: kind})
-        first_ns, last_ns = timing.first_chunk_ns, timing.last_chunk_ns
+        self._measure_stream(record, about)
+        if timing.duration_ns is not None:
+            if record.outcome == "cancelled":
+                about[OUTCOME] = record.outcome
+            elif record.error is not None:
+                about[gen_ai.ERROR_TYPE] = names.bounded_type(record.error.type)
+            if record.stream is not None and record.stream.end != "complete":
+                about[STREAM_END] = record.stream.end
+            self._duration.record(timing.duration_ns / _NS, about)
+
+    def _measure_stream(self, record: CallRecord, about: Attributes) -> None:
+        first_ns, last_ns, token_ns = (
+            record.timing.first_chunk_ns, record.timing.last_chunk_ns, record.timing.first_token_ns
+        )  # fmt: skip
         if first_ns is not None:
             self._first_chunk.record(first_ns / _NS, about)
             chunks = 0 if record.stream is None else record.stream.chunks
             if chunks > 1 and last_ns is not None:
                 self._per_chunk.record((last_ns - first_ns) / _NS / (chunks - 1), about)
-        if timing.duration_ns is not None:
-            if record.error is not None and record.outcome != "cancelled":
-                about[gen_ai.ERROR_TYPE] = names.bounded_type(record.error.type)
-            self._duration.record(timing.duration_ns / _NS, about)
+        if token_ns is not None and record.request.stream:
+            self._first_token.record(token_ns / _NS, about)
 
     def _about(self, record: CallRecord) -> Attributes:
         """What every instrument is split by."""
