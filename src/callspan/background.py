@@ -1,4 +1,4 @@
-"""Background: how threads of ours are started, and work that is put off to one of them.
+"""Background: starts callspan's threads, and defers work to one of them.
 
 A thread of ours runs in an empty context with OpenTelemetry's instrumentation suppressed: what it does (SQL, HTTP,
 files) belongs to no request of the application and makes no span.

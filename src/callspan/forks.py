@@ -1,4 +1,4 @@
-"""Forks: a lock that another thread held at a fork stays held for ever in the child; locks of ours are made anew.
+"""Forks: creates callspan's locks anew in a child, where a lock held by another thread would stay held.
 
 The lock of a module that is being imported cannot be: a fork waits for imports that come later than start-up.
 """

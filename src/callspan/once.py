@@ -1,4 +1,4 @@
-"""Once: what is done a single time per process, whichever thread comes first."""
+"""Once: marks what is done a single time per process, from any thread."""
 
 from __future__ import annotations
 

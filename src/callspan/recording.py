@@ -1,4 +1,4 @@
-"""Recording by hand: the same span and record for calls that go through no SDK callspan knows.
+"""Manual recording: the same span and record for calls made without a supported SDK.
 
 A client of your own reports what it sends and receives; everything else is as for the SDKs.
 """

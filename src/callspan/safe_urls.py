@@ -1,4 +1,4 @@
-"""Safe URLs: a URL as it may be printed, without anything that could be part of a password."""
+"""Safe URLs: a URL for printing, without anything that could be part of a password."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Backlog: what processes that have ended left for a store is delivered before it is read; what still waits is said."""
+"""Backlog: delivers what ended processes left for a store before it is read, and reports what still waits."""
 
 from __future__ import annotations
 

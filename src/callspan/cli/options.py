@@ -1,4 +1,4 @@
-"""Options: the options before a word, read with the standard library; for `callspan run`, which needs no click."""
+"""Options: reads leading options with the standard library, for `callspan run`, which works without click."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rewarded: a store narrowed to the sessions that earned enough, for every question alike."""
+"""Reward filter: a reader restricted to the sessions with at least a given reward."""
 
 from __future__ import annotations
 

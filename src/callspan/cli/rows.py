@@ -1,4 +1,4 @@
-"""Rows: records flattened to what lists show; these names are the stable `--json` output."""
+"""Rows: records flattened for lists; the field names are the stable `--json` output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`callspan sessions`: what ran, how it went, what it took."""
+"""`callspan sessions`: a table of sessions with outcome, reward, tokens, cost and time."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def waiting_bytes(directory: Path) -> int:
 def waiting_records(stores: str) -> dict[str, int]:
     """Return how many records wait for each of these stores, by its name; 0 where it has everything.
 
-    Of a store that cannot be asked how far it is, what it has may count too. Raises SettingError.
+    Where a store cannot report its position, what it has already may be counted too. Raises SettingError.
     """
     from callspan.wiring.takeover import places, still_waiting
 

@@ -33,7 +33,7 @@ Examples:
   callspan stats --by session --since 1d
   callspan stats --by day --model gpt-5-mini --json
 
-A dash is unknown, never zero: a provider that tells no tokens, a model without a price."""
+A dash is unknown, never zero: a provider that reports no tokens, a model without a price."""
 
 
 @click.command("stats", short_help="Sums per model, provider, session or day.", epilog=_EPILOG)

@@ -1,4 +1,4 @@
-"""Store check: one record through a spool into a store, and back where the store can be read."""
+"""Store check: sends one record through a spool into a store, and reads it back where the store can be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Price list: the `genai-prices` package, asked as rarely as possible: the rates it calculates with are kept."""
+"""Price list: reads the `genai-prices` package and keeps the rates it calculates with."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Rates: the prices of one model as the price list calculated with, so that the next call is a few multiplications.
 
 The list takes some 200 µs to find a model and to add up its prices. Rates are used only for the counters for which they
-gave, digit by digit, the amount of the list itself; for others the list is asked.
+gave, digit by digit, the amount of the list itself; for others the list computes it.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Rates:
         self._same: dict[tuple[int, int], bool] = {}
 
     def usd(self, usage: Usage) -> Decimal | None:
-        """Return the amount for these counts; None where the list must be asked."""
+        """Return the amount for these counts; None where the list must compute it."""
         return self._sum(usage) if self._same.get(self._case(usage)) else None
 
     def check(self, usage: Usage, usd: Decimal) -> None:

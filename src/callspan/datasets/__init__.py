@@ -1,4 +1,4 @@
-"""Datasets: recorded calls and sessions as training data. `export` writes a file; `FORMATS` says which there are."""
+"""Datasets: recorded calls and sessions as training data. `export` writes a file; `FORMATS` lists the formats."""
 
 from __future__ import annotations
 

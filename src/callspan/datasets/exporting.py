@@ -1,4 +1,4 @@
-"""Exporting: from a store to a file in one of the formats, whole or not at all."""
+"""Exporting: writes the dataset of a store to a file in one of the formats, completely or not at all."""
 
 from __future__ import annotations
 

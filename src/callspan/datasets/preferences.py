@@ -1,4 +1,4 @@
-"""Preference pairs: two sessions of one task, compared by their rewards, at the answer where they differ first."""
+"""Preference pairs: two sessions of one task, ranked by their rewards, at the first output where they differ."""
 
 from __future__ import annotations
 

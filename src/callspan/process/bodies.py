@@ -1,4 +1,4 @@
-"""Wire bodies as plain JSON and back, for the policies that have to look inside."""
+"""Wire bodies as plain JSON and back, for processors that change them."""
 
 from __future__ import annotations
 

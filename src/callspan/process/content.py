@@ -1,4 +1,4 @@
-"""The content setting: what is left of a record that may not hold all content.
+"""The content setting: removes content that a record may not hold.
 
 `full` keeps everything. `metadata` keeps counts, roles, tool names, sizes and hashes. `off` keeps counts and
 sizes only. In both, errors keep their types and lose their texts, which often quote the request.

@@ -1,4 +1,4 @@
-"""Secrets: masked in settings and error texts always, whatever the content setting says."""
+"""Secrets: masks keys and passwords in bodies and error texts, whatever the content setting."""
 
 from __future__ import annotations
 

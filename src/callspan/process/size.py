@@ -1,4 +1,4 @@
-"""The size of a record: bodies that are too long are replaced by their size and listed."""
+"""The size of a record: replaces bodies that are too long by their size, and lists them."""
 
 from __future__ import annotations
 

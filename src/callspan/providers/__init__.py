@@ -1,1 +1,1 @@
-"""Providers: what the wire JSON of each endpoint means. Pure: no SDK, no telemetry, no I/O."""
+"""Providers: read the wire JSON of each endpoint. Pure: no SDK, no telemetry, no I/O."""

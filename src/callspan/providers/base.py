@@ -1,4 +1,4 @@
-"""What an endpoint adapter promises: plain JSON in, record parts out, never an exception on odd input.
+"""Base: the protocol of an endpoint adapter: plain JSON in, record parts out, no exception on odd input.
 
 Adapters are total (any JSON gives a result), pure (no clock, no I/O, no SDK), and never keep or change
 an object of the caller's: strings and numbers may be kept, containers are copied.

@@ -1,4 +1,4 @@
-"""What an error is: one of our kinds, whether a retry may help, and the fields of its body.
+"""Errors of providers: their kind, whether a retry may help, and the fields of their body.
 
 The rules are tables, and the first that matches wins: the exception (what happened on our side of the wire),
 the provider's words (`code`, then `type`), patterns in its message, the HTTP status, and last the words and

@@ -1,4 +1,4 @@
-"""Whose API a client speaks to, in the names of the conventions' `gen_ai.provider.name`.
+"""Hosts: the provider a client talks to, as a value of the conventions' `gen_ai.provider.name`.
 
 That attribute names the flavour of the telemetry, so an unknown host (a proxy, a gateway, a server of the
 user's own) has the name of the SDK's family: its answers follow that family's API. New hosts are new rows.

@@ -1,4 +1,4 @@
-"""What response headers say: rate limits, how long to wait, and the provider's id of the request.
+"""Response headers: rate limits, how long to wait, and the provider's id of the request.
 
 Headers are given with lower-case names, as `relevant_headers` and `httpx.Headers` have them.
 """

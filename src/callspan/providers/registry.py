@@ -1,4 +1,4 @@
-"""Which endpoint a request speaks to, and what the bodies of a record say: the table of all adapters.
+"""Registry: the table of all endpoint adapters, by method and path of a request and by API of a record.
 
 Adapters are imported when their SDK is patched, or else when first used: importing this module costs nothing.
 """

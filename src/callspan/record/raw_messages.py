@@ -1,4 +1,4 @@
-"""Raw messages: the messages of wire bodies as they stand there, byte for byte, without reading into them.
+"""Raw messages: the messages of wire bodies, byte for byte, without parsing them.
 
 Of a request `messages`, `input` or `prompt`; of a response `choices` or `output`, or the message itself.
 """

@@ -1,4 +1,4 @@
-"""Charts: small inline SVG drawings. No script, no style attribute, so that the strictest policy lets them be."""
+"""Charts: small inline SVG drawings. No script and no style attribute, as a strict content security policy requires."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `anthropic.*` attributes of a call on the Messages API, by the names the anthropic SDK's own span has them.
+"""The `anthropic.*` attributes of a call on the Messages API, named as on the anthropic SDK's own span.
 
 Ours stands in that span's place, and says no less. They are part of the `gen_ai` vocabulary.
 """

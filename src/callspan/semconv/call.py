@@ -1,4 +1,4 @@
-"""The attributes of a call that no convention has, where in an agent's work it was made, and those of its attempts."""
+"""The `callspan.*` attributes of a call: those that no convention has, its session and timestep, its attempts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exchanges: what went into a session, timestep or agent first and what came out of it last, as messages."""
+"""Exchanges: the first input and the last output of a session, timestep or agent, as messages."""
 
 from __future__ import annotations
 

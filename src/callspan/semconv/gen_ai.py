@@ -1,4 +1,4 @@
-"""The `gen_ai.*` attributes of a call, and those of other conventions and of the providers that belong beside them.
+"""The `gen_ai.*` attributes of a call, and related ones of other conventions and of the providers.
 
 State of the conventions: semantic-conventions-genai of autumn 2026, which has no release yet. The names are our own
 constants, since those of the Python package are frozen at an older state.

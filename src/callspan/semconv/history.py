@@ -1,4 +1,4 @@
-"""Histories within bounds: which messages are shown when not all of them fit, and their texts."""
+"""Histories: selects the messages that are shown when not all of them fit, and cuts their texts."""
 
 from __future__ import annotations
 

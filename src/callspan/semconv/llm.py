@@ -1,4 +1,4 @@
-"""The `llm.*` attributes of a call: Chronicle's vocabulary, spelled right."""
+"""The `llm.*` attributes of a call: Chronicle's vocabulary, with corrected spelling."""
 
 from __future__ import annotations
 

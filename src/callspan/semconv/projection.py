@@ -1,4 +1,4 @@
-"""A call as span attributes, in the vocabularies that were chosen: the one door into this package for spans."""
+"""Projection: the span attributes of a call in the chosen vocabularies; the entry point of this package for spans."""
 
 from __future__ import annotations
 

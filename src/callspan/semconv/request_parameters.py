@@ -1,4 +1,4 @@
-"""Request parameters: total readers of settings as they were sent, whatever the dialect. None: no such value."""
+"""Request parameters: total readers of parameters as they were sent, for every API. None: no such value."""
 
 from __future__ import annotations
 

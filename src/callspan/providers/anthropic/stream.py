@@ -1,4 +1,4 @@
-"""The chunks of a Messages stream, folded into the message the endpoint would have returned in one piece.
+"""Messages streams: folds events into the message that the endpoint returns without streaming.
 
 Wire reference: https://docs.anthropic.com/en/docs/build-with-claude/streaming. Blocks are identified by their
 index; text, thinking and tool input come in pieces, which are joined when the body is read.

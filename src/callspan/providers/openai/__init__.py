@@ -1,1 +1,1 @@
-"""OpenAI's endpoints, and those of everyone who speaks them."""
+"""OpenAI's endpoints, also as other providers serve them."""

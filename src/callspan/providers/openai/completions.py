@@ -1,4 +1,4 @@
-"""Legacy completions: what requests and answers of `/completions` mean."""
+"""Legacy completions: requests, responses and streams of `/completions`."""
 
 from __future__ import annotations
 

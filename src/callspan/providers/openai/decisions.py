@@ -1,4 +1,4 @@
-"""Decisions: what requests and answers of `/decisions` mean: questions about an input, and typed answers.
+"""Decisions: requests and responses of `/decisions`: questions about an input, and typed answers.
 
 The questions stand after the input as one more message of the user, each as its JSON; so does each answer.
 """

@@ -1,4 +1,4 @@
-"""Embeddings: what requests and answers of `/embeddings` mean. Vectors are never read."""
+"""Embeddings: requests and responses of `/embeddings`. Vectors are never read."""
 
 from __future__ import annotations
 

@@ -143,14 +143,14 @@ def item_parts(items: Iterable[object]) -> list[Part]:
 
 def requests_tools(output: Iterable[object]) -> bool:
     """Whether output items request a tool of the application: a call it has to run, without an output beside it."""
-    requested, answered = set(), set()
+    requested, returned = set(), set()
     for item in output:
         kind = text(item, "type") or ""
         if kind in _OF_APPLICATION or (kind == "tool_search_call" and text(item, "execution") == "client"):
             requested.add(text(item, "call_id"))
         elif kind.endswith(_RESULT):
-            answered.add(text(item, "call_id"))
-    return bool(requested - answered)
+            returned.add(text(item, "call_id"))
+    return bool(requested - returned)
 
 
 def _item(item: object) -> tuple[str, list[Part], str | None]:

@@ -1,4 +1,4 @@
-"""Tool calls of a chat stream: fragments, with or without index and id, to whole calls."""
+"""Tool calls of a chat stream: folds fragments, with or without index and id, into complete calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Usage of OpenAI's endpoints and of everyone who speaks like them: wire counters to `Usage`."""
+"""Usage of OpenAI's endpoints, also as other providers serve them: wire counters to `Usage`."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _reconciled(usage: Usage) -> Usage:
     """The usage with what its total, or its reasoning, shows to be missing in its input or output.
 
     Grok counts reasoning beside its output, Bedrock behind gateways the cached input beside its input; Gemini counts
-    thoughts in its total alone. What the stated counters do not explain is taken for output, and marked as estimated.
+    thoughts in its total alone. What the reported counters do not explain is taken for output, and marked as estimated.
     """
     sent, out, total, reasoning = usage.input_tokens, usage.output_tokens, usage.total_tokens, usage.reasoning_tokens
     if sent is None or out is None or total is None:
