@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import click
 
 from callspan.cli.safe_text import clean
-from callspan.formatting import plural
+from callspan.formatting import iso, plural
+from callspan.spool.losses import read_losses
 from callspan.stores.spools import hold_segments
 from callspan.stores.urls import first_readable, split_urls
 
@@ -63,7 +64,7 @@ class Backlog:
         `position` says up to which offset the store has a segment.
         """
         lines = self._lines(position)
-        for line in lines:
+        for line in (*lines, *self._losses()):
             _say(line)
         return bool(lines)
 
@@ -82,6 +83,21 @@ class Backlog:
             f"{_wait(records)} in {directory} for other stores: name those with --store."
             for directory, records in others.items()
         ]
+
+    def _losses(self) -> list[str]:
+        """What this store will never get."""
+        found: list[str] = []
+        for place in self._places:
+            losses = read_losses(place.directory)
+            given_up = losses.given_up.get(place.key)
+            counted = [] if given_up is None else [(given_up, f"for {given_up.name} given up")]
+            counted += [(loss, f"dropped ({reason})") for reason, loss in losses.dropped.items() if place.own]
+            found += [
+                f"Lost at {place.directory}: {plural(loss.records, 'record')} {what}, last at {iso(loss.last_ns)}; "
+                "see callspan doctor."
+                for loss, what in counted
+            ]
+        return found
 
     def _why(self, one: Waiting) -> str:
         if one.held:

@@ -19,12 +19,14 @@ from callspan import private_names
 from callspan.cli.frame import Frame, framed
 from callspan.cli.safe_text import clean
 from callspan.cli.store_check import NOT_YET, store_check
+from callspan.formatting import iso, plural
 from callspan.intercept import conflicts
 from callspan.otlp_variables import SIGNALS, Destination, destinations, otlp_is_named
 from callspan.private_names import MODULES, READ
 from callspan.settings import SettingError, Settings
 from callspan.settings_loader import load, troubles_of, variables
 from callspan.spool.directory import BAD_SUFFIX, Listing
+from callspan.spool.losses import FILE, read_losses
 from callspan.stores.urls import safe_name, split_urls
 
 _MARKS: Final = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "failed": ("✗", "bold red")}
@@ -143,6 +145,7 @@ def every_check(stores: str) -> Iterator[Check]:
         yield _store(url, settings)
     yield from _left_for_others(settings)
     yield from _damage(settings)
+    yield from _losses(settings)
     yield from _otlp()
     yield from _settings(settings)
 
@@ -257,6 +260,21 @@ def _left_for_others(settings: Settings) -> Iterator[Check]:
         detail = f"{size:,} bytes in {len(held)} segments of {spool_of(stores)} are for another set of stores"
         advice = "Deliver them where they were meant for: callspan --store <the stores of then> ship"
         yield Check("stores", "for_other_stores", "warning", detail, advice)
+
+
+def _losses(settings: Settings) -> Iterator[Check]:
+    """Report the records that were given up or dropped because the spool was full."""
+    from callspan.cli.ship import spool_of
+
+    directory = spool_of(",".join(settings.stores))
+    losses = read_losses(directory)
+    advice = f"Delete {directory / FILE} once you know; CALLSPAN_SPOOL_MAX_BYTES is the cap."
+    for loss, what in (
+        *((loss, "did not get there") for loss in losses.given_up.values()),
+        *((loss, "were dropped") for loss in losses.dropped.values()),
+    ):
+        detail = f"{plural(loss.records, 'record')} {what}, from {iso(loss.first_ns)} to {iso(loss.last_ns)}"
+        yield Check("stores", f"lost: {loss.name}", "warning", detail, advice)
 
 
 def _damage(settings: Settings) -> Iterator[Check]:

@@ -52,6 +52,8 @@ class Source(Protocol):
     """Which stores it is for, by their keys; None: for those of whoever holds it."""
     cursors: dict[int, int]
     """Offset each shipper, by its number, has passed."""
+    readers: int
+    """How many shippers read it at this moment."""
     passed: dict[int, int]
     """Offset up to which each shipper has surely delivered it, also where its cursor is in doubt."""
     created_ns: int
@@ -84,6 +86,7 @@ class Segment:
         self.end = os.fstat(fd).st_size
         self.cursors: dict[int, int] = {}
         self.passed: dict[int, int] = {}
+        self.readers = 0
         self.created_ns = _created_ns(path.name)
         self.caught_up_ns: dict[int, int] = {}
         self.unsynced = False

@@ -12,6 +12,8 @@ import random
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -46,6 +48,8 @@ class SegmentSet:
         """Notified whenever a cursor moves or a source leaves."""
         self.sinks: int | None = None
         """How many sinks there are; None until they are known. Without sinks nothing is ever deleted."""
+        self.tidy: Callable[[], object] = bool
+        """Called after each look at the directory."""
         self.adopted = 0
         self.corrupt_bytes = self.torn_bytes = 0
         self.removed: list[deque[str]] = []
@@ -99,7 +103,9 @@ class SegmentSet:
             if not now and time.monotonic() < self._next_scan:
                 return False
             self._next_scan = time.monotonic() + _SCAN_S * _CHANCE.uniform(0.8, 1.2)
-            return self._adopt()
+            found = self._adopt()
+            self.tidy()
+            return found
         return False
 
     def _adopt(self) -> bool:
@@ -176,6 +182,40 @@ class SegmentSet:
             remove_cursors(self.directory, source.name)
         else:
             source.release()
+
+    def condemn(self, size: int, failing: frozenset[int]) -> list[Segment]:
+        """Take out the oldest sealed segments, of `size` bytes or more, that some store has and others will not get.
+
+        First those that only `failing` sinks lack. They are the caller's to delete.
+        """
+        found: list[Segment] = []
+        with self.lock:
+            oldest = sorted(self._sources, key=lambda source: source.created_ns)
+            sealed = [source for source in oldest if isinstance(source, Segment) and source.sealed]
+            for any_sink in (False, True):
+                for source in sealed:
+                    if sum(one.end for one in found) >= size:
+                        break
+                    wanted = self._wanted(source)
+                    lacking = {number for number in wanted if source.passed.get(number, -1) < source.end}
+                    if source not in found and len(lacking) < len(wanted) and (any_sink or lacking <= failing):
+                        found.append(source)
+            for source in found:
+                self._sources.remove(source)
+            self.progress.notify_all()
+        return found
+
+    @contextmanager
+    def reading(self, source: Source) -> Iterator[bool]:
+        """Keep a source open while it is read; False where it has left the set."""
+        with self.lock:
+            there = source in self._sources
+            source.readers += there
+        try:
+            yield there
+        finally:
+            with self.lock:
+                source.readers -= there
 
     def _wanted(self, source: Source) -> frozenset[int]:
         """Numbers of the sinks that the source is for; empty while they are unknown."""

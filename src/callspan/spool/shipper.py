@@ -18,7 +18,7 @@ from callspan.fail_open import Attempt, fail_open
 from callspan.safe_urls import without_passwords
 from callspan.spool.cursors import read_cursor, write_cursor
 from callspan.spool.health import Backlog, Health
-from callspan.spool.segment import Segment, Source
+from callspan.spool.segment import Batch, Segment, Source
 from callspan.spool.segment_set import SegmentSet
 from callspan.spool.sink import Entry, PoisonError, Sink
 from callspan.spool.waiting import count_records
@@ -81,6 +81,11 @@ class Shipper:
         self._parked, self._unparked = threading.Event(), threading.Event()
         self._unparked.set()
         self._thread = thread(self._run, f"callspan-{sink.name}")
+
+    @property
+    def name(self) -> str:
+        """The sink's name."""
+        return self.sink.name
 
     def start(self) -> None:
         """Begin to deliver."""
@@ -177,20 +182,30 @@ class Shipper:
         if cursor is None:
             cursor = self._position(source)
             self._segments.advance(source, self.number, cursor)
-        batch = source.batch(cursor, max(1, self.sink.batch_entries), BATCH_BYTES)
+        batch = self._read(source, cursor)
+        if batch is None:
+            return False
         if batch.end <= cursor:
             self._segments.caught_up(source, self.number)
             self._segments.remove_delivered(source)
             return False
-        for gap in batch.gaps:
-            kept = source.read(gap) if isinstance(source, Segment) else b""
-            self._segments.damaged(source, gap, kept)
         if batch.entries:
             self._deliver(source, batch.entries)
         self._move(source, batch.end)
         # A source that still grows is left alone until there is a batch again: one that is followed record by record
         # would keep this thread, and the interpreter, busy for as long as there are calls.
         return source.sealed or bool(batch.gaps) or self._is_full(batch.end - cursor, len(batch.entries))
+
+    def _read(self, source: Source, cursor: int) -> Batch | None:
+        """Read a batch; None where the source was taken out meanwhile."""
+        with self._segments.reading(source) as there:
+            if not there:
+                return None
+            batch = source.batch(cursor, max(1, self.sink.batch_entries), BATCH_BYTES)
+            for gap in batch.gaps:
+                kept = source.read(gap) if isinstance(source, Segment) else b""
+                self._segments.damaged(source, gap, kept)
+            return batch
 
     def _is_full(self, size: int, entries: int) -> bool:
         return entries >= self.sink.batch_entries or size >= BATCH_BYTES // 2

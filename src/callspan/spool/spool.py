@@ -22,6 +22,7 @@ from callspan.background import AtomicFlag, thread
 from callspan.fail_open import fail_open, log, ours
 from callspan.spool import lifetime
 from callspan.spool.append_queue import AppendQueue, Slim
+from callspan.spool.cap import Cap
 from callspan.spool.frames import HEAD_BYTES, MAX_PAYLOAD, encode
 from callspan.spool.memory_buffer import MemoryBuffer
 from callspan.spool.segment import Segment, Source
@@ -34,11 +35,9 @@ Fsync: TypeAlias = Literal["none", "interval", "always"]
 Sinks: TypeAlias = Sequence[Sink] | Callable[[], Sequence[Sink]]
 
 _MIB: Final = 1 << 20
-_SEGMENT_BYTES: Final = 64 * _MIB
 _MEMORY_BYTES: Final = 32 * _MIB
 _RETRY_S: Final = 1.0
 _WARN_S: Final = 60.0
-_MEASURE_S: Final = 0.1
 _GRACE_S: Final = 0.1
 _DROPPED: Final = "dropped."
 _SAVED_AT_ONCE: Final = 64
@@ -85,9 +84,6 @@ class Spool:
         self._max_bytes = max_bytes
         self._memory_bytes = memory_bytes
         self._unnamed = unnamed
-        self._segment_bytes = max(1, min(_SEGMENT_BYTES, max_bytes // 8))
-        # The last eighth is for records without their bodies.
-        self._full_bytes = max_bytes - max_bytes // 8
         self._inherited: list[object] = []
         self._closed = False
         self._begin()
@@ -98,6 +94,10 @@ class Spool:
         if not callable(self._sinks):
             self._segments.keys = store_keys(self.directory, self._sinks)
         self._shippers: tuple[Shipper, ...] = ()
+        self._counts: Counter[str] = Counter()
+        self._cap = Cap(self._max_bytes, self._segments, lambda: self._shippers, self._counts, self.drops)
+        self._full_bytes, self._segment_bytes = self._cap.full_bytes, self._cap.segment_bytes
+        self._segments.tidy = self._cap.tidy
         self._fsync_thread: FsyncThread | None = None
         self._active: Segment | None = None
         self._memory: MemoryBuffer | None = None
@@ -107,8 +107,7 @@ class Spool:
         self._parking: tuple[Shipper, ...] = ()
         self._parked, self._adopting = True, False
         self._used = 0
-        self._measure_at = self._open_at = self._warn_at = 0.0
-        self._counts: Counter[str] = Counter()
+        self._open_at = self._warn_at = 0.0
         self._queue = AppendQueue(self._lock, self._keep, self._counts)
 
     def append(self, payload: bytes, slim: Slim | None = None) -> bool:
@@ -195,6 +194,7 @@ class Spool:
         if fsync_thread is not None:
             fsync_thread.stop()
         self._segments.finish()
+        self._cap.settle()
         # Even without time left, threads that merely wait get the moment they need to end.
         deadline = max(deadline, time.monotonic() + _GRACE_S)
         if all(shipper.join(deadline - time.monotonic()) for shipper in shippers) and self._closed:
@@ -204,6 +204,7 @@ class Spool:
         """Return counts since the start of this process.
 
         `appended` (on disk), `in_memory`, `slimmed`, `dropped.<cap|memory|size|closed|error>`, `shipped.<sink name>`,
+        `given_up.<sink name>` (records another store has and this one will not get: the spool was at its cap),
         `retried`, `dead_letters`, `adopted` (segments), `corrupt_bytes` (damage),
         `torn_bytes` (of appends that never returned), `moved_to_disk` (from memory), and of now:
         `spool_bytes` (what the directory holds, of all processes), `for_other_stores` (segments left alone),
@@ -212,6 +213,7 @@ class Spool:
         states = self.states()
         counts = Counter(self._counts)
         counts.update({f"shipped.{state.name}": state.delivered for state in states})
+        counts.update({f"given_up.{name}": records for name, records in self._cap.given_up.items()})
         counts["retried"] = sum(state.retried for state in states)
         counts["dead_letters"] = sum(state.dead_letters for state in states)
         counts["dropped.memory"] = 0 if self._memory is None else self._memory.dropped
@@ -248,7 +250,7 @@ class Spool:
 
     def _keep(self, payload: bytes, slim: Slim | None) -> bool:
         if self._used + len(payload) > self._full_bytes or len(payload) > MAX_PAYLOAD:
-            admitted = self._within_cap(payload, slim)
+            admitted, self._used = self._cap.admit(self._used, payload, slim)
             if admitted is None:
                 return False
             payload = admitted
@@ -304,7 +306,7 @@ class Spool:
         self._seal()
         self._active = segment
         # Others write here too: their bytes count towards the cap.
-        self._used = self._segments.measure()
+        self._used = self._cap.measure()
         return segment
 
     def _seal(self) -> None:
@@ -316,27 +318,15 @@ class Spool:
             self._segments.release(segment)
         self._segments.remove_delivered(segment)
 
-    def _within_cap(self, payload: bytes, slim: Slim | None) -> bytes | None:
-        if time.monotonic() >= self._measure_at:
-            self._used = self._segments.measure()
-            self._measure_at = time.monotonic() + _MEASURE_S
-        limit = self._full_bytes if slim is not None else self._max_bytes
-        if len(payload) <= MAX_PAYLOAD and self._used + len(payload) + HEAD_BYTES <= limit:
-            return payload
-        if slim is not None:
-            payload = slim()
-            if len(payload) <= MAX_PAYLOAD and self._used + len(payload) + HEAD_BYTES <= self._max_bytes:
-                self._counts["slimmed"] += 1
-                return payload
-        self._counts["dropped.cap" if len(payload) <= MAX_PAYLOAD else "dropped.size"] += 1
-        return None
-
     def _keep_in_memory(self, payload: bytes) -> bool:
         if self._memory is None:
             self._memory = MemoryBuffer(self._memory_bytes)
             self._segments.add(self._memory)
+        dropped = self._memory.dropped
         kept = self._memory.append(payload)
         self._counts["in_memory"] += kept
+        if self._memory.dropped > dropped:
+            self._cap.note_drops()
         return kept
 
     def _warn(self, error: OSError) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 
 from callspan.fail_open import ours
 from callspan.settings_loader import load, state_directory
+from callspan.spool.losses import FILE
 from callspan.spool.segment import SUFFIX
 from callspan.stores.urls import parse
 
@@ -24,8 +25,9 @@ def directories_of(url: str) -> list[Path]:
 
 
 def hold_segments(url: str) -> bool:
-    """Return whether a segment of anybody's lies in one of them."""
-    return any(True for directory in directories_of(url) for _ in _matching(directory, f"*{SUFFIX}"))
+    """Return whether a segment of anybody's lies in one of them, or a note of what was lost there."""
+    found = directories_of(url)
+    return any(True for directory in found for pattern in (f"*{SUFFIX}", FILE) for _ in _matching(directory, pattern))
 
 
 def _matching(directory: Path, pattern: str) -> Iterator[Path]:

@@ -1,0 +1,203 @@
+"""Cap: bounds what a spool directory holds. What only failing stores still need goes first, then bodies, then records.
+
+Given up is the oldest segment that at least one store has and only failing ones lack; if there is none, the oldest
+that at least one store has: those that lack it cannot keep up. Only then do new records lose their bodies, or are
+dropped. So a store that takes what it is given gets every record, whole, however long another one is away.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
+
+from callspan.background import PutOff
+from callspan.fail_open import fail_open, log, ours
+from callspan.formatting import plural
+from callspan.spool.append_queue import Slim
+from callspan.spool.cursors import read_cursor, remove_cursors
+from callspan.spool.frames import HEAD_BYTES, MAX_PAYLOAD
+from callspan.spool.losses import add_losses
+from callspan.spool.segment import Segment
+from callspan.spool.segment_set import SegmentSet
+from callspan.spool.waiting import count_records
+
+_SEGMENT_BYTES: Final = 64 << 20
+_MEASURE_S: Final = 0.1
+_SOON_S: Final = 0.2
+_NOTE_S: Final = 1.0
+_WARN_S: Final = 60.0
+_HOUSEKEEPING: Final = PutOff("callspan-housekeeping")
+_BURY: Final = fail_open("delete a segment that was given up")
+_NOTE: Final = fail_open("note lost records beside the spool")
+
+
+class Delivering(Protocol):
+    """As much of a shipper as says how its sink is doing."""
+
+    number: int
+    failures: int
+
+    @property
+    def name(self) -> str:
+        """The sink's name."""
+
+
+class Cap:
+    """The bound of one spool directory, as one process sees it. `admit` is called under the spool's lock."""
+
+    def __init__(
+        self,
+        max_bytes: int,
+        segments: SegmentSet,
+        shippers: Callable[[], Sequence[Delivering]],
+        counts: Counter[str],
+        drops: Callable[[], Mapping[str, int]],
+    ) -> None:
+        """`counts` takes what is slimmed and dropped; `drops` says how much was dropped so far, by reason."""
+        self.full_bytes = max_bytes - max_bytes // 8
+        """The last eighth is for records without their bodies."""
+        self.segment_bytes = max(1, min(_SEGMENT_BYTES, max_bytes // 8))
+        self.given_up: Counter[str] = Counter()
+        """Records given up, by the name of the sink that did not get them."""
+        self._max_bytes = max_bytes
+        self._segments = segments
+        self._shippers = shippers
+        self._counts = counts
+        self._drops = drops
+        self._measure_at = self._warn_at = self._tell_at = 0.0
+        self._untold: Counter[str] = Counter()
+        self._condemned: deque[Segment] = deque()
+        self._noted: Counter[str] = Counter()
+        self._note_is_due = False
+
+    def admit(self, used: int, payload: bytes, slim: Slim | None) -> tuple[bytes | None, int]:
+        """Return what may be written of a record, None for nothing, and how many bytes the directory holds now."""
+        now = time.monotonic()
+        if now >= self._measure_at:
+            used = self.measure()
+            self._measure_at = now + _MEASURE_S
+        limit = self.full_bytes if slim is not None else self._max_bytes
+        size = len(payload) + HEAD_BYTES
+        if len(payload) <= MAX_PAYLOAD:
+            if used + size > limit:
+                used -= self.give_up(used + size - self.full_bytes)
+            if used + size <= limit or self._keeps_up(size):
+                return payload, used
+        if slim is not None:
+            payload = slim()
+            if len(payload) <= MAX_PAYLOAD and used + len(payload) + HEAD_BYTES <= self._max_bytes:
+                self._counts["slimmed"] += 1
+                return payload, used
+        self._counts["dropped.cap" if len(payload) <= MAX_PAYLOAD else "dropped.size"] += 1
+        self.note_drops()
+        return None, used
+
+    def measure(self) -> int:
+        """Return the bytes of the directory's segments, but for those that are about to be deleted."""
+        return max(0, self._segments.measure() - sum(segment.end for segment in list(self._condemned)))
+
+    def tidy(self) -> None:
+        """Give up what is beyond the cap although this process appends nothing: others may need the room."""
+        excess = self.measure() - self.full_bytes
+        if excess > 0:
+            self.give_up(excess)
+
+    def give_up(self, excess: int) -> int:
+        """Take out segments until so many bytes are free, or none is left to be; return how many are."""
+        failing = frozenset(shipper.number for shipper in self._shippers() if shipper.failures)
+        found = self._segments.condemn(excess, failing)
+        if not found:
+            return 0
+        self._condemned.extend(found)
+        _HOUSEKEEPING.put(self._bury)
+        return sum(segment.end for segment in found)
+
+    def note_drops(self) -> None:
+        """Have dropped records counted on disk, and warned of, in a moment."""
+        if not self._note_is_due:
+            self._note_is_due = True
+            _HOUSEKEEPING.put_later(_NOTE_S, self._write_drops)
+
+    def settle(self) -> None:
+        """Do now what was put off."""
+        self._bury()
+        self._tell(at_once=True)
+        if self._note_is_due:
+            self._write_drops()
+
+    def _keeps_up(self, size: int) -> bool:
+        """Whether a sink takes records as they come, so that this one will not wait here for it."""
+        keeping = [shipper.number for shipper in self._shippers() if not shipper.failures]
+        return any(self._segments.lag(number) + size <= self.segment_bytes for number in keeping)
+
+    def _bury(self) -> None:
+        while (segment := self._next()) is not None:
+            if segment.readers:
+                self._condemned.append(segment)
+                _HOUSEKEEPING.put_later(_SOON_S, self._bury)
+                return
+            with _BURY:
+                self._lose(segment)
+                segment.remove()
+                remove_cursors(self._segments.directory, segment.name)
+
+        self._tell()
+
+    def _tell(self, *, at_once: bool = False) -> None:
+        """Warn of what was given up since the last warning, at most once a minute."""
+        now = time.monotonic()
+        if not self._untold or (now < self._tell_at and not at_once):
+            return
+        self._tell_at = now + _WARN_S
+        untold, self._untold = self._untold, Counter()
+        for name, records in untold.items():
+            log(
+                logging.WARNING,
+                "%s for %s given up: %s is at its cap of %d bytes, and that store fails or cannot keep up",
+                plural(records, "record"),
+                name,
+                self._segments.directory,
+                self._max_bytes,
+            )
+
+    def _next(self) -> Segment | None:
+        try:
+            return self._condemned.popleft()
+        except ours(IndexError):
+            return None
+
+    def _lose(self, segment: Segment) -> None:
+        """Count, for each store that lacks a part of the segment, the records it will not get."""
+        directory, names = self._segments.directory, {shipper.number: shipper.name for shipper in self._shippers()}
+        passed = {key: segment.passed.get(number, 0) for number, key in enumerate(self._segments.keys)}
+        named = {key: names.get(number, key) for number, key in enumerate(self._segments.keys)}
+        lost: dict[str, tuple[str, int]] = {}
+        for key in segment.keys or self._segments.keys:
+            offset = passed[key] if key in passed else read_cursor(directory, segment.name, key)
+            records = count_records(segment.path, offset)
+            if records:
+                lost[key] = named.get(key, key), records
+        for number in range(len(self._segments.removed)):
+            self._segments.removed[number].append(segment.name)
+        for name, records in lost.values():
+            self.given_up[name] += records
+            self._untold[name] += records
+        with _NOTE:
+            add_losses(directory, lost, {})
+
+    def _write_drops(self) -> None:
+        self._note_is_due = False
+        fresh = Counter({reason: count - self._noted[reason] for reason, count in self._drops().items()})
+        fresh = +fresh
+        if not fresh:
+            return
+        self._noted += fresh
+        if time.monotonic() >= self._warn_at:
+            self._warn_at = time.monotonic() + _WARN_S
+            told = ", ".join(f"{count:,} ({reason})" for reason, count in sorted(fresh.items()))
+            log(logging.WARNING, "Records for every store were dropped at %s: %s", self._segments.directory, told)
+        with _NOTE:
+            add_losses(self._segments.directory, {}, fresh)

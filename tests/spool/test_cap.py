@@ -1,0 +1,185 @@
+"""The cap: a store that is away costs the others nothing, and what it costs itself is counted where people look."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from callspan.cli.commands import callspan
+from callspan.spool.losses import add_losses, read_losses
+from callspan.spool.segment import Segment
+from callspan.spool.sink import Entry
+from callspan.spool.spool import Spool
+from callspan.spool.store_key import store_key
+
+from .rig import DownSink, FileSink, HangingSink, SqliteSink, record, rows, until
+
+CAP = 400_000
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "spool"
+
+
+def on_disk(place: Path) -> int:
+    return sum(path.stat().st_size for path in place.glob("*.segment"))
+
+
+def append(spool: Spool, names: Sequence[str], *, every: int = 20) -> Iterator[int]:
+    """Append records of 1 KB that could be slimmed, waiting now and then so that a healthy sink keeps up."""
+    for number, name in enumerate(names, 1):
+        assert spool.append(record(name, 1000), slim=lambda: record("slim"))
+        if number % every == 0:
+            healthy = spool._shippers[-1] if spool._shippers else None
+            until(lambda healthy=healthy: healthy is None or spool._segments.lag(healthy.number) == 0)  # type: ignore[misc]
+            yield on_disk(spool.directory)
+
+
+def test_a_healthy_store_gets_everything_whole_beside_one_that_is_down(
+    place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Four times the cap; the one that was down gets what is left, the rest is counted to the last record."""
+    down, healthy = DownSink(tmp_path / "d"), SqliteSink(tmp_path / "h.db")
+    spool = Spool(place, [down, healthy], max_bytes=CAP)
+    names = [f"k{number}" for number in range(1500)]
+    sizes = list(append(spool, names))
+    assert rows(tmp_path / "h.db") == names
+    counts = spool.counters()
+    assert (counts["slimmed"], counts["dropped.memory"], spool.drops()["memory"]) == (0, 0, 0)
+    assert max(sizes) <= CAP + CAP // 8
+    until(lambda: not spool._cap._condemned)
+    until(lambda: spool.counters()["given_up.down"] > 900)
+    down.up.set()
+    assert spool.flush(20)
+    lost = spool.counters()["given_up.down"]
+    assert down.keys() == names[lost:], "the newest are kept"
+    loss = read_losses(place).given_up[store_key(place, down)]
+    assert (loss.name, loss.records) == ("down", lost)
+    assert any("for down given up" in message for message in caplog.messages)
+    spool.close(5)
+
+
+@pytest.mark.slow
+def test_a_store_that_hangs_or_cannot_keep_up_is_treated_likewise(place: Path, tmp_path: Path) -> None:
+    slow, healthy = HangingSink(tmp_path / "s"), SqliteSink(tmp_path / "h.db")
+    spool = Spool(place, [slow, healthy], max_bytes=CAP)
+    names = [f"k{number}" for number in range(900)]
+    sizes = list(append(spool, names))
+    assert rows(tmp_path / "h.db") == names
+    assert spool.counters()["slimmed"] == 0
+    assert max(sizes) <= CAP + CAP // 8
+    slow.freed.set()
+    assert spool.flush(20)
+    found = slow.keys()
+    assert found == [name for name in names if name in set(found)], "each once, in order"
+    assert len(found) + spool.counters()["given_up.hanging"] >= len(names)
+    spool.close(5)
+
+
+@pytest.mark.slow
+def test_what_idle_processes_hoard_for_a_dead_store_costs_the_others_nothing(place: Path, tmp_path: Path) -> None:
+    first, second = ([DownSink(tmp_path / "d"), SqliteSink(tmp_path / "h.db")] for _ in range(2))
+    hoarder, busy = Spool(place, first, max_bytes=CAP), Spool(place, second, max_bytes=CAP)
+    early, late = [f"a{number}" for number in range(330)], [f"b{number}" for number in range(600)]
+    list(append(hoarder, early, every=10))
+    list(append(busy, late, every=10))
+    assert sorted(rows(tmp_path / "h.db")) == sorted(early + late)
+    assert busy.counters()["slimmed"] == 0
+    until(lambda: on_disk(place) <= CAP, 20)
+    for spool in (hoarder, busy):
+        spool.close(0.2)
+
+
+def test_segments_for_stores_nobody_delivers_to_do_not_starve_a_healthy_one(place: Path, tmp_path: Path) -> None:
+    left = Segment.create(place, ["0123456789ab"])
+    left.append(record("x", CAP * 2))
+    left.release()
+    spool = Spool(place, [SqliteSink(tmp_path / "h.db")], max_bytes=CAP)
+    names = [f"k{number}" for number in range(300)]
+    list(append(spool, names))
+    assert rows(tmp_path / "h.db") == names
+    assert spool.counters()["slimmed"] == 0
+    assert left.path.exists(), "it is the only copy"
+    spool.close(5)
+
+
+class Glitch(SqliteSink):
+    """Fails while `down` is set."""
+
+    down = threading.Event()
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        if self.down.is_set():
+            raise OSError("a moment, please")
+        super().deliver(entries)
+
+
+def test_a_glitch_of_the_healthy_store_loses_it_nothing(place: Path, tmp_path: Path) -> None:
+    """While it fails, what only the dead one needs goes first, and nothing that it lacks itself."""
+    sinks = [DownSink(tmp_path / "d"), Glitch(tmp_path / "h.db")]
+    spool = Spool(place, sinks, max_bytes=CAP)
+    before, during = [f"a{number}" for number in range(340)], [f"b{number}" for number in range(200)]
+    list(append(spool, before))
+    Glitch.down.set()
+    for name in during:
+        assert spool.append(record(name, 1000), slim=lambda: record("slim"))
+    time.sleep(0.1)
+    Glitch.down.clear()
+    until(lambda: spool._segments.lag(1) == 0)
+    assert rows(tmp_path / "h.db") == before + during
+    assert spool.counters()["slimmed"] == 0
+    spool.close(0.2)
+
+
+def test_drops_are_noted_on_disk_and_warned_of_as_they_happen(
+    place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = Spool(place, [DownSink(tmp_path / "d")], max_bytes=20_000)
+    refused = [spool.append(record(f"k{number}", 1000)) for number in range(60)].count(False)
+    assert refused > 30
+    until(lambda: "cap" in read_losses(place).dropped)
+    assert read_losses(place).dropped["cap"].records == refused
+    assert any(f"dropped at {place}: {refused} (cap)" in message for message in caplog.messages)
+    spool.close(0.1)
+
+
+@pytest.mark.slow
+def test_losses_outlive_the_process_and_are_told_by_doctor_and_by_who_reads_the_store(tmp_path: Path) -> None:
+    store, place = f"sqlite:///{tmp_path}/calls.db", tmp_path / "calls.db.spool"
+    for _ in range(2):
+        add_losses(place, {"0123456789ab": ("postgresql://me@host/db", 600)}, {"cap": 7})
+    done = CliRunner().invoke(callspan, ["--store", store, "doctor", "--json"])
+    told = {check["name"]: check for check in json.loads(done.stdout)["checks"] if check["name"].startswith("lost")}
+    assert set(told) == {"lost: postgresql://me@host/db", "lost: cap"}
+    assert "1,200 records" in told["lost: postgresql://me@host/db"]["detail"]
+    assert "14 records" in told["lost: cap"]["detail"]
+    done = CliRunner().invoke(callspan, ["--store", store, "calls"])
+    assert "14 records dropped (cap)" in done.stderr
+    assert "1,200" not in done.stderr, "this store has them"
+
+
+def test_a_damaged_file_of_losses_is_begun_anew(place: Path) -> None:
+    add_losses(place, {}, {"cap": 1})
+    (place / "losses.json").write_text("{")
+    assert read_losses(place).dropped == {}
+    add_losses(place, {}, {"cap": 2})
+    assert read_losses(place).dropped["cap"].records == 2
+
+
+def test_a_file_sink_gets_no_segment_twice_after_one_was_given_up(place: Path, tmp_path: Path) -> None:
+    """Cursor files of what is gone go, too."""
+    file, healthy = FileSink(tmp_path / "f"), SqliteSink(tmp_path / "h.db")
+    spool = Spool(place, [file, healthy], max_bytes=CAP)
+    names = [f"k{number}" for number in range(800)]
+    list(append(spool, names))
+    assert spool.flush(20)
+    assert file.keys() == names
+    assert spool.close(5)
+    assert [path.name for path in place.iterdir() if ".segment" in path.name] == []
