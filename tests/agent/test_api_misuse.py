@@ -94,7 +94,7 @@ def test_a_reward_that_is_no_number_is_kept_as_unknown_and_flagged(seen: Seen) -
     assert seen.ended(SessionRecord)[0].totals.reward is None
 
 
-def test_a_reward_for_nobody_is_kept_and_flagged(seen: Seen) -> None:
+def test_a_reward_without_a_session_is_kept_and_flagged(seen: Seen) -> None:
     reward(1.0)
     (record,) = seen.of(RewardRecord)
     assert record.session_id is None
@@ -298,7 +298,7 @@ def marks(record: Any) -> list[str]:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("what", MISUSES)
-def test_misuse_is_flagged_and_warned_of_once_wherever_it_happens(
+def test_wrong_use_is_flagged_and_warned_of_once_wherever_it_happens(
     seen: Seen, caplog: pytest.LogCaptureFixture, what: str, shape: Callable[[Callable[[], object]], None]
 ) -> None:
     flag, do = MISUSES[what]
@@ -326,7 +326,7 @@ def test_strict_raises_wherever_it_happens(
 
 
 @pytest.mark.parametrize("what", MISUSES)
-def test_off_means_off_for_misuse_too(no_runtime: None, nothing_warned: list[str], what: str) -> None:
+def test_off_means_off_for_wrong_use_too(no_runtime: None, nothing_warned: list[str], what: str) -> None:
     with session("s") as own:
         MISUSES[what][1](own)
 

@@ -52,7 +52,7 @@ def _said(attributes: Any, name: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_session_shows_first_what_it_was_asked_and_last_what_was_answered(
+def test_a_session_shows_first_what_it_was_sent_and_last_what_it_returned(
     ask: Callable[..., None], stream: bool
 ) -> None:
     with capture() as seen, callspan.session("robot") as session:

@@ -213,7 +213,7 @@ def test_a_tool_that_fails_is_an_error_of_the_tool_only_where_it_is_caught(seen:
     assert seen.named("timestep")[0].status.status_code is StatusCode.UNSET
 
 
-def test_without_content_spans_say_what_happened_but_not_what_was_said(seen: Seen) -> None:
+def test_without_content_spans_say_what_happened_but_not_the_content(seen: Seen) -> None:
     seen.install(SessionSpanOptions(content=False))
     secret = "open sesame"
 

@@ -188,9 +188,7 @@ def test_a_call_of_another_session_is_not_of_the_one_that_runs(
     assert "callspan.reward" not in the(receiver, "invoke_workflow judge").attributes
 
 
-def test_what_nobody_knows_stands_for_itself_with_its_ids(
-    exporting: Callable[..., Handle], receiver: OtlpReceiver
-) -> None:
+def test_an_evaluation_of_an_unknown_span_has_its_ids(exporting: Callable[..., Handle], receiver: OtlpReceiver) -> None:
     exporting()
     callspan.reward(1, session_id="of long ago")
     callspan.feedback("a call of long ago", label="thumbs down")
@@ -256,7 +254,7 @@ def test_a_session_that_was_not_sampled_gets_no_lone_evaluation(
     assert [told["gen_ai.evaluation.score.value"] for _, told, _ in receiver.logs] == [1.0, 2.0]
 
 
-def test_what_was_not_sampled_stays_so_for_what_is_said_of_it_later(
+def test_what_was_not_sampled_stays_so_for_what_is_reported_of_it_later(
     exporting: Callable[..., Handle], receiver: OtlpReceiver, provider: ScriptedProvider, tmp_path: Path
 ) -> None:
     """By object and by id, of a session, a step or a call, which a store file knows of too."""
@@ -474,7 +472,7 @@ def test_no_sampler_makes_an_evaluation_of_what_it_dropped(
     assert [span.name for span in receiver.spans] == ["timestep", "evaluation heard"]
 
 
-def test_what_nobody_knows_is_below_the_request_that_brings_it(
+def test_an_unknown_parent_is_below_the_request_that_brings_it(
     exporting: Callable[..., Handle], receiver: OtlpReceiver
 ) -> None:
     """Its child, and for that not linked to it."""

@@ -60,7 +60,7 @@ def test_an_agents_run_is_a_span_of_the_conventions_around_what_it_does(seen: Se
     assert (found.attributes or {})["gen_ai.agent.name"] == "triage"
 
 
-def test_an_agents_row_is_announced_at_its_start_and_told_at_its_end(seen: Seen) -> None:
+def test_an_agents_row_is_announced_at_its_start_and_completed_at_its_end(seen: Seen) -> None:
     with session("s") as own_session, own_session.invoke_agent("a", input=1) as agent:
         (announced,) = seen.of(EventRecord)
         agent.output = 2

@@ -230,7 +230,7 @@ def messages(url: str, tell: Tell) -> None:
 
 @pytest.mark.parametrize("talk", [chat, responses, messages])
 @pytest.mark.parametrize("told", [True, False], ids=["tool told", "nothing told"])
-def test_a_tool_result_in_the_next_request_joins_the_call_that_asked(
+def test_a_tool_result_in_the_next_request_joins_the_call_that_requested_it(
     store: str, provider: ScriptedProvider, talk: Callable[[str, Tell], None], told: bool
 ) -> None:
     provider.reply(tool_calls=[TOOL_CALL])

@@ -153,7 +153,7 @@ def test_without_an_end_of_its_own_a_step_lasts_as_long_as_its_block(seen: Seen)
     assert T0 <= turn.end_ns < T0 + 3600 * SECOND
 
 
-def test_tools_and_steps_of_the_environment_may_be_told_afterwards(seen: Seen) -> None:
+def test_tools_and_steps_of_the_environment_may_be_recorded_afterwards(seen: Seen) -> None:
     with session("s") as own, own.timestep() as step:
         tool = step.tool("dig").start(at=T0)
         tool.result = "gold"

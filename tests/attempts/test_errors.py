@@ -113,7 +113,7 @@ def test_the_providers_word_says_more_than_the_status(
     assert record.attempts[0].error_kind == kind, "the attempt has read the same body"
 
 
-def test_a_retried_attempt_keeps_the_word_it_was_answered_with(plain: Caller, run: Run, seen: Captured) -> None:
+def test_a_retried_attempt_keeps_the_word_of_its_response(plain: Caller, run: Run, seen: Captured) -> None:
     """Which nobody but its own body tells: the SDK throws it away."""
     plain.script(
         {"status": 429, "error_type": "rate_limit_error", "error_code": "slow_down",
@@ -219,7 +219,7 @@ def test_an_error_amid_a_stream_is_classified_by_its_word(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_failed_response_is_an_error_nobody_raised(mode: Mode, run: Run, seen: Captured, stream: bool) -> None:
+def test_a_failed_response_is_an_error_without_an_exception(mode: Mode, run: Run, seen: Captured, stream: bool) -> None:
     needs("openai", "1.66", "responses")
     failed = {
         "id": "resp_1", "object": "response", "created_at": 1, "model": "gpt-5", "status": "failed", "output": [],
@@ -253,7 +253,7 @@ def test_a_failed_response_is_an_error_nobody_raised(mode: Mode, run: Run, seen:
         ({"text": "one two"}, None),
     ],
 )
-def test_cut_and_refused_answers_are_told_from_plain_success(
+def test_cut_and_refused_answers_are_distinguished_from_plain_success(
     mode: Mode, api: str, run: Run, seen: Captured, reply: dict[str, Any], name: str | None
 ) -> None:
     for shape in ("plain", "stream", "raw"):

@@ -183,7 +183,7 @@ def test_retries_rate_limits_and_errors_are_counted(plain: Caller, run: Run, mea
     assert sum("error.type" in point.attributes for point in durations) == 2
 
 
-def test_what_is_left_of_a_rate_limit_is_the_last_that_was_said(mode: Mode, run: Run, measured: Meters) -> None:
+def test_what_is_left_of_a_rate_limit_is_the_last_that_was_reported(mode: Mode, run: Run, measured: Meters) -> None:
     caller = Caller(mode, "chat_completions", "plain")
     for left in ("9", "4"):
         caller.script({"headers": {"x-ratelimit-limit-requests": "10", "x-ratelimit-remaining-requests": left}})
@@ -339,14 +339,14 @@ def test_endless_models_become_one(meters: Meters) -> None:
         ("req_011CSHoEeqs5C35K2UUqR7Fy", "_OTHER"), ("x" * 65, "_OTHER"), ("two words", "_OTHER"), ("1234", "_OTHER"),
     ],
 )  # fmt: skip
-def test_an_error_type_that_is_no_word_is_not_told_apart(meters: Meters, error_type: str, shown: str) -> None:
+def test_an_error_type_that_is_no_word_is_not_distinguished(meters: Meters, error_type: str, shown: str) -> None:
     assert bounded_type(error_type) == shown
     CallMetrics(meters.provider, "1").observed(record(error=ErrorInfo(kind="server", type=error_type)))
     (point,) = meters.read()["gen_ai.client.operation.duration"]
     assert point.attributes["error.type"] == shown
 
 
-def test_what_was_said_of_a_limit_long_ago_is_said_no_more(meters: Meters, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_value_of_a_limit_is_not_reported_again(meters: Meters, monkeypatch: pytest.MonkeyPatch) -> None:
     import msgspec
 
     from callspan.record.call import RateLimit, RateLimits

@@ -94,7 +94,7 @@ def test_the_last_response_that_had_them_counts(
     assert limits.requests == RateLimit(remaining=remaining)
 
 
-def test_none_are_stated_where_no_header_does(plain: Caller, run: Run, seen: Captured) -> None:
+def test_none_are_reported_where_no_header_does(plain: Caller, run: Run, seen: Captured) -> None:
     plain.script({"text": "well", "headers": NONE_OF_OURS})
     run(plain.call)
     assert the_record(seen).rate_limits is None

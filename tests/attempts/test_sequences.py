@@ -163,7 +163,7 @@ def test_the_only_attempt_is_an_event_if_it_failed(plain: Caller, run: Run, seen
     assert [dict(event.attributes or {})["llm.status_code"] for event in failed] == [404]
 
 
-def test_latency_is_of_the_attempt_that_answered(plain: Caller, run: Run, seen: Captured) -> None:
+def test_latency_is_of_the_attempt_with_the_response(plain: Caller, run: Run, seen: Captured) -> None:
     plain.script({**LIMITED, "delay_s": 0.1, "headers": {"retry-after-ms": "40"}}, WELL)
     run(lambda: plain.call(max_retries=1))
     timing = the_record(seen).timing
@@ -196,7 +196,7 @@ def test_the_first_token_counts_from_the_call_and_from_its_answer(
         assert rate == pytest.approx(40e9 / (timing.last_chunk_ns - timing.answer_ns))
 
 
-def test_no_latency_is_stated_where_nothing_answered(plain: Caller, run: Run, seen: Captured) -> None:
+def test_no_latency_is_reported_where_there_was_no_response(plain: Caller, run: Run, seen: Captured) -> None:
     plain.script({"hang": True})
     with pytest.raises((openai.APITimeoutError, anthropic.APITimeoutError)):
         run(lambda: plain.call(timeout=0.05))

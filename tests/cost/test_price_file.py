@@ -62,7 +62,7 @@ def test_a_service_tier_has_prices_of_its_own_and_without_them_is_a_guess(tmp_pa
     assert cost("priority") == (Decimal(10), True)
 
 
-def test_prices_that_are_not_stated_are_those_of_input(tmp_path: Path) -> None:
+def test_prices_that_are_missing_are_those_of_input(tmp_path: Path) -> None:
     prices = ModelPrices(input=Decimal(2))
     assert prices.usd(Usage(input_tokens=10, cache_read_tokens=4, cache_write_tokens=6)) == Decimal("0.00002")
 

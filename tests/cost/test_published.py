@@ -53,13 +53,13 @@ def test_a_model_is_not_priced_as_one_whose_name_begins_alike(call: MakeCall, as
     assert record.cost.usd == Decimal(usd)
 
 
-def test_the_model_that_answered_decides(call: MakeCall) -> None:
+def test_the_model_of_the_response_decides(call: MakeCall) -> None:
     record = priced(call("my-deployment", "azure.ai.openai", answered="gpt-4o-2024-08-06", input_tokens=1000))
     assert record.cost is not None
     assert record.cost.usd == Decimal("0.0025")
 
 
-def test_without_an_answer_the_model_asked_for_decides(call: MakeCall) -> None:
+def test_without_an_answer_the_requested_model_decides(call: MakeCall) -> None:
     record = priced(call("text-embedding-3-small", response=None, input_tokens=1_000_000))
     assert record.cost is not None
     assert record.cost.usd == Decimal("0.02")

@@ -67,7 +67,7 @@ def test_calls_without_a_cost_get_one_and_others_keep_theirs(store: str, prices:
     assert costs(store) == {"a": Cost(usd=Decimal("0.000000293"), source="v1"), "b": old, "c": None}
 
 
-def test_all_of_them_but_what_the_provider_stated(store: str, prices: str, call: MakeCall) -> None:
+def test_all_of_them_but_what_the_provider_reported(store: str, prices: str, call: MakeCall) -> None:
     stated = Usage(input_tokens=1, cost_usd=Decimal("0.7"))
     keep(
         store,

@@ -56,11 +56,11 @@ def shown(settings: dict[str, object], usage: dict[str, object]) -> object:
 COUNTS: dict[str, object] = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
 
 
-def test_what_the_provider_states_is_on_the_span_without_being_asked_for() -> None:
+def test_what_the_provider_states_is_on_the_span_without_a_setting() -> None:
     assert shown({}, {**COUNTS, "cost": 0.00123}) == "0.00123"
 
 
-def test_a_computed_cost_is_on_the_span_where_it_is_asked_for() -> None:
+def test_a_computed_cost_is_on_the_span_where_it_is_requested() -> None:
     pytest.importorskip("genai_prices", reason="needs published prices: pip install 'callspan[cost]'")
     assert shown({}, COUNTS) is None
     assert shown({"span_cost": True}, COUNTS) == "0.0035"

@@ -135,7 +135,7 @@ def test_an_inline_picture_of_the_messages_api_keeps_its_bytes(world: World) -> 
     assert not dropped
 
 
-def test_a_picture_kept_by_reference_is_said_to_be_missing(world: World) -> None:
+def test_a_picture_kept_by_reference_is_reported_as_missing(world: World) -> None:
     reference = {"callspan_media": {"sha256": "ab" * 32, "mime": "image/png", "bytes": 5}}
     content = [{"type": "text", "text": "What?"}, {"type": "image_url", "image_url": {"url": reference}}]
     found, dropped = convert(
@@ -191,7 +191,7 @@ def test_old_function_calls_get_ids_that_their_results_find(world: World) -> Non
     assert found.prompt[2]["tool_call_id"] == calls[0]["id"]
 
 
-def test_a_tool_result_that_is_a_picture_or_an_error_is_said_to_lose_it(world: World) -> None:
+def test_a_tool_result_that_is_a_picture_or_an_error_is_reported_to_lose_it(world: World) -> None:
     result = {"type": "tool_result", "tool_use_id": "t1", "is_error": True}
     result["content"] = [{"type": "text", "text": "oops"}, {"type": "image", "source": {"type": "url", "url": "x"}}]
     used = {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "look", "input": {}}]}

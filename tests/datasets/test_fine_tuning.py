@@ -66,7 +66,7 @@ def test_a_session_that_forked_has_a_row_for_each_end_and_trains_on_nothing_twic
     assert weights == [[1, 1], [0, 1]]
 
 
-def test_answers_nobody_recorded_have_no_weight(world: World, exported: Export) -> None:
+def test_unrecorded_answers_have_no_weight(world: World, exported: Export) -> None:
     world.session("s1")
     made_up = [
         {"role": "user", "content": "2+2"},
@@ -183,7 +183,7 @@ def test_a_tool_that_was_called_is_defined_though_the_last_request_left_it_out(w
         assert not found.dropped
 
 
-def test_a_tool_that_nobody_defined_is_said_to_be_missing(world: World, exported: Export) -> None:
+def test_a_tool_without_a_definition_is_reported_as_missing(world: World, exported: Export) -> None:
     called = asking(tool_call("look", {}, "c1"))
     world.chat(
         [{"role": "user", "content": "Go"}, called, {"role": "tool", "tool_call_id": "c1", "content": "x"}], "So."

@@ -45,7 +45,7 @@ def test_a_rollout_holds_the_ids_the_server_returned(world: World, exported: Exp
     assert found.left_out == {"call: no token ids": 1}
 
 
-def test_log_probabilities_that_do_not_match_the_ids_are_not_told(world: World, exported: Export) -> None:
+def test_log_probabilities_that_do_not_match_the_ids_are_not_reported(world: World, exported: Export) -> None:
     world.session("s1")
     choice = {"token_ids": [7, 8], "logprobs": {"content": [{"token": "ab", "logprob": -0.25}]}}
     world.chat(QUESTION, "ab", "s1", choice=choice, body={"prompt_token_ids": [1]})

@@ -115,9 +115,7 @@ def test_an_unknown_format_is_named(world: World, tmp_path: Path) -> None:
         export(reader, "csv", None)
 
 
-def test_a_text_chooses_the_sessions_in_which_it_was_said_and_such_calls_outside(
-    world: World, exported: Export
-) -> None:
+def test_a_text_chooses_the_sessions_that_contain_it_and_such_calls_outside(world: World, exported: Export) -> None:
     for session_id, answer in (("s1", "Go EAST."), ("s2", "Go west.")):
         world.session(session_id)
         world.chat([{"role": "user", "content": "?"}], answer, session_id)

@@ -51,7 +51,7 @@ def test_its_example_does_what_it_says(module: ModuleType, name: str, names: dic
 
 
 @pytest.mark.parametrize(("module", "name"), PUBLIC, ids=[name for _, name in PUBLIC])
-def test_what_it_raises_is_said(module: ModuleType, name: str) -> None:
+def test_what_it_raises_is_reported(module: ModuleType, name: str) -> None:
     """A `raise` in a public function is an exception its documentation names."""
     thing = getattr(module, name)
     if not inspect.isfunction(thing):

@@ -16,7 +16,7 @@ def rows() -> list[str]:
     return [line for line in section.splitlines() if line.startswith("| `")]
 
 
-def test_every_lock_is_in_the_table_and_those_said_to_be_reentrant_are() -> None:
+def test_every_lock_is_in_the_table_and_those_reported_as_reentrant_are() -> None:
     made: dict[str, set[str]] = {}
     for file in SOURCE.rglob("*.py"):
         if kinds := set(MADE.findall(file.read_text(encoding="utf-8"))):

@@ -98,7 +98,7 @@ def test_no_ship_leaves_everything_and_says_so(tmp_path: Path) -> None:
     assert len(list((tmp_path / "calls.db.spool").glob(f"*{SUFFIX}"))) == 1
 
 
-def test_what_a_running_process_cannot_deliver_is_told_of(tmp_path: Path) -> None:
+def test_what_a_running_process_cannot_deliver_is_reported(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path}/calls.db"
     (tmp_path / "calls.db").mkdir()
     process = start(store, 3, "wait")
@@ -118,7 +118,7 @@ def test_what_a_running_process_cannot_deliver_is_told_of(tmp_path: Path) -> Non
     assert len(in_process("--store", store, "calls", "--json").json) == 3
 
 
-def test_a_store_that_takes_nothing_is_read_and_the_reason_told(tmp_path: Path) -> None:
+def test_a_store_that_takes_nothing_is_read_and_the_reason_reported(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path}/calls.db"
     killed(store)
     for path in tmp_path.glob("calls.db*"):

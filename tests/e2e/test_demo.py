@@ -54,7 +54,7 @@ def test_exactly_one_call_was_retried_after_a_429(ask: Ask) -> None:
     assert record["attempts"][0]["planned_wait_s"] == pytest.approx(0.25, abs=0.1)
 
 
-def test_the_refused_call_keeps_what_the_provider_said(ask: Ask) -> None:
+def test_the_refused_call_keeps_what_the_provider_reported(ask: Ask) -> None:
     (refused,) = [call for call in ask("calls", "--json").json if call["outcome"] == "error"]
     assert refused["http_status"] == 400
     assert refused["error_type"] == "invalid_request_error"
@@ -77,7 +77,7 @@ def test_the_streams_read_fully_are_whole(ask: Ask) -> None:
     assert all(0 < call["first_token_ms"] <= call["duration_ms"] for call in streamed)
 
 
-def test_tokens_are_those_the_provider_told(ask: Ask) -> None:
+def test_tokens_are_those_the_provider_reported(ask: Ask) -> None:
     (sync,) = [s for s in sessions(ask) if s["metadata"]["seed"] == 7]
     assert [(call["input_tokens"], call["output_tokens"]) for call in calls_of(sync)] == [
         (96, 75), (214, 15), (246, 15), (331, 15), (417, 15), (503, 15),
@@ -110,7 +110,7 @@ def test_a_server_of_open_models_tells_as_many_token_ids_as_it_counts(ask: Ask) 
         assert call["cost_usd"] is None, "nobody knows its price"
 
 
-def test_a_tool_is_linked_to_the_call_that_asked_for_it(ask: Ask) -> None:
+def test_a_tool_is_linked_to_the_call_that_requested_it(ask: Ask) -> None:
     (sync,) = [s for s in sessions(ask) if s["metadata"]["seed"] == 7]
     step = sync["steps"][0]
     for tool, call in zip(step["tools"], step["calls"][1:], strict=True):
@@ -150,7 +150,7 @@ def test_the_page_fits_into_100_columns_and_has_no_colours_in_a_file(page: str) 
     assert "\x1b" not in page
 
 
-def test_plain_sqlite_reads_what_was_said(demo: Demo) -> None:
+def test_plain_sqlite_reads_the_messages(demo: Demo) -> None:
     connection = sqlite3.connect(demo.directory / "callspan.db")
     try:
         texts = [text for (text,) in connection.execute("SELECT text FROM call_messages WHERE role = 'assistant'")]
@@ -187,7 +187,7 @@ def test_a_file_of_another_application_is_left_alone(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.slow
-def test_a_proxy_in_the_environment_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_in_the_environment_is_not_contacted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")

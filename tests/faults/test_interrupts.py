@@ -71,7 +71,7 @@ def test_python_may_raise_before_the_first_instruction_of_a_blocks_end() -> None
     assert any(entry.name == "__exit__" for entry in raised.traceback)
 
 
-def test_python_gives_to_nobody_what_is_raised_in_the_callback_of_a_weak_reference(
+def test_python_does_not_raise_what_is_raised_in_the_callback_of_a_weak_reference(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lost: list[object] = []

@@ -46,7 +46,7 @@ def test_with_every_name_there_everything_is_recorded() -> None:
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_missing_name_is_said_once_and_by_doctor_and_no_call_fails(name: str) -> None:
+def test_a_missing_name_is_reported_once_and_by_doctor_and_no_call_fails(name: str) -> None:
     owner, _, attribute = name.partition(".")
     gone = f"{owner}_gone.{attribute}"
     # The same process serves the tests below, where no other row has this attribute.
@@ -62,7 +62,7 @@ def test_a_missing_name_is_said_once_and_by_doctor_and_no_call_fails(name: str) 
 
 
 @pytest.mark.parametrize("name", CHANGEABLE)
-def test_a_name_with_other_parameters_is_hooked_and_said(name: str) -> None:
+def test_a_name_with_other_parameters_is_hooked_and_reported(name: str) -> None:
     told = without(f"~{name}")
     assert set(told["states"].values()) == {"changed"}
     assert {changed.rpartition(".")[2] for changed in told["states"]} == {name}
@@ -103,7 +103,7 @@ def test_without_the_built_request_the_sent_one_shows_the_body() -> None:
     assert all(call["request"] for call in without("_build_request")["calls"].values())
 
 
-def test_without_the_door_nothing_is_recorded_and_it_is_said() -> None:
+def test_without_the_door_nothing_is_recorded_and_it_is_reported() -> None:
     told = without("request")
     assert told["calls"] == {}
     assert any("all sync calls" in warning for warning in told["warnings"])

@@ -38,7 +38,7 @@ def test_a_failed_call_still_names_its_vendor(api: str, vendor: str, mode: Mode,
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 @pytest.mark.parametrize("api", APIS)
-def test_the_model_asked_for_and_the_one_that_answered_are_told_apart(
+def test_the_requested_model_and_the_one_of_the_response_are_distinguished(
     api: str, stream: bool, mode: Mode, run: Run, seen: Captured
 ) -> None:
     """An alias is asked for, a dated model answers: each under its own name, and the operation is the call's own."""

@@ -39,7 +39,7 @@ def test_the_providers_ids_of_answer_and_request_are_there_and_ours_is_another(
 
 
 @STREAMS
-def test_every_choice_is_told_with_its_own_reason(stream: bool, mode: Mode, run: Run, seen: Captured) -> None:
+def test_every_choice_is_reported_with_its_own_reason(stream: bool, mode: Mode, run: Run, seen: Captured) -> None:
     """Three choices that ended for different reasons: three texts and a list of three reasons."""
     choices: Sequence[Choice | str] = (
         "A",
@@ -146,7 +146,7 @@ def test_reasoning_is_a_part_of_its_own_and_no_completion(
     assert shown(seen)["llm.completions"] == "It is 4."
 
 
-def test_fields_nobody_knows_and_the_servers_own_are_kept(mode: Mode, run: Run, seen: Captured) -> None:
+def test_unknown_fields_and_the_servers_own_are_kept(mode: Mode, run: Run, seen: Captured) -> None:
     """Fingerprint, time, tier, and the timings a local model adds beside them."""
     frame = {"id": "x", "object": "chat.completion.chunk", "created": 17, "model": "m", "system_fingerprint": "fp_1",
              "service_tier": "flex"}  # fmt: skip

@@ -115,7 +115,7 @@ def test_the_rule_goes_by_the_shape_of_the_api_and_not_by_the_provider(mode: Mod
     assert direct.usage.input_tokens == 15
 
 
-def test_the_last_count_that_is_stated_wins_and_nothing_is_added_up(mode: Mode, run: Run, seen: Captured) -> None:
+def test_the_last_count_that_is_reported_wins_and_nothing_is_added_up(mode: Mode, run: Run, seen: Captured) -> None:
     """Usage on every chunk counts up; the last one that says something counts, and a later null erases nothing."""
     frame: dict[str, Any] = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
     usages = [{"prompt_tokens": 5, "completion_tokens": done, "total_tokens": 5 + done} for done in (1, 2, 3)]

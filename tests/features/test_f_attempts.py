@@ -104,7 +104,7 @@ def test_a_caller_that_falls_back_to_another_model_leaves_siblings(provider: Scr
     assert [record.outcome for record in seen.records] == ["error", "success"]
 
 
-def test_the_status_of_the_last_answer_is_told(mode: Mode, run: Run, seen: Captured) -> None:
+def test_the_status_of_the_last_answer_is_reported(mode: Mode, run: Run, seen: Captured) -> None:
     """200 and 400, each under both vocabularies."""
     run(lambda: answered(mode, "chat_completions"))
     mode.provider.reply(status=400)

@@ -48,9 +48,7 @@ def everywhere(seen: Captured) -> str:
 @pytest.mark.parametrize("where", ["global", "block"])
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 @pytest.mark.parametrize("api", APIS)
-def test_with_content_off_nothing_that_was_said_is_anywhere(
-    api: str, stream: bool, where: str, mode: Mode, run: Run
-) -> None:
+def test_with_content_off_no_content_is_kept(api: str, stream: bool, where: str, mode: Mode, run: Run) -> None:
     """Off for everything or for one block: no prompt, no completion, and the counts still there."""
     mode.provider.reply(text=f"The word is {SECRET}.", input_tokens=11)
     asked = {"input": SECRET} if api == "responses" else {"messages": ASKED}
@@ -132,7 +130,7 @@ def test_a_thousand_messages_are_a_short_record_in_metadata_mode(mode: Mode, run
     assert note.sha256 == hashlib.sha256(mode.provider.requests[0].content).hexdigest()
 
 
-def test_records_without_bodies_can_be_asked_for(
+def test_records_without_bodies_can_be_requested(
     mode: Mode, run: Run, instrumented: Callable[..., Handle], reading: Callable[[object], Reader], tmp_path: Path
 ) -> None:
     """In metadata mode no body is kept, and calls are found by model, time and outcome, and added up, as ever."""

@@ -25,7 +25,7 @@ Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 
 
 @pytest.mark.parametrize("api", APIS)
-def test_a_call_knows_its_session_and_step_without_being_told(api: str, mode: Mode, run: Run, seen: Captured) -> None:
+def test_a_call_knows_its_session_and_step_automatically(api: str, mode: Mode, run: Run, seen: Captured) -> None:
     """Ids on span and record, and the span below the step's, which is below the session's."""
 
     async def body() -> tuple[str, list[str]]:
@@ -176,7 +176,7 @@ def test_two_objectives_of_one_event_are_two_rewards_and_silence_is_none(
     assert (rewards[1].source, rewards[1].annotation, rewards[1].label) == ("judge", "clumsy", "poor")
 
 
-def test_a_group_is_on_the_span_and_can_be_asked_for(instrumented: Callable[..., Handle], tmp_path: Path) -> None:
+def test_a_group_is_on_the_span_and_can_be_requested(instrumented: Callable[..., Handle], tmp_path: Path) -> None:
     """Sessions that belong together say so on their spans, in their records, and in a column of the store."""
     handle = instrumented(stores=f"sqlite:///{tmp_path}/calls.db")
     for name, group in (("a", "g1"), ("b", "g1"), ("c", "g2")):

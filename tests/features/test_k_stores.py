@@ -76,7 +76,7 @@ def test_an_old_file_is_brought_up_to_date_once_and_keeps_its_rows(
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "jsonl"])
-def test_a_session_is_read_back_as_it_was_told(
+def test_a_session_is_read_back_as_it_was_recorded(
     kind: str, provider: ScriptedProvider, reading: Callable[[object], Reader], tmp_path: Path
 ) -> None:
     """Session, steps, calls with what was said, tools, events, messages, rewards: all of it, in order."""
@@ -170,7 +170,7 @@ def test_use_of_a_model_is_summed_for_a_time_and_a_provider(
     assert first.p50_ms is not None
 
 
-def test_a_row_has_what_is_asked_of_it(provider: ScriptedProvider, tmp_path: Path) -> None:
+def test_a_row_has_what_is_expected_of_it(provider: ScriptedProvider, tmp_path: Path) -> None:
     """Sizes, error, tokens, latency and trace of one row, so that a query needs no JSON."""
     provider.reply(status=429, retry_after_s=0.001)
     provider.reply(input_tokens=15, cache_read_tokens=7, reasoning_tokens=2, output_tokens=4)

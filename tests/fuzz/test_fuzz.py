@@ -110,11 +110,11 @@ def test_a_fault_put_into_callspan_is_found_by_searching(fault: str, pair: Pair)
     assert search(pair, SEED, 1500, sabotage=fault, first=True).found
 
 
-def test_a_bare_side_that_knows_callspan_would_be_told() -> None:
+def test_a_bare_side_that_knows_callspan_would_be_found() -> None:
     assert compared({"callspan": True}, {}) == ["the bare side has imported callspan"]
 
 
-def test_a_case_is_told_whole_by_its_blob() -> None:
+def test_a_case_is_printed_completely_by_its_blob() -> None:
     case = whole("messages.helper", colour="async", cancel=True, acts=[Act("raise", 2)])
     assert from_blob(case.blob()) == case
     with pytest.raises(ValueError, match="not the blob of a case"):

@@ -247,7 +247,7 @@ def test_a_time_out_is_a_timeout(wire: Wire, run: Run, seen: Captured) -> None:
     assert record.error.kind == "timeout"
 
 
-def test_nobody_listening_is_a_connection_error(mode: Mode, run: Run, seen: Captured) -> None:
+def test_no_listener_is_a_connection_error(mode: Mode, run: Run, seen: Captured) -> None:
     with ScriptedProvider() as gone:
         url = gone.openai_url
     with pytest.raises(openai.APIConnectionError):

@@ -83,7 +83,9 @@ def test_a_failure_that_stays_is_one_call_with_every_attempt(
 
 @both
 @plain_and_streamed
-def test_failures_of_several_kinds_are_told_apart(stream: bool, sdk: str, mode: Mode, run: Run, seen: Captured) -> None:
+def test_failures_of_several_kinds_are_distinguished(
+    stream: bool, sdk: str, mode: Mode, run: Run, seen: Captured
+) -> None:
     library = sdks.http_of(sdk)
     left = [library.ConnectError, library.ReadTimeout, library.ReadError]
 

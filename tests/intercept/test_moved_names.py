@@ -105,7 +105,7 @@ def changed(row: PrivateName, name: str, monkeypatch: pytest.MonkeyPatch) -> Pri
 @pytest.mark.parametrize(
     "name", ["_moved_since", pytest.param("__class__", marks=pytest.mark.slow)], ids=["renamed", "other-type"]
 )
-def test_without_a_private_name_the_public_way_is_taken_and_what_is_lost_is_said_once(
+def test_without_a_private_name_the_public_way_is_taken_and_what_is_lost_is_reported_once(
     name: str, row: PrivateName, provider: ScriptedProvider,
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip

@@ -671,7 +671,7 @@ def test_a_call_in_an_empty_context_or_a_copied_one_is_a_call(provider: Scripted
     assert [record.outcome for record in seen.records] == ["success", "success"]
 
 
-def test_a_stream_asked_for_behind_the_sdks_back_is_as_without_us(mode: Mode, run: Run) -> None:
+def test_a_stream_requested_behind_the_sdks_back_is_as_without_us(mode: Mode, run: Run) -> None:
     """`extra_body` asks for a stream the SDK does not expect, and hands on as text."""
 
     async def body() -> Any:

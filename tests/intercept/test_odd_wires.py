@@ -174,7 +174,9 @@ def test_an_encoded_stream_is_recorded(sdk: str, encoding: str, how: str, mode: 
 @pytest.mark.parametrize("how", ["stream", "raw", "response"])
 @pytest.mark.parametrize("damage", ["no such encoding", "cut short"])
 @pytest.mark.parametrize("sdk", ["openai", "anthropic"])
-def test_a_damaged_encoding_is_told_as_the_caller_saw_it(sdk: str, damage: str, how: str, mode: Mode, run: Run) -> None:
+def test_a_damaged_encoding_is_reported_as_the_caller_saw_it(
+    sdk: str, damage: str, how: str, mode: Mode, run: Run
+) -> None:
     sent = whole(sdk) if damage == "no such encoding" else gzip.compress(whole(sdk))[:-40]
     bare = run(lambda: read(mode, sdk, sent, 7, how, "gzip"))
     with capture() as seen:

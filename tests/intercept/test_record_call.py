@@ -39,7 +39,9 @@ def _core(call: CallRecord) -> object:
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
-def test_a_call_told_by_hand_is_recorded_as_through_the_sdk(stream: bool, mode: Mode, run: Run, seen: Captured) -> None:
+def test_a_call_recorded_by_hand_is_recorded_as_through_the_sdk(
+    stream: bool, mode: Mode, run: Run, seen: Captured
+) -> None:
     """The bodies and chunks are those that the SDK gets for the same request."""
     mode.provider.reply(text="I am well.", input_tokens=11, output_tokens=4)
 
@@ -68,7 +70,7 @@ def test_a_call_told_by_hand_is_recorded_as_through_the_sdk(stream: bool, mode: 
     assert not {name for name in names if not name.startswith(("http.", "llm.", "callspan."))}
 
 
-def test_what_is_told_is_in_the_record(mode: Mode, run: Run, seen: Captured) -> None:
+def test_what_is_reported_is_in_the_record(mode: Mode, run: Run, seen: Captured) -> None:
     async def body() -> None:
         async with record(mode, api="messages", server="https://gpu-1/v1", client="mine/1.0", model="m") as call:
             call.request({"model": "m", "max_tokens": 3, "messages": QUESTION})

@@ -195,7 +195,7 @@ ENDED = {
 
 
 @pytest.mark.parametrize("how", ENDED)
-def test_a_response_that_says_it_failed_or_was_cut_is_told_as_such(
+def test_a_response_that_says_it_failed_or_was_cut_is_reported_as_such(
     how: str, mode: Mode, run: Run, seen: Captured
 ) -> None:
     sdks.needs("openai", "1.66", "the Responses API")

@@ -121,7 +121,7 @@ def test_a_streamed_tool_runner_broken_off_ends_the_one_stream_it_had(mode: Mode
     assert len(mode.provider.requests) == 1
 
 
-def test_a_tool_that_raises_within_a_runner_is_told_to_the_model(mode: Mode, run: Run, seen: Captured) -> None:
+def test_the_error_of_a_tool_within_a_runner_is_sent_to_the_model(mode: Mode, run: Run, seen: Captured) -> None:
     sdks.needs("anthropic", "0.125", "a tool runner")
     script(mode)
 

@@ -37,7 +37,7 @@ def instrumented(told: list[str], **settings: Any) -> Any:
     return callspan.instrument(tracer_provider=tracing, redact=redact, **settings)
 
 
-def test_where_nobody_gets_records_the_policy_runs_once(stream: Any, tmp_path: Path) -> None:
+def test_where_no_store_gets_records_the_policy_runs_once(stream: Any, tmp_path: Path) -> None:
     redacted: dict[str, list[str]] = {"none": [], "store": []}
     for name, stores in (("none", ()), ("store", f"jsonl:///{tmp_path / 'calls.jsonl'}")):
         handle = instrumented(redacted[name], stores=stores)

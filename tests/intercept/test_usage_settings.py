@@ -19,7 +19,7 @@ async def read(mode: Mode, **options: Any) -> list[Any]:
     return await mode.all(await mode.wait(mode.openai().chat.completions.create(**CHAT, stream=True, **options)))
 
 
-def test_usage_is_asked_for_and_its_chunk_is_hidden(mode: Mode, run: Run) -> None:
+def test_usage_is_requested_and_its_chunk_is_hidden(mode: Mode, run: Run) -> None:
     mode.provider.reply(text="I am well.", input_tokens=11, output_tokens=4)
     with capture(stream_usage=True) as seen:
         chunks = run(lambda: read(mode))
@@ -90,7 +90,7 @@ def test_nothing_else_is_changed(how: str, mode: Mode, run: Run) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
-def test_missing_usage_is_estimated_when_asked_and_marked(stream: bool, mode: Mode, run: Run) -> None:
+def test_missing_usage_is_estimated_when_requested_and_marked(stream: bool, mode: Mode, run: Run) -> None:
     mode.provider.reply(text="I am quite well, thank you.", usage={})
 
     async def body() -> None:
@@ -126,7 +126,7 @@ def test_tokens_are_estimated_of_a_request_with_a_lone_surrogate(mode: Mode, run
     assert record.usage.estimated
 
 
-def test_what_the_provider_said_is_never_estimated(mode: Mode, run: Run) -> None:
+def test_what_the_provider_reported_is_never_estimated(mode: Mode, run: Run) -> None:
     mode.provider.reply(text="I am well.", input_tokens=1000, output_tokens=0)
     with capture(estimate_usage=True) as seen:
         run(lambda: mode.wait(mode.openai().chat.completions.create(**CHAT)))

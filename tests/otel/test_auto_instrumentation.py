@@ -110,7 +110,7 @@ def test_sigterm_that_the_application_handles_loses_nothing(stage: Stage) -> Non
 
 
 @pytest.mark.slow
-def test_sigterm_that_nobody_handles_loses_nothing_and_still_ends_the_process(stage: Stage) -> None:
+def test_sigterm_without_a_handler_loses_nothing_and_still_ends_the_process(stage: Stage) -> None:
     done = stage.run("opentelemetry-instrument", "python", SCRIPT, "2", "sigterm")
     assert done.returncode == -signal.SIGTERM
     assert len(stage.spans) == len(stage.calls()) == 4

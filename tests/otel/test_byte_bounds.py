@@ -150,7 +150,7 @@ def test_the_exporters_class_is_bounded_by_the_instrumentor_and_restored(picky: 
     assert vars(OTLPSpanExporter)["export"] is original
 
 
-def test_a_class_that_somebody_else_has_wrapped_since_is_left_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_wrapped_by_other_code_since_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OTLPSpanExporter, "export", vars(OTLPSpanExporter)["export"])
     bound_exporters()
     ours = vars(OTLPSpanExporter)["export"]
@@ -197,7 +197,7 @@ def test_batches_are_cut_by_the_bytes_of_what_they_hold(batch: list[Any], sizes:
     assert seen == sizes
 
 
-def test_one_part_that_fails_is_told_and_the_others_are_sent() -> None:
+def test_one_part_that_fails_is_reported_and_the_others_are_sent() -> None:
     results = iter([Result.SUCCESS, Result.FAILURE, Result.SUCCESS])
     assert export_parts(lambda part: next(results), [item(900)] * 3, 1000) is Result.FAILURE
     assert next(results, None) is None

@@ -50,7 +50,7 @@ def heard(stage: Stage, settings: str = "") -> list[str]:
     return [line[5:] for line in done.stdout.splitlines() if line.startswith("HOOK ")]
 
 
-def test_it_hears_what_was_said(stage: Stage) -> None:
+def test_it_receives_the_messages(stage: Stage) -> None:
     stage.provider.reply(text="Hello.")
     (told,) = map(json.loads, heard(stage))
     assert told["inputs"] == [["user", "Hi"]]

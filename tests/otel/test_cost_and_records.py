@@ -102,7 +102,7 @@ def test_a_computed_cost_is_measured_when_the_call_is_stored_once_for_all_stores
     assert [float(cost or 0) for cost in costs_in(stores[0])] == [0.006] * 3, "as the records have it"
 
 
-def test_a_cost_nobody_knows_is_no_zero(
+def test_an_unknown_cost_is_no_zero(
     provider: ScriptedProvider, reader: InMemoryMetricReader, start: Callable[..., Handle], tmp_path: Path
 ) -> None:
     handle = start(stores=f"sqlite:///{tmp_path / 'a.db'}")
@@ -231,7 +231,7 @@ def test_what_a_full_spool_drops_is_counted_by_the_reason(
     assert set(dropped) <= {"cap", "memory", "size", "closed", "error"}
 
 
-def test_after_another_instrument_its_stores_are_the_ones_told_of(
+def test_after_another_instrument_its_stores_are_the_reported_ones(
     provider: ScriptedProvider, reader: InMemoryMetricReader, start: Callable[..., Handle], tmp_path: Path
 ) -> None:
     for name in ("a.db", "b.db"):

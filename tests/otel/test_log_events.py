@@ -106,7 +106,7 @@ def test_events_stay_within_the_byte_caps(provider: ScriptedProvider, told: Told
     assert len(str(told.event.attributes["gen_ai.output.messages"])) < 4096
 
 
-def test_where_nobody_takes_events_one_sentence_says_so(
+def test_where_no_pipeline_takes_events_one_sentence_says_so(
     provider: ScriptedProvider, told: Told, caplog: pytest.LogCaptureFixture
 ) -> None:
     with nothing_is_warned_of():

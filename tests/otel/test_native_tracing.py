@@ -149,7 +149,7 @@ def test_uninstrumented_clients_trace_as_before(provider: ScriptedProvider) -> N
 
 
 @pytest.mark.parametrize("seen", ["replace"], indirect=True)
-def test_the_conversation_told_to_the_sdk_is_on_the_span_in_its_place(provider: ScriptedProvider, seen: Seen) -> None:
+def test_the_conversation_given_to_the_sdk_is_on_the_span_in_its_place(provider: ScriptedProvider, seen: Seen) -> None:
     call(provider, seen, conversation_id="conversation-7")
     assert (seen.ours[0].attributes or {})["gen_ai.conversation.id"] == "conversation-7"
 
@@ -231,7 +231,7 @@ def everything(provider: ScriptedProvider, how: str, settings: Any) -> None:
 
 
 @pytest.mark.parametrize("how", ["plain", "streamed", "failed", "retried", "beta"])
-def test_ours_says_whatever_the_sdks_own_span_would_have_said(provider: ScriptedProvider, how: str) -> None:
+def test_ours_says_whatever_the_sdks_own_span_would_have_contained(provider: ScriptedProvider, how: str) -> None:
     """Fails when an SDK says something new: carry it over, or list here why not."""
     exporter, tracer_provider = InMemorySpanExporter(), TracerProvider()
     tracer_provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -272,7 +272,7 @@ def test_the_sdks_words_carry_no_credentials_of_a_url(provider: ScriptedProvider
 
 
 @pytest.mark.parametrize("seen", ["replace"], indirect=True)
-def test_a_session_of_ours_is_the_conversation_whatever_the_client_was_told(
+def test_a_session_of_ours_is_the_conversation_whatever_the_client_was_given(
     provider: ScriptedProvider, seen: Seen
 ) -> None:
     with callspan.session("one", session_id="session-1"):

@@ -103,7 +103,7 @@ ask("Hi")
 
 
 @pytest.mark.parametrize("propagate", [True, False])
-def test_traceparent_goes_out_only_where_it_was_asked_for(
+def test_traceparent_goes_out_only_where_it_was_requested(
     provider: ScriptedProvider, client: openai.OpenAI, propagate: bool
 ) -> None:
     with capture(propagate=propagate) as captured:

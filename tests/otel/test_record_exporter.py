@@ -60,7 +60,7 @@ def test_a_call_of_ours_has_one_record(kept: Kept, client: openai.OpenAI) -> Non
     assert [call.request.model for call in kept.calls()] == ["gpt-5"]
 
 
-def test_an_llm_span_of_somebody_else_becomes_a_record(kept: Kept) -> None:
+def test_an_llm_span_of_another_library_becomes_a_record(kept: Kept) -> None:
     kept.tracer.start_span("chat other-1", attributes=CHAT).end()
     (call,) = kept.calls()
     assert (call.request.model, call.sdk) == ("other-1", "somebody.else")

@@ -162,9 +162,7 @@ def test_with_a_redactor_what_tools_and_the_environment_echo_is_nowhere_either(
     assert b"as it is" in kept, "what is no secret is there"
 
 
-def test_with_a_redactor_that_fails_nothing_the_application_said_is_anywhere(
-    outside: Outside, provider: ScriptedProvider
-) -> None:
+def test_with_a_redactor_that_fails_no_content_is_kept(outside: Outside, provider: ScriptedProvider) -> None:
     def fails(record: Record) -> Record:
         raise RuntimeError("as redactors do")
 

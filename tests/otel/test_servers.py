@@ -43,7 +43,7 @@ def test_uvicorn_workers_send_what_they_recorded_when_they_end(stage: Stage, sig
     assert len(stage.spans) == len(stage.calls()) == 24, said
 
 
-def test_spans_of_streamed_web_answers_lie_under_the_request_that_asked(stage: Stage) -> None:
+def test_spans_of_streamed_web_answers_lie_under_the_request_that_caused_them(stage: Stage) -> None:
     """The stream is read after the request's own span has ended, in a task of the server."""
     with stage.serving(*UVICORN[:-2]) as server:
         assert server.get_all(["/stream?question=a", "/plain?question=b"])

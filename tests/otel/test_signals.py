@@ -163,7 +163,7 @@ print(threading.active_count(), [name for name in sys.modules if name.startswith
 
 
 @pytest.mark.slow
-def test_all_three_survive_a_sigterm_that_nobody_handles(stage: Stage) -> None:
+def test_all_three_survive_a_sigterm_without_a_handler(stage: Stage) -> None:
     follow_variables(stage)
     done = stage.run(
         "callspan", "--store", stage.store, "run", SCRIPT, "1", "sigterm", CALLSPAN_LOG_EVENTS="on"
@@ -174,7 +174,7 @@ def test_all_three_survive_a_sigterm_that_nobody_handles(stage: Stage) -> None:
 
 
 @pytest.mark.slow
-def test_nobody_there_costs_one_sentence_and_no_record(stage: Stage) -> None:
+def test_a_missing_receiver_costs_one_sentence_and_no_record(stage: Stage) -> None:
     follow_variables(stage)
     nobody = f"http://127.0.0.1:{free_port()}"
     done = stage.run(
@@ -187,7 +187,7 @@ def test_nobody_there_costs_one_sentence_and_no_record(stage: Stage) -> None:
 
 
 @pytest.mark.slow
-def test_a_flush_that_nobody_hears_says_so(stage: Stage) -> None:
+def test_a_flush_without_a_receiver_says_so(stage: Stage) -> None:
     program = f"""
 import callspan, time
 from calling import ask
@@ -287,7 +287,7 @@ def test_a_receiver_of_grpc_without_metrics_and_logs_costs_a_sentence_each(
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
-def test_when_nobody_is_there_all_signals_together_cost_one_sentence(
+def test_without_a_receiver_all_signals_together_cost_one_sentence(
     said: list[str], monkeypatch: pytest.MonkeyPatch, protocol: str
 ) -> None:
     address = f"http://127.0.0.1:{free_port()}"
@@ -309,7 +309,7 @@ def test_a_port_of_the_other_protocol_is_named(said: list[str], monkeypatch: pyt
     assert said[0].endswith("4317 is the port of gRPC: use 4318, or OTEL_EXPORTER_OTLP_PROTOCOL=grpc")
 
 
-def test_a_receiver_that_comes_back_is_told_of_with_what_was_lost(said: list[str]) -> None:
+def test_a_receiver_that_comes_back_is_reported_with_what_was_lost(said: list[str]) -> None:
     with closing(Picky({"/v1/traces": 500})) as picky:
         provider: Any = OtlpProviders(picky.url).tracer_provider()
         for status in (500, 500, 200, 200, 500):

@@ -167,7 +167,7 @@ def test_smaller_caps_are_kept_too(sent: Sent, attribute: int, whole: int) -> No
     assert not [value for value in shown if value in ("{}", "0", "")], "what says nothing is left out"
 
 
-def test_what_fits_is_whole_and_not_said_to_be_cut(sent: Sent) -> None:
+def test_what_fits_is_whole_and_not_reported_as_cut(sent: Sent) -> None:
     span = sent({"messages": [said("x" * 5000)], "tools": []}, reply="y" * 5000)
     assert texts(span, "gen_ai.input.messages") == ["x" * 5000]
     assert "callspan.truncated_bytes" not in span.attributes

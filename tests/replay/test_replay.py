@@ -131,7 +131,7 @@ def refused(store: str, *questions: str, match: Match = "order") -> None:
             client.responses.create(model="gpt-5", input=questions[-1])
 
 
-def test_decisions_are_replayed_though_nobody_scripts_them(tmp_path: Path) -> None:
+def test_decisions_are_replayed_without_a_script(tmp_path: Path) -> None:
     if not hasattr(openai.OpenAI, "decisions"):
         pytest.skip("this version of openai has no decisions")
     url = f"sqlite:///{tmp_path}/decided.db"
@@ -170,7 +170,7 @@ def test_the_sdks_own_retries_get_the_same_error(recorded: tuple[str, list[str]]
 
 
 @pytest.mark.parametrize(("session", "told"), [(None, "nothing to replay"), ("nope", "no session nope")])
-def test_nothing_to_replay_is_said_at_once(tmp_path: Path, session: str | None, told: str) -> None:
+def test_nothing_to_replay_is_reported_at_once(tmp_path: Path, session: str | None, told: str) -> None:
     path = tmp_path / "empty.jsonl"
     path.touch()
     with pytest.raises(ReplayError, match=told), replay(f"jsonl:///{path}", session=session):

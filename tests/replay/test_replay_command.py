@@ -96,7 +96,7 @@ def test_the_same_request_is_sent_and_both_answers_are_shown(played: Played, api
     assert json.loads(sent.content) in [json.loads(content) for content in first]
 
 
-def test_embeddings_are_asked_for_again_and_compared_by_their_vectors(played: Played) -> None:
+def test_embeddings_are_requested_again_and_compared_by_their_vectors(played: Played) -> None:
     same = played.again("embeddings")
     assert same.exit_code == 0
     assert "2 vectors of" in same.output
@@ -109,7 +109,7 @@ def test_embeddings_are_asked_for_again_and_compared_by_their_vectors(played: Pl
     assert (body["model"], body["input"]) == ("text-embedding-3-large", ["One?", "Two?"])
 
 
-def test_vectors_kept_by_their_length_are_not_said_to_be_the_same(tmp_path: Path) -> None:
+def test_vectors_kept_by_their_length_are_not_reported_as_the_same(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/thin.db"
     handle = callspan.instrument(stores=url, spool_dir=tmp_path / "spool")
     with ScriptedProvider() as provider:
@@ -123,13 +123,13 @@ def test_vectors_kept_by_their_length_are_not_said_to_be_the_same(tmp_path: Path
         assert json.loads(played.again("embeddings", "--json").stdout)["same"] is None
 
 
-def test_the_same_answer_is_said_to_be_the_same(played: Played) -> None:
+def test_the_same_answer_is_reported_as_the_same(played: Played) -> None:
     told = json.loads(played.again("responses", "--json").stdout)
     assert told["same"] is True
     assert told["recorded"]["output"] == told["replayed"]["output"] == "The old answer."
 
 
-def test_another_model_can_be_asked(played: Played) -> None:
+def test_another_model_can_be_used(played: Played) -> None:
     told = json.loads(played.again("chat_completions", "--model", "gpt-6", "--json").stdout)
     assert told["replayed"]["model"] == "gpt-6"
     body = played.provider.requests[-1].body
@@ -155,7 +155,7 @@ def test_a_call_is_not_sent_to_another_host_than_it_went_to(played: Played) -> N
     assert len(played.provider.requests) == before
 
 
-def test_a_missing_key_is_said(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_key_is_reported(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY")
     result = played.again("responses")
     assert result.exit_code == 1

@@ -121,7 +121,7 @@ def test_the_chart_marks_the_percentiles_that_the_table_and_the_statistics_show(
     reader.close()
 
 
-def test_errors_are_told_with_their_last_message(world: World, report: Report) -> None:
+def test_errors_are_reported_with_their_last_message(world: World, report: Report) -> None:
     play(world)
     text = Reading(report()).text
     assert "rate_limit rate_limit_error (429) 1 gpt-6 (1)" in text
@@ -223,7 +223,7 @@ def test_of_errors_alike_the_last_one_speaks(world: World, report: Report) -> No
     assert "first of them" not in text
 
 
-def test_progress_is_told_of_calls_and_then_of_sessions(world: World, tmp_path: Path) -> None:
+def test_progress_is_reported_for_calls_and_then_of_sessions(world: World, tmp_path: Path) -> None:
     play(world)
     reader = open_store(world.write(tmp_path / "calls.db"))
     told: list[tuple[int, int, str]] = []
@@ -248,7 +248,7 @@ def test_of_a_huge_store_the_page_lists_the_newest_and_sums_up_all(
     assert "Timelines hold the newest 4 of 6 calls. The list holds the newest 2 of 3 sessions." in text
 
 
-def test_a_session_that_began_before_the_time_asked_about_keeps_its_name(world: World, report: Report) -> None:
+def test_a_session_that_began_before_the_requested_time_keeps_its_name(world: World, report: Report) -> None:
     world.session("s1", name="long")
     world.chat(QUESTION, "early", "s1")
     world.chat(QUESTION, "late", "s1")

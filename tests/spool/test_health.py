@@ -42,7 +42,7 @@ def test_it_says_what_why_how_much_and_since_when(health: Health, caplog: pytest
     assert caplog.records[0].levelno == logging.WARNING
 
 
-def test_the_same_reason_is_told_every_five_minutes_another_one_at_once_and_the_end_once(
+def test_the_same_reason_is_reported_every_five_minutes_another_one_at_once_and_the_end_once(
     health: Health, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     for second in range(0, 700, 10):
@@ -55,7 +55,7 @@ def test_the_same_reason_is_told_every_five_minutes_another_one_at_once_and_the_
     assert caplog.messages[-1] == "postgresql://me@host/db takes records again, after 690.0 s"
 
 
-def test_a_store_that_flaps_is_told_of_as_seldom(
+def test_a_store_that_flaps_is_reported_as_rarely(
     health: Health, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     for second in range(0, 600, 10):

@@ -188,7 +188,7 @@ class TestDamage:
         assert (counts["corrupt_bytes"], counts["torn_bytes"]) == (7, len(encode(record("b"))) - 1)
 
     @pytest.mark.parametrize("bit", [0, 40, 70, 100, 500])
-    def test_damage_is_kept_logged_and_told_by_the_commands(
+    def test_damage_is_kept_logged_and_reported_by_the_commands(
         self, place: Path, caplog: pytest.LogCaptureFixture, bit: int
     ) -> None:
         """Also in the last frame of a segment, where it looks like the end of a process."""

@@ -118,7 +118,7 @@ class TestSegment:
         assert sum(gap.end - gap.start for gap in batch.gaps) == 3 << 20
         segment.release()
 
-    def test_a_file_cut_by_somebody_else_ends_the_reading(self, tmp_path: Path) -> None:
+    def test_a_file_cut_by_another_process_ends_the_reading(self, tmp_path: Path) -> None:
         segment = Segment.create(tmp_path)
         segment.append(encode(b"kept"))
         kept = segment.end

@@ -185,7 +185,7 @@ class TestFailingSinks:
         assert spool.states()[0].error is None
         spool.close(5)
 
-    def test_the_age_of_what_waits_is_told(self, place: Path, tmp_path: Path) -> None:
+    def test_the_age_of_what_waits_is_reported(self, place: Path, tmp_path: Path) -> None:
         down, other = DownSink(tmp_path / "d"), FileSink(tmp_path / "f", "other")
         spool = Spool(place, [down, other])
         fill(spool, ["a"])
@@ -420,7 +420,7 @@ class TestOrphans:
         until(lambda: ship_once(place, [sink], 10)["adopted"] == 1)
         assert sink.keys() == ["mine"]
 
-    def test_each_store_gets_what_is_meant_for_it_whoever_comes_and_the_last_one_deletes(
+    def test_each_store_gets_what_is_meant_for_it_in_any_order_and_the_last_one_deletes(
         self, place: Path, tmp_path: Path
     ) -> None:
         """One store less leaves the rest to the others, one store more gets nothing of it."""
@@ -441,7 +441,7 @@ class TestOrphans:
         assert (down.keys(), second.keys()) == (["theirs"], ["theirs"])
         assert not list(place.iterdir())
 
-    def test_what_every_store_has_is_deleted_by_whoever_finds_it(self, place: Path, tmp_path: Path) -> None:
+    def test_what_every_store_has_is_deleted_by_the_process_that_finds_it(self, place: Path, tmp_path: Path) -> None:
         """A process was killed after it had noted its delivery and before it deleted the segment."""
         sinks = [FileSink(tmp_path / "d"), FileSink(tmp_path / "e", "second")]
         keys = store_keys(place, sinks)

@@ -55,7 +55,7 @@ def test_a_new_password_is_the_same_store(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert len({store_keys(directory, store_sinks(url)) for url in (one, two)}) == 1
 
 
-def test_records_for_another_set_of_stores_are_told_of_by_doctor_and_ship(tmp_path: Path) -> None:
+def test_records_for_another_set_of_stores_are_reported_by_doctor_and_ship(tmp_path: Path) -> None:
     """Nobody would ever deliver them: the setting was changed while they waited."""
     now, then = f"sqlite:///{tmp_path}/calls.db", f"sqlite:///{tmp_path}/calls.db,jsonl:///{tmp_path}/calls.jsonl"
     left_behind(tmp_path / "calls.db.spool", then)

@@ -85,7 +85,7 @@ def test_the_server_itself_merges_the_versions_of_a_session(store: Delivery, rec
     assert ask(store.url, sql) == [("later", True, 9, START_NS, '{"b":{"x":[1]},"a":2,"quo\\"te":"s"}')]
 
 
-def test_the_view_shows_who_said_what(store: Delivery, records: Records) -> None:
+def test_the_view_shows_the_messages_by_role(store: Delivery, records: Records) -> None:
     sent = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Weather? " * 300}]
     store.write(records.call(sent, answer="Sunny."))
     assert ask(store.url, "SELECT position, direction, role, text FROM call_messages ORDER BY position") == [

@@ -124,7 +124,7 @@ def test_a_bad_entry_goes_to_the_rejected_file(store: Delivery, path: Path) -> N
     assert path.read_bytes() == b""
 
 
-def test_a_file_somebody_moved_away_is_begun_anew(store: Delivery, path: Path, records: Records) -> None:
+def test_a_moved_file_is_begun_anew(store: Delivery, path: Path, records: Records) -> None:
     store.write(records.call())
     path.rename(path.with_name("elsewhere"))
     store.write(records.call())

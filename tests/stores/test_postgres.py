@@ -38,13 +38,13 @@ def test_every_column_of_the_code_is_there(store: Delivery) -> None:
         assert set(table.names) <= {str(row[0]) for row in found}
 
 
-def test_money_is_numeric_and_json_can_be_asked(store: Delivery, records: Records) -> None:
+def test_money_is_numeric_and_json_can_be_used(store: Delivery, records: Records) -> None:
     store.write(records.call())
     ((cost, temperature),) = ask(store.url, "SELECT sum(cost_usd)::text, max(params->>'temperature') FROM calls")
     assert (cost, temperature) == ("0.0000123", "0.5")
 
 
-def test_the_view_shows_who_said_what(store: Delivery, records: Records) -> None:
+def test_the_view_shows_the_messages_by_role(store: Delivery, records: Records) -> None:
     sent = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Weather?"}]
     store.write(records.call(sent, answer="Sunny."))
     assert ask(store.url, "SELECT position, direction, role, text FROM call_messages ORDER BY position") == [

@@ -88,7 +88,7 @@ def test_columns_hold_what_people_query(store: Delivery, path: Path, records: Re
 
 
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="needs the sqlite3 command")
-def test_the_sqlite3_command_alone_shows_who_said_what(store: Delivery, path: Path, records: Records) -> None:
+def test_the_sqlite3_command_alone_shows_the_messages_by_role(store: Delivery, path: Path, records: Records) -> None:
     sent = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": [{"type": "text", "text": "Weather?"}, {"type": "image_url", "image_url": {}}]},

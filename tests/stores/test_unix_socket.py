@@ -144,7 +144,7 @@ def test_an_answer_that_is_no_acknowledgement_is_an_error(
         store.write(records.call())
 
 
-def test_nobody_listening_is_an_error_and_a_later_receiver_gets_the_record(
+def test_no_listener_is_an_error_and_a_later_receiver_gets_the_record(
     tmp_path: Path, receive: Callable[..., Receiver], records: Records
 ) -> None:
     (sink,) = sinks_for(f"unix://{tmp_path}/r.sock")

@@ -107,7 +107,7 @@ def test_the_protocol_may_differ_by_signal() -> None:
     }
 
 
-def test_a_protocol_that_is_not_known_is_told() -> None:
+def test_a_protocol_that_is_not_known_is_reported() -> None:
     assert unknown_protocol("logs", {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}) == "http/json"
     assert unknown_protocol("logs", {"OTEL_EXPORTER_OTLP_LOGS_PROTOCOL": "grpc"}) is None
     assert sent(True, OTEL_EXPORTER_OTLP_PROTOCOL="http/json")["logs"][0] == HTTP

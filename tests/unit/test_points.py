@@ -38,7 +38,7 @@ def test_points_of_points_are_named_with_both_and_by_their_ids() -> None:
     ]
 
 
-def test_where_all_hold_nothing_is_said_and_fixtures_are_left_to_pytest() -> None:
+def test_where_all_hold_nothing_is_reported_and_fixtures_are_left_to_pytest() -> None:
     seen = []
 
     @points("a", "xy")
@@ -50,7 +50,7 @@ def test_where_all_hold_nothing_is_said_and_fixtures_are_left_to_pytest() -> Non
     assert list(takes.__signature__.parameters) == ["fixture"]  # type: ignore[attr-defined]
 
 
-def test_no_points_and_names_nobody_takes_are_refused() -> None:
+def test_no_points_and_unused_names_are_refused() -> None:
     with pytest.raises(AssertionError):
         points("a", [])
     with pytest.raises(AssertionError, match="does not take b"):

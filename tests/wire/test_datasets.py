@@ -57,7 +57,7 @@ def test_every_recorded_call_becomes_a_row_or_has_a_reason() -> None:
     assert outcomes["row"] > 0.95 * outcomes.total()
 
 
-def test_chat_messages_come_back_as_they_were_sent_unless_something_is_said_to_be_dropped() -> None:
+def test_chat_messages_come_back_as_they_were_sent_unless_something_is_reported_as_dropped() -> None:
     same: Counter[bool] = Counter()
     for exchange in corpus.select(lambda one: one.inference and one.endpoint == "chat_completions"):
         dropped: Counter[str] = Counter()

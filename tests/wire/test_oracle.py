@@ -69,7 +69,7 @@ def test_anthropic_input_is_the_sum_of_fresh_read_and_written() -> None:
     )
 
 
-def test_an_exchange_that_was_never_answered_states_its_request_only() -> None:
+def test_an_exchange_that_has_no_response_states_its_request_only() -> None:
     found = oracle.truth(exchange("chat_completions", "", status=None))
     assert found == facts.Facts(api="chat_completions", stream=False, request_model="m")
 
@@ -101,7 +101,7 @@ def test_the_deltas_of_a_responses_stream_add_up_to_its_terminal_event(exchanges
         ), each.id
 
 
-def test_no_fact_is_vacuous_every_one_is_stated_by_some_exchange(exchanges: tuple[Exchange, ...]) -> None:
+def test_no_fact_is_vacuous_every_one_is_reported_by_some_exchange(exchanges: tuple[Exchange, ...]) -> None:
     read = [oracle.truth(each) for each in exchanges]
     stated = {name for found in read for name in facts.NAMES if facts.judge(getattr(found, name), None) is not None}
     assert set(facts.NAMES) - stated == set()

@@ -1,4 +1,4 @@
-"""Client info: who is asked, read from the SDK's client and options before anything is sent."""
+"""Client info: the provider, server and platform of a call, read from the SDK's client before anything is sent."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _asked(client: Any) -> _Server:  # noqa: ANN401
 
 
 def _url_of(client: Any) -> object:  # noqa: ANN401
-    # The openai SDK's property imports a module each time it is asked for what the client has in a field.
+    # The openai SDK's property imports a module each time it is read; the client has the value in a field.
     url = getattr(client, names.BASE_URL.name, None) if _is_sdks_own(type(client)) else None  # type: ignore[arg-type] # classes can be hashed
     return _public_url_of(client) if url is None else url
 

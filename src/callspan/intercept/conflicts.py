@@ -46,7 +46,7 @@ MEANS: Final = (
     "instruments the same SDKs as callspan: what is done twice costs twice, and a call whose other span is "
     "not current while it runs has two spans"
 )
-"""What is wrong with whoever is named, in the words of the warning."""
+"""What is wrong with the named packages, as the warning says it."""
 REMEDY: Final = "Turn one of them off, for example by OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
 
 _OWN: Final = ("callspan", "openai", "anthropic", "functools", "typing", "wrapt")
@@ -54,7 +54,7 @@ _warned: Final = Once()
 
 
 def found() -> list[str]:
-    """Return the distributions (or modules) that wrap the SDKs in this process too; empty where nobody does.
+    """Return the distributions (or modules) that wrap the SDKs in this process too; empty where none does.
 
     Only what is imported is looked at; imports nothing. Sorted.
     """

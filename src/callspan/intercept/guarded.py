@@ -45,7 +45,7 @@ class HookSteps(msgspec.Struct, frozen=True, kw_only=True):
     raised: Callable[[Any, BaseException], object] | None = None
     """Takes the exception, which goes on to the caller. Called again with what interrupts it, or `returned`."""
     enter: Callable[[Any], object] | None = None
-    """Does what `returned` and `raised` undo. Raises nothing but interrupts, which `raised` is told of."""
+    """Does what `returned` and `raised` undo. Raises nothing but interrupts, which `raised` receives."""
     pause: Callable[[Any], object] | None = None
     """Called where the result is still to be awaited; `enter` follows in the context it is awaited in."""
 
@@ -120,7 +120,7 @@ def reader(original: Function, name: str, position: int, default: object = _ABSE
 
 
 def parameters(original: Function) -> Mapping[str, inspect.Parameter]:
-    """Return the parameters of a function by name; empty where nobody can tell."""
+    """Return the parameters of a function by name; empty where they are unknown."""
     try:
         return inspect.signature(original).parameters
     except (TypeError, ValueError):
@@ -160,7 +160,7 @@ def _around(original: Function, steps: HookSteps) -> Function:
                 enter(state)
             result = original(*args, **kwargs)
             kind = type(result)
-            # A hook gives mostly one type. The class is asked, and not for an attribute: those of pydantic answer
+            # A hook gives mostly one type. The class is checked, without reading an attribute: those of pydantic answer
             # such questions at length.
             if kind is not plain:
                 if issubclass(kind, Awaitable):

@@ -1,7 +1,7 @@
 """Native tracing: the anthropic SDK (1.14 and later) opens a span per call itself; with ours there is still one.
 
 Its span is made in `request` when `options.span_name` is set, by the client's own tracer. `replace` clears the
-name, per call, for any client at any time, and shows on ours what only the SDK's would have said; `keep` lets it be
+name, per call, for any client at any time, and shows on ours what only the SDK's would contain; `keep` lets it be
 made within ours. Other spans of the SDK (tool runner, count_tokens) stay.
 """
 
@@ -79,7 +79,7 @@ class Replaced:
 def replaced_by(span: Span, arrangement: Arrangement, *, in_session: bool) -> Replaced | None:
     """Have `span` show what the SDK's own would; None where it stands in for none, or takes nothing.
 
-    A session of ours is the conversation, whatever the client was told.
+    A session of ours is the conversation, whatever the client's own.
     """
     begun_with = arrangement.replaced
     if begun_with is None or not span.is_recording():
@@ -108,7 +108,7 @@ def arrange(
 
 
 def _is_named(options: object) -> bool:
-    # A pydantic model that is asked for a field it lacks raises, with a message that costs more than a span.
+    # Reading a missing field of a pydantic model raises, with a message that costs more than a span.
     return getattr(options, "__dict__", {}).get(names.SPAN_NAME.name) is not None
 
 

@@ -36,7 +36,7 @@ class AppendQueue:
     """Writes records one at a time, under `lock`, in the order they come. Safe from any thread and signal handler.
 
     A record leaves the queue after it is written: where a signal handler raises in between, or makes a call of its own,
-    whoever writes next writes what is left, perhaps a second time.
+    the next writer writes what is left, perhaps a second time.
     """
 
     def __init__(self, lock: threading.RLock, keep: Keep, counts: Counter[str]) -> None:

@@ -1,7 +1,7 @@
 """Cursor files: how far a store has a segment, beside the segment. Only who holds the segment writes them.
 
-For a store that keeps no cursor of its own it is the only one. For the others it says what a person may be told where
-the store cannot be asked, and that a segment which is left for other stores is done with.
+For a store that keeps no cursor of its own it is the only one. For the others it says what to report where
+the store is unreachable, and that a segment which is left for other stores is done with.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def waiting(
 ) -> list[Waiting]:
     """Return what waits for the store of this key, the oldest first. Raises OSError.
 
-    `position` says up to which offset the store itself has a segment; None where it does not know, or cannot be asked.
+    `position` says up to which offset the store itself has a segment; None where it does not know, or is unreachable.
     """
     found = []
     for name in Listing(directory).for_stores((key,), unnamed=unnamed):

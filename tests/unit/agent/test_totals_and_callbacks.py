@@ -43,7 +43,7 @@ def call(outcome: Any = "success", duration_ns: int | None = None, usage: Usage 
          Totals(calls=2, input_tokens=7, output_tokens=1)),
     ],
 )  # fmt: skip
-def test_calls_add_up_and_what_none_told_is_unknown(calls: list[CallRecord], totals: Totals) -> None:
+def test_calls_add_up_and_what_none_reported_is_unknown(calls: list[CallRecord], totals: Totals) -> None:
     tally = RunningTotals()
     for record in calls:
         tally.add_call(record)
@@ -293,7 +293,7 @@ def runtime(*, strict: bool) -> Runtime:
     return Runtime(write=lambda _: None, spans=None, strict=strict)  # type: ignore[arg-type]
 
 
-def test_misuse_is_said_once_for_each_flag(caplog: pytest.LogCaptureFixture) -> None:
+def test_wrong_use_is_reported_once_for_each_flag(caplog: pytest.LogCaptureFixture) -> None:
     forget_warnings()
     with caplog.at_level(logging.WARNING, "callspan"):
         marks = [flagged(flag, f"do not {flag}", runtime(strict=False)) for flag in ("a", "a", "b")]

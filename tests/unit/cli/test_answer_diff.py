@@ -43,7 +43,7 @@ def spoken(*parts: Any) -> CallRecord:
         (made(operation="embeddings"), None),
     ],
 )
-def test_what_was_answered_is_told_in_full(call: CallRecord, told: str | None) -> None:
+def test_the_response_is_reported_in_full(call: CallRecord, told: str | None) -> None:
     assert full_output(call) == told
 
 
@@ -59,7 +59,7 @@ def test_what_was_answered_is_told_in_full(call: CallRecord, told: str | None) -
         (embedded({"callspan_vector": {"dimensions": 3}}), embedded([0.5, 0.25]), False),
     ],
 )
-def test_answers_are_the_same_or_not_or_nobody_knows(before: CallRecord, after: CallRecord, same: bool | None) -> None:
+def test_answers_are_the_same_or_not_or_unknown(before: CallRecord, after: CallRecord, same: bool | None) -> None:
     assert same_answer(before, after) is same
 
 

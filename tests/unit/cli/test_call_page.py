@@ -116,12 +116,12 @@ def test_every_end_of_a_stream_is_named(page: Any, end: StreamEnd) -> None:
     assert labelled(page(made(stream=Stream(end=end))), "stream")[0].startswith(f"ended by {end}, ")
 
 
-def test_the_first_token_is_told_also_at_no_time_at_all(page: Any) -> None:
+def test_the_first_token_is_reported_also_at_no_time_at_all(page: Any) -> None:
     timing = Timing(start_ns=START_NS, duration_ns=2 * SECOND, first_token_ns=0)
     assert labelled(page(made(timing=timing)), "time")[0].endswith(", took 2.00 s, first token after 0 ms")
 
 
-def test_attempts_are_told_where_there_was_more_than_one(page: Any) -> None:
+def test_attempts_are_reported_where_there_was_more_than_one(page: Any) -> None:
     tries = [
         Attempt(number=1, start_ns=0, status=429, planned_wait_s=0.5, request_id="req-1"),
         Attempt(number=2, start_ns=SECOND, error_type="ConnectError", planned_wait_s=0.0),

@@ -63,7 +63,7 @@ def test_what_is_a_number_already_stays() -> None:
 @pytest.mark.parametrize(
     "text", ["", "h", "30", "30 minutes", "-5m", "1e3s", "2026-13-01", "2026-11-20T25:00", "5m5s", "½h"]
 )
-def test_what_is_no_time_is_said_with_an_example(text: str) -> None:
+def test_what_is_no_time_is_reported_with_an_example(text: str) -> None:
     with pytest.raises(click.BadParameter, match=r"write 30m, 2h, 3d"):
         MOMENT.convert(text, None, None)
 
@@ -157,7 +157,7 @@ def test_no_such_session_is_exit_code_1_in_every_command(store: str, command: st
         (Defaults(), ["--store", ""], None, (DEFAULT_STORE, False)),
     ],
 )
-def test_the_store_said_last_wins(
+def test_the_store_reported_last_wins(
     defaults: Defaults | None,
     arguments: list[str],
     environment: str | None,
@@ -189,7 +189,7 @@ def test_a_json_array_is_printed_as_it_comes(
     assert capsys.readouterr().out == text
 
 
-def test_the_first_element_is_out_before_the_second_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_first_element_is_out_before_the_second_is_requested(capsys: pytest.CaptureFixture[str]) -> None:
     seen: list[str] = []
 
     def values() -> itertools.chain[int]:

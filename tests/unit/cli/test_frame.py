@@ -60,7 +60,7 @@ def test_a_bar_is_for_terminals_and_not_beside_json(monkeypatch: pytest.MonkeyPa
     assert ("2 of 4" in watched.getvalue()) is not json
 
 
-def test_nobody_watches_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_shows_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     file = io.StringIO()
     monkeypatch.setattr(sys, "stderr", file)
     with progress(Frame("x", json=False), "calls") as tell:

@@ -68,7 +68,7 @@ def test_a_full_call_says_all_of_it() -> None:
         ({"request": Request(), "response": Response()}, None),
     ],
 )
-def test_the_model_is_the_one_asked_else_the_one_that_answered(fields: dict[str, Any], model: str | None) -> None:
+def test_the_model_is_the_requested_one_else_the_one_of_the_response(fields: dict[str, Any], model: str | None) -> None:
     assert call_row(made(**fields))["model"] == model
 
 
@@ -125,12 +125,14 @@ def test_the_gist_of_every_kind_of_part(part: Part, pieces: list[str]) -> None:
         ([[Text(text="see"), ToolCall(name="f", arguments="{}")]], "see f({})"),
     ],
 )
-def test_what_was_said_is_short_and_none_where_nothing_was(output: list[list[Part]], expected: str | None) -> None:
+def test_the_gist_of_messages_is_short_and_absent_without_content(
+    output: list[list[Part]], expected: str | None
+) -> None:
     messages = [Message(role="assistant", parts=parts) for parts in output]
     assert output_text(made(conversation=Conversation(output=messages))) == expected
 
 
-def test_a_call_without_a_conversation_has_said_nothing_known() -> None:
+def test_a_call_without_a_conversation_has_no_known_messages() -> None:
     assert output_text(made()) is None
 
 

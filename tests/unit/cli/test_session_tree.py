@@ -310,11 +310,11 @@ def test_steps_that_are_each_others_parents_are_shown_once() -> None:
         (event("agent", name="triage"), "agent triage"),
     ],
 )
-def test_parts_of_several_agents_are_told_in_a_line(record: EventRecord, line: str) -> None:
+def test_parts_of_several_agents_are_reported_in_a_line(record: EventRecord, line: str) -> None:
     assert only(record) == line
 
 
-def test_a_reward_of_a_step_is_not_said_to_be_of_an_event() -> None:
+def test_a_reward_of_a_step_is_not_reported_as_of_an_event() -> None:
     given = {"reward_id": "r", "time_ns": START_NS, "timestep_id": "t0", "value": 1.0}
     found = lines(steps=(step(0),), events=(RewardRecord(**given), RewardRecord(**given, event_id="e")))
     assert [line.endswith(("of the step", "of the event")) for line in found[3:]] == [True, True]

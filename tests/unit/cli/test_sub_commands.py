@@ -67,7 +67,7 @@ def test_a_tail_of_nothing_is_no_failure(store: str, arguments: list[str]) -> No
 
 
 @pytest.mark.parametrize("ident", ["x", "", "%", "_", "\x1b[2J"])
-def test_show_of_nothing_is_exit_code_1_whatever_is_asked_for(store: str, ident: str) -> None:
+def test_show_of_nothing_is_exit_code_1_whatever_is_requested(store: str, ident: str) -> None:
     answer = ask("--store", keep(store), "show", ident)
     assert (answer.code, answer.out) == (1, "")
     assert answer.err.startswith(f"Nothing in {store} has an id that begins with ")
@@ -204,7 +204,7 @@ def test_sums_leave_the_unknown_out_and_say_so(anywhere: str) -> None:
     assert "callspan[cost]" not in page
 
 
-def test_where_no_cost_is_known_the_way_to_one_is_told(store: str) -> None:
+def test_where_no_cost_is_known_the_way_to_one_is_reported(store: str) -> None:
     page = ask("--store", keep(store, made(usage=Usage(input_tokens=1))), "stats").out
     assert "gpt-5: 1 of 1 calls have no known cost" in page
     assert "`callspan reprice`" in page
@@ -335,7 +335,7 @@ def test_a_report_says_how_large_it_is_and_what_is_in_it(
         ({"api": "teapots\x1b"}, "teapots\ufffd is not an API that can be replayed"),
     ],
 )
-def test_what_cannot_be_sent_again_is_said_before_anything_is_sent(
+def test_what_cannot_be_sent_again_is_reported_before_anything_is_sent(
     store: str, fields: dict[str, Any], told: str
 ) -> None:
     answer = ask("--store", keep(store, answered("a", **fields)), "replay", "a", "--base-url", "http://127.0.0.1:9")

@@ -99,7 +99,7 @@ def test_a_file_that_is_no_database_is_the_trouble(tmp_path: Path) -> None:
     assert path.read_text().startswith("These are notes")
 
 
-def test_every_setting_is_told_with_where_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_setting_is_reported_with_where_it_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALLSPAN_CONTENT", "metadata")
     found = {check.name: check for check in doctor.every_check("postgresql://me:secret@127.0.0.1:9/d?password=secret")}
     assert found["content"].detail == "metadata  (CALLSPAN_CONTENT)"
@@ -139,7 +139,7 @@ def test_what_is_patched_comes_first_and_versions_after() -> None:
 
 
 @pytest.mark.parametrize("listening", [True, False])
-def test_an_endpoint_is_asked_whether_anybody_listens(listening: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_is_checked_for_a_listener(listening: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         if listening:
@@ -154,7 +154,7 @@ def test_an_endpoint_is_asked_whether_anybody_listens(listening: bool, monkeypat
 
 @pytest.mark.parametrize("listening", [True, False])
 @pytest.mark.parametrize("scheme", ["", "http://"])
-def test_grpc_needs_no_scheme_and_each_signal_is_asked_where_it_goes(
+def test_grpc_needs_no_scheme_and_each_signal_has_its_own_destination(
     scheme: str, listening: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket() as server:
@@ -190,7 +190,7 @@ def test_without_an_endpoint_spans_are_the_applications_affair() -> None:
     assert (found.state, "is not set" in found.detail) == ("note", True)
 
 
-def test_what_waits_is_told_and_shipped(store: str) -> None:
+def test_what_waits_is_reported_and_shipped(store: str) -> None:
     keep(store)
     spool = Spool(spool_of(store), [])
     spool.append(encode(made("late")))

@@ -158,7 +158,7 @@ SOUND = "data:audio/wav;base64,AAAA"
         (Media(modality="video", url="https://h/x.mp4"), None, "video of a kind chat messages cannot hold"),
     ],
 )  # fmt: skip
-def test_media_are_parts_or_said_to_be_missing(media: Media, part: Any, dropped: str | None) -> None:
+def test_media_are_parts_or_reported_as_missing(media: Media, part: Any, dropped: str | None) -> None:
     counted: Counter[str] = Counter()
     assert content_part(media, {DIGEST: URL}, counted) == part
     assert counted == ({} if dropped is None else {dropped: 1})
@@ -243,7 +243,7 @@ def test_a_tool_result_is_text(content: object, told: object, dropped: int) -> N
         ("critic", "user", {"role critic": 1}),
     ],
 )
-def test_roles_nobody_knows_are_users_and_counted(role: str, written: str, dropped: dict[str, int]) -> None:
+def test_roles_unknown_are_users_and_counted(role: str, written: str, dropped: dict[str, int]) -> None:
     found, counted = said([Text(text="x")], asked=[Message(role=role, parts=[Text(text="q")], name="n")])
     assert found.prompt == [{"role": written, "content": "q", "name": "n"}]
     assert counted == dropped

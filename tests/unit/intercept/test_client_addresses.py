@@ -33,7 +33,7 @@ def _asked(client: object) -> tuple[str | None, int | None]:
     return info.server_address, info.server_port
 
 
-def test_a_property_of_the_applications_own_is_asked_each_time() -> None:
+def test_a_property_of_the_applications_own_is_read_each_time() -> None:
     client = _Elsewhere(api_key="sk-test")
     first, second = _asked(client), _asked(client)
     assert first[0] != second[0]
@@ -50,7 +50,7 @@ def test_an_address_that_was_changed_is_the_new_one(kind: type) -> None:
     assert _asked(client.with_options(base_url="https://three.example")) == ("three.example", 443)
 
 
-def test_what_only_looks_like_a_client_is_asked_for_its_address() -> None:
+def test_the_address_of_what_only_looks_like_a_client_is_read() -> None:
     class Looks:
         _base_url = "https://wrong.example"
         base_url = "https://right.example/v1"

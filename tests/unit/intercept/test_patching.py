@@ -147,7 +147,7 @@ def test_what_two_sdks_share_is_patched_once_and_restored_with_the_last(
     assert library.Client().send("x") == "sent x"
 
 
-def test_what_somebody_else_wrapped_since_is_left_to_him(library: Any, patches: Patches, table: Any) -> None:
+def test_what_other_code_wrapped_since_is_left(library: Any, patches: Patches, table: Any) -> None:
     table(hook())
     patches._patch("openai", {"http": (library,)})
     ours = library.Base.send

@@ -70,7 +70,7 @@ def test_a_client_says_whom_it_asks(client: object, expected: tuple[str, str | N
         assert info.server_port == port
 
 
-def test_a_client_whose_address_changes_is_asked_again() -> None:
+def test_a_client_whose_address_changes_is_read_again() -> None:
     client = OpenAI("http://one:1/")
     assert call_info(client, options(), False).server_address == "one"
     client.base_url = "http://two:2/"
@@ -183,7 +183,7 @@ def endpoint(path: str) -> Any:
         (None, None, None),
     ],
 )
-def test_usage_is_asked_for_where_nothing_was_said_of_it(body: object, extra: object, asked: object) -> None:
+def test_usage_is_requested_where_it_was_not_set(body: object, extra: object, asked: object) -> None:
     before = json.dumps(body)
     given = options(json_data=body, extra_json=extra)
     assert stream_usage.ask(endpoint("/chat/completions"), given) is (asked is not None)
@@ -195,7 +195,7 @@ def test_usage_is_asked_for_where_nothing_was_said_of_it(body: object, extra: ob
 
 
 @pytest.mark.parametrize("path", ["/responses", "/completions", "/embeddings", "/v1/messages"])
-def test_only_chat_streams_are_asked(path: str) -> None:
+def test_only_chat_streams_request_usage(path: str) -> None:
     given = options(json_data={})
     assert not stream_usage.ask(endpoint(path), given)
     assert given.json_data == {}
@@ -216,7 +216,7 @@ def test_options_of_another_shape_are_left_alone() -> None:
         (None, False),
     ],
 )
-def test_the_chunk_that_is_only_usage_is_told_from_all_others(chunk: object, extra: bool) -> None:
+def test_the_chunk_that_is_only_usage_is_distinguished_from_all_others(chunk: object, extra: bool) -> None:
     assert stream_usage.is_extra(chunk) is extra
 
 
@@ -234,7 +234,7 @@ def test_the_chunk_that_is_only_usage_is_told_from_all_others(chunk: object, ext
         ([("x-stainless-raw-response", "true")], False),
     ],
 )
-def test_who_asked_for_the_raw_response_is_seen_in_the_headers(headers: object, raw: bool) -> None:
+def test_a_request_for_the_raw_response_is_seen_in_the_headers(headers: object, raw: bool) -> None:
     assert wants_raw(options(headers=headers)) is raw
     assert wants_raw(object()) is False
 
@@ -258,7 +258,7 @@ def broken() -> dict[str, object]:
         (None, None, None),
     ],
 )
-def test_a_body_nobody_parsed_is_read_where_it_can_be(result: object, response: Any, body: object) -> None:
+def test_an_unparsed_body_is_read_where_it_can_be(result: object, response: Any, body: object) -> None:
     assert body_of(result, response) == body
 
 

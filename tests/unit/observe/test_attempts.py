@@ -105,7 +105,7 @@ def test_the_body_of_an_error_says_which_it_is(status: int, content: object, exp
     assert (attempt.error_kind, attempt.error_type) == expected
 
 
-def test_a_body_nobody_has_read_costs_its_word_only() -> None:
+def test_an_unread_body_costs_its_word_only() -> None:
     def unread() -> bytes:
         raise RuntimeError("not read")
 
@@ -116,7 +116,7 @@ def test_a_body_nobody_has_read_costs_its_word_only() -> None:
     assert (attempt.error_kind, attempt.error_type, attempt.request_id) == ("rate_limit", "429", "req_1")
 
 
-def test_the_body_of_an_answer_is_not_asked_for() -> None:
+def test_the_body_of_an_answer_is_not_requested() -> None:
     def asked() -> bytes:
         pytest.fail("the answer's body is the caller's")
 
@@ -147,7 +147,7 @@ def test_retry_after_is_read_from_errors_only() -> None:
     assert (first.retry_after_s, second.retry_after_s) == (7.0, None)
 
 
-def test_the_last_limits_stated_count() -> None:
+def test_the_last_reported_limits_count() -> None:
     limits = RateLimits(requests=RateLimit(remaining=1))
     attempts = [
         Attempt(number=1, start_ns=0, rate_limits=RateLimits(requests=RateLimit(remaining=9))),
@@ -204,7 +204,7 @@ def test_the_body_of_an_error_is_read_up_to_64_kilobytes(size: int, read: bool) 
         (500, "connection", "server"),
     ],
 )
-def test_a_connection_that_broke_is_the_failure_of_the_attempt_that_answered(
+def test_a_connection_that_broke_is_the_failure_of_the_attempt_with_the_response(
     status: int, kind: str, expected: str | None
 ) -> None:
     log = AttemptLog()

@@ -91,11 +91,11 @@ SAID = Conversation(
         (None, Usage(input_tokens=8, output_tokens=5, total_tokens=13, estimated=True)),
     ],
 )  # fmt: skip
-def test_only_what_was_not_stated_is_estimated(stated: Usage | None, filled: Usage) -> None:
+def test_only_what_was_not_reported_is_estimated(stated: Usage | None, filled: Usage) -> None:
     assert with_estimates(stated, SAID) == filled
 
 
-def test_definitions_of_tools_are_asked_with_and_nothing_said_is_nothing() -> None:
+def test_definitions_of_tools_are_part_of_the_request_and_no_messages_are_none() -> None:
     tools = [{"name": "look"}, "text of a tool"]
     assert with_estimates(None, Conversation(tools=tools)).input_tokens == 4 + 4
     nothing = with_estimates(None, Conversation())

@@ -171,7 +171,7 @@ def chunk(text: str | None, finish: str | None = None) -> dict[str, Any]:
     return {"id": "c", "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
 
 
-def test_a_stream_nobody_would_hear_of_yet_is_processed_and_written_at_its_end_only() -> None:
+def test_a_stream_without_a_listener_is_processed_and_written_at_its_end_only() -> None:
     processed: list[CallRecord] = []
     told: list[CallRecord] = []
 
@@ -297,7 +297,7 @@ def test_a_processor_that_fails_costs_the_content_and_never_shows_it(caplog: pyt
     assert "Could not run the test's processor" in caplog.text
 
 
-def test_nobody_watching_the_messages_means_they_are_not_read() -> None:
+def test_without_a_listener_messages_are_not_read() -> None:
     stage = Stage()
     stage.span.wants_content = False
     call = stage.call()
@@ -322,7 +322,7 @@ def test_the_caller_may_change_his_messages_while_a_stream_runs() -> None:
     assert b"as sent" in bytes(stage.record.request.body)
 
 
-def test_an_ended_call_lets_go_of_what_was_said() -> None:
+def test_an_ended_call_releases_its_content() -> None:
     stage = Stage()
     call = stage.call()
     send(call)
@@ -492,7 +492,7 @@ def test_a_request_that_the_policy_changed_is_shown_changed() -> None:
     assert getattr(conversation.input[0].parts[0], "text", None) == "[gone]"
 
 
-def test_estimates_are_made_only_when_asked_for_and_never_of_vectors() -> None:
+def test_estimates_are_made_only_when_requested_and_never_of_vectors() -> None:
     def estimated(api: str, answer: object, *, estimates: bool) -> Any:
         stage = Stage()
         endpoint = registry.by_api(api)
@@ -511,7 +511,7 @@ def test_estimates_are_made_only_when_asked_for_and_never_of_vectors() -> None:
     assert not estimated("chat_completions", ANSWER, estimates=True).estimated
 
 
-def test_an_estimate_that_fails_leaves_what_was_stated() -> None:
+def test_an_estimate_that_fails_leaves_what_was_reported() -> None:
     stage = Stage()
     endpoint = registry.by_api("chat_completions")
     assert endpoint is not None
@@ -569,7 +569,7 @@ def test_at_the_end_of_the_process_open_streams_are_dropped_and_whole_ones_compl
     assert outcomes[whole.record.call_id] == ("success", "complete")
 
 
-def test_the_session_around_a_call_is_told_of_its_end() -> None:
+def test_the_session_around_a_call_is_notified_of_its_end() -> None:
     class Session:
         def __init__(self) -> None:
             self.place = Place(session_id="s")
@@ -589,7 +589,7 @@ def test_the_session_around_a_call_is_told_of_its_end() -> None:
     assert stage.record.place == Place(session_id="s")
 
 
-def test_a_reset_stated_as_a_moment_counts_from_the_end_of_the_call() -> None:
+def test_a_reset_given_as_a_moment_counts_from_the_end_of_the_call() -> None:
     stage = Stage()
     call = stage.call()
     call.attempts.started(call.offset_ns())
@@ -603,7 +603,7 @@ def test_a_reset_stated_as_a_moment_counts_from_the_end_of_the_call() -> None:
     assert stage.record.rate_limits.requests.reset_s == 10
 
 
-def test_an_answer_to_a_request_nobody_saw_is_shown() -> None:
+def test_an_answer_to_an_unseen_request_is_shown() -> None:
     stage = Stage()
     call = stage.call()
     call.data(ANSWER)
@@ -705,7 +705,7 @@ def test_a_stream_says_what_its_last_event_was() -> None:
     assert stage.record.stream.last_event == "response.completed"
 
 
-def test_an_answer_to_a_request_nobody_saw_can_be_estimated() -> None:
+def test_an_answer_to_an_unseen_request_can_be_estimated() -> None:
     stage = Stage()
     endpoint = registry.by_api("chat_completions")
     assert endpoint is not None

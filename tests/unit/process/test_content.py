@@ -32,7 +32,7 @@ def test_full_returns_the_same_record(call: CallRecord) -> None:
 
 
 @pytest.mark.parametrize("content", ["metadata", "off"])
-def test_nothing_that_was_said_is_left(call: CallRecord, content: str) -> None:
+def test_no_content_is_left(call: CallRecord, content: str) -> None:
     assert b"SESAME" not in encode(applied(call, content))
 
 

@@ -102,7 +102,7 @@ def test_media_of_an_answer_become_references(api: str, answer: object) -> None:
     assert kept.redactions[0].what == "response.body"
 
 
-def test_media_stay_when_asked_for() -> None:
+def test_media_stay_when_requested() -> None:
     call = record(*_REQUESTS[0][:2])
     assert applied(call, media="inline") is call
 
@@ -159,7 +159,7 @@ def test_long_vector_answers_are_found_whatever_they_look_like() -> None:
         ("audio/ogg", "audio/ogg"),
     ],
 )
-def test_the_format_of_a_sound_is_told_as_a_type(stated: str, mime: str) -> None:
+def test_the_format_of_a_sound_is_reported_as_a_type(stated: str, mime: str) -> None:
     sound = {"input_audio": {"data": _TEXT, "format": stated}}
     kept = applied(record("chat_completions", {"messages": [sound]}))
     assert json.loads(bytes(kept.request.body))["messages"][0]["input_audio"]["data"] == reference(mime)
@@ -168,7 +168,7 @@ def test_the_format_of_a_sound_is_told_as_a_type(stated: str, mime: str) -> None
 @pytest.mark.parametrize(
     ("stated", "mime"), [("png", "image/png"), ("jpeg", "image/jpeg"), ("webp", "image/webp"), (None, "image/png")]
 )
-def test_the_format_of_a_picture_is_told_as_a_type(stated: str | None, mime: str) -> None:
+def test_the_format_of_a_picture_is_reported_as_a_type(stated: str | None, mime: str) -> None:
     item = {"type": "image_generation_call", "result": _TEXT} | ({"output_format": stated} if stated else {})
     kept = applied(record("responses", None, {"output": [item]}))
     assert kept.response is not None

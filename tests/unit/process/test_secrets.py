@@ -235,7 +235,7 @@ def test_credentials_of_mcp_servers_are_masked_in_the_body(api: str, setting: di
 
 
 @pytest.mark.parametrize("said", ["messages", "input", "prompt", "system", "instructions"])
-def test_what_was_said_is_exact_also_where_settings_are_masked(said: str) -> None:
+def test_content_is_exact_also_where_settings_are_masked(said: str) -> None:
     body = {"model": "m", "api_key": "plainsecret", said: [{"password": "spoken"}]}
     request = Request(params={"api_key": "plainsecret"}, body=msgspec.Raw(json.dumps(body).encode()))
     kept = caller_processors(Settings()).process(CallRecord(call_id="c", timing=Timing(start_ns=1), request=request))

@@ -68,7 +68,7 @@ def test_cycles_end() -> None:
     overlay(target, value)
 
 
-def test_the_last_value_stated_wins_and_null_erases_nothing() -> None:
+def test_the_last_reported_value_wins_and_null_erases_nothing() -> None:
     known: dict[str, object] = {"a": 1, "b": {"x": 1, "y": 2}, "c": [1]}
 
     overlay(known, {"a": None, "b": {"x": 5}, "c": [2], "d": None})

@@ -294,7 +294,7 @@ def test_an_exception_without_an_answer_tells_the_kind(exception: str, kind: str
     assert classify(None, None, None, None, exception) == (kind, retryable)
 
 
-def test_a_broken_connection_within_an_answered_stream_is_a_connection_error() -> None:
+def test_a_broken_connection_within_a_started_stream_is_a_connection_error() -> None:
     assert classify(200, None, None, "peer closed", "httpx.RemoteProtocolError") == ("connection", True)
 
 
@@ -429,7 +429,7 @@ def test_a_body_without_message_is_still_an_error() -> None:
     assert error.body == {"error": {"reason": "x"}}
 
 
-def test_nothing_known_is_said_so() -> None:
+def test_nothing_known_is_reported() -> None:
     assert info() == ErrorInfo(kind="unknown", type="_OTHER")
 
 

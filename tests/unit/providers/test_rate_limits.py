@@ -157,7 +157,7 @@ def test_no_headers_are_no_limits(headers: Mapping[str, str]) -> None:
         ({"retry-after": ""}, None),
     ],
 )
-def test_the_wait_asked_for(headers: dict[str, str], seconds: float | None) -> None:
+def test_the_wait_requested(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after_s(headers, NOW_S) == seconds
 
 

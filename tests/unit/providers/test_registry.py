@@ -105,7 +105,7 @@ def test_only_posts_are_calls_to_a_model(method: str) -> None:
 
 
 @given(st.text(), st.text())
-def test_any_method_and_path_are_answered(method: str, path: str) -> None:
+def test_any_method_and_path_get_a_response(method: str, path: str) -> None:
     assert registry.endpoint_for(method, path) is None or method in {"post", "POST"}
 
 

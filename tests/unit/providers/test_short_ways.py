@@ -107,7 +107,7 @@ def test_facts_of_a_chat_answer_are_the_same_either_way(body: dict[str, Any], re
 
 
 @pytest.mark.parametrize("stated_count", [-1, 2**63, 2**70])
-def test_a_count_nobody_can_have_meant_is_unknown(stated_count: int) -> None:
+def test_an_impossible_count_is_unknown(stated_count: int) -> None:
     """A counter that counts nothing costs itself and the sums it is part of, nothing else."""
     for stated in (
         messages.usage({"input_tokens": 5, "output_tokens": stated_count}),

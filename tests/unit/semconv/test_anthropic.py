@@ -94,6 +94,8 @@ def test_without_a_compaction_there_are_no_sums(iterations: object) -> None:
         ({}, None),
     ],
 )
-def test_an_answer_that_is_to_be_json_is_told_by_either_parameter(params: dict[str, Any], kind: str | None) -> None:
+def test_an_answer_that_is_to_be_json_is_recognised_by_either_parameter(
+    params: dict[str, Any], kind: str | None
+) -> None:
     found = gen_ai.END.of(with_params(**params))
     assert found.get("gen_ai.output.type") == kind

@@ -106,7 +106,7 @@ def test_sizes_stand_for_content_that_is_not_shown() -> None:
     assert call.END.of(record()) == {"callspan.outcome": "success"}
 
 
-def test_what_the_budget_cut_is_said() -> None:
+def test_what_the_budget_cut_is_reported() -> None:
     budget = room()
     budget.cut = 7
     assert call.END.of(record(), Shown(Conversation(), budget))["callspan.truncated_bytes"] == 7

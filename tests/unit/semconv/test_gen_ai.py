@@ -197,7 +197,7 @@ def test_what_is_unknown_is_absent(bare_call: CallRecord) -> None:
     }
 
 
-def test_zero_tokens_stated_by_the_provider_are_kept(bare_call: CallRecord) -> None:
+def test_zero_tokens_reported_by_the_provider_are_kept(bare_call: CallRecord) -> None:
     usage = Usage(input_tokens=4, output_tokens=0, cache_read_tokens=0)
     attributes = ended(msgspec.structs.replace(bare_call, usage=usage))
     assert attributes["gen_ai.usage.output_tokens"] == 0

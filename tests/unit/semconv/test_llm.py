@@ -103,7 +103,7 @@ def test_what_is_unknown_is_absent_and_never_zero_or_empty(bare_call: CallRecord
     assert attributes == {"llm.vendor": "openai", "llm.item_id": "c", "llm.rate_limited": False}
 
 
-def test_zero_that_the_provider_stated_is_kept(bare_call: CallRecord) -> None:
+def test_zero_that_the_provider_reported_is_kept(bare_call: CallRecord) -> None:
     record = msgspec.structs.replace(bare_call, usage=Usage(input_tokens=0, output_tokens=0), retries=0)
     attributes = ended(record)
     assert attributes["llm.usage.prompt_tokens"] == 0
@@ -125,7 +125,7 @@ def test_failed_call_keeps_vendor_retries_and_status(failed_call: CallRecord) ->
     assert "llm.latency" not in attributes, "no attempt answered"
 
 
-def test_without_a_conversation_nothing_that_was_said_is_shown(chat_call: Call) -> None:
+def test_without_a_conversation_no_content_is_shown(chat_call: Call) -> None:
     record, _ = chat_call
     attributes = ended(record)
     assert not {name for name in attributes if "prompts" in name or "completions" in name}

@@ -85,7 +85,7 @@ def test_what_is_no_answer_is_encoded_alone(body: object) -> None:
     assert encode_response(body) == (encode_json(body), None)
 
 
-def test_choices_of_no_json_are_told_as_well_as_they_can_be() -> None:
+def test_choices_of_no_json_are_reported_as_well_as_they_can_be() -> None:
     body = {"choices": [{"message": {"content": "half \ud800 a pair"}}], "id": "r"}
     encoded, answered = encode_response(body)
     assert encoded == encode_json(body)

@@ -46,7 +46,7 @@ def test_both_default_vocabularies_and_our_own_are_shown(chat_call: Call, projec
         ((), "callspan.call_id"),
     ],
 )
-def test_a_sampler_is_told_of_the_call_whatever_is_chosen_and_the_span_of_everything(
+def test_a_sampler_gets_the_call_whatever_is_chosen_and_the_span_of_everything(
     chat_call: Call, vocabularies: tuple[str, ...], told: str
 ) -> None:
     record, conversation = chat_call
@@ -58,7 +58,7 @@ def test_a_sampler_is_told_of_the_call_whatever_is_chosen_and_the_span_of_everyt
 
 
 @pytest.mark.parametrize("vocabularies", [("openinference",), ("gen_ai", "openinference"), ("openinference", "llm")])
-def test_the_model_that_answered_takes_the_place_of_the_one_asked_for(
+def test_the_model_of_the_response_takes_the_place_of_the_requested_one(
     chat_call: Call, project: Project, vocabularies: tuple[str, ...]
 ) -> None:
     """OpenInference has one name for both; what is told late about the start must not come over the end."""
@@ -83,7 +83,7 @@ def test_only_chosen_vocabularies_are_shown(chat_call: Call, project: Project) -
         ({"vocabularies": ("gen_ai",), "llm_prompts": True}, None),
     ],
 )
-def test_the_prompt_stands_once_unless_llm_is_alone_or_asked_for_it(
+def test_the_prompt_stands_once_unless_llm_is_alone_or_requested(
     chat_call: Call, project: Project, settings: dict[str, object], shown: bool | None
 ) -> None:
     attributes = project(*chat_call, **settings)
@@ -170,7 +170,7 @@ def test_content_stays_within_attribute_and_span(
     assert truncated > 0
 
 
-def test_whole_content_is_not_said_to_be_truncated(chat_call: Call, project: Project) -> None:
+def test_whole_content_is_not_reported_as_truncated(chat_call: Call, project: Project) -> None:
     assert "callspan.truncated_bytes" not in project(*chat_call)
 
 

@@ -124,7 +124,7 @@ def test_a_field_is_put_unless_it_is_unknown_or_an_empty_text() -> None:
     assert put("rate_limited", record(), kind=BOOLEAN) == {"x": False}
 
 
-def test_a_function_is_asked_only_where_there_is_something_to_ask_it() -> None:
+def test_a_function_is_called_only_where_there_is_something_to_ask_it() -> None:
     read = From("response.finish_reasons", lambda reasons: reasons[0])
     assert put(read, record(), kind=STRING) == {}
     assert put(read, record(response=Response()), kind=STRING) == {}

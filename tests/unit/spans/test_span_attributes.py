@@ -101,7 +101,7 @@ def test_an_ended_span_takes_no_more() -> None:
     assert events(span) == []
 
 
-def test_a_span_of_another_make_is_asked_to_set_them() -> None:
+def test_a_span_of_another_make_must_set_them() -> None:
     class Own:
         def __init__(self) -> None:
             self.seen: dict[str, Any] = {}
@@ -120,7 +120,7 @@ def test_a_span_of_another_make_is_asked_to_set_them() -> None:
     add_event(INVALID_SPAN, "event", {"b": 2}, 3)
 
 
-def test_a_span_that_is_asked_for_events_in_its_own_way_is_asked() -> None:
+def test_a_span_with_its_own_way_to_add_events_is_used() -> None:
     told: list[Any] = []
 
     class Otherwise(Span):
@@ -134,7 +134,7 @@ def test_a_span_that_is_asked_for_events_in_its_own_way_is_asked() -> None:
 
 
 @pytest.mark.parametrize("lacks", ["_limits", "_add_event"])
-def test_an_sdk_that_keeps_events_otherwise_is_asked_to_add_them(lacks: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_sdk_that_keeps_events_otherwise_must_add_them(lacks: str, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
     monkeypatch.setattr(Span, "add_event", lambda self, *given: told.append(given))
     if lacks == "_add_event":
@@ -147,7 +147,7 @@ def test_an_sdk_that_keeps_events_otherwise_is_asked_to_add_them(lacks: str, mon
 
 
 @pytest.mark.parametrize("kept_in", [None, {}, "elsewhere"])
-def test_an_sdk_that_keeps_them_otherwise_is_asked_to_set_them(kept_in: object) -> None:
+def test_an_sdk_that_keeps_them_otherwise_must_set_them(kept_in: object) -> None:
     told: list[Any] = []
 
     class Otherwise(Span):

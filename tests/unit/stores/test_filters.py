@@ -145,7 +145,7 @@ def talking(holding: Holding) -> Reader:
         ("'; DROP TABLE calls; --", set()),
     ],
 )
-def test_text_is_looked_for_in_what_was_said_and_nowhere_else(talking: Reader, text: str, expected: set[str]) -> None:
+def test_text_is_looked_for_in_messages_only(talking: Reader, text: str, expected: set[str]) -> None:
     assert set(ids(talking, text=text)) == expected
 
 

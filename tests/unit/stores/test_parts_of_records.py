@@ -166,7 +166,7 @@ def test_what_is_no_record_is_refused(payload: bytes) -> None:
         ({"model": "m", "user": "u", "metadata": {"k": "v"}}, None),
     ],
 )
-def test_what_is_said(value: object, expected: str | None) -> None:
+def test_what_is_reported(value: object, expected: str | None) -> None:
     assert text_extraction.text_in(value) == expected
 
 

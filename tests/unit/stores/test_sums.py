@@ -38,7 +38,7 @@ def only(reader: Reader, by: Any = "provider", **which: Any) -> Summary:
     ],
 )
 @pytest.mark.parametrize("counter", ["input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens"])
-def test_tokens_no_call_told_are_unknown_and_zero_is_told(
+def test_tokens_no_call_reported_are_unknown_and_zero_is_reported(
     holding: Holding, counter: str, told: list[int | None], total: int | None
 ) -> None:
     summary = only(holding(*(made(f"c{at}", **{counter: tokens}) for at, tokens in enumerate(told))))
@@ -157,7 +157,7 @@ def test_nothing_gives_no_groups(holding: Holding) -> None:
         ([1, 2, 3, 4, 1000], 3, 800.8),
     ],
 )
-def test_times_are_those_of_calls_that_succeeded_and_told_them(
+def test_times_are_those_of_calls_that_succeeded_and_reported_them(
     holding: Holding, times: list[int], p50: float, p95: float
 ) -> None:
     told = [made(f"c{at}", duration_ns=ms * 10**6, first_token_ns=ms * 10**5) for at, ms in enumerate(times)]
@@ -171,7 +171,7 @@ def test_times_are_those_of_calls_that_succeeded_and_told_them(
     assert summary.ttft_p50_ms == pytest.approx(p50 / 10)
 
 
-def test_times_nobody_told_are_unknown(holding: Holding) -> None:
+def test_times_without_a_source_are_unknown(holding: Holding) -> None:
     summary = only(holding(made("a"), made("b", outcome="error", duration_ns=5)))
     assert (summary.p50_ms, summary.p95_ms, summary.ttft_p50_ms) == (None, None, None)
 

@@ -48,7 +48,7 @@ def test_what_is_not_known_of_a_use_is_none(holding: Holding) -> None:
     assert (use.run, use.result, use.returned_in, use.timestep_id) == (None, None, None, None)
 
 
-def test_uses_are_in_the_order_they_were_asked_for(holding: Holding) -> None:
+def test_uses_are_in_the_order_they_were_requested(holding: Holding) -> None:
     reader = holding(
         chat("c1", [ASK], asking("b", "a"), session_id="s"),
         chat("c2", [ASK, asking("b", "a"), result("a", "2"), result("b", "1")], asking("c"), at_s=1, session_id="s"),
@@ -94,7 +94,7 @@ def test_a_history_cut_short_gives_the_newest_answer_to_the_newest_use(holding: 
     assert [use.result.content if use.result else None for use in tool_uses(reader, "s")] == [None, "new"]
 
 
-def test_runs_and_answers_nobody_asked_for_are_uses_too(holding: Holding) -> None:
+def test_runs_and_results_without_a_request_are_uses_too(holding: Holding) -> None:
     reader = holding(
         chat("c1", [ASK, asking("old"), result("old", "before us")], session_id="s"),
         run("r", "alone", 1, timestep_id="t9"),

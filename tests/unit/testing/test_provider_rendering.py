@@ -107,7 +107,7 @@ def test_events_of_messages_add_up_to_the_body(reply: Reply) -> None:
 
 
 @given(JSON)
-def test_any_raw_object_can_be_asked_for_as_a_stream(value: object) -> None:
+def test_any_raw_object_can_be_requested_as_a_stream(value: object) -> None:
     """A strange body makes strange events; it does not fail."""
     for path in ("/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1/completions"):
         raw = {"choices": value, "output": value, "content": value, "usage": value}
@@ -159,7 +159,7 @@ def test_other_requests_have_no_endpoint(method: str, path: str) -> None:
     assert find_route(request_to(path, method=method)) is None
 
 
-def test_a_request_without_an_endpoint_is_answered_in_the_words_of_its_client() -> None:
+def test_a_request_without_an_endpoint_gets_an_error_in_the_words_of_its_client() -> None:
     request = request_to("/v1/elsewhere")
     anthropic = ReceivedRequest(**{**vars(request), "headers": {"anthropic-version": "2023-06-01"}})
     assert family_of(request, None).name == "openai"

@@ -208,7 +208,7 @@ class TestLife:
         provider.close()
         provider.close()
 
-    def test_a_client_that_leaves_in_the_middle_disturbs_nobody(
+    def test_a_client_that_leaves_in_the_middle_disturbs_no_other(
         self, provider: ScriptedProvider, sync_sdk: Any
     ) -> None:
         provider.reply(text="word " * 50_000)

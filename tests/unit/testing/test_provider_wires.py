@@ -40,7 +40,7 @@ class TestChatCompletions:
         assert reasons[-1] == "stop"
         assert reasons.count(None) == len(reasons) - 1
 
-    def test_usage_comes_in_an_extra_chunk_only_when_asked_for(self, provider: ScriptedProvider, sdk: Any) -> None:
+    def test_usage_comes_in_an_extra_chunk_only_when_requested(self, provider: ScriptedProvider, sdk: Any) -> None:
         without = sdk.chat(stream=True)
         asked = sdk.chat(stream=True, stream_options={"include_usage": True})
         assert all(chunk.usage is None for chunk in without)
@@ -87,7 +87,7 @@ class TestChatCompletions:
         deltas = [choice.delta for chunk in chunks for choice in chunk.choices]
         assert "".join(delta.refusal or "" for delta in deltas) == "I cannot help with that."
 
-    def test_log_probabilities_are_told_when_asked_for(self, provider: ScriptedProvider, sdk: Any) -> None:
+    def test_log_probabilities_are_reported_when_requested(self, provider: ScriptedProvider, sdk: Any) -> None:
         provider.reply(text="Paris, no doubt", tool_calls=[TOOL], repeat=True)
         whole = sdk.chat(logprobs=True).choices[0].logprobs.content
         parts = [choice.logprobs for chunk in sdk.chat(logprobs=True, stream=True) for choice in chunk.choices]
@@ -175,7 +175,7 @@ class TestResponses:
         events = sdk.responses(stream=True)
         assert "".join(e.delta for e in events if e.type == "response.refusal.delta") == "No, sorry."
 
-    def test_reasoning_is_encrypted_too_when_asked_for(self, provider: ScriptedProvider, sdk: Any) -> None:
+    def test_reasoning_is_encrypted_too_when_requested(self, provider: ScriptedProvider, sdk: Any) -> None:
         provider.reply(reasoning="North is free.", repeat=True)
         assert sdk.responses(include=["reasoning.encrypted_content"]).output[0].encrypted_content
         assert sdk.responses().output[0].encrypted_content is None
@@ -278,7 +278,7 @@ class TestMessages:
     @pytest.mark.parametrize(
         ("given", "told"), [("length", "max_tokens"), ("max_tokens", "max_tokens"), ("pause_turn", "pause_turn")]
     )
-    def test_finish_reasons_are_told_in_the_words_of_the_wire(
+    def test_finish_reasons_are_reported_in_the_words_of_the_wire(
         self, provider: ScriptedProvider, sync_sdk: Any, given: str, told: str
     ) -> None:
         provider.reply(text="Par", finish_reason=given)
@@ -328,7 +328,7 @@ class TestOtherEndpoints:
         assert answer.usage.prompt_tokens == answer.usage.total_tokens == 6
         assert provider.requests[0].body["encoding_format"] == "base64"
 
-    def test_embeddings_as_numbers_have_the_dimensions_asked_for(self, provider: ScriptedProvider, sdk: Any) -> None:
+    def test_embeddings_as_numbers_have_the_dimensions_requested(self, provider: ScriptedProvider, sdk: Any) -> None:
         answer = sdk.openai(
             lambda c: c.embeddings.create(model="small", input="a", dimensions=3, encoding_format="float")
         )
@@ -349,7 +349,7 @@ def test_one_reply_means_the_same_on_every_wire(provider: ScriptedProvider, sdk:
     assert message.usage.input_tokens + message.usage.cache_read_input_tokens == 9
 
 
-def test_ids_are_never_told_twice(provider: ScriptedProvider, sync_sdk: Any) -> None:
+def test_ids_are_never_repeated(provider: ScriptedProvider, sync_sdk: Any) -> None:
     assert len({sync_sdk.chat().id for _ in range(20)}) == 20
 
 
@@ -365,7 +365,7 @@ def test_an_empty_usage_leaves_the_usage_out(provider: ScriptedProvider, sync_sd
         assert sync_sdk.responses().usage is None
 
 
-def test_a_usage_is_told_as_given(provider: ScriptedProvider, sync_sdk: Any) -> None:
+def test_a_usage_is_reported_as_given(provider: ScriptedProvider, sync_sdk: Any) -> None:
     provider.reply(usage={"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "cost": 0.25})
     assert sync_sdk.chat().usage.model_dump(exclude_none=True) == {
         "prompt_tokens": 1,

@@ -37,7 +37,7 @@ def test_a_stream_adds_up_to_the_ids_of_the_whole_answer() -> None:
     ]
 
 
-def test_nobody_gets_ids_unasked() -> None:
+def test_no_rows_have_ids_by_default() -> None:
     body = answered(extra_body=None)
     assert "prompt_token_ids" not in body
     assert "token_ids" not in body["choices"][0]

@@ -40,7 +40,7 @@ def add() -> None:
 
 
 @pytest.mark.parametrize("change", [replace, undo, undo_each, restore, add])
-def test_nobody_waits_for_the_stores_that_another_thread_closes(
+def test_no_thread_waits_for_the_stores_that_another_thread_closes(
     change: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wiring, "_CLOSE_TIMEOUT_S", CLOSING_S)

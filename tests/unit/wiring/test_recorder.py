@@ -30,7 +30,7 @@ from callspan.wiring.telemetry_providers import Providers
 from .conftest import made, stored
 
 
-def test_without_stores_nothing_is_opened_and_listeners_are_told() -> None:
+def test_without_stores_nothing_is_opened_and_listeners_are_called() -> None:
     seen: list[Record] = []
     one = Recorder(Settings(), (seen.append,))
     record = made()
@@ -253,7 +253,7 @@ def test_flush_and_shutdown_reach_the_exporter_behind() -> None:
     assert behind.calls == ["flush 7", "shutdown"]
 
 
-def test_without_the_exporter_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_exporter_it_is_reported_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with pytest.raises(ImportError, match=r"callspan\[otlp\]"):
         OtlpProviders(True).tracer_provider()
@@ -271,7 +271,7 @@ def default_sigterm() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("default_sigterm")
-def test_a_signal_nobody_handles_is_taken_and_given_back() -> None:
+def test_a_signal_without_a_handler_is_taken_and_given_back() -> None:
     assert last_signal.flush_before(lambda timeout_s: None)
     assert signal.getsignal(signal.SIGTERM) is last_signal._end
     assert last_signal.flush_before(lambda timeout_s: None)

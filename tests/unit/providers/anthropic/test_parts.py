@@ -60,7 +60,7 @@ def test_a_system_prompt_may_come_in_blocks() -> None:
 
 
 @pytest.mark.parametrize("body", [None, [], "x", 3, {}, {"messages": None, "content": None, "tools": 1, "system": 2}])
-def test_nothing_said_is_an_empty_conversation(body: object) -> None:
+def test_no_messages_are_an_empty_conversation(body: object) -> None:
     assert conversation(body, body) == Conversation()
 
 

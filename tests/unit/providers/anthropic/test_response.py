@@ -20,7 +20,7 @@ def counted(**counters: Any) -> Usage:
     return found
 
 
-def test_a_message_states_who_answered_and_why_it_ended() -> None:
+def test_a_message_states_the_model_and_why_it_ended() -> None:
     info = response_info(message(id="msg_1", model="claude-x", usage={"service_tier": "priority"}))
 
     assert info.response == Response(id="msg_1", model="claude-x", finish_reasons=["end_turn"], service_tier="priority")
@@ -73,7 +73,7 @@ def test_zero_is_not_unknown() -> None:
     assert (found.input_tokens, found.output_tokens, found.total_tokens) == (3, 0, 3)
 
 
-def test_an_input_nobody_stated_is_unknown_and_so_is_the_total() -> None:
+def test_a_missing_input_is_unknown_and_so_is_the_total() -> None:
     found = counted(cache_read_input_tokens=7, output_tokens=2)
 
     assert (found.input_tokens, found.total_tokens, found.cache_read_tokens, found.output_tokens) == (None, None, 7, 2)
@@ -93,7 +93,7 @@ def test_details_are_read() -> None:
     assert (found.web_search_requests, found.web_fetch_requests) == (5, 6)
 
 
-def test_the_stated_cache_total_beats_the_sum_of_its_parts() -> None:
+def test_the_reported_cache_total_beats_the_sum_of_its_parts() -> None:
     found = counted(input_tokens=1, cache_creation_input_tokens=10, cache_creation={"ephemeral_5m_input_tokens": 2})
 
     assert (found.cache_write_tokens, found.input_tokens) == (10, 11)

@@ -282,7 +282,7 @@ def test_text_given_at_the_start_of_a_block_comes_first() -> None:
     ]
 
 
-def test_counters_are_totals_and_the_last_that_is_stated_wins() -> None:
+def test_counters_are_totals_and_the_last_reported_wins() -> None:
     usage = folded(
         START,
         over(None, {"output_tokens": 5, "input_tokens": 12, "cache_read_input_tokens": None}),
@@ -327,7 +327,7 @@ def test_a_later_null_erases_nothing() -> None:
     assert body["stop_reason"] == "tool_use"
 
 
-def test_a_fallback_names_the_model_that_answered() -> None:
+def test_a_fallback_names_the_model_of_the_response() -> None:
     body = folded(START, began(0, type="fallback", to={"model": "claude-y"}), ended(0))
 
     assert body["model"] == "claude-y"
@@ -408,7 +408,7 @@ def test_only_content_counts_as_the_first_token(chunk: object, carries: bool) ->
     assert MessageAccumulator().add(chunk) is carries
 
 
-def test_the_second_piece_is_told_from_an_empty_one() -> None:
+def test_the_second_piece_is_distinguished_from_an_empty_one() -> None:
     accumulator = MessageAccumulator()
     accumulator.add(delta(0, "text_delta", text="x"))
 

@@ -74,7 +74,7 @@ def test_tool_calls_of_earlier_turns_are_kept() -> None:
         ({"role": 3, "content": 4}, Message(role="unknown", parts=[UnknownPart(data=4)])),
     ],
 )
-def test_odd_messages_are_messages_of_nobody(message: object, expected: Message) -> None:
+def test_odd_messages_are_messages_without_a_role(message: object, expected: Message) -> None:
     assert asked(message) == [expected]
 
 

@@ -120,7 +120,7 @@ def test_odd_chunks_do_no_harm(odd: dict[str, Any]) -> None:
         ({}, False),
     ],
 )
-def test_content_is_told_from_ceremony(delta: dict[str, Any], carries: bool) -> None:
+def test_content_is_distinguished_from_ceremony(delta: dict[str, Any], carries: bool) -> None:
     assert ChatAccumulator().add(chunk(delta)) is carries
     warm = ChatAccumulator()
     warm.add(chunk({"role": "assistant", "content": ""}))
@@ -258,7 +258,7 @@ def test_content_as_parts_keeps_order_and_joins_fragments() -> None:
     ]
 
 
-def test_a_body_may_be_asked_for_at_any_time() -> None:
+def test_a_body_may_be_requested_at_any_time() -> None:
     accumulator = ChatAccumulator()
     accumulator.add(chunk({"content": [{"type": "text", "text": "a"}]}))
     for text in ("b", "c"):

@@ -48,7 +48,7 @@ def test_an_accumulator_has_no_dictionary_of_its_own(endpoint: Endpoint) -> None
 
 
 @each
-def test_nothing_given_is_nothing_said(endpoint: Endpoint) -> None:
+def test_nothing_given_is_no_content(endpoint: Endpoint) -> None:
     assert endpoint.conversation(None, None) == Conversation()
     assert endpoint.response_info(None).response.finish_reasons == []
 

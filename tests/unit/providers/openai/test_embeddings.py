@@ -23,7 +23,7 @@ def test_facts_are_model_and_usage() -> None:
     assert (facts.usage.input_tokens, facts.usage.output_tokens, facts.usage.total_tokens) == (3, None, 3)
 
 
-def test_vectors_are_never_said() -> None:
+def test_vectors_are_never_shown() -> None:
     said = Embeddings().conversation({"input": ["a", "b"]}, BODY)
     assert said == Conversation(
         input=[Message(role="user", parts=[Text(text="a")]), Message(role="user", parts=[Text(text="b")])]

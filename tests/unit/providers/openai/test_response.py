@@ -60,7 +60,7 @@ def test_reasons_stand_in_the_order_of_the_indices() -> None:
         (None, False, False),
     ],
 )
-def test_truncation_and_refusal_are_told_from_the_reason(reason: str | None, truncated: bool, refused: bool) -> None:
+def test_truncation_and_refusal_are_derived_from_the_reason(reason: str | None, truncated: bool, refused: bool) -> None:
     found = facts("stop", reason)
     assert (found.truncated, found.refused) == (truncated, refused)
 

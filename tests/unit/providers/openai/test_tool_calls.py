@@ -200,6 +200,6 @@ def test_what_a_gateway_adds_to_a_function_is_kept() -> None:
 
 
 @pytest.mark.parametrize(("stated", "kept"), [("builtin_function", "builtin_function"), ("", "function")])
-def test_the_type_of_a_call_is_the_one_stated(stated: str, kept: str) -> None:
+def test_the_type_of_a_call_is_the_one_given(stated: str, kept: str) -> None:
     (one,) = fold([{**call(0, "a", "f", "{}"), "type": stated}])
     assert one["type"] == kept
