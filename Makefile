@@ -111,6 +111,7 @@ backend: $(STAMP)-dev collector  ## The demo's telemetry through real backends, 
 nightly: test-all coverage documents bench bench-peers matrix mutants peers frameworks backend scale  ## Everything there is
 	$(BIN)/python tools/matrix.py --fuzz 2600
 	$(PYTEST) -m timing
+	CALLSPAN_PROPERTIES=thorough $(PYTEST) -n 2 -m slow tests/unit/test_patterns.py
 	CALLSPAN_INTERRUPTS=all $(PYTEST) tests/faults/test_interrupts.py
 	CALLSPAN_SIGNALS=all $(PYTEST) tests/faults/test_calls_in_signals.py
 

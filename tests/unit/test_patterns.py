@@ -30,6 +30,8 @@ MATCHED: Final = {
 """What is used in one way only; searching by these would be quadratic."""
 BOUNDED: Final = ("callspan.providers.hosts._PATTERNS",)
 """What is asked of texts that are short: host names, of at most 253 characters."""
+MASKING: Final = "callspan.process.secrets."
+"""What searches whole texts on the caller's thread."""
 
 SEEDS: Final = (
     # The beginnings of secrets and labels, and what nearly is one.
@@ -91,7 +93,7 @@ def patterns() -> dict[str, re.Pattern[Any]]:
     return dict(known.values())
 
 
-def texts_of(pattern: re.Pattern[Any], seed: str, sizes: tuple[int, int]) -> Iterable[tuple[Any, Any]]:
+def texts_of(pattern: re.Pattern[Any], seed: str, sizes: tuple[int, int]) -> list[tuple[Any, Any]]:
     """The shorter and the longer text made of a seed, of the pattern's kind; the end matches nothing."""
     short, long = (seed * (size // len(seed)) + "\x07" for size in sizes)
     if isinstance(pattern.pattern, bytes):
@@ -146,3 +148,14 @@ def test_every_pattern_takes_time_in_proportion_to_the_text(seed: str) -> None:
     for name, pattern in patterns().items():
         if not name.startswith(BOUNDED):
             in_proportion(name, pattern, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif(not THOROUGH, reason="takes a minute: CALLSPAN_PROPERTIES=thorough")
+@pytest.mark.parametrize("seed", SEEDS)
+def test_masking_by_a_pattern_takes_at_most_50_ms_per_million_characters(seed: str) -> None:
+    for name, pattern in patterns().items():
+        if name.startswith(MASKING):
+            in_proportion(name, pattern, seed, at_least_s=0.02)
+            assert seconds(pattern, ("finditer",), texts_of(pattern, seed, SIZES)[0][0], 5) <= 0.05, (name, seed)
