@@ -44,7 +44,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
             with pytest.raises(openai.BadRequestError):
                 client.chat.completions.create(**ask)
             session.outcome(status="odd" + EVIL)
-    assert handle.force_flush(10_000)
+    assert handle.force_flush(60_000)
     handle.uninstrument()
     return url
 

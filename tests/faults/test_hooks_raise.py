@@ -207,7 +207,7 @@ def test_a_part_of_opentelemetry_that_raises(
     handle = callspan.instrument(tracer_provider=make(), stores=f"jsonl:///{tmp_path}/calls.jsonl")
     try:
         assert use(provider, colour) == WELL
-        handle.force_flush(10_000)
+        handle.force_flush(60_000)
         lines = (tmp_path / "calls.jsonl").read_text().splitlines()
         assert sum('"I am well."' in line for line in lines) == 2
     finally:

@@ -187,7 +187,7 @@ def test_the_source_is_the_service_that_was_set_or_the_well_known_variable(
     monkeypatch.setenv("OTEL_SERVICE_NAME", "shop")
     handle = instrumented(stores=f"sqlite:///{tmp_path}/calls.db", **given)
     run(lambda: answered(mode, "chat_completions"))
-    assert handle.force_flush(10_000)
+    assert handle.force_flush(60_000)
     (record,) = reading(tmp_path / "calls.db").calls()
     assert record.service == service
 

@@ -173,7 +173,7 @@ def test_two_calls_in_a_step_add_up_and_are_two_entries(
     ):
         for _ in range(2):
             client.chat.completions.create(model="gpt-5", messages=QUESTION)
-    assert handle.force_flush(10_000)
+    assert handle.force_flush(60_000)
     reader = reading(tmp_path / "calls.db")
     (found,) = reader.timesteps(session.id)
     assert found.totals is not None
@@ -193,7 +193,7 @@ def test_cents_and_less_are_stored_and_summed_exactly(
     for cost in (0.003, 0.29):
         mode.provider.reply(usage={"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2, "cost": cost})
         run(lambda: mode.wait(chat(mode)))
-    assert handle.force_flush(10_000)
+    assert handle.force_flush(60_000)
     reader = reading(tmp_path / "calls.db")
     assert {call.cost and call.cost.usd for call in reader.calls()} == {Decimal("0.003"), Decimal("0.29")}
     (sums,) = reader.summary("model")

@@ -137,7 +137,7 @@ def test_records_without_bodies_can_be_requested(
     handle = instrumented(content="metadata", stores=f"sqlite:///{tmp_path}/calls.db")
     mode.provider.reply(input_tokens=11)
     run(lambda: mode.wait(chat(mode, messages=ASKED)))
-    assert handle.force_flush(10_000)
+    assert handle.force_flush(60_000)
     reader = reading(tmp_path / "calls.db")
     (record,) = reader.calls(CallFilter(model="gpt-5", errors=False, since_ns=1))
     assert not bytes(record.request.body)

@@ -160,7 +160,7 @@ def test_every_call_is_a_line_and_a_span_and_without_sampling_still_a_line(
     handle = instrumented(tracer_provider=own, stores=f"jsonl:///{tmp_path}/calls.jsonl")
     for api in (*APIS, *APIS[:2]):
         run(lambda api=api: answered(mode, api))  # type: ignore[misc]
-    assert handle.force_flush(10_000)
+    assert handle.force_flush(60_000)
     lines = [json.loads(line) for line in (tmp_path / "calls.jsonl").read_bytes().splitlines()]
     assert len({line["call_id"] for line in lines}) == 5
     spans = {f"{span.context.span_id:016x}" for span in exporter.get_finished_spans() if span.context is not None}
@@ -184,7 +184,7 @@ def test_records_are_found_by_step_and_by_id_and_what_is_unknown_is_none(
             with session.timestep() as step:
                 for user in ("first", "last"):
                     client.chat.completions.create(model="gpt-5", messages=QUESTION, user=user)
-    assert handle.force_flush(10_000)
+    assert handle.force_flush(60_000)
     reader = reading(tmp_path / "calls.db")
     newest, older = reader.calls(CallFilter(timestep_id=step.id))
     assert (newest.request.params["user"], older.request.params["user"]) == ("last", "first")

@@ -168,7 +168,7 @@ def test_two_objectives_of_one_event_are_two_rewards_and_silence_is_none(
         with session.timestep() as silent:
             silent.environment({"at": 4})
         session.outcome(reward=2.5, success=True)
-    assert handle.force_flush(10_000)
+    assert handle.force_flush(60_000)
     rewards = [one for one in reading(tmp_path / "calls.db").events(session.id) if isinstance(one, RewardRecord)]
     assert [(one.objective, one.value, one.event_id, one.scope) for one in rewards] == [
         ("progress", 1.0, event, "event"), ("style", 0.0, event, "event"), ("reward", 2.5, None, "session"),
@@ -182,7 +182,7 @@ def test_a_group_is_on_the_span_and_can_be_requested(instrumented: Callable[...,
     for name, group in (("a", "g1"), ("b", "g1"), ("c", "g2")):
         with callspan.session(name, group_id=group):
             pass
-    assert handle.force_flush(10_000)
+    assert handle.force_flush(60_000)
     with closing(sqlite3.connect(tmp_path / "calls.db")) as connection:
         found = connection.execute("SELECT name FROM sessions WHERE group_id = ? ORDER BY name", ("g1",)).fetchall()
     assert found == [("a",), ("b",)]

@@ -157,7 +157,7 @@ def test_use_of_a_model_is_summed_for_a_time_and_a_provider(
     with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
         for model in ("gpt-5", "gpt-5", "gpt-5-mini"):
             client.chat.completions.create(model=model, messages=QUESTION)
-    assert handle.force_flush(10_000)
+    assert handle.force_flush(60_000)
     reader = reading(tmp_path / "calls.db")
     newest, middle, oldest = reader.calls()
     late = CallFilter(since_ns=middle.timing.start_ns)

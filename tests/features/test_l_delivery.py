@@ -74,7 +74,7 @@ def test_sync_and_async_calls_reach_every_store(
     urls = [f"sqlite:///{tmp_path}/calls.db", f"jsonl:///{tmp_path}/calls.jsonl"]
     handle = instrumented(stores=urls)
     run(lambda: answered(mode, api, stream=stream))
-    assert handle.force_flush(10_000)
+    assert handle.force_flush(60_000)
     first, second = ([one for one in reading(url).calls() if one.outcome != "started"] for url in urls)
     assert first == second
     assert len(first) == 1
@@ -132,7 +132,7 @@ def test_no_write_is_left_to_a_task_that_could_be_lost(
 
     assert asyncio.run(body()) == 0, "no task of ours"
     gc.collect()
-    assert handle.force_flush(10_000)
+    assert handle.force_flush(60_000)
     assert len(lines(tmp_path / "calls.jsonl")) == 1
 
 
@@ -154,10 +154,10 @@ call()
 with provider.get_tracer("other").start_as_current_span("chat m", attributes={
         "gen_ai.operation.name": "chat", "gen_ai.provider.name": "mistral_ai", "gen_ai.request.model": "m"}):
     pass
-assert first.force_flush(10_000)
+assert first.force_flush(60_000)
 second = callspan.instrument(stores=c, tracer_provider=provider)
 call()
-assert exporter.force_flush(10_000)
+assert exporter.force_flush(60_000)
 second.uninstrument()
 """
 
@@ -211,7 +211,7 @@ def test_the_console_gets_one_line_per_call_and_no_content_that_is_off(
         provider.reply(status=400)
         with pytest.raises(openai.BadRequestError):
             client.chat.completions.create(model="gpt-5", messages=QUESTION)
-    assert handle.force_flush(10_000)
+    assert handle.force_flush(60_000)
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 3
     assert "openai chat gpt-5  success  11+4 tokens" in told[0]
@@ -252,7 +252,7 @@ def test_spans_are_sent_again_where_that_may_help_and_not_where_it_cannot(
     try:
         with openai.OpenAI(api_key="k", base_url=provider.openai_url) as client:
             client.chat.completions.create(model="gpt-5", messages=QUESTION)
-        own.force_flush(10_000)
+        own.force_flush(60_000)
     finally:
         handle.uninstrument()
         own.shutdown()

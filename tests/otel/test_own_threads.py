@@ -40,7 +40,7 @@ with ScriptedProvider() as scripted, openai.OpenAI(api_key="k", base_url=scripte
         next(iter(client.chat.completions.create(model="m", messages=[], stream=True)))
     gc.collect()
     time.sleep(1.2)
-    handle.force_flush(10_000)
+    handle.force_flush(60_000)
 handle.uninstrument()
 spans = exporter.get_finished_spans()
 print(sorted((span.instrumentation_scope.name.rpartition(".")[2], span.name.partition(" ")[0]) for span in spans))

@@ -70,7 +70,7 @@ with callspan.record_call(provider="p") as call:
     call.response({"choices": []})
 next(iter(openai_client.chat.completions.create(model="gpt-4o", messages=messages, stream=True)))
 time.sleep(0.2)
-assert callspan.instrument(stores="sqlite:///calls.db,jsonl:///calls.jsonl").force_flush(10_000)
+assert callspan.instrument(stores="sqlite:///calls.db,jsonl:///calls.jsonl").force_flush(60_000)
 provider.close()
 print(sorted(late))
 """

@@ -200,7 +200,7 @@ def test_a_handle_counts_and_flushes_its_own_records(store: str) -> None:
     assert handle.counters() == {}
     WIRING.write(made("a"))
     WIRING.write(made("b"))
-    assert handle.force_flush(10_000)
+    assert handle.force_flush(60_000)
     assert handle.counters()["appended"] == 2
     assert stored(store) == {"a", "b"}
 
@@ -229,7 +229,7 @@ def test_stores_of_an_exporter_come_on_top(store: str, other: str) -> None:
         wiring.write(made("early"))
         assert wiring.add_stores(other, "unused.db") == (other,)
         wiring.write(made("late"))
-        assert handle.force_flush(10_000)
+        assert handle.force_flush(60_000)
         assert (stored(store), stored(other)) == ({"early", "late"}, {"late"})
     finally:
         handle.uninstrument()
