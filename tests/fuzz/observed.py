@@ -10,7 +10,7 @@ from typing import Any
 
 from opentelemetry import context as otel_context
 
-from callspan.intercept.hook_context import CURRENT_CALL
+from callspan.intercept.request import CURRENT_CALL
 from callspan.testing import Captured, capture
 from tests.fuzz.case import Case
 from tests.fuzz.sabotage import sabotaged

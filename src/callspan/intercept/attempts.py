@@ -13,8 +13,8 @@ from opentelemetry import propagate
 
 from callspan.fail_open import fail_open
 from callspan.intercept.guarded import Function, HookSteps, guarded, reader
-from callspan.intercept.hook_context import CURRENT_CALL, HookContext
-from callspan.intercept.request import OpenCall
+from callspan.intercept.hook_context import HookContext
+from callspan.intercept.request import CURRENT_CALL, OpenCall
 from callspan.providers import registry
 from callspan.providers.rate_limits import relevant_headers
 

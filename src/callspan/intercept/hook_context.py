@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Protocol
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
@@ -16,12 +15,6 @@ from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.factory import CallFactory
 from callspan.observe.live_call import LiveCall
 from callspan.settings import Content, Native
-
-if TYPE_CHECKING:
-    from callspan.intercept.request import OpenCall
-
-CURRENT_CALL: Final[ContextVar[OpenCall | None]] = ContextVar("callspan_current_call", default=None)
-"""The call whose `request` is running in this context; not set while its stream is read."""
 
 
 class Contextual(Protocol):
@@ -52,7 +45,7 @@ class HookContext:
         self.looked_around = False
         """Whether other instrumentations have been looked for since the last `instrument()`."""
         self.missing: set[tuple[str, str]] = set()
-        """SDK and name of what could not be hooked; where there is another way, it is taken instead."""
+        """SDK and name of what could not be hooked; see `lacks`."""
         self.deferred_ends = DeferredEnds()
         self.prepare: Callable[[], object] = _nothing
         """Imports what calls will need besides the adapters of their SDK; called when one is patched."""
@@ -65,6 +58,10 @@ class HookContext:
             return None
         asked = content_of(context)
         return self.factories.get(self.content if asked is None else stricter(self.content, asked))
+
+    def lacks(self, sdk: str | None, name: str) -> bool:
+        """Return whether a name could not be hooked in the SDK (`openai/1.2.3`): the caller takes another way."""
+        return bool(self.missing) and ((sdk or "").partition("/")[0], name) in self.missing
 
     def look_around(self) -> None:
         """Warn of other instrumentations, with the first call: by then they are in place."""

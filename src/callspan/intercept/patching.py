@@ -17,15 +17,14 @@ from typing import Any, Final, Literal, TypeAlias, cast
 import msgspec
 import wrapt
 
-from callspan import private_names
+from callspan import private_names as names
 from callspan.fail_open import fail_open, log
 from callspan.forks import renew_locks
 from callspan.intercept import request
-from callspan.intercept.captured import hand_over
 from callspan.intercept.guarded import VARIADIC, Function, parameters
 from callspan.intercept.hook_context import HookContext
 from callspan.intercept.hook_table import HOOKS, Hook
-from callspan.intercept.response_observer import OBSERVED
+from callspan.intercept.sdk_readers import OBSERVED
 from callspan.providers import registry
 from callspan.settings import InvalidValueError, SettingError, words_of
 
@@ -36,6 +35,8 @@ _SDK_NAMES: Final = cast("Callable[[object], tuple[Sdk, ...]]", words_of(Sdk))
 _LOAD: Final = fail_open("import what calls will need")
 _OLDER_HTTP: Final = "httpx"
 _HTTP_LIBRARIES: Final = ("httpx2", _OLDER_HTTP)
+_DEEPEST: Final = 16
+"""How many wrappers around one another are looked through."""
 
 
 def sdks_of(value: object) -> tuple[Sdk, ...]:
@@ -136,7 +137,7 @@ class Patches:
                 self._patch(sdk, modules)
             _warn_of_drift(sdk, self.status())
             for library in (sdk, "opentelemetry", "wrapt"):
-                private_names.warn_once(library)
+                names.warn_once(library)
         if _OLDER_HTTP not in self._waiting:
             self._waiting.add(_OLDER_HTTP)
             wrapt.register_post_import_hook(self._older_http_imported, _OLDER_HTTP)
@@ -247,3 +248,30 @@ def _warn_of_drift(sdk: Sdk, statuses: list[HookStatus]) -> None:
         log(logging.WARNING, "This version of %s lacks names callspan hooks; not recorded: %s", sdk, missing)
     if changed := named("changed"):
         log(logging.WARNING, "This version of %s has changed functions callspan hooks; may be lost: %s", sdk, changed)
+
+
+def hand_over(owner: type, attribute: str, original: Any, replacement: Any) -> None:  # noqa: ANN401 - any callable
+    """Put `replacement` in the place of `original` in every wrapper on a subclass of `owner` that holds it.
+
+    OpenInference wraps `OpenAI.request`, which is inherited: whoever called that wrapper would reach the original, past
+    the hook.
+    """
+    for wrapper in _wrappers(owner, attribute):
+        for _ in range(_DEEPEST):
+            inner = getattr(wrapper, "__wrapped__", None)
+            if inner is None:
+                break
+            if inner is original:
+                wrapper.__wrapped__ = replacement
+                break
+            wrapper = inner  # noqa: PLW2901 - one layer deeper
+
+
+def _wrappers(owner: type, attribute: str) -> Iterator[Any]:
+    subclasses: list[type] = type.__subclasses__(owner)
+    for subclass in subclasses:
+        found = vars(subclass).get(attribute)
+        # A plain function is a subclass's own method, or a decorated one whose inner function nobody can exchange.
+        if hasattr(found, names.SELF_WRAPPER.name):
+            yield found
+        yield from _wrappers(subclass, attribute)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import weakref
+from contextvars import ContextVar
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
@@ -18,12 +19,15 @@ from opentelemetry import trace
 from callspan import private_names as names
 from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open
-from callspan.intercept import native_tracing, stream_usage, streams
+from callspan.intercept import native_tracing
 from callspan.intercept.client_info import call_info
 from callspan.intercept.guarded import Function, HookSteps, guarded, guarded_data, reader
-from callspan.intercept.hook_context import CURRENT_CALL, HookContext
-from callspan.intercept.raw_responses import body_of, flaw_of, wants_raw
-from callspan.intercept.response_observer import OBSERVERS, ResponseObserver, observer_of
+from callspan.intercept.hook_context import HookContext
+from callspan.intercept.response_body import body_error, body_of, wants_raw
+from callspan.intercept.response_observer import OBSERVERS, CapturePath, ResponseObserver, observer_of
+from callspan.intercept.response_state import Event
+from callspan.intercept.sdk_readers import StreamReader
+from callspan.intercept.stream_readers import Reader, is_reader, observe_iterator, reporting, request_usage
 from callspan.observe.factory import CallFactory
 from callspan.observe.live_call import LiveCall
 from callspan.providers import registry
@@ -33,9 +37,9 @@ from callspan.record.call import ErrorInfo
 _ATTACH: Final = fail_open("make a call's span the current one")
 _OPEN: Final = fail_open("start observing a call")
 _CLOSE: Final = fail_open("finish observing a call")
-_BIND: Final = fail_open("follow a response")
+_ATTACH_RESPONSE: Final = fail_open("observe a response")
 _BODY: Final = fail_open("read a request body")
-_DATA: Final = fail_open("read what was answered")
+_DATA: Final = fail_open("read a response")
 _WAIT: Final = fail_open("note a planned wait")
 
 
@@ -44,7 +48,7 @@ class OpenCall:
 
     __slots__ = (
         "__weakref__",
-        "_asked_usage",
+        "_early_readers",
         "_outer",
         "_outer_call",
         "body_seen",
@@ -52,18 +56,14 @@ class OpenCall:
         "built_retries",
         "call",
         "context",
-        "early_reader",
         "hook_context",
         "inject",
         "observer",
-        "raw",
+        "path",
         "replaced",
     )
 
-    def __init__(
-        self, hook_context: HookContext, call: LiveCall, *, raw: bool, inject: bool, asked_usage: bool
-    ) -> None:
-        self._asked_usage = asked_usage
+    def __init__(self, hook_context: HookContext, call: LiveCall, path: CapturePath, *, inject: bool) -> None:
         self.built: object = None
         """The request the SDK built last."""
         self.built_retries: int | None = None
@@ -72,7 +72,7 @@ class OpenCall:
         """Whether `_build_request` has shown the body; else the HTTP request does."""
         self.hook_context = hook_context
         self.call = call
-        self.raw = raw
+        self.path = path
         self.inject = inject
         """Whether `traceparent` goes out with each attempt."""
         self.replaced: native_tracing.Replaced | None = None
@@ -80,8 +80,8 @@ class OpenCall:
         self._outer = otel_context.get_current()
         self.context = hook_context.context_of(call, self._outer)
         self.observer: ResponseObserver | None = None
-        self.early_reader: tuple[int, weakref.ref[Any]] | None = None
-        """The identity of a response and what reads its stream, where that was made before the response is followed."""
+        self._early_readers: dict[int, StreamReader] | None = None
+        """Readers that were made before the response they read was attached, by the identity of the response."""
         self._outer_call: OpenCall | None = None
 
     def enter(self) -> None:
@@ -109,70 +109,77 @@ class OpenCall:
             self.call.end(how=None, outcome=outcome_of(error, info), error=info)
 
     def attach_response(self, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2
-        """Put the observer on a response, so that its reading finds the call; the last one followed counts.
+        """Attach an observer to a response, so that its reading finds the call; the last response attached counts.
 
-        A middleware may ask twice, or return another response than the one that came.
+        A middleware may send twice, or return another response than the one that came.
         """
         observer = observer_of(response)
         if observer is not None and observer is self.observer:
             return
         if self.observer is not None:
-            self.observer.retire()
+            self.observer.on(Event.REPLACED)
             self.observer = None
             self.call.forget_answer()
         if observer is not None and observer.call is self.call:
-            observer.data = self.call.data
+            observer.on(Event.RESTORED)
             self.observer = observer
         else:
             self.observer = self._new_observer(response)
 
     def _new_observer(self, response: Any) -> ResponseObserver:  # noqa: ANN401
-        observer = ResponseObserver(self.call, self.hook_context.deferred_ends, self.raw)
-        observer.hides_usage = self._asked_usage
-        observer.reads_items = self._lacks(names.PROCESS_RESPONSE_DATA.name)
-        if self.early_reader is not None and self.early_reader[0] == id(response):
-            observer.reader = self.early_reader[1]
-        observer.attach(response)
+        observer = ResponseObserver(self.call, self.hook_context.deferred_ends, self.path)
+        if self._early_readers:
+            observer.reader = self._early_readers.get(id(response))
         # Mocks may lack `is_closed`.
-        if getattr(response, "is_closed", False) is not True:
+        is_open = getattr(response, "is_closed", False) is not True
+        observer.attach(response, is_open=is_open)
+        if is_open:
             self.hook_context.deferred_ends.track(self.call)
-            observer.may_be_lost = True
         return observer
+
+    def early_reader(self, inner: Any, response: Any) -> Reader:  # noqa: ANN401 - of either SDK
+        """Return what stands in the place of a reader whose response may be attached later."""
+        if not is_reader(inner):
+            return inner  # type: ignore[no-any-return] # the SDK's own
+        reporter = reporting(inner, response)
+        known = self._early_readers or {}
+        self._early_readers = {**known, id(response): StreamReader(reporter, closes_response=False)}
+        return reporter
 
     def finish(self, result: object) -> None:
         """Take what `request` returned: a plain call has ended, a stream or an unread response has not."""
         _REQUESTS.pop(id(self), None)
         self.leave()
         flaw: ErrorInfo | None = None
-        with _BIND:
+        with _ATTACH_RESPONSE:
             # Where the body has come, nobody needs the response: a pydantic model that is asked for fields it lacks
             # raises, with messages that cost as much as a span.
             if not self.call.has_body:
                 response = _response_of(result)
                 if self._goes_on(result, response):
                     return
-                flaw = flaw_of(result, response)
+                flaw = body_error(result, response)
         with _CLOSE:
             self.call.end(how=None, error=flaw)
-
-    def _lacks(self, name: str) -> bool:
-        missing = self.hook_context.missing
-        return bool(missing) and ((self.call.record.sdk or "").partition("/")[0], name) in missing
 
     def _goes_on(self, result: object, response: Any) -> bool:  # noqa: ANN401 - httpx, httpx2 or anything else
         call = self.call
         if hasattr(response, "headers") and (call.streaming or not getattr(response, "is_closed", True)):
             self.attach_response(response)
-            if self._lacks(names.STREAM.name):
-                streams.observe_iterator(result)
+            if self.hook_context.lacks(call.record.sdk, names.STREAM.name):
+                observe_iterator(result)
         if not call.streaming and not call.has_body:
             response = response if response is not None else result
             if self.observer is None or getattr(response, "is_closed", True):
                 call.data(body_of(result, response))
         if call.has_body or self.observer is None:
             return False
-        self.observer.begin()
+        self.observer.on(Event.HANDED_OVER)
         return True
+
+
+CURRENT_CALL: Final[ContextVar[OpenCall | None]] = ContextVar("callspan_current_call", default=None)
+"""The call whose `request` is running in this context; not set while its stream is read."""
 
 
 _REQUESTS: Final[dict[int, weakref.ref[OpenCall]]] = {}
@@ -211,7 +218,7 @@ def observe_request(hook_context: HookContext, original: Function, *, is_async: 
         if endpoint is None:
             return None
         stream = bool(stream_of(args, kwargs))
-        return _opened(hook_context, factory, endpoint, _Asked(args[0], options, stream))
+        return _opened(hook_context, factory, endpoint, _Arguments(args[0], options, stream))
 
     steps = HookSteps(
         step=_OPEN, begin=begin, enter=OpenCall.enter, returned=OpenCall.finish, raised=OpenCall.raised,
@@ -233,7 +240,7 @@ def observe_response(hook_context: HookContext, original: Function) -> Function:
                 opened.call.attempts.set_retries(retries)
             opened.attach_response(response_of(args, kwargs))
 
-    return guarded(original, HookSteps(step=_BIND, begin=begin))
+    return guarded(original, HookSteps(step=_ATTACH_RESPONSE, begin=begin))
 
 
 def observe_data(hook_context: HookContext, original: Function) -> Function:
@@ -278,22 +285,26 @@ def observe_wait(hook_context: HookContext, original: Function) -> Function:
     return guarded(original, HookSteps(step=_WAIT, begin=begin, returned=returned))
 
 
-class _Asked(NamedTuple):
+class _Arguments(NamedTuple):
     client: Any
     options: Any
     stream: bool
 
 
-def _opened(hook_context: HookContext, factory: CallFactory, endpoint: Endpoint, asked: _Asked) -> OpenCall:
+def _opened(hook_context: HookContext, factory: CallFactory, endpoint: Endpoint, arguments: _Arguments) -> OpenCall:
     """Start observing a call. From the start of the call on, nothing in here may raise, or it would have no end."""
-    client, options, stream = asked
+    client, options, stream = arguments
     arrangement = native_tracing.arrange(client, options, native=hook_context.native, propagate=hook_context.propagate)
     if not hook_context.looked_around:
         hook_context.look_around()
-    raw = wants_raw(options)
-    asked_usage = hook_context.stream_usage and stream and not raw and stream_usage.ask(endpoint, options)
-    call = factory.start(endpoint, call_info(client, options, stream))
-    opened = OpenCall(hook_context, call, raw=raw, inject=arrangement.inject, asked_usage=asked_usage)
+    raw, info = wants_raw(options), call_info(client, options, stream)
+    path = CapturePath(
+        raw=raw,
+        hides_usage=hook_context.stream_usage and stream and not raw and request_usage(endpoint, options),
+        reads_items=hook_context.lacks(info.sdk, names.PROCESS_RESPONSE_DATA.name),
+    )
+    call = factory.start(endpoint, info)
+    opened = OpenCall(hook_context, call, path, inject=arrangement.inject)
     if arrangement.replaced is not None:
         with _OPEN:
             opened.replaced = native_tracing.replaced_by(

@@ -1,28 +1,28 @@
-"""Response observer: what follows an HTTP response, joining the hooks that see parts of one call.
+"""Response observer: connects an HTTP response to its call, reports events to its state table and does what that says.
 
 Nothing is put on objects the caller sees: observers are found by the identity of the response, as long as that lives.
-They hold the response and its iterators weakly, or these could never be collected.
+They hold the response and its readers weakly, or these could never be collected.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
-from functools import partial
-from typing import Any, Final, Protocol
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, Protocol
 
-from callspan import private_names as names
+import msgspec
+
 from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open
-from callspan.observe.deferred_ends import DeferredEnds
+from callspan.intercept.response_state import STREAM_ENDS, TABLE, Action, Event, State
+from callspan.intercept.sdk_readers import StreamReader
+from callspan.observe.deferred_ends import DeferredEnds, end_abandoned
 from callspan.observe.live_call import LiveCall
-from callspan.record.call import ErrorInfo, StreamEnd
+from callspan.record.call import ErrorInfo, Outcome
 
 _END: Final = fail_open("end a call")
-OBSERVED: Final = "callspan_observed"
-"""Marks a function as hooked; `functools.wraps` and wrapt hand the mark on to whoever wraps it once more."""
 OBSERVERS: Final[dict[int, ResponseObserver]] = {}
-"""The observer of each response that is followed, by the identity of the response; changed by `attach` alone."""
+"""The observer of each response that has one, by the identity of the response; changed by `attach` alone."""
 
 
 class HttpResponse(Protocol):
@@ -37,61 +37,65 @@ class HttpResponse(Protocol):
         """The body, once read."""
 
 
+class CapturePath(msgspec.Struct, frozen=True, gc=False):
+    """How the contents of a response reach its call; the same for every response of the call."""
+
+    raw: bool = False
+    """The caller requested the raw response and may read its bytes himself."""
+    hides_usage: bool = False
+    """The last chunk of the stream was requested by us, and is kept from the caller."""
+    reads_items: bool = False
+    """The SDK's parsed JSON cannot be seen; what its stream yields is read instead."""
+
+
+class Failure(NamedTuple):
+    """The error an event brings along."""
+
+    error: ErrorInfo
+    outcome: Outcome
+
+
 class ResponseObserver:
-    """One call's hold on its response. Methods never raise."""
+    """One call's hold on one of its responses. Methods never raise, unless they say so."""
 
     __slots__ = (
-        "_before",
-        "_begun",
-        "_early",
+        "_deferred_ends",
         "_place",
+        "_remembered",
+        "_was_open",
+        "before",
         "call",
         "data",
-        "deferred_ends",
-        "direct",
-        "hides_usage",
-        "iterated",
-        "may_be_lost",
+        "path",
         "pulling",
-        "raw",
         "reader",
-        "reads_items",
-        "source",
+        "state",
     )
 
-    def __init__(self, call: LiveCall, deferred_ends: DeferredEnds, raw: bool) -> None:
+    def __init__(self, call: LiveCall, deferred_ends: DeferredEnds, path: CapturePath) -> None:
         self.call = call
         self.data: Callable[[object], None] = call.data
         """Takes each parsed body or chunk; bound once, since it runs for every chunk."""
-        self.deferred_ends = deferred_ends
-        self.raw = raw
-        """The caller asked for the raw response and may read its bytes himself."""
-        self.direct = False
-        """The SDK's own reader is the caller's, and tells its end by closing the response."""
-        self.hides_usage = False
-        """The last chunk of the stream was asked for by us, and is not for the caller."""
-        self.reads_items = False
-        """The SDK's parsed JSON cannot be seen; what its stream yields is read instead."""
-        self.iterated = False
-        """An SDK stream reads the response, so its bytes need no reading of ours."""
-        self.may_be_lost = False
-        """The response was open when it was followed: it may be dropped without being closed."""
-        self.reader: weakref.ref[Any] | None = None
-        """What reads the stream of the response."""
-        self.source: weakref.ref[Iterator[bytes] | AsyncIterator[bytes]] | None = None
-        """The bytes the SDK's own reader reads, of those that are `direct`."""
+        self.path = path
+        self.reader: StreamReader | None = None
+        """What reads the stream of the response for the caller."""
         self.pulling = False
-        """A reader of ours is in the middle of reading bytes."""
-        self._begun = False
-        self._early: Callable[[], None] | None = None
+        """A copying reader of ours is in the middle of reading bytes."""
+        self.state = State.AWAITED
+        self._deferred_ends = deferred_ends
+        self._remembered: tuple[Event, Failure | None] | None = None
         self._place: _Place | None = None
-        self._before: ResponseObserver | None = None
+        self._was_open = True
+        self.before: ResponseObserver | None = None
+        """The observer of an earlier call that has the same response."""
 
-    def attach(self, response: object) -> None:
+    def attach(self, response: object, *, is_open: bool = True) -> None:
         """Take the response's place among the observers, until it is collected.
 
+        One that is not open has been read already: nobody needs it any more, and its loss is no event.
         Raises TypeError for an object that takes no weak references.
         """
+        self._was_open = is_open
         identity = id(response)
         before = OBSERVERS.get(identity)
         if before is None:
@@ -99,70 +103,63 @@ class ResponseObserver:
             self._place.identity = identity
         else:
             # A transport may answer several calls with one response.
-            self._place, self._before = before._place, before._before if before.call.ended else before
+            self._place, self.before = before._place, before.before if before.call.ended else before
         OBSERVERS[identity] = self
 
     def collected(self) -> None:
-        """The response was collected; safe in a finalizer."""
-        if self.may_be_lost:
-            self.dropped()
-        if self._before is not None:
-            self._before.collected()
+        """Report RESPONSE_GONE; for a finalizer."""
+        if self._was_open:
+            self.on(Event.RESPONSE_GONE)
+        if self.before is not None:
+            self.before.collected()
 
-    def is_being_read(self) -> bool:
-        """Return whether the SDK's own reader of the response is executing."""
-        return self.reader is not None and is_running(self.reader())
+    def is_read_by_sdk(self) -> bool:
+        """Return whether the stream of an SDK reads the response, so that its bytes need no reading of ours."""
+        return self.reader is not None and self.reader.has_source
 
-    def begin(self) -> None:
-        """The response is the caller's now: from here on its end is the call's, also one that has come before."""
-        self._begun = True
-        if self._early is not None:
-            self._end(self._early)
-
-    def retire(self) -> None:
-        """Another response has taken this one's place; what is read of it belongs to no call."""
-        self.data = _nothing
-
-    def at_bytes(self) -> bool:
-        """True while the SDK's own reader waits for bytes."""
-        return self.source is not None and is_running(self.source())
-
-    def finished(self, flaw: ErrorInfo | None = None) -> None:
-        """The stream or body came to its normal end; `flaw` is what is wrong with a body all the same."""
-        self._end(self.call.end if flaw is None else partial(self.call.end, error=flaw))
+    def completed(self, error: ErrorInfo | None = None) -> None:
+        """Report COMPLETED; `error` is what is wrong with a body that was read to its end."""
+        self.on(Event.COMPLETED, None if error is None else Failure(error, "success"))
 
     def failed(self, error: BaseException) -> None:
-        """Reading ended with an exception, cancellation among them."""
+        """Report FAILED with the exception."""
         info = call_error(error)
-        outcome = outcome_of(error, info)
-        how: StreamEnd = "cancelled" if outcome == "cancelled" else "error"
-        self._end(partial(self.call.end, how=how, outcome=outcome, error=info))
+        self.on(Event.FAILED, Failure(info, outcome_of(error, info)))
 
-    def closed(self) -> None:
-        """The caller closed the response: a normal end if the stream had said all, else a stop."""
-        if self.call.stream_complete:
-            self._end(self.call.end)
-        else:
-            self._end(partial(self.call.end, how="closed", outcome="cancelled"))
-
-    def dropped(self) -> None:
-        """The reader or the response was collected; safe in a finalizer."""
-        self._end(partial(self.deferred_ends.note, self.call, "dropped"))
-
-    def let_go(self) -> None:
-        """The reader was closed or collected: nobody can tell which in here; safe in a finalizer."""
-        self._end(partial(self.deferred_ends.note, self.call, "closed"))
-
-    def _end(self, end: Callable[[], None]) -> None:
-        """Within the SDK's `request` a response may come and go (middleware): only the caller's own ends the call."""
-        if self._begun:
+    def on(self, event: Event, failure: Failure | None = None) -> None:
+        """Report an event. Safe in a finalizer for READER_GONE and RESPONSE_GONE."""
+        state, action = TABLE[self.state, event]
+        if action is not Action.NOTHING:
             with _END:
-                end()
-        elif self._early is None:
-            self._early = end
+                self._act(action, event, failure)
+        # Not before: an end that an interrupt has broken off is not the end yet.
+        self.state = state
+
+    def _act(self, action: Action, event: Event, failure: Failure | None) -> None:
+        if action is Action.REMEMBER:
+            self._remembered = event, failure
+        elif action is Action.END_REMEMBERED:
+            if self._remembered is not None:
+                event, failure = self._remembered
+                self._act(TABLE[State.HELD, event][1], event, failure)
+        elif action is Action.END:
+            self._end(event, failure)
+        elif action is Action.DEFER:
+            self._deferred_ends.note(self.call, STREAM_ENDS[event])
+        else:
+            self.data = self.call.data if action is Action.ATTACH else _ignored
+
+    def _end(self, event: Event, failure: Failure | None) -> None:
+        if event is Event.CLOSED:
+            end_abandoned(self.call, STREAM_ENDS[event])
+        elif failure is None:
+            self.call.end(how=STREAM_ENDS[event])
+        else:
+            how = "cancelled" if failure.outcome == "cancelled" else STREAM_ENDS[event]
+            self.call.end(how=how, outcome=failure.outcome, error=failure.error)
 
 
-def _nothing(data: object) -> None:
+def _ignored(data: object) -> None:
     """Stand in for the call of a response that was replaced."""
 
 
@@ -183,10 +180,3 @@ def _collected(place: Any, observers: dict[int, ResponseObserver] = OBSERVERS) -
 def observer_of(response: object) -> ResponseObserver | None:
     """Return the observer of a response, or None."""
     return OBSERVERS.get(id(response))
-
-
-def is_running(reader: object) -> bool:
-    """True while a generator, or a reader of ours, is executing: it will report its true end itself."""
-    return any(
-        getattr(reader, name, None) is True for name in (names.GI_RUNNING.name, names.AG_RUNNING.name, "running")
-    )

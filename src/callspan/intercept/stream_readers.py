@@ -1,28 +1,82 @@
 """Stream readers: what stands between the SDK's reader and the caller, where something has to be done with each item.
 
-One chunk may have to be kept from the caller; older readers do not tell their end by themselves; and where the SDK's
-parsed JSON cannot be seen, the items are read instead.
+The chunk with the usage that we requested is kept from the caller; older readers of the SDKs do not show their end; and
+where the SDK's parsed JSON cannot be seen, the items are read instead.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from callspan.intercept import stream_usage
-from callspan.intercept.raw_responses import body_of
-from callspan.intercept.response_observer import ResponseObserver, observer_of
+from callspan import private_names as names
+from callspan.fail_open import fail_open
+from callspan.intercept.response_body import body_of
+from callspan.intercept.response_observer import HttpResponse, ResponseObserver, observer_of
+from callspan.intercept.response_state import Event
+from callspan.intercept.sdk_readers import StreamReader, shows_its_end
+from callspan.providers.base import Endpoint
+
+_REQUEST_USAGE: Final = fail_open("request the usage of a stream")
 
 Reader: TypeAlias = Iterator[object] | AsyncIterator[object]
-"""What a stream of either colour reads its items from."""
+"""What a stream, sync or async, reads its items from."""
 
 
-def without_usage(reader: Any) -> Reader:  # noqa: ANN401 - an iterator of either colour
-    """Return a reader of the same items but the chunk that says nothing but the usage."""
-    return _hiding_async(reader) if hasattr(reader, "__anext__") else _hiding(reader)
+def request_usage(endpoint: Endpoint, options: Any) -> bool:  # noqa: ANN401 - FinalRequestOptions of either SDK
+    """Request the usage of a chat stream where the caller has not decided about it; return True if that was done.
+
+    Without `stream_options.include_usage` such a stream states no usage. With it comes a last chunk without choices,
+    which breaks consumers that take the first choice of every chunk: `observed_reader` hides it. The caller's own
+    objects are not changed. Not for raw responses, whose bytes the caller may read.
+    """
+    if endpoint.api != "chat_completions":
+        return False
+    with _REQUEST_USAGE:
+        body, extra = options.json_data, getattr(options, "extra_json", None) or {}
+        if not isinstance(body, dict) or "stream_options" in extra:
+            return False
+        given = body.get("stream_options") or {}
+        if not isinstance(given, dict) or "include_usage" in given:
+            return False
+        options.json_data = {**body, "stream_options": {**given, "include_usage": True}}
+        return True
+    return False
 
 
-def reporting(reader: Any, response: object) -> Reader:  # noqa: ANN401 - an iterator of either colour
+def is_usage_chunk(chunk: object) -> bool:
+    """Return whether a chunk holds nothing but the usage."""
+    return getattr(chunk, "choices", None) == [] and getattr(chunk, "usage", None) is not None
+
+
+def observe_iterator(stream: Any) -> None:  # noqa: ANN401 - a stream of either SDK
+    """Observe the reader a stream already has: where `__stream__` could not be wrapped."""
+    inner: Any = getattr(stream, names.ITERATOR.name, None)
+    if is_reader(inner):
+        setattr(stream, names.ITERATOR.name, observed_reader(inner, stream.response, observer_of(stream.response)))
+
+
+def observed_reader(reader: Any, response: Any, observer: ResponseObserver | None) -> Any:  # noqa: ANN401 - of either SDK
+    """Return the reader itself or what stands in its place, and note it at the observer of its response.
+
+    Without an observer, or where there is no iterator, the reader itself.
+    """
+    if observer is None or not is_reader(reader):
+        return reader
+    if observer.path.reads_items or not shows_its_end(reader, response):
+        reporter = reporting(reader, response)
+        observer.reader = StreamReader(reporter, closes_response=False)
+        return reporter
+    observer.reader = StreamReader(reader, closes_response=True)
+    return _without_usage(reader) if observer.path.hides_usage else reader
+
+
+def is_reader(found: object) -> bool:
+    """Return whether a stream reads its items from such an object."""
+    return hasattr(found, "__next__") or hasattr(found, "__anext__")
+
+
+def reporting(reader: Any, response: HttpResponse) -> Reader:  # noqa: ANN401 - a sync or async iterator
     """Return a reader that reports its end to the observer of the response, which it looks up at its first step.
 
     Not before: a middleware may replace the response in between.
@@ -30,15 +84,20 @@ def reporting(reader: Any, response: object) -> Reader:  # noqa: ANN401 - an ite
     return _AsyncReader(reader, response) if hasattr(reader, "__anext__") else _read(reader, response)
 
 
+def _without_usage(reader: Any) -> Reader:  # noqa: ANN401 - a sync or async iterator
+    """Return a reader of the same items but the chunk that holds nothing but the usage."""
+    return _hiding_async(reader) if hasattr(reader, "__anext__") else _hiding(reader)
+
+
 def _hiding(inner: Iterator[object]) -> Iterator[object]:
     for item in inner:
-        if not stream_usage.is_extra(item):
+        if not is_usage_chunk(item):
             yield item
 
 
 async def _hiding_async(inner: AsyncIterator[object]) -> AsyncIterator[object]:
     async for item in inner:
-        if not stream_usage.is_extra(item):
+        if not is_usage_chunk(item):
             yield item
 
 
@@ -47,17 +106,16 @@ def _read(inner: Iterator[object], response: object) -> Iterator[object]:
     if observer is None:
         yield from inner
         return
-    observer.iterated = True
-    shown = _showing(inner, observer) if observer.reads_items else inner
+    items = _showing(inner, observer) if observer.path.reads_items else inner
     try:
-        yield from _hiding(shown) if observer.hides_usage else shown
+        yield from _hiding(items) if observer.path.hides_usage else items
     except GeneratorExit:
-        observer.let_go()
+        observer.on(Event.READER_GONE)
         raise
     except BaseException as error:
         observer.failed(error)
         raise
-    observer.finished()
+    observer.completed()
 
 
 def _showing(inner: Iterator[object], observer: ResponseObserver) -> Iterator[object]:
@@ -84,23 +142,23 @@ class _AsyncReader:
 
     async def __anext__(self) -> object:
         """Return the next item, and report the end where there is none."""
-        observer = self._observer or self._begin()
+        observer = self._observer = self._observer or observer_of(self._response)
         # While one task is inside, another is refused by the SDK's reader: that is its error, and no end of the stream.
         if observer is None or self.running:
             return await self._inner.__anext__()
         self.running = True
         try:
             item = await self._inner.__anext__()
-            while observer.hides_usage and stream_usage.is_extra(item):
+            while observer.path.hides_usage and is_usage_chunk(item):
                 item = await self._inner.__anext__()
         except StopAsyncIteration:
-            observer.finished()
+            observer.completed()
             raise
         except BaseException as error:
             observer.failed(error)
             raise
         else:
-            if observer.reads_items:
+            if observer.path.reads_items:
                 observer.data(body_of(item, None))
             return item
         finally:
@@ -108,9 +166,3 @@ class _AsyncReader:
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the SDK's reader has
         return getattr(self._inner, name)
-
-    def _begin(self) -> ResponseObserver | None:
-        observer = self._observer = observer_of(self._response)
-        if observer is not None:
-            observer.iterated = True
-        return observer

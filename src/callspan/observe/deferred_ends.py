@@ -92,7 +92,15 @@ class DeferredEnds:
         return [call for entry in list(self._open.values()) if (call := entry()) is not None]
 
 
+def end_abandoned(call: UnfinishedCall, how: StreamEnd, at_ns: int | None = None) -> None:
+    """End a call whose stream nobody reads any more: complete where the stream had signalled its end, else `how`.
+
+    `at_ns` is the offset of the end, None: now. Raises nothing but interrupts.
+    """
+    complete = call.stream_complete
+    call.end(how="complete" if complete else how, outcome="success" if complete else "cancelled", at_ns=at_ns)
+
+
 def _end(call: UnfinishedCall, at_ns: int, how: StreamEnd) -> None:
     with _END:
-        complete = call.stream_complete
-        call.end(how="complete" if complete else how, outcome="success" if complete else "cancelled", at_ns=at_ns)
+        end_abandoned(call, how, at_ns)

@@ -12,10 +12,9 @@ import pytest
 import wrapt
 
 from callspan.intercept import conflicts, patching
-from callspan.intercept.captured import hand_over
 from callspan.intercept.hook_context import HookContext
 from callspan.intercept.hook_table import Hook
-from callspan.intercept.patching import Patches
+from callspan.intercept.patching import Patches, hand_over
 from callspan.once import Once
 from tests.logs import nothing_is_warned_of
 

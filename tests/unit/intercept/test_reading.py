@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 
 from callspan.errors import call_error, outcome_of
-from callspan.intercept import stream_usage
 from callspan.intercept.client_info import call_info
 from callspan.intercept.hook_context import HookContext
-from callspan.intercept.raw_responses import body_of, observe_bytes, wants_raw
-from callspan.intercept.response_observer import OBSERVERS, ResponseObserver, is_running, observer_of
+from callspan.intercept.raw_responses import observe_bytes
+from callspan.intercept.response_body import body_of, wants_raw
+from callspan.intercept.response_observer import OBSERVERS, CapturePath, ResponseObserver, observer_of
+from callspan.intercept.response_state import Event
+from callspan.intercept.sdk_readers import is_running
+from callspan.intercept.stream_readers import is_usage_chunk, request_usage
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.factory import CallFactory
 from callspan.observe.ports import CallInfo
@@ -186,7 +189,7 @@ def endpoint(path: str) -> Any:
 def test_usage_is_requested_where_it_was_not_set(body: object, extra: object, asked: object) -> None:
     before = json.dumps(body)
     given = options(json_data=body, extra_json=extra)
-    assert stream_usage.ask(endpoint("/chat/completions"), given) is (asked is not None)
+    assert request_usage(endpoint("/chat/completions"), given) is (asked is not None)
     assert json.dumps(body) == before
     if asked is None:
         assert given.json_data is body
@@ -197,12 +200,12 @@ def test_usage_is_requested_where_it_was_not_set(body: object, extra: object, as
 @pytest.mark.parametrize("path", ["/responses", "/completions", "/embeddings", "/v1/messages"])
 def test_only_chat_streams_request_usage(path: str) -> None:
     given = options(json_data={})
-    assert not stream_usage.ask(endpoint(path), given)
+    assert not request_usage(endpoint(path), given)
     assert given.json_data == {}
 
 
 def test_options_of_another_shape_are_left_alone() -> None:
-    assert stream_usage.ask(endpoint("/chat/completions"), object()) is False
+    assert request_usage(endpoint("/chat/completions"), object()) is False
 
 
 @pytest.mark.parametrize(
@@ -217,7 +220,7 @@ def test_options_of_another_shape_are_left_alone() -> None:
     ],
 )
 def test_the_chunk_that_is_only_usage_is_distinguished_from_all_others(chunk: object, extra: bool) -> None:
-    assert stream_usage.is_extra(chunk) is extra
+    assert is_usage_chunk(chunk) is extra
 
 
 # Raw responses
@@ -312,8 +315,8 @@ class Call:
         chat = endpoint("/chat/completions")
         self.live = factory.start(chat, CallInfo(provider="openai", model="gpt-5", stream=stream))
         self.deferred = DeferredEnds()
-        self.observer = ResponseObserver(self.live, self.deferred, raw=True)
-        self.observer.begin()
+        self.observer = ResponseObserver(self.live, self.deferred, CapturePath(raw=True))
+        self.observer.on(Event.HANDED_OVER)
 
     @property
     def record(self) -> CallRecord:
@@ -418,22 +421,22 @@ def test_a_reader_that_is_given_up_closes_the_call() -> None:
 @pytest.mark.parametrize("how", ["sync", "async"])
 def test_of_a_response_that_is_nobodys_the_bytes_pass_alone(how: str) -> None:
     call = Call()
-    call.observer.raw = False
+    call.observer.path = CapturePath()
     assert call.read(Response(b"x"), how) == [b"x"]
     assert call.written == []
     response = Response(b"y")
     assert list(response.iter_bytes()) == [b"y"]
 
 
-# Watches
+# Observers
 
 
 @pytest.mark.parametrize("response", [None, object(), options(extensions=None), [], Response()])
-def test_what_has_no_watch_has_none(response: object) -> None:
+def test_what_has_no_observer_has_none(response: object) -> None:
     assert observer_of(response) is None
 
 
-def test_a_watch_is_found_by_its_response_until_that_is_gone() -> None:
+def test_an_observer_is_found_by_its_response_until_that_is_gone() -> None:
     before = len(OBSERVERS)
     call, response = Call(), Response()
     call.observer.attach(response)
@@ -447,14 +450,13 @@ def test_a_response_that_answers_several_calls_ends_them_all_when_it_is_dropped(
     """A transport of a test may give one response to every request."""
     calls, response = [Call(stream=True) for _ in range(3)], Response()
     for call in calls:
-        call.observer.may_be_lost = True
         call.observer.attach(response)
     assert observer_of(response) is calls[-1].observer
     del response
     assert [call.record.stream and call.record.stream.end for call in calls] == ["dropped"] * 3
 
 
-def test_a_response_that_takes_no_weak_reference_has_no_watch() -> None:
+def test_a_response_that_takes_no_weak_reference_has_no_observer() -> None:
     call, response = Call(), []  # type: ignore[var-annotated]
     with pytest.raises(TypeError):
         call.observer.attach(response)
@@ -463,33 +465,44 @@ def test_a_response_that_takes_no_weak_reference_has_no_watch() -> None:
 
 @pytest.mark.parametrize(
     ("end", "outcome"),
-    [("finished", "success"), ("closed", "cancelled"), ("dropped", "cancelled"), ("let_go", "cancelled")],
+    [
+        (Event.COMPLETED, "success"),
+        (Event.CLOSED, "cancelled"),
+        (Event.RESPONSE_GONE, "cancelled"),
+        (Event.READER_GONE, "cancelled"),
+    ],
 )
-def test_an_end_before_the_response_was_the_callers_counts_when_it_is(end: str, outcome: str) -> None:
+def test_an_end_before_the_response_was_the_callers_counts_when_it_is(end: Event, outcome: str) -> None:
     call = Call(stream=True)
-    observer = ResponseObserver(call.live, call.deferred, raw=False)
-    getattr(observer, end)()
+    observer = ResponseObserver(call.live, call.deferred, CapturePath())
+    observer.on(end)
     observer.failed(ValueError("later, so it does not count"))
     call.deferred.drain()
     assert not call.live.ended
-    observer.begin()
+    observer.on(Event.HANDED_OVER)
     assert call.record.outcome == outcome
 
 
 def test_the_first_end_counts() -> None:
     call = Call()
     call.observer.failed(TimeoutError("slow"))
-    call.observer.finished()
-    call.observer.closed()
+    call.observer.completed()
+    call.observer.on(Event.CLOSED)
     assert call.record.outcome == "timeout"
 
 
 def test_what_is_read_of_a_replaced_response_belongs_to_no_call() -> None:
     call = Call()
-    call.observer.retire()
-    call.observer.data(ANSWER)
-    call.observer.finished()
-    assert (call.record.outcome, call.record.usage) == ("success", None)
+    observer = ResponseObserver(call.live, call.deferred, CapturePath())
+    observer.on(Event.REPLACED)
+    observer.data(ANSWER)
+    observer.completed()
+    assert not call.live.has_body
+    assert not call.live.ended
+    observer.on(Event.RESTORED)
+    observer.data(ANSWER)
+    observer.on(Event.HANDED_OVER)
+    assert (call.record.outcome, call.record.usage is not None) == ("success", True)
 
 
 @pytest.mark.parametrize(("reader", "running"), [(None, False), (OpenAI(""), False), (AsyncAzureOpenAI(""), True)])

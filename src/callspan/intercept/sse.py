@@ -1,4 +1,4 @@
-"""Event lines: server-sent events out of bytes in pieces of any size, as the standard cuts them."""
+"""Server-sent events: a parser of events from bytes in pieces of any size, as the HTML standard defines it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ _FIELD: Final = b"data:"
 _MARK: Final = b"\xef\xbb\xbf"
 
 
-class EventLines:
-    """Collects the lines of events; gives what their `data` fields hold, one payload per event."""
+class EventParser:
+    """Collects the lines of events; returns the content of their `data` fields, one payload per event."""
 
     __slots__ = ("_begun", "_data", "_ends_in_return", "_rest")
 
@@ -35,7 +35,7 @@ class EventLines:
         return [payload for line in lines if (payload := self._line(line.rstrip(b"\r\n"))) is not None]
 
     def end(self) -> list[bytes]:
-        """Return the payload of an event that nothing has ended."""
+        """Return the payload of an event that no empty line has ended."""
         last = [self._line(b"".join(self._rest)), self._line(b"")]
         self._rest = []
         return [payload for payload in last if payload is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.intercept.event_lines import EventLines
+from callspan.intercept.sse import EventParser
 from tests.points import points
 
 END = st.sampled_from([b"\n", b"\r\n", b"\r"])
@@ -15,7 +15,7 @@ LINE = st.sampled_from(
 
 
 def read(pieces: list[bytes]) -> list[bytes]:
-    events = EventLines()
+    events = EventParser()
     found = [payload for piece in pieces for payload in events.feed(piece)]
     return found + events.end()
 
@@ -44,7 +44,7 @@ def test_payloads_of_events(sent: bytes, payloads: list[bytes]) -> None:
 
 
 def test_an_event_is_given_as_soon_as_it_has_ended() -> None:
-    events = EventLines()
+    events = EventParser()
     assert events.feed(b"data: a\n") == []
     assert events.feed(b"\nda") == [b"a"]
     assert events.feed(b"ta: b\n\n") == [b"b"]

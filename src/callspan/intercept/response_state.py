@@ -1,0 +1,162 @@
+"""Response state: the table that decides how and when a response, plain or streamed, ends its call.
+
+Each response of a call is in one of six states. Drivers (`response_observer`, `streams`, `stream_readers`,
+`raw_responses`) see what happens to it and report events; the table answers with the next state and one action.
+Nothing else decides about ends, and nothing in here knows an SDK, an HTTP library or a call.
+
+States, left to right:
+
+    AWAITED ------- handed over -------> HELD --- any end ---> ENDED
+       |                                                         ^
+       `-- any end --> ENDED_EARLY ---- handed over -------------'
+
+    REPLACED, REPLACED_ENDED: as AWAITED and ENDED_EARLY, while another response is in this one's place
+
+Rules:
+
+1. The first end wins. What comes after it changes nothing, in every state.
+2. A response belongs to the caller once `request` has returned it. An end before that (a middleware drops or reads
+   the response) is remembered, and ends the call if and when the response is handed over.
+3. A response that a middleware has replaced ends no call, and what is read of it belongs to none; one that is
+   restored goes on where it was.
+4. `break` is no event: the caller may go on reading. Only the end of the reader, an error that leaves it, a close, and
+   the loss of the reader or the response are ends.
+5. READER_GONE and RESPONSE_GONE may come from a finalizer, on any thread and under any lock. They are put on a queue
+   and never carried out at once.
+6. A stream that had signalled its end (`[DONE]`, `message_stop`) is complete, whoever closes or loses it.
+
+The table is not locked. Of two ends that are reported by two threads at once both may get the action END;
+`LiveCall.end` takes one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum
+from types import MappingProxyType
+from typing import Final
+
+from callspan.record.call import StreamEnd
+
+
+class State(IntEnum):
+    """Where a response is between its headers and the end of its call."""
+
+    AWAITED = 1
+    """It has come; `request` has not returned it yet."""
+    ENDED_EARLY = 2
+    """It has ended before it was handed over; how is remembered."""
+    REPLACED = 3
+    """A middleware has put another response in its place."""
+    REPLACED_ENDED = 4
+    """The same, and it has ended; how is remembered."""
+    HELD = 5
+    """The caller has it, read or not."""
+    ENDED = 6
+    """Its end was reported to the call."""
+
+
+class Event(IntEnum):
+    """What may happen to a response."""
+
+    HANDED_OVER = 1
+    """`request` returned it, or a stream or object that reads it."""
+    COMPLETED = 2
+    """Its reader came to the normal end; a body was read to its end."""
+    FAILED = 3
+    """An exception left its reader, cancellation included."""
+    CLOSED = 4
+    """Somebody other than its reader closed it."""
+    READER_GONE = 5
+    """Its reader was closed or collected; which of the two cannot be seen. May come from a finalizer."""
+    RESPONSE_GONE = 6
+    """It was collected. Comes from a finalizer."""
+    REPLACED = 7
+    """Another response takes its place within `request`."""
+    RESTORED = 8
+    """It takes back its place."""
+
+
+class Action(IntEnum):
+    """What the driver does about an event."""
+
+    NOTHING = 0
+    REMEMBER = 1
+    """Keep the event with its error."""
+    END_REMEMBERED = 2
+    """Do what HELD does about the event that was kept."""
+    END = 3
+    """End the call now, as the event says."""
+    DEFER = 4
+    """Put the end on the queue of `DeferredEnds`; safe in a finalizer."""
+    DETACH = 5
+    """Let nothing that is read of it reach the call."""
+    ATTACH = 6
+    """Let what is read of it reach the call again."""
+
+
+STREAM_ENDS: Final[Mapping[Event, StreamEnd]] = MappingProxyType(
+    {
+        Event.COMPLETED: "complete",
+        Event.FAILED: "error",
+        Event.CLOSED: "closed",
+        Event.READER_GONE: "closed",
+        Event.RESPONSE_GONE: "dropped",
+    }
+)
+"""The events that are ends, and who ended the stream then. FAILED by a cancellation is "cancelled"; of a stream that
+has signalled its end the last three are "complete"."""
+
+TABLE: Final[Mapping[tuple[State, Event], tuple[State, Action]]] = MappingProxyType(
+    {
+        (State.AWAITED, Event.HANDED_OVER): (State.HELD, Action.NOTHING),
+        (State.AWAITED, Event.COMPLETED): (State.ENDED_EARLY, Action.REMEMBER),
+        (State.AWAITED, Event.FAILED): (State.ENDED_EARLY, Action.REMEMBER),
+        (State.AWAITED, Event.CLOSED): (State.ENDED_EARLY, Action.REMEMBER),
+        (State.AWAITED, Event.READER_GONE): (State.ENDED_EARLY, Action.REMEMBER),
+        (State.AWAITED, Event.RESPONSE_GONE): (State.ENDED_EARLY, Action.REMEMBER),
+        (State.AWAITED, Event.REPLACED): (State.REPLACED, Action.DETACH),
+        (State.AWAITED, Event.RESTORED): (State.AWAITED, Action.NOTHING),
+        (State.ENDED_EARLY, Event.HANDED_OVER): (State.ENDED, Action.END_REMEMBERED),
+        (State.ENDED_EARLY, Event.COMPLETED): (State.ENDED_EARLY, Action.NOTHING),
+        (State.ENDED_EARLY, Event.FAILED): (State.ENDED_EARLY, Action.NOTHING),
+        (State.ENDED_EARLY, Event.CLOSED): (State.ENDED_EARLY, Action.NOTHING),
+        (State.ENDED_EARLY, Event.READER_GONE): (State.ENDED_EARLY, Action.NOTHING),
+        (State.ENDED_EARLY, Event.RESPONSE_GONE): (State.ENDED_EARLY, Action.NOTHING),
+        (State.ENDED_EARLY, Event.REPLACED): (State.REPLACED_ENDED, Action.DETACH),
+        (State.ENDED_EARLY, Event.RESTORED): (State.ENDED_EARLY, Action.NOTHING),
+        (State.REPLACED, Event.HANDED_OVER): (State.REPLACED, Action.NOTHING),
+        (State.REPLACED, Event.COMPLETED): (State.REPLACED_ENDED, Action.REMEMBER),
+        (State.REPLACED, Event.FAILED): (State.REPLACED_ENDED, Action.REMEMBER),
+        (State.REPLACED, Event.CLOSED): (State.REPLACED_ENDED, Action.REMEMBER),
+        (State.REPLACED, Event.READER_GONE): (State.REPLACED_ENDED, Action.REMEMBER),
+        (State.REPLACED, Event.RESPONSE_GONE): (State.REPLACED_ENDED, Action.REMEMBER),
+        (State.REPLACED, Event.REPLACED): (State.REPLACED, Action.NOTHING),
+        (State.REPLACED, Event.RESTORED): (State.AWAITED, Action.ATTACH),
+        (State.REPLACED_ENDED, Event.HANDED_OVER): (State.REPLACED_ENDED, Action.NOTHING),
+        (State.REPLACED_ENDED, Event.COMPLETED): (State.REPLACED_ENDED, Action.NOTHING),
+        (State.REPLACED_ENDED, Event.FAILED): (State.REPLACED_ENDED, Action.NOTHING),
+        (State.REPLACED_ENDED, Event.CLOSED): (State.REPLACED_ENDED, Action.NOTHING),
+        (State.REPLACED_ENDED, Event.READER_GONE): (State.REPLACED_ENDED, Action.NOTHING),
+        (State.REPLACED_ENDED, Event.RESPONSE_GONE): (State.REPLACED_ENDED, Action.NOTHING),
+        (State.REPLACED_ENDED, Event.REPLACED): (State.REPLACED_ENDED, Action.NOTHING),
+        (State.REPLACED_ENDED, Event.RESTORED): (State.ENDED_EARLY, Action.ATTACH),
+        (State.HELD, Event.HANDED_OVER): (State.HELD, Action.NOTHING),
+        (State.HELD, Event.COMPLETED): (State.ENDED, Action.END),
+        (State.HELD, Event.FAILED): (State.ENDED, Action.END),
+        (State.HELD, Event.CLOSED): (State.ENDED, Action.END),
+        (State.HELD, Event.READER_GONE): (State.ENDED, Action.DEFER),
+        (State.HELD, Event.RESPONSE_GONE): (State.ENDED, Action.DEFER),
+        (State.HELD, Event.REPLACED): (State.HELD, Action.NOTHING),
+        (State.HELD, Event.RESTORED): (State.HELD, Action.NOTHING),
+        (State.ENDED, Event.HANDED_OVER): (State.ENDED, Action.NOTHING),
+        (State.ENDED, Event.COMPLETED): (State.ENDED, Action.NOTHING),
+        (State.ENDED, Event.FAILED): (State.ENDED, Action.NOTHING),
+        (State.ENDED, Event.CLOSED): (State.ENDED, Action.NOTHING),
+        (State.ENDED, Event.READER_GONE): (State.ENDED, Action.NOTHING),
+        (State.ENDED, Event.RESPONSE_GONE): (State.ENDED, Action.NOTHING),
+        (State.ENDED, Event.REPLACED): (State.ENDED, Action.NOTHING),
+        (State.ENDED, Event.RESTORED): (State.ENDED, Action.NOTHING),
+    }
+)
+"""For each state and event: the next state, and what to do. Total."""

@@ -1,0 +1,122 @@
+"""SDK readers: what the iterator or generator that reads a stream shows of itself.
+
+The SDKs report neither that a stream is being read nor how it ended. What is known comes from their generators: whether
+one is executing, whether its code closes the response, and who called the `close` that is running now.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import weakref
+from types import CodeType, FrameType
+from typing import Any, Final
+
+from callspan import private_names as names
+from callspan.intercept.response_state import Event
+
+OBSERVED: Final = "callspan_observed"
+"""Marks a function as hooked; `functools.wraps` and wrapt hand the mark on to whoever wraps it once more."""
+_GENERATOR_RUNS: Final = names.GI_RUNNING.name
+_ASYNC_GENERATOR_RUNS: Final = names.AG_RUNNING.name
+_SYNC: Final = ("close", "iter_bytes")
+"""How a response is closed and read."""
+_ASYNC: Final = ("aclose", "aiter_bytes")
+
+
+class StreamReader:
+    """The iterator that reads the stream of a response, held weakly."""
+
+    __slots__ = ("_reader", "_source", "closes_response")
+
+    def __init__(self, reader: object, *, closes_response: bool) -> None:
+        """Raises TypeError for an object that takes no weak references."""
+        self._reader: weakref.ref[Any] = weakref.ref(reader)
+        self._source: weakref.ref[Any] | None = None
+        self.closes_response = closes_response
+        """It is the SDK's own, and shows its end by closing the response; else it reports its end by itself."""
+
+    def get(self) -> object:
+        """Return the iterator; None once it is collected, or about to be."""
+        return self._reader()
+
+    def is_running(self) -> bool:
+        """Return whether it is executing."""
+        return is_running(self._reader())
+
+    @property
+    def has_source(self) -> bool:
+        """True once it has begun to read the bytes of the response."""
+        return self._source is not None
+
+    def reads(self, source: object) -> None:
+        """Take note of the iterator whose bytes it reads. Raises TypeError where that takes no weak references."""
+        self._source = weakref.ref(source)
+
+    def waits_for_bytes(self) -> bool:
+        """Return whether it is executing, and that in the reading of the HTTP library."""
+        return self._source is not None and is_running(self._source())
+
+
+def is_running(reader: object) -> bool:
+    """Return whether a generator, or a reader of ours, is executing: it will report its true end itself."""
+    return (
+        getattr(reader, _GENERATOR_RUNS, None) is True
+        or getattr(reader, _ASYNC_GENERATOR_RUNS, None) is True
+        or getattr(reader, "running", None) is True
+    )
+
+
+def shows_its_end(reader: object, response: object) -> bool:
+    """Return whether an SDK's reader closes the response at every end of its own, and the hooks see that.
+
+    Newer SDKs do so in a `finally`, older ones do not, and no version number tells which for a development version or
+    a subclass. So the names that the generator's code uses are looked up: one that never says `close` does not close.
+    """
+    code, (close, read) = getattr(reader, names.GI_CODE.name, None), _SYNC
+    if code is None:
+        code, (close, read) = getattr(reader, names.AG_CODE.name, None), _ASYNC
+    return (
+        isinstance(code, CodeType)
+        and isinstance(_frame_of(reader), FrameType)
+        and close in code.co_names
+        and hasattr(getattr(response, close, None), OBSERVED)
+        and hasattr(getattr(response, read, None), OBSERVED)
+    )
+
+
+def end_in_frames(reader: object, error: BaseException | None) -> tuple[Event, BaseException | None] | None:
+    """Return the end of a reader that is executing while its response is closed; None: it does not end here.
+
+    The only place that looks at frames to learn of an end. It has to: between the `finally` of the SDK's generator and
+    the caller there is nothing of ours (see `shows_its_end`), so the `close` it calls is all that is seen of its end.
+    Whether it was the generator that called, and with which exception in flight, stands in the frames alone.
+
+    `error` is what the closing itself has raised. To be called while the close is on the stack.
+    """
+    frame = _frame_of(reader)
+    # Another task or thread may close the response at any time; the reader will close it once more, at its own end.
+    if not isinstance(frame, FrameType) or not _is_below(inspect.currentframe(), frame):
+        return None
+    if error is None and (in_flight := sys.exc_info()[1]) is not None:
+        where = None if in_flight.__traceback__ is None else in_flight.__traceback__.tb_frame
+        if where is frame:
+            error = in_flight
+        elif _is_below(where, frame):
+            return None  # On its way to the reader, out of something that the reader has called.
+        # Else the caller is handling it while he reads.
+    if error is None:
+        return Event.COMPLETED, None
+    return (Event.READER_GONE, None) if isinstance(error, GeneratorExit) else (Event.FAILED, error)
+
+
+def _frame_of(reader: object) -> object:
+    frame = getattr(reader, names.GI_FRAME.name, None)
+    return getattr(reader, names.AG_FRAME.name, None) if frame is None else frame
+
+
+def _is_below(frame: FrameType | None, caller: FrameType) -> bool:
+    """Whether `frame` is `caller`, or was called by it, be it in several steps."""
+    while frame is not None and frame is not caller:
+        frame = frame.f_back
+    return frame is caller

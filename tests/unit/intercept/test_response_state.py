@@ -1,0 +1,198 @@
+"""The table of a response's end: complete, true to its rules cell by cell, and one end for every sequence of events."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callspan.intercept.response_observer import CapturePath, ResponseObserver
+from callspan.intercept.response_state import STREAM_ENDS, TABLE, Action, Event, State
+from callspan.observe.deferred_ends import DeferredEnds
+from callspan.observe.factory import CallFactory, CallInfo
+from callspan.providers import registry
+from callspan.record.call import CallRecord, StreamEnd
+from callspan.record.events import Record
+
+Table = Mapping[tuple[State, Event], tuple[State, Action]]
+Answer = tuple[State, Action]
+
+FROM_FINALIZERS = {Event.READER_GONE, Event.RESPONSE_GONE}
+ENDS = [event for event in Event if event in STREAM_ENDS]
+EARLY = {State.AWAITED: State.ENDED_EARLY, State.REPLACED: State.REPLACED_ENDED}
+"""What an end makes of a response that the caller does not have yet."""
+REPLACED = {State.AWAITED: State.REPLACED, State.ENDED_EARLY: State.REPLACED_ENDED}
+"""What another response in its place makes of one."""
+
+
+def by_the_rules(state: State, event: Event) -> Answer:
+    """What the rules at the top of `response_state` say of one cell."""
+    restored = {there: here for here, there in REPLACED.items()}
+    if event in ENDS and state in EARLY:
+        return EARLY[state], Action.REMEMBER
+    if event in ENDS and state is State.HELD:
+        return State.ENDED, Action.DEFER if event in FROM_FINALIZERS else Action.END
+    if event is Event.HANDED_OVER and state is State.AWAITED:
+        return State.HELD, Action.NOTHING
+    if event is Event.HANDED_OVER and state is State.ENDED_EARLY:
+        return State.ENDED, Action.END_REMEMBERED
+    if event is Event.REPLACED and state in REPLACED:
+        return REPLACED[state], Action.DETACH
+    if event is Event.RESTORED and state in restored:
+        return restored[state], Action.ATTACH
+    return state, Action.NOTHING
+
+
+def breaches(table: Table) -> list[str]:
+    """Cells that are missing or not as the rules say."""
+    return [
+        f"{state.name} + {event.name}: {table.get((state, event))}"
+        for state, event in product(State, Event)
+        if table.get((state, event)) != by_the_rules(state, event)
+    ]
+
+
+def test_every_pair_of_state_and_event_is_answered_as_the_rules_say() -> None:
+    assert set(TABLE) == set(product(State, Event))
+    assert breaches(TABLE) == []
+
+
+def test_any_change_of_any_cell_breaks_a_rule() -> None:
+    for cell, answer in product(TABLE, product(State, Action)):
+        if answer != TABLE[cell]:
+            assert breaches({**TABLE, cell: answer}), (cell, answer)
+    for cell in TABLE:
+        assert breaches({known: answer for known, answer in TABLE.items() if known != cell}), cell
+
+
+def ended_by(table: Table, events: Sequence[Event]) -> list[Event]:
+    """The events that end a call, as a driver of the table carries them out."""
+    state, remembered, ended = State.AWAITED, None, list[Event]()
+    for event in events:
+        state, action = table[state, event]
+        if action is Action.REMEMBER:
+            remembered = event
+        elif action in (Action.END, Action.DEFER):
+            ended.append(event)
+        elif action is Action.END_REMEMBERED:
+            assert remembered is not None, events
+            ended.append(remembered)
+    return ended
+
+
+def test_of_any_four_events_at_most_one_ends_the_call_and_that_is_the_first_of_the_callers_response() -> None:
+    for events in product(Event, repeat=4):
+        ends = [event for event in events if event in ENDS]
+        handed_over = _is_handed_over(events)
+        assert ended_by(TABLE, events) == (ends[:1] if handed_over else []), events
+
+
+def _is_handed_over(events: Sequence[Event]) -> bool:
+    """Whether the caller gets the response: it is handed over while no other one is in its place."""
+    replaced = False
+    for event in events:
+        if event is Event.HANDED_OVER and not replaced:
+            return True
+        replaced = (replaced or event is Event.REPLACED) and event is not Event.RESTORED
+    return False
+
+
+class Span:
+    trace_id = span_id = parent_span_id = None
+    sampled = True
+    wants_content = False
+
+    def end(self, record: CallRecord, conversation: object) -> None: ...
+
+
+class Observed:
+    """An observer of a stream's response, with a real call and its real queue."""
+
+    def __init__(self, *interrupts: BaseException) -> None:
+        """`interrupts` come one after the other while a record is written."""
+        self.written: list[Record] = []
+        self.interrupts = list(interrupts)
+        factory = CallFactory(
+            start_span=lambda _record: Span(), process=lambda record: record, write=self.write,
+            observed=lambda _record: None, scope=lambda: None, metadata=dict, process_id=os.getpid,
+        )  # fmt: skip
+        chat = registry.endpoint_for("post", "/chat/completions")
+        assert chat is not None
+        self.call = factory.start(chat, CallInfo(provider="openai", model="gpt-5", stream=True))
+        self.deferred = DeferredEnds()
+        self.observer = ResponseObserver(self.call, self.deferred, CapturePath())
+
+    def write(self, record: Record) -> None:
+        if self.interrupts:
+            raise self.interrupts.pop(0)
+        self.written.append(record)
+
+    def on(self, event: Event) -> None:
+        if event is Event.FAILED:
+            self.observer.failed(ValueError("cut off"))
+        else:
+            self.observer.on(event)
+
+    @property
+    def stream_ends(self) -> list[StreamEnd | None]:
+        """How the stream ended, once for each record."""
+        assert self.deferred.drain()
+        return [record.stream and record.stream.end for record in self.written if isinstance(record, CallRecord)]
+
+
+@given(events=st.lists(st.sampled_from(Event), max_size=12))
+def test_the_first_end_is_the_one_record_of_the_call_and_nothing_comes_after_it(events: list[Event]) -> None:
+    observed = Observed()
+    for event in events:
+        observed.on(event)
+    expected = ended_by(TABLE, events)
+    assert observed.stream_ends == [STREAM_ENDS[event] for event in expected]
+    assert observed.call.ended is bool(expected)
+    if expected:
+        for event in Event:
+            observed.on(event)
+            assert observed.observer.state is State.ENDED
+        assert len(observed.stream_ends) == 1
+
+
+@pytest.mark.parametrize("event", sorted(FROM_FINALIZERS))
+def test_what_a_finalizer_reports_is_done_by_another_thread(event: Event) -> None:
+    observed = Observed()
+    observed.on(Event.HANDED_OVER)
+    observed.on(event)
+    assert observed.observer.state is State.ENDED
+    assert observed.stream_ends == [STREAM_ENDS[event]]
+
+
+@pytest.mark.parametrize("event", [Event.CLOSED, Event.READER_GONE, Event.RESPONSE_GONE])
+def test_a_stream_that_had_signalled_its_end_is_complete_whoever_gives_it_up(event: Event) -> None:
+    observed = Observed()
+    observed.on(Event.HANDED_OVER)
+    observed.call.chunk({"id": "1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    assert observed.call.stream_complete
+    observed.on(event)
+    assert observed.stream_ends == ["complete"]
+
+
+def test_chunks_of_a_replaced_response_reach_no_call_and_those_of_a_restored_one_do() -> None:
+    observed = Observed()
+    chunk = {"id": "1", "choices": [{"index": 0, "delta": {"content": "a"}}]}
+    for event, expected in ((Event.REPLACED, 0), (Event.RESTORED, 1), (Event.REPLACED, 1), (Event.RESTORED, 2)):
+        observed.on(event)
+        observed.observer.data(chunk)
+        assert observed.call.chunks == expected
+
+
+def test_an_end_that_an_interrupt_breaks_off_is_taken_up_by_the_next_event() -> None:
+    observed = Observed(KeyboardInterrupt())
+    observed.on(Event.HANDED_OVER)
+    with pytest.raises(KeyboardInterrupt):
+        observed.on(Event.COMPLETED)
+    assert observed.observer.state is State.HELD
+    observed.on(Event.CLOSED)
+    assert observed.observer.state is State.ENDED
+    assert observed.stream_ends == ["complete"]
