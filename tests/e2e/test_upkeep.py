@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from callspan.cli import doctor
-from callspan.intercept import conflicts
+from callspan.intercept import other_instrumentations
 from callspan.once import Once
 from callspan.record.codec import encode
 from callspan.record.events import SessionRecord
@@ -107,11 +107,11 @@ def test_doctor_tells_of_a_platform_that_is_only_installed(monkeypatch: pytest.M
 def test_doctor_names_who_wraps_the_sdks_as_the_warning_does(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(conflicts, "found", lambda: ["openinference-instrumentation-openai"])
+    monkeypatch.setattr(other_instrumentations, "found", lambda: ["openinference-instrumentation-openai"])
     (warning,) = [check for check in doctor.every_check("") if check.name == "openinference-instrumentation-openai"]
     assert warning.state == "warning"
-    monkeypatch.setattr(conflicts, "_warned", Once())
-    conflicts.warn_once(conflicts.found())
+    monkeypatch.setattr(other_instrumentations, "_warned", Once())
+    other_instrumentations.warn_once(other_instrumentations.found())
     assert caplog.messages == [f"{warning.name} {warning.detail}. {warning.advice}".rstrip(".")]
 
 

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import callspan
 from callspan.fail_open import failures
-from callspan.intercept import native_tracing
+from callspan.intercept import native_anthropic
 from callspan.semconv import anthropic as semconv_anthropic
 from callspan.semconv import call as semconv_call
 from callspan.semconv import gen_ai
@@ -305,10 +305,10 @@ def test_what_the_sdk_means_to_say_may_be_broken_and_the_call_is_observed(
         options.span_attributes = broken
         return real(client, options)
 
-    step = "show what the anthropic SDK's own span would have said"
+    step = "set the attributes of the anthropic SDK's own span"
     before = failures().get(step, 0)
-    real = native_tracing._begun_with
-    monkeypatch.setattr(native_tracing, "_begun_with", spoiled)
+    real = native_anthropic._start_attributes
+    monkeypatch.setattr(native_anthropic, "_start_attributes", spoiled)
     with capture() as captured, anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url) as client:
         client.messages.create(model="m", max_tokens=9, messages=[{"role": "user", "content": "Hi"}])
     assert [span.name for span in captured.spans] == ["chat m"]

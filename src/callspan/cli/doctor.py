@@ -20,7 +20,7 @@ from callspan.cli.frame import Frame, framed
 from callspan.cli.safe_text import clean
 from callspan.cli.store_check import NOT_YET, store_check
 from callspan.formatting import iso, plural
-from callspan.intercept import conflicts
+from callspan.intercept import other_instrumentations as others
 from callspan.otlp_variables import SIGNALS, Destination, destinations, otlp_is_named
 from callspan.private_names import MODULES, READ
 from callspan.settings import SettingError, Settings
@@ -211,9 +211,9 @@ def _private_names() -> Iterator[Check]:
 def _others() -> Iterator[Check]:
     """Who wraps the SDKs in this process, who would under `opentelemetry-instrument`, who is only installed."""
     area = "other instrumentations"
-    active = conflicts.found()
+    active = others.found()
     for name in active:
-        yield Check(area, name, "warning", conflicts.MEANS, f"{conflicts.REMEDY}.")
+        yield Check(area, name, "warning", others.MEANS, f"{others.REMEDY}.")
     turned_on: dict[str, list[str]] = {}
     for point in metadata.entry_points(group="opentelemetry_instrumentor"):
         owner = point.dist.name if point.dist is not None else point.value.partition(".")[0]
@@ -221,11 +221,11 @@ def _others() -> Iterator[Check]:
             turned_on.setdefault(owner, []).append(point.name)
     for name, points in turned_on.items():
         advice = f"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS={','.join(points)}"
-        yield Check(area, name, "warning", f"opentelemetry-instrument turns it on: it {conflicts.MEANS}", advice)
-    for name in (*conflicts.DISTRIBUTIONS, *_PLATFORMS):
+        yield Check(area, name, "warning", f"opentelemetry-instrument turns it on: it {others.MEANS}", advice)
+    for name in (*others.DISTRIBUTIONS, *_PLATFORMS):
         version = _version(name)
         if version is not None and name not in (*active, *turned_on):
-            detail = f"{version} installed, not on here: if the application turns it on, it {conflicts.MEANS}"
+            detail = f"{version} installed, not on here: if the application turns it on, it {others.MEANS}"
             yield Check(area, name, "note", detail)
     if _version("anthropic") is not None:
         detail = "traces itself; callspan puts its own span in that one's place, so there is one a call"

@@ -51,7 +51,7 @@ def _is_attempt(opened: OpenCall, request: Any) -> bool:  # noqa: ANN401 - httpx
         attempts.started(opened.call.offset_ns())
         count = sent.get(_COUNT)
         attempts.sent_retries(None if count is None else count.decode("latin-1"))
-    # What follows may fail; the attempt has begun all the same.
+    # What follows may fail; the attempt has started all the same.
     with _ATTEMPT:
         if opened.inject:
             propagate.inject(request.headers, context=opened.context)
@@ -73,4 +73,4 @@ def _answered(opened: OpenCall, response: Any) -> None:  # noqa: ANN401 - httpx 
     headers = relevant_headers(response.headers.raw)
     call.attempts.headers_received(offset_ns, response.status_code, headers, lambda: response.content)
     if opened.replaced is not None:
-        opened.replaced.answered(response)
+        opened.replaced.response_received(response)

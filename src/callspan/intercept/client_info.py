@@ -25,13 +25,13 @@ _KNOWN: Final[dict[int, tuple[object, type, _Server]]] = {}
 
 def call_info(client: Any, options: Any, stream: bool) -> CallInfo:  # noqa: ANN401 - any client of either SDK
     """Return provider, server, model and SDK of a call. Reads scalars only: `messages` may be a generator."""
-    sdk, provider, host, port = _asked(client)
+    sdk, provider, host, port = _server_of(client)
     return CallInfo(
         provider=provider, sdk=sdk, server_address=host, server_port=port, model=_model(options), stream=stream
     )
 
 
-def _asked(client: Any) -> _Server:  # noqa: ANN401
+def _server_of(client: Any) -> _Server:  # noqa: ANN401
     kind, url = type(client), attempt(_READ_URL, _url_of, client)
     known = _KNOWN.get(id(url))
     # Writing a URL out costs much; the object is the same for every call of a client.

@@ -1,6 +1,6 @@
 """Guarded hooks: makes every function that takes the place of one of the SDKs', the HTTP library's or OpenTelemetry's.
 
-Such a function takes whatever arguments come and passes exactly those on, once. What callspan does around it runs
+Such a function takes any arguments and passes exactly those on, once. What callspan does around it runs
 guarded: an exception of ours is reported and costs telemetry, never the call.
 """
 
@@ -21,7 +21,7 @@ Reader: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any]], Any]
 
 _ABSENT: Final = object()
 VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-"""Kinds of parameters that take whatever comes."""
+"""Kinds of parameters that take any arguments."""
 
 
 class NotGivenError(LookupError):
@@ -75,10 +75,10 @@ def guarded_data(original: Function, step: fail_open, followed: Mapping[int, Fol
     def hooked(
         self: Any, /, *rest: Any, data: Any = _ABSENT, cast_to: Any = _ABSENT, response: Any = _ABSENT, **more: Any,  # noqa: ANN401
     ) -> Any:  # noqa: ANN401 - the original's own  # fmt: skip
-        usual = cast_to is not _ABSENT and data is not _ABSENT and not rest and not more
+        is_fast = cast_to is not _ABSENT and data is not _ABSENT and not rest and not more
         named = more
         try:
-            if not usual:
+            if not is_fast:
                 given = (("data", data), ("cast_to", cast_to), ("response", response))
                 named = {name: value for name, value in given if value is not _ABSENT} | more
                 args = (self, *rest)
@@ -91,7 +91,7 @@ def guarded_data(original: Function, step: fail_open, followed: Mapping[int, Fol
         except Exception as error:
             if not _is_ours(step, error):
                 raise
-        if usual:
+        if is_fast:
             return original(self, data=data, cast_to=cast_to, response=response)
         return original(self, *rest, **named)
 
@@ -107,7 +107,7 @@ def reader(original: Function, name: str, position: int, default: object = _ABSE
     names = [known for known, parameter in parameters(original).items() if parameter.kind not in VARIADIC]
     at = names.index(name) if name in names else position
 
-    def read(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever was given
+    def read(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any argument
         if name in kwargs:
             return kwargs[name]
         if at < len(args):

@@ -10,7 +10,7 @@ from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from callspan.agent.context import content_of, stricter
-from callspan.intercept import conflicts
+from callspan.intercept import other_instrumentations
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.factory import CallFactory
 from callspan.observe.live_call import LiveCall
@@ -35,11 +35,11 @@ class HookContext:
         self.factories: Mapping[Content, CallFactory] = {}
         """What starts calls under each content setting; empty: not instrumented, calls go straight through."""
         self.content: Content = "full"
-        """The setting in force where no block asks for less."""
+        """The setting in force, unless a block sets a stricter one."""
         self.propagate = False
         """W3C `traceparent` on provider requests."""
         self.stream_usage = False
-        """Have chat streams state their usage."""
+        """Request the usage of chat streams, see `stream_readers.request_usage`."""
         self.native: Native = "replace"
         """What becomes of the spans the anthropic SDK makes itself."""
         self.looked_around = False
@@ -53,11 +53,11 @@ class HookContext:
     def factory(self) -> CallFactory | None:
         """Return what starts a call made here and now; None: it is not observed, as where that is suppressed."""
         context = otel_context.get_current()
-        # Where the context has nothing, nobody has asked for anything.
+        # An empty context cannot hold the key that suppresses instrumentation.
         if context and not is_instrumentation_enabled():
             return None
-        asked = content_of(context)
-        return self.factories.get(self.content if asked is None else stricter(self.content, asked))
+        requested = content_of(context)
+        return self.factories.get(self.content if requested is None else stricter(self.content, requested))
 
     def lacks(self, sdk: str | None, name: str) -> bool:
         """Return whether a name could not be hooked in the SDK (`openai/1.2.3`): the caller takes another way."""
@@ -66,7 +66,7 @@ class HookContext:
     def look_around(self) -> None:
         """Warn of other instrumentations, with the first call: by then they are in place."""
         self.looked_around = True
-        conflicts.warn_once(conflicts.found())
+        other_instrumentations.warn_once(other_instrumentations.found())
 
     @staticmethod
     def context_of(call: LiveCall, current: Context) -> Context:

@@ -1,4 +1,4 @@
-"""Patching: applies the table of hooks to an SDK, takes it back, and says what is on.
+"""Patching: applies the hook table to an SDK, takes it back, and reports the status of each hook.
 
 Applied when the SDK is imported, before or after `instrument()`: callspan imports no SDK by itself.
 """
@@ -71,7 +71,7 @@ class Patches:
 
     def __init__(self, hook_context: HookContext) -> None:
         self._hook_context = hook_context
-        # Reentrant: a signal handler may ask for the hooks' status while its thread patches.
+        # Reentrant: a signal handler may read the hooks' status while its thread patches.
         self._lock = threading.RLock()
         self._applied: dict[str, list[_Patch]] = {}
         self._status: dict[str, list[HookStatus]] = {}

@@ -92,7 +92,7 @@ async def _copied_async(pieces: AsyncIterator[bytes], observer: ResponseObserver
 
 
 class _Copy:
-    """What has been read: a whole body, or server-sent events that are passed on as they come."""
+    """What was read so far: the pieces of one body, or server-sent events that are passed on as they come."""
 
     __slots__ = ("_events", "_held", "_observer", "_parsed_by_sdk", "_passed", "_size", "_waiting")
 
@@ -124,7 +124,7 @@ class _Copy:
         observer = self._observer
         if observer.is_read_by_sdk():
             return
-        flaw: ErrorInfo | None = None
+        error: ErrorInfo | None = None
         with _COPY:
             if observer.call.streaming:
                 self._take(self._events.end())
@@ -132,9 +132,9 @@ class _Copy:
             elif self._size <= _CAP_BYTES:
                 body = b"".join(self._held)
                 self._parse([body])
-                flaw = None if observer.call.has_body else parsing_error(body)
+                error = None if observer.call.has_body else parsing_error(body)
         if not self._parsed_by_sdk or observer.call.stream_complete:
-            observer.completed(flaw)
+            observer.completed(error)
 
     def broken_off(self, error: BaseException) -> None:
         """Report that nothing more will be read, and why."""

@@ -19,7 +19,7 @@ from opentelemetry import trace
 from callspan import private_names as names
 from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open
-from callspan.intercept import native_tracing
+from callspan.intercept import native_anthropic
 from callspan.intercept.client_info import call_info
 from callspan.intercept.guarded import Function, HookSteps, guarded, guarded_data, reader
 from callspan.intercept.hook_context import HookContext
@@ -75,7 +75,7 @@ class OpenCall:
         self.path = path
         self.inject = inject
         """Whether `traceparent` goes out with each attempt."""
-        self.replaced: native_tracing.Replaced | None = None
+        self.replaced: native_anthropic.Replaced | None = None
         """The SDK's own span that this call's stands in for, where there would be one."""
         self._outer = otel_context.get_current()
         self.context = hook_context.context_of(call, self._outer)
@@ -119,7 +119,7 @@ class OpenCall:
         if self.observer is not None:
             self.observer.on(Event.REPLACED)
             self.observer = None
-            self.call.forget_answer()
+            self.call.forget_response()
         if observer is not None and observer.call is self.call:
             observer.on(Event.RESTORED)
             self.observer = observer
@@ -147,22 +147,22 @@ class OpenCall:
         return reporter
 
     def finish(self, result: object) -> None:
-        """Take what `request` returned: a plain call has ended, a stream or an unread response has not."""
+        """Take the result of `request`: a plain call has ended, a stream or an unread response has not."""
         _REQUESTS.pop(id(self), None)
         self.leave()
-        flaw: ErrorInfo | None = None
+        error: ErrorInfo | None = None
         with _ATTACH_RESPONSE:
-            # Where the body has come, nobody needs the response: a pydantic model that is asked for fields it lacks
-            # raises, with messages that cost as much as a span.
+            # Where the body has come, nobody needs the response: looking up a field that a pydantic model
+            # lacks raises, with messages that cost as much as a span.
             if not self.call.has_body:
                 response = _response_of(result)
-                if self._goes_on(result, response):
+                if self._is_unfinished(result, response):
                     return
-                flaw = body_error(result, response)
+                error = body_error(result, response)
         with _CLOSE:
-            self.call.end(how=None, error=flaw)
+            self.call.end(how=None, error=error)
 
-    def _goes_on(self, result: object, response: Any) -> bool:  # noqa: ANN401 - httpx, httpx2 or anything else
+    def _is_unfinished(self, result: object, response: Any) -> bool:  # noqa: ANN401 - httpx, httpx2 or anything else
         call = self.call
         if hasattr(response, "headers") and (call.streaming or not getattr(response, "is_closed", True)):
             self.attach_response(response)
@@ -294,7 +294,9 @@ class _Arguments(NamedTuple):
 def _opened(hook_context: HookContext, factory: CallFactory, endpoint: Endpoint, arguments: _Arguments) -> OpenCall:
     """Start observing a call. From the start of the call on, nothing in here may raise, or it would have no end."""
     client, options, stream = arguments
-    arrangement = native_tracing.arrange(client, options, native=hook_context.native, propagate=hook_context.propagate)
+    arrangement = native_anthropic.arrange(
+        client, options, native=hook_context.native, propagate=hook_context.propagate
+    )
     if not hook_context.looked_around:
         hook_context.look_around()
     raw, info = wants_raw(options), call_info(client, options, stream)
@@ -307,7 +309,7 @@ def _opened(hook_context: HookContext, factory: CallFactory, endpoint: Endpoint,
     opened = OpenCall(hook_context, call, path, inject=arrangement.inject)
     if arrangement.replaced is not None:
         with _OPEN:
-            opened.replaced = native_tracing.replaced_by(
+            opened.replaced = native_anthropic.replaced_by(
                 trace.get_current_span(opened.context), arrangement, in_session=call.record.place.session_id is not None
             )
     return opened

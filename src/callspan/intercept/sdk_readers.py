@@ -71,7 +71,7 @@ def shows_its_end(reader: object, response: object) -> bool:
     """Return whether an SDK's reader closes the response at every end of its own, and the hooks see that.
 
     Newer SDKs do so in a `finally`, older ones do not, and no version number tells which for a development version or
-    a subclass. So the names that the generator's code uses are looked up: one that never says `close` does not close.
+    a subclass. So the names that the generator's code uses are looked up: one that never names `close` does not close.
     """
     code, (close, read) = getattr(reader, names.GI_CODE.name, None), _SYNC
     if code is None:

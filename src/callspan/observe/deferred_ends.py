@@ -1,4 +1,4 @@
-"""Deferred ends: ends that nobody but the garbage collector or the end of the process reports.
+"""Deferred ends: ends of calls that only the garbage collector or the end of the process reports.
 
 A finalizer may run anywhere, also while its thread holds a lock of the OpenTelemetry SDK or of ours:
 ending a span there can deadlock. So it only notes the call and wakes a thread; nothing else is safe. Nobody's call

@@ -205,7 +205,7 @@ class LiveCall:
             self._add = getattr(self._accumulator, "add_other", self._add)
         return self._add(data)
 
-    def forget_answer(self) -> None:
+    def forget_response(self) -> None:
         """Forget what came of a response that another one has replaced."""
         self._body, self._whole, self._accumulator = None, False, None
         self._add, self._add_piece = None, _no_piece

@@ -57,7 +57,7 @@ def scene(named: str, order: str) -> dict[str, Any]:
         step()
     with trace.get_tracer("app").start_as_current_span("app"):
         said = [ask_claude("Hi")] * 2 if "anthropic" in named else [ask("Hi"), ask_streamed("Hi")]
-    from callspan.intercept import conflicts
+    from callspan.intercept import other_instrumentations
 
     spans = [
         {
@@ -80,7 +80,7 @@ def scene(named: str, order: str) -> dict[str, Any]:
         "spans": spans,
         "calls": calls,
         "heard": heard.said,
-        "found": conflicts.found(),
+        "found": other_instrumentations.found(),
         "doctor": [check._asdict() for check in _others()],
     }
 

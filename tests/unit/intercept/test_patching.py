@@ -1,4 +1,4 @@
-"""Patching, captured originals and conflicts, on classes of our own."""
+"""Patching, captured originals and other instrumentations, on classes of our own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import wrapt
 
-from callspan.intercept import conflicts, patching
+from callspan.intercept import other_instrumentations, patching
 from callspan.intercept.hook_context import HookContext
 from callspan.intercept.hook_table import Hook
 from callspan.intercept.patching import Patches, hand_over
@@ -222,7 +222,7 @@ def test_a_subclass_of_a_subclass_is_found_and_other_functions_are_left_alone() 
 
 @pytest.fixture(autouse=True)
 def _warned_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conflicts, "_warned", Once())
+    monkeypatch.setattr(other_instrumentations, "_warned", Once())
 
 
 @pytest.mark.parametrize(
@@ -258,23 +258,23 @@ def test_who_wraps_a_method_is_named_by_his_module(
         library.Base.send = theirs
     monkeypatch.setitem(sys.modules, "somebody", library)
     monkeypatch.setattr(
-        conflicts, "_METHODS", (("somebody", "Base", "send"), ("somebody", "Base", "no"), ("no", "A", "b"))
+        other_instrumentations, "_METHODS", (("somebody", "Base", "send"), ("somebody", "Base", "no"), ("no", "A", "b"))
     )
-    monkeypatch.setattr(conflicts, "_OWN", (*conflicts._OWN, __name__.partition(".")[0]))
-    assert conflicts.found() == ([] if named is None else [named])
+    monkeypatch.setattr(other_instrumentations, "_OWN", (*other_instrumentations._OWN, __name__.partition(".")[0]))
+    assert other_instrumentations.found() == ([] if named is None else [named])
 
 
 def test_endless_wrappers_end() -> None:
     def ring() -> None: ...
 
     ring.__wrapped__ = ring  # type: ignore[attr-defined]
-    assert len(list(conflicts._layers(ring))) <= 16 * 4
+    assert len(list(other_instrumentations._layers(ring))) <= 16 * 4
 
 
 def test_each_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "callspan"):
-        conflicts.warn_once([])
-        conflicts.warn_once(["b", "a", "b"])
-        conflicts.warn_once(["a"])
-        conflicts.warn_once(["a", "c"])
+        other_instrumentations.warn_once([])
+        other_instrumentations.warn_once(["b", "a", "b"])
+        other_instrumentations.warn_once(["a"])
+        other_instrumentations.warn_once(["a", "c"])
     assert [message.partition(" instruments")[0] for message in caplog.messages] == ["a and b", "c"]

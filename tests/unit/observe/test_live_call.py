@@ -720,7 +720,7 @@ def test_an_answer_that_another_has_replaced_is_forgotten() -> None:
     stage = Stage()
     call = stage.call(stream=True)
     call.data(chunk("wrong"))
-    call.forget_answer()
+    call.forget_response()
     assert not call.has_body
     stage.time.passes(10)
     call.data(chunk("right", "stop"))

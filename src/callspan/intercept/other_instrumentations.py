@@ -1,7 +1,7 @@
-"""Conflicts: who else makes a span of each call of the SDKs in this process, found by what is wrapped.
+"""Other instrumentations: who else makes a span of each call of the SDKs in this process, found by what is wrapped.
 
 Other instrumentations replace the SDKs' public methods by wrappers; ours sit below them, so that both see every
-call. What is only installed and does nothing is no conflict.
+call. One that is only installed is not reported.
 """
 
 from __future__ import annotations

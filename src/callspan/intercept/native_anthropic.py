@@ -1,4 +1,4 @@
-"""Native tracing: the anthropic SDK (1.14 and later) opens a span per call itself; with ours there is still one.
+"""Native anthropic tracing: the SDK (1.14 and later) opens a span per call itself; with ours there is still one.
 
 Its span is made in `request` when `options.span_name` is set, by the client's own tracer. `replace` clears the
 name, per call, for any client at any time, and shows on ours what only the SDK's would contain; `keep` lets it be
@@ -19,8 +19,8 @@ from callspan.semconv import anthropic
 from callspan.semconv.call import CONVERSATION_ID
 from callspan.settings import Native
 
-_ARRANGE: Final = fail_open("settle who makes the span of a call")
-_SHOW: Final = fail_open("show what the anthropic SDK's own span would have said")
+_ARRANGE: Final = fail_open("decide who makes the span of a call")
+_SHOW: Final = fail_open("set the attributes of the anthropic SDK's own span")
 _ABOUT_ANSWER: Final = {
     b"anthropic-organization-id": anthropic.ORGANIZATION_ID,
     b"anthropic-workspace-id": anthropic.WORKSPACE_ID,
@@ -35,25 +35,25 @@ class Arrangement(NamedTuple):
     inject: bool
     """Whether `traceparent` is for us to send."""
     replaced: Mapping[str, AttributeValue] | None = None
-    """What the SDK's span would have begun with, where ours stands in its place."""
+    """What the SDK's span would have started with, where ours replaces it."""
 
 
 class Replaced:
     """The SDK's own span that ours stands in for: what no record knows of the exchange is shown on ours."""
 
-    __slots__ = ("_asked", "_span")
+    __slots__ = ("_request_seen", "_span")
 
-    def __init__(self, span: Span, begun_with: Mapping[str, AttributeValue]) -> None:
+    def __init__(self, span: Span, start_attributes: Mapping[str, AttributeValue]) -> None:
         self._span = span
-        self._asked = False
+        self._request_seen = False
         with _SHOW:
-            span.set_attributes(begun_with)
+            span.set_attributes(start_attributes)
 
     def sending(self, request: Any) -> None:  # noqa: ANN401 - httpx or httpx2
         """Show where the first request goes: no credentials, no query."""
-        if self._asked:
+        if self._request_seen:
             return
-        self._asked = True
+        self._request_seen = True
         with _SHOW:
             url = request.url
             path = url.raw_path.partition(b"?")[0].decode("ascii")
@@ -67,7 +67,7 @@ class Replaced:
                 shown[anthropic.BETA] = [name for part in beta.split(",") if (name := part.strip())]
             self._span.set_attributes(shown)
 
-    def answered(self, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2
+    def response_received(self, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2
         """Show whose key it was."""
         with _SHOW:
             for name, value in response.headers.raw:
@@ -81,18 +81,18 @@ def replaced_by(span: Span, arrangement: Arrangement, *, in_session: bool) -> Re
 
     A session of ours is the conversation, whatever the client's own.
     """
-    begun_with = arrangement.replaced
-    if begun_with is None or not span.is_recording():
+    start_attributes = arrangement.replaced
+    if start_attributes is None or not span.is_recording():
         return None
     if in_session:
-        begun_with = {name: value for name, value in begun_with.items() if name != CONVERSATION_ID}
-    return Replaced(span, begun_with)
+        start_attributes = {name: value for name, value in start_attributes.items() if name != CONVERSATION_ID}
+    return Replaced(span, start_attributes)
 
 
 def arrange(
     client: Any, options: Any, *, native: Native, propagate: bool,  # noqa: ANN401 - of either SDK
 ) -> Arrangement:  # fmt: skip
-    """Settle who makes the span of this call; changes `options` where the SDK shall make none. Never raises."""
+    """Decide who makes the span of this call; changes `options` where the SDK shall make none. Never raises."""
     ours = Arrangement(propagate)
     with _ARRANGE:
         tracer = getattr(client, names.TRACER.name, None) if _is_named(options) else None
@@ -100,9 +100,9 @@ def arrange(
             return ours
         propagates = _propagates(client)
         if native == "replace":
-            begun_with = _begun_with(client, options)
+            start_attributes = _start_attributes(client, options)
             setattr(options, names.SPAN_NAME.name, None)
-            return Arrangement(propagate or propagates, begun_with)
+            return Arrangement(propagate or propagates, start_attributes)
         return Arrangement(propagate and not propagates)
     return ours
 
@@ -117,7 +117,7 @@ def _propagates(client: object) -> bool:
     return bool(settings.get("propagation", False)) if isinstance(settings, dict) else False
 
 
-def _begun_with(client: object, options: Any) -> dict[str, AttributeValue]:  # noqa: ANN401 - of the anthropic SDK
+def _start_attributes(client: object, options: Any) -> dict[str, AttributeValue]:  # noqa: ANN401 - of the anthropic SDK
     found: dict[str, AttributeValue] = {anthropic.HTTP_METHOD: str(getattr(options, "method", "post")).upper()}
     with _SHOW:
         route = getattr(options, names.SPAN_ROUTE.name, None)
@@ -139,7 +139,7 @@ def _body(options: Any) -> object:  # noqa: ANN401 - of the anthropic SDK
 
 
 def _plain(attributes: object) -> dict[str, AttributeValue]:
-    """The attributes that OpenTelemetry takes. The SDK gives its `Omit` for what the caller did not say."""
+    """The attributes that OpenTelemetry takes. The SDK gives its `Omit` for what the caller left out."""
     given = attributes.items() if isinstance(attributes, Mapping) else ()
     return {name: value for name, value in given if isinstance(name, str) and _is_plain(value)}
 
