@@ -16,6 +16,7 @@ _Server: TypeAlias = tuple[str, str, str | None, int | None]
 """SDK and its version, provider, host, port."""
 
 _READ_URL: Final = fail_open("read the address of a client")
+_RAW_HEADER: Final = "x-stainless-raw-response"
 _MOST_KNOWN: Final = 256
 _SDKS: Final = ("openai", "anthropic")
 _HTTP_LIBRARIES: Final = ("httpx", "httpx2")
@@ -29,6 +30,12 @@ def call_info(client: Any, options: Any, stream: bool) -> CallInfo:  # noqa: ANN
     return CallInfo(
         provider=provider, sdk=sdk, server_address=host, server_port=port, model=_model(options), stream=stream
     )
+
+
+def wants_raw(options: Any) -> bool:  # noqa: ANN401 - FinalRequestOptions of either SDK
+    """Return whether the caller requested the raw response."""
+    headers = getattr(options, "headers", None)
+    return isinstance(headers, dict) and any(str(name).lower() == _RAW_HEADER for name in headers)
 
 
 def _server_of(client: Any) -> _Server:  # noqa: ANN401

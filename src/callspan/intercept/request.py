@@ -20,10 +20,10 @@ from callspan import private_names as names
 from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open
 from callspan.intercept import native_anthropic
-from callspan.intercept.client_info import call_info
+from callspan.intercept.client_info import call_info, wants_raw
 from callspan.intercept.guarded import Function, HookSteps, guarded, guarded_data, reader
 from callspan.intercept.hook_context import HookContext
-from callspan.intercept.response_body import body_error, body_of, wants_raw
+from callspan.intercept.response_body import body_error, body_of
 from callspan.intercept.response_observer import OBSERVERS, CapturePath, ResponseObserver, observer_of
 from callspan.intercept.response_state import Event
 from callspan.intercept.sdk_readers import StreamReader

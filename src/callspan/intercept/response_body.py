@@ -10,13 +10,6 @@ from callspan.fail_open import ours, value_of
 from callspan.record.call import ErrorInfo
 
 _EVENT_STARTS: Final = (b"data:", b"event:", b":")
-_RAW_HEADER: Final = "x-stainless-raw-response"
-
-
-def wants_raw(options: Any) -> bool:  # noqa: ANN401 - FinalRequestOptions of either SDK
-    """Return whether the caller requested the raw response."""
-    headers = getattr(options, "headers", None)
-    return isinstance(headers, dict) and any(str(name).lower() == _RAW_HEADER for name in headers)
 
 
 def body_of(result: object, response: Any) -> object:  # noqa: ANN401 - httpx, httpx2 or anything else

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from callspan.errors import call_error, outcome_of
-from callspan.intercept.client_info import call_info
+from callspan.intercept.client_info import call_info, wants_raw
 from callspan.intercept.hook_context import HookContext
 from callspan.intercept.raw_responses import observe_bytes
-from callspan.intercept.response_body import body_of, wants_raw
+from callspan.intercept.response_body import body_of
 from callspan.intercept.response_observer import OBSERVERS, CapturePath, ResponseObserver, observer_of
 from callspan.intercept.response_state import Event
 from callspan.intercept.sdk_readers import is_running
