@@ -128,16 +128,21 @@ class ResponseObserver:
 
     def on(self, event: Event, failure: Failure | None = None) -> None:
         """Report an event. Safe in a finalizer for READER_GONE and RESPONSE_GONE."""
-        state, action = TABLE[self.state, event]
-        if action is not Action.NOTHING:
-            with _END:
-                self._act(action, event, failure)
-        # Not before: an end that an interrupt has broken off is not the end yet.
-        self.state = state
+        while True:
+            before = self.state
+            state, action = TABLE[before, event]
+            if action is not Action.NOTHING:
+                with _END:
+                    self._act(action, event, failure)
+            # A finalizer may have reported an end since the state was read: then the event is one of the new state.
+            # Not before the action: an end that an interrupt has broken off is not the end yet.
+            if state is State.ENDED or self.state is before:
+                self.state = state
+                return
 
     def _act(self, action: Action, event: Event, failure: Failure | None) -> None:
         if action is Action.REMEMBER:
-            self._remembered = event, failure
+            self._remembered = self._remembered or (event, failure)
         elif action is Action.END_REMEMBERED:
             if self._remembered is not None:
                 event, failure = self._remembered

@@ -25,8 +25,9 @@ Rules:
    and never carried out at once.
 6. A stream that had signalled its end (`[DONE]`, `message_stop`) is complete, whoever closes or loses it.
 
-The table is not locked. Of two ends that are reported by two threads at once both may get the action END;
-`LiveCall.end` takes one.
+The table takes no lock, since a finalizer may come between any two steps of its own thread. Its driver sets the next
+state only where the state is still the one it looked up, else it looks up the event again. Of two ends that are
+reported by two threads at once both may get the action END; `LiveCall.end` takes the first.
 """
 
 from __future__ import annotations

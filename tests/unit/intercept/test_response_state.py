@@ -17,6 +17,7 @@ from callspan.observe.factory import CallFactory, CallInfo
 from callspan.providers import registry
 from callspan.record.call import CallRecord, StreamEnd
 from callspan.record.events import Record
+from tests.points import points
 
 Table = Mapping[tuple[State, Event], tuple[State, Action]]
 Answer = tuple[State, Action]
@@ -185,6 +186,42 @@ def test_chunks_of_a_replaced_response_reach_no_call_and_those_of_a_restored_one
         observed.on(event)
         observed.observer.data(chunk)
         assert observed.call.chunks == expected
+
+
+class Interrupted(ResponseObserver):
+    """An observer whose response or reader is collected in the middle of its next event."""
+
+    __slots__ = ("between", "there")
+
+    @property  # type: ignore[override]
+    def state(self) -> State:
+        there = self.there
+        while self.between:
+            self.on(self.between.pop())
+        return there
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self.there = state
+
+
+@points("before", [[], [Event.REPLACED], [Event.COMPLETED], [Event.HANDED_OVER], [Event.CLOSED, Event.REPLACED]])
+@points("event", Event)
+@points("gone", sorted(FROM_FINALIZERS))
+def test_an_end_that_a_finalizer_reports_in_the_middle_of_another_event_is_not_lost(
+    before: list[Event], event: Event, gone: Event
+) -> None:
+    observed = Observed()
+    observed.observer = interrupted = Interrupted.__new__(Interrupted)
+    interrupted.between = []
+    interrupted.__init__(observed.call, observed.deferred, CapturePath())  # type: ignore[misc]
+    for one in before:
+        observed.on(one)
+    interrupted.between = [gone]
+    for one in (event, Event.RESTORED, Event.HANDED_OVER):
+        observed.on(one)
+    assert interrupted.there is State.ENDED
+    assert len(observed.stream_ends) == 1
 
 
 def test_an_end_that_an_interrupt_breaks_off_is_taken_up_by_the_next_event() -> None:
