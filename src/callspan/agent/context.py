@@ -31,7 +31,8 @@ def current_metadata() -> dict[str, object]:
 
     Free fields are under `extra`. The dict is the caller's own.
     """
-    return dict(metadata_of(get_current()))
+    found: Any = get_current().get(_METADATA)
+    return dict(found) if found else {}
 
 
 def metadata_of(context: Context) -> Mapping[str, object]:

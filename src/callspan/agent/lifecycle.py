@@ -235,7 +235,7 @@ class Lifecycle(ABC):
 
     @abstractmethod
     def _close(self, error: BaseException | None) -> Record | None:
-        """Return the final record, processed, for the span and the stores; None where nobody records.
+        """Return the final record, processed, for the span and the stores; None where nothing records.
 
         Called again where an interrupt came in its middle.
         """

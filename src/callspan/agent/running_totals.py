@@ -73,11 +73,12 @@ class RunningTotals:
         self._free.append(cell)
 
     def _take(self) -> list[_Sums]:
-        if self._free:
-            try:
-                return self._free.pop()
-            except ours(IndexError):
-                pass  # another thread has taken it
+        try:
+            return self._free.pop() if self._free else self._new_cell()
+        except ours(IndexError):  # another thread has taken it
+            return self._new_cell()
+
+    def _new_cell(self) -> list[_Sums]:
         cell = [_NOTHING]
         self._cells.append(cell)
         return cell

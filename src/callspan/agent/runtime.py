@@ -114,7 +114,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     processors: Callable[[], Processors] = Processors
     """Returns what each record goes through once, by the content setting of the running code."""
     strict: bool = False
-    """Misuse raises instead of being flagged."""
+    """A wrong use of the API raises instead of being flagged."""
     trace_per_timestep: bool = False
     find: Callable[[str, str], SpanRef | None] = no_span_ref
     """Looks a span up, of a kind (`session`, `timestep`, `call`) and an id this process does not know. Never raises."""

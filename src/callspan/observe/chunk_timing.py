@@ -23,21 +23,17 @@ class ChunkTiming:
         self.gap_ns = -1
         """The longest time between two chunks; -1 before there are two."""
 
-    @staticmethod
-    def since(moment_ns: int | None, zero_ns: int) -> int | None:
-        """Return a moment as an offset from `zero_ns`, None where there is none."""
-        return None if moment_ns is None else moment_ns - zero_ns
-
     def timing(self, start_ns: int, zero_ns: int, duration_ns: int, attempts: AttemptLog) -> Timing:
         """Return the times of a call that began at `start_ns` (Unix) and `zero_ns` (monotonic)."""
+        first_ns, content_ns, last_ns = self.first_ns, self.content_ns, self.last_ns
         return Timing(
             start_ns=start_ns,
             duration_ns=duration_ns,
             answer_ns=attempts.answer_start_ns,
             headers_ns=attempts.last_headers_ns,
-            first_chunk_ns=self.since(self.first_ns, zero_ns),
-            first_token_ns=self.since(self.content_ns, zero_ns),
-            last_chunk_ns=self.since(self.last_ns, zero_ns),
+            first_chunk_ns=None if first_ns is None else first_ns - zero_ns,
+            first_token_ns=None if content_ns is None else content_ns - zero_ns,
+            last_chunk_ns=None if last_ns is None else last_ns - zero_ns,
             largest_gap_ns=None if self.gap_ns < 0 else self.gap_ns,
         )
 
@@ -57,7 +53,8 @@ class ChunkLog:
         """Add the chunk; return True if it carried content."""
         content = self._add(chunk)
         if len(self.notes) < self._limit:
-            offset_ns = self._timing.since(self._timing.last_ns, self._zero_ns) or 0
+            last_ns = self._timing.last_ns
+            offset_ns = 0 if last_ns is None else last_ns - self._zero_ns
             note = ChunkNote(offset_ns=offset_ns, event=text(chunk, "type"), choice=_choice(chunk), content=content)
             self.notes.append(note)
         return content

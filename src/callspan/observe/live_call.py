@@ -354,13 +354,13 @@ class LiveCall:
             response = info.response
         return {
             "response": response,
-            "usage": self._usage(info.usage, body),
+            "usage": self._estimated(info.usage, body) if self._ports.estimates else info.usage,
             "attempts": attempts,
             "rate_limits": last_limits(attempts),
         }
 
-    def _usage(self, counted: Usage | None, body: object) -> Usage | None:
-        if not self._ports.estimates or body is None or self._endpoint.operation == "embeddings":
+    def _estimated(self, counted: Usage | None, body: object) -> Usage | None:
+        if body is None or self._endpoint.operation == "embeddings":
             return counted
         with _ESTIMATE:
             exact = self._request.body

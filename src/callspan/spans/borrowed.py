@@ -123,7 +123,7 @@ class _Watched:
         # What is left of the span once it is collected; the attributes are a view that shows later ones too.
         self._context, self._parent, self._resource = span.context, span.parent, span.resource
         self._attributes, self._links, self._events = span.attributes, span.links, span.events
-        # Whoever clears it exports.
+        # What clears it exports.
         self._unexported = AtomicFlag(is_set=True)
         key = id(self)
         self._span = weakref.ref(span, lambda _: of.collected(key))

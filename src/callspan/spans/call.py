@@ -65,12 +65,14 @@ class CallSpan:
         with _IDENTIFY:
             context = span.get_span_context()
             if context.is_valid:
-                self.trace_id, self.span_id = _digits(context.trace_id, 16), _digits(context.span_id, 8)
+                # Half the work of a format with leading zeros.
+                self.trace_id = context.trace_id.to_bytes(16, "big").hex()
+                self.span_id = context.span_id.to_bytes(8, "big").hex()
                 self.sampled = context.trace_flags.sampled
             self.wants_content = (of.content and span.is_recording()) or of.content_elsewhere
         with _IDENTIFY:
             above = parent.get_span_context()
-            self.parent_span_id = _digits(above.span_id, 8) if above.is_valid else None
+            self.parent_span_id = above.span_id.to_bytes(8, "big").hex() if above.is_valid else None
 
     def within(self, context: Context) -> Context:
         """Return `context` with this span as the current one."""
@@ -101,8 +103,9 @@ class CallSpan:
                 span_attributes.put(span, self._of.projection.end(record, shown))
         if begun < _NOTIFIED:
             self._begun = _NOTIFIED
-            with _NOTIFY:
-                self._of.notify(record, conversation, span)
+            if self._of.notifies:
+                with _NOTIFY:
+                    self._of.notify(record, conversation, span)
         if self._owned and (begun < _ENDED or span.is_recording()):
             self._begun = _ENDED
             with _END:
@@ -131,7 +134,8 @@ class CallSpans:
         full = settings.content == "full"
         self._events = CallLogEvents(settings, logger_provider, version) if settings.log_events else None
         self._hook = genai_compat.completion_hook() if settings.completion_hook and full else None
-        self.content_elsewhere = full and (self._events is not None or self._hook is not None)
+        self.notifies = self._events is not None or self._hook is not None
+        self.content_elsewhere = full and self.notifies
 
     def start(self, record: CallRecord) -> CallSpan:
         """Start the span of a call in the current context."""
@@ -160,11 +164,6 @@ class CallSpans:
             self._events.emit(record, conversation, span)
         if self._hook is not None and conversation is not None:
             self._hook(record, conversation, span)
-
-
-def _digits(number: int, size: int) -> str:
-    # Half the work of a format with leading zeros.
-    return number.to_bytes(size, "big").hex()
 
 
 def _parent_of(span: Span) -> Span:

@@ -162,10 +162,13 @@ class CallMetrics:
                 instruments.measure_timestep(record)
 
     def _in_use(self) -> MeterProvider | None:
-        # As long as there is none, the API asks the environment of the process for one, each time.
-        if not (self._given or self._named) and self._is_unset():
+        if self._given is not None:
+            return self._given
+        # As long as there is none, the API looks for one in the environment of the process, each time.
+        internal = getattr(metrics, private_names.INTERNAL.name, None)
+        if not self._named and getattr(internal, private_names.METER_PROVIDER.name, _UNKNOWN) is None:
             return None
-        return self._given or metrics.get_meter_provider()
+        return metrics.get_meter_provider()
 
     def _of(self, provider: MeterProvider) -> _Instruments | None:
         if provider is not self._provider:
@@ -178,12 +181,6 @@ class CallMetrics:
             if self._instruments is not None:
                 self._instruments.delivery.of = self._deliveries
         self._provider = provider
-
-    @staticmethod
-    def _is_unset() -> bool:
-        """Whether the application has no meter provider; False if that cannot be known without looking it up."""
-        internal = getattr(metrics, private_names.INTERNAL.name, None)
-        return getattr(internal, private_names.METER_PROVIDER.name, _UNKNOWN) is None
 
     def _made(self, provider: MeterProvider) -> _Instruments:
         found = _BY_PROVIDER.get(provider)
