@@ -6,11 +6,9 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Final, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
-from callspan.fail_open import ours
 from callspan.process.bodies import UNREADABLE, decoded, encoded, is_kept, with_bodies
 from callspan.record.call import CallRecord, ErrorInfo, Redaction
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
@@ -125,18 +123,6 @@ def _masked_parameter(found: re.Match[str]) -> str:
     """A parameter of a query, its value masked where its name is that of a secret."""
     name = f"={found[1][1:-1].lower()}"
     return found[1] + MASK if name.endswith(_QUERY_ENDINGS) else found[0]
-
-
-def bare_url(url: str) -> str:
-    """Return a URL without user, password, query and fragment; MASK where it cannot be read as one."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        port = "" if parts.port is None else f":{parts.port}"
-    except ours(ValueError):
-        return MASK
-    host = f"[{host}]" if ":" in host else host
-    return urlunsplit((parts.scheme, host + port, parts.path, "", ""))
 
 
 def mask_settings(value: object, search: BoundedSearch | None = None) -> object:

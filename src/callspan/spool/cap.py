@@ -197,7 +197,7 @@ class Cap:
         self._noted += fresh
         if time.monotonic() >= self._warn_at:
             self._warn_at = time.monotonic() + _WARN_S
-            told = ", ".join(f"{count:,} ({reason})" for reason, count in sorted(fresh.items()))
-            log(logging.WARNING, "Records for every store were dropped at %s: %s", self._segments.directory, told)
+            reasons = ", ".join(f"{count:,} ({reason})" for reason, count in sorted(fresh.items()))
+            log(logging.WARNING, "Records for every store were dropped at %s: %s", self._segments.directory, reasons)
         with _NOTE:
             add_losses(self._segments.directory, {}, fresh)

@@ -64,7 +64,7 @@ class Listing:
         if named is None:
             return unnamed
         mine = sorted(named.intersection(keys))
-        # What every store has is still to be deleted, by whoever finds it.
+        # What every store has is still to be deleted, by the process that finds it.
         return bool(mine) and (not self.is_delivered(name, mine) or self.is_delivered(name, sorted(named)))
 
 
@@ -73,7 +73,7 @@ def _is_bad(name: str) -> bool:
 
 
 def size_of(directory: Path) -> int:
-    """Return the bytes of all segments in the directory, whoever writes them. Raises OSError."""
+    """Return the bytes of all segments in the directory, of all writers. Raises OSError."""
     try:
         entries = os.scandir(directory)
     except ours(FileNotFoundError, NotADirectoryError):

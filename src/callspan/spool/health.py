@@ -1,4 +1,4 @@
-"""Health: what an operator is told of a store that fails: what failed, why, how much waits since when, and its end."""
+"""Health: warnings of a failing store: what failed and why, how much waits since when, and the recovery."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from callspan.formatting import iso, plural
 from callspan.safe_urls import whole_words, without_passwords
 
 _AGAIN_S: Final = 300.0
-"""The same reason is told again after this time at the earliest."""
+"""The same reason is logged again after this time at the earliest."""
 _LONGEST: Final = 200
 
 
@@ -29,24 +29,24 @@ class Health:
     """Warns of the failures of one store. Used by the thread that delivers to it."""
 
     def __init__(self, name: str, backlog: Callable[[], Backlog], clock: Callable[[], float] = time.monotonic) -> None:
-        """`backlog` is only asked when something is told: it reads what waits."""
+        """`backlog` is called only for a warning, because it reads what waits."""
         self._name = name
         self._backlog = backlog
         self._clock = clock
-        self._told: dict[str, float] = {}
-        """When each reason was told last."""
+        self._warned: dict[str, float] = {}
+        """When each reason was logged last."""
         self._failing_since: float | None = None
-        self._was_told = False
+        self._has_warned = False
 
     def failed(self, error: Exception) -> None:
-        """Warn of a failure, unless its reason was told some minutes ago."""
+        """Warn of a failure, unless its reason was logged some minutes ago."""
         now, why = self._clock(), reason(error)
         if self._failing_since is None:
             self._failing_since = now
-        if now < self._told.get(why, -_AGAIN_S) + _AGAIN_S:
+        if now < self._warned.get(why, -_AGAIN_S) + _AGAIN_S:
             return
-        self._told[why] = now
-        self._was_told = True
+        self._warned[why] = now
+        self._has_warned = True
         waits = self._backlog()
         since = "" if waits.since_ns is None else f" since {iso(waits.since_ns)}"
         log(
@@ -60,10 +60,10 @@ class Health:
         )
 
     def recovered(self) -> None:
-        """Say once that the store takes records again, if its failure was told."""
-        since, was_told = self._failing_since, self._was_told
-        self._failing_since, self._was_told = None, False
-        if since is not None and was_told:
+        """Log once that the store takes records again, if its failure was logged."""
+        since, has_warned = self._failing_since, self._has_warned
+        self._failing_since, self._has_warned = None, False
+        if since is not None and has_warned:
             log(logging.WARNING, "%s takes records again, after %.1f s", self._name, self._clock() - since)
 
 

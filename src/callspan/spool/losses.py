@@ -1,4 +1,4 @@
-"""Losses: records that a spool had to give up or drop, counted in a file beside its segments for whoever comes next."""
+"""Losses: records that a spool had to give up or drop, counted in a file beside its segments for the next process."""
 
 from __future__ import annotations
 

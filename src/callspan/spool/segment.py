@@ -49,7 +49,7 @@ class Source(Protocol):
     own: bool
     """Written by this process."""
     keys: frozenset[str] | None
-    """Which stores it is for, by their keys; None: for those of whoever holds it."""
+    """Keys of the stores it is for; None: for those of the process that holds it."""
     cursors: dict[int, int]
     """Offset each shipper, by its number, has passed."""
     readers: int
@@ -171,7 +171,7 @@ class Segment:
             stop = min(limit, offset + window)
             data = _read_at(self._fd, stop - offset, offset)
             if len(data) < stop - offset:
-                lost = stop - offset - len(data)  # somebody else cut the file
+                lost = stop - offset - len(data)  # another process cut the file
                 limit = stop = offset + len(data)
             before = offset
             for item in scan(data, offset, final=stop == limit):

@@ -288,7 +288,7 @@ class SegmentSet:
                 file.write(skipped)
 
     def measure(self) -> int:
-        """Return the bytes of all segments in the directory, whoever writes them."""
+        """Return the bytes of all segments in the directory, of all writers."""
         with fail_open("measure the spool directory"):
             return size_of(self.directory)
         return 0

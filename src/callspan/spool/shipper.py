@@ -32,7 +32,7 @@ _PATIENCE: Final = 5
 _ODD: Final = (
     PoisonError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError,
 )  # fmt: skip
-"""What lies in the records: one that makes a store fail so, time and again, is poison that nobody foresaw."""
+"""What lies in the records: one that makes a store fail so, time and again, is unforeseen poison."""
 
 _CHANCE: Final = random.SystemRandom()
 _KEEP_CURSOR: Final = fail_open("write a cursor; after a crash some records are delivered again")

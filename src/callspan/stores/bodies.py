@@ -34,7 +34,7 @@ _LIFTED: Final = b"\x1a"
 
 _MARK: Final = re.compile(rb"\x1a(\d+),(\d+);")
 _DEEP: Final = 32
-"""Objects and lists in a value that may be too deep for whoever reads it recursively."""
+"""Objects and lists in a value that may be too deep for recursive readers."""
 _FROM_JSON: Final = ""
 
 _SYSTEM_KEYS: Final = frozenset({"system", "instructions"})

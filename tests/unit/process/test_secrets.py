@@ -13,7 +13,7 @@ from tests.points import points
 
 from callspan.process import secrets
 from callspan.process.processors import caller_processors
-from callspan.process.secrets import MASK, MAX_SEARCHED, bare_url, mask_settings, mask_text, masked_error
+from callspan.process.secrets import MASK, MAX_SEARCHED, mask_settings, mask_text, masked_error
 from callspan.providers.anthropic.messages import Messages
 from callspan.record.call import CallRecord, ErrorInfo, Request, Response, Timing
 from callspan.record.codec import encode
@@ -112,21 +112,6 @@ def test_keys_of_providers_are_masked_in_any_text(secret: str, text: str) -> Non
 )
 def test_labelled_values_and_url_credentials_are_masked(text: str, masked: str) -> None:
     assert mask_text(text) == masked
-
-
-@pytest.mark.parametrize(
-    ("url", "bare"),
-    [
-        ("https://u:p@host:8443/v1?key=1#f", "https://host:8443/v1"),
-        ("http://host", "http://host"),
-        ("http://[::1]:80/x", "http://[::1]:80/x"),
-        ("http://host:no/x", MASK),
-        ("/v1/models", "/v1/models"),
-        ("HTTPS://Host/v1", "https://host/v1"),
-    ],
-)
-def test_bare_url_has_no_credentials_and_no_query(url: str, bare: str) -> None:
-    assert bare_url(url) == bare
 
 
 def test_secret_settings_are_masked_by_name_and_others_untouched() -> None:
