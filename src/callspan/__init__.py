@@ -31,13 +31,13 @@ if TYPE_CHECKING:
         timestep,
         tool,
     )
+    from callspan.opening import open_store
     from callspan.plugin import AnthropicInstrumentor, CallRecordExporter, OpenAIInstrumentor
     from callspan.process.redaction import redact_texts
     from callspan.record.call import CallRecord
     from callspan.recording import RecordedCall, record_call
     from callspan.settings import SettingError, Settings
     from callspan.spans.call import trace_id
-    from callspan.stores.urls import open_store
     from callspan.wiring import Handle, instrument, patch_status, uninstrument
     from callspan.wiring.otlp import ByteBoundedExporter
 
@@ -66,7 +66,7 @@ _HOMES = {
     "instrument": "callspan.wiring",
     "invoke_agent": "callspan.agent",
     "metadata": "callspan.agent",
-    "open_store": "callspan.stores.urls",
+    "open_store": "callspan.opening",
     "patch_status": "callspan.wiring",
     "record_call": "callspan.recording",
     "redact_texts": "callspan.process.redaction",

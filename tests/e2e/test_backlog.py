@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from callspan import open_store
 from callspan.spool.segment import SUFFIX
 from tests.e2e.conftest import in_process
 
@@ -150,3 +151,12 @@ def test_a_flush_takes_over_where_nothing_was_recorded_yet(tmp_path: Path) -> No
     assert subprocess.run([sys.executable, "-c", code, store], timeout=60, check=False).returncode == 0
     assert not list((tmp_path / "calls.db.spool").iterdir())
     assert len(in_process("--store", store, "calls", "--json", "--no-ship").json) == 3
+
+
+def test_a_reader_of_the_python_api_delivers_where_it_is_asked_to(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/calls.db"
+    killed(f"{store},{DEAD}")
+    reader = open_store(store, deliver=True)
+    assert reader.count_calls() == 3
+    reader.close()
+    assert len(list((tmp_path / "calls.db.spool").glob(f"*{SUFFIX}"))) == 1

@@ -15,6 +15,7 @@ ELSEWHERE = ("cli", "testing", "datasets", "reports", "environments")
 """Never on a caller's path, nor in a thread of ours."""
 
 DECLARED = {
+    "opening.py: callspan.wiring.takeover": "within open_store(deliver=True)",
     "wiring/otlp.py: opentelemetry.sdk._logs": "within instrument(otlp=...)",
     "wiring/otlp.py: opentelemetry.sdk.metrics": "within instrument(otlp=...)",
     "wiring/otlp.py: opentelemetry.sdk.metrics.export": "within instrument(otlp=...)",

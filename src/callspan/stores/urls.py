@@ -167,16 +167,6 @@ def open_store(urls: str | Path | Iterable[str | Path]) -> Reader:
     Raises:
         SettingError: None of them is readable by its kind.
         StoreError: It cannot be opened now, such as a file that is missing.
-
-    Example:
-        >>> handle = callspan.instrument(stores="callspan.db")
-        >>> _ = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
-        >>> handle.force_flush()
-        True
-        >>> reader = callspan.open_store("callspan.db")
-        >>> [record.text for record in reader.calls()]
-        ['Hello!']
-        >>> reader.close()
     """
     store = parse(first_readable(urls))
     reader = _load(store.kind, _KINDS[store.kind].reader or "")

@@ -18,6 +18,7 @@ from callspan.spool.store_key import store_key
 from callspan.spool.waiting import Waiting, can_be_adopted, count_records, waiting
 from callspan.stores.spools import directories_of
 from callspan.wiring.recorder import spool_directory
+from callspan.wiring.store_sinks import store_sinks
 
 TIMEOUT_S: Final = 30.0
 """How long a reader spends on it at most."""
@@ -122,7 +123,6 @@ def for_others(found: Sequence[Place]) -> dict[Path, int]:
 
 
 def _sinks(url: str) -> list[Sink]:
-    from callspan.wiring.store_sinks import store_sinks
 
     return store_sinks(url, load(warn=False).prices)
 
