@@ -13,6 +13,7 @@ import callspan
 from callspan.fail_open import forget_failures
 from callspan.record.call import CallRecord, Timing
 from callspan.stores.urls import open_store
+from callspan.wiring import WIRING
 
 
 def made(call_id: str = "call-1", **fields: Any) -> CallRecord:
@@ -34,6 +35,9 @@ def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
         if name.startswith(("CALLSPAN_", "OTEL_", "OPENAI_", "ANTHROPIC_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    # An exporter's stores stay for the life of a process; one that never answers would hold up every later flush.
+    monkeypatch.setattr(WIRING, "_exporter_stores", ())
+    monkeypatch.setattr(WIRING, "_of_exporter", None)
     callspan.uninstrument()
     forget_failures()
     yield
