@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator
 from importlib import metadata
 from itertools import groupby
+from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import click
@@ -262,11 +263,21 @@ def _left_for_others(settings: Settings) -> Iterator[Check]:
         yield Check("stores", "for_other_stores", "warning", detail, advice)
 
 
-def _losses(settings: Settings) -> Iterator[Check]:
-    """Report the records that were given up or dropped because the spool was full."""
+def _spool(settings: Settings) -> Path | None:
+    """Return the spool directory of the stores; None where one of them is invalid, which its own check reports."""
     from callspan.cli.ship import spool_of
 
-    directory = spool_of(",".join(settings.stores))
+    try:
+        return spool_of(",".join(settings.stores))
+    except SettingError:
+        return None
+
+
+def _losses(settings: Settings) -> Iterator[Check]:
+    """Report the records that were given up or dropped because the spool was full."""
+    directory = _spool(settings)
+    if directory is None:
+        return
     losses = read_losses(directory)
     advice = f"Delete {directory / FILE} once you know; CALLSPAN_SPOOL_MAX_BYTES is the cap."
     for loss, what in (
@@ -279,9 +290,9 @@ def _losses(settings: Settings) -> Iterator[Check]:
 
 def _damage(settings: Settings) -> Iterator[Check]:
     """Report the damaged parts of segments that are kept beside them."""
-    from callspan.cli.ship import spool_of
-
-    directory = spool_of(",".join(settings.stores))
+    directory = _spool(settings)
+    if directory is None:
+        return
     for path in Listing(directory).damaged():
         segment, _, offset = path.name.removesuffix(BAD_SUFFIX).rpartition(".")
         detail = f"{path.stat().st_size:,} bytes of {directory / segment} from offset {offset} on, kept in {path.name}"
