@@ -67,6 +67,8 @@ _PREFIXES: Final = (
     *("lsv2", "glpat", "npm", "dop_v1", "shpat", "pypi", "tgp", "jina", "voyage"),
 )
 _TOKENS: Final = ("oken", "OKEN")
+_BLANK: Final = r" \t\v\f\r\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+r"""What `\s` stands for without the line end: with it, every one of many empty lines is read on from."""
 _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...]] = (
     # Before the labels, which may stand in a user name and would take the `@` away.
     (("://",), re.compile(r"://[^/\s@\"']+@"), "://"),
@@ -98,7 +100,7 @@ _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...]] = (
     (("eyJ",), re.compile(r"eyJ(?<![\w-]eyJ)[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), MASK),
     *(((), re.compile(rf"({label}{_JOINT}){_V}"), rf"\1{MASK}") for label in _LABELS),
     # A header on a line of its own, or one of those that begin with `X-`; elsewhere `token` is a piece of text.
-    (_TOKENS, re.compile(rf"(?m)(^[>* \t\r\xa0]{{0,8}}[\w-]{{0,40}}[Tt](?i:oken):[ \t]{{0,8}}){_V}"), rf"\1{MASK}"),
+    (_TOKENS, re.compile(rf"(?m)(^[>*{_BLANK}]{{0,8}}[\w-]{{0,40}}[Tt](?i:oken):[ \t]{{0,8}}){_V}"), rf"\1{MASK}"),
     (_TOKENS, re.compile(rf"([Xx](?<![\w-][Xx])-[\w-]{{0,40}}[Tt](?i:oken){_JOINT}){_V}"), rf"\1{MASK}"),
     ((), re.compile(rf"([Bb](?<![A-Za-z0-9_][Bb])(?i:earer|asic)\s{{1,8}}){_V}"), rf"\1{MASK}"),
 )

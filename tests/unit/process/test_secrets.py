@@ -411,3 +411,8 @@ def test_pieces_of_text_are_no_secrets_where_credentials_are_masked() -> None:
     assert (answer["output"], answer["choices"]) == (output, answered["choices"])
     assert json.loads(bytes(kept.request.body))["input"] == [{"token": "said"}]
     assert b"plainsecret" not in encode(kept)
+
+
+@points("blank", [chr(code) for code in range(0x3100) if chr(code).isspace()])
+def test_a_token_on_a_line_of_its_own_is_masked_whatever_blank_it_is_indented_by(blank: str) -> None:
+    assert mask_text(f"sent:\n{blank}token: abcdefgh") == f"sent:\n{blank}token: {MASK}"
