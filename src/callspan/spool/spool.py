@@ -7,7 +7,6 @@ to disk: what a process leaves behind is adopted by the next one.
 
 from __future__ import annotations
 
-import errno
 import logging
 import sys
 import threading
@@ -23,10 +22,11 @@ from callspan.fail_open import fail_open, log, ours
 from callspan.spool import lifetime
 from callspan.spool.append_queue import AppendQueue, Slim
 from callspan.spool.cap import Cap
-from callspan.spool.frames import HEAD_BYTES, MAX_PAYLOAD, encode
+from callspan.spool.frames import MAX_PAYLOAD, encode
 from callspan.spool.memory_buffer import MemoryBuffer
-from callspan.spool.segment import Segment, Source
+from callspan.spool.segment import Source
 from callspan.spool.segment_set import SegmentSet
+from callspan.spool.segment_writer import SegmentWriter
 from callspan.spool.shipper import FsyncThread, Shipper, SinkState
 from callspan.spool.sink import Sink
 from callspan.spool.store_key import store_keys
@@ -36,7 +36,6 @@ Sinks: TypeAlias = Sequence[Sink] | Callable[[], Sequence[Sink]]
 
 _MIB: Final = 1 << 20
 _MEMORY_BYTES: Final = 32 * _MIB
-_RETRY_S: Final = 1.0
 _WARN_S: Final = 60.0
 _GRACE_S: Final = 0.1
 _DROPPED: Final = "dropped."
@@ -96,18 +95,17 @@ class Spool:
         self._shippers: tuple[Shipper, ...] = ()
         self._counts: Counter[str] = Counter()
         self._cap = Cap(self._max_bytes, self._segments, lambda: self._shippers, self._counts, self.drops)
-        self._full_bytes, self._segment_bytes = self._cap.full_bytes, self._cap.segment_bytes
+        self._full_bytes = self._cap.full_bytes
+        self._writer = SegmentWriter(self.directory, self._segments, self._cap, sync=self._fsync == "always")
         self._segments.tidy = self._cap.tidy
         self._fsync_thread: FsyncThread | None = None
-        self._active: Segment | None = None
         self._memory: MemoryBuffer | None = None
         self._started = self._stopping = self._watched = False
         # Of several threads that were started for it, one builds the stores.
         self._unlaunched = AtomicFlag(is_set=True)
         self._parking: tuple[Shipper, ...] = ()
         self._parked, self._adopting = True, False
-        self._used = 0
-        self._open_at = self._warn_at = 0.0
+        self._warn_at = 0.0
         self._queue = AppendQueue(self._lock, self._keep, self._counts)
 
     def append(self, payload: bytes, slim: Slim | None = None) -> bool:
@@ -185,7 +183,7 @@ class Spool:
             with self._segments.lock:
                 self._stopping = True
                 shippers, fsync_thread = self._shippers, self._fsync_thread
-            self._seal()
+            self._writer.seal()
         if self._memory is not None:
             self._memory.sealed = True
             self._segments.remove_delivered(self._memory)
@@ -249,17 +247,17 @@ class Spool:
         return kept
 
     def _keep(self, payload: bytes, slim: Slim | None) -> bool:
-        if self._used + len(payload) > self._full_bytes or len(payload) > MAX_PAYLOAD:
-            admitted, self._used = self._cap.admit(self._used, payload, slim)
+        writer = self._writer
+        if writer.used + len(payload) > self._full_bytes or len(payload) > MAX_PAYLOAD:
+            admitted, writer.used = self._cap.admit(writer.used, payload, slim)
             if admitted is None:
                 return False
             payload = admitted
         try:
-            self._write(encode(payload))
+            writer.write(encode(payload))
         except ours(OSError) as error:
             self._warn(error)
             return self._keep_in_memory(payload)
-        self._used += len(payload) + HEAD_BYTES
         self._counts["appended"] += 1
         if self._memory is not None and self._memory.waiting:
             self._save(self._memory)
@@ -269,54 +267,11 @@ class Spool:
         """Move what waits in memory to the disk that takes records again, a part with each append."""
         for entry in memory.batch(0, _SAVED_AT_ONCE, _MIB).entries:
             try:
-                self._write(encode(entry.payload))
+                self._writer.write(encode(entry.payload))
             except ours(OSError):
                 return
             memory.discard_before(entry.end)
-            self._used += len(entry.payload) + HEAD_BYTES
             self._counts["moved_to_disk"] += 1
-
-    def _write(self, frame: bytes) -> None:
-        segment = self._active
-        if segment is None or segment.missing or segment.end + len(frame) > self._segment_bytes:
-            segment = self._rotate()
-        try:
-            segment.append(frame)
-        except OSError as error:
-            # A limit on the size of one file leaves room for another; a full disk does not.
-            if error.errno != errno.EFBIG or not segment.end:
-                raise
-            segment = self._rotate()
-            segment.append(frame)
-        if self._fsync == "always":
-            segment.sync()
-
-    def _rotate(self) -> Segment:
-        if self._active is not None and not self._active.end and not self._active.missing:
-            return self._active
-        now = time.monotonic()
-        if now < self._open_at:
-            raise OSError(f"{self.directory} could not create a file a moment ago")
-        try:
-            segment = self._segments.create()
-        except ours(OSError):
-            self._open_at = now + _RETRY_S
-            raise
-        self._open_at = 0.0
-        self._seal()
-        self._active = segment
-        # Others write here too: their bytes count towards the cap.
-        self._used = self._cap.measure()
-        return segment
-
-    def _seal(self) -> None:
-        segment, self._active = self._active, None
-        if segment is None:
-            return
-        segment.seal()
-        if self._segments.sinks == 0 or not segment.end:
-            self._segments.release(segment)
-        self._segments.remove_delivered(segment)
 
     def _keep_in_memory(self, payload: bytes) -> bool:
         if self._memory is None:

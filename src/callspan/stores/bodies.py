@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Final, Literal, NamedTuple, TypeAlias
@@ -175,6 +175,14 @@ def from_row(text: str | None, rest: bytes | None, enc: int, data: bytes) -> byt
     if not enc & 2 or text is None:
         return json
     return _MARK.sub(lambda mark: msgspec.json.encode(text[int(mark[1]) : int(mark[1]) + int(mark[2])]), json)
+
+
+def json_of(row: Mapping[str, object]) -> bytes:
+    """Return the exact JSON of a row of `content_text`."""
+    text, rest, enc, data = row["text"], row["rest"], row["enc"], row["data"]
+    raw = data.encode() if isinstance(data, str) else bytes(data) if isinstance(data, bytes | memoryview) else b""
+    more = rest if isinstance(rest, bytes) else None
+    return from_row(text if isinstance(text, str) else None, more, int(str(enc)), raw)
 
 
 def _lifted(json: bytes, spoken: Sequence[Fragment]) -> bytes:

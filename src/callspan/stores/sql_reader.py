@@ -226,7 +226,7 @@ class SqlReader(ABC):
         row = next(iter(self.rows(sql, value=value)), None)
         if row is None:
             raise KeyError(value)
-        return json_of(row)
+        return bodies.json_of(row)
 
     def history(self, row: Values) -> list[bytes]:
         """Return the exact JSON of each message of a call's request, first one first."""
@@ -237,7 +237,7 @@ class SqlReader(ABC):
               SELECT parent, content, depth FROM ctx WHERE id = :node
               UNION ALL SELECT x.parent, x.content, x.depth FROM up JOIN ctx x ON x.id = up.parent)
             SELECT t.text, t.rest, t.enc, t.data FROM up JOIN content_text t ON t.id = up.content ORDER BY up.depth"""
-        return [json_of(found) for found in self.rows(sql, node=row["ctx"])]
+        return [bodies.json_of(found) for found in self.rows(sql, node=row["ctx"])]
 
     def where(self, which: CallFilter) -> tuple[str, dict[str, object]]:
         """Return the condition on calls `c`, and its parameters."""
@@ -366,14 +366,6 @@ class SqlReader(ABC):
         for row in self.rows(sql, **values):
             found[row["key"]].append(Decimal(str(row["usd"])))
         return found
-
-
-def json_of(row: Values) -> bytes:
-    """Return the exact JSON of a row of `content_text`."""
-    text, rest, enc, data = row["text"], row["rest"], row["enc"], row["data"]
-    raw = data.encode() if isinstance(data, str) else bytes(data) if isinstance(data, bytes | memoryview) else b""
-    more = rest if isinstance(rest, bytes) else None
-    return bodies.from_row(text if isinstance(text, str) else None, more, int(str(enc)), raw)
 
 
 def _summary(row: Values, cost: Decimal | None, latencies: Latencies) -> Summary:

@@ -10,9 +10,10 @@ from decimal import Decimal
 from typing import Final, cast
 
 from callspan.record.call import CallRecord
+from callspan.stores import bodies
 from callspan.stores.base import CallFilter, EmptyStoreError
 from callspan.stores.clickhouse.connection import connect, layout
-from callspan.stores.sql_reader import Latencies, SqlReader, Values, json_of
+from callspan.stores.sql_reader import Latencies, SqlReader, Values
 from callspan.stores.urls import safe_name
 
 _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
@@ -121,7 +122,7 @@ class ClickHouseReader(SqlReader):
             for row in self.rows(
                 "SELECT hash, text, rest, enc, data FROM content_text WHERE hash IN :hashes", hashes=chosen
             ):
-                self._pieces[str(row["hash"])] = json_of(row)
+                self._pieces[str(row["hash"])] = bodies.json_of(row)
 
 
 def _query(sql: str, values: Mapping[str, object]) -> str:
