@@ -46,7 +46,7 @@ def decode(data: bytes) -> Record:
     """
     try:
         record: Record = _decoder.decode(data)
-    except msgspec.ValidationError:
+    except ours(msgspec.ValidationError):
         _check_schema(_head_decoder.decode(data).schema_version)
         raise
     _check_schema(record.schema_version)

@@ -121,6 +121,9 @@ def test_raw_prompts_of_recorded_requests_are_what_was_sent() -> None:
         asked = json.loads(bytes(record.request.body))
         attributes = projection.end(record, conversation_of(record))
         said = asked.get("messages") or asked.get("input") or asked.get("prompt")
+        if record.api in ("messages", "responses") and (system := asked.get("system") or asked.get("instructions")):
+            messages = [{"role": "user", "content": said}] if isinstance(said, str) else said or []
+            said = [{"role": "system", "content": system}, *messages]
         if isinstance(said, str | list) and said:
             assert json.loads(str(attributes["llm.prompts.raw"])) == said, record.call_id
 
