@@ -34,8 +34,15 @@ def safe_url(url: str) -> str:
     if not _SCHEME.fullmatch(scheme):
         return HIDDEN
     if scheme.partition("+")[0].lower() in _FILES:
-        return f"{scheme}://{re.split('[?#]', rest, maxsplit=1)[0]}"
+        path = re.split("[?#]", rest, maxsplit=1)[0]
+        return f"{scheme}://{HIDDEN if names_user(url) else path}"
     return f"{scheme}://{_safe_rest(rest)}"
+
+
+def names_user(url: str) -> bool:
+    """Return whether user and password stand before the path of a URL, which one of a file has not."""
+    rest = url.partition("://")[2]
+    return not rest.startswith("/") and ":" in rest.rpartition("@")[0]
 
 
 def unescaped(url: str) -> bool:

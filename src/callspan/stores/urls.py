@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, cast
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from callspan.forks import late_import
-from callspan.safe_urls import HIDDEN, safe_url, unescaped
+from callspan.safe_urls import HIDDEN, names_user, safe_url, unescaped
 from callspan.settings import SettingError
 from callspan.settings import split_urls as split_text
 from callspan.spool.sink import Sink
@@ -86,6 +86,10 @@ def parse(url: str) -> StoreUrl:
                 f"{_SETTING}: {safe_name(url)}: {names} cannot be parameters; write clickhouse://user:password@host:port/db"
             )
         return StoreUrl(kind, readable, None, {})
+    if names_user(url):
+        raise SettingError(
+            f"{_SETTING}: {safe_name(url)} is a file and has no user; write for example {kind}:///calls.db"
+        )
     split = _split(url)
     # `kind:///p` is relative and `kind:////p` absolute; a socket's path is absolute either way.
     path = (split.netloc + split.path) if split.netloc else split.path[1:]
@@ -200,9 +204,12 @@ def _sink(store: StoreUrl) -> Sink:
         return cast("Sink", make(store.path, **store.options))
     except SettingError:
         raise
-    except (TypeError, ValueError) as error:
-        options = ", ".join(f"{name}={value}" for name, value in store.options.items())
-        raise SettingError(f"{_SETTING}: {safe_name(store.url)} has no such option or value: {options}") from error
+    except (TypeError, ValueError):
+        # By name alone: a value may be a secret, and the error would quote it too.
+        options = ", ".join(store.options)
+        raise SettingError(
+            f"{_SETTING}: {safe_name(store.url)} has an unknown option, or an invalid value of one: {options}"
+        ) from None
 
 
 def _load(kind: str, place: str) -> type:

@@ -81,7 +81,7 @@ def test_a_store_in_a_file_is_checked_and_left_as_it_was(anywhere: str) -> None:
         ("teapot://x", "unknown kind of store"),
         ("", "unknown kind of store"),
         ("sqlite:///", "has no path"),
-        ("jsonl:///x.jsonl?colour=red", "has no such option or value: colour=red"),
+        ("jsonl:///x.jsonl?colour=red", "has an unknown option, or an invalid value of one: colour"),
     ],
 )
 def test_a_url_that_means_nothing_is_the_trouble(url: str, trouble: str) -> None:
