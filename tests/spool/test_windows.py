@@ -96,7 +96,8 @@ print(sum(count for name, count in counts.items() if name.startswith("shipped.")
 
 def test_names_of_files_hold_nothing_that_windows_forbids(tmp_path: Path) -> None:
     done = run(_FILES, str(tmp_path))
-    assert done.stderr == ""
+    (damage,) = done.stderr.splitlines()
+    assert damage.startswith("Damage in "), "nothing else is said"
     names = done.stdout.split("\n")[:-1]
     assert {Path(name).suffix for name in names} >= {".segment", ".cursor", ".bad", ".db", ".jsonl", ".rejected", ".1"}
     assert [name for name in names if _FORBIDDEN.search(name)] == []
