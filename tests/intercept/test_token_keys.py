@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from operator import attrgetter
 from typing import Any, Final
 
 import pytest
@@ -14,6 +15,7 @@ from callspan.record.call import CallRecord
 from callspan.record.codec import encode
 from callspan.testing import Captured
 from tests.intercept.mode import Mode
+from tests.intercept.sdks import needs_name
 from tests.intercept.test_endings import the_call
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
@@ -139,7 +141,7 @@ REMOTE: Final[list[Any]] = [{"type": "url", "url": "https://mcp.test", "name": "
 
 ASKED: Final[dict[str, tuple[Callable[[bool], Any], str, dict[str, Any]]]] = {
     "chat": (chat, "messages", {
-        "messages": TURNS, "logprobs": True, "top_logprobs": 2, "metadata": METADATA,
+        "messages": TURNS, "logprobs": True, "top_logprobs": 2, "extra_body": {"metadata": METADATA},
         "tools": [{"type": "function", "function": FUNCTION}]}),
     "completions": (completion, "prompt", {"prompt": SAID, "logprobs": 2, "extra_body": {"metadata": METADATA}}),
     "responses": (response, "input", {
@@ -158,8 +160,9 @@ async def exchanged(mode: Mode, api: str, stream: bool) -> None:
         create = mode.anthropic().messages.create
     else:
         client = mode.openai()
-        owner = {"chat": client.chat.completions, "completions": client.completions, "responses": client.responses}
-        create = owner[api].create
+        path = {"chat": "chat.completions", "completions": "completions", "responses": "responses"}[api]
+        needs_name(client, path)
+        create = attrgetter(path)(client).create
     result = await mode.wait(create(model="m", **asked, **({"stream": True} if stream else {})))
     if stream:
         assert await mode.all(result)
