@@ -274,6 +274,10 @@ class SegmentSet:
                 return
             self.corrupt_bytes += size
         path = self.directory / f"{source.name}.{gap.start}{BAD_SUFFIX}"
+        with _KEEP:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o600)
+            with os.fdopen(fd, "wb") as file:
+                file.write(skipped)
         log(
             logging.ERROR,
             "Damage in %s: %d bytes from offset %d on are no record any more; they are kept in %s",
@@ -282,10 +286,6 @@ class SegmentSet:
             gap.start,
             path.name,
         )
-        with _KEEP:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o600)
-            with os.fdopen(fd, "wb") as file:
-                file.write(skipped)
 
     def measure(self) -> int:
         """Return the bytes of all segments in the directory, of all writers."""
