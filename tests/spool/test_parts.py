@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from callspan.file_lock import try_lock
 from callspan.spool.cursors import cursor_path, read_cursor, remove_cursors, write_cursor
+from callspan.spool.directory import BAD_SUFFIX
 from callspan.spool.frames import HEAD_BYTES, Gap, encode
 from callspan.spool.memory_buffer import MemoryBuffer
 from callspan.spool.segment import Batch, Segment
@@ -292,6 +293,19 @@ class TestShelf:
         for _ in range(2):
             segments.damaged(segment, Gap(0, 3), b"bad")
         assert segments.corrupt_bytes == 3
+        segments.release_all()
+
+    def test_damage_that_cannot_be_kept_is_not_said_to_be_kept(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        segments = SegmentSet(tmp_path)
+        segment = segments.create()
+        segment.append(b"bad" + encode(b"x"))
+        (tmp_path / f"{segment.name}.0{BAD_SUFFIX}").mkdir()
+        segments.damaged(segment, Gap(0, 3), b"bad")
+        said = [record.getMessage() for record in caplog.records if "Damage in" in record.getMessage()]
+        assert len(said) == 1
+        assert said[0].endswith("they could not be kept")
         segments.release_all()
 
     def test_sealed_segments_are_let_go_when_the_last_shipper_has_ended(self, tmp_path: Path) -> None:

@@ -274,17 +274,13 @@ class SegmentSet:
                 return
             self.corrupt_bytes += size
         path = self.directory / f"{source.name}.{gap.start}{BAD_SUFFIX}"
-        with _KEEP:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o600)
-            with os.fdopen(fd, "wb") as file:
-                file.write(skipped)
         log(
             logging.ERROR,
-            "Damage in %s: %d bytes from offset %d on are no record any more; they are kept in %s",
+            "Damage in %s: %d bytes from offset %d on are no record any more; %s",
             self.directory / source.name,
             size,
             gap.start,
-            path.name,
+            f"they are kept in {path.name}" if _kept(path, skipped) else "they could not be kept",
         )
 
     def measure(self) -> int:
@@ -340,3 +336,13 @@ class SegmentSet:
                 source.release()
             self._sources.clear()
             self.progress.notify_all()
+
+
+def _kept(path: Path, content: bytes) -> bool:
+    """Write damaged bytes to a file of their own; return whether that succeeded."""
+    with _KEEP:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+        return True
+    return False
