@@ -26,7 +26,7 @@ from callspan.otlp_variables import SIGNALS, Destination, destinations, otlp_is_
 from callspan.private_names import MODULES, READ
 from callspan.settings import SettingError, Settings
 from callspan.settings_loader import load, troubles_of, variables
-from callspan.spool.directory import BAD_SUFFIX, Listing
+from callspan.spool.directory import BAD_SUFFIX, Listing, size_of
 from callspan.spool.losses import FILE, read_losses
 from callspan.stores.urls import safe_name, split_urls
 
@@ -234,14 +234,14 @@ def _others() -> Iterator[Check]:
 
 
 def _store(url: str, settings: Settings) -> Check:
-    from callspan.cli.ship import spool_of, waiting_bytes
+    from callspan.cli.ship import spool_of
 
     trouble, detail = store_check(url)
     if trouble is not None:
         return Check("stores", safe_name(url), "failed", trouble, "Records wait on disk until it works.")
     state: State = "note" if detail.startswith(NOT_YET) else "ok"
     directory = spool_of(",".join(settings.stores))
-    waiting = waiting_bytes(directory)
+    waiting = size_of(directory)
     backlog = f"; {waiting:,} bytes in {directory}" if waiting else ""
     advice = "If no application is running, deliver them: callspan ship" if waiting else None
     return Check("stores", safe_name(url), state, f"{detail}{backlog}", advice)

@@ -84,6 +84,6 @@ def size_of(directory: Path) -> int:
 
 def _size(entry: os.DirEntry[str]) -> int:
     try:
-        return entry.stat().st_size
+        return entry.stat().st_size if entry.is_file() else 0
     except ours(FileNotFoundError):
         return 0

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from callspan.cli import doctor
-from callspan.cli.ship import spool_of, waiting_bytes
+from callspan.cli.ship import spool_of
 from callspan.cli.store_check import store_check
 from callspan.record.codec import encode
 from callspan.settings import Settings
+from callspan.spool.directory import size_of
 from callspan.spool.segment import SUFFIX
 from callspan.spool.spool import Spool
 from callspan.stores.urls import open_store
@@ -20,10 +21,10 @@ from .conftest import ask, keep, made
 
 
 def test_nothing_waits_where_no_directory_is(tmp_path: Path) -> None:
-    assert waiting_bytes(tmp_path / "none") == 0
-    assert waiting_bytes(tmp_path) == 0
+    assert size_of(tmp_path / "none") == 0
+    assert size_of(tmp_path) == 0
     (tmp_path / "file").write_text("x")
-    assert waiting_bytes(tmp_path / "file") == 0
+    assert size_of(tmp_path / "file") == 0
 
 
 def test_only_segments_wait(tmp_path: Path) -> None:
@@ -31,7 +32,7 @@ def test_only_segments_wait(tmp_path: Path) -> None:
     (tmp_path / f"two{SUFFIX}").write_bytes(b"")
     (tmp_path / "cursor.json").write_bytes(b"1234567890")
     (tmp_path / f"folder{SUFFIX}").mkdir()
-    assert waiting_bytes(tmp_path) == 5
+    assert size_of(tmp_path) == 5
 
 
 @pytest.mark.parametrize(
@@ -195,7 +196,7 @@ def test_what_waits_is_reported_and_shipped(store: str) -> None:
     spool = Spool(spool_of(store), [])
     spool.append(encode(made("late")))
     spool.close(1.0)
-    assert waiting_bytes(spool_of(store)) > 0
+    assert size_of(spool_of(store)) > 0
     answer = ask("--store", store, "ship", "--json")
     assert (answer.code, answer.json["waiting_bytes"]) == (0, 0)
     assert ask("--store", store, "show", "late", "--json").json["call_id"] == "late"
