@@ -26,9 +26,10 @@ def count(number: int | None) -> str:
     return UNKNOWN if number is None else f"{number:,}"
 
 
-def plural(number: int, noun: str) -> str:
-    """Return a count with its noun, such as `1 call` or `2 calls`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+def plural(number: int, noun: str, verb: str = "") -> str:
+    """Return a count with its noun, and a verb in its form, such as `1 call` or `2 records wait`."""
+    counted = f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    return f"{counted} {verb}{'s' if number == 1 else ''}" if verb else counted
 
 
 def short_count(number: float | None) -> str:

@@ -77,10 +77,12 @@ class Backlog:
         for one in found:
             if one.path not in moving:
                 sums[one.path.parent, self._why(one)] += one.records
-        lines = [f"{_wait(records)} in {directory}: {why}." for (directory, why), records in sums.items()]
+        lines = [
+            f"{plural(records, 'record', 'wait')} in {directory}: {why}." for (directory, why), records in sums.items()
+        ]
         others = for_others(self._places)
         return lines + [
-            f"{_wait(records)} in {directory} for other stores: name those with --store."
+            f"{plural(records, 'record', 'wait')} in {directory} for other stores: name those with --store."
             for directory, records in others.items()
         ]
 
@@ -105,10 +107,6 @@ class Backlog:
         if self._errors:
             return self._errors[0]
         return "callspan ship delivers them"
-
-
-def _wait(records: int) -> str:
-    return f"{plural(records, 'record')} wait{'s' if records == 1 else ''}"
 
 
 def _moving(found: Sequence[Waiting], position: Position | None) -> frozenset[Path]:

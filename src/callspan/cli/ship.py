@@ -14,8 +14,8 @@ from callspan.cli.frame import Frame, framed, progress, store_errors, wrong
 from callspan.formatting import plural
 from callspan.settings import SettingError
 from callspan.settings_loader import load
-from callspan.spool.directory import Listing
-from callspan.spool.segment import SUFFIX, keys_of
+from callspan.spool.directory import Listing, size_of
+from callspan.spool.segment import keys_of
 from callspan.stores.urls import open_store, safe_name, split_urls
 from callspan.wiring.store_sinks import store_sinks
 
@@ -59,10 +59,7 @@ def command(frame: Frame, timeout_s: float | None) -> None:
         for name, number in counters.items()
         if name.startswith(_SHIPPED)
     ]
-    lines += [
-        f"{plural(records, 'record')} still wait{'s' if records == 1 else ''} for {name}."
-        for name, records in left.items()
-    ]
+    lines += [f"{plural(records, 'record', 'still wait')} for {name}." for name, records in left.items()]
     if not left:
         lines.append("Nothing waits.")
     if others := held_for_others(frame.store):
@@ -76,7 +73,7 @@ def command(frame: Frame, timeout_s: float | None) -> None:
 
 def _report(frame: Frame, counters: dict[str, int], left: dict[str, int], message: str) -> None:
     if frame.json:
-        size = waiting_bytes(spool_of(frame.store))
+        size = size_of(spool_of(frame.store))
         frame.emit({"counters": counters, "waiting": left, "waiting_bytes": size})
     else:
         frame.screen.paragraph(message)
@@ -103,16 +100,6 @@ def held_for_others(stores: str) -> list[Path]:
         return []
     ours = frozenset(store_keys(directory, store_sinks(split_urls(stores))))
     return [directory / name for name in Listing(directory).segments if not (keys_of(name) or ours) <= ours]
-
-
-def waiting_bytes(directory: Path) -> int:
-    """Return the bytes of all segments in a spool directory; 0 where there is none.
-
-    Segments of living processes count, of which much may be delivered.
-    """
-    if not directory.is_dir():
-        return 0
-    return sum(path.stat().st_size for path in directory.iterdir() if path.is_file() and path.suffix == SUFFIX)
 
 
 def waiting_records(stores: str) -> dict[str, int]:

@@ -86,7 +86,7 @@ _WORDS: Final[dict[str, str]] = {
 def normalised(reason: str) -> str:
     """Return `stop`, `length`, `tool_calls` or `content_filter` for the words known to mean these.
 
-    Any other text is returned as it is. Capitals do not matter.
+    Case-insensitive. Any other text is returned as it is.
     """
     return _WORDS.get(reason) or _WORDS.get(reason.lower(), reason)
 

@@ -43,13 +43,14 @@ def messages_json(
     """
     request = record.request
     raw = conversation.raw_input if isinstance(conversation, RawConversation) else None
-    if raw is not None and not _has_instructions(record, conversation):
+    apart = _has_instructions(record, conversation)
+    if raw is not None and not apart:
         return _joined(raw, request.body_bytes, max_bytes)
     if request.body is NO_BODY:
         return None
     try:
         found = request_messages(request.body) if raw is None else raw
-        system = request_instructions(request.body) if _has_instructions(record, conversation) else None
+        system = request_instructions(request.body) if apart else None
     except ours(msgspec.MsgspecError):
         return None
     if system is not None:

@@ -143,7 +143,6 @@ class Cap:
                 self._lose(segment)
                 segment.remove()
                 remove_cursors(self._segments.directory, segment.name)
-
         self._tell()
 
     def _tell(self, *, at_once: bool = False) -> None:

@@ -54,7 +54,7 @@ class Health:
             "%s is unavailable (%s): %s%s, kept in %s; retrying",
             self._name,
             why,
-            f"{plural(waits.records, 'record')} {'waits' if waits.records == 1 else 'wait'}",
+            plural(waits.records, "record", "wait"),
             since,
             waits.place,
         )

@@ -54,7 +54,7 @@ class Limits(NamedTuple):
     tries: int | None
 
 
-def _unseen(delivered: int) -> None:
+def no_progress(delivered: int) -> None:
     """Show no progress."""
 
 
@@ -129,7 +129,12 @@ class Spool:
         return self._segments.wait(goals, deadline)
 
     def ship(
-        self, timeout_s: float, *, idle_s: float | None = None, tries: int | None = None, progress: Progress = _unseen
+        self,
+        timeout_s: float,
+        *,
+        idle_s: float | None = None,
+        tries: int | None = None,
+        progress: Progress = no_progress,
     ) -> bool:
         """Adopt all that dead processes left and deliver it; False if the time ran out or there is no sink.
 
@@ -383,7 +388,7 @@ class Spool:
 
 
 def ship_once(
-    directory: Path, sinks: Sinks, timeout_s: float, *, idle_s: float | None = None, progress: Progress = _unseen
+    directory: Path, sinks: Sinks, timeout_s: float, *, idle_s: float | None = None, progress: Progress = no_progress
 ) -> Mapping[str, int]:
     """Deliver what dead processes left in `directory`, see `Spool.ship`; return the counters of what is left."""
     spool = Spool(directory, sinks)

@@ -13,7 +13,7 @@ from callspan.settings_loader import load
 from callspan.spool.directory import Listing
 from callspan.spool.segment import keys_of
 from callspan.spool.sink import Sink
-from callspan.spool.spool import Progress, Spool
+from callspan.spool.spool import Progress, Spool, no_progress
 from callspan.spool.store_key import store_key
 from callspan.spool.waiting import Waiting, can_be_adopted, count_records, waiting
 from callspan.stores.spools import directories_of
@@ -49,10 +49,6 @@ class Place(NamedTuple):
     """Segments that do not say which stores they are for are meant, too."""
 
 
-def _unseen(delivered: int) -> None:
-    """Show no progress."""
-
-
 def _add_up(progress: Progress, before: int, delivered: int) -> None:
     progress(before + delivered)
 
@@ -74,7 +70,7 @@ def places(urls: Sequence[str], readable: str) -> list[Place]:
 
 
 def take_over(
-    found: Sequence[Place], readable: str, *, timeout_s: float = TIMEOUT_S, progress: Progress = _unseen
+    found: Sequence[Place], readable: str, *, timeout_s: float = TIMEOUT_S, progress: Progress = no_progress
 ) -> TakenOver:
     """Deliver to the store what waits for it and no running process has; what fails is tried a few times.
 
@@ -123,7 +119,6 @@ def for_others(found: Sequence[Place]) -> dict[Path, int]:
 
 
 def _sinks(url: str) -> list[Sink]:
-
     return store_sinks(url, load(warn=False).prices)
 
 
