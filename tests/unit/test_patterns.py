@@ -37,6 +37,19 @@ SEEDS: Final = (
     # The beginnings of secrets and labels, and what nearly is one.
     *("eyJ", "eyJaaaaaaaaa.", "eyJ-", "sk-", "AKIA", "bearer  ", "password ", "x-token", "api key provided ", "data:"),
     *("-----BEGIN PRIVATE KEY-----", "X-X-X-", "token: ", ">\n", "data:;a=b", "data:a/b;base64,", "?a=", "&token"),
+    *(
+        "eyJaaaaaaaa.aaaaaaaa-",
+        "eyJa.",
+        "sk-a ",
+        'password   "',
+        "bearer ",
+        "://a:",
+        "?key",
+        "&-token=",
+        "gsk_",
+        "xoxb-",
+    ),
+    *("-----BEGIN A B C ", "ya29.", "Authorization: Bearer ", "secretsecret", "a.b-c_", "sk_live_", "Cookie:"),
     # Parts of URLs, hosts and numbers.
     *("://", "a:@", "http://a", "bedrock-", "bedrock.", "aiplatform.", "-aiplatform.a.rep.", "1.", "0", "1h", "1ms"),
     # What repetitions are made of.
