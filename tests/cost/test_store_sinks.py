@@ -15,9 +15,9 @@ from callspan.process.processors import delivery_processors
 from callspan.record.call import CallRecord, Cost
 from callspan.record.codec import decode, encode
 from callspan.record.events import EventRecord, Record
-from callspan.spool.processed_sink import ProcessedSink
+from callspan.spool.processed_sink import ProcessedSink, SharedDecoder
 from callspan.spool.sink import Entry, PoisonError
-from callspan.stores.payloads import Unpacked, unpack
+from callspan.stores.payloads import Unpacked, unpack, unpack_entry
 from callspan.stores.urls import open_store
 from callspan.wiring.store_sinks import store_sinks
 
@@ -40,7 +40,7 @@ class Kept:
         return 7
 
     def deliver(self, entries: Sequence[Entry]) -> None:
-        self.stored += [unpack(entry.payload, entry.process) for entry in entries]
+        self.stored += [unpack_entry(entry) for entry in entries]
 
     def set_aside(self, entry: Entry, reason: str) -> None:
         self.asides.append(reason)
@@ -52,7 +52,7 @@ class Kept:
 
 def through(payload: bytes, prices: Path | None = None) -> Unpacked:
     kept = Kept()
-    ProcessedSink(kept, delivery_processors(prices)).deliver([Entry("s", 0, len(payload), payload)])
+    ProcessedSink(kept, SharedDecoder(delivery_processors(prices))).deliver([Entry("s", 0, len(payload), payload)])
     return kept.stored[0]
 
 
@@ -112,7 +112,7 @@ def test_a_record_is_decoded_once(call: MakeCall, prices: Path, monkeypatch: pyt
         decoded.append(payload)
         return decode(payload)
 
-    monkeypatch.setattr("callspan.stores.payloads.decode", counting)
+    monkeypatch.setattr("callspan.spool.sink.decode", counting)
     monkeypatch.setattr("callspan.record.codec.decode", counting)
     through(encode(call("m", input_tokens=1)), prices)
     assert len(decoded) == 1
@@ -120,7 +120,7 @@ def test_a_record_is_decoded_once(call: MakeCall, prices: Path, monkeypatch: pyt
 
 def test_everything_else_is_the_sinks_own(call: MakeCall) -> None:
     kept = Kept()
-    sink = ProcessedSink(kept, delivery_processors(None))
+    sink = ProcessedSink(kept, SharedDecoder(delivery_processors(None)))
     sink.open()
     sink.set_aside(Entry("s", 0, 1, b"x"), "bad")
     sink.forget("s")

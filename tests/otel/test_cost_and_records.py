@@ -21,9 +21,9 @@ from callspan.process.processors import delivery_processors
 from callspan.record import codec
 from callspan.record.call import CallRecord, Cost, Request, Timing, Usage
 from callspan.spans.metrics import CallMetrics
-from callspan.spool.processed_sink import ProcessedSink
+from callspan.spool.processed_sink import ProcessedSink, SharedDecoder
 from callspan.spool.sink import Entry
-from callspan.stores.payloads import unpack
+from callspan.stores.payloads import unpack_entry
 from callspan.testing import ScriptedProvider
 from callspan.wiring import Handle
 from callspan.wiring.store_sinks import store_sinks
@@ -147,7 +147,7 @@ class Failing:
             self.times -= 1
             raise OSError("not now")
         for entry in entries:
-            unpack(entry.payload, entry.process)
+            unpack_entry(entry)
         self.taken += entries
 
     def __getattr__(self, name: str) -> Any:
@@ -157,7 +157,7 @@ class Failing:
 def test_a_delivery_that_is_tried_again_counts_once(prices: Path) -> None:
     told: list[Any] = []
     failing: Any = Failing(times=2)
-    sink = ProcessedSink(failing, delivery_processors(prices), told.append)
+    sink = ProcessedSink(failing, SharedDecoder(delivery_processors(prices)), delivered=told.append)
     call = CallRecord(
         call_id="one",
         provider="openai",

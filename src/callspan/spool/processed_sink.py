@@ -1,24 +1,95 @@
-"""Processed sink: a sink whose records go through processors before they are stored, off the caller's thread."""
+"""Processed sinks: records are decoded and processed once for all sinks of a process, off the caller's thread."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from functools import partial
+from typing import Final, TypeAlias
 
+from callspan.forks import in_child
 from callspan.process.processors import Processors
 from callspan.record.events import Record
-from callspan.spool.sink import Entry, Sink
+from callspan.spool.sink import Decoded, Entry, Sink, decode_payload
 
 Delivered: TypeAlias = Callable[[Record], None]
 """Called with each record that the processors have changed, once it is stored. Must not raise."""
+_MAX_ENTRIES: Final = 256
+_MAX_BYTES: Final = 4 * 1024 * 1024
+_NOWHERE: Final = ("", -1)
+
+
+class SharedDecoder:
+    """Decodes and processes each entry once, for all sinks that are about equally far. Safe from any thread.
+
+    What another sink has not taken yet is kept for it: so many entries and bytes of payloads at most, the oldest are
+    given up first. A sink that is further behind decodes anew, and holds up no other: the lock is held while one entry
+    is decoded, never while a store is written to.
+    """
+
+    def __init__(
+        self, processors: Processors, sinks: int = 1, *, max_entries: int = _MAX_ENTRIES, max_bytes: int = _MAX_BYTES
+    ) -> None:
+        """`sinks`: how many there are; they are numbered from 0."""
+        self._process = processors.without_callbacks
+        self._max_entries, self._max_bytes = max_entries, max_bytes
+        self._last_taken = [_NOWHERE] * sinks
+        """Segment and offset of the last entry of each sink."""
+        self._kept: dict[tuple[str, int], tuple[Decoded, int]] = {}
+        self.kept_bytes = 0
+        """Bytes of the payloads that are kept."""
+        self._lock = threading.Lock()
+        in_child(self, SharedDecoder._start_afresh)
+
+    def take(self, sink: int, entry: Entry) -> Decoded:
+        """Return the entry's record, processed, for one sink. Raises PoisonError for what is no known record."""
+        if len(self._last_taken) == 1:
+            return self._decode(entry.payload)
+        place = (entry.segment, entry.start)
+        with self._lock:
+            self._last_taken[sink] = place
+            kept = self._kept.get(place)
+            if kept is None:
+                decoded = self._decode(entry.payload)
+                if self._is_lacking(place):
+                    self._keep(place, decoded, len(entry.payload))
+                return decoded
+            if not self._is_lacking(place):
+                self._drop(place)
+            return kept[0]
+
+    def _decode(self, payload: bytes) -> Decoded:
+        original = decode_payload(payload).record
+        return Decoded(self._process(original), original)
+
+    def _is_lacking(self, place: tuple[str, int]) -> bool:
+        """Whether a sink may still come to this entry: it is before it, or in another segment."""
+        segment, start = place
+        return any(at < start or name != segment for name, at in self._last_taken)
+
+    def _keep(self, place: tuple[str, int], decoded: Decoded, size: int) -> None:
+        self._kept[place] = decoded, size
+        self.kept_bytes += size
+        while len(self._kept) > self._max_entries or self.kept_bytes > self._max_bytes:
+            self._drop(next(iter(self._kept)))
+
+    def _drop(self, place: tuple[str, int]) -> None:
+        self.kept_bytes -= self._kept.pop(place)[1]
+
+    def _start_afresh(self) -> None:
+        self._lock = threading.Lock()
+        self._kept.clear()
+        self.kept_bytes = 0
 
 
 class ProcessedSink:
-    """Passes everything on to another sink, entries with the processors for their records."""
+    """Passes everything on to another sink, entries with what decodes and processes them."""
 
-    def __init__(self, sink: Sink, processors: Processors, delivered: Delivered | None = None) -> None:
+    def __init__(self, sink: Sink, decoder: SharedDecoder, number: int = 0, delivered: Delivered | None = None) -> None:
+        """`number`: which of the decoder's sinks it is."""
         self._sink = sink
-        self._process = processors.without_callbacks
+        self._decoder = decoder
+        self._number = number
         self._delivered = delivered
         self.name = sink.name
         self.path = getattr(sink, "path", None)
@@ -35,19 +106,19 @@ class ProcessedSink:
 
     def deliver(self, entries: Sequence[Entry]) -> None:
         """Store all entries, processed."""
-        delivered = self._delivered
+        take, delivered = partial(self._decoder.take, self._number), self._delivered
         if delivered is None:
-            self._sink.deliver([entry._replace(process=self._process) for entry in entries])
+            self._sink.deliver(_with(take, entries))
             return
         changed: list[Record] = []
 
-        def process(record: Record) -> Record:
-            processed = self._process(record)
-            if processed is not record:
-                changed.append(processed)
-            return processed
+        def decode(entry: Entry) -> Decoded:
+            decoded = take(entry)
+            if decoded.record is not decoded.original:
+                changed.append(decoded.record)
+            return decoded
 
-        self._sink.deliver([entry._replace(process=process) for entry in entries])
+        self._sink.deliver(_with(decode, entries))
         for record in changed:
             delivered(record)
 
@@ -62,3 +133,8 @@ class ProcessedSink:
     def close(self) -> None:
         """Close files and connections."""
         self._sink.close()
+
+
+def _with(decode: Callable[[Entry], Decoded], entries: Sequence[Entry]) -> list[Entry]:
+    # Cheaper than `_replace`.
+    return [Entry(segment, start, end, payload, decode) for segment, start, end, payload, _ in entries]

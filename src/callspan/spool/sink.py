@@ -9,12 +9,36 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+import msgspec
+
+from callspan.record.codec import UnknownSchemaError, decode
 from callspan.record.events import Record
 
 
-def as_it_is(record: Record) -> Record:
-    """Return the record."""
-    return record
+class Decoded(NamedTuple):
+    """One record out of its payload."""
+
+    record: Record
+    """What is to be stored."""
+    original: Record
+    """What the payload says, as far as this version knows its fields; the same object where nothing was changed."""
+
+
+def decode_payload(payload: bytes) -> Decoded:
+    """Return the record as it is. Raises PoisonError for what is no record of a known schema."""
+    try:
+        # Bodies are passed over by the decoder, bytes that are no text among them.
+        if not payload.isascii():
+            payload.decode("utf-8")
+        record = decode(payload)
+    except (msgspec.DecodeError, UnknownSchemaError, UnicodeDecodeError, RecursionError) as error:
+        raise PoisonError(f"not a record: {error}") from error
+    return Decoded(record, record)
+
+
+def decode_entry(entry: Entry) -> Decoded:
+    """Return the record of an entry as it is. Raises PoisonError for what is no record of a known schema."""
+    return decode_payload(entry.payload)
 
 
 class Entry(NamedTuple):
@@ -27,8 +51,8 @@ class Entry(NamedTuple):
     """Offset behind the frame: the cursor once this entry is delivered."""
     payload: bytes
     """JSON of one record, see `callspan.record.codec`."""
-    process: Callable[[Record], Record] = as_it_is
-    """What is to be stored of the record; never raises. A store calls it for one record after the other."""
+    decode: Callable[[Entry], Decoded] = decode_entry
+    """What a store calls with the entry for its record, one entry after the other. Raises PoisonError only."""
 
 
 class PoisonError(Exception):

@@ -13,7 +13,7 @@ from callspan.record.bounded import text_attribute
 from callspan.record.call import CallRecord
 from callspan.record.messages import Message
 from callspan.spool.sink import Entry
-from callspan.stores.payloads import unpack
+from callspan.stores.payloads import unpack_entry
 
 _SAID_BYTES: Final = 80
 
@@ -35,7 +35,7 @@ class ConsoleStore:
 
     def deliver(self, entries: Sequence[Entry]) -> None:
         """Print the calls among the entries. Raises PoisonError for what is no record, OSError as writing does."""
-        records = [unpack(entry.payload, entry.process).record for entry in entries]
+        records = [unpack_entry(entry).record for entry in entries]
         calls = [record for record in records if isinstance(record, CallRecord) and record.outcome != "started"]
         self._print("".join(line(call) + "\n" for call in calls))
 

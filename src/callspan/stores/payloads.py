@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from functools import cache
 from typing import Final, NamedTuple
@@ -11,9 +11,9 @@ import msgspec
 
 from callspan.providers.registry import by_api, with_conversation
 from callspan.record.call import CallRecord
-from callspan.record.codec import UnknownSchemaError, decode, encode, encode_json
+from callspan.record.codec import encode, encode_json
 from callspan.record.events import Record, record_key
-from callspan.spool.sink import PoisonError, as_it_is
+from callspan.spool.sink import Decoded, Entry, PoisonError, decode_payload
 from callspan.stores import bodies
 from callspan.stores.columns import PICO, TABLES, Table
 from callspan.stores.row_builders import RowBuilder
@@ -76,23 +76,22 @@ class Unpacked(NamedTuple):
         return {name: msgspec.json.decode(value) for name, value in fields.items()}
 
 
-def unpack(payload: bytes, process: Callable[[Record], Record] = as_it_is) -> Unpacked:
-    """Return the parts of what `process` makes of a record.
+def unpack_entry(entry: Entry) -> Unpacked:
+    """Return the parts of an entry's record as it is to be stored. Raises PoisonError for what is no known record."""
+    return _unpacked(entry.payload, entry.decode(entry))
 
-    Raises PoisonError for what is no record of a known schema.
-    """
-    try:
-        # Bodies are passed over by the decoder, bytes that are no text among them.
-        if not payload.isascii():
-            payload.decode("utf-8")
-        decoded = decode(payload)
-    except (msgspec.DecodeError, UnknownSchemaError, UnicodeDecodeError, RecursionError) as error:
-        raise PoisonError(f"not a record: {error}") from error
-    record = process(decoded)
+
+def unpack(payload: bytes) -> Unpacked:
+    """Return the parts of a record as it is. Raises PoisonError for what is no record of a known schema."""
+    return _unpacked(payload, decode_payload(payload))
+
+
+def _unpacked(payload: bytes, decoded: Decoded) -> Unpacked:
+    record, original = decoded
     if not isinstance(record, CallRecord):
-        return Unpacked(record, b"", b"", payload, decoded)
+        return Unpacked(record, b"", b"", payload, original)
     response = b"" if record.response is None else bytes(record.response.body)
-    return Unpacked(record, bytes(record.request.body), response, payload, decoded)
+    return Unpacked(record, bytes(record.request.body), response, payload, original)
 
 
 @cache

@@ -16,7 +16,7 @@ import msgspec
 from callspan.record.codec import encode_json
 from callspan.settings import SettingError
 from callspan.spool.sink import Entry
-from callspan.stores.payloads import line_of, unpack
+from callspan.stores.payloads import line_of, unpack_entry
 
 PROTOCOL_VERSION: Final = 1
 """Version of the lines; a receiver refuses one it does not know."""
@@ -109,7 +109,7 @@ class UnixSocketStore:
             connection.close()
 
     def _line(self, entry: Entry) -> bytes:
-        body = line_of(unpack(entry.payload, entry.process).record)
+        body = line_of(unpack_entry(entry).record)
         head: dict[str, object] = {"protocol_version": PROTOCOL_VERSION}
         if self._acks:
             head["ack"] = _place(entry)

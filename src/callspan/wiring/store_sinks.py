@@ -1,4 +1,4 @@
-"""Store sinks: the sinks of the configured stores, each of which prices calls on their way."""
+"""Store sinks: the sinks of the configured stores; calls are decoded and priced once for all of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from callspan.cost.pricing import pricer_for
 from callspan.cost.table import PriceFileError
 from callspan.process.processors import delivery_processors
 from callspan.settings import SettingError
-from callspan.spool.processed_sink import Delivered, ProcessedSink
+from callspan.spool.processed_sink import Delivered, ProcessedSink, SharedDecoder
 from callspan.spool.sink import Sink
 from callspan.stores.urls import sinks_for
 
@@ -21,10 +21,10 @@ def store_sinks(
 
     Raises SettingError for an invalid URL, or one whose optional dependency is not installed.
     """
-    processors = delivery_processors(prices)
+    sinks = sinks_for(urls)
+    decoder = SharedDecoder(delivery_processors(prices), len(sinks))
     return [
-        ProcessedSink(sink, processors, delivered if number == 0 else None)
-        for number, sink in enumerate(sinks_for(urls))
+        ProcessedSink(sink, decoder, number, delivered if number == 0 else None) for number, sink in enumerate(sinks)
     ]
 
 

@@ -27,7 +27,7 @@ from callspan.stores import bodies
 from callspan.stores.base import StoreError
 from callspan.stores.clickhouse.connection import connect, layout, make_tables
 from callspan.stores.columns import TABLES
-from callspan.stores.payloads import Unpacked, message_key, unpack
+from callspan.stores.payloads import Unpacked, message_key, unpack_entry
 from callspan.stores.retention import Choice, Removed
 from callspan.stores.rows import Row
 from callspan.stores.urls import safe_name
@@ -120,7 +120,7 @@ class ClickHouseStore:
     def _deliver(self, entries: Sequence[Entry]) -> None:
         batch = _Batch()
         for entry in entries:
-            batch.add(unpack(entry.payload, entry.process))
+            batch.add(unpack_entry(entry))
         token = f"{entries[0].segment}:{entries[0].start}-{entries[-1].end}"
         try:
             self._write(batch, token)

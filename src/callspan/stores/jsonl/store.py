@@ -16,7 +16,7 @@ from callspan.record.codec import UnknownSchemaError, decode, encode_json
 from callspan.record.events import Record, SessionRecord, TimestepRecord, record_key
 from callspan.spool.sink import Entry
 from callspan.stores.base import StoreError
-from callspan.stores.payloads import line_of, unpack
+from callspan.stores.payloads import line_of, unpack_entry
 from callspan.stores.retention import Choice, Removed
 from callspan.stores.rows import merge
 
@@ -90,7 +90,7 @@ class JsonLinesStore:
 
         Raises PoisonError for what is no record, OSError for anything else; a short write is undone.
         """
-        records = [unpack(entry.payload, entry.process).record for entry in entries]
+        records = [unpack_entry(entry).record for entry in entries]
         with locked(self.lock_path):
             self._look()
             fresh = [record for record in records if self._is_new(record)]

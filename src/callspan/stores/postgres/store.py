@@ -21,7 +21,7 @@ from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.base import StoreError
 from callspan.stores.columns import REFERENCES, TABLES, Table
-from callspan.stores.payloads import Unpacked, message_key, unpack
+from callspan.stores.payloads import Unpacked, message_key, unpack_entry
 from callspan.stores.postgres.connection import layout, migrate, to_query
 from callspan.stores.retention import Choice, Dialect, Removed, remove_by_sql
 from callspan.stores.rows import Tree, merged_row, on_conflict
@@ -73,7 +73,7 @@ class PostgresStore:
         """
         batch = _Batch()
         for entry in entries:
-            batch.add(unpack(entry.payload, entry.process))
+            batch.add(unpack_entry(entry))
         try:
             with self._open.transaction(), self._open.cursor() as cursor:
                 batch.write(cursor)

@@ -17,7 +17,7 @@ from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.base import StoreError
 from callspan.stores.columns import REFERENCES, TABLES, Table
-from callspan.stores.payloads import Unpacked, message_key, unpack
+from callspan.stores.payloads import Unpacked, message_key, unpack_entry
 from callspan.stores.retention import Choice, Dialect, Removed, remove_by_sql
 from callspan.stores.rows import Cell, Row, merged_row, on_conflict
 from callspan.stores.sqlite.file import Upkeep, open_for_writing, sum_up
@@ -76,7 +76,7 @@ class SQLiteStore:
                 self._forget_if_changed(connection)
                 for entry in entries:
                     # One at a time: the garbage collector, on a caller's thread maybe, goes through all that is alive.
-                    self._store(connection, unpack(entry.payload, entry.process))
+                    self._store(connection, unpack_entry(entry))
                 self._move_cursors(connection, entries)
                 self._sums.look(connection)
         except _POISON as error:

@@ -1,0 +1,166 @@
+"""One decode of each record, however many stores there are, and no store that another one could hold up."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from callspan.process.processors import delivery_processors
+from callspan.record.call import CallRecord, Request, Timing, Usage
+from callspan.record.codec import decode, encode
+from callspan.record.events import Record
+from callspan.spool.processed_sink import ProcessedSink, SharedDecoder
+from callspan.spool.sink import Entry, PoisonError
+from callspan.spool.spool import Spool
+from callspan.stores.urls import open_store
+from callspan.wiring.store_sinks import store_sinks
+
+PROCESSORS = delivery_processors(None)
+
+
+def payload(number: int, text: str = "") -> bytes:
+    return encode(
+        CallRecord(
+            call_id=f"call-{number}",
+            provider="openai",
+            request=Request(model="gpt-4o-mini"),
+            usage=Usage(input_tokens=10, output_tokens=5),
+            timing=Timing(start_ns=number),
+            metadata={"text": text},
+        )
+    )
+
+
+def entries(count: int, segment: str = "s", text: str = "") -> list[Entry]:
+    return [Entry(segment, number, number + 1, payload(number, text)) for number in range(count)]
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The payloads that were decoded."""
+    found: list[bytes] = []
+
+    def counting(data: bytes) -> Record:
+        found.append(data)
+        return decode(data)
+
+    monkeypatch.setattr("callspan.spool.sink.decode", counting)
+    return found
+
+
+class Taking:
+    """A sink that takes what it is given, or stands still in its first delivery."""
+
+    batch_entries = 10
+
+    def __init__(self, name: str, go_on: threading.Event | None = None) -> None:
+        self.name = name
+        self.go_on = go_on
+        self.records: list[Record] = []
+
+    def open(self) -> None: ...
+
+    def position(self, segment: str) -> int | None:
+        return None
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        taken = [entry.decode(entry).record for entry in entries]
+        if self.go_on is not None:
+            assert self.go_on.wait(30)
+        self.records += taken
+
+    def set_aside(self, entry: Entry, reason: str) -> None: ...
+
+    def forget(self, segment: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_a_record_is_decoded_and_priced_once_for_several_stores(tmp_path: Path, decoded: list[bytes]) -> None:
+    urls = [f"sqlite:///{tmp_path}/a.db", f"jsonl:///{tmp_path}/b.jsonl", f"sqlite:///{tmp_path}/c.db"]
+    spool = Spool(tmp_path / "spool", store_sinks(urls))
+    written = [payload(number) for number in range(120)]
+    for one in written:
+        spool.append(one)
+    assert spool.flush(30)
+    assert sorted(decoded) == sorted(written)
+    spool.close(10)
+    stored = [[(call.call_id, call.cost) for call in open_store(url).calls()] for url in urls]
+    assert len(stored[0]) == 120
+    assert stored[0][0][1] is not None
+    assert stored[0] == stored[1] == stored[2]
+
+
+def test_both_stores_get_the_very_record_that_was_decoded_and_then_it_is_let_go(decoded: list[bytes]) -> None:
+    decoder = SharedDecoder(PROCESSORS, 2)
+    (one,) = entries(1)
+    first, second = decoder.take(0, one), decoder.take(1, one)
+    assert first is second
+    assert decoder.kept_bytes == 0
+    decoder.take(1, one)
+    assert len(decoded) == 2, "what is delivered again is decoded again"
+    assert decoder.kept_bytes == 0, "and is not kept for a store that has it"
+
+
+@pytest.mark.parametrize(("text", "most"), [("", 1000), ("x" * 1000, 3500)])
+def test_what_is_kept_for_a_store_that_stands_still_is_bounded(text: str, most: int) -> None:
+    decoder = SharedDecoder(PROCESSORS, 2, max_entries=3, max_bytes=3500)
+    for entry in entries(50, text=text):
+        decoder.take(0, entry)
+    assert 0 < decoder.kept_bytes <= most
+    late = [decoder.take(1, entry).record for entry in entries(50, text=text)]
+    assert [record.call_id for record in late if isinstance(record, CallRecord)] == [f"call-{i}" for i in range(50)]
+    assert decoder.kept_bytes == 0
+
+
+def test_a_store_that_works_off_another_segment_takes_nothing_from_the_others(decoded: list[bytes]) -> None:
+    decoder = SharedDecoder(PROCESSORS, 3, max_entries=100)
+    for old, new in zip(entries(50, "old"), entries(50, "new"), strict=True):
+        decoder.take(2, old)
+        assert decoder.take(0, new) is decoder.take(1, new)
+    assert len(decoded) == 100
+
+
+def test_a_store_that_stands_still_in_a_delivery_holds_up_no_other(tmp_path: Path) -> None:
+    go_on = threading.Event()
+    stuck, well = Taking("stuck", go_on), Taking("well")
+    decoder = SharedDecoder(PROCESSORS, 2)
+    spool = Spool(tmp_path, [ProcessedSink(stuck, decoder, 0), ProcessedSink(well, decoder, 1)])
+    try:
+        for number in range(1000):
+            spool.append(payload(number))
+        assert not spool.flush(0.5)
+        assert len(well.records) == 1000
+        assert stuck.records == []
+    finally:
+        go_on.set()
+    assert spool.flush(30)
+    assert len(stuck.records) == 1000
+    spool.close(10)
+
+
+def test_what_is_no_record_is_refused_for_every_store() -> None:
+    decoder = SharedDecoder(PROCESSORS, 2)
+    for sink in (0, 1):
+        with pytest.raises(PoisonError):
+            decoder.take(sink, Entry("s", 0, 1, b"{}"))
+    assert decoder.kept_bytes == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+def test_a_forked_child_decodes_though_a_thread_of_its_parent_was_decoding() -> None:
+    decoder = SharedDecoder(PROCESSORS, 2)
+    kept, other = entries(2)
+    decoder.take(0, kept)
+    with decoder._lock:
+        child = os.fork()
+        if not child:
+            done = threading.Thread(target=decoder.take, args=(1, other), daemon=True)
+            done.start()
+            done.join(10)
+            os._exit(3 if done.is_alive() else 0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
