@@ -7,6 +7,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from callspan.record.labels import user_of
 from callspan.record.messages import Conversation, Message, ToolCall
 
 
@@ -344,6 +345,16 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     def text(self) -> str | None:
         """Text of the answer's first choice; None where it has none, or the record has no conversation."""
         return None if self._first is None else self._first.text
+
+    @property
+    def request_id(self) -> str | None:
+        """The provider's id of the last attempt that has one."""
+        return next((one.request_id for one in reversed(self.attempts) if one.request_id is not None), None)
+
+    @property
+    def user(self) -> str | None:
+        """On whose behalf it was made: `user_id` of the metadata or session, else as sent to the provider."""
+        return user_of(self.metadata, self.api, self.request.params)
 
     @property
     def tool_calls(self) -> list[ToolCall]:

@@ -76,6 +76,8 @@ class TimestepRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     record_version: int
     index: int
     """Counts from 0 within the session as this process knows it."""
+    user_step_id: str | None = None
+    """The application's own id of this step, unique within its session."""
     name: str | None = None
     turn: int | None = None
     parent_timestep_id: str | None = None
@@ -109,6 +111,8 @@ class EventRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     duration_ns: int | None = None
     sequence: int | None = None
     """Order within the session as this process wrote them."""
+    external_sequence: int | None = None
+    """The application's own number of it, such as the environment's count of frames."""
     system: str | None = None
     """Which component produced it; of a tool: the agent that runs it, of a handoff: who passes the work on."""
     data: object = None
@@ -140,6 +144,8 @@ class MessageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     receiver: str | None = None
     time_ns: int
     sequence: int | None = None
+    external_sequence: int | None = None
+    """The application's own number of it."""
     content: object = None
     causal_influence: list[str] = []
     """Ids of what this message came from."""
@@ -202,6 +208,8 @@ METADATA_FIELDS: Final = frozenset(
         "organization_id",
         "project_id",
         "user_id",
+        "agent_id",
+        "tags",
         "workflow_id",
         "workflow_name",
         "run_id",

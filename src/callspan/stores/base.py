@@ -95,7 +95,10 @@ class Reader(Protocol):
         """Yield calls with their conversations."""
 
     def call(self, call_id: str) -> CallRecord | None:
-        """Return one call by its id, a unique prefix of it, or its span id; None if there is none."""
+        """Return one call by its id or a unique prefix of it; None if there is none.
+
+        Also by its span id, the provider's response id or request id, or its trace id: of several the first.
+        """
 
     def count_calls(self, which: CallFilter = ...) -> int:
         """Return how many calls `calls` would yield without its limit."""

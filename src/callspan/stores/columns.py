@@ -16,8 +16,9 @@ PICO: Final = Decimal(10) ** 12
 REFERENCES: Final = ("request", "ctx", "system", "tools", "output")
 """Columns of `calls` that refer to contents; `ctx` to the last node of the history's chain."""
 
-Form: TypeAlias = Literal["text", "word", "int", "count", "flag", "real", "decimal", "json"]
-"""A `word` is text that takes few different values; a `count` is summed and at most `MAX_COUNT`."""
+Form: TypeAlias = Literal["text", "word", "int", "count", "flag", "real", "decimal", "json", "labels"]
+"""A `word` is text that takes few different values; a `count` is summed and at most `MAX_COUNT`; `labels` are a JSON
+array of texts, in Postgres as `jsonb`."""
 MAX_COUNT: Final = 2**40
 """Counts of tokens beyond it cannot be true: they stay in the record and are in no sum, which they would overflow."""
 
@@ -77,7 +78,7 @@ def _column(
 _text, _word, _int = partial(_column, "text"), partial(_column, "word"), partial(_column, "int")
 _count = partial(_column, "count")
 _flag, _real, _decimal = partial(_column, "flag"), partial(_column, "real"), partial(_column, "decimal")
-_json = partial(_column, "json")
+_json, _labels = partial(_column, "json"), partial(_column, "labels")
 _COMPUTED: Final = ""
 
 CALLS: Final = Table(
@@ -137,6 +138,13 @@ CALLS: Final = Table(
         _json("usage_raw", "usage.raw"),
         _json("attempts"),
         _json("metadata"),
+        _text("request_id", _COMPUTED, note="the provider's, of the last attempt that has one", since=2),
+        _text("user_id", _COMPUTED, note="of the metadata, else as sent to the provider", since=2),
+        _word("organization_id", _COMPUTED, note="this and the next four: of the metadata", since=2),
+        _word("project_id", _COMPUTED, since=2),
+        _text("run_id", _COMPUTED, since=2),
+        _word("agent_id", _COMPUTED, since=2),
+        _labels("tags", _COMPUTED, since=2),
     ),
     versioned=True,
 )
@@ -196,6 +204,7 @@ TIMESTEPS: Final = Table(
         _json("totals"),
         _json("redactions"),
         _json("stamps", _COMPUTED, note="which version a value is of, where not the last; not in ClickHouse"),
+        _text("user_step_id", note="as given to `session.timestep(step_id=...)`", since=2),
     ),
     merges=True,
 )
@@ -224,6 +233,7 @@ EVENTS: Final = Table(
         _json("error"),
         _json("flags"),
         _json("metadata"),
+        _int("external_sequence", note="as given by the application", since=2),
     ),
 )
 MESSAGES: Final = Table(
@@ -246,6 +256,7 @@ MESSAGES: Final = Table(
         _json("causal_influence"),
         _json("flags"),
         _json("metadata"),
+        _int("external_sequence", note="as given by the application", since=2),
     ),
 )
 REWARDS: Final = Table(

@@ -13,6 +13,7 @@ from callspan.providers.registry import by_api, with_conversation
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode, encode_json
 from callspan.record.events import Record, record_key
+from callspan.record.labels import label_of, labels
 from callspan.spool.sink import Decoded, Entry, PoisonError, decode_payload
 from callspan.stores import bodies
 from callspan.stores.columns import PICO, TABLES, Table
@@ -21,6 +22,8 @@ from callspan.stores.rows import Cell, Row, Tree, to_row
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _DERIVED: Final = tuple(column.name for column in TABLES["call"].columns if not column.path)
+_IDS: Final = ("organization_id", "project_id", "run_id", "agent_id")
+_NO_LABELS: Final = (None,) * (len(_IDS) + 1)
 _SIDES: Final = ("request", "response")
 _INT_LIMIT: Final = 2**63
 _DEAR_USD: Final = 10_000
@@ -137,7 +140,19 @@ def _derived(record: CallRecord) -> tuple[Cell, ...]:
         status,
         None if duration is None else _fitting(record.timing.start_ns + duration),
         None if record.cost is None else picodollars(record.cost.usd),
+        record.request_id,
+        *_findable(record),
     )
+
+
+def _findable(record: CallRecord) -> tuple[str | None, ...]:
+    """The user, organization, project, run, agent and tags of a call."""
+    metadata = record.metadata
+    if not metadata:
+        return (record.user, *_NO_LABELS)
+    tags = labels(metadata, "tags")
+    ids = [label_of(metadata, name) for name in _IDS]
+    return (record.user, *ids, encode_json(tags).decode() if tags else None)
 
 
 def _fitting(number: int) -> int | None:

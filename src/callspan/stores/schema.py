@@ -45,7 +45,7 @@ class _Types(NamedTuple):
 _TYPES: Final[dict[Dialect, _Types]] = {
     "sqlite": _Types(
         {
-            **dict.fromkeys(("text", "word", "decimal", "json"), "TEXT"),
+            **dict.fromkeys(("text", "word", "decimal", "json", "labels"), "TEXT"),
             **dict.fromkeys(("int", "count", "flag"), "INTEGER"),
             "real": "REAL",
         },
@@ -59,6 +59,7 @@ _TYPES: Final[dict[Dialect, _Types]] = {
             "real": "double precision",
             "decimal": "numeric",
             "json": "json",
+            "labels": "jsonb",
         },
         "bytea",
     ),
@@ -71,6 +72,7 @@ _TYPES: Final[dict[Dialect, _Types]] = {
             "real": "Float64",
             "decimal": "Decimal(76, 38)",
             "json": "String",
+            "labels": "String",
         },
         "Nullable(String)",
     ),
@@ -87,7 +89,8 @@ _EXTRA: Final = Column("extra", ("extra",), "json")
 def statements(dialect: Dialect, layout: int, tables: Iterable[Table] | None = None) -> list[str]:
     """Return the SQL that brings the tables from the layout before this one to this one.
 
-    The first creates all tables; each later one adds its columns. `tables` are ours unless given.
+    The first creates all tables; each later one adds its columns, then runs its own script in `sql` if it has one.
+    `tables` are ours unless given.
     """
     known = {table.name: _until(table, layout) for table in (TABLES.values() if tables is None else tables)}
     if layout == 1:
@@ -101,11 +104,14 @@ def statements(dialect: Dialect, layout: int, tables: Iterable[Table] | None = N
         if added and dialect == "clickhouse" and table.merges:
             view = next(one for one in _script(dialect, known) if f"{_NEW_VIEW} {table.name} AS" in one)
             found.append(view.replace(_NEW_VIEW, "CREATE OR REPLACE VIEW", 1))
-    return found
+    return found + _script(dialect, known, f"_{layout}")
 
 
-def _script(dialect: Dialect, tables: Mapping[str, Table]) -> list[str]:
-    text = resources.files(__package__).joinpath("sql").joinpath(f"{dialect}.sql").read_text(encoding="utf-8")
+def _script(dialect: Dialect, tables: Mapping[str, Table], layout: str = "") -> list[str]:
+    script = resources.files(__package__).joinpath("sql").joinpath(f"{dialect}{layout}.sql")
+    if not script.is_file():
+        return []
+    text = script.read_text(encoding="utf-8")
     filled = _PLACEHOLDER.sub(lambda found: _filled(dialect, tables[found[2]], found[1]), text)
     return [statement.strip() for statement in _STATEMENT_END.split(filled) if statement.strip()]
 

@@ -37,6 +37,12 @@ _ANNOUNCES_ANOTHER: Final = f"""
 event_id IN (SELECT event_id || '{start_id("")}' FROM events WHERE {{chosen}} AND event_type IN ('tool', 'agent'))
 """
 """Condition on rows of `events` that mark the start of a run whose end is stored too."""
+_KNOWN_BY: Final = tuple(
+    column
+    for name in ("span_id", "response_id", "request_id", "trace_id")
+    for column in CALLS.columns
+    if column.name == name
+)
 _GROUPS: Final = {
     "model": "coalesce(c.model_req, c.model_resp)",
     "provider": "c.provider",
@@ -77,6 +83,8 @@ class SqlReader(ABC):
     """The reader of an SQL store; a store adds how to run a query and where its dialect differs."""
 
     name: str
+    layout: int
+    """Version of its tables."""
     day: str
     """SQL for the UTC day of `c.start_ns`, ISO text."""
     pico = "sum(c.cost_picousd)"
@@ -125,12 +133,14 @@ class SqlReader(ABC):
         return f"LIMIT {int(limit)} OFFSET {int(offset)}"
 
     def call(self, call_id: str) -> CallRecord | None:
-        """Return one call by its id, a unique prefix of it, or its span id; None if there is none."""
+        """Return one call by its id, a unique prefix of it, or another id, see `Reader.call`; None if there is none."""
         if not call_id:
             return None
         row = self._by_prefix("calls", "call_id", call_id)
-        if row is None:
-            row = next(iter(self.rows("SELECT * FROM calls WHERE span_id = :id LIMIT 1", id=call_id)), None)
+        for column in _KNOWN_BY:
+            if row is None and column.since <= self.layout:
+                sql = f"SELECT * FROM calls WHERE {column.name} = :id ORDER BY start_ns LIMIT 1"
+                row = next(iter(self.rows(sql, id=call_id)), None)
         return None if row is None else self.whole(row)
 
     def count_calls(self, which: CallFilter = _EVERY) -> int:

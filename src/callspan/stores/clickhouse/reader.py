@@ -41,7 +41,8 @@ class ClickHouseReader(SqlReader):
         self._client = connect(url)
         self._pieces: dict[str, bytes] = {}
         """Contents of the calls being read."""
-        if layout(self._client) == 0:
+        self.layout = layout(self._client)
+        if self.layout == 0:
             self._client.close()
             raise EmptyStoreError(f"{self.name}: no tables of callspan's yet; nothing was recorded there")
 

@@ -42,11 +42,12 @@ class JsonLinesReader:
         yield from map(with_conversation, found[which.offset : end])
 
     def call(self, call_id: str) -> CallRecord | None:
-        """Return one call by its id, a unique prefix of it, or its span id; None if there is none."""
+        """Return one call by its id, a unique prefix of it, or another id, see `Reader.call`; None if there is none."""
         calls = {record.call_id: record for record in self._matching(_EVERY)}
         found = _by_prefix(calls, call_id)
         if found is None and call_id:
-            found = next((record for record in calls.values() if record.span_id == call_id), None)
+            known = (record for record in sorted(calls.values(), key=_call_order) if call_id in _ids(record))
+            found = next(known, None)
         return None if found is None else with_conversation(found)
 
     def count_calls(self, which: CallFilter = _EVERY) -> int:
@@ -132,6 +133,11 @@ def _matches(record: CallRecord, which: CallFilter) -> bool:
 
 def _fits(record: CallRecord, *, errors: bool) -> bool:
     return aggregates.is_error(record.outcome) if errors else record.outcome == "success"
+
+
+def _ids(record: CallRecord) -> tuple[str | None, ...]:
+    response_id = record.response.id if record.response else None
+    return record.span_id, response_id, record.request_id, record.trace_id
 
 
 def _newest(versions: list[Record]) -> Record:

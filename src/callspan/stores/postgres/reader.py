@@ -26,7 +26,8 @@ class PostgresReader(SqlReader):
         self._connection = psycopg.connect(url, autocommit=True, application_name="callspan")
         self._connection.read_only = True
         self._connection.adapters.register_loader("json", TextLoader)
-        if layout(self._connection) == 0:
+        self.layout = layout(self._connection)
+        if self.layout == 0:
             self._connection.close()
             raise EmptyStoreError(f"{self.name}: no tables of callspan's yet; nothing was recorded there")
 

@@ -41,6 +41,7 @@ class SQLiteReader(SqlReader):
         """Open `path` at once, so that errors show early."""
         self.name = f"sqlite:///{path}"
         self._connection = open_for_reading(Path(path))
+        self.layout = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
         self._connection.row_factory = sqlite3.Row
         self._connection.create_function("callspan_says", 3, _says, deterministic=True)
 

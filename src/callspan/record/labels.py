@@ -1,0 +1,58 @@
+"""Labels: values of metadata as the texts that people search and group by, the same in every store.
+
+A key is looked up in the metadata itself, then in its `extra`. A number or flag has the text of its JSON, a list is
+several labels; an object has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+EXTRA: Final = "extra"
+"""The key under which `callspan.metadata(...)` collects names of the application's own."""
+
+
+def label(value: object) -> str | None:
+    """Return a text, number or flag as text; None for anything else."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | int | float):
+        return msgspec.json.encode(value).decode()
+    return None
+
+
+def labels(metadata: Mapping[str, object], key: str) -> list[str]:
+    """Return all labels of a key: none, one, or those of a list."""
+    value = found(metadata, key)
+    texts = map(label, value) if isinstance(value, list | tuple) else [label(value)]
+    return [text for text in texts if text is not None]
+
+
+def found(metadata: Mapping[str, object], key: str) -> object:
+    """Return the value of a key, None where there is none."""
+    value = metadata.get(key)
+    if value is not None:
+        return value
+    extra = metadata.get(EXTRA)
+    return extra.get(key) if isinstance(extra, Mapping) else None
+
+
+def label_of(metadata: Mapping[str, object], key: str) -> str | None:
+    """Return the label of a key as one text, a list as JSON; None where it has none."""
+    value = found(metadata, key)
+    if isinstance(value, list | tuple):
+        texts = labels(metadata, key)
+        return msgspec.json.encode(texts).decode() if texts else None
+    return label(value)
+
+
+def user_of(metadata: Mapping[str, object], api: str, params: Mapping[str, object]) -> str | None:
+    """Return on whose behalf a call was made: `user_id` of the metadata, else the user the request names."""
+    known = label_of(metadata, "user_id") if metadata else None
+    if known is not None or not params:
+        return known
+    sent = params.get("metadata") if api == "messages" else None
+    return label(sent.get("user_id") if isinstance(sent, Mapping) else params.get("user")) or None

@@ -1,0 +1,251 @@
+"""Calls are found by the ids that applications and providers know, without going through a table."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from callspan.record import call
+from callspan.record.call import Attempt, Request, Response
+from callspan.stores import sql_reader
+from callspan.stores.columns import CALLS, LAYOUT, TABLES
+from callspan.stores.sqlite import file as sqlite_file
+from callspan.stores.urls import open_store
+
+from .conftest import Delivery, Records
+
+FIRST_LAYOUT = Path(__file__).with_name("layout_1.sql")
+COLUMNS = "request_id, user_id, organization_id, project_id, run_id, agent_id, tags"
+LOOKUPS = ["trace_id", "span_id", "response_id", "request_id", "user_id", "run_id"]
+METADATA = {
+    "user_id": "u1",
+    "organization_id": "o1",
+    "project_id": 5,
+    "run_id": "r1",
+    "agent_id": "a1",
+    "tags": ["x", "y"],
+}
+FOUND = ("req_last", "u1", "o1", "5", "r1", "a1", ["x", "y"])
+
+
+def attempts() -> list[Attempt]:
+    return [
+        Attempt(number=1, start_ns=5, status=429, request_id="req_first"),
+        Attempt(number=2, start_ns=9, status=200, request_id="req_last"),
+        Attempt(number=3, start_ns=19, error_kind="connection"),
+    ]
+
+
+@pytest.fixture(
+    params=[
+        "sqlite",
+        pytest.param("postgres", marks=pytest.mark.postgres),
+        pytest.param("clickhouse", marks=pytest.mark.clickhouse),
+    ]
+)
+def sql_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/calls.db"
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+def first_layout(monkeypatch: pytest.MonkeyPatch) -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """Make this process one of the first release for a while."""
+
+    @contextlib.contextmanager
+    def earlier() -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setattr(sqlite_file, "MIGRATIONS", sqlite_file.MIGRATIONS[:1])
+            for table in TABLES.values():
+                first = table._replace(columns=tuple(column for column in table.columns if column.since == 1))
+                patch.setitem(TABLES, table.kind, first)
+            for place in ("postgres", "clickhouse"):
+                with contextlib.suppress(ImportError):
+                    patch.setattr(f"callspan.stores.{place}.connection.LAYOUT", 1)
+            yield
+
+    return earlier
+
+
+def rows(url: str, sql: str) -> list[tuple[object, ...]]:
+    reader = open_store(url)
+    assert isinstance(reader, sql_reader.SqlReader)
+    with contextlib.closing(reader):
+        return [tuple(row) for row in reader.tuples(sql)]
+
+
+def decoded(row: tuple[object, ...]) -> tuple[object, ...]:
+    *ids, tags = row
+    return (*ids, call.msgspec.json.decode(tags) if isinstance(tags, str) else tags)
+
+
+def test_a_call_is_found_by_every_id_it_is_known_by(
+    url: str, records: Records, deliver: Callable[[str], Delivery]
+) -> None:
+    store = deliver(url)
+    early = records.call(trace_id="a" * 32, attempts=attempts(), response=Response(id="msg_1"), at_s=1)
+    late = records.call(trace_id="a" * 32, response=Response(id="msg_2"), at_s=2)
+    store.write(late, early, records.call(trace_id="b" * 32, response=None, attempts=[]))
+    reader = store.read()
+    for known in (early.call_id, early.span_id, "req_last", "msg_1", "a" * 32):
+        found = reader.call(str(known))
+        assert found is not None, known
+        assert found.call_id == early.call_id, known
+    found = reader.call("msg_2")
+    assert found is not None
+    assert found.call_id == late.call_id
+    assert reader.call("req_none") is None
+
+
+def test_ids_of_the_metadata_are_columns(sql_url: str, records: Records, deliver: Callable[[str], Delivery]) -> None:
+    store = deliver(sql_url)
+    request = Request(model="m", params={"user": "sent", "metadata": {"user_id": "claude's"}})
+    store.write(
+        records.call(at_s=1, metadata=METADATA, attempts=attempts(), request=request),
+        records.call(at_s=2, request=request, attempts=[]),
+        records.call(at_s=3, request=request, attempts=[], api="messages", metadata={"extra": {"run_id": "r2"}}),
+        records.call(at_s=4, metadata={"user_id": {"no": "text"}, "tags": "one"}, attempts=[]),
+    )
+    found = [decoded(row) for row in rows(sql_url, f"SELECT {COLUMNS} FROM calls ORDER BY start_ns")]
+    assert found == [
+        FOUND,
+        (None, "sent", None, None, None, None, None),
+        (None, "claude's", None, None, "r2", None, None),
+        (None, None, None, None, None, None, ["one"]),
+    ]
+
+
+def test_a_store_of_the_first_layout_keeps_all_and_gets_the_new_columns(
+    sql_url: str,
+    records: Records,
+    deliver: Callable[[str], Delivery],
+    first_layout: Callable[[], contextlib.AbstractContextManager[None]],
+) -> None:
+    extra = {name: METADATA[name] for name in ("agent_id", "tags")}
+    metadata = {name: value for name, value in METADATA.items() if name not in extra} | {"extra": extra}
+    made = records.call(session_id="s1", metadata=metadata, attempts=attempts(), response=Response(id="msg_1"))
+    with first_layout():
+        old = deliver(sql_url)
+        old.write(made, records.call(at_s=5, attempts=[], response=None), *records.every_kind())
+        before = [*old.read().calls()]
+        old.close()
+        with pytest.raises(Exception, match="request_id"):
+            rows(sql_url, f"SELECT {COLUMNS} FROM calls")
+    # A reader before any writer of the new layout: what the tables have is found.
+    with contextlib.closing(open_store(sql_url)) as reader:
+        assert [*reader.calls()] == before
+        assert reader.call("req_last") is None
+        found = reader.call("msg_1")
+    assert found is not None
+    assert found.call_id == made.call_id
+    new = deliver(sql_url)
+    new.segment = "2-b.seg"
+    reader = new.read()
+    assert [*reader.calls()] == before
+    found = reader.call("req_last")
+    assert found is not None
+    assert found.call_id == made.call_id
+    (row,) = rows(sql_url, f"SELECT {COLUMNS} FROM calls WHERE call_id = '{made.call_id}'")
+    assert decoded(row) == FOUND
+    new.write(records.call(call_id="new", metadata=METADATA, attempts=attempts()))
+    assert {decoded(row) for row in rows(sql_url, f"SELECT {COLUMNS.replace(', tags', ', 1')} FROM calls")} >= {
+        (*FOUND[:-1], 1)
+    }
+
+
+def test_a_file_that_the_first_layout_wrote_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(FIRST_LAYOUT.read_text())
+    url = f"sqlite:///{path}"
+    with contextlib.closing(open_store(url)) as reader:
+        before = [*reader.calls()], [*reader.sessions()], [*reader.summary("session", latencies=False)]
+    sqlite_file.open_for_writing(path).close()
+    with contextlib.closing(open_store(url)) as reader:
+        assert ([*reader.calls()], [*reader.sessions()], [*reader.summary("session", latencies=False)]) == before
+    assert rows(url, "SELECT user_version FROM pragma_user_version") == [(LAYOUT,)]
+    assert dict(rows(url, "SELECT call_id, user_id FROM calls")) | {} == {
+        "01990000-0000-7000-8000-000000000001": None,
+        "sent": "u7",
+        "claude": "u8",
+        "named": "u1",
+    }
+    assert rows(url, "SELECT request_id FROM calls WHERE call_id = 'sent'") == [("req_last",)]
+    assert rows(url, f"SELECT {COLUMNS} FROM calls WHERE call_id = 'named'") == [
+        ("req_1", "u1", "o1", "5", "r1", "a1", '["x","y"]')
+    ]
+    # The sums stay: the update changes nothing they are made of.
+    assert rows(url, "SELECT count(*) FROM summed WHERE calls IS NULL") == [(0,)]
+    fresh = tmp_path / "fresh.db"
+    sqlite_file.open_for_writing(fresh).close()
+    names = "SELECT type, name FROM sqlite_master ORDER BY 1, 2"
+    assert rows(url, names) == rows(f"sqlite:///{fresh}", names)
+
+
+@pytest.mark.parametrize("column", LOOKUPS)
+def test_sqlite_looks_ids_up_in_an_index(
+    column: str, tmp_path: Path, records: Records, deliver: Callable[[str], Delivery]
+) -> None:
+    url = f"sqlite:///{tmp_path}/calls.db"
+    deliver(url).write(*records.every_kind())
+    for order in ("", " ORDER BY start_ns LIMIT 1", " ORDER BY start_ns DESC, call_id DESC LIMIT 20"):
+        plan = rows(url, f"EXPLAIN QUERY PLAN SELECT * FROM calls WHERE {column} = 'x'{order}")
+        assert re.search(rf"SEARCH \w+ USING INDEX \w+ \({column}=\?\)", str(plan)), plan
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("column", LOOKUPS)
+def test_postgres_looks_ids_up_in_an_index(
+    column: str, postgres_url: str, records: Records, deliver: Callable[[str], Delivery]
+) -> None:
+    deliver(postgres_url).write(*[records.call(trace_id=f"{number:032x}") for number in range(50)])
+    psycopg = pytest.importorskip("psycopg")
+    with psycopg.connect(postgres_url) as connection:
+        # A small table is read as a whole, whatever indexes there are.
+        connection.execute("SET enable_seqscan = off")
+        sql = f"EXPLAIN SELECT * FROM calls WHERE {column} = 'x'"
+        plan = "\n".join(str(row[0]) for row in connection.execute(sql))
+    assert re.search(rf"Index Cond: \({column} = 'x'", plan), plan
+    assert "Seq Scan" not in plan
+
+
+@pytest.mark.postgres
+def test_postgres_looks_tags_up_in_an_index(postgres_url: str, deliver: Callable[[str], Delivery]) -> None:
+    deliver(postgres_url)
+    psycopg = pytest.importorskip("psycopg")
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("SET enable_seqscan = off")
+        sql = """EXPLAIN SELECT * FROM calls WHERE tags @> '["x"]'"""
+        assert "calls_tags" in "\n".join(str(row[0]) for row in connection.execute(sql))
+
+
+@pytest.mark.clickhouse
+@pytest.mark.parametrize("column", LOOKUPS)
+def test_clickhouse_skips_what_cannot_hold_an_id(
+    column: str, clickhouse_url: str, records: Records, deliver: Callable[[str], Delivery]
+) -> None:
+    deliver(clickhouse_url).write(*records.every_kind())
+    reader = open_store(clickhouse_url)
+    assert isinstance(reader, sql_reader.SqlReader)
+    with contextlib.closing(reader):
+        plan = "\n".join(
+            str(row[0]) for row in reader.tuples(f"EXPLAIN indexes = 1 SELECT * FROM calls WHERE {column} = 'x'")
+        )
+    assert re.search(rf"Skip\s+Name: by_{column.removesuffix('_id')}\s", plan), plan
+    assert "Granules: 0/1" in plan
+
+
+def test_indexes_leave_out_calls_without_the_id(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    sqlite_file.open_for_writing(path).close()
+    sql = "SELECT sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'calls' AND sql IS NOT NULL"
+    made = [str(row[0]) for row in rows(f"sqlite:///{path}", sql)]
+    for column in LOOKUPS:
+        assert any(f"({column}" in one and f"WHERE {column} IS NOT NULL" in one for one in made), column
+    assert {column.name for column in CALLS.columns} >= {*LOOKUPS}
