@@ -19,7 +19,7 @@ from callspan.fail_open import fail_open
 from callspan.observe.live_call import LiveCall
 from callspan.observe.ports import CallInfo
 from callspan.providers import registry
-from callspan.providers.base import Api
+from callspan.providers.base import Api, Endpoint
 from callspan.record.codec import encode_json
 from callspan.wiring import WIRING
 
@@ -44,10 +44,10 @@ class RecordedCall:
         raise TypeError("a recorded call is made by callspan.record_call()")
 
     @classmethod
-    def of(cls, api: Api, info: CallInfo) -> RecordedCall:
+    def of(cls, endpoint: Endpoint | None, info: CallInfo) -> RecordedCall:
         """Return a call that has not started. For callspan itself; use `callspan.record_call()`."""
         call = cls.__new__(cls)
-        call._set_up(api, info)
+        call._set_up(endpoint, info)
         return call
 
     def __repr__(self) -> str:
@@ -55,8 +55,8 @@ class RecordedCall:
         state = "new" if self._inner is None else "running" if self._call and not self._call.ended else "ended"
         return f"<RecordedCall {self.call_id} {state}>"
 
-    def _set_up(self, api: Api, info: CallInfo) -> None:
-        self._api = api
+    def _set_up(self, endpoint: Endpoint | None, info: CallInfo) -> None:
+        self._endpoint = endpoint
         self._info = info
         self._call: LiveCall | None = None
         self._outer = otel_context.Context()
@@ -123,11 +123,10 @@ class RecordedCall:
         with _START:
             hook_context = WIRING.hook_context
             factory = hook_context.factory()
-            endpoint = registry.by_api(self._api)
             if factory is None:
                 installed_or_warn()
-            elif endpoint is not None:
-                self._call = factory.start(endpoint, self._info)
+            elif self._endpoint is not None:
+                self._call = factory.start(self._endpoint, self._info)
                 self._inner = hook_context.context_of(self._call, self._outer)
                 otel_context.attach(self._inner)
 
@@ -177,7 +176,7 @@ class RecordedCall:
 
 
 def record_call(
-    *, provider: str, api: Api = "chat_completions", model: str | None = None, server: str | None = None,
+    *, provider: str, api: Api | Endpoint = "chat_completions", model: str | None = None, server: str | None = None,
     client: str | None = None, stream: bool = False,
 ) -> RecordedCall:  # fmt: skip
     """Record a call of a home-made client: a context manager, with `with` or `async with`.
@@ -185,7 +184,7 @@ def record_call(
     Args:
         provider: name for `gen_ai.provider.name`, such as `vllm`.
         api: whose wire the bodies follow: `chat_completions`, `responses`, `completions`, `embeddings`,
-            `decisions` or `messages`.
+            `decisions` or `messages`; or an endpoint of your own, see `callspan.endpoints`.
         model: the requested model, if it is known before the body; None: that of the body.
         server: URL of the server; None: unknown.
         client: name and version of the client, such as `mine/1.0`; None: unknown.
@@ -195,19 +194,21 @@ def record_call(
         The call; without `instrument()` it records nothing.
 
     Raises:
-        ValueError: `api` is none of the above, or `server` is no URL.
+        ValueError: `api` is none of the above, an endpoint has the name of one of them, or `server` is no URL.
+        TypeError: `api` is an object that lacks something of an endpoint.
 
     Example:
         >>> with callspan.record_call(provider="vllm", api="chat_completions", model="m", stream=True) as call:
         ...     call.request({"model": "m", "stream": True, "messages": [{"role": "user", "content": "Hi"}]})
         ...     call.chunk({"choices": [{"index": 0, "delta": {"content": "Hello!"}}]})
     """
-    if api not in registry.APIS:
+    endpoint = registry.by_api(api) if isinstance(api, str) else registry.register(api)
+    if endpoint is None:
         known = ", ".join(sorted(registry.APIS))
-        raise ValueError(f"record_call: api={api!r} is unknown; use one of {known}")
+        raise ValueError(f"record_call: api={api!r} is unknown; use one of {known}, or an endpoint of your own")
     address = urlsplit(server or "")
     info = CallInfo(
         provider=provider, sdk=client, model=model, stream=stream, server_address=address.hostname,
         server_port=address.port or {"https": 443, "http": 80}.get(address.scheme),
     )  # fmt: skip
-    return RecordedCall.of(api, info)
+    return RecordedCall.of(endpoint, info)

@@ -48,6 +48,7 @@ def call_row(call: CallRecord) -> Row:
         "rate_limited": call.rate_limited,
         "stream": call.request.stream,
         "stream_end": call.stream.end if call.stream else None,
+        "unrecognized": response is not None and response.unrecognized,
         "finish_reasons": response.finish_reasons if response else [],
         "input_tokens": usage.input_tokens if usage else None,
         "output_tokens": usage.output_tokens if usage else None,

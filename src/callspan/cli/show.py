@@ -190,6 +190,8 @@ def _facts(call: CallRecord) -> Iterator[tuple[str, str]]:
     if call.stream is not None:
         whole = "whole" if call.stream.complete else "not whole"
         yield "stream", f"ended by {call.stream.end}, {count(call.stream.chunks)} chunks, {whole}"
+    if call.response is not None and call.response.unrecognized:
+        yield "response", f"not recognized: nothing of {call.api} is in its body"
     reasons = [reason for reason in (call.response.finish_reasons if call.response else []) if reason]
     if reasons:
         yield "finished", ", ".join(reasons)

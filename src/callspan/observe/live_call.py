@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from callspan.fail_open import attempt, fail_open
+from callspan.observe import unrecognized
 from callspan.observe.attempts import AttemptLog, last_limits
 from callspan.observe.body import exact_messages
 from callspan.observe.chunk_timing import ChunkLog, ChunkTiming
@@ -46,7 +47,7 @@ _ESTIMATE: Final = fail_open("estimate the tokens of a call")
 _BUILD_RECORD: Final = fail_open("build the record of a call")
 _READ_MESSAGES: Final = fail_open("read the messages of a call")
 _TOTALS: Final = fail_open("add a call to its session")
-_NO_INFO: Final = ResponseInfo(response=Response())
+_NO_INFO: Final = ResponseInfo(response=Response(), recognized=False)
 _FOLD, _BUILD, _SHOW, _WRITE, _MEASURE, _COUNT_OUT, _TOTAL, _OVER = range(8)
 """The steps of the end of a call."""
 
@@ -285,6 +286,8 @@ class LiveCall:
         fields = self._ending_fields(ending, error)
         with _BUILD_RECORD:
             fields.update(self._content_fields(duration_ns, info, error, body))
+            if not info.recognized and fields["outcome"] == "success" and (self._whole or self._timing.chunks):
+                fields["response"] = unrecognized.flagged(fields["response"], self.record, body)
         record = msgspec.structs.replace(self.record, **fields)
         processed = self._ports.process(record)
         ending.conversation = self._conversation(record, processed, body) if self.span.wants_content else None

@@ -30,13 +30,16 @@ class ResponseInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The model stopped at a length limit."""
     refused: bool = False
     """The response is a refusal or was filtered."""
+    recognized: bool = True
+    """False: nothing in the body belongs to this API; it follows another one, or is none of any."""
 
 
 class Accumulator(Protocol):
     """Folds the chunks of a stream into the body the endpoint would have returned in one piece."""
 
-    complete: bool
-    """True once the stream has signalled its end (finish reason, terminal event)."""
+    @property
+    def complete(self) -> bool:
+        """True once the stream has signalled its end (finish reason, terminal event)."""
 
     def add(self, chunk: object) -> bool:
         """Fold in one parsed chunk; return True if it carried content (text, reasoning, refusal, tool call).
@@ -67,14 +70,23 @@ class PieceAccumulator(Accumulator, Protocol):
 
 
 class Endpoint(Protocol):
-    """One API operation of one provider family."""
+    """One API operation of one provider family: reads its bodies. Stateless; any JSON gives a result."""
 
-    api: Api
-    operation: Operation
-    path: str
-    """Suffix of the logical path, such as `/chat/completions`."""
-    message_key: str
-    """Key of the request body that holds the growing history (messages, input, prompt)."""
+    @property
+    def api(self) -> str:
+        """Name of the API, as `CallRecord.api` has it: `chat_completions`, or one of your own."""
+
+    @property
+    def operation(self) -> str:
+        """The operation as `gen_ai.operation.name` has it: `chat`, `text_completion`, `embeddings`, ..."""
+
+    @property
+    def path(self) -> str:
+        """Suffix of the logical path, such as `/chat/completions`."""
+
+    @property
+    def message_key(self) -> str:
+        """Key of the request body that holds the growing history (messages, input, prompt)."""
 
     def request(self, body: object) -> Request:
         """Return model, stream, parameters, counts of a request, without its body."""

@@ -13,6 +13,7 @@ import msgspec
 
 from callspan.fail_open import ours
 from callspan.forks import late_import
+from callspan.providers import own
 from callspan.providers.base import Api, Endpoint, Endpoints
 from callspan.record.call import CallRecord
 from callspan.record.messages import Conversation
@@ -36,8 +37,23 @@ def endpoint_for(method: str, path: str) -> Endpoint | None:
 
 
 def by_api(api: str) -> Endpoint | None:
-    """Return the endpoint of that name (`CallRecord.api`), or None if there is none."""
-    return _endpoint(api) if api in _PLACES else None
+    """Return the endpoint of that name (`CallRecord.api`), also one of the application's own, or None."""
+    return _endpoint(api) if api in _PLACES else own.find(api)
+
+
+def register(endpoint: Endpoint) -> Endpoint:
+    """Make an endpoint of the application known in this process by its `api`; the newest of a name counts.
+
+    Returns:
+        The endpoint, guarded: it never raises.
+
+    Raises:
+        TypeError: something of the protocol is missing.
+        ValueError: its `api` is one that callspan reads itself.
+    """
+    if getattr(endpoint, "api", None) in APIS:
+        raise ValueError(f"{endpoint!r}: callspan reads the API {endpoint.api!r} itself; give yours another name")
+    return own.remember(endpoint)
 
 
 def load(family: str) -> None:

@@ -201,6 +201,8 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The model stopped at a length limit."""
     refused: bool = False
     """The answer is a refusal, or a filter took it away."""
+    unrecognized: bool = False
+    """Nothing in the body belongs to the API that was stated: content and usage are unknown, not empty."""
     body_bytes: int | None = None
     body: msgspec.Raw = NO_BODY
     """The answer as the endpoint returns it in one piece; a stream is folded into that shape."""

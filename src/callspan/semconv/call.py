@@ -89,6 +89,11 @@ END: Final = Table(
         if_true=True,
     ),
     Row(
+        "callspan.response.unrecognized", BOOLEAN, "response.unrecognized",
+        "Nothing in the body belongs to the API that was stated: content and usage are unknown, not empty.",
+        if_true=True,
+    ),
+    Row(
         REQUEST_ID, STRING, From("attempts", lambda attempts: attempts[-1].request_id),
         "The provider's id of the request, of the last attempt.",
     ),

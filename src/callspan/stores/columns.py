@@ -145,6 +145,9 @@ CALLS: Final = Table(
         _text("run_id", _COMPUTED, since=2),
         _word("agent_id", _COMPUTED, since=2),
         _labels("tags", _COMPUTED, since=2),
+        _flag("unrecognized", "response.unrecognized", since=2, note="nothing of the API was in the response's body"),
+        _int("request_bytes", "request.body_bytes", since=2),
+        _int("response_bytes", "response.body_bytes", since=2),
     ),
     versioned=True,
 )

@@ -151,18 +151,19 @@ def _fast(body: object) -> ResponseInfo | None:
 
 def _generic(body: object) -> ResponseInfo:
     """The info of any body, field by field."""
-    reason = word(body, "stop_reason")
+    reason, error, is_message = word(body, "stop_reason"), _error(body), _is_message(body)
     return ResponseInfo(
         response=Response(
             id=word(body, "id"),
             model=word(body, "model"),
-            finish_reasons=[reason] if _is_message(body) else [],
+            finish_reasons=[reason] if is_message else [],
             service_tier=text(body, "usage", "service_tier"),
         ),
         usage=usage(mapping(body, "usage")),
-        error=_error(body),
+        error=error,
         truncated=reason in _TRUNCATED,
         refused=reason == "refusal",
+        recognized=is_message or error is not None,
     )
 
 

@@ -34,7 +34,8 @@ class Decisions:
 
     def response_info(self, body: object) -> ResponseInfo:
         """Return model, usage and error of an answer; one question that was declined makes it a refusal. Total."""
-        return choices_info(body, refused=any(text(answer, "type") == "refusal" for answer in items(body, "answers")))
+        refused = any(text(answer, "type") == "refusal" for answer in items(body, "answers"))
+        return choices_info(body, refused=refused, holds="answers")
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the input with the questions about it, and the answers; either side may be None."""

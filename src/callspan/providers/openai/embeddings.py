@@ -29,7 +29,7 @@ class Embeddings:
 
     def response_info(self, body: object) -> ResponseInfo:
         """Return model, usage and error of an answer. Total."""
-        return choices_info(body)
+        return choices_info(body, holds="data")
 
     def conversation(self, request: object, response: object) -> Conversation:  # noqa: ARG002 - vectors say nothing
         """Return the texts that were embedded as messages of a user; there is no output."""

@@ -11,7 +11,7 @@ from callspan.fail_open import ours
 from callspan.providers.base import ResponseInfo
 from callspan.providers.copies import detached
 from callspan.providers.errors import error_info
-from callspan.providers.json_readers import UNFIT, integer, items, text, word
+from callspan.providers.json_readers import UNFIT, dig, integer, items, text, word
 from callspan.providers.openai.usage import usage_of
 from callspan.record.call import CONTENT_FILTER, LENGTH, ErrorInfo, Response, normalised
 
@@ -49,9 +49,12 @@ def in_order(body: object) -> list[dict[str, object]]:
     return [choice for _, choice in placed]
 
 
-def choices_info(body: object, *, refused: bool = False) -> ResponseInfo:
-    """Return what an answer made of choices states. `refused`: its content is a refusal."""
-    return _fast(body, refused) or _generic(body, refused)
+def choices_info(body: object, *, refused: bool = False, holds: str = "choices") -> ResponseInfo:
+    """Return what an answer made of choices states.
+
+    `refused`: its content is a refusal. `holds`: the key of the list without which a body is no answer of this API.
+    """
+    return _fast(body, refused) or _generic(body, refused, holds)
 
 
 def _fast(body: object, refused: bool) -> ResponseInfo | None:
@@ -80,11 +83,12 @@ def _fast(body: object, refused: bool) -> ResponseInfo | None:
     )
 
 
-def _generic(body: object, refused: bool) -> ResponseInfo:
+def _generic(body: object, refused: bool, holds: str) -> ResponseInfo:
     """The info of any response, field by field."""
     reasons = [finish_reason(choice.get("finish_reason")) for choice in in_order(body)]
     meant = finish_meanings(reasons)
     refused = refused or any(text(choice, "message", "refusal") for choice in items(body, "choices"))
+    error = response_error(body)
     return ResponseInfo(
         response=Response(
             id=word(body, "id"),
@@ -95,10 +99,17 @@ def _generic(body: object, refused: bool) -> ResponseInfo:
             system_fingerprint=word(body, "system_fingerprint"),
         ),
         usage=usage_of(body),
-        error=response_error(body),
+        error=error,
         truncated=LENGTH in meant,
         refused=refused or CONTENT_FILTER in meant,
+        recognized=error is not None or _holds(body, holds),
     )
+
+
+def _holds(body: object, key: str) -> bool:
+    """Whether the list is there. A folded stream has empty choices, whatever came; an id only where one came."""
+    found = body.get(key) if isinstance(body, dict) else None
+    return isinstance(found, list) and (bool(found) or key != "choices" or dig(body, "id") is not None)
 
 
 _HTTP_ERRORS: Final = range(400, 600)

@@ -43,8 +43,10 @@ class Responses:
         The finish reason is the reason of an incomplete answer, `tool_calls` for a completed one that requests tools of
         the application, else its status once it has ended.
         """
-        reasons = [_reason(body)] if isinstance(dig(body, "output"), list) or text(body, "status") else []
+        known = isinstance(dig(body, "output"), list) or bool(text(body, "status"))
+        reasons = [_reason(body)] if known else []
         meant = finish_meanings(reasons)
+        error = response_error(body) or _unexplained(body)
         return ResponseInfo(
             response=Response(
                 id=word(body, "id"),
@@ -56,9 +58,10 @@ class Responses:
                 status=word(body, "status"),
             ),
             usage=usage_of(body),
-            error=response_error(body) or _unexplained(body),
+            error=error,
             truncated=LENGTH in meant,
             refused=CONTENT_FILTER in meant or any(_refusals(body)),
+            recognized=known or error is not None,
         )
 
     def conversation(self, request: object, response: object) -> Conversation:

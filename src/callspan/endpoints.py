@@ -1,0 +1,44 @@
+"""Endpoints of your own: the protocol that reads the bodies of one API, and the types that it returns.
+
+An endpoint is given to `callspan.record_call(api=...)`. Its methods get plain JSON and should take any: what they
+raise costs what they would have read, never the call.
+"""
+
+from __future__ import annotations
+
+from callspan.providers.base import Accumulator, Endpoint, ResponseInfo
+from callspan.providers.registry import register
+from callspan.record.call import ErrorInfo, Request, Response, Usage
+from callspan.record.messages import (
+    Conversation,
+    Media,
+    Message,
+    Part,
+    Reasoning,
+    Refusal,
+    Text,
+    ToolCall,
+    ToolResult,
+    UnknownPart,
+)
+
+__all__ = [
+    "Accumulator",
+    "Conversation",
+    "Endpoint",
+    "ErrorInfo",
+    "Media",
+    "Message",
+    "Part",
+    "Reasoning",
+    "Refusal",
+    "Request",
+    "Response",
+    "ResponseInfo",
+    "Text",
+    "ToolCall",
+    "ToolResult",
+    "UnknownPart",
+    "Usage",
+    "register",
+]

@@ -1,0 +1,44 @@
+"""Unrecognized responses: those in which an adapter has found nothing it knows. They are flagged, and warned of once.
+
+A success without content or tokens would look the same as one whose body follows another API than was stated.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import msgspec
+
+from callspan.fail_open import log
+from callspan.once import Once
+from callspan.record.call import CallRecord, Response
+
+_MOST_KEYS: Final = 8
+_LONGEST_KEY: Final = 40
+_warned: Final = Once()
+
+
+def flagged(response: Response | None, record: CallRecord, body: object) -> Response:
+    """Return the response, flagged; warn once for each provider and API. `body`: what came, None where it is null."""
+    if _warned.first((record.provider, record.api)):
+        log(
+            logging.WARNING,
+            "A response of %s has nothing of the API %r in it (%s): content and usage are unknown, its body is kept "
+            "as it is. Use another `api` or an endpoint of your own, see docs/recording.md (logged once)",
+            record.provider, record.api, _described(body),
+        )  # fmt: skip
+    return msgspec.structs.replace(response or Response(), unrecognized=True)
+
+
+def forget_warnings() -> None:
+    """Warn of each provider and API anew. For tests."""
+    _warned.forget()
+
+
+def _described(body: object) -> str:
+    """The names of the fields, never a value: a body that is not understood is not masked by its fields either."""
+    if not isinstance(body, dict):
+        return f"no JSON object but {type(body).__name__}"
+    names = [str(key)[:_LONGEST_KEY] for key in body if str(key).isidentifier()]
+    return f"fields: {', '.join(names[:_MOST_KEYS])}" if names else "no fields"

@@ -1,0 +1,164 @@
+"""Answers in which an adapter finds nothing it knows: flagged everywhere, never an empty success."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+import callspan
+from callspan.observe import unrecognized
+from callspan.providers.registry import APIS
+from callspan.record.call import CallRecord
+from callspan.testing import Captured, ScriptedProvider
+from tests.intercept.mode import Mode
+from tests.intercept.test_endings import QUESTION, the_call
+
+Run = Callable[[Callable[[], Awaitable[Any]]], Any]
+GEMINI: Final = {
+    "candidates": [{"content": {"role": "model", "parts": [{"text": "Well."}]}, "finishReason": "STOP"}],
+    "usageMetadata": {"promptTokenCount": 4, "candidatesTokenCount": 2, "totalTokenCount": 6},
+    "modelVersion": "gemini-3",
+}
+OLLAMA: Final = {"model": "llama", "message": {"role": "assistant", "content": "Well."}, "done": True}
+BEDROCK: Final = {
+    "output": {"message": {"role": "assistant", "content": [{"text": "Well."}]}},
+    "stopReason": "end_turn",
+}
+FOREIGN: Final[dict[str, Any]] = {
+    "gemini": GEMINI, "ollama": OLLAMA, "bedrock converse": BEDROCK, "a page": "<html>Log in</html>", "nothing": {},
+    "a list": [1], "null": None,
+}  # fmt: skip
+KNOWN: Final[dict[str, list[Any]]] = {
+    "chat_completions": [
+        {"choices": [{"message": {"content": ""}}]},
+        {"id": "c1", "object": "chat.completion", "choices": []},
+        {"error": {"message": "no"}},
+    ],
+    "completions": [{"choices": [{"text": ""}]}, {"error": {"message": "no"}}],
+    "embeddings": [{"data": [{"embedding": [0.5]}]}, {"object": "list", "data": []}],
+    "decisions": [{"answers": []}],
+    "messages": [{"type": "message", "content": []}, {"content": [{"type": "text", "text": "Well."}]}],
+    "responses": [{"output": []}, {"status": "queued"}, {"object": "response.compaction", "output": []}],
+}
+
+
+@pytest.fixture(autouse=True)
+def _warned_of_nothing() -> None:
+    unrecognized.forget_warnings()
+
+
+def by_hand(api: Any, body: object = None, chunks: list[Any] | None = None) -> None:
+    with callspan.record_call(provider="google", api=api, model="m") as call:
+        call.request({"model": "m", "contents": []})
+        for chunk in chunks or ():
+            call.chunk(chunk)
+        if chunks is None:
+            call.response(body)
+
+
+def flag(record: CallRecord) -> bool:
+    assert record.response is not None
+    return record.response.unrecognized
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
+@pytest.mark.parametrize("api", sorted(APIS))
+def test_a_body_of_another_api_is_flagged(
+    api: str, foreign: str, seen: Captured, caplog: pytest.LogCaptureFixture
+) -> None:
+    by_hand(api, FOREIGN[foreign])
+    record = the_call(seen)
+    assert (record.outcome, flag(record)) == ("success", True)
+    (span,) = seen.spans
+    assert (span.attributes or {})["callspan.response.unrecognized"] is True
+    (warning,) = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+    assert "google" in warning
+    assert api in warning
+    if isinstance(FOREIGN[foreign], dict) and FOREIGN[foreign]:
+        assert next(iter(FOREIGN[foreign])) in warning
+    assert "Well." not in warning
+
+
+@pytest.mark.parametrize("api", sorted(APIS))
+def test_the_chunks_of_another_api_are_flagged(api: str, seen: Captured) -> None:
+    by_hand(api, chunks=[GEMINI, GEMINI])
+    assert flag(the_call(seen))
+
+
+@pytest.mark.parametrize("api", sorted(APIS))
+def test_what_an_adapter_knows_is_not_flagged(api: str, seen: Captured, caplog: pytest.LogCaptureFixture) -> None:
+    for body in KNOWN[api]:
+        by_hand(api, body)
+    assert [flag(record) for record in seen.records] == [False] * len(KNOWN[api])
+    assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
+    assert not any("callspan.response.unrecognized" in (span.attributes or {}) for span in seen.spans)
+
+
+def test_there_is_one_warning_for_a_provider_and_an_api(seen: Captured, caplog: pytest.LogCaptureFixture) -> None:
+    for api in ("messages", "messages", "responses"):
+        by_hand(api, GEMINI)
+    assert len(seen.records) == 3
+    assert len([one for one in caplog.records if one.levelno == logging.WARNING]) == 2
+
+
+def test_a_server_that_answers_the_sdk_in_another_shape_is_flagged(mode: Mode, run: Run, seen: Captured) -> None:
+    """A login page, or an endpoint of another API behind `base_url`: the caller gets what the SDK makes of it."""
+
+    async def body() -> None:
+        for answer in (GEMINI, "<html>Log in</html>"):
+            mode.provider.reply(raw=answer)
+            await mode.wait(mode.openai().chat.completions.create(model="m", messages=QUESTION))
+
+    run(body)
+    assert [(record.outcome, flag(record)) for record in seen.records] == [("success", True)] * 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_calls_that_are_read_are_not_flagged(stream: bool, mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        openai, anthropic = mode.openai(), mode.anthropic()
+        for made in (
+            openai.chat.completions.create(model="m", messages=QUESTION, stream=stream),
+            openai.responses.create(model="m", input="Hi", stream=stream),
+            openai.completions.create(model="m", prompt="Hi", stream=stream),
+            anthropic.messages.create(model="m", max_tokens=9, messages=QUESTION, stream=stream),
+        ):
+            result = await mode.wait(made)
+            if stream:
+                await mode.all(result)
+
+    run(body)
+    assert [flag(record) for record in seen.records] == [False] * 4
+
+
+def test_an_error_and_a_stream_given_up_are_not_flagged(mode: Mode, run: Run, seen: Captured) -> None:
+    async def body() -> None:
+        mode.provider.reply(status=400)
+        with pytest.raises(Exception, match="scripted"):
+            await mode.wait(mode.openai().chat.completions.create(model="m", messages=QUESTION))
+        stream = await mode.wait(mode.openai().chat.completions.create(model="m", messages=QUESTION, stream=True))
+        await mode.wait(stream.close())
+
+    run(body)
+    assert not any(record.response is not None and flag(record) for record in seen.records)
+
+
+def test_a_store_has_it_in_a_column(provider: ScriptedProvider, tmp_path: Path) -> None:
+    del provider
+    handle = callspan.instrument(stores=f"sqlite:///{tmp_path}/calls.db")
+    try:
+        by_hand("chat_completions", GEMINI)
+        by_hand("chat_completions", KNOWN["chat_completions"][0])
+    finally:
+        handle.uninstrument()
+    with closing(sqlite3.connect(tmp_path / "calls.db")) as connection:
+        rows = connection.execute("SELECT unrecognized FROM calls ORDER BY start_ns").fetchall()
+    assert [bool(row[0]) for row in rows] == [True, False]
+    with closing(callspan.open_store(f"sqlite:///{tmp_path}/calls.db")) as reader:
+        assert sorted(flag(call) for call in reader.calls()) == [False, True]
