@@ -18,12 +18,29 @@ import signal
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import partial
 from types import CodeType, FrameType, TracebackType
 from typing import Any, Final, TypeVar
 
-from callspan.once import Once
+
+class Once:
+    """Remembers keys. Without a lock: a signal handler may ask while the thread it has interrupted asks too."""
+
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        self._seen: dict[Hashable, object] = {}
+
+    def first(self, key: Hashable) -> bool:
+        """Return True for exactly one caller per key, until `forget`."""
+        mine = object()
+        return key not in self._seen and self._seen.setdefault(key, mine) is mine
+
+    def forget(self) -> None:
+        """Start anew. For tests."""
+        self._seen.clear()
+
 
 _LOGGER: Final = logging.getLogger("callspan")
 _MAX_WRAPPERS: Final = 10

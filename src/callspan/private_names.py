@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from types import FunctionType
 from typing import Any, Final, NamedTuple
 
-from callspan.fail_open import log
-from callspan.once import Once
+from callspan.fail_open import Once, log
 
 
 class PrivateName(NamedTuple):

@@ -16,8 +16,7 @@ from typing import Final, TypeAlias, cast
 
 import msgspec
 
-from callspan.fail_open import log
-from callspan.once import Once
+from callspan.fail_open import Once, log
 from callspan.safe_urls import safe_url
 from callspan.settings import (
     Content,

@@ -30,7 +30,7 @@ from callspan.fail_open import failures, forget_failures
 from callspan.record.events import RewardRecord
 from callspan.testing import ScriptedProvider
 from callspan.wiring import Handle
-from callspan.wiring.span_finder import SpanFinder
+from callspan.wiring.pipeline import SpanFinder
 
 QUESTION: Any = [{"role": "user", "content": "Write a haiku."}]
 RESULT = "gen_ai.evaluation.result"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from callspan.cost.price_list import PriceList
+from callspan.cost.published import PriceList
 from callspan.record.call import Usage
 
 from .conftest import NOVEMBER_2026_NS

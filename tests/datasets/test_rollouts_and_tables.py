@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from callspan.datasets import export, tables
+from callspan.datasets import export, exporting
 from callspan.datasets.selection import Options
 from callspan.record.call import Place
 from callspan.settings import SettingError
@@ -69,7 +69,7 @@ def test_a_table_of_calls_reads_back_with_its_types(world: World, tmp_path: Path
     target = tmp_path / "calls.parquet"
     export(open_store(world.write(tmp_path / "w.db")), "parquet", target)
     table = parquet.read_table(target)
-    assert {field.name: str(field.type).replace("double", "float64") for field in table.schema} == tables.COLUMNS
+    assert {field.name: str(field.type).replace("double", "float64") for field in table.schema} == exporting.COLUMNS
     inside, outside = table.to_pylist()
     assert json.loads(inside["messages"]) == QUESTION
     assert json.loads(inside["answer"])["content"] == "In."

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from callspan import plugin
-from callspan.cli import store_choice
+from callspan.cli import options
 from tests.e2e.conftest import Answer, Demo, in_its_own, in_process, plain_environment
 
 Ask = Callable[..., Answer]
@@ -26,7 +26,7 @@ def first_id(ask: Ask, *options: str) -> str:
 
 
 def test_the_default_store_is_that_of_the_exporter() -> None:
-    assert store_choice.DEFAULT_STORE == plugin.DEFAULT_STORE
+    assert options.DEFAULT_STORE == plugin.DEFAULT_STORE
 
 
 def test_sessions_lists_newest_first_with_sums(ask: Ask) -> None:

@@ -11,8 +11,8 @@ import openai
 import pytest
 
 from callspan.cli import doctor
+from callspan.fail_open import Once
 from callspan.intercept import other_instrumentations
-from callspan.once import Once
 from callspan.record.codec import encode
 from callspan.record.events import SessionRecord
 from callspan.spool.segment import SUFFIX

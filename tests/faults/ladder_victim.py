@@ -16,12 +16,12 @@ from typing import Any
 
 import msgspec
 
-from callspan.intercept import hook_table, patching
+from callspan.intercept import patching
 
 GONE = set(sys.argv[1:])
 
 
-def as_it_is_now(hook: hook_table.Hook) -> hook_table.Hook:
+def as_it_is_now(hook: patching.Hook) -> patching.Hook:
     names = {hook.attribute, f"{hook.owner}.{hook.attribute}"}
     if names & GONE:
         return msgspec.structs.replace(hook, owner=f"{hook.owner}_gone")
@@ -30,7 +30,7 @@ def as_it_is_now(hook: hook_table.Hook) -> hook_table.Hook:
     return hook
 
 
-patching.HOOKS = tuple(map(as_it_is_now, hook_table.HOOKS))  # type: ignore[misc]
+patching.HOOKS = tuple(map(as_it_is_now, patching.HOOKS))  # type: ignore[misc]
 
 import anthropic  # noqa: E402
 import openai  # noqa: E402

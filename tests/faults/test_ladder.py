@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from callspan.intercept.hook_table import HOOKS
+from callspan.intercept.patching import HOOKS
 from callspan.providers import registry
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -21,10 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import callspan
-from callspan.observe.body import exact_json
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode, encode_json
 from callspan.record.events import Record
+from callspan.record.raw_messages import exact_json
 from callspan.settings_loader import load
 from callspan.stores.base import CallFilter, Reader
 from callspan.testing import Captured, capture

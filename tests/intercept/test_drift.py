@@ -18,7 +18,7 @@ import openai._base_client
 import pytest
 
 import callspan
-from callspan.intercept.hook_table import HOOKS, Hook
+from callspan.intercept.patching import HOOKS, Hook
 from callspan.testing import Captured, ScriptedProvider, capture
 from tests.intercept import sdks
 from tests.intercept.mode import Mode

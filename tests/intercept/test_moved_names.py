@@ -20,8 +20,8 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 import callspan
 from callspan import private_names
+from callspan.fail_open import Once
 from callspan.intercept.patching import SDKS
-from callspan.once import Once
 from callspan.private_names import READ, PrivateName
 from callspan.record.call import CallRecord
 from callspan.settings import Settings

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from callspan.formatting import escaped, json_block, shown
 from callspan.record.call import ErrorInfo
-from callspan.reports.text import escaped, json_block, shown
 from tests.datasets.conftest import World
 
 from . import browser

@@ -12,11 +12,11 @@ import pytest
 from click.testing import CliRunner
 
 from callspan.cli.commands import callspan
-from callspan.spool.losses import add_losses, read_losses
+from callspan.spool.directory import store_key
 from callspan.spool.segment import Segment
 from callspan.spool.sink import Entry
 from callspan.spool.spool import Spool
-from callspan.spool.store_key import store_key
+from callspan.spool.waiting import add_losses, read_losses
 
 from .rig import DownSink, FileSink, HangingSink, SqliteSink, record, rows, until
 

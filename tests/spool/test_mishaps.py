@@ -14,12 +14,11 @@ from click.testing import CliRunner
 from callspan.cli.commands import callspan
 from callspan.record.call import CallRecord, Timing
 from callspan.record.codec import encode as encode_record
-from callspan.spool.cursors import cursor_path, read_cursor, write_cursor
+from callspan.spool.directory import cursor_path, read_cursor, store_key, write_cursor
 from callspan.spool.frames import encode
 from callspan.spool.segment import Segment
 from callspan.spool.sink import Entry
 from callspan.spool.spool import Spool, ship_once
-from callspan.spool.store_key import store_key
 
 from .rig import DownSink, FileSink, SqliteSink, key_of, python, record, rows, until
 

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from callspan.spool.cursors import write_cursor
+from callspan.spool.directory import store_keys, write_cursor
 from callspan.spool.frames import Frame, encode, scan
 from callspan.spool.segment import Segment
 from callspan.spool.sink import Entry
 from callspan.spool.spool import Spool, ship_once
-from callspan.spool.store_key import store_keys
 
 from .rig import DownSink, FileSink, HangingSink, PickySink, SqliteSink, python, record, rows, until
 

@@ -12,8 +12,8 @@ from callspan.cli.commands import callspan
 from callspan.record.call import CallRecord, Timing
 from callspan.record.codec import encode
 from callspan.settings import Settings
+from callspan.spool.directory import store_keys
 from callspan.spool.segment import Segment
-from callspan.spool.store_key import store_keys
 from callspan.stores.urls import open_store
 from callspan.wiring.recorder import spool_directory
 from callspan.wiring.store_sinks import store_sinks

@@ -108,7 +108,7 @@ import sys, time, windows
 from pathlib import Path
 from callspan.record.call import CallRecord, Timing
 from callspan.record.codec import encode
-from callspan.spool.cursors import write_cursor
+from callspan.spool.directory import write_cursor
 from callspan.spool.frames import encode as frame
 from callspan.spool.sink import Entry
 from callspan.spool.spool import Spool, ship_once

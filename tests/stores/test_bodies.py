@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.points import points
 
 from callspan.stores import bodies
-from callspan.stores.text_extraction import fragments, role_of, text_in
+from callspan.stores.bodies import fragments, role_of, text_in
 
 
 def compact(value: object) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
-from callspan.once import Once
+from callspan.fail_open import Once
 
 
 class Slow(str):

@@ -16,7 +16,7 @@ import pytest
 
 import callspan
 from callspan import private_names
-from callspan.once import Once
+from callspan.fail_open import Once
 from callspan.private_names import HOOKED, MODULES, READ, PrivateName
 
 SOURCE = Path(callspan.__file__).parent

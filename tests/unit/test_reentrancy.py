@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from callspan import reentrancy
-from callspan.reentrancy import drain, run_or_defer
+from callspan import background
+from callspan.background import drain_deferred, run_or_defer
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no such signals there")
 
@@ -42,7 +42,7 @@ def handle() -> Iterator[Callable[[Callable[[], None]], None]]:
     before = signal.getsignal(signal.SIGUSR1)
     yield lambda handler: signal.signal(signal.SIGUSR1, lambda _number, _frame: handler()) and None
     signal.signal(signal.SIGUSR1, before)
-    assert drain(5)
+    assert drain_deferred(5)
 
 
 def test_what_a_handler_adds_is_done_after_what_it_has_interrupted(
@@ -52,12 +52,12 @@ def test_what_a_handler_adds_is_done_after_what_it_has_interrupted(
 
     def handler() -> None:
         run_or_defer(work.do, "in the handler", False)
-        drained.append(drain(5))
+        drained.append(drain_deferred(5))
 
     handle(handler)
     run_or_defer(work.do, "interrupted", True)
     assert drained == [False]
-    assert drain(5)
+    assert drain_deferred(5)
     assert work.done == ["interrupted", "in the handler"]
 
 
@@ -81,11 +81,11 @@ def test_a_handler_that_interrupts_no_section_does_its_work_at_once(
 
 
 def test_a_mark_that_an_interrupt_has_left_behind_defers_nothing() -> None:
-    reentrancy._here.in_section = True
+    background._here.in_section = True
     work = Work()
     run_or_defer(work.do, "afterwards", False)
     assert work.done == ["afterwards"]
-    assert not reentrancy._here.in_section
+    assert not background._here.in_section
 
 
 def test_what_raises_leaves_the_section() -> None:
@@ -94,12 +94,12 @@ def test_what_raises_leaves_the_section() -> None:
 
     with pytest.raises(KeyError):
         run_or_defer(fail, None, None)
-    assert not reentrancy._here.in_section
+    assert not background._here.in_section
 
 
 AT_EXIT = """
 import os, signal, threading, time
-from callspan.reentrancy import run_or_defer
+from callspan.background import run_or_defer
 lock = threading.Lock()
 def work(name, signalled):
     with lock:
@@ -131,11 +131,11 @@ def test_a_child_forked_in_a_handler_does_not_do_the_work_of_its_parent(
         run_or_defer(work.do, "in the handler", False)
         child = os.fork()
         if child == 0:
-            os._exit(0 if drain(5) is False else 1)
+            os._exit(0 if drain_deferred(5) is False else 1)
         status.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
     handle(handler)
     run_or_defer(work.do, "interrupted", True)
     assert status == [0]
-    assert drain(5)
+    assert drain_deferred(5)
     assert work.done == ["interrupted", "in the handler"]

@@ -6,8 +6,7 @@ import logging
 from typing import Final
 
 from callspan.agent.runtime import Runtime, installed, never_instrumented
-from callspan.fail_open import log
-from callspan.once import Once
+from callspan.fail_open import Once, log
 from callspan.settings_loader import load
 
 _NOT_INSTRUMENTED: Final = "not_instrumented"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from opentelemetry.context import Context, get_current
 
+from callspan.agent.episode import RunningTotals
 from callspan.agent.lifecycle import SCOPE, Lifecycle
-from callspan.agent.running_totals import RunningTotals
 from callspan.agent.runtime import Runtime, ScopeSpanHandle
 from callspan.agent.values import Time
 from callspan.fail_open import fail_open

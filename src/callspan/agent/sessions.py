@@ -12,7 +12,6 @@ import msgspec
 from opentelemetry.context import Context
 
 from callspan.agent.api_misuse import flagged, installed_or_warn, mark
-from callspan.agent.carriers import Carrier, carried, carrier_of
 from callspan.agent.context import metadata_of, with_metadata
 from callspan.agent.decorators import Decorating
 from callspan.agent.episode import episode_of
@@ -20,7 +19,7 @@ from callspan.agent.event_recorder import EventRecorder
 from callspan.agent.rewards import reward_record
 from callspan.agent.runtime import NO_SPAN, Runtime, ScopeSpanHandle, SpanRef, installed
 from callspan.agent.scope import Scope, current_scope, scope_of
-from callspan.agent.span_refs import SPAN_REFS, remember
+from callspan.agent.span_refs import SPAN_REFS, Carrier, carried, carrier_of, remember
 from callspan.agent.timesteps import Found, SessionScope, TimestepScope
 from callspan.agent.values import SupportsBool, Time, as_bool, as_dict, as_text
 from callspan.errors import application_error, outcome_of

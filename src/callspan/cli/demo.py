@@ -17,9 +17,9 @@ import click
 from callspan.cli.demo_world import GridWorld, worlds
 from callspan.cli.filters import HttpUrl
 from callspan.cli.frame import Frame, framed, store_errors, wrong
+from callspan.cli.options import DEFAULT_STORE
 from callspan.cli.rows import short_ids
 from callspan.cli.screen import reward_style
-from callspan.cli.store_choice import DEFAULT_STORE
 from callspan.formatting import iso, reward
 from callspan.settings import SettingError
 from callspan.stores.urls import open_store, parse, safe_name

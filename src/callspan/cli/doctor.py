@@ -27,7 +27,7 @@ from callspan.private_names import MODULES, READ
 from callspan.settings import SettingError, Settings
 from callspan.settings_loader import load, troubles_of, variables
 from callspan.spool.directory import BAD_SUFFIX, Listing, size_of
-from callspan.spool.losses import FILE, read_losses
+from callspan.spool.waiting import FILE, read_losses
 from callspan.stores.urls import safe_name, split_urls
 
 _MARKS: Final = {"ok": ("✓", "green"), "note": ("·", "dim"), "warning": ("!", "yellow"), "failed": ("✗", "bold red")}

@@ -6,23 +6,36 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial, update_wrapper
+from functools import cached_property, partial, update_wrapper
+from itertools import islice
 from typing import Final, NamedTuple, NoReturn, TypeAlias
 
 import click
+import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
 
 from callspan.cli.backlog import Backlog
-from callspan.cli.reward_filter import Rewarded
+from callspan.cli.options import stores_of_environment
 from callspan.cli.safe_text import ascii_json, clean, is_unicode, whole_characters
 from callspan.cli.screen import Screen, json_text
-from callspan.cli.store_choice import stores_of_environment
 from callspan.formatting import milliseconds
+from callspan.record.call import CallRecord
+from callspan.record.events import TimestepRecord
 from callspan.safe_urls import whole_words, without_passwords
 from callspan.settings import SettingError
-from callspan.stores.base import EmptyStoreError, Reader, StoreError
+from callspan.stores import aggregates
+from callspan.stores.base import (
+    CallFilter,
+    EmptyStoreError,
+    Event,
+    Grouping,
+    Reader,
+    SessionSummary,
+    StoreError,
+    Summary,
+)
 from callspan.stores.urls import open_store, parse, safe_name, split_urls
 
 _DRIVER_ERRORS: Final = {"psycopg": "Error", "clickhouse_connect.driver.exceptions": "ClickHouseError"}
@@ -223,3 +236,64 @@ def progress(frame: Frame, what: str) -> Iterator[UpdateProgress]:
             bars.update(task, completed=done, total=of, description=clean(what), progress_text=progress_text)
 
         yield update
+
+
+_EVERY: Final = CallFilter()
+
+
+class Rewarded:
+    """A `Reader` of the sessions with at least some reward, and of their calls; of any store."""
+
+    def __init__(self, reader: Reader, least: float) -> None:
+        self.name = reader.name
+        self._reader = reader
+        self._least = least
+
+    @cached_property
+    def _chosen(self) -> frozenset[str]:
+        return frozenset(summary.session.session_id for summary in self.sessions())
+
+    def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
+        """Yield the calls of sessions that earned enough."""
+        end = None if which.limit is None else which.offset + which.limit
+        found = self._reader.calls(msgspec.structs.replace(which, limit=None, offset=0))
+        yield from islice((call for call in found if call.place.session_id in self._chosen), which.offset, end)
+
+    def call(self, call_id: str) -> CallRecord | None:
+        """Return one call, whatever its session earned."""
+        return self._reader.call(call_id)
+
+    def count_calls(self, which: CallFilter = _EVERY) -> int:
+        """Return how many calls `calls` would yield without its limit."""
+        found = self._reader.summary("session", which, latencies=False)
+        return sum(summary.calls for summary in found if summary.key in self._chosen)
+
+    def sessions(self, *, since_ns: int | None = None, limit: int | None = None) -> Iterator[SessionSummary]:
+        """Yield sessions that earned enough, newest first."""
+        found = self._reader.sessions(since_ns=since_ns)
+        yield from islice((one for one in found if one.reward is not None and one.reward >= self._least), limit)
+
+    def session(self, session_id: str) -> SessionSummary | None:
+        """Return one session, whatever it earned."""
+        return self._reader.session(session_id)
+
+    def timesteps(self, session_id: str) -> Iterator[TimestepRecord]:
+        """Yield the timesteps of a session by their start."""
+        return self._reader.timesteps(session_id)
+
+    def events(self, session_id: str) -> Iterator[Event]:
+        """Yield events, messages and rewards of a session in the order they happened."""
+        return self._reader.events(session_id)
+
+    def summary(self, by: Grouping, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
+        """Yield sums over the calls of sessions that earned enough, largest number of calls first."""
+        slim = (msgspec.structs.replace(call, conversation=None) for call in self.calls(which))
+        return aggregates.summarise(slim, by, latencies=latencies)
+
+    def position(self, segment: str) -> int | None:
+        """Return up to which offset the store has a segment of a spool."""
+        return self._reader.position(segment)
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._reader.close()

@@ -1,10 +1,16 @@
-"""Options: reads leading options with the standard library, for `callspan run`, which works without click."""
+"""Options read with the standard library, for `callspan run`, which works without click; and the default store."""
 
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+from callspan.cli.safe_text import clean
+from callspan.settings import SettingError
+from callspan.settings_loader import load
+from callspan.stores.urls import parse
 
 
 class WrongUsageError(Exception):
@@ -49,3 +55,31 @@ def did_you_mean(given: str, possible: Iterable[str], most: int = 3) -> str:
         return ""
     named = ", ".join(repr(one) for one in near)
     return f" Did you mean {named}?" if len(near) == 1 else f" Did you mean one of {named}?"
+
+
+DEFAULT_STORE: Final = "sqlite:///callspan.db"
+"""Where `run` and `demo` write and everything else reads by default."""
+
+
+def stores_of_environment() -> str:
+    """Return the stores of `CALLSPAN_STORES` as a comma list, else the default store.
+
+    Of those that cannot be used a line is printed on stderr. Raises SettingError where none can.
+    """
+    # What else is wrong with the environment is for the process to say that records.
+    named = load(warn=False).stores
+    wrong = {url: error for url in named if (error := _trouble(url)) is not None}
+    good = [url for url in named if url not in wrong]
+    if wrong and not good:
+        raise next(iter(wrong.values()))
+    for error in wrong.values():
+        print(clean(f"Warning: {error}. This store is left out."), file=sys.stderr)
+    return ",".join(good) or DEFAULT_STORE
+
+
+def _trouble(url: str) -> SettingError | None:
+    try:
+        parse(url)
+    except SettingError as error:
+        return error
+    return None

@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
-from callspan.cli.options import WrongUsageError, leading_options
+from callspan.cli.options import WrongUsageError, leading_options, stores_of_environment
 from callspan.cli.safe_text import clean, clean_lines
-from callspan.cli.store_choice import stores_of_environment
 from callspan.otlp_variables import SERVICE_FOR_RUN, service_of_command
 from callspan.settings import SettingError
 from callspan.settings_loader import environment_for_run

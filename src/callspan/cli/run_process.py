@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from callspan.cli.options import DEFAULT_STORE
 from callspan.cli.safe_text import clean
-from callspan.cli.store_choice import DEFAULT_STORE
 from callspan.fail_open import fail_open
 from callspan.otlp_variables import otlp_is_named
 from callspan.settings import Settings

@@ -92,7 +92,7 @@ def held_for_others(stores: str) -> list[Path]:
 
     Raises SettingError for a store that cannot be used here.
     """
-    from callspan.spool.store_key import store_keys
+    from callspan.spool.directory import store_keys
     from callspan.wiring.store_sinks import store_sinks
 
     directory = spool_of(stores)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from callspan.cost.pricing import Pricer, priced, pricer_for
-from callspan.cost.table import PriceFileError, PriceTable, read_prices
+from callspan.cost.table import PriceFileError, Pricer, PriceTable, priced, pricer_for, read_prices
 
 __all__ = ["PriceFileError", "PriceTable", "Pricer", "priced", "pricer_for", "read_prices"]

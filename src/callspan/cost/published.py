@@ -1,19 +1,243 @@
-"""Published prices: those of the `genai-prices` package, imported when an SDK is patched where calls are priced.
+"""Published prices: those of the `genai-prices` package, kept as rates: the prices of one model as it calculated.
 
-The import holds up every thread for a while, which traffic is to be spared. Only where the provider is certain to be
-known are its prices looked up; a name alone may be anybody's model.
+The package is imported when an SDK is patched where calls are priced: the import holds up every thread for a while,
+which traffic is to be spared. Only where the provider is certain to be known are its prices looked up; a name alone may
+be anybody's model.
+
+The list takes some 200 µs to find a model and to add up its prices; with its rates the next call is a few
+multiplications. Rates are used only for the counters for which they gave, digit by digit, the amount of the list;
+for others the list computes it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from decimal import Decimal
 from functools import cache
-from typing import Final
+from types import ModuleType
+from typing import Final, NamedTuple, Protocol, cast
 
-from callspan.cost.price_list import PriceList
 from callspan.fail_open import fail_open
 from callspan.forks import LATE_IMPORTS, late_import
 from callspan.record.call import CallRecord, Cost, Usage
+
+_PER: Final[Mapping[str, int]] = {"mtok": 1_000_000, "kcount": 1_000}
+"""Units by the last word of a price's name."""
+_INPUT, _OUTPUT, _READ, _WRITTEN, _HOUR, _SEARCHES, _REQUESTS, _NONE = range(8)
+_COUNTS: Final[Mapping[str, int]] = {
+    "input_mtok": _INPUT,
+    "output_mtok": _OUTPUT,
+    "cache_read_mtok": _READ,
+    "cache_write_mtok": _WRITTEN,
+    "cache_write_1h_mtok": _HOUR,
+    "web_searches_kcount": _SEARCHES,
+    "requests_kcount": _REQUESTS,
+}
+"""Place of the count that a price is for, among those of `_counts`."""
+_LARGEST: Final = 10**9
+"""Larger counts may need more digits than the list keeps."""
+_ZERO: Final = Decimal(0)
+
+
+class _Tier(Protocol):
+    start: int
+    price: Decimal
+
+
+class _TieredPrices(Protocol):
+    base: Decimal
+    tiers: list[_Tier]
+
+
+class _Rate(NamedTuple):
+    place: int
+    """Of its count."""
+    price: Decimal
+    per: int
+
+
+class Rates:
+    """The prices of one model at one provider in one service tier. Safe from any thread."""
+
+    __slots__ = ("_by_bracket", "_names", "_prices", "_same", "_starts")
+
+    def __init__(self, prices: Mapping[str, object]) -> None:
+        """`prices` by their names in the list: amounts, or amounts that depend on the number of input tokens."""
+        self._prices = {name: price for name, price in prices.items() if _per(name) and price is not None}
+        self._names = frozenset(self._prices)
+        tiers = [_tiers(price) for price in self._prices.values()]
+        self._starts = tuple(sorted({tier.start for found in tiers for tier in found}))
+        self._by_bracket = tuple(tuple(self._rates(tokens)) for tokens in (0, *(start + 1 for start in self._starts)))
+        self._same: dict[tuple[int, int], bool] = {}
+
+    def usd(self, usage: Usage) -> Decimal | None:
+        """Return the amount for these counts; None where the list must compute it."""
+        return self._sum(usage) if self._same.get(self._case(usage)) else None
+
+    def check(self, usage: Usage, usd: Decimal) -> None:
+        """Compare with the list's own amount for these counts, and remember whether they agree."""
+        found, case = self._sum(usage), self._case(usage)
+        if found is not None:
+            self._same[case] = self._same.get(case, True) and found.as_tuple() == usd.as_tuple()
+
+    def _case(self, usage: Usage) -> tuple[int, int]:
+        """What must be checked separately: which counters are not 0, and how many thresholds are passed."""
+        counters = (
+            bool(usage.input_tokens) | bool(usage.output_tokens) << 1 | bool(usage.cache_read_tokens) << 2
+            | bool(usage.cache_write_tokens) << 3 | bool(usage.cache_write_1h_tokens) << 4
+            | bool(usage.web_search_requests) << 5
+        )  # fmt: skip
+        return counters, self._bracket(usage.input_tokens or 0)
+
+    def _bracket(self, tokens: int) -> int:
+        return sum([tokens > start for start in self._starts])
+
+    def _sum(self, usage: Usage) -> Decimal | None:
+        counts = self._counts(usage)
+        if counts is None:
+            return None
+        total = _ZERO
+        for place, price, per in self._by_bracket[self._bracket(usage.input_tokens or 0)]:
+            total += price * counts[place] / per
+        return total
+
+    def _counts(self, usage: Usage) -> tuple[int, ...] | None:
+        """What each price is multiplied with; None where that is not as simple."""
+        if usage.cache_write_5m_tokens or usage.input_audio_tokens or usage.output_audio_tokens:
+            return None
+        tokens, read, written = usage.input_tokens or 0, usage.cache_read_tokens or 0, usage.cache_write_tokens or 0
+        hour, output = usage.cache_write_1h_tokens or 0, usage.output_tokens or 0
+        searches, names = usage.web_search_requests or 0, self._names
+        if min(tokens, read, written, hour, output, searches) < 0 or max(tokens, output, searches) > _LARGEST:
+            return None
+        if hour > written or read + written > tokens:
+            return None
+        # What has a price of its own is not priced as a part of the whole again.
+        rest = tokens - (read if "cache_read_mtok" in names else 0) - (written if "cache_write_mtok" in names else 0)
+        short = written - (hour if "cache_write_1h_mtok" in names else 0)
+        return rest, output, read, short, hour, searches, 1, 0
+
+    def _rates(self, tokens: int) -> Iterator[_Rate]:
+        for name, price in self._prices.items():
+            per = _per(name)
+            if isinstance(price, Decimal):
+                yield _Rate(_COUNTS.get(name, _NONE), price, per)
+            else:
+                tiered = cast("_TieredPrices", price)
+                passed = [tier.price for tier in tiered.tiers if tokens > tier.start]
+                yield _Rate(_COUNTS.get(name, _NONE), passed[-1] if passed else tiered.base, per)
+
+
+def _per(name: str) -> int:
+    return _PER.get(name.rpartition("_")[2], 0)
+
+
+def _tiers(price: object) -> list[_Tier]:
+    return [] if isinstance(price, Decimal) else cast("_TieredPrices", price).tiers
+
+
+_COUNTERS: Final[Mapping[str, str]] = {
+    "input_tokens": "input_tokens",
+    "output_tokens": "output_tokens",
+    "cache_read_tokens": "cache_read_tokens",
+    "cache_write_tokens": "cache_write_tokens",
+    "cache_write_5m_tokens": "cache_write_5m_tokens",
+    "cache_write_1h_tokens": "cache_write_1h_tokens",
+    "input_audio_tokens": "input_audio_tokens",
+    "output_audio_tokens": "output_audio_tokens",
+    "web_search_requests": "web_searches",
+}
+"""Our counters -> those of the price list."""
+_SECOND_NS: Final = 1_000_000_000
+_MINUTE_NS: Final = 60 * _SECOND_NS
+_ALWAYS: Final = -1
+_MOST: Final = 2_000
+_KEEP: Final = fail_open("keep the rates of a model; its prices are looked up again")
+
+
+class _Model(NamedTuple):
+    """A model, and when it is used."""
+
+    provider: str
+    name: str
+    tier: str | None
+    minute: int
+    """Unix time: some prices change at a date or with the time of day. `_ALWAYS`: those that don't."""
+
+
+class _Edition:
+    """Rates from one state of the list, which may update itself: then it has a new snapshot."""
+
+    def __init__(self, snapshot: object) -> None:
+        self.snapshot = snapshot
+        self.rates: dict[_Model, Rates] = {}
+        self.unknown: set[_Model] = set()
+
+
+class PriceList:
+    """Calculates what calls cost. Safe from any thread; takes 200 µs for the first call of a model."""
+
+    def __init__(self, package: ModuleType) -> None:
+        """`package` is `genai_prices`."""
+        self._package = package
+        self._edition = _Edition(self._snapshot())
+        self.version = f"genai-prices {package.__version__}"
+        """What a cost names as its source."""
+
+    def usd(self, names: tuple[str, str], tier: str | None, start_ns: int, usage: Usage) -> Decimal | None:
+        """Return the price of a call; None for an unknown model or counts that contradict one another.
+
+        `names` are those of the provider, as the list knows it, and of the model; `start_ns` is Unix time.
+        """
+        edition, snapshot = self._edition, self._snapshot()
+        if edition.snapshot is not snapshot:
+            edition = self._edition = _Edition(snapshot)
+        always = _Model(*names, tier, _ALWAYS)
+        if always in edition.unknown:
+            return None
+        rates = edition.rates.get(always) or edition.rates.get(always._replace(minute=start_ns // _MINUTE_NS))
+        usd = None if rates is None else rates.usd(usage)
+        return self._look_up(edition, always, start_ns, usage) if usd is None else usd
+
+    def _look_up(self, edition: _Edition, model: _Model, start_ns: int, usage: Usage) -> Decimal | None:
+        counted = {theirs: count for ours, theirs in _COUNTERS.items() if (count := getattr(usage, ours))}
+        try:
+            found = self._package.calc_price(
+                self._package.Usage(**counted),
+                model_ref=model.name,
+                provider_id=model.provider,
+                genai_request_timestamp=datetime.fromtimestamp(start_ns // _SECOND_NS, tz=timezone.utc),
+                price_context={"service_tier": model.tier} if model.tier else None,
+            )
+        except LookupError:
+            edition.unknown.add(model)
+            return None
+        # Counts that contradict one another, or a time before year 1.
+        except (ValueError, OverflowError):
+            return None
+        total = found.total_price
+        if not isinstance(total, Decimal) or not total.is_finite():
+            return None
+        if edition.snapshot is not None:
+            with _KEEP:
+                constraints = [variant.constraint for variant in found.model.price_variants or ()]
+                timeless = not isinstance(found.model.prices, list) and not any(constraints)
+                minute = _ALWAYS if timeless else start_ns // _MINUTE_NS
+                _keep(edition, model._replace(minute=minute), vars(found.model_price)).check(usage, total)
+        return total
+
+    def _snapshot(self) -> object:
+        """The prices as they are now; None where the package does not tell, and nothing can be kept."""
+        snapshots = getattr(self._package, "data_snapshot", None)
+        return None if snapshots is None else snapshots.get_snapshot()
+
+
+def _keep(edition: _Edition, model: _Model, prices: Mapping[str, object]) -> Rates:
+    if len(edition.rates) >= _MOST:
+        edition.rates.clear()
+    return edition.rates.setdefault(model, Rates(prices))
+
 
 _LOAD: Final = fail_open("load the published prices")
 _PROVIDERS: Final[Mapping[str, str]] = {

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, SupportsFloat
 
 import msgspec
 
-from callspan.agent.environment_step import EnvironmentStep
+from callspan.agent.operation_recorder import EnvironmentStep
 from callspan.agent.sessions import Identity, Session, Timestep
 from callspan.agent.values import SupportsBool
 from callspan.fail_open import fail_open, value_of

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from callspan import private_names as names
-from callspan.fail_open import fail_open, log
-from callspan.once import Once
+from callspan.fail_open import Once, fail_open, log
 
 _LOOK: Final = fail_open("look for other instrumentations")
 

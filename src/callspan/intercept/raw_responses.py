@@ -2,7 +2,7 @@
 
 `with_raw_response` returns a body that is already read; `with_streaming_response` one that is not, to be read in any of
 seven ways, which all go through `iter_bytes`; so does a caller who reads the response of a stream himself. A copy of
-the bytes is parsed as the SDK would have done, up to a cap.
+the bytes is parsed as the SDK would have done, up to a cap; server-sent events as the HTML standard defines them.
 """
 
 from __future__ import annotations
@@ -15,10 +15,8 @@ from typing import Any, Final
 from callspan.fail_open import fail_open, value_of
 from callspan.intercept.guarded import Function, HookSteps, guarded
 from callspan.intercept.hook_context import HookContext
-from callspan.intercept.response_body import parsing_error
-from callspan.intercept.response_observer import ResponseObserver, observer_of
+from callspan.intercept.response_observer import ResponseObserver, observer_of, parsing_error
 from callspan.intercept.response_state import Event
-from callspan.intercept.sse import EventParser
 from callspan.record.call import ErrorInfo
 
 _CAP_BYTES: Final = 8 << 20
@@ -163,3 +161,52 @@ class _Copy:
                     data = value_of(partial(json.loads, payload))
                     if data is not None:
                         self._observer.data(data)
+
+
+_FIELD: Final = b"data:"
+_MARK: Final = b"\xef\xbb\xbf"
+
+
+class EventParser:
+    """Collects the lines of events; returns the content of their `data` fields, one payload per event."""
+
+    __slots__ = ("_begun", "_data", "_ends_in_return", "_rest")
+
+    def __init__(self) -> None:
+        self._begun = False
+        self._data: list[bytes] = []
+        self._ends_in_return = False
+        self._rest: list[bytes] = []
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """Return the payloads of the events that end within `piece`."""
+        if self._ends_in_return and piece.startswith(b"\n"):
+            piece = piece[1:]
+        if not piece:
+            return []
+        self._ends_in_return = piece.endswith(b"\r")
+        first, *others = piece.splitlines(keepends=True)
+        self._rest.append(first)
+        if not others and not first.endswith((b"\n", b"\r")):
+            return []
+        lines = [b"".join(self._rest), *others]
+        self._rest = [lines.pop()] if not lines[-1].endswith((b"\n", b"\r")) else []
+        return [payload for line in lines if (payload := self._line(line.rstrip(b"\r\n"))) is not None]
+
+    def end(self) -> list[bytes]:
+        """Return the payload of an event that no empty line has ended."""
+        last = [self._line(b"".join(self._rest)), self._line(b"")]
+        self._rest = []
+        return [payload for payload in last if payload is not None]
+
+    def _line(self, line: bytes) -> bytes | None:
+        if not self._begun:
+            self._begun = True
+            line = line.removeprefix(_MARK)
+        if line.startswith(_FIELD):
+            self._data.append(line[len(_FIELD) :].removeprefix(b" "))
+        if line or not self._data:
+            return None
+        payload = b"\n".join(self._data)
+        self._data = []
+        return payload

@@ -23,8 +23,14 @@ from callspan.intercept import native_anthropic
 from callspan.intercept.client_info import call_info, wants_raw
 from callspan.intercept.guarded import Function, HookSteps, guarded, guarded_data, reader
 from callspan.intercept.hook_context import HookContext
-from callspan.intercept.response_body import body_error, body_of
-from callspan.intercept.response_observer import OBSERVERS, CapturePath, ResponseObserver, observer_of
+from callspan.intercept.response_observer import (
+    OBSERVERS,
+    CapturePath,
+    ResponseObserver,
+    body_error,
+    body_of,
+    observer_of,
+)
 from callspan.intercept.response_state import Event
 from callspan.intercept.sdk_readers import StreamReader
 from callspan.intercept.stream_readers import Reader, is_reader, observe_iterator, reporting, request_usage

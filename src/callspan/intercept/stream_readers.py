@@ -11,8 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from callspan import private_names as names
 from callspan.fail_open import fail_open
-from callspan.intercept.response_body import body_of
-from callspan.intercept.response_observer import HttpResponse, ResponseObserver, observer_of
+from callspan.intercept.response_observer import HttpResponse, ResponseObserver, body_of, observer_of
 from callspan.intercept.response_state import Event
 from callspan.intercept.sdk_readers import StreamReader, shows_its_end
 from callspan.providers.base import Endpoint

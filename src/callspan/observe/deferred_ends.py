@@ -15,8 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from callspan import reentrancy
-from callspan.background import PutOff
+from callspan.background import PutOff, drain_deferred
 from callspan.fail_open import fail_open
 from callspan.observe.live_call import LiveCall
 from callspan.observe.ports import UnfinishedCall
@@ -86,7 +85,7 @@ class DeferredEnds:
         """Carry out every end noted so far, and what was deferred of others; False if the time ran out."""
         deadline = time.monotonic() + timeout_s
         ended = self.put_off.drain(timeout_s)
-        return reentrancy.drain(max(0.0, deadline - time.monotonic())) and ended
+        return drain_deferred(max(0.0, deadline - time.monotonic())) and ended
 
     def _calls(self) -> list[LiveCall]:
         return [call for entry in list(self._open.values()) if (call := entry()) is not None]

@@ -14,12 +14,9 @@ import msgspec
 
 from callspan.fail_open import attempt, fail_open
 from callspan.observe import unrecognized
-from callspan.observe.attempts import AttemptLog, last_limits
-from callspan.observe.body import exact_messages
-from callspan.observe.chunk_timing import ChunkLog, ChunkTiming
-from callspan.observe.ending import Ending
 from callspan.observe.estimate import with_estimates
 from callspan.observe.ports import CallPorts, CallScope, CallSpanHandle
+from callspan.observe.progress import AttemptLog, ChunkLog, ChunkTiming, Ending, last_limits
 from callspan.process.content import withhold
 from callspan.providers import registry
 from callspan.providers.base import Accumulator, Endpoint, ResponseInfo
@@ -38,7 +35,7 @@ from callspan.record.call import (
 )
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, RawConversation
-from callspan.record.raw_messages import encode_response
+from callspan.record.raw_messages import encode_response, exact_messages
 
 _READ_REQUEST: Final = fail_open("read the request of a call")
 _READ_CHUNK: Final = fail_open("read a chunk of a stream")

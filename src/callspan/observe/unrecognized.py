@@ -10,8 +10,7 @@ from typing import Final
 
 import msgspec
 
-from callspan.fail_open import log
-from callspan.once import Once
+from callspan.fail_open import Once, log
 from callspan.record.call import CallRecord, Response
 
 _MOST_KEYS: Final = 8

@@ -112,7 +112,7 @@ _PLACES: Final[dict[str, tuple[str, str]]] = {
     "chat_completions": ("openai.chat", "ChatCompletions"),
     "responses": ("openai.responses", "Responses"),
     "messages": ("anthropic.messages", "Messages"),
-    "embeddings": ("openai.embeddings", "Embeddings"),
+    "embeddings": ("openai.decisions", "Embeddings"),
     "completions": ("openai.completions", "Completions"),
     "decisions": ("openai.decisions", "Decisions"),
 }

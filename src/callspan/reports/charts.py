@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from callspan.formatting import milliseconds, plural
-from callspan.reports.text import escaped
+from callspan.formatting import escaped, milliseconds, plural
 from callspan.stores.aggregates import percentile
 
 _WIDTH: Final = 360

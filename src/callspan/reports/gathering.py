@@ -11,9 +11,9 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from callspan.formatting import shown
 from callspan.record.call import CallRecord
 from callspan.reports.rows import ERROR, LOOSE, NAME, Json, Placed, call_row, loose_row, session_row
-from callspan.reports.text import shown
 from callspan.stores.aggregates import exact_sum, is_error, known_sum, model_of
 from callspan.stores.base import CallFilter, Reader, SessionSummary
 

@@ -9,11 +9,22 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
-from callspan.formatting import UNKNOWN, count, duration, moment, money, percent, plural, short_count, time_range
+from callspan.formatting import (
+    UNKNOWN,
+    count,
+    duration,
+    escaped,
+    json_block,
+    moment,
+    money,
+    percent,
+    plural,
+    short_count,
+    time_range,
+)
 from callspan.output_file import replacement
 from callspan.reports.charts import histogram, reward_curve, share_bar
 from callspan.reports.gathering import Gathered, ModelTotals, Progress, gather
-from callspan.reports.text import escaped, json_block
 from callspan.stores.aggregates import percentile
 from callspan.stores.base import CallFilter, Reader
 

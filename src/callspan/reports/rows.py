@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Final, NamedTuple, TypeAlias
 
+from callspan.formatting import shown
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, TimestepRecord
 from callspan.record.messages import Message, Refusal, Text, ToolCall
-from callspan.reports.text import shown
 from callspan.stores.aggregates import exact_sum, is_error, known_sum
 from callspan.stores.base import Event, Reader, SessionSummary
 

@@ -26,8 +26,7 @@ from callspan.record.messages import (
     ToolResult,
     UnknownPart,
 )
-from callspan.semconv.budgets import ByteBudget
-from callspan.semconv.history import Chosen, omission
+from callspan.semconv.budgets import ByteBudget, Chosen, omission
 
 Json = dict[str, object]
 

@@ -11,10 +11,11 @@ from typing import Final
 from callspan.record.bounded import weight
 from callspan.record.call import CallRecord
 from callspan.semconv import anthropic
-from callspan.semconv.budgets import Attributes, ByteBudget, put_json
+from callspan.semconv.budgets import Attributes, ByteBudget, chosen, put_json
 from callspan.semconv.content_parts import Shown, finish_word, input_messages, output_messages, parts_json
-from callspan.semconv.history import chosen
-from callspan.semconv.request_parameters import (
+from callspan.semconv.table import BOOLEAN, DOUBLE, INT, JSON, STRING, STRINGS, Body, From, Row, Sent, Table, sent
+from callspan.semconv.wire_json import (
+    answer_bytes,
     as_float,
     as_int,
     as_text,
@@ -24,10 +25,9 @@ from callspan.semconv.request_parameters import (
     output_type_of_modalities,
     output_type_of_text,
     reasoning_level,
+    request_bytes,
     service_tier,
 )
-from callspan.semconv.table import BOOLEAN, DOUBLE, INT, JSON, STRING, STRINGS, Body, From, Row, Sent, Table, sent
-from callspan.semconv.wire_json import answer_bytes, request_bytes
 
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
 """Of the scope of spans and events: the development state that the conventions' own manifest states."""

@@ -9,11 +9,18 @@ from callspan.record.bounded import fitted_texts
 from callspan.record.call import CallRecord, Timing, Usage, normalised
 from callspan.record.events import METADATA_FIELDS
 from callspan.record.messages import Conversation, Message
-from callspan.semconv.budgets import Attributes, ByteBudget, put_encoded, put_json, put_text
+from callspan.semconv.budgets import (
+    Attributes,
+    ByteBudget,
+    chosen,
+    joined_text,
+    omission,
+    put_encoded,
+    put_json,
+    put_text,
+)
 from callspan.semconv.content_parts import Shown
 from callspan.semconv.gen_ai import last_status
-from callspan.semconv.history import chosen, joined_text, omission
-from callspan.semconv.request_parameters import as_float, as_int, as_text
 from callspan.semconv.table import (
     ANY,
     BOOLEAN,
@@ -29,7 +36,7 @@ from callspan.semconv.table import (
     Table,
     sent,
 )
-from callspan.semconv.wire_json import choices_json, messages_json
+from callspan.semconv.wire_json import as_float, as_int, as_text, choices_json, messages_json
 
 META: Final = "llm.meta."
 _STOP_SEQUENCES: Final = "llm.chat.stop_sequences"

@@ -12,9 +12,17 @@ from typing import Final
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
-from callspan.semconv.budgets import Attributes, AttributeValue, ByteBudget, put_encoded, put_json, put_text
+from callspan.semconv.budgets import (
+    Attributes,
+    AttributeValue,
+    ByteBudget,
+    chosen,
+    joined_text,
+    put_encoded,
+    put_json,
+    put_text,
+)
 from callspan.semconv.content_parts import Shown
-from callspan.semconv.history import chosen, joined_text
 from callspan.semconv.llm import first_finish_reason
 from callspan.semconv.table import INT, JSON, STRING, From, Put, Row, Table
 from callspan.semconv.wire_json import choices_json, messages_json

@@ -19,10 +19,10 @@ from opentelemetry.environment_variables import OTEL_PYTHON_METER_PROVIDER
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider, NoOpMeterProvider, Observation
 
 from callspan import private_names
+from callspan.background import run_or_defer
 from callspan.fail_open import attempt, fail_open
 from callspan.record.call import CallRecord, Cost, RateLimit
 from callspan.record.events import EventRecord, Record, TimestepRecord
-from callspan.reentrancy import run_or_defer
 from callspan.semconv import gen_ai
 from callspan.semconv import metrics as names
 from callspan.semconv.budgets import Attributes, AttributeValue

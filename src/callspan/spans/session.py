@@ -25,10 +25,10 @@ from opentelemetry.trace import (
 )
 
 from callspan.agent.runtime import ScopeSpanHandle, SpanRef
+from callspan.background import run_or_defer
 from callspan.fail_open import fail_open
 from callspan.record.call import ErrorInfo
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
-from callspan.reentrancy import run_or_defer
 from callspan.semconv import events
 from callspan.semconv import session as semconv
 from callspan.semconv.budgets import Attributes, ByteBudget

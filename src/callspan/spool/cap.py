@@ -17,12 +17,11 @@ from callspan.background import PutOff
 from callspan.fail_open import fail_open, log, ours
 from callspan.formatting import plural
 from callspan.spool.append_queue import Slim
-from callspan.spool.cursors import read_cursor, remove_cursors
+from callspan.spool.directory import read_cursor, remove_cursors
 from callspan.spool.frames import HEAD_BYTES, MAX_PAYLOAD
-from callspan.spool.losses import add_losses
 from callspan.spool.segment import Segment
 from callspan.spool.segment_set import SegmentSet
-from callspan.spool.waiting import count_records
+from callspan.spool.waiting import add_losses, count_records
 
 _SEGMENT_BYTES: Final = 64 << 20
 _MEASURE_S: Final = 0.1

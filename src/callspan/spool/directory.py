@@ -1,15 +1,64 @@
-"""Spool directory: which segments lie there, for whom, and which of them a process may adopt."""
+"""Spool directory: which segments lie there, for which stores, how far each has them, and which a process may adopt.
+
+A store is identified by a short key in the names of the segments that are for it. How far it has a segment is said by a
+cursor file beside the segment, which only the holder of the segment writes. For a store that keeps no cursor of its own
+it is the only one. For the others it says what to report where the store is unreachable, and that a segment which is
+left for other stores is done with.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
+from zlib import crc32
 
 from callspan.fail_open import ours
-from callspan.spool.cursors import CURSOR_SUFFIX, cursor_path, read_cursor
 from callspan.spool.segment import SUFFIX, keys_of
+from callspan.spool.sink import Sink
+
+CURSOR_SUFFIX: Final = ".cursor"
+
+
+def cursor_path(directory: Path, segment: str, key: str) -> Path:
+    """Return the path of the cursor file of a store, by its key, for a segment."""
+    return directory / f"{segment}.{key}{CURSOR_SUFFIX}"
+
+
+def read_cursor(directory: Path, segment: str, key: str) -> int:
+    """Return the stored offset; 0 if there is none or it is damaged: delivering twice is harmless, skipping is not."""
+    try:
+        kept = cursor_path(directory, segment, key).read_bytes()
+    except OSError:
+        return 0
+    digits, _, _ = kept.partition(b" ")
+    return int(digits) if digits.isdigit() and kept == _with_checksum(digits) else 0
+
+
+def write_cursor(directory: Path, segment: str, key: str, offset: int) -> None:
+    """Store the offset atomically. Raises OSError."""
+    path = cursor_path(directory, segment, key)
+    fresh = path.with_suffix(".new")
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o600)
+    try:
+        os.write(fd, _with_checksum(b"%d" % offset))
+    finally:
+        os.close(fd)
+    fresh.replace(path)
+
+
+def remove_cursors(directory: Path, segment: str) -> None:
+    """Delete the cursors of a segment that is gone. Raises OSError."""
+    for path in directory.glob(f"{segment}.*"):
+        if path.suffix in {CURSOR_SUFFIX, ".new"}:
+            path.unlink(missing_ok=True)
+
+
+def _with_checksum(digits: bytes) -> bytes:
+    return b"%b %08x" % (digits, crc32(digits))
+
 
 BAD_SUFFIX: Final = ".bad"
 """Ends the names of files that keep the damaged parts of segments."""
@@ -87,3 +136,21 @@ def _size(entry: os.DirEntry[str]) -> int:
         return entry.stat().st_size if entry.is_file() else 0
     except ours(FileNotFoundError):
         return 0
+
+
+_DIGITS: Final = 12
+
+
+def store_key(directory: Path, sink: Sink) -> str:
+    """Return a short hash of the store that a sink delivers to.
+
+    A sink with a `path` is identified by that path relative to the spool: another mount of both gives the same key.
+    """
+    path = getattr(sink, "path", None)
+    name = os.path.relpath(path.absolute(), directory.absolute()) if isinstance(path, Path) else sink.name
+    return hashlib.sha256(f"{type(sink).__name__} {name}".encode()).hexdigest()[:_DIGITS]
+
+
+def store_keys(directory: Path, sinks: Sequence[Sink]) -> tuple[str, ...]:
+    """Return the key of each sink, in their order."""
+    return tuple(store_key(directory, sink) for sink in sinks)

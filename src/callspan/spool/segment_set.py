@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from callspan.fail_open import fail_open, log
-from callspan.spool.cursors import remove_cursors, write_cursor
-from callspan.spool.directory import BAD_SUFFIX, Listing, size_of
+from callspan.spool.directory import BAD_SUFFIX, Listing, remove_cursors, size_of, write_cursor
 from callspan.spool.frames import Gap
 from callspan.spool.segment import Segment, Source
 

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from callspan.background import thread
 from callspan.fail_open import Attempt, fail_open
 from callspan.safe_urls import without_passwords
-from callspan.spool.cursors import read_cursor, write_cursor
+from callspan.spool.directory import read_cursor, write_cursor
 from callspan.spool.health import Backlog, Health
 from callspan.spool.segment import Batch, Segment, Source
 from callspan.spool.segment_set import SegmentSet

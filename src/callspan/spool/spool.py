@@ -20,16 +20,15 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from callspan.background import AtomicFlag, thread
 from callspan.fail_open import fail_open, log, ours
 from callspan.spool import lifetime
-from callspan.spool.append_queue import AppendQueue, Slim
+from callspan.spool.append_queue import AppendQueue, MemoryBuffer, Slim
 from callspan.spool.cap import Cap
+from callspan.spool.directory import store_keys
 from callspan.spool.frames import MAX_PAYLOAD, encode
-from callspan.spool.memory_buffer import MemoryBuffer
 from callspan.spool.segment import Source
 from callspan.spool.segment_set import SegmentSet
 from callspan.spool.segment_writer import SegmentWriter
 from callspan.spool.shipper import FsyncThread, Shipper, SinkState
 from callspan.spool.sink import Sink
-from callspan.spool.store_key import store_keys
 
 Fsync: TypeAlias = Literal["none", "interval", "always"]
 Sinks: TypeAlias = Sequence[Sink] | Callable[[], Sequence[Sink]]

@@ -9,8 +9,8 @@ from typing import Final
 
 from callspan.fail_open import ours
 from callspan.settings_loader import load, state_directory
-from callspan.spool.losses import FILE
 from callspan.spool.segment import SUFFIX
+from callspan.spool.waiting import FILE
 from callspan.stores.urls import parse
 
 _SUFFIX: Final = ".spool"

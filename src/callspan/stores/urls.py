@@ -40,7 +40,7 @@ _KINDS: Final = {
     "jsonl": _Kind("jsonl.store:JsonLinesStore", "jsonl.reader:JsonLinesReader"),
     "unix": _Kind("unix_socket:UnixSocketStore"),
     "console": _Kind("console:ConsoleStore", file=False),
-    "postgresql": _Kind("postgres.store:PostgresStore", "postgres.reader:PostgresReader", file=False, extra="postgres"),
+    "postgresql": _Kind("postgres.store:PostgresStore", "postgres.store:PostgresReader", file=False, extra="postgres"),
     "clickhouse": _Kind(
         "clickhouse.store:ClickHouseStore", "clickhouse.reader:ClickHouseReader", file=False, extra="clickhouse"
     ),

@@ -24,7 +24,7 @@ from callspan.record.events import Record
 from callspan.settings import SettingArguments, Settings
 from callspan.settings_loader import Checks, changes, load, warn_once
 from callspan.stores.urls import check_store
-from callspan.wiring import last_signal
+from callspan.wiring import process_end
 from callspan.wiring.byte_bounds import unbound_exporters
 from callspan.wiring.otlp import check_otlp, set_up_global
 from callspan.wiring.pipeline import Pipeline
@@ -172,7 +172,7 @@ class Wiring:
                 return
             self._put(None)
             self._sdks = ()
-            last_signal.forget()
+            process_end.forget()
             unbound_exporters()
             for sdk in SDKS:
                 self.patches.undo(sdk)
@@ -212,7 +212,7 @@ class Wiring:
     def flush_before_sigterm(self, settings: Settings) -> None:
         """Send spans at a SIGTERM without a handler, unless the settings disable it."""
         if settings.enabled and settings.flush_on_sigterm:
-            last_signal.flush_before(self._flush_providers)
+            process_end.flush_before(self._flush_providers)
 
     def _flush_providers(self, timeout_s: float) -> None:
         # Unfinished streams have no span yet, and only a `started` record.

@@ -1,27 +1,30 @@
-"""Pipeline: everything one `instrument()` puts together out of its settings."""
+"""Pipeline: everything one `instrument()` puts together out of its settings; and where spans of other processes are."""
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterable
 from functools import partial
 from importlib import metadata
+from pathlib import Path
 from typing import Final, get_args
 
 import msgspec
 from opentelemetry import trace
 
 from callspan.agent.context import current_content, current_metadata, stricter
-from callspan.agent.runtime import Runtime, run_now
+from callspan.agent.runtime import Runtime, SpanRef, run_now
 from callspan.agent.scope import current_scope
 from callspan.agent.span_refs import remember_call
 from callspan.cost import published
 from callspan.fail_open import fail_open, value_of
+from callspan.forks import late_import
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.factory import CallFactory
 from callspan.observe.ports import UnfinishedCall
 from callspan.process import callbacks
 from callspan.process.processors import Processors, caller_processors
-from callspan.record.call import CallRecord
+from callspan.record.call import CallRecord, Place
 from callspan.record.events import Record
 from callspan.semconv import gen_ai
 from callspan.settings import Content, Settings
@@ -29,11 +32,64 @@ from callspan.spans.call import CallSpans
 from callspan.spans.evaluations import EvaluationLog, SessionSpanOptions
 from callspan.spans.metrics import CallMetrics
 from callspan.spans.session import SessionSpans
-from callspan.stores.urls import load_sinks
-from callspan.wiring.forked_workers import ForkedWorkers
+from callspan.stores.urls import load_sinks, parse
+from callspan.wiring.process_end import ForkedWorkers
 from callspan.wiring.recorder import Recorder
-from callspan.wiring.span_finder import SpanFinder
 from callspan.wiring.telemetry_providers import Providers
+
+_QUERIES: Final = {
+    "session": "SELECT trace_id, span_id, session_id FROM sessions WHERE session_id = :id",
+    "timestep": "SELECT trace_id, span_id, session_id, timestep_id, timestep FROM timesteps WHERE timestep_id = :id",
+    "call": """SELECT trace_id, span_id, session_id, timestep_id, timestep, response_id, sampled
+                 FROM calls WHERE call_id = :id""",
+}
+
+
+class _Row(msgspec.Struct):
+    trace_id: str | None
+    span_id: str | None
+    session_id: str | None
+    timestep_id: str | None = None
+    timestep: int | None = None
+    response_id: str | None = None
+    sampled: int | None = None
+
+
+class SpanFinder:
+    """Asks the SQLite files among the stores, one indexed row at a time.
+
+    Stores on a network are not queried: rewards are given on the thread of the caller.
+    """
+
+    def __init__(self, stores: Iterable[str]) -> None:
+        self._paths = [path for url in stores if (path := parse(url).path) is not None and parse(url).kind == "sqlite"]
+
+    def __call__(self, kind: str, identity: str) -> SpanRef | None:
+        """Return where the span is; None where no file knows it, or none can be read."""
+        for path in self._paths:
+            where = value_of(partial(_asked, path, _QUERIES[kind], identity))
+            if where is not None:
+                return where
+        return None
+
+
+def _asked(path: Path, sql: str, identity: str) -> SpanRef | None:
+    reader = late_import("callspan.stores.sqlite.reader").SQLiteReader(path)
+    try:
+        row = next((dict(row) for row in reader.rows(sql, id=identity)), None)
+    finally:
+        reader.close()
+    if row is None:
+        return None
+    known = msgspec.convert(row, _Row)
+    return SpanRef(
+        trace_id=known.trace_id,
+        span_id=known.span_id,
+        sampled=known.sampled != 0,
+        place=Place(session_id=known.session_id, timestep_id=known.timestep_id, timestep=known.timestep),
+        response_id=known.response_id,
+    )
+
 
 _LOAD_STORES: Final = fail_open("import what delivers to the stores")
 

@@ -10,11 +10,10 @@ from typing import Final, NamedTuple
 
 from callspan.fail_open import ours
 from callspan.settings_loader import load
-from callspan.spool.directory import Listing
+from callspan.spool.directory import Listing, store_key
 from callspan.spool.segment import keys_of
 from callspan.spool.sink import Sink
 from callspan.spool.spool import Progress, Spool, no_progress
-from callspan.spool.store_key import store_key
 from callspan.spool.waiting import Waiting, can_be_adopted, count_records, waiting
 from callspan.stores.spools import directories_of
 from callspan.wiring.recorder import spool_directory

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from callspan.agent import episode
 from callspan.agent.api_misuse import MisuseError, flagged, forget_warnings
-from callspan.agent.running_totals import RunningTotals
+from callspan.agent.episode import RunningTotals
 from callspan.agent.runtime import Runtime
 from callspan.fail_open import fail_open, failures, forget_failures
 from callspan.process import callbacks

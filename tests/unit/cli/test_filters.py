@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from callspan.cli import frame as frames
 from callspan.cli.filters import MOMENT, choosing_calls
 from callspan.cli.frame import Defaults, Frame, framed
-from callspan.cli.store_choice import DEFAULT_STORE
+from callspan.cli.options import DEFAULT_STORE
 from callspan.record.call import Place
 from callspan.stores.base import CallFilter, StoreError
 

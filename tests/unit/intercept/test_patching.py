@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 import wrapt
 
+from callspan.fail_open import Once
 from callspan.intercept import other_instrumentations, patching
 from callspan.intercept.hook_context import HookContext
-from callspan.intercept.hook_table import Hook
-from callspan.intercept.patching import Patches, hand_over
-from callspan.once import Once
+from callspan.intercept.patching import Hook, Patches, hand_over
 from tests.logs import nothing_is_warned_of
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.observe.body import exact_json, exact_messages
+from callspan.record.raw_messages import exact_json, exact_messages
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers(min_value=-(2**60), max_value=2**60) | st.text(max_size=8),

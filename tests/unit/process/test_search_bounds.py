@@ -11,7 +11,6 @@ import msgspec
 import pytest
 
 from callspan.cli.frame import _gist
-from callspan.observe.body import exact_json
 from callspan.process.bodies import UNREADABLE, decoded
 from callspan.process.content import without_content
 from callspan.process.redaction import redact_texts, redacted
@@ -20,6 +19,7 @@ from callspan.providers.errors import MAX_MESSAGE_BYTES, MAX_WORD_BYTES, error_i
 from callspan.record.call import CallRecord, ErrorInfo, Request, Response, Timing
 from callspan.record.codec import decode, encode, plain
 from callspan.record.events import EventRecord, SessionRecord
+from callspan.record.raw_messages import exact_json
 from callspan.safe_urls import LONGEST_SECRET, whole_words, without_passwords
 from callspan.stores.payloads import unpack
 

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.process.processors import caller_processors
-from callspan.process.size import within
+from callspan.process.processors import caller_processors, within
 from callspan.record.bounded import fitted, json_attribute, newest_that_fit, text_attribute, weight
 from callspan.record.call import CallRecord, Request, Response, Timing
 from callspan.record.codec import encode_json

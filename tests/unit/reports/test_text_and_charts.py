@@ -10,14 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callspan import formatting
 from callspan.cost.table import ModelPrices, PriceTable
 from callspan.record.call import Usage
-from callspan.reports import charts, text
+from callspan.reports import charts
 
 
 @given(st.text(), st.integers(1, 20))
 def test_shown_text_is_one_line_within_its_limit(value: str, limit: int) -> None:
-    found = text.shown(value, limit)
+    found = formatting.shown(value, limit)
     assert len(found) <= limit
     assert not set(found) & set("\n\r\t\0\x1b\u202e\u2028")
 
@@ -26,7 +27,7 @@ def test_shown_text_is_one_line_within_its_limit(value: str, limit: int) -> None
 def test_a_block_of_json_holds_no_markup(value: object) -> None:
     if isinstance(value, str):
         value = value.encode("utf-8", "replace").decode()
-    block = text.json_block(value)
+    block = formatting.json_block(value)
     assert not set(block) & set("<>&\u2028\u2029")
     assert json.loads(block) == value
 

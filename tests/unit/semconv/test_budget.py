@@ -8,9 +8,17 @@ import pytest
 
 from callspan.record.call import CallRecord, Request, Timing
 from callspan.record.messages import Conversation, Media, Message, Part, Reasoning, Text, ToolCall, ToolResult
-from callspan.semconv.budgets import Attributes, ByteBudget, put_json, put_text, spread
-from callspan.semconv.history import chosen, joined_text, message_weight
-from callspan.semconv.request_parameters import as_float, as_int, as_text, as_texts
+from callspan.semconv.budgets import (
+    Attributes,
+    ByteBudget,
+    chosen,
+    joined_text,
+    message_weight,
+    put_json,
+    put_text,
+    spread,
+)
+from callspan.semconv.wire_json import as_float, as_int, as_text, as_texts
 
 
 def test_content_is_charged_in_bytes_not_characters() -> None:

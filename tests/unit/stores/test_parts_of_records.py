@@ -15,7 +15,7 @@ from callspan.record.call import Attempt, CallRecord, Cost, ErrorInfo, Request, 
 from callspan.record.codec import decode, encode
 from callspan.record.events import EventRecord, SessionRecord
 from callspan.spool.sink import PoisonError
-from callspan.stores import payloads, text_extraction
+from callspan.stores import bodies, payloads
 from callspan.stores.payloads import line_of
 from tests.points import points
 
@@ -167,7 +167,7 @@ def test_what_is_no_record_is_refused(payload: bytes) -> None:
     ],
 )
 def test_what_is_reported(value: object, expected: str | None) -> None:
-    assert text_extraction.text_in(value) == expected
+    assert bodies.text_in(value) == expected
 
 
 NESTED = st.recursive(
@@ -183,7 +183,7 @@ NESTED = st.recursive(
 @given(NESTED)
 def test_verbatim_fragments_stand_in_the_json(value: Any) -> None:
     json_text = msgspec.json.encode(value).decode()
-    for fragment in text_extraction.fragments(value):
+    for fragment in bodies.fragments(value):
         assert not fragment.verbatim or msgspec.json.encode(fragment.text).decode() in json_text
 
 

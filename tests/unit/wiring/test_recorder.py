@@ -21,9 +21,9 @@ from callspan.record.call import CallRecord, Redaction, Request, Response
 from callspan.record.codec import decode
 from callspan.record.events import Record, SessionRecord
 from callspan.settings import Settings
-from callspan.wiring import last_signal, recorder
-from callspan.wiring.forked_workers import ForkedWorkers
+from callspan.wiring import process_end, recorder
 from callspan.wiring.otlp import ByteBoundedExporter, OtlpProviders
+from callspan.wiring.process_end import ForkedWorkers
 from callspan.wiring.recorder import Recorder, spool_directory
 from callspan.wiring.telemetry_providers import Providers
 
@@ -266,16 +266,16 @@ def test_without_the_exporter_it_is_reported_what_to_install(monkeypatch: pytest
 def default_sigterm() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     yield
-    last_signal.forget()
+    process_end.forget()
     signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.usefixtures("default_sigterm")
 def test_a_signal_without_a_handler_is_taken_and_given_back() -> None:
-    assert last_signal.flush_before(lambda timeout_s: None)
-    assert signal.getsignal(signal.SIGTERM) is last_signal._end
-    assert last_signal.flush_before(lambda timeout_s: None)
-    last_signal.forget()
+    assert process_end.flush_before(lambda timeout_s: None)
+    assert signal.getsignal(signal.SIGTERM) is process_end._end
+    assert process_end.flush_before(lambda timeout_s: None)
+    process_end.forget()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
@@ -283,15 +283,15 @@ def test_a_signal_without_a_handler_is_taken_and_given_back() -> None:
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda number, frame: None])
 def test_a_signal_the_application_handles_is_left_alone(handler: Any) -> None:
     signal.signal(signal.SIGTERM, handler)
-    assert not last_signal.flush_before(lambda timeout_s: None)
-    last_signal.forget()
+    assert not process_end.flush_before(lambda timeout_s: None)
+    process_end.forget()
     assert signal.getsignal(signal.SIGTERM) is handler
 
 
 @pytest.mark.usefixtures("default_sigterm")
 def test_on_another_thread_nothing_is_changed() -> None:
     answers: list[bool] = []
-    thread = threading.Thread(target=lambda: answers.append(last_signal.flush_before(lambda timeout_s: None)))
+    thread = threading.Thread(target=lambda: answers.append(process_end.flush_before(lambda timeout_s: None)))
     thread.start()
     thread.join()
     assert answers == [False]
@@ -306,9 +306,9 @@ def test_the_latest_flush_counts_and_one_that_raises_is_no_harm() -> None:
         seen.append(timeout_s)
         raise OSError("gone")
 
-    last_signal.flush_before(lambda timeout_s: seen.append(-1))
-    last_signal.flush_before(broken)
-    last_signal._flush()
+    process_end.flush_before(lambda timeout_s: seen.append(-1))
+    process_end.flush_before(broken)
+    process_end._flush()
     assert seen == [3.0]
 
 

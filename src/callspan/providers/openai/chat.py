@@ -10,8 +10,7 @@ from callspan.providers.copies import detached
 from callspan.providers.json_readers import dig, flag, mapping, objects, text, word
 from callspan.providers.openai.chat_stream import ChatAccumulator
 from callspan.providers.openai.parts import list_or_none, media, parts_of
-from callspan.providers.openai.request import read_request
-from callspan.providers.openai.response import choices_info, finish_reason, in_order
+from callspan.providers.openai.response import choices_info, finish_reason, in_order, read_request
 from callspan.record.call import Request
 from callspan.record.codec import encode_json
 from callspan.record.messages import (

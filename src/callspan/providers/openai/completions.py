@@ -9,8 +9,7 @@ from callspan.providers.copies import StringBuilder, detached, overlay
 from callspan.providers.json_readers import dig, text
 from callspan.providers.openai.chat_stream import ChunkHeader
 from callspan.providers.openai.parts import prompt_messages
-from callspan.providers.openai.request import read_request
-from callspan.providers.openai.response import choices_info, finish_reason, in_order
+from callspan.providers.openai.response import choices_info, finish_reason, in_order, read_request
 from callspan.record.call import Request
 from callspan.record.messages import Conversation, Message, Part, Text
 

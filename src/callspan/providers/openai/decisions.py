@@ -1,6 +1,6 @@
-"""Decisions: requests and responses of `/decisions`: questions about an input, and typed answers.
+"""Decisions and embeddings: requests and responses of `/decisions` and `/embeddings`. Vectors are never read.
 
-The questions stand after the input as one more message of the user, each as its JSON; so does each answer.
+A decision's questions stand after the input as one more message of the user, each as its JSON; so does each answer.
 """
 
 from __future__ import annotations
@@ -8,8 +8,7 @@ from __future__ import annotations
 from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.json_readers import dig, items, text
 from callspan.providers.openai.parts import prompt_messages
-from callspan.providers.openai.request import read_request
-from callspan.providers.openai.response import SingleBody, choices_info
+from callspan.providers.openai.response import SingleBody, choices_info, read_request
 from callspan.providers.openai.responses import item_messages
 from callspan.record.call import Request
 from callspan.record.codec import encode_json
@@ -56,3 +55,28 @@ def _answer(answer: object) -> Part:
 
 def _json(value: object) -> str:
     return encode_json(value).decode()
+
+
+class Embeddings:
+    """The embeddings endpoint. Stateless."""
+
+    api: Api = "embeddings"
+    operation: Operation = "embeddings"
+    path = "/embeddings"
+    message_key = "input"
+
+    def request(self, body: object) -> Request:
+        """Return model, parameters and counts of a request, without its body. Total."""
+        return read_request(body, self.message_key)
+
+    def accumulator(self) -> SingleBody:
+        """Return a fresh accumulator."""
+        return SingleBody("data")
+
+    def response_info(self, body: object) -> ResponseInfo:
+        """Return model, usage and error of an answer. Total."""
+        return choices_info(body, holds="data")
+
+    def conversation(self, request: object, response: object) -> Conversation:  # noqa: ARG002 - vectors say nothing
+        """Return the texts that were embedded as messages of a user; there is no output."""
+        return Conversation(input=prompt_messages(dig(request, "input")))

@@ -9,8 +9,7 @@ from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.copies import detached
 from callspan.providers.json_readers import dig, flag, items, mapping, objects, text, word
 from callspan.providers.openai.parts import media, parts_of
-from callspan.providers.openai.request import read_request
-from callspan.providers.openai.response import finish_meanings, response_error, unix_time
+from callspan.providers.openai.response import finish_meanings, read_request, response_error, unix_time
 from callspan.providers.openai.responses_stream import ResponsesAccumulator
 from callspan.providers.openai.usage import usage_of
 from callspan.record.call import CONTENT_FILTER, LENGTH, TOOL_CALLS, ErrorInfo, Request, Response

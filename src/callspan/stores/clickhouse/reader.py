@@ -12,7 +12,7 @@ from typing import Final, cast
 from callspan.record.call import CallRecord
 from callspan.stores import bodies
 from callspan.stores.base import CallFilter, EmptyStoreError
-from callspan.stores.clickhouse.connection import connect, layout
+from callspan.stores.clickhouse.store import connect, layout
 from callspan.stores.sql_reader import Latencies, SqlReader, Values
 from callspan.stores.urls import safe_name
 

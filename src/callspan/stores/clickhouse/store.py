@@ -1,7 +1,8 @@
-"""Sink for ClickHouse: rows may be written repeatedly; each batch has a deduplication token, its place in the spool.
+"""Sink for ClickHouse, and how to connect to it, over HTTP or in this process; the version of its tables.
 
-There are no transactions: contents go first, then what refers to them, and a batch that failed in the middle is
-written again. Cursors stay with the spool.
+Rows may be written repeatedly; each batch has a deduplication token, its place in the spool. There are no transactions:
+contents go first, then what refers to them, and a batch that failed in the middle is written again. Cursors stay with
+the spool.
 """
 
 # ruff: noqa: S608 - only our own names and conditions are put into SQL; values are parameters
@@ -16,6 +17,7 @@ from decimal import Decimal
 from typing import Final
 
 import msgspec
+from clickhouse_connect.driver import create_client
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
@@ -25,12 +27,50 @@ from callspan.record.events import record_key
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.base import StoreError
-from callspan.stores.clickhouse.connection import connect, layout, make_tables
-from callspan.stores.columns import TABLES
+from callspan.stores.columns import LAYOUT, TABLES
 from callspan.stores.payloads import Unpacked, message_key, unpack_entry
 from callspan.stores.retention import Choice, Removed
 from callspan.stores.rows import Row
+from callspan.stores.schema import statements
 from callspan.stores.urls import safe_name
+
+_CONNECT_S: Final = 10
+_ANSWER_S: Final = 60
+
+
+def connect(url: str) -> Client:
+    """Return a client of the server a store's URL names; `clickhouse+chdb:///directory` is the embedded engine.
+
+    Raises clickhouse_connect's exceptions where it cannot be reached.
+    """
+    dsn = url.partition("+")[2] if url.lower().startswith("clickhouse+") else url
+    if dsn.startswith("chdb:"):
+        return create_client(dsn=dsn)
+    return create_client(
+        dsn=dsn, autogenerate_session_id=False, connect_timeout=_CONNECT_S, send_receive_timeout=_ANSWER_S
+    )
+
+
+def layout(client: Client) -> int:
+    """Return the version of the tables; 0 where there are none."""
+    if not client.command("EXISTS TABLE callspan_layout"):
+        return 0
+    return int(str(client.query("SELECT max(version) FROM callspan_layout").result_rows[0][0]))
+
+
+def make_tables(client: Client, name: str) -> None:
+    """Create the tables or bring them up to date; harmless when others do the same, or when repeated after a failure.
+
+    Raises StoreError for tables of a newer callspan.
+    """
+    found = layout(client)
+    if found > LAYOUT:
+        raise StoreError(f"{name}: layout {found} of a newer callspan, this one knows {LAYOUT}; upgrade")
+    for later in range(found + 1, LAYOUT + 1):
+        for statement in statements("clickhouse", later):
+            client.command(statement)
+        client.command(f"INSERT INTO callspan_layout VALUES ({later})")
+
 
 _WRITTEN_AGAIN_S: Final = 3600.0
 _SCALE: Final = 38

@@ -1,31 +1,72 @@
-"""Sink for Postgres: a batch is one transaction, and every row has a key, so that writers may repeat batches."""
+"""Postgres: tables in a database that any number of writers may share; the sink that writes them and the reader.
+
+A batch is one transaction, and every row has a key, so that writers may repeat batches.
+"""
 
 # ruff: noqa: S608 - only our own table and column names are put into SQL; values are parameters
 
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from operator import itemgetter
 from typing import Final
 
 import psycopg
+from psycopg.rows import dict_row
 from psycopg.types.string import TextLoader
 
 from callspan.record.call import CallRecord
 from callspan.record.events import record_key
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
-from callspan.stores.base import StoreError
-from callspan.stores.columns import REFERENCES, TABLES, Table
+from callspan.stores.base import EmptyStoreError, StoreError
+from callspan.stores.columns import LAYOUT, REFERENCES, TABLES, Table
 from callspan.stores.payloads import Unpacked, message_key, unpack_entry
-from callspan.stores.postgres.connection import layout, migrate, to_query
 from callspan.stores.retention import Choice, Dialect, Removed, remove_by_sql
 from callspan.stores.rows import Tree, merged_row, on_conflict
+from callspan.stores.schema import statements
+from callspan.stores.sql_reader import Latencies, SqlReader, Values
 from callspan.stores.urls import safe_name
+
+_PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
+_LOCK: Final = 0x43535031
+
+
+def migrate(connection: psycopg.Connection) -> None:
+    """Bring the tables up to date, one process at a time, all or nothing.
+
+    Raises StoreError for tables of a newer callspan, psycopg.Error for anything else.
+    """
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        version = layout(connection)
+        if version > LAYOUT:
+            raise StoreError(f"Postgres: layout {version} of a newer callspan, this one knows {LAYOUT}; upgrade")
+        for later in range(version + 1, LAYOUT + 1):
+            for statement in statements("postgres", later):
+                connection.execute(statement.encode())
+        if version < LAYOUT:
+            connection.execute("UPDATE callspan_layout SET version = %s", (LAYOUT,))
+
+
+def layout(connection: psycopg.Connection) -> int:
+    """Return the version of the tables; 0 where there are none."""
+    there = connection.execute("SELECT to_regclass('callspan_layout') IS NOT NULL").fetchone()
+    if there is None or not there[0]:
+        return 0
+    found = connection.execute("SELECT version FROM callspan_layout").fetchone()
+    return int(found[0]) if found else 0
+
+
+def to_query(sql: str) -> bytes:
+    """Return the query with its `:name` parameters as psycopg writes them."""
+    return _PARAMETER.sub(r"%(\1)s", sql).encode()
+
 
 _CONNECT_S: Final = 10
 _NUL: Final = b"\\u0000"
@@ -229,3 +270,48 @@ def remove(url: str, choice: Choice) -> Removed:
         connection.execute("LOCK TABLE content, ctx IN SHARE ROW EXCLUSIVE MODE")
         dialect = Dialect(run=run, id_type="bytea", content_id="hash", no_parent="''::bytea")
         return remove_by_sql(dialect, choice)
+
+
+class PostgresReader(SqlReader):
+    """One read-only connection; a database without callspan's tables is a StoreError."""
+
+    day = "to_char(to_timestamp(c.start_ns / 1000000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
+    contains = "position(:text in replace(lower(t.text), 'ß', 'ss')) > 0"
+
+    def __init__(self, url: str) -> None:
+        """Connect at once, so that errors show early."""
+        self.name = safe_name(url)
+        self._connection = psycopg.connect(url, autocommit=True, application_name="callspan")
+        self._connection.read_only = True
+        self._connection.adapters.register_loader("json", TextLoader)
+        self.layout = layout(self._connection)
+        if self.layout == 0:
+            self._connection.close()
+            raise EmptyStoreError(f"{self.name}: no tables of callspan's yet; nothing was recorded there")
+
+    def rows(self, sql: str, **values: object) -> Iterator[Values]:
+        """Yield the rows of a query with `:name` parameters."""
+        with self._connection.cursor(row_factory=dict_row) as cursor:
+            yield from cursor.execute(to_query(sql), values or None)
+
+    def tuples(self, sql: str, **values: object) -> Iterator[tuple[object, ...]]:
+        """Yield the same rows as plain tuples."""
+        with self._connection.cursor() as cursor:
+            yield from cursor.execute(to_query(sql), values or None)
+
+    def latencies(self, key: str, where: str, values: Values) -> Mapping[object, Latencies]:
+        """Return the percentiles of the calls that succeeded, by group, computed by the server."""
+        sql = f"""
+            SELECT {key}, percentile_cont(0.5) WITHIN GROUP (ORDER BY c.duration_ns) / 1e6,
+                   percentile_cont(0.95) WITHIN GROUP (ORDER BY c.duration_ns) / 1e6,
+                   percentile_cont(0.5) WITHIN GROUP (ORDER BY c.ttft_ns) / 1e6
+              FROM calls c WHERE {where} AND c.outcome = 'success' GROUP BY 1"""
+        return {row[0]: Latencies(*row[1:]) for row in self.tuples(sql, **values)}  # type: ignore[arg-type]
+
+    def page(self, limit: int, offset: int) -> str:
+        """Return the clause that takes `limit` rows (-1: all) after `offset`."""
+        return super().page(limit, offset) if limit >= 0 else f"OFFSET {int(offset)}"
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()

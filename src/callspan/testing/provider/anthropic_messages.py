@@ -22,9 +22,9 @@ from callspan.testing.provider.answer import (
     member,
     objects,
     tool_calls,
+    with_usage,
     words,
 )
-from callspan.testing.provider.openai_family import with_usage
 from callspan.testing.provider.script import Choice, Json, Reply
 
 _ERRORS = {

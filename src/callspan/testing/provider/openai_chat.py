@@ -9,8 +9,21 @@ from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from zlib import crc32
 
-from callspan.testing.provider.answer import Answer, Event, Wire, base62, fragments, member, objects, tool_calls, words
-from callspan.testing.provider.openai_family import FINISH_REASONS, OPENAI, usage, with_usage
+from callspan.testing.provider.answer import (
+    FINISH_REASONS,
+    OPENAI,
+    Answer,
+    Event,
+    Wire,
+    base62,
+    fragments,
+    member,
+    objects,
+    tool_calls,
+    usage,
+    with_usage,
+    words,
+)
 from callspan.testing.provider.script import Choice, Json
 
 _VOCABULARY = 150_000

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from itertools import count
 
 from callspan.testing.provider.answer import (
+    FINISH_REASONS,
+    OPENAI,
     Answer,
     ErrorAnswer,
     Event,
@@ -19,9 +21,9 @@ from callspan.testing.provider.answer import (
     member,
     objects,
     tool_calls,
+    with_usage,
     words,
 )
-from callspan.testing.provider.openai_family import FINISH_REASONS, OPENAI, with_usage
 from callspan.testing.provider.script import Choice, Json, Reply
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}

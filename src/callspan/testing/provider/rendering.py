@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import NamedTuple, Protocol
 
-from callspan.testing.provider.answer import Answer, Event, Family, Wire, encode, member
+from callspan.testing.provider.answer import EMBEDDINGS, OPENAI, Answer, Event, Family, Wire, encode, member, models
 from callspan.testing.provider.anthropic_messages import ANTHROPIC, COUNT_TOKENS, MESSAGES
 from callspan.testing.provider.openai_chat import CHAT, COMPLETIONS
-from callspan.testing.provider.openai_family import EMBEDDINGS, OPENAI, models
 from callspan.testing.provider.openai_responses import RESPONSES
 from callspan.testing.provider.script import Json, ReceivedRequest, Reply
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
+import socket
+import socketserver
+import sys
 import threading
+import time
+import zlib
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlsplit
 
-from callspan.testing.provider.answer import Answer
-from callspan.testing.provider.connection import Server
-from callspan.testing.provider.rendering import Rendering, family_of, find_route, render
+import msgspec
+
+from callspan.testing.provider.answer import Answer, Event
+from callspan.testing.provider.rendering import Rendering, event_bytes, family_of, find_route, render
 from callspan.testing.provider.script import (
     DEFAULT_REPLY,
     Json,
@@ -22,6 +33,201 @@ from callspan.testing.provider.script import (
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
+
+
+_JOIN_S = 5.0
+_POLL_S = 0.02
+_GZIP = 31
+_FAILED = (
+    b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: application/json\r\nx-should-retry: false\r\n"
+    b"connection: close\r\ncontent-length: 72\r\n\r\n"
+    b'{"error": {"message": "The responder of the scripted provider raised."}}'
+)
+
+
+class Server(socketserver.ThreadingTCPServer):
+    """Listens on a free port of 127.0.0.1 from its construction, one thread for each connection."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 256
+
+    def __init__(self, answer: Callable[[ReceivedRequest], Rendering]) -> None:
+        self.answer = answer
+        self.closing = threading.Event()
+        self.failures: list[Exception] = []
+        self._connections: dict[socket.socket, threading.Thread] = {}
+        self._lock = threading.Lock()
+        super().__init__(("127.0.0.1", 0), _Connection)
+        self._thread = threading.Thread(
+            target=self.serve_forever, args=(_POLL_S,), name="callspan-scripted-provider", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Hang up on everyone and end all threads. Again: nothing."""
+        if self.closing.is_set():
+            return
+        self.closing.set()
+        self.shutdown()
+        self._thread.join(_JOIN_S)
+        self.server_close()
+        with self._lock:
+            connections = dict(self._connections)
+        for connection in connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread in connections.values():
+            thread.join(_JOIN_S)
+
+    def process_request(self, request: object, client_address: object) -> None:
+        """Serve one connection in a thread of its own, known to `stop` from before its start to its end."""
+        if isinstance(request, socket.socket):
+            thread = threading.Thread(target=self._serve_connection, args=(request, client_address), daemon=True)
+            with self._lock:
+                self._connections[request] = thread
+            thread.start()
+
+    def _serve_connection(self, connection: socket.socket, client_address: object) -> None:
+        self.process_request_thread(connection, client_address)
+        with self._lock:
+            del self._connections[connection]
+
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 (socketserver's signature)
+        """Keep what the user's responder raised for `ScriptedProvider.close`, and keep the client from retrying."""
+        failure = sys.exc_info()[1]
+        if isinstance(failure, Exception) and not isinstance(failure, ConnectionError):
+            self.failures.append(failure)
+        if isinstance(request, socket.socket):
+            with contextlib.suppress(OSError):
+                request.sendall(_FAILED)
+
+
+class _Connection(BaseHTTPRequestHandler):
+    """One client's connection with the requests on it, one after the other."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: Server
+    _packer: zlib._Compress | None = None
+
+    def handle(self) -> None:
+        """Serve until either side hangs up."""
+        with contextlib.suppress(ConnectionError):
+            super().handle()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: a test's output is its own."""
+
+    def _serve(self) -> None:
+        request = self._read()
+        rendering = self.server.answer(request)
+        if rendering.reply.hang:
+            self._wait_for_hang_up()
+            return
+        self._wait(rendering.reply.delay_s)
+        if rendering.events is None:
+            self._send_body(rendering)
+        else:
+            self._send_events(rendering, rendering.events)
+
+    do_GET = do_POST = do_DELETE = do_PATCH = do_PUT = _serve  # noqa: N815 (http.server's names)
+
+    def _read(self) -> ReceivedRequest:
+        content = self._read_content()
+        address = urlsplit(self.path)
+        try:
+            json = msgspec.json.decode(content) if content else None
+        except msgspec.DecodeError:
+            json = None
+        return ReceivedRequest(
+            method=self.command,
+            path=address.path,
+            query=dict(parse_qsl(address.query)),
+            headers={name.lower(): value for name, value in self.headers.items()},
+            content=content,
+            json=json,
+            time_ns=time.monotonic_ns(),
+        )
+
+    def _read_content(self) -> bytes:
+        if self.headers.get("transfer-encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("content-length") or 0))
+        chunks = []
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(chunks)
+
+    def _send_head(self, rendering: Rendering, **framing: str) -> None:
+        self.send_response(rendering.status)
+        framed = {name.replace("_", "-"): value for name, value in framing.items()}
+        for name, value in {**framed, **rendering.headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def _send_body(self, rendering: Rendering) -> None:
+        body = gzip.compress(rendering.body) if rendering.reply.gzip else rendering.body
+        self._send_head(rendering, content_length=str(len(body)), **_coding(rendering))
+        if rendering.reply.body_cut:
+            self._write(body[: len(body) // 2])
+            self._hang_up()
+            return
+        self._write(body)
+
+    def _send_events(self, rendering: Rendering, events: list[Event]) -> None:
+        reply = rendering.reply
+        self._send_head(rendering, transfer_encoding="chunked", **_coding(rendering))
+        self._packer = zlib.compressobj(wbits=_GZIP) if reply.gzip else None
+        first = next((index for index, event in enumerate(events) if event.content), len(events))
+        for index, event in enumerate(events[: reply.cut_after]):
+            if index >= first:
+                self._wait(reply.first_token_delay_s if index == first else reply.chunk_delay_s)
+            if not self._send_event(index, event, rendering):
+                return
+        if reply.cut_after is not None:
+            self._hang_up()
+            return
+        if self._packer is not None:
+            self._write(_chunk(self._packer.flush()))
+        self._write(b"0\r\n\r\n")
+
+    def _send_event(self, index: int, event: Event, rendering: Rendering) -> bool:
+        """False: hung up in the middle of it."""
+        content = (rendering.frame or event_bytes)(event, malformed=index == 1 and rendering.reply.malformed)
+        if self._packer is not None:
+            content = self._packer.compress(content) + self._packer.flush(zlib.Z_SYNC_FLUSH)
+        if index == 1 and rendering.reply.body_cut:
+            self._write(b"%x\r\n%s" % (len(content), content[: len(content) // 2]))
+            self._hang_up()
+            return False
+        self._write(_chunk(content))
+        return True
+
+    def _write(self, data: bytes) -> None:
+        self.wfile.write(data)
+
+    def _wait(self, seconds: float) -> None:
+        if seconds > 0 and self.server.closing.wait(seconds):
+            raise ConnectionAbortedError("the scripted provider was closed")
+
+    def _wait_for_hang_up(self) -> None:
+        """Until the client goes away or `Server.stop` shuts the connection."""
+        while self.rfile.read(1):
+            continue
+
+    def _hang_up(self) -> None:
+        self.close_connection = True
+
+
+def _coding(rendering: Rendering) -> dict[str, str]:
+    return {"content_encoding": "gzip"} if rendering.reply.gzip else {}
+
+
+def _chunk(content: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(content), content)
 
 
 class ScriptedProvider:

@@ -1,4 +1,4 @@
-"""Attempts: the HTTP requests within one call, as they happen."""
+"""Progress: what has come of a call so far: its attempts and planned waits, the times of its chunks, its end."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import Final
 
 import msgspec
 
+from callspan.background import AtomicFlag
 from callspan.fail_open import ours, value_of
 from callspan.process.secrets import masked_error
 from callspan.providers import errors, rate_limits
-from callspan.record.call import Attempt, ErrorInfo, RateLimits
+from callspan.providers.json_readers import integer, objects, text
+from callspan.record.call import Attempt, CallRecord, ChunkNote, ErrorInfo, Outcome, RateLimits, StreamEnd, Timing
+from callspan.record.messages import Conversation
 
 _TOO_MANY_REQUESTS: Final = 429
 _FIRST_ERROR: Final = 400
@@ -167,3 +170,116 @@ def _json(content: bytes | None) -> object:
         return msgspec.json.decode(content)
     except ours(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+
+
+class ChunkTiming:
+    """Times of chunks as monotonic nanoseconds; a few integers, however long the stream. The call writes them."""
+
+    __slots__ = ("chunks", "content_ns", "first_ns", "gap_ns", "last_ns")
+
+    def __init__(self) -> None:
+        self.chunks = 0
+        self.first_ns: int | None = None
+        self.content_ns: int | None = None
+        """When the first chunk with content came."""
+        self.last_ns: int | None = None
+        self.gap_ns = -1
+        """The longest time between two chunks; -1 before there are two."""
+
+    def timing(self, start_ns: int, zero_ns: int, duration_ns: int, attempts: AttemptLog) -> Timing:
+        """Return the times of a call that began at `start_ns` (Unix) and `zero_ns` (monotonic)."""
+        first_ns, content_ns, last_ns = self.first_ns, self.content_ns, self.last_ns
+        return Timing(
+            start_ns=start_ns,
+            duration_ns=duration_ns,
+            answer_ns=attempts.answer_start_ns,
+            headers_ns=attempts.last_headers_ns,
+            first_chunk_ns=None if first_ns is None else first_ns - zero_ns,
+            first_token_ns=None if content_ns is None else content_ns - zero_ns,
+            last_chunk_ns=None if last_ns is None else last_ns - zero_ns,
+            largest_gap_ns=None if self.gap_ns < 0 else self.gap_ns,
+        )
+
+
+class ChunkLog:
+    """Wraps an accumulator's `add` and notes each of the first chunks, up to a limit. Not thread-safe."""
+
+    def __init__(self, limit: int, add: Callable[[object], bool], timing: ChunkTiming, zero_ns: int) -> None:
+        """`zero_ns` is when the call started; `timing` has the arrival of the chunk that is added."""
+        self.notes: list[ChunkNote] = []
+        self._limit = limit
+        self._add = add
+        self._timing = timing
+        self._zero_ns = zero_ns
+
+    def add(self, chunk: object) -> bool:
+        """Add the chunk; return True if it carried content."""
+        content = self._add(chunk)
+        if len(self.notes) < self._limit:
+            last_ns = self._timing.last_ns
+            offset_ns = 0 if last_ns is None else last_ns - self._zero_ns
+            note = ChunkNote(offset_ns=offset_ns, event=text(chunk, "type"), choice=_choice(chunk), content=content)
+            self.notes.append(note)
+        return content
+
+
+def _choice(chunk: object) -> int | None:
+    """Which choice (chat), output item (Responses) or content block (Messages) a chunk belongs to."""
+    indexes = (
+        integer(next(objects(chunk, "choices"), None), "index"),
+        integer(chunk, "output_index"),
+        integer(chunk, "index"),
+    )
+    return next((index for index in indexes if index is not None), None)
+
+
+_TRIES: Final = 3
+"""After so many interrupts a step that is interrupted once more is left out."""
+
+
+class Ending:
+    """The end of one call that counts: what was reported, what has been made of it, and the next step."""
+
+    __slots__ = (
+        "_interrupted",
+        "_interrupts",
+        "body",
+        "conversation",
+        "duration_ns",
+        "error",
+        "how",
+        "outcome",
+        "processed",
+        "step",
+    )
+
+    def __init__(self, how: StreamEnd | None, outcome: Outcome, error: ErrorInfo | None, duration_ns: int) -> None:
+        self.how = how
+        self.outcome = outcome
+        self.error = error
+        self.duration_ns = duration_ns
+        self.body: object = None
+        """The body of the response as plain JSON; None where nothing has come, or it has been let go of."""
+        self.processed: CallRecord | None = None
+        self.conversation: Conversation | None = None
+        self.step = 0
+        """The next step of `LiveCall`; a step that was interrupted is repeated unless it has moved this on itself."""
+        self._interrupts = 0
+        self._interrupted = AtomicFlag()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the steps that are left have still to be taken."""
+        return bool(self._interrupted)
+
+    def interrupt(self) -> None:
+        """Leave the remaining steps to the next call of `end`."""
+        self._interrupts += 1
+        if self._interrupts > _TRIES:
+            # A callback of the application may raise `SystemExit` each time.
+            self.step += 1
+        self._interrupted.set()
+
+    def take_over(self) -> bool:
+        """Return True to the one, of several, who takes the remaining steps of an interrupted end."""
+        return self._interrupted.test_and_clear()
