@@ -1,6 +1,6 @@
-# What a person or a machine runs. Every target sets up what it needs in .venv; nothing else is touched.
+# Targets for development and CI. Each installs what it needs into .venv and changes nothing else.
 
-# Asked, not looked up: a version manager's stand-in may be on the PATH and not work.
+# Each interpreter is run: a pyenv shim on the PATH may not work.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
@@ -9,24 +9,26 @@ STAMP := $(VENV)/.callspan
 EXTRAS := openai,anthropic,cli,cost,otlp
 DEV_EXTRAS := $(EXTRAS),postgres,clickhouse,gymnasium
 PYTEST := $(BIN)/python -m pytest
-# Engines, collectors and processes by the hundred: a machine that stalls gets a second try, which is shown.
+# Databases, Collectors and hundreds of processes: on a stalled machine a test is repeated, and the report shows it.
 AGAIN := --reruns 2 -rR
-# With CALLSPAN_WIRE_CORPUS these replay recorded exchanges; without it they skip.
+# With CALLSPAN_WIRE_CORPUS these replay recorded exchanges; without it they are skipped.
 CORPUS_TESTS := tests/wire tests/stores/test_rebuild.py tests/unit/semconv/test_recorded.py
-# `make bench QUICK=--quick`, and bench-peers and scale likewise: less than two minutes, written nowhere.
+# `make bench QUICK=--quick`, also bench-peers and scale: less than two minutes, without writing results.
 QUICK :=
-# Of `make fuzz`.
+# Of `make fuzz`; SEED of `make mutants` too.
 CASES := 1000
 SEED := 1
-# Of `make mutants`: names of changes, such as callspan.providers.hosts*; all of them if empty.
-ONLY :=
+# Of `make mutants`: a pattern of mutants' names, the size of the sample (0: all) and the time limit.
+ONLY := *
+NUMBER := 400
+MINUTES := 20
 
 .PHONY: demo test test-all test-added coverage check documents older matrix mutants fuzz path peers frameworks backend collector bench bench-peers scale nightly clean
 
 demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace and its records
 	@$(BIN)/callspan demo
 
-# Quick tests wait as much as they compute, for sockets and for processes of theirs: four at once, also on two cores.
+# Quick tests often wait for sockets and processes: four at once, also on two cores.
 test: $(STAMP)-dev  ## The tests that need nothing but Python
 	$(PYTEST) -n 4 -m "not slow and not timing and not postgres and not clickhouse and not backend"
 
@@ -67,14 +69,9 @@ matrix: $(STAMP)-dev  ## The capture tests on four versions of both SDKs and eve
 path: $(STAMP)-dev  ## Which files and frames a plain call and a chunk run through; sizes of the package
 	$(BIN)/python tools/call_path.py
 
-mutants: $(STAMP)-dev  ## Whether the tests notice small changes in three packages; `make mutants ONLY='callspan.providers.hosts*'`
+mutants: $(STAMP)-dev  ## Whether the tests notice small changes in three packages: a sample; `make mutants NUMBER=0 ONLY='callspan.providers.hosts*'`
 	@tools/install.sh $(VENV) "mutmut>=3.8,<4"
-	PATH="$(BIN):$$PATH" mutmut run $(ONLY)
-	PATH="$(BIN):$$PATH" mutmut results
-	PATH="$(BIN):$$PATH" mutmut export-cicd-stats
-	@$(BIN)/python -c 'import json; s = json.load(open("mutants/mutmut-cicd-stats.json")); \
-	  share = 100 * s["killed"] / max(1, s["killed"] + s["survived"] + s["no_tests"]); \
-	  print(f"{share:.1f} % noticed"); raise SystemExit(share < 85)'
+	$(BIN)/python tools/mutants.py --only '$(ONLY)' --number $(NUMBER) --minutes $(MINUTES) --seed $(SEED)
 
 documents: $(STAMP)-dev  ## Every example of the documents, each in an environment installed as its page says
 	CALLSPAN_DOCUMENT_ENVIRONMENTS=1 $(PYTEST) tests/documents/test_examples.py
