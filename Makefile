@@ -30,14 +30,14 @@ demo: $(STAMP)-demo  ## An agent in a small environment, offline; then its trace
 
 # Quick tests often wait for sockets and processes: four at once, also on two cores.
 test: $(STAMP)-dev  ## The tests that need nothing but Python
-	$(PYTEST) -n 4 -m "not slow and not timing and not postgres and not clickhouse and not backend"
+	CALLSPAN_WIRE_CORPUS= $(PYTEST) -n 4 -m "not slow and not timing and not postgres and not clickhouse and not backend"
 
 test-all: test test-added  ## Every test: with Postgres, the embedded ClickHouse engine, a Collector, the wire corpus
 
 test-added: $(STAMP)-all  ## What test-all adds to test
 	CALLSPAN_REQUIRE_ENGINES=1 CALLSPAN_PROPERTIES=thorough $(PYTEST) -n 4 $(AGAIN) \
 	  -m "(postgres or clickhouse or hypothesis) and not slow and not backend"
-	$(PYTEST) -n 4 -m "not slow and not hypothesis" $(CORPUS_TESTS)
+	$(PYTEST) -n 4 -m "not slow and not hypothesis and not postgres and not clickhouse" $(CORPUS_TESTS)
 	CALLSPAN_REQUIRE_ENGINES=1 $(PYTEST) -n 3 $(AGAIN) -m "slow and not backend and not timing"
 	$(MAKE) older
 	$(MAKE) collector

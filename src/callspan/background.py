@@ -1,6 +1,6 @@
 """Background: starts callspan's threads, and defers work to one of them.
 
-A thread of ours runs in an empty context with OpenTelemetry's instrumentation suppressed: what it does (SQL, HTTP,
+A background thread runs in an empty context with OpenTelemetry's instrumentation suppressed: what it does (SQL, HTTP,
 files) belongs to no request of the application and makes no span.
 
 OpenTelemetry's spans, instruments and span processors have plain locks. A signal handler that has interrupted their
@@ -117,7 +117,7 @@ class PutOff:
         return key
 
     def cancel(self, key: object) -> None:
-        """Forget work that was put off with a delay; harmless where it was done."""
+        """Cancel delayed work; no effect if it is done."""
         self._later.pop(key, None)
 
     def drain(self, timeout_s: float, *, later: bool = False) -> bool:
@@ -200,7 +200,7 @@ class PutOff:
             ended = True
         finally:
             if not ended:
-                # A callback of the application may raise `SystemExit`: it ends this thread, and the next one goes on.
+                # A callback of the application may raise `SystemExit`: it ends this thread, and the next one continues.
                 self._unstarted.set()
                 if self._waiting or self._later:
                     self._ensure_thread()

@@ -1,4 +1,4 @@
-"""Errors: what an exception becomes in a record, and the outcome it stands for."""
+"""Errors: what an exception becomes in a record, and the outcome it represents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fail open: the only place that swallows exceptions, so that a bug of ours costs telemetry, never a call.
+"""Fail open: the only place that swallows exceptions, so that a bug in callspan costs telemetry, never a call.
 
 A step that may fail says what it tries to do:
 
@@ -38,7 +38,7 @@ class Once:
         return key not in self._seen and self._seen.setdefault(key, mine) is mine
 
     def forget(self) -> None:
-        """Start anew. For tests."""
+        """Start again. For tests."""
         self._seen.clear()
 
 
@@ -65,7 +65,7 @@ class fail_open:  # noqa: N801 - reads as a statement: with fail_open("do someth
     def __init__(self, what: str) -> None:
         self.what = what
 
-    # Nothing is to be done, and a built-in function does it faster than a method of ours.
+    # There is nothing to do, and a built-in function is faster than a method.
     __enter__ = staticmethod(bool)
 
     def __exit__(
@@ -130,7 +130,7 @@ def is_interrupt(error: BaseException) -> bool:
 
     True for all that is no `Exception`, and for what a handler of the application has raised that Python runs between
     two instructions: a signal handler, a trace function. Such a handler is recognised by its frame in the traceback: it
-    was given the frame that stands before its own, or it is registered as a signal handler.
+    was given the frame that precedes its own, or it is registered as a signal handler.
     """
     return not isinstance(error, Exception) or _passed_handler(error)
 
@@ -161,7 +161,7 @@ def failures() -> dict[str, int]:
 
 
 def forget_failures() -> None:
-    """Start counting anew, so that the next failure of each step is warned of again. For tests."""
+    """Start counting again, so that the next failure of each step is warned of again. For tests."""
     _failures.clear()
     _warned.forget()
 
@@ -220,7 +220,7 @@ def _was_given(frame: FrameType, before: FrameType) -> bool:
     if takes_rest:
         rest = known.get(code.co_varnames[named + code.co_kwonlyargcount])
         values += rest if isinstance(rest, tuple) else ()
-    # Others pass frames around too, as `inspect` and log handlers do: what stands beside it must fit as well.
+    # Others pass frames around too, as `inspect` and log handlers do: what is next to it must fit as well.
     for at, value in enumerate(values):
         if value is before:
             after = values[at + 1] if at + 1 < len(values) else None

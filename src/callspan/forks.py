@@ -1,4 +1,4 @@
-"""Forks: creates callspan's locks anew in a child, where a lock held by another thread would stay held.
+"""Forks: creates callspan's locks again in a child, where a lock held by another thread would stay held.
 
 The lock of a module that is being imported cannot be: a fork waits for imports that come later than start-up.
 """
@@ -28,7 +28,7 @@ def late_import(module: str) -> ModuleType:
 
 
 def in_child(owner: _T, renew: Callable[[_T], object]) -> None:
-    """Have `renew(owner)` called in every forked child, while the owner lives.
+    """Have `renew(owner)` called in every forked child, while the owner exists.
 
     Call it once, from the owner's construction. `renew` must not hold the owner: give the function, not a bound method.
     """

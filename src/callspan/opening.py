@@ -1,4 +1,4 @@
-"""Opening: a store for reading, with what ended processes left for it delivered first where that is asked for."""
+"""Opening: a store for reading; if requested, records of ended processes are delivered to it first."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def destinations(otlp: str | bool, environment: Mapping[str, str] | None = None)
 
 
 def otlp_is_named(environment: Mapping[str, str] | None = None) -> bool:
-    """Return whether the environment asks for OTLP: by an endpoint, or by an exporter of that name."""
+    """Return whether the environment requests OTLP: by an endpoint, or by an exporter of that name."""
     source = os.environ if environment is None else environment
     return any(
         _endpoint(signal, source) or any(name in _EXPORTERS for name in _exporters(signal, source))

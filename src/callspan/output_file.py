@@ -16,7 +16,7 @@ _STDOUT: Final = Path("-")
 
 
 class Replacement:
-    """A file in the making beside its target."""
+    """A temporary file next to its target."""
 
     def __init__(self, target: Path) -> None:
         self.path = target.with_name(target.name + ".part")

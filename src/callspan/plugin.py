@@ -114,7 +114,7 @@ class CallRecordExporter(SpanExporter):
 
 
 class Covered:
-    """Finds spans of others whose call has a record of ours: the call's own, and those around it.
+    """Finds spans of others whose call has a record of callspan: the call's own, and those around it.
 
     A span ends, and so comes here, after those within it. For use by one thread at a time, as exporters are.
     """

@@ -32,7 +32,7 @@ _END: Final = fail_open("finish recording a call")
 
 
 class RecordedCall:
-    """One call recorded by hand, see `record_call`. No method raises, and all do nothing after the end.
+    """One call recorded manually, see `record_call`. No method raises, and all do nothing after the end.
 
     Example:
         >>> with callspan.record_call(provider="my_gateway", model="m") as call:
@@ -194,7 +194,7 @@ def record_call(
         The call; without `instrument()` it records nothing.
 
     Raises:
-        ValueError: `api` is none of the above, an endpoint has the name of one of them, or `server` is no URL.
+        ValueError: `api` is not one of the above, an endpoint has the name of one of them, or `server` is no URL.
         TypeError: `api` is an object that lacks something of an endpoint.
 
     Example:

@@ -40,7 +40,7 @@ def safe_url(url: str) -> str:
 
 
 def names_user(url: str) -> bool:
-    """Return whether user and password stand before the path of a URL, which one of a file has not."""
+    """Return whether user and password precede the path of a URL, which file URLs do not have."""
     rest = url.partition("://")[2]
     return not rest.startswith("/") and ":" in rest.rpartition("@")[0]
 
@@ -48,7 +48,7 @@ def names_user(url: str) -> bool:
 def unescaped(url: str) -> bool:
     """Return whether `/`, `?`, `#`, `%` or a space may stand unescaped in the URL's password, so no driver reads it.
 
-    Drivers quote what they cannot read: a `%` that begins no escape is reported wherever it stands.
+    Drivers quote what they cannot read: a `%` that begins no escape is reported wherever it is.
     """
     scheme, mark, rest = url.strip().partition("://")
     if not mark or scheme.partition("+")[0].lower() in _FILES:
@@ -74,7 +74,7 @@ def is_http_url(text: str) -> bool:
 
 
 def without_passwords(text: str) -> str:
-    """Return a text of others, such as a driver's error, without what stands before the `@` of its URLs.
+    """Return a text of others, such as a driver's error, without what precedes the `@` of its URLs.
 
     Of a text of more than 4,096 characters only the beginning is kept, which ends in `…`.
     """
@@ -86,7 +86,7 @@ def without_passwords(text: str) -> str:
 def whole_words(text: str, most: int) -> str:
     """Return the first `most` characters of a longer text, without the word that is cut.
 
-    Half a secret may not be recognised as one. A word is what stands between spaces; of one that is longer than
+    Half a secret may not be recognised as one. A word is what is between spaces; of one that is longer than
     `LONGEST_SECRET` that many characters are removed.
     """
     kept = text[: max(0, most)]

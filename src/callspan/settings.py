@@ -96,18 +96,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         log_events: Content and rewards as log events of the conventions. Default: off.
         completion_hook: Name of a completion hook of OpenTelemetry's GenAI utilities, called with each finished call.
             Default: none.
-        attempt_spans: A child span for each HTTP request of a call, besides the events. Default: off.
+        attempt_spans: A child span for each HTTP request of a call, in addition to the events. Default: off.
         fsync: `none`; `interval`: every second; `always`: with every record. Default: `none`.
         spool_max_bytes: Records that wait for their stores, in bytes; beyond it bodies are given up first, then
             records, both counted. Default: 1 GiB.
-        spool_dir: Directory of the records that wait. Default: beside a file store, else the user's state directory.
+        spool_dir: Directory of the records that wait. Default: next to a file store, else the user's state directory.
         flush_on_sigterm: Under `opentelemetry-instrument`, `callspan run` and with `otlp`: send telemetry before an
             unhandled SIGTERM ends the process. Default: on.
         trace_per: `session`: one trace per session; `timestep`: one per timestep, linked. Default: `session`.
         prices: File of your own prices of models, used before the published ones. Default: none.
         span_cost: Computed cost on spans too, at about 0.1 ms a call; a cost the provider reports is always there.
             Default: off.
-        compatibility: Attribute names that backends still read, besides the conventions' own. Default: on.
+        compatibility: Attribute names that backends still read, in addition to the conventions' own. Default: on.
         strict: Wrong use of the session API raises `MisuseError` instead of being flagged. Default: off.
         service: Name of the service in records; spans have that of their resource. Default: none.
 
@@ -182,7 +182,7 @@ class InvalidValueError(ValueError):
         super().__init__(expected)
         self.shown = shown(value)
         self.kept = kept
-        """What is left where only a part of the value is wrong; None: nothing."""
+        """The rest where only a part of the value is wrong; None: nothing."""
 
 
 def shown(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Settings loader: settings out of arguments, what is in force, callspan's own environment variables, and defaults.
+"""Settings loader: combines arguments, settings in force, environment variables and defaults.
 
 The first of these wins. An invalid argument raises; an invalid value of the
 environment costs only itself: one warning, and that setting takes its default, `content` takes `off`.

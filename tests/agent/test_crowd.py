@@ -70,7 +70,7 @@ def _is_of_crowd(scope: Scope) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("sessions", "steps"), [(25, 4), pytest.param(200, 20, marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
+    ("sessions", "steps"), [(25, 4), pytest.param(200, 8, marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
 )
 def test_concurrent_sessions_with_calls_of_both_sdks_keep_their_own(tmp_path: Path, sessions: int, steps: int) -> None:
     with capture():

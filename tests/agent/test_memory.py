@@ -65,14 +65,14 @@ def test_a_very_long_session_takes_no_more_memory_than_a_long_one(trace_per: str
     handle = callspan.instrument(tracer_provider=provider, trace_per=trace_per)
     try:
         with callspan.session("endless") as own:
-            walk(own, 20_000)
+            walk(own, 15_000)
             before = resident_mib()
-            walk(own, 180_000)
+            walk(own, 60_000)
             grown = resident_mib() - before
     finally:
         handle.uninstrument()
         provider.shutdown()
-    assert grown < 8
+    assert grown < 3, "MiB: 50 bytes a step would be an object that is kept"
 
 
 def walk(own: Session, steps: int) -> None:

@@ -14,6 +14,8 @@ from tests.documents.running import Seen, Workplace, copy_store
 PAGES = {page: found for page in pages() if (found := examples(page))}
 EXAMPLES = [example for found in PAGES.values() for example in found]
 RUN = [example for example in EXAMPLES if example.reason is None]
+SEVERAL = [page for page, found in PAGES.items() if sum(example.reason is None for example in found) > 1]
+"""A page with one example is covered by that example alone."""
 MOST_NOT_RUN = 10
 
 Workplaces = Callable[[Example], Workplace]
@@ -63,7 +65,7 @@ def test_an_example_alone(example: Example, workplace: Workplaces, request: pyte
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("page", [_in_order(page) for page in PAGES], ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", [_in_order(page) for page in SEVERAL], ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_examples_of_a_page_in_order(page: Path, workplace: Workplaces, request: pytest.FixtureRequest) -> None:
     """Python examples that continue each other are one program, as in a reader's interpreter."""
     runs = _runs([example for example in PAGES[page] if example.reason is None])

@@ -54,13 +54,13 @@ def session(  # noqa: PLR0913 - what a session is known by
 
     Args:
         name: What kind of episode it is; few different ones, for it is part of the span's name.
-        session_id: An id of yours; None: one of ours. An id used before goes on with that session.
+        session_id: An id of yours; None: a generated one. An id used before continues that session.
         user_id: On whose behalf; also `metadata(user_id=...)` for the calls within.
         group_id: Sessions that belong together.
         task_id: What was to be done.
         experiment: What is being tried.
         metadata: Anything JSON can hold; None values are left out.
-        carrier: From `Session.carrier()` of another process: go on with that session.
+        carrier: From `Session.carrier()` of another process: continue that session.
         parent: The session or step above, or its session's id; None: the current one.
         at: When it begins; None: when the block is entered.
 
@@ -224,7 +224,7 @@ def handoff(
     """Record that one agent passes the work on to another; return the event's id.
 
     Args:
-        to: The agent that goes on.
+        to: The agent that continues.
         sender: The agent that stops; None: the current one, see `invoke_agent`.
         call: The model's request for it, or its id, where it came as a tool call.
         reason: Why, or what is passed on; anything JSON can hold.

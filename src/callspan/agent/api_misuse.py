@@ -62,5 +62,5 @@ def mark(metadata: dict[str, object], flag: str) -> None:
 
 
 def forget_warnings() -> None:
-    """Warn of each kind anew. For tests."""
+    """Reset the warnings that were given. For tests."""
     _warned.forget()

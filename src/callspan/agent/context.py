@@ -1,6 +1,6 @@
 """Context: the metadata of the running code, and how much content is kept.
 
-Everything lives in the OpenTelemetry context, so it follows tasks and whatever carries that context to threads.
+Everything is stored in the OpenTelemetry context, so it follows tasks and whatever carries that context to threads.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def content_of(context: Context) -> Content | None:
 
 
 def stricter(one: Content, other: Content | None) -> Content:
-    """Return the one that shows less; None asks for nothing."""
+    """Return the more restrictive one; None restricts nothing."""
     return one if other is None else max(one, other, key=_STRICTNESS.index)
 
 
@@ -119,7 +119,7 @@ class content:  # noqa: N801 - reads as a statement: with callspan.content("off"
     keeps what held when it was made, wherever its stream is read. An object is entered once.
 
     Raises:
-        SettingError: It is none of these words.
+        SettingError: It is not one of these words.
 
     Example:
         >>> with callspan.content("off"):

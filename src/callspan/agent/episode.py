@@ -187,9 +187,9 @@ _known: OrderedDict[str, Episode] = OrderedDict()
 
 
 def episode_of(session_id: str | None, first_index: int = 0) -> Episode:
-    """Return the episode of an id of the application's, or a new one with an id of ours for None.
+    """Return the episode of an id of the application's, or a new one with a generated id for None.
 
-    The last 1024 given ids are remembered, so that a session of the same id goes on counting.
+    The last 1024 given ids are remembered, so that a session of the same id continues counting.
     """
     if session_id is None:
         return Episode(new_id(), first_index)

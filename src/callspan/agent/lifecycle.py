@@ -80,7 +80,7 @@ class Lifecycle(ABC):
     def inner(self) -> Context | None:
         """The context in which this is the current one; None before the start.
 
-        Made anew each time: kept, it would refer back to this and leave every step to the garbage collector.
+        Made again each time: kept, it would refer back to this and leave every step to the garbage collector.
         """
         return None if self.base is None else set_value(SCOPE, self, self.span.within(self.base))
 

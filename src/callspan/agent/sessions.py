@@ -153,7 +153,7 @@ class Session(SessionScope, Decorating):
                 self.write(self.runtime.process(record))
 
     def carrier(self) -> Carrier:
-        """Return what `callspan.session(carrier=...)` needs to go on with this session in another process."""
+        """Return what `callspan.session(carrier=...)` needs to continue this session in another process."""
         return carrier_of(self.id, self.name, self._episode.steps, self.span)
 
     def fresh(self, name: str, arguments: Mapping[str, object]) -> Session:  # noqa: ARG002
@@ -213,7 +213,7 @@ class Session(SessionScope, Decorating):
         point: Point | None = None if self._resumed else "session_start"
         first = runtime.process(self._record(), point)
         if sent is None:
-            # The row keeps the episode's first start; the span of one that goes on begins now.
+            # The row keeps the episode's first start; the span of one that continues begins now.
             shown = msgspec.structs.replace(first, start_ns=self.start_ns) if self._resumed else first
             self.begin_span(shown, base, link=_joined(runtime, SPAN_REFS["session"].get(self.id)))
         else:

@@ -38,7 +38,7 @@ class SessionScope(OperationRecorder):
 
     @property
     def id(self) -> str:
-        """The session's id: as given, as carried, or one of ours. Known before the start."""
+        """The session's id: as given, as carried, or a generated one. Known before the start."""
         return self._episode.id
 
     @property

@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def _without_click(arguments: Sequence[str]) -> bool:
-    """Do what needs no click; return False where the command line asks for something else, or is wrong."""
+    """Do what needs no click; return False where the command line requests something else, or is wrong."""
     from callspan.cli.options import WrongUsageError, leading_options
 
     try:

@@ -1,4 +1,4 @@
-"""Backlog: delivers what ended processes left for a store before it is read, and reports what still waits."""
+"""Backlog: delivers waiting records of ended processes before a store is read, and reports what still waits."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Backlog:
 
 
 def _moving(found: Sequence[Waiting], position: Position | None) -> frozenset[Path]:
-    """Segments that a running process is delivering at this moment: of those nothing is worth a word."""
+    """Segments that a running process is delivering right now; they are not reported."""
     held = [one.path for one in found if one.held]
     if not held or position is None:
         return frozenset()

@@ -37,14 +37,14 @@ _COMMANDS: Final = (
 _EPILOG: Final = """\b
 Examples:
   callspan demo                        an agent in a grid world, offline
-  callspan run app.py                  record what an application asks its models
-  callspan calls --error --since 2h    what went wrong lately
+  callspan run app.py                  record the calls of an application
+  callspan calls --error --since 2h    recent failures
   callspan show 019aa0                 a session as a tree, or one call in full
   callspan stats --by model --json     sums, for scripts
   callspan report                      one HTML page: timeline, rewards, cost
   callspan export openai-session -o train.jsonl --min-reward 0.5
 
-Exit codes: 0 all well, 1 nothing found or a check failed, 2 wrong usage,
+Exit codes: 0 success, 1 nothing found or a check failed, 2 wrong usage,
 130 interrupted, 141 the reader of the output closed the pipe."""
 _LONGEST: Final = 500
 _INTERRUPTED: Final = 128 + signal.SIGINT
@@ -74,7 +74,7 @@ class _Commands(click.Group):
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return one sub-command; None if there is none of that name."""
+        """Return one sub-command; None if there is not one of that name."""
         del ctx
         if cmd_name not in _COMMANDS:
             return None
@@ -120,7 +120,7 @@ def _forget_output() -> None:
 @click.version_option(package_name="callspan", message="callspan %(version)s")
 @click.pass_context
 def callspan(ctx: click.Context, store: str | None, as_json: bool, no_pager: bool) -> None:
-    """See, sum and check what callspan has recorded of calls to openai and anthropic."""
+    """Show, sum and export recorded calls to openai and anthropic."""
     # The driver raises what it warns of, and we report that.
     logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
     ctx.obj = Defaults(store=store, json=as_json, pager=not no_pager)

@@ -48,16 +48,16 @@ _NEEDED: Final = 'The demo needs {name}: pip install "callspan[openai,anthropic]
 
 
 class _Clients(NamedTuple):
-    """Whom the agents ask."""
+    """The clients of the agents."""
 
     openai: OpenAI
     anthropic: AsyncAnthropic
     policy: AsyncOpenAI
-    """A server of a model of one's own; with `--live` OpenAI again."""
+    """A server of a self-hosted model; with `--live` OpenAI again."""
     policy_model: str
 
 
-@click.command("demo", short_help="An agent in a grid world, offline: trace and records.", epilog=_EPILOG)
+@click.command("demo", short_help="Run an agent in a grid world, offline; show its trace.", epilog=_EPILOG)
 @click.option("--live", is_flag=True, help="Call the real providers, with the API keys of the environment.")
 @click.option(
     "--otlp", type=HttpUrl(), metavar="URL", help="Send telemetry there. Default: $OTEL_EXPORTER_OTLP_ENDPOINT."
@@ -68,9 +68,9 @@ def command(frame: Frame, live: bool, otlp: str | None) -> None:
 
     Offline, unless --live: the real openai and anthropic SDKs talk to a scripted provider on loopback. One agent
     is synchronous and uses chat completions and the Responses API, two are asynchronous and use streamed
-    messages, and two are rollouts of one task by a model of one's own. A call is retried after a 429, one is
-    refused with a 400, one stream is stopped early. Records are added to the store; nothing is deleted. Exit code 1
-    where a receiver is named and has not taken every span.
+    messages, and two are rollouts of one task by a self-hosted model. One call is retried after a 429, one is
+    rejected with a 400, one stream is stopped early. Records are added to the store; nothing is deleted. Exit code 1
+    if a receiver is configured and has not accepted every span.
     """
     started_ns = time.time_ns()
     existed = _existed(frame)
@@ -206,7 +206,7 @@ def _settle(handle: Handle) -> None:
 
 @contextmanager
 def _clients(frame: Frame, *, live: bool) -> Iterator[_Clients]:
-    """Clients of the real providers, or of a scripted one that lives as long as the block."""
+    """Clients of the real providers, or of a scripted one that exists as long as the block."""
     try:
         for sdk in ("openai", "anthropic"):
             import_module(sdk)

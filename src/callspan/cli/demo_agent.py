@@ -155,7 +155,7 @@ async def _message_turn(client: AsyncAnthropic, world: GridWorld, step: Timestep
 
 
 async def _ask_for_nothing(client: AsyncAnthropic, step: Timestep) -> None:
-    """A call the provider refuses: no room for an answer. The agent notes it and goes on."""
+    """A call the provider refuses: no room for an answer. The agent notes it and continues."""
     from anthropic import BadRequestError
 
     try:

@@ -289,7 +289,7 @@ def _losses(settings: Settings) -> Iterator[Check]:
 
 
 def _damage(settings: Settings) -> Iterator[Check]:
-    """Report the damaged parts of segments that are kept beside them."""
+    """Report the damaged parts of segments that are kept next to them."""
     directory = _spool(settings)
     if directory is None:
         return

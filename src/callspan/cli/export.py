@@ -59,14 +59,16 @@ class Tag(PairType):
         return (name, wanted) if equals and name else self.fail(f"{value!r}: write name=value", param, ctx)
 
 
-@click.command("export", short_help="Datasets: fine-tuning rows, pairs, trajectories, Parquet.", epilog=_EPILOG)
+@click.command("export", short_help="Write datasets: fine-tuning rows, pairs, Parquet.", epilog=_EPILOG)
 @click.argument("format_name", metavar="FORMAT", type=click.Choice(list(FORMATS)))
 @click.option("-o", "--output", type=File(dir_okay=False, allow_dash=True), help="Output file; - for stdout.")
 @click.option("--dry-run", is_flag=True, help="Write nothing; show what would be written.")
 @click.option("--session", "session_ids", multiple=True, metavar="ID", help="Only this session; may be repeated.")
 @click.option("--model", "models", multiple=True, metavar="NAME", help="Only calls of this model; may be repeated.")
 @click.option("--provider", "providers", multiple=True, metavar="NAME", help="Only this provider; may be repeated.")
-@click.option("--since", "since_ns", type=MOMENT, metavar="TIME", help="Only since: 30m, 2h, 3d ago, or ISO 8601.")
+@click.option(
+    "--since", "since_ns", type=MOMENT, metavar="TIME", help="Only after this time: 30m, 2h, 3d ago, or ISO 8601."
+)
 @click.option("--until", "until_ns", type=MOMENT, metavar="TIME", help="Only before this time.")
 @click.option("--text", metavar="PART", help="Only sessions whose messages contain PART (case-insensitive).")
 @click.option("--min-reward", type=Amount(), help="Only sessions with at least this reward.")
@@ -85,8 +87,8 @@ class Tag(PairType):
 )
 @click.option("--min-achievements", type=Rows(0), help="Only sessions with at least N achievements.")
 @click.option("--limit", type=Rows(1), help="Write at most N rows.")
-@click.option("--reasoning", is_flag=True, help="Keep reasoning as reasoning_content (OpenAI refuses it).")
-@click.option("--metadata", is_flag=True, help="Add ids and rewards to rows (OpenAI refuses them).")
+@click.option("--reasoning", is_flag=True, help="Keep reasoning as reasoning_content (OpenAI rejects it).")
+@click.option("--metadata", is_flag=True, help="Add ids and rewards to rows (OpenAI rejects them).")
 @click.option(
     "--pair-by",
     default="task_id",
@@ -98,7 +100,7 @@ class Tag(PairType):
 @click.option("--agent-version", default="unknown", help="Trajectories: the agent's version.")
 @reading
 def command(frame: Frame, format_name: str, output: Path | None, dry_run: bool, **given: object) -> None:
-    """Write recorded calls and sessions as a dataset, and report what was left out and what the format cannot hold."""
+    """Write recorded calls and sessions as a dataset, and report what was left out or cannot be represented."""
     if output is None and not dry_run:
         raise click.UsageError("Give the output file with -o FILE, or use --dry-run.")
     target = None if dry_run else output

@@ -135,7 +135,9 @@ def choosing_calls(function: Callable[..., None]) -> Callable[..., None]:
     @click.option("--session", "session_id", metavar="ID", help="Only calls of this session (id or unique prefix).")
     @click.option("--model", metavar="NAME", help="Only calls whose requested or response model is this one.")
     @click.option("--provider", metavar="NAME", help="Only calls to this provider, such as openai.")
-    @click.option("--since", "since_ns", type=MOMENT, metavar="TIME", help="Only since: 30m, 2h, 3d ago, or ISO 8601.")
+    @click.option(
+        "--since", "since_ns", type=MOMENT, metavar="TIME", help="Only after this time: 30m, 2h, 3d ago, or ISO 8601."
+    )
     @click.option("--until", "until_ns", type=MOMENT, metavar="TIME", help="Only before this time.")
     @click.option("--error/--no-error", "errors", default=None, help="Only failed / only successful calls.")
     @click.option(

@@ -130,7 +130,7 @@ class Frame:
 
     @staticmethod
     def _json(value: object) -> str:
-        """JSON that reads the same whatever the encoding of stdout."""
+        """JSON that reads the same regardless of the encoding of stdout."""
         text = json_text(value)
         return text if is_unicode(sys.stdout.encoding) else ascii_json(text)
 
@@ -185,7 +185,7 @@ def framed(function: Callable[..., None]) -> Callable[..., None]:
 
 def reading(function: Callable[..., None]) -> Callable[..., None]:
     """Give a sub-command that reads a store what `framed` gives, and `--no-ship`."""
-    leave = click.option("--no-ship", is_flag=True, help="Do not deliver what ended processes left for the store.")
+    leave = click.option("--no-ship", is_flag=True, help="Do not deliver waiting records of ended processes first.")
     return leave(framed(function))
 
 

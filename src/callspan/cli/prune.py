@@ -1,4 +1,4 @@
-"""`callspan prune`: delete what is old."""
+"""`callspan prune`: deletes old records."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ Examples:
 @click.option("--dry-run", is_flag=True, help="Delete nothing; show how much would be deleted.")
 @framed
 def command(frame: Frame, older_ns: int, dry_run: bool) -> None:
-    """Delete calls and sessions from before a time, and every content that only they referred to.
+    """Delete calls and sessions from before a time, and content that nothing else refers to.
 
-    Sessions go whole, by their end. For stores that can be read: SQLite, JSON Lines, Postgres, ClickHouse.
+    A session is deleted as a whole, by its end. For readable stores: SQLite, JSON Lines, Postgres, ClickHouse.
     """
     from callspan.stores.retention import prune
 

@@ -33,10 +33,10 @@ Examples:
   callspan replay 01a1f810-d13f --model gpt-5-mini
   callspan replay 01a1f810-d13f --base-url http://localhost:8000/v1
 
-The key comes from the SDK's own place (OPENAI_API_KEY, ANTHROPIC_API_KEY). The request goes to the host it went to
-when it was recorded; any other one must be named with --base-url.
+The API key is that of the SDK (OPENAI_API_KEY, ANTHROPIC_API_KEY). The request is sent to its original host unless
+--base-url is given.
 
-Exit code 0 where the new call succeeds, whatever it says; 1 where it fails or cannot be sent."""
+Exit code 0 if the new call succeeds, also with another answer; 1 if it fails or cannot be sent."""
 
 
 @click.command("replay", short_help="Send a recorded request again; compare both outputs.", epilog=_EPILOG)
@@ -55,7 +55,7 @@ Exit code 0 where the new call succeeds, whatever it says; 1 where it fails or c
 def command(frame: Frame, ident: str, model: str | None, base_url: str | None, timeout_s: float) -> None:
     """Send a recorded request again, the same JSON, and show both answers. It may cost money.
 
-    CALL is a call's id, the beginning of it, or its span id. Exit code 1 where the new call fails.
+    CALL is a call's id, the beginning of it, or its span id. Exit code 1 if the new call fails.
     """
     with frame.reader() as reader:
         before = reader.call(ident)

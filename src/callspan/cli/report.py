@@ -21,11 +21,11 @@ Examples:
   callspan report -o today.html --since 1d
   callspan report --session 019aa0 -o episode.html
 
-The page is one file that loads nothing and sends nothing. It contains prompts and outputs: share it as you
-would share the store."""
+The page is one file without network access. It contains prompts and outputs: share it with the same care as the
+store."""
 
 
-@click.command("report", short_help="One HTML page: sessions, rewards, tokens, cost, times.", epilog=_EPILOG)
+@click.command("report", short_help="Write one HTML page: sessions, rewards, cost, times.", epilog=_EPILOG)
 @choosing_calls
 @click.option(
     "-o",

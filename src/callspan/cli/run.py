@@ -27,9 +27,9 @@ _HELP: Final = f"""{_USAGE}
   Run a script, a module (-m) or a command with callspan on; its records go to
   the store.
 
-  Spans, metrics and, with CALLSPAN_LOG_EVENTS=on, log events are sent where
-  OTEL_EXPORTER_OTLP_ENDPOINT says. OTEL_METRICS_EXPORTER=none leaves metrics
-  out.
+  Spans, metrics and, with CALLSPAN_LOG_EVENTS=on, log events are sent to
+  OTEL_EXPORTER_OTLP_ENDPOINT, if set. OTEL_METRICS_EXPORTER=none disables
+  metrics.
 
 Options:
   -m           APP is a module, as with python -m.

@@ -26,7 +26,7 @@ def start() -> None:
     """Instrument by the environment's settings; an invalid one costs a warning, never the application's start."""
     with fail_open("start under `callspan run`"):
         if is_run_process():
-            # Before anything of ours that runs at exit, so that it comes after all of it.
+            # Before anything of callspan that runs at exit, so that it comes after all of it.
             print_at_exit(load(warn=False))
         handle = instrument(otlp=otlp_is_named())
         # Also where no spans are sent: the records of unfinished streams must contain how they ended.

@@ -56,7 +56,7 @@ def clean_lines(text: str) -> str:
 
 
 def whole_characters(value: object) -> object:
-    """Return an option's value without surrogates: they stand for bytes that are no text, which no store takes."""
+    """Return an option's value without surrogates: they represent bytes that are no text, which no store takes."""
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
     return tuple(map(whole_characters, value)) if isinstance(value, tuple) else value

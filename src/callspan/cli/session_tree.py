@@ -151,7 +151,7 @@ def _session_line(page: Page) -> Group:
         f"  {tokens(summary.input_tokens, summary.output_tokens)} tokens  cost {money(summary.cost_usd)}",
         f"  {duration(lasted_ns(summary))}",
     )
-    # The one line that goes on below rather than being cut: it sums up all the others.
+    # The one line that continues below rather than being cut: it sums up all the others.
     line.no_wrap, line.overflow = False, "fold"
     return Group(line, styled((f"{session.session_id}{_metadata(session.metadata)}", _FAINT)))
 
@@ -299,7 +299,7 @@ class Page(NamedTuple):
     items: list[Item]
     """Calls and events by the time they began, those of this page."""
     offset: int
-    """So many come before."""
+    """Number of entries before the page."""
     total: int
     """Calls and events of the whole session."""
 

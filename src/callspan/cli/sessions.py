@@ -49,7 +49,7 @@ Examples:
 def command(frame: Frame, which: CallFilter, limit: int, offset: int, **options: object) -> None:
     """List sessions, newest first, with outcome, reward, tokens, cost and time.
 
-    --since and --until are about their start; --model, --provider, --error and --text about any of their calls.
+    --since and --until apply to the start of a session; --model, --provider, --error and --text to any of its calls.
     """
     with frame.reader() as reader:
         which = of_one_session(frame, reader, which)

@@ -1,4 +1,4 @@
-"""`callspan ship`: deliver the records that wait on disk, left by processes that ended before delivery."""
+"""`callspan ship`: delivers records that ended processes left on disk."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Examples:
   callspan ship
   callspan --store postgresql://me@db/calls ship --timeout 60
 
-Any one of the stores of the application will do, if the spool is beside it; what the others need stays."""
+Name a store whose spool is next to it. Records that other stores still need are kept."""
 
 
 @click.command("ship", short_help="Deliver records that wait on disk.", epilog=_EPILOG)
@@ -35,11 +35,11 @@ Any one of the stores of the application will do, if the spool is beside it; wha
     "--timeout",
     "timeout_s",
     type=Seconds(0.1),
-    help=f"Stop after so many seconds. Default: when nothing could be delivered for {_IDLE_S:.0f} s.",
+    help=f"Stop after this many seconds. Default: when nothing could be delivered for {_IDLE_S:.0f} s.",
 )
 @framed
 def command(frame: Frame, timeout_s: float | None) -> None:
-    """Deliver waiting records to the stores; exit code 1 if some still wait for one of them, or are damaged."""
+    """Deliver waiting records to the stores. Exit code 1 if some still wait, or are damaged."""
     from callspan.spool.spool import ship_once
 
     urls = split_urls(frame.store)

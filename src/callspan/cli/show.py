@@ -36,7 +36,7 @@ Examples:
   callspan show last --offset 1000  more of a long session"""
 
 
-@click.command("show", short_help="A session as a tree, or one call in full.", epilog=_EPILOG)
+@click.command("show", short_help="Show a session as a tree, or one call in full.", epilog=_EPILOG)
 @click.argument("ident", metavar="[ID]", default="last")
 @click.option("--limit", type=Rows(1), help=f"Show at most N entries of a session. Default for a tree: {_LIMIT:,}.")
 @click.option("--offset", type=Rows(0), default=0, help="Skip the first N entries of a session.")
@@ -44,8 +44,8 @@ Examples:
 def command(frame: Frame, ident: str, limit: int | None, offset: int) -> None:
     """Show a session as a tree of steps, calls, tools and events, or one call in full.
 
-    ID is a session's or a call's id, the beginning of one, a call's span id, or `last`: the newest session, or the
-    newest call where it belongs to no session and began later.
+    ID is the id of a session or call, a unique prefix of one, the span id of a call, or `last`: the newest session, or
+    a later call outside of sessions.
     """
     with frame.reader() as reader:
         summary = next(reader.sessions(limit=1), None) if ident == "last" else reader.session(ident)

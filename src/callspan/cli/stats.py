@@ -33,10 +33,10 @@ Examples:
   callspan stats --by session --since 1d
   callspan stats --by day --model gpt-5-mini --json
 
-A dash is unknown, never zero: a provider that reports no tokens, a model without a price."""
+A dash means unknown, never zero: a provider that reports no tokens, a model without a price."""
 
 
-@click.command("stats", short_help="Sums per model, provider, session or day.", epilog=_EPILOG)
+@click.command("stats", short_help="Show sums per model, provider, session or day.", epilog=_EPILOG)
 @choosing_calls
 @click.option("--by", type=click.Choice(get_args(Grouping)), default="model", show_default=True, help="Group by.")
 @reading

@@ -65,7 +65,7 @@ def _could_be_made(store: StoreUrl) -> tuple[str | None, str]:
 
 
 def _beside(store: StoreUrl) -> set[Path]:
-    """The files that a store keeps beside its own."""
+    """The files that a store keeps next to its own."""
     if store.path is None:
         return set()
     return {path for path in store.path.parent.glob(f"{glob.escape(store.path.name)}[.-]*") if path.is_file()}

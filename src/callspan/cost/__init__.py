@@ -1,4 +1,4 @@
-"""Cost: from what a provider counted, or states it charged, to exact money. Unknown stays None."""
+"""Cost: exact costs from the usage that a provider returns, or as the provider states them. Unknown is None."""
 
 from __future__ import annotations
 

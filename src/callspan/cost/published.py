@@ -288,7 +288,7 @@ def load() -> None:
 
 
 def is_installed() -> bool:
-    """Return whether published prices are to be had; they are loaded for it."""
+    """Return whether published prices are available; loads them."""
     return _price_list() is not None
 
 

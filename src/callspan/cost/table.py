@@ -1,4 +1,4 @@
-"""Price table: the prices a user states in a file of their own; they come before any published ones.
+"""Price table: prices from a user's file, which override published ones.
 
 ```json
 {"version": "contract-7", "models": {"gpt-5*": {"input": "1.25", "output": "10", "cache_read": "0.125"}}}

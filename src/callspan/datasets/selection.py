@@ -238,11 +238,11 @@ def _unfit(summary: SessionSummary, selection: Selection) -> str | None:
             selection.max_reward is not None and (reward is None or reward > selection.max_reward),
         ),
         (
-            "too dear, or cost unknown",
+            "cost too high or unknown",
             selection.max_cost is not None and (summary.cost_usd is None or summary.cost_usd > selection.max_cost),
         ),
         (
-            "too many tokens, or unknown",
+            "too many tokens or unknown",
             selection.max_tokens is not None and (tokens is None or tokens > selection.max_tokens),
         ),
         ("success", selection.success is not None and _succeeded(summary) is not selection.success),

@@ -1,6 +1,6 @@
 """Trajectories: sessions as ATIF 1.7 (Agent Trajectory Interchange Format, for Harbor); rollouts with token ids.
 
-A tool result stands in the step of its call, although it is sent with the next request.
+A tool result is in the step of its call, although it is sent with the next request.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Adapters: environments of other libraries that record their episodes by themselves."""
+"""Adapters that record the episodes of other libraries' environments."""

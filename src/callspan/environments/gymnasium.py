@@ -1,4 +1,4 @@
-"""Gymnasium: environments whose episodes become sessions, with nothing to call but `reset` and `step`.
+"""Gymnasium: wrappers that record episodes as sessions on `reset` and `step`.
 
 Needs Gymnasium 1.0 or newer: `pip install "callspan[gymnasium]"`. Importing `callspan` does not import it.
 """

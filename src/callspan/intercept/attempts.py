@@ -38,7 +38,7 @@ def observe_send(hook_context: HookContext, original: Function, *, is_async: boo
 
 
 def _is_attempt(opened: OpenCall, request: Any) -> bool:  # noqa: ANN401 - httpx or httpx2
-    """Note an attempt that begins; False for a request that is none of the call's."""
+    """Note an attempt that begins; False for a request that is not one of the call's."""
     attempts = opened.call.attempts
     if request is opened.built and opened.built_retries is not None:
         attempts.started(opened.call.offset_ns())

@@ -1,7 +1,7 @@
-"""Guarded hooks: makes every function that takes the place of one of the SDKs', the HTTP library's or OpenTelemetry's.
+"""Guarded hooks: creates every function that replaces one of the SDKs, the HTTP library or OpenTelemetry.
 
 Such a function takes any arguments and passes exactly those on, once. What callspan does around it runs
-guarded: an exception of ours is reported and costs telemetry, never the call.
+guarded: an exception of callspan is reported and costs telemetry, never the call.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Follower(Protocol):
 
 
 class HookSteps(msgspec.Struct, frozen=True, kw_only=True):
-    """What is done around a hooked function. Each step may raise: that is reported, and the call goes on."""
+    """What is done around a hooked function. Each step may raise: that is reported, and the call continues."""
 
     step: fail_open
     begin: Callable[[tuple[Any, ...], dict[str, Any]], object]
@@ -43,7 +43,7 @@ class HookSteps(msgspec.Struct, frozen=True, kw_only=True):
     returned: Callable[[Any, Any], object] | None = None
     """Takes the result; returns what the caller gets in its place, or None for the result itself."""
     raised: Callable[[Any, BaseException], object] | None = None
-    """Takes the exception, which goes on to the caller. Called again with what interrupts it, or `returned`."""
+    """Takes the exception, which continues to the caller. Called again with what interrupts it, or `returned`."""
     enter: Callable[[Any], object] | None = None
     """Does what `returned` and `raised` undo. Raises nothing but interrupts, which `raised` receives."""
     pause: Callable[[Any], object] | None = None

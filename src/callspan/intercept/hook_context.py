@@ -1,4 +1,4 @@
-"""Hook context: what the hooks share while callspan is on; emptied, every hook lets its call straight through."""
+"""Hook context: the state that the hooks share. If it is empty, every hook passes its call through."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class HookContext:
         """SDK and name of what could not be hooked; see `lacks`."""
         self.deferred_ends = DeferredEnds()
         self.prepare: Callable[[], object] = _nothing
-        """Imports what calls will need besides the adapters of their SDK; called when one is patched."""
+        """Imports what calls will need in addition to the adapters of their SDK; called when one is patched."""
 
     def factory(self) -> CallFactory | None:
         """Return what starts a call made here and now; None: it is not observed, as where that is suppressed."""

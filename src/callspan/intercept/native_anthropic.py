@@ -39,7 +39,7 @@ class Arrangement(NamedTuple):
 
 
 class Replaced:
-    """The SDK's own span that ours stands in for: what no record knows of the exchange is shown on ours."""
+    """The SDK's own span that ours replaces: what no record knows of the exchange is shown on ours."""
 
     __slots__ = ("_request_seen", "_span")
 
@@ -77,9 +77,9 @@ class Replaced:
 
 
 def replaced_by(span: Span, arrangement: Arrangement, *, in_session: bool) -> Replaced | None:
-    """Have `span` show what the SDK's own would; None where it stands in for none, or takes nothing.
+    """Have `span` show what the SDK's own would; None where it replaces none, or takes nothing.
 
-    A session of ours is the conversation, whatever the client's own.
+    A session of callspan is the conversation, whatever the client's own.
     """
     start_attributes = arrangement.replaced
     if start_attributes is None or not span.is_recording():

@@ -1,4 +1,4 @@
-"""Other instrumentations: who else makes a span of each call of the SDKs in this process, found by what is wrapped.
+"""Other instrumentations: finds other libraries that make spans of the SDKs' calls in this process.
 
 Other instrumentations replace the SDKs' public methods by wrappers; ours sit below them, so that both see every
 call. One that is only installed is not reported.
@@ -42,8 +42,8 @@ _NAMES: Final = (
 DISTRIBUTIONS: Final = tuple(name for _, name in _NAMES)
 """What the packages of these are called, as in the warning."""
 MEANS: Final = (
-    "instruments the same SDKs as callspan: what is done twice costs twice, and a call whose other span is "
-    "not current while it runs has two spans"
+    "instruments the same SDKs as callspan: the work is done twice, and a call has two spans if the other span is "
+    "not current during the call"
 )
 """What is wrong with the named packages, as the warning says it."""
 REMEDY: Final = "Turn one of them off, for example by OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"

@@ -118,7 +118,7 @@ def sdks_of(value: object) -> tuple[Sdk, ...]:
 
 
 class HookStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One hook as it stands."""
+    """One hook as it is."""
 
     sdk: str
     name: str

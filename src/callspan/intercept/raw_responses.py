@@ -157,7 +157,7 @@ class _Copy:
         for payload in payloads:
             if payload.strip() and not payload.startswith(_DONE):
                 with _COPY:
-                    # Invalid JSON is the provider's fault and the reader's to see, not an error of ours.
+                    # Invalid JSON is the provider's fault and the reader's to see, not an error of callspan.
                     data = value_of(partial(json.loads, payload))
                     if data is not None:
                         self._observer.data(data)

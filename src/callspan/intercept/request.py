@@ -1,4 +1,4 @@
-"""Requests: where a call begins and where a plain one ends, around the request method of the SDKs.
+"""Requests: the start of a call, and the end of a plain one, around the SDKs' request method.
 
 `APIClient.request` is the one door every method, helper and raw call of both SDKs goes through; inside it
 the body is built, the response processed, retries planned. Two thin drivers, one logic.
@@ -82,7 +82,7 @@ class OpenCall:
         self.inject = inject
         """Whether `traceparent` goes out with each attempt."""
         self.replaced: native_anthropic.Replaced | None = None
-        """The SDK's own span that this call's stands in for, where there would be one."""
+        """The SDK's own span that this call's replaces, where there would be one."""
         self._outer = otel_context.get_current()
         self.context = hook_context.context_of(call, self._outer)
         self.observer: ResponseObserver | None = None
@@ -144,7 +144,7 @@ class OpenCall:
         return observer
 
     def early_reader(self, inner: Any, response: Any) -> Reader:  # noqa: ANN401 - of either SDK
-        """Return what stands in the place of a reader whose response may be attached later."""
+        """Return what is in the place of a reader whose response may be attached later."""
         if not is_reader(inner):
             return inner  # type: ignore[no-any-return] # the SDK's own
         reporter = reporting(inner, response)
@@ -158,7 +158,7 @@ class OpenCall:
         self.leave()
         error: ErrorInfo | None = None
         with _ATTACH_RESPONSE:
-            # Where the body has come, nobody needs the response: looking up a field that a pydantic model
+            # Where the body has come, no caller needs the response: looking up a field that a pydantic model
             # lacks raises, with messages that cost as much as a span.
             if not self.call.has_body:
                 response = _response_of(result)

@@ -82,7 +82,7 @@ class ResponseObserver:
         self.reader: StreamReader | None = None
         """What reads the stream of the response for the caller."""
         self.pulling = False
-        """A copying reader of ours is in the middle of reading bytes."""
+        """A copying reader of callspan is in the middle of reading bytes."""
         self.state = State.AWAITED
         self._deferred_ends = deferred_ends
         self._remembered: tuple[Event, Failure | None] | None = None
@@ -94,7 +94,7 @@ class ResponseObserver:
     def attach(self, response: object, *, is_open: bool = True) -> None:
         """Take the response's place among the observers, until it is collected.
 
-        One that is not open has been read already: nobody needs it any more, and its loss is no event.
+        One that is not open has been read already: no caller needs it any more, and its loss is no event.
         Raises TypeError for an object that takes no weak references.
         """
         self._was_open = is_open
@@ -116,7 +116,7 @@ class ResponseObserver:
             self.before.collected()
 
     def is_read_by_sdk(self) -> bool:
-        """Return whether the stream of an SDK reads the response, so that its bytes need no reading of ours."""
+        """Return whether the stream of an SDK reads the response, so that its bytes need no reading of callspan."""
         return self.reader is not None and self.reader.has_source
 
     def completed(self, error: ErrorInfo | None = None) -> None:

@@ -18,9 +18,9 @@ Rules:
 2. A response belongs to the caller once `request` has returned it. An end before that (a middleware drops or reads
    the response) is remembered, and ends the call if and when the response is handed over.
 3. A response that a middleware has replaced ends no call, and what is read of it belongs to none; one that is
-   restored goes on where it was.
-4. `break` is no event: the caller may go on reading. Only the end of the reader, an error that leaves it, a close, and
-   the loss of the reader or the response are ends.
+   restored continues where it was.
+4. `break` is no event: the caller may continue to read. Only the end of the reader, an error that leaves it, a close,
+   and the loss of the reader or the response are ends.
 5. READER_GONE and RESPONSE_GONE may come from a finalizer, on any thread and under any lock. They are put on a queue
    and never carried out at once.
 6. A stream that had signalled its end (`[DONE]`, `message_stop`) is complete, whoever closes or loses it.

@@ -1,4 +1,4 @@
-"""SDK readers: what the iterator or generator that reads a stream shows of itself.
+"""SDK readers: the state of the iterator or generator that reads a stream.
 
 The SDKs report neither that a stream is being read nor how it ended. What is known comes from their generators: whether
 one is executing, whether its code closes the response, and who called the `close` that is running now.
@@ -59,7 +59,7 @@ class StreamReader:
 
 
 def is_running(reader: object) -> bool:
-    """Return whether a generator, or a reader of ours, is executing: it will report its true end itself."""
+    """Return whether a generator, or a wrapper, is executing: it will report its true end itself."""
     return (
         getattr(reader, _GENERATOR_RUNS, None) is True
         or getattr(reader, _ASYNC_GENERATOR_RUNS, None) is True
@@ -88,9 +88,9 @@ def shows_its_end(reader: object, response: object) -> bool:
 def end_in_frames(reader: object, error: BaseException | None) -> tuple[Event, BaseException | None] | None:
     """Return the end of a reader that is executing while its response is closed; None: it does not end here.
 
-    The only place that looks at frames to learn of an end. It has to: between the `finally` of the SDK's generator and
-    the caller there is nothing of ours (see `shows_its_end`), so the `close` it calls is all that is seen of its end.
-    Whether it was the generator that called, and with which exception in flight, stands in the frames alone.
+    The only function that looks at frames to detect an end. There is no code of callspan between the `finally` of the
+    SDK's generator and the caller (see `shows_its_end`): callspan only sees the `close` that the generator calls. Only
+    the frames show whether the generator called it, and with which exception in flight.
 
     `error` is what the closing itself has raised. To be called while the close is on the stack.
     """

@@ -1,4 +1,4 @@
-"""Stream readers: what stands between the SDK's reader and the caller, where something has to be done with each item.
+"""Stream readers: wrappers around the SDK's reader, used if something must be done with each item.
 
 The chunk with the usage that we requested is kept from the caller; older readers of the SDKs do not show their end; and
 where the SDK's parsed JSON cannot be seen, the items are read instead.
@@ -56,7 +56,7 @@ def observe_iterator(stream: Any) -> None:  # noqa: ANN401 - a stream of either 
 
 
 def observed_reader(reader: Any, response: Any, observer: ResponseObserver | None) -> Any:  # noqa: ANN401 - of either SDK
-    """Return the reader itself or what stands in its place, and note it at the observer of its response.
+    """Return the reader itself or what is in its place, and note it at the observer of its response.
 
     Without an observer, or where there is no iterator, the reader itself.
     """

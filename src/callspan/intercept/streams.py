@@ -2,7 +2,7 @@
 
 The SDK's own reader (`Stream.__stream__`) stays inside the SDK's stream object, which stays the caller's. Newer readers
 close their response in a `finally`, at every end of theirs: seeing that is enough, and nothing need stand between them
-and the caller. What stands there otherwise is in `stream_readers`.
+and the caller. What is there otherwise is in `stream_readers`.
 """
 
 from __future__ import annotations

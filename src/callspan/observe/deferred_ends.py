@@ -1,6 +1,6 @@
 """Deferred ends: ends of calls that only the garbage collector or the end of the process reports.
 
-A finalizer may run anywhere, also while its thread holds a lock of the OpenTelemetry SDK or of ours:
+A finalizer may run anywhere, also while its thread holds a lock of the OpenTelemetry SDK or of callspan:
 ending a span there can deadlock. So it only notes the call and wakes a thread; nothing else is safe. Nobody's call
 pays for them: they are carried out by that thread, by a flush, and at the end of the process.
 """
@@ -27,7 +27,7 @@ _AT_EXIT_S: Final = 5.0
 
 
 class DeferredEnds:
-    """Calls whose ends are put off to a thread of ours, and those whose response is open. Takes no lock."""
+    """Calls whose ends are deferred to a background thread, and those whose response is open. Takes no lock."""
 
     def __init__(self, put_off: PutOff | None = None) -> None:
         """`put_off` is what carries the ends out; None: one of its own."""
@@ -41,7 +41,7 @@ class DeferredEnds:
     def note(self, call: UnfinishedCall, how: StreamEnd) -> None:
         """Note that `call` has ended now. Safe in a finalizer.
 
-        A forked child that drops its copy of a stream has ended nothing: the call goes on in the parent.
+        A forked child that drops its copy of a stream has ended nothing: the call continues in the parent.
         """
         if not call.ended and call.record.pid in (None, os.getpid()):
             self.put(partial(_end, call, call.offset_ns(), how))

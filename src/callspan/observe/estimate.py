@@ -1,7 +1,7 @@
 """Estimates of tokens, an option for calls whose provider returns none; always marked as estimates.
 
 The count rests on the text alone: a token for four letters of Latin script, about one for each character of
-others. It is right to some tens of per cent, and knows nothing of images, audio or hidden reasoning.
+others. Its error is some tens of per cent; images, audio and hidden reasoning are not counted.
 """
 
 from __future__ import annotations

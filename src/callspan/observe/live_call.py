@@ -53,7 +53,7 @@ class LiveCall:
     """One call from its start to its record. Its methods raise nothing but interrupts.
 
     Events come from one thread or task at a time, as the SDK's own do; `end` may come from any. An end that is
-    interrupted counts as not ended, and is put off: the next call of `end` takes the steps that are left.
+    interrupted counts as not ended, and is deferred: the next call of `end` takes the steps that are left.
     """
 
     __slots__ = (

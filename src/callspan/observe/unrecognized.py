@@ -31,7 +31,7 @@ def flagged(response: Response | None, record: CallRecord, body: object) -> Resp
 
 
 def forget_warnings() -> None:
-    """Warn of each provider and API anew. For tests."""
+    """Warn of each provider and API again. For tests."""
     _warned.forget()
 
 

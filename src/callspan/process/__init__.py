@@ -1,1 +1,1 @@
-"""Processors: pure record -> record; what of a record may be shown and stored."""
+"""Processors: pure functions from record to record that remove what may not be exported or stored."""

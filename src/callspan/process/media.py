@@ -1,6 +1,6 @@
 """Media by reference: base64 in wire bodies becomes its hash, type and size.
 
-In place of the base64 text stands `{"callspan_media": {"sha256": ..., "mime": ..., "bytes": ...}}`, in place
+In place of the base64 text is `{"callspan_media": {"sha256": ..., "mime": ..., "bytes": ...}}`, in place
 of an embedding `{"callspan_vector": {"dimensions": ...}}`.
 """
 
@@ -50,7 +50,7 @@ _FIELDS: Final = {
     "result": "image/png",
     "image_data": None,
 }
-"""Fields that hold bare base64, and what it is where nothing beside it says so."""
+"""Fields with plain base64, and its media type if no other field states it."""
 _FORMATS: Final = {
     "wav": "audio/wav",
     "mp3": "audio/mpeg",

@@ -2,7 +2,7 @@
 
 On the thread of the caller, for calls, sessions, timesteps, events, messages and rewards alike:
 
-| Processor | Changes | Why it stands here |
+| Processor | Changes | Why it is here |
 | --- | --- | --- |
 | secrets | all records | first: no code of the application gets to see a key |
 | media | calls | before the redactor, which need not search base64 |

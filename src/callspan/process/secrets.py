@@ -1,4 +1,4 @@
-"""Secrets: masks keys and passwords in bodies and error texts, whatever the content setting."""
+"""Secrets: masks keys and passwords in bodies and error texts, regardless of the content setting."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ _PREFIXES: Final = (
 )
 _TOKENS: Final = ("oken", "OKEN")
 _BLANK: Final = r" \t\v\f\r\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-r"""What `\s` stands for without the line end: with it, every one of many empty lines is read on from."""
+r"""What `\s` represents without the line end: with it, every one of many empty lines is read on from."""
 _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...]] = (
     # Before the labels, which may stand in a user name and would take the `@` away.
     (("://",), re.compile(r"://[^/\s@\"']+@"), "://"),
@@ -177,7 +177,7 @@ def masked_error(error: ErrorInfo) -> ErrorInfo:
 
 
 class BoundedSearch:
-    """Masks texts until so many characters have been searched, and cuts what is left over."""
+    """Masks texts until this many characters have been searched, and cuts the rest over."""
 
     __slots__ = ("_left",)
 

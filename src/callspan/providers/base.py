@@ -19,7 +19,7 @@ Operation: TypeAlias = Literal["chat", "text_completion", "embeddings", "decisio
 
 
 class ResponseInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a response says of itself, besides its content."""
+    """What a response says of itself, in addition to its content."""
 
     response: Response
     """Without its body."""
@@ -31,7 +31,7 @@ class ResponseInfo(msgspec.Struct, frozen=True, kw_only=True):
     refused: bool = False
     """The response is a refusal or was filtered."""
     recognized: bool = True
-    """False: nothing in the body belongs to this API; it follows another one, or is none of any."""
+    """False: nothing in the body belongs to this API; it follows another one, or is not one of any."""
 
 
 class Accumulator(Protocol):
@@ -62,7 +62,7 @@ class PieceAccumulator(Accumulator, Protocol):
         """Take a chunk that is but the next piece of what the last one brought; whether it carried content.
 
         None: it is something else, nothing was taken, and `add_other` must be called. Never raises, whatever it is
-        given, since nothing stands between it and the caller.
+        given, since nothing is between it and the caller.
         """
 
     def add_other(self, chunk: object) -> bool:

@@ -16,7 +16,7 @@ _T = TypeVar("_T")
 def detached(value: _T, depth: int = 0) -> _T:
     """Return a deep copy of a JSON value as the wire has it: tuples are lists, keys are strings, no string changes.
 
-    What is no JSON becomes it, see `callspan.record.codec.plain`. Below 64 levels a note stands for the rest.
+    What is no JSON becomes it, see `callspan.record.codec.plain`. Below 64 levels a note represents the rest.
     """
     return value if isinstance(value, _SCALARS) else _copied(value, depth)  # type: ignore[return-value] # the same JSON
 
@@ -87,7 +87,7 @@ def _by_index(entries: list[Any], index: int) -> dict[str, Any] | None:
 
 
 FULL: Final = 64
-"""So many strings are joined into one block: a short `str` costs some 50 bytes besides its text."""
+"""Number of strings that are joined into one block: a `str` has an overhead of about 50 bytes."""
 
 
 class StringBuilder:

@@ -217,7 +217,7 @@ def capped(text: str, most: int = MAX_MESSAGE_BYTES) -> str:
 def capped_body(body: object) -> object:
     """Return JSON values with long texts cut as messages are, and no more items than fit into `MAX_BODY_BYTES`.
 
-    Where items of a list or a mapping are left out, `…` stands in their place with their number.
+    Where items of a list or a mapping are left out, `…` is in their place with their number.
     """
     return _Room(MAX_BODY_BYTES).fitted(body)
 

@@ -58,7 +58,7 @@ _DOMAINS: Final = {
     "dashscope-us.aliyuncs.com": "alibaba",
     "ollama.com": "ollama",
 }
-"""A domain stands for itself and everything below it."""
+"""A domain represents itself and everything below it."""
 
 _FAMILY_DOMAINS: Final = {
     ("openai", "services.ai.azure.com"): "azure.ai.openai",

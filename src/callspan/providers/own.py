@@ -68,7 +68,7 @@ class OwnEndpoint:
 
 
 class _OwnAccumulator:
-    """Folds with an accumulator of the application. No short way: nothing else stands between it and the caller."""
+    """Folds with an accumulator of the application. No short way: nothing else is between it and the caller."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._inner: Accumulator | None = None

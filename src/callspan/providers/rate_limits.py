@@ -121,7 +121,7 @@ def rate_limits(headers: Mapping[str, str], now_s: float) -> RateLimits | None:
 
 
 def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
-    """Return how many seconds the provider asks to wait, or None. Never negative.
+    """Return how many seconds the provider requests to wait, or None. Never negative.
 
     Reads `retry-after-ms`, then `retry-after` as seconds or HTTP date, which counts from `now_s` (Unix time).
     """

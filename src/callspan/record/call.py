@@ -45,7 +45,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """True where a count is not the provider's alone: estimated from the text (`estimate_usage`), taken from its total
     where the total is more than its parts, or contradicted by another counter."""
     raw: dict[str, object] | None = None
-    """The provider's usage object as it came, detached from the caller's objects."""
+    """The provider's usage object as received, detached from the caller's objects."""
 
 
 STOP: Final = "stop"
@@ -250,7 +250,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     last_event: str | None = None
     """Type of the last event that came, as the provider names it; None where its events have no types (chat)."""
     log: list[ChunkNote] = []
-    """The first chunks, one by one, in the order they came; empty unless the setting `chunk_log` asks for it."""
+    """The first chunks, one by one, in the order they came; empty unless the setting `chunk_log` requests it."""
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

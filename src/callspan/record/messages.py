@@ -58,7 +58,7 @@ class ToolResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
     id: str | None = None
     content: object = None
-    """Text, or the provider's list of parts as it came."""
+    """Text, or the provider's list of parts as received."""
     is_error: bool | None = None
     tool_type: str = "function"
 
@@ -79,7 +79,7 @@ class Media(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_f
 
 
 class UnknownPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="unknown"):
-    """A part of a kind this version does not know, as it came."""
+    """A part of a kind this version does not know, as received."""
 
     data: object
 
@@ -121,7 +121,7 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class RawConversation(Conversation, frozen=True, kw_only=True):
-    """A conversation with its messages also as they stand in the bodies, byte for byte."""
+    """A conversation with its messages also as they are in the bodies, byte for byte."""
 
     raw_input: list[msgspec.Raw] | None = None
     """The messages of the request; None where the body has no list of messages."""

@@ -88,7 +88,7 @@ _OPENERS: Final = (b"{", b"[")
 
 
 def exact_json(content: bytes, body: object) -> bytes:
-    """Return the bytes as sent when they are one line of valid JSON, else the same value encoded anew.
+    """Return the bytes as sent when they are one line of valid JSON, else the same value encoded again.
 
     The SDKs encode with the standard library, which writes `NaN` where JSON has no word for it, and lone surrogates,
     which no store takes; content that is not JSON at all is kept as a JSON string: as text where it is UTF-8, else in

@@ -78,7 +78,7 @@ def _schema(kind: inspect.Type, structs: _Structs) -> _Schema:
         return {"type": "object", "additionalProperties": _schema(kind.value_type, structs)}
     if isinstance(kind, inspect.LiteralType):
         return {"enum": list(kind.values)}
-    # What is left is plain JSON of any shape: what a provider sent, or what an application gave.
+    # Other values are plain JSON of any shape, from a provider or an application.
     return dict(_PLAIN.get(type(kind), {}))
 
 

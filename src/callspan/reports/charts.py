@@ -60,7 +60,7 @@ def _power(power: int) -> str:
 
 
 def _mark(text: str, x: float, line: int) -> str:
-    """A vertical line with a note beside it, on the side where there is room."""
+    """A vertical line with a note next to it, on the side where there is room."""
     anchor, shift = ("end", -4) if x + _CHARACTER * len(text) > _WIDTH else ("start", 4)
     top = 12 + 15 * line
     return (

@@ -23,9 +23,9 @@ Progress: TypeAlias = Callable[[int, int, str], None]
 _OUTPUT_LENGTHS: Final = ((10_000, 160), (50_000, 60))
 """Characters of each output, by the number of calls it applies up to; with more calls no output is shown."""
 _CALLS: Final = 50_000
-"""So many calls, the newest, have rows of their own; older ones count in the sums alone."""
+"""Number of newest calls with a row; older ones are only in the sums."""
 _SESSIONS: Final = 20_000
-"""So many sessions, the newest, are listed."""
+"""Number of newest sessions that are listed."""
 Rows: TypeAlias = dict[str, list[Placed]]
 """Session id -> its calls."""
 

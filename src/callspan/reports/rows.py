@@ -19,9 +19,9 @@ Places: TypeAlias = Mapping[str, int]
 """Id of a step -> its place in the session's list of steps."""
 
 ERROR: Final = 200
-"""So many characters of an error's message."""
+"""Maximum characters of an error message."""
 NAME: Final = 80
-"""So many characters of a name."""
+"""Maximum characters of a name."""
 LOOSE: Final = ""
 """Stands for the session of calls that have none."""
 _NS_PER_MS: Final = 1e6

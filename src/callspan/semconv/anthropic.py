@@ -1,6 +1,6 @@
 """The `anthropic.*` attributes of a call on the Messages API, named as on the anthropic SDK's own span.
 
-Ours stands in that span's place, and says no less. They are part of the `gen_ai` vocabulary.
+callspan's span replaces that span and has the same information. They are part of the `gen_ai` vocabulary.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ ROWS: Final = (
     ),
     Row(
         "anthropic.message.stop_reason", STRING, From("response.finish_reasons", lambda reasons: reasons[0]),
-        "The provider's own word; `gen_ai.response.finish_reasons` has the conventions'.", apis=(API,),
+        "As the provider names it; `gen_ai.response.finish_reasons` has the conventions'.", apis=(API,),
     ),
     Row(
         "anthropic.usage.cache_creation.ephemeral_5m_input_tokens", INT, "usage.cache_write_5m_tokens",
@@ -96,4 +96,4 @@ NATIVE: Final = (
     Row(URL_PATH, STRING, Elsewhere("request"), "The path."),
     Row(URL_FULL, STRING, Elsewhere("request"), "Without credentials and query."),
 )
-"""What is known of the HTTP exchange only: put by the interception where ours stands in place of the SDK's own span."""
+"""What is known of the HTTP exchange only: put by the interception where ours replaces the SDK's own span."""

@@ -44,7 +44,7 @@ class ByteBudget:
         return min(self.left, self.attribute)
 
     def share(self, parts: int) -> ByteBudget:
-        """Return a budget of its own with one of `parts` equal parts of what is left."""
+        """Return a budget of its own with one of `parts` equal parts of the rest."""
         return ByteBudget(self.attribute, self.left // parts)
 
     def settle(self, share: ByteBudget, given: int) -> None:
@@ -57,7 +57,7 @@ def spread(budget: ByteBudget, parts: Sequence[tuple[int, Callable[[ByteBudget],
     """Have each part put itself within the budget; where not all fit, whatever is largest is what gets cut.
 
     A part is about how many bytes it has, and what puts it. The smaller ones go first, each with an equal part of
-    what is left, and leave to the larger ones what they do not need.
+    the rest, and leave to the larger ones what they do not need.
     """
     waiting = len(parts)
     for _, put in sorted(parts, key=itemgetter(0)):

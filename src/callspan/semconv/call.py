@@ -61,7 +61,7 @@ def _put_truncated_bytes(attributes: Attributes, _: CallRecord, shown: Shown) ->
 _STREAM_TIMES: Final = Each("", _stream_times_s)
 
 START: Final = Table(
-    Row(CALL_ID, STRING, "call_id", "Our id of the call, also of its record."),
+    Row(CALL_ID, STRING, "call_id", "callspan's id of the call, also in its record."),
     Row(SESSION_ID, STRING, "place.session_id", "The session the call belongs to."),
     Row(CONVERSATION_ID, STRING, "place.session_id", "The same, by the conventions' name."),
     Row(STEP_INDEX, INT, "place.timestep", "Index of the timestep within its session, from 0."),
@@ -71,9 +71,9 @@ END: Final = Table(
     Row(OUTCOME, STRING, "outcome", "`success`, `error`, `timeout` or `cancelled`."),
     Row(
         STREAM_END, STRING, "stream.end",
-        "Who ended the stream: `complete`, `closed`, `dropped`, `error` or `cancelled`.",
+        "How the stream ended: `complete`, `closed`, `dropped`, `error` or `cancelled`.",
     ),
-    Row("callspan.stream.chunks", INT, "stream.chunks", "How many chunks came."),
+    Row("callspan.stream.chunks", INT, "stream.chunks", "Number of chunks."),
     Row("callspan.stream.largest_gap_s", DOUBLE, _STREAM_TIMES, "Longest time between two chunks, in seconds."),
     Row(
         "callspan.time_to_first_token_s", DOUBLE, _STREAM_TIMES,
@@ -85,7 +85,7 @@ END: Final = Table(
     ),
     Row("callspan.response.truncated", BOOLEAN, "response.truncated", "The model stopped at a limit.", if_true=True),
     Row(
-        "callspan.response.refused", BOOLEAN, "response.refused", "The answer is a refusal, or a filter took it away.",
+        "callspan.response.refused", BOOLEAN, "response.refused", "The answer is a refusal, or a filter removed it.",
         if_true=True,
     ),
     Row(
@@ -108,16 +108,16 @@ END: Final = Table(
     ),
     Row(ERROR_RETRYABLE, BOOLEAN, "error.retryable", "Whether the same request may succeed later."),
     Row("callspan.error.code", STRING, "error.code", "The provider's code."),
-    Row("callspan.error.param", STRING, "error.param", "The parameter the provider objects to."),
+    Row("callspan.error.param", STRING, "error.param", "The parameter that the provider rejects."),
     Row(
         "callspan.cost.usd", STRING, From("cost", lambda cost: format(cost.usd, "f")),
         "US dollars as decimal text: what the provider states; computed only with `span_cost`.",
     ),
     Row("callspan.usage.estimated", BOOLEAN, "usage.estimated", "Token counts are estimates.", if_true=True),
     Row(
-        _TRUNCATED_BYTES, INT, Put(_put_truncated_bytes), "Bytes of content the attributes of the span had no room for."
+        _TRUNCATED_BYTES, INT, Put(_put_truncated_bytes), "Bytes of content left out because of size limits."
     ),
-    Row("callspan.request.messages", INT, "request.message_count", "How many messages were sent.", content=False),
+    Row("callspan.request.messages", INT, "request.message_count", "Number of messages.", content=False),
     Row("callspan.request.roles", STRINGS, From("request.roles", tuple), "Their roles in order.", content=False),
     Row("callspan.request.tools", STRINGS, From("request.tool_names", tuple), "Names of the tools.", content=False),
     Row("callspan.request.bytes", INT, "request.body_bytes", "Size of the body that was sent.", content=False),
@@ -131,7 +131,7 @@ def _text(name: str, path: str, about: str) -> Row:
 
 _ATTEMPT: Final = (
     Row("llm.attempt.number", INT, "number", "1 for the first."),
-    _text(ERROR_KIND, "error_kind", "Our class of its error."),
+    _text(ERROR_KIND, "error_kind", "The class of its error, the same for all SDKs."),
     _text("error.type", "error_type", "The provider's type or code of its error, else the exception's class."),
     _text(REQUEST_ID, "request_id", "The provider's id of the request."),
     Row("llm.attempt.retry_after_s", DOUBLE, "retry_after_s", "Seconds the provider asks to wait."),

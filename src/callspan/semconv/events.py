@@ -17,7 +17,7 @@ from callspan.semconv.table import BOOLEAN, DOUBLE, INT, JSON, STRING, STRINGS, 
 
 EVALUATION_EVENT: Final = "gen_ai.evaluation.result"
 EVALUATOR: Final[Attributes] = {SPAN_KIND: "EVALUATOR"}
-"""What OpenInference calls the span of a reward that stands for itself."""
+"""The OpenInference kind of the span of a reward."""
 ENVIRONMENT: Final = "environment"
 _STATES: Final = {"after": "callspan.observation", "before": "callspan.observation.before"}
 
@@ -86,11 +86,11 @@ EVENT: Final = Table(
     text_row("callspan.event.id", "event_id", "Its id."),
     text_row("callspan.event.name", "name", "Its name."),
     Row("callspan.event.sequence", INT, "sequence", "Its number within the session."),
-    text_row("callspan.system", "system", "Who says so."),
+    text_row("callspan.system", "system", "The system it comes from."),
     text_row("callspan.call_id", "call_id", "The call it belongs to."),
     REWARD_OF_ENVIRONMENT,
     *TERMINATED,
-    Row("callspan.flags", STRINGS, From("flags", tuple), "What is wrong with it, by our words."),
+    Row("callspan.flags", STRINGS, From("flags", tuple), "Its misuse flags."),
     ERROR,
 )
 MESSAGE: Final = Table(
@@ -104,17 +104,17 @@ MESSAGE: Final = Table(
         "Ids of the messages that led to it.",
     ),
     text_row("callspan.call_id", "call_id", "The call it belongs to."),
-    Row("callspan.flags", STRINGS, From("flags", tuple), "What is wrong with it, by our words."),
+    Row("callspan.flags", STRINGS, From("flags", tuple), "Its misuse flags."),
 )  # fmt: skip
 REWARD: Final = Table(
-    text_row("gen_ai.evaluation.name", "objective", "What is judged; `reward` unless the application says otherwise."),
+    text_row("gen_ai.evaluation.name", "objective", "What is evaluated; default: `reward`."),
     Row("gen_ai.evaluation.score.value", DOUBLE, "value", "The reward."),
-    text_row("gen_ai.evaluation.score.label", "label", "The judgement as a word."),
+    text_row("gen_ai.evaluation.score.label", "label", "The score as a label."),
     text_row("callspan.reward.id", "reward_id", "Its id."),
-    text_row("callspan.reward.scope", "scope", "`event`, `session` or `call`: what is judged."),
-    text_row("callspan.reward.source", "source", "Who judges."),
-    text_row("callspan.event.id", "event_id", "The event that is judged."),
-    text_row("callspan.call_id", "call_id", "The call that is judged."),
+    text_row("callspan.reward.scope", "scope", "`event`, `session` or `call`: what is evaluated."),
+    text_row("callspan.reward.source", "source", "Who evaluates."),
+    text_row("callspan.event.id", "event_id", "The evaluated event."),
+    text_row("callspan.call_id", "call_id", "The evaluated call."),
 )
 EVALUATION: Final = Table(
     Row("gen_ai.evaluation.name", STRING, Constant("reward"), "`reward`."),
@@ -123,14 +123,12 @@ EVALUATION: Final = Table(
 )
 """The conventions' event of an environment's reward."""
 EVALUATION_SPAN: Final = Table(*WITHIN)
-"""What is judged, on the span of a reward that stands for itself."""
+"""What is evaluated, on the span of a reward."""
 
-MESSAGE_CONTENT: Final = Table(_json("callspan.message.content", "What it says.", lambda record: record.content))
+MESSAGE_CONTENT: Final = Table(_json("callspan.message.content", "Its content.", lambda record: record.content))
 ACTION_CONTENT: Final = Table(_json("callspan.action", "The action.", lambda record: record.data))
 EVENT_CONTENT: Final = Table(Row("callspan.event.data", JSON, Put(_put_event_data), "Its data."))
-REWARD_CONTENT: Final = Table(
-    Row("gen_ai.evaluation.explanation", STRING, Put(_put_annotation), "Why, in the judge's words.")
-)
+REWARD_CONTENT: Final = Table(Row("gen_ai.evaluation.explanation", STRING, Put(_put_annotation), "The explanation."))
 _EVENT_CONTENTS: Final = {ENVIRONMENT: ENVIRONMENT_CONTENT, "action": ACTION_CONTENT}
 
 
@@ -177,12 +175,12 @@ def evaluation_attributes(record: Record) -> Attributes | None:
 
 
 def evaluation_span_name(record: Record) -> str:
-    """Return the name of the span of a reward that stands for itself."""
+    """Return the name of the span of a reward."""
     return f"evaluation {record.objective}" if isinstance(record, RewardRecord) else "evaluation reward"
 
 
 def late_evaluation(record: Record, response_id: str | None) -> Attributes | None:
-    """Return what stands for itself of a reward: what it is for, and the evaluation; None for other records.
+    """Return the attributes of the span of a reward: what it is for, and the evaluation; None for other records.
 
     `response_id` is the provider's id of the answer that was judged. No content.
     """

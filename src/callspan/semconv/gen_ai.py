@@ -120,7 +120,7 @@ _TOOLS: Final = Body(_put_tools, weigh=_tools_weight)
 
 START: Final = Table(
     Row(OPERATION_NAME, STRING, "operation", "What is done: `chat`, `text_completion`, `embeddings`, `decisions`."),
-    Row(PROVIDER_NAME, STRING, "provider", "Whose service answers, by the conventions' names."),
+    Row(PROVIDER_NAME, STRING, "provider", "The provider, by the conventions' name."),
     Row(REQUEST_MODEL, STRING, "request.model", "The requested model."),
     Row("gen_ai.request.stream", BOOLEAN, "request.stream", "True for a stream.", if_true=True),
     Row(SERVER_ADDRESS, STRING, "server_address", "Host of the service."),
@@ -136,7 +136,7 @@ END: Final = Table(
     Row("gen_ai.request.presence_penalty", DOUBLE, sent("presence_penalty", read=as_float), "As sent."),
     Row(
         "gen_ai.request.max_tokens", INT, sent("max_tokens", "max_completion_tokens", "max_output_tokens", read=as_int),
-        "Most tokens the answer may have, by any of its names.",
+        "Maximum output tokens, under any of its names.",
     ),
     Row("gen_ai.request.seed", INT, sent("seed", read=as_int), "As sent."),
     Row("gen_ai.request.choice.count", INT, sent("n", read=choice_count), "Requested choices, unless one."),
@@ -160,7 +160,7 @@ END: Final = Table(
         "The requested format: `text`, `json` or `speech`.",
     ),
     Row("gen_ai.response.id", STRING, "response.id", "The provider's id of the answer."),
-    Row(RESPONSE_MODEL, STRING, "response.model", "The model of the response, by the provider's word."),
+    Row(RESPONSE_MODEL, STRING, "response.model", "The model of the response, as the provider names it."),
     Row(
         "gen_ai.response.finish_reasons", STRINGS, _finish_reasons,
         "Why the model stopped, one word for each choice; absent where a choice has none.",

@@ -49,11 +49,11 @@ _BETWEEN: Final = 4
 
 
 def rate_limit_rows(unit: str, path: str) -> tuple[Row, Row, Row]:
-    """Return the rows of a rate limit of a unit (`requests`, ...), which stands at `path`."""
+    """Return the rows of a rate limit of a unit (`requests`, ...), which is at `path`."""
     prefix, words = f"llm.rate_limiting.{unit}", unit.replace("_", " ")
     return (
         Row(f"{prefix}.limit", INT, f"{path}.limit", f"The limit on {words}, as the answer's headers state it."),
-        Row(f"{prefix}.remaining", INT, f"{path}.remaining", f"What is left of the limit on {words}."),
+        Row(f"{prefix}.remaining", INT, f"{path}.remaining", f"The remaining part of the limit on {words}."),
         Row(f"{prefix}.reset", DOUBLE, f"{path}.reset_s", f"Seconds until the limit on {words} is full again."),
     )
 
@@ -174,8 +174,8 @@ _RAW_PROMPTS: Final = Body(_put_raw_prompts, requests=1, when=_are_prompts_wante
 _PROMPTS: Final = Body(_put_prompts, requests=1, when=_are_prompts_wanted)
 
 START: Final = Table(
-    Row("llm.vendor", STRING, "provider", "Whose service answers."),
-    Row("llm.item_id", STRING, "call_id", "Our id of the call."),
+    Row("llm.vendor", STRING, "provider", "The provider."),
+    Row("llm.item_id", STRING, "call_id", "callspan's id of the call."),
     Row("llm.request.model", STRING, "request.model", "The requested model."),
 )
 """What is known before the call is sent."""
@@ -197,7 +197,7 @@ END: Final = Table(
     Row("llm.presence_penalty", DOUBLE, sent("presence_penalty", read=as_float), "As sent."),
     Row(
         "llm.request.max_tokens", INT, sent("max_tokens", "max_completion_tokens", "max_output_tokens", read=as_int),
-        "Most tokens the answer may have, by any of its names.",
+        "Maximum output tokens, under any of its names.",
     ),
     Row("llm.user", STRING, _user, "The end user, as sent: `user`, of Messages `metadata.user_id`."),
     Row(_STOP_SEQUENCES, JSON, Put(_put_stop_sequences), "Texts that end the answer, as sent.", content=True),

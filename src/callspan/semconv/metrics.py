@@ -133,21 +133,21 @@ IN_FLIGHT: Final = Instrument(
     "callspan.client.in_flight", "up-down counter", "{call}", "Calls that have not ended.", _CALL
 )
 REMAINING: Final = Instrument(
-    "callspan.client.rate_limit.remaining", "gauge", "{unit}", "What is left of a rate limit, as last received.",
+    "callspan.client.rate_limit.remaining", "gauge", "{unit}", "Remaining part of a rate limit, as last received.",
     (*_CALL, RATE_LIMIT_UNIT),
 )  # fmt: skip
 LIMIT: Final = Instrument(
     "callspan.client.rate_limit.limit", "gauge", "{unit}", "A rate limit, as last received.", (*_CALL, RATE_LIMIT_UNIT)
 )
 RECORDS_WRITTEN: Final = Instrument(
-    "callspan.records.written", "counter", "{record}", "Records a store has taken from this process.", (STORE,)
+    "callspan.records.written", "counter", "{record}", "Records of this process that a store has accepted.", (STORE,)
 )
 RECORDS_DROPPED: Final = Instrument(
     "callspan.records.dropped", "counter", "{record}",
-    "Records that are lost: to every store by the spool, to one store that can never take them.", (STORE, DROP_REASON),
+    "Records lost for every store in the spool, or for one store that permanently rejects them.", (STORE, DROP_REASON),
 )  # fmt: skip
 RECORDS_WAITING: Final = Instrument(
-    "callspan.records.oldest_waiting", "gauge", "s", "For how long the oldest record has waited for a store.", (STORE,)
+    "callspan.records.oldest_waiting", "gauge", "s", "How long the oldest record has waited for a store.", (STORE,)
 )
 
 INSTRUMENTS: Final = (

@@ -186,10 +186,10 @@ _MESSAGES: Final = Put(_put_messages)
 
 START: Final = Table(
     Row(SPAN_KIND, STRING, lambda record: _KINDS.get(record.operation, "LLM"), "`LLM` or `EMBEDDING`."),
-    Row("llm.system", STRING, lambda record: _SYSTEMS.get(record.api, "openai"), "Whose API it is."),
+    Row("llm.system", STRING, lambda record: _SYSTEMS.get(record.api, "openai"), "Vendor of the API."),
     Row(
         "llm.provider", STRING, lambda record: _PROVIDERS.get(record.provider, record.provider),
-        "Whose service answers, by OpenInference's names.",
+        "The provider, by OpenInference's name.",
     ),
     Row(
         "embedding.model_name", STRING, lambda record: record.request.model if _is_embedding(record) else None,

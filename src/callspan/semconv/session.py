@@ -62,7 +62,7 @@ def _metadata(field: str) -> Source:
 
 
 def _kind(kind: str) -> Row:
-    return Row(SPAN_KIND, STRING, Constant(kind), "What Phoenix shows the span as.", compatibility=True)
+    return Row(SPAN_KIND, STRING, Constant(kind), "The kind of the span in Phoenix.", compatibility=True)
 
 
 def _operation(name: str) -> Row:
@@ -74,7 +74,7 @@ def _seconds(totals: Totals) -> tuple[float, float]:
 
 
 def _rest_s(record: TimestepRecord) -> float | None:
-    """What a step took besides its calls and tools; None where it had none. Work side by side leaves no rest."""
+    """What a step took in addition to its calls and tools; None where it had none. Work side by side leaves no rest."""
     totals, start_ns, end_ns = record.totals, record.start_ns, record.end_ns
     if totals is None or start_ns is None or end_ns is None or not totals.model_ns + totals.tool_ns:
         return None
@@ -175,7 +175,7 @@ TIMESTEP_END: Final = Table(
     text_row("callspan.outcome", "outcome", "How it ended."),
     *TERMINATED,
     *_TOTALS,
-    Row("callspan.totals.rest_s", DOUBLE, _rest_s, "Seconds besides those of its calls and tools."),
+    Row("callspan.totals.rest_s", DOUBLE, _rest_s, "Seconds outside of its calls and tools."),
     ERROR,
 )
 ENVIRONMENT_END: Final = Table(REWARD_OF_ENVIRONMENT, *TERMINATED, ERROR)
@@ -192,8 +192,8 @@ TOOL_CONTENT: Final = Table(
     Row("gen_ai.tool.call.result", JSON, _OF_ARGUMENTS_AND_RESULT, "The result."),
 )
 OPERATION_CONTENT: Final = Table(
-    Row("callspan.input", JSON, _OF_INPUT_AND_OUTPUT, "What went in."),
-    Row("callspan.output", JSON, _OF_INPUT_AND_OUTPUT, "What came out."),
+    Row("callspan.input", JSON, _OF_INPUT_AND_OUTPUT, "The input."),
+    Row("callspan.output", JSON, _OF_INPUT_AND_OUTPUT, "The output."),
 )
 EXCEPTION: Final = Table(
     *EXCEPTION_TYPE.rows,

@@ -43,7 +43,7 @@ class Constant(NamedTuple):
 
 
 class From(NamedTuple):
-    """Source: a function of what stands at a path in the record; not called where that is absent or empty."""
+    """Source: a function of what is at a path in the record; not called where that is absent or empty."""
 
     path: str
     read: Callable[[Any], object]
@@ -95,7 +95,7 @@ class Row(NamedTuple):
     """One attribute."""
 
     name: str
-    """As it stands on the span; `*` stands for what depends on the record."""
+    """As it is on the span; `*` represents what depends on the record."""
     type: str
     source: Source
     about: str

@@ -16,7 +16,7 @@ from callspan.record.raw_messages import request_instructions, request_messages,
 _NOTE_BYTES: Final = 100
 _MESSAGE: Final = b'"message":'
 _APART: Final[dict[str, bytes]] = {"messages": b"", "responses": b'{"role":"assistant","content":'}
-"""The endpoints with instructions beside the messages, and what stands before their answer as one message."""
+"""The endpoints with instructions beside the messages, and what precedes their answer as one message."""
 _GIANT: Final = 2
 """A message of more than half the room is counted as half of it: it is cut, not left out."""
 
@@ -36,9 +36,9 @@ def messages_json(
 ) -> tuple[bytes, int] | None:
     """Return the messages, input or prompt of the request as sent, as JSON, and how many bytes were cut.
 
-    Instructions given apart from the messages stand before them, as a message with the role `system`. Where they do not
+    Instructions given apart from the messages precede them, as a message with the role `system`. Where they do not
     fit into `max_bytes`, the longest texts are cut, the first and the newest are kept and
-    `{"callspan_omitted": {"messages": n, "bytes": size of the body}}` stands for the others. None: there are none.
+    `{"callspan_omitted": {"messages": n, "bytes": size of the body}}` represents the others. None: there are none.
     The body is not read again where the conversation has them.
     """
     request = record.request
@@ -68,7 +68,7 @@ def choices_json(
 ) -> tuple[bytes, int] | None:
     """Return the choices of the answer as JSON, and how many bytes were cut; None: there are none.
 
-    A list of `{index, message, finish_reason}`: chat's and completions' choices as they came; for Responses one, whose
+    A list of `{index, message, finish_reason}`: chat's and completions' choices as received; for Responses one, whose
     message has the output items as content; for Messages one, whose message is the whole answer.
     The body is not read again where the conversation has them and they fit.
     """
@@ -184,7 +184,7 @@ def service_tier(value: object) -> str | None:
 
 
 def output_type(value: object) -> str | None:
-    """Return the conventions' word for `response_format` and its like: `text` or `json`."""
+    """Return the conventions' word for `response_format` and similar ones: `text` or `json`."""
     kind = value.get("type") if isinstance(value, dict) else None
     return _OUTPUT_TYPES.get(kind) if isinstance(kind, str) else None
 

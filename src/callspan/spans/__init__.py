@@ -1,1 +1,1 @@
-"""Spans and metrics, made of records and their lives."""
+"""Spans and metrics of calls, sessions and their events."""

@@ -2,7 +2,7 @@
 
 Where an LLM span of a framework is current, the call has no span of its own. An owner that forgets its span, as some
 do with a stream that is left early, would leave the call without any. So the span is watched from the call's end on,
-without being kept alive: where it is collected, or not ended in time, a span of ours with its ids is exported.
+without being kept alive: where it is collected, or not ended in time, a span of callspan with its ids is exported.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class BorrowedSpans:
                 self._look_at(watched.due)
 
     def collected(self, key: int) -> None:
-        """Export in place of a span that was collected, on a thread of ours. Safe in a finalizer."""
+        """Export in place of a span that was collected, on a background thread. Safe in a finalizer."""
         if (watched := self._watched.get(key)) is not None:
             self._put_off.put(watched.stand_in)
 
@@ -120,7 +120,7 @@ class _Watched:
         self._end_ns = record.timing.start_ns + (record.timing.duration_ns or 0)
         self._status = _status(record)
         self._limits = getattr(span, names.LIMITS.name, None)
-        # What is left of the span once it is collected; the attributes are a view that shows later ones too.
+        # The rest of the span once it is collected; the attributes are a view that shows later ones too.
         self._context, self._parent, self._resource = span.context, span.parent, span.resource
         self._attributes, self._links, self._events = span.attributes, span.links, span.events
         # What clears it exports.
@@ -146,7 +146,7 @@ class _Watched:
             self._of.forget(self)
 
     def on_end(self, span: Any) -> None:  # noqa: ANN401 - as span processors are called
-        """Pass on the end by the span's owner, unless a span of ours stands in for it already."""
+        """Pass on the end by the span's owner, unless a span of callspan replaces it already."""
         if self._take():
             self._processor.on_end(span)
 
@@ -155,7 +155,7 @@ class _Watched:
         return getattr(self._processor, name)
 
     def stand_in(self) -> None:
-        """Export a span of ours with the ids of the one that was never ended, unless one was exported."""
+        """Export a span of callspan with the ids of the one that was never ended, unless one was exported."""
         with _EXPORT:
             if (span := self._span()) is not None and not span.is_recording():
                 return  # its owner is about to export it

@@ -53,7 +53,7 @@ class SessionSpanOptions:
         return ByteBudget(self.attribute_bytes, self.span_bytes - (self._reserve if reserved else 0))
 
     def rest(self, used: ByteBudget | None) -> ByteBudget:
-        """Return what is left for what went in and came out, of a span whose other content has `used` its budget."""
+        """Return the rest for what went in and came out, of a span whose other content has `used` its budget."""
         left = self.span_bytes if used is None else used.left + self._reserve
         return ByteBudget(self.attribute_bytes, left)
 

@@ -40,9 +40,9 @@ Hook = Callable[[CallRecord, Conversation, Span], None]
 
 
 def outer_span(span: Span) -> Span | None:
-    """Return the span that is open around the running code if it is an LLM span that stands for this call, or None.
+    """Return the span that is open around the running code if it is an LLM span that represents this call, or None.
 
-    It stands for one call: a span that has the attributes of one of our calls already is left to that one.
+    It represents one call: a span that has the attributes of one of our calls already is left to that one.
     """
     with _LOOK:
         if not span.is_recording():

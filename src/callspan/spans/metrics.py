@@ -1,7 +1,7 @@
-"""Metrics of calls, tools and timesteps: instruments fed with finished records, whatever the spans' sampling.
+"""Metrics of calls, tools and timesteps: instruments fed with finished records, regardless of the spans' sampling.
 
 Names of the conventions are those that released instrumentations emit; ours begin with `callspan.`. Their
-attributes are bounded: words of ours, providers, models, servers; never an id.
+attributes are bounded: words of callspan, providers, models, servers; never an id.
 """
 
 from __future__ import annotations
@@ -343,7 +343,7 @@ class _Instruments:
 _Key = tuple[tuple[str, AttributeValue], ...]
 
 _BY_PROVIDER: Final[WeakKeyDictionary[MeterProvider, _Instruments]] = WeakKeyDictionary()
-"""A provider keeps its instruments for good: a second `instrument()` must go on with the first one's."""
+"""A provider keeps its instruments: a second `instrument()` must reuse those of the first."""
 
 
 def _key(attributes: Attributes) -> _Key:

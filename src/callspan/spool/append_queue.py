@@ -1,4 +1,4 @@
-"""Append queue: the records of one spool on their way to the disk. What interrupts the writing of one loses none.
+"""Append queue: the records of one spool that are to be written. An interrupted write loses none.
 
 Where no disk takes them they wait in memory, which is bounded: the oldest are dropped, counted.
 """
@@ -43,7 +43,7 @@ class AppendQueue:
     """Writes records one at a time, under `lock`, in the order they come. Safe from any thread and signal handler.
 
     A record leaves the queue after it is written: where a signal handler raises in between, or makes a call of its own,
-    the next writer writes what is left, perhaps a second time.
+    the next writer writes the rest, perhaps a second time.
     """
 
     def __init__(self, lock: threading.RLock, keep: Keep, counts: Counter[str]) -> None:
@@ -65,7 +65,7 @@ class AppendQueue:
         """Write every record that waits: this thread's, and those whose append was interrupted."""
         thread = threading.get_ident()
         if self._writer == thread:
-            # A signal handler has interrupted an append of its own thread, which goes on with this record too.
+            # A signal handler has interrupted an append of its own thread, which continues this record too.
             return
         with self._lock:
             self._writer = thread

@@ -1,4 +1,4 @@
-"""Cap: bounds what a spool directory holds. What only failing stores still need goes first, then bodies, then records.
+"""Cap: limits a spool directory. Records that only failing stores lack are dropped first, then bodies, then records.
 
 Given up is the oldest segment that at least one store has and only failing ones lack; if there is none, the oldest
 that at least one store has: those that lack it cannot keep up. Only then do new records lose their bodies, or are
@@ -105,7 +105,7 @@ class Cap:
             self.give_up(excess)
 
     def give_up(self, excess: int) -> int:
-        """Take out segments until so many bytes are free, or none is left to be; return how many are."""
+        """Remove segments until this many bytes are free or none is left; return how many bytes are free."""
         failing = frozenset(shipper.number for shipper in self._shippers() if shipper.failures)
         found = self._segments.condemn(excess, failing)
         if not found:
@@ -121,7 +121,7 @@ class Cap:
             _HOUSEKEEPING.put_later(_NOTE_S, self._write_drops)
 
     def settle(self) -> None:
-        """Do now what was put off."""
+        """Run the deferred work."""
         self._bury()
         self._tell(at_once=True)
         if self._note_is_due:

@@ -1,9 +1,8 @@
-"""Spool directory: which segments lie there, for which stores, how far each has them, and which a process may adopt.
+"""Spool directory: its segments, their stores, how far each store has them, and which of them a process may adopt.
 
-A store is identified by a short key in the names of the segments that are for it. How far it has a segment is said by a
-cursor file beside the segment, which only the holder of the segment writes. For a store that keeps no cursor of its own
-it is the only one. For the others it says what to report where the store is unreachable, and that a segment which is
-left for other stores is done with.
+The name of a segment has a short key for each of its stores. A cursor file next to the segment states how far a store
+has it; only the holder of the segment writes it. It is the only cursor of stores that keep none. For other stores, it
+says what to report while the store is unreachable, and that the store needs nothing more of a segment that others need.
 """
 
 from __future__ import annotations

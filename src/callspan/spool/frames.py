@@ -1,4 +1,4 @@
-"""Frames: how one record lies in a segment, and how a damaged segment is read.
+"""Frames: the format of one record in a segment, and how a damaged segment is read.
 
 A frame is `magic (4) | length u32 | crc32 u32 | payload`, little-endian; the checksum covers length and payload.
 The magic holds bytes that no UTF-8 text can hold, so that JSON payloads never look like a frame's beginning.

@@ -22,8 +22,8 @@ _NOWHERE: Final = ("", -1)
 class SharedDecoder:
     """Decodes and processes each entry once, for all sinks that are about equally far. Safe from any thread.
 
-    What another sink has not taken yet is kept for it: so many entries and bytes of payloads at most, the oldest are
-    given up first. A sink that is further behind decodes anew, and holds up no other: the lock is held while one entry
+    What another sink has not taken yet is kept for it: this many entries and bytes of payloads at most, the oldest are
+    given up first. A sink that is further behind decodes again, and holds up no other: the lock is held while one entry
     is decoded, never while a store is written to.
     """
 
@@ -123,7 +123,7 @@ class ProcessedSink:
             delivered(record)
 
     def set_aside(self, entry: Entry, reason: str) -> None:
-        """Keep an entry that cannot be stored where a person can find it, as it came."""
+        """Keep an entry that cannot be stored where a person can find it, as received."""
         self._sink.set_aside(entry, reason)
 
     def forget(self, segment: str) -> None:

@@ -1,6 +1,6 @@
 """Segment: one append-only file of frames, written by one process and held by one process at a time.
 
-Holding means having the file locked. Its writer holds it while it lives; afterwards any process may adopt it that
+Holding means having the file locked. Its writer holds it while it runs; afterwards any process may adopt it that
 delivers to one of the stores in its name.
 """
 
@@ -91,7 +91,7 @@ class Segment:
         self.caught_up_ns: dict[int, int] = {}
         self.unsynced = False
         self.missing = False
-        """What is appended now would be lost: the file was deleted by hand, or its torn end could not be truncated."""
+        """What is appended now would be lost: the file was deleted manually, or its torn end could not be truncated."""
         self._listed = False
         """Whether the directory's own entry of the file is on the medium."""
         self._fd = fd

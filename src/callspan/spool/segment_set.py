@@ -237,7 +237,7 @@ class SegmentSet:
             return True
 
     def lag(self, sink: int) -> int:
-        """Return how many bytes at hand the sink has not passed."""
+        """Return how many bytes the sink has not passed."""
         with self.lock:
             return sum(max(0, source.end - source.cursors.get(sink, 0)) for source in self._of(sink))
 
@@ -256,7 +256,7 @@ class SegmentSet:
             source.caught_up_ns[sink] = time.time_ns()
 
     def oldest_ns(self, sink: int) -> int | None:
-        """Return since when, at the earliest, a record at hand waits for the sink (Unix time); None where none does."""
+        """Return since when (Unix time) the oldest record waits for the sink; None if none waits."""
         with self.lock:
             waiting = [source for source in self._of(sink) if source.end > source.cursors.get(sink, 0)]
             return min((source.caught_up_ns.get(sink, source.created_ns) for source in waiting), default=None)

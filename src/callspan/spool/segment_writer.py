@@ -1,4 +1,4 @@
-"""Segment writer: the file of this process that takes its records, and the next one when it is full or gone."""
+"""Segment writer: the segment that this process appends to, and the next one when it is full or deleted."""
 
 from __future__ import annotations
 

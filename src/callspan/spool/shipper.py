@@ -43,7 +43,7 @@ class SinkState(NamedTuple):
 
     name: str
     lag_bytes: int
-    """Bytes of segments at hand that it has not taken."""
+    """Bytes of waiting segments that it has not taken."""
     delivered: int
     """Entries it has taken from this process."""
     retried: int
@@ -52,7 +52,7 @@ class SinkState(NamedTuple):
     error: str | None
     """Text of the last failure; None once it takes records again."""
     oldest_s: float | None = None
-    """For how long the oldest record at hand has waited for it, at most; None where none waits."""
+    """How long the oldest record has waited, at most; None if none waits."""
 
 
 class Shipper:
@@ -219,7 +219,7 @@ class Shipper:
         # Of a segment that another process left to other stores, this one's cursor may be gone with the rest.
         if position is None or (kept == source.end and not source.own):
             position = kept
-        # Behind the end lies nothing that was delivered: the end of the file was lost, with the machine or by hand.
+        # The cursor is beyond the end of the file: its end was lost, by a machine failure or manually.
         return position if position <= source.end else 0
 
     @property
@@ -247,7 +247,7 @@ class Shipper:
         if self._segments.cursor(source, self.number) == offset:
             return
         if not self._keeps_cursor and isinstance(source, Segment):
-            # On a full disk delivering must go on: it is what frees the disk.
+            # On a full disk delivering must continue: it is what frees the disk.
             with _KEEP_CURSOR:
                 write_cursor(self._segments.directory, source.name, self._key, offset)
         self._segments.advance(source, self.number, offset)
@@ -270,7 +270,7 @@ class Shipper:
         self._sleep(longest * _CHANCE.uniform(0.5, 1.0))
 
     def _backlog(self) -> Backlog:
-        """What waits for this sink, as far as this process has it at hand."""
+        """What waits for this sink, as far as this process has it."""
         directory = self._segments.directory
         waiting = self._segments.behind(self.number)
         records = sum(count_records(directory / name, offset) for name, offset in waiting)

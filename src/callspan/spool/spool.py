@@ -1,4 +1,4 @@
-"""Spool: where every record goes on the caller's thread, and what ships it from there.
+"""Spool: takes every record on the caller's thread, and starts the threads that deliver it.
 
 One append is one write to a file of this process. Shippers, one per sink, read that file; nothing waits for them.
 No disk: a bounded buffer in memory. Fork, threads, `kill -9` and exits without clean-up lose nothing that was appended
@@ -47,7 +47,7 @@ Progress: TypeAlias = Callable[[int], object]
 
 
 class Limits(NamedTuple):
-    """How long to go on with a delivery, see `Spool.ship`."""
+    """How long to continue a delivery, see `Spool.ship`."""
 
     idle_s: float | None
     tries: int | None
@@ -60,7 +60,7 @@ def no_progress(delivered: int) -> None:
 class Spool:
     """Durable hand-over of one process, or of any number that share the directory. Safe from any thread.
 
-    `sinks` may be a function that builds them: it is called on a thread of ours, and again in each forked child that
+    `sinks` may be a function that builds them: it is called on a background thread, and again in each forked child that
     appends. Given a sequence, a child reopens the same objects; across the fork itself they are closed.
     Construction does nothing; the first append makes the directory (0700), the segment (0600) and the threads.
     """
@@ -339,7 +339,7 @@ class Spool:
             shipper.hurry()
 
     def at_exit(self, timeout_s: float) -> None:
-        """Ship for a while as the process ends. Appends go on to reach the disk."""
+        """Ship for a while as the process ends. Appends continue to reach the disk."""
         if self._started and not self._closed and not self._stopping:
             deadline = time.monotonic() + timeout_s
             self.flush(timeout_s)
@@ -389,7 +389,7 @@ class Spool:
 def ship_once(
     directory: Path, sinks: Sinks, timeout_s: float, *, idle_s: float | None = None, progress: Progress = no_progress
 ) -> Mapping[str, int]:
-    """Deliver what dead processes left in `directory`, see `Spool.ship`; return the counters of what is left."""
+    """Deliver what dead processes left in `directory`, see `Spool.ship`; return the counters of the rest."""
     spool = Spool(directory, sinks)
     deadline = time.monotonic() + timeout_s
     spool.ship(timeout_s, idle_s=idle_s, progress=progress)

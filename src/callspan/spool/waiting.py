@@ -1,6 +1,6 @@
 """Waiting: how many records of a spool directory a store does not have yet, and which were lost there.
 
-Lost records, which a spool had to give up or drop, are counted in a file beside its segments for the next process.
+Lost records, which a spool had to give up or drop, are counted in a file next to its segments for the next process.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Stores: where records rest, and how they are read again."""
+"""Stores: write records and read them."""

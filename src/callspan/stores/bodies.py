@@ -2,7 +2,7 @@
 
 The growing history of a request becomes a chain of pieces, large values become pieces of their own, the
 rest stays in a small skeleton that is itself a piece. Everything is exact: each piece keeps its JSON bytes.
-Beside a piece stands the text a person would read in it, whatever the provider, for users of SQL to search and see.
+Beside a piece is the text a person would read in it, regardless of the provider, for users of SQL to search and see.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PREVIEW_CHARACTERS: Final = 350
 _CUT: Final = "…"
 _LIFTED_CHARACTERS: Final = 16
 _LIFTED: Final = b"\x1a"
-"""Begins what stands where a text was, `<0x1A>start,length;`: no JSON text holds this byte unescaped."""
+"""Begins what is where a text was, `<0x1A>start,length;`: no JSON text holds this byte unescaped."""
 
 _MARK: Final = re.compile(rb"\x1a(\d+),(\d+);")
 _DEEP: Final = 32
@@ -60,7 +60,7 @@ class Piece(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """A piece as a row holds it: its text in plain, the rest beside it."""
+    """A piece as a row holds it: its text in plain, the rest next to it."""
 
     role: str | None
     text: str | None
@@ -139,7 +139,7 @@ def join(skeleton: bytes, history: Sequence[bytes], find: Callable[[bytes], byte
 
 
 def references(skeleton: bytes) -> list[bytes]:
-    """Return the hashes of the pieces a skeleton refers to, besides its history."""
+    """Return the hashes of the pieces a skeleton refers to, in addition to its history."""
     found = _skeletons.decode(skeleton)
     return [bytes.fromhex(msgspec.json.decode(value, type=str)) for _, kind, value in found if kind == "piece"]
 
@@ -255,7 +255,7 @@ def _value(json: bytes) -> object:
         value = msgspec.json.decode(json)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    # Only escapes can stand for what a text must not hold.
+    # Only escapes can represent what a text must not hold.
     return plain(value) if b"\\u" in json or json.count(b"{") + json.count(b"[") > _DEEP else value
 
 

@@ -121,7 +121,7 @@ class _Inner:
         self._rest = msgspec.defstruct("Rest", source.other_fields, omit_defaults=True)
 
     def read(self, value: object) -> tuple[tuple[object, ...], object]:
-        """Return the values of the columns and what is left; UNSET if that is nothing."""
+        """Return the values of the columns and the rest; UNSET if that is nothing."""
         source = self.source
         if value is None:
             return self._nothing, msgspec.UNSET

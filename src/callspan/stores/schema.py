@@ -1,6 +1,6 @@
 """Schema: the SQL that creates and migrates the tables of SQLite, Postgres and ClickHouse, made from their columns.
 
-`python -m callspan.stores.schema postgres` prints it, for databases whose tables are created by hand.
+`python -m callspan.stores.schema postgres` prints it, for databases whose tables are created manually.
 """
 
 # ruff: noqa: S608 - only our own names and numbers are put into SQL
@@ -163,7 +163,7 @@ def _reference(dialect: Dialect, name: str) -> str:
 
 
 def _merged(table: Table) -> str:
-    """What the view over all versions of a session or timestep selects, besides its ids."""
+    """What the view over all versions of a session or timestep selects, in addition to its ids."""
     ids = {table.key, "session_id"}
     columns = [column for column in table.columns if column.name not in ids and column.path]
     return _wrapped([_merged_column(column) for column in (*columns, _EXTRA)])

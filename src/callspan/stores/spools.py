@@ -1,4 +1,4 @@
-"""Spools: the directories in which records for a store may wait, besides the one that its own URL stands for."""
+"""Spools: the directories with waiting records for a store, in addition to that of its URL."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SUFFIX: Final = ".spool"
 
 
 def directories_of(url: str) -> list[Path]:
-    """Return the spool directories of files beside the store, of the state directory, and the one that is set."""
+    """Return the spool directories of files next to the store, of the state directory, and the one that is set."""
     path, configured = parse(url).path, load(warn=False).spool_dir
     beside = [] if path is None else _matching(path.parent, f"*{_SUFFIX}")
     found = chain([] if configured is None else [configured], beside, _matching(state_directory() / "spool", "*"))

@@ -23,7 +23,7 @@ class ToolUse(msgspec.Struct, kw_only=True):
     tool_call: ToolCall | None = None
     """As the model wrote it; None where the asking call is not recorded."""
     requested_in: str | None = None
-    """Id of the call in whose answer it stands."""
+    """Id of the call in whose answer it is."""
     timestep_id: str | None = None
     """The step of that call, else of the run."""
     run: EventRecord | None = None

@@ -25,7 +25,7 @@ _FORMS: Final = (
 
 
 class _Kind(NamedTuple):
-    """One kind of store: where its classes are; the module is imported when a URL asks for it."""
+    """One kind of store: where its classes are; the module is imported when a URL requests it."""
 
     sink: str
     reader: str | None = None
@@ -112,7 +112,7 @@ def _split(url: str) -> SplitResult:
 
 
 def _path(text: str) -> Path:
-    """The path; a `~` that stands for no known home stays. Raises SettingError where no file can be named so."""
+    """The path; a `~` of an unknown user is kept. Raises SettingError if no file can have this name."""
     try:
         if b"\0" in os.fsencode(text):
             raise SettingError(f"{_SETTING}: {text!r}: a path cannot contain a NUL character")

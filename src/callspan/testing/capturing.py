@@ -1,4 +1,4 @@
-"""Capture: everything callspan makes of a block of code, in memory, whatever is set up elsewhere."""
+"""Capture: the spans and records of a block of code in memory, independent of other configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replay: recorded calls as a provider, so that a test of an application runs offline and the same every time."""
+"""Replay: serves recorded calls as a provider, so that tests run offline and give the same result every time."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Replayed(ScriptedProvider):
 def replay(store: str | Reader, *, session: str | None = None, match: Match = "order") -> Iterator[Replayed]:
     """Serve recorded calls on loopback, as whichever provider they went to; nothing leaves the machine.
 
-    A request with the same JSON body as a recorded one gets its response, streamed if it asks for a stream; several
+    A request with the same JSON body as a recorded one gets its response, streamed if it requests a stream; several
     with one body are served in the order they were recorded. Any other request gets the next unused call of its API,
     or with `match="body"` none. A request without an answer is an error for the client at once, and ReplayError at
     the end of the block. Recorded errors are served as errors, without retries.
@@ -161,7 +161,7 @@ def reply_of(call: CallRecord) -> Reply:
 
 
 def body_hash(content: bytes) -> str:
-    """Return a hash of a JSON body, whatever the order of its keys and its spaces; of other bytes, of themselves."""
+    """Return a hash of a JSON body that ignores the order of keys and white space; of other bytes, their hash."""
     try:
         value = json.loads(content)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Byte bounds: batches of spans and log records cut by their bytes, as OTLP receivers limit them.
+"""Byte bounds: limits batches of spans and log records by their bytes, as OTLP receivers do.
 
 OpenTelemetry bounds batches by their number; with prompts in them one can pass what a receiver takes, which then
 refuses all of it. Exporters made by auto-instrumentation cannot be wrapped; there their
@@ -55,7 +55,7 @@ def unbound_exporters() -> None:
 def export_parts(export: Callable[[Sequence[_T]], Any], batch: Sequence[_T], max_bytes: int) -> Any:  # noqa: ANN401
     """Export spans or log records in parts of at most `max_bytes` (estimated), a larger single one alone.
 
-    Return the first result that is no success, where there is one, else the last; what a result is, is the exporter's.
+    Return the first result that is no success, if there is one, else the last; what a result is, is the exporter's.
     """
     parts: list[Sequence[_T]] = [batch]
     with _CUT:

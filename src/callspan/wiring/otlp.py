@@ -26,7 +26,7 @@ from callspan.wiring.otlp_exporter import OtlpExporter, Patience
 _SET_UP: Final = fail_open("set up the OTLP exporters")
 _Provider = TypeVar("_Provider")
 _LAST_S: Final = 3.0
-"""For how long a process that ends goes on retrying, with all signals together."""
+"""How long a process retries at exit, all signals together."""
 _CLASSES: Final = {
     "traces": ("trace_exporter", "OTLPSpanExporter"),
     "metrics": ("metric_exporter", "OTLPMetricExporter"),
@@ -179,7 +179,7 @@ def set_up_global(otlp: str | bool, *, wanted: Sequence[Signal]) -> None:
 
 
 def is_placeholder(provider: object) -> bool:
-    """Return whether a global provider only stands for the one that an application may yet set."""
+    """Return whether a global provider is the placeholder of one that an application may still set."""
     return type(provider).__name__.lstrip("_").startswith("Proxy")
 
 

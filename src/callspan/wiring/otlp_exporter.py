@@ -1,4 +1,4 @@
-"""OTLP exporter: one of OpenTelemetry's, with batches bounded by bytes and one sentence for each outage.
+"""OTLP exporter: OpenTelemetry's exporter with batches limited by bytes and one log message per outage.
 
 OpenTelemetry's exporters log a line for each retry and each lost batch, and retry for as long as a process that
 ends has no time for. What they log while they work for us is read here instead of written.
@@ -52,7 +52,7 @@ _OTHER_PROTOCOL: Final = {
     ("grpc", 4318): "4318 is the port of HTTP: use 4317, or OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
 }
 _working: Final = threading.local()
-"""`.attempt` is the export under way in this thread, if it is one of ours."""
+"""`.attempt` is the export under way in this thread, if it is one of callspan's."""
 
 
 class Patience:
@@ -244,7 +244,7 @@ class _Attempt:
 
     @property
     def cause(self) -> str:
-        """Why it failed, in words of ours: what a receiver answers may hold what it was sent."""
+        """Why it failed, without the receiver's text, which may repeat what was sent."""
         if self._word is not None:
             return self._word
         if self.status is None:
@@ -282,7 +282,7 @@ class _Attempt:
 
 
 class _Listener(logging.Filter):
-    """Takes what is logged during an export of ours; everybody else's goes on."""
+    """Takes log messages during an export of callspan; others pass."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         attempt: _Attempt | None = getattr(_working, "attempt", None)

@@ -1,4 +1,4 @@
-"""Pipeline: everything one `instrument()` puts together out of its settings; and where spans of other processes are."""
+"""Pipeline: all objects that one `instrument()` creates from its settings; finds spans of other processes."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class Pipeline:
             published.load()
 
     def write(self, record: Record) -> None:
-        """Process and store a record that is not of a call of ours."""
+        """Process and store a record that is not of a call of callspan."""
         callbacks.write(self._current_processors().process(record), self.recorder.write)
 
     def _emitted(self, record: Record) -> None:

@@ -29,7 +29,7 @@ _FLUSH_S: Final = 3.0
 _POLL_S: Final = 0.005
 _flushes: Final[list[Callable[[float], object]]] = []
 _put_off: Final[list[int]] = []
-"""A signal that came while `atexit` ran, where Python 3.12 starts no thread any more. A second one is not put off."""
+"""A signal that came while `atexit` ran, where Python 3.12 starts no thread any more. A second one is not deferred."""
 _exit_unregistered: Final = AtomicFlag(is_set=True)
 
 
@@ -138,11 +138,11 @@ class ForkedWorkers:
         self._flush = flush
         """Sends spans; called with the seconds it may take."""
         self._deliver = deliver
-        """Delivers records; likewise, and only where the spool does not see to it itself."""
+        """Delivers records; the same, and only where the spool does not see to it itself."""
         self._pid = os.getpid()
 
     def process_id(self) -> int:
-        """Return the id of this process; in a child that is new here, see to its end first."""
+        """Return the id of this process; in a child that is new here, handle its end first."""
         pid = os.getpid()
         if pid != self._pid:
             self._pid = pid

@@ -1,4 +1,4 @@
-"""Recorder: from a record to the spool, which is opened with the first record and not before."""
+"""Recorder: appends records to the spool, which is opened with the first record."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class Recorder:
             spool.close(timeout_s)
 
     def retire(self, timeout_s: float) -> None:
-        """Close, and after each record that still comes close again, a moment later and on a thread of ours."""
+        """Close, and after each record that still comes close again, a moment later and on a background thread."""
         self.in_use = False
         self.close(timeout_s)
 
@@ -158,7 +158,7 @@ class Recorder:
 
 
 def spool_directory(settings: Settings, stores: tuple[str, ...]) -> Path:
-    """Return where records wait for their stores: as set, beside the first file store, or the state directory."""
+    """Return where records wait for their stores: as set, next to the first file store, or the state directory."""
     if settings.spool_dir is not None:
         return settings.spool_dir
     for url in stores:

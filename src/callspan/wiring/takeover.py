@@ -1,4 +1,4 @@
-"""Takeover: who reads a store first delivers to it what processes that have ended left in its spool."""
+"""Takeover: delivers the waiting records of ended processes before a store is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Telemetry providers: OpenTelemetry's providers in use, and the objects `instrument()` is given besides settings."""
+"""Telemetry providers: OpenTelemetry's providers in use, and the other objects passed to `instrument()`."""
 
 from __future__ import annotations
 

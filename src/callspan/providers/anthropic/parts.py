@@ -150,7 +150,7 @@ def _upload(block: _Block) -> Part:
 
 
 def _inline(modality: str, source: _Block) -> Part:
-    """Bytes given inline, or what stands for them where the record keeps a reference."""
+    """Bytes given inline, or what represents them where the record keeps a reference."""
     mime, reference = text(source, "media_type"), mapping(source, "data", _REFERENCE)
     if reference is not None:
         size = integer(reference, "bytes")

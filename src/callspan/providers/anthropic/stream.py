@@ -112,7 +112,7 @@ class MessageAccumulator:
         return self.add_other(chunk) if carried is None else carried
 
     def body(self) -> dict[str, object] | None:
-        """Return the message so far, with `error` beside it if one came; the error alone if nothing else did."""
+        """Return the message so far, with `error` next to it if one came; the error alone if nothing else did."""
         if self._message is None and not self._blocks and not self._usage:
             return None if self._error is None else detached_object(self._error)
         body = detached_object(self._state())
@@ -214,7 +214,7 @@ class MessageAccumulator:
         return False
 
     def _keep_rest(self, chunk: dict[str, object]) -> None:
-        """Keep what stands beside the delta: context management, metrics of Bedrock."""
+        """Keep what is next to the delta: context management, metrics of Bedrock."""
         for key, value in chunk.items():
             if key not in _EVENT_FIELDS and value is not None:
                 self._state()[key] = detached(value)

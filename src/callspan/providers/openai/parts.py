@@ -24,7 +24,7 @@ _FORMATS: Final = {"mp3": "audio/mpeg", "pcm16": "audio/pcm"}
 def media(
     modality: str, source: object, *, part: object = None, mime: str | None = None, file_id: str | None = None
 ) -> Media | None:
-    """Return the medium that `source` is: a URL, a `data:` URL, base64, or a reference of ours.
+    """Return the medium that `source` is: a URL, a `data:` URL, base64, or a reference of callspan.
 
     `part` is the object around it, which may hold the reference instead. None when nothing says where it is.
     """
@@ -54,7 +54,7 @@ def audio_mime(sound: object) -> str | None:
 
 
 def url_of(value: object) -> object:
-    """Return the URL of an `image_url` and its like, which stands there as text or as an object with `url`."""
+    """Return the URL of an `image_url` and similar ones, which is there as text or as an object with `url`."""
     return dig(value, "url") if mapping(value) is not None and mapping(value, REFERENCE) is None else value
 
 

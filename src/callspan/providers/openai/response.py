@@ -147,7 +147,7 @@ def finish_reason(value: object) -> str | None:
 
 
 def unix_time(body: object, *keys: str) -> int | None:
-    """Return the Unix time in whole seconds that stands under the first of `keys`; gateways put 0 for none."""
+    """Return the Unix time in whole seconds that is under the first of `keys`; gateways put 0 for none."""
     for key in keys:
         if found := integer(body, key):
             return found if found in _TIMES else None

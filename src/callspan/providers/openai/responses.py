@@ -144,7 +144,7 @@ def item_parts(items: Iterable[object]) -> list[Part]:
 
 
 def requests_tools(output: Iterable[object]) -> bool:
-    """Whether output items request a tool of the application: a call it has to run, without an output beside it."""
+    """Whether output items request a tool of the application: a call it has to run, without an output next to it."""
     requested, returned = set(), set()
     for item in output:
         kind = text(item, "type") or ""

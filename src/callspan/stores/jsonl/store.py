@@ -216,7 +216,7 @@ def whole_lines(path: Path, start: int = 0) -> Iterator[bytes]:
 
 
 def lines_in(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the non-empty lines of an open file from where it stands."""
+    """Yield the non-empty lines of an open file from where it is."""
     for line in file:
         if line.strip():
             yield line

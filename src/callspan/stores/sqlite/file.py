@@ -26,7 +26,7 @@ _MAPPED_BYTES: Final = 1 << 30
 _SUM_UP: Final = ("INSERT INTO summed SELECT * FROM fresh_sums", "DELETE FROM summed WHERE calls IS NULL")
 _EVERY_S: Final = 5.0
 _REST: Final = 50
-"""How many times as long as it took the next sum is put off."""
+"""How many times as long as it took the next sum is deferred."""
 
 
 def _migrate(connection: sqlite3.Connection, layout: int) -> None:

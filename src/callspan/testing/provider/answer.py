@@ -1,4 +1,4 @@
-"""One reply to one request: what the wires render, and what OpenAI's endpoints share: errors, headers, ids, usage."""
+"""One reply to one request, as the wires render it, and OpenAI's errors, headers, ids and usage."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ _VOCABULARY = 150_000
 
 
 def wanted(answer: Answer) -> bool:
-    """Return whether the request asks for token ids."""
+    """Return whether token ids are requested."""
     return answer.request.body.get("return_token_ids") is True
 
 

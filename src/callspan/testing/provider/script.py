@@ -1,4 +1,4 @@
-"""What a scripted provider shall answer: replies, the requests they answer, and the order in which they are used."""
+"""The script of a provider: replies, the requests they match, and their order."""
 
 from __future__ import annotations
 
