@@ -9,10 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from callspan.cli.commands import callspan
+from callspan.file_lock import try_lock
 from callspan.record.call import CallRecord, Timing
 from callspan.record.codec import encode
 from callspan.settings import Settings
-from callspan.spool.directory import store_keys
+from callspan.spool.directory import store_keys, write_cursor
 from callspan.spool.segment import Segment
 from callspan.stores.urls import open_store
 from callspan.wiring.recorder import spool_directory
@@ -75,3 +76,22 @@ def test_records_for_another_set_of_stores_are_reported_by_doctor_and_ship(tmp_p
     assert not list((tmp_path / "calls.db.spool").iterdir()), "who delivers last deletes the segment and its cursors"
     done = CliRunner().invoke(callspan, ["--store", now, "doctor", "--json"])
     assert "for_other_stores" not in done.stdout
+
+
+def test_who_reads_one_store_is_told_what_waits_for_stores_not_named(tmp_path: Path) -> None:
+    """What a store that was named has, or still gets, is not for others; nor is what a running process has."""
+    own, other = f"sqlite:///{tmp_path}/calls.db", f"jsonl:///{tmp_path}/calls.jsonl"
+    left_behind(tmp_path / "calls.db.spool", f"{own},{other}")
+    for _ in range(2):
+        done = CliRunner().invoke(callspan, ["--store", own, "calls"])
+        assert "1 record waits in" in " ".join(done.stderr.split()), done.stderr
+        assert "for other stores" in " ".join(done.stderr.split()), done.stderr
+    assert "for other stores" not in CliRunner().invoke(callspan, ["--store", f"{own},{other}", "calls"]).stderr
+    place = tmp_path / "calls.db.spool"
+    (name,) = (path.name for path in place.glob("*.segment"))
+    with (place / name).open("r+b") as segment:
+        assert try_lock(segment.fileno())
+        assert "for other stores" not in CliRunner().invoke(callspan, ["--store", own, "calls"]).stderr
+    (key,) = store_keys(place, store_sinks(other))
+    write_cursor(place, name, key, (place / name).stat().st_size)
+    assert "for other stores" not in CliRunner().invoke(callspan, ["--store", own, "calls"]).stderr

@@ -15,15 +15,15 @@ from callspan.process.callbacks import Point
 from callspan.process.processors import Processors
 from callspan.record.call import Place
 from callspan.record.events import Record
-from callspan.record.ids import SpanIds
+from callspan.record.span_handle import NoSpan, SpanHandle
 from callspan.semconv.exchange import Exchange
 
 AttributeValue: TypeAlias = str | bool | int | float | list[str] | list[int] | list[float]
 Attributes: TypeAlias = Mapping[str, AttributeValue]
 
 
-class ScopeSpanHandle(SpanIds, Protocol):
-    """The span of a session, timestep or operation. No method raises; all are safe after the end."""
+class ScopeSpanHandle(SpanHandle[Record, BaseException | None], Protocol):
+    """The span of a session, timestep or operation, which ends with the exception that left it, if any."""
 
     sampled: bool
     """Whether the span is kept; travels in carriers, so that other processes decide alike."""
@@ -36,30 +36,19 @@ class ScopeSpanHandle(SpanIds, Protocol):
     def event(self, record: Record) -> None:
         """Add the record (event, message, reward) as a span event at its own time; a reward also after the end."""
 
-    def end(self, record: Record, error: BaseException | None = None) -> None:
-        """Put the final record's attributes on the span and end it, once."""
 
-
-class NoSpan:
-    """The span of a scope where nothing is instrumented: no ids, every method does nothing."""
-
-    trace_id: str | None = None
-    span_id: str | None = None
-    sampled = False
+class _NoScopeSpan(NoSpan):
+    sampled: bool = False
     exchange: Exchange | None = None
 
     def within(self, context: Context) -> Context:
-        """Return `context` as it is."""
         return context
 
     def event(self, record: Record) -> None:
-        """Do nothing."""
-
-    def end(self, record: Record, error: BaseException | None = None) -> None:
-        """Do nothing."""
+        """Show nothing."""
 
 
-NO_SPAN: Final[ScopeSpanHandle] = NoSpan()
+NO_SPAN: Final[ScopeSpanHandle] = _NoScopeSpan()
 
 
 class SpanRef(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,8 +14,7 @@ from callspan.cli.frame import Frame, framed, progress, store_errors, wrong
 from callspan.formatting import plural
 from callspan.settings import SettingError
 from callspan.settings_loader import load
-from callspan.spool.directory import Listing, size_of
-from callspan.spool.segment import keys_of
+from callspan.spool.directory import Listing, size_of, store_keys
 from callspan.stores.urls import open_store, safe_name, split_urls
 from callspan.wiring.store_sinks import store_sinks
 
@@ -88,18 +87,15 @@ def spool_of(stores: str) -> Path:
 
 
 def held_for_others(stores: str) -> list[Path]:
-    """Return the segments that wait where those for these stores do, and are for another set of stores.
+    """Return the segments that wait where those for these stores do, and that stores not named still need.
 
     Raises SettingError for a store that cannot be used here.
     """
-    from callspan.spool.directory import store_keys
-    from callspan.wiring.store_sinks import store_sinks
-
     directory = spool_of(stores)
     if not directory.is_dir():
         return []
-    ours = frozenset(store_keys(directory, store_sinks(split_urls(stores))))
-    return [directory / name for name in Listing(directory).segments if not (keys_of(name) or ours) <= ours]
+    keys = store_keys(directory, store_sinks(split_urls(stores)))
+    return [directory / name for name in Listing(directory).for_others(keys)]
 
 
 def waiting_records(stores: str) -> dict[str, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
@@ -15,13 +14,6 @@ from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.factory import CallFactory
 from callspan.observe.live_call import LiveCall
 from callspan.settings import Content, Native
-
-
-class Contextual(Protocol):
-    """A span handle that can be made the current span."""
-
-    def within(self, context: Context) -> Context:
-        """Return `context` with this span as the current one."""
 
 
 def _nothing() -> None:

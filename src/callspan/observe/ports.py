@@ -10,8 +10,8 @@ import msgspec
 
 from callspan.record.call import CallRecord, ErrorInfo, Outcome, Place, StreamEnd
 from callspan.record.events import Record
-from callspan.record.ids import SpanIds
 from callspan.record.messages import Conversation
+from callspan.record.span_handle import NoSpan, SpanHandle
 
 
 class Clock(msgspec.Struct, frozen=True):
@@ -26,29 +26,20 @@ class Clock(msgspec.Struct, frozen=True):
 SYSTEM_CLOCK: Final = Clock()
 
 
-class CallSpanHandle(SpanIds, Protocol):
-    """The span of a call, as observation needs it. No method raises."""
+class CallSpanHandle(SpanHandle[CallRecord, Conversation | None], Protocol):
+    """The span of a call, which ends with its messages; None: they may not be shown."""
 
     parent_span_id: str | None
-    sampled: bool | None
     wants_content: bool
     """False if the messages would not be shown: the span is not recording, or content is off for spans."""
 
-    def end(self, record: CallRecord, conversation: Conversation | None) -> None:
-        """Put the record on the span and end it at the record's end."""
 
-
-class _NoSpan:
-    """Stands in for a span that could not be started: the record does not depend on it."""
-
-    trace_id: str | None = None
-    span_id: str | None = None
+class _NoCallSpan(NoSpan):
     parent_span_id: str | None = None
-    sampled: bool | None = None
     wants_content: bool = False
 
-    def end(self, record: CallRecord, conversation: Conversation | None) -> None:
-        """Show nothing."""
+
+NO_SPAN: Final[CallSpanHandle] = _NoCallSpan()
 
 
 class CallScope(Protocol):
@@ -71,9 +62,6 @@ class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
     server_port: int | None = None
     model: str | None = None
     stream: bool = False
-
-
-NO_SPAN: Final[CallSpanHandle] = _NoSpan()
 
 
 class UnfinishedCall(Protocol):

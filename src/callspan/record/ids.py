@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from random import Random
-from typing import Protocol
 
 _VERSION = 7 << 76
 _VARIANT = 2 << 62
@@ -16,18 +15,6 @@ _random = Random()  # noqa: S311 - unique is enough
 # Seeded by the operating system, here and in each forked child: asking it for every id costs a system call each.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_random.seed)
-
-
-class SpanIds(Protocol):
-    """The ids of a span, as records hold them."""
-
-    @property
-    def trace_id(self) -> str | None:
-        """32 hexadecimal digits; None where there is no tracing."""
-
-    @property
-    def span_id(self) -> str | None:
-        """16 hexadecimal digits; None where there is no tracing."""
 
 
 def new_id() -> str:

@@ -85,9 +85,9 @@ class Listing:
         return [name for name in self.segments if self._needs(name, keys, unnamed=unnamed)]
 
     def for_others(self, keys: Collection[str]) -> list[str]:
-        """Return the segments that only stores other than these still need."""
-        named = [name for name in self.segments if keys_of(name) is not None]
-        return [name for name in named if not self._needs(name, keys, unnamed=False)]
+        """Return the segments that stores other than these still need, as far as files here say."""
+        named = ((name, others_of(name, keys)) for name in self.segments)
+        return [name for name, others in named if others and not self.is_delivered(name, others)]
 
     def is_delivered(self, name: str, keys: Collection[str]) -> bool:
         """Return whether each of these stores has the whole segment, as far as files here say."""
@@ -114,6 +114,11 @@ class Listing:
         mine = sorted(named.intersection(keys))
         # What every store has is still to be deleted, by the process that finds it.
         return bool(mine) and (not self.is_delivered(name, mine) or self.is_delivered(name, sorted(named)))
+
+
+def others_of(name: str, keys: Collection[str]) -> list[str]:
+    """Return the keys of the stores that a segment is for besides these; none where it names no stores."""
+    return sorted((keys_of(name) or frozenset()).difference(keys))
 
 
 def _is_bad(name: str) -> bool:

@@ -9,7 +9,7 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -17,7 +17,7 @@ import msgspec
 
 from callspan.fail_open import ours
 from callspan.file_lock import locked, try_lock
-from callspan.spool.directory import Listing, read_cursor
+from callspan.spool.directory import Listing, others_of, read_cursor
 from callspan.spool.frames import HEAD_BYTES, MAGIC
 
 _LENGTH: Final = struct.Struct("<I")
@@ -54,6 +54,15 @@ def waiting(
         if records:
             found.append(Waiting(path, records, is_held(path)))
     return found
+
+
+def waiting_for_others(directory: Path, keys: Collection[str]) -> int:
+    """Return how many records wait for stores other than these, and no process has them. Raises OSError."""
+    return sum(
+        count_records(directory / name, min(read_cursor(directory, name, key) for key in others_of(name, keys)))
+        for name in Listing(directory).for_others(keys)
+        if not is_held(directory / name)
+    )
 
 
 def can_be_adopted(directory: Path, key: str, *, unnamed: bool = True) -> bool:

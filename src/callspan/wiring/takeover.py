@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from callspan.fail_open import ours
+from callspan.settings import SettingError
 from callspan.settings_loader import load
-from callspan.spool.directory import Listing, store_key
-from callspan.spool.segment import keys_of
+from callspan.spool.directory import Listing, store_key, store_keys
 from callspan.spool.sink import Sink
 from callspan.spool.spool import Progress, Spool, no_progress
-from callspan.spool.waiting import Waiting, can_be_adopted, count_records, waiting
+from callspan.spool.waiting import Waiting, can_be_adopted, waiting, waiting_for_others
 from callspan.stores.spools import directories_of
 from callspan.wiring.recorder import spool_directory
 from callspan.wiring.store_sinks import store_sinks
@@ -46,6 +46,8 @@ class Place(NamedTuple):
     """It is the directory of exactly these stores, and not only one that may serve this store, too."""
     unnamed: bool
     """Segments that do not say which stores they are for are meant, too."""
+    stores: tuple[str, ...]
+    """The URLs of all stores named."""
 
 
 def _add_up(progress: Progress, before: int, delivered: int) -> None:
@@ -60,10 +62,10 @@ def places(urls: Sequence[str], readable: str) -> list[Place]:
     """
     (sink,) = _sinks(readable)
     own = spool_directory(load({"stores": tuple(urls)}, warn=False), tuple(urls))
-    found = dict.fromkeys((own, *directories_of(readable)))
+    alone, stores = len(urls) == 1, tuple(urls)
     return [
-        Place(directory, store_key(directory, sink), own=directory == own, unnamed=directory == own and len(urls) == 1)
-        for directory in found
+        Place(directory, store_key(directory, sink), directory == own, directory == own and alone, stores)
+        for directory in dict.fromkeys((own, *directories_of(readable)))
         if directory.is_dir()
     ]
 
@@ -106,19 +108,24 @@ def _waiting_in(place: Place, position: Callable[[str], int | None] | None) -> l
 
 
 def for_others(found: Sequence[Place]) -> dict[Path, int]:
-    """Return how many records wait in the stores' own directory for other stores only."""
-    counted: dict[Path, int] = {}
-    for place in (one for one in found if one.own):
-        listing = Listing(place.directory)
-        others = [name for name in listing.segments if place.key not in (keys_of(name) or (place.key,))]
-        records = sum(count_records(place.directory / name) for name in others)
-        if records:
-            counted[place.directory] = records
-    return counted
+    """Return how many records wait in the stores' own directory for stores that were not named, if any do."""
+    counted = {place.directory: _for_others(place) for place in found if place.own}
+    return {directory: records for directory, records in counted.items() if records}
 
 
-def _sinks(url: str) -> list[Sink]:
-    return store_sinks(url, load(warn=False).prices)
+def _for_others(place: Place) -> int:
+    # What the other stores named need to be identified may take long to import.
+    if not Listing(place.directory).for_others((place.key,)):
+        return 0
+    try:
+        keys = store_keys(place.directory, _sinks(place.stores))
+    except ours(SettingError):
+        return 0  # one of them cannot be used here, so its key is unknown
+    return waiting_for_others(place.directory, keys)
+
+
+def _sinks(urls: str | Sequence[str]) -> list[Sink]:
+    return store_sinks(urls, load(warn=False).prices)
 
 
 def _has_orphans(place: Place) -> bool:
