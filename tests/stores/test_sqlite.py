@@ -163,7 +163,7 @@ def test_a_failed_batch_leaves_nothing_behind(store: Delivery, path: Path, recor
     connection = store.sink._connection  # type: ignore[attr-defined]
     entries = store.entries([records.call(answer="x" * 50_000 + str(number)) for number in range(20)])
     connection.execute(f"PRAGMA max_page_count={connection.execute('PRAGMA page_count').fetchone()[0] + 10}")
-    with pytest.raises(sqlite3.OperationalError, match="full"):
+    with pytest.raises(StoreError, match="full; make room"):
         store.sink.deliver(entries)
     assert ask(path, "SELECT count(*) FROM calls") == ask(path, "SELECT count(*) FROM content") == [(0,)]
     connection.execute("PRAGMA max_page_count=1000000")
@@ -185,7 +185,7 @@ def test_a_writer_waits_for_another_one(store: Delivery, path: Path, records: Re
 
 def test_a_reader_cannot_write(store: Delivery, path: Path) -> None:
     reader = SQLiteReader(path)
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+    with pytest.raises(StoreError, match="readonly"):
         list(reader.rows("DELETE FROM calls"))
     reader.close()
 

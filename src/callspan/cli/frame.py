@@ -105,6 +105,8 @@ class Frame:
         except BrokenPipeError:
             # The reader of our output closed the pipe; the store is not at fault.
             raise
+        except StoreError as error:
+            self.fail(str(error))
         except store_errors() as error:
             self.fail(f"{safe_name(self.store)} cannot be read: {_gist(error)}")
         finally:

@@ -56,6 +56,8 @@ def store_check(url: str) -> tuple[str | None, str]:
 def _could_be_made(store: StoreUrl) -> tuple[str | None, str]:
     if store.path is None:
         return None, f"{NOT_YET}: its tables are made with the first record"
+    if store.path.is_dir():
+        return f"{store.path} is a directory: name a file in it", ""
     if store.path.exists():
         return None, f"{NOT_YET}: the file is there, and empty"
     directory = next(parent for parent in store.path.absolute().parents if parent.exists())

@@ -13,7 +13,7 @@ from callspan.safe_urls import whole_words, without_passwords
 
 _AGAIN_S: Final = 300.0
 """The same reason is logged again after this time at the earliest."""
-_LONGEST: Final = 200
+_LONGEST: Final = 400
 
 
 class Backlog(NamedTuple):

@@ -44,6 +44,9 @@ _HISTORY_KEYS: Final = ("messages", "input", "prompt")
 _Kind: TypeAlias = Literal["value", "piece", "history", "text"]
 _Skeleton: TypeAlias = list[tuple[str, _Kind, msgspec.Raw]]
 
+DAMAGE: Final = (zlib.error, msgspec.MsgspecError, ValueError, TypeError, IndexError)
+"""What contents whose bytes have changed make their decoders raise."""
+
 _raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _raw_array = msgspec.json.Decoder(list[msgspec.Raw])
 _skeletons = msgspec.json.Decoder(list[tuple[str, str, msgspec.Raw]])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -27,6 +27,7 @@ _WIDTH: Final = 118
 _PLACEHOLDER: Final = re.compile(r"@(columns|merged)\((\w+)\)")
 _STATEMENT_END: Final = re.compile(r";\n(?!  |END;)")
 """Not those within a trigger."""
+_RELATION: Final = re.compile(r"(?:\s*--.*\n)*\s*CREATE (?:OR REPLACE )?(?:TABLE|VIEW) (?:IF NOT EXISTS )?(\w+)")
 _NEW_VIEW: Final = "CREATE VIEW IF NOT EXISTS"
 _TEXT: Final = 'text COLLATE "C"'
 _JSON_CODEC: Final = "CODEC(ZSTD(3))"
@@ -105,6 +106,15 @@ def statements(dialect: Dialect, layout: int, tables: Iterable[Table] | None = N
             view = next(one for one in _script(dialect, known) if f"{_NEW_VIEW} {table.name} AS" in one)
             found.append(view.replace(_NEW_VIEW, "CREATE OR REPLACE VIEW", 1))
     return found + _script(dialect, known, f"_{layout}")
+
+
+def relations(dialect: Dialect, layout: int) -> Iterator[str]:
+    """Yield the names of the tables and views that a store of this layout has."""
+    for number in range(1, layout + 1):
+        for statement in statements(dialect, number):
+            found = _RELATION.match(statement)
+            if found is not None:
+                yield found[1]
 
 
 def _script(dialect: Dialect, tables: Mapping[str, Table], layout: str = "") -> list[str]:

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, TypeVar, cast
 
 import msgspec
 
+from callspan.fail_open import ours
 from callspan.providers.registry import with_conversation
 from callspan.record.call import CallRecord
 from callspan.record.events import (
@@ -24,7 +25,7 @@ from callspan.record.events import (
     start_id,
 )
 from callspan.stores import aggregates, bodies
-from callspan.stores.base import CallFilter, Event, Grouping, SessionSummary, Summary
+from callspan.stores.base import CallFilter, Event, Grouping, SessionSummary, StoreError, Summary
 from callspan.stores.columns import CALLS, EVENTS, MESSAGES, PICO, REWARDS, SESSIONS, TIMESTEPS, Table
 from callspan.stores.rows import to_tree
 
@@ -95,6 +96,8 @@ class SqlReader(ABC):
     """SQL for the cost of a call that has none in picodollars; NULL for no cost."""
     keeps_cursors = True
     """Its sink keeps its cursors in the tables."""
+    remedy = "restore it from a backup"
+    """What to do about damage."""
     contains: str
     """SQL condition that the text of content row `t` holds the case-folded `:text`."""
 
@@ -239,15 +242,19 @@ class SqlReader(ABC):
         return bodies.json_of(row)
 
     def history(self, row: Values) -> list[bytes]:
-        """Return the exact JSON of each message of a call's request, first one first."""
+        """Return the exact JSON of each message of a request, first one first. Raises KeyError if one is gone."""
         if row["ctx"] is None:
             return []
         sql = """
             WITH RECURSIVE up (parent, content, depth) AS (
               SELECT parent, content, depth FROM ctx WHERE id = :node
               UNION ALL SELECT x.parent, x.content, x.depth FROM up JOIN ctx x ON x.id = up.parent)
-            SELECT t.text, t.rest, t.enc, t.data FROM up JOIN content_text t ON t.id = up.content ORDER BY up.depth"""
-        return [bodies.json_of(found) for found in self.rows(sql, node=row["ctx"])]
+            SELECT t.text, t.rest, t.enc, t.data, up.depth FROM up JOIN content_text t ON t.id = up.content
+             ORDER BY up.depth"""
+        found = list(self.rows(sql, node=row["ctx"]))
+        if not found or found[-1]["depth"] != len(found) - 1:
+            raise KeyError(row["ctx"])
+        return [bodies.json_of(one) for one in found]
 
     def where(self, which: CallFilter) -> tuple[str, dict[str, object]]:
         """Return the condition on calls `c`, and its parameters."""
@@ -275,18 +282,35 @@ class SqlReader(ABC):
 
     def whole(self, row: Values) -> CallRecord:
         """Return the call of a row, with its bodies and its conversation."""
-        tree = to_tree(CALLS, row)
-        record = msgspec.convert(tree, CallRecord, strict=False)
-        if row["request"] is not None:
-            skeleton = self.content("id", row["request"])
-            body = bodies.join(skeleton, self.history(row), lambda found: self.content("hash", found))
-            record = msgspec.structs.replace(
-                record, request=msgspec.structs.replace(record.request, body=msgspec.Raw(body))
-            )
-        if row["output"] is not None and record.response is not None:
-            answer = msgspec.Raw(self.content("id", row["output"]))
+        try:
+            return self._whole(row)
+        except ours(*bodies.DAMAGE) as error:
+            raise StoreError(f"{self.name}: call {row['call_id']} is damaged; {self.remedy}") from error
+
+    def _whole(self, row: Values) -> CallRecord:
+        record = _record(CALLS, row, CallRecord)
+        if (body := self._request_body(row)) is not None:
+            record = msgspec.structs.replace(record, request=msgspec.structs.replace(record.request, body=body))
+        if record.response is not None and (answer := self._response_body(row)) is not None:
             record = msgspec.structs.replace(record, response=msgspec.structs.replace(record.response, body=answer))
         return with_conversation(record)
+
+    def _request_body(self, row: Values) -> msgspec.Raw | None:
+        """The body; None where there is none, or where a part of it is gone, as by pruning at this moment."""
+        if row["request"] is None:
+            return None
+        try:
+            skeleton = self.content("id", row["request"])
+            return msgspec.Raw(bodies.join(skeleton, self.history(row), lambda found: self.content("hash", found)))
+        except ours(KeyError):
+            return None
+
+    def _response_body(self, row: Values) -> msgspec.Raw | None:
+        """The body; None where there is none, or where it is gone."""
+        try:
+            return None if row["output"] is None else msgspec.Raw(self.content("id", row["output"]))
+        except ours(KeyError):
+            return None
 
     def _sessions(self, ids: Sequence[str]) -> list[SessionSummary]:
         """The summaries of these sessions, in a fixed number of queries."""

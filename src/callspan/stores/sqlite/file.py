@@ -14,6 +14,7 @@ from urllib.parse import quote
 from callspan.stores.base import EmptyStoreError, StoreError
 from callspan.stores.columns import LAYOUT
 from callspan.stores.schema import APPLICATION_ID, statements
+from callspan.stores.sqlite.troubles import explaining
 
 BUSY_MS: Final = 30_000
 _RETRY_S: Final = 0.005
@@ -47,12 +48,13 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    connection = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
-    try:
-        _prepare(connection, path)
-    except BaseException:
-        connection.close()
-        raise
+    with explaining(path):
+        connection = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
+        try:
+            _prepare(connection, path)
+        except BaseException:
+            connection.close()
+            raise
     return connection
 
 
@@ -60,18 +62,34 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     """Return a read-only connection. Raises StoreError where the file is missing or not callspan's."""
     if not path.is_file():
         raise EmptyStoreError(f"{path}: there is no such file; nothing was recorded there yet")
-    uri = f"file:{quote(os.fsencode(path.absolute()))}?mode=ro"
-    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
-    try:
-        connection.execute(f"PRAGMA mmap_size={_MAPPED_BYTES}")
-        version = _checked_version(connection, path)
-    except BaseException:
-        connection.close()
-        raise
+    with explaining(path):
+        try:
+            connection, version = _opened(path, "mode=ro")
+        except sqlite3.OperationalError:
+            if not _lies_still(path):
+                raise
+            connection, version = _opened(path, "immutable=1")
     if version == 0:
         connection.close()
         raise EmptyStoreError(f"{path}: no store of callspan's yet; nothing was recorded there")
     return connection
+
+
+def _opened(path: Path, mode: str) -> tuple[sqlite3.Connection, int]:
+    uri = f"file:{quote(os.fsencode(path.absolute()))}?{mode}"
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute(f"PRAGMA mmap_size={_MAPPED_BYTES}")
+        return connection, _checked_version(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _lies_still(path: Path) -> bool:
+    """Whether the file can be read without the side files of its log, which this process may not make."""
+    log = path.with_name(f"{path.name}-wal")
+    return not os.access(path.parent, os.W_OK) and os.access(path, os.R_OK) and not log.exists()
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
@@ -109,15 +127,10 @@ def _switched(connection: sqlite3.Connection, *, last: bool) -> bool:
 
 def _checked_version(connection: sqlite3.Connection, path: Path) -> int:
     # One statement is one snapshot: read one by one, a file that another process is making looks half made.
-    try:
-        application, version, tables = connection.execute(
-            "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master)"
-            " FROM pragma_application_id, pragma_user_version"
-        ).fetchone()
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):
-            raise
-        raise StoreError(f"{path}: not an SQLite file") from error
+    application, version, tables = connection.execute(
+        "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master)"
+        " FROM pragma_application_id, pragma_user_version"
+    ).fetchone()
     if application != APPLICATION_ID and (version or tables):
         raise StoreError(f"{path}: an SQLite file of another application; name another file")
     if version > len(MIGRATIONS):

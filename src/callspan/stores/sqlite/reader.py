@@ -12,6 +12,7 @@ from callspan.stores import bodies
 from callspan.stores.base import Grouping
 from callspan.stores.sql_reader import SqlReader, Values
 from callspan.stores.sqlite.file import open_for_reading
+from callspan.stores.sqlite.troubles import explaining, rescue
 
 _CHUNK: Final = 500
 _COLUMN: Final = re.compile(r"\bc\.(\w+)")
@@ -40,22 +41,26 @@ class SQLiteReader(SqlReader):
     def __init__(self, path: str | Path) -> None:
         """Open `path` at once, so that errors show early."""
         self.name = f"sqlite:///{path}"
-        self._connection = open_for_reading(Path(path))
+        self._path = Path(path)
+        self.remedy = rescue(self._path)
+        self._connection = open_for_reading(self._path)
         self.layout = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
         self._connection.row_factory = sqlite3.Row
         self._connection.create_function("callspan_says", 3, _says, deterministic=True)
 
     def rows(self, sql: str, **values: object) -> Iterator[Values]:
         """Yield the rows of a query with `:name` parameters."""
-        cursor = self._connection.execute(sql, values)
-        while chunk := cursor.fetchmany(_CHUNK):
-            yield from chunk
+        with explaining(self._path):
+            cursor = self._connection.execute(sql, values)
+            while chunk := cursor.fetchmany(_CHUNK):
+                yield from chunk
 
     def tuples(self, sql: str, **values: object) -> Iterator[tuple[object, ...]]:
         """Yield the same rows as plain tuples."""
         cursor = self._connection.cursor()
         cursor.row_factory = None
-        yield from cursor.execute(sql, values)
+        with explaining(self._path):
+            yield from cursor.execute(sql, values)
 
     def sums(self, by: Grouping, where: str, values: Values) -> Iterator[Values]:
         """Yield one row per group, from the sums the file keeps where these can answer the query."""

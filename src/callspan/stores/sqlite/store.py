@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,7 @@ from callspan.stores.payloads import Unpacked, message_key, unpack_entry
 from callspan.stores.retention import Choice, Dialect, Removed, remove_by_sql
 from callspan.stores.rows import Cell, Row, merged_row, on_conflict
 from callspan.stores.sqlite.file import Upkeep, open_for_writing, sum_up
+from callspan.stores.sqlite.troubles import explaining
 
 _MOST_STATEMENTS: Final = 50
 """The module keeps 128 prepared statements for each connection."""
@@ -93,7 +95,8 @@ class SQLiteStore:
 
     def position(self, segment: str) -> int | None:
         """Return the offset up to which the segment is stored; 0 for one never seen."""
-        found = self._open.execute("SELECT off FROM cursors WHERE segment = ?", (segment,)).fetchone()
+        with explaining(self.path):
+            found = self._open.execute("SELECT off FROM cursors WHERE segment = ?", (segment,)).fetchone()
         return int(found[0]) if found else 0
 
     def deliver(self, entries: Sequence[Entry]) -> None:
@@ -105,9 +108,8 @@ class SQLiteStore:
         connection = self._open
         if self._inode_there() != self._inode:
             raise FileNotFoundError(f"{self.path}: deleted or replaced while in use; it is reopened")
-        connection.execute("BEGIN IMMEDIATE")
         try:
-            with connection:
+            with explaining(self.path), _transaction(connection):
                 self._forget_if_changed(connection)
                 for entry in entries:
                     # One at a time: the garbage collector, on a caller's thread maybe, goes through all that is alive.
@@ -124,8 +126,7 @@ class SQLiteStore:
     def set_aside(self, entry: Entry, reason: str) -> None:
         """Keep a bad entry in `dead_letter`, once, and move the cursor behind it."""
         connection = self._open
-        connection.execute("BEGIN IMMEDIATE")
-        with connection:
+        with explaining(self.path), _transaction(connection):
             connection.execute(
                 "INSERT INTO dead_letter (key, reason, frame, time_ns) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (f"{entry.segment}:{entry.start}", reason, entry.payload, time.time_ns()),
@@ -254,6 +255,14 @@ class SQLiteStore:
         )
 
 
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commit what the block writes, or nothing of it."""
+    connection.execute("BEGIN IMMEDIATE")
+    with connection:
+        yield
+
+
 @cache
 def _insert(table: Table) -> Insert:
     """What inserts a row, or does to the row of the same key what the table says."""
@@ -272,8 +281,7 @@ def remove(path: Path, choice: Choice) -> Removed:
     connection = open_for_writing(path)
     dialect = Dialect(run=connection.execute, id_type="INTEGER", content_id="id", no_parent="0", lends=True)
     try:
-        connection.execute("BEGIN IMMEDIATE")
-        with connection:
+        with explaining(path), _transaction(connection):
             removed = remove_by_sql(dialect, choice)
             sum_up(connection)
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()

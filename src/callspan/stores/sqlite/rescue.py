@@ -1,0 +1,291 @@
+"""Rescue: what can still be read of a damaged SQLite file, copied to a new one.
+
+`python -m callspan.stores.sqlite.rescue calls.db calls-rescued.db`. The damaged file stays as it is. Damaged contents
+are left out: their calls have no bodies then.
+"""
+
+# ruff: noqa: S608 - only our own table and column names are put into SQL
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from callspan.fail_open import ours
+from callspan.record.call import CallRecord
+from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
+from callspan.stores import bodies
+from callspan.stores.base import StoreError
+from callspan.stores.columns import TABLES
+from callspan.stores.rows import to_tree
+from callspan.stores.sqlite.file import open_for_writing, sum_up
+
+_BY_ID: Final = {"content": "id", "ctx": "id", "calls": "id"}
+"""Tables with row ids; contents come before what refers to them."""
+_RECORDS: Final = {
+    "call": CallRecord,
+    "session": SessionRecord,
+    "timestep": TimestepRecord,
+    "event": EventRecord,
+    "message": MessageRecord,
+    "reward": RewardRecord,
+}
+_BY_KEY: Final = ("sessions", "timesteps", "events", "messages", "rewards", "dead_letter")
+_FAREST: Final = 1 << 48
+_PAGE_BYTES: Final = 512
+_HEADER: Final = b"SQLite format 3\0" + _PAGE_BYTES.to_bytes(2, "big") + bytes([2, 2, 0, 64, 32, 32])
+"""How each file of callspan's begins."""
+_PAGE_SIZES: Final = frozenset(size.to_bytes(2, "big") for size in (1, *(1 << power for power in range(9, 16))))
+_PAGES_AT: Final = slice(28, 32)
+_ENCODING_AT: Final = slice(56, 60)
+_CHAIN: Final = """
+WITH RECURSIVE whole (id) AS (
+  SELECT x.id FROM ctx x JOIN content t ON t.id = x.content WHERE x.parent = 0
+  UNION SELECT x.id FROM whole w JOIN ctx x ON x.parent = w.id JOIN content t ON t.id = x.content)
+SELECT id FROM whole
+"""
+_DROP: Final = (
+    f"UPDATE calls SET ctx = NULL, request = NULL WHERE ctx IS NOT NULL AND ctx NOT IN ({_CHAIN})",
+    *(
+        f"UPDATE calls SET {name} = NULL WHERE {name} IS NOT NULL AND {name} NOT IN (SELECT id FROM content)"
+        for name in ("request", "system", "tools", "output")
+    ),
+    f"DELETE FROM ctx WHERE id NOT IN ({_CHAIN})",
+)
+_Row = Sequence[object]
+
+
+def rescue(damaged: Path, rescued: Path) -> dict[str, int]:
+    """Copy what can be read, and return the number of rows by table.
+
+    Records that are still in the spool come anew: which of them were delivered is not copied. Raises StoreError where
+    `rescued` exists or nothing can be read, OSError where a file cannot be read or written.
+    """
+    if rescued.exists():
+        raise StoreError(f"{rescued} exists; name a new file")
+    try:
+        counts = _rescue(damaged, rescued)
+    except BaseException:
+        _remove(rescued)
+        raise
+    if not any(counts.values()):
+        _remove(rescued)
+        raise StoreError(f"{damaged}: nothing of it can be read; restore it from a backup, or move it away")
+    return counts
+
+
+def _remove(rescued: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        rescued.with_name(f"{rescued.name}{suffix}").unlink(missing_ok=True)
+
+
+def _rescue(damaged: Path, rescued: Path) -> dict[str, int]:
+    target = open_for_writing(rescued)
+    try:
+        with tempfile.TemporaryDirectory(dir=rescued.parent) as place:
+            source = _opened(_copy(damaged, Path(place)))
+            try:
+                with target:
+                    target.execute("BEGIN IMMEDIATE")
+                    counts = _copy_tables(source, target)
+                    for statement in _DROP:
+                        target.execute(statement)
+                    sum_up(target)
+            finally:
+                source.close()
+    finally:
+        target.close()
+    return counts
+
+
+def _copy(damaged: Path, place: Path) -> Path:
+    """Copy the file with its log, and give the copy a header that SQLite accepts."""
+    copy = place / "damaged.db"
+    shutil.copyfile(damaged, copy)
+    log = damaged.with_name(f"{damaged.name}-wal")
+    if log.exists():
+        shutil.copyfile(log, copy.with_name(f"{copy.name}-wal"))
+    with copy.open("r+b") as file:
+        header = bytearray(file.read(100).ljust(100, b"\0"))
+        if (
+            not header.startswith(_HEADER[:16])
+            or bytes(header[16:18]) not in _PAGE_SIZES
+            or header[20:24] != _HEADER[20:]
+        ):
+            header[: len(_HEADER)] = _HEADER
+            header[_ENCODING_AT] = (1).to_bytes(4, "big")
+        # 0: as many pages as the file has; a file that was cut has less than its header says.
+        header[_PAGES_AT] = bytes(4)
+        file.seek(0)
+        file.write(header)
+    return copy
+
+
+def _opened(copy: Path) -> sqlite3.Connection:
+    try:
+        return _connection(copy)
+    except ours(sqlite3.DatabaseError):
+        _put_schema(copy)
+        return _connection(copy)
+
+
+def _connection(copy: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(copy, isolation_level=None)
+    try:
+        connection.execute("PRAGMA cell_size_check=ON")
+        connection.execute("SELECT * FROM sqlite_master").fetchall()
+    except BaseException:
+        connection.close()
+        raise
+    connection.text_factory = _text
+    return connection
+
+
+def _put_schema(copy: Path) -> None:
+    """Replace the pages of the schema by those of a new file: where its tables begin is the same in each."""
+    new = copy.with_name("new.db")
+    connection = open_for_writing(new)
+    roots = {int(row[0]) for row in connection.execute("SELECT rootpage FROM sqlite_master WHERE rootpage")}
+    connection.execute("PRAGMA journal_mode=DELETE")
+    connection.close()
+    data = new.read_bytes()
+    with copy.open("r+b") as file:
+        for page in range(len(data) // _PAGE_BYTES):
+            if page + 1 not in roots:
+                file.seek(page * _PAGE_BYTES)
+                file.write(data[page * _PAGE_BYTES : (page + 1) * _PAGE_BYTES])
+        file.seek(_PAGES_AT.start)
+        file.write(bytes(4))
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def _copy_tables(source: sqlite3.Connection, target: sqlite3.Connection) -> dict[str, int]:
+    counts = {}
+    for table in (*_BY_ID, *_BY_KEY):
+        names = _columns(source, target, table)
+        rows = _by_id(source, table, names) if table in _BY_ID else _by_key(source, table, names)
+        rows = _intact_contents(rows, names) if table == "content" else _decodable(rows, names, table)
+        insert = f"INSERT OR IGNORE INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+        counts[table] = sum(target.execute(insert, row).rowcount for row in rows) if names else 0
+    return counts
+
+
+def _columns(source: sqlite3.Connection, target: sqlite3.Connection, table: str) -> list[str]:
+    """The columns of a table in both files, its key first; none where the damage is too great."""
+    ask = f"SELECT name FROM pragma_table_info('{table}')"
+    try:
+        there = {row[0] for row in source.execute(ask)}
+    except ours(sqlite3.DatabaseError):
+        return []
+    return [row[0] for row in target.execute(ask) if row[0] in there]
+
+
+def _by_id(source: sqlite3.Connection, table: str, names: Sequence[str]) -> Iterator[_Row]:
+    """Yield the rows of a table with row ids, those behind each damaged place too."""
+    sql = f"SELECT {', '.join(names)} FROM {table} WHERE id > ? ORDER BY id"
+    last: int | None = 0
+    while last is not None:
+        try:
+            for row in source.execute(sql, (last,)):
+                if row[0] <= last:
+                    break
+                last = row[0]
+                yield row
+            else:
+                return
+        except ours(sqlite3.DatabaseError):
+            pass
+        last = _behind(source, f"{sql} LIMIT 1", last)
+
+
+def _behind(source: sqlite3.Connection, sql: str, last: int) -> int | None:
+    """The lowest id behind which a row can be read again, at or after `last` + 1; None where there is none."""
+    step = 1
+    while not _reads(source, sql, last + step):
+        step *= 2
+        if step > _FAREST:
+            return None
+    low, high = last + step // 2, last + step
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _reads(source, sql, middle) else (middle, high)
+    return high
+
+
+def _reads(source: sqlite3.Connection, sql: str, last: int) -> bool:
+    try:
+        found = source.execute(sql, (last,)).fetchone()
+    except ours(sqlite3.DatabaseError):
+        return False
+    return found is None or bool(found[0] > last)
+
+
+def _by_key(source: sqlite3.Connection, table: str, names: Sequence[str]) -> Iterator[_Row]:
+    """Yield the rows up to the first damaged place, and those from the end back to the last one."""
+    for order in ("ASC", "DESC"):
+        try:
+            yield from source.execute(f"SELECT {', '.join(names)} FROM {table} ORDER BY {names[0]} {order}")
+        except ours(sqlite3.DatabaseError):
+            continue
+        return
+
+
+def _decodable(rows: Iterator[_Row], names: Sequence[str], table: str) -> Iterator[_Row]:
+    """Leave out records that cannot be read from their rows."""
+    layout, kind = next(((one, _RECORDS[one.kind]) for one in TABLES.values() if one.name == table), (None, None))
+    for values in rows:
+        if layout is not None:
+            try:
+                msgspec.convert(to_tree(layout, dict(zip(names, values, strict=True))), kind, strict=False)
+            except ours(*bodies.DAMAGE):
+                continue
+        yield values
+
+
+def _intact_contents(rows: Iterator[_Row], names: Sequence[str]) -> Iterator[_Row]:
+    """Leave out contents that are not those their hash is of. A text that was lent by another is put in its place."""
+    texts: dict[object, tuple[object, object]] = {}
+    for values in rows:
+        row = dict(zip(names, values, strict=True))
+        if row["text_of"] is not None:
+            row["text"], row["rest"] = texts.get(row["text_of"], (None, None))
+        if _is_intact(row):
+            texts[row["id"]] = row["text"], row["rest"]
+            yield values
+
+
+def _is_intact(row: Mapping[str, object]) -> bool:
+    try:
+        return sha256(bodies.json_of(row)).digest() == row["hash"]
+    except ours(*bodies.DAMAGE):
+        return False
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Rescue a file; return the exit status."""
+    if len(arguments) != 2:  # noqa: PLR2004 - the damaged file and the new one
+        sys.stderr.write("usage: python -m callspan.stores.sqlite.rescue DAMAGED NEW\n")
+        return 2
+    try:
+        counts = rescue(Path(arguments[0]), Path(arguments[1]))
+    except (OSError, sqlite3.Error, StoreError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    read = ", ".join(f"{number:,} of {table}" for table, number in counts.items())
+    sys.stdout.write(f"{arguments[1]}: {read}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

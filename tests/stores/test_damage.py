@@ -1,0 +1,269 @@
+"""SQLite files that are damaged, dropped, newer, locked or not ours to write: what is said of each, and the rescue."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from callspan.cli import commands
+from callspan.cli.store_check import store_check
+from callspan.record.codec import encode
+from callspan.spool.spool import Spool
+from callspan.stores.base import StoreError
+from callspan.stores.sqlite import rescue
+from callspan.stores.urls import open_store, sinks_for
+
+from .conftest import Delivery, Records
+
+CALLS = 300
+RESCUE = "rescue what can be read: python -m callspan.stores.sqlite.rescue"
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A file of 300 calls in 10 sessions, its log folded in."""
+    path = tmp_path_factory.mktemp("good") / "calls.db"
+    delivery, records = Delivery(f"sqlite:///{path}"), Records()
+    for number in range(10):
+        asked = [{"role": "user", "content": f"question {number} {random.Random(number).randbytes(90).hex()}"}]
+        delivery.write(
+            records.session(session_id=f"s{number}", start_ns=number),
+            *(
+                records.call([*asked, {"role": "user", "content": f"part {part}"}], session_id=f"s{number}")
+                for part in range(CALLS // 10)
+            ),
+        )
+    delivery.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return path.read_bytes()
+
+
+@pytest.fixture
+def path(tmp_path: Path, good: bytes) -> Path:
+    made = tmp_path / "calls.db"
+    made.write_bytes(good)
+    return made
+
+
+def run_sql(path: Path, *statements: str) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def overwrite(path: Path, at: int, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(data)
+
+
+def flip(path: Path, at: int) -> None:
+    overwrite(path, at, bytes([path.read_bytes()[at] ^ 1]))
+
+
+def damages() -> dict[str, Callable[[Path], object]]:
+    def cut(path: Path) -> None:
+        os.truncate(path, path.stat().st_size // 2)
+
+    def hole(path: Path) -> None:
+        size = path.stat().st_size
+        overwrite(path, size // 2, bytes(size // 5))
+
+    return {
+        "cut": cut,
+        "hole": hole,
+        "first byte": lambda path: flip(path, 0),
+        "page size": lambda path: flip(path, 17),
+        "all zero": lambda path: overwrite(path, 0, bytes(path.stat().st_size)),
+        "only text": lambda path: path.write_text("no database at all\n" * 100),
+        "newer": lambda path: run_sql(path, "PRAGMA user_version = 99"),
+        "of another program": lambda path: (path.unlink(), run_sql(path, "CREATE TABLE theirs (a)")),
+        "calls dropped": lambda path: run_sql(path, "DROP TABLE calls"),
+        "contents dropped": lambda path: run_sql(path, "DROP TABLE content"),
+    }
+
+
+SAID = {
+    "cut": RESCUE,
+    "hole": RESCUE,
+    "first byte": RESCUE,
+    "page size": RESCUE,
+    "all zero": "zero bytes, as after a power failure",
+    "only text": "not an SQLite file; name another file",
+    "newer": "layout 99 of a newer callspan",
+    "of another program": "an SQLite file of another application; name another file",
+    "calls dropped": "calls missing (dropped?); restore the file from a backup, or move it away: a new one is made",
+    "contents dropped": "content missing (dropped?); restore the file from a backup, or move it away: a new one is",
+}
+
+
+@pytest.mark.parametrize("kind", SAID)
+def test_reading_says_what_is_wrong_and_what_to_do(path: Path, kind: str) -> None:
+    damages()[kind](path)
+    with pytest.raises(StoreError) as raised, contextlib.closing(open_store(path)) as reader:
+        list(reader.calls())
+    assert SAID[kind] in str(raised.value)
+    assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", SAID)
+def test_delivery_says_the_same_in_its_warning_and_loses_nothing(
+    path: Path, kind: str, good: bytes, records: Records, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where the file is put right under the running process: every record arrives, once."""
+    damages()[kind](path)
+    spool = Spool(path.with_name("spool"), sinks_for(f"sqlite:///{path}"))
+    made = [records.call([{"role": "user", "content": f"q{one}"}], call_id=f"new-{one}") for one in range(20)]
+    for record in made:
+        spool.append(encode(record))
+    if not spool.flush(0.2):
+        assert any(SAID[kind] in message for message in caplog.messages), caplog.messages
+        path.with_name("new").write_bytes(good)
+        for name in ("calls.db-wal", "calls.db-shm"):
+            path.with_name(name).unlink(missing_ok=True)
+        path.with_name("new").replace(path)
+        assert spool.flush(20)
+    spool.close(5)
+    with contextlib.closing(open_store(path)) as reader:
+        stored = [call.call_id for call in reader.calls()]
+    assert len(stored) == len(set(stored)) == CALLS + len(made)
+
+
+@pytest.mark.parametrize("kind", ["cut", "first byte", "only text", "newer", "calls dropped"])
+def test_doctor_says_the_same(path: Path, kind: str) -> None:
+    damages()[kind](path)
+    trouble, _ = store_check(f"sqlite:///{path}")
+    assert trouble is not None
+    assert SAID[kind] in trouble
+
+
+def test_doctor_knows_a_directory_from_an_empty_file(tmp_path: Path) -> None:
+    directory = tmp_path / "calls.db"
+    directory.mkdir()
+    trouble, _ = store_check(f"sqlite:///{directory}")
+    assert trouble == f"{directory} is a directory: name a file in it"
+
+
+def test_a_locked_file_is_said_to_be_locked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callspan.stores.sqlite.file.BUSY_MS", 50)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreError, match="locked by another program; end that one, or wait for it"):
+            open_store(path)
+        other.execute("ROLLBACK")
+
+
+PROBE = """
+import sys
+from callspan.stores.base import StoreError
+from callspan.stores.urls import open_store
+try:
+    reader = open_store(sys.argv[1])
+    print(sum(1 for _ in reader.calls()))
+except StoreError as error:
+    print(error)
+"""
+
+
+def without_rights(path: Path) -> str:
+    """Read a store in a process that has no rights but those of its user, root or not."""
+    drop = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    if drop and shutil.which("setpriv") is None:
+        pytest.skip("root may read and write everything, and setpriv is missing")
+    done = subprocess.run([*drop, sys.executable, "-c", PROBE, str(path)], capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr[-500:]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the rights of Unix")
+@pytest.mark.slow
+def test_missing_rights_are_said_and_a_file_in_a_directory_one_may_not_write_is_read(path: Path) -> None:
+    path.chmod(0)
+    assert "unable to open database file: no permission to read the file" in without_rights(path)
+    path.chmod(0o400)
+    assert without_rights(path).strip() == str(CALLS)
+    try:
+        path.parent.chmod(0o500)
+        assert without_rights(path).strip() == str(CALLS)
+        with contextlib.closing(sqlite3.connect(path)) as writer:
+            writer.execute("CREATE TABLE theirs (a)")
+            shutil.copy(path.with_name("calls.db-wal"), path.with_name("kept"))
+        path.with_name("kept").replace(path.with_name("calls.db-wal"))
+        assert "no permission to write the directory; copy the file and its -wal" in without_rights(path)
+        path.parent.chmod(0)
+        assert "ermission" in without_rights(path)
+    finally:
+        path.parent.chmod(0o700)
+
+
+@pytest.mark.parametrize(
+    ("kind", "least"),
+    [("cut", 50), ("hole", 100), ("first byte", CALLS), ("page size", CALLS), ("schema", CALLS), ("bits", 100)],
+)
+def test_the_rescue_copies_what_can_be_read(path: Path, kind: str, least: int) -> None:
+    """Bodies are exact, or absent."""
+    with contextlib.closing(open_store(path)) as reader:
+        before = {call.call_id: call for call in reader.calls()}
+    chance = random.Random(4)
+    if kind == "schema":
+        overwrite(path, 100, bytes(400))
+    elif kind == "bits":
+        for _ in range(40):
+            flip(path, chance.randrange(30_000, path.stat().st_size))
+    else:
+        damages()[kind](path)
+    rescued = path.with_name("calls-rescued.db")
+    assert rescue.main([str(path), str(rescued)]) == 0
+    assert [file.name for file in path.parent.iterdir() if "rescued" in file.name] == [rescued.name]
+    with contextlib.closing(open_store(rescued)) as reader:
+        after = list(reader.calls())
+        (total,) = reader.summary("day")
+        assert total.calls == len(after)
+        assert len(list(reader.sessions())) >= 1
+    assert least <= len(after) <= CALLS
+    bodies = [
+        (bytes(call.request.body), bytes(before[call.call_id].request.body)) for call in after if call.call_id in before
+    ]
+    others = sum(found not in (b"", b"null", kept) for found, kept in bodies)
+    assert others <= (CALLS // 20 if kind == "bits" else 0), "a changed reference between rows cannot be recognised"
+    assert sum(found == kept for found, kept in bodies) > least // 2
+
+
+def test_what_cannot_be_rescued_leaves_no_file(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    damages()["all zero"](path)
+    rescued = path.with_name("new.db")
+    assert rescue.main([str(path), str(rescued)]) == 1
+    assert "nothing of it can be read; restore it from a backup" in capsys.readouterr().err
+    assert [file.name for file in path.parent.iterdir()] == ["calls.db"]
+    rescued.touch()
+    assert rescue.main([str(path), str(rescued)]) == 1
+    assert rescue.main([]) == 2
+
+
+@pytest.mark.parametrize("command", [("show",), ("calls",), ("export", "openai", "-o", "{}"), ("report", "-o", "{}")])
+def test_commands_that_read_damaged_contents_say_how_to_rescue_them(path: Path, command: tuple[str, ...]) -> None:
+    run_sql(path, "UPDATE content SET data = x'0102', enc = 1")
+    arguments = [part.format(path.with_name("out")) for part in command]
+    done = CliRunner().invoke(commands.callspan, ["--store", str(path), *arguments])
+    assert done.exit_code == 1
+    assert RESCUE in done.stderr
+    assert not path.with_name("out").exists()
+
+
+def test_a_call_whose_contents_are_gone_is_read_without_them(path: Path) -> None:
+    run_sql(path, "DELETE FROM content WHERE id % 7 = 0", "DELETE FROM ctx WHERE id % 11 = 0")
+    with contextlib.closing(open_store(path)) as reader:
+        calls = list(reader.calls())
+    assert len(calls) == CALLS
+    assert 0 < sum(not bytes(call.request.body).startswith(b"{") for call in calls) < CALLS
