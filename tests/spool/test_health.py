@@ -73,7 +73,7 @@ def test_a_store_that_flaps_is_reported_as_rarely(
         (sqlite3.OperationalError("no such table: calls"), "no such table: calls"),
         (ValueError(), "ValueError"),
         (RuntimeError("postgresql://me:geheim@host/db refused\nHINT: more"), "postgresql://me:***@host/db refused"),
-        (RuntimeError("long " * 100), "long " * 39 + "long…"),
+        (RuntimeError("long " * 100), "long " * 79 + "long…"),
     ],
 )
 def test_the_reason_is_short_and_without_passwords(error: Exception, why: str) -> None:
@@ -96,3 +96,16 @@ def test_a_spool_tells_of_its_failing_sink_and_of_its_recovery(
     until(lambda: len(caplog.messages) == 2)
     assert caplog.messages[1].startswith("down takes records again, after ")
     spool.close(5)
+
+
+def test_a_reason_that_names_another_id_each_time_is_the_same_reason(
+    health: Health, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(50):
+        clock.now += 1
+        health.failed(OSError(f"query 57675826-b621-4513-8120-955fd432c{number:03} from port {41000 + number} failed"))
+    assert len(caplog.messages) == 1
+    clock.now += 300
+    health.failed(OSError("query 57675826-b621-4513-8120-955fd432ced7 from port 7 failed"))
+    assert len(caplog.messages) == 2
+    assert len(health._warned) == 1

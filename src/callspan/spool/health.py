@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
@@ -13,6 +14,8 @@ from callspan.safe_urls import whole_words, without_passwords
 
 _AGAIN_S: Final = 300.0
 """The same reason is logged again after this time at the earliest."""
+_VARYING: Final = re.compile(r"[0-9a-f]{8,}(?:-[0-9a-f]{4,})*|[0-9]+")
+"""Ids and numbers, which make no other reason: query ids, ports, sizes."""
 _LONGEST: Final = 400
 
 
@@ -34,18 +37,19 @@ class Health:
         self._backlog = backlog
         self._clock = clock
         self._warned: dict[str, float] = {}
-        """When each reason was logged last."""
+        """When each reason was logged last, numbers aside."""
         self._failing_since: float | None = None
         self._has_warned = False
 
     def failed(self, error: Exception) -> None:
         """Warn of a failure, unless its reason was logged some minutes ago."""
         now, why = self._clock(), reason(error)
+        kind = _VARYING.sub("", why)
         if self._failing_since is None:
             self._failing_since = now
-        if now < self._warned.get(why, -_AGAIN_S) + _AGAIN_S:
+        if now < self._warned.get(kind, -_AGAIN_S) + _AGAIN_S:
             return
-        self._warned[why] = now
+        self._warned = {known: then for known, then in self._warned.items() if now < then + _AGAIN_S} | {kind: now}
         self._has_warned = True
         waits = self._backlog()
         since = "" if waits.since_ns is None else f" since {iso(waits.since_ns)}"

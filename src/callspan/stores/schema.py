@@ -28,6 +28,7 @@ _PLACEHOLDER: Final = re.compile(r"@(columns|merged)\((\w+)\)")
 _STATEMENT_END: Final = re.compile(r";\n(?!  |END;)")
 """Not those within a trigger."""
 _RELATION: Final = re.compile(r"(?:\s*--.*\n)*\s*CREATE (?:OR REPLACE )?(?:TABLE|VIEW) (?:IF NOT EXISTS )?(\w+)")
+_NAMED: Final = 3
 _NEW_VIEW: Final = "CREATE VIEW IF NOT EXISTS"
 _TEXT: Final = 'text COLLATE "C"'
 _JSON_CODEC: Final = "CODEC(ZSTD(3))"
@@ -115,6 +116,20 @@ def relations(dialect: Dialect, layout: int) -> Iterator[str]:
             found = _RELATION.match(statement)
             if found is not None:
                 yield found[1]
+
+
+def named(gone: Sequence[str]) -> str:
+    """Return that these tables are missing, for an error: the first few by name."""
+    more = f" and {len(gone) - _NAMED} more" if len(gone) > _NAMED else ""
+    return f"{', '.join(gone[:_NAMED])}{more} missing (dropped?)"
+
+
+def remedy(dialect: Dialect, gone: Sequence[str], client: str) -> str | None:
+    """Return what to do where some of the tables and views of a server are gone; None where all or none are."""
+    if not gone or len(gone) >= len(set(relations(dialect, LAYOUT))):
+        return None
+    command = f"python -m callspan.stores.schema {dialect} | {client}"
+    return f"{named(gone)}; restore from a backup, or create what is missing, empty: {command}"
 
 
 def _script(dialect: Dialect, tables: Mapping[str, Table], layout: str = "") -> list[str]:

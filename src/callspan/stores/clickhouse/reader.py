@@ -13,6 +13,7 @@ from callspan.record.call import CallRecord
 from callspan.stores import bodies
 from callspan.stores.base import CallFilter, EmptyStoreError
 from callspan.stores.clickhouse.store import connect, layout
+from callspan.stores.clickhouse.troubles import explaining
 from callspan.stores.sql_reader import Latencies, SqlReader, Values
 from callspan.stores.urls import safe_name
 
@@ -38,7 +39,8 @@ class ClickHouseReader(SqlReader):
     def __init__(self, url: str) -> None:
         """Connect at once, so that errors show early."""
         self.name = safe_name(url)
-        self._client = connect(url)
+        with explaining(self.name):
+            self._client = connect(url)
         self._pieces: dict[str, bytes] = {}
         """Contents of the calls being read."""
         self.layout = layout(self._client)
@@ -48,13 +50,15 @@ class ClickHouseReader(SqlReader):
 
     def rows(self, sql: str, **values: object) -> Iterator[Values]:
         """Yield the rows of a query with `:name` parameters."""
-        result = self._client.query(_query(sql, values), parameters=values, settings=_SETTINGS)
+        with explaining(self.name, self._client):
+            result = self._client.query(_query(sql, values), parameters=values, settings=_SETTINGS)
         for row in result.result_rows:
             yield dict(zip(result.column_names, map(_plain, row), strict=True))
 
     def tuples(self, sql: str, **values: object) -> Iterator[tuple[object, ...]]:
         """Yield the same rows as plain tuples."""
-        rows = self._client.query(_query(sql, values), parameters=values, settings=_SETTINGS).result_rows
+        with explaining(self.name, self._client):
+            rows = self._client.query(_query(sql, values), parameters=values, settings=_SETTINGS).result_rows
         yield from cast("Iterable[tuple[object, ...]]", rows)
 
     def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:

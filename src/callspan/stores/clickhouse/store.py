@@ -9,10 +9,9 @@ the spool.
 
 from __future__ import annotations
 
-import re
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -27,6 +26,7 @@ from callspan.record.events import record_key
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.base import StoreError
+from callspan.stores.clickhouse.troubles import CODE, explaining
 from callspan.stores.columns import LAYOUT, TABLES
 from callspan.stores.payloads import Unpacked, message_key, unpack_entry
 from callspan.stores.retention import Choice, Removed
@@ -86,7 +86,6 @@ _POISON: Final = frozenset({6, 26, 27, 33, 38, 41, 53, 69, 72, 117, 130, 131, 40
 _DAY_NS: Final = 86_400 * 10**9
 _FINAL: Final = {"final": 1, "cast_keep_nullable": 1}
 _HAPPENINGS: Final = ("events", "messages", "rewards")
-_CODE: Final = re.compile(r"[Cc]ode: (\d+)")
 
 
 class ClickHouseStore:
@@ -106,9 +105,11 @@ class ClickHouseStore:
     def open(self) -> None:
         """Connect and make the tables. Raises StoreError for a newer layout, clickhouse_connect's exceptions else."""
         self.close()
-        client = connect(self._url)
+        with explaining(self.name):
+            client = connect(self._url)
         try:
-            make_tables(client, self.name)
+            with explaining(self.name, client):
+                make_tables(client, self.name)
         except BaseException:
             client.close()
             raise
@@ -124,14 +125,19 @@ class ClickHouseStore:
         A batch that begins where the last one failed is cut where that one ended, so that the server knows it
         again by its token even if it had stored it before the answer was lost.
         """
-        first = entries[0]
-        if self._failed is not None and self._failed[:2] == first[:2]:
+        with explaining(self.name, self._client):
+            for part in self._as_before(entries):
+                self._deliver(part)
+
+    def _as_before(self, entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+        """The batch, cut where the last one ended if it begins where that one failed."""
+        if self._failed is not None and self._failed[:2] == entries[0][:2]:
             repeated = [entry for entry in entries if entry.end <= self._failed_end]
             self._failed = None
             if 0 < len(repeated) < len(entries):
-                self._deliver(repeated)
+                yield repeated
                 entries = entries[len(repeated) :]
-        self._deliver(entries)
+        yield entries
 
     def set_aside(self, entry: Entry, reason: str) -> None:
         """Keep a bad entry in `dead_letter`, once."""
@@ -203,7 +209,7 @@ class ClickHouseStore:
         try:
             self._open.raw_insert(table, insert_block=lines, settings=settings, fmt=_FORMAT)
         except DatabaseError as error:
-            code = _CODE.search(str(error))
+            code = CODE.search(str(error))
             if code is not None and int(code[1]) in _POISON:
                 raise PoisonError(str(error)) from error
             raise

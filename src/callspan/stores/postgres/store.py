@@ -17,6 +17,7 @@ from operator import itemgetter
 from typing import Final
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 from psycopg.types.string import TextLoader
 
@@ -27,6 +28,7 @@ from callspan.stores import bodies
 from callspan.stores.base import EmptyStoreError, StoreError
 from callspan.stores.columns import LAYOUT, REFERENCES, TABLES, Table
 from callspan.stores.payloads import Unpacked, message_key, unpack_entry
+from callspan.stores.postgres.troubles import dropped, explaining
 from callspan.stores.retention import Choice, Dialect, Removed, remove_by_sql
 from callspan.stores.rows import Tree, merged_row, on_conflict
 from callspan.stores.schema import statements
@@ -35,6 +37,21 @@ from callspan.stores.urls import safe_name
 
 _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
 _LOCK: Final = 0x43535031
+_CONNECT: Final = {
+    "connect_timeout": "10",
+    # A server that is gone without a word is noticed within a minute; the system's own defaults take hours.
+    "keepalives_idle": "15",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "45000",
+}
+
+
+def connect(url: str) -> psycopg.Connection:
+    """Return a connection in autocommit mode; what the URL says comes before our defaults. Raises psycopg.Error."""
+    return psycopg.connect(
+        make_conninfo("", **(_CONNECT | conninfo_to_dict(url))), autocommit=True, application_name="callspan"
+    )
 
 
 def migrate(connection: psycopg.Connection) -> None:
@@ -68,7 +85,6 @@ def to_query(sql: str) -> bytes:
     return _PARAMETER.sub(r"%(\1)s", sql).encode()
 
 
-_CONNECT_S: Final = 10
 _NUL: Final = b"\\u0000"
 """How JSON has what Postgres cannot have in texts."""
 _KEY: Final = itemgetter(0)
@@ -89,14 +105,14 @@ class PostgresStore:
     def open(self) -> None:
         """Connect and bring the tables up to date. Raises psycopg.Error or StoreError."""
         self.close()
-        connection = psycopg.connect(
-            self._url, autocommit=True, connect_timeout=_CONNECT_S, application_name="callspan"
-        )
+        with explaining(self.name):
+            connection = connect(self._url)
         connection.adapters.register_loader("json", TextLoader)
         # After waiting for another writer, its rows must be visible, whatever the server's default.
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         try:
-            migrate(connection)
+            with explaining(self.name, connection):
+                migrate(connection)
         except BaseException:
             connection.close()
             raise
@@ -104,7 +120,9 @@ class PostgresStore:
 
     def position(self, segment: str) -> int | None:
         """Return the offset up to which the segment is stored; 0 for one never seen."""
-        found = self._open.execute("SELECT off FROM cursors WHERE segment = %s", (segment,)).fetchone()
+        connection = self._open
+        with explaining(self.name, connection):
+            found = connection.execute("SELECT off FROM cursors WHERE segment = %s", (segment,)).fetchone()
         return int(found[0]) if found else 0
 
     def deliver(self, entries: Sequence[Entry]) -> None:
@@ -116,7 +134,8 @@ class PostgresStore:
         for entry in entries:
             batch.add(unpack_entry(entry))
         try:
-            with self._open.transaction(), self._open.cursor() as cursor:
+            connection = self._open
+            with explaining(self.name, connection), connection.transaction(), connection.cursor() as cursor:
                 batch.write(cursor)
                 cursor.executemany(_MOVE, sorted(_ends(entries).items()))
         except _POISON as error:
@@ -260,7 +279,7 @@ def _storable(value: object) -> object:
 
 def remove(url: str, choice: Choice) -> Removed:
     """Delete what was chosen. Raises StoreError where there are no tables, psycopg.Error for anything else."""
-    with psycopg.connect(url, application_name="callspan") as connection:
+    with psycopg.connect(url, application_name="callspan") as connection, explaining(safe_name(url)):
         if layout(connection) == 0:
             raise StoreError(f"{safe_name(url)}: no tables of callspan's yet; nothing was recorded there")
 
@@ -281,22 +300,26 @@ class PostgresReader(SqlReader):
     def __init__(self, url: str) -> None:
         """Connect at once, so that errors show early."""
         self.name = safe_name(url)
-        self._connection = psycopg.connect(url, autocommit=True, application_name="callspan")
+        with explaining(self.name):
+            self._connection = connect(url)
         self._connection.read_only = True
         self._connection.adapters.register_loader("json", TextLoader)
         self.layout = layout(self._connection)
         if self.layout == 0:
+            gone = dropped(self._connection)
             self._connection.close()
+            if gone is not None:
+                raise StoreError(f"{self.name}: {gone}")
             raise EmptyStoreError(f"{self.name}: no tables of callspan's yet; nothing was recorded there")
 
     def rows(self, sql: str, **values: object) -> Iterator[Values]:
         """Yield the rows of a query with `:name` parameters."""
-        with self._connection.cursor(row_factory=dict_row) as cursor:
+        with explaining(self.name, self._connection), self._connection.cursor(row_factory=dict_row) as cursor:
             yield from cursor.execute(to_query(sql), values or None)
 
     def tuples(self, sql: str, **values: object) -> Iterator[tuple[object, ...]]:
         """Yield the same rows as plain tuples."""
-        with self._connection.cursor() as cursor:
+        with explaining(self.name, self._connection), self._connection.cursor() as cursor:
             yield from cursor.execute(to_query(sql), values or None)
 
     def latencies(self, key: str, where: str, values: Values) -> Mapping[object, Latencies]:

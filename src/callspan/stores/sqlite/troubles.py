@@ -12,14 +12,13 @@ from typing import Final
 
 from callspan.fail_open import ours
 from callspan.stores.base import StoreError
-from callspan.stores.schema import APPLICATION_ID, relations
+from callspan.stores.schema import APPLICATION_ID, named, relations
 
 _MAGIC: Final = b"SQLite format 3\0"
 _MARK: Final = APPLICATION_ID.to_bytes(4, "big")
 _MARK_AT: Final = slice(68, 72)
 _LIKE_ENOUGH: Final = 12
 """Bytes of the magic that a damaged header still has."""
-_NAMED: Final = 3
 _ZEROS: Final = 65_536
 _RESCUE: Final = "python -m callspan.stores.sqlite.rescue"
 
@@ -72,11 +71,7 @@ def rescue(path: Path) -> str:
 
 def _gone(path: Path, said: str) -> str:
     names = missing(path) or [said.rpartition(": ")[2]]
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return (
-        f"{', '.join(names[:_NAMED])}{more} missing (dropped?); restore the file from a backup, or move it away: "
-        "a new one is made with the next record"
-    )
+    return f"{named(names)}; restore the file from a backup, or move it away: a new one is made with the next record"
 
 
 def missing(path: Path) -> list[str]:

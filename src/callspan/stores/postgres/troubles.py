@@ -1,0 +1,62 @@
+"""Troubles: what is wrong with a database of Postgres and what to do about it, from its errors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import psycopg
+
+from callspan.fail_open import ours
+from callspan.stores.base import StoreError
+from callspan.stores.columns import LAYOUT
+from callspan.stores.schema import relations, remedy
+
+_ADVICE: Final[dict[type[psycopg.Error], str]] = {
+    psycopg.errors.DuplicateTable: "name a schema without tables of others: ?options=-csearch_path%3Dmy_schema",
+    psycopg.errors.ReadOnlySqlTransaction: "is it a standby, or default_transaction_read_only on?",
+    psycopg.errors.InsufficientPrivilege: "grant the right to this user",
+    psycopg.errors.DiskFull: "make room on the server's disk",
+}
+_GONE: Final = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.DuplicateTable)
+_NO_DATABASE: Final = re.compile(r'database "[^"]*" does not exist')
+
+
+@contextmanager
+def explaining(name: str, connection: psycopg.Connection | None = None) -> Iterator[None]:
+    """Raise a StoreError that says what to do instead of an error of Postgres for which there is advice."""
+    try:
+        yield
+    except psycopg.Error as error:
+        advice = _advice(error, connection)
+        if advice is None:
+            raise
+        raise StoreError(f"{name}: {advice}") from error
+
+
+def _advice(error: psycopg.Error, connection: psycopg.Connection | None) -> str | None:
+    said = (error.diag.message_primary or next(iter(str(error).splitlines()), "")).strip()
+    if isinstance(error, _GONE):
+        gone = None if connection is None else dropped(connection)
+        if gone is not None:
+            return gone
+    if no_database := _NO_DATABASE.search(said):
+        return f"{no_database[0]}; create it (CREATE DATABASE), or name another one"
+    advice = next((text for kind, text in _ADVICE.items() if isinstance(error, kind)), None)
+    return None if advice is None else f"{said}; {advice}"
+
+
+def dropped(connection: psycopg.Connection) -> str | None:
+    """Return which schema or tables of callspan's are gone, and what to do; None where none is."""
+    try:
+        schema = connection.execute("SELECT current_schema(), current_setting('search_path')").fetchone()
+        if schema is not None and schema[0] is None:
+            return f"no schema of the search_path {schema[1]} exists (dropped?); create it: CREATE SCHEMA"
+        sql = "SELECT name FROM unnest(%s::text[]) name WHERE to_regclass(name) IS NULL"
+        expected = list(dict.fromkeys(relations("postgres", LAYOUT)))
+        gone = sorted(row[0] for row in connection.execute(sql, (expected,)))
+    except ours(psycopg.Error):
+        return None
+    return remedy("postgres", gone, "psql URL")

@@ -1,0 +1,449 @@
+"""Postgres and ClickHouse that fail in traffic: nothing lost, nothing doubled, the other store unharmed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from tests.spool.rig import until
+
+from callspan.record.codec import encode
+from callspan.spool.spool import Spool
+from callspan.stores.base import StoreError
+from callspan.stores.urls import open_store, sinks_for
+
+from .clickhouse_server import ClickHouseServer
+from .conftest import Records
+from .postgres_server import PostgresServer
+from .tcp_proxy import TcpProxy
+
+psycopg = pytest.importorskip("psycopg", reason="needs psycopg: pip install 'callspan[postgres]'")
+
+SECRET = "Tr0ub4dor"
+THOROUGH = os.environ.get("CALLSPAN_CHAOS") == "all"
+BEFORE_S, OUTAGE_S = 0.3, 20.0 if THOROUGH else 1.0
+ATTEMPTS_IN_OUTAGE = 16
+"""50 ms, doubling, at least half of each: five waits in a second; each reconnects, and the proxy counts both sides."""
+
+
+class Outcome(NamedTuple):
+    """What a run through an outage gave."""
+
+    sent: list[str]
+    during: list[str]
+    """Sent after the beginning of the outage."""
+    warnings: list[str]
+    retried: int
+
+
+class Traffic:
+    """Appends records at 200 a second to a spool of a SQLite file and a server."""
+
+    def __init__(self, place: Path, url: str) -> None:
+        self.healthy = f"sqlite:///{place}/healthy.db"
+        self.url = url
+        self.spool = Spool(place / "spool", lambda: sinks_for([self.healthy, url]))
+        self.sent: list[str] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        records = Records()
+        while not self._stop.wait(0.005):
+            made = records.call([{"role": "user", "content": f"q{len(self.sent)}"}])
+            assert self.spool.append(encode(made))
+            self.sent.append(made.call_id)
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def stored(self, url: str) -> list[str]:
+        with contextlib.closing(open_store(url)) as reader:
+            return [call.call_id for call in reader.calls()]
+
+    def delivered(self) -> int:
+        states = self.spool.states()
+        return states[1].delivered if states else 0
+
+    def state(self) -> tuple[int, str | None]:
+        state = self.spool.states()[1]
+        return state.retried, state.error
+
+
+def through_an_outage(
+    place: Path, url: str, caplog: pytest.LogCaptureFixture, begin: Callable[[], object], end: Callable[[], object]
+) -> Outcome:
+    """Let traffic go on while a server fails; both stores have everything in the end, each record once."""
+    traffic = Traffic(place, url)
+    try:
+        until(lambda: traffic.delivered() > 10)
+        time.sleep(BEFORE_S)
+        begin()
+        before = len(traffic.sent)
+        retried = traffic.state()[0]
+        time.sleep(OUTAGE_S)
+        missed = set(traffic.sent[:-60]) - set(traffic.stored(traffic.healthy))
+        assert not missed, "the healthy store lags behind"
+        retried = traffic.state()[0] - retried
+        end()
+        time.sleep(BEFORE_S)
+    finally:
+        traffic.stop()
+    assert traffic.spool.flush(30)
+    counts = traffic.spool.counters()
+    assert (counts["dead_letters"], counts["dropped.cap"], counts["slimmed"]) == (0, 0, 0)
+    assert traffic.spool.close(10)
+    assert sorted(traffic.stored(traffic.healthy)) == sorted(traffic.sent)
+    assert SECRET not in caplog.text
+    logged = [record.getMessage() for record in caplog.records if record.name == "callspan"]
+    warnings = [message for message in logged if "healthy" not in message]
+    return Outcome(traffic.sent, traffic.sent[before:], warnings, retried)
+
+
+def all_stored(url: str, outcome: Outcome) -> None:
+    with contextlib.closing(open_store(url)) as reader:
+        stored = [call.call_id for call in reader.calls()]
+    assert len(stored) == len(set(stored)), "doubled"
+    assert sorted(stored) == sorted(outcome.sent), "lost"
+
+
+def why_unread(url: str) -> str:
+    with pytest.raises(StoreError) as raised, contextlib.closing(open_store(url)) as reader:
+        list(reader.calls())
+    return str(raised.value)
+
+
+def was_patient(outcome: Outcome) -> None:
+    """It tried a few times only, said why once for each reason, and once that all is well."""
+    assert outcome.retried <= ATTEMPTS_IN_OUTAGE, "tried too often"
+    reasons = [re.sub(r"\d[\d,]* records? waits? .*", "", message) for message in outcome.warnings]
+    assert len(reasons) == len(set(reasons)) <= 4, reasons
+    assert sum("takes records again" in message for message in outcome.warnings) == 1
+
+
+def admin(server: PostgresServer, *statements: str) -> None:
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("SET default_transaction_read_only = off")
+        for statement in statements:
+            # What drops takes locks in an order of its own.
+            for _ in range(5):
+                with contextlib.suppress(psycopg.errors.DeadlockDetected):
+                    connection.execute(statement.encode())
+                    break
+
+
+def psql() -> str:
+    programs = PostgresServer.programs()
+    assert programs is not None
+    return shutil.which("psql") or str(programs / "psql")
+
+
+DISCONNECT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'callspan'"
+
+
+@pytest.fixture
+def user_url(postgres_server: PostgresServer, postgres_url: str) -> Iterator[str]:
+    """The same schema for a user with a password, as the server checks it."""
+    hba = Path(postgres_server.directory) / "data" / "pg_hba.conf"
+    plain = hba.read_text()
+    schema = postgres_url.rpartition("%3D")[2]
+    admin(
+        postgres_server,
+        f"CREATE ROLE app LOGIN PASSWORD '{SECRET}'",
+        f"ALTER SCHEMA {schema} OWNER TO app",
+    )
+    hba.write_text(f"host all app 127.0.0.1/32 scram-sha-256\n{plain}")
+    admin(postgres_server, "SELECT pg_reload_conf()")
+    yield postgres_url.replace("callspan@", f"app:{SECRET}@")
+    hba.write_text(plain)
+    admin(postgres_server, "SELECT pg_reload_conf()", DISCONNECT, "DROP OWNED BY app CASCADE", "DROP ROLE app")
+
+
+@pytest.mark.postgres
+class TestPostgres:
+    @pytest.mark.slow
+    def test_restart(
+        self, postgres_server: PostgresServer, postgres_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        restart = postgres_server.restart_at_once
+        outcome = through_an_outage(tmp_path, postgres_url, caplog, restart, restart)
+        all_stored(postgres_url, outcome)
+
+    def test_read_only(
+        self, postgres_server: PostgresServer, postgres_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        change = "ALTER ROLE callspan {} default_transaction_read_only"
+        outcome = through_an_outage(
+            tmp_path,
+            postgres_url,
+            caplog,
+            lambda: admin(postgres_server, change.format("SET") + " = on", DISCONNECT),
+            lambda: admin(postgres_server, change.format("RESET"), DISCONNECT),
+        )
+        all_stored(postgres_url, outcome)
+        was_patient(outcome)
+        assert any("in a read-only transaction; is it a standby" in message for message in outcome.warnings)
+
+    @pytest.mark.slow
+    def test_full_disk(
+        self, postgres_server: PostgresServer, postgres_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        disk = postgres_server.directory / "small"
+        disk.mkdir()
+        mount = [
+            "mount",
+            "-t",
+            "tmpfs",
+            "-o",
+            f"size=4m,mode=700,uid={pwd.getpwnam('nobody').pw_uid}",
+            "none",
+            str(disk),
+        ]
+        if subprocess.run(mount, check=False).returncode:
+            pytest.skip("cannot mount a small tmpfs here")
+        change = "ALTER ROLE callspan {} default_tablespace"
+        try:
+            admin(postgres_server, f"CREATE TABLESPACE small LOCATION '{disk}'", change.format("SET") + " = small")
+            fill = disk / "filler"
+
+            def begin() -> None:
+                with contextlib.suppress(OSError), fill.open("wb", buffering=0) as file:
+                    while file.write(bytes(4096)):
+                        pass
+
+            outcome = through_an_outage(tmp_path, postgres_url, caplog, begin, lambda: grow(disk))
+            all_stored(postgres_url, outcome)
+            assert any("No space left on device; make room" in message for message in outcome.warnings)
+            was_patient(outcome)
+        finally:
+            schema = postgres_url.rpartition("%3D")[2]
+            drop = (f"DROP SCHEMA {schema} CASCADE", change.format("RESET"), "DROP TABLESPACE small")
+            admin(postgres_server, DISCONNECT, *drop)
+            subprocess.run(["umount", "-l", str(disk)], check=False)
+
+    def test_dropped_table_and_its_remedy(
+        self, postgres_server: PostgresServer, postgres_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """What the warning says is done to the letter, and all that came since the drop arrives."""
+        schema = postgres_url.rpartition("%3D")[2]
+        read: list[str] = []
+
+        def end() -> None:
+            read.append(why_unread(postgres_url))
+            script = subprocess.run(
+                [sys.executable, "-m", "callspan.stores.schema", "postgres"], capture_output=True, check=True
+            )
+            subprocess.run([psql(), "-q", postgres_url], input=script.stdout, capture_output=True, check=False)
+
+        outcome = through_an_outage(
+            tmp_path, postgres_url, caplog, lambda: admin(postgres_server, f"DROP TABLE {schema}.calls CASCADE"), end
+        )
+        said = "missing (dropped?); restore from a backup, or create what is missing, empty: "
+        said += "python -m callspan.stores.schema postgres | psql URL"
+        assert said in read[0]
+        assert "call_messages, calls " in read[0]
+        assert any(said in message for message in outcome.warnings)
+        was_patient(outcome)
+        with contextlib.closing(open_store(postgres_url)) as reader:
+            stored = [call.call_id for call in reader.calls()]
+        assert len(stored) == len(set(stored))
+        assert set(outcome.during) <= set(stored)
+
+    @pytest.mark.slow
+    def test_dropped_schema(
+        self, postgres_server: PostgresServer, postgres_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        schema = postgres_url.rpartition("%3D")[2]
+        read: list[str] = []
+
+        def end() -> None:
+            read.append(why_unread(postgres_url))
+            admin(postgres_server, f"CREATE SCHEMA {schema}")
+
+        outcome = through_an_outage(
+            tmp_path, postgres_url, caplog, lambda: admin(postgres_server, f"DROP SCHEMA {schema} CASCADE"), end
+        )
+        said = f"no schema of the search_path {schema} exists (dropped?); create it: CREATE SCHEMA"
+        assert said in read[0]
+        assert any(said in message for message in outcome.warnings), outcome.warnings
+        with contextlib.closing(open_store(postgres_url)) as reader:
+            stored = [call.call_id for call in reader.calls()]
+        assert len(stored) == len(set(stored))
+        assert set(outcome.during) <= set(stored)
+
+    @pytest.mark.slow
+    def test_all_connections_used_up(
+        self, postgres_server: PostgresServer, postgres_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with contextlib.ExitStack() as held:
+
+            def begin() -> None:
+                first = held.enter_context(psycopg.connect(postgres_server.url, autocommit=True))
+                deadline = time.monotonic() + 3
+                while time.monotonic() < deadline:
+                    try:
+                        held.enter_context(psycopg.connect(postgres_server.url))
+                    except psycopg.OperationalError:
+                        # The store's own connection goes last, and its place is taken before it comes back.
+                        if not first.execute(DISCONNECT.encode()).fetchall():
+                            return
+
+            outcome = through_an_outage(tmp_path, postgres_url, caplog, begin, held.close)
+        all_stored(postgres_url, outcome)
+        assert any("too many clients already" in message for message in outcome.warnings), outcome.warnings
+        was_patient(outcome)
+
+    @pytest.mark.slow
+    def test_a_password_that_is_changed_is_never_printed(
+        self, postgres_server: PostgresServer, user_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        change = "ALTER ROLE app PASSWORD '{}'"
+        shown: list[str] = []
+
+        def end() -> None:
+            for command in (("doctor",), ("calls",), ("ship", "--timeout", "0.5")) if THOROUGH else (("calls",),):
+                done = subprocess.run(
+                    [sys.executable, "-m", "callspan.cli", "--store", user_url, *command],
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                    cwd=tmp_path,
+                )
+                shown.append(done.stdout + done.stderr)
+            admin(postgres_server, change.format(SECRET))
+
+        outcome = through_an_outage(
+            tmp_path, user_url, caplog, lambda: admin(postgres_server, change.format("other"), DISCONNECT), end
+        )
+        all_stored(user_url, outcome)
+        was_patient(outcome)
+        assert any("password authentication failed" in message for message in outcome.warnings)
+        assert "password authentication failed" in shown[0]
+        files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+        assert all(SECRET not in text for text in shown)
+        assert all(SECRET.encode() not in data for data in files)
+
+    @pytest.mark.parametrize("how", ["cut", pytest.param("stall", marks=pytest.mark.slow)])
+    def test_network_cut(
+        self,
+        postgres_server: PostgresServer,
+        postgres_url: str,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+        how: str,
+    ) -> None:
+        proxy = TcpProxy(postgres_server.port)
+        url = postgres_url.replace(f":{postgres_server.port}", f":{proxy.port}")
+        outcome = through_an_outage(tmp_path, url, caplog, getattr(proxy, how), proxy.heal)
+        proxy.close()
+        all_stored(postgres_url, outcome)
+        if how == "cut":
+            was_patient(outcome)
+            assert proxy.connections <= 2 * ATTEMPTS_IN_OUTAGE
+
+    def test_a_dead_connection_is_noticed_by_the_system(self, postgres_url: str) -> None:
+        """Where the other side is gone without a word, in half a minute or so instead of two hours."""
+        (sink,) = sinks_for(postgres_url)
+        sink.open()
+        parameters = sink._connection.info.get_parameters()  # type: ignore[attr-defined]
+        assert parameters["keepalives_idle"] == "15"
+        sink.close()
+        (sink,) = sinks_for(f"{postgres_url}&keepalives_idle=77")
+        sink.open()
+        assert sink._connection.info.get_parameters()["keepalives_idle"] == "77"  # type: ignore[attr-defined]
+        sink.close()
+
+
+def grow(disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+
+
+@pytest.fixture
+def clickhouse(tmp_path: Path) -> Iterator[ClickHouseServer]:
+    pytest.importorskip("chdb", reason="needs chdb: pip install chdb")
+    server = ClickHouseServer(tmp_path / "engine")
+    yield server
+    server.close()
+
+
+@pytest.mark.clickhouse
+class TestClickHouse:
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        ("code", "text", "said"),
+        [
+            (164, "Cannot execute query in readonly mode", "is read-only"),
+            (243, "Cannot reserve 1.00 MiB, not enough space", "the server's disk is full; make room"),
+            (516, f"default: Authentication failed for ann:{SECRET}", "user or password is wrong"),
+        ],
+    )
+    def test_refusals(
+        self,
+        clickhouse: ClickHouseServer,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+        code: int,
+        text: str,
+        said: str,
+    ) -> None:
+        """The server's own texts; the embedded engine has no users, and no disk of its own to fill."""
+        refusal = (500, f"Code: {code}. DB::Exception: {text}. ({code})")
+        outcome = through_an_outage(
+            tmp_path,
+            clickhouse.url,
+            caplog,
+            lambda: clickhouse.refusals.extend([refusal] * 1000),
+            clickhouse.refusals.clear,
+        )
+        all_stored(clickhouse.url, outcome)
+        was_patient(outcome)
+        assert any(said in message for message in outcome.warnings), outcome.warnings
+
+    def test_dropped_table_and_its_remedy(
+        self, clickhouse: ClickHouseServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        from callspan.stores.schema import LAYOUT, statements
+
+        read: list[str] = []
+
+        def end() -> None:
+            read.append(why_unread(clickhouse.url))
+            for layout in range(1, LAYOUT + 1):
+                for statement in statements("clickhouse", layout):
+                    clickhouse.engine.command(statement)
+
+        outcome = through_an_outage(
+            tmp_path, clickhouse.url, caplog, lambda: clickhouse.engine.command("DROP TABLE calls"), end
+        )
+        said = "calls missing (dropped?); restore from a backup, or create what is missing, empty: "
+        said += "python -m callspan.stores.schema clickhouse | clickhouse-client"
+        assert said in read[0]
+        assert any(said in message for message in outcome.warnings), outcome.warnings
+        was_patient(outcome)
+        with contextlib.closing(open_store(clickhouse.url)) as reader:
+            stored = [call.call_id for call in reader.calls()]
+        assert len(stored) == len(set(stored))
+        assert set(outcome.during) <= set(stored)
+
+    @pytest.mark.slow
+    def test_network_cut(self, clickhouse: ClickHouseServer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        port = int(clickhouse.url.rpartition(":")[2].partition("/")[0])
+        proxy = TcpProxy(port)
+        url = clickhouse.url.replace(f":{port}", f":{proxy.port}")
+        outcome = through_an_outage(tmp_path, url, caplog, proxy.cut, proxy.heal)
+        proxy.close()
+        all_stored(clickhouse.url, outcome)
+        was_patient(outcome)
