@@ -126,7 +126,7 @@ def test_a_case_is_printed_completely_by_its_blob() -> None:
     [
         ("post", "/chat/completions", True), ("post", "/v1/messages?beta=true", True),
         ("get", "/responses/resp_1", False),
-        ("post", "/v1/messages/count_tokens", False), ("post", "/moderations", False), ("post", "/responses", True),
+        ("post", "/v1/messages/count_tokens", False), ("post", "/moderations", True), ("post", "/responses", True),
     ],
 )  # fmt: skip
 def test_what_reaches_a_model(method: str, url: str, is_one: bool) -> None:

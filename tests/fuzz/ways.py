@@ -31,6 +31,9 @@ INFERENCE = (
     "/responses/compact",
     "/v1/messages",
     "/decisions",
+    "/moderations",
+    "/vector_stores/vs_1/search",
+    "/graders/run",
 )
 """Ends of the paths that reach a model; a list of the fuzzer's own, so that a mistake in callspan's shows."""
 
@@ -256,6 +259,7 @@ def _thread(caller: Caller, wrap: str, request: str) -> Any:
     return thread.send("How are you?")
 
 
+_GRADER = {"type": "score_model", "name": "g", "model": "gpt-5-mini", "input": []}
 _QUESTION = {"type": "choice", "instructions": "Where?", "choices": [{"value": "north"}, {"value": "done"}]}
 OPENAI: dict[str, Call] = {
     "chat.create": _call("chat.completions", "create", _chat),
@@ -283,6 +287,8 @@ OPENAI: dict[str, Call] = {
     "models.list": _call("models", "list", lambda _: {}),
     "models.retrieve": _call("models", "retrieve", lambda _: {"model": "gpt-5"}),
     "moderations.create": _call("moderations", "create", _plain(input="a")),
+    "vector_stores.search": _call("vector_stores", "search", _plain(vector_store_id="vs_1", query="a")),
+    "graders.run": _call("fine_tuning.alpha.graders", "run", _plain(grader=_GRADER, model_sample="a")),
     "responses.retrieve": _call("responses", "retrieve", lambda _: {"response_id": "resp_1"}),
     "responses.resume": _call("responses", "retrieve", lambda _: {"response_id": "resp_1"}, stream=True),
 }

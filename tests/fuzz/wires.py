@@ -216,6 +216,25 @@ def decision(flavour: str) -> Any:
     return {"model": "gpt-6-luna-1", "answers": [answer], "usage": USAGE_RESPONSES}
 
 
+def moderation(_: str) -> Any:
+    """What `/moderations` answers."""
+    result = {"flagged": False, "categories": {"hate": False}, "category_scores": {"hate": 0.1}}
+    return {"id": "modr-1", "model": "omni-moderation-latest", "results": [result]}
+
+
+def documents(_: str) -> Any:
+    """What the search of a vector store answers."""
+    found = {"file_id": "file-1", "filename": "a.md", "score": 0.5, "content": [{"type": "text", "text": "A."}]}
+    return {"object": "vector_store.search_results.page", "search_query": ["a"], "data": [found], "has_more": False}
+
+
+def grade(_: str) -> Any:
+    """What a run of a grader answers."""
+    metadata = {"name": "g", "type": "score_model", "token_usage": 24, "scores": {}, "errors": {}}
+    usage = {"gpt-5-mini": USAGE_CHAT}
+    return {"reward": 0.5, "sub_rewards": {}, "metadata": metadata, "model_grader_token_usage_per_model": usage}
+
+
 def failure(sdk: str) -> Any:
     """The body of a refusal."""
     error = {"message": "Not now.", "type": "rate_limit_error", "param": None, "code": "slow_down"}
@@ -231,7 +250,7 @@ def whole_of(way: str, flavour: str) -> Any:
     """The body that answers a way of calling in one piece."""
     named = {
         "chat": chat, "completions": completion, "embeddings": embedding, "responses": response, "messages": message,
-        "beta": message, "decisions": decision,
+        "beta": message, "decisions": decision, "moderations": moderation, "vector_stores": documents, "graders": grade,
     }  # fmt: skip
     return named.get(_kind(way), listing)(flavour)
 

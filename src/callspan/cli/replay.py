@@ -117,6 +117,8 @@ _SDKS: Final = {
     "completions": _Sdk("openai", "OpenAI", "", "api.openai.com"),
     "embeddings": _Sdk("openai", "OpenAI", "", "api.openai.com"),
     "decisions": _Sdk("openai", "OpenAI", "", "api.openai.com"),
+    "moderations": _Sdk("openai", "OpenAI", "", "api.openai.com"),
+    "graders": _Sdk("openai", "OpenAI", "/fine_tuning/alpha", "api.openai.com"),
 }
 
 

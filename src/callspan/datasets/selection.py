@@ -84,6 +84,7 @@ def _spread(values: list[float]) -> dict[str, float] | None:
 
 ACHIEVEMENT: Final = "achievement"
 """Objective of rewards whose label names an achievement; environment steps have theirs in `after.achievements`."""
+_NOT_GENERATING: Final = frozenset({"embeddings", "decisions", "moderation", "retrieval", "evaluation"})
 _CALL_FIELDS: Final = ("models", "providers", "since_ns", "until_ns", "session_ids", "limit", "text")
 
 
@@ -275,7 +276,7 @@ def _unfit_call(call: CallRecord, selection: Selection) -> str | None:
     responding = call.response.model if call.response else None
     if call.outcome != "success":
         return f"outcome {call.outcome}"
-    if call.operation in ("embeddings", "decisions"):
+    if call.operation in _NOT_GENERATING:
         return call.operation
     if call.conversation is None or not call.conversation.output:
         return "content was not kept"

@@ -11,6 +11,7 @@ from callspan import private_names as names
 from callspan.fail_open import attempt, fail_open, value_of
 from callspan.observe.ports import CallInfo
 from callspan.providers.hosts import provider_of
+from callspan.providers.json_readers import text
 
 _Server: TypeAlias = tuple[str, str, str | None, int | None]
 """SDK and its version, provider, host, port."""
@@ -81,7 +82,11 @@ def _is_sdks_own(kind: type) -> bool:
 
 def _model(options: Any) -> str | None:  # noqa: ANN401
     for source in (getattr(options, "extra_json", None), getattr(options, "json_data", None)):
-        if isinstance(source, dict) and isinstance(model := source.get("model"), str):
+        if not isinstance(source, dict):
+            continue
+        # A grader names its model within.
+        model = source.get("model") or text(source, "grader", "model")
+        if isinstance(model, str):
             return model
     return None
 

@@ -45,6 +45,8 @@ _BUILD_RECORD: Final = fail_open("build the record of a call")
 _READ_MESSAGES: Final = fail_open("read the messages of a call")
 _TOTALS: Final = fail_open("add a call to its session")
 _NO_INFO: Final = ResponseInfo(response=Response(), recognized=False)
+_NOT_ESTIMATED: Final = frozenset({"embeddings", "moderation", "retrieval", "evaluation"})
+"""Operations whose messages are not what a model reads and writes."""
 _FOLD, _BUILD, _SHOW, _WRITE, _MEASURE, _COUNT_OUT, _TOTAL, _OVER = range(8)
 """The steps of the end of a call."""
 
@@ -360,7 +362,7 @@ class LiveCall:
         }
 
     def _estimated(self, counted: Usage | None, body: object) -> Usage | None:
-        if body is None or self._endpoint.operation == "embeddings":
+        if body is None or self._endpoint.operation in _NOT_ESTIMATED:
             return counted
         with _ESTIMATE:
             exact = self._request.body

@@ -33,6 +33,9 @@ _MARKS: Final = {
     "completions": (),
     "embeddings": (b'"embedding"',),
     "decisions": (b"base64",),
+    "moderations": (b"base64",),
+    "vector_store_search": (),
+    "graders": (),
 }
 """What a body of each API holds somewhere if it holds media: few marks, since each is looked for in every body."""
 _ANY_MARK: Final = (b"base64", b"b64_json", b"input_audio", b'"audio"', b"image_generation_call")

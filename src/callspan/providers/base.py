@@ -14,8 +14,13 @@ import msgspec
 from callspan.record.call import ErrorInfo, Request, Response, Usage
 from callspan.record.messages import Conversation
 
-Api: TypeAlias = Literal["chat_completions", "responses", "completions", "embeddings", "decisions", "messages"]
-Operation: TypeAlias = Literal["chat", "text_completion", "embeddings", "decisions"]
+Api: TypeAlias = Literal[
+    "chat_completions", "responses", "completions", "embeddings", "decisions", "messages", "moderations",
+    "vector_store_search", "graders",
+]  # fmt: skip
+Operation: TypeAlias = Literal[
+    "chat", "text_completion", "embeddings", "decisions", "moderation", "retrieval", "evaluation"
+]
 
 
 class ResponseInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,8 +6,10 @@ Adapters are imported when their SDK is patched, or else when first used: import
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Final, cast
+from urllib.parse import unquote
 
 import msgspec
 
@@ -33,7 +35,9 @@ def endpoint_for(method: str, path: str) -> Endpoint | None:
     if method not in _METHODS:
         return None
     api = _api_of(path)
-    return None if api is None else _endpoint(api)
+    if api is None:
+        return None
+    return _vector_store_search(path) if api == _SEARCH else _endpoint(api)
 
 
 def by_api(api: str) -> Endpoint | None:
@@ -85,8 +89,21 @@ def with_conversation(record: CallRecord) -> CallRecord:
 
 @lru_cache(maxsize=_MOST_PATHS)
 def _api_of(path: str) -> Api | None:
-    segments = path.partition("?")[0].rstrip("/").rsplit("/", 2)
+    segments = _segments(path)
+    if segments[-1] == "search" and segments[-3:-2] == ["vector_stores"]:
+        return _SEARCH
     return _BY_LAST_TWO.get("/".join(segments[-2:])) or _BY_LAST.get(segments[-1])
+
+
+def _segments(path: str) -> list[str]:
+    return path.partition("?")[0].strip("/").split("/")
+
+
+@lru_cache(maxsize=_MOST_PATHS)
+def _vector_store_search(path: str) -> Endpoint:
+    """The endpoint with the id that only the path has."""
+    kind: Callable[[str], Endpoint] = type(_endpoint(_SEARCH))
+    return kind(unquote(_segments(path)[-2]))
 
 
 def decoded(body: msgspec.Raw | bytes) -> object:
@@ -115,23 +132,29 @@ _PLACES: Final[dict[str, tuple[str, str]]] = {
     "embeddings": ("openai.decisions", "Embeddings"),
     "completions": ("openai.completions", "Completions"),
     "decisions": ("openai.decisions", "Decisions"),
+    "moderations": ("openai.moderations", "Moderations"),
+    "vector_store_search": ("openai.vector_store_search", "VectorStoreSearch"),
+    "graders": ("openai.graders", "GraderRuns"),
 }
 """Where the adapter of each API is, in this package."""
 
 APIS: Final = frozenset(_PLACES)
 """The names of all APIs there are adapters for."""
 
+_SEARCH: Final = "vector_store_search"
 _METHODS: Final = frozenset({"post", "POST"})
 _BY_LAST_TWO: Final[dict[str, Api]] = {
     "chat/completions": "chat_completions",
     "v1/messages": "messages",
     "responses/compact": "responses",
+    "graders/run": "graders",
 }
 _BY_LAST: Final[dict[str, Api]] = {
     "responses": "responses",
     "embeddings": "embeddings",
     "completions": "completions",
     "decisions": "decisions",
+    "moderations": "moderations",
 }
 
 

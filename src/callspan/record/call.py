@@ -307,9 +307,10 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     provider: str = "unknown"
     """Provider name of the conventions (openai, anthropic, azure.ai.openai, aws.bedrock, ...)."""
     api: str = "unknown"
-    """chat_completions, responses, completions, embeddings, decisions or messages."""
+    """chat_completions, responses, completions, embeddings, decisions, messages, moderations, vector_store_search
+    or graders."""
     operation: str = "chat"
-    """chat, text_completion, embeddings or decisions."""
+    """chat, text_completion, embeddings, decisions, moderation, retrieval or evaluation."""
     sdk: str | None = None
     """Name and version, such as `openai/3.51.0`."""
     server_address: str | None = None

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from callspan.record.bounded import weight
 from callspan.record.call import CallRecord
+from callspan.record.messages import Text
 from callspan.semconv import anthropic
-from callspan.semconv.budgets import Attributes, ByteBudget, chosen, put_json
+from callspan.semconv.budgets import Attributes, ByteBudget, chosen, put_json, put_text
 from callspan.semconv.content_parts import Shown, finish_word, input_messages, output_messages, parts_json
-from callspan.semconv.table import BOOLEAN, DOUBLE, INT, JSON, STRING, STRINGS, Body, From, Row, Sent, Table, sent
+from callspan.semconv.table import BOOLEAN, DOUBLE, INT, JSON, STRING, STRINGS, Body, From, Put, Row, Sent, Table, sent
 from callspan.semconv.wire_json import (
     answer_bytes,
     as_float,
@@ -43,6 +46,7 @@ SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
 ERROR_TYPE: Final = "error.type"
 
+_SEARCH: Final = ("vector_store_search",)
 _OPENAI: Final = ("chat_completions", "responses")
 _AZURE: Final = "azure.ai.openai"
 _AZURE_NAMESPACE: Final = "Microsoft.CognitiveServices"
@@ -99,6 +103,19 @@ def _put_tools(attributes: Attributes, name: str, record: CallRecord, shown: Sho
         put_json(attributes, name, shown.tools, budget, request_bytes(record))
 
 
+def _put_query(attributes: Attributes, _: CallRecord, shown: Shown) -> None:
+    query = "\n".join(message.text or "" for message in shown.conversation.input)
+    if query:
+        put_text(attributes, "gen_ai.retrieval.query.text", query, shown.budget)
+
+
+def _put_documents(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
+    parts = [part for message in shown.conversation.output for part in message.parts if isinstance(part, Text)]
+    if parts:
+        found = [msgspec.json.decode(part.text) for part in parts]
+        put_json(attributes, "gen_ai.retrieval.documents", found, shown.budget, answer_bytes(record))
+
+
 def _system_weight(record: CallRecord, shown: Shown) -> int:
     return weight(parts_json(shown.conversation.system), request_bytes(record))
 
@@ -119,7 +136,12 @@ _SYSTEM: Final = Body(_put_system, weigh=_system_weight)
 _TOOLS: Final = Body(_put_tools, weigh=_tools_weight)
 
 START: Final = Table(
-    Row(OPERATION_NAME, STRING, "operation", "What is done: `chat`, `text_completion`, `embeddings`, `decisions`."),
+    Row(
+        OPERATION_NAME,
+        STRING,
+        "operation",
+        "What is done: `chat`, `text_completion`, `embeddings`, `decisions`, `moderation`, `retrieval`, `evaluation`.",
+    ),
     Row(PROVIDER_NAME, STRING, "provider", "The provider, by the conventions' name."),
     Row(REQUEST_MODEL, STRING, "request.model", "The requested model."),
     Row("gen_ai.request.stream", BOOLEAN, "request.stream", "True for a stream.", if_true=True),
@@ -154,6 +176,8 @@ END: Final = Table(
     ),
     Row("gen_ai.request.encoding_formats", STRINGS, sent("encoding_format", read=as_texts), "Of embeddings."),
     Row("gen_ai.embeddings.dimension.count", INT, sent("dimensions", read=as_int), "As sent."),
+    Row("gen_ai.data_source.id", STRING, sent("vector_store_id", read=as_text), "The vector store that is searched."),
+    Row("gen_ai.retrieval.top_k", INT, sent("max_num_results", read=as_int), "Most documents to find, as sent."),
     Row(
         "gen_ai.output.type", STRING,
         Sent({"response_format": output_type, "text": output_type_of_text, "modalities": output_type_of_modalities}),
@@ -201,8 +225,21 @@ END: Final = Table(
         lambda record: _AZURE_NAMESPACE if record.provider == _AZURE else None,
         f"`{_AZURE_NAMESPACE}` for Azure.", not_apis=(anthropic.API,),
     ),
-    Row(OUTPUT_MESSAGES, JSON, _OUTPUT, "The choices as messages of `{role, parts, finish_reason}`.", content=True),
-    Row(INPUT_MESSAGES, JSON, _INPUT, "The messages that were sent, as `{role, parts}`.", content=True),
+    Row(
+        "gen_ai.retrieval.query.text", STRING, Put(_put_query), "The query, of several a line each.",
+        apis=_SEARCH, content=True,
+    ),
+    Row(
+        "gen_ai.retrieval.documents", JSON, Put(_put_documents), "The documents found, as the provider describes them.",
+        apis=_SEARCH, content=True,
+    ),
+    Row(
+        OUTPUT_MESSAGES, JSON, _OUTPUT, "The choices as messages of `{role, parts, finish_reason}`.",
+        not_apis=_SEARCH, content=True,
+    ),
+    Row(
+        INPUT_MESSAGES, JSON, _INPUT, "The messages that were sent, as `{role, parts}`.", not_apis=_SEARCH, content=True
+    ),
     Row(SYSTEM_INSTRUCTIONS, JSON, _SYSTEM, "Instructions that are no message, as parts.", content=True),
     Row(TOOL_DEFINITIONS, JSON, _TOOLS, "Type, name, description and parameters of each tool.", content=True),
 )  # fmt: skip

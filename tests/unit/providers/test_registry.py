@@ -55,6 +55,8 @@ def record(api: str = "messages", request: bytes = b"", response: bytes | None =
         ("/embeddings", "embeddings"),
         ("/openai/v1/embeddings", "embeddings"),
         ("/decisions", "decisions"),
+        ("/moderations", "moderations"),
+        ("/fine_tuning/alpha/graders/run", "graders"),
     ],
 )
 @points("method", ["post", "POST"])
@@ -85,7 +87,10 @@ def test_a_call_to_a_model_is_known_by_its_last_segments(method: str, path: str,
         "/batches",
         "/models",
         "/files",
-        "/moderations",
+        "/fine_tuning/alpha/graders/validate",
+        "/vector_stores/vs_1",
+        "/vector_stores/vs_1/files",
+        "/files/search",
         "/organization/usage/decisions/export",
         "/images/generations",
         "/audio/speech",
@@ -117,10 +122,23 @@ def test_every_endpoint_is_found_by_its_api_and_its_path() -> None:
         "embeddings",
         "completions",
         "decisions",
+        "moderations",
+        "vector_store_search",
+        "graders",
     ]
     for endpoint in registry.ENDPOINTS:
         assert registry.by_api(endpoint.api) is endpoint
-        assert registry.endpoint_for("post", endpoint.path) is endpoint
+        found = registry.endpoint_for("post", endpoint.path)
+        assert found is not None
+        assert found.api == endpoint.api
+
+
+@points("path", ["/vector_stores/vs_1/search", "https://a.example.com/v1/vector_stores/vs_1/search/?page=2"])
+def test_the_vector_store_that_is_searched_is_known_by_the_path(path: str) -> None:
+    endpoint = registry.endpoint_for("post", path)
+    assert endpoint is not None
+    request = endpoint.request({"query": "secret plans", "max_num_results": 3, "filters": {"key": "owner"}})
+    assert request.params == {"vector_store_id": "vs_1", "max_num_results": 3}
 
 
 def test_an_unknown_api_has_no_endpoint() -> None:

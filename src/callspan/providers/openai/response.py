@@ -13,7 +13,7 @@ from callspan.providers.copies import detached
 from callspan.providers.errors import error_info
 from callspan.providers.json_readers import UNFIT, dig, integer, items, objects, text, word
 from callspan.providers.openai.usage import usage_of
-from callspan.record.call import CONTENT_FILTER, LENGTH, ErrorInfo, Request, Response, normalised
+from callspan.record.call import CONTENT_FILTER, LENGTH, ErrorInfo, Request, Response, Usage, normalised
 from callspan.record.codec import encode_json
 
 
@@ -84,7 +84,7 @@ def _fast(body: object, refused: bool) -> ResponseInfo | None:
     )
 
 
-def _generic(body: object, refused: bool, holds: str) -> ResponseInfo:
+def _generic(body: object, refused: bool, holds: str = "choices") -> ResponseInfo:
     """The info of any response, field by field."""
     reasons = [finish_reason(choice.get("finish_reason")) for choice in in_order(body)]
     meant = finish_meanings(reasons)
@@ -107,10 +107,17 @@ def _generic(body: object, refused: bool, holds: str) -> ResponseInfo:
     )
 
 
+def bare_info(body: object, *, holds: str, usage: Usage | None = None) -> ResponseInfo:
+    """Return what an answer states that has neither choices nor a model; `holds` as above."""
+    error = response_error(body)
+    recognized = error is not None or (isinstance(body, dict) and holds in body)
+    return ResponseInfo(response=Response(), usage=usage, error=error, recognized=recognized)
+
+
 def _holds(body: object, key: str) -> bool:
     """Whether the list is there. A folded stream has empty choices, whatever came; an id only where one came."""
     found = body.get(key) if isinstance(body, dict) else None
-    return isinstance(found, list) and (bool(found) or key != "choices" or dig(body, "id") is not None)
+    return isinstance(found, list) and (bool(found) or key != "choices" or word(body, "id") is not None)
 
 
 _HTTP_ERRORS: Final = range(400, 600)
@@ -189,7 +196,22 @@ def _status(error: object) -> int | None:
 
 
 _CONTENT: Final = frozenset(
-    {"model", "stream", "messages", "input", "prompt", "tools", "instructions", "functions", "questions"}
+    {
+        "model",
+        "stream",
+        "messages",
+        "input",
+        "prompt",
+        "tools",
+        "instructions",
+        "functions",
+        "questions",
+        "query",
+        "filters",
+        "grader",
+        "item",
+        "model_sample",
+    }
 )
 _MAX_PARAM_BYTES: Final = 4096
 

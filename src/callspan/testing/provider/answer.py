@@ -240,8 +240,8 @@ OPENAI = Family(
 _DIMENSIONS = 8
 
 
-def _input_count(value: object) -> int:
-    """A list of tokens is one input, a list of texts or of token lists is several."""
+def input_count(value: object) -> int:
+    """How many inputs a request has. A list of tokens is one input, a list of texts or of token lists is several."""
     return len(value) if isinstance(value, list) and value and not isinstance(value[0], int) else 1
 
 
@@ -261,7 +261,7 @@ def _embeddings(answer: Answer) -> Json:
         "object": "list",
         "data": [
             {"object": "embedding", "index": index, "embedding": shown}
-            for index in range(_input_count(answer.request.body.get("input")))
+            for index in range(input_count(answer.request.body.get("input")))
         ],
         "model": answer.model,
     }

@@ -8,10 +8,16 @@ from callspan.providers.base import Accumulator, Endpoint
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.providers.openai.completions import Completions
 from callspan.providers.openai.decisions import Decisions, Embeddings
+from callspan.providers.openai.graders import GraderRuns
+from callspan.providers.openai.moderations import Moderations
 from callspan.providers.openai.responses import Responses
+from callspan.providers.openai.vector_store_search import VectorStoreSearch
 from callspan.record.messages import Conversation
 
-ENDPOINTS: list[Endpoint] = [ChatCompletions(), Responses(), Completions(), Embeddings(), Decisions()]
+ENDPOINTS: list[Endpoint] = [
+    ChatCompletions(), Responses(), Completions(), Embeddings(), Decisions(), Moderations(), VectorStoreSearch(),
+    GraderRuns(),
+]  # fmt: skip
 
 each = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.api)
 
@@ -24,6 +30,9 @@ each = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpo
         (ENDPOINTS[2], "completions", "text_completion", "/completions", "prompt"),
         (ENDPOINTS[3], "embeddings", "embeddings", "/embeddings", "input"),
         (ENDPOINTS[4], "decisions", "decisions", "/decisions", "input"),
+        (ENDPOINTS[5], "moderations", "moderation", "/moderations", "input"),
+        (ENDPOINTS[6], "vector_store_search", "retrieval", "/vector_stores/{id}/search", "query"),
+        (ENDPOINTS[7], "graders", "evaluation", "/graders/run", "model_sample"),
     ],
 )
 def test_names_of_the_endpoints(endpoint: Endpoint, api: str, operation: str, path: str, key: str) -> None:

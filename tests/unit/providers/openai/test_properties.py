@@ -14,11 +14,17 @@ from callspan.providers.base import Endpoint
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.providers.openai.completions import Completions
 from callspan.providers.openai.decisions import Decisions, Embeddings
+from callspan.providers.openai.graders import GraderRuns
+from callspan.providers.openai.moderations import Moderations
 from callspan.providers.openai.responses import Responses
+from callspan.providers.openai.vector_store_search import VectorStoreSearch
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, Text, ToolCall
 
-ENDPOINTS: list[Endpoint] = [ChatCompletions(), Responses(), Completions(), Embeddings(), Decisions()]
+ENDPOINTS: list[Endpoint] = [
+    ChatCompletions(), Responses(), Completions(), Embeddings(), Decisions(), Moderations(), VectorStoreSearch(),
+    GraderRuns(),
+]  # fmt: skip
 HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 17, "model": "m"}
 
 VOCABULARY = (

@@ -1,0 +1,77 @@
+"""Moderations, searches of vector stores and runs of graders, as OpenAI answers them."""
+
+from __future__ import annotations
+
+import secrets
+
+from callspan.testing.provider.answer import OPENAI, Answer, Wire, input_count, usage
+from callspan.testing.provider.script import Json
+
+_CATEGORIES = ("harassment", "hate", "illicit", "self-harm", "sexual", "violence")
+
+
+def _moderations(answer: Answer) -> Json:
+    given = answer.request.body.get("input")
+    parts = isinstance(given, list) and any(isinstance(part, dict) for part in given)
+    count = 1 if parts else input_count(given)
+    flagged = answer.reply.refusal is not None
+    result = {
+        "flagged": flagged,
+        "categories": {name: flagged and name == "harassment" for name in _CATEGORIES},
+        "category_scores": {name: 0.9 if flagged and name == "harassment" else 0.001 for name in _CATEGORIES},
+        "category_applied_input_types": {name: ["text"] for name in _CATEGORIES},
+    }
+    return {"id": f"modr-{secrets.token_hex(12)}", "model": answer.model, "results": [result] * count}
+
+
+MODERATIONS = Wire(OPENAI, _moderations)
+"""`POST /v1/moderations`; a reply with a refusal flags the input."""
+
+
+def _documents(answer: Answer) -> Json:
+    query = answer.request.body.get("query")
+    document = {
+        "file_id": "file-scripted",
+        "filename": "scripted.txt",
+        "score": 0.9,
+        "attributes": {},
+        "content": [{"type": "text", "text": answer.reply.completions()[0].text or _DOCUMENT}],
+    }
+    return {
+        "object": "vector_store.search_results.page",
+        "search_query": query if isinstance(query, list) else [query],
+        "data": [document],
+        "has_more": False,
+        "next_page": None,
+    }
+
+
+_DOCUMENT = "The scripted provider's document."
+SEARCH = Wire(OPENAI, _documents)
+"""`POST /v1/vector_stores/{id}/search`: one document, of the reply's text."""
+
+
+def _graded(answer: Answer) -> Json:
+    grader = answer.request.body.get("grader")
+    model = grader.get("model") if isinstance(grader, dict) else None
+    name = grader.get("name") if isinstance(grader, dict) else None
+    kind = grader.get("type") if isinstance(grader, dict) else None
+    counted = usage(answer.reply) if model is not None else None
+    return {
+        "reward": 1.0,
+        "sub_rewards": {},
+        "model_grader_token_usage_per_model": {} if counted is None else {model: counted},
+        "metadata": {
+            "name": name,
+            "type": kind,
+            "errors": {},
+            "execution_time": 0.1,
+            "scores": {name: 1.0},
+            "token_usage": None if counted is None else counted["total_tokens"],
+            "sampled_model_name": None,
+        },
+    }
+
+
+GRADERS = Wire(OPENAI, _graded)
+"""`POST /v1/fine_tuning/alpha/graders/run`: the reward 1, with usage where the grader has a model."""

@@ -1,0 +1,114 @@
+"""Endpoints that are neither chat nor embeddings: moderations, searches of vector stores, runs of graders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import openai
+import pytest
+
+from callspan.testing import Captured
+from tests.intercept import sdks
+from tests.intercept.mode import Mode
+
+Run = Callable[[Callable[[], Awaitable[Any]]], Any]
+
+CALLS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
+    "moderations.create": (
+        "moderations", "moderation", "moderation omni-moderation-latest",
+        {"model": "omni-moderation-latest", "input": "Is this harmless?"},
+    ),
+    "vector_stores.search": (
+        "vector_store_search", "retrieval", "retrieval",
+        {"vector_store_id": "vs_1", "query": "Is this harmless?", "max_num_results": 3},
+    ),
+    "fine_tuning.alpha.graders.run": (
+        "graders", "evaluation", "evaluation gpt-5-mini",
+        {
+            "grader": {"type": "score_model", "name": "g", "model": "gpt-5-mini", "input": []},
+            "model_sample": "Is this harmless?",
+        },
+    ),
+}  # fmt: skip
+
+
+def method_of(client: Any, path: str) -> Any:
+    sdks.needs_name(client, path)
+    for name in path.split("."):
+        client = getattr(client, name)
+    return client
+
+
+def called(mode: Mode, run: Run, path: str, **options: Any) -> Any:
+    arguments = CALLS[path][3]
+
+    async def body() -> Any:
+        return await mode.wait(method_of(mode.openai(**options), path)(**arguments))
+
+    return run(body)
+
+
+@pytest.mark.parametrize("path", CALLS)
+def test_one_span_and_one_record(path: str, mode: Mode, run: Run, seen: Captured) -> None:
+    api, operation, name, _ = CALLS[path]
+    called(mode, run, path)
+    (record,), (span,) = seen.records, seen.spans
+    assert (record.api, record.operation, record.outcome, record.error) == (api, operation, "success", None)
+    assert (span.name, span.attributes["gen_ai.operation.name"]) == (name, operation)
+    assert record.trace_id == format(span.context.trace_id, "032x")
+    assert record.conversation is not None
+    assert record.conversation.input[0].text == "Is this harmless?"
+    assert record.conversation.output[0].text is not None
+
+
+@pytest.mark.parametrize("path", CALLS)
+def test_an_error_is_recorded_and_raised(path: str, mode: Mode, run: Run, seen: Captured) -> None:
+    method_of(mode.openai(), path)
+    mode.provider.reply(status=429, retry_after_s=0.001)
+    mode.provider.reply(status=400, message="No such thing.")
+    with pytest.raises(openai.BadRequestError, match="No such thing"):
+        called(mode, run, path, max_retries=1)
+    (record,) = seen.records
+    assert (record.outcome, record.retries, [attempt.status for attempt in record.attempts]) == ("error", 1, [429, 400])
+    assert len(seen.spans) == 1
+
+
+@pytest.mark.parametrize("path", CALLS)
+def test_a_raw_response_is_recorded(path: str, mode: Mode, run: Run, seen: Captured) -> None:
+    owner, _, name = path.rpartition(".")
+    arguments = CALLS[path][3]
+    method_of(mode.openai(), path)
+
+    async def body() -> Any:
+        raw = method_of(mode.openai(), owner).with_raw_response
+        return (await mode.wait(getattr(raw, name)(**arguments))).http_response.json()
+
+    answer = run(body)
+    (record,) = seen.records
+    assert record.response is not None
+    assert json.loads(bytes(record.response.body)) == answer
+
+
+def test_usage_is_the_graders_and_unknown_for_the_others(mode: Mode, run: Run, seen: Captured) -> None:
+    mode.provider.reply(input_tokens=30, output_tokens=5)
+    called(mode, run, "fine_tuning.alpha.graders.run")
+    called(mode, run, "moderations.create")
+    called(mode, run, "vector_stores.search")
+    graded, moderated, found = seen.records
+    assert graded.usage is not None
+    assert (graded.usage.input_tokens, graded.usage.output_tokens, graded.request.model) == (30, 5, "gpt-5-mini")
+    assert moderated.usage is found.usage is None
+    assert all("gen_ai.usage.input_tokens" not in span.attributes for span in seen.spans[1:])
+
+
+def test_a_search_follows_the_conventions_of_retrieval(mode: Mode, run: Run, seen: Captured) -> None:
+    called(mode, run, "vector_stores.search")
+    (span,) = seen.spans
+    found = json.loads(span.attributes["gen_ai.retrieval.documents"])
+    assert [document["file_id"] for document in found] == ["file-scripted"]
+    assert span.attributes["gen_ai.data_source.id"] == "vs_1"
+    assert span.attributes["gen_ai.retrieval.top_k"] == 3
+    assert span.attributes["gen_ai.retrieval.query.text"] == "Is this harmless?"
+    assert "gen_ai.output.messages" not in span.attributes
