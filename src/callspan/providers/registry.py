@@ -129,7 +129,7 @@ _PLACES: Final[dict[str, tuple[str, str]]] = {
     "chat_completions": ("openai.chat", "ChatCompletions"),
     "responses": ("openai.responses", "Responses"),
     "messages": ("anthropic.messages", "Messages"),
-    "embeddings": ("openai.decisions", "Embeddings"),
+    "embeddings": ("openai.embeddings", "Embeddings"),
     "completions": ("openai.completions", "Completions"),
     "decisions": ("openai.decisions", "Decisions"),
     "moderations": ("openai.moderations", "Moderations"),

@@ -1,6 +1,6 @@
-"""Decisions and embeddings: requests and responses of `/decisions` and `/embeddings`. Vectors are never read.
+"""Decisions: requests and responses of `/decisions`: questions about an input, and typed answers.
 
-A decision's questions stand after the input as one more message of the user, each as its JSON; so does each answer.
+The questions stand after the input as one more message of the user, each as its JSON; so does each answer.
 """
 
 from __future__ import annotations
@@ -55,28 +55,3 @@ def _answer(answer: object) -> Part:
 
 def _json(value: object) -> str:
     return encode_json(value).decode()
-
-
-class Embeddings:
-    """The embeddings endpoint. Stateless."""
-
-    api: Api = "embeddings"
-    operation: Operation = "embeddings"
-    path = "/embeddings"
-    message_key = "input"
-
-    def request(self, body: object) -> Request:
-        """Return model, parameters and counts of a request, without its body. Total."""
-        return read_request(body, self.message_key)
-
-    def accumulator(self) -> SingleBody:
-        """Return a fresh accumulator."""
-        return SingleBody("data")
-
-    def response_info(self, body: object) -> ResponseInfo:
-        """Return model, usage and error of an answer. Total."""
-        return choices_info(body, holds="data")
-
-    def conversation(self, request: object, response: object) -> Conversation:  # noqa: ARG002 - vectors say nothing
-        """Return the texts that were embedded as messages of a user; there is no output."""
-        return Conversation(input=prompt_messages(dig(request, "input")))

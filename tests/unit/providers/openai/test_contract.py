@@ -7,7 +7,8 @@ import pytest
 from callspan.providers.base import Accumulator, Endpoint
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.providers.openai.completions import Completions
-from callspan.providers.openai.decisions import Decisions, Embeddings
+from callspan.providers.openai.decisions import Decisions
+from callspan.providers.openai.embeddings import Embeddings
 from callspan.providers.openai.graders import GraderRuns
 from callspan.providers.openai.moderations import Moderations
 from callspan.providers.openai.responses import Responses
