@@ -19,28 +19,27 @@ PACKAGES = ("callspan", "openai", "anthropic", "httpx2", "opentelemetry-sdk", "m
 _QUIET = 0.1
 """CPUs kept busy by others up to which a machine counts as quiet."""
 _LOADED = """
-**The machine was not quiet**: others kept {busy:.1f} of its {cpus} CPUs busy meanwhile. They evict caches and blur
-every time in this part, small ones most: to be read as an order of magnitude until it is written anew.
+**The machine was not idle**: other processes used {busy:.1f} of its {cpus} CPUs. They evict caches and affect
+every time in this part, small ones most: read the times as orders of magnitude.
 """
-_PROFILING = """ What profiling has found, and what
-that gave: [profiling.md](profiling.md)."""
-_HEAD = """# What callspan costs
+_PROFILING = """ For the results of
+profiling see [profiling.md](profiling.md)."""
+_HEAD = """# Overhead of callspan
 
-Written by `make bench`, `make bench-peers` and `make scale`, each its own part.{profiling}
+`make bench`, `make bench-peers` and `make scale` each write a part of this page.{profiling}
 
-- **Times** are CPU time of the calling thread, so that waiting for others on the machine does not count. All rows of
-  a table are run in turn in one process, round after round; each round gives the median of a block of runs. A figure
-  is the median, over all rounds, of what a row took more than the bare SDK in the same round.
-- Every row runs warm: a call a hundred times before it is measured, one that takes long thirty times. For some fifty
-  calls after a class was patched the interpreter is slower with all that uses it, which a process that patches once
-  does not feel.
-- **Instructions** are counted by callgrind: the same on any machine under any load, to about one in a hundred. Not all
-  instructions take the same time, so they are for comparing, not for converting.
+- **Times** are CPU time of the calling thread: waiting for other processes does not count. All rows of a table run in turn
+  in one process, in rounds; each round gives the median of a block of runs. A figure is the median, over all rounds, of the
+  difference between a row and the bare SDK in the same round.
+- Every row is warmed up: a call is made a hundred times before it is measured, a slow one thirty times. For about fifty calls
+  after a class was patched, the interpreter runs all code that uses the class slower. An application patches only once.
+- **Instructions** are counted by callgrind: the same on any machine under any load, within about 1 %. Instructions take
+  different times: use them to compare, not to estimate times.
 - No network (mocked transport), content capture on, a real `TracerProvider` with a batch processor and an exporter
   that does nothing.
-- **The floor** is a raw OpenTelemetry span made by hand with the very attributes and events callspan gives that call.
+- **The floor** is a raw OpenTelemetry span with the same attributes and events as callspan's span of that call.
 
-Trust the ratios: they come from one run. The microseconds are one machine's, at one moment.
+Use the ratios: they are from one run. The microseconds depend on the machine and the moment.
 """
 
 

@@ -39,9 +39,9 @@ def times(
     """Return the part on times, memory and starting up."""
     compared = [each for each in done if each.name != ENCODING]
     parts = ["## Times", page.conditions(neighbours), "### Budgets, by time", budgets.section(done)]
-    parts += ["### All of it in brief, µs added", _brief(compared, 1000, 2)]
+    parts += ["### Summary, µs added", _brief(compared, 1000, 2)]
     parts += [_details(each) for each in compared]
-    parts += ["### In its place, and again", _REPEATED, _repeated(pieces), _startup(starts), _memory(held_kb)]
+    parts += ["### First and repeated execution", _REPEATED, _repeated(pieces), _startup(starts), _memory(held_kb)]
     parts += ["### Delivery", _DELIVERY, delivered]
     return "\n\n".join(part.strip() for part in parts)
 

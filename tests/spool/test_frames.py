@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 import zlib
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,7 +59,7 @@ def test_a_reader_that_may_read_on_gets_no_gap_for_what_is_not_there_yet(cut: in
     assert [i.payload for i in items if isinstance(i, Frame)] + payloads(WHOLE[at:]) == PAYLOADS
 
 
-@pytest.mark.parametrize("hit", range(len(PAYLOADS)))
+@points("hit", range(len(PAYLOADS)))
 def test_a_flipped_bit_costs_only_its_frame(hit: int) -> None:
     frame = list(scan(WHOLE))[hit]
     for at in range(frame.start, frame.end):
@@ -99,7 +98,7 @@ def test_a_length_that_reaches_behind_the_end_hides_no_later_frame() -> None:
     assert payloads(liar + encode(b"good")) == [b"good"]
 
 
-@pytest.mark.parametrize("size", [0, 1, 5119, 5120, 5121, 10_240, 10_241, 262_144, 262_145])
+@points("size", [0, 1, 5119, 5120, 5121, 10_240, 10_241, 262_144, 262_145])
 def test_the_checksum_is_that_of_length_and_payload_whatever_its_size(size: int) -> None:
     payload = bytes(number * 7 % 251 for number in range(size))
     head = struct.pack("<4sII", MAGIC, size, zlib.crc32(struct.pack("<I", size) + payload))

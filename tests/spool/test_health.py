@@ -10,6 +10,7 @@ import pytest
 
 from callspan.spool.health import Backlog, Health, reason
 from callspan.spool.spool import Spool
+from tests.points import points
 
 from .rig import DownSink, record, until
 
@@ -65,7 +66,7 @@ def test_a_store_that_flaps_is_reported_as_rarely(
     assert len(caplog.messages) == 4, "twice down, twice up"
 
 
-@pytest.mark.parametrize(
+@points(
     ("error", "why"),
     [
         (REFUSED, "Connection refused"),

@@ -55,17 +55,17 @@ MILLISECONDS = {
 }
 
 
-@pytest.mark.parametrize(("usd", "shown"), MONEY.items())
+@points(("usd", "shown"), MONEY.items())
 def test_money_has_cents_or_three_significant_digits(usd: str, shown: str) -> None:
     assert formatting.money(Decimal(usd)) == shown
 
 
-@pytest.mark.parametrize("usd", [None, Decimal("NaN"), Decimal("Infinity")])
+@points("usd", [None, Decimal("NaN"), Decimal("Infinity")])
 def test_money_that_is_unknown_is_a_dash(usd: Decimal | None) -> None:
     assert formatting.money(usd) == UNKNOWN
 
 
-@pytest.mark.parametrize(("ms", "shown"), MILLISECONDS.items())
+@points(("ms", "shown"), MILLISECONDS.items())
 def test_durations_have_a_unit_that_suits_their_size(ms: float, shown: str) -> None:
     assert formatting.milliseconds(ms) == shown
     assert formatting.duration(ms * 1e6) == shown
@@ -84,7 +84,7 @@ def test_the_script_of_the_report_writes_money_and_durations_the_same_way() -> N
     assert json.loads(done.stdout) == [list(MONEY.values()), list(MILLISECONDS.values())]
 
 
-@pytest.mark.parametrize(
+@points(
     ("number", "shown"), [(None, UNKNOWN), (0, "0"), (7, "7"), (999, "999"), (1000, "1,000"), (-1234567, "-1,234,567")]
 )
 def test_counts_have_thousands_separators(number: int | None, shown: str) -> None:
@@ -100,12 +100,12 @@ def test_short_counts(number: float | None, shown: str) -> None:
     assert formatting.short_count(number) == shown
 
 
-@pytest.mark.parametrize(("number", "shown"), [(0, "0 calls"), (1, "1 call"), (1_200, "1,200 calls")])
+@points(("number", "shown"), [(0, "0 calls"), (1, "1 call"), (1_200, "1,200 calls")])
 def test_counts_with_their_noun(number: int, shown: str) -> None:
     assert formatting.plural(number, "call") == shown
 
 
-@pytest.mark.parametrize(
+@points(
     ("input_tokens", "output_tokens", "shown"),
     [
         (None, None, UNKNOWN),
@@ -120,12 +120,12 @@ def test_tokens_tell_zero_from_unknown(input_tokens: int | None, output_tokens: 
     assert formatting.tokens(input_tokens, output_tokens) == shown
 
 
-@pytest.mark.parametrize(("part", "whole", "shown"), [(0, 3, ""), (1, 3, "33.3 %"), (3, 3, "100.0 %"), (0, 0, "")])
+@points(("part", "whole", "shown"), [(0, 3, ""), (1, 3, "33.3 %"), (3, 3, "100.0 %"), (0, 0, "")])
 def test_shares(part: int, whole: int, shown: str) -> None:
     assert formatting.percent(part, whole) == shown
 
 
-@pytest.mark.parametrize(
+@points(
     ("ns", "shown"),
     [(None, UNKNOWN), (0, "1970-01-01 00:00 UTC"), (1_760_054_399_999_999_999, "2025-10-09 23:59 UTC")],
 )
@@ -133,7 +133,7 @@ def test_moments(ns: int | None, shown: str) -> None:
     assert formatting.moment(ns) == shown
 
 
-@pytest.mark.parametrize(
+@points(
     ("first", "last", "shown"),
     [
         (None, None, UNKNOWN),
@@ -146,7 +146,7 @@ def test_a_range_of_one_day_names_the_day_once(first: int | None, last: int | No
     assert formatting.time_range(first, last) == shown
 
 
-@pytest.mark.parametrize(
+@points(
     ("ns", "shown"),
     [
         (None, None),

@@ -28,7 +28,7 @@ def every(base: str) -> dict[str, tuple[str, str]]:
     return {signal: (HTTP, f"{base}/v1/{signal}") for signal in ("traces", "metrics", "logs")}
 
 
-@pytest.mark.parametrize(
+@points(
     ("protocol", "address", "server"),
     [
         (GRPC, "localhost:4317", ("localhost", 4317)),
@@ -77,7 +77,7 @@ def test_a_signal_goes_only_where_an_endpoint_is_named_for_it() -> None:
     }
 
 
-@pytest.mark.parametrize(
+@points(
     ("exporter", "signals"),
     [
         ("otlp", {"traces", "metrics"}),
@@ -113,7 +113,7 @@ def test_a_protocol_that_is_not_known_is_reported() -> None:
     assert sent(True, OTEL_EXPORTER_OTLP_PROTOCOL="http/json")["logs"][0] == HTTP
 
 
-@pytest.mark.parametrize(
+@points(
     ("environment", "named"),
     [
         ({}, False),
@@ -152,7 +152,7 @@ def test_what_an_application_is_called_by_its_command_line(command: list[str], n
     assert service_of_command(command) == name
 
 
-@pytest.mark.parametrize(
+@points(
     ("environment", "arguments", "name"),
     [
         ({"CALLSPAN_RUN_SERVICE": "shop"}, ["/x/app.py"], "shop"),

@@ -232,7 +232,7 @@ def test_an_unknown_argument_is_named() -> None:
         load({"contents": "full"}, {})
 
 
-@pytest.mark.parametrize(
+@points(
     ("text", "content", "on_spans"),
     [
         ("NO_CONTENT", "off", True),

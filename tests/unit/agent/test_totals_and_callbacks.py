@@ -22,13 +22,14 @@ from callspan.process import callbacks
 from callspan.process.processors import Processor, Processors
 from callspan.record.call import CallRecord, Timing, Usage
 from callspan.record.events import EventRecord, MessageRecord, Record, SessionRecord, TimestepRecord, Totals
+from tests.points import points
 
 
 def call(outcome: Any = "success", duration_ns: int | None = None, usage: Usage | None = None) -> CallRecord:
     return CallRecord(call_id="c", outcome=outcome, usage=usage, timing=Timing(start_ns=1, duration_ns=duration_ns))
 
 
-@pytest.mark.parametrize(
+@points(
     ("calls", "totals"),
     [
         ([], Totals()),
@@ -50,9 +51,7 @@ def test_calls_add_up_and_what_none_reported_is_unknown(calls: list[CallRecord],
     assert tally.totals() == totals
 
 
-@pytest.mark.parametrize(
-    ("rewards", "total"), [([], None), ([None], None), ([0.0], 0.0), ([None, 2.0], 2.0), ([1.5, None, -2.0], -0.5)]
-)
+@points(("rewards", "total"), [([], None), ([None], None), ([0.0], 0.0), ([None, 2.0], 2.0), ([1.5, None, -2.0], -0.5)])
 def test_rewards_add_up_and_unknown_is_not_zero(rewards: list[float | None], total: float | None) -> None:
     tally = RunningTotals()
     for reward in rewards:

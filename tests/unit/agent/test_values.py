@@ -68,7 +68,7 @@ def test_a_reward_is_a_finite_number_or_unknown(value: object, read: float | Non
     assert found is None or type(found) is float
 
 
-@pytest.mark.parametrize(
+@points(
     ("value", "read"),
     [
         (3, 3),
@@ -87,7 +87,7 @@ def test_a_turn_is_a_whole_number_or_unknown(value: object, read: int | None) ->
     assert values.as_int(value) == read
 
 
-@pytest.mark.parametrize(
+@points(
     ("value", "read"),
     [("a", "a"), ("", ""), (None, None), (7, "7"), (Scalar(1), "Scalar(1)"), (Broken(), None), (b"x", "b'x'")],
 )
@@ -95,7 +95,7 @@ def test_a_name_is_text_whatever_it_was(value: object, read: str | None) -> None
     assert values.as_text(value) == read
 
 
-@pytest.mark.parametrize(
+@points(
     ("value", "read"),
     [(True, True), (False, False), (None, None), (1, True), (0, False), (Scalar(0), False), (Broken(), None)],
 )
@@ -103,7 +103,7 @@ def test_a_flag_is_a_bool_or_unknown(value: object, read: bool | None) -> None:
     assert values.as_bool(value) is read
 
 
-@pytest.mark.parametrize(
+@points(
     ("value", "read"),
     [
         (None, {}),
@@ -126,7 +126,7 @@ def test_metadata_is_a_dict_of_its_own() -> None:
     assert given == {"a": 1}
 
 
-@pytest.mark.parametrize(
+@points(
     ("value", "read"),
     [
         ("abc", ["abc"]),
@@ -160,7 +160,7 @@ class MuteError(ValueError):
         raise RuntimeError("mute")
 
 
-@pytest.mark.parametrize(
+@points(
     ("error", "kind", "name", "message", "outcome"),
     [
         (ValueError("no"), "unknown", "ValueError", "no", "error"),

@@ -30,7 +30,7 @@ def test_a_part_of_the_page_is_rewritten_alone(tmp_path: Path) -> None:
     page.put("times", "## Times\n\nmeasured", file)
     page.put("scale", "## Many\n\nnew", file)
     written = file.read_text()
-    assert written.startswith("# What callspan costs\n")
+    assert written.startswith("# Overhead of callspan\n")
     assert written.count("## Times\n\nmeasured") == written.count("## Many\n\nnew") == 1
     assert "old" not in written
     assert written.index("## Times") < written.index("## Many")

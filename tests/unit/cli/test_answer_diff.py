@@ -8,11 +8,11 @@ import struct
 from typing import Any
 
 import msgspec
-import pytest
 
 from callspan.cli.replay import full_output, kind_of_answer, same_answer
 from callspan.record.call import CallRecord, Response
 from callspan.record.messages import Conversation, Message, Text, ToolCall
+from tests.points import points
 
 from .conftest import made
 
@@ -30,7 +30,7 @@ def spoken(*parts: Any) -> CallRecord:
     return made(conversation=Conversation(output=[Message(role="assistant", parts=list(parts))]))
 
 
-@pytest.mark.parametrize(
+@points(
     ("call", "told"),
     [
         (made(), None),
@@ -47,7 +47,7 @@ def test_the_response_is_reported_in_full(call: CallRecord, told: str | None) ->
     assert full_output(call) == told
 
 
-@pytest.mark.parametrize(
+@points(
     ("before", "after", "same"),
     [
         (spoken(Text(text="a")), spoken(Text(text="a")), True),

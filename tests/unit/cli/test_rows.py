@@ -21,6 +21,7 @@ from callspan.record.messages import (
     ToolResult,
     UnknownPart,
 )
+from tests.points import points
 
 from .conftest import START_NS, made, session, summed
 
@@ -76,7 +77,7 @@ def _error(status: int | None) -> ErrorInfo:
     return ErrorInfo(kind="server", type="server_error", status=status)
 
 
-@pytest.mark.parametrize(
+@points(
     ("error", "attempts", "status"),
     [
         (None, [], None),
@@ -95,7 +96,7 @@ def test_the_status_is_the_errors_else_that_of_the_last_attempt(
     assert call_row(made(error=error, attempts=tried))["http_status"] == status
 
 
-@pytest.mark.parametrize(
+@points(
     ("part", "pieces"),
     [
         (Text(text="hello"), ["hello"]),
@@ -113,7 +114,7 @@ def test_the_gist_of_every_kind_of_part(part: Part, pieces: list[str]) -> None:
     assert list(gist(Message(role="assistant", parts=[part]))) == pieces
 
 
-@pytest.mark.parametrize(
+@points(
     ("output", "expected"),
     [
         ([], None),
@@ -136,7 +137,7 @@ def test_a_call_without_a_conversation_has_no_known_messages() -> None:
     assert output_text(made()) is None
 
 
-@pytest.mark.parametrize(
+@points(
     ("usd", "text"),
     [
         (None, None),
@@ -151,7 +152,7 @@ def test_amounts_are_exact_and_have_no_exponent(usd: str | None, text: str | Non
     assert amount(None if usd is None else Decimal(usd)) == text
 
 
-@pytest.mark.parametrize(
+@points(
     ("start", "end", "last", "lasted"),
     [
         (None, None, None, None),
@@ -185,7 +186,7 @@ def test_a_failed_session_is_false_and_a_reward_of_zero_is_zero() -> None:
     assert (row["success"], row["reward"], row["cost_usd"], row["metadata"]) == (False, 0.0, "0.10", {"seed": 3})
 
 
-@pytest.mark.parametrize(
+@points(
     ("ids", "besides", "short"),
     [
         (["a"], [], {"a": "a"}),

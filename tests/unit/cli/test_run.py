@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from callspan.cli.options import WrongUsageError, did_you_mean, leading_options
+from tests.points import points
 
 from .conftest import Answer, ask
 
@@ -56,7 +57,7 @@ def test_what_needs_click_says_what_to_install(tmp_path: Path, arguments: list[s
     assert answer.err == told
 
 
-@pytest.mark.parametrize(
+@points(
     ("arguments", "told"),
     [
         ([], "Missing argument 'APP'."),
@@ -91,7 +92,7 @@ def test_options_end_at_the_first_word_or_two_dashes() -> None:
         read("-mx")
 
 
-@pytest.mark.parametrize(
+@points(
     ("given", "told"),
     [
         ("stat", " Did you mean 'stats'?"),

@@ -66,7 +66,7 @@ def test_a_session_sums_what_is_known() -> None:
     ]
 
 
-@pytest.mark.parametrize(
+@points(
     ("outcomes", "retries", "told"),
     [
         (["success"], [None], "0 calls  \N{EN DASH}"),
@@ -300,7 +300,7 @@ def test_steps_that_are_each_others_parents_are_shown_once() -> None:
     assert [sum(f" {name}" in line for line in found) for name in ("one", "two", "own")] == [1, 1, 1]
 
 
-@pytest.mark.parametrize(
+@points(
     ("record", "line"),
     [
         (event("handoff", name="billing", system="triage"), "handoff triage → billing"),

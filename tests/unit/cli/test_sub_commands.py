@@ -18,6 +18,7 @@ from callspan.record.call import CallRecord, Cost, Place, Redaction, Request, Re
 from callspan.record.events import RewardRecord, TimestepRecord
 from callspan.record.messages import Conversation
 from callspan.stores.urls import open_store, sinks_for
+from tests.points import points
 
 from .conftest import MINUTE, SECOND, START_NS, ask, body, keep, made, session
 
@@ -231,20 +232,18 @@ def test_a_session_as_json_holds_its_steps_and_what_is_loose(anywhere: str) -> N
 # Export
 
 
-@pytest.mark.parametrize(
-    ("text", "amount"), [("0.25", "0.25"), ("0", "0"), ("1e-9", "1E-9"), ("-1", "-1"), (" 2 ", "2")]
-)
+@points(("text", "amount"), [("0.25", "0.25"), ("0", "0"), ("1e-9", "1E-9"), ("-1", "-1"), (" 2 ", "2")])
 def test_an_amount_is_exact(text: str, amount: str) -> None:
     assert Money().convert(text, None, None) == Decimal(amount)
 
 
-@pytest.mark.parametrize("text", ["", "a dollar", "$1", "1,5", "NaN", "Infinity", "-inf"])
+@points("text", ["", "a dollar", "$1", "1,5", "NaN", "Infinity", "-inf"])
 def test_what_is_no_amount_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter):
         Money().convert(text, None, None)
 
 
-@pytest.mark.parametrize(
+@points(
     ("given", "pair"),
     [
         ("a=b", ("a", "b")),

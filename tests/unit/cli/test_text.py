@@ -41,7 +41,7 @@ def test_control_characters_of_others_do_not_reach_the_terminal(text: str, shown
     assert safe_text.clean(text) == shown
 
 
-@pytest.mark.parametrize(
+@points(
     ("text", "shown"),
     [
         ("two\nlines", "two\nlines"),
@@ -69,7 +69,7 @@ def test_json_is_one_line_and_keeps_other_scripts() -> None:
     assert screen.json_text({"a": ["é", None, 1.5, True]}) == '{"a":["é",null,1.5,true]}'
 
 
-@pytest.mark.parametrize(
+@points(
     ("value", "shown", "style"),
     [
         (None, "\N{EN DASH}", ""),

@@ -40,6 +40,7 @@ from callspan.record.messages import (
     ToolResult,
     UnknownPart,
 )
+from tests.points import points
 
 USER = {"role": "user", "content": "q"}
 ANSWER = {"role": "assistant", "content": "a"}
@@ -54,7 +55,7 @@ def tells(call_id: str) -> dict[str, Any]:
     return {"role": "tool", "tool_call_id": call_id, "content": "r"}
 
 
-@pytest.mark.parametrize(
+@points(
     ("messages", "reason"),
     [
         ([USER, ANSWER], None),
@@ -83,7 +84,7 @@ def test_what_trainers_refuse(messages: list[dict[str, Any]], reason: str | None
     assert flaw(messages) == reason
 
 
-@pytest.mark.parametrize(
+@points(
     ("message", "ids", "names"),
     [
         (ANSWER, [], []),
@@ -100,7 +101,7 @@ def test_the_tools_a_message_calls(message: dict[str, Any], ids: list[str], name
 FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
 
-@pytest.mark.parametrize(
+@points(
     ("tool", "written", "dropped"),
     [
         (FUNCTION, FUNCTION, {}),
@@ -135,7 +136,7 @@ URL = f"data:image/png;base64,{BYTES}"
 SOUND = "data:audio/wav;base64,AAAA"
 
 
-@pytest.mark.parametrize(
+@points(
     ("media", "part", "dropped"),
     [
         (Media(modality="image", url="https://h/x.png"),
@@ -183,7 +184,7 @@ def said(output: list[Part], role: str = "assistant", asked: list[Message] | Non
     return found, dict(dropped)
 
 
-@pytest.mark.parametrize(
+@points(
     ("parts", "fields", "dropped"),
     [
         ([Text(text="a"), Text(text="b")], {"content": "ab"}, {}),
@@ -213,7 +214,7 @@ def test_thinking_that_is_kept_is_not_dropped() -> None:
     assert (found.answer["reasoning_content"], counted) == ("a\n\nb", {})
 
 
-@pytest.mark.parametrize(
+@points(
     ("content", "told", "dropped"),
     [
         (None, "", 0),
@@ -277,7 +278,7 @@ def test_spaces_and_order_of_arguments_do_not_matter(arguments: dict[str, Any]) 
     assert canonical(calls[0]) == canonical(calls[1])
 
 
-@pytest.mark.parametrize(
+@points(
     ("content", "written", "dropped"),
     [
         (None, "", {}),
@@ -300,7 +301,7 @@ def test_content_of_a_trajectory(content: object, written: object, dropped: dict
     assert counted == dropped
 
 
-@pytest.mark.parametrize(
+@points(
     ("written", "read"),
     [
         ("", ({}, True)),
@@ -335,7 +336,7 @@ def test_statistics_are_json_with_the_most_frequent_first_and_no_zeros() -> None
     assert (told["calls"], told["trained_messages"], told["rows"]) == (2, 1, 0)
 
 
-@pytest.mark.parametrize(
+@points(
     ("asked", "of_sessions"),
     [
         ({}, False), ({"models": ("m",)}, False), ({"providers": ("p",)}, False),
@@ -348,7 +349,7 @@ def test_what_only_a_session_can_answer(asked: dict[str, Any], of_sessions: bool
     assert Selection(**asked).of_sessions is of_sessions
 
 
-@pytest.mark.parametrize(
+@points(
     ("data", "names"),
     [
         ({"after": {"achievements": {"wood": True, "stone": 0, "iron": 2}}}, {"wood", "iron"}),

@@ -47,7 +47,7 @@ class Anthropic(OpenAI): ...
 class AnthropicBedrock(OpenAI): ...
 
 
-@pytest.mark.parametrize(
+@points(
     ("client", "expected"),
     [
         (OpenAI("https://api.openai.com/v1/"), ("openai", "openai", "api.openai.com", 443)),
@@ -88,7 +88,7 @@ def test_a_client_that_raises_is_no_harm() -> None:
     assert call_info(Broken(), options(), True) == call_info(object(), options(), True)
 
 
-@pytest.mark.parametrize(
+@points(
     ("given", "model"),
     [
         ({}, None),
@@ -122,7 +122,7 @@ class MuteError(Exception):
         raise RuntimeError("no words")
 
 
-@pytest.mark.parametrize(
+@points(
     ("error", "expected"),
     [
         (OddError(status_code=429), (429, None)),
@@ -142,7 +142,7 @@ def test_an_errors_status_and_request_are_read_where_they_mean_something(
     assert info.exception == f"{__name__}.OddError"
 
 
-@pytest.mark.parametrize(
+@points(
     ("error", "exception", "outcome"),
     [
         (ValueError("x"), "ValueError", "error"),
@@ -170,7 +170,7 @@ def endpoint(path: str) -> Any:
     return registry.endpoint_for("post", path)
 
 
-@pytest.mark.parametrize(
+@points(
     ("body", "extra", "asked"),
     [
         ({"stream": True}, None, {"include_usage": True}),
@@ -207,7 +207,7 @@ def test_options_of_another_shape_are_left_alone() -> None:
     assert request_usage(endpoint("/chat/completions"), object()) is False
 
 
-@pytest.mark.parametrize(
+@points(
     ("chunk", "extra"),
     [
         (options(choices=[], usage={"prompt_tokens": 1}), True),
@@ -225,7 +225,7 @@ def test_the_chunk_that_is_only_usage_is_distinguished_from_all_others(chunk: ob
 # Raw responses
 
 
-@pytest.mark.parametrize(
+@points(
     ("headers", "raw"),
     [
         ({"X-Stainless-Raw-Response": "true"}, True),
@@ -245,7 +245,7 @@ def broken() -> dict[str, object]:
     raise ValueError("no")
 
 
-@pytest.mark.parametrize(
+@points(
     ("result", "response", "body"),
     [
         (None, options(json=lambda: {"a": 1}, is_closed=True), {"a": 1}),
@@ -430,7 +430,7 @@ def test_of_a_response_that_is_nobodys_the_bytes_pass_alone(how: str) -> None:
 # Observers
 
 
-@pytest.mark.parametrize("response", [None, object(), options(extensions=None), [], Response()])
+@points("response", [None, object(), options(extensions=None), [], Response()])
 def test_what_has_no_observer_has_none(response: object) -> None:
     assert observer_of(response) is None
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from callspan.fail_open import failures, forget_failures
 from callspan.observe.progress import AttemptLog, last_limits
 from callspan.record.call import Attempt, ErrorInfo, RateLimit, RateLimits
+from tests.points import points
 
 NOW_S: Final = 1_700_000_000.0
 END_NS: Final = 9_000_000_000
@@ -81,7 +82,7 @@ def test_an_answer_that_failed_later_is_no_answer() -> None:
     assert log.rate_limited
 
 
-@pytest.mark.parametrize(
+@points(
     ("status", "content", "expected"),
     [
         (429, {"error": {"code": "insufficient_quota", "message": "m"}}, ("quota", "insufficient_quota")),
@@ -126,9 +127,7 @@ def test_the_body_of_an_answer_is_not_requested() -> None:
     assert log.records(NOW_S, END_NS)[0].error_kind is None
 
 
-@pytest.mark.parametrize(
-    ("told", "retries"), [("0", 0), ("1", 1), ("2", 1), ("42", 1), ("", 1), (None, 1), ("-1", 1), ("one", 1)]
-)
+@points(("told", "retries"), [("0", 0), ("1", 1), ("2", 1), ("42", 1), ("", 1), (None, 1), ("-1", 1), ("one", 1)])
 def test_the_sent_count_is_believed_where_it_can_be_true(told: str | None, retries: int) -> None:
     """0 with two requests: the second renewed a token and was no retry."""
     log = AttemptLog()

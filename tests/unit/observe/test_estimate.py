@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +22,7 @@ from callspan.record.messages import (
 from tests.points import points
 
 
-@pytest.mark.parametrize(
+@points(
     ("text", "tokens"),
     [
         ("", 0),
@@ -78,7 +77,7 @@ SAID = Conversation(
 )
 
 
-@pytest.mark.parametrize(
+@points(
     ("stated", "filled"),
     [
         (Usage(input_tokens=1, output_tokens=2), Usage(input_tokens=1, output_tokens=2)),

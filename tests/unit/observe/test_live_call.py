@@ -372,7 +372,7 @@ def test_a_thread_ends_dropped_streams_without_anybody_asking() -> None:
     atexit.unregister(ends.at_exit)
 
 
-@pytest.mark.parametrize(
+@points(
     ("content", "expected"),
     [
         (b'{"a": NaN}', b'{"a":null}'),
@@ -415,7 +415,7 @@ def test_attempts_retries_and_limits_come_out_in_order() -> None:
     assert record.rate_limits.requests.limit == 10
 
 
-@pytest.mark.parametrize(
+@points(
     ("content", "body", "expected"),
     [
         (b"not json", None, b'"not json"'),

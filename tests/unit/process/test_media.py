@@ -8,6 +8,7 @@ import json
 
 import msgspec
 import pytest
+from tests.points import points
 
 from callspan.process.processors import caller_processors
 from callspan.record.call import CallRecord, Request, Response, Timing
@@ -107,7 +108,7 @@ def test_media_stay_when_requested() -> None:
     assert applied(call, media="inline") is call
 
 
-@pytest.mark.parametrize(
+@points(
     "value",
     [
         {"type": "redacted_thinking", "data": _TEXT, "note": "base64"},
@@ -147,7 +148,7 @@ def test_long_vector_answers_are_found_whatever_they_look_like() -> None:
     assert len(bytes(kept.response.body)) < 200
 
 
-@pytest.mark.parametrize(
+@points(
     ("stated", "mime"),
     [
         ("mp3", "audio/mpeg"),
@@ -175,7 +176,7 @@ def test_the_format_of_a_picture_is_reported_as_a_type(stated: str | None, mime:
     assert json.loads(bytes(kept.response.body))["output"][0]["result"] == reference(mime)
 
 
-@pytest.mark.parametrize(
+@points(
     ("holder", "field", "mime"),
     [
         ({"type": "base64", "mime_type": "image/tiff"}, "data", "image/tiff"),
@@ -193,13 +194,13 @@ def test_bare_base64_is_typed_by_what_stands_beside_it(holder: dict[str, object]
     assert json.loads(bytes(kept.request.body))["messages"][0][field] == reference(mime)
 
 
-@pytest.mark.parametrize("mark", ["base64", "b64_json", "input_audio", "audio", "image_generation_call"])
+@points("mark", ["base64", "b64_json", "input_audio", "audio", "image_generation_call"])
 def test_bodies_of_an_unknown_api_are_looked_into_for_every_mark(mark: str) -> None:
     call = record("tomorrow", {"messages": [{mark: "here", "data": _TEXT}]})
     assert _HASH.encode() in bytes(applied(call).request.body)
 
 
-@pytest.mark.parametrize(
+@points(
     ("api", "part"),
     [
         ("completions", {"data": _TEXT, "note": "base64"}),

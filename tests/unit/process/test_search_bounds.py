@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.points import points
 
 from callspan.cli.frame import _gist
 from callspan.process.bodies import UNREADABLE, decoded
@@ -97,7 +98,7 @@ def test_a_secret_across_a_cut_is_not_kept_in_part(name: str, secret: str) -> No
         assert not leaks(kept(text)), (before, kept(text)[-200:])
 
 
-@pytest.mark.parametrize("before", range(100, 205))
+@points("before", range(100, 205))
 def test_a_password_in_the_description_of_an_object_is_not_kept_in_part(before: int) -> None:
     text = ("word " * 50)[:before] + f" https://user:{PARTS[1]}@host/v1 more" * 3
     assert not leaks(metadata(Described(text)))
@@ -110,7 +111,7 @@ def test_types_and_codes_are_searched_too_and_never_cut_by_a_long_message() -> N
     assert masked_error(msgspec.structs.replace(error, type="mine.Error")).type == "mine.Error"
 
 
-@pytest.mark.parametrize("where", ["metadata", "params", "body", "answer", "event"])
+@points("where", ["metadata", "params", "body", "answer", "event"])
 def test_texts_with_urls_beyond_the_bound_are_cut_and_say_so(where: str) -> None:
     urls = [f"see https://user:{PARTS[1]}@host/{number} and more, a text of some length" for number in range(20_000)]
     settings = {"password": "p", "server_url": urls}
@@ -148,7 +149,7 @@ def test_a_hostile_record_takes_no_longer_than_the_bound_allows() -> None:
     assert time.process_time() - began < 0.5
 
 
-@pytest.mark.parametrize(
+@points(
     ("text", "most", "kept"),
     [
         ("one two three", 9, "one two "),

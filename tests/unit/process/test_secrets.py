@@ -39,9 +39,7 @@ def test_keys_are_known_by_the_prefix_of_who_gives_them_out(prefix: str, joint: 
     assert mask_text(f"key {key}.") == f"key {MASK}."
 
 
-@pytest.mark.parametrize(
-    "text", ["sk-short", "hf_short", "AKIA1234", "eyJhbGci.short", "github_pat_short", "task-force-nine"]
-)
+@points("text", ["sk-short", "hf_short", "AKIA1234", "eyJhbGci.short", "github_pat_short", "task-force-nine"])
 def test_words_that_only_begin_like_a_key_stay(text: str) -> None:
     assert mask_text(text) == text
 
@@ -145,9 +143,7 @@ def test_a_setting_of_a_secret_name_is_masked_however_it_is_spelt(name: str) -> 
     assert mask_settings({name: "plain", "deep": [{name: "plain"}]}) == {name: MASK, "deep": [{name: MASK}]}
 
 
-@pytest.mark.parametrize(
-    "name", ["key", "tokens", "prompt_cache_key", "max_tokens", "secretary", "api", "cookies_eaten"]
-)
+@points("name", ["key", "tokens", "prompt_cache_key", "max_tokens", "secretary", "api", "cookies_eaten"])
 def test_a_setting_of_a_harmless_name_stays(name: str) -> None:
     settings = {name: "plain"}
     assert mask_settings(settings) is settings
@@ -215,7 +211,7 @@ def test_credentials_of_mcp_servers_are_masked_in_the_body(api: str, setting: di
     assert json.loads(bytes(kept.request.body))["messages"] == said["messages"], "messages stay exact"
 
 
-@pytest.mark.parametrize("said", ["messages", "input", "prompt", "system", "instructions"])
+@points("said", ["messages", "input", "prompt", "system", "instructions"])
 def test_content_is_exact_also_where_settings_are_masked(said: str) -> None:
     body = {"model": "m", "api_key": "plainsecret", said: [{"password": "spoken"}]}
     request = Request(params={"api_key": "plainsecret"}, body=msgspec.Raw(json.dumps(body).encode()))

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.points import points
 
 from callspan.process.processors import caller_processors, within
 from callspan.record.bounded import fitted, json_attribute, newest_that_fit, text_attribute, weight
@@ -59,7 +60,7 @@ def test_longest_string_is_cut_first_and_short_ones_stay() -> None:
     assert len(kept["content"]) > 700, "as much as fits is kept"
 
 
-@pytest.mark.parametrize("text", ['"' * 4000, "\n" * 4000, "\x01" * 4000, "漢" * 4000, "😀" * 4000])
+@points("text", ['"' * 4000, "\n" * 4000, "\x01" * 4000, "漢" * 4000, "😀" * 4000])
 def test_text_that_grows_when_encoded_still_fits(text: str) -> None:
     encoded = json_attribute([{"content": text}], 2000)
     assert len(encoded.encode()) <= 2000
@@ -81,7 +82,7 @@ def test_weight_stops_counting_soon_after_its_limit(value: Any) -> None:
     assert weight(value, 0) <= weight(value, 1 << 40)
 
 
-@pytest.mark.parametrize(
+@points(
     ("sizes", "limit", "start"),
     [
         ([], 10, 0),

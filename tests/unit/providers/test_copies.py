@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.points import points
 
 from callspan.providers.copies import detached, fill, merge_list, overlay
 
@@ -39,7 +40,7 @@ def test_every_character_is_kept() -> None:
     assert detached(["\0", "\ud83d", "é"]) == ["\0", "\ud83d", "é"]
 
 
-@pytest.mark.parametrize(
+@points(
     "value",
     [
         {"pair": (1, 2)},
@@ -89,7 +90,7 @@ def test_what_is_merged_is_not_shared(known: dict[str, object], newer: dict[str,
     assert all(ours[key] is not None for key, value in newer.items() if value is not None)
 
 
-@pytest.mark.parametrize(
+@points(
     ("known", "new", "merged"),
     [
         ({}, {"a": 1}, {"a": 1}),
@@ -110,7 +111,7 @@ def test_overlay_takes_the_last_value_that_is_not_null(
     assert known == merged
 
 
-@pytest.mark.parametrize(
+@points(
     ("known", "new", "merged"),
     [
         ({}, {"a": 1}, {"a": 1}),

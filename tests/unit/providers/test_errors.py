@@ -517,7 +517,7 @@ def test_long_texts_of_a_body_are_cut_like_messages() -> None:
     assert max(map(len, body)) < MAX_MESSAGE_BYTES
 
 
-@pytest.mark.parametrize(
+@points(
     "many",
     [
         ["word"] * 100_000,

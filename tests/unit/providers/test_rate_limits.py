@@ -125,9 +125,7 @@ def test_a_reset_of_another_form_is_absent(value: str) -> None:
     assert reset_s(value) is None
 
 
-@pytest.mark.parametrize(
-    ("value", "count"), [("5000, 5000", 5000), ("10;w=1", None), ("many", None), ("", None), ("0", 0)]
-)
+@points(("value", "count"), [("5000, 5000", 5000), ("10;w=1", None), ("many", None), ("", None), ("0", 0)])
 def test_a_count_is_a_whole_number_or_absent(value: str, count: int | None) -> None:
     limits = rate_limits({"x-ratelimit-remaining-requests": value}, NOW_S)
 
@@ -161,7 +159,7 @@ def test_the_wait_requested(headers: dict[str, str], seconds: float | None) -> N
     assert retry_after_s(headers, NOW_S) == seconds
 
 
-@pytest.mark.parametrize(
+@points(
     ("headers", "expected"),
     [
         ({"x-request-id": "req_1", "cf-ray": "r"}, "req_1"),

@@ -209,7 +209,7 @@ def test_any_bodies_are_survived(api: str, request: bytes, response: bytes) -> N
     registry.conversation_of(record(api=api, request=request, response=response))
 
 
-@pytest.mark.parametrize(
+@points(
     ("body", "value"),
     [
         (b'"\\ud800"', "\ud800"),

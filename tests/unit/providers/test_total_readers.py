@@ -28,14 +28,12 @@ def test_what_is_no_integer_is_absent(odd: object) -> None:
     assert json_readers.integer({"a": odd}, "a") is None
 
 
-@pytest.mark.parametrize(
-    ("value", "whole"), [("1" * 19, int("1" * 19)), ("1" * 20, None), ("", None), ("-1", None), ("\u0663", None)]
-)
+@points(("value", "whole"), [("1" * 19, int("1" * 19)), ("1" * 20, None), ("", None), ("-1", None), ("\u0663", None)])
 def test_digits_are_a_whole_number_up_to_nineteen(value: str, whole: int | None) -> None:
     assert json_readers.integer({"a": value}, "a") == whole
 
 
-@pytest.mark.parametrize("value", [0, 1, "true", None, [], {}])
+@points("value", [0, 1, "true", None, [], {}])
 def test_only_a_boolean_is_a_flag(value: object) -> None:
     assert json_readers.flag({"a": value}, "a") is None
     assert json_readers.flag({"a": True}, "a") is True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,7 +71,7 @@ def test_the_longest_strings_are_cut_and_short_ones_stay() -> None:
     assert found["long"].endswith("…[cut: 500 bytes]")
 
 
-@pytest.mark.parametrize(
+@points(
     ("value", "limit", "kept"),
     [
         (list(range(1_000)), 60, '{"callspan_truncated":{"bytes":3891}}'),
@@ -114,7 +113,7 @@ def test_weighing_stops_beyond_its_limit() -> None:
     assert seen < 20
 
 
-@pytest.mark.parametrize(
+@points(
     ("sizes", "limit", "start"),
     [
         ([], 10, 0),
@@ -150,7 +149,7 @@ def test_what_is_kept_fits_and_one_more_would_not(sizes: list[int], limit: int) 
     assert len(asked) <= len(sizes) - start + 2
 
 
-@pytest.mark.parametrize(
+@points(
     ("word", "meaning"),
     [
         ("STOP", "stop"),

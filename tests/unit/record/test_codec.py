@@ -23,6 +23,7 @@ from callspan.record.events import (
     record_key,
 )
 from callspan.record.ids import new_id
+from tests.points import points
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(),
@@ -96,7 +97,7 @@ def test_fields_of_a_later_version_are_ignored() -> None:
     assert record_key(codec.decode(line)) == ("event", "e")
 
 
-@pytest.mark.parametrize("garbage", [b"", b"{", b"[]", b'{"kind":"nothing"}', b'{"kind":"call"}', b"\xff"])
+@points("garbage", [b"", b"{", b"[]", b'{"kind":"nothing"}', b'{"kind":"call"}', b"\xff"])
 def test_what_is_no_record_is_an_error(garbage: bytes) -> None:
     with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)):
         codec.decode(garbage)
@@ -112,7 +113,7 @@ class WithDump:
         return {"a": 1}
 
 
-@pytest.mark.parametrize(
+@points(
     ("value", "expected"),
     [
         (float("nan"), None),

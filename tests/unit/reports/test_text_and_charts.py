@@ -6,7 +6,6 @@ import json
 import xml.etree.ElementTree as ET
 from decimal import Decimal
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from callspan import formatting
 from callspan.cost.table import ModelPrices, PriceTable
 from callspan.record.call import Usage
 from callspan.reports import charts
+from tests.points import points
 
 
 @given(st.text(), st.integers(1, 20))
@@ -48,7 +48,7 @@ def test_a_histogram_counts_every_call_once(values: list[float]) -> None:
     assert sum(int(title.rpartition(": ")[2]) for title in bars) == len(positive)
 
 
-@pytest.mark.parametrize(
+@points(
     "rewards",
     [
         [],
@@ -84,7 +84,7 @@ PRICES = ModelPrices(
 )
 
 
-@pytest.mark.parametrize(
+@points(
     ("usage", "microdollars"),
     [
         (Usage(), None),
@@ -102,7 +102,7 @@ def test_own_prices_count_each_kind_of_token_once(usage: Usage, microdollars: st
     assert PRICES.usd(usage) == (None if microdollars is None else Decimal(microdollars) / 10**6)
 
 
-@pytest.mark.parametrize(
+@points(
     ("provider", "model", "row"),
     [
         ("p", "gpt-5", 1), ("q", "gpt-5", 2), ("p", "gpt-5-mini", 3), ("p", "gpt-6", 4), ("p", "other", 5),

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.points import points
 
 from callspan.record.call import CallRecord, Request, Response, Timing, Usage
 from callspan.semconv import gen_ai
@@ -84,7 +85,7 @@ def test_without_a_compaction_there_are_no_sums(iterations: object) -> None:
     assert not [name for name in said(call) if "compaction" in name]
 
 
-@pytest.mark.parametrize(
+@points(
     ("params", "kind"),
     [
         ({"output_config": {"effort": "low", "format": {"type": "json_schema", "schema": {}}}}, "json"),

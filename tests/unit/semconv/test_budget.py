@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
+from tests.points import points
 
 from callspan.record.call import CallRecord, Request, Timing
 from callspan.record.messages import Conversation, Media, Message, Part, Reasoning, Text, ToolCall, ToolResult
@@ -49,7 +50,7 @@ def test_share_gives_back_what_it_does_not_use() -> None:
     assert budget.cut == pytest.approx(30, abs=3)
 
 
-@pytest.mark.parametrize(
+@points(
     ("value", "as_number", "as_whole", "as_word", "as_words"),
     [
         (1, 1.0, 1, None, None),
@@ -70,7 +71,7 @@ def test_settings_are_read_by_their_type_alone(
     assert (as_float(value), as_int(value), as_text(value), as_texts(value)) == (as_number, as_whole, as_word, as_words)
 
 
-@pytest.mark.parametrize(
+@points(
     ("parts", "text"),
     [
         ([], ""),

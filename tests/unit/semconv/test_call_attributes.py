@@ -112,7 +112,7 @@ def test_what_the_budget_cut_is_reported() -> None:
     assert call.END.of(record(), Shown(Conversation(), budget))["callspan.truncated_bytes"] == 7
 
 
-@pytest.mark.parametrize(
+@points(
     ("tokens", "times", "rate"),
     [
         (10, {"answer_ns": 1 * S, "last_chunk_ns": 3 * S, "duration_ns": 9 * S}, 5.0),
@@ -135,7 +135,7 @@ def test_the_rate_of_an_answer_is_known_or_absent(
     assert call.output_tokens_per_second(msgspec.structs.replace(timed, usage=None)) is None
 
 
-@pytest.mark.parametrize(
+@points(
     ("attempt", "attributes"),
     [
         ({}, {}),
@@ -198,7 +198,7 @@ def with_(one: Record, **fields: Any) -> Record:
     return msgspec.structs.replace(one, **fields)
 
 
-@pytest.mark.parametrize(
+@points(
     ("one", "attributes"),
     [
         (SESSION, {}),
@@ -219,7 +219,7 @@ def test_the_end_of_what_is_above_calls(one: Record, attributes: dict[str, Any])
     assert session.end_attributes(one) == attributes
 
 
-@pytest.mark.parametrize(
+@points(
     ("one", "name", "attributes", "content"),
     [
         (WORLD, "callspan.environment", {"callspan.event.id": "e"}, {}),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import msgspec
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.points import points
 
 from callspan.providers.registry import conversation_of
 from callspan.record.call import CallRecord, Request, Response, Timing
@@ -80,7 +80,7 @@ def test_choices_encoded_with_the_body_are_those_read_again_from_it(body: dict[s
     assert choices_json(record, room, RawConversation(raw_output=answered)) == choices_json(record, room)
 
 
-@pytest.mark.parametrize("body", [None, "text", [1], 5, {}, {"choices": {}}, {"output": "said"}])
+@points("body", [None, "text", [1], 5, {}, {"choices": {}}, {"output": "said"}])
 def test_what_is_no_answer_is_encoded_alone(body: object) -> None:
     assert encode_response(body) == (encode_json(body), None)
 

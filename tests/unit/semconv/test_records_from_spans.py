@@ -88,7 +88,7 @@ def test_counters_under_any_name_and_never_made_up(attributes: dict[str, Any], c
     assert told == counters
 
 
-@pytest.mark.parametrize(
+@points(
     ("attributes", "provider", "asked", "answered"),
     [
         ({}, "unknown", None, None),
@@ -107,7 +107,7 @@ def test_names_are_the_first_that_is_text(
     assert (record.provider, record.request.model, record.response.model) == (provider, asked, answered)
 
 
-@pytest.mark.parametrize(
+@points(
     ("attributes", "failed", "outcome", "error_type"),
     [
         ({}, False, "success", None),
@@ -129,7 +129,7 @@ def test_times_never_run_backwards(start: int, end: int | None, duration: int | 
     assert known({}, start_ns=start, end_ns=end).timing.duration_ns == duration
 
 
-@pytest.mark.parametrize(
+@points(
     ("reasons", "read_as"),
     [
         (("stop", "length"), ["stop", "length"]),

@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace import Span, SpanLimits, TracerProvider
 from opentelemetry.trace import INVALID_SPAN
 
 from callspan.spans.span_attributes import add_event, put
+from tests.points import points
 
 NAMES = st.sampled_from([f"llm.{letter}" for letter in "abcdefghijkl"])
 VALUES: st.SearchStrategy[Any] = (
@@ -166,7 +167,7 @@ class _Odd:
         return "odd"
 
 
-@pytest.mark.parametrize("value", [["a", 1], _Odd(), ("a", _Odd()), (("a",),), {"a": _Odd()}, None, b"a", (1, 2.5)])
+@points("value", [["a", 1], _Odd(), ("a", _Odd()), (("a",),), {"a": _Odd()}, None, b"a", (1, 2.5)])
 def test_what_a_hook_has_put_there_is_made_plain_by_the_sdk(value: Any) -> None:
     """An exporter that cannot write one value loses the spans of others with it."""
     ours, theirs = a_span(SpanLimits(), {}), a_span(SpanLimits(), {})

@@ -67,7 +67,7 @@ def test_a_field_is_in_its_column_or_in_extra_and_never_in_both(
     assert left == {"place": {}, **(extra or {})} if "place" not in fields else left == (extra or {})
 
 
-@pytest.mark.parametrize(
+@points(
     ("table", "record"),
     [
         (SESSIONS, SessionRecord(session_id="s", record_version=1)),
@@ -125,7 +125,7 @@ def test_what_an_unreadable_extra_holds_is_an_error() -> None:
         to_tree(CALLS, row)
 
 
-@pytest.mark.parametrize(
+@points(
     ("table", "clause"),
     [
         (CALLS, "ON CONFLICT (call_id) DO UPDATE SET a = excluded.a WHERE excluded.rec_version > calls.rec_version"),

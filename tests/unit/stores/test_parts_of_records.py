@@ -187,7 +187,7 @@ def test_verbatim_fragments_stand_in_the_json(value: Any) -> None:
         assert not fragment.verbatim or msgspec.json.encode(fragment.text).decode() in json_text
 
 
-@pytest.mark.parametrize(
+@points(
     ("record", "text"),
     [
         (made("c"), ""),
@@ -205,7 +205,7 @@ def test_the_text_of_a_call(record: CallRecord, text: str) -> None:
     assert payloads.text_of(record) == text
 
 
-@pytest.mark.parametrize(
+@points(
     ("api", "key"),
     [("chat_completions", "messages"), ("messages", "messages"), ("responses", "input"), ("unknown", None), ("", None)],
 )

@@ -17,6 +17,7 @@ from callspan.settings import SettingError
 from callspan.settings_loader import forget_warnings
 from callspan.testing import capture
 from callspan.wiring import WIRING
+from tests.points import points
 
 from .conftest import made, stored
 
@@ -152,7 +153,7 @@ def test_code_under_capture_may_instrument() -> None:
     assert [record.name for record in seen.sessions][-1:] == ["s"]
 
 
-@pytest.mark.parametrize(
+@points(
     ("given", "named"),
     [
         ({"sdks": "opanai"}, "^sdks='opanai': use some of openai, anthropic"),

@@ -26,6 +26,7 @@ from callspan.wiring.otlp import ByteBoundedExporter, OtlpProviders
 from callspan.wiring.process_end import ForkedWorkers
 from callspan.wiring.recorder import Recorder, spool_directory
 from callspan.wiring.telemetry_providers import Providers
+from tests.points import points
 
 from .conftest import made, stored
 
@@ -146,7 +147,7 @@ class Provider:
         return self._answer
 
 
-@pytest.mark.parametrize(
+@points(
     ("answers", "flushed"),
     [
         ((True, True), True),
@@ -200,7 +201,7 @@ def span(name: str, size: int = 0, events: int = 0) -> ReadableSpan:
     return made_one
 
 
-@pytest.mark.parametrize(
+@points(
     ("sizes", "batches"),
     [
         ([], []),

@@ -14,6 +14,7 @@ from callspan.intercept.patching import SDKS, Sdk
 from callspan.settings import SettingError, Settings
 from callspan.wiring import WIRING, Wiring
 from callspan.wiring.telemetry_providers import Providers
+from tests.points import points
 
 from .conftest import made, stored
 
@@ -38,7 +39,7 @@ def test_undoing_twice_or_nothing_does_nothing() -> None:
     assert WIRING.pipeline is None
 
 
-@pytest.mark.parametrize(
+@points(
     ("first", "second", "same"),
     [
         ({}, {}, True),
@@ -92,7 +93,7 @@ def test_a_handle_of_the_same_settings_undoes_the_one_in_use() -> None:
     assert WIRING.pipeline is None
 
 
-@pytest.mark.parametrize(
+@points(
     ("given", "error", "named"),
     [
         ({"stores": "teapot://x"}, SettingError, "teapot"),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.points import points
 
 from callspan.providers.anthropic.messages import Messages
 from callspan.providers.base import Endpoint
@@ -95,7 +96,7 @@ def test_a_large_parameter_is_left_to_the_body() -> None:
     assert MESSAGES.request({"output_config": {"schema": "x" * 5000}}).params == {}
 
 
-@pytest.mark.parametrize("body", [None, [], "x", {}, {"model": 3, "messages": "x", "tools": None, "stream": 1}])
+@points("body", [None, [], "x", {}, {"model": 3, "messages": "x", "tools": None, "stream": 1}])
 def test_what_is_no_request_states_nothing(body: object) -> None:
     assert MESSAGES.request(body) == Request()
 
@@ -270,6 +271,6 @@ def test_a_parameter_is_kept_up_to_four_kilobytes_of_json(length: int, kept: boo
     assert ("note" in MESSAGES.request({"note": "x" * length}).params) is kept
 
 
-@pytest.mark.parametrize("key", ["model", "stream", "messages", "system", "tools", "mcp_servers"])
+@points("key", ["model", "stream", "messages", "system", "tools", "mcp_servers"])
 def test_content_and_secrets_are_no_parameters(key: str) -> None:
     assert MESSAGES.request({key: [{"authorization_token": "x"}]}).params == {}

@@ -59,7 +59,7 @@ def test_a_system_prompt_may_come_in_blocks() -> None:
     assert conversation({"system": blocks}, None).system == [Text(text="a"), Text(text="b")]
 
 
-@pytest.mark.parametrize("body", [None, [], "x", 3, {}, {"messages": None, "content": None, "tools": 1, "system": 2}])
+@points("body", [None, [], "x", 3, {}, {"messages": None, "content": None, "tools": 1, "system": 2}])
 def test_no_messages_are_an_empty_conversation(body: object) -> None:
     assert conversation(body, body) == Conversation()
 
@@ -179,7 +179,7 @@ def test_each_kind_of_block_is_a_part(block: object, part: Part) -> None:
     assert parts([block]) == [part]
 
 
-@pytest.mark.parametrize(
+@points(
     "block",
     [
         {"type": "from_the_future", "x": [1]},

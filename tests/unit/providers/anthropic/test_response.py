@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.points import points
 
 from callspan.providers.anthropic.messages import response_info, usage
 from callspan.record.call import Response, Usage
@@ -105,7 +106,7 @@ def test_no_counters_are_no_usage(given: dict[str, object] | None) -> None:
     assert response_info(message(usage=given)).usage is None
 
 
-@pytest.mark.parametrize("value", ["many", None, True, [1], {"n": 1}, 1.5])
+@points("value", ["many", None, True, [1], {"n": 1}, 1.5])
 def test_a_counter_of_another_type_is_absent(value: object) -> None:
     assert counted(input_tokens=value, output_tokens=value).total_tokens is None
 
@@ -156,7 +157,7 @@ def test_a_null_error_is_none() -> None:
     assert response_info(message(error=None)).error is None
 
 
-@pytest.mark.parametrize("body", [None, [], "text", 3, {}, {"usage": [], "error": None}])
+@points("body", [None, [], "text", 3, {}, {"usage": [], "error": None}])
 def test_what_is_no_message_states_nothing(body: object) -> None:
     info = response_info(body)
 

@@ -100,9 +100,7 @@ def test_nothing_is_no_body() -> None:
     assert MessageAccumulator().body() is None
 
 
-@pytest.mark.parametrize(
-    "chunk", [{"type": "ping"}, {"type": "surprise", "x": 1}, {}, None, [], "text", 3, {"type": []}]
-)
+@points("chunk", [{"type": "ping"}, {"type": "surprise", "x": 1}, {}, None, [], "text", 3, {"type": []}])
 def test_pings_and_unknown_events_have_no_effect(chunk: object) -> None:
     accumulator = MessageAccumulator()
 
@@ -228,7 +226,7 @@ def test_deltas_of_unknown_kinds_are_kept_on_their_block() -> None:
     assert blocks[0]["deltas"] == [{"type": "video_delta", "frame": 1}, {"type": "video_delta", "frame": 2}]
 
 
-@pytest.mark.parametrize(
+@points(
     ("chunk", "block"),
     [
         (delta(0, "text_delta", text="x"), {"type": "text", "text": "x"}),
@@ -422,7 +420,7 @@ def test_the_second_piece_is_distinguished_from_an_empty_one() -> None:
     }
 
 
-@pytest.mark.parametrize(
+@points(
     ("chunks", "complete"),
     [
         ([START], False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.points import points
 
 from callspan.providers.openai.chat import ChatCompletions
 from callspan.record.messages import (
@@ -33,7 +34,7 @@ def parts(**message: Any) -> list[Part]:
     return answered({"role": "assistant", **message}).parts
 
 
-@pytest.mark.parametrize("role", ["system", "developer", "user", "assistant", "critic"])
+@points("role", ["system", "developer", "user", "assistant", "critic"])
 def test_roles_and_names_are_kept(role: str) -> None:
     assert asked({"role": role, "content": "hi", "name": "ann"}) == [
         Message(role=role, parts=[Text(text="hi")], name="ann")
@@ -64,7 +65,7 @@ def test_tool_calls_of_earlier_turns_are_kept() -> None:
     ]
 
 
-@pytest.mark.parametrize(
+@points(
     ("message", "expected"),
     [
         ("hi", Message(role="user", parts=[Text(text="hi")])),
@@ -78,7 +79,7 @@ def test_odd_messages_are_messages_without_a_role(message: object, expected: Mes
     assert asked(message) == [expected]
 
 
-@pytest.mark.parametrize("messages", [None, 3, {}, "", True])
+@points("messages", [None, 3, {}, "", True])
 def test_what_is_no_list_of_messages_raises_nothing(messages: object) -> None:
     ChatCompletions().conversation({"messages": messages}, None)
 

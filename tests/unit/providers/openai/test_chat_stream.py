@@ -66,7 +66,7 @@ def test_nothing_came_is_no_body() -> None:
     assert not accumulator.complete
 
 
-@pytest.mark.parametrize("junk", [None, 3, "text", [], [{"choices": []}], True, 1.5])
+@points("junk", [None, 3, "text", [], [{"choices": []}], True, 1.5])
 def test_what_is_no_object_is_ignored(junk: object) -> None:
     accumulator = ChatAccumulator()
     assert accumulator.add(junk) is False
@@ -501,7 +501,7 @@ def test_a_choice_has_the_fields_of_a_whole_answer_and_no_others() -> None:
     }
 
 
-@pytest.mark.parametrize("details", [5, True, "text", {"type": "reasoning.text"}, [3, None]])
+@points("details", [5, True, "text", {"type": "reasoning.text"}, [3, None]])
 def test_reasoning_details_of_another_shape_are_nothing(details: object) -> None:
     assert message(chunk({"content": "x"}), chunk({"reasoning_details": details})) == {
         "role": "assistant",
@@ -514,7 +514,7 @@ def test_a_role_is_a_word(role: object, expected: str) -> None:
     assert message(chunk({"role": role}), chunk({"content": "x"}))["role"] == expected
 
 
-@pytest.mark.parametrize("odd", [{}, [], "x", 3, None, [3], [None], [[]]])
+@points("odd", [{}, [], "x", 3, None, [3], [None], [[]]])
 def test_odd_choices_amid_a_stream_change_nothing(odd: object) -> None:
     first = chunk({"content": "a"})
     assert message(first, chunk({"content": "b"}), {**first, "choices": odd}, chunk({"content": "c"})) == {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.points import points
 
 from callspan.providers.openai.completions import CompletionAccumulator, Completions
 from callspan.record.messages import Message, Text, UnknownPart
@@ -79,9 +80,7 @@ def test_what_is_no_object_is_ignored(junk: object) -> None:
     assert accumulator.body() is None
 
 
-@pytest.mark.parametrize(
-    "odd", [{}, {"choices": None}, {"choices": [None]}, {"choices": [{"index": -1}]}, {"value": 3}]
-)
+@points("odd", [{}, {"choices": None}, {"choices": [None]}, {"choices": [{"index": -1}]}, {"value": 3}])
 def test_odd_chunks_do_no_harm(odd: dict[str, Any]) -> None:
     assert fold(chunk("a"), odd, chunk("b"))["choices"][0]["text"] == "ab"
 
@@ -92,7 +91,7 @@ def test_unknown_fields_of_a_choice_are_kept() -> None:
     assert fold(first, second)["choices"][0]["stop_reason"] == "END"
 
 
-@pytest.mark.parametrize(
+@points(
     ("prompt", "expected"),
     [
         (None, []),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.points import points
 
 from callspan.providers.base import Accumulator, Endpoint
 from callspan.providers.openai.chat import ChatCompletions
@@ -23,7 +24,7 @@ ENDPOINTS: list[Endpoint] = [
 each = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.api)
 
 
-@pytest.mark.parametrize(
+@points(
     ("endpoint", "api", "operation", "path", "key"),
     [
         (ENDPOINTS[0], "chat_completions", "chat", "/chat/completions", "messages"),

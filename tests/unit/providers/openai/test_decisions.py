@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
+from tests.points import points
 
 from callspan.providers.openai.decisions import Decisions
 from callspan.record.messages import Message, Refusal, Text, ToolCall, ToolResult
@@ -35,7 +35,7 @@ def test_facts_are_model_and_usage() -> None:
     assert (usage.cache_read_tokens, usage.cache_write_tokens, usage.reasoning_tokens) == (8, 3, 2)
 
 
-@pytest.mark.parametrize(
+@points(
     ("answers", "refused"),
     [([ANSWER], False), ([DECLINED], True), ([ANSWER, DECLINED], True), ([], False), ([None, 3], False)],
 )

@@ -6,7 +6,6 @@ import base64
 import hashlib
 from typing import Any
 
-import pytest
 from tests.points import points
 
 from callspan.providers.openai.parts import parts_of
@@ -149,7 +148,7 @@ def test_a_part_that_says_nothing_known_is_kept_as_it_came(part: Any) -> None:
     assert only(part) == UnknownPart(data=part)
 
 
-@pytest.mark.parametrize("nothing", [None, "", [], [None], [""], [{"type": "text", "text": ""}]])
+@points("nothing", [None, "", [], [None], [""], [{"type": "text", "text": ""}]])
 def test_no_content_is_no_part(nothing: object) -> None:
     assert parts_of(nothing) == []
 

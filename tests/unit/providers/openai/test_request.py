@@ -40,9 +40,7 @@ def test_unknown_parameters_are_kept() -> None:
     assert asked(min_p=0.1, provider={"order": ["a"]}).params == {"min_p": 0.1, "provider": {"order": ["a"]}}
 
 
-@pytest.mark.parametrize(
-    "key", ["messages", "tools", "functions", "input", "prompt", "instructions", "model", "stream"]
-)
+@points("key", ["messages", "tools", "functions", "input", "prompt", "instructions", "model", "stream"])
 def test_content_is_no_parameter(key: str) -> None:
     assert key not in asked(**{key: ["x"]}).params
 
@@ -56,14 +54,12 @@ def test_large_values_are_no_parameters(value: object) -> None:
     assert asked(schema=value).params == {}
 
 
-@pytest.mark.parametrize(
-    ("stream", "expected"), [(True, True), (False, False), (None, False), ("yes", False), (1, False)]
-)
+@points(("stream", "expected"), [(True, True), (False, False), (None, False), ("yes", False), (1, False)])
 def test_stream_is_true_only_when_true(stream: object, expected: bool) -> None:
     assert asked(stream=stream).stream is expected
 
 
-@pytest.mark.parametrize(
+@points(
     ("tools", "names"),
     [
         ([{"type": "function", "function": {"name": "f"}}], ["f"]),
@@ -110,7 +106,7 @@ def test_messages_are_counted(endpoint: Any, body: dict[str, Any], count: int | 
     assert endpoint.request(body).message_count == count
 
 
-@pytest.mark.parametrize("body", [None, [], 3, "x", True])
+@points("body", [None, [], 3, "x", True])
 def test_what_is_no_object_asks_nothing(body: object) -> None:
     assert ChatCompletions().request(body) == Request()
 

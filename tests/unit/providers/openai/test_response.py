@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.points import points
 
 from callspan.providers.base import ResponseInfo
 from callspan.providers.openai.chat import ChatCompletions
@@ -28,7 +29,7 @@ def test_empty_names_are_unknown(empty: str | None) -> None:
     assert (response.id, response.model, response.service_tier, response.system_fingerprint) == (None,) * 4
 
 
-@pytest.mark.parametrize("created", [None, 0, -3, "soon", True, 10**30])
+@points("created", [None, 0, -3, "soon", True, 10**30])
 def test_a_time_that_is_none_is_unknown(created: object) -> None:
     assert facts("stop", created=created).response.created is None
 
@@ -48,7 +49,7 @@ def test_reasons_stand_in_the_order_of_the_indices() -> None:
     assert facts(choices=choices).response.finish_reasons == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize(
+@points(
     ("reason", "truncated", "refused"),
     [
         ("stop", False, False),
@@ -70,12 +71,12 @@ def test_words_of_refusal_are_a_refusal() -> None:
     assert not facts(choices=[{"message": {"refusal": ""}, "finish_reason": "stop"}]).refused
 
 
-@pytest.mark.parametrize("nothing", [None, {}, "", [], False, 0])
+@points("nothing", [None, {}, "", [], False, 0])
 def test_an_empty_error_is_no_error(nothing: object) -> None:
     assert facts("stop", error=nothing).error is None
 
 
-@pytest.mark.parametrize(
+@points(
     ("body", "kind", "error_type", "status"),
     [
         ({"error": {"message": "m", "type": "invalid_request_error", "code": "bad"}}, "bad_input", "bad", None),
@@ -110,7 +111,7 @@ def test_an_error_shares_nothing_with_the_body() -> None:
     assert error.body == {"message": "m", "metadata": {"raw": ["a"]}}
 
 
-@pytest.mark.parametrize("odd", [None, [], 3, "x", {}, {"choices": None}, {"choices": [None, "x"]}])
+@points("odd", [None, [], 3, "x", {}, {"choices": None}, {"choices": [None, "x"]}])
 def test_what_states_nothing_states_nothing(odd: object) -> None:
     found = ChatCompletions().response_info(odd)
     assert found.response.finish_reasons == []

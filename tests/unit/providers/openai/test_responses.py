@@ -52,7 +52,7 @@ REQUESTS_OF_TOOLS: list[tuple[list[dict[str, Any]], list[str]]] = [
 """Output items and what a completed answer with them finishes with: hosted tools request nothing of the application."""
 
 
-@pytest.mark.parametrize(
+@points(
     ("fields", "reasons", "truncated", "refused"),
     [
         ({}, ["completed"], False, False),
@@ -115,7 +115,7 @@ def test_error_null_is_no_error() -> None:
     assert Responses().response_info(body(error=None)).error is None
 
 
-@pytest.mark.parametrize("odd", [None, 3, [], "x", {}, {"output": None}, {"error": {"message": "x"}}])
+@points("odd", [None, 3, [], "x", {}, {"output": None}, {"error": {"message": "x"}}])
 def test_what_is_no_response_has_no_finish_reason(odd: object) -> None:
     assert Responses().response_info(odd).response.finish_reasons == []
 
@@ -353,7 +353,7 @@ class TestInput:
         given = [{"type": "mcp_approval_response", "approve": True}, {"type": "additional_tools", "role": "developer"}]
         assert [message.role for message in asked(given).input] == ["user", "developer"]
 
-    @pytest.mark.parametrize("odd", [3, {}, {"type": 3}, [None], [[]], [3], True])
+    @points("odd", [3, {}, {"type": 3}, [None], [[]], [3], True])
     def test_odd_input_raises_nothing(self, odd: object) -> None:
         asked(odd)
 

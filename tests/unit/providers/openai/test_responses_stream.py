@@ -112,7 +112,7 @@ def test_deltas_without_any_announcement_are_kept() -> None:
     assert said(text("mid"), text("dle")) == [Text(text="middle")]
 
 
-@pytest.mark.parametrize(
+@points(
     ("kind", "fields", "expected"),
     [
         ("response.output_text.delta", {}, Text(text="ab")),
@@ -263,7 +263,7 @@ def test_odd_and_unknown_events_do_no_harm(odd: Any) -> None:
     assert body["output"][0]["content"][0]["text"] == "kept"  # type: ignore[index]
 
 
-@pytest.mark.parametrize(
+@points(
     ("chunk", "carries"),
     [
         (created(), False),

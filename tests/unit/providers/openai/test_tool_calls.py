@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.points import points
 
 from callspan.providers.openai.tool_calls import ToolCalls
 
@@ -124,7 +125,7 @@ def test_signatures_beside_the_call_are_kept() -> None:
     assert whole[0]["extra_content"] == signed
 
 
-@pytest.mark.parametrize(
+@points(
     ("arguments", "cut", "incomplete"),
     [
         ('{"a": 1}', True, False),
@@ -149,14 +150,14 @@ def test_a_cut_custom_call_is_always_marked() -> None:
     assert fold([{"custom": {"name": "sql", "input": "1"}}], cut=True)[0]["incomplete"] is True
 
 
-@pytest.mark.parametrize("junk", [[], [None], ["x"], [[]], [3]])
+@points("junk", [[], [None], ["x"], [[]], [3]])
 def test_what_is_no_fragment_is_no_call(junk: list[Any]) -> None:
     calls = ToolCalls()
     assert calls.add(junk) is False
     assert not calls
 
 
-@pytest.mark.parametrize("odd", [{}, {"index": "0"}, {"index": True, "id": 3}, {"function": None}, {"function": []}])
+@points("odd", [{}, {"index": "0"}, {"index": True, "id": 3}, {"function": None}, {"function": []}])
 def test_odd_fragments_are_calls_without_a_name(odd: dict[str, Any]) -> None:
     assert fold([odd])[0]["incomplete"] is True
 
@@ -184,7 +185,7 @@ def test_arguments_that_open_again_are_the_next_call() -> None:
     assert [call["function"]["arguments"] for call in calls.body(cut=False)] == ["{}", "{}"]
 
 
-@pytest.mark.parametrize("index", ["0", True, [], None, 1.5])
+@points("index", ["0", True, [], None, 1.5])
 def test_an_index_is_a_whole_number(index: object) -> None:
     calls = ToolCalls()
     calls.add([{"index": index, "id": "a", "function": {"name": "f", "arguments": "{}"}}])

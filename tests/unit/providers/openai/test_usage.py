@@ -6,7 +6,6 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-import pytest
 from tests.points import points
 
 from callspan.providers.openai.usage import usage_of
@@ -100,7 +99,7 @@ def test_searches_are_counted_beside_the_usage_of_responses() -> None:
     assert counted({"input_tokens": 1}, tool_usage={"web_search": {"num_requests": 3}})["web_search_requests"] == 3
 
 
-@pytest.mark.parametrize(
+@points(
     ("cost", "expected"),
     [
         (0.00014575, "0.00014575"),
@@ -117,12 +116,12 @@ def test_the_cost_a_provider_states_is_exact(cost: object, expected: str) -> Non
     assert read({"prompt_tokens": 1, "cost": cost}).cost_usd == Decimal(expected)
 
 
-@pytest.mark.parametrize("cost", [None, True, "free", "", -1, float("nan"), float("inf"), [], {}, {"total_cost": None}])
+@points("cost", [None, True, "free", "", -1, float("nan"), float("inf"), [], {}, {"total_cost": None}])
 def test_what_is_no_money_is_unknown(cost: object) -> None:
     assert read({"prompt_tokens": 1, "cost": cost}).cost_usd is None
 
 
-@pytest.mark.parametrize("body", [None, {}, {"usage": None}, {"usage": {}}, {"usage": "many"}, {"usage": [1]}, [], 3])
+@points("body", [None, {}, {"usage": None}, {"usage": {}}, {"usage": "many"}, {"usage": [1]}, [], 3])
 def test_no_usage_is_none(body: object) -> None:
     assert usage_of(body) is None
 
@@ -141,7 +140,7 @@ def test_the_raw_snapshot_is_whole_and_detached() -> None:
     assert usage.raw == {"prompt_tokens": 1, "queue_time": 0.5, "details": {"x": [1]}}
 
 
-@pytest.mark.parametrize(
+@points(
     ("usage", "counter", "expected"),
     [
         ({"prompt_tokens": 9, "input_tokens": 2}, "input_tokens", 9),
