@@ -129,7 +129,7 @@ def reward_record(  # noqa: PLR0913 - the fields of a reward
     metadata: Mapping[str, object] = _NO_METADATA,
     at: Time | None = None,
 ) -> RewardRecord:
-    """Return a new reward's record. What is no number or no time is flagged, besides what `flags` has already."""
+    """Return a new reward's record. Invalid numbers and times add to `flags`."""
     amount, time_ns = reward_value(value, flags, runtime), moment(at, flags, runtime)
     return RewardRecord(
         reward_id=new_id(),
@@ -156,9 +156,9 @@ class _Target(NamedTuple):
     place: Place
     level: Level
     here: Scope | None
-    """The running code's scope, where the reward is for something of its session."""
+    """The current scope, if the reward is for its session."""
     where: SpanRef | None
-    """The span of the timestep or call that was named, where it is known."""
+    """The span of the given timestep or call, if known."""
 
 
 def _target(runtime: Runtime | None, session_id: str | None, timestep_id: str | None, call_id: str | None) -> _Target:
@@ -199,7 +199,7 @@ def _hand_over(record: RewardRecord, target: _Target, sent: SpanRef | None) -> N
 
 
 def _show_late(record: RewardRecord, where: SpanRef | None) -> None:
-    """Show a reward that no open span takes below the span it is for, and keep it."""
+    """Export a reward whose span has ended as a child span, and record it."""
     runtime = installed_or_warn()
     if runtime is not None:
         with fail_open("record a reward"):

@@ -1,8 +1,8 @@
 """Response state: the table that decides how and when a response, plain or streamed, ends its call.
 
 Each response of a call is in one of six states. Drivers (`response_observer`, `streams`, `stream_readers`,
-`raw_responses`) see what happens to it and report events; the table answers with the next state and one action.
-Nothing else decides about ends, and nothing in here knows an SDK, an HTTP library or a call.
+`raw_responses`) report events; the table maps state and event to the next state and one action. No other code decides
+about ends, and this module depends on no SDK, HTTP library or call.
 
 States, left to right:
 
@@ -10,24 +10,24 @@ States, left to right:
        |                                                         ^
        `-- any end --> ENDED_EARLY ---- handed over -------------'
 
-    REPLACED, REPLACED_ENDED: as AWAITED and ENDED_EARLY, while another response is in this one's place
+    REPLACED, REPLACED_ENDED: as AWAITED and ENDED_EARLY, while another response replaces this one
 
 Rules:
 
-1. The first end wins. What comes after it changes nothing, in every state.
+1. The first end wins. Later events change nothing, in every state.
 2. A response belongs to the caller once `request` has returned it. An end before that (a middleware drops or reads
-   the response) is remembered, and ends the call if and when the response is handed over.
-3. A response that a middleware has replaced ends no call, and what is read of it belongs to none; one that is
-   restored continues where it was.
-4. `break` is no event: the caller may continue to read. Only the end of the reader, an error that leaves it, a close,
-   and the loss of the reader or the response are ends.
-5. READER_GONE and RESPONSE_GONE may come from a finalizer, on any thread and under any lock. They are put on a queue
-   and never carried out at once.
-6. A stream that had signalled its end (`[DONE]`, `message_stop`) is complete, whoever closes or loses it.
+   the response) is stored, and ends the call when the response is handed over.
+3. A response that a middleware has replaced does not end a call, and data read from it belongs to no call. A restored
+   response continues in its previous state.
+4. `break` is not an event: the caller may continue to read. Ends are the end of the reader, an error that leaves it, a
+   close, and the loss of the reader or the response.
+5. READER_GONE and RESPONSE_GONE may be reported by a finalizer, on any thread and under any lock. They are queued,
+   never executed immediately.
+6. A stream that has signalled its end (`[DONE]`, `message_stop`) is complete, even if it is then closed or dropped.
 
-The table takes no lock, since a finalizer may come between any two steps of its own thread. Its driver sets the next
-state only where the state is still the one it looked up, else it looks up the event again. Of two ends that are
-reported by two threads at once both may get the action END; `LiveCall.end` takes the first.
+The table takes no lock, because a finalizer may run between any two steps of its own thread. The driver sets the next
+state only if the state has not changed since the lookup; otherwise it looks up the event again. If two threads report
+ends at once, both may get the action END; `LiveCall.end` accepts the first.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ class State(IntEnum):
     """Where a response is between its headers and the end of its call."""
 
     AWAITED = 1
-    """It has come; `request` has not returned it yet."""
+    """It has arrived; `request` has not returned it yet."""
     ENDED_EARLY = 2
-    """It has ended before it was handed over; how is remembered."""
+    """It has ended before it was handed over; how it ended is stored."""
     REPLACED = 3
-    """A middleware has put another response in its place."""
+    """A middleware has replaced it by another response."""
     REPLACED_ENDED = 4
-    """The same, and it has ended; how is remembered."""
+    """The same, and it has ended; how it ended is stored."""
     HELD = 5
     """The caller has it, read or not."""
     ENDED = 6
@@ -63,15 +63,15 @@ class Event(IntEnum):
     HANDED_OVER = 1
     """`request` returned it, or a stream or object that reads it."""
     COMPLETED = 2
-    """Its reader came to the normal end; a body was read to its end."""
+    """Its reader reached the normal end; a body was read completely."""
     FAILED = 3
     """An exception left its reader, cancellation included."""
     CLOSED = 4
-    """Somebody other than its reader closed it."""
+    """It was closed, but not by its reader."""
     READER_GONE = 5
-    """Its reader was closed or collected; which of the two cannot be seen. May come from a finalizer."""
+    """Its reader was closed or collected; the two cannot be distinguished. May be reported by a finalizer."""
     RESPONSE_GONE = 6
-    """It was collected. Comes from a finalizer."""
+    """It was collected. Reported by a finalizer."""
     REPLACED = 7
     """Another response takes its place within `request`."""
     RESTORED = 8

@@ -1,19 +1,19 @@
-"""Processors: the steps every record goes through, in order, before anything of it is shown or stored.
+"""Processors: the steps that every record passes, in order, before it is exported or stored.
 
 On the thread of the caller, for calls, sessions, timesteps, events, messages and rewards alike:
 
-| Processor | Changes | Why it is here |
+| Processor | Applies to | Reason for its position |
 | --- | --- | --- |
-| secrets | all records | first: no code of the application gets to see a key |
-| media | calls | before the redactor, which need not search base64 |
-| redactor | all records | the application's own; sees bodies as JSON, without secrets and media |
-| content | all records | after the redactor: what it adds cannot loosen the setting `content` |
-| size | calls, events, messages | after everything that changes how long the content is |
+| secrets | all records | first: no code of the application sees a key |
+| media | calls | before the redactor, which then does not search base64 |
+| redactor | all records | the application's function; gets bodies as JSON, without secrets and media |
+| content | all records | after the redactor: content that it adds obeys the setting `content` |
+| size | calls, events, messages | after all processors that change the size of the content |
 | cost | calls | after the redactor: usage that it removes is not priced |
-| callbacks | all records | last: they see what may be shown; a record they return goes through all others again |
+| callbacks | all records | last: they get the final record; a record that they return is processed again |
 
-The cost is the one the provider states, with `span_cost` also a computed one. Without `span_cost` it is computed in a
-second list, which the thread that delivers to a store runs on decoded records.
+The cost is the one that the provider states; with `span_cost` also a computed one. Without `span_cost` it is computed
+by a second list, which the delivery thread of a store runs on decoded records.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ _WORST_ESCAPE: Final = 6
 
 
 def within(record: Record, max_bytes: int) -> Record:
-    """Return the record with what it holds of content in at most `max_bytes`; the same object if it already is.
+    """Return the record with at most `max_bytes` of content; the same object if it already fits.
 
-    Of a call the longer body goes first, replaced by `{"callspan_truncated": {"bytes": size}}`. The data of an
+    In a call, the longer body is replaced first, by `{"callspan_truncated": {"bytes": size}}`. The data of an
     event and the content of a message are cut to valid JSON text.
     """
     if isinstance(record, CallRecord):
@@ -91,7 +91,7 @@ def _cut(value: object, max_bytes: int) -> tuple[object, int] | None:
 
 
 Process: TypeAlias = Callable[[Any], Any]
-"""From a record to a record of its kind, the same object where nothing changes. May raise."""
+"""From a record to a record of its kind; the same object if nothing changes. May raise."""
 _R = TypeVar("_R", bound=Record)
 
 _FAILED: Final = partial(withhold, why="processor_failed")
@@ -107,7 +107,7 @@ class Processor(NamedTuple):
     failed: Process = _FAILED
     """What replaces its result when it raises: by default the record loses its content. Must not raise."""
     calls_only: bool = False
-    """Records of other kinds do not go through it."""
+    """Whether it only applies to calls."""
 
 
 class Processors:

@@ -58,7 +58,7 @@ def no_progress(delivered: int) -> None:
 
 
 class Spool:
-    """Durable hand-over of one process, or of any number that share the directory. Safe from any thread.
+    """The spool of a process; any number of processes may share its directory. Thread-safe.
 
     `sinks` may be a function that builds them: it is called on a background thread, and again in each forked child that
     appends. Given a sequence, a child reopens the same objects; across the fork itself they are closed.
@@ -75,7 +75,7 @@ class Spool:
         memory_bytes: int = _MEMORY_BYTES,
         unnamed: bool = True,
     ) -> None:
-        """`unnamed` False: segments of others that do not name their stores are left alone."""
+        """`unnamed` False: foreign segments without the names of their stores are not adopted."""
         self.directory = directory
         self._sinks = sinks
         self._fsync = fsync
@@ -100,7 +100,7 @@ class Spool:
         self._fsync_thread: FsyncThread | None = None
         self._memory: MemoryBuffer | None = None
         self._started = self._stopping = self._watched = False
-        # Of several threads that were started for it, one builds the stores.
+        # If several threads were started to build the stores, only one does it.
         self._unlaunched = AtomicFlag(is_set=True)
         self._parking: tuple[Shipper, ...] = ()
         self._parked, self._adopting = True, False
@@ -108,7 +108,7 @@ class Spool:
         self._queue = AppendQueue(self._lock, self._keep, self._counts)
 
     def append(self, payload: bytes, slim: Slim | None = None) -> bool:
-        """Keep one record; True if it is on disk (or in memory, while no disk takes it). Never raises.
+        """Append one record; True if it is on disk (or in memory, while the disk is not writable). Never raises.
 
         `slim` gives the same record without bodies, kept instead when the spool is nearly full. Do not call it from
         a finaliser (`__del__`, `weakref` callbacks). Interrupted by a signal handler that raises, it may have kept the
@@ -120,7 +120,7 @@ class Spool:
         return False
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until all this process has appended so far is with every sink; False if the time ran out."""
+        """Wait until every sink has all records that this process has appended so far; False on timeout."""
         deadline = time.monotonic() + timeout_s
         self._queue.write()
         goals = [(source, source.end) for source in self._segments.sources() if source.own]
@@ -135,7 +135,7 @@ class Spool:
         tries: int | None = None,
         progress: Progress = no_progress,
     ) -> bool:
-        """Adopt all that dead processes left and deliver it; False if the time ran out or there is no sink.
+        """Adopt and deliver the segments of dead processes; False on timeout or without sinks.
 
         Ends earlier where nothing was delivered for `idle_s`, or where every sink that still lacks something has
         failed `tries` times in a row. `progress` is called now and then with how many records were delivered.
@@ -156,7 +156,7 @@ class Spool:
         return False
 
     def _deliver(self, goals: list[tuple[Source, int]], deadline: float, limits: Limits, progress: Progress) -> bool:
-        """Wait until every sink has passed each offset; False where that takes too long."""
+        """Wait until every sink has passed each offset; False on timeout."""
         delivered, moved_at = -1, time.monotonic()
         while True:
             now = time.monotonic()
@@ -173,7 +173,7 @@ class Spool:
                 return False
 
     def close(self, timeout_s: float) -> bool:
-        """Flush, end the threads, leave the rest to the next process; False if time ran out. Appends are refused."""
+        """Flush and end the threads; False on timeout, and the next process delivers the rest. Appends are rejected."""
         deadline = time.monotonic() + timeout_s
         self._closed = True
         delivered = self.flush(timeout_s)
@@ -181,7 +181,7 @@ class Spool:
         return delivered
 
     def halt(self, deadline: float) -> None:
-        """Stop shipping by `deadline` (monotonic seconds). Appends still reach the disk, for the next process."""
+        """Stop shipping by `deadline` (monotonic seconds). Later appends are written, for the next process."""
         self._queue.write()
         with self._lock:
             with self._segments.lock:
@@ -197,7 +197,7 @@ class Spool:
             fsync_thread.stop()
         self._segments.finish()
         self._cap.settle()
-        # Even without time left, threads that merely wait get the moment they need to end.
+        # Waiting threads get a moment to end even if no time is left.
         deadline = max(deadline, time.monotonic() + _GRACE_S)
         if all(shipper.join(deadline - time.monotonic()) for shipper in shippers) and self._closed:
             lifetime.unregister(self)
@@ -228,7 +228,7 @@ class Spool:
         return counts
 
     def drops(self) -> dict[str, int]:
-        """Return how many records were dropped before any sink could have them, by reason as in `counters`."""
+        """Return the number of records dropped for all sinks, by reason as in `counters`."""
         reasons = {name.removeprefix(_DROPPED): count for name, count in dict(self._counts).items() if _DROPPED in name}
         return reasons | {"memory": 0 if self._memory is None else self._memory.dropped}
 
@@ -268,7 +268,7 @@ class Spool:
         return True
 
     def _save(self, memory: MemoryBuffer) -> None:
-        """Move what waits in memory to the disk that takes records again, a part with each append."""
+        """Write the records that wait in memory to the disk that is writable again, some with each append."""
         for entry in memory.batch(0, _SAVED_AT_ONCE, _MIB).entries:
             try:
                 self._writer.write(encode(entry.payload))
@@ -301,7 +301,7 @@ class Spool:
         )
 
     def _start(self) -> None:
-        # Once the interpreter is being taken down a new thread never begins, and waiting for it never ends.
+        # During interpreter shutdown a new thread never starts, and waiting for it would block forever.
         if self._started or self._stopping or sys.is_finalizing():
             return
         try:
@@ -346,14 +346,14 @@ class Spool:
             self.halt(deadline + 0.1)
 
     def before_fork(self) -> None:
-        """Wait until no append, adoption or delivery is under way, and keep them out; for a sink at most a while."""
-        # SQLite remembers its locks per process and would believe them in the child, which has none of them.
+        """Wait until no append, adoption or delivery runs, and block new ones; the wait for a sink is limited."""
+        # SQLite keeps its locks per process and would assume them in the child, which does not hold them.
         deadline = time.monotonic() + _PARK_S
         while not self._all_quiet(deadline):
             self._let_go()
 
     def _all_quiet(self, deadline: float) -> bool:
-        """Park the shippers and take the locks; False where other shippers have started meanwhile."""
+        """Park the shippers and take the locks; False if other shippers have started in the meantime."""
         self._parking = self._shippers
         for shipper in self._parking:
             shipper.park()
@@ -370,26 +370,26 @@ class Spool:
             self._segments.adoption.release()
 
     def after_fork_in_parent(self) -> None:
-        """Go on."""
+        """Release the locks and resume the shippers."""
         self._let_go()
         for shipper in self._parking:
             shipper.unpark()
 
     def after_fork_in_child(self) -> None:
-        """Leave the parent's files to the parent, and its sinks untouched; start afresh with the next append."""
-        # Kept for ever: collecting the parent's connections would close them for the parent too.
+        """Leave the parent's files and sinks to the parent; start new ones with the next append."""
+        # Never collected: closing the parent's connections would close them in the parent too.
         self._inherited.append((self._shippers, self._fsync_thread, self._segments))
         self._segments.release_all()
         parked = self._parked
         self._begin()
-        # Beside a connection that was in use, the child had better leave its records for others to ship.
+        # If a connection was in use at the fork, the child leaves its records to other processes.
         self._stopping = not parked
 
 
 def ship_once(
     directory: Path, sinks: Sinks, timeout_s: float, *, idle_s: float | None = None, progress: Progress = no_progress
 ) -> Mapping[str, int]:
-    """Deliver what dead processes left in `directory`, see `Spool.ship`; return the counters of the rest."""
+    """Deliver the segments of dead processes in `directory`, see `Spool.ship`; return the final counters."""
     spool = Spool(directory, sinks)
     deadline = time.monotonic() + timeout_s
     spool.ship(timeout_s, idle_s=idle_s, progress=progress)

@@ -24,7 +24,7 @@ Tree: TypeAlias = dict[str, object]
 
 _INT_LIMIT: Final = 2**63
 LIMITS: Final[Mapping[Form, int]] = {"int": _INT_LIMIT, "count": MAX_COUNT + 1}
-"""What the size of a number must stay below to fit its column; it stays in `extra` otherwise."""
+"""Exclusive limit of the size of a number in a column; larger numbers stay in `extra`."""
 _R = TypeVar("_R", SessionRecord, TimestepRecord)
 
 _VERSION: Final = "record_version"
@@ -100,7 +100,7 @@ def _field(cell: object, form: Form) -> object:
 
 
 def _take(tree: Tree, path: tuple[str, ...]) -> None:
-    """Remove what lies at `path`, and the object around it once that is empty."""
+    """Remove the value at `path`, and its parent object if that is then empty."""
     inner = tree.get(path[0])
     if len(path) == 1:
         tree.pop(path[0], None)
@@ -119,7 +119,7 @@ def _put(tree: Tree, path: tuple[str, ...], value: object) -> None:
 
 
 class _Story(NamedTuple):
-    """Values by path, and of which version each is."""
+    """Values by path, and the version of each."""
 
     values: Tree
     stamps: dict[str, int]
