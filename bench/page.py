@@ -28,13 +28,14 @@ _HEAD = """# Overhead of callspan
 
 `make bench`, `make bench-peers` and `make scale` each write a part of this page.{profiling}
 
-- **Times** are CPU time of the calling thread: waiting for other processes does not count. All rows of a table run in turn
-  in one process, in rounds; each round gives the median of a block of runs. A figure is the median, over all rounds, of the
-  difference between a row and the bare SDK in the same round.
-- Every row is warmed up: a call is made a hundred times before it is measured, a slow one thirty times. For about fifty calls
-  after a class was patched, the interpreter runs all code that uses the class slower. An application patches only once.
-- **Instructions** are counted by callgrind: the same on any machine under any load, within about 1 %. Instructions take
-  different times: use them to compare, not to estimate times.
+- **Times** are CPU time of the calling thread: waiting for other processes does not count. All rows of a table run in
+  turn in one process, in rounds; each round gives the median of a block of runs. A figure is the median, over all
+  rounds, of the difference between a row and the bare SDK in the same round.
+- Every row is warmed up: a call is made a hundred times before it is measured, a slow one thirty times. For about
+  fifty calls after a class was patched, the interpreter runs all code that uses the class slower. An application
+  patches only once.
+- **Instructions** are counted by callgrind: the same on any machine under any load, within about 1 %. Instructions
+  take different times: use them to compare, not to estimate times.
 - No network (mocked transport), content capture on, a real `TracerProvider` with a batch processor and an exporter
   that does nothing.
 - **The floor** is a raw OpenTelemetry span with the same attributes and events as callspan's span of that call.

@@ -33,9 +33,9 @@ _NONE: Final[tuple[str, ...]] = ()
 
 
 class SettingArguments(TypedDict, total=False):
-    """Keyword arguments of `callspan.instrument()` that set settings; `Settings` says what each means.
+    """Keyword arguments of `callspan.instrument()` that set settings; `Settings` documents them.
 
-    None is "not given". False is none at all for those that are a path or a text, and `stores`.
+    None is "not given". False disables a setting that is a path or a text, and `stores`.
     """
 
     enabled: bool | None
@@ -71,34 +71,34 @@ class SettingArguments(TypedDict, total=False):
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings in force, as `Handle.settings` shows them. Immutable.
 
-    Each is an argument of `callspan.instrument()`, and most have an environment variable, `CALLSPAN_` and the name in
-    capitals. Sizes are bytes, as arguments also text with a unit: `32k`, `16m`, `1g`.
+    Each is an argument of `callspan.instrument()`, and most have an environment variable: `CALLSPAN_` and the name in
+    upper case. Sizes are in bytes; arguments may also be text with a unit: `32k`, `16m`, `1g`.
 
     Attributes:
         enabled: Off: nothing is patched, and the session API does nothing. Default: on.
-        stores: URLs or paths of stores for records. Reading asks the first that can be read. Default: none, only spans.
+        stores: URLs or paths of stores for records. Reads use the first readable one. Default: none, only spans.
         content: `full`: prompts and completions; `metadata`: counts, roles, tool names, hashes; `off`: no content
             anywhere. Default: `full`.
         content_on_spans: Off: content in records and log events only, as the conventions' EVENT_ONLY. Default: on.
         vocabularies: Attribute sets on spans: `llm`, `gen_ai`, `openinference`. Default: `llm` and `gen_ai`.
         llm_prompts: `llm.prompts` and `llm.prompts.raw` on spans even if another vocabulary has the prompt.
             Default: off.
-        max_attribute_bytes: Longest attribute, in bytes; what is cut stays valid JSON. Default: 32 KiB.
-        max_span_bytes: Content of all attributes of one span, in bytes. Default: 128 KiB.
-        max_record_bytes: Largest record, in bytes; bodies of larger ones are left out and listed. Default: 16 MiB.
+        max_attribute_bytes: Maximum size of an attribute in bytes; truncated values stay valid JSON. Default: 32 KiB.
+        max_span_bytes: Maximum content of all attributes of one span, in bytes. Default: 128 KiB.
+        max_record_bytes: Maximum bytes of a record; bodies of larger ones are removed and listed. Default: 16 MiB.
         media: `reference`: base64 images, audio and files become `{sha256, mime, bytes}`; `inline` keeps them.
             Default: `reference`.
         propagate: Send W3C `traceparent` to the provider. Default: off.
-        stream_usage: Ask for the usage of OpenAI chat streams, and keep the extra chunk from the caller. Default: off.
-        estimate_usage: Estimate tokens where the provider reports none; marked as estimates. Default: off.
-        chunk_log: For how many chunks of a stream the record keeps arrival time and kind. Default: 0.
-        native: The anthropic SDK's own spans: `replace` them by ours, or `keep` both. Default: `replace`.
+        stream_usage: Request the usage of OpenAI chat streams, and hide the extra chunk from the caller. Default: off.
+        estimate_usage: Estimate tokens if the provider returns none; marked as estimates. Default: off.
+        chunk_log: Number of chunks per stream whose time and kind are recorded. Default: 0.
+        native: The anthropic SDK's own spans: `replace` them by callspan's, or `keep` both. Default: `replace`.
         log_events: Content and rewards as log events of the conventions. Default: off.
         completion_hook: Name of a completion hook of OpenTelemetry's GenAI utilities, called with each finished call.
             Default: none.
         attempt_spans: A child span for each HTTP request of a call, in addition to the events. Default: off.
         fsync: `none`; `interval`: every second; `always`: with every record. Default: `none`.
-        spool_max_bytes: Records that wait for their stores, in bytes; beyond it bodies are given up first, then
+        spool_max_bytes: Maximum size of undelivered records in bytes; beyond it bodies are dropped first, then
             records, both counted. Default: 1 GiB.
         spool_dir: Directory of the records that wait. Default: next to a file store, else the user's state directory.
         flush_on_sigterm: Under `opentelemetry-instrument`, `callspan run` and with `otlp`: send telemetry before an
@@ -182,11 +182,11 @@ class InvalidValueError(ValueError):
         super().__init__(expected)
         self.shown = shown(value)
         self.kept = kept
-        """The rest where only a part of the value is wrong; None: nothing."""
+        """The valid part of the value; None: nothing is valid."""
 
 
 def shown(value: object) -> str:
-    """Return a value as a message may show it: words and small numbers as they are, of anything else only the type."""
+    """Return a value for a message: words and small numbers unchanged, for others only the type."""
     if value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) <= _LARGEST):
         return repr(value)
     if isinstance(value, str):

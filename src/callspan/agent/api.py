@@ -1,4 +1,4 @@
-"""The session API as functions: open a session, step or tool, around a block or a function; find the current ones."""
+"""The session API: functions that open a session, timestep or tool, and return the current ones."""
 
 from __future__ import annotations
 
@@ -50,19 +50,19 @@ def session(  # noqa: PLR0913 - what a session is known by
     parent: Session | Timestep | str | None = None,
     at: Time | None = None,
 ) -> Session | Callable[_P, _R]:
-    """Return a session, to be used with `with` or `async with`, or as a decorator (bare or with arguments).
+    """Return a session for `with`, `async with` or as a decorator (with or without arguments).
 
     Args:
-        name: What kind of episode it is; few different ones, for it is part of the span's name.
-        session_id: An id of yours; None: a generated one. An id used before continues that session.
-        user_id: On whose behalf; also `metadata(user_id=...)` for the calls within.
+        name: The kind of episode; part of the span's name, so use few different ones.
+        session_id: The id; None: a generated one. An id that was used before continues that session.
+        user_id: The end user; also `metadata(user_id=...)` for calls in the session.
         group_id: Sessions that belong together.
-        task_id: What was to be done.
-        experiment: What is being tried.
-        metadata: Anything JSON can hold; None values are left out.
-        carrier: From `Session.carrier()` of another process: continue that session.
-        parent: The session or step above, or its session's id; None: the current one.
-        at: When it begins; None: when the block is entered.
+        task_id: The task.
+        experiment: The experiment.
+        metadata: Any JSON values; None values are left out.
+        carrier: The result of `Session.carrier()` in another process, to continue that session.
+        parent: The parent session or timestep, or a session's id; None: the current one.
+        at: Start time; None: when the block is entered.
 
     Example:
         >>> with callspan.session("support", session_id="conversation-7", user_id="u1") as session:
@@ -107,11 +107,11 @@ def timestep(
     *,
     at: Time | None = None,
 ) -> Timestep | Callable[_P, _R]:
-    """Return a step of the session that is current when it starts; `with`, `async with`, or a decorator.
+    """Return a timestep of the current session, for `with`, `async with` or as a decorator.
 
-    `at` is when it begins; None: when the block is entered.
+    `at` is the start time; None: when the block is entered.
 
-    Outside a session it opens one for itself, flagged and warned of once.
+    Outside a session it opens one, which is flagged, with one warning.
 
     Example:
         >>> @callspan.timestep
@@ -137,13 +137,13 @@ def tool(name: str | None = None, call: object = None, arguments: object = None)
 def tool(
     name: str | Callable[_P, _R] | None = None, call: object = None, arguments: object = None
 ) -> Tool | Callable[_P, _R]:
-    """Return the run of a tool in the current step; `with`, `async with`, or a decorator.
+    """Return the run of a tool in the current timestep, for `with`, `async with` or as a decorator.
 
     Args:
-        name: The tool's name; None: as the model called it, or as the decorated function is called.
-        call: The model's request for it, whose id, name and arguments are used: a tool call of chat
+        name: The tool's name; None: that of `call`, or of the decorated function.
+        call: The model's tool call, whose id, name and arguments are used: a tool call of chat
             completions, a function call item of Responses, a tool use block of messages; object, dict or id.
-        arguments: Instead of those of `call`; for a decorated function: those it is called with.
+        arguments: Replace those of `call`; for a decorated function: its arguments.
 
     Example:
         >>> @callspan.tool
@@ -171,12 +171,12 @@ def invoke_agent(
     input: object = None,  # noqa: A002 - the public word
     description: str | None = None,
 ) -> Agent | Callable[_P, _R]:
-    """Return the run of one agent, in a program of several: `with`, `async with`, or a decorator.
+    """Return the run of one of several agents, for `with`, `async with` or as a decorator.
 
     Args:
-        name: The agent's name; None: as the decorated function is called.
-        input: What it is given; for a decorated function: its arguments.
-        description: What kind of agent it is.
+        name: The agent's name; None: that of the decorated function.
+        input: Its input; for a decorated function: its arguments.
+        description: The purpose of the agent.
 
     Example:
         >>> with callspan.invoke_agent("planner", input="Plan a trip.") as agent:
@@ -200,11 +200,11 @@ def guardrail(
     *,
     input: object = None,  # noqa: A002 - the public word
 ) -> Guardrail | Callable[_P, _R]:
-    """Return a check of what goes into a model or comes out of it: `with`, `async with`, or a decorator.
+    """Return a check of a model's input or output, for `with`, `async with` or as a decorator.
 
     Args:
-        name: The check's name; None: as the decorated function is called.
-        input: What is checked; for a decorated function: its arguments.
+        name: The check's name; None: that of the decorated function.
+        input: The checked value; for a decorated function: its arguments.
 
     Example:
         >>> @callspan.guardrail
@@ -221,14 +221,14 @@ def guardrail(
 def handoff(
     to: str, sender: str | None = None, *, call: object = None, reason: object = None, at: Time | None = None
 ) -> str:
-    """Record that one agent passes the work on to another; return the event's id.
+    """Record a handoff from one agent to another; return the event's id.
 
     Args:
-        to: The agent that continues.
-        sender: The agent that stops; None: the current one, see `invoke_agent`.
-        call: The model's request for it, or its id, where it came as a tool call.
-        reason: Why, or what is passed on; anything JSON can hold.
-        at: When; None: now.
+        to: The agent that takes over.
+        sender: The agent that hands over; None: the current one, see `invoke_agent`.
+        call: The tool call that requested it, or its id.
+        reason: The reason, or the data that is passed on; any JSON value.
+        at: The time; None: now.
 
     Example:
         >>> with callspan.session("support"), callspan.invoke_agent("triage"):
@@ -238,7 +238,7 @@ def handoff(
 
 
 def current_session() -> Session | None:
-    """Return the session the running code is in, or None.
+    """Return the current session, or None.
 
     Example:
         >>> callspan.current_session() is None
@@ -250,7 +250,7 @@ def current_session() -> Session | None:
 
 
 def current_timestep() -> Timestep | None:
-    """Return the timestep the running code is in, or None.
+    """Return the current timestep, or None.
 
     Example:
         >>> with callspan.session("chat"), callspan.timestep("answer"):

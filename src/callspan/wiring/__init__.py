@@ -41,7 +41,7 @@ _CLOSE_TIMEOUT_S: Final = 5.0
 
 
 class Handle:
-    """What `instrument()` returns. Safe from any thread; still usable after it was replaced or undone.
+    """The result of `instrument()`. Thread-safe; still usable after it was replaced or uninstrumented.
 
     Example:
         >>> handle = callspan.instrument(stores="sqlite:///callspan.db")
@@ -97,16 +97,16 @@ class Wiring:
         self.patches = Patches(self.hook_context)
         self._pipeline: Pipeline | None = None
         self._sdks: tuple[Sdk, ...] = ()
-        """What the pipeline in use is to patch, also while its settings are off."""
+        """The SDKs that the pipeline in use patches, also while it is disabled."""
         self._exporter_stores: tuple[str, ...] = ()
         self._of_exporter: tuple[Recorder, Processors] | None = None
-        """What stores the records of an exporter where nothing is instrumented."""
+        """Stores the records of an exporter while nothing is instrumented."""
         self._lock = threading.RLock()
         renew_locks(self, "_lock")
 
     @property
     def pipeline(self) -> Pipeline | None:
-        """The pipeline in use, None where nothing is instrumented."""
+        """The pipeline in use; None if nothing is instrumented."""
         return self._pipeline
 
     def change(
@@ -116,10 +116,10 @@ class Wiring:
         sdks: Sequence[Sdk] | None,
         otlp: str | bool | None = None,
     ) -> Handle:
-        """Put in use what is given, and for the rest what is in use, or else the environment says.
+        """Apply the given settings; others keep their value in force, else that of the environment.
 
-        `sdks` of None are those in use, or else all; given ones come on top. `otlp` sets up the global providers where
-        no others are given. Raises SettingError.
+        `sdks` None: those in use, else all; given ones are added. `otlp` sets up global providers if no others are
+        given. Raises SettingError.
         """
         with self._lock:
             old = self._pipeline
@@ -165,7 +165,7 @@ class Wiring:
         return Handle.of(self, pipeline), replaced
 
     def remove(self, pipeline: Pipeline | None) -> None:
-        """Take the pipeline out of use, if it still is the one, and restore the SDKs."""
+        """Stop using the pipeline, if it is still in use, and restore the SDKs."""
         self.hook_context.deferred_ends.drain(_CLOSE_TIMEOUT_S)
         with self._lock:
             if pipeline is None or pipeline is not self._pipeline:
@@ -179,7 +179,7 @@ class Wiring:
         _retire(pipeline)
 
     def restore(self, pipeline: Pipeline | None) -> None:
-        """Put a pipeline back that was in use before, as `testing.capture()` does; None: leave nothing in use."""
+        """Use a previous pipeline again, as `testing.capture()` does; None: use none."""
         if pipeline is None:
             self.remove(self._pipeline)
             return
@@ -188,7 +188,7 @@ class Wiring:
                 self._put(pipeline)
 
     def remove_sdk(self, sdk: Sdk) -> None:
-        """Restore one SDK; with the last one the pipeline goes out of use."""
+        """Restore one SDK; after the last one the pipeline is no longer in use."""
         with self._lock:
             self.patches.undo(sdk)
             self._sdks = tuple(other for other in self._sdks if other != sdk)
@@ -197,7 +197,7 @@ class Wiring:
             self.remove(last)
 
     def add_stores(self, urls: str | Path | Sequence[str | Path] | None, default: str) -> tuple[str, ...]:
-        """Add the stores of an exporter; none named: the environment's, and where there are none `default`."""
+        """Add the stores of an exporter; default: those of the environment, else `default`."""
         named = load({"stores": urls}, checks=CHECKS).stores or (default,)
         with self._lock:
             self._exporter_stores += tuple(url for url in named if url not in self._exporter_stores)
@@ -272,13 +272,13 @@ def _left(deadline: float) -> float:
 
 
 def _retire(pipeline: Pipeline | None) -> None:
-    """Close the stores of a pipeline that is not in use any more. Takes seconds: call it without a lock."""
+    """Close the stores of a pipeline that is no longer in use. Takes seconds: call it without a lock."""
     if pipeline is not None:
         pipeline.recorder.retire(_CLOSE_TIMEOUT_S)
 
 
 def _nothing_to_load() -> None:
-    """Stand in where nothing is instrumented."""
+    """Do nothing: the placeholder while nothing is instrumented."""
 
 
 WIRING: Final = Wiring()
@@ -313,29 +313,30 @@ def instrument(
     sdks: Sdk | Sequence[Sdk] | None = None,
     **settings: Unpack[SettingArguments],
 ) -> Handle:
-    """Record every call of the openai and anthropic SDKs from now on, whenever they are imported.
+    """Record every call of the openai and anthropic SDKs from now on; they may be imported before or after.
 
-    None means "not given": the value in force stays, and where nothing is in force the environment's or the default.
-    A second call without arguments returns what is in force; with others it changes those that are given and warns
-    once, naming old and new. Call it from any thread, before or after a fork; it starts no thread and opens no file.
+    None means "not given": the value in force is kept; if there is none, the environment or the default applies.
+    A second call without arguments returns the handle in force. With arguments, it changes the given settings, and one
+    warning names old and new values. May be called from any thread, before or after a fork; starts no thread and opens
+    no file.
 
     Args:
-        tracer_provider: Where spans go; None: the global provider, looked up late.
-        meter_provider: Where metrics go; None: the global provider, looked up late.
-        logger_provider: Where log events go, if they are on; None: the global provider, looked up late.
+        tracer_provider: The provider for spans; None: the global one, looked up when first used.
+        meter_provider: The provider for metrics; None: the global one, looked up when first used.
+        logger_provider: The provider for log events, if they are on; None: the global one, looked up when first used.
         otlp: Base URL of an OTLP/HTTP receiver, or True for `OTEL_EXPORTER_OTLP_*`: sends spans, metrics and,
-            if they are on, log events there, by global providers set up where the application has none.
-            `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER` or `OTEL_LOGS_EXPORTER` of `none` leaves one out.
-        redact: A function from record to record, applied before anything is shown or kept; False: none any more.
-        sdks: Which SDKs to patch, in a second call which besides. Default: both.
+            if they are on, log events there, by global providers for signals for which the application has none.
+            `none` in `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER` or `OTEL_LOGS_EXPORTER` disables a signal.
+        redact: A function from record to record, applied before a record is exported or stored; False: remove it.
+        sdks: The SDKs to patch; a second call adds to them. Default: both.
         settings: Any of `callspan.Settings`, such as `stores`, `content` and `vocabularies`.
 
     Returns:
-        A handle; that of the settings in force where nothing is changed.
+        A handle; the one in force if nothing is changed.
 
     Raises:
-        SettingError: An argument has an invalid value. Nothing has been changed then.
-        TypeError: There is no such argument.
+        SettingError: An argument has an invalid value. Nothing was changed.
+        TypeError: An argument is unknown.
 
     Example:
         >>> handle = callspan.instrument(stores="sqlite:///callspan.db", content="metadata")
@@ -354,7 +355,7 @@ def instrument(
 
 
 def uninstrument() -> None:
-    """Restore the SDKs to what they were and close the stores. Calls that still run end as if observed.
+    """Restore the SDKs and close the stores. Calls in progress are still recorded at their end.
 
     Example:
         >>> handle = callspan.instrument()
@@ -364,7 +365,7 @@ def uninstrument() -> None:
 
 
 def patch_status() -> list[HookStatus]:
-    """Return the status of every hook of every patched SDK, with what is lost where a name is missing.
+    """Return the status of every hook of every patched SDK, and what is lost if a name is missing.
 
     Example:
         >>> handle = callspan.instrument(sdks="openai")
