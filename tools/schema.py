@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from callspan.record.schema import json_schema
+from callspan.record.json_schema import json_schema
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "call_record.schema.json"
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.cost import Pricer, priced
-from callspan.cost.table import ModelPrices, PriceTable
+from callspan.cost.price_table import ModelPrices, PriceTable
 from callspan.record.call import CallRecord, Request, Response, Timing, Usage
 
 from .conftest import NOVEMBER_2026_NS

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callspan.cost import PriceFileError, Pricer, read_prices
-from callspan.cost.table import ModelPrices
+from callspan.cost.price_table import ModelPrices
 from callspan.record.call import Usage
 
 from .conftest import MakeCall

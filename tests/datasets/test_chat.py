@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from callspan.datasets.chat import ChatCall, canonical, chat_call
+from callspan.datasets.chat_messages import ChatCall, canonical, chat_call
 
 from .conftest import World, tool_call
 

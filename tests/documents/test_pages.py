@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from callspan.cost.table import read_prices
+from callspan.cost.price_table import read_prices
 from callspan.settings import Settings
 from callspan.settings_loader import variables
 from callspan.stores.sqlite.file import open_for_writing

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 
 from callspan.record import call, events
 from callspan.record.codec import encode
-from callspan.record.schema import json_schema
+from callspan.record.json_schema import json_schema
 
 from .conftest import Delivery, Records
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from callspan.datasets.chat import called_tools, chat_call, flaw, tool_name
+from callspan.datasets.chat_messages import called_tools, chat_call, flaw, tool_name
 from callspan.providers import registry
 from callspan.record.call import CallRecord, Timing
 from tests.datasets.conftest import raw

@@ -14,8 +14,8 @@ import msgspec
 from callspan.cli.filters import File, choosing_calls, of_one_session
 from callspan.cli.frame import Frame, progress, reading
 from callspan.cost import PriceFileError, Pricer, pricer_for
+from callspan.cost.price_table import PROVIDER
 from callspan.cost.published import is_installed
-from callspan.cost.table import PROVIDER
 from callspan.formatting import count, money
 from callspan.record.call import CallRecord, Cost
 from callspan.record.codec import encode

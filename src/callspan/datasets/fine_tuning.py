@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
 
-from callspan.datasets.chat import ChatMessage, called_tools, flaw, tool_name
+from callspan.datasets.chat_messages import ChatMessage, called_tools, flaw, tool_name
 from callspan.datasets.lineage import Turn, all_tools, leaves, turns
 from callspan.datasets.selection import Episode, Options, Statistics
 from callspan.record.events import SessionRecord

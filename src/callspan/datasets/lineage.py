@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from callspan.datasets.chat import ChatCall, ChatMessage, Dropped, canonical, chat_call, tool_name
+from callspan.datasets.chat_messages import ChatCall, ChatMessage, Dropped, canonical, chat_call, tool_name
 from callspan.record.call import CallRecord
 
 _ROOT: Final = b""

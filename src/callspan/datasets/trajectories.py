@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from callspan.datasets.chat import ChatMessage, canonical, tool_name
+from callspan.datasets.chat_messages import ChatMessage, canonical, tool_name
 from callspan.datasets.fine_tuning import Row
 from callspan.datasets.lineage import Turn, turns
 from callspan.datasets.selection import Episode, Options, Statistics

@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
-from callspan.cost.table import Pricer, pricer_for, provider_cost
+from callspan.cost.price_table import Pricer, pricer_for, provider_cost
 from callspan.fail_open import attempt_each, fail_open
 from callspan.process import callbacks
 from callspan.process.bodies import encoded, with_bodies

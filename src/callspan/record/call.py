@@ -40,7 +40,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     web_search_requests: int | None = None
     web_fetch_requests: int | None = None
     cost_usd: Decimal | None = None
-    """What the provider itself states it charged (OpenRouter's `usage.cost`)."""
+    """The charge that the provider returns (OpenRouter's `usage.cost`)."""
     estimated: bool = False
     """True where a count is not the provider's alone: estimated from the text (`estimate_usage`), taken from its total
     where the total is more than its parts, or contradicted by another counter."""
@@ -85,15 +85,15 @@ _WORDS: Final[dict[str, str]] = {
 
 
 def normalised(reason: str) -> str:
-    """Return `stop`, `length`, `tool_calls` or `content_filter` for the words known to mean these.
+    """Return `stop`, `length`, `tool_calls` or `content_filter` for known finish reasons.
 
-    Case-insensitive. Any other text is returned as it is.
+    Case-insensitive. Other values are returned unchanged.
     """
     return _WORDS.get(reason) or _WORDS.get(reason.lower(), reason)
 
 
 SCHEMA_VERSION: Final = 1
-"""Version of every record in this package; readers refuse others by name."""
+"""Schema version of all records; readers reject other versions."""
 
 
 def schema_field() -> int:
@@ -109,11 +109,11 @@ Outcome: TypeAlias = Literal["started", "success", "error", "timeout", "cancelle
 """How a call ended. `started` is written for streams only; readers show a dead one as `interrupted`."""
 
 StreamEnd: TypeAlias = Literal["complete", "closed", "dropped", "error", "cancelled"]
-"""Who ended a stream: its normal end, close, the garbage collector, an error, or cancellation."""
+"""How a stream ended: normally, by a close, by garbage collection, by an error, or by cancellation."""
 
 
 class RateLimit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One rate limit as the provider's headers state it."""
+    """One rate limit, from the response headers."""
 
     limit: int | None = None
     remaining: int | None = None
@@ -137,23 +137,23 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """1 for the first."""
     start_ns: int
     headers_ns: int | None = None
-    """Offset at which the response headers were here; None when none came."""
+    """Offset at which the response headers were received; None without a response."""
     status: int | None = None
     error_kind: str | None = None
     error_type: str | None = None
     request_id: str | None = None
     retry_after_s: float | None = None
     planned_wait_s: float | None = None
-    """What the SDK decided to wait before the next attempt."""
+    """The wait before the next attempt that the SDK decided on."""
     rate_limits: RateLimits | None = None
     end_ns: int | None = None
     """Offset of its end: the headers of an error, an exception, or the end of the answer's body or stream."""
     wait_s: float | None = None
-    """What really passed from its end to the start of the next attempt; None for the last."""
+    """The actual time from its end to the start of the next attempt; None for the last."""
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """When things happened. `start_ns` is Unix time; everything else is monotonic offsets from it."""
+    """Times of a call. `start_ns` is Unix time; all others are monotonic offsets from it."""
 
     start_ns: int
     duration_ns: int | None = None
@@ -177,7 +177,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Scalars and small settings as sent (temperature, max_tokens, ...); never messages or tools."""
     message_count: int | None = None
     roles: list[str] | None = None
-    """Roles of the messages in order, where the content setting keeps no body; else the body tells them."""
+    """Roles of the messages in order, if the content setting keeps no body."""
     tool_names: list[str] | None = None
     body_bytes: int | None = None
     """Size of the body as sent."""
@@ -186,13 +186,13 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What came back, whole or the part that came."""
+    """The response, complete or the received part."""
 
     id: str | None = None
     model: str | None = None
     created: int | None = None
     finish_reasons: list[str | None] = []
-    """The provider's own word, one per choice in order of their index; None: that choice had none."""
+    """As the provider returns them, one per choice by index; None: the choice has none."""
     service_tier: str | None = None
     system_fingerprint: str | None = None
     status: str | None = None
@@ -200,25 +200,25 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     truncated: bool = False
     """The model stopped at a length limit."""
     refused: bool = False
-    """The answer is a refusal, or a filter took it away."""
+    """The answer is a refusal, or a filter removed it."""
     unrecognized: bool = False
     """Nothing in the body belongs to the API that was stated: content and usage are unknown, not empty."""
     body_bytes: int | None = None
     body: msgspec.Raw = NO_BODY
-    """The answer as the endpoint returns it in one piece; a stream is folded into that shape."""
+    """The response as the endpoint returns it without streaming; a stream is folded into that form."""
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What went wrong."""
+    """The error of a call."""
 
     kind: str
-    """Our class: rate_limit, quota, timeout, connection, auth, permission, not_found, bad_input,
+    """The kind, the same for all SDKs: rate_limit, quota, timeout, connection, auth, permission, not_found, bad_input,
     context_length, content_filter, overloaded, server, parsing, cancelled, unknown."""
     type: str
     """`error.type` of the conventions: the provider's type or code, else the exception's class."""
     retryable: bool = False
     exception: str | None = None
-    """Qualified class of the exception the caller saw; None when it saw none."""
+    """Qualified class of the exception that the caller got; None if there was none."""
     message: str | None = None
     code: str | None = None
     param: str | None = None
@@ -228,33 +228,33 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ChunkNote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """When one chunk came and of what kind it was. Its content is in the response."""
+    """Time and kind of one chunk. Its content is in the response."""
 
     offset_ns: int
     """Since the start of the call, monotonic."""
     event: str | None = None
-    """Type of the event, as the provider names it; None where its events have no types (chat)."""
+    """Type of the event, as the provider names it; None if its events have no types (chat)."""
     choice: int | None = None
-    """Index of the choice, output item or content block it belongs to; None where it names none."""
+    """Index of its choice, output item or content block; None if it has none."""
     content: bool = False
     """Whether it carried text, reasoning, a refusal or a part of a tool call."""
 
 
 class Stream(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How a stream went."""
+    """The course of a stream."""
 
     end: StreamEnd
     chunks: int = 0
     complete: bool = False
-    """True when the provider's terminal event was seen, whatever ended the stream."""
+    """True if the provider's terminal event was received, however the stream ended."""
     last_event: str | None = None
-    """Type of the last event that came, as the provider names it; None where its events have no types (chat)."""
+    """Type of the last event, as the provider names it; None if its events have no types (chat)."""
     log: list[ChunkNote] = []
-    """The first chunks, one by one, in the order they came; empty unless the setting `chunk_log` requests it."""
+    """The first chunks in order; empty unless the setting `chunk_log` is set."""
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Where in an agent's work a call was made."""
+    """The session and timestep in which a call was made."""
 
     session_id: str | None = None
     session_name: str | None = None
@@ -265,7 +265,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Redaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing that was taken out of a record, and by whom."""
+    """One value that was removed from a record, and by which processor."""
 
     what: str
     """A path such as `request.body` or `error.message`."""
@@ -274,7 +274,7 @@ class Redaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     a processor could not finish and the content was withheld."""
     original_bytes: int | None = None
     sha256: str | None = None
-    """Hex digest of what was there, for `content` only: equal content stays recognisable."""
+    """Hex digest of the removed value, only for `content`: equal values have equal digests."""
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -287,9 +287,9 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="call"):
-    """One call to a provider with its retries and its whole stream.
+    """One call to a provider, with its retries and its complete stream.
 
-    Written by one function for plain, streamed and failed calls alike. Absent fields are unknown. Immutable.
+    One function builds it for plain, streamed and failed calls. Absent fields are unknown. Immutable.
 
     Example:
         >>> with callspan.testing.capture() as seen:
@@ -316,7 +316,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     server_address: str | None = None
     server_port: int | None = None
     trace_id: str | None = None
-    """32 hex digits; None when no trace was there."""
+    """32 hex digits; None without a trace."""
     span_id: str | None = None
     parent_span_id: str | None = None
     sampled: bool | None = None
@@ -346,7 +346,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
     @property
     def text(self) -> str | None:
-        """Text of the answer's first choice; None where it has none, or the record has no conversation."""
+        """Text of the first choice of the answer; None if there is none, or the record has no conversation."""
         return None if self._first is None else self._first.text
 
     @property
@@ -356,7 +356,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
     @property
     def user(self) -> str | None:
-        """On whose behalf it was made: `user_id` of the metadata or session, else as sent to the provider."""
+        """The end user: `user_id` of the metadata or session, else as sent to the provider."""
         return user_of(self.metadata, self.api, self.request.params)
 
     @property

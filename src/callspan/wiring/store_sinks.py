@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from callspan.cost.table import PriceFileError, pricer_for
+from callspan.cost.price_table import PriceFileError, pricer_for
 from callspan.process.processors import delivery_processors
 from callspan.settings import SettingError
 from callspan.spool.processed_sink import Delivered, ProcessedSink, SharedDecoder

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callspan.datasets.chat import (
+from callspan.datasets.chat_messages import (
     call_ids,
     called_tools,
     canonical,
