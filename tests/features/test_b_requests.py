@@ -142,7 +142,7 @@ def test_no_secret_of_a_request_reaches_an_attribute_or_a_record(provider: Scrip
 FIELDS: dict[str, Any] = {
     "application": "shop", "environment": "test", "organization_id": "o1", "project_id": "p1", "user_id": "u1",
     "workflow_id": "w1", "workflow_name": "checkout", "run_id": "r1", "step": "plan", "step_index": 3,
-    "prompt_id": "pr1", "prompt_version": 2, "purpose": "summarization",
+    "prompt_id": "pr1", "prompt_version": 2, "purpose": "summarization", "agent_id": "a1",
 }  # fmt: skip
 
 
@@ -153,14 +153,14 @@ def test_metadata_around_a_call_is_on_its_span_and_in_its_record(
     """Every field that is set around a call, its purpose among them, and free ones collected in `extra`."""
 
     async def body() -> None:
-        with callspan.metadata(**FIELDS, agent_id="a1", extra={"a": {"b": 1}}):
+        with callspan.metadata(**FIELDS, tags=["x", "y"], extra={"a": {"b": 1}}):
             await answered(mode, api)
 
     run(body)
     attributes = shown(seen)
     assert {name: attributes[f"llm.meta.{name}"] for name in FIELDS} == FIELDS
-    assert json.loads(attributes["llm.meta.extra"]) == {"a": {"b": 1}, "agent_id": "a1"}
-    assert the_call(seen).metadata == {**FIELDS, "extra": {"a": {"b": 1}, "agent_id": "a1"}}
+    assert json.loads(attributes["llm.meta.extra"]) == {"a": {"b": 1}, "tags": ["x", "y"]}
+    assert the_call(seen).metadata == {**FIELDS, "tags": ["x", "y"], "extra": {"a": {"b": 1}}}
 
 
 def test_of_three_levels_that_say_the_same_the_innermost_wins(mode: Mode, run: Run, seen: Captured) -> None:

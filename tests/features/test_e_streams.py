@@ -59,6 +59,75 @@ def test_a_streamed_answer_makes_the_record_of_a_plain_one(
     assert streamed.stream.chunks == second["callspan.stream.chunks"] > 1
 
 
+OF_DELIVERY = {"call_id", "trace_id", "span_id", "stream", "timing", "attempts", "place"}
+OF_THE_ANSWER = {"id", "item_id", "created", "created_at", "completed_at", "encrypted_content", "reset_s"}
+
+
+@pytest.mark.parametrize("says", SAYS)
+@pytest.mark.parametrize("api", APIS)
+def test_a_record_of_a_stream_is_that_of_a_plain_call_field_by_field(
+    says: str, api: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    """The whole record, folded body and raw usage included, but for delivery and ids that the provider makes up."""
+    usage: dict[str, Any] = {"stream_options": {"include_usage": True}} if api == "chat_completions" else {}
+    for _ in range(2):
+        mode.provider.reply(**SAYS[says])
+    run(lambda: answered(mode, api))
+    run(lambda: answered(mode, api, stream=True, **usage))
+    plain, streamed = (comparable(record) for record in seen.records)
+    assert streamed == plain
+    assert plain["response"]["body"]
+    assert plain["response"]["finish_reasons"]
+
+
+def comparable(record: CallRecord) -> dict[str, Any]:
+    """A record as JSON, with its bodies as JSON, without what is the delivery's own and without null."""
+    fields = msgspec.to_builtins(record, builtin_types=(msgspec.Raw,), enc_hook=str)
+    assert record.response is not None
+    fields["response"]["body"] = msgspec.json.decode(record.response.body)
+    fields["response"].pop("body_bytes")
+    kept = {"model": fields["request"].pop("model"), "params": fields["request"].get("params", {})}
+    kept["params"] = {key: value for key, value in kept["params"].items() if not key.startswith("stream")}
+    fields["request"] = kept
+    return {name: bare(value) for name, value in fields.items() if name not in OF_DELIVERY}
+
+
+def bare(value: Any) -> Any:
+    """JSON without ids, times and null."""
+    if isinstance(value, dict):
+        inner = {key: bare(item) for key, item in value.items() if key not in OF_THE_ANSWER}
+        return {key: item for key, item in inner.items() if item not in (None, [], {})}
+    return [bare(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+def test_each_thinking_block_keeps_its_own_signature_in_the_record(
+    stream: bool, mode: Mode, run: Run, seen: Captured
+) -> None:
+    """Two blocks, through the SDK, to the parts of the record and to the span."""
+    blocks = [{"type": "thinking", "thinking": word, "signature": f"signed {word}"} for word in ("one", "two")]
+    body = {
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-5", "stop_reason": "end_turn",
+        "content": [*blocks, {"type": "text", "text": "Well."}], "usage": {"input_tokens": 3, "output_tokens": 2},
+    }  # fmt: skip
+    mode.provider.reply(raw=body)
+    run(lambda: answered(mode, "messages", stream=stream))
+    record = the_call(seen)
+    assert record.conversation is not None
+    (output,) = record.conversation.output
+    assert output.parts == [
+        Reasoning(text="one", signature="signed one"),
+        Reasoning(text="two", signature="signed two"),
+        Text(text="Well."),
+    ]
+    assert record.response is not None
+    found = msgspec.json.decode(record.response.body)["content"][:2]
+    assert [(block["thinking"], block["signature"]) for block in found] == [
+        ("one", "signed one"),
+        ("two", "signed two"),
+    ]
+
+
 def said(record: CallRecord) -> tuple[object, ...]:
     """All that does not depend on the way of delivery or on ids the provider made up."""
     response, usage, conversation = record.response, record.usage, record.conversation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -53,6 +54,52 @@ def test_each_call_counts_its_own_tokens(
     (duration,) = points(reader)["gen_ai.client.operation.duration"]
     assert duration.count == 2
     assert 0 < duration.min <= duration.max < 30, "seconds"
+
+
+@pytest.mark.parametrize("ending", ["plain", "stream", "closed", "error"])
+def test_durations_are_in_seconds_of_what_the_caller_waited_and_say_how_it_ended(
+    ending: str, provider: ScriptedProvider, reader: InMemoryMetricReader, instrumented: Callable[..., Handle]
+) -> None:
+    """Between the scripted wait and what the caller measured, by the unit that the metric states."""
+    instrumented(meter_provider=MeterProvider(metric_readers=[reader], shutdown_on_exit=False))
+    provider.reply(
+        text="one two three", first_token_delay_s=0.06, delay_s=0.03, status=400 if ending == "error" else 200
+    )
+    streamed = ending in ("stream", "closed")
+    with openai.OpenAI(api_key="k", base_url=provider.openai_url, max_retries=0) as client:
+        began, first = time.perf_counter(), None
+        with contextlib.suppress(openai.BadRequestError):
+            answer: Any = client.chat.completions.create(model="gpt-5", messages=QUESTION, stream=streamed)
+            for chunk in answer if streamed else ():
+                if first is None and chunk.choices[0].delta.content:
+                    first = time.perf_counter() - began
+                    if ending == "closed":
+                        answer.close()
+                        break
+        waited = time.perf_counter() - began
+    found = points(reader)
+    (duration,) = found["gen_ai.client.operation.duration"]
+    assert (duration.count, units(reader)["gen_ai.client.operation.duration"]) == (1, "s")
+    assert (0.09 if streamed else 0.03) <= duration.sum <= waited
+    how = {name: value for name, value in duration.attributes.items() if name.startswith(("error.", "callspan."))}
+    assert how.keys() == {"closed": {"callspan.outcome", "callspan.stream.end"}, "error": {"error.type"}}.get(
+        ending, set()
+    )
+    assert how.get("callspan.outcome") == ("cancelled" if ending == "closed" else None)
+    if first is None:
+        assert "callspan.client.time_to_first_token" not in found
+    else:
+        (token,) = found["callspan.client.time_to_first_token"]
+        assert (token.count, units(reader)["callspan.client.time_to_first_token"]) == (1, "s")
+        assert 0.09 <= token.sum <= first
+
+
+def units(reader: InMemoryMetricReader) -> dict[str, str]:
+    """The unit each metric states."""
+    data = reader.get_metrics_data()
+    assert data is not None
+    scopes = [scope for resource in data.resource_metrics for scope in resource.scope_metrics]
+    return {metric.name: metric.unit for scope in scopes for metric in scope.metrics}
 
 
 def test_rate_limits_and_time_outs_are_counted_by_provider_and_kind(

@@ -89,6 +89,18 @@ def test_the_reward_of_a_session() -> None:
     assert aggregates.reward_of([reward(None, 1, scope="session"), event(2.0, 2)]) == 2.0
 
 
+def test_of_one_moment_the_order_is_that_of_their_writing() -> None:
+    """Whatever their ids and kinds are: the sequence number decides."""
+    told = [
+        events.MessageRecord(message_id="z", message_type="x", time_ns=2, sequence=1),
+        events.EventRecord(event_id="y", event_type="x", time_ns=2, sequence=2),
+        events.EventRecord(event_id="b", event_type="x", time_ns=2, sequence=3),
+        events.MessageRecord(message_id="a", message_type="x", time_ns=2, sequence=10),
+    ]
+    mixed = [told[at] for at in (3, 1, 0, 2)]
+    assert sorted(mixed, key=aggregates.event_order) == told
+
+
 def test_events_have_one_order() -> None:
     message = events.MessageRecord(message_id="m", message_type="x", time_ns=2, sequence=1)
     ordered = [event(None, 1), events.EventRecord(event_id="b", event_type="x", time_ns=2), message, reward(1.0, 3)]

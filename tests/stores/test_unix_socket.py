@@ -126,6 +126,24 @@ def test_with_acks_a_receiver_that_dies_means_later_and_nothing_is_lost(
     store.sink.close()
 
 
+def test_a_receiver_that_knows_another_version_gets_nothing_and_the_records_wait(
+    tmp_path: Path, deliver: Callable[[str], Delivery], receive: Callable[..., Receiver], records: Records
+) -> None:
+    """As docs/socket.md has it: it hangs up on a version it does not know; the one that knows it gets everything."""
+    known = {PROTOCOL_VERSION + 1}
+    receiver = receive(lambda line: acknowledge(line) if line["protocol_version"] in known else b"")
+    store = deliver(f"unix://{tmp_path}/r.sock?acks=on")
+    entries = store.entries([records.call() for _ in range(3)])
+    with pytest.raises(OSError, match=r"closed by the receiver|reset|pipe"):
+        store.sink.deliver(entries)
+    assert receiver.lines == []
+    known.add(1)  # what docs/socket.md states
+    store.sink.open()
+    store.sink.deliver(entries)
+    assert [line["protocol_version"] for line in receiver.lines] == [1, 1, 1]
+    store.sink.close()
+
+
 def test_a_receiver_that_never_acknowledges_is_a_time_out(
     tmp_path: Path, deliver: Callable[[str], Delivery], receive: Callable[..., Receiver], records: Records
 ) -> None:
