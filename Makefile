@@ -58,6 +58,7 @@ check: $(STAMP)-dev  ## Lint, types, layers, documents
 	$(BIN)/python tools/schema.py --check
 	$(BIN)/python tools/tree.py --check
 	$(BIN)/python tools/attributes.py --check
+	$(BIN)/python tools/coverage.py --check
 	$(BIN)/python tools/columns.py --check
 
 older: $(STAMP)-dev  ## The capture tests on one older version of both SDKs

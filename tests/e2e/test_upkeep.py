@@ -12,7 +12,7 @@ import pytest
 
 from callspan.cli import doctor
 from callspan.fail_open import Once
-from callspan.intercept import other_instrumentations
+from callspan.intercept import coverage, other_instrumentations
 from callspan.record.codec import encode
 from callspan.record.events import SessionRecord
 from callspan.spool.segment import SUFFIX
@@ -95,6 +95,17 @@ def test_doctor_names_a_setting_that_means_nothing(monkeypatch: pytest.MonkeyPat
     assert answer.code == 1
     failed = [check["detail"] for check in answer.json["checks"] if check["state"] == "failed"]
     assert [detail.partition("=")[0] for detail in failed] == ["CALLSPAN_FSYNC"]
+
+
+def test_doctor_names_the_methods_that_the_table_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    without = tuple(row for row in coverage.ROWS if row.resource != "images")
+    monkeypatch.setattr(coverage, "ROWS", without)
+    (note,) = [check for check in doctor.every_check("") if check.name == "openai methods"]
+    assert note.state == "note"
+    assert "images.create_variation, images.edit, images.generate" in note.detail
+    monkeypatch.setattr(coverage, "ROWS", ())
+    (note,) = [check for check in doctor.every_check("") if check.name == "openai methods"]
+    assert re.search(r"and \d{3} more$", note.detail)
 
 
 def test_doctor_tells_of_a_platform_that_is_only_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,242 @@
+"""Coverage: every method of both SDKs, and what is recorded of it, as one table; and which methods it does not know.
+
+The methods of the installed SDKs are read from their source, which takes no import. `docs/coverage.md` is made of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+What: TypeAlias = Literal["recorded", "not yet", "websockets", "no inference"]
+"""`not yet`: it is billed as inference, or leads to it, and leaves no record; `websockets`: so, over a websocket."""
+
+EVERY: Final = "*"
+"""Stands for all methods of a resource and of those below it."""
+
+
+class Row(NamedTuple):
+    """Methods of one resource, and what is recorded of them."""
+
+    sdk: str
+    resource: str
+    """As it is reached from a client, such as `chat.completions`; with `.*` after it, those below it too."""
+    methods: str
+    """Names, separated by blanks; `EVERY` only for what administers an organization."""
+    what: What
+    note: str = ""
+    """For the page."""
+    older: bool = False
+    """Only older versions have it."""
+
+
+_CRUD: Final = "create retrieve update list delete archive cancel"
+_STORED: Final = "it reads or keeps stored answers"
+
+ROWS: Final = (
+    Row("openai", "chat.completions", "create parse stream", "recorded"),
+    Row("openai", "beta.chat.completions", "parse stream", "recorded", older=True),
+    Row("openai", "responses", "create parse stream compact", "recorded",
+        "with `background=True` the request and its `queued` status; the answer is not recorded yet"),
+    Row("openai", "beta.responses", "create compact", "recorded", "as `responses`"),
+    Row("openai", "completions", "create", "recorded"),
+    Row("openai", "embeddings", "create", "recorded"),
+    Row("openai", "decisions", "create", "recorded"),
+    Row("anthropic", "messages", "create parse stream", "recorded"),
+    Row("anthropic", "beta.messages", "create parse stream tool_runner thread", "recorded",
+        "one record for each request that a tool runner or a thread makes"),
+    Row("openai", "responses", "retrieve cancel", "not yet", "answers of background responses"),
+    Row("openai", "beta.responses", "retrieve cancel", "not yet", "as `responses`"),
+    Row("openai", "webhooks", "unwrap", "not yet", "ends of background responses"),
+    Row("openai", "batches", "create retrieve", "not yet"),
+    Row("openai", "files", "content retrieve_content", "not yet", "results of batches"),
+    Row("anthropic", "messages.batches", "create retrieve results", "not yet"),
+    Row("anthropic", "beta.messages.batches", "create retrieve results", "not yet"),
+    Row("anthropic", "completions", "create", "not yet", "the older text completions", older=True),
+    Row("openai", "images", "generate edit create_variation", "not yet"),
+    Row("openai", "audio.speech", "create", "not yet"),
+    Row("openai", "audio.transcriptions", "create", "not yet"),
+    Row("openai", "audio.translations", "create", "not yet"),
+    Row("openai", "videos", "create edit extend remix create_and_poll", "not yet"),
+    Row("openai", "moderations", "create", "not yet"),
+    Row("openai", "vector_stores", "search", "not yet"),
+    Row("openai", "evals.runs", "create", "not yet"),
+    Row("openai", "fine_tuning.alpha.graders", "run", "not yet"),
+    Row("openai", "beta.threads", "create_and_run create_and_run_poll create_and_run_stream", "not yet"),
+    Row("openai", "beta.threads.runs",
+        "create create_and_poll create_and_stream stream poll submit_tool_outputs submit_tool_outputs_and_poll "
+        "submit_tool_outputs_stream", "not yet"),
+    Row("openai", "beta.agents.sessions", "create stream", "not yet"),
+    Row("openai", "beta.agents.sessions.events", "create stream", "not yet"),
+    Row("openai", "beta.agents.automations.invocations", "create", "not yet"),
+    Row("openai", "beta.chatkit.sessions", "create", "not yet", "its model calls are made by the hosted workflow"),
+    Row("anthropic", "beta.sessions", "create", "not yet"),
+    Row("anthropic", "beta.sessions.events", "send stream list", "not yet"),
+    Row("anthropic", "beta.sessions.threads.events", "stream list", "not yet"),
+    Row("anthropic", "beta.deployments", "run", "not yet"),
+    Row("anthropic", "beta.dreams", "create", "not yet"),
+    Row("openai", "responses", "connect", "websockets"),
+    Row("openai", "beta.responses", "connect", "websockets"),
+    Row("openai", "realtime", "connect", "websockets"),
+    Row("openai", "realtime.calls", "create accept hangup refer reject", "websockets"),
+    Row("openai", "realtime.client_secrets", "create", "websockets"),
+    Row("openai", "realtime.translations", "connect", "websockets"),
+    Row("openai", "realtime.translations.client_secrets", "create", "websockets"),
+    Row("openai", "realtime.sessions", "create", "websockets", older=True),
+    Row("openai", "realtime.transcription_sessions", "create", "websockets", older=True),
+    Row("openai", "beta.realtime", "connect", "websockets"),
+    Row("openai", "beta.realtime.sessions", "create", "websockets"),
+    Row("openai", "beta.realtime.transcription_sessions", "create", "websockets"),
+    Row("openai", "live", "create connect", "websockets"),
+    Row("openai", "live.forks", "connect", "websockets"),
+    Row("openai", "live.sideband", "connect", "websockets"),
+    Row("openai", "live.sessions", "accept fork hangup refer reject", "websockets"),
+    Row("openai", "live.sessions", "download_recording", "no inference"),
+    Row("openai", "chat.completions", "retrieve update list delete", "no inference", _STORED),
+    Row("openai", "chat.completions.messages", "list", "no inference", _STORED),
+    Row("openai", "responses", "delete", "no inference", _STORED),
+    Row("openai", "beta.responses", "delete", "no inference", _STORED),
+    Row("openai", "responses.input_items", "list", "no inference", _STORED),
+    Row("openai", "beta.responses.input_items", "list", "no inference", _STORED),
+    Row("openai", "responses.input_tokens", "count", "no inference", "it counts tokens"),
+    Row("openai", "beta.responses.input_tokens", "count", "no inference", "it counts tokens"),
+    Row("anthropic", "messages", "count_tokens", "no inference", "it counts tokens"),
+    Row("anthropic", "beta.messages", "count_tokens", "no inference", "it counts tokens"),
+    Row("openai", "batches", "list cancel", "no inference"),
+    Row("anthropic", "messages.batches", "list delete cancel", "no inference"),
+    Row("anthropic", "beta.messages.batches", "list delete cancel", "no inference"),
+    Row("openai", "admin.*", EVERY, "no inference"),
+    Row("anthropic", "organization.*", EVERY, "no inference"),
+    Row("anthropic", "beta.organization.*", EVERY, "no inference"),
+    Row("openai", "audio.voices", _CRUD, "no inference"),
+    Row("openai", "audio.voice_consents", _CRUD, "no inference"),
+    Row("openai", "beta.agents", _CRUD, "no inference"),
+    Row("openai", "beta.agents.automations", _CRUD + " pause resume", "no inference"),
+    Row("openai", "beta.agents.automations.invocations", "retrieve list", "no inference", _STORED),
+    Row("openai", "beta.agents.environments.*", _CRUD + " prepare prepare_directory upload", "no inference"),
+    Row("openai", "beta.agents.sessions", "retrieve update list delete", "no inference", _STORED),
+    Row("openai", "beta.agents.sessions.artifacts", "for_result retrieve list delete content", "no inference", _STORED),
+    Row("openai", "beta.agents.sessions.items", "list", "no inference", _STORED),
+    Row("openai", "beta.agents.sessions.subagents.*", "retrieve list", "no inference", _STORED),
+    Row("openai", "beta.agents.sessions.traces", "list", "no inference", _STORED),
+    Row("openai", "beta.agents.sessions.turns.*", "retrieve list", "no inference", _STORED),
+    Row("openai", "beta.agents.vaults.*", _CRUD, "no inference"),
+    Row("openai", "beta.assistants", _CRUD, "no inference"),
+    Row("openai", "beta.chatkit", "upload_file", "no inference", older=True),
+    Row("openai", "beta.chatkit.sessions", "cancel", "no inference"),
+    Row("openai", "beta.chatkit.threads", _CRUD + " list_items", "no inference", _STORED),
+    Row("openai", "beta.threads", "create retrieve update delete", "no inference", _STORED),
+    Row("openai", "beta.threads.messages", _CRUD, "no inference", _STORED),
+    Row("openai", "beta.threads.runs", "retrieve update list cancel", "no inference", _STORED),
+    Row("openai", "beta.threads.runs.steps", "retrieve list", "no inference", _STORED),
+    Row("openai", "containers.*", _CRUD, "no inference"),
+    Row("openai", "content_provenance_checks", "create", "no inference"),
+    Row("openai", "conversations.*", _CRUD, "no inference", _STORED),
+    Row("openai", "evals", _CRUD, "no inference"),
+    Row("openai", "evals.runs", "retrieve list delete cancel", "no inference"),
+    Row("openai", "evals.runs.output_items", "retrieve list", "no inference"),
+    Row("openai", "files", _CRUD + " wait_for_processing", "no inference"),
+    Row("openai", "fine_tuning.alpha.graders", "validate", "no inference"),
+    Row("openai", "fine_tuning.checkpoints.permissions", _CRUD, "no inference"),
+    Row("openai", "fine_tuning.jobs", _CRUD + " list_events pause resume", "no inference", "training"),
+    Row("openai", "fine_tuning.jobs.checkpoints", "list", "no inference"),
+    Row("openai", "models", _CRUD, "no inference"),
+    Row("openai", "safety.*", "retrieve", "no inference"),
+    Row("openai", "skills.*", _CRUD, "no inference"),
+    Row("openai", "uploads", "create cancel complete upload_file_chunked", "no inference"),
+    Row("openai", "uploads.parts", "create", "no inference"),
+    Row("openai", "vector_stores", _CRUD, "no inference"),
+    Row("openai", "vector_stores.files", _CRUD + " content create_and_poll upload upload_and_poll poll",
+        "no inference"),
+    Row("openai", "vector_stores.file_batches", _CRUD + " list_files create_and_poll upload_and_poll poll",
+        "no inference"),
+    Row("openai", "beta.vector_stores.*",
+        _CRUD + " list_files content create_and_poll upload upload_and_poll poll", "no inference", older=True),
+    Row("openai", "videos", "retrieve list delete create_character download_content get_character poll",
+        "no inference"),
+    Row("openai", "webhooks", _CRUD + " rotate_secret test verify_signature", "no inference"),
+    Row("openai", "webhooks.event_types", "list", "no inference"),
+    Row("anthropic", "beta.agents.*", _CRUD, "no inference"),
+    Row("anthropic", "beta.deployment_runs", "retrieve list", "no inference", _STORED),
+    Row("anthropic", "beta.deployments", _CRUD + " pause unpause", "no inference"),
+    Row("anthropic", "beta.dreams", "retrieve list archive cancel", "no inference"),
+    Row("anthropic", "beta.environments.*", _CRUD + " ack heartbeat poll poller stats stop worker", "no inference"),
+    Row("anthropic", "beta.files", "list delete download retrieve_metadata upload", "no inference"),
+    Row("anthropic", "files", "list delete download retrieve_metadata upload", "no inference"),
+    Row("anthropic", "beta.memory_stores.*", _CRUD + " redact", "no inference"),
+    Row("anthropic", "beta.models", "retrieve list", "no inference"),
+    Row("anthropic", "models", "retrieve list", "no inference"),
+    Row("anthropic", "beta.sessions", "retrieve update list delete archive", "no inference", _STORED),
+    Row("anthropic", "beta.sessions.resources", _CRUD + " add", "no inference"),
+    Row("anthropic", "beta.sessions.threads", "retrieve list archive", "no inference", _STORED),
+    Row("anthropic", "beta.skills.*", _CRUD + " download", "no inference"),
+    Row("anthropic", "skills.*", _CRUD + " download", "no inference"),
+    Row("anthropic", "beta.tunnels.*", _CRUD + " reveal_token rotate_token", "no inference"),
+    Row("anthropic", "beta.user_profiles.*", _CRUD + " create_enrollment_url", "no inference"),
+    Row("anthropic", "user_profiles.*", _CRUD + " create_enrollment_url", "no inference"),
+    Row("anthropic", "beta.vaults.*", _CRUD + " mcp_oauth_validate", "no inference"),
+    Row("anthropic", "beta.webhooks", "parse_unverified unwrap", "no inference"),
+)  # fmt: skip
+"""All methods that openai 3.54 and anthropic 2.12 have, and those of older versions that reach a model."""
+
+_CLASS: Final = re.compile(r"^class (\w+)\((?:\w+, *)*SyncAPIResource(?:, *\w+)*\):$", re.MULTILINE)
+_NEXT: Final = re.compile(r"^\S", re.MULTILINE)
+_METHOD: Final = re.compile(r"^    def ([a-z]\w*)\(", re.MULTILINE)
+_PROPERTY: Final = re.compile(r"^    @(?:cached_)?property\n(?:    @.*\n)*    def (\w+)\(", re.MULTILINE)
+
+
+class Method(NamedTuple):
+    """One method of an installed SDK."""
+
+    sdk: str
+    resource: str
+    name: str
+
+    def __str__(self) -> str:
+        """Return it as code has it, from the client on."""
+        return f"{self.resource}.{self.name}"
+
+
+def methods_of(sdk: str) -> Iterator[Method]:
+    """Yield the methods of all resources of an installed SDK, in the order of their files; none of one not installed.
+
+    Raises OSError where its files cannot be read.
+    """
+    found = find_spec(sdk)
+    for place in (found.submodule_search_locations if found is not None else None) or ():
+        resources = Path(place) / "resources"
+        for file in sorted(resources.rglob("*.py")):
+            names = list(file.relative_to(resources).with_suffix("").parts)
+            if names[-1] == "__init__":
+                continue
+            resource = ".".join(names[:-1] if len(names) > 1 and names[-1] == names[-2] else names)
+            yield from (Method(sdk, resource, name) for name in _names(file.read_text("utf-8")))
+
+
+def row_of(method: Method) -> Row | None:
+    """Return the row that has the method; None: the table does not know it."""
+    return next((row for row in ROWS if _has(row, method)), None)
+
+
+def unknown(sdk: str) -> list[Method]:
+    """Return the methods of an installed SDK that the table does not know. Raises OSError as `methods_of` does."""
+    return [method for method in methods_of(sdk) if row_of(method) is None]
+
+
+def _has(row: Row, method: Method) -> bool:
+    base = row.resource.removesuffix(".*")
+    below = base != row.resource and method.resource.startswith(f"{base}.")
+    here = row.sdk == method.sdk and (method.resource == base or below)
+    return here and (row.methods == EVERY or method.name in row.methods.split())
+
+
+def _names(source: str) -> Iterator[str]:
+    """The public methods of the synchronous resource in a file; the asynchronous one has the same."""
+    for start in _CLASS.finditer(source):
+        end = _NEXT.search(source, start.end())
+        body = source[start.end() : end.start() if end else len(source)]
+        properties = set(_PROPERTY.findall(body))
+        yield from dict.fromkeys(name for name in _METHOD.findall(body) if name not in properties)

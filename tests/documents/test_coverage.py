@@ -1,0 +1,129 @@
+"""The table of what is recorded knows every method of the installed SDKs, and says what the code does."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+from importlib import import_module, metadata
+from pathlib import Path
+
+import pytest
+
+from callspan.intercept.coverage import EVERY, ROWS, Method, Row, methods_of, row_of, unknown
+from callspan.providers.registry import endpoint_for
+from tests.documents.pages import ROOT
+
+SDKS = ("openai", "anthropic")
+NAMED = {"openai": "3.54", "anthropic": "2.12"}
+"""The versions that the table names."""
+POST = re.compile(r'self\._post\(\s*(?:path_template\(\s*)?f?"([^"]+)"')
+
+
+def is_named(sdk: str) -> bool:
+    return metadata.version(sdk).startswith(NAMED[sdk] + ".")
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+def test_every_method_of_the_sdks_is_in_the_table(sdk: str) -> None:
+    if not is_named(sdk):
+        pytest.skip(f"{sdk} {metadata.version(sdk)} is not the version of the table")
+    assert len(list(methods_of(sdk))) > 300
+    assert list(map(str, unknown(sdk))) == []
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+def test_the_methods_read_from_the_source_are_those_of_the_classes(sdk: str) -> None:
+    """Imported and asked, a sample of resources has the same methods."""
+    from_source = {(method.resource, method.name) for method in methods_of(sdk)}
+    client = getattr(import_module(sdk), {"openai": "OpenAI", "anthropic": "Anthropic"}[sdk])(api_key="k")
+    resources = {"openai": ("chat.completions", "responses", "images", "files"), "anthropic": ("messages", "models")}
+    for resource in resources[sdk]:
+        here = client
+        for name in resource.split("."):
+            here = getattr(here, name)
+        theirs = {name for name, _ in inspect.getmembers(type(here), inspect.isfunction) if not name.startswith("_")}
+        assert {name for place, name in from_source if place == resource} == theirs
+    client.close()
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+def test_no_row_is_stale_or_in_the_tables_way(sdk: str) -> None:
+    """Each name of a row is a method that no earlier row has; lists of usual names may have more."""
+    if not is_named(sdk):
+        pytest.skip("only for the versions of the table")
+    found = list(methods_of(sdk))
+    used: set[Row] = {row for method in found if (row := row_of(method)) is not None}
+    assert [row for row in ROWS if row.sdk == sdk and not row.older and row not in used] == []
+    names = {(method.resource, method.name) for method in found}
+    for row in ROWS:
+        if row.sdk == sdk and row.what != "no inference" and not row.older:
+            assert [name for name in row.methods.split() if (row.resource, name) not in names] == []
+            assert all(row_of(Method(sdk, row.resource, name)) is row for name in row.methods.split())
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+def test_recorded_is_what_the_adapters_take_and_nothing_else(sdk: str) -> None:
+    """By the path to which a method's own source posts."""
+    checked = 0
+    for method in methods_of(sdk):
+        row = row_of(method)
+        if row is None or row.methods == EVERY:
+            continue
+        path = posted(method)
+        if path is not None:
+            checked += 1
+            assert (endpoint_for("post", path) is not None) == (row.what == "recorded"), f"{method} posts to {path}"
+    assert checked > 30
+
+
+def posted(method: Method) -> str | None:
+    """The path a method posts to, ids in it as they are named; None: it posts to none."""
+    name = method.resource.rsplit(".", 1)[-1]
+    for place in (f"{method.sdk}.resources.{method.resource}.{name}", f"{method.sdk}.resources.{method.resource}"):
+        try:
+            module = import_module(place)
+        except ModuleNotFoundError:
+            continue
+        for kind in vars(module).values():
+            own = inspect.isclass(kind) and kind.__module__ == place and not kind.__name__.startswith("Async")
+            if own and method.name in vars(kind):
+                found = POST.search(inspect.getsource(inspect.unwrap(vars(kind)[method.name])))
+                return None if found is None else found[1]
+    return None
+
+
+def test_an_unknown_method_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A made-up release of an SDK: one method more, one resource more, a sub-resource that is no method."""
+    place = tmp_path / "openai" / "resources" / "images"
+    place.mkdir(parents=True)
+    (tmp_path / "openai" / "__init__.py").write_text("")
+    resource = "class {}(SyncAPIResource):\n    @cached_property\n    def masks(self) -> Masks:\n        ...\n\n"
+    method = "    def {}(\n        self,\n    ) -> None:\n        return self._post()\n\n"
+    (place / "images.py").write_text(
+        resource.format("Images") + "".join(map(method.format, ("generate", "dream_up", "_private")))
+        + "\nclass AsyncImages(AsyncAPIResource):\n" + method.format("only_async")
+    )  # fmt: skip
+    (place / "masks.py").write_text(resource.format("Masks") + method.format("create"))
+    monkeypatch.setattr("callspan.intercept.coverage.find_spec", lambda name: Found(tmp_path / name))
+    assert list(map(str, unknown("openai"))) == ["images.dream_up", "images.masks.create"]
+
+
+class Found:
+    """As much of a module's spec as is read of it."""
+
+    def __init__(self, place: Path) -> None:
+        self.submodule_search_locations = [str(place)]
+
+
+def test_an_sdk_that_is_not_installed_has_no_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callspan.intercept.coverage.find_spec", lambda name: None)
+    assert list(methods_of("openai")) == []
+
+
+def test_the_page_is_made_of_the_table() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools/coverage.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
