@@ -43,6 +43,9 @@ KNOWN: Final[dict[str, list[Any]]] = {
     "completions": [{"choices": [{"text": ""}]}, {"error": {"message": "no"}}],
     "embeddings": [{"data": [{"embedding": [0.5]}]}, {"object": "list", "data": []}],
     "decisions": [{"answers": []}],
+    "graders": [{"reward": 0.5}],
+    "moderations": [{"results": []}],
+    "vector_store_search": [{"data": []}],
     "messages": [{"type": "message", "content": []}, {"content": [{"type": "text", "text": "Well."}]}],
     "responses": [{"output": []}, {"status": "queued"}, {"object": "response.compaction", "output": []}],
 }
