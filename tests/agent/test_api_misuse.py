@@ -148,7 +148,7 @@ def test_names_and_ids_of_other_types_become_text(seen: Seen) -> None:
     assert seen.ended(TimestepRecord)[0].turn == 3
     assert seen.of(MessageRecord)[0].causal_influence == ["7"]
     assert seen.of(EventRecord)[0].event_type == "7"
-    assert seen.ended(SessionRecord)[0].totals.reward == 14
+    assert seen.ended(SessionRecord)[0].totals.rewards == {"7": 7}
 
 
 def test_a_reward_that_is_not_finite_does_not_spoil_the_sum(seen: Seen) -> None:

@@ -127,8 +127,9 @@ def test_rewards_have_objectives_and_add_up(seen: Seen) -> None:
     assert event.attributes["gen_ai.evaluation.name"] == "style"
     assert event.attributes["gen_ai.evaluation.explanation"] == "neat"
     last = seen.ended(SessionRecord)[-1]
-    assert (last.totals.reward, last.success, last.outcome) == (3.25, True, "success")
-    assert seen.ended(TimestepRecord)[0].totals.reward == 1.25
+    assert (last.totals.reward, last.success, last.outcome) == (2.0, True, "success")
+    step_totals = seen.ended(TimestepRecord)[0].totals
+    assert (step_totals.reward, step_totals.rewards) == (1.0, {"style": 0.25})
 
 
 def test_an_episode_without_rewards_has_no_reward_rather_than_zero(seen: Seen) -> None:

@@ -154,7 +154,7 @@ def test_a_reward_while_the_step_runs_is_an_event_and_no_span(
 def test_a_call_of_an_earlier_step_is_judged_where_it_was_made(
     exporting: Callable[..., Handle], receiver: OtlpReceiver, provider: ScriptedProvider
 ) -> None:
-    """Its row and span are the call's; the session that goes on counts it, the step that runs does not."""
+    """Its row, span and reward are the call's: neither the session that goes on counts it nor the step that runs."""
     heard: list[Any] = []
     exporting()
     remove = callspan.add_callback("after_record", heard.append, kinds=["reward", "session", "timestep"])
@@ -170,7 +170,7 @@ def test_a_call_of_an_earlier_step_is_judged_where_it_was_made(
     (record,) = [one for one in heard if isinstance(one, RewardRecord)]
     assert (record.session_id, record.timestep_id, record.timestep) == (session.id, first.id, 0)
     *_, second, whole = heard
-    assert (second.totals.reward, whole.totals.reward) == (None, 0.25)
+    assert (second.totals.reward, whole.totals.reward) == (None, None)
 
 
 def test_a_call_of_another_session_is_not_of_the_one_that_runs(

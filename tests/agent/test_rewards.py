@@ -19,8 +19,8 @@ def test_a_reward_without_ids_is_for_the_current_step(seen: Seen) -> None:
     (record,) = seen.of(RewardRecord)
     assert (record.session_id, record.timestep_id, record.timestep) == (own.id, step.id, 0)
     assert (record.value, record.objective, record.source, record.scope) == (0.5, "style", "judge", "event")
-    assert seen.ended(TimestepRecord)[0].totals.reward == 0.5
-    assert seen.ended(SessionRecord)[0].totals.reward == 0.5
+    assert seen.ended(TimestepRecord)[0].totals.rewards == {"style": 0.5}
+    assert seen.ended(SessionRecord)[0].totals.rewards == {"style": 0.5}
 
 
 def test_a_reward_may_come_long_after_the_end(seen: Seen) -> None:
@@ -37,7 +37,7 @@ def test_a_reward_may_come_long_after_the_end(seen: Seen) -> None:
     assert values[2].timestep_id == values[3].timestep_id == step.id
     last = seen.of(SessionRecord)[-1]
     assert (last.success, last.end_ns) == (True, None)
-    assert last.totals.reward == 12
+    assert last.totals.reward == 5
 
 
 def test_a_reward_for_another_session_does_not_count_here(seen: Seen) -> None:

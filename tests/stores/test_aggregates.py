@@ -76,17 +76,19 @@ def event(value: float | None, number: int) -> events.EventRecord:
     return events.EventRecord(event_id=f"e{number}", event_type="environment", time_ns=number, reward=value)
 
 
+def reward_of(*items: events.EventRecord | events.RewardRecord) -> float | None:
+    return aggregates.rewards_of(items).reward
+
+
 def test_the_reward_of_a_session() -> None:
-    assert aggregates.reward_of([]) is None
-    assert aggregates.reward_of([event(None, 1)]) is None
-    assert aggregates.reward_of([event(1.0, 1), event(-0.5, 2)]) == 0.5
-    assert aggregates.reward_of([event(1.0, 1), reward(1.0, 2, event_id="e1"), reward(3.0, 3, event_id="e9")]) == 4.0
-    assert (
-        aggregates.reward_of([reward(1.0, 1), reward(2.0, 2, objective="style"), reward(4.0, 3, scope="call")]) == 1.0
-    )
-    assert aggregates.reward_of([event(1.0, 1), reward(0.0, 2, scope="session")]) == 0.0
-    assert aggregates.reward_of([reward(9.0, 5, scope="session"), reward(1.0, 2, scope="session")]) == 9.0
-    assert aggregates.reward_of([reward(None, 1, scope="session"), event(2.0, 2)]) == 2.0
+    assert reward_of() is None
+    assert reward_of(event(None, 1)) is None
+    assert reward_of(event(1.0, 1), event(-0.5, 2)) == 0.5
+    assert reward_of(event(1.0, 1), reward(1.0, 2, event_id="e1"), reward(3.0, 3, event_id="e9")) == 4.0
+    assert reward_of(reward(1.0, 1), reward(2.0, 2, objective="style"), reward(4.0, 3, scope="call")) == 1.0
+    assert reward_of(event(1.0, 1), reward(0.0, 2, scope="session")) == 0.0
+    assert reward_of(reward(9.0, 5, scope="session"), reward(1.0, 2, scope="session")) == 9.0
+    assert reward_of(reward(None, 1, scope="session"), event(2.0, 2)) == 2.0
 
 
 def test_of_one_moment_the_order_is_that_of_their_writing() -> None:

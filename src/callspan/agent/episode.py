@@ -4,67 +4,80 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import count
 from threading import RLock
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from callspan.agent.span_refs import SPAN_REFS
 from callspan.fail_open import ours, value_of
 from callspan.forks import renew_locks
 from callspan.record.call import CallRecord
-from callspan.record.events import Totals
+from callspan.record.events import EventRecord, RewardRecord, Totals
 from callspan.record.ids import new_id
+from callspan.record.reward_sums import NO_REWARD, RewardSums, event_rewarded, sums_of
 
-_Sums: TypeAlias = tuple[int, int, int, int, int | None, int | None, float | None, int, int]
-"""The fields of `Totals`, in their order."""
+_Sums: TypeAlias = tuple[int, int, int, int, int | None, int | None, int, int]
+"""The fields of `Totals` but rewards, in their order."""
 
-_Number = TypeVar("_Number", int, float)
-_NOTHING: Final[_Sums] = (0, 0, 0, 0, None, None, None, 0, 0)
+_S = TypeVar("_S")
+_NOTHING: Final[_Sums] = (0, 0, 0, 0, None, None, 0, 0)
+_MAX_EVENTS: Final = 4096
 
 
 class RunningTotals:
     """Adds up calls, tools, timesteps and rewards from any thread; `totals()` is the sum so far.
 
-    Lock-free, because a signal handler may interrupt the holder of a lock: each addition takes a free cell out of a
-    list and replaces its content in one step. An interrupt costs a cell, never a sum.
+    Lock-free, because a signal handler may interrupt the holder of a lock, see `_Cells`.
     """
 
-    __slots__ = ("_cells", "_free")
+    __slots__ = ("_counts", "_rewarded", "_rewards")
 
     def __init__(self) -> None:
-        self._cells: list[list[_Sums]] = []
-        """As many as have ever been in use at once."""
-        self._free: list[list[_Sums]] = []
+        self._counts = _Cells(_NOTHING, _plus)
+        self._rewards = _Cells(NO_REWARD, RewardSums.plus)
+        self._rewarded: dict[str, object] = {}
+        """Ids of the newest events that have a reward; of a session."""
 
     def add_call(self, record: CallRecord) -> None:
         """Count a call that has ended."""
         usage, failed = record.usage, record.outcome in {"error", "timeout"}
         read, written = (None, None) if usage is None else (usage.input_tokens, usage.output_tokens)
-        self._add((1, failed, 0, 0, read, written, None, record.timing.duration_ns or 0, 0))
+        self._counts.add((1, failed, 0, 0, read, written, record.timing.duration_ns or 0, 0))
 
     def add_tool(self, duration_ns: int) -> None:
         """Count a tool that has run for `duration_ns`."""
-        self._add((0, 0, 1, 0, None, None, None, 0, duration_ns))
+        self._counts.add((0, 0, 1, 0, None, None, 0, duration_ns))
 
     def add_timestep(self) -> None:
         """Count a timestep that has begun."""
-        self._add((0, 0, 0, 1, None, None, None, 0, 0))
+        self._counts.add((0, 0, 0, 1, None, None, 0, 0))
 
-    def add_reward(self, value: float | None) -> None:
-        """Add a reward; None adds nothing, and is not 0."""
-        if value is not None:
-            self._add((0, 0, 0, 0, None, None, value, 0, 0))
+    def add_reward(self, record: EventRecord | RewardRecord) -> None:
+        """Add a reward; one without a value adds nothing, and is not 0."""
+        sums = sums_of(record)
+        if sums is not NO_REWARD:
+            self._rewards.add(sums)
+
+    def is_counted(self, record: EventRecord | RewardRecord) -> bool:
+        """Return False for a reward of an event that has one already; of a session, asked once for each reward.
+
+        The newest 4096 events are remembered.
+        """
+        event_id = event_rewarded(record)
+        if event_id is None:
+            return True
+        known = self._rewarded
+        if len(known) >= _MAX_EVENTS:
+            value_of(partial(known.pop, next(iter(list(known))), None))
+        return known.setdefault(event_id, record) is record
 
     def totals(self) -> Totals:
         """Return the sums so far."""
-        cells = list(self._cells)
-        sums = cells[0][0] if cells else _NOTHING
-        for cell in cells[1:]:
-            sums = _plus(sums, cell[0])
-        calls, errors, tools, timesteps, read, written, reward, model_ns, tool_ns = sums
+        calls, errors, tools, timesteps, read, written, model_ns, tool_ns = self._counts.sum()
+        rewards = self._rewards.sum()
         return Totals(
             calls=calls,
             errors=errors,
@@ -72,24 +85,50 @@ class RunningTotals:
             timesteps=timesteps,
             input_tokens=read,
             output_tokens=written,
-            reward=reward,
+            reward=rewards.reward,
+            rewards=dict(rewards.others),
             model_ns=model_ns,
             tool_ns=tool_ns,
         )
 
-    def _add(self, sums: _Sums) -> None:
+
+class _Cells(Generic[_S]):
+    """A sum that is added to from any thread: each addition takes a free cell and replaces its content in one step.
+
+    An interrupt costs a cell, never a sum.
+    """
+
+    __slots__ = ("_cells", "_free", "_nothing", "_plus")
+
+    def __init__(self, nothing: _S, plus: Callable[[_S, _S], _S]) -> None:
+        self._nothing = nothing
+        self._plus = plus
+        self._cells: list[list[_S]] = []
+        """As many as have ever been in use at once."""
+        self._free: list[list[_S]] = []
+
+    def add(self, amount: _S) -> None:
+        """Add an amount, which is never changed afterwards."""
         cell = self._take()
-        cell[0] = _plus(cell[0], sums)
+        cell[0] = self._plus(cell[0], amount)
         self._free.append(cell)
 
-    def _take(self) -> list[_Sums]:
+    def sum(self) -> _S:
+        """Return the sum so far."""
+        cells = list(self._cells)
+        found = cells[0][0] if cells else self._nothing
+        for cell in cells[1:]:
+            found = self._plus(found, cell[0])
+        return found
+
+    def _take(self) -> list[_S]:
         try:
             return self._free.pop() if self._free else self._new_cell()
         except ours(IndexError):  # another thread has taken it
             return self._new_cell()
 
-    def _new_cell(self) -> list[_Sums]:
-        cell = [_NOTHING]
+    def _new_cell(self) -> list[_S]:
+        cell = [self._nothing]
         self._cells.append(cell)
         return cell
 
@@ -102,13 +141,12 @@ def _plus(left: _Sums, right: _Sums) -> _Sums:
         left[3] + right[3],
         left[4] if right[4] is None else _sum(left[4], right[4]),
         left[5] if right[5] is None else _sum(left[5], right[5]),
-        left[6] if right[6] is None else _sum(left[6], right[6]),
+        left[6] + right[6],
         left[7] + right[7],
-        left[8] + right[8],
     )
 
 
-def _sum(left: _Number | None, right: _Number | None) -> _Number | None:
+def _sum(left: int | None, right: int | None) -> int | None:
     return left if right is None else right if left is None else left + right
 
 

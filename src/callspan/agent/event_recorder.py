@@ -124,8 +124,9 @@ class EventRecorder(Scope):
     ) -> str:
         """Give a reward, for one objective of perhaps several; return its id. Rewards are only ever added.
 
-        `event` is the id of the event it is for, `at` when it was given (None: now). It counts in the totals of step
-        and session.
+        `event` is the id of the event it is for, `at` when it was given (None: now). In a step it counts in the
+        totals of step and session; of a session without a step it is the reward of the whole, as that of `outcome`.
+        Other objectives than `reward` have sums of their own.
         """
         target, flags = self.target(late=True)
         record = reward_record(
@@ -142,16 +143,9 @@ class EventRecorder(Scope):
             metadata=target.around(),
             at=at,
         )
-        target.add_reward(record.value)
+        target.count_reward(record)
         target.emit(record)
         return record.reward_id
-
-    def add_reward(self, value: float | None) -> None:
-        """Add to the totals of this scope and of those above it."""
-        scope: Scope | None = self
-        while scope is not None:
-            scope.running.add_reward(value)
-            scope = scope.above
 
     def around(self) -> dict[str, object]:
         """Return what `callspan.metadata` says around the running code, or around this scope's own start."""

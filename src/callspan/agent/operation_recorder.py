@@ -59,7 +59,7 @@ def environment_event(target: EventRecorder, result: StepResult, flags: list[str
 def count_event(target: EventRecorder, record: EventRecord) -> None:
     """Count the reward and the end of an episode that an environment's event tells."""
     target.saw_end(record.terminated, record.truncated)
-    target.add_reward(record.reward)
+    target.count_reward(record)
 
 
 class EnvironmentStep(Scope):

@@ -11,7 +11,7 @@ from callspan.agent.api_misuse import flagged, installed_or_warn
 from callspan.agent.context import current_metadata
 from callspan.agent.runtime import Runtime, SpanRef
 from callspan.agent.scope import Scope, current_scope
-from callspan.agent.span_refs import carried, found
+from callspan.agent.span_refs import SPAN_REFS, carried, found
 from callspan.agent.values import Time, as_text, moment, reward_value
 from callspan.fail_open import fail_open
 from callspan.process import callbacks
@@ -187,14 +187,13 @@ def _target(runtime: Runtime | None, session_id: str | None, timestep_id: str | 
 def _hand_over(record: RewardRecord, target: _Target, sent: SpanRef | None) -> None:
     here, where = target.here, target.where
     if here is not None and (where is None or where.place.timestep_id == here.place.timestep_id):
-        above: Scope | None = here
-        while above is not None:
-            above.running.add_reward(record.value)
-            above = above.above
+        here.count_reward(record)
         here.emit(record)
         return
-    if here is not None and here.session is not None:
-        here.session.running.add_reward(record.value)
+    # Counted while what it is for is still in use, whatever thread it comes from.
+    counting = _scope_by_id(timestep=record.timestep_id, session=record.session_id)
+    if counting is not None:
+        counting.count_reward(record)
     _show_late(record, where or sent)
 
 
@@ -206,3 +205,13 @@ def _show_late(record: RewardRecord, where: SpanRef | None) -> None:
             shown = runtime.process(record)
             runtime.spans.evaluated(shown, where or found(runtime, session=record.session_id))
             callbacks.write(shown, runtime.write)
+
+
+def _scope_by_id(**ids: str | None) -> Scope | None:
+    """Return the first session or timestep of this process whose id is given and which is still in use; else None."""
+    for kind, identity in ids.items():
+        where = None if identity is None else SPAN_REFS[kind].get(identity)
+        scope = None if where is None or where.scope is None else where.scope()
+        if isinstance(scope, Scope):
+            return scope
+    return None

@@ -15,7 +15,7 @@ from callspan.fail_open import fail_open
 from callspan.process import callbacks
 from callspan.process.callbacks import Point
 from callspan.record.call import CallRecord, Place
-from callspan.record.events import Record
+from callspan.record.events import EventRecord, Record, RewardRecord
 from callspan.record.messages import Conversation
 from callspan.semconv.exchange import Observed, observed
 
@@ -31,7 +31,7 @@ _OBSERVING: Final = fail_open("keep what went into or came out of a session")
 class Scope(Lifecycle):
     """One stretch of an agent's work, between its start and its end."""
 
-    __slots__ = ("place", "running")
+    __slots__ = ("__weakref__", "place", "running")
 
     is_aside: ClassVar[bool] = False
     """What is exchanged within is neither input nor output of the scope above: tools, checks, environments."""
@@ -68,6 +68,18 @@ class Scope(Lifecycle):
         scope: Scope | None = self
         while scope is not None:
             scope.running.add_call(record)
+            scope = scope.above
+
+    def count_reward(self, record: EventRecord | RewardRecord) -> None:
+        """Count a reward in the totals of this scope and of those above it; one of the whole session only there."""
+        session = self.session
+        if session is not None and not session.running.is_counted(record):
+            return
+        scope: Scope | None = self
+        if isinstance(record, RewardRecord) and record.scope == "session":
+            scope = session
+        while scope is not None:
+            scope.running.add_reward(record)
             scope = scope.above
 
     def sequence(self) -> int | None:

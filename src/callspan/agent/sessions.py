@@ -133,12 +133,13 @@ class Session(SessionScope, Decorating):
     ) -> None:
         """Say how the episode went, as far as known: reward of the whole, success, a word of your own as outcome.
 
-        May be called again, and after the end; what is None changes nothing. `at` is when the reward was given.
+        The last reward given here is the session's, whatever its events were given. May be called again, and after the
+        end; what is None changes nothing. `at` is when the reward was given.
         """
         if reward is not None:
             record = reward_record(Place(session_id=self.id), reward, [], self.runtime, scope="session", at=at)
             self.emit(record)
-            self.running.add_reward(record.value)
+            self.count_reward(record)
         self._success = self._success if success is None else as_bool(success)
         self.update(status=status)
 
@@ -219,7 +220,7 @@ class Session(SessionScope, Decorating):
         else:
             self.span = sent
         self._last = self.span
-        remember("session", self.id, self.span, self.place)
+        remember("session", self.id, self.span, self.place, self)
         if not self._resumed:
             self.write(msgspec.structs.replace(first, trace_id=self.span.trace_id, span_id=self.span.span_id))
 

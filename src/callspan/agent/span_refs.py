@@ -6,6 +6,7 @@ A session's ids also go as short texts to another process, and are read there.
 from __future__ import annotations
 
 import re
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -55,9 +56,15 @@ class LRUCache:
 SPAN_REFS: Final = {"session": LRUCache(4096), "timestep": LRUCache(1024), "call": LRUCache(4096)}
 
 
-def remember(kind: str, identity: str, span: ScopeSpanHandle, place: Place) -> None:
-    """Keep where a session or timestep and its span are."""
-    where = SpanRef(trace_id=span.trace_id, span_id=span.span_id, sampled=span.sampled, place=place)
+def remember(kind: str, identity: str, span: ScopeSpanHandle, place: Place, scope: object) -> None:
+    """Keep where a session or timestep and its span are, and itself for as long as others hold it."""
+    where = SpanRef(
+        trace_id=span.trace_id,
+        span_id=span.span_id,
+        sampled=span.sampled,
+        place=place,
+        scope=weakref.ref(scope),
+    )
     SPAN_REFS[kind].keep(identity, where)
 
 

@@ -264,7 +264,7 @@ class TimestepScope(OperationRecorder, Decorating):
         self.begin_span(shown, base, link=link, root=link is not None)
         # Only the span: a session must not hold its steps, of which there may be a million.
         session.leave_behind(self.span)
-        remember("timestep", self.id, self.span, self.place)
+        remember("timestep", self.id, self.span, self.place, self)
         self.write(msgspec.structs.replace(shown, trace_id=self.span.trace_id, span_id=self.span.span_id))
 
     def _count(self) -> None:

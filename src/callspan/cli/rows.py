@@ -75,6 +75,7 @@ def session_row(summary: SessionSummary) -> Row:
         "outcome": session.outcome,
         "success": session.success,
         "reward": summary.reward,
+        "rewards": summary.rewards,
         "timesteps": summary.timesteps,
         "calls": summary.calls,
         "errors": summary.errors,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
 
@@ -141,6 +141,7 @@ def _session_line(page: Page) -> Group:
         (outcome, OUTCOME_STYLES.get(outcome, "")),
         "  ",
         (reward(summary.reward), reward_style(summary.reward)),
+        _objectives(summary.rewards),
         f"  {_plural(summary.timesteps, 'step')}, {_plural(summary.calls, 'call')}",
         *(
             (f", {_plural(number, 'error') if word == 'error' else f'{number} {word}'}", style)
@@ -158,6 +159,11 @@ def _session_line(page: Page) -> Group:
 
 def _metadata(metadata: dict[str, object]) -> str:
     return "".join(f"  {name}={value}" for name, value in metadata.items())
+
+
+def _objectives(rewards: Mapping[str, float]) -> str:
+    """The sums of other objectives than `reward`."""
+    return "".join(f"  {objective} {reward(value)}" for objective, value in rewards.items())
 
 
 def _step_line(step: TimestepRecord, calls: Sequence[CallRecord] | None) -> Text:
@@ -178,6 +184,7 @@ def _step_line(step: TimestepRecord, calls: Sequence[CallRecord] | None) -> Text
         (f"step {step.index}", "bold"),
         f" {step.name}" if step.name else "",
         *((("  ", ""), (reward(amount), reward_style(amount))) if amount is not None else ()),
+        _objectives(totals.rewards if totals else {}),
         f"  {tokens(input_tokens, output_tokens)} tokens" if calls or input_tokens is not None else "",
         f"  {money(cost)}" if cost is not None else "",
         f"  {duration(lasted)}",

@@ -98,12 +98,20 @@ def _put_arguments_and_result(attributes: Attributes, record: EventRecord, shown
             put_json(attributes, f"gen_ai.tool.call.{name}", value, shown.budget)
 
 
+def _put_rewards(attributes: Attributes, record: SessionRecord | TimestepRecord, _shown: Shown) -> None:
+    if record.totals is not None:
+        for objective, value in record.totals.rewards.items():
+            attributes[f"callspan.reward.{objective}"] = value
+
+
+_OF_REWARDS: Final = Put(_put_rewards)
 _SECONDS: Final = Each("totals", _seconds)
 _OF_INPUT_AND_OUTPUT: Final = Put(_put_input_and_output)
 _OF_ARGUMENTS_AND_RESULT: Final = Put(_put_arguments_and_result)
 
 _TOTALS: Final = (
-    Row("callspan.reward", DOUBLE, "totals.reward", "Sum of all rewards."),
+    Row("callspan.reward", DOUBLE, "totals.reward", "The last of the whole session, else the sum over events."),
+    Row("callspan.reward.*", DOUBLE, _OF_REWARDS, "Sum of each other objective, by its name."),
     Row("callspan.totals.timesteps", INT, "totals.timesteps", "Timesteps.", if_true=True),
     Row("callspan.totals.calls", INT, "totals.calls", "Calls.", if_true=True),
     Row("callspan.totals.errors", INT, "totals.errors", "Calls that failed.", if_true=True),

@@ -9,13 +9,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from decimal import Context, Decimal, localcontext
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
+from callspan.record import reward_sums
 from callspan.record.call import CallRecord
 from callspan.record.events import (
     EventRecord,
+    MessageRecord,
     Record,
     RewardRecord,
     SessionRecord,
@@ -23,9 +25,11 @@ from callspan.record.events import (
     record_key,
     start_id,
 )
+from callspan.record.reward_sums import RewardSums
 from callspan.stores.base import Event, Grouping, SessionSummary, Summary
 from callspan.stores.columns import MAX_COUNT
 
+_Summed = TypeVar("_Summed", SessionRecord, TimestepRecord)
 ERRORS: Final = frozenset({"error", "timeout"})
 """Outcomes that count as errors."""
 
@@ -107,28 +111,50 @@ def last_ns(record: CallRecord) -> int:
     return record.timing.start_ns + (record.timing.duration_ns or 0)
 
 
-def reward_of(events: Iterable[Event]) -> float | None:
-    """Return a session's reward: the last it was given as a whole, else the sum over its events.
+def rewards_of(events: Iterable[Event]) -> RewardSums:
+    """Return the sums of a session's rewards. The order of `events` does not matter."""
+    return reward_sums.total(_counted(events))
 
-    An event's own reward and a reward record for that event are one reward; of several records for one event the first
-    counts. The order of `events` does not matter. None where there is none.
+
+def with_rewards(steps: Iterable[TimestepRecord], events: Iterable[Event]) -> list[TimestepRecord]:
+    """Return a session's timesteps with the sums of all their rewards, also of those that came after their end.
+
+    A step whose totals are unknown has none of them. Those of a nested step count in the step around it too.
     """
-    by_event: dict[str, float] = {}
-    loose: list[float] = []
-    given: RewardRecord | None = None
-    for item in sorted(events, key=event_order):
-        if isinstance(item, EventRecord) and item.reward is not None:
-            by_event[item.event_id] = item.reward
-        elif isinstance(item, RewardRecord) and item.objective == "reward" and item.value is not None:
-            if item.scope == "session":
-                given = item
-            elif item.scope == "event" and item.event_id is not None:
-                by_event.setdefault(item.event_id, item.value)
-            elif item.scope == "event":
-                loose.append(item.value)
-    if given is not None:
-        return given.value
-    return sum(by_event.values()) + sum(loose) if by_event or loose else None
+    found = list(steps)
+    around = {step.timestep_id: step.parent_timestep_id for step in found}
+    own: dict[str, list[EventRecord | RewardRecord]] = defaultdict(list)
+    for record in _counted(events):
+        timestep_id = None if isinstance(record, RewardRecord) and record.scope == "session" else record.timestep_id
+        seen: set[str] = set()
+        while timestep_id is not None and timestep_id not in seen:
+            seen.add(timestep_id)
+            own[timestep_id].append(record)
+            timestep_id = around.get(timestep_id)
+    return [_rewarded(step, reward_sums.total(own[step.timestep_id])) for step in found]
+
+
+def given_to_steps(records: Iterable[Record]) -> Iterator[Record]:
+    """Yield the records; rewards given by the id of a timestep alone with the session of that step."""
+    known = list(records)
+    sessions = {step.timestep_id: step.session_id for step in known if isinstance(step, TimestepRecord)}
+    for record in known:
+        if isinstance(record, RewardRecord) and record.session_id is None and record.timestep_id in sessions:
+            yield msgspec.structs.replace(record, session_id=sessions[record.timestep_id])
+        else:
+            yield record
+
+
+def _rewarded(record: _Summed, sums: RewardSums) -> _Summed:
+    if record.totals is None:
+        return record
+    totals = msgspec.structs.replace(record.totals, reward=sums.reward, rewards=dict(sums.others))
+    return msgspec.structs.replace(record, totals=totals)
+
+
+def _counted(events: Iterable[Event]) -> Iterator[EventRecord | RewardRecord]:
+    found = (item for item in sorted(events, key=event_order) if not isinstance(item, MessageRecord))
+    return reward_sums.counted(found)
 
 
 def as_read(session: SessionRecord) -> SessionRecord:
@@ -206,8 +232,10 @@ def sessions_of(records: Iterable[Record]) -> dict[str, tuple[int | None, Sessio
 
 def timesteps_of(records: Iterable[Record], session_id: str) -> list[TimestepRecord]:
     """Return the timesteps of a session by their start."""
-    own = [record for record in records if isinstance(record, TimestepRecord) and record.session_id == session_id]
-    return sorted(own, key=lambda step: (step.start_ns or 0, step.index, step.timestep_id))
+    known = list(records)
+    own = [record for record in known if isinstance(record, TimestepRecord) and record.session_id == session_id]
+    own.sort(key=lambda step: (step.start_ns or 0, step.index, step.timestep_id))
+    return with_rewards(own, events_of(known, session_id))
 
 
 def events_of(records: Iterable[Record], session_id: str) -> list[Event]:
@@ -235,7 +263,7 @@ def _session(session_id: str, records: list[Record]) -> tuple[int | None, Sessio
         models=map(model_of, calls),
         timesteps=extent([step.start_ns if step.end_ns is None else step.end_ns for step in steps]),
         events=extent([item.time_ns for item in events]),
-        reward=reward_of(events),
+        rewards=rewards_of(events),
     )
     return (first if session.start_ns is None else session.start_ns), summary
 
@@ -259,12 +287,13 @@ def session_summary(
     models: Iterable[str | None],
     timesteps: Extent,
     events: Extent,
-    reward: float | None,
+    rewards: RewardSums,
 ) -> SessionSummary:
     """Return the summary of a session out of its parts; `sums` is None where it has no calls."""
     times = [session.start_ns, session.end_ns, sums.last_ns if sums else None, timesteps.last_ns, events.last_ns]
     return SessionSummary(
-        session=as_read(session),
+        # Rewards may have come after its end, and from other processes.
+        session=as_read(_rewarded(session, rewards)),
         timesteps=timesteps.number,
         calls=sums.calls if sums else 0,
         errors=sums.errors if sums else 0,
@@ -274,6 +303,7 @@ def session_summary(
         input_tokens=sums.input_tokens if sums else None,
         output_tokens=sums.output_tokens if sums else None,
         cost_usd=sums.cost_usd if sums else None,
-        reward=reward,
+        reward=rewards.reward,
+        rewards=dict(rewards.others),
         last_ns=max((time for time in times if time is not None), default=None),
     )

@@ -82,7 +82,9 @@ class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: int | None = None
     cost_usd: Decimal | None = None
     reward: float | None = None
-    """Sum of the event rewards of the objective `reward`, unless the session itself was given one."""
+    """The last the session itself was given, else the sum of its events' rewards of the objective `reward`."""
+    rewards: dict[str, float] = {}
+    """Sums of other objectives, by objective."""
     last_ns: int | None = None
 
 

@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Final, NamedTuple, TypeVar, cast
+from typing import Final, NamedTuple, cast
 
 import msgspec
 
@@ -16,21 +16,14 @@ from callspan.fail_open import ours
 from callspan.providers.registry import with_conversation
 from callspan.record.call import CallRecord
 from callspan.record.events import (
-    EventRecord,
-    MessageRecord,
-    Record,
     RewardRecord,
     SessionRecord,
-    TimestepRecord,
     start_id,
 )
 from callspan.stores import aggregates, bodies
-from callspan.stores.base import CallFilter, Event, Grouping, SessionSummary, StoreError, Summary
-from callspan.stores.columns import CALLS, EVENTS, MESSAGES, PICO, REWARDS, SESSIONS, TIMESTEPS, Table
-from callspan.stores.rows import to_tree
-
-Values = Mapping[str, object]
-_R = TypeVar("_R", bound=Record)
+from callspan.stores.base import CallFilter, Grouping, SessionSummary, StoreError, Summary
+from callspan.stores.columns import CALLS, PICO, SESSIONS
+from callspan.stores.sql_rewards import SqlRewards, Values, record_of
 
 _EVERY: Final = CallFilter()
 _AT_ONCE: Final = 200
@@ -80,7 +73,7 @@ class Latencies(NamedTuple):
 _UNASKED: Final = Latencies()
 
 
-class SqlReader(ABC):
+class SqlReader(SqlRewards):
     """The reader of an SQL store; a store adds how to run a query and where its dialect differs."""
 
     name: str
@@ -100,10 +93,6 @@ class SqlReader(ABC):
     """What to do about damage."""
     contains: str
     """SQL condition that the text of content row `t` holds the case-folded `:text`."""
-
-    @abstractmethod
-    def rows(self, sql: str, **values: object) -> Iterator[Values]:
-        """Yield the rows of a query with `:name` parameters."""
 
     @abstractmethod
     def tuples(self, sql: str, **values: object) -> Iterator[tuple[object, ...]]:
@@ -176,21 +165,6 @@ class SqlReader(ABC):
         if row is None:
             row = self._by_prefix("(SELECT DISTINCT session_id FROM calls) found", "session_id", session_id)
         return None if row is None else self._sessions([str(row["session_id"])])[0]
-
-    def timesteps(self, session_id: str) -> Iterator[TimestepRecord]:
-        """Yield the timesteps of a session by their start."""
-        sql = "SELECT * FROM timesteps WHERE session_id = :id ORDER BY coalesce(start_ns, 0), timestep, timestep_id"
-        for row in self.rows(sql, id=session_id):
-            yield _record(TIMESTEPS, row, TimestepRecord)
-
-    def events(self, session_id: str) -> Iterator[Event]:
-        """Yield events, messages and rewards of a session in the order they happened."""
-        found: list[Event] = [
-            *(_record(EVENTS, row, EventRecord) for row in self._children("events", session_id)),
-            *(_record(MESSAGES, row, MessageRecord) for row in self._children("messages", session_id)),
-            *(_record(REWARDS, row, RewardRecord) for row in self._children("rewards", session_id)),
-        ]
-        yield from aggregates.in_order(found)
 
     def summary(self, by: Grouping, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
         """Yield sums over calls, largest number of calls first."""
@@ -288,7 +262,7 @@ class SqlReader(ABC):
             raise StoreError(f"{self.name}: call {row['call_id']} is damaged; {self.remedy}") from error
 
     def _whole(self, row: Values) -> CallRecord:
-        record = _record(CALLS, row, CallRecord)
+        record = record_of(CALLS, row, CallRecord)
         if (body := self._request_body(row)) is not None:
             record = msgspec.structs.replace(record, request=msgspec.structs.replace(record.request, body=body))
         if record.response is not None and (answer := self._response_body(row)) is not None:
@@ -326,12 +300,13 @@ class SqlReader(ABC):
         once = f"{chosen} AND NOT ({_ANNOUNCES_ANOTHER.format(chosen=chosen)})"
         happened = [
             self._extents("events", "time_ns", once, names),
-            *(self._extents(name, "time_ns", chosen, names) for name in ("messages", "rewards")),
+            self._extents("messages", "time_ns", chosen, names),
         ]
-        rewards = self._rewards(chosen, names)
+        rewards = self.rewards(chosen, names)
         found = []
         for session_id in ids:
-            parts = [extents.get(session_id, aggregates.Extent()) for extents in happened]
+            given = [record.time_ns for record in rewards[session_id] if isinstance(record, RewardRecord)]
+            parts = [extents.get(session_id, aggregates.Extent()) for extents in happened] + [aggregates.extent(given)]
             last = aggregates.extent([part.last_ns for part in parts]).last_ns
             found.append(
                 aggregates.session_summary(
@@ -340,7 +315,7 @@ class SqlReader(ABC):
                     models=models[session_id],
                     timesteps=steps.get(session_id, aggregates.Extent()),
                     events=aggregates.Extent(sum(part.number for part in parts), last),
-                    reward=aggregates.reward_of(rewards[session_id]),
+                    rewards=aggregates.rewards_of(rewards[session_id]),
                 )
             )
         return found
@@ -348,7 +323,7 @@ class SqlReader(ABC):
     @staticmethod
     def _session_record(session_id: str, row: Values | None, sums: Summary | None) -> SessionRecord:
         if row is not None:
-            return _record(SESSIONS, row, SessionRecord)
+            return record_of(SESSIONS, row, SessionRecord)
         first = None if sums is None else sums.first_ns
         return SessionRecord(session_id=session_id, record_version=0, start_ns=first)
 
@@ -358,15 +333,6 @@ class SqlReader(ABC):
             str(row["session_id"]): aggregates.Extent(int(str(row["n"])), cast("int | None", row["last"]))
             for row in self.rows(sql, **names)
         }
-
-    def _rewards(self, chosen: str, names: Values) -> dict[object, list[Event]]:
-        """All that counts towards the reward of a session, by session."""
-        found: dict[object, list[Event]] = defaultdict(list)
-        for row in self.rows(f"SELECT * FROM events WHERE {chosen} AND reward IS NOT NULL", **names):
-            found[row["session_id"]].append(_record(EVENTS, row, EventRecord))
-        for row in self.rows(f"SELECT * FROM rewards WHERE {chosen}", **names):
-            found[row["session_id"]].append(_record(REWARDS, row, RewardRecord))
-        return found
 
     def _summaries(self, by: Grouping, where: str, values: Values, *, latencies: bool) -> Iterator[Summary]:
         key = self.group(by)
@@ -380,9 +346,6 @@ class SqlReader(ABC):
             if row["key"] in beside:
                 cost = aggregates.exact_sum([*beside[row["key"]], cost])
             yield _summary(row, cost, percentiles.get(row["key"], _UNASKED))
-
-    def _children(self, table: str, session_id: str) -> Iterator[Values]:
-        return self.rows(f"SELECT * FROM {table} WHERE session_id = :id", id=session_id)
 
     def _by_prefix(self, table: str, key: str, prefix: str) -> Values | None:
         sql = f"SELECT * FROM {table} WHERE {key} >= :low AND {key} < :high ORDER BY {key} LIMIT 2"
@@ -422,7 +385,3 @@ def _summary(row: Values, cost: Decimal | None, latencies: Latencies) -> Summary
         first_ns=known["first_ns"],
         last_ns=known["last_ns"],
     )
-
-
-def _record(table: Table, row: Values, kind: type[_R]) -> _R:
-    return msgspec.convert(to_tree(table, row), kind, strict=False)

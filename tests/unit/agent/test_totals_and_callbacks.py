@@ -51,11 +51,15 @@ def test_calls_add_up_and_what_none_reported_is_unknown(calls: list[CallRecord],
     assert tally.totals() == totals
 
 
+def environment(reward: float | None) -> EventRecord:
+    return EventRecord(event_id="e", event_type="environment", time_ns=1, reward=reward)
+
+
 @points(("rewards", "total"), [([], None), ([None], None), ([0.0], 0.0), ([None, 2.0], 2.0), ([1.5, None, -2.0], -0.5)])
 def test_rewards_add_up_and_unknown_is_not_zero(rewards: list[float | None], total: float | None) -> None:
     tally = RunningTotals()
     for reward in rewards:
-        tally.add_reward(reward)
+        tally.add_reward(environment(reward))
     assert tally.totals().reward == total
 
 
@@ -84,7 +88,7 @@ def test_no_thread_loses_a_count() -> None:
     def work() -> None:
         for _ in range(300):
             tally.add_call(record)
-            tally.add_reward(0.5)
+            tally.add_reward(environment(0.5))
             tally.add_tool(1)
             tally.add_timestep()
 

@@ -13,7 +13,15 @@ from typing import Any
 
 import pytest
 
-from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
+from callspan.record.events import (
+    EventRecord,
+    MessageRecord,
+    Record,
+    RewardRecord,
+    SessionRecord,
+    TimestepRecord,
+    Totals,
+)
 from callspan.stores import aggregates
 from callspan.stores.base import Reader, SessionSummary
 
@@ -266,3 +274,27 @@ def test_the_reward_of_a_session_is_read_alike_from_every_store(
     holding: Holding, records: list[Record], total: float | None
 ) -> None:
     assert shown(holding(session(), *records)).reward == total
+
+
+def test_rewards_that_come_late_are_in_the_totals_of_their_session_and_timesteps(holding: Holding) -> None:
+    """Other processes gave them: the session's and the steps' own records know nothing of them."""
+    reader = holding(
+        session(end_ns=9, totals=Totals(timesteps=2, reward=1.0)),
+        step("outer", end_ns=8, totals=Totals(reward=1.0)),
+        step("inner", 1, start_ns=2, end_ns=7, parent_timestep_id="outer", totals=Totals(calls=1)),
+        step("killed", 2, start_ns=3),
+        event("e", 1, timestep_id="outer", reward=1.0),
+        reward("r1", 0.5, 2, timestep_id="inner"),
+        reward("r2", 0.25, 3, timestep_id="inner", objective="style"),
+        RewardRecord(reward_id="r3", timestep_id="inner", value=0.125, time_ns=4),
+        RewardRecord(reward_id="r4", timestep_id="killed", value=8, time_ns=20, objective="style"),
+        RewardRecord(reward_id="r5", timestep_id="of another", value=99, time_ns=4),
+    )
+    found = shown(reader)
+    assert (found.reward, found.rewards, found.events, found.last_ns) == (1.625, {"style": 8.25}, 5, 20)
+    assert found.session.totals == Totals(timesteps=2, reward=1.625, rewards={"style": 8.25})
+    outer, inner, killed = reader.timesteps("s")
+    assert outer.totals == Totals(reward=1.625, rewards={"style": 0.25})
+    assert inner.totals == Totals(calls=1, reward=0.625, rewards={"style": 0.25})
+    assert killed.totals is None
+    assert [item.reward_id for item in reader.events("s") if isinstance(item, RewardRecord)] == ["r1", "r2", "r3", "r4"]

@@ -14,7 +14,8 @@ from callspan.stores import bodies
 from callspan.stores.base import CallFilter, EmptyStoreError
 from callspan.stores.clickhouse.store import connect, layout
 from callspan.stores.clickhouse.troubles import explaining
-from callspan.stores.sql_reader import Latencies, SqlReader, Values
+from callspan.stores.sql_reader import Latencies, SqlReader
+from callspan.stores.sql_rewards import Values
 from callspan.stores.urls import safe_name
 
 _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")

@@ -96,7 +96,7 @@ class JsonLinesReader:
             with contextlib.suppress(*_NO_RECORD):
                 record = decode(line)
                 found.setdefault(record_key(record), []).append(record)
-        return [_newest(versions) for versions in found.values()]
+        return list(aggregates.given_to_steps(_newest(versions) for versions in found.values()))
 
     def _lines(self) -> Iterator[bytes]:
         """Every line once, whatever is rotated meanwhile: files are looked for until all that are there are read."""

@@ -32,7 +32,8 @@ from callspan.stores.postgres.troubles import dropped, explaining
 from callspan.stores.retention import Choice, Dialect, Removed, remove_by_sql
 from callspan.stores.rows import Tree, merged_row, on_conflict
 from callspan.stores.schema import statements
-from callspan.stores.sql_reader import Latencies, SqlReader, Values
+from callspan.stores.sql_reader import Latencies, SqlReader
+from callspan.stores.sql_rewards import Values
 from callspan.stores.urls import safe_name
 
 _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")

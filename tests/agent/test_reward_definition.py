@@ -1,0 +1,202 @@
+"""The reward of a session and of a timestep: one definition on spans, in totals and where records are read."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from callspan.agent.api import session
+from callspan.agent.rewards import feedback, reward
+from callspan.agent.sessions import Session
+from callspan.record.events import EventRecord, RewardRecord, SessionRecord, TimestepRecord
+from callspan.stores import aggregates
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+    from tests.agent.conftest import Seen
+
+SPAN = "invoke_workflow s"
+
+
+def read(seen: Seen) -> Any:
+    """What a reader makes of the session's events."""
+    return aggregates.rewards_of([one for one in seen.records if isinstance(one, EventRecord | RewardRecord)])
+
+
+def rewards(span: ReadableSpan) -> dict[str, object]:
+    return {key: value for key, value in (span.attributes or {}).items() if key.startswith("callspan.reward")}
+
+
+def test_the_outcome_of_a_session_is_its_reward_and_not_added_to_those_of_its_events(seen: Seen) -> None:
+    with session("s") as own:
+        with own.timestep() as step:
+            step.reward(1.0)
+        own.outcome(reward=1.0)
+    assert rewards(seen.named(SPAN)[0]) == {"callspan.reward": 1.0}
+    assert rewards(seen.named("timestep")[0]) == {"callspan.reward": 1.0}
+    assert seen.ended(SessionRecord)[0].totals.reward == 1.0
+    assert read(seen).reward == 1.0
+
+
+def test_the_last_outcome_counts_also_within_a_step_which_it_says_nothing_of(seen: Seen) -> None:
+    with session("s") as own, own.timestep() as step:
+        own.outcome(reward=3)
+        own.outcome(reward=2)
+        step.environment("x", reward=0.5)
+    assert rewards(seen.named(SPAN)[0]) == {"callspan.reward": 2.0}
+    assert rewards(seen.named("timestep")[0]) == {"callspan.reward": 0.5}
+
+
+def test_objectives_are_summed_each_by_itself(seen: Seen) -> None:
+    with session("s") as own:
+        for style in (0.25, 0.5):
+            with own.timestep() as step:
+                step.reward(1.0)
+                step.reward(style, objective="style")
+                step.reward(-2, objective="cost")
+        own.reward(4, objective="style")
+    assert rewards(seen.named(SPAN)[0]) == {
+        "callspan.reward": 2.0,
+        "callspan.reward.style": 4.75,
+        "callspan.reward.cost": -4.0,
+    }
+    assert rewards(seen.named("timestep")[1]) == {
+        "callspan.reward": 1.0,
+        "callspan.reward.style": 0.5,
+        "callspan.reward.cost": -2.0,
+    }
+    totals = seen.ended(SessionRecord)[0].totals
+    assert (totals.reward, totals.rewards) == (2.0, {"style": 4.75, "cost": -4.0})
+    assert (read(seen).reward, read(seen).others) == (totals.reward, totals.rewards)
+
+
+def test_an_objective_alone_is_no_reward(seen: Seen) -> None:
+    with session("s") as own, own.timestep() as step:
+        step.reward(1, objective="style")
+    assert rewards(seen.named(SPAN)[0]) == {"callspan.reward.style": 1.0}
+    assert seen.ended(SessionRecord)[0].totals.reward is None
+
+
+def test_an_event_has_one_reward_however_often_it_is_judged(seen: Seen) -> None:
+    with session("s") as own, own.timestep() as step:
+        event = step.environment("x", reward=1)
+        step.reward(5, event=event, source="judge")
+        action = step.action("north")
+        step.reward(0.25, event=action)
+        step.reward(9, event=action)
+    assert seen.ended(TimestepRecord)[0].totals.reward == 1.25
+    assert seen.ended(SessionRecord)[0].totals.reward == read(seen).reward == 1.25
+
+
+def test_what_is_given_to_a_call_is_the_calls(seen: Seen) -> None:
+    with session("s") as own, own.timestep():
+        reward(1, call_id="c1")
+        reward(1, call_id="c1", objective="style")
+        feedback("c1", 1)
+    assert rewards(seen.named(SPAN)[0]) == rewards(seen.named("timestep")[0]) == {}
+    assert (read(seen).reward, read(seen).others) == (None, {})
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_thread_that_knows_only_the_ids_counts_while_the_session_is_open(seen: Seen, named: bool) -> None:
+    def judge(**ids: str) -> None:
+        threads = [threading.Thread(target=reward, args=(value,), kwargs=ids) for value in (0.5, 0.25)]
+        for thread in threads:
+            thread.start()
+            thread.join()
+
+    with session("s", session_id="mine" if named else None) as own:
+        with own.timestep() as outer, own.timestep() as inner:
+            judge(timestep_id=inner.id)
+            judge(timestep_id=inner.id, objective="style")
+        assert outer.ended
+        if named:
+            judge(session_id=own.id)
+    inner_span, outer_span = seen.named("timestep")
+    assert rewards(inner_span) == rewards(outer_span) == {"callspan.reward": 0.75, "callspan.reward.style": 0.75}
+    assert rewards(seen.named(SPAN)[0])["callspan.reward"] == (0.25 if named else 0.75)
+    assert read(seen).reward == (0.25 if named else 0.75)
+
+
+def test_a_reward_after_the_end_is_in_the_totals_of_the_next_record(seen: Seen) -> None:
+    with session("s") as own, own.timestep() as step:
+        step.reward(1)
+    own.outcome(reward=7, success=True)
+    assert seen.ended(SessionRecord)[0].totals.reward == 1
+    assert seen.of(SessionRecord)[-1].totals.reward == 7
+
+
+def test_objectives_without_end_do_not_fill_the_memory(seen: Seen) -> None:
+    with session("s") as own:
+        for number in range(300):
+            own.reward(1, objective=f"o{number}")
+        own.reward(1, objective="o1")
+    totals = seen.ended(SessionRecord)[0].totals
+    assert len(totals.rewards) == 64
+    assert totals.rewards["o1"] == 2
+
+
+_AMOUNTS = st.sampled_from([-1.0, 0.0, 0.25, 3.0])
+_OBJECTIVES = st.sampled_from(["reward", "reward", "style"])
+_ACTS = st.lists(
+    st.tuples(
+        st.sampled_from(["step", "end", "event", "loose", "judge", "session", "call", "late"]), _AMOUNTS, _OBJECTIVES
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(_ACTS)
+def test_spans_totals_and_readers_agree_on_any_episode(seen: Seen, acts: list[tuple[str, float, str]]) -> None:
+    seen.records.clear()
+    seen.exporter.clear()
+    with session("s") as own:
+        _play(own, acts)
+    found = read(seen)
+    totals = seen.ended(SessionRecord)[-1].totals
+    assert (totals.reward, totals.rewards) == (found.reward, found.others)
+    expected = {} if found.reward is None else {"callspan.reward": found.reward}
+    expected |= {f"callspan.reward.{name}": value for name, value in found.others.items()}
+    assert rewards(seen.named(SPAN)[-1]) == expected
+    steps = {one.timestep_id: one.totals for one in seen.ended(TimestepRecord)}
+    records = list(seen.ended(TimestepRecord))
+    again = aggregates.with_rewards(
+        records, [one for one in seen.records if isinstance(one, EventRecord | RewardRecord)]
+    )
+    for one in again:
+        assert one.totals == steps[one.timestep_id]
+
+
+def _play(own: Session, acts: list[tuple[str, float, str]]) -> None:
+    open_steps: list[Any] = []
+    for act, value, objective in acts:
+        if act == "step":
+            open_steps.append(own.timestep().start())
+        elif act == "end" and open_steps:
+            open_steps.pop().end()
+        elif act == "session":
+            own.outcome(reward=value)
+        else:
+            _reward(open_steps[-1] if open_steps else own, act, value, objective)
+    for step in reversed(open_steps):
+        step.end()
+
+
+def _reward(here: Any, act: str, value: float, objective: str) -> None:
+    if act == "event":
+        here.environment("x", reward=value)
+    elif act == "judge":
+        event = here.action("a")
+        here.reward(value, objective=objective, event=event)
+        here.reward(value + 1, objective=objective, event=event)
+    elif act == "call":
+        reward(value, call_id="c", objective=objective)
+    elif act == "late" and here.step is not None:
+        reward(value, timestep_id=here.id, objective=objective)
+    elif act == "loose":
+        here.reward(value, objective=objective)
