@@ -155,6 +155,9 @@ SELF_WRAPPER: Final = PrivateName(
 )  # fmt: skip
 GI_CODE: Final = PrivateName("gi_code", ("types:GeneratorType",), "a reader of ours is put around the SDK's", "")
 AG_CODE: Final = PrivateName("ag_code", ("types:AsyncGeneratorType",), "a reader of ours is put around the SDK's", "")
+SSE: Final = "sse"
+"""The event just read, a local variable of `Stream.__stream__`. Without it `[DONE]` is not seen: a chat stream that
+never gave a finish reason counts as cut off."""
 GI_FRAME: Final = PrivateName("gi_frame", ("types:GeneratorType",), "a reader of ours is put around the SDK's", "")
 AG_FRAME: Final = PrivateName("ag_frame", ("types:AsyncGeneratorType",), "a reader of ours is put around the SDK's", "")
 GI_RUNNING: Final = PrivateName(

@@ -240,7 +240,7 @@ def test_an_empty_stream_ends_its_span(mode: Mode, run: Run, seen: Captured) -> 
     assert run(lambda: answered(mode, "chat_completions", stream=True)) == []
     record = the_call(seen)
     assert record.stream is not None
-    assert (record.stream.chunks, record.stream.complete) == (0, False)
+    assert (record.stream.chunks, record.stream.complete) == (0, True)
     assert shown(seen)["callspan.stream.chunks"] == 0
 
 

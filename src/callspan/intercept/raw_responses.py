@@ -131,6 +131,8 @@ class _Copy:
                 body = b"".join(self._held)
                 self._parse([body])
                 error = None if observer.call.has_body else parsing_error(body)
+        if self._size > _CAP_BYTES:
+            observer.call.left_unseen()
         if not self._parsed_by_sdk or observer.call.stream_complete:
             observer.completed(error)
 
@@ -155,7 +157,9 @@ class _Copy:
 
     def _parse(self, payloads: list[bytes]) -> None:
         for payload in payloads:
-            if payload.strip() and not payload.startswith(_DONE):
+            if payload.startswith(_DONE):
+                self._observer.call.signalled_end()
+            elif payload.strip():
                 with _COPY:
                     # Invalid JSON is the provider's fault and the reader's to see, not an error of callspan.
                     data = value_of(partial(json.loads, payload))

@@ -78,7 +78,7 @@ def shows_its_end(reader: object, response: object) -> bool:
         code, (close, read) = getattr(reader, names.AG_CODE.name, None), _ASYNC
     return (
         isinstance(code, CodeType)
-        and isinstance(_frame_of(reader), FrameType)
+        and isinstance(frame_of(reader), FrameType)
         and close in code.co_names
         and hasattr(getattr(response, close, None), OBSERVED)
         and hasattr(getattr(response, read, None), OBSERVED)
@@ -94,7 +94,7 @@ def end_in_frames(reader: object, error: BaseException | None) -> tuple[Event, B
 
     `error` is what the closing itself has raised. To be called while the close is on the stack.
     """
-    frame = _frame_of(reader)
+    frame = frame_of(reader)
     # Another task or thread may close the response at any time; the reader will close it once more, at its own end.
     if not isinstance(frame, FrameType) or not _is_below(inspect.currentframe(), frame):
         return None
@@ -110,7 +110,17 @@ def end_in_frames(reader: object, error: BaseException | None) -> tuple[Event, B
     return (Event.READER_GONE, None) if isinstance(error, GeneratorExit) else (Event.FAILED, error)
 
 
-def _frame_of(reader: object) -> object:
+def has_read_done(frame: object) -> bool:
+    """Return whether the SDK's reader with this frame has read `[DONE]`, which is the end of a stream and no chunk.
+
+    The SDK leaves its loop at that event and shows it to nobody: it stands in the local variable of the loop alone.
+    """
+    event = frame.f_locals.get(names.SSE) if isinstance(frame, FrameType) else None
+    return str(getattr(event, "data", "")).startswith("[DONE]")
+
+
+def frame_of(reader: object) -> object:
+    """Return the frame of a generator; None once it has ended, or of anything else."""
     frame = getattr(reader, names.GI_FRAME.name, None)
     return getattr(reader, names.AG_FRAME.name, None) if frame is None else frame
 

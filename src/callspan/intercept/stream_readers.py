@@ -13,9 +13,10 @@ from callspan import private_names as names
 from callspan.fail_open import fail_open
 from callspan.intercept.response_observer import HttpResponse, ResponseObserver, body_of, observer_of
 from callspan.intercept.response_state import Event
-from callspan.intercept.sdk_readers import StreamReader, shows_its_end
+from callspan.intercept.sdk_readers import StreamReader, frame_of, has_read_done, shows_its_end
 from callspan.providers.base import Endpoint
 
+_COMPLETED: Final = fail_open("see how a stream ended")
 _REQUEST_USAGE: Final = fail_open("request the usage of a stream")
 
 Reader: TypeAlias = Iterator[object] | AsyncIterator[object]
@@ -106,6 +107,7 @@ def _read(inner: Iterator[object], response: object) -> Iterator[object]:
         yield from inner
         return
     items = _showing(inner, observer) if observer.path.reads_items else inner
+    frame = frame_of(inner)  # held, its variables outlive the generator
     try:
         yield from _hiding(items) if observer.path.hides_usage else items
     except GeneratorExit:
@@ -114,6 +116,14 @@ def _read(inner: Iterator[object], response: object) -> Iterator[object]:
     except BaseException as error:
         observer.failed(error)
         raise
+    _completed(observer, frame)
+
+
+def _completed(observer: ResponseObserver, frame: object) -> None:
+    """Report the normal end of the SDK's reader with this frame."""
+    with _COMPLETED:
+        if not observer.call.stream_complete and has_read_done(frame):
+            observer.call.signalled_end()
     observer.completed()
 
 
@@ -126,10 +136,12 @@ def _showing(inner: Iterator[object], observer: ResponseObserver) -> Iterator[ob
 class _AsyncReader:
     """An async iterator over the SDK's reader; not a generator, whose finalisation would race with the inner one."""
 
-    __slots__ = ("__weakref__", "_inner", "_observer", "_response", "running")
+    __slots__ = ("__weakref__", "_frame", "_inner", "_observer", "_response", "running")
 
     def __init__(self, inner: AsyncIterator[object], response: object) -> None:
         self._inner = inner
+        self._frame = frame_of(inner)
+        """Held, its variables outlive the generator."""
         self._response = response
         self._observer: ResponseObserver | None = None
         self.running = False
@@ -151,7 +163,8 @@ class _AsyncReader:
             while observer.path.hides_usage and is_usage_chunk(item):
                 item = await self._inner.__anext__()
         except StopAsyncIteration:
-            observer.completed()
+            frame, self._frame = self._frame, None
+            _completed(observer, frame)
             raise
         except BaseException as error:
             observer.failed(error)

@@ -15,7 +15,7 @@ from callspan.intercept.hook_context import HookContext
 from callspan.intercept.request import CURRENT_CALL
 from callspan.intercept.response_observer import OBSERVERS, HttpResponse, ResponseObserver, observer_of
 from callspan.intercept.response_state import Event
-from callspan.intercept.sdk_readers import end_in_frames
+from callspan.intercept.sdk_readers import end_in_frames, frame_of, has_read_done
 from callspan.intercept.stream_readers import observed_reader
 
 _CLOSED: Final = fail_open("see who closed a response")
@@ -96,4 +96,7 @@ def _end_by_close(observer: ResponseObserver, error: BaseException | None) -> tu
         return Event.CLOSED, None
     if not reader.closes_response or reader.waits_for_bytes():
         return None
-    return end_in_frames(iterator, error)
+    found = end_in_frames(iterator, error)
+    if found == (Event.COMPLETED, None) and not observer.call.stream_complete and has_read_done(frame_of(iterator)):
+        observer.call.signalled_end()
+    return found

@@ -77,7 +77,9 @@ class LiveCall:
         "_raw_output",
         "_request",
         "_scope",
+        "_terminated",
         "_timing",
+        "_unseen",
         "_whole",
         "_zero_ns",
         "attempts",
@@ -108,7 +110,7 @@ class LiveCall:
         self._body: object = None
         self._whole = False
         self._accumulator: Accumulator | None = None
-        self._complete = False
+        self._complete = self._terminated = self._unseen = False
         self._add: Callable[[object], bool] | None = None
         self._add_piece: Callable[[object], bool | None] = _no_piece
         self._notes: list[ChunkNote] = []
@@ -140,7 +142,7 @@ class LiveCall:
     @property
     def stream_complete(self) -> bool:
         """True once the stream has signalled its end."""
-        return self._complete if self._accumulator is None else self._accumulator.complete
+        return self._complete or (self._accumulator is not None and self._accumulator.complete)
 
     def offset_ns(self) -> int:
         """Return the monotonic time since the start of the call."""
@@ -205,8 +207,17 @@ class LiveCall:
             self._add = getattr(self._accumulator, "add_other", self._add)
         return self._add(data)
 
+    def signalled_end(self) -> None:
+        """Take notice of the end of a stream that is no chunk: `[DONE]`."""
+        self._complete = True
+
+    def left_unseen(self) -> None:
+        """Take notice that a part of the stream was not read along: whether it signalled its end is unknown."""
+        self._unseen = True
+
     def forget_response(self) -> None:
         """Forget what came of a response that another one has replaced."""
+        self._complete = self._unseen = False
         self._body, self._whole, self._accumulator = None, False, None
         self._add, self._add_piece = None, _no_piece
         self._timing, self._notes = ChunkTiming(), []
@@ -241,7 +252,8 @@ class LiveCall:
         """Take the steps that are left. Interrupted, the first four are repeated; of the others none is taken twice."""
         if ending.step == _FOLD:
             if ending.body is None:
-                self._complete = self._complete if self._accumulator is None else self._accumulator.complete
+                self._terminated = getattr(self._accumulator, "terminated", self.stream_complete)
+                self._complete = self.stream_complete
                 ending.body = self._body if self._whole else self._folded()
             # A long text is whole in the body now: its pieces would be as much again until the record is written.
             self._accumulator = self._add = None
@@ -331,14 +343,15 @@ class LiveCall:
             "rate_limited": attempts.rate_limited,
             "outcome": outcome,
             "error": error,
-            "stream": self._stream(how) if self.streaming and how else None,
+            "stream": self._stream(how, error) if self.streaming and how else None,
         }
 
-    def _stream(self, how: StreamEnd) -> Stream:
+    def _stream(self, how: StreamEnd, error: ErrorInfo | None) -> Stream:
+        complete = self.stream_complete
+        if how == "complete" and not (self._terminated or self._whole or self._unseen or error):
+            how, complete = "cut_off", False
         last = None if self._whole else text(self._body, "type")
-        return Stream(
-            end=how, chunks=self._timing.chunks, complete=self.stream_complete, last_event=last, log=self._notes
-        )
+        return Stream(end=how, chunks=self._timing.chunks, complete=complete, last_event=last, log=self._notes)
 
     def _content_fields(
         self, duration_ns: int, info: ResponseInfo, error: ErrorInfo | None, body: object

@@ -44,7 +44,10 @@ class Accumulator(Protocol):
 
     @property
     def complete(self) -> bool:
-        """True once the stream has signalled its end (finish reason, terminal event)."""
+        """True once the stream has signalled its end (finish reason, terminal event).
+
+        Where a terminal event must follow all the same, as in Messages, a field `terminated` says whether it came.
+        """
 
     def add(self, chunk: object) -> bool:
         """Fold in one parsed chunk; return True if it carried content (text, reasoning, refusal, tool call).

@@ -108,8 +108,9 @@ NO_BODY: Final = msgspec.Raw(b"")
 Outcome: TypeAlias = Literal["started", "success", "error", "timeout", "cancelled"]
 """How a call ended. `started` is written for streams only; readers show a dead one as `interrupted`."""
 
-StreamEnd: TypeAlias = Literal["complete", "closed", "dropped", "error", "cancelled"]
-"""How a stream ended: normally, by a close, by garbage collection, by an error, or by cancellation."""
+StreamEnd: TypeAlias = Literal["complete", "cut_off", "closed", "dropped", "error", "cancelled"]
+"""How a stream ended: normally, without its terminal event, by a close, by garbage collection, by an error, or by
+cancellation. `cut_off`: the body ended normally, but the provider had not said that the answer is over."""
 
 
 class RateLimit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -71,7 +71,7 @@ END: Final = Table(
     Row(OUTCOME, STRING, "outcome", "`success`, `error`, `timeout` or `cancelled`."),
     Row(
         STREAM_END, STRING, "stream.end",
-        "How the stream ended: `complete`, `closed`, `dropped`, `error` or `cancelled`.",
+        "How the stream ended: `complete`, `cut_off` (no terminal event), `closed`, `dropped`, `error` or `cancelled`.",
     ),
     Row("callspan.stream.chunks", INT, "stream.chunks", "Number of chunks."),
     Row("callspan.stream.largest_gap_s", DOUBLE, _STREAM_TIMES, "Longest time between two chunks, in seconds."),

@@ -1,4 +1,4 @@
-"""SQL rewards: timesteps and events of an SQL store, and all that counts towards the rewards of sessions and timesteps."""
+"""SQL rewards: what happened in sessions, and all that counts towards the rewards of sessions and timesteps."""
 
 # ruff: noqa: S608 - only our own column names and conditions are put into SQL; values are parameters
 

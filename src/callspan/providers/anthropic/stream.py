@@ -73,10 +73,11 @@ class MessageAccumulator:
         "_pieces",
         "_usage",
         "complete",
+        "terminated",
     )
 
     def __init__(self) -> None:
-        self.complete = False
+        self.complete = self.terminated = False
         self._message: dict[str, object] | None = None
         self._usage: dict[str, object] = {}
         self._blocks: dict[int, _Block] = {}
@@ -143,6 +144,8 @@ class MessageAccumulator:
             if key not in {"content", "usage"} and known.get(key) is None:
                 known[key] = detached(value)
         self.complete = self.complete or bool(text(message, "stop_reason"))
+        # One that has stopped when it begins is a whole one.
+        self.terminated = self.terminated or bool(text(message, "stop_reason"))
         return bool(content)
 
     def _start_block(self, chunk: dict[str, object]) -> bool:
@@ -206,7 +209,7 @@ class MessageAccumulator:
 
     def _stop(self, chunk: dict[str, object]) -> bool:
         self._keep_rest(chunk)
-        self.complete = True
+        self.complete = self.terminated = True
         return False
 
     def _fail(self, chunk: dict[str, object]) -> bool:

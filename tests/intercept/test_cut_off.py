@@ -1,0 +1,210 @@
+"""Streams that just stop: the body ends properly without the terminal event of its API."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from callspan.record.call import CallRecord
+from callspan.testing import Captured, Reply
+from tests.intercept import sdks
+from tests.intercept.mode import Mode
+from tests.intercept.test_endings import text_of, the_call
+from tests.intercept.test_platforms import bedrock
+
+Run = Callable[[Callable[[], Awaitable[Any]]], Any]
+QUESTION = [{"role": "user", "content": "How are you?"}]
+APIS = ["chat", "completions", "responses", "messages", "bedrock"]
+
+
+def open_stream(api: str, mode: Mode) -> Any:
+    if api == "messages":
+        create = mode.anthropic().messages.create
+        return create(model="claude-sonnet-5", max_tokens=64, messages=QUESTION, stream=True)
+    if api == "bedrock":
+        return bedrock(mode).messages.create(
+            model="anthropic.claude-sonnet-5", max_tokens=64, messages=QUESTION, stream=True
+        )
+    if api == "responses":
+        sdks.needs("openai", "1.66", "the Responses API")
+        return mode.openai().responses.create(model="gpt-5", input="How are you?", stream=True)
+    if api == "completions":
+        return mode.openai().completions.create(model="gpt-5", prompt="How are you?", stream=True)
+    return mode.openai().chat.completions.create(model="gpt-5", messages=QUESTION, stream=True)
+
+
+def facts(record: CallRecord, seen: Captured) -> tuple[object, object, object]:
+    assert record.stream is not None
+    attributes = seen.spans[0].attributes
+    assert attributes is not None
+    assert attributes["callspan.stream.end"] == record.stream.end
+    return record.outcome, record.stream.end, record.stream.complete
+
+
+async def read(api: str, mode: Mode) -> None:
+    await mode.all(await mode.wait(open_stream(api, mode)))
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_a_stream_that_just_stops_is_cut_off_and_a_success(api: str, mode: Mode, run: Run, seen: Captured) -> None:
+    mode.provider.reply(text="I am well today.", end_after=4)
+    run(lambda: read(api, mode))
+    assert facts(record := the_call(seen), seen) == ("success", "cut_off", False)
+    assert record.error is None
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_a_stream_with_all_its_events_is_complete(api: str, mode: Mode, run: Run, seen: Captured) -> None:
+    mode.provider.reply(text="I am well today.")
+    run(lambda: read(api, mode))
+    assert facts(the_call(seen), seen) == ("success", "complete", True)
+
+
+@pytest.mark.parametrize("api", ["responses", "messages", "bedrock"])
+def test_the_terminal_event_alone_says_that_a_stream_of_events_is_whole(
+    api: str, mode: Mode, run: Run, seen: Captured
+) -> None:
+    mode.provider.reply(text="I am well today.", end_after=-1)
+    run(lambda: read(api, mode))
+    assert facts(the_call(seen), seen) == ("success", "cut_off", False)
+
+
+@pytest.mark.parametrize("api", ["chat", "completions"])
+def test_a_finish_reason_is_enough_without_done(api: str, mode: Mode, run: Run, seen: Captured) -> None:
+    mode.provider.reply(text="I am well today.", end_after=-1)
+    run(lambda: read(api, mode))
+    assert facts(the_call(seen), seen) == ("success", "complete", True)
+
+
+def chunk(api: str, text: str) -> dict[str, object]:
+    piece = {"text": text} if api == "completions" else {"delta": {"content": text}}
+    return {"id": "c1", "object": "chunk", "model": "m", "choices": [{"index": 0, "finish_reason": None, **piece}]}
+
+
+@pytest.mark.parametrize("api", ["chat", "completions"])
+@pytest.mark.parametrize("is_done", [True, False])
+def test_done_is_enough_without_a_finish_reason(api: str, is_done: bool, mode: Mode, run: Run, seen: Captured) -> None:
+    events: list[object] = [chunk(api, "I am "), chunk(api, "well.")]
+    mode.provider.reply(raw=[*events, "[DONE]"] if is_done else events)
+    run(lambda: read(api, mode))
+    record = the_call(seen)
+    assert facts(record, seen) == ("success", "complete" if is_done else "cut_off", is_done)
+    assert text_of(record) == "I am well."
+    assert record.response is not None
+    assert record.response.finish_reasons == [None]
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_a_stream_without_any_event_is_cut_off(api: str, mode: Mode, run: Run, seen: Captured) -> None:
+    mode.provider.reply(end_after=0)
+    run(lambda: read(api, mode))
+    assert facts(the_call(seen), seen) == ("success", "cut_off", False)
+
+
+def test_one_of_two_choices_without_its_end_is_cut_off(mode: Mode, run: Run, seen: Captured) -> None:
+    done = {"id": "c1", "object": "chunk", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    other = {"id": "c1", "object": "chunk", "choices": [{"index": 1, "delta": {"content": "b"}, "finish_reason": None}]}
+    mode.provider.reply(raw=[other, done])
+    run(lambda: read("chat", mode))
+    assert facts(the_call(seen), seen) == ("success", "cut_off", False)
+
+
+def test_who_closes_a_stream_has_not_seen_it_cut_off(mode: Mode, run: Run, seen: Captured) -> None:
+    mode.provider.reply(text="I am well today.", end_after=4)
+
+    async def body() -> None:
+        stream = await mode.wait(open_stream("messages", mode))
+        await mode.next(stream)
+        await mode.wait(stream.close())
+
+    run(body)
+    assert facts(the_call(seen), seen) == ("cancelled", "closed", False)
+
+
+def test_a_connection_that_breaks_is_an_error_and_not_cut_off(mode: Mode, run: Run, seen: Captured) -> None:
+    mode.provider.reply(text="I am well today.", cut_after=4)
+
+    async def body() -> None:
+        with contextlib.suppress(Exception):
+            await read("messages", mode)
+
+    run(body)
+    assert facts(the_call(seen), seen)[:2] == ("error", "error")
+
+
+@pytest.mark.parametrize("api", ["chat", "responses", "messages"])
+def test_a_helper_stream_that_just_stops_is_cut_off(api: str, mode: Mode, run: Run, seen: Captured) -> None:
+    sdks.needs("openai", "1.92", "stream helpers")
+    sdks.needs("anthropic", "0.125", "stream helpers")
+    mode.provider.reply(text="I am well today.", end_after=4)
+
+    async def body() -> None:
+        if api == "messages":
+            manager = mode.anthropic().messages.stream(model="claude-sonnet-5", max_tokens=64, messages=QUESTION)
+        elif api == "chat":
+            manager = mode.openai().chat.completions.stream(model="gpt-5", messages=QUESTION)
+        else:
+            manager = mode.openai().responses.stream(model="gpt-5", input="How are you?")
+        async with mode.entered(manager) as stream:
+            await mode.all(stream)
+
+    run(body)
+    assert facts(the_call(seen), seen) == ("success", "cut_off", False)
+
+
+@pytest.mark.parametrize("way", ["lines", "parsed"])
+@pytest.mark.parametrize("end_after", [4, None])
+def test_a_raw_response_that_just_stops_is_cut_off(
+    way: str, end_after: int | None, mode: Mode, run: Run, seen: Captured
+) -> None:
+    mode.provider.reply(Reply(text="I am well today.", end_after=end_after))
+
+    async def body() -> None:
+        client = mode.openai().chat.completions
+        if way == "lines":
+            manager = client.with_streaming_response.create(model="gpt-5", messages=QUESTION, stream=True)
+            async with mode.entered(manager) as response:
+                await mode.all(response.iter_lines())
+            return
+        raw = await mode.wait(client.with_raw_response.create(model="gpt-5", messages=QUESTION, stream=True))
+        await mode.all(await mode.wait(raw.parse()))
+
+    run(body)
+    wanted = ("success", "complete", True) if end_after is None else ("success", "cut_off", False)
+    assert facts(the_call(seen), seen) == wanted
+
+
+def test_done_in_the_bytes_of_a_raw_response_is_enough(mode: Mode, run: Run, seen: Captured) -> None:
+    mode.provider.reply(raw=[chunk("chat", "I am well."), "[DONE]"])
+
+    async def body() -> None:
+        manager = mode.openai().chat.completions.with_streaming_response.create(
+            model="gpt-5", messages=QUESTION, stream=True
+        )
+        async with mode.entered(manager) as response:
+            await mode.all(response.iter_bytes())
+
+    run(body)
+    assert facts(the_call(seen), seen) == ("success", "complete", True)
+
+
+def test_an_event_too_long_to_be_read_along_is_not_taken_for_a_missing_one(
+    mode: Mode, run: Run, seen: Captured
+) -> None:
+    """Of the bytes of a raw response copies are parsed up to 8 MiB an event: what follows is unknown."""
+    long = "data: " + json.dumps(chunk("chat", "x" * (9 << 20))) + "\n\ndata: [DONE]\n\n"
+    mode.provider.reply(raw=long.encode(), headers={"content-type": "text/event-stream"})
+
+    async def body() -> None:
+        manager = mode.openai().chat.completions.with_streaming_response.create(
+            model="gpt-5", messages=QUESTION, stream=True
+        )
+        async with mode.entered(manager) as response:
+            await mode.all(response.iter_bytes())
+
+    run(body)
+    assert facts(the_call(seen), seen) == ("success", "complete", False)
