@@ -272,7 +272,7 @@ def test_json_where_events_were_due_ends_the_stream(mode: Mode, run: Run, seen: 
     assert run(body) == []
     record = the_call(seen)
     assert record.stream is not None
-    assert (record.stream.end, record.stream.chunks, record.stream.complete) == ("complete", 0, False)
+    assert (record.stream.end, record.stream.chunks, record.stream.complete) == ("cut_off", 0, False)
 
 
 def test_a_stream_may_be_read_in_another_thread(seen: Captured, provider: ScriptedProvider) -> None:

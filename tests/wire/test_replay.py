@@ -102,6 +102,7 @@ def stream_checks(exchange: Exchange, record: CallRecord, entry: str) -> dict[st
     last, stream = chunks[-1], record.stream
     # Snowflake gives no finish reason; its chunk of usage, without choices, is the last word all the same.
     over = any(oracle.truth(exchange).finish_reasons) or (last.get("choices") == [] and "usage" in last)
+    over = over or ("[DONE]" in exchange.body and not broken)
     return {
         "stream end": (stream and stream.end, "error" if broken else "complete"),
         "stream chunks": (stream and stream.chunks, len(chunks) + pings - broken),

@@ -88,6 +88,8 @@ def outcome_text(call: CallRecord) -> Text:
     """Return how a call ended, with its status and its retries."""
     status = call.error.status if call.error else None
     word = call.outcome if status is None else f"{call.outcome} {status}"
+    if call.stream is not None and call.stream.end == "cut_off":
+        word += ", cut off"
     retried = f", {call.retries} retr{'y' if call.retries == 1 else 'ies'}" if call.retries else ""
     return styled((word, OUTCOME_STYLES.get(call.outcome, "")), (retried, "yellow"))
 

@@ -94,7 +94,7 @@ _LAST_NS: Final = 2**63 - 1
 _EXACT_NS: Final = 2**53
 _EPOCH: Final = 1970
 _AGO: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
-_CHOICES: Final = ("session_id", "model", "provider", "since_ns", "until_ns", "errors", "text")
+_CHOICES: Final = ("session_id", "model", "provider", "since_ns", "until_ns", "errors", "cut_off", "text")
 
 
 class Moment(IntType):
@@ -140,6 +140,9 @@ def choosing_calls(function: Callable[..., None]) -> Callable[..., None]:
     )
     @click.option("--until", "until_ns", type=MOMENT, metavar="TIME", help="Only before this time.")
     @click.option("--error/--no-error", "errors", default=None, help="Only failed / only successful calls.")
+    @click.option(
+        "--cut-off/--no-cut-off", "cut_off", default=None, help="Only streams that stopped without their end / others."
+    )
     @click.option(
         "--min-reward", "least_reward", type=Amount(), metavar="R", help="Only sessions with at least this reward."
     )

@@ -215,7 +215,7 @@ def _call_line(call: CallRecord) -> Text:
         (f" (first token {duration(first)})" if first is not None and call.request.stream else "", _FAINT),
         "  ",
     )
-    if call.outcome != "success" or call.retries:
+    if call.outcome != "success" or call.retries or (call.stream is not None and call.stream.end == "cut_off"):
         line.append_text(outcome_text(call))
         line.append("  ")
     shown = (

@@ -94,9 +94,9 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 def _with_such_calls(reader: Reader, which: CallFilter) -> frozenset[str | None] | None:
-    if which.model is None and which.provider is None and which.text is None:
+    matching = CallFilter(model=which.model, provider=which.provider, text=which.text, cut_off=which.cut_off)
+    if matching == CallFilter():
         return None
-    matching = CallFilter(model=which.model, provider=which.provider, text=which.text)
     return frozenset(summary.key for summary in reader.summary("session", matching, latencies=False))
 
 

@@ -189,7 +189,9 @@ def _facts(call: CallRecord) -> Iterator[tuple[str, str]]:
     yield "cost", money(call.cost.usd if call.cost else None) + (f" by {call.cost.source}{guess}" if call.cost else "")
     if call.stream is not None:
         whole = "whole" if call.stream.complete else "not whole"
-        yield "stream", f"ended by {call.stream.end}, {count(call.stream.chunks)} chunks, {whole}"
+        chunks = f"{count(call.stream.chunks)} chunks"
+        is_cut_off = call.stream.end == "cut_off"
+        yield "stream", f"cut off after {chunks}" if is_cut_off else f"ended by {call.stream.end}, {chunks}, {whole}"
     if call.response is not None and call.response.unrecognized:
         yield "response", f"not recognized: nothing of {call.api} is in its body"
     reasons = [reason for reason in (call.response.finish_reasons if call.response else []) if reason]

@@ -252,8 +252,9 @@ class LiveCall:
         """Take the steps that are left. Interrupted, the first four are repeated; of the others none is taken twice."""
         if ending.step == _FOLD:
             if ending.body is None:
-                self._terminated = getattr(self._accumulator, "terminated", self.stream_complete)
-                self._complete = self.stream_complete
+                complete = self.stream_complete
+                self._terminated = self._complete or getattr(self._accumulator, "terminated", complete)
+                self._complete = complete
                 ending.body = self._body if self._whole else self._folded()
             # A long text is whole in the body now: its pieces would be as much again until the record is written.
             self._accumulator = self._add = None
@@ -299,6 +300,8 @@ class LiveCall:
             fields.update(self._content_fields(duration_ns, info, error, body))
             if not info.recognized and fields["outcome"] == "success" and (self._whole or self._timing.chunks):
                 fields["response"] = unrecognized.flagged(fields["response"], self.record, body)
+                if fields["stream"] is not None and fields["stream"].end == "cut_off":  # its terminal event is unknown
+                    fields["stream"] = msgspec.structs.replace(fields["stream"], end="complete")
         record = msgspec.structs.replace(self.record, **fields)
         processed = self._ports.process(record)
         ending.conversation = self._conversation(record, processed, body) if self.span.wants_content else None

@@ -175,7 +175,9 @@ def _left_out(found: Gathered) -> str:
 
 def _narrow(which: CallFilter) -> bool:
     """Whether the filter selects single calls, so that sessions without any are left out."""
-    return any((which.model, which.provider, which.until_ns, which.text, which.errors is not None))
+    return any(
+        (which.model, which.provider, which.until_ns, which.text, which.errors is not None, which.cut_off is not None)
+    )
 
 
 def _count(found: Gathered, call: CallRecord) -> None:

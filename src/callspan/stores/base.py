@@ -35,6 +35,8 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     until_ns: int | None = None
     errors: bool | None = None
     """True: only calls whose outcome is error or timeout; False: only successes."""
+    cut_off: bool | None = None
+    """True: only streams that stopped without their terminal event; False: only other calls."""
     text: str | None = None
     """Part of a message's text, case-insensitive."""
     limit: int | None = None

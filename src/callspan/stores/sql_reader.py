@@ -236,6 +236,9 @@ class SqlReader(SqlRewards):
         conditions = [_CONDITIONS[name] for name in values]
         if which.errors is not None:
             conditions.append("c.outcome IN ('error', 'timeout')" if which.errors else "c.outcome = 'success'")
+        if which.cut_off is not None:
+            same = "=" if which.cut_off else "<>"
+            conditions.append(f"coalesce(c.stream_end, '') {same} 'cut_off'")
         if which.text is not None:
             values["text"] = which.text.casefold()
             conditions.append(self.text_condition())

@@ -83,6 +83,7 @@ def test_a_bare_call_is_six_facts_and_dashes(page: Any) -> None:
         ),
         ({"cost": Cost(usd=Decimal("0.00125"), source="mine v1")}, "cost", "$0.00125 by mine v1"),
         ({"stream": Stream(end="closed", chunks=1000)}, "stream", "ended by closed, 1,000 chunks, not whole"),
+        ({"stream": Stream(end="cut_off", chunks=7)}, "stream", "cut off after 7 chunks"),
         ({"stream": Stream(end="complete", complete=True)}, "stream", "ended by complete, 0 chunks, whole"),
         ({"response": Response(finish_reasons=["stop", None, "length"])}, "finished", "stop, length"),
         ({"request": Request(params={"temperature": 0, "stop": None})}, "parameters", '{"temperature":0,"stop":null}'),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callspan.record.call import CallRecord
+from callspan.record.call import CallRecord, Stream
 from callspan.record.events import SessionRecord
 from callspan.stores.base import CallFilter, Reader
 from callspan.stores.urls import open_store
@@ -34,8 +34,19 @@ def mixed(holding: Holding) -> Reader:
         made("a", 0, model="gpt-5", provider="openai", outcome="success", session_id="s1", timestep_id="t1"),
         made("f", 5, outcome="started"),
         made("b", 1, answered="claude-1", provider="anthropic", outcome="error", session_id="s1", timestep_id="t2"),
-        made("e", 4, model="x", provider="anthropic", outcome="cancelled", session_id="s2"),
-        made("c", 2, model="gpt-5-1", provider="openai", outcome="success", session_id="s1", timestep_id="t1"),
+        made(
+            "e", 4, model="x", provider="anthropic", outcome="cancelled", session_id="s2", stream=Stream(end="closed")
+        ),
+        made(
+            "c",
+            2,
+            model="gpt-5-1",
+            provider="openai",
+            outcome="success",
+            session_id="s1",
+            timestep_id="t1",
+            stream=Stream(end="cut_off"),
+        ),
     )
 
 
@@ -59,6 +70,9 @@ def mixed(holding: Holding) -> Reader:
         ({"errors": True}, "db"),
         ({"errors": False}, "ca"),
         ({"errors": True, "provider": "openai"}, "d"),
+        ({"cut_off": True}, "c"),
+        ({"cut_off": True, "errors": True}, ""),
+        ({"cut_off": False}, "fedba"),
         ({"since_ns": MIDNIGHT_NS + 3 * SECOND}, "fed"),
         ({"since_ns": MIDNIGHT_NS + 3 * SECOND + 1}, "fe"),
         ({"until_ns": MIDNIGHT_NS + 3 * SECOND}, "cba"),

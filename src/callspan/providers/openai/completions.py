@@ -53,10 +53,11 @@ class _Choice:
 class CompletionAccumulator:
     """Folds chunks of legacy completions into the `text_completion` body of one piece."""
 
-    __slots__ = ("_came", "_choices", "_envelope", "complete")
+    __slots__ = ("_bare", "_came", "_choices", "_envelope", "complete")
 
     def __init__(self) -> None:
         self.complete = False
+        self._bare = False
         self._came = False
         self._envelope = ChunkHeader()
         self._choices: dict[int, _Choice] = {}
@@ -71,12 +72,18 @@ class CompletionAccumulator:
         choices = chunk.get("choices")
         if choices is None and isinstance(value := chunk.get("value"), str):
             # Writer streams bare texts.
+            self._bare = True
             choices = [{"index": 0, "text": value}]
         for position, choice in enumerate(choices if isinstance(choices, list) else ()):
             if isinstance(choice, dict):
                 carried = self._choice(choice, position).take(choice) or carried
                 self.complete = all(known.finish_reason for known in self._choices.values())
         return carried
+
+    @property
+    def terminated(self) -> bool:
+        """True once nothing is missing: bare texts have neither finish reasons nor `[DONE]`."""
+        return self.complete or self._bare
 
     def body(self) -> dict[str, object] | None:
         """Return the `text_completion` so far; None if no chunk came."""
