@@ -13,7 +13,7 @@ from callspan.record import events
 from callspan.record.codec import encode
 from callspan.stores.columns import SESSIONS, TIMESTEPS
 from callspan.stores.rows import Row, merge, merged_row
-from callspan.stores.sql_reader import _record
+from callspan.stores.sql_rewards import record_of
 
 WORDS = st.sampled_from(["a", "b", "c.d", "", "é"])
 FIELDS = st.fixed_dictionaries(
@@ -73,7 +73,7 @@ def test_rows_merge_one_by_one_to_the_same_with_repetitions(fields: list[dict[st
     for version in mixed:
         row = merged_row(SESSIONS, row, msgspec.json.decode(encode(version)))
     assert row is not None
-    assert _record(SESSIONS, row, events.SessionRecord) == expected(versions)
+    assert record_of(SESSIONS, row, events.SessionRecord) == expected(versions)
 
 
 def test_a_row_of_one_version_needs_no_stamps() -> None:
