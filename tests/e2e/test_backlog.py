@@ -135,13 +135,36 @@ def test_a_store_that_takes_nothing_is_read_and_the_reason_reported(tmp_path: Pa
 def test_forty_short_processes_lose_nothing(tmp_path: Path) -> None:
     """Too short to deliver: some are killed, some end by themselves, five at once."""
     store = f"sqlite:///{tmp_path}/calls.db"
-    count = 40 if os.environ.get("CALLSPAN_PROPERTIES") == "thorough" else 10
+    count = 40 if os.environ.get("CALLSPAN_CHAOS") == "all" else 10
     for begun in range(0, count, 5):
         running = [start(store, 5, "kill" if number % 2 else "end") for number in range(begun, begun + 5)]
         for process in running:
             process.communicate(timeout=100)
     assert sum(row["calls"] for row in in_process("--store", store, "stats", "--json").json) == 5 * count
     assert not list((tmp_path / "calls.db.spool").glob(f"*{SUFFIX}"))
+
+
+def test_prune_delivers_first_so_that_what_is_old_goes_whole(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/calls.db"
+    killed(store)
+    answer = in_process("--store", store, "prune", "--older-than", "2100-01-01", "--json")
+    assert answer.err.startswith("Delivered ")
+    assert (answer.json["calls"], answer.json["sessions"]) == (3, 1)
+    killed(store)
+    answer = in_process("--store", store, "prune", "--older-than", "2100-01-01", "--json", "--no-ship")
+    assert "records wait in" in answer.err
+    assert answer.json["calls"] == 0
+
+
+def test_a_deleted_file_beside_its_spool_is_not_said_to_be_new(tmp_path: Path) -> None:
+    (tmp_path / "calls.db.spool").mkdir()
+    for command in (("calls",), ("prune", "--older-than", "1d")):
+        answer = in_process("--store", f"sqlite:///{tmp_path}/calls.db", *command)
+        assert answer.code == 1
+        assert f"but its spool {tmp_path}/calls.db.spool is there: the file was deleted or moved" in answer.err
+        assert "nothing was recorded there yet" not in answer.err
+    (tmp_path / "calls.db.spool").rmdir()
+    assert "nothing was recorded there yet" in in_process("--store", f"sqlite:///{tmp_path}/calls.db", "calls").err
 
 
 def test_a_flush_takes_over_where_nothing_was_recorded_yet(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import callspan
 from callspan.testing import ScriptedProvider
 
 from .conftest import plain_environment
+from .test_backlog import killed
 
 
 @pytest.fixture
@@ -58,3 +59,21 @@ def test_calls_show_as_they_finish_until_it_is_interrupted(following: subprocess
         assert json.loads(line)["output"].startswith(f"Answer to {question}")
     os.kill(following.pid, signal.SIGINT)
     assert following.wait(20) == 0
+
+
+@pytest.mark.slow
+def test_what_killed_processes_leave_meanwhile_shows_too(tmp_path: Path) -> None:
+    """Also where nothing but a spool was there at the beginning."""
+    store = f"sqlite:///{tmp_path}/callspan.db"
+    killed(store, 1)
+    command = [sys.executable, "-m", "callspan.cli", "--store", store, "tail", "-f", "--json"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=plain_environment(PYTHONUNBUFFERED="1"), stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert json.loads(process.stdout.readline())["output"] == "Hello 0"
+            killed(store, 2)
+            assert [json.loads(process.stdout.readline())["output"] for _ in range(2)] == ["Hello 0", "Hello 1"]
+        finally:
+            process.kill()

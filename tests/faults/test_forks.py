@@ -60,13 +60,14 @@ def test_a_child_forked_while_locks_were_held_records_its_calls(tmp_path: Path) 
     assert done.stdout.strip() == "['child', 'parent']"
 
 
+@pytest.mark.timeout(700)
 def test_children_forked_while_another_thread_makes_its_first_calls_neither_hang_nor_lose_or_double_a_call(
     tmp_path: Path,
 ) -> None:
     storm = Path(__file__).with_name("fork_storm.py")
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", str(storm), "30"],
-        capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path,
+        capture_output=True, text=True, timeout=600, check=False, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -183,3 +184,29 @@ def test_a_file_sink_gets_no_segment_twice_after_one_was_given_up(place: Path, t
     assert file.keys() == names
     assert spool.close(5)
     assert [path.name for path in place.iterdir() if ".segment" in path.name] == []
+
+
+def test_hours_beside_a_dead_store_cost_the_healthy_one_nothing(place: Path, tmp_path: Path) -> None:
+    """An hour of attempts at the longest wait, a day of them in nightly runs; each wait passes at once."""
+    down, healthy = DownSink(tmp_path / "d"), SqliteSink(tmp_path / "h.db")
+    spool = Spool(place, [down, healthy], max_bytes=CAP)
+    hours = 24 if os.environ.get("CALLSPAN_CHAOS") == "all" else 1
+    names = [f"k{number}" for number in range(hours * 2400)]
+    sizes = []
+    for size in append(spool, names):
+        sizes.append(size)
+        opened = down.opened
+        spool._shippers[0].hurry()
+        until(lambda opened=opened: down.opened > opened)  # type: ignore[misc]
+    assert down.opened >= hours * 3600 / 30
+    assert rows(tmp_path / "h.db") == names
+    assert spool.counters()["slimmed"] == 0
+    assert max(sizes) <= CAP + CAP // 8
+    until(lambda: not spool._cap._condemned)
+    down.up.set()
+    assert spool.flush(30)
+    until(lambda: not spool._cap._condemned)
+    lost = spool.counters()["given_up.down"]
+    assert down.keys() == names[lost:]
+    assert read_losses(place).given_up[store_key(place, down)].records == lost
+    spool.close(5)

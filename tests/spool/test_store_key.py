@@ -13,8 +13,9 @@ from callspan.file_lock import try_lock
 from callspan.record.call import CallRecord, Timing
 from callspan.record.codec import encode
 from callspan.settings import Settings
-from callspan.spool.directory import store_keys, write_cursor
+from callspan.spool.directory import Listing, store_keys, write_cursor
 from callspan.spool.segment import Segment
+from callspan.spool.spool import Spool
 from callspan.stores.urls import open_store
 from callspan.wiring.recorder import spool_directory
 from callspan.wiring.store_sinks import store_sinks
@@ -95,3 +96,33 @@ def test_who_reads_one_store_is_told_what_waits_for_stores_not_named(tmp_path: P
     (key,) = store_keys(place, store_sinks(other))
     write_cursor(place, name, key, (place / name).stat().st_size)
     assert "for other stores" not in CliRunner().invoke(callspan, ["--store", own, "calls"]).stderr
+
+
+def test_more_stores_than_a_file_name_can_list_all_get_their_records(tmp_path: Path) -> None:
+    """Each of them also where another process delivers to it alone."""
+    stores = [f"sqlite:///{tmp_path}/{number:02}-{'x' * 40}.db" for number in range(20)]
+    place = tmp_path / "spool"
+    left_behind(place, ",".join(stores))
+    first, *others = stores
+    spool = Spool(place, store_sinks(first), unnamed=False)
+    assert spool.ship(20)
+    spool.close(5)
+    assert [call.call_id for call in open_store(first).calls()] == ["one"]
+    assert len(Listing(place).segments) == 1, "the others need it"
+    spool = Spool(place, store_sinks(",".join(others)), unnamed=False)
+    assert spool.append(encode(CallRecord(call_id="two", timing=Timing(start_ns=2))))
+    assert spool.ship(20)
+    spool.close(5)
+    assert all([call.call_id for call in open_store(store).calls()] == ["two", "one"] for store in others)
+    assert Listing(place).segments == []
+    assert all(len(path.name) < 200 for path in place.iterdir())
+
+
+def test_a_segment_whose_list_of_stores_is_gone_stays(tmp_path: Path) -> None:
+    left_behind(tmp_path, ",".join(f"sqlite:///{tmp_path}/{number}.db" for number in range(20)))
+    for path in tmp_path.glob("*.stores"):
+        path.unlink()
+    spool = Spool(tmp_path, store_sinks(f"sqlite:///{tmp_path}/0.db"))
+    spool.ship(1, tries=1)
+    spool.close(5)
+    assert len(Listing(tmp_path).segments) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property, partial, update_wrapper
 from itertools import islice
 from typing import Final, NamedTuple, NoReturn, TypeAlias
@@ -111,6 +111,12 @@ class Frame:
             self.fail(f"{safe_name(self.store)} cannot be read: {_gist(error)}")
         finally:
             reader.close()
+
+    def deliver(self) -> None:
+        """Deliver what ended processes left for the store; what is wrong with it is for its reader to report."""
+        if self._deliver:
+            with suppress(*store_errors(SettingError)):
+                Backlog(self.store, partial(progress, self), deliver=True).deliver()
 
     def _no_directory(self) -> None:
         for url in split_urls(self.store)[:1]:

@@ -7,7 +7,7 @@ from typing import Final
 import click
 
 from callspan.cli.filters import MOMENT
-from callspan.cli.frame import Frame, framed, progress, store_errors, wrong
+from callspan.cli.frame import Frame, progress, reading, store_errors, wrong
 from callspan.formatting import count, iso
 from callspan.settings import SettingError
 from callspan.stores.base import CallFilter
@@ -23,7 +23,7 @@ Examples:
 @click.command("prune", short_help="Delete old records.", epilog=_EPILOG)
 @click.option("--older-than", "older_ns", type=MOMENT, metavar="TIME", required=True, help="30d, 12h, or ISO 8601.")
 @click.option("--dry-run", is_flag=True, help="Delete nothing; show how much would be deleted.")
-@framed
+@reading
 def command(frame: Frame, older_ns: int, dry_run: bool) -> None:
     """Delete calls and sessions from before a time, and content that nothing else refers to.
 
@@ -34,6 +34,8 @@ def command(frame: Frame, older_ns: int, dry_run: bool) -> None:
     if dry_run:
         _look(frame, older_ns)
         return
+    with frame.reader():
+        pass  # delivers what waits for the store, and says what still does
     try:
         with progress(frame, "pruning"):
             removed = prune(split_urls(frame.store)[0], older_ns)

@@ -26,6 +26,8 @@ from callspan.stores.urls import open_store
 _POLL_S: Final = 0.5
 _OVERLAP_NS: Final = 600_000_000_000
 """Calls are stored when they end and sorted by their start: look back as far as a long one lasts."""
+_DELIVER_EVERY: Final = 10
+"""Polls after which what processes have left meanwhile is delivered, too."""
 _WHOLE_EVERY: Final = 20
 """So seldom that far; else at the calls that began last."""
 _RECENT: Final = 200
@@ -62,6 +64,8 @@ def _tail(frame: Frame, which: CallFilter, number: int, *, follow: bool) -> None
                 _show(frame, call, shown)
         for poll in count() if follow else ():
             window = which if poll % _WHOLE_EVERY == 0 else msgspec.structs.replace(which, limit=_RECENT)
+            if poll and poll % _DELIVER_EVERY == 0:
+                frame.deliver()
             for call in _finished(reader, window, shown, began_ns):
                 _show(frame, call, shown)
             time.sleep(_POLL_S)
@@ -69,11 +73,16 @@ def _tail(frame: Frame, which: CallFilter, number: int, *, follow: bool) -> None
 
 def _wait_for(frame: Frame) -> None:
     """Wait until something is recorded in the store."""
+    frame.deliver()
     reason = _why_empty(frame)
     if reason is not None and not frame.json:
         click.echo(clean(f"{reason}; waiting for the first record"), err=True)
-    while reason is not None:
+    for poll in count(1):
+        if reason is None:
+            return
         time.sleep(_POLL_S)
+        if poll % _DELIVER_EVERY == 0:
+            frame.deliver()
         reason = _why_empty(frame)
 
 

@@ -86,7 +86,7 @@ class Listing:
 
     def for_others(self, keys: Collection[str]) -> list[str]:
         """Return the segments that stores other than these still need, as far as files here say."""
-        named = ((name, others_of(name, keys)) for name in self.segments)
+        named = ((name, others_of(self.directory / name, keys)) for name in self.segments)
         return [name for name, others in named if others and not self.is_delivered(name, others)]
 
     def is_delivered(self, name: str, keys: Collection[str]) -> bool:
@@ -108,7 +108,7 @@ class Listing:
                 self.directory.joinpath(name).unlink(missing_ok=True)
 
     def _needs(self, name: str, keys: Collection[str], *, unnamed: bool) -> bool:
-        named = keys_of(name)
+        named = keys_of(self.directory / name)
         if named is None:
             return unnamed
         mine = sorted(named.intersection(keys))
@@ -116,9 +116,9 @@ class Listing:
         return bool(mine) and (not self.is_delivered(name, mine) or self.is_delivered(name, sorted(named)))
 
 
-def others_of(name: str, keys: Collection[str]) -> list[str]:
+def others_of(segment: Path, keys: Collection[str]) -> list[str]:
     """Return the keys of the stores that a segment is for besides these; none where it names no stores."""
-    return sorted((keys_of(name) or frozenset()).difference(keys))
+    return sorted((keys_of(segment) or frozenset()).difference(keys))
 
 
 def _is_bad(name: str) -> bool:

@@ -6,6 +6,7 @@ delivers to one of the stores in its name.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import threading
@@ -15,6 +16,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
+from callspan.fail_open import ours
 from callspan.file_lock import try_lock
 from callspan.spool.frames import Gap, scan
 from callspan.spool.sink import Entry
@@ -25,6 +27,11 @@ _WINDOW: Final = 1 << 20
 _BEING_MADE_S: Final = 60.0
 _FIRST_KEY: Final = 3
 """Index of the first store key among the dash-separated parts of a file name."""
+
+_MOST_KEYS: Final = 8
+"""File names have 255 bytes at most, and those of cursors and damaged parts are longer than the segment's."""
+_SET: Final = "set"
+_SET_SUFFIX: Final = ".stores"
 
 _reading: Final = threading.Lock()
 
@@ -81,7 +88,7 @@ class Segment:
         self.path = path
         self.name = path.name
         self.own = own
-        self.keys = keys_of(path.name)
+        self.keys = keys_of(path)
         self.sealed = not own
         self.end = os.fstat(fd).st_size
         self.cursors: dict[int, int] = {}
@@ -104,7 +111,7 @@ class Segment:
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = f"{time.time_ns():020d}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
-        path = directory / ("-".join((name, *sorted(set(keys)))) + SUFFIX)
+        path = directory / ("-".join((name, *_named(directory, sorted(set(keys))))) + SUFFIX)
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
         try:
             if not try_lock(fd):
@@ -213,9 +220,33 @@ class Segment:
             os.close(fd)
 
 
-def keys_of(name: str) -> frozenset[str] | None:
-    """Return the keys of the stores a segment is for, by its file name; None where that does not say."""
-    return frozenset(name.removesuffix(SUFFIX).split("-")[_FIRST_KEY:]) or None
+def keys_of(path: Path) -> frozenset[str] | None:
+    """Return the keys of the stores a segment is for, by its file name; None where that does not say.
+
+    Many stores have one key together there, and a file of that name lists theirs.
+    """
+    keys = path.name.removesuffix(SUFFIX).split("-")[_FIRST_KEY:]
+    if len(keys) == 1 and keys[0].startswith(_SET):
+        try:
+            return frozenset(path.with_name(keys[0] + _SET_SUFFIX).read_text(encoding="ascii").split()) or None
+        except ours(OSError, ValueError):
+            pass  # nobody's then: the segment stays
+    return frozenset(keys) or None
+
+
+def _named(directory: Path, keys: Sequence[str]) -> Sequence[str]:
+    """The keys that a file name shall have; more than fit there become one, with a file that lists them."""
+    if len(keys) <= _MOST_KEYS:
+        return keys
+    text = "\n".join(keys)
+    key = _SET + hashlib.sha256(text.encode()).hexdigest()[:12]
+    listed = directory / (key + _SET_SUFFIX)
+    if not listed.exists():
+        fresh = listed.with_name(f"{listed.name}.{os.getpid()}")
+        fresh.write_text(text, encoding="ascii")
+        fresh.chmod(0o600)
+        fresh.replace(listed)
+    return [key]
 
 
 def _created_ns(name: str) -> int:

@@ -59,7 +59,9 @@ def waiting(
 def waiting_for_others(directory: Path, keys: Collection[str]) -> int:
     """Return how many records wait for stores other than these, and no process has them. Raises OSError."""
     return sum(
-        count_records(directory / name, min(read_cursor(directory, name, key) for key in others_of(name, keys)))
+        count_records(
+            directory / name, min(read_cursor(directory, name, key) for key in others_of(directory / name, keys))
+        )
         for name in Listing(directory).for_others(keys)
         if not is_held(directory / name)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 import msgspec
@@ -21,6 +22,17 @@ class StoreError(Exception):
 
 class EmptyStoreError(StoreError):
     """Nothing was recorded there yet: there is no such file, or there are no tables."""
+
+
+def no_file(path: Path) -> EmptyStoreError:
+    """Return what to say of a store whose file is not there."""
+    spool = path.with_name(f"{path.name}.spool")
+    if spool.is_dir():
+        return EmptyStoreError(
+            f"{path}: there is no such file, but its spool {spool} is there: "
+            "the file was deleted or moved, or its records are still to be delivered (callspan ship)"
+        )
+    return EmptyStoreError(f"{path}: there is no such file; nothing was recorded there yet")
 
 
 class CallFilter(msgspec.Struct, frozen=True, kw_only=True):

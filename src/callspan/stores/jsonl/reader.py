@@ -15,7 +15,7 @@ from callspan.record.call import CallRecord
 from callspan.record.codec import UnknownSchemaError, decode
 from callspan.record.events import Record, SessionRecord, TimestepRecord, record_key
 from callspan.stores import aggregates
-from callspan.stores.base import CallFilter, EmptyStoreError, Event, Grouping, SessionSummary, Summary
+from callspan.stores.base import CallFilter, Event, Grouping, SessionSummary, Summary, no_file
 from callspan.stores.jsonl.store import files_of, lines_in, read_cursors
 from callspan.stores.payloads import text_of
 from callspan.stores.rows import merge
@@ -33,7 +33,7 @@ class JsonLinesReader:
         self.path = Path(path)
         self.name = f"jsonl:///{path}"
         if not self.path.is_file():
-            raise EmptyStoreError(f"{path}: there is no such file; nothing was recorded there yet")
+            raise no_file(Path(path))
 
     def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
         """Yield calls with their conversations."""

@@ -15,7 +15,7 @@ from callspan.record.call import CallRecord
 from callspan.record.codec import UnknownSchemaError, decode, encode_json
 from callspan.record.events import Record, SessionRecord, TimestepRecord, record_key
 from callspan.spool.sink import Entry
-from callspan.stores.base import StoreError
+from callspan.stores.base import no_file
 from callspan.stores.payloads import line_of, unpack_entry
 from callspan.stores.retention import Choice, Removed
 from callspan.stores.rows import merge
@@ -241,7 +241,7 @@ def _write(path: Path, data: bytes) -> int:
 def remove(path: Path, choice: Choice) -> Removed:
     """Delete what was chosen; lines that are no records stay. Raises StoreError where there is no file."""
     if not path.is_file():
-        raise StoreError(f"{path}: there is no such file; nothing was recorded there yet")
+        raise no_file(path)
     with locked(JsonLinesStore(path).lock_path):
         going = _Going(choice, _merged(path))
         removed: set[tuple[str, str]] = set()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from callspan.stores.base import EmptyStoreError, StoreError
+from callspan.stores.base import EmptyStoreError, StoreError, no_file
 from callspan.stores.columns import LAYOUT
 from callspan.stores.schema import APPLICATION_ID, statements
 from callspan.stores.sqlite.troubles import explaining
@@ -61,7 +61,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
 def open_for_reading(path: Path) -> sqlite3.Connection:
     """Return a read-only connection. Raises StoreError where the file is missing or not callspan's."""
     if not path.is_file():
-        raise EmptyStoreError(f"{path}: there is no such file; nothing was recorded there yet")
+        raise no_file(Path(path))
     with explaining(path):
         try:
             connection, version = _opened(path, "mode=ro")

@@ -20,7 +20,7 @@ from callspan.record.call import CallRecord
 from callspan.record.events import record_key
 from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
-from callspan.stores.base import StoreError
+from callspan.stores.base import no_file
 from callspan.stores.columns import REFERENCES, TABLES, Table
 from callspan.stores.payloads import Unpacked, message_key, unpack_entry
 from callspan.stores.retention import Choice, Dialect, Removed, remove_by_sql
@@ -277,7 +277,7 @@ _CONTENT: Final = Insert("content", ("hash", "role", "text", "rest", "text_of", 
 def remove(path: Path, choice: Choice) -> Removed:
     """Delete what was chosen. Raises StoreError where there is no store at `path`, sqlite3.Error for anything else."""
     if not path.is_file():
-        raise StoreError(f"{path}: there is no such file; nothing was recorded there yet")
+        raise no_file(path)
     connection = open_for_writing(path)
     dialect = Dialect(run=connection.execute, id_type="INTEGER", content_id="id", no_parent="0", lends=True)
     try:
