@@ -186,6 +186,7 @@ def test_a_file_sink_gets_no_segment_twice_after_one_was_given_up(place: Path, t
     assert [path.name for path in place.iterdir() if ".segment" in path.name] == []
 
 
+@pytest.mark.slow
 def test_hours_beside_a_dead_store_cost_the_healthy_one_nothing(place: Path, tmp_path: Path) -> None:
     """An hour of attempts at the longest wait, a day of them in nightly runs; each wait passes at once."""
     down, healthy = DownSink(tmp_path / "d"), SqliteSink(tmp_path / "h.db")

@@ -140,6 +140,7 @@ def test_delivery_says_the_same_in_its_warning_and_loses_nothing(
     assert len(stored) == len(set(stored)) == CALLS + len(made)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cut", "first byte", "only text", "newer", "calls dropped"])
 def test_doctor_says_the_same(path: Path, kind: str) -> None:
     damages()[kind](path)
@@ -251,6 +252,7 @@ def test_what_cannot_be_rescued_leaves_no_file(path: Path, capsys: pytest.Captur
     assert rescue.main([]) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [("show",), ("calls",), ("export", "openai", "-o", "{}"), ("report", "-o", "{}")])
 def test_commands_that_read_damaged_contents_say_how_to_rescue_them(path: Path, command: tuple[str, ...]) -> None:
     run_sql(path, "UPDATE content SET data = x'0102', enc = 1")
