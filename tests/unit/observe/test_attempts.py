@@ -91,6 +91,7 @@ def test_an_answer_that_failed_later_is_no_answer() -> None:
         (503, {"error": {"type": "server_error"}}, ("overloaded", "server_error")),
         (500, b"<html>not JSON", ("server", "500")),
         (500, b"\xff\xfe", ("server", "500")),
+        (500, b'{"error": {"message": "\xff"}}', ("server", "500")),
         (500, b"[" * 50_000, ("server", "500")),
         (500, b'"' + b"x" * 100_000 + b'"', ("server", "500")),
         (502, b"", ("server", "502")),

@@ -19,6 +19,7 @@ from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.factory import CallFactory
 from callspan.observe.live_call import LiveCall
 from callspan.observe.ports import CallInfo, Clock
+from callspan.observe.progress import ChunkLog, ChunkTiming
 from callspan.process.processors import Processor, Processors
 from callspan.providers import registry
 from callspan.providers.base import ResponseInfo
@@ -729,3 +730,18 @@ def test_an_answer_that_another_has_replaced_is_forgotten() -> None:
     assert b"wrong" not in bytes(stage.record.response.body)
     assert stage.record.stream is not None
     assert (stage.record.stream.chunks, stage.record.timing.first_chunk_ns) == (1, 10)
+
+
+@points(
+    ("wire", "choice"),
+    [
+        ({"choices": [{"index": 2}]}, 2),
+        ({"type": "response.output_text.delta", "output_index": 3}, 3),
+        ({"type": "content_block_delta", "index": 1}, 1),
+        ({"type": "ping"}, None),
+    ],
+)
+def test_the_chunk_log_has_the_index_of_the_choice_item_or_block(wire: dict[str, object], choice: int | None) -> None:
+    log = ChunkLog(1, lambda _chunk: False, ChunkTiming(), 0)
+    log.add(wire)
+    assert [note.choice for note in log.notes] == [choice]

@@ -51,6 +51,10 @@ def only(part: Any) -> Any:
         ({"type": "file", "file": {**REFERENCE}}, Media(modality="image", mime="image/webp", sha256=SHA, size=15)),
         ({"image_url": {"url": "http://x/y"}}, Media(modality="image", url="http://x/y")),
         ({"file": {"file_id": "file_1"}}, Media(modality="document", file_id="file_1")),
+        (
+            {"type": "file", "file": {"file_id": "f", "mime_type": "application/pdf"}},
+            Media(modality="document", mime="application/pdf", file_id="f"),
+        ),
         ({"type": "reasoning", "text": "hm"}, Reasoning(text="hm")),
         ({"type": "reasoning_text", "text": "hm"}, Reasoning(text="hm")),
         ({"type": "thinking", "thinking": ["a", {"text": "hm"}, 3]}, Reasoning(text="hm")),
