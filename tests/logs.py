@@ -1,4 +1,4 @@
-"""Logs: that nothing is warned of, by anybody, in a block of code or in a whole test."""
+"""Logs: assert that a block of code, or a test, logs no warning."""
 
 from __future__ import annotations
 

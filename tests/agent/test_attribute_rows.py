@@ -1,4 +1,4 @@
-"""The tables of attributes against what stands on spans: every attribute has its row, and the type that it says."""
+"""Attribute tables: every attribute on a span has a row, and the type that the row states."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A session goes on in another process, and what is left when a process is killed."""
+"""Carriers: a session continues in another process; records after a process is killed."""
 
 from __future__ import annotations
 

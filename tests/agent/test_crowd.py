@@ -1,4 +1,4 @@
-"""Many concurrent sessions with calls of both real SDKs: nothing mixes, nothing is lost, nothing is held on to."""
+"""Many concurrent sessions with calls of both real SDKs: no mixing, no losses, no leaks."""
 
 from __future__ import annotations
 

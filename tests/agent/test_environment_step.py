@@ -1,4 +1,4 @@
-"""Steps of the environment: told at once, or timed by a span of their own."""
+"""Environment steps: recorded afterwards, or timed by a span."""
 
 from __future__ import annotations
 

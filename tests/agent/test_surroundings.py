@@ -1,4 +1,4 @@
-"""What stands around: `callspan.metadata` on every row and span, tools announced, callbacks behind the policy."""
+"""`callspan.metadata` on every row and span, start rows of tools, and callbacks after the processors."""
 
 from __future__ import annotations
 

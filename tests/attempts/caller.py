@@ -1,4 +1,4 @@
-"""Caller: one call of one API in one shape; and what the server's own log says of it."""
+"""Caller: one call of one API in one form, and the log of the server."""
 
 from __future__ import annotations
 

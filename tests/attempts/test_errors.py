@@ -1,4 +1,4 @@
-"""What a failed call says of its error: one classification for both SDKs, beside what the server really said."""
+"""Errors of failed calls: one classification for both SDKs, compared with the server's response."""
 
 from __future__ import annotations
 

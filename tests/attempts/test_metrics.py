@@ -1,4 +1,4 @@
-"""Metrics of calls: what operators alert on, whatever the sampling of spans, and back to zero at every ending."""
+"""Metrics of calls: independent of sampling, and back to zero after every ending."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rate limits a call was told last, whoever told them, whether it went well or not."""
+"""Rate limits: the last ones a call received, in successful and failed responses."""
 
 from __future__ import annotations
 

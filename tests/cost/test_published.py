@@ -1,4 +1,4 @@
-"""Published prices: exact, of the right model, and unknown where they do not tell."""
+"""Published prices: exact, of the right model, unknown if not listed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where examples run: by this interpreter, or, for `make documents`, in environments installed as the pages say."""
+"""Where examples run: in this interpreter or, for `make documents`, in environments installed as the pages say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every public name has an example in its docstring, and every example does what it says."""
+"""Every public name has an example in its docstring, and every example gives the stated result."""
 
 from __future__ import annotations
 

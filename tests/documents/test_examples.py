@@ -1,4 +1,4 @@
-"""Every example of the README and of the pages it links does what it says, alone and in the order of its page."""
+"""Every example of the README and its pages has the stated effect, alone and in the order of its page."""
 
 from __future__ import annotations
 

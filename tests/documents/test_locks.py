@@ -1,4 +1,4 @@
-"""The table of locks in docs/architecture.md: complete, and true where it says that a lock is reentrant."""
+"""The table of locks in docs/architecture.md is complete, and its reentrant locks are reentrant."""
 
 from __future__ import annotations
 

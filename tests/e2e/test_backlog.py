@@ -1,4 +1,4 @@
-"""What a process left in its spool is seen by whoever reads the store next, with any command."""
+"""Records in the spool of an ended process: every command that reads the store delivers them first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recorded text is somebody else's: nothing of it commands the terminal, and scripts get it unchanged."""
+"""Recorded text is untrusted: it never controls the terminal, and scripts get it unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other runtimes and stand-ins for the network: a small program each, in a process, with and without callspan."""
+"""Other runtimes and network mocks: a small program each, in a process, with and without callspan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The end of a stream that was dropped is nobody's work but our thread's: no other call waits for its redactor."""
+"""Dropped streams end on a background thread: no other call waits for their redactor."""
 
 from __future__ import annotations
 

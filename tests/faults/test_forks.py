@@ -1,4 +1,4 @@
-"""After a fork the child records too, whatever the parent's threads were doing."""
+"""After a fork the child records too, in every state of the parent's threads."""
 
 from __future__ import annotations
 

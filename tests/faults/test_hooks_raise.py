@@ -1,4 +1,4 @@
-"""Every part of ours that runs within a call raises: the call works as without us, and what can be kept is kept.
+"""Every part of callspan within a call raises: the call is not affected, and what can be recorded is recorded.
 
 The doubles are small real objects put where the part belongs; nothing of ours is patched over.
 """

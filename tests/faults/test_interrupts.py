@@ -1,4 +1,4 @@
-"""Interrupts at the executed lines of ours, see `interrupts.py`: the caller gets them, and no call is lost.
+"""Interrupts at the executed lines of callspan (`interrupts.py`): the caller gets them, and no call is lost.
 
 A sample; every line where `CALLSPAN_INTERRUPTS=all`, as in `make nightly`.
 """

@@ -1,4 +1,4 @@
-"""Names of the SDKs that are missing: calls work, as much as can be seen is recorded, and it is said once."""
+"""Missing names of the SDKs: calls work, what can be seen is recorded, and one warning names them."""
 
 from __future__ import annotations
 

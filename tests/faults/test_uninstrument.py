@@ -1,4 +1,4 @@
-"""Taking callspan out while calls run: they are recorded as ever, and nothing stays open behind them."""
+"""`uninstrument()` during calls: they are recorded, and nothing stays open."""
 
 from __future__ import annotations
 

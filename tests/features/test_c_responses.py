@@ -1,4 +1,4 @@
-"""Response attributes: all that an answer said, each thing in its place."""
+"""Response attributes: everything in a response has its attribute."""
 
 from __future__ import annotations
 

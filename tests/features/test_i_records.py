@@ -1,4 +1,4 @@
-"""The normalised record: the same parts whatever API was asked, joined to its span, true about its time."""
+"""The normalised record: the same parts for every API, joined to its span, with correct times."""
 
 from __future__ import annotations
 

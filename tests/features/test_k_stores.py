@@ -1,4 +1,4 @@
-"""Local stores: what is written is there, whole, once, whoever wrote it and however many."""
+"""Local stores: every record once and complete, from any number of writers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Delivery: every record to every store, in time, whatever happens to one of them."""
+"""Delivery: every record to every store, in time, also if one of them fails."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A differential fuzzer: the same calls with and without callspan must come to the same; see `python -m tests.fuzz`."""
+"""A differential fuzzer: the same calls with and without callspan have equal results; see `python -m tests.fuzz`."""

@@ -1,4 +1,4 @@
-"""Sockets: a server on loopback that answers a case as written, over HTTP/1.1 and for as long as the case says."""
+"""Sockets: a loopback server that returns a case's responses over HTTP/1.1, with its delays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker: one process that runs cases, with callspan or without, and tells what the caller saw.
+"""A worker: one process that runs cases, with or without callspan, and reports what the caller observed.
 
     python -m tests.fuzz.worker bare|instrumented
 

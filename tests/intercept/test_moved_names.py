@@ -1,4 +1,4 @@
-"""Private names that a release has moved, and surroundings that misbehave: calls come to the same, and are recorded."""
+"""Moved private names and faulty surroundings: calls have equal results, and are recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The SDK's own reader tells its end by closing the response: who closed it, and with what in flight."""
+"""Ends of the SDK's own reader: who closed the response, and with which exception."""
 
 from __future__ import annotations
 

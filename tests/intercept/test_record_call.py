@@ -1,4 +1,4 @@
-"""Calls told by hand: the same span and record as for the SDKs."""
+"""Manually recorded calls: the same span and record as for the SDKs."""
 
 from __future__ import annotations
 

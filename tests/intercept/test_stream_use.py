@@ -1,4 +1,4 @@
-"""What callers do with streams and raw responses besides reading them to the end."""
+"""Other uses of streams and raw responses than reading them to the end."""
 
 from __future__ import annotations
 

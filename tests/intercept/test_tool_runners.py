@@ -1,4 +1,4 @@
-"""Loops of the SDKs that call the model again with what its tools said: one span and one record per request."""
+"""Tool loops of the SDKs: one span and one record per request."""
 
 from __future__ import annotations
 

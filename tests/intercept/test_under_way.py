@@ -1,4 +1,4 @@
-"""A stream that is being read: who hears of it before its end, and what that costs where nobody does."""
+"""Streams in progress: what is notified before their end, and the cost if nothing is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Usage where providers say none by themselves: asked for in streams, or estimated, each only when set."""
+"""Usage that a provider does not return by default: requested in streams, or estimated, each only if set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transports that answer in memory with exactly the bytes a test says, for both SDKs and both colours."""
+"""In-memory transports that return exactly the given bytes, for both SDKs, sync and async."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Collector: a real OpenTelemetry Collector between callspan and the tests' receiver, and Prometheus beside."""
+"""A real OpenTelemetry Collector between callspan and the tests' receiver, with Prometheus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Environments: Pythons of their own, made by `tools/environments.py`, with packages that must not lie beside ours."""
+"""Separate Python environments, made by `tools/environments.py`, for packages that conflict with ours."""
 
 from __future__ import annotations
 

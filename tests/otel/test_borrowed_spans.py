@@ -1,4 +1,4 @@
-"""A framework's LLM span that a call was told to: exported once, whether its owner ends it or not."""
+"""A framework's LLM span that a call uses: exported once, whether its owner ends it or not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real OpenTelemetry Collector: everything arrives as the process held it, whatever becomes of the Collector.
+"""A real OpenTelemetry Collector: all telemetry arrives, also after restarts of the Collector.
 
 Run by `make collector`, which builds it.
 """

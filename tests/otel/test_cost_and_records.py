@@ -1,4 +1,4 @@
-"""What calls cost and what became of their records, as metrics: counted once each, whatever the stores do."""
+"""Metrics of costs and records: each counted once, also if stores fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log events: content as the conventions' event, beside spans or instead of on them; and the official hook."""
+"""Log events: content as the conventions' event, in addition to spans or instead; and the completion hook."""
 
 from __future__ import annotations
 

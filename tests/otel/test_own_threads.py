@@ -1,4 +1,4 @@
-"""What threads of ours do belongs to no request: no SQL, no thread of ours is in anybody's trace."""
+"""Threads of callspan belong to no request: their SQL and spans are in no trace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Beside the real packages of others that instrument the same SDKs."""
+"""callspan with the real packages of other instrumentations of the same SDKs."""
 
 from __future__ import annotations
 

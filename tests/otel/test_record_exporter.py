@@ -1,4 +1,4 @@
-"""`CallRecordExporter`: best-effort records of other instrumentations' spans, and no doubles of ours."""
+"""`CallRecordExporter`: best-effort records of other instrumentations' spans, without duplicates."""
 
 from __future__ import annotations
 

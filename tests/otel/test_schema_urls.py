@@ -1,4 +1,4 @@
-"""Schema URLs: whoever reads spans, metrics or events is told which state of the conventions they follow."""
+"""Schema URLs: spans, metrics and events state the version of the conventions."""
 
 from __future__ import annotations
 

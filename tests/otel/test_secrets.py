@@ -1,4 +1,4 @@
-"""Secrets: whatever leaves the process, in any form, has none of them, be they ever so echoed."""
+"""Secrets: nothing that leaves the process contains any, however they are echoed."""
 
 from __future__ import annotations
 

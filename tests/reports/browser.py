@@ -1,4 +1,4 @@
-"""A headless browser that opens a page and tells what became of it; without one, tests that need it skip."""
+"""A headless browser that opens a page and returns the result; without one, its tests are skipped."""
 
 from __future__ import annotations
 

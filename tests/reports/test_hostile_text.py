@@ -1,4 +1,4 @@
-"""Everything recorded is somebody else's text: it is shown, and nothing more."""
+"""Recorded text is untrusted: the page only shows it."""
 
 from __future__ import annotations
 

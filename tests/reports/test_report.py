@@ -1,4 +1,4 @@
-"""The page tells what the store holds, in one file that loads nothing."""
+"""The report shows the content of the store, in one file without network access."""
 
 from __future__ import annotations
 

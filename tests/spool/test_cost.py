@@ -1,4 +1,4 @@
-"""What an append costs its caller, beside one raw write of the same size in the same run."""
+"""The cost of an append for its caller, compared with a raw write of the same size in the same run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Health: what is told of a store that fails, when, and how often."""
+"""Health: the warnings of a failing store, their content and frequency."""
 
 from __future__ import annotations
 

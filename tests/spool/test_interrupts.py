@@ -1,4 +1,4 @@
-"""Appends that a signal handler interrupts: whatever it raises reaches the caller, and every record is kept."""
+"""Appends interrupted by a signal handler: its exception reaches the caller, and every record is kept."""
 
 from __future__ import annotations
 

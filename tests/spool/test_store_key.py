@@ -1,4 +1,4 @@
-"""For whom records wait: the same store under another name is the same store, another set of stores is told of."""
+"""Store keys: another name of a store is the same store; records for other stores are reported."""
 
 from __future__ import annotations
 

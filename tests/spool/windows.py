@@ -1,4 +1,4 @@
-"""A stand-in for Windows: `import windows` takes away what it lacks and gives `msvcrt`; started by the tests.
+"""An emulation of Windows: `import windows` removes Unix-only modules and adds `msvcrt`; started by the tests.
 
 Byte locks there belong to the open file and keep others out, as those of Linux do that are called "open file
 description locks"; the rest of the stand-in is what is missing.

@@ -1,4 +1,4 @@
-"""SQLite files that are damaged, dropped, newer, locked or not ours to write: what is said of each, and the rescue."""
+"""SQLite files that are damaged, dropped, newer, locked or read-only: the message for each, and the rescue."""
 
 from __future__ import annotations
 

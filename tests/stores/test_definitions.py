@@ -1,4 +1,4 @@
-"""Sums over calls and sessions are defined once, in Python: every store answers what the definition says."""
+"""Sums over calls and sessions are defined once, in Python, and every store agrees with the definition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Missing engines: a skip that says why, and a failure where they must be there."""
+"""Missing databases: a skip with its reason, and a failure if they are required."""
 
 from __future__ import annotations
 

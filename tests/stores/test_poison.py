@@ -1,4 +1,4 @@
-"""Whatever a record holds, a store takes it or calls it poison, at once; and goes on answering every question."""
+"""Any record is either stored or rejected at once, and the store keeps working."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deleting: children go too, shared content stays as long as somebody needs it."""
+"""Deletion: children are deleted too; shared content is kept while it is referenced."""
 
 from __future__ import annotations
 

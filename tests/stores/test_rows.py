@@ -1,4 +1,4 @@
-"""Records as rows: what a column holds, and that nothing is lost beside the columns."""
+"""Records as rows: the value of each column, and that nothing is lost."""
 
 from __future__ import annotations
 

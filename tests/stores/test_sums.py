@@ -1,4 +1,4 @@
-"""The sums the SQLite file keeps: always those of its calls, whoever wrote, changed or deleted them."""
+"""The sums in a SQLite file are always those of its calls, whichever process writes, changes or deletes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Store URLs: what they mean, and what a mistake says."""
+"""Store URLs: their meaning, and the message for a mistake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Threads of ours: apart from the application's context, there while they are needed, never waited for by a lock."""
+"""Background threads: separate from the application's context, started on demand, never waited for under a lock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fail open: exceptions of ours are logged and counted, never raised; everything else goes through."""
+"""Fail open: exceptions of callspan are logged and counted, never raised; all others pass."""
 
 from __future__ import annotations
 

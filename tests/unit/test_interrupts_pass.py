@@ -1,4 +1,4 @@
-"""What a signal handler or a debugger of the application raises in the middle of ours goes through, unchanged."""
+"""Exceptions that a signal handler or debugger of the application raises inside callspan pass unchanged."""
 
 from __future__ import annotations
 

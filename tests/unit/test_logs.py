@@ -1,4 +1,4 @@
-"""That a warning of anybody, however it comes, fails a test that claims there is none."""
+"""A warning, logged in any way, fails a test that requires that there is none."""
 
 from __future__ import annotations
 

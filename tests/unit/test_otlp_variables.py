@@ -1,4 +1,4 @@
-"""Which signals go where, as OpenTelemetry's variables say; and what an application is called."""
+"""OTLP variables: the destination of each signal, and the service name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Patterns: every compiled one of every module takes time in proportion to the text, whatever the text is."""
+"""Patterns: every compiled pattern takes time proportional to the text, for any text."""
 
 from __future__ import annotations
 

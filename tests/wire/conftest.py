@@ -1,4 +1,4 @@
-"""Tests of this folder skip, visibly, where the recorded exchanges are not at hand."""
+"""Tests of this folder are skipped if the recorded exchanges are not available."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The oracle stands alone and says of the corpus what a reader of the bytes would say."""
+"""The oracle is independent and reads the corpus correctly."""
 
 from __future__ import annotations
 

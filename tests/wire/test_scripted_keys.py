@@ -1,4 +1,4 @@
-"""What the scripted provider says has the keys of what OpenAI and Anthropic said, and lacks none they always have.
+"""The scripted provider's bodies have only keys that recorded bodies have, and all that these always have.
 
 For each kind of body and event: every key of ours occurs in a recorded one of that kind, and every key that all
 recorded ones have is in ours. A type of event that nobody recorded is named here, with what is checked instead.

@@ -1,4 +1,4 @@
-"""Calls of an SDK with another instrumentation on beside ours; prints what came of each scene as JSON.
+"""Calls of an SDK with another instrumentation and callspan; prints the result of each scenario as JSON.
 
     peer.py NAMED ORDER [NAMED ORDER ...]
 

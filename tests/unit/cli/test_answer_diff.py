@@ -1,4 +1,4 @@
-"""Two answers beside each other: words by their words, vectors by their numbers, whatever their form on the wire."""
+"""Comparison of two answers: text by words, vectors by numbers, for every wire format."""
 
 from __future__ import annotations
 

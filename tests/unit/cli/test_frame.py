@@ -1,4 +1,4 @@
-"""What every sub-command shares: errors that name what is wrong, exit codes, bars only where somebody watches."""
+"""What sub-commands share: error messages, exit codes, and progress bars only on terminals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sub-commands on small stores: what they say of little, of nothing, and of what nobody knows."""
+"""Sub-commands on small and empty stores, and with unknown values."""
 
 from __future__ import annotations
 

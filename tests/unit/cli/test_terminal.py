@@ -1,4 +1,4 @@
-"""What the command does for whoever sits at the terminal: waits, looks first, says which, writes to stdout."""
+"""The command on a terminal: waiting, delivering first, naming stores, writing to stdout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Screen: what people read is safe, never rounds to nothing, and says a dash where nothing is known."""
+"""Screen text: safe, never rounded to nothing, and a dash for unknown values."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The hooks, each by itself, on classes and objects that stand for those of the SDKs."""
+"""The hooks, each in isolation, on classes and objects that replace those of the SDKs."""

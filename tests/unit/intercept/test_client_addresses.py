@@ -1,4 +1,4 @@
-"""Addresses of clients: what is recorded is where the client asks, however it was told to."""
+"""Addresses of clients: the recorded address is the one that is used, however it was set."""
 
 from __future__ import annotations
 

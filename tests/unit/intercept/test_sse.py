@@ -1,4 +1,4 @@
-"""Events out of bytes: the same payloads however the bytes are cut and whatever ends the lines."""
+"""Events from bytes: the same payloads for all splits of the bytes and all line ends."""
 
 from __future__ import annotations
 

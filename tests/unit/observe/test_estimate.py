@@ -1,4 +1,4 @@
-"""Estimates of tokens: only where they are missing, from what was said alone, and marked."""
+"""Estimates of tokens: only where they are missing, only from text, and marked."""
 
 from __future__ import annotations
 

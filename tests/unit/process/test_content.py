@@ -1,4 +1,4 @@
-"""The content setting: what stays and what goes, in every kind of record."""
+"""The content setting: what is kept and what is removed, in every kind of record."""
 
 from __future__ import annotations
 

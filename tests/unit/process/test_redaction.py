@@ -1,4 +1,4 @@
-"""The application's redactor: what it sees, what it may do, and what happens when it goes wrong."""
+"""The application's redactor: its input, its allowed results, and its failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Secrets are nowhere, whatever the content setting says."""
+"""Secrets are masked under every content setting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Caps keep valid JSON and whole characters, cut the longest first, and tell the original size."""
+"""Size limits keep valid JSON and whole characters, cut the longest first, and state the original size."""
 
 from __future__ import annotations
 

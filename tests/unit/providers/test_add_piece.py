@@ -1,4 +1,4 @@
-"""The short way of a chunk that is but the next piece: nothing stands between it and the caller."""
+"""The fast path of plain chunks, which runs without `attempt`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The codec: every record there and back, whatever is in it."""
+"""The codec: every record is encoded and decoded without loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spans of other instrumentations: read where they say what they are, never guessed at."""
+"""Spans of other instrumentations: only explicit attributes are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attributes put on a span or an event in one step: the same as when the SDK is asked to, whatever its limits."""
+"""Attributes set on a span or event in one step: equal to the SDK's own method, with all its limits."""
 
 from __future__ import annotations
 

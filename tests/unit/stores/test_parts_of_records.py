@@ -1,4 +1,4 @@
-"""Lines, unpacked records, derived columns and what was said: the small readers under every store."""
+"""Lines, unpacked records, derived columns and message texts: the small readers of every store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scripted provider misbehaves as told, and the real SDKs notice it as they would in production."""
+"""Simulated faults of the scripted provider, as the real SDKs see them."""
 
 from __future__ import annotations
 

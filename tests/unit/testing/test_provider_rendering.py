@@ -1,4 +1,4 @@
-"""What is rendered, without a socket: a stream says what the whole body says, whatever the reply is."""
+"""Rendering without a socket: for every reply, a stream has the content of the complete body."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real SDKs read what the scripted provider says, on every wire, whole and streamed."""
+"""The real SDKs read the scripted provider's responses on every wire, plain and streamed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scripted provider as a server of open models: token ids for whoever asks for them, whole and streamed."""
+"""The scripted provider as a server of open models: token ids on request, plain and streamed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process in which nothing is instrumented, and whatever a test leaves in use is undone."""
+"""A process in which nothing is instrumented; what a test installs is removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A second instrument(): what it keeps, what it changes, and what it says of it."""
+"""A second `instrument()`: what it keeps, what it changes, and its warning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What closes stores, which may take seconds, keeps nobody else waiting."""
+"""Closing stores, which may take seconds, blocks no other caller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stage of a framework: a scripted provider, the four scenes, and what is told of each as JSON."""
+"""The stage of a framework: a scripted provider, the four scenarios, and their results as JSON."""
 
 from __future__ import annotations
 

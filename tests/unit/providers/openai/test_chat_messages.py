@@ -1,4 +1,4 @@
-"""Chat messages as typed messages: nothing that was said is lost, nothing is said twice."""
+"""Chat messages as typed messages: no content is lost or duplicated."""
 
 from __future__ import annotations
 

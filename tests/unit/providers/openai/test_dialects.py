@@ -1,4 +1,4 @@
-"""Dialects: streams as the servers that follow OpenAI's wire write them, each told in one piece."""
+"""Dialects: streams of servers that implement OpenAI's API, each folded into one body."""
 
 from __future__ import annotations
 

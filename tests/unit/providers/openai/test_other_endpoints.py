@@ -1,4 +1,4 @@
-"""Moderations, searches of vector stores and runs of graders: what their bodies say, and what they do not."""
+"""Moderations, searches of vector stores and runs of graders: the fields of their bodies, and missing ones."""
 
 from __future__ import annotations
 

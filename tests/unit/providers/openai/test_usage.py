@@ -1,4 +1,4 @@
-"""Usage of everyone who speaks like OpenAI: each counter, and what was not said stays unknown."""
+"""Usage in OpenAI's form from all its servers: each counter; missing ones stay unknown."""
 
 from __future__ import annotations
 
