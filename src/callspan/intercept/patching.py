@@ -166,7 +166,7 @@ class Patches:
             self._imported(sdk)
 
     def undo(self, sdk: Sdk) -> None:
-        """Restore every original of the SDK; a name somebody else has wrapped since lets calls straight through.
+        """Restore every original of the SDK; a hook that other code has wrapped since then passes calls through.
 
         So does all but the entrance of calls, which stays where some are under way.
         """
@@ -323,7 +323,7 @@ def _warn_of_drift(sdk: Sdk, statuses: list[HookStatus]) -> None:
 def hand_over(owner: type, attribute: str, original: Any, replacement: Any) -> None:  # noqa: ANN401 - any callable
     """Put `replacement` in the place of `original` in every wrapper on a subclass of `owner` that holds it.
 
-    OpenInference wraps `OpenAI.request`, which is inherited: whoever called that wrapper would reach the original, past
+    OpenInference wraps `OpenAI.request`, which is inherited: a call of that wrapper would reach the original, past
     the hook.
     """
     for wrapper in _wrappers(owner, attribute):
@@ -341,7 +341,7 @@ def _wrappers(owner: type, attribute: str) -> Iterator[Any]:
     subclasses: list[type] = type.__subclasses__(owner)
     for subclass in subclasses:
         found = vars(subclass).get(attribute)
-        # A plain function is a subclass's own method, or a decorated one whose inner function nobody can exchange.
+        # A plain function is a subclass's own method, or a decorated one whose inner function cannot be replaced.
         if hasattr(found, names.SELF_WRAPPER.name):
             yield found
         yield from _wrappers(subclass, attribute)

@@ -32,7 +32,7 @@ def observe_bytes(hook_context: HookContext, original: Function) -> Function:
 
 
 def _begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ResponseObserver | None:
-    """Return the observer of a response that somebody begins to read, unless we need not read along."""
+    """Return the observer of a response whose reading starts; None if its bytes need not be observed."""
     del kwargs
     observer = observer_of(args[0])
     return None if observer is None or observer.is_read_by_sdk() or observer.call.ended else observer
@@ -45,7 +45,7 @@ def _replacement(observer: ResponseObserver, pieces: Any) -> Iterator[bytes] | A
     if observer.reader is not None and observer.reader.is_running():
         observer.reader.reads(pieces)
         return None
-    # `streaming`: somebody reads the response of an SDK's stream himself.
+    # `streaming`: the caller reads the response of an SDK's stream directly.
     if not (observer.path.raw or observer.call.streaming):
         return None
     return _copied_async(pieces, observer) if is_async else _copied(pieces, observer)

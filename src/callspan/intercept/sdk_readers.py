@@ -16,7 +16,7 @@ from callspan import private_names as names
 from callspan.intercept.response_state import Event
 
 OBSERVED: Final = "callspan_observed"
-"""Marks a function as hooked; `functools.wraps` and wrapt hand the mark on to whoever wraps it once more."""
+"""Marks a function as hooked; `functools.wraps` and wrapt copy the mark to further wrappers."""
 _GENERATOR_RUNS: Final = names.GI_RUNNING.name
 _ASYNC_GENERATOR_RUNS: Final = names.AG_RUNNING.name
 _SYNC: Final = ("close", "iter_bytes")

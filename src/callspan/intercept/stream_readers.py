@@ -145,7 +145,7 @@ class _AsyncReader:
         self._response = response
         self._observer: ResponseObserver | None = None
         self.running = False
-        """True while somebody waits for an item."""
+        """True while a caller waits for an item."""
 
     def __aiter__(self) -> AsyncIterator[object]:
         """Return itself, as generators do."""

@@ -71,7 +71,7 @@ class DeferredEnds:
         return self._tracked_in == os.getpid() and any(not call.ended for call in self._calls())
 
     def at_exit(self) -> None:
-        """End what is still open as dropped: the process ends, nobody will read on."""
+        """End all open calls as dropped, because the process ends."""
         self.end_open(_AT_EXIT_S)
 
     def end_open(self, timeout_s: float) -> None:
@@ -92,7 +92,7 @@ class DeferredEnds:
 
 
 def end_abandoned(call: UnfinishedCall, how: StreamEnd, at_ns: int | None = None) -> None:
-    """End a call whose stream nobody reads any more: complete where the stream had signalled its end, else `how`.
+    """End a call whose stream is no longer read: complete if the stream had signalled its end, else `how`.
 
     `at_ns` is the offset of the end, None: now. Raises nothing but interrupts.
     """

@@ -1,6 +1,6 @@
 """Unrecognized responses: those in which an adapter has found nothing it knows. They are flagged, and warned of once.
 
-A success without content or tokens would look the same as one whose body follows another API than was stated.
+A success without content or tokens would look the same as one whose body follows another API.
 """
 
 from __future__ import annotations

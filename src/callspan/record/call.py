@@ -203,7 +203,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     refused: bool = False
     """The answer is a refusal, or a filter removed it."""
     unrecognized: bool = False
-    """Nothing in the body belongs to the API that was stated: content and usage are unknown, not empty."""
+    """Nothing in the body belongs to the given API: content and usage are unknown, not empty."""
     body_bytes: int | None = None
     body: msgspec.Raw = NO_BODY
     """The response as the endpoint returns it without streaming; a stream is folded into that form."""

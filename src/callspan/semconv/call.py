@@ -90,7 +90,7 @@ END: Final = Table(
     ),
     Row(
         "callspan.response.unrecognized", BOOLEAN, "response.unrecognized",
-        "Nothing in the body belongs to the API that was stated: content and usage are unknown, not empty.",
+        "Nothing in the body belongs to the given API: content and usage are unknown, not empty.",
         if_true=True,
     ),
     Row(

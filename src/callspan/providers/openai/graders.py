@@ -50,13 +50,13 @@ class GraderRuns:
 
 
 def _usage(body: object) -> Usage | None:
-    """The usage as stated for the whole run, else for the one model that has graded; of several only the sum is known.
+    """The usage of the whole run, else that of the only grading model; for several models only the sum is known.
 
     The reference documents `token_usage` as an object, the SDK as a number.
     """
     per_model = mapping(body, _USAGE_PER_MODEL) or {}
-    for stated in (dig(body, "metadata", "token_usage"), *(per_model.values() if len(per_model) == 1 else ())):
-        if (usage := usage_of({"usage": stated})) is not None:
+    for counters in (dig(body, "metadata", "token_usage"), *(per_model.values() if len(per_model) == 1 else ())):
+        if (usage := usage_of({"usage": counters})) is not None:
             return usage
     total = integer(body, "metadata", "token_usage")
     return None if total is None else Usage(total_tokens=total, raw=detached(per_model) or None)

@@ -28,7 +28,7 @@ class Moderations:
         return SingleBody("results")
 
     def response_info(self, body: object) -> ResponseInfo:
-        """Return id, model and error of an answer. Flagged input is no refusal: the call did what was asked. Total."""
+        """Return id, model and error of an answer. Flagged input is no refusal: the call succeeded. Total."""
         return choices_info(body, holds="results")
 
     def conversation(self, request: object, response: object) -> Conversation:

@@ -37,15 +37,15 @@ def explaining(name: str, connection: psycopg.Connection | None = None) -> Itera
 
 
 def _advice(error: psycopg.Error, connection: psycopg.Connection | None) -> str | None:
-    said = (error.diag.message_primary or next(iter(str(error).splitlines()), "")).strip()
+    message = (error.diag.message_primary or next(iter(str(error).splitlines()), "")).strip()
     if isinstance(error, _GONE):
         gone = None if connection is None else dropped(connection)
         if gone is not None:
             return gone
-    if no_database := _NO_DATABASE.search(said):
+    if no_database := _NO_DATABASE.search(message):
         return f"{no_database[0]}; create it (CREATE DATABASE), or name another one"
     advice = next((text for kind, text in _ADVICE.items() if isinstance(error, kind)), None)
-    return None if advice is None else f"{said}; {advice}"
+    return None if advice is None else f"{message}; {advice}"
 
 
 def dropped(connection: psycopg.Connection) -> str | None:

@@ -35,32 +35,32 @@ def explaining(path: Path) -> Iterator[None]:
         raise StoreError(f"{path}: {advice}") from error
 
 
-def _advice(path: Path, said: str) -> str | None:
-    if "malformed" in said or "not a database" in said:
-        return _damage(path, said)
-    if "no such table" in said:
-        return _gone(path, said)
-    if "readonly" in said or "unable to open" in said:
-        return f"{said}: {_right(path)}"
-    if "is locked" in said:
-        return f"{said} by another program; end that one, or wait for it"
-    if "is full" in said:
-        return f"{said}; make room"
+def _advice(path: Path, message: str) -> str | None:
+    if "malformed" in message or "not a database" in message:
+        return _damage(path, message)
+    if "no such table" in message:
+        return _gone(path, message)
+    if "readonly" in message or "unable to open" in message:
+        return f"{message}: {_right(path)}"
+    if "is locked" in message:
+        return f"{message} by another program; end that one, or wait for it"
+    if "is full" in message:
+        return f"{message}; make room"
     return None
 
 
-def _damage(path: Path, said: str) -> str:
+def _damage(path: Path, message: str) -> str:
     try:
         with path.open("rb") as file:
             header = file.read(_ZEROS)
     except ours(OSError) as error:
-        return error.strerror or said
+        return error.strerror or message
     if not header.strip(b"\0"):
-        return f"{said}: it holds zero bytes, as after a power failure; restore it from a backup, or move it away"
+        return f"{message}: it holds zero bytes, as after a power failure; restore it from a backup, or move it away"
     same = sum(one == other for one, other in zip(header, _MAGIC, strict=False))
     if same < _LIKE_ENOUGH and header[_MARK_AT] != _MARK:
         return "not an SQLite file; name another file"
-    return f"{said}; {rescue(path)}"
+    return f"{message}; {rescue(path)}"
 
 
 def rescue(path: Path) -> str:
@@ -69,8 +69,8 @@ def rescue(path: Path) -> str:
     return f"restore it from a backup, or rescue what can be read: {_RESCUE} {path} {rescued}"
 
 
-def _gone(path: Path, said: str) -> str:
-    names = missing(path) or [said.rpartition(": ")[2]]
+def _gone(path: Path, message: str) -> str:
+    names = missing(path) or [message.rpartition(": ")[2]]
     return f"{named(names)}; restore the file from a backup, or move it away: a new one is made with the next record"
 
 
