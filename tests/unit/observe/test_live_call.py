@@ -745,3 +745,9 @@ def test_the_chunk_log_has_the_index_of_the_choice_item_or_block(wire: dict[str,
     log = ChunkLog(1, lambda _chunk: False, ChunkTiming(), 0)
     log.add(wire)
     assert [note.choice for note in log.notes] == [choice]
+
+
+def test_a_call_that_ends_before_its_body_is_sent_has_the_requested_model() -> None:
+    stage = Stage()
+    stage.call().end()
+    assert stage.record.request.model == "gpt-5"

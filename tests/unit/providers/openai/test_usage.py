@@ -54,6 +54,26 @@ def counted(usage: Any, **body: Any) -> dict[str, Any]:
         ({"completion_tokens_details": {"reasoning_tokens": 4}}, {"reasoning_tokens": 4}),
         ({"output_tokens_details": {"reasoning_tokens": 0}}, {"reasoning_tokens": 0}),
         (
+            {
+                "prompt_tokens": 15,
+                "completion_tokens": 6,
+                "total_tokens": 21,
+                "prompt_tokens_details": {"audio_tokens": 4, "text_tokens": 5, "image_tokens": 6},
+                "completion_tokens_details": {"audio_tokens": 1, "text_tokens": 2, "image_tokens": 3},
+            },
+            {
+                "input_tokens": 15,
+                "output_tokens": 6,
+                "total_tokens": 21,
+                "input_audio_tokens": 4,
+                "input_text_tokens": 5,
+                "input_image_tokens": 6,
+                "output_audio_tokens": 1,
+                "output_text_tokens": 2,
+                "output_image_tokens": 3,
+            },
+        ),
+        (
             {"prompt_tokens_details": {"audio_tokens": 1, "text_tokens": 2, "image_tokens": 3}},
             {"input_audio_tokens": 1, "input_text_tokens": 2, "input_image_tokens": 3},
         ),
