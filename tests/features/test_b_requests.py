@@ -101,6 +101,27 @@ def test_only_the_sampling_parameters_that_were_sent_are_there(mode: Mode, run: 
     assert json.loads(full["llm.options"]) == asked
 
 
+def test_every_sampling_parameter_of_each_api_has_its_attribute(mode: Mode, run: Run, seen: Captured) -> None:
+    """By the names that chat completions, Responses and Messages give them."""
+    penalties = {"frequency_penalty": 0.5, "presence_penalty": -0.5, "max_completion_tokens": 9, "n": 2, "seed": 7}
+    run(lambda: answered(mode, "chat_completions", **penalties))
+    run(lambda: answered(mode, "responses", max_output_tokens=8, temperature=0.25, user="u2"))
+    sampling = {"top_k": 3, "top_p": 0.75, "stop_sequences": ["END"], "metadata": {"user_id": "u3"}}
+    run(lambda: answered(mode, "messages", max_tokens=7, extra_body=sampling))
+    chat, response, message = (dict(span.attributes or {}) for span in seen.spans)
+    assert {name: chat[f"gen_ai.request.{name}"] for name in ("frequency_penalty", "presence_penalty", "seed")} == {
+        name: penalties[name] for name in ("frequency_penalty", "presence_penalty", "seed")
+    }
+    assert (chat["llm.frequency_penalty"], chat["llm.presence_penalty"]) == (0.5, -0.5)
+    assert chat["gen_ai.request.choice.count"] == 2
+    for attributes, tokens in ((chat, 9), (response, 8), (message, 7)):
+        assert (attributes["gen_ai.request.max_tokens"], attributes["llm.request.max_tokens"]) == (tokens, tokens)
+    assert (response["llm.temperature"], response["llm.user"]) == (0.25, "u2")
+    assert (message["gen_ai.request.top_k"], message["llm.top_p"], message["llm.user"]) == (3, 0.75, "u3")
+    assert json.loads(message["llm.chat.stop_sequences"]) == ["END"]
+    assert message["gen_ai.request.stop_sequences"] == ("END",)
+
+
 def test_format_tools_and_the_choice_among_them_are_kept_as_given(mode: Mode, run: Run, seen: Captured) -> None:
     """A tool choice that names a function is that, and not "auto"; tools are named, counted and defined."""
     choice = {"type": "function", "function": {"name": "look"}}

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
+import pytest
 from tests.points import points
 
 from callspan.providers.openai.usage import usage_of
@@ -150,6 +151,22 @@ def test_groq_states_it_apart() -> None:
     usage = usage_of({"usage": None, "x_groq": {"usage": {"prompt_tokens": 3, "completion_tokens": 1}}})
     assert usage is not None
     assert usage.total_tokens == 4
+
+
+@pytest.mark.parametrize(("sent", "received"), [("prompt", "completion"), ("input", "output")])
+def test_the_raw_snapshot_of_the_usual_shape_is_whole_and_detached(sent: str, received: str) -> None:
+    stated: dict[str, Any] = {
+        f"{sent}_tokens": 9,
+        f"{received}_tokens": 2,
+        "total_tokens": 11,
+        f"{sent}_tokens_details": {"cached_tokens": 3},
+        "new_counter": 4,
+    }
+    usage = read(stated)
+    assert (usage.input_tokens, usage.output_tokens, usage.cache_read_tokens) == (9, 2, 3)
+    assert usage.raw == stated
+    stated[f"{sent}_tokens_details"]["cached_tokens"] = 5
+    assert usage.raw == {**stated, f"{sent}_tokens_details": {"cached_tokens": 3}}
 
 
 def test_the_raw_snapshot_is_whole_and_detached() -> None:
