@@ -82,8 +82,8 @@ def test_a_later_version_of_a_call_counts_once(store: Delivery, records: Records
 def test_what_people_change_by_hand_is_summed_anew(store: Delivery, path: Path, records: Records) -> None:
     store.write(*(records.call(session_id=name, at_s=number) for number, name in enumerate("aab")))
     by_hand = sqlite3.connect(path)
-    by_hand.execute("UPDATE calls SET in_tok = 1000, session_id = NULL WHERE session_id = 'b'")
-    by_hand.execute("DELETE FROM calls WHERE start_ns = ?", (START_NS,))
+    by_hand.execute("UPDATE call_rows SET in_tok = 1000, session_id = NULL WHERE session_id = 'b'")
+    by_hand.execute("DELETE FROM call_rows WHERE start_ns = ?", (START_NS,))
     by_hand.commit()
     by_hand.close()
     agree(store.read())
@@ -157,9 +157,11 @@ def test_any_history_leaves_the_sums_of_its_calls(
         if step == "write":
             store.write(*(_made(records, one) for one in value))  # type: ignore[attr-defined]
         elif step == "delete":
-            by_hand.execute("DELETE FROM calls WHERE call_id = ?", (f"call-{value}",))
+            by_hand.execute("DELETE FROM call_rows WHERE call_id = ?", (f"call-{value}",))
         elif step == "move":
-            by_hand.execute("UPDATE calls SET start_ns = start_ns + ?, session_id = 'c'", (int(str(value)) * 10**9,))
+            by_hand.execute(
+                "UPDATE call_rows SET start_ns = start_ns + ?, session_id = 'c'", (int(str(value)) * 10**9,)
+            )
         else:
             sqlite_file.sum_up(by_hand)
         agree(store.read())

@@ -11,7 +11,7 @@ import hashlib
 import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -30,9 +30,13 @@ _LONG_CHARACTERS: Final = 1024
 _PREVIEW_CHARACTERS: Final = 350
 _CUT: Final = "…"
 _LIFTED_CHARACTERS: Final = 16
+_BEGINNING: Final = 40
+"""Bytes of a text that are looked for first."""
 _LIFTED: Final = b"\x1a"
 """Begins what is where a text was, `<0x1A>start,length;`: no JSON text holds this byte unescaped."""
 
+_ROLE_AND_TEXT: Final = 4
+_MESSAGE: Final = b'{"role":"%b","content":%b}'
 _MARK: Final = re.compile(rb"\x1a(\d+),(\d+);")
 _DEEP: Final = 32
 """Objects and lists in a value that may be too deep for recursive readers."""
@@ -49,6 +53,9 @@ DAMAGE: Final = (zlib.error, msgspec.MsgspecError, ValueError, TypeError, IndexE
 
 _raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _raw_array = msgspec.json.Decoder(list[msgspec.Raw])
+_KNOWN_BYTES, _KNOWN_ENTRIES = 4096, 1024
+"""Hashes of this many pieces of requests are remembered, which are 4 MB at most: most requests repeat the last ones."""
+_encode = msgspec.json.encode
 _skeletons = msgspec.json.Decoder(list[tuple[str, str, msgspec.Raw]])
 
 
@@ -71,8 +78,9 @@ class Stored(NamedTuple):
     rest: bytes | None
     """What follows the beginning of a long text, compressed; None where `text` is whole."""
     enc: int
-    """Sum of 1 (zlib with the dictionary of `zlib_words.txt`) and 2 (texts were lifted out and are in `text`)."""
+    """Sum of 1 (zlib with the dictionary of `zlib_words.txt`) and 2 (texts were lifted out and are in `text`); or 4."""
     data: bytes
+    """What is left of the JSON; with 4 the role of a message that is nothing but its role and its text."""
 
 
 class Parts(NamedTuple):
@@ -90,7 +98,19 @@ class Parts(NamedTuple):
 
 def piece(json: bytes, role: str | None = None) -> Piece:
     """Return the piece that holds this JSON."""
-    return Piece(hashlib.sha256(json).digest(), json, role)
+    return Piece(_digest(json), json, role)
+
+
+def _piece_again(json: bytes, role: str | None = None) -> Piece:
+    """The same for JSON that other requests probably hold too: its hash may be known."""
+    return Piece(_known_digest(json) if len(json) <= _KNOWN_BYTES else _digest(json), json, role)
+
+
+def _digest(json: bytes) -> bytes:
+    return hashlib.sha256(json).digest()
+
+
+_known_digest = lru_cache(_KNOWN_ENTRIES)(_digest)
 
 
 def split(body: bytes, message_key: str | None) -> Parts:
@@ -106,13 +126,13 @@ def split(body: bytes, message_key: str | None) -> Parts:
     for name, value in fields.items():
         raw = bytes(value)
         if name == key and raw[:1] == b"[":
-            history = [piece(bytes(item), _FROM_JSON) for item in _raw_array.decode(raw)]
+            history = [_piece_again(bytes(item), _FROM_JSON) for item in _raw_array.decode(raw)]
             skeleton.append((name, "history", msgspec.Raw(b"null")))
         elif name == key and raw[:1] == b'"':
             history = [piece(raw, "user")]
             skeleton.append((name, "text", msgspec.Raw(b"null")))
         elif name in _SYSTEM_KEYS or name == "tools" or len(raw) > _INLINE_BYTES:
-            others[name] = piece(raw, "system" if name in _SYSTEM_KEYS else None)
+            others[name] = _piece_again(raw, "system" if name in _SYSTEM_KEYS else None)
             skeleton.append((name, "piece", msgspec.Raw(msgspec.json.encode(others[name].hash.hex()))))
         else:
             skeleton.append((name, "value", value))
@@ -158,8 +178,10 @@ def to_row(part: Piece, *, press: bool = True) -> Stored:
     value = _value(part.json)
     spoken = fragments(value)
     text = "".join(fragment.text for fragment in spoken) or None
-    data = _lifted(part.json, spoken)
     role = role_of(value) if part.role == _FROM_JSON else part.role
+    if press and role is not None and text is not None and part.json == _MESSAGE % (role.encode(), _encode(text)):
+        return Stored(role, *_cut(text), _ROLE_AND_TEXT, role.encode())
+    data = _lifted(part.json, spoken)
     enc, data = squeezed(data, 0 if data is part.json else 2, _COMPRESS_BYTES)
     return Stored(role, *(_cut(text) if press else (text, None)), enc, data)
 
@@ -176,9 +198,11 @@ def from_row(text: str | None, rest: bytes | None, enc: int, data: bytes) -> byt
     """Return the exact JSON of a stored piece."""
     json = _expanded(data) if enc & 1 else data
     text = whole_text(text, rest)
+    if enc == _ROLE_AND_TEXT and text is not None:
+        return _MESSAGE % (data, _encode(text))
     if not enc & 2 or text is None:
         return json
-    return _MARK.sub(lambda mark: msgspec.json.encode(text[int(mark[1]) : int(mark[1]) + int(mark[2])]), json)
+    return _MARK.sub(lambda mark: _encode(text[int(mark[1]) : int(mark[1]) + int(mark[2])]), json)
 
 
 def json_of(row: Mapping[str, object]) -> bytes:
@@ -197,12 +221,23 @@ def _lifted(json: bytes, spoken: Sequence[Fragment]) -> bytes:
     for fragment in spoken:
         length = len(fragment.text)
         if fragment.verbatim and length >= _LIFTED_CHARACTERS:
-            needle = msgspec.json.encode(fragment.text)
-            before, found, after = json.partition(needle)
-            if found and needle not in after:
-                json = b"%b%b%d,%d;%b" % (before, _LIFTED, start, length, after)
+            needle = _encode(fragment.text)
+            place = _only_place(json, needle)
+            if place is not None:
+                json = b"%b%b%d,%d;%b" % (json[:place], _LIFTED, start, length, json[place + len(needle) :])
         start += length
     return json
+
+
+def _only_place(json: bytes, needle: bytes) -> int | None:
+    """Where it is; None where that is nowhere or in several places."""
+    beginning = needle[:_BEGINNING]
+    place = json.find(beginning)
+    if place >= 0 and json.find(beginning, place + 1) < 0:
+        # The usual case: to look for so much only is much quicker.
+        return place if json.startswith(needle, place) else None
+    before, found, after = json.partition(needle)
+    return len(before) if found and needle not in after else None
 
 
 def _cut(text: str | None) -> tuple[str | None, bytes | None]:
@@ -250,7 +285,7 @@ def _words() -> bytes:
 
 
 def _skeleton(fields: _Skeleton) -> Piece:
-    return piece(msgspec.json.encode(fields))
+    return _piece_again(msgspec.json.encode(fields))
 
 
 def _value(json: bytes) -> object:

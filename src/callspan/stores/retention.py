@@ -23,7 +23,8 @@ _REMOVERS: Final = {
 }
 """Modules with a function `remove`, by kind of store."""
 
-_CHILDREN: Final = ("calls", "timesteps", "events", "messages", "rewards")
+_CALLS: Final = "calls"
+_CHILDREN: Final = (_CALLS, "timesteps", "events", "messages", "rewards")
 _BY_SESSION: Final = "session_id = :value"
 _OLD: Final = {
     "calls": "start_ns < :value",
@@ -120,6 +121,10 @@ class Dialect(NamedTuple):
     """Column of `content` that others refer to."""
     no_parent: str
     """Parent of a chain's first node."""
+    calls: str = "calls"
+    """Table that holds the rows of calls."""
+    same_hash: str = "hash = :hash"
+    """Condition that a content is the one of `:hash`."""
     lends: bool = False
     """Whether a content may borrow its text from another."""
 
@@ -134,9 +139,10 @@ def remove_by_sql(dialect: Dialect, choice: Choice) -> Removed:
     counts = {}
     for table in _CHILDREN:
         gone = f"session_id IN (SELECT session_id FROM gone) OR {conditions[table]}"
-        counts[table] = run(f"DELETE FROM {table} WHERE {gone}", values).rowcount
+        place = dialect.calls if table == _CALLS else table
+        counts[table] = run(f"DELETE FROM {place} WHERE {gone}", values).rowcount
     sessions = run("DELETE FROM sessions WHERE session_id IN (SELECT session_id FROM gone)", {}).rowcount
-    calls = counts.pop("calls")
+    calls = counts.pop(_CALLS)
     return Removed(sessions=sessions, calls=calls, others=sum(counts.values()), contents=_sweep(dialect))
 
 
@@ -150,7 +156,7 @@ def _sweep(dialect: Dialect) -> int:
     for text, rest, enc, data in run(_SKELETONS, {}).fetchall():
         raw = data.encode() if isinstance(data, str) else bytes(cast("bytes", data))
         for found in references(from_row(cast("str | None", text), cast("bytes | None", rest), cast("int", enc), raw)):
-            refer = f"INSERT INTO live SELECT {key} FROM content WHERE hash = :hash ON CONFLICT DO NOTHING"
+            refer = f"INSERT INTO live SELECT {key} FROM content WHERE {dialect.same_hash} ON CONFLICT DO NOTHING"
             run(refer, {"hash": found})
     if dialect.lends:
         lenders = "SELECT c.text_of FROM content c JOIN live l ON l.id = c.id WHERE c.text_of IS NOT NULL"

@@ -37,13 +37,16 @@ _KINDS: Final[dict[str, type[SessionRecord | TimestepRecord]]] = {"session": Ses
 _stamps = msgspec.json.Decoder(dict[str, int])
 
 
-def on_conflict(table: Table, names: Sequence[str]) -> str:
-    """Return the ON CONFLICT clause: replace by a newer version, by what was merged, or keep the first row."""
+def on_conflict(table: Table, names: Sequence[str], place: str | None = None) -> str:
+    """Return the ON CONFLICT clause: replace by a newer version, by what was merged, or keep the first row.
+
+    `place` is the table that takes the rows where it has another name.
+    """
     start = f"ON CONFLICT ({table.key}) DO "
     if not table.versioned and not table.merges:
         return f"{start}NOTHING"
     sets = ", ".join(f"{name} = excluded.{name}" for name in names if name != table.key)
-    newer = f" WHERE excluded.rec_version > {table.name}.rec_version" if table.versioned else ""
+    newer = f" WHERE excluded.rec_version > {place or table.name}.rec_version" if table.versioned else ""
     return f"{start}UPDATE SET {sets}{newer}"
 
 

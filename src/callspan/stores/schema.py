@@ -15,6 +15,7 @@ from importlib import resources
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from callspan.stores.columns import LAYOUT, REFERENCES, TABLES, Column, Form, Table
+from callspan.stores.sqlite.packing import CALL_ROWS, unpacking
 
 Dialect: TypeAlias = Literal["sqlite", "postgres", "clickhouse"]
 
@@ -24,11 +25,13 @@ APPLICATION_ID: Final = 0x43535031
 """Marks an SQLite file as callspan's: "CSP1"."""
 
 _WIDTH: Final = 118
-_PLACEHOLDER: Final = re.compile(r"@(columns|merged)\((\w+)\)")
+_PLACEHOLDER: Final = re.compile(r"@(columns|merged|unpacking)\((\w+)\)")
 _STATEMENT_END: Final = re.compile(r";\n(?!  |END;)")
 """Not those within a trigger."""
 _RELATION: Final = re.compile(r"(?:\s*--.*\n)*\s*CREATE (?:OR REPLACE )?(?:TABLE|VIEW) (?:IF NOT EXISTS )?(\w+)")
 _NAMED: Final = 3
+_PACKED_SINCE: Final = 2
+"""Layout of SQLite that keeps the rows of calls in a table of another name."""
 _NEW_VIEW: Final = "CREATE VIEW IF NOT EXISTS"
 _TEXT: Final = 'text COLLATE "C"'
 _JSON_CODEC: Final = "CODEC(ZSTD(3))"
@@ -101,7 +104,7 @@ def statements(dialect: Dialect, layout: int, tables: Iterable[Table] | None = N
     once = "IF NOT EXISTS " if dialect == "clickhouse" else ""
     for table in known.values():
         added = [column for column in table.columns if column.since == layout]
-        name = f"{table.kind}_versions" if dialect == "clickhouse" and table.merges else table.name
+        name = _altered(dialect, table, layout)
         found += [f"ALTER TABLE {name} ADD COLUMN {once}{_definition(dialect, table, column)}" for column in added]
         if added and dialect == "clickhouse" and table.merges:
             view = next(one for one in _script(dialect, known) if f"{_NEW_VIEW} {table.name} AS" in one)
@@ -132,12 +135,19 @@ def remedy(dialect: Dialect, gone: Sequence[str], client: str) -> str | None:
     return f"{named(gone)}; restore from a backup, or create what is missing, empty: {command}"
 
 
+def _altered(dialect: Dialect, table: Table, layout: int) -> str:
+    """The table that holds the rows: what has the name of `table` may be a view of it."""
+    if dialect == "clickhouse" and table.merges:
+        return f"{table.kind}_versions"
+    return CALL_ROWS if dialect == "sqlite" and table.kind == "call" and layout > _PACKED_SINCE else table.name
+
+
 def _script(dialect: Dialect, tables: Mapping[str, Table], layout: str = "") -> list[str]:
     script = resources.files(__package__).joinpath("sql").joinpath(f"{dialect}{layout}.sql")
     if not script.is_file():
         return []
     text = script.read_text(encoding="utf-8")
-    filled = _PLACEHOLDER.sub(lambda found: _filled(dialect, tables[found[2]], found[1]), text)
+    filled = _PLACEHOLDER.sub(lambda found: _filled(dialect, tables, found[2], found[1]), text)
     return [statement.strip() for statement in _STATEMENT_END.split(filled) if statement.strip()]
 
 
@@ -145,8 +155,10 @@ def _until(table: Table, layout: int) -> Table:
     return table._replace(columns=tuple(column for column in table.columns if column.since <= layout))
 
 
-def _filled(dialect: Dialect, table: Table, what: str) -> str:
-    return _merged(table) if what == "merged" else _wrapped(_definitions(dialect, table))
+def _filled(dialect: Dialect, tables: Mapping[str, Table], name: str, what: str) -> str:
+    if what == "unpacking":
+        return unpacking(name)
+    return _merged(tables[name]) if what == "merged" else _wrapped(_definitions(dialect, tables[name]))
 
 
 def _definitions(dialect: Dialect, table: Table) -> list[str]:

@@ -87,6 +87,8 @@ class SqlReader(SqlRewards):
     """SQL for the number of calls whose cost is known."""
     inexact = "c.cost_usd"
     """SQL for the cost of a call that has none in picodollars; NULL for no cost."""
+    same_hash = "hash = :value"
+    """SQL condition that a content is the one of hash `:value`."""
     keeps_cursors = True
     """Its sink keeps its cursors in the tables."""
     remedy = "restore it from a backup"
@@ -209,7 +211,8 @@ class SqlReader(SqlRewards):
 
     def content(self, column: str, value: object) -> bytes:
         """Return the exact JSON of the content row whose `id` or `hash` this is. Raises KeyError if it is gone."""
-        sql = f"SELECT text, rest, enc, data FROM content_text WHERE {column} = :value"
+        same = self.same_hash if column == "hash" else f"{column} = :value"
+        sql = f"SELECT text, rest, enc, data FROM content_text WHERE {same}"
         row = next(iter(self.rows(sql, value=value)), None)
         if row is None:
             raise KeyError(value)

@@ -13,6 +13,7 @@ from callspan.stores.base import Grouping
 from callspan.stores.sql_reader import SqlReader
 from callspan.stores.sql_rewards import Values
 from callspan.stores.sqlite.file import open_for_reading
+from callspan.stores.sqlite.packing import SAME_HASH
 from callspan.stores.sqlite.troubles import explaining, rescue
 
 _CHUNK: Final = 500
@@ -37,6 +38,7 @@ class SQLiteReader(SqlReader):
     """Opens the file read-only; a file that is missing or of another application is a StoreError."""
 
     day = "date(c.start_ns / 1000000000, 'unixepoch')"
+    same_hash = SAME_HASH.format(value=":value")
     contains = "callspan_says(t.text, t.rest, :text)"
 
     def __init__(self, path: str | Path) -> None:

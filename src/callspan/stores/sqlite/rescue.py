@@ -27,9 +27,12 @@ from callspan.stores.base import StoreError
 from callspan.stores.columns import TABLES
 from callspan.stores.rows import to_tree
 from callspan.stores.sqlite.file import open_for_writing, sum_up
+from callspan.stores.sqlite.packing import CALL_ROWS, HASH_BYTES, PACKED, packed, unpack
 
-_BY_ID: Final = {"content": "id", "ctx": "id", "calls": "id"}
+_BY_ID: Final = ("content", "ctx", "calls")
 """Tables with row ids; contents come before what refers to them."""
+_CALLS: Final = "calls"
+_PACKED: Final = {packed(name): name for name in PACKED}
 _RECORDS: Final = {
     "call": CallRecord,
     "session": SessionRecord,
@@ -53,9 +56,9 @@ WITH RECURSIVE whole (id) AS (
 SELECT id FROM whole
 """
 _DROP: Final = (
-    f"UPDATE calls SET ctx = NULL, request = NULL WHERE ctx IS NOT NULL AND ctx NOT IN ({_CHAIN})",
+    f"UPDATE call_rows SET ctx = NULL, request = NULL WHERE ctx IS NOT NULL AND ctx NOT IN ({_CHAIN})",
     *(
-        f"UPDATE calls SET {name} = NULL WHERE {name} IS NOT NULL AND {name} NOT IN (SELECT id FROM content)"
+        f"UPDATE call_rows SET {name} = NULL WHERE {name} IS NOT NULL AND {name} NOT IN (SELECT id FROM content)"
         for name in ("request", "system", "tools", "output")
     ),
     f"DELETE FROM ctx WHERE id NOT IN ({_CHAIN})",
@@ -173,22 +176,32 @@ def _text(data: bytes) -> str:
 def _copy_tables(source: sqlite3.Connection, target: sqlite3.Connection) -> dict[str, int]:
     counts = {}
     for table in (*_BY_ID, *_BY_KEY):
-        names = _columns(source, target, table)
-        rows = _by_id(source, table, names) if table in _BY_ID else _by_key(source, table, names)
-        rows = _intact_contents(rows, names) if table == "content" else _decodable(rows, names, table)
-        insert = f"INSERT OR IGNORE INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+        place = CALL_ROWS if table == _CALLS else table
+        before, names = _columns(source, target, place)
+        rows = (
+            _by_id(source, before, [*names.values()]) if table in _BY_ID else _by_key(source, before, [*names.values()])
+        )
+        rows = _intact_contents(rows, [*names]) if table == "content" else _decodable(rows, [*names], table)
+        insert = f"INSERT OR IGNORE INTO {place} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
         counts[table] = sum(target.execute(insert, row).rowcount for row in rows) if names else 0
     return counts
 
 
-def _columns(source: sqlite3.Connection, target: sqlite3.Connection, table: str) -> list[str]:
-    """The columns of a table in both files, its key first; none where the damage is too great."""
-    ask = f"SELECT name FROM pragma_table_info('{table}')"
+def _columns(source: sqlite3.Connection, target: sqlite3.Connection, table: str) -> tuple[str, dict[str, str]]:
+    """The table's name in the damaged file, and its columns in both, the key first, with their names there.
+
+    Layout 1 had calls in a table of that name, with no column packed. No columns where the damage is too great.
+    """
+    ask = "SELECT name FROM pragma_table_info(?)"
     try:
-        there = {row[0] for row in source.execute(ask)}
+        there = {row[0] for row in source.execute(ask, (table,))}
+        if table == CALL_ROWS and not there:
+            table, there = _CALLS, {row[0] for row in source.execute(ask, (_CALLS,))}
     except ours(sqlite3.DatabaseError):
-        return []
-    return [row[0] for row in target.execute(ask) if row[0] in there]
+        return table, {}
+    names = [row[0] for row in target.execute(ask, (CALL_ROWS if table == _CALLS else table,))]
+    before = {name: name if name in there else _PACKED.get(name, name) for name in names}
+    return table, {name: known for name, known in before.items() if known in there}
 
 
 def _by_id(source: sqlite3.Connection, table: str, names: Sequence[str]) -> Iterator[_Row]:
@@ -247,10 +260,17 @@ def _decodable(rows: Iterator[_Row], names: Sequence[str], table: str) -> Iterat
     for values in rows:
         if layout is not None:
             try:
-                msgspec.convert(to_tree(layout, dict(zip(names, values, strict=True))), kind, strict=False)
+                row = {
+                    _PACKED.get(name, name): _unpacked(name, value) for name, value in zip(names, values, strict=True)
+                }
+                msgspec.convert(to_tree(layout, row), kind, strict=False)
             except ours(*bodies.DAMAGE):
                 continue
         yield values
+
+
+def _unpacked(name: str, value: object) -> object:
+    return unpack(_PACKED[name], value) if name in _PACKED and isinstance(value, str) else value
 
 
 def _intact_contents(rows: Iterator[_Row], names: Sequence[str]) -> Iterator[_Row]:
@@ -267,7 +287,8 @@ def _intact_contents(rows: Iterator[_Row], names: Sequence[str]) -> Iterator[_Ro
 
 def _is_intact(row: Mapping[str, object]) -> bool:
     try:
-        return sha256(bodies.json_of(row)).digest() == row["hash"]
+        digest = sha256(bodies.json_of(row)).digest()
+        return row["hash"] in {digest, digest[:HASH_BYTES]}
     except ours(*bodies.DAMAGE):
         return False
 

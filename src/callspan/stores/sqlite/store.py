@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from callspan.record.call import CallRecord
@@ -26,6 +27,7 @@ from callspan.stores.payloads import Unpacked, message_key, unpack_entry
 from callspan.stores.retention import Choice, Dialect, Removed, remove_by_sql
 from callspan.stores.rows import Cell, Row, merged_row, on_conflict
 from callspan.stores.sqlite.file import Upkeep, open_for_writing, sum_up
+from callspan.stores.sqlite.packing import CALL_ROWS, HASH_BYTES, PACKED, SAME_HASH, Packer, packed
 from callspan.stores.sqlite.troubles import explaining
 
 _MOST_STATEMENTS: Final = 50
@@ -35,24 +37,45 @@ _MOST_STATEMENTS: Final = 50
 class Insert:
     """The statement that inserts rows of a table, without the columns that are NULL. Safe from any thread."""
 
-    def __init__(self, table: str, names: Sequence[str], flags: Sequence[str] = (), conflict: str = "") -> None:
-        """`names` are the columns, in the order of values; `flags` those of booleans; `conflict` follows the values."""
+    def __init__(
+        self,
+        table: str,
+        names: Sequence[str],
+        flags: Sequence[str] = (),
+        conflict: str = "",
+        packers: Mapping[str, Callable[[str], str]] = MappingProxyType({}),
+    ) -> None:
+        """`names` are the columns, in the order of values; `conflict` follows the values.
+
+        `flags` are the columns of booleans, `packers` what makes the texts of others shorter.
+        """
         self._table, self._names, self._conflict = table, names, conflict
         self._flags = [names.index(name) for name in flags]
+        self._packers = [(names.index(name), pack) for name, pack in packers.items()]
         self._statements: dict[tuple[bool, ...], str] = {}
 
     def run(self, connection: sqlite3.Connection, values: Sequence[Cell]) -> sqlite3.Cursor:
         """Insert a row. Raises sqlite3.Error."""
         absent = tuple([value is None for value in values])
+        bound = self._bound(values)
         statement = self._statements.get(absent)
         if statement is None:
             if len(self._statements) >= _MOST_STATEMENTS:
-                return connection.execute(self._statement((False,) * len(values)), values)
+                return connection.execute(self._statement((False,) * len(values)), bound)
             statement = self._statements[absent] = self._statement(absent)
+        return connection.execute(statement, [value for value in bound if value is not None])
+
+    def _bound(self, values: Sequence[Cell]) -> list[Cell]:
         bound = list(values)
         for place in self._flags:
-            bound[place] = None if absent[place] else int(bound[place])  # type: ignore[arg-type]
-        return connection.execute(statement, [value for value in bound if value is not None])
+            flag = bound[place]
+            if flag is not None:
+                bound[place] = int(flag)
+        for place, pack in self._packers:
+            text = bound[place]
+            if isinstance(text, str):
+                bound[place] = pack(text)
+        return bound
 
     def _statement(self, absent: Sequence[bool]) -> str:
         names = [name for name, missing in zip(self._names, absent, strict=True) if not missing]
@@ -165,7 +188,9 @@ class SQLiteStore:
             cells = list(self._merged(connection, table, item).values()) if table.merges else item.cells()
             _insert(table).run(connection, cells)
             return
-        known = connection.execute("SELECT rec_version FROM calls WHERE call_id = ?", (record.call_id,)).fetchone()
+        known = connection.execute(
+            f"SELECT rec_version FROM {CALL_ROWS} WHERE call_id = ?", (record.call_id,)
+        ).fetchone()
         if known is not None and known[0] >= record.record_version:
             return
         _insert(table).run(connection, (*item.cells(), *self._references(connection, record, item)))
@@ -195,18 +220,22 @@ class SQLiteStore:
     def _content(self, connection: sqlite3.Connection, part: bodies.Piece) -> int:
         found = self._contents.get(part.hash)
         if found is None:
-            known = connection.execute("SELECT id FROM content WHERE hash = ?", (bytearray(part.hash),)).fetchone()
-            found = known[0] if known else self._new_content(connection, part)
+            found = self._new_content(connection, part) or _content_there(connection, part)
             self._contents[part.hash] = found
         return found
 
-    def _new_content(self, connection: sqlite3.Connection, part: bodies.Piece) -> int:
+    def _new_content(self, connection: sqlite3.Connection, part: bodies.Piece) -> int | None:
+        """The id of the content; None where it was there already, which is rare."""
         role, text, rest, enc, data = bodies.to_row(part)
         spoken = None if text is None else (text, rest)
         lender = None if spoken is None else self._answers.get(spoken)
         lent = (text, rest) if lender is None else (None, None)
         stored = bytearray(data) if enc & 1 else data.decode()
-        cursor = _CONTENT.run(connection, (bytearray(part.hash), role, *lent, lender, enc, len(part.json), stored))
+        cursor = _CONTENT.run(
+            connection, (bytearray(part.hash[:HASH_BYTES]), role, *lent, lender, enc, len(part.json), stored)
+        )
+        if not cursor.rowcount:
+            return None
         found = int(cursor.lastrowid or 0)
         if part.role == _ANSWERS and spoken is not None and len(spoken[0]) >= _LENT_CHARACTERS and lender is None:
             self._answers[spoken] = found
@@ -263,15 +292,25 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         yield
 
 
+def _content_there(connection: sqlite3.Connection, part: bodies.Piece) -> int:
+    known = connection.execute("SELECT id FROM content WHERE hash = ?", (bytearray(part.hash[:HASH_BYTES]),))
+    return int(known.fetchone()[0])
+
+
 @cache
 def _insert(table: Table) -> Insert:
     """What inserts a row, or does to the row of the same key what the table says."""
-    names = (*table.names, *REFERENCES) if table.kind == _CALL else table.names
     flags = [column.name for column in table.columns if column.form == "flag"]
-    return Insert(table.name, names, flags, on_conflict(table, names))
+    if table.kind != _CALL:
+        return Insert(table.name, table.names, flags, on_conflict(table, table.names))
+    names = [packed(name) if name in PACKED else name for name in (*table.names, *REFERENCES)]
+    packers = {packed(name): Packer(name).pack for name in PACKED}
+    return Insert(CALL_ROWS, names, flags, on_conflict(table, names, CALL_ROWS), packers)
 
 
-_CONTENT: Final = Insert("content", ("hash", "role", "text", "rest", "text_of", "enc", "size", "data"))
+_CONTENT: Final = Insert(
+    "content", ("hash", "role", "text", "rest", "text_of", "enc", "size", "data"), conflict="ON CONFLICT DO NOTHING"
+)
 
 
 def remove(path: Path, choice: Choice) -> Removed:
@@ -279,7 +318,15 @@ def remove(path: Path, choice: Choice) -> Removed:
     if not path.is_file():
         raise no_file(path)
     connection = open_for_writing(path)
-    dialect = Dialect(run=connection.execute, id_type="INTEGER", content_id="id", no_parent="0", lends=True)
+    dialect = Dialect(
+        run=connection.execute,
+        id_type="INTEGER",
+        content_id="id",
+        no_parent="0",
+        calls=CALL_ROWS,
+        same_hash=SAME_HASH.format(value=":hash"),
+        lends=True,
+    )
     try:
         with explaining(path), _transaction(connection):
             removed = remove_by_sql(dialect, choice)
