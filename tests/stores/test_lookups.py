@@ -15,6 +15,7 @@ from callspan.record.call import Attempt, Request, Response
 from callspan.stores import sql_reader
 from callspan.stores.columns import CALLS, LAYOUT, TABLES
 from callspan.stores.sqlite import file as sqlite_file
+from callspan.stores.sqlite import store as sqlite_store
 from callspan.stores.urls import open_store
 
 from .conftest import Delivery, Records
@@ -62,6 +63,8 @@ def first_layout(monkeypatch: pytest.MonkeyPatch) -> Callable[[], contextlib.Abs
     def earlier() -> Iterator[None]:
         with monkeypatch.context() as patch:
             patch.setattr(sqlite_file, "MIGRATIONS", sqlite_file.MIGRATIONS[:1])
+            patch.setattr(sqlite_store, "CALL_ROWS", "calls")
+            patch.setattr(sqlite_store, "PACKED", {})
             for table in TABLES.values():
                 first = table._replace(columns=tuple(column for column in table.columns if column.since == 1))
                 patch.setitem(TABLES, table.kind, first)
@@ -244,7 +247,7 @@ def test_clickhouse_skips_what_cannot_hold_an_id(
 def test_indexes_leave_out_calls_without_the_id(tmp_path: Path) -> None:
     path = tmp_path / "calls.db"
     sqlite_file.open_for_writing(path).close()
-    sql = "SELECT sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'calls' AND sql IS NOT NULL"
+    sql = "SELECT sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'call_rows' AND sql IS NOT NULL"
     made = [str(row[0]) for row in rows(f"sqlite:///{path}", sql)]
     for column in LOOKUPS:
         assert any(f"({column}" in one and f"WHERE {column} IS NOT NULL" in one for one in made), column

@@ -69,7 +69,7 @@ def test_plain_sql_reads_the_json_of_calls(tmp_path: Path, records: Records) -> 
     delivery = Delivery(f"sqlite:///{tmp_path}/calls.db")
     delivery.write(made)
     assert _asked(tmp_path / "calls.db") == (9, "req_7", 99)
-    assert list(delivery.read().calls()) == [made]
+    assert [msgspec.structs.replace(one, conversation=None) for one in delivery.read().calls()] == [made]
     delivery.close()
 
 
