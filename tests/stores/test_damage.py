@@ -89,7 +89,7 @@ def damages() -> dict[str, Callable[[Path], object]]:
         "only text": lambda path: path.write_text("no database at all\n" * 100),
         "newer": lambda path: run_sql(path, "PRAGMA user_version = 99"),
         "of another program": lambda path: (path.unlink(), run_sql(path, "CREATE TABLE theirs (a)")),
-        "calls dropped": lambda path: run_sql(path, "DROP TABLE calls"),
+        "calls dropped": lambda path: run_sql(path, "DROP TABLE call_rows"),
         "contents dropped": lambda path: run_sql(path, "DROP TABLE content"),
     }
 
@@ -103,7 +103,7 @@ SAID = {
     "only text": "not an SQLite file; name another file",
     "newer": "layout 99 of a newer callspan",
     "of another program": "an SQLite file of another application; name another file",
-    "calls dropped": "calls missing (dropped?); restore the file from a backup, or move it away: a new one is made",
+    "calls dropped": "call_rows missing (dropped?); restore the file from a backup, or move it away: a new one is made",
     "contents dropped": "content missing (dropped?); restore the file from a backup, or move it away: a new one is",
 }
 

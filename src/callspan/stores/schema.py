@@ -28,7 +28,9 @@ _WIDTH: Final = 118
 _PLACEHOLDER: Final = re.compile(r"@(columns|merged|unpacking)\((\w+)\)")
 _STATEMENT_END: Final = re.compile(r";\n(?!  |END;)")
 """Not those within a trigger."""
-_RELATION: Final = re.compile(r"(?:\s*--.*\n)*\s*CREATE (?:OR REPLACE )?(?:TABLE|VIEW) (?:IF NOT EXISTS )?(\w+)")
+_RELATION: Final = re.compile(
+    r"(?:\s*--.*\n)*\s*(?:CREATE (?:OR REPLACE )?(?:TABLE|VIEW) (?:IF NOT EXISTS )?|ALTER TABLE \w+ RENAME TO )(\w+)"
+)
 _NAMED: Final = 3
 _PACKED_SINCE: Final = 2
 """Layout of SQLite that keeps the rows of calls in a table of another name."""

@@ -260,17 +260,18 @@ def _decodable(rows: Iterator[_Row], names: Sequence[str], table: str) -> Iterat
     for values in rows:
         if layout is not None:
             try:
-                row = {
-                    _PACKED.get(name, name): _unpacked(name, value) for name, value in zip(names, values, strict=True)
-                }
+                row = dict(_unpacked(name, value) for name, value in zip(names, values, strict=True))
                 msgspec.convert(to_tree(layout, row), kind, strict=False)
             except ours(*bodies.DAMAGE):
                 continue
         yield values
 
 
-def _unpacked(name: str, value: object) -> object:
-    return unpack(_PACKED[name], value) if name in _PACKED and isinstance(value, str) else value
+def _unpacked(name: str, value: object) -> tuple[str, object]:
+    """A column and its value, the JSON of one that is packed."""
+    if name not in _PACKED:
+        return name, value
+    return _PACKED[name], unpack(_PACKED[name], value) if isinstance(value, str) else value
 
 
 def _intact_contents(rows: Iterator[_Row], names: Sequence[str]) -> Iterator[_Row]:
