@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from callspan.record.call import Attempt, CallRecord, RateLimit, RateLimits, Timing, Usage
-from callspan.stores.sqlite.packing import _CODES, PACKED, Packer, unpack
+from callspan.stores.packing import _CODES, PACKED, Packer, unpack
 
 from .conftest import Delivery, Records
 

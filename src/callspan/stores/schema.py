@@ -15,7 +15,7 @@ from importlib import resources
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from callspan.stores.columns import LAYOUT, REFERENCES, TABLES, Column, Form, Table
-from callspan.stores.sqlite.packing import CALL_ROWS, unpacking
+from callspan.stores.packing import CALL_ROWS, unpacking
 
 Dialect: TypeAlias = Literal["sqlite", "postgres", "clickhouse"]
 

@@ -28,7 +28,7 @@ CREATE INDEX sessions_user ON sessions (user_id) WHERE user_id IS NOT NULL;
 CREATE INDEX timesteps_user_step ON timesteps (user_step_id) WHERE user_step_id IS NOT NULL;
 
 -- `content.enc` may be 4: a message that is nothing but its text and its role, which `data` has.
--- JSON that calls have in common is packed in `call_rows`, see callspan.stores.sqlite.packing; `calls` shows it whole.
+-- JSON that calls have in common is packed in `call_rows`, see callspan.stores.packing; `calls` shows it whole.
 -- Rows written before stay as they are.
 ALTER TABLE calls RENAME TO call_rows;
 ALTER TABLE call_rows RENAME COLUMN usage_raw TO usage_raw_packed;

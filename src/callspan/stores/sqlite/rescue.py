@@ -25,9 +25,9 @@ from callspan.record.events import EventRecord, MessageRecord, RewardRecord, Ses
 from callspan.stores import bodies
 from callspan.stores.base import StoreError
 from callspan.stores.columns import TABLES
+from callspan.stores.packing import CALL_ROWS, HASH_BYTES, PACKED, packed, unpack
 from callspan.stores.rows import to_tree
 from callspan.stores.sqlite.file import open_for_writing, sum_up
-from callspan.stores.sqlite.packing import CALL_ROWS, HASH_BYTES, PACKED, packed, unpack
 
 _BY_ID: Final = ("content", "ctx", "calls")
 """Tables with row ids; contents come before what refers to them."""

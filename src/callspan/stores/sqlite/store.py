@@ -23,11 +23,11 @@ from callspan.spool.sink import Entry, PoisonError
 from callspan.stores import bodies
 from callspan.stores.base import no_file
 from callspan.stores.columns import REFERENCES, TABLES, Table
+from callspan.stores.packing import CALL_ROWS, HASH_BYTES, PACKED, SAME_HASH, Packer, packed
 from callspan.stores.payloads import Unpacked, message_key, unpack_entry
 from callspan.stores.retention import Choice, Dialect, Removed, remove_by_sql
 from callspan.stores.rows import Cell, Row, merged_row, on_conflict
 from callspan.stores.sqlite.file import Upkeep, open_for_writing, sum_up
-from callspan.stores.sqlite.packing import CALL_ROWS, HASH_BYTES, PACKED, SAME_HASH, Packer, packed
 from callspan.stores.sqlite.troubles import explaining
 
 _MOST_STATEMENTS: Final = 50
