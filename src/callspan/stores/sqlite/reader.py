@@ -11,7 +11,7 @@ from typing import Final
 from callspan.stores import bodies
 from callspan.stores.base import Grouping
 from callspan.stores.packing import SAME_HASH
-from callspan.stores.sql_reader import SqlReader, Values
+from callspan.stores.sql_reader import SqlReader
 from callspan.stores.sql_rewards import Values
 from callspan.stores.sqlite.file import open_for_reading
 from callspan.stores.sqlite.troubles import explaining, rescue
