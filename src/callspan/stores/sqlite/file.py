@@ -23,7 +23,8 @@ _PAGE_BYTES: Final = 512
 
 _LOG_BYTES: Final = 4 * 1024 * 1024
 """When the log is folded into the file: with these pages, 512 KB by default, it would be after each batch."""
-_MAPPED_BYTES: Final = 1 << 30
+_MAPPED_BYTES: Final = 64 << 20
+"""Of a file that is read: what is mapped counts as memory of the process, and more of it was not quicker."""
 _SUM_UP: Final = ("INSERT INTO summed SELECT * FROM fresh_sums", "DELETE FROM summed WHERE calls IS NULL")
 _EVERY_S: Final = 5.0
 _REST: Final = 50
