@@ -57,6 +57,7 @@ def call_row(call: CallRecord) -> Row:
         "cost_usd": amount(call.cost.usd if call.cost else None),
         "duration_ms": _ms(call.timing.duration_ns),
         "first_token_ms": _ms(call.timing.first_token_ns),
+        "server_ms": _ms(call.timing.server_ns),
         "output": output_text(call),
     }
 

@@ -18,7 +18,7 @@ from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.screen import Screen, styled
 from callspan.cli.session_tree import Page, session_tree
 from callspan.formatting import UNKNOWN, count, duration, local_time, money
-from callspan.record.call import Attempt, CallRecord, Usage
+from callspan.record.call import Attempt, CallRecord, Timing, Usage
 from callspan.record.codec import encode_json
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord
 from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
@@ -184,6 +184,8 @@ def _facts(call: CallRecord) -> Iterator[tuple[str, str]]:
     yield "provider", f"{call.provider} {call.api} at {call.server_address or UNKNOWN}:{call.server_port or UNKNOWN}"
     first = "" if timing.first_token_ns is None else f", first token after {duration(timing.first_token_ns)}"
     yield "time", f"{local_time(timing.start_ns)}, took {duration(timing.duration_ns)}{first}"
+    if timing.server_ns is not None:
+        yield "server", _server(timing, timing.server_ns)
     yield "tokens", _usage(call.usage)
     guess = ", estimated" if call.cost and call.cost.estimated else ""
     yield "cost", money(call.cost.usd if call.cost else None) + (f" by {call.cost.source}{guess}" if call.cost else "")
@@ -201,6 +203,14 @@ def _facts(call: CallRecord) -> Iterator[tuple[str, str]]:
         yield "parameters", encode_json(call.request.params).decode()
     for redaction in call.redactions:
         yield "left out", f"{redaction.what} ({redaction.why})"
+
+
+def _server(timing: Timing, server_ns: int) -> str:
+    """The time of the server, and that of the network: the rest until the headers of the attempt."""
+    text = f"worked for {duration(server_ns)}"
+    if timing.headers_ns is None or timing.answer_ns is None or timing.headers_ns - timing.answer_ns < server_ns:
+        return text
+    return f"{text}, network {duration(timing.headers_ns - timing.answer_ns - server_ns)} until the headers"
 
 
 def _usage(usage: Usage | None) -> str:

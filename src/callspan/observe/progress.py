@@ -106,6 +106,12 @@ class AttemptLog:
         """Offset at which the last attempt's headers were here."""
         return self._attempts[-1].headers_ns if self._attempts else None
 
+    @property
+    def server_ns(self) -> int | None:
+        """Duration of the server's work on the last attempt, as stated in its headers; None if it states none."""
+        headers = self._attempts[-1].headers if self._attempts else None
+        return rate_limits.server_ns(headers) if headers else None
+
     def records(self, now_s: float, end_ns: int, error: ErrorInfo | None = None) -> list[Attempt]:
         """Return the attempts as records of a call that ended at the offset `end_ns`, perhaps with an error.
 
@@ -194,6 +200,7 @@ class ChunkTiming:
             duration_ns=duration_ns,
             answer_ns=attempts.answer_start_ns,
             headers_ns=attempts.last_headers_ns,
+            server_ns=attempts.server_ns,
             first_chunk_ns=None if first_ns is None else first_ns - zero_ns,
             first_token_ns=None if content_ns is None else content_ns - zero_ns,
             last_chunk_ns=None if last_ns is None else last_ns - zero_ns,

@@ -162,6 +162,8 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     answer_ns: int | None = None
     """Offset of the start of the attempt that got the response, also an error; None when none did."""
     headers_ns: int | None = None
+    server_ns: int | None = None
+    """Duration of the server's work on the last attempt, as it states it (`openai-processing-ms`)."""
     first_chunk_ns: int | None = None
     first_token_ns: int | None = None
     """Offset of the first chunk that carried content (text, reasoning, refusal, tool call)."""

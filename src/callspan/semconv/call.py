@@ -53,6 +53,11 @@ def _stream_times_s(record: CallRecord) -> tuple[float | None, float | None, flo
     )
 
 
+def _server_s(record: CallRecord) -> float | None:
+    server_ns = record.timing.server_ns
+    return None if server_ns is None else server_ns / _NS
+
+
 def _put_truncated_bytes(attributes: Attributes, _: CallRecord, shown: Shown) -> None:
     if shown.budget.cut:
         attributes[_TRUNCATED_BYTES] = shown.budget.cut
@@ -96,6 +101,10 @@ END: Final = Table(
     Row(
         REQUEST_ID, STRING, From("attempts", lambda attempts: attempts[-1].request_id),
         "The provider's id of the request, of the last attempt.",
+    ),
+    Row(
+        "callspan.answer.server_s", DOUBLE, _server_s,
+        "Seconds of the server's work on the last attempt, as it states them (`openai-processing-ms`).",
     ),
     Row(
         "callspan.output_tokens_per_second", DOUBLE, output_tokens_per_second,

@@ -145,6 +145,7 @@ CALLS: Final = Table(
         _text("run_id", _COMPUTED, since=2),
         _word("agent_id", _COMPUTED, since=2),
         _labels("tags", _COMPUTED, since=2),
+        _int("server_ns", "timing.server_ns", since=2, note="duration of the server's work, as it states it"),
         _flag("unrecognized", "response.unrecognized", since=2, note="nothing of the API was in the response's body"),
         _int("request_bytes", "request.body_bytes", since=2),
         _int("response_bytes", "response.body_bytes", since=2),

@@ -28,7 +28,7 @@ from .conftest import START_NS, made, session, summed
 _UNKNOWN_OF_A_CALL = {
     "session_id", "session_name", "timestep", "timestep_id", "trace_id", "span_id", "response_model", "error_type",
     "error_kind", "error_message", "http_status", "retries", "stream_end", "input_tokens", "output_tokens",
-    "cache_read_tokens", "reasoning_tokens", "cost_usd", "duration_ms", "first_token_ms", "output",
+    "cache_read_tokens", "reasoning_tokens", "cost_usd", "duration_ms", "first_token_ms", "server_ms", "output",
 }  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def test_a_full_call_says_all_of_it() -> None:
     expected = {
         "session_id": "s", "session_name": "run", "timestep": 0, "timestep_id": "t", "response_model": "gpt-5-x",
         "finish_reasons": ["stop", None], "input_tokens": 0, "output_tokens": 2, "cache_read_tokens": 0,
-        "reasoning_tokens": 1, "cost_usd": "0.0000001", "duration_ms": 1.235, "first_token_ms": 0.0,
+        "reasoning_tokens": 1, "cost_usd": "0.0000001", "duration_ms": 1.235, "first_token_ms": 0.0, "server_ms": None,
         "stream_end": "dropped", "retries": 0, "start_ns": START_NS,
     }  # fmt: skip
     assert {name: row[name] for name in expected} == expected
