@@ -70,7 +70,7 @@ def first_layout(monkeypatch: pytest.MonkeyPatch) -> Callable[[], contextlib.Abs
                 patch.setitem(TABLES, table.kind, first)
             for place in ("postgres", "clickhouse"):
                 with contextlib.suppress(ImportError):
-                    patch.setattr(f"callspan.stores.{place}.connection.LAYOUT", 1)
+                    patch.setattr(f"callspan.stores.{place}.store.LAYOUT", 1)
             yield
 
     return earlier
