@@ -108,6 +108,8 @@ def through_an_outage(
     assert traffic.spool.close(10)
     assert sorted(traffic.stored(traffic.healthy)) == sorted(traffic.sent)
     assert SECRET not in caplog.text
+    name = os.environ["PYTEST_CURRENT_TEST"].partition("::")[2].partition(" ")[0]
+    print(f"| {name} | {len(traffic.sent)} calls, {len(traffic.sent) - before} of them since, {retried} attempts |")
     logged = [record.getMessage() for record in caplog.records if record.name == "callspan"]
     warnings = [message for message in logged if "healthy" not in message]
     return Outcome(traffic.sent, traffic.sent[before:], warnings, retried)
