@@ -38,7 +38,7 @@ def upgrade(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         monkeypatch.setattr(sql_reader, "SESSIONS", sessions)
         for place in ("postgres", "clickhouse"):
             with contextlib.suppress(ImportError):
-                monkeypatch.setattr(f"callspan.stores.{place}.connection.LAYOUT", NEXT)
+                monkeypatch.setattr(f"callspan.stores.{place}.store.LAYOUT", NEXT)
         later = partial(sqlite_file._migrate, layout=NEXT)
         monkeypatch.setattr(sqlite_file, "MIGRATIONS", (*sqlite_file.MIGRATIONS, later))
 
