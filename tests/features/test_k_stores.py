@@ -65,7 +65,7 @@ def test_an_old_file_is_brought_up_to_date_once_and_keeps_its_rows(
 
     def newer(connection: sqlite3.Connection) -> None:
         ran.append(1)
-        connection.execute("ALTER TABLE calls ADD COLUMN brand_new TEXT")
+        connection.execute("ALTER TABLE call_rows ADD COLUMN brand_new TEXT")
 
     monkeypatch.setattr("callspan.stores.sqlite.file.MIGRATIONS", (*MIGRATIONS, newer))
     for _ in range(2):
