@@ -52,26 +52,22 @@ def _run_suppressed(target: Callable[[], object]) -> None:
         target()
 
 
-class AtomicFlag:
-    """A flag of which exactly one, of several threads and signal handlers, sees that it was set. Takes no lock."""
+class AtomicFlag(dict[str, bool]):
+    """A flag of which exactly one, of several threads and signal handlers, sees that it was set. Takes no lock.
 
-    __slots__ = ("_values",)
+    True while it is set, as from the start with `AtomicFlag(is_set=True)`. It is a dictionary: setting and popping an
+    item are one step each, under the interpreter's lock, and asking for its truth calls no function.
+    """
 
-    def __init__(self, *, is_set: bool = False) -> None:
-        # Setting and popping an item of a dict are one step each, under the interpreter's lock.
-        self._values = {True: True} if is_set else {}
+    __slots__ = ()
 
     def set(self) -> None:
         """Set the flag; safe in a finalizer."""
-        self._values[True] = True
+        self["is_set"] = True
 
     def test_and_clear(self) -> bool:
         """Clear the flag; return True to the one caller who has cleared it."""
-        return self._values.pop(True, False)
-
-    def __bool__(self) -> bool:
-        """Return whether the flag is set."""
-        return bool(self._values)
+        return self.pop("is_set", False)
 
 
 class _Claim:

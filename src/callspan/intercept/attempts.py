@@ -42,7 +42,7 @@ def _is_attempt(opened: OpenCall, request: Any) -> bool:  # noqa: ANN401 - httpx
     attempts = opened.call.attempts
     if request is opened.built and opened.built_retries is not None:
         attempts.started(opened.call.offset_ns())
-        attempts.set_retries(opened.built_retries)
+        attempts.sdk_retries = opened.built_retries
     else:
         # Headers are read once, raw: asking httpx for one by its name decodes all of them, several times.
         sent = {name.lower(): value for name, value in request.headers.raw}

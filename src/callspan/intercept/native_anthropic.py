@@ -94,8 +94,11 @@ def arrange(
 ) -> Arrangement:  # fmt: skip
     """Decide who makes the span of this call; changes `options` where the SDK shall make none. Never raises."""
     ours = Arrangement(propagate)
+    # Reading a missing field of a pydantic model raises, with a message that costs more than a span.
+    if getattr(options, "__dict__", {}).get(names.SPAN_NAME.name) is None:
+        return ours
     with _ARRANGE:
-        tracer = getattr(client, names.TRACER.name, None) if _is_named(options) else None
+        tracer = getattr(client, names.TRACER.name, None)
         if not isinstance(tracer, Tracer):
             return ours
         propagates = _propagates(client)
@@ -105,11 +108,6 @@ def arrange(
             return Arrangement(propagate or propagates, start_attributes)
         return Arrangement(propagate and not propagates)
     return ours
-
-
-def _is_named(options: object) -> bool:
-    # Reading a missing field of a pydantic model raises, with a message that costs more than a span.
-    return getattr(options, "__dict__", {}).get(names.SPAN_NAME.name) is not None
 
 
 def _propagates(client: object) -> bool:

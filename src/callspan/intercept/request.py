@@ -157,10 +157,10 @@ class OpenCall:
         _REQUESTS.pop(id(self), None)
         self.leave()
         error: ErrorInfo | None = None
-        with _ATTACH_RESPONSE:
-            # Where the body has come, no caller needs the response: looking up a field that a pydantic model
-            # lacks raises, with messages that cost as much as a span.
-            if not self.call.has_body:
+        # Where the body has come, no caller needs the response: looking up a field that a pydantic model
+        # lacks raises, with messages that cost as much as a span.
+        if not self.call.has_body:
+            with _ATTACH_RESPONSE:
                 response = _response_of(result)
                 if self._is_unfinished(result, response):
                     return
@@ -243,7 +243,7 @@ def observe_response(hook_context: HookContext, original: Function) -> Function:
         if opened is not None:
             retries = kwargs.get("retries_taken")
             if isinstance(retries, int):
-                opened.call.attempts.set_retries(retries)
+                opened.call.attempts.sdk_retries = retries
             opened.attach_response(response_of(args, kwargs))
 
     return guarded(original, HookSteps(step=_ATTACH_RESPONSE, begin=begin))

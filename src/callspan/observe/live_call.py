@@ -80,9 +80,9 @@ class LiveCall:
         "_terminated",
         "_timing",
         "_unseen",
-        "_whole",
         "_zero_ns",
         "attempts",
+        "has_body",
         "record",
         "span",
         "streaming",
@@ -108,7 +108,8 @@ class LiveCall:
         self._raw_input: list[msgspec.Raw] | None = None
         self._raw_output: bytes | None = None
         self._body: object = None
-        self._whole = False
+        self.has_body = False
+        """True once the whole body of a plain call has come."""
         self._accumulator: Accumulator | None = None
         self._complete = self._terminated = self._unseen = False
         self._add: Callable[[object], bool] | None = None
@@ -128,11 +129,6 @@ class LiveCall:
     def ended(self) -> bool:
         """True once the call has ended, or is being ended."""
         return bool(self._endings) and not self._endings[0].interrupted
-
-    @property
-    def has_body(self) -> bool:
-        """True once the whole body of a plain call has come."""
-        return self._whole
 
     @property
     def chunks(self) -> int:
@@ -174,7 +170,7 @@ class LiveCall:
     def whole(self, body: object) -> None:
         """Take the whole body of a plain call."""
         if not self._endings:
-            self._body, self._whole = body, True
+            self._body, self.has_body = body, True
 
     def chunk(self, data: object) -> None:
         """Take one chunk of a stream."""
@@ -218,7 +214,7 @@ class LiveCall:
     def forget_response(self) -> None:
         """Forget what came of a response that another one has replaced."""
         self._complete = self._unseen = False
-        self._body, self._whole, self._accumulator = None, False, None
+        self._body, self.has_body, self._accumulator = None, False, None
         self._add, self._add_piece = None, _no_piece
         self._timing, self._notes = ChunkTiming(), []
 
@@ -255,7 +251,7 @@ class LiveCall:
                 complete = self.stream_complete
                 self._terminated = self._complete or getattr(self._accumulator, "terminated", complete)
                 self._complete = complete
-                ending.body = self._body if self._whole else self._folded()
+                ending.body = self._body if self.has_body else self._folded()
             # A long text is whole in the body now: its pieces would be as much again until the record is written.
             self._accumulator = self._add = None
             self._add_piece = _no_piece
@@ -298,7 +294,7 @@ class LiveCall:
         fields = self._ending_fields(ending, error)
         with _BUILD_RECORD:
             fields.update(self._content_fields(duration_ns, info, error, body))
-            if not info.recognized and fields["outcome"] == "success" and (self._whole or self._timing.chunks):
+            if not info.recognized and fields["outcome"] == "success" and (self.has_body or self._timing.chunks):
                 fields["response"] = unrecognized.flagged(fields["response"], self.record, body)
                 if fields["stream"] is not None and fields["stream"].end == "cut_off":  # its terminal event is unknown
                     fields["stream"] = msgspec.structs.replace(fields["stream"], end="complete")
@@ -351,9 +347,9 @@ class LiveCall:
 
     def _stream(self, how: StreamEnd, error: ErrorInfo | None) -> Stream:
         complete = self.stream_complete
-        if how == "complete" and not (self._terminated or self._whole or self._unseen or error):
+        if how == "complete" and not (self._terminated or self.has_body or self._unseen or error):
             how, complete = "cut_off", False
-        last = None if self._whole else text(self._body, "type")
+        last = None if self.has_body else text(self._body, "type")
         return Stream(end=how, chunks=self._timing.chunks, complete=complete, last_event=last, log=self._notes)
 
     def _content_fields(

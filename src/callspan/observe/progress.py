@@ -21,35 +21,30 @@ _MAX_BODY_BYTES: Final = 64 << 10
 _BROKEN: Final = ("connection", "timeout")
 
 
-class _Open:
+class _Open(msgspec.Struct, eq=False):
     """One attempt while it runs: plain fields, made into an `Attempt` at the end of the call."""
 
-    __slots__ = ("body", "end_ns", "exception", "headers", "headers_ns", "planned_wait_s", "start_ns", "status")
-
-    def __init__(self, start_ns: int) -> None:
-        self.start_ns = start_ns
-        self.headers_ns: int | None = None
-        self.end_ns: int | None = None
-        self.status: int | None = None
-        self.headers: Mapping[str, str] = {}
-        self.body: Callable[[], bytes] | None = None
-        self.exception: str | None = None
-        self.planned_wait_s: float | None = None
+    start_ns: int
+    headers_ns: int | None = None
+    end_ns: int | None = None
+    status: int | None = None
+    headers: Mapping[str, str] = {}
+    body: Callable[[], bytes] | None = None
+    exception: str | None = None
+    planned_wait_s: float | None = None
 
 
-class AttemptLog:
+class AttemptLog(msgspec.Struct, eq=False):
     """Collects the attempts of one call. Used by the thread or task that sends; read at the end.
 
     Offsets are nanoseconds since the start of the call.
     """
 
-    __slots__ = ("_attempts", "_sdk_retries", "rate_limited")
-
-    def __init__(self) -> None:
-        self.rate_limited = False
-        """True once any attempt got a 429."""
-        self._attempts: list[_Open] = []
-        self._sdk_retries: int | None = None
+    rate_limited: bool = False
+    """True once any attempt got a 429."""
+    sdk_retries: int | None = None
+    """The number of retries by the SDK's own count; None: it has not told."""
+    _attempts: list[_Open] = []
 
     def started(self, offset_ns: int) -> None:
         """Note that a request is about to be sent."""
@@ -79,20 +74,16 @@ class AttemptLog:
         if self._attempts:
             self._attempts[-1].planned_wait_s = seconds
 
-    def set_retries(self, count: int) -> None:
-        """Set the number of retries by the SDK's own count."""
-        self._sdk_retries = count
-
     def sent_retries(self, text: str | None) -> None:
         """Note the count of retries in the request sent last, which the application may have put there itself."""
         if text is not None and text.isdecimal() and int(text) < len(self._attempts):
-            self._sdk_retries = int(text)
+            self.sdk_retries = int(text)
 
     @property
     def retries(self) -> int | None:
         """Attempts minus one, by the SDK's own count or as observed; None when nothing was observed."""
-        if self._sdk_retries is not None:
-            return self._sdk_retries
+        if self.sdk_retries is not None:
+            return self.sdk_retries
         return len(self._attempts) - 1 if self._attempts else None
 
     @property
@@ -178,19 +169,16 @@ def _json(content: bytes | None) -> object:
         return None
 
 
-class ChunkTiming:
+class ChunkTiming(msgspec.Struct, eq=False):
     """Times of chunks as monotonic nanoseconds; a few integers, however long the stream. The call writes them."""
 
-    __slots__ = ("chunks", "content_ns", "first_ns", "gap_ns", "last_ns")
-
-    def __init__(self) -> None:
-        self.chunks = 0
-        self.first_ns: int | None = None
-        self.content_ns: int | None = None
-        """When the first chunk with content came."""
-        self.last_ns: int | None = None
-        self.gap_ns = -1
-        """The longest time between two chunks; -1 before there are two."""
+    chunks: int = 0
+    first_ns: int | None = None
+    content_ns: int | None = None
+    """When the first chunk with content came."""
+    last_ns: int | None = None
+    gap_ns: int = -1
+    """The longest time between two chunks; -1 before there are two."""
 
     def timing(self, start_ns: int, zero_ns: int, duration_ns: int, attempts: AttemptLog) -> Timing:
         """Return the times of a call that began at `start_ns` (Unix) and `zero_ns` (monotonic)."""
@@ -244,35 +232,21 @@ _TRIES: Final = 3
 """After so many interrupts a step that is interrupted once more is left out."""
 
 
-class Ending:
+class Ending(msgspec.Struct, eq=False):
     """The end of one call that counts: what was reported, what has been made of it, and the next step."""
 
-    __slots__ = (
-        "_interrupted",
-        "_interrupts",
-        "body",
-        "conversation",
-        "duration_ns",
-        "error",
-        "how",
-        "outcome",
-        "processed",
-        "step",
-    )
-
-    def __init__(self, how: StreamEnd | None, outcome: Outcome, error: ErrorInfo | None, duration_ns: int) -> None:
-        self.how = how
-        self.outcome = outcome
-        self.error = error
-        self.duration_ns = duration_ns
-        self.body: object = None
-        """The body of the response as plain JSON; None where nothing has come, or it has been let go of."""
-        self.processed: CallRecord | None = None
-        self.conversation: Conversation | None = None
-        self.step = 0
-        """The next step of `LiveCall`; a step that was interrupted is repeated unless it has moved this on itself."""
-        self._interrupts = 0
-        self._interrupted = AtomicFlag()
+    how: StreamEnd | None
+    outcome: Outcome
+    error: ErrorInfo | None
+    duration_ns: int
+    body: object = None
+    """The body of the response as plain JSON; None where nothing has come, or it has been let go of."""
+    processed: CallRecord | None = None
+    conversation: Conversation | None = None
+    step: int = 0
+    """The next step of `LiveCall`; a step that was interrupted is repeated unless it has moved this on itself."""
+    _interrupts: int = 0
+    _interrupted: AtomicFlag = msgspec.field(default_factory=AtomicFlag)
 
     @property
     def interrupted(self) -> bool:

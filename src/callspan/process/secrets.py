@@ -176,13 +176,10 @@ def masked_error(error: ErrorInfo) -> ErrorInfo:
     return msgspec.structs.replace(error, body=body, **safe)
 
 
-class BoundedSearch:
+class BoundedSearch(msgspec.Struct, eq=False):
     """Masks texts until this many characters have been searched, and cuts the rest over."""
 
-    __slots__ = ("_left",)
-
-    def __init__(self, characters: int) -> None:
-        self._left = characters
+    _left: int
 
     def masked(self, text: str) -> str:
         """Return the text masked, its end cut where the bound is reached."""

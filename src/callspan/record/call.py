@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import partial
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -98,7 +99,7 @@ SCHEMA_VERSION: Final = 1
 
 def schema_field() -> int:
     """Return the field that states the schema version in every record, also where defaults are left out."""
-    field: int = msgspec.field(default_factory=lambda: SCHEMA_VERSION)
+    field: int = msgspec.field(default_factory=partial(int, SCHEMA_VERSION))
     return field
 
 

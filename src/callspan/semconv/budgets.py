@@ -22,7 +22,7 @@ _EMPTY: Final = (b"{}", b"0")
 """What JSON becomes where there is no room even to tell its size."""
 
 
-class ByteBudget:
+class ByteBudget(msgspec.Struct, eq=False):
     """How many bytes of content the attributes of one span may still take.
 
     `attribute` is the cap of each, `left` what all of them together may still take, `cut` what was left out
@@ -30,13 +30,10 @@ class ByteBudget:
     room than the call can take: then nothing is measured or counted. Not for use by several threads.
     """
 
-    __slots__ = ("attribute", "cut", "left", "plenty")
-
-    def __init__(self, attribute: int, left: int, *, plenty: bool = False) -> None:
-        self.attribute = attribute
-        self.left = left
-        self.cut = 0
-        self.plenty = plenty
+    attribute: int
+    left: int
+    plenty: bool = False
+    cut: int = 0
 
     @property
     def room(self) -> int:

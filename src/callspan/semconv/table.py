@@ -119,11 +119,13 @@ _Put: TypeAlias = Callable[[Attributes, Any, Shown], None]
 class Table:
     """Rows in the order in which their attributes are put. Safe from any thread."""
 
-    __slots__ = ("_put", "rows")
+    __slots__ = ("put", "rows")
+
+    put: _Put
+    """Puts the attributes of a record, as far as its content may be shown. Made when it is first used."""
 
     def __init__(self, *rows: Row) -> None:
         self.rows = rows
-        self._put: _Put | None = None
 
     def without_compatibility(self) -> Table:
         """Return the table without older names."""
@@ -135,12 +137,12 @@ class Table:
         self.put(attributes, record, NOTHING_SHOWN if shown is None else shown)
         return attributes
 
-    @property
-    def put(self) -> _Put:
-        """The function that puts the attributes of a record, as far as its content may be shown."""
-        if self._put is None:
-            self._put = _compiled(self.rows)
-        return self._put
+    def __getattr__(self, name: str) -> _Put:
+        # Called where a slot is empty.
+        if name != "put":
+            raise AttributeError(name)
+        self.put = _compiled(self.rows)
+        return self.put
 
 
 def source(rows: Sequence[Row], names: dict[str, object]) -> str:

@@ -75,7 +75,6 @@ class CallSpan:
                 self.span_id = context.span_id.to_bytes(8, "big").hex()
                 self.sampled = context.trace_flags.sampled
             self.wants_content = (of.content and span.is_recording()) or of.content_elsewhere
-        with _IDENTIFY:
             above = parent.get_span_context()
             self.parent_span_id = above.span_id.to_bytes(8, "big").hex() if above.is_valid else None
 
@@ -145,9 +144,10 @@ class CallSpans:
     def start(self, record: CallRecord) -> CallSpan:
         """Start the span of a call in the current context."""
         parent: Span = trace.INVALID_SPAN
+        outer: Span | None = None
         with _LOOK:
             parent = trace.get_current_span()
-        outer = genai_compat.outer_span(parent)
+            outer = genai_compat.outer_span(parent)
         if outer is not None:
             with _START:
                 BORROWED.borrow()

@@ -32,7 +32,6 @@ _CALLS: Final = (
 _OURS: Final = "callspan.inference"
 _UTIL: Final = "opentelemetry.util.genai.invocation"
 _HOOK: Final = fail_open("call the completion hook")
-_LOOK: Final = fail_open("look at the span around a call")
 _MARK: Final = fail_open("mark the span of a call for OpenTelemetry's utilities")
 _LOAD: Final = fail_open("load the completion hook")
 
@@ -44,12 +43,10 @@ def outer_span(span: Span) -> Span | None:
 
     It represents one call: a span that has the attributes of one of our calls already is left to that one.
     """
-    with _LOOK:
-        if not span.is_recording():
-            return None
-        attributes: Mapping[str, object] = getattr(span, "attributes", None) or {}
-        return None if CALL_ID in attributes or not (_is_marked() or _is_call(attributes)) else span
-    return None
+    if not span.is_recording():
+        return None
+    attributes: Mapping[str, object] = getattr(span, "attributes", None) or {}
+    return None if CALL_ID in attributes or not (_is_marked() or _is_call(attributes)) else span
 
 
 def _is_marked() -> bool:

@@ -20,7 +20,7 @@ from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvid
 
 from callspan import private_names
 from callspan.background import run_or_defer
-from callspan.fail_open import attempt, fail_open
+from callspan.fail_open import fail_open
 from callspan.record.call import CallRecord, Cost, RateLimit
 from callspan.record.events import EventRecord, Record, TimestepRecord
 from callspan.semconv import gen_ai
@@ -108,7 +108,15 @@ class CallMetrics:
 
     def begun(self, record: CallRecord) -> Callable[[], None]:
         """Count a call in; what is returned counts it out, in the same place, whatever has changed since."""
-        return attempt(_COUNT_IN, self._begun, record) or _nothing
+        with _COUNT_IN:
+            provider = self._in_use()
+            if provider is None:
+                return _nothing
+            if provider is not self._provider:
+                run_or_defer(CallMetrics._set_up, self, provider)
+            instruments = self._instruments if provider is self._provider else None
+            return _nothing if instruments is None else instruments.count_in(record)
+        return _nothing
 
     def observed(self, record: CallRecord) -> None:
         """Measure a finished call."""
@@ -138,13 +146,6 @@ class CallMetrics:
                 and (provider := self._in_use()) is not None
             ):
                 run_or_defer(self._timestep_ended, provider, record)
-
-    def _begun(self, record: CallRecord) -> Callable[[], None] | None:
-        provider = self._in_use()
-        if provider is not None and provider is not self._provider:
-            run_or_defer(CallMetrics._set_up, self, provider)
-        instruments = None if provider is None or provider is not self._provider else self._instruments
-        return None if instruments is None else instruments.count_in(record)
 
     def _observed(self, provider: MeterProvider, record: CallRecord) -> None:
         with _MEASURE:

@@ -70,18 +70,18 @@ def _room(bounded: object, attributes: Attributes) -> dict[str, AttributeValue] 
         return None
     room = getattr(bounded, names.BOUNDED_DICT.name, None)
     most = getattr(bounded, names.MAXLEN.name, _ABSENT)
-    if type(room) is not dict or (most is not None and not _fits(most, len(room) + len(attributes))):
+    if type(room) is not dict:
+        return None
+    if most is not None and not (isinstance(most, int) and len(room) + len(attributes) <= most):
         return None
     return room if _are_plain(attributes) else None
-
-
-def _fits(most: object, count: int) -> bool:
-    return isinstance(most, int) and count <= most
 
 
 def _are_plain(attributes: Attributes) -> bool:
     kinds = set(map(type, attributes.values()))
     if tuple in kinds:
         kinds.remove(tuple)
-        kinds.update(*(map(type, value) for value in attributes.values() if type(value) is tuple))
+        for value in attributes.values():
+            if type(value) is tuple:
+                kinds.update(map(type, value))
     return kinds <= _SCALARS

@@ -12,6 +12,8 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
+import msgspec
+
 from callspan.fail_open import fail_open
 from callspan.spool.segment import Batch
 from callspan.spool.sink import Entry
@@ -26,17 +28,14 @@ _TRIES: Final = 2
 _APPEND: Final = fail_open("keep a record")
 
 
-class _Waiting:
+class _Waiting(msgspec.Struct, eq=False):
     """A record on its way to the disk."""
 
-    __slots__ = ("kept", "payload", "slim", "tries")
-
-    def __init__(self, payload: bytes, slim: Slim | None) -> None:
-        self.payload = payload
-        self.slim = slim
-        self.tries = 0
-        self.kept: bool | None = None
-        """Whether it is kept; None while that is open."""
+    payload: bytes
+    slim: Slim | None
+    tries: int = 0
+    kept: bool | None = None
+    """Whether it is kept; None while that is open."""
 
 
 class AppendQueue:

@@ -37,7 +37,7 @@ def test_events_without_an_attempt_are_ignored() -> None:
 
 def test_the_sdk_knows_the_retries_where_attempts_were_hidden() -> None:
     log = AttemptLog()
-    log.set_retries(2)
+    log.sdk_retries = 2
     assert log.retries == 2
 
 
