@@ -11,11 +11,27 @@ from typing import Final
 
 import msgspec
 
-from callspan.record.call import Usage
+from callspan.fail_open import fail_open
+from callspan.providers import registry
+from callspan.providers.base import Endpoint
+from callspan.record.call import NO_BODY, Usage
 from callspan.record.messages import Conversation, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
 
 _PER_MESSAGE: Final = 4
 _LETTERS_PER_TOKEN: Final = 4
+_NOT_ESTIMATED: Final = frozenset({"embeddings", "moderation", "retrieval", "evaluation"})
+"""Operations whose messages are not what a model reads and writes."""
+_ESTIMATE: Final = fail_open("estimate the tokens of a call")
+
+
+def estimated(endpoint: Endpoint, request: msgspec.Raw, response: object, counted: Usage | None) -> Usage | None:
+    """Return the usage of a call with estimates, made of its bodies; as it is where nothing came, or it has no text."""
+    if response is None or endpoint.operation in _NOT_ESTIMATED:
+        return counted
+    with _ESTIMATE:
+        given = None if request is NO_BODY else registry.decoded(request)
+        return with_estimates(counted, endpoint.conversation(given, response))
+    return counted
 
 
 def with_estimates(usage: Usage | None, conversation: Conversation) -> Usage:

@@ -14,7 +14,7 @@ import msgspec
 
 from callspan.fail_open import attempt, fail_open
 from callspan.observe import unrecognized
-from callspan.observe.estimate import with_estimates
+from callspan.observe.estimate import estimated
 from callspan.observe.ports import CallPorts, CallScope, CallSpanHandle
 from callspan.observe.progress import AttemptLog, ChunkLog, ChunkTiming, Ending, last_limits
 from callspan.process.content import withhold
@@ -31,7 +31,6 @@ from callspan.record.call import (
     Response,
     Stream,
     StreamEnd,
-    Usage,
 )
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, RawConversation
@@ -40,13 +39,10 @@ from callspan.record.raw_messages import encode_response, exact_messages
 _READ_REQUEST: Final = fail_open("read the request of a call")
 _READ_CHUNK: Final = fail_open("read a chunk of a stream")
 _READ_RESPONSE: Final = fail_open("read the response of a call")
-_ESTIMATE: Final = fail_open("estimate the tokens of a call")
 _BUILD_RECORD: Final = fail_open("build the record of a call")
 _READ_MESSAGES: Final = fail_open("read the messages of a call")
 _TOTALS: Final = fail_open("add a call to its session")
 _NO_INFO: Final = ResponseInfo(response=Response(), recognized=False)
-_NOT_ESTIMATED: Final = frozenset({"embeddings", "moderation", "retrieval", "evaluation"})
-"""Operations whose messages are not what a model reads and writes."""
 _FOLD, _BUILD, _SHOW, _WRITE, _MEASURE, _COUNT_OUT, _TOTAL, _OVER = range(8)
 """The steps of the end of a call."""
 
@@ -368,19 +364,12 @@ class LiveCall:
             response = info.response
         return {
             "response": response,
-            "usage": self._estimated(info.usage, body) if self._ports.estimates else info.usage,
+            "usage": estimated(self._endpoint, self._request.body, body, info.usage)
+            if self._ports.estimates
+            else info.usage,
             "attempts": attempts,
             "rate_limits": last_limits(attempts),
         }
-
-    def _estimated(self, counted: Usage | None, body: object) -> Usage | None:
-        if body is None or self._endpoint.operation in _NOT_ESTIMATED:
-            return counted
-        with _ESTIMATE:
-            exact = self._request.body
-            request = None if exact is NO_BODY else registry.decoded(exact)
-            return with_estimates(counted, self._endpoint.conversation(request, body))
-        return counted
 
     def _conversation(self, record: CallRecord, processed: CallRecord, body: object) -> Conversation | None:
         with _READ_MESSAGES:
