@@ -5,9 +5,12 @@ A client of your own reports what it sends and receives; everything else is as f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import inspect
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing, contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -26,6 +29,8 @@ from callspan.wiring import WIRING
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _START: Final = fail_open("start recording a call")
 _FEED: Final = fail_open("record what a client says")
 _END: Final = fail_open("finish recording a call")
@@ -52,7 +57,8 @@ class RecordedCall:
 
     def __repr__(self) -> str:
         """Return its id and state."""
-        state = "new" if self._inner is None else "running" if self._call and not self._call.ended else "ended"
+        started = self._call is not None or self._inner is not None
+        state = "new" if not started else "running" if self._call and not self._call.ended else "ended"
         return f"<RecordedCall {self.call_id} {state}>"
 
     def _set_up(self, endpoint: Endpoint | None, info: CallInfo) -> None:
@@ -61,6 +67,8 @@ class RecordedCall:
         self._call: LiveCall | None = None
         self._outer = otel_context.Context()
         self._inner: otel_context.Context | None = None
+        self._body: Mapping[str, object] | bytes | None = None
+        """What a decorated function sends."""
 
     @property
     def call_id(self) -> str | None:
@@ -109,6 +117,30 @@ class RecordedCall:
                 call.streaming = False
                 call.data(msgspec.json.decode(encode_json(body)))
 
+    def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
+        """Return the function with each of its calls recorded, see `record_call`."""
+        wrap = next(wrap for is_kind, wrap in _KINDS if is_kind(function))
+        return cast("Callable[_P, _R]", functools.wraps(function)(wrap(function, self._fresh)))
+
+    def _fresh(self, args: Sequence[object], kwargs: Mapping[str, object]) -> RecordedCall:
+        """A new call like this one, and what it sends: the first of these arguments that is a body."""
+        call = RecordedCall.of(self._endpoint, self._info)
+        body = next((value for value in (*args, *kwargs.values()) if isinstance(value, Mapping | bytes)), None)
+        call._body = body
+        return call
+
+    def start(self) -> None:
+        """Start the call without its span being the current one: for generators, which run in pieces. Never raises."""
+        self._start(current=False)
+
+    def closed(self) -> None:
+        """End the call of a stream that its reader has closed."""
+        call = self._call
+        if call is not None:
+            with _END:
+                complete = call.stream_complete
+                call.end(how="complete" if complete else "closed", outcome="success" if complete else "cancelled")
+
     def __enter__(self) -> Self:
         """Start the call; its span is the current one within the block."""
         self._outer = otel_context.get_current()
@@ -119,7 +151,7 @@ class RecordedCall:
             raise
         return self
 
-    def _start(self) -> None:
+    def _start(self, *, current: bool = True) -> None:
         with _START:
             hook_context = WIRING.hook_context
             factory = hook_context.factory()
@@ -127,8 +159,11 @@ class RecordedCall:
                 installed_or_warn()
             elif self._endpoint is not None:
                 self._call = factory.start(self._endpoint, self._info)
-                self._inner = hook_context.context_of(self._call, self._outer)
-                otel_context.attach(self._inner)
+                if current:
+                    self._inner = hook_context.context_of(self._call, self._outer)
+                    otel_context.attach(self._inner)
+        if self._body is not None:
+            self.request(self._body)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -175,11 +210,90 @@ class RecordedCall:
         self.__exit__(kind, error, trace)
 
 
+_Fresh: TypeAlias = Callable[[Sequence[object], Mapping[str, object]], RecordedCall]
+
+
+def _plain(function: Callable[..., Any], fresh: _Fresh) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - those of the application
+        with fresh(args, kwargs) as recorded:
+            result = function(*args, **kwargs)
+            if result is not None:
+                recorded.response(result)
+            return result
+
+    return call
+
+
+def _coroutine(function: Callable[..., Any], fresh: _Fresh) -> Callable[..., Any]:
+    async def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        with fresh(args, kwargs) as recorded:
+            result = await function(*args, **kwargs)
+            if result is not None:
+                recorded.response(result)
+            return result
+
+    return call
+
+
+def _generator(function: Callable[..., Any], fresh: _Fresh) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Generator[Any, None, Any]:  # noqa: ANN401
+        recorded = fresh(args, kwargs)
+        recorded.start()
+        with _ending(recorded), closing(function(*args, **kwargs)) as chunks:
+            for chunk in chunks:
+                recorded.chunk(chunk)
+                yield chunk
+
+    return call
+
+
+def _async_generator(function: Callable[..., Any], fresh: _Fresh) -> Callable[..., Any]:
+    async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:  # noqa: ANN401
+        recorded = fresh(args, kwargs)
+        recorded.start()
+        with _ending(recorded):
+            async with aclosing(function(*args, **kwargs)) as chunks:
+                async for chunk in chunks:
+                    recorded.chunk(chunk)
+                    yield chunk
+
+    return call
+
+
+@contextmanager
+def _ending(recorded: RecordedCall) -> Iterator[None]:
+    """End the call of a stream with the block, which its reader may close."""
+    try:
+        yield
+    except GeneratorExit:
+        recorded.closed()
+        raise
+    except BaseException as error:
+        recorded.__exit__(type(error), error, error.__traceback__)
+        raise
+    recorded.__exit__(None, None, None)
+
+
+def _always(function: Callable[..., Any]) -> bool:
+    return callable(function)
+
+
+_KINDS: Final[tuple[tuple[Callable[[Any], bool], Callable[..., Callable[..., Any]]], ...]] = (
+    (inspect.isasyncgenfunction, _async_generator),
+    (inspect.isgeneratorfunction, _generator),
+    (inspect.iscoroutinefunction, _coroutine),
+    (_always, _plain),
+)
+
+
 def record_call(
     *, provider: str, api: Api | Endpoint = "chat_completions", model: str | None = None, server: str | None = None,
     client: str | None = None, stream: bool = False,
 ) -> RecordedCall:  # fmt: skip
-    """Record a call of a home-made client: a context manager, with `with` or `async with`.
+    """Record a call of a home-made client: a context manager, with `with` or `async with`, or a decorator.
+
+    The first argument of a decorated function or coroutine that is a mapping or bytes is the request's body, its result
+    the response's body. The values that a decorated generator or async generator yields are the events of a stream.
 
     Args:
         provider: name for `gen_ai.provider.name`, such as `vllm`.
@@ -202,6 +316,10 @@ def record_call(
         >>> with callspan.record_call(provider="vllm", api="chat_completions", model="m", stream=True) as call:
         ...     call.request({"model": "m", "stream": True, "messages": [{"role": "user", "content": "Hi"}]})
         ...     call.chunk({"choices": [{"index": 0, "delta": {"content": "Hello!"}}]})
+        >>> @callspan.record_call(provider="my_gateway")
+        ... def complete(body: dict[str, object]) -> dict[str, object]:
+        ...     return {"choices": [{"message": {"role": "assistant", "content": "Hello!"}}]}
+        >>> _ = complete({"model": "m", "messages": [{"role": "user", "content": "Hi"}]})
     """
     endpoint = registry.by_api(api) if isinstance(api, str) else registry.register(api)
     if endpoint is None:

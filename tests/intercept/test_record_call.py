@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -193,3 +193,95 @@ def test_without_instrumenting_nothing_is_recorded_and_nothing_fails() -> None:
 def test_an_unknown_api_is_an_error_that_names_the_known_ones() -> None:
     with pytest.raises(ValueError, match="use one of chat_completions, completions, decisions, embeddings, graders"):
         callspan.record_call(provider="vllm", api="chats")  # type: ignore[arg-type]
+
+
+BODY: dict[str, object] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+ANSWER: dict[str, object] = {"id": "r1", "choices": [{"message": {"role": "assistant", "content": "Hello!"}}]}
+CHUNKS = [{"choices": [{"index": 0, "delta": {"content": text}}]} for text in ("Hel", "lo!")]
+LAST = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+
+
+def test_a_decorated_function_is_recorded_on_each_call(seen: Captured) -> None:
+    class Client:
+        @callspan.record_call(provider="mine")
+        def complete(self, body: dict[str, object]) -> dict[str, object]:
+            """Ask."""
+            assert trace.get_current_span().get_span_context().is_valid
+            return ANSWER
+
+    @callspan.record_call(provider="mine")
+    async def ask(body: dict[str, object]) -> dict[str, object]:
+        return ANSWER
+
+    assert Client().complete(BODY) is ANSWER
+    assert Client().complete(body=BODY) is ANSWER
+    assert asyncio.run(ask(BODY)) is ANSWER
+    assert Client.complete.__doc__ == "Ask."
+    assert [(call.provider, call.request.model, call.text, call.outcome) for call in seen.records] == [
+        ("mine", "m", "Hello!", "success")
+    ] * 3
+    assert len({call.call_id for call in seen.records}) == 3
+
+
+def test_an_exception_of_a_decorated_function_passes(seen: Captured) -> None:
+    failure = ConnectionError("no line")
+
+    @callspan.record_call(provider="mine")
+    def fail(body: dict[str, object]) -> None:
+        raise failure
+
+    with pytest.raises(ConnectionError) as caught:
+        fail(BODY)
+    assert caught.value is failure
+    assert the_call(seen).outcome == "error"
+    assert the_call(seen).request.model == "m"
+
+
+def test_a_decorated_generator_is_a_stream(seen: Captured) -> None:
+    @callspan.record_call(provider="mine")
+    def stream(body: dict[str, object], fail: bool = False) -> Iterator[object]:
+        yield from CHUNKS
+        if fail:
+            raise ConnectionError("cut")
+        yield LAST
+
+    @callspan.record_call(provider="mine")
+    async def streaming(body: dict[str, object]) -> AsyncIterator[object]:
+        for chunk in (*CHUNKS, LAST):
+            yield chunk
+
+    async def read() -> list[object]:
+        return [chunk async for chunk in streaming(BODY)]
+
+    outside = trace.get_current_span()
+    found = []
+    for chunk in stream(BODY):
+        assert trace.get_current_span() is outside
+        found.append(chunk)
+    assert found == [*CHUNKS, LAST]
+    assert asyncio.run(read()) == [*CHUNKS, LAST]
+    early = stream(BODY)
+    assert next(early) is CHUNKS[0]  # type: ignore[call-overload]
+    early.close()  # type: ignore[attr-defined]
+    with pytest.raises(ConnectionError):
+        list(stream(BODY, fail=True))
+    ends = [(call.text, call.outcome, call.stream.end if call.stream else None) for call in seen.records]
+    assert ends == [
+        ("Hello!", "success", "complete"),
+        ("Hello!", "success", "complete"),
+        ("Hel", "cancelled", "closed"),
+        ("Hello!", "error", "error"),
+    ]
+
+
+def test_a_decorated_function_runs_alike_where_nothing_is_instrumented() -> None:
+    @callspan.record_call(provider="mine")
+    def complete(body: dict[str, object]) -> dict[str, object]:
+        return ANSWER
+
+    @callspan.record_call(provider="mine")
+    def stream(body: dict[str, object]) -> Iterator[object]:
+        yield from CHUNKS
+
+    assert complete(BODY) is ANSWER
+    assert list(stream(BODY)) == CHUNKS

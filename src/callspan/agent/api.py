@@ -96,6 +96,7 @@ def timestep(
     turn: int | None = None,
     metadata: Mapping[str, object] | None = None,
     *,
+    step_id: str | None = None,
     at: Time | None = None,
 ) -> Timestep: ...
 
@@ -105,11 +106,13 @@ def timestep(
     turn: int | None = None,
     metadata: Mapping[str, object] | None = None,
     *,
+    step_id: str | None = None,
     at: Time | None = None,
 ) -> Timestep | Callable[_P, _R]:
     """Return a timestep of the current session, for `with`, `async with` or as a decorator.
 
-    `at` is the start time; None: when the block is entered.
+    `step_id` is an id of your own, unique within the session, see `Session.timestep`. `at` is the start time; None:
+    when the block is entered.
 
     Outside a session it opens one, which is flagged, with one warning.
 
@@ -123,7 +126,7 @@ def timestep(
     """
     if callable(name):
         return Timestep.of(_current_or_implicit)(name)
-    return Timestep.of(_current_or_implicit, name, turn, metadata, at)
+    return Timestep.of(_current_or_implicit, name, turn, metadata, at, step_id)
 
 
 @overload

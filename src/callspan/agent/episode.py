@@ -161,6 +161,7 @@ class Episode:
         "_indexes",
         "_lock",
         "_sequence",
+        "_step_ids",
         "_version",
         "id",
         "info",
@@ -179,6 +180,7 @@ class Episode:
         """The sessions of this id that are open, by their identity."""
         self.info: dict[str, object] = {}
         self._sequence = count()
+        self._step_ids: dict[str, None] = {}
         self._indexes = count(first_index)
         self._version = 0
         self._lock = RLock()
@@ -191,6 +193,19 @@ class Episode:
             index = next(self._indexes)
             self.steps = max(self.steps, index + 1)
             return index
+
+    def takes_step_id(self, step_id: str) -> bool:
+        """Return True and remember the application's id of a timestep; False where another one has it.
+
+        The last 1024 are remembered: memory stays constant, whatever the number of steps.
+        """
+        with self._lock:
+            if step_id in self._step_ids:
+                return False
+            self._step_ids[step_id] = None
+            if len(self._step_ids) > _REMEMBERED:
+                del self._step_ids[next(iter(self._step_ids))]
+            return True
 
     def next_sequence(self) -> int:
         """Return the next number of the order of events and messages, from 0."""

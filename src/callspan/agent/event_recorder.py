@@ -12,7 +12,7 @@ from callspan.agent.context import metadata_of
 from callspan.agent.rewards import reward_record
 from callspan.agent.runtime import installed
 from callspan.agent.scope import Scope
-from callspan.agent.values import Time, as_dict, as_text, as_texts, moment
+from callspan.agent.values import Time, as_dict, as_int, as_text, as_texts, moment
 from callspan.errors import application_error
 from callspan.record.events import EventRecord, MessageRecord
 from callspan.record.ids import new_id
@@ -23,7 +23,7 @@ class EventRecorder(Scope):
 
     __slots__ = ()
 
-    def message(
+    def message(  # noqa: PLR0913 - what a message has
         self,
         content: object,
         kind: str = "observation",
@@ -33,13 +33,14 @@ class EventRecorder(Scope):
         causal_influence: Iterable[str] = (),
         metadata: Mapping[str, object] | None = None,
         *,
+        sequence: int | None = None,
         at: Time | None = None,
     ) -> str:
         """Record information passed from one system to another; return the message's id.
 
         `content` is text or anything JSON can hold; `call` is the id of the call it belongs to;
-        `causal_influence` are ids of what it came from; None values of `metadata` are left out; `at` is when it
-        was passed on, None: now.
+        `causal_influence` are ids of what it came from; None values of `metadata` are left out;
+        `sequence` is your own number of it; `at` is when it was passed on, None: now.
         """
         target, flags = self.target()
         if not kind:
@@ -55,6 +56,7 @@ class EventRecorder(Scope):
             receiver=as_text(receiver),
             time_ns=moment(at, flags, target.runtime),
             sequence=target.sequence(),
+            external_sequence=as_int(sequence),
             content=content,
             causal_influence=as_texts(causal_influence),
             flags=flags,
@@ -67,11 +69,19 @@ class EventRecorder(Scope):
         """Record what the environment shows the agent; return the message's id."""
         return self.message(observation, at=at)
 
-    def action(self, action: object, *, at: Time | None = None) -> str:
-        """Record what the agent does, of any JSON shape; return the event's id."""
-        return self.event("action", action, at=at)
+    def action(
+        self,
+        action: object,
+        *,
+        system: str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        sequence: int | None = None,
+        at: Time | None = None,
+    ) -> str:
+        """Record what the agent does, of any JSON shape; return the event's id. For the rest see `event`."""
+        return self.event("action", action, system=system, metadata=metadata, sequence=sequence, at=at)
 
-    def event(
+    def event(  # noqa: PLR0913 - what an event has
         self,
         type: str,  # noqa: A002 - the word of the public interface
         data: object = None,
@@ -81,13 +91,14 @@ class EventRecorder(Scope):
         call: str | None = None,
         error: BaseException | str | None = None,
         metadata: Mapping[str, object] | None = None,
+        sequence: int | None = None,
         at: Time | None = None,
     ) -> str:
         """Record that something happened inside one system (`system`); return the event's id.
 
         `type` is a word of your own (`action`, `environment` and `tool` are used by callspan itself); `call` is
-        the id of the call it belongs to; `at` is when it happened, None: now. An event without a type is kept
-        and flagged.
+        the id of the call it belongs to; `sequence` is your own number of it, beside the order that callspan
+        counts; `at` is when it happened, None: now. An event without a type is kept and flagged.
         """
         target, flags = self.target()
         if not isinstance(type, str) or not type:
@@ -102,6 +113,7 @@ class EventRecorder(Scope):
             name=as_text(name),
             time_ns=moment(at, flags, target.runtime),
             sequence=target.sequence(),
+            external_sequence=as_int(sequence),
             system=as_text(system),
             data=data,
             error=application_error(error),

@@ -5,6 +5,7 @@ An environment step is what the environment does with an action, recorded afterw
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, SupportsFloat
 
 import msgspec
@@ -16,7 +17,7 @@ from callspan.agent.lifecycle import is_within
 from callspan.agent.operations import Agent, Guardrail, Handoff, Tool
 from callspan.agent.runtime import Runtime
 from callspan.agent.scope import Scope, scope_of
-from callspan.agent.values import SupportsBool, Time, as_bool, moment, reward_value
+from callspan.agent.values import SupportsBool, Time, as_bool, as_dict, as_int, as_text, moment, reward_value
 from callspan.errors import application_error
 from callspan.record.events import EventRecord, Record
 from callspan.record.ids import new_id
@@ -33,6 +34,11 @@ class StepResult(NamedTuple):
     info: object = None
     at: Time | None = None
     """When it happened; None: now."""
+    system: object = None
+    """Which component acts."""
+    metadata: Mapping[str, object] | None = None
+    sequence: object = None
+    """The application's own number of it."""
 
 
 def environment_event(target: EventRecorder, result: StepResult, flags: list[str]) -> EventRecord:
@@ -47,12 +53,14 @@ def environment_event(target: EventRecorder, result: StepResult, flags: list[str
         event_type="environment",
         time_ns=moment(result.at, flags, target.runtime),
         sequence=target.sequence(),
+        external_sequence=as_int(result.sequence),
+        system=as_text(result.system),
         data={key: state for key, state in states.items() if state is not None} or None,
         reward=value,
         terminated=as_bool(result.terminated),
         truncated=as_bool(result.truncated),
         flags=flags,
-        metadata=target.around(),
+        metadata={**target.around(), **as_dict(result.metadata)},
     )
 
 
@@ -70,12 +78,12 @@ class EnvironmentStep(Scope):
 
     is_aside = True
 
-    __slots__ = ("_event", "_flags", "_owner", "_result", "_where")
+    __slots__ = ("_event", "_flags", "_given", "_owner", "_result", "_where")
 
-    def __init__(self, owner: EventRecorder, before: object = None) -> None:
+    def __init__(self, owner: EventRecorder, given: StepResult) -> None:
         super().__init__()
         self._owner = owner
-        self._result = StepResult(before=before)
+        self._given = self._result = given
         self._where = owner
         self._event: EventRecord | None = None
         self._flags: list[str] = []
@@ -94,7 +102,9 @@ class EnvironmentStep(Scope):
         info: object = None,
     ) -> None:
         """Set the result of the step, see `Timestep.environment`; the last one counts."""
-        self._result = StepResult(observation, reward, terminated, truncated, self._result.before, info)
+        self._result = self._result._replace(
+            observation=observation, reward=reward, terminated=terminated, truncated=truncated, info=info
+        )
 
     def flag(self, flag: str) -> None:
         """Flag its row."""
@@ -102,7 +112,7 @@ class EnvironmentStep(Scope):
 
     def _renew(self) -> None:
         super()._renew()
-        self._result, self._flags = StepResult(before=self._result.before), []
+        self._result, self._flags = self._given, []
         self._event = None
 
     def _open(self, current: Context) -> Context:
@@ -147,7 +157,7 @@ class OperationRecorder(EventRecorder):
 
     __slots__ = ()
 
-    def environment(
+    def environment(  # noqa: PLR0913 - what an environment returns, and what a step has
         self,
         observation: object = None,
         reward: SupportsFloat | None = None,
@@ -156,28 +166,38 @@ class OperationRecorder(EventRecorder):
         before: object = None,
         info: object = None,
         *,
+        system: str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        sequence: int | None = None,
         at: Time | None = None,
     ) -> str:
         """Record one step of the environment; return the event's id.
 
         `observation` is the state after it, `before` the state before, `info` what else there is to say; None: not
-        given. The reward counts in the totals of step and session. NumPy values are welcome. `at` is when
-        it happened; None: now.
+        given. The reward counts in the totals of step and session. NumPy values are welcome. `system` is the
+        component that acts, `sequence` your own number of the step, `at` when it happened; None: now.
         """
         target, flags = self.target()
-        record = environment_event(
-            target, StepResult(observation, reward, terminated, truncated, before, info, at), flags
-        )
+        result = StepResult(observation, reward, terminated, truncated, before, info, at, system, metadata, sequence)
+        record = environment_event(target, result, flags)
         count_event(target, record)
         target.emit(record, "event")
         return record.event_id
 
-    def environment_step(self, before: object = None) -> EnvironmentStep:
+    def environment_step(
+        self,
+        before: object = None,
+        *,
+        system: str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        sequence: int | None = None,
+    ) -> EnvironmentStep:
         """Return one step of the environment that takes time, to be used with `with`: a span of its own.
 
-        `before` is the state before it. Give the rest by `set_result(observation, reward, terminated, truncated)`.
+        `before` is the state before it, the rest as for `environment`. Give the result by
+        `set_result(observation, reward, terminated, truncated)`.
         """
-        return EnvironmentStep(self, before)
+        return EnvironmentStep(self, StepResult(before=before, system=system, metadata=metadata, sequence=sequence))
 
     def tool(self, name: str | None = None, call: object = None, arguments: object = None) -> Tool:
         """Return the run of a tool, to be used with `with`, see `callspan.tool`."""

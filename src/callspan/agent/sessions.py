@@ -115,13 +115,16 @@ class Session(SessionScope, Decorating):
         turn: int | None = None,
         metadata: Mapping[str, object] | None = None,
         *,
+        step_id: str | None = None,
         at: Time | None = None,
     ) -> Timestep:
         """Return the next timestep, to be used with `with`; its index is counted at its start.
 
-        `at` is when it begins; None: when the block is entered.
+        `step_id` is an id of your own, unique within the session: kept as `user_step_id`, and found by filters and
+        `callspan show`; a second step with it is recorded without, and flagged. `at` is when the step begins; None:
+        when the block is entered.
         """
-        return Timestep.of(self._for_step, name, turn, metadata, at)
+        return Timestep.of(self._for_step, name, turn, metadata, at, step_id)
 
     def outcome(
         self,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 from opentelemetry.context import Context
 
-from callspan.agent.api_misuse import mark
+from callspan.agent.api_misuse import flagged, mark
 from callspan.agent.context import metadata_of
 from callspan.agent.decorators import Decorating
 from callspan.agent.episode import Episode
@@ -54,6 +54,10 @@ class SessionScope(OperationRecorder):
     def next_index(self) -> int:
         """Return the index of the next timestep."""
         return self._episode.next_index()
+
+    def takes_step_id(self, step_id: str) -> bool:
+        """Return whether no other timestep of this session has this id of the application's."""
+        return self._episode.takes_step_id(step_id)
 
     def sequence(self) -> int:
         """Return the next number of the order of events in this session."""
@@ -104,6 +108,7 @@ class TimestepScope(OperationRecorder, Decorating):
         "_parent",
         "_session",
         "_status",
+        "_step_id",
         "_terminated",
         "_truncated",
         "id",
@@ -120,6 +125,7 @@ class TimestepScope(OperationRecorder, Decorating):
         turn: int | None = None,
         metadata: Mapping[str, object] | None = None,
         at: Time | None = None,
+        step_id: str | None = None,
     ) -> Self:
         """Return a step that has not started. For callspan itself; use `callspan.timestep()`.
 
@@ -127,6 +133,7 @@ class TimestepScope(OperationRecorder, Decorating):
         """
         step = cls.__new__(cls)
         step._set_up(find, name, turn, metadata, at)
+        step._step_id = as_text(step_id) or None
         return step
 
     def _set_up(
@@ -141,6 +148,7 @@ class TimestepScope(OperationRecorder, Decorating):
         self._find = find
         self._given = (as_text(name), as_int(turn))
         self._at = at
+        self._step_id: str | None = None
         self._info = as_dict(metadata)
         self._session: SessionScope | None = None
         self._owns_session = False
@@ -165,6 +173,11 @@ class TimestepScope(OperationRecorder, Decorating):
     def name(self) -> str | None:
         """The name it was given; None when it has none. Names may repeat."""
         return self._given[0]
+
+    @property
+    def step_id(self) -> str | None:
+        """The application's own id of it; None where it has none, or where another step of the session has it."""
+        return self._step_id
 
     @property
     def session(self) -> SessionScope | None:
@@ -222,7 +235,7 @@ class TimestepScope(OperationRecorder, Decorating):
     def _renew(self) -> None:
         super()._renew()
         self.id = new_id()
-        self._at = self._first = None
+        self._at = self._first = self._step_id = None
         self._status = self._terminated = self._truncated = None
         self._info.pop("callspan.flags", None)
 
@@ -237,6 +250,8 @@ class TimestepScope(OperationRecorder, Decorating):
         if flag is not None:
             self.flag(flag)
         self.runtime = session.runtime
+        if self._step_id is not None and not session.takes_step_id(self._step_id):
+            self._repeated(self._step_id)
         self._index = session.next_index()
         self.place = Place(
             session_id=session.place.session_id,
@@ -251,6 +266,11 @@ class TimestepScope(OperationRecorder, Decorating):
         session.opened(self)
         self._count()
         return current if inside else session.inner or current
+
+    def _repeated(self, step_id: str) -> None:
+        self._step_id = None
+        advice = f"another timestep of this session has the step_id {step_id!r}; this one is recorded without"
+        self.flag(flagged("repeated_step_id", advice, self.runtime))
 
     def _announce(self, runtime: Runtime, base: Context) -> None:
         session = self._session
@@ -295,6 +315,7 @@ class TimestepScope(OperationRecorder, Decorating):
             session_id=session.id,
             record_version=session.next_version(),
             index=self._index,
+            user_step_id=self._step_id,
             name=name,
             turn=turn,
             parent_timestep_id=None if self._parent is None else self._parent.place.timestep_id,

@@ -27,12 +27,14 @@ _COLUMNS: Final = (
     Column("cost", right=True, rank=5, known=True),
     Column("time", right=True, rank=3),
     Column("outcome", shrinks=True, least=16),
+    Column("user", shrinks=True, rank=7, known=True),
     Column("output", shrinks=True, rank=6),
 )
 _EPILOG: Final = """\b
 Examples:
   callspan calls --error --since 2h
   callspan calls --session 019aa0 --oldest-first
+  callspan calls --user u1 --meta variant=b
   callspan calls --text "refund" --json | jq '.[].call_id'"""
 
 
@@ -80,6 +82,7 @@ def _cells(call: CallRecord, short: str) -> list[Text | str]:
         money(call.cost.usd if call.cost else None),
         duration(call.timing.duration_ns),
         outcome_text(call),
+        styled(call.user or UNKNOWN),
         styled((output_text(call) or (call.error.message if call.error else None) or "", "dim")),
     ]
 

@@ -33,6 +33,7 @@ _COMMANDS: Final = (
     "doctor",
     "ship",
     "prune",
+    "delete",
 )
 _EPILOG: Final = """\b
 Examples:

@@ -94,7 +94,10 @@ _LAST_NS: Final = 2**63 - 1
 _EXACT_NS: Final = 2**53
 _EPOCH: Final = 1970
 _AGO: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
-_CHOICES: Final = ("session_id", "model", "provider", "since_ns", "until_ns", "errors", "cut_off", "text")
+_CHOICES: Final = (
+    "session_id", "timestep_id", "model", "provider", "since_ns", "until_ns", "errors", "cut_off", "text",
+    "user", "name", "group", "experiment", "task", "metadata",
+)  # fmt: skip
 
 
 class Moment(IntType):
@@ -126,6 +129,43 @@ class Moment(IntType):
 MOMENT: Final = Moment()
 
 
+class KeyValue(PairType):
+    """`key=value`."""
+
+    name = "key=value"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Return key and value."""
+        if isinstance(value, tuple):
+            return value[0], value[1]
+        key, equals, wanted = str(whole_characters(str(value))).partition("=")
+        return (key, wanted) if equals and key else self.fail(f"{clean(str(value))!r}: write key=value", param, ctx)
+
+
+def choosing_sessions(function: _Command) -> _Command:
+    """Give a command the options that choose by what sessions are known by, calls too."""
+    for option in reversed(_OF_SESSIONS):
+        function = option(function)
+    return function
+
+
+_Command: TypeAlias = Callable[..., None]
+_OF_SESSIONS: Final = (
+    click.option("--user", metavar="ID", help="Only of this user: of the session, the metadata, or as sent."),
+    click.option("--name", metavar="NAME", help="Only sessions of this name, and their calls."),
+    click.option("--group", metavar="ID", help="Only sessions of this group, and their calls."),
+    click.option("--experiment", metavar="NAME", help="Only sessions of this experiment, and their calls."),
+    click.option("--task", metavar="ID", help="Only sessions of this task, and their calls."),
+    click.option(
+        "--meta",
+        "metadata",
+        type=KeyValue(),
+        multiple=True,
+        help="Only with this metadata; may be repeated (all must hold).",
+    ),
+)
+
+
 def choosing_calls(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that choose calls; it gets them as one `CallFilter`, its argument `which`.
 
@@ -147,6 +187,8 @@ def choosing_calls(function: Callable[..., None]) -> Callable[..., None]:
         "--min-reward", "least_reward", type=Amount(), metavar="R", help="Only sessions with at least this reward."
     )
     @click.option("--text", metavar="PART", help="Only calls whose messages contain PART (case-insensitive).")
+    @click.option("--step", "timestep_id", metavar="ID", help="Only calls of this timestep: its id, or your own.")
+    @choosing_sessions
     @functools.wraps(function)
     def filtered(*args: object, **options: object) -> None:
         chosen = {name: whole_characters(options.pop(name)) for name in _CHOICES}

@@ -30,8 +30,8 @@ from callspan.stores.base import (
     CallFilter,
     EmptyStoreError,
     Event,
-    Grouping,
     Reader,
+    SessionFilter,
     SessionSummary,
     StoreError,
     Summary,
@@ -247,6 +247,7 @@ def progress(frame: Frame, what: str) -> Iterator[UpdateProgress]:
 
 
 _EVERY: Final = CallFilter()
+_ANY: Final = SessionFilter()
 
 
 class Rewarded:
@@ -276,14 +277,20 @@ class Rewarded:
         found = self._reader.summary("session", which, latencies=False)
         return sum(summary.calls for summary in found if summary.key in self._chosen)
 
-    def sessions(self, *, since_ns: int | None = None, limit: int | None = None) -> Iterator[SessionSummary]:
+    def sessions(
+        self, *, since_ns: int | None = None, limit: int | None = None, which: SessionFilter = _ANY
+    ) -> Iterator[SessionSummary]:
         """Yield sessions that earned enough, newest first."""
-        found = self._reader.sessions(since_ns=since_ns)
+        found = self._reader.sessions(since_ns=since_ns, which=which)
         yield from islice((one for one in found if one.reward is not None and one.reward >= self._least), limit)
 
     def session(self, session_id: str) -> SessionSummary | None:
         """Return one session, whatever it earned."""
         return self._reader.session(session_id)
+
+    def timestep(self, timestep_id: str) -> TimestepRecord | None:
+        """Return one timestep, whatever its session earned."""
+        return self._reader.timestep(timestep_id)
 
     def timesteps(self, session_id: str) -> Iterator[TimestepRecord]:
         """Yield the timesteps of a session by their start."""
@@ -293,10 +300,11 @@ class Rewarded:
         """Yield events, messages and rewards of a session in the order they happened."""
         return self._reader.events(session_id)
 
-    def summary(self, by: Grouping, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
+    def summary(self, by: str, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
         """Yield sums over the calls of sessions that earned enough, largest number of calls first."""
         slim = (msgspec.structs.replace(call, conversation=None) for call in self.calls(which))
-        return aggregates.summarise(slim, by, latencies=latencies)
+        sessions = {one.session.session_id: one.session for one in self.sessions()}
+        return aggregates.summarise(slim, by, latencies=latencies, sessions=sessions)
 
     def position(self, segment: str) -> int | None:
         """Return up to which offset the store has a segment of a spool."""

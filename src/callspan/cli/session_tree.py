@@ -19,7 +19,7 @@ from callspan.cli.screen import OUTCOME_STYLES, reward_style, styled
 from callspan.formatting import UNKNOWN, count, duration, money, reward, tokens
 from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
-from callspan.record.events import EventRecord, MessageRecord, RewardRecord, TimestepRecord
+from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
 from callspan.stores.aggregates import exact_sum, known_sum, model_of
 from callspan.stores.base import CallFilter, Event, Reader, SessionSummary, Summary
 
@@ -154,11 +154,18 @@ def _session_line(page: Page) -> Group:
     )
     # The one line that continues below rather than being cut: it sums up all the others.
     line.no_wrap, line.overflow = False, "fold"
-    return Group(line, styled((f"{session.session_id}{_metadata(session.metadata)}", _FAINT)))
+    return Group(line, styled((f"{session.session_id}{_labels(session)}", _FAINT)))
 
 
-def _metadata(metadata: dict[str, object]) -> str:
-    return "".join(f"  {name}={value}" for name, value in metadata.items())
+def _labels(session: SessionRecord) -> str:
+    ids = {
+        "user": session.user_id,
+        "group": session.group_id,
+        "task": session.task_id,
+        "experiment": session.experiment,
+    }
+    known = {name: value for name, value in ids.items() if value is not None} | session.metadata
+    return "".join(f"  {name}={value}" for name, value in known.items())
 
 
 def _objectives(rewards: Mapping[str, float]) -> str:
@@ -183,6 +190,7 @@ def _step_line(step: TimestepRecord, calls: Sequence[CallRecord] | None) -> Text
     return styled(
         (f"step {step.index}", "bold"),
         f" {step.name}" if step.name else "",
+        f" ({step.user_step_id})" if step.user_step_id else "",
         *((("  ", ""), (reward(amount), reward_style(amount))) if amount is not None else ()),
         _objectives(totals.rewards if totals else {}),
         f"  {tokens(input_tokens, output_tokens)} tokens" if calls or input_tokens is not None else "",

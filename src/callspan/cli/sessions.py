@@ -22,6 +22,7 @@ _COLUMNS: Final = (
     Column("started", rank=4),
     Column("session"),
     Column("name", shrinks=True, rank=1),
+    Column("user", shrinks=True, rank=10, known=True),
     Column("outcome"),
     Column("reward", right=True, rank=3),
     Column("steps", right=True, rank=8),
@@ -36,6 +37,7 @@ Examples:
   callspan sessions --since 1d
   callspan sessions --min-reward 0.5 --outcome success
   callspan sessions --model gpt-5-mini --error
+  callspan sessions --user u1 --meta variant=b
   callspan sessions --json | jq '.[] | select(.reward > 0.5) | .session_id'"""
 
 
@@ -49,13 +51,14 @@ Examples:
 def command(frame: Frame, which: CallFilter, limit: int, offset: int, **options: object) -> None:
     """List sessions, newest first, with outcome, reward, tokens, cost and time.
 
-    --since and --until apply to the start of a session; --model, --provider, --error and --text to any of its calls.
+    --since and --until apply to the start of a session; --model, --provider, --error, --text and --step to any of its
+    calls.
     """
     with frame.reader() as reader:
         which = of_one_session(frame, reader, which)
         chosen = options | {"which": which, "with_such_calls": _with_such_calls(reader, which)}
         wanted = msgspec.convert(chosen, Wanted, from_attributes=True)
-        fitting = filter(wanted.fits, reader.sessions(since_ns=which.since_ns))
+        fitting = filter(wanted.fits, reader.sessions(since_ns=which.since_ns, which=which))
         found = list(islice(fitting, offset, offset + limit))
         more = next(fitting, None) is not None
     if frame.json:
@@ -94,7 +97,13 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 def _with_such_calls(reader: Reader, which: CallFilter) -> frozenset[str | None] | None:
-    matching = CallFilter(model=which.model, provider=which.provider, text=which.text, cut_off=which.cut_off)
+    matching = CallFilter(
+        model=which.model,
+        provider=which.provider,
+        text=which.text,
+        cut_off=which.cut_off,
+        timestep_id=which.timestep_id,
+    )
     if matching == CallFilter():
         return None
     return frozenset(summary.key for summary in reader.summary("session", matching, latencies=False))
@@ -112,6 +121,7 @@ def _cells(summary: SessionSummary, short: str) -> list[Text | str]:
         local_time(session.start_ns),
         styled((short, "cyan")),
         styled(session.name or UNKNOWN),
+        styled(session.user_id or UNKNOWN),
         styled((outcome, OUTCOME_STYLES.get(outcome, ""))),
         styled((reward(summary.reward), reward_style(summary.reward))),
         count(summary.timesteps),

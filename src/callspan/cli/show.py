@@ -44,18 +44,22 @@ Examples:
 def command(frame: Frame, ident: str, limit: int | None, offset: int) -> None:
     """Show a session as a tree of steps, calls, tools and events, or one call in full.
 
-    ID is the id of a session or call, a unique prefix of one, the span id of a call, or `last`: the newest session, or
-    a later call outside of sessions.
+    ID is the id of a session or call, a unique prefix of one, the span id of a call, the provider's response or request
+    id, a trace id (its first call), the id of a timestep or your own of one (its session), or `last`: the newest
+    session, or a later call outside of sessions.
     """
     with frame.reader() as reader:
         summary = next(reader.sessions(limit=1), None) if ident == "last" else reader.session(ident)
         later = _later_call(reader, summary) if ident == "last" and summary is not None else None
+        found = None if ident == "last" or summary is not None else reader.call(ident)
+        if found is None and summary is None and ident != "last":
+            summary = _session_of_step(reader, ident)
         if summary is not None and later is None:
             whole = limit is None and frame.json
             _show_session(frame, Page.of(reader, summary, None if whole else limit or _LIMIT, offset))
             return
         newest = later or next(reader.calls(CallFilter(limit=1)), None)
-        call = newest if ident == "last" else reader.call(ident)
+        call = newest if ident == "last" else found
         if call is None:
             frame.nothing(_missing(frame, reader, ident))
     if frame.json:
@@ -66,6 +70,11 @@ def command(frame: Frame, ident: str, limit: int | None, offset: int) -> None:
             if later is not None and summary is not None:
                 before = f"\nThis call is newer than the newest session: callspan show {summary.session.session_id}"
                 frame.screen.paragraph(before)
+
+
+def _session_of_step(reader: Reader, ident: str) -> SessionSummary | None:
+    step = reader.timestep(ident)
+    return None if step is None else reader.session(step.session_id)
 
 
 def _later_call(reader: Reader, summary: SessionSummary) -> CallRecord | None:
@@ -111,6 +120,7 @@ def _session_json(page: Page) -> dict[str, object]:
         "steps": [
             {
                 "timestep_id": step.timestep_id,
+                "user_step_id": step.user_step_id,
                 "index": step.index,
                 "name": step.name,
                 "outcome": step.outcome,
@@ -181,6 +191,7 @@ def _facts(call: CallRecord) -> Iterator[tuple[str, str]]:
         yield "session", f"{place.session_id} ({place.session_name or 'no name'}{step})"
     if call.trace_id is not None:
         yield "trace", f"{call.trace_id}  span {call.span_id}"
+    yield from _labels(call)
     yield "provider", f"{call.provider} {call.api} at {call.server_address or UNKNOWN}:{call.server_port or UNKNOWN}"
     first = "" if timing.first_token_ns is None else f", first token after {duration(timing.first_token_ns)}"
     yield "time", f"{local_time(timing.start_ns)}, took {duration(timing.duration_ns)}{first}"
@@ -211,6 +222,17 @@ def _server(timing: Timing, server_ns: int) -> str:
     if timing.headers_ns is None or timing.answer_ns is None or timing.headers_ns - timing.answer_ns < server_ns:
         return text
     return f"{text}, network {duration(timing.headers_ns - timing.answer_ns - server_ns)} until the headers"
+
+
+def _labels(call: CallRecord) -> Iterator[tuple[str, str]]:
+    """What the provider and the application know a call by."""
+    known = {"response": call.response.id if call.response else None, "request": call.request_id}
+    if any(known.values()):
+        yield "ids", ", ".join(f"{name} {value}" for name, value in known.items() if value)
+    if call.user is not None:
+        yield "user", call.user
+    if call.metadata:
+        yield "metadata", encode_json(call.metadata).decode()
 
 
 def _usage(usage: Usage | None) -> str:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Final, get_args
+from typing import Final
 
 import click
 import msgspec
+from click.shell_completion import CompletionItem
 from rich.console import Group
 from rich.text import Text
 
-from callspan.cli.filters import choosing_calls, of_one_session
+from callspan.cli.filters import TextType, choosing_calls, of_one_session
 from callspan.cli.frame import Frame, reading
+from callspan.cli.options import did_you_mean
 from callspan.cli.rows import amount
+from callspan.cli.safe_text import clean, whole_characters
 from callspan.cli.screen import Column, fitted, styled
 from callspan.formatting import UNKNOWN, count, milliseconds, money, tokens
-from callspan.stores.base import CallFilter, Grouping, Summary
+from callspan.stores.base import CallFilter, Summary
+from callspan.stores.matching import GROUPINGS, META, checked_grouping
 from callspan.stores.urls import safe_name
 
 _COLUMNS: Final = (
@@ -31,16 +35,37 @@ _EPILOG: Final = """\b
 Examples:
   callspan stats
   callspan stats --by session --since 1d
+  callspan stats --by meta:variant --experiment prompts-2
   callspan stats --by day --model gpt-5-mini --json
 
 A dash means unknown, never zero: a provider that reports no tokens, a model without a price."""
 
 
-@click.command("stats", short_help="Show sums per model, provider, session or day.", epilog=_EPILOG)
+class By(TextType):
+    """What to group by: a field, or `meta:KEY`."""
+
+    name = "|".join((*GROUPINGS, f"{META}KEY"))
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the grouping."""
+        text = str(whole_characters(str(value)))
+        try:
+            return checked_grouping(text)
+        except ValueError:
+            meant = did_you_mean(text, GROUPINGS)
+            self.fail(f"{clean(text)!r} is not one of {', '.join(GROUPINGS)}, {META}KEY.{meant}", param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return what may be meant."""
+        del ctx, param
+        return [CompletionItem(one) for one in (*GROUPINGS, META) if one.startswith(incomplete)]
+
+
+@click.command("stats", short_help="Show sums per model, provider, session, day, user, …", epilog=_EPILOG)
 @choosing_calls
-@click.option("--by", type=click.Choice(get_args(Grouping)), default="model", show_default=True, help="Group by.")
+@click.option("--by", type=By(), default="model", show_default=True, help="Group by.")
 @reading
-def command(frame: Frame, which: CallFilter, by: Grouping) -> None:
+def command(frame: Frame, which: CallFilter, by: str) -> None:
     """Sum calls, errors, tokens and cost, with latency (p50, p95), time to first token and retries."""
     with frame.reader() as reader:
         found = list(reader.summary(by, of_one_session(frame, reader, which)))

@@ -34,7 +34,9 @@ _PLAIN_VALUES: Final = frozenset(
     }
 )
 """Settings whose texts are a provider's own and never content."""
-_TEXTS: Final = ("name", "user_id", "group_id", "task_id", "experiment", "label", "source", "sender", "receiver")
+_TEXTS: Final = (
+    "name", "user_id", "group_id", "task_id", "user_step_id", "experiment", "label", "source", "sender", "receiver",
+)  # fmt: skip
 """Fields with texts of the application, in records of all kinds, beside content and metadata."""
 _PLAIN_KEYS: Final = frozenset({"type", "effort", "summary", "mode", "budget_tokens", "include_usage", "verbosity"})
 """What is kept of settings that are objects."""

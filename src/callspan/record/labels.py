@@ -27,7 +27,7 @@ def label(value: object) -> str | None:
 def labels(metadata: Mapping[str, object], key: str) -> list[str]:
     """Return all labels of a key: none, one, or those of a list."""
     value = found(metadata, key)
-    texts = map(label, value) if isinstance(value, list | tuple) else [label(value)]
+    texts = map(label, value) if isinstance(value, list) else [label(value)]
     return [text for text in texts if text is not None]
 
 
@@ -43,10 +43,7 @@ def found(metadata: Mapping[str, object], key: str) -> object:
 def label_of(metadata: Mapping[str, object], key: str) -> str | None:
     """Return the label of a key as one text, a list as JSON; None where it has none."""
     value = found(metadata, key)
-    if isinstance(value, list | tuple):
-        texts = labels(metadata, key)
-        return msgspec.json.encode(texts).decode() if texts else None
-    return label(value)
+    return msgspec.json.encode(value).decode() if isinstance(value, list) else label(value)
 
 
 def user_of(metadata: Mapping[str, object], api: str, params: Mapping[str, object]) -> str | None:

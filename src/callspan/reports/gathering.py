@@ -155,7 +155,7 @@ def _summaries(reader: Reader, which: CallFilter, rows: Rows) -> list[SessionSum
         return [] if only is None else [only]
     found = [
         summary
-        for summary in reader.sessions(since_ns=which.since_ns)
+        for summary in reader.sessions(since_ns=which.since_ns, which=which)
         if summary.session.session_id in rows or not _narrow(which)
     ]
     # Sessions that began before the filter's time, but have calls since.

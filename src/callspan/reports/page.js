@@ -91,7 +91,7 @@
 
   const detail = s => {
     const box = make("div");
-    box.append(make("p", "", [s.id, s.meta].filter(Boolean).join("  ")));
+    box.append(make("p", "", [s.id, s.user && "user " + s.user, s.meta].filter(Boolean).join("  ")));
     const legend = make("p", "legend");
     for (const [look, text] of [["wait", "until the first token"], ["", "call"], ["tool", "tool"], ["error", "failed"]])
       legend.append(make("i", "key " + look), document.createTextNode(text));
@@ -148,7 +148,7 @@
 
   const draw = () => {
     const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const fits = s => words.every(w => [s.name, s.id, s.outcome, s.meta].join(" ").toLowerCase().includes(w));
+    const fits = s => words.every(w => [s.name, s.id, s.user, s.outcome, s.meta].join(" ").toLowerCase().includes(w));
     const found = data.sessions.filter(fits), key = columns[order][1];
     found.sort((a, b) => {
       const x = key(a), y = key(b);

@@ -80,6 +80,7 @@ def session_row(reader: Reader, summary: SessionSummary, calls: list[Placed], li
     return {
         "id": session.session_id,
         "name": shown(session.name or "", NAME),
+        "user": shown(session.user_id or "", NAME),
         "start": round(start / _NS_PER_MS),
         "ms": None if end is None else _ms(max(0, end - start)),
         "outcome": shown(session.outcome or "running", NAME),

@@ -6,10 +6,10 @@ import os
 import socket
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from decimal import Context, Decimal, localcontext
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -26,8 +26,9 @@ from callspan.record.events import (
     start_id,
 )
 from callspan.record.reward_sums import RewardSums
-from callspan.stores.base import Event, Grouping, SessionSummary, Summary
+from callspan.stores.base import Event, SessionSummary, Summary
 from callspan.stores.columns import MAX_COUNT
+from callspan.stores.matching import checked_grouping, label_by
 
 _Summed = TypeVar("_Summed", SessionRecord, TimestepRecord)
 ERRORS: Final = frozenset({"error", "timeout"})
@@ -88,20 +89,33 @@ def day_of(time_ns: int) -> str:
     return datetime.fromtimestamp(time_ns // _NS_PER_S, tz=timezone.utc).date().isoformat()
 
 
-def group_of(record: CallRecord, by: Grouping) -> str | None:
-    """Return the key a call is grouped under."""
+def group_of(record: CallRecord, by: str, session: SessionRecord | None = None) -> str | None:
+    """Return the key a call of this session is grouped under."""
     if by == "model":
         return model_of(record)
     if by == "provider":
         return record.provider
-    return record.place.session_id if by == "session" else day_of(record.timing.start_ns)
+    if by == "session":
+        return record.place.session_id
+    return day_of(record.timing.start_ns) if by == "day" else label_by(record, session, by)
 
 
-def summarise(records: Iterable[CallRecord], by: Grouping, *, latencies: bool = True) -> Iterator[Summary]:
-    """Yield one summary per group, largest number of calls first, then by key."""
+def summarise(
+    records: Iterable[CallRecord],
+    by: str,
+    *,
+    latencies: bool = True,
+    sessions: Mapping[str, SessionRecord] | None = None,
+) -> Iterator[Summary]:
+    """Yield one summary per group, largest number of calls first, then by key.
+
+    `sessions`, by their ids, are needed for labels. Raises ValueError for an unknown grouping.
+    """
     groups: dict[str | None, list[CallRecord]] = defaultdict(list)
+    known = sessions or {}
+    checked_grouping(by)
     for record in records:
-        groups[group_of(record, by)].append(record)
+        groups[group_of(record, by, known.get(record.place.session_id or ""))].append(record)
     for key, group in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0] or "")):
         yield _summary(key, group, latencies=latencies)
 
@@ -189,6 +203,37 @@ def event_order(item: Event) -> tuple[int, int, tuple[str, str]]:
     """Return the key that sorts events: by time, the order their process wrote them, kind and id."""
     sequence = None if isinstance(item, RewardRecord) else item.sequence
     return item.time_ns, sequence or 0, record_key(item)
+
+
+class Latencies(NamedTuple):
+    """Percentiles of one group of calls, milliseconds; None where no call has one."""
+
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    ttft_p50_ms: float | None = None
+
+
+def summary_of_row(row: Mapping[str, object], cost: Decimal | None, latencies: Latencies) -> Summary:
+    """Return the sums of a row of SQL, see `SqlReader.sums`."""
+    known = cast("dict[str, int]", row)
+    return Summary(
+        key=cast("str | None", row["key"]),
+        calls=known["calls"],
+        errors=known["errors"],
+        cancelled=known["cancelled"],
+        input_tokens=known["input_tokens"],
+        output_tokens=known["output_tokens"],
+        cache_read_tokens=known["cache_read_tokens"],
+        reasoning_tokens=known["reasoning_tokens"],
+        cost_usd=cost,
+        calls_without_cost=known["calls"] - known["priced"],
+        p50_ms=latencies.p50_ms,
+        p95_ms=latencies.p95_ms,
+        ttft_p50_ms=latencies.ttft_p50_ms,
+        retries=known["retries"],
+        first_ns=known["first_ns"],
+        last_ns=known["last_ns"],
+    )
 
 
 def _summary(key: str | None, group: Sequence[CallRecord], *, latencies: bool) -> Summary:

@@ -13,7 +13,8 @@ from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
 
 Event: TypeAlias = EventRecord | MessageRecord | RewardRecord
-Grouping: TypeAlias = Literal["model", "provider", "session", "day"]
+Grouping: TypeAlias = Literal["model", "provider", "session", "day", "user", "name", "experiment"]
+"""What calls are grouped by, besides `meta:KEY`: the value that they, or their sessions, have for a key of metadata."""
 
 
 class StoreError(Exception):
@@ -35,11 +36,27 @@ def no_file(path: Path) -> EmptyStoreError:
     return EmptyStoreError(f"{path}: there is no such file; nothing was recorded there yet")
 
 
-class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
+class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which sessions: all conditions must hold; None is no condition."""
+
+    user: str | None = None
+    """Of a call: `user_id` of its metadata, else as sent to the provider, else of its session."""
+    name: str | None = None
+    """The session's name."""
+    group: str | None = None
+    task: str | None = None
+    experiment: str | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
+    """Keys and their values as text (`7`, `true`); a list has each of its values. Of a call: its own metadata, else
+    that of its session."""
+
+
+class CallFilter(SessionFilter, frozen=True, kw_only=True):
     """Which calls: all conditions must hold; None is no condition."""
 
     session_id: str | None = None
     timestep_id: str | None = None
+    """Of a timestep, or the application's own id of one."""
     model: str | None = None
     """Requested or answering model, whole name."""
     provider: str | None = None
@@ -60,7 +77,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Sums over calls. A value that no call has is None, never 0, and calls without it are left out of averages."""
 
     key: str | None
-    """What was grouped by: model, provider, session id, or day (UTC, ISO)."""
+    """What was grouped by: model, provider, session id, day (UTC, ISO), or a label; None: the calls that have none."""
     calls: int
     errors: int
     """Outcomes error and timeout; a call its user cancelled is none."""
@@ -119,11 +136,16 @@ class Reader(Protocol):
     def count_calls(self, which: CallFilter = ...) -> int:
         """Return how many calls `calls` would yield without its limit."""
 
-    def sessions(self, *, since_ns: int | None = None, limit: int | None = None) -> Iterator[SessionSummary]:
-        """Yield sessions, newest first."""
+    def sessions(
+        self, *, since_ns: int | None = None, limit: int | None = None, which: SessionFilter = ...
+    ) -> Iterator[SessionSummary]:
+        """Yield sessions, newest first. Those that only their calls name fit no filter."""
 
     def session(self, session_id: str) -> SessionSummary | None:
         """Return one session by its id or a unique prefix; None if there is none."""
+
+    def timestep(self, timestep_id: str) -> TimestepRecord | None:
+        """Return one timestep by its id or by the application's own id of it, of several the first; else None."""
 
     def timesteps(self, session_id: str) -> Iterator[TimestepRecord]:
         """Yield the timesteps of a session by their start."""
@@ -131,8 +153,11 @@ class Reader(Protocol):
     def events(self, session_id: str) -> Iterator[Event]:
         """Yield events, messages and rewards of a session in the order they happened."""
 
-    def summary(self, by: Grouping, which: CallFilter = ..., *, latencies: bool = True) -> Iterator[Summary]:
-        """Yield sums over calls, largest number of calls first; percentiles cost most and may be left out."""
+    def summary(self, by: str, which: CallFilter = ..., *, latencies: bool = True) -> Iterator[Summary]:
+        """Yield sums over calls, largest number of calls first; percentiles cost most and may be left out.
+
+        `by` is a `Grouping` or `meta:KEY`. Raises ValueError for anything else.
+        """
 
     def position(self, segment: str) -> int | None:
         """Return up to which offset the store says it has a segment of a spool; None where it does not know."""

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
 
 import msgspec
 
@@ -18,11 +18,14 @@ from callspan.record.call import CallRecord
 from callspan.record.events import (
     RewardRecord,
     SessionRecord,
+    TimestepRecord,
     start_id,
 )
-from callspan.stores import aggregates, bodies
-from callspan.stores.base import CallFilter, Grouping, SessionSummary, StoreError, Summary
-from callspan.stores.columns import CALLS, PICO, SESSIONS
+from callspan.stores import aggregates, bodies, conditions
+from callspan.stores.aggregates import Latencies
+from callspan.stores.base import CallFilter, SessionFilter, SessionSummary, StoreError, Summary
+from callspan.stores.columns import CALLS, PICO, SESSIONS, TIMESTEPS
+from callspan.stores.matching import checked_grouping
 from callspan.stores.sql_rewards import SqlRewards, Values, record_of
 
 _EVERY: Final = CallFilter()
@@ -31,44 +34,8 @@ _ANNOUNCES_ANOTHER: Final = f"""
 event_id IN (SELECT event_id || '{start_id("")}' FROM events WHERE {{chosen}} AND event_type IN ('tool', 'agent'))
 """
 """Condition on rows of `events` that mark the start of a run whose end is stored too."""
-_KNOWN_BY: Final = tuple(
-    column
-    for name in ("span_id", "response_id", "request_id", "trace_id")
-    for column in CALLS.columns
-    if column.name == name
-)
-_GROUPS: Final = {
-    "model": "coalesce(c.model_req, c.model_resp)",
-    "provider": "c.provider",
-    "session": "c.session_id",
-}
-_CONDITIONS: Final = {
-    "session_id": "c.session_id = :session_id",
-    "timestep_id": "c.timestep_id = :timestep_id",
-    "model": "(c.model_req = :model OR c.model_resp = :model)",
-    "provider": "c.provider = :provider",
-    "since_ns": "c.start_ns >= :since_ns",
-    "until_ns": "c.start_ns < :until_ns",
-}
-_SUMS: Final = """
-SELECT {key} AS key, count(*) AS calls,
-  sum(CASE WHEN c.outcome IN ('error', 'timeout') THEN 1 ELSE 0 END) AS errors,
-  sum(CASE WHEN c.outcome = 'cancelled' THEN 1 ELSE 0 END) AS cancelled,
-  CAST(sum(c.in_tok) AS bigint) AS input_tokens, CAST(sum(c.out_tok) AS bigint) AS output_tokens,
-  CAST(sum(c.cache_read_tok) AS bigint) AS cache_read_tokens, CAST(sum(c.reasoning_tok) AS bigint) AS reasoning_tokens,
-  {pico} AS pico, {priced} AS priced, count(c.cost_picousd) AS exact,
-  CAST(sum(c.retries) AS bigint) AS retries, min(c.start_ns) AS first_ns, max(coalesce(c.end_ns, c.start_ns)) AS last_ns
-FROM calls c WHERE {where} GROUP BY 1 ORDER BY 2 DESC, coalesce({key}, '')
-"""
-
-
-class Latencies(NamedTuple):
-    """Percentiles of one group of calls, milliseconds; None where no call has one."""
-
-    p50_ms: float | None = None
-    p95_ms: float | None = None
-    ttft_p50_ms: float | None = None
-
+_KNOWN_BY: Final = {"span_id": 1, "response_id": 1, "request_id": 2, "trace_id": 1}
+"""Columns by which a call is found, and the layout that introduced them."""
 
 _UNASKED: Final = Latencies()
 
@@ -95,6 +62,9 @@ class SqlReader(SqlRewards):
     """What to do about damage."""
     contains: str
     """SQL condition that the text of content row `t` holds the case-folded `:text`."""
+    metadata: conditions.MetadataSql
+    in_sessions = "c.session_id IN (SELECT s.session_id FROM sessions s WHERE {condition})"
+    """SQL condition that the session of call `c` fits a condition."""
 
     @abstractmethod
     def tuples(self, sql: str, **values: object) -> Iterator[tuple[object, ...]]:
@@ -131,9 +101,9 @@ class SqlReader(SqlRewards):
         if not call_id:
             return None
         row = self._by_prefix("calls", "call_id", call_id)
-        for column in _KNOWN_BY:
-            if row is None and column.since <= self.layout:
-                sql = f"SELECT * FROM calls WHERE {column.name} = :id ORDER BY start_ns LIMIT 1"
+        for column, since in _KNOWN_BY.items():
+            if row is None and since <= self.layout:
+                sql = f"SELECT * FROM calls WHERE {column} = :id ORDER BY start_ns LIMIT 1"
                 row = next(iter(self.rows(sql, id=call_id)), None)
         return None if row is None else self.whole(row)
 
@@ -142,19 +112,24 @@ class SqlReader(SqlRewards):
         where, values = self.where(which)
         return int(str(next(self.rows(f"SELECT count(*) AS n FROM calls c WHERE {where}", **values))["n"]))
 
-    def sessions(self, *, since_ns: int | None = None, limit: int | None = None) -> Iterator[SessionSummary]:
-        """Yield sessions, newest first; also those that only their calls name."""
+    def sessions(
+        self, *, since_ns: int | None = None, limit: int | None = None, which: SessionFilter = _EVERY
+    ) -> Iterator[SessionSummary]:
+        """Yield sessions, newest first; without a filter also those that only their calls name."""
+        chosen = conditions.session_condition(which, self.metadata)
+        named = "1 = 1" if chosen is None else self.in_sessions.format(condition=chosen)
         sql = f"""
             SELECT session_id FROM (
               SELECT session_id, coalesce(max(recorded), min(called)) AS at FROM (
-                SELECT session_id, start_ns AS recorded, CAST(NULL AS bigint) AS called FROM sessions
+                SELECT s.session_id, s.start_ns AS recorded, CAST(NULL AS bigint) AS called FROM sessions s
+                 WHERE {chosen or "1 = 1"}
                 UNION ALL
-                SELECT session_id, CAST(NULL AS bigint) AS recorded, start_ns AS called FROM calls
-                 WHERE session_id IS NOT NULL) starts
+                SELECT c.session_id, CAST(NULL AS bigint) AS recorded, c.start_ns AS called FROM calls c
+                 WHERE c.session_id IS NOT NULL AND {named}) starts
               GROUP BY session_id) found
             WHERE {"at >= :since_ns" if since_ns is not None else "1 = 1"}
             ORDER BY coalesce(at, 0) DESC, session_id DESC {"" if limit is None else self.page(limit, 0)}"""
-        values = {} if since_ns is None else {"since_ns": since_ns}
+        values = conditions.parameters(which) | ({} if since_ns is None else {"since_ns": since_ns})
         found = [str(row["session_id"]) for row in self.rows(sql, **values)]
         for start in range(0, len(found), _AT_ONCE):
             yield from self._sessions(found[start : start + _AT_ONCE])
@@ -168,30 +143,40 @@ class SqlReader(SqlRewards):
             row = self._by_prefix("(SELECT DISTINCT session_id FROM calls) found", "session_id", session_id)
         return None if row is None else self._sessions([str(row["session_id"])])[0]
 
-    def summary(self, by: Grouping, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
+    def timestep(self, timestep_id: str) -> TimestepRecord | None:
+        """Return one timestep by its id or by the application's own id of it, of several the first; else None."""
+        sql = f"SELECT * FROM timesteps WHERE {conditions.timestep_condition(self.layout)} ORDER BY start_ns LIMIT 1"
+        row = next(self.rows(sql, id=timestep_id), None)
+        return None if row is None else record_of(TIMESTEPS, row, TimestepRecord)
+
+    def summary(self, by: str, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
         """Yield sums over calls, largest number of calls first."""
         where, values = self.where(which)
+        values |= conditions.grouping_parameters(checked_grouping(by))
         yield from self._summaries(by, where, values, latencies=latencies)
 
-    def sums(self, by: Grouping, where: str, values: Values) -> Iterator[Values]:
+    def sums(self, by: str, where: str, values: Values) -> Iterator[Values]:
         """Yield one row per group of the calls `c` where this holds, largest number of calls first.
 
         Columns are the fields of `Summary`, and `pico`, `priced` and `exact`: the sum of picodollars, how many calls
         have a cost, and how many of those have it in picodollars.
         """
-        yield from self.rows(
-            _SUMS.format(key=self.group(by), where=where, pico=self.pico, priced=self.priced), **values
+        key = self.group(by)
+        sql = conditions.SUMS.format(
+            key=key, source=conditions.source(key), where=where, pico=self.pico, priced=self.priced
         )
+        yield from self.rows(sql, **values)
 
-    def group(self, by: Grouping) -> str:
+    def group(self, by: str) -> str:
         """Return the SQL for what calls `c` are grouped by."""
-        return _GROUPS.get(by, self.day)
+        return conditions.GROUPS.get(by) or conditions.grouping(by, self.metadata, self.layout) or self.day
 
     def latencies(self, key: str, where: str, values: Values) -> Mapping[object, Latencies]:
         """Return the percentiles of the calls that succeeded, by group."""
         durations: dict[object, list[int]] = defaultdict(list)
         firsts: dict[object, list[int]] = defaultdict(list)
-        sql = f"SELECT {key} AS key, c.duration_ns, c.ttft_ns FROM calls c WHERE {where} AND c.outcome = 'success'"
+        sql = f"SELECT {key} AS key, c.duration_ns, c.ttft_ns FROM {conditions.source(key)}"
+        sql += f" WHERE {where} AND c.outcome = 'success'"
         for group, duration, first in self.tuples(sql, **values):
             if duration is not None:
                 durations[group].append(cast("int", duration))
@@ -235,17 +220,11 @@ class SqlReader(SqlRewards):
 
     def where(self, which: CallFilter) -> tuple[str, dict[str, object]]:
         """Return the condition on calls `c`, and its parameters."""
-        values = {name: getattr(which, name) for name in _CONDITIONS if getattr(which, name) is not None}
-        conditions = [_CONDITIONS[name] for name in values]
-        if which.errors is not None:
-            conditions.append("c.outcome IN ('error', 'timeout')" if which.errors else "c.outcome = 'success'")
-        if which.cut_off is not None:
-            same = "=" if which.cut_off else "<>"
-            conditions.append(f"coalesce(c.stream_end, '') {same} 'cut_off'")
+        values = conditions.parameters(which)
+        found = list(conditions.call_conditions(which, self.metadata, self.layout, self.in_sessions))
         if which.text is not None:
-            values["text"] = which.text.casefold()
-            conditions.append(self.text_condition())
-        return " AND ".join(conditions) or "1 = 1", values
+            found.append(self.text_condition())
+        return " AND ".join(found) or "1 = 1", values
 
     def text_condition(self) -> str:
         """Return the condition that a message of call `c` contains `:text`."""
@@ -299,7 +278,7 @@ class SqlReader(SqlRewards):
         rows = {str(row["session_id"]): row for row in self.rows(f"SELECT * FROM sessions WHERE {chosen}", **names)}
         sums = {one.key: one for one in self._summaries("session", f"c.{chosen}", names, latencies=False)}
         models: dict[object, list[str | None]] = defaultdict(list)
-        sql = f"SELECT DISTINCT session_id, {_GROUPS['model']} AS model FROM calls c WHERE {chosen}"
+        sql = f"SELECT DISTINCT session_id, {conditions.GROUPS['model']} AS model FROM calls c WHERE {chosen}"
         for row in self.rows(sql, **names):
             models[row["session_id"]].append(cast("str | None", row["model"]))
         steps = self._extents("timesteps", "coalesce(end_ns, start_ns)", chosen, names)
@@ -340,7 +319,7 @@ class SqlReader(SqlRewards):
             for row in self.rows(sql, **names)
         }
 
-    def _summaries(self, by: Grouping, where: str, values: Values, *, latencies: bool) -> Iterator[Summary]:
+    def _summaries(self, by: str, where: str, values: Values, *, latencies: bool) -> Iterator[Summary]:
         key = self.group(by)
         percentiles = self.latencies(key, where, values) if latencies else {}
         rows = list(self.sums(by, where, values))
@@ -351,7 +330,7 @@ class SqlReader(SqlRewards):
             cost = None if row["pico"] is None else Decimal(str(row["pico"])) / PICO
             if row["key"] in beside:
                 cost = aggregates.exact_sum([*beside[row["key"]], cost])
-            yield _summary(row, cost, percentiles.get(row["key"], _UNASKED))
+            yield aggregates.summary_of_row(row, cost, percentiles.get(row["key"], _UNASKED))
 
     def _by_prefix(self, table: str, key: str, prefix: str) -> Values | None:
         sql = f"SELECT * FROM {table} WHERE {key} >= :low AND {key} < :high ORDER BY {key} LIMIT 2"
@@ -363,31 +342,9 @@ class SqlReader(SqlRewards):
         """Amounts that picodollars cannot hold, by group."""
         found: dict[object, list[Decimal]] = defaultdict(list)
         sql = (
-            f"SELECT {key} AS key, {self.inexact} AS usd FROM calls c "
+            f"SELECT {key} AS key, {self.inexact} AS usd FROM {conditions.source(key)} "
             f"WHERE {where} AND c.cost_picousd IS NULL AND {self.inexact} IS NOT NULL"
         )
         for row in self.rows(sql, **values):
             found[row["key"]].append(Decimal(str(row["usd"])))
         return found
-
-
-def _summary(row: Values, cost: Decimal | None, latencies: Latencies) -> Summary:
-    known = cast("dict[str, int]", row)
-    return Summary(
-        key=cast("str | None", row["key"]),
-        calls=known["calls"],
-        errors=known["errors"],
-        cancelled=known["cancelled"],
-        input_tokens=known["input_tokens"],
-        output_tokens=known["output_tokens"],
-        cache_read_tokens=known["cache_read_tokens"],
-        reasoning_tokens=known["reasoning_tokens"],
-        cost_usd=cost,
-        calls_without_cost=known["calls"] - known["priced"],
-        p50_ms=latencies.p50_ms,
-        p95_ms=latencies.p95_ms,
-        ttft_p50_ms=latencies.ttft_p50_ms,
-        retries=known["retries"],
-        first_ns=known["first_ns"],
-        last_ns=known["last_ns"],
-    )

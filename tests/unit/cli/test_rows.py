@@ -26,7 +26,8 @@ from tests.points import points
 from .conftest import START_NS, made, session, summed
 
 _UNKNOWN_OF_A_CALL = {
-    "session_id", "session_name", "timestep", "timestep_id", "trace_id", "span_id", "response_model", "error_type",
+    "session_id", "session_name", "timestep", "timestep_id", "trace_id", "span_id", "user",
+    "response_id", "request_id", "response_model", "error_type",
     "error_kind", "error_message", "http_status", "retries", "stream_end", "input_tokens", "output_tokens",
     "cache_read_tokens", "reasoning_tokens", "cost_usd", "duration_ms", "first_token_ms", "server_ms", "output",
 }  # fmt: skip
@@ -175,8 +176,8 @@ def test_of_a_bare_session_everything_unknown_is_none() -> None:
     row = session_row(summed())
     unknown = {name for name, value in row.items() if value is None}
     assert unknown == {
-        "name", "user_id", "start", "start_ns", "end_ns", "duration_ms", "outcome", "success", "reward", "input_tokens",
-        "output_tokens", "cost_usd", "trace_id",
+        "name", "user_id", "group_id", "task_id", "experiment", "start", "start_ns", "end_ns", "duration_ms", "outcome",
+        "success", "reward", "input_tokens", "output_tokens", "cost_usd", "trace_id",
     }  # fmt: skip
     assert (row["timesteps"], row["calls"], row["errors"], row["events"], row["models"]) == (0, 0, 0, 0, [])
 

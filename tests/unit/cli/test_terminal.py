@@ -97,6 +97,7 @@ def test_at_80_columns_names_and_tokens_stay_before_zeros(store: str, monkeypatc
         "2026-11-20 10:30",
         "01a1fc96-4aec-7538",
         "gridworld",
+        "u1",
         "success",
         "+1.3",
         "4",

@@ -11,10 +11,12 @@ from typing import Final, cast
 
 from callspan.record.call import CallRecord
 from callspan.stores import bodies
+from callspan.stores.aggregates import Latencies
 from callspan.stores.base import CallFilter, EmptyStoreError
 from callspan.stores.clickhouse.store import connect, layout
 from callspan.stores.clickhouse.troubles import explaining
-from callspan.stores.sql_reader import Latencies, SqlReader
+from callspan.stores.conditions import CLICKHOUSE, source
+from callspan.stores.sql_reader import SqlReader
 from callspan.stores.sql_rewards import Values
 from callspan.stores.urls import safe_name
 
@@ -36,6 +38,8 @@ class ClickHouseReader(SqlReader):
     inexact = "coalesce(toString(c.cost_usd), nullIf(JSONExtractString(ifNull(c.extra, '{}'), 'cost', 'usd'), ''))"
     keeps_cursors = False
     contains = "position(replaceAll(lowerUTF8(t.text), 'ß', 'ss'), :text) > 0"
+
+    metadata = CLICKHOUSE
 
     def __init__(self, url: str) -> None:
         """Connect at once, so that errors show early."""
@@ -105,7 +109,7 @@ class ClickHouseReader(SqlReader):
         sql = f"""
             SELECT {key} AS key, quantileExactInclusive(0.5)(c.duration_ns) / 1e6,
                    quantileExactInclusive(0.95)(c.duration_ns) / 1e6, quantileExactInclusive(0.5)(c.ttft_ns) / 1e6
-              FROM calls c WHERE {where} AND c.outcome = 'success' GROUP BY 1"""
+              FROM {source(key)} WHERE {where} AND c.outcome = 'success' GROUP BY 1"""
         return {row[0]: Latencies(*row[1:]) for row in self.tuples(sql, **values)}  # type: ignore[arg-type]
 
     def page(self, limit: int, offset: int) -> str:

@@ -15,12 +15,14 @@ from callspan.record.call import CallRecord
 from callspan.record.codec import UnknownSchemaError, decode
 from callspan.record.events import Record, SessionRecord, TimestepRecord, record_key
 from callspan.stores import aggregates
-from callspan.stores.base import CallFilter, Event, Grouping, SessionSummary, Summary, no_file
+from callspan.stores.base import CallFilter, Event, SessionFilter, SessionSummary, Summary, no_file
 from callspan.stores.jsonl.store import files_of, lines_in, read_cursors
+from callspan.stores.matching import fits_call, fits_session, needs_session
 from callspan.stores.payloads import text_of
 from callspan.stores.rows import merge
 
 _EVERY: Final = CallFilter()
+_ANY: Final = SessionFilter()
 _T = TypeVar("_T")
 _NO_RECORD: Final = (msgspec.DecodeError, UnknownSchemaError, UnicodeDecodeError, RecursionError)
 
@@ -54,9 +56,13 @@ class JsonLinesReader:
         """Return how many calls `calls` would yield without its limit."""
         return sum(1 for _ in self._matching(which))
 
-    def sessions(self, *, since_ns: int | None = None, limit: int | None = None) -> Iterator[SessionSummary]:
-        """Yield sessions, newest first; also those that only their calls name."""
-        found = [(at, one) for at, one in self._sessions().values() if since_ns is None or (at or 0) >= since_ns]
+    def sessions(
+        self, *, since_ns: int | None = None, limit: int | None = None, which: SessionFilter = _ANY
+    ) -> Iterator[SessionSummary]:
+        """Yield sessions, newest first; without a filter also those that only their calls name."""
+        every = self._sessions().values()
+        found = [(at, one) for at, one in every if since_ns is None or (at or 0) >= since_ns]
+        found = [(at, one) for at, one in found if fits_session(one.session, which)]
         newest = sorted(found, key=lambda pair: (pair[0] or 0, pair[1].session.session_id), reverse=True)
         yield from (one for _, one in newest[:limit])
 
@@ -64,6 +70,12 @@ class JsonLinesReader:
         """Return one session by its id or a unique prefix; None if there is none."""
         found = _by_prefix(self._sessions(), session_id)
         return None if found is None else found[1]
+
+    def timestep(self, timestep_id: str) -> TimestepRecord | None:
+        """Return one timestep by its id or by the application's own id of it, of several the first; else None."""
+        steps = (record for record in self._records() if isinstance(record, TimestepRecord))
+        found = (one for one in steps if timestep_id in {one.timestep_id, one.user_step_id})
+        return min(found, key=lambda step: step.start_ns or 0, default=None)
 
     def timesteps(self, session_id: str) -> Iterator[TimestepRecord]:
         """Yield the timesteps of a session by their start."""
@@ -73,9 +85,11 @@ class JsonLinesReader:
         """Yield events, messages and rewards of a session in the order they happened."""
         yield from aggregates.events_of(self._records(), session_id)
 
-    def summary(self, by: Grouping, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
+    def summary(self, by: str, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
         """Yield sums over calls, largest number of calls first."""
-        yield from aggregates.summarise(self._matching(which), by, latencies=latencies)
+        records = self._records()
+        found = _matching(records, which)
+        yield from aggregates.summarise(found, by, latencies=latencies, sessions=_sessions_of(records))
 
     def position(self, segment: str) -> int | None:
         """Return up to which offset the file has a segment of a spool."""
@@ -85,9 +99,7 @@ class JsonLinesReader:
         """Nothing is held open."""
 
     def _matching(self, which: CallFilter) -> Iterator[CallRecord]:
-        for record in self._records():
-            if isinstance(record, CallRecord) and _matches(record, which):
-                yield record
+        return _matching(self._records(), which)
 
     def _records(self) -> list[Record]:
         """Every record once, in its newest version; of those that merge, all versions together."""
@@ -116,12 +128,34 @@ class JsonLinesReader:
         return aggregates.sessions_of(self._records())
 
 
+def _matching(records: list[Record], which: CallFilter) -> Iterator[CallRecord]:
+    sessions = _sessions_of(records) if needs_session(which) else {}
+    steps = {
+        one.timestep_id
+        for one in records
+        if isinstance(one, TimestepRecord) and which.timestep_id in {one.timestep_id, one.user_step_id}
+    }
+    if which.timestep_id is not None:
+        steps.add(which.timestep_id)
+    for record in records:
+        if (
+            isinstance(record, CallRecord)
+            and (which.timestep_id is None or record.place.timestep_id in steps)
+            and _matches(record, which)
+            and fits_call(record, sessions.get(record.place.session_id or ""), which)
+        ):
+            yield record
+
+
+def _sessions_of(records: list[Record]) -> dict[str, SessionRecord]:
+    return {record.session_id: record for record in records if isinstance(record, SessionRecord)}
+
+
 def _matches(record: CallRecord, which: CallFilter) -> bool:
     answering = record.response.model if record.response else None
     start = record.timing.start_ns
     return (
         which.session_id in {None, record.place.session_id}
-        and which.timestep_id in {None, record.place.timestep_id}
         and which.model in {None, record.request.model, answering}
         and which.provider in {None, record.provider}
         and (which.since_ns is None or start >= which.since_ns)

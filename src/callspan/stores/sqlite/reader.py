@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
+from callspan.record.labels import label_of, labels
 from callspan.stores import bodies
-from callspan.stores.base import Grouping
+from callspan.stores.conditions import SQLITE
 from callspan.stores.packing import SAME_HASH
 from callspan.stores.sql_reader import SqlReader
 from callspan.stores.sql_rewards import Values
@@ -19,7 +22,7 @@ from callspan.stores.sqlite.troubles import explaining, rescue
 _CHUNK: Final = 500
 _COLUMN: Final = re.compile(r"\bc\.(\w+)")
 _CONDITIONS: Final = frozenset({"session_id", "provider"})
-_GROUPS: Final[dict[Grouping, str]] = {
+_GROUPS: Final[dict[str, str]] = {
     "model": "c.model",
     "provider": "c.provider",
     "session": "c.session_id",
@@ -40,6 +43,7 @@ class SQLiteReader(SqlReader):
     day = "date(c.start_ns / 1000000000, 'unixepoch')"
     same_hash = SAME_HASH.format(value=":value")
     contains = "callspan_says(t.text, t.rest, :text)"
+    metadata = SQLITE
 
     def __init__(self, path: str | Path) -> None:
         """Open `path` at once, so that errors show early."""
@@ -49,7 +53,8 @@ class SQLiteReader(SqlReader):
         self._connection = open_for_reading(self._path)
         self.layout = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
         self._connection.row_factory = sqlite3.Row
-        self._connection.create_function("callspan_says", 3, _says, deterministic=True)
+        for name, arguments, function in _FUNCTIONS:
+            self._connection.create_function(name, arguments, function, deterministic=True)
 
     def rows(self, sql: str, **values: object) -> Iterator[Values]:
         """Yield the rows of a query with `:name` parameters."""
@@ -65,7 +70,7 @@ class SQLiteReader(SqlReader):
         with explaining(self._path):
             yield from cursor.execute(sql, values)
 
-    def sums(self, by: Grouping, where: str, values: Values) -> Iterator[Values]:
+    def sums(self, by: str, where: str, values: Values) -> Iterator[Values]:
         """Yield one row per group, from the sums the file keeps where these can answer the query."""
         kept = _kept_sums(by, where)
         return super().sums(by, where, values) if kept is None else self.rows(kept, **values)
@@ -80,8 +85,19 @@ def _says(text: str | None, rest: bytes | None, part: str) -> bool:
     return whole is not None and part in whole.casefold()
 
 
-def _kept_sums(by: Grouping, where: str) -> str | None:
+def _label(metadata: str | None, key: str) -> str | None:
+    return None if metadata is None else label_of(msgspec.json.decode(metadata, type=dict), key)
+
+
+def _has(metadata: str | None, key: str, value: str) -> bool:
+    return metadata is not None and value in labels(msgspec.json.decode(metadata, type=dict), key)
+
+
+_FUNCTIONS: Final = (("callspan_says", 3, _says), ("callspan_label", 2, _label), ("callspan_has", 3, _has))
+
+
+def _kept_sums(by: str, where: str) -> str | None:
     """Return the query for sums over the calls `c` where this holds; None where kept sums cannot tell them apart."""
-    if set(_COLUMN.findall(where)) <= _CONDITIONS:
+    if by in _GROUPS and set(_COLUMN.findall(where)) <= _CONDITIONS:
         return _SUMS.format(key=_GROUPS[by], where=where)
     return None

@@ -1,0 +1,169 @@
+"""Conditions: the SQL that finds and groups calls and sessions by their labels, see `callspan.stores.matching`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from callspan.stores.base import CallFilter, SessionFilter
+from callspan.stores.matching import META
+
+_SESSION: Final = {
+    "user": "s.user_id = :user",
+    "name": "s.name = :name",
+    "group": "s.group_id = :group",
+    "task": "s.task_id = :task",
+    "experiment": "s.experiment = :experiment",
+}
+GROUPS: Final = {
+    "model": "coalesce(c.model_req, c.model_resp)",
+    "provider": "c.provider",
+    "session": "c.session_id",
+}
+"""SQL of what calls `c` are grouped by; the day differs by dialect, labels are `grouping`."""
+SUMS: Final = """
+SELECT {key} AS key, count(*) AS calls,
+  sum(CASE WHEN c.outcome IN ('error', 'timeout') THEN 1 ELSE 0 END) AS errors,
+  sum(CASE WHEN c.outcome = 'cancelled' THEN 1 ELSE 0 END) AS cancelled,
+  CAST(sum(c.in_tok) AS bigint) AS input_tokens, CAST(sum(c.out_tok) AS bigint) AS output_tokens,
+  CAST(sum(c.cache_read_tok) AS bigint) AS cache_read_tokens, CAST(sum(c.reasoning_tok) AS bigint) AS reasoning_tokens,
+  {pico} AS pico, {priced} AS priced, count(c.cost_picousd) AS exact,
+  CAST(sum(c.retries) AS bigint) AS retries, min(c.start_ns) AS first_ns, max(coalesce(c.end_ns, c.start_ns)) AS last_ns
+FROM {source} WHERE {where} GROUP BY 1 ORDER BY 2 DESC, coalesce({key}, '')
+"""
+_PLAIN: Final = {
+    "session_id": "c.session_id = :session_id",
+    "model": "(c.model_req = :model OR c.model_resp = :model)",
+    "provider": "c.provider = :provider",
+    "since_ns": "c.start_ns >= :since_ns",
+    "until_ns": "c.start_ns < :until_ns",
+}
+_STEP: Final = """(c.timestep_id = :timestep_id OR c.timestep_id IN (
+    SELECT t.timestep_id FROM timesteps t WHERE t.user_step_id = :timestep_id))"""
+_USER: Final = "'user_id'"
+_BY: Final = ":label_key"
+_OF_SESSION: Final = re.compile(r"\bs\.")
+_COLUMNS_SINCE: Final = 2
+"""Layout of the tables whose calls have columns for these keys of the metadata."""
+_COLUMNS: Final = frozenset({"user_id", "organization_id", "project_id", "run_id", "agent_id"})
+_JOINED: Final = "calls c LEFT JOIN sessions s ON s.session_id = c.session_id"
+
+
+class MetadataSql(NamedTuple):
+    """How a dialect reads metadata: SQL with `{json}` for the column and `{key}` and `{value}` for parameters."""
+
+    label: str
+    """The text that a key is grouped under, NULL where it has none."""
+    has: str
+    """Whether a key has the value, or a list with it."""
+
+
+SQLITE: Final = MetadataSql(label="callspan_label({json}, {key})", has="callspan_has({json}, {key}, {value})")
+"""By functions that its reader registers."""
+
+_PG_VALUE: Final = """(CASE WHEN coalesce(json_typeof({json} -> {key}::text), 'null') <> 'null'
+  THEN {json} -> {key}::text ELSE {json} -> 'extra' -> {key}::text END)"""
+POSTGRES: Final = MetadataSql(
+    label="CASE json_typeof(@) WHEN 'object' THEN NULL ELSE @ #>> ARRAY[]::text[] END".replace("@", _PG_VALUE),
+    has="""CASE json_typeof(@) WHEN 'object' THEN false
+  WHEN 'array' THEN EXISTS (SELECT 1 FROM json_array_elements(@) e WHERE e #>> ARRAY[]::text[] = {value})
+  ELSE @ #>> ARRAY[]::text[] = {value} END""".replace("@", _PG_VALUE),
+)
+
+_CH_PLAIN: Final = """multiIf(@ IN ('', 'null') OR substring(@, 1, 1) = char(123), NULL,
+  startsWith(@, '"'), JSONExtractString(@), @)"""
+_CH_VALUE: Final = """if(JSONExtractRaw(ifNull({json}, ''), {key}) IN ('', 'null'),
+  JSONExtractRaw(ifNull({json}, ''), 'extra', {key}), JSONExtractRaw(ifNull({json}, ''), {key}))"""
+CLICKHOUSE: Final = MetadataSql(
+    label=_CH_PLAIN.replace("@", _CH_VALUE),
+    has="if(startsWith(@, '['), has(arrayMap(x -> ".replace("@", _CH_VALUE)
+    + _CH_PLAIN.replace("@", "x")
+    + ", JSONExtractArrayRaw(@)), {value}), ifNull(".replace("@", _CH_VALUE)
+    + _CH_PLAIN.replace("@", _CH_VALUE)
+    + " = {value}, false))",
+)
+
+
+def call_conditions(which: CallFilter, metadata: MetadataSql, layout: int, in_sessions: str) -> Iterator[str]:
+    """Yield the conditions on calls `c`, whose parameters are those of `parameters`.
+
+    `in_sessions` is the condition that a call's session fits a `{condition}` on sessions `s`.
+    """
+    yield from (text for name, text in _PLAIN.items() if getattr(which, name) is not None)
+    if which.errors is not None:
+        yield "c.outcome IN ('error', 'timeout')" if which.errors else "c.outcome = 'success'"
+    if which.cut_off is not None:
+        yield f"coalesce(c.stream_end, '') {'=' if which.cut_off else '<>'} 'cut_off'"
+    if which.timestep_id is not None:
+        yield _STEP if layout >= _COLUMNS_SINCE else "c.timestep_id = :timestep_id"
+    own = {"name": "c.session_name", "user": _own("user_id", metadata, layout, _USER)}
+    for name, session in _SESSION.items():
+        if getattr(which, name) is not None:
+            inherited = in_sessions.format(condition=session)
+            mine = own.get(name)
+            yield inherited if mine is None else f"({mine} = :{name} OR ({mine} IS NULL AND {inherited}))"
+    for number, (key, _) in enumerate(which.metadata):
+        names = {"key": f":key{number}", "value": f":value{number}"}
+        inherited = in_sessions.format(condition=metadata.has.format(json="s.metadata", **names))
+        known = _own(key, metadata, layout, names["key"])
+        mine = metadata.has.format(json="c.metadata", **names) if "(" in known else f"{known} = {names['value']}"
+        yield f"({mine} OR ({known} IS NULL AND {inherited}))"
+
+
+def timestep_condition(layout: int) -> str:
+    """Return the condition on `timesteps` that one has the id `:id`, or the application gave it that id."""
+    return "timestep_id = :id OR user_step_id = :id" if layout >= _COLUMNS_SINCE else "timestep_id = :id"
+
+
+def session_condition(which: SessionFilter, metadata: MetadataSql) -> str | None:
+    """Return the condition on sessions `s`, None for every session."""
+    found = [text for name, text in _SESSION.items() if getattr(which, name) is not None]
+    for number, _ in enumerate(which.metadata):
+        found.append(metadata.has.format(json="s.metadata", key=f":key{number}", value=f":value{number}"))
+    return " AND ".join(found) or None
+
+
+def parameters(which: SessionFilter) -> dict[str, object]:
+    """Return the values of the parameters of these conditions."""
+    named = (*_SESSION, *_PLAIN, "timestep_id")
+    values: dict[str, object] = {name: value for name in named if (value := getattr(which, name, None)) is not None}
+    if isinstance(which, CallFilter) and which.text is not None:
+        values["text"] = which.text.casefold()
+    for number, (key, value) in enumerate(which.metadata):
+        values |= {f"key{number}": key, f"value{number}": value}
+    return values
+
+
+def grouping(by: str, metadata: MetadataSql, layout: int) -> str | None:
+    """Return the SQL of a label that calls `c` of sessions `s` are grouped by; None where it is no label.
+
+    Its parameters are those of `grouping_parameters`.
+    """
+    if by == "user":
+        return f"coalesce({_own('user_id', metadata, layout, _USER)}, s.user_id)"
+    if by == "name":
+        return "coalesce(c.session_name, s.name)"
+    if by == "experiment":
+        return "s.experiment"
+    if not by.startswith(META):
+        return None
+    own = _own(by.removeprefix(META), metadata, layout, _BY)
+    return f"coalesce({own}, {metadata.label.format(json='s.metadata', key=_BY)})"
+
+
+def grouping_parameters(by: str) -> dict[str, object]:
+    """Return the values of the parameters of a grouping."""
+    return {_BY[1:]: by.removeprefix(META)} if by.startswith(META) else {}
+
+
+def source(key: str) -> str:
+    """Return what to select from: the calls `c`, with their sessions `s` where the key needs them."""
+    return _JOINED if _OF_SESSION.search(key) else "calls c"
+
+
+def _own(key: str, metadata: MetadataSql, layout: int, parameter: str) -> str:
+    """What a call has itself for a key: the column of that name where there is one."""
+    if key in _COLUMNS and layout >= _COLUMNS_SINCE:
+        return f"c.{key}"
+    return metadata.label.format(json="c.metadata", key=parameter)

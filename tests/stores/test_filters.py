@@ -1,0 +1,131 @@
+"""Calls and sessions are found and summed by user, name, group, experiment, task and metadata, alike in all stores."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from callspan.record.call import Place, Request
+from callspan.record.events import TimestepRecord
+from callspan.stores.base import CallFilter, Reader, SessionFilter
+from callspan.stores.sqlite.reader import SQLiteReader
+from callspan.stores.urls import open_store, sinks_for
+
+from .conftest import START_NS, Delivery, Records
+
+CALLS = [
+    (CallFilter(user="u1"), "own inherited"),
+    (CallFilter(user="u2"), "other"),
+    (CallFilter(user="sent"), "alone"),
+    (CallFilter(user="nobody"), ""),
+    (CallFilter(name="gridworld"), "own inherited other"),
+    (CallFilter(group="g1"), "own inherited"),
+    (CallFilter(task="t1"), "own inherited"),
+    (CallFilter(experiment="x1"), "own inherited"),
+    (CallFilter(experiment="x1", user="u2"), ""),
+    (CallFilter(experiment="x2"), "other"),
+    (CallFilter(metadata=(("seed", "7"),)), "inherited"),
+    (CallFilter(metadata=(("seed", "8"),)), "own"),
+    (CallFilter(metadata=(("seed", "7"), ("variant", "b"))), "inherited"),
+    (CallFilter(metadata=(("variant", "b"),)), "own inherited"),
+    (CallFilter(metadata=(("debug", "true"),)), "other"),
+    (CallFilter(metadata=(("rate", "0.5"),)), "other"),
+    (CallFilter(metadata=(("tags", "x"),)), "alone"),
+    (CallFilter(metadata=(("tags", "z"),)), ""),
+    (CallFilter(metadata=(("run_id", "r1"),)), "alone"),
+    (CallFilter(metadata=(("run_id", "r2"),)), "other"),
+    (CallFilter(metadata=(("deep", "{}"),)), ""),
+    (CallFilter(metadata=(("it's :odd", 'a"b'),)), "other"),
+    (CallFilter(metadata=(("missing", ""),)), ""),
+    (CallFilter(timestep_id="t-1"), "own"),
+    (CallFilter(timestep_id="my-step"), "own"),
+    (CallFilter(timestep_id="no-step"), ""),
+]
+SESSIONS = [
+    (SessionFilter(user="u1"), "s1"),
+    (SessionFilter(name="gridworld"), "s1 s2"),
+    (SessionFilter(group="g1"), "s1"),
+    (SessionFilter(task="t1"), "s1"),
+    (SessionFilter(experiment="x2"), "s2"),
+    (SessionFilter(metadata=(("seed", "7"), ("variant", "b"))), "s1"),
+    (SessionFilter(metadata=(("seed", "8"),)), ""),
+    (SessionFilter(user="u1", experiment="x2"), ""),
+    (CallFilter(user="u2", model="ignored"), "s2"),
+    (SessionFilter(), "s1 s2"),
+]
+SUMS = [
+    ("user", {"u1": 2, "u2": 1, "sent": 1}),
+    ("name", {"gridworld": 3, None: 1}),
+    ("experiment", {"x1": 2, "x2": 1, None: 1}),
+    ("meta:seed", {"7": 1, "8": 1, None: 2}),
+    ("meta:variant", {"b": 2, None: 2}),
+    ("meta:run_id", {"r1": 1, "r2": 1, None: 2}),
+    ("meta:debug", {"true": 1, None: 3}),
+    ("meta:tags", {'["x","y"]': 1, None: 3}),
+    ("meta:deep", {None: 4}),
+]
+
+
+@pytest.fixture
+def reader(url: str, records: Records, deliver: Callable[[str], Delivery]) -> Reader:
+    store = deliver(url)
+    named: dict[str, object] = {"name": "gridworld", "start_ns": START_NS}
+    one = {"user_id": "u1", "group_id": "g1", "task_id": "t1", "experiment": "x1"}
+    run = {"debug": True, "rate": 0.5, "deep": {"a": 1}, "run_id": "r2", "it's :odd": 'a"b'}
+    store.write(
+        records.session("s1", **named, **one, metadata={"seed": 7, "variant": "b"}),
+        records.session("s2", **named, user_id="u2", experiment="x2", metadata=run),
+        TimestepRecord(timestep_id="t-1", session_id="s1", record_version=1, index=0, user_step_id="my-step"),
+        records.call(
+            call_id="own",
+            place=Place(session_id="s1", session_name="gridworld", timestep_id="t-1"),
+            metadata={"user_id": "u1", "extra": {"seed": 8}},
+        ),
+        records.call(call_id="inherited", session_id="s1"),
+        records.call(call_id="other", session_id="s2", metadata={"user_id": "u2"}),
+        records.call(
+            call_id="alone",
+            request=Request(model="gpt-5", params={"user": "sent"}),
+            metadata={"tags": ["x", "y"], "run_id": "r1"},
+        ),
+    )
+    return store.read()
+
+
+def test_calls_and_sessions_are_found_and_summed(reader: Reader) -> None:
+    for which, names in CALLS:
+        expected = names.split()
+        assert {call.call_id for call in reader.calls(which)} == set(expected), which
+        assert reader.count_calls(which) == len(expected), which
+        assert sum(one.calls for one in reader.summary("model", which, latencies=False)) == len(expected), which
+    for wanted, names in SESSIONS:
+        expected = names.split()
+        assert {one.session.session_id for one in reader.sessions(which=wanted)} == set(expected), wanted
+        assert len(list(reader.sessions(which=wanted, limit=1))) == min(1, len(expected)), wanted
+    for known in ("t-1", "my-step"):
+        step = reader.timestep(known)
+        assert step is not None
+        assert (step.timestep_id, step.session_id, step.user_step_id) == ("t-1", "s1", "my-step")
+    assert reader.timestep("no-step") is None
+    for by, sums in SUMS:
+        for latencies in (True, False):
+            assert {one.key: one.calls for one in reader.summary(by, latencies=latencies)} == sums, by
+    for by in ("users", "meta:", ""):
+        with pytest.raises(ValueError, match="use model, provider, session, day, user, name, experiment or meta:KEY"):
+            list(reader.summary(by))
+
+
+def test_sqlite_goes_through_no_call_of_others(tmp_path: Path) -> None:
+    sinks_for(f"sqlite:///{tmp_path}/calls.db")[0].open()
+    reader = open_store(f"sqlite:///{tmp_path}/calls.db")
+    assert isinstance(reader, SQLiteReader)
+    with contextlib.closing(reader):
+        for which in (CallFilter(user="u1"), CallFilter(group="g1"), CallFilter(experiment="x1")):
+            where, values = reader.where(which)
+            sql = f"EXPLAIN QUERY PLAN SELECT * FROM calls c WHERE {where}"
+            plan = [str(row[3]) for row in reader.tuples(sql, **values)]
+            assert not any(step.startswith("SCAN c") for step in plan), plan
+            assert any("calls_session" in step for step in plan), plan

@@ -1,0 +1,80 @@
+"""`callspan delete`: one session goes with everything in it, after a confirmation."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from callspan.cli import delete
+from callspan.cli.commands import callspan
+from callspan.record.call import Place
+from callspan.record.events import TimestepRecord
+from callspan.stores.urls import open_store
+
+from .conftest import START_NS, ask, keep, made, session
+
+
+@pytest.fixture
+def full(anywhere: str) -> str:
+    return keep(
+        anywhere,
+        session("session-a", start_ns=START_NS, name="grid"),
+        session("session-b", start_ns=START_NS),
+        TimestepRecord(timestep_id="t-1", session_id="session-a", record_version=1, index=0),
+        made("call-a", place=Place(session_id="session-a")),
+        made("call-b", place=Place(session_id="session-b")),
+    )
+
+
+def left(url: str) -> list[str]:
+    reader = open_store(url)
+    found = [one.session.session_id for one in reader.sessions()] + [call.call_id for call in reader.calls()]
+    reader.close()
+    return sorted(found)
+
+
+def test_a_session_is_deleted_with_everything_in_it(full: str) -> None:
+    answer = ask("--store", full, "delete", "session-a", "--yes")
+    assert (answer.code, answer.err) == (0, "")
+    assert "session-a: 1 call, 1 steps and events, " in answer.out
+    assert left(full) == ["call-b", "session-b"]
+    answer = ask("--store", full, "delete", "session-a", "--yes")
+    assert answer.code == 1
+    assert "No session session-a" in answer.err
+
+
+def test_a_dry_run_deletes_nothing(full: str) -> None:
+    before = left(full)
+    answer = ask("--store", full, "delete", "session-a", "--dry-run")
+    assert "Session session-a (grid)" in answer.out
+    assert "with 1 call and 1 timestep would be deleted" in " ".join(answer.out.split())
+    assert ask("--store", full, "--json", "delete", "session-a", "--dry-run").json["dry_run"] is True
+    assert left(full) == before
+
+
+def test_it_asks_on_a_terminal_and_wants_yes_elsewhere(full: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = ask("--store", full, "delete", "session-a")
+    assert answer.code == 2
+    assert "--yes" in answer.err
+    monkeypatch.setattr(delete, "_is_terminal", lambda: True)
+    refused = CliRunner().invoke(callspan, ["--store", full, "delete", "session-a"], input="n\n")
+    assert refused.exit_code == 1
+    assert "session-a" in left(full)
+    agreed = CliRunner().invoke(callspan, ["--store", full, "--json", "delete", "session-a"], input="y\n")
+    assert agreed.exit_code == 0
+    assert '"calls":1' in agreed.stdout.replace(" ", "")
+    assert left(full) == ["call-b", "session-b"]
+
+
+def test_an_ambiguous_prefix_deletes_nothing(full: str) -> None:
+    before = left(full)
+    assert ask("--store", full, "delete", "session-", "--yes").code == 1
+    assert left(full) == before
+
+
+def test_every_store_given_loses_it(full: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = f"jsonl:///{tmp_path_factory.mktemp('other')}/calls.jsonl"
+    keep(other, session("session-a", start_ns=START_NS), made("call-a", place=Place(session_id="session-a")))
+    assert ask("--store", f"{full},{other}", "delete", "session-a", "--yes").code == 0
+    assert left(full) == ["call-b", "session-b"]
+    assert left(other) == []

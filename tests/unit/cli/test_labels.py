@@ -1,0 +1,117 @@
+"""`--user`, `--name`, `--meta` and their like on the commands; users and metadata in what these show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from callspan.record.call import Attempt, Place, Response
+from callspan.record.events import TimestepRecord
+
+from .conftest import START_NS, ask, keep, made, session
+
+
+@pytest.fixture
+def full(anywhere: str) -> str:
+    first = {"name": "grid", "user_id": "u1", "group_id": "g1", "task_id": "t1", "experiment": "x1"}
+    return keep(
+        anywhere,
+        session("session-a", start_ns=START_NS, **first, metadata={"seed": 7}),
+        session("session-b", start_ns=START_NS, name="chat", metadata={"seed": 8}),
+        TimestepRecord(timestep_id="t-1", session_id="session-a", record_version=1, index=0, user_step_id="my-step"),
+        made(
+            "call-a",
+            trace_id="a" * 32,
+            place=Place(session_id="session-a", session_name="grid", timestep_id="t-1"),
+            metadata={"user_id": "u1", "extra": {"variant": "b"}},
+            response=Response(id="msg_1"),
+            attempts=[Attempt(number=1, start_ns=0, request_id="req_1")],
+        ),
+        made("call-b", place=Place(session_id="session-b")),
+        made("call-c"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "calls", "sessions"),
+    [
+        (["--user", "u1"], ["call-a"], ["session-a"]),
+        (["--name", "chat"], ["call-b"], ["session-b"]),
+        (["--group", "g1"], ["call-a"], ["session-a"]),
+        (["--experiment", "x1", "--task", "t1"], ["call-a"], ["session-a"]),
+        (["--meta", "seed=8"], ["call-b"], ["session-b"]),
+        (["--meta", "seed=7", "--meta", "variant=b"], ["call-a"], []),
+        (["--step", "my-step"], ["call-a"], ["session-a"]),
+        (["--user", "nobody"], [], []),
+    ],
+)
+def test_calls_and_sessions_are_chosen(full: str, options: list[str], calls: list[str], sessions: list[str]) -> None:
+    answer = ask("--store", full, "--json", "calls", *options)
+    assert [row["call_id"] for row in answer.json] == calls
+    assert answer.code == (0 if calls else 1)
+    answer = ask("--store", full, "--json", "sessions", *options)
+    assert [row["session_id"] for row in answer.json] == sessions
+    assert answer.code == (0 if sessions else 1)
+    assert ask("--store", full, "--json", "stats", *options).code == (0 if calls else 1)
+
+
+def test_calls_are_summed_by_user_name_experiment_and_metadata(full: str) -> None:
+    for by, expected in (("user", "u1"), ("name", "grid"), ("experiment", "x1"), ("meta:seed", "7")):
+        rows = ask("--store", full, "--json", "stats", "--by", by).json
+        assert expected in {row[by] for row in rows}
+        assert sum(row["calls"] for row in rows) == 3
+        assert expected in ask("--store", full, "stats", "--by", by).out
+
+
+def test_wrong_groupings_and_metadata_are_wrong_usage(full: str) -> None:
+    answer = ask("--store", full, "stats", "--by", "experimnt")
+    assert answer.code == 2
+    assert "Did you mean 'experiment'?" in answer.err
+    answer = ask("--store", full, "calls", "--meta", "seed")
+    assert answer.code == 2
+    assert "write key=value" in answer.err
+    assert "--experiment" in ask("--store", full, "calls", "--experimnt", "x").err
+
+
+def test_lists_show_who_and_what_for(full: str, tmp_path: Path) -> None:
+    row = next(row for row in ask("--store", full, "--json", "calls").json if row["call_id"] == "call-a")
+    assert row["user"] == "u1"
+    assert row["metadata"] == {"user_id": "u1", "extra": {"variant": "b"}}
+    assert (row["response_id"], row["request_id"]) == ("msg_1", "req_1")
+    assert "u1" in ask("--store", full, "calls").out
+    assert "u1" in ask("--store", full, "sessions").out
+    tree = ask("--store", full, "show", "session-a").out
+    assert "user=u1  group=g1  task=t1  experiment=x1  seed=7" in " ".join(tree.split("\n"))
+    assert "step 0 (my-step)" in tree
+    page = tmp_path / "page.html"
+    assert ask("--store", full, "report", "-o", str(page), "--user", "u1").code == 0
+    assert '"user":"u1"' in page.read_text()
+    assert "session-b" not in page.read_text()
+
+
+@pytest.mark.parametrize("known", ["msg_1", "req_1", "a" * 32])
+def test_show_finds_what_the_provider_and_the_trace_call_it(full: str, known: str) -> None:
+    answer = ask("--store", full, "show", known)
+    assert answer.code == 0
+    assert "call-a" in answer.out
+    assert "response msg_1, request req_1" in answer.out
+    assert '"variant":"b"' in answer.out
+
+
+@pytest.mark.parametrize("known", ["my-step", "t-1"])
+def test_show_finds_the_session_of_a_step(full: str, known: str) -> None:
+    answer = ask("--store", full, "--json", "show", known)
+    assert answer.json["session_id"] == "session-a"
+    assert answer.json["steps"][0]["user_step_id"] == "my-step"
+
+
+def test_completion_offers_groupings() -> None:
+    from click.shell_completion import ShellComplete
+
+    from callspan.cli.commands import callspan
+
+    found = ShellComplete(callspan, {}, "callspan", "_CALLSPAN_COMPLETE").get_completions(["stats", "--by"], "ex")
+    assert [one.value for one in found] == ["experiment"]
+    found = ShellComplete(callspan, {}, "callspan", "_CALLSPAN_COMPLETE").get_completions(["calls"], "--me")
+    assert "--meta" in {one.value for one in found}
