@@ -106,7 +106,7 @@ class RecordedCall:
         """Record one event of a stream, parsed."""
         call = self._call
         if call is not None:
-            call.streaming = True
+            call.set_streaming(True)
             call.data(data)
 
     def response(self, body: object) -> None:
@@ -114,7 +114,7 @@ class RecordedCall:
         call = self._call
         if call is not None:
             with _FEED:
-                call.streaming = False
+                call.set_streaming(False)
                 call.data(msgspec.json.decode(encode_json(body)))
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -288,7 +288,7 @@ _KINDS: Final[tuple[tuple[Callable[[Any], bool], Callable[..., Callable[..., Any
 
 def record_call(
     *, provider: str, api: Api | Endpoint = "chat_completions", model: str | None = None, server: str | None = None,
-    client: str | None = None, stream: bool = False,
+    client: str | None = None, stream: bool | None = None,
 ) -> RecordedCall:  # fmt: skip
     """Record a call of a home-made client: a context manager, with `with` or `async with`, or a decorator.
 
@@ -303,7 +303,7 @@ def record_call(
         model: the requested model, if it is known before the body; None: that of the body.
         server: URL of the server; None: unknown.
         client: name and version of the client, such as `mine/1.0`; None: unknown.
-        stream: whether it is a stream, if it is known before the body or the first chunk.
+        stream: whether it is a stream, if it is known before the body or the first chunk; None: they tell.
 
     Returns:
         The call; without `instrument()` it records nothing.

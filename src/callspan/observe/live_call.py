@@ -16,7 +16,7 @@ from callspan.fail_open import attempt, fail_open
 from callspan.observe import unrecognized
 from callspan.observe.estimate import estimated
 from callspan.observe.ports import CallPorts, CallScope, CallSpanHandle
-from callspan.observe.progress import AttemptLog, ChunkLog, ChunkTiming, Ending, last_limits
+from callspan.observe.progress import TOO_MANY_REQUESTS, AttemptLog, ChunkLog, ChunkTiming, Ending, last_limits
 from callspan.process.content import withhold
 from callspan.providers import registry
 from callspan.providers.base import Accumulator, Endpoint, ResponseInfo
@@ -97,7 +97,7 @@ class LiveCall:
         self.record = record
         """What was known before the span was there; the final record goes to the span and the stores, not here."""
         self.span = span
-        self.streaming = record.request.stream
+        self.streaming = record.request.stream is True
         self.attempts = AttemptLog()
         self._request: Request = record.request
         self._input: Conversation | None = None
@@ -162,6 +162,12 @@ class LiveCall:
             started = msgspec.structs.replace(self.record, request=request, **self._trace())
             if self._ports.under_way(started):
                 self._ports.write(self._ports.process(started))
+
+    def set_streaming(self, streaming: bool) -> None:
+        """Say whether a stream comes, where the request may not have told."""
+        self.streaming = streaming
+        if self._request.stream is None:
+            self._request = msgspec.structs.replace(self._request, stream=streaming)
 
     def whole(self, body: object) -> None:
         """Take the whole body of a plain call."""
@@ -327,15 +333,19 @@ class LiveCall:
     def _ending_fields(self, ending: Ending, error: ErrorInfo | None) -> dict[str, Any]:
         """What of the record cannot fail: its identity and ending."""
         attempts, outcome, how, duration_ns = self.attempts, ending.outcome, ending.how, ending.duration_ns
-        if outcome == "success" and error is not None:
-            outcome = "timeout" if error.kind == "timeout" else "error"
+        rate_limited = attempts.rate_limited
+        if error is not None:
+            if outcome == "success":
+                outcome = "timeout" if error.kind == "timeout" else "error"
+            if rate_limited is None and error.status == TOO_MANY_REQUESTS:
+                rate_limited = True
         return {
             **self._trace(),
             "record_version": 2,
             "request": self._request,
             "timing": self._timing.timing(self.record.timing.start_ns, self._zero_ns, duration_ns, attempts),
             "retries": attempts.retries,
-            "rate_limited": attempts.rate_limited,
+            "rate_limited": rate_limited,
             "outcome": outcome,
             "error": error,
             "stream": self._stream(how, error) if self.streaming and how else None,

@@ -61,7 +61,8 @@ class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
     server_address: str | None = None
     server_port: int | None = None
     model: str | None = None
-    stream: bool = False
+    stream: bool | None = None
+    """None where only the body, or what comes, will tell."""
 
 
 class UnfinishedCall(Protocol):

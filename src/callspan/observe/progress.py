@@ -15,7 +15,7 @@ from callspan.providers.json_readers import integer, objects, text
 from callspan.record.call import Attempt, CallRecord, ChunkNote, ErrorInfo, Outcome, RateLimits, StreamEnd, Timing
 from callspan.record.messages import Conversation
 
-_TOO_MANY_REQUESTS: Final = 429
+TOO_MANY_REQUESTS: Final = 429
 _FIRST_ERROR: Final = 400
 _MAX_BODY_BYTES: Final = 64 << 10
 _BROKEN: Final = ("connection", "timeout")
@@ -40,11 +40,10 @@ class AttemptLog(msgspec.Struct, eq=False):
     Offsets are nanoseconds since the start of the call.
     """
 
-    rate_limited: bool = False
-    """True once any attempt got a 429."""
     sdk_retries: int | None = None
     """The number of retries by the SDK's own count; None: it has not told."""
     _attempts: list[_Open] = []
+    _rate_limited: bool = False
 
     def started(self, offset_ns: int) -> None:
         """Note that a request is about to be sent."""
@@ -62,7 +61,7 @@ class AttemptLog(msgspec.Struct, eq=False):
             last.headers_ns, last.status, last.headers = offset_ns, status, headers
             if status >= _FIRST_ERROR:
                 last.end_ns, last.body = offset_ns, body
-                self.rate_limited = self.rate_limited or status == _TOO_MANY_REQUESTS
+                self._rate_limited = self._rate_limited or status == TOO_MANY_REQUESTS
 
     def failed(self, offset_ns: int, exception: str) -> None:
         """Note that the request sent last raised an exception of this class."""
@@ -78,6 +77,11 @@ class AttemptLog(msgspec.Struct, eq=False):
         """Note the count of retries in the request sent last, which the application may have put there itself."""
         if text is not None and text.isdecimal() and int(text) < len(self._attempts):
             self.sdk_retries = int(text)
+
+    @property
+    def rate_limited(self) -> bool | None:
+        """Whether any attempt got a 429; None when nothing was observed."""
+        return self._rate_limited if self._attempts else None
 
     @property
     def retries(self) -> int | None:

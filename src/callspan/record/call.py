@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from functools import partial
-from typing import Final, Literal, TypeAlias
+from itertools import repeat
+from typing import Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 
 from callspan.record.labels import user_of
 from callspan.record.messages import Conversation, Message, ToolCall
+
+_T = TypeVar("_T")
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -97,10 +99,16 @@ SCHEMA_VERSION: Final = 1
 """Schema version of all records; readers reject other versions."""
 
 
-def schema_field() -> int:
-    """Return the field that states the schema version in every record, also where defaults are left out."""
-    field: int = msgspec.field(default_factory=partial(int, SCHEMA_VERSION))
+def always_written(default: _T) -> _T:
+    """Return a field of a record that JSON has even where it holds its default."""
+    # A default that comes from a function is not left out; this one takes no frame of Python.
+    field: _T = msgspec.field(default_factory=repeat(default).__next__)
     return field
+
+
+def schema_field() -> int:
+    """Return the field that states the schema version in every record."""
+    return always_written(SCHEMA_VERSION)
 
 
 NO_BODY: Final = msgspec.Raw(b"")
@@ -176,7 +184,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The request of a call."""
 
     model: str | None = None
-    stream: bool = False
+    stream: bool | None = None
+    """Whether a stream was requested; None where that is unknown."""
     params: dict[str, object] = {}
     """Scalars and small settings as sent (temperature, max_tokens, ...); never messages or tools."""
     message_count: int | None = None
@@ -306,14 +315,14 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     call_id: str
     """UUID version 7, also `llm.item_id` on the span."""
     schema_version: int = schema_field()
-    record_version: int = 2
+    record_version: int = always_written(2)
     """1: the call has started; 2: it has ended; higher: amended later. A lower one never replaces a higher."""
     provider: str = "unknown"
     """Provider name of the conventions (openai, anthropic, azure.ai.openai, aws.bedrock, ...)."""
     api: str = "unknown"
     """chat_completions, responses, completions, embeddings, decisions, messages, moderations, vector_store_search
     or graders."""
-    operation: str = "chat"
+    operation: str = always_written("chat")
     """chat, text_completion, embeddings, decisions, moderation, retrieval or evaluation."""
     sdk: str | None = None
     """Name and version, such as `openai/3.51.0`."""
@@ -337,9 +346,9 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     retries: int | None = None
     """Attempts of the SDK minus one; None when unknown."""
     rate_limits: RateLimits | None = None
-    rate_limited: bool = False
-    """True once any attempt got a 429."""
-    outcome: Outcome = "success"
+    rate_limited: bool | None = None
+    """Whether any attempt got a 429; None when none was observed."""
+    outcome: Outcome = always_written("success")
     error: ErrorInfo | None = None
     stream: Stream | None = None
     metadata: dict[str, object] = {}

@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from callspan.record.call import CallRecord, ErrorInfo, Redaction, schema_field
+from callspan.record.call import CallRecord, ErrorInfo, Redaction, always_written, schema_field
 
 TOOL_START: Final = "tool_start"
 """Event type of what announces the run of a tool, so that a killed process leaves it behind."""
@@ -18,6 +18,10 @@ TOOL_START: Final = "tool_start"
 
 AGENT_START: Final = "agent_start"
 """Event type of what announces the run of an agent."""
+
+
+Scope: TypeAlias = Literal["event", "session", "call"]
+_EVENT: Final[Scope] = "event"
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -167,10 +171,10 @@ class RewardRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     timestep: int | None = None
     event_id: str | None = None
     call_id: str | None = None
-    objective: str = "reward"
+    objective: str = always_written("reward")
     value: float | None = None
     label: str | None = None
-    scope: Literal["event", "session", "call"] = "event"
+    scope: Scope = always_written(_EVENT)
     source: str | None = None
     """environment, evaluator, human, ..."""
     annotation: str | None = None

@@ -6,6 +6,7 @@ import ast
 import inspect as source
 from typing import Final, TypeAlias, get_args
 
+import msgspec
 from msgspec import inspect
 
 from callspan.record import call, events, messages
@@ -17,6 +18,11 @@ _Structs: TypeAlias = dict[str, inspect.StructType]
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _VERSION_FIELD: Final = "schema_version"
+_ABOUT: Final = (
+    "One record per line. A field that is absent is unknown, or has its default where one is named; times are integer "
+    "nanoseconds."
+)
+_EMPTY: Final = (list, dict)
 _MODULES: Final = (call, events, messages)
 _PLAIN: Final[dict[type[inspect.Type], _Schema]] = {
     inspect.StrType: {"type": "string"},
@@ -43,7 +49,7 @@ def json_schema() -> _Schema:
     return {
         "$schema": _DIALECT,
         "title": f"callspan records, schema {SCHEMA_VERSION}",
-        "description": "One record per line. A field that is absent is unknown; times are integer nanoseconds.",
+        "description": _ABOUT,
         "anyOf": kinds,
         "$defs": dict(sorted(definitions.items())),
     }
@@ -52,18 +58,27 @@ def json_schema() -> _Schema:
 def _struct(kind: inspect.StructType, structs: _Structs, notes: dict[str, str]) -> _Schema:
     """The schema of one record type; it refers to the types of its fields, which are noted in `structs`."""
     properties: _Schema = {}
-    required = [field.encode_name for field in kind.fields if field.required]
+    required = [field.encode_name for field in kind.fields if _is_always_written(field)]
     if kind.tag_field is not None:
         properties[kind.tag_field] = {"const": kind.tag}
         required.insert(0, kind.tag_field)
     for field in kind.fields:
         described = {"description": notes[field.name]} if field.name in notes else {}
-        properties[field.encode_name] = described | _schema(field.type, structs)
+        properties[field.encode_name] = described | _schema(field.type, structs) | _default(field)
     if _VERSION_FIELD in properties:
         properties[_VERSION_FIELD] = {"const": SCHEMA_VERSION}
-        required.append(_VERSION_FIELD)
     about = source.cleandoc(kind.cls.__doc__ or "")
     return {"description": about, "type": "object", "properties": properties, "required": required}
+
+
+def _is_always_written(field: inspect.Field) -> bool:
+    """Whether it has no default, or one that is written like any other value."""
+    return field.required or field.default_factory not in (msgspec.NODEFAULT, *_EMPTY)
+
+
+def _default(field: inspect.Field) -> _Schema:
+    """What a flag or count is where it is absent; other absent fields are unknown, or empty."""
+    return {"default": field.default} if isinstance(field.default, bool | int) else {}
 
 
 def _schema(kind: inspect.Type, structs: _Structs) -> _Schema:

@@ -26,6 +26,7 @@ _REQUEST_TYPES: Final = {"chat": "chat", "completion": "text_completion", "embed
 _PROVIDER: Final = ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system", "llm.vendor")
 _REQUEST_MODEL: Final = ("gen_ai.request.model", "llm.request.model_name", "llm.model_name", "llm.request.model")
 _RESPONSE_MODEL: Final = ("gen_ai.response.model", "llm.response.model_name", "llm.response.model")
+_STREAM: Final = ("gen_ai.request.stream", "gen_ai.is_streaming", "llm.is_streaming")
 _SESSION: Final = ("session.id", "gen_ai.conversation.id")
 _COUNTERS: Final[Mapping[str, tuple[str, ...]]] = {
     "input_tokens": ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt"),
@@ -73,7 +74,7 @@ def call_of(
         span_id=span_id,
         parent_span_id=parent_span_id,
         place=Place(session_id=_text(attributes, _SESSION)),
-        request=Request(model=_text(attributes, _REQUEST_MODEL)),
+        request=Request(model=_text(attributes, _REQUEST_MODEL), stream=_flag(attributes, _STREAM)),
         response=_response(attributes),
         usage=_usage(attributes),
         timing=Timing(start_ns=start_ns, duration_ns=None if end_ns is None else max(0, end_ns - start_ns)),
@@ -108,6 +109,10 @@ def _usage(attributes: Mapping[str, object]) -> Usage | None:
     }
     known = {name: value for name, value in counters.items() if value is not None}
     return msgspec.convert(known, Usage) if known else None
+
+
+def _flag(attributes: Mapping[str, object], names: tuple[str, ...]) -> bool | None:
+    return next((value for name in names if isinstance(value := attributes.get(name), bool)), None)
 
 
 def _text(attributes: Mapping[str, object], names: tuple[str, ...]) -> str | None:

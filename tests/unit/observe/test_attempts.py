@@ -20,7 +20,7 @@ END_NS: Final = 9_000_000_000
 
 def test_nothing_seen_is_nothing_known() -> None:
     log = AttemptLog()
-    assert (log.retries, log.answer_start_ns, log.last_headers_ns, log.rate_limited) == (None, None, None, False)
+    assert (log.retries, log.answer_start_ns, log.last_headers_ns, log.rate_limited) == (None, None, None, None)
     assert log.records(NOW_S, END_NS) == []
 
 

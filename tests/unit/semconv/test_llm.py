@@ -100,7 +100,7 @@ def test_value_has_exactly_its_type(chat_call: Call, name: str, kind: type) -> N
 
 def test_what_is_unknown_is_absent_and_never_zero_or_empty(bare_call: CallRecord) -> None:
     attributes = llm.START.of(bare_call) | ended(bare_call, Conversation())
-    assert attributes == {"llm.vendor": "openai", "llm.item_id": "c", "llm.rate_limited": False}
+    assert attributes == {"llm.vendor": "openai", "llm.item_id": "c"}
 
 
 def test_zero_that_the_provider_reported_is_kept(bare_call: CallRecord) -> None:
@@ -170,7 +170,7 @@ def test_stop_sequences_are_json_of_what_was_sent(bare_call: CallRecord, stop: o
 def test_setting_of_another_type_is_absent(bare_call: CallRecord) -> None:
     params: dict[str, object] = {"temperature": "hot", "max_tokens": True, "user": "", "top_p": None}
     record = msgspec.structs.replace(bare_call, request=Request(params=params))
-    assert set(ended(record)) == {"llm.rate_limited"}
+    assert ended(record) == {}
 
 
 def test_first_choice_tells_the_finish_reason_in_common_words(bare_call: CallRecord) -> None:

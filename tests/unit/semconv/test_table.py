@@ -121,7 +121,8 @@ def test_a_field_is_put_unless_it_is_unknown_or_an_empty_text() -> None:
     assert put("usage.input_tokens", record(usage=Usage(input_tokens=0))) == {"x": 0}
     assert put("usage.input_tokens", record(usage=Usage(input_tokens=0)), if_true=True) == {}
     assert put("response.id", record(response=Response(id="")), kind=STRING) == {}
-    assert put("rate_limited", record(), kind=BOOLEAN) == {"x": False}
+    assert put("rate_limited", record(), kind=BOOLEAN) == {}
+    assert put("rate_limited", record(rate_limited=False), kind=BOOLEAN) == {"x": False}
 
 
 def test_a_function_is_called_only_where_there_is_something_to_ask_it() -> None:

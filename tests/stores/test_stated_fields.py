@@ -1,0 +1,148 @@
+"""Lines of JSON Lines and the socket state what a reader selects by, false and 0 included; absent means unknown."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+import callspan
+from callspan.record.call import CallRecord, Request, Timing
+from callspan.record.codec import decode, encode
+from callspan.record.events import RewardRecord
+from callspan.semconv.records_from_spans import call_of
+from callspan.stores.payloads import unpack
+from callspan.stores.urls import open_store
+from callspan.testing import ScriptedProvider
+
+from .conftest import Delivery
+from .test_unix_socket import Receiver
+
+HI: Any = [{"role": "user", "content": "Hi"}]
+
+
+@pytest.fixture
+def provider() -> Iterator[ScriptedProvider]:
+    with ScriptedProvider() as scripted:
+        yield scripted
+
+
+def lines_of(path: Path, kind: str = "call") -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [line for line in found if line["kind"] == kind]
+
+
+@pytest.fixture
+def written(provider: ScriptedProvider, tmp_path: Path) -> Path:
+    """A file with an answer, a stream, a call that was limited first, one that failed, one by hand, and a reward."""
+    path = tmp_path / "calls.jsonl"
+    handle = callspan.instrument(stores=f"jsonl:///{path}")
+    with openai.OpenAI(api_key="sk-test", base_url=provider.openai_url, max_retries=1) as client:
+        client.chat.completions.create(model="plain", messages=HI)
+        list(client.chat.completions.create(model="stream", messages=HI, stream=True))
+        provider.reply(status=429, retry_after_s=0.001)
+        client.chat.completions.create(model="limited", messages=HI)
+        provider.reply(status=400)
+        with pytest.raises(openai.BadRequestError):
+            client.chat.completions.create(model="failed", messages=HI)
+    with callspan.record_call(provider="vllm", model="by hand"):
+        pass
+    with callspan.session() as session:
+        session.reward(1.0)
+    assert handle.force_flush()
+    handle.uninstrument()
+    return path
+
+
+def test_each_line_of_a_call_states_its_outcome_operation_version_and_all_that_is_known(written: Path) -> None:
+    found = {
+        (line["request"]["model"], line["outcome"]): (
+            line["operation"], line["record_version"], line["request"].get("stream"), line.get("rate_limited"),
+            line.get("retries"),
+        )
+        for line in lines_of(written)
+    }  # fmt: skip
+    assert found == {
+        ("plain", "success"): ("chat", 2, False, False, 0),
+        ("stream", "started"): ("chat", 1, True, None, None),
+        ("stream", "success"): ("chat", 2, True, False, 0),
+        ("limited", "success"): ("chat", 2, False, True, 1),
+        ("failed", "error"): ("chat", 2, False, False, 0),
+        ("by hand", "success"): ("chat", 2, None, None, None),
+    }
+
+
+def test_a_reward_states_its_objective_and_scope(written: Path) -> None:
+    (line,) = lines_of(written, "reward")
+    assert (line["objective"], line["scope"]) == ("reward", "session")
+    plain = json.loads(encode(RewardRecord(reward_id="r", time_ns=1)))
+    assert (plain["objective"], plain["scope"]) == ("reward", "event")
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="needs jq")
+def test_jq_selects_by_outcome(written: Path) -> None:
+    query = 'select(.kind == "call" and .outcome == "success" and .rate_limited == false) | .request.model'
+    found = subprocess.run(["jq", "-r", query, str(written)], capture_output=True, text=True, check=True).stdout
+    assert sorted(found.split()) == ["plain", "stream"]
+
+
+def test_lines_on_the_socket_state_the_same(tmp_path: Path, deliver: Callable[[str], Delivery]) -> None:
+    receiver = Receiver(tmp_path / "r.sock")
+    try:
+        unknown = {"call_id": "c", "timing": Timing(start_ns=1)}
+        known = {"request": Request(stream=False), "rate_limited": False, "retries": 0}
+        deliver(f"unix://{tmp_path}/r.sock").write(CallRecord(**unknown, **known))
+        (line,) = receiver.wait_for(1)
+    finally:
+        receiver.stop()
+    assert (line["outcome"], line["operation"], line["record_version"]) == ("success", "chat", 2)
+    assert (line["request"], line["rate_limited"], line["retries"]) == ({"stream": False}, False, 0)
+
+
+@pytest.mark.parametrize(
+    ("said", "stream"),
+    [({}, None), ({"gen_ai.request.stream": False}, False), ({"llm.is_streaming": True}, True),
+     ({"gen_ai.request.stream": "yes"}, None)],
+)  # fmt: skip
+def test_a_record_of_a_foreign_span_claims_nothing_that_the_span_does_not_say(
+    said: dict[str, object], stream: bool | None
+) -> None:
+    call = call_of(
+        {"gen_ai.operation.name": "chat", **said}, trace_id="1", span_id="2", parent_span_id=None, start_ns=1,
+        end_ns=2, failed=False, scope=None,
+    )  # fmt: skip
+    assert call is not None
+    line = json.loads(encode(call))
+    assert line.get("request", {}).get("stream") is stream
+    assert line.keys().isdisjoint({"rate_limited", "retries"})
+    assert (line["outcome"], line["operation"]) == ("success", "chat")
+
+
+def test_records_from_before_still_read(tmp_path: Path) -> None:
+    """They left out what had its default."""
+    old = b'{"kind":"call","call_id":"old","schema_version":1,"api":"responses","timing":{"start_ns":1}}'
+    call = decode(old)
+    assert isinstance(call, CallRecord)
+    assert (call.outcome, call.operation, call.record_version) == ("success", "chat", 2)
+    assert (call.request.stream, call.rate_limited) == (None, None)
+    assert list(unpack(old).cells()) == list(unpack(encode(call)).cells())
+    reward = decode(b'{"kind":"reward","reward_id":"r","schema_version":1,"value":1.0,"time_ns":5}')
+    assert isinstance(reward, RewardRecord)
+    assert (reward.objective, reward.scope) == ("reward", "event")
+    path = tmp_path / "old.jsonl"
+    path.write_bytes(old + b"\n")
+    assert [(found.call_id, found.outcome) for found in open_store(f"jsonl:///{path}").calls()] == [("old", "success")]
+
+
+def test_the_schema_requires_what_is_always_written() -> None:
+    schema = json.loads((Path(__file__).parents[2] / "docs/call_record.schema.json").read_bytes())["$defs"]
+    assert {"outcome", "operation", "record_version", "schema_version"} <= set(schema["CallRecord"]["required"])
+    assert {"objective", "scope"} <= set(schema["RewardRecord"]["required"])
+    for record in (CallRecord(call_id="c", timing=Timing(start_ns=1)), RewardRecord(reward_id="r", time_ns=1)):
+        assert set(schema[type(record).__name__]["required"]) <= json.loads(encode(record)).keys()
