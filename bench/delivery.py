@@ -43,7 +43,7 @@ class Delivery:
 
     def __init__(self, url: str, segment: Segment) -> None:
         self._segment = segment
-        self._sink: Sink = store_sinks([url])[0]
+        self._sink: Sink = store_sinks([url], pauses=True)[0]
         self._sink.open()
         self._offset = 0
 
@@ -149,8 +149,9 @@ def instructions_section() -> str:
     for url, spent in found.items():
         part = spent / BEFORE[_kind(url)]
         verdict = "" if part <= MOST_PART else "**missed**"
-        rows.append((_kind(url), f"{spent / 1000:.0f}", f"{part:.0%}", f"{MOST_PART:.0%}", verdict))
-    return page.table(("store", "thousands of instructions", "of those first counted", "at most", ""), rows)
+        before = f"{BEFORE[_kind(url)] / 1000:.0f}"
+        rows.append((_kind(url), before, f"{spent / 1000:.0f}", f"{part:.1%}", f"{MOST_PART:.0%}", verdict))
+    return page.table(("store", "first counted, thousands", "now, thousands", "of that", "at most", ""), rows)
 
 
 def _kind(url: str) -> str:

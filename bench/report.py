@@ -29,12 +29,16 @@ From the spool into a store, on the thread of that store: reading the frame, dec
 the rows and the store's own work. Per record of a call that asked 1 KB, of which 50 bytes are new, and was answered
 with 0.5 KB.
 """
+_FELT = """\
+Wall time of a call of 1 KB, 500 a second, with records to SQLite and with spans only: two processes that take turns,
+2 s each. The mocked wire takes 0.2 ms, so that a call waits and feels every other thread when it goes on.
+"""
 _UNCOUNTED = "Not counted: it takes valgrind on x86-64.\n"
 
 
 def times(
     done: Sequence[Measured], pieces: Sequence[Piece], starts: Startup, held_kb: Mapping[str, float],
-    neighbours: page.Neighbours, delivered: str,
+    neighbours: page.Neighbours, delivered: str, felt: str,
 ) -> str:  # fmt: skip
     """Return the part on times, memory and starting up."""
     compared = [each for each in done if each.name != ENCODING]
@@ -42,7 +46,7 @@ def times(
     parts += ["### Summary, µs added", _brief(compared, 1000, 2)]
     parts += [_details(each) for each in compared]
     parts += ["### First and repeated execution", _REPEATED, _repeated(pieces), _startup(starts), _memory(held_kb)]
-    parts += ["### Delivery", _DELIVERY, delivered]
+    parts += ["### Delivery", _DELIVERY, delivered, "### Calls beside delivery", _FELT, felt]
     return "\n\n".join(part.strip() for part in parts)
 
 

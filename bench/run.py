@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import caller_latency
 import delivery
 import open_streams
 import page
@@ -56,7 +57,8 @@ def _times(options: argparse.Namespace) -> str:
             print(report.summary(done[-1]), flush=True)
     pieces = repeated.measure(tracing)
     starts, held_kb = startup.measure(3 if options.quick else 15), open_streams.measure()
-    return report.times(done, pieces, starts, held_kb, neighbours, delivery.times_section())
+    felt = caller_latency.section(caller_latency.measure(4.0 if options.quick else caller_latency.SECONDS))
+    return report.times(done, pieces, starts, held_kb, neighbours, delivery.times_section(), felt)
 
 
 def _instructions(options: argparse.Namespace) -> str:

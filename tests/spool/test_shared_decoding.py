@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -164,3 +165,32 @@ def test_a_forked_child_decodes_though_a_thread_of_its_parent_was_decoding() -> 
             done.join(10)
             os._exit(3 if done.is_alive() else 0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+class Slow(Taking):
+    """A sink that takes half a millisecond for each record."""
+
+    def deliver(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            time.sleep(0.0005)
+            self.records.append(entry.decode(entry).record)
+
+
+@pytest.mark.parametrize(
+    ("pauses", "count", "least", "most"), [(True, 9, 8, 9), (True, 10, 0, 0), (False, 9, 0, 0)],
+    ids=["keeping pace", "behind", "no application"],
+)  # fmt: skip
+def test_other_threads_may_run_between_records_unless_the_store_is_behind(
+    pauses: bool, count: int, least: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    real = time.sleep
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        real(seconds)
+
+    sink = ProcessedSink(Slow("slow"), SharedDecoder(PROCESSORS), pauses=pauses)
+    monkeypatch.setattr("callspan.spool.processed_sink.time.sleep", sleep)
+    sink.deliver(entries(count))
+    assert least <= len([seconds for seconds in slept if seconds < 0.0005]) <= most

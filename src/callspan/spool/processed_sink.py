@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Final, TypeAlias
 
 from callspan.forks import in_child
@@ -17,6 +18,9 @@ Delivered: TypeAlias = Callable[[Record], None]
 _MAX_ENTRIES: Final = 256
 _MAX_BYTES: Final = 4 * 1024 * 1024
 _NOWHERE: Final = ("", -1)
+_AT_A_STRETCH_NS: Final = 250_000
+_PAUSE_S: Final = 0.0 if sys.platform == "win32" else 0.000_05
+"""Longer than it takes to wake a thread. Windows would sleep for a millisecond or more."""
 
 
 class SharedDecoder:
@@ -85,12 +89,23 @@ class SharedDecoder:
 class ProcessedSink:
     """Passes everything on to another sink, entries with what decodes and processes them."""
 
-    def __init__(self, sink: Sink, decoder: SharedDecoder, number: int = 0, delivered: Delivered | None = None) -> None:
-        """`number`: which of the decoder's sinks it is."""
+    def __init__(
+        self,
+        sink: Sink,
+        decoder: SharedDecoder,
+        number: int = 0,
+        delivered: Delivered | None = None,
+        *,
+        pauses: bool = False,
+    ) -> None:
+        """`number`: which of the decoder's sinks it is; `pauses`: to let other threads of the process run."""
         self._sink = sink
         self._decoder = decoder
         self._number = number
         self._delivered = delivered
+        self._pauses = pauses
+        self._pausing = False
+        self._paused_ns = 0
         self.name = sink.name
         self.path = getattr(sink, "path", None)
         """Of a store that is a file: its path, whichever URL names it."""
@@ -106,7 +121,9 @@ class ProcessedSink:
 
     def deliver(self, entries: Sequence[Entry]) -> None:
         """Store all entries, processed."""
-        take, delivered = partial(self._decoder.take, self._number), self._delivered
+        take, delivered = self._take, self._delivered
+        # Behind, it takes no longer than it must: a full batch is a sign of that.
+        self._pausing = self._pauses and len(entries) < self.batch_entries
         if delivered is None:
             self._sink.deliver(_with(take, entries))
             return
@@ -121,6 +138,14 @@ class ProcessedSink:
         self._sink.deliver(_with(decode, entries))
         for record in changed:
             delivered(record)
+
+    def _take(self, entry: Entry) -> Decoded:
+        if self._pausing and time.perf_counter_ns() - self._paused_ns > _AT_A_STRETCH_NS:
+            # A store lets go of the interpreter for microseconds only, too short for a caller's thread to wake up in:
+            # that one would wait until the batch is stored, or for the switch interval of 5 ms.
+            time.sleep(_PAUSE_S)
+            self._paused_ns = time.perf_counter_ns()
+        return self._decoder.take(self._number, entry)
 
     def set_aside(self, entry: Entry, reason: str) -> None:
         """Keep an entry that cannot be stored where a person can find it, as received."""

@@ -146,7 +146,7 @@ class Recorder:
         # It makes no file and no thread before its first record: of two made at once the second is thrown away.
         spool = Spool(
             spool_directory(settings, self._stores),
-            store_sinks(self._stores, settings.prices, self._priced),
+            store_sinks(self._stores, settings.prices, self._priced, pauses=True),
             fsync=settings.fsync,
             max_bytes=settings.spool_max_bytes,
         )

@@ -14,16 +14,18 @@ from callspan.stores.urls import sinks_for
 
 
 def store_sinks(
-    urls: str | Iterable[str], prices: Path | None = None, delivered: Delivered | None = None
+    urls: str | Iterable[str], prices: Path | None = None, delivered: Delivered | None = None, *, pauses: bool = False
 ) -> list[Sink]:
     """Return one sink per URL, in order, none opened yet; the first one calls `delivered` for each call it has priced.
 
+    `pauses`: they let other threads run between records, where an application makes calls meanwhile.
     Raises SettingError for an invalid URL, or one whose optional dependency is not installed.
     """
     sinks = sinks_for(urls)
     decoder = SharedDecoder(delivery_processors(prices), len(sinks))
     return [
-        ProcessedSink(sink, decoder, number, delivered if number == 0 else None) for number, sink in enumerate(sinks)
+        ProcessedSink(sink, decoder, number, delivered if number == 0 else None, pauses=pauses)
+        for number, sink in enumerate(sinks)
     ]
 
 
