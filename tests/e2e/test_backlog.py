@@ -78,7 +78,9 @@ def test_every_command_that_reads_delivers_first(tmp_path: Path, command: tuple[
     left = list((tmp_path / "calls.db.spool").glob(f"*{SUFFIX}"))
     assert len(left) == (1 if also else 0), "it is left to the store that does not have it"
     again = in_process("--store", store, "calls", "--json")
-    assert (len(again.json), again.err) == (3, "")
+    assert len(again.json) == 3
+    assert ("for other stores: name those with --store." in again.err) == bool(also)
+    assert also or not again.err
 
 
 def test_a_second_file_is_served_from_the_spool_beside_the_first(tmp_path: Path) -> None:
@@ -86,6 +88,16 @@ def test_a_second_file_is_served_from_the_spool_beside_the_first(tmp_path: Path)
     assert len(in_process("--store", f"sqlite:///{tmp_path}/b.db", "calls", "--json").json) == 3
     assert len(in_process("--store", f"jsonl:///{tmp_path}/a.jsonl", "calls", "--json").json) == 3
     assert not list((tmp_path / "a.jsonl.spool").iterdir())
+
+
+def test_what_waits_for_another_store_that_is_named_is_reported(tmp_path: Path) -> None:
+    stores = f"sqlite:///{tmp_path}/calls.db,{DEAD}"
+    killed(stores)
+    answer = in_process("--store", stores, "calls", "--json")
+    assert len(answer.json) == 3
+    (line,) = [line for line in answer.err.splitlines() if "wait in" in line]
+    assert "for postgresql://" in line
+    assert line.endswith("callspan ship delivers them.")
 
 
 def test_no_ship_leaves_everything_and_says_so(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ class Backlog:
         return bool(lines)
 
     def _lines(self, position: Position | None) -> list[str]:
-        from callspan.wiring.takeover import for_others, still_waiting
+        from callspan.wiring.takeover import for_named, for_others, still_waiting
 
         found = still_waiting(self._places, position)
         moving = _moving(found, position)
@@ -79,6 +79,10 @@ class Backlog:
                 sums[one.path.parent, self._why(one)] += one.records
         lines = [
             f"{plural(records, 'record', 'wait')} in {directory}: {why}." for (directory, why), records in sums.items()
+        ]
+        lines += [
+            f"{plural(records, 'record', 'wait')} in {directory} for {name}: callspan ship delivers them."
+            for (directory, name), records in for_named(self._places).items()
         ]
         others = for_others(self._places)
         return lines + [

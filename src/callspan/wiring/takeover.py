@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -122,6 +123,27 @@ def _for_others(place: Place) -> int:
     except ours(SettingError):
         return 0  # one of them cannot be used here, so its key is unknown
     return waiting_for_others(place.directory, keys)
+
+
+def for_named(found: Sequence[Place]) -> dict[tuple[Path, str], int]:
+    """Return how many records that no process has wait for the other stores named, by directory and store."""
+    counted: Counter[tuple[Path, str]] = Counter()
+    for place in found:
+        if place.own and len(place.stores) > 1 and Listing(place.directory).for_others((place.key,)):
+            for name, key in _named(place):
+                counted[place.directory, name] += sum(
+                    one.records for one in waiting(place.directory, key, unnamed=False) if not one.held
+                )
+    return +counted
+
+
+def _named(place: Place) -> list[tuple[str, str]]:
+    """Name and key of each other store named; none where one of them cannot be used here."""
+    try:
+        sinks = _sinks(place.stores)
+    except ours(SettingError):
+        return []
+    return [(sink.name, key) for sink in sinks if (key := store_key(place.directory, sink)) != place.key]
 
 
 def _sinks(urls: str | Sequence[str]) -> list[Sink]:
