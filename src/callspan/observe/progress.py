@@ -101,12 +101,6 @@ class AttemptLog(msgspec.Struct, eq=False):
         """Offset at which the last attempt's headers were here."""
         return self._attempts[-1].headers_ns if self._attempts else None
 
-    @property
-    def server_ns(self) -> int | None:
-        """Duration of the server's work on the last attempt, as stated in its headers; None if it states none."""
-        headers = self._attempts[-1].headers if self._attempts else None
-        return rate_limits.server_ns(headers) if headers else None
-
     def records(self, now_s: float, end_ns: int, error: ErrorInfo | None = None) -> list[Attempt]:
         """Return the attempts as records of a call that ended at the offset `end_ns`, perhaps with an error.
 
@@ -187,12 +181,18 @@ class ChunkTiming(msgspec.Struct, eq=False):
     def timing(self, start_ns: int, zero_ns: int, duration_ns: int, attempts: AttemptLog) -> Timing:
         """Return the times of a call that began at `start_ns` (Unix) and `zero_ns` (monotonic)."""
         first_ns, content_ns, last_ns = self.first_ns, self.content_ns, self.last_ns
+        sent = attempts._attempts  # on every call: properties would cost more than what they do
+        last = sent[-1] if sent else None
+        headers = None if last is None else last.headers
+        stated = (
+            headers[rate_limits.SERVER_TIME] if headers is not None and rate_limits.SERVER_TIME in headers else None
+        )
         return Timing(
             start_ns=start_ns,
             duration_ns=duration_ns,
-            answer_ns=attempts.answer_start_ns,
-            headers_ns=attempts.last_headers_ns,
-            server_ns=attempts.server_ns,
+            answer_ns=None if last is None or last.status is None else last.start_ns,
+            headers_ns=None if last is None else last.headers_ns,
+            server_ns=None if stated is None else rate_limits.server_ns(stated),
             first_chunk_ns=None if first_ns is None else first_ns - zero_ns,
             first_token_ns=None if content_ns is None else content_ns - zero_ns,
             last_chunk_ns=None if last_ns is None else last_ns - zero_ns,

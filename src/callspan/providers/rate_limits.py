@@ -45,7 +45,7 @@ _FAMILIES: Final[tuple[tuple[tuple[str, _Triple], ...], ...]] = (
 )
 """Header names by family, most common first: OpenAI and its followers, Anthropic, Mistral, general gateways."""
 
-_SERVER_TIME: Final = "openai-processing-ms"
+SERVER_TIME: Final = "openai-processing-ms"
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id", "x-amzn-requestid")
 _AZURE: Final = ("x-ratelimit-renewalperiod-requests", "x-ratelimit-renewalperiod-tokens")
 
@@ -57,7 +57,7 @@ _STATED: Final = {
         *_AZURE,
         "retry-after",
         "retry-after-ms",
-        _SERVER_TIME,
+        SERVER_TIME,
     )
 }
 """Every header that is read here, in lower case, as bytes and as text."""
@@ -136,10 +136,10 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
     return float(value) if _NUMBER.fullmatch(value) else _until_http_date(value, now_s)
 
 
-def server_ns(headers: Mapping[str, str]) -> int | None:
-    """Return how long the server says it has worked on the request, in nanoseconds; None where it does not say."""
-    millis = headers.get(_SERVER_TIME)
-    return round(float(millis) * 1e6) if millis and _NUMBER.fullmatch(millis) else None
+@lru_cache(maxsize=_MOST_KNOWN)
+def server_ns(millis: str) -> int | None:
+    """Return the nanoseconds of the server's work that `SERVER_TIME` states; None for anything but a number."""
+    return round(float(millis) * 1e6) if _NUMBER.fullmatch(millis) else None
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
