@@ -61,7 +61,7 @@ class By(TextType):
         return [CompletionItem(one) for one in (*GROUPINGS, META) if one.startswith(incomplete)]
 
 
-@click.command("stats", short_help="Show sums per model, provider, session, day, user, …", epilog=_EPILOG)
+@click.command("stats", short_help="Show sums per model, session, day, user or metadata.", epilog=_EPILOG)
 @choosing_calls
 @click.option("--by", type=By(), default="model", show_default=True, help="Group by.")
 @reading
