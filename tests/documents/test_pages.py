@@ -29,7 +29,7 @@ def test_what_the_documents_ask_of_one_call_reads_no_other(tmp_path: Path) -> No
     with closing(open_for_writing(tmp_path / "calls.db")) as connection:
         for question in found:
             plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {question}", ("id",))]
-            assert "SEARCH c USING INDEX sqlite_autoindex_calls_1 (call_id=?)" in plan
+            assert "SEARCH c USING INDEX sqlite_autoindex_call_rows_1 (call_id=?)" in plan
             assert not [step for step in plan if step in {"SCAN c", "SCAN calls", "SCAN o", "SCAN content"}]
 
 

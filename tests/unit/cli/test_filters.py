@@ -219,13 +219,18 @@ def test_a_failure_keeps_its_lines_and_nothing_else_of_the_terminal() -> None:
     assert failed.value.exit_code == 1
 
 
-@pytest.mark.parametrize("error", [StoreError("it is broken"), OSError(5, "no disk")])
-def test_what_breaks_while_reading_names_the_store_without_its_password(store: str, error: Exception) -> None:
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(StoreError("x.db is broken: do this"), "x.db is broken: do this"), (OSError(5, "no disk"), "{} cannot be read: ")],
+)
+def test_what_breaks_while_reading_names_the_store_without_its_password(
+    store: str, error: Exception, told: str
+) -> None:
     keep(store, made())
     frame = Frame(store, json=False)
     with pytest.raises(click.ClickException) as failed, frame.reader():
         raise error
-    assert str(failed.value.message).startswith(f"{store} cannot be read: ")
+    assert str(failed.value.message).startswith(told.format(store))
 
 
 def test_an_error_of_ours_is_no_error_of_the_store(store: str) -> None:
