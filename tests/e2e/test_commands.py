@@ -33,7 +33,7 @@ def test_sessions_lists_newest_first_with_sums(ask: Ask) -> None:
     answer = ask("sessions")
     assert answer.code == 0
     rows = [line.split() for line in answer.out.splitlines()[1:]]
-    assert sorted((row[3], row[4], row[5], row[6]) for row in rows) == [
+    assert sorted(tuple(row[4:8]) for row in rows) == [
         ("failure", "-1.05", "1", "1"),
         ("failure", "-1.05", "1", "1"),
         ("success", "+1.3", "4", "6"),
@@ -105,7 +105,7 @@ def test_json_keys_are_stable(ask: Ask) -> None:
         "provider", "api", "operation", "model", "response_model", "outcome", "error_type", "error_kind",
         "error_message", "http_status", "retries", "rate_limited", "stream", "stream_end", "finish_reasons",
         "input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens", "cost_usd", "duration_ms",
-        "first_token_ms", "server_ms", "output", "unrecognized",
+        "first_token_ms", "server_ms", "output", "unrecognized", "user", "metadata", "response_id", "request_id",
     }  # fmt: skip
 
 

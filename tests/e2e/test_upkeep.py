@@ -171,4 +171,4 @@ def test_prune_deletes_what_is_old_and_nothing_else(tmp_path: Path) -> None:
 def test_prune_of_a_store_that_keeps_nothing_is_wrong_usage() -> None:
     answer = in_process("--store", "unix:///run/receiver.sock", "prune", "--older-than", "1d")
     assert answer.code == 2
-    assert "keeps no records" in answer.err
+    assert "unix:///run/receiver.sock cannot be read; name a store that keeps records" in answer.err

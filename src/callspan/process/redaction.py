@@ -27,6 +27,12 @@ _IDENTITY: Final = frozenset(
 """What makes a record the one it is; a redactor that changes it has returned another record."""
 
 
+_VOCABULARY: Final = frozenset({"outcome", "scope", "operation", "api"})
+"""Fields with words of callspan, never of the application."""
+_OBJECTIVE: Final = ("objective", "reward")
+"""The objective of a reward to which none was given."""
+
+
 def redact_texts(mask: Callable[[str], str]) -> Redactor:
     """Return a redactor that puts every text of a record through `mask`, for `instrument(redact=...)`.
 
@@ -40,15 +46,22 @@ def redact_texts(mask: Callable[[str], str]) -> Redactor:
     def redactor(record: Record) -> Record:
         plain = msgspec.json.decode(encode(_with_bodies(record, encoded)))
         changed = _but_for_identity(plain, mask)
-        if isinstance(record, CallRecord) and "place" in plain:
-            changed["place"] = _but_for_identity(plain["place"], mask)
+        if isinstance(record, CallRecord):
+            if "place" in plain:
+                changed["place"] = _but_for_identity(plain["place"], mask)
+            if "stream" in plain:
+                changed["stream"]["end"] = plain["stream"]["end"]
         return _with_bodies(decode(msgspec.json.encode(changed)), _plain)
 
     return redactor
 
 
 def _but_for_identity(fields: dict[str, Any], mask: Callable[[str], str]) -> dict[str, Any]:
-    return {name: value if name in _IDENTITY else _masked(value, mask) for name, value in fields.items()}
+    return {name: value if _stays(name, value) else _masked(value, mask) for name, value in fields.items()}
+
+
+def _stays(name: str, value: object) -> bool:
+    return name in _IDENTITY or name in _VOCABULARY or (name, value) == _OBJECTIVE
 
 
 def _masked(value: Any, mask: Callable[[str], str]) -> Any:  # noqa: ANN401 - any JSON

@@ -240,6 +240,12 @@ END: Final = Table(
     Row(
         INPUT_MESSAGES, JSON, _INPUT, "The messages that were sent, as `{role, parts}`.", not_apis=_SEARCH, content=True
     ),
-    Row(SYSTEM_INSTRUCTIONS, JSON, _SYSTEM, "Instructions that are no message, as parts.", content=True),
-    Row(TOOL_DEFINITIONS, JSON, _TOOLS, "Type, name, description and parameters of each tool.", content=True),
+    Row(
+        SYSTEM_INSTRUCTIONS, JSON, _SYSTEM, "Instructions that are no message, as parts.", not_apis=_SEARCH,
+        content=True,
+    ),
+    Row(
+        TOOL_DEFINITIONS, JSON, _TOOLS, "Type, name, description and parameters of each tool.", not_apis=_SEARCH,
+        content=True,
+    ),
 )  # fmt: skip

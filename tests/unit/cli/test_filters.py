@@ -221,7 +221,10 @@ def test_a_failure_keeps_its_lines_and_nothing_else_of_the_terminal() -> None:
 
 @pytest.mark.parametrize(
     ("error", "told"),
-    [(StoreError("x.db is broken: do this"), "x.db is broken: do this"), (OSError(5, "no disk"), "{} cannot be read: ")],
+    [
+        (StoreError("x.db is broken: do this"), "x.db is broken: do this"),
+        (OSError(5, "no disk"), "{} cannot be read: "),
+    ],
 )
 def test_what_breaks_while_reading_names_the_store_without_its_password(
     store: str, error: Exception, told: str

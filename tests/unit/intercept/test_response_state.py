@@ -24,6 +24,8 @@ Answer = tuple[State, Action]
 
 FROM_FINALIZERS = {Event.READER_GONE, Event.RESPONSE_GONE}
 ENDS = [event for event in Event if event in STREAM_ENDS]
+WITHOUT_CHUNKS: dict[Event, StreamEnd] = {**STREAM_ENDS, Event.COMPLETED: "cut_off"}
+"""How a stream ends of which no terminal event came."""
 EARLY = {State.AWAITED: State.ENDED_EARLY, State.REPLACED: State.REPLACED_ENDED}
 """What an end makes of a response that the caller does not have yet."""
 REPLACED = {State.AWAITED: State.REPLACED, State.ENDED_EARLY: State.REPLACED_ENDED}
@@ -151,7 +153,7 @@ def test_the_first_end_is_the_one_record_of_the_call_and_nothing_comes_after_it(
     for event in events:
         observed.on(event)
     expected = ended_by(TABLE, events)
-    assert observed.stream_ends == [STREAM_ENDS[event] for event in expected]
+    assert observed.stream_ends == [WITHOUT_CHUNKS[event] for event in expected]
     assert observed.call.ended is bool(expected)
     if expected:
         for event in Event:
@@ -176,7 +178,7 @@ def test_a_stream_that_had_signalled_its_end_is_complete_whoever_gives_it_up(eve
     observed.call.chunk({"id": "1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
     assert observed.call.stream_complete
     observed.on(event)
-    assert observed.stream_ends == ["complete"]
+    assert observed.stream_ends == ["cut_off"]
 
 
 def test_chunks_of_a_replaced_response_reach_no_call_and_those_of_a_restored_one_do() -> None:
@@ -232,4 +234,4 @@ def test_an_end_that_an_interrupt_breaks_off_is_taken_up_by_the_next_event() -> 
     assert observed.observer.state is State.HELD
     observed.on(Event.CLOSED)
     assert observed.observer.state is State.ENDED
-    assert observed.stream_ends == ["complete"]
+    assert observed.stream_ends == ["cut_off"]

@@ -12,7 +12,7 @@ import pytest
 from callspan.fail_open import failures, forget_failures
 from callspan.process.processors import caller_processors
 from callspan.process.redaction import redact_texts
-from callspan.record.call import CallRecord, ErrorInfo, Place, Redaction, Request, Response, Timing
+from callspan.record.call import CallRecord, ErrorInfo, Place, Redaction, Request, Response, Stream, Timing
 from callspan.record.codec import encode, encode_json
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
 from callspan.settings import Settings
@@ -303,6 +303,10 @@ _NAMED: list[Record] = [
     RewardRecord(
         reward_id="id-r", time_ns=1, value=1.0, session_id="id-s", timestep_id="id-t", event_id="id-e",
         call_id="id-c", label="SESAME", source="SESAME",
+    ),
+    CallRecord(
+        call_id="id-c", trace_id="id-t", span_id="id-x", place=Place(session_id="id-s", session_name="SESAME"),
+        timing=Timing(start_ns=1), outcome="error", stream=Stream(end="cut_off"), metadata={"run": "SESAME"},
     ),
 ]  # fmt: skip
 

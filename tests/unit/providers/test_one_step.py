@@ -68,10 +68,10 @@ _MESSAGE = _some(
 
 
 def _bare(facts: ResponseInfo) -> ResponseInfo:
-    """The facts without the id, which is made odd here, and the usage as it came."""
+    """The facts without the id, which is made odd here, what is recognized by it, and the usage as it came."""
     usage: Usage | None = facts.usage and msgspec.structs.replace(facts.usage, raw=None)
     response = msgspec.structs.replace(facts.response, id=None)
-    return msgspec.structs.replace(facts, response=response, usage=usage)
+    return msgspec.structs.replace(facts, response=response, usage=usage, recognized=True)
 
 
 @settings(max_examples=80, deadline=None)

@@ -96,9 +96,14 @@ def test_a_large_parameter_is_left_to_the_body() -> None:
     assert MESSAGES.request({"output_config": {"schema": "x" * 5000}}).params == {}
 
 
-@points("body", [None, [], "x", {}, {"model": 3, "messages": "x", "tools": None, "stream": 1}])
+@points("body", [None, [], "x"])
 def test_what_is_no_request_states_nothing(body: object) -> None:
     assert MESSAGES.request(body) == Request()
+
+
+@points("body", [{}, {"model": 3, "messages": "x", "tools": None, "stream": 1}])
+def test_a_request_that_does_not_ask_for_a_stream_is_plain(body: object) -> None:
+    assert MESSAGES.request(body) == Request(stream=False)
 
 
 def test_parameters_are_copies() -> None:

@@ -19,7 +19,7 @@ def asked(**body: Any) -> Request:
 
 
 def test_only_what_was_sent_is_there() -> None:
-    assert asked(model="gpt-5", messages=[]) == Request(model="gpt-5", message_count=0)
+    assert asked(model="gpt-5", messages=[]) == Request(model="gpt-5", stream=False, message_count=0)
 
 
 def test_sampling_parameters_are_kept_as_sent() -> None:
