@@ -24,7 +24,7 @@ _Sums: TypeAlias = tuple[int, int, int, int, int | None, int | None, int, int]
 
 _S = TypeVar("_S")
 _NOTHING: Final[_Sums] = (0, 0, 0, 0, None, None, 0, 0)
-_MAX_EVENTS: Final = 4096
+_REMEMBERED: Final = 1024
 
 
 class RunningTotals:
@@ -64,15 +64,18 @@ class RunningTotals:
     def is_counted(self, record: EventRecord | RewardRecord) -> bool:
         """Return False for a reward of an event that has one already; of a session, asked once for each reward.
 
-        The newest 4096 events are remembered.
+        The newest 1024 events are remembered.
         """
         event_id = event_rewarded(record)
         if event_id is None:
             return True
-        known = self._rewarded
-        if len(known) >= _MAX_EVENTS:
-            value_of(partial(known.pop, next(iter(list(known))), None))
-        return known.setdefault(event_id, record) is record
+        known, token = self._rewarded, object()
+        if len(known) >= _REMEMBERED:
+            value_of(self._forget_oldest)  # raises where another thread changes it meanwhile
+        return known.setdefault(event_id, token) is token
+
+    def _forget_oldest(self) -> None:
+        self._rewarded.pop(next(iter(self._rewarded)), None)
 
     def totals(self) -> Totals:
         """Return the sums so far."""
@@ -148,9 +151,6 @@ def _plus(left: _Sums, right: _Sums) -> _Sums:
 
 def _sum(left: int | None, right: int | None) -> int | None:
     return left if right is None else right if left is None else left + right
-
-
-_REMEMBERED: Final = 1024
 
 
 class Episode:

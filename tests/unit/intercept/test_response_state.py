@@ -178,7 +178,7 @@ def test_a_stream_that_had_signalled_its_end_is_complete_whoever_gives_it_up(eve
     observed.call.chunk({"id": "1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
     assert observed.call.stream_complete
     observed.on(event)
-    assert observed.stream_ends == ["cut_off"]
+    assert observed.stream_ends == ["complete"]
 
 
 def test_chunks_of_a_replaced_response_reach_no_call_and_those_of_a_restored_one_do() -> None:
