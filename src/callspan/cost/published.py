@@ -196,7 +196,7 @@ class PriceList:
         always = _Model(*names, tier, _ALWAYS)
         if always in edition.unknown:
             return None
-        rates = edition.rates.get(always) or edition.rates.get(always._replace(minute=start_ns // _MINUTE_NS))
+        rates = edition.rates.get(always) or edition.rates.get(_Model(*names, tier, start_ns // _MINUTE_NS))
         usd = None if rates is None else rates.usd(usage)
         return self._look_up(edition, always, start_ns, usage) if usd is None else usd
 

@@ -39,6 +39,8 @@ _ROLE_AND_TEXT: Final = 4
 _MESSAGE: Final = b'{"role":"%b","content":%b}'
 _MARK: Final = re.compile(rb"\x1a(\d+),(\d+);")
 _DEEP: Final = 32
+_TEXTS: Final = {str}
+_ROLE_CONTENT: Final = ("role", "content")
 """Objects and lists in a value that may be too deep for recursive readers."""
 _FROM_JSON: Final = ""
 
@@ -176,6 +178,9 @@ def to_row(part: Piece, *, press: bool = True) -> Stored:
     if part.role is None:
         return Stored(None, None, None, *squeezed(part.json, 0, _PLAIN_BYTES))
     value = _value(part.json)
+    if press and part.role == _FROM_JSON and (message := _message(value, part.json)) is not None:
+        speaker, words = message
+        return Stored(speaker, *_cut(words), _ROLE_AND_TEXT, speaker.encode())
     spoken = fragments(value)
     text = "".join(fragment.text for fragment in spoken) or None
     role = role_of(value) if part.role == _FROM_JSON else part.role
@@ -184,6 +189,16 @@ def to_row(part: Piece, *, press: bool = True) -> Stored:
     data = _lifted(part.json, spoken)
     enc, data = squeezed(data, 0 if data is part.json else 2, _COMPRESS_BYTES)
     return Stored(role, *(_cut(text) if press else (text, None)), enc, data)
+
+
+def _message(value: object, json: bytes) -> tuple[str, str] | None:
+    """Role and text of a message that is nothing else, as most are; None for others, and for JSON with other spaces."""
+    if not isinstance(value, dict) or len(value) != len(_ROLE_CONTENT):
+        return None
+    role, text = map(value.get, _ROLE_CONTENT)
+    if not (role and text and isinstance(role, str) and isinstance(text, str)):
+        return None
+    return (role, text) if json == _MESSAGE % (role.encode(), _encode(text)) else None
 
 
 def whole_text(text: str | None, rest: bytes | None) -> str | None:
@@ -294,7 +309,13 @@ def _value(json: bytes) -> object:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     # Only escapes can represent what a text must not hold.
-    return plain(value) if b"\\u" in json or json.count(b"{") + json.count(b"[") > _DEEP else value
+    return plain(value) if b"\\u" in json or _may_be_deep(value, json) else value
+
+
+def _may_be_deep(value: object, json: bytes) -> bool:
+    if type(value) is dict and {*map(type, value.values())} == _TEXTS:
+        return False  # most messages
+    return json.count(b"{") + json.count(b"[") > _DEEP
 
 
 _MAX_DEPTH: Final = 32

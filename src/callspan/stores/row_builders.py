@@ -69,7 +69,8 @@ class RowBuilder:
         self._computed = computed
         sources = (self._record, *(one.source for one in self._inner))
         found = [column for one in sources for column in one.columns]
-        self._limits = [(place, LIMITS[column.form]) for place, column in enumerate(found) if column.form in LIMITS]
+        places = {form: [place for place, column in enumerate(found) if column.form == form] for form in LIMITS}
+        self._limits = [(_all_of(each), LIMITS[form]) for form, each in places.items() if each]
         self._decimals = [place for place, column in enumerate(found) if column.form == "decimal"]
         defaults = [default for one in sources for default in one.defaults]
         self._json = [(place, defaults[place]) for place, column in enumerate(found) if column.form == "json"]
@@ -93,9 +94,9 @@ class RowBuilder:
 
     def _made_cells(self, found: list[object]) -> bool:
         """Whether all values fit their columns; they are made into cells."""
-        for place, limit in self._limits:
-            number = cast("int | None", found[place])
-            if number is not None and not -limit <= number < limit:
+        for numbers_of, limit in self._limits:
+            numbers = [*filter(None, numbers_of(found))]
+            if numbers and (max(numbers) >= limit or min(numbers) < -limit):
                 return False
         for place in self._decimals:
             if found[place] is not None:
@@ -109,6 +110,11 @@ class RowBuilder:
             else:
                 found[place] = encode_json(value).decode()
         return True
+
+
+def _all_of(places: Sequence[int]) -> Callable[[list[Any]], tuple[int | None, ...]]:
+    """A function that returns what stands at these places."""
+    return itemgetter(*places) if len(places) > 1 else lambda found: (found[places[0]],)
 
 
 class _Inner:

@@ -106,6 +106,8 @@ class SQLiteStore:
         self._nodes: dict[tuple[int, int], int] = {}
         self._answers: dict[tuple[str, bytes | None], int] = {}
         """Texts of the last answers: the next request usually sends them again."""
+        self._newest = 0
+        """Id of the content that was added last."""
         self._data_version = -1
         self._inode: int | None = None
         self._sums = Upkeep()
@@ -183,8 +185,8 @@ class SQLiteStore:
 
     def _store(self, connection: sqlite3.Connection, item: Unpacked) -> None:
         record = item.record
-        table = TABLES[record_key(record)[0]]
         if not isinstance(record, CallRecord):
+            table = TABLES[record_key(record)[0]]
             cells = list(self._merged(connection, table, item).values()) if table.merges else item.cells()
             _insert(table).run(connection, cells)
             return
@@ -193,7 +195,7 @@ class SQLiteStore:
         ).fetchone()
         if known is not None and known[0] >= record.record_version:
             return
-        _insert(table).run(connection, (*item.cells(), *self._references(connection, record, item)))
+        _insert(TABLES[_CALL]).run(connection, (*item.cells(), *self._references(connection, record, item)))
 
     @staticmethod
     def _merged(connection: sqlite3.Connection, table: Table, item: Unpacked) -> Row:
@@ -236,7 +238,7 @@ class SQLiteStore:
         )
         if not cursor.rowcount:
             return None
-        found = int(cursor.lastrowid or 0)
+        self._newest = found = int(cursor.lastrowid or 0)
         if part.role == _ANSWERS and spoken is not None and len(spoken[0]) >= _LENT_CHARACTERS and lender is None:
             self._answers[spoken] = found
             if len(self._answers) > _ANSWERS_ENTRIES:
@@ -252,11 +254,12 @@ class SQLiteStore:
             node = found
         return node or None
 
-    @staticmethod
-    def _node(connection: sqlite3.Connection, link: tuple[int, int], depth: int) -> int:
-        known = connection.execute("SELECT id FROM ctx WHERE parent = ? AND content = ?", link).fetchone()
-        if known is not None:
-            return int(known[0])
+    def _node(self, connection: sqlite3.Connection, link: tuple[int, int], depth: int) -> int:
+        # Nothing leads yet to a content that has just been added.
+        if link[1] != self._newest:
+            known = connection.execute("SELECT id FROM ctx WHERE parent = ? AND content = ?", link).fetchone()
+            if known is not None:
+                return int(known[0])
         cursor = connection.execute("INSERT INTO ctx (parent, content, depth) VALUES (?, ?, ?)", (*link, depth))
         return int(cursor.lastrowid or 0)
 
@@ -271,6 +274,7 @@ class SQLiteStore:
         self._contents.clear()
         self._nodes.clear()
         self._answers.clear()
+        self._newest = 0
 
     @staticmethod
     def _move_cursors(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
