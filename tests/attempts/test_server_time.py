@@ -6,11 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from openai import OpenAI
 
 import callspan
-from callspan.cli.commands import callspan as command
 from callspan.testing import Captured, ScriptedProvider, capture
 
 
@@ -45,6 +43,11 @@ def test_of_several_attempts_the_last_counts() -> None:
 
 
 def test_the_command_shows_it_beside_the_network(tmp_path: Path) -> None:
+    pytest.importorskip("rich")  # of the extra `cli`
+    from click.testing import CliRunner
+
+    from callspan.cli.commands import callspan as command
+
     url = f"sqlite:///{tmp_path / 'x.db'}"
     with ScriptedProvider() as provider:
         handle = callspan.instrument(stores=url)

@@ -39,7 +39,7 @@ def test_json_where_events_were_due_ends_every_stream(wire: Wire, run: Run, seen
     assert run(lambda: read(wire)) == []
     record = the_call(seen)
     assert record.stream is not None
-    assert (record.stream.end, record.stream.chunks, record.stream.complete) == ("complete", 0, False)
+    assert (record.stream.end, record.stream.chunks, record.stream.complete) == ("cut_off", 0, False)
 
 
 @pytest.mark.parametrize("left", [1, 2])

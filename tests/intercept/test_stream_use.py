@@ -103,7 +103,7 @@ def test_a_stream_that_just_stops_is_not_complete(wire: Wire, run: Run, seen: Ca
     run(lambda: _read(wire))
     record = the_call(seen)
     assert record.stream is not None
-    assert (record.stream.end, record.stream.complete) == ("complete", False)
+    assert (record.stream.end, record.stream.complete) == ("cut_off", False)
     assert text_of(record)
     assert LONG.startswith(text_of(record))
 

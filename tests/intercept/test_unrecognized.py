@@ -16,6 +16,7 @@ from callspan.observe import unrecognized
 from callspan.providers.registry import APIS
 from callspan.record.call import CallRecord
 from callspan.testing import Captured, ScriptedProvider
+from tests.intercept import sdks
 from tests.intercept.mode import Mode
 from tests.intercept.test_endings import QUESTION, the_call
 
@@ -126,6 +127,7 @@ def test_a_server_that_answers_the_sdk_in_another_shape_is_flagged(mode: Mode, r
 def test_calls_that_are_read_are_not_flagged(stream: bool, mode: Mode, run: Run, seen: Captured) -> None:
     async def body() -> None:
         openai, anthropic = mode.openai(), mode.anthropic()
+        sdks.needs_name(openai, "responses")
         for made in (
             openai.chat.completions.create(model="m", messages=QUESTION, stream=stream),
             openai.responses.create(model="m", input="Hi", stream=stream),
