@@ -112,11 +112,14 @@ def a_session(provider: ScriptedProvider) -> dict[str, Any]:
     provider.reply(tool_calls=[{"id": "t1", "name": "look", "arguments": {"at": "sky"}}])
     assert provider.pending == 1
     assert provider.anthropic_url.startswith("http://127.0.0.1")
-    with callspan.session("s") as session, session.timestep() as step:
-        assert step.session is session
+    with callspan.session("s") as session, session.timestep(step_id="mine") as step:
+        assert (step.session, step.step_id) == (session, "mine")
         with openai.OpenAI(base_url=provider.openai_url, api_key="any") as client:
             client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
         assert provider.pending == 0
+        left = talked({"model": "m"})
+        next(left)
+        left.close()
         with step.tool("look", arguments='{"at": "sky"}') as tool:
             assert (tool.arguments, tool.session) == ({"at": "sky"}, session)
             tool.result = "blue"
@@ -132,6 +135,11 @@ def a_session(provider: ScriptedProvider) -> dict[str, Any]:
         with session.using():
             assert other() is session
         return dict(session.carrier())
+
+
+@callspan.record_call(provider="p", model="m")
+def talked(body: dict[str, str]) -> Iterator[object]:
+    yield {"choices": [{"index": 0, "delta": {"content": body["model"]}}]}
 
 
 async def in_a_tool() -> None:
@@ -188,4 +196,5 @@ def test_every_public_function_and_method_is_called(tmp_path: Path, monkeypatch:
                     names = {"callspan": callspan, "openai": openai, "client": client, "provider": provider}
                     examples(module, name, names, lambda: sys.setprofile(profile))
         the_rest(provider)
-    assert sorted(set(codes.values()) - called) == []
+    missing = sorted(set(codes.values()) - called)
+    assert not missing, missing

@@ -29,7 +29,7 @@ _PLACEHOLDER: Final = re.compile(r"@(columns|merged|unpacking)\((\w+)\)")
 _STATEMENT_END: Final = re.compile(r";\n(?!  |END;)")
 """Not those within a trigger."""
 _RELATION: Final = re.compile(
-    r"(?:\s*--.*\n)*\s*(?:CREATE (?:OR REPLACE )?(?:TABLE|VIEW) (?:IF NOT EXISTS )?|ALTER TABLE \w+ RENAME TO )(\w+)"
+    r"(?:CREATE (?:OR REPLACE )?(?:TABLE|VIEW) (?:IF NOT EXISTS )?|ALTER TABLE \w+ RENAME TO )(\w+)"
 )
 _NAMED: Final = 3
 _PACKED_SINCE: Final = 2
@@ -118,9 +118,13 @@ def relations(dialect: Dialect, layout: int) -> Iterator[str]:
     """Yield the names of the tables and views that a store of this layout has."""
     for number in range(1, layout + 1):
         for statement in statements(dialect, number):
-            found = _RELATION.match(statement)
+            found = _RELATION.match(_without_comments(statement))
             if found is not None:
                 yield found[1]
+
+
+def _without_comments(statement: str) -> str:
+    return "\n".join(line for line in statement.splitlines() if not line.lstrip().startswith("--")).lstrip()
 
 
 def named(gone: Sequence[str]) -> str:
