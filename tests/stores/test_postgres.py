@@ -12,7 +12,7 @@ import pytest
 from callspan.record import call
 from callspan.spool.sink import PoisonError, Sink
 from callspan.stores.base import StoreError
-from callspan.stores.columns import TABLES
+from callspan.stores.columns import LAYOUT, TABLES
 from callspan.stores.urls import open_store, sinks_for
 
 from .conftest import Delivery, Records
@@ -179,6 +179,6 @@ def test_many_processes_may_make_the_tables_at_once(postgres_url: str) -> None:
     finally:
         with psycopg.connect(postgres_url, autocommit=True) as admin:
             admin.execute("ALTER ROLE callspan RESET default_transaction_isolation")
-    assert ask(postgres_url, "SELECT version FROM callspan_layout") == [(1,)]
+    assert ask(postgres_url, "SELECT version FROM callspan_layout") == [(LAYOUT,)]
     for one in stores:
         one.close()
