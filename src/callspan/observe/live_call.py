@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from callspan.fail_open import attempt, fail_open
-from callspan.observe import unrecognized
+from callspan.observe import progress, unrecognized
 from callspan.observe.estimate import estimated
 from callspan.observe.ports import CallPorts, CallScope, CallSpanHandle
 from callspan.observe.progress import TOO_MANY_REQUESTS, AttemptLog, ChunkLog, ChunkTiming, Ending, last_limits
@@ -109,7 +109,7 @@ class LiveCall:
         self._accumulator: Accumulator | None = None
         self._complete = self._terminated = self._unseen = False
         self._add: Callable[[object], bool] | None = None
-        self._add_piece: Callable[[object], bool | None] = _no_piece
+        self._add_piece: Callable[[object], bool | None] = progress.no_piece
         self._notes: list[ChunkNote] = []
         self._timing = ChunkTiming()
         # list.append is atomic: the first one in it is the end that counts, without a lock.
@@ -201,7 +201,7 @@ class LiveCall:
             log = ChunkLog(self._ports.chunk_log, self._add, self._timing, self._zero_ns)
             self._add, self._notes = log.add, log.notes
         else:
-            self._add_piece = getattr(self._accumulator, "add_piece", _no_piece)
+            self._add_piece = getattr(self._accumulator, "add_piece", progress.no_piece)
             self._add = getattr(self._accumulator, "add_other", self._add)
         return self._add(data)
 
@@ -217,7 +217,7 @@ class LiveCall:
         """Forget what came of a response that another one has replaced."""
         self._complete = self._unseen = False
         self._body, self.has_body, self._accumulator = None, False, None
-        self._add, self._add_piece = None, _no_piece
+        self._add, self._add_piece = None, progress.no_piece
         self._timing, self._notes = ChunkTiming(), []
 
     def end(
@@ -256,7 +256,7 @@ class LiveCall:
                 ending.body = self._body if self.has_body else self._folded()
             # A long text is whole in the body now: its pieces would be as much again until the record is written.
             self._accumulator = self._add = None
-            self._add_piece = _no_piece
+            self._add_piece = progress.no_piece
             ending.step = _BUILD
         if ending.step == _BUILD:
             self._build(ending)
@@ -297,9 +297,7 @@ class LiveCall:
         with _BUILD_RECORD:
             fields.update(self._content_fields(duration_ns, info, error, body))
             if not info.recognized and fields["outcome"] == "success" and (self.has_body or self._timing.chunks):
-                fields["response"] = unrecognized.flagged(fields["response"], self.record, body)
-                if fields["stream"] is not None and fields["stream"].end == "cut_off":  # its terminal event is unknown
-                    fields["stream"] = msgspec.structs.replace(fields["stream"], end="complete")
+                unrecognized.flag(fields, self.record, body)
         record = msgspec.structs.replace(self.record, **fields)
         processed = self._ports.process(record)
         ending.conversation = self._conversation(record, processed, body) if self.span.wants_content else None
@@ -395,10 +393,6 @@ class LiveCall:
         return None
 
 
-def _no_piece(data: object) -> None:
-    """Stand in for an accumulator that has no short way."""
-
-
 def _bodies(record: CallRecord) -> tuple[int, int]:
-    """Identities of the bodies: others mean that a processor has changed them."""
+    # Other identities mean that a processor has changed them.
     return id(record.request.body), id(record.response.body if record.response is not None else None)

@@ -268,3 +268,7 @@ class Ending(msgspec.Struct, eq=False):
     def take_over(self) -> bool:
         """Return True to the one, of several, who takes the remaining steps of an interrupted end."""
         return self._interrupted.test_and_clear()
+
+
+def no_piece(data: object) -> None:
+    """Stand in for an accumulator that has no short way for pieces."""

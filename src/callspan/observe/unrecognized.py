@@ -6,7 +6,7 @@ A success without content or tokens would look the same as one whose body follow
 from __future__ import annotations
 
 import logging
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -18,8 +18,11 @@ _LONGEST_KEY: Final = 40
 _warned: Final = Once()
 
 
-def flagged(response: Response | None, record: CallRecord, body: object) -> Response:
-    """Return the response, flagged; warn once for each provider and API. `body`: what came, None where it is null."""
+def flag(fields: dict[str, Any], record: CallRecord, body: object) -> None:
+    """Flag the response among the fields of a record; warn once for each provider and API.
+
+    `body`: what came, None where it is null. A stream is not cut off then: its terminal event is unknown.
+    """
     if _warned.first((record.provider, record.api)):
         log(
             logging.WARNING,
@@ -27,7 +30,9 @@ def flagged(response: Response | None, record: CallRecord, body: object) -> Resp
             "as it is. Use another `api` or an endpoint of your own, see docs/recording.md (logged once)",
             record.provider, record.api, _described(body),
         )  # fmt: skip
-    return msgspec.structs.replace(response or Response(), unrecognized=True)
+    fields["response"] = msgspec.structs.replace(fields["response"] or Response(), unrecognized=True)
+    if fields["stream"] is not None and fields["stream"].end == "cut_off":
+        fields["stream"] = msgspec.structs.replace(fields["stream"], end="complete")
 
 
 def forget_warnings() -> None:
