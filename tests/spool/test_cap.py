@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from callspan.cli.commands import callspan
-from callspan.spool.directory import store_key
+from callspan.spool.directory import size_of, store_key
 from callspan.spool.segment import Segment
 from callspan.spool.sink import Entry
 from callspan.spool.spool import Spool
@@ -30,7 +30,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def on_disk(place: Path) -> int:
-    return sum(path.stat().st_size for path in place.glob("*.segment"))
+    return size_of(place)
 
 
 def append(spool: Spool, names: Sequence[str], *, every: int = 20) -> Iterator[int]:
