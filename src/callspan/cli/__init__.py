@@ -16,9 +16,9 @@ def main() -> None:
     Exits 0 when all is well, 1 where nothing was found or a check failed, 2 on wrong usage, 130 when interrupted, 141
     when the reader of its output has closed the pipe. `run` and `--version` need nothing beyond the base installation.
     """
-    from callspan.cli.safe_text import forgive_encodings
+    from callspan.cli.safe_text import replace_unencodable
 
-    forgive_encodings()
+    replace_unencodable()
     if _without_click(sys.argv[1:]):
         return
     try:
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def _without_click(arguments: Sequence[str]) -> bool:
-    """Do what needs no click; return False where the command line requests something else, or is wrong."""
+    """Handle the options that work without click; return False if the command line has others or is invalid."""
     from callspan.cli.options import WrongUsageError, leading_options
 
     try:

@@ -1,4 +1,4 @@
-"""`python -m callspan.cli`: the command, by the interpreter that runs it."""
+"""`python -m callspan.cli`: runs the `callspan` command with this interpreter."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _SHORTLY_S: Final = 0.25
 Position: TypeAlias = Callable[[str], int | None]
 ShowProgress: TypeAlias = Callable[[str], AbstractContextManager[Callable[[int], object]]]
-"""Shows a bar with a title while a block runs, and gives how to move it."""
+"""Shows a progress bar with a title while a block runs; yields its update function."""
 
 
 class Backlog:
@@ -40,8 +40,8 @@ class Backlog:
         self._errors: tuple[str, ...] = ()
 
     def deliver(self) -> None:
-        """Deliver what no running process has, and say how much it was."""
-        # Importing what delivers takes longer than most commands.
+        """Deliver the segments that no running process holds, and print how many records they had."""
+        # Importing the delivery code takes longer than most commands run.
         if not hold_segments(self._readable):
             return
         from callspan.wiring.takeover import places, take_over
@@ -59,9 +59,9 @@ class Backlog:
             _say(f"{plural(done.corrupt_bytes, 'byte')} there are damaged: see callspan doctor.")
 
     def say(self, position: Position | None = None) -> bool:
-        """Say on stderr what still waits and why; return whether anything does.
+        """Print on stderr which records still wait and why; return whether any do.
 
-        `position` says up to which offset the store has a segment.
+        `position` returns the offset up to which the store has a segment.
         """
         lines = self._lines(position)
         for line in (*lines, *self._losses()):
@@ -91,7 +91,7 @@ class Backlog:
         ]
 
     def _losses(self) -> list[str]:
-        """What this store will never get."""
+        """Return a line for each loss: records that were dropped or given up and will never reach this store."""
         found: list[str] = []
         for place in self._places:
             losses = read_losses(place.directory)
@@ -114,7 +114,7 @@ class Backlog:
 
 
 def _moving(found: Sequence[Waiting], position: Position | None) -> frozenset[Path]:
-    """Segments that a running process is delivering right now; they are not reported."""
+    """Return the segments that a running process is delivering right now; they are not reported."""
     held = [one.path for one in found if one.held]
     if not held or position is None:
         return frozenset()

@@ -9,7 +9,7 @@ import msgspec
 from rich.console import Group
 from rich.text import Text
 
-from callspan.cli.filters import Rows, choosing_calls, of_one_session
+from callspan.cli.filters import Rows, call_options, resolve_session
 from callspan.cli.frame import Frame, reading
 from callspan.cli.rows import call_row, output_text, short_ids
 from callspan.cli.screen import OUTCOME_STYLES, Column, fitted, styled
@@ -39,7 +39,7 @@ Examples:
 
 
 @click.command("calls", short_help="List calls: model, tokens, time, outcome, output.", epilog=_EPILOG)
-@choosing_calls
+@call_options
 @click.option("--limit", type=Rows(1), default=50, show_default=True, help="Show at most N calls.")
 @click.option("--offset", type=Rows(0), default=0, help="Skip the first N calls.")
 @click.option("--oldest-first", is_flag=True, help="Oldest first instead of newest first.")
@@ -47,7 +47,7 @@ Examples:
 def command(frame: Frame, which: CallFilter, limit: int, offset: int, oldest_first: bool) -> None:
     """List calls, newest first: model, tokens, time, outcome and output."""
     with frame.reader() as reader:
-        which = of_one_session(frame, reader, which)
+        which = resolve_session(frame, reader, which)
         which = msgspec.structs.replace(which, limit=limit, offset=offset, newest_first=not oldest_first)
         if frame.json:
             if not frame.emit_all(call_row(call) for call in reader.calls(which)):
@@ -56,7 +56,7 @@ def command(frame: Frame, which: CallFilter, limit: int, offset: int, oldest_fir
         found = list(reader.calls(which))
         more = reader.count_calls(which) - offset - len(found)
     if not found:
-        frame.nothing(f"No such calls in {safe_name(frame.store)}.")
+        frame.no_match(f"No such calls in {safe_name(frame.store)}.")
     with frame.screen.paged():
         frame.screen.print(calls_table(found, frame.screen.console.width))
         if more > 0:
@@ -64,10 +64,10 @@ def command(frame: Frame, which: CallFilter, limit: int, offset: int, oldest_fir
 
 
 def calls_table(found: list[CallRecord], width: int) -> Group:
-    """Return calls as a table of the given width; where it is narrow, the least important columns are left out."""
+    """Return calls as a table of the given width; a narrow table omits the least important columns."""
     ids = short_ids(
         (call.call_id for call in found),
-        # `show` takes a beginning that both have for the session's.
+        # `show` resolves a prefix that a call and a session share to the session.
         besides=(call.place.session_id for call in found if call.place.session_id is not None),
     )
     return fitted(_COLUMNS, (_cells(call, ids[call.call_id]) for call in found), width)
@@ -88,7 +88,7 @@ def _cells(call: CallRecord, short: str) -> list[Text | str]:
 
 
 def outcome_text(call: CallRecord) -> Text:
-    """Return how a call ended, with its status and its retries."""
+    """Return a call's outcome with its HTTP status and number of retries."""
     status = call.error.status if call.error else None
     word = call.outcome if status is None else f"{call.outcome} {status}"
     if call.stream is not None and call.stream.end == "cut_off":

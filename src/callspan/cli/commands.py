@@ -1,4 +1,4 @@
-"""Commands: the table of sub-commands; each is imported when it is used."""
+"""Commands: the table of sub-commands; each is imported on first use."""
 
 from __future__ import annotations
 
@@ -54,20 +54,20 @@ _PIPE_BROKEN: Final = 141
 
 
 class _Run(click.Command):
-    """`run` in the list of sub-commands. It reads its own arguments, for it works without click too."""
+    """The `run` sub-command. It parses its own arguments, because it also works without click."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Leave every argument as it is."""
+        """Parse nothing: keep every argument for `callspan run`."""
         ctx.args = args
         return args
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
-        """Become the application."""
+        """Replace this process by the application."""
         run.main(ctx.args, store=ctx.obj.store if isinstance(ctx.obj, Defaults) else None)
 
 
 class _Commands(click.Group):
-    """Sub-commands in the order people meet them, imported on use."""
+    """The sub-commands in the order of the help text, imported on first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return all names."""
@@ -75,7 +75,7 @@ class _Commands(click.Group):
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return one sub-command; None if there is not one of that name."""
+        """Return the sub-command of that name; None if there is none."""
         del ctx
         if cmd_name not in _COMMANDS:
             return None
@@ -86,13 +86,13 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the sub-command that the arguments begin with. Raises UsageError that names what may be meant."""
+        """Return the sub-command that the arguments begin with. Raises UsageError, with the closest name."""
         if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
             ctx.fail(f"No such command {clean(args[0])!r}.{did_you_mean(args[0], _COMMANDS)}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click has it
-        """Run a sub-command. Ctrl-C, and a reader of our output that goes away, end it without a word."""
+        """Run a sub-command. Ctrl-C and a closed output pipe end it without a message."""
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -108,8 +108,8 @@ class _Commands(click.Group):
 
 
 def _forget_output() -> None:
-    """Let what is still buffered go nowhere; it would fail again when the interpreter ends."""
-    with suppress(io.UnsupportedOperation):  # a stream that is no file
+    """Redirect stdout to the null device: flushing the rest of the buffer at exit would fail again."""
+    with suppress(io.UnsupportedOperation):  # a stream without a file descriptor
         stdout = sys.stdout.fileno()
         os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)
 
@@ -122,6 +122,6 @@ def _forget_output() -> None:
 @click.pass_context
 def callspan(ctx: click.Context, store: str | None, as_json: bool, no_pager: bool) -> None:
     """Show, sum and export recorded calls to openai and anthropic."""
-    # The driver raises what it warns of, and we report that.
+    # The driver also raises what it logs, and the exception is reported.
     logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
     ctx.obj = Defaults(store=store, json=as_json, pager=not no_pager)

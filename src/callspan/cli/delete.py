@@ -8,7 +8,7 @@ from typing import Final
 import click
 import msgspec
 
-from callspan.cli.frame import Frame, framed, store_errors, wrong
+from callspan.cli.frame import Frame, framed, store_errors, usage_error
 from callspan.cli.safe_text import clean
 from callspan.formatting import count, local_time, plural
 from callspan.settings import SettingError
@@ -53,7 +53,7 @@ def _session(frame: Frame, ident: str) -> SessionSummary:
     with frame.reader() as reader:
         found = reader.session(ident)
     if found is None:
-        frame.nothing(f"No session {clean(ident)} in {safe_name(frame.store)}, or several ids begin so.")
+        frame.no_match(f"No session {clean(ident)} in {safe_name(frame.store)}, or several ids begin so.")
     return found
 
 
@@ -65,7 +65,7 @@ def _described(summary: SessionSummary) -> str:
 
 
 def _confirm(summary: SessionSummary) -> None:
-    """Ask on a terminal. Raises UsageError elsewhere, Abort for a no."""
+    """Ask for confirmation on a terminal. Raises UsageError without a terminal, Abort for "no"."""
     if not _is_terminal():
         raise click.UsageError("Not a terminal, so nobody can confirm: add --yes.")
     click.confirm(f"{_described(summary)} will be deleted. Continue?", abort=True, err=True)
@@ -76,11 +76,11 @@ def _is_terminal() -> bool:
 
 
 def _removed(frame: Frame, session_id: str) -> Removed:
-    """Delete it from every store; the numbers of the first."""
+    """Delete the session from every store; return the counts of the first."""
     try:
         found = [delete_session(url, session_id) for url in split_urls(frame.store)]
     except SettingError as error:
-        raise wrong(error) from error
+        raise usage_error(error) from error
     except store_errors() as error:
         frame.fail(str(error))
     return found[0]

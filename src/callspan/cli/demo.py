@@ -16,7 +16,7 @@ import click
 
 from callspan.cli.demo_world import GridWorld, worlds
 from callspan.cli.filters import HttpUrl
-from callspan.cli.frame import Frame, framed, store_errors, wrong
+from callspan.cli.frame import Frame, framed, store_errors, usage_error
 from callspan.cli.options import DEFAULT_STORE
 from callspan.cli.rows import short_ids
 from callspan.cli.screen import reward_style
@@ -48,7 +48,7 @@ _NEEDED: Final = 'The demo needs {name}: pip install "callspan[openai,anthropic]
 
 
 class _Clients(NamedTuple):
-    """The clients of the agents."""
+    """The SDK clients of the demo's agents."""
 
     openai: OpenAI
     anthropic: AsyncAnthropic
@@ -73,35 +73,35 @@ def command(frame: Frame, live: bool, otlp: str | None) -> None:
     if a receiver is configured and has not accepted every span.
     """
     started_ns = time.time_ns()
-    existed = _existed(frame)
+    existed = _has_records(frame)
     traced = _play(frame, _otlp(otlp), live=live)
     if frame.json:
-        spans = {"spans": len(traced.spans), "spans_taken": _taken(traced)}
+        spans = {"spans": len(traced.spans), "spans_taken": _accepted_spans(traced)}
         frame.emit({"store": safe_name(frame.store), "since": iso(started_ns), **spans})
     else:
         _show_records(frame, iso(started_ns) if existed else None)
         _say_where(frame, traced)
-    if _taken(traced) not in (None, len(traced.spans)):
+    if _accepted_spans(traced) not in (None, len(traced.spans)):
         raise click.exceptions.Exit(1)
 
 
-class _Traced(NamedTuple):
-    """What became of the telemetry."""
+class _Emitted(NamedTuple):
+    """The telemetry the demo emitted."""
 
     spans: tuple[ReadableSpan, ...]
     sent: OtlpProviders | None
-    """What sent it by OTLP, if it was sent."""
+    """The OTLP exporter; None if nothing was sent."""
 
 
-def _existed(frame: Frame) -> bool:
-    """Whether the store has records already. Ends the command where it cannot be used."""
+def _has_records(frame: Frame) -> bool:
+    """Return whether the store already has records. Ends the command if the store cannot be used."""
     try:
         path = parse(frame.store.split(",")[0]).path
         if path is not None and not path.exists():
             return False
         open_store(frame.store).close()
     except SettingError as error:
-        raise wrong(error) from error
+        raise usage_error(error) from error
     except store_errors() as error:
         frame.fail(f"{error}\nName another one: callspan demo --store {DEFAULT_STORE.replace('callspan', 'demo')}")
     return True
@@ -113,7 +113,7 @@ def _otlp(given: str | None) -> str | bool | None:
     return given or (True if otlp_is_named() else None)
 
 
-def _play(frame: Frame, otlp: str | bool | None, *, live: bool) -> _Traced:
+def _play(frame: Frame, otlp: str | bool | None, *, live: bool) -> _Emitted:
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -134,13 +134,13 @@ def _play(frame: Frame, otlp: str | bool | None, *, live: bool) -> _Traced:
             handle.uninstrument()
             for provider in providers.values():
                 provider.shutdown()
-    return _Traced(memory.get_finished_spans(), sent)
+    return _Emitted(memory.get_finished_spans(), sent)
 
 
 def _providers(
     frame: Frame, otlp: str | bool | None, *, log_events: bool
 ) -> tuple[OtlpProviders | None, dict[str, Any]]:
-    """The providers for `instrument()`, and what sends, where anything is sent."""
+    """Return the OpenTelemetry providers for `instrument()`, and the exporter; None if nothing is sent."""
     from opentelemetry.sdk.trace import TracerProvider
 
     if not otlp:
@@ -206,7 +206,7 @@ def _settle(handle: Handle) -> None:
 
 @contextmanager
 def _clients(frame: Frame, *, live: bool) -> Iterator[_Clients]:
-    """Clients of the real providers, or of a scripted one that exists as long as the block."""
+    """Yield clients of the real providers, or of a scripted provider that runs for the duration of the block."""
     try:
         for sdk in ("openai", "anthropic"):
             import_module(sdk)
@@ -258,7 +258,7 @@ def _live_clients(frame: Frame) -> _Clients:
 
 
 def _show_records(frame: Frame, since: str | None) -> None:
-    """Let other processes read the records back and print them."""
+    """Print the records as other processes read them from the store."""
     newer = ["--since", since] if since else []
     for arguments in (
         ["sessions", *newer],
@@ -273,7 +273,7 @@ def _show_records(frame: Frame, since: str | None) -> None:
 
 
 def _session_ids(frame: Frame, newer: list[str]) -> list[str]:
-    """The sessions of this demo, oldest first, read by another process."""
+    """Return the ids of this demo's sessions, oldest first, read by another process."""
     import msgspec
 
     found = subprocess.run(  # noqa: S603 - our own command
@@ -289,8 +289,8 @@ def _callspan(frame: Frame, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "callspan.cli", "--no-pager", "--store", frame.store, *arguments]
 
 
-def _taken(traced: _Traced) -> int | None:
-    """How many spans the receiver took; None where they were not to be sent."""
+def _accepted_spans(traced: _Emitted) -> int | None:
+    """Return how many spans the receiver accepted; None if none were to be sent."""
     exporter = None if traced.sent is None else traced.sent.exporters.get("traces")
     return None if exporter is None else len(traced.spans) - exporter.lost
 
@@ -302,7 +302,7 @@ def _how(signal: str, exporter: OtlpExporter, spans: int) -> str:
     return f"taken, all {spans} spans" if not exporter.lost else f"not taken, {exporter.lost} of {spans} spans{why}"
 
 
-def _say_where(frame: Frame, traced: _Traced) -> None:
+def _say_where(frame: Frame, traced: _Emitted) -> None:
     line = frame.screen.line
     kinds = Counter(span.name.split(" ")[0] for span in traced.spans)
     traces = {span.context.trace_id for span in traced.spans if span.context is not None}

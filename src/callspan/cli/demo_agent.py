@@ -1,6 +1,6 @@
 """The demo's agents: ordinary code on the real SDKs, with `callspan.session` around an episode.
 
-Nothing here knows who answers: the scripted provider, or with `--live` the real ones.
+The code is the same for the scripted provider and, with `--live`, for the real ones.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _DESCRIPTIONS: Final = {"look": "Look at the field next to you.", "move": "Move 
 
 
 def play_with_openai(client: OpenAI, world: GridWorld) -> None:
-    """Play an episode: a plan from a stream of the Responses API, then one chat completion or more per turn."""
+    """Play an episode: a plan from a streamed Responses call, then one or more chat completions per turn."""
     metadata = {"seed": world.seed, "mode": "sync"}
     with callspan.session("gridworld", task_id=world.task, user_id="demo", metadata=metadata) as session:
         session.observation(world.observe())
@@ -95,7 +95,7 @@ async def play_rollout(client: AsyncOpenAI, world: GridWorld, *, model: str, num
 
 
 def _plan(client: OpenAI, world: GridWorld) -> str:
-    """A stream that is read to its end."""
+    """Ask for a plan with a stream that is read to its end."""
     pieces: list[str] = []
     question = f"{TASK.format(seed=world.seed)} Around you: {world.observe()} Plan in one sentence."
     with client.responses.create(model=PLANNER, input=question, stream=True) as stream:
@@ -104,7 +104,7 @@ def _plan(client: OpenAI, world: GridWorld) -> str:
 
 
 def _chat_turn(client: OpenAI, world: GridWorld, step: Timestep, messages: list[ChatCompletionMessageParam]) -> None:
-    """Ask until the model moves; each tool it calls runs in a span of its own."""
+    """Call the model until it moves; each tool it calls runs in its own span."""
     tools: list[ChatCompletionToolUnionParam] = [
         {"type": "function", "function": {"name": name, "description": text, "parameters": _PARAMETERS}}
         for name, text in _DESCRIPTIONS.items()
@@ -155,7 +155,7 @@ async def _message_turn(client: AsyncAnthropic, world: GridWorld, step: Timestep
 
 
 async def _ask_for_nothing(client: AsyncAnthropic, step: Timestep) -> None:
-    """A call the provider refuses: no room for an answer. The agent notes it and continues."""
+    """Make a call that the provider rejects (400, no output tokens allowed). The agent records it and continues."""
     from anthropic import BadRequestError
 
     try:
@@ -167,7 +167,7 @@ async def _ask_for_nothing(client: AsyncAnthropic, step: Timestep) -> None:
 
 
 async def _first_direction(client: AsyncAnthropic, world: GridWorld, messages: list[MessageParam]) -> str:
-    """A stream that is closed as soon as it names a direction."""
+    """Ask for a direction with a stream that is closed as soon as it names one."""
     reply_text = ""
     stream = await client.messages.create(
         model=CLAUDE, max_tokens=256, system=TASK.format(seed=world.seed), messages=messages, stream=True
@@ -201,7 +201,7 @@ def _run_tool(world: GridWorld, step: Timestep, name: str, call: object) -> str:
 
 
 def _move(world: GridWorld, step: Timestep, direction: str) -> str:
-    """One action and what the environment makes of it."""
+    """Take one action and record the environment's result."""
     step.action({"move": direction})
     found = world.look(direction)
     moved = world.step(direction)

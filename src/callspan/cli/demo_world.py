@@ -22,7 +22,7 @@ _PIT_REWARD: Final = -1.0
 
 
 class Moved(NamedTuple):
-    """What the environment answers to an action, as Gymnasium has it."""
+    """The result of an action, as Gymnasium's `step` returns it."""
 
     observation: str
     reward: float
@@ -31,7 +31,7 @@ class Moved(NamedTuple):
 
 
 class GridWorld:
-    """One episode. Bumping into a wall costs a step and moves nothing; it is truncated after `max_steps`."""
+    """One episode. Bumping into a wall uses a step without moving; the episode is truncated after `max_steps`."""
 
     def __init__(self, rows: Sequence[str], seed: int, max_steps: int = 12) -> None:
         self.seed = seed
@@ -46,20 +46,20 @@ class GridWorld:
 
     @property
     def task(self) -> str:
-        """What all episodes in this world have in common."""
+        """The id of the task that all episodes in this world share."""
         return f"grid-{self.seed}"
 
     def observe(self) -> str:
-        """Return in words where the robot is and what lies around it."""
+        """Return a text that describes where the robot is and what surrounds it."""
         around = ", ".join(f"{name} {self.look(name)}" for name in DIRECTIONS)
         return f"at {self._at[0]},{self._at[1]}{' with the key' if self.has_key else ''}; {around}"
 
     def look(self, direction: str) -> str:
-        """Return what lies next to the robot: wall, key, exit, pit or floor."""
+        """Return what the robot's neighbouring cell in that direction is: wall, key, exit, pit or floor."""
         return _NAMES.get(self._cell(self._beside(direction)), "floor")
 
     def step(self, direction: str) -> Moved:
-        """Move the robot one field. An unknown direction moves nothing."""
+        """Move the robot one cell. An unknown direction leaves it where it is."""
         self.path.append(direction)
         target = self._beside(direction)
         cell = self._cell(target)
@@ -144,7 +144,7 @@ def _sync_episode(provider: ScriptedProvider) -> None:
 
 
 def _rollouts(provider: ScriptedProvider) -> None:
-    """Two samples of one task: the first finds the pit, the second the key and then the exit."""
+    """Script two rollouts of one task: the first falls into the pit, the second finds the key and then the exit."""
     for rollout, direction, tokens in ((0, "west", 39), (1, "east", 39), (1, "south", 57)):
         provider.reply(text=direction, input_tokens=tokens, output_tokens=1, delay_s=0.02, on=_rollout(rollout))
 

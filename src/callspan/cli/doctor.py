@@ -77,7 +77,7 @@ def _order(check: Check) -> int:
 
 def _print(frame: Frame, checks: list[Check]) -> None:
     width = min(_NAME_WIDTH, max(len(check.name) for check in checks))
-    # What is wrong comes first, and settings as they are by default last.
+    # Failed checks come first, settings with their default value last.
     checks = sorted(checks, key=_order)
     for area, group in groupby(checks, key=_title):
         frame.screen.line((area, "bold"))
@@ -113,12 +113,12 @@ State: TypeAlias = Literal["ok", "note", "warning", "failed"]
 _SDKS: Final = ("openai", "anthropic")
 _OURS: Final = "callspan"
 _PLATFORMS: Final = ("traceloop-sdk", "logfire", "langfuse", "langsmith", "ddtrace", "sentry-sdk", "openlit", "mlflow")
-"""Distributions that instrument these SDKs, too, if their application tells them to."""
+"""Distributions that also instrument these SDKs, if the application enables it."""
 _CONNECT_S: Final = 2.0
 
 
 class Check(NamedTuple):
-    """One thing that was looked at."""
+    """The result of one check."""
 
     area: str
     name: str
@@ -127,13 +127,13 @@ class Check(NamedTuple):
     advice: str | None = None
     """What to do about it."""
     changed: bool = False
-    """A setting that is not as by default."""
+    """A setting whose value is not the default."""
 
 
 def every_check(stores: str) -> Iterator[Check]:
     """Yield all checks; `stores` is a comma list of URLs.
 
-    Writes a test record to each store that exists, and takes it out again. Makes no file.
+    Writes a test record to each existing store and deletes it again. Creates no file.
     """
     yield from _hooks()
     yield from _private_names()
@@ -172,7 +172,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _hooks() -> Iterator[Check]:
-    """Patch the SDKs of this process and say what is on; then take it back."""
+    """Patch the SDKs in this process, report the status of each patch, and remove the patches."""
     import callspan
     from callspan.settings import Settings as Fresh
     from callspan.wiring import WIRING
@@ -200,7 +200,7 @@ def _hooks() -> Iterator[Check]:
 
 
 def _unknown_methods(sdk: str, version: str) -> Iterator[Check]:
-    """Name the methods of an installed SDK of which this callspan does not know whether they reach a model."""
+    """Report the methods of an installed SDK that this version of callspan does not know."""
     with contextlib.suppress(OSError):
         methods = sorted({str(method) for method in coverage.unknown(sdk)})
         if methods:
@@ -211,7 +211,7 @@ def _unknown_methods(sdk: str, version: str) -> Iterator[Check]:
 
 
 def _private_names() -> Iterator[Check]:
-    """Say which names of the SDKs and OpenTelemetry that callspan reads are gone in the installed versions."""
+    """Report private names of the SDKs and OpenTelemetry that callspan uses and the installed versions lack."""
     for module in (*MODULES, "opentelemetry.sdk.trace"):
         with contextlib.suppress(ImportError):  # not installed, or of another version
             importlib.import_module(module)
@@ -224,7 +224,7 @@ def _private_names() -> Iterator[Check]:
 
 
 def _others() -> Iterator[Check]:
-    """Who wraps the SDKs in this process, who would under `opentelemetry-instrument`, who is only installed."""
+    """Report other instrumentations: active here, started by `opentelemetry-instrument`, or only installed."""
     area = "other instrumentations"
     active = others.found()
     for name in active:
@@ -262,7 +262,7 @@ def _store(url: str, settings: Settings) -> Check:
 
 
 def _left_for_others(settings: Settings) -> Iterator[Check]:
-    """Records that no process with these settings will ever deliver."""
+    """Report waiting records that no process with these settings will deliver."""
     from callspan.cli.ship import held_for_others, spool_of
 
     stores = ",".join(settings.stores)
@@ -278,7 +278,7 @@ def _left_for_others(settings: Settings) -> Iterator[Check]:
 
 
 def _spool(settings: Settings) -> Path | None:
-    """Return the spool directory of the stores; None where one of them is invalid, which its own check reports."""
+    """Return the spool directory of the stores; None if one of them is invalid, which its own check reports."""
     from callspan.cli.ship import spool_of
 
     try:
@@ -303,7 +303,7 @@ def _losses(settings: Settings) -> Iterator[Check]:
 
 
 def _damage(settings: Settings) -> Iterator[Check]:
-    """Report the damaged parts of segments that are kept next to them."""
+    """Report the damaged parts of segments, which are kept in files next to them."""
     directory = _spool(settings)
     if directory is None:
         return
@@ -316,7 +316,7 @@ def _damage(settings: Settings) -> Iterator[Check]:
 
 
 def _otlp() -> Iterator[Check]:
-    """Say of each signal where OpenTelemetry's variables send it, and whether its receiver accepts connections."""
+    """Report for each signal its OTLP endpoint, and whether the receiver accepts connections."""
     if not otlp_is_named():
         detail = "OTEL_EXPORTER_OTLP_ENDPOINT is not set: spans go where the application sends them"
         yield Check("spans", "OTLP", "note", detail)
@@ -332,7 +332,7 @@ def _otlp() -> Iterator[Check]:
 
 
 def _receiver(name: str, destination: Destination, refusals: dict[tuple[str, int], str | None]) -> Check:
-    """Check one signal; `refusals` are the answers of the servers that were tried before, None for a connection."""
+    """Check one signal. `refusals` caches the error of each server already tried, None if it accepted a connection."""
     shown, server = f"{safe_name(destination.address)} ({destination.protocol})", destination.server
     if server is None:
         return Check("spans", name, "failed", f"{shown} is not a valid address", "http://localhost:4318 is one.")

@@ -33,12 +33,12 @@ Examples:
 
 
 class Money(DecimalType):
-    """An exact amount."""
+    """A decimal number, without rounding."""
 
     name = "usd"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
-        """Return the amount as written."""
+        """Return the exact `Decimal`."""
         try:
             amount = Decimal(str(value))
         except InvalidOperation:
@@ -125,14 +125,14 @@ def command(frame: Frame, format_name: str, output: Path | None, dry_run: bool, 
 
 def _report(frame: Frame, statistics: Statistics, target: Path | None) -> None:
     if target is not None and is_stream(target):
-        # Whatever the command says itself would be mixed with the rows.
+        # Messages of the command would be mixed with the rows.
         click.echo(f"{count(statistics.rows)} rows", err=True)
     elif frame.json:
         frame.emit({"file": None if target is None else str(target), **statistics.as_json()})
     else:
         _tell(frame, statistics, target)
     if not statistics.rows:
-        frame.nothing(f"Nothing in {safe_name(frame.store)} matches.")
+        frame.no_match(f"Nothing in {safe_name(frame.store)} matches.")
 
 
 def _tell(frame: Frame, statistics: Statistics, target: Path | None) -> None:

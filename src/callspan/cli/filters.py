@@ -1,4 +1,4 @@
-"""Filters: options that select calls, and the types of options' values: an invalid value is wrong usage."""
+"""Filters: options that select calls, and the click types of option values (an invalid value is a usage error)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _LONGEST_S: Final = 365 * 86_400.0
 
 
 class Rows(click.IntRange):
-    """A number of rows; one beyond all stores is the same as all of them."""
+    """A number of rows, capped at 2**53."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401 - as click has it
         """Return the number."""
@@ -45,7 +45,7 @@ class Rows(click.IntRange):
 
 
 class Seconds(click.FloatRange):
-    """A time to wait; more than a year is a year."""
+    """A time to wait in seconds, capped at one year."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401
         """Return seconds."""
@@ -54,7 +54,7 @@ class Seconds(click.FloatRange):
 
 
 class Amount(FloatType):
-    """A number that can be compared with others."""
+    """A number; NaN is invalid."""
 
     name = "float"
 
@@ -65,7 +65,7 @@ class Amount(FloatType):
 
 
 class File(click.Path):
-    """The path of a file; `-` is stdout where `allow_dash` is set."""
+    """The path of a file; `-` means stdout if `allow_dash` is set."""
 
     def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Return the path."""
@@ -78,19 +78,19 @@ class File(click.Path):
 
 
 class HttpUrl(TextType):
-    """The address of a server that speaks HTTP."""
+    """The URL of an HTTP server."""
 
     name = "url"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the address."""
+        """Return the URL."""
         text = str(value)
         return text if is_http_url(text) else self.fail(f"{safe_url(text)!r}: write http://host:port", param, ctx)
 
 
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _LAST_NS: Final = 2**63 - 1
-"""What stores can hold: in the year 2262."""
+"""The largest time that stores can hold, in the year 2262."""
 _EXACT_NS: Final = 2**53
 _EPOCH: Final = 1970
 _AGO: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
@@ -101,12 +101,12 @@ _CHOICES: Final = (
 
 
 class Moment(IntType):
-    """A time as people write it, in Unix nanoseconds: `30m`, `2h`, `3d` ago, or ISO 8601."""
+    """A time, given as an age (`30m`, `2h`, `3d`) or in ISO 8601, in Unix nanoseconds."""
 
     name = "time"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return Unix nanoseconds; a time without a zone is local."""
+        """Return Unix nanoseconds; a time without a zone is local time."""
         if isinstance(value, int):
             return value
         text = str(value).strip()
@@ -121,7 +121,7 @@ class Moment(IntType):
         try:
             seconds = int(moment.astimezone().replace(microsecond=0).timestamp())
         except (ValueError, OverflowError, OSError):
-            # Next to the ends of the calendar, where another zone is beyond them.
+            # Near year 1 or 9999, where conversion to another zone overflows.
             return -_LAST_NS if moment.year < _EPOCH else _LAST_NS
         return max(-_LAST_NS, min(seconds * 1_000_000_000 + moment.microsecond * 1000, _LAST_NS))
 
@@ -142,8 +142,8 @@ class KeyValue(PairType):
         return (key, wanted) if equals and key else self.fail(f"{clean(str(value))!r}: write key=value", param, ctx)
 
 
-def choosing_sessions(function: _Command) -> _Command:
-    """Give a command the options that choose by what sessions are known by, calls too."""
+def session_options(function: _Command) -> _Command:
+    """Add the options that select by session: user, name, group, experiment, task and metadata."""
     for option in reversed(_OF_SESSIONS):
         function = option(function)
     return function
@@ -166,10 +166,10 @@ _OF_SESSIONS: Final = (
 )
 
 
-def choosing_calls(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that choose calls; it gets them as one `CallFilter`, its argument `which`.
+def call_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that select calls; the command gets them as one `CallFilter`, its argument `which`.
 
-    `--min-reward` narrows what the frame's reader yields.
+    `--min-reward` is applied by the frame's reader.
     """
 
     @click.option("--session", "session_id", metavar="ID", help="Only calls of this session (id or unique prefix).")
@@ -188,7 +188,7 @@ def choosing_calls(function: Callable[..., None]) -> Callable[..., None]:
     )
     @click.option("--text", metavar="PART", help="Only calls whose messages contain PART (case-insensitive).")
     @click.option("--step", "timestep_id", metavar="ID", help="Only calls of this timestep: its id, or your own.")
-    @choosing_sessions
+    @session_options
     @functools.wraps(function)
     def filtered(*args: object, **options: object) -> None:
         chosen = {name: whole_characters(options.pop(name)) for name in _CHOICES}
@@ -199,11 +199,11 @@ def choosing_calls(function: Callable[..., None]) -> Callable[..., None]:
     return filtered
 
 
-def of_one_session(frame: Frame, reader: Reader, which: CallFilter) -> CallFilter:
-    """Return the filter with the whole id of its session. Ends the command where there is no such session."""
+def resolve_session(frame: Frame, reader: Reader, which: CallFilter) -> CallFilter:
+    """Return the filter with its session prefix resolved to an id. Ends the command if no session matches."""
     if which.session_id is None:
         return which
     session = reader.session(which.session_id)
     if session is None:
-        frame.nothing(f"No session {which.session_id} in {safe_name(frame.store)}.")
+        frame.no_match(f"No session {which.session_id} in {safe_name(frame.store)}.")
     return msgspec.structs.replace(which, session_id=session.session.session_id)

@@ -1,4 +1,4 @@
-"""Frame: what every sub-command shares: its store, its screen, its machine-readable output, its errors."""
+"""Frame: the context of a sub-command: its store, screen, JSON output and error handling."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ _ADVICE: Final = (
 
 
 def store_errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
-    """Return what a store raises where it cannot be used now: ours, those of drivers that are loaded, and `more`."""
+    """Return the exceptions of an unavailable store: callspan's own, those of the loaded drivers, and `more`."""
     drivers = [getattr(sys.modules.get(module), name, None) for module, name in _DRIVER_ERRORS.items()]
     return (*more, StoreError, sqlite3.Error, OSError, *(error for error in drivers if error is not None))
 
 
 class Defaults(NamedTuple):
-    """The options before the sub-command."""
+    """Values of the options given before the sub-command."""
 
     store: str | None = None
     json: bool = False
@@ -61,12 +61,12 @@ class Defaults(NamedTuple):
 
 
 class Frame:
-    """One run of a sub-command."""
+    """The context of one run of a sub-command."""
 
     def __init__(
         self, store: str, *, json: bool, pager: bool = False, min_reward: float | None = None, deliver: bool = False
     ) -> None:
-        """`deliver` True: what ended processes left for the store is delivered before it is read."""
+        """`deliver`: deliver the records that ended processes left for the store before reading it."""
         self.store = store
         self._deliver = deliver
         self.min_reward = min_reward
@@ -75,20 +75,20 @@ class Frame:
 
     @contextmanager
     def reader(self) -> Iterator[Reader]:
-        """Yield the store, opened for reading, with what waited for it.
+        """Yield the store opened for reading, after the waiting records have been delivered to it.
 
-        Says what still waits. What is wrong with the store ends the command, saying what to do.
+        Reports records that still wait. A store that cannot be read ends the command with advice.
         """
         try:
             self._no_directory()
             backlog = Backlog(self.store, partial(progress, self), deliver=self._deliver)
             backlog.deliver()
         except SettingError as error:
-            raise wrong(error) from error
+            raise usage_error(error) from error
         try:
             reader = open_store(self.store)
         except SettingError as error:
-            raise wrong(error) from error
+            raise usage_error(error) from error
         except EmptyStoreError as error:
             if backlog.say():
                 self.fail(f"{safe_name(self.store)} has no records yet.")
@@ -98,22 +98,22 @@ class Frame:
             self.fail(str(error))
         except store_errors() as error:
             backlog.say()
-            self.fail(f"{safe_name(self.store)} cannot be opened: {_gist(error)}")
+            self.fail(f"{safe_name(self.store)} cannot be opened: {_first_line(error)}")
         try:
             backlog.say(reader.position)
-            yield reader if self.min_reward is None else Rewarded(reader, self.min_reward)
+            yield reader if self.min_reward is None else RewardFilteredReader(reader, self.min_reward)
         except BrokenPipeError:
-            # The reader of our output closed the pipe; the store is not at fault.
+            # The process that reads stdout closed the pipe: not an error of the store.
             raise
         except StoreError as error:
             self.fail(str(error))
         except store_errors() as error:
-            self.fail(f"{safe_name(self.store)} cannot be read: {_gist(error)}")
+            self.fail(f"{safe_name(self.store)} cannot be read: {_first_line(error)}")
         finally:
             reader.close()
 
     def deliver(self) -> None:
-        """Deliver what ended processes left for the store; what is wrong with it is for its reader to report."""
+        """Deliver the records that ended processes left for the store. Ignores errors: `reader` reports them."""
         if self._deliver:
             with suppress(*store_errors(SettingError)):
                 Backlog(self.store, partial(progress, self), deliver=True).deliver()
@@ -129,7 +129,7 @@ class Frame:
         click.echo(self._json(value))
 
     def emit_all(self, values: Iterable[object]) -> int:
-        """Print a JSON array, one element a line, as they come; return how many."""
+        """Print values as a JSON array, one element per line, as they arrive; return how many."""
         count = 0
         for count, value in enumerate(values, 1):
             click.echo(("[" if count == 1 else ",\n ") + self._json(value), nl=False)
@@ -138,34 +138,34 @@ class Frame:
 
     @staticmethod
     def _json(value: object) -> str:
-        """JSON that reads the same regardless of the encoding of stdout."""
+        """Return JSON, in ASCII if stdout's encoding is not a Unicode one."""
         text = json_text(value)
         return text if is_unicode(sys.stdout.encoding) else ascii_json(text)
 
-    def nothing(self, what: str) -> NoReturn:
-        """End the command with exit code 1: there is nothing of that kind."""
+    def no_match(self, what: str) -> NoReturn:
+        """End the command with exit code 1 because nothing matched; prints `what` unless `--json` is given."""
         if not self.json:
             click.echo(clean(what), err=True)
         raise click.exceptions.Exit(1)
 
     def fail(self, message: str) -> NoReturn:
-        """End the command with exit code 1 and a message of our own."""
+        """End the command with exit code 1 and an error message."""
         raise click.ClickException("\n".join(clean(line) for line in message.splitlines()))
 
 
-def wrong(error: SettingError) -> click.UsageError:
-    """Return what is wrong with a setting as wrong usage (exit code 2); stores are named by an option, too."""
+def usage_error(error: SettingError) -> click.UsageError:
+    """Return a setting's error as a usage error (exit code 2); for stores it also names the option `--store`."""
     return click.UsageError(clean(str(error).replace("CALLSPAN_STORES: ", "--store, CALLSPAN_STORES: ", 1)))
 
 
-def _gist(error: Exception) -> str:
-    """The first line of what a driver says; some say a page."""
+def _first_line(error: Exception) -> str:
+    """Return the first line of a driver's message; some are a page long."""
     message = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     return without_passwords(message if len(message) <= _GIST else whole_words(message, _GIST) + "…")
 
 
 def framed(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a sub-command `--store` and `--json`, and a `Frame` as its first argument."""
+    """Add `--store` and `--json` to a sub-command, and pass it a `Frame` as its first argument."""
 
     @click.option("--store", metavar="URL", help="Store. Default: $CALLSPAN_STORES, else sqlite:///callspan.db.")
     @click.option("--json", "as_json", is_flag=True, help="Machine-readable output on stdout.")
@@ -187,12 +187,12 @@ def framed(function: Callable[..., None]) -> Callable[..., None]:
         frame = Frame(url, json=as_json, pager=defaults.pager, min_reward=least_reward, deliver=not no_ship)
         function(frame, **{name: whole_characters(value) for name, value in options.items()})
 
-    # What a command says of itself, and the options it has been given so far, belong to the function.
+    # click keeps a command's help and its options so far on the function.
     return update_wrapper(with_frame, function)
 
 
 def reading(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a sub-command that reads a store what `framed` gives, and `--no-ship`."""
+    """Add the options of `framed`, and `--no-ship`, to a sub-command that reads a store."""
     leave = click.option("--no-ship", is_flag=True, help="Do not deliver waiting records of ended processes first.")
     return leave(framed(function))
 
@@ -210,10 +210,10 @@ UpdateProgress: TypeAlias = Callable[..., None]
 
 
 class _Clock(ProgressColumn):
-    """The estimated time left; where it is unknown, the time elapsed."""
+    """A progress column: the estimated time left or, if unknown, the time elapsed."""
 
     def render(self, task: Task) -> Text:
-        """Return what the column says now."""
+        """Return the column's current text."""
         left = task.time_remaining
         if left is not None and not task.finished:
             return Text(
@@ -224,7 +224,7 @@ class _Clock(ProgressColumn):
 
 @contextmanager
 def progress(frame: Frame, what: str) -> Iterator[UpdateProgress]:
-    """Show a bar while the block runs, and yield how to move it; nothing is shown where stderr is no terminal."""
+    """Show a progress bar while the block runs and yield its update function. Without a terminal on stderr: no bar."""
     console = Console(stderr=True)
     bars = Progress(
         SpinnerColumn("dots" if is_unicode(console.encoding) else "line"),
@@ -250,8 +250,8 @@ _EVERY: Final = CallFilter()
 _ANY: Final = SessionFilter()
 
 
-class Rewarded:
-    """A `Reader` of the sessions with at least some reward, and of their calls; of any store."""
+class RewardFilteredReader:
+    """A `Reader` of any store, limited to sessions with a minimum reward and their calls."""
 
     def __init__(self, reader: Reader, least: float) -> None:
         self.name = reader.name
@@ -263,13 +263,13 @@ class Rewarded:
         return frozenset(summary.session.session_id for summary in self.sessions())
 
     def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
-        """Yield the calls of sessions that earned enough."""
+        """Yield the calls of the sessions with enough reward."""
         end = None if which.limit is None else which.offset + which.limit
         found = self._reader.calls(msgspec.structs.replace(which, limit=None, offset=0))
         yield from islice((call for call in found if call.place.session_id in self._chosen), which.offset, end)
 
     def call(self, call_id: str) -> CallRecord | None:
-        """Return one call, whatever its session earned."""
+        """Return one call, regardless of its session's reward."""
         return self._reader.call(call_id)
 
     def count_calls(self, which: CallFilter = _EVERY) -> int:
@@ -280,16 +280,16 @@ class Rewarded:
     def sessions(
         self, *, since_ns: int | None = None, limit: int | None = None, which: SessionFilter = _ANY
     ) -> Iterator[SessionSummary]:
-        """Yield sessions that earned enough, newest first."""
+        """Yield the sessions with enough reward, newest first."""
         found = self._reader.sessions(since_ns=since_ns, which=which)
         yield from islice((one for one in found if one.reward is not None and one.reward >= self._least), limit)
 
     def session(self, session_id: str) -> SessionSummary | None:
-        """Return one session, whatever it earned."""
+        """Return one session, regardless of its reward."""
         return self._reader.session(session_id)
 
     def timestep(self, timestep_id: str) -> TimestepRecord | None:
-        """Return one timestep, whatever its session earned."""
+        """Return one timestep, regardless of its session's reward."""
         return self._reader.timestep(timestep_id)
 
     def timesteps(self, session_id: str) -> Iterator[TimestepRecord]:
@@ -301,7 +301,7 @@ class Rewarded:
         return self._reader.events(session_id)
 
     def summary(self, by: str, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
-        """Yield sums over the calls of sessions that earned enough, largest number of calls first."""
+        """Yield sums over the calls of the sessions with enough reward, largest number of calls first."""
         slim = (msgspec.structs.replace(call, conversation=None) for call in self.calls(which))
         sessions = {one.session.session_id: one.session for one in self.sessions()}
         return aggregates.summarise(slim, by, latencies=latencies, sessions=sessions)
@@ -311,5 +311,5 @@ class Rewarded:
         return self._reader.position(segment)
 
     def close(self) -> None:
-        """Let go of the store."""
+        """Close the store."""
         self._reader.close()

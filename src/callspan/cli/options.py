@@ -1,4 +1,4 @@
-"""Options read with the standard library, for `callspan run`, which works without click; and the default store."""
+"""Options parsed with the standard library for `callspan run`, which works without click; and the default store."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from callspan.stores.urls import parse
 
 
 class WrongUsageError(Exception):
-    """The command line is wrong. The message says what is."""
+    """The command line is invalid. The message says why."""
 
 
 class Leading(NamedTuple):
-    """The options before the first word that is none, and what follows them."""
+    """The options before the first positional argument, and the arguments from there on."""
 
     flags: frozenset[str]
     values: dict[str, str]
@@ -26,7 +26,7 @@ class Leading(NamedTuple):
 
 
 def leading_options(arguments: Sequence[str], flags: Collection[str], with_value: Collection[str]) -> Leading:
-    """Read options up to the first other word, or up to `--`. Raises WrongUsageError for one that does not exist."""
+    """Parse options up to the first positional argument or `--`. Raises WrongUsageError for an unknown option."""
     found: set[str] = set()
     values: dict[str, str] = {}
     rest = list(arguments)
@@ -49,7 +49,7 @@ def leading_options(arguments: Sequence[str], flags: Collection[str], with_value
 
 
 def did_you_mean(given: str, possible: Iterable[str], most: int = 3) -> str:
-    """Return a sentence that names what `given` may have meant, with a space before it; empty where nothing is near."""
+    """Return " Did you mean ...?" for the name closest to `given`; empty if none is close."""
     near = difflib.get_close_matches(given, sorted(set(possible)), n=most, cutoff=0.7)
     if not near:
         return ""
@@ -64,9 +64,9 @@ DEFAULT_STORE: Final = "sqlite:///callspan.db"
 def stores_of_environment() -> str:
     """Return the stores of `CALLSPAN_STORES` as a comma list, else the default store.
 
-    Of those that cannot be used a line is printed on stderr. Raises SettingError where none can.
+    Prints a line on stderr for each invalid store. Raises SettingError if none is valid.
     """
-    # What else is wrong with the environment is for the process to say that records.
+    # Other invalid variables are reported by the process that records.
     named = load(warn=False).stores
     wrong = {url: error for url in named if (error := _trouble(url)) is not None}
     good = [url for url in named if url not in wrong]

@@ -7,7 +7,7 @@ from typing import Final
 import click
 
 from callspan.cli.filters import MOMENT
-from callspan.cli.frame import Frame, progress, reading, store_errors, wrong
+from callspan.cli.frame import Frame, progress, reading, store_errors, usage_error
 from callspan.formatting import count, iso
 from callspan.settings import SettingError
 from callspan.stores.base import CallFilter
@@ -32,15 +32,15 @@ def command(frame: Frame, older_ns: int, dry_run: bool) -> None:
     from callspan.stores.retention import prune
 
     if dry_run:
-        _look(frame, older_ns)
+        _preview(frame, older_ns)
         return
     with frame.reader():
-        pass  # delivers what waits for the store, and says what still does
+        pass  # delivers the waiting records and reports those that still wait
     try:
         with progress(frame, "pruning"):
             removed = prune(split_urls(frame.store)[0], older_ns)
     except SettingError as error:
-        raise wrong(error) from error
+        raise usage_error(error) from error
     except store_errors() as error:
         frame.fail(str(error))
     if frame.json:
@@ -52,8 +52,8 @@ def command(frame: Frame, older_ns: int, dry_run: bool) -> None:
     )
 
 
-def _look(frame: Frame, older_ns: int) -> None:
-    """Say how many sessions and calls would go."""
+def _preview(frame: Frame, older_ns: int) -> None:
+    """Print how many sessions and calls would be deleted."""
     with frame.reader() as reader, progress(frame, "sessions") as tell:
         calls, sessions = reader.count_calls(CallFilter(until_ns=older_ns)), 0
         for number, summary in enumerate(reader.sessions(), 1):
@@ -62,7 +62,7 @@ def _look(frame: Frame, older_ns: int) -> None:
             ended = session.end_ns if session.end_ns is not None else session.start_ns
             if ended is not None and ended < older_ns:
                 sessions += 1
-                # Its calls go with it, those too that began after its end.
+                # A session's calls are deleted with it, even those that began after its end.
                 late = summary.last_ns is not None and summary.last_ns >= older_ns
                 its_own = CallFilter(session_id=session.session_id, since_ns=older_ns)
                 calls += reader.count_calls(its_own) if late else 0

@@ -60,13 +60,13 @@ def command(frame: Frame, ident: str, model: str | None, base_url: str | None, t
     with frame.reader() as reader:
         before = reader.call(ident)
     if before is None:
-        frame.nothing(f"No call in {safe_name(frame.store)} has an id that begins with {ident!r}, or several have.")
+        frame.no_match(f"No call in {safe_name(frame.store)} has an id that begins with {ident!r}, or several have.")
     try:
         after = priced(resend(before, model=model, base_url=base_url, timeout_s=timeout_s))
     except ResendError as error:
         frame.fail(str(error))
     if frame.json:
-        frame.emit({"recorded": _full_row(before), "replayed": _full_row(after), "same": same_answer(before, after)})
+        frame.emit({"recorded": _full_row(before), "replayed": _full_row(after), "same": same_output(before, after)})
     else:
         _show(frame.screen, before, after)
     if after.outcome != "success":
@@ -90,7 +90,7 @@ def _show(screen: Screen, before: CallRecord, after: CallRecord) -> None:
         )
         screen.print(clean_lines(full_output(call) or (call.error.message if call.error else None) or "no output"))
     screen.print(Rule(style="bright_black"))
-    same, what = same_answer(before, after), kind_of_answer(after)
+    same, what = same_output(before, after), output_kind(after)
     if same is None:
         screen.line(("the recorded vectors were kept by their length alone: record with media='inline'", "yellow"))
     else:
@@ -98,7 +98,7 @@ def _show(screen: Screen, before: CallRecord, after: CallRecord) -> None:
 
 
 class ResendError(Exception):
-    """A recorded request cannot be sent again. The message says why, and what to do."""
+    """The recorded request cannot be sent again. The message says why, and what to do."""
 
 
 class _Sdk(NamedTuple):
@@ -123,10 +123,10 @@ _SDKS: Final = {
 
 
 def resend(call: CallRecord, *, model: str | None, base_url: str | None, timeout_s: float) -> CallRecord:
-    """Send the recorded request and return the record of the new call, be it an error.
+    """Send the recorded request and return the record of the new call, whether it succeeds or fails.
 
-    Raises ResendError for a request that was not kept whole, an SDK or key that is missing, or a host that would not
-    be the recorded one.
+    Raises ResendError if the request was not recorded completely, the SDK or its key is missing, or the host would
+    not be the recorded one.
     """
     from callspan.testing.capturing import capture
 
@@ -139,7 +139,7 @@ def resend(call: CallRecord, *, model: str | None, base_url: str | None, timeout
         raise ResendError(f"{call.api} is not an API that can be replayed")
     client, errors = _client(sdk, call, base_url, timeout_s)
     path = sdk.prefix + endpoint.path.removeprefix("/v1")
-    # Inline, so that the new answer can be looked at whole.
+    # Inline, so that the complete new output is in the record.
     with capture(strict=False, media="inline") as captured:
         try:
             _send(client, path, body, errors)
@@ -158,7 +158,7 @@ def _send(client: Any, path: str, body: dict[str, object], errors: type[Exceptio
         for _ in answer if stream else ():
             continue
     except errors:
-        # It is in the record, which is what is shown.
+        # The record, which is shown, has the error.
         return
 
 
@@ -202,7 +202,7 @@ _FLOAT_BYTES: Final = 4
 
 
 def full_output(call: CallRecord) -> str | None:
-    """Return the whole output, for embeddings the number and length of the vectors; None where none was kept."""
+    """Return the complete output (for embeddings: number and length of the vectors); None if it was not recorded."""
     sizes = [size for size, _ in _vectors(call)]
     if sizes:
         numbers = " and ".join(f"{size:,}" for size in sorted(set(sizes)))
@@ -212,8 +212,8 @@ def full_output(call: CallRecord) -> str | None:
     return "\n".join(piece for message in call.conversation.output for piece in gist(message)) or None
 
 
-def same_answer(before: CallRecord, after: CallRecord) -> bool | None:
-    """Return whether two calls had the same output; None where only the length of vectors was kept."""
+def same_output(before: CallRecord, after: CallRecord) -> bool | None:
+    """Return whether two calls had the same output; None if only the vectors' lengths were recorded."""
     pair = [_vectors(call) for call in (before, after)]
     if not any(pair):
         return full_output(before) == full_output(after)
@@ -223,13 +223,13 @@ def same_answer(before: CallRecord, after: CallRecord) -> bool | None:
     return None if None in values[0] or None in values[1] else values[0] == values[1]
 
 
-def kind_of_answer(call: CallRecord) -> str:
-    """Return what an answer is made of, as people say it."""
+def output_kind(call: CallRecord) -> str:
+    """Return what a call's output consists of: "vectors" or "words"."""
     return "vectors" if call.operation == "embeddings" else "words"
 
 
 def _vectors(call: CallRecord) -> list[tuple[int, tuple[float, ...] | None]]:
-    """The vectors of an embeddings answer with their lengths; None for one of which only the length was kept."""
+    """Return (vector, length) for each embedding; the vector is None if only its length was recorded."""
     body = bytes(call.response.body) if call.response and call.operation == "embeddings" else b""
     rows = objects(msgspec.json.decode(body), "data") if body else ()
     return [_vector(dig(row, "embedding")) for row in rows]

@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from callspan.cli.filters import File, choosing_calls, of_one_session
+from callspan.cli.filters import File, call_options, resolve_session
 from callspan.cli.frame import Frame, progress, reading
 from callspan.formatting import plural
 from callspan.output_file import is_stream, written_to
@@ -26,7 +26,7 @@ store."""
 
 
 @click.command("report", short_help="Write one HTML page: sessions, rewards, cost, times.", epilog=_EPILOG)
-@choosing_calls
+@call_options
 @click.option(
     "-o",
     "--output",
@@ -39,7 +39,7 @@ store."""
 def command(frame: Frame, which: CallFilter, output: Path) -> None:
     """Write one self-contained HTML page: timeline of sessions, reward curve, tokens and cost, times, errors."""
     with frame.reader() as reader, progress(frame, "calls") as tell:
-        which = of_one_session(frame, reader, which)
+        which = resolve_session(frame, reader, which)
         try:
             with written_to(output) as target:
                 found = write_report(reader, target, which, progress=tell)
@@ -48,7 +48,7 @@ def command(frame: Frame, which: CallFilter, output: Path) -> None:
         except OSError as error:
             frame.fail(f"{output}: {error.strerror or error}")
     if not found.every.calls and not found.sessions:
-        frame.nothing(f"No such calls in {safe_name(frame.store)}; nothing written.")
+        frame.no_match(f"No such calls in {safe_name(frame.store)}; nothing written.")
     if is_stream(output):
         return
     size = output.stat().st_size

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import click
 import msgspec
 
-from callspan.cli.filters import File, choosing_calls, of_one_session
+from callspan.cli.filters import File, call_options, resolve_session
 from callspan.cli.frame import Frame, progress, reading
 from callspan.cost import PriceFileError, Pricer, pricer_for
 from callspan.cost.price_table import PROVIDER
@@ -41,7 +41,7 @@ A cost that the provider reported is never changed."""
 
 
 @click.command("reprice", short_help="Recompute costs from prices.", epilog=_EPILOG)
-@choosing_calls
+@call_options
 @click.option("--prices", type=File(exists=True, dir_okay=False), help="Your own price file.")
 @click.option("--all", "every", is_flag=True, help="Also reprice calls that have a cost.")
 @click.option("--dry-run", is_flag=True, help="Change nothing; show what would change.")
@@ -51,7 +51,7 @@ def command(frame: Frame, which: CallFilter, prices: Path | None, every: bool, d
     pricer = _pricer(frame, prices)
     changes = CostChanges()
     with frame.reader() as reader, progress(frame, "calls") as tell:
-        which = msgspec.structs.replace(of_one_session(frame, reader, which), newest_first=False)
+        which = msgspec.structs.replace(resolve_session(frame, reader, which), newest_first=False)
         total = reader.count_calls(which)
         with Rewriter(None if dry_run else _sink(frame, reader.name)) as rewriter:
             for number, call in enumerate(reader.calls(which), 1):
@@ -65,16 +65,16 @@ def command(frame: Frame, which: CallFilter, prices: Path | None, every: bool, d
 
 @dataclass
 class CostChanges:
-    """Calls that were looked at, and the costs that change."""
+    """Counts of the calls checked and of the costs that change."""
 
     calls: int = 0
     changed: list[Decimal] = field(default_factory=list)
     """The new costs."""
     unknown: Counter[str] = field(default_factory=Counter)
-    """Models of calls that have no cost and get none."""
+    """Number of calls without a price, by model."""
 
     def count(self, call: CallRecord, cost: Cost | None) -> None:
-        """Count a call and the cost it would get; None: none, or it keeps its own."""
+        """Count a call and its new cost; None: the cost stays as it is."""
         self.calls += 1
         if cost is not None and cost != call.cost:
             self.changed.append(cost.usd)
@@ -83,7 +83,7 @@ class CostChanges:
 
 
 class Rewriter:
-    """Writes new versions of calls to a store, as a shipper would; None: writes nothing."""
+    """Writes new versions of calls to a store, as a shipper does; without a sink it writes nothing."""
 
     def __init__(self, sink: Sink | None) -> None:
         self._sink = sink
@@ -97,14 +97,14 @@ class Rewriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Write what waits, and close."""
+        """Write the rest of the batch and close the sink."""
         self._flush()
         if self._sink is not None:
             self._sink.forget(_SEGMENT)
             self._sink.close()
 
     def write(self, call: CallRecord, cost: Cost) -> None:
-        """Write a call with another cost. A higher version replaces; one that still waits in a spool will not."""
+        """Write a call with its new cost and a higher version: a copy that waits in a spool cannot replace it."""
         again = msgspec.structs.replace(call, cost=cost, record_version=call.record_version + 1, conversation=None)
         self._count += 1
         self._waiting.append(Entry(_SEGMENT, self._count - 1, self._count, encode(again)))
@@ -118,7 +118,7 @@ class Rewriter:
 
 
 def _sink(frame: Frame, name: str) -> Sink:
-    """The sink of the store that is read: the first that can be."""
+    """Return the sink of the store that is read, else the first."""
     sinks = sinks_for(split_urls(frame.store))
     return next((sink for sink in sinks if sink.name == name), sinks[0])
 
@@ -153,7 +153,7 @@ def _report(frame: Frame, changes: CostChanges, *, dry_run: bool) -> None:
         )
         return
     if not changes.calls:
-        frame.nothing(f"No such calls in {safe_name(frame.store)}.")
+        frame.no_match(f"No such calls in {safe_name(frame.store)}.")
     done = "would get" if dry_run else "got"
     worth = f", {money(total)} together" if total is not None else ""
     frame.screen.line(

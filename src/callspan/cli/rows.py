@@ -18,11 +18,11 @@ Row: TypeAlias = dict[str, object]
 _SAID_CHARACTERS: Final = 200
 _NS_PER_MS: Final = 1e6
 _SHORTEST: Final = 13
-"""Time-ordered ids begin with 13 characters of time."""
+"""Length of the timestamp at the start of a time-ordered id."""
 
 
 def call_row(call: CallRecord) -> Row:
-    """Return what `callspan calls --json` says of a call; None is unknown."""
+    """Return a call as `callspan calls --json` prints it; None is unknown."""
     error, usage, response = call.error, call.usage, call.response
     return {
         "call_id": call.call_id,
@@ -67,7 +67,7 @@ def call_row(call: CallRecord) -> Row:
 
 
 def session_row(summary: SessionSummary) -> Row:
-    """Return what `callspan sessions --json` says of a session; None is unknown."""
+    """Return a session as `callspan sessions --json` prints it; None is unknown."""
     session = summary.session
     return {
         "session_id": session.session_id,
@@ -79,7 +79,7 @@ def session_row(summary: SessionSummary) -> Row:
         "start": iso(session.start_ns),
         "start_ns": session.start_ns,
         "end_ns": session.end_ns,
-        "duration_ms": _ms(lasted_ns(summary)),
+        "duration_ms": _ms(session_duration_ns(summary)),
         "outcome": session.outcome,
         "success": session.success,
         "reward": summary.reward,
@@ -98,18 +98,18 @@ def session_row(summary: SessionSummary) -> Row:
 
 
 def amount(usd: Decimal | None) -> str | None:
-    """Return exact decimal text, never with an exponent; None of None."""
+    """Return the exact decimal as text, without an exponent; None for None."""
     return None if usd is None else format(usd, "f")
 
 
-def lasted_ns(summary: SessionSummary) -> int | None:
-    """Return how long a session took, or has taken as far as is known; None where its start is unknown."""
+def session_duration_ns(summary: SessionSummary) -> int | None:
+    """Return a session's duration, up to its last record if it has not ended; None if its start is unknown."""
     start, end = summary.session.start_ns, summary.session.end_ns or summary.last_ns
     return None if start is None or end is None else max(0, end - start)
 
 
 def output_text(call: CallRecord) -> str | None:
-    """Return the gist of what came back: the text, else the tools it called; None where nothing was kept."""
+    """Return a short form of a call's output: its text, else its tool calls; None if it was not recorded."""
     conversation = call.conversation
     if conversation is None:
         return None
@@ -118,7 +118,7 @@ def output_text(call: CallRecord) -> str | None:
 
 
 def gist(message: Message) -> Iterator[str]:
-    """Yield the pieces of a message as short text: words, and tool calls as `name(arguments)`."""
+    """Yield the parts of a message as short text: text as it is, tool calls as `name(arguments)`."""
     for part in message.parts:
         match part:
             case Text(text=text) | Refusal(text=text):
@@ -132,7 +132,7 @@ def gist(message: Message) -> Iterator[str]:
 
 
 def short_ids(ids: Iterable[str], besides: Iterable[str] = ()) -> dict[str, str]:
-    """Return the beginning of each id, of 13 characters or more, that tells it from the others and those `besides`."""
+    """Return a prefix of each id, 13 characters or longer, that is unique among `ids` and `besides`."""
     wanted = set(ids)
     lengths = dict.fromkeys(sorted(wanted.union(besides)), _SHORTEST)
     for one, following in itertools.pairwise(lengths):

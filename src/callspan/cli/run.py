@@ -1,7 +1,7 @@
 """`callspan run APP`: record an application without changing it. Needs nothing beyond the base installation.
 
-The application runs as it would without us: by its own interpreter, in this very process, with its own arguments
-and exit code. What instruments it is a `sitecustomize` on its path, see `autostart/`.
+The application runs as it would without callspan: with its own interpreter, in this same process (`exec`), with its
+own arguments and exit code. A `sitecustomize` on its `PYTHONPATH` instruments it, see `autostart/`.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ _FLAGS: Final = ("-m", "--json", "-h", "--help")
 
 
 def main(arguments: Sequence[str], *, store: str | None = None) -> NoReturn:
-    """Become the application that the arguments name; `store` is what was named before the sub-command.
+    """Replace this process by the application in `arguments`; `store` is the store given before the sub-command.
 
-    Exits 0 after help, 1 where the program cannot be started, 2 on wrong usage; else with the application's own code.
+    Exits 0 after help, 1 if the program cannot be started, 2 on wrong usage; else with the application's own code.
     """
     try:
-        program, stores, service = _understood(arguments, store)
+        program, stores, service = _parse_arguments(arguments, store)
     except (WrongUsageError, SettingError) as error:
         named = str(error).replace("CALLSPAN_STORES: ", "--store, CALLSPAN_STORES: ", 1)
         print(f"{_USAGE}\nTry 'callspan run --help' for help.\n\nError: {clean_lines(named)}", file=sys.stderr)
@@ -68,8 +68,8 @@ def main(arguments: Sequence[str], *, store: str | None = None) -> NoReturn:
     _become(program, environment)
 
 
-def _understood(arguments: Sequence[str], store: str | None) -> tuple[list[str], str, str | None]:
-    """Return the command line to run, the stores and what telemetry calls it, after printing help where requested."""
+def _parse_arguments(arguments: Sequence[str], store: str | None) -> tuple[list[str], str, str | None]:
+    """Return the application's command line, the stores and the service name; prints help and exits if requested."""
     given = leading_options(arguments, _FLAGS, ("--store",))
     if given.flags & {"-h", "--help"}:
         print(_HELP, end="")
@@ -84,7 +84,7 @@ def _understood(arguments: Sequence[str], store: str | None) -> tuple[list[str],
 
 
 def _program(app: str, *, as_module: bool) -> list[str]:
-    """Return the command line's beginning. Raises WrongUsageError where APP is nothing that can be run."""
+    """Return the interpreter and program to run. Raises WrongUsageError if APP cannot be run."""
     if as_module:
         return [sys.executable, "-m", app]
     if Path(app).is_file() and not (os.access(app, os.X_OK) and Path(app).suffix != ".py"):
@@ -100,7 +100,7 @@ def _program(app: str, *, as_module: bool) -> list[str]:
 
 
 def _absolute(urls: str) -> str:
-    """The stores, with the paths of files made absolute: the application may change its directory."""
+    """Return the stores with absolute file paths, because the application may change its directory."""
     found: list[str] = []
     for url in split_urls(urls):
         store = parse(url)

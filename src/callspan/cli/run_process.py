@@ -1,4 +1,4 @@
-"""Run process: what `callspan run` adds to each process of the application: its start and its last line on stderr."""
+"""Run process: what `callspan run` adds to each process of the application: instrumentation and a summary at exit."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from callspan.wiring.recorder import Destination, last_destination
 
 
 def start() -> None:
-    """Instrument by the environment's settings; an invalid one costs a warning, never the application's start."""
+    """Instrument with the environment's settings; an invalid one causes a warning and never stops the application."""
     with fail_open("start under `callspan run`"):
         if is_run_process():
-            # Before anything of callspan that runs at exit, so that it comes after all of it.
+            # Registered before all other exit functions of callspan, so that it runs after them.
             print_at_exit(load(warn=False))
         handle = instrument(otlp=otlp_is_named())
-        # Also where no spans are sent: the records of unfinished streams must contain how they ended.
+        # Needed even if no spans are sent: it ends the records of unfinished streams.
         WIRING.flush_before_sigterm(handle.settings)
 
 
@@ -39,10 +39,10 @@ _TELL: Final = fail_open("print where the records are")
 
 
 def print_at_exit(settings: Settings) -> None:
-    """Have the line printed when this process ends by itself; its forks print none."""
+    """Print the summary line when this process exits; forked children print none."""
     try:
         directory = Path.cwd()
-    except OSError:  # it was deleted
+    except OSError:  # the directory was deleted
         directory = Path(os.sep)
     atexit.register(_print, settings, directory)
 
@@ -54,7 +54,7 @@ def _print(settings: Settings, directory: Path) -> None:
 
 
 def _line(settings: Settings, destination: Destination | None, directory: Path) -> str:
-    """The line; `directory` is where the application was started: its files are named as from there."""
+    """Return the summary line; paths in it are relative to `directory`, where the application was started."""
     if not settings.enabled:
         return "switched off by the environment, nothing was recorded"
     if destination is None:
@@ -71,7 +71,7 @@ def _line(settings: Settings, destination: Destination | None, directory: Path) 
 
 
 def _option(stores: tuple[str, ...], directory: Path) -> str:
-    """The options with which the command finds the same stores."""
+    """Return the options with which other commands find the same stores."""
     if len(stores) == 1 and parse(stores[0]).path == directory / str(parse(DEFAULT_STORE).path):
         return ""
     return " --store " + shlex.quote(",".join(_url(url, directory) for url in stores))
@@ -110,7 +110,7 @@ def _relative(path: Path, directory: Path) -> str:
 
 
 def _write(line: str) -> None:
-    """Write to the process's own stderr, past all buffers: one that fails would change the exit code."""
+    """Write to file descriptor 2 directly: a failing buffered write would change the exit code."""
     stderr = sys.__stderr__
     if stderr is None or stderr.closed:
         return
@@ -122,7 +122,7 @@ def _write(line: str) -> None:
 
 
 def _takes_more(number: int) -> bool:
-    """Whether writing neither waits for a reader nor raises SIGPIPE."""
+    """Return whether writing to stderr neither blocks nor raises SIGPIPE."""
     if not hasattr(select, "poll"):
         return True
     poll = select.poll()

@@ -1,6 +1,6 @@
-"""Safe text: recorded text without terminal control sequences, and output that the stream's encoding can represent.
+"""Safe text: removes terminal control sequences from recorded text, and characters the output encoding lacks.
 
-Characters that stdout or stderr cannot encode are replaced, lines and arrows by ASCII ones; never a traceback.
+Characters that stdout or stderr cannot encode are replaced, box drawing and arrows by ASCII characters.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _UNSAFE: Final = re.compile(
 _UNSAFE_IN_LINES: Final = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
 _HANDLER: Final = "callspan.replace"
 _STRICT: Final = ("strict", "surrogateescape", "backslashreplace")
-"""What Python gives its streams by itself; another choice is the user's own."""
+"""Python's default error handlers of the standard streams; any other was chosen by the user."""
 _ASCII: Final = str.maketrans(
     {
         **dict.fromkeys("─━═╌╍╴╶╸╺", "-"),
@@ -37,26 +37,26 @@ _ASCII: Final = str.maketrans(
         "\N{MULTIPLICATION SIGN}": "x",
     }
 )
-"""One character for one, so that columns stay in line."""
+"""One character each, so that columns stay aligned."""
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]")
 _BMP: Final = 0xFFFF
 
 
 def clean(text: str) -> str:
-    """Return text fit for one line of a terminal: line ends become spaces, other control characters go away.
+    """Return text safe for one terminal line: line ends become spaces, other control characters are removed.
 
-    Also gone: what turns the direction of writing round or has no width, for it hides what is there.
+    Bidirectional controls and zero-width characters are removed too, because they hide what is written.
     """
     return _UNSAFE.sub(_safe, text)
 
 
 def clean_lines(text: str) -> str:
-    """Return text fit for a terminal with its line ends kept."""
+    """Return text safe for a terminal, with its line ends kept."""
     return _UNSAFE_IN_LINES.sub(_safe, text)
 
 
 def whole_characters(value: object) -> object:
-    """Return an option's value without surrogates: they represent bytes that are no text, which no store takes."""
+    """Return an option's value without surrogates (undecodable bytes), which no store accepts."""
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
     return tuple(map(whole_characters, value)) if isinstance(value, tuple) else value
@@ -66,8 +66,8 @@ def _safe(found: re.Match[str]) -> str:
     return " " if found[0] in "\n\t" else "" if found[0] == "\r" else "\N{REPLACEMENT CHARACTER}"
 
 
-def forgive_encodings() -> None:
-    """Let both output streams of this process take any text, whatever their encoding."""
+def replace_unencodable() -> None:
+    """Make stdout and stderr replace characters that their encoding lacks instead of raising."""
     codecs.register_error(_HANDLER, _replaced)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors in _STRICT:
@@ -75,18 +75,18 @@ def forgive_encodings() -> None:
 
 
 def fit(text: str, encoding: str | None) -> str:
-    """Return text with every character that the encoding lacks replaced; None is UTF-8."""
+    """Return text with every character that the encoding lacks replaced; None means UTF-8."""
     codecs.register_error(_HANDLER, _replaced)
     return text.encode(encoding or "utf-8", _HANDLER).decode(encoding or "utf-8")
 
 
 def ascii_json(text: str) -> str:
-    """Return the same JSON in ASCII alone."""
+    """Return the same JSON with all non-ASCII characters escaped."""
     return _NOT_ASCII.sub(_escaped, text)
 
 
 def is_unicode(encoding: str | None) -> bool:
-    """Return whether an encoding has every character."""
+    """Return whether an encoding covers all of Unicode."""
     return (encoding or "utf-8").lower().replace("_", "-").startswith("utf")
 
 

@@ -1,4 +1,4 @@
-"""Screen: text and tables for people. None of the control characters of recorded text reaches the terminal."""
+"""Screen: text and tables for people, without the control characters of recorded text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from callspan.formatting import UNKNOWN
 from callspan.record.codec import encode_json
 
 _WIDTH: Final = 100
-"""Columns where output goes to no terminal."""
+"""Width in columns without a terminal."""
 _RAW_CONTROLS: Final = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 OUTCOME_STYLES: Final = {
@@ -32,15 +32,15 @@ OUTCOME_STYLES: Final = {
 
 
 class _Console(Console):
-    """A console that leaves it to the command what a broken pipe means."""
+    """A console that raises BrokenPipeError instead of exiting."""
 
     def on_broken_pipe(self) -> None:
-        """Raise it, once more."""
+        """Raise the BrokenPipeError again."""
         raise BrokenPipeError
 
 
 class Screen:
-    """Where people read: colours and the real width on a terminal, plain text of 100 columns elsewhere."""
+    """Output for people: colours and the terminal's width, or plain text of 100 columns without a terminal."""
 
     def __init__(self, *, pager: bool = False) -> None:
         stdout = sys.stdout
@@ -55,7 +55,7 @@ class Screen:
 
     @contextmanager
     def paged(self) -> Iterator[None]:
-        """Show what the block prints through the reader's pager ($PAGER), if a terminal cannot show it at once."""
+        """Show the block's output in the pager ($PAGER) if it does not fit on the terminal."""
         if not self._pager:
             yield
             return
@@ -68,15 +68,15 @@ class Screen:
             click.echo_via_pager(shown)
 
     def print(self, what: RenderableType = "") -> None:
-        """Print a line, a table, a tree."""
+        """Print a text, a table or a tree."""
         self.console.print(what)
 
     def text(self, text: Text) -> None:
-        """Print one line, cut off with an ellipsis where the screen ends."""
+        """Print one line, truncated with an ellipsis at the width of the screen."""
         self.console.print(text, no_wrap=True, overflow="ellipsis")
 
     def paragraph(self, text: str) -> None:
-        """Print cleaned text, wrapped where the screen ends."""
+        """Print cleaned text, wrapped at the width of the screen."""
         self.console.print(Text(clean(text)))
 
     def line(self, *parts: tuple[str, str] | str) -> None:
@@ -94,7 +94,7 @@ def styled(*parts: tuple[str, str] | str) -> Text:
 
 
 def json_text(value: object) -> str:
-    """Return compact JSON in which every control character is escaped, those of C1 too."""
+    """Return compact JSON with every control character escaped, C1 included."""
     return _RAW_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", encode_json(value).decode())
 
 
@@ -104,38 +104,38 @@ def reward_style(value: float | None) -> str:
 
 
 _GAPS: Final = (2, 1)
-"""Between columns; the narrow one before any column goes."""
+"""Spaces between columns; the narrower gap is used before a column is dropped."""
 _IDLE: Final = 100
-"""Added to the rank of a column that says nothing but zero."""
+"""Added to the rank of a column in which every value is zero."""
 _NOTHING: Final = ("0", "+0", "$0.00", "", UNKNOWN)
 _LEAST: Final = 8
-"""What a column that may shrink keeps at the least."""
+"""Minimum width of a shrinkable column."""
 
 
 class Column(NamedTuple):
-    """One column."""
+    """The layout of one table column."""
 
     name: str
     right: bool = False
-    """Numbers stand to the right."""
+    """Right-aligned, for numbers."""
     rank: int = 0
-    """Where the screen is narrow the highest goes first; 0 stays."""
+    """On a narrow screen the columns with the highest rank are dropped first; 0 is never dropped."""
     shrinks: bool = False
-    """Its cells may be cut; others are whole."""
+    """Its cells may be truncated."""
     least: int = _LEAST
-    """So much of its cells stays."""
+    """Its minimum width."""
     known: bool = False
-    """It goes where nothing is known in it."""
+    """Dropped if no value in it is known."""
 
 
 class _Layout(NamedTuple):
     gap: int
     widths: dict[int, int]
-    """Position of a column that is shown -> its width."""
+    """Width of each shown column, by its position."""
 
 
 def fitted(columns: Sequence[Column], rows: Iterable[Sequence[Text | str]], width: int) -> Group:
-    """Return the rows below their heads, one line each, no wider than `width`."""
+    """Return a table of the rows, one line each, no wider than `width`."""
     lines = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
     natural = [max([len(column.name), *(row[at].cell_len for row in lines)]) for at, column in enumerate(columns)]
     known = [
@@ -166,7 +166,7 @@ def _layout(columns: Sequence[Column], natural: Sequence[int], kept: list[int], 
 
 
 def _widths(columns: Sequence[Column], natural: Sequence[int], kept: Sequence[int], room: int) -> dict[int, int]:
-    """The width of each column that is kept; what is too much is taken from the widest that may shrink."""
+    """Return the width of each column that is kept; excess width is taken from the widest shrinkable column."""
     widths = {at: natural[at] for at in kept}
     while (too_much := sum(widths.values()) - room) > 0:
         shrinking = [at for at in kept if columns[at].shrinks and widths[at] > columns[at].least]

@@ -1,4 +1,4 @@
-"""Session tree: a session with its steps, and in each the calls, tools, events and messages as they happened."""
+"""Session tree: a session with its steps, and in each step its calls, tools, events and messages in order of time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from callspan.cli.calls import outcome_text
-from callspan.cli.rows import gist, lasted_ns
+from callspan.cli.rows import gist, session_duration_ns
 from callspan.cli.screen import OUTCOME_STYLES, reward_style, styled
 from callspan.formatting import UNKNOWN, count, duration, money, reward, tokens
 from callspan.record.call import CallRecord
@@ -26,9 +26,9 @@ from callspan.stores.base import CallFilter, Event, Reader, SessionSummary, Summ
 _GUIDE: Final = "bright_black"
 _FAINT: Final = "dim"
 _INDENT: Final = "    "
-"""What each level of the tree takes."""
+"""The tree's indentation per level."""
 _NARROW: Final = 60
-"""Columns below which there is no waterfall."""
+"""Screen width below which there is no waterfall."""
 _LEAST_CELLS: Final = 12
 _MOST_CELLS: Final = 40
 _RUNNING: Final = "\N{BOX DRAWINGS HEAVY HORIZONTAL}"
@@ -37,7 +37,7 @@ _ODD: Final = {"error": "red", "timeout": "red", "cancelled": "yellow"}
 
 
 def session_tree(page: Page, width: int = 100) -> Tree:
-    """Return the tree, for a screen of the given width. What belongs to no known step is placed below the session."""
+    """Return the tree for a screen of the given width. Entries without a known step are placed below the session."""
     tree = Tree(_session_line(page), guide_style=_GUIDE)
     steps = page.shown_steps
     ruler = _Ruler.of(page, width)
@@ -48,7 +48,7 @@ def session_tree(page: Page, width: int = 100) -> Tree:
     leaves: list[tuple[int, Tree, Item]] = []
 
     def grow(branch: Tree, step_id: str | None, depth: int) -> None:
-        for entry in sorted(below.pop(step_id, ()), key=_begun):
+        for entry in sorted(below.pop(step_id, ()), key=_start_order):
             if isinstance(entry, TimestepRecord):
                 inside = None if page.is_part else calls[entry.timestep_id]
                 grow(branch.add(_step_line(entry, inside)), entry.timestep_id, depth + 1)
@@ -56,11 +56,11 @@ def session_tree(page: Page, width: int = 100) -> Tree:
                 leaves.append((depth, branch.add(""), entry))
 
     while below:
-        # A step occurs twice only where steps are each other's parents.
+        # A step occurs twice only in a cycle of parents.
         grow(tree, None if None in below else next(iter(below)), 0)
     deepest = max((depth for depth, _, _ in leaves), default=0)
     for depth, leaf, item in leaves:
-        # One ruler for all of them: the bars of what hangs higher begin further to the right.
+        # All bars share one column: entries nearer to the root get more padding.
         indent = _INDENT * (deepest - depth) if ruler.cells else ""
         leaf.label = styled(indent).append_text(ruler.bar(item)).append_text(_line(item))
     return tree
@@ -69,7 +69,7 @@ def session_tree(page: Page, width: int = 100) -> Tree:
 def _below(
     steps: Sequence[TimestepRecord], items: Sequence[Item]
 ) -> defaultdict[str | None, list[Item | TimestepRecord]]:
-    """What belongs to each step, by its id, whatever the clocks say; to None: to no known step."""
+    """Return the entries of each step by its id, regardless of their times; None: entries without a known step."""
     known = {step.timestep_id for step in steps}
     below: defaultdict[str | None, list[Item | TimestepRecord]] = defaultdict(list)
     for step in steps:
@@ -81,15 +81,15 @@ def _below(
     return below
 
 
-def _begun(entry: Item | TimestepRecord) -> tuple[int, bool]:
-    """The order of what is at one place: by time, steps before what has the same."""
+def _start_order(entry: Item | TimestepRecord) -> tuple[int, bool]:
+    """Sort key of entries under one parent: by start time, steps before other entries of the same time."""
     if isinstance(entry, TimestepRecord):
         return entry.start_ns or 0, False
     return when(entry), True
 
 
 class _Ruler(NamedTuple):
-    """The waterfall: when each thing ran within its session, on `cells` cells; none where the screen is narrow."""
+    """The waterfall: draws when each entry ran within the session, `cells` characters wide; 0 on a narrow screen."""
 
     start_ns: int
     whole_ns: int
@@ -97,7 +97,7 @@ class _Ruler(NamedTuple):
 
     @classmethod
     def of(cls, page: Page, width: int) -> _Ruler:
-        """The ruler from when the session, or the first thing known of it, began to the end of the last."""
+        """Return the ruler from the start of the session, or of its first known entry, to the end of the last entry."""
         start = min([page.summary.session.start_ns or sys.maxsize, *map(when, page.items)])
         ends = [when(item) + (_lasted(item) or 0) for item in page.items]
         if page.is_part and page.summary.last_ns is not None:
@@ -106,7 +106,7 @@ class _Ruler(NamedTuple):
         return cls(start, max([1, *(end - start for end in ends)]), cells)
 
     def bar(self, item: Item) -> Text:
-        """When it ran, as a line of the waterfall; a moment is one thin mark."""
+        """Return an entry's bar in the waterfall; an instant is one thin mark."""
         if not self.cells:
             return styled()
         started = when(item) - self.start_ns
@@ -124,7 +124,7 @@ def _mark_style(item: Item) -> str:
 
 
 def _lasted(item: Item) -> int | None:
-    """How long it took in nanoseconds; None for what is a moment or still runs."""
+    """Return the duration in nanoseconds; None for an instant, or an entry that still runs."""
     if isinstance(item, CallRecord):
         return item.timing.duration_ns
     return item.duration_ns if isinstance(item, EventRecord) else None
@@ -150,9 +150,9 @@ def _session_line(page: Page) -> Group:
         ),
         (f", {_plural(sums.retries, 'retry', 'retries')}" if sums and sums.retries else "", "yellow"),
         f"  {tokens(summary.input_tokens, summary.output_tokens)} tokens  cost {money(summary.cost_usd)}",
-        f"  {duration(lasted_ns(summary))}",
+        f"  {duration(session_duration_ns(summary))}",
     )
-    # The one line that continues below rather than being cut: it sums up all the others.
+    # This line, the summary, wraps instead of being truncated.
     line.no_wrap, line.overflow = False, "fold"
     return Group(line, styled((f"{session.session_id}{_labels(session)}", _FAINT)))
 
@@ -169,12 +169,12 @@ def _labels(session: SessionRecord) -> str:
 
 
 def _objectives(rewards: Mapping[str, float]) -> str:
-    """The sums of other objectives than `reward`."""
+    """Return the reward sums of objectives other than `reward`."""
     return "".join(f"  {objective} {reward(value)}" for objective, value in rewards.items())
 
 
 def _step_line(step: TimestepRecord, calls: Sequence[CallRecord] | None) -> Text:
-    """A step, with the sums of its calls; None: they are not all known, and the sums of the step record are shown."""
+    """Return a step's line with the sums of `calls`; None (not all known): with the sums of the step's record."""
     totals = step.totals
     lasted = None if step.start_ns is None or step.end_ns is None else step.end_ns - step.start_ns
     ended = "  terminated" if step.terminated else "  truncated" if step.truncated else ""
@@ -309,10 +309,10 @@ class Page(NamedTuple):
 
     summary: SessionSummary
     sums: Summary | None
-    """Over all its calls; None where it has none."""
+    """The sums over all calls of the session; None if it has none."""
     steps: list[TimestepRecord]
     items: list[Item]
-    """Calls and events by the time they began, those of this page."""
+    """The calls and events of this page, in order of their start."""
     offset: int
     """Number of entries before the page."""
     total: int
@@ -320,7 +320,7 @@ class Page(NamedTuple):
 
     @classmethod
     def of(cls, reader: Reader, summary: SessionSummary, limit: int | None, offset: int) -> Page:
-        """Read a page of `limit` entries after `offset`; None: all. No more of the calls is held than it shows."""
+        """Read a page of `limit` entries after `offset`; None: all. Only the calls of the page are kept in memory."""
         session_id = summary.session.session_id
         which = CallFilter(session_id=session_id, newest_first=False)
         happened = list(reader.events(session_id))
@@ -332,7 +332,7 @@ class Page(NamedTuple):
 
     @property
     def is_part(self) -> bool:
-        """Whether the session has more entries than these."""
+        """Whether the session has entries outside this page."""
         return len(self.items) < self.total
 
     @property
@@ -342,12 +342,12 @@ class Page(NamedTuple):
 
     @property
     def events(self) -> list[Event]:
-        """What else happened in it."""
+        """The events, messages and rewards of this page."""
         return [item for item in self.items if not isinstance(item, CallRecord)]
 
     @property
     def shown_steps(self) -> list[TimestepRecord]:
-        """The steps something of this page belongs to, and those above them; of a whole session every one."""
+        """The steps of this page's entries and their ancestors; all steps if the page is the whole session."""
         if not self.is_part:
             return self.steps
         by_id = {step.timestep_id: step for step in self.steps}
@@ -361,10 +361,10 @@ class Page(NamedTuple):
 
 
 def when(item: Item) -> int:
-    """Return when a call or event began, Unix nanoseconds."""
+    """Return the start time of a call or event in Unix nanoseconds."""
     return item.timing.start_ns if isinstance(item, CallRecord) else item.time_ns
 
 
 def step_of(item: Item) -> str | None:
-    """Return the id of the timestep it belongs to; None: to the session itself."""
+    """Return the id of the timestep an entry belongs to; None: it belongs to the session itself."""
     return item.place.timestep_id if isinstance(item, CallRecord) else item.timestep_id

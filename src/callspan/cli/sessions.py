@@ -10,9 +10,9 @@ import msgspec
 from rich.console import Group
 from rich.text import Text
 
-from callspan.cli.filters import Amount, Rows, choosing_calls, of_one_session
+from callspan.cli.filters import Amount, Rows, call_options, resolve_session
 from callspan.cli.frame import Frame, reading
-from callspan.cli.rows import lasted_ns, session_row, short_ids
+from callspan.cli.rows import session_duration_ns, session_row, short_ids
 from callspan.cli.screen import OUTCOME_STYLES, Column, fitted, reward_style, styled
 from callspan.formatting import UNKNOWN, count, duration, local_time, money, reward, tokens
 from callspan.stores.base import CallFilter, Reader, SessionSummary
@@ -42,7 +42,7 @@ Examples:
 
 
 @click.command("sessions", short_help="List sessions: outcome, reward, tokens, cost, time.", epilog=_EPILOG)
-@choosing_calls
+@call_options
 @click.option("--max-reward", type=Amount(), metavar="R", help="Only sessions with at most this reward.")
 @click.option("--outcome", metavar="WORD", help="Only sessions with this outcome: success, error, interrupted, …")
 @click.option("--limit", type=Rows(1), default=50, show_default=True, help="Show at most N sessions.")
@@ -55,7 +55,7 @@ def command(frame: Frame, which: CallFilter, limit: int, offset: int, **options:
     calls.
     """
     with frame.reader() as reader:
-        which = of_one_session(frame, reader, which)
+        which = resolve_session(frame, reader, which)
         chosen = options | {"which": which, "with_such_calls": _with_such_calls(reader, which)}
         wanted = msgspec.convert(chosen, Wanted, from_attributes=True)
         fitting = filter(wanted.fits, reader.sessions(since_ns=which.since_ns, which=which))
@@ -64,9 +64,9 @@ def command(frame: Frame, which: CallFilter, limit: int, offset: int, **options:
     if frame.json:
         frame.emit_all(session_row(summary) for summary in found)
     if not found and (offset or frame.min_reward is not None or wanted != Wanted()):
-        frame.nothing(f"No such sessions in {safe_name(frame.store)}.")
+        frame.no_match(f"No such sessions in {safe_name(frame.store)}.")
     if not found:
-        frame.nothing(f"No sessions in {safe_name(frame.store)}. Calls outside a session: `callspan calls`.")
+        frame.no_match(f"No sessions in {safe_name(frame.store)}. Calls outside a session: `callspan calls`.")
     if not frame.json:
         with frame.screen.paged():
             frame.screen.print(_table(found, frame.screen.console.width))
@@ -75,7 +75,7 @@ def command(frame: Frame, which: CallFilter, limit: int, offset: int, **options:
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """Which sessions; None asks nothing. A session whose reward is unknown fits no bound."""
+    """Which sessions to list; None applies no filter. A session without a known reward matches no bound."""
 
     max_reward: float | None = None
     outcome: str | None = None
@@ -129,5 +129,5 @@ def _cells(summary: SessionSummary, short: str) -> list[Text | str]:
         styled((count(summary.errors), "red" if summary.errors else "")),
         tokens(summary.input_tokens, summary.output_tokens),
         money(summary.cost_usd),
-        duration(lasted_ns(summary)),
+        duration(session_duration_ns(summary)),
     ]

@@ -10,7 +10,7 @@ from typing import Final
 import click
 
 from callspan.cli.filters import Seconds
-from callspan.cli.frame import Frame, framed, progress, store_errors, wrong
+from callspan.cli.frame import Frame, framed, progress, store_errors, usage_error
 from callspan.formatting import plural
 from callspan.settings import SettingError
 from callspan.settings_loader import load
@@ -49,7 +49,7 @@ def command(frame: Frame, timeout_s: float | None) -> None:
             return
         sinks = store_sinks(urls, load().prices)
     except SettingError as error:
-        raise wrong(error) from error
+        raise usage_error(error) from error
     with progress(frame, f"records to {', '.join(map(safe_name, urls))}") as tell:
         counters = ship_once(directory, sinks, timeout_s or _LONG_S, idle_s=_IDLE_S, progress=tell)
     left = {name: records for name, records in waiting_records(frame.store).items() if records}
@@ -79,7 +79,7 @@ def _report(frame: Frame, counters: dict[str, int], left: dict[str, int], messag
 
 
 def spool_of(stores: str) -> Path:
-    """Return the directory in which records wait for these stores."""
+    """Return the spool directory of these stores."""
     from callspan.wiring.recorder import spool_directory
 
     urls = tuple(split_urls(stores))
@@ -87,9 +87,9 @@ def spool_of(stores: str) -> Path:
 
 
 def held_for_others(stores: str) -> list[Path]:
-    """Return the segments that wait where those for these stores do, and that stores not named still need.
+    """Return the segments in these stores' spool directory that other stores still need.
 
-    Raises SettingError for a store that cannot be used here.
+    Raises SettingError for an invalid store.
     """
     directory = spool_of(stores)
     if not directory.is_dir():
@@ -99,9 +99,9 @@ def held_for_others(stores: str) -> list[Path]:
 
 
 def waiting_records(stores: str) -> dict[str, int]:
-    """Return how many records wait for each of these stores, by its name; 0 where it has everything.
+    """Return how many records wait for each of these stores, by name; 0 if it has all of them.
 
-    Where a store cannot report its position, what it has already may be counted too. Raises SettingError.
+    If a store cannot report its position, records it already has may be counted too. Raises SettingError.
     """
     from callspan.wiring.takeover import places, still_waiting
 

@@ -61,7 +61,7 @@ def command(frame: Frame, ident: str, limit: int | None, offset: int) -> None:
         newest = later or next(reader.calls(CallFilter(limit=1)), None)
         call = newest if ident == "last" else found
         if call is None:
-            frame.nothing(_missing(frame, reader, ident))
+            frame.no_match(_missing(frame, reader, ident))
     if frame.json:
         frame.emit(_call_json(call))
     else:
@@ -78,7 +78,7 @@ def _session_of_step(reader: Reader, ident: str) -> SessionSummary | None:
 
 
 def _later_call(reader: Reader, summary: SessionSummary) -> CallRecord | None:
-    """The newest call, where it is of no session and began after the newest session."""
+    """Return the newest call if it belongs to no session and began after the newest session; else None."""
     call = next(reader.calls(CallFilter(limit=1)), None)
     began = summary.session.start_ns
     if call is None or call.place.session_id is not None or began is None or call.timing.start_ns <= began:
@@ -87,7 +87,7 @@ def _later_call(reader: Reader, summary: SessionSummary) -> CallRecord | None:
 
 
 def _missing(frame: Frame, reader: Reader, ident: str) -> str:
-    """Why nothing is shown: there is nothing yet, nothing of that id, or several sessions begin so."""
+    """Return why nothing is shown: the store is empty, the id is unknown, or the prefix is ambiguous."""
     store = safe_name(frame.store)
     if ident == "last":
         return f"There is nothing in {store} yet."
@@ -149,7 +149,7 @@ def _inside(step_id: str | None, calls: list[CallRecord], events: list[Event]) -
 
 
 def _fields(item: Event) -> dict[str, object]:
-    """Every field, those too that a record leaves out where they say nothing."""
+    """Return every field of a record, including those left out of its JSON because they have no value."""
     return {"kind": item.__struct_config__.tag, **msgspec.structs.asdict(item)}
 
 
@@ -167,7 +167,7 @@ _ROLE_STYLES: Final = {"system": "magenta", "user": "blue", "assistant": "green"
 
 
 def print_call(screen: Screen, call: CallRecord) -> None:
-    """Print the whole call; recorded text is cleaned."""
+    """Print all of a call; recorded text is cleaned."""
     heading = styled((f"{call.operation} {model_of(call) or UNKNOWN}", "bold cyan"), "  ")
     heading.append_text(outcome_text(call))
     screen.text(heading)
@@ -217,7 +217,7 @@ def _facts(call: CallRecord) -> Iterator[tuple[str, str]]:
 
 
 def _server(timing: Timing, server_ns: int) -> str:
-    """The time of the server, and that of the network: the rest until the headers of the attempt."""
+    """Return the server's processing time and the network time (the rest of the attempt up to its headers)."""
     text = f"worked for {duration(server_ns)}"
     if timing.headers_ns is None or timing.answer_ns is None or timing.headers_ns - timing.answer_ns < server_ns:
         return text
@@ -225,7 +225,7 @@ def _server(timing: Timing, server_ns: int) -> str:
 
 
 def _labels(call: CallRecord) -> Iterator[tuple[str, str]]:
-    """What the provider and the application know a call by."""
+    """Return the ids a call has at the provider and in the application."""
     known = {"response": call.response.id if call.response else None, "request": call.request_id}
     if any(known.values()):
         yield "ids", ", ".join(f"{name} {value}" for name, value in known.items() if value)

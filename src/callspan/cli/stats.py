@@ -10,7 +10,7 @@ from click.shell_completion import CompletionItem
 from rich.console import Group
 from rich.text import Text
 
-from callspan.cli.filters import TextType, choosing_calls, of_one_session
+from callspan.cli.filters import TextType, call_options, resolve_session
 from callspan.cli.frame import Frame, reading
 from callspan.cli.options import did_you_mean
 from callspan.cli.rows import amount
@@ -56,23 +56,23 @@ class By(TextType):
             self.fail(f"{clean(text)!r} is not one of {', '.join(GROUPINGS)}, {META}KEY.{meant}", param, ctx)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Return what may be meant."""
+        """Return the groupings that begin with the incomplete word."""
         del ctx, param
         return [CompletionItem(one) for one in (*GROUPINGS, META) if one.startswith(incomplete)]
 
 
 @click.command("stats", short_help="Show sums per model, session, day, user or metadata.", epilog=_EPILOG)
-@choosing_calls
+@call_options
 @click.option("--by", type=By(), default="model", show_default=True, help="Group by.")
 @reading
 def command(frame: Frame, which: CallFilter, by: str) -> None:
     """Sum calls, errors, tokens and cost, with latency (p50, p95), time to first token and retries."""
     with frame.reader() as reader:
-        found = list(reader.summary(by, of_one_session(frame, reader, which)))
+        found = list(reader.summary(by, resolve_session(frame, reader, which)))
     if frame.json:
         frame.emit_all({by: summary.key, **_row(summary)} for summary in found)
     if not found:
-        frame.nothing(f"No such calls in {safe_name(frame.store)}.")
+        frame.no_match(f"No such calls in {safe_name(frame.store)}.")
     if not frame.json:
         with frame.screen.paged():
             frame.screen.print(_table(by, found, frame.screen.console.width))
@@ -105,7 +105,7 @@ def _cells(summary: Summary) -> list[Text | str]:
 
 
 def _unpriced(frame: Frame, found: list[Summary]) -> None:
-    """Say which sums of money leave calls out. Calls that failed without tokens are not worth a word."""
+    """Report sums of cost that omit calls without a price. Calls that failed without tokens are not reported."""
     for summary in found:
         unknown = summary.calls_without_cost
         if unknown > summary.errors or (summary.cost_usd is None and summary.input_tokens is not None):

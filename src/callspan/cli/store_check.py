@@ -25,10 +25,10 @@ _LOOK_S: Final = 0.2
 
 
 def store_check(url: str) -> tuple[str | None, str]:
-    """Return (what is wrong, what was seen); the first is None where all is well.
+    """Return (error, observation); the error is None if the check passed.
 
-    The test record is a session named `callspan doctor`, which is taken out again. A store that does not exist yet is
-    not made: what was seen then begins with `NOT_YET`.
+    The test record is a session named `callspan doctor`, which is deleted again. A store that does not exist yet is
+    not created: the observation then begins with `NOT_YET`.
     """
     try:
         store = parse(url)
@@ -44,12 +44,12 @@ def store_check(url: str) -> tuple[str | None, str]:
     record = SessionRecord(
         session_id=session_id, record_version=now, name="callspan doctor", start_ns=now, end_ns=now, outcome="success"
     )
-    before = _beside(store)
+    before = _auxiliary_files(store)
     try:
         trouble = _deliver(url, encode(record))
         return (trouble, "") if trouble is not None else _read_back(url, store, session_id)
     finally:
-        for path in _beside(store) - before:
+        for path in _auxiliary_files(store) - before:
             path.unlink(missing_ok=True)
 
 
@@ -66,15 +66,15 @@ def _could_be_made(store: StoreUrl) -> tuple[str | None, str]:
     return None, f"{NOT_YET}: it is made with the first record"
 
 
-def _beside(store: StoreUrl) -> set[Path]:
-    """The files that a store keeps next to its own."""
+def _auxiliary_files(store: StoreUrl) -> set[Path]:
+    """Return the auxiliary files of a store (`-wal` and the like)."""
     if store.path is None:
         return set()
     return {path for path in store.path.parent.glob(f"{glob.escape(store.path.name)}[.-]*") if path.is_file()}
 
 
 def _deliver(url: str, payload: bytes) -> str | None:
-    """Return why the record did not arrive, or None."""
+    """Return why the record did not arrive; None if it did."""
     from callspan.spool.spool import Spool
 
     with tempfile.TemporaryDirectory() as directory:

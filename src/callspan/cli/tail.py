@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from callspan.cli.calls import outcome_text
-from callspan.cli.filters import Rows, choosing_calls, of_one_session
+from callspan.cli.filters import Rows, call_options, resolve_session
 from callspan.cli.frame import Frame, reading, store_errors
 from callspan.cli.rows import call_row, output_text
 from callspan.cli.safe_text import clean
@@ -25,11 +25,11 @@ from callspan.stores.urls import open_store
 
 _POLL_S: Final = 0.5
 _OVERLAP_NS: Final = 600_000_000_000
-"""Calls are stored when they end and sorted by their start: look back as far as a long one lasts."""
+"""How far to look back: a call is sorted by its start but stored at its end."""
 _DELIVER_EVERY: Final = 10
-"""Polls after which what processes have left meanwhile is delivered, too."""
+"""Polls between deliveries of records that ended processes left."""
 _WHOLE_EVERY: Final = 20
-"""So seldom that far; else at the calls that began last."""
+"""Polls between searches that look back this far; the others read only the newest calls."""
 _RECENT: Final = 200
 _MODEL, _TOKENS, _TIME = 17, 12, 7
 """Fixed widths of columns, so that later lines align with earlier ones."""
@@ -41,7 +41,7 @@ Examples:
 
 
 @click.command("tail", short_help="Show the last calls; with -f also new ones.", epilog=_EPILOG)
-@choosing_calls
+@call_options
 @click.option("-n", "number", type=Rows(0), default=10, show_default=True, help="Show the last N calls.")
 @click.option("-f", "--follow", is_flag=True, help="Keep showing calls as they finish, until Ctrl-C.")
 @reading
@@ -55,7 +55,7 @@ def command(frame: Frame, which: CallFilter, number: int, follow: bool) -> None:
 
 def _tail(frame: Frame, which: CallFilter, number: int, *, follow: bool) -> None:
     with frame.reader() as reader:
-        which = of_one_session(frame, reader, which)
+        which = resolve_session(frame, reader, which)
         began_ns = time.time_ns()
         shown: set[str] = set()
         if number:
@@ -72,7 +72,7 @@ def _tail(frame: Frame, which: CallFilter, number: int, *, follow: bool) -> None
 
 
 def _wait_for(frame: Frame) -> None:
-    """Wait until something is recorded in the store."""
+    """Wait until the store has a record."""
     frame.deliver()
     reason = _why_empty(frame)
     if reason is not None and not frame.json:
@@ -87,7 +87,7 @@ def _wait_for(frame: Frame) -> None:
 
 
 def _why_empty(frame: Frame) -> str | None:
-    """Why there is nothing to read yet; None where there is something, or where another error is reported later."""
+    """Return why there is nothing to read yet; None if there is something, or for errors reported later."""
     try:
         open_store(frame.store).close()
     except EmptyStoreError as error:
@@ -98,7 +98,7 @@ def _why_empty(frame: Frame) -> str | None:
 
 
 def _finished(reader: Reader, which: CallFilter, shown: set[str], began_ns: int) -> list[CallRecord]:
-    """What has finished since the beginning and was not shown, in the order it finished."""
+    """Return the calls that finished after the start of `tail` and were not shown yet, in order of their end."""
     since = max(which.since_ns or 0, time.time_ns() - _OVERLAP_NS)
     found = reader.calls(msgspec.structs.replace(which, since_ns=since))
     new = (call for call in found if call.call_id not in shown and call.outcome != "started")

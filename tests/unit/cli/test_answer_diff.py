@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from callspan.cli.replay import full_output, kind_of_answer, same_answer
+from callspan.cli.replay import full_output, output_kind, same_output
 from callspan.record.call import CallRecord, Response
 from callspan.record.messages import Conversation, Message, Text, ToolCall
 from tests.points import points
@@ -60,8 +60,8 @@ def test_the_response_is_reported_in_full(call: CallRecord, told: str | None) ->
     ],
 )
 def test_answers_are_the_same_or_not_or_unknown(before: CallRecord, after: CallRecord, same: bool | None) -> None:
-    assert same_answer(before, after) is same
+    assert same_output(before, after) is same
 
 
 def test_an_answer_is_made_of_words_or_of_vectors() -> None:
-    assert (kind_of_answer(spoken()), kind_of_answer(embedded())) == ("words", "vectors")
+    assert (output_kind(spoken()), output_kind(embedded())) == ("words", "vectors")

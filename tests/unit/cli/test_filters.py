@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from callspan.cli import frame as frames
-from callspan.cli.filters import MOMENT, choosing_calls
+from callspan.cli.filters import MOMENT, call_options
 from callspan.cli.frame import Defaults, Frame, framed
 from callspan.cli.options import DEFAULT_STORE
 from callspan.record.call import Place
@@ -88,7 +88,7 @@ def test_the_options_become_one_filter(arguments: list[str], expected: CallFilte
     seen: list[tuple[CallFilter, object]] = []
 
     @click.command()
-    @choosing_calls
+    @call_options
     @click.option("--other")
     def command(which: CallFilter, other: str | None) -> None:
         seen.append((which, other))
@@ -207,7 +207,7 @@ def test_nothing_is_exit_code_1_and_silent_for_machines(
     json: bool, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(click.exceptions.Exit) as ended:
-        Frame("x.db", json=json).nothing("none of \x1b")
+        Frame("x.db", json=json).no_match("none of \x1b")
     captured = capsys.readouterr()
     assert (ended.value.exit_code, captured.out, captured.err) == (1, "", told)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from callspan.cli.frame import Rewarded
+from callspan.cli.frame import RewardFilteredReader
 from callspan.record.call import Place
 from callspan.record.events import RewardRecord
 from callspan.stores.base import CallFilter
@@ -52,7 +52,7 @@ def test_pages_count_what_is_chosen(rewarded: str) -> None:
 
 def test_a_rewarded_reader_answers_single_questions_as_before(rewarded: str) -> None:
     reader = open_store(rewarded)
-    narrow = Rewarded(reader, 1.0)
+    narrow = RewardFilteredReader(reader, 1.0)
     assert narrow.call("loose") == reader.call("loose")
     assert narrow.session("s0") == reader.session("s0")
     assert narrow.count_calls(CallFilter(session_id="s0")) == 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from callspan.cli.rows import amount, call_row, gist, lasted_ns, output_text, session_row, short_ids
+from callspan.cli.rows import amount, call_row, gist, output_text, session_duration_ns, session_row, short_ids
 from callspan.record.call import Attempt, Cost, ErrorInfo, Place, Request, Response, Stream, Timing, Usage
 from callspan.record.messages import (
     Conversation,
@@ -170,7 +170,7 @@ def test_amounts_are_exact_and_have_no_exponent(usd: str | None, text: str | Non
 def test_how_long_a_session_took_as_far_as_is_known(
     start: int | None, end: int | None, last: int | None, lasted: int | None
 ) -> None:
-    assert lasted_ns(summed(session(start_ns=start, end_ns=end), last_ns=last)) == lasted
+    assert session_duration_ns(summed(session(start_ns=start, end_ns=end), last_ns=last)) == lasted
 
 
 def test_of_a_bare_session_everything_unknown_is_none() -> None:

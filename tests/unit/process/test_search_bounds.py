@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from tests.points import points
 
-from callspan.cli.frame import _gist
+from callspan.cli.frame import _first_line
 from callspan.process.bodies import UNREADABLE, decoded
 from callspan.process.content import without_content
 from callspan.process.redaction import redact_texts, redacted
@@ -81,7 +81,7 @@ CUTS: dict[str, tuple[int, Callable[[str], str]]] = {
         lambda text: str(masked_error(ErrorInfo(kind="unknown", type="X", message=text)).message),
     ),
     "a driver's error": (4096, without_passwords),
-    "a driver's error in a command": (500, lambda text: _gist(RuntimeError(text))),
+    "a driver's error in a command": (500, lambda text: _first_line(RuntimeError(text))),
 }
 URLS_ONLY = ("a driver's error", "a driver's error in a command")
 

@@ -1,1 +1,1 @@
-"""Autostart: the directory `callspan run` puts first on the path of Python."""
+"""Autostart: the directory that `callspan run` puts first on `PYTHONPATH`."""

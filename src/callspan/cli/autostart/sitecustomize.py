@@ -1,4 +1,4 @@
-"""Imported by Python at the start of each process under `callspan run`: instruments, then makes way for the next."""
+"""Instrument each Python process under `callspan run`, then import the `sitecustomize` that this one shadows."""
 
 import sys
 from importlib import import_module, util
@@ -11,13 +11,13 @@ def _instrument() -> None:
     try:
         from callspan.cli.run_process import start
     except ImportError:
-        # A process of another interpreter, which has no callspan.
+        # Another interpreter, without callspan installed.
         return
     start()
 
 
 def _next() -> None:
-    """Import the sitecustomize that this one hides."""
+    """Import the `sitecustomize` that this one shadows."""
     mine = sys.modules.pop("sitecustomize", None)
     sys.path[:] = [path for path in sys.path if path != _HERE]
     if util.find_spec("sitecustomize") is not None:
