@@ -168,6 +168,15 @@ def test_prune_delivers_first_so_that_what_is_old_goes_whole(tmp_path: Path) -> 
     assert answer.json["calls"] == 0
 
 
+def test_a_session_that_waits_is_deleted_from_every_store_and_does_not_come_back(tmp_path: Path) -> None:
+    stores = f"sqlite:///{tmp_path}/calls.db,jsonl:///{tmp_path}/calls.jsonl"
+    killed(stores)
+    assert in_process("--store", stores, "delete", "one", "--yes").code == 0
+    for store in stores.split(","):
+        assert in_process("--store", store, "sessions", "--json").json == []
+        assert in_process("--store", store, "calls", "--json").json == []
+
+
 def test_a_deleted_file_beside_its_spool_is_not_said_to_be_new(tmp_path: Path) -> None:
     (tmp_path / "calls.db.spool").mkdir()
     for command in (("calls",), ("prune", "--older-than", "1d")):

@@ -97,7 +97,7 @@ def test_functions_import_nothing_that_is_not_declared_here() -> None:
 
 def test_the_first_calls_of_a_process_import_nothing_for_us(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", FIRST_CALLS], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
+        [sys.executable, "-c", FIRST_CALLS], capture_output=True, text=True, timeout=180, check=False, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"

@@ -30,11 +30,14 @@ ShowProgress: TypeAlias = Callable[[str], AbstractContextManager[Callable[[int],
 class Backlog:
     """The records that wait for the store a command reads."""
 
-    def __init__(self, stores: str, progress: ShowProgress, *, deliver: bool) -> None:
-        """`stores` is a comma list; `deliver` False leaves everything as it is. Raises SettingError."""
+    def __init__(self, stores: str, progress: ShowProgress, *, deliver: bool, store: str | None = None) -> None:
+        """`stores` is a comma list, `store` the one of them that is meant. Raises SettingError.
+
+        `deliver` False leaves everything as it is; `store` None: the first that can be read.
+        """
         self._progress = progress
         self._deliver = deliver
-        self._readable = first_readable(stores)
+        self._store = first_readable(stores) if store is None else store
         self._urls = split_urls(stores)
         self._places: Sequence[Place] = ()
         self._errors: tuple[str, ...] = ()
@@ -42,15 +45,15 @@ class Backlog:
     def deliver(self) -> None:
         """Deliver the segments that no running process holds, and print how many records they had."""
         # Importing the delivery code takes longer than most commands run.
-        if not hold_segments(self._readable):
+        if not hold_segments(self._store):
             return
         from callspan.wiring.takeover import places, take_over
 
-        self._places = places(self._urls, self._readable)
+        self._places = places(self._urls, self._store)
         if not self._deliver:
             return
         with self._progress("records that ended processes left") as tell:
-            done = take_over(self._places, self._readable, progress=tell)
+            done = take_over(self._places, self._store, progress=tell)
         self._errors = done.errors
         if done.delivered:
             where = ", ".join(map(str, done.directories))
@@ -69,7 +72,7 @@ class Backlog:
         return bool(lines)
 
     def _lines(self, position: Position | None) -> list[str]:
-        from callspan.wiring.takeover import for_named, for_others, still_waiting
+        from callspan.wiring.takeover import for_others, still_waiting
 
         found = still_waiting(self._places, position)
         moving = _moving(found, position)
@@ -80,15 +83,12 @@ class Backlog:
         lines = [
             f"{plural(records, 'record', 'wait')} in {directory}: {why}." for (directory, why), records in sums.items()
         ]
-        lines += [
-            f"{plural(records, 'record', 'wait')} in {directory} for {name}: callspan ship delivers them."
-            for (directory, name), records in for_named(self._places).items()
-        ]
-        others = for_others(self._places)
-        return lines + [
-            f"{plural(records, 'record', 'wait')} in {directory} for other stores: name those with --store."
-            for directory, records in others.items()
-        ]
+        for other in for_others(self._places):
+            whose = f"for {other.store}: callspan ship delivers them"
+            unnamed = "for other stores: name those with --store"
+            what = plural(other.records, "record", "wait")
+            lines.append(f"{what} in {other.directory} {unnamed if other.store is None else whose}.")
+        return lines
 
     def _losses(self) -> list[str]:
         """Return a line for each loss: records that were dropped or given up and will never reach this store."""

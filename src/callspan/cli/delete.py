@@ -8,7 +8,7 @@ from typing import Final
 import click
 import msgspec
 
-from callspan.cli.frame import Frame, framed, store_errors, usage_error
+from callspan.cli.frame import Frame, reading, store_errors, usage_error
 from callspan.cli.safe_text import clean
 from callspan.formatting import count, local_time, plural
 from callspan.settings import SettingError
@@ -27,7 +27,7 @@ Examples:
 @click.argument("ident", metavar="SESSION")
 @click.option("--dry-run", is_flag=True, help="Delete nothing; show what would be deleted.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-@framed
+@reading
 def command(frame: Frame, ident: str, dry_run: bool, yes: bool) -> None:
     """Delete one session with its calls, steps, events, messages and rewards, and content that nothing else refers to.
 
@@ -76,7 +76,8 @@ def _is_terminal() -> bool:
 
 
 def _removed(frame: Frame, session_id: str) -> Removed:
-    """Delete the session from every store; return the counts of the first."""
+    """Deliver what waits for each store, delete the session from all of them, and return the counts of the first."""
+    frame.deliver(to_all=True)
     try:
         found = [delete_session(url, session_id) for url in split_urls(frame.store)]
     except SettingError as error:

@@ -112,11 +112,15 @@ class Frame:
         finally:
             reader.close()
 
-    def deliver(self) -> None:
-        """Deliver the records that ended processes left for the store. Ignores errors: `reader` reports them."""
-        if self._deliver:
-            with suppress(*store_errors(SettingError)):
-                Backlog(self.store, partial(progress, self), deliver=True).deliver()
+    def deliver(self, *, to_all: bool = False) -> None:
+        """Deliver the records that ended processes left for the store that is read, or for every store named.
+
+        Ignores errors: what uses the store next reports them.
+        """
+        for store in split_urls(self.store) if to_all else (None,):
+            if self._deliver:
+                with suppress(*store_errors(SettingError)):
+                    Backlog(self.store, partial(progress, self), deliver=True, store=store).deliver()
 
     def _no_directory(self) -> None:
         for url in split_urls(self.store)[:1]:

@@ -6,7 +6,7 @@ A later `record_version` updates a row; a field that is absent there never erase
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -184,6 +184,8 @@ class RewardRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 Record: TypeAlias = CallRecord | SessionRecord | TimestepRecord | EventRecord | MessageRecord | RewardRecord
+RECORD_TYPES: Final[dict[str, type[Record]]] = {str(kind.__struct_config__.tag): kind for kind in get_args(Record)}
+"""The type of each `kind` of record."""
 
 
 def start_id(event_id: str) -> str:

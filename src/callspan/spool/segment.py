@@ -228,9 +228,9 @@ def keys_of(path: Path) -> frozenset[str] | None:
     keys = path.name.removesuffix(SUFFIX).split("-")[_FIRST_KEY:]
     if len(keys) == 1 and keys[0].startswith(_SET):
         try:
-            return frozenset(path.with_name(keys[0] + _SET_SUFFIX).read_text(encoding="ascii").split()) or None
+            keys = path.with_name(keys[0] + _SET_SUFFIX).read_text(encoding="ascii").split()
         except ours(OSError, ValueError):
-            pass  # nobody's then: the segment stays
+            return frozenset(keys)  # no store's: the segment stays
     return frozenset(keys) or None
 
 

@@ -6,28 +6,19 @@ with a value that does not fit its column is left to `to_row`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from operator import attrgetter, itemgetter
 from types import NoneType
 from typing import Any, Final, NamedTuple, TypeAlias, cast, get_args, get_type_hints
 
 import msgspec
 
-from callspan.record.call import CallRecord
 from callspan.record.codec import encode_json
-from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
+from callspan.record.events import RECORD_TYPES, Record
 from callspan.record.messages import Conversation
 from callspan.stores.columns import Column, Table
 from callspan.stores.rows import LIMITS, Cell
 
-_KINDS: Final[Mapping[str, type[Record]]] = {
-    "call": CallRecord,
-    "session": SessionRecord,
-    "timestep": TimestepRecord,
-    "event": EventRecord,
-    "message": MessageRecord,
-    "reward": RewardRecord,
-}
 _ELSEWHERE: Final = (msgspec.Raw, Conversation | None)
 """Types of fields that no row holds: contents are stored once, see `callspan.stores.bodies`."""
 Computed: TypeAlias = Callable[[Any], tuple[Cell, ...]]
@@ -58,7 +49,7 @@ class RowBuilder:
 
     def __init__(self, table: Table, computed: Computed) -> None:
         """`computed` gives what no field holds."""
-        record = _KINDS[table.kind]
+        record = RECORD_TYPES[table.kind]
         columns = [column for column in table.columns if column.path]
         inner = list(dict.fromkeys(column.path[0] for column in columns if len(column.path) > 1))
         self._record = _source(record, "", columns, inner)

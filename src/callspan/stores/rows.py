@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar, cast
 import msgspec
 
 from callspan.record.codec import encode_json
-from callspan.record.events import Record, SessionRecord, TimestepRecord
+from callspan.record.events import RECORD_TYPES, Record, SessionRecord, TimestepRecord
 from callspan.stores.columns import MAX_COUNT, Column, Form, Table
 
 Cell: TypeAlias = str | int | float | bytes | bytearray | None
@@ -32,7 +32,6 @@ _START: Final = "start_ns"
 _KEYED: Final = "metadata"
 _PREFIX: Final = _KEYED + "."
 
-_KINDS: Final[dict[str, type[SessionRecord | TimestepRecord]]] = {"session": SessionRecord, "timestep": TimestepRecord}
 
 _stamps = msgspec.json.Decoder(dict[str, int])
 
@@ -148,7 +147,7 @@ def merged_row(table: Table, there: Mapping[str, object] | None, tree: Tree) -> 
         before.pop("kind")
         story = _merged(_story(before, _stamps.decode(stamps) if isinstance(stamps, str | bytes) else {}), story)
     whole = _tree(story)
-    row = to_row(table, msgspec.convert(whole, _KINDS[table.kind], strict=False), whole)
+    row = to_row(table, msgspec.convert(whole, RECORD_TYPES[table.kind], strict=False), whole)
     other = {path: stamp for path, stamp in story.stamps.items() if stamp != story.version}
     row["stamps"] = encode_json(other).decode() if other else None
     return row

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -12,7 +11,7 @@ from typing import Final, NamedTuple
 from callspan.fail_open import ours
 from callspan.settings import SettingError
 from callspan.settings_loader import load
-from callspan.spool.directory import Listing, store_key, store_keys
+from callspan.spool.directory import Listing, store_key
 from callspan.spool.sink import Sink
 from callspan.spool.spool import Progress, Spool, no_progress
 from callspan.spool.waiting import Waiting, can_be_adopted, waiting, waiting_for_others
@@ -108,42 +107,34 @@ def _waiting_in(place: Place, position: Callable[[str], int | None] | None) -> l
         return []  # not ours to read
 
 
-def for_others(found: Sequence[Place]) -> dict[Path, int]:
-    """Return how many records wait in the stores' own directory for stores that were not named, if any do."""
-    counted = {place.directory: _for_others(place) for place in found if place.own}
-    return {directory: records for directory, records in counted.items() if records}
+class ForOthers(NamedTuple):
+    """Records in the stores' own directory that wait for another store than the one read, and no process has."""
+
+    directory: Path
+    store: str | None
+    """Its name; None: stores that were not named."""
+    records: int
 
 
-def _for_others(place: Place) -> int:
+def for_others(found: Sequence[Place]) -> list[ForOthers]:
+    """Return what waits for other stores; nothing where one of those named cannot be used here."""
+    return [one for place in found if place.own for one in _for_others(place) if one.records]
+
+
+def _for_others(place: Place) -> Iterator[ForOthers]:
     # What the other stores named need to be identified may take long to import.
     if not Listing(place.directory).for_others((place.key,)):
-        return 0
-    try:
-        keys = store_keys(place.directory, _sinks(place.stores))
-    except ours(SettingError):
-        return 0  # one of them cannot be used here, so its key is unknown
-    return waiting_for_others(place.directory, keys)
-
-
-def for_named(found: Sequence[Place]) -> dict[tuple[Path, str], int]:
-    """Return how many records that no process has wait for the other stores named, by directory and store."""
-    counted: Counter[tuple[Path, str]] = Counter()
-    for place in found:
-        if place.own and len(place.stores) > 1 and Listing(place.directory).for_others((place.key,)):
-            for name, key in _named(place):
-                counted[place.directory, name] += sum(
-                    one.records for one in waiting(place.directory, key, unnamed=False) if not one.held
-                )
-    return +counted
-
-
-def _named(place: Place) -> list[tuple[str, str]]:
-    """Name and key of each other store named; none where one of them cannot be used here."""
+        return
     try:
         sinks = _sinks(place.stores)
     except ours(SettingError):
-        return []
-    return [(sink.name, key) for sink in sinks if (key := store_key(place.directory, sink)) != place.key]
+        return
+    keys = [store_key(place.directory, sink) for sink in sinks]
+    for sink, key in zip(sinks, keys, strict=True):
+        if key != place.key:
+            left = waiting(place.directory, key, unnamed=False)
+            yield ForOthers(place.directory, sink.name, sum(one.records for one in left if not one.held))
+    yield ForOthers(place.directory, None, waiting_for_others(place.directory, keys))
 
 
 def _sinks(urls: str | Sequence[str]) -> list[Sink]:

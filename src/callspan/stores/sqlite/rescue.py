@@ -12,16 +12,15 @@ import shutil
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from callspan.fail_open import ours
-from callspan.record.call import CallRecord
-from callspan.record.events import EventRecord, MessageRecord, RewardRecord, SessionRecord, TimestepRecord
+from callspan.record.events import RECORD_TYPES
 from callspan.stores import bodies
 from callspan.stores.base import StoreError
 from callspan.stores.columns import TABLES
@@ -33,14 +32,6 @@ _BY_ID: Final = ("content", "ctx", "calls")
 """Tables with row ids; contents come before what refers to them."""
 _CALLS: Final = "calls"
 _PACKED: Final = {packed(name): name for name in PACKED}
-_RECORDS: Final = {
-    "call": CallRecord,
-    "session": SessionRecord,
-    "timestep": TimestepRecord,
-    "event": EventRecord,
-    "message": MessageRecord,
-    "reward": RewardRecord,
-}
 _BY_KEY: Final = ("sessions", "timesteps", "events", "messages", "rewards", "dead_letter")
 _FAREST: Final = 1 << 48
 _PAGE_BYTES: Final = 512
@@ -209,17 +200,27 @@ def _by_id(source: sqlite3.Connection, table: str, names: Sequence[str]) -> Iter
     sql = f"SELECT {', '.join(names)} FROM {table} WHERE id > ? ORDER BY id"
     last: int | None = 0
     while last is not None:
-        try:
-            for row in source.execute(sql, (last,)):
-                if row[0] <= last:
-                    break
-                last = row[0]
-                yield row
-            else:
-                return
-        except ours(sqlite3.DatabaseError):
-            pass
-        last = _behind(source, f"{sql} LIMIT 1", last)
+        last = yield from _rows_after(source, sql, last)
+
+
+def _rows_after(source: sqlite3.Connection, sql: str, last: int) -> Generator[_Row, None, int | None]:
+    """Yield the rows up to a damaged place, and return after which id it goes on; None at the end."""
+    try:
+        for row in _ascending(source.execute(sql, (last,)), last):
+            last = row[0]
+            yield row
+    except ours(sqlite3.DatabaseError):
+        return _behind(source, f"{sql} LIMIT 1", last)
+    return None
+
+
+def _ascending(rows: Iterable[Any], last: int) -> Iterator[Any]:
+    """Yield rows while their ids ascend. Raises DatabaseError at one that does not, which only damage can cause."""
+    for row in rows:
+        if row[0] <= last:
+            raise sqlite3.DatabaseError(f"id {row[0]} after {last}")
+        last = row[0]
+        yield row
 
 
 def _behind(source: sqlite3.Connection, sql: str, last: int) -> int | None:
@@ -256,7 +257,7 @@ def _by_key(source: sqlite3.Connection, table: str, names: Sequence[str]) -> Ite
 
 def _decodable(rows: Iterator[_Row], names: Sequence[str], table: str) -> Iterator[_Row]:
     """Leave out records that cannot be read from their rows."""
-    layout, kind = next(((one, _RECORDS[one.kind]) for one in TABLES.values() if one.name == table), (None, None))
+    layout, kind = next(((one, RECORD_TYPES[one.kind]) for one in TABLES.values() if one.name == table), (None, None))
     for values in rows:
         if layout is not None:
             try:
