@@ -1,4 +1,4 @@
-"""API misuse: a wrong use of the session API is flagged and warned of, or raises where `strict` is set."""
+"""API misuse: incorrect use of the session API flags the record and logs a warning; with `strict` it raises."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class MisuseError(RuntimeError):
 
 
 def flagged(flag: str, advice: str, runtime: Runtime | None) -> str:
-    """Warn of a wrong use and return `flag` for the record.
+    """Log a warning about incorrect use and return `flag` for the record.
 
-    Warns once per flag and process. Raises MisuseError where the runtime is strict; silent without a runtime.
+    Warns once per flag and process. Raises MisuseError if the runtime is strict; does nothing without a runtime.
     """
     # Without a runtime there is no record to flag.
     if runtime is None:
@@ -41,9 +41,9 @@ def flagged(flag: str, advice: str, runtime: Runtime | None) -> str:
 
 
 def installed_or_warn() -> Runtime | None:
-    """Return the runtime in use; None where nothing is instrumented.
+    """Return the runtime in use; None if nothing is instrumented.
 
-    Warns once per process where `instrument()` was never called: the session API then records nothing. Silent where
+    Warns once per process if `instrument()` was never called: the session API then records nothing. No warning if
     callspan was switched off, by `instrument(enabled=False)`, `uninstrument()` or the environment.
     """
     runtime = installed()
@@ -62,5 +62,5 @@ def mark(metadata: dict[str, object], flag: str) -> None:
 
 
 def forget_warnings() -> None:
-    """Reset the warnings that were given. For tests."""
+    """Forget which warnings were logged. For tests."""
     _warned.forget()

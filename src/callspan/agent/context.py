@@ -1,4 +1,4 @@
-"""Context: the metadata of the running code, and how much content is kept.
+"""Context: the metadata and the content setting of the running code.
 
 Everything is stored in the OpenTelemetry context, so it follows tasks and whatever carries that context to threads.
 """
@@ -36,13 +36,13 @@ def current_metadata() -> dict[str, object]:
 
 
 def metadata_of(context: Context) -> Mapping[str, object]:
-    """Return the fields `context` carries, see `current_metadata`; shared, not to be changed."""
+    """Return the metadata fields in `context`, see `current_metadata`. The dict is shared: do not change it."""
     found: Any = context.get(_METADATA)
     return found or _NOTHING
 
 
 def with_metadata(context: Context, fields: dict[str, object]) -> Context:
-    """Return `context` with `fields` over the metadata it has; None values are left out."""
+    """Return `context` with its metadata updated by `fields`; None values are left out."""
     outer = cast("dict[str, object]", context.get(_METADATA) or {})
     merged = dict(outer)
     extra = dict(cast("dict[str, object]", outer.get("extra") or {}))
@@ -76,19 +76,19 @@ class metadata:  # noqa: N801 - reads as a statement: with callspan.metadata(use
         self._fields = fields
 
     def __enter__(self) -> None:
-        """Put the fields over those around."""
+        """Add the fields to the current metadata."""
         self._outer = get_current()
         self._inner = with_metadata(self._outer, self._fields)
         try:
             attach(self._inner)
         except BaseException:
-            attach(self._outer)  # where an interrupt comes before the block begins
+            attach(self._outer)  # used if an interrupt arrives before the block begins
             raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Restore the fields around, from whichever task this is."""
+        """Restore the previous metadata, in any task."""
         try:
             restore(_METADATA, self._inner, self._outer)
         except BaseException:
@@ -97,18 +97,18 @@ class metadata:  # noqa: N801 - reads as a statement: with callspan.metadata(use
 
 
 def current_content() -> Content | None:
-    """Return the content setting of the blocks around the running code; None: there is none."""
+    """Return the content setting of the enclosing blocks; None if there is none."""
     return content_of(get_current())
 
 
 def content_of(context: Context) -> Content | None:
-    """Return the content setting `context` carries, see `current_content`."""
+    """Return the content setting in `context`, see `current_content`."""
     setting: Any = context.get(_CONTENT)
     return setting  # type: ignore[no-any-return]
 
 
 def stricter(one: Content, other: Content | None) -> Content:
-    """Return the more restrictive one; None restricts nothing."""
+    """Return the more restrictive content setting; None restricts nothing."""
     return one if other is None else max(one, other, key=_STRICTNESS.index)
 
 
@@ -132,19 +132,19 @@ class content:  # noqa: N801 - reads as a statement: with callspan.content("off"
         self._setting: Content = setting if setting in _STRICTNESS else content_word(setting)
 
     def __enter__(self) -> None:
-        """Take away what this block does not want shown."""
+        """Apply the more restrictive setting."""
         self._outer = get_current()
         self._inner = set_value(_CONTENT, stricter(self._setting, current_content()), self._outer)
         try:
             attach(self._inner)
         except BaseException:
-            attach(self._outer)  # where an interrupt comes before the block begins
+            attach(self._outer)  # used if an interrupt arrives before the block begins
             raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Restore the setting around, from whichever task this is."""
+        """Restore the previous setting, in any task."""
         try:
             restore(_CONTENT, self._inner, self._outer)
         except BaseException:
@@ -153,9 +153,9 @@ class content:  # noqa: N801 - reads as a statement: with callspan.content("off"
 
 
 def restore(key: str, inner: Context, outer: Context) -> None:
-    """Give `key` the value it has in `outer` again, where what is current still has the one of `inner`.
+    """Restore the value `key` has in the context `outer`, if the current context still has that of `inner`.
 
-    Whatever else has been put over `inner` since stays.
+    Other changes made to the context since then are kept.
     """
     current = get_current()
     if current is inner:
@@ -165,7 +165,7 @@ def restore(key: str, inner: Context, outer: Context) -> None:
 
 
 class _Within:
-    """Context manager that makes a context current for a block, and what was so before afterwards."""
+    """Context manager that attaches an OpenTelemetry context for a block and then restores the previous one."""
 
     __slots__ = ("_before", "_context")
 
@@ -215,7 +215,7 @@ def copy_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
                 with _Within(captured):
                     return await function(*args, **kwargs)
             except BaseException:
-                attach(before)  # an interrupt may come before the first step of the block's end
+                attach(before)  # an interrupt may arrive before `__exit__` begins
                 raise
 
         return cast("Callable[_P, _R]", run_async)

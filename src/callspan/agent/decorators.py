@@ -22,19 +22,19 @@ _Return = TypeVar("_Return")
 
 
 class Decorating(ABC):
-    """What makes a scope usable as a decorator: each call of the function gets a scope of its own."""
+    """Mixin that makes a scope usable as a decorator: each call of the function gets its own scope."""
 
     __slots__ = ()
 
     reads_arguments: ClassVar[bool] = False
-    """Whether `fresh` looks at the arguments; binding them to their names takes time."""
+    """Whether `fresh` uses the arguments; binding them to their names takes time."""
 
     @abstractmethod
     def fresh(self, name: str, arguments: Mapping[str, object]) -> Scope:
-        """Return a new scope for one call of the function `name`; `arguments` are those of the call, by name."""
+        """Return a new scope for one call of the function `name`; `arguments` are the call's arguments by name."""
 
     def __call__(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
-        """Return the function with a scope around each call; that of a generator covers its iteration."""
+        """Return the function with a scope around each call; for a generator the scope covers its iteration."""
         wrap = next(wrap for is_kind, wrap in _KINDS if is_kind(function))
         return cast("Callable[_P, _R]", functools.wraps(function)(wrap(function, _opener(self, function))))
 
@@ -60,7 +60,7 @@ def _named(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str
     try:
         arguments = signature.bind(*args, **kwargs).arguments
     except ours(TypeError):
-        return {}  # the function itself is about to complain
+        return {}  # wrong arguments: the function itself will raise
     arguments.pop("self", None)
     return arguments
 
@@ -74,7 +74,7 @@ def _plain(function: Callable[..., Any], opener: Callable[..., Scope]) -> Callab
                 scope.returned(result)
                 return result
         except BaseException as error:
-            scope.end(error)  # an interrupt may come before the first step of the block's end
+            scope.end(error)  # an interrupt may arrive before `__exit__` begins
             raise
 
     return call
@@ -89,7 +89,7 @@ def _coroutine(function: Callable[..., Any], opener: Callable[..., Scope]) -> Ca
                 scope.returned(result)
                 return result
         except BaseException as error:
-            scope.end(error)  # an interrupt may come before the first step of the block's end
+            scope.end(error)  # an interrupt may arrive before `__exit__` begins
             raise
 
     return call
@@ -97,7 +97,7 @@ def _coroutine(function: Callable[..., Any], opener: Callable[..., Scope]) -> Ca
 
 def _generator(function: Callable[..., Any], opener: Callable[..., Scope]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:  # noqa: ANN401
-        # A generator runs when it is iterated, perhaps in another task each time: current only while it does.
+        # Each advance of a generator may run in another task: its scope is current only during an advance.
         scope = opener(*args, **kwargs)
         step = _Step(scope)
         try:
@@ -142,9 +142,9 @@ def _async_generator(function: Callable[..., Any], opener: Callable[..., Scope])
 
 
 class _Step:
-    """Each advance of a generator: its scope is current inside, and only inside; an error or the end ends it.
+    """One advance of a generator: its scope is current only inside it; an error or the generator's end ends the scope.
 
-    Nothing stays attached while the consumer has control: it may be another task, or never come back.
+    Nothing stays attached while the consumer has control: it may be another task, or never resume the generator.
     """
 
     __slots__ = ("_scope", "_using", "is_last")
@@ -153,7 +153,7 @@ class _Step:
         self._scope = scope
         self._using = scope.using()
         self.is_last = False
-        """No other advance follows."""
+        """True if no other advance can follow."""
 
     def __enter__(self) -> None:
         self._using.__enter__()
@@ -170,13 +170,13 @@ class _Step:
             self._scope.end(error)
 
     def abandon(self, error: BaseException) -> None:
-        """End the scope where an interrupt has come between two steps, or before the first step of an end."""
+        """End the scope if an interrupt arrived between two advances, or before its end began."""
         self._using.__exit__(type(error), error, error.__traceback__)
         self._scope.end(error)
 
 
 class _Steps(Generator[_Yield, _Send, _Return], Generic[_Yield, _Send, _Return]):
-    """A generator whose every advance happens inside a scope; what `yield from` delegates to."""
+    """A generator that advances the wrapped generator inside a scope; the target of `yield from`."""
 
     __slots__ = ("_inner", "_step")
 
@@ -203,7 +203,7 @@ class _Steps(Generator[_Yield, _Send, _Return], Generic[_Yield, _Send, _Return])
 
 
 class _Relay:
-    """Takes what the consumer sends or throws at a `yield`, to pass it into the generator within."""
+    """Receives what the consumer sends or throws at a `yield`, to pass it to the wrapped generator."""
 
     __slots__ = ("closing", "sent", "thrown")
 
@@ -229,7 +229,7 @@ class _Relay:
 
 
 def _unattended(inner: AsyncGenerator[Any, Any]) -> Any:  # noqa: ANN401 - an awaitable of the first item
-    # The loop must not close the generator within by itself at shutdown: it closes the one around, which does.
+    # At shutdown the event loop must close only the outer generator, which closes the wrapped one.
     hooks = sys.get_asyncgen_hooks()
     sys.set_asyncgen_hooks(None, None)
     try:

@@ -1,4 +1,4 @@
-"""Episode: what all sessions of one id share in this process: counters, running totals, versions. Constant memory."""
+"""Episode: the counters, running totals and versions that all sessions of one id share in this process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _REMEMBERED: Final = 1024
 class RunningTotals:
     """Adds up calls, tools, timesteps and rewards from any thread; `totals()` is the sum so far.
 
-    Lock-free, because a signal handler may interrupt the holder of a lock, see `_Cells`.
+    Lock-free, because a signal handler may interrupt the thread that holds a lock, see `_Cells`.
     """
 
     __slots__ = ("_counts", "_rewarded", "_rewards")
@@ -39,7 +39,7 @@ class RunningTotals:
         self._counts = _Cells(_NOTHING, _plus)
         self._rewards = _Cells(NO_REWARD, RewardSums.plus)
         self._rewarded: dict[str, object] = {}
-        """Ids of the newest events that have a reward; of a session."""
+        """Ids of the newest events of the session that have a reward."""
 
     def add_call(self, record: CallRecord) -> None:
         """Count a call that has ended."""
@@ -62,7 +62,7 @@ class RunningTotals:
             self._rewards.add(sums)
 
     def is_counted(self, record: EventRecord | RewardRecord) -> bool:
-        """Return False for a reward of an event that has one already; of a session, asked once for each reward.
+        """Return whether a reward counts in the session: False if its event already has one. Call once per reward.
 
         The newest 1024 events are remembered.
         """
@@ -71,7 +71,7 @@ class RunningTotals:
             return True
         known, token = self._rewarded, object()
         if len(known) >= _REMEMBERED:
-            value_of(self._forget_oldest)  # raises where another thread changes it meanwhile
+            value_of(self._forget_oldest)  # raises if another thread changes it at the same time
         return known.setdefault(event_id, token) is token
 
     def _forget_oldest(self) -> None:
@@ -96,9 +96,9 @@ class RunningTotals:
 
 
 class _Cells(Generic[_S]):
-    """A sum that is added to from any thread: each addition takes a free cell and replaces its content in one step.
+    """A sum that any thread may add to: each addition takes a free cell and replaces its content in one step.
 
-    An interrupt costs a cell, never a sum.
+    An interrupt may leak a cell but never loses an amount.
     """
 
     __slots__ = ("_cells", "_free", "_nothing", "_plus")
@@ -107,11 +107,11 @@ class _Cells(Generic[_S]):
         self._nothing = nothing
         self._plus = plus
         self._cells: list[list[_S]] = []
-        """As many as have ever been in use at once."""
+        """All cells; as many as were ever in use at the same time."""
         self._free: list[list[_S]] = []
 
     def add(self, amount: _S) -> None:
-        """Add an amount, which is never changed afterwards."""
+        """Add an amount."""
         cell = self._take()
         cell[0] = self._plus(cell[0], amount)
         self._free.append(cell)
@@ -177,7 +177,7 @@ class Episode:
         self.start_ns: int | None = None
         self.steps = first_index
         self.open: dict[int, bool] = {}
-        """The sessions of this id that are open, by their identity."""
+        """The open sessions of this id, by `id()`."""
         self.info: dict[str, object] = {}
         self._sequence = count()
         self._step_ids: dict[str, None] = {}
@@ -189,15 +189,15 @@ class Episode:
     def next_index(self) -> int:
         """Return the index of the next timestep."""
         with self._lock:
-            # Taken before it is stored: a session used by a signal handler in between has got a later one then.
+            # Taken before it is stored: a signal handler that uses the session in between gets a later one.
             index = next(self._indexes)
             self.steps = max(self.steps, index + 1)
             return index
 
     def takes_step_id(self, step_id: str) -> bool:
-        """Return True and remember the application's id of a timestep; False where another one has it.
+        """Remember the application's id of a timestep and return True; False if another timestep has it.
 
-        The last 1024 are remembered: memory stays constant, whatever the number of steps.
+        Only the last 1024 are remembered, so that memory is bounded.
         """
         with self._lock:
             if step_id in self._step_ids:
@@ -208,21 +208,21 @@ class Episode:
             return True
 
     def next_sequence(self) -> int:
-        """Return the next number of the order of events and messages, from 0."""
+        """Return the next sequence number of events and messages, from 0."""
         return next(self._sequence)
 
     def next_version(self) -> int:
         """Return Unix nanoseconds, higher than any returned before."""
         with self._lock:
-            # Clocks are set back and have coarse ticks; a version that is not higher would be ignored by stores.
+            # Clocks have coarse ticks and may be set back; stores ignore a version that is not higher.
             version = max(time.time_ns(), self._version + 1)
-            while version <= self._version:  # a signal handler has got one in between
+            while version <= self._version:  # a signal handler took a version in between
                 version = self._version + 1
             self._version = version
             return version
 
     def enter(self, session: object, now_ns: int) -> bool:
-        """Count a session of this id that starts; True for the first ever here."""
+        """Count the start of a session of this id; True for the first in this process."""
         with self._lock:
             self.open[id(session)] = True
             first = self.start_ns is None
@@ -230,7 +230,7 @@ class Episode:
             return first
 
     def exit(self, session: object) -> bool:
-        """Count out a session of this id that ends, which may be repeated; True when no other is open."""
+        """Count the end of a session of this id (may be repeated); True if no other is open."""
         with self._lock:
             self.open.pop(id(session), None)
             return not self.open
@@ -240,15 +240,15 @@ _known: OrderedDict[str, Episode] = OrderedDict()
 
 
 def episode_of(session_id: str | None, first_index: int = 0) -> Episode:
-    """Return the episode of an id of the application's, or a new one with a generated id for None.
+    """Return the episode of an id given by the application; for None a new one with a generated id.
 
     The last 1024 given ids are remembered, so that a session of the same id continues counting.
     """
     if session_id is None:
         return Episode(new_id(), first_index)
-    # Each step is atomic in C: no lock to wait for, and two threads at the same moment get the same one.
+    # Each step is atomic in C: no lock is needed, and two threads get the same episode.
     episode = _known.get(session_id) or _known.setdefault(session_id, Episode(session_id, first_index))
-    value_of(partial(_known.move_to_end, session_id))  # raises where it was forgotten meanwhile
+    value_of(partial(_known.move_to_end, session_id))  # raises if it was evicted in between
     if len(_known) > _REMEMBERED:
         _known.popitem(last=False)
     return episode
@@ -256,7 +256,7 @@ def episode_of(session_id: str | None, first_index: int = 0) -> Episode:
 
 @contextmanager
 def forgotten() -> Iterator[None]:
-    """Know no id of before within the block, and none of the block afterwards. For tests, one at a time."""
+    """Context manager: start with no remembered ids and discard those of the block afterwards. For tests."""
     before = _known.copy()
     _known.clear()
     try:

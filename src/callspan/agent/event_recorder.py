@@ -19,7 +19,7 @@ from callspan.record.ids import new_id
 
 
 class EventRecorder(Scope):
-    """A scope with events. Each is a row and a span event, written at once."""
+    """A scope that records events. Each one is a row and a span event, written immediately."""
 
     __slots__ = ()
 
@@ -160,14 +160,14 @@ class EventRecorder(Scope):
         return record.reward_id
 
     def around(self) -> dict[str, object]:
-        """Return what `callspan.metadata` says around the running code, or around this scope's own start."""
+        """Return the metadata of the running code, else that of this scope's start."""
         return dict(metadata_of(get_current()) or metadata_of(self.base or Context()))
 
     def saw_end(self, terminated: bool | None, truncated: bool | None) -> None:
-        """Keep whether the environment ended the episode."""
+        """Remember whether the environment ended the episode."""
 
     def target(self, *, late: bool = False) -> tuple[EventRecorder, list[str]]:
-        """Return where the record belongs and flags; `late` allows it after the end."""
+        """Return the place the record belongs to, and flags; `late` allows records after the end."""
         if not self.started:
             flag = flagged("before_start", f"use the {type(self).__name__.lower()} with `with`", installed())
             self.start(current=False)

@@ -1,6 +1,6 @@
-"""Lifecycle: the start and end of a session, timestep or operation, in which it is the current one of the running code.
+"""Lifecycle: the start and end of a session, timestep or operation, and its place as the current scope in between.
 
-The current one is kept in the OpenTelemetry context, so it follows tasks and whatever carries that context to threads.
+The current scope is kept in the OpenTelemetry context: it follows tasks, and threads that the context is passed to.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 SCOPE: Final = "callspan.scope"
-"""Key of the current one in the OpenTelemetry context."""
+"""Key of the current scope in the OpenTelemetry context."""
 _ENDING: Final = fail_open("end a session, timestep or tool")
 _STARTING: Final = fail_open("record the start of a session, timestep or tool")
 _CLOSE, _SHOW, _WRITE, _REPORT, _OVER = range(5)
@@ -33,7 +33,7 @@ _CLOSE, _SHOW, _WRITE, _REPORT, _OVER = range(5)
 
 
 class _Done(Awaitable[None]):
-    """What is awaited, and has been done already."""
+    """An awaitable that is already done."""
 
     __slots__ = ()
 
@@ -45,7 +45,7 @@ _DONE: Final = _Done()
 
 
 class Lifecycle(ABC):
-    """What is started, is the current one of the running code, and ends once.
+    """A scope that is started, is current for the running code, and ends once.
 
     Used with `with`, `async with`, or `start()` and `end()`. The first end counts. An exception of the block
     marks the scope and passes on unchanged.
@@ -80,7 +80,7 @@ class Lifecycle(ABC):
     def inner(self) -> Context | None:
         """The context in which this is the current one; None before the start.
 
-        Made again each time: kept, it would refer back to this and leave every step to the garbage collector.
+        Built on each access: a stored context would make a reference cycle with this scope.
         """
         return None if self.base is None else set_value(SCOPE, self, self.span.within(self.base))
 
@@ -92,10 +92,10 @@ class Lifecycle(ABC):
     @property
     @abstractmethod
     def above(self) -> Lifecycle | None:
-        """What this is a part of: a tool's timestep, a timestep's parent step or session; None for a session."""
+        """The enclosing scope: a tool's timestep, a timestep's parent step or session; None for a session."""
 
     def start(self, *, current: bool = True, at: Time | None = None) -> Self:
-        """Begin, and become the current one unless `current` is False; what has begun without may become it later.
+        """Start, and become the current scope unless `current` is False (`using` can make it current later).
 
         `at` is when it began; None: now. Return the scope itself.
         """
@@ -105,7 +105,7 @@ class Lifecycle(ABC):
             if not self.ended:
                 self.flag(flag)
                 return self
-            # What happens from now on must be somewhere: in another one, made the same way.
+            # Started twice: what follows is recorded in a new scope, made the same way.
             self._renew()
             self.flag(flag)
         try:
@@ -120,7 +120,7 @@ class Lifecycle(ABC):
         return self
 
     def end(self, error: BaseException | None = None, *, at: Time | None = None) -> None:
-        """Finish, with the exception that ended it if there was one, and restore what was current before.
+        """End, with the exception that ended it if there was one, and restore the previous current scope.
 
         `at` is when it ended; None: now, by the monotonic clock. Only the first end counts.
         """
@@ -147,7 +147,7 @@ class Lifecycle(ABC):
         return Using(self)
 
     def elapsed_ns(self) -> int:
-        """Return the nanoseconds since the start, by the monotonic clock; to the end where the end was given."""
+        """Return the nanoseconds since the start by the monotonic clock, or up to the given end time."""
         return time.perf_counter_ns() - self._clock_ns if self._lasted_ns is None else self._lasted_ns
 
     def _begin(self, at: Time | None) -> None:
@@ -161,7 +161,7 @@ class Lifecycle(ABC):
         self.started = True
 
     def _undo_start(self, error: BaseException) -> None:
-        """End what an interrupt has broken off in its start: its block is never entered."""
+        """End a scope whose start was interrupted: its block is never entered."""
         if not isinstance(error, MisuseError) and not self.ended:
             if self.span is NO_SPAN:
                 self.runtime = None  # nothing was shown or written
@@ -169,7 +169,7 @@ class Lifecycle(ABC):
             self.end(error)
 
     def _finish(self, error: BaseException | None) -> None:
-        """Take the steps of the end that are left. One that is interrupted is taken again, but the last."""
+        """Run the remaining steps of the end. An interrupted step is run again, except the last."""
         with _ENDING:
             if self._end_step == _CLOSE:
                 self._final = self._close(error)
@@ -189,15 +189,15 @@ class Lifecycle(ABC):
                     self._observe_end(final)
 
     def _end_inner(self, scope: Lifecycle | None, error: BaseException | None) -> None:
-        """End what is current within this: an interrupt came before the first step of its block's end."""
+        """End the scopes still current inside this one: an interrupt arrived before their `end` began."""
         while scope is not None and scope is not self:
             scope.flag("left_open")
             scope.end(error)
             scope = scope.above
 
     def _put_off(self, error: BaseException | None) -> None:
-        """Restore what was current, and have the steps that an interrupt has left undone taken on another thread."""
-        here = contextvars.copy_context()  # it says what may be shown
+        """Restore the previous current scope; run the steps that an interrupt left undone on another thread."""
+        here = contextvars.copy_context()  # it determines what may be recorded
         if self.outer is not None and is_within(get_current().get(SCOPE), self):
             attach(self.outer)
         if self._end_step != _OVER:
@@ -205,7 +205,7 @@ class Lifecycle(ABC):
             put_off(partial(here.run, self._finish, error))
 
     def _renew(self) -> None:
-        """Be as before the start, to start again as another one."""
+        """Reset to the state before the start, to start again as a new scope."""
         self.started = self.ended = False
         self._end_step = _CLOSE
         self.base = self.outer = None
@@ -227,7 +227,7 @@ class Lifecycle(ABC):
 
     @abstractmethod
     def _open(self, current: Context) -> Context:
-        """Set runtime and place; return the context this scope's own is made from: `current`, or one within it."""
+        """Set runtime and place; return the context to derive this scope's own from: `current` or a child of it."""
 
     @abstractmethod
     def _announce(self, runtime: Runtime, base: Context) -> None:
@@ -237,7 +237,7 @@ class Lifecycle(ABC):
     def _close(self, error: BaseException | None) -> Record | None:
         """Return the final record, processed, for the span and the stores; None where nothing records.
 
-        Called again where an interrupt came in its middle.
+        Called again if it was interrupted.
         """
 
     @abstractmethod
@@ -245,13 +245,13 @@ class Lifecycle(ABC):
         """Write the final record."""
 
     def _observe_end(self, final: Record) -> None:  # noqa: B027 - most have no use for it
-        """Have what is above take notice of the final record."""
+        """Pass the final record to the enclosing scopes."""
 
     def __enter__(self) -> Self:
         try:
             return self.start()
         except BaseException as error:
-            self._undo_start(error)  # CPython 3.10 also interrupts between the return of `start` and here
+            self._undo_start(error)  # CPython 3.10 can also interrupt between the return of `start` and here
             raise
 
     def __exit__(
@@ -260,7 +260,7 @@ class Lifecycle(ABC):
         try:
             self.end(error)
         except BaseException:
-            self.end(error)  # an interrupt may come before the first step of `end`
+            self.end(error)  # an interrupt may arrive before `end` begins
             raise
 
     async def __aenter__(self) -> Self:
@@ -273,7 +273,7 @@ class Lifecycle(ABC):
     def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Awaitable[None]:
-        # No coroutine: an interrupt may come before that is awaited.
+        # Not a coroutine function: an interrupt may arrive before a coroutine is awaited.
         self.__exit__(kind, error, trace)
         return _DONE
 
@@ -286,16 +286,16 @@ def is_within(scope: Any, outer: Lifecycle) -> bool:  # noqa: ANN401 - a scope o
 
 
 def leave(scope: Lifecycle, outer: Context) -> None:
-    """Make `outer` current again where `scope` is the current one; elsewhere there is nothing to restore.
+    """Make `outer` current again if `scope` is the current scope; else do nothing.
 
-    Attaches instead of detaching: a token is of no use in another task, where OpenTelemetry would log an error.
+    Attaches instead of detaching, because OpenTelemetry logs an error for a token of another task.
     """
     if get_current().get(SCOPE) is scope:
         attach(_still_open(outer))
 
 
 def _still_open(context: Context) -> Context:
-    # Two sessions that end in the order they started must not leave the first one, ended, as the current one.
+    # If two sessions end in the order they started, the first, already ended, must not become current again.
     scope: Any = context.get(SCOPE)
     while scope is not None and scope.ended and scope.outer is not None and scope.outer is not context:
         context = scope.outer
@@ -304,7 +304,7 @@ def _still_open(context: Context) -> Context:
 
 
 class Using:
-    """Context manager that makes a scope the current one for a block, and nothing else."""
+    """Context manager that makes a scope current for a block without starting or ending it."""
 
     __slots__ = ("_outer", "_scope")
 
@@ -324,7 +324,7 @@ class Using:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Restore what was current."""
+        """Restore the previous current scope."""
         try:
             leave(self._scope, self._outer)
         except BaseException:

@@ -1,6 +1,6 @@
 """Operation recorder: environment steps, tools, agents, guardrails and handoffs of a session or timestep.
 
-An environment step is what the environment does with an action, recorded afterwards or timed by its own span.
+An environment step is the environment's reaction to an action, recorded afterwards or timed by its own span.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class StepResult(NamedTuple):
 
 
 def environment_event(target: EventRecorder, result: StepResult, flags: list[str]) -> EventRecord:
-    """Return the event of one step of the environment, not counted yet."""
+    """Return the event of one environment step, without adding it to the totals."""
     value = reward_value(result.reward, flags, target.runtime)
     states = {"before": result.before, "after": result.observation, "info": result.info}
     return EventRecord(
@@ -65,13 +65,13 @@ def environment_event(target: EventRecorder, result: StepResult, flags: list[str
 
 
 def count_event(target: EventRecorder, record: EventRecord) -> None:
-    """Count the reward and the end of an episode that an environment's event tells."""
+    """Add the reward and the end of the episode in an environment's event to the totals."""
     target.saw_end(record.terminated, record.truncated)
     target.count_reward(record)
 
 
 class EnvironmentStep(Scope):
-    """One step of an environment that takes time: a span `environment`, and the same row as without it.
+    """An environment step with a duration: a span `environment`, and the same row as `environment(...)` writes.
 
     Calls made inside (a simulated user, a judge) are its children.
     """
@@ -90,7 +90,7 @@ class EnvironmentStep(Scope):
 
     @property
     def above(self) -> Scope | None:
-        """The timestep or session it is a part of."""
+        """The enclosing timestep or session."""
         return self._where
 
     def set_result(
@@ -139,7 +139,7 @@ class EnvironmentStep(Scope):
     def _close(self, error: BaseException | None) -> Record | None:
         if self._event is None:
             self._event = environment_event(self._where, self._result, self._flags)
-            # Counted also where nothing records: totals are kept whatever is installed.
+            # Counted even if nothing records: totals do not depend on instrumentation.
             count_event(self._where, self._event)
         if self.runtime is None:
             return None
@@ -153,7 +153,7 @@ class EnvironmentStep(Scope):
 
 
 class OperationRecorder(EventRecorder):
-    """A scope with events and operations: what sessions and timesteps offer alike."""
+    """A scope that records events and operations: the methods that sessions and timesteps share."""
 
     __slots__ = ()
 

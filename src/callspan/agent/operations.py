@@ -43,10 +43,10 @@ def tool_call_field(call: object, field: str) -> object:
 
 
 class Operation(Scope, Decorating):
-    """An operation within a timestep, a session, another operation, or alone.
+    """An operation in a timestep, a session or another operation, or on its own.
 
-    Used with `with`, `async with` or as a decorator. `error` is an exception or text where it failed without raising.
-    Made from a session or timestep it belongs there, else to the innermost scope of the code that starts it.
+    Used with `with`, `async with` or as a decorator. Set `error` to an exception or text if it failed without raising.
+    Created by a session or timestep it belongs to that one, else to the innermost scope at its start.
     """
 
     __slots__ = ("_counted", "_flags", "_id", "_input", "_metadata", "_output", "_owner", "_parent", "error", "name")
@@ -84,7 +84,7 @@ class Operation(Scope, Decorating):
 
     @property
     def output(self) -> object:
-        """What came of it; None before it is set."""
+        """The result; None before it is set."""
         return None if self._output is _ABSENT else self._output
 
     @output.setter
@@ -101,7 +101,7 @@ class Operation(Scope, Decorating):
         self._output = result
 
     def fresh(self, name: str, arguments: Mapping[str, object]) -> Scope:
-        """Return a new one for one call of a decorated function; an idle one where nothing is recorded."""
+        """Return a new operation for one call of a decorated function; an idle one if nothing is recorded."""
         return IDLE if self._is_unrecorded() else self._copy(name, arguments)
 
     def flag(self, flag: str) -> None:
@@ -161,7 +161,7 @@ class Operation(Scope, Decorating):
         return None if self.runtime is None else self.runtime.process(self._record(error, duration_ns), "event")
 
     def _count(self, duration_ns: int) -> None:
-        """Add it to the totals of what it runs in, where it counts there."""
+        """Add it to the totals of the enclosing scopes, if it counts there."""
 
     def _observe_end(self, final: Record) -> None:
         if self.above is not None and not self.is_aside:
@@ -230,7 +230,7 @@ class Tool(Operation):
 
     @property
     def tool_call_id(self) -> str | None:
-        """The id the model gave its request for this tool; None when unknown."""
+        """The id of the model's tool call; None if unknown."""
         return self._tool_call_id
 
     @property
@@ -251,7 +251,7 @@ class Tool(Operation):
         super()._announce(runtime, base)
 
     def _count(self, duration_ns: int) -> None:
-        # A tool inside a tool is part of the outer one's time.
+        # The time of a tool inside a tool is part of the outer tool's time.
         own_ns = 0 if isinstance(self._owner, Tool) else duration_ns
         scope: Scope | None = self._owner
         while scope is not None:
@@ -263,9 +263,9 @@ class Tool(Operation):
 
 
 class Agent(Operation):
-    """One run of an agent among several: a span `invoke_agent {name}`; what it calls and runs is below it.
+    """One run of an agent among several: a span `invoke_agent {name}`, parent of its calls and operations.
 
-    An event row `agent`, announced at its start by a row `agent_start`. Set `output` to what came of it.
+    An event row `agent`, announced at its start by a row `agent_start`. Set `output` to its result.
     """
 
     __slots__ = ("description",)
@@ -285,7 +285,7 @@ class Agent(Operation):
         self.description = as_text(description)
 
     def acting(self) -> str | None:
-        """Return its name: what runs in it is this agent's doing."""
+        """Return its name, the agent of everything that runs inside."""
         return self.name
 
     def _copy(self, name: str, arguments: Mapping[str, object]) -> Operation:
@@ -312,7 +312,7 @@ class Guardrail(Operation):
         self.triggered: bool | None = None
 
     def returned(self, result: object) -> None:
-        """Keep what a decorated function returned: whether it found something, or what it says about it."""
+        """Keep what a decorated function returned as the output; a bool also sets `triggered`."""
         super().returned(result)
         if isinstance(result, bool):
             self.triggered = result
@@ -327,7 +327,7 @@ class Guardrail(Operation):
 
 
 class Handoff(Operation):
-    """One agent passes the work on to another: a span `handoff {to}` and an event row `handoff`."""
+    """A handoff from one agent to another: a span `handoff {to}` and an event row `handoff`."""
 
     __slots__ = ("_sender", "_tool_call_id")
 
@@ -349,14 +349,14 @@ class Handoff(Operation):
     def made(
         cls, to: str, sender: str | None, call: object, reason: object, owner: EventRecorder | None, at: Time | None
     ) -> str:
-        """Record one that has been made, at once; return its event's id."""
+        """Record a handoff immediately; return its event's id."""
         handoff = cls(to, reason, owner, sender, call)
         handoff.start(current=False, at=at)
         handoff.end()
         return handoff.id
 
     def system(self) -> str | None:
-        """Return who passes the work on: as given, else the agent it runs in."""
+        """Return the sending agent: as given, else the agent it runs in."""
         return self._sender or super().system()
 
     def _record(self, error: BaseException | None, duration_ns: int | None) -> EventRecord:

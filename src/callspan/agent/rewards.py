@@ -1,4 +1,4 @@
-"""Rewards and feedback by id: also from outside a session, and long after it has ended."""
+"""Rewards and feedback by id, also outside a session and long after its end."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def reward_record(  # noqa: PLR0913 - the fields of a reward
 
 
 class _Target(NamedTuple):
-    """What a reward is for."""
+    """The target of a reward."""
 
     named: bool
     place: Place
@@ -167,7 +167,7 @@ def _target(runtime: Runtime | None, session_id: str | None, timestep_id: str | 
     scope = current_scope()
     if where is not None:
         session_id = session_id or where.place.session_id
-    # A step of an unknown id may be in any session: the current place does not apply.
+    # An unknown step may belong to any session: the current place does not apply.
     is_elsewhere = timestep_id is not None and call_id is None and session_id is None
     here = scope if scope is not None and not is_elsewhere and session_id in {None, scope.place.session_id} else None
     if where is not None:
@@ -190,7 +190,7 @@ def _hand_over(record: RewardRecord, target: _Target, sent: SpanRef | None) -> N
         here.count_reward(record)
         here.emit(record)
         return
-    # Counted while what it is for is still in use, whatever thread it comes from.
+    # Counted while the target scope is still in use, from any thread.
     counting = _scope_by_id(timestep=record.timestep_id, session=record.session_id)
     if counting is not None:
         counting.count_reward(record)
@@ -198,7 +198,7 @@ def _hand_over(record: RewardRecord, target: _Target, sent: SpanRef | None) -> N
 
 
 def _show_late(record: RewardRecord, where: SpanRef | None) -> None:
-    """Export a reward whose span has ended as a child span, and record it."""
+    """Record a reward whose target span has ended, and export it as a child span."""
     runtime = installed_or_warn()
     if runtime is not None:
         with fail_open("record a reward"):
@@ -208,7 +208,7 @@ def _show_late(record: RewardRecord, where: SpanRef | None) -> None:
 
 
 def _scope_by_id(**ids: str | None) -> Scope | None:
-    """Return the first session or timestep of this process whose id is given and which is still in use; else None."""
+    """Return the first of these sessions and timesteps that is still in use in this process; else None."""
     for kind, identity in ids.items():
         where = None if identity is None else SPAN_REFS[kind].get(identity)
         scope = None if where is None or where.scope is None else where.scope()

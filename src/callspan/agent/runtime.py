@@ -1,6 +1,6 @@
-"""Runtime: the slot through which the session API reaches spans and records, filled by the wiring.
+"""Runtime: the interface through which the session API reaches spans and records; set by the wiring.
 
-Empty until `callspan.instrument()`; then the session API runs and emits nothing.
+Not set before `callspan.instrument()`: the session API then works but emits nothing.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ Attributes: TypeAlias = Mapping[str, AttributeValue]
 
 
 class ScopeSpanHandle(SpanHandle[Record, BaseException | None], Protocol):
-    """The span of a session, timestep or operation, which ends with the exception that left it, if any."""
+    """The span of a session, timestep or operation; it ends with the exception that left the scope, if any."""
 
     sampled: bool
-    """Whether the span is kept; travels in carriers, so that other processes decide alike."""
+    """Whether the span is sampled; part of carriers, so that other processes sample alike."""
     exchange: Exchange | None
-    """What went in and came out, shown at the end; None where this span does not show it."""
+    """Input and output, set on the span at its end; None if this span does not have them."""
 
     def within(self, context: Context) -> Context:
         """Return `context` with this span as the current one."""
@@ -45,7 +45,7 @@ class _NoScopeSpan(NoSpan):
         return context
 
     def event(self, record: Record) -> None:
-        """Show nothing."""
+        """Do nothing."""
 
 
 NO_SPAN: Final[ScopeSpanHandle] = _NoScopeSpan()
@@ -67,21 +67,21 @@ class SpanRef(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpanStarter(Protocol):
-    """Starts the spans of sessions, timesteps and tools out of their first records."""
+    """Starts the spans of sessions, timesteps and tools from their first records."""
 
     def start(
         self, record: Record, *, parent: Context | None, link: ScopeSpanHandle | None = None, root: bool = False
     ) -> ScopeSpanHandle:
-        """Start the span of a session, timestep or tool event, linked to `link` where that is in another trace.
+        """Start the span of a session, timestep or tool event, linked to `link` if that is in another trace.
 
         `parent` None means the current context; `root` starts a new trace.
         """
 
     def joined(self, trace_id: str, span_id: str, *, sampled: bool = True) -> ScopeSpanHandle:
-        """Return a handle of a span of another process, to be a parent only; ending it does nothing."""
+        """Return a handle for a span of another process, used only as a parent; ending it does nothing."""
 
     def evaluated(self, record: Record, of: SpanRef | None) -> None:
-        """Show a reward given by id, below the span it is for; None: unknown."""
+        """Emit a reward given by id as a child of its target span; None: the span is unknown."""
 
 
 def no_span_ref(kind: str, identity: str) -> SpanRef | None:
@@ -96,29 +96,29 @@ def run_now(work: Callable[[], object]) -> None:
 
 
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
-    """What `callspan.instrument()` puts behind the session API."""
+    """What `callspan.instrument()` provides to the session API."""
 
     write: Callable[[Record], None]
     """Stores a processed record; never raises."""
     spans: SpanStarter
-    """Shows processed records."""
+    """Makes spans from processed records."""
     processors: Callable[[], Processors] = Processors
     """Returns what each record goes through once, by the content setting of the running code."""
     strict: bool = False
     """A wrong use of the API raises instead of being flagged."""
     trace_per_timestep: bool = False
     find: Callable[[str, str], SpanRef | None] = no_span_ref
-    """Looks a span up, of a kind (`session`, `timestep`, `call`) and an id this process does not know. Never raises."""
+    """Finds the span of a kind (`session`, `timestep`, `call`) and id unknown to this process. Never raises."""
     service: str | None = None
     put_off: Callable[[Callable[[], object]], None] = run_now
-    """Has what an interrupt has left undone done soon, on another thread."""
+    """Runs work that an interrupt left undone on another thread, soon."""
 
     def process(self, record: Record, point: Point | None = None) -> Record:
-        """Return what of the record may be shown and stored, see `Processors.process`."""
+        """Return the record with only what may be exported and stored, see `Processors.process`."""
         return self.processors().process(record, point)
 
     def without_callbacks(self, record: Record) -> Record:
-        """Return what of a record may be shown that is not stored."""
+        """Return the record processed without callbacks, for records that are exported but not stored."""
         return self.processors().without_callbacks(record)
 
 
@@ -128,19 +128,19 @@ _decided: list[bool] = []
 
 
 def install(runtime: Runtime) -> None:
-    """Make `runtime` the one in use; sessions that are open keep the one they started with."""
+    """Make `runtime` the current one; open sessions keep the one they started with."""
     _decided[:] = [True]
     _installed[:] = [runtime]
 
 
 def remove() -> None:
-    """Empty the slot: sessions that start from now on emit nothing."""
+    """Remove the runtime: sessions that start from now on emit nothing."""
     _decided[:] = [True]
     _installed.clear()
 
 
 def installed() -> Runtime | None:
-    """Return the runtime in use, or None where nothing is instrumented."""
+    """Return the current runtime, or None if nothing is instrumented."""
     return _installed[0] if _installed else None
 
 

@@ -1,4 +1,4 @@
-"""Scope: what sessions, timesteps and operations share: a span, a place, totals, and the scopes above."""
+"""Scope: what sessions, timesteps and operations share: a span, a place, totals, and the enclosing scopes."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _OBSERVING: Final = fail_open("keep what went into or came out of a session")
 
 
 class Scope(Lifecycle):
-    """One stretch of an agent's work, between its start and its end."""
+    """A part of an agent's work with a start and an end."""
 
     __slots__ = ("__weakref__", "place", "running")
 
     is_aside: ClassVar[bool] = False
-    """What is exchanged within is neither input nor output of the scope above: tools, checks, environments."""
+    """Whether its messages are not input or output of the enclosing scope: tools, guardrails, environments."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,13 +54,13 @@ class Scope(Lifecycle):
     @property
     @abstractmethod
     def above(self) -> Scope | None:
-        """What this is a part of: a tool's timestep, a timestep's parent step or session; None for a session."""
+        """The enclosing scope: a tool's timestep, a timestep's parent step or session; None for a session."""
 
     def returned(self, result: object) -> None:
-        """Take notice of what a decorated function has returned."""
+        """Called with the return value of a decorated function."""
 
     def call_ended(self, record: CallRecord, conversation: Conversation | None = None) -> None:
-        """Add a call that has ended to the totals of this scope and of those above it, and its conversation."""
+        """Add an ended call to the totals, and its conversation to the input and output, of this and outer scopes."""
         if record.outcome == "started":
             return
         if conversation is not None:
@@ -71,7 +71,7 @@ class Scope(Lifecycle):
             scope = scope.above
 
     def count_reward(self, record: EventRecord | RewardRecord) -> None:
-        """Count a reward in the totals of this scope and of those above it; one of the whole session only there."""
+        """Add a reward to the totals of this scope and the enclosing ones; a reward of the whole session only there."""
         session = self.session
         if session is not None and not session.running.is_counted(record):
             return
@@ -83,11 +83,11 @@ class Scope(Lifecycle):
             scope = scope.above
 
     def sequence(self) -> int | None:
-        """Return the next number of the order of events in this session; None without a session."""
+        """Return the next sequence number of events in this session; None without a session."""
         return None if self.above is None else self.above.sequence()
 
     def emit(self, record: Record, point: Point | None = None) -> None:
-        """Put an event, message or reward on the span and write it; the callbacks (of `point`) go first."""
+        """Add an event, message or reward to the span and write it, after the callbacks of `point`."""
         if self.runtime is None:
             return
         with _RECORDING:
@@ -97,7 +97,7 @@ class Scope(Lifecycle):
             self.observe(shown)
 
     def observe(self, record: Record, conversation: Conversation | None = None) -> None:
-        """Have this scope and those above it show what a processed record says went in or came out."""
+        """Add the input and output of a processed record to this scope and the enclosing ones."""
         with _OBSERVING:
             seen: Observed | None = None
             scope: Scope | None = self
@@ -113,7 +113,7 @@ class Scope(Lifecycle):
     def begin_span(
         self, record: Record, parent: Context | None, *, link: ScopeSpanHandle | None = None, root: bool = False
     ) -> None:
-        """Start this scope's span out of its first record, processed; `root`: in a trace of its own."""
+        """Start this scope's span from its first, processed record; `root`: in a new trace."""
         if self.runtime is not None:
             with _SHOWING:
                 self.span = self.runtime.spans.start(record, parent=parent, link=link, root=root)
@@ -124,7 +124,7 @@ class Scope(Lifecycle):
             callbacks.write(record, self.runtime.write)
 
     def acting(self) -> str | None:
-        """Return the name of the innermost agent, of several, whose doing this is; None outside of any."""
+        """Return the name of the innermost enclosing agent; None outside of agents."""
         above = self.above
         return None if above is None else above.acting()
 
@@ -153,7 +153,7 @@ def scope_of(context: Context) -> Scope | None:
 
 
 class Idle(Scope):
-    """Stands in for the run of a decorated tool where nothing is instrumented; holds no state, shared by all."""
+    """Replaces the scope of a decorated tool if nothing is instrumented. Stateless and shared."""
 
     __slots__ = ()
 

@@ -30,7 +30,7 @@ from callspan.record.events import Record, SessionRecord, Totals
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """What a session is opened with, see `callspan.session`."""
+    """The arguments of `callspan.session`."""
 
     name: str | None = None
     session_id: str | None = None
@@ -207,7 +207,7 @@ class Session(SessionScope, Decorating):
         self.running = self._episode.running
         self._episode.info.update({**metadata_of(current), **self._info})
         self._info = self._episode.info
-        # The calls within are on that user's behalf too; their records have no session's fields but its id and name.
+        # Calls in the session get its user too: of the session's fields their records have only id and name.
         if identity.user_id is not None:
             current = with_metadata(current, {"user_id": identity.user_id})
         return current
@@ -231,7 +231,7 @@ class Session(SessionScope, Decorating):
         for step in list(self._open_steps.values()):
             step.flag("left_open")
             step.end(error)
-        # Of several sessions of one id that are open at once, the last to end speaks for all.
+        # If several sessions of one id are open, the last one to end writes the final record.
         self._speaks = self._episode.exit(self) or self._joined
         if self.runtime is None:
             return None
@@ -274,7 +274,7 @@ class Session(SessionScope, Decorating):
             experiment=identity.experiment,
             user_id=identity.user_id,
             parent_session_id=self._parent_id,
-            # Absent never erases: the row keeps trace, host and process of its first start, which tell if it lives.
+            # Absent fields erase nothing: the row keeps trace, host and process of its first start.
             trace_id=None if self._resumed else self.span.trace_id,
             span_id=None if self._resumed else self.span.span_id,
             service=runtime.service if runtime is not None else None,

@@ -1,6 +1,6 @@
-"""Span references: the spans of the last sessions, timesteps and calls by id, so that late rewards find them.
+"""Span references: the spans of recent sessions, timesteps and calls by id, for rewards given after their end.
 
-A session's ids also go as short texts to another process, and are read there.
+Also writes and reads carriers, which pass a session's ids to another process as short texts.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from callspan.record.call import CallRecord, Place
 
 
 class LRUCache:
-    """The newest spans by the id of what they are of: as many as are allowed, the oldest go first.
+    """A bounded mapping from ids to spans; the oldest entries are evicted first.
 
-    Without a lock, which a signal handler could wait for that has interrupted its holder: each step is one of C.
+    Lock-free, because a signal handler could wait for a lock of the thread it interrupted: each step is atomic in C.
     """
 
     __slots__ = ("_known", "_limit")
@@ -32,7 +32,7 @@ class LRUCache:
         self._known: OrderedDict[str, SpanRef] = OrderedDict()
 
     def keep(self, identity: str, where: SpanRef) -> None:
-        """Keep it as the newest."""
+        """Store an entry as the newest."""
         known = self._known
         known.pop(identity, None)
         known[identity] = where
@@ -40,12 +40,12 @@ class LRUCache:
             known.popitem(last=False)
 
     def get(self, identity: str) -> SpanRef | None:
-        """Return what is kept under the id, or None."""
+        """Return the entry of the id, or None."""
         return self._known.get(identity)
 
     @contextmanager
     def forgotten(self) -> Iterator[None]:
-        """Know nothing of before within the block, and nothing of the block afterwards. For tests, one at a time."""
+        """Context manager: start empty and discard the block's entries afterwards. For tests."""
         before, self._known = self._known, OrderedDict()
         try:
             yield
@@ -57,7 +57,7 @@ SPAN_REFS: Final = {"session": LRUCache(4096), "timestep": LRUCache(1024), "call
 
 
 def remember(kind: str, identity: str, span: ScopeSpanHandle, place: Place, scope: object) -> None:
-    """Keep where a session or timestep and its span are, and itself for as long as others hold it."""
+    """Store the place and span of a session or timestep, with a weak reference to the scope itself."""
     where = SpanRef(
         trace_id=span.trace_id,
         span_id=span.span_id,
@@ -69,7 +69,7 @@ def remember(kind: str, identity: str, span: ScopeSpanHandle, place: Place, scop
 
 
 def remember_call(record: CallRecord) -> None:
-    """Keep where a call and its span are."""
+    """Store the place and span of a call."""
     where = SpanRef(
         trace_id=record.trace_id,
         span_id=record.span_id,
@@ -81,7 +81,7 @@ def remember_call(record: CallRecord) -> None:
 
 
 def found(runtime: Runtime | None, **ids: str | None) -> SpanRef | None:
-    """Return where the first of these is whose id is given and known, here or to the runtime; else None."""
+    """Return the span reference of the first known id, in this process or in the runtime; else None."""
     for kind, identity in ids.items():
         if identity is not None:
             where = SPAN_REFS[kind].get(identity) or (runtime.find(kind, identity) if runtime is not None else None)
@@ -91,7 +91,7 @@ def found(runtime: Runtime | None, **ids: str | None) -> SpanRef | None:
 
 
 Carrier: TypeAlias = dict[str, str]
-"""Text to send to another process, fit for HTTP headers; nothing secret in it."""
+"""Text for another process, valid as HTTP headers; holds no secrets."""
 
 _TRACE: Final = "traceparent"
 _ID: Final = "callspan-session"
@@ -101,7 +101,7 @@ _TRACEPARENT: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})
 
 
 class Carried(NamedTuple):
-    """What a carrier says; None, and 0 for the next step, where it does not."""
+    """The fields of a carrier; None (0 for the next step) if absent."""
 
     session_id: str | None = None
     name: str | None = None
@@ -120,9 +120,9 @@ def carrier_of(session_id: str, name: str | None, next_index: int, span: ScopeSp
 
 
 def carried(carrier: Mapping[str, str] | None) -> Carried:
-    """Return what a carrier says, whatever the case of its keys; a broken part of it is absent.
+    """Parse a carrier. Keys are case-insensitive, invalid fields are absent.
 
-    Any mapping will do, such as the headers of a request; what is none says nothing.
+    Accepts any mapping, such as the headers of a request; anything else is an empty carrier.
     """
     items: dict[object, object] = value_of(partial(dict, carrier)) or {} if carrier is not None else {}
     fields = {str(key).lower(): str(value) for key, value in items.items()}

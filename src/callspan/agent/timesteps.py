@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class SessionScope(OperationRecorder):
-    """A session as its timesteps know it: the counters of its episode, its open steps, and its last span."""
+    """The part of a session that its timesteps use: the counters of its episode, its open steps, and its last span."""
 
     __slots__ = ("_episode", "_last", "_open_steps")
 
@@ -56,11 +56,11 @@ class SessionScope(OperationRecorder):
         return self._episode.next_index()
 
     def takes_step_id(self, step_id: str) -> bool:
-        """Return whether no other timestep of this session has this id of the application's."""
+        """Return whether this application-given id is unused by other timesteps of this session."""
         return self._episode.takes_step_id(step_id)
 
     def sequence(self) -> int:
-        """Return the next number of the order of events in this session."""
+        """Return the next sequence number of events in this session."""
         return self._episode.next_sequence()
 
     def next_version(self) -> int:
@@ -76,20 +76,20 @@ class SessionScope(OperationRecorder):
         self._open_steps.pop(step.id, None)
 
     def last_span(self) -> ScopeSpanHandle:
-        """Return the span of the last step, or the session's own: what a trace of its own links to."""
+        """Return the span of the last step, or the session's own: the link target of a separate trace."""
         return self._last
 
     def leave_behind(self, span: ScopeSpanHandle) -> None:
-        """Keep the span of the newest step, in place of the one before."""
+        """Store the span of the newest step."""
         self._last = span
 
 
 class Found(NamedTuple):
-    """The session of a step that starts."""
+    """The session found for a step that starts."""
 
     session: SessionScope
     owned: bool = False
-    """Made for this step alone, which starts it."""
+    """The session was created for this step alone, which starts it."""
     flag: str | None = None
     """A flag for the step."""
 
@@ -176,7 +176,7 @@ class TimestepScope(OperationRecorder, Decorating):
 
     @property
     def step_id(self) -> str | None:
-        """The application's own id of it; None where it has none, or where another step of the session has it."""
+        """The application's own id; None if none was given, or if another step of the session has it."""
         return self._step_id
 
     @property
@@ -206,11 +206,11 @@ class TimestepScope(OperationRecorder, Decorating):
                 self.write(self.runtime.process(self._later(self._first, outcome=self._status)))
 
     def flag(self, flag: str) -> None:
-        """Flag the step; kept with its end."""
+        """Flag the step; written with its final record."""
         mark(self._info, flag)
 
     def saw_end(self, terminated: bool | None, truncated: bool | None) -> None:
-        """Keep the last flags of the environment about the end of the episode."""
+        """Store the environment's last `terminated` and `truncated` flags."""
         self._terminated = self._terminated if terminated is None else terminated
         self._truncated = self._truncated if truncated is None else truncated
 
@@ -219,7 +219,7 @@ class TimestepScope(OperationRecorder, Decorating):
         try:
             self._end_both(error, at)
         except BaseException:
-            self._end_both(error, at)  # an interrupt may come between the two; neither ends twice
+            self._end_both(error, at)  # an interrupt may arrive between the two; neither ends twice
             raise
 
     def fresh(self, name: str, arguments: Mapping[str, object]) -> Self:  # noqa: ARG002
@@ -260,7 +260,7 @@ class TimestepScope(OperationRecorder, Decorating):
             timestep=self._index,
         )
         around = scope_of(current)
-        # Started from elsewhere (another thread or session) it hangs below its session, not below what runs there.
+        # Started in another thread or session, its parent is its session, not the scope that is current there.
         inside = around is not None and around.session is session
         self._parent = around if inside and around is not session else None
         session.opened(self)
@@ -282,7 +282,7 @@ class TimestepScope(OperationRecorder, Decorating):
         self._first = self._record(session)
         shown = runtime.process(self._first, "timestep_start")
         self.begin_span(shown, base, link=link, root=link is not None)
-        # Only the span: a session must not hold its steps, of which there may be a million.
+        # Only the span: a session must not keep references to its steps, of which there may be a million.
         session.leave_behind(self.span)
         remember("timestep", self.id, self.span, self.place, self)
         self.write(msgspec.structs.replace(shown, trace_id=self.span.trace_id, span_id=self.span.span_id))
@@ -324,7 +324,7 @@ class TimestepScope(OperationRecorder, Decorating):
         )
 
     def _later(self, first: TimestepRecord, **known: object) -> TimestepRecord:
-        """The first record with what has become known since."""
+        """Return the first record, updated."""
         return msgspec.structs.replace(
             first,
             record_version=first.record_version if self._session is None else self._session.next_version(),

@@ -1,4 +1,4 @@
-"""Values: readers of what an application gives: text, numbers, flags and times. Odd ones become None or text."""
+"""Values: conversions of application values to text, numbers, flags and times. Invalid ones become None or text."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _ADVICE: Final = "a time is Unix nanoseconds (int), Unix seconds (float), or a d
 
 
 class SupportsBool(Protocol):
-    """A bool, also NumPy's; no text, whose truth is its length."""
+    """A bool, Python's or NumPy's; not text, which is true unless empty."""
 
     def __bool__(self) -> bool:
         """Return whether it is true."""
 
 
 def as_float(value: object) -> float | None:
-    """Return a reward as a float, also from NumPy and one-element tensors; None for what is no finite number."""
+    """Return a reward as a float, also from NumPy and one-element tensors; None if it is not a finite number."""
     if isinstance(value, str):
         return None
     read = value_of(partial(float, value))  # type: ignore[arg-type]
@@ -40,22 +40,22 @@ def as_float(value: object) -> float | None:
 
 
 def as_int(value: object) -> int | None:
-    """Return a turn number as an int; None for what is none."""
+    """Return a turn number as an int; None if it is not one."""
     return value_of(partial(int, value)) if value is not None else None
 
 
 def as_text(value: object) -> str | None:
-    """Return a name or an id as text, whatever it was; None stays None."""
+    """Return a name or an id as text; None for None."""
     return value if value is None or isinstance(value, str) else value_of(partial(str, value))
 
 
 def as_bool(value: object) -> bool | None:
-    """Return a flag as a bool, also from NumPy; None stays None."""
+    """Return a flag as a bool, also from NumPy; None for None."""
     return value if value is None or isinstance(value, bool) else value_of(partial(bool, value))
 
 
 def as_dict(metadata: object) -> dict[str, object]:
-    """Return metadata as a dict of its own, without None values; what is no mapping is under `metadata`."""
+    """Return metadata as a new dict without None values; a value that is no mapping is stored under `metadata`."""
     if metadata is None:
         return {}
     if not isinstance(metadata, Mapping):
@@ -65,7 +65,7 @@ def as_dict(metadata: object) -> dict[str, object]:
 
 
 def as_texts(values: Iterable[str] | str) -> list[str]:
-    """Return ids as a list; a single one may come as text."""
+    """Return ids as a list; a single id may be given as text."""
     listed = [values] if isinstance(values, str) else value_of(partial(list, values)) or []
     return [value if isinstance(value, str) else as_text(value) or "" for value in listed]
 
@@ -79,7 +79,7 @@ def reward_value(value: object, flags: list[str], runtime: Runtime | None) -> fl
 
 
 def moment(at: Time | None, flags: list[str], runtime: Runtime | None) -> int:
-    """Return `at` as Unix nanoseconds, the present for None.
+    """Return `at` as Unix nanoseconds, the current time for None.
 
     Anything else is flagged: a datetime without a zone counts as UTC, a number that
     stores can hold stays as it is, anything else is the present.
