@@ -124,27 +124,104 @@ def test_rate_limits_and_time_outs_are_counted_by_provider_and_kind(
 def test_tools_and_steps_are_measured_by_how_they_went(
     reader: InMemoryMetricReader, instrumented: Callable[..., Handle]
 ) -> None:
-    """Duration and number of tools and steps, told apart by success; no id among their attributes."""
+    """Duration and number of tools and steps, told apart by how they ended; no id among their attributes."""
     instrumented(meter_provider=MeterProvider(metric_readers=[reader], shutdown_on_exit=False))
     with callspan.session("s") as session:
         for depth in range(3):
-            with session.timestep() as step, step.tool("dig", arguments={"depth": depth}):
+            with (
+                session.timestep() as step,
+                step.invoke_agent("digger"),
+                callspan.tool("dig", arguments={"depth": depth}),
+            ):
                 time.sleep(0.01)
         with pytest.raises(KeyError), session.timestep() as step, step.tool("open"):
             raise KeyError("door")
         step.update(metadata={"judged": "later"})
     found = points(reader)
-    tools = {(one.attributes["gen_ai.tool.name"], one.attributes["callspan.success"]): one
-             for one in found["callspan.agent.tool.duration"]}  # fmt: skip
-    assert {key: one.count for key, one in tools.items()} == {("dig", True): 3, ("open", False): 1}
-    assert tools["dig", True].min >= 0.01
+    tools = {one.attributes["gen_ai.tool.name"]: one for one in found["gen_ai.execute_tool.duration"]}
+    assert {name: dict(one.attributes) for name, one in tools.items()} == {
+        "dig": {"gen_ai.tool.name": "dig", "gen_ai.tool.type": "function", "gen_ai.agent.name": "digger"},
+        "open": {"gen_ai.tool.name": "open", "gen_ai.tool.type": "function", "error.type": "KeyError"},
+    }
+    assert {name: one.count for name, one in tools.items()} == {"dig": 3, "open": 1}
+    assert tools["dig"].min >= 0.01
     steps = {one.attributes["callspan.success"]: one for one in found["callspan.agent.timestep.duration"]}
     assert {key: one.count for key, one in steps.items()} == {True: 3, False: 1}
-    assert steps[True].sum >= tools["dig", True].sum
-    assert {name for one in [*tools.values(), *steps.values()] for name in one.attributes} == {
-        "gen_ai.tool.name",
-        "callspan.success",
+    assert steps[True].sum >= tools["dig"].sum
+    assert {name for one in steps.values() for name in one.attributes} == {"callspan.success"}
+
+
+SECONDS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92]
+SECONDS_OF_AGENTS = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 102.4, 204.8, 409.6]
+SECONDS_OF_WORKFLOWS = [1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200]
+
+
+def test_tools_agents_and_sessions_have_the_durations_of_the_conventions(
+    reader: InMemoryMetricReader, instrumented: Callable[..., Handle]
+) -> None:
+    """In seconds, equal to the span's, in the conventions' buckets, with its name and the type of its error."""
+    exporter = InMemorySpanExporter()
+    spans = TracerProvider()
+    spans.add_span_processor(SimpleSpanProcessor(exporter))
+    meters = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
+    instrumented(tracer_provider=spans, meter_provider=meters)
+    for attempt in range(2):
+        with contextlib.suppress(ValueError), callspan.session("trip", session_id="one") as session:
+            with callspan.invoke_agent("planner"), callspan.tool("look"):
+                time.sleep(0.01)
+            with contextlib.suppress(TimeoutError), callspan.invoke_agent("booker"):
+                raise TimeoutError
+            if attempt:
+                raise ValueError
+    session.outcome(reward=1.0)
+    found = points(reader)
+    taken = {
+        (metric, one.attributes.get(name), one.attributes.get("error.type")): one
+        for metric, name in (
+            ("gen_ai.invoke_workflow.duration", "gen_ai.workflow.name"),
+            ("gen_ai.invoke_agent.duration", "gen_ai.agent.name"),
+            ("gen_ai.execute_tool.duration", "gen_ai.tool.name"),
+        )
+        for one in found[metric]
     }
+    assert {key: one.count for key, one in taken.items()} == {
+        ("gen_ai.invoke_workflow.duration", "trip", None): 1,
+        ("gen_ai.invoke_workflow.duration", "trip", "ValueError"): 1,
+        ("gen_ai.invoke_agent.duration", "planner", None): 2,
+        ("gen_ai.invoke_agent.duration", "booker", "TimeoutError"): 2,
+        ("gen_ai.execute_tool.duration", "look", None): 2,
+    }
+    for (metric, name, error), one in taken.items():
+        verb = metric.split(".")[1]
+        shown = [
+            ((span.end_time or 0) - (span.start_time or 0)) / 1e9
+            for span in exporter.get_finished_spans()
+            if span.name == f"{verb} {name}" and (span.attributes or {}).get("error.type") == error
+        ]
+        assert one.sum == pytest.approx(sum(shown)), "each its own span's, also of a session that goes on"
+    assert {units(reader)[metric] for metric, _, _ in taken} == {"s"}
+    buckets = {metric: list(one.explicit_bounds) for (metric, _, _), one in taken.items()}
+    assert buckets == {
+        "gen_ai.invoke_workflow.duration": SECONDS_OF_WORKFLOWS,
+        "gen_ai.invoke_agent.duration": pytest.approx(SECONDS_OF_AGENTS),
+        "gen_ai.execute_tool.duration": pytest.approx(SECONDS),
+    }
+
+
+def test_names_without_end_are_counted_together_after_two_hundred(
+    reader: InMemoryMetricReader, instrumented: Callable[..., Handle]
+) -> None:
+    """Names of one kind, such as sessions named by a user's words, take none of another's."""
+    instrumented(meter_provider=MeterProvider(metric_readers=[reader], shutdown_on_exit=False))
+    for number in range(203):
+        with callspan.session(f"chat {number}"):
+            pass
+    with callspan.session("s"), callspan.tool("look"):
+        pass
+    found = points(reader)
+    sessions = {one.attributes["gen_ai.workflow.name"]: one.count for one in found["gen_ai.invoke_workflow.duration"]}
+    assert (len(sessions), sessions["_OTHER"]) == (201, 4)
+    assert [one.attributes["gen_ai.tool.name"] for one in found["gen_ai.execute_tool.duration"]] == ["look"]
 
 
 def test_the_applications_resource_is_left_as_it_is(

@@ -14,7 +14,7 @@ from opentelemetry.context import Context
 from callspan.process.callbacks import Point
 from callspan.process.processors import Processors
 from callspan.record.call import Place
-from callspan.record.events import Record
+from callspan.record.events import Record, SessionRecord
 from callspan.record.span_handle import NoSpan, SpanHandle
 from callspan.semconv.exchange import Exchange
 
@@ -90,6 +90,10 @@ def no_span_ref(kind: str, identity: str) -> SpanRef | None:
     return None
 
 
+def not_measured(record: SessionRecord, duration_ns: int) -> None:
+    """Measure nothing."""
+
+
 def run_now(work: Callable[[], object]) -> None:
     """Run the work on the calling thread."""
     work()
@@ -110,6 +114,8 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     find: Callable[[str, str], SpanRef | None] = no_span_ref
     """Finds the span of a kind (`session`, `timestep`, `call`) and id unknown to this process. Never raises."""
     service: str | None = None
+    session_ended: Callable[[SessionRecord, int], None] = not_measured
+    """Measures a processed session that has ended, with the nanoseconds of its span; never raises."""
     put_off: Callable[[Callable[[], object]], None] = run_now
     """Runs work that an interrupt left undone on another thread, soon."""
 

@@ -250,6 +250,11 @@ class Session(SessionScope, Decorating):
         if self._speaks:
             super()._keep(final)
 
+    def _observe_end(self, final: Record) -> None:
+        # A session of another process is measured there.
+        if self.runtime is not None and isinstance(final, SessionRecord) and final.end_ns is not None:
+            self.runtime.session_ended(final, final.end_ns - self.start_ns)
+
     def _outcome(self, error: BaseException | None) -> str:
         if self._status is not None:
             return self._status

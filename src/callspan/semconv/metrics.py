@@ -27,8 +27,12 @@ COST_ESTIMATED: Final = "callspan.cost.estimated"
 STORE: Final = "callspan.store"
 DROP_REASON: Final = "callspan.drop.reason"
 TOOL_NAME: Final = "gen_ai.tool.name"
+TOOL_TYPE: Final = "gen_ai.tool.type"
+AGENT_NAME: Final = "gen_ai.agent.name"
+WORKFLOW_NAME: Final = "gen_ai.workflow.name"
 SUCCESS: Final = "callspan.success"
 
+FUNCTION: Final = "function"
 STATED: Final = "provider"
 COMPUTED: Final = "computed"
 RATE_LIMIT_UNITS: Final = ("requests", "tokens", "input_tokens", "output_tokens")
@@ -48,11 +52,18 @@ ATTRIBUTES: Final = (
     Row(STORE, STRING, Elsewhere("the store"), "The store's name, without any password."),
     Row(DROP_REASON, STRING, Elsewhere("the spool"), "Why records were dropped."),
     Row(TOOL_NAME, STRING, Elsewhere("`name`"), "Name of the tool."),
+    Row(TOOL_TYPE, STRING, Elsewhere("constant"), f"`{FUNCTION}`."),
+    Row(AGENT_NAME, STRING, Elsewhere("`name`"), "Name of the agent; of a tool: the agent that runs it."),
+    Row(WORKFLOW_NAME, STRING, Elsewhere("`name`"), "Name of the session."),
     Row(SUCCESS, BOOLEAN, Elsewhere("`error`"), "Whether it ended without an error."),
 )  # fmt: skip
 
 DURATION_BUCKETS: Final = tuple(0.01 * 2**power for power in range(14))
 """Seconds: 0.01, doubled until 81.92."""
+AGENT_BUCKETS: Final = tuple(0.1 * 2**power for power in range(13))
+"""Seconds: 0.1, doubled until 409.6."""
+WORKFLOW_BUCKETS: Final = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0)
+"""Seconds, to two hours."""
 TOKEN_BUCKETS: Final = tuple(4**power for power in range(14))
 """Tokens: 1, times four until 67108864."""
 COST_BUCKETS: Final = tuple(0.00001 * 4**power for power in range(13))
@@ -112,8 +123,16 @@ COST: Final = Instrument(
     (*_CALL, COST_SOURCE, COST_ESTIMATED), COST_BUCKETS,
 )  # fmt: skip
 TOOL_DURATION: Final = Instrument(
-    "callspan.agent.tool.duration", "histogram", "s", "Duration of the run of a tool.", (TOOL_NAME, SUCCESS),
-    DURATION_BUCKETS,
+    "gen_ai.execute_tool.duration", "histogram", "s", "Duration of the run of a tool.",
+    (TOOL_NAME, TOOL_TYPE, AGENT_NAME, ERROR_TYPE), DURATION_BUCKETS,
+)  # fmt: skip
+AGENT_DURATION: Final = Instrument(
+    "gen_ai.invoke_agent.duration", "histogram", "s", "Duration of the run of an agent.", (AGENT_NAME, ERROR_TYPE),
+    AGENT_BUCKETS,
+)  # fmt: skip
+WORKFLOW_DURATION: Final = Instrument(
+    "gen_ai.invoke_workflow.duration", "histogram", "s", "Duration of a session, each time it is continued anew.",
+    (WORKFLOW_NAME, ERROR_TYPE), WORKFLOW_BUCKETS,
 )  # fmt: skip
 TIMESTEP_DURATION: Final = Instrument(
     "callspan.agent.timestep.duration", "histogram", "s", "Duration of a timestep of an agent.", (SUCCESS,),
@@ -152,8 +171,8 @@ RECORDS_WAITING: Final = Instrument(
 
 INSTRUMENTS: Final = (
     DURATION, TOKEN_USAGE, TIME_TO_FIRST_CHUNK, TIME_TO_FIRST_TOKEN, TIME_PER_CHUNK, COST, TOOL_DURATION,
-    TIMESTEP_DURATION, RETRIES, RATE_LIMITED, ERRORS, IN_FLIGHT, REMAINING, LIMIT, RECORDS_WRITTEN, RECORDS_DROPPED,
-    RECORDS_WAITING,
+    AGENT_DURATION, WORKFLOW_DURATION, TIMESTEP_DURATION, RETRIES, RATE_LIMITED, ERRORS, IN_FLIGHT, REMAINING,
+    LIMIT, RECORDS_WRITTEN, RECORDS_DROPPED, RECORDS_WAITING,
 )  # fmt: skip
 
 

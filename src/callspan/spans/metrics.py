@@ -1,4 +1,4 @@
-"""Metrics of calls, tools and timesteps: instruments fed with finished records, regardless of the spans' sampling.
+"""Metrics of calls, sessions and what happens in them: instruments fed with finished records, sampled or not.
 
 Names of the conventions are those that released instrumentations emit; ours begin with `callspan.`. Their
 attributes are bounded: words of callspan, providers, models, servers; never an id.
@@ -21,8 +21,8 @@ from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvid
 from callspan import private_names
 from callspan.background import run_or_defer
 from callspan.fail_open import fail_open
-from callspan.record.call import CallRecord, Cost, RateLimit
-from callspan.record.events import EventRecord, Record, TimestepRecord
+from callspan.record.call import CallRecord, Cost, ErrorInfo, RateLimit
+from callspan.record.events import EventRecord, Record, SessionRecord, TimestepRecord
 from callspan.semconv import gen_ai
 from callspan.semconv import metrics as names
 from callspan.semconv.budgets import Attributes, AttributeValue
@@ -35,6 +35,9 @@ _DEAD: Final = "dead_letter"
 _MEASURE: Final = fail_open("measure a call")
 _INSTRUMENTS: Final = fail_open("create the instruments for metrics")
 _UNKNOWN: Final = object()
+_MODEL: Final = "model"
+_TOOL: Final = "tool"
+_OPERATIONS: Final = frozenset({_TOOL, "agent"})
 _NS: Final = 1e9
 _TOO_MANY_REQUESTS: Final = 429
 _MAX_NAMES: Final = 200
@@ -134,33 +137,39 @@ class CallMetrics:
                 instruments.measure_cost(record, cost)
 
     def measure_event(self, record: Record) -> None:
-        """Measure the run of a tool or a timestep that has ended; ignore other records."""
+        """Measure the run of a tool or agent, or a timestep, that has ended; ignore other records."""
         # Called with every event of every step: looking up the provider takes longer than all of this.
         with _MEASURE:
             if isinstance(record, EventRecord):
-                if record.event_type == "tool" and (provider := self._in_use()) is not None:
-                    run_or_defer(self._tool_ended, provider, record)
+                if record.event_type in _OPERATIONS and (provider := self._in_use()) is not None:
+                    run_or_defer(self._ended, provider, record)
             elif (
                 isinstance(record, TimestepRecord)
                 and record.end_ns is not None
                 and (provider := self._in_use()) is not None
             ):
-                run_or_defer(self._timestep_ended, provider, record)
+                run_or_defer(self._ended, provider, record)
+
+    def measure_session(self, record: SessionRecord, duration_ns: int) -> None:
+        """Measure a session that has ended, by the duration of its span: the record may have begun earlier."""
+        with _MEASURE:
+            if (provider := self._in_use()) is not None:
+                run_or_defer(partial(self._session_ended, provider), record, duration_ns)
 
     def _observed(self, provider: MeterProvider, record: CallRecord) -> None:
         with _MEASURE:
             if (instruments := self._of(provider)) is not None:
                 instruments.measure(record)
 
-    def _tool_ended(self, provider: MeterProvider, record: EventRecord) -> None:
+    def _ended(self, provider: MeterProvider, record: EventRecord | TimestepRecord) -> None:
         with _MEASURE:
             if (instruments := self._of(provider)) is not None:
-                instruments.measure_tool(record)
+                instruments.measure_ended(record)
 
-    def _timestep_ended(self, provider: MeterProvider, record: TimestepRecord) -> None:
+    def _session_ended(self, provider: MeterProvider, record: SessionRecord, duration_ns: int) -> None:
         with _MEASURE:
             if (instruments := self._of(provider)) is not None:
-                instruments.measure_timestep(record)
+                instruments.measure_session(record, duration_ns)
 
     def _in_use(self) -> MeterProvider | None:
         if self._given is not None:
@@ -204,7 +213,7 @@ class _Instruments:
     """One meter's instruments, and the state of those that are read rather than fed."""
 
     def __init__(self, meter: Meter) -> None:
-        self._names: set[str] = set()
+        self._names: dict[str, set[str]] = {}
         self._running: dict[tuple[int, _Key], dict[str, None]] = {}
         self._limits: dict[_Key, tuple[float, RateLimit]] = {}
         self._duration = _histogram(meter, names.DURATION)
@@ -214,6 +223,8 @@ class _Instruments:
         self._per_chunk = _histogram(meter, names.TIME_PER_CHUNK)
         self._cost = _histogram(meter, names.COST)
         self._tool = _histogram(meter, names.TOOL_DURATION)
+        self._agent = _histogram(meter, names.AGENT_DURATION)
+        self._session = _histogram(meter, names.WORKFLOW_DURATION)
         self._timestep = _histogram(meter, names.TIMESTEP_DURATION)
         self._retries = meter.create_counter(*names.RETRIES.described)
         self._rate_limited = meter.create_counter(*names.RATE_LIMITED.described)
@@ -244,16 +255,24 @@ class _Instruments:
         about = {**self._about(record), names.COST_SOURCE: source, names.COST_ESTIMATED: cost.estimated}
         self._cost.record(float(cost.usd), about)
 
-    def measure_tool(self, record: EventRecord) -> None:
-        if record.duration_ns is not None:
-            tool = self._bounded(record.name or names.OTHER)
-            about: Attributes = {names.TOOL_NAME: tool, names.SUCCESS: record.error is None}
+    def measure_ended(self, record: EventRecord | TimestepRecord) -> None:
+        if isinstance(record, TimestepRecord):
+            if record.start_ns is not None and record.end_ns is not None:
+                about: Attributes = {names.SUCCESS: record.error is None}
+                self._timestep.record((record.end_ns - record.start_ns) / _NS, about)
+        elif record.duration_ns is None:
+            return
+        elif record.event_type == _TOOL:
+            about = self._named(names.TOOL_NAME, record.name or names.OTHER, record.error)
+            about[names.TOOL_TYPE] = names.FUNCTION
+            if record.system:
+                about[names.AGENT_NAME] = self._bounded(names.AGENT_NAME, record.system)
             self._tool.record(record.duration_ns / _NS, about)
+        else:
+            self._agent.record(record.duration_ns / _NS, self._named(names.AGENT_NAME, record.name, record.error))
 
-    def measure_timestep(self, record: TimestepRecord) -> None:
-        if record.start_ns is not None and record.end_ns is not None:
-            about = {names.SUCCESS: record.error is None}
-            self._timestep.record((record.end_ns - record.start_ns) / _NS, about)
+    def measure_session(self, record: SessionRecord, duration_ns: int) -> None:
+        self._session.record(duration_ns / _NS, self._named(names.WORKFLOW_NAME, record.name, record.error))
 
     def _count(self, record: CallRecord, about: Attributes) -> None:
         if record.retries:
@@ -297,25 +316,34 @@ class _Instruments:
         """What every instrument is split by."""
         about: Attributes = {gen_ai.OPERATION_NAME: record.operation, gen_ai.PROVIDER_NAME: record.provider}
         if record.request.model:
-            about[gen_ai.REQUEST_MODEL] = self._bounded(record.request.model)
+            about[gen_ai.REQUEST_MODEL] = self._bounded(_MODEL, record.request.model)
         return about
 
     def _response_attributes(self, record: CallRecord) -> Attributes:
         found: Attributes = {}
         if record.response is not None and record.response.model:
-            found[gen_ai.RESPONSE_MODEL] = self._bounded(record.response.model)
+            found[gen_ai.RESPONSE_MODEL] = self._bounded(_MODEL, record.response.model)
         if record.server_address:
             found[gen_ai.SERVER_ADDRESS] = record.server_address
             if record.server_port is not None:
                 found[gen_ai.SERVER_PORT] = record.server_port
         return found
 
-    def _bounded(self, name: str) -> str:
-        """The name of a model or tool, unless there have been so many that they must be made up."""
-        if name not in self._names:
-            if len(self._names) >= _MAX_NAMES:
+    def _named(self, attribute: str, name: str | None, error: ErrorInfo | None) -> Attributes:
+        about: Attributes = {}
+        if name:
+            about[attribute] = self._bounded(attribute, name)
+        if error is not None:
+            about[gen_ai.ERROR_TYPE] = names.bounded_type(error.type)
+        return about
+
+    def _bounded(self, kind: str, name: str) -> str:
+        """The name, unless there have been so many of its kind that they must be made up."""
+        known = self._names.setdefault(kind, set())
+        if name not in known:
+            if len(known) >= _MAX_NAMES:
                 return names.OTHER
-            self._names.add(name)
+            known.add(name)
         return name
 
     def _in_flight(self, options: CallbackOptions) -> Iterable[Observation]:

@@ -131,6 +131,7 @@ class Pipeline:
             strict=settings.strict,
             trace_per_timestep=settings.trace_per == "timestep",
             service=settings.service,
+            session_ended=self._metrics.measure_session,
             put_off=run_now if deferred_ends is None else deferred_ends.put,
         )
 
