@@ -1,4 +1,7 @@
-"""Makes a large SQLite store, as `callspan` would have: one session for every 50 calls.
+"""Makes a large SQLite store: one session for every 50 calls, and a long one of 20,000.
+
+The first 20,000 calls are delivered as a shipper does it. Others are copies of these rows with ids, times and texts of
+their own, inserted with all indexes in place, so that the file is as large as that of delivered calls.
 
 python bench/large_store.py FILE CALLS
 """
@@ -6,9 +9,10 @@ python bench/large_store.py FILE CALLS
 from __future__ import annotations
 
 import itertools
+import sqlite3
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -17,19 +21,118 @@ import workload
 from callspan.record.call import CallRecord
 from callspan.record.events import SessionRecord
 from callspan.spool.sink import Entry
+from callspan.stores.sqlite.file import open_for_writing, sum_up
 from callspan.wiring.store_sinks import store_sinks
 
+DELIVERED = 20_000
+LONG = "long-session"
+"""Id of the session of the last 20,000 calls, where there are more."""
 _BATCH = 1_000
 _USERS = 1_000
+_SESSION = "01990000-0000-7000-8000-5"
+_CALL = "01990000-0000-7000-8000-"
 
 
 def make(path: Path, calls: int) -> None:
-    """Deliver so many calls, priced, and their sessions to a new file."""
+    """Write so many calls, priced, and their sessions to a new file."""
+    deliver(path, min(calls, DELIVERED))
+    if calls > DELIVERED:
+        multiply(path, calls // DELIVERED)
+
+
+def deliver(path: Path, calls: int) -> None:
+    """Deliver so many calls and their sessions."""
     (sink,) = store_sinks(f"sqlite:///{path}")
     sink.open()
     for batch in _batches(_payloads(calls)):
         sink.deliver(batch)
     sink.close()
+
+
+def multiply(path: Path, times: int) -> None:
+    """Add copies of all calls until there are so many times as many; the last copy is one long session."""
+    connection = open_for_writing(path)
+    connection.execute("PRAGMA synchronous=OFF")
+    connection.execute("PRAGMA cache_size=-400000")
+    of_calls = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'call_rows'"
+    found = connection.execute(of_calls).fetchall()
+    for name, _ in found:
+        connection.execute(f"DROP TRIGGER {name}")
+    calls, contents, nodes = (_highest(connection, table) for table in ("call_rows", "content", "ctx"))
+    for number in range(1, times):
+        connection.execute("BEGIN")
+        _copy_texts(connection, number, contents, nodes)
+        _copy_calls(connection, number, calls, {"ctx": nodes, "output": contents}, is_long=number == times - 1)
+        connection.execute("COMMIT")
+    for _, sql in found:
+        connection.execute(sql)
+    _sum_up(connection)
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+
+
+def _highest(connection: sqlite3.Connection, table: str) -> int:
+    return int(connection.execute(f"SELECT max(id) FROM {table}").fetchone()[0])
+
+
+def _copy_texts(connection: sqlite3.Connection, number: int, contents: int, nodes: int) -> None:
+    """Questions and answers, each turned by some characters, so that every text is another."""
+    turned = f"substr(text, {number + 1}) || substr(text, 1, {number})"
+    connection.execute(
+        f"INSERT INTO content SELECT id + {contents * number}, randomblob(20), role, {turned}, rest, text_of, enc,"
+        f" size, data FROM content WHERE id <= {contents} AND role IN ('user', 'assistant')"
+    )
+    connection.execute(
+        f"INSERT INTO ctx SELECT id + {nodes * number}, parent, content + {contents * number}, depth FROM ctx"
+        f" WHERE id <= {nodes} AND parent <> 0"
+    )
+
+
+def _copy_calls(
+    connection: sqlite3.Connection, number: int, calls: int, refers: Mapping[str, int], *, is_long: bool
+) -> None:
+    first, sessions = number * calls, calls // workload.PER_SESSION
+    later = f"start_ns + {first * workload.STEP_NS}", f"end_ns + {first * workload.STEP_NS}"
+    at = f"(id - 1) / {workload.PER_SESSION} + {number * sessions}"
+    other = f"'req_' || printf('%04x', {number}) || substr(request_id, 9)"
+    of_call = {
+        "id": f"id + {first}",
+        "call_id": f"'{_CALL}' || printf('%012x', id - 1 + {first})",
+        "session_id": f"'{LONG}'" if is_long else f"'{_SESSION}' || printf('%011x', {at})",
+        "trace_id": f"printf('%032x', {at} + 1)",
+        "span_id": f"printf('%016x', id + {first})",
+        "response_id": f"'chatcmpl-' || printf('%04x', {number}) || substr(response_id, 14)",
+        "request_id": other,
+        "attempts_packed": f"replace(attempts_packed, substr(request_id, 5), substr({other}, 5))",
+        **dict(zip(("start_ns", "end_ns"), later, strict=True)),
+        **{name: f"{name} + {many * number}" for name, many in refers.items()},
+    }
+    _copy(connection, "call_rows", of_call, f"id <= {calls}")
+    serial = f"row_number() OVER (ORDER BY session_id) - 1 + {number * sessions}"
+    of_session = {
+        "session_id": f"'{LONG}'" if is_long else f"'{_SESSION}' || printf('%011x', {serial})",
+        "trace_id": f"printf('%032x', {serial} + 1)",
+        **dict(zip(("start_ns", "end_ns"), later, strict=True)),
+    }
+    below = f"'{_SESSION}' || printf('%011x', {sessions})"
+    last = " LIMIT 1" if is_long else ""
+    _copy(connection, "sessions", of_session, f"session_id < {below}{last}")
+
+
+def _copy(connection: sqlite3.Connection, table: str, other: Mapping[str, str], condition: str) -> None:
+    names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+    values = ", ".join(other.get(name, name) for name in names)
+    connection.execute(f"INSERT INTO {table} ({', '.join(names)}) SELECT {values} FROM {table} WHERE {condition}")
+
+
+def _sum_up(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN")
+    connection.execute(
+        "INSERT INTO summed (session_id, hour) SELECT DISTINCT session_id, start_ns / 3600000000000 FROM call_rows"
+        f" WHERE id > {DELIVERED}"
+    )
+    sum_up(connection)
+    connection.execute("COMMIT")
 
 
 def _payloads(calls: int) -> Iterator[bytes]:

@@ -23,7 +23,7 @@ ASKED, NEW, ANSWERED = 1000, 50, 500
 """Characters of the request's texts, of the part that no other call has, and of the answer."""
 PER_SESSION = 50
 START_NS = 1_760_000_000_000_000_000
-_STEP_NS = 40_000_000
+STEP_NS = 40_000_000
 """Between the starts of two calls: a million of them take eleven hours."""
 _QUESTION, _ANSWER = "<question>", "<answer>"
 _MODELS = ("gpt-5", "gpt-5-mini", "gpt-4o")
@@ -71,7 +71,7 @@ def _varied(original: CallRecord, number: int, chance: random.Random, words: lis
             total_tokens=320 + step,
             raw={**(usage.raw or {}), "prompt_tokens": 250 + step},
         ),
-        timing=replace(timing, start_ns=START_NS + number * _STEP_NS, duration_ns=chance.randrange(10**9, 10**10)),
+        timing=replace(timing, start_ns=START_NS + number * STEP_NS, duration_ns=chance.randrange(10**9, 10**10)),
         attempts=[replace(original.attempts[0], request_id=f"req_{chance.getrandbits(96):024x}")],
         conversation=None,
     )

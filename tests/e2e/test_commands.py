@@ -316,3 +316,14 @@ def test_without_click_one_line_says_what_to_install(tmp_path: Path) -> None:
         done.stderr
         == 'The callspan command needs click: pip install "callspan[cli]" (`callspan run` works without it)\n'
     )
+
+
+def test_a_command_that_finds_no_waiting_records_does_not_import_what_delivers_them(demo: Demo, tmp_path: Path) -> None:
+    program = (
+        f"import sys; from callspan.cli import main; sys.argv = ['callspan', '--store', {demo.store!r}, 'calls']\n"
+        "try: main()\n"
+        "finally: print([name for name in sys.modules if name.startswith('callspan.wiring')])"
+    )
+    environment = plain_environment() | {"XDG_STATE_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout

@@ -66,6 +66,8 @@ class Backlog:
 
         `position` returns the offset up to which the store has a segment.
         """
+        if not self._places:
+            return False
         lines = self._lines(position)
         for line in (*lines, *self._losses()):
             _say(line)

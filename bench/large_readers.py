@@ -1,0 +1,106 @@
+"""What reading a large store costs: CPU and memory of whole commands, start included, with the file in cache.
+
+python bench/large_readers.py FILE    (made by large_store.py)
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+MB = 1_000_000
+COMMON = "ba"
+"""Part of most texts."""
+
+
+class Bar(NamedTuple):
+    """A command, and what it may take with 1,000,000 calls."""
+
+    arguments: tuple[str, ...]
+    cpu_s: float
+    rss_mb: float = 300.0
+
+
+class Cost(NamedTuple):
+    """What a command took."""
+
+    cpu_s: float
+    rss_mb: float
+    written: int
+    """Bytes on stdout."""
+
+
+def bars(path: Path) -> list[Bar]:
+    """Return the commands for a store made by `large_store.py`."""
+    word, phrase = _texts(path)
+    return [
+        Bar(("calls",), 1.5),
+        Bar(("calls", "--offset", "100000"), 1.5),
+        Bar(("calls", "--model", "gpt-5-mini"), 1.5),
+        Bar(("calls", "--error"), 1.5),
+        Bar(("calls", "--user", "user-7"), 1.5),
+        Bar(("sessions",), 1.5),
+        Bar(("sessions", "--user", "user-7"), 1.5),
+        Bar(("stats",), 1.5),
+        Bar(("stats", "--by", "session"), 1.5),
+        Bar(("stats", "--by", "day"), 1.5),
+        Bar(("stats", "--by", "user"), 1.5),
+        Bar(("show",), 1.5),
+        Bar(("show", "long-session"), 1.5),
+        Bar(("calls", "--text", word), 2.0),
+        Bar(("calls", "--text", COMMON), 2.0),
+        Bar(("calls", "--text", phrase), 2.0),
+        Bar(("calls", "--text", "no such text"), 2.0),
+        Bar(("show", "long-session", "--json"), 3.0, 100.0),
+        Bar(("report", "--output", str(path.with_suffix(".html"))), 30.0),
+    ]
+
+
+def _texts(path: Path) -> tuple[str, str]:
+    """A part of a word, and one of a text that crosses words."""
+    connection = sqlite3.connect(path)
+    text = str(connection.execute("SELECT text FROM content WHERE role = 'assistant' LIMIT 1 OFFSET 777").fetchone()[0])
+    connection.close()
+    longest = max(text.split(), key=len)
+    return longest[1:].upper(), text[100:130]
+
+
+def measured(path: Path, arguments: tuple[str, ...]) -> Cost:
+    """Run a command. Raises ChildProcessError where it fails for another reason than that it finds nothing."""
+    command = [sys.executable, "-m", "callspan.cli", "--store", f"sqlite:///{path}", *arguments]
+    # Records that wait for other stores would be looked at first.
+    alone = {**os.environ, "XDG_STATE_HOME": str(path.parent)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=alone)
+    written = 0
+    while process.stdout is not None and (chunk := process.stdout.read(1 << 16)):
+        written += len(chunk)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in (0, 1):
+        raise ChildProcessError(f"{arguments}: exit code {process.returncode}")
+    return Cost(used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / MB, written)
+
+
+def main() -> None:
+    """Print what each command takes beside its bar."""
+    path = Path(sys.argv[1])
+    only = sys.argv[2:]
+    print("| Command | CPU s | bar | MB | bar | output |\n| --- | ---: | ---: | ---: | ---: | ---: |")
+    for bar in bars(path):
+        if only and bar.arguments[0] not in only:
+            continue
+        cost = measured(path, bar.arguments)
+        missed = " **missed**" if cost.cpu_s > bar.cpu_s or cost.rss_mb > bar.rss_mb else ""
+        print(
+            f"| `{' '.join(bar.arguments)}` | {cost.cpu_s:.2f} | {bar.cpu_s:g} | {cost.rss_mb:.0f} | {bar.rss_mb:g} |"
+            f" {cost.written:,}{missed} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
