@@ -38,7 +38,7 @@ _ANNOUNCED: Final = frozenset({"tool", "agent"})
 _NS_PER_S = 1_000_000_000
 _NS_PER_MS = 1_000_000
 _EXACT: Final = Context(prec=200)
-"""Enough digits that no sum of money is ever rounded."""
+"""Enough digits that no sum of costs is ever rounded."""
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:
@@ -61,26 +61,26 @@ def percentile_ms(values_ns: Sequence[float], share: float) -> float | None:
 
 
 def known_sum(values: Iterable[int | None]) -> int | None:
-    """Return the sum of the known counts; None where none is known. A count that cannot be true is unknown."""
+    """Return the sum of the known counts; None if none is known. Impossibly large counts are unknown."""
     known = [value for value in values if value is not None and abs(value) <= MAX_COUNT]
     return sum(known) if known else None
 
 
 def exact_sum(values: Iterable[Decimal | None]) -> Decimal | None:
-    """Return the exact sum of the known amounts; None where none is known. What is no number counts as unknown."""
+    """Return the exact sum of the known amounts; None if none is known. NaN and infinities are unknown."""
     known = [value for value in values if value is not None and value.is_finite()]
-    # The usual context rounds to 28 digits.
+    # The default context rounds to 28 digits.
     with localcontext(_EXACT):
         return sum(known, Decimal(0)) if known else None
 
 
 def is_error(outcome: str | None) -> bool:
-    """Return True for a call that failed; one that was cancelled, or still runs, did not."""
+    """Return whether a call failed; cancelled and running calls have not."""
     return outcome in ERRORS
 
 
 def model_of(record: CallRecord) -> str | None:
-    """Return the model a call counts for: the requested one, else the responding one."""
+    """Return the model a call is grouped under: the requested one, else the one in the response."""
     return record.request.model or (record.response.model if record.response else None)
 
 
@@ -109,7 +109,7 @@ def summarise(
 ) -> Iterator[Summary]:
     """Yield one summary per group, largest number of calls first, then by key.
 
-    `sessions`, by their ids, are needed for labels. Raises ValueError for an unknown grouping.
+    `sessions` (by id) are needed for labels. Raises ValueError for an unknown grouping.
     """
     groups: dict[str | None, list[CallRecord]] = defaultdict(list)
     known = sessions or {}
@@ -131,9 +131,9 @@ def rewards_of(events: Iterable[Event]) -> RewardSums:
 
 
 def with_rewards(steps: Iterable[TimestepRecord], events: Iterable[Event]) -> list[TimestepRecord]:
-    """Return a session's timesteps with the sums of all their rewards, also of those that came after their end.
+    """Return a session's timesteps with the sums of all their rewards, late ones included.
 
-    A step whose totals are unknown has none of them. Those of a nested step count in the step around it too.
+    A step with unknown totals gets no sums. Rewards of a nested step also count in the enclosing step.
     """
     found = list(steps)
     around = {step.timestep_id: step.parent_timestep_id for step in found}
@@ -149,7 +149,7 @@ def with_rewards(steps: Iterable[TimestepRecord], events: Iterable[Event]) -> li
 
 
 def given_to_steps(records: Iterable[Record]) -> Iterator[Record]:
-    """Yield the records; rewards given by the id of a timestep alone with the session of that step."""
+    """Yield the records; rewards that have only a timestep's id get the session of that timestep."""
     known = list(records)
     sessions = {step.timestep_id: step.session_id for step in known if isinstance(step, TimestepRecord)}
     for record in known:
@@ -172,14 +172,14 @@ def _counted(events: Iterable[Event]) -> Iterator[EventRecord | RewardRecord]:
 
 
 def as_read(session: SessionRecord) -> SessionRecord:
-    """Return the session as readers show it: `interrupted` where its process is gone before its end."""
+    """Return the session as readers show it: `interrupted` if its process is gone and it has no end."""
     if session.outcome is None and session.end_ns is None and is_gone(session.host, session.pid):
         return msgspec.structs.replace(session, outcome="interrupted")
     return session
 
 
 def is_gone(host: str | None, pid: int | None) -> bool:
-    """Return True only where it is certain that the process no longer runs: on this host, and not there."""
+    """Return True only if the process certainly no longer runs: it was on this host and is gone."""
     if pid is None or pid <= 0 or host != socket.gethostname() or sys.platform == "win32":
         return False
     try:
@@ -192,7 +192,7 @@ def is_gone(host: str | None, pid: int | None) -> bool:
 
 
 def in_order(events: Iterable[Event]) -> list[Event]:
-    """Return events in the order they happened; starts of tools and agents only where no end is among them."""
+    """Return events in the order they happened, without the start events of tools and agents that have an end event."""
     found = list(events)
     ended = {start_id(one.event_id) for one in found if isinstance(one, EventRecord) and one.event_type in _ANNOUNCED}
     kept = (item for item in found if not isinstance(item, EventRecord) or item.event_id not in ended)
@@ -200,13 +200,13 @@ def in_order(events: Iterable[Event]) -> list[Event]:
 
 
 def event_order(item: Event) -> tuple[int, int, tuple[str, str]]:
-    """Return the key that sorts events: by time, the order their process wrote them, kind and id."""
+    """Return the sort key of events: time, sequence number, kind and id."""
     sequence = None if isinstance(item, RewardRecord) else item.sequence
     return item.time_ns, sequence or 0, record_key(item)
 
 
 class Latencies(NamedTuple):
-    """Percentiles of one group of calls, milliseconds; None where no call has one."""
+    """Percentiles of one group of calls in milliseconds; None if no call has the value."""
 
     p50_ms: float | None = None
     p95_ms: float | None = None
@@ -262,9 +262,9 @@ def _summary(key: str | None, group: Sequence[CallRecord], *, latencies: bool) -
 
 
 def sessions_of(records: Iterable[Record]) -> dict[str, tuple[int | None, SessionSummary]]:
-    """Return the summary of each session these records tell of, with its start; also where only calls name it.
+    """Return (summary, start) of each session in these records, including sessions known only from their calls.
 
-    Records are whole: each once, in its newest version.
+    Each record must occur once, in its newest version.
     """
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in records:
@@ -293,7 +293,7 @@ def events_of(records: Iterable[Record], session_id: str) -> list[Event]:
 
 
 def _session(session_id: str, records: list[Record]) -> tuple[int | None, SessionSummary] | None:
-    """The session all these records belong to; None where neither it nor a call tells of it."""
+    """Return the session that these records belong to; None if there is neither a session record nor a call."""
     known = next((record for record in records if isinstance(record, SessionRecord)), None)
     calls = [record for record in records if isinstance(record, CallRecord)]
     sums = next(iter(summarise(calls, "session")), None)
@@ -334,10 +334,10 @@ def session_summary(
     events: Extent,
     rewards: RewardSums,
 ) -> SessionSummary:
-    """Return the summary of a session out of its parts; `sums` is None where it has no calls."""
+    """Return the summary of a session from its parts; `sums` is None if it has no calls."""
     times = [session.start_ns, session.end_ns, sums.last_ns if sums else None, timesteps.last_ns, events.last_ns]
     return SessionSummary(
-        # Rewards may have come after its end, and from other processes.
+        # Rewards may arrive after its end and from other processes.
         session=as_read(_rewarded(session, rewards)),
         timesteps=timesteps.number,
         calls=sums.calls if sums else 0,

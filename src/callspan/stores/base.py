@@ -18,15 +18,15 @@ Grouping: TypeAlias = Literal["model", "provider", "session", "day", "user", "na
 
 
 class StoreError(Exception):
-    """A store cannot be used as it is. The message names it and says what to do."""
+    """A store cannot be used. The message names it and says what to do."""
 
 
 class EmptyStoreError(StoreError):
-    """Nothing was recorded there yet: there is no such file, or there are no tables."""
+    """Nothing was recorded in the store yet: the file or the tables do not exist."""
 
 
 def no_file(path: Path) -> EmptyStoreError:
-    """Return what to say of a store whose file is not there."""
+    """Return the error message for a store whose file does not exist."""
     spool = path.with_name(f"{path.name}.spool")
     if spool.is_dir():
         return EmptyStoreError(
@@ -40,7 +40,7 @@ class SessionFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which sessions: all conditions must hold; None is no condition."""
 
     user: str | None = None
-    """Of a call: `user_id` of its metadata, else as sent to the provider, else of its session."""
+    """The user; for a call: `user_id` of its metadata, else as sent to the provider, else of its session."""
     name: str | None = None
     """The session's name."""
     group: str | None = None
@@ -58,7 +58,7 @@ class CallFilter(SessionFilter, frozen=True, kw_only=True):
     timestep_id: str | None = None
     """Of a timestep, or the application's own id of one."""
     model: str | None = None
-    """Requested or answering model, whole name."""
+    """Requested or response model, full name."""
     provider: str | None = None
     since_ns: int | None = None
     until_ns: int | None = None
@@ -77,10 +77,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Sums over calls. A value that no call has is None, never 0, and calls without it are left out of averages."""
 
     key: str | None
-    """What was grouped by: model, provider, session id, day (UTC, ISO), or a label; None: the calls that have none."""
+    """Value grouped by: model, provider, session id, day (UTC, ISO), or a label; None: the calls without one."""
     calls: int
     errors: int
-    """Outcomes error and timeout; a call its user cancelled is none."""
+    """Number of calls with outcome error or timeout; cancelled calls are not errors."""
     cancelled: int = 0
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -105,7 +105,7 @@ class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
     timesteps: int
     calls: int
     errors: int
-    """Outcomes error and timeout."""
+    """Number of calls with outcome error or timeout."""
     cancelled: int = 0
     events: int
     models: list[str]
@@ -113,9 +113,9 @@ class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: int | None = None
     cost_usd: Decimal | None = None
     reward: float | None = None
-    """The last the session itself was given, else the sum of its events' rewards of the objective `reward`."""
+    """The last reward given to the session itself, else the sum of its events' rewards (objective `reward`)."""
     rewards: dict[str, float] = {}
-    """Sums of other objectives, by objective."""
+    """Reward sums of the other objectives."""
     last_ns: int | None = None
 
 
@@ -130,7 +130,7 @@ class Reader(Protocol):
     def call(self, call_id: str) -> CallRecord | None:
         """Return one call by its id or a unique prefix of it; None if there is none.
 
-        Also by its span id, the provider's response id or request id, or its trace id: of several the first.
+        Also accepts its span id, the provider's response id or request id, or its trace id (the first call of several).
         """
 
     def count_calls(self, which: CallFilter = ...) -> int:
@@ -139,13 +139,13 @@ class Reader(Protocol):
     def sessions(
         self, *, since_ns: int | None = None, limit: int | None = None, which: SessionFilter = ...
     ) -> Iterator[SessionSummary]:
-        """Yield sessions, newest first. Those that only their calls name fit no filter."""
+        """Yield sessions, newest first. Sessions known only from their calls match no filter."""
 
     def session(self, session_id: str) -> SessionSummary | None:
         """Return one session by its id or a unique prefix; None if there is none."""
 
     def timestep(self, timestep_id: str) -> TimestepRecord | None:
-        """Return one timestep by its id or by the application's own id of it, of several the first; else None."""
+        """Return one timestep by its id or the application's own id (the first of several); else None."""
 
     def timesteps(self, session_id: str) -> Iterator[TimestepRecord]:
         """Yield the timesteps of a session by their start."""
@@ -154,13 +154,13 @@ class Reader(Protocol):
         """Yield events, messages and rewards of a session in the order they happened."""
 
     def summary(self, by: str, which: CallFilter = ..., *, latencies: bool = True) -> Iterator[Summary]:
-        """Yield sums over calls, largest number of calls first; percentiles cost most and may be left out.
+        """Yield sums over calls, largest number of calls first. Percentiles are the slowest part and optional.
 
         `by` is a `Grouping` or `meta:KEY`. Raises ValueError for anything else.
         """
 
     def position(self, segment: str) -> int | None:
-        """Return up to which offset the store says it has a segment of a spool; None where it does not know."""
+        """Return the offset up to which the store has a spool segment; None if it does not know."""
 
     def close(self) -> None:
         """Close the store."""

@@ -2,7 +2,7 @@
 
 The growing history of a request becomes a chain of pieces, large values become pieces of their own, the
 rest stays in a small skeleton that is itself a piece. Everything is exact: each piece keeps its JSON bytes.
-Beside a piece is the text a person would read in it, regardless of the provider, for users of SQL to search and see.
+Next to a piece is its human-readable text, the same for every provider, for search and SQL queries.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _COMPRESS_BYTES: Final = 128
 _PLAIN_BYTES: Final = 4096
 _SMALL_BYTES: Final = 900
 _SMALL_WINDOW, _SMALL_MEMORY = 12, 4
-"""Parameters of zlib: its window of 4 KB holds the words and all small data."""
+"""zlib parameters: a window of 4 KB holds the dictionary and all small data."""
 _LONG_CHARACTERS: Final = 1024
 _PREVIEW_CHARACTERS: Final = 350
 _CUT: Final = "…"
 _LIFTED_CHARACTERS: Final = 16
 _BEGINNING: Final = 40
-"""Bytes of a text that are looked for first."""
+"""Length of the prefix of a text that is searched for first."""
 _LIFTED: Final = b"\x1a"
-"""Begins what is where a text was, `<0x1A>start,length;`: no JSON text holds this byte unescaped."""
+"""Marks a text that was moved out of the JSON, `<0x1A>start,length;`. JSON text never has this byte unescaped."""
 
 _ROLE_AND_TEXT: Final = 4
 _MESSAGE: Final = b'{"role":"%b","content":%b}'
@@ -51,46 +51,46 @@ _Kind: TypeAlias = Literal["value", "piece", "history", "text"]
 _Skeleton: TypeAlias = list[tuple[str, _Kind, msgspec.Raw]]
 
 DAMAGE: Final = (zlib.error, msgspec.MsgspecError, ValueError, TypeError, IndexError)
-"""What contents whose bytes have changed make their decoders raise."""
+"""Exceptions that decoders raise for damaged contents."""
 
 _raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _raw_array = msgspec.json.Decoder(list[msgspec.Raw])
 _KNOWN_BYTES, _KNOWN_ENTRIES = 4096, 1024
-"""Hashes of this many pieces of requests are remembered, which are 4 MB at most: most requests repeat the last ones."""
+"""Size limit and number of the pieces whose hashes are cached (4 MB at most): requests repeat earlier pieces."""
 _encode = msgspec.json.encode
 _skeletons = msgspec.json.Decoder(list[tuple[str, str, msgspec.Raw]])
 
 
 class Piece(NamedTuple):
-    """One value, stored once however many records refer to it."""
+    """One value, stored once for all records that refer to it."""
 
     hash: bytes
     """SHA-256 of the exact JSON."""
     json: bytes
     role: str | None = None
-    """Who speaks; empty: as the JSON says; None where the piece is no message."""
+    """Role of the message; empty: as in the JSON; None if the piece is not a message."""
 
 
 class Stored(NamedTuple):
-    """A piece as a row holds it: its text in plain, the rest next to it."""
+    """A piece as a row holds it: its text uncompressed, the rest in other columns."""
 
     role: str | None
     text: str | None
-    """What a person would read; None where there is no text. Where `rest` is kept, its beginning and an ellipsis."""
+    """The human-readable text; None if there is none. If `rest` is set: the beginning and an ellipsis."""
     rest: bytes | None
-    """What follows the beginning of a long text, compressed; None where `text` is whole."""
+    """The remainder of a long text, compressed; None if `text` is complete."""
     enc: int
-    """Sum of 1 (zlib with the dictionary of `zlib_words.txt`) and 2 (texts were lifted out and are in `text`); or 4."""
+    """1 (zlib with the dictionary `zlib_words.txt`) + 2 (texts were moved out into `text`); or 4, see `data`."""
     data: bytes
-    """What is left of the JSON; with 4 the role of a message that is nothing but its role and its text."""
+    """The rest of the JSON; with `enc` 4 the role of a message that has only a role and a text."""
 
 
 class Parts(NamedTuple):
-    """A request body in parts."""
+    """A request body split into parts."""
 
     skeleton: Piece
     history: list[Piece]
-    """Messages in order; the same prefix in the next call."""
+    """Messages in order; the next call usually begins with the same ones."""
     others: list[Piece]
     """Large values of the body: tools, system, schemas."""
     system: bytes | None
@@ -104,7 +104,7 @@ def piece(json: bytes, role: str | None = None) -> Piece:
 
 
 def _piece_again(json: bytes, role: str | None = None) -> Piece:
-    """The same for JSON that other requests probably hold too: its hash may be known."""
+    """Return the piece of JSON that other requests probably have too: its hash is cached."""
     return Piece(_known_digest(json) if len(json) <= _KNOWN_BYTES else _digest(json), json, role)
 
 
@@ -116,7 +116,7 @@ _known_digest = lru_cache(_KNOWN_ENTRIES)(_digest)
 
 
 def split(body: bytes, message_key: str | None) -> Parts:
-    """Return the parts of a request body. What is no JSON object is kept whole, as a skeleton of one text."""
+    """Split a request body into parts. A body that is not a JSON object is stored unsplit in the skeleton."""
     try:
         fields = _raw_object.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -146,7 +146,7 @@ def split(body: bytes, message_key: str | None) -> Parts:
 def join(skeleton: bytes, history: Sequence[bytes], find: Callable[[bytes], bytes]) -> bytes:
     """Return the request body of a skeleton; `find` gives the JSON of a hash.
 
-    Key order and the exact JSON of every value are those of the body that was taken apart.
+    Key order and the exact JSON of every value are those of the original body.
     """
     fields: dict[str, msgspec.Raw] = {}
     for name, kind, value in _skeletons.decode(skeleton):
@@ -170,9 +170,9 @@ def references(skeleton: bytes) -> list[bytes]:
 
 
 def to_row(part: Piece, *, press: bool = True) -> Stored:
-    """Return how a piece is stored: its text in plain and once, the rest compressed where that pays.
+    """Return a piece in stored form: its text uncompressed and once, the rest compressed if that makes it smaller.
 
-    Without `press`, for stores that compress by themselves, nothing is compressed or cut.
+    `press=False`, for stores with their own compression: nothing is compressed or shortened.
     """
     squeezed = _squeezed if press else _as_it_is
     if part.role is None:
@@ -192,7 +192,7 @@ def to_row(part: Piece, *, press: bool = True) -> Stored:
 
 
 def _message(value: object, json: bytes) -> tuple[str, str] | None:
-    """Role and text of a message that is nothing else, as most are; None for others, and for JSON with other spaces."""
+    """Return (role, text) of a message with only these two fields; None for others and for other JSON formatting."""
     if not isinstance(value, dict) or len(value) != len(_ROLE_CONTENT):
         return None
     role, text = map(value.get, _ROLE_CONTENT)
@@ -202,7 +202,7 @@ def _message(value: object, json: bytes) -> tuple[str, str] | None:
 
 
 def whole_text(text: str | None, rest: bytes | None) -> str | None:
-    """Return the whole text of a stored piece; None where there is no text."""
+    """Return the complete text of a stored piece; None if it has none."""
     if text is None or rest is None:
         return text
     text = text[: -len(_CUT)]
@@ -229,7 +229,7 @@ def json_of(row: Mapping[str, object]) -> bytes:
 
 
 def _lifted(json: bytes, spoken: Sequence[Fragment]) -> bytes:
-    """The JSON with each long text that it holds once replaced by where that is in the whole text."""
+    """Return the JSON with each long text that occurs once replaced by its position in the complete text."""
     if _LIFTED in json:
         return json
     start = 0
@@ -245,18 +245,18 @@ def _lifted(json: bytes, spoken: Sequence[Fragment]) -> bytes:
 
 
 def _only_place(json: bytes, needle: bytes) -> int | None:
-    """Where it is; None where that is nowhere or in several places."""
+    """Return the index of the only occurrence; None if there is none or several."""
     beginning = needle[:_BEGINNING]
     place = json.find(beginning)
     if place >= 0 and json.find(beginning, place + 1) < 0:
-        # The usual case: to look for so much only is much quicker.
+        # The usual case: searching for the prefix only is much faster.
         return place if json.startswith(needle, place) else None
     before, found, after = json.partition(needle)
     return len(before) if found and needle not in after else None
 
 
 def _cut(text: str | None) -> tuple[str | None, bytes | None]:
-    """A long text as its beginning and the compressed remainder."""
+    """Return the beginning of a long text and the compressed remainder."""
     if text is None or len(text) < _LONG_CHARACTERS:
         return text, None
     start, remainder = text[:_PREVIEW_CHARACTERS], text[_PREVIEW_CHARACTERS:].encode()
@@ -285,7 +285,7 @@ def _pressed(data: bytes, before: str = "") -> bytes:
 
 @cache
 def _small_press() -> zlib._Compress:
-    """What compresses small data: it has read the words, and a copy of it takes 24 KB instead of 260."""
+    """Return the compressor of small data, with the dictionary loaded; a copy takes 24 KB instead of 260."""
     return zlib.compressobj(9, zlib.DEFLATED, -_SMALL_WINDOW, _SMALL_MEMORY, zdict=_words())
 
 
@@ -295,7 +295,7 @@ def _expanded(data: bytes, before: str = "") -> bytes:
 
 @cache
 def _words() -> bytes:
-    """Words common in wire JSON, the most frequent last; part of the format, never to be edited."""
+    """Return the zlib dictionary: strings common in wire JSON, most frequent last. Part of the format: do not edit."""
     return resources.files("callspan.stores").joinpath("zlib_words.txt").read_bytes()
 
 

@@ -14,13 +14,13 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 PICO: Final = Decimal(10) ** 12
 """Picodollars in a dollar."""
 REFERENCES: Final = ("request", "ctx", "system", "tools", "output")
-"""Columns of `calls` that refer to contents; `ctx` to the last node of the history's chain."""
+"""Columns of `calls` that refer to contents; `ctx` refers to the last node of the history's chain."""
 
 Form: TypeAlias = Literal["text", "word", "int", "count", "flag", "real", "decimal", "json", "labels"]
 """A `word` is text that takes few different values; a `count` is summed and at most `MAX_COUNT`; `labels` are a JSON
 array of texts, in Postgres as `jsonb`."""
 MAX_COUNT: Final = 2**40
-"""Counts of tokens beyond it cannot be true: they stay in the record and are in no sum, which they would overflow."""
+"""Larger token counts are invalid: they stay in the record but are left out of sums, which would overflow."""
 
 
 class Column(NamedTuple):
@@ -28,12 +28,12 @@ class Column(NamedTuple):
 
     name: str
     path: tuple[str, ...]
-    """Where the record has it; empty for a column that is computed and not read back."""
+    """Path of the field in the record; empty for a computed column, which is not read back."""
     form: Form
     required: bool = False
     """Never NULL."""
     note: str = ""
-    """What the documentation adds, in Markdown."""
+    """Note for the documentation, in Markdown."""
     since: int = 1
     """Layout that introduced it."""
 
@@ -53,12 +53,12 @@ class Table(NamedTuple):
     """True: a higher `rec_version` replaces the row; else the first row stays."""
 
     def __hash__(self) -> int:
-        """A table is a key of caches: the hash of all its columns would take longer than what they spare."""
+        """Return the hash of the kind: tables are keys of caches, and hashing all columns would be slow."""
         return hash((self.name, len(self.columns)))
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All columns in order, `extra` last."""
+        """The names of all columns in order, `extra` last."""
         return _names(self)
 
 
@@ -70,7 +70,7 @@ def _names(table: Table) -> tuple[str, ...]:
 def _column(
     form: Form, name: str, path: str | None = None, *, required: bool = False, note: str = "", since: int = 1
 ) -> Column:
-    """Return a column; without a path it holds the record's field of its own name."""
+    """Return a column; its path defaults to the field of the same name."""
     place = name if path is None else path
     return Column(name, tuple(place.split(".")) if place else (), form, required, note, since)
 

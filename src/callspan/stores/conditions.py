@@ -1,4 +1,4 @@
-"""Conditions: the SQL that finds and groups calls and sessions by their labels, see `callspan.stores.matching`."""
+"""Conditions: SQL that filters and groups calls and sessions by their labels, see `callspan.stores.matching`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GROUPS: Final = {
     "provider": "c.provider",
     "session": "c.session_id",
 }
-"""SQL of what calls `c` are grouped by; the day differs by dialect, labels are `grouping`."""
+"""SQL expressions to group calls `c` by; days are in the readers, labels in `grouping`."""
 SUMS: Final = """
 SELECT {key} AS key, count(*) AS calls,
   sum(CASE WHEN c.outcome IN ('error', 'timeout') THEN 1 ELSE 0 END) AS errors,
@@ -86,9 +86,9 @@ CLICKHOUSE: Final = MetadataSql(
 
 
 def call_conditions(which: CallFilter, metadata: MetadataSql, layout: int, in_sessions: str) -> Iterator[str]:
-    """Yield the conditions on calls `c`, whose parameters are those of `parameters`.
+    """Yield the conditions on calls `c`; `parameters` returns their parameters.
 
-    `in_sessions` is the condition that a call's session fits a `{condition}` on sessions `s`.
+    `in_sessions` is the condition that a call's session matches a `{condition}` on sessions `s`.
     """
     yield from (text for name, text in _PLAIN.items() if getattr(which, name) is not None)
     if which.errors is not None:
@@ -112,12 +112,12 @@ def call_conditions(which: CallFilter, metadata: MetadataSql, layout: int, in_se
 
 
 def timestep_condition(layout: int) -> str:
-    """Return the condition on `timesteps` that one has the id `:id`, or the application gave it that id."""
+    """Return the condition that a timestep has the id `:id`, its own or the one given by the application."""
     return "timestep_id = :id OR user_step_id = :id" if layout >= _COLUMNS_SINCE else "timestep_id = :id"
 
 
 def session_condition(which: SessionFilter, metadata: MetadataSql) -> str | None:
-    """Return the condition on sessions `s`, None for every session."""
+    """Return the condition on sessions `s`; None for all sessions."""
     found = [text for name, text in _SESSION.items() if getattr(which, name) is not None]
     for number, _ in enumerate(which.metadata):
         found.append(metadata.has.format(json="s.metadata", key=f":key{number}", value=f":value{number}"))
@@ -136,9 +136,9 @@ def parameters(which: SessionFilter) -> dict[str, object]:
 
 
 def grouping(by: str, metadata: MetadataSql, layout: int) -> str | None:
-    """Return the SQL of a label that calls `c` of sessions `s` are grouped by; None where it is no label.
+    """Return the SQL expression of a label to group calls `c` of sessions `s` by; None if it is not a label.
 
-    Its parameters are those of `grouping_parameters`.
+    `grouping_parameters` returns its parameters.
     """
     if by == "user":
         return f"coalesce({_own('user_id', metadata, layout, _USER)}, s.user_id)"
@@ -158,12 +158,12 @@ def grouping_parameters(by: str) -> dict[str, object]:
 
 
 def source(key: str) -> str:
-    """Return what to select from: the calls `c`, with their sessions `s` where the key needs them."""
+    """Return the FROM clause: the calls `c`, joined with their sessions `s` if the grouping needs them."""
     return _JOINED if _OF_SESSION.search(key) else "calls c"
 
 
 def _own(key: str, metadata: MetadataSql, layout: int, parameter: str) -> str:
-    """What a call has itself for a key: the column of that name where there is one."""
+    """Return the SQL expression of a call's own value for a key: a column if there is one, else its metadata."""
     if key in _COLUMNS and layout >= _COLUMNS_SINCE:
         return f"c.{key}"
     return metadata.label.format(json="c.metadata", key=parameter)

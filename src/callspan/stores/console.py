@@ -19,7 +19,7 @@ _SAID_BYTES: Final = 80
 
 
 class ConsoleStore:
-    """Prints each call once it has ended; messages only where the content setting keeps them."""
+    """Prints each ended call; messages only if the content setting allows them."""
 
     def __init__(self, url: str) -> None:
         """Take the URL, `console://`, which has no parts."""
@@ -27,27 +27,27 @@ class ConsoleStore:
         self.batch_entries = 100
 
     def open(self) -> None:
-        """Do nothing: standard error is looked up with each delivery."""
+        """Do nothing: `sys.stderr` is looked up at each delivery."""
 
     def position(self, segment: str) -> int | None:  # noqa: ARG002 - the protocol's name
-        """Return None: what was printed is not remembered here."""
+        """Return None: this sink keeps no cursors."""
         return None
 
     def deliver(self, entries: Sequence[Entry]) -> None:
-        """Print the calls among the entries. Raises PoisonError for what is no record, OSError as writing does."""
+        """Print the calls among the entries. Raises PoisonError for an invalid record, OSError if writing fails."""
         records = [unpack_entry(entry).record for entry in entries]
         calls = [record for record in records if isinstance(record, CallRecord) and record.outcome != "started"]
         self._print("".join(line(call) + "\n" for call in calls))
 
     def set_aside(self, entry: Entry, reason: str) -> None:
-        """Say that something could not be read."""
+        """Print that a record could not be read."""
         self._print(f"callspan: {len(entry.payload)} bytes are no record: {reason}\n")
 
     def forget(self, segment: str) -> None:
-        """Do nothing: there is no cursor here."""
+        """Do nothing: this sink keeps no cursors."""
 
     def close(self) -> None:
-        """Do nothing: standard error is not ours to close."""
+        """Do nothing: standard error stays open."""
 
     def _print(self, text: str) -> None:
         stream = sys.stderr
@@ -76,6 +76,6 @@ def _parts(call: CallRecord) -> Iterator[str]:
 
 
 def _words(messages: Sequence[Message]) -> str:
-    """The beginning of what the last of the messages says."""
+    """Return the beginning of the last message's text."""
     texts = [getattr(part, "text", None) for part in messages[-1].parts] if messages else []
     return repr(text_attribute(" ".join(text for text in texts if text), _SAID_BYTES))

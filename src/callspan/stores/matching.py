@@ -1,7 +1,7 @@
-"""Matching: whether a call or session has the labels a filter asks for, and what it is grouped under.
+"""Matching: whether a call or session has the labels of a filter, and the key it is grouped under.
 
-The definition for all stores; `callspan.stores.conditions` is the same as SQL. What a call does not have itself, its
-session has for it.
+This is the definition for all stores; `callspan.stores.conditions` is the same in SQL. A call without a label of its
+own has that of its session.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from callspan.record.labels import label_of, labels
 from callspan.stores.base import Grouping, SessionFilter
 
 META: Final = "meta:"
-"""What precedes the key of metadata by which calls are grouped."""
+"""Prefix of a metadata key to group by."""
 GROUPINGS: Final[tuple[str, ...]] = get_args(Grouping)
 
 
 def checked_grouping(by: str) -> str:
-    """Return what to group by. Raises ValueError where it is no field and no `meta:KEY`."""
+    """Return a valid grouping. Raises ValueError if it is neither a field nor `meta:KEY`."""
     if by in GROUPINGS or (by.startswith(META) and by != META):
         return by
     raise ValueError(f"summary: by={by!r} is unknown; use {', '.join(GROUPINGS)} or {META}KEY")
@@ -46,7 +46,7 @@ def fits_call(call: CallRecord, session: SessionRecord | None, which: SessionFil
 
 
 def user_of(call: CallRecord, session: SessionRecord | None) -> str | None:
-    """Return on whose behalf a call was made."""
+    """Return the user of a call: of its metadata, the request, or the session."""
     return call.user if call.user is not None or session is None else session.user_id
 
 
@@ -70,7 +70,7 @@ def label_by(call: CallRecord, session: SessionRecord | None, by: str) -> str | 
 
 
 def needs_session(which: SessionFilter) -> bool:
-    """Return whether a filter asks for anything that a call's session may have for it."""
+    """Return whether a filter uses a label that a call may inherit from its session."""
     return any(getattr(which, name) for name in SessionFilter.__struct_fields__)
 
 

@@ -1,7 +1,7 @@
-"""Packing: the JSON that calls have in common, kept as single control characters; a view of SQLite unpacks it.
+"""Packing: replaces JSON text that many calls share by single control characters; a view in SQLite unpacks it.
 
-JSON holds no control character unescaped, so each of these stands for a piece of text and for nothing else. The column
-`<name>_packed` of `call_rows` holds what is packed, the column `<name>` of the view `calls` the JSON.
+JSON has no unescaped control characters, so each one unambiguously represents a piece of text. The column
+`<name>_packed` of `call_rows` holds the packed text, the column `<name>` of the view `calls` the JSON.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from functools import cache
 from typing import Final, NamedTuple
 
 HASH_BYTES: Final = 20
-"""Kept of the hash of a content: 160 bits are enough to tell contents apart, and each is stored twice."""
+"""Length of a content's stored hash: 160 bits are enough to be unique, and each hash is stored twice."""
 SAME_HASH: Final = f"hash IN ({{value}}, substr({{value}}, 1, {HASH_BYTES}))"
-"""Condition that a content is the one of a hash, for files too of which layout 1 kept it whole."""
+"""Condition that a content has a hash; layout 1 stored the full hash."""
 CALL_ROWS: Final = "call_rows"
 """The table behind the view `calls`."""
 PACKED: Final[Mapping[str, Mapping[str, Sequence[str]]]] = {
@@ -84,7 +84,7 @@ PACKED: Final[Mapping[str, Mapping[str, Sequence[str]]]] = {
 """Columns of `calls` with their pieces in the order in which they are replaced, by a text without which they are not
 looked for. Part of the format, never to be edited. At most 24 each: SQLite's parser takes no deeper expressions."""
 _KNOWN, _LEARNED = 4, 64
-"""Shapes that are tried, and how many are learned at most: where each is another they are not worth it."""
+"""Shapes to try, and the maximum to learn: if every value has another shape, learning does not pay."""
 _VALUES: Final = re.compile(r"[-+.\w]+")
 _CODES: Final = "\x01\x02\x03\x04\x05\x06\x07\x08\x0b\x0c\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1b\x1c"
 
@@ -101,7 +101,7 @@ class Packer:
         self._learned = 0
 
     def pack(self, json: str) -> str:
-        """Return what `unpack` makes this JSON of."""
+        """Return the packed form of this JSON, the inverse of `unpack`."""
         for known in self._known:
             found = known.matches(json)
             if found is not None:
@@ -117,7 +117,7 @@ class Packer:
         return packed
 
     def _learn(self, packed: str) -> _Known:
-        """What packs other JSON that differs from this in values only: a match takes a third of the replacements."""
+        """Return a packer for JSON of this shape with other values; a match takes a third of the replacements' time."""
         constant = _VALUES.split(packed)
         pattern = "([-+.\\w]+)".join(re.escape(unpack(self._name, one)) for one in constant)
         return _Known(re.compile(pattern).fullmatch, "%s".join(one.replace("%", "%%") for one in constant))
@@ -128,11 +128,11 @@ class _Known(NamedTuple):
 
     matches: Callable[[str], re.Match[str] | None]
     packed: str
-    """What it is packed into, with `%s` for each value."""
+    """Its packed form, with `%s` for each value."""
 
 
 def unpack(name: str, text: str) -> str:
-    """Return the JSON of a column; the text itself where it is not packed."""
+    """Return the JSON of a packed column value; unpacked text is returned as it is."""
     if text.isprintable():
         return text
     for piece, code in _pairs(name):
@@ -141,7 +141,7 @@ def unpack(name: str, text: str) -> str:
 
 
 def unpacking(name: str) -> str:
-    """Return the SQL expression of a column's JSON."""
+    """Return the SQL expression that unpacks a column."""
     expression = packed(name)
     for piece, code in _pairs(name):
         expression = f"replace({expression}, char({ord(code)}), '{piece}')"
@@ -149,7 +149,7 @@ def unpacking(name: str) -> str:
 
 
 def packed(name: str) -> str:
-    """Return the name of the column that holds what is packed."""
+    """Return the name of the packed column."""
     return f"{name}_packed"
 
 

@@ -27,7 +27,7 @@ _NO_LABELS: Final = (None,) * (len(_IDS) + 1)
 _SIDES: Final = ("request", "response")
 _INT_LIMIT: Final = 2**63
 _DEAR_USD: Final = 10_000
-"""Calls that cost as much are summed one by one: a thousand of them would overflow 63 bits of picodollars."""
+"""Calls this expensive are summed separately: a thousand of them would overflow 63 bits of picodollars."""
 _SPACES: Final = bytes.maketrans(b"\n\r", b"  ")
 
 
@@ -36,11 +36,11 @@ class Unpacked(NamedTuple):
 
     record: Record
     request: bytes
-    """JSON as sent; empty where none was kept."""
+    """JSON as sent; empty if it was not recorded."""
     response: bytes
     payload: bytes
     decoded: Record
-    """The record before it was processed: what a type here knows of the payload."""
+    """The record before it was processed, with the payload's known fields."""
 
     def tree(self) -> Tree:
         """Return the record's JSON without bodies, fields of newer versions included. Raises PoisonError."""
@@ -65,7 +65,7 @@ class Unpacked(NamedTuple):
 
     @property
     def _is_known(self) -> bool:
-        """Whether the record is all that the payload holds. Cheaper than to decode it once more without types."""
+        """Return whether the payload has no unknown fields. Cheaper than decoding it again without types."""
         return encode(self.decoded) == self.payload
 
     def _tree_of_json(self) -> Tree:
@@ -80,12 +80,12 @@ class Unpacked(NamedTuple):
 
 
 def unpack_entry(entry: Entry) -> Unpacked:
-    """Return the parts of an entry's record as it is to be stored. Raises PoisonError for what is no known record."""
+    """Return the parts of an entry's record after processing. Raises PoisonError for an invalid record."""
     return _unpacked(entry.payload, entry.decode(entry))
 
 
 def unpack(payload: bytes) -> Unpacked:
-    """Return the parts of a record as it is. Raises PoisonError for what is no record of a known schema."""
+    """Return the parts of an unprocessed record. Raises PoisonError for an invalid record or an unknown schema."""
     return _unpacked(payload, decode_payload(payload))
 
 
@@ -111,13 +111,13 @@ def _nothing(_: Record) -> tuple[Cell, ...]:
 
 
 def _changes(before: Record, after: Record) -> dict[str, msgspec.Raw]:
-    """The fields of `after` that are not those of `before`, as JSON."""
+    """Return the fields of `after` that differ from `before`, as JSON."""
     changed = (name for name in after.__struct_fields__ if getattr(after, name) is not getattr(before, name, None))
     return {name: msgspec.Raw(encode_json(getattr(after, name))) for name in changed}
 
 
 def _remove_body(fields: dict[str, msgspec.Raw], side: str) -> None:
-    """Take the body out of one side of a call."""
+    """Remove and return the body of a call's request or response."""
     if side in fields:
         inner = _fields.decode(fields[side]) if bytes(fields[side]) != b"null" else {}
         inner.pop("body", None)
@@ -125,7 +125,7 @@ def _remove_body(fields: dict[str, msgspec.Raw], side: str) -> None:
 
 
 def derived(record: CallRecord) -> Row:
-    """Return the columns of a call that are computed: None where what they need is unknown."""
+    """Return the computed columns of a call; None for those whose inputs are unknown."""
     return dict(zip(_DERIVED, _derived(record), strict=True))
 
 
@@ -160,7 +160,7 @@ def _fitting(number: int) -> int | None:
 
 
 def picodollars(usd: Decimal) -> int | None:
-    """Return the amount in whole picodollars; None where that would not be exact, or so large that sums overflow."""
+    """Return the amount in whole picodollars; None if that is not exact or would overflow sums."""
     if not usd.is_finite() or abs(usd) >= _DEAR_USD:
         return None
     pico = usd * PICO
@@ -185,10 +185,10 @@ def text_of(record: CallRecord) -> str:
 
 
 def line_of(record: Record) -> bytes:
-    """Return a record, a call with its conversation, as JSON without any line end.
+    """Return a record (a call with its conversation) as JSON on one line.
 
-    A body keeps its exact bytes but for line ends between its values, as pretty-printed JSON has: JSON strings hold
-    none, so that spaces in their place mean the same.
+    A body keeps its exact bytes, except that line ends between values (of pretty-printed JSON) become spaces. JSON
+    strings contain no line ends.
     """
     data = encode(with_conversation(record) if isinstance(record, CallRecord) else record)
     return data.translate(_SPACES) if b"\n" in data or b"\r" in data else data

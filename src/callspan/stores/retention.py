@@ -53,18 +53,18 @@ _SKELETONS: Final = "SELECT text, rest, enc, data FROM content_text WHERE id IN 
 
 
 class Removed(msgspec.Struct, frozen=True, kw_only=True):
-    """What a deletion took away."""
+    """The number of deleted records of each kind."""
 
     sessions: int = 0
     calls: int = 0
     others: int = 0
     """Timesteps, events, messages and rewards."""
     contents: int = 0
-    """Stored values that nothing referred to any more."""
+    """Contents that no record referred to any more."""
 
 
 class Choice(NamedTuple):
-    """What to delete: one session, or what is from before a time."""
+    """What to delete: one session, or everything before a time."""
 
     session_id: str | None = None
     older_than_ns: int | None = None
@@ -73,18 +73,18 @@ class Choice(NamedTuple):
 def delete_session(store: str | Path, session_id: str) -> Removed:
     """Delete a session with its calls, timesteps, events, messages, rewards and content.
 
-    `store` is a URL, or the path of a SQLite file. An unknown session removes nothing. All or nothing, but for
-    ClickHouse, where a deletion that failed is to be repeated. Raises StoreError where there is no store,
-    SettingError for one that cannot delete, else what the store raises.
+    `store` is a URL, or the path of a SQLite file. An unknown session removes nothing. The deletion is atomic, except
+    in ClickHouse: repeat it there after a failure. Raises StoreError if the store does not exist, SettingError for a
+    store that cannot delete, else the exceptions of the store's driver.
     """
     return _remove(store, Choice(session_id=session_id))
 
 
 def prune(store: str | Path, older_than_ns: int) -> Removed:
-    """Delete what happened before `older_than_ns` (Unix nanoseconds).
+    """Delete the records from before `older_than_ns` (Unix nanoseconds).
 
-    Calls go by their start, sessions by their end (by their start where they have none), with all their
-    children; other children by their own time. Raises as `delete_session` does.
+    Calls are selected by their start, sessions by their end (their start if they have none) and deleted with all their
+    children; other records are selected by their own time. Raises the same exceptions as `delete_session`.
     """
     return _remove(store, Choice(older_than_ns=older_than_ns))
 
@@ -100,37 +100,37 @@ def _remove(store: str | Path, choice: Choice) -> Removed:
 
 
 class Result(Protocol):
-    """What running a statement gives."""
+    """The result of a statement."""
 
     @property
     def rowcount(self) -> int:
-        """How many rows a deletion took."""
+        """The number of deleted rows."""
 
     def fetchall(self) -> Sequence[Sequence[object]]:
         """Return all rows."""
 
 
 class Dialect(NamedTuple):
-    """Where SQLite and Postgres differ."""
+    """The differences between SQLite and Postgres."""
 
     run: Callable[[str, Mapping[str, object]], Result]
     """Runs a statement with `:name` parameters."""
     id_type: str
-    """Of contents and chain nodes."""
+    """SQL type of the ids of contents and chain nodes."""
     content_id: str
-    """Column of `content` that others refer to."""
+    """Column of `content` that other tables refer to."""
     no_parent: str
     """Parent of a chain's first node."""
     calls: str = "calls"
     """Table that holds the rows of calls."""
     same_hash: str = "hash = :hash"
-    """Condition that a content is the one of `:hash`."""
+    """Condition that a content has the hash `:hash`."""
     lends: bool = False
-    """Whether a content may borrow its text from another."""
+    """Whether a content may refer to the text of another content."""
 
 
 def remove_by_sql(dialect: Dialect, choice: Choice) -> Removed:
-    """Delete what was chosen, within the transaction that is open."""
+    """Delete the chosen records within the open transaction."""
     conditions = _OLD if choice.session_id is None else dict.fromkeys(_OLD, _BY_SESSION)
     values = {"value": choice.older_than_ns if choice.session_id is None else choice.session_id}
     run = dialect.run
@@ -147,7 +147,7 @@ def remove_by_sql(dialect: Dialect, choice: Choice) -> Removed:
 
 
 def _sweep(dialect: Dialect) -> int:
-    """Delete every chain node and content that no call reaches; return how many contents."""
+    """Delete chain nodes and contents that no call refers to; return the number of contents."""
     run, key = dialect.run, dialect.content_id
     run(f"CREATE TEMP TABLE live_ctx (id {dialect.id_type} PRIMARY KEY)", {})
     run(f"CREATE TEMP TABLE live (id {dialect.id_type} PRIMARY KEY)", {})

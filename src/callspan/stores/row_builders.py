@@ -1,7 +1,7 @@
-"""Row builders: the cells of a row straight from the fields of a record, by functions made once for each table.
+"""Row builders: make the cells of a row directly from the fields of a record; generated once for each table.
 
-They are made from `callspan.stores.columns` and the types of the records, and give what `rows.to_row` gives. A record
-with a value that does not fit its column is left to `to_row`.
+They are generated from `callspan.stores.columns` and the record types, and return the same as `rows.to_row`. A record
+with a value outside its column's range is left to `to_row`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from callspan.stores.columns import Column, Table
 from callspan.stores.rows import LIMITS, Cell
 
 _ELSEWHERE: Final = (msgspec.Raw, Conversation | None)
-"""Types of fields that no row holds: contents are stored once, see `callspan.stores.bodies`."""
+"""Types of fields not stored in rows: contents are stored once, see `callspan.stores.bodies`."""
 Computed: TypeAlias = Callable[[Any], tuple[Cell, ...]]
-"""Values of the columns that hold no field, in the order of the table."""
+"""Returns the values of the computed columns, in the order of the table."""
 _Values: TypeAlias = Callable[[object], tuple[object, ...]]
 
 
 class _Source(NamedTuple):
-    """The record itself, or a struct in it that has columns: where values come from."""
+    """A source of column values: the record itself, or a struct in it."""
 
     name: str
     """Field of the record that holds it; empty: the record itself."""
@@ -37,18 +37,18 @@ class _Source(NamedTuple):
     taken: _Values
     """Values of the columns."""
     others: _Values
-    """Values of the fields that have no column, which go to `extra`."""
+    """Values of the fields without a column, which are stored in `extra`."""
     other_fields: Sequence[tuple[str, Any, object]]
-    """Those fields, as `msgspec.defstruct` wants them."""
+    """The fields without a column, in the form `msgspec.defstruct` takes."""
     optional: bool
-    """It may be absent: where it is there `extra` tells of it, even if it holds nothing."""
+    """It may be absent; if present, `extra` has it, even if it is empty."""
 
 
 class RowBuilder:
     """Makes the rows of one table. Safe from any thread."""
 
     def __init__(self, table: Table, computed: Computed) -> None:
-        """`computed` gives what no field holds."""
+        """`computed` returns the values of the computed columns."""
         record = RECORD_TYPES[table.kind]
         columns = [column for column in table.columns if column.path]
         inner = list(dict.fromkeys(column.path[0] for column in columns if len(column.path) > 1))
@@ -84,7 +84,7 @@ class RowBuilder:
         return (*cells, None if text == self._no_extra else text.decode())
 
     def _made_cells(self, found: list[object]) -> bool:
-        """Whether all values fit their columns; they are made into cells."""
+        """Convert the values to cells in place; return whether all fit their columns."""
         for numbers_of, limit in self._limits:
             numbers = [*filter(None, numbers_of(found))]
             if numbers and (max(numbers) >= limit or min(numbers) < -limit):
@@ -104,7 +104,7 @@ class RowBuilder:
 
 
 def _all_of(places: Sequence[int]) -> Callable[[list[Any]], tuple[int | None, ...]]:
-    """A function that returns what stands at these places."""
+    """Return a function that returns the items at these indexes as a tuple."""
     return itemgetter(*places) if len(places) > 1 else lambda found: (found[places[0]],)
 
 
@@ -146,7 +146,7 @@ def _source(record: type[Record], name: str, columns: Sequence[Column], inner: C
 
 
 def _type_of(record: type[Record], name: str) -> tuple[type[msgspec.Struct], bool]:
-    """The struct that a field holds, and whether it may be None."""
+    """Return the struct type of a field, and whether it may be None."""
     hint = get_type_hints(record)[name]
     kinds = get_args(hint) or (hint,)
     return next(kind for kind in kinds if kind is not NoneType), NoneType in kinds
@@ -159,7 +159,7 @@ def _default(field: msgspec.structs.FieldInfo) -> object:
 
 
 def _values(names: Sequence[str]) -> _Values:
-    """A function that gets these attributes, however many."""
+    """Return a function that returns these attributes as a tuple."""
     if not names:
         return lambda _: ()
     getter = attrgetter(*names)

@@ -1,8 +1,8 @@
-"""Rows: a record as the row of its table and back, and several versions of a session or timestep as one row.
+"""Rows: converts a record to the row of its table and back, and merges versions of a session or timestep into one row.
 
 A row holds the columns and `extra`, the JSON of everything no column holds; together they give the record back exactly.
 When versions are merged, in any order, each field and each key of `metadata` has the value of the newest version that
-knows it, and `start_ns` is the earliest. `stamps` in the row says which version a value is of, where not the last.
+has it, and `start_ns` is the earliest. `stamps` in the row has the version of each value that is not of the newest.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Tree: TypeAlias = dict[str, object]
 
 _INT_LIMIT: Final = 2**63
 LIMITS: Final[Mapping[Form, int]] = {"int": _INT_LIMIT, "count": MAX_COUNT + 1}
-"""Exclusive limit of the size of a number in a column; larger numbers stay in `extra`."""
+"""Exclusive limit of the absolute value of a number in a column; larger numbers stay in `extra`."""
 _R = TypeVar("_R", SessionRecord, TimestepRecord)
 
 _VERSION: Final = "record_version"
@@ -37,9 +37,9 @@ _stamps = msgspec.json.Decoder(dict[str, int])
 
 
 def on_conflict(table: Table, names: Sequence[str], place: str | None = None) -> str:
-    """Return the ON CONFLICT clause: replace by a newer version, by what was merged, or keep the first row.
+    """Return the ON CONFLICT clause: replace by a newer version, by the merged row, or keep the first row.
 
-    `place` is the table that takes the rows where it has another name.
+    `place` is the name of the table to insert into, if it is not that of `table`.
     """
     start = f"ON CONFLICT ({table.key}) DO "
     if not table.versioned and not table.merges:
@@ -50,7 +50,7 @@ def on_conflict(table: Table, names: Sequence[str], place: str | None = None) ->
 
 
 def to_row(table: Table, record: Record, tree: Tree) -> Row:
-    """Return the row of a record. `tree` is its JSON without bodies and is used up."""
+    """Return the row of a record. `tree` is its JSON without bodies and is modified."""
     row: Row = dict.fromkeys(table.names)
     for column in table.columns:
         cell = _cell(record, column) if column.path else None
@@ -77,7 +77,7 @@ def to_tree(table: Table, row: Mapping[str, object]) -> Tree:
 
 
 def _cell(record: Record, column: Column) -> Cell:
-    """The value of a column; None where it is unknown or does not fit and stays in `extra`."""
+    """Return the value of a column; None if it is unknown, or out of range and left in `extra`."""
     value: object = record
     for name in column.path:
         value = getattr(value, name, None)
@@ -102,7 +102,7 @@ def _field(cell: object, form: Form) -> object:
 
 
 def _take(tree: Tree, path: tuple[str, ...]) -> None:
-    """Remove the value at `path`, and its parent object if that is then empty."""
+    """Remove and return the value at `path`, and remove its parent object if that is then empty."""
     inner = tree.get(path[0])
     if len(path) == 1:
         tree.pop(path[0], None)
@@ -121,7 +121,7 @@ def _put(tree: Tree, path: tuple[str, ...], value: object) -> None:
 
 
 class _Story(NamedTuple):
-    """Values by path, and the version of each."""
+    """Values by path, with the version of each."""
 
     values: Tree
     stamps: dict[str, int]
@@ -138,7 +138,7 @@ def merge(versions: Iterable[_R]) -> _R:
 
 
 def merged_row(table: Table, there: Mapping[str, object] | None, tree: Tree) -> Row:
-    """Return the row of a record's JSON, merged with the row that is there already; `stamps` is filled in."""
+    """Return the row of a record's JSON, merged with the stored row; fills in `stamps`."""
     tree.pop("kind", None)
     story = _story(tree)
     if there is not None:

@@ -27,13 +27,13 @@ APPLICATION_ID: Final = 0x43535031
 _WIDTH: Final = 118
 _PLACEHOLDER: Final = re.compile(r"@(columns|merged|unpacking)\((\w+)\)")
 _STATEMENT_END: Final = re.compile(r";\n(?!  |END;)")
-"""Not those within a trigger."""
+"""The end of a statement, not of one within a trigger."""
 _RELATION: Final = re.compile(
     r"(?:CREATE (?:OR REPLACE )?(?:TABLE|VIEW) (?:IF NOT EXISTS )?|ALTER TABLE \w+ RENAME TO )(\w+)"
 )
 _NAMED: Final = 3
 _PACKED_SINCE: Final = 2
-"""Layout of SQLite that keeps the rows of calls in a table of another name."""
+"""First layout of SQLite that keeps the rows of calls in `call_rows`."""
 _NEW_VIEW: Final = "CREATE VIEW IF NOT EXISTS"
 _TEXT: Final = 'text COLLATE "C"'
 _JSON_CODEC: Final = "CODEC(ZSTD(3))"
@@ -42,11 +42,11 @@ _KEYED: Final = "metadata"
 
 
 class _Types(NamedTuple):
-    """How a dialect writes the types of columns."""
+    """The SQL types of a dialect."""
 
     forms: Mapping[Form, str]
     reference: str
-    """Type of what refers to a content."""
+    """Type of a reference to a content."""
 
 
 _TYPES: Final[dict[Dialect, _Types]] = {
@@ -94,10 +94,10 @@ _EXTRA: Final = Column("extra", ("extra",), "json")
 
 
 def statements(dialect: Dialect, layout: int, tables: Iterable[Table] | None = None) -> list[str]:
-    """Return the SQL that brings the tables from the layout before this one to this one.
+    """Return the SQL that migrates the tables from the previous layout to this one.
 
     The first creates all tables; each later one adds its columns, then runs its own script in `sql` if it has one.
-    `tables` are ours unless given.
+    `tables` defaults to callspan's own.
     """
     known = {table.name: _until(table, layout) for table in (TABLES.values() if tables is None else tables)}
     if layout == 1:
@@ -128,13 +128,13 @@ def _without_comments(statement: str) -> str:
 
 
 def named(gone: Sequence[str]) -> str:
-    """Return that these tables are missing, for an error: the first few by name."""
+    """Return an error text that names the first few of these missing tables."""
     more = f" and {len(gone) - _NAMED} more" if len(gone) > _NAMED else ""
     return f"{', '.join(gone[:_NAMED])}{more} missing (dropped?)"
 
 
 def remedy(dialect: Dialect, gone: Sequence[str], client: str) -> str | None:
-    """Return what to do where some of the tables and views of a server are gone; None where all or none are."""
+    """Return what to do if some tables and views of a server are missing; None if all or none are."""
     if not gone or len(gone) >= len(set(relations(dialect, LAYOUT))):
         return None
     command = f"python -m callspan.stores.schema {dialect} | {client}"
@@ -142,7 +142,7 @@ def remedy(dialect: Dialect, gone: Sequence[str], client: str) -> str | None:
 
 
 def _altered(dialect: Dialect, table: Table, layout: int) -> str:
-    """The table that holds the rows: what has the name of `table` may be a view of it."""
+    """Return the name of the table that holds the rows; `table` itself may be a view of it."""
     if dialect == "clickhouse" and table.merges:
         return f"{table.kind}_versions"
     return CALL_ROWS if dialect == "sqlite" and table.kind == "call" and layout > _PACKED_SINCE else table.name
@@ -185,12 +185,12 @@ def _definition(dialect: Dialect, table: Table, column: Column) -> str:
 
 
 def _has_row_id(dialect: Dialect, table: Table) -> bool:
-    """Whether the key is not the primary key: in SQLite calls have a row id besides."""
+    """Return whether the table has a row id as its primary key, as calls do in SQLite."""
     return dialect == "sqlite" and table.versioned
 
 
 def _clickhouse_type(table: Table, column: Column, kind: str) -> str:
-    # The tables of versions are sorted by session, which must be known there.
+    # The tables of versions are sorted by session, so it must not be NULL.
     if not column.required and not (table.merges and column.name == "session_id"):
         kind = f"Nullable({kind})"
     if column.form == "word":
@@ -206,7 +206,7 @@ def _reference(dialect: Dialect, name: str) -> str:
 
 
 def _merged(table: Table) -> str:
-    """What the view over all versions of a session or timestep selects, in addition to its ids."""
+    """Return the select list of the view that merges the versions of a session or timestep, without its ids."""
     ids = {table.key, "session_id"}
     columns = [column for column in table.columns if column.name not in ids and column.path]
     return _wrapped([_merged_column(column) for column in (*columns, _EXTRA)])

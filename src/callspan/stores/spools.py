@@ -1,4 +1,4 @@
-"""Spools: the directories with waiting records for a store, in addition to that of its URL."""
+"""Spools: all directories in which records of a store may wait."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SUFFIX: Final = ".spool"
 
 
 def directories_of(url: str) -> list[Path]:
-    """Return the spool directories of files next to the store, of the state directory, and the one that is set."""
+    """Return the spool directories: next to the store's file, in the state directory, and the configured one."""
     path, configured = parse(url).path, load(warn=False).spool_dir
     beside = [] if path is None else _matching(path.parent, f"*{_SUFFIX}")
     found = chain([] if configured is None else [configured], beside, _matching(state_directory() / "spool", "*"))
@@ -25,7 +25,7 @@ def directories_of(url: str) -> list[Path]:
 
 
 def hold_segments(url: str) -> bool:
-    """Return whether a segment of anybody's lies in one of them, or a note of what was lost there."""
+    """Return whether one of the directories has a segment of any process, or a count of lost records."""
     found = directories_of(url)
     return any(True for directory in found for pattern in (f"*{SUFFIX}", FILE) for _ in _matching(directory, pattern))
 

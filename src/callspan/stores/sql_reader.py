@@ -1,6 +1,6 @@
 """SQL reader: the `Reader` of stores that have the tables of `columns`."""
 
-# ruff: noqa: S608 - only our own column names and conditions are put into SQL; values are parameters
+# ruff: noqa: S608 - SQL text holds only constant column names and conditions; values are parameters
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ _AT_ONCE: Final = 200
 _ANNOUNCES_ANOTHER: Final = f"""
 event_id IN (SELECT event_id || '{start_id("")}' FROM events WHERE {{chosen}} AND event_type IN ('tool', 'agent'))
 """
-"""Condition on rows of `events` that mark the start of a run whose end is stored too."""
+"""Condition on `events`: the row is the start event of a run whose end is stored too."""
 _KNOWN_BY: Final = {"span_id": 1, "response_id": 1, "request_id": 2, "trace_id": 1}
-"""Columns by which a call is found, and the layout that introduced them."""
+"""Columns with ids that find a call, and the layout that introduced each."""
 
 _UNASKED: Final = Latencies()
 
 
 class SqlReader(SqlRewards):
-    """The reader of an SQL store; a store adds how to run a query and where its dialect differs."""
+    """The reader of SQL stores; subclasses run queries and define the differences of their dialect."""
 
     name: str
     layout: int
@@ -53,9 +53,9 @@ class SqlReader(SqlRewards):
     priced = "count(c.cost_usd)"
     """SQL for the number of calls whose cost is known."""
     inexact = "c.cost_usd"
-    """SQL for the cost of a call that has none in picodollars; NULL for no cost."""
+    """SQL for the cost of a call whose cost is not exact in picodollars; NULL for no cost."""
     same_hash = "hash = :value"
-    """SQL condition that a content is the one of hash `:value`."""
+    """SQL condition that a content has the hash `:value`."""
     keeps_cursors = True
     """Its sink keeps its cursors in the tables."""
     remedy = "restore it from a backup"
@@ -64,14 +64,14 @@ class SqlReader(SqlRewards):
     """SQL condition that the text of content row `t` holds the case-folded `:text`."""
     metadata: conditions.MetadataSql
     in_sessions = "c.session_id IN (SELECT s.session_id FROM sessions s WHERE {condition})"
-    """SQL condition that the session of call `c` fits a condition."""
+    """SQL condition that the session of call `c` matches a condition."""
 
     @abstractmethod
     def tuples(self, sql: str, **values: object) -> Iterator[tuple[object, ...]]:
         """Yield the same rows as plain tuples, for queries that return very many."""
 
     def position(self, segment: str) -> int | None:
-        """Return up to which offset the store says it has a segment of a spool; None where it keeps no cursors."""
+        """Return the offset up to which the store has a spool segment; None if it keeps no cursors."""
         if not self.keeps_cursors:
             return None
         found = next(self.tuples("SELECT off FROM cursors WHERE segment = :segment", segment=segment), None)
@@ -115,7 +115,7 @@ class SqlReader(SqlRewards):
     def sessions(
         self, *, since_ns: int | None = None, limit: int | None = None, which: SessionFilter = _EVERY
     ) -> Iterator[SessionSummary]:
-        """Yield sessions, newest first; without a filter also those that only their calls name."""
+        """Yield sessions, newest first; without a filter also sessions known only from their calls."""
         chosen = conditions.session_condition(which, self.metadata)
         named = "1 = 1" if chosen is None else self.in_sessions.format(condition=chosen)
         sql = f"""
@@ -144,7 +144,7 @@ class SqlReader(SqlRewards):
         return None if row is None else self._sessions([str(row["session_id"])])[0]
 
     def timestep(self, timestep_id: str) -> TimestepRecord | None:
-        """Return one timestep by its id or by the application's own id of it, of several the first; else None."""
+        """Return one timestep by its id or the application's own id (the first of several); else None."""
         sql = f"SELECT * FROM timesteps WHERE {conditions.timestep_condition(self.layout)} ORDER BY start_ns LIMIT 1"
         row = next(self.rows(sql, id=timestep_id), None)
         return None if row is None else record_of(TIMESTEPS, row, TimestepRecord)
@@ -156,7 +156,7 @@ class SqlReader(SqlRewards):
         yield from self._summaries(by, where, values, latencies=latencies)
 
     def sums(self, by: str, where: str, values: Values) -> Iterator[Values]:
-        """Yield one row per group of the calls `c` where this holds, largest number of calls first.
+        """Yield one row per group of the calls `c` that match the condition, largest number of calls first.
 
         Columns are the fields of `Summary`, and `pico`, `priced` and `exact`: the sum of picodollars, how many calls
         have a cost, and how many of those have it in picodollars.
@@ -168,7 +168,7 @@ class SqlReader(SqlRewards):
         yield from self.rows(sql, **values)
 
     def group(self, by: str) -> str:
-        """Return the SQL for what calls `c` are grouped by."""
+        """Return the SQL expression to group calls `c` by."""
         return conditions.GROUPS.get(by) or conditions.grouping(by, self.metadata, self.layout) or self.day
 
     def latencies(self, key: str, where: str, values: Values) -> Mapping[object, Latencies]:
@@ -195,7 +195,7 @@ class SqlReader(SqlRewards):
         }
 
     def content(self, column: str, value: object) -> bytes:
-        """Return the exact JSON of the content row whose `id` or `hash` this is. Raises KeyError if it is gone."""
+        """Return the exact JSON of a content by its `id` or `hash`. Raises KeyError if it does not exist."""
         same = self.same_hash if column == "hash" else f"{column} = :value"
         sql = f"SELECT text, rest, enc, data FROM content_text WHERE {same}"
         row = next(iter(self.rows(sql, value=value)), None)
@@ -204,7 +204,7 @@ class SqlReader(SqlRewards):
         return bodies.json_of(row)
 
     def history(self, row: Values) -> list[bytes]:
-        """Return the exact JSON of each message of a request, first one first. Raises KeyError if one is gone."""
+        """Return the exact JSON of each message of a request, in order. Raises KeyError if one does not exist."""
         if row["ctx"] is None:
             return []
         sql = """
@@ -255,7 +255,7 @@ class SqlReader(SqlRewards):
         return with_conversation(record)
 
     def _request_body(self, row: Values) -> msgspec.Raw | None:
-        """The body; None where there is none, or where a part of it is gone, as by pruning at this moment."""
+        """Return the body; None if there is none, or if a part was deleted in between, as by pruning."""
         if row["request"] is None:
             return None
         try:
@@ -265,14 +265,14 @@ class SqlReader(SqlRewards):
             return None
 
     def _response_body(self, row: Values) -> msgspec.Raw | None:
-        """The body; None where there is none, or where it is gone."""
+        """Return the body; None if there is none, or if it was deleted in between."""
         try:
             return None if row["output"] is None else msgspec.Raw(self.content("id", row["output"]))
         except ours(KeyError):
             return None
 
     def _sessions(self, ids: Sequence[str]) -> list[SessionSummary]:
-        """The summaries of these sessions, in a fixed number of queries."""
+        """Return the summaries of these sessions, with a fixed number of queries."""
         names = {f"id{number}": session_id for number, session_id in enumerate(ids)}
         chosen = f"session_id IN ({', '.join(f':{name}' for name in names)})"
         rows = {str(row["session_id"]): row for row in self.rows(f"SELECT * FROM sessions WHERE {chosen}", **names)}
@@ -323,7 +323,7 @@ class SqlReader(SqlRewards):
         key = self.group(by)
         percentiles = self.latencies(key, where, values) if latencies else {}
         rows = list(self.sums(by, where, values))
-        # Hardly any: looking for them costs another scan.
+        # These are rare, and finding them costs another scan.
         inexact = any(row["priced"] != row["exact"] for row in rows)
         beside = self._inexact_costs(key, where, values) if inexact else {}
         for row in rows:
@@ -339,7 +339,7 @@ class SqlReader(SqlRewards):
         return (exact or found)[0] if exact or len(found) == 1 else None
 
     def _inexact_costs(self, key: str, where: str, values: Values) -> dict[object, list[Decimal]]:
-        """Amounts that picodollars cannot hold, by group."""
+        """Return the costs that are not exact in picodollars, by group."""
         found: dict[object, list[Decimal]] = defaultdict(list)
         sql = (
             f"SELECT {key} AS key, {self.inexact} AS usd FROM {conditions.source(key)} "

@@ -1,6 +1,6 @@
-"""SQL rewards: what happened in sessions, and all that counts towards the rewards of sessions and timesteps."""
+"""SQL rewards: reads timesteps, events and rewards, and the reward sums of sessions and timesteps."""
 
-# ruff: noqa: S608 - only our own column names and conditions are put into SQL; values are parameters
+# ruff: noqa: S608 - SQL text holds only constant column names and conditions; values are parameters
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _R = TypeVar("_R", bound=Record)
 
 
 class SqlRewards(ABC):
-    """Reads what happened in sessions; a store adds how to run a query."""
+    """Reads the timesteps, events and rewards of sessions; subclasses run queries."""
 
     @abstractmethod
     def rows(self, sql: str, **values: object) -> Iterator[Values]:
@@ -46,7 +46,7 @@ class SqlRewards(ABC):
         yield from aggregates.in_order(found)
 
     def rewards(self, chosen: str, names: Values) -> dict[object, list[Event]]:
-        """Return all that counts towards the rewards of the chosen sessions, by session."""
+        """Return the records that count towards the rewards of the chosen sessions, by session."""
         found: dict[object, list[Event]] = defaultdict(list)
         for row in self.rows(f"SELECT * FROM events WHERE {chosen} AND reward IS NOT NULL", **names):
             found[row["session_id"]].append(record_of(EVENTS, row, EventRecord))
@@ -57,7 +57,7 @@ class SqlRewards(ABC):
         return found
 
     def given_to_steps(self, chosen: str, names: Values) -> list[RewardRecord]:
-        """Return rewards given by the id of a timestep alone, its session being unknown; with that session."""
+        """Return rewards that have only a timestep's id, with the session of that timestep."""
         steps = f"SELECT timestep_id FROM timesteps WHERE {chosen}"
         sql = f"SELECT * FROM rewards WHERE session_id IS NULL AND timestep_id IN ({steps})"
         rows = list(self.rows(sql, **names))

@@ -17,28 +17,28 @@ from callspan.stores.base import CallFilter, Reader
 
 
 class ToolUse(msgspec.Struct, kw_only=True):
-    """One tool call, and what became of it as far as the store knows."""
+    """One tool call with its run and result, as far as they are stored."""
 
     tool_call_id: str
     tool_call: ToolCall | None = None
-    """As the model wrote it; None where the asking call is not recorded."""
+    """As the model returned it; None if that call is not recorded."""
     requested_in: str | None = None
-    """Id of the call in whose answer it is."""
+    """Id of the call whose response contains it."""
     timestep_id: str | None = None
-    """The step of that call, else of the run."""
+    """The timestep of that call, else of the run."""
     run: EventRecord | None = None
-    """The `tool` event of `with step.tool(...)`; a `tool_start` where it never ended; None where there was none."""
+    """The `tool` event of `with step.tool(...)`; a `tool_start` if it never ended; None if there is none."""
     result: ToolResult | None = None
-    """As it was sent back to the model; None where no later call holds one."""
+    """The result as sent back to the model; None if no later call contains one."""
     returned_in: str | None = None
-    """Id of the first call whose request holds the result."""
+    """Id of the first call whose request contains the result."""
 
 
 def tool_uses(reader: Reader, session_id: str) -> list[ToolUse]:
     """Return the tool uses of a session in the order the model requested them.
 
-    An id that a provider gives out twice is two uses: runs and results belong to them in their order, the
-    newest to the newest.
+    If a provider uses an id twice, these are two uses: runs and results are matched to them in order, the newest to
+    the newest.
     """
     found: list[ToolUse] = []
     by_id: dict[str, list[ToolUse]] = defaultdict(list)
@@ -70,7 +70,7 @@ def _join_results(call: CallRecord, by_id: dict[str, list[ToolUse]], found: list
         if not uses:
             uses.append(ToolUse(tool_call_id=tool_call_id))
             found.append(uses[0])
-        # From the end: a history that was cut short lacks its oldest results.
+        # From the end: a truncated history lacks its oldest results.
         for use, answer in zip(reversed(uses), reversed(answers), strict=False):
             if use.returned_in is None:
                 use.result, use.returned_in = answer, call.call_id

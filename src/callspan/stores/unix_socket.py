@@ -19,11 +19,11 @@ from callspan.spool.sink import Entry
 from callspan.stores.payloads import line_of, unpack_entry
 
 PROTOCOL_VERSION: Final = 1
-"""Version of the lines; a receiver refuses one it does not know."""
+"""Version of the line format; receivers reject an unknown one."""
 
 _SWITCH: Final = {"on": True, "off": False}
 _UNIX: Final[int] = getattr(socket, "AF_UNIX", -1)
-"""Windows has none."""
+"""-1 on Windows, which has no Unix sockets in Python."""
 
 _CONNECT_S: Final = 5.0
 _RECEIVE_BYTES: Final = 65_536
@@ -38,10 +38,10 @@ _acks = msgspec.json.Decoder(_Ack)
 
 
 class UnixSocketStore:
-    """A sink that keeps no cursor of its own: delivery is at least once, and receivers go by the record's key."""
+    """A sink without its own cursors: delivery is at least once, and receivers deduplicate by the record's key."""
 
     def __init__(self, path: str | Path, *, acks: str = "off", timeout_s: float | str = 10.0) -> None:
-        """`acks` is `on` or `off`; `timeout_s` bounds each send and each wait for answers."""
+        """`acks` is `on` or `off`; `timeout_s` limits each send and each wait for acknowledgements, in seconds."""
         if acks not in _SWITCH:
             raise SettingError(f"CALLSPAN_STORES: unix socket {path}: acks={acks!r} is invalid; use on or off")
         if _UNIX < 0:
@@ -68,14 +68,14 @@ class UnixSocketStore:
         self._socket = connection
 
     def position(self, segment: str) -> int | None:  # noqa: ARG002 - the protocol's name
-        """Return None: the receiver keeps what it keeps."""
+        """Return None: this sink keeps no cursors."""
         return None
 
     def deliver(self, entries: Sequence[Entry]) -> None:
         """Send all entries, and with `acks=on` wait until each is acknowledged.
 
-        Raises PoisonError for what is no record, OSError (also a time-out or a receiver that hung up) else;
-        after that the connection is gone and `open` makes a new one.
+        Raises PoisonError for an invalid record, else OSError (also for a timeout or a closed connection); afterwards
+        the connection is closed and `open` makes a new one.
         """
         lines = b"".join(self._line(entry) for entry in entries)
         if self._socket is None:
@@ -99,7 +99,7 @@ class UnixSocketStore:
             raise
 
     def forget(self, segment: str) -> None:
-        """Do nothing: there is no cursor here."""
+        """Do nothing: this sink keeps no cursors."""
 
     def close(self) -> None:
         """Close the connection."""

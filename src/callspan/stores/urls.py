@@ -25,7 +25,7 @@ _FORMS: Final = (
 
 
 class _Kind(NamedTuple):
-    """One kind of store: where its classes are; the module is imported when a URL requests it."""
+    """One kind of store: the module and names of its classes, imported when a URL needs them."""
 
     sink: str
     reader: str | None = None
@@ -52,7 +52,7 @@ _CLICKHOUSE_ADDRESS: Final = frozenset({"database", "dsn", "host", "interface", 
 
 
 class StoreUrl(NamedTuple):
-    """A store's URL, understood."""
+    """A parsed store URL."""
 
     kind: str
     url: str
@@ -63,7 +63,7 @@ class StoreUrl(NamedTuple):
 
 
 def parse(url: str) -> StoreUrl:
-    """Return what a URL or bare path names. Raises SettingError for an unknown kind or a missing path."""
+    """Parse a URL or bare path. Raises SettingError for an unknown kind or a missing path."""
     url = url.strip()
     if "://" not in url:
         kind = _SUFFIXES.get(Path(url).suffix.lower())
@@ -77,7 +77,7 @@ def parse(url: str) -> StoreUrl:
     if not _KINDS[kind].file:
         readable = _readable(url, kind)
         query = _split(url.replace("clickhouse+", "", 1)).query
-        # The driver takes these from before the `?`, and raises TypeError where they are given twice.
+        # The driver takes these from the part before the `?`, and raises TypeError if they are given twice.
         if kind == "clickhouse" and (
             repeated := _CLICKHOUSE_ADDRESS.intersection(name for name, _ in parse_qsl(query))
         ):
@@ -103,16 +103,16 @@ def parse(url: str) -> StoreUrl:
 def _split(url: str) -> SplitResult:
     try:
         split = urlsplit(url)
-        # Asking is what checks it.
+        # Accessing the attribute validates it.
         _ = split.port
     except ValueError:
-        # What it says may quote a part of the password.
+        # The driver's message may quote a part of the password.
         raise SettingError(f"{_SETTING}: {safe_name(url)} is not a valid URL") from None
     return split
 
 
 def _path(text: str) -> Path:
-    """The path; a `~` of an unknown user is kept. Raises SettingError if no file can have this name."""
+    """Return the path; `~` of an unknown user is kept. Raises SettingError if no file can have this name."""
     try:
         if b"\0" in os.fsencode(text):
             raise SettingError(f"{_SETTING}: {text!r}: a path cannot contain a NUL character")
@@ -124,7 +124,7 @@ def _path(text: str) -> Path:
 
 
 def _readable(url: str, kind: str) -> str:
-    """The URL of a server as its driver reads it. Raises SettingError where user or password are not escaped."""
+    """Return a server's URL in the driver's form. Raises SettingError if user or password are not escaped."""
     if unescaped(url):
         raise SettingError(
             f"{_SETTING}: {safe_name(url)}: write / as %2F, ? as %3F, # as %23, @ as %40 and % as %25 "
@@ -132,7 +132,7 @@ def _readable(url: str, kind: str) -> str:
         )
     before, at, after = url.partition("://")[2].rpartition("@")
     if kind == "postgresql" and at and "@" in before and not set(before) & set("/?#"):
-        # libpq ends the password at the first one, and would print the rest as the host's name.
+        # libpq ends the password at the first `@`, and would print the rest as the host name.
         return f"{url.partition('://')[0]}://{before.replace('@', '%40')}@{after}"
     return url
 
@@ -158,11 +158,11 @@ def sinks_for(urls: str | Iterable[str]) -> list[Sink]:
 
 
 def load_sinks(urls: Iterable[str]) -> None:
-    """Import what delivers to these stores now, not with the first record. Raises as `sinks_for`."""
+    """Import the modules of these stores' sinks now instead of at the first record. Raises as `sinks_for`."""
     for url in urls:
         kind = parse(url).kind
         _load(kind, _KINDS[kind].sink)
-        resources.files(__package__)  # imports its own readers with the first use
+        resources.files(__package__)  # imports its readers on first use
 
 
 def open_store(urls: str | Path | Iterable[str | Path]) -> Reader:
@@ -170,7 +170,7 @@ def open_store(urls: str | Path | Iterable[str | Path]) -> Reader:
 
     Raises:
         SettingError: None of them is readable by its kind.
-        StoreError: It cannot be opened now, such as a file that is missing.
+        StoreError: It cannot be opened, for example because the file is missing.
     """
     store = parse(first_readable(urls))
     reader = _load(store.kind, _KINDS[store.kind].reader or "")
@@ -178,7 +178,7 @@ def open_store(urls: str | Path | Iterable[str | Path]) -> Reader:
 
 
 def first_readable(urls: str | Path | Iterable[str | Path]) -> str:
-    """Return the URL of the first of these stores that keeps records. Raises SettingError where none does."""
+    """Return the URL of the first of these stores that can be read. Raises SettingError if none can."""
     split = split_urls(urls)
     for url, store in [(url, parse(url)) for url in split]:
         if _KINDS[store.kind].reader is not None:
@@ -190,7 +190,7 @@ def first_readable(urls: str | Path | Iterable[str | Path]) -> str:
 def safe_name(url: str) -> str:
     """Return the URL without its password and query, fit for logs and the same for the same store.
 
-    Where the password cannot be found in the URL, a short hash distinguishes stores.
+    If the password cannot be found in the URL, a short hash distinguishes stores.
     """
     name = safe_url(url)
     return f"{name}-{sha256(url.encode('utf-8', 'replace')).hexdigest()[:8]}" if name.endswith(HIDDEN) else name
@@ -205,7 +205,7 @@ def _sink(store: StoreUrl) -> Sink:
     except SettingError:
         raise
     except (TypeError, ValueError):
-        # By name alone: a value may be a secret, and the error would quote it too.
+        # Report names only: a value may be a secret, and the error would quote it.
         options = ", ".join(store.options)
         raise SettingError(
             f"{_SETTING}: {safe_name(store.url)} has an unknown option, or an invalid value of one: {options}"

@@ -1,6 +1,6 @@
-"""Reader of ClickHouse. Queries run with `final = 1`, so that each row is in its last state."""
+"""Reader of ClickHouse. Queries run with `final = 1`, so that each row is its latest version."""
 
-# ruff: noqa: S608 - only our own conditions are put into SQL; values are parameters
+# ruff: noqa: S608 - SQL text holds only constant conditions; values are parameters
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _POINTERS: Final = ("request", "system", "tools", "output")
 
 
 class ClickHouseReader(SqlReader):
-    """One client; a database without callspan's tables is a StoreError."""
+    """Reads through one client. Raises StoreError for a database without callspan's tables."""
 
     day = "formatDateTime(fromUnixTimestamp64Nano(c.start_ns, 'UTC'), '%Y-%m-%d')"
     pico = "sum(toInt128(c.cost_picousd))"
-    # An amount that the column cannot hold is in `extra`.
+    # Amounts outside the column's range are in `extra`.
     priced = "count(c.price_v)"
     inexact = "coalesce(toString(c.cost_usd), nullIf(JSONExtractString(ifNull(c.extra, '{}'), 'cost', 'usd'), ''))"
     keeps_cursors = False
@@ -67,7 +67,7 @@ class ClickHouseReader(SqlReader):
         yield from cast("Iterable[tuple[object, ...]]", rows)
 
     def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
-        """Yield calls with their conversations; their contents are fetched many at once."""
+        """Yield calls with their conversations; contents are fetched in batches."""
         where, values = self.where(which)
         order = "DESC" if which.newest_first else "ASC"
         page = self.page(-1 if which.limit is None else which.limit, which.offset)
@@ -80,7 +80,7 @@ class ClickHouseReader(SqlReader):
             }
             self._fetch(rows.values())
             for call_id in chosen:
-                if call_id in rows:  # else deleted meanwhile
+                if call_id in rows:  # missing if deleted in between
                     yield self.whole(rows[call_id])
             self._pieces.clear()
 
@@ -121,7 +121,7 @@ class ClickHouseReader(SqlReader):
         self._client.close()
 
     def _fetch(self, calls: Iterable[Values]) -> None:
-        """Load all contents that these calls refer to."""
+        """Load all contents of these calls."""
         wanted: set[str] = set()
         for row in calls:
             wanted.update(cast("list[str]", row["history"]))
@@ -136,7 +136,7 @@ class ClickHouseReader(SqlReader):
 
 
 def _query(sql: str, values: Mapping[str, object]) -> str:
-    """The query with its parameters as ClickHouse writes them, with their types."""
+    """Return the query with its parameters in ClickHouse's syntax, with their types."""
 
     def typed(found: re.Match[str]) -> str:
         value = values[found[1]]
@@ -147,7 +147,7 @@ def _query(sql: str, values: Mapping[str, object]) -> str:
 
 
 def _plain(value: object) -> object:
-    """Amounts without the zeros their column's scale adds."""
+    """Return amounts without the trailing zeros of their column's scale."""
     if not isinstance(value, Decimal):
         return value
     text = format(value, "f")

@@ -1,8 +1,8 @@
 """Sink for ClickHouse, and how to connect to it, over HTTP or in this process; the version of its tables.
 
-Rows may be written repeatedly; each batch has a deduplication token, its place in the spool. There are no transactions:
-contents go first, then what refers to them, and a batch that failed in the middle is written again. Cursors stay with
-the spool.
+Rows may be written repeatedly; the deduplication token of a batch is its position in the spool. There are no
+transactions: contents are written before the rows that refer to them, and a batch that failed halfway is written
+again. Cursors stay in the spool.
 """
 
 # ruff: noqa: S608 - only our own names and conditions are put into SQL; values are parameters
@@ -41,7 +41,7 @@ _ANSWER_S: Final = 60
 def connect(url: str) -> Client:
     """Return a client of the server a store's URL names; `clickhouse+chdb:///directory` is the embedded engine.
 
-    Raises clickhouse_connect's exceptions where it cannot be reached.
+    Raises clickhouse_connect's exceptions if it cannot be reached.
     """
     dsn = url.partition("+")[2] if url.lower().startswith("clickhouse+") else url
     if dsn.startswith("chdb:"):
@@ -52,14 +52,14 @@ def connect(url: str) -> Client:
 
 
 def layout(client: Client) -> int:
-    """Return the version of the tables; 0 where there are none."""
+    """Return the layout version of the tables; 0 if there are none."""
     if not client.command("EXISTS TABLE callspan_layout"):
         return 0
     return int(str(client.query("SELECT max(version) FROM callspan_layout").result_rows[0][0]))
 
 
 def make_tables(client: Client, name: str) -> None:
-    """Create the tables or bring them up to date; harmless when others do the same, or when repeated after a failure.
+    """Create or migrate the tables. Safe to repeat after a failure and to run concurrently.
 
     Raises StoreError for tables of a newer callspan.
     """
@@ -81,15 +81,15 @@ _INSERT: Final = {
     "max_partitions_per_insert_block": 0,
 }
 _POISON: Final = frozenset({6, 26, 27, 33, 38, 41, 53, 69, 72, 117, 130, 131, 407})
-"""Codes of errors that lie in the data: what cannot be parsed, converted, or held by its column."""
+"""Error codes caused by the data: it cannot be parsed, converted, or held by its column."""
 
 _DAY_NS: Final = 86_400 * 10**9
 _FINAL: Final = {"final": 1, "cast_keep_nullable": 1}
-_HAPPENINGS: Final = ("events", "messages", "rewards")
+_EVENT_TABLES: Final = ("events", "messages", "rewards")
 
 
 class ClickHouseStore:
-    """A sink without cursors of its own: delivery is at least once, and repeating changes nothing."""
+    """A sink without its own cursors: delivery is at least once and idempotent."""
 
     def __init__(self, url: str) -> None:
         """`url` is `clickhouse://user:password@host:8123/database`, or `clickhouse+https://` for TLS."""
@@ -98,12 +98,12 @@ class ClickHouseStore:
         self.batch_entries = 1000
         self._client: Client | None = None
         self._written: dict[str, float] = {}
-        """Hashes of contents, and when this process last wrote them."""
+        """Times at which this process last wrote each content, by hash."""
         self._failed: Entry | None = None
         self._failed_end = 0
 
     def open(self) -> None:
-        """Connect and make the tables. Raises StoreError for a newer layout, clickhouse_connect's exceptions else."""
+        """Connect and create the tables. Raises StoreError for a newer layout, else clickhouse_connect's exceptions."""
         self.close()
         with explaining(self.name):
             client = connect(self._url)
@@ -120,17 +120,17 @@ class ClickHouseStore:
         return None
 
     def deliver(self, entries: Sequence[Entry]) -> None:
-        """Write all entries. Raises PoisonError for what can never be stored, clickhouse_connect's exceptions else.
+        """Write all entries. Raises PoisonError if one can never be stored, else clickhouse_connect's exceptions.
 
-        A batch that begins where the last one failed is cut where that one ended, so that the server knows it
-        again by its token even if it had stored it before the answer was lost.
+        A batch that begins where the last one failed is split at that one's end: if the server had stored it and only
+        the reply was lost, it recognises the token.
         """
         with explaining(self.name, self._client):
             for part in self._as_before(entries):
                 self._deliver(part)
 
     def _as_before(self, entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-        """The batch, cut where the last one ended if it begins where that one failed."""
+        """Yield the batch, split where the last failed one ended if both have the same beginning."""
         if self._failed is not None and self._failed[:2] == entries[0][:2]:
             repeated = [entry for entry in entries if entry.end <= self._failed_end]
             self._failed = None
@@ -194,7 +194,7 @@ class ClickHouseStore:
         self._written |= dict.fromkeys(contents, now)
 
     def _newer(self, calls: Mapping[str, Mapping[str, object]]) -> dict[str, Mapping[str, object]]:
-        """The calls that are not there yet in this version or a later one."""
+        """Return the calls that are not stored yet in this version or a later one."""
         if not calls:
             return {}
         sql = "SELECT call_id, max(rec_version) FROM calls WHERE call_id IN {ids:Array(String)} GROUP BY call_id"
@@ -216,12 +216,12 @@ class ClickHouseStore:
 
 
 class _Batch:
-    """The rows of a batch by table; of a call only its newest version."""
+    """The rows of a batch by table; calls only in their newest version."""
 
     def __init__(self) -> None:
         self.calls: dict[str, dict[str, object]] = {}
         self.parts: dict[str, list[bodies.Piece]] = {}
-        """Contents by the call that needs them."""
+        """Contents by the id of their call."""
         self.rows: dict[str, list[Mapping[str, object]]] = defaultdict(list)
 
     def add(self, item: Unpacked) -> None:
@@ -261,7 +261,7 @@ def _content(part: bodies.Piece) -> dict[str, object]:
 
 
 def _fitting(row: Row) -> dict[str, object]:
-    """The row as ClickHouse takes it: an amount of more digits than its column holds stays in `extra`."""
+    """Return the row with amounts outside their column's range moved to `extra`."""
     found: dict[str, object] = {**row}
     usd = row.get("cost_usd")
     if isinstance(usd, str) and not _holds(Decimal(usd)):
@@ -281,10 +281,10 @@ def _version(row: Mapping[str, object]) -> int:
 
 
 def remove(url: str, choice: Choice) -> Removed:
-    """Delete what was chosen; harmless when repeated after a failure.
+    """Delete the chosen records. Safe to repeat after a failure.
 
-    A content goes once it was not written for a day longer than the oldest call that stays could need it: writers
-    write what they refer to again each hour. Raises StoreError where there are no tables.
+    A content is deleted if no remaining call can refer to it: writers rewrite the contents they refer to every hour,
+    and one day of margin is added. Raises StoreError if there are no tables.
     """
     client = connect(url)
     try:
@@ -314,7 +314,7 @@ def _remove(client: Client, choice: Choice) -> Removed:
     others = _delete(
         client, "timestep_versions", f"{ours} OR timestep_id IN {{steps:Array(String)}}", values, "timestep_id"
     )
-    others += sum(_delete(client, table, f"{ours} OR {times['time']}", values) for table in _HAPPENINGS)
+    others += sum(_delete(client, table, f"{ours} OR {times['time']}", values) for table in _EVENT_TABLES)
     return Removed(
         others=others,
         calls=_delete(client, "calls", f"{ours} OR {times['start']}", values),
@@ -328,7 +328,7 @@ def _ids(client: Client, sql: str, values: Mapping[str, object]) -> list[str]:
 
 
 def _delete(client: Client, table: str, condition: str, values: Mapping[str, object], key: str | None = None) -> int:
-    """Delete rows and return how many things they were: by `key`, else as many as there are after all merges."""
+    """Delete rows and return how many records they were: distinct values of `key`, else rows after all merges."""
     counted = "count()" if key is None else f"uniqExact({key})"
     sql = f"SELECT {counted} FROM {table} WHERE {condition}"
     number = int(str(client.query(sql, parameters=dict(values), settings=_FINAL).result_rows[0][0]))

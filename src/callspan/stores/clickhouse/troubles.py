@@ -1,4 +1,4 @@
-"""Troubles: what is wrong with a ClickHouse server and what to do about it, from its errors."""
+"""Troubles: turns errors of a ClickHouse server into messages that say what to do."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _ADVICE: Final = {
 
 @contextmanager
 def explaining(name: str, client: Client | None = None) -> Iterator[None]:
-    """Raise a StoreError that says what to do instead of an error of ClickHouse for which there is advice."""
+    """Context manager that replaces known ClickHouse errors by a StoreError that says what to do."""
     try:
         yield
     except ClickHouseError as error:
         advice = _advice(error, client)
         if advice is None:
-            # The driver quotes a page of its HTTP library.
+            # The driver's message includes a page of text of its HTTP library.
             if why := _ERRNO.search(str(error)):
                 raise OperationalError(why[1]) from error
             raise

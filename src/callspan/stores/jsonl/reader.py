@@ -28,10 +28,10 @@ _NO_RECORD: Final = (msgspec.DecodeError, UnknownSchemaError, UnicodeDecodeError
 
 
 class JsonLinesReader:
-    """Reads the files again for each query, so that it follows a file that grows."""
+    """Reads the files for each query, so that it sees new records."""
 
     def __init__(self, path: str | Path) -> None:
-        """A missing file is a StoreError at once."""
+        """Raises StoreError if the file is missing."""
         self.path = Path(path)
         self.name = f"jsonl:///{path}"
         if not self.path.is_file():
@@ -59,7 +59,7 @@ class JsonLinesReader:
     def sessions(
         self, *, since_ns: int | None = None, limit: int | None = None, which: SessionFilter = _ANY
     ) -> Iterator[SessionSummary]:
-        """Yield sessions, newest first; without a filter also those that only their calls name."""
+        """Yield sessions, newest first; without a filter also sessions known only from their calls."""
         every = self._sessions().values()
         found = [(at, one) for at, one in every if since_ns is None or (at or 0) >= since_ns]
         found = [(at, one) for at, one in found if fits_session(one.session, which)]
@@ -72,7 +72,7 @@ class JsonLinesReader:
         return None if found is None else found[1]
 
     def timestep(self, timestep_id: str) -> TimestepRecord | None:
-        """Return one timestep by its id or by the application's own id of it, of several the first; else None."""
+        """Return one timestep by its id or the application's own id (the first of several); else None."""
         steps = (record for record in self._records() if isinstance(record, TimestepRecord))
         found = (one for one in steps if timestep_id in {one.timestep_id, one.user_step_id})
         return min(found, key=lambda step: step.start_ns or 0, default=None)
@@ -92,17 +92,17 @@ class JsonLinesReader:
         yield from aggregates.summarise(found, by, latencies=latencies, sessions=_sessions_of(records))
 
     def position(self, segment: str) -> int | None:
-        """Return up to which offset the file has a segment of a spool."""
+        """Return the offset up to which the file has a spool segment."""
         return read_cursors(self.path).get(segment, 0)
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file is kept open."""
 
     def _matching(self, which: CallFilter) -> Iterator[CallRecord]:
         return _matching(self._records(), which)
 
     def _records(self) -> list[Record]:
-        """Every record once, in its newest version; of those that merge, all versions together."""
+        """Yield every record once: the newest version, or for sessions and timesteps all versions merged."""
         found: dict[tuple[str, str], list[Record]] = {}
         for line in self._lines():
             with contextlib.suppress(*_NO_RECORD):
@@ -111,7 +111,7 @@ class JsonLinesReader:
         return list(aggregates.given_to_steps(_newest(versions) for versions in found.values()))
 
     def _lines(self) -> Iterator[bytes]:
-        """Every line once, whatever is rotated meanwhile: files are looked for until all that are there are read."""
+        """Yield every line once, even if files are rotated during the scan: list the files until all are read."""
         read: set[int] = set()
         before = -1
         while len(read) > before:
@@ -124,7 +124,7 @@ class JsonLinesReader:
                         yield from lines_in(file)
 
     def _sessions(self) -> dict[str, tuple[int | None, SessionSummary]]:
-        """Each session with the time it is sorted by."""
+        """Yield each session with its sort time."""
         return aggregates.sessions_of(self._records())
 
 

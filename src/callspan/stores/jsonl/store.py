@@ -31,7 +31,7 @@ _SKIPPED_LINES: Final = (msgspec.DecodeError, UnicodeDecodeError)
 
 
 class _Seen(msgspec.Struct):
-    """What a line must tell to be recognised again."""
+    """The fields of a line that identify its record."""
 
     kind: str = ""
     call_id: str = ""
@@ -53,10 +53,10 @@ _cursors = msgspec.json.Decoder(dict[str, int])
 
 
 class JsonLinesStore:
-    """A sink that only ever appends; older versions of a record stay in the file and readers skip them.
+    """A sink that only appends; older versions of a record stay in the file and are skipped by readers.
 
-    `max_bytes` rotates: a file that has grown beyond it is renamed to `<name>.1`, `.2`, ... and a new one
-    started; 0 never rotates.
+    `max_bytes` is the size after which the file is rotated: renamed to `<name>.1`, `.2`, ..., and a new one started. 0
+    never rotates.
     """
 
     def __init__(self, path: str | Path, *, max_bytes: int | str = 0) -> None:
@@ -70,10 +70,10 @@ class JsonLinesStore:
         """Held by the process that changes the file."""
         self._seen: dict[tuple[str, str], int] = {}
         self._scanned: tuple[int, int] | None = None
-        """Inode and size up to which lines are known; None before the first look."""
+        """Inode and size up to which lines are indexed; None before the first scan."""
 
     def open(self) -> None:
-        """Create the file where there is none and learn what it holds. Raises OSError."""
+        """Create the file if needed and index its records. Raises OSError."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(self.path, _APPEND, _MODE))
         self._seen.clear()
@@ -86,9 +86,9 @@ class JsonLinesStore:
         return self._read_cursors().get(segment, 0)
 
     def deliver(self, entries: Sequence[Entry]) -> None:
-        """Append all entries that are not there yet, then move the cursor.
+        """Append all entries that the file does not have yet, then advance the cursor.
 
-        Raises PoisonError for what is no record, OSError for anything else; a short write is undone.
+        Raises PoisonError for an invalid record, OSError for anything else; a short write is undone.
         """
         records = [unpack_entry(entry).record for entry in entries]
         with locked(self.lock_path):
@@ -99,7 +99,7 @@ class JsonLinesStore:
             self._move_cursors(entries)
 
     def set_aside(self, entry: Entry, reason: str) -> None:
-        """Append a bad entry with its reason to `<file>.rejected` and move the cursor behind it."""
+        """Append a rejected entry with the reason to `<file>.rejected` and advance the cursor past it."""
         rejected = self.path.with_name(self.path.name + ".rejected")
         frame = entry.payload.decode("utf-8", "replace")
         line = encode_json({"segment": entry.segment, "start": entry.start, "reason": reason, "frame": frame})
@@ -115,7 +115,7 @@ class JsonLinesStore:
                 self._write_cursors(cursors)
 
     def close(self) -> None:
-        """Forget what was learnt; nothing is held open between deliveries."""
+        """Drop the index; no file is kept open between deliveries."""
         self._seen.clear()
         self._scanned = None
 
@@ -130,7 +130,7 @@ class JsonLinesStore:
         return True
 
     def _look(self) -> None:
-        """Learn what others, or this process before a crash, have appended since the last look."""
+        """Index the lines appended since the last scan, by other processes or by this one before a crash."""
         *rotated, current = files_of(self.path)
         inode = current.stat().st_ino if current.exists() else None
         if self._scanned is None or self._scanned[0] != inode:
@@ -189,7 +189,7 @@ class JsonLinesStore:
 
 
 def read_cursors(path: Path) -> dict[str, int]:
-    """Return up to which offset a JSON Lines store has each segment; empty where nothing is known."""
+    """Return the offset up to which a JSON Lines store has each segment; empty if unknown."""
     try:
         return _cursors.decode(_cursor_path(path).read_bytes())
     except (FileNotFoundError, msgspec.DecodeError):
@@ -209,21 +209,21 @@ def files_of(path: Path) -> list[Path]:
 
 
 def whole_lines(path: Path, start: int = 0) -> Iterator[bytes]:
-    """Yield the non-empty lines from `start` on; a torn last line is among them and is no JSON."""
+    """Yield the non-empty lines from offset `start`, including a torn last line, which is not valid JSON."""
     with path.open("rb") as file:
         file.seek(start)
         yield from lines_in(file)
 
 
 def lines_in(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the non-empty lines of an open file from where it is."""
+    """Yield the non-empty lines of an open file from its current position."""
     for line in file:
         if line.strip():
             yield line
 
 
 def _write(path: Path, data: bytes) -> int:
-    """Append whole lines in one write and return the file's new size; a torn line before them is ended first."""
+    """Append complete lines in one write and return the new file size; terminates a torn line first."""
     descriptor = os.open(path, _APPEND, _MODE)
     try:
         size = os.fstat(descriptor).st_size
@@ -239,7 +239,7 @@ def _write(path: Path, data: bytes) -> int:
 
 
 def remove(path: Path, choice: Choice) -> Removed:
-    """Delete what was chosen; lines that are no records stay. Raises StoreError where there is no file."""
+    """Delete the chosen records; lines that are not records stay. Raises StoreError if the file does not exist."""
     if not path.is_file():
         raise no_file(path)
     with locked(JsonLinesStore(path).lock_path):
@@ -253,7 +253,7 @@ def remove(path: Path, choice: Choice) -> Removed:
 
 
 class _Going:
-    """Tells which records go."""
+    """Decides which records are deleted."""
 
     def __init__(self, choice: Choice, whole: dict[tuple[str, str], SessionRecord | TimestepRecord]) -> None:
         self._choice = choice
@@ -281,7 +281,7 @@ class _Going:
 
 
 def _merged(path: Path) -> dict[tuple[str, str], SessionRecord | TimestepRecord]:
-    """Sessions and timesteps as all their lines together tell them."""
+    """Return sessions and timesteps merged from all their lines."""
     sessions: dict[tuple[str, str], list[SessionRecord]] = {}
     steps: dict[tuple[str, str], list[TimestepRecord]] = {}
     for file in files_of(path):
@@ -302,7 +302,7 @@ def _records(line: bytes) -> Iterator[Record]:
 
 
 def _rewrite(file: Path, going: _Going, *, keep_empty: bool) -> set[tuple[str, str]]:
-    """Rewrite the file and return the keys of what was removed; a file with nothing to remove is not touched."""
+    """Rewrite the file and return the keys of the deleted records; a file without any is not touched."""
     removed: set[tuple[str, str]] = set()
     fresh = file.with_name(f"{file.name}.{os.getpid()}.new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

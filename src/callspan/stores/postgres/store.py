@@ -1,6 +1,6 @@
 """Postgres: tables in a database that any number of writers may share; the sink that writes them and the reader.
 
-A batch is one transaction, and every row has a key, so that writers may repeat batches.
+A batch is one transaction, and every row has a key, so that batches may be repeated.
 """
 
 # ruff: noqa: S608 - only our own table and column names are put into SQL; values are parameters
@@ -42,7 +42,7 @@ _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)")
 _LOCK: Final = 0x43535031
 _CONNECT: Final = {
     "connect_timeout": "10",
-    # A server that is gone without a word is noticed within a minute; the system's own defaults take hours.
+    # Detects a dead connection within a minute; the system's defaults take hours.
     "keepalives_idle": "15",
     "keepalives_interval": "10",
     "keepalives_count": "3",
@@ -51,14 +51,14 @@ _CONNECT: Final = {
 
 
 def connect(url: str) -> psycopg.Connection:
-    """Return a connection in autocommit mode; what the URL says comes before our defaults. Raises psycopg.Error."""
+    """Return a connection in autocommit mode; the URL's parameters override the defaults. Raises psycopg.Error."""
     return psycopg.connect(
         make_conninfo("", **(_CONNECT | conninfo_to_dict(url))), autocommit=True, application_name="callspan"
     )
 
 
 def migrate(connection: psycopg.Connection) -> None:
-    """Bring the tables up to date, one process at a time, all or nothing.
+    """Create or migrate the tables in one transaction, one process at a time.
 
     Raises StoreError for tables of a newer callspan, psycopg.Error for anything else.
     """
@@ -75,7 +75,7 @@ def migrate(connection: psycopg.Connection) -> None:
 
 
 def layout(connection: psycopg.Connection) -> int:
-    """Return the version of the tables; 0 where there are none."""
+    """Return the layout version of the tables; 0 if there are none."""
     there = connection.execute("SELECT to_regclass('callspan_layout') IS NOT NULL").fetchone()
     if there is None or not there[0]:
         return 0
@@ -84,19 +84,19 @@ def layout(connection: psycopg.Connection) -> int:
 
 
 def to_query(sql: str) -> bytes:
-    """Return the query with its `:name` parameters as psycopg writes them."""
+    """Return the query with its `:name` parameters in psycopg's syntax."""
     return _PARAMETER.sub(r"%(\1)s", sql).encode()
 
 
 _NUL: Final = b"\\u0000"
-"""How JSON has what Postgres cannot have in texts."""
+"""JSON's escape of NUL, which Postgres text cannot hold."""
 _KEY: Final = itemgetter(0)
 """The key of a row: the first column of every table."""
 _POISON: Final = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
 
 
 class PostgresStore:
-    """A sink that keeps its cursors in the database. It has one connection, which `open` replaces after a failure."""
+    """A sink that keeps its cursors in the database, with one connection, which `open` replaces after a failure."""
 
     def __init__(self, url: str) -> None:
         """`url` is a libpq URL; the tables are made where its `search_path` begins."""
@@ -106,12 +106,12 @@ class PostgresStore:
         self._connection: psycopg.Connection | None = None
 
     def open(self) -> None:
-        """Connect and bring the tables up to date. Raises psycopg.Error or StoreError."""
+        """Connect and create or migrate the tables. Raises psycopg.Error or StoreError."""
         self.close()
         with explaining(self.name):
             connection = connect(self._url)
         connection.adapters.register_loader("json", TextLoader)
-        # After waiting for another writer, its rows must be visible, whatever the server's default.
+        # After waiting for another writer its rows must be visible, so the server's default is overridden.
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         try:
             with explaining(self.name, connection):
@@ -129,9 +129,9 @@ class PostgresStore:
         return int(found[0]) if found else 0
 
     def deliver(self, entries: Sequence[Entry]) -> None:
-        """Store all entries and move their cursors in one transaction.
+        """Store all entries and advance their cursors in one transaction.
 
-        Raises PoisonError for what can never be stored, psycopg.Error for anything else.
+        Raises PoisonError if an entry can never be stored, psycopg.Error for anything else.
         """
         batch = _Batch()
         for entry in entries:
@@ -145,7 +145,7 @@ class PostgresStore:
             raise PoisonError(str(error)) from error
 
     def set_aside(self, entry: Entry, reason: str) -> None:
-        """Keep a bad entry in `dead_letter`, once, and move the cursor behind it."""
+        """Store a rejected entry in `dead_letter`, once, and advance the cursor past it."""
         with self._open.transaction():
             self._open.execute(
                 "INSERT INTO dead_letter (key, reason, frame, time_ns) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
@@ -173,7 +173,7 @@ class PostgresStore:
 
 
 class _Batch:
-    """The rows of a batch by table, to be written in one order by everyone, which rules out deadlocks."""
+    """The rows of a batch by table; all writers write them in the same order, which prevents deadlocks."""
 
     def __init__(self) -> None:
         self._contents: dict[bytes, bodies.Piece] = {}
@@ -203,11 +203,11 @@ class _Batch:
                 cursor.executemany(_insert(table), sorted(found, key=_KEY))
 
     def _merge(self, cursor: psycopg.Cursor, table: Table) -> list[Sequence[object]]:
-        """The versions of this batch together with the rows that are there, which stay locked till the end."""
+        """Merge the versions in this batch with the stored rows, which stay locked until the transaction ends."""
         keys = sorted({str(key) for key, _ in self._versions[table.kind]})
         if not keys:
             return []
-        # Rows to lock must be there: of two processes that bring the same new key, one waits here for the other.
+        # Only existing rows can be locked: of two processes that insert the same key, one waits here for the other.
         cursor.executemany(
             f"INSERT INTO {table.name} ({table.key}, rec_version, schema_v) VALUES (%s, 0, 1) ON CONFLICT DO NOTHING",
             [(key,) for key in keys],
@@ -223,7 +223,7 @@ class _Batch:
         return [tuple(row.values()) for row in rows.values()]
 
     def _references(self, record: CallRecord, item: Unpacked) -> tuple[bytes | None, ...]:
-        """Keys of the contents, in the order of `REFERENCES`."""
+        """Return the keys of the contents, in the order of `REFERENCES`."""
         request = ctx = system = tools = output = None
         if item.request:
             parts = bodies.split(item.request, message_key(record))
@@ -276,12 +276,12 @@ def _ends(entries: Sequence[Entry]) -> dict[str, int]:
 
 
 def _storable(value: object) -> object:
-    """Postgres has no NUL in texts."""
+    """Return text without NUL, which Postgres cannot store."""
     return value.replace("\0", "\ufffd") if isinstance(value, str) else value
 
 
 def remove(url: str, choice: Choice) -> Removed:
-    """Delete what was chosen. Raises StoreError where there are no tables, psycopg.Error for anything else."""
+    """Delete the chosen records. Raises StoreError if there are no tables, psycopg.Error for anything else."""
     with psycopg.connect(url, application_name="callspan") as connection, explaining(safe_name(url)):
         if layout(connection) == 0:
             raise StoreError(f"{safe_name(url)}: no tables of callspan's yet; nothing was recorded there")
@@ -295,12 +295,12 @@ def remove(url: str, choice: Choice) -> Removed:
 
 
 class PostgresReader(SqlReader):
-    """One read-only connection; a database without callspan's tables is a StoreError."""
+    """Reads through one read-only connection. Raises StoreError for a database without callspan's tables."""
 
     day = "to_char(to_timestamp(c.start_ns / 1000000000) AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
     contains = "position(:text in replace(lower(t.text), 'ß', 'ss')) > 0"
     metadata = POSTGRES
-    # A list, not a subquery: an alternative to a subquery uses no index.
+    # A list, because `OR` with a subquery uses no index.
     in_sessions = "c.session_id = ANY(ARRAY(SELECT s.session_id FROM sessions s WHERE {condition}))"
 
     def __init__(self, url: str) -> None:

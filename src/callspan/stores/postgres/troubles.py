@@ -1,4 +1,4 @@
-"""Troubles: what is wrong with a database of Postgres and what to do about it, from its errors."""
+"""Troubles: turns errors of a Postgres database into messages that say what to do."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NO_DATABASE: Final = re.compile(r'database "[^"]*" does not exist')
 
 @contextmanager
 def explaining(name: str, connection: psycopg.Connection | None = None) -> Iterator[None]:
-    """Raise a StoreError that says what to do instead of an error of Postgres for which there is advice."""
+    """Context manager that replaces known Postgres errors by a StoreError that says what to do."""
     try:
         yield
     except psycopg.Error as error:
@@ -49,7 +49,7 @@ def _advice(error: psycopg.Error, connection: psycopg.Connection | None) -> str 
 
 
 def dropped(connection: psycopg.Connection) -> str | None:
-    """Return which schema or tables of callspan's are gone, and what to do; None where none is."""
+    """Return which of callspan's tables, or its schema, are missing, and what to do; None if none is."""
     try:
         schema = connection.execute("SELECT current_schema(), current_setting('search_path')").fetchone()
         if schema is not None and schema[0] is None:

@@ -19,16 +19,16 @@ from callspan.stores.sqlite.troubles import explaining
 BUSY_MS: Final = 30_000
 _RETRY_S: Final = 0.005
 _PAGE_BYTES: Final = 512
-"""Rows and texts here are a few hundred bytes: larger pages stay half empty, see docs/stores.md for the figures."""
+"""Rows and texts are a few hundred bytes: larger pages would stay half empty, see docs/stores.md for figures."""
 
 _LOG_BYTES: Final = 4 * 1024 * 1024
-"""When the log is folded into the file: with these pages, 512 KB by default, it would be after each batch."""
+"""WAL size that triggers a checkpoint. The default, 512 KB with this page size, is about one batch."""
 _MAPPED_BYTES: Final = 64 << 20
-"""Of a file that is read: what is mapped counts as memory of the process, and more of it was not quicker."""
+"""Memory map size of a reader: mapped pages count as memory of the process, and more was not faster."""
 _SUM_UP: Final = ("INSERT INTO summed SELECT * FROM fresh_sums", "DELETE FROM summed WHERE calls IS NULL")
 _EVERY_S: Final = 5.0
 _REST: Final = 50
-"""How many times as long as it took the next sum is deferred."""
+"""The next summing waits this many times as long as the last one took."""
 
 
 def _migrate(connection: sqlite3.Connection, layout: int) -> None:
@@ -39,13 +39,13 @@ def _migrate(connection: sqlite3.Connection, layout: int) -> None:
 MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = tuple(
     partial(_migrate, layout=layout) for layout in range(1, LAYOUT + 1)
 )
-"""Each brings the file from the layout of its index to the next."""
+"""Each migrates the file from the layout of its index to the next."""
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
     """Return a connection to an up-to-date file, created (0600, its directories too) where there is none.
 
-    Raises StoreError for a file of another application or a newer callspan, sqlite3.Error or OSError else.
+    Raises StoreError for a file of another application or a newer callspan, else sqlite3.Error or OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -88,7 +88,7 @@ def _opened(path: Path, mode: str) -> tuple[sqlite3.Connection, int]:
 
 
 def _lies_still(path: Path) -> bool:
-    """Whether the file can be read without the side files of its log, which this process may not make."""
+    """Return whether the file can be read without `-wal` and `-shm` files, which this process may not create."""
     log = path.with_name(f"{path.name}-wal")
     return not os.access(path.parent, os.W_OK) and os.access(path, os.R_OK) and not log.exists()
 
@@ -100,7 +100,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         _write_ahead(connection)
         connection.execute("BEGIN IMMEDIATE")
         with connection:
-            # Another process may have migrated while this one waited for the lock.
+            # Another process may have migrated the file while this one waited for the lock.
             for version in range(_checked_version(connection, path), len(MIGRATIONS)):
                 MIGRATIONS[version](connection)
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
@@ -110,7 +110,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
-    # The switch to WAL asks for the file alone and, unlike a statement, fails at once where another holds it.
+    # Switching to WAL needs exclusive access and, unlike other statements, fails immediately if the file is in use.
     deadline = time.monotonic() + BUSY_MS / 1000
     while not _switched(connection, last=time.monotonic() > deadline):
         time.sleep(_RETRY_S)
@@ -127,7 +127,7 @@ def _switched(connection: sqlite3.Connection, *, last: bool) -> bool:
 
 
 def _checked_version(connection: sqlite3.Connection, path: Path) -> int:
-    # One statement is one snapshot: read one by one, a file that another process is making looks half made.
+    # One statement reads one snapshot; several could see a file that another process has only half created.
     application, version, tables = connection.execute(
         "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master)"
         " FROM pragma_application_id, pragma_user_version"
@@ -140,19 +140,19 @@ def _checked_version(connection: sqlite3.Connection, path: Path) -> int:
 
 
 def sum_up(connection: sqlite3.Connection) -> None:
-    """Add up all that is out of date, within the transaction that is open."""
+    """Update all outdated sums within the open transaction."""
     for statement in _SUM_UP:
         connection.execute(statement)
 
 
 class Upkeep:
-    """Sums up every few seconds, and for a fiftieth of the time at most: an hour of many calls takes a while."""
+    """Updates the sums every few seconds, using at most 1/50 of the time: an hour with many calls takes long."""
 
     def __init__(self) -> None:
         self._next = 0.0
 
     def look(self, connection: sqlite3.Connection) -> None:
-        """Sum up if it is time, within the transaction that is open."""
+        """Update the sums if they are due, within the open transaction."""
         started = time.monotonic()
         if started >= self._next:
             sum_up(connection)

@@ -38,7 +38,7 @@ FROM call_sums c WHERE {where} GROUP BY 1 ORDER BY 2 DESC, coalesce({key}, '')
 
 
 class SQLiteReader(SqlReader):
-    """Opens the file read-only; a file that is missing or of another application is a StoreError."""
+    """Opens the file read-only. Raises StoreError for a missing file or one of another application."""
 
     day = "date(c.start_ns / 1000000000, 'unixepoch')"
     same_hash = SAME_HASH.format(value=":value")
@@ -71,7 +71,7 @@ class SQLiteReader(SqlReader):
             yield from cursor.execute(sql, values)
 
     def sums(self, by: str, where: str, values: Values) -> Iterator[Values]:
-        """Yield one row per group, from the sums the file keeps where these can answer the query."""
+        """Yield one row per group, from the sums stored in the file if they can answer the query."""
         kept = _kept_sums(by, where)
         return super().sums(by, where, values) if kept is None else self.rows(kept, **values)
 
@@ -97,7 +97,7 @@ _FUNCTIONS: Final = (("callspan_says", 3, _says), ("callspan_label", 2, _label),
 
 
 def _kept_sums(by: str, where: str) -> str | None:
-    """Return the query for sums over the calls `c` where this holds; None where kept sums cannot tell them apart."""
+    """Return the query of the stored sums for the calls `c` that match; None if the stored sums cannot answer it."""
     if by in _GROUPS and set(_COLUMN.findall(where)) <= _CONDITIONS:
         return _SUMS.format(key=_GROUPS[by], where=where)
     return None

@@ -1,7 +1,7 @@
-"""Rescue: what can still be read of a damaged SQLite file, copied to a new one.
+"""Rescue: copies what can still be read from a damaged SQLite file to a new one.
 
-`python -m callspan.stores.sqlite.rescue calls.db calls-rescued.db`. The damaged file stays as it is. Damaged contents
-are left out: their calls have no bodies then.
+`python -m callspan.stores.sqlite.rescue calls.db calls-rescued.db`. The damaged file is not changed. Damaged contents
+are left out: their calls then have no bodies.
 """
 
 # ruff: noqa: S608 - only our own table and column names are put into SQL
@@ -29,14 +29,14 @@ from callspan.stores.rows import to_tree
 from callspan.stores.sqlite.file import open_for_writing, sum_up
 
 _BY_ID: Final = ("content", "ctx", "calls")
-"""Tables with row ids; contents come before what refers to them."""
+"""Tables with row ids; contents come before the tables that refer to them."""
 _CALLS: Final = "calls"
 _PACKED: Final = {packed(name): name for name in PACKED}
 _BY_KEY: Final = ("sessions", "timesteps", "events", "messages", "rewards", "dead_letter")
 _FAREST: Final = 1 << 48
 _PAGE_BYTES: Final = 512
 _HEADER: Final = b"SQLite format 3\0" + _PAGE_BYTES.to_bytes(2, "big") + bytes([2, 2, 0, 64, 32, 32])
-"""How each file of callspan's begins."""
+"""The first bytes of every file of callspan."""
 _PAGE_SIZES: Final = frozenset(size.to_bytes(2, "big") for size in (1, *(1 << power for power in range(9, 16))))
 _PAGES_AT: Final = slice(28, 32)
 _ENCODING_AT: Final = slice(56, 60)
@@ -60,8 +60,8 @@ _Row = Sequence[object]
 def rescue(damaged: Path, rescued: Path) -> dict[str, int]:
     """Copy what can be read, and return the number of rows by table.
 
-    Records that are still in the spool come anew: which of them were delivered is not copied. Raises StoreError where
-    `rescued` exists or nothing can be read, OSError where a file cannot be read or written.
+    Cursors are not copied, so records still in the spool are delivered again. Raises StoreError if `rescued` exists or
+    nothing can be read, OSError if a file cannot be read or written.
     """
     if rescued.exists():
         raise StoreError(f"{rescued} exists; name a new file")
@@ -101,7 +101,7 @@ def _rescue(damaged: Path, rescued: Path) -> dict[str, int]:
 
 
 def _copy(damaged: Path, place: Path) -> Path:
-    """Copy the file with its log, and give the copy a header that SQLite accepts."""
+    """Copy the file with its WAL, and give the copy a header that SQLite accepts."""
     copy = place / "damaged.db"
     shutil.copyfile(damaged, copy)
     log = damaged.with_name(f"{damaged.name}-wal")
@@ -116,7 +116,7 @@ def _copy(damaged: Path, place: Path) -> Path:
         ):
             header[: len(_HEADER)] = _HEADER
             header[_ENCODING_AT] = (1).to_bytes(4, "big")
-        # 0: as many pages as the file has; a file that was cut has less than its header says.
+        # 0: as many pages as the file has; a truncated file has fewer than its header says.
         header[_PAGES_AT] = bytes(4)
         file.seek(0)
         file.write(header)
@@ -144,7 +144,7 @@ def _connection(copy: Path) -> sqlite3.Connection:
 
 
 def _put_schema(copy: Path) -> None:
-    """Replace the pages of the schema by those of a new file: where its tables begin is the same in each."""
+    """Replace the schema pages by those of a new file: the root pages of the tables are the same in every file."""
     new = copy.with_name("new.db")
     connection = open_for_writing(new)
     roots = {int(row[0]) for row in connection.execute("SELECT rootpage FROM sqlite_master WHERE rootpage")}
@@ -179,9 +179,9 @@ def _copy_tables(source: sqlite3.Connection, target: sqlite3.Connection) -> dict
 
 
 def _columns(source: sqlite3.Connection, target: sqlite3.Connection, table: str) -> tuple[str, dict[str, str]]:
-    """The table's name in the damaged file, and its columns in both, the key first, with their names there.
+    """Return the table's name in the damaged file, and its columns with their names there, the key first.
 
-    Layout 1 had calls in a table of that name, with no column packed. No columns where the damage is too great.
+    Layout 1 had calls in a table `calls`, without packed columns. No columns if the damage is too great.
     """
     ask = "SELECT name FROM pragma_table_info(?)"
     try:
@@ -196,7 +196,7 @@ def _columns(source: sqlite3.Connection, target: sqlite3.Connection, table: str)
 
 
 def _by_id(source: sqlite3.Connection, table: str, names: Sequence[str]) -> Iterator[_Row]:
-    """Yield the rows of a table with row ids, those behind each damaged place too."""
+    """Yield the rows of a table with row ids, skipping damaged places."""
     sql = f"SELECT {', '.join(names)} FROM {table} WHERE id > ? ORDER BY id"
     last: int | None = 0
     while last is not None:
@@ -224,7 +224,7 @@ def _ascending(rows: Iterable[Any], last: int) -> Iterator[Any]:
 
 
 def _behind(source: sqlite3.Connection, sql: str, last: int) -> int | None:
-    """The lowest id behind which a row can be read again, at or after `last` + 1; None where there is none."""
+    """Return the lowest id from `last` + 1 on after which a row can be read again; None if there is none."""
     step = 1
     while not _reads(source, sql, last + step):
         step *= 2
@@ -246,7 +246,7 @@ def _reads(source: sqlite3.Connection, sql: str, last: int) -> bool:
 
 
 def _by_key(source: sqlite3.Connection, table: str, names: Sequence[str]) -> Iterator[_Row]:
-    """Yield the rows up to the first damaged place, and those from the end back to the last one."""
+    """Yield the rows before the first damaged place, then those from the end back to the last damaged place."""
     for order in ("ASC", "DESC"):
         try:
             yield from source.execute(f"SELECT {', '.join(names)} FROM {table} ORDER BY {names[0]} {order}")
@@ -256,7 +256,7 @@ def _by_key(source: sqlite3.Connection, table: str, names: Sequence[str]) -> Ite
 
 
 def _decodable(rows: Iterator[_Row], names: Sequence[str], table: str) -> Iterator[_Row]:
-    """Leave out records that cannot be read from their rows."""
+    """Skip rows whose records cannot be decoded."""
     layout, kind = next(((one, RECORD_TYPES[one.kind]) for one in TABLES.values() if one.name == table), (None, None))
     for values in rows:
         if layout is not None:
@@ -269,14 +269,14 @@ def _decodable(rows: Iterator[_Row], names: Sequence[str], table: str) -> Iterat
 
 
 def _unpacked(name: str, value: object) -> tuple[str, object]:
-    """A column and its value, the JSON of one that is packed."""
+    """Return a column and its value, unpacked."""
     if name not in _PACKED:
         return name, value
     return _PACKED[name], unpack(_PACKED[name], value) if isinstance(value, str) else value
 
 
 def _intact_contents(rows: Iterator[_Row], names: Sequence[str]) -> Iterator[_Row]:
-    """Leave out contents that are not those their hash is of. A text that was lent by another is put in its place."""
+    """Skip contents that do not match their hash. A text borrowed from another content is copied into its row."""
     texts: dict[object, tuple[object, object]] = {}
     for values in rows:
         row = dict(zip(names, values, strict=True))

@@ -1,7 +1,7 @@
 """Sink for SQLite: a batch and its cursor are one transaction, and every content is stored once.
 
-Rows hold what is cheap to bind: for a value that is no plain `int`, `float`, `str` or `bytearray` the `sqlite3` module
-looks for an adapter first, with several exceptions on the way: half of what a row of many NULLs costs.
+Rows hold only values that are cheap to bind: for anything but `int`, `float`, `str` and `bytearray` the `sqlite3`
+module first searches for an adapter, which raises several exceptions internally (half the cost of a row of NULLs).
 """
 
 # ruff: noqa: S608 - only our own table and column names are put into SQL; values are parameters
@@ -31,7 +31,7 @@ from callspan.stores.sqlite.file import Upkeep, open_for_writing, sum_up
 from callspan.stores.sqlite.troubles import explaining
 
 _MOST_STATEMENTS: Final = 50
-"""The module keeps 128 prepared statements for each connection."""
+"""The `sqlite3` module caches 128 prepared statements per connection."""
 
 
 class Insert:
@@ -47,7 +47,7 @@ class Insert:
     ) -> None:
         """`names` are the columns, in the order of values; `conflict` follows the values.
 
-        `flags` are the columns of booleans, `packers` what makes the texts of others shorter.
+        `flags` are the boolean columns, `packers` the packers of other columns.
         """
         self._table, self._names, self._conflict = table, names, conflict
         self._flags = [names.index(name) for name in flags]
@@ -105,9 +105,9 @@ class SQLiteStore:
         self._contents: dict[bytes, int] = {}
         self._nodes: dict[tuple[int, int], int] = {}
         self._answers: dict[tuple[str, bytes | None], int] = {}
-        """Texts of the last answers: the next request usually sends them again."""
+        """Texts of the latest responses: the next request usually contains them."""
         self._newest = 0
-        """Id of the content that was added last."""
+        """Id of the latest content."""
         self._data_version = -1
         self._inode: int | None = None
         self._sums = Upkeep()
@@ -125,10 +125,10 @@ class SQLiteStore:
         return int(found[0]) if found else 0
 
     def deliver(self, entries: Sequence[Entry]) -> None:
-        """Store all entries and move their cursors in one transaction.
+        """Store all entries and advance their cursors in one transaction.
 
-        Raises PoisonError when one is no record or cannot be stored for ever, OSError where the file is not there any
-        more, sqlite3.Error for anything else.
+        Raises PoisonError if an entry is invalid or can never be stored, OSError if the file was deleted, sqlite3.Error
+        for anything else.
         """
         connection = self._open
         if self._inode_there() != self._inode:
@@ -137,7 +137,7 @@ class SQLiteStore:
             with explaining(self.path), _transaction(connection):
                 self._forget_if_changed(connection)
                 for entry in entries:
-                    # One at a time: the garbage collector, on a caller's thread maybe, goes through all that is alive.
+                    # One at a time: the garbage collector, possibly on a caller's thread, traverses all live objects.
                     self._store(connection, unpack_entry(entry))
                 self._move_cursors(connection, entries)
                 self._sums.look(connection)
@@ -149,7 +149,7 @@ class SQLiteStore:
             raise
 
     def set_aside(self, entry: Entry, reason: str) -> None:
-        """Keep a bad entry in `dead_letter`, once, and move the cursor behind it."""
+        """Store a rejected entry in `dead_letter`, once, and advance the cursor past it."""
         connection = self._open
         with explaining(self.path), _transaction(connection):
             connection.execute(
@@ -206,7 +206,7 @@ class SQLiteStore:
         return merged_row(table, there, item.tree())
 
     def _references(self, connection: sqlite3.Connection, record: CallRecord, item: Unpacked) -> tuple[Cell, ...]:
-        """Ids of the contents, in the order of `REFERENCES`."""
+        """Return the ids of the contents, in the order of `REFERENCES`."""
         request = ctx = system = tools = output = None
         if item.request:
             parts = bodies.split(item.request, message_key(record))
@@ -227,7 +227,7 @@ class SQLiteStore:
         return found
 
     def _new_content(self, connection: sqlite3.Connection, part: bodies.Piece) -> int | None:
-        """The id of the content; None where it was there already, which is rare."""
+        """Insert a content and return its id; None if it already existed, which is rare."""
         role, text, rest, enc, data = bodies.to_row(part)
         spoken = None if text is None else (text, rest)
         lender = None if spoken is None else self._answers.get(spoken)
@@ -255,7 +255,7 @@ class SQLiteStore:
         return node or None
 
     def _node(self, connection: sqlite3.Connection, link: tuple[int, int], depth: int) -> int:
-        # Nothing leads yet to a content that has just been added.
+        # Nothing refers yet to a content that was just added.
         if link[1] != self._newest:
             known = connection.execute("SELECT id FROM ctx WHERE parent = ? AND content = ?", link).fetchone()
             if known is not None:
@@ -264,7 +264,7 @@ class SQLiteStore:
         return int(cursor.lastrowid or 0)
 
     def _forget_if_changed(self, connection: sqlite3.Connection) -> None:
-        """Forget remembered ids once another connection has written: it may have pruned them."""
+        """Clear the cached ids if another connection has written: it may have pruned them."""
         version = connection.execute("PRAGMA data_version").fetchone()[0]
         if version != self._data_version or len(self._contents) + len(self._nodes) > _MEMORY_ENTRIES:
             self._forget_all()
@@ -290,7 +290,7 @@ class SQLiteStore:
 
 @contextmanager
 def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Commit what the block writes, or nothing of it."""
+    """Run the block in a transaction: commit, or roll back on an exception."""
     connection.execute("BEGIN IMMEDIATE")
     with connection:
         yield
@@ -303,7 +303,7 @@ def _content_there(connection: sqlite3.Connection, part: bodies.Piece) -> int:
 
 @cache
 def _insert(table: Table) -> Insert:
-    """What inserts a row, or does to the row of the same key what the table says."""
+    """Return the statement that inserts a row, with the table's ON CONFLICT clause."""
     flags = [column.name for column in table.columns if column.form == "flag"]
     if table.kind != _CALL:
         return Insert(table.name, table.names, flags, on_conflict(table, table.names))
@@ -318,7 +318,7 @@ _CONTENT: Final = Insert(
 
 
 def remove(path: Path, choice: Choice) -> Removed:
-    """Delete what was chosen. Raises StoreError where there is no store at `path`, sqlite3.Error for anything else."""
+    """Delete the chosen records. Raises StoreError if there is no store at `path`, sqlite3.Error for anything else."""
     if not path.is_file():
         raise no_file(path)
     connection = open_for_writing(path)

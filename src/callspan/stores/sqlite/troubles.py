@@ -1,4 +1,4 @@
-"""Troubles: what is wrong with a SQLite file and what to do about it, from SQLite's error and the file itself."""
+"""Troubles: turns errors of a SQLite file into messages that say what to do."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _MAGIC: Final = b"SQLite format 3\0"
 _MARK: Final = APPLICATION_ID.to_bytes(4, "big")
 _MARK_AT: Final = slice(68, 72)
 _LIKE_ENOUGH: Final = 12
-"""Bytes of the magic that a damaged header still has."""
+"""Number of bytes of the magic that a damaged header must still have."""
 _ZEROS: Final = 65_536
 _RESCUE: Final = "python -m callspan.stores.sqlite.rescue"
 
 
 @contextmanager
 def explaining(path: Path) -> Iterator[None]:
-    """Raise a StoreError that says what to do instead of an error of SQLite's for which there is advice."""
+    """Context manager that replaces known SQLite errors by a StoreError that says what to do."""
     try:
         yield
     except sqlite3.Error as error:
@@ -75,7 +75,7 @@ def _gone(path: Path, message: str) -> str:
 
 
 def missing(path: Path) -> list[str]:
-    """Return the tables and views of callspan's that a file lacks; none where it cannot be read."""
+    """Return which of callspan's tables and views a file lacks; none if it cannot be read."""
     try:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         try:
@@ -94,7 +94,7 @@ def _expected(layout: int) -> frozenset[str]:
 
 
 def _right(path: Path) -> str:
-    """Which right this process lacks."""
+    """Return which permission this process lacks."""
     for place, kind, mode in ((path.parent, "directory", os.X_OK), (path, "file", os.R_OK)):
         if not os.access(place, mode):
             return f"no permission to read the {kind}"
