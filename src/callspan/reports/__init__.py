@@ -1,4 +1,4 @@
-"""Reports: what was recorded as one HTML page that needs no network."""
+"""Reports: renders recorded calls and sessions as one self-contained HTML page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Charts: small inline SVG drawings. No script and no style attribute, as a strict content security policy requires."""
+"""Charts: small inline SVG charts without scripts or style attributes, as a strict content security policy requires."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _BINS_PER_DECADE: Final = 6
 _WINDOW: Final = 10
 _FEW: Final = 2
 _CHARACTER: Final = 5.6
-"""Width of a character of a note, about."""
+"""Approximate width of a character of a label."""
 _MANY: Final = 80
 _NS_PER_MS: Final = 1e6
 _SECOND: Final = 3
-"""A second is this power of ten of milliseconds."""
+"""Power of ten of milliseconds in a second."""
 
 
 def histogram(durations_ns: Sequence[float], title: str) -> str:
@@ -55,12 +55,12 @@ def histogram(durations_ns: Sequence[float], title: str) -> str:
 
 
 def _power(power: int) -> str:
-    """A power of ten of milliseconds, as an axis says it."""
+    """Return the axis label of a power of ten of milliseconds."""
     return f"{10.0**power:g} ms" if power < _SECOND else f"{10 ** (power - _SECOND):,} s"
 
 
 def _mark(text: str, x: float, line: int) -> str:
-    """A vertical line with a note next to it, on the side where there is room."""
+    """Return a vertical line with a label on the side that has room."""
     anchor, shift = ("end", -4) if x + _CHARACTER * len(text) > _WIDTH else ("start", 4)
     top = 12 + 15 * line
     return (
@@ -70,7 +70,7 @@ def _mark(text: str, x: float, line: int) -> str:
 
 
 def reward_curve(rewards: Sequence[tuple[str, float, bool | None]]) -> str:
-    """Return the reward of each session in the order they began, with a moving mean as a line."""
+    """Return a chart of the sessions' rewards in order of their start, with a moving average as a line."""
     values = [reward for _, reward, _ in rewards if math.isfinite(reward)]
     window = max(_WINDOW, len(values) // 20)
     radius, few = (4, "few ") if len(values) <= _MANY else (2, "")
@@ -121,7 +121,7 @@ def _svg(drawn: Sequence[str], title: str) -> str:
 
 
 def _decades(values: Sequence[float]) -> tuple[float, float]:
-    """The axis: from just below the least value to just above the greatest, in steps of bins."""
+    """Return the range of the axis: from below the smallest value to above the largest, in steps of bins."""
     low = math.floor(math.log10(values[0]) * _BINS_PER_DECADE) / _BINS_PER_DECADE
     high = math.floor(math.log10(values[-1]) * _BINS_PER_DECADE + 1) / _BINS_PER_DECADE
     return (low, high) if high - low >= 1 else (low - 0.5, low + 1)

@@ -1,4 +1,4 @@
-"""Gathering: one pass over the calls, and the sessions they belong to, as the numbers and rows of the page."""
+"""Gathering: collects the numbers and rows of the page in one pass over the calls and their sessions."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ class ModelTotals:
     priced: int = 0
     """Calls whose cost is known."""
     cost: Decimal | None = None
-    """The exact sum of what is known; None where nothing is."""
+    """The exact sum of the known costs; None if none is known."""
     durations_ns: array[float] = field(default_factory=lambda: array("d"))
     first_tokens_ns: array[float] = field(default_factory=lambda: array("d"))
 
     @property
     def errors(self) -> int:
-        """Calls that ended other than well."""
+        """Number of calls that did not succeed."""
         return sum(number for outcome, number in self.outcomes.items() if is_error(outcome))
 
     def add(self, call: CallRecord) -> None:
-        """Add one call; times count where it succeeded."""
+        """Add one call; only successful calls count in the times."""
         self.calls += 1
         self.outcomes[call.outcome] += 1
         self.retries += call.retries or 0
@@ -79,7 +79,7 @@ class Failure:
     models: Counter[str] = field(default_factory=Counter)
     last_ns: int = 0
     message: str = ""
-    """Of the last of them."""
+    """Message of the last of them."""
 
 
 @dataclass
@@ -93,9 +93,9 @@ class Gathered:
     sessions: list[Json] = field(default_factory=list)
     """Newest first; rows in the form `page.js` reads."""
     left_out: str = ""
-    """What is in the sums and not in the list; empty where nothing is."""
+    """Describes what is in the sums but not in the list; empty if nothing is left out."""
     session_count: int = 0
-    """All sessions; calls outside of any are none."""
+    """Number of all sessions, not counting calls outside of sessions."""
     rewards: list[tuple[str, float, bool | None]] = field(default_factory=list)
     """Name, reward and success of sessions, oldest first."""
     first_ns: int | None = None
@@ -103,12 +103,12 @@ class Gathered:
 
     @property
     def model_names(self) -> list[str]:
-        """Models in the order rows count them."""
+        """Model names, in the order of the indexes used in rows."""
         return list(self.models)
 
 
 def gather(reader: Reader, which: CallFilter, progress: Progress) -> Gathered:
-    """Read the calls once, newest first, then what their sessions did. Memory is bounded by what the page lists."""
+    """Read the calls once, newest first, then their sessions. Memory is bounded by what the page lists."""
     found = Gathered(reader.name)
     total = reader.count_calls(which)
     limit = next((characters for calls, characters in _OUTPUT_LENGTHS if total <= calls), 0)
@@ -149,7 +149,7 @@ def _add_sessions(
 
 
 def _summaries(reader: Reader, which: CallFilter, rows: Rows) -> list[SessionSummary]:
-    """The sessions the page is about: what has chosen calls, and where nothing narrows, what has none, too."""
+    """Yield the sessions of the page: those with selected calls and, without a filter of calls, those without calls."""
     if which.session_id is not None:
         only = reader.session(which.session_id)
         return [] if only is None else [only]
@@ -158,7 +158,7 @@ def _summaries(reader: Reader, which: CallFilter, rows: Rows) -> list[SessionSum
         for summary in reader.sessions(since_ns=which.since_ns, which=which)
         if summary.session.session_id in rows or not _narrow(which)
     ]
-    # Sessions that began before the filter's time, but have calls since.
+    # Sessions that began before the filter's start time but have later calls.
     known = {summary.session.session_id for summary in found}
     older = (reader.session(session_id) for session_id in rows if session_id not in known)
     return [*found, *(summary for summary in older if summary is not None)]
@@ -174,7 +174,7 @@ def _left_out(found: Gathered) -> str:
 
 
 def _narrow(which: CallFilter) -> bool:
-    """Whether the filter selects single calls, so that sessions without any are left out."""
+    """Return whether the filter selects single calls, so that sessions without matches are left out."""
     return any(
         (which.model, which.provider, which.until_ns, which.text, which.errors is not None, which.cut_off is not None)
     )

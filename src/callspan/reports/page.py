@@ -1,4 +1,4 @@
-"""Page: the HTML around charts, tables and rows. Every text that was recorded passes `escaped` or `json_block`."""
+"""Page: the HTML around charts, tables and rows. All recorded text goes through `escaped` or `json_block`."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from callspan.stores.base import CallFilter, Reader
 _MODEL_HEADS: Final = ("model", "calls", "errors", "retries", "tokens in", "out", "cost", "p50", "p95", "first token")
 _ERROR_HEADS: Final = ("kind", "error", "calls", "models", "last", "last message")
 _WIDE: Final = frozenset({"retries", "tokens in", "out", "p50", "p95", "first token", "kind", "models", "last"})
-"""Columns a phone does without."""
+"""Columns hidden on narrow screens."""
 
 
 def page(found: Gathered) -> str:
-    """Return the whole page."""
+    """Return the complete HTML page."""
     style, script = _asset("page.css"), _asset("page.js")
     policy = (
         f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
@@ -177,10 +177,10 @@ def write_report(
     *,
     progress: Progress = lambda _read, _of, _what: None,
 ) -> Gathered:
-    """Write one HTML page about the chosen calls and their sessions; return what it shows.
+    """Write one HTML page about the selected calls and their sessions; return its data.
 
-    The page loads nothing, sends nothing, and runs no script but its own. Nothing is written where no call is chosen.
-    Raises OSError for a target that cannot be written.
+    The page makes no requests and runs only its own inline script. Nothing is written if no call matches. Raises
+    OSError if the file cannot be written.
     """
     with replacement(target) as fresh:
         found = gather(reader, which, progress)

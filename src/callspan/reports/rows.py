@@ -1,4 +1,4 @@
-"""Rows: calls, sessions, steps and events in the form the page's script reads, as short as it can be."""
+"""Rows: calls, sessions, steps and events in the compact form that the page's script reads."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from callspan.stores.base import Event, Reader, SessionSummary
 
 Json: TypeAlias = dict[str, object]
 Places: TypeAlias = Mapping[str, int]
-"""Id of a step -> its place in the session's list of steps."""
+"""Id of a step -> its index in the session's list of steps."""
 
 ERROR: Final = 200
 """Maximum characters of an error message."""
 NAME: Final = 80
 """Maximum characters of a name."""
 LOOSE: Final = ""
-"""Stands for the session of calls that have none."""
+"""Placeholder for the session of calls outside of sessions."""
 _NS_PER_MS: Final = 1e6
 
 
 class Placed(NamedTuple):
-    """The row of a call, and where it belongs."""
+    """The row of a call, with its session and step."""
 
     start_ns: int
     timestep_id: str | None
@@ -36,13 +36,13 @@ class Placed(NamedTuple):
 
 
 _OUTCOME, _MS, _IN, _OUT, _COST = 1, 2, 4, 5, 6
-"""Places in the row of a call."""
+"""Indexes in the row of a call."""
 
 
 def call_row(call: CallRecord, model: int, limit: int) -> list[object]:
-    """Return one call as the page's script takes it apart.
+    """Return the row of one call.
 
-    `model` is its place in the page's list of models; the output is cut to `limit` characters.
+    `model` is the index in the page's list of models; the output is truncated to `limit` characters.
     """
     usage, timing = call.usage, call.timing
     output = " ".join(_gist(call.conversation.output if call.conversation else ())) if limit else ""
@@ -71,7 +71,7 @@ def _gist(messages: Iterable[Message]) -> Iterable[str]:
 
 
 def session_row(reader: Reader, summary: SessionSummary, calls: list[Placed], limit: int) -> Json:
-    """Return one session with its steps, calls and events, each text cut to `limit` characters (0: none)."""
+    """Return one session with its steps, calls and events; texts are truncated to `limit` characters (0: no texts)."""
     session = summary.session
     steps = list(reader.timesteps(session.session_id))
     places = {step.timestep_id: at for at, step in enumerate(steps)}
@@ -99,7 +99,7 @@ def session_row(reader: Reader, summary: SessionSummary, calls: list[Placed], li
 
 
 def loose_row(calls: list[Placed]) -> Json:
-    """Return the calls without a session, as one row of the list."""
+    """Return the calls without a session as one row."""
     start = calls[0].start_ns
     ends = [call.start_ns + int(_NS_PER_MS * _number(call.row[_MS])) for call in calls]
     costs = [Decimal(str(call.row[_COST])) for call in calls if call.row[_COST] is not None]
@@ -131,7 +131,7 @@ def _whole(value: object) -> int | None:
 
 
 def _step(step: TimestepRecord, start: int) -> list[object]:
-    """One step: index, offset, duration, reward, how it ended."""
+    """Return one step: index, offset, duration, reward, outcome."""
     started = step.start_ns or start
     ended = "terminated" if step.terminated else "truncated" if step.truncated else ""
     return [
@@ -144,12 +144,12 @@ def _step(step: TimestepRecord, start: int) -> list[object]:
 
 
 def _placed(call: Placed, start: int, places: Places) -> list[object]:
-    """The row with its step (-1: none) and its offset in front."""
+    """Return the row preceded by its step (-1: none) and its offset."""
     return [places.get(call.timestep_id or "", -1), _ms(call.start_ns - start), *call.row]
 
 
 def _event(item: Event, start: int, places: Places, limit: int) -> list[object] | None:
-    """One event: step, offset, kind, text, reward, duration."""
+    """Return one event: step, offset, kind, text, reward, duration."""
     place = places.get(item.timestep_id or "", -1)
     at = _ms(item.time_ns - start)
     match item:
@@ -172,7 +172,7 @@ def _event(item: Event, start: int, places: Places, limit: int) -> list[object] 
 
 
 def _event_text(event: EventRecord, limit: int) -> str:
-    """What matters of an event's data: of a tool what went in and came out, of the environment what it became."""
+    """Return the text of an event: arguments and result of a tool, the new state of an environment."""
     data = event.data if isinstance(event.data, dict) else {}
     failed = f" {event.error.message or event.error.type}" if event.error else ""
     if event.event_type == "tool":

@@ -1,6 +1,6 @@
-"""Append queue: the records of one spool that are to be written. An interrupted write loses none.
+"""Append queue: the queue of records to be written to one spool. An interrupted write loses none.
 
-Where no disk takes them they wait in memory, which is bounded: the oldest are dropped, counted.
+If the disk cannot be written they wait in a bounded memory buffer, which drops and counts the oldest.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from callspan.spool.segment import Batch
 from callspan.spool.sink import Entry
 
 Slim: TypeAlias = Callable[[], bytes]
-"""Gives a record without its bodies."""
+"""Returns the record without its bodies."""
 Keep: TypeAlias = Callable[[bytes, Slim | None], bool]
-"""Writes one record; False where it was dropped, and counted."""
+"""Writes one record; False if it was dropped and counted."""
 
 _TRIES: Final = 2
-"""How often the writing of one record may be interrupted before it is given up."""
+"""How often the write of one record may be interrupted before the record is dropped."""
 _APPEND: Final = fail_open("keep a record")
 
 
 class _Waiting(msgspec.Struct, eq=False):
-    """A record on its way to the disk."""
+    """A queued record."""
 
     payload: bytes
     slim: Slim | None
     tries: int = 0
     kept: bool | None = None
-    """Whether it is kept; None while that is open."""
+    """Whether it was written; None if not yet known."""
 
 
 class AppendQueue:
     """Writes records one at a time, under `lock`, in the order they come. Safe from any thread and signal handler.
 
-    A record leaves the queue after it is written: where a signal handler raises in between, or makes a call of its own,
-    the next writer writes the rest, perhaps a second time.
+    A record is removed from the queue after it is written: if a signal handler raises or makes a call of its own in
+    between, the next writer writes the rest, and may write a record twice.
     """
 
     def __init__(self, lock: threading.RLock, keep: Keep, counts: Counter[str]) -> None:
@@ -51,20 +51,20 @@ class AppendQueue:
         self._counts = counts
         self._waiting: deque[_Waiting] = deque()
         self._writer = 0
-        """The thread that is writing; of use to that thread alone."""
+        """Id of the writing thread; only that thread can rely on it."""
 
     def add(self, payload: bytes, slim: Slim | None) -> bool:
-        """Write a record, or have it written by what is being interrupted; False if it was dropped."""
+        """Write a record, or leave it to the append that this one interrupts; False if it was dropped."""
         waiting = _Waiting(payload, slim)
         self._waiting.append(waiting)
         self.write()
         return waiting.kept is not False
 
     def write(self) -> None:
-        """Write every record that waits: this thread's, and those whose append was interrupted."""
+        """Write every queued record, including those whose append was interrupted."""
         thread = threading.get_ident()
         if self._writer == thread:
-            # A signal handler has interrupted an append of its own thread, which continues this record too.
+            # Called in a signal handler during an append of the same thread, which also writes this record.
             return
         with self._lock:
             self._writer = thread
@@ -77,7 +77,7 @@ class AppendQueue:
 
     def _write_first(self, waiting: _Waiting) -> None:
         if waiting.kept is not None:
-            return  # interrupted just before it was taken off
+            return  # interrupted just before it was removed
         waiting.tries += 1
         if waiting.tries <= _TRIES:
             with _APPEND:
@@ -88,7 +88,7 @@ class AppendQueue:
 
 
 class MemoryBuffer:
-    """A source in memory. Safe from any thread; nothing of it survives the process."""
+    """A source in memory. Safe from any thread; lost when the process ends."""
 
     def __init__(self, max_bytes: int) -> None:
         self.name = f"memory-{uuid.uuid4().hex}"
@@ -102,14 +102,14 @@ class MemoryBuffer:
         self.created_ns = time.time_ns()
         self.caught_up_ns: dict[int, int] = {}
         self.dropped = 0
-        """Records given up for newer ones before every sink had them."""
+        """Number of records dropped in favour of newer ones before every sink had them."""
         self._max_bytes = max_bytes
         self._entries: deque[Entry] = deque()
         self._bytes = 0
         self._lock = threading.RLock()
 
     def append(self, payload: bytes) -> bool:
-        """Keep a record, dropping the oldest for it; False if it alone is too large."""
+        """Add a record, dropping the oldest if needed; False if it alone is too large."""
         with self._lock:
             if len(payload) > self._max_bytes:
                 self.dropped += 1
@@ -125,11 +125,11 @@ class MemoryBuffer:
 
     @property
     def waiting(self) -> bool:
-        """Whether a record is here."""
+        """Whether it holds a record."""
         return bool(self._entries)
 
     def batch(self, offset: int, entries: int, size: int) -> Batch:
-        """Return entries from `offset` on; what was dropped meanwhile is passed over."""
+        """Return entries from `offset` on, skipping dropped ones."""
         taken: list[Entry] = []
         total = 0
         with self._lock:

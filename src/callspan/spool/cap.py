@@ -1,8 +1,8 @@
 """Cap: limits a spool directory. Records that only failing stores lack are dropped first, then bodies, then records.
 
-Given up is the oldest segment that at least one store has and only failing ones lack; if there is none, the oldest
-that at least one store has: those that lack it cannot keep up. Only then do new records lose their bodies, or are
-dropped. So a store that takes what it is given gets every record, whole, however long another one is away.
+The segment dropped first is the oldest that at least one store has and only failing stores lack; if there is none,
+the oldest that at least one store has. Only then are new records stored without their bodies, or dropped. So a
+working store gets every complete record, however long another one is unavailable.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NOTE: Final = fail_open("note lost records beside the spool")
 
 
 class Delivering(Protocol):
-    """As much of a shipper as says how its sink is doing."""
+    """The part of a shipper that reports the state of its sink."""
 
     number: int
     failures: int
@@ -45,7 +45,7 @@ class Delivering(Protocol):
 
 
 class Cap:
-    """The bound of one spool directory, as one process sees it. `admit` is called under the spool's lock."""
+    """The size limit of one spool directory, as seen by one process. Call `admit` under the spool's lock."""
 
     def __init__(
         self,
@@ -55,12 +55,12 @@ class Cap:
         counts: Counter[str],
         drops: Callable[[], Mapping[str, int]],
     ) -> None:
-        """`counts` takes what is slimmed and dropped; `drops` says how much was dropped so far, by reason."""
+        """`counts` counts slimmed and dropped records; `drops` returns the number dropped so far, by reason."""
         self.full_bytes = max_bytes - max_bytes // 8
-        """The last eighth is for records without their bodies."""
+        """Above this size records are stored without bodies: the last eighth is reserved for them."""
         self.segment_bytes = max(1, min(_SEGMENT_BYTES, max_bytes // 8))
         self.given_up: Counter[str] = Counter()
-        """Records given up, by the name of the sink that did not get them."""
+        """Number of records that each sink will not get, by its name."""
         self._max_bytes = max_bytes
         self._segments = segments
         self._shippers = shippers
@@ -73,7 +73,7 @@ class Cap:
         self._note_is_due = False
 
     def admit(self, used: int, payload: bytes, slim: Slim | None) -> tuple[bytes | None, int]:
-        """Return what may be written of a record, None for nothing, and how many bytes the directory holds now."""
+        """Return (record to write, bytes in the directory): the record complete or without bodies, None to drop it."""
         now = time.monotonic()
         if now >= self._measure_at:
             used = self.measure()
@@ -95,11 +95,11 @@ class Cap:
         return None, used
 
     def measure(self) -> int:
-        """Return the bytes of the directory's segments, but for those that are about to be deleted."""
+        """Return the bytes of the directory's segments, without those about to be deleted."""
         return max(0, self._segments.measure() - sum(segment.end for segment in list(self._condemned)))
 
     def tidy(self) -> None:
-        """Give up what is beyond the cap although this process appends nothing: others may need the room."""
+        """Drop segments above the cap, even if this process appends nothing, to make room for other processes."""
         excess = self.measure() - self.full_bytes
         if excess > 0:
             self.give_up(excess)
@@ -115,7 +115,7 @@ class Cap:
         return sum(segment.end for segment in found)
 
     def note_drops(self) -> None:
-        """Have dropped records counted on disk, and warned of, in a moment."""
+        """Schedule that dropped records are counted on disk and a warning is logged."""
         if not self._note_is_due:
             self._note_is_due = True
             _HOUSEKEEPING.put_later(_NOTE_S, self._write_drops)
@@ -128,7 +128,7 @@ class Cap:
             self._write_drops()
 
     def _keeps_up(self, size: int) -> bool:
-        """Whether a sink takes records as they come, so that this one will not wait here for it."""
+        """Return whether a sink keeps up, so that a record will not wait for it."""
         keeping = [shipper.number for shipper in self._shippers() if not shipper.failures]
         return any(self._segments.lag(number) + size <= self.segment_bytes for number in keeping)
 
@@ -145,7 +145,7 @@ class Cap:
         self._tell()
 
     def _tell(self, *, at_once: bool = False) -> None:
-        """Warn of what was given up since the last warning, at most once a minute."""
+        """Warn of the records lost since the last warning, at most once a minute."""
         now = time.monotonic()
         if not self._untold or (now < self._tell_at and not at_once):
             return
@@ -168,7 +168,7 @@ class Cap:
             return None
 
     def _lose(self, segment: Segment) -> None:
-        """Count, for each store that lacks a part of the segment, the records it will not get."""
+        """Count the records that each store lacking a part of the segment will not get."""
         directory, names = self._segments.directory, {shipper.number: shipper.name for shipper in self._shippers()}
         passed = {key: segment.passed.get(number, 0) for number, key in enumerate(self._segments.keys)}
         named = {key: names.get(number, key) for number, key in enumerate(self._segments.keys)}

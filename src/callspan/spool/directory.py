@@ -1,8 +1,8 @@
-"""Spool directory: its segments, their stores, how far each store has them, and which of them a process may adopt.
+"""Spool directory: its segments, the stores of each, their cursors, and which segments a process may adopt.
 
-The name of a segment has a short key for each of its stores. A cursor file next to the segment states how far a store
-has it; only the holder of the segment writes it. It is the only cursor of stores that keep none. For other stores, it
-says what to report while the store is unreachable, and that the store needs nothing more of a segment that others need.
+The name of a segment has a short key for each of its stores. A cursor file next to the segment has the offset up to
+which a store has it; only the holder of the segment writes it. It is the only cursor of stores that keep none. For
+other stores it is used for reports while the store is unreachable, and to know that the store is done with a segment.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def cursor_path(directory: Path, segment: str, key: str) -> Path:
 
 
 def read_cursor(directory: Path, segment: str, key: str) -> int:
-    """Return the stored offset; 0 if there is none or it is damaged: delivering twice is harmless, skipping is not."""
+    """Return the stored offset; 0 if missing or damaged, because delivering twice is harmless and skipping is not."""
     try:
         kept = cursor_path(directory, segment, key).read_bytes()
     except OSError:
@@ -49,7 +49,7 @@ def write_cursor(directory: Path, segment: str, key: str, offset: int) -> None:
 
 
 def remove_cursors(directory: Path, segment: str) -> None:
-    """Delete the cursors of a segment that is gone. Raises OSError."""
+    """Delete the cursors of a deleted segment. Raises OSError."""
     for path in directory.glob(f"{segment}.*"):
         if path.suffix in {CURSOR_SUFFIX, ".new"}:
             path.unlink(missing_ok=True)
@@ -60,14 +60,14 @@ def _with_checksum(digits: bytes) -> bytes:
 
 
 BAD_SUFFIX: Final = ".bad"
-"""Ends the names of files that keep the damaged parts of segments."""
+"""Suffix of files that hold the damaged parts of segments."""
 
 
 class Listing:
-    """The names in a spool directory at one moment, and what they say."""
+    """A snapshot of the file names in a spool directory, and what they mean."""
 
     def __init__(self, directory: Path) -> None:
-        """Read the directory. Raises OSError; one that does not exist is empty."""
+        """Read the directory; a missing one is empty. Raises OSError."""
         self.directory = directory
         try:
             self._names = frozenset(path.name for path in directory.iterdir())
@@ -77,31 +77,31 @@ class Listing:
         """The oldest first."""
 
     def damaged(self) -> list[Path]:
-        """Return the files that keep damaged parts of segments."""
+        """Return the files with damaged parts of segments."""
         return sorted(self.directory / name for name in self._names if _is_bad(name))
 
     def for_stores(self, keys: Collection[str], *, unnamed: bool = True) -> list[str]:
-        """Return the segments that one of these stores may still need; `unnamed`: also those that name no stores."""
+        """Return the segments that one of these stores may still need; `unnamed`: also those without store keys."""
         return [name for name in self.segments if self._needs(name, keys, unnamed=unnamed)]
 
     def for_others(self, keys: Collection[str]) -> list[str]:
-        """Return the segments that stores other than these still need, as far as files here say."""
+        """Return the segments that stores other than these still need, according to the cursor files."""
         named = ((name, others_of(self.directory / name, keys)) for name in self.segments)
         return [name for name, others in named if others and not self.is_delivered(name, others)]
 
     def is_delivered(self, name: str, keys: Collection[str]) -> bool:
-        """Return whether each of these stores has the whole segment, as far as files here say."""
+        """Return whether each of these stores has the complete segment, according to the cursor files."""
         marked = [key for key in keys if cursor_path(self.directory, name, key).name in self._names]
         if len(marked) < len(keys):
             return False
         try:
             size = (self.directory / name).stat().st_size
         except ours(OSError):
-            return True  # it was deleted meanwhile
+            return True  # deleted in between
         return all(read_cursor(self.directory, name, key) >= size for key in marked)
 
     def remove_stray_cursors(self) -> None:
-        """Delete the cursor files of segments that are gone. Raises OSError."""
+        """Delete the cursor files of deleted segments. Raises OSError."""
         segments = frozenset(self.segments)
         for name in self._names:
             if name.endswith(CURSOR_SUFFIX) and name.partition(SUFFIX)[0] + SUFFIX not in segments:
@@ -112,12 +112,12 @@ class Listing:
         if named is None:
             return unnamed
         mine = sorted(named.intersection(keys))
-        # What every store has is still to be deleted, by the process that finds it.
+        # A segment that every store has is deleted by whichever process finds it.
         return bool(mine) and (not self.is_delivered(name, mine) or self.is_delivered(name, sorted(named)))
 
 
 def others_of(segment: Path, keys: Collection[str]) -> list[str]:
-    """Return the keys of the stores that a segment is for besides these; none where it names no stores."""
+    """Return the keys of a segment's stores other than these; none if its name has no keys."""
     return sorted((keys_of(segment) or frozenset()).difference(keys))
 
 
@@ -148,7 +148,7 @@ _DIGITS: Final = 12
 def store_key(directory: Path, sink: Sink) -> str:
     """Return a short hash of the store that a sink delivers to.
 
-    A sink with a `path` is identified by that path relative to the spool: another mount of both gives the same key.
+    A sink with a `path` is identified by the path relative to the spool, so that the key is the same on another mount.
     """
     path = getattr(sink, "path", None)
     name = os.path.relpath(path.absolute(), directory.absolute()) if isinstance(path, Path) else sink.name

@@ -1,7 +1,7 @@
-"""Frames: the format of one record in a segment, and how a damaged segment is read.
+"""Frames: the on-disk format of a record in a segment, and the scanner that recovers from damage.
 
 A frame is `magic (4) | length u32 | crc32 u32 | payload`, little-endian; the checksum covers length and payload.
-The magic holds bytes that no UTF-8 text can hold, so that JSON payloads never look like a frame's beginning.
+The magic has bytes that are invalid in UTF-8, so that JSON payloads never look like the start of a frame.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from zlib import crc32
 
 MAGIC: Final = b"\xf5CS\xfe"
 MAX_PAYLOAD: Final = 64 * 1024 * 1024
-"""Bytes; a longer length in a header is taken for damage."""
+"""Maximum length of a payload in bytes; a larger length in a header means damage."""
 
 _HEAD: Final = struct.Struct("<4sII")
 _LENGTH: Final = struct.Struct("<I")
 HEAD_BYTES: Final = _HEAD.size
 
 _HELD_BYTES: Final = 5 * 1024
-"""Up to which zlib keeps the interpreter: of more it lets other threads run, and is let run again when they please."""
+"""Input size up to which zlib keeps the GIL. For larger input it releases it and must wait to get it back."""
 _QUICK_BYTES: Final = 256 * 1024
-"""What is summed in some 30 µs."""
+"""Size of input whose checksum takes about 30 µs."""
 
 _CUT: Final = -1
 _BAD: Final = -2
 
 
 class Frame(NamedTuple):
-    """One whole frame; offsets are those of the segment."""
+    """One complete frame; offsets are relative to the segment."""
 
     start: int
     end: int
@@ -37,12 +37,12 @@ class Frame(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """Bytes that are no frame."""
+    """Bytes that are not a frame."""
 
     start: int
     end: int
     torn: bool = False
-    """The beginning of a frame whose append never returned, at the segment's end; anything else is damage."""
+    """True for a partial frame at the segment's end, whose append never returned; False for damage."""
 
 
 def encode(payload: bytes) -> bytes:
@@ -55,7 +55,7 @@ def _checksum(payload: memoryview) -> int:
     so_far = crc32(_LENGTH.pack(size))
     if not _HELD_BYTES < size <= _QUICK_BYTES:
         return crc32(payload, so_far)
-    # In pieces: else a caller waits for the thread that delivers, up to 5 ms, for a sum of microseconds.
+    # In pieces: releasing the GIL could make a caller wait up to 5 ms for a checksum of microseconds.
     for start in range(0, size, _HELD_BYTES):
         so_far = crc32(payload[start : start + _HELD_BYTES], so_far)
     return so_far
@@ -64,8 +64,8 @@ def _checksum(payload: memoryview) -> int:
 def scan(data: bytes, base: int = 0, *, final: bool = True) -> Iterator[Frame | Gap]:
     """Yield frames and gaps of `data`, whose first byte is at offset `base` of the segment; never raises.
 
-    Items follow each other without holes. With `final`, bytes that begin a frame but do not end it are a gap;
-    otherwise they are not yielded: read on from the end of the last item.
+    Items are contiguous. With `final`, an incomplete frame at the end is a gap; otherwise it is not yielded: continue
+    from the end of the last item.
     """
     at = 0
     damaged: int | None = None
@@ -105,7 +105,7 @@ def _frame_end(data: bytes, at: int) -> int:
 
 
 def _is_whole(data: bytes, at: int) -> bool:
-    """Whether the rest is one complete frame whose length alone was damaged."""
+    """Return whether the rest is one complete frame of which only the length was damaged."""
     if len(data) - at < HEAD_BYTES:
         return False
     return int(_HEAD.unpack_from(data, at)[2]) == _checksum(memoryview(data)[at + HEAD_BYTES :])
@@ -115,5 +115,5 @@ def _next_magic(data: bytes, start: int, *, final: bool) -> int:
     found = data.find(MAGIC, start)
     if found >= 0:
         return found
-    # Unless nothing follows, the last bytes may be the beginning of a magic.
+    # If more data may follow, the last bytes may be the beginning of a magic.
     return len(data) if final else max(start, len(data) - len(MAGIC) + 1)

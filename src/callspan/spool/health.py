@@ -13,18 +13,18 @@ from callspan.formatting import iso, plural
 from callspan.safe_urls import whole_words, without_passwords
 
 _AGAIN_S: Final = 300.0
-"""The same reason is logged again after this time at the earliest."""
+"""Minimum time between two warnings with the same reason."""
 _VARYING: Final = re.compile(r"[0-9a-f]{8,}(?:-[0-9a-f]{4,})*|[0-9]+")
-"""Ids and numbers, which make no other reason: query ids, ports, sizes."""
+"""Ids and numbers in messages, such as query ids, ports and sizes; they do not make a reason different."""
 _LONGEST: Final = 400
 
 
 class Backlog(NamedTuple):
-    """What waits for a store."""
+    """The records that wait for a store."""
 
     records: int
     since_ns: int | None
-    """When the first of them was written, at the earliest; Unix time."""
+    """Earliest possible time at which the first of them was written, Unix time."""
     place: str
 
 
@@ -37,7 +37,7 @@ class Health:
         self._backlog = backlog
         self._clock = clock
         self._warned: dict[str, float] = {}
-        """When each reason was logged last, numbers aside."""
+        """Time of the last warning of each reason, with its numbers removed."""
         self._failing_since: float | None = None
         self._has_warned = False
 
@@ -64,7 +64,7 @@ class Health:
         )
 
     def recovered(self) -> None:
-        """Log once that the store takes records again, if its failure was logged."""
+        """Log once that the store accepts records again, if its failure was logged."""
         since, has_warned = self._failing_since, self._has_warned
         self._failing_since, self._has_warned = None, False
         if since is not None and has_warned:
@@ -72,7 +72,7 @@ class Health:
 
 
 def reason(error: Exception) -> str:
-    """Return why a store failed, in a few words without passwords."""
+    """Return why a store failed, as a short text without passwords."""
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     else:

@@ -1,4 +1,4 @@
-"""Lifetime: calls the spools of a process at forks and at its exit. No signal handlers; nothing at import."""
+"""Lifetime: notifies the spools of a process of forks and of its exit. No signal handlers, no code at import."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _EXIT_S: Final = 2.0
 
 
 class ProcessListener(Protocol):
-    """Called before and after forks and at the end of the process."""
+    """Interface of objects notified of forks and of the end of the process."""
 
     def before_fork(self) -> None:
         """Prepare for a fork, on the forking thread."""
@@ -22,10 +22,10 @@ class ProcessListener(Protocol):
         """Resume in the parent."""
 
     def after_fork_in_child(self) -> None:
-        """Start afresh in the child."""
+        """Reset the state in the child."""
 
     def at_exit(self, timeout_s: float) -> None:
-        """Finish within the time."""
+        """Finish within the given time."""
 
 
 _listeners: Final[list[ProcessListener]] = []
@@ -43,7 +43,7 @@ def register(listener: ProcessListener) -> None:
             os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
     if listener not in _listeners:
         _listeners.append(listener)
-    # Children of multiprocessing end without atexit, and forget the finalisers of their parent.
+    # Children of multiprocessing exit without atexit and drop their parent's finalizers.
     process = sys.modules.get("multiprocessing.process")
     util = sys.modules.get("multiprocessing.util")
     if process is not None and util is not None and process.parent_process() is not None:
@@ -51,7 +51,7 @@ def register(listener: ProcessListener) -> None:
 
 
 def unregister(listener: ProcessListener) -> None:
-    """Stop calling `listener`, which holds no file any longer."""
+    """Stop notifying `listener`, which has closed its files."""
     if listener in _listeners:
         _listeners.remove(listener)
 

@@ -1,4 +1,4 @@
-"""Processed sinks: records are decoded and processed once for all sinks of a process, off the caller's thread."""
+"""Processed sinks: decode and process records once for all sinks of a process, off the caller's thread."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ _MAX_BYTES: Final = 4 * 1024 * 1024
 _NOWHERE: Final = ("", -1)
 _AT_A_STRETCH_NS: Final = 250_000
 _PAUSE_S: Final = 0.0 if sys.platform == "win32" else 0.000_05
-"""Longer than it takes to wake a thread. Windows would sleep for a millisecond or more."""
+"""Sleep between records, longer than waking a thread takes. 0 on Windows, where it would be a millisecond or more."""
 
 
 class SharedDecoder:
-    """Decodes and processes each entry once, for all sinks that are about equally far. Safe from any thread.
+    """Decodes and processes each entry once for all sinks at about the same position. Safe from any thread.
 
-    What another sink has not taken yet is kept for it: this many entries and bytes of payloads at most, the oldest are
-    given up first. A sink that is further behind decodes again, and holds up no other: the lock is held while one entry
-    is decoded, never while a store is written to.
+    Results that another sink still needs are cached, up to a number of entries and payload bytes; the oldest are
+    evicted first. A sink that is further behind decodes again without delaying others: the lock is held while one
+    entry is decoded, never while a store is written to.
     """
 
     def __init__(
         self, processors: Processors, sinks: int = 1, *, max_entries: int = _MAX_ENTRIES, max_bytes: int = _MAX_BYTES
     ) -> None:
-        """`sinks`: how many there are; they are numbered from 0."""
+        """`sinks` is the number of sinks; they are numbered from 0."""
         self._process = processors.without_callbacks
         self._max_entries, self._max_bytes = max_entries, max_bytes
         self._last_taken = [_NOWHERE] * sinks
-        """Segment and offset of the last entry of each sink."""
+        """Segment and offset of the last entry taken by each sink."""
         self._kept: dict[tuple[str, int], tuple[Decoded, int]] = {}
         self.kept_bytes = 0
-        """Bytes of the payloads that are kept."""
+        """Total bytes of the cached payloads."""
         self._lock = threading.Lock()
         in_child(self, SharedDecoder._start_afresh)
 
@@ -67,7 +67,7 @@ class SharedDecoder:
         return Decoded(self._process(original), original)
 
     def _is_lacking(self, place: tuple[str, int]) -> bool:
-        """Whether a sink may still come to this entry: it is before it, or in another segment."""
+        """Return whether a sink may still need this entry: it is at an earlier one, or in another segment."""
         segment, start = place
         return any(at < start or name != segment for name, at in self._last_taken)
 
@@ -87,7 +87,7 @@ class SharedDecoder:
 
 
 class ProcessedSink:
-    """Passes everything on to another sink, entries with what decodes and processes them."""
+    """A sink that passes entries to another sink with a `decode` that also processes them."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class ProcessedSink:
         *,
         pauses: bool = False,
     ) -> None:
-        """`number`: which of the decoder's sinks it is; `pauses`: to let other threads of the process run."""
+        """`number` is its number in the decoder; `pauses`: sleep between records to let other threads run."""
         self._sink = sink
         self._decoder = decoder
         self._number = number
@@ -108,7 +108,7 @@ class ProcessedSink:
         self._paused_ns = 0
         self.name = sink.name
         self.path = getattr(sink, "path", None)
-        """Of a store that is a file: its path, whichever URL names it."""
+        """Path of a store that is a file; the same for every URL of it."""
         self.batch_entries = sink.batch_entries
 
     def open(self) -> None:
@@ -122,7 +122,7 @@ class ProcessedSink:
     def deliver(self, entries: Sequence[Entry]) -> None:
         """Store all entries, processed."""
         take, delivered = self._take, self._delivered
-        # Behind, it takes no longer than it must: a full batch is a sign of that.
+        # A full batch means that the sink is behind: do not sleep.
         self._pausing = self._pauses and len(entries) < self.batch_entries
         if delivered is None:
             self._sink.deliver(_with(take, entries))
@@ -141,8 +141,8 @@ class ProcessedSink:
 
     def _take(self, entry: Entry) -> Decoded:
         if self._pausing and time.perf_counter_ns() - self._paused_ns > _AT_A_STRETCH_NS:
-            # A store lets go of the interpreter for microseconds only, too short for a caller's thread to wake up in:
-            # that one would wait until the batch is stored, or for the switch interval of 5 ms.
+            # A store releases the GIL for microseconds only, too short for a caller's thread to wake up:
+            # it would wait until the batch is stored, or for the switch interval of 5 ms.
             time.sleep(_PAUSE_S)
             self._paused_ns = time.perf_counter_ns()
         return self._decoder.take(self._number, entry)

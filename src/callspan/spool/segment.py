@@ -1,7 +1,7 @@
-"""Segment: one append-only file of frames, written by one process and held by one process at a time.
+"""Segment: one append-only file of frames, written by one process and locked by one process at a time.
 
-Holding means having the file locked. Its writer holds it while it runs; afterwards any process may adopt it that
-delivers to one of the stores in its name.
+The process that has the file locked holds the segment. The writer holds it while it runs; afterwards any process
+that delivers to one of the stores in the segment's name may adopt it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FIRST_KEY: Final = 3
 """Index of the first store key among the dash-separated parts of a file name."""
 
 _MOST_KEYS: Final = 8
-"""File names have 255 bytes at most, and those of cursors and damaged parts are longer than the segment's."""
+"""File names are limited to 255 bytes, and those of cursors and damaged parts are longer than the segment's."""
 _SET: Final = "set"
 _SET_SUFFIX: Final = ".stores"
 
@@ -42,7 +42,7 @@ class Batch(NamedTuple):
     entries: Sequence[Entry]
     gaps: Sequence[Gap]
     end: int
-    """Offset to read on from; the given offset if there was nothing."""
+    """Offset to continue from; the given offset if nothing was read."""
 
 
 class Source(Protocol):
@@ -50,9 +50,9 @@ class Source(Protocol):
 
     name: str
     end: int
-    """Bytes that may be read."""
+    """Offset up to which it may be read."""
     sealed: bool
-    """Nothing will be added."""
+    """True once nothing more will be appended."""
     own: bool
     """Written by this process."""
     keys: frozenset[str] | None
@@ -60,13 +60,13 @@ class Source(Protocol):
     cursors: dict[int, int]
     """Offset each shipper, by its number, has passed."""
     readers: int
-    """How many shippers read it at this moment."""
+    """Number of shippers that are reading it."""
     passed: dict[int, int]
-    """Offset up to which each shipper has surely delivered it, also where its cursor is in doubt."""
+    """Offset up to which each shipper has certainly delivered it, even if its cursor is invalidated."""
     created_ns: int
     """When it was created, Unix time."""
     caught_up_ns: dict[int, int]
-    """When each shipper had last passed its end, Unix time."""
+    """Time at which each shipper last reached its end, Unix time."""
 
     def batch(self, offset: int, entries: int, size: int) -> Batch:
         """Read at most `entries` entries of about `size` bytes together, but at least one if there is one."""
@@ -78,7 +78,7 @@ class Source(Protocol):
         """Delete it; every sink has it."""
 
     def release(self) -> None:
-        """Let go of it, so that another process may adopt it."""
+        """Unlock it, so that another process may adopt it."""
 
 
 class Segment:
@@ -98,14 +98,14 @@ class Segment:
         self.caught_up_ns: dict[int, int] = {}
         self.unsynced = False
         self.missing = False
-        """What is appended now would be lost: the file was deleted manually, or its torn end could not be truncated."""
+        """Appends would be lost: the file was deleted, or its torn end could not be truncated."""
         self._listed = False
-        """Whether the directory's own entry of the file is on the medium."""
+        """Whether the file's directory entry was synced to disk."""
         self._fd = fd
 
     @classmethod
     def create(cls, directory: Path, keys: Collection[str] = ()) -> Segment:
-        """Make, lock and return a new segment; its directory too if need be. Raises OSError.
+        """Create, lock and return a new segment, and its directory if needed. Raises OSError.
 
         The keys of the stores it is for become part of its name.
         """
@@ -128,10 +128,10 @@ class Segment:
         try:
             seen = path.stat()
             if seen.st_size == 0 and time.time() - seen.st_mtime < _BEING_MADE_S:
-                return None  # made, and perhaps not locked yet
+                return None  # just created and perhaps not locked yet
             fd = os.open(path, os.O_RDWR | os.O_APPEND | _FLAGS)
         except (FileNotFoundError, PermissionError):
-            return None  # delivered meanwhile, or another user's
+            return None  # delivered in between, or owned by another user
         # Between opening and locking, another process may have delivered and deleted it.
         if try_lock(fd) and os.fstat(fd).st_nlink > 0:
             return cls(path, fd, own=False)
@@ -157,7 +157,7 @@ class Segment:
             raise OSError(f"{self.path} took only {written} of {len(frame)} bytes")
 
     def sync(self) -> None:
-        """Wait until what was appended is on the medium. Raises OSError."""
+        """Sync appended data to disk. Raises OSError."""
         self.unsynced = False
         if self._fd < 0:
             return
@@ -178,7 +178,7 @@ class Segment:
             stop = min(limit, offset + window)
             data = _read_at(self._fd, stop - offset, offset)
             if len(data) < stop - offset:
-                lost = stop - offset - len(data)  # another process cut the file
+                lost = stop - offset - len(data)  # another process truncated the file
                 limit = stop = offset + len(data)
             before = offset
             for item in scan(data, offset, final=stop == limit):
@@ -203,27 +203,27 @@ class Segment:
         """Do nothing: a file is freed as a whole."""
 
     def seal(self) -> None:
-        """Say that nothing will be added. The lock stays."""
+        """Mark the segment as complete. It stays locked."""
         self.sealed = True
 
     def remove(self) -> None:
-        """Delete the file, then let go of it."""
+        """Delete the file, then close it."""
         if sys.platform == "win32":
             self.release()
         self.path.unlink(missing_ok=True)
         self.release()
 
     def release(self) -> None:
-        """Close the file, which ends the lock; harmless when repeated."""
+        """Close the file, which releases the lock; may be called repeatedly."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
 
 
 def keys_of(path: Path) -> frozenset[str] | None:
-    """Return the keys of the stores a segment is for, by its file name; None where that does not say.
+    """Return the keys of a segment's stores from its file name; None if the name has none.
 
-    Many stores have one key together there, and a file of that name lists theirs.
+    Many stores share one combined key, and a file of that name lists the individual keys.
     """
     keys = path.name.removesuffix(SUFFIX).split("-")[_FIRST_KEY:]
     if len(keys) == 1 and keys[0].startswith(_SET):
@@ -235,7 +235,7 @@ def keys_of(path: Path) -> frozenset[str] | None:
 
 
 def _named(directory: Path, keys: Sequence[str]) -> Sequence[str]:
-    """The keys that a file name shall have; more than fit there become one, with a file that lists them."""
+    """Return the keys for a file name; too many are replaced by one key and a file that lists them."""
     if len(keys) <= _MOST_KEYS:
         return keys
     text = "\n".join(keys)

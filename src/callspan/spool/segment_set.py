@@ -1,7 +1,7 @@
 """Segment set: the sources one process reads from, the cursor of each sink, and the adoption of orphaned segments.
 
-A source leaves the set once it is sealed and every sink of this process that it is for has passed its end. Its file is
-deleted then, unless stores that this process does not deliver to still need it: to those it is left.
+A source is removed from the set once it is sealed and every sink of this process that needs it has passed its end.
+Its file is then deleted, unless stores of other processes still need it.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ _KEEP: Final = fail_open("keep the damaged part of a spool segment")
 
 
 class SegmentSet:
-    """Sources of one process and one spool directory. Safe from any thread; `lock` is held over no I/O."""
+    """Sources of one process and one spool directory. Safe from any thread; `lock` is never held during I/O."""
 
     def __init__(self, directory: Path, *, unnamed: bool = True) -> None:
-        """`unnamed` False: segments that do not name their stores are left alone."""
+        """`unnamed` False: ignore segments without store keys."""
         self.directory = directory
         self.keys: tuple[str, ...] = ()
-        """Which stores this process delivers to, by the numbers of its sinks; empty while that is unknown."""
+        """Keys of the stores this process delivers to, in the order of its sinks; empty until known."""
         self.foreign = 0
-        """Number of segments that only other stores need, at the last scan."""
+        """Number of segments at the last scan that only other stores need."""
         self.lock = threading.RLock()
         self.adoption = threading.RLock()
-        """Held by who looks for segments to adopt, which is never a thread that appends."""
+        """Held while searching for segments to adopt; never taken by a thread that appends."""
         self.progress = threading.Condition(self.lock)
-        """Notified whenever a cursor moves or a source leaves."""
+        """Notified whenever a cursor moves or a source is removed."""
         self.sinks: int | None = None
-        """How many sinks there are; None until they are known. Without sinks nothing is ever deleted."""
+        """Number of sinks; None until known. Without sinks nothing is ever deleted."""
         self.tidy: Callable[[], object] = bool
-        """Called after each look at the directory."""
+        """Called after each scan of the directory."""
         self.adopted = 0
         self.corrupt_bytes = self.torn_bytes = 0
         self.removed: list[deque[str]] = []
@@ -108,7 +108,7 @@ class SegmentSet:
         return False
 
     def _adopt(self) -> bool:
-        before = self.sources()  # a segment that is made after this is not looked for
+        before = self.sources()  # segments created after this are not considered
         listing = Listing(self.directory)
         there = frozenset(listing.segments)
         for source in before:
@@ -147,7 +147,7 @@ class SegmentSet:
         self.remove_delivered(source)
 
     def invalidate_cursors(self, sink: int) -> None:
-        """Drop the cursors of a sink, after a failure that may have come before or after its commit."""
+        """Drop the cursors of a sink after a failure before or after its commit."""
         with self.lock:
             for source in self._sources:
                 source.cursors.pop(sink, None)
@@ -157,7 +157,7 @@ class SegmentSet:
         return source.keys is None or self.keys[sink] in source.keys
 
     def remove_delivered(self, source: Source) -> None:
-        """Take out the source if it is sealed and every sink has passed its end; delete it unless others need it."""
+        """Remove the source if it is sealed and every sink has passed its end; delete it unless others need it."""
         with self.lock:
             if source not in self._sources or not source.sealed or not self._delivered(source, source.end):
                 return
@@ -171,7 +171,7 @@ class SegmentSet:
             self.progress.notify_all()
 
     def _dispose(self, source: Source, wanted: list[int]) -> None:
-        """Delete what every store has; else note who has it, and leave it to those who deliver to the others."""
+        """Delete the file if every store has it; else write the cursors and leave it to other processes."""
         others = (source.keys or frozenset()) - frozenset(self.keys)
         if others:
             for number in wanted:
@@ -183,9 +183,9 @@ class SegmentSet:
             source.release()
 
     def condemn(self, size: int, failing: frozenset[int]) -> list[Segment]:
-        """Take out the oldest sealed segments, of `size` bytes or more, that some store has and others will not get.
+        """Remove the oldest sealed segments that some store has, together at least `size` bytes.
 
-        First those that only `failing` sinks lack. They are the caller's to delete.
+        Other stores will not get them. Those that only `failing` sinks lack come first. The caller must delete them.
         """
         found: list[Segment] = []
         with self.lock:
@@ -206,7 +206,7 @@ class SegmentSet:
 
     @contextmanager
     def reading(self, source: Source) -> Iterator[bool]:
-        """Keep a source open while it is read; False where it has left the set."""
+        """Keep a source open while it is read; False if it was removed from the set."""
         with self.lock:
             there = source in self._sources
             source.readers += there
@@ -217,7 +217,7 @@ class SegmentSet:
                 source.readers -= there
 
     def _wanted(self, source: Source) -> frozenset[int]:
-        """Numbers of the sinks that the source is for; empty while they are unknown."""
+        """Return the numbers of the sinks that need the source; empty until the sinks are known."""
         return frozenset(number for number in range(self.sinks or 0) if self.wants(source, number))
 
     def _delivered(self, source: Source, offset: int) -> bool:
@@ -242,7 +242,7 @@ class SegmentSet:
             return sum(max(0, source.end - source.cursors.get(sink, 0)) for source in self._of(sink))
 
     def behind(self, sink: int) -> list[tuple[str, int]]:
-        """Return the name of each source that the sink lacks a part of, and up to which offset it surely has it."""
+        """Return the name of each source the sink lacks a part of, and the offset up to which it certainly has it."""
         with self.lock:
             known = [(source, source.passed.get(sink, 0)) for source in self._of(sink)]
             return [(source.name, offset) for source, offset in known if offset < source.end]
@@ -251,18 +251,18 @@ class SegmentSet:
         return [source for source in self._sources if self.wants(source, sink)]
 
     def caught_up(self, source: Source, sink: int) -> None:
-        """Note that the sink has all there is now."""
+        """Record that the sink has everything at this time."""
         with self.lock:
             source.caught_up_ns[sink] = time.time_ns()
 
     def oldest_ns(self, sink: int) -> int | None:
-        """Return since when (Unix time) the oldest record waits for the sink; None if none waits."""
+        """Return the time (Unix) since which the oldest record waits for the sink; None if none waits."""
         with self.lock:
             waiting = [source for source in self._of(sink) if source.end > source.cursors.get(sink, 0)]
             return min((source.caught_up_ns.get(sink, source.created_ns) for source in waiting), default=None)
 
     def damaged(self, source: Source, gap: Gap, skipped: bytes) -> None:
-        """Count, report and keep a damaged part once, whichever sink meets it first; a torn tail is only counted."""
+        """Count, report and save a damaged part once for all sinks; a torn tail is only counted."""
         size = gap.end - gap.start
         with self.lock:
             if (source.name, gap.start) in self._seen:
@@ -301,18 +301,18 @@ class SegmentSet:
                 source.remove()
 
     def enter(self) -> None:
-        """Count one more running shipper."""
+        """Count a shipper that starts."""
         with self.lock:
             self._shippers += 1
 
     def leave(self) -> None:
-        """Count one less; after `finish` the last one releases the sealed sources."""
+        """Count a shipper that ends; after `finish` the last one releases the sealed sources."""
         with self.lock:
             self._shippers -= 1
         self._release_sealed()
 
     def finish(self) -> None:
-        """Release the sealed sources once no shipper is running: one that hangs may still deliver them."""
+        """Release the sealed sources once no shipper is running, because a hanging one may still deliver them."""
         with self.lock:
             self._finishing = True
         self._release_sealed()
@@ -329,7 +329,7 @@ class SegmentSet:
             self.progress.notify_all()
 
     def release_all(self) -> None:
-        """Release every source at once: for a forked child, where no shipper runs."""
+        """Release every source immediately, in a forked child, where no shipper runs."""
         with self.lock:
             for source in self._sources:
                 source.release()
@@ -338,7 +338,7 @@ class SegmentSet:
 
 
 def _kept(path: Path, content: bytes) -> bool:
-    """Write damaged bytes to a file of their own; return whether that succeeded."""
+    """Write damaged bytes to a separate file; return whether that succeeded."""
     with _KEEP:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o600)
         with os.fdopen(fd, "wb") as file:

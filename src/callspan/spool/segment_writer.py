@@ -16,14 +16,14 @@ _RETRY_S: Final = 1.0
 
 
 class SegmentWriter:
-    """Appends frames to the active segment. Its users hold the lock of the spool."""
+    """Appends frames to the active segment. Callers hold the lock of the spool."""
 
     __slots__ = ("_active", "_cap", "_directory", "_open_at", "_segments", "_sync", "used")
 
     def __init__(self, directory: Path, segments: SegmentSet, cap: Cap, *, sync: bool) -> None:
-        """`sync`: each frame is on the disk itself before its append returns."""
+        """`sync`: fsync each frame before its append returns."""
         self.used = 0
-        """Bytes of the directory, as far as known: as measured with the last segment, and what was written since."""
+        """Approximate bytes in the directory: as measured at the last segment, plus those written since."""
         self._directory = directory
         self._segments = segments
         self._cap = cap
@@ -35,7 +35,7 @@ class SegmentWriter:
         """Append one frame.
 
         Raises:
-            OSError: the disk takes no more, or no file could be created a moment ago.
+            OSError: the disk is full or not writable, or creating a file failed a moment ago.
         """
         segment = self._active
         if segment is None or segment.missing or segment.end + len(frame) > self._cap.segment_bytes:
@@ -43,7 +43,7 @@ class SegmentWriter:
         try:
             segment.append(frame)
         except OSError as error:
-            # A limit on the size of one file leaves room for another; a full disk does not.
+            # If the file reached a size limit, another file can be written; on a full disk it cannot.
             if error.errno != errno.EFBIG or not segment.end:
                 raise
             segment = self._rotate()
@@ -53,7 +53,7 @@ class SegmentWriter:
         self.used += len(frame)
 
     def seal(self) -> None:
-        """End the active segment: the next frame begins another one."""
+        """Seal the active segment: the next frame goes to a new one."""
         segment, self._active = self._active, None
         if segment is None:
             return
@@ -76,6 +76,6 @@ class SegmentWriter:
         self._open_at = 0.0
         self.seal()
         self._active = segment
-        # Others write here too: their bytes count towards the cap.
+        # Other processes write here too, and their bytes count towards the cap.
         self.used = self._cap.measure()
         return segment

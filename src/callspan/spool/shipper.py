@@ -1,7 +1,7 @@
 """Shipper: one thread per sink that delivers records from the spool to the sink, at its own pace.
 
-After any failure it closes the sink, waits (50 ms, doubling to 30 s, with jitter), opens it again, asks how far it
-is, and goes on there. What a sink can never store is found by halving the batch and set aside.
+After any failure it closes the sink, waits (50 ms, doubling to 30 s, with jitter), opens it again, and continues from
+the sink's position. A record that a sink can never store is found by bisecting the batch and set aside.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ _PATIENCE: Final = 5
 _ODD: Final = (
     PoisonError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError,
 )  # fmt: skip
-"""What lies in the records: one that makes a store fail so, time and again, is unforeseen poison."""
+"""Exceptions caused by the data: a record that repeatedly raises one is treated as poison."""
 
 _CHANCE: Final = random.SystemRandom()
 _KEEP_CURSOR: Final = fail_open("write a cursor; after a crash some records are delivered again")
 
 
 class SinkState(NamedTuple):
-    """How one sink is doing, for people."""
+    """The state of one sink, for reports."""
 
     name: str
     lag_bytes: int
-    """Bytes of waiting segments that it has not taken."""
+    """Bytes of waiting segments it does not have yet."""
     delivered: int
-    """Entries it has taken from this process."""
+    """Entries delivered to it by this process."""
     retried: int
-    """Failures after which it was tried again."""
+    """Failures followed by a retry."""
     dead_letters: int
     error: str | None
-    """Text of the last failure; None once it takes records again."""
+    """Text of the last failure; None once it accepts records again."""
     oldest_s: float | None = None
-    """How long the oldest record has waited, at most; None if none waits."""
+    """Maximum time in seconds that the oldest record has waited; None if none waits."""
 
 
 class Shipper:
-    """Delivers to one sink from a thread of its own, which never keeps the interpreter alive."""
+    """Delivers to one sink from its own daemon thread."""
 
     def __init__(
         self, number: int, sink: Sink, segments: SegmentSet, clock: Callable[[], float] = time.monotonic
@@ -76,7 +76,7 @@ class Shipper:
         self._stopping = False
         self._woken = False
         self._hurried = False
-        # Its `put` may interrupt itself (signals), which an Event's lock would not survive.
+        # `put` may be interrupted by a signal handler that calls it again; an Event's lock would deadlock.
         self._signals: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._parked, self._unparked = threading.Event(), threading.Event()
         self._unparked.set()
@@ -88,40 +88,40 @@ class Shipper:
         return self.sink.name
 
     def start(self) -> None:
-        """Begin to deliver."""
+        """Start the thread."""
         self._segments.enter()
         self._thread.start()
 
     def wake(self) -> None:
-        """Say that there is something to deliver. Cheap; safe from anywhere."""
+        """Notify the thread that there is something to deliver. Cheap; safe from anywhere."""
         if not self._woken:
             self._woken = True
             self._signals.put(None)
 
     def hurry(self) -> None:
-        """Deliver at once, even while waiting after a failure."""
+        """Deliver immediately, even while waiting after a failure."""
         self._woken = self._hurried = True
         self._signals.put(None)
 
     def stop(self) -> None:
-        """Ask the thread to end after the delivery it is in."""
+        """Ask the thread to end after the current delivery."""
         self._stopping = True
         self._signals.put(None)
 
     def park(self) -> None:
-        """Ask the thread to close its sink and to wait for `unpark`, as nothing may be open across a fork."""
+        """Ask the thread to close its sink and wait for `unpark`, because nothing may be open across a fork."""
         self._parked.clear()
         self._unparked.clear()
         self._signals.put(None)
 
     def parked(self, timeout_s: float) -> bool:
-        """Return whether the thread has done so within the time, or has ended."""
+        """Return whether the thread was parked or has ended within the time."""
         if threading.current_thread() is self._thread:
             return False
         return not self._thread.is_alive() or self._parked.wait(max(0.0, timeout_s))
 
     def unpark(self) -> None:
-        """Go on; the sink is opened again."""
+        """Resume; the sink is opened again."""
         self._unparked.set()
 
     def join(self, timeout_s: float) -> bool:
@@ -131,7 +131,7 @@ class Shipper:
         return not self._thread.is_alive()
 
     def state(self) -> SinkState:
-        """Return how this sink is doing."""
+        """Return the state of this sink."""
         lag = self._segments.lag(self.number)
         since = self._segments.oldest_ns(self.number)
         age_s = None if since is None else max(0.0, (time.time_ns() - since) / 1e9)
@@ -175,7 +175,7 @@ class Shipper:
         return moved
 
     def _ship(self, source: Source) -> bool:
-        """Deliver one batch; return whether there is to be another one at once."""
+        """Deliver one batch; return whether to deliver another one immediately."""
         if not self._segments.holds(source):
             return False
         cursor = self._segments.cursor(source, self.number)
@@ -192,12 +192,12 @@ class Shipper:
         if batch.entries:
             self._deliver(source, batch.entries)
         self._move(source, batch.end)
-        # A source that still grows is left alone until there is a batch again: one that is followed record by record
+        # A growing source is read again only when a batch has accumulated: following it record by record
         # would keep this thread, and the interpreter, busy for as long as there are calls.
         return source.sealed or bool(batch.gaps) or self._is_full(batch.end - cursor, len(batch.entries))
 
     def _read(self, source: Source, cursor: int) -> Batch | None:
-        """Read a batch; None where the source was taken out meanwhile."""
+        """Read a batch; None if the source was removed in between."""
         with self._segments.reading(source) as there:
             if not there:
                 return None
@@ -216,10 +216,10 @@ class Shipper:
         kept = 0
         if isinstance(source, Segment):
             kept = read_cursor(self._segments.directory, source.name, self._key)
-        # Of a segment that another process left to other stores, this one's cursor may be gone with the rest.
+        # If another process left the segment to other stores, this store's cursor may be deleted.
         if position is None or (kept == source.end and not source.own):
             position = kept
-        # The cursor is beyond the end of the file: its end was lost, by a machine failure or manually.
+        # The cursor is past the end of the file, which lost its end in a machine failure or by hand.
         return position if position <= source.end else 0
 
     @property
@@ -247,7 +247,7 @@ class Shipper:
         if self._segments.cursor(source, self.number) == offset:
             return
         if not self._keeps_cursor and isinstance(source, Segment):
-            # On a full disk delivering must continue: it is what frees the disk.
+            # On a full disk delivery must continue, because it frees space.
             with _KEEP_CURSOR:
                 write_cursor(self._segments.directory, source.name, self._key, offset)
         self._segments.advance(source, self.number, offset)
@@ -270,7 +270,7 @@ class Shipper:
         self._sleep(longest * _CHANCE.uniform(0.5, 1.0))
 
     def _backlog(self) -> Backlog:
-        """What waits for this sink, as far as this process has it."""
+        """Return the records that wait for this sink in the segments of this process."""
         directory = self._segments.directory
         waiting = self._segments.behind(self.number)
         records = sum(count_records(directory / name, offset) for name, offset in waiting)
@@ -283,14 +283,14 @@ class Shipper:
 
     def _rest(self) -> None:
         if self._wait(_IDLE_S):
-            self._sleep(_LINGER_S)  # gather a batch
+            self._sleep(_LINGER_S)  # let a batch accumulate
 
     def _sleep(self, seconds: float) -> None:
-        """Wait as long as given, however many appends come; a flush, a stop or a fork ends it."""
-        self._woken = True  # appends need not say more
+        """Wait for the given time regardless of appends; a flush, a stop or a fork ends the wait."""
+        self._woken = True  # no further notification by appends is needed
         deadline = self._clock() + seconds
         while (left := deadline - self._clock()) > 0 and not self._is_urgent():
-            # May return at once: of appends that came before this wait a signal may be left.
+            # May return immediately: a notification of an earlier append may be left.
             self._wait(left)
 
     def _is_urgent(self) -> bool:
@@ -314,11 +314,11 @@ class FsyncThread:
         self._thread = thread(self._run, "callspan-fsync")
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End soon."""
+        """Ask the thread to end."""
         self._stop.set()
 
     def _run(self) -> None:

@@ -1,6 +1,6 @@
 """Sink: the protocol between the spool and a store.
 
-At least once, idempotent by record key: a sink may be given an entry again after any failure, by any
+Delivery is at least once and idempotent by record key: after a failure a sink may get an entry again, from any
 process, and an older version of a record must change nothing.
 """
 
@@ -16,18 +16,18 @@ from callspan.record.events import Record
 
 
 class Decoded(NamedTuple):
-    """One record out of its payload."""
+    """One record decoded from its payload."""
 
     record: Record
-    """What is to be stored."""
+    """The record to store."""
     original: Record
-    """What the payload says, as far as this version knows its fields; the same object where nothing was changed."""
+    """The record as in the payload, with the fields this version knows; the same object if nothing was changed."""
 
 
 def decode_payload(payload: bytes) -> Decoded:
-    """Return the record as it is. Raises PoisonError for what is no record of a known schema."""
+    """Return the record unprocessed. Raises PoisonError if it is not a record of a known schema."""
     try:
-        # Bodies are passed over by the decoder, bytes that are no text among them.
+        # The decoder skips bodies, even those with bytes that are not text.
         if not payload.isascii():
             payload.decode("utf-8")
         record = decode(payload)
@@ -37,7 +37,7 @@ def decode_payload(payload: bytes) -> Decoded:
 
 
 def decode_entry(entry: Entry) -> Decoded:
-    """Return the record of an entry as it is. Raises PoisonError for what is no record of a known schema."""
+    """Return the record of an entry unprocessed. Raises PoisonError if it is not a record of a known schema."""
     return decode_payload(entry.payload)
 
 
@@ -48,24 +48,24 @@ class Entry(NamedTuple):
     """File name of the segment; unique for ever."""
     start: int
     end: int
-    """Offset behind the frame: the cursor once this entry is delivered."""
+    """Offset after the frame: the cursor once this entry is delivered."""
     payload: bytes
     """JSON of one record, see `callspan.record.codec`."""
     decode: Callable[[Entry], Decoded] = decode_entry
-    """What a store calls with the entry for its record, one entry after the other. Raises PoisonError only."""
+    """Returns the record of an entry; stores call it for one entry at a time. Raises only PoisonError."""
 
 
 class PoisonError(Exception):
-    """The batch holds something this sink can never store; it is bisected and the culprit set aside."""
+    """The batch has an entry this sink can never store; the shipper bisects the batch and sets the entry aside."""
 
 
 class Sink(Protocol):
-    """Where a shipper delivers. Used by one thread at a time; never by the application's threads."""
+    """The destination of a shipper. Used by one thread at a time, never by the application's threads."""
 
     name: str
-    """Says which store it is, without any password."""
+    """Name of the store, without a password."""
     batch_entries: int
-    """How many entries it likes at once."""
+    """Preferred number of entries per batch."""
 
     def open(self) -> None:
         """Connect, create or migrate. Called before the first delivery and again after each failure."""
@@ -76,11 +76,11 @@ class Sink(Protocol):
     def deliver(self, entries: Sequence[Entry]) -> None:
         """Store all entries durably, with the cursor if it keeps one, or raise and store none.
 
-        Raises PoisonError for content it can never store; anything else means "try again later".
+        Raises PoisonError for content it can never store; any other exception means that a retry may succeed.
         """
 
     def set_aside(self, entry: Entry, reason: str) -> None:
-        """Keep an entry that cannot be stored where a person can find it (dead letters)."""
+        """Save an entry that cannot be stored where a person can find it (dead letters)."""
 
     def forget(self, segment: str) -> None:
         """Drop the cursor of a segment that is gone."""

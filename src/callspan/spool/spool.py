@@ -1,8 +1,8 @@
-"""Spool: takes every record on the caller's thread, and starts the threads that deliver it.
+"""Spool: appends every record on the caller's thread, and starts the threads that deliver them.
 
 One append is one write to a file of this process. Shippers, one per sink, read that file; nothing waits for them.
-No disk: a bounded buffer in memory. Fork, threads, `kill -9` and exits without clean-up lose nothing that was appended
-to disk: what a process leaves behind is adopted by the next one.
+Without a writable disk, records wait in a bounded memory buffer. Forks, threads, `kill -9` and exits without clean-up
+lose nothing that was appended to disk: the next process adopts the segments of a dead one.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Spool:
     """The spool of a process; any number of processes may share its directory. Thread-safe.
 
     `sinks` may be a function that builds them: it is called on a background thread, and again in each forked child that
-    appends. Given a sequence, a child reopens the same objects; across the fork itself they are closed.
-    Construction does nothing; the first append makes the directory (0700), the segment (0600) and the threads.
+    appends. If it is a sequence, a child reopens the same objects; they are closed during the fork.
+    Construction does nothing; the first append creates the directory (0700), the segment (0600) and the threads.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Spool:
         memory_bytes: int = _MEMORY_BYTES,
         unnamed: bool = True,
     ) -> None:
-        """`unnamed` False: foreign segments without the names of their stores are not adopted."""
+        """`unnamed` False: do not adopt segments of other processes that have no store keys."""
         self.directory = directory
         self._sinks = sinks
         self._fsync = fsync
@@ -100,7 +100,7 @@ class Spool:
         self._fsync_thread: FsyncThread | None = None
         self._memory: MemoryBuffer | None = None
         self._started = self._stopping = self._watched = False
-        # If several threads were started to build the stores, only one does it.
+        # If several threads were started to build the stores, only one builds them.
         self._unlaunched = AtomicFlag(is_set=True)
         self._parking: tuple[Shipper, ...] = ()
         self._parked, self._adopting = True, False
@@ -111,8 +111,8 @@ class Spool:
         """Append one record; True if it is on disk (or in memory, while the disk is not writable). Never raises.
 
         `slim` gives the same record without bodies, kept instead when the spool is nearly full. Do not call it from
-        a finaliser (`__del__`, `weakref` callbacks). Interrupted by a signal handler that raises, it may have kept the
-        record or not; the next append, flush or close keeps it then.
+        a finalizer (`__del__`, `weakref` callbacks). If a signal handler raises during the append, the record may
+        not be written yet; the next append, flush or close then writes it.
         """
         with _APPEND:
             return self._append(payload, slim)
@@ -137,8 +137,8 @@ class Spool:
     ) -> bool:
         """Adopt and deliver the segments of dead processes; False on timeout or without sinks.
 
-        Ends earlier where nothing was delivered for `idle_s`, or where every sink that still lacks something has
-        failed `tries` times in a row. `progress` is called now and then with how many records were delivered.
+        Ends earlier if nothing was delivered for `idle_s`, or if every sink that still lacks records has failed `tries`
+        times in a row. `progress` is called periodically with the number of records delivered.
         """
         deadline = time.monotonic() + timeout_s
         self._watch()
@@ -173,7 +173,7 @@ class Spool:
                 return False
 
     def close(self, timeout_s: float) -> bool:
-        """Flush and end the threads; False on timeout, and the next process delivers the rest. Appends are rejected."""
+        """Flush and end the threads; rejects later appends. False on timeout: the next process delivers the rest."""
         deadline = time.monotonic() + timeout_s
         self._closed = True
         delivered = self.flush(timeout_s)
@@ -197,7 +197,7 @@ class Spool:
             fsync_thread.stop()
         self._segments.finish()
         self._cap.settle()
-        # Waiting threads get a moment to end even if no time is left.
+        # Give waiting threads a moment to end even if no time is left.
         deadline = max(deadline, time.monotonic() + _GRACE_S)
         if all(shipper.join(deadline - time.monotonic()) for shipper in shippers) and self._closed:
             lifetime.unregister(self)
@@ -233,7 +233,7 @@ class Spool:
         return reasons | {"memory": 0 if self._memory is None else self._memory.dropped}
 
     def states(self) -> list[SinkState]:
-        """Return how each sink is doing; empty until the first append."""
+        """Return the state of each sink; empty until the first append."""
         return [shipper.state() for shipper in self._shippers]
 
     def _append(self, payload: bytes, slim: Slim | None) -> bool:
@@ -268,7 +268,7 @@ class Spool:
         return True
 
     def _save(self, memory: MemoryBuffer) -> None:
-        """Write the records that wait in memory to the disk that is writable again, some with each append."""
+        """Write records from the memory buffer to the disk, which is writable again; a few per append."""
         for entry in memory.batch(0, _SAVED_AT_ONCE, _MIB).entries:
             try:
                 self._writer.write(encode(entry.payload))
@@ -339,7 +339,7 @@ class Spool:
             shipper.hurry()
 
     def at_exit(self, timeout_s: float) -> None:
-        """Ship for a while as the process ends. Appends continue to reach the disk."""
+        """Deliver for a limited time as the process ends. Appends still reach the disk."""
         if self._started and not self._closed and not self._stopping:
             deadline = time.monotonic() + timeout_s
             self.flush(timeout_s)
@@ -347,7 +347,7 @@ class Spool:
 
     def before_fork(self) -> None:
         """Wait until no append, adoption or delivery runs, and block new ones; the wait for a sink is limited."""
-        # SQLite keeps its locks per process and would assume them in the child, which does not hold them.
+        # SQLite tracks its locks per process, and would believe to hold them in the child, which does not.
         deadline = time.monotonic() + _PARK_S
         while not self._all_quiet(deadline):
             self._let_go()
@@ -376,7 +376,7 @@ class Spool:
             shipper.unpark()
 
     def after_fork_in_child(self) -> None:
-        """Leave the parent's files and sinks to the parent; start new ones with the next append."""
+        """Leave the parent's files and sinks to the parent; the next append creates new ones."""
         # Never collected: closing the parent's connections would close them in the parent too.
         self._inherited.append((self._shippers, self._fsync_thread, self._segments))
         self._segments.release_all()

@@ -1,6 +1,6 @@
-"""Waiting: how many records of a spool directory a store does not have yet, and which were lost there.
+"""Waiting: counts the records of a spool directory that a store does not have yet, and the records that were lost.
 
-Lost records, which a spool had to give up or drop, are counted in a file next to its segments for the next process.
+Records that a spool had to drop are counted in a file next to its segments.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Waiting(NamedTuple):
     path: Path
     records: int
     held: bool
-    """A running process has the segment, and delivers it where it can."""
+    """A running process holds the segment and delivers it."""
 
     @property
     def since_ns(self) -> int:
-        """When the segment was begun, Unix time."""
+        """Creation time of the segment, Unix time."""
         stamp = self.path.name.partition("-")[0]
         return int(stamp) if stamp.isdecimal() else 0
 
@@ -42,9 +42,9 @@ class Waiting(NamedTuple):
 def waiting(
     directory: Path, key: str, position: Callable[[str], int | None] | None = None, *, unnamed: bool = True
 ) -> list[Waiting]:
-    """Return what waits for the store of this key, the oldest first. Raises OSError.
+    """Return the segments with records that wait for the store of this key, the oldest first. Raises OSError.
 
-    `position` says up to which offset the store itself has a segment; None where it does not know, or is unreachable.
+    `position` returns the offset up to which the store itself has a segment; None if unknown or unreachable.
     """
     found = []
     for name in Listing(directory).for_stores((key,), unnamed=unnamed):
@@ -57,7 +57,7 @@ def waiting(
 
 
 def waiting_for_others(directory: Path, keys: Collection[str]) -> int:
-    """Return how many records wait for stores other than these, and no process has them. Raises OSError."""
+    """Return how many records wait for other stores than these and are held by no process. Raises OSError."""
     return sum(
         count_records(
             directory / name, min(read_cursor(directory, name, key) for key in others_of(directory / name, keys))
@@ -68,13 +68,13 @@ def waiting_for_others(directory: Path, keys: Collection[str]) -> int:
 
 
 def can_be_adopted(directory: Path, key: str, *, unnamed: bool = True) -> bool:
-    """Return whether segments that the store of this key may need lie there without a process. Raises OSError."""
+    """Return whether there are segments that the store of this key may need and no process holds. Raises OSError."""
     names = Listing(directory).for_stores((key,), unnamed=unnamed)
     return any(not is_held(directory / name) for name in names)
 
 
 def is_held(path: Path) -> bool:
-    """Return whether a process has the segment locked, or this one may not lock it."""
+    """Return whether another process holds the segment, or this one lacks the permission to lock it."""
     try:
         descriptor = os.open(path, _OPEN)
     except ours(FileNotFoundError):
@@ -88,7 +88,7 @@ def is_held(path: Path) -> bool:
 
 
 def count_records(path: Path, offset: int = 0) -> int:
-    """Return how many frames begin at `offset` or behind it, by their lengths; 0 where the file cannot be read."""
+    """Return how many frames begin at or after `offset`, by their lengths; 0 if the file cannot be read."""
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -120,30 +120,30 @@ class Loss(msgspec.Struct):
     """Records that were lost for one reason, or to one store."""
 
     name: str
-    """Of the store, or of the reason."""
+    """Name of the store or of the reason."""
     records: int = 0
     first_ns: int = 0
-    """When the first of them was lost, Unix time."""
+    """Time of the first loss, Unix time."""
     last_ns: int = 0
 
     def add(self, records: int) -> None:
-        """Count more of them, lost now."""
+        """Add records that are lost now."""
         self.last_ns = time.time_ns()
         self.first_ns = self.first_ns or self.last_ns
         self.records += records
 
 
 class Losses(msgspec.Struct):
-    """What a spool directory has lost since it was made."""
+    """The losses of a spool directory since its creation."""
 
     given_up: dict[str, Loss] = {}
-    """Records that one store did not get, by the store's key, because the spool was at its cap."""
+    """Losses of one store each, by its key, because the spool was at its cap."""
     dropped: dict[str, Loss] = {}
-    """Records that no store got, by reason."""
+    """Losses of all stores, by reason."""
 
 
 def read_losses(directory: Path) -> Losses:
-    """Return what was lost there; nothing where the file is missing or damaged."""
+    """Return the losses of a directory; empty if the file is missing or damaged."""
     try:
         return msgspec.json.decode((directory / FILE).read_bytes(), type=Losses)
     except ours(OSError, msgspec.MsgspecError):
@@ -151,7 +151,7 @@ def read_losses(directory: Path) -> Losses:
 
 
 def add_losses(directory: Path, given_up: Mapping[str, tuple[str, int]], dropped: Mapping[str, int]) -> None:
-    """Count records that one store did not get, as (name, records) by its key, and that none got. Raises OSError."""
+    """Add losses of single stores, (name, records) by key, and of all stores, by reason. Raises OSError."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locked(directory / _LOCK):
         losses = read_losses(directory)

@@ -64,7 +64,7 @@ class Handle:
         return handle
 
     def __repr__(self) -> str:
-        """Return whether it is in force, and its settings."""
+        """Show whether it is in force, and its settings."""
         state = "in force" if self._wiring.pipeline is self._pipeline else "replaced"
         return f"<Handle {state} {self.settings!r}>"
 
@@ -140,7 +140,7 @@ class Wiring:
         return handle
 
     def install(self, settings: Settings, providers: Providers, sdks: Sequence[Sdk]) -> Handle:
-        """Put a pipeline in use, replacing another one, and patch the SDKs."""
+        """Make a pipeline the current one, replacing the previous, and patch the SDKs."""
         with self._lock:
             handle, replaced = self._exchange(settings, providers, sdks)
         _retire(replaced)
@@ -149,7 +149,7 @@ class Wiring:
     def _exchange(
         self, settings: Settings, providers: Providers, sdks: Sequence[Sdk]
     ) -> tuple[Handle, Pipeline | None]:
-        """Do what `install` does, under the lock; return the pipeline that was replaced, to be retired without it."""
+        """Do the work of `install` under the lock; return the replaced pipeline, to be retired outside the lock."""
         old = self._pipeline
         replaced = None
         if old is None or old.settings != settings or old.providers != providers:
@@ -165,7 +165,7 @@ class Wiring:
         return Handle.of(self, pipeline), replaced
 
     def remove(self, pipeline: Pipeline | None) -> None:
-        """Stop using the pipeline, if it is still in use, and restore the SDKs."""
+        """Stop using the pipeline, if it is current, and restore the SDKs."""
         self.hook_context.deferred_ends.drain(_CLOSE_TIMEOUT_S)
         with self._lock:
             if pipeline is None or pipeline is not self._pipeline:
@@ -188,7 +188,7 @@ class Wiring:
                 self._put(pipeline)
 
     def remove_sdk(self, sdk: Sdk) -> None:
-        """Restore one SDK; after the last one the pipeline is no longer in use."""
+        """Restore one SDK; after the last one there is no current pipeline."""
         with self._lock:
             self.patches.undo(sdk)
             self._sdks = tuple(other for other in self._sdks if other != sdk)
@@ -223,7 +223,7 @@ class Wiring:
         providers.last_flush(timeout_s / 3)
 
     def write(self, record: Record) -> None:
-        """Store a record of another instrumentation's span, processed like our own."""
+        """Process and store a record made from another instrumentation's span."""
         pipeline = self._pipeline
         if pipeline is not None:
             pipeline.write(record)
@@ -283,11 +283,11 @@ def _nothing_to_load() -> None:
 
 WIRING: Final = Wiring()
 CHECKS: Final[Checks] = {"stores": check_store, "prices": check_prices}
-"""What is wrong with a value only shows where it is used."""
+"""Checks of settings that need the code that uses them."""
 
 
 def _showing_settings(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Put every setting into the signature that `help()` and interactive completion show."""
+    """Add every setting to the signature that `help()` and completion show."""
     signature = inspect.signature(function)
     named = [one for one in signature.parameters.values() if one.kind is inspect.Parameter.KEYWORD_ONLY]
     named += [

@@ -1,8 +1,7 @@
-"""Byte bounds: limits batches of spans and log records by their bytes, as OTLP receivers do.
+"""Byte bounds: limits the size of batches of spans and log records in bytes.
 
-OpenTelemetry bounds batches by their number; with prompts in them one can pass what a receiver takes, which then
-refuses all of it. Exporters made by auto-instrumentation cannot be wrapped; there their
-classes get it.
+OpenTelemetry limits batches by number of items; with prompts in them a batch can exceed the size limit of a receiver,
+which then rejects all of it. Exporters created by auto-instrumentation cannot be wrapped, so their classes are patched.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from callspan.fail_open import fail_open
 
 MAX_BATCH_BYTES: Final = 3 << 20
-"""Less than the 4 MiB a gRPC receiver takes, since sizes are estimated."""
+"""Less than the 4 MiB limit of gRPC receivers, because sizes are estimated."""
 
 _OVERHEAD_BYTES: Final = 512
 _SCALAR_BYTES: Final = 32
@@ -29,11 +28,11 @@ _CUT: Final = fail_open("cut a batch of spans by its bytes")
 _Export: TypeAlias = Callable[..., Any]
 _T = TypeVar("_T")
 _bounded: Final[dict[type, tuple[_Export, _Export]]] = {}
-"""What each class exported by before, and exports by now."""
+"""The original and the patched `export` of each class."""
 
 
 def bound_exporters() -> None:
-    """Bound the batches of every OTLP exporter whose class is imported, until `unbound_exporters`. Never raises."""
+    """Limit the batches of every imported OTLP exporter class until `unbound_exporters`. Never raises."""
     with _BOUND:
         for module, name in _EXPORTERS:
             exporter = getattr(sys.modules.get(module), name, None)
@@ -45,7 +44,7 @@ def bound_exporters() -> None:
 
 
 def unbound_exporters() -> None:
-    """Restore what `bound_exporters` has replaced; what other code has wrapped since stays as it is."""
+    """Undo `bound_exporters`; methods that other code has wrapped since are left as they are."""
     while _bounded:
         exporter, (original, replacement) = _bounded.popitem()
         if vars(exporter).get("export") is replacement:
@@ -53,9 +52,9 @@ def unbound_exporters() -> None:
 
 
 def export_parts(export: Callable[[Sequence[_T]], Any], batch: Sequence[_T], max_bytes: int) -> Any:  # noqa: ANN401
-    """Export spans or log records in parts of at most `max_bytes` (estimated), a larger single one alone.
+    """Export spans or log records in parts of at most `max_bytes` (estimated); a larger single item is sent alone.
 
-    Return the first result that is no success, if there is one, else the last; what a result is, is the exporter's.
+    Return the first unsuccessful result, else the last one; results are the exporter's own.
     """
     parts: list[Sequence[_T]] = [batch]
     with _CUT:
@@ -68,7 +67,7 @@ def export_parts(export: Callable[[Sequence[_T]], Any], batch: Sequence[_T], max
 def _in_parts(original: _Export) -> _Export:
     @wraps(original)
     def export(*args: Any, **named: Any) -> Any:  # noqa: ANN401 - of two kinds
-        # The exporter, then its batch; who gives it in another way has it exported whole.
+        # (exporter, batch); a call with other arguments is passed through.
         if len(args) <= 1 or not isinstance(args[1], Sequence):
             return original(*args, **named)
 

@@ -26,7 +26,7 @@ from callspan.wiring.otlp_exporter import OtlpExporter, Patience
 _SET_UP: Final = fail_open("set up the OTLP exporters")
 _Provider = TypeVar("_Provider")
 _LAST_S: Final = 3.0
-"""How long a process retries at exit, all signals together."""
+"""Seconds that a process may retry at exit, for all signals together."""
 _CLASSES: Final = {
     "traces": ("trace_exporter", "OTLPSpanExporter"),
     "metrics": ("metric_exporter", "OTLPMetricExporter"),
@@ -35,7 +35,7 @@ _CLASSES: Final = {
 
 
 class ByteBoundedExporter(SpanExporter):
-    """Span exporter that passes spans on in batches of at most `max_bytes` (estimated), a larger single span alone.
+    """Span exporter that passes spans on in batches of at most `max_bytes` (estimated); a larger span is sent alone.
 
     For receivers that refuse large requests.
 
@@ -57,22 +57,22 @@ class ByteBoundedExporter(SpanExporter):
         return result
 
     def shutdown(self) -> None:
-        """Shut the exporter behind down."""
+        """Shut down the wrapped exporter."""
         self._exporter.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Flush the exporter behind."""
+        """Flush the wrapped exporter."""
         return self._exporter.force_flush(timeout_millis)
 
 
 class OtlpProviders:
-    """Makes providers that send by OTLP, each when it is first used. They share a resource, and patience."""
+    """Creates providers that send by OTLP, each on first use. They share a resource and the retry limit."""
 
     def __init__(self, otlp: str | bool, service: str | None = None) -> None:
-        """`otlp` as `instrument()` has it; `service` is the name where the environment gives none."""
+        """`otlp` is the argument of `instrument()`; `service` the service name if the environment has none."""
         self.patience = Patience()
         self.exporters: dict[Signal, OtlpExporter] = {}
-        """The exporters by signal, made when first used."""
+        """The exporters by signal, created on first use."""
         self.made: list[tuple[object, OtlpExporter]] = []
         """Each provider with its exporter."""
         self._service = service
@@ -80,7 +80,7 @@ class OtlpProviders:
         self._destinations = {found.signal: found for found in destinations(otlp)}
 
     def tracer_provider(self) -> TracerProvider | None:
-        """Return a provider for spans, None where they are turned off. Raises ImportError without an exporter."""
+        """Return a provider for spans, None if they are disabled. Raises ImportError without an exporter."""
         exporter = self._exporter("traces", SpanExportResult.FAILURE)
         if exporter is None:
             return None
@@ -90,7 +90,7 @@ class OtlpProviders:
         return self._made(provider, exporter)
 
     def meter_provider(self) -> metrics.MeterProvider | None:
-        """Return a provider for metrics, None where they are turned off. Raises ImportError without an exporter."""
+        """Return a provider for metrics, None if they are disabled. Raises ImportError without an exporter."""
         from opentelemetry.sdk.metrics import MeterProvider
         from opentelemetry.sdk.metrics.export import MetricExportResult, PeriodicExportingMetricReader
 
@@ -101,7 +101,7 @@ class OtlpProviders:
         return self._made(MeterProvider([reader(exporter)], resource=self.resource), exporter)
 
     def logger_provider(self) -> _logs.LoggerProvider | None:
-        """Return a provider for log events, None where they are turned off. Raises ImportError without an exporter."""
+        """Return a provider for log events, None if they are disabled. Raises ImportError without an exporter."""
         from opentelemetry.sdk._logs import LoggerProvider
         from opentelemetry.sdk._logs import export as logs_export
 
@@ -116,13 +116,13 @@ class OtlpProviders:
 
     @property
     def resource(self) -> Resource:
-        """OpenTelemetry's own, with a service name where the environment gives none, and an instance."""
+        """OpenTelemetry's default resource, with an instance id, and a service name if the environment has none."""
         if self._resource is None:
             self._resource = _resource(self._service)
         return self._resource
 
     def end(self, timeout_s: float = _LAST_S) -> None:
-        """Retry no longer than this from now on: the process is about to end."""
+        """Limit all retries from now on, because the process is about to end."""
         self.patience.end(timeout_s)
 
     def _exporter(self, signal: Signal, failure: object) -> OtlpExporter | None:
@@ -140,11 +140,11 @@ class OtlpProviders:
 
 
 _in_force: Final[list[OtlpProviders]] = []
-"""What the global providers were made by."""
+"""The objects that created the global providers."""
 
 
 def check_otlp(otlp: object) -> None:
-    """Raise SettingError unless `otlp` is True, False, None or the address of a receiver."""
+    """Raise SettingError unless `otlp` is True, False, None or the URL of a receiver."""
     if otlp is None or isinstance(otlp, bool):
         return
     if not isinstance(otlp, str) or not is_http_url(otlp):
@@ -156,14 +156,14 @@ def check_otlp(otlp: object) -> None:
 
 
 def set_up_global(otlp: str | bool, *, wanted: Sequence[Signal]) -> None:
-    """Set the global providers of the wanted signals, where the application has none of its own. Never raises.
+    """Set the global providers of the requested signals for which the application has none. Never raises.
 
-    A global provider is set once per process: what an application sets later is refused by OpenTelemetry.
+    A global provider can be set once per process: OpenTelemetry rejects one that the application sets later.
     """
     with _SET_UP:
         providers = OtlpProviders(otlp)
         missing: set[str] = set()
-        # The last that is made is shut down first as the process ends: spans matter most.
+        # The provider created last is shut down first at exit, and spans matter most.
         for signal, current, make, put in (
             ("logs", _logs.get_logger_provider, providers.logger_provider, _logs.set_logger_provider),
             ("metrics", metrics.get_meter_provider, providers.meter_provider, metrics.set_meter_provider),
@@ -179,13 +179,13 @@ def set_up_global(otlp: str | bool, *, wanted: Sequence[Signal]) -> None:
 
 
 def is_placeholder(provider: object) -> bool:
-    """Return whether a global provider is the placeholder of one that an application may still set."""
+    """Return whether a global provider is OpenTelemetry's placeholder until the application sets one."""
     return type(provider).__name__.lstrip("_").startswith("Proxy")
 
 
 @contextmanager
 def limited_retries(timeout_s: float) -> Iterator[None]:
-    """Have the global providers made here retry no longer than this within the block."""
+    """Context manager: limit the retries of the global providers created here."""
     with ExitStack() as stack:
         for providers in _in_force:
             stack.enter_context(providers.patience.limited(timeout_s))
@@ -193,15 +193,15 @@ def limited_retries(timeout_s: float) -> Iterator[None]:
 
 
 def last_exports() -> None:
-    """Have the global providers made here retry no longer than a process that ends has time for."""
+    """Context manager: limit the retries of the global providers created here to the time at process exit."""
     for providers in _in_force:
         providers.end()
 
 
 def delivers(provider: object) -> bool:
-    """Return whether the receiver has taken the last batch of a provider; True for those not made here.
+    """Return whether the receiver accepted the last batch of a provider; True for providers not created here.
 
-    A receiver that does not know the signal counts as one that has: a warning was logged, and a retry would not help.
+    Also True if the receiver does not support the signal: a warning was logged, and a retry would not help.
     """
     ours = (exporter for providers in _in_force for made, exporter in providers.made if made is provider)
     return not any(exporter.outage for exporter in ours)
@@ -242,6 +242,6 @@ def _resource(service: str | None) -> Resource:
         name = service or main_name()
         added |= {SERVICE_NAME: name} if name else {}
     if SERVICE_INSTANCE_ID not in found.attributes:
-        # Several processes of a service would overwrite each other's sums.
+        # Without an instance id several processes of a service would overwrite each other's sums.
         added[SERVICE_INSTANCE_ID] = str(uuid.uuid4())
     return found.merge(Resource(added))

@@ -1,7 +1,7 @@
 """OTLP exporter: OpenTelemetry's exporter with batches limited by bytes and one log message per outage.
 
-OpenTelemetry's exporters log a line for each retry and each lost batch, and retry for as long as a process that
-ends has no time for. What they log while they work for us is read here instead of written.
+OpenTelemetry's exporters log a line for each retry and each lost batch, and retry for longer than an ending process
+can wait. The messages they log during callspan's exports are intercepted here.
 """
 
 from __future__ import annotations
@@ -52,22 +52,22 @@ _OTHER_PROTOCOL: Final = {
     ("grpc", 4318): "4318 is the port of HTTP: use 4317, or OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
 }
 _working: Final = threading.local()
-"""`.attempt` is the export under way in this thread, if it is one of callspan's."""
+"""`.attempt` is callspan's export in progress on this thread, if any."""
 
 
 class Patience:
-    """For how long the exporters of one set-up may retry. By default as long as OpenTelemetry does."""
+    """The retry limit shared by the exporters of one setup. The default is OpenTelemetry's."""
 
     def __init__(self) -> None:
         self._until_s = math.inf
         self._final = False
         self._gone: set[str] = set()
         self.reported: set[str] = set()
-        """The hosts whose outage was reported: once for all signals."""
+        """Hosts whose outage was reported, once for all signals."""
 
     @contextmanager
     def limited(self, timeout_s: float) -> Iterator[None]:
-        """Let no retry begin that would end later than `timeout_s` from now, for the time of the block."""
+        """Context manager: no retry may begin that would end later than `timeout_s` from now."""
         before, self._until_s = self._until_s, min(self._until_s, time.monotonic() + timeout_s)
         self._gone.clear()
         try:
@@ -77,7 +77,7 @@ class Patience:
                 self._until_s = before
 
     def end(self, timeout_s: float) -> None:
-        """Limit all retries from now on, since the process is about to end."""
+        """Limit all retries from now on, because the process is about to end."""
         if not self._final:
             self._final = True
             self._until_s = time.monotonic() + timeout_s
@@ -93,18 +93,18 @@ class Patience:
             self._gone.add(host)
 
     def has_given_up(self, host: str) -> bool:
-        """Return whether a host has not responded within the time limit in force."""
+        """Return whether a host was unreachable under the current time limit."""
         return self._until_s < math.inf and host in self._gone
 
 
 class OtlpExporter:
-    """Exports one signal. What an SDK's processor or reader needs of its exporter, it has or takes from that inside.
+    """Exports one signal; attributes that an SDK's processor or reader needs are those of the wrapped exporter.
 
-    Called by one thread at a time, as exporters are; the attributes may be read by any.
+    Called by one thread at a time, as all exporters; its attributes may be read from any thread.
     """
 
     def __init__(self, exporter: Any, destination: Destination, patience: Patience, failure: object) -> None:  # noqa: ANN401
-        """`failure` is the result that says so in the words of the signal's exporters."""
+        """`failure` is the signal's result value for a failed export."""
         self._exporter = exporter
         self._destination = destination
         self._patience = patience
@@ -113,13 +113,13 @@ class OtlpExporter:
         self._closed = False
         self._told: set[str] = set()
         self.taken = 0
-        """How many batches the receiver has taken."""
+        """Number of batches the receiver accepted."""
         self.lost = 0
-        """How many spans or log events it has not taken; of metrics, how many exports."""
+        """Number of spans or log events it did not accept; for metrics, of exports."""
         self.trouble: str | None = None
-        """Why the last batch was not taken; None where it was."""
+        """Why the last batch was not accepted; None if it was."""
         self.outage = False
-        """Whether the last batch was not taken though the receiver takes the signal, as far as is known."""
+        """Whether the last batch was not accepted although the receiver is not known to lack the signal."""
         listen()
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - the temporality and aggregation of metrics
@@ -131,19 +131,19 @@ class OtlpExporter:
         return safe_name(self._destination.address)
 
     def export(self, batch: Any, **options: Any) -> Any:  # noqa: ANN401 - of three kinds
-        """Export spans, log records or metrics; the result is of the exporter inside."""
+        """Export spans, log records or metrics; return the wrapped exporter's result."""
         if not isinstance(batch, Sequence):
             return self._export(batch, 1, options)
         return export_parts(lambda part: self._export(part, len(part), options), batch, MAX_BATCH_BYTES)
 
     def shutdown(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - the signals differ
-        """Shut the exporter inside down."""
+        """Shut down the wrapped exporter."""
         if not self._closed:
             self._closed = True
             self._exporter.shutdown(*arguments, **options)
 
     def force_flush(self, timeout_millis: float = 30_000) -> bool:
-        """Flush the exporter inside."""
+        """Flush the wrapped exporter."""
         return bool(self._exporter.force_flush(timeout_millis))
 
     def _export(self, batch: Any, count: int, options: dict[str, Any]) -> Any:  # noqa: ANN401
@@ -227,11 +227,11 @@ class OtlpExporter:
 
 
 class _NoMoreRetries(BaseException):
-    """Ends an export that was about to wait and retry. No `Exception`, so that no handler on its way catches it."""
+    """Ends an export that was about to retry. Not an `Exception`, so that no handler in between catches it."""
 
 
 class _Attempt:
-    """What an exporter logs during one export."""
+    """The messages an exporter logs during one export."""
 
     __slots__ = ("_patience", "_word", "status", "unreachable")
 
@@ -239,12 +239,12 @@ class _Attempt:
         self._patience = patience
         self._word: str | None = None
         self.status: str | None = None
-        """The HTTP status or the name of the gRPC status, None where there was no response."""
+        """The HTTP status or the name of the gRPC status; None without a response."""
         self.unreachable = False
 
     @property
     def cause(self) -> str:
-        """Why it failed, without the receiver's text, which may repeat what was sent."""
+        """Return why it failed, without the receiver's text, which may quote what was sent."""
         if self._word is not None:
             return self._word
         if self.status is None:
@@ -253,7 +253,7 @@ class _Attempt:
         return self.status if phrase is None else f"{self.status} {phrase}"
 
     def note(self, record: logging.LogRecord) -> None:
-        """Read one log record. Raises _NoMoreRetries where it announces a retry that is vain or comes too late."""
+        """Read one log record. Raises _NoMoreRetries if it announces a retry that is useless or too late."""
         arguments = record.args if isinstance(record.args, tuple) else ()
         for argument in arguments:
             self.read(argument)
@@ -263,7 +263,7 @@ class _Attempt:
             raise _NoMoreRetries
 
     def read(self, argument: object) -> None:
-        """Take what an argument of a log record, or an exception, says of the cause."""
+        """Extract the cause from an argument of a log record, or from an exception."""
         if type(argument).__name__ == "StatusCode":
             self.status = str(getattr(argument, "name", argument))
             self._read_text(self.status)
@@ -282,7 +282,7 @@ class _Attempt:
 
 
 class _Listener(logging.Filter):
-    """Takes log messages during an export of callspan; others pass."""
+    """Logging filter that intercepts messages during callspan's exports and passes all others."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         attempt: _Attempt | None = getattr(_working, "attempt", None)
@@ -296,8 +296,8 @@ _LISTENER: Final = _Listener()
 
 
 def listen() -> None:
-    """Read what OpenTelemetry's OTLP exporters log while they work for us. Does nothing the second time."""
+    """Install the filter on the loggers of OpenTelemetry's OTLP exporters. May be called repeatedly."""
     for name in _LOGGERS:
         filters = logging.getLogger(name).filters
         if _LISTENER not in filters:
-            filters.insert(0, _LISTENER)  # before theirs, which drop repeated messages
+            filters.insert(0, _LISTENER)  # before their own filters, which drop repeated messages

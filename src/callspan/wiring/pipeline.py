@@ -1,4 +1,4 @@
-"""Pipeline: all objects that one `instrument()` creates from its settings; finds spans of other processes."""
+"""Pipeline: the objects that one `instrument()` creates from its settings; finds spans of other processes."""
 
 from __future__ import annotations
 
@@ -56,16 +56,16 @@ class _Row(msgspec.Struct):
 
 
 class SpanFinder:
-    """Asks the SQLite files among the stores, one indexed row at a time.
+    """Finds spans in the SQLite files among the stores, by an indexed lookup.
 
-    Stores on a network are not queried: rewards are given on the thread of the caller.
+    Network stores are not queried, because rewards are recorded on the caller's thread.
     """
 
     def __init__(self, stores: Iterable[str]) -> None:
         self._paths = [path for url in stores if (path := parse(url).path) is not None and parse(url).kind == "sqlite"]
 
     def __call__(self, kind: str, identity: str) -> SpanRef | None:
-        """Return where the span is; None where no file knows it, or none can be read."""
+        """Return the reference of a span; None if no file has it, or none can be read."""
         for path in self._paths:
             where = value_of(partial(_asked, path, _QUERIES[kind], identity))
             if where is not None:
@@ -95,10 +95,10 @@ _LOAD_STORES: Final = fail_open("import what delivers to the stores")
 
 
 class Pipeline:
-    """Settings made into the objects that do the work. Starts no thread and opens no file."""
+    """The objects built from the settings. Starts no thread and opens no file."""
 
     def __init__(self, settings: Settings, providers: Providers, deferred_ends: DeferredEnds | None = None) -> None:
-        """`deferred_ends` carries out interrupted ends; None: they are not carried out."""
+        """`deferred_ends` completes interrupted ends; None: they are not completed."""
         self.settings = settings
         self.providers = providers
         self._deferred_ends = deferred_ends
@@ -112,7 +112,7 @@ class Pipeline:
             for level in set(stricter_ones.values())
         }
         self.factories: dict[Content, CallFactory] = {level: self._factory(level) for level in self._processors}
-        """How calls are observed under each content setting that is no looser than that of the settings."""
+        """The call factory for each content setting that is at least as strict as the configured one."""
         self.runtime = Runtime(
             write=self._emitted,
             processors=self._current_processors,
@@ -136,7 +136,7 @@ class Pipeline:
         )
 
     def load(self) -> None:
-        """Import what delivers and prices records now: later is in the middle of the application's calls."""
+        """Import the delivery and pricing code now, not during the application's calls."""
         settings = self.settings
         with _LOAD_STORES:
             load_sinks(self.recorder.stores)
@@ -144,7 +144,7 @@ class Pipeline:
             published.load()
 
     def write(self, record: Record) -> None:
-        """Process and store a record that is not of a call of callspan."""
+        """Process and store a record that does not come from a call observed by callspan."""
         callbacks.write(self._current_processors().process(record), self.recorder.write)
 
     def _emitted(self, record: Record) -> None:

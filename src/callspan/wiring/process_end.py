@@ -1,11 +1,11 @@
-"""Process end: how spans in memory are sent where a process ends without `atexit`, on which OpenTelemetry relies.
+"""Process end: sends buffered spans when a process ends without `atexit`, on which OpenTelemetry relies.
 
-Servers such as uvicorn end by raising SIGTERM once more after their own clean-up. Where the signal has its default
-effect it keeps it, exit status and all, only a moment later, after open streams are ended and spans sent.
+Servers such as uvicorn raise SIGTERM again after their own clean-up. If the signal has its default action, open
+streams are ended and spans sent first; then the default action follows, with the same exit status.
 
-A forked worker of multiprocessing ends without `atexit` too, and forgets the finalisers of its parent. So it is noticed
-at its first call, which reads the process id. Celery's prefork workers run no finalisers either; a signal of Celery's
-own tells of their end.
+A forked worker of multiprocessing also ends without `atexit`, and drops the finalizers of its parent. It is detected
+at its first call, which reads the process id. Celery's prefork workers run no finalizers either; Celery's own signal
+announces their end.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _FLUSH_S: Final = 3.0
 _POLL_S: Final = 0.005
 _flushes: Final[list[Callable[[float], object]]] = []
 _put_off: Final[list[int]] = []
-"""A signal that came while `atexit` ran, where Python 3.12 starts no thread any more. A second one is not deferred."""
+"""A signal received during `atexit`, when Python 3.12 can start no thread. A second one is not deferred."""
 _exit_unregistered: Final = AtomicFlag(is_set=True)
 
 
 def flush_before(flush: Callable[[float], object]) -> bool:
-    """Have `flush` called, with the seconds it may take, before SIGTERM ends this process; the latest one counts.
+    """Register `flush(seconds)` to be called before SIGTERM ends this process; replaces an earlier one.
 
-    Return False, and change nothing, where the application handles the signal itself or this is not the main thread.
+    Return False and change nothing if the application handles the signal or this is not the main thread.
     """
     _flushes[:] = [flush]
     if threading.current_thread() is not threading.main_thread():
@@ -49,7 +49,7 @@ def flush_before(flush: Callable[[float], object]) -> bool:
 
 
 def forget() -> None:
-    """Give the signal its default effect back, if it is ours."""
+    """Restore the default action of the signal if callspan's handler is installed."""
     _flushes.clear()
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is _end:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -57,8 +57,8 @@ def forget() -> None:
 
 def _end(number: int, frame: object) -> None:
     del frame
-    # The interrupted code may hold any lock, so another thread flushes and is waited for no longer than it may take.
-    # It is no `threading.Thread`: starting one waits for a lock that the interrupted code may hold, too.
+    # The interrupted code may hold any lock, so another thread flushes, and the wait for it is limited.
+    # Not a `threading.Thread`: starting one takes a lock that the interrupted code may hold.
     done: list[bool] = []
     if (gevent := _gevent_in_its_hub()) is not None:
         gevent.spawn(_flush_and_die, number)
@@ -75,7 +75,7 @@ def _end(number: int, frame: object) -> None:
 
 
 def _gevent_in_its_hub() -> Any:  # noqa: ANN401 - a package we do not depend on
-    """Return gevent where its hub runs this handler, in which nothing may wait; it does while all greenlets wait."""
+    """Return gevent if its hub runs this handler (all greenlets are waiting): code in the hub must not block."""
     gevent = sys.modules.get("gevent")
     with _LOOK:
         return gevent if gevent is not None and gevent.getcurrent() is gevent.get_hub() else None
@@ -130,7 +130,7 @@ _AFTER_SPOOL: Final = 50
 
 
 class ForkedWorkers:
-    """Tells the process id, and has `flush` called at the end of a worker that was forked. Safe from any thread."""
+    """Returns the process id, and calls `flush` at the end of a forked worker. Safe from any thread."""
 
     __slots__ = ("_deliver", "_flush", "_pid")
 
@@ -138,11 +138,11 @@ class ForkedWorkers:
         self._flush = flush
         """Sends spans; called with the seconds it may take."""
         self._deliver = deliver
-        """Delivers records; the same, and only where the spool does not see to it itself."""
+        """Delivers records, with the same argument; only for workers in which the spool does not do it itself."""
         self._pid = os.getpid()
 
     def process_id(self) -> int:
-        """Return the id of this process; in a child that is new here, handle its end first."""
+        """Return the id of this process; in a new child, register for its end first."""
         pid = os.getpid()
         if pid != self._pid:
             self._pid = pid
@@ -153,7 +153,7 @@ class ForkedWorkers:
     def _arm(self) -> None:
         for library in _LIBRARIES:
             util, process = sys.modules.get(f"{library}.util"), sys.modules.get(f"{library}.process")
-            # The name of a forked worker's process object is the one thing both libraries tell it by.
+            # Both libraries identify a forked worker only by the name of its process object.
             if util is not None and process is not None and process.current_process().name != "MainProcess":
                 util.Finalize(None, self._end, exitpriority=_AFTER_SPOOL)
         celery = sys.modules.get("celery.signals")

@@ -1,4 +1,4 @@
-"""Recorder: appends records to the spool, which is opened with the first record."""
+"""Recorder: appends records to the spool, which is opened at the first record."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Listener = Callable[[Record], None]
 
 
 class Destination(NamedTuple):
-    """Where records of this process went."""
+    """The destination of this process's records."""
 
     stores: tuple[str, ...]
     spool: Spool
@@ -46,7 +46,7 @@ _destination: Final[list[Destination]] = []
 
 
 def last_destination() -> Destination | None:
-    """Return where this process has sent records last; None where it has recorded nothing."""
+    """Return the last destination of this process's records; None if it recorded nothing."""
     return _destination[0] if _destination else None
 
 
@@ -56,34 +56,34 @@ class Recorder:
     def __init__(
         self, settings: Settings, listeners: tuple[Listener, ...] = (), priced: Delivered | None = None
     ) -> None:
-        """`priced` is called with each call that gets its cost on its way to the first store, once it is stored."""
+        """`priced` is called with each call whose cost was computed during delivery, once the first store has it."""
         self._settings = settings
         self._priced = priced
         self._stores = settings.stores
         self._listeners = listeners
-        # At most one, put and taken in one step: a lock could be waited for by a signal handler that has interrupted
-        # its holder.
+        # At most one item, added and removed atomically: with a lock, a signal handler could wait for the thread
+        # it interrupted.
         self._open_spool: dict[str, Spool] = {}
         self.in_use = True
-        """False once another recorder has taken over: calls that still run are recorded, and nothing stays open."""
+        """False once replaced by another recorder: running calls are still recorded, but nothing stays open."""
 
     @property
     def stores(self) -> tuple[str, ...]:
-        """URLs of the stores records go to."""
+        """URLs of the stores."""
         return self._stores
 
     @property
     def wanted(self) -> bool:
-        """True where a store or a listener receives the records."""
+        """Whether a store or a listener receives the records."""
         return bool(self._stores or self._listeners)
 
     @property
     def spool(self) -> Spool | None:
-        """The spool, once a record has been written."""
+        """The spool; None before the first record."""
         return self._open_spool.get(_OPEN)
 
     def add_stores(self, urls: tuple[str, ...]) -> Spool | None:
-        """Send records to these stores too, from the next record on; return the spool that is to be closed, if any."""
+        """Add stores, from the next record on; return the spool to close, if any."""
         added = tuple(url for url in urls if url not in self._stores)
         if not added:
             return None
@@ -91,12 +91,12 @@ class Recorder:
         return self._open_spool.pop(_OPEN, None)
 
     def write(self, record: Record) -> None:
-        """Keep a record: when this returns it has been handed to the operating system."""
+        """Append a record: when this returns, the operating system has it."""
         if self._stores:
             with _KEEP:
                 spool, payload = self._open_spool.get(_OPEN) or self._open(), codec.encode(record)
                 if not spool.append(payload, partial(_slim, record)) and self.spool is not spool:
-                    # Another thread has closed it since it was looked up.
+                    # Another thread closed it in between.
                     self._open().append(payload, partial(_slim, record))
         for listener in self._listeners:
             with _SHOW:
@@ -105,7 +105,7 @@ class Recorder:
     def flush(self, timeout_s: float) -> bool:
         """Wait until every store has every record so far; False if that took too long.
 
-        Where nothing was recorded yet, deliver what processes that have ended left for these stores.
+        If nothing was recorded yet, deliver the records that ended processes left for these stores.
         """
         spool = self.spool
         if spool is not None:
@@ -115,13 +115,13 @@ class Recorder:
         return self._open().ship(timeout_s)
 
     def close(self, timeout_s: float) -> None:
-        """Deliver what can be delivered in time; the rest waits on disk for the next process."""
+        """Deliver as much as possible within the time; the rest waits on disk for the next process."""
         spool = self._open_spool.pop(_OPEN, None)
         if spool is not None:
             spool.close(timeout_s)
 
     def retire(self, timeout_s: float) -> None:
-        """Close, and after each record that still comes close again, a moment later and on a background thread."""
+        """Close now, and again shortly after each record that still arrives, on a background thread."""
         self.in_use = False
         self.close(timeout_s)
 
@@ -130,7 +130,7 @@ class Recorder:
         return {} if (spool := self.spool) is None else spool.counters()
 
     def states(self) -> Sequence[SinkState]:
-        """Return how each store is doing; empty before the first record."""
+        """Return the state of each store; empty before the first record."""
         return () if (spool := self.spool) is None else spool.states()
 
     def drops(self) -> Mapping[str, int]:
@@ -143,7 +143,7 @@ class Recorder:
 
     def _open(self) -> Spool:
         settings = self._settings
-        # It makes no file and no thread before its first record: of two made at once the second is thrown away.
+        # A spool creates no file or thread before its first record, so a second one created concurrently is discarded.
         spool = Spool(
             spool_directory(settings, self._stores),
             store_sinks(self._stores, settings.prices, self._priced, pauses=True),
@@ -158,20 +158,20 @@ class Recorder:
 
 
 def spool_directory(settings: Settings, stores: tuple[str, ...]) -> Path:
-    """Return where records wait for their stores: as set, next to the first file store, or the state directory."""
+    """Return the spool directory: as configured, next to the first file store, or in the state directory."""
     if settings.spool_dir is not None:
         return settings.spool_dir
     for url in stores:
         path = parse(url).path
         if path is not None and parse(url).kind in _FILES:
             return path.with_name(path.name + ".spool")
-    # One directory for each set of stores: the process that adopts a dead process's segment delivers it to its own
-    # stores. A new password is the same store.
+    # One directory per set of stores, because a process that adopts a segment delivers it to its own stores. A
+    # changed password does not make another store.
     return state_directory() / "spool" / sha256("\n".join(map(safe_name, stores)).encode()).hexdigest()[:16]
 
 
 def _slim(record: Record) -> bytes:
-    """The record without its bodies, for a spool that is full."""
+    """Return the record without its bodies, for a nearly full spool."""
     if isinstance(record, CallRecord):
         response = record.response and msgspec.structs.replace(record.response, body=NO_BODY)
         record = msgspec.structs.replace(

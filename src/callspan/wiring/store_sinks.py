@@ -1,4 +1,4 @@
-"""Store sinks: the sinks of the configured stores; calls are decoded and priced once for all of them."""
+"""Store sinks: creates the sinks of the configured stores, which share decoding and pricing of calls."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from callspan.stores.urls import sinks_for
 def store_sinks(
     urls: str | Iterable[str], prices: Path | None = None, delivered: Delivered | None = None, *, pauses: bool = False
 ) -> list[Sink]:
-    """Return one sink per URL, in order, none opened yet; the first one calls `delivered` for each call it has priced.
+    """Return one unopened sink per URL, in order; the first one calls `delivered` for each call it has priced.
 
-    `pauses`: they let other threads run between records, where an application makes calls meanwhile.
+    `pauses`: sleep between records, so that threads of the application can make calls.
     Raises SettingError for an invalid URL, or one whose optional dependency is not installed.
     """
     sinks = sinks_for(urls)
@@ -30,7 +30,7 @@ def store_sinks(
 
 
 def check_prices(prices: object) -> None:
-    """Raise SettingError for a price file that cannot be used."""
+    """Raise SettingError for an invalid or unreadable price file."""
     try:
         pricer_for(prices if isinstance(prices, Path) else None)
     except PriceFileError as error:

@@ -20,34 +20,34 @@ from callspan.wiring.recorder import spool_directory
 from callspan.wiring.store_sinks import store_sinks
 
 TIMEOUT_S: Final = 30.0
-"""How long a reader spends on it at most."""
+"""Maximum time in seconds that a reader spends on it."""
 _TRIES: Final = 3
 _CLOSE_S: Final = 0.5
 
 
 class TakenOver(NamedTuple):
-    """What became of the records that waited."""
+    """The result of delivering waiting records."""
 
     delivered: int
     directories: tuple[Path, ...]
-    """Where they waited."""
+    """The spool directories."""
     corrupt_bytes: int
     errors: tuple[str, ...]
-    """Why the store did not take records."""
+    """Why the store did not accept records."""
 
 
 class Place(NamedTuple):
-    """A spool directory in which records may wait for the store."""
+    """A spool directory with records that may wait for the store."""
 
     directory: Path
     key: str
-    """The store's key there."""
+    """The store's key in this directory."""
     own: bool
-    """It is the directory of exactly these stores, and not only one that may serve this store, too."""
+    """True for the directory of exactly these stores; False for another that may also serve this store."""
     unnamed: bool
-    """Segments that do not say which stores they are for are meant, too."""
+    """Whether segments without store keys are included."""
     stores: tuple[str, ...]
-    """The URLs of all stores named."""
+    """The URLs of all configured stores."""
 
 
 def _add_up(progress: Progress, before: int, delivered: int) -> None:
@@ -57,8 +57,8 @@ def _add_up(progress: Progress, before: int, delivered: int) -> None:
 def places(urls: Sequence[str], readable: str) -> list[Place]:
     """Return the existing spool directories that may hold records for the store `readable`, one of `urls`.
 
-    That of these stores; beside a file, those of the files next to it; and all below the state directory. Raises
-    SettingError for a store that cannot be used here.
+    These are the directory of these stores, those next to a store's file, and all in the state directory. Raises
+    SettingError for an invalid store.
     """
     (sink,) = _sinks(readable)
     own = spool_directory(load({"stores": tuple(urls)}, warn=False), tuple(urls))
@@ -73,9 +73,9 @@ def places(urls: Sequence[str], readable: str) -> list[Place]:
 def take_over(
     found: Sequence[Place], readable: str, *, timeout_s: float = TIMEOUT_S, progress: Progress = no_progress
 ) -> TakenOver:
-    """Deliver to the store what waits for it and no running process has; what fails is tried a few times.
+    """Deliver the waiting records that no running process holds to the store; failures are retried a few times.
 
-    `progress` is called now and then with the number of records delivered.
+    `progress` is called periodically with the number of records delivered.
     """
     deadline = time.monotonic() + timeout_s
     delivered, corrupt, errors, directories = 0, 0, list[str](), list[Path]()
@@ -96,7 +96,7 @@ def take_over(
 
 
 def still_waiting(found: Sequence[Place], position: Callable[[str], int | None] | None = None) -> list[Waiting]:
-    """Return what waits for the store; `position`: how far it has a segment by what it says itself."""
+    """Return the segments that wait for the store; `position` returns the store's own offset in a segment."""
     return [one for place in found for one in _waiting_in(place, position)]
 
 
@@ -104,25 +104,25 @@ def _waiting_in(place: Place, position: Callable[[str], int | None] | None) -> l
     try:
         return waiting(place.directory, place.key, position, unnamed=place.unnamed)
     except ours(OSError):
-        return []  # not ours to read
+        return []  # not readable by this user
 
 
 class ForOthers(NamedTuple):
-    """Records in the stores' own directory that wait for another store than the one read, and no process has."""
+    """Records in the stores' own directory that wait for other stores and are held by no process."""
 
     directory: Path
     store: str | None
-    """Its name; None: stores that were not named."""
+    """The store's name; None: stores that are not configured."""
     records: int
 
 
 def for_others(found: Sequence[Place]) -> list[ForOthers]:
-    """Return what waits for other stores; nothing where one of those named cannot be used here."""
+    """Return the records that wait for other stores; none if a configured store is invalid."""
     return [one for place in found if place.own for one in _for_others(place) if one.records]
 
 
 def _for_others(place: Place) -> Iterator[ForOthers]:
-    # What the other stores named need to be identified may take long to import.
+    # Identifying the other stores may need imports that take long.
     if not Listing(place.directory).for_others((place.key,)):
         return
     try:

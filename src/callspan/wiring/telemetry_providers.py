@@ -1,4 +1,4 @@
-"""Telemetry providers: OpenTelemetry's providers in use, and the other objects passed to `instrument()`."""
+"""Telemetry providers: the OpenTelemetry providers and other objects passed to `instrument()`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _GLOBAL: Final[tuple[tuple[str, Callable[[], object]], ...]] = (
 
 
 class Providers(msgspec.Struct, frozen=True, kw_only=True):
-    """What `instrument()` is given besides settings. A provider of None is the global one, looked up late."""
+    """The arguments of `instrument()` other than settings. A provider of None is the global one, looked up on use."""
 
     tracer_provider: TracerProvider | None = None
     meter_provider: MeterProvider | None = None
@@ -38,12 +38,12 @@ class Providers(msgspec.Struct, frozen=True, kw_only=True):
     listeners: tuple[Listener, ...] = ()
 
     def without_provider(self, *, log_events: bool) -> list[Signal]:
-        """Return the signals that go to a global provider, log events only if they are on."""
+        """Return the signals that use a global provider, log events only if enabled."""
         given = {"traces": self.tracer_provider, "metrics": self.meter_provider, "logs": self.logger_provider}
         return [signal for signal in SIGNALS if given[signal] is None and (signal != "logs" or log_events)]
 
     def flush(self, timeout_s: float) -> bool:
-        """Have the providers in use send what they hold; False if one timed out or did not accept it."""
+        """Flush the providers; False if one timed out or its receiver did not accept everything."""
         flushed = True
         with limited_retries(timeout_s):
             for name, global_one in _GLOBAL:
@@ -54,16 +54,16 @@ class Providers(msgspec.Struct, frozen=True, kw_only=True):
         return flushed
 
     def last_flush(self, timeout_s: float) -> bool:
-        """Flush in a process that is about to end: exports that run out of time are not retried."""
+        """Flush in a process that is about to end: exports that would exceed the time are not retried."""
         last_exports()
         BORROWED.export_all(timeout_s)
         return self.flush(timeout_s)
 
 
 def given_providers(base: Providers, arguments: Mapping[str, object]) -> Providers:
-    """Return what is in force with what is given; None is not given, a redactor of False is none.
+    """Return the current providers updated by the given ones; None means not given, `redact=False` removes it.
 
-    Raises SettingError for a redactor that cannot be called and for what is no provider.
+    Raises SettingError for a redactor that is not callable and for an invalid provider.
     """
     given = {name: value for name, value in arguments.items() if value is not None}
     redact = given.get("redact")
@@ -78,7 +78,7 @@ def given_providers(base: Providers, arguments: Mapping[str, object]) -> Provide
 
 
 def changed_providers(old: Providers, new: Providers) -> list[str]:
-    """Return what differs, each with the names of the old and the new object."""
+    """Return the differences, each with the names of the old and the new object."""
     names = [name for name in (*_METHODS, "redact") if getattr(old, name) is not getattr(new, name)]
     return [f"{name} {_name(getattr(old, name))} -> {_name(getattr(new, name))}" for name in names]
 
