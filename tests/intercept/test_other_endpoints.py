@@ -9,7 +9,8 @@ from typing import Any
 import openai
 import pytest
 
-from callspan.testing import Captured
+from callspan.record.codec import encode
+from callspan.testing import Captured, capture
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
 
@@ -112,3 +113,36 @@ def test_a_search_follows_the_conventions_of_retrieval(mode: Mode, run: Run, see
     assert span.attributes["gen_ai.retrieval.top_k"] == 3
     assert span.attributes["gen_ai.retrieval.query.text"] == "Is this harmless?"
     assert "gen_ai.output.messages" not in span.attributes
+
+
+@pytest.mark.parametrize("content", ["off", "metadata"])
+@pytest.mark.parametrize("path", CALLS)
+def test_content_that_is_not_wanted_is_nowhere(path: str, content: Any, mode: Mode, run: Run) -> None:
+    """No word of the question, the answer, a grader's instructions, a filter's values or an error's message."""
+    method_of(mode.openai(), path)
+    words = "open sesame"
+    arguments: dict[str, dict[str, Any]] = {
+        "moderations.create": {"input": [{"type": "text", "text": words}]},
+        "vector_stores.search": {
+            "vector_store_id": "vs_1", "query": words, "filters": {"type": "eq", "key": "note", "value": words},
+        },
+        "fine_tuning.alpha.graders.run": {
+            "grader": {
+                "type": "score_model", "name": "g", "model": "m", "input": [{"role": "user", "content": words}],
+            },
+            "model_sample": words, "item": {"note": words},
+        },
+    }  # fmt: skip
+
+    async def body() -> Any:
+        return await mode.wait(method_of(mode.openai(), path)(**arguments[path]))
+
+    with capture(content=content) as seen:
+        mode.provider.reply(text=words)
+        run(body)
+        mode.provider.reply(status=400, message=words)
+        with pytest.raises(openai.BadRequestError):
+            run(body)
+        texts = [*(span.to_json() for span in seen.spans), *(encode(record).decode() for record in seen.everything)]
+    assert [record.outcome for record in seen.records] == ["success", "error"]
+    assert [text for text in texts if "sesame" in text] == []
