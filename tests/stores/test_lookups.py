@@ -13,6 +13,7 @@ import pytest
 from callspan.record import call
 from callspan.record.call import Attempt, Request, Response
 from callspan.stores import sql_reader
+from callspan.stores.bodies import whole_text
 from callspan.stores.columns import CALLS, LAYOUT, TABLES
 from callspan.stores.sqlite import file as sqlite_file
 from callspan.stores.sqlite import store as sqlite_store
@@ -20,7 +21,7 @@ from callspan.stores.urls import open_store
 
 from .conftest import Delivery, Records
 
-FIRST_LAYOUT = Path(__file__).with_name("layout_1.sql")
+FIRST_LAYOUT, SECOND_LAYOUT = (Path(__file__).with_name(f"layout_{number}.sql") for number in (1, 2))
 COLUMNS = "request_id, user_id, organization_id, project_id, run_id, agent_id, tags"
 LOOKUPS = ["trace_id", "span_id", "response_id", "request_id", "user_id", "run_id"]
 METADATA = {
@@ -189,6 +190,62 @@ def test_a_file_that_the_first_layout_wrote_is_brought_up_to_date(tmp_path: Path
     sqlite_file.open_for_writing(fresh).close()
     names = "SELECT type, name FROM sqlite_master ORDER BY 1, 2"
     assert rows(url, names) == rows(f"sqlite:///{fresh}", names)
+
+
+MESSAGES = "SELECT call_id, session_id, position, direction, role, text FROM call_messages ORDER BY call_id, position"
+CONDITIONS = [
+    "WHERE call_id = 'x'",
+    "WHERE call_id = (SELECT call_id FROM calls ORDER BY start_ns DESC LIMIT 1)",
+    "WHERE call_id IN (SELECT call_id FROM calls WHERE request_id = 'x')",
+    "WHERE session_id = 'x' AND direction = 'out'",
+    "JOIN calls c USING (call_id) WHERE c.trace_id = 'x'",
+    "JOIN events e USING (call_id) WHERE e.session_id = 'x'",
+]
+
+
+def test_a_file_that_the_second_layout_wrote_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(SECOND_LAYOUT.read_text())
+    url = f"sqlite:///{path}"
+    with contextlib.closing(open_store(url)) as reader:
+        before = [*reader.calls()], [*reader.sessions()], rows(url, MESSAGES)
+    sqlite_file.open_for_writing(path).close()
+    with contextlib.closing(open_store(url)) as reader:
+        assert ([*reader.calls()], [*reader.sessions()], rows(url, MESSAGES)) == before
+    assert rows(url, "SELECT user_version FROM pragma_user_version") == [(LAYOUT,)]
+    fresh = tmp_path / "fresh.db"
+    sqlite_file.open_for_writing(fresh).close()
+    names = "SELECT type, name, sql FROM sqlite_master WHERE name <> 'call_rows' ORDER BY 1, 2"
+    assert rows(url, names) == rows(f"sqlite:///{fresh}", names)
+    claude = "SELECT position, direction, role, text FROM call_messages WHERE call_id = 'claude' ORDER BY position"
+    (system, *others) = rows(url, claude)
+    assert system[:3] == (-1, "in", "system")
+    assert others == [(0, "in", "user", "Hello"), (1, "out", "assistant", "Hello there.")]
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_sqlite_reads_the_messages_of_the_calls_in_question_only(condition: str, tmp_path: Path) -> None:
+    path = tmp_path / "calls.db"
+    sqlite_file.open_for_writing(path).close()
+    plan = [
+        str(row[-1])
+        for row in rows(f"sqlite:///{path}", f"EXPLAIN QUERY PLAN SELECT text FROM call_messages {condition}")
+    ]
+    assert not [step for step in plan if re.match(r"SCAN (c|r|t|e|content|call_rows)$|MATERIALIZE", step)], plan
+    assert any(step.startswith("SEARCH c USING INDEX") for step in plan), plan
+
+
+def test_plain_sql_reads_long_texts_with_one_function_of_ours(
+    tmp_path: Path, records: Records, deliver: Callable[[str], Delivery]
+) -> None:
+    store = deliver(f"sqlite:///{tmp_path}/calls.db")
+    long = "Words and more words. " * 100
+    store.write(records.call([{"role": "system", "content": long}], "Yes.", call_id="one"))
+    with contextlib.closing(sqlite3.connect(tmp_path / "calls.db")) as connection:
+        connection.create_function("whole_text", 2, whole_text)
+        sql = "SELECT whole_text(text, rest) FROM call_messages WHERE call_id = 'one' ORDER BY position"
+        assert connection.execute(sql).fetchall() == [(long,), ("Yes.",)]
 
 
 @pytest.mark.parametrize("column", LOOKUPS)

@@ -288,5 +288,7 @@ REWARDS: Final = Table(
 
 TABLES: Final = {table.kind: table for table in (CALLS, SESSIONS, TIMESTEPS, EVENTS, MESSAGES, REWARDS)}
 """Tables by the tag of their records."""
-LAYOUT: Final = max(column.since for table in TABLES.values() for column in table.columns)
+_LATEST: Final = 3
+"""Layout 3 has no new columns, but views and indexes."""
+LAYOUT: Final = max(_LATEST, *(column.since for table in TABLES.values() for column in table.columns))
 """Version of the tables this callspan writes."""
