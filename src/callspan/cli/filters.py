@@ -95,8 +95,8 @@ _EXACT_NS: Final = 2**53
 _EPOCH: Final = 1970
 _AGO: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 _CHOICES: Final = (
-    "session_id", "timestep_id", "model", "provider", "since_ns", "until_ns", "errors", "cut_off", "text",
-    "user", "name", "group", "experiment", "task", "metadata",
+    "session_id", "timestep_id", "model", "provider", "since_ns", "until_ns", "errors", "cut_off", "in_progress",
+    "text", "user", "name", "group", "experiment", "task", "metadata",
 )  # fmt: skip
 
 
@@ -183,6 +183,10 @@ def call_options(function: Callable[..., None]) -> Callable[..., None]:
     @click.option(
         "--cut-off/--no-cut-off", "cut_off", default=None, help="Only streams that stopped without their end / others."
     )
+    @click.option(
+        "--in-progress/--no-in-progress", "in_progress", default=None,
+        help="Only background responses that are not known to have ended / others.",
+    )  # fmt: skip
     @click.option(
         "--min-reward", "least_reward", type=Amount(), metavar="R", help="Only sessions with at least this reward."
     )

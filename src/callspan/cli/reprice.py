@@ -78,7 +78,7 @@ class CostChanges:
         self.calls += 1
         if cost is not None and cost != call.cost:
             self.changed.append(cost.usd)
-        elif cost is None and call.cost is None and call.outcome != "started":
+        elif cost is None and call.cost is None and call.outcome not in {"started", "in_progress"}:
             self.unknown[model_of(call) or "unknown"] += 1
 
 

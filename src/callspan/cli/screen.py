@@ -28,6 +28,7 @@ OUTCOME_STYLES: Final = {
     "cancelled": "yellow",
     "interrupted": "yellow",
     "started": "cyan",
+    "in_progress": "cyan",
 }
 
 

@@ -31,6 +31,7 @@ _DELIVER_EVERY: Final = 10
 _WHOLE_EVERY: Final = 20
 """Polls between searches that look back this far; the others read only the newest calls."""
 _RECENT: Final = 200
+_RUNNING: Final = frozenset({"started", "in_progress"})
 _MODEL, _TOKENS, _TIME = 17, 12, 7
 """Fixed widths of columns, so that later lines align with earlier ones."""
 _EPILOG: Final = """\b
@@ -101,7 +102,7 @@ def _finished(reader: Reader, which: CallFilter, shown: set[str], began_ns: int)
     """Return the calls that finished after the start of `tail` and were not shown yet, in order of their end."""
     since = max(which.since_ns or 0, time.time_ns() - _OVERLAP_NS)
     found = reader.calls(msgspec.structs.replace(which, since_ns=since))
-    new = (call for call in found if call.call_id not in shown and call.outcome != "started")
+    new = (call for call in found if call.call_id not in shown and call.outcome not in _RUNNING)
     return sorted((call for call in new if _end_ns(call) >= began_ns), key=_end_ns)
 
 

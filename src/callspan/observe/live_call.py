@@ -13,9 +13,9 @@ from typing import Any, Final
 import msgspec
 
 from callspan.fail_open import attempt, fail_open
-from callspan.observe import progress, unrecognized
+from callspan.observe import background_responses, progress, unrecognized
 from callspan.observe.estimate import estimated
-from callspan.observe.ports import CallPorts, CallScope, CallSpanHandle
+from callspan.observe.ports import CallPorts, CallScope, CallSpanHandle, span_ids
 from callspan.observe.progress import TOO_MANY_REQUESTS, AttemptLog, ChunkLog, ChunkTiming, Ending, last_limits
 from callspan.process.content import withhold
 from callspan.providers import registry
@@ -73,6 +73,7 @@ class LiveCall:
         "_raw_output",
         "_request",
         "_scope",
+        "_started",
         "_terminated",
         "_timing",
         "_unseen",
@@ -93,6 +94,7 @@ class LiveCall:
         self._scope = scope
         self._zero_ns = zero_ns
         self._over: Callable[[], None] | None = None
+        self._started: CallRecord | None = None
         self._now_ns = ports.clock.monotonic_ns
         self.record = record
         """What was known before the span was there; the final record goes to the span and the stores, not here."""
@@ -159,9 +161,15 @@ class LiveCall:
                 self._input = self._endpoint.conversation(body, None)
         if self.streaming:
             request = msgspec.structs.replace(self._request, body=NO_BODY)
-            started = msgspec.structs.replace(self.record, request=request, **self._trace())
-            if self._ports.under_way(started):
-                self._ports.write(self._ports.process(started))
+            started = msgspec.structs.replace(self.record, request=request, **span_ids(self.span))
+            if background_responses.is_requested(body):
+                self._started = started  # its first event has the id of the call
+            else:
+                self._leave_behind(started)
+
+    def _leave_behind(self, started: CallRecord) -> None:
+        if self._ports.under_way(started):
+            self._ports.write(self._ports.process(started))
 
     def set_streaming(self, streaming: bool) -> None:
         """Say whether a stream comes, where the request may not have told."""
@@ -203,7 +211,10 @@ class LiveCall:
         else:
             self._add_piece = getattr(self._accumulator, "add_piece", progress.no_piece)
             self._add = getattr(self._accumulator, "add_other", self._add)
-        return self._add(data)
+        carried = self._add(data)
+        if self._started is not None:
+            self._leave_behind(background_responses.begun(self._started, self._endpoint, self._accumulator.body()))
+        return carried
 
     def signalled_end(self) -> None:
         """Take notice of the end of a stream that is no chunk: `[DONE]`."""
@@ -298,6 +309,8 @@ class LiveCall:
             fields.update(self._content_fields(duration_ns, info, error, body))
             if not info.recognized and fields["outcome"] == "success" and (self.has_body or self._timing.chunks):
                 unrecognized.flag(fields, self.record, body)
+            if info.background:
+                background_responses.settle(fields, self.record, info)
         record = msgspec.structs.replace(self.record, **fields)
         processed = self._ports.process(record)
         ending.conversation = self._conversation(record, processed, body) if self.span.wants_content else None
@@ -319,15 +332,6 @@ class LiveCall:
             return None if self._accumulator is None else self._accumulator.body()
         return None
 
-    def _trace(self) -> dict[str, Any]:
-        span = self.span
-        return {
-            "trace_id": span.trace_id,
-            "span_id": span.span_id,
-            "parent_span_id": span.parent_span_id,
-            "sampled": span.sampled,
-        }
-
     def _ending_fields(self, ending: Ending, error: ErrorInfo | None) -> dict[str, Any]:
         """What of the record cannot fail: its identity and ending."""
         attempts, outcome, how, duration_ns = self.attempts, ending.outcome, ending.how, ending.duration_ns
@@ -338,7 +342,7 @@ class LiveCall:
             if rate_limited is None and error.status == TOO_MANY_REQUESTS:
                 rate_limited = True
         return {
-            **self._trace(),
+            **span_ids(self.span),
             "record_version": 2,
             "request": self._request,
             "timing": self._timing.timing(self.record.timing.start_ns, self._zero_ns, duration_ns, attempts),
@@ -381,7 +385,7 @@ class LiveCall:
 
     def _conversation(self, record: CallRecord, processed: CallRecord, body: object) -> Conversation | None:
         with _READ_MESSAGES:
-            if processed is not record and _bodies(processed) != _bodies(record):
+            if processed is not record and progress.bodies(processed) != progress.bodies(record):
                 return registry.conversation_of(processed)
             response, request = self._endpoint.conversation(None, body), self._input
             if request is None:
@@ -391,8 +395,3 @@ class LiveCall:
                 raw_input=self._raw_input, raw_output=self._raw_output,
             )  # fmt: skip
         return None
-
-
-def _bodies(record: CallRecord) -> tuple[int, int]:
-    # Other identities mean that a processor has changed them.
-    return id(record.request.body), id(record.response.body if record.response is not None else None)

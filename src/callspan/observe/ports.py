@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -40,6 +40,16 @@ class _NoCallSpan(NoSpan):
 
 
 NO_SPAN: Final[CallSpanHandle] = _NoCallSpan()
+
+
+def span_ids(span: CallSpanHandle) -> dict[str, Any]:
+    """Return the fields of a record that say where its span is."""
+    return {
+        "trace_id": span.trace_id,
+        "span_id": span.span_id,
+        "parent_span_id": span.parent_span_id,
+        "sampled": span.sampled,
+    }
 
 
 class CallScope(Protocol):

@@ -11,7 +11,7 @@ from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
-from callspan.record.call import ErrorInfo, Request, Response, Usage
+from callspan.record.call import ErrorInfo, Outcome, Request, Response, Usage
 from callspan.record.messages import Conversation
 
 Api: TypeAlias = Literal[
@@ -35,6 +35,10 @@ class ResponseInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The model stopped at a length limit."""
     refused: bool = False
     """The response is a refusal or was filtered."""
+    background: bool = False
+    """The provider works on the response without its request: other requests may fetch it."""
+    outcome: Outcome | None = None
+    """Of a background response: `in_progress` until it has ended, and how it ended where that was no success."""
     recognized: bool = True
     """False: nothing in the body belongs to this API; it follows another one, or is not one of any."""
 

@@ -114,8 +114,9 @@ def schema_field() -> int:
 NO_BODY: Final = msgspec.Raw(b"")
 """Stands for "no body kept". Compare by identity or truth of `bytes(...)`; never put another empty Raw."""
 
-Outcome: TypeAlias = Literal["started", "success", "error", "timeout", "cancelled"]
-"""How a call ended. `started` is written for streams only; readers show a dead one as `interrupted`."""
+Outcome: TypeAlias = Literal["started", "in_progress", "success", "error", "timeout", "cancelled"]
+"""How a call ended. `started` is written for streams only; readers show a dead one as `interrupted`. `in_progress`: the
+provider still works on a background response; a later record of the same call says how that ended."""
 
 StreamEnd: TypeAlias = Literal["complete", "cut_off", "closed", "dropped", "error", "cancelled"]
 """How a stream ended: normally, without its terminal event, by a close, by garbage collection, by an error, or by
@@ -204,12 +205,14 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     id: str | None = None
     model: str | None = None
     created: int | None = None
+    completed: int | None = None
+    """Background responses only: when the provider was done, Unix seconds."""
     finish_reasons: list[str | None] = []
     """As the provider returns them, one per choice by index; None: the choice has none."""
     service_tier: str | None = None
     system_fingerprint: str | None = None
     status: str | None = None
-    """Responses API only: completed, incomplete, failed, ..."""
+    """Responses API only: queued, in_progress, completed, incomplete, failed, cancelled."""
     truncated: bool = False
     """The model stopped at a length limit."""
     refused: bool = False
@@ -313,10 +316,12 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     """
 
     call_id: str
-    """UUID version 7, also `llm.item_id` on the span."""
+    """UUID version 7, also `llm.item_id` on the span; of a background response version 8, made of the provider and the
+    response's id, so that every process has the same."""
     schema_version: int = schema_field()
     record_version: int = always_written(2)
-    """1: the call has started; 2: it has ended; higher: amended later. A lower one never replaces a higher."""
+    """1: the call has started; 2: it has ended; higher: amended later. A lower one never replaces a higher. Versions
+    of a background response are merged: 3 has its outcome and end, 4 its answer, see `callspan.record.merging`."""
     provider: str = "unknown"
     """Provider name of the conventions (openai, anthropic, azure.ai.openai, aws.bedrock, ...)."""
     api: str = "unknown"

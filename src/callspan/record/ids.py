@@ -1,7 +1,12 @@
-"""Identities: time-ordered UUIDs (version 7) as lower-case text, unique across forks and threads."""
+"""Identities: time-ordered UUIDs (version 7) as lower-case text, unique across forks and threads.
+
+A background response is seen by several requests, in several processes maybe: the id of its call is made of its own
+(version 8), so that all of them write versions of one record.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from random import Random
@@ -29,3 +34,22 @@ def new_id() -> str:
     # Of all ways to write a number in hexadecimal digits the fastest.
     digits = bits.to_bytes(16, "big").hex()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+_NAMED_VERSION = 8 << 76
+_BITS = (1 << 128) - 1
+_FIXED = 15 << 76 | 3 << 62
+_VERSION_AT = 14
+
+
+def response_call_id(provider: str, response_id: str) -> str:
+    """Return the id of the call that a background response answers: UUID version 8, the same in every process."""
+    digest = hashlib.sha256(f"{provider}\n{response_id}".encode("utf-8", "replace")).digest()
+    bits = int.from_bytes(digest[:16], "big") & (_BITS ^ _FIXED) | _NAMED_VERSION | _VARIANT
+    digits = bits.to_bytes(16, "big").hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def is_of_response(call_id: str) -> bool:
+    """Return whether a call's id is that of a background response."""
+    return call_id[_VERSION_AT : _VERSION_AT + 1] == "8"

@@ -73,7 +73,7 @@ START: Final = Table(
 )
 
 END: Final = Table(
-    Row(OUTCOME, STRING, "outcome", "`success`, `error`, `timeout` or `cancelled`."),
+    Row(OUTCOME, STRING, "outcome", "`success`, `error`, `timeout`, `cancelled` or `in_progress`."),
     Row(
         STREAM_END, STRING, "stream.end",
         "How the stream ended: `complete`, `cut_off` (no terminal event), `closed`, `dropped`, `error` or `cancelled`.",

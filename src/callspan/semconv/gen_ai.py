@@ -12,6 +12,7 @@ import msgspec
 
 from callspan.record.bounded import weight
 from callspan.record.call import CallRecord
+from callspan.record.ids import is_of_response
 from callspan.record.messages import Text
 from callspan.semconv import anthropic
 from callspan.semconv.budgets import Attributes, ByteBudget, chosen, put_json, put_text
@@ -38,6 +39,7 @@ OPERATION_NAME: Final = "gen_ai.operation.name"
 PROVIDER_NAME: Final = "gen_ai.provider.name"
 REQUEST_MODEL: Final = "gen_ai.request.model"
 RESPONSE_MODEL: Final = "gen_ai.response.model"
+RESPONSE_STATUS: Final = "gen_ai.response.status"
 INPUT_MESSAGES: Final = "gen_ai.input.messages"
 OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
 SYSTEM_INSTRUCTIONS: Final = "gen_ai.system_instructions"
@@ -63,6 +65,10 @@ def last_status(record: CallRecord) -> int | None:
     """Return the HTTP status of the last attempt, else that of the error."""
     status = record.attempts[-1].status if record.attempts else None
     return record.error.status if status is None and record.error is not None else status
+
+
+def _background_status(record: CallRecord) -> str | None:
+    return record.response.status if is_of_response(record.call_id) and record.response is not None else None
 
 
 def _finish_reasons(record: CallRecord) -> tuple[str, ...] | None:
@@ -185,6 +191,11 @@ END: Final = Table(
     ),
     Row("gen_ai.response.id", STRING, "response.id", "The provider's id of the answer."),
     Row(RESPONSE_MODEL, STRING, "response.model", "The model of the response, as the provider names it."),
+    Row(
+        RESPONSE_STATUS, STRING, _background_status,
+        "Status of a background response, such as `queued`, when its call or the fetch of it ended.",
+        apis=("responses",),
+    ),
     Row(
         "gen_ai.response.finish_reasons", STRINGS, _finish_reasons,
         "Why the model stopped, one word for each choice; absent where a choice has none.",

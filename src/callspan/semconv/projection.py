@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from callspan.record.call import CallRecord
+from callspan.record.ids import is_of_response
 from callspan.record.messages import Conversation
 from callspan.semconv import call, gen_ai, llm, openinference
 from callspan.semconv.budgets import Attributes, ByteBudget
@@ -75,6 +76,8 @@ class Projection:
                 waiting -= 1
         shown.budget = budget
         call.END.put(attributes, record, shown)
+        if record.api == "responses" and is_of_response(record.call_id):
+            attributes[call.CALL_ID] = record.call_id  # at the start it was another
         return attributes
 
     def _has_plenty(self, record: CallRecord) -> bool:

@@ -66,6 +66,8 @@ class CallFilter(SessionFilter, frozen=True, kw_only=True):
     """True: only calls whose outcome is error or timeout; False: only successes."""
     cut_off: bool | None = None
     """True: only streams that stopped without their terminal event; False: only other calls."""
+    in_progress: bool | None = None
+    """True: only background responses that nobody has seen end yet; False: only other calls."""
     text: str | None = None
     """Part of a message's text, case-insensitive."""
     limit: int | None = None

@@ -113,7 +113,7 @@ CALLS: Final = Table(
         _word("service_tier", "response.service_tier"),
         _flag("stream", "request.stream"),
         _word("stream_end", "stream.end"),
-        _word("outcome", note="`started`, `success`, `error`, `timeout`, `cancelled`"),
+        _word("outcome", note="`started`, `in_progress`, `success`, `error`, `timeout`, `cancelled`"),
         _word("finish_reason", _COMPUTED),
         _word("error_type", "error.type"),
         _word("error_kind", "error.kind"),

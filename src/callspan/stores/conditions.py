@@ -93,6 +93,8 @@ def call_conditions(which: CallFilter, metadata: MetadataSql, layout: int, in_se
     yield from (text for name, text in _PLAIN.items() if getattr(which, name) is not None)
     if which.errors is not None:
         yield "c.outcome IN ('error', 'timeout')" if which.errors else "c.outcome = 'success'"
+    if which.in_progress is not None:
+        yield f"c.outcome {'=' if which.in_progress else '<>'} 'in_progress'"
     if which.cut_off is not None:
         yield f"coalesce(c.stream_end, '') {'=' if which.cut_off else '<>'} 'cut_off'"
     if which.timestep_id is not None:

@@ -16,6 +16,8 @@ from callspan.process.redaction import Redactor
 from callspan.providers import registry
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, MessageRecord, Record, RewardRecord, SessionRecord, TimestepRecord
+from callspan.record.ids import is_of_response
+from callspan.record.merging import merged
 from callspan.settings import SettingArguments
 from callspan.settings_loader import load
 from callspan.wiring import WIRING
@@ -53,9 +55,13 @@ class Captured:
 
     @property
     def records(self) -> list[CallRecord]:
-        """One record per finished call, with its conversation."""
-        calls = [record for record in self.everything if isinstance(record, CallRecord)]
-        return [registry.with_conversation(call) for call in calls if call.outcome != "started"]
+        """One record per finished call, with its conversation; background responses in their present state."""
+        calls: dict[str | int, list[CallRecord]] = {}
+        for number, record in enumerate(self.everything):
+            if isinstance(record, CallRecord) and record.outcome != "started":
+                key = record.call_id if is_of_response(record.call_id) else number
+                calls.setdefault(key, []).append(record)
+        return [registry.with_conversation(merged(versions)) for versions in calls.values()]
 
     @property
     def sessions(self) -> list[SessionRecord]:

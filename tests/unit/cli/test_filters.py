@@ -75,6 +75,8 @@ def test_what_is_no_time_is_reported_with_an_example(text: str) -> None:
         (["--no-error"], CallFilter(errors=False)),
         (["--cut-off"], CallFilter(cut_off=True)),
         (["--no-cut-off"], CallFilter(cut_off=False)),
+        (["--in-progress"], CallFilter(in_progress=True)),
+        (["--no-in-progress"], CallFilter(in_progress=False)),
         (["--session", "s", "--model", "m", "--provider", "p"], CallFilter(session_id="s", model="m", provider="p")),
         (["--text", ""], CallFilter(text="")),
         (

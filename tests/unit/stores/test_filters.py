@@ -32,7 +32,7 @@ def mixed(holding: Holding) -> Reader:
     return holding(
         made("d", 3, model="gpt-5", answered="gpt-5-1", provider="openai", outcome="timeout", session_id="s2"),
         made("a", 0, model="gpt-5", provider="openai", outcome="success", session_id="s1", timestep_id="t1"),
-        made("f", 5, outcome="started"),
+        made("f", 5, outcome="in_progress"),
         made("b", 1, answered="claude-1", provider="anthropic", outcome="error", session_id="s1", timestep_id="t2"),
         made(
             "e", 4, model="x", provider="anthropic", outcome="cancelled", session_id="s2", stream=Stream(end="closed")
@@ -73,6 +73,8 @@ def mixed(holding: Holding) -> Reader:
         ({"cut_off": True}, "c"),
         ({"cut_off": True, "errors": True}, ""),
         ({"cut_off": False}, "fedba"),
+        ({"in_progress": True}, "f"),
+        ({"in_progress": False}, "edcba"),
         ({"since_ns": MIDNIGHT_NS + 3 * SECOND}, "fed"),
         ({"since_ns": MIDNIGHT_NS + 3 * SECOND + 1}, "fe"),
         ({"until_ns": MIDNIGHT_NS + 3 * SECOND}, "cba"),

@@ -6,10 +6,12 @@ import json
 from typing import Any
 
 import anthropic
+import openai
 import pytest
 
 from callspan.testing.provider import Choice, ScriptedProvider
 
+SECRET = "whsec_c2VjcmV0"
 TOOL = {"name": "move", "arguments": {"direction": "north", "steps": 3}}
 ARGUMENTS = '{"direction":"north","steps":3}'
 
@@ -159,6 +161,47 @@ class TestResponses:
         assert events[0].response.usage is None
         assert events[0].response.status == "in_progress"
         assert events[-1].response.usage.output_tokens == 7
+
+    def test_a_response_in_the_background_ends_after_so_many_polls(self, provider: ScriptedProvider, sdk: Any) -> None:
+        provider.reply(text="Paris.", polls=2)
+        job = sdk.responses(background=True)
+        assert (job.status, job.output, job.usage, job.background) == ("queued", [], None, True)
+        polls = [sdk.openai(lambda c: c.responses.retrieve(job.id)) for _ in range(4)]
+        assert [poll.status for poll in polls] == ["in_progress", "in_progress", "completed", "completed"]
+        assert polls[-1].output_text == "Paris."
+        assert polls[-1].completed_at >= polls[-1].created_at
+        assert [poll.usage is None for poll in polls] == [True, True, False, False]
+
+    def test_a_response_in_the_background_is_streamed_from_any_event_on(
+        self, provider: ScriptedProvider, sdk: Any
+    ) -> None:
+        job = sdk.responses(background=True)
+        whole = sdk.openai(lambda c: c.responses.retrieve(job.id, stream=True))
+        assert [event.response.status for event in whole[:3]] == ["queued", "queued", "in_progress"]
+        rest = sdk.openai(lambda c: c.responses.retrieve(job.id, stream=True, starting_after=4))
+        assert [event.sequence_number for event in rest] == list(range(5, len(whole)))
+        assert rest[-1].response.usage.output_tokens == 7
+
+    @pytest.mark.parametrize(("polls", "status"), [(1, "cancelled"), (0, "completed")])
+    def test_a_response_in_the_background_can_be_cancelled_until_its_end(
+        self, provider: ScriptedProvider, sdk: Any, polls: int, status: str
+    ) -> None:
+        provider.reply(text="Paris.", polls=polls)
+        job = sdk.responses(background=True)
+        cancelled = sdk.openai(lambda c: c.responses.cancel(job.id))
+        assert (cancelled.status, sdk.openai(lambda c: c.responses.retrieve(job.id)).status) == (status, status)
+
+    @pytest.mark.parametrize("reason", ["failed", "length"])
+    def test_a_webhook_reports_how_a_response_in_the_background_ended(
+        self, provider: ScriptedProvider, sdk: Any, reason: str
+    ) -> None:
+        provider.reply(text="Pa", finish_reason=reason, polls=5)
+        job = sdk.responses(background=True)
+        payload, headers = provider.webhook(job.id, SECRET)
+        with openai.OpenAI(api_key="any") as client:
+            event: Any = client.webhooks.unwrap(payload, headers, secret=SECRET)
+        assert (event.type, event.data.id) == (f"response.{'failed' if reason == 'failed' else 'incomplete'}", job.id)
+        assert sdk.openai(lambda c: c.responses.retrieve(job.id)).status == event.type.partition(".")[2]
 
     def test_the_stream_helper_folds_reasoning_text_and_tools(self, provider: ScriptedProvider, sdk: Any) -> None:
         provider.reply(text="On my way.", reasoning="North is free.", tool_calls=[TOOL])

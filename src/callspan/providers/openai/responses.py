@@ -12,12 +12,13 @@ from callspan.providers.openai.parts import media, parts_of
 from callspan.providers.openai.response import finish_meanings, read_request, response_error, unix_time
 from callspan.providers.openai.responses_stream import ResponsesAccumulator
 from callspan.providers.openai.usage import usage_of
-from callspan.record.call import CONTENT_FILTER, LENGTH, TOOL_CALLS, ErrorInfo, Request, Response
+from callspan.record.call import CONTENT_FILTER, LENGTH, TOOL_CALLS, ErrorInfo, Outcome, Request, Response
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, Message, Part, Reasoning, ToolCall, ToolResult, UnknownPart
 
 _COMPLETED: Final = "completed"
 _UNDER_WAY: Final = ("in_progress", "queued")
+_OUTCOMES: Final[dict[str, Outcome]] = {**dict.fromkeys(_UNDER_WAY, "in_progress"), "cancelled": "cancelled"}
 
 
 class Responses:
@@ -44,6 +45,7 @@ class Responses:
         """
         known = isinstance(dig(body, "output"), list) or bool(text(body, "status"))
         reasons = [_reason(body)] if known else []
+        background = flag(body, "background") is True
         meant = finish_meanings(reasons)
         error = response_error(body) or _unexplained(body)
         return ResponseInfo(
@@ -55,7 +57,10 @@ class Responses:
                 service_tier=word(body, "service_tier"),
                 system_fingerprint=word(body, "system_fingerprint"),
                 status=word(body, "status"),
+                completed=unix_time(body, "completed_at") if background else None,
             ),
+            background=background,
+            outcome=_OUTCOMES.get(text(body, "status") or "") if background else None,
             usage=usage_of(body),
             error=error,
             truncated=LENGTH in meant,

@@ -161,6 +161,7 @@ def _matches(record: CallRecord, which: CallFilter) -> bool:
         and (which.since_ns is None or start >= which.since_ns)
         and (which.until_ns is None or start < which.until_ns)
         and (which.errors is None or _fits(record, errors=which.errors))
+        and which.in_progress in {None, record.outcome == "in_progress"}
         and which.cut_off in {None, record.stream is not None and record.stream.end == "cut_off"}
         and (which.text is None or which.text.casefold() in text_of(record).casefold())
     )

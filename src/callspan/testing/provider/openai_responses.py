@@ -24,6 +24,7 @@ from callspan.testing.provider.answer import (
     with_usage,
     words,
 )
+from callspan.testing.provider.background import in_background
 from callspan.testing.provider.script import Choice, Json, Reply
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -121,7 +122,8 @@ def _response(answer: Answer) -> Json:
         "text": {"format": {"type": "text"}, "verbosity": "medium", **member(request, "text")},
         **{name: value if request.get(name) is None else request[name] for name, value in _ECHOED.items()},
     }
-    return with_usage(body, answer.reply, _usage(answer.reply))
+    whole = with_usage(body, answer.reply, _usage(answer.reply))
+    return in_background(whole) if request.get("background") is True else whole
 
 
 def _typed(type_: str, **fields: object) -> Event:
@@ -199,20 +201,28 @@ def _item_events(index: int, item: Json) -> Iterator[Event]:
 def _sequence(body: Json) -> Iterator[Event]:
     ended = {"status": "in_progress", "error": None, "incomplete_details": None}
     begun = {**body, **ended, "output": [], "usage": None}
-    yield _typed("response.created", response=begun)
+    if body.get("background") is True:
+        begun |= {"completed_at": None}
+        queued = {**begun, "status": "queued"}
+        yield _typed("response.created", response=queued)
+        yield _typed("response.queued", response=queued)
+    else:
+        yield _typed("response.created", response=begun)
     yield _typed("response.in_progress", response=begun)
     for index, item in enumerate(objects(body.get("output"))):
         yield from _item_events(index, item)
     yield _typed(f"response.{body.get('status', 'completed')}", response=body)
 
 
-def _events(body: Json, _: Answer) -> list[Event]:
+def _events(body: Json, answer: Answer) -> list[Event]:
     numbers = count()
+    after = answer.request.query.get("starting_after", "")
+    start = int(after) + 1 if after.isdecimal() else 0
     return [
         event._replace(data={**event.data, "sequence_number": next(numbers)})
         for event in _sequence(body)
         if not isinstance(event.data, str)
-    ]
+    ][start:]
 
 
 def _error_event(error: ErrorAnswer) -> Event:
@@ -221,4 +231,4 @@ def _error_event(error: ErrorAnswer) -> Event:
 
 
 RESPONSES = Wire(OPENAI, _response, _events)
-"""`POST /v1/responses`, and `GET` of one."""
+"""`POST /v1/responses`, `GET` of one, and its cancellation."""

@@ -149,6 +149,8 @@ class Reply(Choice):
     """Never answer; wait until the client goes away or the provider is closed."""
     json_where_sse_due: bool = False
     """Answer a streaming request with the whole body as plain JSON."""
+    polls: int = 1
+    """Of a background response: how many times fetching it finds it in progress before it has ended."""
     raw: object = None
     """The answer as given: an object is the JSON body (cut into events for a stream), a list of objects is the events,
     bytes are sent as they are. None: made of the other fields."""
@@ -196,6 +198,7 @@ class ReplyFields(TypedDict, total=False):
     gzip: bool
     hang: bool
     json_where_sse_due: bool
+    polls: int
     raw: object
     responder: Callable[[ReceivedRequest], Reply] | None
 

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from callspan.testing.provider.answer import Answer, Event
+from callspan.testing.provider.background import StoredResponse, webhook
 from callspan.testing.provider.rendering import Rendering, event_bytes, family_of, find_route, render
 from callspan.testing.provider.script import (
     DEFAULT_REPLY,
@@ -235,8 +236,8 @@ class ScriptedProvider:
 
     It listens from its construction until `close`. Each reply is used once, in the order scripted; with nothing left,
     the reply is a short default text. Safe from any thread and usable by any number of clients at once, also from async
-    code: it runs in threads of its own. Responses can be read again by their id; `GET /models` and counting tokens
-    do not use up the script.
+    code: it runs in threads of its own. Responses can be read again by their id, those in the background after so many
+    polls; `GET /models` and counting tokens do not use up the script.
 
     Example:
         >>> with callspan.testing.ScriptedProvider() as provider:
@@ -250,7 +251,7 @@ class ScriptedProvider:
     def __init__(self) -> None:
         self._script = Script()
         self._requests: list[ReceivedRequest] = []
-        self._responses: dict[str, Json] = {}
+        self._responses: dict[str, StoredResponse] = {}
         self._lock = threading.Lock()
         self._server = Server(self._answer)
 
@@ -301,6 +302,22 @@ class ScriptedProvider:
             reply = Reply(text=reply)
         self._script.add(Line(reply or Reply(**fields), on, repeat))
 
+    def webhook(self, response_id: str, secret: str) -> tuple[str, Mapping[str, str]]:
+        """Return the payload and headers of the webhook that reports the end of a background response.
+
+        The response has ended then. `secret` is that of the client (`webhook_secret`). Raises KeyError for an id that
+        the provider has not given.
+
+        Example:
+            >>> job = client.responses.create(model="m", input="Hi", background=True)
+            >>> payload, headers = provider.webhook(job.id, "whsec_c2VjcmV0")
+            >>> client.webhooks.unwrap(payload, headers, secret="whsec_c2VjcmV0").type
+            'response.completed'
+        """
+        with self._lock:
+            body = self._responses[response_id].ended()
+        return webhook(body, secret)
+
     def close(self) -> None:
         """Stop: hang up on all clients, end all threads, free the port. Again: nothing.
 
@@ -333,8 +350,17 @@ class ScriptedProvider:
         while reply.responder is not None:
             reply = reply.responder(request)
         answer = Answer(request, reply, family_of(request, found).request_id(), named)
-        known = self._responses.get(named.get("id", "")) if reply is DEFAULT_REPLY else None
-        rendering = render(answer, found, known)
-        if rendering.json and rendering.json.get("object") == "response":
-            self._responses[str(rendering.json.get("id"))] = rendering.json
+        stored = self._responses.get(named.get("id", "")) if reply is DEFAULT_REPLY else None
+        rendering = render(answer, found, None if stored is None else self._fetched(stored, request))
+        if stored is None and rendering.json and rendering.json.get("object") == "response":
+            stored = StoredResponse(rendering.json, reply.polls)
+            self._responses[stored.id] = stored
+            if rendering.events is None and rendering.json.get("background") is True and reply.raw is None:
+                return render(answer, found, stored.queued())
         return rendering
+
+    def _fetched(self, stored: StoredResponse, request: ReceivedRequest) -> Json:
+        with self._lock:
+            if request.method == "POST":
+                return stored.cancel()
+            return stored.ended() if request.stream else stored.fetched()

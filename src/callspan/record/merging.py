@@ -1,0 +1,72 @@
+"""Merging: the versions of a background response's call, written by several requests and processes, as one record.
+
+Version 1 or 2 is of the request that created the response, 3 of a webhook, 4 of whoever fetched the answer. In whatever
+order they come, and however often, the result is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import reduce
+from typing import Any, Final
+
+import msgspec
+
+from callspan.record.call import CallRecord, Timing
+
+ENDED_VERSION: Final = 3
+"""Version of a record that has the outcome and end of a background response, and not its answer."""
+ANSWER_VERSION: Final = 4
+"""Version of a record that has its answer."""
+_CREATED: Final = 2
+"""The highest version of the request that created a response."""
+_OF_ANSWER: Final = ("response", "usage", "cost")
+_OF_END: Final = ("call_id", "schema_version", "record_version", "outcome", "error", "timing", "redactions")
+_DERIVED: Final = "conversation"
+
+
+def merged(versions: Iterable[CallRecord]) -> CallRecord:
+    """Return all versions of one call as one record. Raises TypeError for none."""
+    return reduce(_merged, versions)
+
+
+def _merged(one: CallRecord, other: CallRecord) -> CallRecord:
+    lower, higher = sorted((one, other), key=lambda record: record.record_version)
+    if lower.record_version == higher.record_version:
+        return one
+    if higher.record_version <= _CREATED:
+        return higher
+    created, besides = _by_creation(lower, higher)
+    fields = {name: _known(name, higher, lower) for name in _OF_ANSWER}
+    fields |= {name: _known(name, created, besides) for name in _OF_REQUEST}
+    redactions = [*lower.redactions, *(one for one in higher.redactions if one not in lower.redactions)]
+    timing = _timing(created, higher)
+    return msgspec.structs.replace(higher, timing=timing, redactions=redactions, conversation=None, **fields)
+
+
+def _by_creation(lower: CallRecord, higher: CallRecord) -> tuple[CallRecord, CallRecord]:
+    """Both records, first the one that knows more of the request: its process is known, of which others say nothing."""
+    begun_only = lower.record_version < _CREATED and higher.pid is not None
+    return (higher, lower) if lower.pid is None or begun_only else (lower, higher)
+
+
+def _known(name: str, first: CallRecord, second: CallRecord) -> Any:  # noqa: ANN401 - any field
+    """The field of the first record where it has one, else of the second."""
+    value = getattr(first, name)
+    return getattr(second, name) if value == _DEFAULTS[name] else value
+
+
+def _timing(created: CallRecord, higher: CallRecord) -> Timing:
+    """The start and the details of the request, and the end of the response."""
+    start, end = created.timing, higher.timing
+    lasted_ns = end.start_ns + (end.duration_ns or 0) - start.start_ns
+    # The provider's clock is another one, and counts in seconds.
+    return msgspec.structs.replace(start, duration_ns=max(lasted_ns, start.duration_ns or 0))
+
+
+_DEFAULTS: Final[dict[str, object]] = {
+    field.name: field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+    for field in msgspec.structs.fields(CallRecord)
+    if field.default is not msgspec.NODEFAULT or field.default_factory is not msgspec.NODEFAULT
+}
+_OF_REQUEST: Final = tuple(name for name in _DEFAULTS if name not in {*_OF_ANSWER, *_OF_END, _DERIVED})

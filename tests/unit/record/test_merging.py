@@ -1,0 +1,98 @@
+"""The versions of a background response's call make one record, in whatever order and however often they come."""
+
+from __future__ import annotations
+
+import itertools
+from decimal import Decimal
+
+import msgspec
+import pytest
+
+from callspan.record.call import CallRecord, Cost, ErrorInfo, Place, Request, Response, Timing, Usage
+from callspan.record.codec import decode, encode
+from callspan.record.ids import is_of_response, new_id, response_call_id
+from callspan.record.merging import ANSWER_VERSION, ENDED_VERSION, merged
+
+S = 1_000_000_000
+CALL_ID = response_call_id("openai", "resp_1")
+BEGUN = CallRecord(
+    call_id=CALL_ID, record_version=1, provider="openai", api="responses", sdk="openai/3", pid=7, host="h",
+    place=Place(session_id="s"), request=Request(model="gpt-5", stream=True), outcome="in_progress",
+    response=Response(id="resp_1", status="queued"), timing=Timing(start_ns=10 * S), trace_id="a" * 32,
+)  # fmt: skip
+CREATED = msgspec.structs.replace(
+    BEGUN, record_version=2, request=Request(model="gpt-5", stream=True, body=msgspec.Raw(b'{"model":"gpt-5"}')),
+    timing=Timing(start_ns=10 * S, duration_ns=S // 10, headers_ns=5), metadata={"user_id": "u"}, retries=1,
+)  # fmt: skip
+ENDED = CallRecord(
+    call_id=CALL_ID, record_version=ENDED_VERSION, provider="openai", api="responses",
+    response=Response(id="resp_1", status="completed"), timing=Timing(start_ns=13 * S, duration_ns=0),
+)  # fmt: skip
+ANSWER = CallRecord(
+    call_id=CALL_ID, record_version=ANSWER_VERSION, provider="openai", api="responses", sdk="openai/3",
+    response=Response(id="resp_1", status="completed", body=msgspec.Raw(b'{"output":[]}')),
+    usage=Usage(input_tokens=3, output_tokens=4), cost=Cost(usd=Decimal("0.5"), source="t"),
+    timing=Timing(start_ns=9 * S, duration_ns=5 * S),
+)  # fmt: skip
+
+
+def test_every_order_and_repetition_gives_the_same_record() -> None:
+    """All versions, twice each, through JSON as stores keep them."""
+    whole = merged([CREATED, ANSWER])
+    for order in itertools.permutations([BEGUN, CREATED, ENDED, ANSWER]):
+        found = order[0]
+        for record in [*order[1:], *order]:
+            found = decode(encode(merged([found, record])))  # type: ignore[assignment]
+        assert msgspec.json.encode(found) == msgspec.json.encode(whole), [one.record_version for one in order]
+
+
+def test_the_request_is_of_the_first_and_the_answer_of_the_last() -> None:
+    """Start and details of the request; end, outcome, tokens and cost of the answer."""
+    whole = merged([ANSWER, CREATED])
+    assert (whole.record_version, whole.outcome, whole.usage, whole.cost) == (4, "success", ANSWER.usage, ANSWER.cost)
+    assert (whole.request, whole.place, whole.metadata) == (CREATED.request, CREATED.place, CREATED.metadata)
+    assert (whole.trace_id, whole.pid, whole.retries) == ("a" * 32, 7, 1)
+    assert whole.timing == Timing(start_ns=10 * S, duration_ns=4 * S, headers_ns=5)
+
+
+def test_a_webhook_sets_outcome_and_end_only() -> None:
+    """The answer comes with a later fetch."""
+    failed = msgspec.structs.replace(ENDED, outcome="error", error=ErrorInfo(kind="unknown", type="failed"))
+    half = merged([failed, CREATED])
+    assert (half.outcome, half.error, half.usage) == ("error", failed.error, None)
+    assert (half.timing.start_ns, half.timing.duration_ns) == (10 * S, 3 * S)
+    whole = merged([half, ANSWER])
+    assert (whole.outcome, whole.error, whole.usage) == ("success", None, ANSWER.usage)
+    assert whole.timing.duration_ns == 4 * S
+
+
+def test_without_the_request_there_is_the_answer() -> None:
+    """It was made where nothing is recorded."""
+    assert merged([ANSWER]) is ANSWER
+    assert merged([ENDED, ANSWER]).timing == ANSWER.timing
+
+
+def test_the_clock_of_the_provider_may_be_behind() -> None:
+    """The call lasts as long as its request at least."""
+    early = msgspec.structs.replace(ANSWER, timing=Timing(start_ns=8 * S, duration_ns=S))
+    assert merged([CREATED, early]).timing.duration_ns == S // 10
+
+
+def test_a_later_version_of_the_whole_record_replaces() -> None:
+    """As `callspan reprice` writes it."""
+    again = msgspec.structs.replace(merged([CREATED, ANSWER]), record_version=5, cost=Cost(usd=Decimal(1), source="u"))
+    found = merged([merged([CREATED, ANSWER]), again, ANSWER, CREATED])
+    assert (found.cost, found.record_version, found.timing) == (again.cost, 5, again.timing)
+
+
+@pytest.mark.parametrize("response_id", ["resp_1", "", "\udc80", "resp_" + "x" * 10_000])
+def test_ids_of_responses_are_told_from_others(response_id: str) -> None:
+    """They are valid UUIDs of version 8, and the same for the same provider and response."""
+    call_id = response_call_id("openai", response_id)
+    assert is_of_response(call_id)
+    assert len(call_id) == len(new_id())
+    assert call_id == response_call_id("openai", response_id) != response_call_id("azure.ai.openai", response_id)
+    assert call_id[19] in "89ab"
+    assert not is_of_response(new_id())
+    assert not is_of_response("")
+    assert not is_of_response("c8")
