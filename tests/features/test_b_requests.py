@@ -224,3 +224,52 @@ def test_marks_of_prompt_caching_are_kept(content: Any, mode: Mode, run: Run) ->
         assert json.loads(attributes["llm.prompts.raw"]) == marked
     else:
         assert "llm.prompts.raw" not in attributes
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@pytest.mark.parametrize("api", APIS)
+def test_a_prompt_has_the_name_and_version_that_the_application_gives_it(
+    api: str, stream: bool, mode: Mode, run: Run, seen: Captured
+) -> None:
+    """From the metadata, under the conventions' names, as texts; without a name there is no version."""
+
+    async def body() -> None:
+        with callspan.metadata(prompt_version=2):
+            await answered(mode, api, stream=stream)
+            with callspan.metadata(prompt_id="greet"):
+                await answered(mode, api, stream=stream)
+
+    run(body)
+    assert [named(dict(span.attributes or {})) for span in seen.spans] == [{}, {"name": "greet", "version": "2"}]
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ({"id": "pmpt_1", "version": "7", "variables": {"city": "Rome"}}, {"name": "pmpt_1", "version": "7"}),
+        ({"id": "pmpt_1"}, {"name": "pmpt_1"}),
+        ({"id": None, "version": "7"}, {"name": "greet", "version": "2"}),
+        (None, {"name": "greet", "version": "2"}),
+    ],
+)
+@pytest.mark.parametrize("content", ["full", "metadata", "off"])
+def test_a_template_of_the_provider_is_the_prompt_of_its_call(
+    template: Any, expected: dict[str, str], content: Any, provider: ScriptedProvider
+) -> None:
+    """Responses' own `prompt` goes before the metadata, of which nothing is mixed in; its variables are content."""
+    with (
+        capture(content=content) as seen,
+        openai.OpenAI(api_key="k", base_url=provider.openai_url) as client,
+        callspan.metadata(prompt_id="greet", prompt_version=2),
+    ):
+        client.responses.create(model="gpt-5", input="Hi", prompt=template)
+    attributes = shown(seen)
+    assert named(attributes) == expected
+    assert the_call(seen).request.params.get("prompt", {}).get("id") == (template or {}).get("id")
+    assert "Rome" not in json.dumps(the_call(seen).request.params)
+
+
+def named(attributes: dict[str, Any]) -> dict[str, str]:
+    """The attributes of the prompt, without their prefix."""
+    prefix = "gen_ai.prompt."
+    return {name.removeprefix(prefix): value for name, value in attributes.items() if name.startswith(prefix)}

@@ -205,6 +205,8 @@ def _facts(call: CallRecord) -> Iterator[tuple[str, str]]:
         chunks = f"{count(call.stream.chunks)} chunks"
         is_cut_off = call.stream.end == "cut_off"
         yield "stream", f"cut off after {chunks}" if is_cut_off else f"ended by {call.stream.end}, {chunks}, {whole}"
+    if call.request.compacted or (call.response is not None and call.response.compacted):
+        yield "context", "compacted"
     if call.response is not None and call.response.unrecognized:
         yield "response", f"not recognized: nothing of {call.api} is in its body"
     reasons = [reason for reason in (call.response.finish_reasons if call.response else []) if reason]

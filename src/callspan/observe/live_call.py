@@ -369,8 +369,8 @@ class LiveCall:
         if body is not None:
             encoded, self._raw_output = (encode_json(body), None) if self.streaming else encode_response(body)
             response = msgspec.structs.replace(
-                info.response, truncated=info.truncated, refused=info.refused, body_bytes=len(encoded),
-                body=msgspec.Raw(encoded),
+                info.response, truncated=info.truncated, refused=info.refused, compacted=info.compacted,
+                body_bytes=len(encoded), body=msgspec.Raw(encoded),
             )  # fmt: skip
         elif attempts:
             response = info.response

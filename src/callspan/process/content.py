@@ -38,6 +38,8 @@ _TEXTS: Final = (
     "name", "user_id", "group_id", "task_id", "user_step_id", "experiment", "label", "source", "sender", "receiver",
 )  # fmt: skip
 """Fields with texts of the application, in records of all kinds, beside content and metadata."""
+_TEMPLATE: Final = frozenset({"id", "version"})
+"""What names a prompt template of the provider; its variables are content."""
 _PLAIN_KEYS: Final = frozenset({"type", "effort", "summary", "mode", "budget_tokens", "include_usage", "verbosity"})
 """What is kept of settings that are objects."""
 _CONTENT: Final[dict[type, str]] = {EventRecord: "data", MessageRecord: "content", RewardRecord: "annotation"}
@@ -133,7 +135,8 @@ def _setting(key: str, value: object) -> object:
     if isinstance(value, bool | int | float) or key in _PLAIN_VALUES:
         return value
     if isinstance(value, dict):
-        kept = {name: item for name, item in value.items() if name in _PLAIN_KEYS and isinstance(item, _SCALARS)}
+        names = _TEMPLATE if key == "prompt" else _PLAIN_KEYS
+        kept = {name: item for name, item in value.items() if name in names and isinstance(item, _SCALARS)}
         return kept or None
     return None
 

@@ -39,6 +39,8 @@ class ResponseInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The provider works on the response without its request: other requests may fetch it."""
     outcome: Outcome | None = None
     """Of a background response: `in_progress` until it has ended, and how it ended where that was no success."""
+    compacted: bool = False
+    """The conversation was compacted, or parts of it left out, for this response."""
     recognized: bool = True
     """False: nothing in the body belongs to this API; it follows another one, or is not one of any."""
 

@@ -87,6 +87,15 @@ def items(value: object, *path: str) -> list[object] | tuple[()]:
     return found if isinstance(found, list) else ()
 
 
+def of_type(found: object, kind: str) -> dict[str, object] | None:
+    """Return the first JSON object of the given `type` in an array, itself and not a copy, or None."""
+    if isinstance(found, list):
+        for item in found:
+            if isinstance(item, dict) and item.get("type") == kind:
+                return item
+    return None
+
+
 def objects(value: object, *path: str) -> Iterator[dict[str, object]]:
     """Yield the JSON objects among the array at `path`."""
     for item in items(value, *path):

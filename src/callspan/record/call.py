@@ -193,6 +193,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     roles: list[str] | None = None
     """Roles of the messages in order, if the content setting keeps no body."""
     tool_names: list[str] | None = None
+    compacted: bool = False
+    """A compaction of the provider is among the messages: a summary of those before it."""
     body_bytes: int | None = None
     """Size of the body as sent."""
     body: msgspec.Raw = NO_BODY
@@ -217,6 +219,8 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The model stopped at a length limit."""
     refused: bool = False
     """The answer is a refusal, or a filter removed it."""
+    compacted: bool = False
+    """The provider compacted the conversation for this response, or left parts of it out, and says so."""
     unrecognized: bool = False
     """Nothing in the body belongs to the given API: content and usage are unknown, not empty."""
     body_bytes: int | None = None

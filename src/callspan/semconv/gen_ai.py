@@ -6,6 +6,7 @@ constants, since those of the Python package are frozen at an older state.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -17,7 +18,22 @@ from callspan.record.messages import Text
 from callspan.semconv import anthropic
 from callspan.semconv.budgets import Attributes, ByteBudget, chosen, put_json, put_text
 from callspan.semconv.content_parts import Shown, finish_word, input_messages, output_messages, parts_json
-from callspan.semconv.table import BOOLEAN, DOUBLE, INT, JSON, STRING, STRINGS, Body, From, Put, Row, Sent, Table, sent
+from callspan.semconv.table import (
+    BOOLEAN,
+    DOUBLE,
+    INT,
+    JSON,
+    STRING,
+    STRINGS,
+    Body,
+    Each,
+    From,
+    Put,
+    Row,
+    Sent,
+    Table,
+    sent,
+)
 from callspan.semconv.wire_json import (
     answer_bytes,
     as_float,
@@ -44,11 +60,16 @@ INPUT_MESSAGES: Final = "gen_ai.input.messages"
 OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
 SYSTEM_INSTRUCTIONS: Final = "gen_ai.system_instructions"
 TOOL_DEFINITIONS: Final = "gen_ai.tool.definitions"
+PROMPT_NAME: Final = "gen_ai.prompt.name"
+PROMPT_VERSION: Final = "gen_ai.prompt.version"
+COMPACTED: Final = "gen_ai.conversation.compacted"
 SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
 ERROR_TYPE: Final = "error.type"
 
 _SEARCH: Final = ("vector_store_search",)
+_TEMPLATES: Final = ("responses",)
+"""The endpoints whose requests may refer to a prompt template of the provider."""
 _OPENAI: Final = ("chat_completions", "responses")
 _AZURE: Final = "azure.ai.openai"
 _AZURE_NAMESPACE: Final = "Microsoft.CognitiveServices"
@@ -85,6 +106,24 @@ def _error_type(record: CallRecord) -> str | None:
 def _first_chunk_s(record: CallRecord) -> float | None:
     first_ns = record.timing.first_chunk_ns
     return first_ns / _NS if first_ns is not None and record.request.stream else None
+
+
+def _prompt_of_metadata(metadata: Mapping[str, object]) -> tuple[str, str | None] | None:
+    name = metadata.get("prompt_id")
+    return None if name is None else (str(name), _version(metadata))
+
+
+def _prompt(record: CallRecord) -> tuple[str, str | None] | None:
+    """Name and version of the template the request refers to, else of the one that the application names."""
+    template = record.request.params.get("prompt")
+    if isinstance(template, dict) and (name := as_text(template.get("id"))):
+        return name, as_text(template.get("version"))
+    return _prompt_of_metadata(record.metadata)
+
+
+def _version(metadata: Mapping[str, object]) -> str | None:
+    version = metadata.get("prompt_version")
+    return None if version is None else str(version)
 
 
 def _put_output(attributes: Attributes, name: str, record: CallRecord, shown: Shown, budget: ByteBudget) -> None:
@@ -135,6 +174,8 @@ def _input_weight(record: CallRecord, shown: Shown) -> int:
     return max(0, request_bytes(record) - others)
 
 
+_OF_METADATA: Final = Each("metadata", _prompt_of_metadata)
+_OF_REQUEST: Final = Each("", _prompt)
 _OUTPUT: Final = Body(_put_output, answers=2, weigh=lambda record, _: answer_bytes(record))
 _INPUT: Final = Body(_put_input, requests=2, weigh=_input_weight)
 """Instructions and tools come out of the same body: what is counted on here is for them too."""
@@ -188,6 +229,24 @@ END: Final = Table(
         "gen_ai.output.type", STRING,
         Sent({"response_format": output_type, "text": output_type_of_text, "modalities": output_type_of_modalities}),
         "The requested format: `text`, `json` or `speech`.",
+    ),
+    Row(
+        PROMPT_NAME, STRING, _OF_METADATA, "`prompt_id` of `callspan.metadata(...)`.", not_apis=_TEMPLATES,
+    ),
+    Row(
+        PROMPT_VERSION, STRING, _OF_METADATA, "`prompt_version` of `callspan.metadata(...)`.", not_apis=_TEMPLATES,
+    ),
+    Row(
+        PROMPT_NAME, STRING, _OF_REQUEST, "`id` of the requested `prompt`, else `prompt_id` of the metadata.",
+        apis=_TEMPLATES,
+    ),
+    Row(
+        PROMPT_VERSION, STRING, _OF_REQUEST, "Its `version`, of the same source.", apis=_TEMPLATES,
+    ),
+    Row(COMPACTED, BOOLEAN, "request.compacted", "A compaction of the provider is among the messages.", if_true=True),
+    Row(
+        COMPACTED, BOOLEAN, "response.compacted",
+        "The provider compacted the conversation for this response, or left parts of it out.", if_true=True,
     ),
     Row("gen_ai.response.id", STRING, "response.id", "The provider's id of the answer."),
     Row(RESPONSE_MODEL, STRING, "response.model", "The model of the response, as the provider names it."),

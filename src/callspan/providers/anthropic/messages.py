@@ -12,7 +12,7 @@ from callspan.providers.anthropic.stream import MessageAccumulator
 from callspan.providers.base import Accumulator, Api, Operation, ResponseInfo
 from callspan.providers.copies import detached, detached_object
 from callspan.providers.errors import error_info
-from callspan.providers.json_readers import UNFIT, Count, count, mapping, objects, text, word
+from callspan.providers.json_readers import UNFIT, Count, count, items, mapping, objects, of_type, text, word
 from callspan.record.call import ErrorInfo, Request, Response, Usage
 from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation
@@ -20,6 +20,7 @@ from callspan.record.messages import Conversation
 _NO_PARAMS: Final = frozenset({"model", "stream", "messages", "system", "tools", "mcp_servers"})
 """What is content, kept elsewhere, or (the servers' authorization tokens) secret."""
 
+_MANAGEMENT: Final = "context_management"
 _MAX_PARAM_BYTES: Final = 4096
 
 
@@ -42,6 +43,8 @@ class Messages:
             params={key: detached(value) for key, value in body.items() if key not in _NO_PARAMS and _is_small(value)},
             message_count=len(messages) if isinstance(messages, list) else None,
             tool_names=_tool_names(body) if isinstance(body.get("tools"), list) else None,
+            # Only requests that ask for it have any: others need not be searched.
+            compacted=_MANAGEMENT in body and any(_has_compaction(message) for message in objects(body, "messages")),
         )
 
     def accumulator(self) -> Accumulator:
@@ -55,6 +58,12 @@ class Messages:
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the messages of both bodies, typed. Either may be None."""
         return conversation(request, response)
+
+
+def _has_compaction(message: object) -> bool:
+    """Whether a message has a summary of those before it; one without a text has failed."""
+    block = of_type(message.get("content"), "compaction") if isinstance(message, dict) else None
+    return block is not None and bool(block.get("content"))
 
 
 def _is_small(value: object) -> bool:
@@ -146,6 +155,7 @@ def _fast(body: object) -> ResponseInfo | None:
         usage=usage(mapping(body, "usage")),
         truncated=reason in _TRUNCATED,
         refused=reason == "refusal",
+        compacted=_is_compacted(body),
     )
 
 
@@ -163,8 +173,14 @@ def _generic(body: object) -> ResponseInfo:
         error=error,
         truncated=reason in _TRUNCATED,
         refused=reason == "refusal",
+        compacted=_is_compacted(body),
         recognized=is_message or error is not None,
     )
+
+
+def _is_compacted(body: object) -> bool:
+    """Whether the provider has put a summary in place of earlier messages, or has cleared any of them."""
+    return _has_compaction(body) or (isinstance(body, dict) and bool(items(body.get(_MANAGEMENT), "applied_edits")))
 
 
 def usage(counted: dict[str, object] | None) -> Usage | None:

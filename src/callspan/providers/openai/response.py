@@ -213,6 +213,7 @@ _CONTENT: Final = frozenset(
         "model_sample",
     }
 )
+_TEMPLATE: Final = ("id", "version")
 _MAX_PARAM_BYTES: Final = 4096
 
 
@@ -237,6 +238,10 @@ def _params(body: dict[object, object]) -> dict[str, object]:
                 params[key] = value
             elif _is_small(value):
                 params[key] = detached(value)
+    prompt = body.get("prompt")
+    if isinstance(prompt, dict):
+        # A template of the provider: its variables are content.
+        params["prompt"] = {key: prompt[key] for key in _TEMPLATE if isinstance(prompt.get(key), str)}
     return params
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeAlias
 
+import msgspec
+
 from callspan.providers.base import Api, Operation, ResponseInfo
 from callspan.providers.copies import detached
-from callspan.providers.json_readers import dig, flag, items, mapping, objects, text, word
+from callspan.providers.json_readers import dig, flag, items, mapping, objects, of_type, text, word
 from callspan.providers.openai.parts import media, parts_of
 from callspan.providers.openai.response import finish_meanings, read_request, response_error, unix_time
 from callspan.providers.openai.responses_stream import ResponsesAccumulator
@@ -17,6 +19,7 @@ from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation, Message, Part, Reasoning, ToolCall, ToolResult, UnknownPart
 
 _COMPLETED: Final = "completed"
+_COMPACTION: Final = "compaction"
 _UNDER_WAY: Final = ("in_progress", "queued")
 _OUTCOMES: Final[dict[str, Outcome]] = {**dict.fromkeys(_UNDER_WAY, "in_progress"), "cancelled": "cancelled"}
 
@@ -31,7 +34,9 @@ class Responses:
 
     def request(self, body: object) -> Request:
         """Return model, stream, parameters and counts of a request, without its body. Total."""
-        return read_request(body, self.message_key)
+        request = read_request(body, self.message_key)
+        given = body.get("input") if isinstance(body, dict) else None
+        return request if of_type(given, _COMPACTION) is None else msgspec.structs.replace(request, compacted=True)
 
     def accumulator(self) -> ResponsesAccumulator:
         """Return a fresh accumulator for one stream."""
@@ -65,6 +70,7 @@ class Responses:
             error=error,
             truncated=LENGTH in meant,
             refused=CONTENT_FILTER in meant or any(_refusals(body)),
+            compacted=of_type(dig(body, "output"), _COMPACTION) is not None,
             recognized=known or error is not None,
         )
 
