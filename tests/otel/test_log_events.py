@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
 import openai
 import pytest
+from opentelemetry._logs import SeverityNumber
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.trace import TracerProvider
@@ -29,20 +32,25 @@ class Told:
         self.logger_provider.add_log_record_processor(SimpleLogRecordProcessor(self.logs))
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self.spans))
 
-    def call(self, provider: ScriptedProvider, **settings: Any) -> None:
+    def call(self, provider: ScriptedProvider, client: Any = None, **settings: Any) -> None:
+        options = {"api_key": "sk-test", "base_url": provider.openai_url, "max_retries": 0, **(client or {})}
         handle = callspan.instrument(
             tracer_provider=self.tracer_provider, logger_provider=self.logger_provider, **settings
         )
         try:
-            with openai.OpenAI(api_key="sk-test", base_url=provider.openai_url, max_retries=0) as client:
-                client.chat.completions.create(model="gpt-5", messages=HI)
+            with openai.OpenAI(**options) as opened:
+                opened.chat.completions.create(model="gpt-5", messages=HI)
         finally:
             handle.uninstrument()
 
     @property
     def event(self) -> Any:
-        (log,) = self.logs.get_finished_logs()
-        return log.log_record
+        (event,) = self.events
+        return event
+
+    @property
+    def events(self) -> list[Any]:
+        return [log.log_record for log in self.logs.get_finished_logs()]
 
     @property
     def span(self) -> Any:
@@ -98,6 +106,56 @@ def test_events_obey_the_content_setting(provider: ScriptedProvider, told: Told,
     told.call(provider, log_events=True, content=content)
     assert not {"gen_ai.input.messages", "gen_ai.output.messages"} & set(told.event.attributes)
     assert told.event.attributes["gen_ai.usage.input_tokens"] > 0
+
+
+FAILURES: dict[str, dict[str, Any]] = {
+    "status": {"status": 400, "message": "Hi is no question."},
+    "timeout": {"hang": True},
+    "body": {"raw": {"error": {"message": "Hi is no question.", "type": "invalid_request_error"}}},
+}
+
+
+@pytest.mark.parametrize("content", ["full", "off"])
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_failed_call_has_the_event_of_its_exception(
+    failure: str, content: Any, provider: ScriptedProvider, told: Told
+) -> None:
+    """A warning in the call's span, with the class of the exception and, where content is shown, its message."""
+    provider.reply(**FAILURES[failure])
+    with contextlib.suppress(openai.OpenAIError):
+        told.call(provider, log_events=True, content=content, client={"timeout": 0.2})
+    details, exception = told.events
+    assert exception.event_name == "gen_ai.client.operation.exception"
+    assert (exception.severity_number, details.severity_number) == (SeverityNumber.WARN, SeverityNumber.DEBUG)
+    assert (exception.trace_id, exception.span_id) == (told.span.context.trace_id, told.span.context.span_id)
+    shown = next(event for event in told.span.events if event.name == "exception")
+    assert exception.timestamp == shown.timestamp == told.span.end_time
+    named = {name: value for name, value in exception.attributes.items() if name.startswith("exception.")}
+    assert named == dict(shown.attributes)
+    assert ("exception.message" in named) is (content == "full")
+    assert named["exception.type"]
+    assert exception.attributes["error.type"] == told.span.attributes["error.type"]
+    assert exception.attributes["gen_ai.request.model"] == "gpt-5"
+    assert ("no question" in str(exception.attributes)) is (content == "full" and failure != "timeout")
+
+
+def test_a_cancelled_call_has_no_event_of_an_exception(provider: ScriptedProvider, told: Told) -> None:
+    """Giving up is no failure of the operation."""
+    provider.reply(hang=True)
+    handle = callspan.instrument(
+        tracer_provider=told.tracer_provider, logger_provider=told.logger_provider, log_events=True
+    )
+
+    async def give_up() -> None:
+        async with openai.AsyncOpenAI(api_key="sk-test", base_url=provider.openai_url) as client:
+            await asyncio.wait_for(client.chat.completions.create(model="gpt-5", messages=HI), 0.1)
+
+    try:
+        with pytest.raises(asyncio.TimeoutError):
+            asyncio.run(give_up())
+    finally:
+        handle.uninstrument()
+    assert [event.event_name for event in told.events] == ["gen_ai.client.inference.operation.details"]
 
 
 def test_events_stay_within_the_byte_caps(provider: ScriptedProvider, told: Told) -> None:

@@ -179,7 +179,7 @@ def _parent_of(span: Span) -> Span:
 
 
 def _set_status(span: Span, record: CallRecord, error: ErrorInfo, end_ns: int) -> None:
-    if record.outcome in ("error", "timeout"):
+    if record.outcome in _FAILED:
         span.set_status(Status(StatusCode.ERROR, error.message or error.type))
         span.add_event(call.EXCEPTION_EVENT, call.EXCEPTION.of(error), end_ns)
 
@@ -227,6 +227,8 @@ def _last_ns(offsets: Iterable[int | None]) -> int:
 
 
 EVENT_NAME: Final = "gen_ai.client.inference.operation.details"
+EXCEPTION_EVENT_NAME: Final = "gen_ai.client.operation.exception"
+_FAILED: Final = ("error", "timeout")
 
 _EMIT: Final = fail_open("emit a log event")
 _STRUCTURED: Final = (
@@ -238,7 +240,7 @@ _STRUCTURED: Final = (
 
 
 class CallLogEvents:
-    """Emits one event for each finished call. Safe from any thread; never raises."""
+    """Emits one event for each finished call, and another for one that failed. Safe from any thread; never raises."""
 
     def __init__(self, settings: Settings, logger_provider: LoggerProvider | None, version: str) -> None:
         self._projection = Projection(msgspec.structs.replace(settings, vocabularies=("gen_ai",)))
@@ -247,20 +249,28 @@ class CallLogEvents:
         self._logger: Logger | None = None
 
     def emit(self, record: CallRecord, conversation: Conversation | None, span: Span) -> None:
-        """Emit the event of a call, in the context of its span; no conversation: without content."""
+        """Emit the events of a call, in the context of its span; no conversation: without content."""
         with _EMIT:
-            # Looked up late: an application may set the global provider after `instrument()`.
-            logger = self._logger or self._first_logger()
-            timing = record.timing
-            logger.emit(
-                LogRecord(
-                    timestamp=timing.start_ns + (timing.duration_ns or 0),
-                    context=trace.set_span_in_context(span),
-                    severity_number=SeverityNumber.DEBUG,
-                    attributes=self._attributes(record, conversation),
-                    event_name=EVENT_NAME,
-                )
+            self._emit(EVENT_NAME, SeverityNumber.DEBUG, record, self._attributes(record, conversation), span)
+            if record.error is not None and record.outcome in _FAILED:
+                error = {gen_ai.ERROR_TYPE: record.error.type, **call.EXCEPTION.of(record.error)}
+                about: dict[str, AnyValue] = {**gen_ai.START.of(record), **error}
+                self._emit(EXCEPTION_EVENT_NAME, SeverityNumber.WARN, record, about, span)
+
+    def _emit(
+        self, name: str, severity: SeverityNumber, record: CallRecord, attributes: dict[str, AnyValue], span: Span
+    ) -> None:
+        # Looked up late: an application may set the global provider after `instrument()`.
+        logger = self._logger or self._first_logger()
+        logger.emit(
+            LogRecord(
+                timestamp=record.timing.start_ns + (record.timing.duration_ns or 0),
+                context=trace.set_span_in_context(span),
+                severity_number=severity,
+                attributes=attributes,
+                event_name=name,
             )
+        )
 
     def _first_logger(self) -> Logger:
         # The API's own providers keep nothing: what keeps something can be flushed.
