@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Final
 
 from callspan.fail_open import ours
 
+_POLL_S: Final = 0.005
 _FAR: Final = 1 << 40
 """Offset of the byte that is locked on Windows, where a locked byte can be neither read nor written by others."""
 
@@ -25,6 +27,21 @@ def locked(path: Path) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         _lock(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked_soon(path: Path, timeout_s: float) -> Iterator[None]:
+    """Hold the lock file at `path` as `locked` does. Raises TimeoutError where it takes too long, and OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        deadline = time.monotonic() + timeout_s
+        while not try_lock(descriptor):
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"{path} is locked by another process")
+            time.sleep(_POLL_S)
         yield
     finally:
         os.close(descriptor)

@@ -6,12 +6,17 @@ import inspect
 import re
 import subprocess
 import sys
+import typing
+from collections.abc import Iterator
 from importlib import import_module, metadata
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
 from callspan.intercept.coverage import EVERY, ROWS, Method, Row, methods_of, row_of, unknown
+from callspan.intercept.unrecorded import INFERENCE, NO_INFERENCE
 from callspan.providers.registry import endpoint_for
 from tests.documents.pages import ROOT
 
@@ -78,8 +83,38 @@ def test_recorded_is_what_the_adapters_take_and_nothing_else(sdk: str) -> None:
     assert checked > 30
 
 
-def posted(method: Method) -> str | None:
-    """The path a method posts to, ids in it as they are named; None: it posts to none."""
+@pytest.mark.parametrize("sdk", SDKS)
+def test_inference_without_a_record_is_counted_and_what_repeats_its_usage_is_not(sdk: str) -> None:
+    """By the path to which a method's own source posts, and by what its answer has."""
+    checked = 0
+    for method in methods_of(sdk):
+        row, path = row_of(method), posted(method)
+        if row is None or path is None or row.what == "recorded":
+            continue
+        checked += 1
+        known = re.sub(r"\{\w+\}", "{id}", path.partition("?")[0].removeprefix("/v1").lstrip("/"))
+        if row.what == "no inference" or method.name in ENDS:
+            assert known not in INFERENCE
+            assert known in NO_INFERENCE or "usage" not in fields_of(method), f"{method} posts to {path}"
+        else:
+            assert known in INFERENCE, f"{method} posts to {path}"
+    assert checked > 30
+
+
+ENDS = ("cancel", "hangup", "refer", "reject")
+"""They end what another method has begun."""
+
+
+def fields_of(method: Method) -> set[str]:
+    """The fields of the model that a method returns; none where it returns several."""
+    for function, module in functions_of(method):
+        kind = typing.get_type_hints(inspect.unwrap(function), vars(module))["return"]
+        return set(getattr(kind, "model_fields", ()))
+    return set()
+
+
+def functions_of(method: Method) -> Iterator[tuple[Any, ModuleType]]:
+    """The function of a method, and its module, as imported."""
     name = method.resource.rsplit(".", 1)[-1]
     for place in (f"{method.sdk}.resources.{method.resource}.{name}", f"{method.sdk}.resources.{method.resource}"):
         try:
@@ -89,8 +124,14 @@ def posted(method: Method) -> str | None:
         for kind in vars(module).values():
             own = inspect.isclass(kind) and kind.__module__ == place and not kind.__name__.startswith("Async")
             if own and method.name in vars(kind):
-                found = POST.search(inspect.getsource(inspect.unwrap(vars(kind)[method.name])))
-                return None if found is None else found[1]
+                yield vars(kind)[method.name], module
+
+
+def posted(method: Method) -> str | None:
+    """The path a method posts to, ids in it as they are named; None: it posts to none."""
+    for function, _ in functions_of(method):
+        found = POST.search(inspect.getsource(inspect.unwrap(function)))
+        return None if found is None else found[1]
     return None
 
 

@@ -28,6 +28,8 @@ from callspan.private_names import MODULES, READ
 from callspan.settings import SettingError, Settings
 from callspan.settings_loader import load, troubles_of, variables
 from callspan.spool.directory import BAD_SUFFIX, Listing, size_of
+from callspan.spool.unrecorded import FILE as UNRECORDED
+from callspan.spool.unrecorded import read_unrecorded
 from callspan.spool.waiting import FILE, read_losses
 from callspan.stores.urls import safe_name, split_urls
 
@@ -36,6 +38,7 @@ _AREAS: Final = (
     "SDKs",
     "private names",
     "other instrumentations",
+    "not recorded",
     "stores",
     "spans",
     "changed settings",
@@ -149,6 +152,7 @@ def every_check(stores: str) -> Iterator[Check]:
     yield from _left_for_others(settings)
     yield from _damage(settings)
     yield from _losses(settings)
+    yield from _unrecorded(settings)
     yield from _otlp()
     yield from _settings(settings)
 
@@ -313,6 +317,17 @@ def _damage(settings: Settings) -> Iterator[Check]:
         yield Check(
             "stores", "damage", "failed", detail, "The records there are lost. Delete the file to silence this."
         )
+
+
+def _unrecorded(settings: Settings) -> Iterator[Check]:
+    """Report the paths of calls that were seen and left no record."""
+    directory = _spool(settings) if settings.stores else None
+    for path, count in read_unrecorded(directory).items() if directory is not None else ():
+        verb = "is" if count.calls == 1 else "are"
+        detail = f"{plural(count.calls, 'call')} to {path} {verb} not recorded, "
+        detail += f"from {iso(count.first_ns)} to {iso(count.last_ns)}"
+        advice = f"What is recorded: docs/coverage.md. Delete {directory}/{UNRECORDED} once you know."
+        yield Check("not recorded", path, "warning", detail, advice)
 
 
 def _otlp() -> Iterator[Check]:

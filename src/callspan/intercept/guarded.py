@@ -9,10 +9,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from functools import update_wrapper
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
+from callspan.background import AtomicFlag
 from callspan.fail_open import fail_open
 
 Function: TypeAlias = Callable[..., Any]
@@ -32,6 +33,15 @@ class Follower(Protocol):
     """What takes the parsed JSON of a response. Does not raise."""
 
     data: Callable[[object], None]
+
+
+class Unfollowed(NamedTuple):
+    """What is done with the parsed JSON of other responses, if it has `usage`."""
+
+    are_wanted: AtomicFlag
+    """Nothing is done while it is not set."""
+    note: Callable[[Any, Any], object]
+    """Takes the instance and the response."""
 
 
 class HookSteps(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,12 +74,15 @@ def guarded(original: Function, steps: HookSteps, *, is_async: bool = False) -> 
     return update_wrapper(hooked, original)
 
 
-def guarded_data(original: Function, step: fail_open, followed: Mapping[int, Follower]) -> Function:
+def guarded_data(
+    original: Function, step: fail_open, followed: Mapping[int, Follower], unfollowed: Unfollowed
+) -> Function:
     """Return a function that does what `original` does, and shows `data` to the follower of `response` first.
 
     For what runs with every chunk of a stream, and costs what little can be. `followed` has followers by the identity
     of the response.
     """
+    are_wanted, note = unfollowed
     data_of, response_of = reader(original, "data", 1), reader(original, "response", 3)
 
     def hooked(
@@ -88,6 +101,8 @@ def guarded_data(original: Function, step: fail_open, followed: Mapping[int, Fol
                 # Taken out first: what is kept in a slot and called there is looked up like a method, by CPython 3.11.
                 show = followed[identity].data
                 show(data)
+            elif are_wanted and data.__class__ is dict and "usage" in data and data["usage"]:
+                note(self, response)
         except Exception as error:
             if not _is_ours(step, error):
                 raise

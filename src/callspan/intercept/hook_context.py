@@ -9,6 +9,7 @@ from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
 from callspan.agent.context import content_of, stricter
+from callspan.background import AtomicFlag
 from callspan.intercept import other_instrumentations
 from callspan.observe.deferred_ends import DeferredEnds
 from callspan.observe.factory import CallFactory
@@ -17,6 +18,10 @@ from callspan.settings import Content, Native
 
 
 def _nothing() -> None:
+    """Stand in where nothing is instrumented."""
+
+
+def not_counted(path: str) -> None:
     """Stand in where nothing is instrumented."""
 
 
@@ -41,6 +46,10 @@ class HookContext:
         self.deferred_ends = DeferredEnds()
         self.prepare: Callable[[], object] = _nothing
         """Imports what calls will need in addition to the adapters of their SDK; called when one is patched."""
+        self.unknown_posts = AtomicFlag()
+        """Set by the first observed POST to a path without an adapter; until then, no other response is looked at."""
+        self.unrecorded: Callable[[str], object] = not_counted
+        """Takes the path of each call that is, or may be, inference and leaves no record, see `unrecorded`."""
 
     def factory(self) -> CallFactory | None:
         """Return what starts a call made here and now; None: it is not observed, as where that is suppressed."""

@@ -10,6 +10,7 @@ import os
 import sys
 import weakref
 from contextvars import ContextVar
+from functools import partial
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
@@ -21,7 +22,7 @@ from callspan.errors import call_error, outcome_of
 from callspan.fail_open import fail_open
 from callspan.intercept import native_anthropic
 from callspan.intercept.client_info import call_info, wants_raw
-from callspan.intercept.guarded import Function, HookSteps, guarded, guarded_data, reader
+from callspan.intercept.guarded import Function, HookSteps, Unfollowed, guarded, guarded_data, reader
 from callspan.intercept.hook_context import HookContext
 from callspan.intercept.response_observer import (
     OBSERVERS,
@@ -34,12 +35,14 @@ from callspan.intercept.response_observer import (
 from callspan.intercept.response_state import Event
 from callspan.intercept.sdk_readers import StreamReader
 from callspan.intercept.stream_readers import Reader, is_reader, observe_iterator, reporting, request_usage
+from callspan.intercept.unrecorded import note_answer, note_response
 from callspan.observe.factory import CallFactory
 from callspan.observe.live_call import LiveCall
 from callspan.providers import registry
 from callspan.providers.base import Endpoint
 from callspan.record.call import ErrorInfo
 
+_POST: Final = ("post", "POST")
 _ATTACH: Final = fail_open("make a call's span the current one")
 _OPEN: Final = fail_open("start observing a call")
 _CLOSE: Final = fail_open("finish observing a call")
@@ -222,6 +225,8 @@ def observe_request(hook_context: HookContext, original: Function, *, is_async: 
         options = options_of(args, kwargs)
         endpoint = registry.endpoint_for(options.method, options.url)
         if endpoint is None:
+            if options.method in _POST:
+                hook_context.unknown_posts.set()
             return None
         stream = bool(stream_of(args, kwargs))
         return _opened(hook_context, factory, endpoint, _Arguments(args[0], options, stream))
@@ -235,12 +240,14 @@ def observe_request(hook_context: HookContext, original: Function, *, is_async: 
 
 def observe_response(hook_context: HookContext, original: Function) -> Function:
     """Return `_process_response`, sync and async alike, that is seen: it gets the final HTTP response."""
-    del hook_context
     response_of = reader(original, "response", 3)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         opened = CURRENT_CALL.get()
-        if opened is not None:
+        if opened is None:
+            if hook_context.unknown_posts:
+                note_response(hook_context, args[0], response_of(args, kwargs))
+        else:
             retries = kwargs.get("retries_taken")
             if isinstance(retries, int):
                 opened.call.attempts.sdk_retries = retries
@@ -251,8 +258,8 @@ def observe_response(hook_context: HookContext, original: Function) -> Function:
 
 def observe_data(hook_context: HookContext, original: Function) -> Function:
     """Return `_process_response_data` that shows each parsed body or chunk to its call first."""
-    del hook_context
-    return guarded_data(original, _DATA, OBSERVERS)
+    others = Unfollowed(hook_context.unknown_posts, partial(note_answer, hook_context))
+    return guarded_data(original, _DATA, OBSERVERS, others)
 
 
 def observe_build(hook_context: HookContext, original: Function) -> Function:

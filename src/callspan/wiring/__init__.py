@@ -15,7 +15,7 @@ from opentelemetry.trace import TracerProvider
 
 from callspan.agent import runtime
 from callspan.forks import renew_locks
-from callspan.intercept.hook_context import HookContext
+from callspan.intercept.hook_context import HookContext, not_counted
 from callspan.intercept.patching import SDKS, HookStatus, Patches, Sdk, sdks_of
 from callspan.process import callbacks
 from callspan.process.processors import Processors, caller_processors
@@ -256,6 +256,7 @@ class Wiring:
         hook_context = self.hook_context
         hook_context.factories = pipeline.factories if enabled and pipeline is not None else {}
         hook_context.prepare = pipeline.load if enabled and pipeline is not None else _nothing_to_load
+        hook_context.unrecorded = pipeline.recorder.unrecorded.note if enabled and pipeline is not None else not_counted
         hook_context.looked_around = False
         if pipeline is not None:
             hook_context.content = pipeline.settings.content

@@ -21,6 +21,7 @@ from callspan.spool.directory import Listing
 from callspan.spool.processed_sink import Delivered
 from callspan.spool.shipper import SinkState
 from callspan.spool.spool import Spool
+from callspan.spool.unrecorded import UnrecordedCalls
 from callspan.stores.urls import parse, safe_name
 from callspan.wiring.store_sinks import store_sinks
 
@@ -64,6 +65,8 @@ class Recorder:
         # At most one item, added and removed atomically: with a lock, a signal handler could wait for the thread
         # it interrupted.
         self._open_spool: dict[str, Spool] = {}
+        self.unrecorded = UnrecordedCalls(self._directory)
+        """Counts the calls that leave no record."""
         self.in_use = True
         """False once replaced by another recorder: running calls are still recorded, but nothing stays open."""
 
@@ -107,6 +110,7 @@ class Recorder:
 
         If nothing was recorded yet, deliver the records that ended processes left for these stores.
         """
+        self.unrecorded.flush(timeout_s)
         spool = self.spool
         if spool is not None:
             return spool.flush(timeout_s)
@@ -116,6 +120,7 @@ class Recorder:
 
     def close(self, timeout_s: float) -> None:
         """Deliver as much as possible within the time; the rest waits on disk for the next process."""
+        self.unrecorded.flush(timeout_s)
         spool = self._open_spool.pop(_OPEN, None)
         if spool is not None:
             spool.close(timeout_s)
@@ -136,6 +141,9 @@ class Recorder:
     def drops(self) -> Mapping[str, int]:
         """Return how many records were dropped before any store could have them, by reason."""
         return {} if (spool := self.spool) is None else spool.drops()
+
+    def _directory(self) -> Path | None:
+        return spool_directory(self._settings, self._stores) if self._stores else None
 
     def _close_late(self, spool: Spool) -> None:
         if not self.in_use and self._open_spool.get(_OPEN) is spool:

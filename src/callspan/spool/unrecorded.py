@@ -1,0 +1,146 @@
+"""Unrecorded calls: how often requests that are inference, or seem to be, left no record, in a file of the spool.
+
+The file is shared by all processes that have the spool directory, and outlives them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from callspan.background import AtomicFlag, PutOff
+from callspan.fail_open import Once, fail_open, log, ours
+from callspan.file_lock import locked_soon
+from callspan.forks import in_child
+from callspan.spool import lifetime
+
+FILE: Final = "unrecorded.json"
+MOST_PATHS: Final = 64
+"""How many paths are counted and warned of by their names."""
+OTHERS: Final = "other paths"
+"""Stands for the paths beyond those."""
+_LOCK: Final = "unrecorded.lock"
+_LOCKED_S: Final = 1.0
+_SOON_S: Final = 0.2
+_WARNING: Final = (
+    "Calls to %s are not recorded by this version of callspan. `callspan doctor` says how many there were; "
+    "docs/coverage.md says what is recorded"
+)
+_KEEP: Final = fail_open("count a call that leaves no record")
+_WRITING: Final = PutOff("callspan-unrecorded")
+
+
+class Count(msgspec.Struct):
+    """The calls to one path."""
+
+    calls: int = 0
+    first_ns: int = 0
+    """When the first of them was counted, Unix time."""
+    last_ns: int = 0
+
+
+def read_unrecorded(directory: Path) -> dict[str, Count]:
+    """Return the counts by path; none where the file is missing or damaged."""
+    try:
+        return msgspec.json.decode((directory / FILE).read_bytes(), type=dict[str, Count])
+    except ours(OSError, msgspec.MsgspecError):
+        return {}
+
+
+def add_unrecorded(directory: Path, calls: Mapping[str, int]) -> None:
+    """Add to the counts. Raises OSError, TimeoutError among them, where the file is locked for long."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    now = time.time_ns()
+    with locked_soon(directory / _LOCK, _LOCKED_S):
+        counts = read_unrecorded(directory)
+        for path, number in calls.items():
+            name = path if path in counts or len(counts.keys() - {OTHERS}) < MOST_PATHS else OTHERS
+            known = counts.get(name, Count(first_ns=now))
+            counts[name] = Count(known.calls + number, known.first_ns, now)
+        fresh = directory / f"{FILE}.new"
+        fresh.write_bytes(msgspec.json.encode(counts))
+        fresh.chmod(0o600)
+        fresh.replace(directory / FILE)
+
+
+class UnrecordedCalls:
+    """Counts calls that leave no record, warns once of each path, and writes the counts on a background thread.
+
+    Safe from any thread and in signal handlers; never raises.
+    """
+
+    def __init__(self, directory: Callable[[], Path | None]) -> None:
+        """`directory` gives the spool directory; None: there is no store, and nothing is written."""
+        self._directory = directory
+        self._begin()
+        in_child(self, UnrecordedCalls._begin)
+
+    def _begin(self) -> None:
+        # What was noted before a fork is the parent's to write.
+        self._noted: deque[str] = deque()
+        self._counts: Counter[str] = Counter()
+        self._idle = AtomicFlag(is_set=True)
+        self._registered = False
+
+    def note(self, path: str) -> None:
+        """Count one call, to a path without ids."""
+        with _KEEP:
+            if len(_paths) < MOST_PATHS or path in _paths:
+                _paths[path] = None
+            else:
+                path = OTHERS
+            if _warned.first(path):
+                log(logging.WARNING, _WARNING, path)
+            if self._directory() is None:
+                return
+            self._noted.append(path)
+            if not self._registered:
+                self._registered = True
+                lifetime.register(self)
+            if self._idle.test_and_clear():
+                _WRITING.put_later(_SOON_S, self._write)
+
+    def flush(self, timeout_s: float) -> None:
+        """Write what was counted so far."""
+        if self._noted or self._counts:
+            _WRITING.drain(timeout_s, later=True)
+
+    def _write(self) -> None:
+        self._idle.set()
+        directory = self._directory()
+        while self._noted:
+            self._counts[self._noted.popleft()] += 1
+        if directory is not None and self._counts:
+            with _KEEP:
+                add_unrecorded(directory, self._counts)
+                self._counts.clear()
+
+    def before_fork(self) -> None:
+        """Do nothing: no lock is held for long."""
+
+    def after_fork_in_parent(self) -> None:
+        """Do nothing."""
+
+    def after_fork_in_child(self) -> None:
+        """Do nothing: `forks` has begun anew."""
+
+    def at_exit(self, timeout_s: float) -> None:
+        """Write what was counted last."""
+        self.flush(timeout_s)
+
+
+_warned: Final = Once()
+_paths: Final[dict[str, None]] = {}
+"""The paths that this process has seen, at most `MOST_PATHS`."""
+
+
+def forget_warnings() -> None:
+    """Warn of every path again. For tests."""
+    _warned.forget()
+    _paths.clear()
