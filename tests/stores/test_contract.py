@@ -53,6 +53,25 @@ def test_every_kind_of_record_is_read_back_as_it_was_written(store: Delivery, re
     reader.close()
 
 
+def test_calls_are_read_without_the_bodies_that_are_not_wanted(store: Delivery, records: Records) -> None:
+    store.write(records.call(), records.call(messages=[{"role": "user", "content": "Why?"}], answer="So."))
+    reader = store.read()
+    every = list(reader.calls())
+    for content, wants_output in (("response", True), ("none", False)):
+        found = list(reader.calls(CallFilter(content=content)))
+        assert [one.call_id for one in found] == [one.call_id for one in every]
+        for one, whole in zip(found, every, strict=True):
+            assert whole.response is not None
+            assert whole.conversation is not None
+            request = msgspec.structs.replace(whole.request, body=call.NO_BODY)
+            response = whole.response if wants_output else msgspec.structs.replace(whole.response, body=call.NO_BODY)
+            assert bare(one) == msgspec.structs.replace(bare(whole), request=request, response=response)
+            assert (one.conversation is not None) == wants_output
+            assert one.conversation is None or one.conversation.output == whole.conversation.output
+            assert one.conversation is None or one.conversation.input == []
+    reader.close()
+
+
 def test_order_of_arrival_changes_nothing(store: Delivery, records: Records) -> None:
     written = records.every_kind()
     written.append(records.session(version=2, end_ns=START_NS + SECOND, outcome="success"))

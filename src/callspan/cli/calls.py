@@ -48,7 +48,9 @@ def command(frame: Frame, which: CallFilter, limit: int, offset: int, oldest_fir
     """List calls, newest first: model, tokens, time, outcome and output."""
     with frame.reader() as reader:
         which = resolve_session(frame, reader, which)
-        which = msgspec.structs.replace(which, limit=limit, offset=offset, newest_first=not oldest_first)
+        which = msgspec.structs.replace(
+            which, limit=limit, offset=offset, newest_first=not oldest_first, content="response"
+        )
         if frame.json:
             if not frame.emit_all(call_row(call) for call in reader.calls(which)):
                 raise click.exceptions.Exit(1)

@@ -35,11 +35,13 @@ from callspan.stores.base import (
     SessionSummary,
     StoreError,
     Summary,
+    Times,
 )
 from callspan.stores.urls import open_store, parse, safe_name, split_urls
 
 _DRIVER_ERRORS: Final = {"psycopg": "Error", "clickhouse_connect.driver.exceptions": "ClickHouseError"}
 _GIST: Final = 300
+_HELD_CHARACTERS: Final = 100_000
 _ADVICE: Final = (
     "Record something first (`callspan run app.py`, or `callspan.instrument(stores=...)` in your code; "
     "`callspan demo` makes an example), or name another store with --store."
@@ -130,18 +132,30 @@ class Frame:
 
     def emit(self, value: object) -> None:
         """Print one JSON document."""
-        click.echo(self._json(value))
+        click.echo(self.json_of(value))
+
+    def emit_pieces(self, pieces: Iterable[str]) -> None:
+        """Print the pieces of one JSON document as they come, many at a time."""
+        held: list[str] = []
+        size = 0
+        for piece in pieces:
+            held.append(piece)
+            size += len(piece)
+            if size > _HELD_CHARACTERS:
+                click.echo("".join(held), nl=False)
+                held, size = [], 0
+        click.echo("".join(held))
 
     def emit_all(self, values: Iterable[object]) -> int:
         """Print values as a JSON array, one element per line, as they arrive; return how many."""
         count = 0
         for count, value in enumerate(values, 1):
-            click.echo(("[" if count == 1 else ",\n ") + self._json(value), nl=False)
+            click.echo(("[" if count == 1 else ",\n ") + self.json_of(value), nl=False)
         click.echo("]" if count else "[]")
         return count
 
     @staticmethod
-    def _json(value: object) -> str:
+    def json_of(value: object) -> str:
         """Return JSON, in ASCII if stdout's encoding is not a Unicode one."""
         text = json_text(value)
         return text if is_unicode(sys.stdout.encoding) else ascii_json(text)
@@ -306,9 +320,13 @@ class RewardFilteredReader:
 
     def summary(self, by: str, which: CallFilter = _EVERY, *, latencies: bool = True) -> Iterator[Summary]:
         """Yield sums over the calls of the sessions with enough reward, largest number of calls first."""
-        slim = (msgspec.structs.replace(call, conversation=None) for call in self.calls(which))
+        slim = self.calls(msgspec.structs.replace(which, content="none"))
         sessions = {one.session.session_id: one.session for one in self.sessions()}
         return aggregates.summarise(slim, by, latencies=latencies, sessions=sessions)
+
+    def times(self, which: CallFilter = _EVERY) -> Iterator[Times]:
+        """Yield the times of the calls that succeeded, in sessions that earned enough."""
+        return aggregates.times_of(self.calls(msgspec.structs.replace(which, content="none")))
 
     def position(self, segment: str) -> int | None:
         """Return up to which offset the store has a segment of a spool."""

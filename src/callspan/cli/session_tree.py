@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
 
@@ -322,11 +322,10 @@ class Page(NamedTuple):
     def of(cls, reader: Reader, summary: SessionSummary, limit: int | None, offset: int) -> Page:
         """Read a page of `limit` entries after `offset`; None: all. Only the calls of the page are kept in memory."""
         session_id = summary.session.session_id
-        which = CallFilter(session_id=session_id, newest_first=False)
         happened = list(reader.events(session_id))
-        sums = next(iter(reader.summary("session", which, latencies=False)), None)
-        every = heapq.merge(reader.calls(which), happened, key=when)
-        items = list(islice(every, offset, None if limit is None else offset + limit))
+        sums = next(iter(reader.summary("session", CallFilter(session_id=session_id), latencies=False)), None)
+        end = None if limit is None else offset + limit
+        items = list(islice(entries(reader, session_id, happened), offset, end))
         total = len(happened) + (sums.calls if sums else 0)
         return cls(summary, sums, list(reader.timesteps(session_id)), items, offset, max(total, len(items)))
 
@@ -358,6 +357,15 @@ class Page(NamedTuple):
                 wanted.add(step.timestep_id)
                 step = by_id.get(step.parent_timestep_id or "")
         return [step for step in self.steps if step.timestep_id in wanted]
+
+
+def entries(reader: Reader, session_id: str, events: Iterable[Event] | None = None) -> Iterator[Item]:
+    """Yield the calls, without the bodies of their requests, and events of a session by the time they began.
+
+    `events` are those of the session, where they were read already.
+    """
+    which = CallFilter(session_id=session_id, newest_first=False, content="response")
+    return heapq.merge(reader.calls(which), reader.events(session_id) if events is None else events, key=when)
 
 
 def when(item: Item) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Final
 
 import click
@@ -13,17 +14,17 @@ from rich.text import Text as RichText
 from callspan.cli.calls import outcome_text
 from callspan.cli.filters import Rows
 from callspan.cli.frame import Frame, reading
-from callspan.cli.rows import call_row, session_row
+from callspan.cli.rows import call_row
 from callspan.cli.safe_text import clean, clean_lines
 from callspan.cli.screen import Screen, styled
-from callspan.cli.session_tree import Page, session_tree
+from callspan.cli.session_json import session_json
+from callspan.cli.session_tree import Page, entries, session_tree
 from callspan.formatting import UNKNOWN, count, duration, local_time, money
 from callspan.record.call import Attempt, CallRecord, Timing, Usage
 from callspan.record.codec import encode_json
-from callspan.record.events import EventRecord, MessageRecord, RewardRecord
 from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
 from callspan.stores.aggregates import model_of
-from callspan.stores.base import CallFilter, Event, Reader, SessionSummary
+from callspan.stores.base import CallFilter, Reader, SessionSummary
 from callspan.stores.urls import safe_name
 
 _LIMIT: Final = 1000
@@ -55,8 +56,7 @@ def command(frame: Frame, ident: str, limit: int | None, offset: int) -> None:
         if found is None and summary is None and ident != "last":
             summary = _session_of_step(reader, ident)
         if summary is not None and later is None:
-            whole = limit is None and frame.json
-            _show_session(frame, Page.of(reader, summary, None if whole else limit or _LIMIT, offset))
+            _show_session(frame, reader, summary, limit, offset)
             return
         newest = later or next(reader.calls(CallFilter(limit=1)), None)
         call = newest if ident == "last" else found
@@ -102,55 +102,18 @@ def _missing(frame: Frame, reader: Reader, ident: str) -> str:
     )
 
 
-def _show_session(frame: Frame, page: Page) -> None:
+def _show_session(frame: Frame, reader: Reader, summary: SessionSummary, limit: int | None, offset: int) -> None:
     if frame.json:
-        frame.emit(_session_json(page))
+        chosen = islice(entries(reader, summary.session.session_id), offset, None if limit is None else offset + limit)
+        frame.emit_pieces(session_json(reader, summary, chosen, frame.json_of))
         return
+    page = Page.of(reader, summary, limit or _LIMIT, offset)
     screen = frame.screen
     with screen.paged():
         screen.print(session_tree(page, screen.console.width))
         if page.is_part:
             last = page.offset + len(page.items)
             screen.line((f"entries {page.offset + 1:,} to {last:,} of {page.total:,}: --limit, --offset", "dim"))
-
-
-def _session_json(page: Page) -> dict[str, object]:
-    calls, events = page.calls, page.events
-    return session_row(page.summary) | {
-        "steps": [
-            {
-                "timestep_id": step.timestep_id,
-                "user_step_id": step.user_step_id,
-                "index": step.index,
-                "name": step.name,
-                "outcome": step.outcome,
-                "terminated": step.terminated,
-                "truncated": step.truncated,
-                "start_ns": step.start_ns,
-                "end_ns": step.end_ns,
-                "totals": step.totals,
-                **_inside(step.timestep_id, calls, events),
-            }
-            for step in page.steps
-        ],
-        **{f"loose_{name}": found for name, found in _inside(None, calls, events).items()},
-    }
-
-
-def _inside(step_id: str | None, calls: list[CallRecord], events: list[Event]) -> dict[str, list[object]]:
-    here = [item for item in events if item.timestep_id == step_id]
-    return {
-        "calls": [call_row(call) for call in calls if call.place.timestep_id == step_id],
-        "tools": [_fields(item) for item in here if isinstance(item, EventRecord) and item.event_type == "tool"],
-        "events": [_fields(item) for item in here if isinstance(item, EventRecord) and item.event_type != "tool"],
-        "messages": [_fields(item) for item in here if isinstance(item, MessageRecord)],
-        "rewards": [_fields(item) for item in here if isinstance(item, RewardRecord)],
-    }
-
-
-def _fields(item: Event) -> dict[str, object]:
-    """Return every field of a record, including those left out of its JSON because they have no value."""
-    return {"kind": item.__struct_config__.tag, **msgspec.structs.asdict(item)}
 
 
 def _call_json(call: CallRecord) -> dict[str, object]:

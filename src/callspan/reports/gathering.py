@@ -1,4 +1,4 @@
-"""Gathering: collects the numbers and rows of the page in one pass over the calls and their sessions."""
+"""Gathering: sums over the calls, the newest calls, and the sessions they belong to, as the page shows them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import msgspec
 from callspan.formatting import shown
 from callspan.record.call import CallRecord
 from callspan.reports.rows import ERROR, LOOSE, NAME, Json, Placed, call_row, loose_row, session_row
-from callspan.stores.aggregates import exact_sum, is_error, known_sum, model_of
-from callspan.stores.base import CallFilter, Reader, SessionSummary
+from callspan.stores.aggregates import exact_sum, model_of
+from callspan.stores.base import CallFilter, Reader, SessionSummary, Summary
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 """Called with the number read, the total, and what is counted: `calls`, then `sessions`."""
@@ -35,7 +35,8 @@ class ModelTotals:
     """Sums of one model's calls."""
 
     calls: int = 0
-    outcomes: Counter[str] = field(default_factory=Counter)
+    errors: int = 0
+    """Calls that ended other than well."""
     retries: int = 0
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -47,28 +48,23 @@ class ModelTotals:
     durations_ns: array[float] = field(default_factory=lambda: array("d"))
     first_tokens_ns: array[float] = field(default_factory=lambda: array("d"))
 
-    @property
-    def errors(self) -> int:
-        """Number of calls that did not succeed."""
-        return sum(number for outcome, number in self.outcomes.items() if is_error(outcome))
-
-    def add(self, call: CallRecord) -> None:
-        """Add one call; only successful calls count in the times."""
-        self.calls += 1
-        self.outcomes[call.outcome] += 1
-        self.retries += call.retries or 0
+    def add(self, sums: Summary) -> None:
+        """Add the sums over some calls."""
+        self.calls += sums.calls
+        self.errors += sums.errors
+        self.retries += sums.retries or 0
+        self.priced += sums.calls - sums.calls_without_cost
+        self.cost = exact_sum((self.cost, sums.cost_usd))
         for name in ("input_tokens", "output_tokens", "cache_read_tokens"):
-            value = known_sum([getattr(call.usage, name, None)])
-            if value is not None:
-                setattr(self, name, (getattr(self, name) or 0) + value)
-        if call.cost is not None:
-            self.priced += 1
-            self.cost = exact_sum((self.cost, call.cost.usd))
-        if call.outcome == "success":
-            if call.timing.duration_ns is not None:
-                self.durations_ns.append(call.timing.duration_ns)
-            if call.timing.first_token_ns is not None:
-                self.first_tokens_ns.append(call.timing.first_token_ns)
+            known = [one for one in (getattr(self, name), getattr(sums, name)) if one is not None]
+            setattr(self, name, sum(known) if known else None)
+
+    def add_times(self, duration_ns: int | None, first_token_ns: int | None) -> None:
+        """Add the times of a call that succeeded."""
+        if duration_ns is not None:
+            self.durations_ns.append(duration_ns)
+        if first_token_ns is not None:
+            self.first_tokens_ns.append(first_token_ns)
 
 
 @dataclass
@@ -106,27 +102,49 @@ class Gathered:
         """Model names, in the order of the indexes used in rows."""
         return list(self.models)
 
+    def place_of(self, model: str) -> int:
+        """Return the place of a model in this order; one that was recorded only just now is added."""
+        _ = self.models[model]
+        return self.model_names.index(model)
+
 
 def gather(reader: Reader, which: CallFilter, progress: Progress) -> Gathered:
-    """Read the calls once, newest first, then their sessions. Memory is bounded by what the page lists."""
+    """Read the sums of all calls and the newest calls, then what their sessions did.
+
+    Memory is bounded by what the page lists.
+    """
     found = Gathered(reader.name)
-    total = reader.count_calls(which)
+    _add_sums(found, reader, which)
+    total = found.every.calls
     limit = next((characters for calls, characters in _OUTPUT_LENGTHS if total <= calls), 0)
     rows: Rows = defaultdict(list)
-    for number, call in enumerate(reader.calls(msgspec.structs.replace(which, newest_first=True)), 1):
-        _count(found, call)
-        if number <= _CALLS:
-            placed = Placed(
-                call.timing.start_ns,
-                call.place.timestep_id,
-                call_row(call, found.model_names.index(_model(call)), limit),
-            )
-            rows[call.place.session_id or LOOSE].append(placed)
-        progress(number, total, "calls")
+    newest = msgspec.structs.replace(which, newest_first=True, limit=_CALLS, content="response" if limit else "none")
+    for number, call in enumerate(reader.calls(newest), 1):
+        placed = Placed(
+            call.timing.start_ns,
+            call.place.timestep_id,
+            call_row(call, found.place_of(_model(model_of(call))), limit),
+        )
+        rows[call.place.session_id or LOOSE].append(placed)
+        progress(number, min(total, _CALLS), "calls")
     for calls in rows.values():
         calls.reverse()
     _add_sessions(found, reader, which, rows, limit, progress)
     return found
+
+
+def _add_sums(found: Gathered, reader: Reader, which: CallFilter) -> None:
+    for sums in reader.summary("model", which, latencies=False):
+        found.models[_model(sums.key)].add(sums)
+        found.every.add(sums)
+        found.first_ns = min(one for one in (found.first_ns, sums.first_ns) if one is not None)
+        found.last_ns = max(found.last_ns or 0, sums.last_ns or 0)
+    for model, *times in reader.times(which):
+        found.models[_model(model)].add_times(*times)
+        found.every.add_times(*times)
+    if found.every.errors and which.errors is not False:
+        for call in reader.calls(msgspec.structs.replace(which, errors=True, content="none")):
+            _add_failure(found, call)
 
 
 def _add_sessions(
@@ -180,25 +198,18 @@ def _narrow(which: CallFilter) -> bool:
     )
 
 
-def _count(found: Gathered, call: CallRecord) -> None:
-    start = call.timing.start_ns
-    found.first_ns = start if found.first_ns is None else min(found.first_ns, start)
-    found.last_ns = max(found.last_ns or 0, start + (call.timing.duration_ns or 0))
-    model = _model(call)
-    found.models[model].add(call)
-    found.every.add(call)
-    if is_error(call.outcome):
-        error = call.error
-        failure = found.failures[shown(error.kind if error else call.outcome, NAME), _type(call)]
-        failure.calls += 1
-        failure.models[model] += 1
-        if start >= failure.last_ns:
-            failure.last_ns = start
-            failure.message = shown((error.message if error else None) or "", ERROR)
+def _add_failure(found: Gathered, call: CallRecord) -> None:
+    start, error = call.timing.start_ns, call.error
+    failure = found.failures[shown(error.kind if error else call.outcome, NAME), _type(call)]
+    failure.calls += 1
+    failure.models[_model(model_of(call))] += 1
+    if start >= failure.last_ns:
+        failure.last_ns = start
+        failure.message = shown((error.message if error else None) or "", ERROR)
 
 
-def _model(call: CallRecord) -> str:
-    return shown(model_of(call) or "unknown", NAME)
+def _model(name: str | None) -> str:
+    return shown(name or "unknown", NAME)
 
 
 def _type(call: CallRecord) -> str:

@@ -26,7 +26,7 @@ from callspan.record.events import (
     start_id,
 )
 from callspan.record.reward_sums import RewardSums
-from callspan.stores.base import Event, SessionSummary, Summary
+from callspan.stores.base import Event, SessionSummary, Summary, Times
 from callspan.stores.columns import MAX_COUNT
 from callspan.stores.matching import checked_grouping, label_by
 
@@ -118,6 +118,13 @@ def summarise(
         groups[group_of(record, by, known.get(record.place.session_id or ""))].append(record)
     for key, group in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0] or "")):
         yield _summary(key, group, latencies=latencies)
+
+
+def times_of(records: Iterable[CallRecord]) -> Iterator[Times]:
+    """Yield the times of the calls that succeeded."""
+    for record in records:
+        if record.outcome == "success":
+            yield Times(model_of(record), record.timing.duration_ns, record.timing.first_token_ns)
 
 
 def last_ns(record: CallRecord) -> int:

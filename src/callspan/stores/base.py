@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -15,6 +15,8 @@ from callspan.record.events import EventRecord, MessageRecord, RewardRecord, Ses
 Event: TypeAlias = EventRecord | MessageRecord | RewardRecord
 Grouping: TypeAlias = Literal["model", "provider", "session", "day", "user", "name", "experiment"]
 """What calls are grouped by, besides `meta:KEY`: the value that they, or their sessions, have for a key of metadata."""
+Content: TypeAlias = Literal["all", "response", "none"]
+"""Which bodies calls are read with: both, that of the response, or none. Conversations hold what these bodies do."""
 
 
 class StoreError(Exception):
@@ -73,6 +75,8 @@ class CallFilter(SessionFilter, frozen=True, kw_only=True):
     limit: int | None = None
     offset: int = 0
     newest_first: bool = True
+    content: Content = "all"
+    """Calls are read several times faster without the bodies of their requests."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,13 +125,22 @@ class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
     last_ns: int | None = None
 
 
+class Times(NamedTuple):
+    """The times of one call; None where unknown."""
+
+    model: str | None
+    """The requested model, else the responding one."""
+    duration_ns: int | None
+    first_token_ns: int | None
+
+
 class Reader(Protocol):
     """The query side of a store. Read-only; safe while others write. Ids may be given by a unique prefix."""
 
     name: str
 
     def calls(self, which: CallFilter = ...) -> Iterator[CallRecord]:
-        """Yield calls with their conversations."""
+        """Yield calls with their conversations, see `CallFilter.content`."""
 
     def call(self, call_id: str) -> CallRecord | None:
         """Return one call by its id or a unique prefix of it; None if there is none.
@@ -160,6 +173,9 @@ class Reader(Protocol):
 
         `by` is a `Grouping` or `meta:KEY`. Raises ValueError for anything else.
         """
+
+    def times(self, which: CallFilter = ...) -> Iterator[Times]:
+        """Yield the times of the calls that succeeded, in any order."""
 
     def position(self, segment: str) -> int | None:
         """Return the offset up to which the store has a spool segment; None if it does not know."""

@@ -39,14 +39,12 @@ _ROLE_AND_TEXT: Final = 4
 _MESSAGE: Final = b'{"role":"%b","content":%b}'
 _MARK: Final = re.compile(rb"\x1a(\d+),(\d+);")
 _DEEP: Final = 32
+"""Objects and lists in a value that may be too deep for recursive readers."""
 _TEXTS: Final = {str}
 _ROLE_CONTENT: Final = ("role", "content")
-"""Objects and lists in a value that may be too deep for recursive readers."""
 _FROM_JSON: Final = ""
-
 _SYSTEM_KEYS: Final = frozenset({"system", "instructions"})
 _HISTORY_KEYS: Final = ("messages", "input", "prompt")
-
 _Kind: TypeAlias = Literal["value", "piece", "history", "text"]
 _Skeleton: TypeAlias = list[tuple[str, _Kind, msgspec.Raw]]
 
@@ -290,7 +288,11 @@ def _small_press() -> zlib._Compress:
 
 
 def _expanded(data: bytes, before: str = "") -> bytes:
-    return zlib.decompressobj(-15, zdict=_words() + before.encode()).decompress(data)
+    stream = zlib.decompressobj(-15, zdict=_words() + before.encode())
+    found = stream.decompress(data)
+    if stream.eof:
+        return found
+    raise zlib.error("the compressed data is cut off")
 
 
 @cache

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import Final, NamedTuple, TypeAlias, TypeVar, cast
 
 import msgspec
 
 from callspan.record.codec import encode_json
 from callspan.record.events import RECORD_TYPES, Record, SessionRecord, TimestepRecord
-from callspan.stores.columns import MAX_COUNT, Column, Form, Table
+from callspan.stores.columns import MAX_COUNT, TABLES, Column, Form, Table
 
 Cell: TypeAlias = str | int | float | bytes | bytearray | None
 Row: TypeAlias = dict[str, Cell]
 Tree: TypeAlias = dict[str, object]
 
 _INT_LIMIT: Final = 2**63
+_MOST_SHAPES: Final = 64
+"""Tables and queries with different columns."""
 LIMITS: Final[Mapping[Form, int]] = {"int": _INT_LIMIT, "count": MAX_COUNT + 1}
 """Exclusive limit of the absolute value of a number in a column; larger numbers stay in `extra`."""
 _R = TypeVar("_R", SessionRecord, TimestepRecord)
@@ -67,13 +69,33 @@ def to_tree(table: Table, row: Mapping[str, object]) -> Tree:
     extra = row["extra"]
     tree: Tree = msgspec.json.decode(extra) if isinstance(extra, str | bytes) else {}
     tree["kind"] = table.kind
-    for column in table.columns:
-        if not column.path or (column.since > 1 and column.name not in row.keys()):  # noqa: SIM118 - sqlite3.Row
-            continue  # a computed column, or one of a later layout than the store's
-        cell = row[column.name]
-        if cell is not None:
-            _put(tree, column.path, _field(cell, column.form))
+    # A row of SQLite looks a name up by comparing it with each column's.
+    cells = tuple(row.values()) if isinstance(row, dict) else tuple(row)
+    for at, path, form in _fields(table.kind, tuple(row.keys())):
+        cell: object = cells[at]
+        if cell is None:
+            continue
+        if form == "flag":
+            cell = bool(cell)
+        elif form == "json":
+            cell = _json(cell)
+        if len(path) == 1:
+            tree[path[0]] = cell
+        elif isinstance(inner := tree.setdefault(path[0], {}), dict):
+            inner[path[1]] = cell
     return tree
+
+
+@lru_cache(maxsize=_MOST_SHAPES)
+def _fields(kind: str, names: tuple[str, ...]) -> list[tuple[int, tuple[str, ...], Form]]:
+    """Place in a row with these columns, path in the record, and form of each column that is a field of the record.
+
+    Raises KeyError where a column of the first layout is missing. Those of later ones may be: the store has an
+    earlier layout.
+    """
+    places = {name: at for at, name in enumerate(names)}
+    columns = (one for one in TABLES[kind].columns if one.path and (one.since == 1 or one.name in places))
+    return [(places[column.name], column.path, column.form) for column in columns]
 
 
 def _cell(record: Record, column: Column) -> Cell:
@@ -93,12 +115,10 @@ def _cell(record: Record, column: Column) -> Cell:
     return value if isinstance(value, str | float) else None
 
 
-def _field(cell: object, form: Form) -> object:
-    if form == "flag":
-        return bool(cell)
-    if form == "json" and isinstance(cell, str | bytes):
-        return msgspec.Raw(cell) if isinstance(cell, bytes) else msgspec.json.decode(cell)
-    return cell
+def _json(cell: object) -> object:
+    if isinstance(cell, bytes):
+        return msgspec.Raw(cell)
+    return msgspec.json.decode(cell) if isinstance(cell, str) else cell
 
 
 def _take(tree: Tree, path: tuple[str, ...]) -> None:
@@ -110,14 +130,6 @@ def _take(tree: Tree, path: tuple[str, ...]) -> None:
         inner.pop(path[1], None)
         if not inner:
             del tree[path[0]]
-
-
-def _put(tree: Tree, path: tuple[str, ...], value: object) -> None:
-    inner: Tree = tree
-    for name in path[:-1]:
-        found = inner.setdefault(name, {})
-        inner = found if isinstance(found, dict) else {}
-    inner[path[-1]] = value
 
 
 class _Story(NamedTuple):

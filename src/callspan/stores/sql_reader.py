@@ -23,7 +23,7 @@ from callspan.record.events import (
 )
 from callspan.stores import aggregates, bodies, conditions
 from callspan.stores.aggregates import Latencies
-from callspan.stores.base import CallFilter, SessionFilter, SessionSummary, StoreError, Summary
+from callspan.stores.base import CallFilter, Content, SessionFilter, SessionSummary, StoreError, Summary, Times
 from callspan.stores.columns import CALLS, PICO, SESSIONS, TIMESTEPS
 from callspan.stores.matching import checked_grouping
 from callspan.stores.sql_rewards import SqlRewards, Values, record_of
@@ -82,7 +82,7 @@ class SqlReader(SqlRewards):
         """Close the store."""
 
     def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
-        """Yield calls with their conversations."""
+        """Yield calls with their conversations, see `CallFilter.content`."""
         where, values = self.where(which)
         order = "DESC" if which.newest_first else "ASC"
         limit = -1 if which.limit is None else which.limit
@@ -90,7 +90,7 @@ class SqlReader(SqlRewards):
         if which.limit is not None or which.offset:
             sql += f" {self.page(limit, which.offset)}"
         for row in self.rows(sql, **values):
-            yield self.whole(row)
+            yield self.whole(row, which.content)
 
     def page(self, limit: int, offset: int) -> str:
         """Return the clause that takes `limit` rows (-1: all) after `offset`."""
@@ -154,6 +154,12 @@ class SqlReader(SqlRewards):
         where, values = self.where(which)
         values |= conditions.grouping_parameters(checked_grouping(by))
         yield from self._summaries(by, where, values, latencies=latencies)
+
+    def times(self, which: CallFilter = _EVERY) -> Iterator[Times]:
+        """Yield the times of the calls that succeeded, in any order."""
+        where, values = self.where(which)
+        sql = f"SELECT {self.group('model')}, c.duration_ns, c.ttft_ns FROM calls c"
+        yield from map(Times._make, self.tuples(f"{sql} WHERE {where} AND c.outcome = 'success'", **values))
 
     def sums(self, by: str, where: str, values: Values) -> Iterator[Values]:
         """Yield one row per group of the calls `c` that match the condition, largest number of calls first.
@@ -239,16 +245,18 @@ class SqlReader(SqlRewards):
         """Return the query for the ids of contents whose text contains `:text`."""
         return f"SELECT t.id FROM content_text t WHERE t.role IS NOT NULL AND {self.contains}"
 
-    def whole(self, row: Values) -> CallRecord:
-        """Return the call of a row, with its bodies and its conversation."""
+    def whole(self, row: Values, content: Content = "all") -> CallRecord:
+        """Return the call of a row, with these bodies and its conversation."""
         try:
-            return self._whole(row)
+            return self._whole(row, content)
         except ours(*bodies.DAMAGE) as error:
             raise StoreError(f"{self.name}: call {row['call_id']} is damaged; {self.remedy}") from error
 
-    def _whole(self, row: Values) -> CallRecord:
+    def _whole(self, row: Values, content: Content) -> CallRecord:
         record = record_of(CALLS, row, CallRecord)
-        if (body := self._request_body(row)) is not None:
+        if content == "none":
+            return record
+        if content == "all" and (body := self._request_body(row)) is not None:
             record = msgspec.structs.replace(record, request=msgspec.structs.replace(record.request, body=body))
         if record.response is not None and (answer := self._response_body(row)) is not None:
             record = msgspec.structs.replace(record, response=msgspec.structs.replace(record.response, body=answer))

@@ -12,7 +12,7 @@ from typing import Final, cast
 from callspan.record.call import CallRecord
 from callspan.stores import bodies
 from callspan.stores.aggregates import Latencies
-from callspan.stores.base import CallFilter, EmptyStoreError
+from callspan.stores.base import CallFilter, Content, EmptyStoreError
 from callspan.stores.clickhouse.store import connect, layout
 from callspan.stores.clickhouse.troubles import explaining
 from callspan.stores.conditions import CLICKHOUSE, source
@@ -25,7 +25,8 @@ _SETTINGS: Final = {"final": 1, "cast_keep_nullable": 1}
 _AT_ONCE: Final = 500
 _ALL: Final = 2**63 - 1
 _EVERY: Final = CallFilter()
-_POINTERS: Final = ("request", "system", "tools", "output")
+_POINTERS: Final = {"all": ("request", "system", "tools", "output"), "response": ("output",), "none": ()}
+"""Columns that refer to contents, by the bodies wanted."""
 
 
 class ClickHouseReader(SqlReader):
@@ -67,7 +68,7 @@ class ClickHouseReader(SqlReader):
         yield from cast("Iterable[tuple[object, ...]]", rows)
 
     def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
-        """Yield calls with their conversations; contents are fetched in batches."""
+        """Yield calls with their conversations, see `CallFilter.content`; contents are fetched many at once."""
         where, values = self.where(which)
         order = "DESC" if which.newest_first else "ASC"
         page = self.page(-1 if which.limit is None else which.limit, which.offset)
@@ -78,10 +79,10 @@ class ClickHouseReader(SqlReader):
             rows = {
                 str(row["call_id"]): row for row in self.rows("SELECT * FROM calls WHERE call_id IN :ids", ids=chosen)
             }
-            self._fetch(rows.values())
+            self._fetch(rows.values(), which.content)
             for call_id in chosen:
-                if call_id in rows:  # missing if deleted in between
-                    yield self.whole(rows[call_id])
+                if call_id in rows:  # else deleted meanwhile
+                    yield self.whole(rows[call_id], which.content)
             self._pieces.clear()
 
     def history(self, row: Values) -> list[bytes]:
@@ -120,12 +121,14 @@ class ClickHouseReader(SqlReader):
         """Close the connection."""
         self._client.close()
 
-    def _fetch(self, calls: Iterable[Values]) -> None:
-        """Load all contents of these calls."""
+    def _fetch(self, calls: Iterable[Values], content: Content = "all") -> None:
+        """Load all contents that these bodies of the calls consist of."""
         wanted: set[str] = set()
         for row in calls:
-            wanted.update(cast("list[str]", row["history"]))
-            wanted.update(str(row[name]) for name in _POINTERS if row[name] is not None)
+            if content == "all":
+                wanted.update(cast("list[str]", row["history"]))
+            names = _POINTERS[content]
+            wanted.update(str(row[name]) for name in names if row[name] is not None)
         hashes = sorted(wanted - self._pieces.keys())
         for start in range(0, len(hashes), _AT_ONCE):
             chosen = hashes[start : start + _AT_ONCE]

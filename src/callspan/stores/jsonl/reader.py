@@ -11,11 +11,11 @@ from typing import Final, TypeVar
 import msgspec
 
 from callspan.providers.registry import with_conversation
-from callspan.record.call import CallRecord
+from callspan.record.call import NO_BODY, CallRecord
 from callspan.record.codec import UnknownSchemaError, decode
 from callspan.record.events import Record, SessionRecord, TimestepRecord, record_key
 from callspan.stores import aggregates
-from callspan.stores.base import CallFilter, Event, SessionFilter, SessionSummary, Summary, no_file
+from callspan.stores.base import CallFilter, Content, Event, SessionFilter, SessionSummary, Summary, Times, no_file
 from callspan.stores.jsonl.store import files_of, lines_in, read_cursors
 from callspan.stores.matching import fits_call, fits_session, needs_session
 from callspan.stores.payloads import text_of
@@ -38,10 +38,10 @@ class JsonLinesReader:
             raise no_file(Path(path))
 
     def calls(self, which: CallFilter = _EVERY) -> Iterator[CallRecord]:
-        """Yield calls with their conversations."""
+        """Yield calls with their conversations, see `CallFilter.content`."""
         found = sorted(self._matching(which), key=_call_order, reverse=which.newest_first)
         end = None if which.limit is None else which.offset + which.limit
-        yield from map(with_conversation, found[which.offset : end])
+        yield from (_with_content(record, which.content) for record in found[which.offset : end])
 
     def call(self, call_id: str) -> CallRecord | None:
         """Return one call by its id, a unique prefix of it, or another id, see `Reader.call`; None if there is none."""
@@ -90,6 +90,10 @@ class JsonLinesReader:
         records = self._records()
         found = _matching(records, which)
         yield from aggregates.summarise(found, by, latencies=latencies, sessions=_sessions_of(records))
+
+    def times(self, which: CallFilter = _EVERY) -> Iterator[Times]:
+        """Yield the times of the calls that succeeded, in any order."""
+        yield from aggregates.times_of(self._matching(which))
 
     def position(self, segment: str) -> int | None:
         """Return the offset up to which the file has a spool segment."""
@@ -145,6 +149,17 @@ def _matching(records: list[Record], which: CallFilter) -> Iterator[CallRecord]:
             and fits_call(record, sessions.get(record.place.session_id or ""), which)
         ):
             yield record
+
+
+def _with_content(record: CallRecord, content: Content) -> CallRecord:
+    replace = msgspec.structs.replace
+    if content != "all":
+        if any(one is not None and bytes(one.body) for one in (record.request, record.response)):
+            record = replace(record, conversation=None)  # it was read from the bodies
+        record = replace(record, request=replace(record.request, body=NO_BODY))
+    if content == "none":
+        return replace(record, response=record.response and replace(record.response, body=NO_BODY))
+    return with_conversation(record)
 
 
 def _sessions_of(records: list[Record]) -> dict[str, SessionRecord]:
