@@ -1,1 +1,1 @@
-"""Records: what is kept of a call, a session, a step. msgspec and the standard library only."""
+"""Records: the data types of calls, sessions and timesteps. Uses only msgspec and the standard library."""

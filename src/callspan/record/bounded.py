@@ -1,6 +1,7 @@
-"""Bounded values: cut to a number of bytes as valid JSON and whole characters, with a note of what was cut.
+"""Bounded values: truncates text and JSON to a number of bytes, with a note of the original size.
 
-Work is bounded by the limit, not by the value: strings are sliced before they are encoded.
+The cost depends on the limit, not on the value: strings are sliced before they are encoded. JSON stays valid, and
+characters are never split.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from callspan.record.codec import encode_json, plain
 _ATTEMPTS: Final = 6
 _SMALLEST: Final = b"0"
 _PER_ITEM: Final = 4
-"""Bytes that punctuation takes per element, roughly."""
+"""Approximate bytes of punctuation per element."""
 _SCALARS: Final = frozenset({int, float, bool, type(None)})
-"""Types of the values that are most frequent in records, recognised first."""
+"""The most frequent types of values in records, checked first."""
 
 
 def text_attribute(text: str, max_bytes: int) -> str:
@@ -37,17 +38,16 @@ def text_attribute(text: str, max_bytes: int) -> str:
 def json_attribute(value: object, max_bytes: int) -> str:
     """Return `value` as JSON of at most `max_bytes` in UTF-8 (2 at least), valid however much is cut.
 
-    The longest strings are cut first, each ending in its original size. Where that is not enough, the whole
+    The longest strings are truncated first, each with a note of its original size. If that is not enough, the value
     becomes `{"callspan_truncated": {"bytes": original size}}`. Never raises.
     """
     return fitted(value, max_bytes)[0].decode()
 
 
 def fitted(value: object, max_bytes: int, about: int | None = None) -> tuple[bytes, int]:
-    """Return what `json_attribute` returns, encoded, and about how many bytes were cut (0: it is whole).
+    """Return the result of `json_attribute` as bytes, and the approximate number of bytes removed (0: complete).
 
-    `about` is a size that `value` has at most, where the caller knows one; measuring costs more than encoding a
-    small value.
+    `about` is an upper bound of the size of `value`, if known; measuring a small value costs more than encoding it.
     """
     limit = 4 * max_bytes
     size: int | None = None
@@ -60,7 +60,7 @@ def fitted(value: object, max_bytes: int, about: int | None = None) -> tuple[byt
 
 
 def fitted_texts(texts: Sequence[str], max_bytes: int) -> list[str]:
-    """Return `texts` cut so that together they have about `max_bytes` at most in UTF-8, the longest first."""
+    """Return `texts`, the longest truncated first, so that together they have about `max_bytes` at most in UTF-8."""
     sizes = [_utf8_size(text) or len(text) for text in texts]
     if sum(sizes) <= max_bytes:
         return list(texts)
@@ -69,7 +69,7 @@ def fitted_texts(texts: Sequence[str], max_bytes: int) -> list[str]:
 
 
 def weight(value: object, limit: int) -> int:
-    """Return about how many bytes `value` takes as JSON; stops counting once over `limit`. Never raises."""
+    """Return the approximate size of `value` as JSON in bytes; stops counting above `limit`. Never raises."""
     if type(value) in _SCALARS:
         return _PER_ITEM
     if isinstance(value, str):
@@ -95,11 +95,11 @@ def weight(value: object, limit: int) -> int:
 
 
 def newest_that_fit(count: int, size: Callable[[int], int], limit: int) -> int:
-    """Return the index from which on the items of a history are to be kept, beside its first one.
+    """Return the index from which items of a history are kept, in addition to its first item.
 
-    The first item (often the instructions) and the newest are always kept; between them the newest as long
-    as their sizes stay within `limit`. 1 (or 0) means that everything is kept. Asks for the size of kept
-    items and one more, so that a long history costs no more than a short one.
+    The first item (often the instructions) and the newest are always kept; of the others the newest whose sizes stay
+    within `limit`. 1 (or 0) means that everything is kept. Only the sizes of kept items and one more are computed, so
+    that a long history costs no more than a short one.
     """
     if count <= 1:
         return 0
@@ -131,7 +131,7 @@ def _cut(text: str, max_bytes: int, size: int) -> str:
 
 
 def _shrunk(value: object, max_bytes: int, size: int | None) -> tuple[bytes, int]:
-    """Cut the longest strings of `value` until it fits, else replace it by a marker."""
+    """Truncate the longest strings of `value` until it fits, else replace it by a marker."""
     lengths: list[int] = []
     _collect(value, lengths)
     total = weight(value, 1 << 62)
@@ -167,7 +167,7 @@ def _collect(value: object, lengths: list[int]) -> None:
 
 
 def _level(lengths: list[int], room: int) -> int:
-    """Return the length to which all longer strings must be cut so that together they take `room`."""
+    """Return the length to which all longer strings must be truncated so that together they fit into `room`."""
     ordered = sorted(lengths)
     for position, length in enumerate(ordered):
         share = room // (len(ordered) - position)

@@ -1,4 +1,4 @@
-"""Records to JSON and back: fast for what is well-formed, never failing for what is not."""
+"""Codec: encodes records as JSON and decodes them; encoding never fails, even for values JSON cannot represent."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Head(msgspec.Struct):
 
 
 def encode(record: Record) -> bytes:
-    """Return the record as one line of JSON. Never raises: what JSON cannot hold is replaced, see `plain`."""
+    """Return the record as one line of JSON. Never raises: values JSON cannot represent are replaced, see `plain`."""
     try:
         return _encoder.encode(record)
     except ours(UnicodeEncodeError, RecursionError, TypeError, ValueError, OverflowError):
@@ -39,10 +39,10 @@ def encode(record: Record) -> bytes:
 
 
 def decode(data: bytes) -> Record:
-    """Return the record a line of JSON holds.
+    """Return the record in a line of JSON.
 
     Fields this version does not know are ignored. Raises UnknownSchemaError for another schema version,
-    msgspec.ValidationError or msgspec.DecodeError for what is no record.
+    msgspec.ValidationError or msgspec.DecodeError for invalid records.
     """
     try:
         record: Record = _decoder.decode(data)
@@ -71,12 +71,12 @@ def encode_json(value: object) -> bytes:
 def plain(value: object, depth: int = 0) -> object:
     """Return `value` as plain JSON: dict, list, str, int, float, bool, None.
 
-    Lone surrogates and NUL become U+FFFD, NaN and infinities None, bytes text, too deep or cyclic parts
-    and objects of no JSON form a short description. Raises nothing, whatever `__str__` does.
+    Lone surrogates and NUL become U+FFFD, NaN and infinities None, bytes text; cyclic or too deep parts and objects
+    without a JSON form become a short description. Never raises, even if `__str__` does.
     """
     if value is None or isinstance(value, bool | msgspec.Raw):
         return value
-    # The encoder takes the plain types only: of a subclass (a NumPy float) the plain value is wanted.
+    # The encoder accepts only the plain types, so a subclass (a NumPy float) is converted.
     if isinstance(value, int):
         return int.__index__(value)
     if isinstance(value, str):
@@ -95,7 +95,7 @@ def plain(value: object, depth: int = 0) -> object:
 
 
 def _object(value: object, depth: int) -> object:
-    """Return a foreign object in its own JSON form where it has one, else a description of it."""
+    """Return an object's own JSON form if it has one, else a description of it."""
     if isinstance(value, msgspec.Struct):
         return _fields(value, depth)
     for name in _JSON_METHODS if not isinstance(value, type) else ():

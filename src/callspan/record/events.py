@@ -1,6 +1,6 @@
 """Records of the agent and its environment: sessions, timesteps, events, messages, rewards.
 
-Each is written as it happens and may arrive in any order, also long after its session has ended.
+Each is written as it happens and may arrive in any order, even long after its session has ended.
 A later `record_version` updates a row; a field that is absent there never erases a known one.
 """
 

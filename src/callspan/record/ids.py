@@ -17,7 +17,7 @@ _RANDOM_LOW = (1 << 62) - 1
 _RANDOM_BITS = 74
 
 _random = Random()  # noqa: S311 - unique is enough
-# Seeded by the operating system, here and in each forked child: asking it for every id costs a system call each.
+# Seeded by the operating system, here and in each forked child; reading it for every id would cost a system call.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_random.seed)
 
@@ -31,7 +31,7 @@ def new_id() -> str:
     random = _random.getrandbits(_RANDOM_BITS)
     moment = time.time_ns() // 1_000_000 << 80
     bits = moment | _VERSION | random >> 62 << 64 | _VARIANT | random & _RANDOM_LOW
-    # Of all ways to write a number in hexadecimal digits the fastest.
+    # The fastest way to format a number in hexadecimal.
     digits = bits.to_bytes(16, "big").hex()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 

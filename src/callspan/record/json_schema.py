@@ -1,4 +1,4 @@
-"""The published JSON Schema of records, made from the types themselves and what is written about their fields."""
+"""JSON Schema: the published schema of records, generated from the types and the docstrings of their fields."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PLAIN: Final[dict[type[inspect.Type], _Schema]] = {
 
 
 def json_schema() -> _Schema:
-    """Return the JSON Schema of every kind of record as the spool, JSON Lines and sockets hold it.
+    """Return the JSON Schema of all kinds of records in the spool, JSON Lines files and socket lines.
 
     Unknown fields are allowed: later versions of callspan may add some without a new schema version.
     """
@@ -56,7 +56,7 @@ def json_schema() -> _Schema:
 
 
 def _struct(kind: inspect.StructType, structs: _Structs, notes: dict[str, str]) -> _Schema:
-    """The schema of one record type; it refers to the types of its fields, which are noted in `structs`."""
+    """Return the schema of one record type; adds the types of its fields to `structs`."""
     properties: _Schema = {}
     required = [field.encode_name for field in kind.fields if _is_always_written(field)]
     if kind.tag_field is not None:
@@ -72,12 +72,12 @@ def _struct(kind: inspect.StructType, structs: _Structs, notes: dict[str, str]) 
 
 
 def _is_always_written(field: inspect.Field) -> bool:
-    """Whether it has no default, or one that is written like any other value."""
+    """Return whether a field has no default, or is written even if it has its default."""
     return field.required or field.default_factory not in (msgspec.NODEFAULT, *_EMPTY)
 
 
 def _default(field: inspect.Field) -> _Schema:
-    """What a flag or count is where it is absent; other absent fields are unknown, or empty."""
+    """Return the schema's default of a flag or count; other absent fields are unknown or empty."""
     return {"default": field.default} if isinstance(field.default, bool | int) else {}
 
 
@@ -98,7 +98,7 @@ def _schema(kind: inspect.Type, structs: _Structs) -> _Schema:
 
 
 def _field_notes() -> dict[str, dict[str, str]]:
-    """The text below each field of each record type, by type and field."""
+    """Return the docstring of each field of each record type, by type and field."""
     found: dict[str, dict[str, str]] = {}
     for module in _MODULES:
         for node in ast.parse(source.getsource(module)).body:

@@ -1,7 +1,7 @@
-"""Labels: values of metadata as the texts that people search and group by, the same in every store.
+"""Labels: metadata values as texts for search and grouping, the same in every store.
 
-A key is looked up in the metadata itself, then in its `extra`. A number or flag has the text of its JSON, a list is
-several labels; an object has none.
+A key is looked up in the metadata, then in its `extra`. The label of a number or bool is its JSON text; a list has
+several labels, an object none.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def labels(metadata: Mapping[str, object], key: str) -> list[str]:
 
 
 def found(metadata: Mapping[str, object], key: str) -> object:
-    """Return the value of a key, None where there is none."""
+    """Return the value of a key, None if there is none."""
     value = metadata.get(key)
     if value is not None:
         return value
@@ -41,13 +41,13 @@ def found(metadata: Mapping[str, object], key: str) -> object:
 
 
 def label_of(metadata: Mapping[str, object], key: str) -> str | None:
-    """Return the label of a key as one text, a list as JSON; None where it has none."""
+    """Return the label of a key as one text, a list as JSON; None if it has none."""
     value = found(metadata, key)
     return msgspec.json.encode(value).decode() if isinstance(value, list) else label(value)
 
 
 def user_of(metadata: Mapping[str, object], api: str, params: Mapping[str, object]) -> str | None:
-    """Return on whose behalf a call was made: `user_id` of the metadata, else the user the request names."""
+    """Return the user of a call: `user_id` of the metadata, else the user in the request."""
     known = label_of(metadata, "user_id") if metadata else None
     if known is not None or not params:
         return known

@@ -1,6 +1,6 @@
-"""Raw messages: the messages of wire bodies, byte for byte, without parsing them; and bodies as valid JSON on one line.
+"""Raw messages: extracts the messages of wire bodies as bytes without parsing them; makes bodies valid one-line JSON.
 
-Of a request `messages`, `input` or `prompt`; of a response `choices` or `output`, or the message itself.
+The messages are `messages`, `input` or `prompt` of a request, and `choices`, `output` or the message of a response.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ class _Response(msgspec.Struct):
 
 
 def request_messages(body: bytes | msgspec.Raw) -> list[msgspec.Raw] | str | None:
-    """Return the messages, input or prompt of a request: a list, one text, or None where it has none.
+    """Return the messages, input or prompt of a request: a list, one text, or None if it has none.
 
-    Raises msgspec.MsgspecError for what is no JSON object of such messages, RecursionError for one nested too deeply.
+    Raises msgspec.MsgspecError if it is not a JSON object with such messages, RecursionError if nested too deeply.
     """
     found = _read_request(body)
     return found.messages or found.input or found.prompt
 
 
 def request_instructions(body: bytes | msgspec.Raw) -> msgspec.Raw | None:
-    """Return what a request has as `system` (Messages) or `instructions` (Responses); None where it has neither.
+    """Return `system` (Messages) or `instructions` (Responses) of a request; None if it has neither.
 
-    Raises msgspec.MsgspecError for what is no JSON object, RecursionError for one nested too deeply.
+    Raises msgspec.MsgspecError if it is not a JSON object, RecursionError if nested too deeply.
     """
     found = _read_instructions(body)
     return next((given for given in (found.system, found.instructions) if bytes(given) not in _NOTHING), None)
 
 
 def response_messages(body: msgspec.Raw) -> list[msgspec.Raw] | None:
-    """Return the choices or output of a response; of a message, which has `content`, a list of itself; None: none.
+    """Return the choices or output of a response; a message (with `content`) as a list of itself; None if none.
 
-    Raises msgspec.MsgspecError for what is no JSON object of such lists.
+    Raises msgspec.MsgspecError if it is not a JSON object with such lists.
     """
     found = _read_response(body)
     if found.content is not None:
@@ -65,9 +65,9 @@ def response_messages(body: msgspec.Raw) -> list[msgspec.Raw] | None:
 
 
 def encode_response(body: object) -> tuple[bytes, bytes | None]:
-    """Return a parsed response as one line of JSON, and its messages as a JSON list: those of `response_messages`.
+    """Return a parsed response as one line of JSON, and its messages (see `response_messages`) as a JSON list.
 
-    None where they are to be looked for in the body.
+    The messages are None if they must be searched in the body.
     """
     listed = [key for key in _Response.__struct_fields__ if key in body] if isinstance(body, dict) else []
     if len(listed) != 1 or not isinstance(messages := body[listed[0]], list):  # type: ignore[index] # a dict
@@ -88,11 +88,11 @@ _OPENERS: Final = (b"{", b"[")
 
 
 def exact_json(content: bytes, body: object) -> bytes:
-    """Return the bytes as sent when they are one line of valid JSON, else the same value encoded again.
+    """Return the bytes as sent if they are one line of valid JSON, else the same value encoded again.
 
-    The SDKs encode with the standard library, which writes `NaN` where JSON has no word for it, and lone surrogates,
-    which no store takes; content that is not JSON at all is kept as a JSON string: as text where it is UTF-8, else in
-    base64. `body` None: the SDK has encoded nothing, the application gave the content itself.
+    The SDKs encode with the standard library, which writes `NaN` (invalid JSON) and lone surrogates (rejected by
+    stores). Content that is not JSON is kept as a JSON string: text if it is UTF-8, else base64. `body` None: the SDK
+    did not encode it, the application gave the content itself.
     """
     if not content.startswith(_OPENERS):
         return encode_json(body if body is not None else _text(content))
@@ -106,9 +106,9 @@ def exact_json(content: bytes, body: object) -> bytes:
 
 
 def exact_messages(content: bytes, body: object) -> tuple[bytes, list[msgspec.Raw] | None]:
-    """Return what `exact_json` does, and the messages in it; None where it has no list of any.
+    """Return the result of `exact_json`, and the messages in it; None if it has no list of messages.
 
-    Nearly every body is valid, and is read once for both.
+    A valid body, the usual case, is read only once for both.
     """
     if body is None or not content.startswith(_OPENERS) or b"\n" in content or b"\r" in content:
         return exact_json(content, body), None

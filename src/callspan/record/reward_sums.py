@@ -1,8 +1,8 @@
-"""Reward sums: what rewards add up to, one definition for spans, totals and stores.
+"""Reward sums: the one definition of how rewards are summed, for spans, totals and stores.
 
-The reward of a session is the last one it was given as a whole, else the sum of its events' rewards of the objective
-`reward`; that of a timestep is the sum alone. Other objectives are summed each by itself. What a call is given is the
-call's own and counts in neither.
+The reward of a session is the last one given to the session itself, else the sum of its events' rewards of the
+objective `reward`; that of a timestep is always the sum. Other objectives are summed separately. A call's reward
+counts in neither.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from callspan.record.events import EventRecord, RewardRecord
 
 REWARD: Final = "reward"
 MAX_OBJECTIVES: Final = 64
-"""How many objectives besides `reward` have sums: those that come first."""
+"""Maximum number of objectives besides `reward` that are summed; later ones are ignored."""
 _NO_OTHERS: Final[Mapping[str, float]] = MappingProxyType({})
 
 
 class RewardSums(NamedTuple):
-    """Sums of rewards; never changed in place."""
+    """Sums of rewards. Immutable."""
 
     given: tuple[int, str, float] | None = None
-    """The last reward of the session as a whole: when (Unix nanoseconds), its id, its value."""
+    """The last reward given to the session itself: time (Unix nanoseconds), id, value."""
     events: float | None = None
     """Sum over events of the objective `reward`; None: none."""
     others: Mapping[str, float] = _NO_OTHERS
@@ -31,7 +31,7 @@ class RewardSums(NamedTuple):
 
     @property
     def reward(self) -> float | None:
-        """The reward; None where there is none, which is not 0."""
+        """The reward; None (not 0) if there is none."""
         return self.events if self.given is None else self.given[2]
 
     def plus(self, other: RewardSums) -> RewardSums:
@@ -52,7 +52,7 @@ NO_REWARD: Final = RewardSums()
 
 
 def sums_of(record: object) -> RewardSums:
-    """Return what one record adds; nothing for a record that is no reward, of no value, or of a call."""
+    """Return the sums of one record; empty if it is not a reward, has no value, or is a call's reward."""
     if isinstance(record, EventRecord):
         return NO_REWARD if record.reward is None else RewardSums(events=record.reward)
     if not isinstance(record, RewardRecord) or record.value is None or record.scope == "call":
@@ -65,9 +65,9 @@ def sums_of(record: object) -> RewardSums:
 
 
 def event_rewarded(record: EventRecord | RewardRecord) -> str | None:
-    """Return the id of the event whose reward of the objective `reward` this is; None where it is another kind.
+    """Return the id of the event whose reward (objective `reward`) this is; None for other records.
 
-    An event has one such reward: its own, else the first it was given.
+    An event has one such reward: its own, else the first given to it.
     """
     if isinstance(record, EventRecord):
         return None if record.reward is None else record.event_id
@@ -76,7 +76,7 @@ def event_rewarded(record: EventRecord | RewardRecord) -> str | None:
 
 
 def counted(records: Iterable[EventRecord | RewardRecord]) -> Iterator[EventRecord | RewardRecord]:
-    """Yield the records that count, out of those of a session in the order they happened."""
+    """Yield the records that count in the sums, from those of a session in order of time."""
     known = list(records)
     rewarded = {record.event_id for record in known if isinstance(record, EventRecord) and record.reward is not None}
     for record in known:

@@ -1,7 +1,7 @@
-"""Span handle: the span that shows a record while it is in the making, as those see it who make the record.
+"""Span handle: the protocol of the span of a call or scope, as used by the code that builds the record.
 
-What they know of it is the same for a call, a session, a timestep and an operation: ids that go into the record, and
-that it ends with the record. `observe` and `agent` add what only theirs have; `spans` implements all of it.
+It is the same for calls, sessions, timesteps and operations: it has ids for the record and is ended with the record.
+`observe` and `agent` extend it; `spans` implements it.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ class SpanHandle(Protocol[_Record_contra, _Last_contra]):
 
     @property
     def trace_id(self) -> str | None:
-        """32 hexadecimal digits; None where there is no tracing."""
+        """32 hexadecimal digits; None without tracing."""
 
     @property
     def span_id(self) -> str | None:
-        """16 hexadecimal digits; None where there is no tracing."""
+        """16 hexadecimal digits; None without tracing."""
 
     @property
     def sampled(self) -> bool | None:
-        """Whether the span is kept; None where there is no tracing."""
+        """Whether the span is sampled; None without tracing."""
 
     def end(self, record: _Record_contra, last: _Last_contra, /) -> None:
-        """Put the final record on the span, with what is known of it only now, and end it at the record's end."""
+        """Set the final attributes on the span and end it at the record's end time."""
 
 
 class NoSpan:
-    """Stands in for a span where there is none, or it could not be started: records do not depend on it."""
+    """Replaces a span that does not exist or could not be started; records are made anyway."""
 
     trace_id: str | None = None
     span_id: str | None = None
     sampled: bool | None = None
 
     def end(self, record: object, last: object = None, /) -> None:
-        """Show nothing."""
+        """Do nothing."""

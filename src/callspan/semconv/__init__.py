@@ -1,1 +1,1 @@
-"""Semantic conventions: pure record -> span attributes; the only place that knows attribute names."""
+"""Semantic conventions: pure mapping from records to span attributes; the only package with attribute names."""

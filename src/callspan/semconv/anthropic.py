@@ -84,7 +84,7 @@ ROWS: Final = (
         "The requested format.", apis=(API,),
     ),
 )  # fmt: skip
-"""What is known of the record."""
+"""Attributes from the record."""
 
 NATIVE: Final = (
     Row(BETA, STRINGS, Elsewhere("request header"), "The requested betas."),
@@ -96,4 +96,4 @@ NATIVE: Final = (
     Row(URL_PATH, STRING, Elsewhere("request"), "The path."),
     Row(URL_FULL, STRING, Elsewhere("request"), "Without credentials and query."),
 )
-"""What is known of the HTTP exchange only: put by the interception where ours replaces the SDK's own span."""
+"""Attributes from the HTTP exchange, set by the interception if callspan's span replaces the SDK's own."""

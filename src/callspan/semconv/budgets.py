@@ -1,4 +1,4 @@
-"""Budgets: what attributes may hold, and which messages are shown, and how much of them, where not all of them fit."""
+"""Budgets: the byte limits of attributes, and which messages are kept, and how much of them, if not all fit."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from callspan.record.codec import encode_json
 from callspan.record.messages import Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
 
 AttributeValue: TypeAlias = str | bool | int | float | tuple[str, ...]
-"""What a span attribute may hold here: what the SDK of OpenTelemetry keeps as it is."""
+"""Types of attribute values, those OpenTelemetry's SDK stores unchanged."""
 Attributes: TypeAlias = dict[str, AttributeValue]
 _LEAST_CUT: Final = 32
-"""Bytes below which a beginning of a text cannot tell that and how much of it was cut."""
+"""Minimum bytes of a truncated text: fewer cannot hold the note of its original size."""
 _EMPTY: Final = (b"{}", b"0")
-"""What JSON becomes where there is no room even to tell its size."""
+"""JSON values without information: results of truncation without room for a note."""
 
 
 class ByteBudget(msgspec.Struct, eq=False):
-    """How many bytes of content the attributes of one span may still take.
+    """The number of bytes that content attributes of one span may still use.
 
-    `attribute` is the cap of each, `left` what all of them together may still take, `cut` what was left out
-    so far (in bytes or, where only that is known cheaply, characters). `plenty` says that there is far more
-    room than the call can take: then nothing is measured or counted. Not for use by several threads.
+    `attribute` is the limit of each attribute, `left` the rest for all together, `cut` what was left out so far (in
+    bytes, or characters if only they are known cheaply). `plenty` means that everything surely fits: then nothing is
+    measured or counted. Not thread-safe.
     """
 
     attribute: int
@@ -37,24 +37,24 @@ class ByteBudget(msgspec.Struct, eq=False):
 
     @property
     def room(self) -> int:
-        """Return how many bytes the next attribute may take; 0 or less: none."""
+        """Return the number of bytes the next attribute may use; 0 or less: none."""
         return min(self.left, self.attribute)
 
     def share(self, parts: int) -> ByteBudget:
-        """Return a budget of its own with one of `parts` equal parts of the rest."""
+        """Return a separate budget with one of `parts` equal parts of the rest."""
         return ByteBudget(self.attribute, self.left // parts)
 
     def settle(self, share: ByteBudget, given: int) -> None:
-        """Take back what a share that was given `given` bytes has not used, and count what it has cut."""
+        """Return the unused bytes of a share that got `given` bytes to this budget, and count what it cut."""
         self.left -= given - share.left
         self.cut += share.cut
 
 
 def spread(budget: ByteBudget, parts: Sequence[tuple[int, Callable[[ByteBudget], None]]]) -> None:
-    """Have each part put itself within the budget; where not all fit, whatever is largest is what gets cut.
+    """Set each part within the budget; if not all fit, the largest are truncated.
 
-    A part is about how many bytes it has, and what puts it. The smaller ones go first, each with an equal part of
-    the rest, and leave to the larger ones what they do not need.
+    A part is its approximate size in bytes and the function that sets it. Smaller ones come first, each with an
+        equal share of the rest, and leave their unused bytes to the larger ones.
     """
     waiting = len(parts)
     for _, put in sorted(parts, key=itemgetter(0)):
@@ -66,7 +66,7 @@ def spread(budget: ByteBudget, parts: Sequence[tuple[int, Callable[[ByteBudget],
 
 
 def put_text(attributes: Attributes, name: str, text: str, budget: ByteBudget) -> None:
-    """Set `name` to as much of `text` as there is room for; to nothing where that could not tell its size."""
+    """Set `name` to `text`, truncated to the room; not set if there is no room for the note of its size."""
     if budget.plenty and text.isascii():
         attributes[name] = text
         return
@@ -80,9 +80,9 @@ def put_text(attributes: Attributes, name: str, text: str, budget: ByteBudget) -
 
 
 def put_json(attributes: Attributes, name: str, value: object, budget: ByteBudget, about: int | None = None) -> None:
-    """Set `name` to `value` as JSON within the room there is; to nothing where there is too little.
+    """Set `name` to `value` as JSON, truncated to the room; not set if there is too little.
 
-    `about` is the value's size where it is known.
+    `about` is the approximate size of the value, if known.
     """
     if budget.plenty:
         attributes[name] = encode_json(value).decode()
@@ -94,7 +94,7 @@ def put_json(attributes: Attributes, name: str, value: object, budget: ByteBudge
 
 
 def put_encoded(attributes: Attributes, name: str, data: bytes, budget: ByteBudget, cut: int = 0) -> None:
-    """Set `name` to JSON that is known to fit and from which `cut` bytes were left out; not to what says nothing."""
+    """Set `name` to JSON that fits and from which `cut` bytes were removed; not set if it has no information."""
     if cut and data in _EMPTY:
         budget.cut += cut
         return
@@ -106,23 +106,23 @@ def put_encoded(attributes: Attributes, name: str, data: bytes, budget: ByteBudg
 
 _PER_PART = 60
 _GIANT = 2
-"""A message of more than half the room is counted as half of it: it is cut, not left out."""
+"""A message larger than 1/2 of the room counts as 1/2: it is truncated, not left out."""
 
 
 class Chosen(msgspec.Struct, frozen=True):
-    """Messages to be shown: the first, then `omitted` left out, then the rest."""
+    """Messages to keep: the first, then (`omitted` messages left out) the rest."""
 
     first: Sequence[Message]
     omitted: int
     rest: Sequence[Message]
     about: int | None = None
-    """Size of what is shown, where it is known."""
+    """Approximate size of the kept messages, if known."""
 
 
 def chosen(messages: Sequence[Message], record: CallRecord, budget: ByteBudget) -> Chosen:
-    """Return the first (system) message and the newest that fit into the budget's room, giants after a cut.
+    """Return the first (system) message and the newest that fit into the budget; very large ones are truncated later.
 
-    Requests whose whole body fits are taken whole without measuring anything.
+    If the whole body fits, all messages are returned without measuring them.
     """
     body_bytes = record.request.body_bytes
     if budget.plenty:
@@ -147,14 +147,14 @@ def chosen(messages: Sequence[Message], record: CallRecord, budget: ByteBudget) 
 
 
 def omission(count: int, record: CallRecord) -> str:
-    """Return the words that stand where messages were left out."""
+    """Return the text that replaces omitted messages."""
     whole = record.request.body_bytes
     size = "" if whole is None else f" of a request of {whole} bytes"
     return f"[callspan: {count} messages{size} left out]"
 
 
 def message_weight(message: Message, limit: int) -> int:
-    """Return about how many bytes a message takes as JSON, counted no further than `limit`."""
+    """Return the approximate size of a message as JSON in bytes; stops counting at `limit`."""
     total = _PER_PART
     for part in message.parts:
         total += _PER_PART + _part_weight(part, limit - total)
@@ -179,7 +179,7 @@ def _part_weight(part: Part, limit: int) -> int:
 def joined_text(parts: Sequence[Part]) -> str:
     """Return the texts of a message, tool results included, joined by line breaks; "" where there are none.
 
-    Reasoning, refusals, tool calls and media are no text.
+    Reasoning, refusals, tool calls and media are not included.
     """
     if len(parts) == 1 and isinstance(parts[0], Text):
         return parts[0].text

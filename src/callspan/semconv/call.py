@@ -1,4 +1,4 @@
-"""The `callspan.*` attributes of a call: those that no convention has, its session and timestep, its attempts."""
+"""The `callspan.*` attributes of a call: its session, timestep and attempts, and what no convention covers."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ FIRST_CONTENT_EVENT: Final = "llm.first_token"
 ATTEMPT_EVENT: Final = "llm.attempt"
 EXCEPTION_EVENT: Final = "exception"
 ATTEMPT_SPAN_NAME: Final = "POST"
-"""Name of an attempt's span, as HTTP clients name theirs: every endpoint is posted to."""
+"""Name of an attempt's span, like that of an HTTP client's: every endpoint uses POST."""
 _TRUNCATED_BYTES: Final = "callspan.truncated_bytes"
 _NS: Final = 1e9
 
 
 def output_tokens_per_second(record: CallRecord) -> float | None:
-    """Return output tokens over the time from the start of the answering attempt to its last chunk.
+    """Return output tokens per second, from the start of the successful attempt to its last chunk.
 
-    A plain answer has no chunks: to the end of the call. None where tokens or times are unknown.
+    For a response without chunks, to the end of the call. None if tokens or times are unknown.
     """
     usage, timing = record.usage, record.timing
     tokens = None if usage is None else usage.output_tokens
@@ -175,7 +175,7 @@ ATTEMPT_SPAN_OF_CALL: Final = Table(
     Row("server.port", INT, "server_port", "Port of the service."),
     _text(SESSION_ID, "place.session_id", "The session the call belongs to."),
 )
-"""What the span of an attempt has of its call."""
+"""The call's attributes on the span of an attempt."""
 EXCEPTION_TYPE: Final = Table(
     Row(
         "exception.type", STRING, lambda error: error.exception or error.type, "The exception's class, with its module."
@@ -185,5 +185,5 @@ EXCEPTION: Final = Table(*EXCEPTION_TYPE.rows, Row("exception.message", STRING, 
 
 
 def attempt_span_attributes(record: CallRecord, attempt: Attempt) -> Attributes:
-    """Return the attributes of an attempt's own span: those of an HTTP client's, and what its event would say."""
+    """Return the attributes of an attempt's span: those of an HTTP client span, and those of the attempt's event."""
     return ATTEMPT_SPAN.of(attempt) | ATTEMPT_SPAN_OF_CALL.of(record)

@@ -37,40 +37,40 @@ _EMPTY: Final = Conversation()
 
 
 class Shown:
-    """What content of a record may be shown, and the bytes there are for it. For one record, in one thread."""
+    """The content of a record that may be exported, and its byte budget. For one record, in one thread."""
 
     __slots__ = ("_tools", "budget", "conversation", "has_content", "prompts")
 
     def __init__(self, conversation: Conversation | None, budget: ByteBudget, *, prompts: bool = True) -> None:
-        """Take the conversation; None: no content may be shown."""
+        """`conversation` None: no content may be exported."""
         self.has_content = conversation is not None
         self.conversation = _EMPTY if conversation is None else conversation
         self.budget = budget
         self.prompts = prompts
-        """Whether `llm.prompts` are to stand beside the input messages of another vocabulary."""
+        """Whether to also set `llm.prompts` if another vocabulary has the input messages."""
         self._tools: list[Json] | None = None
 
     @property
     def tools(self) -> list[Json]:
-        """The tools of the request as the conventions shape them, made once."""
+        """The tools of the request in the conventions' shape, computed once."""
         if self._tools is None:
             self._tools = tool_definitions(self.conversation.tools) if self.conversation.tools else []
         return self._tools
 
 
 NOTHING_SHOWN: Final = Shown(None, ByteBudget(0, 0))
-"""For what is put before a call has any content. Its budget is never drawn on."""
+"""For attributes set before a call has any content. Its budget is never used."""
 
 
 @lru_cache(maxsize=_MOST_WORDS)
 def finish_word(reason: str) -> str:
-    """Return a finish reason as the official instrumentations write it: `tool_call`, not `tool_calls`."""
+    """Return a finish reason in the official instrumentations' spelling: `tool_call`, not `tool_calls`."""
     found = normalised(reason)
     return "tool_call" if found == TOOL_CALLS else found
 
 
 def input_messages(picked: Chosen, record: CallRecord) -> list[Json]:
-    """Return the chosen messages of a request, with a note of the role `callspan` where some were left out."""
+    """Return the chosen messages of a request, with a note (role `callspan`) in place of omitted ones."""
     rest = [message_json(message) for message in picked.rest]
     if not picked.omitted:
         return rest
@@ -79,12 +79,12 @@ def input_messages(picked: Chosen, record: CallRecord) -> list[Json]:
 
 
 def output_messages(record: CallRecord, conversation: Conversation) -> list[Json]:
-    """Return one message per choice, each with its finish reason (the schema asks for one)."""
+    """Return one message per choice, each with its finish reason (required by the schema)."""
     return answer_messages(record.outcome, conversation.output)
 
 
 def answer_messages(outcome: str, messages: Sequence[Message]) -> list[Json]:
-    """Return the choices of an answer, each with its finish reason, of a call that ended with `outcome`."""
+    """Return the choices of a response with their finish reasons, for a call with this `outcome`."""
     unfinished = _UNKNOWN_FINISH if outcome == "success" else outcome
     shown = []
     for message in messages:
@@ -95,21 +95,21 @@ def answer_messages(outcome: str, messages: Sequence[Message]) -> list[Json]:
 
 
 def parts_json(parts: Sequence[Part]) -> list[Json]:
-    """Return parts as the conventions shape them."""
+    """Return parts in the conventions' shape."""
     return [
         {"type": "text", "content": part.text} if type(part) is Text else _SHAPES[type(part)](part) for part in parts
     ]
 
 
 def tool_definitions(tools: Sequence[object]) -> list[Json]:
-    """Return tool definitions of any wire as type, name, description and JSON Schema of the parameters."""
+    """Return tool definitions of any provider as type, name, description and JSON Schema of the parameters."""
     return [_tool(tool) for tool in tools if isinstance(tool, dict)]
 
 
 def message_json(message: Message) -> Json:
-    """Return a message as the conventions shape it: role, parts, and the name if it has one."""
+    """Return a message in the conventions' shape: role, parts, and the name if it has one."""
     parts = message.parts
-    # Nearly every message is one text.
+    # Nearly every message has one text part.
     plain = parts[0] if len(parts) == 1 else None
     shown = [{"type": "text", "content": plain.text}] if type(plain) is Text else parts_json(parts)
     json: Json = {"role": message.role, "parts": shown}
@@ -185,7 +185,7 @@ def _named(kind: str, identity: str | None, name: str | None) -> Json:
 
 
 def _arguments(text: str) -> object:
-    """The arguments as JSON where they are an object; else, cut or invalid, the text as the model wrote it."""
+    """Return the arguments parsed if they are a JSON object; else (truncated or invalid) the text as received."""
     if not text.startswith("{"):
         return text
     try:

@@ -1,4 +1,4 @@
-"""The attributes of events, messages and rewards, and what the spans around them share with them.
+"""The attributes of events, messages and rewards, and those they share with the enclosing spans.
 
 The conventions' names where they have one, `callspan.*` where they have none. Pure: records in, attributes out.
 """
@@ -23,7 +23,7 @@ _STATES: Final = {"after": "callspan.observation", "before": "callspan.observati
 
 
 def text_row(name: str, path: str, about: str) -> Row:
-    """A row for a text of the application, which may be empty."""
+    """Return a row for a text given by the application, which may be empty."""
     return Row(name, STRING, path, about, if_empty=True)
 
 
@@ -34,7 +34,7 @@ def _end_of_episode(record: EventRecord) -> str:
 
 
 def _json(name: str, about: str, read: Callable[[Any], object]) -> Row:
-    """A row for content as JSON within the budget."""
+    """Return a row for content as JSON within the budget."""
     return Row(
         name, JSON, Put(lambda found, record, shown: put_json(found, name, read(record), shown.budget)), about
     )  # fmt: skip
@@ -121,9 +121,9 @@ EVALUATION: Final = Table(
     Row("gen_ai.evaluation.score.value", DOUBLE, "reward", "The reward of the environment."),
     Row("gen_ai.evaluation.score.label", STRING, _end_of_episode, "`terminated`, `truncated` or `continue`."),
 )
-"""The conventions' event of an environment's reward."""
+"""The conventions' evaluation event, for an environment's reward."""
 EVALUATION_SPAN: Final = Table(*WITHIN)
-"""What is evaluated, on the span of a reward."""
+"""The target of the reward, on the span of a reward."""
 
 MESSAGE_CONTENT: Final = Table(_json("callspan.message.content", "Its content.", lambda record: record.content))
 ACTION_CONTENT: Final = Table(_json("callspan.action", "The action.", lambda record: record.data))
@@ -168,7 +168,7 @@ def event_content(record: Record, budget: ByteBudget) -> Attributes:
 
 
 def evaluation_attributes(record: Record) -> Attributes | None:
-    """Return the conventions' evaluation event of an environment's reward; None where the event has none."""
+    """Return the attributes of the conventions' evaluation event for an environment's reward; None without a reward."""
     if not isinstance(record, EventRecord) or record.reward is None:
         return None
     return EVALUATION.of(record)
@@ -180,9 +180,9 @@ def evaluation_span_name(record: Record) -> str:
 
 
 def late_evaluation(record: Record, response_id: str | None) -> Attributes | None:
-    """Return the attributes of the span of a reward: what it is for, and the evaluation; None for other records.
+    """Return the attributes of the span of a reward: its target and the evaluation; None for other records.
 
-    `response_id` is the provider's id of the answer that was judged. No content.
+    `response_id` is the provider's id of the evaluated response. No content.
     """
     if not isinstance(record, EventRecord | RewardRecord):
         return None

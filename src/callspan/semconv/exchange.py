@@ -19,14 +19,14 @@ from callspan.semconv.gen_ai import INPUT_MESSAGES, OUTPUT_MESSAGES
 _Json: TypeAlias = dict[str, object]
 _INCOMING, _ANSWER, _ENVIRONMENT, _CALL = range(4)
 _MOST_INCOMING: Final = 8
-"""How many messages are kept that came in before anything went out."""
+"""Maximum number of input messages kept before the first output."""
 _OPERATIONS: Final = frozenset({"chat", "text_completion", "generate_content"})
 _INSTRUCTIONS: Final = frozenset({"system", "developer"})
 _AGENT: Final = "agent"
 
 
 class Observed:
-    """One message, event or call as an exchange keeps it. Made once, given to the exchanges of all scopes above."""
+    """The input and output of one message, event or call, shared by the exchanges of all enclosing scopes."""
 
     __slots__ = ("_requested", "answer", "conversation", "kind", "message")
 
@@ -38,7 +38,7 @@ class Observed:
         self._requested: tuple[list[_Json], list[_Json]] | None = None
 
     def requested(self, room: int) -> tuple[list[_Json], list[_Json]]:
-        """Return a call's instructions and what is new since the model last spoke, each within `room` bytes."""
+        """Return a call's instructions and the messages since the last assistant message, each within `room` bytes."""
         if self._requested is None:
             found = self.conversation or Conversation()
             system: list[_Json] = [{"role": "system", "parts": parts_json(found.system)}] if found.system else []
@@ -60,9 +60,9 @@ def exchange_of(record: Record, room: int) -> Exchange | None:
 
 
 def observed(record: Record, conversation: Conversation | None, room: int) -> Observed | None:
-    """Return what a processed record says of an exchange, its content within `room` bytes; None: nothing.
+    """Return the input and output in a processed record, within `room` bytes; None if there are none.
 
-    Nothing of the application's own objects is kept: what they hold is written as text at once.
+    No references to the application's objects are kept: their content is converted to text immediately.
     """
     match record:
         case CallRecord():
@@ -83,16 +83,16 @@ def observed(record: Record, conversation: Conversation | None, room: int) -> Ob
 
 
 class Exchange:
-    """What went in first and what came out last, for one span. Constant memory; not more than a few messages.
+    """The first input and the last output of one span. Bounded memory: a few messages.
 
-    Several threads may add to it: each step is one assignment, and the last one counts.
+    Thread-safe: each update is one assignment, and the last one wins.
     """
 
     __slots__ = ("_answer", "_environment", "_incoming", "_is_given", "_requested", "room")
 
     def __init__(self, room: int) -> None:
         self.room = room
-        """Bytes that one message, or the messages of one call, may take."""
+        """Byte limit of one message, or of the messages of one call."""
         self._incoming: list[_Json] = []
         self._requested: tuple[list[_Json], list[_Json]] | None = None
         self._answer: tuple[str, Sequence[Message]] | _Json | None = None
@@ -100,7 +100,7 @@ class Exchange:
         self._is_given = False
 
     def add(self, item: Observed) -> None:
-        """Take notice of a message, event or call."""
+        """Add a message, event or call."""
         if item.kind == _CALL:
             self._requested = self._requested or item.requested(self.room)
             self._answer = item.answer or self._answer
@@ -117,18 +117,18 @@ class Exchange:
             self._environment = self._environment[0], True
 
     def start(self, record: Record) -> None:
-        """Take the input that an agent is given at its start: it replaces the input of its first call."""
+        """Set the input given to an agent at its start; it replaces the input of its first call."""
         item = observed(record, None, self.room)
         if item is not None and item.message is not None:
             self._incoming, self._is_given = [item.message], True
 
     def close(self, record: Record) -> None:
-        """Take the output that an agent states at its end: it replaces the output of its last call."""
+        """Set the output an agent reports at its end; it replaces the output of its last call."""
         if isinstance(record, EventRecord) and (item := observed(record, None, self.room)) is not None:
             self.add(item)
 
     def attributes(self, budget: ByteBudget) -> Attributes:
-        """Return the input and output messages within the budget, as far as there are any."""
+        """Return the attributes of the input and output messages, within the budget."""
         attributes: Attributes = {}
         both = ((OUTPUT_MESSAGES, self._outputs()), (INPUT_MESSAGES, self._inputs()))
         parts = [

@@ -1,7 +1,7 @@
 """The `gen_ai.*` attributes of a call, and related ones of other conventions and of the providers.
 
-State of the conventions: semantic-conventions-genai of autumn 2026, which has no release yet. The names are our own
-constants, since those of the Python package are frozen at an older state.
+State of the conventions: semantic-conventions-genai of autumn 2026, which has no release yet. The names are constants
+defined here, because those of the Python package are frozen at an older state.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _background_status(record: CallRecord) -> str | None:
 def _finish_reasons(record: CallRecord) -> tuple[str, ...] | None:
     reasons = record.response.finish_reasons if record.response is not None else ()
     words = tuple([finish_word(reason) for reason in reasons if reason])
-    # Their order is that of the choices, so that none can be left out.
+    # They are in the order of the choices, so none may be left out.
     return words if words and len(words) == len(reasons) else None
 
 
@@ -178,7 +178,7 @@ _OF_METADATA: Final = Each("metadata", _prompt_of_metadata)
 _OF_REQUEST: Final = Each("", _prompt)
 _OUTPUT: Final = Body(_put_output, answers=2, weigh=lambda record, _: answer_bytes(record))
 _INPUT: Final = Body(_put_input, requests=2, weigh=_input_weight)
-"""Instructions and tools come out of the same body: what is counted on here is for them too."""
+"""Instructions and tools come from the same body: this size estimate includes them."""
 _SYSTEM: Final = Body(_put_system, weigh=_system_weight)
 _TOOLS: Final = Body(_put_tools, weigh=_tools_weight)
 
@@ -195,7 +195,7 @@ START: Final = Table(
     Row(SERVER_ADDRESS, STRING, "server_address", "Host of the service."),
     Row(SERVER_PORT, INT, lambda record: record.server_port if record.server_address else None, "Port of the service."),
 )
-"""What a sampler may need."""
+"""Attributes for samplers, set at the start."""
 
 END: Final = Table(
     Row("gen_ai.request.temperature", DOUBLE, sent("temperature", read=as_float), "As sent."),

@@ -45,11 +45,11 @@ _META_EXTRA: Final = "llm.meta.extra"
 _STOPS: Final = ("stop", "stop_sequences")
 _NS_PER_MS: Final = 1_000_000
 _BETWEEN: Final = 4
-"""Bytes between a role and its text, and after that."""
+"""Bytes of separators around a role and its text."""
 
 
 def rate_limit_rows(unit: str, path: str) -> tuple[Row, Row, Row]:
-    """Return the rows of a rate limit of a unit (`requests`, ...), which is at `path`."""
+    """Return the rows of the rate limit at `path`, of one unit (`requests`, ...)."""
     prefix, words = f"llm.rate_limiting.{unit}", unit.replace("_", " ")
     return (
         Row(f"{prefix}.limit", INT, f"{path}.limit", f"The limit on {words}, as the answer's headers state it."),
@@ -178,7 +178,7 @@ START: Final = Table(
     Row("llm.item_id", STRING, "call_id", "callspan's id of the call."),
     Row("llm.request.model", STRING, "request.model", "The requested model."),
 )
-"""What is known before the call is sent."""
+"""Attributes known before the call is sent."""
 
 END: Final = Table(
     Row("llm.response.model", STRING, "response.model", "The model of the response."),

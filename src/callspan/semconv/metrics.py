@@ -37,7 +37,7 @@ STATED: Final = "provider"
 COMPUTED: Final = "computed"
 RATE_LIMIT_UNITS: Final = ("requests", "tokens", "input_tokens", "output_tokens")
 OTHER: Final = "_OTHER"
-"""The conventions' value for all that are not listed one by one."""
+"""The conventions' value for everything not listed individually."""
 
 _WORD: Final = re.compile(r"[A-Za-z_.\-]{1,64}[0-9]{0,3}|[0-9]{3}")
 
@@ -84,15 +84,15 @@ class Instrument(NamedTuple):
     """One sentence, also the instrument's description."""
     attributes: Sequence[str]
     buckets: Sequence[float] = ()
-    """Boundaries to advise, of a histogram."""
+    """Advisory bucket boundaries of a histogram."""
 
     @property
     def described(self) -> tuple[str, str, str]:
-        """Name, unit and description, as a meter takes them for what is fed."""
+        """Return name, unit and description, the arguments a meter takes for synchronous instruments."""
         return self.name, self.unit, self.about
 
     def read_by(self, callback: _Callback) -> tuple[str, list[_Callback], str, str]:
-        """Return the arguments with which a meter makes an instrument that is read by `callback`."""
+        """Return the arguments a meter takes for an instrument observed by `callback`."""
         return self.name, [callback], self.unit, self.about
 
 
@@ -177,5 +177,5 @@ INSTRUMENTS: Final = (
 
 
 def bounded_type(error_type: str) -> str:
-    """Return an `error.type` that is a word or a status, as the providers' codes are; else `_OTHER`."""
+    """Return an `error.type` if it is a word or a status, as provider codes are; else `_OTHER`."""
     return error_type if _WORD.fullmatch(error_type) else OTHER

@@ -1,7 +1,7 @@
 """The OpenInference attributes of a call, opt-in: flat messages, bounded in number as well as in bytes.
 
-State: openinference-semantic-conventions 0.1.42. OpenTelemetry keeps 128 attributes of a span by default and
-drops the rest in order of arrival, so flat messages may not take more than a part of them.
+State: openinference-semantic-conventions 0.1.42. OpenTelemetry keeps 128 attributes per span by default and drops the
+rest in order of arrival, so flat messages may use only a part of them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _METADATA: Final = "metadata"
 _TOOLS: Final = "llm.tools"
 
 MAX_FLAT_ATTRIBUTES: Final = 48
-"""How many attributes flat messages and tools may take together; the whole is in `input.value` all the same."""
+"""Maximum number of attributes for flat messages and tools; `input.value` has the complete content anyway."""
 
 _JSON_TYPE: Final = "application/json"
 _KINDS: Final = {"chat": "LLM", "text_completion": "LLM", "embeddings": "EMBEDDING"}
@@ -82,7 +82,7 @@ def _is_embedding(record: CallRecord) -> bool:
 
 
 def _put_values(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
-    """Each value gets at most half the room, so that flat messages find some too."""
+    """Set input and output values, each with at most half the room, so that some is left for flat messages."""
     conversation, budget = shown.conversation, shown.budget
     choices = choices_json(record, budget.room // 2, conversation) if budget.room > 1 else None
     if choices is not None:
@@ -95,7 +95,7 @@ def _put_values(attributes: Attributes, record: CallRecord, shown: Shown) -> Non
 
 
 def _put_messages(attributes: Attributes, record: CallRecord, shown: Shown) -> None:
-    """Output first, then the instructions, then the newest messages, then tools: as far as the count allows."""
+    """Set output, instructions, the newest messages and tools, in this order, up to the maximum number."""
     conversation, budget, left = shown.conversation, shown.budget, MAX_FLAT_ATTRIBUTES
     for index, message in enumerate(conversation.output):
         left = _put_group(attributes, _message(f"{_OUTPUT_MESSAGES}.{index}.", message), left, budget)
@@ -108,7 +108,7 @@ def _put_messages(attributes: Attributes, record: CallRecord, shown: Shown) -> N
 
 
 def _numbered(record: CallRecord, conversation: Conversation, budget: ByteBudget) -> list[tuple[int, Message]]:
-    """Messages with their places in the request, the system text first; the middle of a long history is left out."""
+    """Yield messages with their index in the request, system text first; omits the middle of a long history."""
     picked = chosen(conversation.input, record, budget)
     system = [Message(role="system", parts=conversation.system)] if conversation.system else []
     head = [*system, *picked.first]
@@ -117,7 +117,7 @@ def _numbered(record: CallRecord, conversation: Conversation, budget: ByteBudget
 
 
 def _put_group(attributes: Attributes, flat: _Flat, left: int, budget: ByteBudget) -> int:
-    """Set a message's attributes, all or none; return how many more there may be (none after a refusal)."""
+    """Set all attributes of a message or none; return how many more are allowed (0 once one did not fit)."""
     if len(flat) > left or budget.room <= 0:
         return 0
     for name, value in flat:

@@ -15,9 +15,9 @@ from callspan.semconv.table import Table
 from callspan.settings import Settings
 
 _SHOWN_TIMES: Final = 8
-"""How often a vocabulary or two show the same body."""
+"""How many times vocabularies may repeat the same body."""
 _LONGER_TIMES: Final = 4
-"""How much longer than on the wire it is at most there."""
+"""Maximum ratio of its length in an attribute to that on the wire."""
 _VOCABULARIES: Final = {
     "llm": (llm.START, llm.END),
     "gen_ai": (gen_ai.START, gen_ai.END),
@@ -26,7 +26,7 @@ _VOCABULARIES: Final = {
 
 
 class Projection:
-    """Turns call records into attributes by the vocabularies of the settings. Safe from any thread."""
+    """Converts call records to attributes of the configured vocabularies. Safe from any thread."""
 
     __slots__ = ("_attribute_bytes", "_ends", "_later", "_plenty_bytes", "_prompts", "_span_bytes", "_starts")
 
@@ -36,7 +36,7 @@ class Projection:
         self._prompts = settings.llm_prompts or settings.vocabularies == ("llm",)
         tables = [_VOCABULARIES[name] for name in settings.vocabularies]
         starts, ends = tuple(start for start, _ in tables), tuple(end for _, end in tables)
-        # At the start an attribute costs several times as much as at the end; a sampler needs one vocabulary only.
+        # An attribute costs several times more at the start than at the end; one vocabulary is enough for samplers.
         first = (gen_ai.START,) if gen_ai.START in starts else starts
         self._starts: Sequence[Table] = (call.START, *first)
         self._later: Sequence[Table] = [start for start in starts if start not in first]
@@ -45,23 +45,23 @@ class Projection:
         self._plenty_bytes = smallest // _LONGER_TIMES
 
     def start(self, record: CallRecord) -> Attributes:
-        """Return what is known before the call is sent, as far as a sampler may ask for it."""
+        """Return the attributes for samplers, known before the call is sent."""
         attributes: Attributes = {}
         for table in self._starts:
             table.put(attributes, record, NOTHING_SHOWN)
         return attributes
 
     def end(self, record: CallRecord, conversation: Conversation | None) -> Attributes:
-        """Return everything else. No conversation: no content.
+        """Return all other attributes. Without a conversation: no content.
 
-        All content together stays within the span's bytes: each vocabulary may use an equal part, and what
-        one leaves the next may have.
+        All content together stays within the span's byte limit: each vocabulary may use an equal share, plus what
+        earlier ones left.
         """
         plenty = conversation is not None and self._has_plenty(record)
         budget = ByteBudget(self._attribute_bytes, self._span_bytes, plenty=plenty)
         shown = Shown(conversation, budget, prompts=self._prompts)
         attributes: Attributes = {}
-        # First, as attributes of the end may replace those of the start.
+        # First, because attributes set at the end may replace these.
         for table in self._later:
             table.put(attributes, record, NOTHING_SHOWN)
         waiting = len(self._ends)
@@ -81,7 +81,7 @@ class Projection:
         return attributes
 
     def _has_plenty(self, record: CallRecord) -> bool:
-        """Whether all content of a call surely fits, however the vocabularies write it."""
+        """Return whether all content of a call certainly fits, in any vocabulary."""
         answer = record.response
         sent, received = len(memoryview(record.request.body)), 0 if answer is None else len(memoryview(answer.body))
         return 0 < sent <= self._plenty_bytes and 0 < received <= self._plenty_bytes and not record.metadata

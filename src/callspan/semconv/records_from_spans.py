@@ -1,7 +1,7 @@
 """Records from spans: best-effort call records from the attributes of other GenAI instrumentations.
 
-Read are `gen_ai.*` of the conventions (current and deprecated), OpenInference and OpenLLMetry. What a span
-does not say stays unknown.
+Reads the conventions' `gen_ai.*` (current and deprecated), OpenInference and OpenLLMetry. Fields without an attribute
+stay unknown.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def _seconds(totals: Totals) -> tuple[float, float]:
 
 
 def _rest_s(record: TimestepRecord) -> float | None:
-    """What a step took in addition to its calls and tools; None where it had none. Work side by side leaves no rest."""
+    """Return the time of a step outside its calls and tools; None if it had none. Not negative for concurrent work."""
     totals, start_ns, end_ns = record.totals, record.start_ns, record.end_ns
     if totals is None or start_ns is None or end_ns is None or not totals.model_ns + totals.tool_ns:
         return None
@@ -212,7 +212,7 @@ EXCEPTION: Final = Table(
 
 
 class _Spans(NamedTuple):
-    """The tables of the spans of a kind of record."""
+    """The attribute tables of one kind of span."""
 
     verb: str
     start: Table
@@ -260,9 +260,9 @@ def span_name(record: Record) -> str:
 
 
 def start_attributes(record: Record, *, compatibility: bool, llm: bool = True) -> Attributes:
-    """Return what is known of a session, timestep or tool at its start, for samplers; no content.
+    """Return the attributes of a session, timestep or tool known at its start, for samplers; no content.
 
-    With `llm` also what `callspan.metadata` says around it, as `llm.meta.*`.
+    With `llm` also the metadata of `callspan.metadata`, as `llm.meta.*`.
     """
     of = _spans_of(record)
     if of is None:
@@ -275,7 +275,7 @@ def start_attributes(record: Record, *, compatibility: bool, llm: bool = True) -
 
 
 def end_attributes(record: Record) -> Attributes:
-    """Return what is known of a session, timestep or tool only at its end; no content."""
+    """Return the attributes of a session, timestep or tool known only at its end; no content."""
     of = _spans_of(record)
     return {} if of is None else of.end.of(record)
 
@@ -283,8 +283,8 @@ def end_attributes(record: Record) -> Attributes:
 def span_content(record: Record, budget: ByteBudget) -> Attributes:
     """Return the content of a session, timestep, tool or step of the environment, as JSON.
 
-    Metadata of the first two, arguments and result of a tool, observations of an environment, input and output of
-    an agent, a guardrail or a handoff.
+    These are the metadata of sessions and timesteps, arguments and result of a tool, observations of an environment,
+    and input and output of an agent, guardrail or handoff.
     """
     of = _spans_of(record)
     return {} if of is None else of.content.of(record, Shown(None, budget))

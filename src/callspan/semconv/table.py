@@ -1,8 +1,7 @@
-"""Tables of attributes: each attribute is a row that says where its value comes from; a table puts its rows on a span.
+"""Tables of attributes: each row is an attribute and the source of its value; a table sets its rows on a span.
 
-A value that is unknown (None) or an empty text is no attribute. A table is compiled to one function before it is used
-first, as `dataclasses` does it: attributes are put on every call, and to go through the rows one by one takes twice as
-many instructions.
+An unknown value (None) or empty text is not set. A table is compiled to one function on first use, as `dataclasses`
+does: attributes are set for every call, and interpreting the rows takes twice as many instructions.
 """
 
 from __future__ import annotations
@@ -27,102 +26,102 @@ ANY: Final = "any scalar"
 
 
 class Sent(NamedTuple):
-    """Source: request parameters by their names on the wire; of several the last one sent counts.
+    """Source: request parameters by their names on the wire; the last one sent wins.
 
-    The attributes of neighbouring rows stand in the order in which the parameters were sent.
+    Attributes of adjacent rows are set in the order in which the parameters were sent.
     """
 
     readers: Mapping[str, Callable[[Any], object]]
-    """Total readers of the values as sent; None: it is no attribute."""
+    """Total readers of the values as sent; None: no attribute."""
 
 
 class Constant(NamedTuple):
-    """Source: always the same."""
+    """Source: a constant."""
 
     value: str
 
 
 class From(NamedTuple):
-    """Source: a function of what is at a path in the record; not called where that is absent or empty."""
+    """Source: a function of the value at a path in the record; not called if that is absent or empty."""
 
     path: str
     read: Callable[[Any], object]
 
 
 class Each(NamedTuple):
-    """Source: a function that knows the values of all neighbouring rows that share it; None: of none of them."""
+    """Source: a function that returns the values of all adjacent rows that share it; None: of none of them."""
 
     path: str
-    """What it is a function of; empty: the record. Not called where that is absent or empty."""
+    """Path of its argument; empty: the record. Not called if the argument is absent or empty."""
     read: Callable[[Any], Sequence[object] | None]
 
 
 def sent(*names: str, read: Callable[[Any], object]) -> Sent:
-    """Return the source of a parameter with several names, read alike."""
+    """Return the source of a parameter with several names and one reader."""
     return Sent(dict.fromkeys(names, read))
 
 
 class Put(NamedTuple):
-    """Source: a function that sets the attributes of all neighbouring rows that share it, within the budget."""
+    """Source: a function that sets the attributes of all adjacent rows that share it, within the budget."""
 
     put: Callable[[Attributes, Any, Shown], None]
 
 
 class Body(NamedTuple):
-    """Source: content out of a body, which gets a fair share of the budget where not everything fits."""
+    """Source: content from a body, which gets a fair share of the budget if not everything fits."""
 
     put: Callable[[Attributes, str, Any, Shown, ByteBudget], None]
     answers: int = 0
-    """How many times the size of the answer's body to count on in the question whether everything fits."""
+    """Multiple of the response body's size to assume when checking whether everything fits."""
     requests: int = 0
-    """The same of the request's body."""
+    """The same for the request's body."""
     weigh: Callable[[Any, Shown], int] | None = None
-    """About how many bytes there are, if not as many: where not everything fits, smaller ones get their share first."""
+    """Returns the approximate size in bytes, if different: if not everything fits, smaller parts come first."""
     when: Callable[[Shown], bool] | None = None
 
 
 class Elsewhere(NamedTuple):
-    """Source: outside the record, as `where` says. Other code sets the attribute; the row is for the documentation."""
+    """Source: outside the record, see `where`. Other code sets the attribute; the row is for the documentation."""
 
     where: str
 
 
 Source: TypeAlias = str | Callable[[Any], object] | Constant | From | Each | Sent | Put | Body | Elsewhere
-"""Where a value comes from. A text is a path of fields from the record on; fields of an absent object are absent."""
+"""The source of a value. A text is a path of fields in the record; fields of an absent object are absent."""
 
 
 class Row(NamedTuple):
     """One attribute."""
 
     name: str
-    """As it is on the span; `*` represents what depends on the record."""
+    """Name on the span; `*` stands for a part that depends on the record."""
     type: str
     source: Source
     about: str
-    """One sentence for the documentation: what it is and its unit."""
+    """One sentence for the documentation: meaning and unit."""
     apis: Sequence[str] = ()
-    """The endpoints that have it; empty: all but those of `not_apis`."""
+    """The endpoints that have it; empty: all except `not_apis`."""
     not_apis: Sequence[str] = ()
     content: bool | None = None
-    """True: it is absent where content is not shown; False: where content is shown."""
+    """True: only set if content is exported; False: only set if content is not exported."""
     if_true: bool = False
     """Whether zero and false are absent too."""
     if_empty: bool = False
-    """Whether an empty text is put too, as the application may mean it."""
+    """Whether an empty text is also set, because the application may mean it."""
     compatibility: bool = False
-    """Whether it is an older name, which the setting `compatibility` takes away."""
+    """Whether it is an older name, controlled by the setting `compatibility`."""
 
 
 _Put: TypeAlias = Callable[[Attributes, Any, Shown], None]
 
 
 class Table:
-    """Rows in the order in which their attributes are put. Safe from any thread."""
+    """Rows in the order in which their attributes are set. Safe from any thread."""
 
     __slots__ = ("put", "rows")
 
     put: _Put
-    """Puts the attributes of a record, as far as its content may be shown. Made when it is first used."""
+    """Sets the attributes of a record, with the content that may be exported. Compiled on first use."""
 
     def __init__(self, *rows: Row) -> None:
         self.rows = rows
@@ -132,13 +131,13 @@ class Table:
         return Table(*(row for row in self.rows if not row.compatibility))
 
     def of(self, record: object, shown: Shown | None = None) -> Attributes:
-        """Return the attributes of a record; without `shown` no content, and none that tell of its size."""
+        """Return the attributes of a record; without `shown` no content and no sizes of content."""
         attributes: Attributes = {}
         self.put(attributes, record, NOTHING_SHOWN if shown is None else shown)
         return attributes
 
     def __getattr__(self, name: str) -> _Put:
-        # Called where a slot is empty.
+        # Called if a slot is empty.
         if name != "put":
             raise AttributeError(name)
         self.put = _compiled(self.rows)
@@ -146,7 +145,7 @@ class Table:
 
 
 def source(rows: Sequence[Row], names: dict[str, object]) -> str:
-    """Return the code of a function that puts the rows' attributes; what it refers to is put into `names`."""
+    """Return the source code of a function that sets the rows' attributes; adds the objects it uses to `names`."""
     lines = ["def put(attributes, record, shown):", "    has_content = shown.has_content"]
     of_records = [row for row in rows if not isinstance(row.source, Elsewhere)]
     for condition, alike in groupby(of_records, _condition):
@@ -173,14 +172,14 @@ def _condition(row: Row) -> str:
 
 
 def _kind(row: Row) -> object:
-    """What neighbouring rows that share a piece of code have in common."""
+    """Return the key that adjacent rows with shared code have in common."""
     if isinstance(row.source, str):
         return row.source.rpartition(".")[0]
     return type(row.source) if isinstance(row.source, Sent | Body) else row.source
 
 
 def _lines(rows: Sequence[Row], names: dict[str, object]) -> list[str]:
-    """The code of neighbouring rows that share it, as the body of a function."""
+    """Return the lines of code of adjacent rows that share it."""
     row, found = rows[0], rows[0].source
     match found:
         case str():
@@ -223,7 +222,7 @@ def _of_fields(rows: Sequence[Row]) -> list[str]:
 
 
 def _of_owner(path: str, lines: list[str]) -> list[str]:
-    """The lines, to be done with what the path leads to as `owner`; not done where that is absent or empty."""
+    """Return the lines wrapped so that `owner` is the object at the path; skipped if that is absent or empty."""
     first, *deeper = [f"record.{path}".rstrip(".")] if "." not in path else _ways(path)
     block = lines
     for way in reversed(deeper):
@@ -275,7 +274,7 @@ def _put_sent(
 
 
 def _fits(sizes: Sequence[tuple[int, int, Callable[[Shown], bool] | None]], record: CallRecord, shown: Shown) -> bool:
-    """Whether all of it surely fits, by the size of the bodies alone."""
+    """Return whether all content certainly fits, judged only by the size of the bodies."""
     left, answer, request = shown.budget.left, answer_bytes(record), request_bytes(record)
     for answers, requests, when in sizes:
         if when is None or when(shown):

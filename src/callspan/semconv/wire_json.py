@@ -16,30 +16,30 @@ from callspan.record.raw_messages import request_instructions, request_messages,
 _NOTE_BYTES: Final = 100
 _MESSAGE: Final = b'"message":'
 _APART: Final[dict[str, bytes]] = {"messages": b"", "responses": b'{"role":"assistant","content":'}
-"""The endpoints with instructions beside the messages, and what precedes their answer as one message."""
+"""Endpoints with instructions separate from the messages, and the prefix of their response as one message."""
 _GIANT: Final = 2
 """A message of more than half the room is counted as half of it: it is cut, not left out."""
 
 
 def answer_bytes(record: CallRecord) -> int:
-    """Return how many bytes of the answer there are to show; media that went by reference count no more."""
+    """Return the size of the response's content in bytes, without media replaced by references."""
     return 0 if record.response is None else len(memoryview(record.response.body))
 
 
 def request_bytes(record: CallRecord) -> int:
-    """Return how many bytes of the request there are to show; media that went by reference count no more."""
+    """Return the size of the request's content in bytes, without media replaced by references."""
     return len(memoryview(record.request.body))
 
 
 def messages_json(
     record: CallRecord, max_bytes: int, conversation: Conversation | None = None
 ) -> tuple[bytes, int] | None:
-    """Return the messages, input or prompt of the request as sent, as JSON, and how many bytes were cut.
+    """Return the messages, input or prompt of the request as sent, as JSON, and the number of bytes removed.
 
-    Instructions given apart from the messages precede them, as a message with the role `system`. Where they do not
-    fit into `max_bytes`, the longest texts are cut, the first and the newest are kept and
-    `{"callspan_omitted": {"messages": n, "bytes": size of the body}}` represents the others. None: there are none.
-    The body is not read again where the conversation has them.
+    Separate instructions come first, as a message with the role `system`. If they do not fit into `max_bytes`, the
+    longest texts are truncated, the first and the newest messages are kept, and
+    `{"callspan_omitted": {"messages": n, "bytes": size of the body}}` replaces the others. None: there are none.
+    The body is not parsed again if the conversation has the messages.
     """
     request = record.request
     raw = conversation.raw_input if isinstance(conversation, RawConversation) else None
@@ -66,11 +66,11 @@ def messages_json(
 def choices_json(
     record: CallRecord, max_bytes: int, conversation: Conversation | None = None
 ) -> tuple[bytes, int] | None:
-    """Return the choices of the answer as JSON, and how many bytes were cut; None: there are none.
+    """Return the choices of the response as JSON, and the number of bytes removed; None: there are none.
 
-    A list of `{index, message, finish_reason}`: chat's and completions' choices as received; for Responses one, whose
-    message has the output items as content; for Messages one, whose message is the whole answer.
-    The body is not read again where the conversation has them and they fit.
+    A list of `{index, message, finish_reason}`: the choices of chat and completions as received; for Responses one,
+    whose message has the output items as content; for Messages one, whose message is the whole response. The body is
+    not parsed again if the conversation has the choices and they fit.
     """
     response = record.response
     if response is None or response.body is NO_BODY:
@@ -91,7 +91,7 @@ def choices_json(
 
 
 def _has_instructions(record: CallRecord, conversation: Conversation | None) -> bool:
-    """Whether the request may have instructions apart from its messages."""
+    """Return whether the request may have instructions separate from its messages."""
     return record.api in _APART and (conversation is None or bool(conversation.system))
 
 
@@ -100,7 +100,7 @@ def _message(role: str, content: msgspec.Raw) -> msgspec.Raw:
 
 
 def _around(record: CallRecord) -> tuple[bytes, bytes]:
-    """What makes one choice of the list of output items, or of the one message; empty where choices came."""
+    """Return the prefix and suffix that make one choice of the output items or the message; empty for choices."""
     before = _APART.get(record.api)
     if before is None:
         return b"", b""
@@ -142,24 +142,24 @@ _OUTPUT_TYPES: Final = {"text": "text", "json_object": "json", "json_schema": "j
 
 
 def as_float(value: object) -> float | None:
-    """Return a number as float, None for anything else; bool is no number."""
+    """Return a number as float, None for anything else, bool included."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def as_int(value: object) -> int | None:
-    """Return a whole number, also one written as float, None for anything else; bool is no number."""
+    """Return an integer, also from an integral float, None for anything else, bool included."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     return int(value) if isinstance(value, float) and value.is_integer() else None
 
 
 def as_text(value: object) -> str | None:
-    """Return a string that is not empty, None for anything else."""
+    """Return a non-empty string, None for anything else."""
     return value if isinstance(value, str) and value else None
 
 
 def as_texts(value: object) -> tuple[str, ...] | None:
-    """Return the strings of a list, or of a single string, None where there are none."""
+    """Return the strings of a list, or a single string as a list; None if there are none."""
     if isinstance(value, str):
         return (value,) if value else None
     if isinstance(value, list):
@@ -184,16 +184,16 @@ def service_tier(value: object) -> str | None:
 
 
 def output_type(value: object) -> str | None:
-    """Return the conventions' word for `response_format` and similar ones: `text` or `json`."""
+    """Return the conventions' output type of `response_format` and similar parameters: `text` or `json`."""
     kind = value.get("type") if isinstance(value, dict) else None
     return _OUTPUT_TYPES.get(kind) if isinstance(kind, str) else None
 
 
 def output_type_of_text(value: object) -> str | None:
-    """Return the same of an object that has it as `format`: `text` of Responses, `output_config` of Messages."""
+    """Return the output type of an object with a `format`: `text` of Responses, `output_config` of Messages."""
     return output_type(value.get("format")) if isinstance(value, dict) else None
 
 
 def output_type_of_modalities(value: object) -> str | None:
-    """Return `speech` where audio is among the modalities."""
+    """Return `speech` if audio is among the modalities."""
     return "speech" if isinstance(value, list) and "audio" in value else None

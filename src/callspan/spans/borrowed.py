@@ -1,8 +1,8 @@
-"""Borrowed spans: spans of other libraries that show a call, and that their owners may never end.
+"""Borrowed spans: spans of other libraries that represent a call and that their owners may never end.
 
-Where an LLM span of a framework is current, the call has no span of its own. An owner that forgets its span, as some
-do with a stream that is left early, would leave the call without any. So the span is watched from the call's end on,
-without being kept alive: where it is collected, or not ended in time, a span of callspan with its ids is exported.
+If an LLM span of a framework is current, the call gets no span of its own. Some frameworks never end their span if a
+stream is left early, and the call would have no span at all. So the span is watched from the call's end on, by a weak
+reference: if it is garbage collected or not ended in time, callspan exports a span with the same ids.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class BorrowedSpans:
     """The borrowed spans whose calls have ended and whose owners have not ended them yet. Takes no lock."""
 
     def __init__(self, delay_s: float = _DELAY_S) -> None:
-        """`delay_s`: seconds that an owner has to end its span after the call's end."""
+        """`delay_s`: seconds after the call's end within which the owner must end its span."""
         self.delay_s = delay_s
         self._put_off = PutOff("callspan-borrowed-spans")
         self._exit_registered = False
@@ -43,19 +43,19 @@ class BorrowedSpans:
         in_child(self, BorrowedSpans._begin)
 
     def _begin(self) -> None:
-        # What was open in the parent of a fork is the parent's to export.
+        # Spans that were open in the parent of a fork are exported by the parent.
         self._watched: dict[int, _Watched] = {}
         self._next_look = 0.0
         self._exiting = False
 
     def borrow(self) -> None:
-        """Note that a call begins to use a span: its provider is there, and at exit must come after us."""
+        """Record that a call uses a span: its provider exists, and must be shut down after callspan at exit."""
         if not self._exit_registered:
             self._exit_registered = True
             atexit.register(self._at_exit)
 
     def watch(self, span: Span, record: CallRecord, version: str) -> None:
-        """See to it that a span, ours or its owner's, is exported for a call that has just ended."""
+        """Ensure that one span, the owner's or callspan's, is exported for a call that has just ended."""
         with _WATCH:
             watched = _Watched.of(span, record, version, self)
             if watched is None:
@@ -67,20 +67,20 @@ class BorrowedSpans:
             if self._exiting:
                 watched.stand_in()
             elif not now < self._next_look <= watched.due:
-                # After the entry was made: a look that is still to come sees it.
+                # After adding the entry, so that a later check sees it.
                 self._look_at(watched.due)
 
     def collected(self, key: int) -> None:
-        """Export in place of a span that was collected, on a background thread. Safe in a finalizer."""
+        """Export a replacement for a collected span, on a background thread. Safe in a finalizer."""
         if (watched := self._watched.get(key)) is not None:
             self._put_off.put(watched.stand_in)
 
     def forget(self, watched: _Watched) -> None:
-        """Watch no more."""
+        """Stop watching."""
         self._watched.pop(id(watched), None)
 
     def export_all(self, timeout_s: float) -> None:
-        """Export in place of every span that has not been ended: the process is about to end."""
+        """Export a replacement for every span that was not ended, because the process is about to end."""
         for watched in list(self._watched.values()):
             watched.stand_in()
         self._put_off.drain(timeout_s)
@@ -106,7 +106,7 @@ class BorrowedSpans:
 
 
 class _Watched:
-    """Stands before the span processor of one span, and lets through whichever end comes first: its owner's or ours."""
+    """Wraps the span processor of one span and passes on only the first end: its owner's or callspan's."""
 
     _processor: Any = None
 
@@ -120,42 +120,42 @@ class _Watched:
         self._end_ns = record.timing.start_ns + (record.timing.duration_ns or 0)
         self._status = _status(record)
         self._limits = getattr(span, names.LIMITS.name, None)
-        # The rest of the span once it is collected; the attributes are a view that shows later ones too.
+        # Kept for the time after the span is collected; the attributes are a live view.
         self._context, self._parent, self._resource = span.context, span.parent, span.resource
         self._attributes, self._links, self._events = span.attributes, span.links, span.events
-        # What clears it exports.
+        # The thread that clears it exports.
         self._unexported = AtomicFlag(is_set=True)
         key = id(self)
         self._span = weakref.ref(span, lambda _: of.collected(key))
 
     @classmethod
     def of(cls, span: Any, record: CallRecord, version: str, of: BorrowedSpans) -> _Watched | None:  # noqa: ANN401
-        """Return what watches `span`; None where it has ended, or is not of the SDK's make."""
+        """Return the wrapper that watches `span`; None if it has ended or is not a span of the SDK."""
         make = getattr(sys.modules.get(_SDK), "Span", None)
-        # By the type: a proxy may be collected long before the span behind it.
+        # By type, because a proxy may be collected long before its span.
         if not isinstance(make, type) or not issubclass(type(span), make) or not span.is_recording():
             return None
         processor = getattr(span, names.SPAN_PROCESSOR.name, None)
         return None if processor is None or isinstance(processor, cls) else cls(span, record, version, of)
 
     def put_on(self, span: Span) -> None:
-        """Stand before the processor of `span` from now on."""
+        """Wrap the processor of `span` from now on."""
         setattr(span, names.SPAN_PROCESSOR.name, self)
         if not span.is_recording():
-            # Its owner ends it at this moment: past us or through us, it is exported.
+            # Its owner is ending it right now, so it is exported either way.
             self._of.forget(self)
 
     def on_end(self, span: Any) -> None:  # noqa: ANN401 - as span processors are called
-        """Pass on the end by the span's owner, unless a span of callspan replaces it already."""
+        """Pass on the end by the span's owner, unless callspan's span was already exported instead."""
         if self._take():
             self._processor.on_end(span)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
-        """Everything else is the processor's own."""
+        """Delegate everything else to the processor."""
         return getattr(self._processor, name)
 
     def stand_in(self) -> None:
-        """Export a span of callspan with the ids of the one that was never ended, unless one was exported."""
+        """Export a span of callspan with the ids of the unended one, unless one was already exported."""
         with _EXPORT:
             if (span := self._span()) is not None and not span.is_recording():
                 return  # its owner is about to export it
@@ -186,7 +186,7 @@ class _Watched:
         }
 
     def _span_of_the_sdk(self, fields: dict[str, object]) -> Any:  # noqa: ANN401
-        """Return a span that was started without a processor; its end goes to the processors, `_on_ending` included."""
+        """Return a span started without notifying processors; its end is passed to them, `_on_ending` included."""
         with _MAKE:
             sdk: Any = sys.modules[_SDK]
             make = getattr(sdk, names.SDK_SPAN.name, None)

@@ -1,4 +1,4 @@
-"""Evaluations: rewards as `gen_ai.evaluation.result`, for spans that cannot take them any more, and as log events."""
+"""Evaluations: exports rewards as `gen_ai.evaluation.result` after their span has ended, and as log events."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _KIB: Final = 1024
 
 
 class SessionSpanOptions:
-    """How spans of the agent are shown: content or not, `llm.meta.*`, compatibility names, byte caps."""
+    """Options of session spans: content or not, `llm.meta.*`, compatibility names, byte limits."""
 
     __slots__ = ("attribute_bytes", "compatibility", "content", "llm", "span_bytes")
 
@@ -49,11 +49,11 @@ class SessionSpanOptions:
         self.span_bytes = span_bytes
 
     def budget(self, *, reserved: bool = False) -> ByteBudget:
-        """Return the bytes of content a new span may hold; `reserved` keeps back those of what went in and came out."""
+        """Return the byte budget of a new span's content; `reserved` excludes the share of its input and output."""
         return ByteBudget(self.attribute_bytes, self.span_bytes - (self._reserve if reserved else 0))
 
     def rest(self, used: ByteBudget | None) -> ByteBudget:
-        """Return the rest for what went in and came out, of a span whose other content has `used` its budget."""
+        """Return the budget left for input and output, after `used` by the span's other content."""
         left = self.span_bytes if used is None else used.left + self._reserve
         return ByteBudget(self.attribute_bytes, left)
 
@@ -63,15 +63,15 @@ class SessionSpanOptions:
 
 
 class EvaluationLog:
-    """The log pipeline that rewards go to as events. Safe from any thread; never raises."""
+    """Emits rewards as log events. Safe from any thread; never raises."""
 
     def __init__(self, provider: LoggerProvider | None, version: str) -> None:
-        """Take the provider; None: the global one, looked up with each event, as it may be set late."""
+        """`provider` None: the global one, looked up for each event, because it may be set later."""
         self._provider = provider
         self._version = version
 
     def emit(self, attributes: Attributes, time_ns: int, context: Context) -> bool:
-        """Emit one evaluation in the context of the span it is for; False if it would not be kept."""
+        """Emit one evaluation in the context of its target span; False if the provider would drop it."""
         with _EMIT:
             logger = self._logger()
             if logger is not None:
@@ -87,7 +87,7 @@ class EvaluationLog:
         return False
 
     def _logger(self) -> Logger | None:
-        # The API's own providers keep nothing: what keeps something can be flushed.
+        # The API's no-op providers have no `force_flush`.
         provider = self._provider or _logs.get_logger_provider()
         if not hasattr(provider, "force_flush"):
             return None
@@ -95,7 +95,7 @@ class EvaluationLog:
 
 
 class Evaluations:
-    """Shows the rewards that no open span takes: as log events where there is a log, else as spans of their own."""
+    """Exports rewards that have no open span: as log events if there is a log, else as separate spans."""
 
     def __init__(self, tracer: Tracer, options: SessionSpanOptions, log: EvaluationLog | None) -> None:
         self._tracer = tracer
@@ -103,14 +103,14 @@ class Evaluations:
         self._log = log
 
     def also_log(self, record: EventRecord | RewardRecord, of: SpanContext) -> None:
-        """Emit a reward that a span has taken as a log event too, where there is a log."""
+        """Also emit a reward that is on a span as a log event, if there is a log."""
         if self._log is not None:
             self._emit(self._log, record, set_span_in_context(NonRecordingSpan(of)), None)
 
     def late(self, record: EventRecord | RewardRecord, of: SpanContext | None, response_id: str | None = None) -> None:
-        """Show a reward below the span it is for, or, if that is unknown, below the current one.
+        """Export a reward as a child of its target span or, if that is unknown, of the current span.
 
-        As one log event or one span, whichever there is; a span that was not sampled has no others below it.
+        Emits one log event or one span; an unsampled span gets no children.
         """
         context = get_current() if of is None else set_span_in_context(NonRecordingSpan(of))
         if self._log is not None and self._emit(self._log, record, context, response_id):
@@ -124,7 +124,7 @@ class Evaluations:
         options = self._options
         if options.content and isinstance(record, RewardRecord):
             attributes |= events.event_content(record, options.budget())
-        # Who judges is elsewhere, perhaps days later: the judge's own trace is linked, not joined.
+        # The evaluator may run elsewhere, days later: its own trace is linked, not joined.
         judge, judged = get_current_span().get_span_context(), get_current_span(context).get_span_context()
         span = self._tracer.start_span(
             events.evaluation_span_name(record),
@@ -143,6 +143,6 @@ class Evaluations:
         attributes = events.late_evaluation(record, response_id)
         if attributes is None:
             return False
-        # It is processed: what may not be shown is not there any more.
+        # The record is processed: it has only what may be exported.
         attributes |= events.event_content(record, self._options.budget()) if isinstance(record, RewardRecord) else {}
         return log.emit(attributes, record.time_ns, context)

@@ -1,8 +1,8 @@
-"""GenAI compatibility: one span per call beside OpenTelemetry's GenAI utilities and frameworks with spans of their own.
+"""GenAI compatibility: keeps one span per call with OpenTelemetry's GenAI utilities and frameworks that make LLM spans.
 
-There is to be one LLM span per call. If another library's is open around ours, our call puts its attributes on that
-one and makes none. OpenTelemetry's utilities mark the context for that, and so do we where they are in use; other
-spans are known by their attributes. No package is needed for any of it.
+There must be one LLM span per call. If another library's LLM span is open, the call sets its attributes on that span
+and creates none. OpenTelemetry's utilities mark the context for this, and callspan does so too if they are in use;
+other spans are recognised by their attributes. No package is required.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CALLS: Final = (
     ("openinference.span.kind", ("LLM", "EMBEDDING")),
     ("llm.request.type", ("chat", "completion", "embedding")),
 )
-"""Attributes by which spans of one call are known, by the conventions, OpenInference and OpenLLMetry."""
+"""Attributes that identify the span of one call, of the conventions, OpenInference and OpenLLMetry."""
 _OURS: Final = "callspan.inference"
 _UTIL: Final = "opentelemetry.util.genai.invocation"
 _HOOK: Final = fail_open("call the completion hook")
@@ -39,9 +39,9 @@ Hook = Callable[[CallRecord, Conversation, Span], None]
 
 
 def outer_span(span: Span) -> Span | None:
-    """Return the span that is open around the running code if it is an LLM span that represents this call, or None.
+    """Return the current span if it is an LLM span that represents this call, else None.
 
-    It represents one call: a span that has the attributes of one of our calls already is left to that one.
+    A span represents one call: one that already has the attributes of another call is not used.
     """
     if not span.is_recording():
         return None
@@ -59,7 +59,7 @@ def _is_call(attributes: Mapping[str, object]) -> bool:
 
 
 def marked(context: Context) -> Context:
-    """Return `context` with our LLM span marked as open, for libraries that look for it."""
+    """Return `context` with callspan's LLM span marked as open, for libraries that check the mark."""
     util = sys.modules.get(_UTIL)
     if util is None:
         return context
@@ -70,7 +70,7 @@ def marked(context: Context) -> Context:
 
 
 def completion_hook() -> Hook | None:
-    """Return what calls the hook that `OTEL_INSTRUMENTATION_GENAI_COMPLETION_HOOK` names; None: it cannot be loaded."""
+    """Return a caller of the hook in `OTEL_INSTRUMENTATION_GENAI_COMPLETION_HOOK`; None if it cannot be loaded."""
     with _LOAD:
         load = importlib.import_module("opentelemetry.util.genai.completion_hook").load_completion_hook
         return _calling(load(), importlib.import_module("opentelemetry.util.genai.types"))
@@ -120,7 +120,7 @@ _PARTS: Final = {
 
 
 def _parts(parts: Any, types: Any) -> list[Any]:  # noqa: ANN401
-    """Parts of the conventions' JSON as their classes; of a kind they have no class for, only the kind."""
+    """Return parts as instances of the conventions' classes; parts without a class keep only their kind."""
     made = []
     for part in parts:
         kind = getattr(types, _PARTS.get(part["type"], ""), None)

@@ -1,7 +1,7 @@
 """Metrics of calls, sessions and what happens in them: instruments fed with finished records, sampled or not.
 
-Names of the conventions are those that released instrumentations emit; ours begin with `callspan.`. Their
-attributes are bounded: words of callspan, providers, models, servers; never an id.
+Names of the conventions are those that released instrumentations emit; callspan's own begin with `callspan.`.
+Attributes have few values: fixed words, providers, models, servers; never an id.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ _STALE_S: Final = 300.0
 
 
 class Deliveries(Protocol):
-    """Who knows of the records of this process."""
+    """Reports the delivery of this process's records."""
 
     def states(self) -> Sequence[SinkState]:
-        """Return how each store is doing; empty before the first record."""
+        """Return the state of each store; empty before the first record."""
 
     def drops(self) -> Mapping[str, int]:
         """Return how many records were dropped before any store could have them, by reason."""
 
 
 class DeliveryMetrics:
-    """Instruments that are read, not fed: a record costs nothing. Attributes: the store's name, the reason."""
+    """Asynchronous instruments of delivery, without cost per record. Attributes: the store's name, the reason."""
 
     def __init__(self, meter: Meter) -> None:
         self.of: Deliveries | None = None
-        """Whose records these are: those of the `instrument()` in force."""
+        """The source of the numbers: the recorder of the current `instrument()`."""
         meter.create_observable_counter(*names.RECORDS_WRITTEN.read_by(self._written))
         meter.create_observable_counter(*names.RECORDS_DROPPED.read_by(self._dropped))
         meter.create_observable_gauge(*names.RECORDS_WAITING.read_by(self._waiting))
@@ -94,14 +94,14 @@ def _nothing() -> None:
 
 
 class CallMetrics:
-    """Feeds the instruments of one meter provider; safe from any thread, never raises.
+    """Records measurements with one meter provider; safe from any thread, never raises.
 
-    A provider of None is the global one, looked up with every call: an application may set its own after
-    `instrument()`. As long as there is none, a call costs a look-up.
+    A provider of None is the global one, looked up for every call, because an application may set its own after
+    `instrument()`. Until there is one, a call costs only this look-up.
     """
 
     def __init__(self, provider: MeterProvider | None, version: str, deliveries: Deliveries | None = None) -> None:
-        """`deliveries` tells of the stores, where records go to any."""
+        """`deliveries` reports the stores, if records go to any."""
         self._given = provider
         self._version = version
         self._deliveries = deliveries
@@ -110,7 +110,7 @@ class CallMetrics:
         self._named = OTEL_PYTHON_METER_PROVIDER in os.environ
 
     def begun(self, record: CallRecord) -> Callable[[], None]:
-        """Count a call in; what is returned counts it out, in the same place, whatever has changed since."""
+        """Count an active call; the returned function counts it out with the same provider and attributes."""
         with _COUNT_IN:
             provider = self._in_use()
             if provider is None:
@@ -122,14 +122,14 @@ class CallMetrics:
         return _nothing
 
     def observed(self, record: CallRecord) -> None:
-        """Measure a finished call."""
+        """Record the measurements of a finished call."""
         with _MEASURE:
             provider = self._in_use()
             if provider is not None:
                 run_or_defer(self._observed, provider, record)
 
     def priced(self, record: CallRecord, cost: Cost) -> None:
-        """Measure the cost of a call that got it later, on its way into a store."""
+        """Record the cost of a call priced later, during delivery."""
         with _MEASURE:
             provider = self._in_use()
             instruments = None if provider is None else self._of(provider)
@@ -138,7 +138,7 @@ class CallMetrics:
 
     def measure_event(self, record: Record) -> None:
         """Measure the run of a tool or agent, or a timestep, that has ended; ignore other records."""
-        # Called with every event of every step: looking up the provider takes longer than all of this.
+        # Called for every event: this check is cheaper than looking up the provider.
         with _MEASURE:
             if isinstance(record, EventRecord):
                 if record.event_type in _OPERATIONS and (provider := self._in_use()) is not None:
@@ -174,7 +174,7 @@ class CallMetrics:
     def _in_use(self) -> MeterProvider | None:
         if self._given is not None:
             return self._given
-        # As long as there is none, the API looks for one in the environment of the process, each time.
+        # Without a provider the API searches the environment each time.
         internal = getattr(metrics, private_names.INTERNAL.name, None)
         if not self._named and getattr(internal, private_names.METER_PROVIDER.name, _UNKNOWN) is None:
             return None
@@ -201,7 +201,7 @@ class CallMetrics:
 
 
 def _is_placeholder(provider: MeterProvider) -> bool:
-    """Whether nothing becomes of what is fed; the placeholder of an application without metrics, where it is known."""
+    """Return whether a provider drops everything, as the placeholder of an application without metrics does."""
     placeholder = getattr(
         getattr(metrics, private_names.INTERNAL.name, None), private_names.PROXY_METER_PROVIDER.name, None
     )
@@ -210,7 +210,7 @@ def _is_placeholder(provider: MeterProvider) -> bool:
 
 
 class _Instruments:
-    """One meter's instruments, and the state of those that are read rather than fed."""
+    """The instruments of one meter, and the state of the asynchronous ones."""
 
     def __init__(self, meter: Meter) -> None:
         self._names: dict[str, set[str]] = {}
@@ -235,8 +235,8 @@ class _Instruments:
         self.delivery = DeliveryMetrics(meter)
 
     def count_in(self, record: CallRecord) -> Callable[[], None]:
-        # Each step is atomic: no lock that a fork could leave locked. What runs here ends here: by process. By its id
-        # a call counts once, however often it is counted in and out around an interrupt.
+        # Each step is atomic, so there is no lock that a fork could leave locked. Keyed by process, because a call ends
+        # where it began, and by id, so that a call counts once even if an interrupt repeats a step.
         running = self._running.setdefault((os.getpid(), _key(self._about(record))), {})
         running[record.call_id] = None
         return partial(running.pop, record.call_id, None)
@@ -313,7 +313,7 @@ class _Instruments:
             self._first_token.record(token_ns / _NS, about)
 
     def _about(self, record: CallRecord) -> Attributes:
-        """What every instrument is split by."""
+        """Return the attributes common to all instruments."""
         about: Attributes = {gen_ai.OPERATION_NAME: record.operation, gen_ai.PROVIDER_NAME: record.provider}
         if record.request.model:
             about[gen_ai.REQUEST_MODEL] = self._bounded(_MODEL, record.request.model)
@@ -364,7 +364,7 @@ class _Instruments:
         return [Observation(limit.limit, key) for key, limit in self._fresh() if limit.limit is not None]
 
     def _fresh(self) -> Iterator[tuple[Attributes, RateLimit]]:
-        """The limits of recent responses: those of an idle application's last response are out of date."""
+        """Return the rate limits of recent responses; older ones are out of date."""
         oldest_s = time.monotonic() - _STALE_S
         return ((dict(key), limit) for key, (seen_s, limit) in list(self._limits.items()) if seen_s >= oldest_s)
 
@@ -372,7 +372,7 @@ class _Instruments:
 _Key = tuple[tuple[str, AttributeValue], ...]
 
 _BY_PROVIDER: Final[WeakKeyDictionary[MeterProvider, _Instruments]] = WeakKeyDictionary()
-"""A provider keeps its instruments: a second `instrument()` must reuse those of the first."""
+"""Instruments by provider: a second `instrument()` must reuse those of the first."""
 
 
 def _key(attributes: Attributes) -> _Key:
@@ -389,7 +389,7 @@ def _limits(record: CallRecord) -> Iterator[tuple[str, RateLimit]]:
 
 
 def _histogram(meter: Meter, instrument: names.Instrument) -> Histogram:
-    """A histogram with its buckets, as far as this OpenTelemetry lets an instrument advise any."""
+    """Create a histogram, with advisory buckets if the installed OpenTelemetry supports them."""
     if "explicit_bucket_boundaries_advisory" not in inspect.signature(meter.create_histogram).parameters:
         return meter.create_histogram(*instrument.described)
     return meter.create_histogram(*instrument.described, explicit_bucket_boundaries_advisory=instrument.buckets)

@@ -1,4 +1,4 @@
-"""Spans of sessions, timesteps and operations, with their events as span events."""
+"""Session spans: spans of sessions, timesteps and operations, with their events as span events."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _Content: TypeAlias = Callable[[Record, ByteBudget], Attributes]
 
 
 class SessionSpan:
-    """The span of one session, timestep or tool. No method raises; events after the end are let go."""
+    """The span of one session, timestep or tool. No method raises; events after the end are ignored."""
 
     __slots__ = (
         "_budget", "_ended", "_evaluations", "_options", "_shows_content", "_span", "exchange", "sampled", "span_id",
@@ -74,7 +74,7 @@ class SessionSpan:
         self.span_id: str | None = format_span_id(context.span_id) if context.is_valid else None
 
     def within(self, context: Context) -> Context:
-        """Return `context` with this span as the current one; as it is where there is no tracing."""
+        """Return `context` with this span as the current one; unchanged without tracing."""
         return set_span_in_context(self._span, context) if self.trace_id is not None else context
 
     def link(self) -> Link:
@@ -82,14 +82,14 @@ class SessionSpan:
         return Link(self._span.get_span_context())
 
     def is_elsewhere(self, context: Context) -> bool:
-        """Return whether this is a real span of another trace than that of `context`."""
+        """Return whether this is a valid span of another trace than that of `context`."""
         here, there = get_current_span(context).get_span_context(), self._span.get_span_context()
         return there.is_valid and there.trace_id != here.trace_id
 
     def event(self, record: Record) -> None:
         """Add the record as a span event at its own time; an environment's reward also as an evaluation.
 
-        A reward that the span cannot take, because it has ended or is another process's, is shown below it.
+        A reward of a span that has ended or belongs to another process is exported as its child.
         """
         if isinstance(record, EventRecord | MessageRecord | RewardRecord):
             run_or_defer(SessionSpan._add_event, self, record)
@@ -109,7 +109,7 @@ class SessionSpan:
                 self._add_evaluation(record, record.time_ns)
 
     def end(self, record: Record, error: BaseException | None = None) -> None:
-        """Put the final attributes on the span and end it; with an error, as a failed one."""
+        """Set the final attributes on the span and end it; with an error, set its status to error."""
         run_or_defer(self._end, record, error)
 
     def _end(self, record: Record, error: BaseException | None) -> None:
@@ -117,13 +117,13 @@ class SessionSpan:
         if recording:
             with _END:
                 self._show_end(record, error, end_ns)
-        # Called again after an interrupt, it may have been ended: the SDK warns of a second end.
+        # Called again after an interrupt, the span may have ended, and the SDK warns of a second end.
         if recording or not self._ended:
             self._ended = True
             self._span.end(end_ns)
 
     def _add_content(self, attributes: Attributes, content: _Content, record: Record) -> None:
-        # Guarded by itself: content that cannot be shown must not take the event or the end with it.
+        # Guarded separately: a failure with content must not prevent the event or the end.
         if self._shows_content:
             with _CONTENT:
                 self._budget = self._budget or self._options.budget(reserved=self.exchange is not None)
@@ -156,7 +156,7 @@ class SessionSpan:
     def _exception(self, info: ErrorInfo, error: BaseException | None) -> Attributes:
         attributes = semconv.exception_attributes(info, content=self._options.content)
         if error is not None:
-            # Frames only: the last line of a traceback is the message, which the processors may have removed.
+            # Frames only: the last line of a traceback has the message, which the processors may have removed.
             frames = traceback.format_list(traceback.extract_tb(error.__traceback__, -_MAX_FRAMES))
             attributes[semconv.EXCEPTION_STACKTRACE] = "".join(frames)
         return attributes
@@ -168,7 +168,7 @@ class SessionSpans:
     def __init__(
         self, tracer: Tracer, options: SessionSpanOptions | None = None, log: EvaluationLog | None = None
     ) -> None:
-        """Take the tracer, how to show, and the log that rewards go to as events (None: nowhere)."""
+        """`log` is the log that rewards are emitted to as events; None: no log."""
         self._tracer = tracer
         self._options = options or SessionSpanOptions()
         self._evaluations = Evaluations(tracer, self._options, log)
@@ -176,12 +176,12 @@ class SessionSpans:
     def start(
         self, record: Record, *, parent: Context | None, link: ScopeSpanHandle | None = None, root: bool = False
     ) -> SessionSpan:
-        """Start the span of a session, timestep or tool event out of its first record.
+        """Start the span of a session, timestep or tool event from its first record.
 
         `parent` None means the current context. `root` starts a new trace. Linked to `link`, in another trace.
         """
         context = get_current() if parent is None else parent
-        # An explicit invalid parent: without one the tracer would take the current span, and its trace.
+        # An explicit invalid parent: without one the tracer would use the current span as the parent.
         if root:
             context = set_span_in_context(INVALID_SPAN, context)
         span = self._tracer.start_span(
@@ -198,12 +198,12 @@ class SessionSpans:
         return SessionSpan(span, self._options, self._evaluations, exchange=exchange)
 
     def joined(self, trace_id: str, span_id: str, *, sampled: bool = True) -> SessionSpan:
-        """Return a handle of a span of another process, to be a parent only; its ids are hexadecimal."""
+        """Return a handle for a span of another process, used only as a parent; its ids are hexadecimal."""
         span = NonRecordingSpan(_context_of(trace_id, span_id, sampled=sampled))
         return SessionSpan(span, self._options, self._evaluations, ours=False)
 
     def evaluated(self, record: Record, of: SpanRef | None) -> None:
-        """Show a reward given by id, below the span it is for; None: unknown."""
+        """Export a reward given by id as a child of its target span; None: the span is unknown."""
         if isinstance(record, RewardRecord):
             run_or_defer(self._evaluated, record, of)
 

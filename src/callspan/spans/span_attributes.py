@@ -1,8 +1,8 @@
-"""Span attributes: many of them put on a span, or on an event of it, in one step, to the result the SDK gives.
+"""Span attributes: sets many attributes on a span or event in one step, with the same result as the SDK.
 
-The SDK asks of every value what it is, whether it fits and whether its name is taken: for the forty attributes of a
-call that is as much work as the rest of its span. What a vocabulary gives is plain, unless a hook has put something
-else into the record; where it is, and surely fits, one look at the types of all is enough.
+The SDK checks type, length and name of every value: for the forty attributes of a call this is as much work as the
+rest of its span. Values from a vocabulary have plain types, unless a callback has put something else into the record;
+if they certainly fit, one check of all types is enough.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _SCALARS: Final = frozenset({str, bool, int, float})
 
 
 def put(span: Span, attributes: Attributes) -> None:
-    """Set `attributes`, none of them nameless. A span that is not the SDK's, or has limits, does it itself."""
+    """Set `attributes`; no name may be empty. Falls back to the span's own method, as for spans with limits."""
     with _SHORT:
         room = _room(getattr(span, names.ATTRIBUTES.name, None), attributes)
         if room is not None and span.is_recording():
-            # One step under the interpreter's lock: another thread sets its attribute before or after it.
+            # One step under the GIL: another thread sets its attribute before or after it.
             room.update(attributes)
             return
     span.set_attributes(attributes)
 
 
 def add_event(span: Span, name: str, attributes: Attributes, time_ns: int | None) -> None:
-    """Add an event with `attributes`, none of them nameless; None is now."""
+    """Add an event with `attributes` at a time, None: now; no name may be empty."""
     with _SHORT:
         if _added(span, name, attributes, time_ns):
             return
@@ -43,8 +43,8 @@ def add_event(span: Span, name: str, attributes: Attributes, time_ns: int | None
 
 
 def _added(span: Span, name: str, attributes: Attributes, time_ns: int | None) -> bool:
-    """Add an event as the SDK does; False, and nothing is added, where it would not keep the attributes as they are."""
-    # Where the SDK was never imported, no span is of its make.
+    """Add an event as the SDK does; False without adding it if the SDK would change the attributes."""
+    # If the SDK was never imported, no span is one of its spans.
     sdk = sys.modules.get(_SDK)
     make: Any = getattr(sdk, names.EVENT.name, None)
     add: Any = getattr(span, names.ADD_EVENT.name, None)
@@ -65,7 +65,7 @@ def _added(span: Span, name: str, attributes: Attributes, time_ns: int | None) -
 
 
 def _room(bounded: object, attributes: Attributes) -> dict[str, AttributeValue] | None:
-    """The dictionary in which the SDK keeps attributes, if it takes these just as they are."""
+    """Return the dictionary of the SDK's span, if the SDK would store these attributes unchanged."""
     if type(bounded) is not BoundedAttributes or getattr(bounded, names.MAX_VALUE_LEN.name, _ABSENT) is not None:
         return None
     room = getattr(bounded, names.BOUNDED_DICT.name, None)
