@@ -1,8 +1,7 @@
-"""Attempts: each HTTP request a call makes, seen at the HTTP client's `send`.
+"""Attempts: observes each HTTP request of a call at the HTTP client's `send`.
 
-`send` belongs to every user of the HTTP library: anything but an SDK's own request for the call that runs
-in this context goes straight through. Requests that are no attempts (token exchange, middleware) lack
-the SDKs' `x-stainless-lang` header.
+All users of the HTTP library call `send`: anything but the SDK's request for the current call passes straight through.
+Requests that are not attempts (token exchange, middleware) lack the SDKs' `x-stainless-lang` header.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _COUNT: Final = b"x-stainless-retry-count"
 
 
 def observe_send(hook_context: HookContext, original: Function, *, is_async: bool = False) -> Function:
-    """Return `Client.send` or `AsyncClient.send` with the attempts of calls observed."""
+    """Return a replacement of `Client.send` or `AsyncClient.send` that observes the attempts of calls."""
     del hook_context
     request_of = reader(original, "request", 1)
 
@@ -38,20 +37,20 @@ def observe_send(hook_context: HookContext, original: Function, *, is_async: boo
 
 
 def _is_attempt(opened: OpenCall, request: Any) -> bool:  # noqa: ANN401 - httpx or httpx2
-    """Note an attempt that begins; False for a request that is not one of the call's."""
+    """Record the start of an attempt; return False for a request that does not belong to the call."""
     attempts = opened.call.attempts
     if request is opened.built and opened.built_retries is not None:
         attempts.started(opened.call.offset_ns())
         attempts.sdk_retries = opened.built_retries
     else:
-        # Headers are read once, raw: asking httpx for one by its name decodes all of them, several times.
+        # Raw headers are read once, because httpx decodes all of them for each lookup by name.
         sent = {name.lower(): value for name, value in request.headers.raw}
         if _MARK not in sent:
             return False
         attempts.started(opened.call.offset_ns())
         count = sent.get(_COUNT)
         attempts.sent_retries(None if count is None else count.decode("latin-1"))
-    # What follows may fail; the attempt has started all the same.
+    # The attempt has started even if the following code fails.
     with _ATTEMPT:
         if opened.inject:
             propagate.inject(request.headers, context=opened.context)

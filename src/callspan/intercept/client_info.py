@@ -22,11 +22,11 @@ _MOST_KNOWN: Final = 256
 _SDKS: Final = ("openai", "anthropic")
 _HTTP_LIBRARIES: Final = ("httpx", "httpx2")
 _KNOWN: Final[dict[int, tuple[object, type, _Server]]] = {}
-"""By identity of the base URL, which is held so that its identity stays its own."""
+"""Cache by `id()` of the base URL, which is referenced so that its id is not reused."""
 
 
 def call_info(client: Any, options: Any, stream: bool) -> CallInfo:  # noqa: ANN401 - any client of either SDK
-    """Return provider, server, model and SDK of a call. Reads scalars only: `messages` may be a generator."""
+    """Return provider, server, model and SDK of a call. Reads only scalars, because `messages` may be a generator."""
     sdk, provider, host, port = _server_of(client)
     return CallInfo(
         provider=provider, sdk=sdk, server_address=host, server_port=port, model=_model(options), stream=stream
@@ -42,7 +42,7 @@ def wants_raw(options: Any) -> bool:  # noqa: ANN401 - FinalRequestOptions of ei
 def _server_of(client: Any) -> _Server:  # noqa: ANN401
     kind, url = type(client), attempt(_READ_URL, _url_of, client)
     known = _KNOWN.get(id(url))
-    # Writing a URL out costs much; the object is the same for every call of a client.
+    # Formatting a URL is expensive; the object is the same for every call of a client.
     if known is not None and known[0] is url and known[1] is kind:
         return known[2]
     if _library_of(url) not in _HTTP_LIBRARIES:
@@ -55,7 +55,7 @@ def _server_of(client: Any) -> _Server:  # noqa: ANN401
 
 
 def _url_of(client: Any) -> object:  # noqa: ANN401
-    # The openai SDK's property imports a module each time it is read; the client has the value in a field.
+    # The openai SDK's property imports a module on every access; the client also has the value in a field.
     url = getattr(client, names.BASE_URL.name, None) if _is_sdks_own(type(client)) else None  # type: ignore[arg-type] # classes can be hashed
     return _public_url_of(client) if url is None else url
 
@@ -75,7 +75,7 @@ def _server_at(place: tuple[type, object]) -> _Server:
 
 @lru_cache(maxsize=_MOST_KNOWN)
 def _is_sdks_own(kind: type) -> bool:
-    """Whether `base_url` of such a client is the SDK's property, and not that of an application's subclass."""
+    """Return whether `base_url` of this class is the SDK's property, not that of an application's subclass."""
     owner = next((base for base in kind.__mro__ if "base_url" in vars(base)), object)
     return owner.__module__.partition(".")[0] in _SDKS
 
@@ -84,7 +84,7 @@ def _model(options: Any) -> str | None:  # noqa: ANN401
     for source in (getattr(options, "extra_json", None), getattr(options, "json_data", None)):
         if not isinstance(source, dict):
             continue
-        # A grader names its model within.
+        # The model of a grader is inside the grader.
         model = source.get("model") or text(source, "grader", "model")
         if isinstance(model, str):
             return model

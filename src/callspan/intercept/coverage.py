@@ -1,6 +1,6 @@
-"""Coverage: every method of both SDKs, and what is recorded of it, as one table; and which methods it does not know.
+"""Coverage: a table of all methods of both SDKs and what is recorded of each; finds methods missing in the table.
 
-The methods of the installed SDKs are read from their source, which takes no import. `docs/coverage.md` is made of it.
+The methods of the installed SDKs are read from their source without importing it. `docs/coverage.md` is made from it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 What: TypeAlias = Literal["recorded", "not yet", "websockets", "no inference"]
-"""`not yet`: it is billed as inference, or leads to it, and leaves no record; `websockets`: so, over a websocket."""
+"""`not yet`: inference, or leads to inference, without a record; `websockets`: the same over a websocket."""
 
 EVERY: Final = "*"
-"""Stands for all methods of a resource and of those below it."""
+"""Matches all methods of a resource and of the resources below it."""
 
 
 class Row(NamedTuple):
@@ -23,14 +23,14 @@ class Row(NamedTuple):
 
     sdk: str
     resource: str
-    """As it is reached from a client, such as `chat.completions`; with `.*` after it, those below it too."""
+    """Path from a client, such as `chat.completions`; `.*` at the end includes the resources below it."""
     methods: str
-    """Names, separated by blanks; `EVERY` only for what administers an organization."""
+    """Names, separated by spaces; `EVERY` only for the administration of an organization."""
     what: What
     note: str = ""
-    """For the page."""
+    """Note for the documentation."""
     older: bool = False
-    """Only older versions have it."""
+    """Exists only in older versions."""
 
 
 _CRUD: Final = "create retrieve update list delete archive cancel"
@@ -196,14 +196,14 @@ class Method(NamedTuple):
     name: str
 
     def __str__(self) -> str:
-        """Return it as code has it, from the client on."""
+        """Return the expression that calls it, from the client on."""
         return f"{self.resource}.{self.name}"
 
 
 def methods_of(sdk: str) -> Iterator[Method]:
-    """Yield the methods of all resources of an installed SDK, in the order of their files; none of one not installed.
+    """Yield the methods of all resources of an installed SDK, in the order of its files; none if it is not installed.
 
-    Raises OSError where its files cannot be read.
+    Raises OSError if its files cannot be read.
     """
     found = find_spec(sdk)
     for place in (found.submodule_search_locations if found is not None else None) or ():
@@ -217,12 +217,12 @@ def methods_of(sdk: str) -> Iterator[Method]:
 
 
 def row_of(method: Method) -> Row | None:
-    """Return the row that has the method; None: the table does not know it."""
+    """Return the row of the method; None if it is not in the table."""
     return next((row for row in ROWS if _has(row, method)), None)
 
 
 def unknown(sdk: str) -> list[Method]:
-    """Return the methods of an installed SDK that the table does not know. Raises OSError as `methods_of` does."""
+    """Return the methods of an installed SDK that are not in the table. Raises OSError as `methods_of` does."""
     return [method for method in methods_of(sdk) if row_of(method) is None]
 
 
@@ -234,7 +234,7 @@ def _has(row: Row, method: Method) -> bool:
 
 
 def _names(source: str) -> Iterator[str]:
-    """The public methods of the synchronous resource in a file; the asynchronous one has the same."""
+    """Return the public methods of the synchronous resource in a file; the asynchronous one has the same."""
     for start in _CLASS.finditer(source):
         end = _NEXT.search(source, start.end())
         body = source[start.end() : end.start() if end else len(source)]

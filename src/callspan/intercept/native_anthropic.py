@@ -1,8 +1,8 @@
-"""Native anthropic tracing: the SDK (1.14 and later) opens a span per call itself; with ours there is still one.
+"""Native anthropic tracing: avoids a second span per call, as the SDK (1.14 and later) creates spans itself.
 
-Its span is made in `request` when `options.span_name` is set, by the client's own tracer. `replace` clears the
-name, per call, for any client at any time, and shows on ours what only the SDK's would contain; `keep` lets it be
-made within ours. Other spans of the SDK (tool runner, count_tokens) stay.
+The SDK creates its span in `request` if `options.span_name` is set, with the client's tracer. `replace` clears the name
+per call and sets on callspan's span what only the SDK's would contain; `keep` leaves it as a child of callspan's span.
+Other spans of the SDK (tool runner, count_tokens) stay.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ _ABOUT_ANSWER: Final = {
     b"anthropic-organization-id": anthropic.ORGANIZATION_ID,
     b"anthropic-workspace-id": anthropic.WORKSPACE_ID,
 }
-"""Response headers and the attributes they become."""
+"""Response headers and their attributes."""
 _SCALARS: Final = (str, bool, int, float)
 
 
 class Arrangement(NamedTuple):
-    """How one call is to be observed beside the SDK's own tracing."""
+    """How to observe one call together with the SDK's own tracing."""
 
     inject: bool
-    """Whether `traceparent` is for us to send."""
+    """Whether callspan sends `traceparent`."""
     replaced: Mapping[str, AttributeValue] | None = None
-    """What the SDK's span would have started with, where ours replaces it."""
+    """The start attributes of the SDK's span, if callspan's span replaces it."""
 
 
 class Replaced:
-    """The SDK's own span that ours replaces: what no record knows of the exchange is shown on ours."""
+    """The SDK's span that callspan's replaces: sets the attributes that are not in the record."""
 
     __slots__ = ("_request_seen", "_span")
 
@@ -50,7 +50,7 @@ class Replaced:
             span.set_attributes(start_attributes)
 
     def sending(self, request: Any) -> None:  # noqa: ANN401 - httpx or httpx2
-        """Show where the first request goes: no credentials, no query."""
+        """Set the URL of the first request, without credentials and query."""
         if self._request_seen:
             return
         self._request_seen = True
@@ -68,7 +68,7 @@ class Replaced:
             self._span.set_attributes(shown)
 
     def response_received(self, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2
-        """Show whose key it was."""
+        """Set organization and workspace of the API key from the response headers."""
         with _SHOW:
             for name, value in response.headers.raw:
                 attribute = _ABOUT_ANSWER.get(name.lower())
@@ -77,9 +77,9 @@ class Replaced:
 
 
 def replaced_by(span: Span, arrangement: Arrangement, *, in_session: bool) -> Replaced | None:
-    """Have `span` show what the SDK's own would; None where it replaces none, or takes nothing.
+    """Return the writer of the SDK span's attributes to `span`; None if it replaces none or is not recording.
 
-    A session of callspan is the conversation, whatever the client's own.
+    A session of callspan takes precedence over the client's conversation id.
     """
     start_attributes = arrangement.replaced
     if start_attributes is None or not span.is_recording():
@@ -92,9 +92,9 @@ def replaced_by(span: Span, arrangement: Arrangement, *, in_session: bool) -> Re
 def arrange(
     client: Any, options: Any, *, native: Native, propagate: bool,  # noqa: ANN401 - of either SDK
 ) -> Arrangement:  # fmt: skip
-    """Decide who makes the span of this call; changes `options` where the SDK shall make none. Never raises."""
+    """Decide who creates the span of this call; changes `options` if the SDK must not. Never raises."""
     ours = Arrangement(propagate)
-    # Reading a missing field of a pydantic model raises, with a message that costs more than a span.
+    # Reading a missing field of a pydantic model raises, with a message that is more expensive than a span.
     if getattr(options, "__dict__", {}).get(names.SPAN_NAME.name) is None:
         return ours
     with _ARRANGE:
@@ -131,13 +131,13 @@ def _start_attributes(client: object, options: Any) -> dict[str, AttributeValue]
 
 
 def _body(options: Any) -> object:  # noqa: ANN401 - of the anthropic SDK
-    """The body with `extra_body` in it; the SDK merges the two later than we look at them."""
+    """Return the body merged with `extra_body`, which the SDK merges only later."""
     body, extra = options.json_data, getattr(options, "extra_json", None)
     return {**body, **extra} if isinstance(body, Mapping) and isinstance(extra, Mapping) else body
 
 
 def _plain(attributes: object) -> dict[str, AttributeValue]:
-    """The attributes that OpenTelemetry takes. The SDK gives its `Omit` for what the caller left out."""
+    """Return the attributes without values OpenTelemetry rejects, such as the SDK's `Omit` for omitted arguments."""
     given = attributes.items() if isinstance(attributes, Mapping) else ()
     return {name: value for name, value in given if isinstance(name, str) and _is_plain(value)}
 

@@ -1,7 +1,7 @@
-"""Other instrumentations: finds other libraries that make spans of the SDKs' calls in this process.
+"""Other instrumentations: finds other libraries that create spans for the SDKs' calls in this process.
 
-Other instrumentations replace the SDKs' public methods by wrappers; ours sit below them, so that both see every
-call. One that is only installed is not reported.
+They wrap the SDKs' public methods; callspan's hooks are below, so both see every call. Libraries that are only
+installed are not reported.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _METHODS: Final = (
     ("anthropic.resources.messages", "Messages", "stream"),
     ("anthropic._base_client", "SyncAPIClient", "request"),
 )
-"""Where the instrumentations of autumn 2026 wrap."""
+"""Methods that instrumentations of autumn 2026 wrap."""
 _NAMES: Final = (
     ("opentelemetry.instrumentation.genai.openai", "opentelemetry-instrumentation-genai-openai"),
     ("opentelemetry.instrumentation.genai.anthropic", "opentelemetry-instrumentation-genai-anthropic"),
@@ -38,14 +38,14 @@ _NAMES: Final = (
     ("openinference.instrumentation.openai", "openinference-instrumentation-openai"),
     ("openinference.instrumentation.anthropic", "openinference-instrumentation-anthropic"),
 )
-"""Beginnings of module names, the longer first where one begins another."""
+"""Prefixes of module names; a longer one precedes its own prefix."""
 DISTRIBUTIONS: Final = tuple(name for _, name in _NAMES)
-"""What the packages of these are called, as in the warning."""
+"""Names of their packages, as in the warning."""
 MEANS: Final = (
     "instruments the same SDKs as callspan: the work is done twice, and a call has two spans if the other span is "
     "not current during the call"
 )
-"""What is wrong with the named packages, as the warning says it."""
+"""What their presence means, as in the warning."""
 REMEDY: Final = "Turn one of them off, for example by OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
 
 _OWN: Final = ("callspan", "openai", "anthropic", "functools", "typing", "wrapt")
@@ -53,9 +53,9 @@ _warned: Final = Once()
 
 
 def found() -> list[str]:
-    """Return the distributions (or modules) that wrap the SDKs in this process too; empty where none does.
+    """Return the distributions (or modules) that also wrap the SDKs in this process, sorted; empty if none does.
 
-    Only what is imported is looked at; imports nothing. Sorted.
+    Checks only imported modules; imports nothing.
     """
     names: set[str] = set()
     with _LOOK:
@@ -66,14 +66,14 @@ def found() -> list[str]:
 
 
 def warn_once(names: Iterable[str]) -> None:
-    """Warn of those that were not warned of before in this process."""
+    """Warn of each other instrumentation once per process."""
     fresh = [name for name in sorted(set(names)) if _warned.first(name)]
     if fresh:
         log(logging.WARNING, "%s %s. %s", " and ".join(fresh), MEANS, REMEDY)
 
 
 def _layers(function: Any) -> Iterator[str]:  # noqa: ANN401 - whatever wraps a method
-    """The module of every wrapper around a function, outermost first."""
+    """Yield the module of every wrapper around a function, outermost first."""
     for _ in range(16):
         if function is None:
             return

@@ -1,7 +1,7 @@
-"""Patching: the table of hooks; applies it to an SDK, takes it back, and reports the status of each hook.
+"""Patching: the table of hooks; applies them to an SDK, removes them, and reports the status of each hook.
 
-The names, and what is lost without them, stand in `private_names`. They exist in openai 1.40 to 3.x and anthropic
-0.34 to 2.x; one that is missing costs what its row says, never a call.
+The names, and what is lost without them, are in `private_names`. They exist in openai 1.40 to 3.x and anthropic 0.34
+to 2.x; a missing one costs only what its row says, never a call.
 
 Applied when the SDK is imported, before or after `instrument()`: callspan imports no SDK by itself.
 """
@@ -43,15 +43,15 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
     owner: str
     attribute: str
     make: Callable[[HookContext, Function], Function]
-    """Makes the replacement of the original; see `guarded`."""
+    """Creates the replacement of the original; see `guarded`."""
     outlasts: bool = True
-    """Left in place, where callspan is switched off, for the calls that are under way then."""
+    """Left in place when callspan is switched off, for the calls in progress."""
     reads: tuple[str, ...] = ()
     """Parameters the hook reads."""
     ignores: tuple[str, ...] = ()
-    """Parameters that versions of the original have besides; any other is new to this table."""
+    """Other known parameters of the original; any further one is reported as changed."""
     without: str
-    """What is lost where the name is missing."""
+    """What is lost if the name is missing."""
 
 
 _CAST: Final = ("cast_to", "stream_cls")
@@ -106,11 +106,11 @@ _LOAD: Final = fail_open("import what calls will need")
 _OLDER_HTTP: Final = "httpx"
 _HTTP_LIBRARIES: Final = ("httpx2", _OLDER_HTTP)
 _DEEPEST: Final = 16
-"""How many wrappers around one another are looked through."""
+"""Maximum depth of nested wrappers to search."""
 
 
 def sdks_of(value: object) -> tuple[Sdk, ...]:
-    """Return the SDKs that an argument names: one, a comma list or a sequence. Raises SettingError for any other."""
+    """Return the SDKs in an argument: one name, a comma list or a sequence. Raises SettingError for an unknown SDK."""
     try:
         return _SDK_NAMES(value)
     except InvalidValueError as error:
@@ -118,7 +118,7 @@ def sdks_of(value: object) -> tuple[Sdk, ...]:
 
 
 class HookStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One hook as it is."""
+    """The status of one hook."""
 
     sdk: str
     name: str
@@ -137,7 +137,7 @@ class _Patch(msgspec.Struct, frozen=True):
 
 
 class Patches:
-    """What is patched in this process. Safe from any thread; never holds its lock while importing."""
+    """The patches of this process. Safe from any thread; never holds its lock while importing."""
 
     def __init__(self, hook_context: HookContext) -> None:
         self._hook_context = hook_context
@@ -146,7 +146,7 @@ class Patches:
         self._applied: dict[str, list[_Patch]] = {}
         self._status: dict[str, list[HookStatus]] = {}
         self._left: dict[tuple[type, str], _Patch] = {}
-        """What is still in place of SDKs that are not patched any more."""
+        """Patches still in place of SDKs that are no longer patched."""
         self._wanted: set[str] = set()
         self._waiting: set[str] = set()
         renew_locks(self, "_lock")
@@ -157,7 +157,7 @@ class Patches:
         return frozenset(self._wanted)
 
     def apply(self, sdk: Sdk) -> None:
-        """Patch the SDK now if it is imported, else as soon as it is."""
+        """Patch the SDK now if it is imported, else when it is imported."""
         self._wanted.add(sdk)
         if sdk not in self._waiting:
             self._waiting.add(sdk)
@@ -166,9 +166,9 @@ class Patches:
             self._imported(sdk)
 
     def undo(self, sdk: Sdk) -> None:
-        """Restore every original of the SDK; a hook that other code has wrapped since then passes calls through.
+        """Restore every original of the SDK; hooks that other code has wrapped in between pass calls through.
 
-        So does all but the entrance of calls, which stays where some are under way.
+        If calls are in progress, all hooks except the entry point stay and pass new calls through.
         """
         self._wanted.discard(sdk)
         with self._lock:
@@ -195,8 +195,8 @@ class Patches:
         if sdk not in self._wanted:
             return
         with _LOAD:
-            # Here, and not with the first call: it may be made by a thread while another one forks, or by a handler
-            # of a signal that has interrupted the import.
+            # Now and not at the first call, which may happen in a thread while another one forks, or in a signal
+            # handler that has interrupted the import.
             registry.load(sdk)
             self._hook_context.prepare()
         with fail_open(f"patch {sdk}"):
@@ -213,7 +213,7 @@ class Patches:
             wrapt.register_post_import_hook(self._older_http_imported, _OLDER_HTTP)
 
     def _older_http_imported(self, module: ModuleType) -> None:
-        """Openai 3 takes clients of the older library too, which may be imported after everything else."""
+        """Patch `httpx` when it is imported late: openai 3 also accepts clients of this older library."""
         with fail_open("patch httpx"), self._lock:
             for sdk in SDKS:
                 patched = {patch.owner for patch in self._applied.get(sdk, ())}
@@ -224,7 +224,7 @@ class Patches:
         applied = self._applied.setdefault(sdk, [])
         for hook in HOOKS:
             for module in modules.get(hook.module, ()):
-                # One by one: where classes have come to share a function, the next row finds it hooked.
+                # One at a time: if classes share a function, the next row finds it hooked.
                 patch, status = self._one(sdk, hook, module)
                 applied.extend([] if patch is None or patch in applied else [patch])
                 self._status.setdefault(sdk, []).append(status)
@@ -257,7 +257,7 @@ class Patches:
         return patch
 
     def _already(self, owner: type | None, attribute: str) -> _Patch | None:
-        """The HTTP library is shared by both SDKs: patched once, restored with the last."""
+        """Return the applied patch of a function both SDKs share (of the HTTP library); None: not patched."""
         every = (patch for patches in self._applied.values() for patch in patches)
         return next((p for p in every if p.owner is owner and p.attribute == attribute), None)
 
@@ -272,7 +272,7 @@ def _modules(sdk: Sdk) -> dict[str, tuple[ModuleType, ...]]:
 
 
 def _http_libraries(base: ModuleType) -> Iterator[ModuleType]:
-    """The HTTP library the SDK uses; openai 3 also takes clients of the older one, where that is installed."""
+    """Return the HTTP libraries of the SDK; openai 3 also accepts clients of the older one, if installed."""
     used = next((getattr(base, name) for name in _HTTP_LIBRARIES if hasattr(base, name)), None)
     if used is not None:
         yield used
@@ -282,7 +282,7 @@ def _http_libraries(base: ModuleType) -> Iterator[ModuleType]:
 
 
 def _defining(owner: Any, attribute: str) -> type | None:  # noqa: ANN401
-    """The class in whose own dictionary the attribute lies."""
+    """Return the class whose own dictionary has the attribute."""
     classes = owner.__mro__ if inspect.isclass(owner) else ()
     return next((cls for cls in classes if attribute in vars(cls)), None)
 
@@ -292,7 +292,7 @@ def _own(owner: type, attribute: str) -> Any:  # noqa: ANN401
 
 
 def _is_method(found: object) -> bool:
-    """Whether what lies in a class is a function that is given the instance."""
+    """Return whether a class attribute is a function that takes the instance."""
     return callable(found) and hasattr(found, "__get__") and not isinstance(found, type | staticmethod | classmethod)
 
 
@@ -303,7 +303,7 @@ def _is_known(original: Function, hook: Hook) -> bool:
 
 
 def _lacks(original: Function, hook: Hook) -> bool:
-    """Whether a parameter that the hook reads is not there; who takes any parameters may have it."""
+    """Return whether a parameter that the hook reads is missing; a function with variadic parameters may have it."""
     found = parameters(original)
     if not found or any(parameter.kind in VARIADIC for parameter in found.values()):
         return False
@@ -321,10 +321,9 @@ def _warn_of_drift(sdk: Sdk, statuses: list[HookStatus]) -> None:
 
 
 def hand_over(owner: type, attribute: str, original: Any, replacement: Any) -> None:  # noqa: ANN401 - any callable
-    """Put `replacement` in the place of `original` in every wrapper on a subclass of `owner` that holds it.
+    """Replace `original` by `replacement` in every wrapper on a subclass of `owner` that refers to it.
 
-    OpenInference wraps `OpenAI.request`, which is inherited: a call of that wrapper would reach the original, past
-    the hook.
+    OpenInference wraps `OpenAI.request`, which is inherited: its wrapper would call the original and bypass the hook.
     """
     for wrapper in _wrappers(owner, attribute):
         for _ in range(_DEEPEST):
@@ -341,7 +340,7 @@ def _wrappers(owner: type, attribute: str) -> Iterator[Any]:
     subclasses: list[type] = type.__subclasses__(owner)
     for subclass in subclasses:
         found = vars(subclass).get(attribute)
-        # A plain function is a subclass's own method, or a decorated one whose inner function cannot be replaced.
+        # A plain function is the subclass's own method, or a decorator whose inner function cannot be replaced.
         if hasattr(found, names.SELF_WRAPPER.name):
             yield found
         yield from _wrappers(subclass, attribute)

@@ -1,8 +1,8 @@
-"""Raw responses: calls whose caller reads the bytes himself, or never parses them.
+"""Raw responses: observes calls whose caller reads the bytes or never parses them.
 
-`with_raw_response` returns a body that is already read; `with_streaming_response` one that is not, to be read in any of
-seven ways, which all go through `iter_bytes`; so does a caller who reads the response of a stream himself. A copy of
-the bytes is parsed as the SDK would have done, up to a cap; server-sent events as the HTML standard defines them.
+`with_raw_response` returns a body that is already read; `with_streaming_response` an unread one with seven ways to read
+it, which all use `iter_bytes`, as does a caller who reads the response of a stream directly. A copy of the bytes is
+parsed as the SDK would do, up to a size limit; server-sent events are parsed as defined in the HTML standard.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ _DONE: Final = b"[DONE]"
 
 
 def observe_bytes(hook_context: HookContext, original: Function) -> Function:
-    """Return `Response.iter_bytes` or `aiter_bytes` with raw responses of calls copied."""
+    """Return a replacement of `Response.iter_bytes` or `aiter_bytes` that copies the raw responses of calls."""
     del hook_context
     return guarded(original, HookSteps(step=_OBSERVE, begin=_begin, returned=_replacement))
 
 
 def _begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ResponseObserver | None:
-    """Return the observer of a response whose reading starts; None if its bytes need not be observed."""
+    """Return the observer of a response when reading starts; None if its bytes need not be observed."""
     del kwargs
     observer = observer_of(args[0])
     return None if observer is None or observer.is_read_by_sdk() or observer.call.ended else observer
 
 
 def _replacement(observer: ResponseObserver, pieces: Any) -> Iterator[bytes] | AsyncIterator[bytes] | None:  # noqa: ANN401 - sync or async
-    """Return what is read in place of `pieces`; None: the pieces themselves, for the SDK's stream reads them."""
+    """Return a copying iterator over `pieces`; None: use the pieces directly, because the SDK's stream reads them."""
     if not (is_async := hasattr(pieces, "__anext__")) and not hasattr(pieces, "__next__"):
         return None
     if observer.reader is not None and observer.reader.is_running():
@@ -90,7 +90,7 @@ async def _copied_async(pieces: AsyncIterator[bytes], observer: ResponseObserver
 
 
 class _Copy:
-    """What was read so far: the pieces of one body, or server-sent events that are passed on as they come."""
+    """The data read so far: pieces of one body, or server-sent events, which are passed on as they arrive."""
 
     __slots__ = ("_events", "_held", "_observer", "_parsed_by_sdk", "_passed", "_size", "_waiting")
 
@@ -99,14 +99,14 @@ class _Copy:
         self._events = EventParser()
         self._held: list[bytes] = []
         self._parsed_by_sdk = False
-        """The caller has the SDK parse what he reads, which shows each chunk already."""
+        """The caller lets the SDK parse the data, so that each chunk is already observed."""
         self._passed = 0
-        """Chunks of the call when the last payload was passed on."""
+        """Number of chunks of the call when the last payload was passed on."""
         self._size = 0
         self._waiting: list[bytes] = []
 
     def add(self, piece: bytes) -> None:
-        """Take a piece, unless the SDK's stream reads the response and its chunks are seen there."""
+        """Add a piece, unless the SDK's stream reads the response, where the chunks are observed."""
         if self._observer.is_read_by_sdk() or self._parsed_by_sdk or self._size > _CAP_BYTES:
             return
         with _COPY:
@@ -137,7 +137,7 @@ class _Copy:
             observer.completed(error)
 
     def broken_off(self, error: BaseException) -> None:
-        """Report that nothing more will be read, and why."""
+        """Report that reading stopped, and why."""
         if self._waiting:
             with _COPY:
                 self._take([])
@@ -149,7 +149,7 @@ class _Copy:
     def _take(self, payloads: list[bytes]) -> None:
         call = self._observer.call
         if not self._observer.path.raw:
-            # Who reads the response of a stream may have the SDK parse what he reads: each payload waits for the next.
+            # The caller may let the SDK parse what it reads from a stream's response: each payload waits for the next.
             self._parsed_by_sdk = self._parsed_by_sdk or call.chunks > self._passed
             payloads, self._waiting = ([] if self._parsed_by_sdk else self._waiting), payloads
         self._parse(payloads)
@@ -161,7 +161,7 @@ class _Copy:
                 self._observer.call.signalled_end()
             elif payload.strip():
                 with _COPY:
-                    # Invalid JSON is the provider's fault and the reader's to see, not an error of callspan.
+                    # Invalid JSON is an error of the provider, which the reader sees, not one of callspan.
                     data = value_of(partial(json.loads, payload))
                     if data is not None:
                         self._observer.data(data)
@@ -198,7 +198,7 @@ class EventParser:
         return [payload for line in lines if (payload := self._line(line.rstrip(b"\r\n"))) is not None]
 
     def end(self) -> list[bytes]:
-        """Return the payload of an event that no empty line has ended."""
+        """Return the payload of a last event without a terminating empty line."""
         last = [self._line(b"".join(self._rest)), self._line(b"")]
         self._rest = []
         return [payload for payload in last if payload is not None]

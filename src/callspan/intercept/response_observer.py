@@ -1,7 +1,7 @@
-"""Response observer: connects an HTTP response to its call, reports events to its state table and does what that says.
+"""Response observer: connects an HTTP response to its call, and executes the actions of the state table.
 
-Nothing is put on objects the caller sees: observers are found by the identity of the response, as long as that lives.
-They hold the response and its readers weakly, or these could never be collected.
+Nothing is attached to objects the caller sees: observers are found by `id()` of the response while that exists. They
+refer to the response and its readers weakly, so that these can be collected.
 """
 
 from __future__ import annotations
@@ -24,41 +24,41 @@ from callspan.record.call import ErrorInfo, Outcome
 
 _END: Final = fail_open("end a call")
 OBSERVERS: Final[dict[int, ResponseObserver]] = {}
-"""The observer of each response that has one, by the identity of the response; changed by `attach` alone."""
+"""The observers by `id()` of their response; changed only by `attach`."""
 
 
 class HttpResponse(Protocol):
-    """What is used of an httpx or httpx2 response."""
+    """The members used of an httpx or httpx2 response."""
 
     @property
     def is_closed(self) -> bool:
-        """True once the body was read or given up."""
+        """True once the body was read or abandoned."""
 
     @property
     def content(self) -> bytes:
-        """The body, once read."""
+        """The body, once it was read."""
 
 
 class CapturePath(msgspec.Struct, frozen=True, gc=False):
-    """How the contents of a response reach its call; the same for every response of the call."""
+    """How the content of a response reaches its call; the same for every response of the call."""
 
     raw: bool = False
-    """The caller requested the raw response and may read its bytes himself."""
+    """The caller requested the raw response and may read its bytes directly."""
     hides_usage: bool = False
-    """The last chunk of the stream was requested by us, and is kept from the caller."""
+    """callspan requested the last chunk of the stream and hides it from the caller."""
     reads_items: bool = False
-    """The SDK's parsed JSON cannot be seen; what its stream yields is read instead."""
+    """The SDK's parsed JSON cannot be observed; the items its stream yields are read instead."""
 
 
 class Failure(NamedTuple):
-    """The error an event brings along."""
+    """The error of an event."""
 
     error: ErrorInfo
     outcome: Outcome
 
 
 class ResponseObserver:
-    """One call's hold on one of its responses. Methods never raise, unless they say so."""
+    """Observes one response of a call. Methods never raise unless documented."""
 
     __slots__ = (
         "_deferred_ends",
@@ -77,25 +77,25 @@ class ResponseObserver:
     def __init__(self, call: LiveCall, deferred_ends: DeferredEnds, path: CapturePath) -> None:
         self.call = call
         self.data: Callable[[object], None] = call.data
-        """Takes each parsed body or chunk; bound once, since it runs for every chunk."""
+        """Takes each parsed body or chunk; bound once, because it is called for every chunk."""
         self.path = path
         self.reader: StreamReader | None = None
-        """What reads the stream of the response for the caller."""
+        """The reader of the response's stream."""
         self.pulling = False
-        """A copying reader of callspan is in the middle of reading bytes."""
+        """True while callspan's copying reader is reading bytes."""
         self.state = State.AWAITED
         self._deferred_ends = deferred_ends
         self._remembered: tuple[Event, Failure | None] | None = None
         self._place: _Place | None = None
         self._was_open = True
         self.before: ResponseObserver | None = None
-        """The observer of an earlier call that has the same response."""
+        """The observer of an earlier call with the same response."""
 
     def attach(self, response: object, *, is_open: bool = True) -> None:
-        """Take the response's place among the observers, until it is collected.
+        """Register as the observer of the response until it is collected.
 
-        One that is not open has been read already: no caller needs it any more, and its loss is no event.
-        Raises TypeError for an object that takes no weak references.
+        A closed response was already read: its collection is not an event. Raises TypeError for an object without
+        support for weak references.
         """
         self._was_open = is_open
         identity = id(response)
@@ -104,7 +104,7 @@ class ResponseObserver:
             self._place = _Place(response, _collected)
             self._place.identity = identity
         else:
-            # A transport may answer several calls with one response.
+            # A transport may return one response for several calls.
             self._place, self.before = before._place, before.before if before.call.ended else before
         OBSERVERS[identity] = self
 
@@ -116,11 +116,11 @@ class ResponseObserver:
             self.before.collected()
 
     def is_read_by_sdk(self) -> bool:
-        """Return whether the stream of an SDK reads the response, so that its bytes need no reading of callspan."""
+        """Return whether an SDK's stream reads the response, so that its bytes need not be observed."""
         return self.reader is not None and self.reader.has_source
 
     def completed(self, error: ErrorInfo | None = None) -> None:
-        """Report COMPLETED; `error` is what is wrong with a body that was read to its end."""
+        """Report COMPLETED; `error` is the error of a completely read body, such as invalid JSON."""
         self.on(Event.COMPLETED, None if error is None else Failure(error, "success"))
 
     def failed(self, error: BaseException) -> None:
@@ -136,8 +136,8 @@ class ResponseObserver:
             if action is not Action.NOTHING:
                 with _END:
                     self._act(action, event, failure)
-            # A finalizer may have reported an end since the state was read: then the event is one of the new state.
-            # Not before the action: an end that an interrupt has broken off is not the end yet.
+            # A finalizer may have reported an end since the state was read: look up the event in the new state.
+            # Not before the action, because an interrupted end does not count as ended.
             if state is State.ENDED or self.state is before:
                 self.state = state
                 return
@@ -167,18 +167,18 @@ class ResponseObserver:
 
 
 def _ignored(data: object) -> None:
-    """Stand in for the call of a response that was replaced."""
+    """Receive the data of a replaced response and drop it."""
 
 
 class _Place(weakref.ref):  # type: ignore[type-arg] # of any object
-    """A weak reference to a response, which knows its identity when it is gone."""
+    """A weak reference to a response that keeps its `id()` after it is collected."""
 
     __slots__ = ("identity",)
     identity: int
 
 
 def _collected(place: Any, observers: dict[int, ResponseObserver] = OBSERVERS) -> None:  # noqa: ANN401 - a _Place
-    # The argument keeps the observers at hand when the interpreter ends and modules lose their names.
+    # The argument keeps a reference to the observers for interpreter shutdown, when module globals are cleared.
     observer = observers.pop(place.identity, None)
     if observer is not None:
         observer.collected()
@@ -193,7 +193,7 @@ _EVENT_STARTS: Final = (b"data:", b"event:", b":")
 
 
 def body_of(result: object, response: Any) -> object:  # noqa: ANN401 - httpx, httpx2 or anything else
-    """Return the JSON of a finished call that the SDK has not parsed: of the read response, else of the result."""
+    """Return the JSON of a finished call whose body the SDK has not parsed: from the response, else from the result."""
     if isinstance(result, str):
         return value_of(partial(json.loads, _encoded(result)))
     if hasattr(response, "json") and getattr(response, "is_closed", False):
@@ -207,10 +207,9 @@ def body_of(result: object, response: Any) -> object:  # noqa: ANN401 - httpx, h
 
 
 def body_error(result: object, response: Any) -> ErrorInfo | None:  # noqa: ANN401 - httpx, httpx2 or anything else
-    """Return what is wrong with a body that was read and is not JSON; None: nothing, or it was not read.
+    """Return the error of a body that was read and is not JSON; None: it is valid, or was not read.
 
-    The SDKs return such a body as text where its content type does not say that it is JSON; the caller of a raw
-    response learns it later.
+    The SDKs return such a body as text if its content type is not JSON; the caller of a raw response sees it later.
     """
     if isinstance(result, str):
         return parsing_error(_encoded(result))
@@ -220,14 +219,14 @@ def body_error(result: object, response: Any) -> ErrorInfo | None:  # noqa: ANN4
 
 
 def _encoded(text: str) -> bytes:
-    """The bytes of a text; the standard library reads a byte order mark only there."""
+    """Return the bytes of a text, because the standard library accepts a byte order mark only in bytes."""
     return text.encode("utf-8", "surrogatepass")
 
 
 def parsing_error(content: bytes) -> ErrorInfo | None:
-    """Return the error of a body that is not JSON, however it was read; None for JSON, no body, and a stream's events.
+    """Return the error of a body that is not JSON; None for JSON, an empty body, and server-sent events.
 
-    Events come as text where a stream was requested by `extra_body` of a call the SDK takes for a plain one.
+    Events are text if a stream was requested by `extra_body` in a call that is plain for the SDK.
     """
     if not content or content.startswith(_EVENT_STARTS):
         return None

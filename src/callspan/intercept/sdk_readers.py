@@ -1,7 +1,7 @@
-"""SDK readers: the state of the iterator or generator that reads a stream.
+"""SDK readers: inspects the state of the SDK's iterator or generator that reads a stream.
 
-The SDKs report neither that a stream is being read nor how it ended. What is known comes from their generators: whether
-one is executing, whether its code closes the response, and who called the `close` that is running now.
+The SDKs report neither that a stream is being read nor how it ended. It is derived from their generators: whether one
+is executing, whether its code closes the response, and who called the `close` that is running.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ OBSERVED: Final = "callspan_observed"
 _GENERATOR_RUNS: Final = names.GI_RUNNING.name
 _ASYNC_GENERATOR_RUNS: Final = names.AG_RUNNING.name
 _SYNC: Final = ("close", "iter_bytes")
-"""How a response is closed and read."""
+"""Methods that close and read a response."""
 _ASYNC: Final = ("aclose", "aiter_bytes")
 
 
 class StreamReader:
-    """The iterator that reads the stream of a response, held weakly."""
+    """A weak reference to the iterator that reads the stream of a response."""
 
     __slots__ = ("_reader", "_source", "closes_response")
 
     def __init__(self, reader: object, *, closes_response: bool) -> None:
-        """Raises TypeError for an object that takes no weak references."""
+        """Raises TypeError for an object without support for weak references."""
         self._reader: weakref.ref[Any] = weakref.ref(reader)
         self._source: weakref.ref[Any] | None = None
         self.closes_response = closes_response
-        """It is the SDK's own, and shows its end by closing the response; else it reports its end by itself."""
+        """True: an SDK reader that closes the response at its end; False: callspan's, which reports its end itself."""
 
     def get(self) -> object:
-        """Return the iterator; None once it is collected, or about to be."""
+        """Return the iterator; None once it is collected or about to be."""
         return self._reader()
 
     def is_running(self) -> bool:
@@ -50,16 +50,16 @@ class StreamReader:
         return self._source is not None
 
     def reads(self, source: object) -> None:
-        """Take note of the iterator whose bytes it reads. Raises TypeError where that takes no weak references."""
+        """Set the iterator whose bytes it reads. Raises TypeError if that does not support weak references."""
         self._source = weakref.ref(source)
 
     def waits_for_bytes(self) -> bool:
-        """Return whether it is executing, and that in the reading of the HTTP library."""
+        """Return whether it is executing inside a read of the HTTP library."""
         return self._source is not None and is_running(self._source())
 
 
 def is_running(reader: object) -> bool:
-    """Return whether a generator, or a wrapper, is executing: it will report its true end itself."""
+    """Return whether a generator or wrapper is executing, and so will report its end itself."""
     return (
         getattr(reader, _GENERATOR_RUNS, None) is True
         or getattr(reader, _ASYNC_GENERATOR_RUNS, None) is True
@@ -68,10 +68,10 @@ def is_running(reader: object) -> bool:
 
 
 def shows_its_end(reader: object, response: object) -> bool:
-    """Return whether an SDK's reader closes the response at every end of its own, and the hooks see that.
+    """Return whether an SDK's reader closes the response at each of its ends, so that the hooks see them.
 
-    Newer SDKs do so in a `finally`, older ones do not, and no version number tells which for a development version or
-    a subclass. So the names that the generator's code uses are looked up: one that never names `close` does not close.
+    Newer SDKs do so in a `finally`, older ones do not, and a version number does not tell for a development version or
+    a subclass. So the names used in the generator's code are checked: without `close` it does not close.
     """
     code, (close, read) = getattr(reader, names.GI_CODE.name, None), _SYNC
     if code is None:
@@ -92,10 +92,10 @@ def end_in_frames(reader: object, error: BaseException | None) -> tuple[Event, B
     SDK's generator and the caller (see `shows_its_end`): callspan only sees the `close` that the generator calls. Only
     the frames show whether the generator called it, and with which exception in flight.
 
-    `error` is what the closing itself has raised. To be called while the close is on the stack.
+    `error` is the exception raised by the close itself. Must be called while the close is on the stack.
     """
     frame = frame_of(reader)
-    # Another task or thread may close the response at any time; the reader will close it once more, at its own end.
+    # Another task or thread may close the response at any time; the reader closes it again at its own end.
     if not isinstance(frame, FrameType) or not _is_below(inspect.currentframe(), frame):
         return None
     if error is None and (in_flight := sys.exc_info()[1]) is not None:
@@ -103,17 +103,17 @@ def end_in_frames(reader: object, error: BaseException | None) -> tuple[Event, B
         if where is frame:
             error = in_flight
         elif _is_below(where, frame):
-            return None  # On its way to the reader, out of something that the reader has called.
-        # Else the caller is handling it while he reads.
+            return None  # It propagates to the reader from a function called by the reader.
+        # Else the caller is handling it while reading.
     if error is None:
         return Event.COMPLETED, None
     return (Event.READER_GONE, None) if isinstance(error, GeneratorExit) else (Event.FAILED, error)
 
 
 def has_read_done(frame: object) -> bool:
-    """Return whether the SDK's reader with this frame has read `[DONE]`, which is the end of a stream and no chunk.
+    """Return whether the SDK's reader with this frame has read `[DONE]`, the end of a stream.
 
-    The SDK leaves its loop at that event and shows it to nobody: it stands in the local variable of the loop alone.
+    The SDK leaves its loop at that event without passing it on: it is only in the loop's local variable.
     """
     event = frame.f_locals.get(names.SSE) if isinstance(frame, FrameType) else None
     return str(getattr(event, "data", "")).startswith("[DONE]")
@@ -126,7 +126,7 @@ def frame_of(reader: object) -> object:
 
 
 def _is_below(frame: FrameType | None, caller: FrameType) -> bool:
-    """Whether `frame` is `caller`, or was called by it, be it in several steps."""
+    """Return whether `frame` is `caller` or was called by it, directly or indirectly."""
     while frame is not None and frame is not caller:
         frame = frame.f_back
     return frame is caller

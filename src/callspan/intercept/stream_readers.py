@@ -1,7 +1,7 @@
-"""Stream readers: wrappers around the SDK's reader, used if something must be done with each item.
+"""Stream readers: wrappers around the SDK's reader, used if each item must be processed.
 
-The chunk with the usage that we requested is kept from the caller; older readers of the SDKs do not show their end; and
-where the SDK's parsed JSON cannot be seen, the items are read instead.
+They are needed to hide a usage chunk that callspan requested, for older SDK readers that do not show their end, and to
+read the items if the SDK's parsed JSON cannot be observed.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _COMPLETED: Final = fail_open("see how a stream ended")
 _REQUEST_USAGE: Final = fail_open("request the usage of a stream")
 
 Reader: TypeAlias = Iterator[object] | AsyncIterator[object]
-"""What a stream, sync or async, reads its items from."""
+"""The iterator from which a stream, sync or async, reads its items."""
 
 
 def request_usage(endpoint: Endpoint, options: Any) -> bool:  # noqa: ANN401 - FinalRequestOptions of either SDK
-    """Request the usage of a chat stream where the caller has not decided about it; return True if that was done.
+    """Request the usage of a chat stream unless the caller has decided about it; return True if requested.
 
-    Without `stream_options.include_usage` such a stream states no usage. With it comes a last chunk without choices,
-    which breaks consumers that take the first choice of every chunk: `observed_reader` hides it. The caller's own
-    objects are not changed. Not for raw responses, whose bytes the caller may read.
+    Without `stream_options.include_usage` such a stream has no usage. With it there is a last chunk without choices,
+    which breaks consumers that take the first choice of every chunk: `observed_reader` hides it. The caller's objects
+    are not changed. Not for raw responses, whose bytes the caller may read.
     """
     if endpoint.api != "chat_completions":
         return False
@@ -45,21 +45,21 @@ def request_usage(endpoint: Endpoint, options: Any) -> bool:  # noqa: ANN401 - F
 
 
 def is_usage_chunk(chunk: object) -> bool:
-    """Return whether a chunk holds nothing but the usage."""
+    """Return whether a chunk has only the usage."""
     return getattr(chunk, "choices", None) == [] and getattr(chunk, "usage", None) is not None
 
 
 def observe_iterator(stream: Any) -> None:  # noqa: ANN401 - a stream of either SDK
-    """Observe the reader a stream already has: where `__stream__` could not be wrapped."""
+    """Observe the reader a stream already has, if `__stream__` could not be wrapped."""
     inner: Any = getattr(stream, names.ITERATOR.name, None)
     if is_reader(inner):
         setattr(stream, names.ITERATOR.name, observed_reader(inner, stream.response, observer_of(stream.response)))
 
 
 def observed_reader(reader: Any, response: Any, observer: ResponseObserver | None) -> Any:  # noqa: ANN401 - of either SDK
-    """Return the reader itself or what is in its place, and note it at the observer of its response.
+    """Return the reader or its wrapper, and register it with the observer of its response.
 
-    Without an observer, or where there is no iterator, the reader itself.
+    Returns the reader itself without an observer, or if it is not an iterator.
     """
     if observer is None or not is_reader(reader):
         return reader
@@ -72,20 +72,20 @@ def observed_reader(reader: Any, response: Any, observer: ResponseObserver | Non
 
 
 def is_reader(found: object) -> bool:
-    """Return whether a stream reads its items from such an object."""
+    """Return whether a stream can read its items from this object."""
     return hasattr(found, "__next__") or hasattr(found, "__anext__")
 
 
 def reporting(reader: Any, response: HttpResponse) -> Reader:  # noqa: ANN401 - a sync or async iterator
-    """Return a reader that reports its end to the observer of the response, which it looks up at its first step.
+    """Return a reader that reports its end to the observer of the response, looked up at its first step.
 
-    Not before: a middleware may replace the response in between.
+    Not earlier, because a middleware may replace the response in between.
     """
     return _AsyncReader(reader, response) if hasattr(reader, "__anext__") else _read(reader, response)
 
 
 def _without_usage(reader: Any) -> Reader:  # noqa: ANN401 - a sync or async iterator
-    """Return a reader of the same items but the chunk that holds nothing but the usage."""
+    """Return a reader of the same items without the chunk that has only the usage."""
     return _hiding_async(reader) if hasattr(reader, "__anext__") else _hiding(reader)
 
 
@@ -107,7 +107,7 @@ def _read(inner: Iterator[object], response: object) -> Iterator[object]:
         yield from inner
         return
     items = _showing(inner, observer) if observer.path.reads_items else inner
-    frame = frame_of(inner)  # held, its variables outlive the generator
+    frame = frame_of(inner)  # a reference to the frame keeps its variables after the generator's end
     try:
         yield from _hiding(items) if observer.path.hides_usage else items
     except GeneratorExit:
@@ -134,27 +134,27 @@ def _showing(inner: Iterator[object], observer: ResponseObserver) -> Iterator[ob
 
 
 class _AsyncReader:
-    """An async iterator over the SDK's reader; not a generator, whose finalisation would race with the inner one."""
+    """An async iterator over the SDK's reader; not a generator, whose finalization would race with the inner one."""
 
     __slots__ = ("__weakref__", "_frame", "_inner", "_observer", "_response", "running")
 
     def __init__(self, inner: AsyncIterator[object], response: object) -> None:
         self._inner = inner
         self._frame = frame_of(inner)
-        """Held, its variables outlive the generator."""
+        """A reference keeps its variables after the generator's end."""
         self._response = response
         self._observer: ResponseObserver | None = None
         self.running = False
         """True while a caller waits for an item."""
 
     def __aiter__(self) -> AsyncIterator[object]:
-        """Return itself, as generators do."""
+        """Return itself."""
         return self
 
     async def __anext__(self) -> object:
-        """Return the next item, and report the end where there is none."""
+        """Return the next item, or report the end."""
         observer = self._observer = self._observer or observer_of(self._response)
-        # While one task is inside, another is refused by the SDK's reader: that is its error, and no end of the stream.
+        # The SDK's reader rejects a second task while one is inside: that is the task's error, not the stream's end.
         if observer is None or self.running:
             return await self._inner.__anext__()
         self.running = True

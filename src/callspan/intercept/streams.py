@@ -1,8 +1,8 @@
-"""Streams: the hooks on the SDK's reader of a stream and on the closing of a response, and the events they report.
+"""Streams: hooks on the SDK's stream reader and on the close of a response; they report events to the observer.
 
-The SDK's own reader (`Stream.__stream__`) stays inside the SDK's stream object, which stays the caller's. Newer readers
-close their response in a `finally`, at every end of theirs: seeing that is enough, and nothing need stand between them
-and the caller. What is there otherwise is in `stream_readers`.
+The SDK's reader (`Stream.__stream__`) and stream object are not replaced. Newer readers close their response in a
+`finally` at every end; observing this close is enough, without a wrapper between the reader and the caller. Wrappers
+for other cases are in `stream_readers`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _OBSERVE: Final = fail_open("observe a stream")
 
 
 def observe_reader(hook_context: HookContext, original: Function) -> Function:
-    """Return `Stream.__stream__`, sync and async alike: the same items, with the end reported."""
+    """Return a replacement of `Stream.__stream__` (sync or async) with the same items, which reports the end."""
     del hook_context
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - a stream of either SDK
@@ -35,14 +35,14 @@ def observe_reader(hook_context: HookContext, original: Function) -> Function:
         observer = observer_of(response)
         if observer is not None or opened is None:
             return observed_reader(inner, response, observer)
-        # The call that is open here may get its response later: where a middleware puts another one in its place.
+        # The open call may get its response later, if a middleware replaces it.
         return opened.early_reader(inner, response)
 
     return guarded(original, HookSteps(step=_OBSERVE, begin=begin, returned=returned))
 
 
 def observe_close(hook_context: HookContext, original: Function, *, is_async: bool = False) -> Function:
-    """Return `Response.close` or `aclose` with the end of an observed call reported."""
+    """Return a replacement of `Response.close` or `aclose` that reports the end of an observed call."""
     del hook_context
 
     def closed(response: HttpResponse, result: object) -> None:
@@ -63,7 +63,7 @@ def _observed_response(args: tuple[Any, ...], kwargs: dict[str, Any]) -> HttpRes
 
 
 def _on_close(response: HttpResponse, error: BaseException | None) -> None:
-    """Somebody has closed the response; `error` is what that raised."""
+    """Report that the response was closed; `error` is the exception the close raised."""
     observer = observer_of(response)
     if observer is None or observer.call.ended:
         return
@@ -78,9 +78,9 @@ def _on_close(response: HttpResponse, error: BaseException | None) -> None:
 
 
 def _end_by_close(observer: ResponseObserver, error: BaseException | None) -> tuple[Event, BaseException | None] | None:
-    """Return the end that the closing of a response is; None: none, its reader is executing and will come to its own.
+    """Return the end that a close of the response means; None if its reader is executing and will report its own end.
 
-    The HTTP library closes a response at the end of its bytes too, when its reader may have items left.
+    The HTTP library also closes a response at the end of its bytes, when its reader may have items left.
     """
     reader = observer.reader
     if observer.pulling:
@@ -89,8 +89,8 @@ def _end_by_close(observer: ResponseObserver, error: BaseException | None) -> tu
         return Event.CLOSED, None
     iterator = reader.get()
     if iterator is None:
-        # The collector clears weak references before it closes the generators it found, whose `finally` closes
-        # the response: this may be a finalizer.
+        # The garbage collector clears weak references before it closes generators, whose `finally` closes the
+        # response: this code may run in a finalizer.
         return Event.READER_GONE, None
     if not reader.is_running():
         return Event.CLOSED, None

@@ -1,1 +1,1 @@
-"""Observation: one call as it happens, from its start to its record. No I/O, no telemetry API."""
+"""Observation: follows one call from its start to its record. No I/O, no telemetry API."""

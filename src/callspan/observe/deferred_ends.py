@@ -1,8 +1,8 @@
-"""Deferred ends: ends of calls that only the garbage collector or the end of the process reports.
+"""Deferred ends: runs the ends of calls that are reported only by the garbage collector or the end of the process.
 
-A finalizer may run anywhere, also while its thread holds a lock of the OpenTelemetry SDK or of callspan:
-ending a span there can deadlock. So it only notes the call and wakes a thread; nothing else is safe. Nobody's call
-pays for them: they are carried out by that thread, by a flush, and at the end of the process.
+A finalizer may run anywhere, even while its thread holds a lock of the OpenTelemetry SDK or of callspan: ending a
+span there can deadlock. So it only queues the call and wakes a thread. The ends are run by that thread, by a flush,
+and at the end of the process, never during another call.
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ from callspan.record.call import StreamEnd
 
 _END: Final = fail_open("end a dropped stream")
 _AT_EXIT_S: Final = 5.0
-"""Seconds for which the end of the process waits for ends that a thread is carrying out."""
+"""Seconds to wait at exit for ends that a thread is running."""
 
 
 class DeferredEnds:
     """Calls whose ends are deferred to a background thread, and those whose response is open. Takes no lock."""
 
     def __init__(self, put_off: PutOff | None = None) -> None:
-        """`put_off` is what carries the ends out; None: one of its own."""
+        """`put_off` runs the ends; None: a new background worker."""
         self.put_off = put_off or PutOff("callspan-deferred-ends")
         self._exit_registered = False
         self._tracked_in: int | None = None
-        # Entries take themselves away when their call is collected. A WeakSet takes steps in Python for each change,
-        # which another thread, or a signal handler, comes between.
+        # Entries are removed when their call is collected. A WeakSet is not used because its changes take several
+        # Python steps, between which another thread or a signal handler may run.
         self._open: dict[int, weakref.ref[LiveCall]] = {}
 
     def note(self, call: UnfinishedCall, how: StreamEnd) -> None:
-        """Note that `call` has ended now. Safe in a finalizer.
+        """Queue the end of `call` as of now. Safe in a finalizer.
 
-        A forked child that drops its copy of a stream has ended nothing: the call continues in the parent.
+        If a forked child drops its copy of a stream, the call continues in the parent.
         """
         if not call.ended and call.record.pid in (None, os.getpid()):
             self.put(partial(_end, call, call.offset_ns(), how))
 
     def put(self, work: Callable[[], object]) -> None:
-        """Have the rest of an end that an interrupt has broken off done soon. Safe in a finalizer."""
+        """Queue the rest of an interrupted end. Safe in a finalizer."""
         if not self._exit_registered:
             self._exit_registered = True
             atexit.register(self.at_exit)
         self.put_off.put(work)
 
     def track(self, call: LiveCall) -> None:
-        """Track a call whose response is still open: it may be dropped, or outlive the process."""
+        """Track a call with an open response, which may be dropped or still be open at exit."""
         if self._tracked_in != os.getpid():
-            # What was open in the parent of a fork is the parent's to end.
+            # Calls that were open in the parent of a fork are ended by the parent.
             if not self._exit_registered:
                 self._exit_registered = True
                 atexit.register(self.at_exit)
@@ -82,7 +82,7 @@ class DeferredEnds:
         self.drain(timeout_s)
 
     def drain(self, timeout_s: float = _AT_EXIT_S) -> bool:
-        """Carry out every end noted so far, and what was deferred of others; False if the time ran out."""
+        """Run every queued end and the deferred rests of others; False on timeout."""
         deadline = time.monotonic() + timeout_s
         ended = self.put_off.drain(timeout_s)
         return drain_deferred(max(0.0, deadline - time.monotonic())) and ended

@@ -1,7 +1,7 @@
 """Estimates of tokens, an option for calls whose provider returns none; always marked as estimates.
 
-The count rests on the text alone: a token for four letters of Latin script, about one for each character of
-others. Its error is some tens of per cent; images, audio and hidden reasoning are not counted.
+The estimate uses only the text: one token per four letters of Latin script, about one per character of other
+scripts. Its error is some tens of per cent; images, audio and hidden reasoning are not counted.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from callspan.record.messages import Conversation, Message, Part, Reasoning, Ref
 _PER_MESSAGE: Final = 4
 _LETTERS_PER_TOKEN: Final = 4
 _NOT_ESTIMATED: Final = frozenset({"embeddings", "moderation", "retrieval", "evaluation"})
-"""Operations whose messages are not what a model reads and writes."""
+"""Operations whose messages are not the model's input and output."""
 _ESTIMATE: Final = fail_open("estimate the tokens of a call")
 
 
 def estimated(endpoint: Endpoint, request: msgspec.Raw, response: object, counted: Usage | None) -> Usage | None:
-    """Return the usage of a call with estimates, made of its bodies; as it is where nothing came, or it has no text."""
+    """Return the usage of a call, completed by estimates from its bodies; unchanged without a response or text."""
     if response is None or endpoint.operation in _NOT_ESTIMATED:
         return counted
     with _ESTIMATE:
@@ -35,7 +35,7 @@ def estimated(endpoint: Endpoint, request: msgspec.Raw, response: object, counte
 
 
 def with_estimates(usage: Usage | None, conversation: Conversation) -> Usage:
-    """Return the usage with an estimate of the input or output where the provider did not state it."""
+    """Return the usage with estimates of the input or output tokens that the provider did not return."""
     known = usage if usage is not None else Usage()
     if known.input_tokens is not None and known.output_tokens is not None:
         return known
@@ -53,7 +53,7 @@ def with_estimates(usage: Usage | None, conversation: Conversation) -> Usage:
 
 
 def tokens_of(text: str) -> int:
-    """Return about how many tokens a text is; 0 for none."""
+    """Return the estimated number of tokens of a text; 0 for an empty one."""
     wide = sum(character > "\u024f" for character in text)
     narrow = len(text) - wide
     return wide + -(-narrow // _LETTERS_PER_TOKEN)

@@ -1,8 +1,7 @@
-"""LiveCall: one call as it happens. Fed with events by interception, it ends in one CallRecord.
+"""LiveCall: the state of one running call. Interception reports events to it; at its end it makes one CallRecord.
 
-The events: `sent` (the body as sent), attempts, `data` (a whole body or one chunk, already parsed),
-and the end, which several parties may report: the first wins. What fails in here costs content, never
-the call, and never the record's identity.
+The events are `sent` (the body as sent), attempts, `data` (a complete body or one chunk, parsed), and the end, which
+may be reported several times: the first wins. A failure in here costs content, never the call or its record.
 """
 
 from __future__ import annotations
@@ -50,8 +49,8 @@ _FOLD, _BUILD, _SHOW, _WRITE, _MEASURE, _COUNT_OUT, _TOTAL, _OVER = range(8)
 class LiveCall:
     """One call from its start to its record. Its methods raise nothing but interrupts.
 
-    Events come from one thread or task at a time, as the SDK's own do; `end` may come from any. An end that is
-    interrupted counts as not ended, and is deferred: the next call of `end` takes the steps that are left.
+    Events come from one thread or task at a time, like those of the SDK; `end` may be called from any. An interrupted
+    end is deferred: the next call of `end` runs the remaining steps.
     """
 
     __slots__ = (
@@ -97,7 +96,7 @@ class LiveCall:
         self._started: CallRecord | None = None
         self._now_ns = ports.clock.monotonic_ns
         self.record = record
-        """What was known before the span was there; the final record goes to the span and the stores, not here."""
+        """The record as of the start, before the span existed; the final record is not stored here."""
         self.span = span
         self.streaming = record.request.stream is True
         self.attempts = AttemptLog()
@@ -107,20 +106,20 @@ class LiveCall:
         self._raw_output: bytes | None = None
         self._body: object = None
         self.has_body = False
-        """True once the whole body of a plain call has come."""
+        """True once the complete body of a plain call was received."""
         self._accumulator: Accumulator | None = None
         self._complete = self._terminated = self._unseen = False
         self._add: Callable[[object], bool] | None = None
         self._add_piece: Callable[[object], bool | None] = progress.no_piece
         self._notes: list[ChunkNote] = []
         self._timing = ChunkTiming()
-        # list.append is atomic: the first one in it is the end that counts, without a lock.
+        # list.append is atomic, so the first item is the accepted end, without a lock.
         self._endings: list[Ending] = []
         self._over = ports.begun(record)
 
     @property
     def data(self) -> Callable[[object], None]:
-        """What takes the JSON that comes: each chunk of a stream, or the one body of a plain call."""
+        """The function that takes received JSON: each chunk of a stream, or the body of a plain call."""
         return self.chunk if self.streaming else self.whole
 
     @property
@@ -130,7 +129,7 @@ class LiveCall:
 
     @property
     def chunks(self) -> int:
-        """How many chunks of a stream have come."""
+        """Number of received chunks of a stream."""
         return self._timing.chunks
 
     @property
@@ -143,10 +142,10 @@ class LiveCall:
         return self._ports.clock.monotonic_ns() - self._zero_ns
 
     def sent(self, content: bytes, body: object) -> None:
-        """Take the request as it is sent: its exact bytes and the same as plain JSON.
+        """Record the request as sent: its exact bytes, and the same as plain JSON.
 
-        The first one counts; retries send the same. A stream leaves a small record behind now, so that
-        a process that dies leaves an interrupted call, not none.
+        Only the first one counts; retries send the same. For a stream a small record is written now, so that a
+        process that dies leaves an interrupted call.
         """
         if self._request.body is not NO_BODY or self._endings:
             return
@@ -172,21 +171,21 @@ class LiveCall:
             self._ports.write(self._ports.process(started))
 
     def set_streaming(self, streaming: bool) -> None:
-        """Say whether a stream comes, where the request may not have told."""
+        """Set whether the response is a stream, if the request did not say."""
         self.streaming = streaming
         if self._request.stream is None:
             self._request = msgspec.structs.replace(self._request, stream=streaming)
 
     def whole(self, body: object) -> None:
-        """Take the whole body of a plain call."""
+        """Record the complete body of a plain call."""
         if not self._endings:
             self._body, self.has_body = body, True
 
     def chunk(self, data: object) -> None:
-        """Take one chunk of a stream."""
+        """Record one chunk of a stream."""
         if self._endings:
             return
-        # The timing is written here and not by a method: a call is a good part of what a chunk costs.
+        # The timing is updated inline, because a method call is a large part of the cost of a chunk.
         timing, now_ns = self._timing, self._now_ns()
         last_ns, timing.last_ns = timing.last_ns, now_ns
         timing.chunks += 1
@@ -196,7 +195,7 @@ class LiveCall:
             timing.gap_ns = now_ns - last_ns
         carried = self._add_piece(data)
         if carried is None:
-            # Pieces that follow are of the same type.
+            # The following pieces have the same type.
             self._body = data
             carried = attempt(_READ_CHUNK, self._add or self._add_first, data)
         if carried and timing.content_ns is None:
@@ -217,15 +216,15 @@ class LiveCall:
         return carried
 
     def signalled_end(self) -> None:
-        """Take notice of the end of a stream that is no chunk: `[DONE]`."""
+        """Record the terminal `[DONE]` of a stream, which is not a chunk."""
         self._complete = True
 
     def left_unseen(self) -> None:
-        """Take notice that a part of the stream was not read along: whether it signalled its end is unknown."""
+        """Record that a part of the stream was not observed: whether it signalled its end is unknown."""
         self._unseen = True
 
     def forget_response(self) -> None:
-        """Forget what came of a response that another one has replaced."""
+        """Discard the data of a response that was replaced by another one."""
         self._complete = self._unseen = False
         self._body, self.has_body, self._accumulator = None, False, None
         self._add, self._add_piece = None, progress.no_piece
@@ -235,9 +234,9 @@ class LiveCall:
         self, *, how: StreamEnd | None = "complete", outcome: Outcome = "success", error: ErrorInfo | None = None,
         at_ns: int | None = None,
     ) -> None:  # fmt: skip
-        """End the call: build its record, show it, keep it. Only the first end counts.
+        """End the call: build its record, export it and store it. Only the first end counts.
 
-        `how` None: there was no stream, the call failed before its response.
+        `how` None: there was no stream, or the call failed before its response.
         `at_ns` is the offset of the end when it is reported later than it happened.
         """
         endings = self._endings
@@ -251,21 +250,21 @@ class LiveCall:
             if mine or (mine := ending.take_over()):
                 self._take_steps(ending)
         except BaseException:
-            # Whatever comes from outside must not wait for the rest, which may call back the application.
+            # External callers must not wait for the remaining steps, which may call the application.
             if mine or endings[:1] == [ending]:
                 ending.interrupt()
                 self._ports.put_off(self)
             raise
 
     def _take_steps(self, ending: Ending) -> None:
-        """Take the steps that are left. Interrupted, the first four are repeated; of the others none is taken twice."""
+        """Run the remaining steps. After an interrupt the first four are repeated; the others are never run twice."""
         if ending.step == _FOLD:
             if ending.body is None:
                 complete = self.stream_complete
                 self._terminated = self._complete or getattr(self._accumulator, "terminated", complete)
                 self._complete = complete
                 ending.body = self._body if self.has_body else self._folded()
-            # A long text is whole in the body now: its pieces would be as much again until the record is written.
+            # The body now has the complete text: keeping its pieces would double the memory.
             self._accumulator = self._add = None
             self._add_piece = progress.no_piece
             ending.step = _BUILD
@@ -278,9 +277,9 @@ class LiveCall:
         if ending.step == _SHOW:
             self.span.end(processed, ending.conversation)
             ending.step = _WRITE
-            ending.conversation = None if self._scope is None else ending.conversation  # it may be long
+            ending.conversation = None if self._scope is None else ending.conversation  # it may be large
         if ending.step == _WRITE:
-            # What holds the call may live for long, and the body may be large.
+            # The call may be referenced for long, and the body may be large.
             ending.body = None
             self._ports.write(processed)
             ending.step = _MEASURE
@@ -319,11 +318,11 @@ class LiveCall:
         self._request = self.record.request
 
     def __del__(self) -> None:
-        """End a call that was interrupted where nothing else could report its end."""
+        """End a call that was interrupted before anything else could report its end."""
         try:
             endings = self._endings
         except AttributeError:
-            return  # it has not begun
+            return  # it never began
         if not endings or endings[0].interrupted:
             self._ports.put_off(self)
 
@@ -333,7 +332,7 @@ class LiveCall:
         return None
 
     def _ending_fields(self, ending: Ending, error: ErrorInfo | None) -> dict[str, Any]:
-        """What of the record cannot fail: its identity and ending."""
+        """Return the fields of the record that cannot fail: its identity and ending."""
         attempts, outcome, how, duration_ns = self.attempts, ending.outcome, ending.how, ending.duration_ns
         rate_limited = attempts.rate_limited
         if error is not None:
@@ -363,7 +362,7 @@ class LiveCall:
     def _content_fields(
         self, duration_ns: int, info: ResponseInfo, error: ErrorInfo | None, body: object
     ) -> dict[str, Any]:
-        """Response, usage and attempts."""
+        """Return the fields of response, usage and attempts."""
         attempts = self.attempts.records((self.record.timing.start_ns + duration_ns) / 1e9, duration_ns, error)
         response: Response | None = None
         if body is not None:

@@ -1,4 +1,4 @@
-"""Ports: what observation needs of telemetry, agent and stores around a call, as protocols and callbacks."""
+"""Ports: the protocols and callbacks through which observation uses telemetry, agent and stores."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from callspan.record.span_handle import NoSpan, SpanHandle
 
 
 class Clock(msgspec.Struct, frozen=True):
-    """Two sources of nanoseconds, so that tests can say what time it is."""
+    """The clocks, in nanoseconds; replaceable in tests."""
 
     wall_ns: Callable[[], int] = time.time_ns
     """Unix time; may jump."""
     monotonic_ns: Callable[[], int] = time.perf_counter_ns
-    """Never goes back; of no meaning by itself."""
+    """Monotonic; only differences have a meaning."""
 
 
 SYSTEM_CLOCK: Final = Clock()
 
 
 class CallSpanHandle(SpanHandle[CallRecord, Conversation | None], Protocol):
-    """The span of a call, which ends with its messages; None: they may not be shown."""
+    """The span of a call; `end` takes its messages, None if they may not be exported."""
 
     parent_span_id: str | None
     wants_content: bool
-    """False if the messages would not be shown: the span is not recording, or content is off for spans."""
+    """False if the span would not have the messages: it is not recording, or content is off for spans."""
 
 
 class _NoCallSpan(NoSpan):
@@ -60,11 +60,11 @@ class CallScope(Protocol):
         """Ids of the session and timestep."""
 
     def call_ended(self, record: CallRecord, conversation: Conversation | None) -> None:
-        """Add the call to the totals, and its conversation (None: may not be shown) to the input and output."""
+        """Add the call to the totals, and its conversation (None: may not be exported) to the input and output."""
 
 
 class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What interception knows before anything is sent."""
+    """What is known of a call before anything is sent."""
 
     provider: str
     sdk: str | None = None
@@ -72,11 +72,11 @@ class CallInfo(msgspec.Struct, frozen=True, kw_only=True):
     server_port: int | None = None
     model: str | None = None
     stream: bool | None = None
-    """None where only the body, or what comes, will tell."""
+    """None if only the body or the response will tell."""
 
 
 class UnfinishedCall(Protocol):
-    """A call whose end something else has to report, see `LiveCall`."""
+    """A call whose end must be reported by other code, see `LiveCall`."""
 
     record: CallRecord
 
@@ -108,36 +108,36 @@ def _left(call: UnfinishedCall) -> None:
 
 
 def _always(record: CallRecord) -> bool:
-    """Want every record."""
+    """Return True: write every record."""
     del record
     return True
 
 
 def _uncounted(record: CallRecord) -> Callable[[], None]:
-    """Count nothing at the start of a call either."""
+    """Count nothing at the start of a call."""
     del record
     return _nothing
 
 
 class CallPorts(msgspec.Struct, frozen=True, kw_only=True):
-    """What every call needs around it. Safe from any thread."""
+    """The ports of a call. Safe from any thread."""
 
     start_span: Callable[[CallRecord], CallSpanHandle]
     process: Callable[[CallRecord], CallRecord]
-    """Returns what of a record may be shown and stored, see `Processors.process`. Raises nothing but interrupts."""
+    """Returns the record as it may be exported and stored, see `Processors.process`. Raises only interrupts."""
     write: Callable[[Record], None]
     """Stores a processed record; never raises."""
     observed: Callable[[CallRecord], None]
-    """Called with every finished record: metrics. Never raises."""
+    """Called with every finished record, for metrics. Never raises."""
     begun: Callable[[CallRecord], Callable[[], None]] = _uncounted
-    """Called with every call that begins; what it returns is called when the call is over. Neither raises.
+    """Called with every call that begins; the returned function is called at the call's end. Neither raises.
 
-    Either may be called again for the same call, after an interrupt: that counts once.
+    Either may be called again for the same call after an interrupt; that counts once.
     """
     put_off: Callable[[UnfinishedCall], None] = _left
-    """Called with a call whose end was not reported, or was interrupted: has `end` called soon, on another thread."""
+    """Called with a call whose end was not reported or was interrupted: calls `end` soon, on another thread."""
     under_way: Callable[[CallRecord], bool] = _always
-    """Called with the unprocessed record of a stream that is sent; False: do not write it. Never raises."""
+    """Called with the unprocessed record of a stream that was sent; False: do not write it. Never raises."""
     scope: Callable[[], CallScope | None]
     metadata: Callable[[], dict[str, object]]
     clock: Clock = SYSTEM_CLOCK
@@ -145,6 +145,6 @@ class CallPorts(msgspec.Struct, frozen=True, kw_only=True):
     host: str | None = None
     process_id: Callable[[], int]
     estimates: bool = False
-    """Estimate tokens where the provider states none."""
+    """Estimate tokens that the provider does not return."""
     chunk_log: int = 0
-    """How many chunks of a stream are noted one by one."""
+    """Number of chunks of a stream to record individually."""

@@ -1,4 +1,4 @@
-"""Progress: what has come of a call so far: its attempts and planned waits, the times of its chunks, its end."""
+"""Progress: the state of a call so far: its attempts and planned waits, the times of its chunks, its end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BROKEN: Final = ("connection", "timeout")
 
 
 class _Open(msgspec.Struct, eq=False):
-    """One attempt while it runs: plain fields, made into an `Attempt` at the end of the call."""
+    """A running attempt: plain fields, converted to an `Attempt` at the end of the call."""
 
     start_ns: int
     headers_ns: int | None = None
@@ -35,26 +35,26 @@ class _Open(msgspec.Struct, eq=False):
 
 
 class AttemptLog(msgspec.Struct, eq=False):
-    """Collects the attempts of one call. Used by the thread or task that sends; read at the end.
+    """Collects the attempts of one call. Used by the sending thread or task; read at the end.
 
     Offsets are nanoseconds since the start of the call.
     """
 
     sdk_retries: int | None = None
-    """The number of retries by the SDK's own count; None: it has not told."""
+    """The SDK's own number of retries; None if unknown."""
     _attempts: list[_Open] = []
     _rate_limited: bool = False
 
     def started(self, offset_ns: int) -> None:
-        """Note that a request is about to be sent."""
+        """Record that a request is about to be sent."""
         self._attempts.append(_Open(offset_ns))
 
     def headers_received(
         self, offset_ns: int, status: int, headers: Mapping[str, str], body: Callable[[], bytes] | None = None
     ) -> None:
-        """Note the response headers (names in lower case) of the request sent last.
+        """Record the response headers (names in lower case) of the last request.
 
-        `body` returns the body of an error, once it is read; it is called at the end of the call and may raise.
+        `body` returns the body of an error response after it was read; called at the end of the call, may raise.
         """
         if self._attempts:
             last = self._attempts[-1]
@@ -64,17 +64,17 @@ class AttemptLog(msgspec.Struct, eq=False):
                 self._rate_limited = self._rate_limited or status == TOO_MANY_REQUESTS
 
     def failed(self, offset_ns: int, exception: str) -> None:
-        """Note that the request sent last raised an exception of this class."""
+        """Record that the last request raised an exception of this class."""
         if self._attempts:
             self._attempts[-1].end_ns, self._attempts[-1].exception = offset_ns, exception
 
     def will_wait(self, seconds: float) -> None:
-        """Note how long the SDK has decided to wait before the next request."""
+        """Record the wait the SDK decided on before the next request."""
         if self._attempts:
             self._attempts[-1].planned_wait_s = seconds
 
     def sent_retries(self, text: str | None) -> None:
-        """Note the count of retries in the request sent last, which the application may have put there itself."""
+        """Record the retry count in the last request's headers, which the application may have set itself."""
         if text is not None and text.isdecimal() and int(text) < len(self._attempts):
             self.sdk_retries = int(text)
 
@@ -98,14 +98,14 @@ class AttemptLog(msgspec.Struct, eq=False):
 
     @property
     def last_headers_ns(self) -> int | None:
-        """Offset at which the last attempt's headers were here."""
+        """Offset at which the last attempt's headers were received."""
         return self._attempts[-1].headers_ns if self._attempts else None
 
     def records(self, now_s: float, end_ns: int, error: ErrorInfo | None = None) -> list[Attempt]:
         """Return the attempts as records of a call that ended at the offset `end_ns`, perhaps with an error.
 
-        `now_s` (Unix) turns reset stamps into seconds. Bodies of errors are read now and let go. A connection
-        that broke while the response was read is a failure of the attempt that got it.
+        `now_s` (Unix) converts reset times to seconds. Bodies of errors are read now and released. A connection error
+        while the response was read is a failure of the attempt that got it.
         """
         records: list[Attempt] = []
         for number, attempt in enumerate(self._attempts, start=1):
@@ -147,7 +147,7 @@ def _record(number: int, attempt: _Open, after: _Open | None, now_s: float, call
 
 
 def _error(attempt: _Open) -> tuple[str, str]:
-    """Our kind and the `error.type` of a failed attempt."""
+    """Return callspan's error kind and the `error.type` of a failed attempt."""
     if attempt.exception is not None:
         return errors.classify(attempt.status, None, None, None, attempt.exception)[0], attempt.exception
     content = value_of(attempt.body) if attempt.body is not None else None
@@ -168,12 +168,12 @@ def _json(content: bytes | None) -> object:
 
 
 class ChunkTiming(msgspec.Struct, eq=False):
-    """Times of chunks as monotonic nanoseconds; a few integers, however long the stream. The call writes them."""
+    """Times of chunks in monotonic nanoseconds; constant size for streams of any length. Written by the call."""
 
     chunks: int = 0
     first_ns: int | None = None
     content_ns: int | None = None
-    """When the first chunk with content came."""
+    """Time of the first chunk with content."""
     last_ns: int | None = None
     gap_ns: int = -1
     """The longest time between two chunks; -1 before there are two."""
@@ -181,7 +181,7 @@ class ChunkTiming(msgspec.Struct, eq=False):
     def timing(self, start_ns: int, zero_ns: int, duration_ns: int, attempts: AttemptLog) -> Timing:
         """Return the times of a call that began at `start_ns` (Unix) and `zero_ns` (monotonic)."""
         first_ns, content_ns, last_ns = self.first_ns, self.content_ns, self.last_ns
-        sent = attempts._attempts  # on every call: properties would cost more than what they do
+        sent = attempts._attempts  # plain methods: on every call a property would cost more than its work
         last = sent[-1] if sent else None
         headers = None if last is None else last.headers
         stated = (
@@ -201,10 +201,10 @@ class ChunkTiming(msgspec.Struct, eq=False):
 
 
 class ChunkLog:
-    """Wraps an accumulator's `add` and notes each of the first chunks, up to a limit. Not thread-safe."""
+    """Wraps an accumulator's `add` and records the first chunks, up to a limit. Not thread-safe."""
 
     def __init__(self, limit: int, add: Callable[[object], bool], timing: ChunkTiming, zero_ns: int) -> None:
-        """`zero_ns` is when the call started; `timing` has the arrival of the chunk that is added."""
+        """`zero_ns` is the start of the call; `timing` has the arrival time of the chunk being added."""
         self.notes: list[ChunkNote] = []
         self._limit = limit
         self._add = add
@@ -223,7 +223,7 @@ class ChunkLog:
 
 
 def _choice(chunk: object) -> int | None:
-    """Which choice (chat), output item (Responses) or content block (Messages) a chunk belongs to."""
+    """Return the index of a chunk's choice (chat), output item (Responses) or content block (Messages)."""
     indexes = (
         integer(next(objects(chunk, "choices"), None), "index"),
         integer(chunk, "output_index"),
@@ -233,28 +233,28 @@ def _choice(chunk: object) -> int | None:
 
 
 _TRIES: Final = 3
-"""After so many interrupts a step that is interrupted once more is left out."""
+"""Number of interrupts after which an interrupted step is skipped."""
 
 
 class Ending(msgspec.Struct, eq=False):
-    """The end of one call that counts: what was reported, what has been made of it, and the next step."""
+    """The accepted end of one call: what was reported, the results so far, and the next step."""
 
     how: StreamEnd | None
     outcome: Outcome
     error: ErrorInfo | None
     duration_ns: int
     body: object = None
-    """The body of the response as plain JSON; None where nothing has come, or it has been let go of."""
+    """The body of the response as plain JSON; None if nothing was received, or after it was released."""
     processed: CallRecord | None = None
     conversation: Conversation | None = None
     step: int = 0
-    """The next step of `LiveCall`; a step that was interrupted is repeated unless it has moved this on itself."""
+    """The next step of `LiveCall`; an interrupted step is repeated unless it has advanced this itself."""
     _interrupts: int = 0
     _interrupted: AtomicFlag = msgspec.field(default_factory=AtomicFlag)
 
     @property
     def interrupted(self) -> bool:
-        """Whether the steps that are left have still to be taken."""
+        """Whether the remaining steps still have to be run."""
         return bool(self._interrupted)
 
     def interrupt(self) -> None:
@@ -266,12 +266,12 @@ class Ending(msgspec.Struct, eq=False):
         self._interrupted.set()
 
     def take_over(self) -> bool:
-        """Return True to the one, of several, who takes the remaining steps of an interrupted end."""
+        """Return True to one caller of several, which then runs the remaining steps of an interrupted end."""
         return self._interrupted.test_and_clear()
 
 
 def no_piece(data: object) -> None:
-    """Stand in for an accumulator that has no short way for pieces."""
+    """Placeholder for accumulators without `add_piece`."""
 
 
 def bodies(record: CallRecord) -> tuple[int, int]:

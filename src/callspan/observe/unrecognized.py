@@ -1,6 +1,6 @@
-"""Unrecognized responses: those in which an adapter has found nothing it knows. They are flagged, and warned of once.
+"""Unrecognized responses: flags responses in which an adapter recognises nothing, and warns once.
 
-A success without content or tokens would look the same as one whose body follows another API.
+Without the flag, a response of another API would look like a success without content or tokens.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _warned: Final = Once()
 
 
 def flag(fields: dict[str, Any], record: CallRecord, body: object) -> None:
-    """Flag the response among the fields of a record; warn once for each provider and API.
+    """Flag the response in the fields of a record; warn once for each provider and API.
 
-    `body`: what came, None where it is null. A stream is not cut off then: its terminal event is unknown.
+    `body`: the received body, None if it is null. A stream is not marked `cut_off`: its terminal event is unknown.
     """
     if _warned.first((record.provider, record.api)):
         log(
@@ -36,12 +36,12 @@ def flag(fields: dict[str, Any], record: CallRecord, body: object) -> None:
 
 
 def forget_warnings() -> None:
-    """Warn of each provider and API again. For tests."""
+    """Forget which warnings were logged. For tests."""
     _warned.forget()
 
 
 def _described(body: object) -> str:
-    """The names of the fields, never a value: a body that is not understood is not masked by its fields either."""
+    """Return the names of the fields, never values, because fields of an unknown body cannot be masked."""
     if not isinstance(body, dict):
         return f"no JSON object but {type(body).__name__}"
     names = [str(key)[:_LONGEST_KEY] for key in body if str(key).isidentifier()]

@@ -1,7 +1,7 @@
-"""Base: the protocol of an endpoint adapter: plain JSON in, record parts out, no exception on odd input.
+"""Base: the protocol of endpoint adapters: plain JSON in, parts of records out, no exceptions on invalid input.
 
 Adapters are total (any JSON gives a result), pure (no clock, no I/O, no SDK), and never keep or change
-an object of the caller's: strings and numbers may be kept, containers are copied.
+an object of the caller: strings and numbers may be kept, containers are copied.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Operation: TypeAlias = Literal[
 
 
 class ResponseInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a response says of itself, in addition to its content."""
+    """Everything in a response except its content."""
 
     response: Response
-    """Without its body."""
+    """The response without its body."""
     usage: Usage | None = None
     error: ErrorInfo | None = None
-    """An error in the body: a failed response, an error event. `"error": null` is none."""
+    """The error in the body, of a failed response or an error event. `"error": null` is no error."""
     truncated: bool = False
     """The model stopped at a length limit."""
     refused: bool = False
@@ -42,45 +42,45 @@ class ResponseInfo(msgspec.Struct, frozen=True, kw_only=True):
     compacted: bool = False
     """The conversation was compacted, or parts of it left out, for this response."""
     recognized: bool = True
-    """False: nothing in the body belongs to this API; it follows another one, or is not one of any."""
+    """False if nothing in the body belongs to this API, because it follows another API or none."""
 
 
 class Accumulator(Protocol):
-    """Folds the chunks of a stream into the body the endpoint would have returned in one piece."""
+    """Folds the chunks of a stream into the body the endpoint returns without streaming."""
 
     @property
     def complete(self) -> bool:
         """True once the stream has signalled its end (finish reason, terminal event).
 
-        Where a terminal event must follow all the same, as in Messages, a field `terminated` says whether it came.
+        If a terminal event must still follow, as in Messages, the attribute `terminated` tells whether it was received.
         """
 
     def add(self, chunk: object) -> bool:
         """Fold in one parsed chunk; return True if it carried content (text, reasoning, refusal, tool call).
 
-        O(1) in what came before. Called in the caller's loop: nothing slow, nothing kept but strings.
+        Called in the caller's loop: must take constant time and keep references only to strings.
         """
 
     def body(self) -> dict[str, object] | None:
-        """Return the whole body so far, valid after any prefix; None if nothing came.
+        """Return the body so far, valid after any prefix of the stream; None if nothing was received.
 
-        It is a new object that shares no container with the chunks. Tool calls that were cut are marked
-        by `"incomplete": true` beside their fields; a choice that was not finished has no finish reason.
+        It is a new object that shares no containers with the chunks. Incomplete tool calls are marked by
+        `"incomplete": true`; an unfinished choice has no finish reason.
         """
 
 
 class PieceAccumulator(Accumulator, Protocol):
-    """An accumulator with a short way for what nearly every chunk of a long stream is."""
+    """An accumulator with a fast path for the usual chunk of a long stream."""
 
     def add_piece(self, chunk: object) -> bool | None:
-        """Take a chunk that is but the next piece of what the last one brought; whether it carried content.
+        """Take a chunk that only continues the previous one; return whether it carried content.
 
-        None: it is something else, nothing was taken, and `add_other` must be called. Never raises, whatever it is
-        given, since nothing is between it and the caller.
+        None: it is another kind of chunk, nothing was taken, and `add_other` must be called. Never raises for any
+        argument, because the caller of the SDK would see the exception.
         """
 
     def add_other(self, chunk: object) -> bool:
-        """Do what `add` does with a chunk that `add_piece` has not taken."""
+        """Do the work of `add` for a chunk that `add_piece` has not taken."""
 
 
 class Endpoint(Protocol):
@@ -88,11 +88,11 @@ class Endpoint(Protocol):
 
     @property
     def api(self) -> str:
-        """Name of the API, as `CallRecord.api` has it: `chat_completions`, or one of your own."""
+        """Name of the API, see `CallRecord.api`: `chat_completions`, or a name of your own."""
 
     @property
     def operation(self) -> str:
-        """The operation as `gen_ai.operation.name` has it: `chat`, `text_completion`, `embeddings`, ..."""
+        """Value of `gen_ai.operation.name`: `chat`, `text_completion`, `embeddings`, ..."""
 
     @property
     def path(self) -> str:
@@ -109,7 +109,7 @@ class Endpoint(Protocol):
         """Return a fresh accumulator for one stream."""
 
     def response_info(self, body: object) -> ResponseInfo:
-        """Return what a body, whole or folded, says of itself."""
+        """Return the info of a complete or folded body."""
 
     def conversation(self, request: object, response: object) -> Conversation:
         """Return the messages of both bodies, typed. Either may be None."""

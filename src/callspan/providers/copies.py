@@ -1,4 +1,4 @@
-"""Copies of wire JSON that share no container with the caller's objects: how they are merged, and texts joined."""
+"""Copies: copies and merges wire JSON without sharing containers with the caller's objects; builds long strings."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _T = TypeVar("_T")
 
 
 def detached(value: _T, depth: int = 0) -> _T:
-    """Return a deep copy of a JSON value as the wire has it: tuples are lists, keys are strings, no string changes.
+    """Return a deep copy of a JSON value in its wire form: tuples become lists, keys strings; strings are unchanged.
 
-    What is no JSON becomes it, see `callspan.record.codec.plain`. Below 64 levels a note represents the rest.
+    Values that are not JSON are converted, see `callspan.record.codec.plain`. Below 64 levels a note replaces the rest.
     """
     return value if isinstance(value, _SCALARS) else _copied(value, depth)  # type: ignore[return-value] # the same JSON
 
 
 def detached_object(value: dict[str, object], depth: int = 0) -> dict[str, object]:
-    """Return a deep copy of a JSON object, as `detached` does."""
-    # Most items are scalars under string keys: those need no call.
+    """Return a deep copy of a JSON object, see `detached`."""
+    # Most items are scalars under string keys, which need no function call.
     return {
         key if isinstance(key, str) else _key(key): item if isinstance(item, _SCALARS) else _copied(item, depth + 1)
         for key, item in value.items()
@@ -31,7 +31,7 @@ def detached_object(value: dict[str, object], depth: int = 0) -> dict[str, objec
 
 
 def overlay(known: dict[str, Any], newer: dict[str, object], depth: int = 0) -> None:
-    """Write `newer` over `known`, which is ours: the last value of each key wins, null erases none, objects merge."""
+    """Merge `newer` into `known` in place: the last value of each key wins, null erases nothing, objects are merged."""
     for key, value in newer.items():
         held = known.get(key)
         if isinstance(held, dict) and isinstance(value, dict) and depth < _MAX_DEPTH:
@@ -41,7 +41,7 @@ def overlay(known: dict[str, Any], newer: dict[str, object], depth: int = 0) -> 
 
 
 def fill(known: dict[str, Any], newer: dict[str, object], depth: int = 0) -> None:
-    """Add to `known`, which is ours, what it lacks: the first value that is neither null nor empty wins."""
+    """Add missing values of `newer` to `known` in place: the first value that is neither null nor empty wins."""
     for key, value in newer.items():
         held = known.get(key)
         if isinstance(value, dict) and isinstance(held, dict) and depth < _MAX_DEPTH:
@@ -51,7 +51,7 @@ def fill(known: dict[str, Any], newer: dict[str, object], depth: int = 0) -> Non
 
 
 def merge_list(known: list[Any], newer: list[Any] | tuple[Any, ...]) -> None:
-    """Append the items of `newer` to `known`, which is ours; an object with an `index` known there updates that one."""
+    """Append the items of `newer` to `known` in place; an object with a known `index` updates that item."""
     for item in newer:
         index = item.get("index") if isinstance(item, dict) else None
         held = _by_index(known, index) if isinstance(index, int) else None
@@ -74,12 +74,12 @@ def _copied(value: object, depth: int) -> object:
 
 
 def _key(key: object) -> str:
-    """A key as the standard library's JSON writes it."""
+    """Return a key as the standard library's JSON encoder writes it."""
     return _JSON_KEYS[key] if key is None or isinstance(key, bool) else str(key)
 
 
 def _by_index(entries: list[Any], index: int) -> dict[str, Any] | None:
-    # A stream adds to the newest entries.
+    # A stream usually updates the newest entries.
     for entry in reversed(entries):
         if isinstance(entry, dict) and entry.get("index") == index:
             return entry
@@ -91,7 +91,7 @@ FULL: Final = 64
 
 
 class StringBuilder:
-    """Text under construction. `loose` holds the newest strings; append there only through `add`, or pack in time."""
+    """Builds a text from strings. `loose` holds the newest ones; append only through `add`, or call `pack` in time."""
 
     __slots__ = ("blocks", "loose")
 
@@ -111,12 +111,12 @@ class StringBuilder:
         self.loose.clear()
 
     def set(self, text: str) -> None:
-        """Replace everything by `text`."""
+        """Replace the text."""
         self.blocks.clear()
         self.loose[:] = [text]
 
     def joined(self) -> str:
-        """Return the whole text, which stays here too."""
+        """Return the complete text, without clearing it."""
         return "".join([*self.blocks, *self.loose])
 
     def __bool__(self) -> bool:

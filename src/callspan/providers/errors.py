@@ -1,8 +1,7 @@
 """Errors of providers: their kind, whether a retry may help, and the fields of their body.
 
-The rules are tables, and the first that matches wins: the exception (what happened on our side of the wire),
-the provider's words (`code`, then `type`), patterns in its message, the HTTP status, and last the words and
-exception classes that only repeat a status.
+The rules are tables, and the first match wins: client-side exceptions, the provider's words (`code`, then `type`),
+patterns in its message, the HTTP status, and last the words and exception classes that only repeat a status.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from callspan.safe_urls import whole_words
 MAX_MESSAGE_BYTES: Final = 4096
 """Longest text of an error that an ErrorInfo keeps, in UTF-8."""
 MAX_BODY_BYTES: Final = 4 * MAX_MESSAGE_BYTES
-"""How much of a parsed error body an ErrorInfo keeps, in UTF-8, counted roughly: texts, keys and a few per value."""
+"""Approximate limit of a parsed error body in an ErrorInfo, in UTF-8: texts, keys and a few bytes per value."""
 MAX_WORD_BYTES: Final = 256
 """Longest type, code or id that an ErrorInfo keeps."""
 
@@ -48,7 +47,7 @@ _EXCEPTIONS: Final = {
     "content_filter": "ContentFilterFinishReasonError",
     "auth": "OAuthError CredentialsError IdentityTokenFileError WorkloadIdentityError SubjectTokenProviderError",
 }
-"""Classes that tell more than any answer could; names without their module."""
+"""Exception classes that determine the kind regardless of a response; names without their module."""
 
 _WORDS: Final = {
     "quota": (
@@ -86,7 +85,7 @@ _WORDS: Final = {
     "not_found": "not_found_error not_found model_not_found DeploymentNotFound ResourceNotFoundException",
     "bad_input": "request_too_large invalid_prompt invalid_value invalid_type unsupported_parameter unsupported_value",
 }
-"""Codes and types of the providers; compared without case, `_` and `-`."""
+"""Codes and types of the providers; compared case-insensitively, ignoring `_` and `-`."""
 
 _MESSAGES: Final = (
     (
@@ -112,7 +111,7 @@ _MESSAGES: Final = (
         ),
     ),
 )
-"""What some providers say only in prose, under a general type such as `invalid_request_error`."""
+"""Patterns for errors that some providers distinguish only in the message, under a general type."""
 
 _STATUSES: Final = {
     401: "auth",
@@ -120,7 +119,7 @@ _STATUSES: Final = {
     403: "permission",
     404: "not_found",
     408: "timeout",
-    # A conflict or lock time-out is about the state over there, not about the request; both SDKs try again.
+    # A conflict or lock timeout is about the server's state, not the request; both SDKs retry.
     409: "server",
     410: "not_found",
     424: "server",
@@ -154,17 +153,16 @@ _REPEATED: Final = {
     "overloaded": "OverloadedError ServiceUnavailableError",
     "timeout": "DeadlineExceededError GatewayTimeoutError RequestTimeoutError",
 }
-"""Words and classes that stand with several statuses, so that a status is the better witness."""
+"""Words and classes used with several statuses, so that the status is more reliable."""
 
 
 def classify(
     status: int | None, error_type: str | None, code: str | None, message: str | None, exception: str | None = None
 ) -> tuple[str, bool]:
-    """Return our kind of an error and whether the same request may succeed later.
+    """Return the kind of an error (see `ErrorInfo.kind`) and whether the same request may succeed later.
 
-    `status` is the HTTP status, `error_type` and `code` the provider's words, `exception` a class name, with or
-    without its module. Anything may be None; with nothing known the kind is `unknown`. The kinds are listed at
-    `ErrorInfo.kind`. Never raises.
+    `status` is the HTTP status, `error_type` and `code` the provider's words, `exception` a class name with or without
+    its module. All may be None; if nothing is known the kind is `unknown`. Never raises.
     """
     kind = _kind(status, error_type, code, message, None if exception is None else _class_name(exception))
     return kind, kind in _RETRYABLE
@@ -175,10 +173,10 @@ def error_info(
 ) -> ErrorInfo:
     """Return what is known about an error.
 
-    `body` is the error body as parsed (either provider's, whole or only its inner `error`), its text, or None.
-    `exception` is the qualified class the caller saw, `message` what it says; the body's own message is
-    preferred. `type` is the provider's type (Anthropic) or code, else type (OpenAI and its followers), else the
-    class of the exception, else the status, else `_OTHER`. Messages end after `MAX_MESSAGE_BYTES`.
+    `body` is the parsed error body (complete, or only its inner `error`), its text, or None. `exception` is the
+    qualified class the caller got, `message` its message; the body's own message is preferred. `type` is the provider's
+    type (Anthropic), or its code or type (OpenAI and compatible servers), else the class of the exception, else the
+    status, else `_OTHER`. Messages are truncated to `MAX_MESSAGE_BYTES`.
     """
     outer = _outer(body)
     inner = _inner(outer)
@@ -201,9 +199,9 @@ def error_info(
 
 
 def capped(text: str, most: int = MAX_MESSAGE_BYTES) -> str:
-    """Return the text, or its beginning in at most `most` bytes of UTF-8, which then ends in `…`.
+    """Return the text, truncated to at most `most` bytes of UTF-8 with `…` at its end.
 
-    The word that is cut is left out: half a secret is not recognised as one when the record is searched for secrets.
+    A partial word at the end is removed, because the search for secrets does not recognise half a secret.
     """
     if len(text) * 4 <= most:
         return text
@@ -215,21 +213,21 @@ def capped(text: str, most: int = MAX_MESSAGE_BYTES) -> str:
 
 
 def capped_body(body: object) -> object:
-    """Return JSON values with long texts cut as messages are, and no more items than fit into `MAX_BODY_BYTES`.
+    """Return JSON values with long texts truncated like messages, and only the items that fit into `MAX_BODY_BYTES`.
 
-    Where items of a list or a mapping are left out, `…` is in their place with their number.
+    Omitted items of a list or mapping are replaced by `…` with their number.
     """
     return _Room(MAX_BODY_BYTES).fitted(body)
 
 
 class _Room:
-    """How many bytes of a body may still be kept."""
+    """The number of bytes of a body that may still be kept."""
 
     def __init__(self, bytes_left: int) -> None:
         self._left = bytes_left
 
     def fitted(self, value: object) -> object:
-        """Return as much of the value as there is room for."""
+        """Return the part of the value that fits."""
         if isinstance(value, str):
             return self._text(value)
         self._left -= _PER_VALUE
@@ -282,7 +280,7 @@ def _kind(status: int | None, error_type: str | None, code: str | None, message:
 
 
 def _effective_status(status: int | None, code: str | None) -> int | None:
-    """The status, or the one a gateway gives as `code` of an error that came under another."""
+    """Return the status, or the one that a gateway gives as the error's `code` under another HTTP status."""
     found = code is not None and (status is None or status < _CLIENT_ERRORS) and _HTTP_ERROR.fullmatch(code)
     return int(found[0]) if found else status
 
@@ -298,7 +296,7 @@ def _class_name(exception: str) -> str:
 
 
 def _outer(body: object) -> object:
-    """The body; Google's OpenAI-compatible endpoint wraps it in a list."""
+    """Return the body, unwrapped from the list in which Google's OpenAI-compatible endpoint returns it."""
     return next(iter(items(body)), body)
 
 
@@ -324,7 +322,7 @@ def _short(word: str | None) -> str | None:
 
 
 def _message(value: object) -> str | None:
-    """The message; some servers state it as the error itself, or as `detail`."""
+    """Return the message; some servers return it as the error itself, or as `detail`."""
     return text(value, "message") or text(value, "error") or text(value, "detail")
 
 

@@ -1,7 +1,7 @@
 """Hosts: the provider a client talks to, as a value of the conventions' `gen_ai.provider.name`.
 
-That attribute names the flavour of the telemetry, so an unknown host (a proxy, a gateway, a server of the
-user's own) has the name of the SDK's family: its answers follow that family's API. New hosts are new rows.
+The attribute names the flavour of the telemetry, so an unknown host (a proxy, a gateway, a private server) has the
+name of the SDK's family, whose API its responses follow. A new host is a new row.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _CLIENTS: Final = {
     "AnthropicBedrock": "aws.bedrock",
     "AnthropicBedrockMantle": "aws.bedrock",
     "AnthropicVertex": "gcp.vertex_ai",
-    # The conventions know no name for Foundry; of theirs this one means models of others served by Azure.
+    # The conventions have no name for Foundry; this one means other vendors' models served by Azure.
     "AnthropicFoundry": "azure.ai.inference",
 }
-"""Classes that state their platform, whatever address they are given; asynchronous ones without `Async`."""
+"""Client classes that determine the platform regardless of the URL; names without `Async`."""
 
 _DOMAINS: Final = {
     "api.openai.com": "openai",
@@ -58,13 +58,13 @@ _DOMAINS: Final = {
     "dashscope-us.aliyuncs.com": "alibaba",
     "ollama.com": "ollama",
 }
-"""A domain represents itself and everything below it."""
+"""Domains, which also match their subdomains."""
 
 _FAMILY_DOMAINS: Final = {
     ("openai", "services.ai.azure.com"): "azure.ai.openai",
     ("anthropic", "services.ai.azure.com"): "azure.ai.inference",
 }
-"""One host, several APIs: what it is depends on which SDK speaks to it."""
+"""Hosts with several APIs: the provider depends on the SDK."""
 
 _PATTERNS: Final = (
     (re.compile(r"(^|\.)bedrock(-[a-z0-9-]+)?\..*(amazonaws\.com(\.cn)?|api\.aws)$"), "aws.bedrock"),
@@ -72,17 +72,17 @@ _PATTERNS: Final = (
 )
 
 _LONGEST: Final = 253
-"""Characters of a host name (RFC 1035); what is longer is none, and looking through it would take long."""
+"""Maximum length of a host name (RFC 1035); longer ones are invalid and slow to search."""
 
 _PORTS: Final = {"11434": "ollama"}
-"""Ports that only one server has by default; they say more than a local or private host name."""
+"""Default ports of one server only, which tell more than a local or private host name."""
 
 
 def provider_of(client_class: str, host: str | None, api_default: str) -> str:
-    """Return the provider's name for a client of class `client_class` that speaks to `host`.
+    """Return the provider's name for a client of class `client_class` connected to `host`.
 
-    `host` may end in `:port`, which tells local servers apart; None is unknown. `api_default` is the family of
-    the SDK, `openai` or `anthropic`, and the answer where neither class nor host is known. Never raises.
+    `host` may end in `:port`, which distinguishes local servers; None is unknown. `api_default` is the family of the
+    SDK, `openai` or `anthropic`, returned if neither class nor host is known. Never raises.
     """
     named = _CLIENTS.get(client_class.removeprefix("Async"))
     if named is not None or not host:

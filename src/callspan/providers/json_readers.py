@@ -1,9 +1,9 @@
-"""Total readers of wire JSON: a wrong type is absent, nothing raises.
+"""JSON readers: total functions that read wire JSON; a value of the wrong type is treated as absent.
 
-Every reader takes any value and a path of keys, and returns None (or an empty tuple) where the path leads
-nowhere or to something of another type. `bool` is no integer.
+Every reader takes any value and a path of keys, never raises, and returns None (or an empty tuple) if the path does
+not exist or leads to another type. `bool` is not an integer.
 
-Most paths are one key into an object: readers take that step themselves, since calling `dig` would double their cost.
+Most paths are one key of an object, which readers look up themselves: calling `dig` would double their cost.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import msgspec
 
 LARGEST_COUNT: Final = 2**63 - 1
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_COUNT)]
-"""What `count` returns, for objects that are read in one step."""
+"""The type of `count`'s result, for objects decoded in one step."""
 UNFIT: Final = (msgspec.ValidationError, UnicodeEncodeError, TypeError, ValueError, RecursionError)
-"""What reading in one step raises where a value is not as expected: of another type, too deep, or with text that is
-none (half a surrogate pair, also as a name)."""
+"""Exceptions of decoding in one step for an unexpected value: of another type, too deep, or with a lone surrogate in
+a text or name."""
 _LONGEST_INTEGER: Final = 20
 
 
 def dig(value: object, *path: str) -> object:
-    """Return what lies at `path`, or None."""
+    """Return the value at `path`, or None."""
     for key in path:
         if not isinstance(value, dict):
             return None
@@ -32,19 +32,19 @@ def dig(value: object, *path: str) -> object:
 
 
 def text(value: object, *path: str) -> str | None:
-    """Return the string at `path`, the empty one too, or None."""
+    """Return the string at `path`, even if empty, or None."""
     found = value.get(path[0]) if len(path) == 1 and isinstance(value, dict) else dig(value, *path)
     return found if isinstance(found, str) else None
 
 
 def word(value: object, key: str) -> str | None:
-    """Return the string under `key` that is not empty, or None."""
+    """Return the non-empty string under `key`, or None."""
     found = value.get(key) if isinstance(value, dict) else None
     return found if isinstance(found, str) and found else None
 
 
 def integer(value: object, *path: str) -> int | None:
-    """Return the whole number at `path`, or None. Floats without a fraction and digit strings count."""
+    """Return the integer at `path`, or None. Accepts floats without a fraction and digit strings."""
     found = value.get(path[0]) if len(path) == 1 and isinstance(value, dict) else dig(value, *path)
     if isinstance(found, bool):
         return None
@@ -58,7 +58,7 @@ def integer(value: object, *path: str) -> int | None:
 
 
 def count(value: object, *path: str) -> int | None:
-    """Return the whole number at `path` that can be a count of something, or None: for a negative one, say."""
+    """Return the integer at `path` if it is a valid count (not negative, for example), or None."""
     found = integer(value, *path)
     return found if found is not None and 0 <= found <= LARGEST_COUNT else None
 
@@ -76,13 +76,13 @@ def flag(value: object, *path: str) -> bool | None:
 
 
 def mapping(value: object, *path: str) -> dict[str, object] | None:
-    """Return the JSON object at `path`, itself and not a copy, or None."""
+    """Return the JSON object at `path` (not a copy), or None."""
     found = value.get(path[0]) if len(path) == 1 and isinstance(value, dict) else dig(value, *path)
     return found if isinstance(found, dict) else None
 
 
 def items(value: object, *path: str) -> list[object] | tuple[()]:
-    """Return the JSON array at `path`, itself and not a copy; empty where there is none."""
+    """Return the JSON array at `path` (not a copy); empty if there is none."""
     found = value.get(path[0]) if len(path) == 1 and isinstance(value, dict) else dig(value, *path)
     return found if isinstance(found, list) else ()
 
@@ -97,7 +97,7 @@ def of_type(found: object, kind: str) -> dict[str, object] | None:
 
 
 def objects(value: object, *path: str) -> Iterator[dict[str, object]]:
-    """Yield the JSON objects among the array at `path`."""
+    """Yield the JSON objects in the array at `path`."""
     for item in items(value, *path):
         if isinstance(item, dict):
             yield item

@@ -1,7 +1,7 @@
-"""Own endpoints: adapters of the application, checked when they are given and guarded when they are called.
+"""Own endpoints: adapters defined by the application, checked when registered and guarded when called.
 
-They are known by their name (`api`) to this process once they were used or registered, and to any process in which an
-installed package names them in the entry point group `callspan.endpoints`.
+They are found by name (`api`) once used or registered in this process, or if an installed package has them in the
+entry point group `callspan.endpoints`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from callspan.record.call import Request, Response
 from callspan.record.messages import Conversation
 
 GROUP: Final = "callspan.endpoints"
-"""Entry points: the name is the `api`, the value a class or function that returns the endpoint."""
+"""Entry point group: the name is the `api`, the value a class or function that returns the endpoint."""
 
 _MOST: Final = 64
 _METHODS: Final = ("request", "accumulator", "response_info", "conversation")
@@ -30,10 +30,10 @@ _registered: Final[dict[str, OwnEndpoint]] = {}
 
 
 class OwnEndpoint:
-    """An endpoint of the application as callspan calls it: it never raises, and what it returns has the right type."""
+    """A guarded endpoint of the application: it never raises and always returns the right type."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        """Raise TypeError where something of the protocol is missing."""
+        """Raise TypeError if a member of the protocol is missing."""
         missing = [name for name in _TEXTS if not isinstance(getattr(endpoint, name, None), str)]
         missing += [f"{name}()" for name in _METHODS if not callable(getattr(endpoint, name, None))]
         if missing:
@@ -51,7 +51,7 @@ class OwnEndpoint:
         return Request()
 
     def accumulator(self) -> Accumulator:
-        """Return a fresh accumulator; one that raises folds nothing."""
+        """Return a fresh guarded accumulator; if creating it fails, one that folds nothing."""
         return _OwnAccumulator(self._endpoint)
 
     def response_info(self, body: object) -> ResponseInfo:
@@ -68,7 +68,7 @@ class OwnEndpoint:
 
 
 class _OwnAccumulator:
-    """Folds with an accumulator of the application. No short way: nothing else is between it and the caller."""
+    """Guards an accumulator of the application. Without a fast path, because that would be unguarded."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._inner: Accumulator | None = None
@@ -77,26 +77,26 @@ class _OwnAccumulator:
 
     @property
     def complete(self) -> bool:
-        """As the accumulator has it; False where that fails."""
+        """The accumulator's value; False if reading it fails."""
         with _READ:
             return self._inner is not None and bool(self._inner.complete)
         return False
 
     def add(self, chunk: object) -> bool:
-        """Fold a chunk; return False where that fails."""
+        """Fold a chunk; return False if that fails."""
         with _READ:
             return self._inner is not None and bool(self._inner.add(chunk))
         return False
 
     def body(self) -> dict[str, object] | None:
-        """Return the folded body; None where that fails."""
+        """Return the folded body; None if that fails."""
         with _READ:
             return None if self._inner is None else _checked(self._inner.body(), dict)
         return None
 
 
 def remember(endpoint: Endpoint) -> OwnEndpoint:
-    """Make the endpoint known in this process by its `api`; the newest of a name counts. Raises TypeError as above."""
+    """Register the endpoint in this process by its `api`; replaces one of the same name. Raises TypeError as above."""
     own = endpoint if isinstance(endpoint, OwnEndpoint) else OwnEndpoint(endpoint)
     _registered[own.api] = own
     return own

@@ -1,6 +1,6 @@
-"""Response headers: rate limits, how long to wait, and the provider's id of the request.
+"""Response headers: rate limits, the requested wait, and the provider's request id.
 
-Headers are given with lower-case names, as `relevant_headers` and `httpx.Headers` have them.
+Header names are in lower case, as from `relevant_headers` and `httpx.Headers`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _FAMILIES: Final[tuple[tuple[tuple[str, _Triple], ...], ...]] = (
     ),
     (("requests", _openai("")),),
 )
-"""Header names by family, most common first: OpenAI and its followers, Anthropic, Mistral, general gateways."""
+"""Header names by family, most common first: OpenAI and compatible, Anthropic, Mistral, general gateways."""
 
 SERVER_TIME: Final = "openai-processing-ms"
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id", "x-amzn-requestid")
@@ -60,16 +60,16 @@ _STATED: Final = {
         SERVER_TIME,
     )
 }
-"""Every header that is read here, in lower case, as bytes and as text."""
+"""Every header read here, in lower case, as bytes and as text."""
 
 _MOST_NAMES: Final = 512
 _LONGEST_NAME: Final = 64
 
 
 class _Names(dict[bytes, str | None]):
-    """Names of headers as servers have written them -> what they are here, None where they are not read.
+    """Cache from header names as received to the names read here, None for others.
 
-    A server writes the same names with every answer: each is put in lower case once, not in every answer.
+    A server sends the same names with every response, so each is converted to lower case only once.
     """
 
     def __missing__(self, name: bytes) -> str | None:
@@ -91,21 +91,21 @@ _EPOCH_MS: Final = 1e12
 
 
 def relevant_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return those of a response's headers that are read here, by their names in lower case. Safe from any thread.
+    """Return the headers of a response that are read here, by lower-case name. Safe from any thread.
 
-    A response has twice as many others. Of one that came several times the last counts.
+    A repeated header has its last value.
     """
     return {known: value.decode("latin-1") for name, value in raw if (known := _KNOWN[name]) is not None}
 
 
 def rate_limits(headers: Mapping[str, str], now_s: float) -> RateLimits | None:
-    """Return the rate limits the headers state, or None if they state none.
+    """Return the rate limits in the headers, or None if there are none.
 
-    `now_s` is Unix time in seconds, for providers that give the moment of the reset. Headers of the first
-    family found are read; a value of another form is absent. Safe from any thread.
+    `now_s` is Unix time in seconds, for providers that return the time of the reset. Only the first family found is
+    read; an invalid value is absent. Safe from any thread.
     """
     fields = headers if type(headers) is dict else dict(headers.items())
-    # Azure counts in milliseconds: after 14 of 120000 tokens a minute it states 7.
+    # Azure uses milliseconds: after 14 of 120000 tokens per minute it returns 7.
     bare_s = 1e-3 if _AZURE[0] in fields or _AZURE[1] in fields else 1.0
     for family in _FAMILIES:
         found: dict[str, RateLimit] = {}
@@ -123,7 +123,7 @@ def rate_limits(headers: Mapping[str, str], now_s: float) -> RateLimits | None:
 
 
 def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
-    """Return how many seconds the provider requests to wait, or None. Never negative.
+    """Return the seconds the provider asks to wait, or None. Never negative.
 
     Reads `retry-after-ms`, then `retry-after` as seconds or HTTP date, which counts from `now_s` (Unix time).
     """
@@ -138,7 +138,7 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
 
 @lru_cache(maxsize=_MOST_KNOWN)
 def server_ns(millis: str) -> int | None:
-    """Return the nanoseconds of the server's work that `SERVER_TIME` states; None for anything but a number."""
+    """Return the server's processing time in the header `SERVER_TIME` in nanoseconds; None if it is not a number."""
     return round(float(millis) * 1e6) if _NUMBER.fullmatch(millis) else None
 
 
@@ -152,18 +152,18 @@ def request_id(headers: Mapping[str, str]) -> str | None:
 
 
 def _count(value: str) -> int | None:
-    """A count; of a header that came twice, or states its window too, the first part."""
+    """Return a count; the first part of a repeated header or one with a time window."""
     if len(value) <= _LONGEST_COUNT and value.isascii() and value.isdigit():
         return int(value)
     return integer(value.partition(",")[0].strip())
 
 
 _known_count: Final = lru_cache(maxsize=_MOST_KNOWN)(_count)
-"""For counts that hardly change: the limit, not what remains of it."""
+"""Cached version for counts that rarely change: the limit, not the remaining count."""
 
 
 def _seconds(value: str, now_s: float, bare_s: float) -> float | None:
-    """A duration as Go writes it, a number, or a moment (RFC 3339, Unix time in s or ms)."""
+    """Return the seconds of a Go duration, a number, or a time (RFC 3339, Unix time in s or ms)."""
     if "T" in value:
         moment_s = _stamp(value)
         return None if moment_s is None else max(0.0, moment_s - now_s)
@@ -175,7 +175,7 @@ def _seconds(value: str, now_s: float, bare_s: float) -> float | None:
 
 @lru_cache(maxsize=_MOST_KNOWN)
 def _duration(value: str) -> float | None:
-    """Seconds of a duration as Go writes it; the same few come again and again."""
+    """Return the seconds of a Go duration; cached, because few values repeat often."""
     parts = _GO_DURATION.findall(value)
     if not parts or sum(len(amount) + len(unit) for amount, unit in parts) != len(value):
         return None
@@ -184,7 +184,7 @@ def _duration(value: str) -> float | None:
 
 @lru_cache(maxsize=_MOST_KNOWN)
 def _stamp(value: str) -> float | None:
-    """Unix time of a moment; all limits of an answer often state the same one."""
+    """Return the Unix time of an RFC 3339 time; cached, because all limits of a response often have the same."""
     try:
         moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
     except ours(ValueError):

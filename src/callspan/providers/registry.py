@@ -27,10 +27,10 @@ ENDPOINTS: Endpoints
 
 
 def endpoint_for(method: str, path: str) -> Endpoint | None:
-    """Return the endpoint of a request, or None for what is no call to a model.
+    """Return the endpoint of a request, or None if it is not a call to a model.
 
-    `path` is the logical path the SDK was given, absolute or not, with or without a query. Whole last segments
-    decide, so `/v1/messages/batches`, `/responses/{id}` and `/threads/{id}/messages` are none. Never raises.
+    `path` is the logical path given to the SDK, absolute or relative, with or without a query. Complete last segments
+    must match, so `/v1/messages/batches`, `/responses/{id}` and `/threads/{id}/messages` do not. Never raises.
     """
     if method not in _METHODS:
         return None
@@ -41,19 +41,19 @@ def endpoint_for(method: str, path: str) -> Endpoint | None:
 
 
 def by_api(api: str) -> Endpoint | None:
-    """Return the endpoint of that name (`CallRecord.api`), also one of the application's own, or None."""
+    """Return the endpoint of that name (`CallRecord.api`), including the application's own, or None."""
     return _endpoint(api) if api in _PLACES else own.find(api)
 
 
 def register(endpoint: Endpoint) -> Endpoint:
-    """Make an endpoint of the application known in this process by its `api`; the newest of a name counts.
+    """Register an endpoint of the application in this process by its `api`; replaces one of the same name.
 
     Returns:
         The endpoint, guarded: it never raises.
 
     Raises:
-        TypeError: something of the protocol is missing.
-        ValueError: its `api` is one that callspan reads itself.
+        TypeError: a member of the protocol is missing.
+        ValueError: its `api` is one of callspan's own.
     """
     if getattr(endpoint, "api", None) in APIS:
         raise ValueError(f"{endpoint!r}: callspan reads the API {endpoint.api!r} itself; give yours another name")
@@ -61,7 +61,7 @@ def register(endpoint: Endpoint) -> Endpoint:
 
 
 def load(family: str) -> None:
-    """Import the adapters of the APIs of `openai` or `anthropic` now, and what they import with their first answer."""
+    """Import the adapters of the APIs of `openai` or `anthropic`, and everything their first response needs."""
     late_import("email.utils")  # for dates in headers
     for api, (module, _) in _PLACES.items():
         if module.startswith(family):
@@ -69,9 +69,9 @@ def load(family: str) -> None:
 
 
 def conversation_of(record: CallRecord) -> Conversation | None:
-    """Return the messages of a call, read from its bodies.
+    """Return the messages of a call, parsed from its bodies.
 
-    None if neither body was kept or can be read, or the endpoint is unknown. Never raises.
+    None if neither body was recorded or can be parsed, or the endpoint is unknown. Never raises.
     """
     endpoint = by_api(record.api)
     if endpoint is None:
@@ -82,7 +82,7 @@ def conversation_of(record: CallRecord) -> Conversation | None:
 
 
 def with_conversation(record: CallRecord) -> CallRecord:
-    """Return the record with its conversation; itself if it has one already or none can be read."""
+    """Return the record with its conversation; unchanged if it already has one or none can be parsed."""
     conversation = conversation_of(record) if record.conversation is None else None
     return record if conversation is None else msgspec.structs.replace(record, conversation=conversation)
 
@@ -101,13 +101,13 @@ def _segments(path: str) -> list[str]:
 
 @lru_cache(maxsize=_MOST_PATHS)
 def _vector_store_search(path: str) -> Endpoint:
-    """The endpoint with the id that only the path has."""
+    """Return the endpoint with the id from the path."""
     kind: Callable[[str], Endpoint] = type(_endpoint(_SEARCH))
     return kind(unquote(_segments(path)[-2]))
 
 
 def decoded(body: msgspec.Raw | bytes) -> object:
-    """Return the JSON of a body as SDKs read it, lone surrogates and NaN among it; None if it is none. Never raises."""
+    """Return the parsed JSON of a body, with lone surrogates and NaN allowed; None if invalid. Never raises."""
     data = bytes(body)
     if not data:
         return None
@@ -118,7 +118,7 @@ def decoded(body: msgspec.Raw | bytes) -> object:
 
 
 def _leniently_decoded(data: bytes) -> object:
-    """What msgspec refuses and SDKs send: lone surrogates, NaN."""
+    """Parse JSON that msgspec rejects and the SDKs send: lone surrogates, NaN."""
     try:
         return json.loads(data)
     except ours(ValueError, RecursionError):
@@ -136,10 +136,10 @@ _PLACES: Final[dict[str, tuple[str, str]]] = {
     "vector_store_search": ("openai.vector_store_search", "VectorStoreSearch"),
     "graders": ("openai.graders", "GraderRuns"),
 }
-"""Where the adapter of each API is, in this package."""
+"""Module and class of the adapter of each API."""
 
 APIS: Final = frozenset(_PLACES)
-"""The names of all APIs there are adapters for."""
+"""The names of all APIs with adapters."""
 
 _SEARCH: Final = "vector_store_search"
 _METHODS: Final = frozenset({"post", "POST"})

@@ -74,7 +74,7 @@ def _seconds(totals: Totals) -> tuple[float, float]:
 
 
 def _rest_s(record: TimestepRecord) -> float | None:
-    """Return the time of a step outside its calls and tools; None if it had none. Not negative for concurrent work."""
+    """Return the seconds of a step outside its calls and tools, at least 0; None if it had none."""
     totals, start_ns, end_ns = record.totals, record.start_ns, record.end_ns
     if totals is None or start_ns is None or end_ns is None or not totals.model_ns + totals.tool_ns:
         return None

@@ -18,7 +18,7 @@ from callspan.record.codec import encode_json
 from callspan.record.messages import Conversation
 
 _NO_PARAMS: Final = frozenset({"model", "stream", "messages", "system", "tools", "mcp_servers"})
-"""What is content, kept elsewhere, or (the servers' authorization tokens) secret."""
+"""Fields that are content, kept elsewhere, or secret (authorization tokens of MCP servers)."""
 
 _MANAGEMENT: Final = "context_management"
 _MAX_PARAM_BYTES: Final = 4096
@@ -33,7 +33,7 @@ class Messages:
     message_key: str = "messages"
 
     def request(self, body: object) -> Request:
-        """Return model, stream, parameters and counts of a request; large parameters are left to its body."""
+        """Return model, stream, parameters and counts of a request; large parameters stay only in its body."""
         if not isinstance(body, dict):
             return Request()
         messages = body.get("messages")
@@ -52,7 +52,7 @@ class Messages:
         return MessageAccumulator()
 
     def response_info(self, body: object) -> ResponseInfo:
-        """Return what a whole or folded answer states."""
+        """Return the info of a complete or folded response."""
         return response_info(body)
 
     def conversation(self, request: object, response: object) -> Conversation:
@@ -67,14 +67,14 @@ def _has_compaction(message: object) -> bool:
 
 
 def _is_small(value: object) -> bool:
-    """Whether a parameter is one to keep beside the body; null is as good as absent."""
+    """Return whether a parameter is kept next to the body; null means absent."""
     if isinstance(value, bool | int | float):
         return True
     return value is not None and len(encode_json(value)) <= _MAX_PARAM_BYTES
 
 
 def _tool_names(body: object) -> list[str]:
-    """Names of the tools; toolsets of MCP servers go by the server, tools without either by their type."""
+    """Return the names of the tools: for MCP toolsets the server's name, for tools without a name their type."""
     places = ("name", "mcp_server_name", "type")
     names = (next((name for place in places if (name := text(tool, place))), None) for tool in objects(body, "tools"))
     return [name for name in names if name]
@@ -121,7 +121,7 @@ _NONE_WRITTEN: Final = _Written()
 
 
 class _Answer(msgspec.Struct):
-    """A message as nearly all are: what is read of it."""
+    """The fields read from a response of the usual shape."""
 
     stop_reason: str
     usage: _Named
@@ -132,7 +132,7 @@ class _Answer(msgspec.Struct):
 
 
 def response_info(body: object) -> ResponseInfo:
-    """Return identity, stop reason, usage and error of a body, whole or folded; any JSON is read."""
+    """Return identity, stop reason, usage and error of a complete or folded body; accepts any JSON."""
     return _fast(body) or _generic(body)
 
 
@@ -184,9 +184,9 @@ def _is_compacted(body: object) -> bool:
 
 
 def usage(counted: dict[str, object] | None) -> Usage | None:
-    """Return a `usage` object in our terms, or None if there is none.
+    """Return a `usage` object as `Usage`, or None if there is none.
 
-    `input_tokens` there leaves out what was read from and written to the cache; ours includes it.
+    Anthropic's `input_tokens` excludes tokens read from and written to the cache; callspan's includes them.
     """
     return (_counted(counted) or _counted_one_by_one(counted)) if counted else None
 
@@ -240,7 +240,7 @@ def _counted_one_by_one(counted: dict[str, object]) -> Usage:
 
 
 def _cache_write(counted: dict[str, object]) -> int | None:
-    """Written to the cache: the total, else the sum of its parts by lifetime, as far as they are there."""
+    """Return the tokens written to the cache: the total, else the sum of the known parts by lifetime."""
     total = count(counted, "cache_creation_input_tokens")
     if total is not None:
         return total
@@ -254,7 +254,7 @@ def _is_message(body: object) -> bool:
 
 
 def _error(body: object) -> ErrorInfo | None:
-    """The error a body is, or holds beside the part of a message that came before it. `null` is none."""
+    """Return the error in a body, on its own or next to a partial message. `null` is no error."""
     error = body.get("error") if isinstance(body, dict) else None
     if not error and text(body, "type") != "error":
         return None

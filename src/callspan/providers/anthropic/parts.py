@@ -27,7 +27,7 @@ _Block = dict[str, object]
 
 _CALL_FIELDS: Final = frozenset({"type", "id", "name", "input", "incomplete", "cache_control"})
 _REFERENCE: Final = "callspan_media"
-"""Key under which a policy leaves `{sha256, mime, bytes}` in place of base64."""
+"""Key of the reference `{sha256, mime, bytes}` that replaces base64 data."""
 
 _TOOL_USE: Final = "_tool_use"
 _TOOL_RESULT: Final = "_tool_result"
@@ -44,7 +44,7 @@ def conversation(request: object, response: object) -> Conversation:
 
 
 def parts(content: object) -> list[Part]:
-    """Return content, a string or a list of blocks, as parts in order. What has no known kind is kept."""
+    """Return content, a string or a list of blocks, as parts in order. Unknown kinds are kept."""
     if isinstance(content, str):
         return [Text(text=content)]
     return [_part(block) for block in items(content)]
@@ -110,7 +110,7 @@ def _tool_call(block: _Block) -> Part:
 
 
 def _tool_type(kind: str, name: str | None) -> str:
-    """Ours are functions; tools the provider runs go by their name, toolsets and MCP by their kind."""
+    """Return `function` for the application's tools, the name of hosted tools, and the kind of toolsets and MCP."""
     if kind == "tool_use":
         return "function"
     hosted = kind.removesuffix(_TOOL_USE)
@@ -150,7 +150,7 @@ def _upload(block: _Block) -> Part:
 
 
 def _inline(modality: str, source: _Block) -> Part:
-    """Bytes given inline, or what represents them where the record keeps a reference."""
+    """Return media given inline as base64, or their reference in the record."""
     mime, reference = text(source, "media_type"), mapping(source, "data", _REFERENCE)
     if reference is not None:
         size = integer(reference, "bytes")

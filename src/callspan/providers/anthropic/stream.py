@@ -19,13 +19,13 @@ _PIECES: Final = {
     "thinking_delta": ("thinking", "thinking", "thinking"),
     "input_json_delta": ("partial_json", "input", "tool_use"),
 }
-"""Deltas that come in pieces: where the piece is, where it goes, the block it belongs to if none was started."""
+"""Deltas with pieces of text: source field, target field, and the block type if no block was started."""
 
 _VALUES: Final = frozenset({"signature_delta", "compaction_delta"})
-"""Deltas with whole values, under the names of the block's own fields."""
+"""Deltas with complete values, named like the fields of the block."""
 
 _BESIDE: Final = {"signature_delta": "thinking", "citations_delta": "text"}
-"""Deltas that carry no content of their own, and the block they belong to."""
+"""Deltas without content, and the type of their block."""
 
 _TOOL_USE: Final = "tool_use"
 _EVENT_FIELDS: Final = frozenset({"type", "index", "delta", "usage", "message", "content_block", "error"})
@@ -33,7 +33,7 @@ _NOWHERE: Final = object()
 
 
 class _Block:
-    """One content block as it grows."""
+    """One content block under construction."""
 
     __slots__ = ("fields", "pieces", "stopped")
 
@@ -43,7 +43,7 @@ class _Block:
         self.stopped = False
 
     def body(self, ended: bool) -> dict[str, object]:
-        """Return the block so far; a tool call that was cut says so."""
+        """Return the block so far; an incomplete tool call is marked."""
         body = detached_object(self.fields)
         for key, pieces in self.pieces.items():
             if key != "input":
@@ -83,15 +83,15 @@ class MessageAccumulator:
         self._blocks: dict[int, _Block] = {}
         self._error: dict[str, object] | None = None
         self._last = self._next = 0
-        # Where the last piece went; most chunks are the next piece of the same.
+        # The target of the last piece; most chunks continue it.
         self._at: object = _NOWHERE
         self._kind = self._key = ""
         self._pieces = StringBuilder()
         self._loose = self._pieces.loose
 
     def add_piece(self, chunk: object) -> bool | None:
-        """Take the next piece of the text, thinking or tool input that the last event brought a piece of."""
-        # Subscripts that fail now and then cost less than asking, chunk by chunk, whether they would.
+        """Append a piece to the same text, thinking or tool input as the last event."""
+        # An occasional failing subscript is cheaper than a check for every chunk.
         try:
             delta = chunk["delta"]  # type: ignore[index] # whatever it is
             if delta["type"] != self._kind or chunk["index"] != self._at:  # type: ignore[index]
@@ -113,7 +113,7 @@ class MessageAccumulator:
         return self.add_other(chunk) if carried is None else carried
 
     def body(self) -> dict[str, object] | None:
-        """Return the message so far, with `error` next to it if one came; the error alone if nothing else did."""
+        """Return the message so far, with `error` if one was received; only the error if nothing else was."""
         if self._message is None and not self._blocks and not self._usage:
             return None if self._error is None else detached_object(self._error)
         body = detached_object(self._state())
@@ -125,7 +125,7 @@ class MessageAccumulator:
         return body
 
     def add_other(self, chunk: object) -> bool:
-        """Fold in an event that is no next piece. Never raises."""
+        """Fold in an event that `add_piece` has not taken. Never raises."""
         kind = chunk.get("type") if isinstance(chunk, dict) else None
         fold = _EVENTS.get(kind) if isinstance(kind, str) else None
         return fold is not None and isinstance(chunk, dict) and fold(self, chunk)
@@ -134,7 +134,7 @@ class MessageAccumulator:
         return self._take_message(mapping(chunk, "message") or {})
 
     def _take_message(self, message: dict[str, object]) -> bool:
-        """A message that begins, or a whole one from a server that does not stream."""
+        """Take the start of a message, or a complete one from a server that does not stream."""
         content = items(message, "content")
         for block in content:
             self._open(None, mapping(block) or {}).stopped = True
@@ -144,7 +144,7 @@ class MessageAccumulator:
             if key not in {"content", "usage"} and known.get(key) is None:
                 known[key] = detached(value)
         self.complete = self.complete or bool(text(message, "stop_reason"))
-        # One that has stopped when it begins is a whole one.
+        # A message that has a stop reason at its start is complete.
         self.terminated = self.terminated or bool(text(message, "stop_reason"))
         return bool(content)
 
@@ -217,7 +217,7 @@ class MessageAccumulator:
         return False
 
     def _keep_rest(self, chunk: dict[str, object]) -> None:
-        """Keep what is next to the delta: context management, metrics of Bedrock."""
+        """Keep the fields next to the delta: context management, metrics of Bedrock."""
         for key, value in chunk.items():
             if key not in _EVENT_FIELDS and value is not None:
                 self._state()[key] = detached(value)
@@ -263,7 +263,7 @@ def _grow(fields: dict[str, object], key: str, item: object) -> None:
 
 
 def _parsed(written: str) -> tuple[object, bool]:
-    """The tool input as JSON and True, or as the text that came and False."""
+    """Return the tool input as (parsed JSON, True), or as (received text, False)."""
     try:
         return json.loads(written), True
     except ours(ValueError, RecursionError):

@@ -1,1 +1,1 @@
-"""OpenAI's endpoints, also as other providers serve them."""
+"""OpenAI's endpoints, including compatible ones of other providers."""

@@ -30,7 +30,7 @@ _TOOLS: Final = ("tools", "functions")
 
 
 class ChatCompletions:
-    """The chat endpoint of OpenAI and of everyone who speaks like it. Stateless."""
+    """The chat endpoint of OpenAI and compatible servers. Stateless."""
 
     api: Api = "chat_completions"
     operation: Operation = "chat"
@@ -46,7 +46,7 @@ class ChatCompletions:
         return ChatAccumulator()
 
     def response_info(self, body: object) -> ResponseInfo:
-        """Return what a whole or folded answer states. Total."""
+        """Return the info of a complete or folded response. Total."""
         return choices_info(body)
 
     def conversation(self, request: object, response: object) -> Conversation:
@@ -72,10 +72,10 @@ _CALL_FIELDS: Final = frozenset({"id", "type", "function", "custom", "index", "i
 
 
 def request_message(message: object) -> Message:
-    """Return one message of a request, whatever it is."""
+    """Return one message of a request, from any JSON."""
     if isinstance(message, str):
         return Message(role="user", parts=parts_of(message))
-    # Nearly every message of a long history is a role and a text.
+    # Nearly every message of a long history has only a role and a text.
     if type(message) is dict and len(message) == _BARE:
         role, content = message.get("role"), message.get("content")
         if type(role) is str and type(content) is str and role and content and role not in _RESULTS:
@@ -104,7 +104,7 @@ def response_message(choice: dict[str, object]) -> Message:
 
 
 def _parts(fields: dict[str, object]) -> list[Part]:
-    """What `message_parts` yields; most messages hold a text and nothing else, which needs no generator."""
+    """Return the parts that `message_parts` yields; most messages have only a text, which needs no generator."""
     content = fields.get("content")
     if not isinstance(content, str):
         return list(message_parts(fields))
@@ -122,7 +122,7 @@ def message_parts(fields: dict[str, object]) -> Iterator[Part]:
         yield Refusal(text=refusal)
     for call in objects(fields, "tool_calls"):
         yield _tool_call(call)
-    # Snowflake fills in empty objects for what is not there.
+    # Snowflake sends empty objects for absent fields.
     called = mapping(fields, "function_call")
     if called and any(called.values()):
         yield ToolCall(name=text(called, "name") or None, arguments=_arguments(called.get("arguments")))
@@ -135,7 +135,7 @@ def message_parts(fields: dict[str, object]) -> Iterator[Part]:
 
 
 def _reasoning(fields: dict[str, object]) -> Iterator[Part]:
-    """Structured details first; plain fields only where they add text that is not there yet."""
+    """Yield structured details first; plain fields only if they add text that is not in the details."""
     seen = ""
     for detail in objects(fields, "reasoning_details"):
         thought = _detail(detail)
@@ -150,7 +150,7 @@ def _reasoning(fields: dict[str, object]) -> Iterator[Part]:
         if plain and _squeezed(plain) not in _squeezed(seen):
             seen += plain
             yield Reasoning(text=plain, signature=text(fields, "reasoning_signature") or None)
-    # Gemini signs the turn as a whole.
+    # Gemini signs the complete turn.
     if signature := text(fields, "extra_content", "google", "thought_signature"):
         yield Reasoning(signature=signature)
 
@@ -168,7 +168,7 @@ def _squeezed(thought: str) -> str:
 
 
 def _content(fields: dict[str, object]) -> Iterator[Part]:
-    """Content, with the annotations of the message on its first text."""
+    """Yield the content, with the message's annotations on its first text."""
     annotations = list_or_none(fields.get("annotations"))
     for part in parts_of(fields.get("content")):
         if annotations and isinstance(part, Text):
@@ -193,7 +193,7 @@ def _tool_call(call: dict[str, object]) -> ToolCall:
 
 
 def _arguments(value: object) -> str | None:
-    """Text as the model wrote it; servers that send an object instead get its JSON."""
+    """Return the text of the arguments; an object, as some servers send, is encoded as JSON."""
     if value is None or isinstance(value, str):
         return value
     return encode_json(value).decode()
@@ -224,7 +224,7 @@ def _sound(audio: dict[str, object]) -> Media | UnknownPart:
 
 
 def _with_logprobs(parts: list[Part], logprobs: object) -> list[Part]:
-    """The parts with the log-probabilities of the choice on the first text."""
+    """Return the parts with the log probabilities of the choice on the first text."""
     for position, part in enumerate(parts):
         if isinstance(part, Text):
             with_them = Text(text=part.text, annotations=part.annotations, logprobs=logprobs)

@@ -13,7 +13,7 @@ from callspan.record.call import normalised
 
 
 class Audio:
-    """One audio answer under construction."""
+    """An audio output under construction."""
 
     __slots__ = ("_data", "_fields", "_transcript")
 
@@ -23,7 +23,7 @@ class Audio:
         self._transcript = StringBuilder()
 
     def take(self, fragment: dict[str, Any]) -> bool:
-        """Fold in one `delta.audio`; return True if it carried sound or words."""
+        """Fold in one `delta.audio`; return True if it carried audio or a transcript."""
         data, transcript = fragment.get("data"), fragment.get("transcript")
         if isinstance(data, str) and data:
             self._data.append(data)
@@ -33,7 +33,7 @@ class Audio:
         return bool(data or transcript)
 
     def body(self) -> dict[str, Any]:
-        """Return the audio object as a whole answer has it."""
+        """Return the audio object as in a response without streaming."""
         whole = dict(self._fields)
         if self._data:
             whole["data"] = _joined(self._data)
@@ -43,7 +43,7 @@ class Audio:
 
 
 def _joined(fragments: list[str]) -> str:
-    """One base64 text: fragments that were padded one by one are decoded before they are joined."""
+    """Return one base64 text: fragments with padding are decoded before they are joined."""
     if not any(fragment.endswith("=") for fragment in fragments[:-1]):
         return "".join(fragments)
     try:
@@ -55,7 +55,7 @@ def _joined(fragments: list[str]) -> str:
 
 _GROWS: Final = ("text", "summary", "thinking")
 _SIGNATURE: Final = "signature"
-"""Ends a thought: what follows with a text or another signature is another one."""
+"""Ends a thought: a following text or another signature begins a new one."""
 
 
 class _Entry:
@@ -65,7 +65,7 @@ class _Entry:
         self.fields: dict[str, Any] = {}
         self.texts: dict[str, StringBuilder] = {}
         self.wrapped = False
-        """True when `thinking` came as a list of text parts, as Mistral sends it."""
+        """True if `thinking` was a list of text parts, as Mistral sends it."""
 
     def take(self, item: dict[str, Any]) -> bool:
         grown = False
@@ -99,7 +99,7 @@ class _Entry:
 
 
 class FragmentList:
-    """Folds fragments of typed objects: one with an index continues that one, else one of the newest's type does."""
+    """Folds fragments of typed objects: a fragment continues the object of its index, else the newest of its type."""
 
     __slots__ = ("_by_key", "_entries")
 
@@ -142,10 +142,10 @@ class FragmentList:
 
 
 _TEXTS: Final = frozenset({"refusal", "reasoning_content", "reasoning", "reasoning_text", "thinking"})
-"""Fields of a delta that grow by fragments, besides `content`."""
+"""Fields of a delta that arrive in fragments, besides `content`."""
 
 _CONTENT: Final = frozenset({"annotations", "executed_tools", "images"})
-"""Fields no rule folds, that carry content all the same."""
+"""Fields that carry content but are not folded by a rule."""
 
 _THOUGHTS: Final = "thinking_blocks"
 _FOLDED: Final = frozenset({"reasoning_details", _THOUGHTS})
@@ -153,7 +153,7 @@ _FOLDED: Final = frozenset({"reasoning_details", _THOUGHTS})
 
 _SPECIFIC: Final = "provider_specific_fields"
 _SPECIFIC_THOUGHTS: Final = f"{_SPECIFIC}.{_THOUGHTS}"
-"""LiteLLM sends the thoughts of Claude twice, the second time among the fields that only it knows."""
+"""LiteLLM sends Claude's thoughts twice, the second time in its own fields."""
 
 # `text`: Together repeats the delta there.
 _KNOWN_IN_CHOICE: Final = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "token_ids", "text"})
@@ -200,7 +200,7 @@ class Choice:
         return self._add_delta(delta) if isinstance(delta, dict) else False
 
     def body(self) -> dict[str, Any]:
-        """Return the choice as a whole answer has it; its finish reason is None while it had none."""
+        """Return the choice as in a response without streaming; its finish reason is None until received."""
         choice: dict[str, Any] = {
             "index": self.index,
             "message": self._message(),
@@ -241,7 +241,7 @@ class Choice:
         return True in carried
 
     def _settle(self) -> FragmentList:
-        """Move plain text that came so far into the list of parts, so that the order stays."""
+        """Move the plain text so far into the list of parts, to keep the order."""
         self._rich = rich = FragmentList() if self._rich is None else self._rich
         if text := self.content.joined():
             rich.add({"type": "text", "text": text})
@@ -277,7 +277,7 @@ class Choice:
         self._add_other(_SPECIFIC, {key: value for key, value in fields.items() if key != _THOUGHTS})
         return self._add_to_list(_SPECIFIC_THOUGHTS, fields.get(_THOUGHTS))
 
-    # Together gives one id per delta, vLLM lists beside the delta.
+    # Together sends one id per delta, vLLM a list next to the delta.
     def _add_token_id(self, token_id: object) -> bool:
         self._add_ids([token_id])
         return False
@@ -326,7 +326,7 @@ class Choice:
         if self._rich is not None:
             return detached(self._settle().body())
         text = self.content.joined()
-        # Tool turns open with an empty text in streams, where the whole answer has null.
+        # Streams of tool turns begin with an empty text where a response without streaming has null.
         return text if text or (self.content and not has_more) else None
 
     def _was_cut(self) -> bool:

@@ -16,7 +16,7 @@ _NEVER_OPEN: Final = _APART | {"usage"}
 
 
 class ChunkHeader:
-    """Folds top-level fields: the first value that is not empty wins, of usage the last counters win.
+    """Folds top-level fields: the first non-empty value wins; for usage the last counters win.
 
     `still_open` names the fields of the last chunk that a later one may still change.
     """
@@ -38,7 +38,7 @@ class ChunkHeader:
                 if not isinstance(known, dict):
                     known = fields[key] = {}
                 overlay(known, value)
-            # Azure opens with empty names and a time of 0; the chunks after it have the true ones.
+            # Azure begins with empty names and a time of 0; later chunks have the real values.
             elif not known and (value or key not in fields):
                 fields[key] = detached(value)
         self.still_open = tuple(
@@ -70,15 +70,15 @@ class ChatAccumulator:
         self._came = False
         self._envelope = ChunkHeader()
         self._choices: dict[int, Choice] = {}
-        # Where the last piece went. No chunk has this index, so that the first one takes the long way.
+        # The target of the last piece. No chunk has this initial index, so the first one takes the slow path.
         self._lane = Choice(-1)
         self._open: tuple[str, ...] = ()
         self._width = -1
 
     def add_piece(self, chunk: object) -> bool | None:
-        """Take one text delta with nothing new around it."""
-        # Something new around the text shows by the number of fields; counting is all the hot path can afford, and
-        # subscripts that fail now and then cost less than asking, chunk by chunk, whether they would.
+        """Append a text delta with no other new fields."""
+        # Other new fields change the number of fields, which is cheap to check; and an occasional failing subscript
+        # is cheaper than a check for every chunk.
         try:
             (choice,) = chunk["choices"]  # type: ignore[index] # whatever it is
             delta = choice["delta"]
@@ -115,7 +115,7 @@ class ChatAccumulator:
         return self._envelope.body("chat.completion", choices)
 
     def add_other(self, chunk: object) -> bool:
-        """Whatever is more, or less, than a text: often the same envelope around something else."""
+        """Fold in a chunk that is not just a text delta."""
         if not isinstance(chunk, dict):
             return False
         known = len(chunk) == self._width and chunk.get("usage") is None and not any(map(chunk.get, self._open))
@@ -128,7 +128,7 @@ class ChatAccumulator:
         self._open = self._envelope.still_open
         self._width = len(chunk)
         choices = chunk.get("choices")
-        # Usage alone is the last chunk, also of servers that never give a finish reason.
+        # A chunk with only usage is the last one, even from servers that send no finish reason.
         if choices == [] and self._choices and chunk.get("usage"):
             self.complete = True
         return self._add_choices(choices)
@@ -154,7 +154,7 @@ class ChatAccumulator:
 
 
 def _goes_on(choices: object) -> bool:
-    """Tell whether this is one choice that has not ended: what comes at the end is looked at more closely."""
+    """Return whether this is a single choice that has not ended; the end needs the slow path."""
     if not isinstance(choices, list) or len(choices) != 1:
         return False
     return isinstance(choices[0], dict) and choices[0].get("finish_reason") is None

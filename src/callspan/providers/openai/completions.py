@@ -51,7 +51,7 @@ class _Choice:
 
 
 class CompletionAccumulator:
-    """Folds chunks of legacy completions into the `text_completion` body of one piece."""
+    """Folds chunks of legacy completions into the `text_completion` body of a response without streaming."""
 
     __slots__ = ("_bare", "_came", "_choices", "_envelope", "complete")
 
@@ -71,7 +71,7 @@ class CompletionAccumulator:
         carried = False
         choices = chunk.get("choices")
         if choices is None and isinstance(value := chunk.get("value"), str):
-            # Writer streams bare texts.
+            # Writer streams plain texts.
             self._bare = True
             choices = [{"index": 0, "text": value}]
         for position, choice in enumerate(choices if isinstance(choices, list) else ()):
@@ -82,7 +82,7 @@ class CompletionAccumulator:
 
     @property
     def terminated(self) -> bool:
-        """True once nothing is missing: bare texts have neither finish reasons nor `[DONE]`."""
+        """True if complete; streams of plain texts have neither finish reasons nor `[DONE]`."""
         return self.complete or self._bare
 
     def body(self) -> dict[str, object] | None:
@@ -118,7 +118,7 @@ class Completions:
         return CompletionAccumulator()
 
     def response_info(self, body: object) -> ResponseInfo:
-        """Return what a whole or folded answer states. Total."""
+        """Return the info of a complete or folded response. Total."""
         return choices_info(body)
 
     def conversation(self, request: object, response: object) -> Conversation:

@@ -1,6 +1,6 @@
 """Decisions: requests and responses of `/decisions`: questions about an input, and typed answers.
 
-The questions stand after the input as one more message of the user, each as its JSON; so does each answer.
+The questions are one more user message after the input, each as its JSON; so is each answer.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Decisions:
 
 
 def _answer(answer: object) -> Part:
-    """A declined question has no words but its name."""
+    """Return an answer as a part; a declined question has only its name."""
     return Refusal(text=_json(answer)) if text(answer, "type") == "refusal" else Text(text=_json(answer))
 
 

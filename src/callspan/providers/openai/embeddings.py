@@ -31,5 +31,5 @@ class Embeddings:
         return choices_info(body, holds="data")
 
     def conversation(self, request: object, response: object) -> Conversation:  # noqa: ARG002 - vectors say nothing
-        """Return the texts that were embedded as messages of a user; there is no output."""
+        """Return the embedded texts as user messages; there is no output."""
         return Conversation(input=prompt_messages(dig(request, "input")))

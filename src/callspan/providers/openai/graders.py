@@ -50,7 +50,7 @@ class GraderRuns:
 
 
 def _usage(body: object) -> Usage | None:
-    """The usage of the whole run, else that of the only grading model; for several models only the sum is known.
+    """Return the usage of the run, else that of the only grading model; for several models only the sum is known.
 
     The reference documents `token_usage` as an object, the SDK as a number.
     """

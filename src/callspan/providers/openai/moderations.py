@@ -1,4 +1,4 @@
-"""Moderations: requests and responses of `/moderations`, which states no usage and costs nothing."""
+"""Moderations: requests and responses of `/moderations`, which has no usage and is free."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Moderations:
         return choices_info(body, holds="results")
 
     def conversation(self, request: object, response: object) -> Conversation:
-        """Return the texts and images that were judged, and each result as its JSON; either side may be None.
+        """Return the moderated texts and images, and each result as its JSON; either side may be None.
 
         A list of parts is one input of several, a list of texts is several inputs.
         """

@@ -15,7 +15,7 @@ from callspan.providers.json_readers import dig, integer, items, mapping, text
 from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, Text, UnknownPart
 
 REFERENCE: Final = "callspan_media"
-"""Key under which a policy left `{sha256, mime, bytes}` in place of the data."""
+"""Key of the reference `{sha256, mime, bytes}` that replaces the data."""
 
 _MODALITIES: Final = ("image", "audio", "video")
 _FORMATS: Final = {"mp3": "audio/mpeg", "pcm16": "audio/pcm"}
@@ -24,9 +24,9 @@ _FORMATS: Final = {"mp3": "audio/mpeg", "pcm16": "audio/pcm"}
 def media(
     modality: str, source: object, *, part: object = None, mime: str | None = None, file_id: str | None = None
 ) -> Media | None:
-    """Return the medium that `source` is: a URL, a `data:` URL, base64, or a reference of callspan.
+    """Return the medium in `source`: a URL, a `data:` URL, base64, or a reference of callspan.
 
-    `part` is the object around it, which may hold the reference instead. None when nothing says where it is.
+    `part` is the enclosing object, which may have the reference instead. None if there is no location.
     """
     found = mapping(source, REFERENCE) or mapping(part, REFERENCE)
     if found is not None:
@@ -54,7 +54,7 @@ def audio_mime(sound: object) -> str | None:
 
 
 def url_of(value: object) -> object:
-    """Return the URL of an `image_url` and similar ones, which is there as text or as an object with `url`."""
+    """Return the URL of an `image_url` or similar field, a text or an object with `url`."""
     return dig(value, "url") if mapping(value) is not None and mapping(value, REFERENCE) is None else value
 
 
@@ -81,7 +81,7 @@ def _decoded(data: str) -> bytes | None:
 
 
 def _modality(default: str, mime: str | None) -> str:
-    """The modality by the MIME type for a file, else as its part names it."""
+    """Return the modality: for a file by its MIME type, else by the type of its part."""
     kind = (mime or "").partition("/")[0]
     return kind if default == "document" and kind in _MODALITIES else default
 
@@ -108,7 +108,7 @@ def text_of(content: object) -> str:
 
 
 def list_or_none(value: object) -> list[object] | None:
-    """Return a copy of a list that has items, else None."""
+    """Return a copy of a non-empty list, else None."""
     return detached(value) if isinstance(value, list) and value else None
 
 
@@ -177,7 +177,7 @@ def _file(item: _Fields) -> Media | None:
 
 
 def _anthropic_source(modality: str) -> _Reader:
-    """Gateways in front of Anthropic's models pass its own parts through."""
+    """Return a reader of Anthropic's media parts, which gateways to its models pass through."""
 
     def read(item: _Fields) -> Media | None:
         source = dig(item, "source")
@@ -210,11 +210,11 @@ _READERS: Final[dict[str, _Reader]] = {
 }
 
 _UNTYPED: Final = ("text", "image_url", "input_audio", "file", "refusal")
-"""Parts without a type go by the field they have."""
+"""Fields that determine the kind of a part without a type."""
 
 
 def prompt_messages(prompt: object) -> list[Message]:
-    """Return a prompt of texts or token ids as messages of a user, one per text; token ids stay as they are."""
+    """Return a prompt of texts or token ids as user messages, one per text; token ids are kept as they are."""
     if prompt is None or prompt == "":
         return []
     if not isinstance(prompt, list) or (prompt and isinstance(prompt[0], int)):

@@ -28,7 +28,7 @@ class _Choice(msgspec.Struct):
 
 
 class _Answer(msgspec.Struct):
-    """An answer as nearly all are: what is read of it."""
+    """The fields read from a response of the usual shape."""
 
     choices: Annotated[list[_Choice], msgspec.Meta(min_length=1, max_length=1)]
     id: str | None = None
@@ -41,7 +41,7 @@ class _Answer(msgspec.Struct):
 
 
 def in_order(body: object) -> list[dict[str, object]]:
-    """Return the choices of an answer in the order of their indices; one without counts by its place."""
+    """Return the choices of a response in order of their index; one without an index has that of its position."""
     choices = [choice for choice in items(body, "choices") if isinstance(choice, dict)]
     if len(choices) <= 1:
         return choices
@@ -51,9 +51,9 @@ def in_order(body: object) -> list[dict[str, object]]:
 
 
 def choices_info(body: object, *, refused: bool = False, holds: str = "choices") -> ResponseInfo:
-    """Return what an answer made of choices states.
+    """Return the info of a response with choices.
 
-    `refused`: its content is a refusal. `holds`: the key of the list without which a body is no answer of this API.
+    `refused`: its content is a refusal. `holds`: key of the list that every response of this API has.
     """
     return _fast(body, refused) or _generic(body, refused, holds)
 
@@ -108,14 +108,14 @@ def _generic(body: object, refused: bool, holds: str = "choices") -> ResponseInf
 
 
 def bare_info(body: object, *, holds: str, usage: Usage | None = None) -> ResponseInfo:
-    """Return what an answer states that has neither choices nor a model; `holds` as above."""
+    """Return the info of a response without choices or a model; `holds` as above."""
     error = response_error(body)
     recognized = error is not None or (isinstance(body, dict) and holds in body)
     return ResponseInfo(response=Response(), usage=usage, error=error, recognized=recognized)
 
 
 def _holds(body: object, key: str) -> bool:
-    """Whether the list is there. A folded stream has empty choices, whatever came; an id only where one came."""
+    """Return whether the list is present. A folded stream always has (empty) choices, but an id only if received."""
     found = body.get(key) if isinstance(body, dict) else None
     return isinstance(found, list) and (bool(found) or key != "choices" or word(body, "id") is not None)
 
@@ -125,18 +125,18 @@ _TIMES: Final = range(1, 2**63)
 
 
 class SingleBody:
-    """The accumulator of endpoints that have no streams: keeps the one body there is."""
+    """The accumulator of endpoints without streaming: keeps the single body."""
 
     __slots__ = ("_body", "_holds", "complete")
 
     def __init__(self, holds: str) -> None:
-        """`holds` is the key without which a body is no response."""
+        """`holds` is a key that every response has."""
         self.complete = False
         self._holds = holds
         self._body: dict[str, object] | None = None
 
     def add(self, chunk: object) -> bool:
-        """Take a body; the last one wins. True if it is a response."""
+        """Take a body; the last one wins. Return True if it is a response."""
         if not isinstance(chunk, dict):
             return False
         self._body = detached(chunk)
@@ -144,7 +144,7 @@ class SingleBody:
         return self.complete
 
     def body(self) -> dict[str, object] | None:
-        """Return the body; None if none came."""
+        """Return the body; None if none was received."""
         return self._body
 
 
@@ -154,7 +154,7 @@ def finish_reason(value: object) -> str | None:
 
 
 def unix_time(body: object, *keys: str) -> int | None:
-    """Return the Unix time in whole seconds that is under the first of `keys`; gateways put 0 for none."""
+    """Return the Unix time in seconds under the first present key of `keys`; gateways send 0 for unknown."""
     for key in keys:
         if found := integer(body, key):
             return found if found in _TIMES else None
@@ -162,12 +162,12 @@ def unix_time(body: object, *keys: str) -> int | None:
 
 
 def finish_meanings(reasons: Sequence[str | None]) -> set[str]:
-    """Return what these finish reasons mean, by our names."""
+    """Return the normalised finish reasons."""
     return {normalised(reason) for reason in reasons if reason is not None}
 
 
 def response_error(body: object) -> ErrorInfo | None:
-    """Return the error in a response: at its top, as itself (`"object": "error"`), or in a choice."""
+    """Return the error in a response: at the top level, the response itself (`"object": "error"`), or in a choice."""
     # Google's compatible endpoint wraps its errors in a list.
     if isinstance(body, list):
         body = next(iter(body), body)
@@ -187,7 +187,7 @@ def error_of(error: object) -> ErrorInfo:
 
 
 def _status(error: object) -> int | None:
-    """Gateways put the HTTP status they would have sent into the error they stream."""
+    """Return the HTTP status that gateways put into errors within a stream."""
     for key in ("status_code", "status", "code"):
         found = integer(error, key)
         if found in _HTTP_ERRORS:
@@ -252,7 +252,7 @@ def _is_small(value: object) -> bool:
 
 
 def _message_count(messages: object) -> int | None:
-    """One text and one array of token ids are one message each."""
+    """Return the number of messages; one text or one array of token ids is one message."""
     if isinstance(messages, str):
         return 1
     if not isinstance(messages, list):
@@ -269,6 +269,6 @@ def _tool_names(body: object) -> list[str] | None:
 
 
 def _tool_name(tool: dict[str, object]) -> str | None:
-    """Hosted tools have no name but their type; MCP servers go by their label."""
+    """Return a tool's name: for hosted tools the type, for MCP servers their label."""
     places = (("function", "name"), ("custom", "name"), ("name",), ("server_label",), ("type",))
     return next((name for place in places if (name := text(tool, *place))), None)

@@ -43,10 +43,10 @@ class Responses:
         return ResponsesAccumulator()
 
     def response_info(self, body: object) -> ResponseInfo:
-        """Return what a whole or folded answer states. Total.
+        """Return the info of a complete or folded response. Total.
 
-        The finish reason is the reason of an incomplete answer, `tool_calls` for a completed one that requests tools of
-        the application, else its status once it has ended.
+        The finish reason is the reason of an incomplete response, `tool_calls` for a completed one that requests the
+        application's tools, else its final status.
         """
         known = isinstance(dig(body, "output"), list) or bool(text(body, "status"))
         reasons = [_reason(body)] if known else []
@@ -93,7 +93,7 @@ def _reason(body: object) -> str | None:
 
 
 def _unexplained(body: object) -> ErrorInfo | None:
-    """A failure that gives no reason is a failure all the same."""
+    """Return an error for a failed response without a reason."""
     return ErrorInfo(kind="unknown", type="failed") if text(body, "status") == "failed" else None
 
 
@@ -104,7 +104,7 @@ def _refusals(body: object) -> Iterator[bool]:
 
 
 def _instructions(given: object) -> list[Part]:
-    """Instructions are a text; referred prompts put items here."""
+    """Return the instructions as parts: a text, or items if a stored prompt is used."""
     return item_parts(given) if isinstance(given, list) else parts_of(given)
 
 
@@ -115,7 +115,7 @@ def _input(given: object) -> list[Message]:
 
 
 def _output(response: object) -> list[Message]:
-    """One message: the Responses API has one choice. A compaction repeats the user's own messages before it."""
+    """Return one message, as the Responses API has one choice. A compaction repeats the user's messages before it."""
     output = items(response, "output")
     echoed = [item for item in output if text(item, "role") == "user"]
     output_items = [item for item in output if text(item, "role") != "user"]
@@ -128,7 +128,7 @@ def _output(response: object) -> list[Message]:
 _Fields: TypeAlias = dict[str, object]
 
 _ARGUMENTS: Final = ("arguments", "input", "action", "code", "queries")
-"""Where the items of tool calls keep the arguments of the tool; the first that is there."""
+"""Fields in which items of tool calls have the arguments; the first present one is used."""
 
 _CUT: Final = ("incomplete", "in_progress")
 _CALL: Final = "_call"
@@ -137,7 +137,7 @@ _NOT_EXTRA: Final = frozenset({"type", "id", "call_id", "name", "incomplete"})
 
 
 def item_messages(items: Iterable[object]) -> list[Message]:
-    """Return items as messages: what the assistant did in a row is one message, a tool's output is one of its own."""
+    """Return items as messages: consecutive items of the assistant are one message, each tool output is another."""
     messages: list[Message] = []
     for item in items:
         role, parts, name = _item(item)
@@ -155,7 +155,7 @@ def item_parts(items: Iterable[object]) -> list[Part]:
 
 
 def requests_tools(output: Iterable[object]) -> bool:
-    """Whether output items request a tool of the application: a call it has to run, without an output next to it."""
+    """Return whether output items request a tool of the application, that is a call without its output."""
     requested, returned = set(), set()
     for item in output:
         kind = text(item, "type") or ""
@@ -167,7 +167,7 @@ def requests_tools(output: Iterable[object]) -> bool:
 
 
 def _item(item: object) -> tuple[str, list[Part], str | None]:
-    """Role, parts and name of one item, whatever it is."""
+    """Return role, parts and name of one item of any kind."""
     if isinstance(item, str):
         return "user", parts_of(item), None
     fields = mapping(item)
@@ -187,7 +187,7 @@ def _item(item: object) -> tuple[str, list[Part], str | None]:
 
 
 def _reasoning(item: _Fields) -> list[Part]:
-    """Summary and content apart; the sealed payload goes with the first of them."""
+    """Yield summary and content as separate parts; the sealed payload is in the first of them."""
     joined = [_joined(item, "summary"), _joined(item, "content")]
     texts: list[str | None] = [found for found in joined if found] or [None]
     sealed, signature = text(item, "encrypted_content") or None, text(item, "signature") or None
@@ -221,7 +221,7 @@ def _custom_call(item: _Fields) -> list[Part]:
 
 
 def _image_call(item: _Fields) -> list[Part]:
-    """The picture apart from the call that made it."""
+    """Yield the image separately from its tool call."""
     picture = media("image", item.get("result"), part=item, mime=_picture_mime(item))
     call = _call({key: value for key, value in item.items() if key != "result"}, "image_generation")
     return [call] if picture is None else [call, picture]
@@ -258,5 +258,5 @@ _NAMED: Final = ("function", "custom")
 _OF_APPLICATION: Final = frozenset(
     {"function_call", "custom_tool_call", "computer_call", "local_shell_call", "shell_call", "apply_patch_call"}
 )
-"""Calls of tools that the application runs; a hosted shell puts its output beside the call."""
+"""Types of tool calls that the application runs; the output of a hosted shell is next to its call."""
 _OF_USER: Final = ("mcp_approval_response", "item_reference")

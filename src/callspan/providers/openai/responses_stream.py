@@ -1,7 +1,7 @@
 """Responses streams: folds events into the response object that the endpoint returns without streaming.
 
-The terminal event carries the complete response and wins. Until it comes, the response is built from its items, and
-each item from its fragments; a `done` event replaces the fragments of its item.
+The terminal event has the complete response and wins. Until then the response is built from its items, and each item
+from its fragments; a `done` event replaces the fragments of its item.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from callspan.providers.json_readers import integer, text
 
 
 class Place(NamedTuple):
-    """Where a fragment belongs within its item."""
+    """The position of a fragment in its item."""
 
     item_type: str
-    """The type of the item, where no event names it."""
+    """Type of the item, if no event names it."""
     key: str | None
     """List of parts within the item (`content`, `summary`); None: a field of the item itself."""
     field: str
-    """The text that grows; also the field of the `done` twin that has it whole."""
+    """Field of the text; the `done` event has the complete text in the same field."""
     part_type: str = ""
     number: str | None = None
-    """Field of the event that numbers the part."""
+    """Field of the event with the index of the part."""
 
 
 GROWING: Final = {
@@ -37,7 +37,7 @@ GROWING: Final = {
     "response.custom_tool_call_input.delta": Place("custom_tool_call", None, "input"),
     "response.code_interpreter_call_code.delta": Place("code_interpreter_call", None, "code"),
 }
-"""The fragments of a stream, by the type of their event."""
+"""Positions of fragments, by the type of their event."""
 
 _Key = tuple[str | None, int, str]
 
@@ -56,12 +56,12 @@ class Item:
         self._done = False
 
     def begin(self, item: dict[str, Any]) -> None:
-        """Take the item as first announced."""
+        """Set the item as first announced."""
         if not self._done:
             self._fields = detached(item)
 
     def finish(self, item: dict[str, Any]) -> None:
-        """Take the whole item; nothing before or after it counts."""
+        """Set the complete item; all other data of it is ignored."""
         self._fields = detached(item)
         self._done = True
         self._texts.clear()
@@ -73,7 +73,7 @@ class Item:
             self._pieces(place, number).add(delta)
 
     def settle(self, place: Place, number: int, whole: str) -> None:
-        """Replace the fragments by the whole text; an empty one does not take away what came."""
+        """Replace the fragments by the complete text; an empty text replaces nothing."""
         if self._done:
             return
         pieces = self._pieces(place, number)
@@ -82,7 +82,7 @@ class Item:
             pieces.set(whole)
 
     def set_part(self, key: str, number: int, part: dict[str, Any]) -> None:
-        """Take a part as announced or as finished; texts that are longer here replace their fragments."""
+        """Set a part as announced or finished; longer texts replace their fragments."""
         if self._done:
             return
         self._parts[key, number] = detached(part)
@@ -102,7 +102,7 @@ class Item:
         part["annotations"].append(detached(annotation))
 
     def body(self) -> dict[str, Any]:
-        """Return the item so far; a tool call whose text was not finished is marked incomplete."""
+        """Return the item so far; an unfinished tool call is marked incomplete."""
         if self._done:
             return detached(self._fields)
         whole = {"type": self._type or "message", **detached(self._fields)}
@@ -140,7 +140,7 @@ _Event: TypeAlias = dict[str, Any]
 
 
 class ResponsesAccumulator:
-    """Folds Responses events. Items go by their output index, without one by their id, else the newest."""
+    """Folds Responses events. Items are identified by output index, else by id, else the newest is used."""
 
     __slots__ = ("_by_id", "_error", "_final", "_items", "_response", "complete")
 
@@ -153,7 +153,7 @@ class ResponsesAccumulator:
         self._by_id: dict[str, int] = {}
 
     def add(self, chunk: object) -> bool:
-        """Fold in one event; True for a delta that carried something. Anything but an object is ignored."""
+        """Fold in one event; return True for a delta with content. Anything but an object is ignored."""
         if not isinstance(chunk, dict):
             return False
         kind = chunk.get("type")
@@ -169,14 +169,14 @@ class ResponsesAccumulator:
         return kind.endswith(".delta") and bool(chunk.get("delta"))
 
     def body(self) -> dict[str, object] | None:
-        """Return the response so far; None if nothing of it came."""
+        """Return the response so far; None if nothing was received."""
         if self._final is not None:
             whole = detached(self._final)
         elif self._response is None and not self._items and not self._error:
             return None
         else:
             whole = {"object": "response", **detached(self._response or {})}
-        # Some servers end with a response that leaves its output out.
+        # Some servers end with a response without its output.
         if self._items and not whole.get("output"):
             whole["output"] = [self._items[index].body() for index in sorted(self._items)]
         elif not self._error:
@@ -213,7 +213,7 @@ class ResponsesAccumulator:
         if self._response is None:
             self._response = detached(response)
         elif isinstance(status := response.get("status"), str):
-            # Each of these events repeats instructions and tools; only the status is news.
+            # Each of these events repeats instructions and tools; only the status is new.
             self._response["status"] = status
 
     def _ended(self, event: _Event) -> None:
@@ -228,7 +228,7 @@ class ResponsesAccumulator:
         self._error = detached(error)
 
     def _untyped(self, chunk: _Event) -> None:
-        """A whole body where a stream was due, or an error of a gateway."""
+        """Fold in a complete body instead of a stream, or an error of a gateway."""
         if chunk.get("error"):
             self._error = detached(chunk["error"])
         if chunk.get("object") == "response" or isinstance(chunk.get("output"), list):

@@ -10,11 +10,11 @@ from callspan.providers.copies import StringBuilder, fill
 from callspan.record.codec import encode_json
 
 _TEXTS: Final = {"function": "arguments", "custom": "input"}
-"""What grows by fragments, in each kind of call."""
+"""Field that arrives in fragments, for each kind of call."""
 
 
 class CallFragments:
-    """One call under construction. `index` is None where the provider numbers nothing."""
+    """One tool call under construction. `index` is None if the provider sends none."""
 
     __slots__ = ("_names", "_texts", "fields", "index")
 
@@ -26,11 +26,11 @@ class CallFragments:
 
     @property
     def name(self) -> str:
-        """The name so far; empty while none came."""
+        """The name so far; empty until received."""
         return "".join(self._names.values())
 
     def has_text(self) -> bool:
-        """Tell whether any of the arguments came."""
+        """Return whether any part of the arguments was received."""
         return any(self._texts.values())
 
     def take(self, fragment: dict[str, Any]) -> None:
@@ -43,7 +43,7 @@ class CallFragments:
                 fill(self.fields, {key: value})
 
     def grow(self, part: dict[str, Any], kind: str = "function") -> None:
-        """Fold in a `function` or `custom` object: its name is joined, unless it repeats what is there."""
+        """Fold in a `function` or `custom` object: its name is appended, unless it repeats the name so far."""
         pieces = self._texts.setdefault(kind, StringBuilder())
         name, text = part.get("name"), part.get(_TEXTS[kind])
         known = self._names.get(kind, "")
@@ -58,13 +58,13 @@ class CallFragments:
                 fill(self.fields, {kind: {key: value}})
 
     def part(self, kind: str = "function") -> dict[str, Any]:
-        """Return the `function` or `custom` object as a whole answer has it."""
+        """Return the `function` or `custom` object as in a response without streaming."""
         known = self.fields.get(kind)
         rest = known if isinstance(known, dict) else {}
         return {**rest, "name": self._names.get(kind), _TEXTS[kind]: self._text(kind)}
 
     def body(self, *, cut: bool) -> dict[str, Any]:
-        """Return the call as a whole answer has it, marked where it is not whole."""
+        """Return the call as in a response without streaming, marked if it is incomplete."""
         kind = next(iter(self._texts), "function")
         whole = {key: value for key, value in self.fields.items() if key not in _TEXTS}
         whole["type"] = whole.get("type") or kind
@@ -79,10 +79,10 @@ class CallFragments:
 
 
 class ToolCalls:
-    """The tool calls of one choice, in the order of their indices, else in that of their arrival.
+    """The tool calls of one choice, in order of index, else of arrival.
 
-    A fragment belongs to the call of its index, else of its id, else to the newest. The same index with
-    another id and a name is another call: some gateways number all calls 0.
+    A fragment belongs to the call of its index, else of its id, else to the newest. The same index with another id
+    and a name is another call, because some gateways number all calls 0.
     """
 
     __slots__ = ("_by_id", "_by_index", "_calls")
@@ -102,7 +102,7 @@ class ToolCalls:
         return seen
 
     def body(self, *, cut: bool) -> list[dict[str, Any]]:
-        """Return the calls as a whole answer has them. `cut`: the choice did not come to its natural end."""
+        """Return the calls as in a response without streaming. `cut`: the choice did not end normally."""
         places = [position if call.index is None else call.index for position, call in enumerate(self._calls)]
         order = sorted(range(len(places)), key=places.__getitem__)
         return [self._calls[position].body(cut=cut) for position in order]
@@ -140,7 +140,7 @@ class ToolCalls:
 
 
 def is_json(text: str) -> bool:
-    """Tell whether `text` is one whole JSON value."""
+    """Return whether `text` is one complete JSON value."""
     try:
         json.loads(text)
     except ours(ValueError, RecursionError):
@@ -154,7 +154,7 @@ def _is_another(known: CallFragments, fragment: dict[str, Any], call_id: str | N
 
 
 def _starts_anew(newest: CallFragments, fragment: dict[str, Any]) -> bool:
-    """A named fragment after arguments: another name, or arguments that open again, is the next call."""
+    """Return whether a named fragment after arguments begins the next call: another name, or new arguments."""
     name = _stated(fragment, "name")
     if not name or not newest.has_text():
         return False

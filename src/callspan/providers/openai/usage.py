@@ -1,4 +1,4 @@
-"""Usage of OpenAI's endpoints, also as other providers serve them: wire counters to `Usage`."""
+"""Usage: converts the counters of OpenAI's endpoints and compatible ones to `Usage`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _within(groups: tuple[str, ...], name: str) -> tuple[_Path, ...]:
     return tuple((group, name) for group in groups)
 
 
-# The first place that states a counter wins; where providers differ, the inclusive one comes first.
+# The first location with a counter wins; if providers differ, the inclusive one comes first.
 _PLACES: Final[dict[str, tuple[_Path, ...]]] = {
     "input_tokens": (("prompt_tokens",), ("input_tokens",)),
     "output_tokens": (("completion_tokens",), ("output_tokens",)),
@@ -76,7 +76,7 @@ class _OutputDetails(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Chat(msgspec.Struct, forbid_unknown_fields=True):
-    """Usage as OpenAI itself states it, and nothing else."""
+    """Usage in exactly OpenAI's shape."""
 
     total_tokens: _Count = None
     input: _Count = msgspec.field(default=None, name="prompt_tokens")
@@ -99,7 +99,7 @@ _SEARCHES: Final = ("tool_usage", "web_search", "num_requests")
 
 
 def usage_of(body: object) -> Usage | None:
-    """Return the usage an answer states (`usage`, else `x_groq.usage`), or None where it states none."""
+    """Return the usage in a response (`usage`, else `x_groq.usage`), or None if there is none."""
     raw = body.get("usage") if isinstance(body, dict) else None
     if not isinstance(raw, dict) or not raw:
         raw = mapping(body, "x_groq", "usage")
@@ -109,10 +109,10 @@ def usage_of(body: object) -> Usage | None:
 
 
 def _reconciled(usage: Usage) -> Usage:
-    """The usage with what its total, or its reasoning, shows to be missing in its input or output.
+    """Return the usage with input or output increased by what its total or reasoning shows to be missing.
 
-    Grok counts reasoning beside its output, Bedrock behind gateways the cached input beside its input; Gemini counts
-    thoughts in its total alone. What the reported counters do not explain is taken for output, and marked as estimated.
+    Grok counts reasoning separately from output, Bedrock behind gateways cached input separately from input, and Gemini
+    counts thoughts only in the total. The unexplained rest is counted as output and marked as estimated.
     """
     sent, out, total, reasoning = usage.input_tokens, usage.output_tokens, usage.total_tokens, usage.reasoning_tokens
     if sent is None or out is None or total is None:
@@ -133,7 +133,7 @@ def _reconciled(usage: Usage) -> Usage:
 
 
 def _fast(raw: dict[str, object], body: object) -> Usage | None:
-    """The usage in OpenAI's own shape, read in one step; None for any other shape."""
+    """Return the usage in OpenAI's own shape, decoded in one step; None for any other shape."""
     try:
         read = msgspec.convert(raw, _Chat) if "prompt_tokens" in raw else msgspec.convert(raw, _Responses)
     except ours(*UNFIT):
@@ -158,7 +158,7 @@ def _fast(raw: dict[str, object], body: object) -> Usage | None:
         output_image_tokens=output.image_tokens,
         accepted_prediction_tokens=output.accepted_prediction_tokens,
         rejected_prediction_tokens=output.rejected_prediction_tokens,
-        # Numbers, and objects of numbers: so much is known of it here.
+        # Here it has only numbers and objects of numbers.
         raw={name: dict(part) if isinstance(part, dict) else part for name, part in raw.items()},
     )
     if not isinstance(body, dict) or _SEARCHES[0] not in body:
@@ -167,7 +167,7 @@ def _fast(raw: dict[str, object], body: object) -> Usage | None:
 
 
 def _generic(raw: dict[str, object], body: object) -> Usage:
-    """The usage wherever its counters stand."""
+    """Return the usage from counters at any known location."""
     counts = _counts(raw)
     given, spent = counts.get("input_tokens"), counts.get("output_tokens")
     if "total_tokens" not in counts and given is not None and spent is not None:
@@ -187,7 +187,7 @@ def _copied(raw: dict[str, object]) -> dict[str, object]:
 
 
 def _counts(raw: dict[str, object]) -> dict[str, int]:
-    """Field -> counter. Where they stand is the same for all answers of one server: it is looked up once."""
+    """Return the counters by field. Their locations are the same in all responses of a server and are cached."""
     counts: dict[str, int] = {}
     for field, group, name in _stated_in(
         tuple([(group, *value) if type(value) is dict else group for group, value in raw.items()])
@@ -201,9 +201,9 @@ def _counts(raw: dict[str, object]) -> dict[str, int]:
 
 @lru_cache(maxsize=_MOST_SHAPES)
 def _stated_in(shape: _Shape) -> tuple[tuple[str, str | None, str], ...]:
-    """Field, group (None: outside of any) and name of the places a usage object of this shape has, the first last.
+    """Return (field, group or None, name) of the counters in a usage object of this shape, in reverse priority.
 
-    The shape is the names outside of groups, and of each group its name and those within.
+    The shape is the names outside of groups, and the name and names of each group.
     """
     there: set[_Path] = set()
     for entry in shape:
@@ -224,7 +224,7 @@ def _cost(raw: dict[str, object]) -> Decimal | None:
 
 
 def _exact(amount: float | str) -> Decimal | None:
-    """Money as written: the shortest text of a float is the number that stood in the JSON."""
+    """Return an amount as written: the shortest text of a float is the number in the JSON."""
     try:
         money = Decimal(str(amount))
     except ours(InvalidOperation):

@@ -1,6 +1,6 @@
 """Vector store search: requests and responses of `/vector_stores/{id}/search`, the retrieval of the conventions.
 
-The id stands in the path alone. It is kept as the parameter `vector_store_id`.
+The id is only in the path. It is kept as the parameter `vector_store_id`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STORE: Final = "vector_store_id"
 
 
 class VectorStoreSearch:
-    """The search of one vector store; without an id, of any."""
+    """The search endpoint of one vector store; without an id, of any."""
 
     api: Api = "vector_store_search"
     operation: Operation = "retrieval"
@@ -45,11 +45,11 @@ class VectorStoreSearch:
         return SingleBody("data")
 
     def response_info(self, body: object) -> ResponseInfo:
-        """Return the error of an answer; it names no model and states no usage. Total."""
+        """Return the error of a response, which has no model and no usage. Total."""
         return bare_info(body, holds="data")
 
     def conversation(self, request: object, response: object) -> Conversation:
-        """Return the queries as messages of a user, and each document found as its JSON; either side may be None."""
+        """Return the queries as user messages, and each document found as its JSON; either side may be None."""
         found = [Text(text=encode_json(document).decode()) for document in items(response, "data")]
         return Conversation(
             input=prompt_messages(dig(request, "query")),
