@@ -1,7 +1,7 @@
-"""Guarded hooks: creates every function that replaces one of the SDKs, the HTTP library or OpenTelemetry.
+"""Guarded hooks: creates the functions that replace those of the SDKs, the HTTP library and OpenTelemetry.
 
-Such a function takes any arguments and passes exactly those on, once. What callspan does around it runs
-guarded: an exception of callspan is reported and costs telemetry, never the call.
+Such a function accepts any arguments and calls the original with exactly these, once. The code of callspan around the
+call is guarded: its exceptions are reported and cost telemetry, never the call.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from callspan.fail_open import fail_open
 
 Function: TypeAlias = Callable[..., Any]
 Reader: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any]], Any]
-"""Reads one argument out of those a function was called with; raises NotGivenError where it was not given."""
+"""Reads one argument from those of a call; raises NotGivenError if it was not given."""
 
 _ABSENT: Final = object()
 VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -26,11 +26,11 @@ VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWO
 
 
 class NotGivenError(LookupError):
-    """A parameter that a hook reads was not given. `patch_status` says where a signature has changed."""
+    """An argument that a hook reads was not given. `patch_status` reports changed signatures."""
 
 
 class Follower(Protocol):
-    """What takes the parsed JSON of a response. Does not raise."""
+    """Receives the parsed JSON of a response. Does not raise."""
 
     data: Callable[[object], None]
 
@@ -45,25 +45,25 @@ class Unfollowed(NamedTuple):
 
 
 class HookSteps(msgspec.Struct, frozen=True, kw_only=True):
-    """What is done around a hooked function. Each step may raise: that is reported, and the call continues."""
+    """The steps around a hooked function. If a step raises, that is reported and the call continues."""
 
     step: fail_open
     begin: Callable[[tuple[Any, ...], dict[str, Any]], object]
-    """Takes the arguments, the instance first; returns what the other steps are given. None: nothing to observe."""
+    """Takes the arguments, the instance first; returns the argument of the other steps, None: nothing to observe."""
     returned: Callable[[Any, Any], object] | None = None
-    """Takes the result; returns what the caller gets in its place, or None for the result itself."""
+    """Takes the result; returns its replacement for the caller, or None for the result itself."""
     raised: Callable[[Any, BaseException], object] | None = None
-    """Takes the exception, which continues to the caller. Called again with what interrupts it, or `returned`."""
+    """Takes the exception, which is raised to the caller. Called again with an interrupt of it or of `returned`."""
     enter: Callable[[Any], object] | None = None
-    """Does what `returned` and `raised` undo. Raises nothing but interrupts, which `raised` receives."""
+    """Does what `returned` and `raised` undo. Raises only interrupts, which `raised` receives."""
     pause: Callable[[Any], object] | None = None
-    """Called where the result is still to be awaited; `enter` follows in the context it is awaited in."""
+    """Called if the result must still be awaited; `enter` follows in the context in which it is awaited."""
 
 
 def guarded(original: Function, steps: HookSteps, *, is_async: bool = False) -> Function:
-    """Return a function that does what `original` does, observed.
+    """Return a function that does the same as `original`, with the steps around it.
 
-    `is_async` holds for functions that are awaited but are no coroutine functions, as wrappers of others may be.
+    `is_async` is also True for functions that return awaitables but are not coroutine functions, as wrappers may be.
     """
     if steps.returned is None and steps.raised is None:
         hooked = _before(original, steps)
@@ -77,10 +77,10 @@ def guarded(original: Function, steps: HookSteps, *, is_async: bool = False) -> 
 def guarded_data(
     original: Function, step: fail_open, followed: Mapping[int, Follower], unfollowed: Unfollowed
 ) -> Function:
-    """Return a function that does what `original` does, and shows `data` to the follower of `response` first.
+    """Return a function that first passes `data` to the follower of `response`, then does the same as `original`.
 
-    For what runs with every chunk of a stream, and costs what little can be. `followed` has followers by the identity
-    of the response.
+    For functions called for every chunk of a stream, at minimal cost. `followed` has the followers by `id()` of the
+    response.
     """
     are_wanted, note = unfollowed
     data_of, response_of = reader(original, "data", 1), reader(original, "response", 3)
@@ -98,7 +98,7 @@ def guarded_data(
                 data, response = data_of(args, named), response_of(args, named)
             identity = id(response)
             if identity in followed:
-                # Taken out first: what is kept in a slot and called there is looked up like a method, by CPython 3.11.
+                # Read first: CPython 3.11 looks up a callable that is called from a slot like a method.
                 show = followed[identity].data
                 show(data)
             elif are_wanted and data.__class__ is dict and "usage" in data and data["usage"]:
@@ -114,10 +114,10 @@ def guarded_data(
 
 
 def reader(original: Function, name: str, position: int, default: object = _ABSENT) -> Reader:
-    """Return what reads the parameter `name` of calls to `original`.
+    """Return a reader of the parameter `name` of calls to `original`.
 
-    `position`, counted with the instance, is where it is expected; the signature of `original` knows better. Without
-    a `default` it must be given.
+    `position`, counting the instance, is its expected position; the signature of `original` takes precedence. Without a
+    `default` the argument is required.
     """
     names = [known for known, parameter in parameters(original).items() if parameter.kind not in VARIADIC]
     at = names.index(name) if name in names else position
@@ -175,15 +175,14 @@ def _around(original: Function, steps: HookSteps) -> Function:
                 enter(state)
             result = original(*args, **kwargs)
             kind = type(result)
-            # A hook gives mostly one type. The class is checked, without reading an attribute: those of pydantic answer
-            # such questions at length.
+            # A hook mostly returns one type. The class is checked without reading attributes: slow for pydantic.
             if kind is not plain:
                 if issubclass(kind, Awaitable):
                     return _awaited_later(steps, state, result)
                 plain = kind
             return result if returned is None else _returned(step, returned, state, result)
         except BaseException as error:
-            # The original's, or what interrupts the step after it; here too one may come.
+            # Of the original, or an interrupt of the next step; another interrupt may arrive here too.
             try:
                 _raised(steps, state, error)
             except BaseException as interrupt:
@@ -223,7 +222,7 @@ def _around_async(original: Function, steps: HookSteps) -> Function:
 
 
 def _awaited_later(steps: HookSteps, state: object, awaitable: Awaitable[Any]) -> Awaitable[Any]:
-    """Observe a function that was called as a plain one, and gives what is still to be awaited."""
+    """Observe a function that was called as a plain function and returned an awaitable."""
     if steps.pause is not None:
         with steps.step:
             steps.pause(state)
@@ -252,5 +251,5 @@ def _returned(step: fail_open, returned: Callable[[Any, Any], object], state: ob
 
 
 def _is_ours(step: fail_open, error: Exception) -> bool:
-    """Report an exception, and return whether it is to be swallowed."""
+    """Report an exception, and return whether to swallow it."""
     return isinstance(error, NotGivenError) or step.__exit__(type(error), error, error.__traceback__)

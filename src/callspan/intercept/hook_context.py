@@ -1,4 +1,4 @@
-"""Hook context: the state that the hooks share. If it is empty, every hook passes its call through."""
+"""Hook context: the state shared by the hooks. If it is empty, every hook passes its call through."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ from callspan.settings import Content, Native
 
 
 def _nothing() -> None:
-    """Stand in where nothing is instrumented."""
+    """Placeholder if nothing is instrumented."""
 
 
 def not_counted(path: str) -> None:
-    """Stand in where nothing is instrumented."""
+    """Placeholder if nothing is instrumented."""
 
 
 class HookContext:
-    """The link from the hooks to the rest; one per process, safe from any thread."""
+    """Connects the hooks with the rest of callspan; one per process, safe from any thread."""
 
     def __init__(self) -> None:
         self.factories: Mapping[Content, CallFactory] = {}
-        """What starts calls under each content setting; empty: not instrumented, calls go straight through."""
+        """The call factory for each content setting; empty: not instrumented, calls pass straight through."""
         self.content: Content = "full"
-        """The setting in force, unless a block sets a stricter one."""
+        """The current content setting, unless a block sets a stricter one."""
         self.propagate = False
-        """W3C `traceparent` on provider requests."""
+        """Whether to send W3C `traceparent` with provider requests."""
         self.stream_usage = False
-        """Request the usage of chat streams, see `stream_readers.request_usage`."""
+        """Whether to request the usage of chat streams, see `stream_readers.request_usage`."""
         self.native: Native = "replace"
-        """What becomes of the spans the anthropic SDK makes itself."""
+        """How to handle the spans the anthropic SDK creates itself."""
         self.looked_around = False
-        """Whether other instrumentations have been looked for since the last `instrument()`."""
+        """Whether other instrumentations were searched for since the last `instrument()`."""
         self.missing: set[tuple[str, str]] = set()
-        """SDK and name of what could not be hooked; see `lacks`."""
+        """SDK and name of each function that could not be hooked; see `lacks`."""
         self.deferred_ends = DeferredEnds()
         self.prepare: Callable[[], object] = _nothing
-        """Imports what calls will need in addition to the adapters of their SDK; called when one is patched."""
+        """Imports the modules that calls need besides the adapters of their SDK; called when an SDK is patched."""
         self.unknown_posts = AtomicFlag()
         """Set by the first observed POST to a path without an adapter; until then, no other response is looked at."""
         self.unrecorded: Callable[[str], object] = not_counted
         """Takes the path of each call that is, or may be, inference and leaves no record, see `unrecorded`."""
 
     def factory(self) -> CallFactory | None:
-        """Return what starts a call made here and now; None: it is not observed, as where that is suppressed."""
+        """Return the factory for a call made now; None if the call must not be observed (suppressed, for example)."""
         context = otel_context.get_current()
         # An empty context cannot hold the key that suppresses instrumentation.
         if context and not is_instrumentation_enabled():
@@ -61,16 +61,16 @@ class HookContext:
         return self.factories.get(self.content if requested is None else stricter(self.content, requested))
 
     def lacks(self, sdk: str | None, name: str) -> bool:
-        """Return whether a name could not be hooked in the SDK (`openai/1.2.3`): the caller takes another way."""
+        """Return whether a name could not be hooked in the SDK (`openai/1.2.3`), so that the caller uses a fallback."""
         return bool(self.missing) and ((sdk or "").partition("/")[0], name) in self.missing
 
     def look_around(self) -> None:
-        """Warn of other instrumentations, with the first call: by then they are in place."""
+        """Warn of other instrumentations at the first call, when they are in place."""
         self.looked_around = True
         other_instrumentations.warn_once(other_instrumentations.found())
 
     @staticmethod
     def context_of(call: LiveCall, current: Context) -> Context:
-        """Return the context `current` with the call's span in it."""
+        """Return the context `current` with the call's span as current span."""
         within = getattr(call.span, "within", None)
         return current if within is None else within(current)

@@ -1,7 +1,7 @@
-"""Requests: the start of a call, and the end of a plain one, around the SDKs' request method.
+"""Requests: observes the SDKs' request method: the start of every call, and the end of a plain one.
 
-`APIClient.request` is the one door every method, helper and raw call of both SDKs goes through; inside it
-the body is built, the response processed, retries planned. Two thin drivers, one logic.
+Every method, helper and raw call of both SDKs goes through `APIClient.request`; it builds the body, processes the
+response and plans retries. Sync and async use the same logic with thin drivers.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _WAIT: Final = fail_open("note a planned wait")
 
 
 class OpenCall:
-    """A call while the SDK's `request` runs: its context is attached, its failure is reported."""
+    """A call while the SDK's `request` runs: attaches its context and reports its failure."""
 
     __slots__ = (
         "__weakref__",
@@ -74,27 +74,27 @@ class OpenCall:
 
     def __init__(self, hook_context: HookContext, call: LiveCall, path: CapturePath, *, inject: bool) -> None:
         self.built: object = None
-        """The request the SDK built last."""
+        """The last request built by the SDK."""
         self.built_retries: int | None = None
-        """Which retry of its own the SDK built it for."""
+        """Number of the SDK's retry it was built for."""
         self.body_seen = False
-        """Whether `_build_request` has shown the body; else the HTTP request does."""
+        """Whether `_build_request` has provided the body; else the HTTP request does."""
         self.hook_context = hook_context
         self.call = call
         self.path = path
         self.inject = inject
-        """Whether `traceparent` goes out with each attempt."""
+        """Whether to send `traceparent` with each attempt."""
         self.replaced: native_anthropic.Replaced | None = None
-        """The SDK's own span that this call's replaces, where there would be one."""
+        """The SDK's own span that this call's span replaces, if any."""
         self._outer = otel_context.get_current()
         self.context = hook_context.context_of(call, self._outer)
         self.observer: ResponseObserver | None = None
         self._early_readers: dict[int, StreamReader] | None = None
-        """Readers that were made before the response they read was attached, by the identity of the response."""
+        """Readers created before their response was attached, by `id()` of the response."""
         self._outer_call: OpenCall | None = None
 
     def enter(self) -> None:
-        """Make the call current here. Raises nothing but interrupts."""
+        """Make the call current. Raises only interrupts."""
         with _ATTACH:
             self._outer, self._outer_call = otel_context.get_current(), CURRENT_CALL.get()
             _REQUESTS[id(self)] = weakref.ref(self)
@@ -102,15 +102,15 @@ class OpenCall:
             otel_context.attach(self.context)
 
     def leave(self) -> None:
-        """Undo `enter`, also where an interrupt came in its middle. May be repeated."""
-        # Attaches instead of detaching: that swallows and logs what a signal handler raises in its middle.
+        """Undo `enter`, even an interrupted one. May be repeated."""
+        # Attaches instead of detaching, which swallows and logs exceptions that a signal handler raises in it.
         if CURRENT_CALL.get() is self:
             with _CLOSE:
                 otel_context.attach(self._outer)
             CURRENT_CALL.set(self._outer_call)
 
     def raised(self, error: BaseException) -> None:
-        """End the call with the exception `request` has raised, or with what interrupts us. May be repeated."""
+        """End the call with the exception raised by `request`, or with an interrupt. May be repeated."""
         _REQUESTS.pop(id(self), None)
         self.leave()
         with _CLOSE:
@@ -118,9 +118,9 @@ class OpenCall:
             self.call.end(how=None, outcome=outcome_of(error, info), error=info)
 
     def attach_response(self, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2
-        """Attach an observer to a response, so that its reading finds the call; the last response attached counts.
+        """Attach an observer to a response, so that its readers find the call; the last attached response counts.
 
-        A middleware may send twice, or return another response than the one that came.
+        A middleware may send twice, or return another response than the received one.
         """
         observer = observer_of(response)
         if observer is not None and observer is self.observer:
@@ -147,7 +147,7 @@ class OpenCall:
         return observer
 
     def early_reader(self, inner: Any, response: Any) -> Reader:  # noqa: ANN401 - of either SDK
-        """Return what is in the place of a reader whose response may be attached later."""
+        """Return the replacement of a reader whose response may be attached later."""
         if not is_reader(inner):
             return inner  # type: ignore[no-any-return] # the SDK's own
         reporter = reporting(inner, response)
@@ -156,12 +156,12 @@ class OpenCall:
         return reporter
 
     def finish(self, result: object) -> None:
-        """Take the result of `request`: a plain call has ended, a stream or an unread response has not."""
+        """Process the result of `request`: a plain call has ended, a stream or an unread response has not."""
         _REQUESTS.pop(id(self), None)
         self.leave()
         error: ErrorInfo | None = None
-        # Where the body has come, no caller needs the response: looking up a field that a pydantic model
-        # lacks raises, with messages that cost as much as a span.
+        # If the body was received, the response is not needed: looking up a missing field of a pydantic model raises
+        # an exception that is as expensive as a span.
         if not self.call.has_body:
             with _ATTACH_RESPONSE:
                 response = _response_of(result)
@@ -192,7 +192,7 @@ CURRENT_CALL: Final[ContextVar[OpenCall | None]] = ContextVar("callspan_current_
 
 
 _REQUESTS: Final[dict[int, weakref.ref[OpenCall]]] = {}
-"""Calls within the SDK's `request`. One that was left behind by an interrupt costs an entry, until its id is reused."""
+"""Calls in the SDK's `request`. An interrupted one may leave an entry until its id is reused."""
 
 
 def _response_of(result: object) -> Any:  # noqa: ANN401 - httpx, httpx2 or None
@@ -200,8 +200,8 @@ def _response_of(result: object) -> Any:  # noqa: ANN401 - httpx, httpx2 or None
 
 
 def in_flight() -> bool:
-    """Return whether a call is under way, or being opened or finished on some thread."""
-    # These first: what has been opened meanwhile is among the open calls.
+    """Return whether a call is in progress, or being opened or finished on some thread."""
+    # These first: a call opened in between is then among the open calls.
     for top in sys._current_frames().values():
         frame: FrameType | None = top
         while frame is not None:
@@ -210,12 +210,12 @@ def in_flight() -> bool:
             frame = frame.f_back
     pids = (None, os.getpid())
     calls = (None if (opened := entry()) is None else opened.call for entry in list(_REQUESTS.values()))
-    # What was under way in the parent of a fork goes on there.
+    # Calls that were in progress in the parent of a fork continue there.
     return any(call is not None and not call.ended and call.record.pid in pids for call in calls)
 
 
 def observe_request(hook_context: HookContext, original: Function, *, is_async: bool = False) -> Function:
-    """Return `APIClient.request` with its calls observed."""
+    """Return a replacement of `APIClient.request` that observes its calls."""
     options_of, stream_of = reader(original, "options", 2), reader(original, "stream", 3, False)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
@@ -239,7 +239,7 @@ def observe_request(hook_context: HookContext, original: Function, *, is_async: 
 
 
 def observe_response(hook_context: HookContext, original: Function) -> Function:
-    """Return `_process_response`, sync and async alike, that is seen: it gets the final HTTP response."""
+    """Return a replacement of `_process_response` (sync or async) that observes the final HTTP response."""
     response_of = reader(original, "response", 3)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -257,13 +257,13 @@ def observe_response(hook_context: HookContext, original: Function) -> Function:
 
 
 def observe_data(hook_context: HookContext, original: Function) -> Function:
-    """Return `_process_response_data` that shows each parsed body or chunk to its call first."""
+    """Return a replacement of `_process_response_data` that first passes each parsed body or chunk to its call."""
     others = Unfollowed(hook_context.unknown_posts, partial(note_answer, hook_context))
     return guarded_data(original, _DATA, OBSERVERS, others)
 
 
 def observe_build(hook_context: HookContext, original: Function) -> Function:
-    """Return `_build_request` that shows the body, exactly as it is sent."""
+    """Return a replacement of `_build_request` that records the body exactly as sent."""
     del hook_context
     options_of = reader(original, "options", 1)
 
@@ -285,7 +285,7 @@ def observe_build(hook_context: HookContext, original: Function) -> Function:
 
 
 def observe_wait(hook_context: HookContext, original: Function) -> Function:
-    """Return `_calculate_retry_timeout` that notes the wait the SDK decided on, in seconds."""
+    """Return a replacement of `_calculate_retry_timeout` that records the wait the SDK decided on, in seconds."""
     del hook_context
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> OpenCall | None:
@@ -305,7 +305,7 @@ class _Arguments(NamedTuple):
 
 
 def _opened(hook_context: HookContext, factory: CallFactory, endpoint: Endpoint, arguments: _Arguments) -> OpenCall:
-    """Start observing a call. From the start of the call on, nothing in here may raise, or it would have no end."""
+    """Start observing a call. After the start of the call nothing here may raise, or the call would never end."""
     client, options, stream = arguments
     arrangement = native_anthropic.arrange(
         client, options, native=hook_context.native, propagate=hook_context.propagate

@@ -1,6 +1,6 @@
-"""Call spans: one CLIENT span per call, started with what a sampler needs, ended with the record; and its log event.
+"""Call spans: one CLIENT span per call, started with the attributes for samplers and ended with the record.
 
-The log event is that of the GenAI conventions: the call with its content, structured instead of as JSON text.
+Also emits the log event of the GenAI conventions: the call with its content as structured values, not JSON text.
 """
 
 from __future__ import annotations
@@ -60,17 +60,17 @@ class CallSpan:
         self._span = span
         self._owned = owned
         self._begun = 0
-        """How many of the steps of `end` have begun: repeated after an interrupt, it tells nothing twice."""
+        """Number of steps of `end` that have begun, so that a repeated `end` after an interrupt skips them."""
         self.trace_id: str | None = None
         self.span_id: str | None = None
         self.parent_span_id: str | None = None
         self.sampled: bool | None = None
         self.wants_content = of.content_elsewhere
-        # Spans that are not the SDK's may do anything.
+        # Spans of other implementations may raise.
         with _IDENTIFY:
             context = span.get_span_context()
             if context.is_valid:
-                # Half the work of a format with leading zeros.
+                # Half as expensive as a format with leading zeros.
                 self.trace_id = context.trace_id.to_bytes(16, "big").hex()
                 self.span_id = context.span_id.to_bytes(8, "big").hex()
                 self.sampled = context.trace_flags.sampled
@@ -85,7 +85,7 @@ class CallSpan:
         return context
 
     def end(self, record: CallRecord, conversation: Conversation | None) -> None:
-        """Put the record on the span and end it at the record's end."""
+        """Set the record's attributes on the span and end it at the record's end time."""
         run_or_defer(self._end, record, conversation)
 
     def _end(self, record: CallRecord, conversation: Conversation | None) -> None:
@@ -129,7 +129,7 @@ class CallSpans:
         version: str,
         logger_provider: LoggerProvider | None = None,
     ) -> None:
-        # A provider of None is looked up late: an application may set its own after `instrument()`.
+        # A provider of None is looked up on use, because an application may set its own after `instrument()`.
         self.tracer = trace.get_tracer("callspan", version, tracer_provider, gen_ai.SCHEMA_URL)
         self.version = version
         self.attempt_spans = settings.attempt_spans
@@ -185,9 +185,9 @@ def _set_status(span: Span, record: CallRecord, error: ErrorInfo, end_ns: int) -
 
 
 def _add_attempt_events(span: Span, record: CallRecord) -> None:
-    """Put an event on the span for each failed attempt, and for every one where there were several.
+    """Add an event to the span for each failed attempt, or for every attempt if there were several.
 
-    The time of the event is that of the answer's headers, or of the failure.
+    The time of the event is that of the response headers, or of the failure.
     """
     attempts, start_ns = record.attempts, record.timing.start_ns
     for attempt in attempts:
@@ -196,9 +196,9 @@ def _add_attempt_events(span: Span, record: CallRecord) -> None:
 
 
 def _add_attempt_spans(tracer: Tracer, span: Span, record: CallRecord) -> None:
-    """Make a CLIENT span of every attempt, a child of the call's span, with the attempt's own times.
+    """Create a CLIENT span for every attempt, a child of the call's span, with the attempt's times.
 
-    They are made when the call is over, so none of them is ever the current span.
+    They are created when the call is over, so none of them is ever the current span.
     """
     parent = trace.set_span_in_context(span, Context())
     start_ns = record.timing.start_ns
@@ -216,7 +216,7 @@ def _add_attempt_spans(tracer: Tracer, span: Span, record: CallRecord) -> None:
 
 
 def _known_ns(attempt: Attempt) -> int:
-    """When it was known how the attempt went."""
+    """Return the time at which the attempt's outcome was known."""
     if attempt.headers_ns is not None:
         return attempt.headers_ns
     return _last_ns((attempt.end_ns, attempt.start_ns))
@@ -260,7 +260,7 @@ class CallLogEvents:
     def _emit(
         self, name: str, severity: SeverityNumber, record: CallRecord, attributes: dict[str, AnyValue], span: Span
     ) -> None:
-        # Looked up late: an application may set the global provider after `instrument()`.
+        # Looked up on use, because an application may set the global provider after `instrument()`.
         logger = self._logger or self._first_logger()
         logger.emit(
             LogRecord(
@@ -273,7 +273,7 @@ class CallLogEvents:
         )
 
     def _first_logger(self) -> Logger:
-        # The API's own providers keep nothing: what keeps something can be flushed.
+        # The API's no-op providers have no `force_flush`.
         if not hasattr(self._provider or _logs.get_logger_provider(), "force_flush"):
             log(
                 logging.WARNING,
