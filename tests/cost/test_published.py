@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 
 from callspan.cost import priced
+from callspan.cost.published import published_cost
 from callspan.record.call import Usage
 
 from .conftest import MakeCall
@@ -147,3 +148,26 @@ def test_without_the_package_there_is_no_cost_and_no_error(call: MakeCall) -> No
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "None"
+
+
+@pytest.mark.parametrize(
+    ("model", "usage", "usd"),
+    [
+        (
+            "gpt-image-1",
+            Usage(input_tokens=50, input_image_tokens=40, output_tokens=100, output_image_tokens=100),
+            "0.00445",
+        ),
+        ("gpt-image-1.5", Usage(input_tokens=50, output_tokens=100, output_image_tokens=90), "0.00323"),
+        ("whisper-1", Usage(input_audio_seconds=12.5), "0.00125"),
+        ("gpt-4o", Usage(input_audio_seconds=12.5), None),
+        ("dall-e-3", Usage(output_images=1), None),
+        ("gpt-image-1", Usage(input_tokens=5, output_tokens=1, raw={"svg_usage": {"input_tokens": 9}}), None),
+    ],
+)
+def test_images_and_sound_are_priced_by_what_was_counted(
+    call: MakeCall, model: str, usage: Usage, usd: str | None
+) -> None:
+    for _ in range(2):
+        found = published_cost(call(model, usage=usage))
+        assert (None if found is None else found.usd) == (None if usd is None else Decimal(usd))

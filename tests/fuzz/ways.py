@@ -34,6 +34,7 @@ INFERENCE = (
     "/moderations",
     "/vector_stores/vs_1/search",
     "/graders/run",
+    "/images/generations",
 )
 """Ends of the paths that reach a model; a list of the fuzzer's own, so that a mistake in callspan's shows."""
 
@@ -289,6 +290,8 @@ OPENAI: dict[str, Call] = {
     "moderations.create": _call("moderations", "create", _plain(input="a")),
     "vector_stores.search": _call("vector_stores", "search", _plain(vector_store_id="vs_1", query="a")),
     "graders.run": _call("fine_tuning.alpha.graders", "run", _plain(grader=_GRADER, model_sample="a")),
+    "images.generate": _call("images", "generate", _plain(model="gpt-image-1", prompt="a")),
+    "images.stream": _call("images", "generate", _plain(model="gpt-image-1", prompt="a"), stream=True),
     "responses.retrieve": _call("responses", "retrieve", lambda _: {"response_id": "resp_1"}),
     "responses.resume": _call("responses", "retrieve", lambda _: {"response_id": "resp_1"}, stream=True),
 }

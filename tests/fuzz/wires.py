@@ -235,6 +235,23 @@ def grade(_: str) -> Any:
     return {"reward": 0.5, "sub_rewards": {}, "metadata": metadata, "model_grader_token_usage_per_model": usage}
 
 
+_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYAAAAAYAAjCB0C8AAAAASUVORK5CYII="
+_OF_IMAGE = {"background": "opaque", "output_format": "png", "quality": "high", "size": "1x1"}
+
+
+def image(_: str) -> Any:
+    """What the generation of an image answers."""
+    return {"created": 1, "data": [{"b64_json": _PIXEL}], **_OF_IMAGE, "usage": USAGE_RESPONSES}
+
+
+def image_events(_: str) -> Events:
+    """The events of one image that is shown in part first."""
+    about = {"b64_json": _PIXEL, **_OF_IMAGE, "created_at": 1}
+    part = {"type": "image_generation.partial_image", **about, "partial_image_index": 0}
+    whole = {"type": "image_generation.completed", **about, "usage": USAGE_RESPONSES}
+    return [(part["type"], part), (whole["type"], whole)]
+
+
 def failure(sdk: str) -> Any:
     """The body of a refusal."""
     error = {"message": "Not now.", "type": "rate_limit_error", "param": None, "code": "slow_down"}
@@ -251,6 +268,7 @@ def whole_of(way: str, flavour: str) -> Any:
     named = {
         "chat": chat, "completions": completion, "embeddings": embedding, "responses": response, "messages": message,
         "beta": message, "decisions": decision, "moderations": moderation, "vector_stores": documents, "graders": grade,
+        "images": image,
     }  # fmt: skip
     return named.get(_kind(way), listing)(flavour)
 
@@ -259,7 +277,7 @@ def events_of(way: str, flavour: str) -> Events:
     """The events that answer a way of calling as a stream."""
     named = {
         "chat": chat_events, "completions": completion_events, "responses": response_events, "messages": message_events,
-        "beta": message_events,
+        "beta": message_events, "images": image_events,
     }  # fmt: skip
     return named[_kind(way)](flavour)
 

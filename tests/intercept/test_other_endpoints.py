@@ -1,7 +1,8 @@
-"""Endpoints that are neither chat nor embeddings: moderations, searches of vector stores, runs of graders."""
+"""Endpoints that are neither chat nor embeddings: moderations, searches, runs of graders, images, sound."""
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -10,6 +11,7 @@ import openai
 import pytest
 
 from callspan.record.codec import encode
+from callspan.record.media_reference import media_reference
 from callspan.testing import Captured, capture
 from tests.intercept import sdks
 from tests.intercept.mode import Mode
@@ -31,6 +33,10 @@ CALLS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
             "grader": {"type": "score_model", "name": "g", "model": "gpt-5-mini", "input": []},
             "model_sample": "Is this harmless?",
         },
+    ),
+    "images.generate": (
+        "images", "generate_content", "generate_content gpt-image-1",
+        {"model": "gpt-image-1", "prompt": "Is this harmless?"},
     ),
 }  # fmt: skip
 
@@ -89,7 +95,15 @@ def test_a_raw_response_is_recorded(path: str, mode: Mode, run: Run, seen: Captu
     answer = run(body)
     (record,) = seen.records
     assert record.response is not None
-    assert json.loads(bytes(record.response.body)) == answer
+    assert json.loads(bytes(record.response.body)) == by_reference(answer)
+
+
+def by_reference(answer: Any) -> Any:
+    """The answer with the images in it as a record has them."""
+    for image in answer.get("data", []):
+        if "b64_json" in image:
+            image["b64_json"] = media_reference(base64.b64decode(image["b64_json"]))
+    return answer
 
 
 def test_usage_is_the_graders_and_unknown_for_the_others(mode: Mode, run: Run, seen: Captured) -> None:
@@ -132,6 +146,7 @@ def test_content_that_is_not_wanted_is_nowhere(path: str, content: Any, mode: Mo
             },
             "model_sample": words, "item": {"note": words},
         },
+        "images.generate": {"model": "gpt-image-1", "prompt": words, "user": words},
     }  # fmt: skip
 
     async def body() -> Any:

@@ -45,6 +45,7 @@ KNOWN: Final[dict[str, list[Any]]] = {
     "embeddings": [{"data": [{"embedding": [0.5]}]}, {"object": "list", "data": []}],
     "decisions": [{"answers": []}],
     "graders": [{"reward": 0.5}],
+    "images": [{"data": [{"b64_json": "aGk="}]}, {"created": 1, "data": []}],
     "moderations": [{"results": []}],
     "vector_store_search": [{"data": []}],
     "messages": [{"type": "message", "content": []}, {"content": [{"type": "text", "text": "Well."}]}],

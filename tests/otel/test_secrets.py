@@ -101,6 +101,8 @@ def _calls(provider: ScriptedProvider) -> None:
             provider.reply(status=401, message=echo)
             with pytest.raises(openai.AuthenticationError):
                 client.chat.completions.create(model="gpt-5", messages=asked)
+            provider.reply(text=f"drawn {ARGUMENT}")
+            client.images.generate(model="gpt-image-1", prompt=f"draw {ARGUMENT}")
             provider.reply(status=500, message=echo, retry_after_s=0.001)
             provider.reply(text="after a retry")
             client.responses.create(

@@ -20,10 +20,11 @@ from callspan.cli.safe_text import clean_lines
 from callspan.cli.screen import Screen
 from callspan.cost import priced
 from callspan.formatting import UNKNOWN, duration, money, tokens
-from callspan.process.media import MEDIA_KEY, VECTOR_KEY
+from callspan.process.media import VECTOR_KEY
 from callspan.providers.json_readers import dig, integer, objects
 from callspan.providers.registry import by_api
 from callspan.record.call import CallRecord
+from callspan.record.media_reference import MEDIA_KEY
 from callspan.stores.aggregates import model_of
 from callspan.stores.urls import safe_name
 
@@ -118,6 +119,7 @@ _SDKS: Final = {
     "embeddings": _Sdk("openai", "OpenAI", "", "api.openai.com"),
     "decisions": _Sdk("openai", "OpenAI", "", "api.openai.com"),
     "moderations": _Sdk("openai", "OpenAI", "", "api.openai.com"),
+    "images": _Sdk("openai", "OpenAI", "", "api.openai.com"),
     "graders": _Sdk("openai", "OpenAI", "/fine_tuning/alpha", "api.openai.com"),
 }
 

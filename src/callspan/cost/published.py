@@ -60,12 +60,13 @@ class _Rate(NamedTuple):
 class Rates:
     """The prices of one model at one provider in one service tier. Safe from any thread."""
 
-    __slots__ = ("_by_bracket", "_names", "_prices", "_same", "_starts")
+    __slots__ = ("_by_bracket", "_names", "_of_images", "_prices", "_same", "_starts")
 
     def __init__(self, prices: Mapping[str, object]) -> None:
         """`prices` by their names in the list: amounts, or amounts that depend on the number of input tokens."""
         self._prices = {name: price for name, price in prices.items() if _per(name) and price is not None}
         self._names = frozenset(self._prices)
+        self._of_images = any("image" in name for name in self._names)
         tiers = [_tiers(price) for price in self._prices.values()]
         self._starts = tuple(sorted({tier.start for found in tiers for tier in found}))
         self._by_bracket = tuple(tuple(self._rates(tokens)) for tokens in (0, *(start + 1 for start in self._starts)))
@@ -105,6 +106,8 @@ class Rates:
     def _counts(self, usage: Usage) -> tuple[int, ...] | None:
         """What each price is multiplied with; None where that is not as simple."""
         if usage.cache_write_5m_tokens or usage.input_audio_tokens or usage.output_audio_tokens:
+            return None
+        if usage.input_audio_seconds or ((usage.input_image_tokens or usage.output_image_tokens) and self._of_images):
             return None
         tokens, read, written = usage.input_tokens or 0, usage.cache_read_tokens or 0, usage.cache_write_tokens or 0
         hour, output = usage.cache_write_1h_tokens or 0, usage.output_tokens or 0
@@ -146,6 +149,8 @@ _COUNTERS: Final[Mapping[str, str]] = {
     "cache_write_1h_tokens": "cache_write_1h_tokens",
     "input_audio_tokens": "input_audio_tokens",
     "output_audio_tokens": "output_audio_tokens",
+    "input_image_tokens": "input_image_tokens",
+    "output_image_tokens": "output_image_tokens",
     "web_search_requests": "web_searches",
 }
 """Our counters -> those of the price list."""
@@ -202,6 +207,8 @@ class PriceList:
 
     def _look_up(self, edition: _Edition, model: _Model, start_ns: int, usage: Usage) -> Decimal | None:
         counted = {theirs: count for ours, theirs in _COUNTERS.items() if (count := getattr(usage, ours))}
+        if usage.input_audio_seconds:
+            counted["input_audio_seconds"] = counted["audio_seconds"] = Decimal(str(usage.input_audio_seconds))
         try:
             found = self._package.calc_price(
                 self._package.Usage(**counted),
@@ -219,6 +226,8 @@ class PriceList:
         total = found.total_price
         if not isinstance(total, Decimal) or not total.is_finite():
             return None
+        if not total and usage.input_tokens is None:
+            return None  # it has no price for seconds
         if edition.snapshot is not None:
             with _KEEP:
                 constraints = [variant.constraint for variant in found.model.price_variants or ()]
@@ -273,13 +282,20 @@ USUAL_TIERS: Final = frozenset({None, "default", "standard", "auto", "scale"})
 def published_cost(record: CallRecord) -> Cost | None:
     """Return what the call costs by the published prices of its day; None where those do not tell, or are not here."""
     prices, provider, usage = _price_list(), _PROVIDERS.get(record.provider), record.usage
-    if prices is None or provider is None or usage is None or usage.input_tokens is None:
+    if prices is None or provider is None or usage is None or not _is_priced(usage):
         return None
     for model in _models(record):
         found = _price(prices, record, usage, provider, model)
         if found is not None:
             return found
     return None
+
+
+def _is_priced(usage: Usage) -> bool:
+    """Whether the counts that prices are for are known, all of them."""
+    if usage.raw is not None and "svg_usage" in usage.raw:
+        return False  # of another model
+    return usage.input_tokens is not None or usage.input_audio_seconds is not None
 
 
 def load() -> None:

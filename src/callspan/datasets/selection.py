@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from callspan.providers.base import MEDIA_APIS
 from callspan.record.call import CallRecord
 from callspan.record.events import EventRecord, RewardRecord
 from callspan.stores.base import CallFilter, Event, Reader, SessionSummary
@@ -278,6 +279,8 @@ def _unfit_call(call: CallRecord, selection: Selection) -> str | None:
         return f"outcome {call.outcome}"
     if call.operation in _NOT_GENERATING:
         return call.operation
+    if call.api in MEDIA_APIS:
+        return call.api
     if call.conversation is None or not call.conversation.output:
         return "content was not kept"
     if selection.models and not {call.request.model, responding} & set(selection.models):

@@ -13,7 +13,7 @@ import msgspec
 
 from callspan.fail_open import fail_open
 from callspan.providers import registry
-from callspan.providers.base import Endpoint
+from callspan.providers.base import MEDIA_APIS, Endpoint
 from callspan.record.call import NO_BODY, Usage
 from callspan.record.messages import Conversation, Message, Part, Reasoning, Refusal, Text, ToolCall, ToolResult
 
@@ -26,7 +26,7 @@ _ESTIMATE: Final = fail_open("estimate the tokens of a call")
 
 def estimated(endpoint: Endpoint, request: msgspec.Raw, response: object, counted: Usage | None) -> Usage | None:
     """Return the usage of a call, completed by estimates from its bodies; unchanged without a response or text."""
-    if response is None or endpoint.operation in _NOT_ESTIMATED:
+    if response is None or endpoint.operation in _NOT_ESTIMATED or endpoint.api in MEDIA_APIS:
         return counted
     with _ESTIMATE:
         given = None if request is NO_BODY else registry.decoded(request)

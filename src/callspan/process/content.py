@@ -22,15 +22,23 @@ _PLAIN_VALUES: Final = frozenset(
     {
         "background",
         "encoding_format",
+        "input_fidelity",
         "modalities",
         "model",
+        "moderation",
+        "output_format",
         "parallel_tool_calls",
         "previous_response_id",
+        "quality",
         "reasoning_effort",
         "service_tier",
+        "size",
         "store",
+        "stream_format",
+        "style",
         "truncation",
         "verbosity",
+        "voice",
     }
 )
 """Settings whose texts are a provider's own and never content."""

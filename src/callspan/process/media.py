@@ -1,14 +1,14 @@
 """Media by reference: base64 in wire bodies becomes its hash, type and size.
 
-In place of the base64 text is `{"callspan_media": {"sha256": ..., "mime": ..., "bytes": ...}}`, in place
-of an embedding `{"callspan_vector": {"dimensions": ...}}`.
+In place of the base64 text is `{"callspan_media": {"sha256": ..., "mime": ..., "bytes": ...}}`, with the pixels of an
+image or the seconds of a sound where the file's header states them; in place of an embedding
+`{"callspan_vector": {"dimensions": ...}}`.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import re
 from itertools import repeat
 from typing import Final
@@ -19,8 +19,8 @@ from callspan.fail_open import ours
 from callspan.process.bodies import UNREADABLE, decoded, encoded, with_bodies
 from callspan.record.call import NO_BODY, CallRecord, Redaction
 from callspan.record.events import Record
+from callspan.record.media_reference import media_reference
 
-MEDIA_KEY: Final = "callspan_media"
 VECTOR_KEY: Final = "callspan_vector"
 
 _SMALL_BODY: Final = 4096
@@ -36,6 +36,7 @@ _MARKS: Final = {
     "moderations": (b"base64",),
     "vector_store_search": (),
     "graders": (),
+    "images": (b"b64_json",),
 }
 """What a body of each API holds somewhere if it holds media: few marks, since each is looked for in every body."""
 _ANY_MARK: Final = (b"base64", b"b64_json", b"input_audio", b'"audio"', b"image_generation_call")
@@ -53,7 +54,7 @@ _FIELDS: Final = {
     "result": "image/png",
     "image_data": None,
 }
-"""Fields with plain base64, and its media type if no other field states it."""
+"""Fields with plain base64, and its media type if neither another field nor its header states it."""
 _FORMATS: Final = {
     "wav": "audio/wav",
     "mp3": "audio/mpeg",
@@ -172,7 +173,7 @@ def _reference(holder: dict[str, object], key: str, text: str) -> dict[str, obje
         return None
     if key == "result" and holder.get("type") != "image_generation_call":
         return None
-    return _media(text, _mime(holder, key)) if _is_base64(text) else None
+    return _media(text, _mime(holder), _FIELDS[key]) if _is_base64(text) else None
 
 
 def _data_url(text: str) -> dict[str, object] | None:
@@ -184,7 +185,7 @@ def _is_base64(text: str) -> bool:
     return len(text) % 4 == 0 and _BASE64.fullmatch(text) is not None
 
 
-def _mime(holder: dict[str, object], key: str) -> str | None:
+def _mime(holder: dict[str, object]) -> str | None:
     for name in ("media_type", "mime_type", "mime"):
         found = holder.get(name)
         if isinstance(found, str):
@@ -193,15 +194,13 @@ def _mime(holder: dict[str, object], key: str) -> str | None:
         found = holder.get(name)
         if isinstance(found, str):
             return _FORMATS.get(found, found)
-    return _FIELDS[key]
+    return None
 
 
-def _media(text: str, mime: str | None) -> dict[str, object] | None:
+def _media(text: str, mime: str | None, usual: str | None = None) -> dict[str, object] | None:
+    """The reference to base64; its type is the stated one, else by its header, else the usual one of the field."""
     try:
         data = base64.b64decode(text.replace("-", "+").replace("_", "/"))
     except ours(binascii.Error, ValueError):
         return None
-    reference: dict[str, object] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    if mime is not None:
-        reference["mime"] = mime
-    return {MEDIA_KEY: reference}
+    return media_reference(data, mime, usual)

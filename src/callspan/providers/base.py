@@ -7,7 +7,7 @@ an object of the caller: strings and numbers may be kept, containers are copied.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -16,11 +16,14 @@ from callspan.record.messages import Conversation
 
 Api: TypeAlias = Literal[
     "chat_completions", "responses", "completions", "embeddings", "decisions", "messages", "moderations",
-    "vector_store_search", "graders",
+    "vector_store_search", "graders", "images",
 ]  # fmt: skip
 Operation: TypeAlias = Literal[
-    "chat", "text_completion", "embeddings", "decisions", "moderation", "retrieval", "evaluation"
+    "chat", "generate_content", "text_completion", "embeddings", "decisions", "moderation", "retrieval", "evaluation"
 ]
+
+MEDIA_APIS: Final[frozenset[str]] = frozenset({"images"})
+"""The APIs of images and sound, whose operation is `generate_content`."""
 
 
 class ResponseInfo(msgspec.Struct, frozen=True, kw_only=True):

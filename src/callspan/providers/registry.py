@@ -135,6 +135,7 @@ _PLACES: Final[dict[str, tuple[str, str]]] = {
     "moderations": ("openai.moderations", "Moderations"),
     "vector_store_search": ("openai.vector_store_search", "VectorStoreSearch"),
     "graders": ("openai.graders", "GraderRuns"),
+    "images": ("openai.images", "Images"),
 }
 """Module and class of the adapter of each API."""
 
@@ -148,6 +149,7 @@ _BY_LAST_TWO: Final[dict[str, Api]] = {
     "v1/messages": "messages",
     "responses/compact": "responses",
     "graders/run": "graders",
+    "images/generations": "images",
 }
 _BY_LAST: Final[dict[str, Api]] = {
     "responses": "responses",

@@ -15,7 +15,9 @@ _T = TypeVar("_T")
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Token counts of one call. `None` means unknown; 0 means the provider counted zero.
+    """Token counts of one call, and of media what the provider counts instead.
+
+    `None` means unknown; 0 means the provider counted zero.
 
     `input_tokens` and `output_tokens` are inclusive: the other counters are parts of them. Anthropic
     reports its input without the cached part, so there the total is input + cache read + cache write.
@@ -42,6 +44,10 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rejected_prediction_tokens: int | None = None
     web_search_requests: int | None = None
     web_fetch_requests: int | None = None
+    output_images: int | None = None
+    """Complete images in the answer."""
+    input_audio_seconds: float | None = None
+    """Seconds of sound that the provider counts, where it counts no tokens."""
     cost_usd: Decimal | None = None
     """The charge that the provider returns (OpenRouter's `usage.cost`)."""
     estimated: bool = False
@@ -329,10 +335,10 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     provider: str = "unknown"
     """Provider name of the conventions (openai, anthropic, azure.ai.openai, aws.bedrock, ...)."""
     api: str = "unknown"
-    """chat_completions, responses, completions, embeddings, decisions, messages, moderations, vector_store_search
-    or graders."""
+    """chat_completions, responses, completions, embeddings, decisions, messages, moderations, vector_store_search,
+    graders or images."""
     operation: str = always_written("chat")
-    """chat, text_completion, embeddings, decisions, moderation, retrieval or evaluation."""
+    """chat, generate_content, text_completion, embeddings, decisions, moderation, retrieval or evaluation."""
     sdk: str | None = None
     """Name and version, such as `openai/3.51.0`."""
     server_address: str | None = None

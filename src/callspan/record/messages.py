@@ -74,6 +74,11 @@ class Media(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_f
     sha256: str | None = None
     size: int | None = None
     """Bytes after base64 decoding."""
+    width: int | None = None
+    """Pixels of an image, where its file's header was seen."""
+    height: int | None = None
+    seconds: float | None = None
+    """Length of a sound, where its file's header states it."""
     data: str | None = None
     """Base64, only where media are kept inline."""
 

@@ -123,6 +123,7 @@ END: Final = Table(
         "US dollars as decimal text: what the provider states; computed only with `span_cost`.",
     ),
     Row("callspan.usage.estimated", BOOLEAN, "usage.estimated", "Token counts are estimates.", if_true=True),
+    Row("callspan.usage.output_images", INT, "usage.output_images", "Complete images in the answer."),
     Row(
         _TRUNCATED_BYTES, INT, Put(_put_truncated_bytes), "Bytes of content left out because of size limits."
     ),

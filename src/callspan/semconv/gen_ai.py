@@ -70,6 +70,8 @@ ERROR_TYPE: Final = "error.type"
 _SEARCH: Final = ("vector_store_search",)
 _TEMPLATES: Final = ("responses",)
 """The endpoints whose requests may refer to a prompt template of the provider."""
+_OUTPUT_TYPES: Final = {"images": "image"}
+"""What the endpoints that are not for text return, by the conventions' word."""
 _OPENAI: Final = ("chat_completions", "responses")
 _AZURE: Final = "azure.ai.openai"
 _AZURE_NAMESPACE: Final = "Microsoft.CognitiveServices"
@@ -187,7 +189,8 @@ START: Final = Table(
         OPERATION_NAME,
         STRING,
         "operation",
-        "What is done: `chat`, `text_completion`, `embeddings`, `decisions`, `moderation`, `retrieval`, `evaluation`.",
+        "What is done: `chat`, `generate_content` (images), `text_completion`, `embeddings`, `decisions`, "
+        "`moderation`, `retrieval`, `evaluation`.",
     ),
     Row(PROVIDER_NAME, STRING, "provider", "The provider, by the conventions' name."),
     Row(REQUEST_MODEL, STRING, "request.model", "The requested model."),
@@ -229,6 +232,10 @@ END: Final = Table(
         "gen_ai.output.type", STRING,
         Sent({"response_format": output_type, "text": output_type_of_text, "modalities": output_type_of_modalities}),
         "The requested format: `text`, `json` or `speech`.",
+    ),
+    Row(
+        "gen_ai.output.type", STRING, lambda record: _OUTPUT_TYPES[record.api], "`image` of images.",
+        apis=tuple(_OUTPUT_TYPES),
     ),
     Row(
         PROMPT_NAME, STRING, _OF_METADATA, "`prompt_id` of `callspan.metadata(...)`.", not_apis=_TEMPLATES,

@@ -57,6 +57,7 @@ def record(api: str = "messages", request: bytes = b"", response: bytes | None =
         ("/decisions", "decisions"),
         ("/moderations", "moderations"),
         ("/fine_tuning/alpha/graders/run", "graders"),
+        ("/images/generations", "images"),
     ],
 )
 @points("method", ["post", "POST"])
@@ -92,7 +93,7 @@ def test_a_call_to_a_model_is_known_by_its_last_segments(method: str, path: str,
         "/vector_stores/vs_1/files",
         "/files/search",
         "/organization/usage/decisions/export",
-        "/images/generations",
+        "/images",
         "/audio/speech",
         "/my-responses",
         "/model/anthropic.claude-x/invoke",
@@ -125,6 +126,7 @@ def test_every_endpoint_is_found_by_its_api_and_its_path() -> None:
         "moderations",
         "vector_store_search",
         "graders",
+        "images",
     ]
     for endpoint in registry.ENDPOINTS:
         assert registry.by_api(endpoint.api) is endpoint

@@ -9,8 +9,9 @@ from typing import Final
 
 from callspan.fail_open import ours
 from callspan.providers.copies import detached
-from callspan.providers.json_readers import flag, integer, items, mapping, text
+from callspan.providers.json_readers import flag, integer, items, mapping, number, text
 from callspan.record.codec import encode_json
+from callspan.record.media_reference import MEDIA_KEY
 from callspan.record.messages import (
     Conversation,
     Media,
@@ -26,9 +27,6 @@ from callspan.record.messages import (
 _Block = dict[str, object]
 
 _CALL_FIELDS: Final = frozenset({"type", "id", "name", "input", "incomplete", "cache_control"})
-_REFERENCE: Final = "callspan_media"
-"""Key of the reference `{sha256, mime, bytes}` that replaces base64 data."""
-
 _TOOL_USE: Final = "_tool_use"
 _TOOL_RESULT: Final = "_tool_result"
 
@@ -151,11 +149,16 @@ def _upload(block: _Block) -> Part:
 
 def _inline(modality: str, source: _Block) -> Part:
     """Return media given inline as base64, or their reference in the record."""
-    mime, reference = text(source, "media_type"), mapping(source, "data", _REFERENCE)
+    mime, reference = text(source, "media_type"), mapping(source, "data", MEDIA_KEY)
     if reference is not None:
-        size = integer(reference, "bytes")
         return Media(
-            modality=modality, mime=mime or text(reference, "mime"), sha256=text(reference, "sha256"), size=size
+            modality=modality,
+            mime=mime or text(reference, "mime"),
+            sha256=text(reference, "sha256"),
+            size=integer(reference, "bytes"),
+            width=integer(reference, "width"),
+            height=integer(reference, "height"),
+            seconds=number(reference, "seconds"),
         )
     try:
         data = base64.b64decode(text(source, "data") or "", validate=True)

@@ -11,11 +11,9 @@ from urllib.parse import unquote_to_bytes
 
 from callspan.fail_open import ours
 from callspan.providers.copies import detached
-from callspan.providers.json_readers import dig, integer, items, mapping, text
+from callspan.providers.json_readers import dig, integer, items, mapping, number, text
+from callspan.record.media_reference import MEDIA_KEY
 from callspan.record.messages import Media, Message, Part, Reasoning, Refusal, Text, UnknownPart
-
-REFERENCE: Final = "callspan_media"
-"""Key of the reference `{sha256, mime, bytes}` that replaces the data."""
 
 _MODALITIES: Final = ("image", "audio", "video")
 _FORMATS: Final = {"mp3": "audio/mpeg", "pcm16": "audio/pcm"}
@@ -28,7 +26,7 @@ def media(
 
     `part` is the enclosing object, which may have the reference instead. None if there is no location.
     """
-    found = mapping(source, REFERENCE) or mapping(part, REFERENCE)
+    found = mapping(source, MEDIA_KEY) or mapping(part, MEDIA_KEY)
     if found is not None:
         mime = text(found, "mime") or mime
         return Media(
@@ -36,6 +34,9 @@ def media(
             mime=mime,
             sha256=text(found, "sha256"),
             size=integer(found, "bytes"),
+            width=integer(found, "width"),
+            height=integer(found, "height"),
+            seconds=number(found, "seconds"),
             file_id=file_id,
         )
     if not isinstance(source, str) or not source:
@@ -55,7 +56,7 @@ def audio_mime(sound: object) -> str | None:
 
 def url_of(value: object) -> object:
     """Return the URL of an `image_url` or similar field, a text or an object with `url`."""
-    return dig(value, "url") if mapping(value) is not None and mapping(value, REFERENCE) is None else value
+    return dig(value, "url") if mapping(value) is not None and mapping(value, MEDIA_KEY) is None else value
 
 
 def _inline(modality: str, source: str, mime: str | None, file_id: str | None) -> Media:
@@ -165,14 +166,14 @@ def _by_url(key: str, modality: str) -> _Reader:
 
 def _sound(item: _Fields) -> Media | None:
     sound = mapping(item, "input_audio") or item
-    return media("audio", sound.get("data"), part=sound if REFERENCE in sound else item, mime=audio_mime(sound))
+    return media("audio", sound.get("data"), part=sound if MEDIA_KEY in sound else item, mime=audio_mime(sound))
 
 
 def _file(item: _Fields) -> Media | None:
     file = mapping(item, "file") or item
     source = file.get("file_data") or file.get("file_url")
     mime = text(file, "mime_type")
-    around = file if REFERENCE in file else item
+    around = file if MEDIA_KEY in file else item
     return media("document", source, part=around, mime=mime, file_id=text(file, "file_id") or None)
 
 

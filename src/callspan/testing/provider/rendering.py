@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 from callspan.testing.provider.answer import EMBEDDINGS, OPENAI, Answer, Event, Family, Wire, encode, member, models
 from callspan.testing.provider.anthropic_messages import ANTHROPIC, COUNT_TOKENS, MESSAGES
 from callspan.testing.provider.openai_chat import CHAT, COMPLETIONS
+from callspan.testing.provider.openai_media import IMAGES
 from callspan.testing.provider.openai_moderations import GRADERS, MODERATIONS, SEARCH
 from callspan.testing.provider.openai_responses import RESPONSES
 from callspan.testing.provider.script import Json, ReceivedRequest, Reply
@@ -45,6 +46,7 @@ _ROUTES = (
     Route("POST", re.compile(r"/moderations$"), MODERATIONS),
     Route("POST", re.compile(r"/vector_stores/[^/]+/search$"), SEARCH),
     Route("POST", re.compile(r"/graders/run$"), GRADERS),
+    Route("POST", re.compile(r"/images/generations$"), IMAGES),
     Route("POST", re.compile(r"/messages/count_tokens$"), COUNT_TOKENS, inference=False),
     Route("POST", re.compile(r"/messages$"), MESSAGES),
     Route("POST", re.compile(r"/models/(?P<model>[^/:]+):(?:streamR|r)awPredict$"), MESSAGES),

@@ -115,6 +115,8 @@ class Reply(Choice):
     """Output tokens spent on reasoning."""
     embedding: Sequence[float] | None = None
     """The vector for each input of an embeddings request. None: a short made-up one."""
+    media: bytes | None = None
+    """The file of an image or a sound. None: a small one."""
     headers: Json = field(default_factory=dict)
     """Response headers on top of the usual ones; a value of None takes a usual one away."""
     delay_s: float = 0.0
@@ -181,6 +183,7 @@ class ReplyFields(TypedDict, total=False):
     cache_write_tokens: int
     reasoning_tokens: int
     embedding: Sequence[float] | None
+    media: bytes | None
     headers: Json
     delay_s: float
     first_token_delay_s: float

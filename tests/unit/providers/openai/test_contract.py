@@ -11,6 +11,7 @@ from callspan.providers.openai.completions import Completions
 from callspan.providers.openai.decisions import Decisions
 from callspan.providers.openai.embeddings import Embeddings
 from callspan.providers.openai.graders import GraderRuns
+from callspan.providers.openai.images import Images
 from callspan.providers.openai.moderations import Moderations
 from callspan.providers.openai.responses import Responses
 from callspan.providers.openai.vector_store_search import VectorStoreSearch
@@ -18,7 +19,7 @@ from callspan.record.messages import Conversation
 
 ENDPOINTS: list[Endpoint] = [
     ChatCompletions(), Responses(), Completions(), Embeddings(), Decisions(), Moderations(), VectorStoreSearch(),
-    GraderRuns(),
+    GraderRuns(), Images(),
 ]  # fmt: skip
 
 each = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.api)
@@ -35,6 +36,7 @@ each = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpo
         (ENDPOINTS[5], "moderations", "moderation", "/moderations", "input"),
         (ENDPOINTS[6], "vector_store_search", "retrieval", "/vector_stores/{id}/search", "query"),
         (ENDPOINTS[7], "graders", "evaluation", "/graders/run", "model_sample"),
+        (ENDPOINTS[8], "images", "generate_content", "/images/generations", "prompt"),
     ],
 )
 def test_names_of_the_endpoints(endpoint: Endpoint, api: str, operation: str, path: str, key: str) -> None:

@@ -16,6 +16,7 @@ from callspan.providers.openai.completions import Completions
 from callspan.providers.openai.decisions import Decisions
 from callspan.providers.openai.embeddings import Embeddings
 from callspan.providers.openai.graders import GraderRuns
+from callspan.providers.openai.images import Images
 from callspan.providers.openai.moderations import Moderations
 from callspan.providers.openai.responses import Responses
 from callspan.providers.openai.vector_store_search import VectorStoreSearch
@@ -24,7 +25,7 @@ from callspan.record.messages import Conversation, Text, ToolCall
 
 ENDPOINTS: list[Endpoint] = [
     ChatCompletions(), Responses(), Completions(), Embeddings(), Decisions(), Moderations(), VectorStoreSearch(),
-    GraderRuns(),
+    GraderRuns(), Images(),
 ]  # fmt: skip
 HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 17, "model": "m"}
 

@@ -1,0 +1,142 @@
+"""Images: requests, responses and streams of `/images/generations`.
+
+A stream is folded into the body that the endpoint returns without streaming: its complete images, else the last partial
+one, marked by `"incomplete": true`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from callspan.providers.base import Api, Operation, ResponseInfo
+from callspan.providers.copies import detached
+from callspan.providers.json_readers import dig, items, mapping, objects, word
+from callspan.providers.openai.parts import media, prompt_messages
+from callspan.providers.openai.response import read_request, response_error, unix_time
+from callspan.providers.openai.usage import usage_of
+from callspan.record.call import Request, Response, Usage
+from callspan.record.messages import Conversation, Message, Part, Text
+
+_IMAGE: Final = "b64_json"
+_ABOUT_EVENT: Final = frozenset({"type", "created_at", "sequence_number", "partial_image_index", "usage", _IMAGE})
+_INCOMPLETE: Final = "incomplete"
+
+
+class ImageAccumulator:
+    """Folds the events of an image stream. Keeps one partial image at a time."""
+
+    __slots__ = ("_error", "_fields", "_images", "_partial", "_whole", "complete")
+
+    def __init__(self) -> None:
+        self.complete = False
+        self._fields: dict[str, Any] = {}
+        self._images: list[dict[str, Any]] | None = None
+        self._partial: str | None = None
+        self._whole: dict[str, Any] | None = None
+        self._error: object = None
+
+    def add(self, chunk: object) -> bool:
+        """Fold in one event; True if it carried an image, a partial one too."""
+        if not isinstance(chunk, dict):
+            return False
+        if chunk.get("error"):
+            self._error = detached(chunk["error"])
+            return False
+        if isinstance(chunk.get("data"), list):
+            self.complete, self._whole = True, detached(chunk)
+            return True
+        image = word(chunk, _IMAGE)
+        self._take_fields(chunk)
+        if str(chunk.get("type")).endswith(".completed"):
+            self.complete = True
+            self._images = [*(self._images or ()), *([{_IMAGE: image}] if image else ())]
+            self._partial = None
+        else:
+            self._partial = image or self._partial
+        return image is not None
+
+    def body(self) -> dict[str, object] | None:
+        """Return the answer so far; None if nothing came."""
+        if self._whole is not None:
+            return detached(self._whole)
+        partial = [] if self._partial is None else [{_IMAGE: self._partial, _INCOMPLETE: True}]
+        whole = detached(self._fields)
+        if self._images is not None or partial:
+            whole["data"] = [*map(dict, self._images or ()), *partial]
+        if self._error:
+            whole["error"] = detached(self._error)
+        return whole or None
+
+    def _take_fields(self, event: dict[str, Any]) -> None:
+        if (created := unix_time(event, "created_at")) is not None:
+            self._fields["created"] = created
+        self._fields |= {key: detached(value) for key, value in event.items() if key not in _ABOUT_EVENT}
+        if (usage := mapping(event, "usage")) is not None:
+            self._fields["usage"] = detached(usage)
+
+
+class Images:
+    """The endpoint that generates images. Stateless."""
+
+    api: Api = "images"
+    operation: Operation = "generate_content"
+    path = "/images/generations"
+    message_key = "prompt"
+
+    def request(self, body: object) -> Request:
+        """Return model, stream and parameters of a request, without its body. Total."""
+        return read_request(body, self.message_key)
+
+    def accumulator(self) -> ImageAccumulator:
+        """Return a fresh accumulator for one stream."""
+        return ImageAccumulator()
+
+    def response_info(self, body: object) -> ResponseInfo:
+        """Return time, usage and error of an answer; it names no model. Total."""
+        error = response_error(body)
+        return ResponseInfo(
+            response=Response(created=unix_time(body, "created")),
+            usage=_usage(body),
+            error=error,
+            recognized=error is not None or isinstance(dig(body, "data"), list),
+        )
+
+    def conversation(self, request: object, response: object) -> Conversation:
+        """Return the prompt as a message of a user, and each image as one of an assistant; either may be None."""
+        return Conversation(input=prompt_messages(dig(request, "prompt")), output=_outputs(response))
+
+
+def _outputs(body: object) -> list[Message]:
+    """One message per image, with the prompt that was made of the one given, where the provider states it."""
+    kind = word(body, "output_format")
+    mime = None if kind is None else f"image/{kind}"
+    messages = []
+    for image in objects(body, "data"):
+        found = media("image", image.get(_IMAGE) or image.get("url"), mime=mime)
+        parts: list[Part] = [] if found is None else [found]
+        if (revised := word(image, "revised_prompt")) is not None:
+            parts.append(Text(text=revised))
+        messages.append(Message(role="assistant", parts=parts))
+    return messages
+
+
+def _usage(body: object) -> Usage | None:
+    """The usage of an answer, with the number of its complete images.
+
+    Where the output has no parts all of it is image tokens: events state it so, as did answers before they had parts.
+    What drawing SVG took of another model (`svg_usage`) has other prices: it is kept in `raw` alone.
+    """
+    stated = usage_of(body)
+    count = sum(1 for image in items(body, "data") if mapping(image) is not None and not dig(image, _INCOMPLETE))
+    if stated is None and not count:
+        return None
+    usage = stated or Usage()
+    raw, svg = usage.raw, mapping(body, "svg_usage")
+    if svg is not None:
+        raw = {**(raw or {}), "svg_usage": detached(svg)}
+    image_tokens = usage.output_image_tokens
+    if image_tokens is None and usage.output_text_tokens is None:
+        image_tokens = usage.output_tokens
+    return msgspec.structs.replace(usage, output_images=count, output_image_tokens=image_tokens, raw=raw)

@@ -1,0 +1,134 @@
+"""Media references: hash, size and type that replace the bytes of a medium, with what the file's header states.
+
+The header gives the type, the pixels of an image and the seconds of a sound, where the format has them near its start:
+PNG, GIF, JPEG, WebP, WAV and FLAC. Of other formats only the type is known, of unknown ones nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from callspan.fail_open import ours
+
+MEDIA_KEY: Final = "callspan_media"
+"""Key of the object `{sha256, bytes, mime, width, height, seconds}` that represents a medium."""
+HEADER_BYTES: Final = 65_536
+"""As much of a file as `header_fields` looks at."""
+
+_Fields: TypeAlias = dict[str, object]
+
+
+def media_reference(data: bytes, mime: str | None = None, usual: str | None = None) -> dict[str, object]:
+    """Return the reference to a file in memory.
+
+    `mime` is its type as stated; None: as the header tells, else the `usual` one.
+    """
+    return described_reference(hashlib.sha256(data).hexdigest(), len(data), data[:HEADER_BYTES], mime, usual)
+
+
+def described_reference(
+    sha256: str, size: int, header: bytes, mime: str | None, usual: str | None = None
+) -> dict[str, object]:
+    """Return the reference to a file of which hash, size and first bytes are known; the types as above."""
+    found = header_fields(header, size)
+    fields: dict[str, object] = {"sha256": sha256, "bytes": size, "mime": usual, **found}
+    if mime is not None:
+        fields["mime"] = mime
+    return {MEDIA_KEY: {name: value for name, value in fields.items() if value is not None}}
+
+
+def header_fields(header: bytes, size: int | None) -> dict[str, object]:
+    """Return `mime`, `width`, `height` and `seconds` as far as the first bytes of a file tell. Total.
+
+    `size` is that of the whole file: recordings that were written as they came do not state their length.
+    """
+    try:
+        for magic, at, mime, read in _FORMATS:
+            if header.startswith(magic, at):
+                return {"mime": mime, **({} if read is None else read(header, size))}
+    except ours(struct.error, IndexError, ZeroDivisionError):
+        return {"mime": mime}
+    return {}
+
+
+def _png(header: bytes, _: int | None) -> _Fields:
+    width, height = struct.unpack_from(">II", header, 16)
+    return _pixels(width, height)
+
+
+def _gif(header: bytes, _: int | None) -> _Fields:
+    width, height = struct.unpack_from("<HH", header, 6)
+    return _pixels(width, height)
+
+
+_FRAMES: Final = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+"""Markers of JPEG after which the size stands."""
+
+
+def _jpeg(header: bytes, _: int | None) -> _Fields:
+    at = 2
+    while header[at] == 0xFF:  # noqa: PLR2004 - every marker begins so
+        marker, length = struct.unpack_from(">BH", header, at + 1)
+        if marker in _FRAMES:
+            height, width = struct.unpack_from(">HH", header, at + 5)
+            return _pixels(width, height)
+        at += 2 + length
+    return {}
+
+
+def _webp(header: bytes, _: int | None) -> _Fields:
+    kind = header[12:16]
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", header, 26)
+        return _pixels(width & 0x3FFF, height & 0x3FFF)
+    if kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", header, 21)
+        return _pixels((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
+    if kind == b"VP8X":
+        return _pixels(*(int.from_bytes(header[at : at + 3], "little") + 1 for at in (24, 27)))
+    return {}
+
+
+def _wav(header: bytes, size: int | None) -> _Fields:
+    at, rate = 12, 0
+    while at + 8 <= len(header):
+        name, length = struct.unpack_from("<4sI", header, at)
+        at += 8
+        if name == b"data":
+            left = length if size is None else min(length, size - at)
+            return {"seconds": round(left / rate, 3)}
+        if name == b"fmt ":
+            (rate,) = struct.unpack_from("<I", header, at + 8)
+        at += length + length % 2
+    return {}
+
+
+def _flac(header: bytes, _: int | None) -> _Fields:
+    bits = int.from_bytes(header[18:26], "big")
+    rate, samples = bits >> 44, bits & 0xF_FFFF_FFFF
+    return {"seconds": round(samples / rate, 3)} if samples else {}
+
+
+def _pixels(width: int, height: int) -> _Fields:
+    return {"width": width, "height": height} if width and height else {}
+
+
+_FORMATS: Final[tuple[tuple[bytes, int, str, Callable[[bytes, int | None], _Fields] | None], ...]] = (
+    (b"\x89PNG\r\n\x1a\n", 0, "image/png", _png),
+    (b"\xff\xd8\xff", 0, "image/jpeg", _jpeg),
+    (b"WEBPVP8", 8, "image/webp", _webp),
+    (b"GIF8", 0, "image/gif", _gif),
+    (b"WAVE", 8, "audio/wav", _wav),
+    (b"fLaC", 0, "audio/flac", _flac),
+    (b"OggS", 0, "audio/ogg", None),
+    (b"ID3", 0, "audio/mpeg", None),
+    (b"\xff\xfb", 0, "audio/mpeg", None),
+    (b"\xff\xf3", 0, "audio/mpeg", None),
+    (b"ftypM4A", 4, "audio/mp4", None),
+    (b"ftyp", 4, "video/mp4", None),
+    (b"%PDF-", 0, "application/pdf", None),
+)
+"""First bytes, where they stand, type, and what reads the rest; the first format that fits counts."""

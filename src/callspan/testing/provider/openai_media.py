@@ -1,0 +1,99 @@
+"""Images as OpenAI's endpoints answer them, in one piece and as the events of a stream."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+from collections.abc import Mapping
+
+from callspan.testing.provider.answer import OPENAI, Answer, Event, Wire, objects, with_usage
+from callspan.testing.provider.script import Json, Reply
+
+_SIDE = 8
+
+
+def _png() -> bytes:
+    """A black square of eight pixels' side."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", _SIDE, _SIDE, 8, 0, 0, 0, 0)
+    rows = zlib.compress((b"\0" + b"\0" * _SIDE) * _SIDE)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def _image_usage(reply: Reply) -> Json:
+    return {
+        "input_tokens": reply.input_tokens,
+        "output_tokens": reply.output_tokens,
+        "total_tokens": reply.input_tokens + reply.output_tokens,
+        "input_tokens_details": {"image_tokens": 0, "text_tokens": reply.input_tokens},
+        "output_tokens_details": {"image_tokens": reply.output_tokens, "text_tokens": 0},
+    }
+
+
+def _setting(answer: Answer, name: str, usual: str) -> str:
+    given = answer.request.body.get(name)
+    return given if isinstance(given, str) and given != "auto" else usual
+
+
+def _images(answer: Answer) -> Json:
+    image = _image(answer)
+    count = answer.request.body.get("n")
+    body: dict[str, object] = {
+        "created": answer.created_s,
+        "background": _setting(answer, "background", "opaque"),
+        "data": [image] * (int(str(count)) if str(count).isdecimal() else 1),
+        "output_format": _setting(answer, "output_format", "png"),
+        "quality": _setting(answer, "quality", "high"),
+        "size": _setting(answer, "size", f"{_SIDE}x{_SIDE}"),
+    }
+    return with_usage(body, answer.reply, _image_usage(answer.reply))
+
+
+def _image(answer: Answer) -> Json:
+    revised = {} if answer.reply.text is None else {"revised_prompt": answer.reply.text}
+    if answer.request.body.get("response_format") == "url":
+        return {"url": "https://images.example.com/scripted.png", **revised}
+    data = _png() if answer.reply.media is None else answer.reply.media
+    return {"b64_json": base64.b64encode(data).decode(), **revised}
+
+
+def _image_events(body: Json, answer: Answer) -> list[Event]:
+    """As many partial images as were requested, and the complete ones."""
+    kind = "image_edit" if answer.request.path.endswith("/edits") else "image_generation"
+    about = {name: body[name] for name in ("background", "output_format", "quality", "size") if name in body}
+    about["created_at"] = answer.created_s
+    requested = answer.request.body.get("partial_images")
+    partial = int(str(requested)) if str(requested).isdecimal() else 0
+    events = []
+    for image in objects(body.get("data")):
+        shown = {**_bytes_of(image), **about}
+        numbers = range(partial)
+        events += [_event(f"{kind}.partial_image", {**shown, "partial_image_index": number}) for number in numbers]
+        usage = body.get("usage")
+        whole = {
+            **_bytes_of(image),
+            **about,
+            **({"usage": _without_parts(usage)} if isinstance(usage, Mapping) else {}),
+        }
+        events.append(_event(f"{kind}.completed", whole))
+    return events
+
+
+def _without_parts(usage: Json) -> Json:
+    return {name: value for name, value in usage.items() if name != "output_tokens_details"}
+
+
+def _bytes_of(image: Json) -> Json:
+    return {"b64_json": image.get("b64_json")}
+
+
+def _event(kind: str, fields: Json) -> Event:
+    return Event({"type": kind, **fields}, kind, content=True)
+
+
+IMAGES = Wire(OPENAI, _images, _image_events)
+"""`POST /v1/images/generations`; the text of a reply is the revised prompt, `media` the image."""
