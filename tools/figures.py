@@ -15,7 +15,7 @@ COUNTS = (
     "tests/spool/test_processes.py::test_many_kills_of_writers_and_shippers_lose_and_double_nothing",
     "tests/spool/test_processes.py::test_the_real_store_survives_many_kills_of_writers_and_shippers",
     "tests/spool/test_spool.py::TestDisks::test_a_full_disk_costs_counted_records_only",
-    "tests/stores/test_delivery.py::test_a_full_disk_makes_a_store_wait_and_room_makes_it_whole",
+    "tests/stores/test_delivery.py::test_a_store_on_a_full_disk_waits_and_gets_everything_once_there_is_space",
     "tests/stores/test_delivery.py::test_a_receiver_that_dies_again_and_again_gets_everything_it_had_not_acknowledged",
     "tests/stores/test_postgres.py::test_immediate_restarts_lose_and_double_nothing",
     "tests/stores/test_clickhouse.py::TestNetwork::test_a_server_that_fails_again_and_again_loses_and_doubles_nothing",

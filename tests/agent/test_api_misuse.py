@@ -72,7 +72,7 @@ def test_a_scope_starts_once(seen: Seen, caplog: pytest.LogCaptureFixture) -> No
     assert len(seen.spans) == 1
 
 
-def test_an_event_without_a_type_is_flagged_and_the_rest_lives(seen: Seen) -> None:
+def test_an_event_without_a_type_is_flagged_and_recorded(seen: Seen) -> None:
     with session("s") as own:
         own.event("")
         own.event(None)  # type: ignore[arg-type]
@@ -116,7 +116,7 @@ def test_strict_raises_before_anything_is_changed(seen: Seen) -> None:
     assert len(seen.ended(SessionRecord)) == 1
 
 
-def test_objects_json_cannot_hold_do_no_harm(seen: Seen) -> None:
+def test_objects_json_cannot_represent_are_harmless(seen: Seen) -> None:
     class Hostile:
         def __repr__(self) -> str:
             raise RuntimeError
@@ -159,7 +159,7 @@ def test_a_reward_that_is_not_finite_does_not_spoil_the_sum(seen: Seen) -> None:
     assert seen.ended(SessionRecord)[0].totals.reward == 1
 
 
-def test_a_cyclic_object_is_an_event_all_the_same(seen: Seen) -> None:
+def test_an_event_with_a_cyclic_object_is_recorded(seen: Seen) -> None:
     cyclic: list[object] = []
     cyclic.append(cyclic)
     with session("s") as own:
@@ -169,7 +169,7 @@ def test_a_cyclic_object_is_an_event_all_the_same(seen: Seen) -> None:
     forget_failures()  # its content may be missing on the span
 
 
-def test_a_writer_that_fails_harms_nothing(seen: Seen) -> None:
+def test_a_failing_writer_is_harmless(seen: Seen) -> None:
     def fail(record: object) -> None:
         raise OSError("disk full")
 
@@ -326,12 +326,12 @@ def test_strict_raises_wherever_it_happens(
 
 
 @pytest.mark.parametrize("what", MISUSES)
-def test_off_means_off_for_wrong_use_too(no_runtime: None, nothing_warned: list[str], what: str) -> None:
+def test_disabled_callspan_ignores_wrong_use(no_runtime: None, nothing_warned: list[str], what: str) -> None:
     with session("s") as own:
         MISUSES[what][1](own)
 
 
-def test_what_happens_in_a_session_that_starts_again_is_in_that_session(seen: Seen) -> None:
+def test_events_of_a_restarted_session_belong_to_the_new_run(seen: Seen) -> None:
     """A session made once, used for several blocks: nothing of the later ones is lost."""
     own = session("s")
     for number in range(3):
@@ -359,7 +359,7 @@ def test_a_step_that_starts_again_is_another_step(seen: Seen) -> None:
     assert seen.of(EventRecord)[-1].timestep_id == two.timestep_id != first
 
 
-def test_what_starts_again_keeps_nothing_of_what_came_of_it_before(seen: Seen) -> None:
+def test_a_restarted_scope_keeps_no_results_of_the_earlier_run(seen: Seen) -> None:
     with session("s") as own:
         tool, agent, check, world = own.tool("t"), own.invoke_agent("a"), own.guardrail("g"), own.environment_step()
         with tool, agent, check, world:
@@ -377,14 +377,14 @@ def test_what_starts_again_keeps_nothing_of_what_came_of_it_before(seen: Seen) -
 
 
 @pytest.mark.parametrize("odd", ["text", 7, [1, 2], {"callspan-next-step": "x", "traceparent": "00-zz"}])
-def test_a_carrier_that_is_none_makes_a_session_of_its_own(seen: Seen, odd: Any) -> None:
+def test_an_invalid_carrier_makes_a_new_session(seen: Seen, odd: Any) -> None:
     with session("s", carrier=odd) as own:
         reward(1, carrier=odd)
     assert seen.ended(SessionRecord)[0].session_id == own.id
     assert seen.of(RewardRecord)[0].session_id == own.id
 
 
-def test_a_session_that_starts_again_ends_as_it_ends_then(seen: Seen) -> None:
+def test_a_restarted_session_has_the_end_of_the_new_run(seen: Seen) -> None:
     own = session("s")
     with own:
         own.update(status="won")

@@ -96,7 +96,7 @@ def test_a_failing_callback_is_counted_and_the_others_run(seen: Seen, callback: 
     forget_failures()
 
 
-def test_a_callback_before_the_record_may_put_another_in_its_place(seen: Seen, callback: AddCallback) -> None:
+def test_a_before_record_callback_may_replace_the_record(seen: Seen, callback: AddCallback) -> None:
     def enrich(record: Record) -> Record:
         return msgspec.structs.replace(record, metadata={"rank": 1})
 
@@ -107,7 +107,7 @@ def test_a_callback_before_the_record_may_put_another_in_its_place(seen: Seen, c
     assert seen.of(EventRecord)[0].metadata == {"rank": 1}
 
 
-def test_a_callback_that_was_taken_away_is_not_called(seen: Seen, callback: AddCallback) -> None:
+def test_a_removed_callback_is_not_called(seen: Seen, callback: AddCallback) -> None:
     called = []
     remove = callback("session_start", called.append)
     remove()

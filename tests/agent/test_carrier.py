@@ -97,7 +97,7 @@ def test_a_carrier_may_have_travelled_as_http_headers(seen: Seen) -> None:
 
 
 @pytest.mark.parametrize("sampled", [True, False])
-def test_a_carrier_takes_the_sampling_decision_along(seen: Seen, sampled: bool) -> None:
+def test_a_carrier_contains_the_sampling_decision(seen: Seen, sampled: bool) -> None:
     provider = TracerProvider(sampler=ParentBased(ALWAYS_ON if sampled else ALWAYS_OFF))
     seen.tracer = provider.get_tracer("tests")
     seen.install()
@@ -111,7 +111,7 @@ def test_a_carrier_takes_the_sampling_decision_along(seen: Seen, sampled: bool) 
     assert seen.ended(TimestepRecord)[0].session_id == own.id
 
 
-def test_a_broken_carrier_opens_a_session_of_its_own(seen: Seen) -> None:
+def test_a_damaged_carrier_makes_a_new_session(seen: Seen) -> None:
     for carrier in ({}, {"traceparent": "nonsense"}, {"traceparent": "00-zz-zz-01", "callspan-session": "c9"}):
         with session("s", carrier=carrier) as own, own.timestep():
             pass

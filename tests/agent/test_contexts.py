@@ -161,7 +161,7 @@ def test_a_decorated_method_does_not_keep_its_object(seen: Seen) -> None:
     assert seen.of(EventRecord)[0].data == {"arguments": {"what": "box"}, "result": "BOX"}
 
 
-def test_a_decorated_function_raises_its_own_complaint_about_arguments(seen: Seen) -> None:
+def test_a_decorated_function_raises_its_own_error_about_arguments(seen: Seen) -> None:
     @tool
     def lift(what: str) -> str:
         return what
@@ -400,7 +400,7 @@ def test_using_makes_one_of_many_sessions_current(seen: Seen) -> None:
     other.end()
 
 
-def test_what_a_session_hears_inside_its_step_belongs_to_the_step(seen: Seen) -> None:
+def test_events_on_a_session_during_its_step_belong_to_the_step(seen: Seen) -> None:
     with session("s") as own, own.timestep() as step:
         own.observation("x")
         with session("inner"):

@@ -94,7 +94,7 @@ def test_a_timed_step_after_the_end_is_kept_and_flagged_or_refused(seen: Seen) -
         step.environment_step().start()
 
 
-def test_what_the_environment_reported_last_counts(seen: Seen) -> None:
+def test_the_last_result_of_the_environment_counts(seen: Seen) -> None:
     with session("s") as own, own.timestep() as step, step.environment_step() as world:
         world.set_result("first", reward=1)
         world.set_result("last", reward=2, truncated=True)

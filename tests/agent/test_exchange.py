@@ -77,7 +77,7 @@ def test_a_session_shows_first_what_it_was_sent_and_last_what_it_returned(
     assert [message["finish_reason"] for message in last] == ["action", "terminated"]
 
 
-def test_the_answer_that_came_last_stands_last(ask: Callable[..., None]) -> None:
+def test_the_latest_response_is_the_last_output(ask: Callable[..., None]) -> None:
     with capture() as seen, callspan.session("talk") as session:
         session.message(TASK, kind="task", sender="user")
         session.environment("a wall")
@@ -87,7 +87,7 @@ def test_the_answer_that_came_last_stands_last(ask: Callable[..., None]) -> None
     assert came_out == [("environment", "a wall"), ("assistant", "A wall is there.")]
 
 
-def test_what_tools_checks_and_environments_ask_models_is_not_the_agents(ask: Callable[..., None]) -> None:
+def test_calls_of_tools_guardrails_and_environments_are_not_the_agents_messages(ask: Callable[..., None]) -> None:
     other = [{"role": "user", "content": "other"}]
     with capture() as seen, callspan.session("s") as session, session.timestep() as step:
         with step.guardrail("safe", input="x"):
@@ -106,7 +106,7 @@ def test_what_tools_checks_and_environments_ask_models_is_not_the_agents(ask: Ca
     assert on(seen, "invoke_workflow s") == [shown]
 
 
-def test_an_agent_shows_what_it_was_given_and_gave(ask: Callable[..., None]) -> None:
+def test_an_agents_span_has_its_input_and_output(ask: Callable[..., None]) -> None:
     with capture() as seen, callspan.session("s") as session:
         with session.invoke_agent("planner", input={"goal": "key"}) as agent:
             ask("North.")
@@ -125,7 +125,7 @@ def test_an_agent_shows_what_it_was_given_and_gave(ask: Callable[..., None]) -> 
 @pytest.mark.parametrize(
     "settings", [{"content": "metadata"}, {"content": "off"}, {"content_on_spans": False}, {"log_events": True}]
 )
-def test_nothing_is_shown_where_content_is_not(ask: Callable[..., None], settings: dict[str, Any]) -> None:
+def test_no_messages_are_on_the_span_if_content_is_off(ask: Callable[..., None], settings: dict[str, Any]) -> None:
     with capture(**settings) as seen, callspan.session("s") as session, session.timestep() as step:
         step.observation("a wall")
         ask("North.")
@@ -135,7 +135,7 @@ def test_nothing_is_shown_where_content_is_not(ask: Callable[..., None], setting
     assert bool(shown) is ("log_events" in settings)
 
 
-def test_a_block_with_less_content_stays_out(ask: Callable[..., None]) -> None:
+def test_messages_of_a_block_with_stricter_content_are_not_on_the_span(ask: Callable[..., None]) -> None:
     with capture() as seen, callspan.session("s") as session:
         with callspan.content("off"):
             session.observation("secret room")
@@ -144,7 +144,7 @@ def test_a_block_with_less_content_stays_out(ask: Callable[..., None]) -> None:
     assert on(seen, "invoke_workflow s") == [([], [("assistant", "north")])]
 
 
-def test_what_a_redactor_takes_out_is_not_shown(ask: Callable[..., None]) -> None:
+def test_text_removed_by_a_redactor_is_not_on_the_span(ask: Callable[..., None]) -> None:
     def redact(record: Record) -> Record:
         if isinstance(record, MessageRecord):
             return msgspec.structs.replace(record, content="[redacted]")
@@ -178,7 +178,7 @@ def test_bytes_stay_within_the_limits_and_what_went_in_and_out_is_there_after_ma
     assert sum(len(str(value).encode()) for value in shown if len(str(value)) > 300) <= 8000
 
 
-def test_an_application_may_change_what_it_has_handed_in() -> None:
+def test_later_changes_of_passed_objects_change_no_record() -> None:
     state = {"at": 1}
     with capture() as seen, callspan.session("s") as session:
         session.observation(state)

@@ -129,7 +129,7 @@ def test_an_episode_within_a_session_of_the_users_own_knows_it(seen: Seen, lake:
     assert len({record.session_id for record in episodes}) == 2
 
 
-def test_what_is_reset_or_closed_before_its_end_is_abandoned(seen: Seen) -> None:
+def test_an_episode_reset_or_closed_before_its_end_is_abandoned(seen: Seen) -> None:
     env = traced(Corridor())
     env.reset(seed=1)
     env.step(0)
@@ -156,7 +156,7 @@ class Asking(Corridor):
         return super().reset(**settings)
 
 
-def test_what_the_environment_does_to_reset_is_in_no_episode(seen: Seen) -> None:
+def test_calls_during_reset_belong_to_no_episode(seen: Seen) -> None:
     """Not in the one that was abandoned, which is over, and not in the next, which has no state yet."""
     inner = Asking(3)
     env = traced(inner)
@@ -268,7 +268,7 @@ def observed(seen: Seen, session_id: str) -> list[Any]:
     return [message.content for message in seen.of(MessageRecord) if message.session_id == session_id]
 
 
-def test_a_step_that_only_resets_is_no_turn(seen: Seen) -> None:
+def test_a_step_that_only_resets_is_not_a_turn(seen: Seen) -> None:
     env = vector([2], "NEXT_STEP")
     env.reset()
     (first,) = env.sessions
@@ -367,7 +367,7 @@ class OddEnv(gymnasium.Env[Any, Any]):
         return self.left.pop(0)
 
 
-def test_an_environment_that_answers_oddly_is_handed_through_as_it_is() -> None:
+def test_invalid_results_of_an_environment_are_returned_unchanged() -> None:
     with capture():
         env = traced(OddEnv())
         assert env.reset() == 0

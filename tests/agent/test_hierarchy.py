@@ -97,7 +97,7 @@ def test_an_environment_step_is_a_row_a_span_event_and_an_evaluation(seen: Seen)
     assert seen.ended(TimestepRecord)[0].terminated is True
 
 
-def test_messages_say_from_whom_to_whom(seen: Seen) -> None:
+def test_messages_record_sender_and_receiver(seen: Seen) -> None:
     with session("s") as episode:
         first = episode.observation("a wall")
         with episode.timestep():
@@ -214,7 +214,7 @@ def test_a_tool_that_fails_is_an_error_of_the_tool_only_where_it_is_caught(seen:
     assert seen.named("timestep")[0].status.status_code is StatusCode.UNSET
 
 
-def test_without_content_spans_say_what_happened_but_not_the_content(seen: Seen) -> None:
+def test_without_content_spans_have_events_but_no_content(seen: Seen) -> None:
     seen.install(SessionSpanOptions(content=False))
     secret = "open sesame"
 
@@ -250,7 +250,7 @@ def test_attributes_stay_within_their_bytes_and_valid_json(seen: Seen) -> None:
     assert len(texts) == 5
 
 
-def test_the_policy_goes_before_what_a_span_shows(seen: Seen) -> None:
+def test_processors_run_before_attributes_are_set(seen: Seen) -> None:
     def hush(record: Record) -> Record:
         return (
             record
@@ -281,7 +281,9 @@ def test_one_trace_per_timestep_links_each_to_the_one_before(
     assert [parent_of(run) for run in seen.named("execute_tool t")] == [step.context.span_id for step in steps]
 
 
-def test_the_users_own_spans_lie_between(seen: Seen, parent_of: Callable[[ReadableSpan], int | None]) -> None:
+def test_spans_of_the_user_are_between_step_and_call(
+    seen: Seen, parent_of: Callable[[ReadableSpan], int | None]
+) -> None:
     with session("s") as episode, seen.tracer.start_as_current_span("mine"), episode.timestep():
         pass
     (step,), (mine,), (root,) = seen.named("timestep"), seen.named("mine"), seen.named("invoke_workflow s")
@@ -375,7 +377,7 @@ def test_forgotten_steps_are_closed_with_their_session(seen: Seen) -> None:
     assert current_scope() is None
 
 
-def test_the_end_of_a_session_may_have_a_word_of_ones_own(seen: Seen) -> None:
+def test_a_session_may_end_with_a_custom_outcome(seen: Seen) -> None:
     with session("s", metadata={"a": 1, "b": 1}) as episode:
         episode.update(status="waiting", metadata={"b": 2, "c": None})
         assert seen.of(SessionRecord)[-1].outcome == "waiting"
@@ -392,7 +394,7 @@ def test_an_episode_without_success_is_a_failure_without_an_error(seen: Seen) ->
     assert seen.spans[0].status.status_code is StatusCode.UNSET
 
 
-def test_a_used_session_id_goes_on_counting_without_a_second_start(seen: Seen) -> None:
+def test_a_reused_session_id_continues_counting_without_a_second_start(seen: Seen) -> None:
     for number in range(2):
         with session("chat", session_id="kept", metadata={f"m{number}": 1}) as episode, episode.timestep():
             pass
@@ -466,7 +468,7 @@ def test_a_lone_timestep_opens_a_session_for_itself(seen: Seen, caplog: pytest.L
     assert len([entry for entry in caplog.records if "outside_session" in entry.getMessage()]) == 1
 
 
-def test_a_session_that_goes_on_has_a_span_of_its_own_time(seen: Seen) -> None:
+def test_a_continued_session_has_a_span_with_its_own_times(seen: Seen) -> None:
     """The row keeps the first start; no span begins before what it is in."""
     for _ in range(2):
         with seen.tracer.start_as_current_span("request"), session("chat", session_id="goes on in time"):
@@ -477,7 +479,9 @@ def test_a_session_that_goes_on_has_a_span_of_its_own_time(seen: Seen) -> None:
     assert {record.start_ns for record in seen.ended(SessionRecord)} == {first.start_time}
 
 
-def test_a_step_of_another_session_hangs_below_that_one(seen: Seen, parent_of: Callable[[Any], int | None]) -> None:
+def test_a_step_of_another_session_is_a_child_of_that_session(
+    seen: Seen, parent_of: Callable[[Any], int | None]
+) -> None:
     """Whatever runs where it is started: a step of the outer session inside an inner one."""
     with session("outer") as outer, outer.timestep() as first, session("inner"), outer.timestep("aside") as aside:
         pass

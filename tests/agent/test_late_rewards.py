@@ -86,7 +86,7 @@ def the(receiver: OtlpReceiver, name: str) -> ReceivedSpan:
     return span
 
 
-def test_a_reward_after_the_end_is_a_span_below_the_sessions(
+def test_a_reward_after_the_end_is_a_child_span_of_the_session(
     exporting: Callable[..., Handle], receiver: OtlpReceiver
 ) -> None:
     exporting()
@@ -112,7 +112,7 @@ def test_a_reward_after_the_end_is_a_span_below_the_sessions(
     assert shown.attributes == {**told, "openinference.span.kind": "EVALUATOR"}
 
 
-def test_each_late_reward_hangs_below_what_it_is_for(
+def test_each_late_reward_is_a_child_of_its_target(
     exporting: Callable[..., Handle], receiver: OtlpReceiver, provider: ScriptedProvider
 ) -> None:
     """By object and by id: the step's below the step, the call's below the call, with the answer's id."""
@@ -138,7 +138,7 @@ def test_each_late_reward_hangs_below_what_it_is_for(
     assert judged.attributes["gen_ai.evaluation.score.label"] == "thumbs up"
 
 
-def test_a_reward_while_the_step_runs_is_an_event_and_no_span(
+def test_a_reward_during_the_step_is_an_event_and_not_a_span(
     exporting: Callable[..., Handle], receiver: OtlpReceiver, provider: ScriptedProvider
 ) -> None:
     """Also for a call of this step, by its id."""
@@ -151,7 +151,7 @@ def test_a_reward_while_the_step_runs_is_an_event_and_no_span(
     assert [name for name, _ in the(receiver, "timestep").events] == [RESULT, RESULT]
 
 
-def test_a_call_of_an_earlier_step_is_judged_where_it_was_made(
+def test_a_reward_of_an_earlier_steps_call_belongs_to_that_step(
     exporting: Callable[..., Handle], receiver: OtlpReceiver, provider: ScriptedProvider
 ) -> None:
     """Its row, span and reward are the call's: neither the session that goes on counts it nor the step that runs."""
@@ -173,7 +173,7 @@ def test_a_call_of_an_earlier_step_is_judged_where_it_was_made(
     assert (second.totals.reward, whole.totals.reward) == (None, None)
 
 
-def test_a_call_of_another_session_is_not_of_the_one_that_runs(
+def test_a_reward_of_another_sessions_call_does_not_count_in_the_current_session(
     exporting: Callable[..., Handle], receiver: OtlpReceiver, provider: ScriptedProvider
 ) -> None:
     """The judge has a session of its own: what it judges keeps its ids, the judge's totals stay its own."""
@@ -212,7 +212,7 @@ def test_the_request_that_brings_the_feedback_is_linked_not_joined(
     assert handle.counters() == {}
 
 
-def test_with_log_events_it_is_a_log_event_in_the_context_of_what_was_judged(
+def test_with_log_events_a_late_reward_is_a_log_event_in_its_targets_context(
     exporting: Callable[..., Handle], receiver: OtlpReceiver
 ) -> None:
     """One event for each reward, in time or late; the late one is no span beside it."""
@@ -254,7 +254,7 @@ def test_a_session_that_was_not_sampled_gets_no_lone_evaluation(
     assert [told["gen_ai.evaluation.score.value"] for _, told, _ in receiver.logs] == [1.0, 2.0]
 
 
-def test_what_was_not_sampled_stays_so_for_what_is_reported_of_it_later(
+def test_late_reports_of_an_unsampled_scope_are_not_sampled(
     exporting: Callable[..., Handle], receiver: OtlpReceiver, provider: ScriptedProvider, tmp_path: Path
 ) -> None:
     """By object and by id, of a session, a step or a call, which a store file knows of too."""
@@ -276,7 +276,7 @@ def test_what_was_not_sampled_stays_so_for_what_is_reported_of_it_later(
     assert receiver.spans == []
 
 
-def test_what_the_policy_took_is_on_no_late_evaluation(
+def test_content_removed_by_processors_is_on_no_late_evaluation(
     exporting: Callable[..., Handle], receiver: OtlpReceiver
 ) -> None:
     exporting(content="metadata")
@@ -286,7 +286,7 @@ def test_what_the_policy_took_is_on_no_late_evaluation(
     assert shown.attributes["gen_ai.evaluation.score.value"] == 1.0
 
 
-def test_a_carrier_leads_a_reward_to_its_trace(exporting: Callable[..., Handle], receiver: OtlpReceiver) -> None:
+def test_a_reward_with_a_carrier_joins_the_trace(exporting: Callable[..., Handle], receiver: OtlpReceiver) -> None:
     """For processes that never saw the session, whatever stores there are."""
     exporting()
     with callspan.session("chat", session_id="chat-42") as session:
@@ -300,7 +300,7 @@ def test_a_carrier_leads_a_reward_to_its_trace(exporting: Callable[..., Handle],
     assert of_session.attributes["session.id"] == of_call.attributes["session.id"] == "chat-42"
 
 
-def test_rewards_in_a_session_of_another_process_are_below_its_span(
+def test_rewards_in_a_session_of_another_process_are_children_of_its_span(
     exporting: Callable[..., Handle], receiver: OtlpReceiver
 ) -> None:
     """A re-attached session has no span for events: its rewards, also the environment's, are spans of their own."""
@@ -317,7 +317,7 @@ def test_rewards_in_a_session_of_another_process_are_below_its_span(
     assert evaluations(receiver)[1].attributes["gen_ai.evaluation.score.label"] == "terminated"
 
 
-def test_a_store_file_tells_where_the_span_of_another_process_is(
+def test_the_span_of_another_process_is_found_in_a_store_file(
     exporting: Callable[..., Handle], receiver: OtlpReceiver, provider: ScriptedProvider, tmp_path: Path
 ) -> None:
     """Session, step and call by id; the row of the feedback is in the call's session."""
@@ -342,7 +342,7 @@ def test_a_store_file_tells_where_the_span_of_another_process_is(
     ]  # fmt: skip
 
 
-def test_files_that_cannot_be_read_know_nothing(tmp_path: Path) -> None:
+def test_unreadable_store_files_are_ignored_in_the_search_for_spans(tmp_path: Path) -> None:
     (tmp_path / "calls.db").write_text("no database")
     find = SpanFinder(
         [f"sqlite:///{tmp_path}/calls.db", f"sqlite:///{tmp_path}/none.db", f"jsonl:///{tmp_path}/a.jsonl"]
@@ -375,7 +375,7 @@ def test_a_judge_in_a_process_of_its_own_adds_to_the_trace(
     assert (shown.trace_id, shown.parent_id) == (span.trace_id, span.span_id)
 
 
-def test_only_so_many_are_remembered_and_the_newest_of_them() -> None:
+def test_only_a_bounded_number_of_the_newest_spans_is_remembered() -> None:
     remembered = LRUCache(2)
     where = [SpanRef(trace_id="0" * 32, span_id=f"{number:016x}") for number in range(4)]
     for name, one in zip("abac", where, strict=True):
@@ -387,7 +387,7 @@ def test_only_so_many_are_remembered_and_the_newest_of_them() -> None:
     assert (remembered.get("a"), remembered.get("d")) == (where[2], None)
 
 
-def test_a_session_that_goes_on_in_another_trace_is_linked_to_where_it_was(
+def test_a_session_continued_in_another_trace_is_linked_to_the_first(
     exporting: Callable[..., Handle], receiver: OtlpReceiver
 ) -> None:
     """One conversation, two requests: the second span links to the first; within one trace there is no link."""
@@ -436,7 +436,7 @@ def test_without_tracing_a_reward_is_a_row_and_a_log_event_of_no_trace(
         assert [one.value for one in reader.events(session.id) if isinstance(one, RewardRecord)] == [1.0, 2.0, 3.0]
 
 
-def test_a_session_that_is_named_beside_a_call_is_the_rewards(
+def test_a_session_given_with_a_call_is_the_rewards_session(
     exporting: Callable[..., Handle], receiver: OtlpReceiver, provider: ScriptedProvider
 ) -> None:
     """A call made outside of any session, counted for one all the same."""
@@ -459,9 +459,7 @@ class NoSessions(Sampler):
         return "no sessions"
 
 
-def test_no_sampler_makes_an_evaluation_of_what_it_dropped(
-    exporting: Callable[..., Handle], receiver: OtlpReceiver
-) -> None:
+def test_no_evaluation_is_made_for_a_dropped_span(exporting: Callable[..., Handle], receiver: OtlpReceiver) -> None:
     """It would be a span whose parent nobody ever gets."""
     exporting(sampler=NoSessions())
     with callspan.session("quiet") as session, session.timestep() as step:
@@ -483,7 +481,7 @@ def test_an_unknown_parent_is_below_the_request_that_brings_it(
     assert (shown.parent_id, shown.links) == (f"{request.get_span_context().span_id:016x}", [])
 
 
-def test_words_are_on_no_evaluation_where_content_is_on_no_span(
+def test_evaluations_have_no_text_if_content_is_off_on_spans(
     exporting: Callable[..., Handle], receiver: OtlpReceiver
 ) -> None:
     """With log events they are there."""
@@ -496,7 +494,9 @@ def test_words_are_on_no_evaluation_where_content_is_on_no_span(
     assert told["gen_ai.evaluation.explanation"] == "for events only"
 
 
-def test_a_log_pipeline_alone_asks_for_no_log_events(exporting: Callable[..., Handle], receiver: OtlpReceiver) -> None:
+def test_a_log_pipeline_alone_does_not_enable_log_events(
+    exporting: Callable[..., Handle], receiver: OtlpReceiver
+) -> None:
     """Many have one for their own logs, and a backend of traces that shows none."""
     exporting(logs=True)
     with callspan.session("game") as session:

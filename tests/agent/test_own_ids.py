@@ -49,7 +49,7 @@ def test_memory_for_ids_of_steps_is_bounded(seen: Seen) -> None:
         assert episode.takes_step_id("0")
 
 
-def test_actions_and_environment_steps_say_who_acts_and_their_own_number(seen: Seen) -> None:
+def test_actions_and_environment_steps_record_system_and_sequence(seen: Seen) -> None:
     given = {"system": "planner", "metadata": {"frame": 7}, "sequence": 41}
     with session("grid") as episode, metadata(run_id="r1"), episode.timestep() as step:
         step.action("north", **given)

@@ -74,7 +74,7 @@ def test_an_agents_row_is_announced_at_its_start_and_completed_at_its_end(seen: 
     assert in_order([started]) == [started]
 
 
-def test_what_an_agent_leaves_unsaid_is_absent(seen: Seen) -> None:
+def test_unset_fields_of_an_agent_are_absent(seen: Seen) -> None:
     """No input, no output, no description; an output of None is an output."""
     with session("s") as own_session:
         with own_session.invoke_agent("a"):
@@ -103,14 +103,14 @@ def test_a_failed_agent_is_a_failed_span_and_the_exception_passes(seen: Seen) ->
     assert [seen.named(f"invoke_agent {name}")[0].status.is_ok for name in "ab"] == [False, False]
 
 
-def test_agents_within_agents_say_who_called_them(seen: Seen) -> None:
+def test_nested_agents_record_which_agent_called_them(seen: Seen) -> None:
     with session("s"), invoke_agent("boss"), invoke_agent("worker"), tool("dig"):
         pass
     told = {one.name: one.system for one in seen.of(EventRecord) if one.event_type in {"agent", "tool"}}
     assert told == {"dig": "worker", "worker": "boss", "boss": None}
 
 
-def test_a_guardrail_says_whether_it_found_something(seen: Seen, parent_of: Parent) -> None:
+def test_a_guardrail_records_whether_it_was_triggered(seen: Seen, parent_of: Parent) -> None:
     with session("s") as own_session, own_session.timestep() as step, invoke_agent("triage"):
         with step.guardrail("profanity", input="darn") as check:
             check.triggered = True
@@ -132,7 +132,7 @@ def test_a_guardrail_says_whether_it_found_something(seen: Seen, parent_of: Pare
     assert (first.metadata, second.metadata) == ({"triggered": True}, {})
 
 
-def test_a_handoff_says_from_whom_to_whom(seen: Seen, parent_of: Parent) -> None:
+def test_a_handoff_records_sender_and_receiver(seen: Seen, parent_of: Parent) -> None:
     asked = {"id": "call_9", "type": "function", "function": {"name": "transfer_to_billing", "arguments": "{}"}}
     with session("s") as own_session, own_session.timestep() as step:
         with invoke_agent("triage"):
@@ -154,13 +154,13 @@ def test_a_handoff_says_from_whom_to_whom(seen: Seen, parent_of: Parent) -> None
     assert parent_of(seen.named("handoff support")[0]) == seen.named("timestep")[0].context.span_id
 
 
-def test_a_handoff_may_say_when(seen: Seen) -> None:
+def test_a_handoff_takes_a_time(seen: Seen) -> None:
     with session("s"):
         handoff("b", "a", at=1_700_000_000_000_000_000)
     assert seen.of(EventRecord)[0].time_ns == seen.named("handoff b")[0].start_time == 1_700_000_000_000_000_000
 
 
-def test_without_a_session_they_stand_alone(seen: Seen) -> None:
+def test_operations_work_without_a_session(seen: Seen) -> None:
     """A web service without sessions has agents too."""
     with invoke_agent("a") as agent, guardrail("g"):
         handoff("b")
@@ -169,7 +169,7 @@ def test_without_a_session_they_stand_alone(seen: Seen) -> None:
     assert agent.session is agent.step is agent.above is None
 
 
-def test_decorated_functions_tell_what_they_got_and_gave(seen: Seen) -> None:
+def test_decorated_functions_record_arguments_and_results(seen: Seen) -> None:
     @invoke_agent
     def planner(goal: str, depth: int = 2) -> list[str]:
         return [goal] * depth
@@ -249,7 +249,7 @@ def test_a_tool_of_the_step_belongs_to_the_innermost_it_runs_in(seen: Seen, pare
     assert parent_of(seen.named("execute_tool inner")[0]) == seen.named("execute_tool outer")[0].context.span_id
 
 
-def test_a_tool_of_a_step_that_is_not_current_is_below_that_step(seen: Seen, parent_of: Parent) -> None:
+def test_a_tool_of_a_step_that_is_not_current_is_a_child_of_that_step(seen: Seen, parent_of: Parent) -> None:
     """Also within its session, and within another step of it; so is a step of its environment."""
     with session("s") as own_session:
         aside = own_session.timestep("aside").start(current=False)
@@ -265,7 +265,7 @@ def test_a_tool_of_a_step_that_is_not_current_is_below_that_step(seen: Seen, par
     assert [parent_of(span) for span in inside] == [step.context.span_id] * 3
 
 
-def test_objects_nothing_can_be_made_of_do_no_harm(seen: Seen) -> None:
+def test_unserialisable_objects_are_harmless(seen: Seen) -> None:
     class Hostile:
         def __bool__(self) -> bool:
             raise RuntimeError

@@ -51,7 +51,7 @@ def test_the_last_outcome_counts_also_within_a_step_which_it_says_nothing_of(see
     assert rewards(seen.named("timestep")[0]) == {"callspan.reward": 0.5}
 
 
-def test_objectives_are_summed_each_by_itself(seen: Seen) -> None:
+def test_each_objective_is_summed_separately(seen: Seen) -> None:
     with session("s") as own:
         for style in (0.25, 0.5):
             with own.timestep() as step:
@@ -74,7 +74,7 @@ def test_objectives_are_summed_each_by_itself(seen: Seen) -> None:
     assert (read(seen).reward, read(seen).others) == (totals.reward, totals.rewards)
 
 
-def test_an_objective_alone_is_no_reward(seen: Seen) -> None:
+def test_another_objective_is_not_the_reward(seen: Seen) -> None:
     with session("s") as own, own.timestep() as step:
         step.reward(1, objective="style")
     assert rewards(seen.named(SPAN)[0]) == {"callspan.reward.style": 1.0}
@@ -92,7 +92,7 @@ def test_an_event_has_one_reward_however_often_it_is_judged(seen: Seen) -> None:
     assert seen.ended(SessionRecord)[0].totals.reward == read(seen).reward == 1.25
 
 
-def test_what_is_given_to_a_call_is_the_calls(seen: Seen) -> None:
+def test_a_reward_of_a_call_counts_in_no_session_or_step(seen: Seen) -> None:
     with session("s") as own, own.timestep():
         reward(1, call_id="c1")
         reward(1, call_id="c1", objective="style")
@@ -130,7 +130,7 @@ def test_a_reward_after_the_end_is_in_the_totals_of_the_next_record(seen: Seen) 
     assert seen.of(SessionRecord)[-1].totals.reward == 7
 
 
-def test_objectives_without_end_do_not_fill_the_memory(seen: Seen) -> None:
+def test_the_number_of_objectives_in_memory_is_bounded(seen: Seen) -> None:
     with session("s") as own:
         for number in range(300):
             own.reward(1, objective=f"o{number}")

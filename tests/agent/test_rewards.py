@@ -78,7 +78,7 @@ def test_without_a_runtime_a_reward_is_an_id_and_nothing_more(no_runtime: None) 
     assert reward(1, session_id="s") != feedback("c", 1)
 
 
-def test_rewards_and_feedback_by_id_tell_what_stands_around_them(seen: Seen) -> None:
+def test_rewards_and_feedback_by_id_have_the_metadata_around_them(seen: Seen) -> None:
     with metadata(application="judge", prompt_version=2):
         reward(1, session_id="s1")
         feedback("c1", 1)
@@ -90,7 +90,7 @@ def test_rewards_and_feedback_by_id_tell_what_stands_around_them(seen: Seen) -> 
     ]
 
 
-def test_a_step_named_by_id_says_nothing_of_the_place_it_is_judged_at(seen: Seen) -> None:
+def test_a_reward_for_a_step_by_id_ignores_the_current_place(seen: Seen) -> None:
     with session("judge") as own, own.timestep():
         reward(0.5, timestep_id="t9", objective="style")
     (kept,) = seen.of(RewardRecord)

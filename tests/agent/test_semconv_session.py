@@ -38,7 +38,7 @@ def test_span_names_have_few_values() -> None:
     assert names.span_name(TOOL) == "execute_tool move"
 
 
-def test_what_is_unknown_is_left_out() -> None:
+def test_unknown_values_are_left_out() -> None:
     for record in (SESSION, STEP, TOOL):
         found = names.start_attributes(record, compatibility=False) | names.end_attributes(record)
         assert None not in found.values()
@@ -131,7 +131,7 @@ def test_content_is_only_in_the_content_functions() -> None:
         (None, 10, 1, 0, None),
     ],
 )
-def test_a_steps_rest_is_what_calls_and_tools_leave(
+def test_a_steps_rest_is_its_time_outside_calls_and_tools(
     start_ns: int | None, end_ns: int | None, model_ns: int, tool_ns: int, rest_s: float | None
 ) -> None:
     """Never less than nothing, as calls may run side by side; and only where there was one of them."""

@@ -260,7 +260,7 @@ def test_a_tool_result_in_the_next_request_joins_the_call_that_requested_it(
         assert use.run.data == {"arguments": {"direction": "up"}, "result": "moved it"}
 
 
-def test_an_id_a_gateway_gives_out_again_is_another_use(tmp_path: Path, provider: ScriptedProvider) -> None:
+def test_a_tool_call_id_used_twice_by_a_gateway_is_two_uses(tmp_path: Path, provider: ScriptedProvider) -> None:
     store = f"sqlite:///{tmp_path / 'again.db'}"
     provider.reply(tool_calls=[TOOL_CALL])
     provider.reply(tool_calls=[TOOL_CALL])
@@ -283,7 +283,7 @@ def test_an_id_a_gateway_gives_out_again_is_another_use(tmp_path: Path, provider
     assert first.returned_in == second.requested_in
 
 
-def test_a_result_whose_asking_call_is_unknown_is_a_use_without_one(tmp_path: Path, provider: ScriptedProvider) -> None:
+def test_a_result_of_an_unknown_call_is_a_use_without_a_call(tmp_path: Path, provider: ScriptedProvider) -> None:
     store = f"sqlite:///{tmp_path / 'orphan.db'}"
     handle = callspan.instrument(stores=store)
     answer: Any = {"role": "tool", "tool_call_id": "call_0", "content": "found"}
@@ -327,7 +327,7 @@ def test_feedback_finds_its_call_and_session_long_after_the_end(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_hooks_see_calls_before_and_after_they_are_recorded(provider: ScriptedProvider, stream: bool) -> None:
+def test_callbacks_see_calls_before_and_after_they_are_recorded(provider: ScriptedProvider, stream: bool) -> None:
     kept: list[str] = []
 
     def enrich(record: Record) -> Record:

@@ -77,7 +77,7 @@ def test_metadata_around_is_on_the_spans_as_llm_meta(seen: Seen) -> None:
     assert not any(name.startswith("llm.") for span in seen.spans for name in span.attributes)
 
 
-def test_a_thread_without_context_still_tells_what_stood_around_its_session(seen: Seen) -> None:
+def test_a_thread_without_context_still_has_the_metadata_of_its_session(seen: Seen) -> None:
     with metadata(run_id="r7"), session("s") as own:
         pass
 
@@ -91,7 +91,7 @@ def test_a_thread_without_context_still_tells_what_stood_around_its_session(seen
     assert seen.of(RewardRecord)[1].metadata == {"run_id": "r8"}
 
 
-def test_metadata_of_a_message_is_its_own_over_what_stands_around(seen: Seen) -> None:
+def test_a_messages_own_metadata_overrides_that_around_it(seen: Seen) -> None:
     with metadata(purpose="play"), session("s") as own:
         own.message("x", metadata={"purpose": "test", "boundary": "tool", "nothing": None})
     assert seen.of(MessageRecord)[0].metadata == {"purpose": "test", "boundary": "tool"}
@@ -120,7 +120,7 @@ def test_totals_count_timesteps_once_for_each_level(seen: Seen) -> None:
     assert seen.named("invoke_workflow s")[0].attributes["callspan.totals.timesteps"] == 4
 
 
-def test_a_step_may_end_with_a_word_of_its_own_and_be_updated_later(seen: Seen) -> None:
+def test_a_step_may_end_with_a_custom_outcome_and_be_updated_later(seen: Seen) -> None:
     with session("s") as own, own.timestep() as step:
         step.update(status="paging", metadata={"page": 1})
         assert seen.of(TimestepRecord)[-1].outcome == "paging"
@@ -134,7 +134,7 @@ def test_a_step_may_end_with_a_word_of_its_own_and_be_updated_later(seen: Seen) 
     assert seen.named("timestep")[0].attributes["callspan.outcome"] == "skipped"
 
 
-def test_each_record_is_processed_once_and_callbacks_see_what_is_left(seen: Seen) -> None:
+def test_each_record_is_processed_once_before_callbacks(seen: Seen) -> None:
     processed: list[Record] = []
 
     def process(record: Record) -> Record:

@@ -25,7 +25,7 @@ T0 = 1_700_000_000_000_000_000
 SECOND = 1_000_000_000
 
 
-def test_all_that_happens_may_say_when(seen: Seen) -> None:
+def test_every_recording_function_takes_a_time(seen: Seen) -> None:
     with session("s", at=T0) as own:
         with own.timestep(at=T0 + SECOND) as step:
             step.observation("x", at=T0 + 2)
@@ -87,7 +87,7 @@ def test_a_datetime_keeps_its_microseconds(seen: Seen) -> None:
         ("2026-11-20", None),
     ],
 )
-def test_what_is_no_such_time_is_flagged_and_kept_as_well_as_it_can_be(
+def test_an_invalid_time_is_flagged_and_kept_as_far_as_possible(
     seen: Seen, given: Any, kept: int | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """None: the present."""
@@ -100,14 +100,14 @@ def test_what_is_no_such_time_is_flagged_and_kept_as_well_as_it_can_be(
     assert sum("odd_time" in entry.getMessage() for entry in caplog.records) == 1
 
 
-def test_the_first_sound_nanosecond_is_sound(seen: Seen) -> None:
+def test_the_earliest_valid_nanosecond_is_accepted(seen: Seen) -> None:
     with session("s") as own:
         own.event("x", at=10**17)
         own.event("x", at=2**63 - 1)
     assert [event.flags for event in seen.of(EventRecord)] == [[], []]
 
 
-def test_odd_times_mark_whatever_they_are_given_to(seen: Seen) -> None:
+def test_invalid_times_flag_every_kind_of_record(seen: Seen) -> None:
     odd: Any = "now"
     with session("s", at=odd) as own, own.timestep(at=odd) as step:
         step.observation(1, at=odd)
@@ -125,7 +125,7 @@ def test_odd_times_mark_whatever_they_are_given_to(seen: Seen) -> None:
     assert len(seen.named("execute_tool t")) == 1
 
 
-def test_strict_refuses_an_odd_time_before_anything_is_changed(seen: Seen) -> None:
+def test_strict_refuses_an_invalid_time_before_anything_is_changed(seen: Seen) -> None:
     seen.install(strict=True)
     odd: Any = "now"
     with pytest.raises(MisuseError, match="Unix nanoseconds"), session("s", at=odd):
@@ -188,7 +188,7 @@ def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Han
     handle.uninstrument()
 
 
-def test_a_store_orders_by_the_times_given_not_by_their_writing(stored: tuple[Handle, str]) -> None:
+def test_a_store_orders_events_by_the_given_times_not_by_writing(stored: tuple[Handle, str]) -> None:
     """Told backwards, read forwards; of one moment, in the order of writing."""
     with callspan.session("log", at=T0) as own:
         with own.timestep("second", at=T0 + 2 * SECOND) as step:
@@ -211,7 +211,7 @@ def test_a_store_orders_by_the_times_given_not_by_their_writing(stored: tuple[Ha
     assert (summary.session.start_ns, summary.session.end_ns) == (T0, T0 + 5 * SECOND)
 
 
-def test_what_starts_again_lasts_as_long_as_it_does_then(seen: Seen) -> None:
+def test_a_restarted_scope_has_the_duration_of_the_new_run(seen: Seen) -> None:
     """The end that was told of the first run is not the second's."""
     with session("s") as own:
         tool = own.tool("t")
@@ -224,7 +224,7 @@ def test_what_starts_again_lasts_as_long_as_it_does_then(seen: Seen) -> None:
     assert second.duration_ns < 3000 * SECOND
 
 
-def test_what_starts_again_begins_when_it_does(seen: Seen) -> None:
+def test_a_restarted_scope_has_the_start_of_the_new_run(seen: Seen) -> None:
     own = session("s", at=T0)
     for _ in range(2):
         with own:

@@ -97,7 +97,7 @@ def test_they_are_never_current(plain: Caller, run: Run, traced: Captured) -> No
     assert trace.get_current_span() is trace.INVALID_SPAN
 
 
-def test_a_time_out_has_a_span_too(plain: Caller, run: Run, traced: Captured) -> None:
+def test_a_timeout_has_an_attempt_span(plain: Caller, run: Run, traced: Captured) -> None:
     plain.script({"hang": True})
     with pytest.raises((openai.APITimeoutError, anthropic.APITimeoutError)):
         run(lambda: plain.call(timeout=0.1))

@@ -100,7 +100,7 @@ def assert_span_tells(seen: Captured, record: CallRecord) -> None:
         ("messages", {"status": 529, "error_type": "overloaded_error"}, "overloaded"),
     ],
 )  # fmt: skip
-def test_the_providers_word_says_more_than_the_status(
+def test_the_providers_error_code_takes_precedence_over_the_status(
     caller: Caller, run: Run, seen: Captured, reply: dict[str, Any], kind: str
 ) -> None:
     caller.script(reply)
@@ -205,7 +205,7 @@ def test_a_body_cut_off_is_tried_again(plain: Caller, run: Run, seen: Captured) 
 @pytest.mark.parametrize(
     ("word", "kind"), [("overloaded_error", "overloaded"), ("rate_limit_error", "rate_limit"), ("api_error", "server")]
 )
-def test_an_error_amid_a_stream_is_classified_by_its_word(
+def test_an_error_in_a_stream_is_classified_by_its_code(
     mode: Mode, api: str, run: Run, seen: Captured, word: str, kind: str
 ) -> None:
     """The SDKs give it no status, or that of the stream's start: 200. The request itself went well."""
@@ -219,7 +219,7 @@ def test_an_error_amid_a_stream_is_classified_by_its_word(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_failed_response_is_an_error_without_an_exception(mode: Mode, run: Run, seen: Captured, stream: bool) -> None:
+def test_a_failed_response_without_an_exception_is_an_error(mode: Mode, run: Run, seen: Captured, stream: bool) -> None:
     needs("openai", "1.66", "responses")
     failed = {
         "id": "resp_1", "object": "response", "created_at": 1, "model": "gpt-5", "status": "failed", "output": [],

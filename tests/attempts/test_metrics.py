@@ -322,7 +322,7 @@ def test_a_reader_that_fails_does_not_make_a_flush_raise() -> None:
         provider.shutdown()
 
 
-def test_endless_models_become_one(meters: Meters) -> None:
+def test_too_many_model_names_are_counted_as_other(meters: Meters) -> None:
     metrics = CallMetrics(meters.provider, "1")
     for number in range(1000):
         metrics.observed(record(f"ft:gpt-5:{number}"))
@@ -339,7 +339,7 @@ def test_endless_models_become_one(meters: Meters) -> None:
         ("req_011CSHoEeqs5C35K2UUqR7Fy", "_OTHER"), ("x" * 65, "_OTHER"), ("two words", "_OTHER"), ("1234", "_OTHER"),
     ],
 )  # fmt: skip
-def test_an_error_type_that_is_no_word_is_not_distinguished(meters: Meters, error_type: str, shown: str) -> None:
+def test_an_error_type_that_is_not_a_code_is_counted_as_other(meters: Meters, error_type: str, shown: str) -> None:
     assert bounded_type(error_type) == shown
     CallMetrics(meters.provider, "1").observed(record(error=ErrorInfo(kind="server", type=error_type)))
     (point,) = meters.read()["gen_ai.client.operation.duration"]

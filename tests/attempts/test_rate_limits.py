@@ -27,7 +27,7 @@ OPENAI = {
 }  # fmt: skip
 
 
-def test_openai_states_durations(mode: Mode, run: Run, seen: Captured) -> None:
+def test_reset_times_of_openai_are_durations(mode: Mode, run: Run, seen: Captured) -> None:
     mode.provider.reply(headers=OPENAI)
     run(Caller(mode, "chat_completions", "plain").call)
     limits = the_record(seen).rate_limits
@@ -39,7 +39,7 @@ def test_openai_states_durations(mode: Mode, run: Run, seen: Captured) -> None:
     assert attributes["llm.rate_limiting.requests.reset"] == 0.12
 
 
-def test_anthropic_states_moments(mode: Mode, run: Run, seen: Captured) -> None:
+def test_reset_times_of_anthropic_are_times(mode: Mode, run: Run, seen: Captured) -> None:
     moment = (datetime.now(timezone.utc) + timedelta(seconds=60)).strftime("%Y-%m-%dT%H:%M:%SZ")
     units = ("requests", "tokens", "input-tokens", "output-tokens")
     mode.provider.reply(headers={f"anthropic-ratelimit-{unit}-reset": moment for unit in units})
@@ -54,7 +54,7 @@ def test_anthropic_states_moments(mode: Mode, run: Run, seen: Captured) -> None:
         assert 50 <= limit.reset_s <= 60
 
 
-def test_azure_states_milliseconds(provider: ScriptedProvider, seen: Captured) -> None:
+def test_reset_times_of_azure_are_milliseconds(provider: ScriptedProvider, seen: Captured) -> None:
     provider.reply(
         headers={
             **NONE_OF_OURS,
@@ -70,7 +70,7 @@ def test_azure_states_milliseconds(provider: ScriptedProvider, seen: Captured) -
     assert limits.requests is None
 
 
-def test_a_failure_states_them_too(plain: Caller, run: Run, seen: Captured) -> None:
+def test_rate_limits_of_a_failed_response_are_recorded(plain: Caller, run: Run, seen: Captured) -> None:
     headers = {**NONE_OF_OURS, **OPENAI, "x-ratelimit-remaining-requests": "0"}
     plain.script({"status": 429, "headers": headers})
     with pytest.raises((openai.RateLimitError, anthropic.RateLimitError)):
@@ -94,7 +94,7 @@ def test_the_last_response_that_had_them_counts(
     assert limits.requests == RateLimit(remaining=remaining)
 
 
-def test_none_are_reported_where_no_header_does(plain: Caller, run: Run, seen: Captured) -> None:
+def test_without_headers_no_rate_limits_are_recorded(plain: Caller, run: Run, seen: Captured) -> None:
     plain.script({"text": "well", "headers": NONE_OF_OURS})
     run(plain.call)
     assert the_record(seen).rate_limits is None

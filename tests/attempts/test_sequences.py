@@ -61,7 +61,7 @@ def test_a_rate_limit_an_error_and_then_an_answer(caller: Caller, run: Run, seen
     assert attributes["callspan.request_id"] == "req_3"
 
 
-def test_time_outs_are_attempts_too(caller: Caller, run: Run, seen: Captured) -> None:
+def test_timeouts_are_attempts(caller: Caller, run: Run, seen: Captured) -> None:
     caller.script({"hang": True}, {"hang": True}, WELL)
     client = caller.client(max_retries=2)
     impatient(caller, client, requests=2)
@@ -122,7 +122,7 @@ def refused_once(caller: Caller, port: int) -> dict[str, Any]:
     return {"http_client": sdk.DefaultHttpxClient(event_hooks={"request": [redirect]})}
 
 
-def test_rate_limits_for_ever_end_in_the_last_of_them(caller: Caller, run: Run, seen: Captured) -> None:
+def test_repeated_rate_limits_end_with_the_last_error(caller: Caller, run: Run, seen: Captured) -> None:
     caller.provider.reply(repeat=True, **LIMITED)
     with pytest.raises((openai.RateLimitError, anthropic.RateLimitError)):
         run(lambda: caller.call(max_retries=3))
@@ -208,7 +208,7 @@ def test_no_latency_is_reported_where_there_was_no_response(plain: Caller, run: 
     assert "llm.total_latency" in attributes
 
 
-def test_what_is_no_attempt_is_not_counted(plain: Caller, run: Run, seen: Captured) -> None:
+def test_requests_that_are_not_attempts_are_not_counted(plain: Caller, run: Run, seen: Captured) -> None:
     """A hook of the HTTP client fetches a token with the same client, as workload identity does."""
     sdk = openai if plain.is_openai else anthropic
     asked: list[str] = []
@@ -236,7 +236,7 @@ def test_what_is_no_attempt_is_not_counted(plain: Caller, run: Run, seen: Captur
     assert record.retries == 1
 
 
-def test_an_application_that_counts_retries_itself_is_not_believed(plain: Caller, run: Run, seen: Captured) -> None:
+def test_a_retry_count_set_by_the_application_is_ignored(plain: Caller, run: Run, seen: Captured) -> None:
     plain.script({"status": 400})
     with pytest.raises((openai.BadRequestError, anthropic.BadRequestError)):
         run(lambda: plain.call(default_headers={"x-stainless-retry-count": "42"}))

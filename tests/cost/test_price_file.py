@@ -67,7 +67,7 @@ def test_prices_that_are_missing_are_those_of_input(tmp_path: Path) -> None:
     assert prices.usd(Usage(input_tokens=10, cache_read_tokens=4, cache_write_tokens=6)) == Decimal("0.00002")
 
 
-def test_a_name_beats_a_pattern_and_a_long_pattern_a_short_one(tmp_path: Path) -> None:
+def test_a_name_takes_precedence_over_a_pattern_and_a_longer_pattern_over_a_shorter(tmp_path: Path) -> None:
     rows = {"gpt-5*": 1, "gpt-5-mini*": 2, "gpt-5-mini": 3, "azure.ai.openai/gpt-5*": 4, "*": 5}
     models = {name: {"input": price} for name, price in rows.items()}
     table = read_prices(written(tmp_path / "p.json", {"models": models}))

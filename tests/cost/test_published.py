@@ -73,7 +73,7 @@ def test_unknown_models_and_providers_have_no_cost(call: MakeCall, provider: str
     assert priced(call(model, provider, input_tokens=10, output_tokens=5)).cost is None
 
 
-def test_no_tokens_no_cost(call: MakeCall) -> None:
+def test_a_call_without_tokens_has_no_cost(call: MakeCall) -> None:
     assert priced(call(usage=None)).cost is None
     assert priced(call(output_tokens=5)).cost is None
 
@@ -89,7 +89,7 @@ def test_what_the_provider_states_comes_first(call: MakeCall) -> None:
     assert (record.cost.usd, record.cost.source) == (Decimal("0.000123456789012345"), "provider")
 
 
-def test_a_cost_that_is_there_stays(call: MakeCall) -> None:
+def test_an_existing_cost_is_kept(call: MakeCall) -> None:
     record = priced(call(input_tokens=10))
     assert priced(record) is record
 
@@ -107,13 +107,13 @@ def test_a_running_call_has_no_cost(call: MakeCall) -> None:
     ],
     ids=["cut", "behind a gateway", "counted by us"],
 )
-def test_what_rests_on_a_guess_is_marked(call: MakeCall, fields: dict[str, object]) -> None:
+def test_an_estimated_cost_is_marked(call: MakeCall, fields: dict[str, object]) -> None:
     record = priced(call(**({"input_tokens": 1000} if "usage" not in fields else {}), **fields))
     assert record.cost is not None
     assert record.cost.estimated
 
 
-def test_the_providers_own_host_is_no_guess(call: MakeCall) -> None:
+def test_a_cost_at_the_providers_own_host_is_not_marked_as_estimated(call: MakeCall) -> None:
     record = priced(call(input_tokens=1000, server_address="api.openai.com"))
     assert record.cost is not None
     assert not record.cost.estimated

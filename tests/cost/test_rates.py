@@ -72,7 +72,7 @@ def test_every_model_costs_what_the_list_says_digit_by_digit(part: int) -> None:
     assert kept
 
 
-def test_rates_are_learnt_once_for_a_model_and_its_counters(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rates_are_computed_once_per_model_and_set_of_counters(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
     calc_price = genai_prices.calc_price
 
@@ -103,7 +103,7 @@ def test_prices_that_change_at_a_date_are_those_of_the_calls_own_time() -> None:
                 assert str(found) == str(by_the_list(provider, model.id, None, start_ns, usage))
 
 
-def test_prices_that_the_list_has_updated_hold_at_once() -> None:
+def test_updated_prices_of_the_list_apply_immediately() -> None:
     snapshot = genai_prices.data_snapshot.get_snapshot()
     prices, usage = PriceList(genai_prices), Usage(input_tokens=1_000_000)
     before = prices.usd(("openai", "gpt-4o"), None, NOVEMBER_2026_NS, usage)

@@ -67,7 +67,7 @@ def test_calls_without_a_cost_get_one_and_others_keep_theirs(store: str, prices:
     assert costs(store) == {"a": Cost(usd=Decimal("0.000000293"), source="v1"), "b": old, "c": None}
 
 
-def test_all_of_them_but_what_the_provider_reported(store: str, prices: str, call: MakeCall) -> None:
+def test_all_calls_are_repriced_except_costs_reported_by_the_provider(store: str, prices: str, call: MakeCall) -> None:
     stated = Usage(input_tokens=1, cost_usd=Decimal("0.7"))
     keep(
         store,
@@ -110,7 +110,7 @@ def test_a_price_file_that_is_wrong_is_wrong_usage(store: str, call: MakeCall, t
     assert "bad.json" in reprice(store, "--prices", str(tmp_path / "bad.json"), code=2)
 
 
-def test_no_calls_is_an_exit_code(store: str, prices: str, call: MakeCall) -> None:
+def test_reprice_without_calls_is_exit_code_1(store: str, prices: str, call: MakeCall) -> None:
     keep(store, call("m", "x"))
     result = CliRunner().invoke(callspan, ["--store", store, "reprice", "--prices", prices, "--model", "nope"])
     assert result.exit_code == 1

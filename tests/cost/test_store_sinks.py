@@ -87,12 +87,12 @@ def test_other_records_pass_as_they_are(call: MakeCall) -> None:
 
 
 @pytest.mark.parametrize("payload", [b"{}", b'{"kind":"call"', b"\xff"])
-def test_what_is_no_record_is_for_the_store_to_refuse(payload: bytes) -> None:
+def test_an_invalid_record_is_refused_by_the_store(payload: bytes) -> None:
     with pytest.raises(PoisonError):
         through(payload)
 
 
-def test_a_cost_that_is_there_stays(call: MakeCall, prices: Path) -> None:
+def test_an_existing_cost_is_kept(call: MakeCall, prices: Path) -> None:
     payload = encode(call("m", input_tokens=1, cost=Cost(usd=Decimal(5), source="mine")))
     assert through(payload, prices) == unpack(payload)
 
@@ -118,7 +118,7 @@ def test_a_record_is_decoded_once(call: MakeCall, prices: Path, monkeypatch: pyt
     assert len(decoded) == 1
 
 
-def test_everything_else_is_the_sinks_own(call: MakeCall) -> None:
+def test_everything_else_is_delegated_to_the_sink(call: MakeCall) -> None:
     kept = Kept()
     sink = ProcessedSink(kept, SharedDecoder(delivery_processors(None)))
     sink.open()

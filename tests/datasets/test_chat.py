@@ -145,7 +145,7 @@ def test_a_picture_kept_by_reference_is_reported_as_missing(world: World) -> Non
     assert dropped == {"image kept by reference only": 1}
 
 
-def test_thinking_is_dropped_aloud_or_kept_on_request(world: World) -> None:
+def test_thinking_is_reported_as_dropped_or_kept_on_request(world: World) -> None:
     request = {"messages": [{"role": "user", "content": "Go"}]}
     thought = {"type": "thinking", "thinking": "Hmm.", "signature": "sig"}
     response = {"role": "assistant", "content": [thought, {"type": "text", "text": "Done."}]}
@@ -191,7 +191,7 @@ def test_old_function_calls_get_ids_that_their_results_find(world: World) -> Non
     assert found.prompt[2]["tool_call_id"] == calls[0]["id"]
 
 
-def test_a_tool_result_that_is_a_picture_or_an_error_is_reported_to_lose_it(world: World) -> None:
+def test_images_and_errors_dropped_from_tool_results_are_reported(world: World) -> None:
     result = {"type": "tool_result", "tool_use_id": "t1", "is_error": True}
     result["content"] = [{"type": "text", "text": "oops"}, {"type": "image", "source": {"type": "url", "url": "x"}}]
     used = {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "look", "input": {}}]}
@@ -202,7 +202,7 @@ def test_a_tool_result_that_is_a_picture_or_an_error_is_reported_to_lose_it(worl
 
 
 @pytest.mark.parametrize("response", [None, {"choices": []}])
-def test_no_answer_no_row(world: World, response: Any) -> None:
+def test_a_call_without_a_response_makes_no_row(world: World, response: Any) -> None:
     call = world.call("chat_completions", {"messages": [{"role": "user", "content": "?"}]}, response)
     assert chat_call(call, Counter()) is None
 

@@ -25,7 +25,7 @@ def play(world: World, session_id: str = "s1", turns: int = 3) -> None:
     world.chat(messages, "Done.", session_id, tools=TOOLS)
 
 
-def test_one_row_per_session_says_each_message_once(world: World, exported: Export) -> None:
+def test_one_row_per_session_has_each_message_once(world: World, exported: Export) -> None:
     world.session("s1", reward=1.0)
     play(world)
     found = exported("openai-session")
@@ -79,7 +79,7 @@ def test_unrecorded_answers_have_no_weight(world: World, exported: Export) -> No
     assert [m.get("weight") for m in row["messages"]] == [None, 0, None, 1]
 
 
-def test_a_history_that_only_the_provider_remembers_is_put_together(world: World, exported: Export) -> None:
+def test_a_history_stored_only_by_the_provider_is_reconstructed(world: World, exported: Export) -> None:
     world.session("s1")
 
     def answer(number: int, text: str) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def test_a_history_that_only_the_provider_remembers_is_put_together(world: World
     assert not found.dropped
 
 
-def test_a_history_that_is_not_in_the_store_is_named(world: World, exported: Export) -> None:
+def test_a_history_missing_from_the_store_is_reported(world: World, exported: Export) -> None:
     content = [{"type": "output_text", "text": "2"}]
     answer = {"id": "r2", "output": [{"type": "message", "role": "assistant", "content": content}]}
     world.call("responses", {"model": "m", "input": "Two?", "previous_response_id": "resp_1"}, answer)
@@ -145,7 +145,7 @@ def test_calls_that_failed_were_cut_or_hold_no_content_are_no_rows(world: World,
     assert found.left_out == dict.fromkeys((f"call: {reason}" for reason in reasons), 1)
 
 
-def test_pictures_stay(world: World, exported: Export) -> None:
+def test_images_are_kept(world: World, exported: Export) -> None:
     picture = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
     world.chat([{"role": "user", "content": [{"type": "text", "text": "What?"}, picture]}], "A cat.")
     (row,) = exported("openai").rows
@@ -153,7 +153,7 @@ def test_pictures_stay(world: World, exported: Export) -> None:
     assert row["messages"][0]["content"][1] == picture
 
 
-def test_ids_and_rewards_come_along_on_request(world: World, exported: Export) -> None:
+def test_ids_and_rewards_are_added_on_request(world: World, exported: Export) -> None:
     world.session("s1", reward=0.5, task_id="t")
     world.chat([{"role": "user", "content": "?"}], "!", "s1")
     (row,) = exported("openai", options=Options(metadata=True)).rows

@@ -20,7 +20,7 @@ def play(world: World, session_id: str, move: str, reward: float | None, **field
     world.chat(seen, move, session_id, tools=TOOLS)
 
 
-def test_two_sessions_of_a_task_part_at_their_first_difference(world: World, exported: Export) -> None:
+def test_two_sessions_of_a_task_are_compared_at_their_first_difference(world: World, exported: Export) -> None:
     play(world, "good", "left", 1.0)
     play(world, "bad", "right", 0.0)
     (row,) = exported("preferences").rows
@@ -39,7 +39,7 @@ def test_the_best_is_paired_with_each_worse_one(world: World, exported: Export) 
     assert {row["non_preferred_output"][0]["content"] for row in rows} == {"way 0", "way 2"}
 
 
-def test_what_gives_no_pair_is_counted(world: World, exported: Export) -> None:
+def test_sessions_without_a_pair_are_counted(world: World, exported: Export) -> None:
     play(world, "a", "left", 1.0)
     play(world, "b", "right", 0.95)
     play(world, "c", "left", 0.1)

@@ -89,7 +89,7 @@ def test_a_history_that_was_rewritten_is_copied_context(world: World, exported: 
     ]
 
 
-def test_token_ids_come_along(world: World, exported: Export) -> None:
+def test_token_ids_are_included(world: World, exported: Export) -> None:
     world.session("s1")
     logprobs = {"content": [{"token": "a", "logprob": -0.5}, {"token": "b", "logprob": -1.5}]}
     choice = {"token_ids": [7, 8], "logprobs": logprobs}

@@ -54,7 +54,7 @@ def test_the_methods_read_from_the_source_are_those_of_the_classes(sdk: str) -> 
 
 
 @pytest.mark.parametrize("sdk", SDKS)
-def test_no_row_is_stale_or_in_the_tables_way(sdk: str) -> None:
+def test_no_row_is_stale_or_shadows_another(sdk: str) -> None:
     """Each name of a row is a method that no earlier row has; lists of usual names may have more."""
     if not is_named(sdk):
         pytest.skip("only for the versions of the table")

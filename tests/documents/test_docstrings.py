@@ -38,7 +38,7 @@ def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
 
 
 @pytest.mark.parametrize(("module", "name"), PUBLIC, ids=[name for _, name in PUBLIC])
-def test_its_example_does_what_it_says(module: ModuleType, name: str, names: dict[str, object]) -> None:
+def test_every_public_name_has_a_working_example(module: ModuleType, name: str, names: dict[str, object]) -> None:
     documentation = inspect.getdoc(getattr(module, name)) or ""
     test = doctest.DocTestParser().get_doctest(documentation, dict(names), name, None, None)
     assert test.examples, f"{name} has no example"
@@ -51,7 +51,7 @@ def test_its_example_does_what_it_says(module: ModuleType, name: str, names: dic
 
 
 @pytest.mark.parametrize(("module", "name"), PUBLIC, ids=[name for _, name in PUBLIC])
-def test_what_it_raises_is_reported(module: ModuleType, name: str) -> None:
+def test_every_raised_exception_is_documented(module: ModuleType, name: str) -> None:
     """A `raise` in a public function is an exception its documentation names."""
     thing = getattr(module, name)
     if not inspect.isfunction(thing):

@@ -177,7 +177,7 @@ def test_a_session_that_waits_is_deleted_from_every_store_and_does_not_come_back
         assert in_process("--store", store, "calls", "--json").json == []
 
 
-def test_a_deleted_file_beside_its_spool_is_not_said_to_be_new(tmp_path: Path) -> None:
+def test_a_deleted_file_next_to_its_spool_is_not_reported_as_new(tmp_path: Path) -> None:
     (tmp_path / "calls.db.spool").mkdir()
     for command in (("calls",), ("prune", "--older-than", "1d")):
         answer = in_process("--store", f"sqlite:///{tmp_path}/calls.db", *command)

@@ -153,7 +153,7 @@ def test_show_finds_a_call_by_its_span_id(ask: Ask) -> None:
     assert call["call_id"] in ask("show", call["span_id"]).out
 
 
-def test_show_of_nothing_is_exit_code_1(ask: Ask) -> None:
+def test_show_of_an_unknown_id_is_exit_code_1(ask: Ask) -> None:
     answer = ask("show", "nothing-like-it")
     assert answer.code == 1
     assert "nothing-like-it" in answer.err
@@ -184,7 +184,7 @@ def test_stats_groups_by(ask: Ask, by: str, groups: int) -> None:
     assert ask("stats", "--by", by).code == 0
 
 
-def test_what_is_unknown_is_a_dash_and_null_never_zero(ask: Ask) -> None:
+def test_unknown_values_are_a_dash_or_null_and_never_zero(ask: Ask) -> None:
     (refused,) = [call for call in ask("calls", "--json").json if call["outcome"] == "error"]
     assert refused["output_tokens"] is None
     assert refused["cost_usd"] is None
@@ -241,7 +241,7 @@ def test_a_missing_store_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.Mo
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_is_no_store_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_store_is_a_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "notes.db"
     path.write_text("Not a database at all, but rather long text, so that SQLite reads it." * 20)
     answer = in_process("--store", f"sqlite:///{path}", "calls")
@@ -276,12 +276,12 @@ def test_wrong_usage_is_exit_code_2(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert answer.err.startswith("Usage:")
 
 
-def test_an_invalid_setting_of_the_environment_is_no_matter_of_a_command_that_reads(tmp_path: Path) -> None:
+def test_a_reading_command_ignores_invalid_settings_of_the_environment(tmp_path: Path) -> None:
     answer = in_its_own("calls", cwd=tmp_path, env={"CALLSPAN_MEDIA": "carrier pigeon"})
     assert (answer.code, "no such file" in answer.err) == (1, True), "the command itself has run"
 
 
-def test_of_the_environments_stores_those_are_read_that_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_readable_stores_of_the_environment_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CALLSPAN_STORES", "teapot://u:pass/word-8@h/db,b.jsonl")
     answer = in_process("calls")

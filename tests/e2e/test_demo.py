@@ -87,7 +87,7 @@ def test_tokens_are_those_the_provider_reported(ask: Ask) -> None:
     assert [call["cache_read_tokens"] for call in calls_of(sync)][-2:] == [256, 384]
 
 
-def test_calls_tools_events_and_rewards_hang_in_their_steps(ask: Ask) -> None:
+def test_calls_tools_events_and_rewards_are_in_their_steps(ask: Ask) -> None:
     (sync,) = [s for s in sessions(ask) if s["metadata"]["seed"] == 7]
     first, *_, last = sync["steps"]
     assert [tool["name"] for tool in first["tools"]] == ["look", "move"]
@@ -99,7 +99,7 @@ def test_calls_tools_events_and_rewards_hang_in_their_steps(ask: Ask) -> None:
     assert [reward["value"] for reward in sync["loose_rewards"]] == [1.3]
 
 
-def test_a_server_of_open_models_tells_as_many_token_ids_as_it_counts(ask: Ask) -> None:
+def test_a_server_of_open_models_returns_as_many_token_ids_as_it_counts(ask: Ask) -> None:
     calls = ask("calls", "--model", "my-policy-4b", "--json").json
     assert len(calls) == 3
     for call in calls:
@@ -222,7 +222,7 @@ def test_spans_are_sent_to_an_otlp_receiver(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("somebody", [True, False])
-def test_the_demo_says_truly_whether_its_spans_were_taken(
+def test_the_demo_reports_whether_its_spans_were_accepted(
     somebody: bool, receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

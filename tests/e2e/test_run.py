@@ -112,14 +112,14 @@ def test_the_store_stays_where_it_was_named_when_the_application_moves(place: Pa
     assert not list((place / "deep").iterdir())
 
 
-def test_settings_of_the_environment_hold(place: Path) -> None:
+def test_settings_of_the_environment_apply(place: Path) -> None:
     assert run(place, "app.py", CALLSPAN_CONTENT="off").code == 7
     (call,) = calls(place)
     assert call["output"] is None
     assert call["output_tokens"] is not None
 
 
-def test_a_setting_that_means_nothing_keeps_no_application_from_starting(place: Path) -> None:
+def test_an_invalid_setting_does_not_stop_the_application(place: Path) -> None:
     program = "from callspan.cli import run_process; run_process.start(); print('started')"
     (place / "app.py").write_text(program)
     answer = in_its_own("run", "--store", "callspan.db", "app.py", cwd=place, env={"CALLSPAN_MEDIA": "pigeon"})
@@ -127,7 +127,7 @@ def test_a_setting_that_means_nothing_keeps_no_application_from_starting(place: 
     assert "CALLSPAN_MEDIA" in answer.err
 
 
-def test_what_is_no_program_is_wrong_usage(place: Path) -> None:
+def test_an_app_that_is_not_a_program_is_wrong_usage(place: Path) -> None:
     answer = run(place, "nothing.py")
     assert answer.code == 2
     assert "nothing.py: there is no such file or command" in answer.err
@@ -169,13 +169,13 @@ def test_the_last_line_says_where_the_records_are(place: Path, program: str, sto
     assert answer.err.count(LAST) == 1
 
 
-def test_switched_off_it_says_so(place: Path) -> None:
+def test_the_last_line_says_if_callspan_is_disabled(place: Path) -> None:
     answer = run(place, "app.py", CALLSPAN_ENABLED="false")
     assert (answer.code, answer.err) == (7, "callspan: switched off by the environment, nothing was recorded\n")
 
 
 @pytest.mark.parametrize("how", ["closed", "full", "broken"])
-def test_a_stderr_that_takes_nothing_changes_no_exit_code(place: Path, how: str) -> None:
+def test_an_unwritable_stderr_does_not_change_the_exit_code(place: Path, how: str) -> None:
     redirected = {"closed": "2>&-", "full": "2>/dev/full", "broken": "2> >(exit)"}[how]
     (place / "app.py").write_text("import sys, time, signal; signal.signal(signal.SIGPIPE, signal.SIG_DFL)\n"
                                   "time.sleep(0.2); sys.exit(7)")  # fmt: skip
@@ -184,7 +184,7 @@ def test_a_stderr_that_takes_nothing_changes_no_exit_code(place: Path, how: str)
     assert done.returncode == 7
 
 
-def test_a_signal_that_ends_it_ends_it_as_without_us(place: Path) -> None:
+def test_a_signal_ends_the_application_as_without_callspan(place: Path) -> None:
     (place / "app.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)")
     answer = run(place, "app.py")
     assert answer == (-signal.SIGTERM, "", "")

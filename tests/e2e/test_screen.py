@@ -13,19 +13,19 @@ B = "01a1f80a-6a2b-7706-bad1-ad9a839f4ded"
 C = "01a1f80a-6a2c-7000-bad1-ad9a839f4ded"
 
 
-def test_an_id_is_shortened_to_what_tells_it_from_its_neighbours() -> None:
+def test_an_id_is_shortened_to_a_unique_prefix() -> None:
     assert short_ids([A, B, C]) == {A: A[:18], B: B[:18], C: C[:13]}
     assert short_ids([A], besides=[B]) == {A: A[:18]}
     assert short_ids(["run-17"]) == {"run-17": "run-17"}
     assert short_ids([]) == {}
 
 
-def test_one_id_that_begins_another_stays_whole() -> None:
+def test_an_id_that_is_a_prefix_of_another_is_not_shortened() -> None:
     shown = short_ids(["run-of-the-mill", "run-of-the-mill-2"])
     assert shown == {"run-of-the-mill": "run-of-the-mill", "run-of-the-mill-2": "run-of-the-mill-2"}
 
 
-def test_times_are_read_as_people_write_them() -> None:
+def test_ages_and_iso_times_are_accepted() -> None:
     def read(text: str) -> int:
         return MOMENT.convert(text, None, None)
 

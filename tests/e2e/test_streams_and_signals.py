@@ -61,7 +61,7 @@ def on_a_terminal(directory: Path, *arguments: str, **environment: str) -> str:
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
-def test_a_reader_that_goes_away_ends_it_without_a_word(directory: Path, options: list[str]) -> None:
+def test_a_closed_output_pipe_ends_the_command_silently(directory: Path, options: list[str]) -> None:
     with subprocess.Popen(
         [*COMMAND, "calls", "--limit", "3000", *options],
         cwd=directory,

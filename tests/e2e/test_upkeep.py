@@ -79,7 +79,7 @@ def test_doctor_shows_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "secret-word" not in answer.out + answer.err
 
 
-def test_doctor_tells_whether_anybody_takes_spans(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_whether_a_receiver_accepts_spans(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
         out = in_process("--store", demo.store, "doctor").out
@@ -89,7 +89,7 @@ def test_doctor_tells_whether_anybody_takes_spans(demo: Demo, monkeypatch: pytes
     assert "cannot connect to http://127.0.0.1" in answer.out
 
 
-def test_doctor_names_a_setting_that_means_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_names_an_invalid_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALLSPAN_FSYNC", "sometimes")
     answer = in_process("--store", "callspan.db", "doctor", "--json")
     assert answer.code == 1
@@ -108,14 +108,14 @@ def test_doctor_names_the_methods_that_the_table_does_not_know(monkeypatch: pyte
     assert re.search(r"and \d{3} more$", note.detail)
 
 
-def test_doctor_tells_of_a_platform_that_is_only_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_a_platform_that_is_only_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_PLATFORMS", ("pytest",))
     (note,) = [check for check in doctor.every_check("") if check.name == "pytest"]
     assert note.state == "note"
     assert "two spans" in note.detail
 
 
-def test_doctor_names_who_wraps_the_sdks_as_the_warning_does(
+def test_doctor_names_other_instrumentations_like_the_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(other_instrumentations, "found", lambda: ["openinference-instrumentation-openai"])
@@ -126,7 +126,7 @@ def test_doctor_names_who_wraps_the_sdks_as_the_warning_does(
     assert caplog.messages == [f"{warning.name} {warning.detail}. {warning.advice}".rstrip(".")]
 
 
-def test_doctor_tells_of_records_that_wait(tmp_path: Path) -> None:
+def test_doctor_reports_waiting_records(tmp_path: Path) -> None:
     leave_behind(tmp_path / "callspan.db.spool", 3)
     answer = in_process("--store", f"sqlite:///{tmp_path / 'callspan.db'}", "doctor")
     assert answer.code == 0
@@ -143,7 +143,7 @@ def test_ship_delivers_what_was_left_behind(tmp_path: Path) -> None:
     assert not list((tmp_path / "callspan.db.spool").glob(f"*{SUFFIX}"))
 
 
-def test_ship_with_nothing_to_do_is_well(tmp_path: Path) -> None:
+def test_ship_without_waiting_records_succeeds(tmp_path: Path) -> None:
     answer = in_process("--store", f"sqlite:///{tmp_path / 'callspan.db'}", "ship")
     assert answer.code == 0
     assert "Nothing waits" in answer.out

@@ -28,13 +28,13 @@ def points(*options: str) -> int:
     return int(results["points"])
 
 
-def test_a_call_at_a_few_lines() -> None:
+def test_a_call_made_by_a_signal_handler_at_a_few_lines() -> None:
     assert points("--share", "0.004", "--seed", "3", "--scenes", "plain", "step", "async_stream") > 10
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(0 if EVERY_LINE else 600)
-def test_a_call_at_lines_of_every_scene() -> None:
+def test_a_call_made_by_a_signal_handler_at_sampled_lines_of_every_scene() -> None:
     assert points("--share", "1" if EVERY_LINE else "0.01", "--seed", "1") > 200
 
 

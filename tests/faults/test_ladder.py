@@ -33,7 +33,7 @@ def without(*names: str) -> dict[str, Any]:
     return result
 
 
-def test_with_every_name_there_everything_is_recorded() -> None:
+def test_with_all_private_names_present_everything_is_recorded() -> None:
     """The ground the other tests stand on."""
     told = without()
     assert told["states"] == {}
@@ -62,7 +62,7 @@ def test_a_missing_name_is_reported_once_and_by_doctor_and_no_call_fails(name: s
 
 
 @pytest.mark.parametrize("name", CHANGEABLE)
-def test_a_name_with_other_parameters_is_hooked_and_reported(name: str) -> None:
+def test_a_function_with_changed_parameters_is_hooked_and_reported(name: str) -> None:
     told = without(f"~{name}")
     assert set(told["states"].values()) == {"changed"}
     assert {changed.rpartition(".")[2] for changed in told["states"]} == {name}
@@ -74,7 +74,7 @@ def test_a_name_with_other_parameters_is_hooked_and_reported(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in EVERY if name != "request"])
-def test_every_call_is_still_recorded_and_its_text_where_it_can_be_had(name: str) -> None:
+def test_every_call_is_still_recorded_with_its_text_if_available(name: str) -> None:
     told = without(name)
     assert set(told["calls"]) == CALLS
     assert told["spans"] == len(CALLS)
@@ -86,7 +86,7 @@ def test_every_call_is_still_recorded_and_its_text_where_it_can_be_had(name: str
 
 
 @pytest.mark.parametrize("name", ["_process_response_data", "_process_response", "__stream__"])
-def test_streams_are_read_from_what_they_yield(name: str) -> None:
+def test_streams_are_recorded_from_their_items(name: str) -> None:
     calls = without(name)["calls"]
     for model in ("stream", "claude", "async stream"):
         assert (calls[model]["text"], calls[model]["outcome"]) == ("Well.", "success")
@@ -103,7 +103,7 @@ def test_without_the_built_request_the_sent_one_shows_the_body() -> None:
     assert all(call["request"] for call in without("_build_request")["calls"].values())
 
 
-def test_without_the_door_nothing_is_recorded_and_it_is_reported() -> None:
+def test_without_the_request_method_nothing_is_recorded_and_that_is_reported() -> None:
     told = without("request")
     assert told["calls"] == {}
     assert any("all sync calls" in warning for warning in told["warnings"])
@@ -113,7 +113,7 @@ def test_without_any_name_calls_still_work() -> None:
     assert without(*EVERY)["calls"] == {}
 
 
-def test_only_the_hook_table_and_the_ladder_know_private_names() -> None:
+def test_only_the_tables_of_hooks_and_fallbacks_use_private_names() -> None:
     """Endpoints are known by their paths, so a new release of an SDK changes rows of one table."""
     assert {hook.module for hook in HOOKS} == {"_base_client", "_streaming", "http"}
     assert len({(hook.module, hook.owner, hook.attribute) for hook in HOOKS}) == len(HOOKS)

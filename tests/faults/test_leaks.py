@@ -249,7 +249,7 @@ def test_streams_leave_nothing_behind(
 
 @pytest.mark.parametrize("ending", [name for name, ending in ENDINGS.items() if not ending.only_async])
 @pytest.mark.parametrize("colour", ["sync", "async"])
-def test_a_response_dies_as_soon_as_without_us(colour: str, ending: str) -> None:
+def test_a_response_is_collected_as_early_as_without_callspan(colour: str, ending: str) -> None:
     """By reference counts where the SDK alone would, without waiting for the collector."""
     born: list[weakref.ref[Any]] = []
 
@@ -304,7 +304,7 @@ def test_collecting_while_a_lock_of_the_sdk_is_held_does_not_hang() -> None:
         handle.uninstrument()
 
 
-def test_the_event_loop_complains_no_more_than_without_us() -> None:
+def test_the_event_loop_reports_no_more_than_without_callspan() -> None:
     """Dropped and cancelled async streams: no `Task exception was never retrieved`, no noise of finalizers."""
 
     def complaints() -> int:

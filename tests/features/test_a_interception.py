@@ -139,7 +139,7 @@ def test_the_switch_for_the_sdks_own_span(
     assert sum("llm.completions" in attributes for attributes in spans.values()) == 1
 
 
-def test_off_in_the_environment_is_off_and_code_beats_it(
+def test_disabled_in_the_environment_is_disabled_unless_enabled_in_code(
     mode: Mode, run: Run, monkeypatch: pytest.MonkeyPatch, instrumented: Callable[..., Handle], tmp_path: Path
 ) -> None:
     """Switched off by the environment: no span, no record, the same result; an argument of the code wins."""
@@ -183,7 +183,7 @@ class BrokenExporter(SpanExporter):
 
 @pytest.mark.parametrize("fails", [False, True], ids=["answer", "error"])
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
-def test_whatever_breaks_inside_us_the_call_does_not(
+def test_an_error_inside_callspan_does_not_break_the_call(
     fails: bool, stream: bool, mode: Mode, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A broken reader, hook, redactor and exporter: the caller's result and exception are as without us."""

@@ -28,7 +28,7 @@ OPTIONS: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": T
 
 
 @pytest.mark.parametrize("api", APIS)
-def test_no_usage_is_no_attribute_at_all(api: str, mode: Mode, run: Run, seen: Captured) -> None:
+def test_unknown_usage_sets_no_attribute(api: str, mode: Mode, run: Run, seen: Captured) -> None:
     """Nothing known of tokens: no count, no total, nowhere a nought."""
     mode.provider.reply(text="well", usage={})
     run(lambda: answered(mode, api))
@@ -54,7 +54,9 @@ STATED = {
 
 @pytest.mark.parametrize("stated", [True, False], ids=["nought", "nothing"])
 @pytest.mark.parametrize("api", APIS)
-def test_nought_is_nought_and_nothing_is_nothing(api: str, stated: bool, mode: Mode, run: Run, seen: Captured) -> None:
+def test_zero_tokens_are_zero_and_unknown_tokens_are_absent(
+    api: str, stated: bool, mode: Mode, run: Run, seen: Captured
+) -> None:
     """Cached and reasoning tokens: stated as 0 they are 0, not stated they are missing."""
     usage = {name: value for name, value in STATED[api].items() if stated or value}
     if not stated:

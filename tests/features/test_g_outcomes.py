@@ -62,7 +62,7 @@ def test_with_content_off_an_error_keeps_its_class_and_loses_its_text(mode: Mode
         assert "sesame" not in seen.spans[0].to_json()
 
 
-def test_an_error_that_is_null_is_none(mode: Mode, run: Run, seen: Captured) -> None:
+def test_a_null_error_is_no_error(mode: Mode, run: Run, seen: Captured) -> None:
     """Successful responses carry `"error": null`, plain and streamed: they are successes."""
     for stream in (False, True):
         mode.provider.reply(text="well")

@@ -155,7 +155,7 @@ def test_a_tool_says_how_it_went(seen: Captured) -> None:
     assert (names["execute_tool dig"], names["execute_tool open"]) == (True, False)
 
 
-def test_two_objectives_of_one_event_are_two_rewards_and_silence_is_none(
+def test_two_objectives_of_one_event_are_two_rewards_and_no_reward_is_none(
     instrumented: Callable[..., Handle], reading: Callable[[object], Reader], tmp_path: Path
 ) -> None:
     """Value, objective, source, label and annotation, linked to the event; no row of nought nobody gave."""
@@ -192,7 +192,7 @@ def test_a_group_is_on_the_span_and_can_be_requested(instrumented: Callable[...,
     assert (seen.spans[0].attributes or {})["callspan.group.id"] == "g1"
 
 
-def test_a_hook_that_would_have_to_be_awaited_is_refused() -> None:
+def test_a_coroutine_function_as_callback_is_refused() -> None:
     """Hooks are plain functions, in sync and in async code: a coroutine function is an error, not silently lost."""
 
     async def later(record: object) -> None: ...
@@ -202,7 +202,7 @@ def test_a_hook_that_would_have_to_be_awaited_is_refused() -> None:
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])
-def test_hooks_go_by_priority_and_filter_in_code_of_either_colour(colour: str, seen: Captured) -> None:
+def test_callbacks_run_by_priority_and_filter_in_sync_and_async_code(colour: str, seen: Captured) -> None:
     """Higher first; a filter by the type of events lets only those through; taken away, a hook is called no more."""
     heard: list[str] = []
     removals = [

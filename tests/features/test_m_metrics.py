@@ -208,7 +208,7 @@ def test_tools_agents_and_sessions_have_the_durations_of_the_conventions(
     }
 
 
-def test_names_without_end_are_counted_together_after_two_hundred(
+def test_names_after_the_first_two_hundred_are_counted_as_other(
     reader: InMemoryMetricReader, instrumented: Callable[..., Handle]
 ) -> None:
     """Names of one kind, such as sessions named by a user's words, take none of another's."""

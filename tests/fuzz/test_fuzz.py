@@ -45,12 +45,12 @@ def nothing_differs(pair: Pair, start: int, number: int) -> None:
     )
 
 
-def test_a_few_cases_come_to_the_same(pair: Pair) -> None:
+def test_a_few_cases_give_the_same_result_with_and_without_callspan(pair: Pair) -> None:
     nothing_differs(pair, SEED, CASES)
 
 
 @pytest.mark.slow
-def test_many_cases_come_to_the_same(own_pair: Pair) -> None:
+def test_many_cases_give_the_same_result_with_and_without_callspan(own_pair: Pair) -> None:
     nothing_differs(own_pair, SEED + 1, 300)
 
 
@@ -129,5 +129,5 @@ def test_a_case_is_printed_completely_by_its_blob() -> None:
         ("post", "/v1/messages/count_tokens", False), ("post", "/moderations", True), ("post", "/responses", True),
     ],
 )  # fmt: skip
-def test_what_reaches_a_model(method: str, url: str, is_one: bool) -> None:
+def test_which_requests_reach_a_model(method: str, url: str, is_one: bool) -> None:
     assert reaches_a_model(method, url) == is_one

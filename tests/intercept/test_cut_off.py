@@ -65,7 +65,7 @@ def test_a_stream_with_all_its_events_is_complete(api: str, mode: Mode, run: Run
 
 
 @pytest.mark.parametrize("api", ["responses", "messages", "bedrock"])
-def test_the_terminal_event_alone_says_that_a_stream_of_events_is_whole(
+def test_only_the_terminal_event_makes_a_stream_of_events_complete(
     api: str, mode: Mode, run: Run, seen: Captured
 ) -> None:
     mode.provider.reply(text="I am well today.", end_after=-1)
@@ -113,7 +113,7 @@ def test_one_of_two_choices_without_its_end_is_cut_off(mode: Mode, run: Run, see
     assert facts(the_call(seen), seen) == ("success", "cut_off", False)
 
 
-def test_who_closes_a_stream_has_not_seen_it_cut_off(mode: Mode, run: Run, seen: Captured) -> None:
+def test_a_stream_closed_by_the_caller_is_not_cut_off(mode: Mode, run: Run, seen: Captured) -> None:
     mode.provider.reply(text="I am well today.", end_after=4)
 
     async def body() -> None:
@@ -192,9 +192,7 @@ def test_done_in_the_bytes_of_a_raw_response_is_enough(mode: Mode, run: Run, see
     assert facts(the_call(seen), seen) == ("success", "complete", True)
 
 
-def test_an_event_too_long_to_be_read_along_is_not_taken_for_a_missing_one(
-    mode: Mode, run: Run, seen: Captured
-) -> None:
+def test_an_event_too_long_to_parse_does_not_make_a_stream_cut_off(mode: Mode, run: Run, seen: Captured) -> None:
     """Of the bytes of a raw response copies are parsed up to 8 MiB an event: what follows is unknown."""
     long = "data: " + json.dumps(chunk("chat", "x" * (9 << 20))) + "\n\ndata: [DONE]\n\n"
     mode.provider.reply(raw=long.encode(), headers={"content-type": "text/event-stream"})

@@ -98,7 +98,7 @@ def test_every_known_deviation_of_compatible_servers_is_read(
     assert {key: facts(record)[key] for key in told} == told
 
 
-def test_an_error_amid_the_chunks_of_a_compatible_server_is_an_error(mode: Mode, run: Run, seen: Captured) -> None:
+def test_an_error_in_the_stream_of_a_compatible_server_is_an_error(mode: Mode, run: Run, seen: Captured) -> None:
     mode.provider.reply(raw=[chunk({"content": "Hi"}), {"error": {"message": "busy", "code": 503}}])
     with pytest.raises(openai.APIError, match="busy"):
         run(lambda: read(mode))

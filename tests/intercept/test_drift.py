@@ -267,7 +267,7 @@ FORMS = [(more_keywords, giving_keywords), (more_positions, giving_positions)]
 @pytest.mark.parametrize(
     ("hooks", "forms"), [(SAMPLE, FORMS[:1]), pytest.param(HOOKS, FORMS, marks=pytest.mark.slow)], ids=["some", "all"]
 )
-def test_a_function_that_takes_more_gets_it_and_everything_is_recorded(
+def test_a_hooked_function_with_new_parameters_gets_them_and_calls_are_recorded(
     hooks: list[Hook], forms: Any, sdk: str, mode: Mode, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
     @points("hook", [hook for hook in hooks if concerns(hook, mode)], ids=name_of)
@@ -306,7 +306,7 @@ def _takes_more(
 # A coroutine that the SDK does not expect is awaited by nobody, without us too.
 @pytest.mark.filterwarnings("ignore:.*was never awaited", "ignore::pytest.PytestUnraisableExceptionWarning")
 @points("hook", HOOKS, ids=name_of)
-def test_whatever_a_function_has_become_the_caller_has_what_he_has_without_us(
+def test_whatever_a_hooked_function_is_the_caller_gets_the_same_as_without_callspan(
     change: Function, hook: Hook, sdk: str, mode: Mode, run: Run
 ) -> None:
     if not concerns(hook, mode):

@@ -92,7 +92,7 @@ def test_a_stream_read_to_its_end_is_complete(wire: Wire, run: Run, seen: Captur
     assert record.timing.first_token_ns is not None
 
 
-def test_a_stream_broken_off_and_closed_keeps_what_came(wire: Wire, run: Run, seen: Captured) -> None:
+def test_a_stream_closed_early_keeps_what_arrived(wire: Wire, run: Run, seen: Captured) -> None:
     wire.mode.provider.reply(text="one two three four five six seven eight")
 
     async def body() -> str:
@@ -237,7 +237,7 @@ def test_a_failed_call_is_recorded_and_the_exception_passes(wire: Wire, run: Run
     assert record.attempts[0].status == 400
 
 
-def test_a_time_out_is_a_timeout(wire: Wire, run: Run, seen: Captured) -> None:
+def test_a_timeout_of_the_client_has_the_outcome_timeout(wire: Wire, run: Run, seen: Captured) -> None:
     wire.mode.provider.reply(hang=True)
     with pytest.raises((openai.APITimeoutError, anthropic.APITimeoutError)):
         run(lambda: wire.mode.wait(wire.create(timeout=0.2)))

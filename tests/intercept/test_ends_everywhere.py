@@ -123,7 +123,7 @@ helpers = pytest.mark.parametrize("name", ["chat", "responses", "messages", "bet
 
 
 @helpers
-def test_every_helper_broken_off_ends_closed(name: str, mode: Mode, run: Run, seen: Captured) -> None:
+def test_every_stream_helper_left_early_ends_closed(name: str, mode: Mode, run: Run, seen: Captured) -> None:
     mode.provider.reply(text=LONG, chunk_delay_s=60)
 
     async def body() -> None:
@@ -162,7 +162,7 @@ def test_every_helper_ends_with_the_exception_of_its_block(name: str, mode: Mode
 
 
 @helpers
-def test_every_helper_gives_its_final_answer_without_being_read(
+def test_every_stream_helper_returns_its_final_response_without_being_read(
     name: str, mode: Mode, run: Run, seen: Captured
 ) -> None:
     mode.provider.reply(text=LONG)
@@ -178,7 +178,7 @@ def test_every_helper_gives_its_final_answer_without_being_read(
 
 
 @helpers
-def test_every_helper_read_to_its_end_is_complete(name: str, mode: Mode, run: Run, seen: Captured) -> None:
+def test_every_stream_helper_read_to_its_end_is_complete(name: str, mode: Mode, run: Run, seen: Captured) -> None:
     mode.provider.reply(text=LONG)
 
     async def body() -> None:

@@ -205,7 +205,7 @@ def test_the_other_endpoints_are_calls_too(create: str, mode: Mode, run: Run, se
     assert seen.spans[0].name.startswith(record.operation)
 
 
-def test_what_is_no_inference_makes_no_span(mode: Mode, run: Run, seen: Captured) -> None:
+def test_requests_that_are_not_inference_make_no_span(mode: Mode, run: Run, seen: Captured) -> None:
     for path in ("/batches", "/files"):
         mode.provider.reply(raw={"object": "list", "data": [], "has_more": False}, on=path)
 
@@ -235,13 +235,15 @@ def test_retrieving_a_response_counts_no_tokens_twice(mode: Mode, run: Run, seen
     assert len(seen.records) == 1
 
 
-def test_a_client_made_before_instrumenting_is_seen(provider: ScriptedProvider) -> None:
+def test_calls_of_a_client_created_before_instrumenting_are_observed(provider: ScriptedProvider) -> None:
     with openai.OpenAI(api_key="sk-test", base_url=provider.openai_url) as client, capture() as seen:
         client.chat.completions.create(**CHAT)  # type: ignore[call-overload]
     the_call(seen)
 
 
-def test_the_module_level_client_is_seen(provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_of_the_module_level_client_are_observed(
+    provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(openai, "api_key", "sk-test")
     monkeypatch.setattr(openai, "base_url", provider.openai_url)
     with capture() as seen:
@@ -262,7 +264,7 @@ def test_azure_is_named_and_its_deployment_path_is_a_call(provider: ScriptedProv
     assert "/deployments/" in provider.requests[0].path
 
 
-def test_a_call_made_with_instrumentation_suppressed_is_not_seen(provider: ScriptedProvider, seen: Captured) -> None:
+def test_a_call_with_suppressed_instrumentation_is_not_observed(provider: ScriptedProvider, seen: Captured) -> None:
     from opentelemetry.instrumentation.utils import suppress_instrumentation
 
     with openai.OpenAI(api_key="sk-test", base_url=provider.openai_url) as client, suppress_instrumentation():
@@ -301,7 +303,7 @@ def test_uninstrumenting_restores_every_original() -> None:
     assert originals() == before
 
 
-def test_instrumenting_twice_is_once(provider: ScriptedProvider) -> None:
+def test_instrumenting_twice_has_the_effect_of_once(provider: ScriptedProvider) -> None:
     with capture() as seen, openai.OpenAI(api_key="sk-test", base_url=provider.openai_url) as client:
         callspan.wiring.WIRING.install(  # type: ignore[attr-defined]
             callspan.wiring.WIRING.pipeline.settings,

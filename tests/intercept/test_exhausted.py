@@ -119,7 +119,7 @@ def test_a_status_that_stays_is_one_call_with_every_attempt(
 
 @both
 @plain_and_streamed
-def test_a_time_out_on_a_real_socket_is_used_up_too(
+def test_repeated_timeouts_on_a_real_socket_use_up_the_retries(
     stream: bool, sdk: str, mode: Mode, run: Run, seen: Captured
 ) -> None:
     mode.provider.reply(hang=True, repeat=True)
@@ -138,7 +138,7 @@ def test_a_time_out_on_a_real_socket_is_used_up_too(
 
 
 @both
-def test_a_time_out_amid_a_stream_is_not_tried_again(sdk: str, mode: Mode, run: Run, seen: Captured) -> None:
+def test_a_timeout_during_a_stream_is_not_retried(sdk: str, mode: Mode, run: Run, seen: Captured) -> None:
     library = sdks.http_of(sdk)
     begun = transports.wire_of(sdk, "one two three four").partition(b"three")[0] + b'"}}\n\n'
     handler = transports.answer(sdk, begun, library.ReadTimeout("too late"))

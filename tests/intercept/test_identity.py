@@ -197,7 +197,7 @@ def test_uninstrumenting_in_the_middle_of_a_stream_lets_it_end(mode: Mode, run: 
     assert len(seen.spans) == 1
 
 
-def test_what_is_left_in_place_for_a_stream_goes_with_the_next_switching_off(
+def test_hooks_left_for_an_open_stream_are_removed_at_the_next_uninstrument(
     provider: ScriptedProvider, seen: Captured
 ) -> None:
     response = sdks.http_of("openai").Response
@@ -216,7 +216,7 @@ def test_what_is_left_in_place_for_a_stream_goes_with_the_next_switching_off(
     assert response.close is bare
 
 
-def test_what_was_left_in_place_and_wrapped_by_others_since_stays_theirs(
+def test_hooks_left_for_a_stream_and_wrapped_by_others_are_not_touched(
     provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     response, closed = sdks.http_of("openai").Response, []
@@ -255,7 +255,7 @@ def test_instrumenting_again_with_the_same_settings_gives_the_same_and_one_recor
         second.uninstrument()
 
 
-def test_with_other_settings_the_new_ones_count(provider: ScriptedProvider) -> None:
+def test_instrumenting_with_other_settings_applies_them(provider: ScriptedProvider) -> None:
     from callspan.wiring import WIRING
 
     first = callspan.instrument(content="full")

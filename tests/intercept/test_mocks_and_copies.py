@@ -69,7 +69,7 @@ def same(run: Run, body: Callable[[], Awaitable[Any]]) -> tuple[str, Captured]:
 
 @both
 @plain_and_streamed
-def test_a_mock_in_place_of_a_client_is_none_of_ours(sdk: str, stream: bool, mode: Mode, run: Run) -> None:
+def test_a_mock_instead_of_a_client_is_not_observed(sdk: str, stream: bool, mode: Mode, run: Run) -> None:
     client = mock.AsyncMock() if mode.is_async else mock.MagicMock()
     create = client.chat.completions.create if sdk == "openai" else client.messages.create
     create.return_value = "mocked"
@@ -78,7 +78,7 @@ def test_a_mock_in_place_of_a_client_is_none_of_ours(sdk: str, stream: bool, mod
 
 
 @both
-def test_a_mock_in_place_of_a_clients_method_is_none_of_ours(sdk: str, mode: Mode, run: Run) -> None:
+def test_a_mock_instead_of_a_clients_method_is_not_observed(sdk: str, mode: Mode, run: Run) -> None:
     async def body() -> Any:
         client = made(mode, sdk)
         owner = client.chat.completions if sdk == "openai" else client.messages
@@ -93,7 +93,7 @@ def test_a_mock_in_place_of_a_clients_method_is_none_of_ours(sdk: str, mode: Mod
 @both
 @plain_and_streamed
 @pytest.mark.parametrize("spec", [False, True], ids=["bare", "spec"])
-def test_a_mock_in_place_of_an_http_response_comes_to_the_same(
+def test_a_mock_instead_of_an_http_response_works_as_without_callspan(
     spec: bool, sdk: str, stream: bool, mode: Mode, run: Run
 ) -> None:
     library = sdks.http_of(sdk)

@@ -105,7 +105,7 @@ def changed(row: PrivateName, name: str, monkeypatch: pytest.MonkeyPatch) -> Pri
 @pytest.mark.parametrize(
     "name", ["_moved_since", pytest.param("__class__", marks=pytest.mark.slow)], ids=["renamed", "other-type"]
 )
-def test_without_a_private_name_the_public_way_is_taken_and_what_is_lost_is_reported_once(
+def test_without_a_private_name_the_fallback_is_used_and_the_loss_reported_once(
     name: str, row: PrivateName, provider: ScriptedProvider,
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -219,7 +219,7 @@ def test_an_attach_that_raises_costs_no_call_and_no_record(
     assert trace.get_current_span() is trace.INVALID_SPAN
 
 
-def test_nothing_that_opentelemetry_does_not_take_is_put_on_a_span(
+def test_values_opentelemetry_rejects_are_not_set_on_a_span(
     provider: ScriptedProvider, nothing_warned: list[str]
 ) -> None:
     """Anthropic 1.17 gives its `Omit` as an attribute where the caller said nothing."""
@@ -267,7 +267,7 @@ def ways(response: Any) -> list[str]:
 
 @pytest.mark.parametrize("sdk", ["openai", "anthropic"])
 @pytest.mark.parametrize("transport", ["network", "mock"])
-def test_what_follows_a_response_is_invisible_on_it(transport: str, sdk: str, mode: Mode, run: Any) -> None:
+def test_observers_are_invisible_on_a_response(transport: str, sdk: str, mode: Mode, run: Any) -> None:
     library = sdks.http_of(sdk)
 
     async def body() -> list[list[str]]:

@@ -32,14 +32,16 @@ def native(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[Readab
     provider.shutdown()
 
 
-def test_the_sdk_traces_itself_without_us(mode: Mode, run: Run, native: Callable[[], list[ReadableSpan]]) -> None:
+def test_without_callspan_the_sdk_creates_its_own_span(
+    mode: Mode, run: Run, native: Callable[[], list[ReadableSpan]]
+) -> None:
     """The ground the other tests stand on."""
     run(lambda: mode.wait(mode.anthropic().messages.create(**MESSAGE)))
     assert [span.name for span in native()] == ["anthropic.messages.create"]
 
 
 @pytest.mark.parametrize("how", ["plain", "stream", "helper"])
-def test_there_is_one_span_per_call_and_it_is_ours(
+def test_there_is_one_span_per_call_and_it_is_callspans(
     how: str, mode: Mode, run: Run, seen: Captured, native: Callable[[], list[ReadableSpan]]
 ) -> None:
     async def body() -> None:
@@ -65,7 +67,7 @@ def test_counting_tokens_keeps_the_sdks_own_span(
     assert seen.records == []
 
 
-def test_the_traceparent_the_sdk_would_have_sent_is_ours(
+def test_the_traceparent_sent_is_that_of_callspans_span(
     mode: Mode, run: Run, seen: Captured, native: Callable[[], list[ReadableSpan]]
 ) -> None:
     mode.provider.reply(status=529, retry_after_s=0.001)
@@ -85,7 +87,7 @@ def test_no_traceparent_is_sent_where_the_sdk_would_send_none(
     assert "traceparent" not in mode.provider.requests[0].headers
 
 
-def test_spans_of_a_tool_runner_stay_above_ours(
+def test_spans_of_a_tool_runner_are_parents_of_callspans(
     mode: Mode, run: Run, seen: Captured, native: Callable[[], list[ReadableSpan]]
 ) -> None:
     import anthropic

@@ -223,7 +223,7 @@ def test_two_iterators_over_one_stream_share_it(wire: Wire, run: Run, seen: Capt
     assert (record.outcome, text_of(record)) == ("success", LONG)
 
 
-def test_an_iterator_dropped_does_not_end_the_stream(wire: Wire, run: Run, seen: Captured) -> None:
+def test_dropping_an_iterator_does_not_end_the_stream(wire: Wire, run: Run, seen: Captured) -> None:
     wire.mode.provider.reply(text=LONG)
 
     async def body() -> None:
@@ -308,7 +308,7 @@ def test_the_response_of_a_stream_closed_directly_ends_it(wire: Wire, run: Run, 
     assert text_of(record)
 
 
-def test_a_client_closed_amid_a_stream_is_as_without_us(wire: Wire, run: Run) -> None:
+def test_closing_a_client_during_a_stream_works_as_without_callspan(wire: Wire, run: Run) -> None:
     for _ in range(2):
         wire.mode.provider.reply(text=LONG, chunk_delay_s=60)
 
@@ -398,7 +398,7 @@ class Gate:
 
 
 @pytest.mark.parametrize("sdk", ["openai", "anthropic"])
-def test_a_second_reader_is_refused_and_ends_nothing(sdk: str, mode: Mode, run: Run, seen: Captured) -> None:
+def test_a_rejected_second_reader_does_not_end_the_stream(sdk: str, mode: Mode, run: Run, seen: Captured) -> None:
     """Python lets one thread or task into a generator; the other gets an error, and that is no end of the stream."""
     gate = Gate(sdk)
 
@@ -431,7 +431,7 @@ def test_a_second_reader_is_refused_and_ends_nothing(sdk: str, mode: Mode, run: 
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio has timeout since Python 3.11")
-def test_a_timeout_within_a_stream_may_be_survived(provider: ScriptedProvider, seen: Captured) -> None:
+def test_a_stream_can_continue_after_a_timeout_of_the_caller(provider: ScriptedProvider, seen: Captured) -> None:
     """The SDK's reader is dead after it: what follows is another call."""
     provider.reply(text=LONG, first_token_delay_s=60)
     provider.reply(text="I am well.")
@@ -498,7 +498,7 @@ def test_a_stream_outlives_its_loop_and_ends_once(provider: ScriptedProvider, se
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("sdk", ["openai", "anthropic"])
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
-def test_trio_is_as_good_a_loop_as_any(sdk: str, stream: bool, provider: ScriptedProvider, seen: Captured) -> None:
+def test_calls_under_trio_are_recorded(sdk: str, stream: bool, provider: ScriptedProvider, seen: Captured) -> None:
     trio = pytest.importorskip("trio", reason="trio is not installed")
     provider.reply(status=429, retry_after_s=0.001)
     provider.reply(text="I am well.")
@@ -585,7 +585,9 @@ def test_a_stream_class_of_the_application_is_recorded_as_it_came(
 
 @pytest.mark.parametrize("how", [copy.copy, lambda client: client.copy(), lambda client: client.with_options()])
 @pytest.mark.parametrize("sdk", ["openai", "anthropic"])
-def test_copies_of_clients_are_seen(sdk: str, how: Callable[[Any], Any], mode: Mode, run: Run, seen: Captured) -> None:
+def test_calls_of_copied_clients_are_observed(
+    sdk: str, how: Callable[[Any], Any], mode: Mode, run: Run, seen: Captured
+) -> None:
     made = mode.openai() if sdk == "openai" else mode.anthropic()
     twin = how(made)
     create = twin.chat.completions.create if sdk == "openai" else twin.messages.create
@@ -593,7 +595,7 @@ def test_copies_of_clients_are_seen(sdk: str, how: Callable[[Any], Any], mode: M
     assert the_call(seen).outcome == "success"
 
 
-def test_a_chain_of_options_is_one_call_with_the_last_of_them(mode: Mode, run: Run, seen: Captured) -> None:
+def test_chained_with_options_is_one_call_with_the_last_options(mode: Mode, run: Run, seen: Captured) -> None:
     mode.provider.reply(status=429, retry_after_s=0.001)
     client = mode.openai().with_options(timeout=20).with_options(max_retries=1).with_options(default_headers={"x": "y"})
     run(lambda: mode.wait(client.chat.completions.create(**CHAT)))
@@ -614,7 +616,7 @@ def test_the_base_url_may_change_between_calls(mode: Mode, run: Run, seen: Captu
     assert [record.server_address for record in seen.records] == ["127.0.0.1", "localhost"]
 
 
-def test_a_call_within_a_hook_of_another_call_is_a_call_of_its_own(mode: Mode, run: Run, seen: Captured) -> None:
+def test_a_call_inside_an_httpx_event_hook_is_a_separate_call(mode: Mode, run: Run, seen: Captured) -> None:
     """As where a token, a guard or a cache asks a model before the request goes out."""
     library = sdks.http_of("openai")
     mode.provider.reply(text="inner", on=lambda request: request.body.get("model") == "inner")
@@ -641,7 +643,7 @@ def test_a_call_within_a_hook_of_another_call_is_a_call_of_its_own(mode: Mode, r
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
-def test_a_hook_that_reads_the_response_first_takes_nothing_away(
+def test_an_httpx_event_hook_that_reads_the_response_loses_nothing(
     stream: bool, mode: Mode, run: Run, seen: Captured
 ) -> None:
     library = sdks.http_of("openai")

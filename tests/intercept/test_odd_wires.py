@@ -122,7 +122,7 @@ async def read(mode: Mode, sdk: str, wire: bytes, size: int, how: str, encoding:
 
 @pytest.mark.parametrize("sdk", ["openai", "anthropic"])
 @points("wire", WIRES)
-def test_an_odd_stream_is_recorded_as_the_caller_saw_it(sdk: str, wire: str, mode: Mode, run: Run) -> None:
+def test_an_invalid_stream_is_recorded_as_the_caller_got_it(sdk: str, wire: str, mode: Mode, run: Run) -> None:
     sent = WIRES[wire](whole(sdk))
     for size in SIZES:
         bare = run(lambda size=size: read(mode, sdk, sent, size, "stream"))
@@ -136,9 +136,7 @@ def test_an_odd_stream_is_recorded_as_the_caller_saw_it(sdk: str, wire: str, mod
 @pytest.mark.parametrize("how", ["raw", "response"])
 @pytest.mark.parametrize("sdk", ["openai", "anthropic"])
 @points("wire", WIRES)
-def test_an_odd_stream_whose_bytes_the_caller_reads_himself_is_recorded(
-    sdk: str, wire: str, how: str, mode: Mode, run: Run
-) -> None:
+def test_an_invalid_stream_read_as_bytes_is_recorded(sdk: str, wire: str, how: str, mode: Mode, run: Run) -> None:
     sent = WIRES[wire](whole(sdk))
     for size in SIZES:
         bare = run(lambda size=size: read(mode, sdk, sent, size, how))
@@ -174,7 +172,7 @@ def test_an_encoded_stream_is_recorded(sdk: str, encoding: str, how: str, mode: 
 @pytest.mark.parametrize("how", ["stream", "raw", "response"])
 @pytest.mark.parametrize("damage", ["no such encoding", "cut short"])
 @pytest.mark.parametrize("sdk", ["openai", "anthropic"])
-def test_a_damaged_encoding_is_reported_as_the_caller_saw_it(
+def test_a_damaged_content_encoding_is_recorded_as_the_caller_got_it(
     sdk: str, damage: str, how: str, mode: Mode, run: Run
 ) -> None:
     sent = whole(sdk) if damage == "no such encoding" else gzip.compress(whole(sdk))[:-40]
@@ -232,7 +230,7 @@ async def ask(mode: Mode, sdk: str, body: bytes, how: str, content_type: str) ->
 @pytest.mark.parametrize("sdk", ["openai", "anthropic"])
 @points("content_type", ["application/json", "text/plain"])
 @points("body", BODIES)
-def test_an_odd_body_is_handed_on_and_is_one_call(
+def test_an_invalid_body_reaches_the_caller_and_is_one_call(
     sdk: str, body: str, how: str, content_type: str, mode: Mode, run: Run
 ) -> None:
     bare = run(lambda: ask(mode, sdk, BODIES[body], how, content_type))
@@ -255,7 +253,7 @@ def test_an_odd_body_is_handed_on_and_is_one_call(
 
 @pytest.mark.parametrize("sdk", ["openai", "anthropic"])
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
-def test_bytes_that_are_no_json_are_no_failure_of_callspan(
+def test_invalid_json_is_not_reported_as_an_error_of_callspan(
     stream: bool, sdk: str, mode: Mode, run: Run, seen: Captured, nothing_warned: list[str]
 ) -> None:
     """Whoever reads a raw response himself may read anything; the log is for what went wrong here."""

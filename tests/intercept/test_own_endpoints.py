@@ -161,7 +161,7 @@ def test_an_endpoint_that_fails_costs_what_it_reads_never_the_call(
     assert caplog.records[0].levelno == logging.WARNING
 
 
-def test_what_is_no_endpoint_is_refused_with_what_it_lacks() -> None:
+def test_an_invalid_endpoint_is_refused_naming_the_missing_members() -> None:
     class Half:
         api = "half"
         operation = "chat"

@@ -40,7 +40,7 @@ def answer(sdk: str) -> Callable[[Any], Any]:
     return transports.answer(sdk, transports.wire_of(sdk, LONG))
 
 
-def test_nothing_stands_between_the_sdk_and_its_reader(sdk: str, mode: Mode, run: Run, seen: Captured) -> None:
+def test_no_wrapper_is_between_the_sdk_and_its_reader(sdk: str, mode: Mode, run: Run, seen: Captured) -> None:
     sdks.needs("openai", "2.54", "a reader that closes its response")
     sdks.needs("anthropic", "0.125", "a reader that closes its response")
 
@@ -60,7 +60,9 @@ def test_nothing_stands_between_the_sdk_and_its_reader(sdk: str, mode: Mode, run
     assert [(record.outcome, text_of(record)) for record in seen.records] == [("success", LONG)] * 2
 
 
-def test_an_error_the_caller_is_about_is_not_the_stream_s(sdk: str, mode: Mode, run: Run, seen: Captured) -> None:
+def test_an_exception_the_caller_is_handling_is_not_the_streams_error(
+    sdk: str, mode: Mode, run: Run, seen: Captured
+) -> None:
     """A retry is written in an `except`; the exception handled there is in flight for all that is called in it."""
 
     async def body() -> None:

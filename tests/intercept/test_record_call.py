@@ -158,7 +158,7 @@ def test_a_body_changed_afterwards_changes_nothing(mode: Mode, run: Run, seen: C
 
 
 @pytest.mark.parametrize("odd", [b"no json", b"[1]", {"messages": 3}, {"stream": object()}])
-def test_odd_requests_cost_content_never_the_call(odd: Any, mode: Mode, run: Run, seen: Captured) -> None:
+def test_invalid_requests_lose_content_and_never_the_call(odd: Any, mode: Mode, run: Run, seen: Captured) -> None:
     async def body() -> None:
         async with record(mode) as call:
             call.request(odd)

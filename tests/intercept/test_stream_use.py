@@ -48,7 +48,7 @@ def test_a_first_item_by_hand_and_the_rest_by_a_loop_is_complete(wire: Wire, run
     assert (record.outcome, text_of(record)) == ("success", LONG)
 
 
-def test_a_loop_broken_off_and_dropped_ends(wire: Wire, run: Run, seen: Captured) -> None:
+def test_a_stream_left_and_dropped_ends(wire: Wire, run: Run, seen: Captured) -> None:
     async def body() -> None:
         stream = await wire.stream()
         async for _ in wire.mode.items(stream):
@@ -108,7 +108,7 @@ def test_a_stream_that_just_stops_is_not_complete(wire: Wire, run: Run, seen: Ca
     assert LONG.startswith(text_of(record))
 
 
-def test_a_deadline_of_the_callers_is_a_cancellation(seen: Captured, provider: ScriptedProvider) -> None:
+def test_a_timeout_of_the_caller_is_a_cancellation(seen: Captured, provider: ScriptedProvider) -> None:
     provider.reply(text=LONG, chunk_delay_s=60)
 
     async def body() -> None:
@@ -152,7 +152,7 @@ def test_a_model_in_extra_body_is_the_model_of_the_call(mode: Mode, run: Run, se
     assert bytes(record.request.body) == mode.provider.requests[0].content
 
 
-def test_a_helper_broken_off_ends_closed(mode: Mode, run: Run, seen: Captured) -> None:
+def test_a_stream_helper_left_early_ends_closed(mode: Mode, run: Run, seen: Captured) -> None:
     mode.provider.reply(text=LONG)
 
     async def body() -> None:
@@ -259,7 +259,7 @@ def test_a_streaming_response_never_read_ends_closed(stream: bool, mode: Mode, r
     assert record.attempts[0].status == 200
 
 
-def test_a_streaming_response_broken_off_keeps_what_was_read(mode: Mode, run: Run, seen: Captured) -> None:
+def test_a_streaming_response_left_early_keeps_what_was_read(mode: Mode, run: Run, seen: Captured) -> None:
     mode.provider.reply(text=LONG, chunk_delay_s=0.01)
 
     async def body() -> None:

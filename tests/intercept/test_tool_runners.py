@@ -102,7 +102,7 @@ def test_the_streams_of_a_tool_runner_are_read_as_they_come(mode: Mode, run: Run
         assert (record.stream.end, record.stream.complete) == ("complete", True)
 
 
-def test_a_streamed_tool_runner_broken_off_ends_the_one_stream_it_had(mode: Mode, run: Run, seen: Captured) -> None:
+def test_a_streamed_tool_runner_left_early_ends_its_open_stream(mode: Mode, run: Run, seen: Captured) -> None:
     sdks.needs("anthropic", "0.125", "a tool runner")
     mode.provider.reply(text="one two three four five six")
 

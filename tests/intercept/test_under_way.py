@@ -37,7 +37,7 @@ def instrumented(told: list[str], **settings: Any) -> Any:
     return callspan.instrument(tracer_provider=tracing, redact=redact, **settings)
 
 
-def test_where_no_store_gets_records_the_policy_runs_once(stream: Any, tmp_path: Path) -> None:
+def test_without_a_store_the_processors_run_once(stream: Any, tmp_path: Path) -> None:
     redacted: dict[str, list[str]] = {"none": [], "store": []}
     for name, stores in (("none", ()), ("store", f"jsonl:///{tmp_path / 'calls.jsonl'}")):
         handle = instrumented(redacted[name], stores=stores)
@@ -48,7 +48,7 @@ def test_where_no_store_gets_records_the_policy_runs_once(stream: Any, tmp_path:
     assert redacted == {"none": ["success"], "store": ["started", "success"]}
 
 
-def test_a_hook_hears_of_a_stream_that_has_begun_without_any_store(stream: Any) -> None:
+def test_a_callback_gets_the_started_record_of_a_stream_without_any_store(stream: Any) -> None:
     outcomes: list[str] = []
 
     def hear(record: Any) -> None:

@@ -40,7 +40,7 @@ def test_the_caller_sees_the_same_chunks_as_without_it(mode: Mode, run: Run) -> 
     assert [chunk.choices for chunk in ours] == [chunk.choices for chunk in bare]
 
 
-def test_a_caller_who_asks_himself_keeps_the_chunk(mode: Mode, run: Run) -> None:
+def test_a_caller_who_requests_usage_gets_the_usage_chunk(mode: Mode, run: Run) -> None:
     with capture(stream_usage=True) as seen:
         chunks = run(lambda: read(mode, stream_options={"include_usage": True}))
         assert the_call(seen).usage is not None
@@ -48,14 +48,14 @@ def test_a_caller_who_asks_himself_keeps_the_chunk(mode: Mode, run: Run) -> None
     assert chunks[-1].usage is not None
 
 
-def test_a_caller_who_declines_is_heard(mode: Mode, run: Run) -> None:
+def test_a_caller_who_disables_usage_is_respected(mode: Mode, run: Run) -> None:
     with capture(stream_usage=True) as seen:
         run(lambda: read(mode, stream_options={"include_usage": False}))
         assert the_call(seen).usage is None
     assert mode.provider.requests[0].body["stream_options"] == {"include_usage": False}
 
 
-def test_other_options_of_the_stream_stay(mode: Mode, run: Run) -> None:
+def test_other_stream_options_are_unchanged(mode: Mode, run: Run) -> None:
     with capture(stream_usage=True):
         run(lambda: read(mode, stream_options={"include_obfuscation": False}))
     asked = mode.provider.requests[0].body["stream_options"]

@@ -108,7 +108,7 @@ def is_ours(framework: Framework, span: ReadableSpan) -> None:
     assert span.to_json()
 
 
-def test_a_span_that_its_owner_ends_is_its_owners(framework: Framework) -> None:
+def test_a_span_ended_by_its_owner_is_exported_as_it_is(framework: Framework) -> None:
     span = framework.call(leave=False)
     span.set_attribute("late", "yes")
     span.end()
@@ -120,7 +120,7 @@ def test_a_span_that_its_owner_ends_is_its_owners(framework: Framework) -> None:
     assert [each.name for each in framework.exported] == ["their chat"]
 
 
-def test_a_span_that_is_forgotten_is_exported_when_it_is_collected(
+def test_an_unended_span_is_exported_when_it_is_collected(
     framework: Framework, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(BORROWED, "delay_s", 60.0)
@@ -129,14 +129,14 @@ def test_a_span_that_is_forgotten_is_exported_when_it_is_collected(
     is_ours(framework, framework.wait_for_one())
 
 
-def test_a_span_that_is_never_ended_is_exported_a_while_after_the_calls_end(framework: Framework) -> None:
+def test_an_unended_span_is_exported_some_time_after_the_calls_end(framework: Framework) -> None:
     span = framework.call()
     assert framework.exported == []
     is_ours(framework, framework.wait_for_one())
     assert span.is_recording()
 
 
-def test_an_end_that_comes_too_late_exports_nothing_and_is_no_error(
+def test_a_late_end_by_the_owner_exports_nothing_and_is_not_an_error(
     framework: Framework, nothing_warned: list[str]
 ) -> None:
     span = framework.call()
@@ -187,7 +187,7 @@ class Editor(SpanProcessor):
         span._attributes = BoundedAttributes(attributes={"edited": span.attributes["theirs"]})
 
 
-def test_processors_edit_the_span_that_stands_in_as_they_edit_all_others(framework: Framework) -> None:
+def test_span_processors_can_edit_the_replacement_span(framework: Framework) -> None:
     editor = Editor()
     framework.tracing.add_span_processor(editor)
     framework.call(leave=False).end()

@@ -41,7 +41,7 @@ def send(provider: TracerProvider, count: int, size: int) -> None:
     provider.shutdown()
 
 
-def test_our_own_provider_sends_big_prompts_in_batches_that_are_taken(picky: OtlpReceiver) -> None:
+def test_callspans_provider_sends_big_prompts_in_accepted_batches(picky: OtlpReceiver) -> None:
     with picky:
         send(own_provider(picky), 300, 30_000)
         assert len(picky.spans) == 300
@@ -62,7 +62,7 @@ def test_an_applications_own_provider_can_be_bounded_by_the_wrapper(picky: OtlpR
         assert not picky.refused
 
 
-def test_without_it_the_same_batch_is_refused_whole(picky: OtlpReceiver, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_the_wrapper_the_whole_batch_is_refused(picky: OtlpReceiver, caplog: pytest.LogCaptureFixture) -> None:
     with picky:
         provider = TracerProvider()
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=f"{picky.url}/v1/traces")))
@@ -71,7 +71,7 @@ def test_without_it_the_same_batch_is_refused_whole(picky: OtlpReceiver, caplog:
         assert not picky.spans
 
 
-def test_a_span_larger_than_the_limit_costs_only_itself(picky: OtlpReceiver, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_span_larger_than_the_limit_is_lost_alone(picky: OtlpReceiver, caplog: pytest.LogCaptureFixture) -> None:
     with picky:
         provider = own_provider(picky)
         tracer = provider.get_tracer("test")

@@ -271,7 +271,7 @@ def big_spans(provider: Any, sizes: list[int]) -> None:
     provider.shutdown()
 
 
-def test_its_limit_of_4_mib_by_grpc_refuses_none_of_our_batches(
+def test_no_batch_exceeds_the_4_mib_limit_of_grpc(
     monkeypatch: pytest.MonkeyPatch, collector: Collector, receiver: OtlpReceiver, said: list[str]
 ) -> None:
     big_spans(tell_where(monkeypatch, collector, "grpc").tracer_provider(), [40_000] * 300)
@@ -279,7 +279,9 @@ def test_its_limit_of_4_mib_by_grpc_refuses_none_of_our_batches(
     assert not said
 
 
-def test_without_our_bound_it_refuses_the_batch(collector: Collector, receiver: OtlpReceiver, said: list[str]) -> None:
+def test_without_the_byte_bound_the_collector_refuses_the_batch(
+    collector: Collector, receiver: OtlpReceiver, said: list[str]
+) -> None:
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
     provider = TracerProvider()
@@ -290,7 +292,7 @@ def test_without_our_bound_it_refuses_the_batch(collector: Collector, receiver: 
     assert said
 
 
-def test_a_span_above_its_limit_costs_only_itself_and_one_line(
+def test_a_span_above_the_limit_is_lost_alone_with_one_log_line(
     monkeypatch: pytest.MonkeyPatch, collector: Collector, receiver: OtlpReceiver, said: list[str]
 ) -> None:
     big_spans(tell_where(monkeypatch, collector, "grpc").tracer_provider(), [10, 5 << 20, 10])
@@ -299,7 +301,7 @@ def test_a_span_above_its_limit_costs_only_itself_and_one_line(
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_one_without_pipelines_for_metrics_and_logs_costs_a_line_for_each(
+def test_a_collector_without_metrics_and_logs_causes_one_log_line_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, receiver: OtlpReceiver, said: list[str], protocol: str
 ) -> None:
     from tests.otel.test_signals import make_some

@@ -59,5 +59,5 @@ def test_it_receives_the_messages(stage: Stage) -> None:
     assert told["span"] == call.span_id
 
 
-def test_it_hears_nothing_where_content_is_off(stage: Stage) -> None:
+def test_the_completion_hook_is_not_called_if_content_is_off(stage: Stage) -> None:
     assert heard(stage, 'content="metadata"') == []

@@ -102,7 +102,7 @@ def test_a_computed_cost_is_measured_when_the_call_is_stored_once_for_all_stores
     assert [float(cost or 0) for cost in costs_in(stores[0])] == [0.006] * 3, "as the records have it"
 
 
-def test_an_unknown_cost_is_no_zero(
+def test_an_unknown_cost_is_not_zero(
     provider: ScriptedProvider, reader: InMemoryMetricReader, start: Callable[..., Handle], tmp_path: Path
 ) -> None:
     handle = start(stores=f"sqlite:///{tmp_path / 'a.db'}")
@@ -174,7 +174,7 @@ def test_a_delivery_that_is_tried_again_counts_once(prices: Path) -> None:
     assert [(record.call_id, record.cost.usd) for record in told] == [("one", Decimal("0.006"))]
 
 
-def test_only_the_first_store_tells(tmp_path: Path) -> None:
+def test_only_the_first_store_reports_the_cost(tmp_path: Path) -> None:
     urls = [f"jsonl:///{tmp_path / name}" for name in ("a.jsonl", "b.jsonl")]
     first, second = store_sinks(urls, None, lambda record: None)
     assert isinstance(first, ProcessedSink)
@@ -197,7 +197,7 @@ def test_records_are_counted_for_each_store_that_took_them(
     assert {point.value for point in points(reader, "callspan.records.oldest_waiting")} == {0.0}
 
 
-def test_records_that_wait_for_a_store_are_seen_to_wait(
+def test_waiting_records_are_reported_for_each_store(
     provider: ScriptedProvider, reader: InMemoryMetricReader, start: Callable[..., Handle], tmp_path: Path
 ) -> None:
     database = tmp_path / "a.db"

@@ -164,7 +164,7 @@ def test_events_stay_within_the_byte_caps(provider: ScriptedProvider, told: Told
     assert len(str(told.event.attributes["gen_ai.output.messages"])) < 4096
 
 
-def test_where_no_pipeline_takes_events_one_sentence_says_so(
+def test_without_a_log_pipeline_one_line_is_logged(
     provider: ScriptedProvider, told: Told, caplog: pytest.LogCaptureFixture
 ) -> None:
     with nothing_is_warned_of():

@@ -74,7 +74,7 @@ ENDINGS = ["plain", "streamed", "left", "failed"]
 
 @pytest.mark.parametrize("seen", ["replace"], indirect=True)
 @pytest.mark.parametrize("how", ENDINGS)
-def test_replaced_there_is_our_span_only(provider: ScriptedProvider, seen: Seen, how: str) -> None:
+def test_with_replace_there_is_only_callspans_span(provider: ScriptedProvider, seen: Seen, how: str) -> None:
     if how == "failed":
         provider.reply(status=400)
     call(provider, seen, how)
@@ -85,7 +85,7 @@ def test_replaced_there_is_our_span_only(provider: ScriptedProvider, seen: Seen,
 
 @pytest.mark.parametrize("seen", ["keep"], indirect=True)
 @pytest.mark.parametrize("how", ENDINGS)
-def test_kept_there_are_both_the_sdks_within_ours(provider: ScriptedProvider, seen: Seen, how: str) -> None:
+def test_with_keep_the_sdks_span_is_a_child_of_callspans(provider: ScriptedProvider, seen: Seen, how: str) -> None:
     if how == "failed":
         provider.reply(status=400)
     call(provider, seen, how)
@@ -121,7 +121,7 @@ def test_other_spans_of_the_sdk_stay_its_own(provider: ScriptedProvider, seen: S
     assert "callspan.outcome" not in (seen.theirs[-1].attributes or {})
 
 
-def test_a_client_with_tracing_off_has_our_span_in_every_mode(provider: ScriptedProvider) -> None:
+def test_a_client_with_tracing_off_has_callspans_span_in_every_mode(provider: ScriptedProvider) -> None:
     for native in ("replace", "keep"):
         with (
             capture(native=native) as captured,
@@ -149,7 +149,7 @@ def test_uninstrumented_clients_trace_as_before(provider: ScriptedProvider) -> N
 
 
 @pytest.mark.parametrize("seen", ["replace"], indirect=True)
-def test_the_conversation_given_to_the_sdk_is_on_the_span_in_its_place(provider: ScriptedProvider, seen: Seen) -> None:
+def test_the_conversation_id_given_to_the_sdk_is_on_callspans_span(provider: ScriptedProvider, seen: Seen) -> None:
     call(provider, seen, conversation_id="conversation-7")
     assert (seen.ours[0].attributes or {})["gen_ai.conversation.id"] == "conversation-7"
 
@@ -231,7 +231,7 @@ def everything(provider: ScriptedProvider, how: str, settings: Any) -> None:
 
 
 @pytest.mark.parametrize("how", ["plain", "streamed", "failed", "retried", "beta"])
-def test_ours_says_whatever_the_sdks_own_span_would_have_contained(provider: ScriptedProvider, how: str) -> None:
+def test_callspans_span_has_all_attributes_of_the_sdks_own(provider: ScriptedProvider, how: str) -> None:
     """Fails when an SDK says something new: carry it over, or list here why not."""
     exporter, tracer_provider = InMemorySpanExporter(), TracerProvider()
     tracer_provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -262,7 +262,7 @@ def test_every_name_of_the_installed_sdks_table_is_known_here() -> None:
     assert not listed - ours - set(RENAMED) - ELSEWHERE
 
 
-def test_the_sdks_words_carry_no_credentials_of_a_url(provider: ScriptedProvider) -> None:
+def test_attributes_of_the_sdks_span_have_no_credentials_of_a_url(provider: ScriptedProvider) -> None:
     address = provider.anthropic_url.replace("://", "://someone:hunter2@")
     with capture() as captured, anthropic.Anthropic(api_key="sk-ant-test", base_url=address) as client:
         client.messages.create(model="m", max_tokens=9, messages=[{"role": "user", "content": "Hi"}])
@@ -272,9 +272,7 @@ def test_the_sdks_words_carry_no_credentials_of_a_url(provider: ScriptedProvider
 
 
 @pytest.mark.parametrize("seen", ["replace"], indirect=True)
-def test_a_session_of_ours_is_the_conversation_whatever_the_client_was_given(
-    provider: ScriptedProvider, seen: Seen
-) -> None:
+def test_a_session_takes_precedence_over_the_clients_conversation_id(provider: ScriptedProvider, seen: Seen) -> None:
     with callspan.session("one", session_id="session-1"):
         call(provider, seen, conversation_id="conversation-7")
     span = next(span for span in seen.ours if span.name.startswith("chat"))
@@ -282,7 +280,7 @@ def test_a_session_of_ours_is_the_conversation_whatever_the_client_was_given(
     assert (span.attributes or {})["http.route"] == "/v1/messages"
 
 
-def test_what_extra_body_replaces_is_what_the_span_says(provider: ScriptedProvider) -> None:
+def test_the_span_has_the_values_replaced_by_extra_body(provider: ScriptedProvider) -> None:
     """Anthropic 1.17 merges it into the body of a stream after it has asked for the attributes."""
     body: Any = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
     with capture() as captured, anthropic.Anthropic(api_key="k", base_url=provider.anthropic_url) as client:
@@ -296,7 +294,7 @@ def test_what_extra_body_replaces_is_what_the_span_says(provider: ScriptedProvid
 
 
 @pytest.mark.parametrize("broken", [lambda body: 1 / 0, "no mapping"])
-def test_what_the_sdk_means_to_say_may_be_broken_and_the_call_is_observed(
+def test_a_call_is_observed_even_if_the_sdks_own_attributes_fail(
     provider: ScriptedProvider, broken: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`span_attributes` is no public part of the SDK and may become anything."""

@@ -57,7 +57,7 @@ def beside(scenes: Scenes, named: str, order: str) -> Any:
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize(("named", "distribution"), ONE_SPAN)
-def test_there_is_one_span_per_call_theirs_and_we_say_on_it_what_we_know(
+def test_there_is_one_span_per_call_with_the_attributes_of_both(
     scenes: Scenes, named: str, distribution: str, order: str
 ) -> None:
     result = beside(scenes, named, order)

@@ -51,7 +51,7 @@ def test_spans_go_to_the_provider_that_was_given_and_to_no_other(client: openai.
     assert [span.name for span in exporter.get_finished_spans()] == ["chat gpt-5"]
 
 
-def test_an_isolated_provider_still_takes_its_parents_from_the_application(client: openai.OpenAI) -> None:
+def test_an_isolated_provider_still_uses_the_applications_parent_spans(client: openai.OpenAI) -> None:
     """LLM spans kept apart share the trace id of the request they belong to."""
     mine, exporter = recording()
     application, _ = recording()
@@ -113,7 +113,7 @@ def test_traceparent_goes_out_only_where_it_was_requested(
     assert (sent or "").split("-")[1:3] == ([record.trace_id, record.span_id] if propagate else [])
 
 
-def test_a_pool_keeps_the_parent_that_copy_context_took_along(client: openai.OpenAI, seen: Captured) -> None:
+def test_a_thread_pool_uses_the_parent_captured_by_copy_context(client: openai.OpenAI, seen: Captured) -> None:
     def work(_: int) -> None:
         client.chat.completions.create(model="gpt-5", messages=HI)
 
@@ -135,7 +135,7 @@ def test_a_thread_without_the_context_starts_a_trace_of_its_own(client: openai.O
     assert seen.records[0].parent_span_id is None
 
 
-def test_an_async_generator_closed_from_another_task_leaves_no_complaint(
+def test_an_async_generator_closed_from_another_task_logs_no_error(
     provider: ScriptedProvider, seen: Captured, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As web frameworks do with a stream whose client has gone."""
@@ -170,7 +170,7 @@ async def _close(stream: Any) -> None:
     await stream.aclose()
 
 
-def test_streams_read_in_another_task_have_the_parent_of_where_they_were_made(
+def test_streams_read_in_another_task_have_the_parent_of_their_creation(
     provider: ScriptedProvider, seen: Captured, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def body() -> None:
@@ -207,12 +207,12 @@ def test_fifty_concurrent_sessions_never_mix(provider: ScriptedProvider, seen: C
 
 
 @pytest.mark.parametrize("otlp", ["nonsense", "localhost:4318", "http://", 4318, "grpc://localhost:4317", ["http://a"]])
-def test_an_address_that_is_none_is_an_error_that_says_what_to_give(otlp: Any) -> None:
+def test_an_invalid_url_is_an_error_that_says_what_to_give(otlp: Any) -> None:
     with pytest.raises(callspan.SettingError, match=r"otlp.*http://localhost:4318"):
         callspan.instrument(otlp=otlp)
 
 
-def test_an_address_that_is_wrong_does_not_show_its_password() -> None:
+def test_the_error_of_an_invalid_url_does_not_show_its_password() -> None:
     with pytest.raises(callspan.SettingError) as raised:
         callspan.instrument(otlp="htp://me:hunter2@here")
     assert "hunter2" not in str(raised.value)

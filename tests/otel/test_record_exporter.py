@@ -55,7 +55,7 @@ def client(provider: ScriptedProvider) -> Iterator[openai.OpenAI]:
         yield made
 
 
-def test_a_call_of_ours_has_one_record(kept: Kept, client: openai.OpenAI) -> None:
+def test_a_call_observed_by_callspan_has_one_record(kept: Kept, client: openai.OpenAI) -> None:
     client.chat.completions.create(model="gpt-5", messages=HI)
     assert [call.request.model for call in kept.calls()] == ["gpt-5"]
 
@@ -68,7 +68,7 @@ def test_an_llm_span_of_another_library_becomes_a_record(kept: Kept) -> None:
     assert call.usage.input_tokens == 3
 
 
-def test_spans_that_are_no_calls_become_none(kept: Kept) -> None:
+def test_spans_that_are_not_calls_become_no_records(kept: Kept) -> None:
     kept.tracer.start_span("GET /", attributes={"http.route": "/"}).end()
     kept.tracer.start_span("agent", attributes={"gen_ai.operation.name": "invoke_agent"}).end()
     client_span = kept.tracer.start_span("chat other-1", attributes=CHAT)
@@ -76,7 +76,7 @@ def test_spans_that_are_no_calls_become_none(kept: Kept) -> None:
     assert len(kept.calls()) == 1
 
 
-def test_a_foreign_span_that_ours_has_joined_has_our_record_only(kept: Kept, client: openai.OpenAI) -> None:
+def test_a_joined_foreign_span_has_only_callspans_record(kept: Kept, client: openai.OpenAI) -> None:
     with kept.tracer.start_as_current_span("chat gpt-5", attributes=CHAT) as span:
         client.chat.completions.create(model="gpt-5", messages=HI)
     (call,) = kept.calls()
@@ -95,7 +95,7 @@ def test_a_second_call_under_one_foreign_span_has_a_span_of_its_own(kept: Kept, 
     assert sorted(call.span_id == outer for call in calls) == [False, True]
 
 
-def test_foreign_spans_around_one_another_have_one_record_between_them(kept: Kept, client: openai.OpenAI) -> None:
+def test_nested_foreign_spans_have_one_record_together(kept: Kept, client: openai.OpenAI) -> None:
     with (
         kept.tracer.start_as_current_span("framework", attributes=CHAT),
         kept.tracer.start_as_current_span("chat gpt-5", attributes=CHAT),

@@ -97,7 +97,7 @@ def test_callspan_run_is_enough_around_a_server(stage: Stage, command: tuple[str
     assert len(stage.spans) == len(stage.calls()) == 10, said
 
 
-def test_a_browser_that_hangs_up_leaves_a_cancelled_call_and_no_complaint(stage: Stage) -> None:
+def test_a_browser_that_disconnects_leaves_a_cancelled_call_and_no_error(stage: Stage) -> None:
     stage.provider.reply(text="word " * 400, chunk_delay_s=0.01)
     with stage.serving(*UVICORN[:-2]) as server:
         address = server.url.removeprefix("http://").partition(":")

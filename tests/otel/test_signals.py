@@ -174,7 +174,7 @@ def test_all_three_survive_a_sigterm_without_a_handler(stage: Stage) -> None:
 
 
 @pytest.mark.slow
-def test_a_missing_receiver_costs_one_sentence_and_no_record(stage: Stage) -> None:
+def test_a_missing_receiver_logs_one_line_and_loses_no_record(stage: Stage) -> None:
     follow_variables(stage)
     nobody = f"http://127.0.0.1:{free_port()}"
     done = stage.run(
@@ -200,7 +200,7 @@ print(handle.force_flush(2_000), time.monotonic() - before < 5)
 
 
 @pytest.mark.slow
-def test_an_exporter_that_is_missing_costs_one_sentence_that_says_what_to_install(stage: Stage) -> None:
+def test_a_missing_exporter_logs_one_line_that_says_what_to_install(stage: Stage) -> None:
     program = """
 import sys
 sys.modules["opentelemetry.exporter.otlp.proto.http"] = None
@@ -262,7 +262,7 @@ def make_some(providers: OtlpProviders, times: int = 1) -> None:
 
 
 @pytest.mark.parametrize(("status", "phrase"), [(404, "404 Not Found"), (405, "405 Method Not Allowed")])
-def test_a_receiver_that_takes_no_metrics_costs_one_sentence(said: list[str], status: int, phrase: str) -> None:
+def test_a_receiver_without_metrics_logs_one_line(said: list[str], status: int, phrase: str) -> None:
     with closing(Picky({"/v1/metrics": status})) as picky:
         providers = OtlpProviders(picky.url)
         make_some(providers, times=3)
@@ -271,7 +271,7 @@ def test_a_receiver_that_takes_no_metrics_costs_one_sentence(said: list[str], st
         assert picky.paths.count("/v1/traces") == picky.paths.count("/v1/logs") == 3
 
 
-def test_a_receiver_of_grpc_without_metrics_and_logs_costs_a_sentence_each(
+def test_a_grpc_receiver_without_metrics_and_logs_logs_one_line_each(
     said: list[str], receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As Jaeger does, which answers UNIMPLEMENTED."""
@@ -287,7 +287,7 @@ def test_a_receiver_of_grpc_without_metrics_and_logs_costs_a_sentence_each(
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
-def test_without_a_receiver_all_signals_together_cost_one_sentence(
+def test_without_a_receiver_all_signals_together_log_one_line(
     said: list[str], monkeypatch: pytest.MonkeyPatch, protocol: str
 ) -> None:
     address = f"http://127.0.0.1:{free_port()}"
@@ -350,7 +350,7 @@ def test_a_short_outage_is_outlasted(said: list[str]) -> None:
         assert not said
 
 
-def test_exporters_of_the_application_log_as_ever(said: list[str]) -> None:
+def test_exporters_of_the_application_log_as_without_callspan(said: list[str]) -> None:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -378,7 +378,7 @@ def test_log_events_are_bounded_by_bytes_as_spans_are() -> None:
         assert not picky.refused
 
 
-def test_what_a_receiver_answers_is_not_repeated(said: list[str]) -> None:
+def test_the_text_of_a_receivers_response_is_not_logged(said: list[str]) -> None:
     """Its text may hold what it was sent."""
 
     class Echo(BaseHTTPRequestHandler):
@@ -404,7 +404,7 @@ def test_what_a_receiver_answers_is_not_repeated(said: list[str]) -> None:
 
 
 @pytest.mark.slow
-def test_the_demo_sends_under_its_own_name_and_says_what_was_taken(stage: Stage) -> None:
+def test_the_demo_sends_under_its_own_name_and_reports_what_was_accepted(stage: Stage) -> None:
     follow_variables(stage)
     done = stage.run("callspan", "--store", stage.store, "demo", CALLSPAN_LOG_EVENTS="on")
     assert (done.returncode, complaints(done)) == (0, [])

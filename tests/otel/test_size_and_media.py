@@ -92,7 +92,7 @@ def said(text: str, role: str = "user") -> dict[str, str]:
 
 
 @pytest.mark.parametrize("letter", ["x", "ä", "😀"])
-def test_a_huge_document_is_cut_and_the_words_around_it_are_whole(sent: Sent, letter: str) -> None:
+def test_a_huge_document_is_truncated_and_the_text_around_it_is_complete(sent: Sent, letter: str) -> None:
     document = letter * 1_000_000
     size = len(document.encode())
     asked = [said("Be brief.", "system"), said(document), said("What does it say?")]
@@ -112,7 +112,7 @@ def test_a_huge_document_is_cut_and_the_words_around_it_are_whole(sent: Sent, le
     assert texts(span, "gen_ai.output.messages") == ["Well."]
 
 
-def test_a_huge_answer_costs_a_small_question_nothing(sent: Sent) -> None:
+def test_a_huge_response_does_not_truncate_a_small_request(sent: Sent) -> None:
     span = sent({"messages": [said("Tell me all.")], "temperature": 0.5}, reply="word " * 100_000, llm_prompts=True)
     assert texts(span, "gen_ai.input.messages") == ["Tell me all."]
     assert span.attributes["llm.prompts"] == "Tell me all."
@@ -124,7 +124,7 @@ def test_a_huge_answer_costs_a_small_question_nothing(sent: Sent) -> None:
     assert int(CUT.findall(span.attributes["llm.completions"])[0]) == 500_000
 
 
-def test_where_all_is_huge_each_gets_its_part(sent: Sent) -> None:
+def test_if_all_parts_are_huge_each_gets_a_share(sent: Sent) -> None:
     tools = [{"type": "function", "function": {"name": "look", "description": "d" * 90_000, "parameters": {}}}]
     asked = [said("s" * 90_000, "system"), said("q" * 90_000)]
     span = sent({"messages": asked, "tools": tools}, reply="a" * 90_000, llm_prompts=True)
@@ -137,7 +137,7 @@ def test_where_all_is_huge_each_gets_its_part(sent: Sent) -> None:
     assert json.loads(span.attributes["gen_ai.tool.definitions"])[0]["name"] == "look"
 
 
-def test_options_of_a_large_request_are_whole(sent: Sent) -> None:
+def test_options_of_a_large_request_are_complete(sent: Sent) -> None:
     span = sent(
         {"system": "s" * 200_000, "messages": [said("Hi")], "max_tokens": 77, "service_tier": "auto"}, sdk="anthropic"
     )
@@ -167,7 +167,7 @@ def test_smaller_caps_are_kept_too(sent: Sent, attribute: int, whole: int) -> No
     assert not [value for value in shown if value in ("{}", "0", "")], "what says nothing is left out"
 
 
-def test_what_fits_is_whole_and_not_reported_as_cut(sent: Sent) -> None:
+def test_content_that_fits_is_complete_and_not_reported_as_truncated(sent: Sent) -> None:
     span = sent({"messages": [said("x" * 5000)], "tools": []}, reply="y" * 5000)
     assert texts(span, "gen_ai.input.messages") == ["x" * 5000]
     assert "callspan.truncated_bytes" not in span.attributes

@@ -49,7 +49,7 @@ def shot(page: Path, tmp_path: Path, *arguments: str) -> png.Picture:
     return png.read(target)
 
 
-def test_a_phone_sees_no_wider_page_than_it_is(world: World, report: Report, tmp_path: Path) -> None:
+def test_the_page_fits_a_phone_screen(world: World, report: Report, tmp_path: Path) -> None:
     browser.executable()
     play(world)
     world.chat([{"role": "user", "content": "?"}], "x" * 500, model="a-model-with-" + "a-long-name-" * 10)
@@ -67,7 +67,7 @@ def test_a_phone_sees_no_wider_page_than_it_is(world: World, report: Report, tmp
 
 
 @pytest.mark.parametrize(("scheme", "dark"), [(0, True), (1, False)])
-def test_the_page_is_as_dark_as_the_browser_wants_it(
+def test_the_page_follows_the_browsers_dark_mode(
     world: World, report: Report, tmp_path: Path, scheme: int, dark: bool
 ) -> None:
     browser.executable()

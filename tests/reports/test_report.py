@@ -85,7 +85,7 @@ def play(world: World) -> None:
     world.chat(QUESTION, "Loose.", usage=Usage(input_tokens=0), cost=dear)
 
 
-def test_the_head_sums_up(world: World, report: Report) -> None:
+def test_the_head_has_the_sums(world: World, report: Report) -> None:
     play(world)
     text = Reading(report()).text
     for fact in (
@@ -194,7 +194,7 @@ def test_sums_of_money_are_exact(world: World, report: Report) -> None:
     assert rows(report())["sessions"][0]["cost"] == "0.3"
 
 
-def test_a_page_is_written_whole_or_not_at_all(world: World, tmp_path: Path) -> None:
+def test_a_page_is_written_completely_or_not_at_all(world: World, tmp_path: Path) -> None:
     reader = open_store(world.write(tmp_path / "calls.db"))
     target = tmp_path / "report.html"
     write_report(reader, target)
@@ -214,7 +214,7 @@ def test_a_page_is_written_whole_or_not_at_all(world: World, tmp_path: Path) -> 
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_of_errors_alike_the_last_one_speaks(world: World, report: Report) -> None:
+def test_equal_errors_show_the_message_of_the_last(world: World, report: Report) -> None:
     for said in ("first", "last"):
         error = ErrorInfo(kind="rate_limit", type="rate_limit_error", status=429, message=f"{said} of them")
         world.chat(QUESTION, "?", outcome="error", error=error)

@@ -91,7 +91,7 @@ class Refusing(DownSink):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("per_second", [50, 500])
-def test_a_real_shipper_is_as_patient_under_load(tmp_path: Path, per_second: int) -> None:
+def test_a_shippers_retries_do_not_depend_on_the_load(tmp_path: Path, per_second: int) -> None:
     sink, ended = Refusing(tmp_path / "d"), threading.Event()
     spool = Spool(tmp_path / "spool", [sink])
 

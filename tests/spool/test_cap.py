@@ -43,7 +43,7 @@ def append(spool: Spool, names: Sequence[str], *, every: int = 20) -> Iterator[i
             yield on_disk(spool.directory)
 
 
-def test_a_healthy_store_gets_everything_whole_beside_one_that_is_down(
+def test_a_working_store_gets_complete_records_while_another_is_down(
     place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Four times the cap; the one that was down gets what is left, the rest is counted to the last record."""
@@ -68,7 +68,7 @@ def test_a_healthy_store_gets_everything_whole_beside_one_that_is_down(
 
 
 @pytest.mark.slow
-def test_a_store_that_hangs_or_cannot_keep_up_is_treated_likewise(place: Path, tmp_path: Path) -> None:
+def test_a_store_that_hangs_or_falls_behind_is_handled_the_same(place: Path, tmp_path: Path) -> None:
     slow, healthy = HangingSink(tmp_path / "s"), SqliteSink(tmp_path / "h.db")
     spool = Spool(place, [slow, healthy], max_bytes=CAP)
     names = [f"k{number}" for number in range(900)]
@@ -85,7 +85,7 @@ def test_a_store_that_hangs_or_cannot_keep_up_is_treated_likewise(place: Path, t
 
 
 @pytest.mark.slow
-def test_what_idle_processes_hoard_for_a_dead_store_costs_the_others_nothing(place: Path, tmp_path: Path) -> None:
+def test_records_of_idle_processes_for_a_dead_store_do_not_affect_other_stores(place: Path, tmp_path: Path) -> None:
     first, second = ([DownSink(tmp_path / "d"), SqliteSink(tmp_path / "h.db")] for _ in range(2))
     hoarder, busy = Spool(place, first, max_bytes=CAP), Spool(place, second, max_bytes=CAP)
     early, late = [f"a{number}" for number in range(330)], [f"b{number}" for number in range(600)]
@@ -98,7 +98,7 @@ def test_what_idle_processes_hoard_for_a_dead_store_costs_the_others_nothing(pla
         spool.close(0.2)
 
 
-def test_segments_for_stores_nobody_delivers_to_do_not_starve_a_healthy_one(place: Path, tmp_path: Path) -> None:
+def test_segments_of_stores_without_a_shipper_do_not_starve_a_working_store(place: Path, tmp_path: Path) -> None:
     left = Segment.create(place, ["0123456789ab"])
     left.append(record("x", CAP * 2))
     left.release()
@@ -122,7 +122,7 @@ class Glitch(SqliteSink):
         super().deliver(entries)
 
 
-def test_a_glitch_of_the_healthy_store_loses_it_nothing(place: Path, tmp_path: Path) -> None:
+def test_a_short_failure_of_the_working_store_loses_nothing(place: Path, tmp_path: Path) -> None:
     """While it fails, what only the dead one needs goes first, and nothing that it lacks itself."""
     sinks = [DownSink(tmp_path / "d"), Glitch(tmp_path / "h.db")]
     spool = Spool(place, sinks, max_bytes=CAP)
@@ -152,7 +152,7 @@ def test_drops_are_noted_on_disk_and_warned_of_as_they_happen(
 
 
 @pytest.mark.slow
-def test_losses_outlive_the_process_and_are_told_by_doctor_and_by_who_reads_the_store(tmp_path: Path) -> None:
+def test_losses_survive_the_process_and_are_reported_by_doctor_and_by_reading_commands(tmp_path: Path) -> None:
     store, place = f"sqlite:///{tmp_path}/calls.db", tmp_path / "calls.db.spool"
     for _ in range(2):
         add_losses(place, {"0123456789ab": ("postgresql://me@host/db", 600)}, {"cap": 7})
@@ -166,7 +166,7 @@ def test_losses_outlive_the_process_and_are_told_by_doctor_and_by_who_reads_the_
     assert "1,200" not in done.stderr, "this store has them"
 
 
-def test_a_damaged_file_of_losses_is_begun_anew(place: Path) -> None:
+def test_a_damaged_file_of_losses_is_replaced(place: Path) -> None:
     add_losses(place, {}, {"cap": 1})
     (place / "losses.json").write_text("{")
     assert read_losses(place).dropped == {}
@@ -187,7 +187,7 @@ def test_a_file_sink_gets_no_segment_twice_after_one_was_given_up(place: Path, t
 
 
 @pytest.mark.slow
-def test_hours_beside_a_dead_store_cost_the_healthy_one_nothing(place: Path, tmp_path: Path) -> None:
+def test_a_long_outage_of_one_store_does_not_affect_the_other(place: Path, tmp_path: Path) -> None:
     """An hour of attempts at the longest wait, a day of them in nightly runs; each wait passes at once."""
     down, healthy = DownSink(tmp_path / "d"), SqliteSink(tmp_path / "h.db")
     spool = Spool(place, [down, healthy], max_bytes=CAP)

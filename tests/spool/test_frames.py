@@ -88,7 +88,7 @@ def test_any_bytes_can_be_scanned(data: bytes, final: bool) -> None:
     assert all(item.end > item.start for item in items)
 
 
-def test_an_impossible_length_is_damage_not_a_reason_to_wait() -> None:
+def test_an_impossible_length_is_damage_and_does_not_block_reading() -> None:
     liar = MAGIC + (MAX_PAYLOAD + 1).to_bytes(4, "little") + b"\0" * 4
     assert payloads(liar + encode(b"good"), final=False) == [b"good"]
 

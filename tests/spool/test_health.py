@@ -35,7 +35,7 @@ def health(clock: Clock) -> Health:
     return Health("postgresql://me@host/db", lambda: Backlog(1204, 0, "callspan.db.spool"), clock)
 
 
-def test_it_says_what_why_how_much_and_since_when(health: Health, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_warning_has_store_reason_number_and_time(health: Health, caplog: pytest.LogCaptureFixture) -> None:
     health.failed(REFUSED)
     (told,) = caplog.messages
     assert told.startswith("postgresql://me@host/db is unavailable (Connection refused): 1,204 records wait since 1970")
@@ -56,7 +56,7 @@ def test_the_same_reason_is_reported_every_five_minutes_another_one_at_once_and_
     assert caplog.messages[-1] == "postgresql://me@host/db takes records again, after 690.0 s"
 
 
-def test_a_store_that_flaps_is_reported_as_rarely(
+def test_a_flapping_store_is_not_reported_more_often(
     health: Health, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     for second in range(0, 600, 10):
@@ -81,9 +81,7 @@ def test_the_reason_is_short_and_without_passwords(error: Exception, why: str) -
     assert reason(error) == why
 
 
-def test_a_spool_tells_of_its_failing_sink_and_of_its_recovery(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_spool_reports_its_failing_sink_and_the_recovery(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     down = DownSink(tmp_path / "d")
     spool = Spool(tmp_path / "spool", [down])
     for number in range(3):

@@ -36,7 +36,7 @@ def orphan(place: Path, *keys: str, name: str = "00000000000000000001-1-aa.segme
 
 
 class TestDirectory:
-    def test_a_directory_deleted_beneath_a_process_is_made_anew_and_nothing_is_lost(
+    def test_a_directory_deleted_during_a_process_is_created_again_and_nothing_is_lost(
         self, place: Path, tmp_path: Path
     ) -> None:
         """What was appended lives on in the open file; what comes after the next look is safe from a kill again."""
@@ -93,7 +93,7 @@ class TestDirectory:
 
 class TestCursors:
     @pytest.mark.parametrize("kept", ["999999", "-5", "12", "", "0x", "1" * 40, "٣"])
-    def test_a_cursor_that_cannot_be_right_skips_nothing(self, place: Path, tmp_path: Path, kept: str) -> None:
+    def test_an_invalid_cursor_skips_nothing(self, place: Path, tmp_path: Path, kept: str) -> None:
         """Bits rot, disks lose the end of a file: to deliver twice is harmless, to skip is not."""
         segment = orphan(place, "a", "b", "c")
         sink = FileSink(tmp_path / "f")
@@ -102,7 +102,7 @@ class TestCursors:
         assert sink.keys() == ["a", "b", "c"]
         assert counts["corrupt_bytes"] == 0
 
-    def test_a_cursor_is_believed_where_it_was_written(self, place: Path, tmp_path: Path) -> None:
+    def test_a_valid_cursor_is_used(self, place: Path, tmp_path: Path) -> None:
         segment = orphan(place, "a", "b", "c")
         sink = FileSink(tmp_path / "f")
         write_cursor(place, segment.name, store_key(place, sink), len(encode(record("a"))))
@@ -128,7 +128,7 @@ class TestCursors:
 
 
 class TestClock:
-    def test_a_segment_of_a_clock_that_went_ahead_is_delivered(self, place: Path, tmp_path: Path) -> None:
+    def test_a_segment_with_a_future_time_is_delivered(self, place: Path, tmp_path: Path) -> None:
         path = orphan(place, "a", name=f"{10**19:020d}-1-aa.segment")
         os.utime(path, (2**33, 2**33))
         sink = DownSink(tmp_path / "d")
@@ -142,7 +142,7 @@ class TestClock:
         assert sorted(sink.keys()) == ["a", "b"]
         assert spool.close(30)
 
-    def test_a_process_number_that_comes_again_takes_no_file_of_its_first_holder(self, place: Path) -> None:
+    def test_a_reused_process_id_does_not_take_over_files_of_its_first_owner(self, place: Path) -> None:
         names = {Segment.create(place).path.name for _ in range(50)}
         assert len(names) == 50
 
@@ -168,7 +168,7 @@ class TestDamage:
                 assert batch.end == len(whole)
                 assert [gap.torn for gap in batch.gaps] == [False], "it is damage in the last frame, too"
 
-    def test_a_frame_torn_anywhere_is_no_damage(self, place: Path) -> None:
+    def test_a_torn_frame_is_not_damage(self, place: Path) -> None:
         path = orphan(place, "first", "second")
         whole = path.read_bytes()
         for end in range(len(whole) // 2 + 1, len(whole)):
@@ -209,7 +209,7 @@ class TestDamage:
         (told,) = (check for check in json.loads(done.stdout)["checks"] if check["name"] == "damage")
         assert (told["state"], kept.name in told["detail"]) == ("failed", True)
 
-    def test_a_file_of_zeros_is_passed_over_and_kept(self, place: Path, tmp_path: Path) -> None:
+    def test_a_file_of_zeros_is_skipped_and_kept(self, place: Path, tmp_path: Path) -> None:
         """As some file systems leave a file whose end was not on the medium yet."""
         path = orphan(place, "a")
         path.write_bytes(path.read_bytes() + bytes(100_000))
@@ -234,7 +234,7 @@ class _Odd(FileSink):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("error", [KeyError("x"), RecursionError("deep"), ValueError("v"), ZeroDivisionError("z")])
-def test_a_record_a_store_fails_on_in_an_unforeseen_way_holds_the_others_up_for_a_while_only(
+def test_a_record_with_an_unexpected_store_error_delays_others_only_briefly(
     place: Path, tmp_path: Path, error: Exception
 ) -> None:
     sink = _Odd(tmp_path / "f", error)
@@ -249,7 +249,7 @@ def test_a_record_a_store_fails_on_in_an_unforeseen_way_holds_the_others_up_for_
 
 
 @pytest.mark.slow
-def test_a_store_that_is_down_for_long_loses_nothing_to_impatience(place: Path, tmp_path: Path) -> None:
+def test_a_long_outage_of_a_store_rejects_no_records(place: Path, tmp_path: Path) -> None:
     """Errors of the world (files, networks, databases) never make a dead letter."""
     sink = _Odd(tmp_path / "f", ConnectionResetError("odd weather"))
     spool = Spool(place, [sink])

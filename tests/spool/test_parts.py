@@ -35,7 +35,7 @@ def adopts_and_releases(path: Path) -> bool:
 
 
 class TestSegment:
-    def test_a_new_segment_is_locked_named_for_ever_and_private(self, tmp_path: Path) -> None:
+    def test_a_new_segment_is_locked_private_and_never_renamed(self, tmp_path: Path) -> None:
         first, second = Segment.create(tmp_path / "a" / "b"), Segment.create(tmp_path / "a" / "b")
         assert first.name < second.name
         assert stat.S_IMODE(first.path.stat().st_mode) == 0o600
@@ -46,7 +46,7 @@ class TestSegment:
         first.release()
         second.release()
 
-    def test_an_adopted_segment_is_final_and_not_ours(self, tmp_path: Path) -> None:
+    def test_an_adopted_segment_is_sealed_and_not_the_processs_own(self, tmp_path: Path) -> None:
         writer = Segment.create(tmp_path)
         writer.append(encode(b"x"))
         writer.release()
@@ -168,7 +168,7 @@ class TestSegment:
 
 
 class TestRing:
-    def test_the_oldest_go_first_and_are_counted(self) -> None:
+    def test_the_oldest_records_are_dropped_first_and_counted(self) -> None:
         buffer = MemoryBuffer(100)
         for number in range(15):
             assert buffer.append(b"%010d" % number)
@@ -184,7 +184,7 @@ class TestRing:
             buffer.discard_before(batch.end)
         assert buffer.dropped == 0
 
-    def test_a_reader_that_was_overtaken_reads_on_from_what_is_left(self) -> None:
+    def test_a_reader_behind_dropped_records_continues_with_the_rest(self) -> None:
         buffer = MemoryBuffer(30)
         for number in range(9):
             buffer.append(b"%010d" % number)
@@ -199,14 +199,14 @@ class TestRing:
         assert len(buffer.batch(0, 100, 35).entries) == 3
         assert len(buffer.batch(0, 100, 1).entries) == 1
 
-    def test_a_record_larger_than_the_ring_is_refused_and_costs_no_other(self) -> None:
+    def test_a_record_larger_than_the_memory_buffer_is_refused_and_drops_no_other(self) -> None:
         buffer = MemoryBuffer(100)
         buffer.append(b"small")
         assert not buffer.append(b"x" * 101)
         assert said(buffer.batch(0, 9, 1000)) == [b"small"]
         assert buffer.dropped == 1
 
-    def test_a_removed_ring_is_empty(self) -> None:
+    def test_a_removed_memory_buffer_is_empty(self) -> None:
         buffer = MemoryBuffer(100)
         buffer.append(b"x")
         buffer.remove()
@@ -237,7 +237,7 @@ class TestCursorFiles:
 
 
 class TestShelf:
-    def test_a_sealed_segment_leaves_when_the_last_sink_has_passed_it(self, tmp_path: Path) -> None:
+    def test_a_sealed_segment_is_removed_when_the_last_sink_has_passed_it(self, tmp_path: Path) -> None:
         segments = SegmentSet(tmp_path)
         segments.expect(2)
         segment = segments.create()
@@ -263,12 +263,12 @@ class TestShelf:
         assert segments.wait([(segment, segment.end)], time.monotonic() + 10)
         segments.release_all()
 
-    def test_cursors_of_vanished_segments_are_swept(self, tmp_path: Path) -> None:
+    def test_cursors_of_deleted_segments_are_removed(self, tmp_path: Path) -> None:
         write_cursor(tmp_path, "1-1-a.segment", "x", 5)
         SegmentSet(tmp_path).adopt(now=True)
         assert list(tmp_path.iterdir()) == []
 
-    def test_strange_files_in_the_directory_are_left_alone(self, tmp_path: Path) -> None:
+    def test_unrelated_files_in_the_directory_are_left_alone(self, tmp_path: Path) -> None:
         for name in ("notes.txt", "1.segment.7.bad", ".hidden"):
             (tmp_path / name).write_text("mine")
         segments = SegmentSet(tmp_path)
@@ -276,7 +276,7 @@ class TestShelf:
         assert len(list(tmp_path.iterdir())) == 3
         assert segments.measure() == 0
 
-    def test_adoption_looks_only_now_and_then(self, tmp_path: Path) -> None:
+    def test_the_directory_is_scanned_for_orphans_at_intervals(self, tmp_path: Path) -> None:
         segments = SegmentSet(tmp_path)
         assert not segments.adopt()
         (tmp_path / "1-1-a.segment").write_bytes(encode(b"x"))
@@ -294,7 +294,7 @@ class TestShelf:
         assert segments.corrupt_bytes == 3
         segments.release_all()
 
-    def test_damage_that_cannot_be_kept_is_not_said_to_be_kept(
+    def test_damage_that_cannot_be_saved_is_not_reported_as_saved(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         segments = SegmentSet(tmp_path)
@@ -307,7 +307,7 @@ class TestShelf:
         assert said[0].endswith("they could not be kept")
         segments.release_all()
 
-    def test_sealed_segments_are_let_go_when_the_last_shipper_has_ended(self, tmp_path: Path) -> None:
+    def test_sealed_segments_are_released_when_the_last_shipper_has_ended(self, tmp_path: Path) -> None:
         segments = SegmentSet(tmp_path)
         segment = segments.create()
         segment.append(encode(b"x"))

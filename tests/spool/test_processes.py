@@ -112,7 +112,7 @@ def test_an_exit_by_exception_ships_too(scene: Scene) -> None:
 
 @pytest.mark.parametrize(("mode", "code"), [("exits_hard", 0), ("is_terminated", -signal.SIGTERM)])
 @pytest.mark.parametrize("own_sink", [True, False])
-def test_an_end_without_clean_up_leaves_all_to_the_next_process(
+def test_records_of_a_killed_process_are_delivered_by_the_next(
     scene: Scene, mode: str, code: int, own_sink: bool
 ) -> None:
     scene.run(mode, code=code, own_sink=own_sink)

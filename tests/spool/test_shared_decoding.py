@@ -96,7 +96,7 @@ def test_a_record_is_decoded_and_priced_once_for_several_stores(tmp_path: Path, 
     assert stored[0] == stored[1] == stored[2]
 
 
-def test_both_stores_get_the_very_record_that_was_decoded_and_then_it_is_let_go(decoded: list[bytes]) -> None:
+def test_both_stores_get_the_same_decoded_record_which_is_then_released(decoded: list[bytes]) -> None:
     decoder = SharedDecoder(PROCESSORS, 2)
     (one,) = entries(1)
     first, second = decoder.take(0, one), decoder.take(1, one)
@@ -108,7 +108,7 @@ def test_both_stores_get_the_very_record_that_was_decoded_and_then_it_is_let_go(
 
 
 @pytest.mark.parametrize(("text", "most"), [("", 1000), ("x" * 1000, 3500)])
-def test_what_is_kept_for_a_store_that_stands_still_is_bounded(text: str, most: int) -> None:
+def test_the_cache_for_a_blocked_store_is_bounded(text: str, most: int) -> None:
     decoder = SharedDecoder(PROCESSORS, 2, max_entries=3, max_bytes=3500)
     for entry in entries(50, text=text):
         decoder.take(0, entry)
@@ -118,7 +118,7 @@ def test_what_is_kept_for_a_store_that_stands_still_is_bounded(text: str, most: 
     assert decoder.kept_bytes == 0
 
 
-def test_a_store_that_works_off_another_segment_takes_nothing_from_the_others(decoded: list[bytes]) -> None:
+def test_a_store_reading_another_segment_does_not_evict_the_others_entries(decoded: list[bytes]) -> None:
     decoder = SharedDecoder(PROCESSORS, 3, max_entries=100)
     for old, new in zip(entries(50, "old"), entries(50, "new"), strict=True):
         decoder.take(2, old)
@@ -126,7 +126,7 @@ def test_a_store_that_works_off_another_segment_takes_nothing_from_the_others(de
     assert len(decoded) == 100
 
 
-def test_a_store_that_stands_still_in_a_delivery_holds_up_no_other(tmp_path: Path) -> None:
+def test_a_store_blocked_in_a_delivery_delays_no_other(tmp_path: Path) -> None:
     go_on = threading.Event()
     stuck, well = Taking("stuck", go_on), Taking("well")
     decoder = SharedDecoder(PROCESSORS, 2)
@@ -144,7 +144,7 @@ def test_a_store_that_stands_still_in_a_delivery_holds_up_no_other(tmp_path: Pat
     spool.close(10)
 
 
-def test_what_is_no_record_is_refused_for_every_store() -> None:
+def test_an_invalid_record_is_refused_for_every_store() -> None:
     decoder = SharedDecoder(PROCESSORS, 2)
     for sink in (0, 1):
         with pytest.raises(PoisonError):

@@ -146,7 +146,7 @@ class TestDelivery:
         assert spool.close(10)
         assert sink.keys() == keys(20)
 
-    def test_the_interval_keeper_syncs_without_help_of_a_hanging_sink(self, place: Path, tmp_path: Path) -> None:
+    def test_the_fsync_thread_syncs_while_a_sink_hangs(self, place: Path, tmp_path: Path) -> None:
         sink = HangingSink(tmp_path / "f")
         spool = Spool(place, [sink], fsync="interval")
         fill(spool, ["a"])
@@ -166,7 +166,7 @@ class TestDelivery:
 
 
 class TestFailingSinks:
-    def test_a_sink_that_comes_back_gets_everything(self, place: Path, tmp_path: Path) -> None:
+    def test_a_recovered_sink_gets_everything(self, place: Path, tmp_path: Path) -> None:
         down, other = DownSink(tmp_path / "d"), FileSink(tmp_path / "f", "other")
         spool = Spool(place, [down, other])
         fill(spool, keys(50))
@@ -184,7 +184,7 @@ class TestFailingSinks:
         assert spool.states()[0].error is None
         spool.close(5)
 
-    def test_the_age_of_what_waits_is_reported(self, place: Path, tmp_path: Path) -> None:
+    def test_the_age_of_waiting_records_is_reported(self, place: Path, tmp_path: Path) -> None:
         down, other = DownSink(tmp_path / "d"), FileSink(tmp_path / "f", "other")
         spool = Spool(place, [down, other])
         fill(spool, ["a"])
@@ -230,7 +230,7 @@ class TestFailingSinks:
         assert following.close(5)
         assert sorted(other.keys()) == sorted([*keys(20), "next"]), "its cursor file kept it from getting them twice"
 
-    def test_poison_is_found_by_halving_and_set_aside_while_all_else_arrives(self, place: Path, tmp_path: Path) -> None:
+    def test_poison_is_found_by_bisection_and_set_aside_and_all_else_arrives(self, place: Path, tmp_path: Path) -> None:
         sink = PickySink(tmp_path / "p")
         gate = DownSink(tmp_path / "g")
         spool = Spool(place, [sink, gate])
@@ -257,7 +257,7 @@ class TestFailingSinks:
 
 
 class TestCap:
-    def test_bodies_go_first_then_records_and_both_are_counted(self, place: Path, tmp_path: Path) -> None:
+    def test_bodies_are_dropped_first_then_records_and_both_are_counted(self, place: Path, tmp_path: Path) -> None:
         sink = DownSink(tmp_path / "d")
         spool = Spool(place, [sink], max_bytes=100_000)
         kept = [spool.append(record(f"k{n}", 5000), slim=lambda n=n: record(f"slim{n}", 400)) for n in range(80)]
@@ -409,7 +409,7 @@ class TestOrphans:
         assert ship_once(place, [sink], 20)["spool_bytes"] == 0
         assert sorted(sink.keys()) == sorted(keys(150))
 
-    def test_a_held_segment_is_left_to_its_holder(self, place: Path, tmp_path: Path) -> None:
+    def test_a_locked_segment_is_not_adopted(self, place: Path, tmp_path: Path) -> None:
         owner = Spool(place, lambda: [DownSink(tmp_path / "d")])
         fill(owner, ["mine"])
         sink = FileSink(tmp_path / "f")
@@ -453,7 +453,7 @@ class TestOrphans:
         assert sinks[0].keys() == []
         assert not list(place.iterdir())
 
-    def test_seen_from_another_mount_it_is_the_same_set_of_stores(self, place: Path, tmp_path: Path) -> None:
+    def test_the_same_stores_under_another_mount_have_the_same_keys(self, place: Path, tmp_path: Path) -> None:
         owner = Spool(place, [DownSink(tmp_path / "d"), DownSink(tmp_path / "e", "second")])
         fill(owner, ["theirs"])
         owner.close(0.1)
@@ -466,7 +466,7 @@ class TestOrphans:
         assert ship_once(moved / "spool", [last, first], 10)["adopted"] == 1
         assert first.keys() == last.keys() == ["theirs"]
 
-    def test_shipping_ends_where_nothing_moves_or_every_try_fails(self, place: Path, tmp_path: Path) -> None:
+    def test_ship_ends_without_progress_or_after_failed_tries(self, place: Path, tmp_path: Path) -> None:
         for limits in ({"tries": 3}, {"idle_s": 0.3}):
             owner = Spool(place, [sink := DownSink(tmp_path / "d")])
             fill(owner, ["a"])
@@ -476,7 +476,7 @@ class TestOrphans:
             assert time.monotonic() - began < 10
             reader.close(0.1)
 
-    def test_an_empty_segment_that_may_be_in_the_making_is_left_alone(self, place: Path, tmp_path: Path) -> None:
+    def test_an_empty_segment_that_may_be_new_is_not_adopted(self, place: Path, tmp_path: Path) -> None:
         place.mkdir()
         fresh = place / "00000000000000000001-1-aa.segment"
         fresh.touch()
@@ -490,7 +490,7 @@ class TestOrphans:
         spool.close(1)
         assert ship_once(place, [], 1)["spool_bytes"] > 0
 
-    def test_shipping_an_absent_directory_makes_none(self, tmp_path: Path) -> None:
+    def test_ship_does_not_create_a_missing_directory(self, tmp_path: Path) -> None:
         assert ship_once(tmp_path / "none", [FileSink(tmp_path / "f")], 1)["adopted"] == 0
         assert not (tmp_path / "none").exists()
 

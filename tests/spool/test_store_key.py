@@ -79,7 +79,7 @@ def test_records_for_another_set_of_stores_are_reported_by_doctor_and_ship(tmp_p
     assert "for_other_stores" not in done.stdout
 
 
-def test_who_reads_one_store_is_told_what_waits_for_stores_not_named(tmp_path: Path) -> None:
+def test_reading_one_store_reports_records_that_wait_for_other_stores(tmp_path: Path) -> None:
     """What a store that was named has, or still gets, is not for others; nor is what a running process has."""
     own, other = f"sqlite:///{tmp_path}/calls.db", f"jsonl:///{tmp_path}/calls.jsonl"
     left_behind(tmp_path / "calls.db.spool", f"{own},{other}")

@@ -104,7 +104,9 @@ class Story:
 
 @given(steps=STEPS)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_every_story_ends_well(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]) -> None:
+def test_any_sequence_of_spool_operations_loses_nothing(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
+) -> None:
     story = Story(tmp_path_factory.mktemp("story"))
     for what, amount in steps:
         story.step(what, amount)

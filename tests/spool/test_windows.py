@@ -45,7 +45,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "jsonl"])
-def test_calls_are_recorded_delivered_and_read_without_anything_of_unix(tmp_path: Path, kind: str) -> None:
+def test_calls_are_recorded_delivered_and_read_without_unix_only_modules(tmp_path: Path, kind: str) -> None:
     url = f"{kind}:///{tmp_path}/calls.{kind}"
     done = run(_RECORDS, url, "20", "a", "end")
     assert done.stderr == ""
@@ -94,7 +94,7 @@ print(sum(count for name, count in counts.items() if name.startswith("shipped.")
 """
 
 
-def test_names_of_files_hold_nothing_that_windows_forbids(tmp_path: Path) -> None:
+def test_file_names_are_valid_on_windows(tmp_path: Path) -> None:
     done = run(_FILES, str(tmp_path))
     (damage,) = done.stderr.splitlines()
     assert damage.startswith("Damage in "), "nothing else is said"
@@ -136,7 +136,7 @@ print(*sorted(path.name for path in place.iterdir()), sep="\\n")
 """
 
 
-def test_a_socket_that_windows_has_not_is_refused_with_a_reason() -> None:
+def test_a_unix_socket_is_refused_with_a_reason_on_windows() -> None:
     done = run(
         "import windows\\nfrom callspan.stores.urls import sinks_for\\ntry: sinks_for('unix:///x')\\n"
         "except Exception as error: print(type(error).__name__, error)".replace("\\n", "\n")

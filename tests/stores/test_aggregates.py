@@ -31,7 +31,7 @@ def test_percentiles_agree_with_the_standard_library(values: list[int]) -> None:
     assert aggregates.percentile_ms(ordered, 0.95) == pytest.approx(cuts[18] / 1e6)
 
 
-def test_a_percentile_of_nothing_is_unknown_and_of_one_is_itself() -> None:
+def test_a_percentile_of_no_values_is_unknown_and_of_one_value_is_that_value() -> None:
     assert aggregates.percentile_ms([], 0.5) is None
     assert aggregates.percentile_ms([3_000_000], 0.95) == 3
 
@@ -42,7 +42,7 @@ def test_sums_of_money_are_exact(values: list[Decimal]) -> None:
     assert (None if found is None else Fraction(found)) == (sum(map(Fraction, values)) if values else None)
 
 
-def test_no_digit_is_rounded_away_where_the_usual_context_would() -> None:
+def test_sums_with_more_than_28_digits_are_not_rounded() -> None:
     found = aggregates.exact_sum([Decimal(10**18), Decimal("0.000000000000000000000000123")])
     assert found is not None
     assert format(found, "f") == "1000000000000000000.000000000000000000000000123"
@@ -91,7 +91,7 @@ def test_the_reward_of_a_session() -> None:
     assert reward_of(reward(None, 1, scope="session"), event(2.0, 2)) == 2.0
 
 
-def test_of_one_moment_the_order_is_that_of_their_writing() -> None:
+def test_events_of_the_same_time_are_in_the_order_of_writing() -> None:
     """Whatever their ids and kinds are: the sequence number decides."""
     told = [
         events.MessageRecord(message_id="z", message_type="x", time_ns=2, sequence=1),
@@ -112,7 +112,7 @@ def test_events_have_one_order() -> None:
         assert sorted(mixed, key=aggregates.event_order) == ordered
 
 
-def test_a_process_is_gone_only_where_that_is_certain() -> None:
+def test_a_process_counts_as_gone_only_if_that_is_certain() -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     assert aggregates.is_gone(HERE, gone.pid)

@@ -45,7 +45,7 @@ def test_a_body_comes_back_byte_for_byte(body: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("body", [b"null", b"[1]", b'"text"', b"12"])
-def test_what_is_no_object_is_kept_whole(body: bytes) -> None:
+def test_a_body_that_is_not_an_object_is_stored_unsplit(body: bytes) -> None:
     assert rebuilt(body) == body
 
 
@@ -98,7 +98,7 @@ def test_any_message_is_stored_without_loss(message: dict[str, object], escaped:
     st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1_000, max_size=1_200)
     | st.just("é漢\U0001f600 " * 900)
 )
-def test_a_long_text_keeps_its_beginning_in_plain_and_loses_nothing(content: str) -> None:
+def test_the_beginning_of_a_long_text_is_stored_uncompressed_and_nothing_is_lost(content: str) -> None:
     exact = compact({"role": "user", "content": content})
     row = bodies.to_row(bodies.piece(exact, ""))
     assert bodies.whole_text(row.text, row.rest) == content
@@ -108,7 +108,7 @@ def test_a_long_text_keeps_its_beginning_in_plain_and_loses_nothing(content: str
         assert len(row.rest) < len(content.encode())
 
 
-def test_a_store_that_compresses_by_itself_gets_everything_in_plain() -> None:
+def test_a_store_with_its_own_compression_gets_everything_uncompressed() -> None:
     exact = compact({"role": "user", "content": "word " * 2_000})
     row = bodies.to_row(bodies.piece(exact, ""), press=False)
     assert (row.text, row.rest, row.enc) == ("word " * 2_000, None, 2)
@@ -126,7 +126,7 @@ def test_a_long_text_is_stored_once() -> None:
     assert bodies.from_row(*row[1:]) == exact
 
 
-def test_every_long_text_of_a_message_is_lifted_out() -> None:
+def test_every_long_text_of_a_message_is_moved_out_of_the_json() -> None:
     parts = [{"type": "text", "text": f"{number} " * 100} for number in range(3)]
     exact = compact({"role": "user", "content": parts})
     row = bodies.to_row(bodies.piece(exact, ""))
@@ -173,11 +173,11 @@ def test_large_tools_are_compressed_and_small_ones_stay_readable() -> None:
         ([], None),
     ],
 )
-def test_what_a_person_would_read(value: object, text: str | None) -> None:
+def test_the_human_readable_text_of_a_message(value: object, text: str | None) -> None:
     assert text_in(value) == text
 
 
-def test_deep_nesting_ends_somewhere() -> None:
+def test_deep_nesting_is_cut_off() -> None:
     value: object = "deep"
     for _ in range(500):
         value = {"content": [value]}
@@ -202,7 +202,7 @@ def test_reading_never_fails_and_its_pieces_make_the_whole(value: object) -> Non
         ({"role": 5}, "user"),
     ],
 )
-def test_who_speaks(value: object, role: str) -> None:
+def test_the_role_of_a_message(value: object, role: str) -> None:
     assert role_of(value) == role
 
 

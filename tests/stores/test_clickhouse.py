@@ -96,7 +96,7 @@ def test_the_view_shows_the_messages_by_role(store: Delivery, records: Records) 
 
 
 @pytest.mark.parametrize("usd", ["0.1", "1E-38", "12345678901234567890.123456789012345678901234567", "1E-50", "1E+40"])
-def test_money_is_exact_also_where_the_column_cannot_hold_it(store: Delivery, records: Records, usd: str) -> None:
+def test_amounts_outside_the_columns_range_are_exact(store: Delivery, records: Records, usd: str) -> None:
     made = records.call(cost=call.Cost(usd=Decimal(usd), source="x"))
     store.write(made)
     found = store.read().call(made.call_id)
@@ -141,7 +141,7 @@ def test_a_column_that_refuses_a_row_makes_it_poison(store: Delivery) -> None:
 
 
 class TestNetwork:
-    def test_records_go_and_come_by_http(
+    def test_records_are_written_and_read_over_http(
         self, server: ClickHouseServer, deliver: Callable[[str], Delivery], records: Records
     ) -> None:
         store = deliver(server.url)
@@ -153,7 +153,7 @@ class TestNetwork:
         assert found.place.session_id == "a'b\\"
         assert "secret" not in store.sink.name + store.read().name
 
-    def test_an_insert_whose_answer_was_lost_is_known_again(
+    def test_a_repeated_insert_whose_reply_was_lost_is_deduplicated(
         self, server: ClickHouseServer, deliver: Callable[[str], Delivery], records: Records
     ) -> None:
         """The batch that follows is cut where the lost one ended, so that its token is the same."""
@@ -200,7 +200,7 @@ class TestNetwork:
         assert stored(server, "calls") == (8, 8)
         assert stored(server, "dead_letter") == (1, 1)
 
-    def test_a_server_that_is_not_there_is_an_error_without_the_password(self) -> None:
+    def test_an_unreachable_server_is_an_error_without_the_password(self) -> None:
         needs_module("clickhouse_connect", "pip install 'callspan[clickhouse]'")
         (sink,) = sinks_for("clickhouse://ann:secret@127.0.0.1:1/db")
         with pytest.raises(failures()) as refused:
@@ -221,7 +221,7 @@ def stored(server: ClickHouseServer, table: str, distinct: str | None = None) ->
     return int(row[0]), int(row[1])
 
 
-def test_a_batch_that_failed_is_cut_where_it_ended(clickhouse_url: str) -> None:
+def test_a_repeated_batch_is_split_where_the_failed_one_ended(clickhouse_url: str) -> None:
     """Whatever has come since, the same bytes of the spool are one batch again."""
     from callspan.stores.clickhouse.store import ClickHouseStore
 
@@ -248,7 +248,7 @@ def test_a_batch_that_failed_is_cut_where_it_ended(clickhouse_url: str) -> None:
     assert sink.batches == [[0, 10], [20, 30, 40, 50], [20, 30]]
 
 
-def test_the_questions_of_the_documents_are_understood(store: Delivery, records: Records) -> None:
+def test_the_queries_in_the_documentation_return_results(store: Delivery, records: Records) -> None:
     """Those about our own tables; the Collector's table is its own."""
     store.write(*records.every_kind(), *[records.call(session_id="s2") for _ in range(3)])
     text = (Path(__file__).parents[2] / "docs" / "fleet.md").read_text()

@@ -72,7 +72,7 @@ def test_calls_are_read_without_the_bodies_that_are_not_wanted(store: Delivery, 
     reader.close()
 
 
-def test_order_of_arrival_changes_nothing(store: Delivery, records: Records) -> None:
+def test_the_order_of_arrival_does_not_matter(store: Delivery, records: Records) -> None:
     written = records.every_kind()
     written.append(records.session(version=2, end_ns=START_NS + SECOND, outcome="success"))
     random.Random(7).shuffle(written)
@@ -83,7 +83,7 @@ def test_order_of_arrival_changes_nothing(store: Delivery, records: Records) -> 
     assert (found.timesteps, found.calls, found.events) == (1, 1, 3)
 
 
-def test_delivering_again_changes_nothing(store: Delivery, records: Records) -> None:
+def test_delivering_again_is_idempotent(store: Delivery, records: Records) -> None:
     written = records.every_kind()
     store.write(*written)
     before = snapshot(store)
@@ -117,7 +117,7 @@ def test_a_newer_version_replaces_a_call_and_an_older_one_changes_nothing(store:
     assert store.read().count_calls() == 1
 
 
-def test_a_later_session_fills_in_and_absence_never_erases(store: Delivery, records: Records) -> None:
+def test_a_later_session_record_adds_fields_and_absent_ones_erase_nothing(store: Delivery, records: Records) -> None:
     store.write(records.session(version=5, name="run", user_id="u1", start_ns=START_NS))
     store.write(records.session(version=9, end_ns=START_NS + 5, success=True))
     store.write(records.session(version=7, name="older", group_id="g"))
@@ -198,7 +198,7 @@ def test_many_sessions_are_listed_whole_and_in_order(store: Delivery, records: R
     assert {one.calls for one in listed} == {1}
 
 
-def test_unknown_stays_unknown(store: Delivery, records: Records) -> None:
+def test_unknown_values_stay_unknown(store: Delivery, records: Records) -> None:
     """None is never 0 or an empty text, in columns and in sums."""
     lonely = call.CallRecord(call_id=records.new_id(), timing=call.Timing(start_ns=START_NS))
     store.write(lonely)
@@ -210,7 +210,7 @@ def test_unknown_stays_unknown(store: Delivery, records: Records) -> None:
     assert sums.calls_without_cost == 1
 
 
-def test_an_unknown_field_of_a_newer_callspan_does_no_harm(store: Delivery, records: Records) -> None:
+def test_an_unknown_field_of_a_newer_callspan_is_harmless(store: Delivery, records: Records) -> None:
     payload = json.loads(msgspec.json.encode(records.call()))
     payload["brand_new"] = {"a": [1]}
     store.write(json.dumps(payload).encode())
@@ -221,7 +221,7 @@ def test_an_unknown_field_of_a_newer_callspan_does_no_harm(store: Delivery, reco
     "payload",
     [b"", b"{", b"[]", b"null", b'{"kind":"nonsense"}', b'{"kind":"call","schema_version":99}', b'{"kind":"call"}'],
 )
-def test_what_is_no_record_is_poison_and_nothing_of_its_batch_is_kept(
+def test_an_invalid_record_is_poison_and_its_batch_is_rolled_back(
     store: Delivery, records: Records, payload: bytes
 ) -> None:
     with pytest.raises(PoisonError):
@@ -333,7 +333,7 @@ def test_a_call_is_found_by_id_prefix_and_span_and_not_by_an_ambiguous_prefix(
     assert reader.call("a%") is None
 
 
-def test_sums_are_exact_and_failures_dilute_nothing(store: Delivery, records: Records) -> None:
+def test_sums_are_exact_and_failed_calls_do_not_lower_averages(store: Delivery, records: Records) -> None:
     """Costs as decimals beyond picodollars; latencies of successes only; calls without usage left out."""
     tiny = Decimal("0.00000000000000000001")
     timing = {"start_ns": START_NS, "duration_ns": 9 * SECOND}
@@ -404,7 +404,7 @@ def test_sessions_are_listed_newest_first_with_their_counts(store: Delivery, rec
     assert reader.session("") is None
 
 
-def test_a_session_only_its_events_tell_of_is_not_made_up(store: Delivery, records: Records) -> None:
+def test_a_session_known_only_from_its_events_is_not_listed(store: Delivery, records: Records) -> None:
     store.write(events.EventRecord(event_id="e1", session_id="ghost", event_type="x", time_ns=1))
     assert list(store.read().sessions()) == []
     assert len(list(store.read().events("ghost"))) == 1

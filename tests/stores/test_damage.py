@@ -149,14 +149,14 @@ def test_doctor_says_the_same(path: Path, kind: str) -> None:
     assert SAID[kind] in trouble
 
 
-def test_doctor_knows_a_directory_from_an_empty_file(tmp_path: Path) -> None:
+def test_doctor_distinguishes_a_directory_from_an_empty_file(tmp_path: Path) -> None:
     directory = tmp_path / "calls.db"
     directory.mkdir()
     trouble, _ = store_check(f"sqlite:///{directory}")
     assert trouble == f"{directory} is a directory: name a file in it"
 
 
-def test_a_locked_file_is_said_to_be_locked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_file_is_reported_as_locked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("callspan.stores.sqlite.file.BUSY_MS", 50)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -189,7 +189,7 @@ def without_rights(path: Path) -> str:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs the rights of Unix")
 @pytest.mark.slow
-def test_missing_rights_are_said_and_a_file_in_a_directory_one_may_not_write_is_read(path: Path) -> None:
+def test_missing_permissions_are_reported_and_a_file_in_a_read_only_directory_can_be_read(path: Path) -> None:
     path.chmod(0)
     assert "unable to open database file: no permission to read the file" in without_rights(path)
     path.chmod(0o400)

@@ -34,7 +34,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("name", ["calls.db", "calls.jsonl"])
-def test_a_full_disk_makes_a_store_wait_and_room_makes_it_whole(
+def test_a_store_on_a_full_disk_waits_and_gets_everything_once_there_is_space(
     small_disk: Path, tmp_path: Path, records: Records, name: str
 ) -> None:
     """The spool lies on another disk; the store takes what fits, and everything once there is room."""
@@ -109,7 +109,7 @@ def test_stores_of_all_kinds_get_the_same_records_from_one_spool(
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("kind", ["postgres"])
-def test_what_waits_for_a_dead_database_is_delivered_by_the_next_process(
+def test_records_that_wait_for_a_dead_database_are_delivered_by_the_next_process(
     tmp_path: Path, records: Records, kind: str, postgres_url: str
 ) -> None:
     """The first process never reaches its database; the one that follows takes over what it left, once."""

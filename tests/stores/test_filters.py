@@ -118,7 +118,7 @@ def test_calls_and_sessions_are_found_and_summed(reader: Reader) -> None:
             list(reader.summary(by))
 
 
-def test_sqlite_goes_through_no_call_of_others(tmp_path: Path) -> None:
+def test_sqlite_scans_only_the_matching_calls(tmp_path: Path) -> None:
     sinks_for(f"sqlite:///{tmp_path}/calls.db")[0].open()
     reader = open_store(f"sqlite:///{tmp_path}/calls.db")
     assert isinstance(reader, SQLiteReader)

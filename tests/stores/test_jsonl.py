@@ -42,7 +42,7 @@ def test_the_files_are_for_their_owner_only(store: Delivery, path: Path, records
     assert {file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {0o600}
 
 
-def test_a_torn_line_is_ended_and_costs_only_itself(store: Delivery, path: Path, records: Records) -> None:
+def test_a_torn_line_is_terminated_and_loses_only_its_own_record(store: Delivery, path: Path, records: Records) -> None:
     """A process was killed in the middle of a write."""
     store.write(records.call())
     with path.open("ab") as file:
@@ -80,7 +80,7 @@ def test_a_crash_before_the_cursor_and_a_rotation_behind_it_double_nothing(
     assert sum(file.read_bytes().count(b"\n") for file in files_of(path)) == lines
 
 
-def test_a_name_that_means_something_to_a_pattern_is_rotated_and_read(
+def test_a_file_name_with_glob_characters_is_rotated_and_read(
     tmp_path: Path, deliver: Callable[[str], Delivery], records: Records
 ) -> None:
     path = tmp_path / "calls[1].jsonl"
@@ -124,7 +124,7 @@ def test_a_bad_entry_goes_to_the_rejected_file(store: Delivery, path: Path) -> N
     assert path.read_bytes() == b""
 
 
-def test_a_moved_file_is_begun_anew(store: Delivery, path: Path, records: Records) -> None:
+def test_a_moved_file_is_replaced_by_a_new_one(store: Delivery, path: Path, records: Records) -> None:
     store.write(records.call())
     path.rename(path.with_name("elsewhere"))
     store.write(records.call())
@@ -153,7 +153,7 @@ def test_a_full_disk_leaves_whole_lines(store: Delivery, path: Path, records: Re
     assert store.read().count_calls() == 2
 
 
-def test_the_memory_of_what_is_there_is_bounded(path: Path, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_index_of_known_records_is_bounded(path: Path, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("callspan.stores.jsonl.store._REMEMBERED", 10)
     delivery = Delivery(f"jsonl:///{path}")
     delivery.write(*[records.call() for _ in range(50)])

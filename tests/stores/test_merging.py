@@ -81,7 +81,7 @@ def test_a_row_of_one_version_needs_no_stamps() -> None:
     assert merged_row(SESSIONS, None, msgspec.json.decode(encode(told)))["stamps"] is None
 
 
-def test_a_last_version_that_tells_everything_again_needs_no_stamps() -> None:
+def test_a_last_version_with_all_fields_needs_no_stamps() -> None:
     begun = events.TimestepRecord(timestep_id="t", session_id="s", record_version=1, index=0, start_ns=5)
     ended = msgspec.structs.replace(begun, record_version=2, end_ns=9)
     first = merged_row(TIMESTEPS, None, msgspec.json.decode(encode(begun)))
@@ -95,6 +95,6 @@ def test_fields_of_a_newer_callspan_are_merged_too() -> None:
     assert msgspec.json.decode(str(row["extra"])) == {"brand_new": 5, "other": 1}
 
 
-def test_nothing_cannot_be_merged() -> None:
+def test_merging_no_versions_is_an_error() -> None:
     with pytest.raises(TypeError):
         merge([])

@@ -44,14 +44,14 @@ def test_packed_json_is_shorter_and_unpacks_to_the_same(name: str) -> None:
     assert packer.pack(JSON[name][0]) == Packer(name).pack(JSON[name][0])
 
 
-def test_a_shape_that_is_always_another_is_packed_all_the_same() -> None:
+def test_json_whose_shape_always_changes_is_packed_too() -> None:
     packer = Packer("usage_raw")
     for number in range(200):
         json = f'{{"prompt_tokens":{number},"key{"x" * number}":[{"1," * number}2]}}'
         assert unpack("usage_raw", packer.pack(json)) == json
 
 
-def test_every_piece_has_its_code_within_what_the_parser_takes() -> None:
+def test_every_packed_piece_has_a_code_and_the_expression_fits_sqlites_parser() -> None:
     for name, groups in PACKED.items():
         pieces = [piece for group in groups.values() for piece in group]
         assert len(set(pieces)) == len(pieces) <= len(_CODES) == 24, name

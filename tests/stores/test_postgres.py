@@ -143,16 +143,14 @@ def test_a_database_without_tables_and_a_newer_layout_are_clear_errors(postgres_
         sink.open()
 
 
-def test_a_server_that_is_not_there_is_an_error_without_the_password() -> None:
+def test_an_unreachable_server_is_an_error_without_the_password() -> None:
     (sink,) = sinks_for("postgresql://ann:secret@127.0.0.1:1/db")
     with pytest.raises(psycopg.OperationalError) as refused:
         sink.open()
     assert "secret" not in str(refused.value) + sink.name
 
 
-def test_a_session_id_too_long_for_an_index_is_set_aside_and_holds_nothing_up(
-    store: Delivery, records: Records
-) -> None:
+def test_a_session_id_too_long_for_an_index_is_set_aside_and_blocks_nothing(store: Delivery, records: Records) -> None:
     """Postgres calls it a limit, not bad data; a batch that was tried for ever would stop all others."""
     long = "".join(random.Random(1).choices("0123456789abcdef", k=20_000))
     with pytest.raises(PoisonError):

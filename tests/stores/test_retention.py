@@ -81,7 +81,7 @@ class TestEveryStore:
         assert prune(any_store.url, START_NS + 1).others == 1
         assert list(any_store.read().timesteps("running-long")) == []
 
-    def test_the_writer_goes_on_after_a_deletion(self, any_store: Delivery, records: Records) -> None:
+    def test_the_writer_continues_after_a_deletion(self, any_store: Delivery, records: Records) -> None:
         """What it remembers of the store must not outlive what was deleted."""
         any_store.write(records.call(session_id="a", answer=LONG))
         delete_session(any_store.url, "a")
@@ -91,7 +91,7 @@ class TestEveryStore:
         (found,) = any_store.read().calls()
         assert bytes(found.request.body) == bytes(again.request.body)
 
-    def test_a_store_that_is_not_there_is_a_clear_error(self, url: str) -> None:
+    def test_a_missing_store_is_an_error_that_says_so(self, url: str) -> None:
         with pytest.raises(StoreError, match="nothing was recorded there"):
             prune(url, 1)
 
@@ -124,7 +124,9 @@ def test_lines_that_are_no_records_survive_a_deletion(
 
 
 @pytest.mark.postgres
-def test_deleting_from_postgres_while_others_write_leaves_no_loose_ends(postgres_url: str, records: Records) -> None:
+def test_deleting_from_postgres_during_writes_leaves_no_dangling_references(
+    postgres_url: str, records: Records
+) -> None:
     """Every call that is there afterwards has its whole request, although its content was about to be swept."""
     stop = threading.Event()
 
@@ -175,7 +177,7 @@ def test_a_session_goes_with_everything_below_it(store: Delivery, path: Path, re
     assert set(counts(path).values()) == {0}
 
 
-def test_what_another_session_shares_stays(store: Delivery, path: Path, records: Records) -> None:
+def test_content_shared_with_another_session_stays(store: Delivery, path: Path, records: Records) -> None:
     first = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
     longer = [*first, {"role": "assistant", "content": LONG}, {"role": "user", "content": "And?"}]
     one = records.call(first, answer=LONG, session_id="a")
@@ -189,7 +191,9 @@ def test_what_another_session_shares_stays(store: Delivery, path: Path, records:
     assert counts(path)["content"] == counts(path)["ctx"] == 0
 
 
-def test_a_writer_goes_on_after_content_it_remembered_is_gone(store: Delivery, path: Path, records: Records) -> None:
+def test_a_writer_continues_after_content_in_its_cache_was_deleted(
+    store: Delivery, path: Path, records: Records
+) -> None:
     """The writer's memory of stored content must not outlive the content."""
     store.write(records.call(session_id="a", answer=LONG))
     delete_session(path, "a")
@@ -206,7 +210,7 @@ def test_an_unknown_session_removes_nothing(store: Delivery, path: Path, records
     assert counts(path) == before
 
 
-def test_a_missing_file_is_a_clear_error_and_is_not_created(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error_and_is_not_created(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no such file"):
         prune(tmp_path / "no.db", 1)
     assert not (tmp_path / "no.db").exists()

@@ -109,7 +109,7 @@ def test_every_column_has_one_place_and_every_place_one_column() -> None:
 
 
 @pytest.mark.parametrize("payload", [b"", b"\xff", b"[" * 5_000, b'{"kind":"call","call_id":7}'])
-def test_what_is_no_record_is_poison(payload: bytes) -> None:
+def test_an_invalid_record_is_poison(payload: bytes) -> None:
     with pytest.raises(PoisonError, match="not a record"):
         unpack(payload)
 

@@ -64,7 +64,7 @@ def test_every_column_of_the_code_is_in_the_file(store: Delivery, path: Path) ->
         assert set(table.names) <= there
 
 
-def test_what_may_be_unknown_may_be_null(store: Delivery, path: Path) -> None:
+def test_columns_of_optional_fields_are_nullable(store: Delivery, path: Path) -> None:
     required = {
         (table.name, row[1])
         for table in TABLES.values()
@@ -112,7 +112,7 @@ def test_the_sqlite3_command_alone_shows_the_messages_by_role(store: Delivery, p
     ]
 
 
-def test_a_system_prompt_given_apart_comes_first(store: Delivery, path: Path, records: Records) -> None:
+def test_a_separate_system_prompt_comes_first(store: Delivery, path: Path, records: Records) -> None:
     request = {
         "model": "claude-sonnet-4-5",
         "system": [{"type": "text", "text": "You are careful."}],
@@ -284,9 +284,7 @@ def test_many_may_make_one_file_at_once(path: Path) -> None:
             assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_a_file_deleted_or_replaced_beneath_the_writer_is_made_anew(
-    store: Delivery, path: Path, records: Records
-) -> None:
+def test_a_file_deleted_or_replaced_while_open_is_created_again(store: Delivery, path: Path, records: Records) -> None:
     """Else rows would go to a file that nobody can find; the failure makes the spool ask how far the new file is."""
     store.write(records.call())
     for file in path.parent.glob("calls.db*"):

@@ -110,7 +110,7 @@ def test_lines_on_the_socket_state_the_same(tmp_path: Path, deliver: Callable[[s
     [({}, None), ({"gen_ai.request.stream": False}, False), ({"llm.is_streaming": True}, True),
      ({"gen_ai.request.stream": "yes"}, None)],
 )  # fmt: skip
-def test_a_record_of_a_foreign_span_claims_nothing_that_the_span_does_not_say(
+def test_a_record_of_another_librarys_span_has_only_what_the_span_has(
     said: dict[str, object], stream: bool | None
 ) -> None:
     call = call_of(
@@ -124,7 +124,7 @@ def test_a_record_of_a_foreign_span_claims_nothing_that_the_span_does_not_say(
     assert (line["outcome"], line["operation"]) == ("success", "chat")
 
 
-def test_records_from_before_still_read(tmp_path: Path) -> None:
+def test_records_of_earlier_versions_can_still_be_read(tmp_path: Path) -> None:
     """They left out what had its default."""
     old = b'{"kind":"call","call_id":"old","schema_version":1,"api":"responses","timing":{"start_ns":1}}'
     call = decode(old)

@@ -79,7 +79,7 @@ def test_a_later_version_of_a_call_counts_once(store: Delivery, records: Records
     assert (found.key, found.calls, found.input_tokens) == ("b", 1, 10)
 
 
-def test_what_people_change_by_hand_is_summed_anew(store: Delivery, path: Path, records: Records) -> None:
+def test_manual_changes_of_rows_are_included_in_the_sums(store: Delivery, path: Path, records: Records) -> None:
     store.write(*(records.call(session_id=name, at_s=number) for number, name in enumerate("aab")))
     by_hand = sqlite3.connect(path)
     by_hand.execute("UPDATE call_rows SET in_tok = 1000, session_id = NULL WHERE session_id = 'b'")
@@ -103,7 +103,7 @@ def test_deleting_and_pruning_leave_sums_of_what_is_left(store: Delivery, path: 
     assert {one.key: one.calls for one in store.read().summary("session")} == {"a": 1, None: 2}
 
 
-def test_summing_up_waits_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: Records) -> None:
+def test_summing_is_rate_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: Records) -> None:
     """A fiftieth of the time: a long sum is followed by a long rest."""
     now = [100.0]
     monkeypatch.setattr(sqlite_file.time, "monotonic", lambda: now[0])

@@ -110,7 +110,7 @@ def test_with_acks_delivery_ends_when_all_is_acknowledged(
     store.sink.close()
 
 
-def test_with_acks_a_receiver_that_dies_means_later_and_nothing_is_lost(
+def test_with_acks_records_of_a_receiver_that_dies_are_sent_again(
     tmp_path: Path, deliver: Callable[[str], Delivery], receive: Callable[..., Receiver], records: Records
 ) -> None:
     """The third line kills the connection; delivered again, every record has arrived."""
@@ -144,7 +144,7 @@ def test_a_receiver_that_knows_another_version_gets_nothing_and_the_records_wait
     store.sink.close()
 
 
-def test_a_receiver_that_never_acknowledges_is_a_time_out(
+def test_a_receiver_that_never_acknowledges_causes_a_timeout(
     tmp_path: Path, deliver: Callable[[str], Delivery], receive: Callable[..., Receiver], records: Records
 ) -> None:
     receive()
@@ -153,7 +153,7 @@ def test_a_receiver_that_never_acknowledges_is_a_time_out(
         store.write(records.call())
 
 
-def test_an_answer_that_is_no_acknowledgement_is_an_error(
+def test_an_invalid_acknowledgement_is_an_error(
     tmp_path: Path, deliver: Callable[[str], Delivery], receive: Callable[..., Receiver], records: Records
 ) -> None:
     receive(lambda line: b"hello\n")
@@ -181,7 +181,7 @@ class _Counter:
     _offset = 0
 
 
-def test_what_is_no_record_is_poison_and_reported_to_the_receiver(
+def test_an_invalid_record_is_poison_and_reported_to_the_receiver(
     tmp_path: Path, deliver: Callable[[str], Delivery], receive: Callable[..., Receiver]
 ) -> None:
     receiver = receive()
@@ -196,6 +196,6 @@ def test_what_is_no_record_is_poison_and_reported_to_the_receiver(
     store.sink.close()
 
 
-def test_a_meaningless_acks_setting_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_acks_setting_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="acks='maybe'"):
         sinks_for(f"unix://{tmp_path}/r.sock?acks=maybe")

@@ -142,7 +142,7 @@ def test_a_missing_dependency_says_what_to_install(url: str, module: str, extra:
     assert f'pip install "callspan[{extra}]"' in done.stdout
 
 
-def test_importing_the_package_imports_no_engine() -> None:
+def test_importing_the_package_imports_no_database_driver() -> None:
     code = "import sys, callspan.stores.urls; print([m for m in ('sqlite3', 'psycopg') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

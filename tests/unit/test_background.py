@@ -54,7 +54,7 @@ def test_of_many_threads_one_clears_a_flag_each_time_it_was_set() -> None:
     assert AtomicFlag(is_set=True)
 
 
-def test_a_thread_of_ours_knows_nothing_of_the_request_and_makes_no_spans() -> None:
+def test_a_background_thread_has_an_empty_context_and_makes_no_spans() -> None:
     seen: list[object] = []
     REQUEST.set("mine")
     token = otel_context.attach(otel_context.set_value("request", "mine"))

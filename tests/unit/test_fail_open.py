@@ -51,7 +51,7 @@ def test_the_applications_exception_around_ours_is_not_logged(caplog: pytest.Log
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError])
-def test_what_is_no_exception_of_ours_goes_through(error: type[BaseException]) -> None:
+def test_exceptions_that_are_not_callspans_pass_through(error: type[BaseException]) -> None:
     with pytest.raises(error), fail_open("do the impossible"):
         raise error
     assert failures() == {}
@@ -65,7 +65,7 @@ def test_a_step_of_one_function_gives_its_value_or_none(caplog: pytest.LogCaptur
     assert len(caplog.records) == 1
 
 
-def test_a_foreign_function_gives_its_value_or_none_without_a_word(
+def test_a_guarded_foreign_function_returns_its_value_or_none_without_logging(
     nothing_warned: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG, logger="callspan"):

@@ -121,7 +121,7 @@ def test_tokens_tell_zero_from_unknown(input_tokens: int | None, output_tokens: 
 
 
 @points(("part", "whole", "shown"), [(0, 3, ""), (1, 3, "33.3 %"), (3, 3, "100.0 %"), (0, 0, "")])
-def test_shares(part: int, whole: int, shown: str) -> None:
+def test_percentages(part: int, whole: int, shown: str) -> None:
     assert formatting.percent(part, whole) == shown
 
 
@@ -129,7 +129,7 @@ def test_shares(part: int, whole: int, shown: str) -> None:
     ("ns", "shown"),
     [(None, UNKNOWN), (0, "1970-01-01 00:00 UTC"), (1_760_054_399_999_999_999, "2025-10-09 23:59 UTC")],
 )
-def test_moments(ns: int | None, shown: str) -> None:
+def test_times_are_formatted(ns: int | None, shown: str) -> None:
     assert formatting.moment(ns) == shown
 
 

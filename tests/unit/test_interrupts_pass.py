@@ -193,7 +193,7 @@ OF_THE_PROTOCOL = {"StopAsyncIteration", "AttributeError", "BaseException"}
 """The end of an asynchronous generator; a finalizer, out of which nothing comes anyway; and what raises again."""
 
 
-def test_what_the_callers_path_expects_it_does_not_mistake_an_interrupt_for() -> None:
+def test_an_interrupt_is_not_mistaken_for_an_expected_exception() -> None:
     """An `except` clause that names a type names it by `ours(...)`."""
     wrong = []
     for package in CALLERS_PATH:

@@ -41,12 +41,12 @@ WARNINGS: list[Callable[[], object]] = [
 
 
 @pytest.mark.parametrize("warn", WARNINGS)
-def test_a_warning_of_anybody_is_heard(warn: Callable[[], object]) -> None:
+def test_warnings_of_any_logger_are_captured(warn: Callable[[], object]) -> None:
     with pytest.raises(AssertionError), nothing_is_warned_of():
         warn()
 
 
-def test_what_is_no_warning_is_nothing() -> None:
+def test_output_that_is_not_a_warning_is_ignored() -> None:
     level = logging.getLogger().level
     with nothing_is_warned_of() as heard:
         logging.getLogger("callspan").info("said")
@@ -55,7 +55,7 @@ def test_what_is_no_warning_is_nothing() -> None:
     assert logging.getLogger().level == level
 
 
-def test_logging_that_is_switched_off_is_heard_too() -> None:
+def test_warnings_are_captured_even_if_logging_is_disabled() -> None:
     before = logging.root.manager.disable
     try:
         with pytest.raises(AssertionError):

@@ -53,7 +53,7 @@ def test_the_server_that_an_exporter_connects_to(protocol: Any, address: str, se
 
 
 @pytest.mark.parametrize("otlp", ["http://here:4318", "http://here:4318/", "http://here:4318/prefix"])
-def test_an_address_takes_every_signal_whatever_the_variables_say_of_endpoints(otlp: str) -> None:
+def test_a_given_url_gets_every_signal_regardless_of_endpoint_variables(otlp: str) -> None:
     assert sent(otlp, **{BASE: "http://there", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}) == every(otlp.rstrip("/"))
 
 
@@ -148,7 +148,7 @@ def test_a_destination_knows_what_turns_it_off() -> None:
         (["python"], None),
     ],
 )
-def test_what_an_application_is_called_by_its_command_line(command: list[str], name: str | None) -> None:
+def test_the_service_name_from_the_command_line(command: list[str], name: str | None) -> None:
     assert service_of_command(command) == name
 
 
@@ -162,5 +162,5 @@ def test_what_an_application_is_called_by_its_command_line(command: list[str], n
         ({}, [], None),
     ],
 )
-def test_what_an_application_is_called_from_within(environment: Any, arguments: list[str], name: str | None) -> None:
+def test_the_service_name_inside_a_process(environment: Any, arguments: list[str], name: str | None) -> None:
     assert main_name(environment, arguments) == name

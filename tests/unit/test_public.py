@@ -15,7 +15,7 @@ from callspan.settings import SettingArguments
 
 
 @pytest.mark.parametrize("module", [callspan, callspan.testing])
-def test_the_public_names_are_sorted_and_there(module: object) -> None:
+def test_the_public_names_are_sorted_and_exist(module: object) -> None:
     names = module.__all__  # type: ignore[attr-defined]
     assert names == sorted(names)
     for name in names:
@@ -36,7 +36,7 @@ def test_every_setting_is_an_argument_that_the_signature_and_the_documentation_s
 
 
 @pytest.mark.parametrize("kind", [callspan.Session, callspan.Timestep, callspan.Handle, callspan.RecordedCall])
-def test_what_a_function_makes_cannot_be_made_otherwise(kind: type) -> None:
+def test_objects_made_by_functions_cannot_be_constructed_directly(kind: type) -> None:
     assert list(inspect.signature(kind).parameters) == []
     with pytest.raises(TypeError, match=r"is made by callspan\.\w+\(\)"):
         kind()

@@ -21,7 +21,7 @@ def test_without_anything_the_defaults_are_in_force() -> None:
     assert load(None, {}).stores == ()
 
 
-def test_the_environment_beats_the_default() -> None:
+def test_the_environment_takes_precedence_over_the_default() -> None:
     environment = {
         "CALLSPAN_STORES": " sqlite:///a.db , jsonl:///b.jsonl ",
         "CALLSPAN_CONTENT": "Metadata",
@@ -45,7 +45,7 @@ def test_the_environment_beats_the_default() -> None:
     assert settings.service == "shop"
 
 
-def test_an_argument_beats_the_environment_and_none_is_no_argument() -> None:
+def test_an_argument_takes_precedence_over_the_environment_and_none_means_not_given() -> None:
     environment = {"CALLSPAN_CONTENT": "off", "CALLSPAN_STORES": "sqlite:///a.db"}
     settings = load({"content": "full", "stores": None}, environment)
     assert settings.content == "full"
@@ -147,7 +147,7 @@ TEXTS = [
 
 
 @points(("name", "value"), TEXTS)
-def test_an_invalid_text_of_the_environment_costs_only_itself(
+def test_an_invalid_variable_is_ignored_alone(
     name: str, value: str, caplog: pytest.LogCaptureFixture, warnings: None
 ) -> None:
     caplog.clear()
@@ -162,12 +162,12 @@ def test_an_invalid_text_of_the_environment_costs_only_itself(
     assert caplog.messages[0].startswith(f"{variable}=")
 
 
-def test_of_several_words_the_valid_ones_stay(caplog: pytest.LogCaptureFixture, warnings: None) -> None:
+def test_the_valid_values_of_a_list_are_kept(caplog: pytest.LogCaptureFixture, warnings: None) -> None:
     assert load(None, {"CALLSPAN_VOCABULARIES": "latin, gen_ai"}).vocabularies == ("gen_ai",)
     assert "'latin'" in caplog.text
 
 
-def test_content_that_is_not_understood_is_off(caplog: pytest.LogCaptureFixture, warnings: None) -> None:
+def test_an_invalid_content_setting_means_off(caplog: pytest.LogCaptureFixture, warnings: None) -> None:
     standard = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
     assert load(None, {"CALLSPAN_CONTENT": "some", "CALLSPAN_FSYNC": "banana"}).content == "off"
     assert load(None, {"CALLSPAN_CONTENT": "some", standard: "SPAN_ONLY"}).content == "off"
@@ -204,7 +204,7 @@ def test_unknown_variables_are_warned_of_once(caplog: pytest.LogCaptureFixture, 
     ]
 
 
-def test_what_cannot_be_used_is_left_out(caplog: pytest.LogCaptureFixture, warnings: None) -> None:
+def test_invalid_stores_of_the_environment_are_left_out(caplog: pytest.LogCaptureFixture, warnings: None) -> None:
     def check(value: object) -> None:
         if "bad" in str(value):
             raise SettingError("CALLSPAN_STORES: there is no such thing")
@@ -219,7 +219,7 @@ def test_what_cannot_be_used_is_left_out(caplog: pytest.LogCaptureFixture, warni
             load({name: value}, {}, checks=checks)
 
 
-def test_what_is_in_force_stays_but_for_what_is_given() -> None:
+def test_only_given_settings_change() -> None:
     base = Settings(content="off", stores=("a.db",), media="inline")
     assert load({}, {"CALLSPAN_CONTENT": "full"}, base=base) == base
     assert load({"stores": "b.db", "content": None}, {}, base=base) == replace(base, stores=("b.db",))
@@ -248,17 +248,17 @@ def test_the_conventions_variable_is_understood(text: str, content: str, on_span
     assert (settings.content, settings.content_on_spans) == (content, on_spans)
 
 
-def test_our_own_variable_beats_the_conventions() -> None:
+def test_callspans_variable_takes_precedence_over_the_conventions() -> None:
     environment = {"CALLSPAN_CONTENT": "full", "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "NO_CONTENT"}
     assert load(None, environment).content == "full"
 
 
-def test_the_sdks_off_switch_is_ours_too() -> None:
+def test_otel_sdk_disabled_also_disables_callspan() -> None:
     assert load(None, {"OTEL_SDK_DISABLED": "true"}).enabled is False
     assert load({"enabled": True}, {"OTEL_SDK_DISABLED": "true"}).enabled is True
 
 
-def test_state_goes_where_the_user_keeps_state(tmp_path: Path) -> None:
+def test_the_state_directory_follows_the_platform(tmp_path: Path) -> None:
     assert state_directory({"XDG_STATE_HOME": str(tmp_path)}) == tmp_path / "callspan"
     assert state_directory({}).parts[-3:] == (".local", "state", "callspan")
 

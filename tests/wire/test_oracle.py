@@ -74,7 +74,7 @@ def test_an_exchange_that_has_no_response_states_its_request_only() -> None:
     assert found == facts.Facts(api="chat_completions", stream=False, request_model="m")
 
 
-def test_verdicts_tell_absent_from_wrong_from_spurious() -> None:
+def test_verdicts_distinguish_absent_wrong_and_spurious() -> None:
     assert [facts.judge(*pair) for pair in [(1, 1), (1, 2), (1, None), (None, 0), (None, ()), (1, 1.0)]] == [
         "right", "wrong", "absent", "spurious", None, "wrong",
     ]  # fmt: skip

@@ -170,7 +170,7 @@ def replay(chosen: Sequence[Exchange], *, asynchronous: bool, pieces: int | None
 
 @MODES
 @pytest.mark.parametrize("api", APIS)
-def test_plain_calls_are_recorded_as_the_wire_states_them(
+def test_plain_calls_are_recorded_as_in_the_wire_data(
     api: str, asynchronous: bool, exchanges: tuple[Exchange, ...]
 ) -> None:
     chosen = [each for each in exchanges if each.endpoint == api and not each.stream and each.inference]
@@ -180,7 +180,7 @@ def test_plain_calls_are_recorded_as_the_wire_states_them(
 @MODES
 @pytest.mark.parametrize("pieces", PIECES)
 @pytest.mark.parametrize("api", STREAMED_APIS)
-def test_streams_in_pieces_are_recorded_as_the_wire_states_them(
+def test_streams_in_pieces_are_recorded_as_in_the_wire_data(
     api: str, pieces: int | None, asynchronous: bool, exchanges: tuple[Exchange, ...]
 ) -> None:
     chosen = [each for each in exchanges if each.endpoint == api and each.stream and each.inference]

@@ -44,7 +44,7 @@ def call(outcome: Any = "success", duration_ns: int | None = None, usage: Usage 
          Totals(calls=2, input_tokens=7, output_tokens=1)),
     ],
 )  # fmt: skip
-def test_calls_add_up_and_what_none_reported_is_unknown(calls: list[CallRecord], totals: Totals) -> None:
+def test_call_totals_are_summed_and_unreported_values_are_unknown(calls: list[CallRecord], totals: Totals) -> None:
     tally = RunningTotals()
     for record in calls:
         tally.add_call(record)
@@ -129,7 +129,7 @@ def test_an_episode_begins_once_and_ends_with_the_last_that_is_open() -> None:
     assert mine.start_ns == 7
 
 
-def test_an_id_that_was_given_is_remembered_and_ours_are_all_new() -> None:
+def test_given_ids_are_remembered_and_generated_ones_are_unique() -> None:
     with episode.forgotten():
         first = episode.episode_of("a", 3)
         assert episode.episode_of("a", 9) is first
@@ -140,7 +140,7 @@ def test_an_id_that_was_given_is_remembered_and_ours_are_all_new() -> None:
         assert episode.episode_of("a") is first
 
 
-def test_only_so_many_ids_are_remembered_and_the_oldest_unused_goes_first() -> None:
+def test_the_number_of_remembered_ids_is_bounded_and_the_oldest_are_evicted() -> None:
     with episode.forgotten():
         kept = episode.episode_of("kept")
         lost = episode.episode_of("lost")
@@ -195,7 +195,7 @@ def test_kinds_are_types_of_events_and_messages_else_kinds_of_records(
 
 
 @given(st.lists(st.integers(-2, 2), max_size=8))
-def test_callback_run_by_priority_then_by_age(priorities: list[int]) -> None:
+def test_callbacks_run_by_priority_then_by_registration(priorities: list[int]) -> None:
     found: list[int] = []
     away = [
         callbacks.add_callback("event", lambda _, number=number: found.append(number), priority=priority)  # type: ignore[misc]
@@ -219,7 +219,7 @@ def test_callback_run_by_priority_then_by_age(priorities: list[int]) -> None:
         ("after_record", msgspec.structs.replace(EVENT, name="new"), None),
     ],
 )
-def test_only_a_record_of_its_kind_and_only_before_takes_the_place(
+def test_only_a_before_record_callback_can_replace_a_record_and_only_by_the_same_kind(
     hooked: Any, point: Any, returned: object, kept: str | None
 ) -> None:
     hooked(point, lambda _: returned)
@@ -228,7 +228,7 @@ def test_only_a_record_of_its_kind_and_only_before_takes_the_place(
     assert found.name == kept
 
 
-def test_each_callback_gets_what_the_one_before_put_in_place(hooked: Any) -> None:
+def test_each_callback_gets_the_record_returned_by_the_previous_one(hooked: Any) -> None:
     hooked("before_record", lambda record: msgspec.structs.replace(record, name="a"))
     hooked("before_record", lambda record: msgspec.structs.replace(record, name=f"{record.name}b"))
     assert callbacks.call("before_record", EVENT) == msgspec.structs.replace(EVENT, name="ab")
@@ -244,7 +244,7 @@ def test_a_callback_that_raises_leaves_the_record_and_is_counted(hooked: Any, ca
     assert sum(failures().values()) == 1
 
 
-def test_a_callback_taken_away_twice_is_no_error_and_takes_no_other(hooked: Any) -> None:
+def test_removing_a_callback_twice_is_not_an_error_and_removes_no_other(hooked: Any) -> None:
     found: list[Record] = []
     away = hooked("event", found.append)
     hooked("event", found.append)
@@ -254,7 +254,7 @@ def test_a_callback_taken_away_twice_is_no_error_and_takes_no_other(hooked: Any)
     assert found == [EVENT]
 
 
-def test_a_callback_may_take_itself_away_while_it_runs(hooked: Any) -> None:
+def test_a_callback_may_remove_itself_while_it_runs(hooked: Any) -> None:
     found: list[str] = []
     away: list[Callable[[], None]] = []
     away.append(hooked("event", lambda _: (found.append("once"), away[0]())))
@@ -264,7 +264,7 @@ def test_a_callback_may_take_itself_away_while_it_runs(hooked: Any) -> None:
     assert found == ["once", "always", "always"]
 
 
-def test_a_coroutine_function_is_no_callback() -> None:
+def test_a_coroutine_function_is_refused_as_a_callback() -> None:
     async def callback(_: Record) -> None: ...
 
     with pytest.raises(TypeError, match="cannot be awaited"):

@@ -91,7 +91,7 @@ def test_a_turn_is_a_whole_number_or_unknown(value: object, read: int | None) ->
     ("value", "read"),
     [("a", "a"), ("", ""), (None, None), (7, "7"), (Scalar(1), "Scalar(1)"), (Broken(), None), (b"x", "b'x'")],
 )
-def test_a_name_is_text_whatever_it_was(value: object, read: str | None) -> None:
+def test_any_name_is_converted_to_text(value: object, read: str | None) -> None:
     assert values.as_text(value) == read
 
 
@@ -143,7 +143,7 @@ def test_ids_are_a_list_of_texts(value: Any, read: list[str]) -> None:
 
 
 @given(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(), st.lists(st.integers())))
-def test_nothing_an_application_hands_in_raises(value: Any) -> None:
+def test_no_value_of_the_application_raises(value: Any) -> None:
     number = values.as_float(value)
     assert number is None or math.isfinite(number)
     assert isinstance(values.as_int(value), int | None)

@@ -73,7 +73,7 @@ def wrapped(function: Any, instance: object, args: Any, kwargs: Any) -> str:
     return f"traced {function()}"
 
 
-def test_what_a_peer_replaces_is_there_only_while_it_is_on(sdk: Any) -> None:
+def test_patches_of_a_peer_exist_only_while_it_is_active(sdk: Any) -> None:
     toggle = load("toggles").Toggle(lambda: wrapt.wrap_function_wrapper(sdk, "request", wrapped), ("an_sdk",))
     assert sdk().request() == "bare"
     assert "request" not in vars(sdk)

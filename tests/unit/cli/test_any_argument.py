@@ -90,7 +90,7 @@ def check(arguments: list[str]) -> None:
 
 
 @pytest.mark.usefixtures("place")
-def test_no_telling_value_of_any_option_is_a_traceback() -> None:
+def test_no_typical_invalid_option_value_causes_a_traceback() -> None:
     seen: set[tuple[str, str]] = set()
     for arguments in command_lines(TELLING):
         if is_quick(arguments, seen) and arguments[0] not in ("demo", "doctor"):
@@ -100,7 +100,7 @@ def test_no_telling_value_of_any_option_is_a_traceback() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("place")
-def test_no_value_of_any_option_is_a_traceback() -> None:
+def test_no_option_value_causes_a_traceback() -> None:
     """The telling values with each sub-command, all others once for each name of an option."""
     seen: set[tuple[str, str]] = set()
     for arguments in command_lines(TELLING):
@@ -110,7 +110,7 @@ def test_no_value_of_any_option_is_a_traceback() -> None:
             check(arguments)
 
 
-def test_a_directory_that_was_deleted_is_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deleted_working_directory_causes_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)

@@ -54,7 +54,7 @@ def labelled(lines: list[str], label: str) -> list[str]:
     return [line[12:] for line in lines if line.startswith(f"{label:<12}")]
 
 
-def test_a_bare_call_is_six_facts_and_dashes(page: Any) -> None:
+def test_a_call_without_data_is_six_lines_with_dashes(page: Any) -> None:
     lines = page(made(took_ns=None, request=Request()))
     assert lines[0] == "chat \N{EN DASH}  success"
     assert [line[:12].rstrip() for line in lines[1:]] == ["call", "provider", "time", "tokens", "cost"]
@@ -91,7 +91,7 @@ def test_a_bare_call_is_six_facts_and_dashes(page: Any) -> None:
         ({"error": ErrorInfo(kind="server", type="overloaded")}, "error", "server: overloaded"),
     ],
 )
-def test_one_fact_in_one_line(page: Any, fields: dict[str, Any], label: str, told: str) -> None:
+def test_each_field_of_a_call_is_one_line(page: Any, fields: dict[str, Any], label: str, told: str) -> None:
     assert labelled(page(made(**fields)), label) == [told]
 
 

@@ -62,7 +62,7 @@ def test_what_is_a_number_already_stays() -> None:
 
 
 @points("text", ["", "h", "30", "30 minutes", "-5m", "1e3s", "2026-13-01", "2026-11-20T25:00", "5m5s", "½h"])
-def test_what_is_no_time_is_reported_with_an_example(text: str) -> None:
+def test_an_invalid_time_is_reported_with_an_example(text: str) -> None:
     with pytest.raises(click.BadParameter, match=r"write 30m, 2h, 3d"):
         MOMENT.convert(text, None, None)
 
@@ -205,7 +205,7 @@ def test_the_first_element_is_out_before_the_second_is_requested(capsys: pytest.
 
 
 @pytest.mark.parametrize(("json", "told"), [(False, "none of \ufffd\n"), (True, "")])
-def test_nothing_is_exit_code_1_and_silent_for_machines(
+def test_no_result_is_exit_code_1_and_silent_with_json(
     json: bool, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(click.exceptions.Exit) as ended:
@@ -238,7 +238,7 @@ def test_what_breaks_while_reading_names_the_store_without_its_password(
     assert str(failed.value.message).startswith(told.format(store))
 
 
-def test_an_error_of_ours_is_no_error_of_the_store(store: str) -> None:
+def test_an_error_of_the_command_is_not_an_error_of_the_store(store: str) -> None:
     frame = Frame(keep(store, made()), json=False)
     with pytest.raises(ValueError, match="a bug"), frame.reader():
         raise ValueError("a bug")

@@ -24,9 +24,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (BrokenPipeError(), 141)])
-def test_exit_codes_of_what_ends_a_command(
-    store: str, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
-) -> None:
+def test_exit_codes_by_exception(store: str, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int) -> None:
     def fail(*_: object, **__: object) -> None:
         raise error
 
@@ -35,7 +33,7 @@ def test_exit_codes_of_what_ends_a_command(
     assert (result.exit_code, result.output) == (code, "")
 
 
-def test_a_store_that_means_nothing_is_wrong_usage_and_names_the_option() -> None:
+def test_an_invalid_store_is_wrong_usage_and_names_the_option() -> None:
     answer = ask("--store", "teapot://x", "calls")
     assert answer.code == 2
     assert "--store, CALLSPAN_STORES: unknown kind of store 'teapot://x'" in answer.err

@@ -32,7 +32,7 @@ def rewarded(anywhere: str) -> str:
 
 
 @pytest.mark.parametrize(("least", "sessions"), [("0.5", {"s1", "s2"}), ("-1", {"s0", "s1", "s2"}), ("2", {"s2"})])
-def test_lists_and_sums_hold_those_sessions_alone(rewarded: str, least: str, sessions: set[str]) -> None:
+def test_lists_and_sums_have_only_sessions_with_enough_reward(rewarded: str, least: str, sessions: set[str]) -> None:
     def rows(*arguments: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = ask("--store", rewarded, *arguments, "--json", "--min-reward", least).json
         return found
@@ -43,14 +43,14 @@ def test_lists_and_sums_hold_those_sessions_alone(rewarded: str, least: str, ses
     assert sum(row["calls"] for row in rows("stats")) == 2 * len(sessions)
 
 
-def test_pages_count_what_is_chosen(rewarded: str) -> None:
+def test_pages_apply_to_the_filtered_sessions(rewarded: str) -> None:
     given = ("--store", rewarded, "calls", "--min-reward", "0.5")
     assert [row["call_id"] for row in ask(*given, "--limit", "2", "--offset", "1", "--json").json] == ["s2-c0", "s1-c1"]
     assert "1 more" in ask(*given, "--limit", "3").out
     assert ask("--store", rewarded, "calls", "--min-reward", "3").code == 1
 
 
-def test_a_rewarded_reader_answers_single_questions_as_before(rewarded: str) -> None:
+def test_a_reward_filtered_reader_finds_single_records_regardless_of_reward(rewarded: str) -> None:
     reader = open_store(rewarded)
     narrow = RewardFilteredReader(reader, 1.0)
     assert narrow.call("loose") == reader.call("loose")

@@ -34,14 +34,14 @@ _UNKNOWN_OF_A_CALL = {
 }  # fmt: skip
 
 
-def test_of_a_bare_call_everything_unknown_is_none() -> None:
+def test_unknown_fields_of_a_call_row_are_none() -> None:
     row = call_row(made(took_ns=None))
     assert {name for name, value in row.items() if value is None} == _UNKNOWN_OF_A_CALL
     assert row["finish_reasons"] == []
     assert (row["model"], row["outcome"]) == ("gpt-5", "success")
 
 
-def test_a_full_call_says_all_of_it() -> None:
+def test_all_fields_of_a_call_row() -> None:
     row = call_row(
         made(
             place=Place(session_id="s", session_name="run", timestep=0, timestep_id="t"),
@@ -112,7 +112,7 @@ def test_the_status_is_the_errors_else_that_of_the_last_attempt(
         (UnknownPart(data={"type": "hologram"}), ["<unknownpart>"]),
     ],
 )
-def test_the_gist_of_every_kind_of_part(part: Part, pieces: list[str]) -> None:
+def test_the_short_text_of_every_kind_of_part(part: Part, pieces: list[str]) -> None:
     assert list(gist(Message(role="assistant", parts=[part]))) == pieces
 
 
@@ -128,9 +128,7 @@ def test_the_gist_of_every_kind_of_part(part: Part, pieces: list[str]) -> None:
         ([[Text(text="see"), ToolCall(name="f", arguments="{}")]], "see f({})"),
     ],
 )
-def test_the_gist_of_messages_is_short_and_absent_without_content(
-    output: list[list[Part]], expected: str | None
-) -> None:
+def test_the_short_text_of_messages_is_absent_without_content(output: list[list[Part]], expected: str | None) -> None:
     messages = [Message(role="assistant", parts=parts) for parts in output]
     assert output_text(made(conversation=Conversation(output=messages))) == expected
 
@@ -167,13 +165,13 @@ def test_amounts_are_exact_and_have_no_exponent(usd: str | None, text: str | Non
         (7, 7, None, 0),
     ],
 )
-def test_how_long_a_session_took_as_far_as_is_known(
+def test_the_duration_of_a_session_as_far_as_known(
     start: int | None, end: int | None, last: int | None, lasted: int | None
 ) -> None:
     assert session_duration_ns(summed(session(start_ns=start, end_ns=end), last_ns=last)) == lasted
 
 
-def test_of_a_bare_session_everything_unknown_is_none() -> None:
+def test_unknown_fields_of_a_session_row_are_none() -> None:
     row = session_row(summed())
     unknown = {name for name, value in row.items() if value is None}
     assert unknown == {

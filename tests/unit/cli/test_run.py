@@ -102,7 +102,7 @@ def test_options_end_at_the_first_word_or_two_dashes() -> None:
         ("", ""),
     ],
 )
-def test_a_sub_command_that_is_nearly_right_is_named(given: str, told: str) -> None:
+def test_a_misspelt_sub_command_gets_a_suggestion(given: str, told: str) -> None:
     assert did_you_mean(given, ("stats", "sessions", "calls", "run")) == told
     answer = ask(given)
     assert answer.code == 2

@@ -48,7 +48,7 @@ def only(item: CallRecord | Event) -> str:
     return found[2][4 + 13 :]
 
 
-def test_an_empty_session_says_dashes_and_never_zero() -> None:
+def test_an_empty_session_shows_dashes_and_never_zero() -> None:
     assert lines(summary=summed()) == [
         "session  running  \N{EN DASH}  0 steps, 0 calls  \N{EN DASH} tokens  cost \N{EN DASH}  \N{EN DASH}",
         "session-1",
@@ -84,7 +84,7 @@ def test_a_session_counts_what_went_wrong(outcomes: list[Any], retries: list[int
     assert told in lines(*calls)[0]
 
 
-def test_what_happens_hangs_below_its_step_in_order() -> None:
+def test_events_are_below_their_step_in_order() -> None:
     def call(name: str, at_ns: int, step_id: str | None) -> CallRecord:
         return made(name, at_ns=at_ns, place=Place(timestep_id=step_id), request=Request(model=name))
 
@@ -108,7 +108,7 @@ def test_what_happens_hangs_below_its_step_in_order() -> None:
     assert found[7].startswith("└")
 
 
-def test_a_step_within_a_step_hangs_below_it_and_one_of_an_unknown_step_below_the_session() -> None:
+def test_a_nested_step_is_below_its_parent_or_below_the_session_if_that_is_unknown() -> None:
     found = lines(steps=(step(0), step(1, parent_timestep_id="t0"), step(2, parent_timestep_id="ghost")))
     assert [line.index("step") for line in found[2:]] == [4, 8, 4]
 
@@ -129,7 +129,7 @@ def test_a_step_within_a_step_hangs_below_it_and_one_of_an_unknown_step_below_th
         ({"totals": Totals(reward=-2.0)}, "step 0  -2  \N{EN DASH}"),
     ],
 )
-def test_a_step_says_what_is_known_of_it(fields: dict[str, Any], told: str) -> None:
+def test_the_line_of_a_step(fields: dict[str, Any], told: str) -> None:
     assert lines(steps=(step(0, **fields),))[2] == f"└── {told}"
 
 
@@ -275,7 +275,7 @@ def test_no_recorded_text_reaches_the_terminal_raw() -> None:
     assert not set(shown) & set(bad[0] + bad[4] + "\u202e")
 
 
-def test_everything_hangs_where_it_belongs_whatever_the_clocks_say() -> None:
+def test_entries_are_below_their_step_regardless_of_their_times() -> None:
     """A call older than its step, a step older than its parent, an event older than all: each below its own."""
     inner = step(1, name="inner", start_ns=START_NS - MINUTE, parent_timestep_id="t0")
     found = lines(
@@ -290,7 +290,7 @@ def test_everything_hangs_where_it_belongs_whatever_the_clocks_say() -> None:
     assert [len(guide) // 4 for guide, _ in (shown[0], shown[2])] == [1, 2]
 
 
-def test_steps_that_are_each_others_parents_are_shown_once() -> None:
+def test_steps_in_a_cycle_of_parents_are_shown_once() -> None:
     steps = (
         step(0, name="one", parent_timestep_id="t1"),
         step(1, name="two", parent_timestep_id="t0"),

@@ -53,7 +53,7 @@ def answered(call_id: str, said: str = "Left.", **fields: Any) -> CallRecord:
         (["report"], "", "No such calls in {}; nothing written.\n"),
     ],
 )
-def test_of_an_empty_store_nothing_is_exit_code_1(
+def test_commands_on_an_empty_store_end_with_exit_code_1(
     store: str, arguments: list[str], out: str, err: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -63,12 +63,12 @@ def test_of_an_empty_store_nothing_is_exit_code_1(
 
 
 @pytest.mark.parametrize("arguments", [["tail"], ["tail", "--json"]])
-def test_a_tail_of_nothing_is_no_failure(store: str, arguments: list[str]) -> None:
+def test_a_tail_without_calls_is_not_a_failure(store: str, arguments: list[str]) -> None:
     assert ask("--store", keep(store), *arguments) == (0, "", "")
 
 
 @pytest.mark.parametrize("ident", ["x", "", "%", "_", "\x1b[2J"])
-def test_show_of_nothing_is_exit_code_1_whatever_is_requested(store: str, ident: str) -> None:
+def test_show_of_an_unknown_id_is_exit_code_1_in_every_form(store: str, ident: str) -> None:
     answer = ask("--store", keep(store), "show", ident)
     assert (answer.code, answer.out) == (1, "")
     assert answer.err.startswith(f"Nothing in {store} has an id that begins with ")
@@ -86,7 +86,7 @@ def test_show_names_the_sessions_that_begin_alike(store: str) -> None:
     assert (answer.code, answer.err) == (1, "5 sessions begin with 'run-': run-4, run-3, run-2 and 2 more.\n")
 
 
-def test_a_directory_is_no_store(tmp_path: Path) -> None:
+def test_a_directory_is_not_a_store(tmp_path: Path) -> None:
     answer = ask("--store", f"sqlite:///{tmp_path}", "calls")
     assert answer.code == 1
     assert "is a directory: name a file in it" in answer.err
@@ -97,7 +97,7 @@ def test_show_without_sessions_shows_the_newest_call(store: str) -> None:
     assert "call        new" in ask("--store", store, "show").out
 
 
-def test_an_id_is_no_pattern(store: str) -> None:
+def test_wildcards_in_an_id_are_literal(store: str) -> None:
     keep(store, made("call-1"), made("call_2"))
     assert ask("--store", store, "show", "call_", "--json").json["call_id"] == "call_2"
     assert ask("--store", store, "show", "call%").code == 1
@@ -239,7 +239,7 @@ def test_an_amount_is_exact(text: str, amount: str) -> None:
 
 
 @points("text", ["", "a dollar", "$1", "1,5", "NaN", "Infinity", "-inf"])
-def test_what_is_no_amount_is_refused(text: str) -> None:
+def test_an_invalid_amount_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter):
         Money().convert(text, None, None)
 
@@ -259,7 +259,7 @@ def test_a_tag_is_a_name_and_a_value(given: object, pair: tuple[str, str]) -> No
 
 
 @pytest.mark.parametrize("text", ["", "a", "=b", "="])
-def test_what_is_no_tag_is_refused(text: str) -> None:
+def test_an_invalid_tag_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter, match="write name=value"):
         Tag().convert(text, None, None)
 
@@ -400,7 +400,7 @@ def test_a_rewriter_without_a_store_writes_nothing() -> None:
         (["--error"], "0 of 1 calls got a new cost"),
     ],
 )
-def test_repricing_in_words(store: str, tmp_path: Path, arguments: list[str], told: str) -> None:
+def test_the_output_of_reprice(store: str, tmp_path: Path, arguments: list[str], told: str) -> None:
     prices = tmp_path / "prices.json"
     prices.write_text(json.dumps({"version": "v9", "models": {"m": {"input": "3"}}}))
     keep(
@@ -415,7 +415,7 @@ def test_repricing_in_words(store: str, tmp_path: Path, arguments: list[str], to
     assert (unpriced in out) == ("--no-error" not in arguments)
 
 
-def test_sessions_without_calls_say_dashes(store: str) -> None:
+def test_sessions_without_calls_show_dashes(store: str) -> None:
     keep(store, session("s", start_ns=START_NS, end_ns=START_NS + SECOND))
     head, row = ask("--store", store, "sessions").out.splitlines()
     assert "cost" not in head

@@ -31,22 +31,22 @@ def test_a_wide_screen_shows_every_column_whole() -> None:
     [(42, "started   name                        cost"), (30, "started   name            cost"),
      (24, "started  name       cost"), (23, "name               cost"), (15, "name       cost"), (14, "name")],
 )  # fmt: skip
-def test_what_shrinks_shrinks_first_then_gaps_then_columns_go_by_rank(width: int, head: str) -> None:
+def test_columns_shrink_first_then_gaps_then_columns_are_dropped_by_rank(width: int, head: str) -> None:
     lines = shown(width)
     assert lines[0] == head
     assert max(map(len, lines)) <= width
 
 
-def test_what_is_cut_says_so() -> None:
+def test_truncated_cells_end_with_an_ellipsis() -> None:
     assert shown(15)[1:] == ["a long …   $0.10"[:15], "short     $12.34"[:15]] or "…" in shown(15)[1]
 
 
-def test_a_column_in_which_nothing_is_known_goes() -> None:
+def test_a_column_without_known_values_is_dropped() -> None:
     assert "cost" not in shown(80, [("1", "a", UNKNOWN), ("2", "b", UNKNOWN)])[0]
     assert "cost" in shown(80, [("1", "a", UNKNOWN), ("2", "b", "$1.00")])[0]
 
 
-def test_no_rows_are_heads_alone() -> None:
+def test_a_table_without_rows_has_only_its_head() -> None:
     assert shown(80, []) == ["started  name"]
 
 

@@ -86,13 +86,13 @@ def test_a_store_in_a_file_is_checked_and_left_as_it_was(anywhere: str) -> None:
         ("jsonl:///x.jsonl?colour=red", "has an unknown option, or an invalid value of one: colour"),
     ],
 )
-def test_a_url_that_means_nothing_is_the_trouble(url: str, trouble: str) -> None:
+def test_an_invalid_url_is_reported(url: str, trouble: str) -> None:
     told, seen = store_check(url)
     assert trouble in (told or "")
     assert seen == ""
 
 
-def test_a_file_that_is_no_database_is_the_trouble(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "notes.db"
     path.write_text("These are notes and no database, however long they may get. " * 20)
     trouble, seen = store_check(f"sqlite:///{path}")
@@ -180,14 +180,14 @@ def test_signals_named_without_an_endpoint_go_to_the_default_port(monkeypatch: p
     assert "localhost:4317 (grpc)" in found[0]
 
 
-def test_every_signal_turned_off_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disabling_every_signal_is_not_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     for signal in ("TRACES", "METRICS", "LOGS"):
         monkeypatch.setenv(f"OTEL_{signal}_EXPORTER", "none")
     assert {check.state for check in doctor.every_check("") if check.area == "spans"} == {"note"}
 
 
-def test_without_an_endpoint_spans_are_the_applications_affair() -> None:
+def test_without_an_endpoint_spans_are_left_to_the_application() -> None:
     found = next(check for check in doctor.every_check("") if check.area == "spans")
     assert (found.state, "is not set" in found.detail) == ("note", True)
 
@@ -203,7 +203,7 @@ def test_what_waits_is_reported_and_shipped(store: str) -> None:
     assert ask("--store", store, "show", "late", "--json").json["call_id"] == "late"
 
 
-def test_nothing_to_ship_is_well(store: str) -> None:
+def test_ship_without_records_succeeds(store: str) -> None:
     answer = ask("--store", store, "ship", "--json")
     assert (answer.code, answer.json) == (0, {"counters": {}, "waiting": {}, "waiting_bytes": 0})
     assert "Nothing waits:" in ask("--store", store, "ship").out

@@ -80,7 +80,7 @@ def tells(call_id: str) -> dict[str, Any]:
         ),
     ],
 )
-def test_what_trainers_refuse(messages: list[dict[str, Any]], reason: str | None) -> None:
+def test_messages_that_trainers_refuse(messages: list[dict[str, Any]], reason: str | None) -> None:
     assert flaw(messages) == reason
 
 
@@ -262,7 +262,7 @@ SAME = [
 
 
 @pytest.mark.parametrize(("one", "other", "same"), SAME)
-def test_two_tellings_of_one_message(one: dict[str, Any], other: dict[str, Any], same: bool) -> None:
+def test_two_forms_of_the_same_message(one: dict[str, Any], other: dict[str, Any], same: bool) -> None:
     assert (canonical(one) == canonical(other)) is same
 
 
@@ -361,7 +361,7 @@ def test_what_only_a_session_can_answer(asked: dict[str, Any], of_sessions: bool
         (None, set()),
     ],
 )
-def test_what_was_achieved(data: object, names: set[str]) -> None:
+def test_achievements_of_a_session(data: object, names: set[str]) -> None:
     step = EventRecord(event_id="e", event_type="environment", time_ns=1, data=data)
     other = msgspec.structs.replace(step, event_type="action")
     named = RewardRecord(reward_id="r", time_ns=1, objective="achievement", label="gold")

@@ -50,7 +50,7 @@ def test_an_address_that_was_changed_is_the_new_one(kind: type) -> None:
     assert _asked(client.with_options(base_url="https://three.example")) == ("three.example", 443)
 
 
-def test_the_address_of_what_only_looks_like_a_client_is_read() -> None:
+def test_the_url_of_a_client_like_object_is_read() -> None:
     class Looks:
         _base_url = "https://wrong.example"
         base_url = "https://right.example/v1"

@@ -106,7 +106,7 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         (hook(attribute="unbound"), "missing", "sent x"),
     ],
 )
-def test_a_hook_is_on_missing_or_changed_and_then_taken_back(
+def test_a_hook_is_on_missing_or_changed_and_then_removed(
     how: Hook, state: str, answer: str, library: Any, patches: Patches, table: Any
 ) -> None:
     table(how)
@@ -123,7 +123,7 @@ def test_a_hook_is_on_missing_or_changed_and_then_taken_back(
     assert patches._hook_context.missing == set()
 
 
-def test_an_inherited_name_is_patched_where_it_lies(library: Any, patches: Patches, table: Any) -> None:
+def test_an_inherited_method_is_patched_on_its_defining_class(library: Any, patches: Patches, table: Any) -> None:
     table(hook())
     patches._patch("openai", {"http": (library,)})
     assert "send" not in vars(library.Client)
@@ -131,7 +131,7 @@ def test_an_inherited_name_is_patched_where_it_lies(library: Any, patches: Patch
     assert library.Base.send.__wrapped__(library.Base(), "x") == "sent x"
 
 
-def test_what_two_sdks_share_is_patched_once_and_restored_with_the_last(
+def test_functions_shared_by_both_sdks_are_patched_once_and_restored_with_the_last(
     library: Any, patches: Patches, table: Any
 ) -> None:
     table(hook())
@@ -145,7 +145,7 @@ def test_what_two_sdks_share_is_patched_once_and_restored_with_the_last(
     assert library.Client().send("x") == "sent x"
 
 
-def test_what_other_code_wrapped_since_is_left(library: Any, patches: Patches, table: Any) -> None:
+def test_functions_wrapped_by_other_code_are_not_restored(library: Any, patches: Patches, table: Any) -> None:
     table(hook())
     patches._patch("openai", {"http": (library,)})
     ours = library.Base.send
@@ -155,13 +155,13 @@ def test_what_other_code_wrapped_since_is_left(library: Any, patches: Patches, t
     assert vars(library.Base)["send"] is theirs
 
 
-def test_undoing_what_was_never_done_does_nothing(patches: Patches) -> None:
+def test_restoring_an_unpatched_sdk_does_nothing(patches: Patches) -> None:
     patches.undo("openai")
     assert patches.wanted == frozenset()
     assert patches.status() == []
 
 
-def test_what_is_missing_is_warned_of_by_name(
+def test_missing_names_are_reported_in_a_warning(
     library: Any, patches: Patches, table: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     table(hook(attribute="fetch"), hook(reads=("request",)))
@@ -184,7 +184,7 @@ def quiet(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5])
-def test_a_wrapper_on_a_subclass_gets_the_replacement_and_gives_it_back(depth: int) -> None:
+def test_a_wrapper_on_a_subclass_gets_the_replacement_and_is_restored(depth: int) -> None:
     library = Library().module
     original = vars(library.Base)["send"]
     wrapper: Any = original
@@ -242,7 +242,7 @@ def _warned_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 @pytest.mark.parametrize("wrapped_by", ["wrapt", "function"])
-def test_who_wraps_a_method_is_named_by_his_module(
+def test_a_wrapper_of_a_method_is_named_by_its_module(
     module: str, named: str | None, wrapped_by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library = Library().module
@@ -263,7 +263,7 @@ def test_who_wraps_a_method_is_named_by_his_module(
     assert other_instrumentations.found() == ([] if named is None else [named])
 
 
-def test_endless_wrappers_end() -> None:
+def test_a_cycle_of_wrappers_is_detected() -> None:
     def ring() -> None: ...
 
     ring.__wrapped__ = ring  # type: ignore[attr-defined]

@@ -62,7 +62,9 @@ class AnthropicBedrock(OpenAI): ...
         (object(), ("openai", None, None, None)),
     ],
 )
-def test_a_client_says_whom_it_asks(client: object, expected: tuple[str, str | None, str | None, int | None]) -> None:
+def test_the_server_of_a_call_is_read_from_its_client(
+    client: object, expected: tuple[str, str | None, str | None, int | None]
+) -> None:
     family, provider, host, port = expected
     for _ in range(2):
         info = call_info(client, options(), False)
@@ -79,7 +81,7 @@ def test_a_client_whose_address_changes_is_read_again() -> None:
     assert call_info(client, options(), False).server_address == "two"
 
 
-def test_a_client_that_raises_is_no_harm() -> None:
+def test_a_client_that_raises_is_harmless() -> None:
     class Broken:
         @property
         def base_url(self) -> str:
@@ -153,13 +155,13 @@ def test_an_errors_status_and_request_are_read_where_they_mean_something(
         (OddError(status_code=500), f"{__name__}.OddError", "error"),
     ],
 )
-def test_how_a_call_ends_that_ends_with_this(error: BaseException, exception: str, outcome: str) -> None:
+def test_the_end_of_a_call_by_its_exception(error: BaseException, exception: str, outcome: str) -> None:
     info = call_error(error)
     assert info.exception == exception
     assert outcome_of(error, info) == outcome
 
 
-def test_an_exception_without_words_has_no_message() -> None:
+def test_an_exception_without_a_message_has_none() -> None:
     assert call_error(MuteError()).message is None
 
 
@@ -390,7 +392,9 @@ def test_no_body_and_the_events_of_a_stream_are_no_broken_json(how: str, pieces:
 
 @pytest.mark.parametrize("how", ["sync", "async"])
 @pytest.mark.parametrize("pieces", [[b"no json"], [b'{"half":'], [b"\xff\xfe"]])
-def test_what_is_no_json_passes_and_the_call_ends_with_a_parsing_error(how: str, pieces: list[bytes]) -> None:
+def test_an_invalid_body_reaches_the_caller_and_the_call_ends_with_a_parsing_error(
+    how: str, pieces: list[bytes]
+) -> None:
     call = Call()
     assert call.read(Response(*pieces), how) == pieces
     assert call.record.error is not None
@@ -407,7 +411,7 @@ def test_an_error_while_reading_is_the_callers_and_the_calls(how: str, error: Ba
     assert call.observer.pulling is False
 
 
-def test_a_reader_that_is_given_up_closes_the_call() -> None:
+def test_an_abandoned_reader_ends_the_call_as_closed() -> None:
     call = Call(stream=True)
     response = Response(b"data: {}\n\n", b"data: {}\n\n")
     call.observer.attach(response)
@@ -418,7 +422,7 @@ def test_a_reader_that_is_given_up_closes_the_call() -> None:
 
 
 @pytest.mark.parametrize("how", ["sync", "async"])
-def test_of_a_response_that_is_nobodys_the_bytes_pass_alone(how: str) -> None:
+def test_bytes_of_an_unobserved_response_pass_unchanged(how: str) -> None:
     call = Call()
     call.observer.path = CapturePath()
     assert call.read(Response(b"x"), how) == [b"x"]
@@ -431,7 +435,7 @@ def test_of_a_response_that_is_nobodys_the_bytes_pass_alone(how: str) -> None:
 
 
 @points("response", [None, object(), options(extensions=None), [], Response()])
-def test_what_has_no_observer_has_none(response: object) -> None:
+def test_an_unobserved_response_has_no_observer(response: object) -> None:
     assert observer_of(response) is None
 
 
@@ -471,7 +475,7 @@ def test_a_response_that_takes_no_weak_reference_has_no_observer() -> None:
         (Event.READER_GONE, "cancelled"),
     ],
 )
-def test_an_end_before_the_response_was_the_callers_counts_when_it_is(end: Event, outcome: str) -> None:
+def test_an_end_before_the_response_is_returned_counts_once_it_is(end: Event, outcome: str) -> None:
     call = Call(stream=True)
     observer = ResponseObserver(call.live, call.deferred, CapturePath())
     observer.on(end)
@@ -505,7 +509,7 @@ def test_what_is_read_of_a_replaced_response_belongs_to_no_call() -> None:
 
 
 @pytest.mark.parametrize(("reader", "running"), [(None, False), (OpenAI(""), False), (AsyncAzureOpenAI(""), True)])
-def test_a_reader_that_is_executing_is_known(reader: Any, running: bool) -> None:
+def test_an_executing_reader_is_detected(reader: Any, running: bool) -> None:
     if reader is not None:
         reader.gi_running = running
     assert is_running(reader) is running

@@ -59,7 +59,7 @@ def breaches(table: Table) -> list[str]:
     ]
 
 
-def test_every_pair_of_state_and_event_is_answered_as_the_rules_say() -> None:
+def test_every_pair_of_state_and_event_follows_the_rules() -> None:
     assert set(TABLE) == set(product(State, Event))
     assert breaches(TABLE) == []
 
@@ -163,7 +163,7 @@ def test_the_first_end_is_the_one_record_of_the_call_and_nothing_comes_after_it(
 
 
 @pytest.mark.parametrize("event", sorted(FROM_FINALIZERS))
-def test_what_a_finalizer_reports_is_done_by_another_thread(event: Event) -> None:
+def test_ends_reported_by_a_finalizer_run_on_another_thread(event: Event) -> None:
     observed = Observed()
     observed.on(Event.HANDED_OVER)
     observed.on(event)
@@ -172,7 +172,7 @@ def test_what_a_finalizer_reports_is_done_by_another_thread(event: Event) -> Non
 
 
 @pytest.mark.parametrize("event", [Event.CLOSED, Event.READER_GONE, Event.RESPONSE_GONE])
-def test_a_stream_that_had_signalled_its_end_is_complete_whoever_gives_it_up(event: Event) -> None:
+def test_a_stream_that_signalled_its_end_is_complete_however_it_is_dropped(event: Event) -> None:
     observed = Observed()
     observed.on(Event.HANDED_OVER)
     observed.call.chunk({"id": "1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
@@ -226,7 +226,7 @@ def test_an_end_that_a_finalizer_reports_in_the_middle_of_another_event_is_not_l
     assert len(observed.stream_ends) == 1
 
 
-def test_an_end_that_an_interrupt_breaks_off_is_taken_up_by_the_next_event() -> None:
+def test_an_interrupted_end_is_completed_by_the_next_event() -> None:
     observed = Observed(KeyboardInterrupt())
     observed.on(Event.HANDED_OVER)
     with pytest.raises(KeyboardInterrupt):

@@ -52,7 +52,7 @@ def test_an_event_is_given_as_soon_as_it_has_ended() -> None:
 
 
 @given(lines=st.lists(LINE, max_size=9), end=END, cuts=st.lists(st.integers(1, 6), max_size=60))
-def test_any_cut_gives_the_payloads_of_the_whole(lines: list[bytes], end: bytes, cuts: list[int]) -> None:
+def test_any_split_of_events_gives_the_same_payloads(lines: list[bytes], end: bytes, cuts: list[int]) -> None:
     whole = b"".join(line + end for line in lines)
     pieces, at = [], 0
     for size in cuts:

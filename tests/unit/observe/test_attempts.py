@@ -18,7 +18,7 @@ NOW_S: Final = 1_700_000_000.0
 END_NS: Final = 9_000_000_000
 
 
-def test_nothing_seen_is_nothing_known() -> None:
+def test_without_attempts_all_numbers_are_unknown() -> None:
     log = AttemptLog()
     assert (log.retries, log.answer_start_ns, log.last_headers_ns, log.rate_limited) == (None, None, None, None)
     assert log.records(NOW_S, END_NS) == []
@@ -64,14 +64,14 @@ def test_an_exception_ends_an_attempt_when_it_was_raised() -> None:
     assert log.answer_start_ns is None
 
 
-def test_a_cancelled_attempt_says_so() -> None:
+def test_a_cancelled_attempt_is_recorded_as_cancelled() -> None:
     log = AttemptLog()
     log.started(0)
     log.failed(500, "CancelledError")
     assert log.records(NOW_S, END_NS)[0].error_kind == "cancelled"
 
 
-def test_an_answer_that_failed_later_is_no_answer() -> None:
+def test_a_response_that_failed_later_is_not_the_successful_attempt() -> None:
     """A 429, and then nobody was there."""
     log = AttemptLog()
     log.started(0)
@@ -98,7 +98,7 @@ def test_an_answer_that_failed_later_is_no_answer() -> None:
         (404, None, ("not_found", "404")),
     ],
 )
-def test_the_body_of_an_error_says_which_it_is(status: int, content: object, expected: tuple[str, str]) -> None:
+def test_the_body_of_an_error_determines_its_kind(status: int, content: object, expected: tuple[str, str]) -> None:
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     log = AttemptLog()
     log.started(0)
@@ -107,7 +107,7 @@ def test_the_body_of_an_error_says_which_it_is(status: int, content: object, exp
     assert (attempt.error_kind, attempt.error_type) == expected
 
 
-def test_an_unread_body_costs_its_word_only() -> None:
+def test_an_unread_error_body_loses_only_its_code() -> None:
     def unread() -> bytes:
         raise RuntimeError("not read")
 
@@ -129,7 +129,7 @@ def test_the_body_of_an_answer_is_not_requested() -> None:
 
 
 @points(("told", "retries"), [("0", 0), ("1", 1), ("2", 1), ("42", 1), ("", 1), (None, 1), ("-1", 1), ("one", 1)])
-def test_the_sent_count_is_believed_where_it_can_be_true(told: str | None, retries: int) -> None:
+def test_the_sent_retry_count_is_used_if_it_is_plausible(told: str | None, retries: int) -> None:
     """0 with two requests: the second renewed a token and was no retry."""
     log = AttemptLog()
     log.started(0)

@@ -63,7 +63,7 @@ def test_more_text_is_never_fewer_tokens(one: str, other: str) -> None:
         (UnknownPart(data="x" * 999), 0),
     ],
 )
-def test_what_a_part_counts_in_and_out(part: Part, tokens: int) -> None:
+def test_tokens_estimated_for_each_kind_of_part(part: Part, tokens: int) -> None:
     message = Message(role="user", parts=[part])
     found = with_estimates(None, Conversation(system=[part], input=[message, message], output=[message]))
     assert (found.input_tokens, found.output_tokens) == (tokens + 2 * (4 + tokens), 4 + tokens)

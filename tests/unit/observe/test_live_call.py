@@ -107,7 +107,7 @@ def send(call: LiveCall) -> None:
     call.sent(json.dumps(REQUEST).encode(), REQUEST)
 
 
-def test_a_plain_call_becomes_one_whole_record() -> None:
+def test_a_plain_call_becomes_one_complete_record() -> None:
     stage = Stage()
     call = stage.call()
     send(call)
@@ -216,7 +216,7 @@ def test_a_chunk_is_tried_as_the_next_piece_once(monkeypatch: pytest.MonkeyPatch
     assert tried == chunks[1:], "the first comes before there is an accumulator"
 
 
-def test_a_stream_leaves_a_started_record_and_then_its_whole() -> None:
+def test_a_stream_writes_a_started_record_and_then_the_complete_one() -> None:
     stage = Stage()
     call = stage.call(stream=True)
     send(call)
@@ -242,7 +242,7 @@ def test_a_stream_leaves_a_started_record_and_then_its_whole() -> None:
     assert json.loads(bytes(record.response.body))["choices"][0]["message"]["content"] == "Hello"
 
 
-def test_what_came_before_a_failure_is_kept() -> None:
+def test_data_received_before_a_failure_is_kept() -> None:
     stage = Stage()
     call = stage.call(stream=True)
     send(call)
@@ -254,7 +254,7 @@ def test_what_came_before_a_failure_is_kept() -> None:
     assert b"Hel" in bytes(record.response.body if record.response else b"")
 
 
-def test_a_body_that_states_an_error_is_an_error() -> None:
+def test_a_body_with_an_error_is_an_error() -> None:
     stage = Stage()
     endpoint = registry.by_api("responses")
     assert endpoint is not None
@@ -267,7 +267,7 @@ def test_a_body_that_states_an_error_is_an_error() -> None:
 
 @points("garbage", [None, [], "text", 3, {"choices": 4}, {"usage": []}, [[[]]]])
 @points("stream", [True, False])
-def test_garbage_on_the_wire_still_gives_a_record(garbage: object, stream: bool) -> None:
+def test_invalid_data_still_gives_a_record(garbage: object, stream: bool) -> None:
     stage = Stage()
     call = stage.call(stream=stream)
     call.sent(b"\xff not json", garbage)
@@ -309,7 +309,7 @@ def test_without_a_listener_messages_are_not_read() -> None:
     assert bytes(stage.record.request.body)
 
 
-def test_the_caller_may_change_his_messages_while_a_stream_runs() -> None:
+def test_changes_of_the_callers_messages_during_a_stream_are_not_recorded() -> None:
     stage = Stage()
     call = stage.call(stream=True)
     mine = {"model": "gpt-5", "messages": [{"role": "user", "content": "as sent"}]}
@@ -333,7 +333,7 @@ def test_an_ended_call_releases_its_content() -> None:
     assert held == [None, None, None]
 
 
-def test_a_dropped_stream_is_ended_elsewhere_with_the_time_it_was_dropped() -> None:
+def test_a_dropped_stream_is_ended_on_another_thread_with_the_time_of_the_drop() -> None:
     stage = Stage()
     call = stage.call(stream=True)
     call.data(chunk("Hel"))
@@ -349,7 +349,7 @@ def test_a_dropped_stream_is_ended_elsewhere_with_the_time_it_was_dropped() -> N
     assert (record.stream.end, record.outcome) == ("dropped", "cancelled")
 
 
-def test_a_stream_dropped_after_its_last_word_is_complete() -> None:
+def test_a_stream_dropped_after_its_terminal_event_is_complete() -> None:
     stage = Stage()
     call = stage.call(stream=True)
     call.data(chunk("x", "stop"))
@@ -359,7 +359,7 @@ def test_a_stream_dropped_after_its_last_word_is_complete() -> None:
     assert stage.record.outcome == "success"
 
 
-def test_a_thread_ends_dropped_streams_without_anybody_asking() -> None:
+def test_a_background_thread_ends_dropped_streams() -> None:
     stage = Stage()
     done = threading.Event()
     factory = msgspec.structs.replace(stage.factory, observed=lambda _record: done.set())
@@ -460,7 +460,7 @@ def test_an_answer_that_was_cut_or_refused_says_so(reason: str, truncated: bool 
     assert bool(stage.record.response.refused) is bool(refused)
 
 
-def test_the_messages_shown_are_those_the_policy_left() -> None:
+def test_exported_messages_are_those_left_by_the_processors() -> None:
     """The span shows what the record keeps, never what was said before the policy."""
 
     def secretive(record: Any) -> Any:
@@ -479,7 +479,7 @@ def test_the_messages_shown_are_those_the_policy_left() -> None:
     assert getattr(conversation.output[0].parts[0], "text", None) == "[gone]"
 
 
-def test_a_request_that_the_policy_changed_is_shown_changed() -> None:
+def test_a_request_changed_by_a_processor_is_exported_changed() -> None:
     def secretive(record: Any) -> Any:
         kept = msgspec.Raw(bytes(record.request.body).replace(b'"hi"', b'"[gone]"'))
         return msgspec.structs.replace(record, request=msgspec.structs.replace(record.request, body=kept))

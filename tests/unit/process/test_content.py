@@ -89,7 +89,7 @@ _WORDS = {
 
 
 @pytest.mark.parametrize("key", _WORDS)
-def test_words_of_the_provider_are_nobodys_content(call: CallRecord, key: str) -> None:
+def test_fixed_words_of_providers_are_not_content(call: CallRecord, key: str) -> None:
     request = msgspec.structs.replace(call.request, params={key: _WORDS[key], "stop": "SESAME"})
     kept = applied(msgspec.structs.replace(call, request=request), "off")
     assert isinstance(kept, CallRecord)
@@ -106,7 +106,7 @@ def test_within_settings_the_providers_own_scalars_stay(call: CallRecord, key: s
 
 
 @pytest.mark.parametrize("content", ["metadata", "off"])
-def test_error_keeps_its_types_and_loses_its_words(call: CallRecord, content: str) -> None:
+def test_an_error_keeps_its_types_and_loses_its_texts(call: CallRecord, content: str) -> None:
     kept = applied(call, content)
     assert isinstance(kept, CallRecord)
     assert kept.error is not None
@@ -160,7 +160,7 @@ def test_what_was_taken_out_of_other_records_is_named_with_its_size_and_hash(wha
 
 
 @pytest.mark.parametrize("record", _OTHERS, ids=lambda record: type(record).__name__)
-def test_records_that_say_nothing_are_the_same_object(record: Record) -> None:
+def test_records_without_content_are_the_same_object(record: Record) -> None:
     silent = msgspec.structs.replace(
         record, **{key: None for key in ("data", "content", "annotation") if hasattr(record, key)}
     )
@@ -185,7 +185,7 @@ def test_sessions_and_steps_without_errors_stay_the_same_object(kind: type) -> N
     assert applied(record, "off") is record
 
 
-def test_step_error_loses_its_words(call: CallRecord) -> None:
+def test_an_error_of_a_step_loses_its_texts(call: CallRecord) -> None:
     record = TimestepRecord(timestep_id="t", session_id="s", record_version=1, index=0, error=call.error)
     kept = applied(record, "metadata")
     assert b"SESAME" not in encode(kept)
@@ -193,7 +193,7 @@ def test_step_error_loses_its_words(call: CallRecord) -> None:
 
 
 @pytest.mark.parametrize("field", ["message", "param", "body"])
-def test_an_error_with_any_words_loses_them(field: str) -> None:
+def test_an_error_with_texts_loses_them(field: str) -> None:
     error = ErrorInfo(kind="server", type="x", code="c", **{field: "SESAME"})
     assert without_texts(error) == ErrorInfo(kind="server", type="x", code="c")
 

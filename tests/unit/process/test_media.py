@@ -120,7 +120,7 @@ def test_media_stay_when_requested() -> None:
         {"encrypted_content": _TEXT, "note": "base64"},
     ],
 )
-def test_what_is_no_media_stays_as_it_was(value: object) -> None:
+def test_values_that_are_not_media_are_unchanged(value: object) -> None:
     call = record("messages", {"messages": [value]})
     assert applied(call) is call
 
@@ -189,7 +189,9 @@ def test_the_format_of_a_picture_is_reported_as_a_type(stated: str | None, mime:
         ({"type": "base64"}, "partial_image_b64", "image/png"),
     ],
 )
-def test_bare_base64_is_typed_by_what_stands_beside_it(holder: dict[str, object], field: str, mime: str | None) -> None:
+def test_the_type_of_plain_base64_is_read_from_neighbouring_fields(
+    holder: dict[str, object], field: str, mime: str | None
+) -> None:
     kept = applied(record("messages", {"messages": [{**holder, field: _TEXT}]}))
     assert json.loads(bytes(kept.request.body))["messages"][0][field] == reference(mime)
 

@@ -31,11 +31,11 @@ _IDLE: list[Record] = [
 
 
 @pytest.mark.parametrize("record", _IDLE, ids=lambda record: type(record).__name__)
-def test_default_policy_returns_the_same_record_of_every_kind(record: Record) -> None:
+def test_default_processors_return_the_same_record_of_every_kind(record: Record) -> None:
     assert caller_processors(Settings()).process(record) is record
 
 
-def test_default_policy_returns_the_same_call(call: CallRecord) -> None:
+def test_default_processors_return_the_same_call(call: CallRecord) -> None:
     assert caller_processors(Settings()).process(call) is call
 
 
@@ -55,7 +55,7 @@ def test_media_are_not_looked_for_when_bodies_go_anyway(call: CallRecord) -> Non
     assert "media" not in {note.why for note in kept.redactions}
 
 
-def test_step_of_ours_that_fails_loses_the_content_and_is_counted(call: CallRecord) -> None:
+def test_a_failing_processor_loses_the_content_and_is_counted(call: CallRecord) -> None:
     """A settings object that cannot be read stands for any bug of ours."""
 
     class Broken(dict[str, object]):
@@ -82,7 +82,7 @@ def test_redactions_of_earlier_steps_are_kept(call: CallRecord) -> None:
     assert {note.why for note in kept.redactions} == {"secret", "content"}
 
 
-def test_a_failed_policy_keeps_the_figures_of_the_answer(call: CallRecord) -> None:
+def test_a_failed_processor_keeps_the_numbers_of_the_response(call: CallRecord) -> None:
     class Broken(dict[str, object]):
         def items(self) -> object:
             raise RuntimeError("a bug")

@@ -110,7 +110,7 @@ def _other_call(record: Any) -> Any:
     "redactor",
     [_raises, _wrong_type, _other_call, lambda record: None, lambda record: {"kind": "call"}, lambda record: "SESAME"],
 )
-def test_redactor_that_goes_wrong_loses_the_content_and_never_keeps_it(
+def test_a_failing_redactor_loses_the_content_and_never_keeps_it(
     call: CallRecord, redactor: Callable[[Any], Any]
 ) -> None:
     kept = applied(call, redactor)
@@ -127,14 +127,14 @@ def test_failing_redactor_loses_the_content_of_messages_too() -> None:
     assert kept.redactions[0].why == "redactor_failed"
 
 
-def test_failing_redactor_loses_the_metadata_too_and_says_so() -> None:
+def test_a_failing_redactor_also_loses_the_metadata_and_lists_it() -> None:
     record = CallRecord(call_id="c", timing=Timing(start_ns=1), metadata={"note": "alice@example.com"})
     lost = applied(record, _raises)
     assert lost.metadata == {}
     assert Redaction(what="metadata", why="redactor_failed") in lost.redactions
 
 
-def test_nothing_a_failing_redactor_might_have_cleaned_is_left_anywhere_in_a_call() -> None:
+def test_a_failing_redactor_leaves_no_content_in_a_call() -> None:
     secret = "alice@example.com"
     body = msgspec.Raw(encode_json({"messages": [{"role": "user", "content": secret}], "user": secret}))
     record = CallRecord(
@@ -148,7 +148,7 @@ def test_nothing_a_failing_redactor_might_have_cleaned_is_left_anywhere_in_a_cal
     assert secret.encode() not in encode(applied(record, _raises))
 
 
-def test_interrupt_goes_through_the_redactor(call: CallRecord) -> None:
+def test_an_interrupt_passes_through_the_redactor(call: CallRecord) -> None:
     def interrupt(record: Any) -> Any:
         raise KeyboardInterrupt
 
@@ -248,14 +248,14 @@ def test_a_mask_that_raises_loses_the_content(call: CallRecord) -> None:
 
 
 @pytest.mark.parametrize("record", EVERY_KIND, ids=lambda record: type(record).__name__)
-def test_names_and_metadata_go_with_a_redactor_that_fails(record: Record) -> None:
+def test_a_failing_redactor_loses_names_and_metadata(record: Record) -> None:
     kept = applied(record, lambda record: None)
     plain = {name: value for name, value in msgspec.json.decode(encode(kept)).items() if name != "session_id"}
     assert "SESAME" not in json.dumps(plain)
 
 
 @pytest.mark.parametrize("body", [b'{"a":"\\ud800"}', b"SESAME"], ids=["half a character", "text"])
-def test_a_body_that_cannot_be_read_is_lost_and_not_passed_by(call: CallRecord, body: bytes) -> None:
+def test_an_unreadable_body_is_removed_and_does_not_bypass_the_redactor(call: CallRecord, body: bytes) -> None:
     kept = applied(msgspec.structs.replace(call, request=Request(body=msgspec.Raw(body))), lambda record: record)
     assert isinstance(kept, CallRecord)
     assert bytes(kept.request.body) == b""

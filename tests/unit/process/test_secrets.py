@@ -34,13 +34,13 @@ _PREFIXES = ["gsk", "hf", "ghp", "gho", "ghs", "r8", "pplx", "xai", "csk", "tvly
 
 @points("prefix", _PREFIXES)
 @points("joint", ["_", "-"])
-def test_keys_are_known_by_the_prefix_of_who_gives_them_out(prefix: str, joint: str) -> None:
+def test_keys_are_recognised_by_their_providers_prefix(prefix: str, joint: str) -> None:
     key = f"{prefix}{joint}abcdefgh12345678"
     assert mask_text(f"key {key}.") == f"key {MASK}."
 
 
 @points("text", ["sk-short", "hf_short", "AKIA1234", "eyJhbGci.short", "github_pat_short", "task-force-nine"])
-def test_words_that_only_begin_like_a_key_stay(text: str) -> None:
+def test_words_that_only_begin_like_a_key_are_kept(text: str) -> None:
     assert mask_text(text) == text
 
 
@@ -150,7 +150,7 @@ def test_a_setting_of_a_harmless_name_stays(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["headers", "extra_headers", "default_headers", "Extra-Headers"])
-def test_no_header_is_shown(name: str) -> None:
+def test_values_of_headers_are_masked(name: str) -> None:
     masked = {name: {"X-Anything": MASK, "X-Number": MASK}}
     assert mask_settings({name: {"X-Anything": "v", "X-Number": 3}}) == masked
     assert mask_settings(masked) is masked
@@ -303,7 +303,7 @@ def test_record_without_secrets_is_the_same_object() -> None:
     assert caller_processors(Settings()).process(record) is record
 
 
-def test_a_body_that_only_speaks_of_credentials_stays() -> None:
+def test_a_body_that_only_mentions_credentials_is_unchanged() -> None:
     body = msgspec.Raw(b'{"input":"what is an authorization header?","tools":[{"type":"mcp","server_label":"s"}]}')
     request = Request(tool_names=["s"], body=body)
     record = CallRecord(call_id="c", api="responses", timing=Timing(start_ns=1), request=request)

@@ -43,7 +43,7 @@ def test_text_that_fits_is_untouched(text: str) -> None:
     assert text_attribute(text, 200) == text
 
 
-def test_cut_text_tells_its_original_size() -> None:
+def test_truncated_text_notes_its_original_size() -> None:
     assert text_attribute("x" * 1000, 40) == "x" * 20 + "…[cut: 1000 bytes]"
     kept = text_attribute("é" * 1000, 40)
     assert kept.endswith("…[cut: 2000 bytes]")
@@ -71,7 +71,7 @@ def test_what_cannot_be_cut_becomes_a_marker() -> None:
     assert json.loads(json_attribute(list(range(10_000)), 100))["callspan_truncated"]["bytes"] > 10_000
 
 
-def test_fitted_tells_how_much_was_cut() -> None:
+def test_fitted_returns_how_much_was_removed() -> None:
     assert fitted({"a": 1}, 100) == (b'{"a":1}', 0)
     data, cut = fitted(["x" * 1000], 100)
     assert cut == pytest.approx(1004 - len(data), abs=2)
@@ -112,7 +112,7 @@ def test_record_within_its_cap_is_the_same_object(call: CallRecord) -> None:
     assert within(call, 10_000) is call
 
 
-def test_larger_body_goes_first_and_is_listed(call: CallRecord) -> None:
+def test_the_larger_body_is_removed_first_and_listed(call: CallRecord) -> None:
     size = len(bytes(call.request.body))
     kept = within(call, 200)
     assert isinstance(kept, CallRecord)
@@ -121,7 +121,7 @@ def test_larger_body_goes_first_and_is_listed(call: CallRecord) -> None:
     assert [(note.what, note.why, note.original_bytes) for note in kept.redactions] == [("request.body", "size", size)]
 
 
-def test_both_bodies_go_when_they_must(call: CallRecord) -> None:
+def test_both_bodies_are_removed_if_needed(call: CallRecord) -> None:
     kept = within(call, 10)
     assert isinstance(kept, CallRecord)
     assert len(kept.redactions) == 2
@@ -167,7 +167,7 @@ def test_bodies_that_just_fit_are_kept(room: int, same: bool) -> None:
     assert (within(record, 200 + room) is record) is same
 
 
-def test_of_a_call_the_longer_body_goes_first_and_is_named() -> None:
+def test_the_longer_body_of_a_call_is_removed_first_and_listed() -> None:
     short, long = msgspec.Raw(b'"' + b"x" * 98 + b'"'), msgspec.Raw(b'"' + b"x" * 398 + b'"')
     for request, response, what in ((short, long, "response.body"), (long, short, "request.body")):
         record = CallRecord(

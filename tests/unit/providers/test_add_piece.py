@@ -42,7 +42,7 @@ def mutated(piece: Any, path: list[int], value: object) -> Any:
 
 @pytest.mark.parametrize("maker", MAKERS)
 @given(data=st.data())
-def test_it_takes_whatever_it_is_given_or_leaves_it_to_the_long_way(maker: Any, data: st.DataObject) -> None:
+def test_the_fast_path_takes_a_chunk_or_leaves_it_to_the_slow_path(maker: Any, data: st.DataObject) -> None:
     short, long = maker(), maker()
     pieces = JSON | st.builds(
         mutated,
@@ -65,7 +65,7 @@ def test_it_takes_whatever_it_is_given_or_leaves_it_to_the_long_way(maker: Any, 
 
 
 @pytest.mark.parametrize("maker", MAKERS)
-def test_the_first_piece_goes_the_long_way_and_the_next_ones_the_short(maker: Any) -> None:
+def test_the_first_piece_takes_the_slow_path_and_later_ones_the_fast_path(maker: Any) -> None:
     accumulator = maker()
     assert accumulator.add_piece(PIECE[maker]) is None
     assert accumulator.add(PIECE[maker]) is True

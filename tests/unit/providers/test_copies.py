@@ -55,11 +55,11 @@ def test_a_copy_is_what_the_wire_has(value: Any) -> None:
     assert detached(value) == json.loads(json.dumps(value))
 
 
-def test_what_is_no_json_is_made_json() -> None:
+def test_values_that_are_not_json_are_converted() -> None:
     assert detached({"at": dt.date(2026, 1, 2)}) == {"at": "2026-01-02"}
 
 
-def test_cycles_end() -> None:
+def test_cyclic_values_are_cut_off() -> None:
     value: dict[str, Any] = {}
     value["self"] = value
     assert "<too deep>" in repr(detached(value))
@@ -152,7 +152,7 @@ def test_lists_grow_and_update_what_has_the_same_index() -> None:
 
 
 @pytest.mark.parametrize("shape", ["list", "object"])
-def test_a_note_stands_for_what_lies_too_deep(shape: str) -> None:
+def test_a_note_replaces_values_that_are_too_deep(shape: str) -> None:
     deep: Any = "bottom"
     for _ in range(70):
         deep = [deep] if shape == "list" else {"a": deep}

@@ -133,7 +133,7 @@ def test_each_anthropic_type_has_its_kind_also_inside_a_stream(status: int, erro
         (200, "BadRequestError", "400", "bad_input"),
     ],
 )
-def test_words_of_openai_and_its_followers(
+def test_error_codes_of_openai_and_compatible_servers(
     status: int | None, error_type: str | None, code: str | None, kind: str
 ) -> None:
     assert classify(status, error_type, code, None)[0] == kind
@@ -161,7 +161,7 @@ def test_words_of_openai_and_its_followers(
         ("bad_input", "invalid_prompt invalid_value invalid_type unsupported_parameter unsupported_value"),
     ],
 )
-def test_a_word_beats_the_status_it_comes_with(kind: str, words: str) -> None:
+def test_an_error_code_takes_precedence_over_the_status(kind: str, words: str) -> None:
     """Under a status that says otherwise; as the code and as the type."""
     status = 404 if kind in ("auth", "bad_input") else 401
 
@@ -177,7 +177,7 @@ def test_a_word_beats_the_status_it_comes_with(kind: str, words: str) -> None:
         ("server", "ModelErrorException"),
     ],
 )
-def test_a_word_of_many_statuses_is_believed_only_without_one(kind: str, words: str) -> None:
+def test_a_code_used_with_many_statuses_counts_only_without_a_status(kind: str, words: str) -> None:
     assert {classify(None, word, None, None)[0] for word in words.split()} == {kind}
     assert {classify(404, word, None, None)[0] for word in words.split()} == {"not_found"}
 
@@ -207,7 +207,7 @@ def test_a_word_of_many_statuses_is_believed_only_without_one(kind: str, words: 
         (500, "maximum context length worker crashed", "server"),
     ],
 )
-def test_prose_under_a_general_type_is_read(status: int, message: str, kind: str) -> None:
+def test_a_message_under_a_general_type_is_matched(status: int, message: str, kind: str) -> None:
     assert classify(status, "invalid_request_error" if status == 400 else None, None, message)[0] == kind
 
 
@@ -298,7 +298,7 @@ def test_a_broken_connection_within_a_started_stream_is_a_connection_error() -> 
     assert classify(200, None, None, "peer closed", "httpx.RemoteProtocolError") == ("connection", True)
 
 
-def test_a_status_beats_the_class_that_repeats_it() -> None:
+def test_a_status_takes_precedence_over_an_exception_class() -> None:
     assert classify(429, None, None, None, "openai.InternalServerError")[0] == "rate_limit"
 
 
@@ -375,7 +375,7 @@ def test_the_error_code_of_anthropic_tells_more_than_its_type(error_code: str, k
     assert (error.kind, error.type, error.code) == (kind, "rate_limit_error", error_code)
 
 
-def test_details_of_another_provider_are_no_code() -> None:
+def test_details_of_another_provider_are_not_a_code() -> None:
     error = info(429, [{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "details": [{"error_code": "x"}]}}])
 
     assert (error.kind, error.type, error.code) == ("rate_limit", "RESOURCE_EXHAUSTED", "429")
@@ -416,7 +416,7 @@ def test_a_code_that_only_repeats_the_status_does_not_name_the_error() -> None:
 @pytest.mark.parametrize(
     "body", [{"error": "model 'x' not found"}, {"detail": "model 'x' not found"}, "model 'x' not found"]
 )
-def test_servers_that_state_plain_text_are_quoted(body: object) -> None:
+def test_plain_text_errors_are_kept_as_the_message(body: object) -> None:
     error = info(404, body)
 
     assert (error.kind, error.type, error.message) == ("not_found", "404", "model 'x' not found")
@@ -429,7 +429,7 @@ def test_a_body_without_message_is_still_an_error() -> None:
     assert error.body == {"error": {"reason": "x"}}
 
 
-def test_nothing_known_is_reported() -> None:
+def test_an_unknown_error_is_reported() -> None:
     assert info() == ErrorInfo(kind="unknown", type="_OTHER")
 
 

@@ -119,12 +119,12 @@ def test_one_azure_host_serves_both_families() -> None:
     assert provider_of("Anthropic", host, "anthropic") == "azure.ai.inference"
 
 
-def test_a_known_host_beats_the_family_of_the_sdk() -> None:
+def test_a_known_host_takes_precedence_over_the_sdks_family() -> None:
     assert provider_of("Anthropic", "api.deepseek.com", "anthropic") == "deepseek"
 
 
 @given(st.text(), st.none() | st.text(alphabet="a.:-1[]A") | st.text())
-def test_any_class_and_host_have_a_name(client_class: str, host: str | None) -> None:
+def test_any_client_class_and_host_have_a_provider_name(client_class: str, host: str | None) -> None:
     assert provider_of(client_class, host, "openai")
 
 

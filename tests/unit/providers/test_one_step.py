@@ -76,7 +76,7 @@ def _bare(facts: ResponseInfo) -> ResponseInfo:
 
 @settings(max_examples=80, deadline=None)
 @given(body=_CHAT)
-def test_an_odd_id_changes_nothing_else_of_a_chat_answer(body: dict[str, object]) -> None:
+def test_an_invalid_id_changes_nothing_else_of_a_chat_response(body: dict[str, object]) -> None:
     endpoint = ChatCompletions()
     assert _bare(endpoint.response_info(body)) == _bare(endpoint.response_info({**body, "id": 5}))
 
@@ -93,7 +93,7 @@ def test_a_field_of_a_gateway_changes_nothing_else_of_openai_usage(usage: dict[s
 
 @settings(max_examples=80, deadline=None)
 @given(body=_MESSAGE)
-def test_an_odd_id_changes_nothing_else_of_a_message(body: dict[str, object]) -> None:
+def test_an_invalid_id_changes_nothing_else_of_a_message(body: dict[str, object]) -> None:
     endpoint = Messages()
     assert _bare(endpoint.response_info(body)) == _bare(endpoint.response_info({**body, "id": 5}))
 

@@ -37,7 +37,7 @@ def reset_s(value: str, headers: Mapping[str, str] = MappingProxyType({})) -> fl
     return limits.requests.reset_s
 
 
-def test_openai_states_requests_and_tokens() -> None:
+def test_rate_limits_of_openai_are_requests_and_tokens() -> None:
     assert rate_limits(OPENAI, NOW_S) == RateLimits(
         requests=RateLimit(limit=5000, remaining=4999, reset_s=0.012),
         tokens=RateLimit(limit=4000000, remaining=3999970, reset_s=360.0),
@@ -50,7 +50,7 @@ def test_the_headers_of_the_transport_are_read_in_any_case() -> None:
     assert rate_limits(headers, NOW_S) == rate_limits(OPENAI, NOW_S)
 
 
-def test_anthropic_states_four_limits_and_moments() -> None:
+def test_rate_limits_of_anthropic_are_four_with_reset_times() -> None:
     headers = {
         f"anthropic-ratelimit-{unit}-{what}": value
         for unit in ("requests", "tokens", "input-tokens", "output-tokens")
@@ -63,13 +63,13 @@ def test_anthropic_states_four_limits_and_moments() -> None:
     )
 
 
-def test_a_moment_that_has_passed_is_no_negative_wait() -> None:
+def test_a_reset_time_in_the_past_is_zero_seconds() -> None:
     limits = rate_limits({"anthropic-ratelimit-requests-reset": "2024-01-01T00:00:00Z"}, NOW_S)
 
     assert limits == RateLimits(requests=RateLimit(reset_s=0.0))
 
 
-def test_mistral_states_requests_by_ten_seconds_and_tokens_by_minute() -> None:
+def test_rate_limits_of_mistral_are_per_ten_seconds_and_per_minute() -> None:
     headers = {
         "x-ratelimit-limit-req-10-second": "60",
         "x-ratelimit-remaining-req-10-second": "59",
@@ -83,7 +83,7 @@ def test_mistral_states_requests_by_ten_seconds_and_tokens_by_minute() -> None:
     )
 
 
-def test_a_general_gateway_states_requests() -> None:
+def test_rate_limits_of_a_general_gateway_are_requests() -> None:
     headers = {"x-ratelimit-limit": "2", "x-ratelimit-remaining": "1", "x-ratelimit-reset": "2"}
 
     assert rate_limits(headers, NOW_S) == RateLimits(requests=RateLimit(limit=2, remaining=1, reset_s=2.0))
@@ -212,7 +212,7 @@ def test_a_large_number_is_a_moment_in_seconds_or_milliseconds(stated: str, expe
         ("x-ratelimit-reset-requests", "3s", RateLimit(reset_s=3.0)),
     ],
 )
-def test_each_header_alone_states_a_limit(header: str, value: str, limit: RateLimit) -> None:
+def test_each_header_alone_gives_a_limit(header: str, value: str, limit: RateLimit) -> None:
     assert rate_limits({header: value}, NOW_S) == RateLimits(requests=limit)
 
 
@@ -258,7 +258,7 @@ def test_of_a_header_that_comes_twice_the_last_counts() -> None:
     assert relevant_headers(raw) == {"x-request-id": "two\xe9"}
 
 
-def test_names_that_servers_make_up_are_not_remembered_for_ever() -> None:
+def test_the_cache_of_header_names_is_bounded() -> None:
     tracemalloc.start()
     for number in range(20_000):
         assert relevant_headers([(f"x-made-up-{number}".encode(), b"1")]) == {}

@@ -181,12 +181,12 @@ def test_a_conversation_is_read_from_one_body() -> None:
     ],
     ids=["no bodies", "empty answer", "unknown api", "broken bodies"],
 )
-def test_no_readable_body_is_no_conversation(call: CallRecord) -> None:
+def test_a_call_without_a_readable_body_has_no_conversation(call: CallRecord) -> None:
     assert registry.conversation_of(call) is None
     assert registry.with_conversation(call) is call
 
 
-def test_a_body_with_half_a_character_is_still_read() -> None:
+def test_a_body_with_a_lone_surrogate_is_still_read() -> None:
     request = b'{"messages":[{"role":"user","content":"a\\ud83d"}]}'
 
     conversation = registry.conversation_of(record(request=request))
@@ -207,7 +207,7 @@ def test_a_conversation_is_put_on_a_record_once() -> None:
     st.binary(),
     st.binary(),
 )
-def test_any_bodies_are_survived(api: str, request: bytes, response: bytes) -> None:
+def test_any_bodies_are_read_without_an_exception(api: str, request: bytes, response: bytes) -> None:
     registry.conversation_of(record(api=api, request=request, response=response))
 
 

@@ -84,24 +84,26 @@ def same(short: Usage | None, long: Usage | None) -> bool:
 
 
 @given(raw=ANTHROPIC.filter(bool))
-def test_anthropic_usage_is_the_same_either_way(raw: dict[str, Any]) -> None:
+def test_anthropic_usage_is_the_same_by_the_fast_and_the_generic_reader(raw: dict[str, Any]) -> None:
     assert same(messages._counted(raw), messages._counted_one_by_one(raw))
 
 
 @given(raw=OPENAI.filter(bool))
-def test_openai_usage_is_the_same_either_way(raw: dict[str, Any]) -> None:
+def test_openai_usage_is_the_same_by_the_fast_and_the_generic_reader(raw: dict[str, Any]) -> None:
     body = {"usage": raw}
     assert same(usage._fast(raw, body), usage._generic(raw, body))
 
 
 @given(body=MESSAGES)
-def test_facts_of_a_message_are_the_same_either_way(body: dict[str, Any]) -> None:
+def test_info_of_a_message_is_the_same_by_the_fast_and_the_generic_reader(body: dict[str, Any]) -> None:
     short = messages._fast(body)
     assert short is None or short == messages._generic(body)
 
 
 @given(body=CHATS, refused=st.booleans())
-def test_facts_of_a_chat_answer_are_the_same_either_way(body: dict[str, Any], refused: bool) -> None:
+def test_info_of_a_chat_response_is_the_same_by_the_fast_and_the_generic_reader(
+    body: dict[str, Any], refused: bool
+) -> None:
     short = response._fast(body, refused)
     assert short is None or short == response._generic(body, refused)
 

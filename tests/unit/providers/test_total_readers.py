@@ -13,7 +13,7 @@ ODD: list[object] = [None, "x", True, False, [], {}, [1], {"a": 1}]
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_what_is_no_number_is_absent(odd: object) -> None:
+def test_a_value_that_is_not_a_number_is_absent(odd: object) -> None:
     assert json_readers.number({"a": odd}, "a") is None
     assert json_readers.number(odd, "b") is None
 
@@ -24,12 +24,12 @@ def test_numbers_are_read_as_they_are(found: object, number: float) -> None:
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_what_is_no_integer_is_absent(odd: object) -> None:
+def test_a_value_that_is_not_an_integer_is_absent(odd: object) -> None:
     assert json_readers.integer({"a": odd}, "a") is None
 
 
 @points(("value", "whole"), [("1" * 19, int("1" * 19)), ("1" * 20, None), ("", None), ("-1", None), ("\u0663", None)])
-def test_digits_are_a_whole_number_up_to_nineteen(value: str, whole: int | None) -> None:
+def test_up_to_nineteen_digits_are_read_as_an_integer(value: str, whole: int | None) -> None:
     assert json_readers.integer({"a": value}, "a") == whole
 
 
@@ -48,7 +48,7 @@ POISONS: list[dict[str, object]] = [{HALF: 1}, {"note": HALF}, {"note": DEEP}, {
 
 @points("poison", POISONS, ids=["name", "text", "depth", "everywhere"])
 @points("within", ["usage", "details", "body", "choice"])
-def test_half_a_surrogate_costs_neither_usage_nor_model_nor_id(within: str, poison: dict[str, object]) -> None:
+def test_a_lone_surrogate_does_not_lose_usage_model_or_id(within: str, poison: dict[str, object]) -> None:
     """JSON can hold half a surrogate pair, as a name too, and no encoder takes it."""
     details = {"cached_tokens": 1, **(poison if within == "details" else {})}
     usage = {"prompt_tokens": 3, "completion_tokens": 4, "prompt_tokens_details": details}
@@ -67,7 +67,7 @@ def test_half_a_surrogate_costs_neither_usage_nor_model_nor_id(within: str, pois
 
 @points("poison", POISONS, ids=["name", "text", "depth", "everywhere"])
 @points("within", ["usage", "server_tool_use", "body"])
-def test_half_a_surrogate_costs_nothing_of_a_message(within: str, poison: dict[str, object]) -> None:
+def test_a_lone_surrogate_loses_nothing_of_a_message(within: str, poison: dict[str, object]) -> None:
     ran = {"web_search_requests": 2, **(poison if within == "server_tool_use" else {})}
     usage = {"input_tokens": 3, "output_tokens": 4, "server_tool_use": ran, **(poison if within == "usage" else {})}
     message: dict[str, object] = {

@@ -159,12 +159,12 @@ def test_what_is_kept_fits_and_one_more_would_not(sizes: list[int], limit: int) 
         ("Sonstiges", "Sonstiges"),
     ],
 )
-def test_capitals_do_not_matter_and_unknown_words_keep_theirs(word: str, meaning: str) -> None:
+def test_finish_reasons_are_case_insensitive_and_unknown_ones_are_unchanged(word: str, meaning: str) -> None:
     assert normalised(word) == meaning
 
 
 @given(st.text())
-def test_a_meaning_is_its_own_meaning(word: str) -> None:
+def test_normalising_a_finish_reason_twice_changes_nothing(word: str) -> None:
     assert normalised(normalised(word)) == normalised(word)
 
 
@@ -185,7 +185,7 @@ def test_texts_together_are_cut_longest_first(texts: list[str], room: int) -> No
     assert not changed or not whole or max(whole) <= 4 * max(changed) + 4
 
 
-def test_a_small_text_beside_a_giant_is_whole_and_the_giant_tells_its_size() -> None:
+def test_a_small_text_next_to_a_very_large_one_is_complete_and_the_large_one_notes_its_size() -> None:
     small, giant = fitted_texts(["question", "ä" * 10_000], 1000)
     assert small == "question"
     assert giant.endswith("…[cut: 20000 bytes]")

@@ -78,7 +78,7 @@ def test_unknown_stays_unknown_and_zero_stays_zero() -> None:
     assert "cost" not in line
 
 
-def test_money_is_text_and_exact() -> None:
+def test_amounts_are_exact_decimal_text() -> None:
     line = codec.encode(RECORDS[0])
     assert json.loads(line)["cost"]["usd"] == "1E-7"
     decoded = codec.decode(line)
@@ -98,7 +98,7 @@ def test_fields_of_a_later_version_are_ignored() -> None:
 
 
 @points("garbage", [b"", b"{", b"[]", b'{"kind":"nothing"}', b'{"kind":"call"}', b"\xff"])
-def test_what_is_no_record_is_an_error(garbage: bytes) -> None:
+def test_an_invalid_record_is_an_error(garbage: bytes) -> None:
     with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)):
         codec.decode(garbage)
 
@@ -133,7 +133,7 @@ def test_what_json_cannot_hold_is_replaced(value: object, expected: object) -> N
     assert data["v"] == expected
 
 
-def test_cycles_and_depth_end() -> None:
+def test_cyclic_and_deep_values_are_cut_off() -> None:
     cycle: list[object] = []
     cycle.append(cycle)
     deep: object = 1

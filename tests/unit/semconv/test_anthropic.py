@@ -47,14 +47,14 @@ def test_what_the_record_knows_is_under_the_sdks_names_without_any_content_shown
     assert said(CALL) == SAID
 
 
-def test_a_call_of_which_nothing_is_known_says_nothing() -> None:
+def test_a_call_without_data_has_no_attributes() -> None:
     bare = msgspec.structs.replace(CALL, request=Request(), response=None, usage=None)
     assert said(bare) == {}
     assert said(msgspec.structs.replace(bare, response=Response(finish_reasons=[None]), usage=Usage())) == {}
 
 
 @pytest.mark.parametrize("api", ["chat_completions", "responses", "completions", "embeddings"])
-def test_other_apis_have_none_of_it(api: str) -> None:
+def test_calls_of_other_apis_have_no_anthropic_attributes(api: str) -> None:
     assert said(msgspec.structs.replace(CALL, api=api)) == {}
 
 

@@ -82,7 +82,7 @@ def test_settings_are_read_by_their_type_alone(
         ([ToolResult(content={"odd": 1}), Media(modality="image")], ""),
     ],
 )
-def test_spoken_text_is_text_and_tool_results(parts: list[Part], text: str) -> None:
+def test_the_text_of_a_message_is_its_text_and_tool_results(parts: list[Part], text: str) -> None:
     assert joined_text(parts) == text
 
 
@@ -153,7 +153,7 @@ def test_json_of_which_nothing_is_left_is_absent_and_a_value_that_is_empty_is_sh
     assert budget.cut > 300
 
 
-def test_a_giant_among_messages_is_kept_to_be_cut_and_does_not_push_out_the_others() -> None:
+def test_a_very_large_message_is_truncated_and_does_not_displace_the_others() -> None:
     messages = [Message(role="user", parts=[Text(text=text)]) for text in ("rules", "x" * 100_000, "question")]
     picked = chosen(messages, _record(100_100), ByteBudget(2000, 2000))
     assert (picked.omitted, picked.rest) == (0, messages)

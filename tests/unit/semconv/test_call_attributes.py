@@ -57,7 +57,7 @@ def room(size: int = 1_000) -> ByteBudget:
         (Place(timestep=0), {"callspan.step.index": 0}),
     ],
 )
-def test_what_is_known_at_the_start(place: Place, attributes: dict[str, Any]) -> None:
+def test_attributes_known_at_the_start(place: Place, attributes: dict[str, Any]) -> None:
     assert call.START.of(record(place=place)) == {"callspan.call_id": "c", **attributes}
 
 
@@ -89,12 +89,12 @@ def test_what_is_known_at_the_start(place: Place, attributes: dict[str, Any]) ->
         ({"timing": Timing(start_ns=1, first_token_ns=3 * S, largest_gap_ns=5)}, {}),
     ],
 )  # fmt: skip
-def test_what_is_known_at_the_end(fields: dict[str, Any], attributes: dict[str, Any]) -> None:
+def test_attributes_known_at_the_end(fields: dict[str, Any], attributes: dict[str, Any]) -> None:
     found = call.END.of(record(**fields), Shown(Conversation(), room()))
     assert found == {"callspan.outcome": "success"} | attributes
 
 
-def test_sizes_stand_for_content_that_is_not_shown() -> None:
+def test_sizes_replace_content_that_is_not_exported() -> None:
     request = Request(message_count=0, roles=["user"], tool_names=["f"], body_bytes=9)
     whole = record(request=request, response=Response(body_bytes=0))
     sizes = {
@@ -215,7 +215,7 @@ def with_(one: Record, **fields: Any) -> Record:
         (REWARD, {}),
     ],
 )  # fmt: skip
-def test_the_end_of_what_is_above_calls(one: Record, attributes: dict[str, Any]) -> None:
+def test_end_attributes_of_sessions_steps_and_operations(one: Record, attributes: dict[str, Any]) -> None:
     assert session.end_attributes(one) == attributes
 
 

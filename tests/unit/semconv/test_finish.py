@@ -33,7 +33,7 @@ from callspan.semconv.content_parts import finish_word
         ("", ""),
     ],
 )
-def test_known_words_are_normalised_and_others_kept(word: str, meaning: str) -> None:
+def test_known_finish_reasons_are_normalised_and_others_kept(word: str, meaning: str) -> None:
     assert normalised(word) == meaning
 
 

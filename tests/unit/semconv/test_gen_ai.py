@@ -106,7 +106,7 @@ def test_output_has_one_message_per_choice_with_its_finish_reason(chat_call: Cal
     ]
 
 
-def test_system_text_given_apart_is_system_instructions(bare_call: CallRecord) -> None:
+def test_separate_system_text_is_system_instructions(bare_call: CallRecord) -> None:
     attributes = ended(bare_call, Conversation(system=[Text(text="Rules.")]))
     assert messages(attributes, "gen_ai.system_instructions") == [{"type": "text", "content": "Rules."}]
 
@@ -188,7 +188,7 @@ def test_tool_definitions_of_every_wire_have_one_shape(bare_call: CallRecord, to
     assert messages(attributes, "gen_ai.tool.definitions") == [shape]
 
 
-def test_what_is_unknown_is_absent(bare_call: CallRecord) -> None:
+def test_unknown_values_are_absent(bare_call: CallRecord) -> None:
     attributes = gen_ai.START.of(bare_call) | ended(bare_call, Conversation())
     assert attributes == {
         "gen_ai.operation.name": "chat",

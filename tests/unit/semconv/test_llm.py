@@ -98,7 +98,7 @@ def test_value_has_exactly_its_type(chat_call: Call, name: str, kind: type) -> N
     assert type(ended(*chat_call)[name]) is kind
 
 
-def test_what_is_unknown_is_absent_and_never_zero_or_empty(bare_call: CallRecord) -> None:
+def test_unknown_values_are_absent_and_never_zero_or_empty(bare_call: CallRecord) -> None:
     attributes = llm.START.of(bare_call) | ended(bare_call, Conversation())
     assert attributes == {"llm.vendor": "openai", "llm.item_id": "c"}
 

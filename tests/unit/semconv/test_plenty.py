@@ -81,7 +81,7 @@ def test_choices_encoded_with_the_body_are_those_read_again_from_it(body: dict[s
 
 
 @points("body", [None, "text", [1], 5, {}, {"choices": {}}, {"output": "said"}])
-def test_what_is_no_answer_is_encoded_alone(body: object) -> None:
+def test_a_body_that_is_not_a_response_is_encoded_without_messages(body: object) -> None:
     assert encode_response(body) == (encode_json(body), None)
 
 

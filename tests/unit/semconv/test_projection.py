@@ -83,7 +83,7 @@ def test_only_chosen_vocabularies_are_shown(chat_call: Call, project: Project) -
         ({"vocabularies": ("gen_ai",), "llm_prompts": True}, None),
     ],
 )
-def test_the_prompt_stands_once_unless_llm_is_alone_or_requested(
+def test_the_prompt_is_on_a_span_once_unless_llm_is_alone_or_requested(
     chat_call: Call, project: Project, settings: dict[str, object], shown: bool | None
 ) -> None:
     attributes = project(*chat_call, **settings)
@@ -109,7 +109,7 @@ def test_what_prompts_do_not_take_is_there_for_the_other_vocabulary(
     assert len(str(once["gen_ai.input.messages"])) > 1.5 * len(str(twice["gen_ai.input.messages"]))
 
 
-def test_place_outcome_and_cost_are_ours(chat_call: Call, project: Project) -> None:
+def test_place_outcome_and_cost_are_callspan_attributes(chat_call: Call, project: Project) -> None:
     attributes = project(*chat_call)
     ours = {name: value for name, value in attributes.items() if name.startswith(("callspan.", "session."))}
     assert ours == {
@@ -130,7 +130,7 @@ def test_first_step_of_a_session_is_step_zero(bare_call: CallRecord, project: Pr
     assert project(msgspec.structs.replace(bare_call, place=place), None)["callspan.step.index"] == 0
 
 
-def test_without_content_sizes_and_names_stand_for_it(chat_call: Call, project: Project) -> None:
+def test_without_content_there_are_sizes_and_names(chat_call: Call, project: Project) -> None:
     attributes = project(chat_call[0], None)
     assert attributes["callspan.request.messages"] == 2
     assert attributes["callspan.request.tools"] == ("weather",)
@@ -186,7 +186,7 @@ def test_history_that_is_too_long_keeps_its_newest_message_whole(
     assert shown[-1]["parts"][0]["response"] == getattr(newest, "content", None)
 
 
-def test_huge_newest_message_is_cut_and_tells_its_size(project: Project) -> None:
+def test_a_huge_newest_message_is_truncated_and_notes_its_size(project: Project) -> None:
     text = "x" * 1_000_000
     record = CallRecord(call_id="c", timing=Timing(start_ns=1), request=Request(body_bytes=1_000_100))
     conversation = Conversation(input=[Message(role="user", parts=[Text(text=text)])])

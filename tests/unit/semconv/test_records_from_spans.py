@@ -49,7 +49,7 @@ def known(attributes: dict[str, Any], **about: Any) -> CallRecord:
         ({}, None),
     ],
 )
-def test_what_is_a_call(attributes: dict[str, Any], operation: tuple[str, str] | None) -> None:
+def test_which_spans_are_calls(attributes: dict[str, Any], operation: tuple[str, str] | None) -> None:
     record = read(attributes)
     assert (record and (record.operation, record.api)) == operation
 
@@ -74,7 +74,9 @@ def test_what_is_a_call(attributes: dict[str, Any], operation: tuple[str, str] |
         ({}, None),
     ],
 )
-def test_counters_under_any_name_and_never_made_up(attributes: dict[str, Any], counters: dict[str, int] | None) -> None:
+def test_counters_are_read_under_any_name_and_never_invented(
+    attributes: dict[str, Any], counters: dict[str, int] | None
+) -> None:
     usage = known(attributes).usage
     names = (
         "input_tokens",
@@ -125,7 +127,7 @@ def test_how_a_foreign_call_ended(
 
 
 @pytest.mark.parametrize(("start", "end", "duration"), [(5, 9, 4), (5, None, None), (9, 5, 0), (5, 5, 0)])
-def test_times_never_run_backwards(start: int, end: int | None, duration: int | None) -> None:
+def test_durations_are_never_negative(start: int, end: int | None, duration: int | None) -> None:
     assert known({}, start_ns=start, end_ns=end).timing.duration_ns == duration
 
 
@@ -169,7 +171,7 @@ NAMES = st.sampled_from(
 
 
 @given(st.dictionaries(NAMES, VALUES, max_size=8))
-def test_no_attributes_of_others_raise(attributes: dict[str, Any]) -> None:
+def test_no_foreign_attributes_raise(attributes: dict[str, Any]) -> None:
     assert known(attributes).call_id
 
 

@@ -110,12 +110,12 @@ def test_every_path_leads_to_a_field_of_the_attributes_type_and_every_row_has_a_
     check(CallRecord, OF_CALLS[name])
 
 
-def test_so_it_is_with_the_records_that_are_no_calls() -> None:
+def test_every_path_of_other_records_leads_to_a_field_of_the_attributes_type() -> None:
     for kind, table in OF_OTHERS:
         check(kind, table.rows)
 
 
-def test_a_field_is_put_unless_it_is_unknown_or_an_empty_text() -> None:
+def test_a_field_is_set_unless_it_is_unknown_or_an_empty_text() -> None:
     assert put("usage.input_tokens", record()) == {}
     assert put("usage.input_tokens", record(usage=Usage())) == {}
     assert put("usage.input_tokens", record(usage=Usage(input_tokens=0))) == {"x": 0}
@@ -125,14 +125,14 @@ def test_a_field_is_put_unless_it_is_unknown_or_an_empty_text() -> None:
     assert put("rate_limited", record(rate_limited=False), kind=BOOLEAN) == {"x": False}
 
 
-def test_a_function_is_called_only_where_there_is_something_to_ask_it() -> None:
+def test_a_function_is_called_only_if_its_argument_exists() -> None:
     read = From("response.finish_reasons", lambda reasons: reasons[0])
     assert put(read, record(), kind=STRING) == {}
     assert put(read, record(response=Response()), kind=STRING) == {}
     assert put(read, record(response=Response(finish_reasons=["stop"])), kind=STRING) == {"x": "stop"}
 
 
-def test_neighbours_share_what_a_function_knows() -> None:
+def test_adjacent_rows_share_the_result_of_a_function() -> None:
     calls: list[Place] = []
 
     def both(place: Place) -> tuple[str | None, int] | None:
@@ -146,7 +146,7 @@ def test_neighbours_share_what_a_function_knows() -> None:
     assert len(calls) == 2
 
 
-def test_parameters_are_put_in_the_order_they_were_sent_and_the_last_name_counts() -> None:
+def test_parameters_are_set_in_the_order_sent_and_the_last_name_wins() -> None:
     table = Table(
         Row("a", INT, sent("one", "uno", read=lambda value: value), ""),
         Row("b", INT, Sent({"two": lambda value: value}), "", content=True),
@@ -175,12 +175,12 @@ def test_a_row_is_for_calls_with_content_or_without(flag: bool | None, shown: tu
     assert tuple(bool(rows.of(record(), Shown(each, ByteBudget(1, 1)))) for each in conversations) == shown
 
 
-def test_an_empty_text_of_the_application_is_put_where_the_row_says_so() -> None:
+def test_an_empty_text_of_the_application_is_set_if_its_row_allows_it() -> None:
     assert put("response.id", record(response=Response(id="")), kind=STRING, if_empty=True) == {"x": ""}
     assert put("response.id", record(response=Response()), kind=STRING, if_empty=True) == {}
 
 
-def test_a_constant_is_put_always_and_what_others_put_never() -> None:
+def test_a_constant_is_always_set_and_attributes_set_elsewhere_never() -> None:
     assert put(Constant("it's"), record(), kind=STRING) == {"x": "it's"}
     assert put(Elsewhere("a header"), record(), kind=STRING) == {}
 
@@ -205,7 +205,7 @@ def test_what_does_not_fit_is_shared_and_the_smaller_goes_first() -> None:
     assert list(table.of(of, Shown(Conversation(), ByteBudget(100, 100))).items()) == [("small", 20), ("big", 80)]
 
 
-def test_a_function_may_put_what_it_likes_and_is_not_called_twice_for_its_neighbours() -> None:
+def test_a_function_that_sets_attributes_is_called_once_for_adjacent_rows() -> None:
     several = Put(lambda attributes, of, _: attributes.update({"x": of.call_id, "y": len(attributes)}))
     table = Table(Row("x", STRING, several, ""), Row("y", INT, several, ""))
     assert table.of(record()) == {"x": "c", "y": 0}

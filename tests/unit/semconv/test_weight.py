@@ -15,7 +15,7 @@ import weights
 @pytest.mark.parametrize(
     ("content", "most"), [("full", {weights.PLAIN: 11_700, weights.AGENT: 28_550}), ("off", {weights.PLAIN: 1_750})]
 )
-def test_a_span_is_no_heavier_than_it_has_to_be(content: str, most: dict[str, int]) -> None:
+def test_a_span_has_no_redundant_attributes(content: str, most: dict[str, int]) -> None:
     """A little above what it is: an attribute more shows, and content that stands there once more shows at once."""
     weighed = weights.ours("openai", content)
     for name, bar in most.items():

@@ -82,7 +82,7 @@ def test_events_are_what_the_sdk_would_make_of_them(limits: SpanLimits, several:
     assert ours.dropped_events == theirs.dropped_events
 
 
-def test_an_event_is_its_own_and_cannot_be_changed() -> None:
+def test_an_added_event_is_a_copy_and_immutable() -> None:
     span, attributes = a_span(SpanLimits(), {}), {"a": 1}
     add_event(span, "event", attributes, None)  # type: ignore[arg-type]
     attributes["a"] = 2
@@ -93,7 +93,7 @@ def test_an_event_is_its_own_and_cannot_be_changed() -> None:
         event.attributes["a"] = 3  # type: ignore[index]
 
 
-def test_an_ended_span_takes_no_more() -> None:
+def test_an_ended_span_accepts_no_attributes() -> None:
     span = a_span(SpanLimits(), {"a": 1})
     span.end()
     put(span, {"b": 2})
@@ -102,7 +102,7 @@ def test_an_ended_span_takes_no_more() -> None:
     assert events(span) == []
 
 
-def test_a_span_of_another_make_must_set_them() -> None:
+def test_a_span_of_another_implementation_sets_attributes_itself() -> None:
     class Own:
         def __init__(self) -> None:
             self.seen: dict[str, Any] = {}
@@ -168,7 +168,7 @@ class _Odd:
 
 
 @points("value", [["a", 1], _Odd(), ("a", _Odd()), (("a",),), {"a": _Odd()}, None, b"a", (1, 2.5)])
-def test_what_a_hook_has_put_there_is_made_plain_by_the_sdk(value: Any) -> None:
+def test_values_set_by_a_callback_are_converted_by_the_sdk(value: Any) -> None:
     """An exporter that cannot write one value loses the spans of others with it."""
     ours, theirs = a_span(SpanLimits(), {}), a_span(SpanLimits(), {})
     given = {"plain": 1, "hooked": value}

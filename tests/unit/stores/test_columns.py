@@ -120,7 +120,7 @@ def test_any_call_is_the_same_after_being_a_row(record: CallRecord) -> None:
     assert msgspec.convert(to_tree(CALLS, row), CallRecord, strict=False) == record
 
 
-def test_what_an_unreadable_extra_holds_is_an_error() -> None:
+def test_a_row_with_an_unreadable_extra_is_an_error() -> None:
     row = row_of(CALLS, made("c")) | {"extra": "{"}
     with pytest.raises(msgspec.DecodeError):
         to_tree(CALLS, row)
@@ -136,7 +136,7 @@ def test_what_an_unreadable_extra_holds_is_an_error() -> None:
         (REWARDS, "ON CONFLICT (reward_id) DO NOTHING"),
     ],
 )
-def test_a_row_that_is_there_gives_way_to_what_is_newer(table: Table, clause: str) -> None:
+def test_an_existing_row_is_replaced_by_a_newer_version(table: Table, clause: str) -> None:
     assert on_conflict(table, [table.key, "a"]) == clause
 
 

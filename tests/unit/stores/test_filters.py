@@ -100,7 +100,7 @@ def test_every_field_narrows_and_pages_cut_what_is_left(mixed: Reader, which: An
 @pytest.mark.parametrize(
     "which", [{}, {"errors": True}, {"model": "gpt-5"}, {"limit": 1}, {"limit": 0, "offset": 3}, {"offset": 2}]
 )
-def test_a_count_knows_no_pages(mixed: Reader, which: Any) -> None:
+def test_a_count_ignores_the_limit(mixed: Reader, which: Any) -> None:
     unpaged = {name: value for name, value in which.items() if name not in {"limit", "offset"}}
     assert mixed.count_calls(CallFilter(**which)) == len(ids(mixed, **unpaged))
 
@@ -263,9 +263,7 @@ def fits(call: CallRecord, which: CallFilter) -> bool:
 
 @settings(max_examples=12, deadline=None)
 @given(CALLS, st.lists(FILTERS, min_size=8, max_size=8))
-def test_both_kinds_of_file_take_what_the_words_of_a_filter_say(
-    calls: list[CallRecord], many: list[CallFilter]
-) -> None:
+def test_both_kinds_of_file_apply_the_text_filter_literally(calls: list[CallRecord], many: list[CallFilter]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for url in (f"sqlite:///{folder}/a.db", f"jsonl:///{folder}/a.jsonl"):
             reader = deliver(url, calls)

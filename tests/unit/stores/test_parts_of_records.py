@@ -129,7 +129,7 @@ def test_a_call_without_bodies_and_other_records_have_none() -> None:
         b'{"kind":"reward","reward_id":"r","time_ns":1,"scope":"planet"}',
     ],
 )  # fmt: skip
-def test_what_is_no_record_is_refused(payload: bytes) -> None:
+def test_an_invalid_record_is_refused(payload: bytes) -> None:
     with pytest.raises(PoisonError):
         payloads.unpack(payload)
 
@@ -166,7 +166,7 @@ def test_what_is_no_record_is_refused(payload: bytes) -> None:
         ({"model": "m", "user": "u", "metadata": {"k": "v"}}, None),
     ],
 )
-def test_what_is_reported(value: object, expected: str | None) -> None:
+def test_which_changes_are_reported(value: object, expected: str | None) -> None:
     assert bodies.text_in(value) == expected
 
 
@@ -181,7 +181,7 @@ NESTED = st.recursive(
 
 
 @given(NESTED)
-def test_verbatim_fragments_stand_in_the_json(value: Any) -> None:
+def test_verbatim_fragments_occur_in_the_json(value: Any) -> None:
     json_text = msgspec.json.encode(value).decode()
     for fragment in bodies.fragments(value):
         assert not fragment.verbatim or msgspec.json.encode(fragment.text).decode() in json_text

@@ -44,7 +44,7 @@ def event(at: int, session_id: str | None = None) -> EventRecord:
         ([TimestepRecord(timestep_id="t", session_id="x", record_version=1, index=0)], Removed()),
     ],
 )  # fmt: skip
-def test_what_is_from_before_a_moment(holding: Holding, records: list[Record], removed: Removed) -> None:
+def test_which_records_are_from_before_a_time(holding: Holding, records: list[Record], removed: Removed) -> None:
     reader = holding(*records)
     reader.close()
     assert prune(reader.name, THEN) == removed

@@ -84,7 +84,7 @@ def test_a_session_adds_up_what_is_in_it_and_nothing_else(holding: Holding) -> N
     assert found.last_ns == MIDNIGHT_NS + 10 * SECOND
 
 
-def test_a_session_without_anything_knows_nothing(holding: Holding) -> None:
+def test_an_empty_session_has_no_sums(holding: Holding) -> None:
     found = shown(holding(session()))
     assert found == SessionSummary(session=session(), timesteps=0, calls=0, errors=0, events=0, models=[])
 
@@ -101,14 +101,14 @@ def test_a_session_without_anything_knows_nothing(holding: Holding) -> None:
         ([session(), step("t")], None),
     ],
 )
-def test_a_session_was_last_heard_of_by_whatever_came_last(
+def test_the_last_time_of_a_session_is_that_of_its_latest_record(
     holding: Holding, records: list[Record], last: int | None
 ) -> None:
     assert shown(holding(*records)).last_ns == last
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
-def test_versions_tell_one_story_in_any_order_of_arrival(holding: Holding, order: tuple[int, ...]) -> None:
+def test_versions_merge_to_one_record_in_any_order_of_arrival(holding: Holding, order: tuple[int, ...]) -> None:
     versions = [
         session(version=10, name="begun", start_ns=1, metadata={"a": 1, "b": 1}, host=HERE, pid=os.getpid()),
         session(version=20, user_id="u", metadata={"b": 2}),
@@ -135,7 +135,7 @@ def test_a_running_call_never_covers_the_ended_one(holding: Holding, order: tupl
     assert [summary.input_tokens for summary in reader.summary("model")] == [4]
 
 
-def test_of_two_writings_of_one_version_the_first_stays(holding: Holding) -> None:
+def test_of_two_records_of_the_same_version_the_first_stays(holding: Holding) -> None:
     reader = holding(made("c", outcome="success"), made("c", outcome="error"), event("e", 1), event("e", 2))
     found = reader.call("c")
     assert found is not None
@@ -221,12 +221,12 @@ def test_steps_are_in_the_order_they_began(holding: Holding) -> None:
     assert list(reader.timesteps("nobody")) == []
 
 
-def test_what_a_step_learns_later_is_added(holding: Holding) -> None:
+def test_later_fields_of_a_step_are_added(holding: Holding) -> None:
     (found,) = holding(step("t", 3, 5, end_ns=9, terminated=True), step("t", 3, 4, start_ns=1, name="n")).timesteps("s")
     assert found == step("t", 3, 5, start_ns=1, end_ns=9, terminated=True, name="n")
 
 
-def test_happenings_of_one_moment_keep_the_order_of_their_process(holding: Holding) -> None:
+def test_events_of_the_same_time_keep_the_order_of_their_process(holding: Holding) -> None:
     reader = holding(
         event("z", 5, sequence=0),
         MessageRecord(message_id="m", session_id="s", message_type="x", time_ns=5, sequence=1),

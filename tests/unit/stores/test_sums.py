@@ -38,7 +38,7 @@ def only(reader: Reader, by: Any = "provider", **which: Any) -> Summary:
     ],
 )
 @pytest.mark.parametrize("counter", ["input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens"])
-def test_tokens_no_call_reported_are_unknown_and_zero_is_reported(
+def test_unreported_tokens_are_unknown_and_reported_zero_is_zero(
     holding: Holding, counter: str, told: list[int | None], total: int | None
 ) -> None:
     summary = only(holding(*(made(f"c{at}", **{counter: tokens}) for at, tokens in enumerate(told))))
@@ -63,9 +63,7 @@ def test_tokens_no_call_reported_are_unknown_and_zero_is_reported(
         (["1E+3", "1"], "1001", 0),
     ],
 )
-def test_money_adds_up_to_the_last_digit(
-    holding: Holding, amounts: list[str | None], total: str | None, without: int
-) -> None:
+def test_costs_are_summed_exactly(holding: Holding, amounts: list[str | None], total: str | None, without: int) -> None:
     summary = only(holding(*(made(f"c{at}", usd=usd) for at, usd in enumerate(amounts))))
     assert summary.cost_usd == (None if total is None else Decimal(total))
     assert summary.calls_without_cost == without
@@ -80,7 +78,7 @@ def test_money_adds_up_to_the_last_digit(
         (["error", "cancelled"], 1, 1),
     ],
 )
-def test_failures_are_counted_and_who_gave_up_apart(
+def test_failed_and_cancelled_calls_are_counted_separately(
     holding: Holding, outcomes: list[Any], errors: int, cancelled: int
 ) -> None:
     summary = only(holding(*(made(f"c{at}", outcome=outcome) for at, outcome in enumerate(outcomes))))
@@ -143,7 +141,7 @@ def test_groups_of_one_size_are_in_the_order_of_their_keys(holding: Holding) -> 
     assert [summary.key for summary in reader.summary("model")] == [None, "a", "b", "c"]
 
 
-def test_nothing_gives_no_groups(holding: Holding) -> None:
+def test_no_calls_give_no_groups(holding: Holding) -> None:
     reader = holding(made("a", outcome="error"))
     assert list(reader.summary("day", CallFilter(errors=False))) == []
 
@@ -181,7 +179,7 @@ def test_retries_are_added_where_they_are_known(holding: Holding, counts: list[i
     assert only(holding(*(made(f"c{at}", retries=number) for at, number in enumerate(counts)))).retries == total
 
 
-def test_a_group_was_last_heard_of_at_the_end_of_the_call_that_ended_last(holding: Holding) -> None:
+def test_the_last_time_of_a_group_is_the_latest_end_of_its_calls(holding: Holding) -> None:
     summary = only(holding(made("long", 0, duration_ns=9 * SECOND), made("open", 5), made("short", 3, duration_ns=1)))
     assert (summary.first_ns, summary.last_ns) == (MIDNIGHT_NS, MIDNIGHT_NS + 9 * SECOND)
 

@@ -28,7 +28,7 @@ def run(event_id: str, tool_call_id: str | None, at_s: float, **fields: Any) -> 
     return EventRecord(**(given | {"time_ns": MIDNIGHT_NS + int(at_s * SECOND)} | fields))
 
 
-def test_a_call_its_run_and_its_answer_are_one_use(holding: Holding) -> None:
+def test_a_tool_call_its_run_and_its_result_are_one_use(holding: Holding) -> None:
     reader = holding(
         chat("c2", [ASK, asking("k"), result("k", "found")], "done", at_s=2, session_id="s"),
         run("r", "k", 1, name="f", timestep_id="from the run"),
@@ -43,7 +43,7 @@ def test_a_call_its_run_and_its_answer_are_one_use(holding: Holding) -> None:
     assert use.run.event_id == "r"
 
 
-def test_what_is_not_known_of_a_use_is_none(holding: Holding) -> None:
+def test_unknown_fields_of_a_tool_use_are_none(holding: Holding) -> None:
     (use,) = tool_uses(holding(chat("c1", [ASK], asking("k"), session_id="s")), "s")
     assert (use.run, use.result, use.returned_in, use.timestep_id) == (None, None, None, None)
 
@@ -59,7 +59,7 @@ def test_uses_are_in_the_order_they_were_requested(holding: Holding) -> None:
     ]  # fmt: skip
 
 
-def test_an_answer_belongs_to_the_first_call_that_holds_it(holding: Holding) -> None:
+def test_a_tool_result_belongs_to_the_first_call_that_contains_it(holding: Holding) -> None:
     history = [ASK, asking("k"), result("k", "x")]
     reader = holding(
         chat("c1", [ASK], asking("k"), session_id="s"),
@@ -85,7 +85,7 @@ def test_an_id_given_twice_is_two_uses(holding: Holding) -> None:
     ]
 
 
-def test_a_history_cut_short_gives_the_newest_answer_to_the_newest_use(holding: Holding) -> None:
+def test_a_truncated_history_assigns_the_newest_result_to_the_newest_use(holding: Holding) -> None:
     reader = holding(
         chat("c1", [ASK], asking("call_0"), session_id="s"),
         chat("c2", [ASK], asking("call_0"), at_s=1, session_id="s"),

@@ -203,7 +203,7 @@ class TestLife:
         del provider
         gc.collect()
 
-    def test_closing_twice_is_closing_once(self) -> None:
+    def test_closing_twice_has_no_further_effect(self) -> None:
         provider = ScriptedProvider()
         provider.close()
         provider.close()

@@ -19,7 +19,7 @@ def answered(**more: Any) -> Any:
         return [chunk.to_dict() for chunk in found] if more.get("stream") else found.to_dict()
 
 
-def test_alike_words_have_alike_ids() -> None:
+def test_equal_words_have_equal_token_ids() -> None:
     body = answered()
     ids = body["choices"][0]["token_ids"]
     assert len(ids) == 4

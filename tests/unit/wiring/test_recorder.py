@@ -221,13 +221,13 @@ def test_batches_are_bounded_and_keep_their_order(sizes: list[int], batches: lis
     assert ["".join(batch) for batch in behind.batches] == batches
 
 
-def test_events_weigh_too() -> None:
+def test_span_events_count_in_the_size_of_a_batch() -> None:
     behind = Batches()
     ByteBoundedExporter(behind, 2000).export([span("a", events=3), span("b")])
     assert behind.batches == [["a"], ["b"]]
 
 
-def test_text_weighs_its_bytes_also_what_cannot_be_encoded() -> None:
+def test_text_counts_by_its_bytes_even_if_it_cannot_be_encoded() -> None:
     spans = [
         SimpleNamespace(name="a", attributes={"text": "é" * 900}, events=[]),
         SimpleNamespace(name="b", attributes={"text": "\ud83d"}, events=[]),
@@ -246,7 +246,7 @@ def test_one_failed_part_fails_the_whole_and_stops_no_other() -> None:
     assert behind.batches == [["a"], ["b"]]
 
 
-def test_flush_and_shutdown_reach_the_exporter_behind() -> None:
+def test_flush_and_shutdown_reach_the_wrapped_exporter() -> None:
     behind = Batches()
     bounded = ByteBoundedExporter(behind)
     assert bounded.force_flush(7) is False
@@ -272,7 +272,7 @@ def default_sigterm() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("default_sigterm")
-def test_a_signal_without_a_handler_is_taken_and_given_back() -> None:
+def test_a_signal_without_a_handler_is_handled_and_restored() -> None:
     assert process_end.flush_before(lambda timeout_s: None)
     assert signal.getsignal(signal.SIGTERM) is process_end._end
     assert process_end.flush_before(lambda timeout_s: None)
@@ -300,7 +300,7 @@ def test_on_another_thread_nothing_is_changed() -> None:
 
 
 @pytest.mark.usefixtures("default_sigterm")
-def test_the_latest_flush_counts_and_one_that_raises_is_no_harm() -> None:
+def test_the_latest_flush_is_called_and_an_exception_in_it_is_harmless() -> None:
     seen: list[float] = []
 
     def broken(timeout_s: float) -> None:
@@ -316,7 +316,7 @@ def test_the_latest_flush_counts_and_one_that_raises_is_no_harm() -> None:
 # Forked workers
 
 
-def test_in_the_process_it_was_made_in_a_worker_is_only_an_id() -> None:
+def test_in_its_own_process_only_the_process_id_is_returned() -> None:
     seen: list[float] = []
     delivered: list[float] = []
     workers = ForkedWorkers(seen.append, delivered.append)
@@ -373,7 +373,7 @@ def test_a_worker_of_celery_sends_and_delivers_when_celery_tells_of_its_end(monk
     assert seen == [("records", 2.0), ("spans", 3.0)]
 
 
-def test_an_end_that_raises_and_a_library_that_changed_are_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_flush_and_a_changed_library_are_harmless(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(timeout_s: float) -> None:
         raise OSError("gone")
 

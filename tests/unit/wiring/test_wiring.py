@@ -75,7 +75,7 @@ def test_another_provider_or_redactor_replaces_too() -> None:
     assert WIRING.pipeline is seen[-1]
 
 
-def test_a_handle_that_was_replaced_undoes_nothing() -> None:
+def test_uninstrument_of_a_replaced_handle_does_nothing() -> None:
     old = callspan.instrument(sdks=NONE, content="off")
     new = callspan.instrument(sdks=NONE, content="metadata")
     old.uninstrument()
@@ -87,7 +87,7 @@ def test_a_handle_that_was_replaced_undoes_nothing() -> None:
     assert WIRING.pipeline is None
 
 
-def test_a_handle_of_the_same_settings_undoes_the_one_in_use() -> None:
+def test_uninstrument_of_a_handle_with_the_same_settings_works() -> None:
     callspan.instrument(sdks=NONE)
     callspan.instrument(sdks=NONE).uninstrument()
     assert WIRING.pipeline is None
@@ -113,7 +113,7 @@ def test_a_wrong_setting_leaves_what_is_in_use_alone(given: dict[str, Any], erro
     assert WIRING.pipeline is before
 
 
-def test_off_means_no_hook_and_no_session(store: str) -> None:
+def test_disabled_callspan_installs_no_hooks_and_no_runtime(store: str) -> None:
     callspan.instrument(enabled=False, stores=store)
     assert callspan.patch_status() == []
     assert WIRING.hook_context.factory() is None
@@ -181,7 +181,7 @@ def test_a_pipeline_can_be_put_back() -> None:
         ({"native": "keep", "stream_usage": True}, ("full", False, "keep", True)),
     ],
 )
-def test_the_engine_follows_the_settings(settings: dict[str, Any], expected: tuple[object, ...]) -> None:
+def test_the_hook_context_follows_the_settings(settings: dict[str, Any], expected: tuple[object, ...]) -> None:
     callspan.instrument(sdks=NONE, **settings)
     hook_context = WIRING.hook_context
     assert (hook_context.content, hook_context.propagate, hook_context.native, hook_context.stream_usage) == expected
@@ -191,7 +191,7 @@ def test_the_engine_follows_the_settings(settings: dict[str, Any], expected: tup
 @pytest.mark.parametrize(
     ("content", "levels"), [("full", {"full", "metadata", "off"}), ("metadata", {"metadata", "off"}), ("off", {"off"})]
 )
-def test_there_is_a_way_to_observe_for_each_stricter_content(content: Any, levels: set[str]) -> None:
+def test_there_is_a_call_factory_for_each_stricter_content(content: Any, levels: set[str]) -> None:
     callspan.instrument(sdks=NONE, content=content)
     assert set(WIRING.hook_context.factories) == levels
 
@@ -206,7 +206,7 @@ def test_a_handle_counts_and_flushes_its_own_records(store: str) -> None:
     assert stored(store) == {"a", "b"}
 
 
-def test_undoing_delivers_what_was_written(store: str) -> None:
+def test_uninstrument_delivers_written_records(store: str) -> None:
     callspan.instrument(sdks=NONE, stores=store)
     WIRING.write(made("a"))
     callspan.uninstrument()
@@ -223,7 +223,7 @@ def test_replacing_delivers_what_was_written_to_the_old_store(store: str, other:
     assert (stored(store), stored(other)) == ({"a"}, {"b"})
 
 
-def test_stores_of_an_exporter_come_on_top(store: str, other: str) -> None:
+def test_stores_of_an_exporter_are_added_to_the_others(store: str, other: str) -> None:
     wiring = Wiring()
     handle = wiring.install(Settings(stores=(store,)), Providers(), NONE)
     try:
@@ -268,7 +268,7 @@ def test_an_exporter_alone_keeps_records_and_later_pipelines_get_its_stores(stor
     assert (stored(store), stored(other)) == ({"alone", "together"}, {"together"})
 
 
-def test_nothing_to_flush_is_flushed() -> None:
+def test_flushing_without_records_returns_true() -> None:
     assert Wiring().flush(0.0)
 
 

@@ -63,7 +63,7 @@ def test_it_is_an_endpoint() -> None:
     )
 
 
-def test_a_request_states_its_parameters_but_no_content() -> None:
+def test_parameters_of_a_request_contain_no_content() -> None:
     body = {
         "model": "claude-x",
         "stream": True,
@@ -97,7 +97,7 @@ def test_a_large_parameter_is_left_to_the_body() -> None:
 
 
 @points("body", [None, [], "x"])
-def test_what_is_no_request_states_nothing(body: object) -> None:
+def test_a_body_that_is_not_a_request_has_no_parameters(body: object) -> None:
     assert MESSAGES.request(body) == Request()
 
 
@@ -220,7 +220,7 @@ def test_after_any_prefix_the_body_is_the_part_that_came(
 
 
 @given(streams())
-def test_asking_for_the_body_changes_nothing(stream: tuple[dict[str, Any], list[dict[str, object]]]) -> None:
+def test_reading_the_body_changes_nothing(stream: tuple[dict[str, Any], list[dict[str, object]]]) -> None:
     message, events = stream
     accumulator = MESSAGES.accumulator()
     for event in events:

@@ -60,11 +60,11 @@ def test_a_system_prompt_may_come_in_blocks() -> None:
 
 
 @points("body", [None, [], "x", 3, {}, {"messages": None, "content": None, "tools": 1, "system": 2}])
-def test_no_messages_are_an_empty_conversation(body: object) -> None:
+def test_no_messages_give_an_empty_conversation(body: object) -> None:
     assert conversation(body, body) == Conversation()
 
 
-def test_an_error_is_no_answer() -> None:
+def test_an_error_body_has_no_output() -> None:
     assert conversation(None, {"type": "error", "error": {"type": "api_error"}}).output == []
 
 
@@ -194,7 +194,7 @@ def test_each_kind_of_block_is_a_part(block: object, part: Part) -> None:
         ["x"],
     ],
 )
-def test_what_has_no_known_kind_is_kept_as_it_came(block: object) -> None:
+def test_blocks_of_unknown_types_are_kept_as_received(block: object) -> None:
     assert parts([block]) == [UnknownPart(data=block)]
 
 
@@ -217,7 +217,7 @@ def test_inline_data_that_is_no_base64_has_neither_hash_nor_size() -> None:
 
 
 @pytest.mark.parametrize(("role", "expected"), [("user", "user"), ("", "unknown"), (5, "unknown"), (None, "unknown")])
-def test_a_role_is_a_word(role: object, expected: str) -> None:
+def test_an_invalid_role_is_unknown(role: object, expected: str) -> None:
     (message,) = conversation({"messages": [{"role": role, "content": "x"}]}, None).input
 
     assert message.role == expected

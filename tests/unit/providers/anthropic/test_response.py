@@ -42,7 +42,7 @@ def test_a_length_limit_is_a_truncation(reason: str) -> None:
     assert info.response.finish_reasons == [reason]
 
 
-def test_a_refusal_is_one() -> None:
+def test_a_refusal_is_marked_as_a_refusal() -> None:
     assert response_info(message(stop_reason="refusal")).refused
 
 
@@ -153,12 +153,12 @@ def test_an_error_of_no_known_shape_is_still_one() -> None:
     assert info.error.kind == "unknown"
 
 
-def test_a_null_error_is_none() -> None:
+def test_a_null_error_is_not_an_error() -> None:
     assert response_info(message(error=None)).error is None
 
 
 @points("body", [None, [], "text", 3, {}, {"usage": [], "error": None}])
-def test_what_is_no_message_states_nothing(body: object) -> None:
+def test_a_body_that_is_not_a_message_has_no_info(body: object) -> None:
     info = response_info(body)
 
     assert info.response == Response()
@@ -183,7 +183,7 @@ def test_an_error_beside_a_message_is_described_as_the_api_does() -> None:
     }
 
 
-def test_a_bare_error_is_read_as_it_stands() -> None:
+def test_an_error_without_an_envelope_is_read() -> None:
     error = response_info({"type": "error", "message": "no", "request_id": "req_1"}).error
 
     assert error is not None

@@ -96,7 +96,7 @@ def test_a_text_stream_is_the_message_of_a_plain_call() -> None:
     }
 
 
-def test_nothing_is_no_body() -> None:
+def test_an_empty_stream_has_no_body() -> None:
     assert MessageAccumulator().body() is None
 
 
@@ -210,7 +210,7 @@ def test_blocks_that_come_whole_are_kept_as_they_are(block: dict[str, object]) -
     assert content(began(0, **block), ended(0)) == [block]
 
 
-def test_a_compaction_states_its_values() -> None:
+def test_values_of_a_compaction_are_kept() -> None:
     blocks = content(
         began(0, type="compaction", content=None),
         delta(0, "compaction_delta", content="summary", encrypted_content=None),
@@ -303,7 +303,7 @@ def test_part_of_a_nested_counter_does_not_erase_the_rest() -> None:
     assert usage["cache_creation"] == {"ephemeral_5m_input_tokens": 3, "ephemeral_1h_input_tokens": 0}
 
 
-def test_what_stands_beside_the_delta_is_kept() -> None:
+def test_fields_next_to_the_delta_are_kept() -> None:
     body = folded(
         START,
         {
@@ -331,7 +331,7 @@ def test_a_fallback_names_the_model_of_the_response() -> None:
     assert body["model"] == "claude-y"
 
 
-def test_a_second_beginning_does_not_replace_the_first() -> None:
+def test_a_second_message_start_does_not_replace_the_first() -> None:
     again = {"type": "message_start", "message": {"id": "msg_2", "model": "other", "container": {"id": "c"}}}
 
     body = folded(START, again)
@@ -489,7 +489,7 @@ def test_a_block_that_stops_without_an_index_is_the_last() -> None:
     assert [block.get("incomplete") for block in body["content"]] == [True, None]  # type: ignore[attr-defined]
 
 
-def test_what_an_event_has_of_its_own_is_no_part_of_the_message() -> None:
+def test_fields_of_an_event_are_not_part_of_the_message() -> None:
     accumulator = MessageAccumulator()
     accumulator.add(START)
     fields = ("type", "index", "delta", "usage", "message", "content_block", "error")

@@ -42,7 +42,7 @@ def test_roles_and_names_are_kept(role: str) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", []])
-def test_no_content_is_no_part(content: object) -> None:
+def test_no_content_gives_no_part(content: object) -> None:
     assert asked({"role": "assistant", "content": content}) == [Message(role="assistant")]
 
 
@@ -80,7 +80,7 @@ def test_odd_messages_are_messages_without_a_role(message: object, expected: Mes
 
 
 @points("messages", [None, 3, {}, "", True])
-def test_what_is_no_list_of_messages_raises_nothing(messages: object) -> None:
+def test_messages_that_are_not_a_list_raise_nothing(messages: object) -> None:
     ChatCompletions().conversation({"messages": messages}, None)
 
 

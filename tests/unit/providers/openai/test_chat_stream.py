@@ -60,14 +60,14 @@ def test_a_stream_folds_into_the_body_of_one_piece() -> None:
     }
 
 
-def test_nothing_came_is_no_body() -> None:
+def test_a_stream_without_events_has_no_body() -> None:
     accumulator = ChatAccumulator()
     assert accumulator.body() is None
     assert not accumulator.complete
 
 
 @points("junk", [None, 3, "text", [], [{"choices": []}], True, 1.5])
-def test_what_is_no_object_is_ignored(junk: object) -> None:
+def test_anything_but_an_object_is_ignored(junk: object) -> None:
     accumulator = ChatAccumulator()
     assert accumulator.add(junk) is False
     assert accumulator.body() is None
@@ -90,7 +90,7 @@ def test_what_is_no_object_is_ignored(junk: object) -> None:
         {"choices": [{"logprobs": 3, "token_ids": "x", "finish_reason": 9}], "x_groq": None},
     ],
 )
-def test_odd_chunks_do_no_harm(odd: dict[str, Any]) -> None:
+def test_invalid_chunks_are_harmless(odd: dict[str, Any]) -> None:
     body = fold(chunk({"content": "a"}), odd, chunk({"content": "b"}))
     assert body["choices"][0]["message"]["content"] == "ab"
 
@@ -120,7 +120,7 @@ def test_odd_chunks_do_no_harm(odd: dict[str, Any]) -> None:
         ({}, False),
     ],
 )
-def test_content_is_distinguished_from_ceremony(delta: dict[str, Any], carries: bool) -> None:
+def test_chunks_with_content_are_distinguished_from_others(delta: dict[str, Any], carries: bool) -> None:
     assert ChatAccumulator().add(chunk(delta)) is carries
     warm = ChatAccumulator()
     warm.add(chunk({"role": "assistant", "content": ""}))
@@ -192,7 +192,7 @@ def test_role_is_the_first_and_assistant_by_default() -> None:
     assert message(chunk({"role": ""}), chunk({"role": "tutor"}), chunk({"role": "assistant"}))["role"] == "tutor"
 
 
-def test_role_in_every_delta_stays_on_the_short_way() -> None:
+def test_a_role_in_every_delta_stays_on_the_fast_path() -> None:
     chunks = [chunk({"role": "assistant", "content": text}) for text in ("a", "b", "c")]
     assert message(*chunks) == {"role": "assistant", "content": "abc"}
 
@@ -321,7 +321,7 @@ def test_single_token_ids_in_deltas_are_collected() -> None:
     assert body["choices"][0]["token_ids"] == [16, 11]
 
 
-def test_the_twin_text_of_a_choice_is_not_taken_for_more() -> None:
+def test_a_repeated_text_of_a_choice_is_not_added() -> None:
     body = fold(chunk({"content": "1"}, choice={"text": "1"}), chunk({"content": "2"}, choice={"text": "2"}))
     assert "text" not in body["choices"][0]
     assert body["choices"][0]["message"]["content"] == "12"
@@ -429,7 +429,7 @@ class TestUsage:
             "completion_tokens": 1,
         }
 
-    def test_groq_states_it_apart(self) -> None:
+    def test_usage_of_groq_is_read_from_its_own_field(self) -> None:
         body = fold(
             chunk({"role": "assistant", "content": ""}, x_groq={"id": "req_1"}),
             chunk({"content": "x"}),
@@ -439,7 +439,7 @@ class TestUsage:
         assert usage is not None
         assert (usage.input_tokens, usage.output_tokens, usage.total_tokens) == (4, 1, 5)
 
-    def test_no_usage_is_no_usage(self) -> None:
+    def test_a_response_without_usage_has_unknown_usage(self) -> None:
         body = fold(chunk({"content": "x"}, usage=None))
         assert "usage" not in body
         assert ChatCompletions().response_info(body).usage is None
@@ -462,7 +462,7 @@ def test_a_body_shares_no_container_with_the_chunks() -> None:
     assert again["extra"] == {"a": [1]}
 
 
-def test_nesting_without_end_is_survived() -> None:
+def test_endless_nesting_is_cut_off() -> None:
     deep: Any = {}
     for _ in range(500):
         deep = {"a": deep}
@@ -481,7 +481,7 @@ def test_many_small_texts_are_packed_and_keep_their_order() -> None:
 
 
 @pytest.mark.parametrize("reason", ["", None, 5, {}])
-def test_only_a_word_ends_a_choice(reason: object) -> None:
+def test_only_a_text_as_finish_reason_ends_a_choice(reason: object) -> None:
     body = fold(chunk({"content": "x"}), chunk({}, finish=reason))
     assert body["choices"][0]["finish_reason"] is None
     ended = fold(chunk({"content": "x"}, finish="stop"), chunk({}, finish=reason))
@@ -510,12 +510,12 @@ def test_reasoning_details_of_another_shape_are_nothing(details: object) -> None
 
 
 @pytest.mark.parametrize(("role", "expected"), [(5, "assistant"), ("", "assistant"), ("critic", "critic")])
-def test_a_role_is_a_word(role: object, expected: str) -> None:
+def test_an_invalid_role_is_unknown(role: object, expected: str) -> None:
     assert message(chunk({"role": role}), chunk({"content": "x"}))["role"] == expected
 
 
 @points("odd", [{}, [], "x", 3, None, [3], [None], [[]]])
-def test_odd_choices_amid_a_stream_change_nothing(odd: object) -> None:
+def test_invalid_choices_in_a_stream_change_nothing(odd: object) -> None:
     first = chunk({"content": "a"})
     assert message(first, chunk({"content": "b"}), {**first, "choices": odd}, chunk({"content": "c"})) == {
         "role": "assistant",
@@ -523,7 +523,7 @@ def test_odd_choices_amid_a_stream_change_nothing(odd: object) -> None:
     }
 
 
-def test_two_choices_of_one_chunk_are_both_read_also_amid_a_stream() -> None:
+def test_two_choices_of_one_chunk_are_both_read_during_a_stream() -> None:
     first = chunk({"content": "a"})
     pair = [{"index": 0, "delta": {"content": "b"}}, {"index": 1, "delta": {"content": "B"}}]
     body = fold(first, chunk({"content": "-"}), {**first, "choices": pair})
@@ -538,12 +538,12 @@ def test_the_index_counts_and_not_the_place_in_the_list() -> None:
     assert [choice["index"] for choice in fold({**HEAD, "choices": odd})["choices"]] == [0, 1]
 
 
-def test_padding_against_eavesdroppers_is_no_part_of_the_answer() -> None:
+def test_obfuscation_padding_is_not_part_of_the_response() -> None:
     assert "obfuscation" not in fold(chunk({"content": "x"}, obfuscation="a8Kd"))
 
 
 @pytest.mark.parametrize("fragments", [["QQ==", "no base64!"], ["QQ==", "QUI", "QQ=="]])
-def test_sound_that_cannot_be_decoded_is_joined_as_it_came(fragments: list[str]) -> None:
+def test_undecodable_audio_is_joined_as_received(fragments: list[str]) -> None:
     audio = message(*(chunk({"audio": {"id": "a", "data": fragment}}) for fragment in fragments))["audio"]
     assert audio["data"] == "".join(fragments)
 
@@ -595,7 +595,7 @@ def test_the_fields_of_the_body_stand_in_the_order_of_a_whole_answer() -> None:
 
 
 @pytest.mark.parametrize("data", [5, "", None, ["x"]])
-def test_sound_of_another_shape_is_no_sound(data: object) -> None:
+def test_audio_of_an_unknown_shape_is_ignored(data: object) -> None:
     assert message(chunk({"audio": {"id": "a", "data": data}}), chunk({"audio": {"data": "QUJD"}}))["audio"] == {
         "id": "a",
         "data": "QUJD",

@@ -74,14 +74,14 @@ def test_bare_values_of_a_gateway_are_text() -> None:
 
 
 @pytest.mark.parametrize("junk", [None, 3, [], "x"])
-def test_what_is_no_object_is_ignored(junk: object) -> None:
+def test_anything_but_an_object_is_ignored(junk: object) -> None:
     accumulator = CompletionAccumulator()
     assert accumulator.add(junk) is False
     assert accumulator.body() is None
 
 
 @points("odd", [{}, {"choices": None}, {"choices": [None]}, {"choices": [{"index": -1}]}, {"value": 3}])
-def test_odd_chunks_do_no_harm(odd: dict[str, Any]) -> None:
+def test_invalid_chunks_are_harmless(odd: dict[str, Any]) -> None:
     assert fold(chunk("a"), odd, chunk("b"))["choices"][0]["text"] == "ab"
 
 

@@ -60,13 +60,13 @@ def test_an_accumulator_has_no_dictionary_of_its_own(endpoint: Endpoint) -> None
 
 
 @each
-def test_nothing_given_is_no_content(endpoint: Endpoint) -> None:
+def test_no_bodies_give_no_content(endpoint: Endpoint) -> None:
     assert endpoint.conversation(None, None) == Conversation()
     assert endpoint.response_info(None).response.finish_reasons == []
 
 
 @each
-def test_facts_have_no_body(endpoint: Endpoint) -> None:
+def test_the_info_has_no_body(endpoint: Endpoint) -> None:
     response = endpoint.response_info({"id": "a", "choices": [], "output": []}).response
     assert response.body_bytes is None
     assert bytes(response.body) == b""

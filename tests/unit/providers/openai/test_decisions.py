@@ -26,7 +26,7 @@ def body(*answers: object) -> dict[str, Any]:
     return {"model": "gpt-6-luna", "answers": list(answers), "usage": USAGE}
 
 
-def test_facts_are_model_and_usage() -> None:
+def test_the_info_is_model_and_usage() -> None:
     facts = Decisions().response_info(body(ANSWER))
     assert (facts.response.model, facts.response.finish_reasons, facts.error) == ("gpt-6-luna", [], None)
     assert facts.usage is not None

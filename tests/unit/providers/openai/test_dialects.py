@@ -22,7 +22,7 @@ def choice(delta: Any, finish: Any = None, **fields: Any) -> list[dict[str, Any]
     return [{"index": 0, "delta": delta, "finish_reason": finish, **fields}]
 
 
-def test_deepseek_thinks_first_and_counts_cache_hits_its_own_way() -> None:
+def test_deepseek_sends_reasoning_first_and_its_own_cache_counters() -> None:
     head = {"id": "ds", "object": "chat.completion.chunk", "created": 17, "model": "deepseek-reasoner", "usage": None}
     usage = {
         "prompt_tokens": 10,
@@ -49,7 +49,7 @@ def test_deepseek_thinks_first_and_counts_cache_hits_its_own_way() -> None:
     assert (facts.usage.input_tokens, facts.usage.cache_read_tokens, facts.usage.reasoning_tokens) == (10, 8, 4)
 
 
-def test_azure_opens_with_filter_results_and_repeats_them() -> None:
+def test_azure_begins_with_filter_results_and_repeats_them() -> None:
     clean = {"hate": {"filtered": False, "severity": "safe"}}
     head = {"id": "az", "object": "chat.completion.chunk", "created": 17, "model": "gpt-4o", "system_fingerprint": "fp"}
     opening = {
@@ -80,7 +80,7 @@ def test_a_filter_that_stops_an_answer_is_a_refusal() -> None:
     assert facts.refused
 
 
-def test_openrouter_thinks_in_two_fields_and_states_its_price() -> None:
+def test_openrouter_sends_reasoning_in_two_fields_and_its_cost() -> None:
     def thought(text: str) -> dict[str, Any]:
         details = [{"type": "reasoning.text", "text": text, "index": 0, "format": None}]
         return {"role": "assistant", "content": "", "reasoning": text, "reasoning_details": details}
@@ -155,7 +155,7 @@ def test_gemini_sends_whole_calls_without_index_or_id() -> None:
     ]
 
 
-def test_snowflake_says_everything_with_empty_values() -> None:
+def test_snowflake_sends_all_fields_with_empty_values() -> None:
     empty = {"id": "", "created": 0, "object": "chat.completion.chunk", "service_tier": "", "system_fingerprint": ""}
     logprobs = {"content": None, "refusal": None}
     said, facts = told(
@@ -198,7 +198,7 @@ def test_an_early_cut_leaves_no_finish_reason_and_marks_the_call() -> None:
     assert facts.response.finish_reasons == [None]
 
 
-def test_a_streamed_refusal_is_no_answer() -> None:
+def test_a_streamed_refusal_is_not_content() -> None:
     said, facts = told(
         [
             {"id": "c", "choices": choice({"role": "assistant", "content": "", "refusal": None})},

@@ -15,7 +15,7 @@ BODY = {
 }
 
 
-def test_facts_are_model_and_usage() -> None:
+def test_the_info_is_model_and_usage() -> None:
     facts = Embeddings().response_info(BODY)
     assert facts.response.model == "text-embedding-3-small"
     assert facts.response.finish_reasons == []
@@ -45,7 +45,7 @@ def test_the_one_body_is_kept_detached() -> None:
 
 
 @pytest.mark.parametrize("odd", [None, 3, [], "x"])
-def test_what_is_no_object_is_ignored(odd: object) -> None:
+def test_anything_but_an_object_is_ignored(odd: object) -> None:
     accumulator = Embeddings().accumulator()
     assert accumulator.add(odd) is False
     assert accumulator.body() is None

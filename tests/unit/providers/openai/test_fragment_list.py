@@ -51,7 +51,7 @@ def test_fragments_of_the_same_type_in_a_row_are_one() -> None:
     ]
 
 
-def test_indices_tell_fragments_apart() -> None:
+def test_fragments_are_identified_by_index() -> None:
     assert grown(
         {"type": "t", "index": 0, "text": "a"},
         {"type": "t", "index": 1, "text": "b"},

@@ -153,7 +153,7 @@ def test_a_part_that_says_nothing_known_is_kept_as_it_came(part: Any) -> None:
 
 
 @points("nothing", [None, "", [], [None], [""], [{"type": "text", "text": ""}]])
-def test_no_content_is_no_part(nothing: object) -> None:
+def test_no_content_gives_no_part(nothing: object) -> None:
     assert parts_of(nothing) == []
 
 

@@ -207,7 +207,7 @@ def _text(message: Any) -> str:
 
 
 @given(chat_streams(), st.data())
-def test_the_short_way_of_plain_chunks_leads_to_the_same_place(
+def test_the_fast_path_of_plain_chunks_gives_the_same_result(
     case: tuple[dict[str, Any], list[Any]], data: st.DataObject
 ) -> None:
     """A field nobody knows sends every chunk of the second stream the long way: it never has the same width twice."""

@@ -107,7 +107,7 @@ def test_messages_are_counted(endpoint: Any, body: dict[str, Any], count: int | 
 
 
 @points("body", [None, [], 3, "x", True])
-def test_what_is_no_object_asks_nothing(body: object) -> None:
+def test_a_request_that_is_not_an_object_has_no_parameters(body: object) -> None:
     assert ChatCompletions().request(body) == Request()
 
 

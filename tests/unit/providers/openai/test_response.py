@@ -66,7 +66,7 @@ def test_truncation_and_refusal_are_derived_from_the_reason(reason: str | None, 
     assert (found.truncated, found.refused) == (truncated, refused)
 
 
-def test_words_of_refusal_are_a_refusal() -> None:
+def test_the_text_of_a_refusal_is_a_refusal_part() -> None:
     assert facts(choices=[{"message": {"refusal": "no"}, "finish_reason": "stop"}]).refused
     assert not facts(choices=[{"message": {"refusal": ""}, "finish_reason": "stop"}]).refused
 
@@ -112,7 +112,7 @@ def test_an_error_shares_nothing_with_the_body() -> None:
 
 
 @points("odd", [None, [], 3, "x", {}, {"choices": None}, {"choices": [None, "x"]}])
-def test_what_states_nothing_states_nothing(odd: object) -> None:
+def test_a_body_without_known_fields_has_no_info(odd: object) -> None:
     found = ChatCompletions().response_info(odd)
     assert found.response.finish_reasons == []
     assert found.usage is None

@@ -116,7 +116,7 @@ def test_error_null_is_no_error() -> None:
 
 
 @points("odd", [None, 3, [], "x", {}, {"output": None}, {"error": {"message": "x"}}])
-def test_what_is_no_response_has_no_finish_reason(odd: object) -> None:
+def test_a_body_that_is_not_a_response_has_no_finish_reason(odd: object) -> None:
     assert Responses().response_info(odd).response.finish_reasons == []
 
 
@@ -276,7 +276,7 @@ class TestOutput:
             ([1], [UnknownPart(data=[1])]),
         ],
     )
-    def test_an_item_of_every_kind(self, item: Any, parts: list[Part]) -> None:
+    def test_items_of_every_kind_are_read(self, item: Any, parts: list[Part]) -> None:
         assert said(item) == parts
 
     def test_a_picture_kept_by_reference(self) -> None:
@@ -295,7 +295,7 @@ class TestOutput:
         assert output[1].role == "assistant"
         assert not any(isinstance(part, Text) for part in output[1].parts)
 
-    def test_no_output_is_no_message(self) -> None:
+    def test_no_output_gives_no_message(self) -> None:
         assert Responses().conversation(None, body()).output == []
 
 
@@ -312,7 +312,7 @@ class TestInput:
         assert asked("hi").input == [Message(role="user", parts=[Text(text="hi")])]
 
     @pytest.mark.parametrize("nothing", [None, "", []])
-    def test_nothing_is_no_message(self, nothing: object) -> None:
+    def test_no_input_gives_no_message(self, nothing: object) -> None:
         assert asked(nothing).input == []
 
     @pytest.mark.parametrize("role", ["system", "developer", "user", "assistant"])
@@ -354,7 +354,7 @@ class TestInput:
         assert [message.role for message in asked(given).input] == ["user", "developer"]
 
     @points("odd", [3, {}, {"type": 3}, [None], [[]], [3], True])
-    def test_odd_input_raises_nothing(self, odd: object) -> None:
+    def test_invalid_input_raises_nothing(self, odd: object) -> None:
         asked(odd)
 
     def test_tools_are_kept_as_sent(self) -> None:

@@ -54,7 +54,7 @@ def said(*events: Any) -> list[Part]:
 
 
 @pytest.mark.parametrize("kind", ["response.completed", "response.incomplete", "response.failed"])
-def test_the_terminal_event_is_believed(kind: str) -> None:
+def test_the_terminal_event_takes_precedence(kind: str) -> None:
     final = {**RESPONSE, "status": kind.rpartition(".")[2], "output": [{**MESSAGE, "content": []}], "usage": {"x": 1}}
     accumulator = ResponsesAccumulator()
     for one in (created(), added(MESSAGE), text("other words")):
@@ -81,7 +81,7 @@ def test_a_cut_stream_keeps_the_partial_text() -> None:
     assert facts.response.id == "resp_1"
 
 
-def test_done_twins_add_nothing() -> None:
+def test_done_events_add_no_text() -> None:
     part = {"type": "output_text", "text": "Hello", "annotations": []}
     assert said(
         created(),
@@ -95,13 +95,13 @@ def test_done_twins_add_nothing() -> None:
     ) == [Text(text="Hello")]
 
 
-def test_a_done_twin_alone_is_enough() -> None:
+def test_a_done_event_alone_is_enough() -> None:
     assert said(added(MESSAGE), event("response.output_text.done", output_index=0, content_index=0, text="all")) == [
         Text(text="all")
     ]
 
 
-def test_an_empty_done_twin_takes_nothing_away() -> None:
+def test_an_empty_done_event_removes_nothing() -> None:
     assert said(added(MESSAGE), text("kept"), event("response.output_text.done", output_index=0, text="")) == [
         Text(text="kept")
     ]
@@ -254,7 +254,7 @@ def test_a_whole_body_where_a_stream_was_due() -> None:
         {"type": "keepalive"},
     ],
 )
-def test_odd_and_unknown_events_do_no_harm(odd: Any) -> None:
+def test_invalid_and_unknown_events_are_harmless(odd: Any) -> None:
     accumulator = ResponsesAccumulator()
     for one in (odd, created(), added(MESSAGE), text("kept"), odd):
         accumulator.add(one)
@@ -279,7 +279,7 @@ def test_only_deltas_carry_content(chunk: dict[str, Any], carries: bool) -> None
     assert ResponsesAccumulator().add(chunk) is carries
 
 
-def test_nothing_came_is_no_body() -> None:
+def test_a_stream_without_events_has_no_body() -> None:
     assert ResponsesAccumulator().body() is None
 
 
@@ -295,7 +295,7 @@ def test_a_body_shares_no_container_with_the_events() -> None:
 
 
 @pytest.mark.parametrize("odd", [None, [], "x", 3])
-def test_what_is_no_event_carries_nothing(odd: object) -> None:
+def test_a_chunk_that_is_not_an_event_carries_nothing(odd: object) -> None:
     accumulator = ResponsesAccumulator()
     assert accumulator.add(odd) is False
     assert accumulator.body() is None

@@ -68,7 +68,7 @@ def test_names_are_joined_unless_repeated(names: list[str | None], whole: str) -
     assert shown(*[[call(0, "a", name, "")] for name in names])[0][1] == whole
 
 
-def test_without_index_the_id_tells() -> None:
+def test_without_an_index_the_id_identifies_the_call() -> None:
     assert shown(
         [call(None, "a", "f", "1")],
         [call(None, "b", "g", "2")],
@@ -77,7 +77,7 @@ def test_without_index_the_id_tells() -> None:
     ) == [("a", "f", "13"), ("b", "g", "24")]
 
 
-def test_without_index_and_id_the_newest_goes_on() -> None:
+def test_without_index_and_id_the_newest_call_continues() -> None:
     assert shown([call(None, "a", "f", "")], [call(arguments="{")], [call(arguments="}")]) == [("a", "f", "{}")]
 
 
@@ -151,7 +151,7 @@ def test_a_cut_custom_call_is_always_marked() -> None:
 
 
 @points("junk", [[], [None], ["x"], [[]], [3]])
-def test_what_is_no_fragment_is_no_call(junk: list[Any]) -> None:
+def test_a_value_that_is_not_a_fragment_makes_no_call(junk: list[Any]) -> None:
     calls = ToolCalls()
     assert calls.add(junk) is False
     assert not calls

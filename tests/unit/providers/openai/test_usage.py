@@ -138,16 +138,16 @@ def test_the_cost_a_provider_states_is_exact(cost: object, expected: str) -> Non
 
 
 @points("cost", [None, True, "free", "", -1, float("nan"), float("inf"), [], {}, {"total_cost": None}])
-def test_what_is_no_money_is_unknown(cost: object) -> None:
+def test_an_invalid_amount_is_unknown(cost: object) -> None:
     assert read({"prompt_tokens": 1, "cost": cost}).cost_usd is None
 
 
 @points("body", [None, {}, {"usage": None}, {"usage": {}}, {"usage": "many"}, {"usage": [1]}, [], 3])
-def test_no_usage_is_none(body: object) -> None:
+def test_a_response_without_usage_has_none(body: object) -> None:
     assert usage_of(body) is None
 
 
-def test_groq_states_it_apart() -> None:
+def test_usage_of_groq_is_read_from_its_own_field() -> None:
     usage = usage_of({"usage": None, "x_groq": {"usage": {"prompt_tokens": 3, "completion_tokens": 1}}})
     assert usage is not None
     assert usage.total_tokens == 4
@@ -187,13 +187,13 @@ def test_the_raw_snapshot_is_whole_and_detached() -> None:
         ({"reasoning_tokens": 1, "completion_tokens_details": {"reasoning_tokens": 7}}, "reasoning_tokens", 7),
     ],
 )
-def test_of_two_that_state_a_counter_the_inclusive_one_wins_wherever_it_stands(
+def test_of_two_counters_the_inclusive_one_wins_at_any_position(
     usage: dict[str, Any], counter: str, expected: int
 ) -> None:
     assert counted(usage)[counter] == expected
 
 
-def test_what_is_no_json_in_the_snapshot_becomes_it() -> None:
+def test_values_in_raw_usage_that_are_not_json_are_converted() -> None:
     raw = read({"prompt_tokens": 1, "odd": object()}).raw
     assert raw is not None
     assert raw["prompt_tokens"] == 1
